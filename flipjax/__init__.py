@@ -1,0 +1,1 @@
+"""flipjax: semantic label flips under correlation shift, measured and swept in JAX."""

@@ -1,0 +1,220 @@
+"""Defaults and checks of a configuration, and the frozen specifications made from it. Imports no JAX.
+
+`config.grid` holds static axes (every value is a program of its own), mirroring the tree: `config.grid.model = {"width": (8, 16)}`.
+`config.axes` holds traced axes (values are data, no new program): rho, seed, method, learning_rate.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+POOL_NAMES = ("synthetic", "folder")
+MODEL_NAMES = ("unet",)
+METHODS = ("ce",)
+NORMS = ("batch", "group", "none")
+DTYPES = ("float32", "bfloat16")
+MAPS = ("auto", "loop", "vmap")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot run: names the field, what was expected and what was found."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolSpec:
+    """Where the images come from. `objects` (per class) to `scene_strength` are for the synthetic pool, `root` to `scene_kinds` for a folder."""
+
+    name: str = "synthetic"
+    size: int = 48
+    seed: int = 0
+    objects: int = 400
+    scenes: int = 240
+    identity_strength: float = 1.0
+    scene_strength: float = 1.0
+    root: str = ""
+    cache: str = ""
+    classes: tuple[str, ...] = ()
+    scene_kinds: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSpec:
+    """Numbers of images in each part; the same at every rho. `n_train = 0` takes the largest that every rho of the grid allows."""
+
+    n_train: int = 512
+    n_val: int = 128
+    n_test: int = 400
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """A small U-Net: `width` channels at full resolution, doubled at each of `depth - 1` further levels."""
+
+    name: str = "unet"
+    width: int = 8
+    depth: int = 3
+    norm: str = "batch"
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSpec:
+    """The recipe that all members share."""
+
+    epochs: int = 15
+    batch_size: int = 16
+    patience: int = 8
+    hflip: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class PopulationSpec:
+    """How members map to the machine: `width` members at once under vmap (0: 16), `devices` (0: all; on a CPU one a core)."""
+
+    map: str = "auto"
+    width: int = 0
+    devices: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All that decides a compiled program, hashable: the static half of a run."""
+
+    pool: PoolSpec = PoolSpec()
+    split: SplitSpec = SplitSpec()
+    model: ModelSpec = ModelSpec()
+    train: TrainSpec = TrainSpec()
+
+
+SECTIONS = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec, "population": PopulationSpec}
+
+
+def default_config() -> ConfigDict:
+    """Returns the locked default configuration, which a file in `configs/` overrides."""
+    config = ConfigDict({name: dataclasses.asdict(spec()) for name, spec in SECTIONS.items()})
+    config.axes = {"rho": (0.5, 0.95), "seed": (0,), "method": ("ce",), "learning_rate": (2e-3,)}
+    config.grid = {}
+    config.gallery = {"rho": 0.9, "riskiest": 6, "typical": 6}
+    config.lock()
+    config.grid.unlock()
+    return config
+
+
+def _one_of(choices: tuple) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value in choices), "one of " + ", ".join(map(str, choices))
+
+
+def _at_least(low: float) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value >= low), f"a number >= {low}"
+
+
+def _within(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: low <= value <= high), f"a number in [{low}, {high}]"
+
+
+def _multiple(of: int, low: int) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value % of == 0 and value >= low), f"a multiple of {of}, at least {low}"
+
+
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "pool.name": _one_of(POOL_NAMES),
+    "pool.size": _multiple(8, 16),
+    "pool.objects": _at_least(4),
+    "pool.scenes": _at_least(3),
+    "pool.identity_strength": _within(0, 1),
+    "pool.scene_strength": _within(0, 1),
+    "split.n_train": _multiple(2, 0),
+    "split.n_val": _multiple(4, 4),
+    "split.n_test": _multiple(4, 4),
+    "model.name": _one_of(MODEL_NAMES),
+    "model.width": _at_least(1),
+    "model.depth": _within(1, 6),
+    "model.norm": _one_of(NORMS),
+    "model.dtype": _one_of(DTYPES),
+    "train.epochs": _at_least(1),
+    "train.batch_size": _at_least(1),
+    "train.patience": _at_least(1),
+    "train.hflip": _within(0, 1),
+    "population.map": _one_of(MAPS),
+    "population.width": _at_least(0),
+    "population.devices": _at_least(0),
+    "axes.rho": _within(0.5, 1),
+    "axes.seed": _within(0, 2**31 - 1),
+    "axes.method": _one_of(METHODS),
+    "axes.learning_rate": ((lambda value: 0 < value < math.inf), "a finite number > 0"),
+    "gallery.rho": _within(0.5, 1),
+    "gallery.riskiest": _at_least(0),
+    "gallery.typical": _at_least(0),
+}
+
+
+def check_value(field: str, value: Any) -> None:
+    """Raises ConfigError unless `value` is allowed in the dotted `field`."""
+    accepts, expected = CHECKS.get(field, (lambda value: True, ""))
+    try:
+        accepted = accepts(value)
+    except TypeError:
+        accepted = False
+    if not accepted:
+        raise ConfigError(f"config.{field}: expected {expected}; found {value!r}")
+
+
+def leaves(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    """Flattens a nested mapping to dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, (Mapping, ConfigDict)):
+            flat.update(leaves(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _check_axis(field: str, values: Any, target: str) -> None:
+    if not isinstance(values, tuple | list) or not values:
+        raise ConfigError(f"config.{field}: expected a tuple with at least one value; found {values!r}")
+    if len(set(values)) < len(values):
+        raise ConfigError(f"config.{field}: expected distinct values; found {tuple(values)!r}")
+    for value in values:
+        check_value(target, value)
+
+
+def check(config: ConfigDict) -> None:
+    """Raises ConfigError for the first field of `config` that cannot run."""
+    fixed = {name: value for name, value in leaves(config).items() if not name.startswith(("axes.", "grid."))}
+    for field, value in fixed.items():
+        check_value(field, value)
+    for name, values in config.axes.items():
+        _check_axis(f"axes.{name}", values, f"axes.{name}")
+    static = [name for name in fixed if name.split(".")[0] in ("pool", "split", "model", "train")]
+    for name, values in leaves(config.grid).items():
+        if name not in static:
+            near = difflib.get_close_matches(name, static, n=1)
+            hint = f"; the nearest is config.grid.{near[0]}" if near else f"; valid are {', '.join(static)}"
+            raise ConfigError(f"config.grid.{name}: expected the name of a static field{hint}")
+        _check_axis(f"grid.{name}", values, name)
+
+
+def experiment(config: ConfigDict, overrides: Mapping[str, Any]) -> Experiment:
+    """Returns the static half of `config`, with dotted `overrides` from its grid."""
+    parts = {}
+    for section in ("pool", "split", "model", "train"):
+        values = {name: tuple(v) if isinstance(v, list | tuple) else v for name, v in config[section].items()}
+        values |= {name.split(".", 1)[1]: v for name, v in overrides.items() if name.startswith(section + ".")}
+        parts[section] = SECTIONS[section](**values)
+    built = Experiment(**parts)
+    stride = 2 ** (built.model.depth - 1)
+    if built.pool.size % stride:
+        raise ConfigError(
+            f"config.pool.size: expected a multiple of {stride} for model.depth {built.model.depth}; found {built.pool.size}"
+        )
+    if 0 < built.split.n_train < built.train.batch_size:
+        raise ConfigError(
+            f"config.split.n_train: expected at least train.batch_size ({built.train.batch_size}); found {built.split.n_train}"
+        )
+    return built

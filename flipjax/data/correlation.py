@@ -1,0 +1,234 @@
+"""Correlation levels as index tables: who trains on what, in which scene. Host numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from flipjax.data.splitting import PARTS, Part, Split, cell_names, cells, interleave, shuffle, split_pool
+
+if TYPE_CHECKING:
+    from flipjax.data.pool import Catalog
+
+__all__ = [
+    "Part",
+    "Split",
+    "Table",
+    "count_groups",
+    "evaluation_table",
+    "largest_n_train",
+    "split_pool",
+    "training_table",
+]
+
+
+class Table(NamedTuple):
+    """An index table: one row an image.
+
+    Attributes:
+        rows: int32 (n, 2), object (or photo) index and scene-photo index (-1 in a photo pool); for `gather`.
+        groups: int32 (n,), 2 * y + scene.
+        pairs: int32 (n,), id of the counterfactual pair; -1 where there is none.
+    """
+
+    rows: np.ndarray
+    groups: np.ndarray
+    pairs: np.ndarray
+
+
+def training_table(catalog: Catalog, split: Split, *, rho: float, seed: int, n_train: int) -> Table:
+    """Draws one member's training set: n = n_train / 2 images of each class, round(rho * n) of them in its usual scene.
+
+    The draws are nested. In a composite pool the seed orders the objects of each class, and rank k is common while
+    k < round(rho * n); slot k of scene kind s shows the seed's scene photo k modulo their number, whichever class
+    stands there. So every rho uses the same objects and the same multiset of scene photos. In a photo pool the seed
+    orders each group, and the first round(rho * n) of the usual one and the first rest of the rare one are taken. In
+    both, row i belongs to the same class at every rho, and only the rows that must change do.
+
+    Args:
+        catalog: the pool's catalog.
+        split: its split.
+        rho: share of each class in its usual scene, in [0.5, 1].
+        seed: the member's seed, >= 0.
+        n_train: number of training images, even.
+
+    Returns:
+        A table of n_train rows, the classes alternating; the trainer shuffles.
+
+    Raises:
+        ValueError: an argument is out of range, or the pool is too small: says what it holds, the largest n_train at
+            this rho and the rho that this n_train allows.
+
+    Example:
+        >>> from flipjax.data.pool import Catalog
+        >>> y = np.repeat(np.arange(2), 12)
+        >>> free, names = np.full(24, -1), tuple(map(str, range(24)))
+        >>> catalog = Catalog(
+        ...     kind="composite", class_names=("cat", "dog"), scene_names=("land", "water"),
+        ...     object_class=y, object_scene=free, object_split=free, object_names=names,
+        ...     scene_kind=y, scene_split=free, scene_photo_names=names)
+        >>> split = split_pool(catalog, n_val=4, n_test=4, seed=0)
+        >>> largest_n_train(catalog, split, rhos=[0.5, 0.9])
+        20
+        >>> table = training_table(catalog, split, rho=0.9, seed=0, n_train=20)
+        >>> print(np.bincount(table.groups), np.bincount(evaluation_table(catalog, split, "test").groups))
+        [9 1 1 9] [1 1 1 1]
+    """
+    _check_rho(rho)
+    if n_train < 2 or n_train % 2:
+        raise ValueError(f"n_train: expected a positive even number (two equal classes), found {n_train}")
+    n = n_train // 2
+    m = round(rho * n)
+    if not _limits(catalog, split).allow(m, n):
+        raise ValueError(_impossible(catalog, split, rho, n_train))
+    draw = _photo_rows if catalog.kind == "photo" else _composite_rows
+    columns = [draw(catalog, split.train, y, m, n, seed) for y in (0, 1)]
+    usual = np.arange(n) < m
+    groups = [2 * y + np.where(usual, y, 1 - y) for y in (0, 1)]
+    return _table(interleave(columns), interleave(groups), np.full(n_train, -1))
+
+
+def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"]) -> Table:
+    """Lists a part's images, the four groups equally often; depends on the split alone.
+
+    Composite: the objects alternate between the classes, and each stands in scene 0, then in scene 1 (rows 2 i and
+    2 i + 1 are pair i). The part's photos of a kind pass behind the objects of class 0, then of class 1, and come again
+    when all were used. Photo: the part's photos, groups alternating, without pairs.
+
+    Args:
+        catalog: the pool's catalog.
+        split: its split.
+        part: 'val' or 'test'.
+
+    Returns:
+        A table of n_val or n_test rows.
+
+    Raises:
+        ValueError: another part is asked for.
+    """
+    if part not in PARTS[1:]:
+        raise ValueError(f"part: expected 'val' or 'test', found {part!r}")
+    chosen: Part = getattr(split, part)
+    y = catalog.object_class[chosen.objects]
+    n = len(chosen.objects)
+    if catalog.kind == "photo":
+        rows = np.stack([chosen.objects, np.full(n, -1)], axis=1)
+        return _table(rows, cells(catalog)[chosen.objects], np.full(n, -1))
+    slots = np.arange(n) // 2 + y * (n // 2)
+    photos = [_cycle(chosen.scenes[catalog.scene_kind[chosen.scenes] == s], n)[slots] for s in (0, 1)]
+    rows = [np.stack([chosen.objects, photos[s]], axis=1) for s in (0, 1)]
+    return _table(interleave(rows), interleave([2 * y, 2 * y + 1]), np.repeat(np.arange(n), 2))
+
+
+def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) -> int:
+    """Returns the largest n_train that every rho allows: the size at which a grid's levels can be compared.
+
+    Args:
+        catalog: the pool's catalog.
+        split: its split.
+        rhos: the levels, each in [0.5, 1].
+
+    Returns:
+        An even number of images; 0 where no size is possible.
+
+    Raises:
+        ValueError: no rho, or one out of range.
+    """
+    if not len(rhos):
+        raise ValueError("rhos: expected at least one rho, found none")
+    for rho in rhos:
+        _check_rho(rho)
+    limits = _limits(catalog, split)
+    return 2 * max(n for n in range(limits.total + 1) if all(limits.allow(round(rho * n), n) for rho in rhos))
+
+
+def count_groups(catalog: Catalog, split: Split) -> dict[str, tuple[int, ...]]:
+    """Counts what each part holds.
+
+    Args:
+        catalog: the pool's catalog.
+        split: its split.
+
+    Returns:
+        For 'train', 'val', 'test': the numbers of photos of groups 0..3; in a composite pool, of objects of class 0
+        and 1 and scene photos of kind 0 and 1.
+    """
+    counts = {}
+    for name, part in zip(PARTS, split, strict=True):
+        held = np.bincount(cells(catalog)[part.objects], minlength=len(cell_names(catalog)))
+        kinds = np.bincount(catalog.scene_kind[part.scenes], minlength=2) if catalog.kind == "composite" else []
+        counts[name] = (*map(int, held), *map(int, kinds))
+    return counts
+
+
+class _Limits(NamedTuple):
+    """The most images of a class that train can show: in its usual scene, in the other, and in all."""
+
+    usual: int
+    rare: int
+    total: int
+
+    def allow(self, m: int, n: int) -> bool:
+        return m <= self.usual and n - m <= self.rare and n <= self.total
+
+
+def _limits(catalog: Catalog, split: Split) -> _Limits:
+    held = np.bincount(cells(catalog)[split.train.objects], minlength=len(cell_names(catalog)))
+    if catalog.kind == "composite":
+        return _Limits(*[int(held.min())] * 3)
+    usual, rare = int(min(held[0], held[3])), int(min(held[1], held[2]))
+    return _Limits(usual, rare, usual + rare)
+
+
+def _composite_rows(catalog: Catalog, train: Part, y: int, m: int, n: int, seed: int) -> np.ndarray:
+    objects = train.objects[catalog.object_class[train.objects] == y]
+    objects = shuffle(np.sort(objects), seed, f"train objects {y}")[:n]
+    photos = []
+    for s in (y, 1 - y):
+        of_kind = np.sort(train.scenes[catalog.scene_kind[train.scenes] == s])
+        photos.append(_cycle(shuffle(of_kind, seed, f"train scenes {s}"), n))
+    return np.stack([objects, np.where(np.arange(n) < m, *photos)], axis=1)
+
+
+def _photo_rows(catalog: Catalog, train: Part, y: int, m: int, n: int, seed: int) -> np.ndarray:
+    cell = cells(catalog)[train.objects]
+    usual, rare = (shuffle(np.sort(train.objects[cell == g]), seed, f"train photos {g}") for g in (3 * y, 1 + y))
+    # The rare photos stand in reverse, so that a photo keeps its row when rho drops the last ones.
+    photos = np.concatenate([usual[:m], rare[: n - m][::-1]])
+    return np.stack([photos, np.full(n, -1)], axis=1)
+
+
+def _table(*columns: np.ndarray) -> Table:
+    return Table(*(column.astype(np.int32) for column in columns))
+
+
+def _cycle(items: np.ndarray, n: int) -> np.ndarray:
+    return items[np.arange(n) % len(items)]
+
+
+def _check_rho(rho: float) -> None:
+    if not 0.5 <= rho <= 1:
+        raise ValueError(f"rho: expected a number in [0.5, 1], found {rho}")
+
+
+def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int) -> str:
+    n = n_train // 2
+    limits = _limits(catalog, split)
+    heads = cell_names(catalog)
+    if catalog.kind == "composite":
+        heads += [f"{name} scenes" for name in catalog.scene_names]
+    parts = "; ".join(
+        f"{part} " + ", ".join(f"{head} {count}" for head, count in zip(heads, counts, strict=True))
+        for part, counts in count_groups(catalog, split).items()
+    )
+    possible = [m for m in range(round(n / 2), n + 1) if limits.allow(m, n)]
+    allowed = "no rho is possible"
+    if possible:
+        allowed = f"rho must lie in [{max(0.5, possible[0] / n):.6g}, {possible[-1] / n:.6g}]"
+    return (
+        f"n_train {n_train} at rho {rho:g} needs {round(rho * n)} images of each class in its usual scene and "
+        f"{n - round(rho * n)} in the other; the pool holds: {parts}. Largest n_train at rho {rho:g}: "
+        f"{largest_n_train(catalog, split, rhos=[rho])}. With n_train {n_train}: {allowed}"
+    )

@@ -1,0 +1,247 @@
+"""Creatures of the synthetic pool: drawn from a key, rendered from signed distances, pure and vmappable.
+
+A creature lives in its own frame: x forwards, y down, the body about one unit long. Four traits in [0, 1] (ears, limbs, tail, coat)
+go from wholly *mossling* (pointed ears, long legs, a round brush, stripes) to wholly *ripplet* (round fins, flippers, a fluke, spots).
+Place, pose, size, proportions and colours are drawn alike for both.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+NAMES = ("mossling", "ripplet")
+REACH = 1.25
+"""Radius of a circle around MIDDLE, in creature units, that holds every creature."""
+MIDDLE = (-0.16, -0.10)
+SCALES = (0.26, 0.36)
+"""Length of one creature unit, as a share of the frame."""
+INK = 0.07
+
+
+class Creature(NamedTuple):
+    """What one creature looks like; float32 scalars, or vectors where a length is given."""
+
+    traits: jax.Array  # (4,) ears, limbs, tail, coat; 0 mossling, 1 ripplet
+    centre: jax.Array  # (2,) of the frame, x right and y down
+    scale: jax.Array  # of the frame
+    angle: jax.Array  # radians
+    facing: jax.Array  # 1 right, -1 left
+    build: jax.Array  # (6,) proportions: body length, body height, head, ears, limbs, tail; about 1
+    colours: jax.Array  # (3, 3) fur, markings, belly; RGB in [0, 1]
+    coat: jax.Array  # (5,) period, direction, two phases, contrast
+
+
+def draw(key: jax.Array, kind: int | jax.Array, *, identity_strength: float | jax.Array = 1.0) -> Creature:
+    """Draws one creature of a kind.
+
+    The lean of a creature towards its kind is `identity_strength` times a share drawn for it alone, from 0 (a hybrid that nobody
+    can tell) to 1; each trait then strays a little by itself. At `identity_strength` 0 the kind changes nothing.
+
+    Args:
+        key: PRNG key.
+        kind: int32 (), 0 mossling or 1 ripplet.
+        identity_strength: in [0, 1].
+
+    Returns:
+        The creature, float32.
+
+    Example:
+        >>> import jax
+        >>> a, b = (draw(jax.random.key(0), kind, identity_strength=0.0) for kind in (0, 1))
+        >>> bool((a.traits == b.traits).all())
+        True
+    """
+    u = jax.random.uniform(key, (37,))
+    side = 2.0 * kind - 1.0
+    lean = side * identity_strength * _lean(u[0])
+    stray = STRAY * (u[1:5] + u[5:9] - 1)
+    scale = _mix(*SCALES, u[9])
+    room = REACH * scale
+    return Creature(
+        traits=jnp.clip(0.5 + 0.5 * (lean + stray), 0.0, 1.0),
+        centre=_mix(room, 1 - room, u[10:12]),
+        scale=scale,
+        angle=0.55 * (u[12] + u[13] - 1),
+        facing=jnp.where(u[14] < 0.5, 1.0, -1.0),
+        build=1 + 0.14 * (u[15:21] + u[21:27] - 1),
+        colours=_colours(u[27:32]),
+        coat=_coat(u[32:37]),
+    )
+
+
+LEAN = 0.35
+
+
+def _lean(u):
+    return u**LEAN
+
+
+STRAY = 0.2
+
+
+def _colours(u: jax.Array) -> jax.Array:
+    hue, saturation, value, turn, side = u
+    fur = 0.88 * _rgb(hue, 0.28 + 0.37 * saturation, 0.76 + 0.2 * value) + 0.12 * jnp.array([0.9, 0.8, 0.7])
+    marked = hue + 0.16 * (turn - 0.5)
+    # Markings are darker or lighter than the fur, with even odds: no mean colour gives away how many there are.
+    dark = _rgb(marked, 0.55 + 0.3 * saturation, 0.36 + 0.14 * value)
+    light = _rgb(marked, 0.12 + 0.1 * saturation, 0.97 + 0.03 * value)
+    return jnp.stack([fur, jnp.where(side < 0.5, dark, light), 0.45 * fur + 0.55 * jnp.array([1.0, 0.96, 0.88])])
+
+
+def _coat(u: jax.Array) -> jax.Array:
+    return jnp.stack([0.30 + 0.10 * u[0], 0.9 * (u[1] - 0.5), 6.3 * u[2], 6.3 * u[3], 0.6 + 0.4 * u[4]])
+
+
+def _rgb(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> jax.Array:
+    ramp = jnp.clip(jnp.abs((6 * hue + jnp.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
+    return value * (1 - saturation * (1 - ramp))
+
+
+def _mix(a, b, share):
+    return a + (b - a) * share
+
+
+def _step(low, high, x: jax.Array) -> jax.Array:
+    t = jnp.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _ellipse(p, centre, radii):
+    """Distance to an ellipse, near enough close to its edge."""
+    x, y = (p[0] - centre[0]) / radii[0], (p[1] - centre[1]) / radii[1]
+    k = jnp.sqrt(x * x + y * y + 1e-6)
+    slope = jnp.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + 1e-6)
+    return k * (k - 1) / slope
+
+
+def _limb(p, start, stop, thick, thin):
+    """Distance to a round stroke from `start` (radius `thick`) to `stop` (radius `thin`)."""
+    along = (stop[0] - start[0], stop[1] - start[1])
+    x, y = p[0] - start[0], p[1] - start[1]
+    t = jnp.clip((x * along[0] + y * along[1]) / (along[0] ** 2 + along[1] ** 2), 0, 1)
+    return jnp.hypot(x - t * along[0], y - t * along[1]) - _mix(thick, thin, t)
+
+
+def _join(a, b, softness):
+    h = jnp.clip(softness - jnp.abs(a - b), 0, None) / softness
+    return jnp.minimum(a, b) - 0.25 * softness * h * h
+
+
+def _towards(start, angle, length):
+    return start[0] + length * jnp.sin(angle), start[1] - length * jnp.cos(angle)
+
+
+def _ear(p, base, tilt, w, size):
+    tip = _towards(base, tilt, size * _mix(0.46, 0.20, w))
+    return _limb(p, base, tip, _mix(0.15, 0.11, w), _mix(0.015, 0.19, w))
+
+
+def _leg(p, hip, w, size):
+    foot = (hip[0] - 0.24 * w, hip[1] + size * _mix(0.40, 0.22, w))
+    return _limb(p, hip, foot, _mix(0.11, 0.10, w), _mix(0.10, 0.14, w))
+
+
+def _tail(p, w, size):
+    root, bend = (-0.50, 0.0), (-0.77, -0.14)
+    tip = (bend[0] - 0.12 * size, bend[1] - 0.18 * size)
+    stem = _join(_limb(p, root, bend, 0.15, 0.09), _limb(p, bend, tip, 0.09, 0.08), 0.1)
+    brush = _ellipse(p, (tip[0] - 0.01, tip[1] - 0.06), (_mix(0.20, 0.07, w), _mix(0.27, 0.07, w)))
+    lobes = [_limb(p, tip, _towards(tip, turn * w - 0.5, 0.04 + 0.25 * w * size), 0.08, _mix(0.05, 0.10, w)) for turn in (-1.1, 1.0)]
+    return _join(_join(stem, brush, 0.08), jnp.minimum(*lobes), 0.06)
+
+
+def _markings(p, creature: Creature):
+    """How far each point is marked, in [0, 1]: stripes that break up into spots as the coat trait grows."""
+    period, direction, shift, slide, contrast = creature.coat
+    w = creature.traits[3]
+    x = p[0] * jnp.cos(direction) + p[1] * jnp.sin(direction)
+    y = p[1] * jnp.cos(direction) - p[0] * jnp.sin(direction)
+    turn = 2 * jnp.pi / period
+    band = jnp.cos(turn * x + shift + 0.35 * jnp.sin(3 * y))
+    bead = jnp.cos(turn * y + slide)
+    field = _mix(band - 0.15, 1.2 * (0.5 * (band + bead) - 0.18), w)
+    return contrast * _step(-0.12, 0.12, field)
+
+
+def render(creature: Creature, size: int, *, supersample: int = 2) -> jax.Array:
+    """Renders a creature on nothing.
+
+    Args:
+        creature: one creature.
+        size: side of the image in pixels.
+        supersample: samples along each side of a pixel.
+
+    Returns:
+        float32 (size, size, 4): RGB premultiplied by alpha, and alpha, in [0, 1].
+
+    Example:
+        >>> import jax
+        >>> render(draw(jax.random.key(0), 1), 16).shape
+        (16, 16, 4)
+    """
+    side = size * supersample
+    grid = (jnp.arange(side) + 0.5) / side
+    x = (grid[None, :] - creature.centre[0]) / creature.scale * creature.facing
+    y = (grid[:, None] - creature.centre[1]) / creature.scale
+    cos, sin = jnp.cos(creature.angle), jnp.sin(creature.angle)
+    p = (x * cos + y * sin + MIDDLE[0], y * cos - x * sin + MIDDLE[1])
+    # Layer by layer: XLA would make all of them anew for each plane of one stacked array.
+    pixels = (size, supersample, size, supersample)
+    alpha, *layers = [layer.reshape(pixels).mean((1, 3)) for layer in _layers(p, creature, 0.6 / side / creature.scale)]
+    fur, marks, belly = creature.colours
+    paints = jnp.stack([fur, marks, belly, 0.28 * fur, *jnp.array(FACE_PAINTS)])
+    colour = jnp.einsum("lhw,lc->hwc", jnp.stack(layers), paints)
+    return jnp.concatenate([jnp.clip(colour, 0, alpha[..., None]), alpha[..., None]], -1)
+
+
+def _layers(p, creature: Creature, blur) -> list[jax.Array]:
+    """Alpha, then how much of each paint there is: fur, markings, belly, ink, and those of the face."""
+    fill, ink, alpha = jnp.zeros_like(p[0]), jnp.zeros_like(p[0]), jnp.zeros_like(p[0])
+    for distance, shade in _parts(p, creature):
+        edge = 0.85 * _step(-INK, -0.3 * INK, distance)
+        cover = _step(blur, -blur, distance)
+        fill = _mix(fill, shade * (1 - edge), cover)
+        ink = _mix(ink, edge, cover)
+        alpha = _mix(alpha, 1.0, cover)
+    fill = fill * (1.12 - 0.34 * _step(-0.75, 0.75, p[1]) - 0.10 * _step(0.2, -0.9, p[0]))
+    marked = _markings(p, creature)
+    pale = 0.85 * _step(0.08, -0.14, _ellipse(p, (-0.02, 0.40), (0.36, 0.17)))
+    paints = [fill * (1 - marked) * (1 - pale), fill * marked * (1 - pale), fill * pale, ink]
+    paints += [jnp.zeros_like(ink)] * len(FACE_PAINTS)
+    for place, (x, y), radius, strength in FACE:
+        cover = strength * _step(blur, -blur, jnp.hypot(p[0] - x, p[1] - y) - radius)
+        paints = [_mix(paint, float(i == place), cover) for i, paint in enumerate(paints)]
+    return [alpha, *paints]
+
+
+def _parts(p, creature: Creature):
+    """The parts of the body from back to front: distance to each, and how bright it is."""
+    ears, limbs, tail, _ = creature.traits
+    length, height, head_size, ear_size, leg_size, tail_size = creature.build
+    body = _ellipse(p, (-0.08, 0.10), (0.60 * length, 0.43 * height))
+    head = _ellipse(p, (0.46, -0.32), (0.39 * head_size, 0.36 * head_size))
+    far, near = 0.72, 1.0
+    return (
+        (_leg(p, (-0.22, 0.42), limbs, leg_size), far),
+        (_leg(p, (0.34, 0.40), limbs, leg_size), far),
+        (_tail(p, tail, tail_size), 0.9),
+        (_ear(p, (0.62, -0.56), 0.42, ears, ear_size), far),
+        (_join(body, head, 0.25), near),
+        (_ear(p, (0.30, -0.58), -0.30, ears, ear_size), near),
+        (_leg(p, (-0.40, 0.42), limbs, leg_size), near),
+        (_leg(p, (0.18, 0.44), limbs, leg_size), near),
+    )
+
+
+FACE_PAINTS = ((0.95, 0.45, 0.45), (1.0, 1.0, 0.98), (0.10, 0.08, 0.12))
+"""Blush, white and pupil."""
+FACE = (
+    (4, (0.50, -0.16), 0.090, 0.45),
+    (5, (0.58, -0.36), 0.125, 1.0),
+    (6, (0.61, -0.355), 0.085, 1.0),
+    (5, (0.585, -0.39), 0.032, 1.0),
+    (3, (0.825, -0.27), 0.055, 1.0),
+)
+"""Cheek, eye, pupil, glint and nose: layer of paint, centre, radius, opacity."""

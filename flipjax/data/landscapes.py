@@ -1,0 +1,204 @@
+"""Scenes of the synthetic pool: hills or sea under one sky, drawn from a key, pure and vmappable.
+
+Both kinds of scene share the sky, its light and the horizon. Below it lies ground of both sorts, divided by a shore: `scene_strength` sets the
+share that a scene's own sort takes, from one half (0: the kind changes nothing) to all of it (1).
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NAMES = ("land", "water")
+SHORES = 0.5
+
+
+class Draw(NamedTuple):
+    """The random numbers behind one scene, uniform in [0, 1]; lattices of noise come last."""
+
+    heights: jax.Array  # (2,) horizon, sun
+    hour: jax.Array  # ()
+    across: jax.Array  # () the sun
+    tones: jax.Array  # (3,) meadow, flowers, sea
+    shore: jax.Array  # (2,) bearing, how much of it
+    trees: jax.Array  # (2, 4, 7) rows; place, height, presence, shape; trees
+    ridges: jax.Array  # (3, 1, 6)
+    broad: jax.Array  # (3, 10, 6) clouds, patches, bays
+    fine: jax.Array  # (1, 21, 12) clouds
+    grass: jax.Array  # (2, 36, 56) blades, flowers
+    swell: jax.Array  # (2, 17, 7)
+    ripple: jax.Array  # (2, 33, 25) foam, glints
+
+
+SHAPES = Draw((2,), (), (), (3,), (2,), (2, 4, 7), (3, 1, 6), (3, 10, 6), (1, 21, 12), (2, 36, 56), (2, 17, 7), (2, 33, 25))
+
+
+def draw(key: jax.Array) -> Draw:
+    """Draws the numbers of one scene, which are the same for both kinds.
+
+    Example:
+        >>> import jax
+        >>> draw(jax.random.key(0)).ridges.shape
+        (3, 1, 6)
+    """
+    sizes = [math.prod(shape) for shape in SHAPES]
+    # One call for all: every further call of the generator costs a third of a second to compile.
+    parts = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    return Draw(*(part.reshape(shape) for part, shape in zip(parts, SHAPES, strict=True)))
+
+
+def render(u: Draw, kind: int | jax.Array, size: int, *, scene_strength: float | jax.Array = 1.0, supersample: int = 2) -> jax.Array:
+    """Renders one scene.
+
+    Args:
+        u: its random numbers.
+        kind: int32 (), 0 land or 1 water.
+        size: side of the image in pixels.
+        scene_strength: in [0, 1]; the scene's own sort of ground takes about the share (1 + scene_strength) / 2.
+        supersample: samples along each side of a pixel.
+
+    Returns:
+        float32 (size, size, 3), RGB in [0, 1].
+
+    Example:
+        >>> import jax
+        >>> u = draw(jax.random.key(0))
+        >>> a, b = (render(u, kind, 16, scene_strength=0.0) for kind in (0, 1))
+        >>> bool((a == b).all())
+        True
+    """
+    side = size * supersample
+    x = y = (np.arange(side) + 0.5) / side
+    horizon = 0.30 + 0.16 * u.heights[0]
+    depth = y - horizon
+    clouds, patches, bays = _noise(u.broad, y, x)
+    sky, light, sun = _sky(u, x, y, horizon, 0.6 * clouds + 0.4 * _noise(u.fine, y, x)[0])
+    land, skyline = _land(u, x, y, horizon, sky, patches)
+    water = _water(u, x, depth / (1 - horizon), sun)
+    own = scene_strength * (1 - SHORES * u.shore[1] ** 2)
+    below = _over(depth)[:, None]
+    offshore = _offshore(u.shore[0], x, y, bays, (2.0 * kind - 1.0) * own)
+    wet = _over(offshore, 0.01)
+    beach = jnp.clip(1.5 + offshore / 0.03, 0, 1) * (1 - wet) * below
+    land = _mix(land, jnp.array([0.90, 0.82, 0.62]), 0.8 * beach[..., None])
+    ground = _mix(land, water, (wet * below)[..., None]) * light
+    colour = _mix(sky, ground, jnp.maximum(below, skyline * (1 - wet))[..., None])
+    return jnp.clip(colour.reshape(size, supersample, size, supersample, 3).mean((1, 3)), 0, 1)
+
+
+def _mix(a, b, share):
+    return a + (b - a) * share
+
+
+def _over(distance, softness: float = 0.004):
+    return jnp.clip(0.5 + distance / (2 * softness), 0, 1)
+
+
+def _noise(lattices: jax.Array, y, x) -> jax.Array:
+    """Smooth noise in [0, 1]: (n, H, W) at y (H,) by x (W,), both in [0, 1], from lattices (n, down + 1, across + 1)."""
+    down, across = (n - 1 for n in lattices.shape[1:])
+    return _weights(y, down) @ lattices @ _weights(x, across).T
+
+
+def _weights(t, cells: int):
+    xp = np if isinstance(t, np.ndarray) else jnp
+    near = xp.clip(1 - xp.abs(cells * xp.clip(t, 0, 1)[:, None] - np.arange(cells + 1)), 0, 1)
+    return (near * near * (3 - 2 * near)).astype(np.float32)
+
+
+def _palette(t, *colours: tuple[float, float, float]) -> jax.Array:
+    """A colour along a row of colours, t in [0, 1]."""
+    return (_weights(t[None], len(colours) - 1) @ jnp.array(colours))[0]
+
+
+def _sky(u: Draw, x, y, horizon, puff):
+    """The sky (H, W, 3), the colour of its light (3,), and where the sun stands, (x, y)."""
+    top = _palette(u.hour, (0.36, 0.62, 0.90), (0.47, 0.68, 0.88), (0.52, 0.55, 0.80), (0.42, 0.40, 0.68))
+    rim = _palette(u.hour, (0.80, 0.91, 0.97), (0.97, 0.93, 0.82), (1.00, 0.82, 0.66), (0.98, 0.70, 0.66))
+    light = _palette(u.hour, (1.0, 1.0, 1.0), (1.03, 1.0, 0.92), (1.04, 0.95, 0.86), (0.98, 0.86, 0.88))
+    sun = 0.1 + 0.8 * u.across, horizon * (0.25 + 0.55 * u.heights[1])
+    low = jnp.clip(y / horizon, 0, 1)
+    sky = jnp.broadcast_to(_mix(top, rim, low[:, None] ** 1.2)[:, None], (*puff.shape, 3))
+    away = jnp.hypot(x - sun[0], y[:, None] - sun[1])
+    shine = jnp.maximum(_over(0.055 - away), 0.45 * jnp.exp(-((away / 0.16) ** 2)))
+    sky = _mix(sky, jnp.array([1.0, 0.97, 0.84]), shine[..., None])
+    cloud = jnp.clip((puff - 0.52) / 0.16, 0, 1) * jnp.clip(1.25 - low, 0, 1)[:, None]
+    return _mix(sky, _mix(rim, 1.0, 0.7), (0.85 * cloud)[..., None]), light, sun
+
+
+def _land(u: Draw, x, y, horizon, sky, patches):
+    """Hills in three depths with trees and a meadow: colours (H, W, 3), and where they cover the sky (H, W)."""
+    haze = sky.mean((0, 1))
+    tone = u.tones[0]
+    grass = _palette(tone, (0.36, 0.56, 0.26), (0.55, 0.62, 0.25), (0.44, 0.60, 0.22))
+    leaf = _palette(tone, (0.16, 0.38, 0.20), (0.34, 0.42, 0.14), (0.22, 0.40, 0.24))
+    ridges = _noise(u.ridges, np.zeros(1), x)[:, 0]
+    crests = horizon - np.array([[0.03], [0.02], [-0.10]]) - np.array([[0.16], [0.10], [0.14]]) * (ridges - np.array([[0.0], [0.5], [0.5]]))
+    colour = jnp.broadcast_to(_mix(haze, jnp.array([0.42, 0.58, 0.40]), 0.55), sky.shape)
+    cover = _over(y[:, None] - crests[0])
+    for row, near in ((0, 0.75), (1, 0.95)):
+        below = y[:, None] - crests[1 + row]
+        wood, bark = _trees(u.trees[row], x, y, crests[1 + row], 0.10 + 0.05 * row)
+        colour = _mix(colour, jnp.array([0.36, 0.24, 0.16]), bark[..., None])
+        crown = _mix(haze, leaf, near) * (1.1 - 0.5 * _over(below + 0.05, 0.08))[..., None]
+        colour = _mix(colour, crown, wood[..., None])
+        earth = _mix(haze, grass, near) * (1.12 - 0.5 * jnp.clip(below, 0, 0.3))[..., None]
+        if row:
+            earth = _meadow(u, x, y, below, earth, patches)
+        hill = _over(below)
+        colour = _mix(colour, earth, hill[..., None])
+        cover = jnp.maximum(cover, jnp.maximum(hill, jnp.maximum(wood, bark)))
+    return colour, cover
+
+
+def _trees(u: jax.Array, x, y, crest, tall: float):
+    """A row of round and pointed trees along a `crest` (W,): crowns and trunks (H, W)."""
+    place, height, presence, shape = u
+    centre = (np.arange(7) + 0.2 + 0.6 * place) / 7
+    foot = _weights(centre, len(x) - 1) @ crest + 0.01
+    high = tall * (0.6 + 0.8 * height)
+    across = jnp.abs(x[:, None] - centre)[None] / high
+    up = ((foot - y[:, None]) / high)[:, None]
+    ball = 0.42 - jnp.hypot(1.15 * across, up - 0.62)
+    cone = jnp.minimum(0.30 * (1.05 - up) - across, up - 0.18)
+    there = presence < 0.6
+    crown = _over(jnp.where(shape < 0.5, ball, cone), 0.05) * there
+    trunk = _over(jnp.minimum(0.05 - across, 0.25 - jnp.abs(up - 0.25)), 0.03) * there
+    return crown.max(-1), trunk.max(-1)
+
+
+def _meadow(u: Draw, x, y, below, earth, patches):
+    depth = jnp.clip(below / 0.6, 0, 1)
+    blades, flowers = _noise(u.grass, y, x)
+    texture = 0.6 * blades + 0.4 * patches - 0.5
+    earth = earth * (1 + 0.4 * (0.3 + depth) * texture - 0.1 * depth)[..., None]
+    tint = _palette(u.tones[1], (1.0, 0.96, 0.86), (0.98, 0.84, 0.42), (0.95, 0.66, 0.70))
+    return _mix(earth, tint, (0.8 * jnp.clip((flowers * (0.55 + 0.45 * depth) - 0.82) / 0.06, 0, 1))[..., None])
+
+
+def _water(u: Draw, x, below, sun):
+    """A sea with waves, foam and the sun's path on it (H, W, 3)."""
+    far = _palette(u.tones[2], (0.50, 0.74, 0.82), (0.46, 0.68, 0.86), (0.48, 0.74, 0.76))
+    deep = _palette(u.tones[2], (0.10, 0.40, 0.56), (0.12, 0.32, 0.60), (0.08, 0.44, 0.50))
+    depth = jnp.clip(below, 0, 1)
+    # Rows of waves crowd towards the horizon, as on a plane seen from above.
+    row = jnp.log1p(9 * depth) / math.log(10)
+    swell, chop = _noise(u.swell, row, x)
+    broken, glints = _noise(u.ripple, row, x)
+    crest = jnp.sin(2 * jnp.pi * (9 * row[:, None] + 0.9 * swell + 0.5 * chop + u.heights[1]))
+    depth = depth[:, None]
+    sea = _mix(far, deep, depth[..., None] ** 0.6) * (1 + (0.05 + 0.10 * depth) * crest)[..., None]
+    foam = jnp.clip((crest - 0.72) / 0.2, 0, 1) * jnp.clip((broken - 0.58) / 0.12, 0, 1)
+    sea = _mix(sea, jnp.array([0.93, 0.98, 1.0]), (0.75 * foam)[..., None])
+    path = jnp.exp(-(((x - sun[0]) / (0.035 + 0.16 * depth)) ** 2)) * jnp.clip(1.1 - depth, 0, 1)
+    glint = path * jnp.clip((glints + 0.25 * crest - 0.42) / 0.2, 0, 1)
+    return _mix(sea, jnp.array([1.0, 0.95, 0.80]), (0.75 * glint)[..., None])
+
+
+def _offshore(bearing, x, y, bays, lean):
+    """Distance out to sea, of the frame, (H, W); about the share (1 + lean) / 2 of the frame is at sea."""
+    angle = 2 * jnp.pi * bearing
+    along = (x - 0.5) * jnp.cos(angle) + 0.35 * (y[:, None] - 0.65) * jnp.sin(angle) + 0.14 * (bays - 0.5)
+    return 0.70 * lean - along

@@ -1,0 +1,159 @@
+"""The split of a pool into train, val and test: one for every correlation level and member. Host numpy only.
+
+Every draw is an ordering of 64-bit words of PCG64 seeded by (seed, name): NumPy keeps that stream the same across its
+versions, which it does not promise for `Generator.permutation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from flipjax.data.pool import Catalog
+
+PARTS = ("train", "val", "test")
+
+
+class Part(NamedTuple):
+    """What one part of the split may show: int32 indices of objects (or photos) and of scene photos, in drawn order."""
+
+    objects: np.ndarray
+    scenes: np.ndarray
+
+
+class Split(NamedTuple):
+    """The three parts; no object and no scene photo is in two of them."""
+
+    train: Part
+    val: Part
+    test: Part
+
+
+def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split:
+    """Divides a pool into train, val and test, once for every rho and member.
+
+    Objects: n_val / 4 of each class go to val (each is shown in both scenes), or of each group in a photo pool; test
+    likewise; the rest trains. Parts that the catalog fixes are kept: val and test draw from their own fixed objects
+    first, then from the free ones; a fixed object that is not drawn is left out, and never trains.
+
+    Scene photos (composite): each kind's free photos are shared out in proportion to the images of that kind that each
+    part can show beyond its fixed photos, so that a photo returns about equally often in each part; val and test get
+    no more than they can show once, no part is left without any, and the rest trains.
+
+    Args:
+        catalog: the pool's catalog.
+        n_val: number of validation images, a positive multiple of 4.
+        n_test: number of test images, a positive multiple of 4.
+        seed: the split's seed, >= 0; members' seeds play no part.
+
+    Returns:
+        The split.
+
+    Raises:
+        ValueError: a size is no positive multiple of 4, or the pool is too small; says what it holds.
+    """
+    sizes = {"test": n_test, "val": n_val}
+    for part, size in sizes.items():
+        if size < 4 or size % 4:
+            raise ValueError(f"n_{part}: expected a positive multiple of 4 (four equal groups), found {size}")
+    cell = cells(catalog)
+    objects: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
+    for c in range(len(cell_names(catalog))):
+        order = shuffle(np.flatnonzero(cell == c), seed, f"split objects {c}")
+        fixed = catalog.object_split[order]
+        free = order[fixed == -1]
+        for part, size in sizes.items():
+            candidates = np.concatenate([order[fixed == PARTS.index(part)], free])
+            drawn = candidates[: size // 4]
+            if len(drawn) < size // 4:
+                raise ValueError(_too_small(catalog, part, sizes))
+            free = free[~np.isin(free, drawn)]
+            objects[part].append(drawn)
+        objects["train"].append(np.concatenate([order[fixed == 0], free]))
+        if catalog.kind == "composite" and len(objects["train"][-1]) == 0:
+            raise ValueError(_too_small(catalog, "train", sizes))
+    shown = {"train": sum(map(len, objects["train"])) // 2, "val": n_val // 2, "test": n_test // 2}
+    scenes = _split_scenes(catalog, shown, seed)
+    merge = {"train": np.concatenate, "val": interleave, "test": interleave}
+    indices = {part: (merge[part](objects[part]), scenes[part]) for part in PARTS}
+    return Split(**{part: Part(*(index.astype(np.int32) for index in indices[part])) for part in PARTS})
+
+
+def cells(catalog: Catalog) -> np.ndarray:
+    """Returns what must be balanced, int32 (N,): class of each object of a composite pool, group of each photo."""
+    if catalog.kind == "composite":
+        return catalog.object_class
+    return 2 * catalog.object_class + catalog.object_scene
+
+
+def cell_names(catalog: Catalog) -> list[str]:
+    """Returns the names of the values of `cells`."""
+    if catalog.kind == "composite":
+        return list(catalog.class_names)
+    return [f"{name} in {scene}" for name in catalog.class_names for scene in catalog.scene_names]
+
+
+def shuffle(items: np.ndarray, seed: int, name: str) -> np.ndarray:
+    """Returns the items in the order that (seed, name) draws; a seed below 0 raises ValueError."""
+    if seed < 0:
+        raise ValueError(f"seed: expected a whole number >= 0, found {seed}")
+    words = [int(word) for word in np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4")]
+    stream = np.random.PCG64(np.random.SeedSequence([seed, *words]))
+    return items[np.argsort(stream.random_raw(len(items)), kind="stable")]
+
+
+def interleave(columns: list[np.ndarray]) -> np.ndarray:
+    """Returns the first items of all columns, then the second ones, and so on."""
+    return np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
+
+
+def _split_scenes(catalog: Catalog, shown: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+    scenes: dict[str, list[np.ndarray]] = {part: [np.empty(0, np.int64)] for part in PARTS}
+    for kind, name in enumerate(catalog.scene_names if catalog.kind == "composite" else ()):
+        order = shuffle(np.flatnonzero(catalog.scene_kind == kind), seed, f"split scenes {kind}")
+        fixed = catalog.scene_split[order]
+        free = order[fixed == -1]
+        held = {part: int(np.sum(fixed == i)) for i, part in enumerate(PARTS)}
+        least = {part: int(held[part] == 0) for part in PARTS}
+        need = {part: max(0, shown[part] - held[part]) for part in PARTS}
+        spare = len(free) - sum(least.values())
+        if spare < 0:
+            raise ValueError(
+                f"the pool holds {len(order)} scene photos of kind {name!r} ({len(free)} free); "
+                "each of train, val and test needs at least one"
+            )
+        for part in ("test", "val"):
+            share = spare * need[part] // max(1, sum(need.values()))
+            take = max(least[part], min(need[part], least[part] + share))
+            scenes[part] += [order[fixed == PARTS.index(part)], free[:take]]
+            free = free[take:]
+        scenes["train"] += [order[fixed == 0], free]
+    return {part: np.concatenate(scenes[part]) for part in PARTS}
+
+
+def count_fixed(catalog: Catalog) -> np.ndarray:
+    """Counts objects: int64 (cells, 4), of each of `cells` those that are free, and fixed to train, val and test."""
+    return np.array(
+        [
+            np.bincount(1 + catalog.object_split[cells(catalog) == c], minlength=4)
+            for c in range(len(cell_names(catalog)))
+        ]
+    )
+
+
+def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
+    names = cell_names(catalog)
+    held = count_fixed(catalog).tolist()
+    fixed = [f" (free {row[0]}, fixed train {row[1]}, val {row[2]}, test {row[3]})" * any(row[1:]) for row in held]
+    table = ", ".join(f"{name} {sum(row)}{note}" for name, row, note in zip(names, held, fixed, strict=True))
+    # A composite pool keeps an object of each class to train on.
+    spare = [row[0] - (catalog.kind == "composite" and row[1] == 0) for row in held]
+    most = 4 * max(0, min(free + row[2] + row[3] for free, row in zip(spare, held, strict=True)))
+    return (
+        f"n_val {sizes['val']}, n_test {sizes['test']}: a quarter of each must be of each "
+        f"{'class' if catalog.kind == 'composite' else 'group'}, and too few are left for {part}; the pool holds "
+        f"{table}; the largest n_val + n_test is {most}"
+    )

@@ -1,0 +1,93 @@
+"""The embedded pool: creatures as cut-outs, land and water as scenes, all drawn by seeded, pure JAX code. Nothing is downloaded.
+
+A creature's kind shows in its shape and coat, more or less plainly from one to the next, so that a model which trusts the
+scene more flips more of them, by degrees. Its place, pose, size and colours tell nothing. The scene shows at a glance.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flipjax.config import PoolSpec, check_value
+from flipjax.data import creatures, landscapes
+from flipjax.data.pool import Catalog, Pool
+
+CHUNK = 32
+"""Images rendered at once: bounds the memory of the supersampled layers."""
+
+
+def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
+    """Makes the pool.
+
+    Args:
+        spec: `size` (pixels a side), `seed`, `objects` (per class), `scenes` (per kind), `identity_strength` and `scene_strength` (each in
+            [0, 1]; 0 takes the cue away: both classes, or both kinds of scene, are then drawn from one distribution).
+
+    Returns:
+        A composite pool and its catalog; objects and scenes alternate between the two kinds. The same on every call.
+
+    Raises:
+        ConfigError: a field is out of its range.
+
+    Example:
+        >>> pool, catalog = load(PoolSpec(size=16, objects=4, scenes=3))
+        >>> pool.images.shape, pool.scenes.shape, catalog.class_names
+        ((8, 16, 16, 3), (6, 16, 16, 3), ('mossling', 'ripplet'))
+    """
+    for field in ("size", "objects", "scenes", "identity_strength", "scene_strength"):
+        check_value(f"pool.{field}", getattr(spec, field))
+    object_class = np.arange(2 * spec.objects, dtype=np.int32) % 2
+    scene_kind = np.arange(2 * spec.scenes, dtype=np.int32) % 2
+    creature_key, scene_key = jax.random.split(jax.random.key(spec.seed))
+    rgba = _in_chunks(partial(_creature, size=spec.size, identity_strength=spec.identity_strength), creature_key, object_class)
+    scenes = _in_chunks(partial(_scene, size=spec.size, scene_strength=spec.scene_strength), scene_key, scene_kind)
+    pool = Pool(
+        kind="composite",
+        images=rgba[..., :3],
+        masks=rgba[..., 3],
+        labels=jnp.asarray(1 + object_class, jnp.uint8),
+        scenes=scenes,
+    )
+    return pool, _catalog(object_class, scene_kind)
+
+
+def _catalog(object_class: np.ndarray, scene_kind: np.ndarray) -> Catalog:
+    free, photos = np.full(len(object_class), -1, np.int32), np.full(len(scene_kind), -1, np.int32)
+    return Catalog(
+        kind="composite",
+        class_names=creatures.NAMES,
+        scene_names=landscapes.NAMES,
+        object_class=object_class,
+        object_scene=free,
+        scene_kind=scene_kind,
+        object_names=tuple(f"{creatures.NAMES[y]}_{i // 2:04d}" for i, y in enumerate(object_class)),
+        scene_photo_names=tuple(f"{landscapes.NAMES[s]}_{i // 2:04d}" for i, s in enumerate(scene_kind)),
+        object_split=free.copy(),
+        scene_split=photos,
+    )
+
+
+def _creature(key: jax.Array, kind: jax.Array, *, size: int, identity_strength: float) -> jax.Array:
+    return creatures.render(creatures.draw(key, kind, identity_strength=identity_strength), size)
+
+
+def _scene(key: jax.Array, kind: jax.Array, *, size: int, scene_strength: float) -> jax.Array:
+    return landscapes.render(landscapes.draw(key), kind, size, scene_strength=scene_strength)
+
+
+def _in_chunks(draw: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array, kinds: np.ndarray) -> jax.Array:
+    """Renders item i from `fold_in(key, i)`: uint8 (N, H, W, channels). An item does not depend on how many there are."""
+    count = len(kinds)
+    index = np.arange(-(-count // CHUNK) * CHUNK)
+    kinds = np.resize(kinds, index.shape)
+
+    @jax.jit
+    def chunk(index, kinds):
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+        return jnp.round(255 * jax.vmap(draw)(keys, kinds)).astype(jnp.uint8)
+
+    parts = [chunk(index[i : i + CHUNK], kinds[i : i + CHUNK]) for i in range(0, len(index), CHUNK)]
+    return jnp.concatenate(parts)[:count]

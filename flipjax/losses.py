@@ -1,0 +1,172 @@
+"""Pure losses per image, and the weights over groups that a member carries."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Knobs(NamedTuple):
+    """What makes a member's loss its method's: float32 scalars, traced, so that all methods share one program.
+
+    `dice` is the weight of the foreground Dice beside the cross-entropy; `dro` is 1 for GroupDRO, 0 for the plain mean; `dro_step` is its step size;
+    `dro_zero_absent` is 1 for the reference's rule, which zeroes the weight of a group that the batch lacks.
+    """
+
+    dice: jax.Array | float = 0.0
+    dro: jax.Array | float = 0.0
+    dro_step: jax.Array | float = 0.0
+    dro_zero_absent: jax.Array | float = 0.0
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns the cross-entropy of each image, the mean over its pixels.
+
+    Args:
+      logits: (B, H, W, C) float, computed in float32.
+      labels: (B, H, W) integer in [0, C).
+
+    Returns:
+      (B,) float32, nats.
+
+    Example:
+      >>> round(float(cross_entropy(jnp.zeros((1, 2, 2, 3)), jnp.ones((1, 2, 2), int))[0]), 4)
+      1.0986
+    """
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    # A one-hot product, since the gradient of a gather is a scatter: slow on a CPU.
+    truth = jax.nn.one_hot(labels, logits.shape[-1])
+    return -(log_probabilities * truth).sum(-1).mean((-2, -1))
+
+
+def soft_dice_loss(
+    logits: jax.Array, labels: jax.Array, *, include_background: bool = False, smooth: float = 1e-5
+) -> jax.Array:
+    """Returns one minus the soft Dice of each image, the mean over classes (paper, `DICECE`; Milletari et al., 2016).
+
+    Args:
+      logits: (B, H, W, C) float, computed in float32.
+      labels: (B, H, W) integer in [0, C); class 0 is the background.
+      include_background: whether class 0 is one of the classes averaged.
+      smooth: added to numerator and denominator; a class that an image lacks has a Dice near 0.
+
+    Returns:
+      (B,) float32 in [0, 1].
+
+    Example:
+      >>> labels = jnp.array([[[0, 1], [2, 2]]])
+      >>> round(float(soft_dice_loss(50.0 * jax.nn.one_hot(labels, 3), labels)[0]), 4)
+      0.0
+    """
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+    truth = jax.nn.one_hot(labels, logits.shape[-1])
+    overlap = (probabilities * truth).sum((-3, -2))
+    total = (probabilities + truth).sum((-3, -2))
+    losses = 1 - (2 * overlap + smooth) / (total + smooth)
+    return losses[..., 0 if include_background else 1 :].mean(-1)
+
+
+def group_dro(
+    image_losses: jax.Array,
+    groups: jax.Array,
+    weights: jax.Array,
+    *,
+    step_size: float | jax.Array = 0.01,
+    absent: str = "keep",
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the GroupDRO loss of a batch and the updated weights (Sagawa et al., 2020, Algorithm 1).
+
+    Args:
+      image_losses: (B,) float32.
+      groups: (B,) integer in [0, G).
+      weights: (G,) float32, non-negative, sum 1.
+      step_size: of the exponentiated-gradient ascent on the weights.
+      absent: "keep": a group that the batch lacks keeps its weight (up to the normalisation), as published. "zero": its weight becomes 0, the rule of
+        the paper's reference code; once only such groups are left, the result is NaN.
+
+    Returns:
+      The scalar loss, sum over groups of weight times mean loss, and the weights (G,), through which no gradient flows.
+
+    Raises:
+      ValueError: for another `absent`.
+
+    Example:
+      >>> loss, weights = group_dro(jnp.array([1.0, 3.0]), jnp.array([0, 1]), jnp.array([0.5, 0.5]), step_size=1.0)
+      >>> round(float(loss), 3), [round(float(w), 3) for w in weights]
+      (2.762, [0.119, 0.881])
+    """
+    if absent not in ("keep", "zero"):
+        raise ValueError(f"group_dro: absent: expected 'keep' or 'zero'; found {absent!r}")
+    coefficients, weights = _dro_coefficients(image_losses, groups, weights, step_size, float(absent == "zero"))
+    return (coefficients * image_losses).sum(), weights
+
+
+def group_means(image_losses: jax.Array, groups: jax.Array, *, num_groups: int = 4) -> tuple[jax.Array, jax.Array]:
+    """Returns the mean loss of each group, 0 where it has no image, and its number of images.
+
+    Args:
+      image_losses: (B,) float32.
+      groups: (B,) integer in [0, num_groups).
+      num_groups: length of the results.
+
+    Returns:
+      Two (num_groups,) float32.
+
+    Example:
+      >>> group_means(jnp.array([1.0, 3.0]), jnp.array([2, 2]))[0].tolist()
+      [0.0, 0.0, 2.0, 0.0]
+    """
+    member = jax.nn.one_hot(groups, num_groups)
+    counts = member.sum(0)
+    return (image_losses[:, None] * member).sum(0) / jnp.maximum(counts, 1), counts
+
+
+def _dro_coefficients(
+    image_losses: jax.Array,
+    groups: jax.Array,
+    weights: jax.Array,
+    step_size: float | jax.Array,
+    zero_absent: float | jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    means, counts = group_means(jax.lax.stop_gradient(image_losses), groups, num_groups=weights.shape[0])
+    kept = jnp.where((counts > 0) | (jnp.asarray(zero_absent) == 0), weights, 0.0)
+    grown = kept * jnp.exp(step_size * means)
+    weights = grown / grown.sum()
+    return (weights / jnp.maximum(counts, 1))[groups], weights
+
+
+def batch_loss(
+    logits: jax.Array, labels: jax.Array, groups: jax.Array, knobs: Knobs, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns a member's training loss on a batch and its updated group weights.
+
+    Args:
+      logits: (B, H, W, C) float.
+      labels: (B, H, W) integer.
+      groups: (B,) integer in [0, G).
+      knobs: of the member's method.
+      weights: (G,) float32; returned as they came unless the method is GroupDRO.
+
+    Returns:
+      The scalar loss and the weights (G,).
+
+    Example:
+      >>> loss, _ = batch_loss(jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 2, 2), int), jnp.array([0, 3]), Knobs(), jnp.full(4, 0.25))
+      >>> round(float(loss), 4)
+      1.0986
+    """
+    losses = image_loss(logits, labels, knobs)
+    robust, moved = _dro_coefficients(losses, groups, weights, knobs.dro_step, knobs.dro_zero_absent)
+    robustly = jnp.asarray(knobs.dro) > 0
+    coefficients = jnp.where(robustly, robust, 1 / losses.shape[0])
+    return (coefficients * losses).sum(), jnp.where(robustly, moved, weights)
+
+
+def image_loss(logits: jax.Array, labels: jax.Array, knobs: Knobs) -> jax.Array:
+    """Returns the loss of each image before groups are weighed: cross-entropy plus `knobs.dice` times the foreground Dice loss, (B,) float32.
+
+    Example:
+      >>> image_loss(jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 4, 4), int), Knobs()).shape
+      (2,)
+    """
+    return cross_entropy(logits, labels) + knobs.dice * soft_dice_loss(logits, labels)

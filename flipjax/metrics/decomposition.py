@@ -1,0 +1,87 @@
+"""The sufficient statistic: what ``decompose`` returns, and the shares that follow from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["confusion", "risk_sum"], meta_fields=["background"])
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decomposition:
+    """Counts of truth against prediction, and the summed flip-risk, of each image.
+
+    A pytree of two leaves: it maps, shards, stacks and indexes with ``jax.tree.map``. The derived shares are NaN where
+    their denominator is empty. With NumPy leaves they are NumPy float64, from exact integers; with JAX leaves float32.
+
+    Attributes:
+        confusion: int32 (..., C, C), pixels; rows are the truth, columns the prediction. Ignored pixels are not in it.
+        risk_sum: float32 (...), nats: the entropy of the foreground classes summed over the predicted foreground.
+        background: the class that is background; static.
+
+    Source: Achara et al., arXiv 2604.13326, foreground decomposition and flip-risk.
+
+    Example:
+        >>> counts = np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]])
+        >>> image = Decomposition(counts, np.float32(3.0))
+        >>> print(image.correct, image.flip, image.miss, round(float(image.spill), 4), round(float(image.flip_risk), 4))
+        0.6 0.2 0.2 0.1667 0.3333
+    """
+
+    confusion: Any
+    risk_sum: Any
+    background: int = 0
+
+    @property
+    def correct(self) -> Any:
+        """Share (...) of the true foreground that is predicted as what it is."""
+        truth, _, same = self._cells()
+        return _ratio(self._count(truth & same), self._count(truth))
+
+    @property
+    def flip(self) -> Any:
+        """Share (...) of the true foreground that is predicted as another foreground class."""
+        truth, predicted, same = self._cells()
+        return _ratio(self._count(truth & predicted & ~same), self._count(truth))
+
+    @property
+    def miss(self) -> Any:
+        """Share (...) of the true foreground that is predicted as background."""
+        truth, predicted, _ = self._cells()
+        return _ratio(self._count(truth & ~predicted), self._count(truth))
+
+    @property
+    def spill(self) -> Any:
+        """Share (...) of the true background that is predicted as foreground."""
+        truth, predicted, _ = self._cells()
+        return _ratio(self._count(~truth & predicted), self._count(~truth))
+
+    @property
+    def flip_risk(self) -> Any:
+        """Mean entropy (...) in nats over the predicted foreground that is not ignored."""
+        _, predicted, _ = self._cells()
+        return _ratio(self.risk_sum, self._count(predicted))
+
+    def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which cells (C, C) have true foreground, predicted foreground, and the same class twice."""
+        classes = self.confusion.shape[-1]
+        foreground = np.arange(classes) != self.background
+        truth, predicted = np.meshgrid(foreground, foreground, indexing="ij")
+        return truth, predicted, np.eye(classes, dtype=bool)
+
+    def _count(self, cells: np.ndarray) -> Any:
+        if isinstance(self.confusion, np.ndarray):
+            return np.sum(self.confusion, axis=(-2, -1), where=cells, dtype=np.int64)
+        return jnp.sum(self.confusion, axis=(-2, -1), where=cells)
+
+
+def _ratio(part: Any, whole: Any) -> Any:
+    if isinstance(whole, jax.Array):
+        return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
+    part, whole = np.asarray(part, np.float64), np.asarray(whole)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)[()]

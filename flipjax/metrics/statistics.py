@@ -1,0 +1,134 @@
+"""Statistics of a set of images, computed for many resamples of it at once: exact integers and float64, NumPy only.
+
+``summarize`` evaluates them on the images as they are, ``bootstrap`` on its resamples, so the two cannot differ.
+Every function takes ``rows`` (S, n): for each of S resamples, the indices of its n images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from flipjax.metrics.decomposition import Decomposition
+
+DECILES = 10
+
+
+class Images(NamedTuple):
+    """What the statistics need of each image.
+
+    An image is ranked where it has true and predicted foreground and no NaN risk. ``rank`` is its place in ascending
+    flip-risk (equal risks in the order given); the images that are not ranked come last.
+    """
+
+    confusion: np.ndarray
+    background: int
+    flip: np.ndarray
+    risk: np.ndarray
+    ranked: np.ndarray
+    rank: np.ndarray
+
+
+def read_images(decomposition: Decomposition) -> Images:
+    """Bring a decomposition with one image axis to the host, and rank its images.
+
+    Raises:
+        TypeError: confusion does not hold integers.
+        ValueError: not exactly one image axis.
+    """
+    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
+    if confusion.ndim != 3 or risk_sum.shape != confusion.shape[:1]:
+        raise ValueError(
+            "decomposition: expected one leading image axis, so confusion (n, C, C) and risk_sum (n,), found "
+            f"{confusion.shape} and {risk_sum.shape}. Of stacked members take one: "
+            "jax.tree.map(lambda leaf: leaf[k], decomposition); for one image add the axis: leaf[None]."
+        )
+    if not np.issubdtype(confusion.dtype, np.integer):
+        raise TypeError(f"decomposition: expected integer counts in confusion, found {confusion.dtype}.")
+    host = Decomposition(confusion.astype(np.int64), risk_sum.astype(np.float64), decomposition.background)
+    flip, risk = np.asarray(host.flip), np.asarray(host.flip_risk)
+    ranked = ~np.isnan(flip) & ~np.isnan(risk)
+    order = np.lexsort((np.where(ranked, risk, 0.0), ~ranked))
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return Images(host.confusion, host.background, flip, risk, ranked, rank)
+
+
+def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Shares and IoU of the pixels of all images together, and the image-mean Flip: each (S,)."""
+    n, C = len(images.confusion), len(class_names)
+    weights = _multiplicity(rows, n)
+    confusion = (weights @ images.confusion.reshape(n, C * C)).reshape(-1, C, C)
+    total = Decomposition(confusion, np.zeros(len(rows)), images.background)
+    weights = weights[:, ~np.isnan(images.flip)]
+    flip = images.flip[~np.isnan(images.flip)]
+    table = {
+        "n_images": np.full(len(rows), rows.shape[1]),
+        "fg_correct": total.correct,
+        "fg_flip": total.flip,
+        "fg_miss": total.miss,
+        "flip_image_mean": _divide(weights @ flip, weights.sum(1)),
+    }
+    truth, predicted = confusion.sum(2), confusion.sum(1)
+    for c, name in enumerate(class_names):
+        both = confusion[:, c, c]
+        table[f"iou/{name}"] = _divide(both, truth[:, c] + predicted[:, c] - both)
+    b = images.background
+    pixels = confusion.sum((1, 2))
+    both = pixels - truth[:, b] - predicted[:, b] + confusion[:, b, b]
+    table["iou/foreground"] = _divide(both, pixels - confusion[:, b, b])
+    return table
+
+
+def ranking(images: Images, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Statistics of the images sorted by flip-risk: each (S,), or (S, 10) for the deciles."""
+    n = rows.shape[1]
+    kept = np.count_nonzero(images.ranked[rows], axis=1)
+    place = np.sort(images.rank[rows], axis=1)
+    inside = np.arange(n) < kept[:, None]
+    order = np.argsort(images.rank)
+    flip = np.where(inside, images.flip[order][place], 0.0)
+    risk = np.where(inside, images.risk[order][place], 0.0)
+    edges = np.arange(DECILES + 1) * kept[:, None] // DECILES
+    sizes = np.diff(edges, axis=1)
+    flip_sums = _sums_between(flip, edges)
+    covered_mean = np.cumsum(flip, axis=1) / np.arange(1, n + 1)
+    return {
+        "risk_auroc": _auroc(images, rows),
+        "risk_aurc": _divide(np.sum(covered_mean, axis=1, where=inside), kept),
+        "top_decile_flip_share": _divide(flip_sums[:, -1], flip.sum(1)),
+        "risk_decile": _divide(_sums_between(risk, edges), sizes),
+        "flip_by_risk_decile": _divide(flip_sums, sizes),
+        "n_images_without_risk": n - kept,
+    }
+
+
+def _auroc(images: Images, rows: np.ndarray) -> np.ndarray:
+    """The share of pairs (an image flipped by more than half, one that is not) that flip-risk orders; a tie is half."""
+    order = np.argsort(images.rank)[: np.count_nonzero(images.ranked)]
+    if order.size == 0:
+        return np.full(len(rows), np.nan)
+    weights = _multiplicity(rows, len(images.rank))[:, order]
+    flipped = images.flip[order] > 0.5
+    ties = np.flatnonzero(np.append(True, np.diff(images.risk[order]) > 0))
+    positives = np.add.reduceat(weights * flipped, ties, axis=1)
+    negatives = np.add.reduceat(weights * ~flipped, ties, axis=1)
+    twice_below = 2 * np.cumsum(negatives, axis=1) - negatives
+    return _divide((positives * twice_below).sum(1), 2 * positives.sum(1) * negatives.sum(1))
+
+
+def _multiplicity(rows: np.ndarray, n: int) -> np.ndarray:
+    """How often each of n images stands in each row: int64 (S, n)."""
+    cells = rows + n * np.arange(len(rows))[:, None]
+    return np.bincount(cells.ravel(), minlength=len(rows) * n).reshape(len(rows), n)
+
+
+def _sums_between(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    running = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
+    return np.diff(np.take_along_axis(running, edges, axis=1), axis=1)
+
+
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole != 0)

@@ -1,0 +1,224 @@
+"""Host-side summaries of a decomposition, and bootstrap intervals of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from flipjax.metrics import statistics
+from flipjax.metrics.decomposition import Decomposition
+
+# Group = 2 * y + scene, and the usual scene of class y is scene y.
+_NAMED_GROUPS = {"0": (0,), "1": (1,), "2": (2,), "3": (3,), "common": (0, 3), "rare": (1, 2)}
+_COMMON_AND_RARE = ((0, 1), (3, 2))
+_PERCENTILES = (2.5, 97.5)
+_INDICES_AT_ONCE = 1 << 22
+
+
+class Interval(NamedTuple):
+    """A 95% interval: two floats, or two arrays for a statistic that is an array.
+
+    Example:
+        >>> low, high = Interval(0.25, 0.75)
+        >>> high - low
+        0.5
+    """
+
+    low: Any
+    high: Any
+
+
+def summarize(
+    decomposition: Decomposition, groups: Any = None, *, class_names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Summarise the images of one model: counts as exact integers, the rest in float64, on the host.
+
+    Pixels are pooled over the images, except where an image-mean or a ranking by flip-risk is named:
+
+    - ``n_images``; ``n_images_without_risk``: without true or without predicted foreground, or with a NaN risk. They
+      have no place in the ranking.
+    - ``fg_correct``, ``fg_flip``, ``fg_miss``: shares of the true foreground. ``flip_image_mean``: the mean flip share
+      of the images that have true foreground.
+    - ``iou/<class>`` for each class, and ``iou/foreground``: of foreground against background, whatever the class.
+    - ``risk_auroc``: how well flip-risk ranks the images with a flip share above 0.5 over the others; a tie is half.
+    - ``risk_aurc``: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:
+      the mean flip share of the k images of least flip-risk, averaged over all k.
+    - ``risk_decile``, ``flip_by_risk_decile``: mean flip-risk and mean flip share of each tenth of the ranking, lists
+      of 10. Decile d holds the places d*n//10 up to (d+1)*n//10, so some are empty where n < 10.
+      ``top_decile_flip_share``: the last decile's part of the sum of all flip shares.
+
+    With groups, each of these again as ``group/<g>/<key>``. For two foreground classes g is 0, 1, 2, 3 (2 * y + scene),
+    ``common`` (0, 3) and ``rare`` (1, 2), and ``gap/<class>`` is the class's IoU in its common group minus that in its
+    rare group. For more classes any integer is a group: g is each one found, without common, rare and gaps.
+
+    Args:
+        decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
+        groups: (n,) integers.
+        class_names: names of all C classes, or of the foreground classes alone; else ``background``, ``class1``, ...
+
+    Returns:
+        A dict of int, float and lists of float; NaN where a denominator, a decile or one side of the AUROC is empty.
+
+    Raises:
+        TypeError: confusion does not hold integers.
+        ValueError: not exactly one image axis, or groups or class names that do not fit.
+
+    Source: Achara et al., arXiv 2604.13326, evaluation.
+
+    Example:
+        >>> counts = np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]], [[5, 0, 0], [0, 0, 0], [2, 2, 0]]])
+        >>> summary = summarize(Decomposition(counts, np.array([1.0, 2.0])), [0, 2], class_names=["cat", "dog"])
+        >>> summary["fg_flip"], summary["iou/cat"], summary["group/2/fg_flip"]
+        (0.375, 0.5, 0.5)
+    """
+    images = statistics.read_images(decomposition)
+    names = _class_names(class_names, images)
+    rows = np.arange(len(images.rank))[None]
+    summary = statistics.pooled(images, rows, names) | statistics.ranking(images, rows)
+    members = {} if groups is None else _members(groups, images)
+    for group, member in members.items():
+        inside = statistics.pooled(images, rows[:, member], names) | statistics.ranking(images, rows[:, member])
+        summary |= {f"group/{group}/{key}": value for key, value in inside.items()}
+    for gap, (common, rare) in _gaps(members, images, names).items():
+        summary[gap] = summary[common] - summary[rare]
+    return {key: value[0].tolist() for key, value in summary.items()}
+
+
+def bootstrap(
+    decomposition: Decomposition,
+    statistic: str | Callable[[Decomposition], Any],
+    *,
+    key: jax.Array,
+    samples: int = 1000,
+    groups: Any = None,
+    class_names: Sequence[str] | None = None,
+) -> Interval:
+    """Return the 95% percentile interval of a statistic under resampling of the images with replacement.
+
+    Images are drawn as independent: for the two images of a counterfactual pair the interval is approximate. Resamples
+    in which the statistic is NaN (an AUROC without any flipped image) are left out; if all are, the interval is NaN.
+
+    Args:
+        decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
+        statistic: a key of ``summarize``, evaluated for all resamples at once; or a function from a Decomposition with
+            NumPy leaves of n images to a number or an array, called once for each resample.
+        key: a JAX PRNG key.
+        samples: the number of resamples.
+        groups: (n,) integers as in ``summarize``. Image i of a resample is then drawn from the group of image i, so
+            that the groups keep their sizes; the keys ``group/<g>/<key>`` and ``gap/<class>`` need it.
+        class_names: as in ``summarize``.
+
+    Returns:
+        ``Interval(low, high)``: floats, or arrays for a statistic that is an array.
+
+    Raises:
+        ValueError: an unknown key, no image, no resample, or what ``summarize`` raises.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, percentile interval.
+
+    Example:
+        >>> counts = np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]], [[5, 0, 0], [0, 0, 0], [2, 2, 0]]])
+        >>> low, high = bootstrap(Decomposition(counts, np.array([1.0, 2.0])), "fg_flip", key=jax.random.key(0))
+        >>> low, high
+        (0.25, 0.5)
+    """
+    images = statistics.read_images(decomposition)
+    names = _class_names(class_names, images)
+    members = {} if groups is None else _members(groups, images)
+    n = len(images.rank)
+    if n == 0 or samples < 1:
+        raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
+    if isinstance(statistic, str):
+        known = summarize(decomposition, groups, class_names=names)
+        if statistic not in known:
+            raise ValueError(
+                f"statistic: expected a function or a key of summarize, found {statistic!r}. "
+                f"Valid: {', '.join(known)}" + (". Keys of groups and gaps need groups=." if groups is None else ".")
+            )
+    strata = [np.arange(n)] if groups is None else [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    values = []
+    block = max(1, _INDICES_AT_ONCE // n)
+    for start in range(0, samples, block):
+        rows = _resample(jax.random.fold_in(key, start), min(block, samples - start), strata)
+        if isinstance(statistic, str):
+            values.append(_evaluate(statistic, images, rows, names, members))
+        else:
+            values.append(np.stack([np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]))
+    return _percentile_interval(np.concatenate(values))
+
+
+def _evaluate(
+    statistic: str, images: statistics.Images, rows: np.ndarray, names: Sequence[str], members: dict[str, np.ndarray]
+) -> np.ndarray:
+    gaps = _gaps(members, images, names)
+    if statistic in gaps:
+        common, rare = (_evaluate(side, images, rows, names, members) for side in gaps[statistic])
+        return common - rare
+    if statistic.startswith("group/"):
+        _, group, statistic = statistic.split("/", 2)
+        rows = rows[:, members[group]]
+    table = statistics.pooled(images, rows, names)
+    return table[statistic] if statistic in table else statistics.ranking(images, rows)[statistic]
+
+
+def _resample(key: jax.Array, samples: int, strata: Sequence[np.ndarray]) -> np.ndarray:
+    rows = np.empty((samples, sum(map(len, strata))), np.int64)
+    for i, stratum in enumerate(strata):
+        draws = jax.random.randint(jax.random.fold_in(key, i), (samples, len(stratum)), 0, len(stratum))
+        rows[:, stratum] = stratum[np.asarray(draws)]
+    return rows
+
+
+def _take(decomposition: Decomposition, rows: np.ndarray) -> Decomposition:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], decomposition)
+
+
+def _percentile_interval(values: np.ndarray) -> Interval:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
+        low, high = np.nanpercentile(values.astype(np.float64), _PERCENTILES, axis=0)
+    return Interval(low, high) if values.ndim > 1 else Interval(float(low), float(high))
+
+
+def _class_names(class_names: Sequence[str] | None, images: statistics.Images) -> tuple[str, ...]:
+    C, background = images.confusion.shape[-1], images.background
+    if class_names is None:
+        return tuple("background" if c == background else f"class{c}" for c in range(C))
+    names = tuple(class_names)
+    if len(names) == C - 1:
+        names = (*names[:background], "background", *names[background:])
+    if len(names) != C or len(set(names)) != C or "foreground" in names:
+        raise ValueError(
+            f"class_names: expected {C} different names, or {C - 1} without the background's, none of "
+            f"them 'foreground' (the key of all foreground together), found {class_names!r}."
+        )
+    return names
+
+
+def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:
+    groups, n = np.asarray(groups), len(images.rank)
+    if groups.shape != (n,) or not np.issubdtype(groups.dtype, np.integer):
+        raise ValueError(f"groups: expected {n} integers, one an image, found {groups.dtype} of shape {groups.shape}.")
+    found = np.unique(groups).tolist()
+    if images.confusion.shape[-1] != 3:
+        return {str(g): np.flatnonzero(groups == g) for g in found}
+    if not set(found) <= set(range(4)):
+        raise ValueError(f"groups: expected 2 * y + scene in 0..3 for two foreground classes, found {found}.")
+    return {name: np.flatnonzero(np.isin(groups, ids)) for name, ids in _NAMED_GROUPS.items()}
+
+
+def _gaps(
+    members: dict[str, np.ndarray], images: statistics.Images, names: Sequence[str]
+) -> dict[str, tuple[str, str]]:
+    """The keys of the two IoUs whose difference is a gap."""
+    if "common" not in members:
+        return {}
+    foreground = [name for c, name in enumerate(names) if c != images.background]
+    return {
+        f"gap/{name}": (f"group/{common}/iou/{name}", f"group/{rare}/iou/{name}")
+        for name, (common, rare) in zip(foreground, _COMMON_AND_RARE, strict=True)
+    }

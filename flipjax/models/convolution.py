@@ -1,0 +1,86 @@
+"""A convolution that stays fast on XLA:CPU: in a loop, in its gradients, and with few channels."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves with stride 1 and zero padding that keeps the size.
+
+    On a CPU the gradients are themselves plain NHWC/HWIO convolutions. XLA derives the same sums as convolutions with permuted dimensions,
+    and inside a loop its CPU backend runs those without Eigen, about 25 times slower. Elsewhere this is XLA's own convolution.
+
+    Args:
+      images: (B, H, W, C) float.
+      kernel: (h, w, C, O) float of the same dtype, h and w odd.
+
+    Returns:
+      (B, H, W, O), the dtype of `images`.
+
+    Example:
+      >>> convolve(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
+      [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+    """
+    if jax.default_backend() == "cpu":
+        return _convolve_on_cpu(images, kernel)
+    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT)
+
+
+def _abreast(width: int, inputs: int, outputs: int) -> int:
+    """Returns how many neighbouring pixels to make at once: Eigen wants 32 columns, and a few wasted taps cost less than empty lanes."""
+    wanted = min(4, 32 // outputs) if max(inputs, outputs) <= 16 else 1
+    return max(pixels for pixels in (1, 2, 4) if pixels <= wanted and width % pixels == 0)
+
+
+def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    B, H, W, C = images.shape
+    height, width, _, O = kernel.shape  # noqa: E741
+    pixels = _abreast(W, C, O)
+    if pixels > 1:
+        shifted = [jnp.pad(kernel, ((0, 0), (i, pixels - 1 - i), (0, 0), (0, 0))) for i in range(pixels)]
+        kernel = lax.optimization_barrier(jnp.concatenate(shifted, axis=-1))
+    padding = ((height // 2, height // 2), (width // 2, width // 2))
+    rows = lax.conv_general_dilated(images, kernel, (1, pixels), padding, dimension_numbers=_LAYOUT)
+    return rows.reshape(B, H, W, O)
+
+
+def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Correlates images with the gradient: channels take the batch's place, the batch the channels', and the gradient is the kernel."""
+    B, H, W, C = images.shape
+    height, width, _, O = shape  # noqa: E741
+    pixels = _abreast(W, C, O)
+    swapped = O <= 16 < C  # The two trade places for the sake of the columns, and the offsets change sign.
+    moving, fixed = (gradient, images) if swapped else (images, gradient.reshape(B, H, W // pixels, pixels * O))
+    # The barriers keep XLA from folding the transposes back into permuted convolution dimensions.
+    moving, fixed = lax.optimization_barrier((moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3)))
+    padding = ((height // 2, height // 2), (width // 2, width // 2))
+    taps = lax.optimization_barrier(
+        lax.conv_general_dilated(
+            moving, fixed, (1, 1), padding, rhs_dilation=(1, pixels), dimension_numbers=_LAYOUT
+        )
+    )
+    if swapped:
+        return taps[:, ::-1, ::-1].transpose(1, 2, 3, 0)
+    parts = [taps[:, :, i : i + width, i * O : (i + 1) * O] for i in range(pixels)]
+    return sum(parts[1:], start=parts[0]).transpose(1, 2, 0, 3)
+
+
+@jax.custom_vjp
+def _convolve_on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _same(images, kernel)
+
+
+def _forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _same(images, kernel), (images, kernel)
+
+
+def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    image_gradient = _same(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+    return image_gradient, _kernel_gradient(images, gradient, kernel.shape)
+
+
+_convolve_on_cpu.defvjp(_forward, _backward)

@@ -1,0 +1,121 @@
+"""From a configuration to cells (one compiled program each) and their members. Imports no JAX."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from flipjax.config import Experiment, check, experiment, leaves
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One member before it has arrays: its name, and the value of every axis, static ones first."""
+
+    name: str
+    axes: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One static experiment and the members that share its program; `rhos` are all levels of the grid."""
+
+    name: str
+    experiment: Experiment
+    settings: tuple[Setting, ...]
+    rhos: tuple[float, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the members."""
+        return tuple(setting.name for setting in self.settings)
+
+
+def plan(config: ConfigDict) -> list[Cell]:
+    """Returns the cells of a configuration: the product of `config.grid`, each with the product of `config.axes`.
+
+    Raises:
+      ConfigError: for a field that cannot run.
+    """
+    check(config)
+    grid, axes = leaves(config.grid), dict(config.axes.items())
+    cells: list[Cell] = []
+    for static in itertools.product(*grid.values()):
+        overrides = dict(zip(grid, static, strict=True))
+        first = sum(len(cell.settings) for cell in cells)
+        settings = tuple(
+            Setting(f"m{first + index:03d}", overrides | dict(zip(axes, traced, strict=True)))
+            for index, traced in enumerate(itertools.product(*axes.values()))
+        )
+        cells.append(Cell(f"{len(cells):03d}", experiment(config, overrides), settings, tuple(axes["rho"])))
+    return cells
+
+
+def select(cell: Cell, *, rho: float) -> int:
+    """Returns the index of the member whose rho is nearest to `rho`; the first of them."""
+    return min(range(len(cell.settings)), key=lambda index: abs(cell.settings[index].axes["rho"] - rho))
+
+
+def pool_bytes(cell: Cell) -> int | None:
+    """Returns the size of the cell's pool on a device, or None where only reading it would tell."""
+    pool = cell.experiment.pool
+    if pool.name != "synthetic":
+        return None
+    return pool.size**2 * (2 * pool.objects * 4 + 2 * pool.scenes * 3)
+
+
+def working_bytes(cell: Cell) -> int:
+    """Returns about what one member at work holds for its gradients: six maps a convolution block, at the compute dtype."""
+    model, train, size = cell.experiment.model, cell.experiment.train, cell.experiment.pool.size
+    pixels = [(size // 2**level) ** 2 for level in range(model.depth)]
+    blocks = sum(model.width * 2**level * count for level, count in enumerate(pixels))
+    blocks += sum(model.width * 2**level * count for level, count in enumerate(pixels[:-1]))
+    return 6 * blocks * train.batch_size * (2 if model.dtype == "bfloat16" else 4)
+
+
+def describe(cell: Cell, *, parameters: int) -> list[str]:
+    """Returns lines that say what a cell will do, for `--dry_run`.
+
+    Args:
+      cell: of the plan.
+      parameters: trained parameters of one member.
+    """
+    spec = cell.experiment
+    count = len(cell.settings)
+    axes = {name: list(dict.fromkeys(s.axes[name] for s in cell.settings)) for name in cell.settings[0].axes}
+    if spec.split.n_train:
+        steps = spec.train.epochs * (spec.split.n_train // spec.train.batch_size)
+        work = f"{steps} steps of {spec.train.batch_size} a member at most, {count * steps} in all"
+    else:
+        work = f"{spec.train.epochs} epochs a member at most, over the largest n_train that every rho allows"
+    pool = pool_bytes(cell)
+    return [
+        f"cell {cell.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
+        f"  model {spec.model.name}, width {spec.model.width}, depth {spec.model.depth}: {parameters:,} parameters",
+        f"  work: {work}",
+        f"  memory: pool {'read at the start' if pool is None else megabytes(pool)}, shared; "
+        f"states {megabytes(count * 16 * parameters)}; about {megabytes(working_bytes(cell))} for each member at work",
+    ]
+
+
+def megabytes(count: int) -> str:
+    """Returns a number of bytes as text.
+
+    Example:
+      >>> megabytes(1_500_000)
+      '1.5 MB'
+    """
+    return f"{count / 1e6:,.1f} MB"
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Returns the first dotted field in which two configurations differ, with both values, or None."""
+    before, after = leaves(old), leaves(new)
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            return f"config.{name}: {before.get(name)!r} there, {after.get(name)!r} now"
+    return None
+
+

@@ -1,0 +1,242 @@
+"""Members stacked, mapped and sharded: one compiled program trains them all.
+
+A CPU has one device per core and, on each, a loop over that device's members; a GPU has vmaps of `width` members. The loop's trip count is data: members that
+stopped or diverged are left out of it, so they cost no work, and the program is compiled once whatever their number.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from flipjax import metrics, train
+from flipjax.config import Experiment, PopulationSpec
+from flipjax.data.pool import Pool
+from flipjax.evaluate import evaluate
+from flipjax.train import Member, State, Status
+
+AXIS = "members"
+DEFAULT_WIDTH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where and how members run: `width` at once (1: a plain loop) on each device of the mesh. Hashable, hence static."""
+
+    mesh: Mesh
+    width: int
+
+    @property
+    def devices(self) -> int:
+        """Number of devices."""
+        return self.mesh.size
+
+
+@dataclasses.dataclass(frozen=True)
+class Population:
+    """Stacked members and states, slot after slot and sharded over devices; `slots[i]` is the slot of member i."""
+
+    members: Member
+    states: State
+    slots: np.ndarray
+
+    @property
+    def status(self) -> np.ndarray:
+        """Status of each member, (K,) int32."""
+        return np.asarray(self.states.status)[self.slots]
+
+
+def make_layout(spec: PopulationSpec, *, members: int) -> Layout:
+    """Returns the layout for a number of members; `auto` means a loop on a CPU and vmap elsewhere.
+
+    Raises:
+      ValueError: if more devices are asked for than there are.
+    """
+    found = jax.devices()
+    if spec.devices > len(found):
+        raise ValueError(f"config.population.devices: expected at most {len(found)} ({found[0].platform}); found {spec.devices}")
+    count = min(spec.devices or len(found), members)
+    looped = spec.map == "loop" or (spec.map == "auto" and found[0].platform == "cpu")
+    share = -(-members // count)
+    return Layout(Mesh(np.array(found[:count]), (AXIS,)), 1 if looped else min(spec.width or DEFAULT_WIDTH, share))
+
+
+def create(
+    experiment: Experiment, layout: Layout, members: Sequence[Member], states: State | None = None
+) -> Population:
+    """Stacks members, padded to a multiple of the devices, and initialises their states or takes over `states`, leaves (K, ...), in their order."""
+    count = len(members)
+    padding = -count % layout.devices
+    sharding = NamedSharding(layout.mesh, P(AXIS))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members, *[members[-1]] * padding)
+    stacked = jax.device_put(stacked, sharding)
+    if states is None:
+        placed = _init(experiment, layout, stacked)
+    else:
+        placed = jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * padding]), states)
+    idle = jnp.where(jnp.arange(count + padding) < count, jnp.asarray(placed.status), Status.STOPPED)
+    placed = jax.device_put(dataclasses.replace(placed, status=idle.astype(jnp.int32)), sharding)
+    return Population(stacked, placed, np.arange(count))
+
+
+@functools.partial(jax.jit, static_argnames=("experiment", "layout"))
+def _init(experiment: Experiment, layout: Layout, members: Member) -> State:
+    def local(members: Member) -> State:
+        return jax.lax.map(functools.partial(train.init_state, experiment), members)
+
+    return _shard(layout, local, P(AXIS))(members)
+
+
+def _shard(layout: Layout, function: Callable, *specs: P) -> Callable:
+    return jax.shard_map(function, mesh=layout.mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
+
+
+@functools.partial(jax.jit, static_argnames=("experiment", "layout"), donate_argnames="states")
+def _epoch(
+    experiment: Experiment,
+    layout: Layout,
+    members: Member,
+    states: State,
+    order: jax.Array,
+    active: jax.Array,
+    pool: Pool,
+    rows: jax.Array,
+    groups: jax.Array,
+) -> tuple[State, dict[str, jax.Array]]:
+    width = layout.width
+
+    def one(member: Member, state: State, pool: Pool, rows: jax.Array, groups: jax.Array) -> tuple[State, dict]:
+        return train.run_epoch(experiment, member, pool, state, rows, groups)
+
+    def local(members: Member, states: State, order: jax.Array, active: jax.Array, *shared: Any) -> Any:
+        blank = jax.eval_shape(one, *jax.tree.map(lambda leaf: leaf[0], (members, states)), *shared)[1]
+        share = states.status.shape[0]
+        records = jax.tree.map(lambda leaf: jnp.full((share, *leaf.shape), jnp.nan, leaf.dtype), blank)
+
+        def chunk(index: jax.Array, carry: tuple[State, dict]) -> tuple[State, dict]:
+            where = jax.lax.dynamic_slice(order, (index * width,), (width,))
+            if width == 1:
+                where = where[0]
+                run = one
+            else:
+                run = jax.vmap(one, in_axes=(0, 0, None, None, None))
+            member, state = jax.tree.map(lambda leaf: leaf[where], (members, carry[0]))
+            new = run(member, state, *shared)
+            # Positions past the last active member are out of bounds: read as anything, written nowhere.
+            return jax.tree.map(lambda leaf, value: leaf.at[where].set(value, mode="drop"), carry, new)
+
+        return jax.lax.fori_loop(0, -(-active[0] // width), chunk, (states, records))
+
+    sharded = _shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P(), P())
+    return sharded(members, states, order, active, pool, rows, groups)
+
+
+def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which local positions each device runs, in order, and how many.
+
+    Args:
+      running: (slots,) bool, device after device.
+      devices: number of devices, a divisor of the slots.
+      width: members at once.
+
+    Returns:
+      Positions int32, (devices * m,), m a multiple of `width`, those past a device's running members out of bounds; and counts int32, (devices,).
+
+    Example:
+      >>> queue(np.array([False, True, True, True]), devices=2, width=1)[0].tolist()
+      [1, 2, 0, 1]
+    """
+    shares = running.reshape(devices, -1)
+    size = shares.shape[1]
+    order = np.full((devices, -(-size // width) * width), size, np.int32)
+    for share, positions in zip(shares, order, strict=True):
+        alive = np.flatnonzero(share)
+        positions[: len(alive)] = alive
+    return order.reshape(-1), shares.sum(1).astype(np.int32)
+
+
+def deal(running: np.ndarray, *, devices: int) -> np.ndarray | None:
+    """Returns a permutation of slots that spreads running members evenly over devices, or None where none is needed.
+
+    Args:
+      running: (slots,) bool, device after device.
+      devices: number of devices, a divisor of the slots.
+
+    Returns:
+      (slots,) int: the old slot that each new slot takes.
+
+    Example:
+      >>> deal(np.array([True, True, False, False]), devices=2).tolist()
+      [0, 2, 1, 3]
+    """
+    counts = running.reshape(devices, -1).sum(1)
+    if counts.max() <= -(-running.sum() // devices):
+        return None
+    ranked = np.concatenate([np.flatnonzero(running), np.flatnonzero(~running)])
+    return ranked.reshape(-1, devices).T.reshape(-1)
+
+
+def run_epoch(
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array, groups: jax.Array
+) -> tuple[Population, dict[str, np.ndarray]]:
+    """Trains every running member for one epoch, and validates it on rows (n, 2) with groups (n,).
+
+    Returns:
+      The population (the old one's arrays are donated) and the records of the epoch, leaves (K, ...) in the order of the members, NaN for members that did not run.
+    """
+    running = np.asarray(population.states.status) == Status.RUNNING
+    order = deal(running, devices=layout.devices)
+    if order is not None:
+        population = _permute(layout, population, order)
+        running = running[order]
+    positions, active = queue(running, devices=layout.devices, width=layout.width)
+    states, records = _epoch(
+        experiment, layout, population.members, population.states, positions, active, pool, rows, groups
+    )
+    records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
+    return dataclasses.replace(population, states=states), records
+
+
+def _permute(layout: Layout, population: Population, order: np.ndarray) -> Population:
+    sharding = NamedSharding(layout.mesh, P(AXIS))
+    take = jax.jit(lambda tree, order: jax.tree.map(lambda leaf: leaf[order], tree), out_shardings=sharding)
+    members, states = take((population.members, population.states), order)
+    return Population(members, states, np.argsort(order)[population.slots])
+
+
+def states_of(population: Population) -> State:
+    """Returns the states on the host in the order of the members, leaves (K, ...) numpy: what a checkpoint holds."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[population.slots], population.states)
+
+
+def take_member(states: State, index: int) -> State:
+    """Returns one member's state out of stacked ones."""
+    return jax.tree.map(lambda leaf: leaf[index], states)
+
+
+def decompose(
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array
+) -> metrics.Decomposition:
+    """Returns the decomposition of every member's best parameters on rows (n, 2): leading axes (K, n), numpy."""
+    stacked = _decompose(experiment, layout, population.states, pool, rows)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[population.slots], stacked)
+
+
+@functools.partial(jax.jit, static_argnames=("experiment", "layout"))
+def _decompose(
+    experiment: Experiment, layout: Layout, states: State, pool: Pool, rows: jax.Array
+) -> metrics.Decomposition:
+    def local(states: State, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
+        return jax.lax.map(
+            lambda state: evaluate(experiment, state, pool, rows),
+            states,
+            batch_size=layout.width if layout.width > 1 else None,
+        )
+
+    return _shard(layout, local, P(AXIS), P(), P())(states, pool, rows)

@@ -1,0 +1,120 @@
+"""The gallery of a run: which test images to show, and the pixels to show of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flipjax.metrics import Decomposition, decompose, error_map, risk_map
+from flipjax.results import replacing
+
+
+class Gallery(NamedTuple):
+    """R images and what a member made of them: the arrays of `gallery.npz`.
+
+    image uint8 (R, H, W, 3); label and prediction uint8 (R, H, W); error_map uint8 (R, H, W), coded as in
+    `flipjax.metrics.error_map`; risk_map float32 (R, H, W), nats; flip_risk and flip float32 (R,), NaN where undefined;
+    group int32 (R,); kind (R,) str, 'riskiest' or 'typical'; member (R,) str.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
+    error_map: np.ndarray
+    risk_map: np.ndarray
+    flip_risk: np.ndarray
+    flip: np.ndarray
+    group: np.ndarray
+    kind: np.ndarray
+    member: np.ndarray
+
+
+def choose(
+    decomposition: Decomposition, groups: np.ndarray, *, riskiest: int = 6, typical: int = 6
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chooses images for a gallery: the riskiest, and typical ones near the median flip-risk, from the groups in turn.
+
+    Args:
+        decomposition: of one member, n images.
+        groups: int (n,).
+        riskiest: how many images of the highest flip-risk, the highest first.
+        typical: how many images near the median; none is chosen twice.
+
+    Returns:
+        Indices int64 (R,) and kinds (R,), 'riskiest' or 'typical'. Images without flip-risk are never chosen, so R
+        may be smaller than `riskiest + typical`.
+
+    Example:
+        >>> confusion = np.zeros((4, 3, 3), int)
+        >>> confusion[:, 1, 1] = 10
+        >>> found = Decomposition(confusion, np.array([1.0, 4.0, 3.0, 2.0]))
+        >>> indices, kinds = choose(found, np.arange(4), riskiest=1, typical=2)
+        >>> indices.tolist(), kinds.tolist()
+        ([1, 2, 3], ['riskiest', 'typical', 'typical'])
+    """
+    risk, groups = np.asarray(decomposition.flip_risk, np.float64), np.asarray(groups)
+    known = np.flatnonzero(np.isfinite(risk))
+    highest = known[np.argsort(-risk[known], kind="stable")][:riskiest]
+    rest = known[~np.isin(known, highest)]
+    if rest.size:
+        rest = rest[np.argsort(np.abs(risk[rest] - np.median(risk[known])), kind="stable")]
+    # Sorting by each image's place within its group takes one of every group, then a second of every group, and so on.
+    places = np.array([np.count_nonzero(groups[rest[:i]] == groups[index]) for i, index in enumerate(rest)], np.int64)
+    middle = rest[np.argsort(places, kind="stable")][:typical]
+    indices = np.concatenate([highest, middle]).astype(np.int64)
+    return indices, np.array(["riskiest"] * len(highest) + ["typical"] * len(middle), np.str_)
+
+
+def make(
+    images: Any,
+    labels: Any,
+    logits: Any,
+    *,
+    groups: Sequence[int] | np.ndarray,
+    kinds: Sequence[str] | np.ndarray,
+    member: str,
+) -> Gallery:
+    """Makes the gallery of one member.
+
+    Args:
+        images: float (R, H, W, 3) in [0, 1].
+        labels: int (R, H, W).
+        logits: float (R, H, W, C), the member's, in eval mode.
+        groups: int (R,).
+        kinds: (R,), as `choose` returns them.
+        member: the member's name.
+    """
+    logits = np.asarray(logits, np.float32)
+    labels = np.asarray(labels, np.int32)
+    found = decompose(logits, labels)
+    return Gallery(
+        image=np.rint(np.clip(np.asarray(images, np.float32), 0, 1) * 255).astype(np.uint8),
+        label=labels.astype(np.uint8),
+        prediction=logits.argmax(-1).astype(np.uint8),
+        error_map=np.asarray(error_map(logits, labels), np.uint8),
+        risk_map=np.asarray(risk_map(logits), np.float32),
+        flip_risk=np.asarray(found.flip_risk, np.float32),
+        flip=np.asarray(found.flip, np.float32),
+        group=np.asarray(groups, np.int32),
+        kind=np.asarray(kinds, np.str_),
+        member=np.array([member] * len(labels), np.str_),
+    )
+
+
+def save(path: str | Path, gallery: Gallery) -> None:
+    """Writes `gallery.npz` atomically; equal galleries give equal bytes."""
+    with replacing(path) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **gallery._asdict())
+
+
+def load(path: str | Path) -> Gallery:
+    """Reads what `save` wrote."""
+    with np.load(path, allow_pickle=False) as stored:
+        return Gallery(*(stored[name] for name in Gallery._fields))
+
+
+def of_member(gallery: Gallery, member: str) -> Gallery:
+    """Returns the images of one member."""
+    chosen = gallery.member == member
+    return Gallery(*(values[chosen] for values in gallery))

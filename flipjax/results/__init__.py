@@ -1,0 +1,39 @@
+"""Tables from stored decompositions: rows per member and group, means over seeds, trends in the correlation level.
+
+A row is a dict whose values are cells: int, finite float or str; a number that does not exist is the empty string.
+Files hold the same cells, so that reading a table and writing it again gives the same bytes. Imports no matplotlib.
+"""
+
+from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
+from flipjax.results.statistics import INTERVAL, LEFT_OUT, Interval, aggregate, mean_interval, trend
+from flipjax.results.store import Cell, Part, Row, load_cell, read_csv, replacing, save_cell, write_csv
+from flipjax.results.text import headline, setting_label, summary_table, to_markdown, to_text, trend_table, varying_axes
+
+__all__ = [
+    "GROUPS",
+    "INTERVAL",
+    "LEFT_OUT",
+    "Cell",
+    "Interval",
+    "Part",
+    "Row",
+    "aggregate",
+    "axes_of",
+    "headline",
+    "load_cell",
+    "mean_interval",
+    "member_quantities",
+    "member_rows",
+    "number",
+    "read_csv",
+    "replacing",
+    "save_cell",
+    "setting_label",
+    "summary_table",
+    "to_markdown",
+    "to_text",
+    "trend",
+    "trend_table",
+    "varying_axes",
+    "write_csv",
+]

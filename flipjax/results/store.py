@@ -1,0 +1,129 @@
+"""The files of results: CSV tables and the decompositions of a cell, written atomically and the same byte for byte."""
+
+import contextlib
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from flipjax.metrics import Decomposition
+
+Row = dict[str, Any]
+
+PARTS = ("val", "test")
+NAMES = ("member", "split", "group", "status", "selection")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split of a cell, for K members, n images and C classes.
+
+    confusion int32 (K, n, C, C) and risk_sum float32 (K, n) as in `Decomposition`; groups int32 (n,), 2 * class +
+    scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene.
+    """
+
+    confusion: np.ndarray
+    risk_sum: np.ndarray
+    groups: np.ndarray
+    pairs: np.ndarray
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The decompositions of one cell: all members of one static experiment, on the parts `val` and `test`."""
+
+    members: tuple[str, ...]
+    class_names: tuple[str, ...]
+    scene_names: tuple[str, ...]
+    parts: Mapping[str, Part]
+
+    def decomposition(self, member: str, part: str) -> Decomposition:
+        """Returns the decomposition of one member on one split: numpy leaves, one leading image axis."""
+        if member not in self.members:
+            raise KeyError(f"member: expected one of {', '.join(self.members)}; found {member!r}")
+        index = self.members.index(member)
+        return Decomposition(self.parts[part].confusion[index], self.parts[part].risk_sum[index])
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """Opens a temporary file beside `path` and moves it there at the end: readers see the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_cell(path: str | Path, cell: Cell) -> None:
+    """Writes `decomposition.npz`."""
+    arrays: dict[str, np.ndarray] = {
+        field: np.array(getattr(cell, field), np.str_) for field in ("members", "class_names", "scene_names")
+    }
+    for name, part in cell.parts.items():
+        arrays[f"{name}_risk_sum"] = np.asarray(part.risk_sum, np.float32)
+        for field in ("confusion", "groups", "pairs", "rows"):
+            arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), np.int32)
+    with replacing(path) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+def load_cell(path: str | Path) -> Cell:
+    """Reads what `save_cell` wrote; a KeyError names the file and the array that it lacks."""
+    with np.load(path, allow_pickle=False) as stored:
+        wanted = ["members", "class_names", "scene_names"]
+        wanted += [f"{part}_{field}" for part in PARTS for field in Part.__dataclass_fields__]
+        missing = [name for name in wanted if name not in stored.files]
+        if missing:
+            raise KeyError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
+        arrays = {name: stored[name] for name in wanted}
+    parts = {part: Part(**{field: arrays[f"{part}_{field}"] for field in Part.__dataclass_fields__}) for part in PARTS}
+    members, class_names, scene_names = (tuple(arrays[field].tolist()) for field in wanted[:3])
+    return Cell(members, class_names, scene_names, parts)
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, np.generic):
+        cell = cell.item()
+    if isinstance(cell, float):
+        return repr(cell) if math.isfinite(cell) else ""
+    return str(cell)
+
+
+def _cell(column: str, text: str) -> Any:
+    # Only text that a number writes back unchanged is read as one, so that a value such as "007" stays as it is.
+    for kind in () if column in NAMES else (int, float):
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if math.isfinite(value) and repr(value) == text:
+                return value
+    return text
+
+
+def write_csv(path: str | Path, rows: Iterable[Row]) -> None:
+    """Writes rows as UTF-8 CSV with the first row's columns; no rows give an empty file."""
+    rows = list(rows)
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _text(cell) for name, cell in row.items()} for row in rows)
+    with replacing(path) as stream:
+        stream.write(text.getvalue().encode())
+
+
+def read_csv(path: str | Path) -> list[Row]:
+    """Reads a table that `write_csv` wrote: numbers come back as int or float, blanks as the empty string."""
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(stream)]

@@ -1,0 +1,220 @@
+"""Laws of the split and of the index tables, over random small pools."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flipjax.data.correlation import (
+    count_groups,
+    evaluation_table,
+    largest_n_train,
+    split_pool,
+    training_table,
+)
+from flipjax.data.pool import Catalog
+
+RHOS = st.floats(0.5, 1)
+SEEDS = st.integers(0, 2**31 - 1)
+
+
+def catalog(kind="composite", objects=(12, 12), scenes=(6, 6), object_split=None, scene_split=None):
+    """`objects`: number per class (composite) or per group (photo); `scenes`: number per kind."""
+    cells = np.repeat(np.arange(len(objects)), objects).astype(np.int32)
+    photo = kind == "photo"
+    kinds = np.repeat([0, 1], (0, 0) if photo else scenes).astype(np.int32)
+    free = np.full(len(cells), -1, np.int32)
+    return Catalog(
+        kind=kind,
+        class_names=("cat", "dog"),
+        scene_names=("land", "water"),
+        object_class=cells // 2 if photo else cells,
+        object_scene=cells % 2 if photo else free,
+        scene_kind=kinds,
+        object_names=tuple(f"o{i}" for i in range(len(cells))),
+        scene_photo_names=tuple(f"s{i}" for i in range(len(kinds))),
+        object_split=free if object_split is None else np.asarray(object_split, np.int32),
+        scene_split=np.full(len(kinds), -1, np.int32) if scene_split is None else np.asarray(scene_split, np.int32),
+    )
+
+
+composites = st.builds(
+    catalog, objects=st.tuples(*[st.integers(7, 30)] * 2), scenes=st.tuples(*[st.integers(3, 20)] * 2)
+)
+photos = st.builds(catalog, kind=st.just("photo"), objects=st.tuples(*[st.integers(5, 20)] * 4))
+law = settings(derandomize=True, deadline=None, max_examples=150, database=None)
+
+
+@law
+@given(pool=composites | photos, rho=RHOS, seed=SEEDS, split_seed=SEEDS, fraction=st.floats(0, 1))
+def test_training_table_counts(pool, rho, seed, split_seed, fraction):
+    split = split_pool(pool, n_val=8, n_test=12, seed=split_seed)
+    largest = largest_n_train(pool, split, rhos=[rho])
+    n = max(1, int(fraction * largest / 2)) if largest else 0
+    if n == 0:
+        with pytest.raises(ValueError, match="Largest n_train"):
+            training_table(pool, split, rho=rho, seed=seed, n_train=2)
+        return
+    table = training_table(pool, split, rho=rho, seed=seed, n_train=2 * n)
+    m = round(rho * n)
+    assert np.bincount(table.groups, minlength=4).tolist() == [m, n - m, n - m, m]
+    assert len(set(table.rows[:, 0])) == 2 * n and set(table.rows[:, 0]) <= set(split.train.objects)
+    assert (pool.object_class[table.rows[:, 0]] == table.groups // 2).all()
+    scene = pool.object_scene[table.rows[:, 0]] if pool.kind == "photo" else pool.scene_kind[table.rows[:, 1]]
+    assert (scene == table.groups % 2).all()
+    assert (table.pairs == -1).all()
+    with pytest.raises(ValueError, match=f"Largest n_train at rho {rho:g}: {largest}\\."):
+        training_table(pool, split, rho=rho, seed=seed, n_train=largest + 2)
+
+
+@law
+@given(pool=composites | photos, low=RHOS, high=RHOS, seed=SEEDS)
+def test_draws_are_nested(pool, low, high, seed):
+    low, high = sorted((low, high))
+    split = split_pool(pool, n_val=8, n_test=8, seed=0)
+    n = largest_n_train(pool, split, rhos=[low, high]) // 2
+    if n == 0:
+        return
+    one, two = (training_table(pool, split, rho=rho, seed=seed, n_train=2 * n) for rho in (low, high))
+    changed = one.groups != two.groups
+    expected = round(high * n) - round(low * n)
+    assert [int(changed[y::2].sum()) for y in (0, 1)] == [expected, expected]
+    assert (one.rows[~changed] == two.rows[~changed]).all()
+    if pool.kind == "composite":
+        assert (one.rows[:, 0] == two.rows[:, 0]).all()
+        photos = [Counter(table.rows[:, 1].tolist()) for table in (one, two)]
+        assert photos[0] == photos[1]
+        for kind in (0, 1):
+            held = split.train.scenes[pool.scene_kind[split.train.scenes] == kind]
+            shown = [photos[0][int(photo)] for photo in held]
+            assert max(shown) - min(shown) <= 1
+
+
+@law
+@given(pool=composites | photos, seed=SEEDS, n_val=st.sampled_from([4, 8]), n_test=st.sampled_from([4, 8, 12]))
+def test_split_and_evaluation_tables(pool, seed, n_val, n_test):
+    split = split_pool(pool, n_val=n_val, n_test=n_test, seed=seed)
+    objects = np.concatenate([part.objects for part in split])
+    scenes = np.concatenate([part.scenes for part in split])
+    assert sorted(objects) == list(range(len(pool.object_names)))
+    assert sorted(scenes) == list(range(len(pool.scene_photo_names)))
+    for part, size in (("val", n_val), ("test", n_test)):
+        table = evaluation_table(pool, split, part)
+        assert np.bincount(table.groups, minlength=4).tolist() == [size // 4] * 4
+        assert (pool.object_class[table.rows[:, 0]] == table.groups // 2).all()
+        assert set(table.rows[:, 0]) == set(getattr(split, part).objects)
+        if pool.kind == "photo":
+            assert (pool.object_scene[table.rows[:, 0]] == table.groups % 2).all()
+            assert (table.rows[:, 1] == -1).all() and (table.pairs == -1).all()
+            continue
+        assert (pool.scene_kind[table.rows[:, 1]] == table.groups % 2).all()
+        assert set(table.rows[:, 1]) <= set(getattr(split, part).scenes)
+        pairs = table.pairs.reshape(-1, 2)
+        assert (pairs[:, 0] == pairs[:, 1]).all() and len(set(table.pairs)) == size // 2
+        assert (table.rows[0::2, 0] == table.rows[1::2, 0]).all()
+        for kind in (0, 1):
+            held = getattr(split, part).scenes
+            counts = Counter(table.rows[table.groups % 2 == kind, 1].tolist())
+            shown = [counts[int(photo)] for photo in held[pool.scene_kind[held] == kind]]
+            assert max(shown) - min(shown) <= 1
+
+
+def test_split_depends_on_its_seed_alone():
+    pool = catalog()
+    first, again, other = (split_pool(pool, n_val=8, n_test=8, seed=seed) for seed in (3, 3, 4))
+    assert all((a == b).all() for one, two in zip(first, again, strict=True) for a, b in zip(one, two, strict=True))
+    assert (first.test.objects != other.test.objects).any()
+
+
+def test_draws_are_the_same_on_every_version():
+    split = split_pool(catalog(), n_val=8, n_test=8, seed=0)
+    table = training_table(catalog(), split, rho=0.8, seed=5, n_train=10)
+    assert split.test.objects.tolist() == [7, 23, 2, 17]
+    assert table.rows.tolist() == [
+        [8, 1],
+        [18, 9],
+        [1, 3],
+        [22, 7],
+        [0, 2],
+        [16, 11],
+        [3, 4],
+        [20, 10],
+        [9, 9],
+        [21, 1],
+    ]
+
+
+def test_scene_photos_are_shared_in_proportion():
+    """24 objects: 4 + 4 evaluate, 16 train, so kinds show 4, 4 and 8 images: 12 photos go 3 : 3 : 6."""
+    scarce = split_pool(catalog(scenes=(12, 12)), n_val=8, n_test=8, seed=0)
+    assert [len(part.scenes) for part in scarce] == [12, 6, 6]
+    plenty = split_pool(catalog(scenes=(100, 100)), n_val=8, n_test=8, seed=0)
+    assert [len(part.scenes) for part in plenty] == [184, 8, 8]
+    least = split_pool(catalog(scenes=(3, 3)), n_val=4, n_test=16, seed=0)
+    assert [len(part.scenes) for part in least] == [2, 2, 2]
+
+
+def test_fixed_parts_are_kept():
+    fixed = np.full(24, -1)
+    cells = catalog().object_class
+    for y in (0, 1):
+        fixed[np.flatnonzero(cells == y)[:8]] = [2, 2, 2, 1, 0, 0, 0, 0]
+    scene_split = [2, -1, -1, -1, -1, 0] * 2
+    pool = catalog(object_split=fixed, scene_split=scene_split)
+    split = split_pool(pool, n_val=8, n_test=8, seed=1)
+    assert (fixed[split.test.objects] == 2).all()
+    assert sorted(fixed[split.val.objects]) == [-1, -1, 1, 1]
+    assert (np.isin(fixed[split.train.objects], [0, -1])).all() and np.sum(fixed[split.train.objects] == 0) == 8
+    for part, code in (("train", 0), ("test", 2)):
+        assert set(np.flatnonzero(np.array(scene_split) == code)) <= set(getattr(split, part).scenes)
+    with pytest.raises(
+        ValueError, match=r"too few are left for test; .*cat 12 \(free 4, fixed train 4, val 1, test 3\)"
+    ):
+        split_pool(pool, n_val=8, n_test=40, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda pool, split: split_pool(pool, n_val=6, n_test=8, seed=0), "n_val: expected a positive multiple of 4"),
+        (lambda pool, split: split_pool(pool, n_val=8, n_test=0, seed=0), "n_test: expected a positive multiple of 4"),
+        (lambda pool, split: split_pool(pool, n_val=24, n_test=24, seed=0), "largest n_val \\+ n_test is 44"),
+        (lambda pool, split: split_pool(pool, n_val=8, n_test=8, seed=-1), "seed: expected"),
+        (lambda pool, split: training_table(pool, split, rho=0.4, seed=0, n_train=8), r"rho: expected .*\[0.5, 1\]"),
+        (
+            lambda pool, split: training_table(pool, split, rho=0.9, seed=0, n_train=7),
+            "n_train: expected a positive even",
+        ),
+        (
+            lambda pool, split: training_table(pool, split, rho=0.9, seed=0, n_train=20),
+            "train cat 8, dog 8, land scenes 4",
+        ),
+        (lambda pool, split: evaluation_table(pool, split, "train"), "expected 'val' or 'test', found 'train'"),
+        (lambda pool, split: largest_n_train(pool, split, rhos=[]), "at least one rho"),
+        (
+            lambda pool, split: split_pool(catalog(scenes=(2, 6)), n_val=4, n_test=4, seed=0),
+            "2 scene photos of kind 'land'",
+        ),
+    ],
+)
+def test_impossible_requests_say_what_is_possible(call, message):
+    pool = catalog()
+    with pytest.raises(ValueError, match=message):
+        call(pool, split_pool(pool, n_val=8, n_test=8, seed=0))
+
+
+def test_photo_pool_says_its_largest_size_and_rho():
+    """After 1 + 1 photos of each group for val and test, train holds 10, 4, 4, 10."""
+    pool = catalog("photo", objects=(12, 6, 6, 12))
+    split = split_pool(pool, n_val=4, n_test=4, seed=0)
+    assert count_groups(pool, split) == {"train": (10, 4, 4, 10), "val": (1, 1, 1, 1), "test": (1, 1, 1, 1)}
+    assert [largest_n_train(pool, split, rhos=[rho]) for rho in (0.5, 0.75, 1)] == [16, 28, 20]
+    assert largest_n_train(pool, split, rhos=[0.5, 0.75, 1]) == 16
+    with pytest.raises(
+        ValueError, match=r"cat in land 10, cat in water 4.*With n_train 24: rho must lie in \[0.666667, 0.833333\]"
+    ):
+        training_table(pool, split, rho=0.95, seed=0, n_train=24)
+    with pytest.raises(ValueError, match="With n_train 30: no rho is possible"):
+        training_table(pool, split, rho=0.95, seed=0, n_train=30)

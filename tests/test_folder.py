@@ -1,0 +1,387 @@
+"""A user's folder, both layouts: pixels, splits, the cache, and what is said about bad files."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flipjax.config import ConfigError, PoolSpec
+from flipjax.data import cache
+from flipjax.data.__main__ import main
+from flipjax.data.check import check_folder
+from flipjax.data.correlation import evaluation_table, split_pool, training_table
+from flipjax.data.folder import load
+from flipjax.data.listing import FolderError, read_listing
+from flipjax.data.pool import gather
+
+SIZE = 16
+RED, GREEN, BLUE = (200, 20, 20), (20, 200, 20), (20, 20, 200)
+
+
+def save(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(path, **options)
+
+
+def solid(colour, width=20, height=20):
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def square(width=20, height=20, value=255):
+    """A mask: the middle half of each side."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = value
+    return mask
+
+
+def composite(root, objects=6, scenes=4):
+    for y, name in enumerate(("cat", "dog")):
+        for i in range(objects):
+            save(root / "cutouts" / name / f"{i:02d}.jpg", solid((40 * i, 200 * y, 90)), quality=95)
+            save(root / "cutouts" / name / f"{i:02d}.png", square())
+    for name, colour in (("land", GREEN), ("water", BLUE)):
+        for i in range(scenes):
+            save(root / "scenes" / name / f"{i}.png", solid(colour, 30 + i, 20))
+    return root
+
+
+def write_metadata(root, rows, columns=("filename", "class", "scene", "split")):
+    with open(root / "metadata.csv", "w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def photos(root, per_group=(6, 3, 3, 6), splits=None):
+    rows = []
+    for group, count in enumerate(per_group):
+        y, scene = divmod(group, 2)
+        for i in range(count):
+            name = f"{'cat' if y == 0 else 'dog'}_{scene}_{i}.jpg"
+            save(root / "images" / name, solid((GREEN, BLUE)[scene]))
+            save(root / "masks" / name.replace(".jpg", ".png"), square(value=1 + y))
+            split = "" if splits is None else splits[i % len(splits)]
+            rows.append((name, ("cat", "dog")[y], ("indoor", "outdoor")[scene], split))
+    write_metadata(root, rows)
+    return rows
+
+
+def spec(root, **options):
+    return PoolSpec(name="folder", root=str(root), size=SIZE, cache=str(root.parent / "cache"), **options)
+
+
+def problems_of(root, **options):
+    with pytest.raises(FolderError) as raised:
+        load(spec(root, **options))
+    return raised.value.problems
+
+
+def test_composite_folder(tmp_path):
+    root = composite(tmp_path / "data")
+    pool, catalog = load(spec(root))
+    assert (pool.kind, catalog.class_names, catalog.scene_names) == ("composite", ("cat", "dog"), ("land", "water"))
+    assert pool.images.shape == (12, SIZE, SIZE, 3) and pool.scenes.shape == (8, SIZE, SIZE, 3)
+    assert catalog.object_names[6] == "cutouts/dog/00.jpg" and catalog.scene_photo_names[4] == "scenes/water/0.png"
+    assert pool.labels.tolist() == [1] * 6 + [2] * 6 and (catalog.object_scene == -1).all()
+    assert (np.asarray(pool.images) <= np.asarray(pool.masks)[..., None]).all()
+    split = split_pool(catalog, n_val=4, n_test=4, seed=0)
+    images, masks = gather(pool, evaluation_table(catalog, split, "test").rows)
+    np.testing.assert_allclose(images[:, 0, 0], np.array([GREEN, BLUE] * 2) / 255, atol=1e-6)
+    assert np.unique(masks[0]).tolist() == [0, 1] and np.unique(masks[2]).tolist() == [0, 2]
+    assert masks[0].sum() == (SIZE // 2) ** 2
+
+
+def test_no_background_bleeds_into_a_soft_edge(tmp_path):
+    """A red object on a blue ground, mask with a soft edge: the composite over black holds no blue."""
+    root = composite(tmp_path / "data")
+    photo = solid((0, 0, 255), 37, 23)
+    photo[square(37, 23) > 0] = (255, 0, 0)
+    alpha = np.asarray(Image.fromarray(square(37, 23)).resize((9, 9)).resize((37, 23), Image.Resampling.BILINEAR))
+    alpha = np.minimum(alpha, square(37, 23))
+    rgba = np.dstack([photo, alpha])
+    save(root / "cutouts" / "cat" / "soft.png", rgba)
+    pool, catalog = load(spec(root))
+    index = catalog.object_names.index("cutouts/cat/soft.png")
+    image, mask = np.asarray(pool.images[index]), np.asarray(pool.masks[index])
+    assert image[..., 2].max() == 0 and len(np.unique(mask)) > 4
+    np.testing.assert_allclose(image[..., 0].astype(int), mask, atol=1)
+
+
+def test_masks_of_zero_and_one_and_grey_photos_are_fine(tmp_path):
+    root = composite(tmp_path / "data")
+    save(root / "cutouts" / "cat" / "00.png", square(value=1))
+    save(root / "cutouts" / "cat" / "01.png", Image.fromarray(square()).convert("1"))
+    save(root / "cutouts" / "cat" / "00.jpg", solid((90, 90, 90))[..., 0])
+    pool, _ = load(spec(root))
+    np.testing.assert_array_equal(pool.masks[0], pool.masks[2])
+    np.testing.assert_array_equal(pool.masks[1], pool.masks[2])
+    assert np.ptp(np.asarray(pool.images[0]), axis=-1).max() == 0
+
+
+def test_exif_orientation_and_scene_crop(tmp_path):
+    """Stored lying, shown standing: what is left in the file is on top in the pool."""
+    root = composite(tmp_path / "data")
+    stored = np.concatenate([solid(RED, 20, 20), solid(BLUE, 20, 20)], axis=1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(root / "cutouts" / "cat" / "00.jpg", stored, exif=exif.tobytes(), quality=95)
+    save(root / "cutouts" / "cat" / "00.png", np.full((40, 20), 255, np.uint8))
+    wide = np.concatenate([solid(RED, 10), solid(GREEN, 20), solid(RED, 10)], axis=1)
+    save(root / "scenes" / "land" / "0.png", wide)
+    pool, _ = load(spec(root))
+    np.testing.assert_allclose(pool.images[0, 1, 8].astype(int), RED, atol=6)
+    np.testing.assert_allclose(pool.images[0, -2, 8].astype(int), BLUE, atol=6)
+    np.testing.assert_array_equal(pool.scenes[0], np.broadcast_to(np.uint8(GREEN), (SIZE, SIZE, 3)))
+
+
+def test_every_bad_composite_file_is_listed(tmp_path, capsys):
+    root = composite(tmp_path / "data", objects=12)
+    cats = root / "cutouts" / "cat"
+    jpeg = (cats / "00.jpg").read_bytes()
+    (cats / "00.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    save(cats / "01.png", square(20, 30))
+    palette = Image.fromarray(square(value=8))
+    palette.putpalette([0, 0, 0] * 8 + [64, 0, 0] * 248)
+    palette.save(cats / "02.png")
+    save(cats / "03.png", np.dstack([square()] * 3))
+    (cats / "04.png").unlink()
+    (cats / "05.jpg").unlink()
+    save(cats / "06.png", square(value=15))
+    save(cats / "07.jpeg", solid(RED))
+    (cats / "notes.txt").write_text("x")
+    (cats / "08.png").write_bytes(b"")
+    save(cats / "09.png", np.zeros((20, 20), np.uint16))
+    save(root / "scenes" / "land" / "0.png", np.dstack([solid(GREEN), square()]))
+    (root / "scenes" / "water" / "more").mkdir()
+    expected = {
+        "cutouts/cat/00.jpg": "unreadable: (?i:.*truncated)",
+        "cutouts/cat/01.png": "the mask has 20 x 30 pixels, cutouts/cat/01.jpg has 20 x 20",
+        "cutouts/cat/02.png": "a palette mask, whose pixels are ids of colours: 0 8; expected one grey channel",
+        "cutouts/cat/03.png": r"an RGB mask, of the colours \(0, 0, 0\) \(255, 255, 255\); expected one grey",
+        "cutouts/cat/04.jpg": "no mask; expected 04.png beside it",
+        "cutouts/cat/05.png": "no alpha channel, and no photo of that name",
+        "cutouts/cat/06.png": "the mask has no object: its values are 0 15",
+        "cutouts/cat/07.jpeg": "the name 07 stands for more than one photo",
+        "cutouts/cat/notes.txt": "no image; expected .jpg",
+        "cutouts/cat/08.png": "unreadable: no image, or a damaged one",
+        "cutouts/cat/09.png": "a mask of mode I;16; expected one grey",
+        "scenes/land/0.png": "has transparent pixels",
+        "scenes/water/more": "a folder; images must lie in scenes/water/ itself",
+    }
+    problems = problems_of(root)
+    assert len(problems) == len(expected)
+    found = dict(problem.split(": ", 1) for problem in problems)
+    for name, reason in expected.items():
+        assert re.search(reason, found[name]), found[name]
+    assert main(["check", str(root), "--size", "16"]) == 1
+    assert "Bad files: 13" in capsys.readouterr().out
+
+
+def test_photo_folder_with_splits(tmp_path):
+    root = tmp_path / "data"
+    photos(root, per_group=(9, 6, 6, 9), splits=("train", "val", "test"))
+    pool, catalog = load(spec(root))
+    assert (pool.kind, catalog.class_names, catalog.scene_names) == ("photo", ("cat", "dog"), ("indoor", "outdoor"))
+    assert pool.scenes.shape == (0, SIZE, SIZE, 3) and len(catalog.scene_photo_names) == 0
+    split = split_pool(catalog, n_val=8, n_test=8, seed=0)
+    for part, code in (("train", 0), ("val", 1), ("test", 2)):
+        assert (catalog.object_split[getattr(split, part).objects] == code).all()
+    table = training_table(catalog, split, rho=0.6, seed=0, n_train=10)
+    images, masks = gather(pool, table.rows)
+    for image, mask, group in zip(np.asarray(images), np.asarray(masks), table.groups, strict=True):
+        np.testing.assert_allclose(image[0, 0] * 255, (GREEN, BLUE)[group % 2], atol=6)
+        assert np.unique(mask).tolist() == [0, 1 + group // 2]
+
+
+def test_names_can_be_given_in_order(tmp_path):
+    root = composite(tmp_path / "data")
+    save(root / "cutouts" / "ant" / "0.png", np.dstack([solid(RED), square()]))
+    _, catalog = load(spec(root, classes=("dog", "cat"), scene_kinds=("water", "land")))
+    assert catalog.class_names == ("dog", "cat") and catalog.object_names[0] == "cutouts/dog/00.jpg"
+    assert catalog.scene_names == ("water", "land") and catalog.scene_photo_names[0] == "scenes/water/0.png"
+    message = r"classes: expected exactly two; found ant \(1\), cat \(12\), dog \(12\)"
+    assert re.search(message, problems_of(root)[0])
+    assert "no image of cow" in problems_of(root, classes=("cat", "cow"))[0]
+
+
+def test_composite_metadata_fixes_parts(tmp_path):
+    root = composite(tmp_path / "data")
+    write_metadata(root, [("cutouts/dog/01.jpg", "test"), ("scenes/land/2.png", "val")], columns=("filename", "split"))
+    _, catalog = load(spec(root))
+    assert catalog.object_split[7] == 2 and catalog.scene_split[2] == 1
+    assert (catalog.object_split == -1).sum() == 11 and (catalog.scene_split == -1).sum() == 7
+    write_metadata(root, [("dog/01.jpg", "test"), ("scenes/land/2.png", "dev")], columns=("filename", "split"))
+    first, second = problems_of(root)
+    assert first == "metadata.csv line 2: 'dog/01.jpg' is no listed image of cutouts/ or scenes/"
+    assert second == "metadata.csv line 3: split: expected train, val, test or nothing; found 'dev'"
+
+
+def test_every_bad_photo_row_and_mask_is_listed(tmp_path):
+    root = tmp_path / "data"
+    rows = photos(root)
+    masks = root / "masks"
+    save(masks / "cat_0_0.png", square(value=2))
+    save(masks / "cat_0_1.png", square(value=255))
+    void = square(value=1)
+    void[0] = 255
+    save(masks / "cat_0_2.png", void)
+    save(masks / "cat_0_3.png", np.dstack([square()] * 3))
+    save(masks / "cat_0_4.png", square(18, 20, value=1))
+    (masks / "cat_0_5.png").unlink()
+    save(masks / "dog_1_0.png", square(value=7))
+    save(masks / "dog_1_1.png", square(value=0))
+    save(root / "images" / "stray.jpg", solid(RED))
+    (root / "images" / ".ipynb").mkdir()
+    save(root / "images" / ".ipynb" / "hidden.jpg", solid(RED))
+    palette = Image.fromarray(square(value=2))
+    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    save(masks / "dog_1_2.png", palette)
+    bad_rows = [rows[-1], ("ghost.jpg", "cat", "indoor", ""), ("dog_0_0.jpg", "", "indoor", ""), ("a,b.jpg", "cat")]
+    kept = [row for row in rows if row[0] != "dog_0_0.jpg"]
+    write_metadata(root, [*kept, *bad_rows, ("x", "y", "z", "", "more")])
+    last = len(kept) + 1
+    expected = [
+        f"metadata.csv line {last + 1}: 'dog_1_5.jpg': listed twice (first in metadata.csv line {last})",
+        f"metadata.csv line {last + 2}: 'ghost.jpg': no such file: images/ghost.jpg",
+        f"metadata.csv line {last + 2}: 'ghost.jpg': no such file: masks/ghost.png",
+        f"metadata.csv line {last + 3}: no class",
+        f"metadata.csv line {last + 4}: no scene",
+        f"metadata.csv line {last + 5}: 5 fields for 4 columns",
+        "metadata.csv line 7: 'cat_0_5.jpg': no such file: masks/cat_0_5.png",
+        "images/dog_0_0.jpg: no row of metadata.csv names it",
+        "images/stray.jpg: no row of metadata.csv names it",
+        "masks/dog_0_0.png: no row of metadata.csv names it",
+        "masks/cat_0_0.png: values 0 2; expected 0 and 1 (cat): label 2 is dog, but metadata.csv says cat",
+        "masks/cat_0_1.png: values 0 255; expected 0 and 1 (cat): looks like a 0/255 mask; write 1 where the cat is",
+        "masks/cat_0_2.png: values 0 1 255; expected 0 and 1 (cat): "
+        "255 usually marks void pixels; write 0 (background) or the label there",
+        "masks/cat_0_3.png: a mask of channels R, G, B; expected one channel of labels 0, 1 and 2",
+        "masks/cat_0_4.png: the mask has 18 x 20 pixels, images/cat_0_4.jpg has 20 x 20 (as its EXIF tag turns it)",
+        "masks/dog_1_0.png: values 0 7; expected 0 and 2 (dog): labels must be 0, 1 or 2",
+        "masks/dog_1_1.png: values 0; expected 0 and 2 (dog): no pixel has its label",
+    ]
+    assert sorted(problems_of(root)) == sorted(expected)
+
+
+def test_unknown_class_and_missing_column_in_metadata(tmp_path):
+    root = tmp_path / "data"
+    rows = photos(root)
+    write_metadata(root, [*rows[:-1], (rows[-1][0], "dgo", "outdoor", "")])
+    assert problems_of(root) == ("classes: expected exactly two; found cat (9), dgo (1), dog (8)",)
+    (line,) = problems_of(root, classes=("cat", "dog"))
+    assert line == "metadata.csv line 19: 'dog_1_5.jpg': class 'dgo' is none of cat, dog"
+    write_metadata(root, [row[:2] for row in rows], columns=("filename", "label"))
+    assert problems_of(root) == (
+        "metadata.csv: no column class, scene; expected the columns filename, class, scene; found filename, label",
+    )
+
+
+def test_folders_that_are_no_pool(tmp_path):
+    with pytest.raises(ConfigError, match=r"config.pool.root: expected the path"):
+        load(PoolSpec(name="folder", size=SIZE))
+    with pytest.raises(ConfigError, match=r"config.pool.root: expected a folder with cutouts/"):
+        load(spec(tmp_path / "absent"))
+    (tmp_path / "empty").mkdir()
+    assert "found nothing" in problems_of(tmp_path / "empty")[0]
+    (tmp_path / "half" / "cutouts").mkdir(parents=True)
+    assert "whole; found cutouts/" in problems_of(tmp_path / "half")[0]
+    root = composite(tmp_path / "data")
+    for path in (root / "cutouts" / "cat").iterdir():
+        path.unlink()
+    assert problems_of(root) == ("classes: no image of cat; found cat (0), dog (12)",)
+
+
+def test_prepared_pools_are_found_again_and_made_again(tmp_path, monkeypatch, capsys):
+    root = composite(tmp_path / "data")
+    first, _ = load(spec(root))
+    (path,) = (tmp_path / "cache").iterdir()
+
+    def refuse(*arguments, **options):
+        raise AssertionError("prepared again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flipjax.data.folder.prepare", refuse)
+        again, _ = load(spec(root))
+    for name in ("images", "masks", "labels", "scenes"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (bytes(flipped), whole[:100], b"", whole[:-500]):
+        path.write_bytes(damaged)
+        rebuilt, _ = load(spec(root))
+        assert "is damaged" in capsys.readouterr().err
+        np.testing.assert_array_equal(rebuilt.images, first.images)
+        assert path.read_bytes() == whole
+    save(root / "scenes" / "land" / "0.png", solid(RED))
+    other, _ = load(spec(root))
+    assert (np.asarray(other.scenes[0, 0, 0]) == RED).all() and len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path, capsys, monkeypatch):
+    root = composite(tmp_path / "data")
+    (tmp_path / "cache").write_text("a file, not a folder")
+    load(spec(root))
+    assert "is not kept" in capsys.readouterr().err
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    assert cache.default_folder() == tmp_path / "home" / "flipjax" / "pools"
+
+
+def test_check_reports_a_photo_folder(tmp_path, capsys):
+    """12, 6, 6, 12 photos: 1 + 3 of each group evaluate in a folder this small, and train holds 8, 2, 2, 8."""
+    root = tmp_path / "data"
+    photos(root, per_group=(12, 6, 6, 12))
+    assert main(["check", str(root), "--n_val", "4", "--n_test", "12"]) == 0
+    report = capsys.readouterr().out
+    for line in (
+        "a photo folder, 36 photos, read at 48 x 48 pixels",
+        "class 1 dog, usual scene outdoor",
+        "Bad files: none",
+        "18 values 0 1",
+        "all     cat 0.667 (12 of 18), dog 0.667 (12 of 18)",
+        "train   cat 0.800 (8 of 10), dog 0.800 (8 of 10)",
+    ):
+        assert line in report, report
+    assert re.search(r"train +8 +2 +2 +8\n +val +1 +1 +1 +1\n +test +3 +3 +3 +3\n", report)
+    levels = dict(line.split(maxsplit=1) for line in report.splitlines() if line.strip().startswith(("rho", "n_train")))
+    assert levels["rho"].split() == ["0.5", "0.6", "0.7", "0.8", "0.9", "0.95", "0.99", "1"]
+    assert levels["n_train"].split() == ["8", "12", "16", "20", "18", "16", "16", "16"]
+    assert main(["check", str(root), "--scene_kinds", "outdoor,indoor"]) == 0
+    assert "below 0.5: the usual scenes may be the other way round" in capsys.readouterr().out
+    assert main(["check", str(root), "--n_val", "400"]) == 1
+    assert "the largest n_val + n_test is 24" in capsys.readouterr().out
+
+
+def test_check_of_a_small_composite_folder(tmp_path):
+    root = composite(tmp_path / "data")
+    report, fine = check_folder(root, size=SIZE)
+    assert fine and "too small for the default" in report
+    assert re.search(r"train +3 +3 +2 +2\n +val +1 +1 +1 +1\n +test +2 +2 +1 +1\n", report), report
+    assert "scenes/land/0.png" not in report
+    save(root / "scenes" / "land" / "copy.png", solid(GREEN, 30, 20))
+    assert "scenes/land/0.png, scenes/land/copy.png" in check_folder(root, size=SIZE)[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "absent"], "DIR: expected a folder"),
+        (["check", ".", "--size", "5"], "--size: expected a multiple of 8"),
+        (["check", ".", "--n_val", "6"], "--n_val: expected a multiple of 4"),
+        ([], "required: command"),
+    ],
+)
+def test_misuse_exits_with_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_listing_is_sorted_and_skips_hidden_files(tmp_path):
+    root = composite(tmp_path / "data")
+    (root / "cutouts" / ".DS_Store").write_text("")
+    (root / "cutouts" / "cat" / ".DS_Store").write_text("")
+    (root / "scenes" / "land" / "Thumbs.db").write_text("")
+    listing = read_listing(root)
+    assert listing.problems == () and [item.y for item in listing.objects] == [0] * 6 + [1] * 6

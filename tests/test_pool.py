@@ -1,0 +1,95 @@
+"""gather against a slow numpy twin and against Pillow's compositing."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from flipjax.data.pool import Pool, gather
+
+SIZE = 6
+
+
+def random_pool(kind):
+    draw = partial(np.random.default_rng(7).integers, dtype=np.uint8)
+    alpha = draw(0, 256, (5, SIZE, SIZE))
+    alpha[0], alpha[1] = 0, 255
+    straight = draw(0, 256, (5, SIZE, SIZE, 3))
+    if kind == "photo":
+        labels = draw(1, 3, 5)
+        masks = np.where(alpha > 127, labels[:, None, None], 0).astype(np.uint8)
+        scenes = np.zeros((0, SIZE, SIZE, 3), np.uint8)
+        return Pool(kind=kind, images=straight, masks=masks, labels=labels, scenes=scenes), straight
+    images = np.round(straight * (alpha[..., None] / 255)).astype(np.uint8)
+    pool = Pool(kind=kind, images=images, masks=alpha, labels=draw(1, 3, 5), scenes=draw(0, 256, (3, SIZE, SIZE, 3)))
+    return pool, straight
+
+
+def twin(pool, row):
+    i, j = row
+    image, mask = np.zeros((SIZE, SIZE, 3)), np.zeros((SIZE, SIZE), int)
+    for y in range(SIZE):
+        for x in range(SIZE):
+            value = pool.masks[i, y, x]
+            if pool.kind == "photo":
+                image[y, x], mask[y, x] = pool.images[i, y, x] / 255, value
+            else:
+                image[y, x] = pool.images[i, y, x] / 255 + pool.scenes[j, y, x] / 255 * (1 - value / 255)
+                mask[y, x] = pool.labels[i] if value > 127 else 0
+    return image, mask
+
+
+@pytest.mark.parametrize("kind", ["composite", "photo"])
+def test_gather_equals_its_twin(kind):
+    pool, _ = random_pool(kind)
+    rows = np.array([[[0, 2], [1, 0]], [[4, 1], [3, 2]]], np.int32) - (0 if kind == "composite" else [0, 3])
+    images, masks = gather(pool, rows)
+    assert images.shape == (2, 2, SIZE, SIZE, 3) and masks.shape == (2, 2, SIZE, SIZE)
+    assert images.dtype == jnp.float32 and masks.dtype == jnp.int32
+    assert images.min() >= 0 and images.max() <= 1
+    for place in np.ndindex(2, 2):
+        image, mask = twin(pool, rows[place])
+        np.testing.assert_allclose(images[place], image, atol=1e-6)
+        np.testing.assert_array_equal(masks[place], mask)
+
+
+def test_composite_is_within_a_grey_level_of_pillow():
+    pool, straight = random_pool("composite")
+    images, _ = gather(pool, np.array([[i, i % 3] for i in range(5)]))
+    for i in range(5):
+        scene = Image.fromarray(np.asarray(pool.scenes[i % 3]))
+        scene.paste(Image.fromarray(straight[i]), mask=Image.fromarray(np.asarray(pool.masks[i])))
+        np.testing.assert_allclose(images[i], np.asarray(scene) / 255, atol=1 / 255 + 1e-6)
+
+
+def test_empty_cut_out_leaves_the_scene_and_a_full_one_hides_it():
+    pool, straight = random_pool("composite")
+    images, masks = gather(pool, np.array([[0, 1], [1, 1]]))
+    np.testing.assert_allclose(images[0], pool.scenes[1] / 255, atol=1e-7)
+    np.testing.assert_allclose(images[1], straight[1] / 255, atol=1e-7)
+    assert (masks[0] == 0).all() and (masks[1] == pool.labels[1]).all()
+
+
+@pytest.mark.parametrize("kind", ["composite", "photo"])
+def test_jit_and_vmap_equal_eager(kind):
+    pool = jax.tree.map(jnp.asarray, random_pool(kind)[0])
+    rows = np.array([[[0, 2], [1, 0]], [[4, 1], [3, 2]]], np.int32)
+    eager = gather(pool, rows)
+    for made in (jax.jit(gather)(pool, rows), jax.jit(jax.vmap(gather, (None, 0)))(pool, rows)):
+        np.testing.assert_array_equal(made[0], eager[0])
+        np.testing.assert_array_equal(made[1], eager[1])
+
+
+def test_pool_is_a_pytree_with_a_static_kind():
+    pool, _ = random_pool("composite")
+    leaves, tree = jax.tree.flatten(pool)
+    assert len(leaves) == 4 and jax.tree.unflatten(tree, leaves).kind == "composite"
+
+
+@pytest.mark.parametrize("rows", [np.zeros((3,), int), np.zeros((3, 2)), np.zeros((2, 3), int)])
+def test_rows_are_checked(rows):
+    with pytest.raises(ValueError, match=r"rows: expected integers of shape \(\.\.\., 2\)"):
+        gather(random_pool("composite")[0], rows)

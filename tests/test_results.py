@@ -1,0 +1,249 @@
+"""Tables of results: rows, files, means over seeds and trends, against hand-computed values."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from flipjax import results
+from flipjax.metrics import Decomposition, summarize
+
+CLASSES = ("background", "hopper", "skimmer")
+MEASURES = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
+MEASURES += ("iou_foreground", "risk_auroc", "top_decile_flip_share")
+
+
+def table_of(values, *, status=None, axes=("rho", "seed")):
+    """Rows of results.csv, from {axis values: {(group, column): value}}; what is not given is blank."""
+    rows = []
+    for key, cells in values.items():
+        for group in results.GROUPS:
+            row = {"member": "-".join(map(str, key)), **dict(zip(axes, key, strict=True)), "split": "test"}
+            row |= {"group": group, "n_images": 4}
+            row |= {column: cells.get((group, column), "") for column in MEASURES}
+            row |= {"status": (status or {}).get(key, "done"), "epochs": 3, "best_epoch": 2, "selection": "val_loss"}
+            rows.append(row)
+    return rows
+
+
+def find(table, quantity, **setting):
+    matches = [r for r in table if r["quantity"] == quantity and all(r[k] == v for k, v in setting.items())]
+    assert len(matches) == 1
+    return matches[0]
+
+
+def random_decomposition(n, seed=0):
+    generator = np.random.default_rng(seed)
+    confusion = generator.integers(1, 50, (n, 3, 3)).astype(np.int32)
+    return Decomposition(confusion, generator.uniform(0, 20, n).astype(np.float32))
+
+
+def test_rows_of_a_member_are_the_summaries_of_its_groups():
+    decomposition, groups = random_decomposition(40), np.arange(40) % 4
+    member = {
+        "member": "m",
+        "rho": 0.9,
+        "seed": 1,
+        "status": "done",
+        "epochs": 5,
+        "best_epoch": 3,
+        "selection": "val_loss",
+    }
+    rows = results.member_rows(member, decomposition, groups, part="test", class_names=CLASSES)
+    assert [row["group"] for row in rows] == ["all", "0", "1", "2", "3", "common", "rare"]
+    assert list(rows[0]) == (
+        [
+            "member",
+            "rho",
+            "seed",
+            "split",
+            "group",
+            "n_images",
+            *MEASURES,
+            "status",
+            "epochs",
+            "best_epoch",
+            "selection",
+        ]
+    )
+    rare = rows[-1]
+    confusion = np.asarray(decomposition.confusion)[np.isin(groups, (1, 2))].sum(0, dtype=np.int64)
+    foreground = confusion[1:].sum()
+    assert rare["n_images"] == 20
+    assert rare["fg_flip"] == pytest.approx((confusion[1, 2] + confusion[2, 1]) / foreground, abs=1e-6)
+    assert rare["iou_hopper"] == pytest.approx(
+        confusion[1, 1] / (confusion[1].sum() + confusion[:, 1].sum() - confusion[1, 1]), abs=1e-6
+    )
+    whole = summarize(decomposition, groups, class_names=CLASSES)
+    record = results.member_quantities(rows)[0]
+    for name in CLASSES[1:]:
+        assert record[f"gap/{name}"] == pytest.approx(whole[f"gap/{name}"], abs=2e-6)
+    assert record["gap/mean"] == pytest.approx((whole["gap/hopper"] + whole["gap/skimmer"]) / 2, abs=2e-6)
+
+
+def test_empty_groups_and_members_without_evaluation_are_blank():
+    member = {"member": "m", "seed": 0, "status": "failed"}
+    rows = results.member_rows(member, random_decomposition(6), np.zeros(6, int), part="val", class_names=CLASSES)
+    by_group = {row["group"]: row for row in rows}
+    assert (by_group["common"]["n_images"], by_group["rare"]["n_images"]) == (6, 0)
+    assert {by_group["rare"][name] for name in MEASURES} == {""}
+    missing = results.member_rows(member, None, np.zeros(6, int), part="val", class_names=CLASSES)
+    assert {row["n_images"] for row in missing} == {row["fg_flip"] for row in missing} == {""}
+    assert list(missing[0]) == list(rows[0])
+
+
+def test_csv_round_trip_is_the_same_byte_for_byte(tmp_path):
+    axes = {"size": "007", "learning_rate": 1e-7, "seed": np.int64(3), "rho": np.float64(0.95), "method": "ce, plain"}
+    member = {"member": "12", **axes}
+    rows = results.member_rows(
+        member, random_decomposition(5), np.array([0, 1, 2, 3, 0]), part="test", class_names=CLASSES
+    )
+    first, second = tmp_path / "deep" / "a.csv", tmp_path / "b.csv"
+    results.write_csv(first, rows)
+    read = results.read_csv(first)
+    results.write_csv(second, read)
+    assert first.read_bytes() == second.read_bytes()
+    assert b"\r" not in first.read_bytes()
+    assert read == rows
+    assert (read[0]["member"], read[0]["size"]) == ("12", "007")
+    assert [path.name for path in first.parent.iterdir()] == ["a.csv"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.csv"
+    results.write_csv(path, [{"a": 1}])
+    with pytest.raises(RuntimeError), results.replacing(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError
+    assert path.read_text() == "a\n1\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_cell_round_trip(tmp_path):
+    decompositions = [random_decomposition(8, seed) for seed in range(2)]
+    part = results.Part(
+        np.stack([d.confusion for d in decompositions]),
+        np.stack([d.risk_sum for d in decompositions]),
+        np.arange(8) % 4,
+        np.arange(8) // 2,
+        np.zeros((8, 2), int),
+    )
+    cell = results.Cell(("a", "b"), CLASSES, ("land", "water"), {"val": part, "test": part})
+    results.save_cell(tmp_path / "x" / "decomposition.npz", cell)
+    results.save_cell(tmp_path / "again.npz", cell)
+    assert (tmp_path / "x" / "decomposition.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
+    read = results.load_cell(tmp_path / "x" / "decomposition.npz")
+    assert (read.members, read.class_names, read.scene_names) == (cell.members, cell.class_names, cell.scene_names)
+    assert read.parts["val"].groups.dtype == np.int32
+    np.testing.assert_array_equal(read.decomposition("b", "test").confusion, decompositions[1].confusion)
+    with pytest.raises(KeyError, match="expected one of a, b; found 'c'"):
+        read.decomposition("c", "test")
+    np.savez(tmp_path / "other.npz", members=np.array(["a"]))
+    with pytest.raises(KeyError, match=r"other\.npz.*class_names"):
+        results.load_cell(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize(("n", "quantile"), [(2, 12.7062), (3, 4.3027), (4, 3.1824), (10, 2.2622), (31, 2.0423)])
+def test_interval_uses_the_quantiles_of_student_t(n, quantile):
+    values = np.random.default_rng(n).normal(size=n)
+    found = results.mean_interval(values)
+    half = quantile * values.std(ddof=1) / np.sqrt(n)
+    np.testing.assert_allclose(found[1:], [values.mean(), values.mean() - half, values.mean() + half], rtol=1e-4)
+
+
+def test_interval_needs_two_values():
+    assert results.mean_interval([0.5, np.nan])[:2] == (1, 0.5)
+    assert np.isnan(results.mean_interval([0.5])[2:]).all()
+    assert results.mean_interval([])[0] == 0
+    assert results.mean_interval([0.5, 0.5])[1:] == (0.5, 0.5, 0.5)
+
+
+def test_aggregate_by_hand():
+    flips = {(0.5, 0): 0.1, (0.5, 1): 0.3, (0.9, 0): 0.6, (0.9, 1): ""}
+    ious = {("0", "iou_hopper"): 0.9, ("1", "iou_hopper"): 0.6, ("3", "iou_skimmer"): 0.8, ("2", "iou_skimmer"): 0.4}
+    rows = table_of({key: {("rare", "fg_flip"): flip, **ious} for key, flip in flips.items()})
+    summary = results.aggregate(rows)
+    low = find(summary, "fg_flip/rare", rho=0.5)
+    half = 12.706205 * 0.1
+    assert (low["n"], low["left_out"], low["mean"]) == (2, 0, 0.2)
+    assert (low["low"], low["high"]) == pytest.approx((0.2 - half, 0.2 + half), abs=2e-6)
+    high = find(summary, "fg_flip/rare", rho=0.9)
+    assert [high[name] for name in ("n", "mean", "low", "high")] == [1, 0.6, "", ""]
+    for quantity, expected in (("gap/hopper", 0.3), ("gap/skimmer", 0.4), ("gap/mean", 0.35)):
+        assert find(summary, quantity, rho=0.5)["mean"] == pytest.approx(expected)
+    assert find(summary, "risk_auroc/all", rho=0.5)["n"] == 0
+
+
+def test_members_that_diverged_are_left_out_and_counted():
+    values = {(rho, seed): {("all", "fg_flip"): rho + seed} for rho in (0.5, 0.9) for seed in (0, 1, 2)}
+    rows = table_of(values, status={(0.9, 2): "diverged", (0.9, 1): "failed"})
+    cell = find(results.aggregate(rows), "fg_flip/all", rho=0.9)
+    assert (cell["n"], cell["left_out"], cell["mean"]) == (1, 2, 0.9)
+    line = find(results.trend(rows), "fg_flip/all")
+    assert (line["n"], line["left_out"], line["slope"], line["slope_low"]) == (1, 2, 1.0, "")
+
+
+def test_trend_by_hand_is_paired_by_seed():
+    # Seeds differ by 0.5 everywhere, which pairing removes: slopes 1 and 2, changes 0.4 and 0.8.
+    curves = {0: (0.1, 0.3, 0.5), 1: (0.6, 1.0, 1.4), 2: (0.2, "", 0.4)}
+    values = {
+        (rho, seed): {("rare", "fg_flip"): curve[i]}
+        for i, rho in enumerate((0.5, 0.7, 0.9))
+        for seed, curve in curves.items()
+    }
+    line = find(results.trend(table_of(values)), "fg_flip/rare")
+    assert (line["n"], line["from"], line["to"]) == (2, 0.5, 0.9)
+    assert line["slope"] == pytest.approx(1.5)
+    assert line["slope_high"] - line["slope"] == pytest.approx(12.706205 * 0.5, abs=1e-5)
+    assert line["change"] == pytest.approx(0.6)
+    assert line["change"] - line["change_low"] == pytest.approx(12.706205 * 0.2, abs=1e-5)
+
+
+def test_trend_is_split_by_other_axes_and_needs_two_levels():
+    values = {
+        (method, rho, seed): {("all", "fg_flip"): rho * (1 + (method == "dro"))}
+        for method in ("ce", "dro")
+        for rho in (0.5, 0.9)
+        for seed in (0, 1)
+    }
+    trends = results.trend(table_of(values, axes=("method", "rho", "seed")))
+    assert find(trends, "fg_flip/all", method="ce")["slope"] == pytest.approx(1.0)
+    assert find(trends, "fg_flip/all", method="dro")["slope"] == pytest.approx(2.0)
+    assert results.trend(table_of({(0.5, 0): {}, (0.5, 1): {}})) == []
+    assert results.trend(table_of({(0,): {}, (1,): {}}, axes=("seed",))) == []
+
+
+def test_tables_and_headline_read_well():
+    cells = {
+        (rho, seed): {
+            ("rare", "fg_flip"): rho - 0.4 + 0.01 * seed,
+            ("common", "fg_flip"): 0.1,
+            ("all", "fg_flip"): 0.2,
+            ("all", "iou_foreground"): 0.9 - 0.1 * rho,
+            ("all", "risk_auroc"): 0.9 if rho < 0.9 else 0.6 if seed else "",
+        }
+        for rho in (0.5, 0.9, 0.99)
+        for seed in (0, 1)
+    }
+    rows = table_of(cells, status={(0.5, 1): "diverged"})
+    summary, trends = results.aggregate(rows), results.trend(rows)
+    text = results.to_text(results.summary_table(summary)).splitlines()
+    assert text[0].split()[:4] == ["rho", "seeds", "left", "out"]
+    assert text[3].split()[:7] == ["0.9", "2", "0", "0.100", "±", "0.000", "0.505"]
+    assert "0.600 (n 1)" in text[3]
+    assert len({len(line) for line in text}) == 1
+    lines = results.headline(summary, trends)
+    assert lines[0] == (
+        "Flip in the rare groups goes from 0.10 at rho 0.5 to 0.59 at rho 0.99 (change +0.49; paired by seed, n = 1)."
+    )
+    assert lines[1:] == [
+        "Foreground IoU is at least 0.80 (lowest at rho 0.99).",
+        "From rho 0.9 on flip-risk is nearly blind to flips (mean AUROC below 0.70).",
+    ]
+    assert results.to_markdown(results.trend_table(trends)).count("\n") == 7
+
+
+def test_import_needs_no_matplotlib():
+    code = "import sys, flipjax.results; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
