@@ -14,7 +14,10 @@ from ml_collections import ConfigDict
 
 POOL_NAMES = ("synthetic", "folder")
 MODEL_NAMES = ("unet",)
-METHODS = ("ce",)
+METHODS: dict[str, dict[str, float]] = {"ce": {}}
+"""What a method sets among `flipjax.losses.Knobs`."""
+
+AXES = ("rho", "seed", "method", "learning_rate")
 NORMS = ("batch", "group", "none")
 DTYPES = ("float32", "bfloat16")
 MAPS = ("auto", "loop", "vmap")
@@ -145,7 +148,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "population.devices": _at_least(0),
     "axes.rho": _within(0.5, 1),
     "axes.seed": _within(0, 2**31 - 1),
-    "axes.method": _one_of(METHODS),
+    "axes.method": _one_of(tuple(METHODS)),
     "axes.learning_rate": ((lambda value: 0 < value < math.inf), "a finite number > 0"),
     "gallery.rho": _within(0.5, 1),
     "gallery.riskiest": _at_least(0),

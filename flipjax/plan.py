@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flipjax.config import Experiment, check, experiment, leaves
+from flipjax.config import AXES, Experiment, check, experiment, leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def plan(config: ConfigDict) -> list[Cell]:
       ConfigError: for a field that cannot run.
     """
     check(config)
-    grid, axes = leaves(config.grid), dict(config.axes.items())
+    grid, axes = leaves(config.grid), {name: config.axes[name] for name in AXES}
     cells: list[Cell] = []
     for static in itertools.product(*grid.values()):
         overrides = dict(zip(grid, static, strict=True))

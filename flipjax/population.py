@@ -85,6 +85,11 @@ def create(
     return Population(stacked, placed, np.arange(count))
 
 
+def share(layout: Layout, tree: Any) -> Any:
+    """Puts a copy of every array on each device: what all members read."""
+    return jax.device_put(tree, NamedSharding(layout.mesh, P()))
+
+
 @functools.partial(jax.jit, static_argnames=("experiment", "layout"))
 def _init(experiment: Experiment, layout: Layout, members: Member) -> State:
     def local(members: Member) -> State:

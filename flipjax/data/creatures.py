@@ -1,8 +1,8 @@
 """Creatures of the synthetic pool: drawn from a key, rendered from signed distances, pure and vmappable.
 
-A creature lives in its own frame: x forwards, y down, the body about one unit long. Four traits in [0, 1] (ears, limbs, tail, coat)
-go from wholly *mossling* (pointed ears, long legs, a round brush, stripes) to wholly *ripplet* (round fins, flippers, a fluke, spots).
-Place, pose, size, proportions and colours are drawn alike for both.
+A creature lives in its own frame: x forwards, y down, the body about one unit long. Four traits in [0, 1], of ears,
+limbs, tail and coat, go from wholly *mossling* (pointed ears, long legs, a round brush, stripes) to wholly *ripplet*
+(round fins, flippers, a fluke, spots). Place, pose, size, proportions and colours are drawn alike for both.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,26 @@ import jax
 import jax.numpy as jnp
 
 NAMES = ("mossling", "ripplet")
-REACH = 1.25
-"""Radius of a circle around MIDDLE, in creature units, that holds every creature."""
-MIDDLE = (-0.16, -0.10)
-SCALES = (0.26, 0.36)
-"""Length of one creature unit, as a share of the frame."""
+MIDDLE, REACH = (-0.15, -0.10), 1.37
+"""Centre and radius of a circle, in creature units, that holds every creature."""
+SCALES = (0.26, 0.355)
+"""Least and greatest length of one creature unit, as a share of the frame."""
+LEAN = 0.35
+"""A creature leans towards its kind by u ** LEAN, u uniform in [0, 1]: most are plain, a few are hybrids."""
+STRAY = 0.2
+"""The furthest that one trait strays from the lean, as a share of the way from hybrid to wholly one kind."""
 INK = 0.07
+"""Width of the outline, in creature units."""
+FACE_PAINTS = ((0.95, 0.45, 0.45), (1.0, 1.0, 0.98), (0.10, 0.08, 0.12))
+"""Blush, white and pupil; they follow fur, markings, belly and ink."""
+FACE = (
+    (4, (0.50, -0.16), 0.090, 0.45),
+    (5, (0.58, -0.36), 0.125, 1.0),
+    (6, (0.61, -0.355), 0.085, 1.0),
+    (5, (0.585, -0.39), 0.032, 1.0),
+    (3, (0.825, -0.27), 0.055, 1.0),
+)
+"""Cheek, eye, pupil, glint and nose: number of the paint, centre, radius, opacity."""
 
 
 class Creature(NamedTuple):
@@ -35,8 +49,9 @@ class Creature(NamedTuple):
 def draw(key: jax.Array, kind: int | jax.Array, *, identity_strength: float | jax.Array = 1.0) -> Creature:
     """Draws one creature of a kind.
 
-    The lean of a creature towards its kind is `identity_strength` times a share drawn for it alone, from 0 (a hybrid that nobody
-    can tell) to 1; each trait then strays a little by itself. At `identity_strength` 0 the kind changes nothing.
+    The lean of a creature towards its kind is `identity_strength` times a share drawn for it alone, from 0 (a hybrid
+    that nobody can tell) to 1; each trait then strays a little by itself. At `identity_strength` 0 the kind changes
+    nothing.
 
     Args:
         key: PRNG key.
@@ -54,7 +69,7 @@ def draw(key: jax.Array, kind: int | jax.Array, *, identity_strength: float | ja
     """
     u = jax.random.uniform(key, (37,))
     side = 2.0 * kind - 1.0
-    lean = side * identity_strength * _lean(u[0])
+    lean = side * identity_strength * u[0] ** LEAN
     stray = STRAY * (u[1:5] + u[5:9] - 1)
     scale = _mix(*SCALES, u[9])
     room = REACH * scale
@@ -68,16 +83,6 @@ def draw(key: jax.Array, kind: int | jax.Array, *, identity_strength: float | ja
         colours=_colours(u[27:32]),
         coat=_coat(u[32:37]),
     )
-
-
-LEAN = 0.35
-
-
-def _lean(u):
-    return u**LEAN
-
-
-STRAY = 0.2
 
 
 def _colours(u: jax.Array) -> jax.Array:
@@ -148,7 +153,10 @@ def _tail(p, w, size):
     tip = (bend[0] - 0.12 * size, bend[1] - 0.18 * size)
     stem = _join(_limb(p, root, bend, 0.15, 0.09), _limb(p, bend, tip, 0.09, 0.08), 0.1)
     brush = _ellipse(p, (tip[0] - 0.01, tip[1] - 0.06), (_mix(0.20, 0.07, w), _mix(0.27, 0.07, w)))
-    lobes = [_limb(p, tip, _towards(tip, turn * w - 0.5, 0.04 + 0.25 * w * size), 0.08, _mix(0.05, 0.10, w)) for turn in (-1.1, 1.0)]
+    lobes = [
+        _limb(p, tip, _towards(tip, turn * w - 0.5, 0.04 + 0.25 * w * size), 0.08, _mix(0.05, 0.10, w))
+        for turn in (-1.1, 1.0)
+    ]
     return _join(_join(stem, brush, 0.08), jnp.minimum(*lobes), 0.06)
 
 
@@ -233,15 +241,3 @@ def _parts(p, creature: Creature):
         (_leg(p, (-0.40, 0.42), limbs, leg_size), near),
         (_leg(p, (0.18, 0.44), limbs, leg_size), near),
     )
-
-
-FACE_PAINTS = ((0.95, 0.45, 0.45), (1.0, 1.0, 0.98), (0.10, 0.08, 0.12))
-"""Blush, white and pupil."""
-FACE = (
-    (4, (0.50, -0.16), 0.090, 0.45),
-    (5, (0.58, -0.36), 0.125, 1.0),
-    (6, (0.61, -0.355), 0.085, 1.0),
-    (5, (0.585, -0.39), 0.032, 1.0),
-    (3, (0.825, -0.27), 0.055, 1.0),
-)
-"""Cheek, eye, pupil, glint and nose: layer of paint, centre, radius, opacity."""

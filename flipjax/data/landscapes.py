@@ -1,7 +1,8 @@
 """Scenes of the synthetic pool: hills or sea under one sky, drawn from a key, pure and vmappable.
 
-Both kinds of scene share the sky, its light and the horizon. Below it lies ground of both sorts, divided by a shore: `scene_strength` sets the
-share that a scene's own sort takes, from one half (0: the kind changes nothing) to all of it (1).
+Both kinds of scene share the sky, its light and the horizon. Below it lies ground of both sorts, divided by a shore.
+The share that a scene's own sort takes grows with `scene_strength`, from one half (at 0 the kind changes nothing) to
+most or all of it (at 1).
 """
 
 import math
@@ -13,6 +14,7 @@ import numpy as np
 
 NAMES = ("land", "water")
 SHORES = 0.5
+"""The most of its lean that a scene loses to a shore of its own."""
 
 
 class Draw(NamedTuple):
@@ -32,7 +34,8 @@ class Draw(NamedTuple):
     ripple: jax.Array  # (2, 33, 25) foam, glints
 
 
-SHAPES = Draw((2,), (), (), (3,), (2,), (2, 4, 7), (3, 1, 6), (3, 10, 6), (1, 21, 12), (2, 36, 56), (2, 17, 7), (2, 33, 25))
+SHAPES = ((2,), (), (), (3,), (2,), (2, 4, 7), (3, 1, 6), (3, 10, 6), (1, 21, 12), (2, 36, 56), (2, 17, 7), (2, 33, 25))
+"""Of the fields of `Draw`, in order."""
 
 
 def draw(key: jax.Array) -> Draw:
@@ -44,12 +47,14 @@ def draw(key: jax.Array) -> Draw:
         (3, 1, 6)
     """
     sizes = [math.prod(shape) for shape in SHAPES]
-    # One call for all: every further call of the generator costs a third of a second to compile.
+    # One call for all: the generator is slow to compile.
     parts = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
     return Draw(*(part.reshape(shape) for part, shape in zip(parts, SHAPES, strict=True)))
 
 
-def render(u: Draw, kind: int | jax.Array, size: int, *, scene_strength: float | jax.Array = 1.0, supersample: int = 2) -> jax.Array:
+def render(
+    u: Draw, kind: int | jax.Array, size: int, *, scene_strength: float | jax.Array = 1.0, supersample: int = 2
+) -> jax.Array:
     """Renders one scene.
 
     Args:
@@ -97,9 +102,9 @@ def _over(distance, softness: float = 0.004):
 
 
 def _noise(lattices: jax.Array, y, x) -> jax.Array:
-    """Smooth noise in [0, 1]: (n, H, W) at y (H,) by x (W,), both in [0, 1], from lattices (n, down + 1, across + 1)."""
+    """Smooth noise (n, H, W) in [0, 1], at y (H,) by x (W,) in [0, 1], from lattices (n, down + 1, across + 1)."""
     down, across = (n - 1 for n in lattices.shape[1:])
-    return _weights(y, down) @ lattices @ _weights(x, across).T
+    return jnp.asarray(_weights(y, down)) @ lattices @ _weights(x, across).T
 
 
 def _weights(t, cells: int):
@@ -135,7 +140,11 @@ def _land(u: Draw, x, y, horizon, sky, patches):
     grass = _palette(tone, (0.36, 0.56, 0.26), (0.55, 0.62, 0.25), (0.44, 0.60, 0.22))
     leaf = _palette(tone, (0.16, 0.38, 0.20), (0.34, 0.42, 0.14), (0.22, 0.40, 0.24))
     ridges = _noise(u.ridges, np.zeros(1), x)[:, 0]
-    crests = horizon - np.array([[0.03], [0.02], [-0.10]]) - np.array([[0.16], [0.10], [0.14]]) * (ridges - np.array([[0.0], [0.5], [0.5]]))
+    crests = (
+        horizon
+        - np.array([[0.03], [0.02], [-0.10]])
+        - np.array([[0.16], [0.10], [0.14]]) * (ridges - np.array([[0.0], [0.5], [0.5]]))
+    )
     colour = jnp.broadcast_to(_mix(haze, jnp.array([0.42, 0.58, 0.40]), 0.55), sky.shape)
     cover = _over(y[:, None] - crests[0])
     for row, near in ((0, 0.75), (1, 0.95)):

@@ -1,7 +1,8 @@
-"""The embedded pool: creatures as cut-outs, land and water as scenes, all drawn by seeded, pure JAX code. Nothing is downloaded.
+"""The embedded pool: creatures as cut-outs, land and water as scenes, drawn by seeded, pure JAX code.
 
-A creature's kind shows in its shape and coat, more or less plainly from one to the next, so that a model which trusts the
-scene more flips more of them, by degrees. Its place, pose, size and colours tell nothing. The scene shows at a glance.
+A creature's kind shows in its shape and coat, more or less plainly from one to the next, so that a model which trusts
+the scene more flips more of them, by degrees. Its place, pose, size and colours tell nothing. The scene shows at a
+glance. Nothing is downloaded.
 """
 
 from collections.abc import Callable
@@ -23,8 +24,9 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Makes the pool.
 
     Args:
-        spec: `size` (pixels a side), `seed`, `objects` (per class), `scenes` (per kind), `identity_strength` and `scene_strength` (each in
-            [0, 1]; 0 takes the cue away: both classes, or both kinds of scene, are then drawn from one distribution).
+        spec: `size` (pixels a side), `seed`, `objects` (per class), `scenes` (per kind), `identity_strength` and
+            `scene_strength` (each in [0, 1]; 0 takes the cue away: both classes, or both kinds of scene, are then drawn
+            from one distribution).
 
     Returns:
         A composite pool and its catalog; objects and scenes alternate between the two kinds. The same on every call.
@@ -42,7 +44,9 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     object_class = np.arange(2 * spec.objects, dtype=np.int32) % 2
     scene_kind = np.arange(2 * spec.scenes, dtype=np.int32) % 2
     creature_key, scene_key = jax.random.split(jax.random.key(spec.seed))
-    rgba = _in_chunks(partial(_creature, size=spec.size, identity_strength=spec.identity_strength), creature_key, object_class)
+    rgba = _in_chunks(
+        partial(_creature, size=spec.size, identity_strength=spec.identity_strength), creature_key, object_class
+    )
     scenes = _in_chunks(partial(_scene, size=spec.size, scene_strength=spec.scene_strength), scene_key, scene_kind)
     pool = Pool(
         kind="composite",
@@ -79,7 +83,7 @@ def _scene(key: jax.Array, kind: jax.Array, *, size: int, scene_strength: float)
 
 
 def _in_chunks(draw: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array, kinds: np.ndarray) -> jax.Array:
-    """Renders item i from `fold_in(key, i)`: uint8 (N, H, W, channels). An item does not depend on how many there are."""
+    """Renders item i from `fold_in(key, i)`, whatever their number: uint8 (N, H, W, channels)."""
     count = len(kinds)
     index = np.arange(-(-count // CHUNK) * CHUNK)
     kinds = np.resize(kinds, index.shape)

@@ -6,13 +6,14 @@ Files hold the same cells, so that reading a table and writing it again gives th
 
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
 from flipjax.results.statistics import INTERVAL, LEFT_OUT, Interval, aggregate, mean_interval, trend
-from flipjax.results.store import Cell, Part, Row, load_cell, read_csv, replacing, save_cell, write_csv
+from flipjax.results.store import PARTS, Cell, Part, Row, load_cell, read_csv, replacing, save_cell, write_csv
 from flipjax.results.text import headline, setting_label, summary_table, to_markdown, to_text, trend_table, varying_axes
 
 __all__ = [
     "GROUPS",
     "INTERVAL",
     "LEFT_OUT",
+    "PARTS",
     "Cell",
     "Interval",
     "Part",

@@ -1,0 +1,20 @@
+"""Smoke test: two correlation levels, two seeds, a few epochs of a small U-Net on the embedded pool.
+
+Command: python -m flipjax.sweep --config configs/smoke.py
+"""
+
+from flipjax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.pool.size = 32
+    config.pool.objects = 160
+    config.pool.scenes = 96
+    config.split.n_train = 192
+    config.split.n_val = 64
+    config.split.n_test = 128
+    config.train.epochs = 4
+    config.axes.rho = (0.5, 0.95)
+    config.axes.seed = (0, 1)
+    return config

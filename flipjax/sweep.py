@@ -1,0 +1,225 @@
+"""`python -m flipjax.sweep --config configs/NAME.py`: trains a grid, evaluates it, writes tables and a report.
+
+Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupted (the same command continues).
+"""
+
+import difflib
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import jax
+from absl import flags
+from flax import nnx
+from ml_collections import ConfigDict, config_flags
+
+from flipjax import results
+from flipjax.cell import Interrupted, failed_rows, finish, load, train
+from flipjax.config import ConfigError, PopulationSpec, leaves
+from flipjax.plan import Cell, describe, plan
+from flipjax.progress import Display
+from flipjax.report import page
+from flipjax.train import build
+from flipjax.workdir import Workdir
+
+DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
+
+
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "The configuration, configs/NAME.py.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Run folder; runs/NAME unless given.", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "List cells, members, steps and memory, and stop.", flag_values=values)
+    flags.DEFINE_bool("fresh", False, "Remove an earlier run from the folder first.", flag_values=values)
+    flags.DEFINE_bool("fail_fast", False, "Stop at the first cell that fails.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
+    return values
+
+
+def _parse(argv: Sequence[str]) -> flags.FlagValues:
+    """Reads the command line; ConfigError where it cannot be read."""
+    values = _flags()
+    try:
+        rest = values(list(argv))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ConfigError(_unknown_key(argv) or f"{error}".strip("'\"")) from error
+    if rest[1:]:
+        raise ConfigError(f"unexpected argument {rest[1]!r}: expected flags only, such as --config configs/smoke.py")
+    if not values.help and values.config is None:
+        raise ConfigError("--config: expected a configuration file, such as configs/smoke.py; found none")
+    return values
+
+
+def _unknown_key(argv: Sequence[str]) -> str | None:
+    """Returns a message for the first --config.KEY that the configuration does not have."""
+    overrides = [part for part in argv if part.startswith("--config.")]
+    plain, known = _flags(), None
+    try:
+        plain([part for part in argv if part not in overrides])
+        known = plain.config
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError):
+        return None
+    names = list(leaves(known)) if known is not None else []
+    for part in overrides:
+        name = part.removeprefix("--config.").split("=")[0]
+        if names and name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"the nearest is --config.{near[0]}" if near else f"valid are {', '.join(names)}"
+            return f"--config.{name}: expected a key of the configuration; {hint}"
+    return None
+
+
+def _as_json(config: ConfigDict) -> dict:
+    return json.loads(config.to_json())
+
+
+def dry_run(cells: Sequence[Cell]) -> list[str]:
+    """Returns what a plan would do, in lines; starts no JAX backend."""
+    lines = []
+    for cell in cells:
+        model = nnx.eval_shape(lambda cell=cell: build(cell.experiment, jax.random.key(0)))
+        count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+        lines += describe(cell, parameters=count)
+    members = sum(len(cell.settings) for cell in cells)
+    return [*lines, f"programs to compile: {len(cells)}; members: {members}; nothing was trained"]
+
+
+def start_backend(spec: PopulationSpec, members: int) -> str:
+    """Gives a CPU one device a core, at most one a member, turns the compilation cache on, and returns the devices' name."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", min(spec.devices or cores, members))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipjax" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+
+
+class _Signals:
+    """The first SIGINT or SIGTERM asks the run to stop after the epoch; a second one stops it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("stopping after this epoch; once more stops at once", file=sys.stderr, flush=True)
+
+
+class Sweep:
+    """The cells of a plan, the folder they go to, and what happened to them."""
+
+    def __init__(self, cells: Sequence[Cell], config: ConfigDict, workdir: Workdir):
+        """Starts no work."""
+        self.cells, self.config, self.workdir = cells, config, workdir
+        self.failed: list[Cell] = []
+        self.signals = _Signals()
+
+    def run(self, display: Display, *, fail_fast: bool) -> bool:
+        """Runs the cells that the folder lacks; returns False when interrupted.
+
+        Raises:
+          ConfigError: if the data cannot be used.
+        """
+        for cell in self.cells:
+            if self.workdir.finished(cell):
+                display.skip(len(cell.settings) * cell.experiment.train.epochs)
+                continue
+            try:
+                self._run_cell(cell, display)
+            except (Interrupted, KeyboardInterrupt):
+                return False
+            except ConfigError:
+                raise
+            except Exception as error:
+                # A ValueError is an impossible request and says so itself; anything else needs its place in the code.
+                text = str(error) if isinstance(error, ValueError) else traceback.format_exc()
+                display.say(f"cell {cell.name} failed: {text}")
+                self.failed.append(cell)
+                if fail_fast:
+                    return True
+        return True
+
+    def _run_cell(self, cell: Cell, display: Display) -> None:
+        material = load(cell)
+        layout, trained = train(
+            cell,
+            PopulationSpec(**self.config.population),
+            material,
+            self.workdir,
+            display=display,
+            stopping=lambda: self.signals.asked,
+            after_epoch=lambda: self.workdir.gather(self.cells, "history.csv"),
+        )
+        finish(cell, self.config, material, layout, trained, self.workdir)
+
+    def conclude(self) -> tuple[str, int]:
+        """Writes the run's tables and its report; returns the report's text and the exit code."""
+        done = [cell for cell in self.cells if self.workdir.finished(cell)]
+        if not done:
+            return "no cell finished: no results", SOME_FAILED
+        names = results.load_cell(self.workdir.cell(done[0]) / "decomposition.npz").class_names
+        blank = [row for cell in self.failed for row in failed_rows(cell, names)]
+        rows = self.workdir.gather(self.cells, "results.csv", blank)
+        text = page.build(self.workdir.folder)
+        whole = len(done) == len(self.cells) and all(row["status"] in ("finished", "stopped") for row in rows)
+        text += f"\n{self.workdir.folder}/results.csv, {self.workdir.folder}/report/index.html"
+        return text, DONE if whole else SOME_FAILED
+
+
+def _versions() -> dict[str, str]:
+    names = ("flipjax", "jax", "flax", "optax", "numpy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def _sweep(values: flags.FlagValues, command: str) -> int:
+    config = values.config
+    cells = plan(config)
+    name = Path(config_flags.get_config_filename(values["config"])).stem
+    if values.dry_run:
+        for line in dry_run(cells):
+            print(line)
+        return DONE
+    workdir = Workdir(values.workdir or Path("runs") / name)
+    device = start_backend(PopulationSpec(**config.population), max(len(cell.settings) for cell in cells))
+    facts = {"name": name, "command": command, "device": device, **_versions()}
+    workdir.claim(_as_json(config), facts, fresh=values.fresh)
+    sweep = Sweep(cells, config, workdir)
+    with Display(total=sum(len(cell.settings) * cell.experiment.train.epochs for cell in cells)) as display:
+        unbroken = sweep.run(display, fail_fast=values.fail_fast)
+    if not unbroken:
+        print(f"interrupted; the same command continues in {workdir.folder}", file=sys.stderr)
+        return INTERRUPTED
+    text, code = sweep.conclude()
+    print(text)
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    # config_flags reads overrides off sys.argv, whatever it is given.
+    argv = sys.argv = list(argv) if argv is not None else sys.argv
+    try:
+        values = _parse(argv)
+        if values.help:
+            print(__doc__, values.main_module_help(), _flags().get_help(), sep="\n")
+            return DONE
+        return _sweep(values, shlex.join(["python", "-m", "flipjax.sweep", *argv[1:]]))
+    except ConfigError as error:
+        print(f"flipjax.sweep: {error}", file=sys.stderr)
+        return USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

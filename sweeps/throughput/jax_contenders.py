@@ -1,0 +1,133 @@
+"""What `bench.py` measures in JAX; imported only by the processes that it starts."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from flipjax import augment, losses, population, train
+from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
+from flipjax.data.pool import Pool
+from flipjax.models import unet
+
+SIZE, BATCH, OBJECTS, SCENES = 32, 16, 256, 128
+ENDLESS = 10**6
+EXPERIMENT = Experiment(
+    pool=PoolSpec(size=SIZE),
+    model=ModelSpec(width=16, depth=3, norm="batch"),
+    train=TrainSpec(epochs=ENDLESS, batch_size=BATCH, patience=ENDLESS, hflip=0.5),
+)
+
+
+def make_pool():
+    """Discs of one grey on noise: what they show is of no account, only that it is composed and learnt."""
+    rng = np.random.default_rng(0)
+    across = np.arange(SIZE) - SIZE / 2
+    alpha = np.where(np.hypot(*np.meshgrid(across, across)) < SIZE / 4, 255, 0).astype(np.uint8)
+    masks = np.broadcast_to(alpha, (OBJECTS, SIZE, SIZE))
+    labels = (1 + np.arange(OBJECTS) % 2).astype(np.uint8)
+    images = (masks[..., None] // 255) * (60 * labels[:, None, None, None])
+    scenes = rng.integers(0, 256, (SCENES, SIZE, SIZE, 3), np.uint8)
+    images = np.broadcast_to(images, (*masks.shape, 3)).astype(np.uint8)
+    return Pool(kind="composite", images=images, masks=masks.copy(), labels=labels, scenes=scenes)
+
+
+def make_members(count, steps):
+    rng = np.random.default_rng(1)
+    members = []
+    for index in range(count):
+        rows = rng.integers(0, (OBJECTS, SCENES), (steps * BATCH, 2)).astype(np.int32)
+        members.append(
+            train.Member(
+                key=jax.random.key(index),
+                rows=jnp.asarray(rows),
+                groups=jnp.asarray(2 * (rows[:, 0] % 2) + rows[:, 1] % 2),
+                learning_rate=jnp.float32(2e-3),
+                knobs=losses.Knobs(*map(jnp.float32, losses.Knobs())),
+            )
+        )
+    return members
+
+
+class Flipjax:
+    """`population.run_epoch`, as a sweep calls it; it cannot do without validation, so it gets one image."""
+
+    def __init__(self, *, members, steps, map):
+        self.layout = population.make_layout(PopulationSpec(map=map), members=members)
+        self.population = population.create(EXPERIMENT, self.layout, make_members(members, steps))
+        rows, groups = np.zeros((1, 2), np.int32), np.zeros(1, np.int32)
+        self.shared = population.share(self.layout, (make_pool(), rows, groups))
+
+    def epoch(self):
+        self.population, record = population.run_epoch(EXPERIMENT, self.layout, self.population, *self.shared)
+        assert np.isfinite(record["train_loss"]).all(), record
+
+    def reference(self):
+        """A member's weights, a batch, and its losses over three steps on it: what the PyTorch twin must repeat."""
+        member, pool = make_members(1, 1)[0], make_pool()
+        experiment = dataclasses.replace(EXPERIMENT, train=dataclasses.replace(EXPERIMENT.train, hflip=0.0))
+        state = train.init_state(experiment, member)
+        params = jax.tree.map(np.asarray, state.params)
+        step = jax.jit(functools.partial(train.train_step, experiment))
+        found = []
+        for _ in range(3):
+            state, loss = step(member, pool, state, jnp.arange(BATCH), jax.random.key(0))
+            found.append(float(loss))
+        images, labels = map(np.asarray, train.gather(pool, member.rows))
+        return params, images, labels, found
+
+
+class PlainVmap:
+    """The textbook way: one jitted step, `jax.vmap` over the stacked members, XLA's own convolution and gradients."""
+
+    def __init__(self, *, members, steps):
+        unet.convolve = plain_convolution
+        self.steps, self.pool = steps, jax.device_put(make_pool())
+        self.members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *make_members(members, steps))
+        self.states = jax.jit(jax.vmap(functools.partial(train.init_state, EXPERIMENT)))(self.members)
+        step = jax.vmap(functools.partial(train.train_step, EXPERIMENT), in_axes=(0, None, 0, None, 0))
+        self.step = jax.jit(step, donate_argnums=2)
+        self.keys = jax.random.split(jax.random.key(0), (steps, members))
+
+    def epoch(self):
+        # No scan: within one, XLA's own gradients of a convolution are slower still.
+        for batch, keys in zip(jnp.arange(self.steps * BATCH).reshape(self.steps, BATCH), self.keys, strict=True):
+            self.states, loss = self.step(self.members, self.pool, self.states, batch, keys)
+        assert np.isfinite(loss).all(), loss
+
+
+def plain_convolution(images, kernel):
+    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def cheap_convolution(images, kernel):
+    """Reads and writes what a convolution does, and reaches its gradients, but multiplies next to nothing."""
+    return images.mean(-1, keepdims=True) * kernel.mean((0, 1, 2))
+
+
+def without(part):
+    """Takes a part out of training, in this process only."""
+    global EXPERIMENT
+    if part == "convolutions":
+        unet.convolve = cheap_convolution
+    elif part == "batch norm":
+        EXPERIMENT = dataclasses.replace(EXPERIMENT, model=dataclasses.replace(EXPERIMENT.model, norm="none"))
+    elif part == "Adam":
+        optax.scale_by_adam = optax.identity
+    elif part == "composites and flips":
+        augment.horizontal_flip = lambda key, images, masks, *, probability: (images, masks)
+        still = train.gather(make_pool(), np.zeros((BATCH, 2), np.int32))
+        train.gather = lambda pool, rows: jax.tree.map(lambda leaf: leaf[: rows.shape[0]], still)
+
+
+def make(kind, *, members, steps, cores, part=None):
+    devices = 1 if kind == "plain" else min(cores, members)
+    jax.config.update("jax_num_cpu_devices", devices)
+    without(part)
+    if kind == "plain":
+        return PlainVmap(members=members, steps=steps)
+    return Flipjax(members=members, steps=steps, map=kind)
