@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from flipjax import losses, population, results
 from flipjax.checkpoint import Checkpoints
-from flipjax.config import METHODS, PopulationSpec
+from flipjax.config import METHODS, Config, PopulationSpec
 from flipjax.data import POOLS
 from flipjax.data.correlation import Split, Table, evaluation_table, largest_n_train, split_pool, training_table
 from flipjax.data.pool import Catalog, Pool, gather
@@ -24,7 +23,7 @@ from flipjax.workdir import Workdir
 SELECTION = "val_loss"
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """The run was asked to stop; its checkpoints are whole."""
 
 
@@ -95,7 +94,7 @@ def train(
     *,
     display: Display,
     stopping: Callable[[], bool],
-    after_epoch: Callable[[], None],
+    after_epoch: Callable[[], Any],
 ) -> tuple[population.Layout, population.Population]:
     """Trains the cell's members from its latest checkpoint until none is running.
 
@@ -109,7 +108,7 @@ def train(
       after_epoch: called when an epoch's checkpoint and history are written.
 
     Raises:
-      Interrupted: when `stopping` said so.
+      InterruptedRunError: when `stopping` said so.
     """
     layout = population.make_layout(spec, members=len(cell.settings))
     members = make_members(cell, material)
@@ -128,7 +127,7 @@ def train(
     while (current.status == Status.RUNNING).any():
         if stopping():
             checkpoints.close()
-            raise Interrupted
+            raise InterruptedRunError
         current, record = population.run_epoch(cell.experiment, layout, current, *shared)
         for name, values in record.items():
             history[name][:, epoch] = values
@@ -143,7 +142,7 @@ def train(
 
 def finish(
     cell: Cell,
-    config: ConfigDict,
+    config: Config,
     material: Material,
     layout: population.Layout,
     current: population.Population,
@@ -174,15 +173,13 @@ def finish(
         }
         for part, table in material.tables.items():
             found = stored.decomposition(setting.name, part)
-            rows += results.member_rows(
-                leading | trailing, found, table.groups, part=part, class_names=class_names
-            )
+            rows += results.member_rows(leading | trailing, found, table.groups, part=part, class_names=class_names)
     results.write_csv(folder / "results.csv", rows)
 
 
 def _save_gallery(
     cell: Cell,
-    config: ConfigDict,
+    config: Config,
     material: Material,
     stored: results.Cell,
     chosen: int,

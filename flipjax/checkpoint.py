@@ -15,7 +15,7 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
 
 
 class Checkpoints:
-    """The checkpoints of one cell, by epoch; the last two are kept. A save that was cut short is never taken for whole."""
+    """The checkpoints of one cell by epoch, the last two of them; one that was cut short is never taken for whole."""
 
     def __init__(self, folder: str | Path):
         """Opens or makes the folder."""

@@ -1,6 +1,7 @@
 """Defaults and checks of a configuration, and the frozen specifications made from it. Imports no JAX.
 
-`config.grid` holds static axes (every value is a program of its own), mirroring the tree: `config.grid.model = {"width": (8, 16)}`.
+`config.grid` holds static axes (every value is a program of its own), mirroring the tree: `config.grid.model =
+{"width": (8, 16)}`.
 `config.axes` holds traced axes (values are data, no new program): rho, seed, method, learning_rate.
 """
 
@@ -11,6 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
+
+Config = Any
+"""A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
 POOL_NAMES = ("synthetic", "folder")
 MODEL_NAMES = ("unet",)
@@ -29,7 +33,10 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class PoolSpec:
-    """Where the images come from. `objects` (per class) to `scene_strength` are for the synthetic pool, `root` to `scene_kinds` for a folder."""
+    """Where the images come from.
+
+    `seed`, `objects` (per class) to `scene_strength` are for the synthetic pool, `root` to `scene_kinds` for a folder.
+    """
 
     name: str = "synthetic"
     size: int = 48
@@ -46,7 +53,7 @@ class PoolSpec:
 
 @dataclasses.dataclass(frozen=True)
 class SplitSpec:
-    """Numbers of images in each part; the same at every rho. `n_train = 0` takes the largest that every rho of the grid allows."""
+    """Numbers of images in each part, the same at every rho; `n_train = 0`: the largest that every rho allows."""
 
     n_train: int = 512
     n_val: int = 128
@@ -77,7 +84,7 @@ class TrainSpec:
 
 @dataclasses.dataclass(frozen=True)
 class PopulationSpec:
-    """How members map to the machine: `width` members at once under vmap (0: 16), `devices` (0: all; on a CPU one a core)."""
+    """How members map to the machine: `width` members at once under vmap (0: 16), `devices` (0: all; a CPU: cores)."""
 
     map: str = "auto"
     width: int = 0
@@ -97,14 +104,14 @@ class Experiment:
 SECTIONS = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec, "population": PopulationSpec}
 
 
-def default_config() -> ConfigDict:
+def default_config() -> Config:
     """Returns the locked default configuration, which a file in `configs/` overrides."""
     config = ConfigDict({name: dataclasses.asdict(spec()) for name, spec in SECTIONS.items()})
     config.axes = {"rho": (0.5, 0.95), "seed": (0,), "method": ("ce",), "learning_rate": (2e-3,)}
-    config.grid = {}
+    grid = config.grid = ConfigDict()
     config.gallery = {"rho": 0.9, "riskiest": 6, "typical": 6}
     config.lock()
-    config.grid.unlock()
+    grid.unlock()
     return config
 
 
@@ -167,7 +174,7 @@ def check_value(field: str, value: Any) -> None:
         raise ConfigError(f"config.{field}: expected {expected}; found {value!r}")
 
 
-def leaves(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
     """Flattens a nested mapping to dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
@@ -187,7 +194,7 @@ def _check_axis(field: str, values: Any, target: str) -> None:
         check_value(target, value)
 
 
-def check(config: ConfigDict) -> None:
+def check(config: Config) -> None:
     """Raises ConfigError for the first field of `config` that cannot run."""
     fixed = {name: value for name, value in leaves(config).items() if not name.startswith(("axes.", "grid."))}
     for field, value in fixed.items():
@@ -203,7 +210,7 @@ def check(config: ConfigDict) -> None:
         _check_axis(f"grid.{name}", values, name)
 
 
-def experiment(config: ConfigDict, overrides: Mapping[str, Any]) -> Experiment:
+def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     """Returns the static half of `config`, with dotted `overrides` from its grid."""
     parts = {}
     for section in ("pool", "split", "model", "train"):
@@ -211,13 +218,14 @@ def experiment(config: ConfigDict, overrides: Mapping[str, Any]) -> Experiment:
         values |= {name.split(".", 1)[1]: v for name, v in overrides.items() if name.startswith(section + ".")}
         parts[section] = SECTIONS[section](**values)
     built = Experiment(**parts)
-    stride = 2 ** (built.model.depth - 1)
-    if built.pool.size % stride:
+    stride, size = 2 ** (built.model.depth - 1), built.pool.size
+    if size % stride:
         raise ConfigError(
-            f"config.pool.size: expected a multiple of {stride} for model.depth {built.model.depth}; found {built.pool.size}"
+            f"config.pool.size: expected a multiple of {stride} for model.depth {built.model.depth}; found {size}"
         )
-    if 0 < built.split.n_train < built.train.batch_size:
+    n_train, batch_size = built.split.n_train, built.train.batch_size
+    if 0 < n_train < batch_size:
         raise ConfigError(
-            f"config.split.n_train: expected at least train.batch_size ({built.train.batch_size}); found {built.split.n_train}"
+            f"config.split.n_train: expected at least train.batch_size ({batch_size}), or 0; found {n_train}"
         )
     return built

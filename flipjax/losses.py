@@ -9,7 +9,8 @@ import jax.numpy as jnp
 class Knobs(NamedTuple):
     """What makes a member's loss its method's: float32 scalars, traced, so that all methods share one program.
 
-    `dice` is the weight of the foreground Dice beside the cross-entropy; `dro` is 1 for GroupDRO, 0 for the plain mean; `dro_step` is its step size;
+    `dice` is the weight of the foreground Dice beside the cross-entropy; `dro` is 1 for GroupDRO, 0 for the plain
+    mean; `dro_step` is its step size;
     `dro_zero_absent` is 1 for the reference's rule, which zeroes the weight of a group that the batch lacks.
     """
 
@@ -81,7 +82,8 @@ def group_dro(
       groups: (B,) integer in [0, G).
       weights: (G,) float32, non-negative, sum 1.
       step_size: of the exponentiated-gradient ascent on the weights.
-      absent: "keep": a group that the batch lacks keeps its weight (up to the normalisation), as published. "zero": its weight becomes 0, the rule of
+      absent: "keep": a group that the batch lacks keeps its weight (up to the normalisation), as published. "zero":
+        its weight becomes 0, the rule of
         the paper's reference code; once only such groups are left, the result is NaN.
 
     Returns:
@@ -151,7 +153,8 @@ def batch_loss(
       The scalar loss and the weights (G,).
 
     Example:
-      >>> loss, _ = batch_loss(jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 2, 2), int), jnp.array([0, 3]), Knobs(), jnp.full(4, 0.25))
+      >>> loss, _ = batch_loss(jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 2, 2), int), jnp.array([0, 3]), Knobs(),
+      jnp.full(4, 0.25))
       >>> round(float(loss), 4)
       1.0986
     """
@@ -163,7 +166,9 @@ def batch_loss(
 
 
 def image_loss(logits: jax.Array, labels: jax.Array, knobs: Knobs) -> jax.Array:
-    """Returns the loss of each image before groups are weighed: cross-entropy plus `knobs.dice` times the foreground Dice loss, (B,) float32.
+    """Returns the loss of each image before groups are weighed: cross-entropy plus `knobs.dice` times the Dice loss.
+
+    Shapes as in `batch_loss`; (B,) float32.
 
     Example:
       >>> image_loss(jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 4, 4), int), Knobs()).shape

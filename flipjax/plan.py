@@ -5,9 +5,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from flipjax.config import AXES, Experiment, check, experiment, leaves
+from flipjax.config import AXES, Config, Experiment, check, experiment, leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Cell:
         return tuple(setting.name for setting in self.settings)
 
 
-def plan(config: ConfigDict) -> list[Cell]:
+def plan(config: Config) -> list[Cell]:
     """Returns the cells of a configuration: the product of `config.grid`, each with the product of `config.axes`.
 
     Raises:
@@ -67,7 +65,7 @@ def pool_bytes(cell: Cell) -> int | None:
 
 
 def working_bytes(cell: Cell) -> int:
-    """Returns about what one member at work holds for its gradients: six maps a convolution block, at the compute dtype."""
+    """Returns about what one member at work holds for its gradients: six maps a block, at the compute dtype."""
     model, train, size = cell.experiment.model, cell.experiment.train, cell.experiment.pool.size
     pixels = [(size // 2**level) ** 2 for level in range(model.depth)]
     blocks = sum(model.width * 2**level * count for level, count in enumerate(pixels))
@@ -117,5 +115,3 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | No
         if before.get(name) != after.get(name):
             return f"config.{name}: {before.get(name)!r} there, {after.get(name)!r} now"
     return None
-
-

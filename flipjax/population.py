@@ -1,6 +1,7 @@
 """Members stacked, mapped and sharded: one compiled program trains them all.
 
-A CPU has one device per core and, on each, a loop over that device's members; a GPU has vmaps of `width` members. The loop's trip count is data: members that
+A CPU has one device per core and, on each, a loop over that device's members; a GPU has vmaps of `width` members. The
+loop's trip count is data: members that
 stopped or diverged are left out of it, so they cost no work, and the program is compiled once whatever their number.
 """
 
@@ -27,7 +28,7 @@ DEFAULT_WIDTH = 16
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where and how members run: `width` at once (1: a plain loop) on each device of the mesh. Hashable, hence static."""
+    """Where and how members run: `width` at once (1: a plain loop) on each device of the mesh. Hashable: static."""
 
     mesh: Mesh
     width: int
@@ -60,7 +61,9 @@ def make_layout(spec: PopulationSpec, *, members: int) -> Layout:
     """
     found = jax.devices()
     if spec.devices > len(found):
-        raise ValueError(f"config.population.devices: expected at most {len(found)} ({found[0].platform}); found {spec.devices}")
+        raise ValueError(
+            f"config.population.devices: expected at most {len(found)} ({found[0].platform}); found {spec.devices}"
+        )
     count = min(spec.devices or len(found), members)
     looped = spec.map == "loop" or (spec.map == "auto" and found[0].platform == "cpu")
     share = -(-members // count)
@@ -70,7 +73,10 @@ def make_layout(spec: PopulationSpec, *, members: int) -> Layout:
 def create(
     experiment: Experiment, layout: Layout, members: Sequence[Member], states: State | None = None
 ) -> Population:
-    """Stacks members, padded to a multiple of the devices, and initialises their states or takes over `states`, leaves (K, ...), in their order."""
+    """Stacks members, padded to a multiple of the devices.
+
+    Their states are initialised, or taken from `states`: leaves (K, ...) in the order of the members.
+    """
     count = len(members)
     padding = -count % layout.devices
     sharding = NamedSharding(layout.mesh, P(AXIS))
@@ -151,7 +157,8 @@ def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray,
       width: members at once.
 
     Returns:
-      Positions int32, (devices * m,), m a multiple of `width`, those past a device's running members out of bounds; and counts int32, (devices,).
+      Positions int32, (devices * m,), m a multiple of `width`, those past a device's running members out of bounds;
+      and counts int32, (devices,).
 
     Example:
       >>> queue(np.array([False, True, True, True]), devices=2, width=1)[0].tolist()
@@ -193,7 +200,8 @@ def run_epoch(
     """Trains every running member for one epoch, and validates it on rows (n, 2) with groups (n,).
 
     Returns:
-      The population (the old one's arrays are donated) and the records of the epoch, leaves (K, ...) in the order of the members, NaN for members that did not run.
+      The population (the old one's arrays are donated) and the records of the epoch, leaves (K, ...) in the order of
+      the members, NaN for members that did not run.
     """
     running = np.asarray(population.states.status) == Status.RUNNING
     order = deal(running, devices=layout.devices)

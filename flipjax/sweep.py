@@ -19,11 +19,11 @@ from types import FrameType
 import jax
 from absl import flags
 from flax import nnx
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from flipjax import results
-from flipjax.cell import Interrupted, failed_rows, finish, load, train
-from flipjax.config import ConfigError, PopulationSpec, leaves
+from flipjax.cell import InterruptedRunError, failed_rows, finish, load, train
+from flipjax.config import Config, ConfigError, PopulationSpec, leaves
 from flipjax.plan import Cell, describe, plan
 from flipjax.progress import Display
 from flipjax.report import page
@@ -77,7 +77,7 @@ def _unknown_key(argv: Sequence[str]) -> str | None:
     return None
 
 
-def _as_json(config: ConfigDict) -> dict:
+def _as_json(config: Config) -> dict:
     return json.loads(config.to_json())
 
 
@@ -93,7 +93,7 @@ def dry_run(cells: Sequence[Cell]) -> list[str]:
 
 
 def start_backend(spec: PopulationSpec, members: int) -> str:
-    """Gives a CPU one device a core, at most one a member, turns the compilation cache on, and returns the devices' name."""
+    """Gives a CPU one device a core, at most one a member; turns the compilation cache on; names the devices."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jax.config.update("jax_num_cpu_devices", min(spec.devices or cores, members))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipjax" / "xla"
@@ -120,7 +120,7 @@ class _Signals:
 class Sweep:
     """The cells of a plan, the folder they go to, and what happened to them."""
 
-    def __init__(self, cells: Sequence[Cell], config: ConfigDict, workdir: Workdir):
+    def __init__(self, cells: Sequence[Cell], config: Config, workdir: Workdir):
         """Starts no work."""
         self.cells, self.config, self.workdir = cells, config, workdir
         self.failed: list[Cell] = []
@@ -138,7 +138,7 @@ class Sweep:
                 continue
             try:
                 self._run_cell(cell, display)
-            except (Interrupted, KeyboardInterrupt):
+            except (InterruptedRunError, KeyboardInterrupt):
                 return False
             except ConfigError:
                 raise

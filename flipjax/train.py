@@ -35,7 +35,7 @@ class Status(enum.IntEnum):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """The traced half of a run: key, training rows (n, 2) and groups (n,) int32, learning rate, and the knobs of its method."""
+    """The traced half of a run: key, training rows (n, 2) and groups (n,) int32, learning rate, knobs of its method."""
 
     key: jax.Array
     rows: jax.Array
@@ -49,7 +49,8 @@ class Member:
 class State:
     """All that training changes: a pytree of arrays, so that maps, shards and checkpoints need to know no more.
 
-    `epoch` counts finished epochs; `best_*` belong to the epoch (counted from 1; 0: none yet) with the lowest validation loss.
+    `epoch` counts finished epochs; `best_*` belong to the epoch (counted from 1; 0: none yet) with the lowest
+    validation loss.
     """
 
     params: Any
@@ -128,9 +129,7 @@ def train_step(
     Returns:
       The state after the step (`epoch`, `status` and `best_*` untouched) and the loss before it.
     """
-    images, labels = augment.horizontal_flip(
-        key, *gather(pool, member.rows[batch]), probability=experiment.train.hflip
-    )
+    images, labels = augment.horizontal_flip(key, *gather(pool, member.rows[batch]), probability=experiment.train.hflip)
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
         logits, statistics = apply(experiment, params, state.statistics, images, training=True)
@@ -147,7 +146,9 @@ def train_step(
 
 
 def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State) -> tuple[State, jax.Array]:
-    """Trains for one epoch: a scan over the batches of a fresh permutation; images that fill no whole batch are left out.
+    """Trains for one epoch: a scan over the batches of a fresh permutation.
+
+    Images that fill no whole batch are left out.
 
     Returns:
       The state after the last step and the mean training loss.
@@ -167,7 +168,10 @@ def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State
 def validation_loss(
     experiment: Experiment, member: Member, pool: Pool, state: State, rows: jax.Array, groups: jax.Array
 ) -> jax.Array:
-    """Returns the member's own loss on rows (n, 2) in evaluation mode: the mean over groups, weighed by its group weights, which stay as they are."""
+    """Returns the member's own loss on rows (n, 2) in evaluation mode.
+
+    It is the mean over groups, weighed by the member's group weights, which stay as they are.
+    """
 
     def of_batch(batch: jax.Array) -> jax.Array:
         images, labels = gather(pool, batch)
@@ -179,7 +183,10 @@ def validation_loss(
 
 
 def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, largest: int = 64) -> Any:
-    """Maps `function`, from rows (B, 2) to leaves (B, ...), over rows (n, 2) in equal batches of at most `largest`; leaves (n, ...)."""
+    """Maps `function`, from rows (B, 2) to leaves (B, ...), over rows (n, 2); leaves (n, ...).
+
+    Batches are equal and at most `largest`: the first rows fill up the last one.
+    """
     count = rows.shape[0]
     steps = -(-count // largest)
     size = -(-count // steps)
@@ -189,7 +196,7 @@ def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, larges
 
 
 def settle(experiment: Experiment, state: State, train_loss: jax.Array, valid_loss: jax.Array) -> State:
-    """Ends an epoch: keeps the best parameters so far, and stops a member that diverged, lost patience or is through."""
+    """Ends an epoch: keeps the best parameters; stops a member that diverged, ran out of patience or is through."""
     epoch = state.epoch + 1
     better = valid_loss < state.best_loss
     best_epoch = jnp.where(better, epoch, state.best_epoch)

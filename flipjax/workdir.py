@@ -49,7 +49,9 @@ class Workdir:
                 )
             return
         if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise ConfigError(f"--workdir: expected a new or empty folder, or a run; found other files in {self.folder}")
+            raise ConfigError(
+                f"--workdir: expected a new or empty folder, or a run; found other files in {self.folder}"
+            )
         with replacing(path) as stream:
             stream.write((json.dumps({**facts, "config": config}, indent=2) + "\n").encode())
 

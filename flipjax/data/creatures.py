@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 NAMES = ("mossling", "ripplet")
-MIDDLE, REACH = (-0.15, -0.10), 1.37
+MIDDLE, REACH = (-0.15, -0.10), 1.40
 """Centre and radius of a circle, in creature units, that holds every creature."""
-SCALES = (0.26, 0.355)
+SCALES = (0.24, 0.345)
 """Least and greatest length of one creature unit, as a share of the frame."""
-LEAN = 0.35
+LEAN = 0.28
 """A creature leans towards its kind by u ** LEAN, u uniform in [0, 1]: most are plain, a few are hybrids."""
 STRAY = 0.2
 """The furthest that one trait strays from the lean, as a share of the way from hybrid to wholly one kind."""
@@ -96,7 +96,7 @@ def _colours(u: jax.Array) -> jax.Array:
 
 
 def _coat(u: jax.Array) -> jax.Array:
-    return jnp.stack([0.30 + 0.10 * u[0], 0.9 * (u[1] - 0.5), 6.3 * u[2], 6.3 * u[3], 0.6 + 0.4 * u[4]])
+    return jnp.stack([0.34 + 0.10 * u[0], 0.9 * (u[1] - 0.5), 6.3 * u[2], 6.3 * u[3], 0.7 + 0.3 * u[4]])
 
 
 def _rgb(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> jax.Array:
@@ -169,7 +169,7 @@ def _markings(p, creature: Creature):
     turn = 2 * jnp.pi / period
     band = jnp.cos(turn * x + shift + 0.35 * jnp.sin(3 * y))
     bead = jnp.cos(turn * y + slide)
-    field = _mix(band - 0.15, 1.2 * (0.5 * (band + bead) - 0.18), w)
+    field = _mix(band - 0.2, 1.4 * (0.5 * (band + bead) - 0.34), w)
     return contrast * _step(-0.12, 0.12, field)
 
 
@@ -186,7 +186,7 @@ def render(creature: Creature, size: int, *, supersample: int = 2) -> jax.Array:
 
     Example:
         >>> import jax
-        >>> render(draw(jax.random.key(0), 1), 16).shape
+        >>> jax.jit(render, static_argnums=1)(draw(jax.random.key(0), 1), 16).shape
         (16, 16, 4)
     """
     side = size * supersample

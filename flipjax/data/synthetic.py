@@ -44,10 +44,8 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     object_class = np.arange(2 * spec.objects, dtype=np.int32) % 2
     scene_kind = np.arange(2 * spec.scenes, dtype=np.int32) % 2
     creature_key, scene_key = jax.random.split(jax.random.key(spec.seed))
-    rgba = _in_chunks(
-        partial(_creature, size=spec.size, identity_strength=spec.identity_strength), creature_key, object_class
-    )
-    scenes = _in_chunks(partial(_scene, size=spec.size, scene_strength=spec.scene_strength), scene_key, scene_kind)
+    rgba = _in_chunks(_creature, creature_key, object_class, spec.identity_strength, size=spec.size)
+    scenes = _in_chunks(_scene, scene_key, scene_kind, spec.scene_strength, size=spec.size)
     pool = Pool(
         kind="composite",
         images=rgba[..., :3],
@@ -74,24 +72,25 @@ def _catalog(object_class: np.ndarray, scene_kind: np.ndarray) -> Catalog:
     )
 
 
-def _creature(key: jax.Array, kind: jax.Array, *, size: int, identity_strength: float) -> jax.Array:
-    return creatures.render(creatures.draw(key, kind, identity_strength=identity_strength), size)
+def _creature(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int) -> jax.Array:
+    return creatures.render(creatures.draw(key, kind, identity_strength=strength), size)
 
 
-def _scene(key: jax.Array, kind: jax.Array, *, size: int, scene_strength: float) -> jax.Array:
-    return landscapes.render(landscapes.draw(key), kind, size, scene_strength=scene_strength)
+def _scene(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int) -> jax.Array:
+    return landscapes.render(landscapes.draw(key), kind, size, scene_strength=strength)
 
 
-def _in_chunks(draw: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array, kinds: np.ndarray) -> jax.Array:
+def _in_chunks(item: Callable, key: jax.Array, kinds: np.ndarray, strength: float, *, size: int) -> jax.Array:
     """Renders item i from `fold_in(key, i)`, whatever their number: uint8 (N, H, W, channels)."""
     count = len(kinds)
-    index = np.arange(-(-count // CHUNK) * CHUNK)
+    index = np.arange(-(-count // CHUNK) * CHUNK).reshape(-1, CHUNK)
     kinds = np.resize(kinds, index.shape)
-
-    @jax.jit
-    def chunk(index, kinds):
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-        return jnp.round(255 * jax.vmap(draw)(keys, kinds)).astype(jnp.uint8)
-
-    parts = [chunk(index[i : i + CHUNK], kinds[i : i + CHUNK]) for i in range(0, len(index), CHUNK)]
+    parts = [_chunk(key, *rows, strength, item=item, size=size) for rows in zip(index, kinds, strict=True)]
     return jnp.concatenate(parts)[:count]
+
+
+@partial(jax.jit, static_argnames=("item", "size"))
+def _chunk(key: jax.Array, index: jax.Array, kinds: jax.Array, strength: jax.Array, *, item: Callable, size: int):
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    images = jax.vmap(item, (0, 0, None, None))(keys, kinds, strength, size)
+    return jnp.round(255 * images).astype(jnp.uint8)

@@ -1,5 +1,7 @@
 """A convolution that stays fast on XLA:CPU: in a loop, in its gradients, and with few channels."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -10,8 +12,10 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves with stride 1 and zero padding that keeps the size.
 
-    On a CPU the gradients are themselves plain NHWC/HWIO convolutions. XLA derives the same sums as convolutions with permuted dimensions,
-    and inside a loop its CPU backend runs those without Eigen, about 25 times slower. Elsewhere this is XLA's own convolution.
+    On a CPU the gradients are themselves plain NHWC/HWIO convolutions. XLA derives the same sums as convolutions with
+    permuted dimensions,
+    and inside a loop its CPU backend runs those without Eigen, about 25 times slower. Elsewhere this is XLA's own
+    convolution.
 
     Args:
       images: (B, H, W, C) float.
@@ -30,7 +34,8 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _abreast(width: int, inputs: int, outputs: int) -> int:
-    """Returns how many neighbouring pixels to make at once: Eigen wants 32 columns, and a few wasted taps cost less than empty lanes."""
+    """Returns how many neighbouring pixels to make at once."""
+    # Eigen wants 32 columns: with few channels, wasted taps cost less than empty lanes.
     wanted = min(4, 32 // outputs) if max(inputs, outputs) <= 16 else 1
     return max(pixels for pixels in (1, 2, 4) if pixels <= wanted and width % pixels == 0)
 
@@ -48,7 +53,7 @@ def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Correlates images with the gradient: channels take the batch's place, the batch the channels', and the gradient is the kernel."""
+    """Correlates images with the gradient: channels and batch trade places, and the gradient is the kernel."""
     B, H, W, C = images.shape
     height, width, _, O = shape  # noqa: E741
     pixels = _abreast(W, C, O)
@@ -58,14 +63,12 @@ def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, .
     moving, fixed = lax.optimization_barrier((moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3)))
     padding = ((height // 2, height // 2), (width // 2, width // 2))
     taps = lax.optimization_barrier(
-        lax.conv_general_dilated(
-            moving, fixed, (1, 1), padding, rhs_dilation=(1, pixels), dimension_numbers=_LAYOUT
-        )
+        lax.conv_general_dilated(moving, fixed, (1, 1), padding, rhs_dilation=(1, pixels), dimension_numbers=_LAYOUT)
     )
     if swapped:
         return taps[:, ::-1, ::-1].transpose(1, 2, 3, 0)
     parts = [taps[:, :, i : i + width, i * O : (i + 1) * O] for i in range(pixels)]
-    return sum(parts[1:], start=parts[0]).transpose(1, 2, 0, 3)
+    return functools.reduce(jnp.add, parts).transpose(1, 2, 0, 3)
 
 
 @jax.custom_vjp

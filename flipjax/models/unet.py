@@ -102,7 +102,7 @@ class UNet(nnx.Module):
         self.head = nnx.Linear(widths[0], num_classes, kernel_init=lambda *_: head[0, 0], rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps images (B, H, W, 3) in [0, 1] to logits (B, H, W, classes) float32; H and W multiples of 2**(depth - 1)."""
+        """Maps images (B, H, W, 3) in [0, 1] to logits (B, H, W, classes) float32; 2**(depth - 1) divides H and W."""
         hidden = images.astype(self.dtype)
         skips = []
         for level, block in enumerate(self.encoder):
@@ -116,4 +116,3 @@ class UNet(nnx.Module):
 def build(spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs) -> UNet:
     """Returns a fresh U-Net in training mode, float32 parameters."""
     return UNet(spec, num_classes=num_classes, rngs=rngs)
-

@@ -67,14 +67,14 @@ class Flipjax:
         assert np.isfinite(record["train_loss"]).all(), record
 
     def reference(self):
-        """A member's weights, a batch, and its losses over three steps on it: what the PyTorch twin must repeat."""
+        """A member's weights, a batch, and its losses before and after an Adam step: what the PyTorch twin must repeat."""
         member, pool = make_members(1, 1)[0], make_pool()
         experiment = dataclasses.replace(EXPERIMENT, train=dataclasses.replace(EXPERIMENT.train, hflip=0.0))
         state = train.init_state(experiment, member)
         params = jax.tree.map(np.asarray, state.params)
         step = jax.jit(functools.partial(train.train_step, experiment))
         found = []
-        for _ in range(3):
+        for _ in range(2):
             state, loss = step(member, pool, state, jnp.arange(BATCH), jax.random.key(0))
             found.append(float(loss))
         images, labels = map(np.asarray, train.gather(pool, member.rows))

@@ -53,7 +53,7 @@ class UNet(nn.Module):
             self.head.bias.copy_(torch.from_numpy(params["head"]["bias"].copy()))
 
 
-def step(model, optimizer, images, labels):
+def take_step(model, optimizer, images, labels):
     loss = functional.cross_entropy(model(images), labels)
     optimizer.zero_grad()
     loss.backward()
@@ -82,7 +82,7 @@ class Sequential:
         for model, optimizer in self.models:
             order = torch.randint(0, IMAGES, (self.steps, BATCH))
             for batch in order:
-                loss = step(model, optimizer, self.images[batch].permute(0, 3, 1, 2), self.labels[batch])
+                loss = take_step(model, optimizer, self.images[batch].permute(0, 3, 1, 2), self.labels[batch])
             assert torch.isfinite(loss), loss
 
     def check(self, params, images, labels, expected):
@@ -90,7 +90,7 @@ class Sequential:
         model, optimizer = make_model()
         model.take_over(params)
         batch = torch.from_numpy(images.copy()).permute(0, 3, 1, 2), torch.from_numpy(labels.copy()).long()
-        found = [float(step(model, optimizer, *batch)) for _ in expected]
+        found = [float(take_step(model, optimizer, *batch)) for _ in expected]
         np.testing.assert_allclose(found, expected, rtol=1e-4)
         return sum(p.numel() for p in model.parameters()), float(np.abs(np.subtract(found, expected)).max())
 

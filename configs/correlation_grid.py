@@ -1,0 +1,13 @@
+"""The correlation grid: rare-group Flip, gaps and flip-risk against rho, on the embedded pool.
+
+Command: python -m flipjax.sweep --config configs/correlation_grid.py
+"""
+
+from flipjax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.axes.rho = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+    config.axes.seed = (0, 1, 2, 3)
+    return config

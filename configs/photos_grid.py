@@ -1,0 +1,20 @@
+"""The correlation grid on real photos: cut-outs of two classes pasted on two kinds of scenes, from a folder of yours.
+
+Command: python -m flipjax.sweep --config configs/photos_grid.py --config.pool.root=DIR
+DIR has cutouts/<class>/NAME.jpg + NAME.png and scenes/<scene>/*; `python -m flipjax.data check DIR` says whether it
+will do.
+"""
+
+from flipjax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.pool.name = "folder"
+    config.pool.root = "../shared/photos"
+    config.split.n_train = 800
+    config.train.epochs = 20
+    config.axes.rho = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+    config.axes.seed = (0, 1, 2)
+    config.axes.learning_rate = (2e-3,)
+    return config

@@ -1,0 +1,165 @@
+"""Contenders in processes of their own, taking turns; a turn that other programs disturbed is taken again."""
+
+import contextlib
+import dataclasses
+import importlib
+import multiprocessing
+import os
+import pathlib
+import statistics
+import time
+
+BATCH = 16
+CORES = len(os.sched_getaffinity(0))
+# Cores' worth of time that other programs may take in a turn, and how often a turn is taken again.
+QUIET, ATTEMPTS = 0.1, 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """`kind`, `part`: what `make` in `module` is asked for; `environment`: glibc's, read when a process starts."""
+
+    name: str
+    module: str
+    kind: str
+    processes: int = 1
+    environment: tuple = ()
+    slow: bool = False
+    part: str | None = None
+
+    def steps(self, members):
+        """Steps of a member in one epoch: enough for about two seconds, few where a step alone takes as long."""
+        return max(1, min(16, 16 // members)) if self.slow else max(4, min(32, 128 // members))
+
+    def takes(self, members):
+        return members % self.processes == 0 and (members <= 16 or not self.slow)
+
+
+def serve(pipe, module, kind, options):
+    """A contender's process: builds it, then answers until told to stop."""
+    contender = importlib.import_module(module).make(kind, **options)
+    pipe.send(None)
+    while (request := pipe.recv()) is not None:
+        method, repeats, arguments = request
+        for _ in range(repeats):
+            answer = getattr(contender, method)(*arguments)
+        pipe.send((answer, peak_megabytes()))
+
+
+def peak_megabytes():
+    """Peak resident memory of this program alone (ru_maxrss would begin at that of the process it was forked from)."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def busy_seconds():
+    """Processor time since boot, all programs: user, nice, system, and interrupts."""
+    user, nice, system, _, _, *interrupts = map(int, pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def process_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Running:
+    """A contender's processes at one K."""
+
+    def __init__(self, contender, members):
+        self.contender, self.members = contender, members
+        self.samples = members * contender.steps(members) * BATCH
+        self.repeats, self.speeds, self.peak, self.disturbed = 1, [], 0.0, 0
+        options = {
+            "members": members // contender.processes,
+            "steps": contender.steps(members),
+            "cores": CORES,
+            "part": contender.part,
+        }
+        context = multiprocessing.get_context("spawn")
+        self.pipes, self.processes = [], []
+        for _ in range(contender.processes):
+            here, there = context.Pipe()
+            arguments = (there, contender.module, contender.kind, options)
+            with environment(dict(contender.environment)):
+                self.processes.append(context.Process(target=serve, args=arguments, daemon=True))
+                self.processes[-1].start()
+            there.close()
+            self.pipes.append(here)
+        for pipe in self.pipes:
+            pipe.recv()
+
+    def ask(self, method, *arguments, repeats=1):
+        """Seconds until every process has answered, and the first one's answer."""
+        start = time.perf_counter()
+        for pipe in self.pipes:
+            pipe.send((method, repeats, arguments))
+        answers = [pipe.recv() for pipe in self.pipes]
+        self.peak = sum(peak for _, peak in answers)
+        return time.perf_counter() - start, answers[0][0]
+
+    def warm_up(self, seconds):
+        """The first epoch, timed; then, unless that took long, the number of epochs in a turn."""
+        self.first, _ = self.ask("epoch")
+        if not self.contender.slow or self.members == 1:
+            self.repeats = max(1, round(seconds / min(self.ask("epoch")[0] for _ in range(2))))
+
+    def measure(self):
+        for _ in range(ATTEMPTS):
+            before = busy_seconds() - sum(process_seconds(process.pid) for process in self.processes)
+            elapsed, _ = self.ask("epoch", repeats=self.repeats)
+            after = busy_seconds() - sum(process_seconds(process.pid) for process in self.processes)
+            if after - before <= QUIET * elapsed:
+                break
+            self.disturbed += 1
+            time.sleep(2)
+        else:
+            raise SystemExit(f"{self.contender.name}: other programs kept the cores busy in {ATTEMPTS} turns")
+        self.speeds.append(self.repeats * self.samples / elapsed)
+
+    def stop(self):
+        for pipe, process in zip(self.pipes, self.processes, strict=True):
+            pipe.send(None)
+            process.join()
+
+    def row(self):
+        median = statistics.median(self.speeds)
+        return {
+            "contender": self.contender.name,
+            "members": self.members,
+            "samples_per_second": f"{median:.1f}",
+            "lowest": f"{min(self.speeds):.1f}",
+            "highest": f"{max(self.speeds):.1f}",
+            "rounds": len(self.speeds),
+            "samples_per_round": self.repeats * self.samples,
+            "compile_seconds": f"{max(0.0, self.first - self.samples / median):.1f}",
+            "peak_rss_megabytes": f"{self.peak:.0f}",
+        }
+
+
+@contextlib.contextmanager
+def environment(values):
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del os.environ[name]
+
+
+def compare(contenders, members, *, rounds, seconds, after=None):
+    """All contenders at one K in turn, starting with the next one each round; `after` is given them by name at the end."""
+    found = [Running(contender, members) for contender in contenders if contender.takes(members)]
+    for running in found:
+        running.warm_up(seconds)
+    for number in range(rounds):
+        start = number % len(found)
+        for running in found[start:] + found[:start]:
+            # Slow ones sit out every other round.
+            if not (running.contender.slow and members > 1 and number % 2):
+                running.measure()
+    if after:
+        after({running.contender.name: running for running in found})
+    for running in found:
+        running.stop()
+    return found

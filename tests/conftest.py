@@ -1,0 +1,80 @@
+"""Two CPU devices for every test, and a tiny study that trains in a moment: shared, so that its programs compile once."""
+
+import jax
+
+# Before the backend starts: members are dealt over devices even where the tests have one core.
+jax.config.update("jax_num_cpu_devices", 2)
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from flipjax import train  # noqa: E402
+from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
+from flipjax.data.pool import Pool  # noqa: E402
+from flipjax.losses import Knobs  # noqa: E402
+
+SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The experiment."""
+    return Experiment(
+        PoolSpec(size=SIZE),
+        SplitSpec(n_train=24, n_val=16, n_test=16),
+        ModelSpec(width=4, depth=2),
+        TrainSpec(epochs=6, batch_size=8, patience=2),
+    )
+
+
+@pytest.fixture(scope="session")
+def pool():
+    """A composite pool, objects and scene photos of class or kind 0 first: noise, squares of the class's colour, scenes of the kind's brightness."""
+    rng = np.random.default_rng(5)
+    labels = np.repeat([1, 2], OBJECTS).astype(np.uint8)
+    alpha = np.zeros((2 * OBJECTS, SIZE, SIZE), np.uint8)
+    for mask in alpha:
+        y, x = rng.integers(0, 7, 2)
+        mask[y : y + 9, x : x + 9] = 255
+    cutouts = rng.integers(0, 80, (*alpha.shape, 3))
+    cutouts[np.arange(2 * OBJECTS), ..., labels] += 150
+    scenes = rng.integers(0, 80, (2 * SCENES, SIZE, SIZE, 3)) + np.repeat([20, 120], SCENES)[:, None, None, None]
+    images = np.where(alpha[..., None] > 0, cutouts, 0).astype(np.uint8)
+    return jax.tree.map(
+        jnp.asarray, Pool(kind="composite", images=images, masks=alpha, labels=labels, scenes=scenes.astype(np.uint8))
+    )
+
+
+def table(rho):
+    """Rows and groups: every object once, a share `rho` of each class in its usual scene."""
+    objects = np.arange(2 * OBJECTS)
+    y, rank = objects // OBJECTS, objects % OBJECTS
+    kind = np.where(rank < round(rho * OBJECTS), y, 1 - y)
+    rows = np.stack([objects, SCENES * kind + rank % SCENES], axis=1)
+    return jnp.asarray(rows, jnp.int32), jnp.asarray(2 * y + kind, jnp.int32)
+
+
+@pytest.fixture(scope="session")
+def make_member():
+    """Makes a member from what a config's axes hold."""
+
+    def make(seed=0, rho=0.75, learning_rate=5e-3, knobs=None):
+        rows, groups = table(rho)
+        knobs = Knobs(*map(jnp.float32, knobs or Knobs()))
+        return train.Member(jax.random.key(seed), rows, groups, jnp.float32(learning_rate), knobs)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def validation():
+    """Rows and groups of a validation set: every third object, half of each class in each scene."""
+    rows, groups = table(0.5)
+    return rows[::3], groups[::3]
+
+
+@pytest.fixture(scope="session")
+def run_epoch():
+    """`flipjax.train.run_epoch`, compiled."""
+    return jax.jit(train.run_epoch, static_argnums=0)

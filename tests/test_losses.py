@@ -1,0 +1,213 @@
+"""Losses and the GroupDRO state against slow NumPy twins, hand-made cases, and the paper's reference implementation."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flipjax.losses import Knobs, batch_loss, cross_entropy, group_dro, group_means, image_loss, soft_dice_loss
+
+GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
+EVEN = np.full(4, 0.25, np.float32)
+METHODS = {
+    "cross-entropy": Knobs(),
+    "Dice": Knobs(dice=1.0),
+    "GroupDRO": Knobs(dro=1.0, dro_step=0.5),
+    "the reference's GroupDRO": Knobs(dro=1.0, dro_step=0.01, dro_zero_absent=1.0),
+}
+
+
+def random_case(seed=0, shape=(5, 6, 7), classes=3, scale=2.0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, shape)
+    labels[0] = 0  # An image without foreground.
+    return rng.normal(0, scale, (*shape, classes)).astype(np.float32), labels
+
+
+def traced(knobs):
+    return Knobs(*map(jnp.float32, knobs))
+
+
+def softmax(logits):
+    shifted = np.exp(logits - logits.max())
+    return shifted / shifted.sum()
+
+
+def slow_cross_entropy(logits, labels):
+    """One image, float64."""
+    pixels = zip(logits.astype(np.float64).reshape(-1, logits.shape[-1]), labels.ravel(), strict=True)
+    return np.mean([-np.log(softmax(z)[label]) for z, label in pixels])
+
+
+def slow_dice(logits, labels, include_background, smooth):
+    """One image, float64: (2 overlap + smooth) / (mass + smooth) of each class."""
+    classes = logits.shape[-1]
+    probabilities = np.array([softmax(z) for z in logits.astype(np.float64).reshape(-1, classes)])
+    terms = []
+    for c in range(0 if include_background else 1, classes):
+        truth = labels.ravel() == c
+        overlap, mass = probabilities[truth, c].sum(), probabilities[:, c].sum() + truth.sum()
+        terms.append(1 - (2 * overlap + smooth) / (mass + smooth))
+    return np.mean(terms)
+
+
+def slow_group_dro(losses, groups, weights, step_size, absent):
+    """Algorithm 1 of Sagawa et al. (2020), group by group, float64."""
+    weights, total = weights.astype(np.float64).copy(), 0.0
+    for g in range(len(weights)):
+        if (groups == g).any():
+            weights[g] *= np.exp(step_size * losses[groups == g].mean())
+        elif absent == "zero":
+            weights[g] = 0
+    weights /= weights.sum()
+    for g in set(groups.tolist()):
+        total += weights[g] * losses[groups == g].mean()
+    return total, weights
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_cross_entropy_and_dice_equal_their_twins(classes):
+    logits, labels = random_case(classes=classes)
+    twin = [slow_cross_entropy(*case) for case in zip(logits, labels, strict=True)]
+    np.testing.assert_allclose(cross_entropy(logits, labels), twin, rtol=1e-6)
+    for include_background, smooth in ((False, 1e-5), (True, 1e-5), (False, 1.0)):
+        twin = [slow_dice(*case, include_background, smooth) for case in zip(logits, labels, strict=True)]
+        found = soft_dice_loss(logits, labels, include_background=include_background, smooth=smooth)
+        np.testing.assert_allclose(found, twin, rtol=2e-6)
+
+
+def test_half_precision_logits_are_computed_in_float32():
+    logits, labels = random_case()
+    half = jnp.asarray(logits, jnp.bfloat16)
+    for loss in (cross_entropy, soft_dice_loss):
+        assert loss(half, labels).dtype == jnp.float32
+        np.testing.assert_array_equal(loss(half, labels), loss(half.astype(jnp.float32), labels))
+
+
+def test_losses_are_finite_for_huge_logits():
+    logits, labels = random_case(scale=1e4)
+    for loss in (cross_entropy, soft_dice_loss):
+        gradients = jax.grad(lambda z, loss=loss: loss(z, labels).sum())(jnp.asarray(logits))
+        assert np.isfinite(loss(logits, labels)).all() and np.isfinite(gradients).all()
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(
+    losses=st.lists(st.floats(0, 8, width=32), min_size=6, max_size=6),
+    groups=st.lists(st.integers(0, 3), min_size=6, max_size=6),
+    raw=st.lists(st.floats(0.125, 8, width=32), min_size=4, max_size=4),
+    step_size=st.sampled_from([0.0, 0.01, 1.0]),
+    absent=st.sampled_from(["keep", "zero"]),
+)
+def test_group_dro_equals_its_twin(losses, groups, raw, step_size, absent):
+    losses, groups = np.array(losses, np.float32), np.array(groups)
+    weights = (np.array(raw) / np.sum(raw)).astype(np.float32)
+    loss, moved = group_dro(losses, groups, weights, step_size=step_size, absent=absent)
+    wanted, wanted_weights = slow_group_dro(losses, groups, weights, step_size, absent)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(moved, wanted_weights, rtol=1e-5, atol=1e-7)
+
+
+def test_an_absent_group_keeps_its_weight_or_loses_it():
+    losses, groups, weights = jnp.zeros(2), np.array([2, 2]), np.array([0.4, 0.3, 0.2, 0.1], np.float32)
+    np.testing.assert_allclose(group_dro(losses, groups, weights, absent="keep")[1], weights, rtol=1e-6)
+    np.testing.assert_array_equal(group_dro(losses, groups, weights, absent="zero")[1], [0, 0, 1, 0])
+    with pytest.raises(ValueError, match="absent: expected 'keep' or 'zero'; found 'drop'"):
+        group_dro(losses, groups, weights, absent="drop")
+
+
+def test_group_means_of_an_empty_group_are_zero():
+    means, counts = group_means(jnp.array([1.0, 2.0, 6.0]), np.array([3, 1, 3]))
+    np.testing.assert_array_equal(means, [0, 2, 0, 3.5])
+    np.testing.assert_array_equal(counts, [0, 1, 0, 2])
+
+
+def test_no_gradient_flows_through_the_weights():
+    losses, groups = jnp.array([1.0, 3.0, 2.0]), np.array([0, 1, 1])
+    loss, weights = group_dro(losses, groups, EVEN, step_size=1.0)
+    gradient = jax.grad(lambda x: group_dro(x, groups, EVEN, step_size=1.0)[0])(losses)
+    # The loss is linear in the image losses once the weights are constants: weight over the group's count.
+    np.testing.assert_allclose(gradient, [weights[0], weights[1] / 2, weights[1] / 2], rtol=1e-6)
+    np.testing.assert_allclose(gradient @ losses, loss, rtol=1e-6)
+    np.testing.assert_array_equal(jax.jacobian(lambda x: group_dro(x, groups, EVEN)[1])(losses), np.zeros((4, 3)))
+
+
+def test_plain_knobs_give_the_mean_and_leave_the_weights():
+    logits, labels = random_case()
+    weights = np.array([0.7, 0.1, 0.1, 0.1], np.float32)
+    loss, kept = batch_loss(logits, labels, np.array([0, 1, 2, 3, 3]), Knobs(), weights)
+    np.testing.assert_allclose(loss, np.mean(cross_entropy(logits, labels)), rtol=1e-6)
+    np.testing.assert_array_equal(kept, weights)
+
+
+def test_all_methods_share_one_trace():
+    logits, labels = random_case()
+    groups, traces = np.array([0, 1, 2, 2, 0]), []  # Group 3 is absent.
+
+    @jax.jit
+    def compiled(knobs, weights):
+        traces.append(knobs)
+        return batch_loss(logits, labels, groups, knobs, weights)
+
+    for knobs in METHODS.values():
+        loss, weights = compiled(traced(knobs), EVEN)
+        losses = image_loss(logits, labels, knobs)
+        wanted = (losses.mean(), EVEN)
+        if knobs.dro:
+            absent = "zero" if knobs.dro_zero_absent else "keep"
+            wanted = group_dro(losses, groups, EVEN, step_size=knobs.dro_step, absent=absent)
+        np.testing.assert_allclose(loss, wanted[0], rtol=1e-6)
+        np.testing.assert_allclose(weights, wanted[1], rtol=1e-6)
+    assert len(traces) == 1
+
+
+def test_a_plain_member_is_untouched_by_weights_that_overflow():
+    logits, labels = random_case()
+    weights = np.zeros(4, np.float32)  # The unused branch divides by their sum.
+
+    def loss_of(z):
+        return batch_loss(z, labels, np.zeros(5, int), traced(Knobs()), weights)[0]
+
+    assert np.isfinite(jax.grad(loss_of)(jnp.asarray(logits))).all()
+
+
+@pytest.fixture(scope="module")
+def golden():
+    if not GOLDEN.exists():
+        pytest.skip(f"no golden cases: {GOLDEN} is absent")
+    with np.load(GOLDEN / "losses.npz") as arrays:
+        arrays = dict(arrays)
+    steps = json.loads((GOLDEN / "losses.json").read_text())
+    return [([arrays[name][step["index"]] for name in ("logits", "labels", "groups")], step) for step in steps]
+
+
+def test_golden_cross_entropy_and_dice(golden):
+    for (logits, labels, _), wanted in golden:
+        ce = np.mean(cross_entropy(logits, labels))
+        np.testing.assert_allclose(ce, wanted["ce"], rtol=1e-5)
+        for name, include_background in (("dice_ce_foreground", False), ("dice_ce_all", True)):
+            dice = soft_dice_loss(logits, labels, include_background=include_background)
+            np.testing.assert_allclose(ce + np.mean(dice), wanted[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("absent", ["zero", "keep"])
+def test_golden_group_dro(golden, absent):
+    knobs = traced(Knobs(dro=1.0, dro_step=0.01, dro_zero_absent=float(absent == "zero")))
+    step = jax.jit(jax.value_and_grad(batch_loss, has_aux=True))
+    weights = jnp.asarray(EVEN)
+    for batch, wanted in golden:
+        (loss, weights), gradient = step(*batch, knobs, weights)
+        norm = np.linalg.norm(gradient)
+        if absent == "zero":
+            # The fourth batch holds one group, the fifth only others: the reference ends in NaN there.
+            np.testing.assert_allclose(loss, wanted["group_dro"], rtol=1e-5)
+            np.testing.assert_allclose(weights, wanted["group_weights_after"], rtol=1e-5)
+            np.testing.assert_allclose(norm, wanted["group_dro_grad_l2"], rtol=1e-5)
+        else:
+            assert np.isfinite([loss, norm]).all() and (weights > 0.2).all()
+            np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)

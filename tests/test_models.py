@@ -1,0 +1,156 @@
+"""The convolution against XLA's own, and the U-Net: shapes, sizes, norms, weights."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from flipjax import train
+from flipjax.config import Experiment, ModelSpec
+from flipjax.models import MODELS, convolution
+
+
+def build(key=0, **spec):
+    return MODELS["unet"](ModelSpec(**spec), num_classes=3, rngs=nnx.Rngs(key))
+
+
+def outline(images=(2, 24, 16, 3), **spec):
+    """Shapes alone: nothing is computed."""
+    return jax.eval_shape(lambda x: build(**spec)(x), jax.ShapeDtypeStruct(images, jnp.float32))
+
+
+def xla_convolve(images, kernel):
+    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel"),
+    [
+        pytest.param((3, 6, 8, 3), (3, 3, 3, 4), id="four-pixels-abreast"),
+        pytest.param((2, 5, 6, 16), (3, 3, 16, 16), id="two-pixels-abreast"),
+        pytest.param((2, 4, 7, 4), (3, 3, 4, 8), id="odd-width"),
+        pytest.param((2, 6, 8, 4), (5, 5, 4, 4), id="5x5"),
+        pytest.param((2, 6, 8, 4), (1, 3, 4, 2), id="1x3"),
+        pytest.param((2, 6, 8, 24), (3, 3, 24, 8), id="kernel-gradient-swapped"),
+        pytest.param((2, 6, 8, 24), (5, 3, 24, 1), id="5x3-swapped"),
+        pytest.param((2, 6, 8, 8), (3, 3, 8, 24), id="plain"),
+        pytest.param((1, 2, 2, 20), (3, 3, 20, 20), id="plain-smaller-than-its-kernel"),
+    ],
+)
+def test_convolution_and_its_gradients_are_xlas(images, kernel):
+    rng = np.random.default_rng(1)
+    arguments = [rng.normal(size=shape).astype(np.float32) for shape in (images, kernel)]
+    cotangent = rng.normal(size=(*images[:3], kernel[-1])).astype(np.float32)
+
+    def run(function):
+        output, pull = jax.vjp(function, *arguments)
+        return output, *pull(cotangent)
+
+    for found, wanted in zip(jax.jit(lambda: run(convolution.convolve))(), run(xla_convolve), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
+
+
+def test_convolution_in_bfloat16_stays_in_it():
+    rng = np.random.default_rng(2)
+    arguments = [jnp.asarray(rng.normal(size=shape), jnp.bfloat16) for shape in ((2, 4, 8, 3), (3, 3, 3, 4))]
+
+    @jax.jit
+    def run(images, kernel):
+        output, pull = jax.vjp(convolution.convolve, images, kernel)
+        return output, *pull(output)
+
+    wanted = run(*[leaf.astype(jnp.float32) for leaf in arguments])
+    for found, exact in zip(run(*arguments), wanted, strict=True):
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_allclose(found.astype(jnp.float32), exact, atol=0.03 * np.abs(exact).max())
+
+
+def test_every_path_of_the_convolution_is_among_them():
+    assert [convolution._abreast(*case) for case in ((8, 3, 4), (6, 16, 16), (7, 4, 8), (8, 24, 8))] == [4, 2, 1, 1]
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_logits_have_the_shape_of_the_images(depth, norm):
+    for dtype in ("float32", "bfloat16"):
+        logits = outline(width=4, depth=depth, norm=norm, dtype=dtype)
+        assert (logits.shape, logits.dtype) == ((2, 24, 16, 3), jnp.float32)
+
+
+def test_number_of_parameters():
+    def count(**spec):
+        model = nnx.eval_shape(lambda: build(**spec))
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+    # Convolutions 9 * (3, 16, 16, 32, 32, 64, 64 + 32, 32, 32 + 16, 16) pairwise, two norms a block, the head.
+    pairs = [(3, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64), (96, 32), (32, 32), (48, 16), (16, 16)]
+    kernels, channels, head = 9 * sum(a * b for a, b in pairs), 2 * (16 + 32 + 64 + 32 + 16), 16 * 3 + 3
+    assert kernels + 2 * channels + head == 118_627
+    for norm, wanted in (("batch", 118_627), ("group", 118_627), ("none", 118_627 - channels)):
+        assert count(width=16, depth=3, norm=norm) == wanted
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A U-Net with statistics, its arrays, images, and `apply` compiled."""
+    experiment = Experiment(model=ModelSpec(width=4, depth=2))
+    apply = jax.jit(train.apply, static_argnums=0, static_argnames="training")
+    params, statistics = train.arrays_of(build(width=4, depth=2))
+    images = np.random.default_rng(0).uniform(size=(4, 8, 8, 3)).astype(np.float32)
+    return experiment, apply, params, statistics, images
+
+
+def test_no_norm_touches_the_logits(small):
+    experiment, apply, params, statistics, images = small
+    params = params | {"head": {"kernel": params["head"]["kernel"], "bias": jnp.array([0.5, -1.0, 2.0])}}
+    doubled = params | {"head": jax.tree.map(lambda leaf: 2 * leaf, params["head"])}
+    logits, twice = (apply(experiment, p, statistics, images, training=False)[0] for p in (params, doubled))
+    np.testing.assert_allclose(twice, 2 * logits, rtol=1e-6)
+    assert np.ptp(logits) > 0.1
+
+
+def test_statistics_move_in_training_alone(small):
+    experiment, apply, params, statistics, images = small
+    kept = apply(experiment, params, statistics, images, training=False)[1]
+    moved = apply(experiment, params, statistics, images, training=True)[1]
+    leaves = [jax.tree.leaves(tree) for tree in (statistics, kept, moved)]
+    assert len(leaves[0]) == 2 * 2 * 3  # Mean and variance of two norms in each of three blocks.
+    for old, same, new in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(same, old)
+        assert (new != old).any()
+
+
+def test_an_image_does_not_see_its_batch_in_evaluation(small):
+    experiment, apply, params, statistics, images = small
+    together = apply(experiment, params, statistics, images, training=False)[0]
+    np.testing.assert_allclose(
+        apply(experiment, params, statistics, np.repeat(images[:1], 4, 0), training=False)[0][0], together[0], atol=1e-5
+    )
+
+
+def test_bfloat16_is_close_to_float32(small):
+    _, apply, params, statistics, images = small
+    logits = [
+        apply(Experiment(model=ModelSpec(width=4, depth=2, dtype=dtype)), params, statistics, images, training=False)[0]
+        for dtype in ("float32", "bfloat16")
+    ]
+    spread = np.std(logits[0])
+    assert 0 < np.abs(logits[1] - logits[0]).max() < 0.1 * spread
+
+
+def test_weights_are_he_scaled_and_depend_on_the_key_alone():
+    def kernels(key, norm="batch"):
+        return jax.tree.leaves(nnx.state(build(key, width=16, depth=2, norm=norm), lambda path, _: path[-1] == "kernel"))
+
+    first, again, other = kernels(0), kernels(0, norm="none"), kernels(1)
+    assert len(first) == 7
+    for kernel, same, different in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(kernel, same)
+        assert (kernel != different).all()
+        scaled = kernel * math.sqrt(math.prod(kernel.shape[:-1]) / 2)
+        # Four standard errors of a standard deviation.
+        assert abs(np.std(scaled) - 1) < 4 / math.sqrt(2 * kernel.size)

@@ -1,0 +1,211 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flipjax import results, sweep
+from flipjax.plan import plan
+
+CONFIG = """
+from flipjax.config import default_config
+
+def get_config():
+    config = default_config()
+    config.pool.name, config.pool.root, config.pool.size = "folder", {root!r}, 16
+    config.split.n_train, config.split.n_val, config.split.n_test = 16, 8, 8
+    config.model.width, config.model.depth = 4, 2
+    config.train.epochs, config.train.batch_size = 4, 8
+    config.gallery.riskiest, config.gallery.typical = 2, 2
+    config.axes.rho = (0.5, 0.75, 1.0)
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A folder with photos of two classes and two scenes, a config for it, and a cache of compiled programs."""
+    folder = tmp_path_factory.mktemp("study")
+    rng = np.random.default_rng(0)
+    for y, name in enumerate(("cat", "dog")):
+        (folder / "photos/cutouts" / name).mkdir(parents=True)
+        for index in range(14):
+            colour = np.zeros((20, 20, 4), np.uint8)
+            colour[4:16, 4:16] = (*rng.integers(0, 200, 2), 255 * y, 255)
+            Image.fromarray(colour).save(folder / f"photos/cutouts/{name}/{index:02d}.png")
+    for y, name in enumerate(("land", "water")):
+        (folder / "photos/scenes" / name).mkdir(parents=True)
+        for index in range(6):
+            Image.fromarray(rng.integers(100 * y, 100 * y + 100, (20, 20, 3)).astype(np.uint8)).save(
+                folder / f"photos/scenes/{name}/{index}.png"
+            )
+    (folder / "tiny.py").write_text(CONFIG.format(root=str(folder / "photos")))
+    return folder
+
+
+def start(study, *arguments):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(study / "cache"), "PYTHONWARNINGS": "error::UserWarning:flipjax"}
+    command = [sys.executable, "-m", "flipjax.sweep", "--config", str(study / "tiny.py"), *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(study, *arguments):
+    process = start(study, *arguments)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def unbroken(study):
+    """The folder of a run that nothing disturbed, and what it printed."""
+    code, out, err = run(study, "--workdir", study / "unbroken")
+    assert code == 0, err
+    return study / "unbroken", out, err
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_run_writes_what_the_contract_names(unbroken):
+    folder, out, err = unbroken
+    rows = results.read_csv(folder / "results.csv")
+    assert list(rows[0])[:7] == ["member", "rho", "seed", "method", "learning_rate", "split", "group"]
+    wanted = (
+        "n_images fg_correct fg_flip fg_miss flip_image_mean iou_background iou_cat iou_dog iou_foreground risk_auroc"
+    )
+    wanted += " top_decile_flip_share status epochs best_epoch selection"
+    assert list(rows[0])[7:] == wanted.split()
+    assert len(rows) == 3 * 2 * 7
+    assert [row["group"] for row in rows[:7]] == ["all", "0", "1", "2", "3", "common", "rare"]
+    assert {row["status"] for row in rows} <= {"finished", "stopped"}
+    whole = [row for row in rows if row["group"] == "all"]
+    assert all(row["n_images"] == 8 for row in whole)
+    assert all(abs(row["fg_correct"] + row["fg_flip"] + row["fg_miss"] - 1) < 2e-6 for row in whole)
+    history = results.read_csv(folder / "history.csv")
+    assert len(history) == sum(row["epochs"] for row in whole if row["split"] == "test")
+    stored = json.loads((folder / "config.json").read_text())
+    assert stored["config"]["axes"]["rho"] == [0.5, 0.75, 1.0]
+    cell = results.load_cell(folder / "cells/000/decomposition.npz")
+    assert cell.parts["test"].confusion.shape == (3, 8, 3, 3)
+    assert np.array_equal(cell.parts["test"].pairs, np.repeat(np.arange(4), 2))
+    for name in ("index.html", "summary.csv", "trend.csv", "figures/flip.png", "figures/gallery_000-m002.png"):
+        assert (folder / "report" / name).stat().st_size > 0
+    assert "Flip rare" in out
+    assert "epoch 4/4" in err
+
+
+def test_the_same_command_again_has_nothing_to_do(study, unbroken):
+    folder, out, _ = unbroken
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*")}
+    code, again, err = run(study, "--workdir", folder)
+    assert (code, again) == (0, out)
+    assert "epoch" not in err
+    assert stamps == {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/*")}
+
+
+def test_killed_then_interrupted_then_continued_gives_the_same_bytes(study, unbroken):
+    folder = study / "killed"
+    process = start(study, "--workdir", folder)
+    wait_for(lambda: (folder / "checkpoints/000/1").is_dir(), process)
+    process.kill()
+    process.communicate()
+    assert not (folder / "results.csv").exists()
+
+    process = start(study, "--workdir", folder)
+    wait_for(lambda: (folder / "checkpoints/000/2").is_dir(), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode in (75, 0)  # 0: the last epoch was done before the signal came
+    if process.returncode == 75:
+        assert "the same command continues" in err
+        assert run(study, "--workdir", folder)[0] == 0
+    for name in ("results.csv", "history.csv", "report/summary.csv"):
+        assert (folder / name).read_bytes() == (unbroken[0] / name).read_bytes()
+
+
+def test_members_that_fail_or_diverge_do_not_stop_the_others(study):
+    folder = study / "diverged"
+    code, _, err = run(
+        study, "--workdir", folder, "--config.axes.rho=(0.5,)", "--config.axes.learning_rate=(1e-3,1e30)"
+    )
+    assert code == 1, err
+    rows = [row for row in results.read_csv(folder / "results.csv") if row["group"] == "all" and row["split"] == "test"]
+    assert [row["status"] for row in rows] == ["finished", "diverged"]
+
+    folder = study / "impossible"
+    code, out, err = run(study, "--workdir", folder, "--config.split.n_train=64")
+    assert code == 1
+    assert "n_train 64 at rho 0.5" in err and "Largest n_train at rho 0.5: 20" in err
+    assert "no cell finished" in out
+
+
+def command(capsys, *arguments):
+    code = sweep.main(["sweep", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_usage_errors_name_the_field_and_end_with_2(study, unbroken, capsys, tmp_path):
+    config = ("--config", study / "tiny.py")
+    cases = [
+        ((), "--config"),
+        ((*config, "--config.train.epoch=3"), "--config.train.epochs"),
+        ((*config, "--config.axes.rho=(0.2,)"), "expected a number in [0.5, 1]; found 0.2"),
+        ((*config, "--config.model.norm=layer"), "one of batch, group, none; found 'layer'"),
+        ((*config, "--workdri=x"), "workdir"),
+        ((*config, "stray"), "stray"),
+        (("--config", tmp_path / "none.py"), "none.py"),
+        ((*config, "--dry_run", "--config.pool.size=20", "--config.model.depth=4"), "multiple of 8"),
+    ]
+    for arguments, expected in cases:
+        code, _, err = command(capsys, *arguments)
+        assert code == 2, arguments
+        assert expected in err and err.count("\n") == 1, err
+
+
+def test_a_folder_of_another_run_is_left_alone(study, unbroken):
+    before = (unbroken[0] / "results.csv").read_bytes()
+    code, _, err = run(study, "--workdir", unbroken[0], "--config.train.epochs=2")
+    assert code == 2
+    assert "config.train.epochs: 4 there, 2 now" in err and "--fresh" in err
+    (study / "other").mkdir()
+    (study / "other/thesis.txt").write_text("mine")
+    assert run(study, "--workdir", study / "other", "--fresh")[0] == 2
+    assert (study / "other/thesis.txt").read_text() == "mine"
+    assert (unbroken[0] / "results.csv").read_bytes() == before
+
+
+def test_dry_run_lists_cells_and_starts_no_backend(study):
+    code = (
+        "import sys; from flipjax import sweep; from jax._src import xla_bridge\n"
+        f"code = sweep.main(['sweep', '--config', {str(study / 'tiny.py')!r}, '--dry_run'])\n"
+        "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=study, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "cell 000: 3 members, rho [0.5, 0.75, 1.0]" in done.stdout
+    assert not (study / "runs").exists()
+
+
+def test_the_plan_is_the_product_of_grid_and_axes(study):
+    from flipjax.config import default_config
+
+    config = default_config()
+    config.grid.model = {"width": (4, 8), "depth": (2,)}
+    config.axes.seed = (0, 1, 2)
+    cells = plan(config)
+    assert [len(cell.settings) for cell in cells] == [6, 6]
+    assert [cell.experiment.model.width for cell in cells] == [4, 8]
+    names = [name for cell in cells for name in cell.names]
+    assert len(set(names)) == 12
+    assert dict(cells[1].settings[0].axes)["model.width"] == 8

@@ -1,0 +1,182 @@
+"""One member: what an epoch visits, what it learns, when it stops, and what validation sees."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flipjax import augment, losses, train
+from flipjax.data.pool import gather
+from flipjax.evaluate import evaluate, predict
+from flipjax.losses import Knobs
+from flipjax.metrics import decompose
+from flipjax.train import Status
+
+RUNNING, STOPPED, DIVERGED, FINISHED = Status
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture(scope="module")
+def epochs(tiny, pool, make_member, validation, run_epoch):
+    """A member's states and records, epoch after epoch; the first state is the untrained one."""
+    member = make_member(learning_rate=0.02)
+    states, records = [jax.jit(train.init_state, static_argnums=0)(tiny, member)], []
+    while states[-1].status == RUNNING:
+        state, record = run_epoch(tiny, member, pool, states[-1], *validation)
+        states.append(state)
+        records.append(record)
+    return SimpleNamespace(member=member, states=states, records=records)
+
+
+def test_loss_falls(epochs):
+    for name, share in (("train_loss", 0.7), ("valid_loss", 0.9)):
+        curve = [float(record[name]) for record in epochs.records]
+        assert min(curve) < share * curve[0]
+    assert epochs.states[-1].epoch == len(epochs.records)
+
+
+def test_epoch_is_deterministic(tiny, pool, validation, epochs, run_epoch):
+    again, _ = run_epoch(tiny, epochs.member, pool, epochs.states[0], *validation)
+    jax.tree.map(np.testing.assert_array_equal, again, epochs.states[1])
+
+
+@pytest.mark.parametrize("count", [24, 29])
+def test_epoch_visits_every_row_once_in_a_fresh_order(monkeypatch, tiny, count):
+    def note_positions(experiment, member, pool, state, batch, key):
+        # What a state carries is free here: `params` holds the step at which each row was seen.
+        step = state.moments + 1
+        assert batch.shape == (8,)
+        return dataclasses.replace(state, params=state.params.at[batch].add(step), moments=step), step
+
+    monkeypatch.setattr(train, "train_step", note_positions)
+    member = SimpleNamespace(key=jax.random.key(3), rows=jnp.zeros((count, 2), int))
+    blank = train.State(**dict.fromkeys([field.name for field in dataclasses.fields(train.State)], None))
+    orders = []
+    for epoch in (0, 1):
+        state = dataclasses.replace(blank, params=jnp.zeros(count, int), moments=jnp.int32(0), epoch=epoch)
+        state, mean = train.train_epoch(tiny, member, None, state)
+        assert np.bincount(state.params).tolist() == [count - 24, 8, 8, 8] and mean == 2
+        orders.append(state.params)
+    assert (orders[0] != orders[1]).any()
+
+
+def test_flip_moves_image_and_mask_alike():
+    images = jnp.arange(40 * 2 * 3 * 3.0).reshape(40, 2, 3, 3)
+    masks = images[..., 0].astype(int)
+    flipped, labels = augment.horizontal_flip(jax.random.key(1), images, masks, probability=0.5)
+    mirrored = (flipped != images).any((1, 2, 3))
+    assert 8 < mirrored.sum() < 32
+    np.testing.assert_array_equal(flipped, jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images))
+    np.testing.assert_array_equal(labels, flipped[..., 0])
+
+
+@pytest.fixture(scope="module")
+def settled(tiny):
+    """Plays losses to `settle`; the parameters after epoch e are e."""
+    settle = jax.jit(train.settle, static_argnums=0)
+
+    def play(valid, train_losses=None):
+        state = train.State(
+            *[{"w": jnp.float32(0)}] * 3,
+            group_weights=jnp.full(4, 0.25),
+            epoch=jnp.int32(0),
+            status=jnp.int32(RUNNING),
+            best_params={"w": jnp.float32(0)},
+            best_statistics={"w": jnp.float32(0)},
+            best_loss=jnp.float32(INF),
+            best_epoch=jnp.int32(0),
+        )
+        for epoch, loss in enumerate(valid, start=1):
+            assert state.status == RUNNING
+            now = {"w": jnp.float32(epoch)}
+            state = dataclasses.replace(state, params=now, statistics=now)
+            state = settle(tiny, state, (train_losses or valid)[epoch - 1], loss)
+        return state
+
+    return play
+
+
+@pytest.mark.parametrize(
+    ("valid", "status", "best"),
+    [
+        ([3, 2, 1], RUNNING, 3),
+        ([6, 5, 4, 3, 2, 1], FINISHED, 6),
+        ([6, 5, 4, 3, 2, 2], FINISHED, 5),
+        ([1, 2], RUNNING, 1),
+        ([1, 2, 3], STOPPED, 1),
+        ([1, 1, 1], STOPPED, 1),
+        ([4, 5, 3, 5, 4], STOPPED, 3),
+        ([3, 2, NAN], DIVERGED, 2),
+        ([3, INF], DIVERGED, 1),
+        ([NAN], DIVERGED, 0),
+    ],
+)
+def test_settle(settled, valid, status, best):
+    state = settled(valid)
+    assert Status(int(state.status)) == status
+    assert (state.epoch, state.best_epoch) == (len(valid), best)
+    assert state.best_params["w"] == state.best_statistics["w"] == best
+    assert state.best_loss == (valid[best - 1] if best else INF)
+
+
+def test_a_training_loss_alone_shows_divergence(settled):
+    state = settled([3, 2, 2.5], train_losses=[3, 2, NAN])
+    assert (state.status, state.best_epoch, state.best_params["w"]) == (DIVERGED, 2, 2)
+
+
+def test_validation_is_the_members_loss_weighed_by_its_groups(tiny, pool, validation, epochs):
+    rows, groups = validation
+    state = dataclasses.replace(epochs.states[-1], group_weights=jnp.array([0.1, 0.2, 0.3, 0.4]))
+    member = dataclasses.replace(epochs.member, knobs=Knobs(dice=0.5))
+    images, labels = gather(pool, rows)
+    logits, _ = jax.jit(train.apply, static_argnums=0, static_argnames="training")(
+        tiny, state.params, state.statistics, images, training=False
+    )
+    each = np.asarray(losses.cross_entropy(logits, labels) + 0.5 * losses.soft_dice_loss(logits, labels))
+    wanted = sum(weight * each[groups == g].mean() for g, weight in enumerate(state.group_weights))
+    found = jax.jit(train.validation_loss, static_argnums=0)(tiny, member, pool, state, rows, groups)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_an_epoch_changes_weights_by_training_alone(tiny, pool, validation, make_member, epochs, run_epoch):
+    member = make_member(knobs=Knobs(dro=1.0, dro_step=0.1))
+    trained, loss = jax.jit(train.train_epoch, static_argnums=0)(tiny, member, pool, epochs.states[0])
+    whole, record = run_epoch(tiny, member, pool, epochs.states[0], *validation)
+    for name in ("params", "statistics", "group_weights"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+            getattr(whole, name),
+            getattr(trained, name),
+        )
+    np.testing.assert_allclose(record["train_loss"], loss, rtol=1e-5)
+    np.testing.assert_array_equal(record["group_weights"], whole.group_weights)
+    assert np.ptp(whole.group_weights) > 0.01 and abs(whole.group_weights.sum() - 1) < 1e-6
+
+
+@pytest.mark.parametrize("count", [1, 6, 7, 8, 13, 14, 50])
+def test_batches_cover_counts_that_do_not_divide(count):
+    rows = jnp.arange(2 * count).reshape(count, 2)
+    sizes = []
+
+    def function(batch):
+        sizes.append(batch.shape[0])
+        return {"sum": batch.sum(1), "rows": batch}
+
+    mapped = train.map_batches(function, rows, largest=7)
+    jax.tree.map(np.testing.assert_array_equal, mapped, function(rows))
+    assert max(sizes[:-1]) <= 7
+
+
+def test_evaluation_is_of_the_best_parameters(tiny, pool, validation, epochs):
+    rows, _ = validation
+    last = epochs.states[-1]
+    spoilt = dataclasses.replace(last, params=jax.tree.map(jnp.zeros_like, last.params))
+    logits = jax.jit(predict, static_argnums=0)(tiny, spoilt, pool, rows)
+    assert logits.shape == (8, 16, 16, 3) and np.isfinite(logits).all()
+    wanted = decompose(logits, gather(pool, rows)[1])
+    found = jax.jit(evaluate, static_argnums=0)(tiny, spoilt, pool, rows)
+    np.testing.assert_array_equal(found.confusion, wanted.confusion)
+    np.testing.assert_allclose(found.risk_sum, wanted.risk_sum, rtol=1e-4)
