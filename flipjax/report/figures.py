@@ -111,7 +111,9 @@ def line_chart(
             axes.set_xlim(-0.5, len(ticks) - 0.5)
         _draw_reference(axes, panel.reference)
         if len(panel.lines) > 1:
-            axes.legend(frameon=False, fontsize=8)
+            # Above the axes: whiskers can reach any place within them.
+            place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+            axes.legend(frameon=False, fontsize=8, ncols=len(panel.lines), handletextpad=0.2, **place)
     for axes in grid.flat[len(plots) :]:
         axes.set_visible(False)
     return figure
