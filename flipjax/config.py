@@ -21,7 +21,8 @@ MODEL_NAMES = ("unet",)
 METHODS: dict[str, dict[str, float]] = {"ce": {}}
 """What a method sets among `flipjax.losses.Knobs`."""
 
-AXES = ("rho", "seed", "method", "learning_rate")
+AXES = {"rho": 0.5, "seed": 0, "method": "ce", "learning_rate": 2e-3}
+GALLERY = {"rho": 0.9, "riskiest": 6, "typical": 6}
 NORMS = ("batch", "group", "none")
 DTYPES = ("float32", "bfloat16")
 MAPS = ("auto", "loop", "vmap")
@@ -107,9 +108,9 @@ SECTIONS = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": T
 def default_config() -> Config:
     """Returns the locked default configuration, which a file in `configs/` overrides."""
     config = ConfigDict({name: dataclasses.asdict(spec()) for name, spec in SECTIONS.items()})
-    config.axes = {"rho": (0.5, 0.95), "seed": (0,), "method": ("ce",), "learning_rate": (2e-3,)}
+    config.axes = {name: (value,) for name, value in AXES.items()} | {"rho": (0.5, 0.95)}
     grid = config.grid = ConfigDict()
-    config.gallery = {"rho": 0.9, "riskiest": 6, "typical": 6}
+    config.gallery = dict(GALLERY)
     config.lock()
     grid.unlock()
     return config
@@ -164,14 +165,20 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_value(field: str, value: Any) -> None:
-    """Raises ConfigError unless `value` is allowed in the dotted `field`."""
-    accepts, expected = CHECKS.get(field, (lambda value: True, ""))
-    try:
-        accepted = accepts(value)
-    except TypeError:
-        accepted = False
-    if not accepted:
-        raise ConfigError(f"config.{field}: expected {expected}; found {value!r}")
+    """Raises ConfigError unless `value` is of the kind and in the range of the dotted `field`."""
+    default = _default(field)
+    accepts, expected = CHECKS.get(field, (lambda value: True, f"a value such as {default!r}"))
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not accepts(value):
+        whole = ", an integer" if isinstance(default, int) and isinstance(value, float) else ""
+        raise ConfigError(f"config.{field}: expected {expected}{whole}; found {value!r}")
+
+
+def _default(field: str) -> Any:
+    section, name = field.split(".")
+    if section == "axes":
+        return AXES[name]
+    return GALLERY[name] if section == "gallery" else getattr(SECTIONS[section](), name)
 
 
 def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
@@ -188,10 +195,10 @@ def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
 def _check_axis(field: str, values: Any, target: str) -> None:
     if not isinstance(values, tuple | list) or not values:
         raise ConfigError(f"config.{field}: expected a tuple with at least one value; found {values!r}")
-    if len(set(values)) < len(values):
-        raise ConfigError(f"config.{field}: expected distinct values; found {tuple(values)!r}")
     for value in values:
         check_value(target, value)
+    if len(set(values)) < len(values):
+        raise ConfigError(f"config.{field}: expected distinct values; found {tuple(values)!r}")
 
 
 def check(config: Config) -> None:

@@ -153,8 +153,8 @@ def batch_loss(
       The scalar loss and the weights (G,).
 
     Example:
-      >>> loss, _ = batch_loss(jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 2, 2), int), jnp.array([0, 3]), Knobs(),
-      jnp.full(4, 0.25))
+      >>> logits, labels, groups = jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 2, 2), int), jnp.array([0, 3])
+      >>> loss, _ = batch_loss(logits, labels, groups, Knobs(), jnp.full(4, 0.25))
       >>> round(float(loss), 4)
       1.0986
     """

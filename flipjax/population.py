@@ -80,10 +80,12 @@ def create(
     count = len(members)
     padding = -count % layout.devices
     sharding = NamedSharding(layout.mesh, P(AXIS))
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members, *[members[-1]] * padding)
-    stacked = jax.device_put(stacked, sharding)
+    padded = [*members, *[members[-1]] * padding]
+    stacked = jax.device_put(_stack(padded), sharding)
     if states is None:
-        placed = _init(experiment, layout, stacked)
+        # One program for each member, the same as when it is alone: mapped, its last bits may differ.
+        init = jax.jit(functools.partial(train.init_state, experiment))
+        placed = _stack([init(member) for member in padded])
     else:
         placed = jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * padding]), states)
     idle = jnp.where(jnp.arange(count + padding) < count, jnp.asarray(placed.status), Status.STOPPED)
@@ -91,17 +93,13 @@ def create(
     return Population(stacked, placed, np.arange(count))
 
 
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 def share(layout: Layout, tree: Any) -> Any:
     """Puts a copy of every array on each device: what all members read."""
     return jax.device_put(tree, NamedSharding(layout.mesh, P()))
-
-
-@functools.partial(jax.jit, static_argnames=("experiment", "layout"))
-def _init(experiment: Experiment, layout: Layout, members: Member) -> State:
-    def local(members: Member) -> State:
-        return jax.lax.map(functools.partial(train.init_state, experiment), members)
-
-    return _shard(layout, local, P(AXIS))(members)
 
 
 def _shard(layout: Layout, function: Callable, *specs: P) -> Callable:

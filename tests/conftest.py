@@ -1,4 +1,4 @@
-"""Two CPU devices for every test, and a tiny study that trains in a moment: shared, so that its programs compile once."""
+"""Two CPU devices for every test, and a tiny study whose programs compile once for all."""
 
 import jax
 
@@ -30,7 +30,7 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def pool():
-    """A composite pool, objects and scene photos of class or kind 0 first: noise, squares of the class's colour, scenes of the kind's brightness."""
+    """A composite pool, class and kind 0 first: squares of the class's colour, scenes of the kind's brightness."""
     rng = np.random.default_rng(5)
     labels = np.repeat([1, 2], OBJECTS).astype(np.uint8)
     alpha = np.zeros((2 * OBJECTS, SIZE, SIZE), np.uint8)

@@ -46,7 +46,9 @@ def check_twin(running):
     if LOOP in running and TORCH in running:
         reference = running[LOOP].ask("reference")[1]
         count, difference = running[TORCH].ask("check", *reference)[1]
-        print(f"the PyTorch twin: {count:,} parameters; from the same weights, the losses before and after an Adam step")
+        print(
+            f"the PyTorch twin: {count:,} parameters; from the same weights, the losses before and after an Adam step"
+        )
         print(f"differ from flipjax's by at most {difference:.0e}")
 
 
@@ -107,7 +109,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, nargs="+", default=(1, 4, 16, 64))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one turn, about")
+    parser.add_argument("--seconds", type=float, default=1.2, help="of one turn, about")
     parser.add_argument("--parts", action="store_true", help="the loop with one part of it taken out at a time")
     parser.add_argument("--out", type=pathlib.Path)
     return parser.parse_args()
@@ -135,8 +137,9 @@ def main():
     if not options.parts:
         print_memory(found)
     write_csv(out, [running.row() for running in found])
-    disturbed = sum(running.disturbed for running in found)
-    print(f"{disturbed} turns taken again, since other programs disturbed them; {time.perf_counter() - began:.0f} s; {out}")
+    retaken, disturbed = sum(running.retaken for running in found), sum(running.disturbed for running in found)
+    print(f"other programs: {retaken} turns taken again, {disturbed} disturbed to the last and kept")
+    print(f"{time.perf_counter() - began:.0f} s; written to {out}")
 
 
 if __name__ == "__main__":

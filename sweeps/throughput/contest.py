@@ -12,7 +12,7 @@ import time
 BATCH = 16
 CORES = len(os.sched_getaffinity(0))
 # Cores' worth of time that other programs may take in a turn, and how often a turn is taken again.
-QUIET, ATTEMPTS = 0.1, 40
+QUIET, ATTEMPTS = 0.1, 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Contender:
     part: str | None = None
 
     def steps(self, members):
-        """Steps of a member in one epoch: enough for about two seconds, few where a step alone takes as long."""
-        return max(1, min(16, 16 // members)) if self.slow else max(4, min(32, 128 // members))
+        """Steps of a member in one epoch: together about a second; fewer where a single step of all takes that long."""
+        return max(1, min(16, 16 // members)) if self.slow else max(2, min(32, 64 // members))
 
     def takes(self, members):
         return members % self.processes == 0 and (members <= 16 or not self.slow)
@@ -69,7 +69,7 @@ class Running:
     def __init__(self, contender, members):
         self.contender, self.members = contender, members
         self.samples = members * contender.steps(members) * BATCH
-        self.repeats, self.speeds, self.peak, self.disturbed = 1, [], 0.0, 0
+        self.repeats, self.speeds, self.peak, self.retaken, self.disturbed = 1, [], 0.0, 0, 0
         options = {
             "members": members // contender.processes,
             "steps": contender.steps(members),
@@ -86,6 +86,8 @@ class Running:
                 self.processes[-1].start()
             there.close()
             self.pipes.append(here)
+
+    def wait_until_ready(self):
         for pipe in self.pipes:
             pipe.recv()
 
@@ -99,22 +101,21 @@ class Running:
         return time.perf_counter() - start, answers[0][0]
 
     def warm_up(self, seconds):
-        """The first epoch, timed; then, unless that took long, the number of epochs in a turn."""
+        """The first epoch, timed, and a second, which tells how many make a turn."""
         self.first, _ = self.ask("epoch")
-        if not self.contender.slow or self.members == 1:
-            self.repeats = max(1, round(seconds / min(self.ask("epoch")[0] for _ in range(2))))
+        self.repeats = max(1, round(seconds / self.ask("epoch")[0]))
 
     def measure(self):
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             before = busy_seconds() - sum(process_seconds(process.pid) for process in self.processes)
             elapsed, _ = self.ask("epoch", repeats=self.repeats)
             after = busy_seconds() - sum(process_seconds(process.pid) for process in self.processes)
-            if after - before <= QUIET * elapsed:
+            quiet = after - before <= QUIET * elapsed
+            if quiet:
                 break
-            self.disturbed += 1
+            self.retaken += attempt + 1 < ATTEMPTS
             time.sleep(2)
-        else:
-            raise SystemExit(f"{self.contender.name}: other programs kept the cores busy in {ATTEMPTS} turns")
+        self.disturbed += not quiet
         self.speeds.append(self.repeats * self.samples / elapsed)
 
     def stop(self):
@@ -131,6 +132,7 @@ class Running:
             "lowest": f"{min(self.speeds):.1f}",
             "highest": f"{max(self.speeds):.1f}",
             "rounds": len(self.speeds),
+            "disturbed_rounds": self.disturbed,
             "samples_per_round": self.repeats * self.samples,
             "compile_seconds": f"{max(0.0, self.first - self.samples / median):.1f}",
             "peak_rss_megabytes": f"{self.peak:.0f}",
@@ -148,8 +150,10 @@ def environment(values):
 
 
 def compare(contenders, members, *, rounds, seconds, after=None):
-    """All contenders at one K in turn, starting with the next one each round; `after` is given them by name at the end."""
+    """All contenders at one K in turn, starting with the next one each round; `after` gets them by name at the end."""
     found = [Running(contender, members) for contender in contenders if contender.takes(members)]
+    for running in found:
+        running.wait_until_ready()
     for running in found:
         running.warm_up(seconds)
     for number in range(rounds):

@@ -67,7 +67,7 @@ class Flipjax:
         assert np.isfinite(record["train_loss"]).all(), record
 
     def reference(self):
-        """A member's weights, a batch, and its losses before and after an Adam step: what the PyTorch twin must repeat."""
+        """A member's weights, a batch, and its losses before and after an Adam step, for the PyTorch twin to repeat."""
         member, pool = make_members(1, 1)[0], make_pool()
         experiment = dataclasses.replace(EXPERIMENT, train=dataclasses.replace(EXPERIMENT.train, hflip=0.0))
         state = train.init_state(experiment, member)

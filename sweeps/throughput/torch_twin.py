@@ -1,4 +1,4 @@
-"""The same U-Net in PyTorch, and the models one after another; imported only by the processes that `bench.py` starts."""
+"""The same U-Net in PyTorch, and the models one after another; only the processes of `bench.py` import it."""
 
 import numpy as np
 import torch

@@ -1,0 +1,198 @@
+"""What a configuration may say, what is said of one that cannot run, and the files in configs/."""
+
+import importlib.util
+import pathlib
+import re
+
+import pytest
+
+from flipjax import config as configuration
+from flipjax.config import (
+    CHECKS,
+    METHODS,
+    ConfigError,
+    Experiment,
+    check,
+    check_value,
+    default_config,
+    experiment,
+    leaves,
+)
+from flipjax.data import POOLS
+from flipjax.losses import Knobs
+from flipjax.models import MODELS
+from flipjax.plan import plan
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+NAN = float("nan")
+BAD = {
+    "pool.name": "birds",
+    "pool.size": 20,
+    "pool.seed": -1,
+    "pool.objects": 3,
+    "pool.scenes": 2,
+    "pool.identity_strength": 1.5,
+    "pool.scene_strength": -0.1,
+    "split.n_train": 5,
+    "split.n_val": 0,
+    "split.n_test": 6,
+    "split.seed": -1,
+    "model.name": "vgg",
+    "model.width": 0,
+    "model.depth": 7,
+    "model.norm": "layer",
+    "model.dtype": "float16",
+    "train.epochs": 0,
+    "train.batch_size": 0,
+    "train.patience": 0,
+    "train.hflip": NAN,
+    "population.map": "lop",
+    "population.width": -1,
+    "population.devices": -1,
+    "axes.rho": 0.4,
+    "axes.seed": -1,
+    "axes.method": "sgd",
+    "axes.learning_rate": float("inf"),
+    "gallery.rho": 0.3,
+    "gallery.riskiest": -1,
+    "gallery.typical": -1,
+}
+
+
+def place(config, field, value):
+    *sections, name = field.split(".")
+    for section in sections:
+        config = config[section]
+    config[name] = value
+
+
+def test_default_is_whole_and_is_a_copy():
+    config = default_config()
+    check(config)
+    assert experiment(config, {}) == Experiment()
+    config.model.width = 99
+    assert default_config().model.width != 99
+    assert set(CHECKS) <= set(leaves(config))
+
+
+def test_an_unknown_key_is_refused_with_the_nearest():
+    config = default_config()
+    for section, name, near in (
+        (config, "modle", "model"),
+        (config.model, "widht", "width"),
+        (config.axes, "rh", "rho"),
+    ):
+        with pytest.raises(AttributeError, match=f'Did you mean "{near}"'):
+            setattr(section, name, 1)
+
+
+def test_names_are_those_of_the_registries():
+    assert set(configuration.POOL_NAMES) == set(POOLS)
+    assert set(configuration.MODEL_NAMES) == set(MODELS)
+    assert all(knobs.keys() <= set(Knobs._fields) for knobs in METHODS.values())
+
+
+@pytest.mark.parametrize("field", CHECKS)
+def test_a_bad_value_is_named_with_what_was_expected(field):
+    config, axis = default_config(), field.startswith("axes.")
+    place(config, field, (BAD[field],) if axis else BAD[field])
+    message = f"config.{field}: expected {CHECKS[field][1]}; found {BAD[field]!r}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        check(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model.width", 8.5),
+        ("model.width", "8"),
+        ("train.batch_size", True),
+        ("split.n_train", 64.0),
+        ("axes.seed", 0.5),
+    ],
+)
+def test_counts_and_seeds_are_integers(field, value):
+    with pytest.raises(ConfigError, match=re.escape(f"config.{field}: expected ")):
+        check_value(field, value)
+
+
+@pytest.mark.parametrize("section", ["axes", "grid"])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((), "a tuple with at least one value; found ()"),
+        ("ab", "a tuple with at least one value; found 'ab'"),
+        ((8, 4, 8), "distinct values; found (8, 4, 8)"),
+    ],
+)
+def test_an_axis_is_a_tuple_of_distinct_values(section, values, expected):
+    config = default_config()
+    if section == "grid":
+        config.grid.model = {"width": values}
+    else:
+        with config.axes.ignore_type():
+            config.axes.seed = values
+    name = "axes.seed" if section == "axes" else "grid.model.width"
+    with pytest.raises(ConfigError, match=re.escape(f"config.{name}: expected {expected}")):
+        check(config)
+
+
+def test_a_value_of_another_kind_in_an_axis_is_named():
+    config = default_config()
+    config.axes.rho = (0.5, [0.9])
+    with pytest.raises(ConfigError, match=re.escape("config.axes.rho: expected a number in [0.5, 1]; found")):
+        check(config)
+
+
+def test_a_grid_holds_static_fields_alone():
+    for field, hint in (
+        ("model.widht", "the nearest is config.grid.model.width"),
+        ("axes.rho", "valid are "),
+        ("population.width", ""),
+    ):
+        config = default_config()
+        section, name = field.split(".")
+        config.grid[section] = {name: (1, 2)}
+        message = f"config.grid.{field}: expected the name of a static field; {hint}"
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            check(config)
+    config = default_config()
+    config.grid.model = {"width": (8, 0)}
+    with pytest.raises(ConfigError, match=re.escape("config.model.width: expected ")):
+        check(config)
+
+
+def test_experiments_take_the_values_of_the_grid():
+    config = default_config()
+    config.grid.model = {"width": (4, 12), "norm": ("group",)}
+    config.grid.pool = {"size": (32, 64)}
+    cells = plan(config)
+    found = [(cell.experiment.model.width, cell.experiment.pool.size) for cell in cells]
+    assert sorted(found) == [(4, 32), (4, 64), (12, 32), (12, 64)]
+    assert all(cell.experiment.model.norm == "group" for cell in cells)
+    assert len({hash(cell.experiment) for cell in cells}) == 4
+    assert experiment(config, {"pool.classes": ("cat", "dog")}).pool.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"model.depth": 5, "pool.size": 24},
+            "config.pool.size: expected a multiple of 16 for model.depth 5; found 24",
+        ),
+        ({"split.n_train": 8}, "config.split.n_train: expected at least train.batch_size (16), or 0; found 8"),
+    ],
+)
+def test_fields_that_do_not_go_together(overrides, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        experiment(default_config(), overrides)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_files_in_configs_can_run(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert f"python -m flipjax.sweep --config configs/{path.name}" in module.__doc__
+    assert plan(module.get_config())

@@ -1,0 +1,141 @@
+"""The design as rules that a machine reads: who imports whom, what an import costs, how functions are called."""
+
+import ast
+import graphlib
+import importlib
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
+LAYERS = (
+    ("config",),
+    ("metrics", "losses", "augment", "models"),
+    ("data",),
+    ("train", "evaluate"),
+    ("population", "checkpoint", "results"),
+    ("plan", "workdir", "progress", "cell", "report", "sweep", "audit"),
+)
+LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
+POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+TREES = {name_of(path): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(name):
+    """Full names of all that a module imports, anywhere in its text; `from a import b` is a.b if that is a module."""
+    found = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: a relative import"
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {part if part in TREES else node.module for part in full}
+    return found
+
+
+def unit(name):
+    """The part of the layout that a module of flipjax belongs to."""
+    return name.split(".")[1]
+
+
+def public(body, prefix):
+    """Functions, classes and methods whose dotted name has no part that starts with an underscore."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield f"{prefix}.{node.name}", node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node.body, f"{prefix}.{node.name}")
+
+
+def test_every_module_has_a_place_in_the_layout():
+    assert {unit(name) for name in TREES if name != "flipjax"} <= set(LEVELS)
+
+
+def test_imports_run_downward():
+    for name in TREES:
+        for other in imports(name):
+            if name != "flipjax" and other.startswith("flipjax."):
+                assert LEVELS[unit(other)] <= LEVELS[unit(name)], f"{name} imports {other}"
+
+
+def test_parts_of_the_layout_do_not_import_each_other_in_a_ring():
+    graph = {part: set() for part in LEVELS}
+    for name in TREES:
+        if name != "flipjax":
+            graph[unit(name)] |= {unit(o) for o in imports(name) if o.startswith("flipjax.")} - {unit(name)}
+    assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_what_the_lower_layers_import():
+    allowed = {
+        "config": {"ml_collections"},
+        "metrics": {"jax", "numpy"},
+        "losses": {"jax"},
+        "augment": {"jax"},
+    }
+    for name in TREES:
+        others = {other.split(".")[0] for other in imports(name)} - sys.stdlib_module_names - {"flipjax"}
+        assert not others & {"tensorflow", "torch"}, name
+        if name != "flipjax":
+            assert others <= allowed.get(unit(name), others), name
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("flipjax.metrics", "flax optax orbax tensorflow_datasets matplotlib tensorflow torch"),
+        ("flipjax.sweep, flipjax.report.page", "tensorflow_datasets tensorflow torch"),
+        ("flipjax.config, flipjax.plan", "jax flax"),
+    ],
+)
+def test_an_import_loads_no_more_than_it_must(modules, absent):
+    code = f"import sys, {modules}; print([name for name in {absent.split()} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_everything_public_has_a_docstring():
+    nodes = dict(TREES)
+    for name, tree in TREES.items():
+        nodes |= public(tree.body, name)
+    assert len(nodes) > 150
+    assert [name for name, node in nodes.items() if not ast.get_docstring(node)] == []
+
+
+def test_no_name_is_rng():
+    names = {(name, arg.arg) for name, tree in TREES.items() for arg in ast.walk(tree) if isinstance(arg, ast.arg)}
+    assert not [where for where, arg in names if arg == "rng"]
+
+
+@pytest.mark.parametrize("module", ["metrics", "losses", "augment"])
+def test_arrays_come_first_and_options_by_keyword(module):
+    module = importlib.import_module(f"flipjax.{module}")
+    functions = {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__.startswith("flipjax.") and not name.startswith("_")
+    }
+    assert functions
+    for name, function in functions.items():
+        parameters = inspect.signature(function).parameters
+        options = [p for p in parameters.values() if p.default is not p.empty]
+        free = [p.name for p in options if p.kind is not p.KEYWORD_ONLY]
+        assert free == POSITIONAL.get(name, []), name
+        if "key" in parameters:
+            assert parameters["key"].kind is inspect.Parameter.KEYWORD_ONLY or next(iter(parameters)) == "key", name
+
+
+def test_files_are_short():
+    long = {path.name: count for path in ROOT.rglob("*.py") if (count := len(path.read_text().splitlines())) > 320}
+    assert not long

@@ -1,0 +1,215 @@
+"""A population against its members trained alone, bit for bit: dealt over two devices, stopped, diverged, continued."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flipjax import population, train
+from flipjax.config import PopulationSpec
+from flipjax.evaluate import evaluate
+from flipjax.train import Status
+
+LOOP = PopulationSpec(map="loop")
+VMAP = PopulationSpec(map="vmap", width=2)
+
+
+def assert_same(found, wanted):
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+@pytest.fixture(scope="module")
+def members(make_member):
+    """Five members of one experiment, some of which lose patience early."""
+    settings = [(0, 0.5, 5e-3), (1, 0.75, 0.3), (2, 1.0, 1e-3), (3, 0.9, 0.03), (4, 0.6, 100)]
+    return [make_member(seed, rho, learning_rate) for seed, rho, learning_rate in settings]
+
+
+@pytest.fixture(scope="module")
+def start(tiny, members, pool, validation):
+    """Makes a population, and what all members read, on its devices."""
+
+    def make(spec=LOOP, states=None, members=members):
+        layout = population.make_layout(spec, members=len(members))
+        shared = population.share(layout, (pool, *validation))
+        return layout, population.create(tiny, layout, members, states), shared
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, start):
+    """The five trained to the end: the last population, its layout, the states and records after each epoch."""
+    layout, current, shared = start()
+    states, records = [population.states_of(current)], []
+    while (current.status == Status.RUNNING).any():
+        current, record = population.run_epoch(tiny, layout, current, *shared)
+        states.append(population.states_of(current))
+        records.append(record)
+    return SimpleNamespace(layout=layout, current=current, states=states, records=records)
+
+
+@pytest.fixture(scope="module")
+def alone(tiny, members, pool, validation, run_epoch):
+    """The five, each trained by itself: the states and records after each epoch."""
+    init, runs = jax.jit(train.init_state, static_argnums=0), []
+    for member in members:
+        states, records = [init(tiny, member)], []
+        while states[-1].status == Status.RUNNING:
+            state, record = run_epoch(tiny, member, pool, states[-1], *validation)
+            states.append(state)
+            records.append(record)
+        runs.append((states, records))
+    return runs
+
+
+def test_members_stop_at_different_epochs_and_are_dealt_anew(trained):
+    last = trained.states[-1]
+    assert trained.layout.devices == 2 and trained.current.states.status.sharding.num_devices == 2
+    assert len(set(last.epoch.tolist())) > 1
+    assert set(last.status.tolist()) == {Status.STOPPED, Status.FINISHED}
+    assert trained.current.slots.tolist() != [0, 1, 2, 3, 4]
+
+
+def test_a_member_equals_itself_trained_alone_bit_for_bit(trained, alone):
+    for index, (states, records) in enumerate(alone):
+        for epoch, state in enumerate(states):
+            assert_same(population.take_member(trained.states[epoch], index), state)
+        for epoch, record in enumerate(records):
+            assert_same({name: leaf[index] for name, leaf in trained.records[epoch].items()}, record)
+
+
+def test_a_stopped_member_is_left_as_it_is(trained, alone):
+    for index, (states, records) in enumerate(alone):
+        for epoch in range(len(records), len(trained.records)):
+            assert_same(population.take_member(trained.states[epoch + 1], index), states[-1])
+            assert all(np.isnan(leaf[index]).all() for leaf in trained.records[epoch].values())
+
+
+@pytest.mark.parametrize("epoch", [1, 4])
+def test_a_continued_run_equals_an_unbroken_one(tiny, start, trained, epoch):
+    states = trained.states[epoch]
+    kept = jax.tree.map(np.copy, states)
+    layout, current, shared = start(states=states)
+    assert_same(population.states_of(current), kept)
+    for record in trained.records[epoch:]:
+        current, found = population.run_epoch(tiny, layout, current, *shared)
+        assert_same(found, record)
+    assert_same(population.states_of(current), trained.states[-1])
+    assert_same(states, kept)  # Donated buffers are not those of the checkpoint.
+
+
+def test_other_members_need_no_new_program(tiny, start, trained, make_member, monkeypatch):
+    def trace(*arguments):
+        raise AssertionError("the epoch was traced again")
+
+    monkeypatch.setattr(train, "run_epoch", trace)
+    others = [
+        make_member(seed, rho, 1e-3 * (seed + 1)) for seed, rho in ((7, 0.5), (8, 0.6), (9, 0.8), (10, 1), (7, 1))
+    ]
+    layout, current, shared = start(members=others)
+    for _ in range(2):
+        current, record = population.run_epoch(tiny, layout, current, *shared)
+        assert np.isfinite(record["train_loss"]).all()
+    layout, current, shared = start(members=others, states=population.states_of(current))
+    current, _ = population.run_epoch(tiny, layout, current, *shared)
+    assert population.states_of(current).epoch.tolist() == [3] * 5
+
+
+def test_a_diverged_member_is_frozen_and_harms_no_other(tiny, start, trained, members):
+    lost = 1
+    changed = [*members]
+    changed[lost] = dataclasses.replace(members[lost], learning_rate=np.float32(np.inf))
+    layout, current, shared = start(members=changed)
+    others = np.array([0, 2, 3, 4])
+    for epoch in range(3):
+        current, record = population.run_epoch(tiny, layout, current, *shared)
+        states = population.states_of(current)
+        assert_same(population.take_member(states, others), population.take_member(trained.states[epoch + 1], others))
+        wanted = {name: leaf[others] for name, leaf in trained.records[epoch].items()}
+        assert_same({name: leaf[others] for name, leaf in record.items()}, wanted)
+        assert np.isnan(record["train_loss"][lost])
+    frozen = population.take_member(states, lost)
+    assert (frozen.status, frozen.epoch, frozen.best_epoch) == (Status.DIVERGED, 1, 0)
+    assert_same(frozen.best_params, population.take_member(trained.states[0], lost).params)
+
+
+def test_vmap_stays_close_to_the_loop(tiny, start, trained):
+    layout, current, shared = start(VMAP)
+    assert (layout.devices, layout.width) == (2, 2)  # Three slots a device: the second chunk has one member.
+    current, record = population.run_epoch(tiny, layout, current, *shared)
+    calm = [0, 1, 2, 3]  # A learning rate of 100 magnifies what rounding does.
+    for name in ("train_loss", "valid_loss"):
+        np.testing.assert_allclose(record[name][calm], trained.records[0][name][calm], rtol=1e-4)
+    assert np.isfinite(record["valid_loss"]).all()
+    assert population.states_of(current).epoch.tolist() == [1] * 5
+
+
+@pytest.mark.parametrize("spec", [LOOP, VMAP], ids=["loop", "vmap"])
+def test_decompositions_are_those_of_each_member(tiny, start, trained, pool, validation, spec):
+    layout, current, _ = start(spec, states=trained.states[-1])
+    stacked = population.decompose(tiny, layout, current, *population.share(layout, (pool, validation[0])))
+    assert (stacked.confusion.shape, stacked.risk_sum.shape) == ((5, 8, 3, 3), (5, 8))
+    compiled = jax.jit(evaluate, static_argnums=0)
+    for index in range(5):
+        wanted = compiled(tiny, population.take_member(trained.states[-1], index), pool, validation[0])
+        if spec is LOOP:
+            np.testing.assert_array_equal(stacked.confusion[index], wanted.confusion)
+        # Rounding may turn a pixel whose classes tie.
+        assert np.abs(stacked.confusion[index] - wanted.confusion).sum() <= 4
+        np.testing.assert_allclose(stacked.risk_sum[index], wanted.risk_sum, rtol=1e-3, atol=0.5)
+
+
+def test_layout_follows_the_backend_the_members_and_the_config():
+    def outline(members, **spec):
+        layout = population.make_layout(PopulationSpec(**spec), members=members)
+        return layout.devices, layout.width
+
+    assert jax.default_backend() == "cpu"
+    assert outline(5) == (2, 1)
+    assert outline(1) == (1, 1)
+    assert outline(5, devices=1, map="loop") == (1, 1)
+    assert outline(5, map="vmap") == (2, 3)
+    assert outline(100, map="vmap") == (2, population.DEFAULT_WIDTH)
+    with pytest.raises(ValueError, match=r"config\.population\.devices: expected at most 2 \(cpu\); found 3"):
+        population.make_layout(PopulationSpec(devices=3), members=5)
+
+
+@st.composite
+def slots(draw):
+    devices, share = draw(st.integers(1, 5)), draw(st.integers(1, 7))
+    running = draw(st.lists(st.booleans(), min_size=devices * share, max_size=devices * share))
+    return np.array(running), devices, share
+
+
+law = settings(derandomize=True, deadline=None, max_examples=150, database=None)
+
+
+@law
+@given(case=slots(), width=st.integers(1, 8))
+def test_every_running_slot_is_queued_once(case, width):
+    running, devices, share = case
+    positions, counts = population.queue(running, devices=devices, width=width)
+    positions = positions.reshape(devices, -1)
+    assert positions.shape[1] % width == 0
+    for device, (queued, count) in enumerate(zip(positions, counts, strict=True)):
+        # What is past the count is out of bounds, and the chunks that run hold all that is before it.
+        assert queued[:count].tolist() == np.flatnonzero(running[device * share :][:share]).tolist()
+        assert (queued[count:] == share).all() and -(-count // width) * width <= len(queued)
+
+
+@law
+@given(case=slots())
+def test_a_deal_is_a_balanced_permutation(case):
+    running, devices, _ = case
+    order = population.deal(running, devices=devices)
+    if order is not None:
+        assert sorted(order.tolist()) == list(range(len(running)))
+        running = running[order]
+        assert np.ptp(running.reshape(devices, -1).sum(1)) <= 1
+    # Time goes by the fullest device, and no deal makes that emptier.
+    assert running.reshape(devices, -1).sum(1).max() == -(-running.sum() // devices)
