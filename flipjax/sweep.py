@@ -213,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         values = _parse(argv)
         if values.help:
-            print(__doc__, values.main_module_help(), _flags().get_help(), sep="\n")
+            print(__doc__, _flags().get_help(), sep="\n")
             return DONE
         return _sweep(values, shlex.join(["python", "-m", "flipjax.sweep", *argv[1:]]))
     except ConfigError as error:
