@@ -62,11 +62,15 @@ def _unknown_key(argv: Sequence[str]) -> str | None:
     """Returns a message for the first --config.KEY that the configuration does not have."""
     overrides = [part for part in argv if part.startswith("--config.")]
     plain, known = _flags(), None
+    # config_flags reads overrides off sys.argv, whatever it is given.
+    whole, sys.argv = sys.argv, [part for part in argv if part not in overrides]
     try:
-        plain([part for part in argv if part not in overrides])
+        plain(sys.argv)
         known = plain.config
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError):
         return None
+    finally:
+        sys.argv = whole
     names = list(leaves(known)) if known is not None else []
     for part in overrides:
         name = part.removeprefix("--config.").split("=")[0]
