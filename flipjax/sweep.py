@@ -50,28 +50,30 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
     try:
         rest = values(list(argv))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ConfigError(_unknown_key(argv) or f"{error}".strip("'\"")) from error
+        raise ConfigError(_unknown_key(argv) or " ".join(str(error).split())) from error
     if rest[1:]:
         raise ConfigError(f"unexpected argument {rest[1]!r}: expected flags only, such as --config configs/smoke.py")
-    if not values.help and values.config is None:
-        raise ConfigError("--config: expected a configuration file, such as configs/smoke.py; found none")
+    if values.help:
+        return values
+    path = values.config and config_flags.get_config_filename(values["config"])
+    if not path or not Path(path).is_file():
+        raise ConfigError(f"--config: expected a configuration file, such as configs/smoke.py; found {path or 'none'}")
     return values
 
 
 def _unknown_key(argv: Sequence[str]) -> str | None:
     """Returns a message for the first --config.KEY that the configuration does not have."""
     overrides = [part for part in argv if part.startswith("--config.")]
-    plain, known = _flags(), None
+    plain = _flags()
     # config_flags reads overrides off sys.argv, whatever it is given.
     whole, sys.argv = sys.argv, [part for part in argv if part not in overrides]
     try:
         plain(sys.argv)
-        known = plain.config
+        names = list(leaves(plain.config)) if plain.config is not None else []
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError):
         return None
     finally:
         sys.argv = whole
-    names = list(leaves(known)) if known is not None else []
     for part in overrides:
         name = part.removeprefix("--config.").split("=")[0]
         if names and name not in names:
