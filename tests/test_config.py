@@ -28,7 +28,6 @@ NAN = float("nan")
 BAD = {
     "pool.name": "birds",
     "pool.size": 20,
-    "pool.seed": -1,
     "pool.objects": 3,
     "pool.scenes": 2,
     "pool.identity_strength": 1.5,
@@ -36,7 +35,6 @@ BAD = {
     "split.n_train": 5,
     "split.n_val": 0,
     "split.n_test": 6,
-    "split.seed": -1,
     "model.name": "vgg",
     "model.width": 0,
     "model.depth": 7,
@@ -73,6 +71,7 @@ def test_default_is_whole_and_is_a_copy():
     config.model.width = 99
     assert default_config().model.width != 99
     assert set(CHECKS) <= set(leaves(config))
+    assert CHECKS.keys() == BAD.keys()
 
 
 def test_an_unknown_key_is_refused_with_the_nearest():
