@@ -9,7 +9,7 @@ import numpy as np
 
 from flipjax import losses, population, results
 from flipjax.checkpoint import Checkpoints
-from flipjax.config import METHODS, Config, PopulationSpec
+from flipjax.config import METHODS, Config, ConfigError, PopulationSpec
 from flipjax.data import POOLS
 from flipjax.data.correlation import Split, Table, evaluation_table, largest_n_train, split_pool, training_table
 from flipjax.data.pool import Catalog, Pool, gather
@@ -48,6 +48,12 @@ def load(cell: Cell) -> Material:
 def make_members(cell: Cell, material: Material) -> list[Member]:
     """Returns the members: one key a seed, whatever the rho, so that levels differ in their tables alone."""
     wanted = cell.experiment.split.n_train or largest_n_train(material.catalog, material.split, rhos=cell.rhos)
+    batch_size = cell.experiment.train.batch_size
+    if wanted < batch_size:
+        raise ConfigError(
+            f"config.train.batch_size: expected at most n_train ({wanted}, the largest that every rho allows); "
+            f"found {batch_size}"
+        )
     members = []
     for setting in cell.settings:
         axes = setting.axes
@@ -71,8 +77,8 @@ def blank_history(cell: Cell) -> dict[str, np.ndarray]:
     return blank | {"group_weights": np.full((*shape, NUM_GROUPS), np.nan, np.float32)}
 
 
-def history_rows(cell: Cell, history: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Returns the rows of history.csv: one for each epoch that a member ran."""
+def history_rows(cell: Cell, history: dict[str, np.ndarray], epochs: np.ndarray) -> list[dict[str, Any]]:
+    """Returns the rows of history.csv: one for each epoch that a member ran, of which `epochs` (K,) is the number."""
     return [
         {
             "member": setting.name,
@@ -82,7 +88,7 @@ def history_rows(cell: Cell, history: dict[str, np.ndarray]) -> list[dict[str, A
             **{f"group_weight_{g}": float(w) for g, w in enumerate(history["group_weights"][index, epoch])},
         }
         for index, setting in enumerate(cell.settings)
-        for epoch in np.flatnonzero(~np.isnan(history["group_weights"][index, :, 0]))
+        for epoch in range(epochs[index])
     ]
 
 
@@ -132,8 +138,9 @@ def train(
         for name, values in record.items():
             history[name][:, epoch] = values
         epoch += 1
-        checkpoints.save(epoch, (population.states_of(current), history))
-        results.write_csv(workdir.cell(cell) / "history.csv", history_rows(cell, history))
+        states = population.states_of(current)
+        checkpoints.save(epoch, (states, history))
+        results.write_csv(workdir.cell(cell) / "history.csv", history_rows(cell, history, np.asarray(states.epoch)))
         after_epoch()
         display.epoch(cell.name, epoch, epochs, current.status, history["valid_loss"][:, epoch - 1])
     checkpoints.close()

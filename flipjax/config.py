@@ -135,6 +135,7 @@ def _multiple(of: int, low: int) -> tuple[Callable[[Any], bool], str]:
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "pool.name": _one_of(POOL_NAMES),
     "pool.size": _multiple(8, 16),
+    "pool.seed": _within(0, 2**31 - 1),
     "pool.objects": _at_least(4),
     "pool.scenes": _at_least(3),
     "pool.identity_strength": _within(0, 1),
@@ -142,6 +143,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "split.n_train": _multiple(2, 0),
     "split.n_val": _multiple(4, 4),
     "split.n_test": _multiple(4, 4),
+    "split.seed": _within(0, 2**31 - 1),
     "model.name": _one_of(MODEL_NAMES),
     "model.width": _at_least(1),
     "model.depth": _within(1, 6),

@@ -103,7 +103,7 @@ def init_state(experiment: Experiment, member: Member) -> State:
         params=params,
         statistics=statistics,
         moments=optax.scale_by_adam().init(params),
-        group_weights=jnp.full((NUM_GROUPS,), 1 / NUM_GROUPS),
+        group_weights=jnp.full((NUM_GROUPS,), 1 / NUM_GROUPS, jnp.float32),
         epoch=jnp.int32(0),
         status=jnp.int32(Status.RUNNING),
         best_params=params,

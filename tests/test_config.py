@@ -28,6 +28,7 @@ NAN = float("nan")
 BAD = {
     "pool.name": "birds",
     "pool.size": 20,
+    "pool.seed": -1,
     "pool.objects": 3,
     "pool.scenes": 2,
     "pool.identity_strength": 1.5,
@@ -35,6 +36,7 @@ BAD = {
     "split.n_train": 5,
     "split.n_val": 0,
     "split.n_test": 6,
+    "split.seed": -1,
     "model.name": "vgg",
     "model.width": 0,
     "model.depth": 7,

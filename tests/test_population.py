@@ -138,15 +138,22 @@ def test_a_diverged_member_is_frozen_and_harms_no_other(tiny, start, trained, me
     assert_same(frozen.best_params, population.take_member(trained.states[0], lost).params)
 
 
-def test_vmap_stays_close_to_the_loop(tiny, start, trained):
-    layout, current, shared = start(VMAP)
+def test_vmap_stays_close_to_the_loop_and_skips_who_stopped(tiny, start, trained):
+    layout, current, shared = start(VMAP, states=trained.states[0])
     assert (layout.devices, layout.width) == (2, 2)  # Three slots a device: the second chunk has one member.
     current, record = population.run_epoch(tiny, layout, current, *shared)
     calm = [0, 1, 2, 3]  # A learning rate of 100 magnifies what rounding does.
     for name in ("train_loss", "valid_loss"):
         np.testing.assert_allclose(record[name][calm], trained.records[0][name][calm], rtol=1e-4)
     assert np.isfinite(record["valid_loss"]).all()
-    assert population.states_of(current).epoch.tolist() == [1] * 5
+    before = population.states_of(current)
+    before.status[[1, 2]] = Status.STOPPED  # The first device has one member left, and one lane too many.
+    layout, current, shared = start(VMAP, states=before)
+    current, record = population.run_epoch(tiny, layout, current, *shared)
+    assert np.isnan(record["train_loss"]).tolist() == [False, True, True, False, False]
+    after = population.states_of(current)
+    assert after.epoch.tolist() == [2, 1, 1, 2, 2]
+    assert_same(population.take_member(after, np.array([1, 2])), population.take_member(before, np.array([1, 2])))
 
 
 @pytest.mark.parametrize("spec", [LOOP, VMAP], ids=["loop", "vmap"])

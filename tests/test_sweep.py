@@ -148,6 +148,11 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(study):
     assert "n_train 64 at rho 0.5" in err and "Largest n_train at rho 0.5: 20" in err
     assert "no cell finished" in out
 
+    automatic = ("--config.split.n_train=0", "--config.train.batch_size=64")
+    code, _, err = run(study, "--workdir", study / "batch", *automatic)
+    assert code == 2
+    assert "config.train.batch_size: expected at most n_train (" in err and "found 64" in err
+
 
 def command(capsys, *arguments):
     code = sweep.main(["sweep", *map(str, arguments)])
