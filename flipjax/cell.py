@@ -134,6 +134,7 @@ def train(
         if stopping():
             checkpoints.close()
             raise InterruptedRunError
+        ran = current.status == Status.RUNNING
         current, record = population.run_epoch(cell.experiment, layout, current, *shared)
         for name, values in record.items():
             history[name][:, epoch] = values
@@ -142,7 +143,7 @@ def train(
         checkpoints.save(epoch, (states, history))
         results.write_csv(workdir.cell(cell) / "history.csv", history_rows(cell, history, np.asarray(states.epoch)))
         after_epoch()
-        display.epoch(cell.name, epoch, epochs, current.status, history["valid_loss"][:, epoch - 1])
+        display.epoch(cell.name, epoch, epochs, current.status[ran], current.status, record["valid_loss"][ran])
     checkpoints.close()
     return layout, current
 

@@ -1,8 +1,8 @@
 """Defaults and checks of a configuration, and the frozen specifications made from it. Imports no JAX.
 
-`config.grid` holds static axes (every value is a program of its own), mirroring the tree: `config.grid.model =
-{"width": (8, 16)}`.
-`config.axes` holds traced axes (values are data, no new program): rho, seed, method, learning_rate.
+`config.grid` holds static axes (every value is a program of its own), mirroring the tree:
+`config.grid.model = {"width": (8, 16)}`. `config.axes` holds traced axes (values are data, no new program): rho, seed,
+method, learning_rate.
 """
 
 import dataclasses

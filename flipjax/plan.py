@@ -65,12 +65,12 @@ def pool_bytes(cell: Cell) -> int | None:
 
 
 def working_bytes(cell: Cell) -> int:
-    """Returns about what one member at work holds for its gradients: six maps a block, at the compute dtype."""
+    """Returns about what a member at work holds beside its state: nine float32 maps a block, for either dtype."""
     model, train, size = cell.experiment.model, cell.experiment.train, cell.experiment.pool.size
     pixels = [(size // 2**level) ** 2 for level in range(model.depth)]
     blocks = sum(model.width * 2**level * count for level, count in enumerate(pixels))
     blocks += sum(model.width * 2**level * count for level, count in enumerate(pixels[:-1]))
-    return 6 * blocks * train.batch_size * (2 if model.dtype == "bfloat16" else 4)
+    return 9 * 4 * blocks * train.batch_size
 
 
 def describe(cell: Cell, *, parameters: int) -> list[str]:

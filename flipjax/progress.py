@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -70,7 +69,7 @@ class Display:
         self._bar.update(self._task, completed=self._done)
 
     def epoch(
-        self, name: str, epoch: int, epochs: int, status: np.ndarray, losses: Sequence[float] | np.ndarray
+        self, name: str, epoch: int, epochs: int, ran: np.ndarray, status: np.ndarray, losses: np.ndarray
     ) -> None:
         """Reports an epoch of a cell.
 
@@ -78,19 +77,20 @@ class Display:
           name: of the cell.
           epoch: just done, from 1.
           epochs: at most.
-          status: (K,) of the members after it.
-          losses: (K,) validation losses, NaN for members that did not run.
+          ran: (R,) status after it of the members that ran it.
+          status: (K,) status of all members.
+          losses: (R,) validation losses of the members that ran it; those of diverged ones are left out of the mean.
         """
-        ran = np.isfinite(losses)
         # A member that stops early gives back the epochs it will not run.
-        freed = int((ran & (status != Status.RUNNING)).sum()) * (epochs - epoch)
-        self._trained += int(ran.sum())
-        self._done += int(ran.sum()) + freed
+        freed = int((ran != Status.RUNNING).sum()) * (epochs - epoch)
+        self._trained += len(ran)
+        self._done += len(ran) + freed
         seconds = time.monotonic() - self._start
         left = seconds / max(self._trained, 1) * (self._total - self._done)
         counts = {kind.name.lower(): int((status == kind).sum()) for kind in Status}
         members = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-        mean = f"{np.mean(np.asarray(losses)[ran]):.4f}" if ran.any() else "-"
+        finite = losses[np.isfinite(losses)]
+        mean = f"{finite.mean():.4f}" if finite.size else "-"
         note = f"cell {name}, epoch {epoch}/{epochs}: {members}; mean validation loss {mean}; {clock(left)} left"
         self._bar.update(self._task, completed=self._done, note=note)
         now = time.monotonic()

@@ -110,6 +110,25 @@ def test_csv_round_trip_is_the_same_byte_for_byte(tmp_path):
     assert [path.name for path in first.parent.iterdir()] == ["a.csv"]
 
 
+def test_cells_of_pools_with_other_classes_share_a_table(tmp_path):
+    member = {"member": "a", "seed": 0, "status": "finished"}
+    rows = []
+    for index, names in enumerate((CLASSES, ("background", "cat", "dog"))):
+        decomposition, groups = random_decomposition(16, index), np.arange(16) % 4
+        rows += results.member_rows(
+            {**member, "member": f"m{index}", "seed": index}, decomposition, groups, part="test", class_names=names
+        )
+    results.write_csv(tmp_path / "results.csv", rows)
+    table = results.read_csv(tmp_path / "results.csv")
+    names = list(table[0])
+    assert names.index("n_images") < names.index("iou_cat") < names.index("iou_foreground") < names.index("status")
+    assert table[0]["iou_cat"] == "" and table[-1]["iou_hopper"] == ""
+    first, second = results.member_quantities(table)
+    for record, own, other in ((first, CLASSES[1:], ("cat", "dog")), (second, ("cat", "dog"), CLASSES[1:])):
+        assert record["gap/mean"] == pytest.approx((record[f"gap/{own[0]}"] + record[f"gap/{own[1]}"]) / 2)
+        assert all(np.isnan(record[f"gap/{name}"]) for name in other)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.csv"
     results.write_csv(path, [{"a": 1}])

@@ -13,8 +13,7 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves with stride 1 and zero padding that keeps the size.
 
     On a CPU the gradients are themselves plain NHWC/HWIO convolutions. XLA derives the same sums as convolutions with
-    permuted dimensions,
-    and inside a loop its CPU backend runs those without Eigen, about 25 times slower. Elsewhere this is XLA's own
+    permuted dimensions, and inside a loop its CPU backend has no fast path for those. Elsewhere this is XLA's own
     convolution.
 
     Args:
@@ -33,7 +32,7 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT)
 
 
-def _abreast(width: int, inputs: int, outputs: int) -> int:
+def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
     """Returns how many neighbouring pixels to make at once."""
     # Eigen wants 32 columns: with few channels, wasted taps cost less than empty lanes.
     wanted = min(4, 32 // outputs) if max(inputs, outputs) <= 16 else 1
@@ -43,7 +42,7 @@ def _abreast(width: int, inputs: int, outputs: int) -> int:
 def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
     B, H, W, C = images.shape
     height, width, _, O = kernel.shape  # noqa: E741
-    pixels = _abreast(W, C, O)
+    pixels = _pixels_at_once(W, C, O)
     if pixels > 1:
         shifted = [jnp.pad(kernel, ((0, 0), (i, pixels - 1 - i), (0, 0), (0, 0))) for i in range(pixels)]
         kernel = lax.optimization_barrier(jnp.concatenate(shifted, axis=-1))
@@ -56,7 +55,7 @@ def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, .
     """Correlates images with the gradient: channels and batch trade places, and the gradient is the kernel."""
     B, H, W, C = images.shape
     height, width, _, O = shape  # noqa: E741
-    pixels = _abreast(W, C, O)
+    pixels = _pixels_at_once(W, C, O)
     swapped = O <= 16 < C  # The two trade places for the sake of the columns, and the offsets change sign.
     moving, fixed = (gradient, images) if swapped else (images, gradient.reshape(B, H, W // pixels, pixels * O))
     # The barriers keep XLA from folding the transposes back into permuted convolution dimensions.

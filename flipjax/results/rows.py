@@ -99,12 +99,15 @@ def _record(groups: Mapping[str, Row], axes: Sequence[str]) -> Row:
     columns = names[names.index("n_images") + 1 : names.index("status")]
     record = {name: whole[name] for name in (*axes, "member", "status")}
     record |= {f"{column}/{g}": number(groups[g][column]) for column in columns for g in ("all", "common", "rare")}
-    foreground = [column for column in columns if column.startswith("iou_") and column != "iou_foreground"][1:3]
-    gaps = {
-        f"gap/{column.removeprefix('iou_')}": number(groups[str(3 * y)][column]) - number(groups[str(1 + y)][column])
-        for y, column in enumerate(foreground)
-    }
-    return record | gaps | {"gap/mean": sum(gaps.values()) / len(gaps)}
+    classes = [name for name in columns if name.startswith("iou_") and name not in ("iou_foreground", "iou_background")]
+    # Cells of other pools have other classes: their columns are blank here.
+    own = [column for column in classes if whole[column] != ""] or classes
+    gaps = dict.fromkeys((f"gap/{column.removeprefix('iou_')}" for column in classes), math.nan)
+    for y, column in enumerate(own[:2]):
+        usual, other = groups[str(3 * y)][column], groups[str(1 + y)][column]
+        gaps[f"gap/{column.removeprefix('iou_')}"] = number(usual) - number(other)
+    mean = sum(gaps[f"gap/{column.removeprefix('iou_')}"] for column in own[:2]) / 2
+    return record | gaps | {"gap/mean": mean}
 
 
 def quantities_of(records: Sequence[Row]) -> list[str]:

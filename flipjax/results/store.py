@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -111,12 +112,24 @@ def _cell(column: str, text: str) -> Any:
     return text
 
 
+def _columns(rows: list[Row]) -> list[str]:
+    columns = list(rows[0])
+    for names in dict.fromkeys(tuple(row) for row in rows):
+        for before, name in itertools.pairwise(names):
+            if name not in columns:
+                columns.insert(columns.index(before) + 1, name)
+    return columns
+
+
 def write_csv(path: str | Path, rows: Iterable[Row]) -> None:
-    """Writes rows as UTF-8 CSV with the first row's columns; no rows give an empty file."""
+    """Writes rows as UTF-8 CSV; no rows give an empty file.
+
+    A column that only some rows have comes after the one it follows there, and is blank elsewhere.
+    """
     rows = list(rows)
     text = io.StringIO()
     if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, _columns(rows), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _text(cell) for name, cell in row.items()} for row in rows)
     with replacing(path) as stream:

@@ -7,7 +7,6 @@ measured where it can be imported. Prints a table and writes results.csv beside 
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import platform
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax import metrics
+from flipjax.results import write_csv
 
 CLASSES = 3
 
@@ -124,15 +124,6 @@ def main():
         name, *figures = row.values()
         print(f"{name:36}" + "".join(f"{v:>{w}}" for v, w in zip(figures, (8, 8, 10, 8), strict=True)))
     write_csv(pathlib.Path(__file__).with_name("results.csv"), rows)
-
-
-def write_csv(path, rows):
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

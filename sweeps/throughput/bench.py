@@ -8,10 +8,8 @@ round. The first epoch, compilation included, is timed apart. PyTorch is measure
 """
 
 import argparse
-import csv
 import dataclasses
 import importlib.util
-import os
 import pathlib
 import platform
 import statistics
@@ -19,6 +17,8 @@ import time
 from importlib.metadata import version
 
 from contest import CORES, Contender, compare
+
+from flipjax.results import write_csv
 
 HERE = pathlib.Path(__file__).parent
 LOOP, PLAIN, TORCH = "flipjax loop", "plain vmap", "PyTorch"
@@ -89,15 +89,6 @@ def print_memory(found):
         if len(peaks) > 1:
             (few, low), (many, high) = peaks[0], peaks[-1]
             print(f"{name}: peak RSS grows by {(high - low) / (many - few):.1f} MB a member from K = {few} to {many}")
-
-
-def write_csv(path, rows):
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def cpu_model():

@@ -1,0 +1,216 @@
+"""summarize and bootstrap: hand-computed cases, slow twins, limits, and the paper's reference implementation."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flipjax import metrics
+from flipjax.metrics import Decomposition
+
+GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
+EXAMPLES = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+
+
+def images(flip, risk, foreground=20):
+    """A decomposition whose images have the given flip shares (of 20 foreground pixels) and flip-risks."""
+    flip, risk = np.asarray(flip, float), np.asarray(risk, float)
+    confusion = np.zeros((len(flip), 3, 3), np.int32)
+    confusion[:, 1, 2] = np.round(flip * foreground)
+    confusion[:, 1, 1] = foreground - confusion[:, 1, 2]
+    return Decomposition(confusion, risk * foreground)
+
+
+def slow_ranking(flip, risk):
+    """The ranking's statistics by loops."""
+    order = sorted(range(len(risk)), key=lambda i: risk[i])
+    n = len(order)
+    parts = [order[d * n // 10 : (d + 1) * n // 10] for d in range(10)]
+    pairs = [(risk[i], risk[j]) for i in range(n) for j in range(n) if flip[i] > 0.5 >= flip[j]]
+    return {
+        "risk_decile": [np.mean([risk[i] for i in part]) if part else np.nan for part in parts],
+        "flip_by_risk_decile": [np.mean([flip[i] for i in part]) if part else np.nan for part in parts],
+        "top_decile_flip_share": sum(flip[i] for i in parts[-1]) / sum(flip) if sum(flip) else np.nan,
+        "risk_auroc": np.mean([(a > b) + (a == b) / 2 for a, b in pairs]) if pairs else np.nan,
+        "risk_aurc": np.mean([np.mean([flip[i] for i in order[:k]]) for k in range(1, n + 1)]) if n else np.nan,
+    }
+
+
+@EXAMPLES
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), min_size=0, max_size=35))
+def test_ranking_equals_its_slow_twin(pairs):
+    flip, risk = [f / 20 for f, _ in pairs], [r / 8 for _, r in pairs]
+    summary = metrics.summarize(images(flip, risk))
+    assert summary["n_images"] == len(pairs) and summary["n_images_without_risk"] == 0
+    for key, expected in slow_ranking(flip, risk).items():
+        np.testing.assert_allclose(summary[key], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_summary_by_hand():
+    confusion = np.array(
+        [
+            [[4, 1, 0], [1, 6, 1], [0, 0, 0]],
+            [[2, 0, 0], [0, 1, 3], [0, 0, 0]],
+            [[3, 0, 0], [0, 0, 0], [0, 2, 2]],
+            [[0, 0, 0], [0, 0, 0], [2, 0, 6]],
+        ]
+    )
+    summary = metrics.summarize(
+        Decomposition(confusion, np.array([0.8, 2.0, 1.2, 0.6])), np.arange(4), class_names=("background", "cat", "dog")
+    )
+    expected = {
+        "n_images": 4,
+        "n_images_without_risk": 0,
+        "fg_correct": 15 / 24,
+        "fg_flip": 6 / 24,
+        "fg_miss": 3 / 24,
+        "flip_image_mean": (1 / 8 + 3 / 4 + 2 / 4 + 0) / 4,
+        "iou/background": 9 / 13,
+        "iou/cat": 7 / (12 + 10 - 7),
+        "iou/dog": 8 / (12 + 12 - 8),
+        "iou/foreground": 21 / 25,
+        "risk_auroc": 1.0,
+        "top_decile_flip_share": 0.75 / 1.375,
+        "group/0/iou/cat": 6 / 9,
+        "group/1/iou/cat": 1 / 4,
+        "group/3/iou/dog": 6 / 8,
+        "group/2/iou/dog": 2 / 4,
+        "group/common/fg_flip": 1 / 16,
+        "group/rare/fg_flip": 5 / 8,
+        "gap/cat": 6 / 9 - 1 / 4,
+        "gap/dog": 6 / 8 - 2 / 4,
+    }
+    assert {key: summary[key] for key in expected} == pytest.approx(expected, rel=1e-12)
+    assert all(isinstance(value, (int, float, list)) for value in summary.values())
+    per_set = [key for key in summary if not key.startswith(("group/", "gap/"))]
+    assert len(summary) == 7 * len(per_set) + 2
+
+
+def test_images_without_true_or_predicted_foreground_are_not_ranked():
+    result = images([0.0, 0.5, 1.0, 0.5, 1.0], [0.1, 0.2, 0.3, 0.4, np.nan])
+    result.confusion[1] = [[20, 5, 0], [0, 0, 0], [0, 0, 0]]  # no true foreground
+    result.confusion[3] = [[20, 0, 0], [9, 0, 0], [0, 0, 0]]  # nothing predicted
+    summary = metrics.summarize(result)
+    assert summary["n_images"] == 5 and summary["n_images_without_risk"] == 3
+    assert summary["flip_image_mean"] == pytest.approx((0 + 1 + 0 + 1) / 4)
+    assert summary["risk_auroc"] == 1.0 and summary["top_decile_flip_share"] == 1.0
+    np.testing.assert_allclose(summary["risk_decile"], [np.nan] * 4 + [0.1] + [np.nan] * 4 + [0.3])
+
+
+def test_no_flips_no_images_and_no_group():
+    summary = metrics.summarize(images([0.0] * 12, np.arange(12)))
+    assert np.isnan(summary["top_decile_flip_share"]) and np.isnan(summary["risk_auroc"])
+    assert summary["risk_aurc"] == 0 and summary["flip_by_risk_decile"] == [0.0] * 10
+    empty = metrics.summarize(images([], []), np.array([], int))
+    assert empty["n_images"] == 0 and empty["group/rare/n_images"] == 0
+    assert np.isnan([empty["fg_flip"], empty["iou/class1"], empty["gap/class1"], *empty["risk_decile"]]).all()
+
+
+def test_summary_of_more_classes_and_another_background():
+    rng = np.random.default_rng(9)
+    logits, labels = rng.normal(0, 2, (6, 5, 5, 4)).astype(np.float32), rng.integers(0, 4, (6, 5, 5))
+    summary = metrics.summarize(metrics.decompose(logits, labels, background=2), [7, 7, 7, -1, -1, -1])
+    assert [key for key in summary if key.startswith("iou/")] == [
+        "iou/class0",
+        "iou/class1",
+        "iou/background",
+        "iou/class3",
+        "iou/foreground",
+    ]
+    prediction = logits.argmax(-1)
+    both = ((prediction != 2) & (labels != 2)).sum() / ((prediction != 2) | (labels != 2)).sum()
+    assert summary["iou/foreground"] == pytest.approx(both)
+    assert "group/7/fg_flip" in summary and "group/-1/fg_flip" in summary
+    assert not any("common" in key or "gap/" in key for key in summary)
+    flip = ((labels != 2) & (prediction != 2) & (prediction != labels))[:3].sum() / (labels != 2)[:3].sum()
+    assert summary["group/7/fg_flip"] == pytest.approx(flip)
+
+
+def test_errors_at_the_door_of_summarize():
+    result = images([0.0, 1.0], [0.1, 0.2])
+    with pytest.raises(ValueError, match="one leading image axis"):
+        metrics.summarize(jax.tree.map(lambda leaf: leaf[None], result))
+    with pytest.raises(TypeError, match="integer counts"):
+        metrics.summarize(Decomposition(result.confusion / 2, result.risk_sum))
+    with pytest.raises(ValueError, match="groups: expected 2 integers"):
+        metrics.summarize(result, [0])
+    with pytest.raises(ValueError, match=r"in 0..3 .*found \[1, 4\]"):
+        metrics.summarize(result, [1, 4])
+    for names in ["cat"], ["a", "a", "b"], ["background", "foreground", "b"]:
+        with pytest.raises(ValueError, match="class_names: expected 3 different names"):
+            metrics.summarize(result, class_names=names)
+
+
+def test_bootstrap_of_a_key_equals_that_of_a_function():
+    rng = np.random.default_rng(10)
+    logits, labels = rng.normal(0, 2, (40, 6, 6, 3)).astype(np.float32), rng.integers(0, 3, (40, 6, 6))
+    result, groups, key = metrics.decompose(logits, labels), np.arange(40) % 4, jax.random.key(3)
+    options = {"key": key, "samples": 60, "groups": groups}
+    for name in "fg_flip", "flip_image_mean", "iou/foreground", "risk_auroc", "risk_aurc", "top_decile_flip_share":
+        vectorised = metrics.bootstrap(result, name, **options)
+        looped = metrics.bootstrap(result, lambda d, name=name: metrics.summarize(d)[name], **options)
+        np.testing.assert_allclose(vectorised, looped, rtol=1e-12)
+    for name in "group/1/fg_flip", "group/rare/risk_aurc", "gap/class2", "flip_by_risk_decile":
+        vectorised = metrics.bootstrap(result, name, **options)
+        looped = metrics.bootstrap(result, lambda d, name=name: metrics.summarize(d, groups)[name], **options)
+        np.testing.assert_allclose(vectorised, looped, rtol=1e-12)
+
+
+def test_bootstrap_covers_as_the_normal_theory_says():
+    rng = np.random.default_rng(0)
+    flip = rng.integers(0, 21, 400) / 20
+    low, high = metrics.bootstrap(images(flip, rng.random(400)), "flip_image_mean", key=jax.random.key(0))
+    error = 1.96 * flip.std() / 20
+    np.testing.assert_allclose([low, high], [flip.mean() - error, flip.mean() + error], atol=0.1 * error)
+    assert isinstance(low, float)
+    again = metrics.bootstrap(images(flip, rng.random(400)), "flip_image_mean", key=jax.random.key(0))
+    other = metrics.bootstrap(images(flip, rng.random(400)), "flip_image_mean", key=jax.random.key(1))
+    assert again == (low, high) != other
+
+
+def test_bootstrap_keeps_the_groups_and_leaves_nan_out():
+    result = images([0.0, 0.0, 1.0, 1.0], [0.1, 0.2, 0.3, 0.4])
+    fixed = metrics.bootstrap(result, "fg_flip", key=jax.random.key(0), samples=50, groups=[0, 0, 1, 1])
+    free = metrics.bootstrap(result, "fg_flip", key=jax.random.key(0), samples=50)
+    assert fixed == (0.5, 0.5) and free.low < 0.5 < free.high
+    auroc = metrics.bootstrap(result, "risk_auroc", key=jax.random.key(0), samples=50)
+    assert auroc == (1.0, 1.0)
+    never = metrics.bootstrap(images([0.0], [0.1]), "risk_auroc", key=jax.random.key(0), samples=5)
+    assert np.isnan(never).all()
+    with pytest.raises(ValueError, match=r"found 'fg_flop'. Valid: n_images, .*need groups="):
+        metrics.bootstrap(result, "fg_flop", key=jax.random.key(0))
+    with pytest.raises(ValueError, match="one image and one resample"):
+        metrics.bootstrap(result, "fg_flip", key=jax.random.key(0), samples=0)
+
+
+@pytest.mark.parametrize("case", ["a", "b", "c"])
+def test_golden(case):
+    path = GOLDEN / f"metrics_{case}.npz"
+    if not path.exists():
+        pytest.skip(f"golden cases are not at {GOLDEN}")
+    data, expected = np.load(path), json.loads(path.with_suffix(".json").read_text())
+    summary = metrics.summarize(metrics.decompose(data["logits"], data["labels"]), data["groups"])
+    for ours, theirs in {
+        "fg_correct": "fg_corr",
+        "fg_flip": "fg_flip",
+        "fg_miss": "fg_miss",
+        "flip_image_mean": "flip_image_mean",
+    }.items():
+        assert summary[ours] == pytest.approx(expected[theirs], abs=5e-7), ours
+    classes = [summary[f"iou/{name}"] for name in ("background", "class1", "class2")]
+    printed = {
+        "class_iou": classes,
+        "binary_iou": summary["iou/foreground"],
+        "decile_risk": summary["risk_decile"],
+        "decile_mean_flip": summary["flip_by_risk_decile"],
+        "top10_flip_share": summary["top_decile_flip_share"],
+    }
+    for key, value in printed.items():
+        np.testing.assert_allclose(value, expected[key], rtol=0, atol=5.001e-5, err_msg=key)
+    for name, common, rare in ("class1", 0, 1), ("class2", 3, 2):
+        value = [summary[f"group/{common}/iou/{name}"], summary[f"group/{rare}/iou/{name}"], summary[f"gap/{name}"]]
+        np.testing.assert_allclose(value, expected["group_iou"][name], rtol=0, atol=5.001e-5)
