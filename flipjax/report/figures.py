@@ -98,25 +98,30 @@ def line_chart(
     figure, grid = canvas(rows, columns, size=size, share=share, title=title, note=note)
     plots = [(panel, facet) for facet in facets for panel in panels]
     for axes, (panel, facet) in zip(grid.flat, plots, strict=False):
-        for index, line in enumerate(panel.lines):
-            rows_of_line = [row for row in summary if row["quantity"] == line.quantity]
+        drawn = [(line, places.within(facet, _known(summary, line))) for line in panel.lines]
+        drawn = [(line, points) for line, points in drawn if points]
+        dots = places.within(facet, records)
+        for index, (line, points) in enumerate(drawn):
             # Lines are set a little apart, and seeds beside their mean, so that no mark hides another.
             step = 0.014 * max(np.ptp(places.ticks()[0]), 0.1)
-            shift = step * (index - (len(panel.lines) - 1) / 2)
-            points, dots = places.within(facet, rows_of_line), places.within(facet, records)
+            shift = step * (index - (len(drawn) - 1) / 2)
             _draw_line(axes, line, points, dots, shift=shift, beside=step / 2, joined=bool(places.levels))
         ticks, labels = places.ticks()
         dress(axes, title=facet, x=RHO if places.levels else "", y=panel.name, ticks=ticks, labels=labels)
         if not places.levels:
             axes.set_xlim(-0.5, len(ticks) - 0.5)
         _draw_reference(axes, panel.reference)
-        if len(panel.lines) > 1:
+        if len(drawn) > 1:
             # Above the axes: whiskers can reach any place within them.
             place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
-            axes.legend(frameon=False, fontsize=8, ncols=len(panel.lines), handletextpad=0.2, **place)
+            axes.legend(frameon=False, fontsize=8, ncols=len(drawn), handletextpad=0.2, **place)
     for axes in grid.flat[len(plots) :]:
         axes.set_visible(False)
     return figure
+
+
+def _known(summary: Sequence[Row], line: Line) -> list[Row]:
+    return [row for row in summary if row["quantity"] == line.quantity and math.isfinite(number(row["mean"]))]
 
 
 def _draw_line(

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from flipjax.report import gallery
@@ -97,9 +98,10 @@ def _charts(run: Run) -> list[Shown]:
     if run.seeds()[1] > 1:
         intervals += " Small dots: single seeds."
     quantities = dict.fromkeys(row["quantity"] for row in summary if row["quantity"].startswith("gap/"))
+    quantities.pop("gap/mean", None)
     gaps = [
         Line(quantity, quantity.removeprefix("gap/"), colour, marker)
-        for quantity, colour, marker in zip(quantities, CLASSES[1:3], "^v", strict=False)
+        for quantity, colour, marker in zip(quantities, cycle(CLASSES[1:]), cycle("^v"), strict=False)
     ]
     gap = Panel("IoU of the common minus the rare group", (*gaps, Line("gap/mean", "mean", WHOLE)), (0.0, ""))
     charts = [
