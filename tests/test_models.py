@@ -70,7 +70,8 @@ def test_convolution_in_bfloat16_stays_in_it():
 
 
 def test_every_path_of_the_convolution_is_among_them():
-    assert [convolution._pixels_at_once(*case) for case in ((8, 3, 4), (6, 16, 16), (7, 4, 8), (8, 24, 8))] == [4, 2, 1, 1]
+    cases = ((8, 3, 4), (6, 16, 16), (7, 4, 8), (8, 24, 8))
+    assert [convolution._pixels_at_once(*case) for case in cases] == [4, 2, 1, 1]
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
