@@ -1,0 +1,91 @@
+"""DFR: the 1 x 1 head refitted on group-balanced validation images (Kirichenko et al., 2023), convex, one member."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from flipjax import losses
+from flipjax.config import Experiment
+from flipjax.data.pool import Pool, gather
+from flipjax.epoch import refits
+from flipjax.train import Weights, map_batches, model_of
+
+RIDGES = (1.0, 0.1, 0.01, 0.001, 0.0001)
+"""Weights of the squared norm of the head's kernel: from the strongest, each fit starts at the last one."""
+STEPS = 40
+"""L-BFGS steps for each ridge."""
+
+
+def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float | jax.Array, steps: int = STEPS) -> Any:
+    """Fits a linear head to features by cross-entropy with a ridge on its kernel: a convex problem, by L-BFGS.
+
+    Args:
+      features: (n, H, W, F) float32.
+      masks: (n, H, W) integer in [0, C).
+      head: where to start: `kernel` (F, C) and `bias` (C,) float32.
+      ridge: weight of half the squared norm of the kernel, >= 0.
+      steps: of L-BFGS.
+
+    Returns:
+      The head, a dict as `head`.
+
+    Example:
+      >>> x = jnp.array([-1.0, 0.0, 1.0]).reshape(1, 1, 3, 1)
+      >>> start = {"kernel": jnp.zeros((1, 3)), "bias": jnp.zeros(3)}
+      >>> head = fit_head(x, jnp.array([[[1, 0, 2]]]), start, ridge=0.1)
+      >>> print(head["kernel"].round(2) + 0.0, head["bias"].round(2))
+      [[ 0.   -1.28  1.28]] [ 0.29 -0.14 -0.14]
+    """
+
+    def loss_of(head: Any) -> jax.Array:
+        logits = features @ head["kernel"] + head["bias"]
+        return losses.cross_entropy(logits, masks).mean() + ridge / 2 * (head["kernel"] ** 2).sum()
+
+    solver = optax.lbfgs()
+    value_and_gradient = optax.value_and_grad_from_state(loss_of)
+
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
+        head, state = carry
+        value, gradient = value_and_gradient(head, state=state)
+        updates, state = solver.update(gradient, state, head, value=value, grad=gradient, value_fn=loss_of)
+        return (optax.apply_updates(head, updates), state), None
+
+    (head, _), _ = jax.lax.scan(step, (head, solver.init(head)), None, length=steps)
+    return head
+
+
+def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> Weights:
+    """Returns the weights with a head refitted on half of the validation rows (n, 2), the other half picking the ridge.
+
+    The halves are alternate blocks of four images, in which each group comes once (`flipjax.epoch.refits`), so both are
+    balanced. Features are standardised, as published. The ridge with the lowest cross-entropy on the other half wins.
+
+    Raises:
+      KeyError: the model's head is not a 1 x 1 convolution.
+    """
+    head = weights.params["head"]
+    model = model_of(experiment, weights, training=False)
+
+    def of_batch(batch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        images, masks = gather(pool, batch)
+        return model.features(images), masks
+
+    fitting = refits(rows.shape[0])
+    features, masks = map_batches(of_batch, rows[fitting])
+    others, other_masks = map_batches(of_batch, rows[~fitting])
+    mean, scale = features.mean((0, 1, 2)), features.std((0, 1, 2)) + 1e-6
+    features, others = (features - mean) / scale, (others - mean) / scale
+    start = {"kernel": head["kernel"] * scale[:, None], "bias": head["bias"] + mean @ head["kernel"]}
+
+    def fit(head: Any, ridge: jax.Array) -> tuple[Any, tuple[Any, jax.Array]]:
+        head = fit_head(features, masks, head, ridge=ridge)
+        loss = losses.cross_entropy(others @ head["kernel"] + head["bias"], other_masks).mean()
+        return head, (head, jnp.where(jnp.isfinite(loss), loss, jnp.inf))
+
+    _, (heads, scores) = jax.lax.scan(fit, start, jnp.array(RIDGES))
+    best = jax.tree.map(lambda leaf: leaf[jnp.argmin(scores)], heads)
+    kernel = best["kernel"] / scale[:, None]
+    fitted = {**head, "kernel": kernel, "bias": best["bias"] - mean @ kernel}
+    return Weights({**weights.params, "head": fitted}, weights.statistics)
