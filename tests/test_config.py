@@ -99,7 +99,7 @@ def test_names_are_those_of_the_registries():
     assert all(knobs.keys() <= set(Knobs._fields) for knobs in METHODS.values())
     assert list(LIMITS) == list(Knobs._fields)
     assert all(
-        low <= METHODS[m][knob] <= high for m in METHODS for knob, (low, high) in LIMITS.items() if knob in METHODS[m]
+        LIMITS[knob][0] <= value <= LIMITS[knob][1] for knobs in METHODS.values() for knob, value in knobs.items()
     )
 
 
@@ -198,6 +198,38 @@ def test_experiments_take_the_values_of_the_grid():
 def test_fields_that_do_not_go_together(overrides, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         experiment(default_config(), overrides)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"dro_stp": 0.1}, "config.knobs.dro_stp: expected the name of a knob; the nearest is config.knobs.dro_step"),
+        ({"quux": 0.1}, "valid are dice, dro"),
+        ({"cutmix": 1.5}, "config.knobs.cutmix: expected a number in [0, 1]; found 1.5"),
+        ({"swap": True}, "found True"),
+    ],
+)
+def test_knobs_are_checked(knobs, message):
+    config = default_config()
+    config.knobs = knobs
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check(config)
+
+
+def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
+    config = default_config()
+    config.axes.method = ("ce", "balanced+group_dro", "jtt")
+    config.knobs = {"dro_step": 0.1, "cutmix": 0.9}
+    (cell,) = plan(config)
+    found = {setting.axes["method"]: setting.knobs for setting in cell.settings}
+    assert found["ce"] == Knobs()
+    assert found["balanced+group_dro"] == Knobs(balanced=1, dro=1, dro_step=0.1)
+    assert cell.experiment.machinery == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")
+    assert cell.epochs == (15, 15, 19, 15, 15, 19)
+    for method in ("ce+", "balanced+balanced", "group_dro+group_dro_reference", "vgg"):
+        config.axes.method = (method,)
+        with pytest.raises(ConfigError, match=re.escape(f"found {method!r}")):
+            check(config)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
