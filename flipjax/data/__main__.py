@@ -12,12 +12,13 @@ from pathlib import Path
 from types import ModuleType
 
 from flipjax.config import ConfigError, check_value
+from flipjax.data import coco_cd
 from flipjax.data.check import check_folder
 from flipjax.data.preparing import PreparingError
 
 DONE, BAD_FILES, USAGE, INTERRUPTED = 0, 1, 2, 75
 
-DATA_SETS: dict[str, ModuleType] = {}
+DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd}
 """What `prepare` may name: modules with `add_arguments(parser)` and `prepare(arguments) -> int`."""
 
 

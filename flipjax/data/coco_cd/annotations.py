@@ -134,6 +134,8 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
             ):
                 raise ValueError(f"a polygon far outside the image of {width} x {height} pixels")
             return mask.merge(mask.frPyObjects(polygons, height, width))["counts"] if polygons else b""
+        if not isinstance(shape, dict):
+            raise ValueError("neither polygons nor run lengths")
         if list(shape["size"]) != [height, width]:
             raise ValueError(f"a mask of {shape['size']} rows and columns, but an image of {[height, width]}")
         if isinstance(shape["counts"], list):

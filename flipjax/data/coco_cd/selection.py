@@ -1,16 +1,24 @@
 """Which images are in the data set: one class, a known scene, a foreground neither tiny nor everything."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from flipjax.data.coco_cd.annotations import Animals, Segment, label_mask, read_instances, read_stuff
+from flipjax.data.coco_cd.annotations import (
+    Animals,
+    Segment,
+    label_mask,
+    read_instances,
+    read_stuff,
+    require_packages,
+)
 from flipjax.data.coco_cd.scenes import scene_of
 from flipjax.data.prepare import BadFileError
+from flipjax.data.preparing import PreparingError
 
 YEARS = ("train2017", "val2017")
 """COCO's two parts, which are pooled; folders of photos and ends of file names."""
@@ -53,33 +61,45 @@ class Selection(NamedTuple):
     left_out: Counter[str]
 
 
-def read_selection(instances_dir: Path, stuff_dir: Path) -> Selection:
+def read_selection(
+    coco_root: Path, stuff_dir: Path | None = None, *, say: Callable[[str], object] = lambda text: None
+) -> Selection:
     """Selects from the four annotation files, one after another.
 
     Args:
-        instances_dir: holds `instances_train2017.json` and `instances_val2017.json`.
-        stuff_dir: holds `stuff_train2017.json` and `stuff_val2017.json`.
+        coco_root: holds `train2017/`, `val2017/`, and `annotations/` with `instances_train2017.json` and
+            `instances_val2017.json`.
+        stuff_dir: holds `stuff_train2017.json` and `stuff_val2017.json`; `annotations/` unless given.
+        say: is told which file is read.
 
     Returns:
         The selection.
 
     Raises:
-        BadFileError: a file is truncated, damaged or another one.
-        OSError: a file is missing or cannot be read.
+        PreparingError: files or folders are missing, or an annotation file is truncated, damaged or another one.
+        OSError: a file cannot be read.
         ImportError: pycocotools or ijson is missing.
     """
+    require_packages()
+    annotations = coco_root / "annotations"
+    instances = [annotations / f"instances_{year}.json" for year in YEARS]
+    stuff = [(stuff_dir or annotations) / f"stuff_{year}.json" for year in YEARS]
+    missing = [f"{path}: no such file" for path in instances + stuff if not path.is_file()]
+    missing += [f"{coco_root / year}: no such folder" for year in YEARS if not (coco_root / year).is_dir()]
+    if missing:
+        raise PreparingError(missing, heading="parts of COCO are missing")
     photos: list[Photo] = []
     left_out: Counter[str] = Counter()
-    for year in YEARS:
-        animals = read_instances(instances_dir / f"instances_{year}.json", folder=year)
-        part = select(animals, read_stuff(stuff_dir / f"stuff_{year}.json"))
-        photos += part.photos
-        left_out += part.left_out
-    photos.sort()
-    twice = [a for a, b in zip(photos, photos[1:], strict=False) if a.image_id == b.image_id]
-    if twice:
-        raise BadFileError(f"{instances_dir}: image {twice[0].image_id} is in both instances files")
-    return Selection(tuple(photos), left_out)
+    try:
+        for year, *paths in zip(YEARS, instances, stuff, strict=True):
+            for path in paths:
+                say(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
+            part = select(read_instances(paths[0], folder=year), read_stuff(paths[1]))
+            photos += part.photos
+            left_out += part.left_out
+    except BadFileError as error:
+        raise PreparingError([str(error)], heading="annotation file cannot be used") from error
+    return Selection(tuple(sorted(photos)), left_out)
 
 
 def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]]) -> Selection:

@@ -1,7 +1,7 @@
-"""The reference's split of COCO-CD, draw by draw. For grids use `flipjax.data.correlation`: there sizes do not change."""
+"""The reference's split of COCO-CD, draw by draw. Grids use `flipjax.data.correlation`, whose sizes do not change."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 
@@ -16,7 +16,7 @@ Parts = dict[str, list[int]]
 
 
 def reference_split(
-    ids: Sequence[int], groups: Sequence[int], *, rho: float, n_val: int = N_VAL, n_test: int = N_TEST
+    ids: Sequence[int], groups: Sequence[int], *, rho: float | None = None, n_val: int = N_VAL, n_test: int = N_TEST
 ) -> Parts:
     """Draws val, test and the training set of one rho as the reference does.
 
@@ -28,7 +28,7 @@ def reference_split(
     Args:
         ids: image ids, unique, in any order.
         groups: group 2 * y + scene of each.
-        rho: share of a class's training images in its usual scene, in [0.5, 1].
+        rho: share of a class's training images in its usual scene, in [0.5, 1]; None: all that val and test leave.
         n_val: validation images of each group.
         n_test: test images of each group.
 
@@ -43,13 +43,13 @@ def reference_split(
         >>> {part: [sum(i % 4 == g for i in drawn) for g in range(4)] for part, drawn in parts.items()}
         {'train': [4, 2, 2, 4], 'val': [2, 2, 2, 2], 'test': [3, 3, 3, 3]}
     """
-    if not 0.5 <= rho <= 1:
+    if rho is not None and not 0.5 <= rho <= 1:
         raise ValueError(f"rho: expected a number in [0.5, 1], found {rho}")
     members = [sorted(i for i, group in zip(ids, groups, strict=True) if group == g) for g in range(4)]
     if min(map(len, members)) < n_val + n_test:
         raise ValueError(
             f"the reference's split needs {n_val} + {n_test} images of each group for val and test; "
-            f"there are {describe_groups(groups)}"
+            f"there are {describe(count_groups(groups))}"
         )
     draw = random.Random(SEED)
     parts: Parts = {"train": [], "val": [], "test": []}
@@ -59,6 +59,9 @@ def reference_split(
         parts["val"] += drawn[:n_val]
         parts["test"] += drawn[n_val:]
         left.append(sorted(set(member) - set(drawn)))
+    if rho is None:
+        parts["train"] = [i for rest in left for i in rest]
+        return parts
     n = min(class_size(len(left[3 * y]), len(left[1 + y]), rho) for y in (0, 1))
     n = min(n, CAPS.get(rho, n))
     for y in (0, 1):
@@ -73,12 +76,22 @@ def class_size(usual: int, rare: int, rho: float) -> int:
     return int(min(usual / rho, rare / (1 - rho))) if rho < 1 else usual
 
 
-def describe_groups(groups: Sequence[int]) -> str:
-    """Returns how many images each group has, in words.
+def count_groups(groups: Sequence[int]) -> dict[str, int]:
+    """Counts the images of each group.
 
     Example:
-        >>> describe_groups([0, 0, 3])
-        'cat indoor 2, cat outdoor 0, dog indoor 0, dog outdoor 1'
+        >>> count_groups([0, 0, 3])
+        {'cat indoor': 2, 'cat outdoor': 0, 'dog indoor': 0, 'dog outdoor': 1}
     """
     names = [f"{name} {scene}" for name in CLASSES for scene in SCENES]
-    return ", ".join(f"{name} {list(groups).count(g)}" for g, name in enumerate(names))
+    return {name: list(groups).count(g) for g, name in enumerate(names)}
+
+
+def describe(counts: Mapping[str, int]) -> str:
+    """Returns counts in words.
+
+    Example:
+        >>> describe({"cat indoor": 2, "dog outdoor": 1})
+        'cat indoor 2, dog outdoor 1'
+    """
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
