@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import sys
 import warnings
@@ -17,7 +18,7 @@ from pycocotools import mask as mask_tools
 
 from flipjax import sweep
 from flipjax.config import PoolSpec
-from flipjax.data import prepared
+from flipjax.data import prepared, preparing
 from flipjax.data.__main__ import main
 from flipjax.data.coco_cd import categories
 from flipjax.data.coco_cd.annotations import Animals, decode_runs, label_mask, run_lengths
@@ -298,6 +299,24 @@ def test_damaged_photos_are_named_and_leave_no_pool(tmp_path, capsys):
     for path in paths[:3]:
         path.write_bytes(whole[path])
     assert prepare(root, tmp_path / "out") == 0
+    assert "made by an earlier run" not in capsys.readouterr().err
+    assert prepare(root, tmp_path / "out") == 0
+    assert "prepared already, nothing to do" in capsys.readouterr().out
+
+
+def test_an_interrupted_command_continues(tmp_path, capsys, monkeypatch):
+    """A shard that is done is taken over; the pool appears only at the end."""
+    root = write_coco(tmp_path / "coco")
+    monkeypatch.setattr(preparing, "SHARD", 4)
+    path = root / "train2017/000000000000.jpg"
+    whole, stat = path.read_bytes(), path.stat()
+    path.write_bytes(b"cut")
+    refused(capsys, root, tmp_path / "out")
+    path.write_bytes(whole)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert prepare(root, tmp_path / "out") == 0
+    assert "photos: 12 of 16 were made by an earlier run" in capsys.readouterr().err
+    assert not (tmp_path / "out/shards").exists()
 
 
 def test_missing_photos_are_counted_before_any_is_read(tmp_path, capsys):

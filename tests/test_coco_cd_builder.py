@@ -34,7 +34,7 @@ examples = {
 }
 facts = {
     "examples": examples,
-    "names": {name: builder.info.features[name].names for name in ("class", "scene", "group")},
+    "names": {name: builder.info.features[name].names for name in ("class", "scene")},
     "counts": {split: info.num_examples for split, info in builder.info.splits.items()},
     "format": str(builder.info.file_format.value),
     "description": builder.info.description,
@@ -68,7 +68,7 @@ def test_the_data_set_is_written_and_read(root, tmp_path, manual):
     assert found["tensorflow"] is False
     assert (found["format"], found["configs"]) == ("array_record", ["photos", "corr0.5", "corr0.95"])
     assert found["description"].startswith("COCO-CD") and "Caesar" in found["citation"]
-    assert found["names"] == {"class": ["cat", "dog"], "scene": ["indoor", "outdoor"], "group": ["0", "1", "2", "3"]}
+    assert found["names"] == {"class": ["cat", "dog"], "scene": ["indoor", "outdoor"]}
     # Of 7 a group are left: n = min(7 / 0.75, 7 / 0.25) = 9 a class, 6 of them in the usual scene.
     assert found["counts"] == {"train": 18, "val": 4, "test": 8}
     counts = {

@@ -1,25 +1,31 @@
 """What can be done with data sets before a sweep.
 
 check DIR: what is wrong with a folder of yours, and which grids it allows. prepare NAME: makes the pool of a data set
-from its archives, which `config.pool.name = NAME` then finds.
+from its archives, which `config.pool.name = NAME` then finds. manifest NAME: writes which bird stands in which scene,
+at any rho.
 
 Exit codes: 0 done, 1 files are bad, missing or cannot be written, 2 usage, 75 interrupted (the same command continues).
 """
 
 import argparse
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from flipjax.config import ConfigError, check_value
-from flipjax.data import coco_cd
 from flipjax.data.check import check_folder
+from flipjax.data.coco_cd import command as coco_cd
 from flipjax.data.preparing import PreparingError
+from flipjax.data.waterbirds_seg import command as waterbirds_seg
 
 DONE, BAD_FILES, USAGE, INTERRUPTED = 0, 1, 2, 75
 
-DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd}
-"""What `prepare` may name: modules with `add_arguments(parser)` and `prepare(arguments) -> int`."""
+DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd, "waterbirds_seg": waterbirds_seg}
+"""What `prepare` may name: modules with `add_arguments(parser)` and `prepare(options) -> int`."""
+MANIFESTS: dict[str, ModuleType] = {"waterbirds_seg": waterbirds_seg}
+"""What `manifest` may name: modules with `add_manifest_arguments(parser)` and `write_manifest(options) -> int`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,28 +35,37 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     _add_check(commands.add_parser("check", help="read every file of a folder, and report"))
-    names = commands.add_parser("prepare", help="make the pool of a data set from its archives")
-    sets = names.add_subparsers(dest="name", required=True)
-    for name, module in DATA_SETS.items():
-        made = sets.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
+    for name, made in _data_sets(commands, "prepare", "make the pool of a data set from its archives", DATA_SETS):
         made.add_argument("--size", type=int, default=128, help="pixels a side (default 128)")
         made.add_argument("--out", type=Path, metavar="DIR", help="the pool's folder (default ~/.cache/flipjax/...)")
-        module.add_arguments(made)
-        made.set_defaults(run=module.prepare, parser=made)
+        DATA_SETS[name].add_arguments(made)
+        made.set_defaults(run=DATA_SETS[name].prepare, parser=made)
+    for name, made in _data_sets(commands, "manifest", "write a manifest of any rho", MANIFESTS):
+        MANIFESTS[name].add_manifest_arguments(made)
+        made.set_defaults(run=MANIFESTS[name].write_manifest, parser=made)
     options = parser.parse_args(arguments)
     try:
         if "size" in options:
             check_value("pool.size", options.size)
         return options.run(options)
     except ConfigError as error:
+        used: argparse.ArgumentParser = options.parser
         text = str(error).replace("config.pool.root", "DIR").replace("config.pool.", "--")
-        options.parser.error(text.replace("config.split.", "--"))
+        used.error(text.replace("config.split.", "--"))
     except (PreparingError, OSError) as error:
         print(f"{options.parser.prog}: {error}", file=sys.stderr)
         return BAD_FILES
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return INTERRUPTED
+
+
+def _data_sets(
+    commands: Any, command: str, text: str, modules: Mapping[str, ModuleType]
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    names = commands.add_parser(command, help=text).add_subparsers(dest="name", required=True)
+    for name, module in modules.items():
+        yield name, names.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:

@@ -186,9 +186,9 @@ def _write_array(path: Path, array: np.ndarray | Blocks, content: Any) -> None:
         for block in array.read() if isinstance(array, Blocks) else _split(array):
             if block.dtype != np.uint8 or block.shape[1:] != array.shape[1:]:
                 raise ValueError(f"{path.stem}: expected uint8 of shape (..., {array.shape[1:]}), found {block.shape}")
-            view = memoryview(np.ascontiguousarray(block)).cast("B")
-            stream.write(view)
-            content.update(view)
+            data = block.tobytes()
+            stream.write(data)
+            content.update(data)
             rows += len(block)
     if rows != array.shape[0]:
         raise ValueError(f"{path.stem}: expected {array.shape[0]} rows, found {rows}")
@@ -220,9 +220,6 @@ def _to_json(catalog: Catalog) -> dict[str, Any]:
 
 def _from_json(values: Mapping[str, Any]) -> Catalog:
     arrays = {"object_class", "object_scene", "scene_kind", "object_split", "scene_split"}
-    return Catalog(
-        **{
-            name: np.array(value, np.int32) if name in arrays else value if name == "kind" else tuple(value)
-            for name, value in values.items()
-        }
-    )
+    fields: dict[str, Any] = {name: value if name == "kind" else tuple(value) for name, value in values.items()}
+    fields.update({name: np.array(fields[name], np.int32) for name in arrays})
+    return Catalog(**fields)

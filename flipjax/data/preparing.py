@@ -1,5 +1,6 @@
 """Many image files to arrays on disk: on all cores, in shards that a later run takes over, with progress."""
 
+import collections
 import hashlib
 import os
 import shutil
@@ -20,9 +21,12 @@ from flipjax.data.prepared import Blocks
 from flipjax.files import replacing
 
 Job = TypeVar("Job")
+Out = TypeVar("Out")
 
 SHARD = 64
 """Jobs in a shard."""
+AHEAD = 8
+"""Results for each core that wait to be taken, at most."""
 SECONDS_BETWEEN_LINES = 5.0
 NAMED = 10
 """Bad or missing files that a message names."""
@@ -101,7 +105,7 @@ def run(
         OSError: `out` cannot be written to.
     """
     shards = [jobs[start : start + SHARD] for start in range(0, len(jobs), SHARD)]
-    paths = [out / f"{digest}.npz" for digest in _digests(shards, files, key, what, len(jobs))]
+    paths = [out / f"{digest}.npz" for digest in _digests(shards, files, key, what)]
     out.mkdir(parents=True, exist_ok=True)
     problems: dict[int, list[str]] = {}
     todo = [index for index, path in enumerate(paths) if not path.is_file()]
@@ -114,6 +118,29 @@ def run(
     if bad:
         raise PreparingError(bad, heading=f"of {len(jobs)} {what} cannot be used")
     return Shards(paths, len(jobs))
+
+
+def fingerprint(jobs: Sequence[Job], *, files: Callable[[Job], Iterable[Path]], key: str, what: str) -> str:
+    """Returns 32 hex digits that tell whether anything has changed: the jobs, their files' sizes and times, the key.
+
+    Arguments and PreparingError (missing files) as of `run`.
+    """
+    return _digests([jobs], files, key, what)[0]
+
+
+def in_order(work: Callable[[Job], Out], jobs: Iterable[Job]) -> Iterator[Out]:
+    """Maps over jobs on all cores, in order; only a few results are ahead of what is taken."""
+    with ThreadPoolExecutor(cores()) as threads:
+        running: collections.deque[Future[Out]] = collections.deque()
+        try:
+            for job in jobs:
+                running.append(threads.submit(work, job))
+                if len(running) > AHEAD * cores():
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def check_disk(folder: Path, need: int, *, what: str) -> str:
@@ -187,9 +214,7 @@ class Reporter:
             print(text, file=self._stream, flush=True)
 
 
-def _digests(
-    shards: Sequence[Sequence[Job]], files: Callable[[Job], Iterable[Path]], key: str, what: str, total: int
-) -> list[str]:
+def _digests(shards: Sequence[Sequence[Job]], files: Callable[[Job], Iterable[Path]], key: str, what: str) -> list[str]:
     digests, missing = [], []
     for shard in shards:
         content = hashlib.sha256(f"{key}\n".encode())
@@ -203,7 +228,7 @@ def _digests(
                     missing.append(f"{path}: {error.strerror}")
         digests.append(content.hexdigest()[:32])
     if missing:
-        raise PreparingError(dict.fromkeys(missing), heading=f"files are missing for {total} {what}")
+        raise PreparingError(dict.fromkeys(missing), heading=f"files are missing for {sum(map(len, shards))} {what}")
     return digests
 
 

@@ -55,7 +55,7 @@ def require_packages() -> tuple[ModuleType, ModuleType]:
 
 
 def read_instances(path: Path, *, folder: str) -> list[Animals]:
-    """Reads the images with a cat or a dog from an instances file; the file is parsed three times.
+    """Reads the images with a cat or a dog from an instances file; all but 'images' is parsed twice.
 
     Args:
         path: of `instances_*.json`.
@@ -80,6 +80,8 @@ def read_instances(path: Path, *, folder: str) -> list[Animals]:
             _add_area(areas, item, scenes[item["category_id"]], path)
     images = []
     for image in _items(path, "images", ("id", "file_name", "width", "height")):
+        if not animals:
+            break
         found = animals.pop(image["id"], None)
         if found:
             width, height = image["width"], image["height"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from flipjax.data import preparing
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.pixels import read_photo
 from flipjax.data.coco_cd.selection import Photo, read_selection
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL, reference_split
-from flipjax.data.preparing import PreparingError
 
 
 @dataclasses.dataclass(eq=False)
@@ -76,8 +77,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png", use_colormap=True),
                     "class": tfds.features.ClassLabel(names=CLASSES),
                     "scene": tfds.features.ClassLabel(names=SCENES),
-                    "group": tfds.features.ClassLabel(num_classes=4),
-                    "id": np.int64,
+                    "group": tfds.features.Scalar(np.int32, doc="2 * class + scene; 0 and 3 are common"),
+                    "id": tfds.features.Scalar(np.int64, doc="of the image in COCO"),
                 }
             ),
             homepage="https://cocodataset.org",
@@ -96,20 +97,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             n_test=config.n_test,
         )
         photo_of = {photo.image_id: photo for photo in selection.photos}
-        missing = [photo_of[i].file_name for ids in parts.values() for i in ids]
-        missing = [name for name in missing if not (coco_root / name).is_file()]
-        if missing:
-            raise PreparingError(missing, heading=f"photos are missing in {coco_root}")
-        return {part: self._generate_examples(coco_root, [photo_of[i] for i in ids]) for part, ids in parts.items()}
+        photos = {part: [photo_of[i] for i in ids] for part, ids in parts.items()}
+        drawn = list(itertools.chain(*photos.values()))
+        preparing.fingerprint(drawn, files=lambda photo: [coco_root / photo.file_name], key="", what="photos")
+        return {part: self._generate_examples(coco_root, these) for part, these in photos.items()}
 
     def _generate_examples(self, coco_root: Path, photos: Sequence[Photo]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for photo in photos:
-            image, mask = read_photo(coco_root, photo)
+        encoded = preparing.in_order(lambda photo: _encode(coco_root, photo), photos)
+        for photo, (image, mask) in zip(photos, encoded, strict=True):
             yield (
                 photo.image_id,
                 {
-                    "image": _photo_bytes(coco_root / photo.file_name, image),
-                    "mask": _png(mask),
+                    "image": image,
+                    "mask": mask,
                     "class": photo.y,
                     "scene": photo.scene,
                     "group": photo.group,
@@ -118,10 +118,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def _photo_bytes(path: Path, image: Image.Image) -> bytes:
-    """Returns the file as it is; as PNG where it has not three channels, which readers without TensorFlow ask for."""
+def _encode(coco_root: Path, photo: Photo) -> tuple[bytes, bytes]:
+    """Returns the photo's file and its mask as PNG; a photo without three channels as PNG, too: readers need them."""
+    path = coco_root / photo.file_name
+    image, mask = read_photo(coco_root, photo)
     with Image.open(path) as stored:
-        return path.read_bytes() if stored.mode == "RGB" else _png(image)
+        return (path.read_bytes() if stored.mode == "RGB" else _png(image)), _png(mask)
 
 
 def _png(image: Image.Image) -> bytes:

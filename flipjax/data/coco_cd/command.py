@@ -1,6 +1,7 @@
-"""`python -m flipjax.data prepare coco_cd`: from COCO's archives to a photo pool."""
+"""COCO-CD: cats and dogs of COCO 2017, indoors and outdoors."""
 
 import argparse
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -9,15 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.config import ConfigError
+from flipjax.data import preparing
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.pixels import squash
 from flipjax.data.coco_cd.selection import Photo, read_selection
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL, count_groups, describe, reference_split
 from flipjax.data.pool import Catalog
-from flipjax.data.prepared import default_folder, write_pool
-from flipjax.data.preparing import PreparingError, check_disk, run
+from flipjax.data.prepared import default_folder, read_manifest, write_pool
+from flipjax.data.preparing import PreparingError
 from flipjax.data.splitting import PARTS
 
+NAME = "coco_cd"
 VERSION = 1
 """Raise it when other pixels are made of the same files."""
 FEWEST = 3
@@ -50,11 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test_per_group", type=int, default=N_TEST, help=f"with --split reference (default {N_TEST})")
 
 
-def prepare(arguments: argparse.Namespace) -> int:
+def prepare(options: argparse.Namespace) -> int:
     """Makes the pool; the same command again takes over what an interrupted one has made.
 
     Args:
-        arguments: `size` and `out` beside those of `add_arguments`.
+        options: `size` and `out` beside those of `add_arguments`.
 
     Returns:
         0, the exit code.
@@ -64,14 +67,14 @@ def prepare(arguments: argparse.Namespace) -> int:
         PreparingError: files are missing, damaged or of another size, or a group has too few images.
         OSError: the disk is too small or cannot be written to.
     """
-    if arguments.rho is not None and (arguments.split != "reference" or not 0.5 <= arguments.rho <= 1):
-        raise ConfigError(f"--rho: expected a number in [0.5, 1], with --split reference; found {arguments.rho}")
+    if options.rho is not None and (options.split != "reference" or not 0.5 <= options.rho <= 1):
+        raise ConfigError(f"--rho: expected a number in [0.5, 1], with --split reference; found {options.rho}")
     for name in ("val_per_group", "test_per_group"):
-        if getattr(arguments, name) < 1:
-            raise ConfigError(f"--{name}: expected a number >= 1; found {getattr(arguments, name)}")
-    out = (arguments.out or default_folder("coco_cd", arguments.size)).expanduser()
-    coco_root = arguments.coco_root.expanduser()
-    stuff_dir = arguments.stuff_dir and arguments.stuff_dir.expanduser()
+        if getattr(options, name) < 1:
+            raise ConfigError(f"--{name}: expected a number >= 1; found {getattr(options, name)}")
+    out = (options.out or default_folder(NAME, options.size)).expanduser()
+    coco_root = options.coco_root.expanduser()
+    stuff_dir = options.stuff_dir and options.stuff_dir.expanduser()
     try:
         selection = read_selection(coco_root, stuff_dir, say=_say)
     except ImportError as error:
@@ -79,30 +82,44 @@ def prepare(arguments: argparse.Namespace) -> int:
     counts = count_groups([photo.group for photo in selection.photos])
     left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items()))
     _say(f"{len(selection.photos)} photos: {describe(counts)}; left out: {left_out or 'none'}")
-    photos, parts = _split(selection.photos, counts, arguments)
+    photos, parts = _split(selection.photos, counts, options)
+    facts = {"name": NAME, "split": options.split, "rho": options.rho}
+    _make(photos, parts, coco_root=coco_root, size=options.size, out=out, facts=facts)
+    return 0
+
+
+def _make(
+    photos: Sequence[Photo],
+    parts: Sequence[int],
+    *,
+    coco_root: Path,
+    size: int,
+    out: Path,
+    facts: Mapping[str, object],
+) -> None:
+    """Makes a pool's pixels and writes it; does nothing where the same pool is there."""
+    counts = describe(count_groups([photo.group for photo in photos]))
+    done = f"{out}: {len(photos)} photos at size {size}: {counts}"
+    key = f"{VERSION} {size}"
+    of = partial(_files, coco_root)
+    source = preparing.fingerprint(photos, files=of, key=f"{key} {list(parts)}", what="photos")
+    found = read_manifest(out)
+    if found and found["facts"].get("source") == source:
+        print(f"{done}; prepared already, nothing to do")
+        return
     # Shards and pool stand side by side for a while; 3 bytes of colour and 1 of mask a pixel.
-    need = 2 * 4 * len(photos) * arguments.size**2
-    _say(check_disk(out, need, what=f"coco_cd, {len(photos)} photos at size {arguments.size}"))
-    shards = run(
-        photos,
-        partial(squash, coco_root=coco_root, size=arguments.size),
-        out=out / "shards",
-        files=lambda photo: [coco_root / photo.file_name],
-        key=f"coco_cd {VERSION} {arguments.size}",
-        what="photos",
-    )
+    _say(preparing.check_disk(out, 2 * 4 * len(photos) * size**2, what=f"{len(photos)} photos at size {size}"))
+    work = partial(squash, coco_root=coco_root, size=size)
+    shards = preparing.run(photos, work, out=out / "shards", files=of, key=key, what="photos")
     arrays = {
         "images": shards.blocks("images"),
         "masks": shards.blocks("masks"),
         "labels": np.array([1 + photo.y for photo in photos], np.uint8),
-        "scenes": np.zeros((0, arguments.size, arguments.size, 3), np.uint8),
+        "scenes": np.zeros((0, size, size, 3), np.uint8),
     }
-    facts = {"name": "coco_cd", "split": arguments.split, "rho": arguments.rho}
-    write_pool(out, arrays, catalog(photos, parts), facts)
-    shards.remove()
-    counts = count_groups([photo.group for photo in photos])
-    print(f"{out}: a pool of {len(photos)} photos at size {arguments.size}: {describe(counts)}")
-    return 0
+    write_pool(out, arrays, catalog(photos, parts), {**facts, "source": source})
+    shutil.rmtree(out / "shards")
+    print(done)
 
 
 def catalog(photos: Sequence[Photo], parts: Sequence[int]) -> Catalog:
@@ -122,11 +139,11 @@ def catalog(photos: Sequence[Photo], parts: Sequence[int]) -> Catalog:
 
 
 def _split(
-    photos: Sequence[Photo], counts: Mapping[str, int], arguments: argparse.Namespace
+    photos: Sequence[Photo], counts: Mapping[str, int], options: argparse.Namespace
 ) -> tuple[list[Photo], list[int]]:
     """Returns the photos of the pool and the part that each is fixed to."""
-    reference = arguments.split == "reference"
-    fewest = arguments.val_per_group + arguments.test_per_group if reference else FEWEST
+    reference = options.split == "reference"
+    fewest = options.val_per_group + options.test_per_group if reference else FEWEST
     short = [f"{name}: {count}" for name, count in counts.items() if count < fewest]
     if short:
         raise PreparingError(short, heading=f"of 4 groups have fewer than {fewest} photos")
@@ -135,13 +152,17 @@ def _split(
     drawn = reference_split(
         [photo.image_id for photo in photos],
         [photo.group for photo in photos],
-        rho=arguments.rho,
-        n_val=arguments.val_per_group,
-        n_test=arguments.test_per_group,
+        rho=options.rho,
+        n_val=options.val_per_group,
+        n_test=options.test_per_group,
     )
     part_of = {i: PARTS.index(part) for part, ids in drawn.items() for i in ids}
     kept = [photo for photo in photos if photo.image_id in part_of]
     return kept, [part_of[photo.image_id] for photo in kept]
+
+
+def _files(coco_root: Path, photo: Photo) -> list[Path]:
+    return [coco_root / photo.file_name]
 
 
 def _say(text: str) -> None:
