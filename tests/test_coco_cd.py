@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -159,8 +160,8 @@ def test_selection_by_hand():
     assert found.left_out == {"both classes": 1, "unknown scene": 1, "foreground not within 1% and 99%": 2}
 
 
-def test_golden_splits(golden, expected):
-    photos = read_selection(golden).photos
+def test_golden_splits(expected):
+    photos = read_selection(GOLDEN).photos
     group_of = {photo.image_id: photo.group for photo in photos}
     sizes = {"n_val": expected["val_per_group"], "n_test": expected["test_per_group"]}
     for rho, wanted in expected["splits"].items():
@@ -381,6 +382,26 @@ def test_too_few_images_say_what_there_is(tmp_path, capsys):
     assert "11 photos: cat indoor 4, cat outdoor 1, dog indoor 3, dog outdoor 3" in said
     said = refused(capsys, root, tmp_path / "out", "--split", "reference")
     assert "4 of 4 groups have fewer than 175 photos" in said
+
+
+def test_a_disk_that_is_full_or_cannot_be_written_to(tmp_path, capsys, monkeypatch):
+    root = write_coco(tmp_path / "coco")
+    (tmp_path / "file").write_text("mine")
+    assert prepare(root, tmp_path / "file/out") == 1
+    assert "file/out" in capsys.readouterr().err
+    monkeypatch.setattr(preparing.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 9))
+    assert "not enough disk: 16 photos at size 16" in refused(capsys, root, tmp_path / "out")
+
+
+def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):
+    root = write_coco(tmp_path / "coco")
+    # One column, which is none of the 16 that the nearest pixels of 20 are: floor(1.25 * (i + 0.5)).
+    shape = {"size": [HEIGHT, WIDTH], "counts": [7 * HEIGHT, HEIGHT, 12 * HEIGHT]}
+    change(root, "instances_train2017", lambda value: value["annotations"][0].update(segmentation=shape))
+    assert prepare(root, tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert "nothing of the animal is left at size 16: 1: train2017/000000000000.jpg" in said.err
+    assert "15 photos at size 16: cat indoor 3" in said.out
 
 
 def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):

@@ -14,7 +14,7 @@ from PIL import Image
 from flipjax.data import preparing
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.pixels import read_photo
-from flipjax.data.coco_cd.selection import Photo, read_selection
+from flipjax.data.coco_cd.selection import Photo, check_layout, read_selection
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL, reference_split
 
 
@@ -86,7 +86,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         coco_root = Path(self._coco_root or dl_manager.manual_dir).expanduser()
-        selection = read_selection(coco_root, Path(self._stuff_dir).expanduser() if self._stuff_dir else None)
+        stuff_dir = Path(self._stuff_dir).expanduser() if self._stuff_dir else None
+        check_layout(coco_root, stuff_dir)
+        selection = read_selection(coco_root, stuff_dir)
         config = self.builder_config
         assert isinstance(config, CocoCDConfig)
         parts = reference_split(

@@ -1,6 +1,7 @@
 """COCO-CD: cats and dogs of COCO 2017, indoors and outdoors."""
 
 import argparse
+import itertools
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from flipjax.config import ConfigError
 from flipjax.data import preparing
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.pixels import squash
-from flipjax.data.coco_cd.selection import Photo, read_selection
+from flipjax.data.coco_cd.selection import Photo, check_layout, read_selection
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL, count_groups, describe, reference_split
 from flipjax.data.pool import Catalog
 from flipjax.data.prepared import default_folder, read_manifest, write_pool
@@ -76,6 +77,7 @@ def prepare(options: argparse.Namespace) -> int:
     coco_root = options.coco_root.expanduser()
     stuff_dir = options.stuff_dir and options.stuff_dir.expanduser()
     try:
+        check_layout(coco_root, stuff_dir)
         selection = read_selection(coco_root, stuff_dir, say=_say)
     except ImportError as error:
         raise ConfigError(str(error)) from error
@@ -98,28 +100,32 @@ def _make(
     facts: Mapping[str, object],
 ) -> None:
     """Makes a pool's pixels and writes it; does nothing where the same pool is there."""
-    counts = describe(count_groups([photo.group for photo in photos]))
-    done = f"{out}: {len(photos)} photos at size {size}: {counts}"
     key = f"{VERSION} {size}"
     of = partial(_files, coco_root)
     source = preparing.fingerprint(photos, files=of, key=f"{key} {list(parts)}", what="photos")
     found = read_manifest(out)
     if found and found["facts"].get("source") == source:
-        print(f"{done}; prepared already, nothing to do")
+        print(f"{out}: prepared already, nothing to do")
         return
     # Shards and pool stand side by side for a while; 3 bytes of colour and 1 of mask a pixel.
     _say(preparing.check_disk(out, 2 * 4 * len(photos) * size**2, what=f"{len(photos)} photos at size {size}"))
     work = partial(squash, coco_root=coco_root, size=size)
     shards = preparing.run(photos, work, out=out / "shards", files=of, key=key, what="photos")
+    keep = shards.column("kept")
+    gone = [photo.file_name for photo in itertools.compress(photos, ~keep)]
+    if gone:
+        _say(f"left out, because nothing of the animal is left at size {size}: {len(gone)}: {', '.join(gone[:10])}")
+    photos, parts = list(itertools.compress(photos, keep)), list(itertools.compress(parts, keep))
     arrays = {
-        "images": shards.blocks("images"),
-        "masks": shards.blocks("masks"),
+        "images": shards.blocks("images", keep),
+        "masks": shards.blocks("masks", keep),
         "labels": np.array([1 + photo.y for photo in photos], np.uint8),
         "scenes": np.zeros((0, size, size, 3), np.uint8),
     }
     write_pool(out, arrays, catalog(photos, parts), {**facts, "source": source})
     shutil.rmtree(out / "shards")
-    print(done)
+    counts = describe(count_groups([photo.group for photo in photos]))
+    print(f"{out}: {len(photos)} photos at size {size}: {counts}")
 
 
 def catalog(photos: Sequence[Photo], parts: Sequence[int]) -> Catalog:

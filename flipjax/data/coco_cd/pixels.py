@@ -35,13 +35,12 @@ def squash(photo: Photo, *, coco_root: Path, size: int) -> dict[str, np.ndarray]
         size: pixels a side.
 
     Returns:
-        `images`, uint8 (size, size, 3), and `masks`, uint8 (size, size).
+        `images`, uint8 (size, size, 3), `masks`, uint8 (size, size), and `kept`, bool: anything of the animal is left.
 
     Raises:
-        BadFileError: as of `read_photo`, or nothing of the animal is left at this size.
+        BadFileError: as of `read_photo`.
     """
     image, mask = read_photo(coco_root, photo)
+    small = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     labels = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
-    if not labels.any():
-        raise BadFileError(f"{coco_root / photo.file_name}: nothing of the animal is left at {size} x {size} pixels")
-    return {"images": np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)), "masks": labels}
+    return {"images": small, "masks": labels, "kept": np.array(labels.any())}

@@ -1,5 +1,6 @@
 """Which images are in the data set: one class, a known scene, a foreground neither tiny nor everything."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -61,14 +62,32 @@ class Selection(NamedTuple):
     left_out: Counter[str]
 
 
+def check_layout(coco_root: Path, stuff_dir: Path | None = None) -> None:
+    """Looks for all that the data set is made of, before anything is read.
+
+    Args:
+        coco_root: holds `train2017/`, `val2017/` and `annotations/`.
+        stuff_dir: as of `read_selection`.
+
+    Raises:
+        PreparingError: files or folders are missing; lists them.
+        ImportError: pycocotools or ijson is missing.
+    """
+    require_packages()
+    files = itertools.chain(*_annotation_files(coco_root, stuff_dir))
+    missing = [f"{path}: no such file" for path in files if not path.is_file()]
+    missing += [f"{coco_root / year}: no such folder" for year in YEARS if not (coco_root / year).is_dir()]
+    if missing:
+        raise PreparingError(missing, heading="parts of COCO are missing")
+
+
 def read_selection(
     coco_root: Path, stuff_dir: Path | None = None, *, say: Callable[[str], object] = lambda text: None
 ) -> Selection:
     """Selects from the four annotation files, one after another.
 
     Args:
-        coco_root: holds `train2017/`, `val2017/`, and `annotations/` with `instances_train2017.json` and
-            `instances_val2017.json`.
+        coco_root: holds `annotations/` with `instances_train2017.json` and `instances_val2017.json`.
         stuff_dir: holds `stuff_train2017.json` and `stuff_val2017.json`; `annotations/` unless given.
         say: is told which file is read.
 
@@ -76,25 +95,17 @@ def read_selection(
         The selection.
 
     Raises:
-        PreparingError: files or folders are missing, or an annotation file is truncated, damaged or another one.
-        OSError: a file cannot be read.
+        PreparingError: an annotation file is truncated, damaged or another one.
+        OSError: a file is missing or cannot be read.
         ImportError: pycocotools or ijson is missing.
     """
-    require_packages()
-    annotations = coco_root / "annotations"
-    instances = [annotations / f"instances_{year}.json" for year in YEARS]
-    stuff = [(stuff_dir or annotations) / f"stuff_{year}.json" for year in YEARS]
-    missing = [f"{path}: no such file" for path in instances + stuff if not path.is_file()]
-    missing += [f"{coco_root / year}: no such folder" for year in YEARS if not (coco_root / year).is_dir()]
-    if missing:
-        raise PreparingError(missing, heading="parts of COCO are missing")
     photos: list[Photo] = []
     left_out: Counter[str] = Counter()
     try:
-        for year, *paths in zip(YEARS, instances, stuff, strict=True):
-            for path in paths:
+        for year, (instances, stuff) in zip(YEARS, _annotation_files(coco_root, stuff_dir), strict=True):
+            for path in (instances, stuff):
                 say(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
-            part = select(read_instances(paths[0], folder=year), read_stuff(paths[1]))
+            part = select(read_instances(instances, folder=year), read_stuff(stuff))
             photos += part.photos
             left_out += part.left_out
     except BadFileError as error:
@@ -144,3 +155,10 @@ def foreground_share(image: Animals | Photo) -> float:
     mask = Image.fromarray(label_mask(image.segments, image.width, image.height))
     small = np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST))
     return float(np.mean(small > 0))
+
+
+def _annotation_files(coco_root: Path, stuff_dir: Path | None) -> list[tuple[Path, Path]]:
+    """Returns the instances file and the stuff file of each year."""
+    annotations = coco_root / "annotations"
+    stuff = stuff_dir or annotations
+    return [(annotations / f"instances_{year}.json", stuff / f"stuff_{year}.json") for year in YEARS]
