@@ -103,9 +103,10 @@ def read_selection(
     left_out: Counter[str] = Counter()
     try:
         for year, (instances, stuff) in zip(YEARS, _annotation_files(coco_root, stuff_dir), strict=True):
-            for path in (instances, stuff):
-                say(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
-            part = select(read_instances(instances, folder=year), read_stuff(stuff))
+            say(f"reading {instances} ({instances.stat().st_size / 1e6:,.0f} MB)")
+            animals = read_instances(instances, folder=year)
+            say(f"reading {stuff} ({stuff.stat().st_size / 1e6:,.0f} MB)")
+            part = select(animals, read_stuff(stuff))
             photos += part.photos
             left_out += part.left_out
     except BadFileError as error:
