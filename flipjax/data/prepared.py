@@ -67,8 +67,9 @@ def write_pool(
     found = {name: tuple(arrays[name].shape) for name in ARRAYS}
     if found != wanted:
         raise ValueError(f"arrays: expected the shapes {wanted} for this catalog, found {found}")
+    for stale in folder.glob(".*.tmp"):
+        shutil.rmtree(stale, ignore_errors=True)
     partial = folder / f".{os.getpid()}.tmp"
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         content = hashlib.sha256()

@@ -55,16 +55,15 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
     """Lists the birds that CUB's own images.txt and train_test_split.txt name, in their order.
 
     Args:
-        cub_dir: CUB_200_2011, with images/, segmentations/ (an archive of its own) and the two lists.
+        cub_dir: CUB_200_2011, with the two lists.
         fix_labels: as of `class_of`.
 
     Returns:
         The birds; CUB's test birds are fixed to test, the others are free.
 
     Raises:
-        ConfigError: a folder or list is missing or malformed.
+        ConfigError: a list is missing or malformed.
     """
-    check_cub(cub_dir)
     names = _read_list(cub_dir / "images.txt")
     training = _read_list(cub_dir / "train_test_split.txt")
     if names.keys() != training.keys() or not set(training.values()) <= {"0", "1"}:

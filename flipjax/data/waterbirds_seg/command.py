@@ -10,7 +10,6 @@ from flipjax.data.waterbirds_seg import archives, manifest, pools
 
 NAME = "waterbirds_seg"
 SCENES = 2662
-"""Scene photos of a kind in the released manifests."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="cut-outs and scenes of these manifests alone, in the parts that they say (where two differ: the first)",
     )
-    parser.add_argument(
-        "--scenes", type=int, default=SCENES, help=f"scene photos of each kind, 0 for all (default {SCENES})"
-    )
+    text = f"scene photos of each kind, 0 for all (default {SCENES}, as many as the released manifests show)"
+    parser.add_argument("--scenes", type=int, default=SCENES, help=text)
 
 
 def prepare(options: argparse.Namespace) -> int:
@@ -45,27 +43,28 @@ def prepare(options: argparse.Namespace) -> int:
         OSError: the disk is full, or cannot be written to.
     """
     out = options.out or default_folder(NAME, options.size)
-    if not options.places_dir.is_dir():
-        raise ConfigError(f"places_dir: expected a folder, found {options.places_dir}")
-    path = options.manifest or _beside(options.cub_dir)
-    if path and not options.split_by:
-        archives.check_cub(options.cub_dir)
-        content = pools.of_manifest(manifest.read_manifest(path, fix_labels=options.fix_labels))
-        print(f"a photo pool of the {len(content.objects)} composites of {path}")
-    elif options.split_by:
-        archives.check_cub(options.cub_dir)
-        rows = [manifest.read_manifest(path, fix_labels=options.fix_labels) for path in options.split_by]
-        content = pools.of_parts([row for each in rows for row in each])
-    else:
-        birds = archives.read_birds(options.cub_dir, fix_labels=options.fix_labels)
-        content = pools.of_archives(birds, archives.read_scenes(options.places_dir), scenes=options.scenes)
-    facts = {
-        "name": NAME,
-        "fix_labels": options.fix_labels,
-        "manifests": [str(p) for p in [path, *options.split_by] if p],
-    }
+    for field in ("cub_dir", "places_dir"):
+        if not getattr(options, field).is_dir():
+            raise ConfigError(f"{field}: expected a folder, found {getattr(options, field)}")
+    archives.check_cub(options.cub_dir)
+    content = _content(options)
+    facts = {"name": NAME, "fix_labels": options.fix_labels}
     pools.make(content, cub_dir=options.cub_dir, places_dir=options.places_dir, size=options.size, out=out, facts=facts)
     return 0
+
+
+def _content(options: argparse.Namespace) -> pools.Content:
+    """Returns what the pool holds, and says by which lists."""
+    read = partial(manifest.read_manifest, fix_labels=options.fix_labels)
+    if options.split_by:
+        print(f"a composite pool of the birds and scenes of {', '.join(map(str, options.split_by))}")
+        return pools.of_parts([row for path in options.split_by for row in read(path)])
+    if path := options.manifest or _beside(options.cub_dir):
+        print(f"a photo pool of the composites of {path}")
+        return pools.of_manifest(read(path))
+    print(f"a composite pool of the birds of {options.cub_dir}")
+    birds = archives.read_birds(options.cub_dir, fix_labels=options.fix_labels)
+    return pools.of_archives(birds, archives.read_scenes(options.places_dir), scenes=options.scenes)
 
 
 def add_manifest_arguments(parser: argparse.ArgumentParser) -> None:

@@ -150,7 +150,7 @@ def _shuffled(items: Sequence[T], seed: int, name: str) -> list[T]:
 def _birds_of(part: str, birds: Sequence[Bird]) -> list[Bird]:
     test = [bird for bird in birds if bird.part == PARTS.index("test")]
     others = [bird for bird in birds if bird.part != PARTS.index("test")]
-    n_val = round(len(others) * VAL_SHARE[0] / VAL_SHARE[1])
+    n_val = max(2, round(len(others) * VAL_SHARE[0] / VAL_SHARE[1]))
     return {"train": others[n_val:], "val": others[:n_val], "test": test}[part]
 
 

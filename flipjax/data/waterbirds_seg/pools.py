@@ -120,7 +120,7 @@ def make(content: Content, *, cub_dir: Path, places_dir: Path, size: int, out: P
     photos = run(scenes, partial(_scene, size=size), what="scenes") if scenes else None
     keep = made.column("kept")
     _say_left_out([thing.bird for thing, kept in zip(content.objects, keep, strict=True) if not kept], size)
-    catalog = _catalog(content, keep)
+    catalog = make_catalog(content, keep)
     arrays = {
         "images": made.blocks("image", keep),
         "masks": made.blocks("mask", keep),
@@ -165,7 +165,8 @@ def _say_left_out(names: Sequence[str], size: int) -> None:
         print(f"left out, because nothing of the bird is left at size {size}: {len(names)}: {listed}{more}")
 
 
-def _catalog(content: Content, keep: np.ndarray) -> Catalog:
+def make_catalog(content: Content, keep: np.ndarray) -> Catalog:
+    """Returns the catalog of a content; `keep`, bool (objects,), leaves objects out."""
     objects = [thing for thing, kept in zip(content.objects, keep, strict=True) if kept]
     return Catalog(
         kind=content.kind,

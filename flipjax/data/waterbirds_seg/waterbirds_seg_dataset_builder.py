@@ -35,16 +35,12 @@ class Config(tfds.core.BuilderConfig):
 
     Attributes:
         kind: 'cutouts' or 'manifest'.
-        cub_dir: CUB_200_2011; empty: that folder of manual_dir.
-        places_dir: Places365; empty: the folder places365 of manual_dir.
         manifest: a CSV; empty: metadata.csv of manual_dir.
         size: pixels a side; 0: as large as each photo.
         fix_labels: the three landbirds that the classic lists call waterbirds are landbirds.
     """
 
     kind: str = "cutouts"
-    cub_dir: str = ""
-    places_dir: str = ""
     manifest: str = ""
     size: int = 0
     fix_labels: bool = False
@@ -87,21 +83,23 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
         Args:
             config: 'cutouts', 'manifest' or a `Config`.
-            cub_dir: as of `Config`, and so are the other options.
-            places_dir: see `Config`.
-            manifest: see `Config`.
-            size: see `Config`.
-            fix_labels: see `Config`.
+            cub_dir: CUB_200_2011; empty: that folder of manual_dir.
+            places_dir: Places365; empty: the folder places365 of manual_dir.
+            manifest: as of `Config`.
+            size: as of `Config`.
+            fix_labels: as of `Config`.
             **kwargs: of `tfds.core.GeneratorBasedBuilder`, such as data_dir.
+
+        Raises:
+            ConfigError: config or manifest is none.
         """
         if not isinstance(config, Config):
             named = {each.name: each for each in self.BUILDER_CONFIGS}
             if (config or "cutouts") not in named:
                 raise ConfigError(f"config: expected one of {', '.join(named)}, found {config!r}")
-            options = {"cub_dir": str(cub_dir), "places_dir": str(places_dir), "manifest": str(manifest)}
-            options |= {"size": size, "fix_labels": fix_labels}
-            config = _named(dataclasses.replace(named[config or "cutouts"], **options))
-        self.options = config
+            options = {"manifest": str(manifest), "size": size, "fix_labels": fix_labels}
+            config = _with_options(named[config or "cutouts"], {key: value for key, value in options.items() if value})
+        self.options, self.cub_dir, self.places_dir = config, cub_dir, places_dir
         super().__init__(config=config, file_format=kwargs.pop("file_format", "array_record"), **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -126,10 +124,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         config = self.options
-        cub_dir = Path(config.cub_dir or dl_manager.manual_dir / "CUB_200_2011")
-        places_dir = Path(config.places_dir or dl_manager.manual_dir / "places365")
+        cub_dir = Path(self.cub_dir or dl_manager.manual_dir / "CUB_200_2011")
+        places_dir = Path(self.places_dir or dl_manager.manual_dir / "places365")
+        archives.check_cub(cub_dir)
         if config.kind == "manifest":
-            archives.check_cub(cub_dir)
             path = Path(config.manifest or dl_manager.manual_dir / "metadata.csv")
             rows = manifest.read_manifest(path, fix_labels=config.fix_labels)
             things = {part: [pools.thing_of(row) for row in rows if row.split == i] for i, part in enumerate(PARTS)}
@@ -159,8 +157,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def _named(config: Config) -> Config:
-    """Returns the config under a name that tells its options, the manifest's content included."""
+def _with_options(config: Config, options: dict[str, Any]) -> Config:
+    """Returns a config with options, under a name that tells them; the manifest's content is part of it."""
+    if not options:
+        return config
+    config = dataclasses.replace(config, **options)
     parts = [config.name]
     if config.manifest:
         path = Path(config.manifest)
