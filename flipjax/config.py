@@ -20,7 +20,7 @@ from flipjax.methods import METHODS, STRENGTHS, machinery, parts_of
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
-POOL_NAMES = ("synthetic", "folder")
+POOL_NAMES = ("synthetic", "folder", "waterbirds_seg", "coco_cd")
 MODEL_NAMES = ("unet",)
 AXES = {
     "rho": 0.5,
@@ -48,7 +48,8 @@ class ConfigError(ValueError):
 class PoolSpec:
     """Where the images come from.
 
-    `seed`, `objects` (per class) to `scene_strength` are for the synthetic pool, `root` to `scene_kinds` for a folder.
+    `seed`, `objects` (per class) to `scene_strength` are for the synthetic pool, `root` to `scene_kinds` for a folder;
+    `root` is also where `python -m flipjax.data prepare` wrote the pool of a data set (empty: its default).
     """
 
     name: str = "synthetic"
