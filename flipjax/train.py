@@ -209,7 +209,7 @@ def train_step(
 
     (loss, (statistics, group_weights)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.weights.params)
     step = state.moments.count
-    total = experiment.train.epochs * (member.rows.shape[0] // experiment.train.batch_size)
+    total = total_steps(experiment, member)
     rate = optimise.rate_at(step, member.recipe, total=total)
     params, moments = optimise.update(gradients, state.moments, state.weights.params, member.recipe, rate=rate)
     weights = Weights(params, statistics)
@@ -220,6 +220,11 @@ def train_step(
     return dataclasses.replace(
         state, weights=weights, average=average, moments=moments, group_weights=group_weights
     ), loss
+
+
+def total_steps(experiment: Experiment, member: Member) -> int:
+    """Returns how many steps a whole run takes, over which schedules and averages stretch."""
+    return experiment.train.epochs * (member.rows.shape[0] // experiment.train.batch_size)
 
 
 def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State) -> tuple[State, jax.Array]:
