@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
 LAYERS = (
-    ("config",),
+    ("config", "terminal"),
     ("metrics", "losses", "augment", "models"),
     ("data",),
     ("train", "evaluate"),
