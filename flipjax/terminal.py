@@ -67,7 +67,7 @@ class Bar:
         self._bar.update(self._task, completed=self._done)
 
     def advance(self, count: int, note: str = "", *, last: bool = False) -> None:
-        """Counts things that are done now, and shows the note and the time left; on a plain stream the `last` always."""
+        """Counts what is done now, with a note and the time left; plain lines come now and then and at the `last`."""
         self._done += count
         seconds = time.monotonic() - self._start
         left = seconds / max(self._done - self._skipped, 1) * (self._total - self._done)

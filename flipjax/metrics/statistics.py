@@ -58,7 +58,7 @@ def read_images(decomposition: Decomposition) -> Images:
 
 def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
     """Shares and IoU of the pixels of all images together, and the image-mean Flip: each (S,)."""
-    b, C = images.background, len(class_names)
+    b = images.background
     truth, predicted = images.confusion.sum(2), images.confusion.sum(1)
     same = np.diagonal(images.confusion, axis1=1, axis2=2)
     # Resampled in place of the C * C cells, of which nothing else is needed.
