@@ -97,6 +97,7 @@ def test_what_the_lower_layers_import():
         ("flipjax.metrics", "flax optax orbax tensorflow_datasets matplotlib tensorflow torch"),
         ("flipjax.sweep, flipjax.report.page", "tensorflow_datasets tensorflow torch"),
         ("flipjax.config, flipjax.plan", "jax flax"),
+        ("flipjax.audit.__main__", "flax optax orbax tensorflow_datasets tensorflow torch"),
     ],
 )
 def test_an_import_loads_no_more_than_it_must(modules, absent):

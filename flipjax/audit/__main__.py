@@ -1,7 +1,7 @@
 """`python -m flipjax.audit --logits DIR|FILE --labels DIR|FILE`: how anyone's segmentation model flips, and how surely.
 
 Predictions are npy or npz, labels npy, npz or PNG masks: a folder with one file an image, matched by name, or one file
-with all images, matched by position. Exit codes: 0 done, 2 an input or an option that cannot be used.
+with all images, matched by position. Exit codes: 0 done, 2 an input or an option that cannot be used, 130 interrupted.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from flipjax.audit.sources import Pair, open_source, pair
 from flipjax.audit.values import Values
 from flipjax.terminal import Bar
 
-DONE, USAGE = 0, 2
+DONE, USAGE, INTERRUPTED = 0, 2, 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,9 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         text = _run(options)
-    except AuditError as error:
+    except (AuditError, OSError) as error:
         print(f"flipjax.audit: {error}", file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print("flipjax.audit: interrupted", file=sys.stderr)
+        return INTERRUPTED
     print(f"{text}\n\n{options.out / 'index.html'}, {options.out / 'images.csv'}")
     return DONE
 

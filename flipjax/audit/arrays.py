@@ -115,21 +115,20 @@ def _readable(name: str) -> Iterator[None]:
 
 
 class Reader:
-    """Reads arrays; the last file stays open, so that a stack is read, or decompressed, once from front to back."""
+    """Reads arrays. The last two files stay open: so stacks are read, or decompressed, once from front to back."""
 
     def __init__(self) -> None:
         """Opens nothing yet."""
-        self._open: tuple[Path, str] | None = None
-        self._files = contextlib.ExitStack()
-        self._stream: IO[bytes] | None = None
+        self._open: dict[tuple[Path, str], tuple[IO[bytes], contextlib.ExitStack]] = {}
 
     def __enter__(self) -> "Reader":
         """Returns the reader."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the last file."""
-        self._files.close()
+        """Closes what is open."""
+        for _, files in self._open.values():
+            files.close()
 
     def read(self, array: Array, row: int | None = None) -> np.ndarray:
         """Returns an array, or one row of it, in its own dtype and native byte order.
@@ -154,12 +153,16 @@ class Reader:
         return values.reshape(shape[::-1]).T if array.fortran else values.reshape(shape)
 
     def _at(self, array: Array) -> IO[bytes]:
-        if self._stream is None or self._open != (array.path, array.member):
-            self._files.close()
-            if array.member:
-                archive = self._files.enter_context(zipfile.ZipFile(array.path))
-                self._stream = self._files.enter_context(archive.open(f"{array.member}.npy"))
-            else:
-                self._stream = self._files.enter_context(array.path.open("rb"))
-            self._open = array.path, array.member
-        return self._stream
+        place = array.path, array.member
+        if place not in self._open:
+            if len(self._open) == 2:
+                self._open.pop(next(iter(self._open)))[1].close()
+            with contextlib.ExitStack() as files:
+                if array.member:
+                    archive = files.enter_context(zipfile.ZipFile(array.path))
+                    stream: IO[bytes] = files.enter_context(archive.open(f"{array.member}.npy"))
+                else:
+                    stream = files.enter_context(array.path.open("rb"))
+                self._open[place] = stream, files.pop_all()
+        self._open[place] = self._open.pop(place)
+        return self._open[place][0]

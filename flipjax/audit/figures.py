@@ -11,7 +11,20 @@ from flipjax.audit.pictures import Picture
 from flipjax.audit.results import Audit
 from flipjax.report.figures import draw_reference, draw_shares
 from flipjax.report.pictures import caption, draw_maps, legend
-from flipjax.report.style import CORRECT, FLIP, IGNORED, INK, MISS, NOTE, TITLE, WHOLE, canvas, class_colours, dress
+from flipjax.report.style import (
+    CORRECT,
+    FLIP,
+    IGNORED,
+    INK,
+    MISS,
+    NOTE,
+    TITLE,
+    WHOLE,
+    canvas,
+    class_colours,
+    dress,
+    plain,
+)
 
 LABELLED = 12
 BARS = 24
@@ -95,7 +108,7 @@ def flip_matrix_figure(audit: Audit, *, title: str) -> Figure:
     axes.imshow(1 - np.sqrt(shares)[..., None] * (1 - colours), aspect="auto")
     names = list(audit.class_names)
     dress(axes, title="", x="predicted as", y="truth", ticks=range(C), labels=names)
-    axes.set_yticks(range(len(rows)), [names[c] for c in rows])
+    axes.set_yticks(range(len(rows)), [plain(names[c]) for c in rows])
     axes.grid(False)
     axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, C - 0.5, color="white", linewidth=1.5)
     axes.vlines(np.arange(C - 1) + 0.5, -0.5, len(rows) - 0.5, color="white", linewidth=1.5)

@@ -39,27 +39,33 @@ def claim(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
-        marked = folder / "summary.json"
-        if others or (any(folder.iterdir()) and not marked.is_file()):
-            raise AuditError(
-                f"--out: expected a new or empty folder, or an earlier audit; found other files in {folder}"
-            )
-        if marked.is_file() and json.loads(marked.read_text(encoding="utf-8")).get("program") != PROGRAM:
-            raise AuditError(f"--out: {marked} is not of an audit; pass another folder")
+        found = {path.name for path in folder.iterdir() if not (path.name[0] == "." and path.suffix == ".tmp")}
         with replacing(folder / ".probe"):
             pass
         (folder / ".probe").unlink()
-    except (OSError, ValueError) as error:
-        if isinstance(error, AuditError):
-            raise
+    except OSError as error:
         raise AuditError(f"--out: expected a folder that can be written, found {folder} ({error})") from error
+    if found - set(FILES) or (found and not _is_audit(folder / "summary.json")):
+        raise AuditError(f"--out: expected a new or empty folder, or an earlier audit; found other files in {folder}")
+
+
+def _is_audit(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("program") == PROGRAM
 
 
 def write(
     folder: Path, audit: Audit, pictures: Sequence[Picture], *, options: Mapping[str, Any], facts: Sequence[str]
 ) -> str:
-    """Writes all files, summary.json last, and returns the tables as text for a terminal."""
+    """Writes all files and returns the tables as text for a terminal.
+
+    summary.json comes first: it says that the folder is an audit's, so that one that was interrupted can be made again.
+    """
+    lines, first, more, title = findings(audit), main_tables(audit), details(audit), "Audit of flips"
+    _write(folder / "summary.json", json.dumps(_as_json(audit, lines, options), indent=2, ensure_ascii=False) + "\n")
     shown = _figures(folder, audit, pictures)
     write_csv(folder / "images.csv", image_rows(audit))
     write_csv(folder / "flip_matrix.csv", flip_rows(audit))
@@ -68,14 +74,12 @@ def write(
     arrays |= {} if audit.groups is None else {"groups": audit.groups}
     with replacing(folder / "decomposition.npz") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
-    lines, first, more, title = findings(audit), main_tables(audit), details(audit), "Audit of flips"
     sections = [f"## {name}\n\n{to_markdown(table)}" for name, table in (first | more).items()]
     bullets = "\n".join(f"- {line}" for line in lines)
     _write(folder / "summary.md", "\n\n".join([f"# {title}", "  \n".join(facts), bullets, *sections]) + "\n")
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], TERMS[3])
     parts = {"lines": lines, "facts": facts, "tables": first, "shown": shown, "details": more, "terms": terms}
     _write(folder / "index.html", page(title=title, config=options, **parts))
-    _write(folder / "summary.json", json.dumps(_as_json(audit, lines, options), indent=2, ensure_ascii=False) + "\n")
     blocks = [f"{name}\n{to_text(table)}" for name, table in (first | more).items()]
     return "\n\n".join(["\n".join([*facts, *lines]), *blocks])
 

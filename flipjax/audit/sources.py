@@ -92,9 +92,10 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: Reader) -> Source
     arrays = read_npz(path) if path.suffix.lower() == ".npz" else {}
     if path.suffix.lower() == ".npz" and _member(arrays, wanted) is None:
         members = {name: array for name, array in arrays.items() if name not in RESERVED}
-        if not members:
+        if not members or any(len(array.shape) != rank for array in members.values()):
+            found = listed(f"{name} {array.shape}" for name, array in arrays.items())
             raise AuditError(
-                f"{path}: expected an array named {wanted}, or one array for each image; found {listed(arrays)}"
+                f"{path}: expected an array named {wanted}, or for each image an array of {rank} axes; found {found}"
             )
         return Source(path, tuple(sorted(members)), tuple(Place(members[name]) for name in sorted(members)))
     array = _array(path, wanted)

@@ -126,4 +126,4 @@ def to_labels(labels: np.ndarray, *, classes: int, ignore_label: int | None, nam
         besides = "" if ignore_label is None else f" or --ignore_label {ignore_label}"
         hint = f"; to leave them out, pass --ignore_label {bad[0]}" if ignore_label is None and len(bad) == 1 else ""
         raise AuditError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {shown}{hint}")
-    return np.where(ignored, IGNORED, labels).astype(np.int32)
+    return np.where(ignored, np.int32(IGNORED), labels.astype(np.int32))

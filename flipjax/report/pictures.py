@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from flipjax.report.gallery import Gallery
-from flipjax.report.style import CLASSES, CORRECT, EMPTY, FLIP, INK, MISS, NOTE, SPILL, TITLE
+from flipjax.report.style import CLASSES, CORRECT, EMPTY, FLIP, INK, MISS, NOTE, SPILL, TITLE, plain
 
 ERRORS = {"background": EMPTY, "correct": CORRECT, "flip": FLIP, "miss": MISS, "spill": SPILL}
 COLUMNS = ("image", "truth", "prediction", "errors", "flip-risk")
@@ -57,7 +57,7 @@ def _draw_row(
 
 def caption(axes: Axes, text: str) -> None:
     """Writes what a row of pictures shows, to its left."""
-    axes.text(1, 0.5, text, transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)
+    axes.text(1, 0.5, plain(text), transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)
 
 
 class Maps(NamedTuple):
@@ -82,4 +82,4 @@ def draw_maps(grid: Sequence[Axes] | np.ndarray, maps: Maps, *, colours: Sequenc
 def legend(colours: Mapping[str, Any]) -> list[Patch]:
     """Returns the patches of a legend: classes by name, then the kinds of errors."""
     named = [*colours.items(), *((name, colour) for name, colour in ERRORS.items() if name != "background")]
-    return [Patch(facecolor=colour, label=name) for name, colour in named]
+    return [Patch(facecolor=colour, label=plain(name)) for name, colour in named]

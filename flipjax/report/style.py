@@ -62,6 +62,16 @@ def canvas(
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=share, width_ratios=widths)
 
 
+def plain(text: str) -> str:
+    r"""Returns a name as matplotlib writes it out: dollar signs are no formulas.
+
+    Example:
+        >>> plain("a $b$")
+        'a \\$b\\$'
+    """
+    return text.replace("$", r"\$")
+
+
 def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
     """Gives axes their names, ticks and a quiet grid."""
     axes.spines[["top", "right"]].set_visible(False)
@@ -72,7 +82,7 @@ def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], lab
     axes.set_title(title, loc="left", **SMALL)
     axes.set_xlabel(x, **SMALL)
     axes.set_ylabel(y, **SMALL)
-    axes.set_xticks(ticks, labels)
+    axes.set_xticks(ticks, [plain(label) for label in labels])
     if len(labels) * max(map(len, labels)) > CROWDED:
         axes.tick_params(axis="x", rotation=25)
 
