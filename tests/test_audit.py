@@ -205,12 +205,14 @@ def test_nothing_to_rank(tmp_path, capsys):
     assert not (tmp_path / "out" / "figures" / "pictures.png").exists()
 
 
-def test_labels_in_another_order_are_suspected(tmp_path, capsys):
+def test_what_looks_wrong_is_said(tmp_path, capsys):
+    """Labels in another order, and probabilities that were rounded."""
     generator = np.random.default_rng(2)
     labels = generator.integers(0, 3, (4, 32, 32))
-    inputs = write_stack(tmp_path, (4 * np.eye(3)[labels], labels[::-1]))
-    audit(tmp_path / "out", *inputs)
-    assert "agree hardly better than chance" in capsys.readouterr().out
+    inputs = write_stack(tmp_path, (np.eye(3)[labels], labels[::-1]))
+    audit(tmp_path / "out", *inputs, "--kind", "probabilities")
+    printed = capsys.readouterr().out
+    assert "agree hardly better than chance" in printed and "flip-risk is 0 in every image" in printed
 
 
 def test_a_process_as_a_user_starts_it(case, tmp_path):

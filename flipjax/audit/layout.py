@@ -25,7 +25,7 @@ def check_types(predictions: Source, labels: Source, *, kind: str) -> None:
         if dtype.kind != "f":
             raise AuditError(
                 f"{place}: expected {kind} in floating point, found {dtype} of shape {place.shape}; neither class "
-                "indices nor values rounded to integers tell how sure the model was: save float16 or float32"
+                "indices nor probabilities rounded to 0..255 say how sure the model was: save float16 or float32"
             )
         if len(place.shape) != 3:
             raise AuditError(f"{place}: expected {kind} (H, W, C) or (C, H, W) of an image, found shape {place.shape}")
@@ -33,8 +33,11 @@ def check_types(predictions: Source, labels: Source, *, kind: str) -> None:
     for place in labels.places:
         if one_hot or len(place.shape) != 2:
             shape = place.array.shape
-            axis = "without the axis of length 1" if 1 in (shape[0], shape[-1]) else "not one-hot: labels.argmax(axis)"
-            raise AuditError(f"{place}: expected class indices (H, W) for each image, {axis}; found shape {shape}")
+            single = 1 in (shape[0], shape[-1])
+            hint = (
+                "save them without the axis of length 1" if single else "if they are one-hot, save labels.argmax(axis)"
+            )
+            raise AuditError(f"{place}: expected class indices (H, W) for each image, found shape {shape}; {hint}")
         if place.array.dtype.kind not in "iu":
             raise AuditError(
                 f"{place}: expected class indices of an integer type, found {place.array.dtype}; "

@@ -27,14 +27,16 @@ KEYS = {
 
 
 class Audit(NamedTuple):
-    """An audit of n images: names, groups int64 (n,) or None, ignored pixels int64 (n,), class names and summary.
+    """An audit of n images: their names, groups int64 (n,) or None, ignored pixels int64 (n,), and the class names.
 
-    `summary` is what `flipjax.metrics.summarize` returns, `intervals` the 95% bootstrap interval of each of its keys.
+    `confusion` int64 (C, C) holds the pixels of all images, rows truth. `summary` is what `flipjax.metrics.summarize`
+    returns, `intervals` the 95% bootstrap interval of each of its keys.
     """
 
     names: Sequence[str]
     groups: np.ndarray | None
     decomposition: Decomposition
+    confusion: np.ndarray
     ignored: np.ndarray
     class_names: tuple[str, ...]
     summary: Mapping[str, Any]
@@ -49,11 +51,6 @@ class Audit(NamedTuple):
     def foreground(self) -> list[int]:
         """The other classes."""
         return [c for c in range(len(self.class_names)) if c != self.background]
-
-    @property
-    def confusion(self) -> np.ndarray:
-        """Pixels int64 (C, C) of all images, rows truth."""
-        return self.decomposition.confusion.sum(0, dtype=np.int64)
 
 
 def check_names(classes: int, background: int, class_names: Sequence[str] | None) -> tuple[str, ...]:
@@ -79,7 +76,8 @@ def conclude(
     keys = [key for key in summary if "n_images" not in key] if len(names) > 1 else []
     options: dict[str, Any] = {"samples": SAMPLES, "groups": groups, "class_names": class_names}
     intervals = bootstrap(decomposition, keys, key=jax.random.key(0), **options) if keys else {}
-    return Audit(names, groups, decomposition, ignored, class_names, summary, intervals)
+    confusion = decomposition.confusion.sum(0, dtype=np.int64)
+    return Audit(names, groups, decomposition, confusion, ignored, class_names, summary, intervals)
 
 
 def image_rows(audit: Audit) -> list[Row]:
@@ -167,6 +165,9 @@ def warnings(audit: Audit) -> list[str]:
     without = audit.summary["n_images_without_risk"]
     if without:
         lines.append(f"{without} of {len(audit.names)} images lack true or predicted foreground: they have no rank.")
+    risk = np.asarray(audit.decomposition.flip_risk)
+    if (risk == 0).any() and not (risk > 0).any():
+        lines.append("Warning: flip-risk is 0 in every image. Were the predictions rounded to 0 and 1?")
     if audit.ignored.any():
         lines.append(f"{audit.ignored.sum() / (total + audit.ignored.sum()):.1%} of the pixels are ignored.")
     return lines
