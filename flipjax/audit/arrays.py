@@ -125,7 +125,7 @@ class Reader:
         """Returns the reader."""
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         """Closes what is open."""
         for _, files in self._open.values():
             files.close()

@@ -1,6 +1,7 @@
 """The figures of an audit: pure functions from what was found to matplotlib figures."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from flipjax.audit.pictures import Picture
-from flipjax.audit.results import Audit
+from flipjax.audit.results import Audit, most_flipped
 from flipjax.report.figures import draw_reference, draw_shares
 from flipjax.report.pictures import caption, draw_maps, legend
 from flipjax.report.style import (
@@ -28,6 +29,7 @@ from flipjax.report.style import (
 
 LABELLED = 12
 BARS = 24
+CELLS = 40
 MAPS = ("truth", "prediction", "errors", "flip-risk")
 
 
@@ -42,27 +44,34 @@ def shares_figure(audit: Audit, *, title: str) -> Figure:
     groups = {"all": ""} | {key.split("/")[1]: key.removesuffix("fg_flip") for key in keys[:BARS]}
     names = ("fg_correct", "fg_flip", "fg_miss")
     by_group = [[audit.summary[f"{prefix}{name}"] for prefix in groups.values()] for name in names]
-    shown = audit.foreground[:BARS]
+    shown = most_flipped(audit, limit=BARS)
     rows = audit.confusion[shown]
     whole = np.maximum(rows.sum(1), 1)
     correct, miss = audit.confusion[shown, shown], rows[:, audit.background]
     by_class = np.stack([correct, rows.sum(1) - correct - miss, miss]) / whole
-    panels = [("by group", by_group, [_group_label(audit, name) for name in groups])]
+    panels = [("by group" if keys else "", by_group, [_group_label(audit, name) for name in groups])]
     panels.append(("by true class", by_class, [audit.class_names[c] for c in shown]))
     widths = [max(2, len(labels)) for _, _, labels in panels]
     size = max(4.0, 0.4 * sum(widths)), 3.4
-    figure, grid = canvas(1, 2, size=size, share="all", title=title, note=note(audit), widths=widths)
+    figure, grid = canvas(1, 2, size=size, share="all", title=title, note=_part(audit, shown), widths=widths)
     for axes, (name, shares, labels) in zip(grid[0], panels, strict=True):
         draw_shares(axes, shares)
-        y = "share of the true foreground" if name == "by group" else ""
+        y = "share of the true foreground" if axes is grid[0, 0] else ""
         dress(axes, title=name, x="", y=y, ticks=range(len(labels)), labels=labels)
         axes.set_xlim(-0.6, max(2, len(labels)) - 0.4)
-        if name == "by group" and len(labels) < LABELLED:
+        if axes is grid[0, 0] and len(labels) < LABELLED:
             axes.tick_params(axis="x", rotation=0)
     figure.legend(
         *grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False, fontsize=8
     )
     return figure
+
+
+def _part(audit: Audit, shown: Sequence[int]) -> str:
+    """Says which classes are left out."""
+    if len(shown) == len(audit.foreground):
+        return note(audit)
+    return f"{note(audit)} Shown are the {len(shown)} classes in the most flips."
 
 
 def _group_label(audit: Audit, name: str) -> str:
@@ -96,32 +105,33 @@ def deciles_figure(audit: Audit, *, title: str) -> Figure:
 
 def flip_matrix_figure(audit: Audit, *, title: str) -> Figure:
     """Draws which true class is predicted as which: shares of each true class, coloured by what they mean."""
-    C, rows = len(audit.class_names), audit.foreground
-    shares = audit.confusion[rows] / np.maximum(audit.confusion[rows].sum(1, keepdims=True), 1)
-    colours = np.array(
-        [[to_rgb(CORRECT if p == t else MISS if p == audit.background else FLIP) for p in range(C)] for t in rows]
+    rows = most_flipped(audit, limit=CELLS)
+    columns = sorted([*rows, audit.background])
+    C, names = len(columns), [audit.class_names[c] for c in columns]
+    counts = audit.confusion[np.ix_(rows, columns)]
+    shares = counts / np.maximum(audit.confusion[rows].sum(1, keepdims=True), 1)
+    tints = 1 - np.array(
+        [[to_rgb(CORRECT if p == t else MISS if p == audit.background else FLIP) for p in columns] for t in rows]
     )
-    cell = 0.95 if C <= 8 else 0.6 if C <= LABELLED else max(0.16, 7 / C)
+    cell = 0.95 if C <= 8 else 0.6 if C <= LABELLED else 0.25
     size = (max(4.8, cell * C + 2.2), max(2.6, cell * 0.75 * len(rows) + 1.2))
-    figure, grid = canvas(1, 1, size=size, share="all", title=title, note=f"Share of each row's pixels. {note(audit)}")
+    text = f"Share of each row's pixels. {_part(audit, rows)}"
+    figure, grid = canvas(1, 1, size=size, share="all", title=title, note=text)
     axes = grid[0, 0]
-    axes.imshow(1 - np.sqrt(shares)[..., None] * (1 - colours), aspect="auto")
-    names = list(audit.class_names)
+    # The root, so that small shares can be seen.
+    axes.imshow(1 - np.sqrt(shares)[..., None] * tints, aspect="auto")
     dress(axes, title="", x="predicted as", y="truth", ticks=range(C), labels=names)
-    axes.set_yticks(range(len(rows)), [plain(names[c]) for c in rows])
+    axes.set_yticks(range(len(rows)), [plain(audit.class_names[c]) for c in rows])
     axes.grid(False)
     axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, C - 0.5, color="white", linewidth=1.5)
     axes.vlines(np.arange(C - 1) + 0.5, -0.5, len(rows) - 0.5, color="white", linewidth=1.5)
     if C > LABELLED:
         axes.tick_params(axis="x", rotation=90)
-        axes.tick_params(labelsize=7 if C <= 40 else 4)
         return figure
     for (row, column), share in np.ndenumerate(shares):
-        text = f"{share:.1%}" if C > 8 else f"{share:.1%}\n{audit.confusion[rows[row], column]:,}"
-        ink = "white" if share > 0.6 and column == rows[row] else INK
-        if share == 0:
-            continue
-        axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink)
+        text = f"{share:.1%}" if C > 8 else f"{share:.1%}\n{counts[row, column]:,}"
+        ink = "white" if share > 0.6 and columns[column] == rows[row] else INK
+        axes.text(column, row, text if share else "", ha="center", va="center", fontsize=7.5, color=ink)
     return figure
 
 
@@ -147,9 +157,11 @@ def pictures_figure(audit: Audit, pictures: Sequence[Picture], *, title: str) ->
         for picture, axes in zip(chosen, grid[:, columns], strict=False):
             caption(axes[0], _describe(audit, picture.index))
             draw_maps(axes[1:], picture.maps, colours=[*colours, IGNORED], highest=highest)
-    seen = sorted({int(c) for p in pictures for values in p.maps[:2] for c in np.unique(values)} - {audit.background})
+    seen = Counter(
+        c for p in pictures for values in p.maps[:2] for c in values.ravel().tolist() if c != audit.background
+    )
     names = [*audit.class_names, "ignored"]
-    patches = legend({names[c]: [*colours, IGNORED][c] for c in seen[:LABELLED]})
+    patches = legend({names[c]: [*colours, IGNORED][c] for c in sorted(c for c, _ in seen.most_common(LABELLED))})
     figure.legend(handles=patches, loc="outside upper right", ncols=4 * len(blocks), frameon=False, fontsize=8)
     return figure
 

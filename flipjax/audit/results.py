@@ -121,6 +121,13 @@ def flip_rows(audit: Audit) -> list[Row]:
     return rows
 
 
+def most_flipped(audit: Audit, *, limit: int) -> list[int]:
+    """Returns the foreground classes in order; of more than `limit`, those with the most flips to or from them."""
+    flips = _flips(audit, audit.confusion)
+    involved = flips.sum(0) + flips.sum(1)
+    return sorted(sorted(audit.foreground, key=lambda c: -involved[c])[:limit])
+
+
 def largest_flips(audit: Audit, *, limit: int = 10) -> list[Row]:
     """Returns the rows of `flip_rows` that are flips, those with the most pixels first."""
     flips = [row for row in flip_rows(audit) if row["outcome"] == "flip" and row["pixels"]]
