@@ -114,6 +114,8 @@ def test_a_folder_by_name(case, tmp_path, capsys):
     assert {(row["pixels"], row["ignored_pixels"]) for row in rows} == {("77", "3")}
     assert found["class_names"] == ["background", "cat", "dog"]
     assert np.array_equal(found["flip_matrix"], np.asarray(decomposition.confusion).sum(0))
+    written = (tmp_path / "out" / "summary.md").read_text()
+    assert all(f"| {key} | " in written for key, value in found["summary"].items() if not isinstance(value, list))
     low, high = found["intervals"]["gap/cat"]
     assert low < found["summary"]["gap/cat"] < high
     printed = capsys.readouterr()

@@ -37,11 +37,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--logits", type=Path, required=True, metavar="DIR|FILE", help="the model's predictions, in floating point")
     add("--labels", type=Path, required=True, metavar="DIR|FILE", help="class indices, as integers")
-    add("--groups", type=Path, metavar="CSV", help="columns name and group (integers; 2 * class + scene for 2 classes)")
+    add("--groups", type=Path, metavar="CSV", help="columns name and group; for 3 classes in all, 2 * class + scene")
     add("--kind", choices=("logits", "probabilities"), default="logits", help="what --logits holds (default logits)")
     add("--channels", choices=("first", "last"), help="where the classes are, should the shapes not tell")
     add("--background", type=int, default=0, metavar="CLASS", help="the class that is background (default 0)")
-    add("--ignore_label", type=int, metavar="LABEL", help="label of pixels that count nowhere, such as 255")
+    add("--ignore_label", type=int, metavar="LABEL", help="the label of pixels that count nowhere, such as 255")
     add("--class_names", type=_names, metavar="A,B,C", help="names of all classes, or of those but the background")
     add("--out", type=Path, default=Path("runs/audit"), metavar="DIR", help="where to write (default runs/audit)")
     return parser

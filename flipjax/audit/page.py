@@ -12,7 +12,7 @@ from flipjax.audit.arrays import AuditError
 from flipjax.audit.figures import deciles_figure, flip_matrix_figure, pictures_figure, shares_figure
 from flipjax.audit.pictures import Picture
 from flipjax.audit.results import Audit, findings, flip_rows, image_rows
-from flipjax.audit.tables import details, main_tables
+from flipjax.audit.tables import details, everything, main_tables
 from flipjax.report.html import Shown, page
 from flipjax.report.style import save
 from flipjax.results import replacing, to_markdown, to_text, write_csv
@@ -74,7 +74,8 @@ def write(
     arrays |= {} if audit.groups is None else {"groups": audit.groups}
     with replacing(folder / "decomposition.npz") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
-    sections = [f"## {name}\n\n{to_markdown(table)}" for name, table in (first | more).items()]
+    written = first | more | {"All numbers of flipjax.metrics.summarize": everything(audit)}
+    sections = [f"## {name}\n\n{to_markdown(table)}" for name, table in written.items()]
     bullets = "\n".join(f"- {line}" for line in lines)
     _write(folder / "summary.md", "\n\n".join([f"# {title}", "  \n".join(facts), bullets, *sections]) + "\n")
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], TERMS[3])

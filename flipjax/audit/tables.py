@@ -24,6 +24,15 @@ def details(audit: Audit) -> dict[str, Table]:
     return found
 
 
+def everything(audit: Audit) -> Table:
+    """Returns every number of `flipjax.metrics.summarize` by its key, but for the lists of deciles."""
+    rows = []
+    for key, value in audit.summary.items():
+        if not isinstance(value, list):
+            rows.append([key, str(value) if isinstance(value, int) else with_interval(audit, key, digits=6)])
+    return ["key", "value [95% interval]"], rows
+
+
 def overall(audit: Audit) -> Table:
     """Returns the main quantities over all images, and the IoU gaps where there are groups."""
     gaps = {key: f"IoU gap of {key.removeprefix('gap/')}" for key in audit.summary if key.startswith("gap/")}
