@@ -17,10 +17,9 @@ BATCH_BYTES = 16 << 20
 
 
 class Measured(NamedTuple):
-    """A decomposition of n images, and the pixels int64 (n,) of each that are not ignored and that are."""
+    """A decomposition of n images, and the ignored pixels int64 (n,) of each."""
 
     decomposition: Decomposition
-    counted: np.ndarray
     ignored: np.ndarray
 
 
@@ -55,8 +54,8 @@ def measure(pairs: Sequence[Pair], layout: Layout, values: Values, *, advance: C
             k = len(batch.rows)
             confusion[batch.rows], risk_sum[batch.rows] = found.confusion[:k], found.risk_sum[:k]
             advance(k)
-    counted = confusion.sum((1, 2), dtype=np.int64)
-    return Measured(Decomposition(confusion, risk_sum, values.background), counted, _areas(pairs) - counted)
+    ignored = _areas(pairs) - confusion.sum((1, 2), dtype=np.int64)
+    return Measured(Decomposition(confusion, risk_sum, values.background), ignored)
 
 
 def _read(pairs: Sequence[Pair], layout: Layout, values: Values) -> Iterator[_Batch]:
