@@ -63,6 +63,7 @@ def with_value(array, value):
         (np.array([{}, {}]), LABELS, (), r"pickled Python objects, .* \(allow_pickle=False\)"),
         (LOGITS.view("V2"), LABELS, (), r"found dtype \|?V2 \(bfloat16, perhaps\)"),
         (LOGITS[:0], LABELS[:0], (), "expected images, found an array of shape"),
+        (LOGITS[:, :0], LABELS[:, :0], (), "found some without pixels, 4: 0, 1"),
         (np.asfortranarray(LOGITS), LABELS, (), "Fortran order"),
     ],
 )

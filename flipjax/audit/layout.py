@@ -55,6 +55,9 @@ def find_layout(pairs: Sequence[Pair], *, channels: str | None) -> Layout:
     Raises:
         AuditError: sizes that do not fit, layouts that differ or could be either, or fewer than three classes.
     """
+    empty = [pair.name for pair in pairs if 0 in pair.labels.shape]
+    if empty:
+        raise AuditError(f"{pairs[0].labels.array.path}: expected images, found some without pixels, {listed(empty)}")
     possible = {name for name in ("last", "first") if all(_fits(pair, name) for pair in pairs)}
     sample = pairs[0].prediction
     if not possible:
