@@ -152,6 +152,17 @@ def test_fit_equals_its_twin(sides):
     fitted = pixels.fit(scene, sides[2:])
     assert fitted.size == sides[2:]
     np.testing.assert_array_equal(fitted, twin_fit(scene, sides[2:]))
+    np.testing.assert_allclose(pixels.fit(scene, sides[2:], exact=False), np.asarray(fitted, int), atol=2)
+
+
+def test_fast_composites_are_squashed_to_the_same_pixels():
+    rng = np.random.default_rng(6)
+    bird, scene = (Image.fromarray(draw_photo(rng, *size)) for size in ((500, 375), (256, 256)))
+    alpha = Image.fromarray(draw_mask(rng, 500, 375))
+    exact, fast = (np.asarray(pixels.composite(bird, alpha, scene, exact=exact), int) for exact in (True, False))
+    assert np.abs(exact - fast).max() <= 1 and np.mean(exact != fast) < 1e-3
+    small = [np.asarray(pixels.squash(Image.fromarray(a.astype(np.uint8)), 128), int) for a in (exact, fast)]
+    assert np.abs(small[0] - small[1]).max() <= 1 and np.mean(small[0] != small[1]) < 1e-3
 
 
 def test_a_cut_out_holds_nothing_of_its_background():
