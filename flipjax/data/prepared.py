@@ -155,17 +155,19 @@ def check_memory(shapes: Mapping[str, list[int]], limit: tuple[int, str] | None)
 
 
 def memory_limit() -> tuple[int, str] | None:
-    """Returns the bytes that a pool may have and what has them: the device, or this machine; None where unknown."""
-    for device in jax.local_devices():
+    """Returns the bytes that a pool may have and what has them: a device, or this machine; None where unknown."""
+    devices = jax.local_devices()
+    for device in devices:
         limit = (device.memory_stats() or {}).get("bytes_limit")
         if limit:
             return limit, f"the device {device.device_kind}"
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        return 1024 * int(kilobytes), "this machine's available memory"
     except (OSError, StopIteration):
         return None
+    # Each device of a CPU gets a copy.
+    return 1024 * int(kilobytes) // len(devices), f"each of {len(devices)} CPU devices"
 
 
 def _advice(spec: PoolSpec) -> str:
