@@ -533,6 +533,8 @@ def test_a_composite_pool_is_found_at_its_default_place(shared_tree, tmp_path, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(arguments(shared_tree, "--size", SIZE)) == 0
     _, catalog = POOLS["waterbirds_seg"](PoolSpec(name="waterbirds_seg", size=SIZE))
+    with pytest.raises(ConfigError, match=r"waterbirds_seg/48; config.pool.size may be 16, or prepare it with: .*48"):
+        POOLS["waterbirds_seg"](PoolSpec(name="waterbirds_seg", size=48))
     split = split_pool(catalog, n_val=4, n_test=8, seed=0)
     official = {bird.name for bird in read_birds(shared_tree / "cub") if bird.part == 2}
     shown = {catalog.object_names[i] for i in evaluation_table(catalog, split, "test").rows[:, 0]}

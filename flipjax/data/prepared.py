@@ -118,7 +118,7 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     folder = Path(spec.root).expanduser() if spec.root else default_folder(spec.name, spec.size)
     manifest = read_manifest(folder)
     if manifest is None:
-        raise ConfigError(f"config.pool.root: no prepared pool in {folder}; {_advice(spec)}")
+        raise ConfigError(f"config.pool.root: no prepared pool in {folder}; {_other_sizes(spec)}{_advice(spec)}")
     name, size = manifest["facts"].get("name"), manifest["shapes"]["images"][1]
     if (name, size) != (spec.name, spec.size):
         field = "name" if name != spec.name else "size"
@@ -173,6 +173,13 @@ def memory_limit() -> tuple[int, str] | None:
 def _advice(spec: PoolSpec) -> str:
     out = f" --out {spec.root}" if spec.root else ""
     return f"prepare it with: python -m flipjax.data prepare {spec.name} {SOURCES[spec.name]} --size {spec.size}{out}"
+
+
+def _other_sizes(spec: PoolSpec) -> str:
+    """Returns which sizes are prepared at the default place, as the beginning of a sentence."""
+    folders = [] if spec.root else default_folder(spec.name, 0).parent.glob(f"*/{MANIFEST}")
+    sizes = sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
+    return f"config.pool.size may be {', '.join(map(str, sizes))}, or " if sizes else ""
 
 
 def _shapes(catalog: Catalog, size: int) -> dict[str, tuple[int, ...]]:
