@@ -2,7 +2,9 @@
 
 `config.grid` holds static axes (every value is a program of its own), mirroring the tree:
 `config.grid.model = {"width": (8, 16)}`. `config.axes` holds traced axes (values are data, no new program): rho, seed,
-method, learning_rate.
+method, and the optimiser's learning_rate, weight_decay (above 0: AdamW), warmup (share of the steps), schedule and
+clip_norm (0: gradients are not clipped). `config.knobs` holds how strongly the methods
+do what they do (`flipjax.methods`): GroupDRO's step, probabilities, JTT's epochs; data too.
 """
 
 import dataclasses
@@ -13,15 +15,25 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from flipjax.methods import METHODS, STRENGTHS, machinery, parts_of
+
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
 POOL_NAMES = ("synthetic", "folder", "waterbirds_seg", "coco_cd")
 MODEL_NAMES = ("unet",)
-METHODS: dict[str, dict[str, float]] = {"ce": {}}
-"""What a method sets among `flipjax.losses.Knobs`."""
-
-AXES = {"rho": 0.5, "seed": 0, "method": "ce", "learning_rate": 2e-3}
+AXES = {
+    "rho": 0.5,
+    "seed": 0,
+    "method": "ce",
+    "learning_rate": 2e-3,
+    "weight_decay": 0.0,
+    "warmup": 0.0,
+    "schedule": "constant",
+    "clip_norm": 0.0,
+}
+SCHEDULES = ("constant", "cosine")
+SELECTIONS = ("val_loss", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
 GALLERY = {"rho": 0.9, "riskiest": 6, "typical": 6}
 NORMS = ("batch", "group", "none")
 DTYPES = ("float32", "bfloat16")
@@ -76,12 +88,20 @@ class ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """The recipe that all members share."""
+    """The recipe that all members share: probabilities of the augmentations, and what selects the epoch.
+
+    `selection` names one rule or more: the lowest validation loss, the highest worst-group IoU, the lowest Flip or the
+    lowest mean flip-risk (which needs no labels) on the validation images, or the last epoch. Each has its rows in the
+    results; reports show the first. Patience always waits for the validation loss.
+    """
 
     epochs: int = 15
     batch_size: int = 16
     patience: int = 8
     hflip: float = 0.5
+    crop: float = 0.0
+    jitter: float = 0.0
+    selection: tuple[str, ...] = ("val_loss",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +115,16 @@ class PopulationSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """All that decides a compiled program, hashable: the static half of a run."""
+    """All that decides a compiled program, hashable: the static half of a run.
+
+    `machinery` names the knobs that any method of the grid sets: the program holds no more than they need.
+    """
 
     pool: PoolSpec = PoolSpec()
     split: SplitSpec = SplitSpec()
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
+    machinery: tuple[str, ...] = ()
 
 
 SECTIONS = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec, "population": PopulationSpec}
@@ -110,6 +134,7 @@ def default_config() -> Config:
     """Returns the locked default configuration, which a file in `configs/` overrides."""
     config = ConfigDict({name: dataclasses.asdict(spec()) for name, spec in SECTIONS.items()})
     config.axes = {name: (value,) for name, value in AXES.items()} | {"rho": (0.5, 0.95)}
+    config.knobs = dict(STRENGTHS)
     grid = config.grid = ConfigDict()
     config.gallery = dict(GALLERY)
     config.lock()
@@ -127,6 +152,13 @@ def _at_least(low: float) -> tuple[Callable[[Any], bool], str]:
 
 def _within(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
     return (lambda value: low <= value <= high), f"a number in [{low}, {high}]"
+
+
+def _subset(choices: tuple) -> tuple[Callable[[Any], bool], str]:
+    def accepts(value: Any) -> bool:
+        return 0 < len(value) == len(set(value)) and set(value) <= set(choices)
+
+    return accepts, "a tuple of one or more different names among " + ", ".join(choices)
 
 
 def _multiple(of: int, low: int) -> tuple[Callable[[Any], bool], str]:
@@ -154,13 +186,31 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.batch_size": _at_least(1),
     "train.patience": _at_least(1),
     "train.hflip": _within(0, 1),
+    "train.crop": _within(0, 1),
+    "train.jitter": _within(0, 1),
+    "train.selection": _subset(SELECTIONS),
     "population.map": _one_of(MAPS),
     "population.width": _at_least(0),
     "population.devices": _at_least(0),
     "axes.rho": _within(0.5, 1),
     "axes.seed": _within(0, 2**31 - 1),
-    "axes.method": _one_of(tuple(METHODS)),
+    "axes.method": (
+        (lambda value: parts_of(value) is not None),
+        f"one of {', '.join(METHODS)}, or several joined by + that set different knobs",
+    ),
     "axes.learning_rate": ((lambda value: 0 < value < math.inf), "a finite number > 0"),
+    "axes.weight_decay": _within(0, 1e3),
+    "axes.warmup": _within(0, 1),
+    "axes.schedule": _one_of(SCHEDULES),
+    "axes.clip_norm": _within(0, 1e9),
+    "knobs.dice": _within(0, 1e3),
+    "knobs.dro_step": _within(0, 1e3),
+    "knobs.cutmix": _within(0, 1),
+    "knobs.swap": _within(0, 1),
+    "knobs.ema": _within(0, 0.99999),
+    "knobs.swa": _within(0, 0.99),
+    "knobs.jtt_epochs": _at_least(1),
+    "knobs.jtt_weight": _at_least(1),
     "gallery.rho": _within(0.5, 1),
     "gallery.riskiest": _at_least(0),
     "gallery.typical": _at_least(0),
@@ -179,9 +229,8 @@ def check_value(field: str, value: Any) -> None:
 
 def _default(field: str) -> Any:
     section, name = field.split(".")
-    if section == "axes":
-        return AXES[name]
-    return GALLERY[name] if section == "gallery" else getattr(SECTIONS[section](), name)
+    tables = {"axes": AXES, "gallery": GALLERY, "knobs": STRENGTHS}
+    return tables[section][name] if section in tables else getattr(SECTIONS[section](), name)
 
 
 def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
@@ -206,7 +255,8 @@ def _check_axis(field: str, values: Any, target: str) -> None:
 
 def check(config: Config) -> None:
     """Raises ConfigError for the first field of `config` that cannot run."""
-    fixed = {name: value for name, value in leaves(config).items() if not name.startswith(("axes.", "grid."))}
+    varied = ("axes.", "grid.")
+    fixed = {name: value for name, value in leaves(config).items() if not name.startswith(varied)}
     for field, value in fixed.items():
         check_value(field, value)
     for name, values in config.axes.items():
@@ -227,7 +277,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         values = {name: tuple(v) if isinstance(v, list | tuple) else v for name, v in config[section].items()}
         values |= {name.split(".", 1)[1]: v for name, v in overrides.items() if name.startswith(section + ".")}
         parts[section] = SECTIONS[section](**values)
-    built = Experiment(**parts)
+    built = Experiment(**parts, machinery=machinery(config.axes.method))
     stride, size = 2 ** (built.model.depth - 1), built.pool.size
     if size % stride:
         raise ConfigError(

@@ -9,7 +9,6 @@ import pytest
 from flipjax import config as configuration
 from flipjax.config import (
     CHECKS,
-    METHODS,
     ConfigError,
     Experiment,
     check,
@@ -19,7 +18,7 @@ from flipjax.config import (
     leaves,
 )
 from flipjax.data import POOLS
-from flipjax.losses import Knobs
+from flipjax.methods import METHODS, STRENGTHS, Knobs
 from flipjax.models import MODELS
 from flipjax.plan import plan
 
@@ -46,6 +45,9 @@ BAD = {
     "train.batch_size": 0,
     "train.patience": 0,
     "train.hflip": NAN,
+    "train.crop": 1.5,
+    "train.jitter": -0.1,
+    "train.selection": ("val_loss", "val_loss"),
     "population.map": "lop",
     "population.width": -1,
     "population.devices": -1,
@@ -53,6 +55,18 @@ BAD = {
     "axes.seed": -1,
     "axes.method": "sgd",
     "axes.learning_rate": float("inf"),
+    "axes.weight_decay": -1.0,
+    "axes.warmup": 1.5,
+    "axes.schedule": "linear",
+    "axes.clip_norm": -1.0,
+    "knobs.dice": -1.0,
+    "knobs.dro_step": NAN,
+    "knobs.cutmix": 1.5,
+    "knobs.swap": -0.5,
+    "knobs.ema": 1.0,
+    "knobs.swa": 1.0,
+    "knobs.jtt_epochs": 0,
+    "knobs.jtt_weight": 0.5,
     "gallery.rho": 0.3,
     "gallery.riskiest": -1,
     "gallery.typical": -1,
@@ -90,7 +104,8 @@ def test_an_unknown_key_is_refused_with_the_nearest():
 def test_names_are_those_of_the_registries():
     assert set(configuration.POOL_NAMES) == set(POOLS)
     assert set(configuration.MODEL_NAMES) == set(MODELS)
-    assert all(knobs.keys() <= set(Knobs._fields) for knobs in METHODS.values())
+    assert {knob for knobs in METHODS.values() for knob in knobs} == set(Knobs._fields)
+    assert STRENGTHS.keys() <= set(Knobs._fields)
 
 
 @pytest.mark.parametrize("field", CHECKS)
@@ -188,6 +203,22 @@ def test_experiments_take_the_values_of_the_grid():
 def test_fields_that_do_not_go_together(overrides, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         experiment(default_config(), overrides)
+
+
+def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
+    config = default_config()
+    config.axes.method = ("ce", "balanced+group_dro", "jtt")
+    config.knobs.dro_step = 0.1
+    (cell,) = plan(config)
+    found = {setting.axes["method"]: setting.knobs for setting in cell.settings}
+    assert found["ce"] == Knobs()
+    assert found["balanced+group_dro"] == Knobs(balanced=1, dro=1, dro_step=0.1)
+    assert cell.experiment.machinery == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")
+    assert cell.epochs == (15, 15, 19, 15, 15, 19)
+    for method in ("ce+", "balanced+balanced", "group_dro+group_dro_reference", "vgg"):
+        config.axes.method = (method,)
+        with pytest.raises(ConfigError, match=re.escape(f"found {method!r}")):
+            check(config)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -48,13 +48,13 @@ def make_run(folder: Path, *, settings, status="done", config=None):
             rows += results.member_rows(member | end, found[-1][1], GROUPS, part=part, class_names=CLASSES)
     results.write_csv(folder / "results.csv", rows)
     part = results.Part(
-        np.stack([d.confusion for _, d in found]),
-        np.stack([d.risk_sum for _, d in found]),
+        np.stack([d.confusion for _, d in found])[None],
+        np.stack([d.risk_sum for _, d in found])[None],
         GROUPS,
         GROUPS * 0 - 1,
         np.zeros((24, 2), int),
     )
-    cell = results.Cell(tuple(name for name, _ in found), CLASSES, SCENES, {"val": part, "test": part})
+    cell = results.Cell(tuple(name for name, _ in found), ("val_loss",), CLASSES, SCENES, {"val": part, "test": part})
     results.save_cell(folder / "cells" / "only" / "decomposition.npz", cell)
     gallery.save(folder / "cells" / "only" / "gallery.npz", fake_gallery(*found[0]))
     if config is not None:
@@ -144,7 +144,9 @@ def test_report_of_a_grid(tmp_path, capsys):
 def test_report_of_small_runs(tmp_path, settings, status, says):
     make_run(tmp_path, settings=settings, status=status)
     assert says in build(tmp_path)
-    assert all((tmp_path / "report" / source).is_file() for source in images_of(tmp_path))
+    shown = images_of(tmp_path)
+    assert all((tmp_path / "report" / source).is_file() for source in shown)
+    assert ("figures/methods.svg" in shown) == any("method" in axes for axes in settings)
 
 
 def test_report_without_results_is_a_usage_error(tmp_path, capsys):

@@ -16,12 +16,13 @@ from typing import Any
 
 from flipjax.config import ConfigError, check_value
 from flipjax.data.check import check_folder
+from flipjax.data.coco_cd import command as coco_cd
 from flipjax.data.preparing import PreparingError
 from flipjax.data.waterbirds_seg import command as waterbirds_seg
 
 DONE, BAD_FILES, USAGE, INTERRUPTED = 0, 1, 2, 75
 
-DATA_SETS: dict[str, ModuleType] = {"waterbirds_seg": waterbirds_seg}
+DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd, "waterbirds_seg": waterbirds_seg}
 """What `prepare` may name: modules with `add_arguments(parser)` and `prepare(options) -> int`."""
 MANIFESTS: dict[str, ModuleType] = {"waterbirds_seg": waterbirds_seg}
 """What `manifest` may name: modules with `add_manifest_arguments(parser)` and `write_manifest(options) -> int`."""
