@@ -108,8 +108,11 @@ def test_a_truncated_array_and_another_size_are_refused(pool, tmp_path):
         load(spec(tmp_path, name="coco_cd"))
     path = tmp_path / prepared.read_manifest(tmp_path)["content"] / "scenes.npy"
     os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(ConfigError, match="is damaged"):
+    with pytest.raises(ConfigError, match=r"is damaged .* prepare it with"):
         load(spec(tmp_path))
+    assert prepared.read_manifest(tmp_path) is None
+    write_pool(tmp_path, arrays, catalog, FACTS)
+    assert load(spec(tmp_path))[0].scenes.shape == (SCENES, SIZE, SIZE, 3)
     (tmp_path / "pool.json").write_text(json.dumps({"content": "0"}))
     with pytest.raises(ConfigError, match="no prepared pool"):
         load(spec(tmp_path))
@@ -119,7 +122,7 @@ def test_a_pool_larger_than_memory_is_refused_before_it_is_read(pool, tmp_path, 
     arrays, catalog = pool
     write_pool(tmp_path, arrays, catalog, FACTS)
     monkeypatch.setattr(prepared, "memory_limit", lambda: (1000, "the device"))
-    monkeypatch.setattr(prepared, "_read_array", None)
+    monkeypatch.setattr(prepared, "_open_array", None)
     with pytest.raises(
         ConfigError, match=r"0 MB .5 objects or photos, 3 scenes., and the device has 0 MB; no size fits"
     ):

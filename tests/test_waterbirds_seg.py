@@ -345,6 +345,9 @@ def test_a_composite_pool_holds_the_archives(shared_tree, tmp_path, capsys):
     assert prepare(shared_tree, tmp_path / "pool") == 0
     assert "nothing to do" in capsys.readouterr().out
     assert (tmp_path / "pool/pool.json").stat().st_mtime_ns == stamp
+    os.truncate(next((tmp_path / "pool").rglob("images.npy")), 5000)
+    assert prepare(shared_tree, tmp_path / "pool") == 0
+    np.testing.assert_array_equal(open_pool(tmp_path / "pool")[0].images[9], image)
     assert prepare(shared_tree, tmp_path / "pool", "--fix_labels", "--scenes", 4) == 0
     pool, catalog = open_pool(tmp_path / "pool")
     assert catalog.object_class.tolist() == [1, 0, 0, 0] * 6 and pool.scenes.shape[0] == 8

@@ -85,7 +85,7 @@ def write_pool(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     manifest = {"content": key, "shapes": {name: list(shape) for name, shape in wanted.items()}, "facts": dict(facts)}
-    before = read_manifest(folder)
+    before = _stored(folder)
     with replacing(folder / MANIFEST) as stream:
         stream.write((json.dumps(manifest, indent=2) + "\n").encode())
     if before and before["content"] != key:
@@ -93,12 +93,16 @@ def write_pool(
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Returns what `pool.json` says (`content`, `shapes`, `facts`); None where there is none, or it cannot be read."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest if manifest.keys() >= {"content", "shapes", "facts"} else None
-    except (OSError, ValueError, AttributeError):
+    """Returns what `pool.json` says (`content`, `shapes`, `facts`); None where there is no pool, or it is not whole."""
+    manifest = _stored(folder)
+    if manifest is None or not (folder / manifest["content"] / "catalog.json").is_file():
         return None
+    try:
+        for name in ARRAYS:
+            _open_array(folder, manifest, name)
+    except (OSError, ValueError):
+        return None
+    return manifest
 
 
 def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
@@ -116,7 +120,7 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """
     check_value("pool.size", spec.size)
     folder = Path(spec.root).expanduser() if spec.root else default_folder(spec.name, spec.size)
-    manifest = read_manifest(folder)
+    manifest = _stored(folder)
     if manifest is None:
         raise ConfigError(f"config.pool.root: no prepared pool in {folder}; {_other_sizes(spec)}{_advice(spec)}")
     name, size = manifest["facts"].get("name"), manifest["shapes"]["images"][1]
@@ -127,8 +131,8 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
             f"set config.pool.{field} to {name if field == 'name' else size}, or {_advice(spec)}"
         )
     check_memory(manifest["shapes"], memory_limit())
-    arrays = {name: _read_array(folder, manifest, name, spec) for name in ARRAYS}
     try:
+        arrays = {name: _open_array(folder, manifest, name) for name in ARRAYS}
         catalog = _from_json(json.loads((folder / manifest["content"] / "catalog.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"config.pool.root: the pool in {folder} is damaged ({error}); {_advice(spec)}") from error
@@ -210,17 +214,22 @@ def _split(array: np.ndarray) -> Iterator[np.ndarray]:
         yield array[start : start + step]
 
 
-def _read_array(folder: Path, manifest: Mapping[str, Any], name: str, spec: PoolSpec) -> np.ndarray:
-    shape = tuple(manifest["shapes"][name])
+def _stored(folder: Path) -> dict[str, Any] | None:
     try:
-        path = folder / manifest["content"] / f"{name}.npy"
-        # Mapped: the bytes go to the device without a second copy of the pool on the host.
-        array = np.load(path, mmap_mode="r" if prod(shape) else None, allow_pickle=False)
-        if array.shape != shape or array.dtype != np.uint8:
-            raise ValueError(f"{name}.npy has {array.dtype} of shape {array.shape}")
-        return array
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"config.pool.root: the pool in {folder} is damaged ({error}); {_advice(spec)}") from error
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return manifest if manifest.keys() >= {"content", "shapes", "facts"} else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _open_array(folder: Path, manifest: Mapping[str, Any], name: str) -> np.ndarray:
+    """Maps an array, so that its bytes go to the device without a second copy of the pool on the host."""
+    shape = tuple(manifest["shapes"][name])
+    path = folder / manifest["content"] / f"{name}.npy"
+    array = np.load(path, mmap_mode="r" if prod(shape) else None, allow_pickle=False)
+    if array.shape != shape or array.dtype != np.uint8:
+        raise ValueError(f"{name}.npy has {array.dtype} of shape {array.shape}")
+    return array
 
 
 def _to_json(catalog: Catalog) -> dict[str, Any]:
