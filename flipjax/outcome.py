@@ -33,9 +33,8 @@ def finish(
     parts = {}
     for part, table in material.tables.items():
         shared = population.share(layout, (material.pool, table.rows))
-        found = [population.decompose(cell.experiment, layout, current, *shared, rule=rule) for rule in rules]
-        confusion, risk_sum = (np.stack([getattr(one, name) for one in found]) for name in ("confusion", "risk_sum"))
-        parts[part] = results.Part(confusion, risk_sum, table.groups, table.pairs, table.rows)
+        found = population.decompose(cell.experiment, layout, current, *shared)
+        parts[part] = results.Part(found.confusion, found.risk_sum, table.groups, table.pairs, table.rows)
     names = ("background", *material.catalog.class_names)
     stored = results.Cell(cell.names, rules, names, material.catalog.scene_names, parts)
     results.save_cell(folder / "decomposition.npz", stored)

@@ -240,22 +240,44 @@ def take_member(stacked: Tree, index: int | np.ndarray) -> Tree:
 
 
 def decompose(
-    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array, *, rule: str
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array
 ) -> metrics.Decomposition:
-    """Returns the decomposition of the weights that `rule` kept of every member on rows (n, 2): numpy (K, n, ...)."""
-    stacked = _decompose(experiment, layout, population.states.best[rule].weights, pool, rows)
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[population.slots], stacked)
+    """Returns the decompositions of the weights that each rule kept of every member on rows (n, 2).
+
+    Rules that kept the same epoch of a member share one evaluation.
+
+    Returns:
+      Leaves (S, K, n, ...) numpy, the rules in the order of `experiment.train.selection`.
+    """
+    best = [population.states.best[rule] for rule in experiment.train.selection]
+    epochs = np.stack([np.asarray(kept.epoch) for kept in best])
+    first = (epochs[:, None] == epochs).argmax(1)
+    found = [
+        _decompose(experiment, layout, kept.weights, first[index] == index, pool, rows)
+        for index, kept in enumerate(best)
+    ]
+
+    def gathered(*leaves: jax.Array) -> np.ndarray:
+        stacked = np.stack([np.asarray(leaf) for leaf in leaves])
+        return stacked[first, np.arange(first.shape[1])][:, population.slots]
+
+    return jax.tree.map(gathered, *found)
 
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout"))
 def _decompose(
-    experiment: Experiment, layout: Layout, weights: Weights, pool: Pool, rows: jax.Array
+    experiment: Experiment, layout: Layout, weights: Weights, wanted: jax.Array, pool: Pool, rows: jax.Array
 ) -> metrics.Decomposition:
-    def local(stacked: Weights, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
-        return jax.lax.map(
-            lambda weights: evaluate(experiment, weights, pool, rows),
-            stacked,
-            batch_size=layout.width if layout.width > 1 else None,
+    def local(stacked: Weights, wanted: jax.Array, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
+        blank = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(functools.partial(evaluate, experiment), take_member(stacked, 0), pool, rows),
         )
 
-    return shard(layout, local, P(AXIS), P(), P())(weights, pool, rows)
+        def one(inputs: tuple[Weights, jax.Array]) -> metrics.Decomposition:
+            weights, wanted = inputs
+            return jax.lax.cond(wanted, lambda: evaluate(experiment, weights, pool, rows), lambda: blank)
+
+        return jax.lax.map(one, (stacked, wanted), batch_size=layout.width if layout.width > 1 else None)
+
+    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(weights, wanted, pool, rows)

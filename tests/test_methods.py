@@ -151,6 +151,19 @@ def test_each_rule_keeps_the_epoch_it_prefers(trained, rule):
     )
 
 
+def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, pool, validation):
+    shared = population.share(trained.layout, (pool, validation[0]))
+    found = population.decompose(rich, trained.layout, trained.current, *shared)
+    assert found.confusion.shape == (5, len(NAMES), 8, 3, 3)
+    best, compiled = trained.states[-1].best, jax.jit(evaluate, static_argnums=0)
+    epochs = np.stack([best[rule].epoch for rule in SELECTIONS])
+    assert (epochs[0] == epochs[4]).any() and (epochs[0] != epochs).any()
+    for index in (0, NAMES.index("jtt")):
+        for place, rule in enumerate(SELECTIONS):
+            wanted = compiled(rich, population.take_member(best[rule].weights, index), pool, validation[0])
+            np.testing.assert_array_equal(found.confusion[place, index], wanted.confusion)
+
+
 def test_the_reference_group_dro_ends_in_nan_and_the_published_one_does_not(rich, make_member, pool, validation):
     """As in the paper's code: batches of one group zero the other groups' weights, for good."""
     rows = jnp.tile(jnp.array([[0, 0]], jnp.int32), (24, 1))

@@ -176,10 +176,9 @@ def test_vmap_stays_close_to_the_loop_and_skips_who_stopped(tiny, start, trained
 @pytest.mark.parametrize("spec", [LOOP, VMAP], ids=["loop", "vmap"])
 def test_decompositions_are_those_of_each_member(tiny, start, trained, pool, validation, spec):
     layout, current, _ = start(spec, states=trained.states[-1])
-    stacked = population.decompose(
-        tiny, layout, current, *population.share(layout, (pool, validation[0])), rule="val_loss"
-    )
-    assert (stacked.confusion.shape, stacked.risk_sum.shape) == ((5, 8, 3, 3), (5, 8))
+    stacked = population.decompose(tiny, layout, current, *population.share(layout, (pool, validation[0])))
+    assert (stacked.confusion.shape, stacked.risk_sum.shape) == ((1, 5, 8, 3, 3), (1, 5, 8))
+    stacked = jax.tree.map(lambda leaf: leaf[0], stacked)
     compiled = jax.jit(evaluate, static_argnums=0)
     for index in range(5):
         wanted = compiled(
