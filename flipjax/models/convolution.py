@@ -86,3 +86,50 @@ def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[
 
 
 _convolve_on_cpu.defvjp(_forward, _backward)
+
+
+def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    """Convolves as PyTorch does, with a stride and zero padding of half the kernel, or none where patches abut.
+
+    Args:
+      images: (B, H, W, C) float, H and W multiples of the stride.
+      kernel: (h, w, C, O) float of the same dtype, square; h odd, or equal to the stride.
+      stride: in both directions; equal to an `h` above 1, patches abut.
+
+    Returns:
+      (B, H / stride, W / stride, O), the dtype of `images`.
+
+    Example:
+      >>> convolve_strided(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), stride=2)[0, :, :, 0].tolist()
+      [[4.0, 6.0], [6.0, 9.0]]
+    """
+    size = kernel.shape[0]
+    if size == stride:
+        B, H, W, C = images.shape
+        patches = images.reshape(B, H // size, size, W // size, size, C).swapaxes(2, 3)
+        return patches.reshape(B, H // size, W // size, size * size * C) @ kernel.reshape(size * size * C, -1)
+    if size == 1:
+        return images[:, ::stride, ::stride] @ kernel[0, 0]
+    if stride == 1:
+        return convolve(images, kernel)
+    padding = (size // 2, size // 2)
+    return lax.conv_general_dilated(images, kernel, (stride, stride), (padding, padding), dimension_numbers=_LAYOUT)
+
+
+def depthwise(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves each channel by itself with stride 1 and zero padding that keeps the size.
+
+    Args:
+      images: (B, H, W, C) float.
+      kernel: (h, w, 1, C) float of the same dtype, h and w odd.
+
+    Returns:
+      (B, H, W, C), the dtype of `images`.
+
+    Example:
+      >>> depthwise(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
+      [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+    """
+    return lax.conv_general_dilated(
+        images, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT, feature_group_count=images.shape[-1]
+    )
