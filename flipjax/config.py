@@ -17,7 +17,7 @@ Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
 POOL_NAMES = ("synthetic", "folder")
-MODEL_NAMES = ("unet",)
+MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2")
 METHODS: dict[str, dict[str, float]] = {"ce": {}}
 """What a method sets among `flipjax.losses.Knobs`."""
 
@@ -64,13 +64,18 @@ class SplitSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """A small U-Net: `width` channels at full resolution, doubled at each of `depth - 1` further levels."""
+    """The small `unet`: `width` channels at full resolution, doubled at each of `depth - 1` further levels.
+
+    The U-Nets `smp_*` have one size, and start from `weights`, a folder that `python -m flipjax.models convert` wrote
+    (empty: drawn afresh). `dtype` is what a model computes in; parameters are float32.
+    """
 
     name: str = "unet"
     width: int = 8
     depth: int = 3
     norm: str = "batch"
     dtype: str = "float32"
+    weights: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +86,8 @@ class TrainSpec:
     batch_size: int = 16
     patience: int = 8
     hflip: float = 0.5
+    crop: float = 0.0
+    jitter: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +160,8 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.batch_size": _at_least(1),
     "train.patience": _at_least(1),
     "train.hflip": _within(0, 1),
+    "train.crop": _within(0, 1),
+    "train.jitter": _within(0, 1),
     "population.map": _one_of(MAPS),
     "population.width": _at_least(0),
     "population.devices": _at_least(0),
@@ -227,14 +236,25 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         values |= {name.split(".", 1)[1]: v for name, v in overrides.items() if name.startswith(section + ".")}
         parts[section] = SECTIONS[section](**values)
     built = Experiment(**parts)
-    stride, size = 2 ** (built.model.depth - 1), built.pool.size
-    if size % stride:
-        raise ConfigError(
-            f"config.pool.size: expected a multiple of {stride} for model.depth {built.model.depth}; found {size}"
-        )
+    _check_model(built.model, built.pool.size)
     n_train, batch_size = built.split.n_train, built.train.batch_size
     if 0 < n_train < batch_size:
         raise ConfigError(
             f"config.split.n_train: expected at least train.batch_size ({batch_size}), or 0; found {n_train}"
         )
     return built
+
+
+def _check_model(model: ModelSpec, size: int) -> None:
+    stride, of = 2 ** (model.depth - 1), f"model.depth {model.depth}"
+    if model.name == "unet":
+        own, whose = ("weights",), "unet, which is drawn afresh"
+    else:
+        stride, of = 32, f"model.name {model.name}"
+        own, whose = ("width", "depth", "norm"), f"{model.name}, which has one size"
+    for field in own:
+        default, found = getattr(ModelSpec(), field), getattr(model, field)
+        if found != default:
+            raise ConfigError(f"config.model.{field}: expected {default!r} for model.name {whose}; found {found!r}")
+    if size % stride:
+        raise ConfigError(f"config.pool.size: expected a multiple of {stride} for {of}; found {size}")

@@ -46,6 +46,8 @@ BAD = {
     "train.batch_size": 0,
     "train.patience": 0,
     "train.hflip": NAN,
+    "train.crop": -0.1,
+    "train.jitter": 1.1,
     "population.map": "lop",
     "population.width": -1,
     "population.devices": -1,

@@ -22,8 +22,6 @@ from flipjax.models.layers import BatchNorm, Convolution
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 STRIDE = 32
-TO_JAX = {2: (1, 0), 4: (2, 3, 1, 0)}
-TO_TORCH = {2: (1, 0), 4: (3, 2, 0, 1)}
 
 
 class WeightsError(ValueError):
@@ -153,46 +151,56 @@ def expected_shapes(encoder: str, *, num_classes: int) -> dict[str, tuple[int, .
     """Returns the keys of PyTorch's state_dict and the shapes of its arrays."""
     state = nnx.to_flat_state(nnx.state(_outline(encoder, num_classes), (nnx.Param, nnx.BatchStat)))
     shapes = {".".join(map(str, path)): leaf.shape for path, leaf in state}
-    return {name: tuple(shape[i] for i in _order(TO_TORCH, len(shape))) for name, shape in shapes.items()}
+    return {name: tuple(shape[axis] for axis in torch_order(len(shape))) for name, shape in shapes.items()}
 
 
 def to_jax(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Returns the arrays in this package's axis order: float32, counts int32; `shapes` says what must be there.
+    """Returns the arrays in this package's axis order: float32, counts int32; `shapes` are PyTorch's.
 
     Raises:
       WeightsError: lists every key that is missing, unused or misshapen.
     """
     found = {name: np.asarray(value) for name, value in state_dict.items()}
+    texts = [name for name, array in found.items() if array.dtype.kind in "OSU"]
+    if texts:
+        raise WeightsError(f"weights: expected arrays of numbers; found others: {', '.join(texts)}")
+    check_shapes({name: array.shape for name, array in found.items()}, shapes)
+    return {name: found[name].transpose(jax_order(found[name].ndim)).astype(dtype_of(name)) for name in shapes}
+
+
+def check_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises WeightsError, with every key that is missing, unused or misshapen, unless the two are the same."""
+    misshapen = [name for name in wanted if name in found and tuple(found[name]) != tuple(wanted[name])]
     problems = {
-        "missing": [name for name in shapes if name not in found],
-        "unused": [name for name in found if name not in shapes],
-        "misshapen": [
-            f"{name} {found[name].shape} instead of {shape}"
-            for name, shape in shapes.items()
-            if name in found and found[name].shape != shape
-        ],
-        "not numbers": [name for name in shapes if name in found and found[name].dtype.kind not in "fiuV"],
+        "missing": [name for name in wanted if name not in found],
+        "unused": [name for name in found if name not in wanted],
+        "misshapen": [f"{name} {tuple(found[name])} instead of {tuple(wanted[name])}" for name in misshapen],
     }
     text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
     if text:
-        raise WeightsError(f"weights: expected {len(shapes)} arrays of the model; {text}")
-    return {
-        name: found[name].transpose(_order(TO_JAX, found[name].ndim)).astype(
-            np.int32 if name.endswith("num_batches_tracked") else np.float32
-        )
-        for name in shapes
-    }
+        raise WeightsError(f"weights: expected the {len(wanted)} arrays of the model; {text}")
 
 
 def to_torch(array: Any) -> np.ndarray:
     """Returns a weight of this package at PyTorch's axis order; counts become int64, as PyTorch has them."""
     array = np.asarray(array)
-    array = np.asarray(array.transpose(_order(TO_TORCH, array.ndim)), order="C")
+    array = np.asarray(array.transpose(torch_order(array.ndim)), order="C")
     return array.astype(np.int64) if array.dtype.kind == "i" else array
 
 
-def _order(orders: Mapping[int, tuple[int, ...]], axes: int) -> tuple[int, ...]:
-    return orders.get(axes, tuple(range(axes)))
+def jax_order(axes: int) -> tuple[int, ...]:
+    """Returns PyTorch's axes in this package's order: a kernel's, a matrix's, or unchanged."""
+    return {4: (2, 3, 1, 0), 2: (1, 0)}.get(axes, tuple(range(axes)))
+
+
+def torch_order(axes: int) -> tuple[int, ...]:
+    """Returns this package's axes in PyTorch's order."""
+    return {4: (3, 2, 0, 1), 2: (1, 0)}.get(axes, tuple(range(axes)))
+
+
+def dtype_of(name: str) -> type:
+    """Returns what a weight is stored as."""
+    return np.int32 if name.endswith("num_batches_tracked") else np.float32
 
 
 @functools.cache
