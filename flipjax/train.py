@@ -96,9 +96,15 @@ def arrays_of(model: nnx.Module) -> tuple[Any, Any]:
     return nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
 
 
-def init_state(experiment: Experiment, member: Member) -> State:
-    """Returns a member's state before its first epoch; the weights depend on its key alone."""
-    params, statistics = arrays_of(build(experiment, jax.random.fold_in(member.key, 0)))
+def init_state(experiment: Experiment, member: Member, start: Any = ({}, {})) -> State:
+    """Returns a member's state before its first epoch: its key alone decides the weights that `start` does not give.
+
+    Args:
+      experiment: static.
+      member: whose key is drawn from.
+      start: parameters and statistics of `flipjax.models.weights.load`, nested alike; parts may be absent.
+    """
+    params, statistics = first_arrays(experiment, jax.random.fold_in(member.key, 0), start)
     return State(
         params=params,
         statistics=statistics,
@@ -111,6 +117,18 @@ def init_state(experiment: Experiment, member: Member) -> State:
         best_loss=jnp.float32(jnp.inf),
         best_epoch=jnp.int32(0),
     )
+
+
+def first_arrays(experiment: Experiment, key: jax.Array, start: Any) -> tuple[Any, Any]:
+    """Returns parameters and other state as `start` gives them, and as drawn from `key` where it has none."""
+    drawn = arrays_of(build(experiment, key))
+    return _overlay(drawn[0], start[0]), _overlay(drawn[1], start[1])
+
+
+def _overlay(drawn: Any, given: Any) -> Any:
+    if not isinstance(drawn, dict):
+        return jnp.asarray(given, drawn.dtype)
+    return {name: _overlay(leaf, given[name]) if name in given else leaf for name, leaf in drawn.items()}
 
 
 def train_step(
@@ -178,8 +196,14 @@ def validation_loss(
         logits, _ = apply(experiment, state.params, state.statistics, images, training=False)
         return losses.image_loss(logits, labels, member.knobs)
 
-    means, _ = losses.group_means(map_batches(of_batch, rows), groups, num_groups=NUM_GROUPS)
+    of_rows = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+    means, _ = losses.group_means(of_rows, groups, num_groups=NUM_GROUPS)
     return (state.group_weights * means).sum()
+
+
+def evaluation_batch(experiment: Experiment) -> int:
+    """Returns how many images are evaluated at once: 64, or fewer large ones, but a training batch at least."""
+    return min(64, max(experiment.train.batch_size, 2**20 // experiment.pool.size**2))
 
 
 def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, largest: int = 64) -> Any:

@@ -133,12 +133,34 @@ def depthwise(images: jax.Array, kernel: jax.Array) -> jax.Array:
       >>> depthwise(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
       [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    height, width, _, C = kernel.shape
-    if jax.default_backend() != "cpu":
-        return lax.conv_general_dilated(
-            images, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT, feature_group_count=C
-        )
+    if jax.default_backend() == "cpu":
+        return _depthwise_on_cpu(images, kernel)
+    C = images.shape[-1]
+    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT, feature_group_count=C)
+
+
+def _shifted(images: jax.Array, shape: tuple[int, ...]) -> list[list[jax.Array]]:
+    """Returns the images as each tap of a kernel sees them."""
+    height, width, *_ = shape
     _, H, W, _ = images.shape
     padded = jnp.pad(images, ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)))
-    taps = [padded[:, i : i + H, j : j + W] * kernel[i, j, 0] for i in range(height) for j in range(width)]
-    return functools.reduce(jnp.add, taps)
+    return [[padded[:, i : i + H, j : j + W] for j in range(width)] for i in range(height)]
+
+
+@jax.custom_vjp
+def _depthwise_on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    rows = zip(_shifted(images, kernel.shape), kernel[:, :, 0], strict=True)
+    return functools.reduce(jnp.add, [seen * tap for row, taps in rows for seen, tap in zip(row, taps, strict=True)])
+
+
+def _depthwise_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _depthwise_on_cpu(images, kernel), (images, kernel)
+
+
+def _depthwise_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    taps = [[(seen * gradient).sum((0, 1, 2)) for seen in row] for row in _shifted(images, kernel.shape)]
+    return _depthwise_on_cpu(gradient, kernel[::-1, ::-1]), jnp.array(taps)[:, :, None]
+
+
+_depthwise_on_cpu.defvjp(_depthwise_forward, _depthwise_backward)
