@@ -110,9 +110,7 @@ class MitB2(nnx.Module):
         """Makes the layers; draws the first key of the branches that training leaves out."""
         for stage, (inputs, width) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
             size, stride = (3, 2) if stage else (7, 4)
-            blocks = [
-                Block(width, heads=HEADS[stage], reduction=REDUCTIONS[stage]) for _ in range(BLOCKS[stage])
-            ]
+            blocks = [Block(width, heads=HEADS[stage], reduction=REDUCTIONS[stage]) for _ in range(BLOCKS[stage])]
             setattr(self, f"patch_embed{stage + 1}", PatchEmbedding(inputs, width, size, stride=stride))
             setattr(self, f"block{stage + 1}", nnx.List(blocks))
             setattr(self, f"norm{stage + 1}", LayerNorm(width, epsilon=BLOCK_EPSILON))
