@@ -1,28 +1,28 @@
-"""One cell of a sweep: pool, tables, training with a checkpoint after every epoch, decompositions, rows."""
+"""One cell of a sweep: pool, tables, members, and training with a checkpoint after every epoch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax import losses, population, results
+from flipjax import mitigate, population, results
 from flipjax.checkpoint import Checkpoints
-from flipjax.config import METHODS, Config, ConfigError, ModelSpec, PopulationSpec
+from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.data import POOLS
 from flipjax.data.correlation import Split, Table, evaluation_table, largest_n_train, split_pool, training_table
-from flipjax.data.pool import Catalog, Pool, gather
-from flipjax.evaluate import predict
+from flipjax.data.pool import Catalog, Pool
+from flipjax.methods import Knobs
 from flipjax.models import weights
 from flipjax.models.smp import WeightsError
-from flipjax.plan import Cell, select
+from flipjax.optimise import Recipe
+from flipjax.plan import Cell
 from flipjax.progress import Display
-from flipjax.report import gallery
-from flipjax.train import NUM_CLASSES, NUM_GROUPS, Member, State, Status
+from flipjax.train import NUM_CLASSES, NUM_GROUPS, Member, Status
 from flipjax.workdir import Workdir
 
-SELECTION = "val_loss"
+MEASURES = ("train_loss", "valid_loss", "valid_worst_group_iou", "valid_flip", "valid_risk")
 
 
 class InterruptedRunError(Exception):
@@ -85,17 +85,41 @@ def make_members(cell: Cell, material: Material) -> list[Member]:
                 key=jax.random.key(axes["seed"]),
                 rows=jnp.asarray(table.rows),
                 groups=jnp.asarray(table.groups),
-                learning_rate=jnp.float32(axes["learning_rate"]),
-                knobs=losses.Knobs(*map(jnp.float32, losses.Knobs(**METHODS[axes["method"]]))),
+                recipe=Recipe(*map(jnp.float32, recipe_of(axes))),
+                knobs=Knobs(*map(jnp.float32, setting.knobs)),
             )
         )
     return members
 
 
+def recipe_of(axes: Mapping[str, Any]) -> Recipe:
+    """Returns what the axes say of the optimiser, as numbers."""
+    named = {name: axes[name] for name in ("learning_rate", "weight_decay", "warmup", "clip_norm")}
+    return Recipe(**named, cosine=float(axes["schedule"] == "cosine"))
+
+
+def check_methods(cell: Cell, catalog: Catalog) -> list[str]:
+    """Raises ConfigError where a method cannot run on the cell's pool; returns what is to be said of the others."""
+    spec, needs = cell.experiment, cell.experiment.machinery
+    if "swap" in needs and catalog.kind != "composite":
+        raise ConfigError("config.axes.method: bg_swap expects a composite pool, whose scenes can change; found photos")
+    if "dfr" in needs and spec.split.n_val < 8:
+        raise ConfigError(
+            f"config.split.n_val: expected at least 8, half of them for dfr to refit on; found {spec.split.n_val}"
+        )
+    late = [int(s.knobs.jtt_epochs) for s in cell.settings if s.knobs.jtt_epochs > spec.train.epochs]
+    if late:
+        raise ConfigError(
+            f"config.knobs.jtt_epochs: expected at most config.train.epochs ({spec.train.epochs}); found {late[0]}"
+        )
+    alone = sorted({s.axes["rho"] for s in cell.settings if s.knobs.cutmix > 0 and s.axes["rho"] == 1})
+    return ["bg_cutmix at rho 1: no image shows the other scene; rectangles take one colour"] if alone else []
+
+
 def blank_history(cell: Cell) -> dict[str, np.ndarray]:
     """Returns the records of no epoch yet: leaves (K, epochs, ...) float32, NaN."""
-    shape = (len(cell.settings), cell.experiment.train.epochs)
-    blank = {name: np.full(shape, np.nan, np.float32) for name in ("train_loss", "valid_loss")}
+    shape = (len(cell.settings), max(cell.epochs))
+    blank = {name: np.full(shape, np.nan, np.float32) for name in MEASURES}
     return blank | {"group_weights": np.full((*shape, NUM_GROUPS), np.nan, np.float32)}
 
 
@@ -105,7 +129,7 @@ def history_rows(cell: Cell, history: dict[str, np.ndarray], epochs: np.ndarray)
         {
             "member": setting.name,
             "epoch": epoch + 1,
-            **{name: float(history[name][index, epoch]) for name in ("train_loss", "valid_loss")},
+            **{name: float(history[name][index, epoch]) for name in MEASURES},
             "learning_rate": setting.axes["learning_rate"],
             **{f"group_weight_{g}": float(w) for g, w in enumerate(history["group_weights"][index, epoch])},
         }
@@ -138,18 +162,20 @@ def train(
     Raises:
       InterruptedRunError: when `stopping` said so.
     """
+    for line in check_methods(cell, material.catalog):
+        display.say(f"cell {cell.name}: {line}")
     layout = population.make_layout(spec, members=len(cell.settings))
     members = make_members(cell, material)
-    current = population.create(cell.experiment, layout, members, start=starting_weights(cell.experiment.model))
+    start = starting_weights(cell.experiment.model)
+    current = population.create(cell.experiment, layout, members, start=start)
     checkpoints = Checkpoints(workdir.checkpoints(cell))
-    history, epochs, epoch = blank_history(cell), cell.experiment.train.epochs, 0
+    history, budgets, epoch = blank_history(cell), np.array(cell.epochs), 0
     stored = checkpoints.restore((population.states_of(current), history))
     if stored:
         epoch, (states, history) = stored
         current = population.create(cell.experiment, layout, members, states)
-        running = int((current.status == Status.RUNNING).sum())
         display.say(f"cell {cell.name}: continues after epoch {epoch}")
-        display.skip(len(members) * epochs - running * (epochs - epoch))
+        display.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
     validation = material.tables["val"]
     shared = population.share(layout, (material.pool, validation.rows, validation.groups))
     while (current.status == Status.RUNNING).any():
@@ -161,83 +187,14 @@ def train(
         for name, values in record.items():
             history[name][:, epoch] = values
         epoch += 1
+        if "jtt_epochs" in cell.experiment.machinery:
+            current = mitigate.start_second_runs(cell.experiment, layout, current, material.pool, start)
         states = population.states_of(current)
         checkpoints.save(epoch, (states, history))
         results.write_csv(workdir.cell(cell) / "history.csv", history_rows(cell, history, np.asarray(states.epoch)))
         after_epoch()
-        display.epoch(cell.name, epoch, epochs, current.status[ran], current.status, record["valid_loss"][ran])
+        ended = ran & (current.status != Status.RUNNING)
+        freed, losses = int((budgets - epoch)[ended].sum()), record["valid_loss"][ran]
+        display.epoch(cell.name, epoch, max(cell.epochs), current.status, losses, freed=freed)
     checkpoints.close()
     return layout, current
-
-
-def finish(
-    cell: Cell,
-    config: Config,
-    material: Material,
-    layout: population.Layout,
-    current: population.Population,
-    workdir: Workdir,
-) -> None:
-    """Evaluates the best parameters of every member and writes the decompositions, the gallery and, last, the rows."""
-    folder, catalog = workdir.cell(cell), material.catalog
-    class_names = ("background", *catalog.class_names)
-    parts = {}
-    for part, table in material.tables.items():
-        found = population.decompose(
-            cell.experiment, layout, current, *population.share(layout, (material.pool, table.rows))
-        )
-        parts[part] = results.Part(found.confusion, found.risk_sum, table.groups, table.pairs, table.rows)
-    stored = results.Cell(cell.names, class_names, catalog.scene_names, parts)
-    results.save_cell(folder / "decomposition.npz", stored)
-    states = population.states_of(current)
-    chosen = select(cell, rho=config.gallery.rho)
-    _save_gallery(cell, config, material, stored, chosen, population.take_member(states, chosen), workdir)
-    rows = []
-    for index, setting in enumerate(cell.settings):
-        leading = {"member": setting.name, **setting.axes}
-        trailing = {
-            "status": Status(int(states.status[index])).name.lower(),
-            "epochs": int(states.epoch[index]),
-            "best_epoch": int(states.best_epoch[index]),
-            "selection": SELECTION,
-        }
-        for part, table in material.tables.items():
-            found = stored.decomposition(setting.name, part)
-            rows += results.member_rows(leading | trailing, found, table.groups, part=part, class_names=class_names)
-    results.write_csv(folder / "results.csv", rows)
-
-
-def _save_gallery(
-    cell: Cell,
-    config: Config,
-    material: Material,
-    stored: results.Cell,
-    chosen: int,
-    state: State,
-    workdir: Workdir,
-) -> None:
-    name, table = cell.names[chosen], material.tables["test"]
-    indices, kinds = gallery.choose(
-        stored.decomposition(name, "test"),
-        table.groups,
-        riskiest=config.gallery.riskiest,
-        typical=config.gallery.typical,
-    )
-    if len(indices):
-        rows = jnp.asarray(table.rows[indices])
-        images, labels = gather(material.pool, rows)
-        logits = predict(cell.experiment, state, material.pool, rows)
-        made = gallery.make(images, labels, logits, groups=table.groups[indices], kinds=kinds, member=name)
-        gallery.save(workdir.cell(cell) / "gallery.npz", made)
-
-
-def failed_rows(cell: Cell, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the rows of a cell that failed: its members with blank measures."""
-    trailing = {"status": "failed", "epochs": 0, "best_epoch": 0, "selection": SELECTION}
-    none = np.zeros(0, np.int32)
-    members = [{"member": setting.name, **setting.axes, **trailing} for setting in cell.settings]
-    return [
-        row
-        for member in members
-        for row in results.member_rows(member, None, none, part="test", class_names=class_names)
-    ]

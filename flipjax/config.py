@@ -2,7 +2,9 @@
 
 `config.grid` holds static axes (every value is a program of its own), mirroring the tree:
 `config.grid.model = {"width": (8, 16)}`. `config.axes` holds traced axes (values are data, no new program): rho, seed,
-method, learning_rate.
+method, and the optimiser's learning_rate, weight_decay (above 0: AdamW), warmup (share of the steps), schedule and
+clip_norm (0: gradients are not clipped). `config.knobs` gives the knobs of `flipjax.methods` other values where a
+method sets them: `config.knobs = {"dro_step": 0.1}`.
 """
 
 import dataclasses
@@ -13,15 +15,25 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from flipjax.methods import LIMITS, METHODS, machinery, parts_of
+
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
 POOL_NAMES = ("synthetic", "folder")
 MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2")
-METHODS: dict[str, dict[str, float]] = {"ce": {}}
-"""What a method sets among `flipjax.losses.Knobs`."""
-
-AXES = {"rho": 0.5, "seed": 0, "method": "ce", "learning_rate": 2e-3}
+AXES = {
+    "rho": 0.5,
+    "seed": 0,
+    "method": "ce",
+    "learning_rate": 2e-3,
+    "weight_decay": 0.0,
+    "warmup": 0.0,
+    "schedule": "constant",
+    "clip_norm": 0.0,
+}
+SCHEDULES = ("constant", "cosine")
+SELECTIONS = ("val_loss", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
 GALLERY = {"rho": 0.9, "riskiest": 6, "typical": 6}
 NORMS = ("batch", "group", "none")
 DTYPES = ("float32", "bfloat16")
@@ -80,7 +92,12 @@ class ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """The recipe that all members share."""
+    """The recipe that all members share: probabilities of the augmentations, and what selects the epoch.
+
+    `selection` names one rule or more: the lowest validation loss, the highest worst-group IoU, the lowest Flip or the
+    lowest mean flip-risk (which needs no labels) on the validation images, or the last epoch. Each has its rows in the
+    results; reports show the first. Patience always waits for the validation loss.
+    """
 
     epochs: int = 15
     batch_size: int = 16
@@ -88,6 +105,7 @@ class TrainSpec:
     hflip: float = 0.5
     crop: float = 0.0
     jitter: float = 0.0
+    selection: tuple[str, ...] = ("val_loss",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +119,16 @@ class PopulationSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """All that decides a compiled program, hashable: the static half of a run."""
+    """All that decides a compiled program, hashable: the static half of a run.
+
+    `machinery` names the knobs that any method of the grid sets: the program holds no more than they need.
+    """
 
     pool: PoolSpec = PoolSpec()
     split: SplitSpec = SplitSpec()
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
+    machinery: tuple[str, ...] = ()
 
 
 SECTIONS = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec, "population": PopulationSpec}
@@ -116,10 +138,12 @@ def default_config() -> Config:
     """Returns the locked default configuration, which a file in `configs/` overrides."""
     config = ConfigDict({name: dataclasses.asdict(spec()) for name, spec in SECTIONS.items()})
     config.axes = {name: (value,) for name, value in AXES.items()} | {"rho": (0.5, 0.95)}
-    grid = config.grid = ConfigDict()
+    grid, knobs = ConfigDict(), ConfigDict()
+    config.grid, config.knobs = grid, knobs
     config.gallery = dict(GALLERY)
     config.lock()
     grid.unlock()
+    knobs.unlock()
     return config
 
 
@@ -133,6 +157,13 @@ def _at_least(low: float) -> tuple[Callable[[Any], bool], str]:
 
 def _within(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
     return (lambda value: low <= value <= high), f"a number in [{low}, {high}]"
+
+
+def _subset(choices: tuple) -> tuple[Callable[[Any], bool], str]:
+    def accepts(value: Any) -> bool:
+        return 0 < len(value) == len(set(value)) and set(value) <= set(choices)
+
+    return accepts, "a tuple of one or more different names among " + ", ".join(choices)
 
 
 def _multiple(of: int, low: int) -> tuple[Callable[[Any], bool], str]:
@@ -162,13 +193,21 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.hflip": _within(0, 1),
     "train.crop": _within(0, 1),
     "train.jitter": _within(0, 1),
+    "train.selection": _subset(SELECTIONS),
     "population.map": _one_of(MAPS),
     "population.width": _at_least(0),
     "population.devices": _at_least(0),
     "axes.rho": _within(0.5, 1),
     "axes.seed": _within(0, 2**31 - 1),
-    "axes.method": _one_of(tuple(METHODS)),
+    "axes.method": (
+        (lambda value: parts_of(value) is not None),
+        f"one of {', '.join(METHODS)}, or several joined by + that set different knobs",
+    ),
     "axes.learning_rate": ((lambda value: 0 < value < math.inf), "a finite number > 0"),
+    "axes.weight_decay": _within(0, 1e3),
+    "axes.warmup": _within(0, 1),
+    "axes.schedule": _one_of(SCHEDULES),
+    "axes.clip_norm": _within(0, 1e9),
     "gallery.rho": _within(0.5, 1),
     "gallery.riskiest": _at_least(0),
     "gallery.typical": _at_least(0),
@@ -212,13 +251,26 @@ def _check_axis(field: str, values: Any, target: str) -> None:
         raise ConfigError(f"config.{field}: expected distinct values; found {tuple(values)!r}")
 
 
+def _check_knobs(knobs: Mapping[str, Any]) -> None:
+    for name, value in knobs.items():
+        if name not in LIMITS:
+            near = difflib.get_close_matches(name, LIMITS, n=1)
+            hint = f"the nearest is config.knobs.{near[0]}" if near else f"valid are {', '.join(LIMITS)}"
+            raise ConfigError(f"config.knobs.{name}: expected the name of a knob; {hint}")
+        low, high = LIMITS[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ConfigError(f"config.knobs.{name}: expected a number in [{low:g}, {high:g}]; found {value!r}")
+
+
 def check(config: Config) -> None:
     """Raises ConfigError for the first field of `config` that cannot run."""
-    fixed = {name: value for name, value in leaves(config).items() if not name.startswith(("axes.", "grid."))}
+    varied = ("axes.", "grid.", "knobs.")
+    fixed = {name: value for name, value in leaves(config).items() if not name.startswith(varied)}
     for field, value in fixed.items():
         check_value(field, value)
     for name, values in config.axes.items():
         _check_axis(f"axes.{name}", values, f"axes.{name}")
+    _check_knobs(config.knobs)
     static = [name for name in fixed if name.split(".")[0] in ("pool", "split", "model", "train")]
     for name, values in leaves(config.grid).items():
         if name not in static:
@@ -235,8 +287,8 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         values = {name: tuple(v) if isinstance(v, list | tuple) else v for name, v in config[section].items()}
         values |= {name.split(".", 1)[1]: v for name, v in overrides.items() if name.startswith(section + ".")}
         parts[section] = SECTIONS[section](**values)
-    built = Experiment(**parts)
-    _check_model(built.model, built.pool.size)
+    built = Experiment(**parts, machinery=machinery(config.axes.method))
+    _check_model(built)
     n_train, batch_size = built.split.n_train, built.train.batch_size
     if 0 < n_train < batch_size:
         raise ConfigError(
@@ -245,13 +297,16 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     return built
 
 
-def _check_model(model: ModelSpec, size: int) -> None:
+def _check_model(built: Experiment) -> None:
+    model, size = built.model, built.pool.size
     stride, of = 2 ** (model.depth - 1), f"model.depth {model.depth}"
     if model.name == "unet":
         own, whose = ("weights",), "unet, which is drawn afresh"
     else:
         stride, of = 32, f"model.name {model.name}"
         own, whose = ("width", "depth", "norm"), f"{model.name}, which has one size"
+        if "dfr" in built.machinery:
+            raise ConfigError(f"config.axes.method: dfr refits the head of unet; found model.name {model.name}")
     for field in own:
         default, found = getattr(ModelSpec(), field), getattr(model, field)
         if found != default:

@@ -1,23 +1,9 @@
 """Pure losses per image, and the weights over groups that a member carries."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
-
-class Knobs(NamedTuple):
-    """What makes a member's loss its method's: float32 scalars, traced, so that all methods share one program.
-
-    `dice` is the weight of the foreground Dice beside the cross-entropy; `dro` is 1 for GroupDRO, 0 for the plain
-    mean; `dro_step` is its step size;
-    `dro_zero_absent` is 1 for the reference's rule, which zeroes the weight of a group that the batch lacks.
-    """
-
-    dice: jax.Array | float = 0.0
-    dro: jax.Array | float = 0.0
-    dro_step: jax.Array | float = 0.0
-    dro_zero_absent: jax.Array | float = 0.0
+from flipjax.methods import Knobs
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -103,13 +89,16 @@ def group_dro(
     return (coefficients * image_losses).sum(), weights
 
 
-def group_means(image_losses: jax.Array, groups: jax.Array, *, num_groups: int = 4) -> tuple[jax.Array, jax.Array]:
+def group_means(
+    image_losses: jax.Array, groups: jax.Array, *, num_groups: int = 4, weights: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Returns the mean loss of each group, 0 where it has no image, and its number of images.
 
     Args:
       image_losses: (B,) float32.
       groups: (B,) integer in [0, num_groups).
       num_groups: length of the results.
+      weights: (B,) float32, how much each image counts; 1 by default.
 
     Returns:
       Two (num_groups,) float32.
@@ -119,8 +108,22 @@ def group_means(image_losses: jax.Array, groups: jax.Array, *, num_groups: int =
       [0.0, 0.0, 2.0, 0.0]
     """
     member = jax.nn.one_hot(groups, num_groups)
+    if weights is not None:
+        member = member * weights[:, None]
     counts = member.sum(0)
-    return (image_losses[:, None] * member).sum(0) / jnp.maximum(counts, 1), counts
+    return (image_losses[:, None] * member).sum(0) / jnp.where(counts > 0, counts, 1), counts
+
+
+def _move(
+    means: jax.Array,
+    counts: jax.Array,
+    weights: jax.Array,
+    step_size: float | jax.Array,
+    zero_absent: float | jax.Array,
+) -> jax.Array:
+    kept = jnp.where((counts > 0) | (jnp.asarray(zero_absent) == 0), weights, 0.0)
+    grown = kept * jnp.exp(step_size * means)
+    return grown / grown.sum()
 
 
 def _dro_coefficients(
@@ -131,9 +134,7 @@ def _dro_coefficients(
     zero_absent: float | jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     means, counts = group_means(jax.lax.stop_gradient(image_losses), groups, num_groups=weights.shape[0])
-    kept = jnp.where((counts > 0) | (jnp.asarray(zero_absent) == 0), weights, 0.0)
-    grown = kept * jnp.exp(step_size * means)
-    weights = grown / grown.sum()
+    weights = _move(means, counts, weights, step_size, zero_absent)
     return (weights / jnp.maximum(counts, 1))[groups], weights
 
 
@@ -159,7 +160,7 @@ def batch_loss(
       1.0986
     """
     losses = image_loss(logits, labels, knobs)
-    robust, moved = _dro_coefficients(losses, groups, weights, knobs.dro_step, knobs.dro_zero_absent)
+    robust, moved = _dro_coefficients(losses, groups, weights, knobs.dro_step, knobs.dro_reference)
     robustly = jnp.asarray(knobs.dro) > 0
     coefficients = jnp.where(robustly, robust, 1 / losses.shape[0])
     return (coefficients * losses).sum(), jnp.where(robustly, moved, weights)
@@ -175,3 +176,41 @@ def image_loss(logits: jax.Array, labels: jax.Array, knobs: Knobs) -> jax.Array:
       (2,)
     """
     return cross_entropy(logits, labels) + knobs.dice * soft_dice_loss(logits, labels)
+
+
+def reference_validation(
+    image_losses: jax.Array, groups: jax.Array, weights: jax.Array, *, step_size: float | jax.Array, batch_size: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the validation loss and the weights after it, as the paper's code has them: it goes on updating them.
+
+    Args:
+      image_losses: (n,) float32, in the order of the validation table.
+      groups: (n,) integer in [0, G).
+      weights: (G,) float32.
+      step_size: of the ascent.
+      batch_size: images between two updates; the last batch may be smaller.
+
+    Returns:
+      The mean over batches of the robust loss, and the weights (G,). Non-finite where a batch holds only groups whose
+      weight is zero.
+
+    Source: Achara et al., arXiv 2604.13326, `GROUPDRO` of the reference code.
+
+    Example:
+      >>> losses, groups = jnp.array([1.0, 1.0, 3.0]), jnp.array([0, 1, 1])
+      >>> loss, weights = reference_validation(losses, groups, jnp.full(2, 0.5), step_size=0.0, batch_size=2)
+      >>> float(loss), weights.tolist()
+      (2.0, [0.0, 1.0])
+    """
+    count, padding = image_losses.shape[0], -image_losses.shape[0] % batch_size
+
+    def of_batch(weights: jax.Array, batch: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        losses, groups, counted = batch
+        means, counts = group_means(losses, groups, num_groups=weights.shape[0], weights=counted)
+        weights = _move(means, counts, weights, step_size, 1.0)
+        return weights, (weights * means).sum()
+
+    columns = (image_losses, groups, jnp.ones(count))
+    batches = [jnp.pad(column, (0, padding)).reshape(-1, batch_size) for column in columns]
+    weights, batch_losses = jax.lax.scan(of_batch, weights, tuple(batches))
+    return batch_losses.mean(), weights

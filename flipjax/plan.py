@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from flipjax.config import AXES, Config, Experiment, check, experiment, leaves
+from flipjax.methods import Knobs, knobs_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One member before it has arrays: its name, and the value of every axis, static ones first."""
+    """One member before it has arrays: its name, the value of every axis, static ones first, and its method's knobs."""
 
     name: str
     axes: Mapping[str, Any]
+    knobs: Knobs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Cell:
         """Names of the members."""
         return tuple(setting.name for setting in self.settings)
 
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """Epochs that each member runs at most: JTT's first run comes on top."""
+        return tuple(self.experiment.train.epochs + int(setting.knobs.jtt_epochs) for setting in self.settings)
+
 
 def plan(config: Config) -> list[Cell]:
     """Returns the cells of a configuration: the product of `config.grid`, each with the product of `config.axes`.
@@ -43,9 +50,10 @@ def plan(config: Config) -> list[Cell]:
     for static in itertools.product(*grid.values()):
         overrides = dict(zip(grid, static, strict=True))
         first = sum(len(cell.settings) for cell in cells)
+        values = [dict(zip(axes, traced, strict=True)) for traced in itertools.product(*axes.values())]
         settings = tuple(
-            Setting(f"m{first + index:03d}", overrides | dict(zip(axes, traced, strict=True)))
-            for index, traced in enumerate(itertools.product(*axes.values()))
+            Setting(f"m{first + index:03d}", overrides | chosen, knobs_of(chosen["method"], config.knobs))
+            for index, chosen in enumerate(values)
         )
         cells.append(Cell(f"{len(cells):03d}", experiment(config, overrides), settings, tuple(axes["rho"])))
     return cells
@@ -73,6 +81,11 @@ def working_bytes(cell: Cell) -> int:
     return 9 * 4 * blocks * train.batch_size
 
 
+def copies(spec: Experiment) -> int:
+    """Returns how many times a member's state holds its parameters: weights, two moments, average, one a rule."""
+    return 3 + bool({"ema", "swa"} & set(spec.machinery)) + len(spec.train.selection)
+
+
 def describe(cell: Cell, *, parameters: int) -> list[str]:
     """Returns lines that say what a cell will do, for `--dry_run`.
 
@@ -84,17 +97,18 @@ def describe(cell: Cell, *, parameters: int) -> list[str]:
     count = len(cell.settings)
     axes = {name: list(dict.fromkeys(s.axes[name] for s in cell.settings)) for name in cell.settings[0].axes}
     if spec.split.n_train:
-        steps = spec.train.epochs * (spec.split.n_train // spec.train.batch_size)
-        work = f"{steps} steps of {spec.train.batch_size} a member at most, {count * steps} in all"
+        steps = [epochs * (spec.split.n_train // spec.train.batch_size) for epochs in cell.epochs]
+        work = f"{max(steps)} steps of {spec.train.batch_size} a member at most, {sum(steps)} in all"
     else:
-        work = f"{spec.train.epochs} epochs a member at most, over the largest n_train that every rho allows"
+        work = f"{max(cell.epochs)} epochs a member at most, over the largest n_train that every rho allows"
     pool = pool_bytes(cell)
     return [
         f"cell {cell.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
         f"  model {spec.model.name}, width {spec.model.width}, depth {spec.model.depth}: {parameters:,} parameters",
         f"  work: {work}",
         f"  memory: pool {'read at the start' if pool is None else megabytes(pool)}, shared; "
-        f"states {megabytes(count * 16 * parameters)}; about {megabytes(working_bytes(cell))} for each member at work",
+        f"states {megabytes(count * 4 * copies(spec) * parameters)}; "
+        f"about {megabytes(working_bytes(cell))} for each member at work",
     ]
 
 

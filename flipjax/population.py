@@ -9,7 +9,7 @@ bit.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flipjax import metrics, train
+from flipjax import epoch, metrics, train
 from flipjax.config import Experiment, PopulationSpec
 from flipjax.data.pool import Pool
 from flipjax.evaluate import evaluate
-from flipjax.train import Member, State, Status
+from flipjax.train import Member, State, Status, Weights
+
+Tree = TypeVar("Tree")
 
 AXIS = "members"
 DEFAULT_WIDTH = 16
@@ -108,7 +110,8 @@ def share(layout: Layout, tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(layout.mesh, P()))
 
 
-def _shard(layout: Layout, function: Callable, *specs: P) -> Callable:
+def shard(layout: Layout, function: Callable, *specs: P) -> Callable:
+    """Returns the function run on each device's share of members; `specs` say which arguments are dealt or shared."""
     return jax.shard_map(function, mesh=layout.mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
 
 
@@ -127,7 +130,7 @@ def _epoch(
     width = layout.width
 
     def one(member: Member, state: State, pool: Pool, rows: jax.Array, groups: jax.Array) -> tuple[State, dict]:
-        return train.run_epoch(experiment, member, pool, state, rows, groups)
+        return epoch.run_epoch(experiment, member, pool, state, rows, groups)
 
     def local(members: Member, states: State, order: jax.Array, active: jax.Array, *shared: Any) -> Any:
         blank = jax.eval_shape(one, *jax.tree.map(lambda leaf: leaf[0], (members, states)), *shared)[1]
@@ -148,7 +151,7 @@ def _epoch(
 
         return jax.lax.fori_loop(0, -(-active[0] // width), chunk, (states, records))
 
-    sharded = _shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P(), P())
+    sharded = shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P(), P())
     return sharded(members, states, order, active, pool, rows, groups)
 
 
@@ -236,28 +239,28 @@ def states_of(population: Population) -> State:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[population.slots], population.states)
 
 
-def take_member(states: State, index: int) -> State:
-    """Returns one member's state out of stacked ones."""
-    return jax.tree.map(lambda leaf: leaf[index], states)
+def take_member(stacked: Tree, index: int | np.ndarray) -> Tree:
+    """Returns one member's tree, or those of several, out of stacked ones."""
+    return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
 def decompose(
-    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array, *, rule: str
 ) -> metrics.Decomposition:
-    """Returns the decomposition of every member's best parameters on rows (n, 2): leading axes (K, n), numpy."""
-    stacked = _decompose(experiment, layout, population.states, pool, rows)
+    """Returns the decomposition of the weights that `rule` kept of every member on rows (n, 2): numpy (K, n, ...)."""
+    stacked = _decompose(experiment, layout, population.states.best[rule].weights, pool, rows)
     return jax.tree.map(lambda leaf: np.asarray(leaf)[population.slots], stacked)
 
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout"))
 def _decompose(
-    experiment: Experiment, layout: Layout, states: State, pool: Pool, rows: jax.Array
+    experiment: Experiment, layout: Layout, weights: Weights, pool: Pool, rows: jax.Array
 ) -> metrics.Decomposition:
-    def local(states: State, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
+    def local(stacked: Weights, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
         return jax.lax.map(
-            lambda state: evaluate(experiment, state, pool, rows),
-            states,
+            lambda weights: evaluate(experiment, weights, pool, rows),
+            stacked,
             batch_size=layout.width if layout.width > 1 else None,
         )
 
-    return _shard(layout, local, P(AXIS), P(), P())(states, pool, rows)
+    return shard(layout, local, P(AXIS), P(), P())(weights, pool, rows)

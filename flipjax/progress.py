@@ -68,23 +68,19 @@ class Display:
         self._done += member_epochs
         self._bar.update(self._task, completed=self._done)
 
-    def epoch(
-        self, name: str, epoch: int, epochs: int, ran: np.ndarray, status: np.ndarray, losses: np.ndarray
-    ) -> None:
+    def epoch(self, name: str, epoch: int, epochs: int, status: np.ndarray, losses: np.ndarray, *, freed: int) -> None:
         """Reports an epoch of a cell.
 
         Args:
           name: of the cell.
           epoch: just done, from 1.
           epochs: at most.
-          ran: (R,) status after it of the members that ran it.
           status: (K,) status of all members.
           losses: (R,) validation losses of the members that ran it; those of diverged ones are left out of the mean.
+          freed: member epochs that will not be run, since members stopped early in this one.
         """
-        # A member that stops early gives back the epochs it will not run.
-        freed = int((ran != Status.RUNNING).sum()) * (epochs - epoch)
-        self._trained += len(ran)
-        self._done += len(ran) + freed
+        self._trained += len(losses)
+        self._done += len(losses) + freed
         seconds = time.monotonic() - self._start
         left = seconds / max(self._trained, 1) * (self._total - self._done)
         counts = {kind.name.lower(): int((status == kind).sum()) for kind in Status}

@@ -19,9 +19,10 @@ from absl import flags
 from flax import nnx
 from ml_collections import config_flags
 
-from flipjax import results
-from flipjax.cell import InterruptedRunError, failed_rows, finish, load, train
+from flipjax import command, results
+from flipjax.cell import InterruptedRunError, load, train
 from flipjax.config import Config, ConfigError, PopulationSpec
+from flipjax.outcome import failed_rows, finish
 from flipjax.plan import Cell, describe, plan
 from flipjax.progress import Display
 from flipjax.report import page
@@ -87,7 +88,7 @@ class Sweep:
         """
         for cell in self.cells:
             if self.workdir.finished(cell):
-                display.skip(len(cell.settings) * cell.experiment.train.epochs)
+                display.skip(sum(cell.epochs))
                 continue
             try:
                 self._run_cell(cell, display)
@@ -149,7 +150,7 @@ def _sweep(values: flags.FlagValues, line: str) -> int:
     facts = {"name": name, "command": line, "device": device, **_versions()}
     workdir.claim(_as_json(config), facts, fresh=values.fresh)
     sweep = Sweep(cells, config, workdir)
-    with Display(total=sum(len(cell.settings) * cell.experiment.train.epochs for cell in cells)) as display:
+    with Display(total=sum(sum(cell.epochs) for cell in cells)) as display:
         unbroken = sweep.run(display, fail_fast=values.fail_fast)
     if not unbroken:
         print(f"interrupted; the same command continues in {workdir.folder}", file=sys.stderr)

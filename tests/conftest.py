@@ -9,10 +9,11 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from flipjax import train  # noqa: E402
+from flipjax import epoch, train  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
-from flipjax.losses import Knobs  # noqa: E402
+from flipjax.methods import Knobs  # noqa: E402
+from flipjax.optimise import Recipe  # noqa: E402
 
 SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
 
@@ -59,10 +60,11 @@ def table(rho):
 def make_member():
     """Makes a member from what a config's axes hold."""
 
-    def make(seed=0, rho=0.75, learning_rate=5e-3, knobs=None):
+    def make(seed=0, rho=0.75, learning_rate=5e-3, knobs=None, **recipe):
         rows, groups = table(rho)
         knobs = Knobs(*map(jnp.float32, knobs or Knobs()))
-        return train.Member(jax.random.key(seed), rows, groups, jnp.float32(learning_rate), knobs)
+        recipe = Recipe(*map(jnp.float32, Recipe(learning_rate=learning_rate, **recipe)))
+        return train.Member(jax.random.key(seed), rows, groups, recipe, knobs)
 
     return make
 
@@ -76,5 +78,5 @@ def validation():
 
 @pytest.fixture(scope="session")
 def run_epoch():
-    """`flipjax.train.run_epoch`, compiled."""
-    return jax.jit(train.run_epoch, static_argnums=0)
+    """`flipjax.epoch.run_epoch`, compiled."""
+    return jax.jit(epoch.run_epoch, static_argnums=0)

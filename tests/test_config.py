@@ -9,7 +9,6 @@ import pytest
 from flipjax import config as configuration
 from flipjax.config import (
     CHECKS,
-    METHODS,
     ConfigError,
     Experiment,
     check,
@@ -19,7 +18,7 @@ from flipjax.config import (
     leaves,
 )
 from flipjax.data import POOLS
-from flipjax.losses import Knobs
+from flipjax.methods import LIMITS, METHODS, Knobs
 from flipjax.models import MODELS
 from flipjax.plan import plan
 
@@ -46,8 +45,9 @@ BAD = {
     "train.batch_size": 0,
     "train.patience": 0,
     "train.hflip": NAN,
-    "train.crop": -0.1,
-    "train.jitter": 1.1,
+    "train.crop": 1.5,
+    "train.jitter": -0.1,
+    "train.selection": ("val_loss", "val_loss"),
     "population.map": "lop",
     "population.width": -1,
     "population.devices": -1,
@@ -55,6 +55,10 @@ BAD = {
     "axes.seed": -1,
     "axes.method": "sgd",
     "axes.learning_rate": float("inf"),
+    "axes.weight_decay": -1.0,
+    "axes.warmup": 1.5,
+    "axes.schedule": "linear",
+    "axes.clip_norm": -1.0,
     "gallery.rho": 0.3,
     "gallery.riskiest": -1,
     "gallery.typical": -1,
@@ -93,6 +97,10 @@ def test_names_are_those_of_the_registries():
     assert set(configuration.POOL_NAMES) == set(POOLS)
     assert set(configuration.MODEL_NAMES) == set(MODELS)
     assert all(knobs.keys() <= set(Knobs._fields) for knobs in METHODS.values())
+    assert list(LIMITS) == list(Knobs._fields)
+    assert all(
+        low <= METHODS[m][knob] <= high for m in METHODS for knob, (low, high) in LIMITS.items() if knob in METHODS[m]
+    )
 
 
 @pytest.mark.parametrize("field", CHECKS)

@@ -12,12 +12,12 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
 LAYERS = (
-    ("config",),
-    ("metrics", "losses", "augment", "models"),
+    ("config", "methods"),
+    ("metrics", "losses", "augment", "models", "sampling", "optimise"),
     ("data",),
-    ("train", "evaluate"),
-    ("population", "checkpoint", "results"),
-    ("plan", "workdir", "progress", "cell", "report", "sweep", "audit"),
+    ("train", "epoch", "refit", "evaluate"),
+    ("population", "mitigate", "checkpoint", "results"),
+    ("plan", "workdir", "command", "progress", "cell", "outcome", "report", "sweep", "audit"),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
@@ -83,6 +83,8 @@ def test_what_the_lower_layers_import():
         "metrics": {"jax", "numpy"},
         "losses": {"jax"},
         "augment": {"jax"},
+        "methods": set(),
+        "sampling": {"jax"},
     }
     for name in TREES:
         others = {other.split(".")[0] for other in imports(name)} - sys.stdlib_module_names - {"flipjax"}
@@ -96,7 +98,7 @@ def test_what_the_lower_layers_import():
     [
         ("flipjax.metrics", "flax optax orbax tensorflow_datasets matplotlib tensorflow torch"),
         ("flipjax.sweep, flipjax.report.page", "tensorflow_datasets tensorflow torch"),
-        ("flipjax.config, flipjax.plan", "jax flax"),
+        ("flipjax.config, flipjax.plan, flipjax.methods", "jax flax"),
     ],
 )
 def test_an_import_loads_no_more_than_it_must(modules, absent):
@@ -118,7 +120,7 @@ def test_no_name_is_rng():
     assert not [where for where, arg in names if arg == "rng"]
 
 
-@pytest.mark.parametrize("module", ["metrics", "losses", "augment"])
+@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "sampling"])
 def test_arrays_come_first_and_options_by_keyword(module):
     module = importlib.import_module(f"flipjax.{module}")
     functions = {

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax.losses import Knobs, batch_loss, cross_entropy, group_dro, group_means, image_loss, soft_dice_loss
+from flipjax.losses import batch_loss, cross_entropy, group_dro, group_means, image_loss, soft_dice_loss
+from flipjax.methods import Knobs
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
 EVEN = np.full(4, 0.25, np.float32)
@@ -18,7 +19,7 @@ METHODS = {
     "cross-entropy": Knobs(),
     "Dice": Knobs(dice=1.0),
     "GroupDRO": Knobs(dro=1.0, dro_step=0.5),
-    "the reference's GroupDRO": Knobs(dro=1.0, dro_step=0.01, dro_zero_absent=1.0),
+    "the reference's GroupDRO": Knobs(dro=1.0, dro_step=0.01, dro_reference=1.0),
 }
 
 
@@ -159,7 +160,7 @@ def test_all_methods_share_one_trace():
         losses = image_loss(logits, labels, knobs)
         wanted = (losses.mean(), EVEN)
         if knobs.dro:
-            absent = "zero" if knobs.dro_zero_absent else "keep"
+            absent = "zero" if knobs.dro_reference else "keep"
             wanted = group_dro(losses, groups, EVEN, step_size=knobs.dro_step, absent=absent)
         np.testing.assert_allclose(loss, wanted[0], rtol=1e-6)
         np.testing.assert_allclose(weights, wanted[1], rtol=1e-6)
@@ -197,7 +198,7 @@ def test_golden_cross_entropy_and_dice(golden):
 
 @pytest.mark.parametrize("absent", ["zero", "keep"])
 def test_golden_group_dro(golden, absent):
-    knobs = traced(Knobs(dro=1.0, dro_step=0.01, dro_zero_absent=float(absent == "zero")))
+    knobs = traced(Knobs(dro=1.0, dro_step=0.01, dro_reference=float(absent == "zero")))
     step = jax.jit(jax.value_and_grad(batch_loss, has_aux=True))
     weights = jnp.asarray(EVEN)
     for batch, wanted in golden:

@@ -48,13 +48,13 @@ def make_run(folder: Path, *, settings, status="done", config=None):
             rows += results.member_rows(member | end, found[-1][1], GROUPS, part=part, class_names=CLASSES)
     results.write_csv(folder / "results.csv", rows)
     part = results.Part(
-        np.stack([d.confusion for _, d in found]),
-        np.stack([d.risk_sum for _, d in found]),
+        np.stack([d.confusion for _, d in found])[None],
+        np.stack([d.risk_sum for _, d in found])[None],
         GROUPS,
         GROUPS * 0 - 1,
         np.zeros((24, 2), int),
     )
-    cell = results.Cell(tuple(name for name, _ in found), CLASSES, SCENES, {"val": part, "test": part})
+    cell = results.Cell(tuple(name for name, _ in found), ("val_loss",), CLASSES, SCENES, {"val": part, "test": part})
     results.save_cell(folder / "cells" / "only" / "decomposition.npz", cell)
     gallery.save(folder / "cells" / "only" / "gallery.npz", fake_gallery(*found[0]))
     if config is not None:

@@ -142,13 +142,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_cell_round_trip(tmp_path):
     decompositions = [random_decomposition(8, seed) for seed in range(2)]
     part = results.Part(
-        np.stack([d.confusion for d in decompositions]),
-        np.stack([d.risk_sum for d in decompositions]),
+        np.stack([[d.confusion for d in decompositions], [d.confusion + 1 for d in decompositions]]),
+        np.stack([[d.risk_sum for d in decompositions]] * 2),
         np.arange(8) % 4,
         np.arange(8) // 2,
         np.zeros((8, 2), int),
     )
-    cell = results.Cell(("a", "b"), CLASSES, ("land", "water"), {"val": part, "test": part})
+    cell = results.Cell(("a", "b"), ("val_loss", "last"), CLASSES, ("land", "water"), {"val": part, "test": part})
     results.save_cell(tmp_path / "x" / "decomposition.npz", cell)
     results.save_cell(tmp_path / "again.npz", cell)
     assert (tmp_path / "x" / "decomposition.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
@@ -156,8 +156,12 @@ def test_cell_round_trip(tmp_path):
     assert (read.members, read.class_names, read.scene_names) == (cell.members, cell.class_names, cell.scene_names)
     assert read.parts["val"].groups.dtype == np.int32
     np.testing.assert_array_equal(read.decomposition("b", "test").confusion, decompositions[1].confusion)
+    last = read.decomposition("b", "test", selection="last")
+    np.testing.assert_array_equal(last.confusion, decompositions[1].confusion + 1)
     with pytest.raises(KeyError, match="expected one of a, b; found 'c'"):
         read.decomposition("c", "test")
+    with pytest.raises(KeyError, match="expected one of val_loss, last; found 'best'"):
+        read.decomposition("a", "test", selection="best")
     np.savez(tmp_path / "other.npz", members=np.array(["a"]))
     with pytest.raises(KeyError, match=r"other\.npz.*class_names"):
         results.load_cell(tmp_path / "other.npz")

@@ -79,12 +79,13 @@ def wait_for(condition, process):
 def test_a_run_writes_what_the_contract_names(unbroken):
     folder, out, err = unbroken
     rows = results.read_csv(folder / "results.csv")
-    assert list(rows[0])[:7] == ["member", "rho", "seed", "method", "learning_rate", "split", "group"]
+    axes = "rho seed method learning_rate weight_decay warmup schedule clip_norm"
+    assert list(rows[0])[:11] == ["member", *axes.split(), "split", "group"]
     wanted = (
         "n_images fg_correct fg_flip fg_miss flip_image_mean iou_background iou_cat iou_dog iou_foreground risk_auroc"
     )
     wanted += " top_decile_flip_share status epochs best_epoch selection"
-    assert list(rows[0])[7:] == wanted.split()
+    assert list(rows[0])[11:] == wanted.split()
     assert len(rows) == 3 * 2 * 7
     assert [row["group"] for row in rows[:7]] == ["all", "0", "1", "2", "3", "common", "rare"]
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
@@ -96,7 +97,7 @@ def test_a_run_writes_what_the_contract_names(unbroken):
     stored = json.loads((folder / "config.json").read_text())
     assert stored["config"]["axes"]["rho"] == [0.5, 0.75, 1.0]
     cell = results.load_cell(folder / "cells/000/decomposition.npz")
-    assert cell.parts["test"].confusion.shape == (3, 8, 3, 3)
+    assert cell.parts["test"].confusion.shape == (1, 3, 8, 3, 3)
     assert np.array_equal(cell.parts["test"].pairs, np.repeat(np.arange(4), 2))
     for name in ("index.html", "summary.csv", "trend.csv", "figures/flip.png", "figures/gallery_000-m002.png"):
         assert (folder / "report" / name).stat().st_size > 0

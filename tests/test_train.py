@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flipjax import augment, losses, train
+from flipjax import augment, epoch, losses, train
 from flipjax.data.pool import gather
+from flipjax.epoch import Validation
 from flipjax.evaluate import evaluate, predict
-from flipjax.losses import Knobs
-from flipjax.metrics import decompose
-from flipjax.train import Status
+from flipjax.methods import Knobs
+from flipjax.metrics import decompose, flip_risk, summarize
+from flipjax.train import Best, Status
 
 RUNNING, STOPPED, DIVERGED, FINISHED = Status
 NAN, INF = float("nan"), float("inf")
@@ -46,20 +47,20 @@ def test_epoch_is_deterministic(tiny, pool, validation, epochs, run_epoch):
 @pytest.mark.parametrize("count", [24, 29])
 def test_epoch_visits_every_row_once_in_a_fresh_order(monkeypatch, tiny, count):
     def note_positions(experiment, member, pool, state, batch, key):
-        # What a state carries is free here: `params` holds the step at which each row was seen.
+        # What a state carries is free here: `weights` holds the step at which each row was seen.
         step = state.moments + 1
         assert batch.shape == (8,)
-        return dataclasses.replace(state, params=state.params.at[batch].add(step), moments=step), step
+        return dataclasses.replace(state, weights=state.weights.at[batch].add(step), moments=step), step
 
     monkeypatch.setattr(train, "train_step", note_positions)
     member = SimpleNamespace(key=jax.random.key(3), rows=jnp.zeros((count, 2), int))
     blank = train.State(**dict.fromkeys([field.name for field in dataclasses.fields(train.State)], None))
     orders = []
-    for epoch in (0, 1):
-        state = dataclasses.replace(blank, params=jnp.zeros(count, int), moments=jnp.int32(0), epoch=epoch)
+    for number in (0, 1):
+        state = dataclasses.replace(blank, weights=jnp.zeros(count, int), moments=jnp.int32(0), epoch=number)
         state, mean = train.train_epoch(tiny, member, None, state)
-        assert np.bincount(state.params).tolist() == [count - 24, 8, 8, 8] and mean == 2
-        orders.append(state.params)
+        assert np.bincount(state.weights).tolist() == [count - 24, 8, 8, 8] and mean == 2
+        orders.append(state.weights)
     assert (orders[0] != orders[1]).any()
 
 
@@ -75,25 +76,33 @@ def test_flip_moves_image_and_mask_alike():
 
 @pytest.fixture(scope="module")
 def settled(tiny):
-    """Plays losses to `settle`; the parameters after epoch e are e."""
-    settle = jax.jit(train.settle, static_argnums=0)
+    """Plays losses to `settle`; the weights after epoch e are e."""
+    settle = jax.jit(epoch.settle, static_argnums=0)
 
-    def play(valid, train_losses=None):
+    def play(valid, train_losses=None, knobs=None, restarts=()):
+        member = train.Member(None, None, None, None, knobs or Knobs())
+        unplayed = Best(jnp.float32(0), jnp.float32(INF), jnp.int32(0))
         state = train.State(
-            *[{"w": jnp.float32(0)}] * 3,
+            weights=jnp.float32(0),
+            average=None,
+            moments=None,
             group_weights=jnp.full(4, 0.25),
+            image_weights=None,
             epoch=jnp.int32(0),
+            restart=jnp.int32(0),
             status=jnp.int32(RUNNING),
-            best_params={"w": jnp.float32(0)},
-            best_statistics={"w": jnp.float32(0)},
             best_loss=jnp.float32(INF),
             best_epoch=jnp.int32(0),
+            best={"val_loss": unplayed},
         )
-        for epoch, loss in enumerate(valid, start=1):
+        for number, loss in enumerate(valid, start=1):
             assert state.status == RUNNING
-            now = {"w": jnp.float32(epoch)}
-            state = dataclasses.replace(state, params=now, statistics=now)
-            state = settle(tiny, state, (train_losses or valid)[epoch - 1], loss)
+            found = Validation(jnp.float32(loss), *[jnp.float32(0)] * 3)
+            state = dataclasses.replace(state, weights=jnp.float32(number))
+            state = settle(tiny, member, state, (train_losses or valid)[number - 1], found)
+            if number in restarts:
+                fresh = {"best_loss": jnp.float32(INF), "best_epoch": jnp.int32(0), "best": {"val_loss": unplayed}}
+                state = dataclasses.replace(state, restart=state.epoch, **fresh)
         return state
 
     return play
@@ -118,13 +127,23 @@ def test_settle(settled, valid, status, best):
     state = settled(valid)
     assert Status(int(state.status)) == status
     assert (state.epoch, state.best_epoch) == (len(valid), best)
-    assert state.best_params["w"] == state.best_statistics["w"] == best
-    assert state.best_loss == (valid[best - 1] if best else INF)
+    kept = state.best["val_loss"]
+    assert kept.weights == kept.epoch == best
+    assert state.best_loss == kept.score == (valid[best - 1] if best else INF)
 
 
 def test_a_training_loss_alone_shows_divergence(settled):
     state = settled([3, 2, 2.5], train_losses=[3, 2, NAN])
-    assert (state.status, state.best_epoch, state.best_params["w"]) == (DIVERGED, 2, 2)
+    assert (state.status, state.best_epoch, state.best["val_loss"].weights) == (DIVERGED, 2, 2)
+
+
+def test_a_first_run_waits_for_its_second(settled):
+    jtt = Knobs(jtt_epochs=3.0)
+    assert settled([1, 2, 3], knobs=jtt).status == RUNNING  # Patience is 2.
+    state = settled([1, 2, 3, 5, 6, 7], knobs=jtt, restarts=(3,))
+    assert (state.status, state.best_epoch, state.best["val_loss"].epoch) == (STOPPED, 4, 4)
+    state = settled([1, 2, 3, 6, 5, 4, 3, 2, 1], knobs=jtt, restarts=(3,))
+    assert (state.status, state.epoch) == (FINISHED, 9)
 
 
 def test_validation_is_the_members_loss_weighed_by_its_groups(tiny, pool, validation, epochs):
@@ -133,12 +152,25 @@ def test_validation_is_the_members_loss_weighed_by_its_groups(tiny, pool, valida
     member = dataclasses.replace(epochs.member, knobs=Knobs(dice=0.5))
     images, labels = gather(pool, rows)
     logits, _ = jax.jit(train.apply, static_argnums=0, static_argnames="training")(
-        tiny, state.params, state.statistics, images, training=False
+        tiny, *state.weights, images, training=False
     )
     each = np.asarray(losses.cross_entropy(logits, labels) + 0.5 * losses.soft_dice_loss(logits, labels))
     wanted = sum(weight * each[groups == g].mean() for g, weight in enumerate(state.group_weights))
-    found = jax.jit(train.validation_loss, static_argnums=0)(tiny, member, pool, state, rows, groups)
-    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    found, weights = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, rows, groups)
+    np.testing.assert_allclose(found.loss, wanted, rtol=1e-5)
+    np.testing.assert_array_equal(weights, state.group_weights)
+    summary = summarize(decompose(logits, labels), groups)
+    np.testing.assert_allclose(found.flip, summary["fg_flip"], rtol=1e-5)
+    worst = min(summary[f"group/{g}/iou/class{1 + g // 2}"] for g in range(4))
+    np.testing.assert_allclose(found.worst_group_iou, worst, rtol=1e-5)
+    risks = np.asarray(flip_risk(logits))
+    np.testing.assert_allclose(found.risk, np.nanmean(risks), rtol=1e-4)
+    # DFR keeps the first of every two blocks of four images to itself.
+    member = dataclasses.replace(member, knobs=Knobs(dfr=1.0))
+    found, _ = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, rows, groups)
+    summary = summarize(decompose(logits[4:], labels[4:]), groups[4:])
+    np.testing.assert_allclose(found.flip, summary["fg_flip"], rtol=1e-5)
+    np.testing.assert_allclose(found.risk, np.nanmean(risks[4:]), rtol=1e-4)
 
 
 def test_validation_changes_no_weight_and_no_statistic(tiny, pool, validation, make_member, epochs, run_epoch):
@@ -146,7 +178,7 @@ def test_validation_changes_no_weight_and_no_statistic(tiny, pool, validation, m
     rows, groups = validation
     one, record = run_epoch(tiny, member, pool, epochs.states[0], rows, groups)
     other, other_record = run_epoch(tiny, member, pool, epochs.states[0], rows[::-1] * 0 + 1, groups * 0)
-    for name in ("params", "statistics", "moments", "group_weights"):
+    for name in ("weights", "moments", "group_weights"):
         jax.tree.map(np.testing.assert_array_equal, getattr(one, name), getattr(other, name))
     assert record["valid_loss"] != other_record["valid_loss"]
     np.testing.assert_array_equal(record["group_weights"], one.group_weights)
@@ -167,15 +199,13 @@ def test_batches_cover_counts_that_do_not_divide(count):
     assert max(sizes[:-1]) <= 7
 
 
-def test_evaluation_is_of_the_best_parameters(tiny, pool, validation, epochs):
+def test_evaluation_is_of_the_weights_given(tiny, pool, validation, epochs):
     rows, _ = validation
-    last = epochs.states[-1]
-    spoilt = dataclasses.replace(last, params=jax.tree.map(jnp.zeros_like, last.params))
+    kept = epochs.states[-1].best["val_loss"].weights
     compiled = jax.jit(predict, static_argnums=0)
-    logits = compiled(tiny, spoilt, pool, rows)
+    logits = compiled(tiny, kept, pool, rows)
     assert logits.shape == (8, 16, 16, 3) and np.ptp(logits) > 0.1
-    np.testing.assert_array_equal(logits, compiled(tiny, last, pool, rows))
     wanted = decompose(logits, gather(pool, rows)[1])
-    found = jax.jit(evaluate, static_argnums=0)(tiny, spoilt, pool, rows)
+    found = jax.jit(evaluate, static_argnums=0)(tiny, kept, pool, rows)
     np.testing.assert_array_equal(found.confusion, wanted.confusion)
     np.testing.assert_allclose(found.risk_sum, wanted.risk_sum, rtol=1e-4)

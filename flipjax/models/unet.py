@@ -101,8 +101,8 @@ class UNet(nnx.Module):
         self.decoder = nnx.List(blocks[spec.depth :])
         self.head = nnx.Linear(widths[0], num_classes, kernel_init=lambda *_: head[0, 0], rngs=rngs)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps images (B, H, W, 3) in [0, 1] to logits (B, H, W, classes) float32; 2**(depth - 1) divides H and W."""
+    def features(self, images: jax.Array) -> jax.Array:
+        """Maps images (B, H, W, 3) in [0, 1] to what the head sees, (B, H, W, width) float32."""
         hidden = images.astype(self.dtype)
         skips = []
         for level, block in enumerate(self.encoder):
@@ -110,7 +110,11 @@ class UNet(nnx.Module):
             skips.append(hidden)
         for block, skip in zip(self.decoder, skips[-2::-1], strict=True):
             hidden = block(jnp.concatenate([double(hidden), skip], axis=-1))
-        return self.head(hidden.astype(jnp.float32))
+        return hidden.astype(jnp.float32)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps images (B, H, W, 3) in [0, 1] to logits (B, H, W, classes) float32; 2**(depth - 1) divides H and W."""
+        return self.head(self.features(images))
 
 
 def build(spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs) -> UNet:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from flipjax.report import gallery
 from flipjax.report.figures import Line, Panel, decile_chart, line_chart, share_bars
+from flipjax.report.forest import forest
 from flipjax.report.html import Shown, page
 from flipjax.report.pictures import gallery_figure
 from flipjax.report.run import Run, deciles, read
 from flipjax.report.style import CLASSES, COMMON, RARE, WHOLE, save
 from flipjax.results import (
+    comparison_table,
     headline,
+    regret_table,
     replacing,
     setting_label,
     summary_table,
@@ -42,6 +45,10 @@ RISK = (
 CAPTIONS = {
     "flip": "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images.",
     "gap": "A class's IoU in its common group minus that in its rare group. 0: the scene does not matter.",
+    "methods": (
+        "Differences between a method and the first one of the grid, same seed and rho. Where a bar crosses 0, the "
+        "grid cannot tell the two apart. Left of 0 is better for Flip and the gap, right of 0 for IoU."
+    ),
     "shares": "Shares of the true foreground, pooled over the images of the groups; they sum to 1.",
     "deciles": "Images sorted by flip-risk, in tenths. A line that rises to the right: flip-risk points at the flips.",
     "risk": (
@@ -59,7 +66,8 @@ GALLERY = (
 def build(workdir: str | Path) -> str:
     """Writes `report/` into a run folder and returns its tables as text for a terminal.
 
-    Writes summary.csv, trend.csv, summary.md, figures/*.png and *.svg, and index.html; each file atomically.
+    Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), summary.md,
+    figures/*.png and *.svg, and index.html; each file atomically.
 
     Raises:
         FileNotFoundError: the folder holds no results.
@@ -69,6 +77,13 @@ def build(workdir: str | Path) -> str:
     tables = {"Test results: mean ± half the width of the interval": summary_table(run.summary)}
     if run.trends:
         tables["Trend in rho, paired by seed: mean with its interval in brackets"] = trend_table(run.trends)
+    if run.comparison:
+        reference = f"{run.comparison[0]['reference']}, paired by seed; * the interval excludes 0"
+        tables[f"Difference from {reference}"] = comparison_table(run.comparison, "method")
+    if run.regrets:
+        tables["Selection: what a rule loses against one that sees the groups' labels"] = regret_table(run.regrets)
+    write_csv(folder / "comparison.csv", run.comparison)
+    write_csv(folder / "regret.csv", run.regrets)
     write_csv(folder / "summary.csv", run.summary)
     write_csv(folder / "trend.csv", run.trends)
     title = str(run.config.get("name") or run.folder.resolve().name)
@@ -110,6 +125,8 @@ def _charts(run: Run) -> list[Shown]:
         ("shares", "What becomes of the true foreground", partial(share_bars, summary, note=means)),
         ("risk", "How well flip-risk finds flips", partial(line_chart, summary, kept, RISK, note=intervals)),
     ]
+    if run.comparison:
+        charts.append(("methods", "What each method changes", partial(forest, run.comparison, note=intervals)))
     if curves:
         charts.append(("deciles", "Flips and flip-risk by flip-risk decile", partial(decile_chart, curves, note=means)))
     shown = []

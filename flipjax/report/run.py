@@ -16,15 +16,21 @@ from flipjax.results import (
     Row,
     aggregate,
     axes_of,
+    compare,
     load_cell,
     member_quantities,
     read_csv,
+    regret,
     trend,
 )
 
 
 class Run(NamedTuple):
-    """The tables of a run folder, and its cells by the names of their folders."""
+    """The tables of a run folder, and its cells by the names of their folders.
+
+    `rows`, `records`, `summary`, `trends` and `comparison` (of methods) are of the first selection rule; `regrets`
+    compares all of them.
+    """
 
     folder: Path
     config: dict[str, Any]
@@ -32,6 +38,8 @@ class Run(NamedTuple):
     records: list[Row]
     summary: list[Row]
     trends: list[Row]
+    comparison: list[Row]
+    regrets: list[Row]
     cells: dict[str, Cell]
 
     def kept(self) -> list[Row]:
@@ -72,7 +80,9 @@ def read(workdir: str | Path) -> Run:
     cells = {path.parent.name: load_cell(path) for path in sorted(folder.glob("cells/*/decomposition.npz"))}
     config = folder / "config.json"
     settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    return Run(folder, settings, rows, member_quantities(rows), aggregate(rows), trend(rows), cells)
+    shown = [row for row in rows if row["selection"] == rows[0]["selection"]]
+    tables = member_quantities(shown), aggregate(shown), trend(shown), compare(shown), regret(rows)
+    return Run(folder, settings, shown, *tables, cells)
 
 
 def deciles(run: Run) -> list[Deciles]:

@@ -5,9 +5,19 @@ Files hold the same cells, so that reading a table and writing it again gives th
 """
 
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
-from flipjax.results.statistics import INTERVAL, LEFT_OUT, Interval, aggregate, mean_interval, trend
+from flipjax.results.statistics import INTERVAL, LEFT_OUT, Interval, aggregate, compare, mean_interval, regret, trend
 from flipjax.results.store import PARTS, Cell, Part, Row, load_cell, read_csv, replacing, save_cell, write_csv
-from flipjax.results.text import headline, setting_label, summary_table, to_markdown, to_text, trend_table, varying_axes
+from flipjax.results.text import (
+    comparison_table,
+    headline,
+    regret_table,
+    setting_label,
+    summary_table,
+    to_markdown,
+    to_text,
+    trend_table,
+    varying_axes,
+)
 
 __all__ = [
     "GROUPS",
@@ -20,6 +30,8 @@ __all__ = [
     "Row",
     "aggregate",
     "axes_of",
+    "compare",
+    "comparison_table",
     "headline",
     "load_cell",
     "mean_interval",
@@ -27,6 +39,8 @@ __all__ = [
     "member_rows",
     "number",
     "read_csv",
+    "regret",
+    "regret_table",
     "replacing",
     "save_cell",
     "setting_label",

@@ -82,8 +82,8 @@ def member_quantities(rows: Sequence[Row], *, split: str = "test") -> list[Row]:
     """Returns one record per member and selection rule: its axes, `member`, `status`, and the value of every quantity.
 
     A quantity is named `<column>/<group>` for the groups all, common and rare. `gap/<class>` is the class's IoU in
-    its common group minus that in its rare group, and `gap/mean` the mean of the two. A value that does not exist
-    is NaN.
+    its common group minus that in its rare group, and `gap/mean` the mean of the two. `worst_group_iou/all` is the
+    lowest over the four groups of the IoU of the group's class. A value that does not exist is NaN.
     """
     axes = axes_of(rows)
     by_member: dict[tuple, dict[str, Row]] = {}
@@ -103,11 +103,15 @@ def _record(groups: Mapping[str, Row], axes: Sequence[str]) -> Row:
     # Cells of other pools have other classes: their columns are blank here.
     own = [column for column in classes if whole[column] != ""] or classes
     gaps = dict.fromkeys((f"gap/{column.removeprefix('iou_')}" for column in classes), math.nan)
+    ious = []
     for y, column in enumerate(own[:2]):
-        usual, other = groups[str(3 * y)][column], groups[str(1 + y)][column]
-        gaps[f"gap/{column.removeprefix('iou_')}"] = number(usual) - number(other)
+        usual, other = number(groups[str(3 * y)][column]), number(groups[str(1 + y)][column])
+        gaps[f"gap/{column.removeprefix('iou_')}"] = usual - other
+        ious += [usual, other]
     mean = sum(gaps[f"gap/{column.removeprefix('iou_')}"] for column in own[:2]) / 2
-    return record | gaps | {"gap/mean": mean}
+    # A sum carries NaN on, a minimum may not.
+    worst = min(ious) if math.isfinite(sum(ious)) else math.nan
+    return record | gaps | {"gap/mean": mean, "worst_group_iou/all": worst}
 
 
 def quantities_of(records: Sequence[Row]) -> list[str]:

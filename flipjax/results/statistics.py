@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
@@ -108,3 +108,83 @@ def _whole_curves(
     table = [[curve.get(level, math.nan) for level in levels] for curve in curves.values()]
     values = np.array(table, np.float64).reshape(-1, len(levels))
     return values[np.isfinite(values).all(axis=1)]
+
+
+def compare(
+    rows: Sequence[Row],
+    *,
+    axis: str = "method",
+    reference: str | None = None,
+    paired_by: str = "seed",
+    split: str = "test",
+) -> list[Row]:
+    """Returns how every quantity differs between a value of an axis and a reference value, paired by seed.
+
+    The reference is the axis's first value unless given. A seed takes part if both have a finite value. Columns: the
+    other axes; `axis`; `reference`; `quantity`; `n`, the seeds that take part; `left_out`, the members of the two that
+    diverged or failed; `difference` (value minus reference), the mean over seeds, with `low` and `high`, its 95%
+    Student t interval. No rows where the axis takes one value.
+    """
+    if axis not in axes_of(rows):
+        return []
+    quantities = quantities_of(member_quantities(rows, split=split))
+    table = []
+    for setting, values in _by_value(rows, axis, paired_by=paired_by, split=split):
+        base = next(iter(values)) if reference is None else reference
+        if base not in values:
+            continue
+        for value, (members, left_out) in values.items():
+            others, lost = values[base]
+            both = [(members[seed], others[seed]) for seed in members if seed in others]
+            for quantity in quantities if value != base else ():
+                found = mean_interval(record[quantity] - other[quantity] for record, other in both)
+                counts = {"quantity": quantity, "n": found.n, "left_out": left_out + lost}
+                names = {axis: value, "reference": base}
+                table.append(setting | names | counts | _named(found, "difference", "low", "high"))
+    return table
+
+
+def _by_value(
+    rows: Sequence[Row], axis: str, *, paired_by: str, split: str
+) -> Iterator[tuple[Row, dict[Any, tuple[dict[Any, Row], int]]]]:
+    """Yields each setting of the other axes: by value of the axis, the records by seed and how many were left out."""
+    settings: dict[tuple, dict[Any, tuple[dict[Any, Row], int]]] = {}
+    for setting, records, left_out in _settings(rows, without=(paired_by,), split=split):
+        rest = tuple((name, value) for name, value in setting.items() if name != axis)
+        by_seed = {record.get(paired_by): record for record in records}
+        settings.setdefault(rest, {})[setting[axis]] = by_seed, left_out
+    for rest, values in settings.items():
+        yield dict(rest), values
+
+
+ORACLES = {"worst_group_iou/all": ("val_worst_group_iou", -1.0), "fg_flip/all": ("val_flip", 1.0)}
+"""Quantities, the rule that selects on each with labels of all groups, and +1 where less of it is better."""
+
+
+def regret(rows: Sequence[Row], *, paired_by: str = "seed", split: str = "test") -> list[Row]:
+    """Returns what each selection rule loses against the one that selects on the quantity itself, on labelled images.
+
+    Worst-group IoU is compared with the rule `val_worst_group_iou`, Flip with `val_flip`: both see the labels and the
+    groups of the validation images. Differences are taken member by member and averaged over the settings within a
+    seed. Columns: `selection`; `quantity`; `oracle`; `n`, seeds; `members`; `mean`, the rule's own value; `regret`,
+    positive where the rule is worse, with `low` and `high`, its 95% Student t interval over seeds. Members that
+    diverged are left out.
+    """
+    records = [record for record in member_quantities(rows, split=split) if record["status"] not in LEFT_OUT]
+    by_rule: dict[str, dict[str, Row]] = {}
+    for record in records:
+        by_rule.setdefault(record["selection"], {})[record["member"]] = record
+    table = []
+    for rule, members in by_rule.items():
+        for quantity, (oracle, sign) in ORACLES.items():
+            if oracle not in by_rule or rule == oracle:
+                continue
+            by_seed: dict[object, list[float]] = {}
+            for name, record in members.items():
+                loss = sign * (record[quantity] - by_rule[oracle][name][quantity])
+                by_seed.setdefault(record.get(paired_by), []).append(loss)
+            found = mean_interval(float(np.mean(losses)) for losses in by_seed.values())
+            own = {"mean": rounded(float(np.mean([record[quantity] for record in members.values()])))}
+            counts = {"quantity": quantity, "oracle": oracle, "n": found.n, "members": len(members)}
+            table.append({"selection": rule} | counts | own | _named(found, "regret", "low", "high"))
+    return table

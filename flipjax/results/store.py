@@ -18,14 +18,15 @@ from flipjax.metrics import Decomposition
 Row = dict[str, Any]
 
 PARTS = ("val", "test")
+TEXTS = ("members", "selections", "class_names", "scene_names")
 NAMES = ("member", "split", "group", "status", "selection")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split of a cell, for K members, n images and C classes.
+    """One split of a cell, for S selection rules, K members, n images and C classes.
 
-    confusion int32 (K, n, C, C) and risk_sum float32 (K, n) as in `Decomposition`; groups int32 (n,), 2 * class +
+    confusion int32 (S, K, n, C, C) and risk_sum float32 (S, K, n) as in `Decomposition`; groups int32 (n,), 2 * class +
     scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene.
     """
 
@@ -41,16 +42,22 @@ class Cell:
     """The decompositions of one cell: all members of one static experiment, on the parts `val` and `test`."""
 
     members: tuple[str, ...]
+    selections: tuple[str, ...]
     class_names: tuple[str, ...]
     scene_names: tuple[str, ...]
     parts: Mapping[str, Part]
 
-    def decomposition(self, member: str, part: str) -> Decomposition:
-        """Returns the decomposition of one member on one split: numpy leaves, one leading image axis."""
-        if member not in self.members:
-            raise KeyError(f"member: expected one of {', '.join(self.members)}; found {member!r}")
-        index = self.members.index(member)
-        return Decomposition(self.parts[part].confusion[index], self.parts[part].risk_sum[index])
+    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
+        """Returns the decomposition of a member on a split by a selection rule, the first by default.
+
+        Its leaves are numpy, with one leading image axis. A KeyError names the valid choices.
+        """
+        selection = self.selections[0] if selection is None else selection
+        for name, value, valid in (("member", member, self.members), ("selection", selection, self.selections)):
+            if value not in valid:
+                raise KeyError(f"{name}: expected one of {', '.join(valid)}; found {value!r}")
+        place = self.selections.index(selection), self.members.index(member)
+        return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
 
 
 @contextlib.contextmanager
@@ -69,9 +76,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
 def save_cell(path: str | Path, cell: Cell) -> None:
     """Writes `decomposition.npz`."""
-    arrays: dict[str, np.ndarray] = {
-        field: np.array(getattr(cell, field), np.str_) for field in ("members", "class_names", "scene_names")
-    }
+    arrays: dict[str, np.ndarray] = {field: np.array(getattr(cell, field), np.str_) for field in TEXTS}
     for name, part in cell.parts.items():
         arrays[f"{name}_risk_sum"] = np.asarray(part.risk_sum, np.float32)
         for field in ("confusion", "groups", "pairs", "rows"):
@@ -83,15 +88,14 @@ def save_cell(path: str | Path, cell: Cell) -> None:
 def load_cell(path: str | Path) -> Cell:
     """Reads what `save_cell` wrote; a KeyError names the file and the array that it lacks."""
     with np.load(path, allow_pickle=False) as stored:
-        wanted = ["members", "class_names", "scene_names"]
+        wanted = [*TEXTS]
         wanted += [f"{part}_{field}" for part in PARTS for field in Part.__dataclass_fields__]
         missing = [name for name in wanted if name not in stored.files]
         if missing:
             raise KeyError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
         arrays = {name: stored[name] for name in wanted}
     parts = {part: Part(**{field: arrays[f"{part}_{field}"] for field in Part.__dataclass_fields__}) for part in PARTS}
-    members, class_names, scene_names = (tuple(arrays[field].tolist()) for field in wanted[:3])
-    return Cell(members, class_names, scene_names, parts)
+    return Cell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts)
 
 
 def _text(cell: Any) -> str:

@@ -11,6 +11,7 @@ COLUMNS = {
     "fg_flip/common": "Flip common",
     "fg_flip/rare": "Flip rare",
     "gap/mean": "IoU gap",
+    "worst_group_iou/all": "worst-group IoU",
     "iou_foreground/all": "foreground IoU",
     "risk_auroc/all": "risk AUROC",
     "top_decile_flip_share/all": "top-decile share",
@@ -78,6 +79,44 @@ def trend_table(trends: Sequence[Row]) -> Table:
             cells = [title, f"{row['from']} to {row['to']}", str(row["n"])]
             rows.append([*map(str, values), *cells, _with_ends(row, "change"), _with_ends(row, "slope")])
     return [*axes, "quantity", "rho", "seeds", "change", "slope per unit of rho"], rows
+
+
+DIFFERENCES = ("fg_flip/rare", "gap/mean", "worst_group_iou/all", "iou_foreground/all")
+EXCLUDES_ZERO = "*"
+
+
+def comparison_table(comparison: Sequence[Row], axis: str) -> Table:
+    """Returns header and rows: a row per setting and value of `axis`, differences from the reference with intervals.
+
+    A star marks an interval that excludes 0.
+    """
+    axes = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
+    axes += ["rho"] if comparison and "rho" in comparison[0] else []
+    rows = []
+    for values, by_name in _by_setting(comparison, [axis, *axes]):
+        cells = [_difference(by_name[name]) for name in DIFFERENCES]
+        rows.append([*map(str, values), str(by_name[DIFFERENCES[0]]["n"]), *cells])
+    return [axis, *axes, "seeds", *(COLUMNS[name] for name in DIFFERENCES)], rows
+
+
+def _difference(row: Row) -> str:
+    if row["difference"] == "":
+        return "-"
+    if row["low"] == "":
+        return f"{row['difference']:+.3f}"
+    star = EXCLUDES_ZERO if row["low"] > 0 or row["high"] < 0 else ""
+    return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{star}"
+
+
+def regret_table(regrets: Sequence[Row]) -> Table:
+    """Returns header and rows: a row per selection rule and quantity, its value and its regret with the interval."""
+    names = {"worst_group_iou/all": "worst-group IoU", "fg_flip/all": "Flip"}
+    rows = []
+    for row in regrets:
+        found = _difference({"difference": row["regret"], "low": row["low"], "high": row["high"]})
+        value = "-" if row["mean"] == "" else f"{row['mean']:.3f}"
+        rows.append([row["selection"], names[row["quantity"]], row["oracle"], str(row["members"]), value, found])
+    return ["selection", "quantity", "oracle", "members", "value", "regret"], rows
 
 
 def to_text(table: Table) -> str:

@@ -9,10 +9,12 @@ import numpy as np
 import optax
 from jax import lax
 
-from flipjax import augment, losses, population, train
+from flipjax import augment, population, train
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
 from flipjax.data.pool import Pool
+from flipjax.methods import Knobs
 from flipjax.models import unet
+from flipjax.optimise import Recipe
 
 SIZE, BATCH, OBJECTS, SCENES = 32, 16, 256, 128
 ENDLESS = 10**6
@@ -46,8 +48,8 @@ def make_members(count, steps):
                 key=jax.random.key(index),
                 rows=jnp.asarray(rows),
                 groups=jnp.asarray(2 * (rows[:, 0] % 2) + rows[:, 1] % 2),
-                learning_rate=jnp.float32(2e-3),
-                knobs=losses.Knobs(*map(jnp.float32, losses.Knobs())),
+                recipe=Recipe(*map(jnp.float32, Recipe(learning_rate=2e-3))),
+                knobs=Knobs(*map(jnp.float32, Knobs())),
             )
         )
     return members
@@ -71,7 +73,7 @@ class Flipjax:
         member, pool = make_members(1, 1)[0], make_pool()
         experiment = dataclasses.replace(EXPERIMENT, train=dataclasses.replace(EXPERIMENT.train, hflip=0.0))
         state = train.init_state(experiment, member)
-        params = jax.tree.map(np.asarray, state.params)
+        params = jax.tree.map(np.asarray, state.weights.params)
         step = jax.jit(functools.partial(train.train_step, experiment))
         found = []
         for _ in range(2):

@@ -1,0 +1,7 @@
+"""Pure augmentations of a batch on the device: key first, the same geometry for image and mask."""
+
+from flipjax.augment.background import background_cutmix, background_swap
+from flipjax.augment.colour import colour_jitter
+from flipjax.augment.geometry import horizontal_flip, random_resized_crop
+
+__all__ = ["background_cutmix", "background_swap", "colour_jitter", "horizontal_flip", "random_resized_crop"]

@@ -1,0 +1,101 @@
+"""Augmentations of the background, which leave the object and its mask alone."""
+
+import jax
+import jax.numpy as jnp
+
+SIDES = (0.1, 0.4)
+"""Least and largest side of a CutMix rectangle, as a share of the image's."""
+ENOUGH = 0.3
+"""Share of the rectangle that must be background in both images."""
+
+
+def background_cutmix(
+    key: jax.Array,
+    images: jax.Array,
+    masks: jax.Array,
+    partners: jax.Array,
+    partner_masks: jax.Array,
+    *,
+    partnered: jax.Array | None = None,
+    probability: float | jax.Array = 0.5,
+) -> jax.Array:
+    """Fills a rectangle's background with that of a partner, an image of the same class in the other scene.
+
+    A rectangle of 10 to 40% of each side is drawn. Where image and partner are both background, the image takes the
+    partner's pixels; where under 30% of the rectangle is, or there is no partner, its background pixels take one random
+    colour instead. Masks stay as they are.
+
+    Args:
+      key: PRNG key.
+      images: (B, H, W, 3) float in [0, 1].
+      masks: (B, H, W) integer; 0 is background.
+      partners: (B, H, W, 3) float in [0, 1].
+      partner_masks: (B, H, W) integer.
+      partnered: (B,) bool, whether there is a partner; all by default.
+      probability: in [0, 1].
+
+    Returns:
+      (B, H, W, 3), the dtype of `images`.
+
+    Source: Achara et al., arXiv 2604.13326, `CUTMIX`; after Yun et al., 2019.
+
+    Example:
+      >>> land, sea, empty = jnp.zeros((1, 10, 10, 3)), jnp.ones((1, 10, 10, 3)), jnp.zeros((1, 10, 10), int)
+      >>> mixed = background_cutmix(jax.random.key(0), land, empty, sea, empty, probability=1.0)
+      >>> bool(((mixed == 0) | (mixed == 1)).all()), 1 <= float(mixed[..., 0].sum()) <= 16
+      (True, True)
+    """
+    B, H, W = masks.shape
+    draws = jax.random.uniform(key, (B, 8))
+    inside = _within(draws[:, 1], draws[:, 2], H)[:, :, None] & _within(draws[:, 3], draws[:, 4], W)[:, None, :]
+    own = inside & (masks == 0)
+    both = own & (partner_masks == 0)
+    enough = both.sum((1, 2)) >= ENOUGH * inside.sum((1, 2))
+    if partnered is not None:
+        enough &= partnered
+    taken = jnp.where(enough[:, None, None], both, own) & (draws[:, 0] < probability)[:, None, None]
+    filling = jnp.where(enough[:, None, None, None], partners, draws[:, None, None, 5:])
+    return jnp.where(taken[..., None], filling, images)
+
+
+def _within(length: jax.Array, start: jax.Array, size: int) -> jax.Array:
+    """Returns which of `size` pixels lie in a random stretch, (B, size) bool, from two uniform draws (B,)."""
+    low, high = SIDES
+    length = jnp.clip(jnp.round((low + (high - low) * length) * size), 1, size)
+    start = jnp.floor(start * (size - length + 1))
+    pixels = jnp.arange(size)
+    return (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
+
+
+def background_swap(
+    key: jax.Array,
+    rows: jax.Array,
+    groups: jax.Array,
+    others: jax.Array,
+    *,
+    partnered: jax.Array | None = None,
+    probability: float | jax.Array = 0.5,
+) -> tuple[jax.Array, jax.Array]:
+    """Puts objects of a composite pool on a scene of the other kind, with the given probability.
+
+    Args:
+      key: PRNG key.
+      rows: (B, 2) int32, object and scene photo.
+      groups: (B,) int32, 2 * y + scene.
+      others: (B,) int32, a scene photo of the other kind for each row.
+      partnered: (B,) bool, whether there is one; all by default.
+      probability: in [0, 1].
+
+    Returns:
+      The rows and groups of the images to make, of the same shapes and dtypes.
+
+    Example:
+      >>> rows, groups = background_swap(jax.random.key(0), jnp.array([[5, 1]]), jnp.array([3]), jnp.array([8]),
+      ...                                probability=1.0)
+      >>> rows.tolist(), groups.tolist()
+      ([[5, 8]], [2])
+    """
+    swapped = jax.random.bernoulli(key, probability, groups.shape)
+    if partnered is not None:
+        swapped &= partnered
+    return rows.at[:, 1].set(jnp.where(swapped, others, rows[:, 1])), jnp.where(swapped, groups ^ 1, groups)

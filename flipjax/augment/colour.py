@@ -1,0 +1,47 @@
+"""Augmentations of colour."""
+
+import jax
+import jax.numpy as jnp
+
+LUMA = (0.2989, 0.587, 0.114)
+"""Weights of red, green and blue in a grey value, as torchvision has them."""
+
+
+def colour_jitter(
+    key: jax.Array, images: jax.Array, *, probability: float | jax.Array = 0.3, strength: float = 0.2
+) -> jax.Array:
+    """Changes brightness, contrast and saturation of each image, in random order, with the given probability.
+
+    Each is a blend, factor * image + (1 - factor) * other, clipped to [0, 1], where other is black (brightness), the
+    image's mean grey (contrast) or each pixel's grey (saturation); each factor is uniform in 1 - strength to
+    1 + strength.
+
+    Args:
+      key: PRNG key.
+      images: (B, H, W, 3) float in [0, 1].
+      probability: in [0, 1].
+      strength: in [0, 1].
+
+    Returns:
+      (B, H, W, 3) in [0, 1], the dtype of `images`.
+
+    Source: Achara et al., arXiv 2604.13326, training; torchvision's ColorJitter.
+
+    Example:
+      >>> grey = jnp.full((1, 2, 2, 3), 0.5)
+      >>> jittered = colour_jitter(jax.random.key(3), grey, probability=1.0)
+      >>> bool((jnp.abs(jittered - 0.5) <= 0.1).all()), bool(jnp.ptp(jittered) < 1e-6)
+      (True, True)
+    """
+    draws = jax.random.uniform(key, (images.shape[0], 7))
+    factors = 1 + strength * (2 * draws[:, 1:4] - 1)
+    order = jnp.argsort(draws[:, 4:], axis=1)
+    luma = jnp.array(LUMA, images.dtype)
+    changed = images
+    for turn in range(3):
+        operation = order[:, turn, None, None, None]
+        factor = jnp.take_along_axis(factors, order[:, turn, None], axis=1)[:, :, None, None]
+        grey = (changed * luma).sum(-1, keepdims=True)
+        other = jnp.where(operation == 2, grey, jnp.where(operation == 1, grey.mean((1, 2, 3), keepdims=True), 0.0))
+        changed = jnp.clip(factor * changed + (1 - factor) * other, 0.0, 1.0)
+    return jnp.where((draws[:, 0] < probability)[:, None, None, None], changed, images)

@@ -1,0 +1,125 @@
+"""Augmentations that move pixels: image and mask together."""
+
+import jax
+import jax.numpy as jnp
+
+DRAWS = 10
+
+
+def horizontal_flip(
+    key: jax.Array, images: jax.Array, masks: jax.Array, *, probability: float | jax.Array = 0.5
+) -> tuple[jax.Array, jax.Array]:
+    """Mirrors each image and its mask left to right with the given probability.
+
+    Args:
+      key: PRNG key.
+      images: (B, H, W, 3).
+      masks: (B, H, W).
+      probability: in [0, 1].
+
+    Returns:
+      Images and masks of the same shapes and dtypes.
+
+    Example:
+      >>> images, masks = jnp.arange(6.0).reshape(1, 1, 2, 3), jnp.array([[[0, 1]]])
+      >>> horizontal_flip(jax.random.key(0), images, masks, probability=1.0)[1].tolist()
+      [[[1, 0]]]
+    """
+    mirror = jax.random.bernoulli(key, probability, (images.shape[0],))
+    return (
+        jnp.where(mirror[:, None, None, None], images[:, :, ::-1], images),
+        jnp.where(mirror[:, None, None], masks[:, :, ::-1], masks),
+    )
+
+
+def random_resized_crop(
+    key: jax.Array,
+    images: jax.Array,
+    masks: jax.Array,
+    *,
+    probability: float | jax.Array = 1.0,
+    scale: tuple[float, float] = (0.8, 1.0),
+    ratio: tuple[float, float] = (0.9, 1.1),
+) -> tuple[jax.Array, jax.Array]:
+    """Cuts a random rectangle out of each image and stretches it to the whole, with the given probability.
+
+    Ten rectangles are drawn; the first that fits and holds foreground is taken, and the image stays as it is where none
+    does. The share of the area is uniform in `scale`, the logarithm of width by height uniform in that of `ratio`.
+    Images are resampled bilinearly (never smaller, so nothing is filtered), masks take the nearest pixel.
+
+    Args:
+      key: PRNG key.
+      images: (B, H, W, 3) float.
+      masks: (B, H, W) integer; foreground is above 0.
+      probability: in [0, 1].
+      scale: least and largest share of the area, in (0, 1].
+      ratio: least and largest width by height, above 0.
+
+    Returns:
+      Images and masks of the same shapes and dtypes.
+
+    Source: Achara et al., arXiv 2604.13326, training; the draw of torchvision's RandomResizedCrop.
+
+    Example:
+      >>> images, masks = jnp.ones((1, 8, 8, 3)), jnp.zeros((1, 8, 8), int).at[0, 4, 4].set(2)
+      >>> cropped, labels = random_resized_crop(jax.random.key(0), images, masks)
+      >>> cropped.shape, bool(jnp.allclose(cropped, 1)), int(labels.max())
+      ((1, 8, 8, 3), True, 2)
+    """
+    boxes = _draw_boxes(key, masks, probability, scale, ratio)
+    top, left, height, width = boxes.T[:, :, None]
+    rows = _places(top, height, images.shape[1])
+    columns = _places(left, width, images.shape[2])
+    images = jnp.einsum("bih,bhwc->biwc", _bilinear(rows, top, height, images.shape[1]), images)
+    images = jnp.einsum("bjw,biwc->bijc", _bilinear(columns, left, width, images.shape[2]), images)
+    masks = jnp.take_along_axis(masks, jnp.floor(rows + 0.5).astype(jnp.int32)[:, :, None], axis=1)
+    masks = jnp.take_along_axis(masks, jnp.floor(columns + 0.5).astype(jnp.int32)[:, None, :], axis=2)
+    return images, masks
+
+
+def _draw_boxes(
+    key: jax.Array,
+    masks: jax.Array,
+    probability: float | jax.Array,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+) -> jax.Array:
+    """Returns top, left, height and width of the rectangles, (B, 4) float32 whole numbers."""
+    B, H, W = masks.shape
+    # One draw for all: XLA:CPU compiles each use of the generator anew.
+    draws = jax.random.uniform(key, (B, 4 * DRAWS + 1))
+    area, shape, down, right = jnp.split(draws[:, 1:], 4, axis=1)
+    area = (scale[0] + (scale[1] - scale[0]) * area) * H * W
+    low, high = jnp.log(ratio[0]), jnp.log(ratio[1])
+    shape = jnp.exp(low + (high - low) * shape)
+    height, width = jnp.round(jnp.sqrt(area / shape)), jnp.round(jnp.sqrt(area * shape))
+    fits = (height >= 1) & (width >= 1) & (height <= H) & (width <= W)
+    top = jnp.clip(jnp.floor(down * (H - height + 1)), 0, H - 1)
+    left = jnp.clip(jnp.floor(right * (W - width + 1)), 0, W - 1)
+    boxes = jnp.stack([top, left, height, width], axis=-1)
+    qualifies = fits & _holds_foreground(masks, boxes)
+    first = jnp.take_along_axis(boxes, jnp.argmax(qualifies, axis=1)[:, None, None], axis=1)[:, 0]
+    taken = qualifies.any(1) & (draws[:, 0] < probability)
+    return jnp.where(taken[:, None], first, jnp.array([0, 0, H, W], jnp.float32))
+
+
+def _holds_foreground(masks: jax.Array, boxes: jax.Array) -> jax.Array:
+    """Returns whether each of the rectangles (B, N, 4) holds a pixel above 0, from sums over all corners at 0, 0."""
+    B, H, W = masks.shape
+    sums = jnp.pad(jnp.cumsum(jnp.cumsum(masks > 0, axis=1), axis=2), ((0, 0), (1, 0), (1, 0)))
+    top, left, height, width = jnp.moveaxis(boxes.astype(jnp.int32), -1, 0)
+    image = jnp.arange(B)[:, None]
+    bottom, right = jnp.minimum(top + height, H), jnp.minimum(left + width, W)
+    inside = sums[image, bottom, right] - sums[image, top, right] - sums[image, bottom, left] + sums[image, top, left]
+    return inside > 0
+
+
+def _places(start: jax.Array, length: jax.Array, size: int) -> jax.Array:
+    """Returns where `size` output pixels look along an axis, (B, size), counted in input pixels from the centres."""
+    return start - 0.5 + (jnp.arange(size) + 0.5) * (length / size)
+
+
+def _bilinear(places: jax.Array, start: jax.Array, length: jax.Array, size: int) -> jax.Array:
+    """Returns the weights (B, outputs, inputs) of linear interpolation at `places`, within the rectangle."""
+    inside = jnp.clip(places, start, start + length - 1)
+    return jnp.maximum(0.0, 1.0 - jnp.abs(inside[:, :, None] - jnp.arange(size)))

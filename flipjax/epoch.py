@@ -1,0 +1,164 @@
+"""One member's epoch: training, validation, what each selection rule keeps, early stopping, and JTT's second run."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flipjax import losses, metrics
+from flipjax.config import Experiment
+from flipjax.data.pool import Pool, gather
+from flipjax.evaluate import evaluate
+from flipjax.train import (
+    NUM_GROUPS,
+    Best,
+    Member,
+    State,
+    Status,
+    apply,
+    evaluation_batch,
+    init_state,
+    map_batches,
+    train_epoch,
+)
+
+FLIPPED = 0.5
+"""Share of an image's foreground above which JTT counts the image as flipped."""
+
+
+class Validation(NamedTuple):
+    """A member on the validation images that select it: float32 scalars.
+
+    `loss`: the member's own loss, its mean over groups weighed by the group weights; `worst_group_iou`: the least over
+    groups of the IoU of the group's class; `flip`: share of the true foreground; `risk`: mean flip-risk in nats of the
+    images that have one, which needs no labels.
+    """
+
+    loss: jax.Array
+    worst_group_iou: jax.Array
+    flip: jax.Array
+    risk: jax.Array
+
+    def scores(self, epoch: jax.Array) -> dict[str, jax.Array]:
+        """Returns what each selection rule minimises; one that does not exist is NaN and never chosen."""
+        return {
+            "val_loss": self.loss,
+            "val_worst_group_iou": -self.worst_group_iou,
+            "val_flip": self.flip,
+            "label_free_risk": self.risk,
+            "last": -epoch.astype(jnp.float32),
+        }
+
+
+def validate(
+    experiment: Experiment, member: Member, pool: Pool, state: State, rows: jax.Array, groups: jax.Array
+) -> tuple[Validation, jax.Array]:
+    """Validates the member on rows (n, 2) with groups (n,), in evaluation mode.
+
+    A member that refits its head (DFR) is selected on every other block of four images; the blocks between are for the
+    refit (`refits`).
+
+    Returns:
+      The validation, and the group weights, which only the reference's GroupDRO moves here.
+    """
+    weights = state.evaluated
+
+    def of_batch(batch: jax.Array) -> tuple[jax.Array, metrics.Decomposition]:
+        images, masks = gather(pool, batch)
+        logits, _ = apply(experiment, *weights, images, training=False)
+        return losses.image_loss(logits, masks, member.knobs), metrics.decompose(logits, masks)
+
+    image_losses, found = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+    selecting = jnp.where(refits(rows.shape[0]), 1 - member.knobs.dfr, 1.0)
+    group_losses = losses.group_means(image_losses, groups, num_groups=NUM_GROUPS, weights=selecting)[0]
+    loss, group_weights = (state.group_weights * group_losses).sum(), state.group_weights
+    if "dro_reference" in experiment.machinery:
+        options = {"step_size": member.knobs.dro_step, "batch_size": experiment.train.batch_size}
+        moved = losses.reference_validation(image_losses, groups, group_weights, **options)
+        chosen = member.knobs.dro_reference > 0
+        loss, group_weights = (jnp.where(chosen, *pair) for pair in zip(moved, (loss, group_weights), strict=True))
+    return Validation(loss, *_measures(found, groups, selecting)), group_weights
+
+
+def _measures(found: metrics.Decomposition, groups: jax.Array, selecting: jax.Array) -> tuple[jax.Array, ...]:
+    counts = found.confusion * selecting[:, None, None]
+    by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, NUM_GROUPS), counts)
+    own = 1 + jnp.arange(NUM_GROUPS) // 2
+    group = jnp.arange(NUM_GROUPS)
+    both = by_group[group, own, own]
+    iou = both / (by_group.sum(2)[group, own] + by_group.sum(1)[group, own] - both)
+    truth = counts[:, 1:].sum()
+    flip = (counts[:, 1, 2] + counts[:, 2, 1]).sum() / truth
+    risky = (selecting > 0) & jnp.isfinite(found.flip_risk)
+    risk = jnp.where(risky, found.flip_risk, 0.0).sum() / risky.sum()
+    return iou.min(), flip, risk
+
+
+def refits(count: int) -> np.ndarray:
+    """Returns which of `count` validation images are for DFR's refit: blocks of four, in which each group comes once.
+
+    Example:
+      >>> refits(8).astype(int).tolist()
+      [1, 1, 1, 1, 0, 0, 0, 0]
+    """
+    return np.arange(count) // 4 % 2 == 0
+
+
+def settle(experiment: Experiment, member: Member, state: State, train_loss: jax.Array, found: Validation) -> State:
+    """Ends an epoch: keeps what each rule selects; stops a member that diverged, ran out of patience or is through."""
+    spec, epoch = experiment.train, state.epoch + 1
+    finite = jnp.isfinite(train_loss) & jnp.isfinite(found.loss)
+    better = found.loss < state.best_loss
+    best_epoch = jnp.where(better, epoch, state.best_epoch)
+    waited = epoch - jnp.maximum(best_epoch, state.restart)
+    # Read in this order: a later line overrules an earlier one.
+    status = jnp.where(epoch - state.restart >= spec.epochs, Status.FINISHED, Status.RUNNING)
+    status = jnp.where(waited >= spec.patience, Status.STOPPED, status)
+    status = jnp.where((member.knobs.jtt_epochs > 0) & (state.restart == 0), Status.RUNNING, status)
+    status = jnp.where(finite, status, Status.DIVERGED)
+
+    def kept(rule: str, best: Best) -> Best:
+        score = found.scores(epoch)[rule]
+        wins = finite & (score < best.score)
+        return jax.tree.map(lambda new, old: jnp.where(wins, new, old), Best(state.evaluated, score, epoch), best)
+
+    return dataclasses.replace(
+        state,
+        epoch=epoch,
+        status=status.astype(jnp.int32),
+        best_loss=jnp.where(better, found.loss, state.best_loss),
+        best_epoch=best_epoch,
+        best={rule: kept(rule, best) for rule, best in state.best.items()},
+    )
+
+
+def run_epoch(
+    experiment: Experiment, member: Member, pool: Pool, state: State, rows: jax.Array, groups: jax.Array
+) -> tuple[State, dict[str, jax.Array]]:
+    """Trains for one epoch, validates on `rows` with `groups`, and settles the member.
+
+    Returns:
+      The state and the epoch's record: scalars `train_loss`, `valid_loss`, `valid_worst_group_iou`, `valid_flip`,
+      `valid_risk`, and `group_weights` (G,).
+    """
+    state, train_loss = train_epoch(experiment, member, pool, state)
+    found, group_weights = validate(experiment, member, pool, state, rows, groups)
+    state = dataclasses.replace(state, group_weights=group_weights)
+    record: dict[str, Any] = {f"valid_{name}": value for name, value in found._asdict().items()}
+    record |= {"train_loss": train_loss, "group_weights": group_weights}
+    return settle(experiment, member, state, train_loss, found), record
+
+
+def second_run(experiment: Experiment, member: Member, pool: Pool, state: State, start: Any = ({}, {})) -> State:
+    """Starts a member's training anew, with the images that it flips now weighted up (JTT-by-flip).
+
+    Liu et al., 2021, up-weight what an early model misclassifies; here it is the images of whose foreground it flips
+    more than half. The epochs go on counting; weights (`start` as of `init_state`), moments, selection and patience
+    begin afresh.
+    """
+    flip = evaluate(experiment, state.weights, pool, member.rows).flip
+    image_weights = jnp.where(flip > FLIPPED, member.knobs.jtt_weight, 1.0)
+    fresh = init_state(experiment, member, start)
+    return dataclasses.replace(fresh, image_weights=image_weights, epoch=state.epoch, restart=state.epoch)

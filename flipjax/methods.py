@@ -1,0 +1,104 @@
+"""Methods as data: the knobs that a member carries, and what each method sets among them. Imports no JAX."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+
+class Knobs(NamedTuple):
+    """What makes a member's training its method's: scalars, traced, so that all methods share one program.
+
+    Attributes:
+      dice: weight of the foreground Dice loss beside the cross-entropy.
+      dro: 1 for GroupDRO, 0 for the plain mean over images.
+      dro_step: step size of GroupDRO's ascent on the group weights.
+      dro_reference: 1 for the rule of the paper's code: a batch zeroes the weight of a group that it lacks, and the
+        validation pass moves the weights too.
+      balanced: 1 to draw every batch evenly over the groups.
+      cutmix: probability of background CutMix.
+      swap: probability of a background swap: the object on a scene of the other kind.
+      ema: decay, a step, of an exponential average of the weights, which is what is evaluated.
+      swa: share of the epochs after which a plain average of the weights starts, which is what is evaluated.
+      dfr: 1 to refit the head on a group-balanced half of the validation set; the other half selects.
+      jtt_epochs: epochs of a first run, after which training starts anew with the images it flips weighted up.
+      jtt_weight: how many times as often such an image is drawn.
+    """
+
+    dice: Any = 0.0
+    dro: Any = 0.0
+    dro_step: Any = 0.0
+    dro_reference: Any = 0.0
+    balanced: Any = 0.0
+    cutmix: Any = 0.0
+    swap: Any = 0.0
+    ema: Any = 0.0
+    swa: Any = 0.0
+    dfr: Any = 0.0
+    jtt_epochs: Any = 0.0
+    jtt_weight: Any = 1.0
+
+
+METHODS: dict[str, dict[str, float]] = {
+    "ce": {},
+    "dice_ce": {"dice": 1.0},
+    "group_dro": {"dro": 1.0, "dro_step": 0.01},
+    "group_dro_reference": {"dro": 1.0, "dro_step": 0.01, "dro_reference": 1.0},
+    "balanced": {"balanced": 1.0},
+    "bg_cutmix": {"cutmix": 0.5},
+    "bg_swap": {"swap": 0.5},
+    "ema": {"ema": 0.99},
+    "swa": {"swa": 0.5},
+    "dfr": {"dfr": 1.0},
+    "jtt": {"jtt_epochs": 4.0, "jtt_weight": 10.0},
+}
+"""What a method sets among `Knobs`; the others keep their defaults. `a+b` is both: 'balanced+group_dro'."""
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "dice": (0.0, 1e3),
+    "dro": (0.0, 1.0),
+    "dro_step": (0.0, 1e3),
+    "dro_reference": (0.0, 1.0),
+    "balanced": (0.0, 1.0),
+    "cutmix": (0.0, 1.0),
+    "swap": (0.0, 1.0),
+    "ema": (0.0, 0.99999),
+    "swa": (0.0, 0.99),
+    "dfr": (0.0, 1.0),
+    "jtt_epochs": (1.0, 1e6),
+    "jtt_weight": (1.0, 1e6),
+}
+"""The values that `config.knobs` may give a knob."""
+
+
+def parts_of(method: str) -> list[str] | None:
+    """Returns the names that a method joins with '+'; None where one is unknown, or two set the same knob.
+
+    Example:
+      >>> parts_of("balanced+group_dro"), parts_of("group_dro+group_dro_reference")
+      (['balanced', 'group_dro'], None)
+    """
+    parts = method.split("+")
+    names = [knob for part in parts for knob in METHODS.get(part, {})]
+    known = all(part in METHODS for part in parts) and len(set(parts)) == len(parts)
+    return parts if known and len(set(names)) == len(names) else None
+
+
+def knobs_of(method: str, overrides: Mapping[str, float] | None = None) -> Knobs:
+    """Returns a method's knobs; `overrides` replaces the values of those that the method sets.
+
+    Example:
+      >>> knobs_of("balanced+group_dro", {"dro_step": 0.1, "cutmix": 0.9})[:6]
+      (0.0, 1.0, 0.1, 0.0, 1.0, 0.0)
+    """
+    given = overrides or {}
+    parts = parts_of(method) or []
+    return Knobs(**{name: given.get(name, value) for part in parts for name, value in METHODS[part].items()})
+
+
+def machinery(methods: Iterable[str]) -> tuple[str, ...]:
+    """Returns, sorted, the knobs that any of the methods sets: what their common program must hold.
+
+    Example:
+      >>> machinery(["ce", "balanced+group_dro"])
+      ('balanced', 'dro', 'dro_step')
+    """
+    return tuple(sorted({name for method in methods for part in parts_of(method) or [] for name in METHODS[part]}))

@@ -1,0 +1,73 @@
+"""One optimiser for all members: Adam or AdamW, a schedule and gradient clipping, every number of them traced."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class Recipe(NamedTuple):
+    """How a member's weights move: float32 scalars, traced.
+
+    `learning_rate` at its peak; `weight_decay`, decoupled (0: Adam, else AdamW; Loshchilov and Hutter, 2019);
+    `warmup`, the share of all steps over which the rate rises linearly; `cosine`, 1 for a rate that falls to 0 as half
+    a cosine after the warm-up, 0 for a constant one; `clip_norm`, the largest norm of a gradient (0: not clipped).
+    """
+
+    learning_rate: Any = 1e-3
+    weight_decay: Any = 0.0
+    warmup: Any = 0.0
+    cosine: Any = 0.0
+    clip_norm: Any = 0.0
+
+
+def rate_at(step: jax.Array, recipe: Recipe, *, total: int) -> jax.Array:
+    """Returns the learning rate of a step, counted from 0, of `total`.
+
+    Example:
+      >>> recipe = Recipe(learning_rate=1.0, warmup=0.5, cosine=1.0)
+      >>> [round(float(rate_at(step, recipe, total=4)), 3) for step in range(4)]
+      [0.5, 1.0, 1.0, 0.5]
+    """
+    rising = jnp.maximum(jnp.ceil(recipe.warmup * total), 1)
+    progress = jnp.clip(
+        (step - rising * (recipe.warmup > 0)) / jnp.maximum(total - rising * (recipe.warmup > 0), 1), 0, 1
+    )
+    falling = 1 - recipe.cosine * (0.5 - 0.5 * jnp.cos(jnp.pi * progress))
+    return recipe.learning_rate * jnp.where(recipe.warmup > 0, jnp.minimum(1.0, (step + 1) / rising), 1.0) * falling
+
+
+def start(params: Any) -> optax.OptState:
+    """Returns Adam's moments before the first step."""
+    return optax.scale_by_adam().init(params)
+
+
+def update(
+    gradients: Any, moments: optax.OptState, params: Any, recipe: Recipe, *, rate: jax.Array
+) -> tuple[Any, optax.OptState]:
+    """Returns the parameters after a step at learning rate `rate`, and Adam's moments (Kingma and Ba, 2015)."""
+    norm = optax.tree.norm(gradients)
+    shrink = jnp.where(recipe.clip_norm > 0, jnp.minimum(1.0, recipe.clip_norm / jnp.maximum(norm, 1e-16)), 1.0)
+    gradients = jax.tree.map(lambda gradient: shrink * gradient, gradients)
+    updates, moments = optax.scale_by_adam().update(gradients, moments)
+    moved = jax.tree.map(lambda p, u: p - rate * (u + recipe.weight_decay * p), params, updates)
+    return moved, moments
+
+
+def kept_share(step: jax.Array, *, ema: jax.Array, swa: jax.Array, total: int) -> jax.Array:
+    """Returns how much of the average of the weights a step keeps; 0 where the average is the last weights.
+
+    Args:
+      step: counted from 0.
+      ema: decay of an exponential average, 0 for none; smaller in the first steps, min(ema, (1 + step) / (10 + step)).
+      swa: share of all steps after which a plain average starts, 0 for none (Izmailov et al., 2018, of every step).
+      total: steps in all.
+
+    Example:
+      >>> [round(float(kept_share(step, ema=0.0, swa=0.5, total=4)), 2) for step in range(4)]
+      [0.0, 0.0, 0.0, 0.5]
+    """
+    averaged = jnp.maximum(step - jnp.ceil(swa * total), 0.0)
+    plain = jnp.where(swa > 0, averaged / (averaged + 1), 0.0)
+    return jnp.maximum(plain, jnp.minimum(ema, (1 + step) / (10 + step)))

@@ -1,0 +1,99 @@
+"""DFR: the 1 x 1 head refitted on group-balanced validation images (Kirichenko et al., 2023), convex, one member."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flipjax import losses
+from flipjax.config import Experiment
+from flipjax.data.pool import Pool, gather
+from flipjax.epoch import refits
+from flipjax.train import Weights, map_batches, model_of
+
+RIDGES = (0.1, 0.01, 0.001, 0.0001)
+"""Weights of the squared norm of the head: from the strongest, each fit starts at the last one."""
+STEPS = 6
+"""Newton steps for each ridge."""
+LENGTHS = (1.0, 0.5, 0.125, 0.0)
+"""Shares of a Newton step that are tried; the one with the lowest loss is taken."""
+
+
+def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float | jax.Array, steps: int = STEPS) -> Any:
+    """Fits a linear head to features by cross-entropy with a ridge: a convex problem, by Newton's method.
+
+    Args:
+      features: (n, H, W, F) float32.
+      masks: (n, H, W) integer in [0, C).
+      head: where to start: `kernel` (F, C) and `bias` (C,) float32.
+      ridge: weight of half the squared norm of kernel and bias, > 0.
+      steps: of Newton's method.
+
+    Returns:
+      The head, a dict as `head`.
+
+    Example:
+      >>> x = jnp.array([-1.0, 0.0, 1.0]).reshape(1, 1, 3, 1)
+      >>> start = {"kernel": jnp.zeros((1, 3)), "bias": jnp.zeros(3)}
+      >>> head = fit_head(x, jnp.array([[[1, 0, 2]]]), start, ridge=0.1)
+      >>> print((head["kernel"] / head["kernel"].max()).round(2) + 0.0, head["bias"].round(1))
+      [[ 0. -1.  1.]] [ 0.2 -0.1 -0.1]
+    """
+    F, C = head["kernel"].shape
+    pixels = jnp.concatenate([features.reshape(-1, F), jnp.ones((masks.size, 1))], axis=1)
+    truth = jax.nn.one_hot(masks.reshape(-1), C)
+
+    def loss_of(table: jax.Array) -> jax.Array:
+        return -(jax.nn.log_softmax(pixels @ table) * truth).sum(1).mean() + ridge / 2 * (table**2).sum()
+
+    def step(table: jax.Array, _: None) -> tuple[jax.Array, None]:
+        probabilities = jax.nn.softmax(pixels @ table)
+        gradient = pixels.T @ (probabilities - truth) / masks.size + ridge * table
+        # Of one pixel: (diag(p) - p p') times x x'.
+        curvature = [
+            [pixels.T @ (pixels * (probabilities[:, c] * ((c == d) - probabilities[:, d]))[:, None]) for d in range(C)]
+            for c in range(C)
+        ]
+        hessian = jnp.block(curvature) / masks.size + ridge * jnp.eye((F + 1) * C)
+        direction = jnp.linalg.solve(hessian, gradient.T.reshape(-1)).reshape(C, F + 1).T
+        tried = jnp.array([table - length * direction for length in LENGTHS])
+        return tried[jnp.argmin(jax.lax.map(loss_of, tried))], None
+
+    table = jnp.concatenate([head["kernel"], head["bias"][None]])
+    table, _ = jax.lax.scan(step, table, None, length=steps)
+    return {"kernel": table[:-1], "bias": table[-1]}
+
+
+def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> Weights:
+    """Returns the weights with a head refitted on half of the validation rows (n, 2), the other half picking the ridge.
+
+    The halves are alternate blocks of four images, in which each group comes once (`flipjax.epoch.refits`), so both are
+    balanced. Features are standardised, as published. The ridge with the lowest cross-entropy on the other half wins.
+
+    Raises:
+      KeyError: the model's head is not a 1 x 1 convolution.
+    """
+    head = weights.params["head"]
+    model = model_of(experiment, weights, training=False)
+
+    def of_batch(batch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        images, masks = gather(pool, batch)
+        return model.features(images), masks
+
+    fitting = refits(rows.shape[0])
+    features, masks = map_batches(of_batch, rows[fitting])
+    others, other_masks = map_batches(of_batch, rows[~fitting])
+    mean, scale = features.mean((0, 1, 2)), features.std((0, 1, 2)) + 1e-6
+    features, others = (features - mean) / scale, (others - mean) / scale
+    start = {"kernel": head["kernel"] * scale[:, None], "bias": head["bias"] + mean @ head["kernel"]}
+
+    def fit(head: Any, ridge: jax.Array) -> tuple[Any, tuple[Any, jax.Array]]:
+        head = fit_head(features, masks, head, ridge=ridge)
+        loss = losses.cross_entropy(others @ head["kernel"] + head["bias"], other_masks).mean()
+        return head, (head, jnp.where(jnp.isfinite(loss), loss, jnp.inf))
+
+    _, (heads, scores) = jax.lax.scan(fit, start, jnp.array(RIDGES))
+    best = jax.tree.map(lambda leaf: leaf[jnp.argmin(scores)], heads)
+    kernel = best["kernel"] / scale[:, None]
+    fitted = {**head, "kernel": kernel, "bias": best["bias"] - mean @ kernel}
+    return Weights({**weights.params, "head": fitted}, weights.statistics)

@@ -1,0 +1,101 @@
+"""Which images a member draws, and when: positions in its training table, pure and key first."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Directory(NamedTuple):
+    """Positions sorted by a small integer: `order` (n,) int32, and where each value `starts` and its `counts` (V,)."""
+
+    order: jax.Array
+    starts: jax.Array
+    counts: jax.Array
+
+
+def directory(values: jax.Array, *, size: int) -> Directory:
+    """Sorts positions by their values, in order within a value.
+
+    Args:
+      values: (n,) integer in [0, size).
+      size: number of values, V.
+
+    Example:
+      >>> [leaf.tolist() for leaf in directory(jnp.array([2, 0, 2]), size=3)]
+      [[1, 0, 2], [0, 1, 1], [1, 0, 2]]
+    """
+    counts = (values[:, None] == jnp.arange(size)).sum(0)
+    return Directory(jnp.argsort(values, stable=True).astype(jnp.int32), jnp.cumsum(counts) - counts, counts)
+
+
+def draw(key: jax.Array, entries: Directory, wanted: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Draws a position of each wanted value, uniformly.
+
+    Args:
+      key: PRNG key.
+      entries: the positions by value.
+      wanted: (B,) integer in [0, V).
+
+    Returns:
+      Positions (B,) int32, and (B,) bool: whether there is any of that value; position 0 where there is none.
+
+    Example:
+      >>> position, found = draw(jax.random.key(0), directory(jnp.array([2, 0, 2]), size=3), jnp.array([0, 1]))
+      >>> int(position[0]), found.tolist()
+      (1, [True, False])
+    """
+    counts = entries.counts[wanted]
+    step = jnp.floor(jax.random.uniform(key, wanted.shape) * counts).astype(jnp.int32)
+    place = entries.starts[wanted] + jnp.minimum(step, jnp.maximum(counts - 1, 0))
+    found = counts > 0
+    return jnp.where(found, entries.order[jnp.where(found, place, 0)], 0), found
+
+
+def weighted_order(key: jax.Array, weights: jax.Array) -> jax.Array:
+    """Draws as many positions as there are, in random order, each about weight / mean weight times.
+
+    Systematic resampling: position i comes floor or ceil of that often (Kitagawa, 1996).
+
+    Args:
+      key: PRNG key.
+      weights: (n,) float, positive.
+
+    Returns:
+      (n,) int32.
+
+    Example:
+      >>> sorted(weighted_order(jax.random.key(0), jnp.array([1.0, 1.0, 2.0, 4.0])).tolist())[-2:]
+      [3, 3]
+    """
+    count = weights.shape[0]
+    start, order = jax.random.split(key)
+    edges = jnp.cumsum(weights)
+    ticks = (jnp.arange(count) + jax.random.uniform(start)) * (edges[-1] / count)
+    drawn = jnp.minimum(jnp.searchsorted(edges, ticks, side="right"), count - 1)
+    return jax.random.permutation(order, drawn.astype(jnp.int32))
+
+
+def balanced_order(order: jax.Array, groups: jax.Array, *, num_groups: int = 4) -> jax.Array:
+    """Rearranges an order so that consecutive images come from the groups in turn; small groups come round again.
+
+    Args:
+      order: (n,) int32, positions.
+      groups: (n,) integer in [0, num_groups), of each position.
+      num_groups: how many groups there may be. One that has no image is passed over.
+
+    Returns:
+      (n,) int32: any batch of consecutive positions holds the groups evenly, up to one image.
+
+    Example:
+      >>> balanced_order(jnp.arange(6), jnp.array([0, 0, 0, 0, 1, 3])).tolist()
+      [0, 4, 5, 1, 4, 5]
+    """
+    entries = directory(groups[order], size=num_groups)
+    # The groups that have images, in front.
+    present = jnp.argsort(entries.counts == 0, stable=True)
+    turns = jnp.maximum((entries.counts > 0).sum(), 1)
+    slots = jnp.arange(order.shape[0])
+    group = present[slots % turns]
+    place = entries.starts[group] + (slots // turns) % jnp.maximum(entries.counts[group], 1)
+    return order[entries.order[place]]

@@ -1,0 +1,179 @@
+"""Augmentations against slow twins that see one image at a time, and at their limits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flipjax import augment
+from flipjax.augment import background, colour, geometry
+
+B, H, W = 12, 10, 14
+LUMA = np.array([0.2989, 0.587, 0.114])
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Random images; masks with a box of foreground each, one image without any."""
+    rng = np.random.default_rng(0)
+    masks = np.zeros((B, H, W), np.int32)
+    for index, mask in enumerate(masks[1:], start=1):
+        y, x = rng.integers(0, H - 3), rng.integers(0, W - 4)
+        mask[y : y + 3, x : x + 4] = 1 + index % 2
+    return jnp.asarray(rng.random((B, H, W, 3)), jnp.float32), jnp.asarray(masks)
+
+
+def slow_crop(image, mask, box):
+    """One image by the definition of bilinear and nearest sampling, pixel by pixel."""
+    top, left, height, width = box
+    pixels, labels = np.zeros(image.shape), np.zeros(mask.shape, int)
+    for i in range(H):
+        for j in range(W):
+            y, x = top + (i + 0.5) * height / H - 0.5, left + (j + 0.5) * width / W - 0.5
+            labels[i, j] = mask[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]
+            y, x = np.clip(y, top, top + height - 1), np.clip(x, left, left + width - 1)
+            y0, x0 = min(int(y), H - 2), min(int(x), W - 2)
+            dy, dx = y - y0, x - x0
+            above = (1 - dx) * image[y0, x0] + dx * image[y0, x0 + 1]
+            below = (1 - dx) * image[y0 + 1, x0] + dx * image[y0 + 1, x0 + 1]
+            pixels[i, j] = (1 - dy) * above + dy * below
+    return pixels, labels
+
+
+def boxes(key, masks, probability=1.0, scale=(0.8, 1.0), ratio=(0.9, 1.1)):
+    return np.asarray(geometry._draw_boxes(key, masks, probability, scale, ratio)).astype(int)
+
+
+def test_crop_equals_its_twin(batch):
+    images, masks = batch
+    for seed in range(3):
+        key = jax.random.key(seed)
+        cropped, labels = augment.random_resized_crop(key, images, masks, scale=(0.3, 1.0), ratio=(0.6, 1.7))
+        for index, box in enumerate(boxes(key, masks, scale=(0.3, 1.0), ratio=(0.6, 1.7))):
+            wanted = slow_crop(np.asarray(images[index], np.float64), np.asarray(masks[index]), box)
+            np.testing.assert_allclose(cropped[index], wanted[0], atol=2e-6)
+            np.testing.assert_array_equal(labels[index], wanted[1])
+
+
+def test_crop_boxes_keep_to_their_ranges_and_to_the_object(batch):
+    _, masks = batch
+    top, left, height, width = boxes(jax.random.key(0), jnp.ones((200, 120, 120), int)).T
+    changed = (height < 120) | (width < 120)
+    area, ratio = height * width / 120**2, width / height
+    assert changed.mean() > 0.9 and (area > 0.78).all() and (area <= 1).all()
+    assert (top >= 0).all() and (left >= 0).all() and (top + height <= 120).all() and (left + width <= 120).all()
+    assert 0.88 < ratio[changed].min() < 0.92 and 1.08 < ratio[changed].max() < 1.12
+    # A corner pixel is the only foreground: every rectangle that is taken holds it.
+    corner = jnp.zeros((64, H, W), int).at[:, 0, 0].set(1)
+    top, left, height, width = boxes(jax.random.key(1), corner, scale=(0.3, 0.5)).T
+    whole = (height == H) & (width == W)
+    assert ((top == 0) & (left == 0)).all() and 0 < whole.sum() < 64
+    assert (boxes(jax.random.key(0), masks)[0] == [0, 0, H, W]).all()  # No foreground: no crop.
+    assert (boxes(jax.random.key(0), masks, probability=0.0) == [0, 0, H, W]).all()
+
+
+def test_a_whole_rectangle_changes_nothing(batch):
+    same, labels = augment.random_resized_crop(jax.random.key(0), *batch, probability=0.0)
+    np.testing.assert_array_equal(same, batch[0])
+    np.testing.assert_array_equal(labels, batch[1])
+
+
+def slow_jitter(image, factors, order):
+    for operation in order:
+        grey = image @ LUMA
+        other = [0.0, grey.mean(), grey[..., None]][operation]
+        image = np.clip(factors[operation] * image + (1 - factors[operation]) * other, 0, 1)
+    return image
+
+
+def test_jitter_equals_its_twin(batch):
+    images, _ = batch
+    key = jax.random.key(4)
+    jittered = np.asarray(augment.colour_jitter(key, images, probability=0.5, strength=0.4))
+    draws = np.asarray(jax.random.uniform(key, (B, 7)), np.float64)
+    for index, draw in enumerate(draws):
+        wanted = np.asarray(images[index], np.float64)
+        if draw[0] < 0.5:
+            wanted = slow_jitter(wanted, 1 + 0.4 * (2 * draw[1:4] - 1), np.argsort(draw[4:]))
+        np.testing.assert_allclose(jittered[index], wanted, atol=3e-6)
+    assert 2 < (draws[:, 0] < 0.5).sum() < 10 and len({tuple(np.argsort(draw[4:])) for draw in draws}) > 3
+
+
+def slow_cutmix(image, mask, partner, partner_mask, partnered, draw, probability):
+    """One image, from its eight uniform draws."""
+    image = np.array(image)
+    if draw[0] >= probability:
+        return image
+    (height, top), (width, left) = [
+        (length := int(np.clip(np.round((0.1 + 0.3 * a) * size), 1, size)), int(b * (size - length + 1)))
+        for a, b, size in ((draw[1], draw[2], H), (draw[3], draw[4], W))
+    ]
+    places = [(i, j) for i in range(top, top + height) for j in range(left, left + width)]
+    both = [place for place in places if mask[place] == 0 and partner_mask[place] == 0]
+    mixes = partnered and len(both) >= 0.3 * len(places)
+    for place in both if mixes else [place for place in places if mask[place] == 0]:
+        image[place] = partner[place] if mixes else draw[5:]
+    return image
+
+
+def test_cutmix_equals_its_twin_and_leaves_objects_alone():
+    rng = np.random.default_rng(1)
+    count = 60
+    images, partners = rng.random((2, count, H, W, 3)).astype(np.float32)
+    masks, partner_masks = (rng.random((2, count, H, W)) < rng.random((2, count, 1, 1))).astype(np.int32)
+    partnered = rng.random(count) < 0.8
+    key = jax.random.key(2)
+    options = {"partnered": jnp.asarray(partnered), "probability": 0.7}
+    mixed = np.asarray(augment.background_cutmix(key, images, masks, partners, partner_masks, **options))
+    draws = np.asarray(jax.random.uniform(key, (count, 8)))
+    for index in range(count):
+        case = (images, masks, partners, partner_masks, partnered, draws)
+        wanted = slow_cutmix(*[leaf[index] for leaf in case], 0.7)
+        np.testing.assert_array_equal(mixed[index], wanted)
+    np.testing.assert_array_equal(mixed[masks > 0], images[masks > 0])
+    taken = (mixed == partners).all(-1).any((1, 2))
+    assert taken.any() and not taken.all() and not taken[~partnered].any()
+    assert (mixed != images).any((1, 2, 3)).sum() > 20
+
+
+def test_cutmix_limits():
+    black, white = jnp.zeros((8, H, W, 3)), jnp.ones((8, H, W, 3))
+    empty, full = jnp.zeros((8, H, W), int), jnp.ones((8, H, W), int)
+    key = jax.random.key(0)
+    mixed = augment.background_cutmix(key, black, empty, white, empty, probability=1.0)
+    sizes = np.asarray((mixed == 1).all(-1).sum((1, 2)))
+    assert (sizes >= 1).all() and (sizes <= 0.4 * H * 0.45 * W).all()
+    np.testing.assert_array_equal(augment.background_cutmix(key, black, full, white, empty, probability=1.0), black)
+    # A partner that is all object: no background is shared, so one colour an image.
+    mixed = np.asarray(augment.background_cutmix(key, black, empty, white, full, probability=1.0))
+    assert all(len(np.unique(image.reshape(-1, 3), axis=0)) == 2 for image in mixed) and (mixed != 1).all()
+
+
+def test_swap_moves_scene_and_group_together():
+    rows = jnp.stack([jnp.arange(400), jnp.full(400, 7)], axis=1)
+    groups, others = jnp.arange(400) % 4, jnp.full(400, 9)
+    partnered = jnp.arange(400) % 5 > 0
+    new, moved = augment.background_swap(jax.random.key(0), rows, groups, others, partnered=partnered, probability=0.25)
+    swapped = np.asarray(new[:, 1] == 9)
+    assert 50 < swapped.sum() < 110 and not swapped[~partnered].any()
+    np.testing.assert_array_equal(new[:, 0], rows[:, 0])
+    np.testing.assert_array_equal(moved, np.where(swapped, np.array([1, 0, 3, 2])[groups], groups))
+
+
+@pytest.mark.parametrize("name", ["horizontal_flip", "random_resized_crop", "colour_jitter", "background_cutmix"])
+def test_jit_vmap_and_eager_agree(batch, name):
+    images, masks = batch
+    more = {"colour_jitter": (), "background_cutmix": (masks, images[::-1], masks[::-1])}.get(name, (masks,))
+    function = getattr(augment, name)
+    keys = jax.random.split(jax.random.key(0), 2)
+    eager = [function(key, images, *more) for key in keys]
+    jitted = [jax.jit(function)(key, images, *more) for key in keys]
+    mapped = jax.vmap(function, in_axes=(0, *[None] * (1 + len(more))))(keys, images, *more)
+    for found in (jitted, [jax.tree.map(lambda leaf, i=i: leaf[i], mapped) for i in range(2)]):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, eager)
+    differ = jax.tree.map(lambda a, b: bool((a != b).any()), *eager)
+    assert any(jax.tree.leaves(differ))
+
+
+def test_constants_are_those_of_the_paper():
+    assert ((0.1, 0.4), 0.3, 10, tuple(LUMA)) == (background.SIDES, background.ENOUGH, geometry.DRAWS, colour.LUMA)

@@ -1,0 +1,68 @@
+"""The optimiser against optax's own, and its schedule at hand-computed steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flipjax import optimise
+from flipjax.optimise import Recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "twin"),
+    [
+        (Recipe(1e-2), optax.adam(1e-2)),
+        (Recipe(1e-2, weight_decay=0.3), optax.adamw(1e-2, weight_decay=0.3)),
+        (Recipe(1e-2, clip_norm=0.5), optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2))),
+    ],
+    ids=["Adam", "AdamW", "clipped"],
+)
+def test_steps_are_those_of_optax(recipe, twin):
+    rng = np.random.default_rng(0)
+    params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.ones(2)}
+    found, moments, wanted, state = params, optimise.start(params), params, twin.init(params)
+    step = jax.jit(optimise.update)
+    for scale in (0.01, 3.0, 1.0):
+        gradients = jax.tree.map(
+            lambda leaf, s=scale: jnp.asarray(s * rng.normal(size=leaf.shape), jnp.float32), params
+        )
+        found, moments = step(gradients, moments, found, recipe, rate=jnp.float32(1e-2))
+        updates, state = twin.update(gradients, state, wanted)
+        wanted = optax.apply_updates(wanted, updates)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rates"),
+    [
+        (Recipe(2.0), [2, 2, 2, 2]),
+        (Recipe(2.0, warmup=0.5), [1, 2, 2, 2]),
+        (Recipe(2.0, cosine=1.0), [2, 2 * 0.853553, 1, 2 * 0.146447]),
+        (Recipe(2.0, warmup=1.0, cosine=1.0), [0.5, 1, 1.5, 2]),
+    ],
+)
+def test_rates_of_four_steps(recipe, rates):
+    found = [float(optimise.rate_at(jnp.int32(step), recipe, total=4)) for step in range(4)]
+    np.testing.assert_allclose(found, rates, rtol=1e-5)
+
+
+def test_averages_of_the_weights():
+    values = np.array([5.0, 1.0, 2.0, 6.0, 4.0, 0.0])
+    for ema, swa, wanted in (
+        (0.0, 0.0, values),
+        (0.0, 0.5, [5, 1, 2, 6, 5, 10 / 3]),
+        (0.15, 0.0, None),
+    ):
+        average, found, twin = 0.0, [], 0.0
+        for step, value in enumerate(values):
+            kept = float(optimise.kept_share(jnp.int32(step), ema=jnp.float32(ema), swa=jnp.float32(swa), total=6))
+            average = value + kept * (average - value)
+            found.append(average)
+            decay = min(ema, (1 + step) / (10 + step))
+            twin = decay * twin + (1 - decay) * value
+            if wanted is None:
+                assert abs(average - twin) < 1e-5
+        if wanted is not None:
+            np.testing.assert_allclose(found, wanted, rtol=1e-6)

@@ -1,0 +1,62 @@
+"""What a member draws: laws of the orders and of the draws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flipjax import sampling
+
+law = settings(derandomize=True, deadline=None, max_examples=25, database=None)
+GROUPS = st.lists(st.integers(0, 3), min_size=24, max_size=24).map(np.array)
+
+
+@law
+@given(groups=GROUPS, seed=st.integers(0, 9))
+def test_balanced_batches_hold_the_groups_evenly(groups, seed):
+    order = jax.random.permutation(jax.random.key(seed), 24)
+    found = np.asarray(sampling.balanced_order(order, jnp.asarray(groups)))
+    present = np.unique(groups)
+    for batch in found.reshape(3, 8):
+        counts = np.bincount(groups[batch], minlength=4)[present]
+        assert counts.max() - counts.min() <= 1
+    for g in present:
+        # Within a group every image comes once before any comes again.
+        times = np.bincount(found[groups[found] == g], minlength=24)[groups == g]
+        assert times.max() - times.min() <= 1
+
+
+@law
+@given(weights=st.lists(st.floats(0.1, 20), min_size=16, max_size=16), seed=st.integers(0, 9))
+def test_weighted_draws_come_floor_or_ceil_of_their_share(weights, seed):
+    weights = np.array(weights, np.float32)
+    drawn = np.asarray(sampling.weighted_order(jax.random.key(seed), jnp.asarray(weights)))
+    assert drawn.shape == (16,)
+    share = 16 * weights.astype(np.float64) / weights.sum()
+    counts = np.bincount(drawn, minlength=16)
+    assert (counts >= np.floor(share - 1e-3)).all() and (counts <= np.ceil(share + 1e-3)).all()
+
+
+def test_equal_weights_draw_a_permutation():
+    orders = [sampling.weighted_order(jax.random.key(seed), jnp.full(512, 3.0)) for seed in range(2)]
+    assert all(sorted(order.tolist()) == list(range(512)) for order in orders)
+    assert (orders[0] != orders[1]).any()
+
+
+@law
+@given(groups=GROUPS, seed=st.integers(0, 9))
+def test_a_draw_is_of_the_wanted_group(groups, seed):
+    wanted = np.arange(40) % 4
+    positions, found = sampling.draw(jax.random.key(seed), sampling.directory(jnp.asarray(groups), size=4), wanted)
+    assert found.tolist() == np.isin(wanted, groups).tolist()
+    drawn = groups[np.asarray(positions)]
+    assert (drawn[np.asarray(found)] == wanted[np.asarray(found)]).all()
+
+
+def test_draws_are_uniform():
+    groups = jnp.array([0, 1, 0, 1, 1, 0, 0])
+    wanted = jnp.zeros(4000, int)
+    positions, _ = sampling.draw(jax.random.key(0), sampling.directory(groups, size=2), wanted)
+    counts = np.bincount(positions, minlength=7)
+    assert counts[[1, 3, 4]].sum() == 0 and (abs(counts[[0, 2, 5, 6]] - 1000) < 120).all()
