@@ -3,6 +3,9 @@
 Parameters are float32. A layer computes in the dtype of its input, normalisations in float32.
 """
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -65,10 +68,7 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, values: jax.Array) -> jax.Array:
         """Maps (..., channels) to the same shape and dtype."""
-        wide = values.astype(jnp.float32)
-        centred = wide - wide.mean(-1, keepdims=True)
-        scaled = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.epsilon)
-        return (scaled * self.weight[...] + self.bias[...]).astype(values.dtype)
+        return _normalise_last(values, self.weight[...], self.bias[...], self.epsilon)
 
 
 class BatchNorm(nnx.Module):
@@ -91,16 +91,55 @@ class BatchNorm(nnx.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, channels) to the same shape and dtype; in training moves the running statistics."""
         if self.use_running_average:
-            mean, variance = self.running_mean[...], self.running_var[...]
-        else:
-            wide = images.astype(jnp.float32)
-            mean, variance = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
-            self._track(mean, variance, count=images.size // images.shape[-1])
-        scale = self.weight[...] * jax.lax.rsqrt(variance + self.epsilon)
-        return (images.astype(jnp.float32) * scale + (self.bias[...] - mean * scale)).astype(images.dtype)
+            moments = self.running_mean[...], self.running_var[...]
+            return _normalise(images, *moments, self.weight[...], self.bias[...], self.epsilon)
+        output, moments = _normalise_by_batch(images, self.weight[...], self.bias[...], self.epsilon)
+        self._track(*moments, count=images.size // images.shape[-1])
+        return output
 
     def _track(self, mean: jax.Array, variance: jax.Array, *, count: int) -> None:
         unbiased = variance * (count / max(count - 1, 1))
         for running, seen in ((self.running_mean, mean), (self.running_var, unbiased)):
             running[...] += MOMENTUM * (jax.lax.stop_gradient(seen) - running[...])
         self.num_batches_tracked[...] += 1
+
+
+# The backward passes of norms, GELU and softmax make again what they need from the input alone: under mixed precision
+# their float32 would take more memory than all else.
+
+
+@functools.partial(jax.checkpoint, static_argnums=3)
+def _normalise_last(values: jax.Array, weight: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    wide = values.astype(jnp.float32)
+    centred = wide - wide.mean(-1, keepdims=True)
+    scaled = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
+    return (scaled * weight + bias).astype(values.dtype)
+
+
+@jax.checkpoint
+def gelu(values: jax.Array) -> jax.Array:
+    """Returns the exact GELU (Hendrycks and Gimpel, 2016), with the error function, in the dtype of `values`."""
+    wide = values.astype(jnp.float32)
+    return (0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(values.dtype)
+
+
+@jax.checkpoint
+def softmax(scores: jax.Array) -> jax.Array:
+    """Returns the softmax of the last axis, computed in float32, in the dtype of `scores`."""
+    return jax.nn.softmax(scores.astype(jnp.float32)).astype(scores.dtype)
+
+
+def _normalise(
+    images: jax.Array, mean: jax.Array, variance: jax.Array, weight: jax.Array, bias: jax.Array, epsilon: float
+) -> jax.Array:
+    scale = weight * jax.lax.rsqrt(variance + epsilon)
+    return (images.astype(jnp.float32) * scale + (bias - mean * scale)).astype(images.dtype)
+
+
+@functools.partial(jax.checkpoint, static_argnums=3)
+def _normalise_by_batch(
+    images: jax.Array, weight: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    wide = images.astype(jnp.float32)
+    moments = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
+    return _normalise(images, *moments, weight, bias, epsilon), moments

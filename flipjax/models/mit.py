@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from flipjax.models.layers import Convolution, DepthwiseConvolution, LayerNorm, Linear
+from flipjax.models.layers import Convolution, DepthwiseConvolution, LayerNorm, Linear, gelu, softmax
 
 WIDTHS = (64, 128, 320, 512)
 BLOCKS = (3, 4, 6, 3)
@@ -55,7 +55,7 @@ class Attention(nnx.Module):
         query = self.q(images).reshape(B, H * W, self.heads, depth).swapaxes(1, 2)
         key, value = self.kv(reduced).reshape(B, -1, 2, self.heads, depth).transpose(2, 0, 3, 1, 4)
         scores = jnp.einsum("bhqd,bhkd->bhqk", query * depth**-0.5, key)
-        weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(images.dtype)
+        weights = softmax(scores)
         mixed = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
         return self.proj(mixed.swapaxes(1, 2).reshape(B, H, W, C))
 
@@ -82,7 +82,7 @@ class Mlp(nnx.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, width) to the same shape."""
-        return self.fc2(nnx.gelu(self.dwconv(self.fc1(images)), approximate=False))
+        return self.fc2(gelu(self.dwconv(self.fc1(images))))
 
 
 class Block(nnx.Module):
