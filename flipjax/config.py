@@ -20,7 +20,7 @@ from flipjax.methods import LIMITS, METHODS, machinery, parts_of
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
-POOL_NAMES = ("synthetic", "folder")
+POOL_NAMES = ("synthetic", "folder", "waterbirds_seg", "coco_cd")
 MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2")
 AXES = {
     "rho": 0.5,

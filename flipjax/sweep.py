@@ -14,19 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-import jax
 from absl import flags
-from flax import nnx
 from ml_collections import config_flags
 
-from flipjax import command, results
+from flipjax import command, memory, results
 from flipjax.cell import InterruptedRunError, load, train
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.outcome import failed_rows, finish
-from flipjax.plan import Cell, describe, plan
+from flipjax.plan import Cell, plan
 from flipjax.progress import Display
 from flipjax.report import page
-from flipjax.train import build
 from flipjax.workdir import Workdir
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
@@ -45,13 +42,11 @@ def _as_json(config: Config) -> dict:
     return json.loads(config.to_json())
 
 
-def dry_run(cells: Sequence[Cell]) -> list[str]:
+def dry_run(cells: Sequence[Cell], spec: PopulationSpec) -> list[str]:
     """Returns what a plan would do, in lines; starts no JAX backend."""
     lines = []
     for cell in cells:
-        model = nnx.eval_shape(lambda cell=cell: build(cell.experiment, jax.random.key(0)))
-        count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-        lines += describe(cell, parameters=count)
+        lines += memory.lines(cell, spec)
     members = sum(len(cell.settings) for cell in cells)
     return [*lines, f"programs to compile: {len(cells)}; members: {members}; nothing was trained"]
 
@@ -142,7 +137,7 @@ def _sweep(values: flags.FlagValues, line: str) -> int:
     cells = plan(config)
     name = Path(config_flags.get_config_filename(values["config"])).stem
     if values.dry_run:
-        for line in dry_run(cells):
+        for line in dry_run(cells, PopulationSpec(**config.population)):
             print(line)
         return DONE
     workdir = Workdir(values.workdir or Path("runs") / name)

@@ -17,7 +17,7 @@ LAYERS = (
     ("data",),
     ("train", "epoch", "refit", "evaluate"),
     ("population", "mitigate", "checkpoint", "results"),
-    ("plan", "workdir", "command", "progress", "cell", "outcome", "report", "sweep", "audit", "__main__"),
+    ("plan", "workdir", "command", "memory", "progress", "cell", "outcome", "report", "sweep", "audit", "__main__"),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
