@@ -3,8 +3,8 @@
 `config.grid` holds static axes (every value is a program of its own), mirroring the tree:
 `config.grid.model = {"width": (8, 16)}`. `config.axes` holds traced axes (values are data, no new program): rho, seed,
 method, and the optimiser's learning_rate, weight_decay (above 0: AdamW), warmup (share of the steps), schedule and
-clip_norm (0: gradients are not clipped). `config.knobs` gives the knobs of `flipjax.methods` other values where a
-method sets them: `config.knobs = {"dro_step": 0.1}`.
+clip_norm (0: gradients are not clipped). `config.knobs` holds how strongly the methods
+do what they do (`flipjax.methods`): GroupDRO's step, probabilities, JTT's epochs; data too.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flipjax.methods import LIMITS, METHODS, machinery, parts_of
+from flipjax.methods import METHODS, STRENGTHS, machinery, parts_of
 
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
@@ -48,7 +48,8 @@ class ConfigError(ValueError):
 class PoolSpec:
     """Where the images come from.
 
-    `seed`, `objects` (per class) to `scene_strength` are for the synthetic pool, `root` to `scene_kinds` for a folder.
+    `seed`, `objects` (per class) to `scene_strength` are for the synthetic pool, `root` to `scene_kinds` for a folder;
+    `root` is also where `python -m flipjax.data prepare` wrote the pool of a data set (empty: its default).
     """
 
     name: str = "synthetic"
@@ -138,12 +139,11 @@ def default_config() -> Config:
     """Returns the locked default configuration, which a file in `configs/` overrides."""
     config = ConfigDict({name: dataclasses.asdict(spec()) for name, spec in SECTIONS.items()})
     config.axes = {name: (value,) for name, value in AXES.items()} | {"rho": (0.5, 0.95)}
-    grid, knobs = ConfigDict(), ConfigDict()
-    config.grid, config.knobs = grid, knobs
+    config.knobs = dict(STRENGTHS)
+    grid = config.grid = ConfigDict()
     config.gallery = dict(GALLERY)
     config.lock()
     grid.unlock()
-    knobs.unlock()
     return config
 
 
@@ -208,6 +208,14 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "axes.warmup": _within(0, 1),
     "axes.schedule": _one_of(SCHEDULES),
     "axes.clip_norm": _within(0, 1e9),
+    "knobs.dice": _within(0, 1e3),
+    "knobs.dro_step": _within(0, 1e3),
+    "knobs.cutmix": _within(0, 1),
+    "knobs.swap": _within(0, 1),
+    "knobs.ema": _within(0, 0.99999),
+    "knobs.swa": _within(0, 0.99),
+    "knobs.jtt_epochs": _at_least(1),
+    "knobs.jtt_weight": _at_least(1),
     "gallery.rho": _within(0.5, 1),
     "gallery.riskiest": _at_least(0),
     "gallery.typical": _at_least(0),
@@ -226,9 +234,8 @@ def check_value(field: str, value: Any) -> None:
 
 def _default(field: str) -> Any:
     section, name = field.split(".")
-    if section == "axes":
-        return AXES[name]
-    return GALLERY[name] if section == "gallery" else getattr(SECTIONS[section](), name)
+    tables = {"axes": AXES, "gallery": GALLERY, "knobs": STRENGTHS}
+    return tables[section][name] if section in tables else getattr(SECTIONS[section](), name)
 
 
 def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
@@ -251,26 +258,14 @@ def _check_axis(field: str, values: Any, target: str) -> None:
         raise ConfigError(f"config.{field}: expected distinct values; found {tuple(values)!r}")
 
 
-def _check_knobs(knobs: Mapping[str, Any]) -> None:
-    for name, value in knobs.items():
-        if name not in LIMITS:
-            near = difflib.get_close_matches(name, LIMITS, n=1)
-            hint = f"the nearest is config.knobs.{near[0]}" if near else f"valid are {', '.join(LIMITS)}"
-            raise ConfigError(f"config.knobs.{name}: expected the name of a knob; {hint}")
-        low, high = LIMITS[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ConfigError(f"config.knobs.{name}: expected a number in [{low:g}, {high:g}]; found {value!r}")
-
-
 def check(config: Config) -> None:
     """Raises ConfigError for the first field of `config` that cannot run."""
-    varied = ("axes.", "grid.", "knobs.")
+    varied = ("axes.", "grid.")
     fixed = {name: value for name, value in leaves(config).items() if not name.startswith(varied)}
     for field, value in fixed.items():
         check_value(field, value)
     for name, values in config.axes.items():
         _check_axis(f"axes.{name}", values, f"axes.{name}")
-    _check_knobs(config.knobs)
     static = [name for name in fixed if name.split(".")[0] in ("pool", "split", "model", "train")]
     for name, values in leaves(config.grid).items():
         if name not in static:

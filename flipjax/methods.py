@@ -37,36 +37,32 @@ class Knobs(NamedTuple):
     jtt_weight: Any = 1.0
 
 
-METHODS: dict[str, dict[str, float]] = {
-    "ce": {},
-    "dice_ce": {"dice": 1.0},
-    "group_dro": {"dro": 1.0, "dro_step": 0.01},
-    "group_dro_reference": {"dro": 1.0, "dro_step": 0.01, "dro_reference": 1.0},
-    "balanced": {"balanced": 1.0},
-    "bg_cutmix": {"cutmix": 0.5},
-    "bg_swap": {"swap": 0.5},
-    "ema": {"ema": 0.99},
-    "swa": {"swa": 0.5},
-    "dfr": {"dfr": 1.0},
-    "jtt": {"jtt_epochs": 4.0, "jtt_weight": 10.0},
+METHODS: dict[str, tuple[str, ...]] = {
+    "ce": (),
+    "dice_ce": ("dice",),
+    "group_dro": ("dro", "dro_step"),
+    "group_dro_reference": ("dro", "dro_step", "dro_reference"),
+    "balanced": ("balanced",),
+    "bg_cutmix": ("cutmix",),
+    "bg_swap": ("swap",),
+    "ema": ("ema",),
+    "swa": ("swa",),
+    "dfr": ("dfr",),
+    "jtt": ("jtt_epochs", "jtt_weight"),
 }
-"""What a method sets among `Knobs`; the others keep their defaults. `a+b` is both: 'balanced+group_dro'."""
+"""Which of `Knobs` a method sets; the others keep their defaults. `a+b` is both: 'balanced+group_dro'."""
 
-LIMITS: dict[str, tuple[float, float]] = {
-    "dice": (0.0, 1e3),
-    "dro": (0.0, 1.0),
-    "dro_step": (0.0, 1e3),
-    "dro_reference": (0.0, 1.0),
-    "balanced": (0.0, 1.0),
-    "cutmix": (0.0, 1.0),
-    "swap": (0.0, 1.0),
-    "ema": (0.0, 0.99999),
-    "swa": (0.0, 0.99),
-    "dfr": (0.0, 1.0),
-    "jtt_epochs": (1.0, 1e6),
-    "jtt_weight": (1.0, 1e6),
+STRENGTHS: dict[str, float] = {
+    "dice": 1.0,
+    "dro_step": 0.01,
+    "cutmix": 0.5,
+    "swap": 0.5,
+    "ema": 0.99,
+    "swa": 0.5,
+    "jtt_epochs": 4,
+    "jtt_weight": 10.0,
 }
-"""The values that `config.knobs` may give a knob."""
+"""The value of a knob where a method sets it, `config.knobs`; the knobs that are not here are switches, 1 when set."""
 
 
 def parts_of(method: str) -> list[str] | None:
@@ -77,21 +73,20 @@ def parts_of(method: str) -> list[str] | None:
       (['balanced', 'group_dro'], None)
     """
     parts = method.split("+")
-    names = [knob for part in parts for knob in METHODS.get(part, {})]
+    names = [knob for part in parts for knob in METHODS.get(part, ())]
     known = all(part in METHODS for part in parts) and len(set(parts)) == len(parts)
     return parts if known and len(set(names)) == len(names) else None
 
 
-def knobs_of(method: str, overrides: Mapping[str, float] | None = None) -> Knobs:
-    """Returns a method's knobs; `overrides` replaces the values of those that the method sets.
+def knobs_of(method: str, strengths: Mapping[str, float] | None = None) -> Knobs:
+    """Returns a method's knobs; `strengths` takes the place of `STRENGTHS` where it has a value.
 
     Example:
       >>> knobs_of("balanced+group_dro", {"dro_step": 0.1, "cutmix": 0.9})[:6]
       (0.0, 1.0, 0.1, 0.0, 1.0, 0.0)
     """
-    given = overrides or {}
-    parts = parts_of(method) or []
-    return Knobs(**{name: given.get(name, value) for part in parts for name, value in METHODS[part].items()})
+    values = STRENGTHS | dict(strengths or {})
+    return Knobs(**{name: values.get(name, 1.0) for part in parts_of(method) or [] for name in METHODS[part]})
 
 
 def machinery(methods: Iterable[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from flipjax.config import (
     leaves,
 )
 from flipjax.data import POOLS
-from flipjax.methods import LIMITS, METHODS, Knobs
+from flipjax.methods import METHODS, STRENGTHS, Knobs
 from flipjax.models import MODELS
 from flipjax.plan import plan
 
@@ -59,6 +59,14 @@ BAD = {
     "axes.warmup": 1.5,
     "axes.schedule": "linear",
     "axes.clip_norm": -1.0,
+    "knobs.dice": -1.0,
+    "knobs.dro_step": NAN,
+    "knobs.cutmix": 1.5,
+    "knobs.swap": -0.5,
+    "knobs.ema": 1.0,
+    "knobs.swa": 1.0,
+    "knobs.jtt_epochs": 0,
+    "knobs.jtt_weight": 0.5,
     "gallery.rho": 0.3,
     "gallery.riskiest": -1,
     "gallery.typical": -1,
@@ -96,11 +104,8 @@ def test_an_unknown_key_is_refused_with_the_nearest():
 def test_names_are_those_of_the_registries():
     assert set(configuration.POOL_NAMES) == set(POOLS)
     assert set(configuration.MODEL_NAMES) == set(MODELS)
-    assert all(knobs.keys() <= set(Knobs._fields) for knobs in METHODS.values())
-    assert list(LIMITS) == list(Knobs._fields)
-    assert all(
-        low <= METHODS[m][knob] <= high for m in METHODS for knob, (low, high) in LIMITS.items() if knob in METHODS[m]
-    )
+    assert {knob for knobs in METHODS.values() for knob in knobs} == set(Knobs._fields)
+    assert STRENGTHS.keys() <= set(Knobs._fields)
 
 
 @pytest.mark.parametrize("field", CHECKS)
@@ -198,6 +203,22 @@ def test_experiments_take_the_values_of_the_grid():
 def test_fields_that_do_not_go_together(overrides, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         experiment(default_config(), overrides)
+
+
+def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
+    config = default_config()
+    config.axes.method = ("ce", "balanced+group_dro", "jtt")
+    config.knobs.dro_step = 0.1
+    (cell,) = plan(config)
+    found = {setting.axes["method"]: setting.knobs for setting in cell.settings}
+    assert found["ce"] == Knobs()
+    assert found["balanced+group_dro"] == Knobs(balanced=1, dro=1, dro_step=0.1)
+    assert cell.experiment.machinery == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")
+    assert cell.epochs == (15, 15, 19, 15, 15, 19)
+    for method in ("ce+", "balanced+balanced", "group_dro+group_dro_reference", "vgg"):
+        config.axes.method = (method,)
+        with pytest.raises(ConfigError, match=re.escape(f"found {method!r}")):
+            check(config)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -144,7 +144,9 @@ def test_report_of_a_grid(tmp_path, capsys):
 def test_report_of_small_runs(tmp_path, settings, status, says):
     make_run(tmp_path, settings=settings, status=status)
     assert says in build(tmp_path)
-    assert all((tmp_path / "report" / source).is_file() for source in images_of(tmp_path))
+    shown = images_of(tmp_path)
+    assert all((tmp_path / "report" / source).is_file() for source in shown)
+    assert ("figures/methods.svg" in shown) == any("method" in axes for axes in settings)
 
 
 def test_report_without_results_is_a_usage_error(tmp_path, capsys):

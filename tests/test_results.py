@@ -237,6 +237,55 @@ def test_trend_is_split_by_other_axes_and_needs_two_levels():
     assert results.trend(table_of({(0,): {}, (1,): {}}, axes=("seed",))) == []
 
 
+def test_worst_group_is_the_lowest_of_the_groups_own_classes():
+    ious = {("0", "iou_hopper"): 0.9, ("1", "iou_hopper"): 0.6, ("3", "iou_skimmer"): 0.8, ("2", "iou_skimmer"): 0.4}
+    others = {("2", "iou_hopper"): 0.1, ("0", "iou_skimmer"): 0.0}
+    records = results.member_quantities(table_of({(0.5, 0): ious | others, (0.5, 1): {("0", "iou_hopper"): 0.9}}))
+    assert records[0]["worst_group_iou/all"] == 0.4
+    assert np.isnan(records[1]["worst_group_iou/all"])
+
+
+def test_methods_are_compared_seed_by_seed():
+    flips = {"ce": (0.6, 0.8, 0.7), "swap": (0.1, 0.2, 0.3), "dro": (0.6, "", 0.9)}
+    values = {
+        (method, rho, seed): {("rare", "fg_flip"): flip}
+        for method, row in flips.items()
+        for rho in (0.5, 0.9)
+        for seed, flip in enumerate(row)
+    }
+    rows = table_of(values, axes=("method", "rho", "seed"), status={("swap", 0.9, 2): "diverged"})
+    found = results.compare(rows)
+    whole = find(found, "fg_flip/rare", method="swap", rho=0.5)
+    assert (whole["reference"], whole["n"], whole["difference"]) == ("ce", 3, pytest.approx(-0.5))
+    assert whole["high"] - whole["difference"] == pytest.approx(4.302653 * 0.1 / np.sqrt(3), abs=1e-5)
+    partial = find(found, "fg_flip/rare", method="swap", rho=0.9)
+    assert (partial["n"], partial["left_out"], partial["difference"]) == (2, 1, pytest.approx(-0.55))
+    assert find(found, "fg_flip/rare", method="dro", rho=0.5)["n"] == 2
+    assert {row["method"] for row in found} == {"swap", "dro"}
+    header, lines = results.comparison_table(found, "method")
+    assert header[:3] == ["method", "rho", "seeds"]
+    assert lines[0][:4] == ["swap", "0.5", "3", "-0.500 [-0.748, -0.252]*"]
+    assert lines[1][3] == "+0.100 [-1.171, +1.371]"
+    back = results.compare(rows, reference="swap")
+    assert find(back, "fg_flip/rare", method="ce", rho=0.5)["difference"] == pytest.approx(0.5)
+    assert results.compare(table_of({(0.5, 0): {}})) == []
+
+
+def test_regret_is_against_the_rule_that_sees_what_counts():
+    rows = []
+    values = {"val_loss": (0.5, 0.7), "val_flip": (0.3, 0.4), "val_worst_group_iou": (0.4, 0.4)}
+    for rule, flips in values.items():
+        cells = {(seed,): {("all", "fg_flip"): flip} for seed, flip in enumerate(flips)}
+        rows += [row | {"selection": rule} for row in table_of(cells, axes=("seed",))]
+    found = results.regret(rows)
+    own = next(row for row in found if (row["selection"], row["quantity"]) == ("val_loss", "fg_flip/all"))
+    assert (own["oracle"], own["n"], own["members"], own["mean"]) == ("val_flip", 2, 2, 0.6)
+    assert own["regret"] == pytest.approx(0.25) and own["high"] - 0.25 == pytest.approx(12.706205 * 0.05, abs=1e-5)
+    assert ("val_flip", "fg_flip/all") not in {(row["selection"], row["quantity"]) for row in found}
+    assert results.regret_table(found)[1][0][:5] == ["val_loss", "worst-group IoU", "val_worst_group_iou", "2", "-"]
+    assert results.regret(table_of({(0,): {}}, axes=("seed",))) == []
+
+
 def test_tables_and_headline_read_well():
     cells = {
         (rho, seed): {
@@ -264,7 +313,7 @@ def test_tables_and_headline_read_well():
         "Foreground IoU is at least 0.80 (lowest at rho 0.99).",
         "From rho 0.9 on flip-risk is nearly blind to flips (mean AUROC below 0.70).",
     ]
-    assert results.to_markdown(results.trend_table(trends)).count("\n") == 7
+    assert results.to_markdown(results.trend_table(trends)).count("\n") == 8
 
 
 def test_import_needs_no_matplotlib():

@@ -155,6 +155,39 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(study):
     assert "config.train.batch_size: expected at most n_train (" in err and "found 64" in err
 
 
+def test_every_kind_of_method_and_rule_from_the_command_line(study):
+    folder = study / "methods"
+    methods = "('ce', 'group_dro', 'balanced+bg_swap', 'bg_cutmix', 'dfr', 'jtt+ema')"
+    rules = "('val_loss', 'val_worst_group_iou', 'val_flip', 'label_free_risk', 'last')"
+    changes = ["axes.rho=(1.0,)", "axes.seed=(0, 1)", f"axes.method={methods}", f"train.selection={rules}"]
+    changes += ["train.epochs=2", "train.crop=1.0", "train.jitter=0.5", "axes.schedule=('cosine',)"]
+    changes += ["knobs.jtt_epochs=1"]
+    command = ("--workdir", folder, *(f"--config.{change}" for change in changes))
+    process = start(study, *command)
+    wait_for(lambda: (folder / "checkpoints/000/2").is_dir(), process)
+    process.kill()  # Amid the second run of JTT: one epoch, then two.
+    process.communicate()
+    assert not (folder / "results.csv").exists()
+    code, out, err = run(study, *command)
+    assert code == 0, err
+    assert "continues after epoch 2" in err and "bg_cutmix at rho 1: no image shows the other scene" in err
+    rows = [row for row in results.read_csv(folder / "results.csv") if (row["split"], row["group"]) == ("test", "all")]
+    assert len(rows) == 2 * 6 * 5
+    assert {row["epochs"] for row in rows if row["method"] == "jtt+ema"} == {3}
+    assert all(row["best_epoch"] == row["epochs"] for row in rows if row["selection"] == "last")
+    history = results.read_csv(folder / "history.csv")
+    assert len(history) == 2 * (5 * 2 + 3)
+    moved = {row["member"] for row in history if row["group_weight_0"] != 0.25}
+    assert moved == {row["member"] for row in rows if row["method"] == "group_dro"}
+    for title in ("Difference from ce, paired by seed", "Selection: what a rule loses"):
+        assert title in out
+    assert {"comparison.csv", "regret.csv"} <= {path.name for path in (folder / "report").iterdir()}
+
+    swapped = ("--config.knobs.jtt_epochs=9", "--config.axes.method=('jtt',)", "--workdir", study / "late")
+    code, _, err = run(study, *swapped)
+    assert code == 2 and "config.knobs.jtt_epochs: expected at most config.train.epochs (4); found 9" in err
+
+
 def command(capsys, *arguments):
     code = sweep.main(["sweep", *map(str, arguments)])
     captured = capsys.readouterr()

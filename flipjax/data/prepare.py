@@ -191,14 +191,27 @@ def _scene(root: Path, item: Item, *, size: int) -> np.ndarray:
 
 
 def _open(root: Path, name: str) -> Image.Image:
+    return ImageOps.exif_transpose(open_image(root / name, name))
+
+
+def open_image(path: Path, name: str | None = None) -> Image.Image:
+    """Reads an image whole.
+
+    Args:
+        path: of the file.
+        name: of it in a message; the path unless given.
+
+    Raises:
+        BadFileError: the file is missing, no image, damaged or cut short.
+    """
     try:
-        with Image.open(root / name) as image:
+        with Image.open(path) as image:
             image.load()
-            return ImageOps.exif_transpose(image)
+            return image
     except UnidentifiedImageError as error:
-        raise BadFileError(f"{name}: unreadable: no image, or a damaged one") from error
+        raise BadFileError(f"{name or path}: unreadable: no image, or a damaged one") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file.
-        raise BadFileError(f"{name}: unreadable: {error or type(error).__name__}") from error
+        raise BadFileError(f"{name or path}: unreadable: {error or type(error).__name__}") from error
 
 
 def _rgb(image: Image.Image, name: str) -> Image.Image:

@@ -5,14 +5,14 @@ import csv
 import io
 import itertools
 import math
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from flipjax.files import replacing
 from flipjax.metrics import Decomposition
 
 Row = dict[str, Any]
@@ -58,20 +58,6 @@ class Cell:
                 raise KeyError(f"{name}: expected one of {', '.join(valid)}; found {value!r}")
         place = self.selections.index(selection), self.members.index(member)
         return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file beside `path` and moves it there at the end: readers see the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as stream:
-            yield stream
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def save_cell(path: str | Path, cell: Cell) -> None:

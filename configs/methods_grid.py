@@ -1,0 +1,36 @@
+"""The methods grid: losses, samplers, augmentations and mitigations side by side, at four correlation levels.
+
+Command: python -m flipjax.sweep --config configs/methods_grid.py
+Cost: 144 members in one program, about 20 minutes on 2 cores.
+Expected: see sweeps/methods_grid.
+Every member has the paper's augmentation (mirror, random resized crop, colour jitter). All five selection rules are
+kept of each run; tables show the first.
+"""
+
+from flipjax.config import SELECTIONS, default_config
+
+
+def get_config():
+    config = default_config()
+    config.pool.size = 40
+    config.train.epochs = 12
+    config.train.crop = 1.0
+    config.train.jitter = 0.3
+    config.train.selection = SELECTIONS
+    config.axes.rho = (0.5, 0.9, 0.95, 0.99)
+    config.axes.seed = (0, 1, 2)
+    config.axes.method = (
+        "ce",
+        "dice_ce",
+        "group_dro",
+        "group_dro_reference",
+        "balanced",
+        "balanced+group_dro",
+        "bg_cutmix",
+        "bg_swap",
+        "ema",
+        "swa",
+        "dfr",
+        "jtt",
+    )
+    return config

@@ -1,0 +1,1 @@
+"""COCO-CD: cats and dogs of COCO 2017, indoors and outdoors, as they were photographed."""

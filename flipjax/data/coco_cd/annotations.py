@@ -1,0 +1,236 @@
+"""COCO's annotation files, read item by item: a file of a gigabyte costs no more memory than what is kept of it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flipjax.data.coco_cd.categories import CLASSES, IN_INSTANCES, IN_STUFF
+from flipjax.data.prepare import BadFileError
+
+BUFFER = 1 << 20
+"""Bytes read at once."""
+
+Segment = tuple[int, bytes]
+"""A label, 1 + y, and the compressed run lengths of its pixels, as of `pycocotools.mask`."""
+Areas = dict[int, list[float]]
+"""Summed areas, pixels, of what is indoor and what is outdoor, by image id."""
+
+
+class Animals(NamedTuple):
+    """An image that shows a cat, a dog or both.
+
+    Attributes:
+        image_id: COCO's id.
+        file_name: of the photo, below COCO's root, such as 'val2017/000000000139.jpg'.
+        width: of the photo, pixels.
+        height: of the photo, pixels.
+        segments: a label and the run lengths of each animal, crowds too.
+        areas: of indoor and outdoor things, pixels.
+    """
+
+    image_id: int
+    file_name: str
+    width: int
+    height: int
+    segments: tuple[Segment, ...]
+    areas: tuple[float, float]
+
+
+def require_packages() -> tuple[ModuleType, ModuleType]:
+    """Returns the modules `pycocotools.mask` and `ijson`, which only this data set needs.
+
+    Raises:
+        ImportError: one of them is missing; says how to install both.
+    """
+    try:
+        import ijson
+        from pycocotools import mask
+    except ImportError as error:
+        name = (error.name or "").split(".")[0]
+        raise ImportError(f"coco_cd needs the package {name}: python -m pip install 'flipjax[coco]'") from error
+    return mask, ijson
+
+
+def read_instances(path: Path, *, folder: str) -> list[Animals]:
+    """Reads the images with a cat or a dog from an instances file; all but 'images' is parsed twice.
+
+    Args:
+        path: of `instances_*.json`.
+        folder: of the photos, below COCO's root.
+
+    Returns:
+        The images, in the order of their ids.
+
+    Raises:
+        BadFileError: the file is truncated or damaged, or it is no instances file; says what is wrong.
+        ImportError: pycocotools or ijson is missing.
+    """
+    names = _categories(path, wanted=frozenset(CLASSES))
+    labels = {key: 1 + CLASSES.index(name) for key, name in names.items() if name in CLASSES}
+    scenes = _scenes(names, IN_INSTANCES)
+    areas: Areas = {}
+    animals: dict[int, list[dict]] = {}
+    for item in _items(path, "annotations", ("image_id", "category_id")):
+        if item["category_id"] in labels:
+            animals.setdefault(item["image_id"], []).append(item)
+        elif item["category_id"] in scenes:
+            _add_area(areas, item, scenes[item["category_id"]], path)
+    images = []
+    for image in _items(path, "images", ("id", "file_name", "width", "height")):
+        if not animals:
+            break
+        found = animals.pop(image["id"], None)
+        if found:
+            width, height = image["width"], image["height"]
+            if not all(isinstance(side, int) and side > 0 for side in (width, height)):
+                raise BadFileError(f"{path}: image {image['id']}: expected whole numbers as its sides: {image}")
+            segments = tuple((labels[item["category_id"]], run_lengths(item, width, height, path)) for item in found)
+            here = areas.get(image["id"], [0.0, 0.0])
+            name = f"{folder}/{image['file_name']}"
+            images.append(Animals(image["id"], name, width, height, segments, (here[0], here[1])))
+    if animals:
+        raise BadFileError(f"{path}: annotations of image {min(animals)}, which 'images' does not list")
+    return sorted(images)
+
+
+def read_stuff(path: Path) -> Areas:
+    """Sums what is indoor and outdoor in every image of a stuff file; the file is parsed twice.
+
+    Args:
+        path: of `stuff_*.json`.
+
+    Returns:
+        Areas by image id, of the images that have any.
+
+    Raises:
+        BadFileError: as of `read_instances`.
+        ImportError: pycocotools or ijson is missing.
+    """
+    names = _categories(path, wanted=IN_STUFF[0] | IN_STUFF[1])
+    scenes = _scenes(names, IN_STUFF)
+    areas: Areas = {}
+    for item in _items(path, "annotations", ("image_id", "category_id")):
+        if item["category_id"] in scenes:
+            _add_area(areas, item, scenes[item["category_id"]], path)
+    return areas
+
+
+def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) -> bytes:
+    """Returns the compressed run lengths of an annotation: of polygons, of run lengths, or of compressed ones.
+
+    Polygons of fewer than three points have no pixels.
+
+    Raises:
+        BadFileError: they do not describe pixels of an image of that size.
+    """
+    mask, _ = require_packages()
+    where = f"{path}: annotation {item.get('id')} of image {item['image_id']}"
+    shape = item.get("segmentation")
+    try:
+        if isinstance(shape, list):
+            polygons = [polygon for polygon in shape if len(polygon) >= 6]
+            # pycocotools walks every pixel of an outline, wherever a damaged coordinate sends it.
+            if not all(-width <= x <= 2 * width for polygon in polygons for x in polygon[::2]) or not all(
+                -height <= y <= 2 * height for polygon in polygons for y in polygon[1::2]
+            ):
+                raise ValueError(f"a polygon far outside the image of {width} x {height} pixels")
+            return mask.merge(mask.frPyObjects(polygons, height, width))["counts"] if polygons else b""
+        if not isinstance(shape, dict):
+            raise ValueError("neither polygons nor run lengths")
+        if list(shape["size"]) != [height, width]:
+            raise ValueError(f"a mask of {shape['size']} rows and columns, but an image of {[height, width]}")
+        if isinstance(shape["counts"], list):
+            shape = mask.frPyObjects(shape, height, width)
+        counts = shape["counts"] if isinstance(shape["counts"], bytes) else shape["counts"].encode("ascii")
+        # pycocotools leaves the pixels beyond the last run as the memory was.
+        runs = decode_runs(counts)
+        if sum(runs) != height * width or min(runs) < 0:
+            raise ValueError(f"its runs do not fill {height} x {width} pixels")
+        return counts
+    except Exception as error:  # pycocotools raises bare exceptions, and a damaged file holds anything.
+        raise BadFileError(f"{where}: its segmentation cannot be used: {error or type(error).__name__}") from error
+
+
+def decode_runs(counts: bytes) -> list[int]:
+    """Returns the lengths of the runs, background first, of compressed run lengths.
+
+    Five bits a character from '0' on, low bits first; the sixth says that more follow, the fifth of the last is the
+    sign; from the fourth run on, the difference to the run before the last.
+
+    Example:
+        >>> decode_runs(b"41317")
+        [4, 1, 3, 2, 10]
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = character - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs
+
+
+def label_mask(segments: tuple[Segment, ...], width: int, height: int) -> np.ndarray:
+    """Draws animals: uint8 (height, width), 0 background, 1 cat, 2 dog; the higher label wins where they overlap.
+
+    Example:
+        >>> print(label_mask(((1, b"41317"),), 5, 4))
+        [[0 1 1 0 0]
+         [0 0 1 0 0]
+         [0 0 0 0 0]
+         [0 0 0 0 0]]
+    """
+    labels = np.zeros((width, height), np.uint8)
+    for label, counts in segments:
+        runs = decode_runs(counts)
+        if runs:
+            # Not pycocotools' decode: NumPy 2 warns about it, and warnings cannot be held back in threads.
+            values = np.zeros(len(runs), np.uint8)
+            values[1::2] = label
+            np.maximum(labels, np.repeat(values, runs).reshape(width, height), out=labels)
+    return np.ascontiguousarray(labels.T)
+
+
+def _categories(path: Path, *, wanted: frozenset[str]) -> dict[int, str]:
+    names = {item["id"]: item["name"] for item in _items(path, "categories", ("id", "name"))}
+    if not wanted & set(names.values()):
+        some = ", ".join(sorted(wanted)[:3])
+        raise BadFileError(f"{path}: none of its {len(names)} categories is one of {some} ...: is it another file?")
+    return names
+
+
+def _scenes(names: Mapping[int, str], kinds: tuple[frozenset[str], frozenset[str]]) -> dict[int, int]:
+    return {key: scene for key, name in names.items() for scene in (0, 1) if name in kinds[scene]}
+
+
+def _add_area(areas: Areas, item: Mapping[str, Any], scene: int, path: Path) -> None:
+    try:
+        areas.setdefault(item["image_id"], [0.0, 0.0])[scene] += item["area"]
+    except (KeyError, TypeError) as error:
+        raise BadFileError(f"{path}: annotation {item.get('id')}: expected a number as its area: {error}") from error
+
+
+def _items(path: Path, field: str, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    _, ijson = require_packages()
+    found = False
+    try:
+        with path.open("rb") as file:
+            for item in ijson.items(file, f"{field}.item", buf_size=BUFFER, use_float=True):
+                found = True
+                lacking = set(keys) - item.keys() if isinstance(item, dict) else set(keys)
+                if lacking:
+                    raise BadFileError(f"{path}: an item of {field!r} lacks {', '.join(sorted(lacking))}: {item}"[:300])
+                yield item
+    except ijson.JSONError as error:
+        size = path.stat().st_size
+        reason = str(error).splitlines()[0]
+        raise BadFileError(f"{path}: truncated or damaged JSON ({size:,} bytes): {reason}") from error
+    if not found:
+        raise BadFileError(f"{path}: its {field!r} list is missing or empty")

@@ -1,0 +1,175 @@
+"""COCO-CD: cats and dogs of COCO 2017, indoors and outdoors."""
+
+import argparse
+import itertools
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from flipjax.config import ConfigError
+from flipjax.data import preparing
+from flipjax.data.coco_cd.categories import CLASSES, SCENES
+from flipjax.data.coco_cd.pixels import squash
+from flipjax.data.coco_cd.selection import Photo, check_layout, read_selection
+from flipjax.data.coco_cd.splits import N_TEST, N_VAL, count_groups, describe, reference_split
+from flipjax.data.pool import Catalog
+from flipjax.data.prepared import default_folder, read_manifest, write_pool
+from flipjax.data.preparing import PreparingError
+from flipjax.data.splitting import PARTS
+
+NAME = "coco_cd"
+VERSION = 1
+"""Raise it when other pixels are made of the same files."""
+FEWEST = 3
+"""Photos that a group must have: one for each part."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `prepare` reads to the command line."""
+    parser.add_argument(
+        "--coco_root", type=Path, required=True, metavar="DIR", help="has train2017/, val2017/ and annotations/"
+    )
+    parser.add_argument(
+        "--stuff_dir",
+        type=Path,
+        metavar="DIR",
+        help="has stuff_train2017.json and stuff_val2017.json (default: annotations/)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("free", "reference"),
+        default="free",
+        help="free: a sweep draws val and test from its own seed and sizes; reference: val and test are the paper's",
+    )
+    parser.add_argument(
+        "--rho",
+        type=float,
+        help="with --split reference: keep only the paper's training set of this level (default: all that is left)",
+    )
+    parser.add_argument("--val_per_group", type=int, default=N_VAL, help=f"with --split reference (default {N_VAL})")
+    parser.add_argument("--test_per_group", type=int, default=N_TEST, help=f"with --split reference (default {N_TEST})")
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Makes the pool; the same command again takes over what an interrupted one has made.
+
+    Args:
+        options: `size` and `out` beside those of `add_arguments`.
+
+    Returns:
+        0, the exit code.
+
+    Raises:
+        ConfigError: an option is out of range, or a package is missing.
+        PreparingError: files are missing, damaged or of another size, or a group has too few images.
+        OSError: the disk is too small or cannot be written to.
+    """
+    if options.rho is not None and (options.split != "reference" or not 0.5 <= options.rho <= 1):
+        raise ConfigError(f"--rho: expected a number in [0.5, 1], with --split reference; found {options.rho}")
+    for name in ("val_per_group", "test_per_group"):
+        if getattr(options, name) < 1:
+            raise ConfigError(f"--{name}: expected a number >= 1; found {getattr(options, name)}")
+    out = (options.out or default_folder(NAME, options.size)).expanduser()
+    coco_root = options.coco_root.expanduser()
+    stuff_dir = options.stuff_dir and options.stuff_dir.expanduser()
+    try:
+        check_layout(coco_root, stuff_dir)
+        selection = read_selection(coco_root, stuff_dir, say=_say)
+    except ImportError as error:
+        raise ConfigError(str(error)) from error
+    counts = count_groups([photo.group for photo in selection.photos])
+    left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items()))
+    _say(f"{len(selection.photos)} photos: {describe(counts)}; left out: {left_out or 'none'}")
+    photos, parts = _split(selection.photos, counts, options)
+    facts = {"name": NAME, "split": options.split, "rho": options.rho}
+    _make(photos, parts, coco_root=coco_root, size=options.size, out=out, facts=facts)
+    return 0
+
+
+def _make(
+    photos: Sequence[Photo],
+    parts: Sequence[int],
+    *,
+    coco_root: Path,
+    size: int,
+    out: Path,
+    facts: Mapping[str, object],
+) -> None:
+    """Makes a pool's pixels and writes it; does nothing where the same pool is there."""
+    key = f"{VERSION} {size}"
+    of = partial(_files, coco_root)
+    source = preparing.fingerprint(photos, files=of, key=f"{key} {list(parts)}", what="photos")
+    found = read_manifest(out)
+    if found and found["facts"].get("source") == source:
+        print(f"{out}: prepared already, nothing to do")
+        return
+    # Shards and pool stand side by side for a while; 3 bytes of colour and 1 of mask a pixel.
+    _say(preparing.check_disk(out, 2 * 4 * len(photos) * size**2, what=f"{len(photos)} photos at size {size}"))
+    work = partial(squash, coco_root=coco_root, size=size)
+    shards = preparing.run(photos, work, out=out / "shards", files=of, key=key, what="photos")
+    keep = shards.column("kept")
+    gone = [photo.file_name for photo in itertools.compress(photos, ~keep)]
+    if gone:
+        _say(f"left out, because nothing of the animal is left at size {size}: {len(gone)}: {', '.join(gone[:10])}")
+    photos, parts = list(itertools.compress(photos, keep)), list(itertools.compress(parts, keep))
+    arrays = {
+        "images": shards.blocks("images", keep),
+        "masks": shards.blocks("masks", keep),
+        "labels": np.array([1 + photo.y for photo in photos], np.uint8),
+        "scenes": np.zeros((0, size, size, 3), np.uint8),
+    }
+    write_pool(out, arrays, catalog(photos, parts), {**facts, "source": source})
+    shutil.rmtree(out / "shards")
+    counts = describe(count_groups([photo.group for photo in photos]))
+    print(f"{out}: {len(photos)} photos at size {size}: {counts}")
+
+
+def catalog(photos: Sequence[Photo], parts: Sequence[int]) -> Catalog:
+    """Returns the catalog of a photo pool; `parts` are those that are fixed: -1 free, 0 train, 1 val, 2 test."""
+    return Catalog(
+        kind="photo",
+        class_names=CLASSES,
+        scene_names=SCENES,
+        object_class=np.array([photo.y for photo in photos], np.int32),
+        object_scene=np.array([photo.scene for photo in photos], np.int32),
+        scene_kind=np.zeros(0, np.int32),
+        object_names=tuple(photo.file_name for photo in photos),
+        scene_photo_names=(),
+        object_split=np.array(parts, np.int32),
+        scene_split=np.zeros(0, np.int32),
+    )
+
+
+def _split(
+    photos: Sequence[Photo], counts: Mapping[str, int], options: argparse.Namespace
+) -> tuple[list[Photo], list[int]]:
+    """Returns the photos of the pool and the part that each is fixed to."""
+    reference = options.split == "reference"
+    fewest = options.val_per_group + options.test_per_group if reference else FEWEST
+    short = [f"{name}: {count}" for name, count in counts.items() if count < fewest]
+    if short:
+        raise PreparingError(short, heading=f"of 4 groups have fewer than {fewest} photos")
+    if not reference:
+        return list(photos), [-1] * len(photos)
+    drawn = reference_split(
+        [photo.image_id for photo in photos],
+        [photo.group for photo in photos],
+        rho=options.rho,
+        n_val=options.val_per_group,
+        n_test=options.test_per_group,
+    )
+    part_of = {i: PARTS.index(part) for part, ids in drawn.items() for i in ids}
+    kept = [photo for photo in photos if photo.image_id in part_of]
+    return kept, [part_of[photo.image_id] for photo in kept]
+
+
+def _files(coco_root: Path, photo: Photo) -> list[Path]:
+    return [coco_root / photo.file_name]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

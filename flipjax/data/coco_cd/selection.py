@@ -1,0 +1,165 @@
+"""Which images are in the data set: one class, a known scene, a foreground neither tiny nor everything."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from flipjax.data.coco_cd.annotations import (
+    Animals,
+    Segment,
+    label_mask,
+    read_instances,
+    read_stuff,
+    require_packages,
+)
+from flipjax.data.coco_cd.scenes import scene_of
+from flipjax.data.prepare import BadFileError
+from flipjax.data.preparing import PreparingError
+
+YEARS = ("train2017", "val2017")
+"""COCO's two parts, which are pooled; folders of photos and ends of file names."""
+FILTER_SIZE = 512
+FOREGROUND = (0.01, 0.99)
+"""Share of the foreground, between which it must lie, in a mask resized to FILTER_SIZE (nearest pixel)."""
+
+
+class Photo(NamedTuple):
+    """An image of the data set.
+
+    Attributes:
+        image_id: COCO's id.
+        file_name: below COCO's root, such as 'val2017/000000000139.jpg'.
+        width: of the photo, pixels.
+        height: of the photo, pixels.
+        y: class, 0 cat, 1 dog.
+        scene: 0 indoor, 1 outdoor.
+        segments: a label and the run lengths of each animal.
+    """
+
+    image_id: int
+    file_name: str
+    width: int
+    height: int
+    y: int
+    scene: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def group(self) -> int:
+        """Group 2 * y + scene; 0 and 3 are common."""
+        return 2 * self.y + self.scene
+
+
+class Selection(NamedTuple):
+    """The images of the data set in the order of their ids, and how many were left out why."""
+
+    photos: tuple[Photo, ...]
+    left_out: Counter[str]
+
+
+def check_layout(coco_root: Path, stuff_dir: Path | None = None) -> None:
+    """Looks for all that the data set is made of, before anything is read.
+
+    Args:
+        coco_root: holds `train2017/`, `val2017/` and `annotations/`.
+        stuff_dir: as of `read_selection`.
+
+    Raises:
+        PreparingError: files or folders are missing; lists them.
+        ImportError: pycocotools or ijson is missing.
+    """
+    require_packages()
+    files = itertools.chain(*_annotation_files(coco_root, stuff_dir))
+    missing = [f"{path}: no such file" for path in files if not path.is_file()]
+    missing += [f"{coco_root / year}: no such folder" for year in YEARS if not (coco_root / year).is_dir()]
+    if missing:
+        raise PreparingError(missing, heading="parts of COCO are missing")
+
+
+def read_selection(
+    coco_root: Path, stuff_dir: Path | None = None, *, say: Callable[[str], object] = lambda text: None
+) -> Selection:
+    """Selects from the four annotation files, one after another.
+
+    Args:
+        coco_root: holds `annotations/` with `instances_train2017.json` and `instances_val2017.json`.
+        stuff_dir: holds `stuff_train2017.json` and `stuff_val2017.json`; `annotations/` unless given.
+        say: is told which file is read.
+
+    Returns:
+        The selection.
+
+    Raises:
+        PreparingError: an annotation file is truncated, damaged or another one.
+        OSError: a file is missing or cannot be read.
+        ImportError: pycocotools or ijson is missing.
+    """
+    photos: list[Photo] = []
+    left_out: Counter[str] = Counter()
+    try:
+        for year, (instances, stuff) in zip(YEARS, _annotation_files(coco_root, stuff_dir), strict=True):
+            say(f"reading {instances} ({instances.stat().st_size / 1e6:,.0f} MB)")
+            animals = read_instances(instances, folder=year)
+            say(f"reading {stuff} ({stuff.stat().st_size / 1e6:,.0f} MB)")
+            part = select(animals, read_stuff(stuff))
+            photos += part.photos
+            left_out += part.left_out
+    except BadFileError as error:
+        raise PreparingError([str(error)], heading="annotation file cannot be used") from error
+    return Selection(tuple(sorted(photos)), left_out)
+
+
+def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]]) -> Selection:
+    """Tells class and scene of images, and leaves out those that have none or too little or too much foreground.
+
+    Args:
+        animals: images with a cat, a dog or both.
+        stuff: areas of indoor and outdoor stuff by image id, pixels; they are added to those of the things.
+
+    Returns:
+        The selection.
+    """
+    photos: list[Photo] = []
+    left_out: Counter[str] = Counter()
+    for image in animals:
+        classes = {label - 1 for label, _ in image.segments}
+        indoor, outdoor = np.add(image.areas, stuff.get(image.image_id, (0, 0))).tolist()
+        scene = scene_of(indoor, outdoor, image.width * image.height)
+        if len(classes) > 1:
+            left_out["both classes"] += 1
+        elif scene is None:
+            left_out["unknown scene"] += 1
+        elif not FOREGROUND[0] < foreground_share(image) < FOREGROUND[1]:
+            left_out["foreground not within 1% and 99%"] += 1
+        else:
+            photos.append(
+                Photo(
+                    image_id=image.image_id,
+                    file_name=image.file_name,
+                    width=image.width,
+                    height=image.height,
+                    y=classes.pop(),
+                    scene=scene,
+                    segments=image.segments,
+                )
+            )
+    return Selection(tuple(photos), left_out)
+
+
+def foreground_share(image: Animals | Photo) -> float:
+    """Returns the share of the pixels that show a cat or a dog, in the mask resized to FILTER_SIZE."""
+    mask = Image.fromarray(label_mask(image.segments, image.width, image.height))
+    small = np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST))
+    return float(np.mean(small > 0))
+
+
+def _annotation_files(coco_root: Path, stuff_dir: Path | None) -> list[tuple[Path, Path]]:
+    """Returns the instances file and the stuff file of each year."""
+    annotations = coco_root / "annotations"
+    stuff = stuff_dir or annotations
+    return [(annotations / f"instances_{year}.json", stuff / f"stuff_{year}.json") for year in YEARS]

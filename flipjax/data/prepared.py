@@ -1,0 +1,226 @@
+"""Prepared pools on disk: what `python -m flipjax.data prepare` writes, and what a configuration names by `pool.name`.
+
+A pool is a folder with `pool.json` (written last; without it there is no pool) and the arrays and the catalog in a
+folder beside it, named by their content.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from math import isqrt, prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flipjax.config import ConfigError, PoolSpec, check_value
+from flipjax.data.pool import Catalog, Pool
+from flipjax.files import replacing
+
+MANIFEST = "pool.json"
+ARRAYS = ("images", "masks", "labels", "scenes")
+SOURCES = {
+    "coco_cd": "--coco_root COCO --stuff_dir COCO/annotations",
+    "waterbirds_seg": "--cub_dir CUB_200_2011 --places_dir places365",
+}
+"""The data sets that `prepare` knows, and where it finds them."""
+BLOCK = 1 << 24
+"""Bytes written at once."""
+
+
+class Blocks(NamedTuple):
+    """A uint8 array that is never whole in memory: its shape, and a function that yields it row block by row block."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], Iterator[np.ndarray]]
+
+
+def default_folder(name: str, size: int) -> Path:
+    """Returns ~/.cache/flipjax/NAME/SIZE, or its like under XDG_CACHE_HOME."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "flipjax" / name / str(size)
+
+
+def write_pool(
+    folder: Path, arrays: Mapping[str, np.ndarray | Blocks], catalog: Catalog, facts: Mapping[str, Any]
+) -> None:
+    """Writes a pool, whole or not at all; one that was there before is found until the new one is whole.
+
+    Args:
+        folder: of the pool.
+        arrays: `images` uint8 (N, H, W, 3), `masks` uint8 (N, H, W), `labels` uint8 (N,), `scenes` uint8 (S, H, W, 3),
+            as of a `Pool`.
+        catalog: of the pool.
+        facts: what was made, as JSON values: `name`, the data set's name in a configuration, and anything else that
+            tells this pool from another.
+
+    Raises:
+        ValueError: arrays and catalog do not fit together.
+        OSError: the folder cannot be written to.
+    """
+    wanted = _shapes(catalog, arrays["images"].shape[1])
+    found = {name: tuple(arrays[name].shape) for name in ARRAYS}
+    if found != wanted:
+        raise ValueError(f"arrays: expected the shapes {wanted} for this catalog, found {found}")
+    for stale in folder.glob(".*.tmp"):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial = folder / f".{os.getpid()}.tmp"
+    partial.mkdir(parents=True)
+    try:
+        content = hashlib.sha256()
+        for name in ARRAYS:
+            _write_array(partial / f"{name}.npy", arrays[name], content)
+        text = json.dumps(_to_json(catalog))
+        content.update(text.encode())
+        (partial / "catalog.json").write_text(text, encoding="utf-8")
+        key = content.hexdigest()[:32]
+        if (folder / key).exists():
+            shutil.rmtree(folder / key)
+        partial.rename(folder / key)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    manifest = {"content": key, "shapes": {name: list(shape) for name, shape in wanted.items()}, "facts": dict(facts)}
+    before = read_manifest(folder)
+    with replacing(folder / MANIFEST) as stream:
+        stream.write((json.dumps(manifest, indent=2) + "\n").encode())
+    if before and before["content"] != key:
+        shutil.rmtree(folder / before["content"], ignore_errors=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Returns what `pool.json` says (`content`, `shapes`, `facts`); None where there is none, or it cannot be read."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return manifest if manifest.keys() >= {"content", "shapes", "facts"} else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
+    """Loads a prepared pool; nothing is read before it is known to fit in memory.
+
+    Args:
+        spec: `name`, `size` (pixels a side), and `root`, the folder that `prepare --out` wrote (empty: its default).
+
+    Returns:
+        The pool and its catalog.
+
+    Raises:
+        ConfigError: there is no such pool, or one of another name or size, or it is damaged or too large for memory;
+            says which command prepares it, and which size would fit.
+    """
+    check_value("pool.size", spec.size)
+    folder = Path(spec.root).expanduser() if spec.root else default_folder(spec.name, spec.size)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ConfigError(f"config.pool.root: no prepared pool in {folder}; {_advice(spec)}")
+    name, size = manifest["facts"].get("name"), manifest["shapes"]["images"][1]
+    if (name, size) != (spec.name, spec.size):
+        field = "name" if name != spec.name else "size"
+        raise ConfigError(
+            f"config.pool.{field}: {folder} holds {name} at size {size}, found {spec.name} at size {spec.size}; "
+            f"set config.pool.{field} to {name if field == 'name' else size}, or {_advice(spec)}"
+        )
+    check_memory(manifest["shapes"], memory_limit())
+    arrays = {name: _read_array(folder, manifest, name, spec) for name in ARRAYS}
+    try:
+        catalog = _from_json(json.loads((folder / manifest["content"] / "catalog.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"config.pool.root: the pool in {folder} is damaged ({error}); {_advice(spec)}") from error
+    return Pool(kind=catalog.kind, **{name: jnp.asarray(array) for name, array in arrays.items()}), catalog
+
+
+def check_memory(shapes: Mapping[str, list[int]], limit: tuple[int, str] | None) -> None:
+    """Raises ConfigError where a pool is larger than the memory it would stand in.
+
+    Args:
+        shapes: of the pool's uint8 arrays.
+        limit: bytes, and what has them; None: unknown.
+    """
+    total = sum(prod(shape) for shape in shapes.values())
+    if limit is None or total <= limit[0]:
+        return
+    size = shapes["images"][1]
+    fits = isqrt(int(size**2 * limit[0] / total)) // 8 * 8
+    largest = f"the largest size that fits is {fits}" if fits >= 16 else "no size fits"
+    raise ConfigError(
+        f"config.pool.size: the pool at size {size} has {total / 1e6:,.0f} MB ({shapes['images'][0]:,} objects or "
+        f"photos, {shapes['scenes'][0]:,} scenes), and {limit[1]} has {limit[0] / 1e6:,.0f} MB; {largest}"
+    )
+
+
+def memory_limit() -> tuple[int, str] | None:
+    """Returns the bytes that a pool may have and what has them: the device, or this machine; None where unknown."""
+    for device in jax.local_devices():
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        if limit:
+            return limit, f"the device {device.device_kind}"
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(kilobytes), "this machine's available memory"
+    except (OSError, StopIteration):
+        return None
+
+
+def _advice(spec: PoolSpec) -> str:
+    out = f" --out {spec.root}" if spec.root else ""
+    return f"prepare it with: python -m flipjax.data prepare {spec.name} {SOURCES[spec.name]} --size {spec.size}{out}"
+
+
+def _shapes(catalog: Catalog, size: int) -> dict[str, tuple[int, ...]]:
+    n, s = len(catalog.object_names), len(catalog.scene_photo_names)
+    return {"images": (n, size, size, 3), "masks": (n, size, size), "labels": (n,), "scenes": (s, size, size, 3)}
+
+
+def _write_array(path: Path, array: np.ndarray | Blocks, content: Any) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(array.shape)}
+    rows = 0
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        content.update(repr(header).encode())
+        for block in array.read() if isinstance(array, Blocks) else _split(array):
+            if block.dtype != np.uint8 or block.shape[1:] != array.shape[1:]:
+                raise ValueError(f"{path.stem}: expected uint8 of shape (..., {array.shape[1:]}), found {block.shape}")
+            data = block.tobytes()
+            stream.write(data)
+            content.update(data)
+            rows += len(block)
+    if rows != array.shape[0]:
+        raise ValueError(f"{path.stem}: expected {array.shape[0]} rows, found {rows}")
+
+
+def _split(array: np.ndarray) -> Iterator[np.ndarray]:
+    step = max(1, BLOCK // max(1, prod(array.shape[1:])))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
+
+
+def _read_array(folder: Path, manifest: Mapping[str, Any], name: str, spec: PoolSpec) -> np.ndarray:
+    shape = tuple(manifest["shapes"][name])
+    try:
+        path = folder / manifest["content"] / f"{name}.npy"
+        # Mapped: the bytes go to the device without a second copy of the pool on the host.
+        array = np.load(path, mmap_mode="r" if prod(shape) else None, allow_pickle=False)
+        if array.shape != shape or array.dtype != np.uint8:
+            raise ValueError(f"{name}.npy has {array.dtype} of shape {array.shape}")
+        return array
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config.pool.root: the pool in {folder} is damaged ({error}); {_advice(spec)}") from error
+
+
+def _to_json(catalog: Catalog) -> dict[str, Any]:
+    values = {field.name: getattr(catalog, field.name) for field in dataclasses.fields(catalog)}
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def _from_json(values: Mapping[str, Any]) -> Catalog:
+    arrays = {"object_class", "object_scene", "scene_kind", "object_split", "scene_split"}
+    fields: dict[str, Any] = {name: value if name == "kind" else tuple(value) for name, value in values.items()}
+    fields.update({name: np.array(fields[name], np.int32) for name in arrays})
+    return Catalog(**fields)

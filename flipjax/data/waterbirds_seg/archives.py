@@ -1,0 +1,151 @@
+"""What the archives hold: the birds of CUB-200-2011 with their species, and the scenes of Places365. Opens no image."""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from flipjax.config import ConfigError
+from flipjax.data.splitting import PARTS
+
+CLASS_NAMES = ("landbird", "waterbird")
+SCENE_NAMES = ("land", "water")
+CATEGORIES = (("bamboo_forest", "forest/broadleaf"), ("ocean", "lake/natural"))
+"""The categories of Places365 that show land and water."""
+# fmt: off
+WATER_WORDS = frozenset((
+    "albatross", "auklet", "cormorant", "frigatebird", "fulmar", "gadwall", "grebe", "guillemot", "gull", "jaeger",
+    "kittiwake", "loon", "mallard", "merganser", "pelican", "puffin", "tern",
+))
+# fmt: on
+"""Words of the names of CUB's waterbirds."""
+
+
+class Bird(NamedTuple):
+    """A photo of CUB: its id and name ('species/file.jpg'), class, and part as an index of PARTS (-1: free)."""
+
+    number: int
+    name: str
+    y: int
+    part: int
+
+
+def class_of(name: str, *, fix_labels: bool = False) -> int:
+    """Returns 1 for a waterbird, 0 for a landbird, by the name of its species.
+
+    The classic Waterbirds lists look for words such as 'tern' anywhere in a name, and so take Eastern Towhee, Western
+    Meadowlark and Western Wood Pewee, which live on land, for waterbirds.
+
+    Args:
+        name: 'NNN.Species_Name', or a path that begins with it.
+        fix_labels: look for whole words: the three are landbirds.
+
+    Example:
+        >>> [class_of(name) for name in ("062.Herring_Gull", "021.Eastern_Towhee", "118.House_Sparrow")]
+        [1, 1, 0]
+        >>> class_of("021.Eastern_Towhee", fix_labels=True)
+        0
+    """
+    species = name.split("/")[0].lower()
+    if fix_labels:
+        return int(not WATER_WORDS.isdisjoint(re.split(r"[._]", species)))
+    return int(any(word in species for word in WATER_WORDS))
+
+
+def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
+    """Lists the birds that CUB's own images.txt and train_test_split.txt name, in their order.
+
+    Args:
+        cub_dir: CUB_200_2011, with the two lists.
+        fix_labels: as of `class_of`.
+
+    Returns:
+        The birds; CUB's test birds are fixed to test, the others are free.
+
+    Raises:
+        ConfigError: a list is missing or malformed.
+    """
+    names = _read_list(cub_dir / "images.txt")
+    training = _read_list(cub_dir / "train_test_split.txt")
+    if names.keys() != training.keys() or not set(training.values()) <= {"0", "1"}:
+        raise ConfigError(
+            f"cub_dir: expected a line 'id 0' or 'id 1' in train_test_split.txt for each id of images.txt; found "
+            f"{len(training)} lines for {len(names)} images in {cub_dir}"
+        )
+    test = PARTS.index("test")
+    return [
+        Bird(number, name, class_of(name, fix_labels=fix_labels), test if training[number] == "0" else -1)
+        for number, name in names.items()
+    ]
+
+
+def check_cub(cub_dir: Path) -> None:
+    """Raises ConfigError unless a folder has images/ and segmentations/."""
+    for name, origin in (("images", "CUB_200_2011.tgz"), ("segmentations", "segmentations.tgz, an archive of its own")):
+        if not (cub_dir / name).is_dir():
+            raise ConfigError(
+                f"cub_dir: expected a folder with images/ and segmentations/; {cub_dir} has no {name}/ ({origin})"
+            )
+
+
+def bird_files(cub_dir: Path, name: str) -> tuple[Path, Path]:
+    """Returns the paths of a bird's photo and of its segmentation."""
+    return cub_dir / "images" / name, (cub_dir / "segmentations" / name).with_suffix(".png")
+
+
+def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
+    """Lists the scenes of the four categories: names as a manifest writes them, and kinds, sorted by kind and name.
+
+    Args:
+        places_dir: Places365 as manifests name it ('b/bamboo_forest/NAME.jpg'), in its 'standard' layout
+            ('train/forest-broadleaf/NAME.jpg', 'val/...'), or a mixture.
+
+    Raises:
+        ConfigError: there is no scene of one kind.
+    """
+    found = []
+    for kind, categories in enumerate(CATEGORIES):
+        names = {
+            f"/{category[0]}/{category}/{path.name}"
+            for category in categories
+            for folder in _folders(places_dir, category)
+            if folder.is_dir()
+            for path in folder.iterdir()
+            if path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith(".")
+        }
+        if not names:
+            folders = ", ".join(f"{folder}/" for category in categories for folder in _folders(Path(), category))
+            raise ConfigError(f"places_dir: expected scenes of {SCENE_NAMES[kind]} in any of {folders} of {places_dir}")
+        found += [(name, kind) for name in sorted(names)]
+    return found
+
+
+def scene_file(places_dir: Path, name: str) -> Path:
+    """Returns the path of a scene by its name in a manifest, in whichever layout it is; as it is named if in none.
+
+    Example:
+        >>> scene_file(Path("absent"), "/f/forest/broadleaf/00000002.jpg").as_posix()
+        'absent/f/forest/broadleaf/00000002.jpg'
+    """
+    path = PurePosixPath(name.lstrip("/"))
+    category = "/".join(path.parts[1:-1])
+    paths = [places_dir / path, *(folder / path.name for folder in _folders(places_dir, category))]
+    return next((found for found in paths if found.is_file()), paths[0])
+
+
+def _folders(places_dir: Path, category: str) -> list[Path]:
+    flat = category.replace("/", "-")
+    return [places_dir / category[:1] / category, places_dir / "train" / flat, places_dir / "val" / flat]
+
+
+def _read_list(path: Path) -> dict[int, str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        entries = [line.split() for line in lines if line.strip()]
+        table = {int(number): value for number, value in entries}
+    except OSError as error:
+        raise ConfigError(f"cub_dir: expected CUB's {path.name}; {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"cub_dir: expected lines 'id value' in {path}; {error}") from error
+    if not table or len(table) < len(entries):
+        raise ConfigError(f"cub_dir: expected lines of distinct ids in {path}; found {len(entries)} lines")
+    return table

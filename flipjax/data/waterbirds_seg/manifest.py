@@ -1,0 +1,200 @@
+"""Manifests: which bird stands in which scene, as a CSV in the columns of the released ones."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from flipjax.config import ConfigError
+from flipjax.data.splitting import PARTS, shuffle
+from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, class_of
+from flipjax.files import replacing
+
+T = TypeVar("T")
+
+VAL_SHARE = (149, 1379)
+"""Of the waterbirds that CUB trains on, those that the released manifests draw their validation set from."""
+NAMED = 10
+
+
+class Row(NamedTuple):
+    """An image of a manifest: `split` as an index of PARTS, `group_id` = 2 * y + place."""
+
+    img_id: int
+    img_filename: str
+    y: int
+    split: int
+    place: int
+    group_id: int
+    place_filename: str
+
+
+def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
+    """Reads a manifest.
+
+    Args:
+        path: of the CSV.
+        fix_labels: make the birds that are waterbirds only to the classic lists landbirds (see `class_of`).
+
+    Returns:
+        Its rows, in order.
+
+    Raises:
+        ConfigError: the file cannot be read, lacks a column, or has bad rows: how many, and the first ten.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"manifest: cannot read {path}: {error}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [name for name in Row._fields if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ConfigError(f"manifest: {path}: expected the columns {', '.join(Row._fields)}; no {', '.join(missing)}")
+    rows, problems, seen = [], [], set()
+    for fields in reader:
+        try:
+            row = _row(fields, seen)
+        except ValueError as error:
+            problems.append(f"line {reader.line_num}: {error}")
+            continue
+        seen.add(row.img_filename)
+        rows.append(_fixed(row) if fix_labels else row)
+    if problems or not rows:
+        more = [f"... and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
+        found = [f"{len(problems)} bad rows of {len(problems) + len(rows)}", *problems[:NAMED], *more]
+        raise ConfigError("\n  ".join([f"manifest: {path}: {found[0]}", *found[1:]]))
+    return rows
+
+
+def write_manifest(path: Path, rows: Sequence[Row]) -> None:
+    """Writes a manifest, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Row._fields)
+    writer.writerows(rows)
+    with replacing(path) as stream:
+        stream.write(text.getvalue().encode())
+
+
+def count_groups(rows: Sequence[Row]) -> dict[str, list[int]]:
+    """Counts the rows of the four groups in each part."""
+    counts = Counter((row.split, row.group_id) for row in rows)
+    return {part: [counts[index, group] for group in range(4)] for index, part in enumerate(PARTS)}
+
+
+def images_per_class(birds: int, rho: float) -> tuple[int, int]:
+    """Returns how many images of a class a part has, and how many of them in its usual scene, of so many birds.
+
+    This is the reference's rule, applied to what a share `rho` of the birds makes; it gives the released counts.
+    So the size of the training set depends a little on rho, as in the reference (2,458 images at rho 0.95, 2,460 at
+    0.5); a sweep over the composite pool has the same size at every rho.
+
+    Example:
+        >>> images_per_class(1230, 0.95), images_per_class(1230, 0.5), images_per_class(149, 0.5)
+        ((1229, 1167), (1230, 615), (148, 74))
+    """
+    share = Fraction(str(rho))
+    usual = int(birds * share)
+    limits = [usual / share] + ([(birds - usual) / (1 - share)] if share < 1 else [])
+    total = int(min(limits))
+    return total, int(total * share)
+
+
+def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, rho: float, seed: int) -> list[Row]:
+    """Draws a manifest: `rho` of each class's training images in its usual scene, half of those of val and test.
+
+    CUB's test birds are the test birds, and 149 / 1379 of the others are kept for val. Every bird and every scene photo
+    is shown at most once. With one seed the draws are nested: the orders of birds and scene photos do not depend on
+    rho, so a higher rho changes the scene of as few birds as possible, and val and test are the same.
+
+    Args:
+        birds: of CUB.
+        scenes: names and kinds, as of `read_scenes`.
+        rho: in [0.5, 1].
+        seed: >= 0.
+
+    Returns:
+        Rows sorted by part and group, as in the released manifests.
+
+    Raises:
+        ConfigError: there are not enough birds or scene photos; says what there is.
+    """
+    drawn = [_shuffled([bird for bird in birds if bird.y == y], seed, f"birds {y}") for y in (0, 1)]
+    photos = [_shuffled([name for name, k in scenes if k == kind], seed, f"scenes {kind}") for kind in (0, 1)]
+    held = {part: [_birds_of(part, of_class) for of_class in drawn] for part in PARTS}
+    counts = {part: min(map(len, held[part])) for part in PARTS}
+    slots = {part: count if part == "train" else images_per_class(count, 0.5)[0] for part, count in counts.items()}
+    _check_enough(held, slots, photos)
+    rows, first = [], 0
+    for split, part in enumerate(PARTS):
+        total, usual = images_per_class(counts[part], rho if part == "train" else 0.5)
+        for y in (0, 1):
+            for rank, bird in enumerate(held[part][y][:total]):
+                place = y if rank < usual else 1 - y
+                # Slot `rank` of a kind of scene belongs to one class or the other, so no scene is shown twice.
+                photo = photos[place][first + rank]
+                rows.append(Row(bird.number, bird.name, y, split, place, 2 * y + place, photo))
+        first += slots[part]
+    return sorted(rows, key=lambda row: (row.split, row.group_id))
+
+
+def _shuffled(items: Sequence[T], seed: int, name: str) -> list[T]:
+    return [items[i] for i in shuffle(np.arange(len(items)), seed, f"manifest {name}")]
+
+
+def _birds_of(part: str, birds: Sequence[Bird]) -> list[Bird]:
+    test = [bird for bird in birds if bird.part == PARTS.index("test")]
+    others = [bird for bird in birds if bird.part != PARTS.index("test")]
+    n_val = max(2, round(len(others) * VAL_SHARE[0] / VAL_SHARE[1]))
+    return {"train": others[n_val:], "val": others[:n_val], "test": test}[part]
+
+
+def _check_enough(held: Mapping[str, Sequence[Sequence]], slots: Mapping[str, int], photos: Sequence[Sequence]) -> None:
+    for part, birds in held.items():
+        if min(map(len, birds)) < 2:
+            there = _counted(CLASS_NAMES, birds)
+            raise ConfigError(f"cub_dir: {part} needs at least 2 birds of each class; there are {there}")
+    need = sum(slots.values())
+    if min(map(len, photos)) < need:
+        there = _counted(SCENE_NAMES, photos)
+        raise ConfigError(
+            f"places_dir: {need} scene photos of each kind are needed, each shown once; there are {there}"
+        )
+
+
+def _counted(names: Sequence[str], of: Sequence[Sequence]) -> str:
+    return ", ".join(f"{name} {len(items)}" for name, items in zip(names, of, strict=True))
+
+
+def _row(fields: Mapping[str | None, str | None], seen: set[str]) -> Row:
+    if None in fields or None in fields.values():
+        raise ValueError(f"expected {len(Row._fields)} fields, found {'more' if None in fields else 'fewer'}")
+    values = {name: str(fields[name]).strip() for name in Row._fields}
+    y, split, place, group = (
+        _below(name, values, n) for name, n in (("y", 2), ("split", 3), ("place", 2), ("group_id", 4))
+    )
+    for name in ("img_filename", "place_filename"):
+        if not values[name] or ".." in Path(values[name]).parts:
+            raise ValueError(f"{name}: expected a path below its archive, found {values[name]!r}")
+    row = Row(int(values["img_id"]), values["img_filename"], y, split, place, group, values["place_filename"])
+    if group != 2 * y + place:
+        raise ValueError(f"group_id: expected 2 * y + place = {2 * y + place}, found {group}")
+    if row.img_filename in seen:
+        raise ValueError(f"img_filename: {row.img_filename} is listed twice")
+    return row
+
+
+def _below(name: str, values: Mapping[str, str], count: int) -> int:
+    if values[name] not in map(str, range(count)):
+        raise ValueError(f"{name}: expected a whole number from 0 to {count - 1}, found {values[name]!r}")
+    return int(values[name])
+
+
+def _fixed(row: Row) -> Row:
+    wrong = class_of(row.img_filename) and not class_of(row.img_filename, fix_labels=True)
+    return row._replace(y=0, group_id=row.place) if wrong else row

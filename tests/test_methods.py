@@ -1,0 +1,221 @@
+"""All methods in one population: one program, finite, each doing what its name says, and nothing to its neighbours."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from flipjax import epoch, mitigate, population, train
+from flipjax.config import SELECTIONS, PopulationSpec
+from flipjax.data.pool import gather
+from flipjax.evaluate import evaluate
+from flipjax.methods import METHODS, Knobs, knobs_of, machinery
+from flipjax.refit import fit_head, refit
+from flipjax.train import Status
+
+NAMES = (*METHODS, "balanced+group_dro", "balanced+bg_cutmix+jtt")
+OVERRIDES = {"jtt_epochs": 2, "swa": 0.3, "ema": 0.9}
+LOOP = PopulationSpec(map="loop")
+
+
+@pytest.fixture(scope="module")
+def rich(tiny):
+    """The experiment that holds every machinery, every augmentation and every selection rule."""
+    recipe = dataclasses.replace(tiny.train, epochs=4, patience=4, crop=1.0, jitter=0.5, selection=SELECTIONS)
+    return dataclasses.replace(tiny, train=recipe, machinery=machinery(NAMES))
+
+
+@pytest.fixture(scope="module")
+def members(make_member):
+    return {name: make_member(3, 0.75, 0.01, knobs_of(name, OVERRIDES)) for name in NAMES}
+
+
+def run(rich, members, pool, validation, states=None, until=99):
+    """Trains a population as a sweep does; returns its layout, last population, and states and records by epoch."""
+    layout = population.make_layout(LOOP, members=len(members))
+    shared = population.share(layout, (pool, *validation))
+    current = population.create(rich, layout, members, states)
+    found = SimpleNamespace(layout=layout, states=[population.states_of(current)], records=[])
+    while (current.status == Status.RUNNING).any() and len(found.records) < until:
+        current, record = population.run_epoch(rich, layout, current, *shared)
+        current = mitigate.start_second_runs(rich, layout, current, pool)
+        found.states.append(population.states_of(current))
+        found.records.append(record)
+    found.current = current
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(rich, members, pool, validation):
+    traces = []
+    plain = epoch.run_epoch
+
+    def counting(*arguments):
+        traces.append(arguments)
+        return plain(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(epoch, "run_epoch", counting)
+        found = run(rich, list(members.values()), pool, validation)
+    found.traces = len(traces)
+    return found
+
+
+def test_all_methods_are_one_program(trained, monkeypatch):
+    # The records' shapes are asked for once more, by an abstract evaluation.
+    assert trained.traces == 2
+    assert population._epoch._cache_size() >= 1
+
+
+def test_every_method_ends_finite(trained, rich):
+    last = trained.states[-1]
+    assert (last.status == Status.FINISHED).all(), dict(zip(NAMES, last.status.tolist(), strict=True))
+    for leaf in jax.tree.leaves((last.weights, [best.weights for best in last.best.values()])):
+        assert np.isfinite(leaf).all()
+    assert (last.best["val_loss"].epoch > 0).all() and (last.best["last"].epoch == last.epoch).all()
+    budgets = {name: rich.train.epochs + int(knobs_of(name, OVERRIDES).jtt_epochs) for name in NAMES}
+    assert last.epoch.tolist() == list(budgets.values())
+
+
+def test_a_member_among_all_methods_equals_itself_alone(trained, rich, members, pool, validation):
+    for name in ("group_dro", "balanced+bg_cutmix+jtt"):
+        alone = run(rich, [members[name]], pool, validation)
+        index = NAMES.index(name)
+        taken = population.take_member(trained.states[-1], np.array([index]))
+        jax.tree.map(np.testing.assert_array_equal, taken, alone.states[-1])
+
+
+def test_a_run_continued_amid_a_second_run_equals_an_unbroken_one(trained, rich, members, pool, validation):
+    again = run(rich, list(members.values()), pool, validation, states=trained.states[3], until=1)
+    jax.tree.map(np.testing.assert_array_equal, again.states[-1], trained.states[4])
+
+
+def test_methods_that_differ_after_training_share_it(trained):
+    last, plain = trained.states[-1], NAMES.index("ce")
+    for name in ("ema", "swa", "dfr"):
+        own, other = (population.take_member(last.weights, i) for i in (NAMES.index(name), plain))
+        jax.tree.map(np.testing.assert_array_equal, own, other)
+    for name in ("dice_ce", "group_dro", "balanced", "bg_cutmix", "bg_swap"):
+        own, other = (population.take_member(last.weights.params, i) for i in (NAMES.index(name), plain))
+        assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (own, other)), strict=True)), name
+    for name in NAMES:
+        index = NAMES.index(name)
+        own, average = (population.take_member(tree, index) for tree in (last.weights, last.average))
+        same = all((a == b).all() for a, b in zip(*map(jax.tree.leaves, (own, average)), strict=True))
+        assert same == (name not in ("ema", "swa")), name
+
+
+def test_group_weights_move_for_group_dro_alone(trained):
+    weights = trained.states[-1].group_weights
+    for name, own in zip(NAMES, weights, strict=True):
+        assert (np.ptp(own) > 0) == ("group_dro" in name), name
+        np.testing.assert_allclose(own.sum(), 1, rtol=1e-5)
+
+
+def test_the_second_run_weights_up_what_the_first_one_flips(trained, rich, members, pool):
+    index, member = NAMES.index("jtt"), members["jtt"]
+    before, after = (population.take_member(trained.states[turn], index) for turn in (1, 2))
+    assert (after.epoch, after.restart, before.restart) == (2, 2, 0)
+    # The first run is plain, so the same seed's plain member shows its weights.
+    ce = population.take_member(trained.states[2], NAMES.index("ce"))
+    flip = jax.jit(evaluate, static_argnums=0)(rich, ce.weights, pool, member.rows).flip
+    np.testing.assert_array_equal(after.image_weights, np.where(np.asarray(flip) > 0.5, 10.0, 1.0))
+    start = population.take_member(trained.states[0], index)
+    jax.tree.map(np.testing.assert_array_equal, after.weights, start.weights)
+    assert after.moments.count == 0 and after.best["val_loss"].epoch == 0
+
+
+@pytest.mark.parametrize("rule", SELECTIONS)
+def test_each_rule_keeps_the_epoch_it_prefers(trained, rule):
+    names = {"val_loss": "valid_loss", "val_worst_group_iou": "valid_worst_group_iou"}
+    names |= {"val_flip": "valid_flip", "label_free_risk": "valid_risk"}
+    index = NAMES.index("dice_ce")
+    best = population.take_member(trained.states[-1].best[rule], index)
+    if rule == "last":
+        wanted = 4
+    else:
+        curve = np.array([record[names[rule]][index] for record in trained.records[:4]])
+        wanted = 1 + int(np.argmax(curve) if rule == "val_worst_group_iou" else np.argmin(curve))
+    assert best.epoch == wanted
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        best.weights,
+        population.take_member(trained.states[wanted].average, index),
+    )
+
+
+def test_the_reference_group_dro_ends_in_nan_and_the_published_one_does_not(rich, make_member, pool, validation):
+    """As in the paper's code: batches of one group zero the other groups' weights, for good."""
+    rows = jnp.tile(jnp.array([[0, 0]], jnp.int32), (24, 1))
+    groups = jnp.repeat(jnp.array([0, 3, 1], jnp.int32), 8)
+    names = ("group_dro", "group_dro_reference", "balanced+group_dro")
+    made = [make_member(0, 0.75, 1e-3, knobs_of(name)) for name in names]
+    made = [dataclasses.replace(member, rows=rows, groups=groups) for member in made]
+    # Each batch holds one group, since the order is not shuffled here.
+    state = train.init_state(rich, made[0])
+    weights = {}
+    for name, member in zip(names, made, strict=True):
+        own, losses = state, []
+        for batch in range(3):
+            step = jax.jit(train.train_step, static_argnums=0)
+            own, loss = step(rich, member, pool, own, jnp.arange(8) + 8 * batch, jax.random.key(batch))
+            losses.append(float(loss))
+        weights[name] = np.asarray(own.group_weights), losses
+    assert np.isnan(weights["group_dro_reference"][1]).tolist() == [False, True, True]
+    assert np.isfinite(weights["group_dro"][1]).all() and np.isfinite(weights["balanced+group_dro"][1]).all()
+    assert (weights["group_dro"][0] > 0.2).all()
+
+
+def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation):
+    before = trained.states[-1]
+    refitted = mitigate.refit_heads(rich, trained.layout, trained.current, pool, validation[0])
+    after = population.states_of(refitted)
+    for index, name in enumerate(NAMES):
+        for rule in SELECTIONS:
+            old, new = (population.take_member(state.best[rule].weights, index) for state in (before, after))
+            head = old.params.pop("head"), new.params.pop("head")
+            jax.tree.map(np.testing.assert_array_equal, old, new)
+            same = all((a == b).all() for a, b in zip(*map(jax.tree.leaves, head), strict=True))
+            assert same == (name != "dfr"), (name, rule)
+    weights = population.take_member(before.best["val_loss"].weights, NAMES.index("dfr"))
+    alone = jax.jit(refit, static_argnums=0)(rich, weights, pool, validation[0])
+    own = population.take_member(after.best["val_loss"].weights, NAMES.index("dfr"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), own, alone)
+
+
+def test_a_head_is_the_minimum_of_its_convex_problem():
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 3, (4, 5, 6))
+    features = rng.normal(size=(4, 5, 6, 2)) + masks[..., None] * [0.5, -0.3]
+    head = {"kernel": jnp.asarray(rng.normal(size=(2, 3)), jnp.float32), "bias": jnp.ones(3)}
+    found = fit_head(jnp.asarray(features, jnp.float32), jnp.asarray(masks), head, ridge=0.05, steps=8)
+
+    def loss(flat):
+        table = flat.reshape(3, 3)
+        logits = features.reshape(-1, 2) @ table[:2] + table[2]
+        each = np.log(np.exp(logits).sum(1)) - logits[np.arange(masks.size), masks.ravel()]
+        return each.mean() + 0.025 * (table**2).sum()
+
+    wanted = minimize(loss, np.zeros(9), tol=1e-12).x.reshape(3, 3)
+    np.testing.assert_allclose(found["kernel"], wanted[:2], atol=1e-4)
+    np.testing.assert_allclose(found["bias"], wanted[2], atol=1e-4)
+
+
+def test_a_swap_shows_the_object_on_the_other_scene(rich, make_member, pool):
+    member = make_member(0, 1.0, 1e-3, Knobs(swap=1.0))
+    plain = dataclasses.replace(rich, train=dataclasses.replace(rich.train, crop=0.0, jitter=0.0, hflip=0.0))
+    batch = jnp.arange(24)
+    images, masks, groups = train.make_batch(plain, member, pool, batch, jax.random.key(0))
+    old, old_masks = gather(pool, member.rows)
+    np.testing.assert_array_equal(masks, old_masks)
+    np.testing.assert_array_equal(groups, member.groups ^ 1)
+    mask = np.asarray(masks) > 0
+    np.testing.assert_array_equal(np.asarray(images)[mask], np.asarray(old)[mask])
+    # Water is brighter than land in this pool, by more than its noise.
+    background = np.where(mask[..., None], np.nan, images)
+    bright = np.nanmean(background, (1, 2, 3)) > 0.4
+    np.testing.assert_array_equal(bright, np.asarray(groups) % 2 == 1)

@@ -1,0 +1,217 @@
+"""Pools on disk, and the jobs that make them."""
+
+import dataclasses
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+
+from flipjax.config import ConfigError, PoolSpec
+from flipjax.data import prepared, preparing
+from flipjax.data.pool import Catalog
+from flipjax.data.prepare import BadFileError
+from flipjax.data.prepared import Blocks, check_memory, load, write_pool
+from flipjax.data.preparing import PreparingError, check_disk, run
+
+SIZE, OBJECTS, SCENES = 16, 5, 3
+
+
+@pytest.fixture
+def pool():
+    """Arrays and a catalog that fit together."""
+    rng = np.random.default_rng(3)
+    shapes = {"images": (OBJECTS, SIZE, SIZE, 3), "masks": (OBJECTS, SIZE, SIZE), "labels": (OBJECTS,)}
+    shapes["scenes"] = (SCENES, SIZE, SIZE, 3)
+    arrays = {name: rng.integers(0, 256, shape).astype(np.uint8) for name, shape in shapes.items()}
+    catalog = Catalog(
+        kind="composite",
+        class_names=("landbird", "waterbird"),
+        scene_names=("land", "water"),
+        object_class=np.array([0, 1, 0, 1, 0], np.int32),
+        object_scene=np.full(OBJECTS, -1, np.int32),
+        scene_kind=np.array([0, 1, 1], np.int32),
+        object_names=tuple("abcde"),
+        scene_photo_names=tuple("xyz"),
+        object_split=np.array([0, 1, 2, -1, -1], np.int32),
+        scene_split=np.full(SCENES, -1, np.int32),
+    )
+    return arrays, catalog
+
+
+def spec(folder, **options):
+    return PoolSpec(**({"name": "waterbirds_seg", "root": str(folder), "size": SIZE} | options))
+
+
+FACTS = {"name": "waterbirds_seg"}
+
+
+def test_what_is_written_is_loaded(pool, tmp_path):
+    arrays, catalog = pool
+    write_pool(tmp_path, arrays, catalog, FACTS)
+    found, described = load(spec(tmp_path))
+    assert found.kind == "composite"
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(getattr(found, name), array)
+    for field in dataclasses.fields(catalog):
+        np.testing.assert_array_equal(getattr(described, field.name), getattr(catalog, field.name))
+        assert type(getattr(described, field.name)) is type(getattr(catalog, field.name))
+
+
+def test_blocks_give_the_same_pool_and_a_new_pool_replaces_the_old_one(pool, tmp_path):
+    arrays, catalog = pool
+    write_pool(tmp_path, arrays, catalog, FACTS)
+    first = prepared.read_manifest(tmp_path)["content"]
+    blocks = {
+        name: Blocks(array.shape, lambda array=array: iter((array[:2], array[2:]))) for name, array in arrays.items()
+    }
+    write_pool(tmp_path, blocks, catalog, FACTS)
+    assert prepared.read_manifest(tmp_path)["content"] == first
+    write_pool(tmp_path, arrays | {"labels": 1 + arrays["labels"]}, catalog, FACTS)
+    second = prepared.read_manifest(tmp_path)["content"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([second, "pool.json"])
+
+
+def test_a_pool_is_whole_or_absent(pool, tmp_path):
+    arrays, catalog = pool
+
+    def stops():
+        yield arrays["scenes"][:1]
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        write_pool(tmp_path / "a", arrays | {"scenes": Blocks(arrays["scenes"].shape, stops)}, catalog, FACTS)
+    assert list((tmp_path / "a").iterdir()) == []
+    with pytest.raises(
+        ConfigError, match=r"no prepared pool in .*; prepare it with: .* waterbirds_seg --cub_dir .* 16"
+    ):
+        load(spec(tmp_path / "a"))
+    with pytest.raises(ValueError, match="expected 3 rows, found 1"):
+        write_pool(
+            tmp_path / "a",
+            arrays | {"scenes": Blocks((3, SIZE, SIZE, 3), lambda: iter([arrays["scenes"][:1]]))},
+            catalog,
+            FACTS,
+        )
+    with pytest.raises(ValueError, match="expected the shapes"):
+        write_pool(tmp_path / "a", arrays | {"labels": arrays["labels"][:2]}, catalog, FACTS)
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_a_truncated_array_and_another_size_are_refused(pool, tmp_path):
+    arrays, catalog = pool
+    write_pool(tmp_path, arrays, catalog, FACTS)
+    with pytest.raises(ConfigError, match=r"config\.pool\.size: .* holds waterbirds_seg at size 16, found .* size 32"):
+        load(spec(tmp_path, size=32))
+    with pytest.raises(ConfigError, match=r"config\.pool\.name: .* holds waterbirds_seg"):
+        load(spec(tmp_path, name="coco_cd"))
+    path = tmp_path / prepared.read_manifest(tmp_path)["content"] / "scenes.npy"
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(ConfigError, match="is damaged"):
+        load(spec(tmp_path))
+    (tmp_path / "pool.json").write_text(json.dumps({"content": "0"}))
+    with pytest.raises(ConfigError, match="no prepared pool"):
+        load(spec(tmp_path))
+
+
+def test_a_pool_larger_than_memory_is_refused_before_it_is_read(pool, tmp_path, monkeypatch):
+    arrays, catalog = pool
+    write_pool(tmp_path, arrays, catalog, FACTS)
+    monkeypatch.setattr(prepared, "memory_limit", lambda: (1000, "the device"))
+    monkeypatch.setattr(prepared, "_read_array", None)
+    with pytest.raises(
+        ConfigError, match=r"0 MB .5 objects or photos, 3 scenes., and the device has 0 MB; no size fits"
+    ):
+        load(spec(tmp_path))
+
+
+def test_the_largest_size_that_fits():
+    """1,000 photos of 64 x 64 take 4 bytes a pixel: 16.4 MB; in 10 MB fits 48 (9.2 MB) and not 56 (12.5 MB)."""
+    shapes = {"images": [1000, 64, 64, 3], "masks": [1000, 64, 64], "labels": [1000], "scenes": [0, 64, 64, 3]}
+    with pytest.raises(ConfigError, match=r"has 16 MB .* has 10 MB; the largest size that fits is 48"):
+        check_memory(shapes, (10_000_000, "the device"))
+    check_memory(shapes, (17_000_000, "the device"))
+    check_memory(shapes, None)
+
+
+def make_jobs(folder, count):
+    for index in range(count):
+        (folder / f"{index:03d}.txt").write_text(str(index))
+    return [f"{index:03d}.txt" for index in range(count)]
+
+
+class Work:
+    """Reads a number; counts its calls."""
+
+    def __init__(self, folder):
+        self.folder, self.calls = folder, 0
+
+    def __call__(self, job):
+        self.calls += 1
+        text = (self.folder / job).read_text()
+        if not text.isdigit():
+            raise BadFileError(f"{job}: no number: {text}")
+        return {"value": np.uint8(int(text)), "pair": np.full(2, int(text), np.uint8)}
+
+
+def run_jobs(folder, jobs, work, key="1"):
+    stream = io.StringIO()
+    shards = run(
+        jobs, work, out=folder / "shards", files=lambda job: [folder / job], key=key, what="numbers", stream=stream
+    )
+    return shards, stream.getvalue()
+
+
+def test_jobs_are_done_once_in_order(tmp_path):
+    jobs, work = make_jobs(tmp_path, 150), Work(tmp_path)
+    shards, text = run_jobs(tmp_path, jobs, work)
+    np.testing.assert_array_equal(shards.column("value"), np.arange(150))
+    blocks = shards.blocks("pair", keep=np.arange(150) % 2 == 1)
+    assert blocks.shape == (75, 2)
+    np.testing.assert_array_equal(np.concatenate(list(blocks.read()))[:, 0], np.arange(1, 150, 2))
+    assert "numbers: 150 of 150" in text and "0:00 left" in text
+    assert work.calls == 150
+    _, text = run_jobs(tmp_path, jobs, work)
+    assert work.calls == 150 and "150 of 150 were made by an earlier run" in text
+    (tmp_path / "003.txt").write_text("33")
+    run_jobs(tmp_path, jobs, work)
+    assert work.calls == 150 + preparing.SHARD
+    run_jobs(tmp_path, jobs, work, key="2")
+    assert work.calls == 300 + preparing.SHARD
+    shards.remove()
+    assert all(not path.is_file() for path in shards._paths)
+
+
+def test_bad_files_are_counted_and_the_others_kept(tmp_path):
+    jobs, work = make_jobs(tmp_path, 150), Work(tmp_path)
+    for index in range(70, 82):
+        (tmp_path / f"{index:03d}.txt").write_text("x")
+    with pytest.raises(PreparingError, match=r"12 of 150 numbers cannot be used:\n  070.txt: no number: x\n") as raised:
+        run_jobs(tmp_path, jobs, work)
+    assert str(raised.value).count("\n") == 11 and "... and 2 more" in str(raised.value)
+    assert len(list((tmp_path / "shards").iterdir())) == 2
+    for index in range(70, 82):
+        (tmp_path / f"{index:03d}.txt").write_text(str(index))
+    shards, _ = run_jobs(tmp_path, jobs, work)
+    assert work.calls == 150 + preparing.SHARD
+    np.testing.assert_array_equal(shards.column("value"), np.arange(150))
+
+
+def test_missing_files_are_said_before_any_work(tmp_path):
+    jobs, work = make_jobs(tmp_path, 20), Work(tmp_path)
+    for index in range(12):
+        (tmp_path / f"{index:03d}.txt").unlink()
+    with pytest.raises(PreparingError, match=r"12 files are missing for 20 numbers:\n  .*000.txt: No such file"):
+        run_jobs(tmp_path, jobs, work)
+    assert work.calls == 0
+
+
+def test_an_unwritable_place_is_an_error(tmp_path):
+    jobs, work = make_jobs(tmp_path, 3), Work(tmp_path)
+    (tmp_path / "shards").write_text("a file")
+    with pytest.raises(OSError, match="shards"):
+        run_jobs(tmp_path, jobs, work)
+    assert "2 MB of disk" in check_disk(tmp_path / "deep/er", 2_000_000, what="the pool")
+    with pytest.raises(OSError, match="not enough disk: the pool: up to 1,000,000,000,000 MB"):
+        check_disk(tmp_path, 10**18, what="the pool")
