@@ -1,7 +1,9 @@
 """ResNet-50 (He et al., 2016), its stride in the 3 x 3 convolution as torchvision has it, as an encoder."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from flipjax.models.layers import BatchNorm, Convolution
 
@@ -37,6 +39,12 @@ def _layer(inputs: int, width: int, *, blocks: int, stride: int) -> nnx.List:
     return nnx.List([first, *(Bottleneck(EXPANSION * width, width, stride=1) for _ in range(blocks - 1))])
 
 
+def _max_pool(images: jax.Array) -> jax.Array:
+    """Takes the largest of each 3 x 3 window, stride 2: (B, H, W, C) to (B, H / 2, W / 2, C)."""
+    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return lax.reduce_window(images, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+
+
 class ResNet50(nnx.Module):
     """The encoder, without the classifier."""
 
@@ -54,7 +62,7 @@ class ResNet50(nnx.Module):
         """Maps (B, H, W, 3) to features of `channels` channels at 1/2, 1/4, ... 1/32 of the size."""
         hidden = nnx.relu(self.bn1(self.conv1(images)))
         features = [hidden]
-        hidden = nnx.max_pool(hidden, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        hidden = _max_pool(hidden)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in layer:
                 hidden = block(hidden)
