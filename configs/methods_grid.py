@@ -13,7 +13,7 @@ from flipjax.config import SELECTIONS, default_config
 def get_config():
     config = default_config()
     config.pool.size = 40
-    config.train.epochs = 12
+    config.train.epochs = 10
     config.train.crop = 1.0
     config.train.jitter = 0.3
     config.train.selection = SELECTIONS

@@ -22,7 +22,7 @@ from flipjax.progress import Display
 from flipjax.train import NUM_CLASSES, NUM_GROUPS, Member, Status
 from flipjax.workdir import Workdir
 
-MEASURES = ("train_loss", "valid_loss", "valid_worst_group_iou", "valid_flip", "valid_risk")
+MEASURES = ("train_loss", "valid_loss", "valid_worst_group_iou", "valid_flip", "valid_risk", "learning_rate")
 
 
 class InterruptedRunError(Exception):
@@ -130,7 +130,6 @@ def history_rows(cell: Cell, history: dict[str, np.ndarray], epochs: np.ndarray)
             "member": setting.name,
             "epoch": epoch + 1,
             **{name: float(history[name][index, epoch]) for name in MEASURES},
-            "learning_rate": setting.axes["learning_rate"],
             **{f"group_weight_{g}": float(w) for g, w in enumerate(history["group_weights"][index, epoch])},
         }
         for index, setting in enumerate(cell.settings)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax import losses, metrics
+from flipjax import losses, metrics, optimise
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.evaluate import evaluate
@@ -21,6 +21,7 @@ from flipjax.train import (
     evaluation_batch,
     init_state,
     map_batches,
+    total_steps,
     train_epoch,
 )
 
@@ -141,13 +142,16 @@ def run_epoch(
 
     Returns:
       The state and the epoch's record: scalars `train_loss`, `valid_loss`, `valid_worst_group_iou`, `valid_flip`,
-      `valid_risk`, and `group_weights` (G,).
+      `valid_risk`, `learning_rate` (of the last step), and `group_weights` (G,).
     """
     state, train_loss = train_epoch(experiment, member, pool, state)
     found, group_weights = validate(experiment, member, pool, state, rows, groups)
     state = dataclasses.replace(state, group_weights=group_weights)
     record: dict[str, Any] = {f"valid_{name}": value for name, value in found._asdict().items()}
     record |= {"train_loss": train_loss, "group_weights": group_weights}
+    record["learning_rate"] = optimise.rate_at(
+        state.moments.count - 1, member.recipe, total=total_steps(experiment, member)
+    )
     return settle(experiment, member, state, train_loss, found), record
 
 

@@ -226,7 +226,7 @@ def train_step(
 
     (loss, (statistics, group_weights)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.weights.params)
     step = state.moments.count
-    total = experiment.train.epochs * (member.rows.shape[0] // experiment.train.batch_size)
+    total = total_steps(experiment, member)
     rate = optimise.rate_at(step, member.recipe, total=total)
     params, moments = optimise.update(gradients, state.moments, state.weights.params, member.recipe, rate=rate)
     weights = Weights(params, statistics)
@@ -242,6 +242,11 @@ def train_step(
 def _mixed(new: jax.Array, old: jax.Array, kept: jax.Array) -> jax.Array:
     # Counts and keys among the statistics have no average.
     return new + kept * (old - new) if jnp.issubdtype(new.dtype, jnp.floating) else new
+
+
+def total_steps(experiment: Experiment, member: Member) -> int:
+    """Returns how many steps a whole run takes, over which schedules and averages stretch."""
+    return experiment.train.epochs * (member.rows.shape[0] // experiment.train.batch_size)
 
 
 def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State) -> tuple[State, jax.Array]:

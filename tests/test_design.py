@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
 LAYERS = (
-    ("config", "methods", "files"),
+    ("config", "methods", "files", "terminal"),
     ("metrics", "losses", "augment", "models", "sampling", "optimise"),
     ("data",),
     ("train", "epoch", "refit", "evaluate"),
@@ -100,6 +100,7 @@ def test_what_the_lower_layers_import():
         ("flipjax.metrics", "flax optax orbax tensorflow_datasets matplotlib tensorflow torch"),
         ("flipjax.sweep, flipjax.report.page", "tensorflow_datasets tensorflow torch"),
         ("flipjax.config, flipjax.plan, flipjax.methods", "jax flax"),
+        ("flipjax.audit.__main__", "flax optax orbax tensorflow_datasets tensorflow torch"),
     ],
 )
 def test_an_import_loads_no_more_than_it_must(modules, absent):

@@ -1,6 +1,7 @@
 """All methods in one population: one program, finite, each doing what its name says, and nothing to its neighbours."""
 
 import dataclasses
+import re
 from types import SimpleNamespace
 
 import jax
@@ -10,10 +11,12 @@ import pytest
 from scipy.optimize import minimize
 
 from flipjax import epoch, mitigate, population, train
-from flipjax.config import SELECTIONS, PopulationSpec
+from flipjax.cell import check_methods
+from flipjax.config import SELECTIONS, ConfigError, PopulationSpec, default_config
 from flipjax.data.pool import gather
 from flipjax.evaluate import evaluate
 from flipjax.methods import METHODS, Knobs, knobs_of, machinery
+from flipjax.plan import plan
 from flipjax.refit import fit_head, refit
 from flipjax.train import Status
 
@@ -203,6 +206,22 @@ def test_a_head_is_the_minimum_of_its_convex_problem():
     wanted = minimize(loss, np.zeros(9), tol=1e-12).x.reshape(3, 3)
     np.testing.assert_allclose(found["kernel"], wanted[:2], atol=1e-4)
     np.testing.assert_allclose(found["bias"], wanted[2], atol=1e-4)
+
+
+def test_methods_that_a_cell_cannot_run_are_refused():
+    catalog = SimpleNamespace(kind="photo")
+    config = default_config()
+    for method, field, value, message in (
+        ("bg_swap", "n_val", 128, "config.axes.method: bg_swap expects a composite pool"),
+        ("dfr", "n_val", 4, "config.split.n_val: expected at least 8, half of them for dfr to refit on; found 4"),
+    ):
+        config.axes.method, config.split[field] = (method,), value
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            check_methods(plan(config)[0], catalog)
+    config.axes.method, config.axes.rho = ("bg_cutmix",), (0.9, 1.0)
+    assert "at rho 1: no image shows the other scene" in check_methods(plan(config)[0], catalog)[0]
+    config.axes.rho = (0.9,)
+    assert check_methods(plan(config)[0], catalog) == []
 
 
 def test_a_swap_shows_the_object_on_the_other_scene(rich, make_member, pool):

@@ -126,6 +126,12 @@ def test_a_pool_larger_than_memory_is_refused_before_it_is_read(pool, tmp_path, 
         load(spec(tmp_path))
 
 
+def test_memory_is_that_of_the_devices():
+    """The tests have two CPU devices, which share the machine's memory."""
+    limit, owner = prepared.memory_limit()
+    assert owner == "each of 2 CPU devices" and 0 < 2 * limit < 2**50
+
+
 def test_the_largest_size_that_fits():
     """1,000 photos of 64 x 64 take 4 bytes a pixel: 16.4 MB; in 10 MB fits 48 (9.2 MB) and not 56 (12.5 MB)."""
     shapes = {"images": [1000, 64, 64, 3], "masks": [1000, 64, 64], "labels": [1000], "scenes": [0, 64, 64, 3]}

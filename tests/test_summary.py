@@ -158,6 +158,11 @@ def test_bootstrap_of_a_key_equals_that_of_a_function():
         vectorised = metrics.bootstrap(result, name, **options)
         looped = metrics.bootstrap(result, lambda d, name=name: metrics.summarize(d, groups)[name], **options)
         np.testing.assert_allclose(vectorised, looped, rtol=1e-12)
+    keys = ["gap/class2", "fg_flip", "group/rare/risk_aurc", "group/1/fg_flip", "risk_decile"]
+    together = metrics.bootstrap(result, keys, **options)
+    assert list(together) == keys
+    for name in keys:
+        np.testing.assert_array_equal(together[name], metrics.bootstrap(result, name, **options))
 
 
 def test_bootstrap_covers_as_the_normal_theory_says():

@@ -152,6 +152,18 @@ def test_fit_equals_its_twin(sides):
     fitted = pixels.fit(scene, sides[2:])
     assert fitted.size == sides[2:]
     np.testing.assert_array_equal(fitted, twin_fit(scene, sides[2:]))
+    np.testing.assert_allclose(pixels.fit(scene, sides[2:], exact=False), np.asarray(fitted, int), atol=2)
+
+
+def test_fast_composites_are_squashed_to_the_same_pixels():
+    rng = np.random.default_rng(6)
+    bird, scene = (Image.fromarray(draw_photo(rng, *size)) for size in ((500, 375), (256, 256)))
+    alpha = Image.fromarray(draw_mask(rng, 500, 375))
+    exact, fast = (np.asarray(pixels.composite(bird, alpha, scene, exact=exact), int) for exact in (True, False))
+    soft = (np.asarray(alpha) > 0) & (np.asarray(alpha) < 255)
+    assert np.abs(exact - fast).max() <= 1 and np.mean((exact != fast)[~soft]) < 1e-3
+    small = [np.asarray(pixels.squash(Image.fromarray(a.astype(np.uint8)), 128), int) for a in (exact, fast)]
+    assert np.abs(small[0] - small[1]).max() <= 1 and np.mean(small[0] != small[1]) < 0.05
 
 
 def test_a_cut_out_holds_nothing_of_its_background():
@@ -522,6 +534,8 @@ def test_a_composite_pool_is_found_at_its_default_place(shared_tree, tmp_path, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(arguments(shared_tree, "--size", SIZE)) == 0
     _, catalog = POOLS["waterbirds_seg"](PoolSpec(name="waterbirds_seg", size=SIZE))
+    with pytest.raises(ConfigError, match=r"waterbirds_seg/48; config.pool.size may be 16, or prepare it with: .*48"):
+        POOLS["waterbirds_seg"](PoolSpec(name="waterbirds_seg", size=48))
     split = split_pool(catalog, n_val=4, n_test=8, seed=0)
     official = {bird.name for bird in read_birds(shared_tree / "cub") if bird.part == 2}
     shown = {catalog.object_names[i] for i in evaluation_table(catalog, split, "test").rows[:, 0]}

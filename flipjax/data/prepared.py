@@ -118,7 +118,7 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     folder = Path(spec.root).expanduser() if spec.root else default_folder(spec.name, spec.size)
     manifest = read_manifest(folder)
     if manifest is None:
-        raise ConfigError(f"config.pool.root: no prepared pool in {folder}; {_advice(spec)}")
+        raise ConfigError(f"config.pool.root: no prepared pool in {folder}; {_other_sizes(spec)}{_advice(spec)}")
     name, size = manifest["facts"].get("name"), manifest["shapes"]["images"][1]
     if (name, size) != (spec.name, spec.size):
         field = "name" if name != spec.name else "size"
@@ -155,22 +155,31 @@ def check_memory(shapes: Mapping[str, list[int]], limit: tuple[int, str] | None)
 
 
 def memory_limit() -> tuple[int, str] | None:
-    """Returns the bytes that a pool may have and what has them: the device, or this machine; None where unknown."""
-    for device in jax.local_devices():
+    """Returns the bytes that a pool may have and what has them: a device, or this machine; None where unknown."""
+    devices = jax.local_devices()
+    for device in devices:
         limit = (device.memory_stats() or {}).get("bytes_limit")
         if limit:
             return limit, f"the device {device.device_kind}"
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        return 1024 * int(kilobytes), "this machine's available memory"
     except (OSError, StopIteration):
         return None
+    # Each device of a CPU gets a copy.
+    return 1024 * int(kilobytes) // len(devices), f"each of {len(devices)} CPU devices"
 
 
 def _advice(spec: PoolSpec) -> str:
     out = f" --out {spec.root}" if spec.root else ""
     return f"prepare it with: python -m flipjax.data prepare {spec.name} {SOURCES[spec.name]} --size {spec.size}{out}"
+
+
+def _other_sizes(spec: PoolSpec) -> str:
+    """Returns which sizes are prepared at the default place, as the beginning of a sentence."""
+    folders = [] if spec.root else default_folder(spec.name, 0).parent.glob(f"*/{MANIFEST}")
+    sizes = sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
+    return f"config.pool.size may be {', '.join(map(str, sizes))}, or " if sizes else ""
 
 
 def _shapes(catalog: Catalog, size: int) -> dict[str, tuple[int, ...]]:

@@ -58,27 +58,29 @@ def read_images(decomposition: Decomposition) -> Images:
 
 def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
     """Shares and IoU of the pixels of all images together, and the image-mean Flip: each (S,)."""
-    n, C = len(images.confusion), len(class_names)
-    weights = _multiplicity(rows, n)
-    confusion = (weights @ images.confusion.reshape(n, C * C)).reshape(-1, C, C)
-    total = Decomposition(confusion, np.zeros(len(rows)), images.background)
+    b = images.background
+    truth, predicted = images.confusion.sum(2), images.confusion.sum(1)
+    same = np.diagonal(images.confusion, axis1=1, axis2=2)
+    # Resampled in place of the C * C cells, of which nothing else is needed.
+    margins = np.concatenate([truth, predicted, same], axis=1)
+    weights = _multiplicity(rows, len(margins))
+    truth, predicted, same = np.split(weights @ margins, 3, axis=1)
+    foreground = truth.sum(1) - truth[:, b]
+    correct, miss = same.sum(1) - same[:, b], predicted[:, b] - same[:, b]
     weights = weights[:, ~np.isnan(images.flip)]
     flip = images.flip[~np.isnan(images.flip)]
     table = {
         "n_images": np.full(len(rows), rows.shape[1]),
-        "fg_correct": total.correct,
-        "fg_flip": total.flip,
-        "fg_miss": total.miss,
+        "fg_correct": _divide(correct, foreground),
+        "fg_flip": _divide(foreground - correct - miss, foreground),
+        "fg_miss": _divide(miss, foreground),
         "flip_image_mean": _divide(weights @ flip, weights.sum(1)),
     }
-    truth, predicted = confusion.sum(2), confusion.sum(1)
     for c, name in enumerate(class_names):
-        both = confusion[:, c, c]
-        table[f"iou/{name}"] = _divide(both, truth[:, c] + predicted[:, c] - both)
-    b = images.background
-    pixels = confusion.sum((1, 2))
-    both = pixels - truth[:, b] - predicted[:, b] + confusion[:, b, b]
-    table["iou/foreground"] = _divide(both, pixels - confusion[:, b, b])
+        table[f"iou/{name}"] = _divide(same[:, c], truth[:, c] + predicted[:, c] - same[:, c])
+    pixels = truth.sum(1)
+    both = pixels - truth[:, b] - predicted[:, b] + same[:, b]
+    table["iou/foreground"] = _divide(both, pixels - same[:, b])
     return table
 
 

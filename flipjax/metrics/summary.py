@@ -90,13 +90,13 @@ def summarize(
 
 def bootstrap(
     decomposition: Decomposition,
-    statistic: str | Callable[[Decomposition], Any],
+    statistic: str | Sequence[str] | Callable[[Decomposition], Any],
     *,
     key: jax.Array,
     samples: int = 1000,
     groups: Any = None,
     class_names: Sequence[str] | None = None,
-) -> Interval:
+) -> Any:
     """Return the 95% percentile interval of a statistic under resampling of the images with replacement.
 
     Images are drawn as independent: for the two images of a counterfactual pair the interval is approximate. Resamples
@@ -104,8 +104,9 @@ def bootstrap(
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
-        statistic: a key of ``summarize``, evaluated for all resamples at once; or a function from a Decomposition with
-            NumPy leaves of n images to a number or an array, called once for each resample.
+        statistic: a key of ``summarize``, evaluated for all resamples at once; several keys, from the same resamples;
+            or a function from a Decomposition with NumPy leaves of n images to a number or an array, called once for
+            each resample.
         key: a JAX PRNG key.
         samples: the number of resamples.
         groups: (n,) integers as in ``summarize``. Image i of a resample is then drawn from the group of image i, so
@@ -113,7 +114,7 @@ def bootstrap(
         class_names: as in ``summarize``.
 
     Returns:
-        ``Interval(low, high)``: floats, or arrays for a statistic that is an array.
+        ``Interval(low, high)``: floats, or arrays for a statistic that is an array. For several keys a dict of them.
 
     Raises:
         ValueError: an unknown key, no image, no resample, or what ``summarize`` raises.
@@ -132,37 +133,54 @@ def bootstrap(
     n = len(images.rank)
     if n == 0 or samples < 1:
         raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
-    if isinstance(statistic, str):
-        known = summarize(decomposition, groups, class_names=names)
-        if statistic not in known:
-            raise ValueError(
-                f"statistic: expected a function or a key of summarize, found {statistic!r}. "
-                f"Valid: {', '.join(known)}" + (". Keys of groups and gaps need groups=." if groups is None else ".")
-            )
+    keys = () if callable(statistic) else (statistic,) if isinstance(statistic, str) else tuple(statistic)
+    if not callable(statistic):
+        _check_keys(keys, summarize(decomposition, groups, class_names=names), groups)
     strata = [np.arange(n)] if groups is None else [np.flatnonzero(groups == g) for g in np.unique(groups)]
-    values = []
+    blocks = []
     block = max(1, _INDICES_AT_ONCE // n)
     for start in range(0, samples, block):
         rows = _resample(jax.random.fold_in(key, start), min(block, samples - start), strata)
-        if isinstance(statistic, str):
-            values.append(_evaluate(statistic, images, rows, names, members))
+        if callable(statistic):
+            found = [np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]
+            blocks.append({"": np.stack(found)})
         else:
-            values.append(np.stack([np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]))
-    return _percentile_interval(np.concatenate(values))
+            blocks.append(_evaluate(keys, images, rows, names, members))
+    intervals = {name: _percentile_interval(np.concatenate([b[name] for b in blocks])) for name in blocks[0]}
+    return intervals if not callable(statistic) and not isinstance(statistic, str) else next(iter(intervals.values()))
+
+
+def _check_keys(keys: Sequence[str], known: dict[str, Any], groups: Any) -> None:
+    unknown = [name for name in keys if name not in known]
+    if unknown:
+        raise ValueError(
+            f"statistic: expected a function or a key of summarize, found {unknown[0]!r}. "
+            f"Valid: {', '.join(known)}" + (". Keys of groups and gaps need groups=." if groups is None else ".")
+        )
 
 
 def _evaluate(
-    statistic: str, images: statistics.Images, rows: np.ndarray, names: Sequence[str], members: dict[str, np.ndarray]
-) -> np.ndarray:
+    keys: Sequence[str],
+    images: statistics.Images,
+    rows: np.ndarray,
+    names: Sequence[str],
+    members: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Evaluate keys of ``summarize`` for all resamples at once; each group's images are taken once for all its keys."""
     gaps = _gaps(members, images, names)
-    if statistic in gaps:
-        common, rare = (_evaluate(side, images, rows, names, members) for side in gaps[statistic])
-        return common - rare
-    if statistic.startswith("group/"):
-        _, group, statistic = statistic.split("/", 2)
-        rows = rows[:, members[group]]
-    table = statistics.pooled(images, rows, names)
-    return table[statistic] if statistic in table else statistics.ranking(images, rows)[statistic]
+    by_group: dict[str, dict[str, str]] = {}
+    for side in dict.fromkeys(side for name in keys for side in gaps.get(name, (name,))):
+        group, inner = side.split("/", 2)[1:] if side.startswith("group/") else ("", side)
+        by_group.setdefault(group, {})[side] = inner
+    values = {}
+    for group, wanted in by_group.items():
+        inside = rows[:, members[group]] if group else rows
+        table = statistics.pooled(images, inside, names)
+        if not set(wanted.values()) <= set(table):
+            table |= statistics.ranking(images, inside)
+        values |= {side: table[inner] for side, inner in wanted.items()}
+    differences = {name: values[common] - values[rare] for name, (common, rare) in gaps.items() if name in keys}
+    return {name: differences[name] if name in gaps else values[name] for name in keys}
 
 
 def _resample(key: jax.Array, samples: int, strata: Sequence[np.ndarray]) -> np.ndarray:

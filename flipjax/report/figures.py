@@ -110,7 +110,7 @@ def line_chart(
         dress(axes, title=facet, x=RHO if places.levels else "", y=panel.name, ticks=ticks, labels=labels)
         if not places.levels:
             axes.set_xlim(-0.5, len(ticks) - 0.5)
-        _draw_reference(axes, panel.reference)
+        draw_reference(axes, panel.reference)
         if len(drawn) > 1:
             # Above the axes: whiskers can reach any place within them.
             place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
@@ -145,7 +145,8 @@ def _draw_line(
     axes.scatter(*seeds, s=11, alpha=0.45, linewidth=0, **look)
 
 
-def _draw_reference(axes: Axes, reference: tuple[float, str] | None) -> None:
+def draw_reference(axes: Axes, reference: tuple[float, str] | None) -> None:
+    """Draws a dashed level to compare with, and its name."""
     if reference is None:
         return
     level, text = reference
@@ -167,7 +168,6 @@ def share_bars(summary: Sequence[Row], *, title: str, note: str) -> Figure:
             name = " · ".join(text for text in (facet, f"{group} groups") if text)
             y = "share of the true foreground" if group == "common" else ""
             dress(axes, title=name, x="rho" if places.levels else "", y=y, ticks=range(len(labels)), labels=labels)
-            axes.set_ylim(0, 1)
     figure.legend(
         *grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False, fontsize=8
     )
@@ -175,14 +175,21 @@ def share_bars(summary: Sequence[Row], *, title: str, note: str) -> Figure:
 
 
 def _draw_bars(axes: Axes, group: str, points: Sequence[tuple[float, Row]]) -> None:
+    names = [f"{name}/{group}" for name, *_ in SHARES]
+    draw_shares(axes, [[number(row["mean"]) for _, row in points if row["quantity"] == name] for name in names])
+
+
+def draw_shares(axes: Axes, shares: Sequence[Sequence[float]]) -> None:
+    """Draws stacked bars side by side: `shares` are those of correct, flip and miss, a value for each bar."""
     base = 0.0
-    for name, label, colour, ink in SHARES:
-        height = np.array([number(row["mean"]) for _, row in points if row["quantity"] == f"{name}/{group}"])
+    for (_, label, colour, ink), values in zip(SHARES, shares, strict=True):
+        height = np.array(values, np.float64)
         look: dict[str, Any] = {"color": colour, "edgecolor": "white", "linewidth": 0.6, "label": label}
         bars = axes.bar(range(len(height)), height, bottom=base, width=0.78, **look)
         texts = [f"{value:.2f}" if value >= 0.06 else "" for value in height]
         axes.bar_label(bars, texts, label_type="center", fontsize=7.5, color=ink)
         base = base + np.nan_to_num(height)
+    axes.set_ylim(0, 1)
 
 
 def decile_chart(deciles: Sequence[Deciles], *, title: str, note: str) -> Figure:

@@ -47,22 +47,34 @@ $findings
 $tables
 <h2>Figures</h2>
 $figures
+$details
 <h2>Terms</h2>
 <dl>
-<dt>rho</dt><dd>The share of a class's training images that show it in its usual scene. In the test set all four
-groups of class and scene are equally frequent.</dd>
-<dt>common, rare</dt><dd>Test images of a class in its usual scene, and in the other one.</dd>
-<dt>correct, flip, miss</dt><dd>Of the pixels whose true label is a foreground class, the shares predicted as that
-class, as another foreground class, and as background. They sum to 1. Spill is background predicted as foreground.</dd>
-<dt>IoU gap</dt><dd>A class's IoU in its common group minus that in its rare group; the mean of the two classes.</dd>
-<dt>flip-risk</dt><dd>The entropy (nats) of the foreground classes alone, averaged over the predicted foreground of
-an image. It needs no labels. Its AUROC says how well it ranks images with a flip share above 0.5; the top-decile share
-is the part of all flips that the riskiest tenth of the images holds.</dd>
+$terms
 </dl>
 <details><summary>Configuration</summary><pre>$config</pre></details>
 </body>
 </html>
 """)
+
+
+TERMS = {
+    "rho": (
+        "The share of a class's training images that show it in its usual scene. In the test set all four groups of "
+        "class and scene are equally frequent."
+    ),
+    "common, rare": "Test images of a class in its usual scene, and in the other one.",
+    "correct, flip, miss": (
+        "Of the pixels whose true label is a foreground class, the shares predicted as that class, as another "
+        "foreground class, and as background. They sum to 1. Spill is background predicted as foreground."
+    ),
+    "IoU gap": "A class's IoU in its common group minus that in its rare group; the mean of the two classes.",
+    "flip-risk": (
+        "The entropy (nats) of the foreground classes alone, averaged over the predicted foreground of an image. It "
+        "needs no labels. Its AUROC says how well it ranks images with a flip share above 0.5; the top-decile share is "
+        "the part of all flips that the riskiest tenth of the images holds."
+    ),
+}
 
 
 class Shown(NamedTuple):
@@ -80,15 +92,23 @@ def page(
     facts: Sequence[str],
     tables: Mapping[str, Table],
     shown: Sequence[Shown],
+    terms: Sequence[str],
     config: Mapping[str, Any],
+    details: Mapping[str, Table] | None = None,
 ) -> str:
-    """Returns the page: what the run found (`lines`), its facts, tables by caption, figures and configuration."""
+    """Returns the page: what was found (`lines`), facts, tables by caption, figures, keys of TERMS, configuration.
+
+    `details` are tables that come after the figures.
+    """
+    more = "\n".join(_table(caption, table) for caption, table in (details or {}).items())
     return PAGE.substitute(
         title=escape(title),
         facts="<br>".join(map(escape, facts)),
         findings="<ul>\n" + "\n".join(f"<li>{escape(line)}</li>" for line in lines) + "\n</ul>" if lines else "",
         tables="\n".join(_table(caption, table) for caption, table in tables.items()),
         figures="\n".join(map(_figure, shown)),
+        details=f"<h2>Details</h2>\n{more}" if more else "",
+        terms="\n".join(f"<dt>{escape(name)}</dt><dd>{escape(TERMS[name])}</dd>" for name in terms),
         config=escape(json.dumps(config, indent=2, ensure_ascii=False)),
     )
 

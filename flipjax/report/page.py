@@ -8,7 +8,7 @@ from pathlib import Path
 from flipjax.report import gallery
 from flipjax.report.figures import Line, Panel, decile_chart, line_chart, share_bars
 from flipjax.report.forest import forest
-from flipjax.report.html import Shown, page
+from flipjax.report.html import TERMS, Shown, page
 from flipjax.report.pictures import gallery_figure
 from flipjax.report.run import Run, deciles, read
 from flipjax.report.style import CLASSES, COMMON, RARE, WHOLE, save
@@ -96,7 +96,9 @@ def build(workdir: str | Path) -> str:
         f"{key}: {value}" for key, value in run.config.items() if key != "name" and isinstance(value, str)
     ]
     shown = [*_charts(run), *_galleries(run)]
-    text = page(title=title, lines=findings, facts=facts, tables=tables, shown=shown, config=run.config)
+    text = page(
+        title=title, lines=findings, facts=facts, tables=tables, shown=shown, terms=list(TERMS), config=run.config
+    )
     _write(folder / "index.html", text)
     blocks = [f"{name}\n{to_text(table)}" for name, table in tables.items()]
     return "\n\n".join([f"{title}: {counts}", *blocks, "\n".join(findings)]).rstrip()

@@ -32,6 +32,7 @@ MALLOC = (
 )
 CONTENDERS = (
     Contender(LOOP, "jax_contenders", "loop"),
+    Contender("flipjax loop, all augmentation", "jax_contenders", "loop", part="all augmentation"),
     Contender("flipjax vmap", "jax_contenders", "vmap", slow=True),
     Contender(PLAIN, "jax_contenders", "plain", slow=True),
     Contender(TORCH, "torch_twin", "threads"),
@@ -39,6 +40,7 @@ CONTENDERS = (
     Contender("PyTorch, malloc tuned, a process a core", "torch_twin", "single", CORES, MALLOC),
 )
 PARTS = ("convolutions", "batch norm", "Adam", "composites and flips")
+ADDED = ("crop", "jitter", "CutMix", "all augmentation")
 
 
 def check_twin(running):
@@ -112,6 +114,7 @@ def main():
     if options.parts:
         loop = CONTENDERS[0]
         contenders = [loop, *(dataclasses.replace(loop, name=f"without {part}", part=part) for part in PARTS)]
+        contenders += [dataclasses.replace(loop, name=f"with {part}", part=part) for part in ADDED]
         sizes, out = (16,), options.out or HERE / "parts.csv"
     packages = ["jax", "flax", "torch"]
     if not importlib.util.find_spec("torch"):

@@ -6,10 +6,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 
-from flipjax import augment, population, train
+from flipjax import augment, optimise, population, train
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
 from flipjax.data.pool import Pool
 from flipjax.methods import Knobs
@@ -23,6 +22,15 @@ EXPERIMENT = Experiment(
     model=ModelSpec(width=16, depth=3, norm="batch"),
     train=TrainSpec(epochs=ENDLESS, batch_size=BATCH, patience=ENDLESS, hflip=0.5),
 )
+
+KNOBS = Knobs()
+AUGMENTATIONS = {
+    "crop": {"crop": 1.0},
+    "jitter": {"jitter": 0.3},
+    "CutMix": {},
+    "all augmentation": {"crop": 1.0, "jitter": 0.3},
+}
+"""What the paper adds to mirroring, and with which probability; CutMix is a knob of the member."""
 
 
 def make_pool():
@@ -49,7 +57,7 @@ def make_members(count, steps):
                 rows=jnp.asarray(rows),
                 groups=jnp.asarray(2 * (rows[:, 0] % 2) + rows[:, 1] % 2),
                 recipe=Recipe(*map(jnp.float32, Recipe(learning_rate=2e-3))),
-                knobs=Knobs(*map(jnp.float32, Knobs())),
+                knobs=Knobs(*map(jnp.float32, KNOBS)),
             )
         )
     return members
@@ -111,15 +119,25 @@ def cheap_convolution(images, kernel):
     return images.mean(-1, keepdims=True) * kernel.mean((0, 1, 2))
 
 
-def without(part):
-    """Takes a part out of training, in this process only."""
-    global EXPERIMENT
-    if part == "convolutions":
+def descend(gradients, moments, params, recipe, *, rate):
+    """A step without moments."""
+    return jax.tree.map(lambda value, gradient: value - rate * gradient, params, gradients), moments
+
+
+def change(part):
+    """Takes a part out of training, or adds an augmentation to it, in this process only."""
+    global EXPERIMENT, KNOBS
+    if part in AUGMENTATIONS:
+        mixed = part in ("CutMix", "all augmentation")
+        KNOBS = Knobs(cutmix=0.5 * mixed)
+        recipe = dataclasses.replace(EXPERIMENT.train, **AUGMENTATIONS[part])
+        EXPERIMENT = dataclasses.replace(EXPERIMENT, train=recipe, machinery=("cutmix",) * mixed)
+    elif part == "convolutions":
         unet.convolve = cheap_convolution
     elif part == "batch norm":
         EXPERIMENT = dataclasses.replace(EXPERIMENT, model=dataclasses.replace(EXPERIMENT.model, norm="none"))
     elif part == "Adam":
-        optax.scale_by_adam = optax.identity
+        optimise.update = descend
     elif part == "composites and flips":
         augment.horizontal_flip = lambda key, images, masks, *, probability: (images, masks)
         still = train.gather(make_pool(), np.zeros((BATCH, 2), np.int32))
@@ -129,7 +147,7 @@ def without(part):
 def make(kind, *, members, steps, cores, part=None):
     devices = 1 if kind == "plain" else min(cores, members)
     jax.config.update("jax_num_cpu_devices", devices)
-    without(part)
+    change(part)
     if kind == "plain":
         return PlainVmap(members=members, steps=steps)
     return Flipjax(members=members, steps=steps, map=kind)

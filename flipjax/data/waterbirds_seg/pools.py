@@ -215,7 +215,8 @@ def draw(job: Job, size: int) -> tuple[Image.Image, Image.Image]:
     bird, alpha = pixels.read_bird(*map(Path, job.bird))
     if not job.scene:
         return pixels.cut_out(bird, alpha, size)
-    image = pixels.composite(bird, alpha, pixels.read_scene(Path(*job.scene)))
+    # Where the composite is squashed, a grey level here and there does not show.
+    image = pixels.composite(bird, alpha, pixels.read_scene(Path(*job.scene)), exact=size == 0)
     return pixels.squash(image, size), pixels.label_mask(alpha, 1 + job.thing.y, size)
 
 

@@ -1,0 +1,78 @@
+"""The groups of the images: a CSV with the columns name and group."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flipjax.audit.arrays import AuditError
+from flipjax.audit.sources import listed, repeated
+
+
+def read_groups(path: Path, names: Sequence[str], *, classes: int, positional: bool) -> tuple[np.ndarray, list[str]]:
+    """Reads the group of each image.
+
+    A name may be written with its file's ending or folders. For images that are known by position, names are positions
+    from 0; or, where the table has other names and a row for each image, its rows are in the images' order and their
+    names become the images'.
+
+    Args:
+        path: of the table.
+        names: the images' names, in order.
+        classes: C; for two foreground classes groups are 0..3 (2 * class + scene, the first foreground class being 0).
+        positional: whether the names are mere positions.
+
+    Returns:
+        Groups int64 (n,), and the images' names.
+
+    Raises:
+        AuditError: not such a table, images without a group, or groups that are no integers or out of range.
+    """
+    rows = _rows(path)
+    groups = {name: _integer(path, name, text) for name, text in rows.items()}
+    names = list(names)
+    if positional:
+        numbers = {int(name) if name.isdecimal() else -1 for name in groups}
+        if numbers >= set(range(len(names))):
+            groups = {str(int(name)): group for name, group in groups.items() if name.isdecimal()}
+        elif len(groups) == len(names):
+            names = list(groups)
+    stems = [Path(name).stem for name in groups]
+    known = dict(zip(stems, groups.values(), strict=True)) | groups
+    unclear = sorted(set(names) & set(repeated(stems)) - set(groups))
+    if unclear:
+        raise AuditError(f"{path}: several rows for one image, {listed(unclear)}")
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise AuditError(f"{path}: expected a group for each image; none for {listed(missing)}")
+    found = np.array([known[name] for name in names], np.int64)
+    if classes == 3 and not set(found.tolist()) <= set(range(4)):
+        raise AuditError(
+            f"{path}: expected groups 0..3 (2 * class + scene) for two foreground classes, found "
+            f"{', '.join(map(str, sorted(set(found.tolist()))[:10]))}"
+        )
+    return found, names
+
+
+def _rows(path: Path) -> dict[str, str]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            table = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AuditError(f"{path}: expected a CSV with the columns name and group ({error})") from error
+    columns = list(table[0]) if table else []
+    if not {"name", "group"} <= set(columns):
+        found = ", ".join(map(str, columns)) or "no row"
+        raise AuditError(f"{path}: expected a CSV with the columns name and group, found {found}")
+    names = [row["name"] or "" for row in table]
+    if repeated(names):
+        raise AuditError(f"{path}: several rows for one name, {listed(repeated(names))}")
+    return {name: row["group"] or "" for name, row in zip(names, table, strict=True)}
+
+
+def _integer(path: Path, name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise AuditError(f"{path}: expected an integer group for {name}, found {text!r}") from None

@@ -1,0 +1,100 @@
+"""The tables that a person reads: in the terminal, in Markdown and on the page."""
+
+from flipjax.audit.results import KEYS, Audit, image_rows, largest_flips, with_interval
+from flipjax.results.text import Table
+
+WIDE = 8
+RISKIEST = 15
+
+
+def main_tables(audit: Audit) -> dict[str, Table]:
+    """Returns the tables that come first, by caption."""
+    found = {"All images": overall(audit), "Classes, pooled over the images": by_class(audit)}
+    return found | ({} if audit.groups is None else {"Groups, with 95% intervals": by_group(audit)})
+
+
+def details(audit: Audit) -> dict[str, Table]:
+    """Returns the other tables by caption."""
+    found = {"Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals": by_decile(audit)}
+    if len(audit.class_names) <= WIDE:
+        found["Which class is taken for which: pixels, and their share of the true class"] = flip_matrix(audit)
+    elif largest_flips(audit):
+        found["The largest flips; all are in flip_matrix.csv"] = flip_list(audit)
+    found["The riskiest images; all are in images.csv"] = riskiest(audit)
+    return found
+
+
+def everything(audit: Audit) -> Table:
+    """Returns every number of `flipjax.metrics.summarize` by its key, but for the lists of deciles."""
+    rows = []
+    for key, value in audit.summary.items():
+        if not isinstance(value, list):
+            rows.append([key, str(value) if isinstance(value, int) else with_interval(audit, key, digits=6)])
+    return ["key", "value [95% interval]"], rows
+
+
+def overall(audit: Audit) -> Table:
+    """Returns the main quantities over all images, and the IoU gaps where there are groups."""
+    gaps = {key: f"IoU gap of {key.removeprefix('gap/')}" for key in audit.summary if key.startswith("gap/")}
+    rows = [["images", str(audit.summary["n_images"])]]
+    rows += [[title, with_interval(audit, key)] for key, title in (KEYS | gaps).items()]
+    return ["quantity", "value [95% interval]"], rows
+
+
+def by_class(audit: Audit) -> Table:
+    """Returns the fate of each class's pixels and its IoU."""
+    header = ["class", "pixels", "correct", "flip", "miss", "IoU [95% interval]"]
+    rows = []
+    for c, name in enumerate(audit.class_names):
+        iou = with_interval(audit, f"iou/{name}")
+        pixels = audit.confusion[c].sum()
+        if c == audit.background:
+            rows.append([name, f"{pixels:,}", "", "", "", iou])
+            continue
+        correct, miss = audit.confusion[c, c], audit.confusion[c, audit.background]
+        shares = [f"{part / pixels:.4f}" if pixels else "-" for part in (correct, pixels - correct - miss, miss)]
+        rows.append([name, f"{pixels:,}", *shares, iou])
+    return header, rows
+
+
+def by_group(audit: Audit) -> Table:
+    """Returns the main quantities of each group."""
+    columns = {"fg_correct": "correct", "fg_flip": "flip", "fg_miss": "miss"}
+    columns |= {"iou/foreground": "foreground IoU", "risk_auroc": "risk AUROC"}
+    names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
+    rows = []
+    for group in names:
+        count = audit.summary[f"group/{group}/n_images"]
+        rows.append([group, str(count), *(with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns)])
+    return ["group", "images", *columns.values()], rows
+
+
+def by_decile(audit: Audit) -> Table:
+    """Returns mean flip-risk and mean flip share of each tenth of the images, sorted by flip-risk."""
+    keys = ("risk_decile", "flip_by_risk_decile")
+    rows = [[str(d + 1), *(with_interval(audit, key, index=d) for key in keys)] for d in range(10)]
+    return ["decile", "mean flip-risk (nats)", "mean flip share"], rows
+
+
+def flip_matrix(audit: Audit) -> Table:
+    """Returns rows of true foreground classes and columns of predicted ones."""
+    rows = []
+    for t in audit.foreground:
+        whole = max(int(audit.confusion[t].sum()), 1)
+        rows.append([audit.class_names[t], *(f"{n:,} ({n / whole:.1%})" for n in audit.confusion[t].tolist())])
+    return ["truth", *(f"as {name}" for name in audit.class_names)], rows
+
+
+def flip_list(audit: Audit) -> Table:
+    """Returns the largest flips."""
+    flips = largest_flips(audit)
+    rows = [[f"{row['truth']} as {row['prediction']}", f"{row['pixels']:,}", f"{row['share']:.1%}"] for row in flips]
+    return ["flip", "pixels", "share of the true class"], rows
+
+
+def riskiest(audit: Audit) -> Table:
+    """Returns the images of the highest flip-risk."""
+    columns = ["name", *(["group"] if audit.groups is not None else [])]
+    columns += ["flip_risk", "flip", "correct", "miss", "spill", "largest_flip"]
+    rows = [row for row in image_rows(audit) if row["flip_risk"] != ""][:RISKIEST]
+    return columns, [[f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]

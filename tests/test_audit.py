@@ -1,0 +1,224 @@
+"""The audit's command line: anyone's predictions in, the reference's numbers out."""
+
+import csv
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flipjax import metrics
+from flipjax.audit.__main__ import main
+from flipjax.audit.arrays import Reader
+from flipjax.audit.layout import find_layout
+from flipjax.audit.measure import measure
+from flipjax.audit.sources import open_source, pair
+from flipjax.audit.values import Values
+
+GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
+
+
+@pytest.fixture(scope="session")
+def case():
+    """Logits (12, 8, 10, 3), labels with ignored pixels, groups."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, (12, 8, 10)).astype(np.uint8)
+    logits = generator.normal(0, 1.5, (12, 8, 10, 3)).astype(np.float32) + 2 * np.eye(3, dtype=np.float32)[labels]
+    labels[:, 0, :3] = 255
+    return logits, labels, np.arange(12) % 4
+
+
+def write_folder(folder, case, *, first=False, sizes=False):
+    """A folder of npy files and one of PNG masks, palette and grey, and groups by file name."""
+    logits, labels, groups = case
+    (folder / "logits").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    lines = ["name,group,comment"]
+    for i, (scores, mask) in enumerate(zip(logits, labels, strict=True)):
+        cut = np.s_[: 8 - i % 3] if sizes else np.s_[:]
+        scores, mask = scores[cut], mask[cut]
+        np.save(folder / "logits" / f"img_{i:02d}.npy", np.moveaxis(scores, -1, 0) if first else scores)
+        image = Image.fromarray(mask)
+        if i % 2:
+            image.putpalette(np.arange(768).astype(np.uint8).tobytes())
+        image.save(folder / "labels" / f"img_{i:02d}.png")
+        lines.append(f"photos/img_{i:02d}.jpg,{groups[i]},x")
+    (folder / "groups.csv").write_text("\n".join(lines) + "\n")
+    return ["--logits", str(folder / "logits"), "--labels", str(folder / "labels")]
+
+
+def write_stack(folder, case):
+    np.save(folder / "logits.npy", case[0])
+    np.save(folder / "labels.npy", case[1])
+    return ["--logits", str(folder / "logits.npy"), "--labels", str(folder / "labels.npy")]
+
+
+def audit(folder, *arguments):
+    """Runs the command line and reads what it wrote."""
+    assert main([*map(str, arguments), "--out", str(folder)]) == 0
+    with (folder / "images.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return json.loads((folder / "summary.json").read_text()), rows
+
+
+def check_against(found, case, **options):
+    expected = metrics.summarize(metrics.decompose(*case[:2], ignore_label=255), **options)
+    for key, value in expected.items():
+        np.testing.assert_allclose(np.array(found["summary"][key], float), value, rtol=1e-6, err_msg=key)
+    assert set(found["summary"]) == set(expected)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_golden_cases_from_one_file(name, tmp_path):
+    path = GOLDEN / f"metrics_{name}.npz"
+    if not path.exists():
+        pytest.skip(f"golden cases are not at {GOLDEN}")
+    expected, groups = json.loads(path.with_suffix(".json").read_text()), np.load(path)["groups"]
+    table = "".join(f"{i},{group}\n" for i, group in enumerate(groups))
+    (tmp_path / "groups.csv").write_text(f"name,group\n{table}")
+    found, _ = audit(tmp_path / "out", "--logits", path, "--labels", path, "--groups", tmp_path / "groups.csv")
+    summary = found["summary"]
+    shares = {"fg_correct": "fg_corr", "fg_flip": "fg_flip", "fg_miss": "fg_miss", "flip_image_mean": "flip_image_mean"}
+    for ours, theirs in shares.items():
+        assert summary[ours] == pytest.approx(expected[theirs], abs=5e-7)
+    printed = {
+        "class_iou": [summary[f"iou/{c}"] for c in ("background", "class1", "class2")],
+        "binary_iou": summary["iou/foreground"],
+        "decile_risk": summary["risk_decile"],
+        "decile_mean_flip": summary["flip_by_risk_decile"],
+        "top10_flip_share": summary["top_decile_flip_share"],
+    }
+    for key, value in printed.items():
+        np.testing.assert_allclose(value, expected[key], rtol=0, atol=5.001e-5, err_msg=key)
+    for c, common, rare in ("class1", 0, 1), ("class2", 3, 2):
+        value = [summary[f"group/{common}/iou/{c}"], summary[f"group/{rare}/iou/{c}"], summary[f"gap/{c}"]]
+        np.testing.assert_allclose(value, expected["group_iou"][c], rtol=0, atol=5.001e-5)
+
+
+def test_a_folder_by_name(case, tmp_path, capsys):
+    inputs = write_folder(tmp_path, case, first=True)
+    options = [*inputs, "--groups", tmp_path / "groups.csv", "--ignore_label", 255, "--class_names", "cat,dog"]
+    found, rows = audit(tmp_path / "out", *options)
+    check_against(found, case, groups=case[2], class_names=["cat", "dog"])
+    decomposition = metrics.decompose(*case[:2], ignore_label=255)
+    order = np.argsort(-np.asarray(decomposition.flip_risk))
+    assert [row["name"] for row in rows] == [f"img_{i:02d}" for i in order]
+    assert [int(row["group"]) for row in rows] == case[2][order].tolist()
+    for name in ("flip", "correct", "miss", "spill", "flip_risk"):
+        column = [float(row[name]) for row in rows]
+        np.testing.assert_allclose(column, np.asarray(getattr(decomposition, name))[order], atol=1e-6, err_msg=name)
+    assert {(row["pixels"], row["ignored_pixels"]) for row in rows} == {("77", "3")}
+    assert found["class_names"] == ["background", "cat", "dog"]
+    assert np.array_equal(found["flip_matrix"], np.asarray(decomposition.confusion).sum(0))
+    written = (tmp_path / "out" / "summary.md").read_text()
+    assert all(f"| {key} | " in written for key, value in found["summary"].items() if not isinstance(value, list))
+    low, high = found["intervals"]["gap/cat"]
+    assert low < found["summary"]["gap/cat"] < high
+    printed = capsys.readouterr()
+    assert "12 images of 8 x 10 pixels, 3 classes (logits, channels first)." in printed.out
+    assert "The largest flip: " in printed.out and "IoU gap of dog" in printed.out
+    assert "[0:00] 12 of 12 images; 0:00 left" in printed.err
+    with (tmp_path / "out" / "flip_matrix.csv").open(newline="") as stream:
+        flips = [row for row in csv.DictReader(stream) if row["outcome"] == "flip"]
+    assert [(row["truth"], row["prediction"]) for row in flips] == [("cat", "dog"), ("dog", "cat")]
+    html = (tmp_path / "out" / "index.html").read_text()
+    shown = re.findall(r'<img src="([^"]+)"', html)
+    assert [pathlib.Path(source).stem for source in shown] == ["shares", "deciles", "flip_matrix", "pictures"]
+    assert all((tmp_path / "out" / source).stat().st_size > 1000 for source in shown)
+    files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    audit(tmp_path / "out", *options)
+    assert files == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+
+def test_sizes_may_differ(case, tmp_path):
+    inputs = write_folder(tmp_path, case, sizes=True)
+    found, rows = audit(tmp_path / "out", *inputs, "--ignore_label", 255)
+    counts = [
+        metrics.decompose(s[None, : 8 - i % 3], m[None, : 8 - i % 3], ignore_label=255)
+        for i, (s, m) in enumerate(zip(*case[:2], strict=True))
+    ]
+    total = sum(np.asarray(c.confusion)[0].astype(int) for c in counts)
+    assert found["flip_matrix"] == total.tolist()
+    by_name = {row["name"]: row for row in rows}
+    for i, count in enumerate(counts):
+        assert float(by_name[f"img_{i:02d}"]["flip_risk"]) == pytest.approx(float(count.flip_risk[0]), abs=1e-6)
+        assert int(by_name[f"img_{i:02d}"]["pixels"]) == 10 * (8 - i % 3) - 3
+
+
+def test_kinds_of_files_agree(case, tmp_path):
+    """Stacks in npy, npz (also one array an image), float16, probabilities, big-endian: the same counts."""
+    logits, labels, _ = case
+    logits = logits.astype(np.float16).astype(np.float32)
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.save(tmp_path / "half.npy", logits.astype(np.float16))
+    np.save(tmp_path / "big.npy", logits.astype(">f8"))
+    np.savez(tmp_path / "first.npz", logits=np.moveaxis(logits, -1, 1), names=[f"n{i}" for i in range(12)])
+    np.savez_compressed(tmp_path / "each.npz", **{f"n{i:02d}": z for i, z in enumerate(logits)})
+    np.save(tmp_path / "probabilities.npy", probabilities)
+    np.save(tmp_path / "labels.npy", labels.astype(np.int64))
+    np.savez(tmp_path / "named.npz", labels=labels, names=[f"n{i}" for i in range(12)])
+    np.savez(tmp_path / "labels.npz", **{f"n{i:02d}": mask for i, mask in reversed(list(enumerate(labels)))})
+    files = [
+        ("half.npy", "labels.npy"),
+        ("big.npy", "named.npz"),
+        ("first.npz", "named.npz"),
+        ("each.npz", "labels.npz"),
+        ("probabilities.npy", "labels.npy"),
+    ]
+    expected = metrics.decompose(logits, labels, ignore_label=255)
+    for predictions, masks in files:
+        kind = "probabilities" if "prob" in predictions else "logits"
+        with Reader() as reader:
+            scores = open_source(tmp_path / predictions, wanted=kind, rank=3, reader=reader)
+            truth = open_source(tmp_path / masks, wanted="labels", rank=2, reader=reader)
+        pairs = pair(scores, truth)
+        layout = find_layout(pairs, channels=None)
+        found = measure(pairs, layout, Values(kind, ignore_label=255), advance=lambda count: None)
+        assert np.array_equal(found.decomposition.confusion, expected.confusion), predictions
+        np.testing.assert_allclose(found.decomposition.risk_sum, expected.risk_sum, rtol=1e-5, err_msg=predictions)
+        assert found.ignored.tolist() == [3] * 12
+
+
+def test_more_classes_another_background_and_groups_by_position(tmp_path):
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 11, (6, 5, 7))
+    logits = generator.normal(size=(6, 5, 7, 11)).astype(np.float32) + 3 * np.eye(11)[labels]
+    inputs = write_stack(tmp_path, (logits, labels))
+    (tmp_path / "groups.csv").write_text("name,group\n" + "".join(f"x{i}.jpg,{40 + i % 2}\n" for i in range(6)))
+    found, rows = audit(tmp_path / "out", *inputs, "--background", 10, "--groups", tmp_path / "groups.csv")
+    expected = metrics.summarize(metrics.decompose(logits, labels, background=10), 40 + np.arange(6) % 2)
+    assert found["summary"]["group/41/fg_flip"] == pytest.approx(expected["group/41/fg_flip"])
+    assert found["class_names"][10] == "background"
+    assert sorted(row["name"] for row in rows) == [f"x{i}.jpg" for i in range(6)]
+    assert "The largest flips" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_nothing_to_rank(tmp_path, capsys):
+    """One image of background alone, predicted as such: no share exists, and the audit says so."""
+    inputs = write_stack(tmp_path, (4 * np.eye(3)[np.zeros((1, 4, 5), int)], np.zeros((1, 4, 5), int)))
+    found, rows = audit(tmp_path / "out", *inputs)
+    assert found["summary"]["fg_flip"] is None and found["intervals"] == {}
+    assert rows[0]["flip"] == rows[0]["flip_risk"] == ""
+    assert "1 of 1 images lack true or predicted foreground" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "figures" / "pictures.png").exists()
+
+
+def test_what_looks_wrong_is_said(tmp_path, capsys):
+    """Labels in another order, and probabilities that were rounded."""
+    generator = np.random.default_rng(2)
+    labels = generator.integers(0, 3, (4, 32, 32))
+    inputs = write_stack(tmp_path, (np.eye(3)[labels], labels[::-1]))
+    audit(tmp_path / "out", *inputs, "--kind", "probabilities")
+    printed = capsys.readouterr().out
+    assert "agree hardly better than chance" in printed and "flip-risk is 0 in every image" in printed
+
+
+def test_a_process_as_a_user_starts_it(case, tmp_path):
+    inputs = write_stack(tmp_path, (case[0], case[1] % 3))
+    command = [sys.executable, "-m", "flipjax.audit", *inputs, "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.rstrip().endswith("images.csv")
