@@ -6,7 +6,6 @@ and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 9
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from flipjax.data.pool import Pool
 from flipjax.evaluate import evaluate
 from flipjax.metrics import Decomposition
 from flipjax.plan import Cell, plan
-from flipjax.progress import SECONDS_BETWEEN_LINES, clock
+from flipjax.terminal import Bar
 from flipjax.train import evaluation_batch, first_weights
 
 DONE, USAGE = 0, 2
@@ -79,15 +78,13 @@ def decompose(experiment: Experiment, start: tuple[Any, Any], pool: Pool, rows: 
         )
     )
     model, pool = jax.device_put((model, pool), NamedSharding(mesh, P()))
-    parts, began, spoken = [], time.monotonic(), time.monotonic()
-    for first in range(0, len(rows), size):
-        chunk = np.resize(rows[first : first + size], (size, 2))
-        parts.append(jax.tree.map(np.asarray, run(model, pool, chunk)))
-        done, now = min(first + size, len(rows)), time.monotonic()
-        if now - spoken >= SECONDS_BETWEEN_LINES or done == len(rows):
-            speed, spoken = done / (now - began), now
-            left = clock((len(rows) - done) / speed)
-            print(f"{done} of {len(rows)} images, {speed:.2f} a second, {left} left", file=sys.stderr, flush=True)
+    parts = []
+    with Bar("images", total=len(rows)) as bar:
+        for first in range(0, len(rows), size):
+            chunk = rows[first : first + size]
+            parts.append(jax.tree.map(np.asarray, run(model, pool, np.resize(chunk, (size, 2)))))
+            done = first + len(chunk)
+            bar.advance(len(chunk), f"{done} of {len(rows)} images", last=done == len(rows))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(rows)], *parts)
 
 
