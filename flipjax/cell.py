@@ -9,15 +9,17 @@ import numpy as np
 
 from flipjax import mitigate, population, results
 from flipjax.checkpoint import Checkpoints
-from flipjax.config import ConfigError, PopulationSpec
+from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.data import POOLS
 from flipjax.data.correlation import Split, Table, evaluation_table, largest_n_train, split_pool, training_table
 from flipjax.data.pool import Catalog, Pool
 from flipjax.methods import Knobs
+from flipjax.models import weights
+from flipjax.models.smp import WeightsError
 from flipjax.optimise import Recipe
 from flipjax.plan import Cell
 from flipjax.progress import Display
-from flipjax.train import NUM_GROUPS, Member, Status
+from flipjax.train import NUM_CLASSES, NUM_GROUPS, Member, Status
 from flipjax.workdir import Workdir
 
 MEASURES = ("train_loss", "valid_loss", "valid_worst_group_iou", "valid_flip", "valid_risk", "learning_rate")
@@ -43,6 +45,26 @@ def load(cell: Cell) -> Material:
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     tables = {part: evaluation_table(catalog, split, part) for part in results.PARTS}
     return Material(pool, catalog, split, tables)
+
+
+def starting_weights(model: ModelSpec, *, whole: bool = False) -> tuple[Any, Any]:
+    """Returns parameters and statistics of the folder that `model.weights` names, or none of either.
+
+    Args:
+      model: of the experiment.
+      whole: whether an encoder alone is an error.
+
+    Raises:
+      ConfigError: if the folder does not hold weights of the model.
+    """
+    if not model.weights:
+        return {}, {}
+    try:
+        return weights.load(
+            model.weights, encoder=model.name.removeprefix("smp_"), num_classes=NUM_CLASSES, whole=whole
+        )
+    except WeightsError as error:
+        raise ConfigError(f"config.model.weights: {error}") from error
 
 
 def make_members(cell: Cell, material: Material) -> list[Member]:
@@ -143,7 +165,8 @@ def train(
         display.say(f"cell {cell.name}: {line}")
     layout = population.make_layout(spec, members=len(cell.settings))
     members = make_members(cell, material)
-    current = population.create(cell.experiment, layout, members)
+    start = starting_weights(cell.experiment.model)
+    current = population.create(cell.experiment, layout, members, start=start)
     checkpoints = Checkpoints(workdir.checkpoints(cell))
     history, budgets, epoch = blank_history(cell), np.array(cell.epochs), 0
     stored = checkpoints.restore((population.states_of(current), history))
@@ -164,7 +187,7 @@ def train(
             history[name][:, epoch] = values
         epoch += 1
         if "jtt_epochs" in cell.experiment.machinery:
-            current = mitigate.start_second_runs(cell.experiment, layout, current, material.pool)
+            current = mitigate.start_second_runs(cell.experiment, layout, current, material.pool, start)
         states = population.states_of(current)
         checkpoints.save(epoch, (states, history))
         results.write_csv(workdir.cell(cell) / "history.csv", history_rows(cell, history, np.asarray(states.epoch)))

@@ -21,7 +21,7 @@ Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
 POOL_NAMES = ("synthetic", "folder", "waterbirds_seg", "coco_cd")
-MODEL_NAMES = ("unet",)
+MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2")
 AXES = {
     "rho": 0.5,
     "seed": 0,
@@ -77,13 +77,18 @@ class SplitSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """A small U-Net: `width` channels at full resolution, doubled at each of `depth - 1` further levels."""
+    """The small `unet`: `width` channels at full resolution, doubled at each of `depth - 1` further levels.
+
+    The U-Nets `smp_*` have one size, and start from `weights`, a folder that `python -m flipjax.models convert` wrote
+    (empty: drawn afresh). `dtype` is what a model computes in; parameters are float32.
+    """
 
     name: str = "unet"
     width: int = 8
     depth: int = 3
     norm: str = "batch"
     dtype: str = "float32"
+    weights: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,14 +283,28 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         values |= {name.split(".", 1)[1]: v for name, v in overrides.items() if name.startswith(section + ".")}
         parts[section] = SECTIONS[section](**values)
     built = Experiment(**parts, machinery=machinery(config.axes.method))
-    stride, size = 2 ** (built.model.depth - 1), built.pool.size
-    if size % stride:
-        raise ConfigError(
-            f"config.pool.size: expected a multiple of {stride} for model.depth {built.model.depth}; found {size}"
-        )
+    _check_model(built)
     n_train, batch_size = built.split.n_train, built.train.batch_size
     if 0 < n_train < batch_size:
         raise ConfigError(
             f"config.split.n_train: expected at least train.batch_size ({batch_size}), or 0; found {n_train}"
         )
     return built
+
+
+def _check_model(built: Experiment) -> None:
+    model, size = built.model, built.pool.size
+    stride, of = 2 ** (model.depth - 1), f"model.depth {model.depth}"
+    if model.name == "unet":
+        own, whose = ("weights",), "unet, which is drawn afresh"
+    else:
+        stride, of = 32, f"model.name {model.name}"
+        own, whose = ("width", "depth", "norm"), f"{model.name}, which has one size"
+        if "dfr" in built.machinery:
+            raise ConfigError(f"config.axes.method: dfr refits the head of unet; found model.name {model.name}")
+    for field in own:
+        default, found = getattr(ModelSpec(), field), getattr(model, field)
+        if found != default:
+            raise ConfigError(f"config.model.{field}: expected {default!r} for model.name {whose}; found {found!r}")
+    if size % stride:
+        raise ConfigError(f"config.pool.size: expected a multiple of {stride} for {of}; found {size}")

@@ -18,6 +18,7 @@ from flipjax.train import (
     State,
     Status,
     apply,
+    evaluation_batch,
     init_state,
     map_batches,
     total_steps,
@@ -70,7 +71,7 @@ def validate(
         logits, _ = apply(experiment, *weights, images, training=False)
         return losses.image_loss(logits, masks, member.knobs), metrics.decompose(logits, masks)
 
-    image_losses, found = map_batches(of_batch, rows)
+    image_losses, found = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
     selecting = jnp.where(refits(rows.shape[0]), 1 - member.knobs.dfr, 1.0)
     group_losses = losses.group_means(image_losses, groups, num_groups=NUM_GROUPS, weights=selecting)[0]
     loss, group_weights = (state.group_weights * group_losses).sum(), state.group_weights
@@ -154,13 +155,14 @@ def run_epoch(
     return settle(experiment, member, state, train_loss, found), record
 
 
-def second_run(experiment: Experiment, member: Member, pool: Pool, state: State) -> State:
+def second_run(experiment: Experiment, member: Member, pool: Pool, state: State, start: Any = ({}, {})) -> State:
     """Starts a member's training anew, with the images that it flips now weighted up (JTT-by-flip).
 
     Liu et al., 2021, up-weight what an early model misclassifies; here it is the images of whose foreground it flips
-    more than half. The epochs go on counting; weights, moments, selection and patience begin afresh.
+    more than half. The epochs go on counting; weights (`start` as of `init_state`), moments, selection and patience
+    begin afresh.
     """
     flip = evaluate(experiment, state.weights, pool, member.rows).flip
     image_weights = jnp.where(flip > FLIPPED, member.knobs.jtt_weight, 1.0)
-    fresh = init_state(experiment, member)
+    fresh = init_state(experiment, member, start)
     return dataclasses.replace(fresh, image_weights=image_weights, epoch=state.epoch, restart=state.epoch)

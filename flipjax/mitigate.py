@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,8 +17,13 @@ from flipjax.refit import refit
 from flipjax.train import Best, Member, State, Status
 
 
-def start_second_runs(experiment: Experiment, layout: Layout, population: Population, pool: Pool) -> Population:
-    """Starts the second run of every member whose first one (JTT) is over; the others are left as they are."""
+def start_second_runs(
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, start: Any = ({}, {})
+) -> Population:
+    """Starts the second run of every member whose first one (JTT) is over; the others are left as they are.
+
+    `start` as of `flipjax.train.init_state`.
+    """
     states = population.states
     due = np.asarray(population.members.knobs.jtt_epochs) == np.asarray(states.epoch)
     due &= (np.asarray(states.restart) == 0) & (np.asarray(states.status) == Status.RUNNING)
@@ -29,8 +35,8 @@ def start_second_runs(experiment: Experiment, layout: Layout, population: Popula
         # One program for each member, as at the start; the devices work side by side.
         device = layout.mesh.devices.flat[turn % layout.devices]
         own = jax.tree.map(lambda leaf, slot=slot: leaf[slot], (population.members, states))
-        member, state, pixels = jax.device_put((*own, pool), device)
-        begun[slot] = begin(member, pixels, state)
+        member, state, pixels, given = jax.device_put((*own, pool, start), device)
+        begun[slot] = begin(member, pixels, state, given)
     host = jax.tree.map(np.array, states)
     for slot, state in begun.items():
         jax.tree.map(lambda stacked, leaf, slot=slot: stacked.__setitem__(slot, np.asarray(leaf)), host, state)

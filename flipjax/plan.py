@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from flipjax.config import AXES, Config, Experiment, check, experiment, leaves
+from flipjax.config import AXES, Config, Experiment, ModelSpec, check, experiment, leaves
 from flipjax.methods import Knobs, knobs_of
 
 
@@ -86,12 +86,18 @@ def copies(spec: Experiment) -> int:
     return 3 + bool({"ema", "swa"} & set(spec.machinery)) + len(spec.train.selection)
 
 
-def describe(cell: Cell, *, parameters: int) -> list[str]:
+def state_bytes(cell: Cell, *, parameters: int) -> int:
+    """Returns what one member's state takes, for its number of parameters."""
+    return 4 * copies(cell.experiment) * parameters
+
+
+def describe(cell: Cell, *, parameters: int, working: int) -> list[str]:
     """Returns lines that say what a cell will do, for `--dry_run`.
 
     Args:
       cell: of the plan.
       parameters: trained parameters of one member.
+      working: bytes that a member at work holds beside its state.
     """
     spec = cell.experiment
     count = len(cell.settings)
@@ -104,12 +110,18 @@ def describe(cell: Cell, *, parameters: int) -> list[str]:
     pool = pool_bytes(cell)
     return [
         f"cell {cell.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
-        f"  model {spec.model.name}, width {spec.model.width}, depth {spec.model.depth}: {parameters:,} parameters",
+        f"  model {_name_of(spec.model)}: {parameters:,} parameters",
         f"  work: {work}",
         f"  memory: pool {'read at the start' if pool is None else megabytes(pool)}, shared; "
-        f"states {megabytes(count * 4 * copies(spec) * parameters)}; "
-        f"about {megabytes(working_bytes(cell))} for each member at work",
+        f"states {megabytes(count * state_bytes(cell, parameters=parameters))}; "
+        f"about {megabytes(working)} for each member at work",
     ]
+
+
+def _name_of(model: ModelSpec) -> str:
+    if model.name == "unet":
+        return f"unet, width {model.width}, depth {model.depth}"
+    return f"{model.name} in {model.dtype}, weights {model.weights or 'drawn afresh'}"
 
 
 def megabytes(count: int) -> str:

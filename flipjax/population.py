@@ -74,11 +74,16 @@ def make_layout(spec: PopulationSpec, *, members: int) -> Layout:
 
 
 def create(
-    experiment: Experiment, layout: Layout, members: Sequence[Member], states: State | None = None
+    experiment: Experiment,
+    layout: Layout,
+    members: Sequence[Member],
+    states: State | None = None,
+    start: Any = ({}, {}),
 ) -> Population:
     """Stacks members, padded to a multiple of the devices.
 
-    Their states are initialised, or taken from `states`: leaves (K, ...) in the order of the members.
+    Their states are initialised, from the weights `start` where it has any (`flipjax.train.init_state`), or taken from
+    `states`: leaves (K, ...) in the order of the members.
     """
     count = len(members)
     padding = -count % layout.devices
@@ -88,7 +93,7 @@ def create(
     if states is None:
         # One program for each member, the same as when it is alone: mapped, its last bits may differ.
         init = jax.jit(functools.partial(train.init_state, experiment))
-        placed = _stack([init(member) for member in padded])
+        placed = _stack([init(member, start) for member in padded])
     else:
         placed = jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * padding]), states)
     idle = jnp.where(jnp.arange(count + padding) < count, jnp.asarray(placed.status), Status.STOPPED)

@@ -3,10 +3,8 @@
 Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupted (the same command continues).
 """
 
-import difflib
 import importlib.metadata
 import json
-import os
 import platform
 import shlex
 import signal
@@ -16,97 +14,41 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-import jax
 from absl import flags
-from flax import nnx
 from ml_collections import config_flags
 
-from flipjax import results
+from flipjax import command, memory, results
 from flipjax.cell import InterruptedRunError, load, train
-from flipjax.config import Config, ConfigError, PopulationSpec, leaves
+from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.outcome import failed_rows, finish
-from flipjax.plan import Cell, describe, plan
+from flipjax.plan import Cell, plan
 from flipjax.progress import Display
 from flipjax.report import page
-from flipjax.train import build
 from flipjax.workdir import Workdir
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
 
 def _flags() -> flags.FlagValues:
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "The configuration, configs/NAME.py.", flag_values=values)
+    values = command.flags_with_config()
     flags.DEFINE_string("workdir", None, "Run folder; runs/NAME unless given.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "List cells, members, steps and memory, and stop.", flag_values=values)
     flags.DEFINE_bool("fresh", False, "Remove an earlier run from the folder first.", flag_values=values)
     flags.DEFINE_bool("fail_fast", False, "Stop at the first cell that fails.", flag_values=values)
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
-
-
-def _parse(argv: Sequence[str]) -> flags.FlagValues:
-    """Reads the command line; ConfigError where it cannot be read."""
-    values = _flags()
-    try:
-        rest = values(list(argv))
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ConfigError(_unknown_key(argv) or " ".join(str(error).split())) from error
-    if rest[1:]:
-        raise ConfigError(f"unexpected argument {rest[1]!r}: expected flags only, such as --config configs/smoke.py")
-    if values.help:
-        return values
-    path = values.config and config_flags.get_config_filename(values["config"])
-    if not path or not Path(path).is_file():
-        raise ConfigError(f"--config: expected a configuration file, such as configs/smoke.py; found {path or 'none'}")
-    return values
-
-
-def _unknown_key(argv: Sequence[str]) -> str | None:
-    """Returns a message for the first --config.KEY that the configuration does not have."""
-    overrides = [part for part in argv if part.startswith("--config.")]
-    plain = _flags()
-    # config_flags reads overrides off sys.argv, whatever it is given.
-    whole, sys.argv = sys.argv, [part for part in argv if part not in overrides]
-    try:
-        plain(sys.argv)
-        names = list(leaves(plain.config)) if plain.config is not None else []
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError):
-        return None
-    finally:
-        sys.argv = whole
-    for part in overrides:
-        name = part.removeprefix("--config.").split("=")[0]
-        if names and name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"the nearest is --config.{near[0]}" if near else f"valid are {', '.join(names)}"
-            return f"--config.{name}: expected a key of the configuration; {hint}"
-    return None
 
 
 def _as_json(config: Config) -> dict:
     return json.loads(config.to_json())
 
 
-def dry_run(cells: Sequence[Cell]) -> list[str]:
+def dry_run(cells: Sequence[Cell], spec: PopulationSpec) -> list[str]:
     """Returns what a plan would do, in lines; starts no JAX backend."""
     lines = []
     for cell in cells:
-        model = nnx.eval_shape(lambda cell=cell: build(cell.experiment, jax.random.key(0)))
-        count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-        lines += describe(cell, parameters=count)
+        lines += memory.lines(cell, spec)
     members = sum(len(cell.settings) for cell in cells)
     return [*lines, f"programs to compile: {len(cells)}; members: {members}; nothing was trained"]
-
-
-def start_backend(spec: PopulationSpec, members: int) -> str:
-    """Gives a CPU one device a core, at most one a member; turns the compilation cache on; names the devices."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", min(spec.devices or cores, members))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipjax" / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    devices = jax.devices()
-    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
 
 
 class _Signals:
@@ -190,17 +132,17 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
 
-def _sweep(values: flags.FlagValues, command: str) -> int:
+def _sweep(values: flags.FlagValues, line: str) -> int:
     config = values.config
     cells = plan(config)
     name = Path(config_flags.get_config_filename(values["config"])).stem
     if values.dry_run:
-        for line in dry_run(cells):
+        for line in dry_run(cells, PopulationSpec(**config.population)):
             print(line)
         return DONE
     workdir = Workdir(values.workdir or Path("runs") / name)
-    device = start_backend(PopulationSpec(**config.population), max(len(cell.settings) for cell in cells))
-    facts = {"name": name, "command": command, "device": device, **_versions()}
+    device = command.start_backend(PopulationSpec(**config.population), max(len(cell.settings) for cell in cells))
+    facts = {"name": name, "command": line, "device": device, **_versions()}
     workdir.claim(_as_json(config), facts, fresh=values.fresh)
     sweep = Sweep(cells, config, workdir)
     with Display(total=sum(sum(cell.epochs) for cell in cells)) as display:
@@ -218,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # config_flags reads overrides off sys.argv, whatever it is given.
     argv = sys.argv = list(argv) if argv is not None else sys.argv
     try:
-        values = _parse(argv)
+        values = command.parse(argv, _flags)
         if values.help:
             print(__doc__, _flags().get_help(), sep="\n")
             return DONE

@@ -125,9 +125,15 @@ def weights_of(model: nnx.Module) -> Weights:
     return Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(statistics))
 
 
-def init_state(experiment: Experiment, member: Member) -> State:
-    """Returns a member's state before its first epoch; the weights depend on its key alone."""
-    weights = weights_of(build(experiment, jax.random.fold_in(member.key, 0)))
+def init_state(experiment: Experiment, member: Member, start: Any = ({}, {})) -> State:
+    """Returns a member's state before its first epoch: its key alone decides the weights that `start` does not give.
+
+    Args:
+      experiment: static.
+      member: whose key is drawn from.
+      start: parameters and statistics of `flipjax.models.weights.load`, nested alike; parts may be absent.
+    """
+    weights = first_weights(experiment, jax.random.fold_in(member.key, 0), start)
     averaged = {"ema", "swa"} & set(experiment.machinery)
     unplayed = Best(weights, score=jnp.float32(jnp.inf), epoch=jnp.int32(0))
     return State(
@@ -143,6 +149,17 @@ def init_state(experiment: Experiment, member: Member) -> State:
         best_epoch=jnp.int32(0),
         best=dict.fromkeys(experiment.train.selection, unplayed),
     )
+
+
+def first_weights(experiment: Experiment, key: jax.Array, start: Any) -> Weights:
+    """Returns parameters and other state as `start` gives them, and as drawn from `key` where it has none."""
+    return Weights(*map(_overlay, weights_of(build(experiment, key)), start))
+
+
+def _overlay(drawn: Any, given: Any) -> Any:
+    if not isinstance(drawn, dict):
+        return jnp.asarray(given, drawn.dtype)
+    return {name: _overlay(leaf, given[name]) if name in given else leaf for name, leaf in drawn.items()}
 
 
 def make_batch(
@@ -216,10 +233,15 @@ def train_step(
     average = state.average
     if average is not None:
         kept = optimise.kept_share(step, ema=member.knobs.ema, swa=member.knobs.swa, total=total)
-        average = jax.tree.map(lambda new, old: new + kept * (old - new), weights, average)
+        average = jax.tree.map(lambda new, old: _mixed(new, old, kept), weights, average)
     return dataclasses.replace(
         state, weights=weights, average=average, moments=moments, group_weights=group_weights
     ), loss
+
+
+def _mixed(new: jax.Array, old: jax.Array, kept: jax.Array) -> jax.Array:
+    # Counts and keys among the statistics have no average.
+    return new + kept * (old - new) if jnp.issubdtype(new.dtype, jnp.floating) else new
 
 
 def total_steps(experiment: Experiment, member: Member) -> int:
@@ -252,6 +274,11 @@ def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State
 
     state, step_losses = jax.lax.scan(step, state, (order, jax.random.split(step_key, steps)))
     return state, step_losses.mean()
+
+
+def evaluation_batch(experiment: Experiment) -> int:
+    """Returns how many images are evaluated at once: 64, or fewer large ones, but a training batch at least."""
+    return min(64, max(experiment.train.batch_size, 2**20 // experiment.pool.size**2))
 
 
 def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, largest: int = 64) -> Any:

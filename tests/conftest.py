@@ -1,5 +1,9 @@
 """Two CPU devices for every test, and a tiny study whose programs compile once for all."""
 
+import functools
+import zlib
+from types import SimpleNamespace
+
 import jax
 
 # Before the backend starts: members are dealt over devices even where the tests have one core.
@@ -8,11 +12,13 @@ jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from flax import nnx  # noqa: E402
 
 from flipjax import epoch, train  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
 from flipjax.methods import Knobs  # noqa: E402
+from flipjax.models import smp  # noqa: E402
 from flipjax.optimise import Recipe  # noqa: E402
 
 SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
@@ -80,3 +86,33 @@ def validation():
 def run_epoch():
     """`flipjax.epoch.run_epoch`, compiled."""
     return jax.jit(epoch.run_epoch, static_argnums=0)
+
+
+@pytest.fixture(scope="session")
+def network():
+    """The large U-Net of an encoder, made once: PyTorch's state_dict, the model, and its logits as a compiled call."""
+
+    @functools.cache
+    def make(encoder):
+        shapes = smp.expected_shapes(encoder, num_classes=3)
+        state_dict = {name: golden_weight(name, shape) for name, shape in shapes.items()}
+        model = smp.from_state_dict(encoder, state_dict)
+        graph, state = nnx.split(model)
+        logits = functools.partial(jax.jit(lambda state, images: nnx.merge(graph, state)(images)), state)
+        return SimpleNamespace(state_dict=state_dict, model=model, logits=logits)
+
+    return make
+
+
+def golden_weight(name, shape):
+    """A weight from its name and shape, by the rule of the golden cases."""
+    rng = np.random.default_rng(zlib.crc32(f"golden:{name}".encode()))
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if name.endswith("running_mean"):
+        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    if name.endswith("bias"):
+        return (0.05 * rng.standard_normal(shape)).astype(np.float32)
+    if name.endswith("running_var") or len(shape) == 1:
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    return (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)

@@ -17,7 +17,7 @@ LAYERS = (
     ("data",),
     ("train", "epoch", "refit", "evaluate"),
     ("population", "mitigate", "checkpoint", "results"),
-    ("plan", "workdir", "progress", "cell", "outcome", "report", "sweep", "audit"),
+    ("plan", "workdir", "command", "memory", "progress", "cell", "outcome", "report", "sweep", "audit", "__main__"),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
@@ -45,8 +45,9 @@ def imports(name):
 
 
 def unit(name):
-    """The part of the layout that a module of flipjax belongs to."""
-    return name.split(".")[1]
+    """The part of the layout that a module of flipjax belongs to; what `python -m` runs is one by itself."""
+    parts = name.split(".")
+    return parts[-1] if parts[-1] == "__main__" else parts[1]
 
 
 def public(body, prefix):

@@ -100,7 +100,7 @@ def small():
     """A U-Net with statistics, its arrays, images, and `apply` compiled."""
     experiment = Experiment(model=ModelSpec(width=4, depth=2))
     apply = jax.jit(train.apply, static_argnums=0, static_argnames="training")
-    params, statistics = train.arrays_of(build(width=4, depth=2))
+    params, statistics = train.weights_of(build(width=4, depth=2))
     images = np.random.default_rng(0).uniform(size=(4, 8, 8, 3)).astype(np.float32)
     return experiment, apply, params, statistics, images
 

@@ -4,6 +4,7 @@ A row is a dict whose values are cells: int, finite float or str; a number that 
 Files hold the same cells, so that reading a table and writing it again gives the same bytes. Imports no matplotlib.
 """
 
+from flipjax.results.evaluation import evaluation_rows, evaluation_text, image_rows
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
 from flipjax.results.statistics import INTERVAL, LEFT_OUT, Interval, aggregate, compare, mean_interval, regret, trend
 from flipjax.results.store import PARTS, Cell, Part, Row, load_cell, read_csv, replacing, save_cell, write_csv
@@ -32,7 +33,10 @@ __all__ = [
     "axes_of",
     "compare",
     "comparison_table",
+    "evaluation_rows",
+    "evaluation_text",
     "headline",
+    "image_rows",
     "load_cell",
     "mean_interval",
     "member_quantities",

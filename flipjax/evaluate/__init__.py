@@ -5,7 +5,7 @@ import jax
 from flipjax import metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
-from flipjax.train import Weights, apply, map_batches
+from flipjax.train import Weights, apply, evaluation_batch, map_batches
 
 
 def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
@@ -15,7 +15,7 @@ def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Arra
         images, _ = gather(pool, batch)
         return apply(experiment, *weights, images, training=False)[0]
 
-    return map_batches(of_batch, rows)
+    return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
 
 def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
@@ -26,4 +26,4 @@ def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Arr
         logits, _ = apply(experiment, *weights, images, training=False)
         return metrics.decompose(logits, labels)
 
-    return map_batches(of_batch, rows)
+    return map_batches(of_batch, rows, largest=evaluation_batch(experiment))

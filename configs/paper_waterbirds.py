@@ -1,0 +1,38 @@
+"""The paper's grid on Waterbirds-Seg: its recipe, encoders and methods at rho 0.5 and 0.95.
+
+Command: python -m flipjax.data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365 --size 512
+         python -m flipjax.models convert --from resnet50.pth --to weights/resnet50
+         python -m flipjax.sweep --config configs/paper_waterbirds.py
+Cost: 8 members, 60,000 steps of 8 a member at most, one GPU; not measured, for want of the archives and a GPU.
+`--dry_run` estimates the memory for an 80 GB GPU.
+Expected: the paper's ResNet-50 has an image-mean Flip of 0.142 at rho 0.95 with CE; not measured here.
+resnet50.pth: torchvision's or timm's ImageNet weights. The other encoder: --config.model.name=smp_mit_b2
+--config.model.weights=weights/mit_b2, converted from SegFormer's mit_b2.pth. From scratch: --config.model.weights=''.
+Every rho trains on the same 2,400 birds (the paper: 2,458 at 0.95, 2,460 at 0.5) and is tested on CUB's test birds.
+"""
+
+from flipjax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.pool.name = "waterbirds_seg"
+    config.pool.size = 512
+    config.split.n_train = 2400
+    config.split.n_val = 296
+    config.split.n_test = 2568
+    config.model.name = "smp_resnet50"
+    config.model.weights = "weights/resnet50"
+    config.model.dtype = "bfloat16"
+    config.train.epochs = 200
+    config.train.patience = 25
+    config.train.batch_size = 8
+    config.train.hflip = 0.5
+    config.train.crop = 1.0
+    config.train.jitter = 0.3
+    config.axes.rho = (0.5, 0.95)
+    config.axes.method = ("ce", "dice_ce", "group_dro", "bg_cutmix")
+    config.axes.learning_rate = (1e-4,)
+    # One member at a time fills a GPU; a vmap over kernels would be a grouped convolution.
+    config.population.width = 1
+    return config

@@ -1,0 +1,78 @@
+"""What command lines with a configuration share: flags, errors in one line, and the start of JAX."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from flipjax.config import ConfigError, PopulationSpec, leaves
+
+
+def flags_with_config() -> flags.FlagValues:
+    """Returns the flags `--config` and `--help`, to which a command adds its own."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "The configuration, configs/NAME.py.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
+    return values
+
+
+def parse(argv: Sequence[str], make_flags: Callable[[], flags.FlagValues]) -> flags.FlagValues:
+    """Reads a command line.
+
+    Args:
+      argv: the program's name first; must be `sys.argv` itself, off which config_flags reads overrides.
+      make_flags: returns the flags afresh.
+
+    Raises:
+      ConfigError: if it cannot be read, or names no configuration; with `--help` nothing is asked for.
+    """
+    values = make_flags()
+    try:
+        rest = values(list(argv))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ConfigError(_unknown_key(argv, make_flags) or " ".join(str(error).split())) from error
+    if rest[1:]:
+        raise ConfigError(f"unexpected argument {rest[1]!r}: expected flags only, such as --config configs/smoke.py")
+    if values.help:
+        return values
+    path = values.config and config_flags.get_config_filename(values["config"])
+    if not path or not Path(path).is_file():
+        raise ConfigError(f"--config: expected a configuration file, such as configs/smoke.py; found {path or 'none'}")
+    return values
+
+
+def _unknown_key(argv: Sequence[str], make_flags: Callable[[], flags.FlagValues]) -> str | None:
+    """Returns a message for the first --config.KEY that the configuration does not have."""
+    overrides = [part for part in argv if part.startswith("--config.")]
+    plain = make_flags()
+    # config_flags reads overrides off sys.argv, whatever it is given.
+    whole, sys.argv = sys.argv, [part for part in argv if part not in overrides]
+    try:
+        plain(sys.argv)
+        names = list(leaves(plain.config)) if plain.config is not None else []
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError):
+        return None
+    finally:
+        sys.argv = whole
+    for part in overrides:
+        name = part.removeprefix("--config.").split("=")[0]
+        if names and name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"the nearest is --config.{near[0]}" if near else f"valid are {', '.join(names)}"
+            return f"--config.{name}: expected a key of the configuration; {hint}"
+    return None
+
+
+def start_backend(spec: PopulationSpec, members: int) -> str:
+    """Gives a CPU one device a core, at most one a member; turns the compilation cache on; names the devices."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", min(spec.devices or cores, members))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipjax" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"

@@ -1,0 +1,137 @@
+"""`python -m flipjax.evaluate --model smp_resnet50 --weights DIR --config configs/NAME.py`: a trained model, evaluated.
+
+DIR is what `python -m flipjax.models convert` wrote, and the configuration says on which pool and split: IoU, group IoU
+and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from flipjax import command, results
+from flipjax.cell import load, starting_weights
+from flipjax.config import DTYPES, MODEL_NAMES, Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
+from flipjax.data.pool import Pool
+from flipjax.evaluate import evaluate
+from flipjax.metrics import Decomposition
+from flipjax.plan import Cell, plan
+from flipjax.terminal import Bar
+from flipjax.train import evaluation_batch, first_weights
+
+DONE, USAGE = 0, 2
+MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
+
+
+def _flags() -> flags.FlagValues:
+    values = command.flags_with_config()
+    flags.DEFINE_enum("model", None, MODELS, "The network.", flag_values=values)
+    flags.DEFINE_string("weights", None, "Folder of converted weights.", flag_values=values)
+    flags.DEFINE_enum("split", "test", results.PARTS, "Which images.", flag_values=values)
+    flags.DEFINE_enum("dtype", "float32", DTYPES, "What the network computes in.", flag_values=values)
+    flags.DEFINE_integer("samples", 1000, "Resamples of the intervals.", lower_bound=1, flag_values=values)
+    flags.DEFINE_string("out", None, "Folder for summary.csv, summary.json and images.csv.", flag_values=values)
+    return values
+
+
+def make_cell(config: Config, model: ModelSpec) -> Cell:
+    """Returns the configuration's pool and split with another model.
+
+    Raises:
+      ConfigError: for a field that cannot run, or a grid with more than one pool or split.
+    """
+    for name in leaves(config.grid):
+        if name.startswith(("pool.", "split.")):
+            raise ConfigError(f"config.grid.{name}: expected a configuration of one pool and one split to evaluate on")
+    with config.unlocked():
+        config.grid = ConfigDict()
+    for name in ("name", "width", "depth", "norm", "dtype", "weights"):
+        config.model[name] = getattr(model, name)
+    return plan(config)[0]
+
+
+def decompose(experiment: Experiment, start: tuple[Any, Any], pool: Pool, rows: np.ndarray) -> Decomposition:
+    """Returns the decomposition of the weights `start` on pool rows (n, 2), numpy leaves.
+
+    Images are dealt over the devices; progress goes to stderr.
+    """
+    model = jax.jit(first_weights, static_argnums=0)(experiment, jax.random.key(0), start)
+    devices = jax.devices()
+    size = len(devices) * min(evaluation_batch(experiment), -(-len(rows) // len(devices)))
+    mesh = Mesh(np.array(devices), ("images",))
+    specs = (P(), P(), P("images"))
+    run = jax.jit(
+        jax.shard_map(
+            lambda model, pool, rows: evaluate(experiment, model, pool, rows),
+            mesh=mesh,
+            in_specs=specs,
+            out_specs=P("images"),
+            check_vma=False,
+        )
+    )
+    model, pool = jax.device_put((model, pool), NamedSharding(mesh, P()))
+    parts = []
+    with Bar("images", total=len(rows)) as bar:
+        for first in range(0, len(rows), size):
+            chunk = rows[first : first + size]
+            parts.append(jax.tree.map(np.asarray, run(model, pool, np.resize(chunk, (size, 2)))))
+            done = first + len(chunk)
+            bar.advance(len(chunk), f"{done} of {len(rows)} images", last=done == len(rows))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(rows)], *parts)
+
+
+def _write(folder: Path, facts: dict, rows: list[results.Row], images: list[results.Row]) -> None:
+    results.write_csv(folder / "summary.csv", rows)
+    results.write_csv(folder / "images.csv", images)
+    with results.replacing(folder / "summary.json") as stream:
+        stream.write((json.dumps({**facts, "quantities": rows}, indent=2) + "\n").encode())
+
+
+def _evaluate(values: flags.FlagValues) -> str:
+    for name in ("model", "weights"):
+        if not values[name].value:
+            raise ConfigError(f"--{name}: expected {'one of ' + ', '.join(MODELS) if name == 'model' else 'a folder'}")
+    spec = ModelSpec(name=values.model, dtype=values.dtype, weights=values.weights)
+    cell = make_cell(values.config, spec)
+    device = command.start_backend(PopulationSpec(**values.config.population), sys.maxsize)
+    start = starting_weights(spec, whole=True)
+    material = load(cell)
+    table, catalog = material.tables[values.split], material.catalog
+    found = decompose(cell.experiment, start, material.pool, np.asarray(table.rows))
+    names = {"class_names": catalog.class_names, "scene_names": catalog.scene_names}
+    groups = np.asarray(table.groups)
+    rows = results.evaluation_rows(found, groups, **names, key=jax.random.key(0), samples=values.samples)
+    pool = cell.experiment.pool
+    facts = {"model": spec.name, "weights": spec.weights, "pool": pool.name, "size": pool.size, "device": device}
+    facts |= {"split": values.split, "n_images": len(groups), "samples": values.samples}
+    if values.out:
+        objects = [catalog.object_names[index] for index in table.rows[:, 0]]
+        scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
+        _write(Path(values.out), facts, rows, results.image_rows(found, groups, objects, scenes))
+    images = f"{len(groups)} {values.split} images of {pool.name}, {pool.size} x {pool.size}"
+    return f"{spec.name} of {spec.weights} on {images}\n\n{results.evaluation_text(rows)}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code: 0, or 2 on misuse."""
+    # config_flags reads overrides off sys.argv, whatever it is given.
+    argv = sys.argv = list(argv) if argv is not None else sys.argv
+    try:
+        values = command.parse(argv, _flags)
+        print("\n".join([__doc__ or "", _flags().get_help()]) if values.help else _evaluate(values))
+    except ConfigError as error:
+        print(f"flipjax.evaluate: {error}".replace("config.model.weights", "--weights"), file=sys.stderr)
+        return USAGE
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Layers that hold PyTorch's parameters under PyTorch's names, channels last: what the large U-Nets are made of.
+
+Parameters are float32. A layer computes in the dtype of its input, normalisations in float32.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from flipjax.models.convolution import convolve_strided, depthwise
+
+MOMENTUM = 0.1
+
+
+class Convolution(nnx.Module):
+    """A convolution; `weight` (size, size, inputs, outputs). Padding keeps the size, or is none where patches abut."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, bias: bool = False):
+        """Starts at zero; `stride` equal to a `size` above 1 gives patches that abut."""
+        self.weight = nnx.Param(jnp.zeros((size, size, inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros((outputs,))) if bias else None
+        self.stride = stride
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
+        output = convolve_strided(images, self.weight[...].astype(images.dtype), stride=self.stride)
+        return output if self.bias is None else output + self.bias[...].astype(images.dtype)
+
+
+class DepthwiseConvolution(nnx.Module):
+    """A 3 x 3 convolution of each channel by itself; `weight` (3, 3, 1, channels)."""
+
+    def __init__(self, channels: int):
+        """Starts at zero."""
+        self.weight = nnx.Param(jnp.zeros((3, 3, 1, channels)))
+        self.bias = nnx.Param(jnp.zeros((channels,)))
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, channels) to the same shape."""
+        output = depthwise(images, self.weight[...].astype(images.dtype))
+        return output + self.bias[...].astype(images.dtype)
+
+
+class Linear(nnx.Module):
+    """A linear map of the last axis; `weight` (inputs, outputs)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        """Starts at zero."""
+        self.weight = nnx.Param(jnp.zeros((inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros((outputs,)))
+
+    def __call__(self, values: jax.Array) -> jax.Array:
+        """Maps (..., inputs) to (..., outputs)."""
+        return values @ self.weight[...].astype(values.dtype) + self.bias[...].astype(values.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation of the last axis (Ba et al., 2016)."""
+
+    def __init__(self, channels: int, *, epsilon: float):
+        """Starts as the plain normalisation."""
+        self.weight = nnx.Param(jnp.ones((channels,)))
+        self.bias = nnx.Param(jnp.zeros((channels,)))
+        self.epsilon = epsilon
+
+    def __call__(self, values: jax.Array) -> jax.Array:
+        """Maps (..., channels) to the same shape and dtype."""
+        return _normalise_last(values, self.weight[...], self.bias[...], self.epsilon)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation as PyTorch has it (Ioffe and Szegedy, 2015).
+
+    In training the batch is normalised by its biased variance, and the running variance takes a tenth of the unbiased
+    one. `num_batches_tracked` counts training batches.
+    """
+
+    def __init__(self, channels: int, *, epsilon: float = 1e-5):
+        """Starts as the plain normalisation, in training mode."""
+        self.weight = nnx.Param(jnp.ones((channels,)))
+        self.bias = nnx.Param(jnp.zeros((channels,)))
+        self.running_mean = nnx.BatchStat(jnp.zeros((channels,)))
+        self.running_var = nnx.BatchStat(jnp.ones((channels,)))
+        self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
+        self.epsilon = epsilon
+        self.use_running_average = False
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, channels) to the same shape and dtype; in training moves the running statistics."""
+        if self.use_running_average:
+            moments = self.running_mean[...], self.running_var[...]
+            return _normalise(images, *moments, self.weight[...], self.bias[...], self.epsilon)
+        output, moments = _normalise_by_batch(images, self.weight[...], self.bias[...], self.epsilon)
+        self._track(*moments, count=images.size // images.shape[-1])
+        return output
+
+    def _track(self, mean: jax.Array, variance: jax.Array, *, count: int) -> None:
+        unbiased = variance * (count / max(count - 1, 1))
+        for running, seen in ((self.running_mean, mean), (self.running_var, unbiased)):
+            running[...] += MOMENTUM * (jax.lax.stop_gradient(seen) - running[...])
+        self.num_batches_tracked[...] += 1
+
+
+# The backward passes of norms, GELU and softmax make again what they need from the input alone: under mixed precision
+# their float32 would take more memory than all else.
+
+
+@functools.partial(jax.checkpoint, static_argnums=3)
+def _normalise_last(values: jax.Array, weight: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    wide = values.astype(jnp.float32)
+    centred = wide - wide.mean(-1, keepdims=True)
+    scaled = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
+    return (scaled * weight + bias).astype(values.dtype)
+
+
+@jax.checkpoint
+def gelu(values: jax.Array) -> jax.Array:
+    """Returns the exact GELU (Hendrycks and Gimpel, 2016), with the error function, in the dtype of `values`."""
+    wide = values.astype(jnp.float32)
+    return (0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(values.dtype)
+
+
+@jax.checkpoint
+def softmax(scores: jax.Array) -> jax.Array:
+    """Returns the softmax of the last axis, computed in float32, in the dtype of `scores`."""
+    return jax.nn.softmax(scores.astype(jnp.float32)).astype(scores.dtype)
+
+
+def _normalise(
+    images: jax.Array, mean: jax.Array, variance: jax.Array, weight: jax.Array, bias: jax.Array, epsilon: float
+) -> jax.Array:
+    scale = weight * jax.lax.rsqrt(variance + epsilon)
+    return (images.astype(jnp.float32) * scale + (bias - mean * scale)).astype(images.dtype)
+
+
+@functools.partial(jax.checkpoint, static_argnums=3)
+def _normalise_by_batch(
+    images: jax.Array, weight: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    wide = images.astype(jnp.float32)
+    moments = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
+    return _normalise(images, *moments, weight, bias, epsilon), moments

@@ -1,0 +1,70 @@
+"""ResNet-50 (He et al., 2016), its stride in the 3 x 3 convolution as torchvision has it, as an encoder."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from flipjax.models.layers import BatchNorm, Convolution
+
+EXPANSION = 4
+BLOCKS = (3, 4, 6, 3)
+
+
+class Bottleneck(nnx.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions around a shortcut."""
+
+    def __init__(self, inputs: int, width: int, *, stride: int):
+        """Makes the layers; the shortcut is a convolution where shapes change."""
+        outputs = EXPANSION * width
+        self.conv1, self.bn1 = Convolution(inputs, width, 1), BatchNorm(width)
+        self.conv2, self.bn2 = Convolution(width, width, 3, stride=stride), BatchNorm(width)
+        self.conv3, self.bn3 = Convolution(width, outputs, 1), BatchNorm(outputs)
+        changes = stride > 1 or inputs != outputs
+        shortcut = [Convolution(inputs, outputs, 1, stride=stride), BatchNorm(outputs)] if changes else []
+        self.downsample = nnx.List(shortcut)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, inputs) to (B, H / stride, W / stride, 4 * width)."""
+        hidden = nnx.relu(self.bn1(self.conv1(images)))
+        hidden = nnx.relu(self.bn2(self.conv2(hidden)))
+        shortcut = images
+        for layer in self.downsample:
+            shortcut = layer(shortcut)
+        return nnx.relu(self.bn3(self.conv3(hidden)) + shortcut)
+
+
+def _layer(inputs: int, width: int, *, blocks: int, stride: int) -> nnx.List:
+    first = Bottleneck(inputs, width, stride=stride)
+    return nnx.List([first, *(Bottleneck(EXPANSION * width, width, stride=1) for _ in range(blocks - 1))])
+
+
+def _max_pool(images: jax.Array) -> jax.Array:
+    """Takes the largest of each 3 x 3 window, stride 2: (B, H, W, C) to (B, H / 2, W / 2, C)."""
+    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return lax.reduce_window(images, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+
+
+class ResNet50(nnx.Module):
+    """The encoder, without the classifier."""
+
+    channels = (64, 256, 512, 1024, 2048)
+
+    def __init__(self, rngs: nnx.Rngs):
+        """Makes the layers; draws nothing."""
+        self.conv1, self.bn1 = Convolution(3, 64, 7, stride=2), BatchNorm(64)
+        self.layer1 = _layer(64, 64, blocks=BLOCKS[0], stride=1)
+        self.layer2 = _layer(256, 128, blocks=BLOCKS[1], stride=2)
+        self.layer3 = _layer(512, 256, blocks=BLOCKS[2], stride=2)
+        self.layer4 = _layer(1024, 512, blocks=BLOCKS[3], stride=2)
+
+    def __call__(self, images: jax.Array) -> list[jax.Array]:
+        """Maps (B, H, W, 3) to features of `channels` channels at 1/2, 1/4, ... 1/32 of the size."""
+        hidden = nnx.relu(self.bn1(self.conv1(images)))
+        features = [hidden]
+        hidden = _max_pool(hidden)
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in layer:
+                hidden = block(hidden)
+            features.append(hidden)
+        return features

@@ -1,0 +1,208 @@
+"""The U-Nets of `segmentation_models_pytorch` (`smp.Unet`) with a ResNet-50 or a MiT-B2 encoder, weight for weight.
+
+Paths of parameters follow PyTorch's state_dict: `decoder.blocks.0.conv1.0.weight` is
+`model.decoder.blocks[0].conv1[0].weight`. Kernels (outputs, inputs, height, width) become (height, width, inputs,
+outputs), and matrices are transposed; nothing else changes.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from flipjax.config import ModelSpec
+from flipjax.models.encoders import ENCODERS
+from flipjax.models.layers import BatchNorm, Convolution
+
+DECODER_CHANNELS = (256, 128, 64, 32, 16)
+STRIDE = 32
+
+
+class WeightsError(ValueError):
+    """Weights that are not those of the model: lists every key that is missing, unused or misshapen."""
+
+
+def double(images: jax.Array) -> jax.Array:
+    """Repeats every pixel 2 x 2: (B, H, W, C) to (B, 2 H, 2 W, C)."""
+    B, H, W, C = images.shape
+    return jnp.broadcast_to(images[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
+
+
+class DecoderBlock(nnx.Module):
+    """Doubles the size, appends the skip connection, and convolves twice."""
+
+    def __init__(self, inputs: int, skip: int, outputs: int):
+        """Makes the layers."""
+        self.conv1 = nnx.List([Convolution(inputs + skip, outputs, 3), BatchNorm(outputs)])
+        self.conv2 = nnx.List([Convolution(outputs, outputs, 3), BatchNorm(outputs)])
+
+    def __call__(self, images: jax.Array, skip: jax.Array | None) -> jax.Array:
+        """Maps (B, H, W, inputs) and (B, 2 H, 2 W, skip) to (B, 2 H, 2 W, outputs)."""
+        hidden = double(images) if skip is None else jnp.concatenate([double(images), skip], axis=-1)
+        for convolution, norm in (self.conv1, self.conv2):
+            hidden = nnx.relu(norm(convolution(hidden)))
+        return hidden
+
+
+class Decoder(nnx.Module):
+    """Five blocks, from 1/32 of the size up to the whole."""
+
+    def __init__(self, channels: tuple[int, ...]):
+        """Makes the blocks for features of `channels`, from 1/2 of the size to 1/32."""
+        *skips, deepest = channels
+        inputs = (deepest, *DECODER_CHANNELS[:-1])
+        sizes = zip(inputs, (*skips[::-1], 0), DECODER_CHANNELS, strict=True)
+        self.blocks = nnx.List([DecoderBlock(*size) for size in sizes])
+
+    def __call__(self, features: list[jax.Array]) -> jax.Array:
+        """Maps features, from 1/2 of the size to 1/32, to (B, H, W, 16)."""
+        *skips, hidden = features
+        for block, skip in zip(self.blocks, [*skips[::-1], None], strict=True):
+            hidden = block(hidden, skip)
+        return hidden
+
+
+class Unet(nnx.Module):
+    """The whole network, in training mode until `eval()`."""
+
+    def __init__(self, encoder: str, *, num_classes: int, dtype: str, rngs: nnx.Rngs):
+        """Makes the layers, kernels at zero; `dtype` is what it computes in, parameters are float32."""
+        self.encoder = ENCODERS[encoder](rngs)
+        self.decoder = Decoder(self.encoder.channels)
+        self.segmentation_head = nnx.List([Convolution(DECODER_CHANNELS[-1], num_classes, 3, bias=True)])
+        self.dtype = jnp.dtype(dtype)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps images (B, H, W, 3) in [0, 1] to logits (B, H, W, classes) float32; 32 divides H and W."""
+        if images.ndim != 4 or images.shape[1] % STRIDE or images.shape[2] % STRIDE or images.shape[3] != 3:
+            raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {STRIDE}; found {images.shape}")
+        hidden = self.decoder(self.encoder(images.astype(self.dtype)))
+        return self.segmentation_head[0](hidden.astype(jnp.float32))
+
+
+def build(spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs) -> Unet:
+    """Returns a fresh U-Net in training mode, float32 parameters drawn as PyTorch's are; `spec.name` is smp_ENCODER."""
+    model = Unet(spec.name.removeprefix("smp_"), num_classes=num_classes, dtype=spec.dtype, rngs=rngs)
+    kernels = {path: leaf for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param)) if leaf.ndim > 1}
+    # One draw for all: XLA:CPU takes half a second and more to compile each use of the generator.
+    sizes = [leaf.size for leaf in kernels.values()]
+    above = np.nextafter(np.float32(-1), np.float32(0))  # At -1 itself a normal number is infinite.
+    uniform = jax.random.uniform(rngs.params(), (sum(sizes),), minval=above)
+    parts = jnp.split(uniform, list(itertools.accumulate(sizes))[:-1])
+    for (path, leaf), part in zip(kernels.items(), parts, strict=True):
+        leaf[...] = _initial(str(path[0]), part.reshape(leaf.shape))
+    return model
+
+
+def _initial(part: str, uniform: jax.Array) -> jax.Array:
+    """Returns first kernels from uniform numbers in [-1, 1): He (2015) or Glorot (2010) scaled; 0.02 for matrices."""
+    *taps, inputs, outputs = uniform.shape
+    receptive = math.prod(taps)
+    if part == "segmentation_head":
+        return uniform * math.sqrt(6 / (receptive * (inputs + outputs)))
+    if part == "decoder":
+        return uniform * math.sqrt(6 / (receptive * inputs))
+    # The encoders' are normal; a depthwise kernel has one output for each input.
+    fan_out = receptive * (1 if inputs == 1 else outputs)
+    return jax.scipy.special.erfinv(uniform) * math.sqrt(2) * (math.sqrt(2 / fan_out) if taps else 0.02)
+
+
+def from_state_dict(encoder: str, state_dict: Mapping[str, Any], *, num_classes: int = 3) -> Unet:
+    """Makes a U-Net out of PyTorch's weights.
+
+    Args:
+      encoder: 'resnet50' or 'mit_b2'.
+      state_dict: arrays of numbers under PyTorch's names, such as 'encoder.conv1.weight', at PyTorch's axis order.
+      num_classes: outputs of the head.
+
+    Returns:
+      The model in evaluation mode, float32.
+
+    Raises:
+      ValueError: for another encoder.
+      WeightsError: lists every key that is missing, unused or misshapen.
+    """
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; found {encoder!r}")
+    arrays = to_jax(state_dict, expected_shapes(encoder, num_classes=num_classes))
+    graph, state = nnx.split(_outline(encoder, num_classes))
+    leaves = nnx.to_flat_state(state)
+    for path, leaf in leaves:
+        name = ".".join(map(str, path))
+        leaf.set_value(jnp.asarray(arrays[name] if name in arrays else np.zeros(leaf.shape, leaf.dtype)))
+    model = nnx.merge(graph, nnx.from_flat_state(leaves))
+    model.eval()
+    return model
+
+
+def to_state_dict(model: Unet) -> dict[str, np.ndarray]:
+    """Returns the model's weights under PyTorch's names at PyTorch's axis order: the inverse of `from_state_dict`."""
+    state = nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
+    return {".".join(map(str, path)): to_torch(leaf[...]) for path, leaf in state}
+
+
+def expected_shapes(encoder: str, *, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Returns the keys of PyTorch's state_dict and the shapes of its arrays."""
+    state = nnx.to_flat_state(nnx.state(_outline(encoder, num_classes), (nnx.Param, nnx.BatchStat)))
+    shapes = {".".join(map(str, path)): leaf.shape for path, leaf in state}
+    return {name: tuple(shape[axis] for axis in torch_order(len(shape))) for name, shape in shapes.items()}
+
+
+def to_jax(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Returns the arrays in this package's axis order: float32, counts int32; `shapes` are PyTorch's.
+
+    Raises:
+      WeightsError: lists every key that is missing, unused or misshapen.
+    """
+    found = {name: np.asarray(value) for name, value in state_dict.items()}
+    texts = [name for name, array in found.items() if array.dtype.kind in "OSU"]
+    if texts:
+        raise WeightsError(f"weights: expected arrays of numbers; found others: {', '.join(texts)}")
+    check_shapes({name: array.shape for name, array in found.items()}, shapes)
+    return {name: found[name].transpose(jax_order(found[name].ndim)).astype(dtype_of(name)) for name in shapes}
+
+
+def check_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises WeightsError, with every key that is missing, unused or misshapen, unless the two are the same."""
+    misshapen = [name for name in wanted if name in found and tuple(found[name]) != tuple(wanted[name])]
+    problems = {
+        "missing": [name for name in wanted if name not in found],
+        "unused": [name for name in found if name not in wanted],
+        "misshapen": [f"{name} {tuple(found[name])} instead of {tuple(wanted[name])}" for name in misshapen],
+    }
+    text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+    if text:
+        raise WeightsError(f"weights: expected the {len(wanted)} arrays of the model; {text}")
+
+
+def to_torch(array: Any) -> np.ndarray:
+    """Returns a weight of this package at PyTorch's axis order; counts become int64, as PyTorch has them."""
+    array = np.asarray(array)
+    array = np.asarray(array.transpose(torch_order(array.ndim)), order="C")
+    return array.astype(np.int64) if array.dtype.kind == "i" else array
+
+
+def jax_order(axes: int) -> tuple[int, ...]:
+    """Returns PyTorch's axes in this package's order: a kernel's, a matrix's, or unchanged."""
+    return {4: (2, 3, 1, 0), 2: (1, 0)}.get(axes, tuple(range(axes)))
+
+
+def torch_order(axes: int) -> tuple[int, ...]:
+    """Returns this package's axes in PyTorch's order."""
+    return {4: (3, 2, 0, 1), 2: (1, 0)}.get(axes, tuple(range(axes)))
+
+
+def dtype_of(name: str) -> type:
+    """Returns what a weight is stored as."""
+    return np.int32 if name.endswith("num_batches_tracked") else np.float32
+
+
+@functools.cache
+def _outline(encoder: str, num_classes: int) -> Unet:
+    return nnx.eval_shape(lambda: Unet(encoder, num_classes=num_classes, dtype="float32", rngs=nnx.Rngs(0)))

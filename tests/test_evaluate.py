@@ -1,0 +1,143 @@
+"""`python -m flipjax.evaluate` end to end, and the memory that a dry run states for the large U-Nets."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from flipjax import metrics, results
+from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec
+from flipjax.data import synthetic
+from flipjax.data.correlation import evaluation_table, split_pool
+from flipjax.data.pool import gather
+from flipjax.evaluate import __main__ as command
+from flipjax.memory import estimate
+from flipjax.models import smp, weights
+
+ROOT = pathlib.Path(__file__).parents[1]
+POOL, SPLIT = PoolSpec(size=64, objects=16, scenes=6), SplitSpec(n_train=16, n_val=8, n_test=12)
+OVERRIDES = [
+    *(f"--config.pool.{name}={getattr(POOL, name)}" for name in ("size", "objects", "scenes")),
+    *(f"--config.split.{name}={getattr(SPLIT, name)}" for name in ("n_train", "n_val", "n_test")),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(network, tmp_path_factory):
+    """Converted weights, and the results of the command on them."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    arrays = smp.to_jax(network("resnet50").state_dict, smp.expected_shapes("resnet50", num_classes=3))
+    weights.save(folder / "weights", arrays, encoder="resnet50")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def printed(folder):
+    arguments = ["--model", "smp_resnet50", "--weights", str(folder / "weights"), "--config", "configs/smoke.py"]
+    arguments += [*OVERRIDES, "--samples", "50", "--out", str(folder / "out")]
+    line = [sys.executable, "-m", "flipjax.evaluate", *arguments]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "12 of 12 images" in done.stderr
+    return done.stdout
+
+
+def test_every_number_is_that_of_the_model_itself(folder, printed, network):
+    pool, catalog = synthetic.load(POOL)
+    table = evaluation_table(catalog, split_pool(catalog, n_val=8, n_test=12, seed=0), "test")
+    images, labels = gather(pool, table.rows)
+    logits = np.concatenate([network("resnet50").logits(images[i : i + 2]) for i in range(0, 12, 2)])
+    found = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
+    summary = metrics.summarize(found, table.groups, class_names=catalog.class_names)
+    rows = results.read_csv(folder / "out/summary.csv")
+    assert {row["quantity"] for row in rows} >= {
+        *("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "top_decile_flip_share", "iou/foreground"),
+        *(f"{kind}/{name}" for kind in ("iou", "gap") for name in catalog.class_names),
+    }
+    for row in rows:
+        wanted = summary[row["quantity"]]
+        wanted = wanted if row["decile"] == "" else wanted[row["decile"] - 1]
+        # A pixel whose two largest logits nearly tie may fall either way in the other program.
+        assert results.number(row["value"]) == pytest.approx(wanted, abs=2e-3, nan_ok=True), row
+    images = results.read_csv(folder / "out/images.csv")
+    assert [int(row["group"]) for row in images] == table.groups.tolist()
+    assert images[0]["image"] == catalog.object_names[table.rows[0, 0]]
+    stored = json.loads((folder / "out/summary.json").read_text())
+    assert (stored["n_images"], stored["model"], stored["split"]) == (12, "smp_resnet50", "test")
+    for text in ("FG-Flip", "top-10% flip share", "flip-risk decile", "IoU gap mossling", "95% interval"):
+        assert text in printed
+
+
+def test_misuse_is_one_line_and_2(folder, capsys, tmp_path):
+    (tmp_path / "grid.py").write_text(
+        "from flipjax.config import default_config\ndef get_config():\n    config = default_config()\n"
+        "    config.grid.pool = {'size': (32, 64)}\n    return config\n"
+    )
+    config, model = ("--config", ROOT / "configs/smoke.py"), ("--model", "smp_resnet50")
+    stored = ("--weights", folder / "weights")
+    cases = (
+        ((*model, *stored), "--config"),
+        ((*config, *stored), "--model: expected one of smp_resnet50, smp_mit_b2"),
+        ((*config, *model), "--weights: expected a folder"),
+        ((*config, *stored, "--model", "unet"), "unet"),
+        ((*config, *model, *stored, "--config.pool.size=40"), "multiple of 32"),
+        ((*config, *model, *stored, "--config.pool.siez=40"), "--config.pool.size"),
+        (
+            ("--config", tmp_path / "grid.py", *model, *stored),
+            "config.grid.pool.size: expected",
+        ),
+    )
+    for arguments, expected in cases:
+        assert command.main(["evaluate", *map(str, arguments)]) == 2, arguments
+        err = capsys.readouterr().err
+        assert expected in err and err.count("\n") == 1, err
+
+
+def test_large_models_have_one_size_and_only_they_have_weights():
+    from flipjax.config import ConfigError, default_config, experiment
+
+    for overrides, message in (
+        ({"model.name": "smp_mit_b2", "model.width": 16}, "config.model.width: expected 8 for model.name smp_mit_b2"),
+        ({"model.weights": "folder"}, "config.model.weights: expected '' for model.name unet"),
+        (
+            {"model.name": "smp_mit_b2"},
+            "expected a multiple of 32 for model.name smp_mit_b2; found 48",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            experiment(default_config(), overrides)
+    config = default_config()
+    config.axes.method = ("dfr",)
+    with pytest.raises(ConfigError, match=r"dfr refits the head of unet; found model\.name smp_mit_b2"):
+        experiment(config, {"model.name": "smp_mit_b2", "pool.size": 64})
+
+
+def test_activations_grow_with_the_batch_and_halve_in_bfloat16():
+    def found(batch_size, dtype="float32"):
+        spec = ModelSpec(name="smp_resnet50", dtype=dtype)
+        return estimate(Experiment(PoolSpec(size=256), model=spec, train=TrainSpec(batch_size=batch_size)))
+
+    one, two, half = found(1), found(2), found(2, "bfloat16")
+    assert one.parameters == 32_521_395
+    # At full resolution alone the decoder's last block keeps 16 channels three times.
+    assert two.activations - one.activations > 3 * 16 * 256**2 * 4
+    assert 0.45 < half.activations / two.activations < 0.65
+    assert two.working > two.activations + 4 * two.parameters
+
+
+def test_a_dry_run_of_the_papers_grid_starts_no_backend():
+    code = (
+        "import sys; from flipjax import sweep; from jax._src import xla_bridge\n"
+        "code = sweep.main(['sweep', '--config', 'configs/paper_waterbirds.py', '--dry_run'])\n"
+        "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "smp_resnet50 in bfloat16, weights weights/resnet50: 32,521,395 parameters" in done.stdout
+    assert "80 GB GPU: " in done.stdout and "an estimate from shapes" in done.stdout

@@ -1,0 +1,220 @@
+"""The large U-Nets against PyTorch's logits, their weights in both directions, their layers, and their training."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from flipjax import population, train
+from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
+from flipjax.data.pool import Pool
+from flipjax.methods import Knobs
+from flipjax.models import MODELS, convolution, layers, smp
+from flipjax.models.mit import BLOCKS, DROP_PATH
+from flipjax.optimise import Recipe
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "../shared/golden"
+ENCODERS = {"resnet50": 32_521_395, "mit_b2": 27_477_299}
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+QUICK = {"xla_backend_optimization_level": 0}
+"""Compiles in about two thirds of the time; a few steps are quick either way."""
+
+
+def count(model):
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="no ../shared/golden")
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_logits_are_pytorchs(encoder, network):
+    described = json.loads((GOLDEN / f"smp_unet_{encoder}.json").read_text())
+    assert described["salt"] == "golden"
+    shapes = {name: tuple(shape) for name, shape in described["state_dict"].items()}
+    assert smp.expected_shapes(encoder, num_classes=3) == shapes
+    with np.load(GOLDEN / f"smp_unet_{encoder}.npz") as case:
+        image, logits = case["image"], case["logits"]
+    np.testing.assert_allclose(network(encoder).logits(image), logits, rtol=0, atol=1e-4 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_weights_come_back_bit_for_bit(encoder, network):
+    made = network(encoder)
+    assert count(made.model) == ENCODERS[encoder]
+    back = smp.to_state_dict(made.model)
+    assert back.keys() == made.state_dict.keys()
+    for name, array in made.state_dict.items():
+        assert (back[name].dtype, back[name].shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(back[name], array)
+
+
+def test_every_key_that_does_not_fit_is_listed(network):
+    weights = dict(network("mit_b2").state_dict)
+    wrong, gone = "encoder.block1.0.attn.q.weight", ["encoder.norm1.bias", "segmentation_head.0.bias"]
+    weights[wrong] = weights[wrong][:3]
+    weights |= {"head.weight": np.zeros(3, np.float32), "head.bias": np.zeros(3, np.float32)}
+    for name in gone:
+        del weights[name]
+    with pytest.raises(smp.WeightsError) as caught:
+        smp.from_state_dict("mit_b2", weights)
+    text = str(caught.value)
+    assert "unused: head.weight, head.bias" in text and f"misshapen: {wrong} (3, 64) instead of (64, 64)" in text
+    assert all(name in text.split("missing: ")[1].split(";")[0] for name in gone)
+    with pytest.raises(smp.WeightsError, match=r"head.0.weight \(3, 16, 3, 3\) instead of \(5, 16, 3, 3\)"):
+        smp.from_state_dict("mit_b2", network("mit_b2").state_dict, num_classes=5)
+    with pytest.raises(smp.WeightsError, match="numbers; found others: a"):
+        smp.from_state_dict("mit_b2", {"a": "text"})
+    with pytest.raises(ValueError, match="expected one of mit_b2, resnet50; found 'vgg'"):
+        smp.from_state_dict("vgg", {})
+
+
+def test_images_must_divide(network):
+    for shape in ((1, 48, 64, 3), (64, 64, 3), (1, 64, 64, 4)):
+        with pytest.raises(ValueError, match="H and W multiples of 32; found"):
+            network("resnet50").model(jnp.zeros(shape))
+
+
+def test_fresh_weights_are_scaled_as_pytorchs():
+    model = MODELS["smp_mit_b2"](ModelSpec(name="smp_mit_b2"), num_classes=3, rngs=nnx.Rngs(0))
+    assert count(model) == ENCODERS["mit_b2"]
+    wanted = {  # Standard deviation, and the bound of a uniform draw: of PyTorch's own fresh U-Net.
+        "encoder.patch_embed1.proj.weight": (np.sqrt(2 / (49 * 64)), None),
+        "encoder.block1.0.attn.q.weight": (0.02, None),
+        "encoder.block1.0.mlp.dwconv.dwconv.weight": (np.sqrt(2 / 9), None),
+        "decoder.blocks.0.conv1.0.weight": (np.sqrt(2 / (9 * 832)), np.sqrt(6 / (9 * 832))),
+        "segmentation_head.0.weight": (np.sqrt(2 / (9 * 19)), np.sqrt(6 / (9 * 19))),
+    }
+    weights = smp.to_state_dict(model)
+    for name, (deviation, bound) in wanted.items():
+        assert abs(weights[name].std() / deviation - 1) < 4 / np.sqrt(weights[name].size), name
+        assert bound is None or 0.97 * bound < np.abs(weights[name]).max() <= bound
+    assert all(np.isfinite(array).all() for array in weights.values())
+    assert (weights["encoder.norm1.weight"] == 1).all() and (weights["encoder.norm1.bias"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel", "stride", "padding"),
+    [
+        pytest.param((2, 6, 8, 3), (3, 3, 3, 4), 1, 1, id="3x3"),
+        pytest.param((2, 6, 8, 3), (3, 3, 3, 4), 2, 1, id="3x3-stride-2"),
+        pytest.param((1, 8, 16, 3), (7, 7, 3, 4), 4, 3, id="7x7-stride-4"),
+        pytest.param((2, 6, 8, 3), (1, 1, 3, 4), 1, 0, id="1x1"),
+        pytest.param((2, 6, 8, 3), (1, 1, 3, 4), 2, 0, id="1x1-stride-2"),
+        pytest.param((2, 8, 12, 3), (4, 4, 3, 5), 4, 0, id="patches-that-abut"),
+    ],
+)
+def test_strided_convolutions_are_pytorchs(images, kernel, stride, padding):
+    rng = np.random.default_rng(0)
+    values, weights = (rng.normal(size=shape).astype(np.float32) for shape in (images, kernel))
+    wanted = lax.conv_general_dilated(values, weights, (stride,) * 2, [(padding,) * 2] * 2, dimension_numbers=LAYOUT)
+    found = convolution.convolve_strided(values, weights, stride=stride)
+    np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_depthwise_convolution_and_its_gradients_are_xlas():
+    rng = np.random.default_rng(1)
+    arguments = [rng.normal(size=shape).astype(np.float32) for shape in ((2, 5, 6, 4), (3, 3, 1, 4))]
+    cotangent = rng.normal(size=(2, 5, 6, 4)).astype(np.float32)
+
+    def run(function):
+        output, pull = jax.vjp(function, *arguments)
+        return output, *pull(cotangent)
+
+    with convolution.plain():
+        wanted = run(convolution.depthwise)
+    for found, exact in zip(jax.jit(lambda: run(convolution.depthwise))(), wanted, strict=True):
+        np.testing.assert_allclose(found, exact, atol=1e-5, rtol=1e-5)
+
+
+def test_batch_norm_moves_as_pytorchs():
+    norm, rng = layers.BatchNorm(2), np.random.default_rng(2)
+    norm.weight[...], norm.bias[...] = jnp.array([2.0, 0.5]), jnp.array([1.0, -1.0])
+    mean, variance = np.zeros(2), np.ones(2)
+    for _ in range(3):
+        images = rng.normal(3, 2, (2, 3, 4, 2)).astype(np.float32)
+        output, flat = norm(images), images.reshape(-1, 2).astype(np.float64)
+        wanted = (images - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5) * [2.0, 0.5] + [1.0, -1.0]
+        np.testing.assert_allclose(output, wanted, atol=1e-5)
+        mean, variance = 0.9 * mean + 0.1 * flat.mean(0), 0.9 * variance + 0.1 * flat.var(0, ddof=1)
+        np.testing.assert_allclose(norm.running_mean[...], mean, rtol=1e-5)
+        np.testing.assert_allclose(norm.running_var[...], variance, rtol=1e-5)
+    assert norm.num_batches_tracked[...] == 3
+    norm.eval()
+    wanted = (images - mean) / np.sqrt(variance + 1e-5) * [2.0, 0.5] + [1.0, -1.0]
+    np.testing.assert_allclose(norm(images), wanted, atol=1e-5)
+    assert norm.num_batches_tracked[...] == 3
+
+
+def test_branches_are_left_out_in_training_alone(network):
+    graph, state = nnx.split(network("mit_b2").model)
+    encoder = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state)).encoder
+    assert (encoder._kept(5) == 1).all()
+    encoder.train()
+    before = np.asarray(encoder.drop_path_key[...])
+    first, second = encoder._kept(2000), encoder._kept(2000)
+    assert (encoder.drop_path_key[...] != before).any() and (first != second).any()
+    rates = np.linspace(0, DROP_PATH, sum(BLOCKS))
+    np.testing.assert_allclose((first == 0).mean((1, 2)), rates, atol=0.02)
+    for kept, rate in zip(first, rates.astype(np.float32), strict=True):
+        assert set(np.unique(kept)) <= {0, 1 / (1 - rate)}
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Eight tiny photos: a square whose grey says its class."""
+    rng = np.random.default_rng(3)
+    masks = np.zeros((8, 32, 32), np.uint8)
+    masks[:, 8:24, 8:24] = (1 + np.arange(8) % 2)[:, None, None]
+    images = np.where(masks[..., None] > 0, 90 * masks[..., None], rng.integers(0, 60, (8, 32, 32, 3))).astype(np.uint8)
+    labels, none = (1 + np.arange(8) % 2).astype(np.uint8), np.zeros((0, 32, 32, 3), np.uint8)
+    pool = Pool(kind="photo", images=images, masks=masks, labels=labels, scenes=none)
+    return jax.tree.map(jnp.asarray, pool)
+
+
+def setting(encoder, dtype="float32"):
+    """An experiment on the photos, and what makes a member of a seed."""
+    model = ModelSpec(name=f"smp_{encoder}", dtype=dtype)
+    experiment = Experiment(PoolSpec(size=32), SplitSpec(n_train=8), model, TrainSpec(batch_size=4, hflip=0.0))
+    rows = jnp.stack([jnp.arange(8), -jnp.ones(8, jnp.int32)], 1).astype(jnp.int32)
+    knobs, recipe = (jax.tree.map(jnp.float32, values) for values in (Knobs(), Recipe(learning_rate=1e-4)))
+    return experiment, lambda seed: train.Member(jax.random.key(seed), rows, jnp.arange(8) % 4, recipe, knobs)
+
+
+def start_of(model):
+    params, statistics = (nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat))
+    return jax.tree.map(np.asarray, (params, statistics))
+
+
+def test_members_share_an_encoder_and_draw_the_rest_from_their_keys(network):
+    experiment, make_member = setting("resnet50")
+    layout = population.make_layout(PopulationSpec(map="loop"), members=2)
+    params, statistics = start_of(network("resnet50").model)
+    start = {"encoder": params["encoder"]}, {"encoder": statistics["encoder"]}
+    found = population.create(experiment, layout, [make_member(0), make_member(1)], start=start).states.weights
+    for both, leaf in zip(*map(jax.tree.leaves, (found.params["encoder"], params["encoder"])), strict=True):
+        np.testing.assert_array_equal(both, np.stack([leaf, leaf]))
+    drawn = np.asarray(found.params["decoder"]["blocks"][0]["conv1"][0]["weight"])
+    assert (drawn[0] != drawn[1]).any() and (drawn[0] != params["decoder"]["blocks"][0]["conv1"][0]["weight"]).any()
+
+
+@pytest.mark.parametrize(("encoder", "dtype"), [("resnet50", "float32"), ("mit_b2", "bfloat16")])
+def test_a_converted_models_training_lowers_the_loss(encoder, dtype, network, photos):
+    experiment, make_member = setting(encoder, dtype)
+    init, step = (jax.jit(function, static_argnums=0) for function in (train.init_state, train.train_step))
+    member, key, batch, losses = make_member(0), jax.random.key(1), jnp.arange(4), []
+    first = init(experiment, member, start_of(network(encoder).model))
+    state, step = first, step.lower(experiment, member, photos, first, batch, key).compile(compiler_options=QUICK)
+    for _ in range(4):
+        state, loss = step(member, photos, state, batch, key)
+        losses.append(float(loss))
+    assert losses[3] < losses[0], losses
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.weights.params)} == {jnp.dtype("float32")}
+    norm = state.weights.statistics["decoder"]["blocks"][0]["conv1"][1]
+    assert norm["num_batches_tracked"] == 4
+    if encoder == "mit_b2":
+        keys = [found.weights.statistics["encoder"]["drop_path_key"] for found in (first, state)]
+        assert (keys[0] != keys[1]).any()
