@@ -128,7 +128,7 @@ def _charts(run: Run) -> list[Shown]:
         ("risk", "How well flip-risk finds flips", partial(line_chart, summary, kept, RISK, note=intervals)),
     ]
     if run.comparison:
-        charts.append(("methods", "What each method changes", partial(forest, run.comparison, note=intervals)))
+        charts.append(("methods", "What each method changes", partial(forest, run.comparison, note=run.note())))
     if curves:
         charts.append(("deciles", "Flips and flip-risk by flip-risk decile", partial(decile_chart, curves, note=means)))
     shown = []
