@@ -8,7 +8,15 @@ Cost: 8 members, 60,000 steps of 8 a member at most, one GPU; not measured, for 
 Expected: the paper's ResNet-50 has an image-mean Flip of 0.142 at rho 0.95 with CE; not measured here.
 resnet50.pth: torchvision's or timm's ImageNet weights. The other encoder: --config.model.name=smp_mit_b2
 --config.model.weights=weights/mit_b2, converted from SegFormer's mit_b2.pth. From scratch: --config.model.weights=''.
-Every rho trains on the same 2,400 birds (the paper: 2,458 at 0.95, 2,460 at 0.5) and is tested on CUB's test birds.
+Every rho trains on the same 2,400 birds (the paper: 2,458 at 0.95, 2,460 at 0.5) and is tested on 642 of CUB's test
+birds of each class, each in both scenes.
+
+The paper's own test images (2,568, each bird in one scene) and 2,456 of its 2,458 training images at rho 0.95:
+         python -m flipjax.data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365 --size 512
+             --manifest metadata_corr0.95.csv --out DIR
+         python -m flipjax.sweep --config configs/paper_waterbirds.py --config.pool.root=DIR
+             --config.axes.rho='(0.95,)' --config.split.n_train=0
+`python -m flipjax.evaluate --config configs/paper_waterbirds.py --config.pool.root=DIR ...` tests on them, too.
 """
 
 from flipjax.config import default_config

@@ -1,11 +1,12 @@
-"""The correlation grid on Waterbirds-Seg: birds of CUB-200-2011 on scenes of Places365, every test bird in both scenes.
+"""The correlation grid on Waterbirds-Seg: birds of CUB-200-2011 on scenes of Places365, tested in both scenes.
 
 Command: python -m flipjax.data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365 --size 64
          python -m flipjax.sweep --config configs/waterbirds_grid.py
 Cost: 18 members; not measured, for want of the archives.
 Expected: Flip in the rare groups and the gaps grow with rho (at 0.95 and 512 pixels the paper's ResNet-50 has an
 image-mean Flip of 0.142 over all groups); not measured with this model.
-Every rho trains on the same 2,400 birds (the paper: 2,458 at 0.95, 2,460 at 0.5) and is tested on CUB's test birds.
+Every rho trains on the same 2,400 birds (the paper: 2,458 at 0.95, 2,460 at 0.5) and is tested on 642 of CUB's test
+birds of each class, each in both scenes.
 """
 
 from flipjax.config import default_config

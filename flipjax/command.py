@@ -1,7 +1,6 @@
 """What command lines with a configuration share: flags, errors in one line, and the start of JAX."""
 
 import difflib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from flipjax.config import ConfigError, PopulationSpec, leaves
+from flipjax.files import cache_folder
+from flipjax.threads import cores
 
 
 def flags_with_config() -> flags.FlagValues:
@@ -70,9 +71,7 @@ def _unknown_key(argv: Sequence[str], make_flags: Callable[[], flags.FlagValues]
 
 def start_backend(spec: PopulationSpec, members: int) -> str:
     """Gives a CPU one device a core, at most one a member; turns the compilation cache on; names the devices."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", min(spec.devices or cores, members))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipjax" / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_num_cpu_devices", min(spec.devices or cores(), members))
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     devices = jax.devices()
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"

@@ -20,6 +20,7 @@ from ml_collections import config_flags
 from flipjax import command, memory, results
 from flipjax.cell import InterruptedRunError, load, train
 from flipjax.config import Config, ConfigError, PopulationSpec
+from flipjax.data import prepared
 from flipjax.outcome import failed_rows, finish
 from flipjax.plan import Cell, plan
 from flipjax.progress import Display
@@ -101,7 +102,9 @@ class Sweep:
         return True
 
     def _run_cell(self, cell: Cell, display: Display) -> None:
+        found = prepared.identify(cell.experiment.pool)
         material = load(cell)
+        self.workdir.claim_pool(cell, found)
         layout, trained = train(
             cell,
             PopulationSpec(**self.config.population),

@@ -10,7 +10,7 @@ from flipjax.config import ConfigError
 from flipjax.plan import Cell, first_difference
 from flipjax.results import read_csv, replacing, write_csv
 
-OWN = ("config.json", "results.csv", "history.csv", "cells", "checkpoints", "report")
+OWN = ("config.json", "pools.json", "results.csv", "history.csv", "cells", "checkpoints", "report")
 
 
 class Workdir:
@@ -54,6 +54,30 @@ class Workdir:
             )
         with replacing(path) as stream:
             stream.write((json.dumps({**facts, "config": config}, indent=2) + "\n").encode())
+
+    def claim_pool(self, cell: Cell, found: Mapping[str, str]) -> None:
+        """Keeps which prepared pool a run reads, so that no other one takes its place while the run is not done.
+
+        Args:
+          cell: of the plan.
+          found: `content` and `holds` of its pool, as of `flipjax.data.prepared.identify`; empty for other pools.
+
+        Raises:
+          ConfigError: if the run has read another pool from that place.
+        """
+        if not found:
+            return
+        pool, path = cell.experiment.pool, self.folder / "pools.json"
+        pools = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), dict(found))
+        if before["content"] != found["content"]:
+            there, now = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, found))
+            raise ConfigError(
+                f"--workdir: {self.folder} holds a run on {there}, but the pool there is now {now}; prepare the first "
+                "one again, or pass another --workdir, or --fresh to start over there"
+            )
+        with replacing(path) as stream:
+            stream.write((json.dumps(pools, indent=2) + "\n").encode())
 
     def cell(self, cell: Cell) -> Path:
         """Returns the folder of a cell's results."""

@@ -1,6 +1,7 @@
 """Two CPU devices for every test, and a tiny study whose programs compile once for all."""
 
 import functools
+import os
 import zlib
 from types import SimpleNamespace
 
@@ -86,6 +87,16 @@ def validation():
 def run_epoch():
     """`flipjax.epoch.run_epoch`, compiled."""
     return jax.jit(epoch.run_epoch, static_argnums=0)
+
+
+@pytest.fixture(scope="session")
+def without_tensorflow(tmp_path_factory):
+    """An environment for processes that end, and say where, when they import TensorFlow or PyTorch; an own cache."""
+    folder = tmp_path_factory.mktemp("stub")
+    for name in ("tensorflow", "torch"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("import os, traceback\ntraceback.print_stack()\nos._exit(3)\n")
+    return os.environ | {"PYTHONPATH": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
 
 
 @pytest.fixture(scope="session")

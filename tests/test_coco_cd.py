@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -17,7 +18,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from flipjax import sweep
 from flipjax.config import PoolSpec
 from flipjax.data import prepared, preparing
 from flipjax.data.__main__ import main
@@ -29,7 +29,7 @@ from flipjax.data.coco_cd.splits import reference_split
 from flipjax.data.correlation import evaluation_table, largest_n_train, split_pool, training_table
 from flipjax.data.prepare import BadFileError
 
-SHARED = Path("../shared")
+SHARED = Path(__file__).parents[2] / "shared"
 GOLDEN = SHARED / "golden/coco_tiny"
 
 
@@ -262,29 +262,51 @@ def test_the_reference_split_fixes_the_parts(golden, expected, tmp_path):
     assert np.bincount(catalog.object_split).tolist() == [250 - 52, 20, 32]
 
 
+SCRIPT = """
+import pathlib, sys
+from flipjax import sweep
+from flipjax.data.__main__ import main
+
+root, folder = sys.argv[1:]
+prepare = ["prepare", "coco_cd", "--coco_root", root, "--size", "16", "--out", folder + "/pool"]
+run = ["sweep", "--config", folder + "/tiny.py", "--workdir", folder + "/run"]
+assert main(prepare) == 0
+assert sweep.main(run) == 0
+# As if it had been killed at the end, and another pool prepared before it goes on.
+pathlib.Path(folder, "run/cells/000/results.csv").unlink()
+assert main([*prepare, "--split", "reference", "--val_per_group", "2", "--test_per_group", "4"]) == 0
+assert sweep.main(run) == 2
+assert main(prepare) == 0
+assert sweep.main(run) == 0
+"""
 CONFIG = """
 from flipjax.config import default_config
 
 def get_config():
     config = default_config()
     config.pool.name, config.pool.root, config.pool.size = "coco_cd", {root!r}, 16
-    config.split.n_train, config.split.n_val, config.split.n_test = 48, 16, 32
+    config.split.n_train, config.split.n_val, config.split.n_test = 16, 8, 16
     config.model.width, config.model.depth = 4, 2
-    config.train.epochs = 1
+    config.train.epochs, config.train.batch_size = 1, 8
     config.gallery.riskiest, config.gallery.typical = 1, 1
     config.axes.rho = (0.5, 0.9)
     return config
 """
 
 
-def test_from_the_archives_to_a_finished_sweep(golden, tmp_path):
-    assert prepare(golden, tmp_path / "pool") == 0
+def test_from_the_archives_to_a_finished_sweep(tmp_path, without_tensorflow):
+    """A run goes on with the pool that it began with, and with no other one."""
+    root = write_coco(tmp_path / "coco", per_group=(20, 20, 20, 20))
     (tmp_path / "tiny.py").write_text(CONFIG.format(root=str(tmp_path / "pool")))
-    code = sweep.main(["sweep", "--config", str(tmp_path / "tiny.py"), "--workdir", str(tmp_path / "run")])
-    assert code == 0
+    command = [sys.executable, "-c", SCRIPT, str(root), str(tmp_path)]
+    done = subprocess.run(command, env=without_tensorflow, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     header, *rows = (tmp_path / "run/results.csv").read_text().splitlines()
     assert "iou_cat" in header and len(rows) == 2 * 2 * 7
-    assert "tensorflow" not in sys.modules
+    (refused,) = [line for line in done.stderr.splitlines() if line.startswith("flipjax.sweep: --workdir: ")]
+    assert "free split (80 images, 0 scenes at size 16)" in refused.split("but the pool there is now")[0]
+    assert "reference split (80 images" in refused.split("but the pool there is now")[1]
+    assert "prepare the first one again, or pass another --workdir, or --fresh" in refused
 
 
 def test_damaged_photos_are_named_and_leave_no_pool(tmp_path, capsys):
@@ -325,7 +347,7 @@ def test_missing_photos_are_counted_before_any_is_read(tmp_path, capsys):
     for path in (root / "train2017").glob("*.jpg"):
         path.unlink()
     said = refused(capsys, root, tmp_path / "out")
-    assert "12 files are missing for 16 photos" in said and said.count("train2017/00") == 10 and "and 2 more" in said
+    assert "12 files are missing for 16 images" in said and said.count("train2017/00") == 10 and "and 2 more" in said
 
 
 def test_missing_annotations_and_folders_are_listed(tmp_path, capsys):
@@ -390,7 +412,7 @@ def test_a_disk_that_is_full_or_cannot_be_written_to(tmp_path, capsys, monkeypat
     assert prepare(root, tmp_path / "file/out") == 1
     assert "file/out" in capsys.readouterr().err
     monkeypatch.setattr(preparing.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 9))
-    assert "not enough disk: 16 photos at size 16" in refused(capsys, root, tmp_path / "out")
+    assert "not enough disk: 16 images, 0 scenes at size 16" in refused(capsys, root, tmp_path / "out")
 
 
 def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):
@@ -400,8 +422,8 @@ def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):
     change(root, "instances_train2017", lambda value: value["annotations"][0].update(segmentation=shape))
     assert prepare(root, tmp_path / "out") == 0
     said = capsys.readouterr()
-    assert "nothing of the animal is left at size 16: 1: train2017/000000000000.jpg" in said.err
-    assert "15 photos at size 16: cat indoor 3" in said.out
+    assert "1 photos left out, nothing of them is left at size 16: train2017/000000000000.jpg" in said.err
+    assert "15 images, 0 scenes at size 16): cat in indoor 3" in said.out
 
 
 def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):

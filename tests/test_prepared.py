@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from flipjax.data import prepared, preparing
 from flipjax.data.pool import Catalog
 from flipjax.data.prepare import BadFileError
 from flipjax.data.prepared import Blocks, check_memory, load, write_pool
-from flipjax.data.preparing import PreparingError, check_disk, run
+from flipjax.data.preparing import PreparingError, Task, check_disk, claim, make_pool, name_shards, run
 
 SIZE, OBJECTS, SCENES = 16, 5, 3
 
@@ -118,6 +119,43 @@ def test_a_truncated_array_and_another_size_are_refused(pool, tmp_path):
         load(spec(tmp_path))
 
 
+def test_nothing_but_a_pools_own_files_is_deleted(pool, tmp_path):
+    """Folders that only look like a pool's keep what is in them, and no path in pool.json leads anywhere."""
+    arrays, catalog = pool
+    out = tmp_path / "out"
+    mine = [out / ".notes.tmp", out / ".123.tmp", out / ("0" * 32), out / "shards", tmp_path / "elsewhere"]
+    for folder in mine:
+        folder.mkdir(parents=True)
+        (folder / "thesis.txt").write_text("mine")
+    for content in (str(tmp_path / "elsewhere"), "../elsewhere", "..", "", "shards", 7):
+        shapes = {name: [0, SIZE] for name in prepared.ARRAYS}
+        (out / "pool.json").write_text(json.dumps({"content": content, "shapes": shapes, "facts": {}}))
+        assert prepared.stored(out) is prepared.read_manifest(out) is None
+        write_pool(out, arrays, catalog, FACTS)
+    assert all((folder / "thesis.txt").read_text() == "mine" for folder in mine)
+    assert load(spec(out))[1].object_names == catalog.object_names
+
+
+def test_a_folder_with_other_files_is_refused(pool, tmp_path):
+    arrays, catalog = pool
+    assert claim(tmp_path / "new") == tmp_path / "new"
+    write_pool(tmp_path, arrays, catalog, FACTS)
+    for name in (".12.tmp", "f" * 32, "shards"):
+        (tmp_path / name).mkdir()
+    for name in (".pool.json.12.tmp", f"shards/{'0' * 32}.npz", f"shards/.{'0' * 32}.npz.12.tmp"):
+        (tmp_path / name).write_text("")
+    assert claim(tmp_path) == tmp_path
+    for name in ("thesis.txt", "shards/thesis.npz", ".a.tmp", "F" * 32):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(ConfigError, match=rf"--out: expected a new or empty folder.* in {tmp_path}: .*/{name}$"):
+            claim(tmp_path)
+        (tmp_path / name).unlink()
+    for text in ("[]", "mine"):
+        (tmp_path / "pool.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"pool\.json$"):
+            claim(tmp_path)
+
+
 def test_a_pool_larger_than_memory_is_refused_before_it_is_read(pool, tmp_path, monkeypatch):
     arrays, catalog = pool
     write_pool(tmp_path, arrays, catalog, FACTS)
@@ -166,10 +204,9 @@ class Work:
 
 def run_jobs(folder, jobs, work, key="1"):
     stream = io.StringIO()
-    shards = run(
-        jobs, work, out=folder / "shards", files=lambda job: [folder / job], key=key, what="numbers", stream=stream
-    )
-    return shards, stream.getvalue()
+    task = Task(jobs, work, "numbers")
+    (paths,) = name_shards([task], out=folder / "shards", files=lambda job: [folder / job], key=key)
+    return run(task, paths, stream=stream), stream.getvalue()
 
 
 def test_jobs_are_done_once_in_order(tmp_path):
@@ -188,8 +225,9 @@ def test_jobs_are_done_once_in_order(tmp_path):
     assert work.calls == 150 + preparing.SHARD
     run_jobs(tmp_path, jobs, work, key="2")
     assert work.calls == 300 + preparing.SHARD
+    (tmp_path / "shards/thesis.npz").write_text("mine")
     shards.remove()
-    assert all(not path.is_file() for path in shards._paths)
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == ["thesis.npz"]
 
 
 def test_bad_files_are_counted_and_the_others_kept(tmp_path):
@@ -211,7 +249,7 @@ def test_missing_files_are_said_before_any_work(tmp_path):
     jobs, work = make_jobs(tmp_path, 20), Work(tmp_path)
     for index in range(12):
         (tmp_path / f"{index:03d}.txt").unlink()
-    with pytest.raises(PreparingError, match=r"12 files are missing for 20 numbers:\n  .*000.txt: No such file"):
+    with pytest.raises(PreparingError, match=r"12 files are missing for 20 images:\n  .*000.txt: No such file"):
         run_jobs(tmp_path, jobs, work)
     assert work.calls == 0
 
@@ -224,3 +262,76 @@ def test_an_unwritable_place_is_an_error(tmp_path):
     assert "2 MB of disk" in check_disk(tmp_path / "deep/er", 2_000_000, what="the pool")
     with pytest.raises(OSError, match="not enough disk: the pool: up to 1,000,000,000,000 MB"):
         check_disk(tmp_path, 10**18, what="the pool")
+
+
+def make_numbers(folder, jobs, *, key="1", holds="numbers"):
+    """Makes a pool of images that show a number each."""
+
+    def work(job):
+        value = Work(folder)(job)["value"]
+        return {"image": np.full((SIZE, SIZE, 3), value), "mask": np.full((SIZE, SIZE), value), "kept": value != 1}
+
+    def make_catalog(keep):
+        names = tuple(job for job, kept in zip(jobs, keep, strict=True) if kept)
+        free, none = np.full(len(names), -1, np.int32), np.zeros(0, np.int32)
+        return Catalog(
+            kind="photo",
+            class_names=("cat", "dog"),
+            scene_names=("indoor", "outdoor"),
+            object_class=np.zeros(len(names), np.int32),
+            object_scene=np.zeros(len(names), np.int32),
+            scene_kind=none,
+            object_names=names,
+            scene_photo_names=(),
+            object_split=free,
+            scene_split=none,
+        )
+
+    make_pool(
+        folder / "pool",
+        Task(jobs, work, "numbers"),
+        Task((), work, "scenes"),
+        files=lambda job: [folder / job],
+        key=key,
+        size=SIZE,
+        make_catalog=make_catalog,
+        facts={"name": "coco_cd", "holds": holds},
+    )
+
+
+def test_a_pool_is_made_once_and_what_it_replaces_is_said(tmp_path, capsys):
+    jobs = make_jobs(tmp_path, 6)
+    make_numbers(tmp_path, jobs)
+    said = capsys.readouterr()
+    assert "numbers (5 images, 0 scenes at size 16): cat in indoor 5, cat in outdoor 0" in said.out
+    assert "1 numbers left out, nothing of them is left at size 16: 001.txt" in said.err
+    found, catalog = load(spec(tmp_path / "pool", name="coco_cd"))
+    assert catalog.object_names == ("000.txt", "002.txt", "003.txt", "004.txt", "005.txt")
+    assert np.asarray(found.images[:, 0, 0, 0]).tolist() == [0, 2, 3, 4, 5] and found.labels.tolist() == [1] * 5
+    first = prepared.identify(spec(tmp_path / "pool", name="coco_cd"))
+    make_numbers(tmp_path, jobs)
+    assert "nothing to do" in capsys.readouterr().out
+    make_numbers(tmp_path, jobs[:4], key="2", holds="few numbers")
+    assert "pool: holds numbers (5 images, 0 scenes at size 16), which is replaced" in capsys.readouterr().err
+    second = prepared.identify(spec(tmp_path / "pool", name="coco_cd"))
+    assert second["holds"] == "few numbers (3 images, 0 scenes at size 16)" and first["content"] != second["content"]
+    assert sorted(path.name for path in (tmp_path / "pool").iterdir()) == sorted([second["content"], "pool.json"])
+    assert prepared.identify(spec(tmp_path)) == {} == prepared.identify(spec(tmp_path / "pool", name="synthetic"))
+
+
+def test_a_full_disk_is_told_before_and_shards_that_are_there_count(tmp_path, monkeypatch, capsys):
+    jobs = make_jobs(tmp_path, 2 * preparing.SHARD)
+    (tmp_path / jobs[-1]).write_text("x")
+    with pytest.raises(PreparingError, match="1 of 128 numbers cannot be used"):
+        make_numbers(tmp_path, jobs)
+    (shard,) = (tmp_path / "pool/shards").iterdir()
+    (tmp_path / jobs[-1]).write_text("127")
+    need = 2 * len(jobs) * 4 * SIZE**2 - shard.stat().st_size
+    for free in (need - 1, need):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: shutil._ntuple_diskusage(free, 0, free))
+        if free < need:
+            with pytest.raises(OSError, match="not enough disk: 128 images, 0 scenes at size 16"):
+                make_numbers(tmp_path, jobs)
+    make_numbers(tmp_path, jobs)
+    assert "numbers: 64 of 128 were made by an earlier run" in capsys.readouterr().err
+    assert len(load(spec(tmp_path / "pool", name="coco_cd"))[1].object_names) == 127

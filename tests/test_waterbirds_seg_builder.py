@@ -108,22 +108,30 @@ def test_the_folder_has_what_tfds_reads():
     assert (FOLDER / "waterbirds_seg_dataset_builder.py").is_file() and Builder.name == "waterbirds_seg"
 
 
-@needs_golden
-def test_tensorflow_is_never_imported(tmp_path):
-    code = f"""
+SCRIPT = """
 import sys
-from flipjax.data.__main__ import main
-golden = {str(GOLDEN)!r}
-folders = ["--cub_dir", golden + "/cub", "--places_dir", golden + "/places"]
-assert main(["prepare", "waterbirds_seg", *folders, "--size", "16", "--out", {str(tmp_path / "pool")!r}]) == 0
-assert "tensorflow_datasets" not in sys.modules
-from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import Builder
-builder = Builder(config="manifest", data_dir={str(tmp_path)!r}, cub_dir=golden + "/cub",
-                  places_dir=golden + "/places", manifest=golden + "/metadata.csv")
+import tensorflow_datasets as tfds
+from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder
+
+golden, data_dir = sys.argv[1:]
+manifest = golden + "/metadata.csv"
+folders = {"cub_dir": golden + "/cub", "places_dir": golden + "/places"}
+builder = tfds.builder("waterbirds_seg/manifest", data_dir=data_dir, manifest=manifest, **folders)
 builder.download_and_prepare()
-assert len(builder.as_data_source("train")[0]["image"].shape) == 3
-print([name for name in ("tensorflow", "torch") if name in sys.modules])
+name = builder.info.full_name
+assert name.startswith("waterbirds_seg/manifest-metadata-") and name.endswith(":1.0.0"), name
+by_option = tfds.builder("waterbirds_seg/manifest", data_dir=data_dir, manifest=manifest)
+for again in (builder, by_option, tfds.builder(name, data_dir=data_dir), tfds.builder(name[:-6], data_dir=data_dir)):
+    assert again.info.full_name == name
+    source = again.as_data_source("train")
+    assert len(source) == 8 and source[0]["image"].ndim == 3
+print("read by name")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+@needs_golden
+def test_the_data_set_is_made_and_opened_by_name_without_tensorflow(tmp_path, without_tensorflow):
+    command = [sys.executable, "-c", SCRIPT, str(GOLDEN), str(tmp_path)]
+    done = subprocess.run(command, env=without_tensorflow, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-1] == "read by name"

@@ -17,7 +17,8 @@ from typing import Any
 from flipjax.config import ConfigError, check_value
 from flipjax.data.check import check_folder
 from flipjax.data.coco_cd import command as coco_cd
-from flipjax.data.preparing import PreparingError
+from flipjax.data.prepared import default_folder
+from flipjax.data.preparing import PreparingError, claim
 from flipjax.data.waterbirds_seg import command as waterbirds_seg
 
 DONE, BAD_FILES, USAGE, INTERRUPTED = 0, 1, 2, 75
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         made.add_argument("--size", type=int, default=128, help="pixels a side (default 128)")
         made.add_argument("--out", type=Path, metavar="DIR", help="the pool's folder (default ~/.cache/flipjax/...)")
         DATA_SETS[name].add_arguments(made)
-        made.set_defaults(run=DATA_SETS[name].prepare, parser=made)
+        made.set_defaults(run=_prepare, parser=made)
     for name, made in _data_sets(commands, "manifest", "write a manifest of any rho", MANIFESTS):
         MANIFESTS[name].add_manifest_arguments(made)
         made.set_defaults(run=MANIFESTS[name].write_manifest, parser=made)
@@ -77,6 +78,11 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=_names, default=(), metavar="A,B", help="class names in order")
     parser.add_argument("--scene_kinds", type=_names, default=(), metavar="A,B", help="usual scene of A, of B")
     parser.set_defaults(run=_check, parser=parser)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    options.out = claim(options.out or default_folder(options.name, options.size))
+    return DATA_SETS[options.name].prepare(options)
 
 
 def _check(options: argparse.Namespace) -> int:

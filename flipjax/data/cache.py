@@ -1,7 +1,6 @@
 """Prepared pools on disk, keyed by the content of the files they were made from."""
 
 import hashlib
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from flipjax.data.listing import Item, Listing
 from flipjax.data.prepare import Arrays, in_threads
+from flipjax.files import cache_folder, replacing
 
 VERSION = 1
 """Raise it when `prepare` makes other pixels of the same files."""
@@ -17,8 +17,7 @@ VERSION = 1
 
 def default_folder() -> Path:
     """Returns ~/.cache/flipjax/pools, or its like under XDG_CACHE_HOME."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "flipjax" / "pools"
+    return cache_folder() / "pools"
 
 
 def content_key(listing: Listing, *, size: int) -> str:
@@ -49,15 +48,9 @@ def read(path: Path, listing: Listing, *, size: int) -> Arrays | None:
 
 def write(path: Path, arrays: Arrays) -> None:
     """Writes a cache file whole or not at all; a folder that cannot be written to costs a line on stderr, no more."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(file, **arrays._asdict())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as stream:
+            np.savez(stream, allow_pickle=False, **arrays._asdict())
     except OSError as error:
         print(f"pool: warning: the prepared pool is not kept ({error})", file=sys.stderr)
 

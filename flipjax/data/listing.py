@@ -167,16 +167,18 @@ def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterato
     """Yields the rows of metadata.csv that have every required field, each with 'metadata.csv line N'."""
     try:
         text = (root / "metadata.csv").read_text(encoding="utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+        columns, lines = tuple(reader.fieldnames or ()), [(reader.line_num, row) for row in reader]
     except UnicodeDecodeError as error:
         raise FolderError(root, [f"metadata.csv: not encoded as UTF-8 ({error})"]) from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    columns = tuple(reader.fieldnames or ())
+    except csv.Error as error:
+        raise FolderError(root, [f"metadata.csv: no CSV ({error})"]) from error
     missing = [name for name in required if name not in columns]
     if missing:
         expected = f"expected the columns {', '.join(required)}"
         raise FolderError(root, [f"metadata.csv: no column {', '.join(missing)}; {expected}; found {_some(columns)}"])
-    for row in reader:
-        where = f"metadata.csv line {reader.line_num}"
+    for number, row in lines:
+        where = f"metadata.csv line {number}"
         # Under the key None DictReader keeps the fields beyond the last column.
         if None in row:
             problems.append(f"{where}: {len(columns) + len(row[None])} fields for {len(columns)} columns")

@@ -1,11 +1,9 @@
 """Image files to the arrays of a pool: orientation, masks, sizes. What is wrong with a file is said in a line."""
 
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -14,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flipjax.data.listing import Item, Listing
+from flipjax.threads import in_order
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -81,18 +80,14 @@ def prepare(listing: Listing, *, size: int) -> Prepared:
 
 
 def in_threads(work: Callable[[In], Out], items: Iterable[In], *, verb: str) -> Iterator[Out]:
-    """Maps over the items on all cores, in order; says how far it is on stderr every few seconds.
-
-    Threads, because Pillow and hashlib release the interpreter lock: they were as fast as processes.
-    """
+    """Maps over the items as `in_order`; says how far it is on stderr every few seconds."""
     items = list(items)
     said = time.monotonic()
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for done, result in enumerate(threads.map(work, items), start=1):
-            yield result
-            if time.monotonic() - said > 3:
-                said = time.monotonic()
-                print(f"pool: {done} of {len(items)} files {verb}", file=sys.stderr, flush=True)
+    for done, result in enumerate(in_order(work, items), start=1):
+        yield result
+        if time.monotonic() - said > 3:
+            said = time.monotonic()
+            print(f"pool: {done} of {len(items)} files {verb}", file=sys.stderr, flush=True)
 
 
 def _attempt(read: Callable[[In], Out], item: In) -> Out | BadFileError:

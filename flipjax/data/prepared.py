@@ -4,11 +4,12 @@ A pool is a folder with `pool.json` (written last; without it there is no pool) 
 folder beside it, named by their content.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from math import isqrt, prod
 from pathlib import Path
@@ -20,10 +21,15 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data.pool import Catalog, Pool
-from flipjax.files import replacing
+from flipjax.files import cache_folder, replacing
 
 MANIFEST = "pool.json"
 ARRAYS = ("images", "masks", "labels", "scenes")
+CATALOG = "catalog.json"
+CONTENT = re.compile(r"[0-9a-f]{32}")
+"""Names of folders that hold arrays and a catalog."""
+PARTIAL = re.compile(r"\.\d+\.tmp")
+"""Names of such folders that are not whole."""
 SOURCES = {
     "coco_cd": "--coco_root COCO --stuff_dir COCO/annotations",
     "waterbirds_seg": "--cub_dir CUB_200_2011 --places_dir places365",
@@ -42,22 +48,26 @@ class Blocks(NamedTuple):
 
 def default_folder(name: str, size: int) -> Path:
     """Returns ~/.cache/flipjax/NAME/SIZE, or its like under XDG_CACHE_HOME."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "flipjax" / name / str(size)
+    return cache_folder() / name / str(size)
 
 
 def write_pool(
     folder: Path, arrays: Mapping[str, np.ndarray | Blocks], catalog: Catalog, facts: Mapping[str, Any]
-) -> None:
+) -> dict[str, Any]:
     """Writes a pool, whole or not at all; one that was there before is found until the new one is whole.
+
+    Nothing is deleted but files that a pool's folders hold by name.
 
     Args:
         folder: of the pool.
         arrays: `images` uint8 (N, H, W, 3), `masks` uint8 (N, H, W), `labels` uint8 (N,), `scenes` uint8 (S, H, W, 3),
             as of a `Pool`.
         catalog: of the pool.
-        facts: what was made, as JSON values: `name`, the data set's name in a configuration, and anything else that
-            tells this pool from another.
+        facts: what was made, as JSON values: `name`, the data set's name in a configuration, `holds`, what it is in
+            words, and anything else that tells this pool from another.
+
+    Returns:
+        What `pool.json` says.
 
     Raises:
         ValueError: arrays and catalog do not fit together.
@@ -67,8 +77,7 @@ def write_pool(
     found = {name: tuple(arrays[name].shape) for name in ARRAYS}
     if found != wanted:
         raise ValueError(f"arrays: expected the shapes {wanted} for this catalog, found {found}")
-    for stale in folder.glob(".*.tmp"):
-        shutil.rmtree(stale, ignore_errors=True)
+    _remove_folders(folder, PARTIAL)
     partial = folder / f".{os.getpid()}.tmp"
     partial.mkdir(parents=True)
     try:
@@ -77,25 +86,33 @@ def write_pool(
             _write_array(partial / f"{name}.npy", arrays[name], content)
         text = json.dumps(_to_json(catalog))
         content.update(text.encode())
-        (partial / "catalog.json").write_text(text, encoding="utf-8")
+        (partial / CATALOG).write_text(text, encoding="utf-8")
         key = content.hexdigest()[:32]
-        if (folder / key).exists():
-            shutil.rmtree(folder / key)
+        _remove_folder(folder / key)
         partial.rename(folder / key)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove_folder(partial)
     manifest = {"content": key, "shapes": {name: list(shape) for name, shape in wanted.items()}, "facts": dict(facts)}
-    before = _stored(folder)
     with replacing(folder / MANIFEST) as stream:
         stream.write((json.dumps(manifest, indent=2) + "\n").encode())
-    if before and before["content"] != key:
-        shutil.rmtree(folder / before["content"], ignore_errors=True)
+    _remove_folders(folder, re.compile(f"(?!{key}){CONTENT.pattern}"))
+    return manifest
+
+
+def stored(folder: Path) -> dict[str, Any] | None:
+    """Returns what `pool.json` says, of a pool that may be damaged; None where there is none, or not flipjax's."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        known = manifest.keys() >= {"content", "shapes", "facts"} and manifest["shapes"].keys() >= set(ARRAYS)
+        return manifest if known and CONTENT.fullmatch(manifest["content"]) else None
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Returns what `pool.json` says (`content`, `shapes`, `facts`); None where there is no pool, or it is not whole."""
-    manifest = _stored(folder)
-    if manifest is None or not (folder / manifest["content"] / "catalog.json").is_file():
+    manifest = stored(folder)
+    if manifest is None or not (folder / manifest["content"] / CATALOG).is_file():
         return None
     try:
         for name in ARRAYS:
@@ -103,6 +120,22 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return manifest
+
+
+def describe(manifest: Mapping[str, Any]) -> str:
+    """Returns in words what a pool holds, of what `pool.json` says."""
+    images, scenes = manifest["shapes"]["images"], manifest["shapes"]["scenes"]
+    holds = manifest["facts"].get("holds") or manifest["facts"].get("name")
+    return f"{holds} ({images[0]} images, {scenes[0]} scenes at size {images[1]})"
+
+
+def identify(spec: PoolSpec) -> dict[str, str]:
+    """Returns `content`, which tells a prepared pool from any other, and `holds`, what it is in words.
+
+    Empty where there is none, and for the pools of other names, which their configuration tells apart.
+    """
+    manifest = stored(_folder(spec)) if spec.name in SOURCES else None
+    return {"content": manifest["content"], "holds": describe(manifest)} if manifest else {}
 
 
 def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
@@ -119,8 +152,8 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
             says which command prepares it, and which size would fit.
     """
     check_value("pool.size", spec.size)
-    folder = Path(spec.root).expanduser() if spec.root else default_folder(spec.name, spec.size)
-    manifest = _stored(folder)
+    folder = _folder(spec)
+    manifest = stored(folder)
     if manifest is None:
         raise ConfigError(f"config.pool.root: no prepared pool in {folder}; {_other_sizes(spec)}{_advice(spec)}")
     name, size = manifest["facts"].get("name"), manifest["shapes"]["images"][1]
@@ -133,7 +166,7 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     check_memory(manifest["shapes"], memory_limit())
     try:
         arrays = {name: _open_array(folder, manifest, name) for name in ARRAYS}
-        catalog = _from_json(json.loads((folder / manifest["content"] / "catalog.json").read_text(encoding="utf-8")))
+        catalog = _from_json(json.loads((folder / manifest["content"] / CATALOG).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"config.pool.root: the pool in {folder} is damaged ({error}); {_advice(spec)}") from error
     return Pool(kind=catalog.kind, **{name: jnp.asarray(array) for name, array in arrays.items()}), catalog
@@ -172,6 +205,10 @@ def memory_limit() -> tuple[int, str] | None:
         return None
     # Each device of a CPU gets a copy.
     return 1024 * int(kilobytes) // len(devices), f"each of {len(devices)} CPU devices"
+
+
+def _folder(spec: PoolSpec) -> Path:
+    return Path(spec.root).expanduser() if spec.root else default_folder(spec.name, spec.size)
 
 
 def _advice(spec: PoolSpec) -> str:
@@ -214,12 +251,18 @@ def _split(array: np.ndarray) -> Iterator[np.ndarray]:
         yield array[start : start + step]
 
 
-def _stored(folder: Path) -> dict[str, Any] | None:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest if manifest.keys() >= {"content", "shapes", "facts"} else None
-    except (OSError, ValueError, AttributeError):
-        return None
+def _remove_folders(folder: Path, names: re.Pattern[str]) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if names.fullmatch(path.name):
+            _remove_folder(path)
+
+
+def _remove_folder(path: Path) -> None:
+    """Deletes arrays and catalog, and the folder if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for name in (*(f"{name}.npy" for name in ARRAYS), CATALOG):
+            (path / name).unlink(missing_ok=True)
+        path.rmdir()
 
 
 def _open_array(folder: Path, manifest: Mapping[str, Any], name: str) -> np.ndarray:

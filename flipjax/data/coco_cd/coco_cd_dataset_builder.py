@@ -16,6 +16,7 @@ from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.pixels import read_photo
 from flipjax.data.coco_cd.selection import Photo, check_layout, read_selection
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL, reference_split
+from flipjax.threads import in_order
 
 
 @dataclasses.dataclass(eq=False)
@@ -101,11 +102,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         photo_of = {photo.image_id: photo for photo in selection.photos}
         photos = {part: [photo_of[i] for i in ids] for part, ids in parts.items()}
         drawn = list(itertools.chain(*photos.values()))
-        preparing.fingerprint(drawn, files=lambda photo: [coco_root / photo.file_name], key="", what="photos")
+        preparing.check_files(drawn, files=lambda photo: [coco_root / photo.file_name])
         return {part: self._generate_examples(coco_root, these) for part, these in photos.items()}
 
     def _generate_examples(self, coco_root: Path, photos: Sequence[Photo]) -> Iterator[tuple[int, dict[str, Any]]]:
-        encoded = preparing.in_order(lambda photo: _encode(coco_root, photo), photos)
+        encoded = in_order(lambda photo: _encode(coco_root, photo), photos)
         for photo, (image, mask) in zip(photos, encoded, strict=True):
             yield (
                 photo.image_id,

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,8 +16,7 @@ from flipjax.data.coco_cd.pixels import squash
 from flipjax.data.coco_cd.selection import Photo, check_layout, read_selection
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL, count_groups, describe, reference_split
 from flipjax.data.pool import Catalog
-from flipjax.data.prepared import default_folder, read_manifest, write_pool
-from flipjax.data.preparing import PreparingError
+from flipjax.data.preparing import PreparingError, Task
 from flipjax.data.splitting import PARTS
 
 NAME = "coco_cd"
@@ -73,7 +71,6 @@ def prepare(options: argparse.Namespace) -> int:
     for name in ("val_per_group", "test_per_group"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name}: expected a number >= 1; found {getattr(options, name)}")
-    out = (options.out or default_folder(NAME, options.size)).expanduser()
     coco_root = options.coco_root.expanduser()
     stuff_dir = options.stuff_dir and options.stuff_dir.expanduser()
     try:
@@ -85,51 +82,30 @@ def prepare(options: argparse.Namespace) -> int:
     left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items()))
     _say(f"{len(selection.photos)} photos: {describe(counts)}; left out: {left_out or 'none'}")
     photos, parts = _split(selection.photos, counts, options)
-    facts = {"name": NAME, "split": options.split, "rho": options.rho}
-    _make(photos, parts, coco_root=coco_root, size=options.size, out=out, facts=facts)
+    level = "" if options.rho is None else f" at rho {options.rho:g}"
+    work = partial(squash, coco_root=coco_root, size=options.size)
+    preparing.make_pool(
+        options.out,
+        Task(photos, work, "photos"),
+        Task((), work, "scenes"),
+        files=partial(_files, coco_root),
+        key=f"{VERSION} {options.size}",
+        size=options.size,
+        make_catalog=partial(make_catalog, photos, parts),
+        facts={"name": NAME, "holds": f"photos of {coco_root}, {options.split} split{level}"},
+    )
     return 0
 
 
-def _make(
-    photos: Sequence[Photo],
-    parts: Sequence[int],
-    *,
-    coco_root: Path,
-    size: int,
-    out: Path,
-    facts: Mapping[str, object],
-) -> None:
-    """Makes a pool's pixels and writes it; does nothing where the same pool is there."""
-    key = f"{VERSION} {size}"
-    of = partial(_files, coco_root)
-    source = preparing.fingerprint(photos, files=of, key=f"{key} {list(parts)}", what="photos")
-    found = read_manifest(out)
-    if found and found["facts"].get("source") == source:
-        print(f"{out}: prepared already, nothing to do")
-        return
-    # Shards and pool stand side by side for a while; 3 bytes of colour and 1 of mask a pixel.
-    _say(preparing.check_disk(out, 2 * 4 * len(photos) * size**2, what=f"{len(photos)} photos at size {size}"))
-    work = partial(squash, coco_root=coco_root, size=size)
-    shards = preparing.run(photos, work, out=out / "shards", files=of, key=key, what="photos")
-    keep = shards.column("kept")
-    gone = [photo.file_name for photo in itertools.compress(photos, ~keep)]
-    if gone:
-        _say(f"left out, because nothing of the animal is left at size {size}: {len(gone)}: {', '.join(gone[:10])}")
+def make_catalog(photos: Sequence[Photo], parts: Sequence[int], keep: np.ndarray) -> Catalog:
+    """Returns the catalog of a photo pool.
+
+    Args:
+        photos: of the selection.
+        parts: that are fixed: -1 free, 0 train, 1 val, 2 test.
+        keep: bool (photos,), leaves photos out.
+    """
     photos, parts = list(itertools.compress(photos, keep)), list(itertools.compress(parts, keep))
-    arrays = {
-        "images": shards.blocks("images", keep),
-        "masks": shards.blocks("masks", keep),
-        "labels": np.array([1 + photo.y for photo in photos], np.uint8),
-        "scenes": np.zeros((0, size, size, 3), np.uint8),
-    }
-    write_pool(out, arrays, catalog(photos, parts), {**facts, "source": source})
-    shutil.rmtree(out / "shards")
-    counts = describe(count_groups([photo.group for photo in photos]))
-    print(f"{out}: {len(photos)} photos at size {size}: {counts}")
-
-
-def catalog(photos: Sequence[Photo], parts: Sequence[int]) -> Catalog:
-    """Returns the catalog of a photo pool; `parts` are those that are fixed: -1 free, 0 train, 1 val, 2 test."""
     return Catalog(
         kind="photo",
         class_names=CLASSES,

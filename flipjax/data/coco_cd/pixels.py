@@ -35,7 +35,7 @@ def squash(photo: Photo, *, coco_root: Path, size: int) -> dict[str, np.ndarray]
         size: pixels a side.
 
     Returns:
-        `images`, uint8 (size, size, 3), `masks`, uint8 (size, size), and `kept`, bool: anything of the animal is left.
+        `image`, uint8 (size, size, 3), `mask`, uint8 (size, size), and `kept`, bool: anything of the animal is left.
 
     Raises:
         BadFileError: as of `read_photo`.
@@ -43,4 +43,4 @@ def squash(photo: Photo, *, coco_root: Path, size: int) -> dict[str, np.ndarray]
     image, mask = read_photo(coco_root, photo)
     small = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     labels = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
-    return {"images": small, "masks": labels, "kept": np.array(labels.any())}
+    return {"image": small, "mask": labels, "kept": np.array(labels.any())}

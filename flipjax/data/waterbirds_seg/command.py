@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 from flipjax.config import ConfigError
-from flipjax.data.prepared import default_folder
 from flipjax.data.waterbirds_seg import archives, manifest, pools
 
 NAME = "waterbirds_seg"
@@ -37,34 +36,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def prepare(options: argparse.Namespace) -> int:
     """Makes the pool; returns the exit code.
 
+    Args:
+        options: `size` and `out` beside those of `add_arguments`.
+
     Raises:
         ConfigError: an argument is wrong, or the archives do not hold enough.
         PreparingError: files are missing, or cannot be used.
         OSError: the disk is full, or cannot be written to.
     """
-    out = options.out or default_folder(NAME, options.size)
     for field in ("cub_dir", "places_dir"):
         if not getattr(options, field).is_dir():
             raise ConfigError(f"{field}: expected a folder, found {getattr(options, field)}")
     archives.check_cub(options.cub_dir)
-    content = _content(options)
-    facts = {"name": NAME, "fix_labels": options.fix_labels}
-    pools.make(content, cub_dir=options.cub_dir, places_dir=options.places_dir, size=options.size, out=out, facts=facts)
+    content, holds = _content(options)
+    print(holds)
+    facts = {"name": NAME, "holds": holds + ", labels fixed" * options.fix_labels}
+    folders = {"cub_dir": options.cub_dir, "places_dir": options.places_dir}
+    pools.make(content, **folders, size=options.size, out=options.out, facts=facts)
     return 0
 
 
-def _content(options: argparse.Namespace) -> pools.Content:
-    """Returns what the pool holds, and says by which lists."""
+def _content(options: argparse.Namespace) -> tuple[pools.Content, str]:
+    """Returns what the pool holds, as lists and in words."""
     read = partial(manifest.read_manifest, fix_labels=options.fix_labels)
     if options.split_by:
-        print(f"a composite pool of the birds and scenes of {', '.join(map(str, options.split_by))}")
-        return pools.of_parts([row for path in options.split_by for row in read(path)])
+        content = pools.of_parts([row for path in options.split_by for row in read(path)])
+        return content, f"a composite pool of the birds and scenes of {', '.join(map(str, options.split_by))}"
     if path := options.manifest or _beside(options.cub_dir):
-        print(f"a photo pool of the composites of {path}")
-        return pools.of_manifest(read(path))
-    print(f"a composite pool of the birds of {options.cub_dir}")
+        return pools.of_manifest(read(path)), f"a photo pool of the composites of {path}"
     birds = archives.read_birds(options.cub_dir, fix_labels=options.fix_labels)
-    return pools.of_archives(birds, archives.read_scenes(options.places_dir), scenes=options.scenes)
+    content = pools.of_archives(birds, archives.read_scenes(options.places_dir), scenes=options.scenes)
+    return content, f"a composite pool of the birds of {options.cub_dir}"
 
 
 def add_manifest_arguments(parser: argparse.ArgumentParser) -> None:

@@ -48,19 +48,19 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         ConfigError: the file cannot be read, lacks a column, or has bad rows: how many, and the first ten.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        names, lines = reader.fieldnames or (), [(reader.line_num, fields) for fields in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"manifest: cannot read {path}: {error}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in Row._fields if name not in (reader.fieldnames or ())]
+    missing = [name for name in Row._fields if name not in names]
     if missing:
         raise ConfigError(f"manifest: {path}: expected the columns {', '.join(Row._fields)}; no {', '.join(missing)}")
     rows, problems, seen = [], [], set()
-    for fields in reader:
+    for number, fields in lines:
         try:
             row = _row(fields, seen)
         except ValueError as error:
-            problems.append(f"line {reader.line_num}: {error}")
+            problems.append(f"line {number}: {error}")
             continue
         seen.add(row.img_filename)
         rows.append(_fixed(row) if fix_labels else row)

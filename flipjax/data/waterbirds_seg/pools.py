@@ -1,6 +1,5 @@
 """From lists of birds and scenes to a prepared pool: composite (cut-outs, scenes), or photo (a manifest's images)."""
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,7 +12,7 @@ from PIL import Image
 from flipjax.config import ConfigError
 from flipjax.data import preparing
 from flipjax.data.pool import Catalog
-from flipjax.data.prepared import read_manifest, write_pool
+from flipjax.data.preparing import Task
 from flipjax.data.splitting import PARTS, shuffle
 from flipjax.data.waterbirds_seg import pixels
 from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, bird_files, scene_file
@@ -92,7 +91,7 @@ def thing_of(row: Row) -> Thing:
 
 
 def make(content: Content, *, cub_dir: Path, places_dir: Path, size: int, out: Path, facts: Mapping[str, Any]) -> None:
-    """Makes a pool's pixels and writes it; says what it does, and does nothing where the same pool is there.
+    """Makes a pool's pixels and writes it, as `flipjax.data.preparing.make_pool`, with its errors.
 
     Args:
         content: of the pool.
@@ -101,35 +100,18 @@ def make(content: Content, *, cub_dir: Path, places_dir: Path, size: int, out: P
         size: pixels a side.
         out: the pool's folder.
         facts: kept with the pool, as of `write_pool`.
-
-    Raises:
-        PreparingError: files are missing, or cannot be used.
-        OSError: the disk is full, or cannot be written to.
     """
     objects, scenes = (make_jobs(things, cub_dir, places_dir) for things in (content.objects, content.scenes))
-    key = f"{VERSION} {content.kind} {size}"
-    source = preparing.fingerprint([*objects, *scenes], files=files_of, key=key, what="images")
-    found = read_manifest(out)
-    if found and found["facts"].get("source") == source:
-        print(f"{out}: prepared already, nothing to do")
-        return
-    need = 2 * size**2 * (4 * len(objects) + 3 * len(scenes))
-    print(preparing.check_disk(out, need, what=f"{len(objects)} images, {len(scenes)} scenes at size {size}"))
-    run = partial(preparing.run, out=out / "shards", files=files_of, key=key)
-    made = run(objects, partial(_object, size=size), what="birds" if content.kind == "composite" else "composites")
-    photos = run(scenes, partial(_scene, size=size), what="scenes") if scenes else None
-    keep = made.column("kept")
-    _say_left_out([thing.bird for thing, kept in zip(content.objects, keep, strict=True) if not kept], size)
-    catalog = make_catalog(content, keep)
-    arrays = {
-        "images": made.blocks("image", keep),
-        "masks": made.blocks("mask", keep),
-        "labels": (1 + catalog.object_class).astype(np.uint8),
-        "scenes": photos.blocks("image") if photos else np.zeros((0, size, size, 3), np.uint8),
-    }
-    write_pool(out, arrays, catalog, {**facts, "source": source})
-    shutil.rmtree(out / "shards")
-    print(f"{out}: {len(catalog.object_names)} images, {len(catalog.scene_photo_names)} scenes at size {size}")
+    preparing.make_pool(
+        out,
+        Task(objects, partial(_object, size=size), "birds" if content.kind == "composite" else "composites"),
+        Task(scenes, partial(_scene, size=size), "scenes"),
+        files=files_of,
+        key=f"{VERSION} {content.kind} {size}",
+        size=size,
+        make_catalog=partial(make_catalog, content),
+        facts=facts,
+    )
 
 
 def _checked(content: Content) -> Content:
@@ -156,13 +138,6 @@ def _check_parts(field: str, names: Sequence[str], found: Sequence[tuple[int, in
                 f"{field}: train, val and test each need one of the {name}; there are {counts[index, -1]} of any part, "
                 f"{there}"
             )
-
-
-def _say_left_out(names: Sequence[str], size: int) -> None:
-    if names:
-        more = ", ..." if len(names) > preparing.NAMED else ""
-        listed = ", ".join(names[: preparing.NAMED])
-        print(f"left out, because nothing of the bird is left at size {size}: {len(names)}: {listed}{more}")
 
 
 def make_catalog(content: Content, keep: np.ndarray) -> Catalog:

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import io
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from flipjax.config import ConfigError
 from flipjax.data import preparing
 from flipjax.data.splitting import PARTS
 from flipjax.data.waterbirds_seg import archives, manifest, pools
+from flipjax.threads import in_order
 
 PNG = {"format": "PNG", "compress_level": 1}
 
@@ -136,12 +138,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             content = pools.of_archives(birds, archives.read_scenes(places_dir), scenes=0)
             things = {"birds": content.objects, "scenes": content.scenes}
         jobs = {split: pools.make_jobs(these, cub_dir, places_dir) for split, these in things.items()}
-        preparing.fingerprint([*itertools.chain(*jobs.values())], files=pools.files_of, key="", what="images")
+        preparing.check_files([*itertools.chain(*jobs.values())], files=pools.files_of)
         return {split: self._generate_examples(these) for split, these in jobs.items() if these}
 
     def _generate_examples(self, jobs: list[pools.Job]) -> Iterator[tuple[str, dict[str, Any]]]:
         size = self.options.size
-        for job, (image, mask) in zip(jobs, preparing.in_order(lambda job: _encode(job, size), jobs), strict=True):
+        for job, (image, mask) in zip(jobs, in_order(lambda job: _encode(job, size), jobs), strict=True):
             thing = job.thing
             yield (
                 thing.bird or thing.scene_photo,
@@ -167,7 +169,11 @@ def _with_options(config: Config, options: dict[str, Any]) -> Config:
         path = Path(config.manifest)
         if not path.is_file():
             raise ConfigError(f"manifest: expected a CSV, found {path}")
-        parts += [path.stem, hashlib.sha256(path.read_bytes()).hexdigest()[:8]]
+        # What `tfds.builder("waterbirds_seg/NAME")` can read as a name.
+        parts += [
+            re.sub(r"[^\w+.-]", "_", path.stem, flags=re.ASCII),
+            hashlib.sha256(path.read_bytes()).hexdigest()[:8],
+        ]
     parts += [str(config.size)] if config.size else []
     parts += ["fixed"] if config.fix_labels else []
     return dataclasses.replace(config, name="-".join(parts))
