@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import jax
 
+# Processes that share a cache of programs find the quickly compiled ones there, too.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Before the backend starts: members are dealt over devices even where the tests have one core.
 jax.config.update("jax_num_cpu_devices", 2)
 
@@ -87,6 +89,32 @@ def validation():
 def run_epoch():
     """`flipjax.epoch.run_epoch`, compiled."""
     return jax.jit(epoch.run_epoch, static_argnums=0)
+
+
+SWEEP = """
+from flipjax.config import default_config
+
+def get_config():
+    config = default_config()
+    config.pool.name, config.pool.root, config.pool.size = {name!r}, {root!r}, 16
+    config.split.n_train, config.split.n_val, config.split.n_test = 8, 4, 4
+    config.model.width, config.model.depth = 4, 2
+    config.train.epochs, config.train.batch_size = 1, 4
+    config.gallery.riskiest, config.gallery.typical = 0, 0
+    config.axes.rho = (0.5,)
+    return config
+"""
+
+
+@pytest.fixture(scope="session")
+def write_config():
+    """Writes the configuration of a tiny sweep over a pool of 16 photos: all such pools have the same programs."""
+
+    def write(path, *, name, root=""):
+        path.write_text(SWEEP.format(name=name, root=str(root)))
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

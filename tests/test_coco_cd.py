@@ -274,38 +274,25 @@ assert main(prepare) == 0
 assert sweep.main(run) == 0
 # As if it had been killed at the end, and another pool prepared before it goes on.
 pathlib.Path(folder, "run/cells/000/results.csv").unlink()
-assert main([*prepare, "--split", "reference", "--val_per_group", "2", "--test_per_group", "4"]) == 0
+assert main([*prepare, "--split", "reference", "--val_per_group", "1", "--test_per_group", "1"]) == 0
 assert sweep.main(run) == 2
 assert main(prepare) == 0
 assert sweep.main(run) == 0
 """
-CONFIG = """
-from flipjax.config import default_config
-
-def get_config():
-    config = default_config()
-    config.pool.name, config.pool.root, config.pool.size = "coco_cd", {root!r}, 16
-    config.split.n_train, config.split.n_val, config.split.n_test = 16, 8, 16
-    config.model.width, config.model.depth = 4, 2
-    config.train.epochs, config.train.batch_size = 1, 8
-    config.gallery.riskiest, config.gallery.typical = 1, 1
-    config.axes.rho = (0.5, 0.9)
-    return config
-"""
 
 
-def test_from_the_archives_to_a_finished_sweep(tmp_path, without_tensorflow):
+def test_from_the_archives_to_a_finished_sweep(tmp_path, write_config, without_tensorflow):
     """A run goes on with the pool that it began with, and with no other one."""
-    root = write_coco(tmp_path / "coco", per_group=(20, 20, 20, 20))
-    (tmp_path / "tiny.py").write_text(CONFIG.format(root=str(tmp_path / "pool")))
+    root = write_coco(tmp_path / "coco")
+    write_config(tmp_path / "tiny.py", name="coco_cd", root=tmp_path / "pool")
     command = [sys.executable, "-c", SCRIPT, str(root), str(tmp_path)]
     done = subprocess.run(command, env=without_tensorflow, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     header, *rows = (tmp_path / "run/results.csv").read_text().splitlines()
-    assert "iou_cat" in header and len(rows) == 2 * 2 * 7
+    assert "iou_cat" in header and len(rows) == 2 * 7
     (refused,) = [line for line in done.stderr.splitlines() if line.startswith("flipjax.sweep: --workdir: ")]
-    assert "free split (80 images, 0 scenes at size 16)" in refused.split("but the pool there is now")[0]
-    assert "reference split (80 images" in refused.split("but the pool there is now")[1]
+    assert "free split (16 images, 0 scenes at size 16)" in refused.split("but the pool there is now")[0]
+    assert "reference split (16 images" in refused.split("but the pool there is now")[1]
     assert "prepare the first one again, or pass another --workdir, or --fresh" in refused
 
 

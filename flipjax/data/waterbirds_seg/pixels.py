@@ -113,8 +113,8 @@ def fit(scene: Image.Image, size: tuple[int, int], *, exact: bool = True) -> Ima
     Args:
         scene: RGB.
         size: width and height.
-        exact: False enlarges only what the crop leaves, which is faster; about one value in 10,000 is then another, by
-            one grey level or, rarely, two.
+        exact: False enlarges only what the crop leaves, which is faster; a few values in 10,000 are then others, by one
+            grey level or, rarely, two (three in scenes of a few pixels).
     """
     enlarged = scene.size
     while enlarged[0] < size[0] or enlarged[1] < size[1]:
