@@ -28,8 +28,9 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(BENCH)  ## Throughput against PyTorch, and the speed of the metrics
+bench: $(BENCH)  ## Throughput and inference against PyTorch, and the speed of the metrics
 	$(BIN)/python sweeps/throughput/bench.py $(ARGS)
+	$(BIN)/python sweeps/throughput/inference.py
 	$(BIN)/python sweeps/metrics_speed/bench.py
 
 clean:

@@ -1,6 +1,6 @@
 """One cell of a sweep: pool, tables, members, and training with a checkpoint after every epoch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from flipjax.models.smp import WeightsError
 from flipjax.optimise import Recipe
 from flipjax.plan import Cell
 from flipjax.progress import Display
-from flipjax.train import NUM_CLASSES, NUM_GROUPS, Member, Status
+from flipjax.train import NUM_CLASSES, NUM_GROUPS, Member, State, Status
 from flipjax.workdir import Workdir
 
 MEASURES = ("train_loss", "valid_loss", "valid_worst_group_iou", "valid_flip", "valid_risk", "learning_rate")
@@ -98,22 +98,32 @@ def recipe_of(axes: Mapping[str, Any]) -> Recipe:
     return Recipe(**named, cosine=float(axes["schedule"] == "cosine"))
 
 
-def check_methods(cell: Cell, catalog: Catalog) -> list[str]:
-    """Raises ConfigError where a method cannot run on the cell's pool; returns what is to be said of the others."""
-    spec, needs = cell.experiment, cell.experiment.machinery
-    if "swap" in needs and catalog.kind != "composite":
+def check_pool(cell: Cell, catalog: Catalog) -> None:
+    """Raises ConfigError where a method cannot run on the cell's pool."""
+    if "swap" in cell.experiment.machinery and catalog.kind != "composite":
         raise ConfigError("config.axes.method: bg_swap expects a composite pool, whose scenes can change; found photos")
-    if "dfr" in needs and spec.split.n_val < 8:
-        raise ConfigError(
-            f"config.split.n_val: expected at least 8, half of them for dfr to refit on; found {spec.split.n_val}"
-        )
-    late = [int(s.knobs.jtt_epochs) for s in cell.settings if s.knobs.jtt_epochs > spec.train.epochs]
-    if late:
-        raise ConfigError(
-            f"config.knobs.jtt_epochs: expected at most config.train.epochs ({spec.train.epochs}); found {late[0]}"
-        )
-    alone = sorted({s.axes["rho"] for s in cell.settings if s.knobs.cutmix > 0 and s.axes["rho"] == 1})
-    return ["bg_cutmix at rho 1: no image shows the other scene; rectangles take one colour"] if alone else []
+
+
+LACKING = {
+    "cutmix": "its images take a random colour instead of a partner's background",
+    "balanced": "batches are drawn evenly over the groups that there are",
+    "dro": "its weight stays as it is",
+}
+"""What a knob does where the training set lacks a group."""
+
+
+def lacking(cell: Cell, members: Sequence[Member]) -> list[str]:
+    """Returns a line for each method whose members at some rho lack a group that it is about."""
+    found: dict[tuple[str, str], set[float]] = {}
+    for setting, member in zip(cell.settings, members, strict=True):
+        if np.bincount(member.groups, minlength=NUM_GROUPS).min() == 0:
+            for knob in LACKING:
+                if getattr(setting.knobs, knob) > 0:
+                    found.setdefault((setting.axes["method"], knob), set()).add(setting.axes["rho"])
+    return [
+        f"{method} at rho {', '.join(map(str, sorted(rhos)))}: a group has no training image; {LACKING[knob]}"
+        for (method, knob), rhos in found.items()
+    ]
 
 
 def blank_history(cell: Cell) -> dict[str, np.ndarray]:
@@ -161,10 +171,11 @@ def train(
     Raises:
       InterruptedRunError: when `stopping` said so.
     """
-    for line in check_methods(cell, material.catalog):
-        display.say(f"cell {cell.name}: {line}")
+    check_pool(cell, material.catalog)
     layout = population.make_layout(spec, members=len(cell.settings))
     members = make_members(cell, material)
+    for line in lacking(cell, members):
+        display.say(f"cell {cell.name}: {line}")
     start = starting_weights(cell.experiment.model)
     current = population.create(cell.experiment, layout, members, start=start)
     checkpoints = Checkpoints(workdir.checkpoints(cell))
@@ -190,10 +201,17 @@ def train(
             current = mitigate.start_second_runs(cell.experiment, layout, current, material.pool, start)
         states = population.states_of(current)
         checkpoints.save(epoch, (states, history))
-        results.write_csv(workdir.cell(cell) / "history.csv", history_rows(cell, history, np.asarray(states.epoch)))
+        _write_history(cell, workdir, history, states)
         after_epoch()
         ended = ran & (current.status != Status.RUNNING)
         freed, losses = int((budgets - epoch)[ended].sum()), record["valid_loss"][ran]
         display.epoch(cell.name, epoch, max(cell.epochs), current.status, losses, freed=freed)
     checkpoints.close()
+    # Once more: a run that was killed behind its last checkpoint has not written it yet.
+    _write_history(cell, workdir, history, population.states_of(current))
+    after_epoch()
     return layout, current
+
+
+def _write_history(cell: Cell, workdir: Workdir, history: dict[str, np.ndarray], states: State) -> None:
+    results.write_csv(workdir.cell(cell) / "history.csv", history_rows(cell, history, np.asarray(states.epoch)))

@@ -122,7 +122,8 @@ class PopulationSpec:
 class Experiment:
     """All that decides a compiled program, hashable: the static half of a run.
 
-    `machinery` names the knobs that any method of the grid sets: the program holds no more than they need.
+    `machinery` names the knobs that any method of the grid sets. The program holds every loss, and of samplers,
+    augmentations and averages no more than these need.
     """
 
     pool: PoolSpec = PoolSpec()
@@ -201,7 +202,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "axes.seed": _within(0, 2**31 - 1),
     "axes.method": (
         (lambda value: parts_of(value) is not None),
-        f"one of {', '.join(METHODS)}, or several joined by + that set different knobs",
+        f"one of {', '.join(METHODS)}, or several joined by + that do not exclude each other",
     ),
     "axes.learning_rate": ((lambda value: 0 < value < math.inf), "a finite number > 0"),
     "axes.weight_decay": _within(0, 1e3),
@@ -266,7 +267,9 @@ def check(config: Config) -> None:
         check_value(field, value)
     for name, values in config.axes.items():
         _check_axis(f"axes.{name}", values, f"axes.{name}")
-    static = [name for name in fixed if name.split(".")[0] in ("pool", "split", "model", "train")]
+    # All cells are reported by the same rules.
+    sections, common = ("pool", "split", "model", "train"), ("train.selection",)
+    static = [name for name in fixed if name.split(".")[0] in sections and name not in common]
     for name, values in leaves(config.grid).items():
         if name not in static:
             near = difflib.get_close_matches(name, static, n=1)

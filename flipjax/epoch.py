@@ -32,7 +32,8 @@ FLIPPED = 0.5
 class Validation(NamedTuple):
     """A member on the validation images that select it: float32 scalars.
 
-    `loss`: the member's own loss, its mean over groups weighed by the group weights; `worst_group_iou`: the least over
+    `loss`: the member's own loss, the mean over groups, whose weights are equal so that epochs can be compared (the
+    reference's GroupDRO: its robust loss, as its code has it); `worst_group_iou`: the least over
     groups of the IoU of the group's class; `flip`: share of the true foreground; `risk`: mean flip-risk in nats of the
     images that have one, which needs no labels.
     """
@@ -74,7 +75,7 @@ def validate(
     image_losses, found = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
     selecting = jnp.where(refits(rows.shape[0]), 1 - member.knobs.dfr, 1.0)
     group_losses = losses.group_means(image_losses, groups, num_groups=NUM_GROUPS, weights=selecting)[0]
-    loss, group_weights = (state.group_weights * group_losses).sum(), state.group_weights
+    loss, group_weights = group_losses.mean(), state.group_weights
     if "dro_reference" in experiment.machinery:
         options = {"step_size": member.knobs.dro_step, "batch_size": experiment.train.batch_size}
         moved = losses.reference_validation(image_losses, groups, group_weights, **options)
@@ -108,12 +109,17 @@ def refits(count: int) -> np.ndarray:
 
 
 def settle(experiment: Experiment, member: Member, state: State, train_loss: jax.Array, found: Validation) -> State:
-    """Ends an epoch: keeps what each rule selects; stops a member that diverged, ran out of patience or is through."""
+    """Ends an epoch: keeps what each rule selects; stops a member that diverged, ran out of patience or is through.
+
+    Nothing is selected, and patience does not wait, before SWA's average begins.
+    """
     spec, epoch = experiment.train, state.epoch + 1
     finite = jnp.isfinite(train_loss) & jnp.isfinite(found.loss)
-    better = found.loss < state.best_loss
+    begins = state.restart + member.knobs.swa * spec.epochs
+    eligible = finite & (epoch > begins)
+    better = eligible & (found.loss < state.best_loss)
     best_epoch = jnp.where(better, epoch, state.best_epoch)
-    waited = epoch - jnp.maximum(best_epoch, state.restart)
+    waited = epoch - jnp.maximum(best_epoch, begins)
     # Read in this order: a later line overrules an earlier one.
     status = jnp.where(epoch - state.restart >= spec.epochs, Status.FINISHED, Status.RUNNING)
     status = jnp.where(waited >= spec.patience, Status.STOPPED, status)
@@ -122,7 +128,7 @@ def settle(experiment: Experiment, member: Member, state: State, train_loss: jax
 
     def kept(rule: str, best: Best) -> Best:
         score = found.scores(epoch)[rule]
-        wins = finite & (score < best.score)
+        wins = eligible & (score < best.score)
         return jax.tree.map(lambda new, old: jnp.where(wins, new, old), Best(state.evaluated, score, epoch), best)
 
     return dataclasses.replace(

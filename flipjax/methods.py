@@ -16,7 +16,8 @@ class Knobs(NamedTuple):
       balanced: 1 to draw every batch evenly over the groups.
       cutmix: probability of background CutMix.
       swap: probability of a background swap: the object on a scene of the other kind.
-      ema: decay, a step, of an exponential average of the weights, which is what is evaluated.
+      ema: decay, a step, of an exponential average of the weights, which is what is evaluated. Running statistics of
+        norms are averaged along (not computed anew, as Izmailov et al., 2018, do for SWA).
       swa: share of the epochs after which a plain average of the weights starts, which is what is evaluated.
       dfr: 1 to refit the head on a group-balanced half of the validation set; the other half selects.
       jtt_epochs: epochs of a first run, after which training starts anew with the images it flips weighted up.
@@ -52,6 +53,9 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 """Which of `Knobs` a method sets; the others keep their defaults. `a+b` is both: 'balanced+group_dro'."""
 
+EXCLUSIVE = ({"ema", "swa"}, {"dfr", "group_dro_reference"})
+"""Methods that cannot be joined: two averages; a refit, and a rule that goes on learning from all validation images."""
+
 STRENGTHS: dict[str, float] = {
     "dice": 1.0,
     "dro_step": 0.01,
@@ -66,7 +70,7 @@ STRENGTHS: dict[str, float] = {
 
 
 def parts_of(method: str) -> list[str] | None:
-    """Returns the names that a method joins with '+'; None where one is unknown, or two set the same knob.
+    """Returns the names that a method joins with '+'; None where one is unknown, or two exclude each other.
 
     Example:
       >>> parts_of("balanced+group_dro"), parts_of("group_dro+group_dro_reference")
@@ -75,7 +79,8 @@ def parts_of(method: str) -> list[str] | None:
     parts = method.split("+")
     names = [knob for part in parts for knob in METHODS.get(part, ())]
     known = all(part in METHODS for part in parts) and len(set(parts)) == len(parts)
-    return parts if known and len(set(names)) == len(names) else None
+    apart = len(set(names)) == len(names) and not any(pair <= set(parts) for pair in EXCLUSIVE)
+    return parts if known and apart else None
 
 
 def knobs_of(method: str, strengths: Mapping[str, float] | None = None) -> Knobs:

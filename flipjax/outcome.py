@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,6 +11,7 @@ from flipjax import mitigate, population, results
 from flipjax.cell import Material
 from flipjax.config import Config
 from flipjax.data.pool import gather
+from flipjax.epoch import refits
 from flipjax.evaluate import predict
 from flipjax.plan import Cell, select
 from flipjax.report import gallery
@@ -57,9 +59,15 @@ def _rows(cell: Cell, material: Material, stored: results.Cell, states: State) -
                 "selection": rule,
             }
             for part, table in material.tables.items():
-                found = stored.decomposition(setting.name, part, selection=rule)
+                found, groups = stored.decomposition(setting.name, part, selection=rule), table.groups
+                if part == "val" and setting.knobs.dfr:
+                    # The other images fitted the head.
+                    rest = ~refits(len(groups))
+                    found, groups = jax.tree.map(lambda leaf, rest=rest: leaf[rest], found), groups[rest]
+                # A rule that never had a value kept no epoch.
+                kept = found if trailing["best_epoch"] else None
                 names = stored.class_names
-                rows += results.member_rows(leading | trailing, found, table.groups, part=part, class_names=names)
+                rows += results.member_rows(leading | trailing, kept, groups, part=part, class_names=names)
     return rows
 
 

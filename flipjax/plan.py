@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from flipjax.config import AXES, Config, Experiment, ModelSpec, check, experiment, leaves
+from flipjax.config import AXES, Config, ConfigError, Experiment, ModelSpec, check, experiment, leaves
 from flipjax.methods import Knobs, knobs_of
 
 
@@ -56,7 +56,21 @@ def plan(config: Config) -> list[Cell]:
             for index, chosen in enumerate(values)
         )
         cells.append(Cell(f"{len(cells):03d}", experiment(config, overrides), settings, tuple(axes["rho"])))
+        _check_methods(cells[-1])
     return cells
+
+
+def _check_methods(cell: Cell) -> None:
+    spec = cell.experiment
+    if "dfr" in spec.machinery and spec.split.n_val < 8:
+        raise ConfigError(
+            f"config.split.n_val: expected at least 8, half of them for dfr to refit on; found {spec.split.n_val}"
+        )
+    first = max(int(setting.knobs.jtt_epochs) for setting in cell.settings)
+    if first > spec.train.epochs:
+        raise ConfigError(
+            f"config.knobs.jtt_epochs: expected at most config.train.epochs ({spec.train.epochs}); found {first}"
+        )
 
 
 def select(cell: Cell, *, rho: float) -> int:

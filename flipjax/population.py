@@ -249,7 +249,7 @@ def decompose(
 ) -> metrics.Decomposition:
     """Returns the decompositions of the weights that each rule kept of every member on rows (n, 2).
 
-    Rules that kept the same epoch of a member share one evaluation.
+    Rules that kept the same epoch of a member share one evaluation; under the loop it is not repeated.
 
     Returns:
       Leaves (S, K, n, ...) numpy, the rules in the order of `experiment.train.selection`.

@@ -9,7 +9,7 @@ from flipjax import losses
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.epoch import refits
-from flipjax.train import Weights, map_batches, model_of
+from flipjax.train import Weights, evaluation_batch, map_batches, model_of
 
 RIDGES = (0.1, 0.01, 0.001, 0.0001)
 """Weights of the squared norm of the head: from the strongest, each fit starts at the last one."""
@@ -81,8 +81,9 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array)
         return model.features(images), masks
 
     fitting = refits(rows.shape[0])
-    features, masks = map_batches(of_batch, rows[fitting])
-    others, other_masks = map_batches(of_batch, rows[~fitting])
+    largest = evaluation_batch(experiment)
+    features, masks = map_batches(of_batch, rows[fitting], largest=largest)
+    others, other_masks = map_batches(of_batch, rows[~fitting], largest=largest)
     mean, scale = features.mean((0, 1, 2)), features.std((0, 1, 2)) + 1e-6
     features, others = (features - mean) / scale, (others - mean) / scale
     start = {"kernel": head["kernel"] * scale[:, None], "bias": head["bias"] + mean @ head["kernel"]}

@@ -124,6 +124,7 @@ class Sweep:
         names = results.load_cell(self.workdir.cell(done[0]) / "decomposition.npz").class_names
         blank = [row for cell in self.failed for row in failed_rows(cell, names)]
         rows = self.workdir.gather(self.cells, "results.csv", blank)
+        self.workdir.gather(self.cells, "history.csv")
         text = page.build(self.workdir.folder)
         whole = len(done) == len(self.cells) and all(row["status"] in ("finished", "stopped") for row in rows)
         text += f"\n{self.workdir.folder}/results.csv, {self.workdir.folder}/report/index.html"

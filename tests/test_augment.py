@@ -55,6 +55,29 @@ def test_crop_equals_its_twin(batch):
             np.testing.assert_array_equal(labels[index], wanted[1])
 
 
+def slow_box(draws, mask):
+    """The first of ten rectangles that fits and holds foreground, by the definition of the draw."""
+    area, shape, down, right = draws[1:].reshape(4, 10)
+    for k in range(10):
+        size, ratio = (0.3 + 0.7 * area[k]) * H * W, np.exp(np.log(0.6) + np.log(1.7 / 0.6) * shape[k])
+        height, width = int(np.round(np.sqrt(size / ratio))), int(np.round(np.sqrt(size * ratio)))
+        if 1 <= height <= H and 1 <= width <= W:
+            top, left = int(down[k] * (H - height + 1)), int(right[k] * (W - width + 1))
+            if mask[top : top + height, left : left + width].any():
+                return [top, left, height, width]
+    return [0, 0, H, W]
+
+
+def test_the_first_rectangle_that_qualifies_is_taken():
+    rng = np.random.default_rng(2)
+    masks = (rng.random((60, H, W)) < 0.004).astype(np.int32)  # Most hold no pixel or one: many draws miss it.
+    key = jax.random.key(5)
+    found = boxes(key, jnp.asarray(masks), scale=(0.3, 1.0), ratio=(0.6, 1.7))
+    draws = np.asarray(jax.random.uniform(key, (60, 41)), np.float64)
+    wanted = [slow_box(*case) for case in zip(draws, masks, strict=True)]
+    assert found.tolist() == wanted
+
+
 def test_crop_boxes_keep_to_their_ranges_and_to_the_object(batch):
     _, masks = batch
     top, left, height, width = boxes(jax.random.key(0), jnp.ones((200, 120, 120), int)).T

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax.losses import batch_loss, cross_entropy, group_dro, group_means, image_loss, soft_dice_loss
+from flipjax.losses import (
+    batch_loss,
+    cross_entropy,
+    group_dro,
+    group_means,
+    image_loss,
+    reference_validation,
+    soft_dice_loss,
+)
 from flipjax.methods import Knobs
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
@@ -126,6 +134,22 @@ def test_group_means_of_an_empty_group_are_zero():
     means, counts = group_means(jnp.array([1.0, 2.0, 6.0]), np.array([3, 1, 3]))
     np.testing.assert_array_equal(means, [0, 2, 0, 3.5])
     np.testing.assert_array_equal(counts, [0, 1, 0, 2])
+
+
+def test_the_references_validation_goes_on_learning():
+    rng = np.random.default_rng(3)
+    losses, groups = rng.exponential(size=22).astype(np.float32), np.arange(22) % 4
+    found, moved = reference_validation(losses, groups, jnp.asarray(EVEN), step_size=0.5, batch_size=8)
+    weights, batches = EVEN, []
+    for start in (0, 8, 16):  # The last batch holds six images.
+        batch = slice(start, start + 8)
+        loss, weights = slow_group_dro(losses[batch], groups[batch], weights, 0.5, "zero")
+        batches.append(loss)
+    np.testing.assert_allclose(found, np.mean(batches), rtol=1e-5)
+    np.testing.assert_allclose(moved, weights, rtol=1e-5)
+    assert np.ptp(moved) > 0.05
+    _, moved = reference_validation(losses, groups * 0 + 2, jnp.asarray(EVEN), step_size=0.5, batch_size=8)
+    np.testing.assert_array_equal(moved, [0, 0, 1, 0])
 
 
 def test_no_gradient_flows_through_the_weights():

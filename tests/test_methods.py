@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize
 
 from flipjax import epoch, mitigate, population, train
-from flipjax.cell import check_methods
+from flipjax.cell import check_pool, lacking
 from flipjax.config import SELECTIONS, ConfigError, PopulationSpec, default_config
 from flipjax.data.pool import gather
 from flipjax.evaluate import evaluate
@@ -68,10 +68,9 @@ def trained(rich, members, pool, validation):
     return found
 
 
-def test_all_methods_are_one_program(trained, monkeypatch):
-    # The records' shapes are asked for once more, by an abstract evaluation.
-    assert trained.traces == 2
-    assert population._epoch._cache_size() >= 1
+def test_all_methods_are_one_program(trained):
+    # Once for the program of all epochs, once for the shapes of its records, which an abstract evaluation asks for.
+    assert (trained.traces, len(trained.records)) == (2, 6)
 
 
 def test_every_method_ends_finite(trained, rich):
@@ -95,6 +94,29 @@ def test_a_member_among_all_methods_equals_itself_alone(trained, rich, members, 
 def test_a_run_continued_amid_a_second_run_equals_an_unbroken_one(trained, rich, members, pool, validation):
     again = run(rich, list(members.values()), pool, validation, states=trained.states[3], until=1)
     jax.tree.map(np.testing.assert_array_equal, again.states[-1], trained.states[4])
+
+
+def test_vmap_stays_close_to_the_loop(trained, rich, members, pool, validation):
+    names = ["balanced+bg_cutmix+jtt", "bg_swap", "ema", "dfr", "group_dro"]
+    chosen = np.array([NAMES.index(name) for name in names])
+    layout = population.make_layout(PopulationSpec(map="vmap", width=2), members=len(names))
+    shared = population.share(layout, (pool, *validation))
+    states = population.take_member(trained.states[0], chosen)
+    current = population.create(rich, layout, [members[name] for name in names], states)
+    for turn in range(3):
+        current, record = population.run_epoch(rich, layout, current, *shared)
+        current = mitigate.start_second_runs(rich, layout, current, pool)
+        if turn == 0:
+            for name in ("train_loss", "valid_loss", "valid_flip"):
+                np.testing.assert_allclose(record[name], trained.records[0][name][chosen], rtol=1e-3)
+    after = population.states_of(current)
+    assert after.epoch.tolist() == [3] * 5 and after.restart.tolist() == [2, 0, 0, 0, 0]
+    refitted = mitigate.refit_heads(rich, layout, current, pool, validation[0])
+    heads = [population.states_of(one).best["val_loss"].weights.params["head"]["kernel"] for one in (current, refitted)]
+    changed = [bool((a != b).any()) for a, b in zip(*heads, strict=True)]
+    assert changed == [name == "dfr" for name in names]
+    found = population.decompose(rich, layout, refitted, pool, validation[0])
+    assert (found.confusion.sum((-2, -1)) == 16 * 16).all()
 
 
 def test_methods_that_differ_after_training_share_it(trained):
@@ -151,13 +173,22 @@ def test_each_rule_keeps_the_epoch_it_prefers(trained, rule):
     )
 
 
-def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, pool, validation):
+def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, pool, validation, monkeypatch):
     shared = population.share(trained.layout, (pool, validation[0]))
+    asked, plain = [], population._decompose
+
+    def noting(experiment, layout, weights, wanted, *shared):
+        asked.append(np.asarray(wanted))
+        return plain(experiment, layout, weights, wanted, *shared)
+
+    monkeypatch.setattr(population, "_decompose", noting)
     found = population.decompose(rich, trained.layout, trained.current, *shared)
     assert found.confusion.shape == (5, len(NAMES), 8, 3, 3)
     best, compiled = trained.states[-1].best, jax.jit(evaluate, static_argnums=0)
     epochs = np.stack([best[rule].epoch for rule in SELECTIONS])
-    assert (epochs[0] == epochs[4]).any() and (epochs[0] != epochs).any()
+    distinct = sum(len(set(column)) for column in epochs.T.tolist())
+    slots = trained.current.slots  # The padding has slots too.
+    assert np.sum([wanted[slots] for wanted in asked]) == distinct < epochs.size
     for index in (0, NAMES.index("jtt")):
         for place, rule in enumerate(SELECTIONS):
             wanted = compiled(rich, population.take_member(best[rule].weights, index), pool, validation[0])
@@ -168,22 +199,18 @@ def test_the_reference_group_dro_ends_in_nan_and_the_published_one_does_not(rich
     """As in the paper's code: batches of one group zero the other groups' weights, for good."""
     rows = jnp.tile(jnp.array([[0, 0]], jnp.int32), (24, 1))
     groups = jnp.repeat(jnp.array([0, 3, 1], jnp.int32), 8)
-    names = ("group_dro", "group_dro_reference", "balanced+group_dro")
-    made = [make_member(0, 0.75, 1e-3, knobs_of(name)) for name in names]
-    made = [dataclasses.replace(member, rows=rows, groups=groups) for member in made]
-    # Each batch holds one group, since the order is not shuffled here.
-    state = train.init_state(rich, made[0])
+    names = ("group_dro", "group_dro_reference")
+    made = [dataclasses.replace(make_member(0, 0.75, 1e-3, knobs_of(n)), rows=rows, groups=groups) for n in names]
+    step = jax.jit(train.train_step, static_argnums=0)
     weights = {}
     for name, member in zip(names, made, strict=True):
-        own, losses = state, []
-        for batch in range(3):
-            step = jax.jit(train.train_step, static_argnums=0)
+        own, losses = train.init_state(rich, member), []
+        for batch in range(3):  # Each of one group.
             own, loss = step(rich, member, pool, own, jnp.arange(8) + 8 * batch, jax.random.key(batch))
             losses.append(float(loss))
         weights[name] = np.asarray(own.group_weights), losses
     assert np.isnan(weights["group_dro_reference"][1]).tolist() == [False, True, True]
-    assert np.isfinite(weights["group_dro"][1]).all() and np.isfinite(weights["balanced+group_dro"][1]).all()
-    assert (weights["group_dro"][0] > 0.2).all()
+    assert np.isfinite(weights["group_dro"][1]).all() and (weights["group_dro"][0] > 0.2).all()
 
 
 def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation):
@@ -221,20 +248,31 @@ def test_a_head_is_the_minimum_of_its_convex_problem():
     np.testing.assert_allclose(found["bias"], wanted[2], atol=1e-4)
 
 
-def test_methods_that_a_cell_cannot_run_are_refused():
-    catalog = SimpleNamespace(kind="photo")
+def test_methods_that_cannot_run_are_refused_before_anything_is_trained():
     config = default_config()
-    for method, field, value, message in (
-        ("bg_swap", "n_val", 128, "config.axes.method: bg_swap expects a composite pool"),
-        ("dfr", "n_val", 4, "config.split.n_val: expected at least 8, half of them for dfr to refit on; found 4"),
-    ):
-        config.axes.method, config.split[field] = (method,), value
-        with pytest.raises(ConfigError, match=re.escape(message)):
-            check_methods(plan(config)[0], catalog)
-    config.axes.method, config.axes.rho = ("bg_cutmix",), (0.9, 1.0)
-    assert "at rho 1: no image shows the other scene" in check_methods(plan(config)[0], catalog)[0]
-    config.axes.rho = (0.9,)
-    assert check_methods(plan(config)[0], catalog) == []
+    config.axes.method, config.split.n_val = ("dfr",), 4
+    with pytest.raises(ConfigError, match=re.escape("config.split.n_val: expected at least 8, half of them for dfr")):
+        plan(config)
+    config.axes.method, config.grid.train = ("jtt",), {"epochs": (10, 2)}
+    with pytest.raises(ConfigError, match=re.escape("expected at most config.train.epochs (2); found 4")):
+        plan(config)
+    config = default_config()
+    config.axes.method = ("bg_swap",)
+    with pytest.raises(ConfigError, match=r"config\.axes\.method: bg_swap expects a composite pool"):
+        check_pool(plan(config)[0], SimpleNamespace(kind="photo"))
+    check_pool(plan(config)[0], SimpleNamespace(kind="composite"))
+
+
+def test_a_group_without_images_is_said_once_a_method(make_member):
+    config = default_config()
+    config.axes.rho, config.axes.seed = (0.5, 0.99), (0, 1)
+    config.axes.method = ("ce", "bg_cutmix", "balanced+group_dro")
+    (cell,) = plan(config)
+    # At 0.99 of twelve objects a class all are in their usual scene.
+    members = [make_member(s.axes["seed"], s.axes["rho"], 1e-3, s.knobs) for s in cell.settings]
+    lines = lacking(cell, members)
+    assert [line.split(":")[0] for line in lines] == ["bg_cutmix at rho 0.99", *["balanced+group_dro at rho 0.99"] * 2]
+    assert lines[0].endswith("its images take a random colour instead of a partner's background")
 
 
 def test_a_swap_shows_the_object_on_the_other_scene(rich, make_member, pool):

@@ -282,7 +282,10 @@ def test_regret_is_against_the_rule_that_sees_what_counts():
     assert (own["oracle"], own["n"], own["members"], own["mean"]) == ("val_flip", 2, 2, 0.6)
     assert own["regret"] == pytest.approx(0.25) and own["high"] - 0.25 == pytest.approx(12.706205 * 0.05, abs=1e-5)
     assert ("val_flip", "fg_flip/all") not in {(row["selection"], row["quantity"]) for row in found}
-    assert results.regret_table(found)[1][0][:5] == ["val_loss", "worst-group IoU", "val_worst_group_iou", "2", "-"]
+    assert results.regret_table(found)[1][0][:5] == ["val_loss", "worst-group IoU", "val_worst_group_iou", "0", "-"]
+    few = [row for row in rows if (row["selection"], row["member"]) != ("val_flip", "1")]
+    own = next(row for row in results.regret(few) if (row["selection"], row["quantity"]) == ("val_loss", "fg_flip/all"))
+    assert (own["members"], own["mean"], own["regret"]) == (1, 0.5, pytest.approx(0.2))
     assert results.regret(table_of({(0,): {}}, axes=("seed",))) == []
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,6 +135,18 @@ def test_killed_then_interrupted_then_continued_gives_the_same_bytes(study, unbr
         assert (folder / name).read_bytes() == (unbroken[0] / name).read_bytes()
 
 
+def test_history_is_whole_though_killed_behind_the_last_checkpoint(study, unbroken):
+    folder = study / "short"
+    shutil.copytree(unbroken[0], folder)
+    kept = (folder / "history.csv").read_bytes()
+    for path in (folder / "history.csv", folder / "cells/000/history.csv", folder / "cells/000/results.csv"):
+        path.unlink()
+    code, _, err = run(study, "--workdir", folder)
+    assert code == 0, err
+    assert (folder / "history.csv").read_bytes() == kept
+    assert (folder / "results.csv").read_bytes() == (unbroken[0] / "results.csv").read_bytes()
+
+
 def test_members_that_fail_or_diverge_do_not_stop_the_others(study):
     folder = study / "diverged"
     code, _, err = run(
@@ -170,7 +183,7 @@ def test_every_kind_of_method_and_rule_from_the_command_line(study):
     assert not (folder / "results.csv").exists()
     code, out, err = run(study, *command)
     assert code == 0, err
-    assert "continues after epoch 2" in err and "bg_cutmix at rho 1: no image shows the other scene" in err
+    assert "continues after epoch 2" in err and "bg_cutmix at rho 1.0: a group has no training image" in err
     rows = [row for row in results.read_csv(folder / "results.csv") if (row["split"], row["group"]) == ("test", "all")]
     assert len(rows) == 2 * 6 * 5
     assert {row["epochs"] for row in rows if row["method"] == "jtt+ema"} == {3}
@@ -181,7 +194,10 @@ def test_every_kind_of_method_and_rule_from_the_command_line(study):
     assert moved == {row["member"] for row in rows if row["method"] == "group_dro"}
     for title in ("Difference from ce, paired by seed", "Selection: what a rule loses"):
         assert title in out
-    assert {"comparison.csv", "regret.csv"} <= {path.name for path in (folder / "report").iterdir()}
+    whole = study / "methods unbroken"
+    assert run(study, "--workdir", whole, *command[2:])[0] == 0
+    for name in ("results.csv", "history.csv", "report/comparison.csv", "report/regret.csv"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
     swapped = ("--config.knobs.jtt_epochs=9", "--config.axes.method=('jtt',)", "--workdir", study / "late")
     code, _, err = run(study, *swapped)

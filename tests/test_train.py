@@ -79,7 +79,7 @@ def settled(tiny):
     """Plays losses to `settle`; the weights after epoch e are e."""
     settle = jax.jit(epoch.settle, static_argnums=0)
 
-    def play(valid, train_losses=None, knobs=None, restarts=()):
+    def play(valid, train_losses=None, knobs=None, restarts=(), rule="val_loss", risk=0.0):
         member = train.Member(None, None, None, None, knobs or Knobs())
         unplayed = Best(jnp.float32(0), jnp.float32(INF), jnp.int32(0))
         state = train.State(
@@ -93,11 +93,11 @@ def settled(tiny):
             status=jnp.int32(RUNNING),
             best_loss=jnp.float32(INF),
             best_epoch=jnp.int32(0),
-            best={"val_loss": unplayed},
+            best={rule: unplayed},
         )
         for number, loss in enumerate(valid, start=1):
             assert state.status == RUNNING
-            found = Validation(jnp.float32(loss), *[jnp.float32(0)] * 3)
+            found = Validation(jnp.float32(loss), *[jnp.float32(0)] * 2, jnp.float32(risk))
             state = dataclasses.replace(state, weights=jnp.float32(number))
             state = settle(tiny, member, state, (train_losses or valid)[number - 1], found)
             if number in restarts:
@@ -137,6 +137,20 @@ def test_a_training_loss_alone_shows_divergence(settled):
     assert (state.status, state.best_epoch, state.best["val_loss"].weights) == (DIVERGED, 2, 2)
 
 
+def test_a_tail_average_selects_only_once_it_has_begun(settled):
+    swa = Knobs(swa=0.5)  # Of six epochs: from the fourth on.
+    state = settled([1, 2, 3, 9, 8, 8.5], knobs=swa)
+    assert (state.status, state.best_epoch, state.best["val_loss"].epoch) == (FINISHED, 5, 5)
+    assert settled([1, 2, 3], knobs=swa).best["val_loss"].epoch == 0
+    assert settled([3, 3, 3, 5, 6, 7], knobs=swa).status == STOPPED
+    assert settled([1, NAN], knobs=swa).status == DIVERGED
+
+
+def test_a_rule_without_a_value_keeps_no_epoch(settled):
+    state = settled([3, 2, 1], rule="label_free_risk", risk=NAN)
+    assert (state.status, state.best_epoch, state.best["label_free_risk"].epoch) == (RUNNING, 3, 0)
+
+
 def test_a_first_run_waits_for_its_second(settled):
     jtt = Knobs(jtt_epochs=3.0)
     assert settled([1, 2, 3], knobs=jtt).status == RUNNING  # Patience is 2.
@@ -146,7 +160,7 @@ def test_a_first_run_waits_for_its_second(settled):
     assert (state.status, state.epoch) == (FINISHED, 9)
 
 
-def test_validation_is_the_members_loss_weighed_by_its_groups(tiny, pool, validation, epochs):
+def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation, epochs):
     rows, groups = validation
     state = dataclasses.replace(epochs.states[-1], group_weights=jnp.array([0.1, 0.2, 0.3, 0.4]))
     member = dataclasses.replace(epochs.member, knobs=Knobs(dice=0.5))
@@ -155,7 +169,7 @@ def test_validation_is_the_members_loss_weighed_by_its_groups(tiny, pool, valida
         tiny, *state.weights, images, training=False
     )
     each = np.asarray(losses.cross_entropy(logits, labels) + 0.5 * losses.soft_dice_loss(logits, labels))
-    wanted = sum(weight * each[groups == g].mean() for g, weight in enumerate(state.group_weights))
+    wanted = np.mean([each[groups == g].mean() for g in range(4)])  # Whatever the group weights are by now.
     found, weights = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, rows, groups)
     np.testing.assert_allclose(found.loss, wanted, rtol=1e-5)
     np.testing.assert_array_equal(weights, state.group_weights)

@@ -47,7 +47,8 @@ CAPTIONS = {
     "gap": "A class's IoU in its common group minus that in its rare group. 0: the scene does not matter.",
     "methods": (
         "Differences between a method and the first one of the grid, same seed and rho. Where a bar crosses 0, the "
-        "grid cannot tell the two apart. Left of 0 is better for Flip and the gap, right of 0 for IoU."
+        "grid cannot tell the two apart; of many bars, one in twenty misses 0 by chance. Left of 0 is better for Flip "
+        "and the gap, right of 0 for IoU."
     ),
     "shares": "Shares of the true foreground, pooled over the images of the groups; they sum to 1.",
     "deciles": "Images sorted by flip-risk, in tenths. A line that rises to the right: flip-risk points at the flips.",
@@ -81,7 +82,9 @@ def build(workdir: str | Path) -> str:
         reference = f"{run.comparison[0]['reference']}, paired by seed; * the interval excludes 0"
         tables[f"Difference from {reference}"] = comparison_table(run.comparison, "method")
     if run.regrets:
-        tables["Selection: what a rule loses against one that sees the groups' labels"] = regret_table(run.regrets)
+        tables["Selection: what a rule loses against one that selects on the quantity itself"] = regret_table(
+            run.regrets
+        )
     write_csv(folder / "comparison.csv", run.comparison)
     write_csv(folder / "regret.csv", run.regrets)
     write_csv(folder / "summary.csv", run.summary)

@@ -168,7 +168,7 @@ def regret(rows: Sequence[Row], *, paired_by: str = "seed", split: str = "test")
     groups of the validation images. Differences are taken member by member and averaged over the settings within a
     seed. Columns: `selection`; `quantity`; `oracle`; `n`, seeds; `members`; `mean`, the rule's own value; `regret`,
     positive where the rule is worse, with `low` and `high`, its 95% Student t interval over seeds. Members that
-    diverged are left out.
+    diverged, or have no value for either rule, are left out.
     """
     records = [record for record in member_quantities(rows, split=split) if record["status"] not in LEFT_OUT]
     by_rule: dict[str, dict[str, Row]] = {}
@@ -180,11 +180,12 @@ def regret(rows: Sequence[Row], *, paired_by: str = "seed", split: str = "test")
             if oracle not in by_rule or rule == oracle:
                 continue
             by_seed: dict[object, list[float]] = {}
-            for name, record in members.items():
-                loss = sign * (record[quantity] - by_rule[oracle][name][quantity])
-                by_seed.setdefault(record.get(paired_by), []).append(loss)
+            both = [(own, by_rule[oracle][name]) for name, own in members.items() if name in by_rule[oracle]]
+            both = [(own, best) for own, best in both if math.isfinite(own[quantity] + best[quantity])]
+            for own, best in both:
+                by_seed.setdefault(own.get(paired_by), []).append(sign * (own[quantity] - best[quantity]))
             found = mean_interval(float(np.mean(losses)) for losses in by_seed.values())
-            own = {"mean": rounded(float(np.mean([record[quantity] for record in members.values()])))}
-            counts = {"quantity": quantity, "oracle": oracle, "n": found.n, "members": len(members)}
-            table.append({"selection": rule} | counts | own | _named(found, "regret", "low", "high"))
+            mean = {"mean": rounded(mean_interval(own[quantity] for own, _ in both).mean)}
+            counts = {"quantity": quantity, "oracle": oracle, "n": found.n, "members": len(both)}
+            table.append({"selection": rule} | counts | mean | _named(found, "regret", "low", "high"))
     return table
