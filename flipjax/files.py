@@ -1,10 +1,15 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what damaged ones raise."""
 
 import contextlib
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+"""What reading a truncated or altered zip file raises, beside ValueError and OSError."""
 
 
 @contextlib.contextmanager
@@ -19,3 +24,12 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def make_folder(path: str | Path) -> None:
+    """Makes a folder unless it is there, and writes a file there for a try: raises OSError before any work is lost."""
+    probe = Path(path) / ".probe"
+    probe.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(probe):
+        pass
+    probe.unlink()

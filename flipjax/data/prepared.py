@@ -21,8 +21,8 @@ import numpy as np
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data.pool import Catalog, Pool
 from flipjax.files import replacing
+from flipjax.pools import MANIFEST, default_folder, folder_of, stored
 
-MANIFEST = "pool.json"
 ARRAYS = ("images", "masks", "labels", "scenes")
 SOURCES = {
     "coco_cd": "--coco_root COCO --stuff_dir COCO/annotations",
@@ -38,12 +38,6 @@ class Blocks(NamedTuple):
 
     shape: tuple[int, ...]
     read: Callable[[], Iterator[np.ndarray]]
-
-
-def default_folder(name: str, size: int) -> Path:
-    """Returns ~/.cache/flipjax/NAME/SIZE, or its like under XDG_CACHE_HOME."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "flipjax" / name / str(size)
 
 
 def write_pool(
@@ -85,7 +79,7 @@ def write_pool(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     manifest = {"content": key, "shapes": {name: list(shape) for name, shape in wanted.items()}, "facts": dict(facts)}
-    before = _stored(folder)
+    before = stored(folder)
     with replacing(folder / MANIFEST) as stream:
         stream.write((json.dumps(manifest, indent=2) + "\n").encode())
     if before and before["content"] != key:
@@ -94,7 +88,7 @@ def write_pool(
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Returns what `pool.json` says (`content`, `shapes`, `facts`); None where there is no pool, or it is not whole."""
-    manifest = _stored(folder)
+    manifest = stored(folder)
     if manifest is None or not (folder / manifest["content"] / "catalog.json").is_file():
         return None
     try:
@@ -119,8 +113,8 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
             says which command prepares it, and which size would fit.
     """
     check_value("pool.size", spec.size)
-    folder = Path(spec.root).expanduser() if spec.root else default_folder(spec.name, spec.size)
-    manifest = _stored(folder)
+    folder = folder_of(spec)
+    manifest = stored(folder)
     if manifest is None:
         raise ConfigError(f"config.pool.root: no prepared pool in {folder}; {_other_sizes(spec)}{_advice(spec)}")
     name, size = manifest["facts"].get("name"), manifest["shapes"]["images"][1]
@@ -212,14 +206,6 @@ def _split(array: np.ndarray) -> Iterator[np.ndarray]:
     step = max(1, BLOCK // max(1, prod(array.shape[1:])))
     for start in range(0, len(array), step):
         yield array[start : start + step]
-
-
-def _stored(folder: Path) -> dict[str, Any] | None:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest if manifest.keys() >= {"content", "shapes", "facts"} else None
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def _open_array(folder: Path, manifest: Mapping[str, Any], name: str) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Folders of converted weights (Orbax): what `config.model.weights` names. One is written whole or not at all."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
 
+from flipjax.files import make_folder
 from flipjax.models.files import read
 from flipjax.models.names import canonical
 from flipjax.models.smp import (
@@ -37,6 +39,7 @@ def convert(source: str | Path, folder: str | Path, *, encoder: str | None = Non
     Raises:
       WeightsError: if the file cannot be read, is another encoder's, or lists keys that are missing, unused or
         misshapen; or if the folder exists.
+      OSError: the folder cannot be written.
     """
     folder = Path(folder)
     if folder.exists():
@@ -53,7 +56,8 @@ def convert(source: str | Path, folder: str | Path, *, encoder: str | None = Non
 
 
 def save(folder: str | Path, arrays: Mapping[str, np.ndarray], *, encoder: str) -> None:
-    """Writes arrays, PyTorch's names and this package's axis order, to a new folder."""
+    """Writes arrays, PyTorch's names and this package's axis order, to a new folder; raises OSError if it cannot."""
+    make_folder(Path(folder).absolute().parent)
     shapes = {name: [array.shape[axis] for axis in torch_order(array.ndim)] for name, array in arrays.items()}
     about = {"encoder": encoder, "shapes": shapes}
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
@@ -73,7 +77,8 @@ def load(folder: str | Path, *, encoder: str, num_classes: int = 3, whole: bool 
       whole: whether an encoder alone is an error.
 
     Raises:
-      WeightsError: no such folder, weights of another encoder, or keys that are missing or misshapen, all listed.
+      WeightsError: no such folder, a damaged one, weights of another encoder, or keys that are missing or misshapen,
+        all listed.
     """
     path = Path(folder).expanduser().absolute()
     if not (path / "about").is_dir() or not (path / "arrays").is_dir():
@@ -81,7 +86,7 @@ def load(folder: str | Path, *, encoder: str, num_classes: int = 3, whole: bool 
             f"expected a folder that python -m flipjax.models convert wrote; found "
             f"{'another one' if path.is_dir() else 'none'} at {folder}"
         )
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _whole(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         about = checkpointer.restore(path, ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
         if about["encoder"] != encoder:
             raise WeightsError(f"expected the weights of {encoder}; found those of {about['encoder']} in {folder}")
@@ -100,6 +105,20 @@ def load(folder: str | Path, *, encoder: str, num_classes: int = 3, whole: bool 
             place = place.setdefault(step, {})
         place[last] = np.asarray(stored[name])
     return parts
+
+
+@contextlib.contextmanager
+def _whole(folder: str | Path) -> Iterator[None]:
+    """Says which folder it was that Orbax could not read."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{folder} is damaged, convert the weights again ({type(error).__name__}: {text})"
+        ) from error
 
 
 def _wanted(

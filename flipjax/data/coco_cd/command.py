@@ -17,9 +17,10 @@ from flipjax.data.coco_cd.pixels import squash
 from flipjax.data.coco_cd.selection import Photo, check_layout, read_selection
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL, count_groups, describe, reference_split
 from flipjax.data.pool import Catalog
-from flipjax.data.prepared import default_folder, read_manifest, write_pool
+from flipjax.data.prepared import read_manifest, write_pool
 from flipjax.data.preparing import PreparingError
 from flipjax.data.splitting import PARTS
+from flipjax.pools import default_folder
 
 NAME = "coco_cd"
 VERSION = 1

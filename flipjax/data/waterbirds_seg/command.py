@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from flipjax.config import ConfigError
-from flipjax.data.prepared import default_folder
 from flipjax.data.waterbirds_seg import archives, manifest, pools
+from flipjax.pools import default_folder
 
 NAME = "waterbirds_seg"
 SCENES = 2662
