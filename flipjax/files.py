@@ -2,14 +2,15 @@
 
 import contextlib
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
-"""What reading a truncated or altered zip file raises, beside ValueError and OSError."""
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, tokenize.TokenError)
+"""What reading a truncated or altered npz file raises, beside ValueError and OSError."""
 
 
 @contextlib.contextmanager

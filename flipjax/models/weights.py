@@ -1,6 +1,10 @@
-"""Folders of converted weights (Orbax): what `config.model.weights` names. One is written whole or not at all."""
+"""Folders of converted weights (Orbax): what `config.model.weights` names.
+
+One is written whole or not at all: `files.json`, the sizes of its files, is written last.
+"""
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +12,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flipjax.files import make_folder
+from flipjax.files import make_folder, replacing
 from flipjax.models.files import read
 from flipjax.models.names import canonical
 from flipjax.models.smp import (
@@ -21,6 +25,7 @@ from flipjax.models.smp import (
     torch_order,
 )
 
+FILES = "files.json"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -57,14 +62,18 @@ def convert(source: str | Path, folder: str | Path, *, encoder: str | None = Non
 
 def save(folder: str | Path, arrays: Mapping[str, np.ndarray], *, encoder: str) -> None:
     """Writes arrays, PyTorch's names and this package's axis order, to a new folder; raises OSError if it cannot."""
-    make_folder(Path(folder).absolute().parent)
+    folder = Path(folder).absolute()
+    make_folder(folder.parent)
     shapes = {name: [array.shape[axis] for axis in torch_order(array.ndim)] for name, array in arrays.items()}
     about = {"encoder": encoder, "shapes": shapes}
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(
-            Path(folder).absolute(),
+            folder,
             ocp.args.Composite(arrays=ocp.args.StandardSave(dict(arrays)), about=ocp.args.JsonSave(about)),
         )
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    with replacing(folder / FILES) as stream:
+        stream.write(json.dumps(sizes, indent=2).encode())
 
 
 def load(folder: str | Path, *, encoder: str, num_classes: int = 3, whole: bool = False) -> tuple[Any, Any]:
@@ -81,11 +90,12 @@ def load(folder: str | Path, *, encoder: str, num_classes: int = 3, whole: bool 
         all listed.
     """
     path = Path(folder).expanduser().absolute()
-    if not (path / "about").is_dir() or not (path / "arrays").is_dir():
+    if not (path / FILES).is_file():
         raise WeightsError(
             f"expected a folder that python -m flipjax.models convert wrote; found "
             f"{'another one' if path.is_dir() else 'none'} at {folder}"
         )
+    _check_sizes(path)
     with _whole(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         about = checkpointer.restore(path, ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
         if about["encoder"] != encoder:
@@ -107,6 +117,15 @@ def load(folder: str | Path, *, encoder: str, num_classes: int = 3, whole: bool 
     return parts
 
 
+def _check_sizes(folder: Path) -> None:
+    """Finds truncated files before Orbax does, whose other reads would complain on stderr of having been left."""
+    with _whole(folder):
+        sizes = json.loads((folder / FILES).read_text(encoding="utf-8"))
+        damaged = [name for name, size in sizes.items() if (folder / name).stat().st_size != size]
+        if damaged:
+            raise _damaged(folder, f"{len(damaged)} of {len(sizes)} files have another size, such as {damaged[0]}")
+
+
 @contextlib.contextmanager
 def _whole(folder: str | Path) -> Iterator[None]:
     """Says which folder it was that Orbax could not read."""
@@ -115,10 +134,11 @@ def _whole(folder: str | Path) -> Iterator[None]:
     except WeightsError:
         raise
     except (OSError, ValueError, LookupError, TypeError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise WeightsError(
-            f"{folder} is damaged, convert the weights again ({type(error).__name__}: {text})"
-        ) from error
+        raise _damaged(folder, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _damaged(folder: str | Path, text: str) -> WeightsError:
+    return WeightsError(f"{folder} is damaged, convert the weights again ({text})")
 
 
 def _wanted(
