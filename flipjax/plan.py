@@ -7,6 +7,7 @@ from typing import Any
 
 from flipjax.config import AXES, Config, ConfigError, Experiment, ModelSpec, check, experiment, leaves
 from flipjax.methods import Knobs, knobs_of
+from flipjax.pools import stored_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +80,10 @@ def select(cell: Cell, *, rho: float) -> int:
 
 
 def pool_bytes(cell: Cell) -> int | None:
-    """Returns the size of the cell's pool on a device, or None where only reading it would tell."""
+    """Returns the size of the cell's pool on a device, or None where only reading or preparing it would tell."""
     pool = cell.experiment.pool
     if pool.name != "synthetic":
-        return None
+        return stored_bytes(pool)
     return pool.size**2 * (2 * pool.objects * 4 + 2 * pool.scenes * 3)
 
 
@@ -121,15 +122,21 @@ def describe(cell: Cell, *, parameters: int, working: int) -> list[str]:
         work = f"{max(steps)} steps of {spec.train.batch_size} a member at most, {sum(steps)} in all"
     else:
         work = f"{max(cell.epochs)} epochs a member at most, over the largest n_train that every rho allows"
-    pool = pool_bytes(cell)
     return [
         f"cell {cell.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
         f"  model {_name_of(spec.model)}: {parameters:,} parameters",
         f"  work: {work}",
-        f"  memory: pool {'read at the start' if pool is None else megabytes(pool)}, shared; "
+        f"  memory: pool {_pool_text(cell)}; "
         f"states {megabytes(count * state_bytes(cell, parameters=parameters))}; "
         f"about {megabytes(working)} for each member at work",
     ]
+
+
+def _pool_text(cell: Cell) -> str:
+    size = pool_bytes(cell)
+    if size is not None:
+        return f"{megabytes(size)}, shared"
+    return f"not counted ({'read at the start' if cell.experiment.pool.name == 'folder' else 'none is prepared yet'})"
 
 
 def _name_of(model: ModelSpec) -> str:

@@ -2,7 +2,11 @@
 
 import builtins
 import importlib
+import os
+import pathlib
 import re
+import shutil
+import types
 
 import numpy as np
 import pytest
@@ -129,16 +133,29 @@ def test_folders_that_do_not_fit_are_refused(folders, tmp_path):
 
 def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_path, capsys):
     good = encoder_of(network, "resnet50")
-    np.savez(tmp_path / "missing.npz", **{name: good[name] for name in list(good)[3:]})
+    few = {name: good[name] for name in good if "layer1" in name} | {"bn1.gain": np.zeros(64), "bn1.bias": np.zeros(65)}
+    np.savez(tmp_path / "misfit.npz", **few)
     np.savez(tmp_path / "objects.npz", a=np.array([None]))
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    np.savez_compressed(tmp_path / "altered.npz", a=np.arange(1000.0))
+    packed = bytearray((tmp_path / "altered.npz").read_bytes())
+    packed[200:600] = bytes(400)
+    (tmp_path / "altered.npz").write_bytes(packed)
     np.savez(tmp_path / "strange.npz", a=np.zeros(3))
     whole = (folders / "encoder.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "cut.safetensors").write_bytes((folders / "whole.safetensors").read_bytes()[:5000])
     (tmp_path / "text.txt").write_text("no weights")
     cases = (
-        ("missing.npz", "missing: encoder.bn1"),
+        (
+            "misfit.npz",
+            " missing: encoder.bn1.num_batches_tracked, encoder.bn1.running_mean, encoder.bn1.running_var, ...;",
+        ),
+        ("misfit.npz", "1 unused: encoder.bn1.gain; 1 misshapen: encoder.bn1.bias (65,) instead of (64,); --verbose"),
         ("objects.npz", "no whole npz file"),
+        ("one.npz", "no whole npz file of arrays: it holds one array"),
+        ("altered.npz", "no whole npz file"),
         ("strange.npz", "found arrays such as a"),
         ("cut.npz", "no whole npz file"),
         ("cut.safetensors", "no whole safetensors file"),
@@ -150,10 +167,40 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
         assert (code, out, err.count("\n")) == (2, "", 1), err
         assert message in err
         assert not (tmp_path / "to").exists()
+    code, _, err = convert(capsys, "--from", tmp_path / "misfit.npz", "--to", tmp_path / "to", "--verbose")
+    assert (code, err.count("\n")) == (2, 1)
+    wanted = smp.expected_shapes("resnet50", num_classes=3)
+    absent = [name for name in wanted if name.startswith("encoder.") and name.removeprefix("encoder.") not in few]
+    assert f" missing: {', '.join(absent)}; unused: encoder.bn1.gain; misshapen: " in err
+    beneath = ("--from", folders / "encoder.npz", "--to", tmp_path / "text.txt" / "to")
+    assert "--to: expected a folder that can be written; found" in convert(capsys, *beneath)[2]
     existing = ("--from", folders / "encoder.npz", "--to", folders / "encoder")
     assert "expected a folder that does not exist yet" in convert(capsys, *existing)[2]
     other = ("--from", folders / "encoder.npz", "--to", tmp_path / "to", "--encoder", "resnet50")
     assert "weights of resnet50; found those of mit_b2" in convert(capsys, *other)[2]
+
+
+def test_a_damaged_folder_is_named(folders, tmp_path):
+    def copy(name):
+        return pathlib.Path(shutil.copytree(folders / "encoder", tmp_path / name, copy_function=os.link))
+
+    def cut(path, size):
+        content = path.read_bytes()[:size]
+        path.unlink()  # The others share its bytes.
+        path.write_bytes(content)
+
+    largest = max((folders / "encoder/arrays").rglob("*"), key=lambda path: path.stat().st_size)
+    cut(copy("values") / largest.relative_to(folders / "encoder"), 1000)
+    cut(copy("about") / "about/metadata", 20)
+    (copy("gone") / "about/metadata").unlink()
+    about = copy("renamed") / "about/metadata"
+    size = about.stat().st_size
+    about.unlink()
+    about.write_text('{"shapes": {}}'.ljust(size))
+    for name in ("values", "about", "gone", "renamed"):
+        with pytest.raises(ConfigError, match=f"{name} is damaged, convert the weights again") as caught:
+            starting_weights(ModelSpec(name="smp_mit_b2", weights=str(tmp_path / name)))
+        assert "\n" not in str(caught.value)
 
 
 def test_pytorch_is_asked_for_only_where_it_is_needed(tmp_path, capsys, monkeypatch):
@@ -165,6 +212,46 @@ def test_pytorch_is_asked_for_only_where_it_is_needed(tmp_path, capsys, monkeypa
     monkeypatch.setattr(importlib, "import_module", absent)
     code, _, err = convert(capsys, "--from", tmp_path / "a.pt", "--to", tmp_path / "to")
     assert code == 2 and "pip install torch" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [("2.5.1+cu121", "needs PyTorch 2.6 or newer"), ("2.6.0", "no whole PyTorch file: EOFError")],
+)
+def test_an_unsafe_pytorch_is_refused_and_a_cut_file_named(tmp_path, capsys, monkeypatch, version, message):
+    def load(*arguments, **options):
+        raise EOFError  # Of a file in the old format; it says no more.
+
+    (tmp_path / "a.pt").write_bytes(b"")
+    monkeypatch.setattr(importlib, "import_module", lambda _: types.SimpleNamespace(__version__=version, load=load))
+    code, _, err = convert(capsys, "--from", tmp_path / "a.pt", "--to", tmp_path / "to")
+    assert code == 2 and message in err and err.count("\n") == 1
+
+
+def test_pytorchs_files_are_read(tmp_path, capsys):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    rng = np.random.default_rng(4)
+    shapes = {"encoder.layer1.0.conv1.weight": (4, 3, 1, 1), "decoder.blocks.0.conv1.0.weight": (2, 4, 3, 3)}
+    # Multiples of 1/8, which bfloat16 holds.
+    arrays = {name: rng.integers(-16, 17, shape).astype(np.float32) / 8 for name, shape in shapes.items()}
+    arrays["encoder.bn1.num_batches_tracked"] = np.array(7)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    halves = {name: tensor.bfloat16() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    wrapped = {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}
+    torch.save(tensors, tmp_path / "plain.pt")
+    torch.save(wrapped, tmp_path / "wrapped.ckpt")
+    torch.save(halves, tmp_path / "halves.pth", _use_new_zipfile_serialization=False)
+    for name in ("plain.pt", "wrapped.ckpt", "halves.pth"):
+        encoder, found = names.canonical(files.read(tmp_path / name))
+        assert encoder == "resnet50" and found.keys() == arrays.keys()
+        for key, array in arrays.items():
+            assert found[key].dtype == array.dtype
+            np.testing.assert_array_equal(found[key], array)
+        content = (tmp_path / name).read_bytes()
+        for size in (0, 30, len(content) // 2, len(content) - 20):
+            (tmp_path / name).write_bytes(content[:size])
+            code, _, err = convert(capsys, "--from", tmp_path / name, "--to", tmp_path / "to")
+            assert code == 2 and err.count("\n") == 1, (name, size, err)
 
 
 def test_a_pickle_is_never_run(tmp_path, capsys):

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
 LAYERS = (
-    ("config", "methods", "files", "terminal", "threads"),
+    ("config", "methods", "files", "pools", "terminal", "threads"),
     ("metrics", "losses", "augment", "models", "sampling", "optimise"),
     ("data",),
     ("train", "epoch", "refit", "evaluate"),

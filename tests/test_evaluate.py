@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -74,13 +75,18 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, network):
         assert text in printed
 
 
-def test_misuse_is_one_line_and_2(folder, capsys, tmp_path):
+def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
     (tmp_path / "grid.py").write_text(
         "from flipjax.config import default_config\ndef get_config():\n    config = default_config()\n"
         "    config.grid.pool = {'size': (32, 64)}\n    return config\n"
     )
     config, model = ("--config", ROOT / "configs/smoke.py"), ("--model", "smp_resnet50")
     stored = ("--weights", folder / "weights")
+    damaged = shutil.copytree(folder / "weights", tmp_path / "damaged", copy_function=os.link)
+    os.truncate(shutil.copy(folder / "weights/about/metadata", damaged / "about/copy"), 20)
+    (damaged / "about/copy").replace(damaged / "about/metadata")
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(command.command, "start_backend", lambda *_: "CPU")  # The tests' own has started.
     cases = (
         ((*model, *stored), "--config"),
         ((*config, *stored), "--model: expected one of smp_resnet50, smp_mit_b2"),
@@ -88,6 +94,10 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path):
         ((*config, *stored, "--model", "unet"), "unet"),
         ((*config, *model, *stored, "--config.pool.size=40"), "multiple of 32"),
         ((*config, *model, *stored, "--config.pool.siez=40"), "--config.pool.size"),
+        ((*config, *model, *stored, "--out", tmp_path / "file"), "--out: expected a folder that can be written"),
+        ((*config, *model, "--weights", damaged), "--weights: "),
+        ((*config, *model, "--weights", damaged), "damaged is damaged, convert the weights again"),
+        ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "config.split: n_val 8, n_test 400: a"),
         (
             ("--config", tmp_path / "grid.py", *model, *stored),
             "config.grid.pool.size: expected",
@@ -97,6 +107,17 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path):
         assert command.main(["evaluate", *map(str, arguments)]) == 2, arguments
         err = capsys.readouterr().err
         assert expected in err and err.count("\n") == 1, err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_interrupted_evaluation_says_so(folder, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.command, "start_backend", interrupt)
+    arguments = ("--model", "smp_resnet50", "--weights", folder, "--config", ROOT / "configs/smoke.py", *OVERRIDES)
+    assert command.main(["evaluate", *map(str, arguments)]) == 130
+    assert capsys.readouterr().err == "flipjax.evaluate: interrupted\n"
 
 
 def test_large_models_have_one_size_and_only_they_have_weights():
@@ -131,13 +152,21 @@ def test_activations_grow_with_the_batch_and_halve_in_bfloat16():
     assert two.working > two.activations + 4 * two.parameters
 
 
-def test_a_dry_run_of_the_papers_grid_starts_no_backend():
+def test_a_dry_run_of_the_papers_grid_starts_no_backend(tmp_path):
+    pool = tmp_path / "flipjax/waterbirds_seg/512/pool.json"
+    pool.parent.mkdir(parents=True)
+    shapes = {"images": [11788, 512, 512, 3], "masks": [11788, 512, 512], "labels": [11788], "scenes": [0, 512, 512, 3]}
+    pool.write_text(json.dumps({"content": "0", "shapes": shapes, "facts": {"name": "waterbirds_seg"}}))
     code = (
         "import sys; from flipjax import sweep; from jax._src import xla_bridge\n"
         "code = sweep.main(['sweep', '--config', 'configs/paper_waterbirds.py', '--dry_run'])\n"
         "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT, env=environment
+    )
     assert done.returncode == 0, done.stderr
     assert "smp_resnet50 in bfloat16, weights weights/resnet50: 32,521,395 parameters" in done.stdout
     assert "80 GB GPU: " in done.stdout and "an estimate from shapes" in done.stdout
+    assert "pool 12,360.6 MB, shared" in done.stdout and "not counted" not in done.stdout

@@ -9,12 +9,14 @@ import shutil
 import numpy as np
 import pytest
 
-from flipjax.config import ConfigError, PoolSpec
+from flipjax import plan
+from flipjax.config import ConfigError, Experiment, PoolSpec
 from flipjax.data import prepared, preparing
 from flipjax.data.pool import Catalog
 from flipjax.data.prepare import BadFileError
 from flipjax.data.prepared import Blocks, check_memory, load, write_pool
 from flipjax.data.preparing import PreparingError, Task, check_disk, claim, make_pool, name_shards, run
+from flipjax.methods import Knobs
 
 SIZE, OBJECTS, SCENES = 16, 5, 3
 
@@ -180,6 +182,22 @@ def test_the_largest_size_that_fits():
         check_memory(shapes, (10_000_000, "the device"))
     check_memory(shapes, (17_000_000, "the device"))
     check_memory(shapes, None)
+
+
+def test_a_plan_knows_the_size_of_a_prepared_pool(pool, tmp_path):
+    def said(**options):
+        experiment = Experiment(pool=spec(tmp_path, **options))
+        cell = plan.Cell("000", experiment, (plan.Setting("m000", {}, Knobs()),), (0.5,))
+        return plan.pool_bytes(cell), plan.describe(cell, parameters=1, working=1)[3]
+
+    absent = (None, "  memory: pool not counted (none is prepared yet);")
+    assert (said()[0], said()[1][: len(absent[1])]) == absent
+    arrays, catalog = pool
+    write_pool(tmp_path, arrays, catalog, FACTS)
+    size, text = said()
+    assert size == sum(array.nbytes for array in arrays.values()) and "not counted" not in text
+    assert said(size=24)[0] is None and said(name="coco_cd")[0] is None
+    assert "pool not counted (read at the start)" in said(name="folder")[1]
 
 
 def make_jobs(folder, count):

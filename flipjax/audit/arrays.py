@@ -6,7 +6,6 @@ Nothing is memory-mapped: mapped pages count as memory in use. Nothing is unpick
 import contextlib
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -14,12 +13,11 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from flipjax.files import DAMAGED
+
 # 16-bit PNGs have mode I;16, or I from older Pillow versions; 1 is black and white.
 MASK_MODES = ("P", "L", "I;16", "I", "1")
-_DAMAGED = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError),
-    *(Image.DecompressionBombError, UnidentifiedImageError, SyntaxError),
-)
+_DAMAGED = (*DAMAGED, Image.DecompressionBombError, UnidentifiedImageError, SyntaxError)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 

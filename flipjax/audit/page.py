@@ -13,6 +13,7 @@ from flipjax.audit.figures import deciles_figure, flip_matrix_figure, pictures_f
 from flipjax.audit.pictures import Picture
 from flipjax.audit.results import Audit, findings, flip_rows, image_rows
 from flipjax.audit.tables import details, everything, main_tables
+from flipjax.files import make_folder
 from flipjax.report.html import Shown, page
 from flipjax.report.style import save
 from flipjax.results import replacing, to_markdown, to_text, write_csv
@@ -38,11 +39,8 @@ def claim(folder: Path) -> None:
         AuditError: it cannot be written, or holds other files.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         found = {path.name for path in folder.iterdir() if not (path.name[0] == "." and path.suffix == ".tmp")}
-        with replacing(folder / ".probe"):
-            pass
-        (folder / ".probe").unlink()
     except OSError as error:
         raise AuditError(f"--out: expected a folder that can be written, found {folder} ({error})") from error
     if found - set(FILES) or (found and not _is_audit(folder / "summary.json")):

@@ -21,13 +21,10 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data.pool import Catalog, Pool
-from flipjax.files import cache_folder, replacing
+from flipjax.files import replacing
+from flipjax.pools import ARRAYS, CONTENT, MANIFEST, default_folder, folder_of, stored
 
-MANIFEST = "pool.json"
-ARRAYS = ("images", "masks", "labels", "scenes")
 CATALOG = "catalog.json"
-CONTENT = re.compile(r"[0-9a-f]{32}")
-"""Names of folders that hold arrays and a catalog."""
 PARTIAL = re.compile(r"\.\d+\.tmp")
 """Names of such folders that are not whole."""
 SOURCES = {
@@ -44,11 +41,6 @@ class Blocks(NamedTuple):
 
     shape: tuple[int, ...]
     read: Callable[[], Iterator[np.ndarray]]
-
-
-def default_folder(name: str, size: int) -> Path:
-    """Returns ~/.cache/flipjax/NAME/SIZE, or its like under XDG_CACHE_HOME."""
-    return cache_folder() / name / str(size)
 
 
 def write_pool(
@@ -99,16 +91,6 @@ def write_pool(
     return manifest
 
 
-def stored(folder: Path) -> dict[str, Any] | None:
-    """Returns what `pool.json` says, of a pool that may be damaged; None where there is none, or not flipjax's."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        known = manifest.keys() >= {"content", "shapes", "facts"} and manifest["shapes"].keys() >= set(ARRAYS)
-        return manifest if known and CONTENT.fullmatch(manifest["content"]) else None
-    except (OSError, ValueError, AttributeError, TypeError):
-        return None
-
-
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Returns what `pool.json` says (`content`, `shapes`, `facts`); None where there is no pool, or it is not whole."""
     manifest = stored(folder)
@@ -134,7 +116,7 @@ def identify(spec: PoolSpec) -> dict[str, str]:
 
     Empty where there is none, and for the pools of other names, which their configuration tells apart.
     """
-    manifest = stored(_folder(spec)) if spec.name in SOURCES else None
+    manifest = stored(folder_of(spec)) if spec.name in SOURCES else None
     return {"content": manifest["content"], "holds": describe(manifest)} if manifest else {}
 
 
@@ -152,7 +134,7 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
             says which command prepares it, and which size would fit.
     """
     check_value("pool.size", spec.size)
-    folder = _folder(spec)
+    folder = folder_of(spec)
     manifest = stored(folder)
     if manifest is None:
         raise ConfigError(f"config.pool.root: no prepared pool in {folder}; {_other_sizes(spec)}{_advice(spec)}")
@@ -205,10 +187,6 @@ def memory_limit() -> tuple[int, str] | None:
         return None
     # Each device of a CPU gets a copy.
     return 1024 * int(kilobytes) // len(devices), f"each of {len(devices)} CPU devices"
-
-
-def _folder(spec: PoolSpec) -> Path:
-    return Path(spec.root).expanduser() if spec.root else default_folder(spec.name, spec.size)
 
 
 def _advice(spec: PoolSpec) -> str:

@@ -4,9 +4,10 @@ DIR is what `python -m flipjax.models convert` wrote, and the configuration says
 and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images.
 """
 
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,17 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from flipjax import command, results
-from flipjax.cell import load, starting_weights
+from flipjax.cell import Material, load, starting_weights
 from flipjax.config import DTYPES, MODEL_NAMES, Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.pool import Pool
 from flipjax.evaluate import evaluate
+from flipjax.files import make_folder
 from flipjax.metrics import Decomposition
 from flipjax.plan import Cell, plan
 from flipjax.terminal import Bar
 from flipjax.train import evaluation_batch, first_weights
 
-DONE, USAGE = 0, 2
+DONE, USAGE, INTERRUPTED = 0, 2, 130
 MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
 
 
@@ -88,6 +90,23 @@ def decompose(experiment: Experiment, start: tuple[Any, Any], pool: Pool, rows: 
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(rows)], *parts)
 
 
+def _load(cell: Cell) -> Material:
+    try:
+        return load(cell)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"config.split: {error}") from error
+
+
+@contextlib.contextmanager
+def _writing(folder: str) -> Iterator[Path]:
+    try:
+        yield Path(folder)
+    except OSError as error:
+        raise ConfigError(f"--out: expected a folder that can be written; found {folder} ({error})") from error
+
+
 def _write(folder: Path, facts: dict, rows: list[results.Row], images: list[results.Row]) -> None:
     results.write_csv(folder / "summary.csv", rows)
     results.write_csv(folder / "images.csv", images)
@@ -95,15 +114,18 @@ def _write(folder: Path, facts: dict, rows: list[results.Row], images: list[resu
         stream.write((json.dumps({**facts, "quantities": rows}, indent=2) + "\n").encode())
 
 
-def _evaluate(values: flags.FlagValues) -> str:
+def _evaluate(values: flags.FlagValues) -> None:
     for name in ("model", "weights"):
         if not values[name].value:
             raise ConfigError(f"--{name}: expected {'one of ' + ', '.join(MODELS) if name == 'model' else 'a folder'}")
     spec = ModelSpec(name=values.model, dtype=values.dtype, weights=values.weights)
     cell = make_cell(values.config, spec)
+    if values.out:
+        with _writing(values.out) as folder:
+            make_folder(folder)
     device = command.start_backend(PopulationSpec(**values.config.population), sys.maxsize)
     start = starting_weights(spec, whole=True)
-    material = load(cell)
+    material = _load(cell)
     table, catalog = material.tables[values.split], material.catalog
     found = decompose(cell.experiment, start, material.pool, np.asarray(table.rows))
     names = {"class_names": catalog.class_names, "scene_names": catalog.scene_names}
@@ -112,24 +134,31 @@ def _evaluate(values: flags.FlagValues) -> str:
     pool = cell.experiment.pool
     facts = {"model": spec.name, "weights": spec.weights, "pool": pool.name, "size": pool.size, "device": device}
     facts |= {"split": values.split, "n_images": len(groups), "samples": values.samples}
+    images = f"{len(groups)} {values.split} images of {pool.name}, {pool.size} x {pool.size}"
+    print(f"{spec.name} of {spec.weights} on {images}\n\n{results.evaluation_text(rows)}")
     if values.out:
         objects = [catalog.object_names[index] for index in table.rows[:, 0]]
         scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
-        _write(Path(values.out), facts, rows, results.image_rows(found, groups, objects, scenes))
-    images = f"{len(groups)} {values.split} images of {pool.name}, {pool.size} x {pool.size}"
-    return f"{spec.name} of {spec.weights} on {images}\n\n{results.evaluation_text(rows)}"
+        with _writing(values.out) as folder:
+            _write(folder, facts, rows, results.image_rows(found, groups, objects, scenes))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code: 0, or 2 on misuse."""
+    """Runs the command line and returns its exit code: 0, 2 on misuse, or 130 when interrupted."""
     # config_flags reads overrides off sys.argv, whatever it is given.
     argv = sys.argv = list(argv) if argv is not None else sys.argv
     try:
         values = command.parse(argv, _flags)
-        print("\n".join([__doc__ or "", _flags().get_help()]) if values.help else _evaluate(values))
+        if values.help:
+            print(__doc__, _flags().get_help(), sep="\n")
+        else:
+            _evaluate(values)
     except ConfigError as error:
         print(f"flipjax.evaluate: {error}".replace("config.model.weights", "--weights"), file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print("flipjax.evaluate: interrupted", file=sys.stderr)
+        return INTERRUPTED
     return DONE
 
 

@@ -9,10 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from flipjax.models.encoders import ENCODERS
-from flipjax.models.smp import WeightsError
+from flipjax.models.smp import MisfitError, WeightsError
 from flipjax.models.weights import convert
-
-LONGEST = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,18 +24,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--to", dest="folder", required=True, metavar="DIR", help="a folder that does not exist yet")
     command.add_argument("--encoder", choices=tuple(ENCODERS), help="whose they must be (default: what the names say)")
     command.add_argument("--num_classes", type=int, default=3, metavar="C", help="outputs of the head (default 3)")
-    options = vars(parser.parse_args(arguments))
-    del options["command"]
+    command.add_argument("--verbose", action="store_true", help="name every key that does not fit")
+    options = parser.parse_args(arguments)
     try:
-        print(convert(options.pop("source"), options.pop("folder"), **options))
+        print(convert(options.source, options.folder, encoder=options.encoder, num_classes=options.num_classes))
+        return 0
+    except MisfitError as error:
+        text = str(error) if options.verbose else f"{error.brief}; --verbose names all"
     except WeightsError as error:
         text = str(error)
-        print(
-            f"flipjax.models convert: {text[:LONGEST]}{' ...' if len(text) > LONGEST else ''}",
-            file=sys.stderr,
-        )
-        return 2
-    return 0
+    except OSError as error:
+        text = f"--to: expected a folder that can be written; found {options.folder} ({error})"
+    print(f"flipjax.models convert: {text}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -22,10 +22,25 @@ from flipjax.models.layers import BatchNorm, Convolution
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 STRIDE = 32
+SHOWN = 3
 
 
 class WeightsError(ValueError):
-    """Weights that are not those of the model: lists every key that is missing, unused or misshapen."""
+    """Weights that cannot be used: what was expected and what was found."""
+
+
+class MisfitError(WeightsError):
+    """Lists every key that is missing, unused or misshapen; `brief` says how many, and names the first of each kind."""
+
+    def __init__(self, wanted: int, problems: Mapping[str, list[str]]):
+        """Takes the number of arrays that were expected, and what is wrong: names by kind."""
+        expected = f"weights: expected the {wanted} arrays of the model"
+        super().__init__("; ".join([expected, *(f"{kind}: {', '.join(names)}" for kind, names in problems.items())]))
+        counts = [
+            f"{len(names)} {kind}: {', '.join([*names[:SHOWN], *['...'] * (len(names) > SHOWN)])}"
+            for kind, names in problems.items()
+        ]
+        self.brief = "; ".join([expected, *counts])
 
 
 def double(images: jax.Array) -> jax.Array:
@@ -126,7 +141,7 @@ def from_state_dict(encoder: str, state_dict: Mapping[str, Any], *, num_classes:
 
     Raises:
       ValueError: for another encoder.
-      WeightsError: lists every key that is missing, unused or misshapen.
+      MisfitError: lists every key that is missing, unused or misshapen.
     """
     if encoder not in ENCODERS:
         raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; found {encoder!r}")
@@ -158,7 +173,8 @@ def to_jax(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
     """Returns the arrays in this package's axis order: float32, counts int32; `shapes` are PyTorch's.
 
     Raises:
-      WeightsError: lists every key that is missing, unused or misshapen.
+      MisfitError: lists every key that is missing, unused or misshapen.
+      WeightsError: something is no array of numbers.
     """
     found = {name: np.asarray(value) for name, value in state_dict.items()}
     texts = [name for name, array in found.items() if array.dtype.kind in "OSU"]
@@ -169,16 +185,15 @@ def to_jax(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
 
 
 def check_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises WeightsError, with every key that is missing, unused or misshapen, unless the two are the same."""
+    """Raises MisfitError, with every key that is missing, unused or misshapen, unless the two are the same."""
     misshapen = [name for name in wanted if name in found and tuple(found[name]) != tuple(wanted[name])]
     problems = {
         "missing": [name for name in wanted if name not in found],
         "unused": [name for name in found if name not in wanted],
         "misshapen": [f"{name} {tuple(found[name])} instead of {tuple(wanted[name])}" for name in misshapen],
     }
-    text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
-    if text:
-        raise WeightsError(f"weights: expected the {len(wanted)} arrays of the model; {text}")
+    if any(problems.values()):
+        raise MisfitError(len(wanted), {kind: names for kind, names in problems.items() if names})
 
 
 def to_torch(array: Any) -> np.ndarray:

@@ -1,12 +1,18 @@
-"""Folders of converted weights (Orbax): what `config.model.weights` names. One is written whole or not at all."""
+"""Folders of converted weights (Orbax): what `config.model.weights` names.
 
-from collections.abc import Mapping
+One is written whole or not at all: `files.json`, the sizes of its files, is written last.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
 
+from flipjax.files import make_folder, replacing
 from flipjax.models.files import read
 from flipjax.models.names import canonical
 from flipjax.models.smp import (
@@ -19,6 +25,7 @@ from flipjax.models.smp import (
     torch_order,
 )
 
+FILES = "files.json"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -37,6 +44,7 @@ def convert(source: str | Path, folder: str | Path, *, encoder: str | None = Non
     Raises:
       WeightsError: if the file cannot be read, is another encoder's, or lists keys that are missing, unused or
         misshapen; or if the folder exists.
+      OSError: the folder cannot be written.
     """
     folder = Path(folder)
     if folder.exists():
@@ -53,14 +61,19 @@ def convert(source: str | Path, folder: str | Path, *, encoder: str | None = Non
 
 
 def save(folder: str | Path, arrays: Mapping[str, np.ndarray], *, encoder: str) -> None:
-    """Writes arrays, PyTorch's names and this package's axis order, to a new folder."""
+    """Writes arrays, PyTorch's names and this package's axis order, to a new folder; raises OSError if it cannot."""
+    folder = Path(folder).absolute()
+    make_folder(folder.parent)
     shapes = {name: [array.shape[axis] for axis in torch_order(array.ndim)] for name, array in arrays.items()}
     about = {"encoder": encoder, "shapes": shapes}
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(
-            Path(folder).absolute(),
+            folder,
             ocp.args.Composite(arrays=ocp.args.StandardSave(dict(arrays)), about=ocp.args.JsonSave(about)),
         )
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    with replacing(folder / FILES) as stream:
+        stream.write(json.dumps(sizes, indent=2).encode())
 
 
 def load(folder: str | Path, *, encoder: str, num_classes: int = 3, whole: bool = False) -> tuple[Any, Any]:
@@ -73,15 +86,17 @@ def load(folder: str | Path, *, encoder: str, num_classes: int = 3, whole: bool 
       whole: whether an encoder alone is an error.
 
     Raises:
-      WeightsError: no such folder, weights of another encoder, or keys that are missing or misshapen, all listed.
+      WeightsError: no such folder, a damaged one, weights of another encoder, or keys that are missing or misshapen,
+        all listed.
     """
     path = Path(folder).expanduser().absolute()
-    if not (path / "about").is_dir() or not (path / "arrays").is_dir():
+    if not (path / FILES).is_file():
         raise WeightsError(
             f"expected a folder that python -m flipjax.models convert wrote; found "
             f"{'another one' if path.is_dir() else 'none'} at {folder}"
         )
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    _check_sizes(path)
+    with _whole(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         about = checkpointer.restore(path, ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
         if about["encoder"] != encoder:
             raise WeightsError(f"expected the weights of {encoder}; found those of {about['encoder']} in {folder}")
@@ -100,6 +115,30 @@ def load(folder: str | Path, *, encoder: str, num_classes: int = 3, whole: bool 
             place = place.setdefault(step, {})
         place[last] = np.asarray(stored[name])
     return parts
+
+
+def _check_sizes(folder: Path) -> None:
+    """Finds truncated files before Orbax does, whose other reads would complain on stderr of having been left."""
+    with _whole(folder):
+        sizes = json.loads((folder / FILES).read_text(encoding="utf-8"))
+        damaged = [name for name, size in sizes.items() if (folder / name).stat().st_size != size]
+        if damaged:
+            raise _damaged(folder, f"{len(damaged)} of {len(sizes)} files have another size, such as {damaged[0]}")
+
+
+@contextlib.contextmanager
+def _whole(folder: str | Path) -> Iterator[None]:
+    """Says which folder it was that Orbax could not read."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise _damaged(folder, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _damaged(folder: str | Path, text: str) -> WeightsError:
+    return WeightsError(f"{folder} is damaged, convert the weights again ({text})")
 
 
 def _wanted(
