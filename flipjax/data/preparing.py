@@ -19,6 +19,7 @@ from flipjax.data.prepare import BadFileError
 from flipjax.data.prepared import Blocks
 from flipjax.data.splitting import cell_names, cells
 from flipjax.files import replacing
+from flipjax.pools import CONTENT, MANIFEST, stored
 from flipjax.terminal import Bar
 from flipjax.threads import in_order
 
@@ -31,8 +32,8 @@ SHARDS = "shards"
 """The folder of the shards, in that of the pool."""
 SHARD_FILES = re.compile(r"[0-9a-f]{32}\.npz|\.[0-9a-f]{32}\.npz\.\d+\.tmp")
 POOL_FILES = re.compile(
-    rf"{re.escape(prepared.MANIFEST)}|\.{re.escape(prepared.MANIFEST)}\.\d+\.tmp|{SHARDS}|"
-    rf"{prepared.CONTENT.pattern}|{prepared.PARTIAL.pattern}"
+    rf"{re.escape(MANIFEST)}|\.{re.escape(MANIFEST)}\.\d+\.tmp|{SHARDS}|"
+    rf"{CONTENT.pattern}|{prepared.PARTIAL.pattern}"
 )
 """Names of what is written, whole or not."""
 NAMED = 10
@@ -107,7 +108,7 @@ def claim(folder: Path) -> Path:
     shards = folder / SHARDS
     found = [path for path in folder.iterdir() if not POOL_FILES.fullmatch(path.name)] if folder.is_dir() else []
     found += [path for path in shards.iterdir() if not SHARD_FILES.fullmatch(path.name)] if shards.is_dir() else []
-    if (manifest := folder / prepared.MANIFEST).exists() and prepared.stored(folder) is None:
+    if (manifest := folder / MANIFEST).exists() and stored(folder) is None:
         found.append(manifest)
     if found:
         raise ConfigError(
