@@ -156,7 +156,7 @@ def test_a_dry_run_of_the_papers_grid_starts_no_backend(tmp_path):
     pool = tmp_path / "flipjax/waterbirds_seg/512/pool.json"
     pool.parent.mkdir(parents=True)
     shapes = {"images": [11788, 512, 512, 3], "masks": [11788, 512, 512], "labels": [11788], "scenes": [0, 512, 512, 3]}
-    pool.write_text(json.dumps({"content": "0", "shapes": shapes, "facts": {"name": "waterbirds_seg"}}))
+    pool.write_text(json.dumps({"content": 32 * "0", "shapes": shapes, "facts": {"name": "waterbirds_seg"}}))
     code = (
         "import sys; from flipjax import sweep; from jax._src import xla_bridge\n"
         "code = sweep.main(['sweep', '--config', 'configs/paper_waterbirds.py', '--dry_run'])\n"
