@@ -17,12 +17,13 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from flax import nnx  # noqa: E402
 
-from flipjax import epoch, train  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
 from flipjax.methods import Knobs  # noqa: E402
 from flipjax.models import smp  # noqa: E402
-from flipjax.optimise import Recipe  # noqa: E402
+from flipjax.training import epoch  # noqa: E402
+from flipjax.training.member import Member  # noqa: E402
+from flipjax.training.optimise import Recipe  # noqa: E402
 
 SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
 
@@ -73,7 +74,7 @@ def make_member():
         rows, groups = table(rho)
         knobs = Knobs(*map(jnp.float32, knobs or Knobs()))
         recipe = Recipe(*map(jnp.float32, Recipe(learning_rate=learning_rate, **recipe)))
-        return train.Member(jax.random.key(seed), rows, groups, recipe, knobs)
+        return Member(jax.random.key(seed), rows, groups, recipe, knobs)
 
     return make
 
@@ -87,7 +88,7 @@ def validation():
 
 @pytest.fixture(scope="session")
 def run_epoch():
-    """`flipjax.epoch.run_epoch`, compiled."""
+    """`flipjax.training.epoch.run_epoch`, compiled."""
     return jax.jit(epoch.run_epoch, static_argnums=0)
 
 

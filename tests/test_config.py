@@ -7,16 +7,7 @@ import re
 import pytest
 
 from flipjax import config as configuration
-from flipjax.config import (
-    CHECKS,
-    ConfigError,
-    Experiment,
-    check,
-    check_value,
-    default_config,
-    experiment,
-    leaves,
-)
+from flipjax.config import CHECKS, ConfigError, Experiment, check, check_value, default_config, experiment, leaves
 from flipjax.data import POOLS
 from flipjax.methods import METHODS, STRENGTHS, Knobs
 from flipjax.models import MODELS

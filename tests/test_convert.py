@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from flipjax.cell import starting_weights
 from flipjax.config import ConfigError, ModelSpec
-from flipjax.models import files, names, smp, weights
+from flipjax.models import names, smp, weights
+from flipjax.models import read as reading
 from flipjax.models.__main__ import main
+from flipjax.sweep.program import starting_weights
 
 APART = {"q": "query", "k": "key", "v": "value"}
 
@@ -83,9 +84,9 @@ def test_names_of_others_are_brought_to_one(network):
 def test_a_state_dict_is_found_under_the_usual_keys(tmp_path):
     inner = {"a.weight": 1}
     for stored in (inner, {"epoch": 3, "state_dict": inner}, {"model": {"model_state_dict": inner}}):
-        assert files._inner(stored, tmp_path) == inner
+        assert reading._inner(stored, tmp_path) == inner
     with pytest.raises(smp.WeightsError, match="expected a state_dict; found a list"):
-        files._inner([1], tmp_path)
+        reading._inner([1], tmp_path)
 
 
 def convert(capsys, *arguments):
@@ -242,7 +243,7 @@ def test_pytorchs_files_are_read(tmp_path, capsys):
     torch.save(wrapped, tmp_path / "wrapped.ckpt")
     torch.save(halves, tmp_path / "halves.pth", _use_new_zipfile_serialization=False)
     for name in ("plain.pt", "wrapped.ckpt", "halves.pth"):
-        encoder, found = names.canonical(files.read(tmp_path / name))
+        encoder, found = names.canonical(reading.read(tmp_path / name))
         assert encoder == "resnet50" and found.keys() == arrays.keys()
         for key, array in arrays.items():
             assert found[key].dtype == array.dtype

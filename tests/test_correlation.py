@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax.data.correlation import (
-    count_groups,
-    evaluation_table,
-    largest_n_train,
-    split_pool,
-    training_table,
-)
+from flipjax.data.correlation import count_groups, evaluation_table, largest_n_train, split_pool, training_table
 from flipjax.data.pool import Catalog
 
 RHOS = st.floats(0.5, 1)

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 import pytest
 
+from flipjax import evaluate as command
 from flipjax import metrics, results
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec
 from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table, split_pool
 from flipjax.data.pool import gather
-from flipjax.evaluate import __main__ as command
-from flipjax.memory import estimate
 from flipjax.models import smp, weights
+from flipjax.sweep.dry_run import estimate
 
 ROOT = pathlib.Path(__file__).parents[1]
 POOL, SPLIT = PoolSpec(size=64, objects=16, scenes=6), SplitSpec(n_train=16, n_val=8, n_test=12)

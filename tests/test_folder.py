@@ -10,10 +10,10 @@ from PIL import Image
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import cache
 from flipjax.data.__main__ import main
-from flipjax.data.check import check_folder
 from flipjax.data.correlation import evaluation_table, split_pool, training_table
 from flipjax.data.folder import load
-from flipjax.data.listing import FolderError, read_listing
+from flipjax.data.folder.check import check_folder
+from flipjax.data.folder.listing import FolderError, read_listing
 from flipjax.data.pool import gather
 
 SIZE = 16

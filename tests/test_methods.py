@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from flipjax import epoch, mitigate, population, train
-from flipjax.cell import check_pool, lacking
 from flipjax.config import SELECTIONS, ConfigError, PopulationSpec, default_config
 from flipjax.data.pool import gather
-from flipjax.evaluate import evaluate
 from flipjax.methods import METHODS, Knobs, knobs_of, machinery
 from flipjax.plan import plan
-from flipjax.refit import fit_head, refit
-from flipjax.train import Status
+from flipjax.sweep.program import check_pool, lacking
+from flipjax.training import dfr, epoch, jtt, population
+from flipjax.training.dfr import fit_head, refit
+from flipjax.training.member import Status, init_state
+from flipjax.training.predict import evaluate
+from flipjax.training.step import make_batch, train_step
 
 NAMES = (*METHODS, "balanced+group_dro", "balanced+bg_cutmix+jtt")
 OVERRIDES = {"jtt_epochs": 2, "swa": 0.3, "ema": 0.9}
@@ -45,7 +46,7 @@ def run(rich, members, pool, validation, states=None, until=99):
     found = SimpleNamespace(layout=layout, states=[population.states_of(current)], records=[])
     while (current.status == Status.RUNNING).any() and len(found.records) < until:
         current, record = population.run_epoch(rich, layout, current, *shared)
-        current = mitigate.start_second_runs(rich, layout, current, pool)
+        current = jtt.start_second_runs(rich, layout, current, pool)
         found.states.append(population.states_of(current))
         found.records.append(record)
     found.current = current
@@ -105,13 +106,13 @@ def test_vmap_stays_close_to_the_loop(trained, rich, members, pool, validation):
     current = population.create(rich, layout, [members[name] for name in names], states)
     for turn in range(3):
         current, record = population.run_epoch(rich, layout, current, *shared)
-        current = mitigate.start_second_runs(rich, layout, current, pool)
+        current = jtt.start_second_runs(rich, layout, current, pool)
         if turn == 0:
             for name in ("train_loss", "valid_loss", "valid_flip"):
                 np.testing.assert_allclose(record[name], trained.records[0][name][chosen], rtol=1e-3)
     after = population.states_of(current)
     assert after.epoch.tolist() == [3] * 5 and after.restart.tolist() == [2, 0, 0, 0, 0]
-    refitted = mitigate.refit_heads(rich, layout, current, pool, validation[0])
+    refitted = dfr.refit_heads(rich, layout, current, pool, validation[0])
     heads = [population.states_of(one).best["val_loss"].weights.params["head"]["kernel"] for one in (current, refitted)]
     changed = [bool((a != b).any()) for a, b in zip(*heads, strict=True)]
     assert changed == [name == "dfr" for name in names]
@@ -201,10 +202,10 @@ def test_the_reference_group_dro_ends_in_nan_and_the_published_one_does_not(rich
     groups = jnp.repeat(jnp.array([0, 3, 1], jnp.int32), 8)
     names = ("group_dro", "group_dro_reference")
     made = [dataclasses.replace(make_member(0, 0.75, 1e-3, knobs_of(n)), rows=rows, groups=groups) for n in names]
-    step = jax.jit(train.train_step, static_argnums=0)
+    step = jax.jit(train_step, static_argnums=0)
     weights = {}
     for name, member in zip(names, made, strict=True):
-        own, losses = train.init_state(rich, member), []
+        own, losses = init_state(rich, member), []
         for batch in range(3):  # Each of one group.
             own, loss = step(rich, member, pool, own, jnp.arange(8) + 8 * batch, jax.random.key(batch))
             losses.append(float(loss))
@@ -215,7 +216,7 @@ def test_the_reference_group_dro_ends_in_nan_and_the_published_one_does_not(rich
 
 def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation):
     before = trained.states[-1]
-    refitted = mitigate.refit_heads(rich, trained.layout, trained.current, pool, validation[0])
+    refitted = dfr.refit_heads(rich, trained.layout, trained.current, pool, validation[0])
     after = population.states_of(refitted)
     for index, name in enumerate(NAMES):
         for rule in SELECTIONS:
@@ -279,7 +280,7 @@ def test_a_swap_shows_the_object_on_the_other_scene(rich, make_member, pool):
     member = make_member(0, 1.0, 1e-3, Knobs(swap=1.0))
     plain = dataclasses.replace(rich, train=dataclasses.replace(rich.train, crop=0.0, jitter=0.0, hflip=0.0))
     batch = jnp.arange(24)
-    images, masks, groups = train.make_batch(plain, member, pool, batch, jax.random.key(0))
+    images, masks, groups = make_batch(plain, member, pool, batch, jax.random.key(0))
     old, old_masks = gather(pool, member.rows)
     np.testing.assert_array_equal(masks, old_masks)
     np.testing.assert_array_equal(groups, member.groups ^ 1)

@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from flipjax import train
 from flipjax.config import Experiment, ModelSpec
 from flipjax.models import MODELS, convolution
+from flipjax.training.member import apply, weights_of
 
 
 def build(key=0, **spec):
@@ -99,10 +99,10 @@ def test_number_of_parameters():
 def small():
     """A U-Net with statistics, its arrays, images, and `apply` compiled."""
     experiment = Experiment(model=ModelSpec(width=4, depth=2))
-    apply = jax.jit(train.apply, static_argnums=0, static_argnames="training")
-    params, statistics = train.weights_of(build(width=4, depth=2))
+    compiled = jax.jit(apply, static_argnums=0, static_argnames="training")
+    params, statistics = weights_of(build(width=4, depth=2))
     images = np.random.default_rng(0).uniform(size=(4, 8, 8, 3)).astype(np.float32)
-    return experiment, apply, params, statistics, images
+    return experiment, compiled, params, statistics, images
 
 
 def test_no_norm_touches_the_logits(small):

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from flipjax import optimise
-from flipjax.optimise import Recipe
+from flipjax.training import optimise
+from flipjax.training.optimise import Recipe
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax import epoch, population, train
 from flipjax.config import PopulationSpec
 from flipjax.data.pool import Pool
-from flipjax.evaluate import evaluate
-from flipjax.plan import Cell, working_bytes
-from flipjax.train import Status
+from flipjax.plan import Cell
+from flipjax.sweep.dry_run import working_bytes
+from flipjax.training import epoch, population
+from flipjax.training.member import Status, init_state
+from flipjax.training.predict import evaluate
 
 LOOP = PopulationSpec(map="loop")
 VMAP = PopulationSpec(map="vmap", width=2)
@@ -58,7 +59,7 @@ def trained(tiny, start):
 @pytest.fixture(scope="module")
 def alone(tiny, members, pool, validation, run_epoch):
     """The five, each trained by itself: the states and records after each epoch."""
-    init, runs = jax.jit(train.init_state, static_argnums=0), []
+    init, runs = jax.jit(init_state, static_argnums=0), []
     for member in members:
         states, records = [init(tiny, member)], []
         while states[-1].status == Status.RUNNING:

@@ -17,6 +17,7 @@ from flipjax.data.prepare import BadFileError
 from flipjax.data.prepared import Blocks, check_memory, load, write_pool
 from flipjax.data.preparing import PreparingError, Task, check_disk, claim, make_pool, name_shards, run
 from flipjax.methods import Knobs
+from flipjax.sweep import dry_run
 
 SIZE, OBJECTS, SCENES = 16, 5, 3
 
@@ -188,7 +189,7 @@ def test_a_plan_knows_the_size_of_a_prepared_pool(pool, tmp_path):
     def said(**options):
         experiment = Experiment(pool=spec(tmp_path, **options))
         cell = plan.Cell("000", experiment, (plan.Setting("m000", {}, Knobs()),), (0.5,))
-        return plan.pool_bytes(cell), plan.describe(cell, parameters=1, working=1)[3]
+        return dry_run.pool_bytes(cell), dry_run.describe(cell, parameters=1, working=1)[3]
 
     absent = (None, "  memory: pool not counted (none is prepared yet);")
     assert (said()[0], said()[1][: len(absent[1])]) == absent

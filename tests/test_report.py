@@ -10,9 +10,9 @@ import pytest
 
 from flipjax import results
 from flipjax.metrics import Decomposition
-from flipjax.report import gallery
 from flipjax.report.__main__ import main
 from flipjax.report.page import build
+from flipjax.results import gallery
 
 CLASSES, SCENES = ("background", "hopper", "skimmer"), ("land", "water")
 GROUPS = np.arange(24) % 4

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax import sampling
+from flipjax.training import sampling
 
 law = settings(derandomize=True, deadline=None, max_examples=25, database=None)
 GROUPS = st.lists(st.integers(0, 3), min_size=24, max_size=24).map(np.array)

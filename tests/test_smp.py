@@ -12,12 +12,14 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from flipjax import population, train
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
 from flipjax.data.pool import Pool
 from flipjax.methods import Knobs
 from flipjax.models import MODELS, convolution, layers, mit, resnet, smp
-from flipjax.optimise import Recipe
+from flipjax.training import population
+from flipjax.training.member import Member, graph, init_state
+from flipjax.training.optimise import Recipe
+from flipjax.training.step import train_epoch, train_step
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "../shared/golden"
 ENCODERS = {"resnet50": 32_521_395, "mit_b2": 27_477_299}
@@ -190,7 +192,7 @@ def setting(encoder, dtype="float32"):
     experiment = Experiment(PoolSpec(size=32), SplitSpec(n_train=8), model, TrainSpec(batch_size=4, hflip=0.0))
     rows = jnp.stack([jnp.arange(8), -jnp.ones(8, jnp.int32)], 1).astype(jnp.int32)
     knobs, recipe = (jax.tree.map(jnp.float32, values) for values in (Knobs(), Recipe(learning_rate=1e-4)))
-    return experiment, lambda seed: train.Member(jax.random.key(seed), rows, jnp.arange(8) % 4, recipe, knobs)
+    return experiment, lambda seed: Member(jax.random.key(seed), rows, jnp.arange(8) % 4, recipe, knobs)
 
 
 def start_of(model):
@@ -209,7 +211,7 @@ def pair(network):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet, "BLOCKS", SHALLOW)
         made = population.create(experiment, layout, members, start=start)
-        train.graph(experiment)  # Kept from here on.
+        graph(experiment)  # Kept from here on.
     return SimpleNamespace(
         experiment=experiment, members=members, layout=layout, made=made, first=population.states_of(made), start=start
     )
@@ -229,7 +231,7 @@ def test_members_of_a_population_train_as_they_do_alone(pair, photos):
     shared = population.share(pair.layout, (photos, pair.members[0].rows[:4], pair.members[0].groups[:4]))
     current, record = population.run_epoch(pair.experiment, pair.layout, pair.made, *shared)
     found = population.states_of(current).weights
-    alone = jax.jit(train.train_epoch, static_argnums=0)
+    alone = jax.jit(train_epoch, static_argnums=0)
     for index, member in enumerate(pair.members):
         state, loss = alone(pair.experiment, member, photos, population.take_member(pair.first, index))
         np.testing.assert_allclose(record["train_loss"][index], loss, rtol=1e-5)
@@ -247,7 +249,7 @@ def test_training_in_bfloat16_lowers_the_loss(network, photos, monkeypatch):
     experiment, make_member = setting("mit_b2", "bfloat16")
     start = start_of(network("mit_b2").model)
     monkeypatch.setattr(mit, "BLOCKS", SHALLOW)
-    init, step = (jax.jit(function, static_argnums=0) for function in (train.init_state, train.train_step))
+    init, step = (jax.jit(function, static_argnums=0) for function in (init_state, train_step))
     member, key, batch, losses = make_member(0), jax.random.key(1), jnp.arange(4), []
     first = state = init(experiment, member, start)
     for _ in range(4):

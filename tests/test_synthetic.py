@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from flipjax.config import ConfigError, PoolSpec
-from flipjax.data import creatures, landscapes, synthetic
+from flipjax.data import synthetic
+from flipjax.data.synthetic import creatures, landscapes
 
 SPEC = PoolSpec(size=32, seed=3, objects=200, scenes=40)
 

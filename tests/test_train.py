@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flipjax import augment, epoch, losses, train
+from flipjax import augment, losses
 from flipjax.data.pool import gather
-from flipjax.epoch import Validation
-from flipjax.evaluate import evaluate, predict
 from flipjax.methods import Knobs
 from flipjax.metrics import decompose, flip_risk, summarize
-from flipjax.train import Best, Status
+from flipjax.training import epoch, step
+from flipjax.training.epoch import Validation
+from flipjax.training.member import Best, Member, State, Status, apply, init_state
+from flipjax.training.predict import evaluate, map_batches, predict
+from flipjax.training.step import train_epoch
 
 RUNNING, STOPPED, DIVERGED, FINISHED = Status
 NAN, INF = float("nan"), float("inf")
@@ -24,7 +26,7 @@ NAN, INF = float("nan"), float("inf")
 def epochs(tiny, pool, make_member, validation, run_epoch):
     """A member's states and records, epoch after epoch; the first state is the untrained one."""
     member = make_member(learning_rate=0.02)
-    states, records = [jax.jit(train.init_state, static_argnums=0)(tiny, member)], []
+    states, records = [jax.jit(init_state, static_argnums=0)(tiny, member)], []
     while states[-1].status == RUNNING:
         state, record = run_epoch(tiny, member, pool, states[-1], *validation)
         states.append(state)
@@ -52,13 +54,13 @@ def test_epoch_visits_every_row_once_in_a_fresh_order(monkeypatch, tiny, count):
         assert batch.shape == (8,)
         return dataclasses.replace(state, weights=state.weights.at[batch].add(step), moments=step), step
 
-    monkeypatch.setattr(train, "train_step", note_positions)
+    monkeypatch.setattr(step, "train_step", note_positions)
     member = SimpleNamespace(key=jax.random.key(3), rows=jnp.zeros((count, 2), int))
-    blank = train.State(**dict.fromkeys([field.name for field in dataclasses.fields(train.State)], None))
+    blank = State(**dict.fromkeys([field.name for field in dataclasses.fields(State)], None))
     orders = []
     for number in (0, 1):
         state = dataclasses.replace(blank, weights=jnp.zeros(count, int), moments=jnp.int32(0), epoch=number)
-        state, mean = train.train_epoch(tiny, member, None, state)
+        state, mean = train_epoch(tiny, member, None, state)
         assert np.bincount(state.weights).tolist() == [count - 24, 8, 8, 8] and mean == 2
         orders.append(state.weights)
     assert (orders[0] != orders[1]).any()
@@ -80,9 +82,9 @@ def settled(tiny):
     settle = jax.jit(epoch.settle, static_argnums=0)
 
     def play(valid, train_losses=None, knobs=None, restarts=(), rule="val_loss", risk=0.0):
-        member = train.Member(None, None, None, None, knobs or Knobs())
+        member = Member(None, None, None, None, knobs or Knobs())
         unplayed = Best(jnp.float32(0), jnp.float32(INF), jnp.int32(0))
-        state = train.State(
+        state = State(
             weights=jnp.float32(0),
             average=None,
             moments=None,
@@ -165,7 +167,7 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     state = dataclasses.replace(epochs.states[-1], group_weights=jnp.array([0.1, 0.2, 0.3, 0.4]))
     member = dataclasses.replace(epochs.member, knobs=Knobs(dice=0.5))
     images, labels = gather(pool, rows)
-    logits, _ = jax.jit(train.apply, static_argnums=0, static_argnames="training")(
+    logits, _ = jax.jit(apply, static_argnums=0, static_argnames="training")(
         tiny, *state.weights, images, training=False
     )
     each = np.asarray(losses.cross_entropy(logits, labels) + 0.5 * losses.soft_dice_loss(logits, labels))
@@ -208,7 +210,7 @@ def test_batches_cover_counts_that_do_not_divide(count):
         sizes.append(batch.shape[0])
         return {"sum": batch.sum(1), "rows": batch}
 
-    mapped = train.map_batches(function, rows, largest=7)
+    mapped = map_batches(function, rows, largest=7)
     jax.tree.map(np.testing.assert_array_equal, mapped, function(rows))
     assert max(sizes[:-1]) <= 7
 

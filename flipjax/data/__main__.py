@@ -15,11 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from flipjax.config import ConfigError, check_value
-from flipjax.data.check import check_folder
 from flipjax.data.coco_cd import command as coco_cd
+from flipjax.data.folder.check import check_folder
 from flipjax.data.preparing import PreparingError, claim
+from flipjax.data.stored import default_folder
 from flipjax.data.waterbirds_seg import command as waterbirds_seg
-from flipjax.pools import default_folder
 
 DONE, BAD_FILES, USAGE, INTERRUPTED = 0, 1, 2, 75
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.data.listing import Item, Listing
+from flipjax.data.folder.listing import Item, Listing
 from flipjax.data.prepare import Arrays, in_threads
 from flipjax.files import cache_folder, replacing
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from flipjax.data.splitting import PARTS, Part, Split, cell_names, cells, interleave, shuffle, split_pool
+from flipjax.data.split import PARTS, Part, Split, cell_names, cells, interleave, shuffle, split_pool
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog

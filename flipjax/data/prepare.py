@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from flipjax.data.listing import Item, Listing
+from flipjax.data.folder.listing import Item, Listing
 from flipjax.threads import in_order
 
 In = TypeVar("In")

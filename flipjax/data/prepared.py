@@ -21,8 +21,8 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data.pool import Catalog, Pool
+from flipjax.data.stored import ARRAYS, CONTENT, MANIFEST, default_folder, folder_of, stored
 from flipjax.files import replacing
-from flipjax.pools import ARRAYS, CONTENT, MANIFEST, default_folder, folder_of, stored
 
 CATALOG = "catalog.json"
 PARTIAL = re.compile(r"\.\d+\.tmp")

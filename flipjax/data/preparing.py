@@ -17,9 +17,9 @@ from flipjax.data import prepared
 from flipjax.data.pool import Catalog
 from flipjax.data.prepare import BadFileError
 from flipjax.data.prepared import Blocks
-from flipjax.data.splitting import cell_names, cells
+from flipjax.data.split import cell_names, cells
+from flipjax.data.stored import CONTENT, MANIFEST, stored
 from flipjax.files import replacing
-from flipjax.pools import CONTENT, MANIFEST, stored
 from flipjax.terminal import Bar
 from flipjax.threads import in_order
 

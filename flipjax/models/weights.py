@@ -13,17 +13,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from flipjax.files import make_folder, replacing
-from flipjax.models.files import read
 from flipjax.models.names import canonical
-from flipjax.models.smp import (
-    WeightsError,
-    check_shapes,
-    dtype_of,
-    expected_shapes,
-    jax_order,
-    to_jax,
-    torch_order,
-)
+from flipjax.models.read import read
+from flipjax.models.smp import WeightsError, check_shapes, dtype_of, expected_shapes, jax_order, to_jax, torch_order
 
 FILES = "files.json"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

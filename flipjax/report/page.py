@@ -5,7 +5,6 @@ from functools import partial
 from itertools import cycle
 from pathlib import Path
 
-from flipjax.report import gallery
 from flipjax.report.figures import Line, Panel, decile_chart, line_chart, share_bars
 from flipjax.report.forest import forest
 from flipjax.report.html import TERMS, Shown, page
@@ -14,6 +13,7 @@ from flipjax.report.run import Run, deciles, read
 from flipjax.report.style import CLASSES, COMMON, RARE, WHOLE, save
 from flipjax.results import (
     comparison_table,
+    gallery,
     headline,
     regret_table,
     replacing,

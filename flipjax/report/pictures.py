@@ -11,8 +11,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from flipjax.report.gallery import Gallery
 from flipjax.report.style import CLASSES, CORRECT, EMPTY, FLIP, INK, MISS, NOTE, SPILL, TITLE, plain
+from flipjax.results.gallery import Gallery
 
 ERRORS = {"background": EMPTY, "correct": CORRECT, "flip": FLIP, "miss": MISS, "spill": SPILL}
 COLUMNS = ("image", "truth", "prediction", "errors", "flip-risk")

@@ -5,9 +5,9 @@ Files hold the same cells, so that reading a table and writing it again gives th
 """
 
 from flipjax.results.evaluation import evaluation_rows, evaluation_text, image_rows
+from flipjax.results.files import PARTS, Cell, Part, Row, load_cell, read_csv, replacing, save_cell, write_csv
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
-from flipjax.results.statistics import INTERVAL, LEFT_OUT, Interval, aggregate, compare, mean_interval, regret, trend
-from flipjax.results.store import PARTS, Cell, Part, Row, load_cell, read_csv, replacing, save_cell, write_csv
+from flipjax.results.seeds import INTERVAL, LEFT_OUT, Interval, aggregate, compare, mean_interval, regret, trend
 from flipjax.results.text import (
     comparison_table,
     headline,

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from flipjax.metrics import Decomposition, bootstrap, summarize
+from flipjax.results.files import Row
 from flipjax.results.rows import rounded
-from flipjax.results.store import Row
 from flipjax.results.text import to_text
 
 TITLES = {

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flipjax.metrics import Decomposition, summarize
-from flipjax.results.store import Row
+from flipjax.results.files import Row
 
 GROUPS = ("all", "0", "1", "2", "3", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from flipjax.results.files import Row
 from flipjax.results.rows import number
-from flipjax.results.store import Row
 
 Table = tuple[list[str], list[list[str]]]
 

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from flipjax import augment, optimise, population, train
+from flipjax import augment
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
 from flipjax.data.pool import Pool
 from flipjax.methods import Knobs
 from flipjax.models import unet
-from flipjax.optimise import Recipe
+from flipjax.training import optimise, population, step
+from flipjax.training.member import Member, init_state
+from flipjax.training.optimise import Recipe
+from flipjax.training.step import train_step
 
 SIZE, BATCH, OBJECTS, SCENES = 32, 16, 256, 128
 ENDLESS = 10**6
@@ -52,7 +55,7 @@ def make_members(count, steps):
     for index in range(count):
         rows = rng.integers(0, (OBJECTS, SCENES), (steps * BATCH, 2)).astype(np.int32)
         members.append(
-            train.Member(
+            Member(
                 key=jax.random.key(index),
                 rows=jnp.asarray(rows),
                 groups=jnp.asarray(2 * (rows[:, 0] % 2) + rows[:, 1] % 2),
@@ -80,14 +83,14 @@ class Flipjax:
         """A member's weights, a batch, and its losses before and after an Adam step, for the PyTorch twin to repeat."""
         member, pool = make_members(1, 1)[0], make_pool()
         experiment = dataclasses.replace(EXPERIMENT, train=dataclasses.replace(EXPERIMENT.train, hflip=0.0))
-        state = train.init_state(experiment, member)
+        state = init_state(experiment, member)
         params = jax.tree.map(np.asarray, state.weights.params)
-        step = jax.jit(functools.partial(train.train_step, experiment))
+        step = jax.jit(functools.partial(train_step, experiment))
         found = []
         for _ in range(2):
             state, loss = step(member, pool, state, jnp.arange(BATCH), jax.random.key(0))
             found.append(float(loss))
-        images, labels = map(np.asarray, train.gather(pool, member.rows))
+        images, labels = map(np.asarray, step.gather(pool, member.rows))
         return params, images, labels, found
 
 
@@ -98,8 +101,8 @@ class PlainVmap:
         unet.convolve = plain_convolution
         self.steps, self.pool = steps, jax.device_put(make_pool())
         self.members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *make_members(members, steps))
-        self.states = jax.jit(jax.vmap(functools.partial(train.init_state, EXPERIMENT)))(self.members)
-        step = jax.vmap(functools.partial(train.train_step, EXPERIMENT), in_axes=(0, None, 0, None, 0))
+        self.states = jax.jit(jax.vmap(functools.partial(init_state, EXPERIMENT)))(self.members)
+        step = jax.vmap(functools.partial(train_step, EXPERIMENT), in_axes=(0, None, 0, None, 0))
         self.step = jax.jit(step, donate_argnums=2)
         self.keys = jax.random.split(jax.random.key(0), (steps, members))
 
@@ -140,8 +143,8 @@ def change(part):
         optimise.update = descend
     elif part == "composites and flips":
         augment.horizontal_flip = lambda key, images, masks, *, probability: (images, masks)
-        still = train.gather(make_pool(), np.zeros((BATCH, 2), np.int32))
-        train.gather = lambda pool, rows: jax.tree.map(lambda leaf: leaf[: rows.shape[0]], still)
+        still = step.gather(make_pool(), np.zeros((BATCH, 2), np.int32))
+        step.gather = lambda pool, rows: jax.tree.map(lambda leaf: leaf[: rows.shape[0]], still)
 
 
 def make(kind, *, members, steps, cores, part=None):

@@ -17,7 +17,7 @@ from flipjax.data.coco_cd.selection import Photo, check_layout, read_selection
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL, count_groups, describe, reference_split
 from flipjax.data.pool import Catalog
 from flipjax.data.preparing import PreparingError, Task
-from flipjax.data.splitting import PARTS
+from flipjax.data.split import PARTS
 
 NAME = "coco_cd"
 VERSION = 1

@@ -9,14 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from flipjax.data.coco_cd.annotations import (
-    Animals,
-    Segment,
-    label_mask,
-    read_instances,
-    read_stuff,
-    require_packages,
-)
+from flipjax.data.coco_cd.annotations import Animals, Segment, label_mask, read_instances, read_stuff, require_packages
 from flipjax.data.coco_cd.scenes import scene_of
 from flipjax.data.prepare import BadFileError
 from flipjax.data.preparing import PreparingError

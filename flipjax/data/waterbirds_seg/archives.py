@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from flipjax.config import ConfigError
-from flipjax.data.splitting import PARTS
+from flipjax.data.split import PARTS
 
 CLASS_NAMES = ("landbird", "waterbird")
 SCENE_NAMES = ("land", "water")

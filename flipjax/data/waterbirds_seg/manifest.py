@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from flipjax.config import ConfigError
-from flipjax.data.splitting import PARTS, shuffle
+from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, class_of
 from flipjax.files import replacing
 

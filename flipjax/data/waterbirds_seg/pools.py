@@ -13,7 +13,7 @@ from flipjax.config import ConfigError
 from flipjax.data import preparing
 from flipjax.data.pool import Catalog
 from flipjax.data.preparing import Task
-from flipjax.data.splitting import PARTS, shuffle
+from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg import pixels
 from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, bird_files, scene_file
 from flipjax.data.waterbirds_seg.manifest import Row

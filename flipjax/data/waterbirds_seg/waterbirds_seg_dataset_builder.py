@@ -24,7 +24,7 @@ from PIL import Image
 
 from flipjax.config import ConfigError
 from flipjax.data import preparing
-from flipjax.data.splitting import PARTS
+from flipjax.data.split import PARTS
 from flipjax.data.waterbirds_seg import archives, manifest, pools
 from flipjax.threads import in_order
 

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax import mitigate, population, results
-from flipjax.checkpoint import Checkpoints
+from flipjax import results
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.data import POOLS
 from flipjax.data.correlation import Split, Table, evaluation_table, largest_n_train, split_pool, training_table
@@ -16,11 +15,13 @@ from flipjax.data.pool import Catalog, Pool
 from flipjax.methods import Knobs
 from flipjax.models import weights
 from flipjax.models.smp import WeightsError
-from flipjax.optimise import Recipe
 from flipjax.plan import Cell
-from flipjax.progress import Display
-from flipjax.train import NUM_CLASSES, NUM_GROUPS, Member, State, Status
-from flipjax.workdir import Workdir
+from flipjax.sweep.checkpoint import Checkpoints
+from flipjax.sweep.display import Display
+from flipjax.sweep.workdir import Workdir
+from flipjax.training import jtt, population
+from flipjax.training.member import NUM_CLASSES, NUM_GROUPS, Member, State, Status
+from flipjax.training.optimise import Recipe
 
 MEASURES = ("train_loss", "valid_loss", "valid_worst_group_iou", "valid_flip", "valid_risk", "learning_rate")
 
@@ -198,7 +199,7 @@ def train(
             history[name][:, epoch] = values
         epoch += 1
         if "jtt_epochs" in cell.experiment.machinery:
-            current = mitigate.start_second_runs(cell.experiment, layout, current, material.pool, start)
+            current = jtt.start_second_runs(cell.experiment, layout, current, material.pool, start)
         states = population.states_of(current)
         checkpoints.save(epoch, (states, history))
         _write_history(cell, workdir, history, states)

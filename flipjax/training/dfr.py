@@ -1,15 +1,20 @@
 """DFR: the 1 x 1 head refitted on group-balanced validation images (Kirichenko et al., 2023), convex, one member."""
 
+import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 from flipjax import losses
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
-from flipjax.epoch import refits
-from flipjax.train import Weights, evaluation_batch, map_batches, model_of
+from flipjax.training.epoch import refits
+from flipjax.training.member import Best, Member, State, Weights, model_of
+from flipjax.training.population import AXIS, Layout, Population, shard
+from flipjax.training.predict import evaluation_batch, map_batches
 
 RIDGES = (0.1, 0.01, 0.001, 0.0001)
 """Weights of the squared norm of the head: from the strongest, each fit starts at the last one."""
@@ -67,8 +72,9 @@ def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float |
 def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> Weights:
     """Returns the weights with a head refitted on half of the validation rows (n, 2), the other half picking the ridge.
 
-    The halves are alternate blocks of four images, in which each group comes once (`flipjax.epoch.refits`), so both are
-    balanced. Features are standardised, as published. The ridge with the lowest cross-entropy on the other half wins.
+    The halves are alternate blocks of four images, in which each group comes once (`flipjax.training.epoch.refits`), so
+    both are balanced. Features are standardised, as published. The ridge with the lowest cross-entropy on the other
+    half wins.
 
     Raises:
       KeyError: the model's head is not a 1 x 1 convolution.
@@ -98,3 +104,33 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array)
     kernel = best["kernel"] / scale[:, None]
     fitted = {**head, "kernel": kernel, "bias": best["bias"] - mean @ kernel}
     return Weights({**weights.params, "head": fitted}, weights.statistics)
+
+
+def refit_heads(
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array
+) -> Population:
+    """Refits the heads of the members that ask for it (DFR), for every selection rule, on validation rows (n, 2)."""
+    states = _refit_heads(experiment, layout, population.members, population.states, pool, rows)
+    return dataclasses.replace(population, states=states)
+
+
+@functools.partial(jax.jit, static_argnames=("experiment", "layout"))
+def _refit_heads(
+    experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, rows: jax.Array
+) -> State:
+    def local(members: Member, states: State, pool: Pool, rows: jax.Array) -> State:
+        def one(inputs: tuple[Member, State]) -> State:
+            member, state = inputs
+
+            def fitted(best: Best) -> Best:
+                return best._replace(weights=refit(experiment, best.weights, pool, rows))
+
+            def all_fitted(best: dict[str, Best]) -> dict[str, Best]:
+                return {rule: fitted(kept) for rule, kept in best.items()}
+
+            best = jax.lax.cond(member.knobs.dfr > 0, all_fitted, lambda best: best, state.best)
+            return dataclasses.replace(state, best=best)
+
+        return jax.lax.map(one, (members, states))
+
+    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, pool, rows)

@@ -17,11 +17,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flipjax import epoch, metrics, train
+from flipjax import metrics
 from flipjax.config import Experiment, PopulationSpec
 from flipjax.data.pool import Pool
-from flipjax.evaluate import evaluate
-from flipjax.train import Member, State, Status, Weights
+from flipjax.training import epoch
+from flipjax.training.member import Member, State, Status, Weights, init_state
+from flipjax.training.predict import evaluate
 
 Tree = TypeVar("Tree")
 
@@ -82,8 +83,8 @@ def create(
 ) -> Population:
     """Stacks members, padded to a multiple of the devices.
 
-    Their states are initialised, from the weights `start` where it has any (`flipjax.train.init_state`), or taken from
-    `states`: leaves (K, ...) in the order of the members.
+    Their states are initialised, from the weights `start` where it has any (`flipjax.training.member.init_state`), or
+    taken from `states`: leaves (K, ...) in the order of the members.
     """
     count = len(members)
     padding = -count % layout.devices
@@ -92,7 +93,7 @@ def create(
     stacked = jax.device_put(_stack(padded), sharding)
     if states is None:
         # One program for each member, the same as when it is alone: mapped, its last bits may differ.
-        init = jax.jit(functools.partial(train.init_state, experiment))
+        init = jax.jit(functools.partial(init_state, experiment))
         placed = _stack([init(member, start) for member in padded])
     else:
         placed = jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * padding]), states)

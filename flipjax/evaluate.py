@@ -19,15 +19,15 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from flipjax import command, results
-from flipjax.cell import Material, load, starting_weights
 from flipjax.config import DTYPES, MODEL_NAMES, Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.pool import Pool
-from flipjax.evaluate import evaluate
 from flipjax.files import make_folder
 from flipjax.metrics import Decomposition
 from flipjax.plan import Cell, plan
+from flipjax.sweep.program import Material, load, starting_weights
 from flipjax.terminal import Bar
-from flipjax.train import evaluation_batch, first_weights
+from flipjax.training.member import first_weights
+from flipjax.training.predict import evaluate, evaluation_batch
 
 DONE, USAGE, INTERRUPTED = 0, 2, 130
 MODELS = tuple(name for name in MODEL_NAMES if name != "unet")

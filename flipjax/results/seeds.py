@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
+from flipjax.results.files import Row
 from flipjax.results.rows import axes_of, member_quantities, quantities_of, rounded
-from flipjax.results.store import Row
 
 LEFT_OUT = ("diverged", "failed")
 INTERVAL = "95% Student t interval over seeds"

@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 
-from flipjax.progress import Display
-from flipjax.train import Status
+from flipjax.sweep.display import Display
+from flipjax.training.member import Status
 
 
 def test_stopped_and_diverged_members_give_back_their_epochs():

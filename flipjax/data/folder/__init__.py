@@ -7,7 +7,7 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data import cache
-from flipjax.data.listing import FolderError, Listing, read_listing
+from flipjax.data.folder.listing import FolderError, Listing, read_listing
 from flipjax.data.pool import Catalog, Pool
 from flipjax.data.prepare import prepare
 

@@ -5,7 +5,7 @@ from typing import TextIO
 import numpy as np
 
 from flipjax.terminal import Bar
-from flipjax.train import Status
+from flipjax.training.member import Status
 
 
 class Display(Bar):

@@ -17,15 +17,16 @@ from types import FrameType
 from absl import flags
 from ml_collections import config_flags
 
-from flipjax import command, memory, results
-from flipjax.cell import InterruptedRunError, load, train
+from flipjax import command, results
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.data import prepared
-from flipjax.outcome import failed_rows, finish
 from flipjax.plan import Cell, plan
-from flipjax.progress import Display
 from flipjax.report import page
-from flipjax.workdir import Workdir
+from flipjax.sweep.display import Display
+from flipjax.sweep.dry_run import dry_run
+from flipjax.sweep.finish import failed_rows, finish
+from flipjax.sweep.program import InterruptedRunError, load, train
+from flipjax.sweep.workdir import Workdir
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
@@ -41,15 +42,6 @@ def _flags() -> flags.FlagValues:
 
 def _as_json(config: Config) -> dict:
     return json.loads(config.to_json())
-
-
-def dry_run(cells: Sequence[Cell], spec: PopulationSpec) -> list[str]:
-    """Returns what a plan would do, in lines; starts no JAX backend."""
-    lines = []
-    for cell in cells:
-        lines += memory.lines(cell, spec)
-    members = sum(len(cell.settings) for cell in cells)
-    return [*lines, f"programs to compile: {len(cells)}; members: {members}; nothing was trained"]
 
 
 class _Signals:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from flipjax.config import ConfigError
-from flipjax.data.splitting import PARTS
+from flipjax.data.split import PARTS
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"

@@ -10,10 +10,10 @@ import numpy as np
 from flipjax.config import SplitSpec
 from flipjax.data.correlation import PARTS, Split, count_groups, largest_n_train, split_pool
 from flipjax.data.folder import catalog
-from flipjax.data.listing import FolderError, Listing, read_listing
+from flipjax.data.folder.listing import FolderError, Listing, read_listing
 from flipjax.data.pool import Catalog
 from flipjax.data.prepare import in_threads, prepare
-from flipjax.data.splitting import cell_names, count_fixed
+from flipjax.data.split import cell_names, count_fixed
 
 RHOS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 

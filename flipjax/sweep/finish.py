@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax import mitigate, population, results
-from flipjax.cell import Material
+from flipjax import results
 from flipjax.config import Config
 from flipjax.data.pool import gather
-from flipjax.epoch import refits
-from flipjax.evaluate import predict
 from flipjax.plan import Cell, select
-from flipjax.report import gallery
-from flipjax.train import State, Status, Weights
-from flipjax.workdir import Workdir
+from flipjax.results import gallery
+from flipjax.sweep.program import Material
+from flipjax.sweep.workdir import Workdir
+from flipjax.training import dfr, population
+from flipjax.training.epoch import refits
+from flipjax.training.member import State, Status, Weights
+from flipjax.training.predict import predict
 
 
 def finish(
@@ -31,7 +32,7 @@ def finish(
     folder, rules = workdir.cell(cell), cell.experiment.train.selection
     if "dfr" in cell.experiment.machinery:
         shared = population.share(layout, (material.pool, material.tables["val"].rows))
-        current = mitigate.refit_heads(cell.experiment, layout, current, *shared)
+        current = dfr.refit_heads(cell.experiment, layout, current, *shared)
     parts = {}
     for part, table in material.tables.items():
         shared = population.share(layout, (material.pool, table.rows))

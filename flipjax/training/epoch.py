@@ -7,26 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax import losses, metrics, optimise
+from flipjax import losses, metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
-from flipjax.evaluate import evaluate
-from flipjax.train import (
-    NUM_GROUPS,
-    Best,
-    Member,
-    State,
-    Status,
-    apply,
-    evaluation_batch,
-    init_state,
-    map_batches,
-    total_steps,
-    train_epoch,
-)
-
-FLIPPED = 0.5
-"""Share of an image's foreground above which JTT counts the image as flipped."""
+from flipjax.training import optimise
+from flipjax.training.member import NUM_GROUPS, Best, Member, State, Status, apply
+from flipjax.training.predict import evaluation_batch, map_batches
+from flipjax.training.step import total_steps, train_epoch
 
 
 class Validation(NamedTuple):
@@ -159,16 +146,3 @@ def run_epoch(
         state.moments.count - 1, member.recipe, total=total_steps(experiment, member)
     )
     return settle(experiment, member, state, train_loss, found), record
-
-
-def second_run(experiment: Experiment, member: Member, pool: Pool, state: State, start: Any = ({}, {})) -> State:
-    """Starts a member's training anew, with the images that it flips now weighted up (JTT-by-flip).
-
-    Liu et al., 2021, up-weight what an early model misclassifies; here it is the images of whose foreground it flips
-    more than half. The epochs go on counting; weights (`start` as of `init_state`), moments, selection and patience
-    begin afresh.
-    """
-    flip = evaluate(experiment, state.weights, pool, member.rows).flip
-    image_weights = jnp.where(flip > FLIPPED, member.knobs.jtt_weight, 1.0)
-    fresh = init_state(experiment, member, start)
-    return dataclasses.replace(fresh, image_weights=image_weights, epoch=state.epoch, restart=state.epoch)

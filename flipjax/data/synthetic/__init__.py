@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config import PoolSpec, check_value
-from flipjax.data import creatures, landscapes
 from flipjax.data.pool import Catalog, Pool
+from flipjax.data.synthetic import creatures, landscapes
 
 CHUNK = 32
 """Images rendered at once: bounds the memory of the supersampled layers."""

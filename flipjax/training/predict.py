@@ -1,11 +1,15 @@
 """One member on a table of the pool: logits, and the decomposition that every number is made from."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 
 from flipjax import metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
-from flipjax.train import Weights, apply, evaluation_batch, map_batches
+from flipjax.training.member import Weights, apply
 
 
 def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
@@ -27,3 +31,21 @@ def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Arr
         return metrics.decompose(logits, labels)
 
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+
+
+def evaluation_batch(experiment: Experiment) -> int:
+    """Returns how many images are evaluated at once: 64, or fewer large ones, but a training batch at least."""
+    return min(64, max(experiment.train.batch_size, 2**20 // experiment.pool.size**2))
+
+
+def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, largest: int = 64) -> Any:
+    """Maps `function`, from rows (B, 2) to leaves (B, ...), over rows (n, 2); leaves (n, ...).
+
+    Batches are equal and at most `largest`: the first rows fill up the last one.
+    """
+    count = rows.shape[0]
+    steps = -(-count // largest)
+    size = -(-count // steps)
+    padded = jnp.concatenate([rows, rows[: steps * size - count]])
+    mapped = jax.lax.map(function, padded.reshape(steps, size, *rows.shape[1:]))
+    return jax.tree.map(lambda leaf: leaf.reshape(steps * size, *leaf.shape[2:])[:count], mapped)

@@ -1,0 +1,169 @@
+"""How much memory a cell needs, from the shapes of its program alone: no backend starts."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Var
+
+from flipjax import losses
+from flipjax.config import Experiment, ModelSpec, PopulationSpec
+from flipjax.data.stored import stored_bytes
+from flipjax.methods import Knobs
+from flipjax.models.convolution import plain
+from flipjax.plan import Cell
+from flipjax.training.member import Weights, apply, build, weights_of
+from flipjax.training.population import DEFAULT_WIDTH
+
+GPU_BYTES = 80e9
+MARGIN = 2.0
+"""Shapes tell neither what XLA fuses nor in which order it works: a member's work is counted this many times."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """`parameters` of the model, and two numbers of bytes for a training step.
+
+    `activations` is what the forward pass keeps for the backward one, and `working` what a member at work holds beside
+    its state: activations, gradients, and two of the largest arrays of the forward pass.
+    """
+
+    parameters: int
+    activations: int
+    working: int
+
+
+def estimate(experiment: Experiment) -> Estimate:
+    """Traces the loss of a training batch and adds up the arrays that its backward pass reads."""
+    weights = jax.eval_shape(lambda: weights_of(build(experiment, jax.random.key(0))))
+    size, batch = experiment.pool.size, experiment.train.batch_size
+    images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
+    labels = jax.ShapeDtypeStruct((batch, size, size), jnp.int32)
+
+    def kept(weights: Weights, images: Any, labels: Any) -> list[Any]:
+        def loss(params: Any) -> jax.Array:
+            logits, _ = apply(experiment, params, weights.statistics, images, training=True)
+            return losses.image_loss(logits, labels, Knobs(dice=1.0)).mean()
+
+        return jax.tree.leaves(jax.vjp(loss, weights.params)[1])
+
+    with plain():
+        traced = jax.make_jaxpr(kept)(weights, images, labels).jaxpr
+    given = set(map(id, traced.invars))
+    saved = {id(var): _bytes(var.aval) for var in traced.outvars if id(var) not in given and isinstance(var, Var)}
+    largest = max(_bytes(var.aval) for equation in traced.eqns for var in equation.outvars)
+    gradients, activations = sum(map(_bytes, jax.tree.leaves(weights.params))), sum(saved.values())
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.params))
+    return Estimate(parameters, activations, activations + gradients + 2 * largest)
+
+
+def _bytes(aval: Any) -> int:
+    return math.prod(aval.shape) * aval.dtype.itemsize
+
+
+def lines_of(cell: Cell, spec: PopulationSpec) -> list[str]:
+    """Returns lines that say what a cell will do, and for a large model how many members an 80 GB GPU holds."""
+    found = estimate(cell.experiment)
+    # The small U-Net's rule was fitted to XLA:CPU's plans, for any width and depth.
+    large = cell.experiment.model.name != "unet"
+    working = found.working if large else working_bytes(cell)
+    said = describe(cell, parameters=found.parameters, working=working)
+    if large:
+        width = min(spec.width or DEFAULT_WIDTH, len(cell.settings))
+        pool = pool_bytes(cell)
+        free = GPU_BYTES - (pool or 0) - MARGIN * width * working
+        fit = max(0, int(free // state_bytes(cell, parameters=found.parameters)))
+        left_out = ", the pool not counted" if pool is None else ""
+        said.append(
+            f"  80 GB GPU: {fit} members fit with {width} at work at once{left_out}; "
+            f"an estimate from shapes, work counted {MARGIN:g} times"
+        )
+    return said
+
+
+def pool_bytes(cell: Cell) -> int | None:
+    """Returns the size of the cell's pool on a device, or None where only reading or preparing it would tell."""
+    pool = cell.experiment.pool
+    if pool.name != "synthetic":
+        return stored_bytes(pool)
+    return pool.size**2 * (2 * pool.objects * 4 + 2 * pool.scenes * 3)
+
+
+def working_bytes(cell: Cell) -> int:
+    """Returns about what a member at work holds beside its state: nine float32 maps a block, for either dtype."""
+    model, train, size = cell.experiment.model, cell.experiment.train, cell.experiment.pool.size
+    pixels = [(size // 2**level) ** 2 for level in range(model.depth)]
+    blocks = sum(model.width * 2**level * count for level, count in enumerate(pixels))
+    blocks += sum(model.width * 2**level * count for level, count in enumerate(pixels[:-1]))
+    return 9 * 4 * blocks * train.batch_size
+
+
+def copies(spec: Experiment) -> int:
+    """Returns how many times a member's state holds its parameters: weights, two moments, average, one a rule."""
+    return 3 + bool({"ema", "swa"} & set(spec.machinery)) + len(spec.train.selection)
+
+
+def state_bytes(cell: Cell, *, parameters: int) -> int:
+    """Returns what one member's state takes, for its number of parameters."""
+    return 4 * copies(cell.experiment) * parameters
+
+
+def describe(cell: Cell, *, parameters: int, working: int) -> list[str]:
+    """Returns lines that say what a cell will do, for `--dry_run`.
+
+    Args:
+      cell: of the plan.
+      parameters: trained parameters of one member.
+      working: bytes that a member at work holds beside its state.
+    """
+    spec = cell.experiment
+    count = len(cell.settings)
+    axes = {name: list(dict.fromkeys(s.axes[name] for s in cell.settings)) for name in cell.settings[0].axes}
+    if spec.split.n_train:
+        steps = [epochs * (spec.split.n_train // spec.train.batch_size) for epochs in cell.epochs]
+        work = f"{max(steps)} steps of {spec.train.batch_size} a member at most, {sum(steps)} in all"
+    else:
+        work = f"{max(cell.epochs)} epochs a member at most, over the largest n_train that every rho allows"
+    return [
+        f"cell {cell.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
+        f"  model {_name_of(spec.model)}: {parameters:,} parameters",
+        f"  work: {work}",
+        f"  memory: pool {_pool_text(cell)}; "
+        f"states {megabytes(count * state_bytes(cell, parameters=parameters))}; "
+        f"about {megabytes(working)} for each member at work",
+    ]
+
+
+def _pool_text(cell: Cell) -> str:
+    size = pool_bytes(cell)
+    if size is not None:
+        return f"{megabytes(size)}, shared"
+    return f"not counted ({'read at the start' if cell.experiment.pool.name == 'folder' else 'none is prepared yet'})"
+
+
+def _name_of(model: ModelSpec) -> str:
+    if model.name == "unet":
+        return f"unet, width {model.width}, depth {model.depth}"
+    return f"{model.name} in {model.dtype}, weights {model.weights or 'drawn afresh'}"
+
+
+def megabytes(count: int) -> str:
+    """Returns a number of bytes as text.
+
+    Example:
+      >>> megabytes(1_500_000)
+      '1.5 MB'
+    """
+    return f"{count / 1e6:,.1f} MB"
+
+
+def dry_run(cells: Sequence[Cell], spec: PopulationSpec) -> list[str]:
+    """Returns what a plan would do, in lines; starts no JAX backend."""
+    lines = []
+    for cell in cells:
+        lines += lines_of(cell, spec)
+    members = sum(len(cell.settings) for cell in cells)
+    return [*lines, f"programs to compile: {len(cells)}; members: {members}; nothing was trained"]

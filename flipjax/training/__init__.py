@@ -1,0 +1,1 @@
+"""Training: one member as pure functions, and the map over members."""

@@ -1,0 +1,59 @@
+"""JTT by flips: after a first run, training starts anew with the images that it flips weighted up."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from flipjax.config import Experiment
+from flipjax.data.pool import Pool
+from flipjax.training.member import Member, State, Status, init_state
+from flipjax.training.population import AXIS, Layout, Population
+from flipjax.training.predict import evaluate
+
+FLIPPED = 0.5
+"""Share of an image's foreground above which JTT counts the image as flipped."""
+
+
+def second_run(experiment: Experiment, member: Member, pool: Pool, state: State, start: Any = ({}, {})) -> State:
+    """Starts a member's training anew, with the images that it flips now weighted up (JTT-by-flip).
+
+    Liu et al., 2021, up-weight what an early model misclassifies; here it is the images of whose foreground it flips
+    more than half. The epochs go on counting; weights (`start` as of `init_state`), moments, selection and patience
+    begin afresh.
+    """
+    flip = evaluate(experiment, state.weights, pool, member.rows).flip
+    image_weights = jnp.where(flip > FLIPPED, member.knobs.jtt_weight, 1.0)
+    fresh = init_state(experiment, member, start)
+    return dataclasses.replace(fresh, image_weights=image_weights, epoch=state.epoch, restart=state.epoch)
+
+
+def start_second_runs(
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, start: Any = ({}, {})
+) -> Population:
+    """Starts the second run of every member whose first one (JTT) is over; the others are left as they are.
+
+    `start` as of `flipjax.training.member.init_state`.
+    """
+    states = population.states
+    due = np.asarray(population.members.knobs.jtt_epochs) == np.asarray(states.epoch)
+    due &= (np.asarray(states.restart) == 0) & (np.asarray(states.status) == Status.RUNNING)
+    if not due.any():
+        return population
+    begin = jax.jit(functools.partial(second_run, experiment))
+    begun = {}
+    for turn, slot in enumerate(np.flatnonzero(due)):
+        # One program for each member, as at the start; the devices work side by side.
+        device = layout.mesh.devices.flat[turn % layout.devices]
+        own = jax.tree.map(lambda leaf, slot=slot: leaf[slot], (population.members, states))
+        member, state, pixels, given = jax.device_put((*own, pool, start), device)
+        begun[slot] = begin(member, pixels, state, given)
+    host = jax.tree.map(np.array, states)
+    for slot, state in begun.items():
+        jax.tree.map(lambda stacked, leaf, slot=slot: stacked.__setitem__(slot, np.asarray(leaf)), host, state)
+    return dataclasses.replace(population, states=jax.device_put(host, NamedSharding(layout.mesh, P(AXIS))))

@@ -1,0 +1,130 @@
+"""One member's training steps and epochs as pure functions; the member axis is `flipjax.training.population`'s.
+
+An `Experiment` is static (it decides the program); a `Member` is data (it decides the run).
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flipjax import augment, losses
+from flipjax.config import Experiment
+from flipjax.data.pool import Pool, gather
+from flipjax.training import optimise, sampling
+from flipjax.training.member import NUM_GROUPS, Member, State, Weights, apply
+
+
+def make_batch(
+    experiment: Experiment, member: Member, pool: Pool, batch: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Makes a training batch: swap, gather, mirror, crop, CutMix and jitter, as the experiment and the member say.
+
+    Returns:
+      Images (B, H, W, 3) in [0, 1], masks (B, H, W) int32 and groups (B,) int32.
+    """
+    spec, knobs = experiment.train, member.knobs
+    flip_key, crop_key, jitter_key, mix_key, swap_key = jax.random.split(key, 5)
+    rows, groups = member.rows[batch], member.groups[batch]
+    if "swap" in experiment.machinery:
+        draw_key, swap_key = jax.random.split(swap_key)
+        others, found = sampling.draw(draw_key, sampling.directory(member.groups % 2, size=2), 1 - groups % 2)
+        options = {"partnered": found, "probability": knobs.swap}
+        rows, groups = augment.background_swap(swap_key, rows, groups, member.rows[others, 1], **options)
+    images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=spec.hflip)
+    if spec.crop:
+        images, masks = augment.random_resized_crop(crop_key, images, masks, probability=spec.crop)
+    if "cutmix" in experiment.machinery:
+        images = _cutmix(mix_key, member, pool, images, masks, groups)
+    if spec.jitter:
+        images = augment.colour_jitter(jitter_key, images, probability=spec.jitter)
+    return images, masks, groups
+
+
+def _cutmix(
+    key: jax.Array, member: Member, pool: Pool, images: jax.Array, masks: jax.Array, groups: jax.Array
+) -> jax.Array:
+    def mixed() -> jax.Array:
+        draw_key, mix_key = jax.random.split(key)
+        positions, found = sampling.draw(draw_key, sampling.directory(member.groups, size=NUM_GROUPS), groups ^ 1)
+        options = {"partnered": found, "probability": member.knobs.cutmix}
+        return augment.background_cutmix(mix_key, images, masks, *gather(pool, member.rows[positions]), **options)
+
+    # In a loop over members this is a branch: only those that mix pay for it.
+    return jax.lax.cond(member.knobs.cutmix > 0, mixed, lambda: images)
+
+
+def train_step(
+    experiment: Experiment, member: Member, pool: Pool, state: State, batch: jax.Array, key: jax.Array
+) -> tuple[State, jax.Array]:
+    """Takes one step of the optimiser.
+
+    Args:
+      experiment: static.
+      member: whose rows are trained on.
+      pool: shared by all members.
+      state: before the step.
+      batch: (B,) int32 positions in `member.rows`.
+      key: of this step's augmentation.
+
+    Returns:
+      The state after the step (`epoch`, `status` and `best*` untouched) and the loss before it.
+    """
+    images, masks, groups = make_batch(experiment, member, pool, batch, key)
+
+    def loss_of(params: Any) -> tuple[jax.Array, Any]:
+        logits, statistics = apply(experiment, params, state.weights.statistics, images, training=True)
+        loss, weights = losses.batch_loss(logits, masks, groups, member.knobs, state.group_weights)
+        return loss, (statistics, weights)
+
+    (loss, (statistics, group_weights)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.weights.params)
+    step = state.moments.count
+    total = total_steps(experiment, member)
+    rate = optimise.rate_at(step, member.recipe, total=total)
+    params, moments = optimise.update(gradients, state.moments, state.weights.params, member.recipe, rate=rate)
+    weights = Weights(params, statistics)
+    average = state.average
+    if average is not None:
+        kept = optimise.kept_share(step, ema=member.knobs.ema, swa=member.knobs.swa, total=total)
+        average = jax.tree.map(lambda new, old: _mixed(new, old, kept), weights, average)
+    return dataclasses.replace(
+        state, weights=weights, average=average, moments=moments, group_weights=group_weights
+    ), loss
+
+
+def _mixed(new: jax.Array, old: jax.Array, kept: jax.Array) -> jax.Array:
+    # Counts and keys among the statistics have no average.
+    return new + kept * (old - new) if jnp.issubdtype(new.dtype, jnp.floating) else new
+
+
+def total_steps(experiment: Experiment, member: Member) -> int:
+    """Returns how many steps a whole run takes, over which schedules and averages stretch."""
+    return experiment.train.epochs * (member.rows.shape[0] // experiment.train.batch_size)
+
+
+def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State) -> tuple[State, jax.Array]:
+    """Trains for one epoch: a scan over batches in a fresh order, plain, weighted or balanced as the knobs say.
+
+    Images that fill no whole batch are left out.
+
+    Returns:
+      The state after the last step and the mean training loss.
+    """
+    size = experiment.train.batch_size
+    steps = member.rows.shape[0] // size
+    order_key, step_key = jax.random.split(jax.random.fold_in(member.key, state.epoch + 1))
+    order = jax.random.permutation(order_key, member.rows.shape[0])
+    if state.image_weights is not None:
+        weighted = sampling.weighted_order(jax.random.fold_in(order_key, 1), state.image_weights)
+        order = jnp.where(jnp.ptp(state.image_weights) > 0, weighted, order)
+    if "balanced" in experiment.machinery:
+        balanced = sampling.balanced_order(order, member.groups, num_groups=NUM_GROUPS)
+        order = jnp.where(member.knobs.balanced > 0, balanced, order)
+    order = order[: steps * size].reshape(steps, size)
+
+    def step(state: State, inputs: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+        return train_step(experiment, member, pool, state, *inputs)
+
+    state, step_losses = jax.lax.scan(step, state, (order, jax.random.split(step_key, steps)))
+    return state, step_losses.mean()
