@@ -264,7 +264,7 @@ def test_the_reference_split_fixes_the_parts(golden, expected, tmp_path):
 
 SCRIPT = """
 import pathlib, sys
-from flipjax import sweep
+from flipjax.sweep import __main__ as sweep
 from flipjax.data.__main__ import main
 
 root, folder = sys.argv[1:]

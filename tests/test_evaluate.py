@@ -158,8 +158,8 @@ def test_a_dry_run_of_the_papers_grid_starts_no_backend(tmp_path):
     shapes = {"images": [11788, 512, 512, 3], "masks": [11788, 512, 512], "labels": [11788], "scenes": [0, 512, 512, 3]}
     pool.write_text(json.dumps({"content": 32 * "0", "shapes": shapes, "facts": {"name": "waterbirds_seg"}}))
     code = (
-        "import sys; from flipjax import sweep; from jax._src import xla_bridge\n"
-        "code = sweep.main(['sweep', '--config', 'configs/paper_waterbirds.py', '--dry_run'])\n"
+        "import sys; from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
+        "code = main(['sweep', '--config', 'configs/paper_waterbirds.py', '--dry_run'])\n"
         "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}

@@ -243,7 +243,7 @@ def test_a_folder_of_another_run_is_left_alone(study, unbroken):
 
 def test_dry_run_lists_cells_and_starts_no_backend(study):
     code = (
-        "import sys; from flipjax import sweep; from jax._src import xla_bridge\n"
+        "import sys; from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
         f"code = main(['sweep', '--config', {str(study / 'tiny.py')!r}, '--dry_run'])\n"
         "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
     )
