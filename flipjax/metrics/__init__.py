@@ -2,6 +2,16 @@
 
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.kernels import decompose, error_map, flip_risk, risk_map
-from flipjax.metrics.summary import Interval, bootstrap, summarize
+from flipjax.metrics.summary import Interval, bootstrap, resampled, summarize
 
-__all__ = ["Decomposition", "Interval", "bootstrap", "decompose", "error_map", "flip_risk", "risk_map", "summarize"]
+__all__ = [
+    "Decomposition",
+    "Interval",
+    "bootstrap",
+    "decompose",
+    "error_map",
+    "flip_risk",
+    "resampled",
+    "risk_map",
+    "summarize",
+]
