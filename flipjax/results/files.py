@@ -8,12 +8,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flipjax.files import replacing
-from flipjax.metrics import Decomposition
+
+if TYPE_CHECKING:
+    from flipjax.metrics import Decomposition
 
 Row = dict[str, Any]
 
@@ -38,7 +40,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Cell:
+class StoredCell:
     """The decompositions of one cell: all members of one static experiment, on the parts `val` and `test`."""
 
     members: tuple[str, ...]
@@ -47,11 +49,14 @@ class Cell:
     scene_names: tuple[str, ...]
     parts: Mapping[str, Part]
 
-    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
+    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> "Decomposition":
         """Returns the decomposition of a member on a split by a selection rule, the first by default.
 
         Its leaves are numpy, with one leading image axis. A KeyError names the valid choices.
         """
+        # Here: a report reads the stored arrays without JAX.
+        from flipjax.metrics import Decomposition
+
         selection = self.selections[0] if selection is None else selection
         for name, value, valid in (("member", member, self.members), ("selection", selection, self.selections)):
             if value not in valid:
@@ -60,7 +65,7 @@ class Cell:
         return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
 
 
-def save_cell(path: str | Path, cell: Cell) -> None:
+def save_cell(path: str | Path, cell: StoredCell) -> None:
     """Writes `decomposition.npz`."""
     arrays: dict[str, np.ndarray] = {field: np.array(getattr(cell, field), np.str_) for field in TEXTS}
     for name, part in cell.parts.items():
@@ -71,7 +76,7 @@ def save_cell(path: str | Path, cell: Cell) -> None:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
-def load_cell(path: str | Path) -> Cell:
+def load_cell(path: str | Path) -> StoredCell:
     """Reads what `save_cell` wrote; a KeyError names the file and the array that it lacks."""
     with np.load(path, allow_pickle=False) as stored:
         wanted = [*TEXTS]
@@ -81,7 +86,7 @@ def load_cell(path: str | Path) -> Cell:
             raise KeyError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
         arrays = {name: stored[name] for name in wanted}
     parts = {part: Part(**{field: arrays[f"{part}_{field}"] for field in Part.__dataclass_fields__}) for part in PARTS}
-    return Cell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts)
+    return StoredCell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts)
 
 
 def _text(cell: Any) -> str:
