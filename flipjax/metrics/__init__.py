@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 # Decomposition from where it becomes a pytree.
-_MODULES = dict.fromkeys(("Interval", "bootstrap", "resampled", "summarize"), "summary")
+_MODULES = {"Interval": "summary", "bootstrap": "summary", "resampled": "summary", "summarize": "summary"}
 
 
 def __getattr__(name: str) -> Any:
