@@ -36,19 +36,21 @@ def parse(argv: Sequence[str], make_flags: Callable[[], flags.FlagValues]) -> fl
     try:
         rest = values(list(argv))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ConfigError(_unknown_key(argv, make_flags) or " ".join(str(error).split())) from error
+        raise _unknown_key(argv, make_flags) or ConfigError(
+            "arguments", problem=" ".join(str(error).split())
+        ) from error
     if rest[1:]:
-        raise ConfigError(f"unexpected argument {rest[1]!r}: expected flags only, such as --config configs/smoke.py")
+        raise ConfigError("arguments", "flags only, such as --config configs/smoke.py", repr(rest[1]))
     if values.help:
         return values
     path = values.config and config_flags.get_config_filename(values["config"])
     if not path or not Path(path).is_file():
-        raise ConfigError(f"--config: expected a configuration file, such as configs/smoke.py; found {path or 'none'}")
+        raise ConfigError("--config", "a configuration file, such as configs/smoke.py", path or "none")
     return values
 
 
-def _unknown_key(argv: Sequence[str], make_flags: Callable[[], flags.FlagValues]) -> str | None:
-    """Returns a message for the first --config.KEY that the configuration does not have."""
+def _unknown_key(argv: Sequence[str], make_flags: Callable[[], flags.FlagValues]) -> ConfigError | None:
+    """Returns the error of the first --config.KEY that the configuration does not have."""
     overrides = [part for part in argv if part.startswith("--config.")]
     plain = make_flags()
     # config_flags reads overrides off sys.argv, whatever it is given.
@@ -65,7 +67,7 @@ def _unknown_key(argv: Sequence[str], make_flags: Callable[[], flags.FlagValues]
         if names and name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"the nearest is --config.{near[0]}" if near else f"valid are {', '.join(names)}"
-            return f"--config.{name}: expected a key of the configuration; {hint}"
+            return ConfigError(f"--config.{name}", f"a key of the configuration; {hint}")
     return None
 
 
