@@ -46,22 +46,11 @@ class ConfigError(ValueError):
     def __init__(self, field: str, expected: str = "", found: Any = None, *, problem: str = ""):
         """Makes the sentence from what was expected and found, or takes it as `problem`."""
         self.field = field
-        self.problem = problem
-        if expected:
-            self.problem = f"expected {expected}" if found is None else f"expected {expected}; found {found}"
-        super().__init__(field, self.problem)
-
-    def __str__(self) -> str:
-        """Returns one line."""
-        return self.named({})
+        self.problem = problem or f"expected {expected}" + ("" if found is None else f"; found {found}")
+        super().__init__(f"{field}: {self.problem}")
 
     def named(self, names: Mapping[str, str]) -> str:
-        """Returns the line with the field under the name that a command has for it, where `names` holds one.
-
-        Example:
-          >>> ConfigError("config.pool.root", "a folder", "none").named({"config.pool.root": "DIR"})
-          'DIR: expected a folder; found none'
-        """
+        """Returns the line with the field under the name that a command has for it, where `names` holds one."""
         return f"{names.get(self.field, self.field)}: {self.problem}"
 
 
@@ -316,20 +305,15 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
 
 def _check_model(built: Experiment) -> None:
     model, size = built.model, built.pool.size
-    stride, of = 2 ** (model.depth - 1), f"model.depth {model.depth}"
-    if model.name == "unet":
-        absent = ("weights",)
-        reason = "unet, which is drawn afresh"
-    else:
-        stride, of = 32, f"model.name {model.name}"
-        absent = ("width", "depth", "norm")
-        reason = f"{model.name}, which has one size"
-        if "dfr" in built.machinery:
-            raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.name)
-    for field in absent:
-        default = getattr(ModelSpec(), field)
-        value = getattr(model, field)
+    large = model.name != "unet"
+    if large and "dfr" in built.machinery:
+        raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.name)
+    for field in ("width", "depth", "norm") if large else ("weights",):
+        default, value = getattr(ModelSpec(), field), getattr(model, field)
         if value != default:
-            raise ConfigError(f"config.model.{field}", f"{default!r} for model.name {reason}", repr(value))
+            raise ConfigError(f"config.model.{field}", f"{default!r} for model.name {model.name}", repr(value))
+    stride, reason = (
+        (32, f"model.name {model.name}") if large else (2 ** (model.depth - 1), f"model.depth {model.depth}")
+    )
     if size % stride:
-        raise ConfigError("config.pool.size", f"a multiple of {stride} for {of}", size)
+        raise ConfigError("config.pool.size", f"a multiple of {stride} for {reason}", size)
