@@ -41,7 +41,7 @@ def finish(
             decomposition.confusion, decomposition.risk_sum, table.groups, table.pairs, table.rows
         )
     names = ("background", *study.catalog.class_names)
-    stored = results.Cell(program.names, rules, names, study.catalog.scene_names, parts)
+    stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts)
     results.save_cell(folder / "decomposition.npz", stored)
     states = population.states_of(current)
     shown = select(program, rho=config.gallery.rho)
@@ -50,7 +50,7 @@ def finish(
     results.write_csv(folder / "results.csv", _rows(program, study, stored, states))
 
 
-def _rows(program: Program, study: Study, stored: results.Cell, states: State) -> list[results.Row]:
+def _rows(program: Program, study: Study, stored: results.StoredCell, states: State) -> list[results.Row]:
     rows = []
     for index, setting in enumerate(program.settings):
         leading = {"member": setting.name, **setting.axes}
@@ -80,7 +80,7 @@ def _save_gallery(
     program: Program,
     config: Config,
     study: Study,
-    stored: results.Cell,
+    stored: results.StoredCell,
     shown: int,
     weights: Weights,
     workdir: Workdir,
