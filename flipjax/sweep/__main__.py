@@ -1,178 +1,60 @@
-"""`python -m flipjax.sweep --config configs/NAME.py`: trains a grid, evaluates it, writes tables and a report.
+"""`flipjax sweep --config NAME|FILE`: trains a grid, evaluates it, writes tables and a report.
 
 Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupted (the same command continues).
 """
 
-import importlib.metadata
-import json
-import platform
+import argparse
 import shlex
-import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-
-from absl import flags
-from ml_collections import config_flags
 
 from flipjax import command
-from flipjax.config import Config, ConfigError, PopulationSpec
-from flipjax.data import prepared
-from flipjax.plan import Program, plan
-from flipjax.report import page
-from flipjax.sweep.display import Display
-from flipjax.sweep.dry_run import dry_run
-from flipjax.sweep.finish import failed_rows, finish
-from flipjax.sweep.program import InterruptedRunError, load_pool, make_study, train
-from flipjax.sweep.workdir import Workdir
-
-DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
+from flipjax.config import ConfigError, PopulationSpec
+from flipjax.plan import plan
 
 
-def _flags() -> flags.FlagValues:
-    values = command.flags_with_config()
-    flags.DEFINE_string("workdir", None, "Run folder; runs/NAME unless given.", flag_values=values)
-    flags.DEFINE_bool("dry_run", False, "List cells, members, steps and memory, and stop.", flag_values=values)
-    flags.DEFINE_bool("fresh", False, "Remove an earlier run from the folder first.", flag_values=values)
-    flags.DEFINE_bool("fail_fast", False, "Stop at the first cell that fails.", flag_values=values)
-    return values
+def _parser() -> command.ConfigParser:
+    parser = command.ConfigParser("sweep", __doc__ or "")
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="run folder (default runs/NAME)")
+    parser.add_argument("--dry_run", action="store_true", help="list cells, members, steps and memory, and stop")
+    parser.add_argument("--fresh", action="store_true", help="remove an earlier run from the folder first")
+    parser.add_argument("--fail_fast", action="store_true", help="stop at the first cell that fails")
+    return parser
 
 
-def _as_json(config: Config) -> dict:
-    return json.loads(config.to_json())
+def _sweep(options: argparse.Namespace, line: str) -> int:
+    programs = plan(options.config)
+    if options.dry_run:
+        from flipjax.sweep.dry_run import dry_run
 
+        print("\n".join(dry_run(programs, PopulationSpec(**options.config.population))))
+        return command.DONE
+    from flipjax.sweep.run import run_sweep
+    from flipjax.sweep.workdir import Workdir
 
-class _Signals:
-    """The first SIGINT or SIGTERM asks the run to stop after the epoch; a second one stops it at once."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.stop:
-            raise KeyboardInterrupt
-        self.stop = True
-        print("stopping after this epoch; once more stops at once", file=sys.stderr, flush=True)
-
-
-class Sweep:
-    """The programs of a plan, the folder they go to, and what happened to them."""
-
-    def __init__(self, programs: Sequence[Program], config: Config, workdir: Workdir):
-        """Starts no work."""
-        self.programs, self.config, self.workdir = programs, config, workdir
-        self.failed: list[Program] = []
-        self.class_names: dict[str, tuple[str, ...]] = {}
-        self.signals = _Signals()
-
-    def run(self, display: Display, *, fail_fast: bool) -> bool:
-        """Runs the programs that the folder lacks; returns False when interrupted.
-
-        Raises:
-          ConfigError: if the data cannot be used.
-        """
-        for program in self.programs:
-            if self.workdir.finished(program):
-                display.skip(sum(program.epochs))
-                continue
-            try:
-                self._run_program(program, display)
-            except (InterruptedRunError, KeyboardInterrupt):
-                return False
-            except ConfigError:
-                raise
-            except Exception as error:
-                # A ValueError is an impossible request and says so itself; anything else needs its place in the code.
-                text = str(error) if isinstance(error, ValueError) else traceback.format_exc()
-                display.say(f"cell {program.name} failed: {text}")
-                self.failed.append(program)
-                if fail_fast:
-                    return True
-        return True
-
-    def _run_program(self, program: Program, display: Display) -> None:
-        identity = prepared.identify(program.experiment.pool)
-        pool, catalog = load_pool(program)
-        self.class_names[program.name] = ("background", *catalog.class_names)
-        study = make_study(program, pool, catalog)
-        self.workdir.record_pool(program, identity)
-        layout, trained = train(
-            program,
-            PopulationSpec(**self.config.population),
-            study,
-            self.workdir,
-            display=display,
-            stop_requested=lambda: self.signals.stop,
-            after_epoch=lambda: self.workdir.gather(self.programs, "history.csv"),
-        )
-        finish(program, self.config, study, layout, trained, self.workdir)
-
-    def conclude(self) -> tuple[str, int]:
-        """Writes the run's tables and its report; returns the report's text and the exit code."""
-        done = [program for program in self.programs if self.workdir.finished(program)]
-        if not done:
-            return "no cell finished: no results", SOME_FAILED
-        # A pool that cannot be read has no names: its columns stay away.
-        names = {program.name: self.class_names.get(program.name, ("background",)) for program in self.failed}
-        blank = [row for program in self.failed for row in failed_rows(program, names[program.name])]
-        rows = self.workdir.gather(self.programs, "results.csv", blank)
-        self.workdir.gather(self.programs, "history.csv")
-        text = page.build(self.workdir.folder)
-        whole = len(done) == len(self.programs) and all(row["status"] in ("finished", "stopped") for row in rows)
-        text += f"\n{self.workdir.folder}/results.csv, {self.workdir.folder}/report/index.html"
-        return text, DONE if whole else SOME_FAILED
-
-
-def _versions() -> dict[str, str]:
-    names = ("flipjax", "jax", "flax", "optax", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
-
-
-def _sweep(values: flags.FlagValues, line: str) -> int:
-    config = values.config
-    programs = plan(config)
-    name = Path(config_flags.get_config_filename(values["config"])).stem
-    if values.dry_run:
-        for line in dry_run(programs, PopulationSpec(**config.population)):
-            print(line)
-        return DONE
-    workdir = Workdir(values.workdir or Path("runs") / name)
-    device = command.start_backend(
-        PopulationSpec(**config.population), max(len(program.settings) for program in programs)
+    name = options.config_file.stem
+    workdir = Workdir(options.workdir or Path("runs") / name)
+    return run_sweep(
+        programs, options.config, workdir, line, name=name, fresh=options.fresh, fail_fast=options.fail_fast
     )
-    provenance = {"name": name, "command": line, "device": device, **_versions()}
-    workdir.open(_as_json(config), provenance, fresh=values.fresh)
-    sweep = Sweep(programs, config, workdir)
-    with Display(total=sum(sum(program.epochs) for program in programs)) as display:
-        unbroken = sweep.run(display, fail_fast=values.fail_fast)
-    if not unbroken:
-        print(f"interrupted; the same command continues in {workdir.folder}", file=sys.stderr)
-        return INTERRUPTED
-    text, code = sweep.conclude()
-    print(text)
-    return code
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code."""
-    # config_flags reads overrides off sys.argv, whatever it is given.
-    argv = sys.argv = list(argv) if argv is not None else sys.argv
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line, without the program's name, and returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        values = command.parse(argv, _flags)
-        if values.help:
-            print(__doc__, _flags().get_help(), sep="\n")
-            return DONE
-        return _sweep(values, shlex.join(["python", "-m", "flipjax.sweep", *argv[1:]]))
+        options = _parser().parse(arguments)
+        if options.list_configs:
+            print(command.describe_configs())
+            return command.DONE
+        return _sweep(options, shlex.join(["python", "-m", "flipjax.sweep", *arguments]))
     except ConfigError as error:
-        print(f"flipjax.sweep: {error}", file=sys.stderr)
-        return USAGE
+        print(f"flipjax sweep: {error}", file=sys.stderr)
+        return command.USAGE
     except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return INTERRUPTED
+        print("flipjax sweep: interrupted; the same command continues", file=sys.stderr)
+        return command.INTERRUPTED
 
 
 if __name__ == "__main__":
