@@ -51,7 +51,7 @@ def twin_marginal(predict, images, scenes, sigma):
 
 def test_scene_marginal_equals_its_twin(study):
     weights, images, scenes = study
-    means = intervene.mean_scenes(scenes, KINDS)
+    means = intervene.mean_scenes(scenes, kinds=KINDS)
     np.testing.assert_allclose(means, [scenes[:2].mean(0), scenes[2:].mean(0)], rtol=1e-6)
     log_odds = intervene.scene_marginal(model(weights), images, means)
     twin = twin_marginal(model(weights), images, np.asarray(means), sigma=0.7 * H / 48)
@@ -61,7 +61,7 @@ def test_scene_marginal_equals_its_twin(study):
 
 def test_jit_equals_eager_and_several_draws_are_averaged(study):
     weights, images, scenes = study
-    pasted, shares = intervene.choose_scenes(jax.random.key(3), scenes, KINDS, scenes="both", count=2)
+    pasted, shares = intervene.choose_scenes(jax.random.key(3), scenes, kinds=KINDS, scenes="both", count=2)
     assert pasted.shape == (2, 3, H, W, 3) and shares.tolist() == [0.5, 0.25, 0.25]
 
     def run(images, scenes, shares):
@@ -89,7 +89,7 @@ def test_risk_and_repair_equal_their_twins(study):
     weights, images, scenes = study
     predict = model(weights)
     logits = predict(images)
-    log_odds = intervene.scene_marginal(predict, images, intervene.mean_scenes(scenes, KINDS), logits=logits)
+    log_odds = intervene.scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS), logits=logits)
     center = intervene.split_point(log_odds)
     risk = intervene.scene_swap_risk(logits, log_odds, center=center)
     repaired = intervene.repair(logits, log_odds, center=center)
@@ -115,7 +115,7 @@ def test_risk_follows_the_definition_for_two_classes():
 def test_another_background_permutes_the_classes(study):
     weights, images, scenes = study
     C = weights.shape[1]
-    means = intervene.mean_scenes(scenes, KINDS)
+    means = intervene.mean_scenes(scenes, kinds=KINDS)
     moved = np.roll(weights, 1, axis=1)  # background is class 1, the last class is class 0
     first = intervene.scene_marginal(model(weights), images, means)
     second = intervene.scene_marginal(model(moved), images, means, background=1)
@@ -154,7 +154,7 @@ def test_clusters_are_otsus_and_move_with_the_data(values, shift):
 
 def test_members_joined_equal_a_member_that_is_repeated(study):
     weights, images, scenes = study
-    log_odds = intervene.scene_marginal(model(weights), images, intervene.mean_scenes(scenes, KINDS))
+    log_odds = intervene.scene_marginal(model(weights), images, intervene.mean_scenes(scenes, kinds=KINDS))
     center, scale = intervene.split_point(log_odds), intervene.spread(log_odds)
     joined = intervene.join_members(jnp.stack([log_odds, log_odds]), center=[center, center], scale=[scale, scale])
     np.testing.assert_allclose(joined * scale + center, log_odds, atol=1e-5)
@@ -168,7 +168,7 @@ def test_members_joined_equal_a_member_that_is_repeated(study):
     ("call", "field"),
     [
         (lambda x: intervene.mean_scenes(np.zeros((2, 4, 4, 3), np.uint8)), "images"),
-        (lambda x: intervene.mean_scenes(np.zeros((2, 4, 4, 3)), [0, 2]), "kinds"),
+        (lambda x: intervene.mean_scenes(np.zeros((2, 4, 4, 3)), kinds=[0, 2]), "kinds"),
         (lambda x: intervene.choose_scenes(x, np.zeros((2, 4, 4, 3)), scenes="all"), "scenes"),
         (lambda x: intervene.choose_scenes(x, np.zeros((2, 4, 4, 3)), scenes="sampled", count=3), "count"),
         (lambda x: intervene.split_point(np.zeros((2, 1, 2)), center="mean"), "center"),

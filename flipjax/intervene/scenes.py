@@ -18,7 +18,7 @@ REACH = 4.0
 """Standard deviations after which the blur ends."""
 
 
-def mean_scenes(images: Any, kinds: Any = None) -> jax.Array:
+def mean_scenes(images: Any, *, kinds: Any = None) -> jax.Array:
     """Returns the pixelwise mean of the scene images of each kind.
 
     Args:
@@ -34,7 +34,7 @@ def mean_scenes(images: Any, kinds: Any = None) -> jax.Array:
 
     Example:
         >>> scenes = np.arange(4.0).reshape(4, 1, 1, 1)
-        >>> mean_scenes(scenes, [0, 0, 1, 1]).ravel().tolist()
+        >>> mean_scenes(scenes, kinds=[0, 0, 1, 1]).ravel().tolist()
         [0.5, 2.5]
     """
     images, kinds = _check_scenes(images, kinds)
@@ -42,7 +42,7 @@ def mean_scenes(images: Any, kinds: Any = None) -> jax.Array:
 
 
 def choose_scenes(
-    key: jax.Array, images: Any, kinds: Any = None, *, scenes: Use = "mean", count: int = 1
+    key: jax.Array, images: Any, *, kinds: Any = None, scenes: Use = "mean", count: int = 1
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the scenes of each kind that `scene_marginal` pastes on, with the weight of each.
 
@@ -65,14 +65,14 @@ def choose_scenes(
 
     Example:
         >>> images = np.arange(4.0).reshape(4, 1, 1, 1)
-        >>> pasted, weights = choose_scenes(jax.random.key(0), images, [0, 0, 1, 1], scenes="both")
+        >>> pasted, weights = choose_scenes(jax.random.key(0), images, kinds=[0, 0, 1, 1], scenes="both")
         >>> pasted.shape, weights.tolist(), pasted[:, 0].ravel().tolist()
         ((2, 2, 1, 1, 1), [0.5, 0.5], [0.5, 2.5])
     """
     if scenes not in ("mean", "sampled", "both"):
         raise ValueError(f"scenes: expected 'mean', 'sampled' or 'both', found {scenes!r}.")
     images, kinds = _check_scenes(images, kinds)
-    means = mean_scenes(images, kinds)[:, None]
+    means = mean_scenes(images, kinds=kinds)[:, None]
     if scenes == "mean":
         return means, jnp.ones(1, jnp.float32)
     fewest = np.bincount(kinds).min()
