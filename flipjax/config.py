@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flipjax.methods import METHODS, STRENGTHS, machinery, parts_of
+from flipjax.methods import METHODS, STRENGTHS, active_knobs, parts_of
 
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
@@ -38,6 +38,14 @@ GALLERY = {"rho": 0.9, "riskiest": 6, "typical": 6}
 NORMS = ("batch", "group", "none")
 DTYPES = ("float32", "bfloat16")
 MAPS = ("auto", "loop", "vmap")
+
+
+def valid_rho(rho: float) -> bool:
+    """Returns whether rho can be the share of a class's images in its usual scene: in [0.5, 1]."""
+    return 0.5 <= rho <= 1
+
+
+RHO = valid_rho, "a number in [0.5, 1]"
 
 
 class ConfigError(ValueError):
@@ -122,7 +130,7 @@ class PopulationSpec:
 class Experiment:
     """All that decides a compiled program, hashable: the static half of a run.
 
-    `machinery` names the knobs that any method of the grid sets. The program holds every loss, and of samplers,
+    `active_knobs` names the knobs that any method of the grid sets. The program holds every loss, and of samplers,
     augmentations and averages no more than these need.
     """
 
@@ -130,7 +138,7 @@ class Experiment:
     split: SplitSpec = SplitSpec()
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
-    machinery: tuple[str, ...] = ()
+    active_knobs: tuple[str, ...] = ()
 
 
 SECTIONS = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec, "population": PopulationSpec}
@@ -198,7 +206,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "population.map": _one_of(MAPS),
     "population.width": _at_least(0),
     "population.devices": _at_least(0),
-    "axes.rho": _within(0.5, 1),
+    "axes.rho": RHO,
     "axes.seed": _within(0, 2**31 - 1),
     "axes.method": (
         (lambda value: parts_of(value) is not None),
@@ -217,7 +225,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "knobs.swa": _within(0, 0.99),
     "knobs.jtt_epochs": _at_least(1),
     "knobs.jtt_weight": _at_least(1),
-    "gallery.rho": _within(0.5, 1),
+    "gallery.rho": RHO,
     "gallery.riskiest": _at_least(0),
     "gallery.typical": _at_least(0),
 }
@@ -285,7 +293,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         values = {name: tuple(v) if isinstance(v, list | tuple) else v for name, v in config[section].items()}
         values |= {name.split(".", 1)[1]: v for name, v in overrides.items() if name.startswith(section + ".")}
         parts[section] = SECTIONS[section](**values)
-    built = Experiment(**parts, machinery=machinery(config.axes.method))
+    built = Experiment(**parts, active_knobs=active_knobs(config.axes.method))
     _check_model(built)
     n_train, batch_size = built.split.n_train, built.train.batch_size
     if 0 < n_train < batch_size:
@@ -303,7 +311,7 @@ def _check_model(built: Experiment) -> None:
     else:
         stride, of = 32, f"model.name {model.name}"
         own, whose = ("width", "depth", "norm"), f"{model.name}, which has one size"
-        if "dfr" in built.machinery:
+        if "dfr" in built.active_knobs:
             raise ConfigError(f"config.axes.method: dfr refits the head of unet; found model.name {model.name}")
     for field in own:
         default, found = getattr(ModelSpec(), field), getattr(model, field)

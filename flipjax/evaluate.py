@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +25,7 @@ from flipjax.metrics import Decomposition
 from flipjax.plan import Cell, plan
 from flipjax.sweep.program import Material, load, starting_weights
 from flipjax.terminal import Bar
-from flipjax.training.member import first_weights
+from flipjax.training.member import Weights, first_weights
 from flipjax.training.predict import evaluate, evaluation_batch
 
 DONE, USAGE, INTERRUPTED = 0, 2, 130
@@ -60,7 +59,7 @@ def make_cell(config: Config, model: ModelSpec) -> Cell:
     return plan(config)[0]
 
 
-def decompose(experiment: Experiment, start: tuple[Any, Any], pool: Pool, rows: np.ndarray) -> Decomposition:
+def decompose(experiment: Experiment, start: Weights, pool: Pool, rows: np.ndarray) -> Decomposition:
     """Returns the decomposition of the weights `start` on pool rows (n, 2), numpy leaves.
 
     Images are dealt over the devices; progress goes to stderr.

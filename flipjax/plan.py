@@ -62,7 +62,7 @@ def plan(config: Config) -> list[Cell]:
 
 def _check_methods(cell: Cell) -> None:
     spec = cell.experiment
-    if "dfr" in spec.machinery and spec.split.n_val < 8:
+    if "dfr" in spec.active_knobs and spec.split.n_val < 8:
         raise ConfigError(
             f"config.split.n_val: expected at least 8, half of them for dfr to refit on; found {spec.split.n_val}"
         )

@@ -15,7 +15,6 @@ from flipjax.results import gallery
 from flipjax.sweep.program import Material
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, population
-from flipjax.training.epoch import refits
 from flipjax.training.member import State, Status, Weights
 from flipjax.training.predict import predict
 
@@ -30,9 +29,10 @@ def finish(
 ) -> None:
     """Evaluates what each rule selected of every member; writes decompositions, the gallery and, last, the rows."""
     folder, rules = workdir.cell(cell), cell.experiment.train.selection
-    if "dfr" in cell.experiment.machinery:
-        shared = population.share(layout, (material.pool, material.tables["val"].rows))
-        current = dfr.refit_heads(cell.experiment, layout, current, *shared)
+    if "dfr" in cell.experiment.active_knobs:
+        validation = material.tables["val"]
+        pool = population.share(layout, material.pool)
+        current = dfr.refit_heads(cell.experiment, layout, current, pool, validation.rows, validation.refit)
     parts = {}
     for part, table in material.tables.items():
         shared = population.share(layout, (material.pool, table.rows))
@@ -63,7 +63,7 @@ def _rows(cell: Cell, material: Material, stored: results.Cell, states: State) -
                 found, groups = stored.decomposition(setting.name, part, selection=rule), table.groups
                 if part == "val" and setting.knobs.dfr:
                     # The other images fitted the head.
-                    rest = ~refits(len(groups))
+                    rest = ~table.refit
                     found, groups = jax.tree.map(lambda leaf, rest=rest: leaf[rest], found), groups[rest]
                 # A rule that never had a value kept no epoch.
                 kept = found if trailing["best_epoch"] else None
