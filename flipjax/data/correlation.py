@@ -220,7 +220,7 @@ def half_of_each_group(groups: np.ndarray) -> np.ndarray:
 
 
 def _table(rows: np.ndarray, groups: np.ndarray, pairs: np.ndarray, refit: np.ndarray) -> Table:
-    return Table(*(column.astype(np.int32) for column in (rows, groups, pairs)), refit)
+    return Table(rows.astype(np.int32), groups.astype(np.int32), pairs.astype(np.int32), refit)
 
 
 def _cycle(items: np.ndarray, n: int) -> np.ndarray:
