@@ -296,11 +296,9 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         parts[section] = SECTIONS[section](**values)
     built = Experiment(**parts, active_knobs=active_knobs(config.axes.method))
     _check_model(built)
-    n_train, batch_size = built.split.n_train, built.train.batch_size
-    if 0 < n_train < batch_size:
-        raise ConfigError(
-            f"config.split.n_train: expected at least train.batch_size ({batch_size}), or 0; found {n_train}"
-        )
+    n_train, least = built.split.n_train, built.train.batch_size
+    if 0 < n_train < least:
+        raise ConfigError(f"config.split.n_train: expected at least train.batch_size ({least}), or 0; found {n_train}")
     return built
 
 
