@@ -20,7 +20,7 @@ from flipjax.methods import METHODS, STRENGTHS, machinery, parts_of
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
-POOL_NAMES = ("synthetic", "folder", "waterbirds_seg", "coco_cd")
+POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd")
 MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2")
 AXES = {
     "rho": 0.5,
@@ -49,7 +49,10 @@ class PoolSpec:
     """Where the images come from.
 
     `seed`, `objects` (per class) to `scene_strength` are for the synthetic pool, `root` to `scene_kinds` for a folder;
-    `root` is also where `python -m flipjax.data prepare` wrote the pool of a data set (empty: its default).
+    `max_pixels` is the largest image that is opened. `root` is also the name of a TFDS data set, NAME/CONFIG:VERSION
+    (empty: what `python -m flipjax.data prepare` makes unless told otherwise), `data_dir` the folder that TFDS keeps it
+    in (empty: TFDS's own), and `features` its features that hold image, mask, class and scene. `cache` is the folder of
+    the decoded arrays (empty: ~/.cache/flipjax/pools).
     """
 
     name: str = "synthetic"
@@ -63,6 +66,9 @@ class PoolSpec:
     cache: str = ""
     classes: tuple[str, ...] = ()
     scene_kinds: tuple[str, ...] = ()
+    data_dir: str = ""
+    features: tuple[str, ...] = ("image", "mask", "class", "scene")
+    max_pixels: int = 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +185,9 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "pool.scenes": _at_least(3),
     "pool.identity_strength": _within(0, 1),
     "pool.scene_strength": _within(0, 1),
+    "pool.features": ((lambda value: len(set(value)) == 4), "four names, of image, mask, class and scene"),
+    # Pillow refuses what is larger than about twice this.
+    "pool.max_pixels": _within(1, 2**26 + 2**24),
     "split.n_train": _multiple(2, 0),
     "split.n_val": _multiple(4, 4),
     "split.n_test": _multiple(4, 4),

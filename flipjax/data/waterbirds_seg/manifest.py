@@ -11,9 +11,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from flipjax.config import ConfigError
+from flipjax.data import images
 from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, class_of
 from flipjax.files import replacing
+from flipjax.terminal import printable
 
 T = TypeVar("T")
 
@@ -66,8 +68,8 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         rows.append(_fixed(row) if fix_labels else row)
     if problems or not rows:
         more = [f"... and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
-        found = [f"{len(problems)} bad rows of {len(problems) + len(rows)}", *problems[:NAMED], *more]
-        raise ConfigError("\n  ".join([f"manifest: {path}: {found[0]}", *found[1:]]))
+        heading = f"manifest: {path}: {len(problems)} bad rows of {len(problems) + len(rows)}"
+        raise ConfigError(printable("\n  ".join([heading, *problems[:NAMED], *more])))
     return rows
 
 
@@ -179,7 +181,9 @@ def _row(fields: Mapping[str | None, str | None], seen: set[str]) -> Row:
         _below(name, values, n) for name, n in (("y", 2), ("split", 3), ("place", 2), ("group_id", 4))
     )
     for name in ("img_filename", "place_filename"):
-        if not values[name] or ".." in Path(values[name]).parts:
+        # The released manifests write a slash before the names of scenes.
+        below = values[name].removeprefix("/") if name == "place_filename" else values[name]
+        if not below or images.leads_out(below):
             raise ValueError(f"{name}: expected a path below its archive, found {values[name]!r}")
     row = Row(int(values["img_id"]), values["img_filename"], y, split, place, group, values["place_filename"])
     if group != 2 * y + place:
