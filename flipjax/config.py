@@ -48,11 +48,9 @@ class ConfigError(ValueError):
 class PoolSpec:
     """Where the images come from.
 
-    `seed`, `objects` (per class) to `scene_strength` are for the synthetic pool, `root` to `scene_kinds` for a folder;
-    `max_pixels` is the largest image that is opened. `root` is also the name of a TFDS data set, NAME/CONFIG:VERSION
-    (empty: what `python -m flipjax.data prepare` makes unless told otherwise), `data_dir` the folder that TFDS keeps it
-    in (empty: TFDS's own), and `features` its features that hold image, mask, class and scene. `cache` is the folder of
-    the decoded arrays (empty: ~/.cache/flipjax/pools).
+    `seed`, `objects` (per class) to `scene_strength` are for the synthetic pool. `root` is a folder, or a TFDS data set
+    NAME/CONFIG:VERSION in `data_dir` (empty: TFDS's own) whose `features` hold image, mask, class and scene. `cache` is
+    where decoded arrays are kept (empty: ~/.cache/flipjax/pools), `max_pixels` the largest image that is opened.
     """
 
     name: str = "synthetic"
@@ -186,7 +184,6 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "pool.identity_strength": _within(0, 1),
     "pool.scene_strength": _within(0, 1),
     "pool.features": ((lambda value: len(set(value)) == 4), "four names, of image, mask, class and scene"),
-    # Pillow refuses what is larger than about twice this.
     "pool.max_pixels": _within(1, 2**26 + 2**24),
     "split.n_train": _multiple(2, 0),
     "split.n_val": _multiple(4, 4),

@@ -83,6 +83,7 @@ def prepare(
     """
     tfds.disable_progress_bar()
     logging.set_verbosity(logging.ERROR)
+    config = builder_class.builder_configs.get(config.name, config)
     place = Path(builder_class(config=config, data_dir=data_dir).data_dir)
     if place.is_dir():
         return f"prepared already, nothing to do (remove {place} to make it anew); {_describe(place)}"
@@ -101,6 +102,9 @@ def prepare(
                 path.rename(folder / path.name)
             shutil.rmtree(folder / "tfds")
             shutil.rmtree(manual_dir)
+    except RuntimeError as error:
+        # How array_record says that the disk is full.
+        raise OSError(f"cannot write the data set: {error}") from error
     finally:
         for parent in (place.parent, place.parent.parent):
             with contextlib.suppress(OSError):

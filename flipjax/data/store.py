@@ -17,7 +17,7 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.pool import Catalog
-from flipjax.files import cache_folder
+from flipjax.files import DAMAGED, cache_folder
 from flipjax.threads import in_order
 
 FORMAT = 1
@@ -95,7 +95,7 @@ def read(folder: Path) -> tuple[Arrays, Catalog]:
         values = record["catalog"]
         content = record["content"]
         catalog = dataclasses.replace(_from_json(values), content=content)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, *DAMAGED) as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from error
     check_memory({name: array.shape for name, array in arrays.items()}, memory_limit())
     if _digest(arrays, values) != content:

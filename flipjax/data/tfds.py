@@ -24,7 +24,7 @@ from flipjax.data.split import PARTS
 from flipjax.terminal import printable
 
 DEFAULTS = {"coco_cd": "coco_cd/photos", "waterbirds_seg": "waterbirds_seg/cutouts"}
-"""The data sets of flipjax's own builders, and the configuration that a pool of that name reads unless told."""
+"""What flipjax's own builders make, and which of several configurations is read unless told."""
 SCENES = "scenes"
 """The split of a composite data set that holds its scene photos."""
 FIXED = {"train": 0, "validation": 1, "val": 1, "test": 2}
@@ -70,9 +70,11 @@ def find(spec: PoolSpec) -> Path:
     """Returns the folder that holds a data set's `dataset_info.json`; ConfigError, with all there are, without one."""
     data_dir = data_dir_of(spec.data_dir)
     root = spec.root or DEFAULTS.get(spec.name, "")
-    prefix = f"{spec.name}/"
-    if spec.name in DEFAULTS and not root.startswith(prefix):
-        root = prefix + root
+    if spec.name in DEFAULTS:
+        root = f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
+        names = [path.name for path in (data_dir / spec.name).glob("[!.]*")]
+        if not spec.root and len(names) == 1:
+            root = f"{spec.name}/{names[0]}"
     match = ROOT.fullmatch(root)
     if not match:
         raise ConfigError(f"config.pool.root: expected NAME/CONFIG:VERSION, found {root!r}; {_choices(data_dir)}")
@@ -196,7 +198,7 @@ def _list(source: str, examples: Mapping[str, _Examples], spec: PoolSpec) -> Lis
             if ("class" in roles and y < 0) or ("scene" in roles and scene < 0):
                 continue
             name = printable(labels["id"]) if by_id else f"{split}/{index:06d}"
-            part = FIXED.get(labels["part"], -1) if labels["part"] else parts.get(split, -1)
+            part = FIXED.get(labels["part"], -1) if "part" in examples[split].features else parts.get(split, -1)
             chosen.append(Item(name, (split, index), y, scene, part))
         return tuple(sorted(chosen, key=lambda item: item.name))
 

@@ -19,7 +19,6 @@ from ml_collections import config_flags
 
 from flipjax import command, results
 from flipjax.config import Config, ConfigError, PopulationSpec
-from flipjax.data import prepared
 from flipjax.plan import Cell, plan
 from flipjax.report import page
 from flipjax.sweep.display import Display
@@ -94,9 +93,8 @@ class Sweep:
         return True
 
     def _run_cell(self, cell: Cell, display: Display) -> None:
-        found = prepared.identify(cell.experiment.pool)
         material = load(cell)
-        self.workdir.claim_pool(cell, found)
+        self.workdir.claim_pool(cell, material.catalog)
         layout, trained = train(
             cell,
             PopulationSpec(**self.config.population),

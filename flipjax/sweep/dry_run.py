@@ -11,7 +11,7 @@ from jax.extend.core import Var
 
 from flipjax import losses
 from flipjax.config import Experiment, ModelSpec, PopulationSpec
-from flipjax.data.stored import stored_bytes
+from flipjax.data import tfds
 from flipjax.methods import Knobs
 from flipjax.models.convolution import plain
 from flipjax.plan import Cell
@@ -88,7 +88,7 @@ def pool_bytes(cell: Cell) -> int | None:
     """Returns the size of the cell's pool on a device, or None where only reading or preparing it would tell."""
     pool = cell.experiment.pool
     if pool.name != "synthetic":
-        return stored_bytes(pool)
+        return tfds.stored_bytes(pool)
     return pool.size**2 * (2 * pool.objects * 4 + 2 * pool.scenes * 3)
 
 
@@ -141,7 +141,7 @@ def _pool_text(cell: Cell) -> str:
     size = pool_bytes(cell)
     if size is not None:
         return f"{megabytes(size)}, shared"
-    return f"not counted ({'read at the start' if cell.experiment.pool.name == 'folder' else 'none is prepared yet'})"
+    return f"not counted ({'read at the start' if cell.experiment.pool.name == 'folder' else 'no such data set yet'})"
 
 
 def _name_of(model: ModelSpec) -> str:

@@ -80,7 +80,14 @@ def make_members(cell: Cell, material: Material) -> list[Member]:
     members = []
     for setting in cell.settings:
         axes = setting.axes
-        table = training_table(material.catalog, material.split, rho=axes["rho"], seed=axes["seed"], n_train=wanted)
+        table = training_table(
+            material.catalog,
+            material.split,
+            rho=axes["rho"],
+            seed=axes["seed"],
+            n_train=wanted,
+            rhos=cell.rhos,
+        )
         members.append(
             Member(
                 key=jax.random.key(axes["seed"]),

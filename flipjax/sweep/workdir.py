@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flipjax.config import ConfigError
+from flipjax.data.pool import Catalog
 from flipjax.plan import Cell, first_difference
 from flipjax.results import read_csv, replacing, write_csv
 
@@ -55,26 +56,29 @@ class Workdir:
         with replacing(path) as stream:
             stream.write((json.dumps({**facts, "config": config}, indent=2) + "\n").encode())
 
-    def claim_pool(self, cell: Cell, found: Mapping[str, str]) -> None:
-        """Keeps which prepared pool a run reads, so that no other one takes its place while the run is not done.
+    def claim_pool(self, cell: Cell, catalog: Catalog) -> None:
+        """Keeps which pool a run reads from files, so that no other one takes its place while the run is not done.
 
         Args:
           cell: of the plan.
-          found: `content` and `holds` of its pool, as of `flipjax.data.prepared.identify`; empty for other pools.
+          catalog: of its pool, with a digest if it was read from files.
 
         Raises:
           ConfigError: if the run has read another pool from that place.
         """
-        if not found:
+        if not catalog.content:
             return
-        pool, path = cell.experiment.pool, self.folder / "pools.json"
+        pool = cell.experiment.pool
+        path = self.folder / "pools.json"
+        count = f"{len(catalog.object_names)} images, {len(catalog.scene_photo_names)} scenes"
+        now = {"content": catalog.content, "holds": f"{catalog.source} ({count} at size {pool.size})"}
         pools = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), dict(found))
-        if before["content"] != found["content"]:
-            there, now = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, found))
+        before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
+        if before["content"] != now["content"]:
+            old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
             raise ConfigError(
-                f"--workdir: {self.folder} holds a run on {there}, but the pool there is now {now}; prepare the first "
-                "one again, or pass another --workdir, or --fresh to start over there"
+                f"--workdir: {self.folder} holds a run on {old}, but the pool there is now {new}; bring the first one "
+                "back, or pass another --workdir, or --fresh to start over there"
             )
         with replacing(path) as stream:
             stream.write((json.dumps(pools, indent=2) + "\n").encode())

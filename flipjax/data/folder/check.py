@@ -13,7 +13,7 @@ from flipjax.data.folder import digests, reader
 from flipjax.data.folder.listing import read_listing
 from flipjax.data.images import MAX_PIXELS, BadFileError
 from flipjax.data.pool import Catalog, Listing, catalog_of
-from flipjax.data.split import cell_names, count_fixed
+from flipjax.data.split import count_fixed, strata_names
 from flipjax.terminal import printable
 
 SHOWN = 8
@@ -128,7 +128,7 @@ def _sizes(catalog: Catalog, n_val: int | None, n_test: int | None) -> tuple[tup
 
 
 def _count_table(catalog: Catalog, split: Split | None) -> list[str]:
-    heads = cell_names(catalog)
+    heads = strata_names(catalog)
     totals = count_fixed(catalog).sum(axis=1).tolist()
     if catalog.kind == "composite":
         heads += [f"{name} scenes" for name in catalog.scene_names]

@@ -46,6 +46,7 @@ def prepare(options: argparse.Namespace) -> str:
             raise ConfigError(f"{field}: expected a folder, found {getattr(options, field)}")
     if options.scenes < 0:
         raise ConfigError(f"scenes: expected a whole number >= 0, found {options.scenes}")
+    options.manifest = options.manifest or (None if options.split_by else _beside(options.cub_dir))
     tables = [options.manifest] if options.manifest else options.split_by
     named = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
     config = WaterbirdsSegConfig(
@@ -98,6 +99,12 @@ def _add_archives(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="call Eastern Towhee, Western Meadowlark and Western Wood Pewee landbirds (the lists: waterbirds)",
     )
+
+
+def _beside(cub_dir: Path) -> Path | None:
+    """Returns the metadata.csv in or beside a folder that has not CUB's own lists."""
+    paths = [] if (cub_dir / "images.txt").exists() else [cub_dir / "metadata.csv", cub_dir.parent / "metadata.csv"]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _config_name(options: argparse.Namespace, tables: list[Path]) -> str:

@@ -51,13 +51,16 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
     """
     try:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        names, lines = reader.fieldnames or (), [(reader.line_num, fields) for fields in reader]
+        names = reader.fieldnames or ()
+        lines = [(reader.line_num, fields) for fields in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"manifest: cannot read {path}: {error}") from error
     missing = [name for name in Row._fields if name not in names]
     if missing:
         raise ConfigError(f"manifest: {path}: expected the columns {', '.join(Row._fields)}; no {', '.join(missing)}")
-    rows, problems, seen = [], [], set()
+    rows: list[Row] = []
+    problems: list[str] = []
+    seen: set[str] = set()
     for number, fields in lines:
         try:
             row = _row(fields, seen)
@@ -116,7 +119,7 @@ def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, r
 
     Args:
         birds: of CUB.
-        scenes: names and kinds, as of `read_scenes`.
+        scenes: names and kinds, as in `read_scenes`.
         rho: in [0.5, 1].
         seed: >= 0.
 
@@ -126,17 +129,18 @@ def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, r
     Raises:
         ConfigError: there are not enough birds or scene photos; says what there is.
     """
-    drawn = [_shuffled([bird for bird in birds if bird.y == y], seed, f"birds {y}") for y in (0, 1)]
+    orders = [_shuffled([bird for bird in birds if bird.y == y], seed, f"birds {y}") for y in (0, 1)]
     photos = [_shuffled([name for name, k in scenes if k == kind], seed, f"scenes {kind}") for kind in (0, 1)]
-    held = {part: [_birds_of(part, of_class) for of_class in drawn] for part in PARTS}
-    counts = {part: min(map(len, held[part])) for part in PARTS}
+    members = {part: [_birds_of(part, order) for order in orders] for part in PARTS}
+    counts = {part: min(map(len, members[part])) for part in PARTS}
     slots = {part: count if part == "train" else images_per_class(count, 0.5)[0] for part, count in counts.items()}
-    _check_enough(held, slots, photos)
-    rows, first = [], 0
+    _check_enough(members, slots, photos)
+    rows: list[Row] = []
+    first = 0
     for split, part in enumerate(PARTS):
         total, usual = images_per_class(counts[part], rho if part == "train" else 0.5)
         for y in (0, 1):
-            for rank, bird in enumerate(held[part][y][:total]):
+            for rank, bird in enumerate(members[part][y][:total]):
                 place = y if rank < usual else 1 - y
                 # Slot `rank` of a kind of scene belongs to one class or the other, so no scene is shown twice.
                 photo = photos[place][first + rank]
@@ -156,16 +160,18 @@ def _birds_of(part: str, birds: Sequence[Bird]) -> list[Bird]:
     return {"train": others[n_val:], "val": others[:n_val], "test": test}[part]
 
 
-def _check_enough(held: Mapping[str, Sequence[Sequence]], slots: Mapping[str, int], photos: Sequence[Sequence]) -> None:
-    for part, birds in held.items():
+def _check_enough(
+    members: Mapping[str, Sequence[Sequence]], slots: Mapping[str, int], photos: Sequence[Sequence]
+) -> None:
+    for part, birds in members.items():
         if min(map(len, birds)) < 2:
-            there = _counted(CLASS_NAMES, birds)
-            raise ConfigError(f"cub_dir: {part} needs at least 2 birds of each class; there are {there}")
+            count = _counted(CLASS_NAMES, birds)
+            raise ConfigError(f"cub_dir: {part} needs at least 2 birds of each class; there are {count}")
     need = sum(slots.values())
     if min(map(len, photos)) < need:
-        there = _counted(SCENE_NAMES, photos)
+        count = _counted(SCENE_NAMES, photos)
         raise ConfigError(
-            f"places_dir: {need} scene photos of each kind are needed, each shown once; there are {there}"
+            f"places_dir: {need} scene photos of each kind are needed, each shown once; there are {count}"
         )
 
 

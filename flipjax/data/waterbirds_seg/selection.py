@@ -19,6 +19,8 @@ from flipjax.data.waterbirds_seg.archives import (
 )
 from flipjax.data.waterbirds_seg.manifest import Row
 
+SPLITS = ("train", "validation", "test")
+
 Splits = dict[str, list[Item]]
 
 
@@ -48,7 +50,7 @@ def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: boo
 
 
 def parts_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
-    """Returns the birds and scenes of manifests, each in the part of its first row; errors as of `cut_outs_of`."""
+    """Returns the birds and scenes of manifests, each in the part of its first row; errors as in `cut_outs_of`."""
     birds: dict[str, Item] = {}
     views: dict[str, Item] = {}
     for row in rows:
@@ -59,18 +61,15 @@ def parts_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
     return _checked(list(birds.values()), list(views.values()))
 
 
-def composites_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> list[Item]:
-    """Returns the composites of a manifest: birds in scenes, in its parts."""
-    return [
-        Item(
-            row.img_filename,
-            (*bird_files(cub_dir, row.img_filename), scene_file(places_dir, row.place_filename)),
-            row.y,
-            row.place,
-            row.split,
-        )
-        for row in rows
-    ]
+def composites_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
+    """Returns the composites of a manifest: birds in scenes, in its parts; all are free if a part lacks a group."""
+    whole = {(row.split, row.group_id) for row in rows} == {(part, group) for part in range(3) for group in range(4)}
+    splits: Splits = {split: [] for split in SPLITS}
+    for row in rows:
+        files = (*bird_files(cub_dir, row.img_filename), scene_file(places_dir, row.place_filename))
+        item = Item(row.img_filename, files, row.y, row.place, row.split if whole else -1)
+        splits[SPLITS[row.split]].append(item)
+    return splits
 
 
 def _checked(birds: list[Item], views: list[Item]) -> Splits:

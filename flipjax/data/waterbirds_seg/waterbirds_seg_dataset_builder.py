@@ -17,8 +17,6 @@ from flipjax.data.waterbirds_seg import archives, pixels
 from flipjax.data.waterbirds_seg.manifest import read_manifest
 from flipjax.data.waterbirds_seg.selection import composites_of, cut_outs_of, parts_of
 
-SPLITS = ("train", "validation", "test")
-
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class WaterbirdsSegConfig(tfds.core.BuilderConfig):
@@ -95,8 +93,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         read = partial(read_manifest, fix_labels=config.fix_labels)
         rows = [row for name in config.manifests for row in read(Path(manual_dir / name).resolve())]
         if config.composites:
-            items = composites_of(rows, cub_dir, places_dir)
-            splits = {split: [item for item in items if item.part == part] for part, split in enumerate(SPLITS)}
+            splits = composites_of(rows, cub_dir, places_dir)
         elif rows:
             splits = parts_of(rows, cub_dir, places_dir)
         else:
