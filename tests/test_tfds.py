@@ -125,7 +125,7 @@ def test_without_validation_train_may_validate(tmp_path):
 @pytest.mark.parametrize(
     ("root", "options", "message"),
     [
-        ("", {}, r"pool\.root: expected NAME/CONFIG:VERSION, found ''.*mine/small:1\.2\.0, parts/small:1\.2\.0"),
+        ("", {}, r"pool\.root: expected NAME/CONFIG:VERSION; found ''.*mine/small:1\.2\.0, parts/small:1\.2\.0"),
         ("../mine/small", {}, r"pool\.root: expected NAME/CONFIG:VERSION"),
         ("mine/large", {}, r"pool\.root: no data set 'mine/large' .* there are: mine/small:1\.2\.0"),
         ("mine/small:9.0.0", {}, r"pool\.root: no data set .*mine/small:1\.2\.0"),
@@ -155,8 +155,8 @@ def test_masks_that_fit_no_rule_are_named(tmp_path):
 
 def test_a_plan_knows_the_size_of_a_data_set(data_dir, tmp_path):
     def size(pool):
-        cell = plan.Cell("000", Experiment(pool=pool), (plan.Setting("m000", {}, Knobs()),), (0.5,))
-        return dry_run.pool_bytes(cell)
+        program = plan.Program("000", Experiment(pool=pool), (plan.Setting("m000", {}, Knobs()),), (0.5,))
+        return dry_run.pool_bytes(program)
 
     assert size(spec(data_dir, "mine/small")) == 16 * (SIZE**2 * 4 + 1)
     for pool in (PoolSpec(name="folder"), PoolSpec(name="coco_cd", data_dir=str(tmp_path))):

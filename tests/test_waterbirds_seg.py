@@ -280,7 +280,7 @@ def test_the_manifest_command(shared_tree, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--rho", 0.3), "rho: expected a number in [0.5, 1], found 0.3"),
+        (("--rho", 0.3), "rho: expected a number in [0.5, 1]; found 0.3"),
         (("--rho", 0.8, "--seed", -1), "seed: expected a whole number >= 0"),
     ],
 )
@@ -501,8 +501,8 @@ def test_what_a_killed_prepare_leaves_is_gone_after_the_next(shared_tree, tmp_pa
 @pytest.mark.parametrize(
     ("absent", "message"),
     [
-        ("cub", "cub_dir: expected a folder, found"),
-        ("places", "places_dir: expected a folder, found"),
+        ("cub", "cub_dir: expected a folder; found"),
+        ("places", "places_dir: expected a folder; found"),
         ("cub/segmentations", "has no segmentations/ (segmentations.tgz, an archive of its own)"),
         ("cub/images.txt", "cub_dir: expected CUB's images.txt"),
         ("cub/train_test_split.txt", "cub_dir: expected CUB's train_test_split.txt"),

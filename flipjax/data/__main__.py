@@ -33,6 +33,19 @@ MANIFESTS: dict[str, ModuleType] = {"waterbirds_seg": waterbirds_seg}
 """What `manifest` may name: modules with `add_manifest_arguments(parser)` and `write_manifest(options)`."""
 
 
+FLAGS = {
+    "config.pool.root": "DIR",
+    "config.pool.size": "--size",
+    "config.pool.max_pixels": "--max_pixels",
+    "config.pool.classes": "--classes",
+    "config.pool.scene_kinds": "--scene_kinds",
+    "config.split.n_val": "--n_val",
+    "config.split.n_test": "--n_test",
+    "config.split.seed": "--seed",
+}
+"""What this command calls fields of a configuration."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code; exits with 2 on arguments that cannot be read."""
     parser = argparse.ArgumentParser(
@@ -57,8 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(printable(f"{options.parser.prog}: {error}"), file=sys.stderr)
             return BAD_FILES
         except ConfigError as error:
-            text = str(error).replace("config.pool.root", "DIR").replace("config.pool.", "--")
-            print(printable(f"{options.parser.prog}: {text.replace('config.split.', '--')}"), file=sys.stderr)
+            print(printable(f"{options.parser.prog}: {error.named(FLAGS)}"), file=sys.stderr)
             return USAGE
         except KeyboardInterrupt:
             print("interrupted, and nothing is left behind; the same command starts anew", file=sys.stderr)

@@ -53,7 +53,7 @@ class BadFilesError(ConfigError):
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         rest = len(self.problems) - LISTED
         more = [f"... and {rest} more"] if rest > 0 else []
-        super().__init__("\n  ".join([printable(f"{source}: {count}"), *self.problems[:LISTED], *more]))
+        super().__init__(printable(str(source)), problem="\n  ".join([count, *self.problems[:LISTED], *more]))
 
 
 def load(

@@ -117,8 +117,9 @@ def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[int, str] |
     fits = isqrt(int(size**2 * limit[0] / total)) // 8 * 8
     largest = f"the largest size that fits is {fits}" if fits >= 16 else "no size fits"
     raise ConfigError(
-        f"config.pool.size: the pool at size {size} has {total / 1e6:,.0f} MB ({shapes['images'][0]:,} objects or "
-        f"photos, {shapes['scenes'][0]:,} scenes), and {limit[1]} has {limit[0] / 1e6:,.0f} MB; {largest}"
+        "config.pool.size",
+        problem=f"the pool at size {size} has {total / 1e6:,.0f} MB ({shapes['images'][0]:,} objects or "
+        f"photos, {shapes['scenes'][0]:,} scenes), and {limit[1]} has {limit[0] / 1e6:,.0f} MB; {largest}",
     )
 
 

@@ -77,13 +77,14 @@ def find(spec: PoolSpec) -> Path:
             root = f"{spec.name}/{names[0]}"
     match = ROOT.fullmatch(root)
     if not match:
-        raise ConfigError(f"config.pool.root: expected NAME/CONFIG:VERSION, found {root!r}; {_choices(data_dir)}")
+        raise ConfigError("config.pool.root", "NAME/CONFIG:VERSION", f"{root!r}; {_choices(data_dir)}")
     folder = data_dir / match["name"]
     versions = sorted((path.parent.name for path in folder.glob(f"*/{INFO}")), key=_version)
     version = match["version"] or (versions[-1] if versions else "")
     if version not in versions:
         advice = f"; python -m flipjax.data prepare {spec.name} makes one" if spec.name in DEFAULTS else ""
-        raise ConfigError(f"config.pool.root: no data set {root!r} in {data_dir}; {_choices(data_dir)}{advice}")
+        problem = f"no data set {root!r} in {data_dir}; {_choices(data_dir)}{advice}"
+        raise ConfigError("config.pool.root", problem=problem)
     return folder / version
 
 
@@ -134,7 +135,8 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Reader]:
     absent = [name for name in spec.features if name not in features]
     if absent:
         raise ConfigError(
-            f"config.pool.features: {folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}"
+            "config.pool.features",
+            problem=f"{folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}",
         )
     # The bytes are decoded here, on all cores.
     skip = tfds.decode.SkipDecoding
@@ -142,7 +144,7 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Reader]:
     try:
         sources = {split: builder.as_data_source(split, decoders=decoders) for split in builder.info.splits}
     except NotImplementedError as error:
-        raise ConfigError(f"config.pool.root: {folder}: expected array_record files: {error}") from error
+        raise ConfigError("config.pool.root", problem=f"{folder}: expected array_record files: {error}") from error
     examples = {split: _Examples(source, features, names) for split, source in sources.items()}
     listing = _list(str(folder), examples, spec)
     return listing, _reader(listing, examples, spec)
@@ -226,7 +228,7 @@ def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
     strange = [split for split in splits if split not in FIXED]
     if strange:
         expected = "expected train, validation and test, or a single one"
-        raise ConfigError(f"config.pool.root: {source} has the splits {', '.join(splits)}; {expected}")
+        raise ConfigError("config.pool.root", problem=f"{source} has the splits {', '.join(splits)}; {expected}")
     parts = {split: FIXED[split] for split in splits}
     if PARTS.index("val") not in parts.values():
         parts["train"] = -1

@@ -8,18 +8,20 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flipjax.files import replacing
-from flipjax.metrics import Decomposition
+
+if TYPE_CHECKING:
+    from flipjax.metrics import Decomposition
 
 Row = dict[str, Any]
 
 PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names")
-NAMES = ("member", "split", "group", "status", "selection")
+NAMES = ("member", "split", "group", "status", "selection", "values", "interval")
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,14 @@ class StoredCell:
     scene_names: tuple[str, ...]
     parts: Mapping[str, Part]
 
-    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
+    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> "Decomposition":
         """Returns the decomposition of a member on a split by a selection rule, the first by default.
 
         Its leaves are numpy, with one leading image axis. A KeyError names the valid choices.
         """
+        # Here: a report reads the stored arrays without JAX.
+        from flipjax.metrics import Decomposition
+
         selection = self.selections[0] if selection is None else selection
         for name, value, valid in (("member", member, self.members), ("selection", selection, self.selections)):
             if value not in valid:
@@ -112,16 +117,18 @@ def _columns(rows: list[Row]) -> list[str]:
 
 
 def write_csv(path: str | Path, rows: Iterable[Row]) -> None:
-    """Writes rows as UTF-8 CSV; no rows give an empty file.
+    """Writes rows as UTF-8 CSV; no rows leave no file: an earlier one is removed.
 
     A column that only some rows have comes after the one it follows there, and is blank elsewhere.
     """
     rows = list(rows)
+    if not rows:
+        Path(path).unlink(missing_ok=True)
+        return
     text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, _columns(rows), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _text(cell) for name, cell in row.items()} for row in rows)
+    writer = csv.DictWriter(text, _columns(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _text(cell) for name, cell in row.items()} for row in rows)
     with replacing(path) as stream:
         stream.write(text.getvalue().encode())
 

@@ -8,25 +8,25 @@ from typing import Any
 
 from flipjax.config import ConfigError
 from flipjax.data.pool import Catalog
-from flipjax.plan import Cell, first_difference
+from flipjax.plan import Program, first_difference
 from flipjax.results import read_csv, replacing, write_csv
 
-OWN = ("config.json", "pools.json", "results.csv", "history.csv", "cells", "checkpoints", "report")
+RUN_FILES = ("config.json", "pools.json", "results.csv", "history.csv", "cells", "checkpoints", "report")
 
 
 class Workdir:
     """Paths and state of one run; every file appears whole or not at all."""
 
     def __init__(self, folder: str | Path):
-        """Names the folder; `claim` makes it."""
+        """Names the folder; `open` makes it."""
         self.folder = Path(folder)
 
-    def claim(self, config: Mapping[str, Any], facts: Mapping[str, str], *, fresh: bool) -> None:
+    def open(self, config: Mapping[str, Any], provenance: Mapping[str, str], *, fresh: bool) -> None:
         """Takes the folder for a configuration: `fresh` removes an earlier run's own files first.
 
         Args:
           config: as nested JSON values.
-          facts: strings about the run (name, command, versions), written beside it.
+          provenance: strings about the run (name, command, versions), written beside it.
           fresh: whether to start over.
 
         Raises:
@@ -34,7 +34,7 @@ class Workdir:
         """
         path = self.folder / "config.json"
         if fresh and path.is_file():
-            for name in OWN:
+            for name in RUN_FILES:
                 target = self.folder / name
                 if target.is_dir():
                     shutil.rmtree(target)
@@ -45,22 +45,22 @@ class Workdir:
             difference = first_difference(stored, json.loads(json.dumps(config)))
             if difference:
                 raise ConfigError(
-                    f"--workdir: {self.folder} holds a run of another configuration ({difference}); "
-                    "pass another --workdir, or --fresh to start over there"
+                    "--workdir",
+                    "a run of this configuration",
+                    f"one of another in {self.folder} ({difference}); pass another --workdir, or --fresh to start over "
+                    "there",
                 )
             return
         if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise ConfigError(
-                f"--workdir: expected a new or empty folder, or a run; found other files in {self.folder}"
-            )
+            raise ConfigError("--workdir", "a new or empty folder, or a run", f"other files in {self.folder}")
         with replacing(path) as stream:
-            stream.write((json.dumps({**facts, "config": config}, indent=2) + "\n").encode())
+            stream.write((json.dumps({**provenance, "config": config}, indent=2) + "\n").encode())
 
-    def claim_pool(self, cell: Cell, catalog: Catalog) -> None:
+    def record_pool(self, program: Program, catalog: Catalog) -> None:
         """Keeps which pool a run reads from files, so that no other one takes its place while the run is not done.
 
         Args:
-          cell: of the plan.
+          program: of the plan.
           catalog: of its pool, with a digest if it was read from files.
 
         Raises:
@@ -68,7 +68,7 @@ class Workdir:
         """
         if not catalog.content:
             return
-        pool = cell.experiment.pool
+        pool = program.experiment.pool
         path = self.folder / "pools.json"
         count = f"{len(catalog.object_names)} images, {len(catalog.scene_photo_names)} scenes"
         now = {"content": catalog.content, "holds": f"{catalog.source} ({count} at size {pool.size})"}
@@ -77,27 +77,31 @@ class Workdir:
         if before["content"] != now["content"]:
             old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
             raise ConfigError(
-                f"--workdir: {self.folder} holds a run on {old}, but the pool there is now {new}; bring the first one "
-                "back, or pass another --workdir, or --fresh to start over there"
+                "--workdir",
+                f"a run on {new}, the pool of today",
+                f"one on {old} in {self.folder}; bring that pool back, or pass another --workdir, or --fresh to start "
+                "over there",
             )
         with replacing(path) as stream:
             stream.write((json.dumps(pools, indent=2) + "\n").encode())
 
-    def cell(self, cell: Cell) -> Path:
-        """Returns the folder of a cell's results."""
-        return self.folder / "cells" / cell.name
+    def results_of(self, program: Program) -> Path:
+        """Returns the folder of a program's results."""
+        return self.folder / "cells" / program.name
 
-    def checkpoints(self, cell: Cell) -> Path:
-        """Returns the folder of a cell's checkpoints."""
-        return self.folder / "checkpoints" / cell.name
+    def checkpoints(self, program: Program) -> Path:
+        """Returns the folder of a program's checkpoints."""
+        return self.folder / "checkpoints" / program.name
 
-    def finished(self, cell: Cell) -> bool:
-        """Says whether a cell's results are there; its rows are written last."""
-        return (self.cell(cell) / "results.csv").is_file()
+    def finished(self, program: Program) -> bool:
+        """Says whether a program's results are there; its rows are written last."""
+        return (self.results_of(program) / "results.csv").is_file()
 
-    def gather(self, cells: Sequence[Cell], name: str, extra: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
-        """Writes the cells' tables `name` one after another, then `extra`, as the run's own, and returns the rows."""
-        paths = [self.cell(cell) / name for cell in cells]
+    def gather(
+        self, programs: Sequence[Program], name: str, extra: Sequence[dict[str, Any]] = ()
+    ) -> list[dict[str, Any]]:
+        """Writes the programs' tables `name`, then `extra`, as the run's own table, and returns its rows."""
+        paths = [self.results_of(program) / name for program in programs]
         rows = [row for path in paths if path.is_file() for row in read_csv(path)] + list(extra)
         write_csv(self.folder / name, rows)
         return rows

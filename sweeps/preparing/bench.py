@@ -3,8 +3,8 @@
     python sweeps/preparing/bench.py
 
 Generates a tree like CUB and Places365 (birds of 500 x 375, scenes of 256 x 256) in a temporary folder and makes TFDS
-data sets of it in processes of their own: a manifest's composites, cut-outs and scenes, both at 128 pixels, cut-outs and
-scenes as large as the photos, and, for memory, a tree of many small files.
+data sets of it in processes of their own: a manifest's composites, and cut-outs and scenes, both at 128 pixels;
+cut-outs and scenes as large as the photos; and, for memory, a tree of many small files.
 Prints a table and writes results.csv beside this file.
 """
 

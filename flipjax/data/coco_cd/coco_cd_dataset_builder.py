@@ -102,7 +102,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         try:
             parts = reference_split(list(photos), groups, rho=config.rho, n_val=config.n_val, n_test=config.n_test)
         except ValueError as error:
-            raise ConfigError(str(error)) from error
+            raise ConfigError("coco_cd", problem=str(error)) from error
         return {SPLITS[part]: ids for part, ids in parts.items()}
 
     def _generate_examples(self, photos: Sequence[Photo], split: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """The builder on `dummy_data`: what `tfds.testing.DatasetBuilderTestCase` looks at, which needs TensorFlow."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ def test_the_data_set_is_built_and_read(name, tmp_path):
     """Groups, features and pixels of every example: plain photos with a square of 8 x 8 pixels, one of them grey."""
     config, groups = CONFIGS[name]
     builder = tfds.builder("coco_cd", config=config, data_dir=tmp_path, file_format="array_record")
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=DUMMY_DATA))
-    sources = tfds.builder_from_directory(builder.data_dir).as_data_source()
+    download_config: Any = tfds.download.DownloadConfig
+    builder.download_and_prepare(download_config=download_config(manual_dir=DUMMY_DATA))
+    sources: Any = tfds.builder_from_directory(builder.data_dir).as_data_source()
     assert {split: np.bincount([e["group"] for e in source]).tolist() for split, source in sources.items()} == groups
     examples = [example for source in sources.values() for example in source]
     assert len({example["id"] for example in examples}) == 16

@@ -42,10 +42,10 @@ def prepare(options: argparse.Namespace) -> str:
     from flipjax.data.coco_cd.coco_cd_dataset_builder import Builder, CocoCDConfig
 
     if options.rho is not None and (options.split != "reference" or not 0.5 <= options.rho <= 1):
-        raise ConfigError(f"--rho: expected a number in [0.5, 1], with --split reference; found {options.rho}")
+        raise ConfigError("--rho", "a number in [0.5, 1], with --split reference", options.rho)
     for name in ("val_per_group", "test_per_group"):
         if getattr(options, name) < 1:
-            raise ConfigError(f"--{name}: expected a number >= 1; found {getattr(options, name)}")
+            raise ConfigError(f"--{name}", "a number >= 1", getattr(options, name))
     config = CocoCDConfig(
         name=_config_name(options),
         description="Made by python -m flipjax.data prepare.",
@@ -62,7 +62,7 @@ def prepare(options: argparse.Namespace) -> str:
     try:
         return builders.prepare(Builder, config, sources, data_dir=options.data_dir)
     except ImportError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError("flipjax[coco]", problem=str(error)) from error
 
 
 def _config_name(options: argparse.Namespace) -> str:

@@ -34,7 +34,7 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """
     check_value("pool.size", spec.size)
     if not spec.root:
-        raise ConfigError("config.pool.root: expected the path of a folder, found nothing")
+        raise ConfigError("config.pool.root", "the path of a folder", "nothing")
     root = Path(spec.root).expanduser()
     listing = read_listing(root, classes=spec.classes, scene_kinds=spec.scene_kinds)
     key = _content_key(root, listing, spec)

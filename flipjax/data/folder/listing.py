@@ -38,7 +38,7 @@ def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tupl
         BadFilesError: the folder has neither layout, or not exactly two classes and two scenes.
     """
     if not root.is_dir():
-        raise ConfigError(f"config.pool.root: expected a folder with {LAYOUTS}; found {str(root)!r}, which is none")
+        raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", f"{str(root)!r}, which is none")
     parts = {
         "composite": [root / "cutouts", root / "scenes"],
         "photo": [root / "images", root / "masks", root / "metadata.csv"],

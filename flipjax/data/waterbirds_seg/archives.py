@@ -71,12 +71,13 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
     training = _read_list(cub_dir / "train_test_split.txt")
     if names.keys() != training.keys() or not set(training.values()) <= {"0", "1"}:
         raise ConfigError(
-            f"cub_dir: expected a line 'id 0' or 'id 1' in train_test_split.txt for each id of images.txt; found "
-            f"{len(training)} lines for {len(names)} images in {cub_dir}"
+            "cub_dir",
+            problem=f"expected a line 'id 0' or 'id 1' in train_test_split.txt for each id of images.txt; found "
+            f"{len(training)} lines for {len(names)} images in {cub_dir}",
         )
     outside = [name for name in names.values() if images.leads_out(name)]
     if outside:
-        raise ConfigError(f"cub_dir: expected names below images/ in {cub_dir}/images.txt; found {outside[0]!r}")
+        raise ConfigError("cub_dir", f"names below images/ in {cub_dir}/images.txt", repr(outside[0]))
     test = PARTS.index("test")
     return [
         Bird(number, name, class_of(name, fix_labels=fix_labels), test if training[number] == "0" else -1)
@@ -89,7 +90,8 @@ def check_cub(cub_dir: Path) -> None:
     for name, origin in (("images", "CUB_200_2011.tgz"), ("segmentations", "segmentations.tgz, an archive of its own")):
         if not (cub_dir / name).is_dir():
             raise ConfigError(
-                f"cub_dir: expected a folder with images/ and segmentations/; {cub_dir} has no {name}/ ({origin})"
+                "cub_dir",
+                problem=f"expected a folder with images/ and segmentations/; {cub_dir} has no {name}/ ({origin})",
             )
 
 
@@ -120,7 +122,7 @@ def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
         }
         if not names:
             folders = ", ".join(f"{folder}/" for category in categories for folder in _folders(Path(), category))
-            raise ConfigError(f"places_dir: expected scenes of {SCENE_NAMES[kind]} in any of {folders} of {places_dir}")
+            raise ConfigError("places_dir", f"scenes of {SCENE_NAMES[kind]} in any of {folders} of {places_dir}")
         scenes += [(name, kind) for name in sorted(names)]
     return scenes
 
@@ -149,9 +151,9 @@ def _read_list(path: Path) -> dict[int, str]:
         entries = [line.split() for line in lines if line.strip()]
         table = {int(number): value for number, value in entries}
     except OSError as error:
-        raise ConfigError(f"cub_dir: expected CUB's {path.name}; {path}: {error.strerror}") from error
+        raise ConfigError("cub_dir", problem=f"expected CUB's {path.name}; {path}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"cub_dir: expected lines 'id value' in {path}; {error}") from error
+        raise ConfigError("cub_dir", problem=f"expected lines 'id value' in {path}; {error}") from error
     if not table or len(table) < len(entries):
-        raise ConfigError(f"cub_dir: expected lines of distinct ids in {path}; found {len(entries)} lines")
+        raise ConfigError("cub_dir", problem=f"expected lines of distinct ids in {path}; found {len(entries)} lines")
     return table

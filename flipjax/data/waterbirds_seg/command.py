@@ -43,9 +43,9 @@ def prepare(options: argparse.Namespace) -> str:
 
     for field in ("cub_dir", "places_dir"):
         if not getattr(options, field).is_dir():
-            raise ConfigError(f"{field}: expected a folder, found {getattr(options, field)}")
+            raise ConfigError(field, "a folder", getattr(options, field))
     if options.scenes < 0:
-        raise ConfigError(f"scenes: expected a whole number >= 0, found {options.scenes}")
+        raise ConfigError("scenes", "a whole number >= 0", options.scenes)
     options.manifest = options.manifest or (None if options.split_by else _beside(options.cub_dir))
     tables = [options.manifest] if options.manifest else options.split_by
     named = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
@@ -78,9 +78,9 @@ def write_manifest(options: argparse.Namespace) -> str:
         OSError: the file cannot be written.
     """
     if not 0.5 <= options.rho <= 1:
-        raise ConfigError(f"rho: expected a number in [0.5, 1], found {options.rho}")
+        raise ConfigError("rho", "a number in [0.5, 1]", options.rho)
     if options.seed < 0:
-        raise ConfigError(f"seed: expected a whole number >= 0, found {options.seed}")
+        raise ConfigError("seed", "a whole number >= 0", options.seed)
     birds = archives.read_birds(options.cub_dir, fix_labels=options.fix_labels)
     scenes = archives.read_scenes(options.places_dir)
     rows = manifest.make_manifest(birds, scenes, rho=options.rho, seed=options.seed)
@@ -112,7 +112,7 @@ def _config_name(options: argparse.Namespace, tables: list[Path]) -> str:
     parts = ["manifest" if options.manifest else "cutouts"]
     for path in tables:
         if not path.is_file():
-            raise ConfigError(f"manifest: expected a CSV, found {path}")
+            raise ConfigError("manifest", "a CSV", path)
         # What TFDS can read as a name.
         parts.append(re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII))
         parts.append(hashlib.sha256(path.read_bytes()).hexdigest()[:8])

@@ -54,10 +54,11 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         names = reader.fieldnames or ()
         lines = [(reader.line_num, fields) for fields in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"manifest: cannot read {path}: {error}") from error
+        raise ConfigError("manifest", problem=f"cannot read {path}: {error}") from error
     missing = [name for name in Row._fields if name not in names]
     if missing:
-        raise ConfigError(f"manifest: {path}: expected the columns {', '.join(Row._fields)}; no {', '.join(missing)}")
+        problem = f"{path}: expected the columns {', '.join(Row._fields)}; no {', '.join(missing)}"
+        raise ConfigError("manifest", problem=problem)
     rows: list[Row] = []
     problems: list[str] = []
     seen: set[str] = set()
@@ -71,8 +72,8 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         rows.append(_fixed(row) if fix_labels else row)
     if problems or not rows:
         more = [f"... and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
-        heading = f"manifest: {path}: {len(problems)} bad rows of {len(problems) + len(rows)}"
-        raise ConfigError(printable("\n  ".join([heading, *problems[:NAMED], *more])))
+        heading = f"{path}: {len(problems)} bad rows of {len(problems) + len(rows)}"
+        raise ConfigError("manifest", problem=printable("\n  ".join([heading, *problems[:NAMED], *more])))
     return rows
 
 
@@ -166,12 +167,12 @@ def _check_enough(
     for part, birds in members.items():
         if min(map(len, birds)) < 2:
             count = _counted(CLASS_NAMES, birds)
-            raise ConfigError(f"cub_dir: {part} needs at least 2 birds of each class; there are {count}")
+            raise ConfigError("cub_dir", problem=f"{part} needs at least 2 birds of each class; there are {count}")
     need = sum(slots.values())
     if min(map(len, photos)) < need:
         count = _counted(SCENE_NAMES, photos)
         raise ConfigError(
-            f"places_dir: {need} scene photos of each kind are needed, each shown once; there are {count}"
+            "places_dir", problem=f"{need} scene photos of each kind are needed, each shown once; there are {count}"
         )
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ SPLITS = {
 def test_the_data_set_is_built_and_read(config, tmp_path):
     """Counts, features and pixels of every example, and the builder from its name and from what is on disk alone."""
     builder = tfds.builder(f"waterbirds_seg/{config}", data_dir=tmp_path, file_format="array_record")
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=DUMMY_DATA))
+    download_config: Any = tfds.download.DownloadConfig
+    builder.download_and_prepare(download_config=download_config(manual_dir=DUMMY_DATA))
     assert {split: info.num_examples for split, info in builder.info.splits.items()} == SPLITS[config]
     again = pickle.loads(pickle.dumps(builder))
     stored = tfds.builder_from_directory(builder.data_dir)
