@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, valid_rho
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL
 
 
@@ -41,7 +41,7 @@ def prepare(options: argparse.Namespace) -> str:
     from flipjax.data import builders
     from flipjax.data.coco_cd.coco_cd_dataset_builder import Builder, CocoCDConfig
 
-    if options.rho is not None and (options.split != "reference" or not 0.5 <= options.rho <= 1):
+    if options.rho is not None and (options.split != "reference" or not valid_rho(options.rho)):
         raise ConfigError("--rho", "a number in [0.5, 1], with --split reference", options.rho)
     for name in ("val_per_group", "test_per_group"):
         if getattr(options, name) < 1:

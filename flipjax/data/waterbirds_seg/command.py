@@ -6,7 +6,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, valid_rho
 from flipjax.data.waterbirds_seg import archives, manifest
 
 
@@ -77,7 +77,7 @@ def write_manifest(options: argparse.Namespace) -> str:
         ConfigError: an argument is wrong, or the archives do not hold enough.
         OSError: the file cannot be written.
     """
-    if not 0.5 <= options.rho <= 1:
+    if not valid_rho(options.rho):
         raise ConfigError("rho", "a number in [0.5, 1]", options.rho)
     if options.seed < 0:
         raise ConfigError("seed", "a whole number >= 0", options.seed)
