@@ -28,7 +28,7 @@ def test_the_data_set_is_built_and_read(config, tmp_path):
     builder.download_and_prepare(download_config=download_config(manual_dir=DUMMY_DATA))
     assert {split: info.num_examples for split, info in builder.info.splits.items()} == SPLITS[config]
     again = pickle.loads(pickle.dumps(builder))
-    stored = tfds.builder_from_directory(builder.data_dir)
+    stored: Any = tfds.builder_from_directory(builder.data_dir)
     assert again.info.full_name == stored.info.full_name == f"waterbirds_seg/{config}/1.0.0"
     for split in SPLITS[config]:
         for example in stored.as_data_source(split):
