@@ -1,16 +1,72 @@
 """Files that appear whole or not at all, what damaged ones raise, and the folder of those that can be made again."""
 
 import contextlib
+import hashlib
 import os
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, tokenize.TokenError)
 """What reading a truncated or altered npz file raises, beside ValueError and OSError."""
+
+
+DIGEST = "digest"
+"""The array of a file or checkpoint that holds the digest of all others."""
+
+
+class DamagedError(ValueError):
+    """A file that is not what was written: names it."""
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns a digest of arrays, uint8 (32,): of their names, types, shapes and bytes, in the order of the names.
+
+    Example:
+      >>> bool((digest({"a": np.zeros(2)}) == digest({"a": np.zeros((2, 1))})).all())
+      False
+    """
+    sums = hashlib.blake2b(digest_size=32)
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        sums.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        # A copy where the bytes are not one behind another.
+        sums.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.frombuffer(sums.digest(), np.uint8)
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an npz file with the digest of its arrays; equal arrays give equal bytes."""
+    with replacing(path) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays, **{DIGEST: digest(arrays)})
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads what `write_arrays` wrote.
+
+    Raises:
+      DamagedError: the arrays are not those that were written.
+      FileNotFoundError: there is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        same = np.array_equal(arrays.pop(DIGEST), digest(arrays))
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DamagedError(f"{path}: damaged ({error})") from error
+    except Exception as error:
+        # What zipfile, zlib and NumPy's parser of headers raise at garbled bytes is open-ended.
+        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+    if not same:
+        raise DamagedError(f"{path}: damaged (its arrays are not those that were written)")
+    return arrays
 
 
 def cache_folder() -> Path:
