@@ -36,7 +36,7 @@ def digest(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         array = np.asarray(arrays[name])
         sums.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         # A copy where the bytes are not one behind another.
-        sums.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        sums.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return np.frombuffer(sums.digest(), np.uint8)
 
 

@@ -97,9 +97,9 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
     return set(sorted(contents, key=lambda name: (contents[name], name))[index::count])
 
 
-def select(program: Program, *, rho: float) -> int:
-    """Returns the index of the member whose rho is nearest to `rho`; the first of them."""
-    return min(range(len(program.settings)), key=lambda index: abs(program.settings[index].axes["rho"] - rho))
+def select(program: Program, *, rho: float) -> str:
+    """Returns the name of the member whose rho is nearest to `rho`; the first of them."""
+    return min(program.settings, key=lambda setting: abs(setting.axes["rho"] - rho)).name
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

@@ -46,14 +46,16 @@ class Checkpoints:
             self._manager.save(epoch, args=ocp.args.StandardSave(arrays | {DIGEST: digest(arrays)}))
         except Exception as error:
             # A full disk is an OSError to Python and a ValueError to TensorStore.
-            raise OSError(f"{self._folder / str(epoch)}: a checkpoint cannot be written ({_sentence(error)})") from error
+            raise OSError(
+                f"{self._folder / str(epoch)}: a checkpoint cannot be written ({_sentence(error)})"
+            ) from error
 
     def restore(self, like: Any, *, say: Callable[[str], Any]) -> tuple[int, Any] | None:
         """Returns the latest whole epoch and its pytree, numpy leaves in the structure of `like`; None without one.
 
         A damaged checkpoint is named by `say` and removed, and the one before it is tried.
         """
-        blank = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), _flat(like))
+        blank = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _flat(like).items()}
         epochs = [int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()]
         for epoch in sorted(epochs, reverse=True):
             try:
