@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 
+from flipjax import command
 from flipjax.sweep.__main__ import main
 
 CONFIG = """
@@ -39,6 +40,11 @@ def sweep(*arguments):
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
         code = main([str(part) for part in arguments])
     return code, text.getvalue()
+
+
+def read_config(path):
+    """The configuration of a file."""
+    return command.read_config(path, [])
 
 
 def damage(path, kind, chance):

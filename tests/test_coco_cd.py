@@ -273,7 +273,7 @@ run = ["--config", folder + "/tiny.py", "--workdir", folder + "/run"]
 assert main(prepare) == 0
 assert sweep.main(run) == 0
 # As if it had been killed at the end, and another pool prepared before it goes on.
-pathlib.Path(folder, "run/cells/000/results.csv").unlink()
+pathlib.Path(folder, "run/cells/000/decomposition.npz").unlink()
 assert main([*prepare, "--split", "reference", "--val_per_group", "1", "--test_per_group", "1"]) == 0
 assert sweep.main(run) == 2
 assert main(prepare) == 0
@@ -291,9 +291,9 @@ def test_from_the_archives_to_a_finished_sweep(tmp_path, write_config, without_t
     header, *rows = (tmp_path / "run/results.csv").read_text().splitlines()
     assert "iou_cat" in header and len(rows) == 2 * 7
     (refused,) = [line for line in done.stderr.splitlines() if line.startswith("flipjax sweep: --workdir: ")]
-    assert "free split (16 images, 0 scenes at size 16)" in refused.split("but the pool there is now")[0]
-    assert "reference split (16 images" in refused.split("but the pool there is now")[1]
-    assert "prepare the first one again, or pass another --workdir, or --fresh" in refused
+    today, before = refused.split("; found ")
+    assert "reference split (16 images" in today and "free split (16 images, 0 scenes at size 16)" in before
+    assert "prepare that pool again" in before and "--fresh" in before
 
 
 def test_damaged_photos_are_named_and_leave_no_pool(tmp_path, capsys):

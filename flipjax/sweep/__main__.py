@@ -48,7 +48,7 @@ def _sweep(options: argparse.Namespace, line: str, signals: Signals) -> int:
     name = options.config_file.stem
     workdir = Workdir(options.workdir or Path("runs") / name)
     members = sum(len(program.names) for program in programs)
-    header = f"{name}: {members} members in {len(programs)} compiled programs, to {workdir.folder}; starting JAX"
+    header = f"{name}: members {members}, programs to compile {len(programs)}, folder {workdir.folder}; starting JAX"
     print(header, file=sys.stderr, flush=True)
     from flipjax.sweep.run import Options, Shard, run_sweep
 

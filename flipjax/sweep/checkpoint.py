@@ -33,7 +33,9 @@ class Checkpoints:
         # What goes wrong is said in one line, here; Orbax logs it with tracebacks, too.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(max_to_keep=MAX_CHECKPOINTS, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        # Named here, it is not guessed from what lies in the folder.
+        handler = ocp.StandardCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handler)
 
     def save(self, epoch: int, tree: Any) -> None:
         """Saves a pytree of arrays as the state after `epoch` epochs, with their digest.

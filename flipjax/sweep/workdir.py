@@ -44,6 +44,7 @@ class Workdir:
         """
         self.folder = Path(folder)
         self.writable = True
+        self._fresh = False
         self._lock: Lock | None = None
         _check_place(self.folder)
 
@@ -74,7 +75,10 @@ class Workdir:
         self._lock = lock
         if fresh:
             self._remove_run()
-        self._refuse_others(config, fresh=False)
+            self._fresh = True
+        else:
+            # Another process may have made a run of it since.
+            self._refuse_others(config, fresh=False)
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -84,7 +88,7 @@ class Workdir:
     def describe(self, config: Mapping[str, Any], provenance: Mapping[str, str]) -> None:
         """Writes config.json, with strings about the run (name, command, device, versions), unless it is there."""
         path = self.folder / CONFIG
-        if self.writable and not path.is_file():
+        if self._fresh or not path.is_file():
             self._write_json(path, {**provenance, "config": config})
 
     def verify(self) -> None:
@@ -157,7 +161,7 @@ class Workdir:
                 folders[:] = [name for name in folders if name in FOLDERS]
 
     def _remove_run(self) -> None:
-        """Removes the files of a run, its configuration last, and the folders that are empty then."""
+        """Removes the files of a run, and the folders that are empty then; `describe` replaces its configuration."""
         for name in FOLDERS:
             for folder, _, files in os.walk(self.folder / name, topdown=False):
                 for file in files:
@@ -166,7 +170,7 @@ class Workdir:
                         path.unlink()
                 if not any(Path(folder).iterdir()):
                     Path(folder).rmdir()
-        for name in (POOLS, "results.csv", "history.csv", CONFIG):
+        for name in (POOLS, "results.csv", "history.csv"):
             (self.folder / name).unlink(missing_ok=True)
 
     def remove_partial(self) -> None:
