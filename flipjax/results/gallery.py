@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flipjax.files import read_arrays, write_arrays
+from flipjax.files import DamagedError, read_arrays, write_arrays
 from flipjax.metrics.decomposition import Decomposition
 
 
@@ -112,7 +112,10 @@ def save(path: str | Path, gallery: Gallery) -> None:
 
 def load(path: str | Path) -> Gallery:
     """Reads what `save` wrote; a DamagedError names the file where it is not that."""
-    return Gallery(**read_arrays(path))
+    arrays = read_arrays(path)
+    if set(arrays) != set(Gallery._fields):
+        raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
+    return Gallery(**arrays)
 
 
 def of_member(gallery: Gallery, member: str) -> Gallery:

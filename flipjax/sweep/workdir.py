@@ -84,6 +84,7 @@ class Workdir:
         """Gives the lock back."""
         if self._lock:
             self._lock.release()
+            self._lock = None
 
     def describe(self, config: Mapping[str, Any], provenance: Mapping[str, str]) -> None:
         """Writes config.json, with strings about the run (name, command, device, versions), unless it is there."""
