@@ -35,6 +35,8 @@ AXES = {
 SCHEDULES = ("constant", "cosine")
 SELECTIONS = ("val_loss", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
 GALLERY = {"rho": 0.9, "riskiest": 6, "typical": 6}
+INTERVENE = {"scenes": "mean", "center": "auto"}
+"""Scene-swap risk, repair and reliance of every member: `scenes = "none"` leaves them out."""
 NORMS = ("batch", "group", "none")
 DTYPES = ("float32", "bfloat16")
 MAPS = ("auto", "loop", "vmap")
@@ -154,6 +156,7 @@ def default_config() -> Config:
     # Sections that are empty: the command line can fill them, `--config.grid.model.width='(8, 16)'`.
     grid = config.grid = ConfigDict({name: {} for name in ("pool", "split", "model", "train")})
     config.gallery = dict(GALLERY)
+    config.intervene = dict(INTERVENE)
     config.lock()
     grid.unlock()
     return config
@@ -228,6 +231,8 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "knobs.swa": _within(0, 0.99),
     "knobs.jtt_epochs": _at_least(1),
     "knobs.jtt_weight": _at_least(1),
+    "intervene.scenes": _one_of(("mean", "none")),
+    "intervene.center": _one_of(("auto", "clusters", "median")),
     "gallery.rho": _within(0.5, 1),
     "gallery.riskiest": _at_least(0),
     "gallery.typical": _at_least(0),
@@ -246,7 +251,7 @@ def check_value(field: str, value: Any) -> None:
 
 def _default(field: str) -> Any:
     section, name = field.split(".")
-    tables = {"axes": AXES, "gallery": GALLERY, "knobs": STRENGTHS}
+    tables = {"axes": AXES, "gallery": GALLERY, "intervene": INTERVENE, "knobs": STRENGTHS}
     return tables[section][name] if section in tables else getattr(SECTIONS[section](), name)
 
 
