@@ -15,7 +15,7 @@ LAYERS = (
     ("config", "methods", "command", "files", "terminal", "threads"),
     ("metrics", "losses", "augment"),
     ("models", "data", "results"),
-    ("training", "report", "plan"),
+    ("training", "intervene", "report", "plan"),
     ("audit", "sweep"),
     ("evaluate",),
 )
@@ -84,6 +84,7 @@ def test_what_the_lower_layers_import():
         "metrics": {"jax", "numpy"},
         "losses": {"jax"},
         "augment": {"jax"},
+        "intervene": {"jax", "numpy"},
         "methods": set(),
         "plan": set(),
     }
@@ -123,7 +124,7 @@ def test_no_name_is_rng():
     assert not [where for where, arg in names if arg == "rng"]
 
 
-@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "training.sampling"])
+@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "training.sampling"])
 def test_arrays_come_first_and_options_by_keyword(module):
     module = importlib.import_module(f"flipjax.{module}")
     functions = {
