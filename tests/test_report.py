@@ -1,6 +1,5 @@
 """The report of a run folder: its gallery, its figures and its page, on a tiny run made here."""
 
-import json
 import os
 import re
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_folder import CLASSES, make_run
 
 from flipjax import results
 from flipjax.metrics import Decomposition
@@ -17,7 +17,7 @@ from flipjax.report.latex import to_latex
 from flipjax.report.page import build
 from flipjax.report.run import read
 from flipjax.results import gallery
-from run_folder import CLASSES, make_run
+from flipjax.results.quantities import RANGES
 
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 FIGURES = {"flip", "gap", "shares", "risk", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
@@ -66,7 +66,9 @@ def test_gallery_holds_what_the_member_made_of_its_images(tmp_path):
 
 
 def test_report_of_a_grid(tmp_path, capsys):
-    make_run(tmp_path, settings=SETTINGS, config={"name": "a <grid>", "command": "python -m flipjax.sweep --config x&y"})
+    make_run(
+        tmp_path, settings=SETTINGS, config={"name": "a <grid>", "command": "python -m flipjax.sweep --config x&y"}
+    )
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("a <grid>: 4 members: 4 finished.")
     folder = tmp_path / "report"
@@ -128,7 +130,7 @@ def test_shares_and_their_intervals_lie_between_0_and_1(tmp_path, seeds):
     make_run(tmp_path, settings=[{"rho": rho, "seed": seed} for rho in (0.5, 0.99) for seed in range(seeds)])
     run = read(tmp_path)
     for row in run.summary:
-        low, high = results.RANGES[results.quantity_of(row["quantity"]).unit]
+        low, high = RANGES[results.quantity_of(row["quantity"]).unit]
         for name in ("mean", "low", "high"):
             assert row[name] == "" or low <= row[name] <= high, row
 
@@ -181,7 +183,7 @@ def test_two_runs_are_compared_by_seed(tmp_path, capsys):
 
 
 def test_latex_of_hard_names():
-    text = to_latex((["a_b", "50%"], [[r"x\y & $z$", "1.0 ± 0.1"]]), caption="#1")
+    text = to_latex(results.Table(["a_b", "50%"], [[r"x\y & $z$", "1.0 ± 0.1"]]), caption="#1")
     assert r"a\_b & 50\% \\" in text
     assert r"x\textbackslash{}y \& \$z\$ & 1.0 $\pm$ 0.1 \\" in text
 

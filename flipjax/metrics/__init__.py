@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flipjax.metrics.decomposition import Decomposition
     from flipjax.metrics.kernels import decompose, error_map, flip_risk, risk_map
-    from flipjax.metrics.summary import Interval, bootstrap, summarize
+    from flipjax.metrics.summary import Interval, bootstrap, resampled, summarize
 
-__all__ = ["Decomposition", "Interval", "bootstrap", "decompose", "error_map", "flip_risk", "risk_map", "summarize"]
+__all__ = [
+    "Decomposition",
+    "Interval",
+    "bootstrap",
+    "decompose",
+    "error_map",
+    "flip_risk",
+    "resampled",
+    "risk_map",
+    "summarize",
+]
 
 # Decomposition from where it becomes a pytree.
-_MODULES = {"Interval": "summary", "bootstrap": "summary", "summarize": "summary"}
+_MODULES = {"Interval": "summary", "bootstrap": "summary", "resampled": "summary", "summarize": "summary"}
 
 
 def __getattr__(name: str) -> Any:

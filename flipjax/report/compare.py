@@ -1,5 +1,6 @@
 """Two runs side by side: differences paired by seed, on one page."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from flipjax.report.page import save_figures, write_summary, write_text
 from flipjax.report.run import ReportError, Run, read
 from flipjax.results import (
     LEFT_OUT,
+    Resamples,
     Row,
+    StoredCell,
+    Table,
     aggregate,
     axes_of,
     compare,
@@ -43,8 +47,9 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     runs = read(first), read(second)
     names = _names(runs)
     rows = _joined(runs, names)
-    summary = aggregate(rows)
-    differences = compare(rows, axis="run", reference=names[0])
+    resamples = Resamples(_cells(runs, names))
+    summary = aggregate(rows, resamples=resamples)
+    differences = compare(rows, axis="run", reference=names[0], resamples=resamples)
     if not any(row["n"] for row in differences):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     kept = [record for record in member_quantities(rows) if record["status"] not in LEFT_OUT]
@@ -114,6 +119,19 @@ def _joined(runs: tuple[Run, Run], names: tuple[str, str]) -> list[Row]:
     return rows
 
 
+def _cells(runs: tuple[Run, Run], names: tuple[str, str]) -> dict[str, StoredCell]:
+    """The cells of both, their members and first rule named as in `_joined`."""
+    return {
+        f"{name}/{key}": dataclasses.replace(
+            cell,
+            members=tuple(f"{name}/{member}" for member in cell.members),
+            selections=("first", *cell.selections[1:]),
+        )
+        for run, name in zip(runs, names, strict=True)
+        for key, cell in run.cells.items()
+    }
+
+
 def _sentences(differences: Sequence[Row], names: tuple[str, str]) -> list[str]:
     """A line a quantity: at how many settings an interval excludes 0, and in which direction."""
     lines = []
@@ -153,4 +171,4 @@ def _settings(runs: tuple[Run, Run], names: tuple[str, str]) -> Numbers:
         for key in dict.fromkeys([*first, *second])
         if first.get(key) != second.get(key)
     ]
-    return Numbers("Fields that differ", (["field", *names], rows or [["none", "-", "-"]]), words=True)
+    return Numbers("Fields that differ", Table(["field", *names], rows or [["none", "-", "-"]]), words=True)

@@ -10,7 +10,7 @@ from flipjax.report import chart, pictures
 from flipjax.report.chart import Chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
-from flipjax.results.text import Table
+from flipjax.results import Table
 
 LONGEST = 600
 TERMS = {

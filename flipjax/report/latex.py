@@ -1,7 +1,7 @@
 """A table for a paper: booktabs, escaped."""
 
 from flipjax.report.style import visible
-from flipjax.results.text import Table
+from flipjax.results import Table
 
 ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -16,7 +16,7 @@ def to_latex(table: Table, *, caption: str) -> str:
     r"""Returns a table as a LaTeX `table` with the rules of the package booktabs.
 
     Example:
-        >>> print(to_latex((["rho", "flip"], [["0.5", "0.1 ± 0.0"]]), caption="5% of a_b"))
+        >>> print(to_latex(Table(["rho", "flip"], [["0.5", "0.1 ± 0.0"]]), caption="5% of a_b"))
         \begin{table}
         \centering
         \caption{5\% of a\_b}
@@ -29,7 +29,7 @@ def to_latex(table: Table, *, caption: str) -> str:
         \end{tabular}
         \end{table}
     """
-    header, rows = table
+    header, rows, _ = table
     lines = [" & ".join(map(escape, cells)) + r" \\" for cells in (header, *rows)]
     body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     tabular = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", *body, r"\end{tabular}"]

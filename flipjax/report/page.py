@@ -19,6 +19,7 @@ from flipjax.report.pictures import Item
 from flipjax.report.run import Run, read
 from flipjax.results import (
     Row,
+    Table,
     comparison_table,
     headline,
     regret_table,
@@ -29,7 +30,6 @@ from flipjax.results import (
     trend_table,
     write_csv,
 )
-from flipjax.results.text import Table
 
 
 def build(workdir: str | Path) -> str:
@@ -71,9 +71,11 @@ def build(workdir: str | Path) -> str:
 
 def tables_of(run: Run) -> dict[str, Table]:
     """Returns the tables that a person reads, by caption."""
-    tables = {"Test results, with 95% intervals": summary_table(run.summary)}
+    tables = {
+        "Test results: mean, or the values of fewer than 4 seeds, and interval of the mean": summary_table(run.summary)
+    }
     if run.trends:
-        tables["Trend in rho, paired by seed: mean with its interval in brackets"] = trend_table(run.trends)
+        tables["Change over rho, paired by seed, with its interval"] = trend_table(run.trends)
     if run.comparison:
         reference = f"{run.comparison[0]['reference']}, paired by seed; * the interval excludes 0"
         tables[f"Difference from {reference}"] = comparison_table(run.comparison, "method")

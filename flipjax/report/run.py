@@ -1,5 +1,6 @@
 """What a report is made of: the tables of a run folder, read from its files alone, and what they lack."""
 
+import csv
 import json
 import math
 from collections import Counter
@@ -12,8 +13,9 @@ import numpy as np
 from flipjax.files import DAMAGED
 from flipjax.results import (
     GROUPS,
-    INTERVAL,
+    INTERVALS,
     LEFT_OUT,
+    Resamples,
     Row,
     StoredCell,
     aggregate,
@@ -77,11 +79,14 @@ class Run(NamedTuple):
         fewest, most = self.seeds()
         test = (row for row in self.rows if (row["split"], row["group"]) == ("test", "all"))
         images = " or ".join(str(n) for n in sorted({row["n_images"] for row in test} - {""})) or "no"
-        if most < 2:
-            return f"{'One seed' if most else 'No seed'}, {images} test images; no interval."
         count = f"{most}" if fewest == most else f"{fewest} to {most}"
-        note = f"Means over {count} seeds, {images} test images each"
-        return f"{note}; {INTERVAL}." if interval else f"{note}."
+        note = (
+            f"Means over {count} seeds, {images} test images each"
+            if most > 1
+            else f"{'One' if most else 'No'} seed, {images} test images"
+        )
+        kinds = {row["interval"] for row in self.summary if row["quantity"] == "fg_flip/all"} - {""}
+        return f"{note}; {', '.join(INTERVALS[kind] for kind in sorted(kinds))}." if interval and kinds else f"{note}."
 
 
 def read(workdir: str | Path) -> Run:
@@ -104,8 +109,20 @@ def read(workdir: str | Path) -> Run:
     first = [row for row in rows if row["selection"] == rows[0]["selection"]]
     records = member_quantities(first)
     _count_members(records, config, missing)
-    tables = records, aggregate(first), trend(first), compare(first), regret(rows)
-    return Run(folder, config, first, *tables, history, cells, missing)
+    resamples = Resamples(cells)
+    return Run(
+        folder,
+        config,
+        first,
+        records,
+        aggregate(first, resamples=resamples),
+        trend(first, resamples=resamples),
+        compare(first, resamples=resamples),
+        regret(rows, resamples=resamples),
+        history,
+        cells,
+        missing,
+    )
 
 
 def _results(folder: Path, missing: list[str]) -> list[Row]:
@@ -118,7 +135,7 @@ def _results(folder: Path, missing: list[str]) -> list[Row]:
     for each in paths:
         try:
             table = read_csv(each)
-        except (OSError, ValueError) as error:
+        except (*UNREADABLE, TypeError, csv.Error) as error:
             raise ReportError(f"{each}: expected a table of results ({error})") from error
         lacking = [name for name in COLUMNS if table and name not in table[0]]
         if lacking:
@@ -133,7 +150,6 @@ def _whole(rows: list[Row], missing: list[str]) -> list[Row]:
     for row in rows:
         groups.setdefault((row["member"], row["selection"], row["split"]), set()).add(str(row["group"]))
     broken = {key for key, names in groups.items() if not names >= set(GROUPS)}
-    broken |= {(row["member"], row["selection"], row["split"]) for row in rows if None in row or None in row.values()}
     if broken:
         names = sorted({str(member) for member, *_ in broken})
         missing.append(f"results.csv: rows of {_listed(names)} are incomplete and left out")
@@ -166,10 +182,10 @@ def _config(folder: Path, missing: list[str]) -> dict[str, Any]:
 def _table(path: Path, missing: list[str]) -> list[Row]:
     try:
         rows = read_csv(path)
-    except (OSError, ValueError) as error:
+    except (*UNREADABLE, TypeError, csv.Error) as error:
         missing.append(f"{path.name}: cannot be read ({error})")
         return []
-    return [row for row in rows if None not in row and None not in row.values()]
+    return rows
 
 
 def _count_members(records: list[Row], config: Mapping[str, Any], missing: list[str]) -> None:
