@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flipjax.files import replacing
-from flipjax.report.style import FAINT, GRID, INK, NOTE, PAPER, TITLE
+from flipjax.report.style import FAINT, GRID, INK, NOTE, PAPER, PLAIN, TITLE, visible
 
 DPI = 150
 PIXELS_PER_POINT = 96 / 72
@@ -73,17 +73,15 @@ def figure_of(chart: Chart) -> Figure:
 
 def save(folder: Path, chart: Chart) -> None:
     """Writes a chart as `<name>.png` (150 dpi) and `<name>.svg`; equal charts give equal bytes."""
-    figure = figure_of(chart)
-    figure.draw_without_rendering()
-    # Laid out once for both.
-    figure.set_layout_engine("none")
     metadata: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
-    for kind, facts in metadata.items():
-        with (
-            replacing(folder / f"{chart.name}.{kind}") as stream,
-            matplotlib.rc_context({"svg.hashsalt": "flipjax"}),
-        ):
-            figure.savefig(stream, format=kind, dpi=DPI, metadata=facts, facecolor="white")
+    with matplotlib.rc_context(PLAIN):
+        figure = figure_of(chart)
+        figure.draw_without_rendering()
+        # Laid out once for both.
+        figure.set_layout_engine("none")
+        for kind, facts in metadata.items():
+            with replacing(folder / f"{chart.name}.{kind}") as stream:
+                figure.savefig(stream, format=kind, dpi=DPI, metadata=facts, facecolor="white")
 
 
 def inline(chart: Chart) -> list[str]:
@@ -92,10 +90,10 @@ def inline(chart: Chart) -> list[str]:
 
 
 def _inline(panel: Panel, name: str) -> str:
-    figure = Figure(figsize=panel.size, layout="constrained")
-    panel.draw(figure.subplots())
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "svg.id": None}):
+    with matplotlib.rc_context(PLAIN | {"svg.fonttype": "none"}):
+        figure = Figure(figsize=panel.size, layout="constrained")
+        panel.draw(figure.subplots())
         figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -112,4 +110,4 @@ def _inline(panel: Panel, name: str) -> str:
 
 
 def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return visible(text).replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from flipjax.report.chart import Panel
-from flipjax.report.style import CORRECT, DARK, FAINT, FLIP, LIGHT, MISS, PAPER, dress, legend, shades
+from flipjax.report.style import CORRECT, DARK, FAINT, FLIP, LIGHT, MISS, PAPER, dress, legend, plain, shades
 from flipjax.results import Row, number, setting_label, varying_axes
 
 SHARES = (("fg_correct", "correct", CORRECT, DARK), ("fg_flip", "flip", FLIP, LIGHT), ("fg_miss", "miss", MISS, LIGHT))
@@ -163,7 +163,7 @@ def _draw_line(
     known = np.isfinite(low) & np.isfinite(high)
     axes.vlines(xs[known], low[known], high[known], color=line.colour, linewidth=1.6)
     look: dict[str, Any] = {"color": line.colour, "marker": line.marker}
-    axes.scatter(xs, mean, s=36, zorder=3, edgecolor=PAPER, linewidth=0.6, label=line.label, **look)
+    axes.scatter(xs, mean, s=36, zorder=3, edgecolor=PAPER, linewidth=0.6, label=plain(line.label, most=24), **look)
     seeds = [x + shift + beside for x, _ in dots], [record[line.quantity] for _, record in dots]
     axes.scatter(*seeds, s=11, alpha=0.45, linewidth=0, **look)
 
@@ -278,7 +278,7 @@ def _draw_curves(
 ) -> None:
     for curve, colour in zip(curves, colours, strict=True):
         marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(curve.xs) <= 12 else {}
-        axes.plot(curve.xs, curve.ys, color=colour, linewidth=1.8, label=curve.label, **marker)
+        axes.plot(curve.xs, curve.ys, color=colour, linewidth=1.8, label=plain(curve.label, most=20), **marker)
     if interval is not None:
         axes.vlines(curves[0].xs, *interval, color=colours[0], linewidth=1.4, alpha=0.6)
     low, high = min(curve.xs[0] for curve in curves), max(curve.xs[-1] for curve in curves)

@@ -64,7 +64,7 @@ def _draw_matrix(
     # The root, so that small shares can be seen.
     axes.imshow(1 - np.sqrt(shares)[..., None] * tints, aspect="auto")
     dress(axes, title=title, x="predicted as", y="truth", ticks=range(C), labels=[names[c] for c in columns])
-    axes.set_yticks(range(len(rows)), [plain(names[c]) for c in rows])
+    axes.set_yticks(range(len(rows)), [plain(names[c], most=20) for c in rows])
     axes.grid(False)
     axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, C - 0.5, color=LIGHT, linewidth=1.5)
     axes.vlines(np.arange(C - 1) + 0.5, -0.5, len(rows) - 0.5, color=LIGHT, linewidth=1.5)
@@ -128,7 +128,7 @@ def _draw_forest(
     reference = plain(str(rows[0]["reference"])) if rows else ""
     dress(axes, title=title, x=f"difference from {reference}", y="", ticks=ticks, labels=signed)
     axes.axvline(0, color=FAINT, linewidth=1, zorder=1)
-    axes.set_yticks(range(len(labels)), [plain(label) for label in labels])
+    axes.set_yticks(range(len(labels)), [plain(label, most=30) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
     if len(rhos) > 1:
         legend(axes, columns=min(4, len(rhos)))

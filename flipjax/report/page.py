@@ -18,7 +18,6 @@ from flipjax.report.made import made_of, members_table
 from flipjax.report.pictures import Item
 from flipjax.report.run import Run, read
 from flipjax.results import (
-    Row,
     Table,
     comparison_table,
     headline,
@@ -47,7 +46,7 @@ def build(workdir: str | Path) -> str:
     tables = tables_of(run)
     rows = {"summary": run.summary, "trend": run.trends, "comparison": run.comparison, "regret": run.regrets}
     for name, table in rows.items():
-        _write_table(folder / f"{name}.csv", table)
+        write_csv(folder / f"{name}.csv", table)
     counts = f"{run.members()} {run.note()}"
     findings = headline(run.summary, run.trends)
     write_summary(folder, run.name, counts, findings, tables)
@@ -121,10 +120,3 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file whole."""
     with replacing(path) as stream:
         stream.write(text.encode())
-
-
-def _write_table(path: Path, rows: Sequence[Row]) -> None:
-    if rows:
-        write_csv(path, rows)
-    else:
-        path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from flipjax.files import replacing
 from flipjax.report.chart import DPI
-from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, TITLE, plain
+from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, PLAIN, TITLE, plain
 
 TILES = ("image", "truth", "prediction", "outcome", "flip-risk")
 SMALL_SIDE = 96
@@ -111,8 +111,8 @@ def colour_bar() -> str:
 
 def save_items(path: Path, items: Sequence[Item], palette: Palette, *, title: str, note: str) -> None:
     """Writes the first SHOWN items as a PNG, a row of tiles for each, in two columns."""
-    figure = _figure(items[:SHOWN], palette, title=title, note=note)
-    with replacing(path) as stream:
+    with replacing(path) as stream, matplotlib.rc_context(PLAIN):
+        figure = _figure(items[:SHOWN], palette, title=title, note=note)
         figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None}, facecolor="white")
 
 

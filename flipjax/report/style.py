@@ -23,6 +23,8 @@ OUTCOMES = {"background": EMPTY, "correct": CORRECT, "flip": FLIP, "miss": MISS,
 # Ordered levels: of one lightness, so that each can be seen on white and on black.
 LEVELS = ("#3F74D6", "#8E62B8", "#C2527F", "#D4672F")
 CROWDED = 40
+# Dollar signs in names are no formulas.
+PLAIN: Any = {"text.parse_math": False, "svg.hashsalt": "flipjax"}
 
 TITLE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 12, "fontweight": "bold", "color": INK}
 NOTE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 8.5, "color": FAINT, "wrap": True}
@@ -48,15 +50,15 @@ def shades(count: int) -> np.ndarray:
     return LinearSegmentedColormap.from_list("levels", LEVELS)(np.linspace(0, 1, count))
 
 
-def plain(text: str) -> str:
-    r"""Returns a name as matplotlib writes it out: dollar signs are no formulas, control marks are seen, 60 characters.
+def plain(text: str, *, most: int = 56) -> str:
+    r"""Returns a name as figures write it out: control marks are seen, and it is at most `most` characters long.
 
     Example:
         >>> plain("a $b$\u202e")
-        'a \\$b\\$\\u202e'
+        'a $b$\\u202e'
     """
     text = visible(text)
-    return (text if len(text) <= 60 else f"{text[:57]}...").replace("$", r"\$")
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def visible(text: str) -> str:
@@ -80,7 +82,7 @@ def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], lab
     axes.set_title(plain(title), loc="left", **SMALL)
     axes.set_xlabel(x, **SMALL)
     axes.set_ylabel(y, **SMALL)
-    axes.set_xticks(ticks, [plain(label) for label in labels])
+    axes.set_xticks(ticks, [plain(label, most=24) for label in labels])
     if sum(len(line) for label in labels for line in label.split("\n")[:1]) > CROWDED:
         axes.tick_params(axis="x", rotation=30)
 

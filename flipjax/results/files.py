@@ -78,7 +78,8 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
 
 def load_cell(path: str | Path) -> StoredCell:
     """Reads what `save_cell` wrote; a KeyError names the file and the array that it lacks."""
-    with np.load(path, allow_pickle=False) as stored:
+    # NumPy leaves a truncated file open.
+    with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         wanted = [*TEXTS]
         wanted += [f"{part}_{field}" for part in PARTS for field in Part.__dataclass_fields__]
         missing = [name for name in wanted if name not in stored.files]

@@ -136,7 +136,7 @@ def save(path: str | Path, gallery: Gallery) -> None:
 
 def load(path: str | Path) -> Gallery:
     """Reads what `save` wrote."""
-    with np.load(path, allow_pickle=False) as stored:
+    with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         return Gallery(*(stored[name] for name in Gallery._fields))
 
 
