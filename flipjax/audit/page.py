@@ -11,14 +11,13 @@ import numpy as np
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.figures import charts
 from flipjax.audit.pictures import palette_of
-from flipjax.audit.results import Audit, findings, flip_rows, image_rows
-from flipjax.audit.tables import details, everything, main_tables
+from flipjax.audit.results import Audit, findings, image_rows, summary_rows
+from flipjax.audit.tables import details, everything, main_tables, summary_text
 from flipjax.files import make_folder
 from flipjax.report.html import Gallery, Numbers, Picture, Section, page
 from flipjax.report.page import save_figures
 from flipjax.report.pictures import Item, save_items
-from flipjax.results import replacing, to_markdown, to_text, write_csv
-from flipjax.results.text import Table
+from flipjax.results import Table, flip_rows, replacing, to_markdown, write_csv
 
 PROGRAM = "flipjax.audit"
 TITLE = "Audit of flips"
@@ -29,7 +28,16 @@ CAPTION = (
     "confidence and flip-risk does not point at them. Flip-risk is drawn where foreground is predicted."
 )
 HINT = "Photos are shown where --images names their folder."
-FILES = ("summary.json", "summary.md", "images.csv", "flip_matrix.csv", "decomposition.npz", "index.html", "figures")
+FILES = (
+    "summary.json",
+    "summary.md",
+    "summary.csv",
+    "images.csv",
+    "flip_matrix.csv",
+    "decomposition.npz",
+    "index.html",
+    "figures",
+)
 
 
 def claim(folder: Path) -> None:
@@ -65,7 +73,9 @@ def write(
     lines = findings(audit)
     _write(folder / "summary.json", json.dumps(_as_json(audit, lines, options), indent=2, ensure_ascii=False) + "\n")
     write_csv(folder / "images.csv", image_rows(audit))
-    write_csv(folder / "flip_matrix.csv", flip_rows(audit))
+    flips = flip_rows(audit.confusion, audit.class_names, background=audit.background)
+    write_csv(folder / "flip_matrix.csv", flips)
+    write_csv(folder / "summary.csv", summary_rows(audit))
     arrays = {"confusion": audit.decomposition.confusion, "risk_sum": audit.decomposition.risk_sum}
     arrays |= {"names": np.array(audit.names, np.str_), "class_names": np.array(audit.class_names, np.str_)}
     arrays |= {} if audit.groups is None else {"groups": audit.groups}
@@ -78,8 +88,7 @@ def write(
     bullets = "\n".join(f"- {line}" for line in lines)
     _write(folder / "summary.md", "\n\n".join([f"# {TITLE}", "  \n".join(facts), bullets, *sections]) + "\n")
     write_page(folder, audit, items, lines=lines, options=options, facts=facts)
-    blocks = [f"{name}\n{to_text(table)}" for name, table in tables.items()]
-    return "\n\n".join(["\n".join([*facts, *lines]), *blocks])
+    return summary_text(audit, facts)
 
 
 def write_page(
