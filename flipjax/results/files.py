@@ -99,7 +99,8 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
 
 def load_cell(path: str | Path) -> StoredCell:
     """Reads what `save_cell` wrote; a KeyError names the file and the array that it lacks."""
-    with np.load(path, allow_pickle=False) as stored:
+    # NumPy leaves a truncated file open.
+    with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         wanted = [*TEXTS]
         fields = [field for field in Part.__dataclass_fields__ if field not in OPTIONAL]
         wanted += [f"{part}_{field}" for part in PARTS for field in fields]
@@ -159,4 +160,4 @@ def write_csv(path: str | Path, rows: Iterable[Row]) -> None:
 def read_csv(path: str | Path) -> list[Row]:
     """Reads a table that `write_csv` wrote: numbers come back as int or float, blanks as the empty string."""
     with Path(path).open(newline="", encoding="utf-8") as stream:
-        return [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(stream)]
+        return [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(stream, restval="")]
