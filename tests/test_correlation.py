@@ -59,7 +59,9 @@ def test_training_table_counts(pool, rho, seed, split_seed, fraction):
     scene = pool.object_scene[table.rows[:, 0]] if pool.kind == "photo" else pool.scene_kind[table.rows[:, 1]]
     assert (scene == table.groups % 2).all()
     assert (table.pairs == -1).all()
-    with pytest.raises(ValueError, match=f"Largest n_train at rho {rho:g}: {largest}\\."):
+    with pytest.raises(
+        ValueError, match=f"Largest n_train at rho {rho:g}: {largest}, which config.split.n_train = 0 takes"
+    ):
         training_table(pool, split, rho=rho, seed=seed, n_train=largest + 2)
 
 
@@ -99,6 +101,8 @@ def test_split_and_evaluation_tables(pool, seed, n_val, n_test):
         assert np.bincount(table.groups, minlength=4).tolist() == [size // 4] * 4
         assert (pool.object_class[table.rows[:, 0]] == table.groups // 2).all()
         assert set(table.rows[:, 0]) == set(getattr(split, part).objects)
+        # DFR's halves: as many of each group in both, up to one, and a pair on one side.
+        assert np.bincount(table.groups[table.refit], minlength=4).tolist() == [-(-size // 8)] * 4
         if pool.kind == "photo":
             assert (pool.object_scene[table.rows[:, 0]] == table.groups % 2).all()
             assert (table.rows[:, 1] == -1).all() and (table.pairs == -1).all()
@@ -106,6 +110,7 @@ def test_split_and_evaluation_tables(pool, seed, n_val, n_test):
         assert (pool.scene_kind[table.rows[:, 1]] == table.groups % 2).all()
         assert set(table.rows[:, 1]) <= set(getattr(split, part).scenes)
         pairs = table.pairs.reshape(-1, 2)
+        assert (table.refit[0::2] == table.refit[1::2]).all()
         assert (pairs[:, 0] == pairs[:, 1]).all() and len(set(table.pairs)) == size // 2
         assert (table.rows[0::2, 0] == table.rows[1::2, 0]).all()
         for kind in (0, 1):
@@ -169,6 +174,16 @@ def test_fixed_parts_are_kept():
         split_pool(pool, n_val=8, n_test=40, seed=1)
 
 
+def test_the_largest_sizes_where_parts_are_fixed():
+    """Of each group 6 photos are val's, 2 test's and 2 free: test can have 4 of each, and 5 with fewer for val."""
+    pool = catalog("photo", objects=(10,) * 4, object_split=([1] * 6 + [2] * 2 + [-1] * 2) * 4)
+    split_pool(pool, n_val=24, n_test=16, seed=0)
+    with pytest.raises(ValueError, match="the largest n_test with this n_val is 16"):
+        split_pool(pool, n_val=8, n_test=20, seed=0)
+    with pytest.raises(ValueError, match="the largest n_val with this n_test is 28"):
+        split_pool(pool, n_val=32, n_test=12, seed=0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -212,3 +227,5 @@ def test_photo_pool_says_its_largest_size_and_rho():
         training_table(pool, split, rho=0.95, seed=0, n_train=24)
     with pytest.raises(ValueError, match="With n_train 30: no rho is possible"):
         training_table(pool, split, rho=0.95, seed=0, n_train=30)
+    with pytest.raises(ValueError, match=r"Largest n_train at rho 0\.5, 0\.75, 1: 16, which"):
+        training_table(pool, split, rho=0.5, seed=0, n_train=20, rhos=(0.5, 0.75, 1))

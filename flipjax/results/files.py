@@ -22,6 +22,7 @@ Row = dict[str, Any]
 
 PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names")
+OPTIONAL = ("scene_log_odds", "centers")
 TABLES = ("rows", "history")
 NAMES = ("member", "split", "group", "status", "selection", "values", "interval")
 
@@ -31,7 +32,9 @@ class Part:
     """One split of a cell, for S selection rules, K members, n images and C classes.
 
     confusion int32 (S, K, n, C, C) and risk_sum float32 (S, K, n) as in `Decomposition`; groups int32 (n,), 2 * class +
-    scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene.
+    scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene. Where scenes
+    were swapped, scene_log_odds float32 (S, K, n, kinds, C - 1) and centers float32 (S, K, C - 1), as in
+    `flipjax.intervene`: scores and repaired counts follow from them and `confusion`.
     """
 
     confusion: np.ndarray
@@ -39,6 +42,8 @@ class Part:
     groups: np.ndarray
     pairs: np.ndarray
     rows: np.ndarray
+    scene_log_odds: np.ndarray | None = None
+    centers: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,25 @@ class StoredCell:
         # Here: a report reads the stored arrays without JAX.
         from flipjax.metrics import Decomposition
 
+        place = self._place(member, selection)
+        return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
+
+    def scene_log_odds(self, member: str, part: str, *, selection: str | None = None) -> np.ndarray | None:
+        """Returns a member's log-odds on other scenes, (n, kinds, C - 1), or None where no scenes were swapped."""
+        stored = self.parts[part].scene_log_odds
+        return None if stored is None else stored[self._place(member, selection)]
+
+    def center(self, member: str, *, selection: str | None = None) -> np.ndarray | None:
+        """Returns a member's split point, (C - 1,), or None where no scenes were swapped."""
+        stored = self.parts[PARTS[0]].centers
+        return None if stored is None else stored[self._place(member, selection)]
+
+    def _place(self, member: str, selection: str | None) -> tuple[int, int]:
         selection = self.selections[0] if selection is None else selection
         for name, value, valid in (("member", member, self.members), ("selection", selection, self.selections)):
             if value not in valid:
                 raise KeyError(f"{name}: expected one of {', '.join(valid)}; found {value!r}")
-        place = self.selections.index(selection), self.members.index(member)
-        return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
+        return self.selections.index(selection), self.members.index(member)
 
 
 def save_cell(path: str | Path, cell: StoredCell) -> None:
@@ -79,22 +97,12 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
         arrays[f"{name}_risk_sum"] = np.asarray(part.risk_sum, np.float32)
         for field in ("confusion", "groups", "pairs", "rows"):
             arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), np.int32)
+        for field in OPTIONAL:
+            if getattr(part, field) is not None:
+                arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), np.float32)
     for name in TABLES:
         arrays[name] = np.frombuffer(json.dumps([_plain(row) for row in getattr(cell, name)]).encode(), np.uint8)
     write_arrays(path, arrays)
-
-
-def load_cell(path: str | Path) -> StoredCell:
-    """Reads what `save_cell` wrote; a DamagedError names the file where it is not that."""
-    arrays = read_arrays(path)
-    wanted = [*TEXTS, *TABLES]
-    wanted += [f"{part}_{field}" for part in PARTS for field in Part.__dataclass_fields__]
-    missing = [name for name in wanted if name not in arrays]
-    if missing:
-        raise DamagedError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
-    tables = {name: tuple(json.loads(arrays[name].tobytes())) for name in TABLES}
-    parts = {part: Part(**{field: arrays[f"{part}_{field}"] for field in Part.__dataclass_fields__}) for part in PARTS}
-    return StoredCell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts, **tables)
 
 
 def _plain(row: Row) -> Row:
@@ -102,6 +110,19 @@ def _plain(row: Row) -> Row:
     values = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
     numbers = {name: value for name, value in values.items() if isinstance(value, int | float) and math.isfinite(value)}
     return {name: numbers.get(name, _text(value)) for name, value in values.items()}
+
+
+def load_cell(path: str | Path) -> StoredCell:
+    """Reads what `save_cell` wrote; a DamagedError names the file where it is not that."""
+    arrays = read_arrays(path)
+    fields = [field for field in Part.__dataclass_fields__ if field not in OPTIONAL]
+    expected = [*TEXTS, *TABLES, *(f"{part}_{field}" for part in PARTS for field in fields)]
+    missing = [name for name in expected if name not in arrays]
+    if missing:
+        raise DamagedError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
+    parts = {part: Part(**{f: arrays.get(f"{part}_{f}") for f in Part.__dataclass_fields__}) for part in PARTS}  # type: ignore[arg-type]
+    tables = {name: tuple(json.loads(arrays[name].tobytes())) for name in TABLES}
+    return StoredCell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts, **tables)
 
 
 def _text(cell: Any) -> str:
@@ -151,4 +172,4 @@ def write_csv(path: str | Path, rows: Iterable[Row]) -> None:
 def read_csv(path: str | Path) -> list[Row]:
     """Reads a table that `write_csv` wrote: numbers come back as int or float, blanks as the empty string."""
     with Path(path).open(newline="", encoding="utf-8") as stream:
-        return [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(stream)]
+        return [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(stream, restval="")]

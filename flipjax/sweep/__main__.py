@@ -97,9 +97,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Signals() as signals:
             options = _parser().parse(arguments)
-            if options.list_configs:
-                print(command.describe_configs())
-                return command.DONE
             return _sweep(options, shlex.join(["python", "-m", "flipjax.sweep", *arguments]), signals)
     except ConfigError as error:
         print(f"flipjax sweep: {error}", file=sys.stderr)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from flipjax import command, results
 from flipjax.config import Config, ConfigError, PopulationSpec
-from flipjax.data import prepared
 from flipjax.plan import Program, restrict, select, shard_members
 from flipjax.report import page
 from flipjax.sweep import storage
@@ -97,11 +96,10 @@ class Sweep:
         return True
 
     def _run_program(self, program: Program, display: Display) -> None:
-        identity = prepared.identify(program.experiment.pool)
         pool, catalog = load_pool(program)
         self.class_names[program.name] = ("background", *catalog.class_names)
         study = make_study(program, pool, catalog)
-        self.workdir.record_pool(program, identity)
+        self.workdir.record_pool(program, catalog)
         population = PopulationSpec(**self.config.population)
         history: list[results.Row] = []
 

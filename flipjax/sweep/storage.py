@@ -16,6 +16,9 @@ from flipjax.results import gallery
 from flipjax.sweep.finish import shown_images
 from flipjax.sweep.workdir import Workdir
 
+OF_MEMBERS = ("confusion", "risk_sum", "scene_log_odds", "centers")
+"""The arrays of a part that have an axis of members, the second."""
+
 Say = Callable[[str], Any]
 
 
@@ -72,12 +75,14 @@ def merge(program: Program, stored: Mapping[str, results.StoredCell]) -> results
     places = [cell.members.index(name) for cell, name in zip(cells, program.names, strict=True)]
     parts = {}
     for part, first in cells[0].parts.items():
-        chosen = list(zip(cells, places, strict=True))
-        parts[part] = dataclasses.replace(
-            first,
-            confusion=np.stack([cell.parts[part].confusion[:, place] for cell, place in chosen], axis=1),
-            risk_sum=np.stack([cell.parts[part].risk_sum[:, place] for cell, place in chosen], axis=1),
-        )
+        arrays = {
+            field: np.stack(
+                [getattr(c.parts[part], field)[:, place] for c, place in zip(cells, places, strict=True)], axis=1
+            )
+            for field in OF_MEMBERS
+            if getattr(first, field) is not None
+        }
+        parts[part] = dataclasses.replace(first, **arrays)
     rows, history = (tuple(rows_of(program, stored, table)) for table in ("rows", "history"))
     return dataclasses.replace(cells[0], members=program.names, parts=parts, rows=rows, history=history)
 

@@ -7,12 +7,15 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flipjax.config import ConfigError
 from flipjax.files import replacing
 from flipjax.plan import Program, first_difference
 from flipjax.sweep.lock import PREFIX, Lock
+
+if TYPE_CHECKING:
+    from flipjax.data.pool import Catalog
 
 CONFIG, POOLS = "config.json", "pools.json"
 KEYS = {"name", "command", "device", "flipjax", "config"}
@@ -99,24 +102,27 @@ class Workdir:
         if self._lock and not self._lock.owned():
             raise OSError(errno.EBUSY, "another process took the run folder", str(self.folder))
 
-    def record_pool(self, program: Program, identity: Mapping[str, str]) -> None:
-        """Keeps which prepared pool a run reads, so that no other one takes its place while the run is not done.
+    def record_pool(self, program: Program, catalog: "Catalog") -> None:
+        """Keeps which pool a run reads from files, so that no other one takes its place while the run is not done.
 
         Args:
           program: of the plan.
-          identity: `content` and `holds` of its pool, see `flipjax.data.prepared.identify`; empty for other pools.
+          catalog: of its pool, with a digest if it was read from files.
 
         Raises:
           ConfigError: if the run has read another pool from that place.
         """
-        if not identity:
+        if not catalog.content:
             return
-        pool, path = program.experiment.pool, self.folder / POOLS
+        pool = program.experiment.pool
+        path = self.folder / POOLS
+        count = f"{len(catalog.object_names)} images, {len(catalog.scene_photo_names)} scenes"
+        now = {"content": catalog.content, "holds": f"{catalog.source} ({count} at size {pool.size})"}
         pools = _read_json(path, keys=()) if path.is_file() else {}
-        before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), dict(identity))
-        if before["content"] != identity["content"]:
-            old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, identity))
-            found = f"one on {old} in {self.folder}; prepare that pool again, or {ADVICE}"
+        before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
+        if before["content"] != now["content"]:
+            old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
+            found = f"one on {old} in {self.folder}; bring that pool back, or {ADVICE}"
             raise ConfigError("--workdir", f"a run on {new}, the pool of today", found)
         self._write_json(path, pools)
 

@@ -21,7 +21,7 @@ from flipjax import metrics
 from flipjax.config import Experiment, PopulationSpec
 from flipjax.data.pool import Pool
 from flipjax.training import epoch
-from flipjax.training.member import Member, State, Status, Weights, init_state
+from flipjax.training.member import NO_WEIGHTS, Member, State, Status, Weights, init_state
 from flipjax.training.predict import evaluate
 
 Tree = TypeVar("Tree")
@@ -79,7 +79,7 @@ def create(
     layout: Layout,
     members: Sequence[Member],
     states: State | None = None,
-    start: Any = ({}, {}),
+    start: Weights = NO_WEIGHTS,
 ) -> Population:
     """Stacks members, padded to a multiple of the devices.
 
@@ -127,11 +127,12 @@ def _epoch(
     pool: Pool,
     rows: jax.Array,
     groups: jax.Array,
+    refit: jax.Array,
 ) -> tuple[State, dict[str, jax.Array]]:
     width = layout.width
 
-    def one(member: Member, state: State, pool: Pool, rows: jax.Array, groups: jax.Array) -> tuple[State, dict]:
-        return epoch.run_epoch(experiment, member, pool, state, rows, groups)
+    def one(member: Member, state: State, pool: Pool, *validation: jax.Array) -> tuple[State, dict]:
+        return epoch.run_epoch(experiment, member, pool, state, *validation)
 
     def local(members: Member, states: State, order: jax.Array, active: jax.Array, *shared: Any) -> Any:
         blank = jax.eval_shape(one, *jax.tree.map(lambda leaf: leaf[0], (members, states)), *shared)[1]
@@ -144,7 +145,7 @@ def _epoch(
                 where = where[0]
                 run = one
             else:
-                run = jax.vmap(one, in_axes=(0, 0, None, None, None))
+                run = jax.vmap(one, in_axes=(0, 0, *[None] * len(shared)))
             member, state = jax.tree.map(lambda leaf: leaf[where], (members, carry[0]))
             new = run(member, state, *shared)
             # Positions past the last active member are out of bounds: read as anything, written nowhere.
@@ -152,8 +153,8 @@ def _epoch(
 
         return jax.lax.fori_loop(0, -(-active[0] // width), chunk, (states, records))
 
-    sharded = shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P(), P())
-    return sharded(members, states, order, active, pool, rows, groups)
+    sharded = shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P(), P(), P())
+    return sharded(members, states, order, active, pool, rows, groups, refit)
 
 
 def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -203,9 +204,15 @@ def deal(running: np.ndarray, *, devices: int) -> np.ndarray | None:
 
 
 def run_epoch(
-    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array, groups: jax.Array
+    experiment: Experiment,
+    layout: Layout,
+    population: Population,
+    pool: Pool,
+    rows: jax.Array,
+    groups: jax.Array,
+    refit: jax.Array,
 ) -> tuple[Population, dict[str, np.ndarray]]:
-    """Trains every running member for one epoch, and validates it on rows (n, 2) with groups (n,).
+    """Trains every running member for one epoch, and validates it on rows (n, 2) with groups (n,) and `refit` (n,).
 
     Returns:
       The population (the old one's arrays are donated) and the records of the epoch, leaves (K, ...) in the order of
@@ -218,7 +225,7 @@ def run_epoch(
         running = running[order]
     positions, active = queue(running, devices=layout.devices, width=layout.width)
     states, records = _epoch(
-        experiment, layout, population.members, population.states, positions, active, pool, rows, groups
+        experiment, layout, population.members, population.states, positions, active, pool, rows, groups, refit
     )
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
     return dataclasses.replace(population, states=states), records
@@ -250,40 +257,51 @@ def decompose(
 ) -> metrics.Decomposition:
     """Returns the decompositions of the weights that each rule kept of every member on rows (n, 2).
 
-    Rules that kept the same epoch of a member share one evaluation; under the loop it is not repeated.
-
     Returns:
       Leaves (S, K, n, ...) numpy, the rules in the order of `experiment.train.selection`.
     """
+    return map_selected(experiment, layout, population, evaluate, pool, rows)
+
+
+def map_selected(
+    experiment: Experiment, layout: Layout, population: Population, function: Callable, *shared: Any
+) -> Any:
+    """Returns what `function(experiment, weights, *shared)` says of the weights that each rule kept of every member.
+
+    Rules that kept the same epoch of a member share one call; under the loop it is not repeated.
+
+    Returns:
+      Leaves (S, K, ...) numpy, the rules in the order of `experiment.train.selection`.
+    """
     best = [population.states.best[rule] for rule in experiment.train.selection]
-    epochs = np.stack([np.asarray(kept.epoch) for kept in best])
+    epochs = np.stack([np.asarray(selected.epoch) for selected in best])
     first = (epochs[:, None] == epochs).argmax(1)
-    found = [
-        _decompose(experiment, layout, kept.weights, first[index] == index, pool, rows)
-        for index, kept in enumerate(best)
+    values = [
+        _map_selected(experiment, layout, function, selected.weights, first[index] == index, *shared)
+        for index, selected in enumerate(best)
     ]
 
     def gathered(*leaves: jax.Array) -> np.ndarray:
         stacked = np.stack([np.asarray(leaf) for leaf in leaves])
         return stacked[first, np.arange(first.shape[1])][:, population.slots]
 
-    return jax.tree.map(gathered, *found)
+    return jax.tree.map(gathered, *values)
 
 
-@functools.partial(jax.jit, static_argnames=("experiment", "layout"))
-def _decompose(
-    experiment: Experiment, layout: Layout, weights: Weights, wanted: jax.Array, pool: Pool, rows: jax.Array
-) -> metrics.Decomposition:
-    def local(stacked: Weights, wanted: jax.Array, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
+@functools.partial(jax.jit, static_argnames=("experiment", "layout", "function"))
+def _map_selected(
+    experiment: Experiment, layout: Layout, function: Callable, weights: Weights, wanted: jax.Array, *shared: Any
+) -> Any:
+    def local(stacked: Weights, wanted: jax.Array, *shared: Any) -> Any:
+        call = functools.partial(function, experiment)
         blank = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(functools.partial(evaluate, experiment), take_member(stacked, 0), pool, rows),
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(call, take_member(stacked, 0), *shared)
         )
 
-        def one(inputs: tuple[Weights, jax.Array]) -> metrics.Decomposition:
+        def one(inputs: tuple[Weights, jax.Array]) -> Any:
             weights, wanted = inputs
-            return jax.lax.cond(wanted, lambda: evaluate(experiment, weights, pool, rows), lambda: blank)
+            return jax.lax.cond(wanted, lambda: call(weights, *shared), lambda: blank)
 
         return jax.lax.map(one, (stacked, wanted), batch_size=layout.width if layout.width > 1 else None)
 
-    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(weights, wanted, pool, rows)
+    return shard(layout, local, P(AXIS), P(AXIS), *[P()] * len(shared))(weights, wanted, *shared)
