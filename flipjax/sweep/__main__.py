@@ -13,6 +13,7 @@ from pathlib import Path
 from flipjax import command
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.plan import plan
+from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
 
@@ -33,20 +34,39 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--force_unlock", action="store_true", help="take the folder from a process that is gone")
     parser.add_argument("--shard", metavar="i/n|auto", help="train one of n shares of the members, into one folder")
     parser.add_argument("--collect", action="store_true", help="write the tables of what shards have trained")
+    parser.add_argument("--launcher", choices=LAUNCHERS, help="run the shards as jobs of an engine, then collect")
+    parser.add_argument(
+        "--shards", type=int, default=2, metavar="N", help="how many shards a launcher runs (default 2)"
+    )
+    parser.add_argument(
+        "--launcher_option", action="append", default=[], metavar="KEY=VALUE", help="an option of the engine"
+    )
     return parser
 
 
-def _sweep(options: argparse.Namespace, line: str, signals: Signals) -> int:
+def _launch(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> None:
+    """Runs the shards with an engine; what they could not do, the run that collects says."""
+    if options.shard or options.collect or options.shards < 1:
+        raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
+    pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
+    jobs = Jobs(shard_commands(arguments, options.shards), folder / "logs", pairs)
+    launch(options.launcher, jobs, say=lambda text: print(text, file=sys.stderr, flush=True))
+
+
+def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signals) -> int:
+    line = shlex.join(["python", "-m", "flipjax.sweep", *arguments])
     programs = plan(options.config)
     if options.dry_run:
         from flipjax.sweep.dry_run import dry_run
 
         print("\n".join(dry_run(programs, PopulationSpec(**options.config.population))))
         return command.DONE
-    if options.fresh and (options.shard or options.collect):
-        raise ConfigError("--fresh", "a run of all members", "--shard or --collect, whose folder others share")
+    if options.fresh and (options.shard or options.collect or options.launcher):
+        raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
     name = options.config_file.stem
     workdir = Workdir(options.workdir or Path("runs") / name)
+    if options.launcher:
+        _launch(options, arguments, workdir.folder)
     members = sum(len(program.names) for program in programs)
     header = f"{name}: members {members}, programs to compile {len(programs)}, folder {workdir.folder}; starting JAX"
     print(header, file=sys.stderr, flush=True)
@@ -63,7 +83,7 @@ def _sweep(options: argparse.Namespace, line: str, signals: Signals) -> int:
             fresh=options.fresh,
             fail_fast=options.fail_fast,
             force_unlock=options.force_unlock,
-            collect=options.collect,
+            collect=options.collect or bool(options.launcher),
             shard=shard,
         ),
         signals=signals,
@@ -97,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Signals() as signals:
             options = _parser().parse(arguments)
-            return _sweep(options, shlex.join(["python", "-m", "flipjax.sweep", *arguments]), signals)
+            return _sweep(options, arguments, signals)
     except ConfigError as error:
         print(f"flipjax sweep: {error}", file=sys.stderr)
         return command.USAGE

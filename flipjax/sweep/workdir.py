@@ -27,7 +27,7 @@ FILES = (
     r"cells/\d{3,}/parts/[0-9a-f]+\.npz",
     r"checkpoints/\d{3,}(-[0-9a-f]+)?/.+",
     r"report/[^/]+\.(html|md|csv|parquet|json)|report/figures/[^/]+\.(png|svg)",
-    r"logs/[^/]+\.(log|out|err|sh|pkl)",
+    r"logs/[^/]+\.log|logs/submitit/[^/]+\.(out|err|sh|pkl)",
     rf"(.*/)?\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*",
 )
 """The files of a run, below its folder: `--fresh` removes these and no other."""
@@ -151,7 +151,9 @@ class Workdir:
                 found = f"one of another in {self.folder} ({difference}); {ADVICE}"
                 raise ConfigError("--workdir", "a run of this configuration", found)
             return
-        others = [entry.name for entry in self.folder.iterdir() if not entry.name.startswith(".")]
+        names = [entry.name for entry in self.folder.iterdir()]
+        # A launcher's logs are there before its first shard is.
+        others = [name for name in names if name != "logs" and not PASSING.fullmatch(name)]
         if others:
             found = f"other files in {self.folder}, such as {min(others)}, and no {CONFIG}"
             raise ConfigError("--workdir", "a new or empty folder, or a run", found)
