@@ -1,4 +1,4 @@
-"""What opens an image: no damage of a PNG goes unseen, and no file, whatever is in it, raises anything but one error."""
+"""What opens an image: no damage of a PNG goes unseen, and no file, whatever is in it, raises but one error."""
 
 import io
 import struct
@@ -34,7 +34,7 @@ def test_every_bit_of_a_png_is_looked_at(data):
     np.testing.assert_array_equal(decode(whole), PIXELS)
     damaged = bytearray(whole)
     damaged[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    with pytest.raises(BadFileError, match="^it: "):
+    with pytest.raises(BadFileError, match=r"^it: "):
         decode(bytes(damaged))
 
 
