@@ -43,7 +43,8 @@ const light = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
   .map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
   .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
 const ground = (node) => { for (; node; node = node.parentElement) {
-  const colour = number(getComputedStyle(node).backgroundColor); if (colour.length < 4 || colour[3] > 0) return colour; }
+  const colour = number(getComputedStyle(node).backgroundColor);
+  if (colour.length < 4 || colour[3] > 0) return colour; }
   return [255, 255, 255]; };
 let least = 21, worst = "";
 for (const node of document.querySelectorAll("body *")) {
