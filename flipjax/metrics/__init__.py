@@ -2,6 +2,17 @@
 
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.kernels import decompose, error_map, flip_risk, risk_map
+from flipjax.metrics.names import class_names
 from flipjax.metrics.summary import Interval, bootstrap, summarize
 
-__all__ = ["Decomposition", "Interval", "bootstrap", "decompose", "error_map", "flip_risk", "risk_map", "summarize"]
+__all__ = [
+    "Decomposition",
+    "Interval",
+    "bootstrap",
+    "class_names",
+    "decompose",
+    "error_map",
+    "flip_risk",
+    "risk_map",
+    "summarize",
+]

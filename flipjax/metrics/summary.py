@@ -11,6 +11,7 @@ import numpy as np
 
 from flipjax.metrics import statistics
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.names import class_names as class_names_of
 
 # Group = 2 * y + scene, and the usual scene of class y is scene y.
 _NAMED_GROUPS = {"0": (0,), "1": (1,), "2": (2,), "3": (3,), "common": (0, 3), "rare": (1, 2)}
@@ -76,7 +77,7 @@ def summarize(
         (0.375, 0.5, 0.5)
     """
     images = statistics.read_images(decomposition)
-    names = _class_names(class_names, images)
+    names = _names(class_names, images)
     rows = np.arange(len(images.rank))[None]
     summary = statistics.pooled(images, rows, names) | statistics.ranking(images, rows)
     members = {} if groups is None else _members(groups, images)
@@ -128,7 +129,7 @@ def bootstrap(
         (0.25, 0.5)
     """
     images = statistics.read_images(decomposition)
-    names = _class_names(class_names, images)
+    names = _names(class_names, images)
     members = {} if groups is None else _members(groups, images)
     n = len(images.rank)
     if n == 0 or samples < 1:
@@ -202,19 +203,8 @@ def _percentile_interval(values: np.ndarray) -> Interval:
     return Interval(low, high) if values.ndim > 1 else Interval(float(low), float(high))
 
 
-def _class_names(class_names: Sequence[str] | None, images: statistics.Images) -> tuple[str, ...]:
-    C, background = images.confusion.shape[-1], images.background
-    if class_names is None:
-        return tuple("background" if c == background else f"class{c}" for c in range(C))
-    names = tuple(class_names)
-    if len(names) == C - 1:
-        names = (*names[:background], "background", *names[background:])
-    if len(names) != C or len(set(names)) != C or "foreground" in names:
-        raise ValueError(
-            f"class_names: expected {C} different names, or {C - 1} without the background's, none of "
-            f"them 'foreground' (the key of all foreground together), found {class_names!r}."
-        )
-    return names
+def _names(names: Sequence[str] | None, images: statistics.Images) -> tuple[str, ...]:
+    return class_names_of(names, classes=images.confusion.shape[-1], background=images.background)
 
 
 def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:

@@ -49,14 +49,14 @@ def load(cell: Cell) -> Material:
 
 
 def starting_weights(model: ModelSpec, *, whole: bool = False) -> tuple[Any, Any]:
-    """Returns parameters and statistics of the folder that `model.weights` names, or none of either.
+    """Returns parameters and statistics of the file that `model.weights` names, or none of either.
 
     Args:
       model: of the experiment.
       whole: whether an encoder alone is an error.
 
     Raises:
-      ConfigError: if the folder does not hold weights of the model.
+      ConfigError: if the file does not hold weights of the model.
     """
     if not model.weights:
         return {}, {}
