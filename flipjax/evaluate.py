@@ -128,9 +128,10 @@ def _evaluate(values: flags.FlagValues) -> None:
     material = _load(cell)
     table, catalog = material.tables[values.split], material.catalog
     found = decompose(cell.experiment, start, material.pool, np.asarray(table.rows))
-    names = {"class_names": catalog.class_names, "scene_names": catalog.scene_names}
     groups = np.asarray(table.groups)
-    rows = results.evaluation_rows(found, groups, **names, key=jax.random.key(0), samples=values.samples)
+    rows = results.evaluation_rows(
+        found, groups, class_names=catalog.class_names, key=jax.random.key(0), samples=values.samples
+    )
     pool = cell.experiment.pool
     facts = {"model": spec.name, "weights": spec.weights, "pool": pool.name, "size": pool.size, "device": device}
     facts |= {"split": values.split, "n_images": len(groups), "samples": values.samples}

@@ -54,7 +54,9 @@ def make_run(folder: Path, *, settings, status="done", config=None):
         GROUPS * 0 - 1,
         np.zeros((24, 2), int),
     )
-    cell = results.Cell(tuple(name for name, _ in found), ("val_loss",), CLASSES, SCENES, {"val": part, "test": part})
+    cell = results.StoredCell(
+        tuple(name for name, _ in found), ("val_loss",), CLASSES, SCENES, {"val": part, "test": part}
+    )
     results.save_cell(folder / "cells" / "only" / "decomposition.npz", cell)
     gallery.save(folder / "cells" / "only" / "gallery.npz", fake_gallery(*found[0]))
     if config is not None:

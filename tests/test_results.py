@@ -8,10 +8,12 @@ import pytest
 
 from flipjax import results
 from flipjax.metrics import Decomposition, summarize
+from flipjax.results import quantities
 
 CLASSES = ("background", "hopper", "skimmer")
 MEASURES = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
-MEASURES += ("iou_foreground", "risk_auroc", "top_decile_flip_share")
+MEASURES += ("iou_foreground", "risk_auroc", "risk_aurc", "top_decile_flip_share")
+MEASURES += ("gap_hopper", "gap_skimmer", "gap_mean", "worst_group_iou")
 
 
 def table_of(values, *, status=None, axes=("rho", "seed")):
@@ -60,6 +62,7 @@ def test_rows_of_a_member_are_the_summaries_of_its_groups():
             "split",
             "group",
             "n_images",
+            "n_images_without_risk",
             *MEASURES,
             "status",
             "epochs",
@@ -67,6 +70,7 @@ def test_rows_of_a_member_are_the_summaries_of_its_groups():
             "selection",
         ]
     )
+    assert {rows[-1][name] for name in MEASURES[-4:]} == {""}
     rare = rows[-1]
     confusion = np.asarray(decomposition.confusion)[np.isin(groups, (1, 2))].sum(0, dtype=np.int64)
     foreground = confusion[1:].sum()
@@ -77,9 +81,8 @@ def test_rows_of_a_member_are_the_summaries_of_its_groups():
     )
     whole = summarize(decomposition, groups, class_names=CLASSES)
     record = results.member_quantities(rows)[0]
-    for name in CLASSES[1:]:
-        assert record[f"gap/{name}"] == pytest.approx(whole[f"gap/{name}"], abs=2e-6)
-    assert record["gap/mean"] == pytest.approx((whole["gap/hopper"] + whole["gap/skimmer"]) / 2, abs=2e-6)
+    for name in ("gap/hopper", "gap/skimmer", "gap/mean", "worst_group_iou"):
+        assert record[f"{name.replace('/', '_')}/all"] == round(whole[name], 6)
 
 
 def test_empty_groups_and_members_without_evaluation_are_blank():
@@ -125,8 +128,9 @@ def test_cells_of_pools_with_other_classes_share_a_table(tmp_path):
     assert table[0]["iou_cat"] == "" and table[-1]["iou_hopper"] == ""
     first, second = results.member_quantities(table)
     for record, own, other in ((first, CLASSES[1:], ("cat", "dog")), (second, ("cat", "dog"), CLASSES[1:])):
-        assert record["gap/mean"] == pytest.approx((record[f"gap/{own[0]}"] + record[f"gap/{own[1]}"]) / 2)
-        assert all(np.isnan(record[f"gap/{name}"]) for name in other)
+        gaps = [record[f"gap_{name}/all"] for name in own]
+        assert record["gap_mean/all"] == pytest.approx(sum(gaps) / 2, abs=2e-6)
+        assert all(np.isnan(record[f"gap_{name}/all"]) for name in other)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -148,7 +152,7 @@ def test_cell_round_trip(tmp_path):
         np.arange(8) // 2,
         np.zeros((8, 2), int),
     )
-    cell = results.Cell(("a", "b"), ("val_loss", "last"), CLASSES, ("land", "water"), {"val": part, "test": part})
+    cell = results.StoredCell(("a", "b"), ("val_loss", "last"), CLASSES, ("land", "water"), {"val": part, "test": part})
     results.save_cell(tmp_path / "x" / "decomposition.npz", cell)
     results.save_cell(tmp_path / "again.npz", cell)
     assert (tmp_path / "x" / "decomposition.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
@@ -184,8 +188,8 @@ def test_interval_needs_two_values():
 
 def test_aggregate_by_hand():
     flips = {(0.5, 0): 0.1, (0.5, 1): 0.3, (0.9, 0): 0.6, (0.9, 1): ""}
-    ious = {("0", "iou_hopper"): 0.9, ("1", "iou_hopper"): 0.6, ("3", "iou_skimmer"): 0.8, ("2", "iou_skimmer"): 0.4}
-    rows = table_of({key: {("rare", "fg_flip"): flip, **ious} for key, flip in flips.items()})
+    gap = {("all", "gap_mean"): 0.35}
+    rows = table_of({key: {("rare", "fg_flip"): flip, **gap} for key, flip in flips.items()})
     summary = results.aggregate(rows)
     low = find(summary, "fg_flip/rare", rho=0.5)
     half = 12.706205 * 0.1
@@ -193,8 +197,8 @@ def test_aggregate_by_hand():
     assert (low["low"], low["high"]) == pytest.approx((0.2 - half, 0.2 + half), abs=2e-6)
     high = find(summary, "fg_flip/rare", rho=0.9)
     assert [high[name] for name in ("n", "mean", "low", "high")] == [1, 0.6, "", ""]
-    for quantity, expected in (("gap/hopper", 0.3), ("gap/skimmer", 0.4), ("gap/mean", 0.35)):
-        assert find(summary, quantity, rho=0.5)["mean"] == pytest.approx(expected)
+    assert find(summary, "gap_mean/all", rho=0.5)["mean"] == pytest.approx(0.35)
+    assert not [row for row in summary if row["quantity"] == "gap_mean/rare"]
     assert find(summary, "risk_auroc/all", rho=0.5)["n"] == 0
 
 
@@ -237,12 +241,16 @@ def test_trend_is_split_by_other_axes_and_needs_two_levels():
     assert results.trend(table_of({(0,): {}, (1,): {}}, axes=("seed",))) == []
 
 
-def test_worst_group_is_the_lowest_of_the_groups_own_classes():
-    ious = {("0", "iou_hopper"): 0.9, ("1", "iou_hopper"): 0.6, ("3", "iou_skimmer"): 0.8, ("2", "iou_skimmer"): 0.4}
-    others = {("2", "iou_hopper"): 0.1, ("0", "iou_skimmer"): 0.0}
-    records = results.member_quantities(table_of({(0.5, 0): ious | others, (0.5, 1): {("0", "iou_hopper"): 0.9}}))
-    assert records[0]["worst_group_iou/all"] == 0.4
-    assert np.isnan(records[1]["worst_group_iou/all"])
+def test_every_number_of_a_summary_is_in_the_table_of_quantities():
+    summary = summarize(random_decomposition(8), np.arange(8) % 4, class_names=CLASSES)
+    keys = [key for key, value in summary.items() if not isinstance(value, list)]
+    assert {key for key in keys if not key.startswith("group/")} == set(quantities.of_classes(CLASSES))
+    assert {quantities.quantity_of(key).unit for key in summary} <= set(quantities.RANGES)
+    assert quantities.title_of("group/rare/gap/common") == "IoU gap of common, rare"
+    assert quantities.title_of("iou/rare") == "IoU of rare"
+    assert quantities.title_of("iou_rare/rare") == "IoU of rare, rare"
+    with pytest.raises(KeyError, match=r"fg_flip.*found 'flips'"):
+        quantities.quantity_of("flips")
 
 
 def test_methods_are_compared_seed_by_seed():

@@ -83,11 +83,13 @@ def test_summary_by_hand():
         "group/rare/fg_flip": 5 / 8,
         "gap/cat": 6 / 9 - 1 / 4,
         "gap/dog": 6 / 8 - 2 / 4,
+        "gap/mean": (6 / 9 - 1 / 4 + 6 / 8 - 2 / 4) / 2,
+        "worst_group_iou": 1 / 4,
     }
     assert {key: summary[key] for key in expected} == pytest.approx(expected, rel=1e-12)
     assert all(isinstance(value, (int, float, list)) for value in summary.values())
-    per_set = [key for key in summary if not key.startswith(("group/", "gap/"))]
-    assert len(summary) == 7 * len(per_set) + 2
+    per_set = [key for key in summary if not key.startswith(("group/", "gap/", "worst"))]
+    assert len(summary) == 7 * len(per_set) + 4
 
 
 def test_images_without_true_or_predicted_foreground_are_not_ranked():
@@ -154,7 +156,7 @@ def test_bootstrap_of_a_key_equals_that_of_a_function():
         vectorised = metrics.bootstrap(result, name, **options)
         looped = metrics.bootstrap(result, lambda d, name=name: metrics.summarize(d)[name], **options)
         np.testing.assert_allclose(vectorised, looped, rtol=1e-12)
-    for name in "group/1/fg_flip", "group/rare/risk_aurc", "gap/class2", "flip_by_risk_decile":
+    for name in "group/1/fg_flip", "group/rare/risk_aurc", "gap/class2", "worst_group_iou", "flip_by_risk_decile":
         vectorised = metrics.bootstrap(result, name, **options)
         looped = metrics.bootstrap(result, lambda d, name=name: metrics.summarize(d, groups)[name], **options)
         np.testing.assert_allclose(vectorised, looped, rtol=1e-12)

@@ -14,16 +14,6 @@ from flipjax.results.rows import rounded
 SAMPLES = 1000
 # Below it predictions and labels agree hardly better than chance (Cohen, 1960).
 LEAST_AGREEMENT = 0.05
-KEYS = {
-    "fg_correct": "correct",
-    "fg_flip": "flip",
-    "fg_miss": "miss",
-    "flip_image_mean": "flip, mean over images",
-    "iou/foreground": "IoU of foreground, any class",
-    "risk_auroc": "AUROC of flip-risk for flip above 0.5",
-    "risk_aurc": "area under the risk-coverage curve",
-    "top_decile_flip_share": "flips in the riskiest tenth",
-}
 
 
 class Audit(NamedTuple):

@@ -1,6 +1,7 @@
 """The tables that a person reads: in the terminal, in Markdown and on the page."""
 
-from flipjax.audit.results import KEYS, Audit, image_rows, largest_flips, with_interval
+from flipjax.audit.results import Audit, image_rows, largest_flips, with_interval
+from flipjax.results.quantities import of_classes, title_of
 from flipjax.results.text import Table
 
 WIDE = 8
@@ -35,9 +36,13 @@ def everything(audit: Audit) -> Table:
 
 def overall(audit: Audit) -> Table:
     """Returns the main quantities over all images, and the IoU gaps where there are groups."""
-    gaps = {key: f"IoU gap of {key.removeprefix('gap/')}" for key in audit.summary if key.startswith("gap/")}
-    rows = [["images", str(audit.summary["n_images"])]]
-    rows += [[title, with_interval(audit, key)] for key, title in (KEYS | gaps).items()]
+    keys = [key for key in of_classes(audit.class_names, background=audit.background) if key in audit.summary]
+    rows = [[title_of("n_images"), str(audit.summary["n_images"])]]
+    rows += [
+        [title_of(key), with_interval(audit, key)]
+        for key in keys[1:]
+        if not key.startswith("iou/") or key == "iou/foreground"
+    ]
     return ["quantity", "value [95% interval]"], rows
 
 
@@ -59,14 +64,13 @@ def by_class(audit: Audit) -> Table:
 
 def by_group(audit: Audit) -> Table:
     """Returns the main quantities of each group."""
-    columns = {"fg_correct": "correct", "fg_flip": "flip", "fg_miss": "miss"}
-    columns |= {"iou/foreground": "foreground IoU", "risk_auroc": "risk AUROC"}
+    columns = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc")
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
     rows = []
     for group in names:
         count = audit.summary[f"group/{group}/n_images"]
         rows.append([group, str(count), *(with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns)])
-    return ["group", "images", *columns.values()], rows
+    return ["group", "images", *map(title_of, columns)], rows
 
 
 def by_decile(audit: Audit) -> Table:

@@ -14,8 +14,8 @@ def class_names(names: Sequence[str] | None, *, classes: int, background: int = 
         background: the class that is background.
 
     Raises:
-        ValueError: another number of names, names that are not different, or ``foreground``, which is the key of all
-            foreground classes together.
+        ValueError: another number of names, names that are not different, or ``foreground`` or ``mean``, which stand
+            for all foreground classes together.
 
     Example:
         >>> class_names(["cat", "dog"], classes=3)
@@ -28,9 +28,9 @@ def class_names(names: Sequence[str] | None, *, classes: int, background: int = 
     full = tuple(names)
     if len(full) == classes - 1:
         full = (*full[:background], "background", *full[background:])
-    if len(full) != classes or len(set(full)) != classes or "foreground" in full:
+    if len(full) != classes or len(set(full)) != classes or {"foreground", "mean"} & set(full):
         raise ValueError(
             f"class_names: expected {classes} different names, or {classes - 1} without the background's, none of "
-            f"them 'foreground' (the key of all foreground together), found {names!r}."
+            f"them 'foreground' or 'mean' (iou/foreground, gap/mean), found {names!r}."
         )
     return full

@@ -53,8 +53,9 @@ def summarize(
       ``top_decile_flip_share``: the last decile's part of the sum of all flip shares.
 
     With groups, each of these again as ``group/<g>/<key>``. For two foreground classes g is 0, 1, 2, 3 (2 * y + scene),
-    ``common`` (0, 3) and ``rare`` (1, 2), and ``gap/<class>`` is the class's IoU in its common group minus that in its
-    rare group. For more classes any integer is a group: g is each one found, without common, rare and gaps.
+    ``common`` (0, 3) and ``rare`` (1, 2); ``gap/<class>`` is the class's IoU in its common group minus that in its rare
+    group, ``gap/mean`` the mean of the two, and ``worst_group_iou`` the lowest over the four groups of the IoU of the
+    group's class. For more classes any integer is a group: g is each one found, and there is none of these.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
@@ -84,8 +85,8 @@ def summarize(
     for group, member in members.items():
         inside = statistics.pooled(images, rows[:, member], names) | statistics.ranking(images, rows[:, member])
         summary |= {f"group/{group}/{key}": value for key, value in inside.items()}
-    for gap, (common, rare) in _gaps(members, images, names).items():
-        summary[gap] = summary[common] - summary[rare]
+    for name, (sides, combine) in _across_groups(members, images, names).items():
+        summary[name] = combine(*(summary[side] for side in sides))
     return {key: value[0].tolist() for key, value in summary.items()}
 
 
@@ -168,9 +169,9 @@ def _evaluate(
     members: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Evaluate keys of ``summarize`` for all resamples at once; each group's images are taken once for all its keys."""
-    gaps = _gaps(members, images, names)
+    across = _across_groups(members, images, names)
     by_group: dict[str, dict[str, str]] = {}
-    for side in dict.fromkeys(side for name in keys for side in gaps.get(name, (name,))):
+    for side in dict.fromkeys(side for name in keys for side in (across[name][0] if name in across else (name,))):
         group, inner = side.split("/", 2)[1:] if side.startswith("group/") else ("", side)
         by_group.setdefault(group, {})[side] = inner
     values = {}
@@ -180,8 +181,10 @@ def _evaluate(
         if not set(wanted.values()) <= set(table):
             table |= statistics.ranking(images, inside)
         values |= {side: table[inner] for side, inner in wanted.items()}
-    differences = {name: values[common] - values[rare] for name, (common, rare) in gaps.items() if name in keys}
-    return {name: differences[name] if name in gaps else values[name] for name in keys}
+    for name in across.keys() & set(keys):
+        sides, combine = across[name]
+        values[name] = combine(*(values[side] for side in sides))
+    return {name: values[name] for name in keys}
 
 
 def _resample(key: jax.Array, samples: int, strata: Sequence[np.ndarray]) -> np.ndarray:
@@ -219,14 +222,20 @@ def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(np.isin(groups, ids)) for name, ids in _NAMED_GROUPS.items()}
 
 
-def _gaps(
+def _across_groups(
     members: dict[str, np.ndarray], images: statistics.Images, names: Sequence[str]
-) -> dict[str, tuple[str, str]]:
-    """The keys of the two IoUs whose difference is a gap."""
+) -> dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]]:
+    """The quantities that compare groups: the IoUs that each is made of, and how."""
     if "common" not in members:
         return {}
     foreground = [name for c, name in enumerate(names) if c != images.background]
-    return {
-        f"gap/{name}": (f"group/{common}/iou/{name}", f"group/{rare}/iou/{name}")
+    sides = {
+        name: (f"group/{common}/iou/{name}", f"group/{rare}/iou/{name}")
         for name, (common, rare) in zip(foreground, _COMMON_AND_RARE, strict=True)
+    }
+    four = tuple(side for pair in sides.values() for side in pair)
+    return {f"gap/{name}": (pair, np.subtract) for name, pair in sides.items()} | {
+        "gap/mean": (four, lambda *ious: ((ious[0] - ious[1]) + (ious[2] - ious[3])) / 2),
+        # NaN where one group has none.
+        "worst_group_iou": (four, lambda *ious: np.min(ious, axis=0)),
     }

@@ -9,13 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from flipjax.report.style import FAINT, canvas, dress
-from flipjax.results import Row, number, setting_label, varying_axes
+from flipjax.results import Row, number, setting_label, title_of, varying_axes
 
-PANELS = {
-    "fg_flip/rare": "Flip in the rare groups",
-    "gap/mean": "IoU gap",
-    "worst_group_iou/all": "worst-group IoU",
-}
+PANELS = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all")
 
 
 def forest(comparison: Sequence[Row], *, title: str, note: str) -> Figure:
@@ -34,7 +30,7 @@ def forest(comparison: Sequence[Row], *, title: str, note: str) -> Figure:
     shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(rhos)))
     size = 4.2, 0.6 + len(labels) * (0.16 + 0.11 * len(rhos))
     figure, grid = canvas(1, len(PANELS), size=size, share="all", title=title, note=note)
-    for panel, (quantity, name) in zip(grid[0], PANELS.items(), strict=True):
+    for panel, quantity in zip(grid[0], PANELS, strict=True):
         for place, rho in enumerate(rhos):
             drawn = [row for row in comparison if row["quantity"] == quantity and row.get("rho", "") == rho]
             heights = [labels.index(_label(row, axes_names)) + _shift(place, len(rhos)) for row in drawn]
@@ -44,7 +40,14 @@ def forest(comparison: Sequence[Row], *, title: str, note: str) -> Figure:
             panel.scatter(middle, heights, s=16, zorder=3, label=f"{rho}", **look)
         ticks = _ticks(panel.get_xlim())
         signed = [f"{tick:+g}" if tick else "0" for tick in ticks]
-        dress(panel, title=name, x=f"difference from {comparison[0]['reference']}", y="", ticks=ticks, labels=signed)
+        dress(
+            panel,
+            title=title_of(quantity),
+            x=f"difference from {comparison[0]['reference']}",
+            y="",
+            ticks=ticks,
+            labels=signed,
+        )
         panel.axvline(0, color=FAINT, linewidth=1, zorder=1)
     grid[0, 0].set_yticks(range(len(labels)), labels)
     grid[0, 0].set_ylim(len(labels) - 0.5, -0.5)

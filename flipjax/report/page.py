@@ -19,6 +19,7 @@ from flipjax.results import (
     replacing,
     setting_label,
     summary_table,
+    title_of,
     to_markdown,
     to_text,
     trend_table,
@@ -117,13 +118,13 @@ def _charts(run: Run) -> list[Shown]:
     means, intervals = run.note(interval=False), run.note()
     if run.seeds()[1] > 1:
         intervals += " Small dots: single seeds."
-    quantities = dict.fromkeys(row["quantity"] for row in summary if row["quantity"].startswith("gap/"))
-    quantities.pop("gap/mean", None)
+    quantities = dict.fromkeys(row["quantity"] for row in summary if row["quantity"].startswith("gap_"))
+    quantities.pop("gap_mean/all", None)
     gaps = [
-        Line(quantity, quantity.removeprefix("gap/"), colour, marker)
+        Line(quantity, title_of(quantity), colour, marker)
         for quantity, colour, marker in zip(quantities, cycle(CLASSES[1:]), cycle("^v"), strict=False)
     ]
-    gap = Panel("IoU of the common minus the rare group", (*gaps, Line("gap/mean", "mean", WHOLE)), (0.0, ""))
+    gap = Panel("IoU of the common minus the rare group", (*gaps, Line("gap_mean/all", "mean", WHOLE)), (0.0, ""))
     charts = [
         ("flip", "Flip of common and rare groups", partial(line_chart, summary, kept, [FLIP], note=intervals)),
         ("gap", "IoU gap of each class", partial(line_chart, summary, kept, [gap], note=intervals)),

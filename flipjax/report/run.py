@@ -12,8 +12,8 @@ from flipjax.report.figures import Deciles
 from flipjax.results import (
     INTERVAL,
     LEFT_OUT,
-    Cell,
     Row,
+    StoredCell,
     aggregate,
     axes_of,
     compare,
@@ -40,7 +40,7 @@ class Run(NamedTuple):
     trends: list[Row]
     comparison: list[Row]
     regrets: list[Row]
-    cells: dict[str, Cell]
+    cells: dict[str, StoredCell]
 
     def kept(self) -> list[Row]:
         """Returns the records of the members that were not left out."""

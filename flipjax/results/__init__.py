@@ -5,7 +5,8 @@ Files hold the same cells, so that reading a table and writing it again gives th
 """
 
 from flipjax.results.evaluation import evaluation_rows, evaluation_text, image_rows
-from flipjax.results.files import PARTS, Cell, Part, Row, load_cell, read_csv, replacing, save_cell, write_csv
+from flipjax.results.files import PARTS, Part, Row, StoredCell, load_cell, read_csv, replacing, save_cell, write_csv
+from flipjax.results.quantities import QUANTITIES, Quantity, quantity_of, title_of
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
 from flipjax.results.seeds import INTERVAL, LEFT_OUT, Interval, aggregate, compare, mean_interval, regret, trend
 from flipjax.results.text import (
@@ -25,10 +26,12 @@ __all__ = [
     "INTERVAL",
     "LEFT_OUT",
     "PARTS",
-    "Cell",
+    "QUANTITIES",
     "Interval",
     "Part",
+    "Quantity",
     "Row",
+    "StoredCell",
     "aggregate",
     "axes_of",
     "compare",
@@ -42,6 +45,7 @@ __all__ = [
     "member_quantities",
     "member_rows",
     "number",
+    "quantity_of",
     "read_csv",
     "regret",
     "regret_table",
@@ -49,6 +53,7 @@ __all__ = [
     "save_cell",
     "setting_label",
     "summary_table",
+    "title_of",
     "to_markdown",
     "to_text",
     "trend",

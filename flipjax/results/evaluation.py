@@ -7,42 +7,24 @@ import numpy as np
 
 from flipjax.metrics import Decomposition, bootstrap, summarize
 from flipjax.results.files import Row
+from flipjax.results.quantities import DECILES, of_classes, title_of
 from flipjax.results.rows import rounded
 from flipjax.results.text import to_text
 
-TITLES = {
-    "iou/foreground": "IoU foreground, any label",
-    "fg_correct": "FG-Corr",
-    "fg_flip": "FG-Flip",
-    "fg_miss": "FG-Miss",
-    "flip_image_mean": "Flip, image-mean",
-    "risk_auroc": "flip-risk AUROC",
-    "risk_aurc": "flip-risk AURC",
-    "top_decile_flip_share": "top-10% flip share",
-}
-DECILES = ("risk_decile", "flip_by_risk_decile")
 
-
-def quantities(class_names: Sequence[str], scene_names: Sequence[str]) -> dict[str, str]:
-    """Returns what is reported, keys of `flipjax.metrics.summarize`, and its titles.
+def quantities(class_names: Sequence[str]) -> list[str]:
+    """Returns the keys of `flipjax.metrics.summarize` that are reported.
 
     Args:
       class_names: the two classes, without the background.
-      scene_names: the two scenes.
 
     Example:
-      >>> quantities(("cat", "dog"), ("indoor", "outdoor"))["group/1/iou/cat"]
-      'IoU cat in group 1, outdoor'
+        >>> quantities(("cat", "dog"))[-4:]
+        ['group/2/iou/dog', 'group/3/iou/dog', 'group/common/fg_flip', 'group/rare/fg_flip']
     """
-    titles = {f"iou/{name}": f"IoU {name}" for name in ("background", *class_names)}
-    titles["iou/foreground"] = TITLES["iou/foreground"]
-    for y, name in enumerate(class_names):
-        for group in (2 * y, 2 * y + 1):
-            titles[f"group/{group}/iou/{name}"] = f"IoU {name} in group {group}, {scene_names[group % 2]}"
-        titles[f"gap/{name}"] = f"IoU gap {name}, common - rare"
-    for group in ("common", "rare"):
-        titles[f"group/{group}/fg_flip"] = f"FG-Flip {group}"
-    return titles | TITLES
+    keys = [key for key in of_classes(("background", *class_names)) if key != "n_images"]
+    keys += [f"group/{2 * y + scene}/iou/{name}" for y, name in enumerate(class_names) for scene in (0, 1)]
+    return [*keys, "group/common/fg_flip", "group/rare/fg_flip"]
 
 
 def evaluation_rows(
@@ -50,7 +32,6 @@ def evaluation_rows(
     groups: np.ndarray,
     *,
     class_names: Sequence[str],
-    scene_names: Sequence[str],
     key: jax.Array,
     samples: int,
 ) -> list[Row]:
@@ -62,20 +43,20 @@ def evaluation_rows(
       decomposition: leaves (n, C, C) and (n,).
       groups: int (n,).
       class_names: the two classes, without the background.
-      scene_names: the two scenes.
       key: of the resampling.
       samples: number of resamples.
     """
     summary = summarize(decomposition, groups, class_names=class_names)
-    options = {"key": key, "samples": samples, "groups": groups, "class_names": class_names}
+    keys = [*quantities(class_names), *DECILES]
+    intervals = bootstrap(decomposition, keys, key=key, samples=samples, groups=groups, class_names=class_names)
     rows = []
-    for name, title in (quantities(class_names, scene_names) | dict(zip(DECILES, DECILES, strict=True))).items():
-        low, high = bootstrap(decomposition, name, **options)
+    for name in keys:
+        low, high = intervals[name]
         if name in DECILES:
             ends = zip(summary[name], low, high, strict=True)
-            rows += [_row(name, title, decile, *values) for decile, values in enumerate(ends, 1)]
+            rows += [_row(name, title_of(name), decile, *values) for decile, values in enumerate(ends, 1)]
         else:
-            rows.append(_row(name, title, "", summary[name], low, high))
+            rows.append(_row(name, title_of(name), "", summary[name], low, high))
     return rows
 
 

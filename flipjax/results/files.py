@@ -38,7 +38,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Cell:
+class StoredCell:
     """The decompositions of one cell: all members of one static experiment, on the parts `val` and `test`."""
 
     members: tuple[str, ...]
@@ -60,7 +60,7 @@ class Cell:
         return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
 
 
-def save_cell(path: str | Path, cell: Cell) -> None:
+def save_cell(path: str | Path, cell: StoredCell) -> None:
     """Writes `decomposition.npz`."""
     arrays: dict[str, np.ndarray] = {field: np.array(getattr(cell, field), np.str_) for field in TEXTS}
     for name, part in cell.parts.items():
@@ -71,7 +71,7 @@ def save_cell(path: str | Path, cell: Cell) -> None:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
-def load_cell(path: str | Path) -> Cell:
+def load_cell(path: str | Path) -> StoredCell:
     """Reads what `save_cell` wrote; a KeyError names the file and the array that it lacks."""
     with np.load(path, allow_pickle=False) as stored:
         wanted = [*TEXTS]
@@ -81,7 +81,7 @@ def load_cell(path: str | Path) -> Cell:
             raise KeyError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
         arrays = {name: stored[name] for name in wanted}
     parts = {part: Part(**{field: arrays[f"{part}_{field}"] for field in Part.__dataclass_fields__}) for part in PARTS}
-    return Cell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts)
+    return StoredCell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts)
 
 
 def _text(cell: Any) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from flipjax.metrics import Decomposition, summarize
 from flipjax.results.files import Row
+from flipjax.results.quantities import column, of_classes, quantity_of
 
 GROUPS = ("all", "0", "1", "2", "3", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")
@@ -24,13 +25,15 @@ def number(cell: Any) -> float:
     return float(cell) if isinstance(cell, int | float) else math.nan
 
 
-def rounded(value: float) -> float | str:
-    """Returns a number as a cell: six decimals, blank where it is not finite.
+def rounded(value: float) -> float | int | str:
+    """Returns a number as a value of a row: six decimals, a count as it is, blank where it is not finite.
 
     Example:
-        >>> rounded(1 / 3), rounded(math.nan)
-        (0.333333, '')
+        >>> rounded(1 / 3), rounded(4), rounded(math.nan)
+        (0.333333, 4, '')
     """
+    if isinstance(value, int):
+        return value
     return round(float(value), DIGITS) + 0.0 if math.isfinite(value) else ""
 
 
@@ -41,6 +44,7 @@ def member_rows(
     *,
     part: str,
     class_names: Sequence[str],
+    more: Mapping[str, float] | None = None,
 ) -> list[Row]:
     """Returns the rows of one member on one split: one for each of `all 0 1 2 3 common rare`.
 
@@ -50,6 +54,7 @@ def member_rows(
         groups: int (n,), 2 * class + scene of each image.
         part: the split's name, `val` or `test`.
         class_names: C names, the background's first.
+        more: quantities that `summarize` does not know, by key; `group/<g>/<key>` for those of a group.
 
     Example:
         >>> d = Decomposition(np.array([[[4, 0, 0], [0, 3, 1], [0, 0, 0]]]), np.array([0.4]))
@@ -60,15 +65,13 @@ def member_rows(
     """
     leading = {name: value for name, value in member.items() if name not in TRAILING}
     trailing = {name: member.get(name, "") for name in TRAILING}
-    keys = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", *(f"iou/{name}" for name in class_names))
-    keys += ("iou/foreground", "risk_auroc", "top_decile_flip_share")
-    known = {} if decomposition is None else summarize(decomposition, np.asarray(groups), class_names=class_names)
+    summary = {} if decomposition is None else summarize(decomposition, np.asarray(groups), class_names=class_names)
+    summary |= more or {}
     rows = []
     for group in GROUPS:
         prefix = "" if group == "all" else f"group/{group}/"
-        measures = {key.replace("/", "_"): rounded(known.get(prefix + key, math.nan)) for key in keys}
-        n_images = known.get(prefix + "n_images", "")
-        rows.append({**leading, "split": part, "group": group, "n_images": n_images, **measures, **trailing})
+        values = {column(key): rounded(summary.get(prefix + key, math.nan)) for key in of_classes(class_names)}
+        rows.append({**leading, "split": part, "group": group, **values, **trailing})
     return rows
 
 
@@ -81,9 +84,8 @@ def axes_of(rows: Sequence[Row]) -> tuple[str, ...]:
 def member_quantities(rows: Sequence[Row], *, split: str = "test") -> list[Row]:
     """Returns one record per member and selection rule: its axes, `member`, `status`, and the value of every quantity.
 
-    A quantity is named `<column>/<group>` for the groups all, common and rare. `gap/<class>` is the class's IoU in
-    its common group minus that in its rare group, and `gap/mean` the mean of the two. `worst_group_iou/all` is the
-    lowest over the four groups of the IoU of the group's class. A value that does not exist is NaN.
+    A quantity is named `<column>/<group>` for the groups all, common and rare; one that compares groups for all alone.
+    A value that does not exist is NaN.
     """
     axes = axes_of(rows)
     by_member: dict[tuple, dict[str, Row]] = {}
@@ -94,24 +96,12 @@ def member_quantities(rows: Sequence[Row], *, split: str = "test") -> list[Row]:
 
 
 def _record(groups: Mapping[str, Row], axes: Sequence[str]) -> Row:
-    whole = groups["all"]
-    names = list(whole)
-    columns = names[names.index("n_images") + 1 : names.index("status")]
-    record = {name: whole[name] for name in (*axes, "member", "status")}
-    record |= {f"{column}/{g}": number(groups[g][column]) for column in columns for g in ("all", "common", "rare")}
-    classes = [name for name in columns if name.startswith("iou_") and name not in ("iou_foreground", "iou_background")]
-    # Cells of other pools have other classes: their columns are blank here.
-    own = [column for column in classes if whole[column] != ""] or classes
-    gaps = dict.fromkeys((f"gap/{column.removeprefix('iou_')}" for column in classes), math.nan)
-    ious = []
-    for y, column in enumerate(own[:2]):
-        usual, other = number(groups[str(3 * y)][column]), number(groups[str(1 + y)][column])
-        gaps[f"gap/{column.removeprefix('iou_')}"] = usual - other
-        ious += [usual, other]
-    mean = sum(gaps[f"gap/{column.removeprefix('iou_')}"] for column in own[:2]) / 2
-    # A sum carries NaN on, a minimum may not.
-    worst = min(ious) if math.isfinite(sum(ious)) else math.nan
-    return record | gaps | {"gap/mean": mean, "worst_group_iou/all": worst}
+    names = list(groups["all"])
+    record = {name: groups["all"][name] for name in (*axes, "member", "status")}
+    for name in names[names.index("n_images") + 1 : names.index("status")]:
+        sides = ("all",) if quantity_of(name).across else ("all", "common", "rare")
+        record |= {f"{name}/{group}": number(groups[group][name]) for group in sides}
+    return record
 
 
 def quantities_of(records: Sequence[Row]) -> list[str]:

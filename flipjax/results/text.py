@@ -3,19 +3,20 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from flipjax.results.files import Row
+from flipjax.results.quantities import title_of
 from flipjax.results.rows import number
 
 Table = tuple[list[str], list[list[str]]]
 
-COLUMNS = {
-    "fg_flip/common": "Flip common",
-    "fg_flip/rare": "Flip rare",
-    "gap/mean": "IoU gap",
-    "worst_group_iou/all": "worst-group IoU",
-    "iou_foreground/all": "foreground IoU",
-    "risk_auroc/all": "risk AUROC",
-    "top_decile_flip_share/all": "top-decile share",
-}
+COLUMNS = (
+    "fg_flip/common",
+    "fg_flip/rare",
+    "gap_mean/all",
+    "worst_group_iou/all",
+    "iou_foreground/all",
+    "risk_auroc/all",
+    "top_decile_flip_share/all",
+)
 BLIND = 0.70
 
 
@@ -66,7 +67,7 @@ def summary_table(summary: Sequence[Row]) -> Table:
         n = by_name["fg_flip/all"]["n"]
         counts = [str(n)] + ([str(by_name["fg_flip/all"]["left_out"])] if any_left_out else [])
         rows.append([*map(str, values), *counts, *(_with_half_width(by_name[name], n) for name in COLUMNS)])
-    return [*axes, "seeds", *(["left out"] if any_left_out else []), *COLUMNS.values()], rows
+    return [*axes, "seeds", *(["left out"] if any_left_out else []), *map(title_of, COLUMNS)], rows
 
 
 def trend_table(trends: Sequence[Row]) -> Table:
@@ -74,14 +75,14 @@ def trend_table(trends: Sequence[Row]) -> Table:
     axes = varying_axes(trends)
     rows = []
     for values, by_name in _by_setting(trends, axes):
-        for name, title in COLUMNS.items():
+        for name in COLUMNS:
             row = by_name[name]
-            cells = [title, f"{row['from']} to {row['to']}", str(row["n"])]
+            cells = [title_of(name), f"{row['from']} to {row['to']}", str(row["n"])]
             rows.append([*map(str, values), *cells, _with_ends(row, "change"), _with_ends(row, "slope")])
     return [*axes, "quantity", "rho", "seeds", "change", "slope per unit of rho"], rows
 
 
-DIFFERENCES = ("fg_flip/rare", "gap/mean", "worst_group_iou/all", "iou_foreground/all")
+DIFFERENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
 EXCLUDES_ZERO = "*"
 
 
@@ -96,7 +97,7 @@ def comparison_table(comparison: Sequence[Row], axis: str) -> Table:
     for values, by_name in _by_setting(comparison, [axis, *axes]):
         cells = [_difference(by_name[name]) for name in DIFFERENCES]
         rows.append([*map(str, values), str(by_name[DIFFERENCES[0]]["n"]), *cells])
-    return [axis, *axes, "seeds", *(COLUMNS[name] for name in DIFFERENCES)], rows
+    return [axis, *axes, "seeds", *map(title_of, DIFFERENCES)], rows
 
 
 def _difference(row: Row) -> str:
@@ -110,12 +111,11 @@ def _difference(row: Row) -> str:
 
 def regret_table(regrets: Sequence[Row]) -> Table:
     """Returns header and rows: a row per selection rule and quantity, its value and its regret with the interval."""
-    names = {"worst_group_iou/all": "worst-group IoU", "fg_flip/all": "Flip"}
     rows = []
     for row in regrets:
         found = _difference({"difference": row["regret"], "low": row["low"], "high": row["high"]})
         value = "-" if row["mean"] == "" else f"{row['mean']:.3f}"
-        rows.append([row["selection"], names[row["quantity"]], row["oracle"], str(row["members"]), value, found])
+        rows.append([row["selection"], title_of(row["quantity"]), row["oracle"], str(row["members"]), value, found])
     return ["selection", "quantity", "oracle", "members", "value", "regret"], rows
 
 
@@ -162,7 +162,7 @@ def headline(summary: Sequence[Row], trends: Sequence[Row]) -> list[str]:
         chosen = [row for row in summary if tuple(row[name] for name in axes) == values]
         means = {(row["quantity"], row["rho"]): number(row["mean"]) for row in chosen}
         found = [_change(by_name, "fg_flip/rare", "Flip in the rare groups", means)]
-        found += [_change(by_name, "gap/mean", "The IoU gap", means), _regions(means), _blindness(means)]
+        found += [_change(by_name, "gap_mean/all", "The IoU gap", means), _regions(means), _blindness(means)]
         texts = [text for text in found if text]
         sentences += [f"{label}: {' '.join(texts)}"] if label else texts
     return sentences

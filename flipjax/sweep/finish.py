@@ -39,7 +39,7 @@ def finish(
         found = population.decompose(cell.experiment, layout, current, *shared)
         parts[part] = results.Part(found.confusion, found.risk_sum, table.groups, table.pairs, table.rows)
     names = ("background", *material.catalog.class_names)
-    stored = results.Cell(cell.names, rules, names, material.catalog.scene_names, parts)
+    stored = results.StoredCell(cell.names, rules, names, material.catalog.scene_names, parts)
     results.save_cell(folder / "decomposition.npz", stored)
     states = population.states_of(current)
     chosen = select(cell, rho=config.gallery.rho)
@@ -48,7 +48,7 @@ def finish(
     results.write_csv(folder / "results.csv", _rows(cell, material, stored, states))
 
 
-def _rows(cell: Cell, material: Material, stored: results.Cell, states: State) -> list[results.Row]:
+def _rows(cell: Cell, material: Material, stored: results.StoredCell, states: State) -> list[results.Row]:
     rows = []
     for index, setting in enumerate(cell.settings):
         leading = {"member": setting.name, **setting.axes}
@@ -76,7 +76,7 @@ def _save_gallery(
     cell: Cell,
     config: Config,
     material: Material,
-    stored: results.Cell,
+    stored: results.StoredCell,
     chosen: int,
     weights: Weights,
     workdir: Workdir,

@@ -1,0 +1,210 @@
+"""The one table of quantities: what each is called, its unit, which direction is better, what it means.
+
+A quantity has one key, that of `flipjax.metrics.summarize`; `<class>` in it stands for each class, `<foreground>` for
+each class but the background. Its column in results.csv is the key with `_` for `/`. Tables, figures, pages and the
+README's list of columns take titles from here: a new quantity is a line here, and the function that computes it.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Quantity(NamedTuple):
+    """One quantity: `better` is 'up', 'down' or '' where neither is; `unit` is one of RANGES.
+
+    `across` says that it compares groups, so that a group alone has none.
+    """
+
+    key: str
+    title: str
+    unit: str
+    better: str
+    meaning: str
+    across: bool = False
+
+
+RANGES = {
+    "share": (0.0, 1.0),
+    "difference of shares": (-1.0, 1.0),
+    "nats": (0.0, math.inf),
+    "images": (0.0, math.inf),
+}
+"""Units, and the least and the largest value that a quantity of it can have."""
+
+QUANTITIES: dict[str, Quantity] = {
+    quantity.key: quantity
+    for quantity in (
+        Quantity("n_images", "images", "images", "", "Images of the split and group."),
+        Quantity(
+            "n_images_without_risk",
+            "images without flip-risk",
+            "images",
+            "",
+            "Images without true or without predicted foreground: they have no rank by flip-risk.",
+        ),
+        Quantity("fg_correct", "correct", "share", "up", "Share of the true foreground with the right label."),
+        Quantity("fg_flip", "flip", "share", "down", "Share of the true foreground labelled as another foreground."),
+        Quantity("fg_miss", "miss", "share", "down", "Share of the true foreground labelled as background."),
+        Quantity(
+            "flip_image_mean",
+            "flip, image mean",
+            "share",
+            "down",
+            "Mean over images of each image's flip share; images without true foreground have none.",
+        ),
+        Quantity(
+            "iou/<class>", "IoU of <class>", "share", "up", "Intersection over union of <class>, over all pixels."
+        ),
+        Quantity("iou/foreground", "foreground IoU", "share", "up", "IoU of foreground, whatever the class."),
+        Quantity(
+            "risk_auroc",
+            "flip-risk AUROC",
+            "share",
+            "up",
+            "How well flip-risk ranks images with a flip share above 0.5 over the others; 0.5 is chance.",
+        ),
+        Quantity(
+            "risk_aurc",
+            "flip-risk AURC",
+            "share",
+            "down",
+            "Area under the risk-coverage curve: mean flip share of the k images of least flip-risk, averaged over k.",
+        ),
+        Quantity(
+            "top_decile_flip_share",
+            "top-decile flip share",
+            "share",
+            "up",
+            "Part of all flip shares that the tenth of the images with the highest flip-risk holds; 0.1 is chance.",
+        ),
+        Quantity(
+            "gap/<foreground>",
+            "IoU gap of <foreground>",
+            "difference of shares",
+            "down",
+            "IoU of <foreground> in its common group minus that in its rare group; 0: the scene does not matter.",
+            across=True,
+        ),
+        Quantity(
+            "gap/mean", "IoU gap", "difference of shares", "down", "Mean of the two classes' IoU gaps.", across=True
+        ),
+        Quantity(
+            "worst_group_iou",
+            "worst-group IoU",
+            "share",
+            "up",
+            "The lowest over the four groups of the IoU of the group's class.",
+            across=True,
+        ),
+    )
+}
+
+DECILES: dict[str, Quantity] = {
+    "risk_decile": Quantity(
+        "risk_decile", "mean flip-risk", "nats", "", "Mean flip-risk of each tenth of the images, sorted by flip-risk."
+    ),
+    "flip_by_risk_decile": Quantity(
+        "flip_by_risk_decile",
+        "mean flip share",
+        "share",
+        "",
+        "Mean flip share of each tenth of the images, sorted by flip-risk.",
+    ),
+}
+"""Quantities that are lists of ten: no columns of results.csv."""
+
+IMAGE_QUANTITIES: dict[str, Quantity] = {
+    "correct": Quantity("correct", "correct", "share", "up", "Share of the image's true foreground labelled right."),
+    "flip": Quantity("flip", "flip", "share", "down", "Share of it labelled as another foreground class."),
+    "miss": Quantity("miss", "miss", "share", "down", "Share of it labelled as background."),
+    "spill": Quantity("spill", "spill", "share", "down", "Share of the true background labelled as foreground."),
+    "flip_risk": Quantity(
+        "flip_risk", "flip-risk", "nats", "", "Mean entropy of the foreground classes over the predicted foreground."
+    ),
+}
+"""Quantities of one image: properties of `flipjax.metrics.Decomposition`."""
+
+GROUP_TITLES = {"all": "", "common": "common", "rare": "rare"} | {str(group): f"group {group}" for group in range(4)}
+
+
+def of_classes(class_names: Sequence[str], *, background: int = 0) -> dict[str, Quantity]:
+    """Returns QUANTITIES for named classes, in order: a quantity with `<class>` or `<foreground>` once for each.
+
+    Example:
+        >>> list(of_classes(("background", "cat", "dog")))[6:10]
+        ['iou/background', 'iou/cat', 'iou/dog', 'iou/foreground']
+    """
+    foreground = [name for index, name in enumerate(class_names) if index != background]
+    table: dict[str, Quantity] = {}
+    for key, quantity in QUANTITIES.items():
+        if "<class>" in key:
+            table |= {key.replace("<class>", name): _named(quantity, name) for name in class_names}
+        elif "<foreground>" in key:
+            table |= {key.replace("<foreground>", name): _named(quantity, name) for name in foreground}
+        else:
+            table[key] = quantity
+    return table
+
+
+def _named(quantity: Quantity, name: str) -> Quantity:
+    texts = (text.replace("<class>", name).replace("<foreground>", name) for text in quantity[:5])
+    return Quantity(*texts, across=quantity.across)
+
+
+def column(key: str) -> str:
+    """Returns a key's column in results.csv.
+
+    Example:
+        >>> column("iou/cat")
+        'iou_cat'
+    """
+    return key.replace("/", "_")
+
+
+def quantity_of(name: str) -> Quantity:
+    """Returns the quantity that a name is of; a KeyError lists the valid ones.
+
+    A name is a key (`iou/cat`, `group/rare/fg_flip`), a column (`iou_cat`) or a column and a group (`fg_flip/rare`).
+
+    Example:
+        >>> quantity_of("fg_flip/rare").title, quantity_of("group/1/iou/cat").title, quantity_of("gap_mean").title
+        ('flip', 'IoU of cat', 'IoU gap')
+    """
+    return _split(name)[0]
+
+
+def title_of(name: str) -> str:
+    """Returns the title of a quantity, with its group.
+
+    Example:
+        >>> title_of("fg_flip/rare"), title_of("group/1/iou/cat"), title_of("risk_auroc/all")
+        ('flip, rare', 'IoU of cat, group 1', 'flip-risk AUROC')
+    """
+    quantity, group = _split(name)
+    words = [quantity.title, GROUP_TITLES.get(group, f"group {group}")]
+    return ", ".join(word for word in words if word)
+
+
+def _split(name: str) -> tuple[Quantity, str]:
+    """Returns a name's quantity and group."""
+    if name.startswith("group/"):
+        _, group, key = name.split("/", 2)
+        return _split(key)[0], group
+    base, _, group = name.rpartition("/")
+    for candidate, of_group in ((base, group), (column(name), "all")):
+        quantity = _by_column(candidate) if of_group in GROUP_TITLES else None
+        if quantity is not None:
+            return quantity, of_group
+    raise KeyError(f"quantity: expected one of {', '.join(QUANTITIES | DECILES)}; found {name!r}")
+
+
+def _by_column(name: str) -> Quantity | None:
+    for key, quantity in (QUANTITIES | DECILES).items():
+        if column(key) == name:
+            return quantity
+    for key, quantity in QUANTITIES.items():
+        prefix, mark, _ = column(key).partition("<")
+        if mark and name.startswith(prefix) and name != prefix:
+            return _named(quantity, name.removeprefix(prefix))
+    return None
