@@ -15,6 +15,9 @@ import numpy as np
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, tokenize.TokenError)
 """What reading a truncated or altered npz file raises, beside ValueError and OSError."""
 
+OTHER_METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}
+"""How an archive may be packed, but never is by NumPy."""
+
 
 def cache_folder() -> Path:
     """Returns ~/.cache/flipjax, or its like under XDG_CACHE_HOME."""
@@ -62,7 +65,7 @@ def check_archive(path: str | Path, *, max_bytes: int, option: str) -> None:
         raise ValueError("an encrypted archive")
     methods = {member.compress_type for member in members} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
     if methods:
-        raise ValueError(f"an archive packed by {zipfile.compressor_names.get(min(methods), 'an unknown method')}")
+        raise ValueError(f"an archive packed by {OTHER_METHODS.get(min(methods), 'an unknown method')}")
     size = sum(member.file_size for member in members)
     if size > max_bytes:
         raise ValueError(
@@ -81,5 +84,5 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         total.update(f"{name}\0{array.dtype.str}\0{np.shape(arrays[name])}\0".encode())
-        total.update(array.reshape(-1).view(np.uint8))
+        total.update(array.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
