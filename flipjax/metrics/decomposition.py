@@ -1,17 +1,13 @@
-"""The sufficient statistic: what ``decompose`` returns, and the shares that follow from it."""
+"""The sufficient statistic: what ``decompose`` returns, and the shares that follow from it. Needs no JAX by itself."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["confusion", "risk_sum"], meta_fields=["background"])
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decomposition:
     """Counts of truth against prediction, and the summed flip-risk, of each image.
@@ -77,11 +73,13 @@ class Decomposition:
     def _count(self, cells: np.ndarray) -> Any:
         if isinstance(self.confusion, np.ndarray):
             return np.sum(self.confusion, axis=(-2, -1), where=cells, dtype=np.int64)
-        return jnp.sum(self.confusion, axis=(-2, -1), where=cells)
+        return self.confusion.sum(axis=(-2, -1), where=cells)
 
 
 def _ratio(part: Any, whole: Any) -> Any:
-    if isinstance(whole, jax.Array):
+    if not isinstance(whole, np.ndarray | np.generic):
+        import jax.numpy as jnp
+
         return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
     part, whole = np.asarray(part, np.float64), np.asarray(whole)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)[()]

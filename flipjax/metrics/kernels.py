@@ -14,6 +14,9 @@ from jax import lax
 from flipjax.metrics import checks
 from flipjax.metrics.decomposition import Decomposition
 
+# Here, where JAX is loaded: what reads stored counts does without it.
+jax.tree_util.register_dataclass(Decomposition, data_fields=["confusion", "risk_sum"], meta_fields=["background"])
+
 # Three counters of 10 bits share an int32, so at most 1,023 pixels are counted before they are unpacked.
 _COUNTER_BITS = 10
 _COUNTER_LIMIT = (1 << _COUNTER_BITS) - 1
