@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv, once; PYTHON= chooses the interpreter.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 DEV := $(VENV)/.dev-$(VERSION)
@@ -33,15 +33,24 @@ bench: $(BENCH)  ## Throughput and inference against PyTorch, and the speed of t
 	$(BIN)/python sweeps/throughput/inference.py
 	$(BIN)/python sweeps/metrics_speed/bench.py
 
-clean:
-	rm -rf $(VENV) build *.egg-info
+clean:  ## Remove what make made
+	@if [ -f $(VENV)/.made-by-make ]; then rm -rf $(VENV); fi
+	rm -rf build dist
 
-# The stamp carries the version: another PYTHON= makes the environment anew.
+# The stamp carries the version: another PYTHON= makes the environment anew, but only one that make made.
 $(DEV): pyproject.toml
-	test -f $(DEV) || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $(DEV)
+	@if [ -d $(VENV) ] && [ ! -f $(VENV)/.made-by-make ]; then \
+	  if [ "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" != "$(VERSION)" ]; then \
+	    echo "make: $(VENV) is yours and not of Python $(VERSION): pass VENV=.venv-make or PYTHON=$(BIN)/python" >&2; exit 2; fi; \
+	  echo "make: installing flipjax into your $(VENV), which stays as it is otherwise"; \
+	elif [ ! -f $(DEV) ]; then \
+	  echo "make: a new environment in $(VENV), Python $(VERSION)"; \
+	  $(PYTHON) -m venv --clear $(VENV) && touch $(VENV)/.made-by-make; fi
+	@echo "make: installing flipjax and what it needs (about two minutes the first time)"
+	@$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(DEV)
 
 $(BENCH): $(DEV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
-	touch $(BENCH)
+	@echo "make: installing PyTorch, which the benchmarks compare with"
+	@$(PYTHON) -m pip --python $(VENV) install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $(BENCH)

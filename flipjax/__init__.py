@@ -1,1 +1,37 @@
-"""flipjax: semantic label flips under correlation shift, measured and swept in JAX."""
+"""flipjax: semantic label flips under correlation shift, measured and swept in JAX.
+
+Submodules load when they are first asked for: `import flipjax; flipjax.metrics.decompose(logits, labels)`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flipjax import augment, config, data, losses, methods, metrics, models, plan, report, results, training
+
+__all__ = [
+    "augment",
+    "config",
+    "data",
+    "losses",
+    "methods",
+    "metrics",
+    "models",
+    "plan",
+    "report",
+    "results",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"flipjax.{name}")
+    if name == "__version__":
+        metadata = importlib.import_module("importlib.metadata")
+        return metadata.version("flipjax")
+    raise AttributeError(f"module 'flipjax' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__, "__version__"]

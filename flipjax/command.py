@@ -41,7 +41,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError with argparse's message."""
-        raise ConfigError(f"{message}; see {self.prog} --help")
+        field, _, problem = message.partition(": ")
+        raise ConfigError(field, problem=f"{problem or 'expected another command line'}; see {self.prog} --help")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Reads the options that it knows, spelt with dashes or underscores."""
@@ -88,7 +89,7 @@ class ConfigParser(Parser):
         if options.list_configs:
             return options
         if not name:
-            raise ConfigError("--config: expected the name of a configuration or a file, such as correlation_grid")
+            raise ConfigError("--config", "the name of a configuration or a file, such as correlation_grid", "none")
         options.config_file = find_config(name)
         options.config = read_config(options.config_file, rest)
         return options
@@ -115,7 +116,7 @@ def find_config(name: str) -> Path:
         return shipped[path.stem]
     near = difflib.get_close_matches(path.stem, shipped, n=1)
     hint = f"the nearest is {near[0]}" if near else f"valid are {', '.join(shipped)}"
-    raise ConfigError(f"--config: expected a configuration file, or the name of one that ships ({hint}); found {name}")
+    raise ConfigError("--config", f"a configuration file, or the name of one that ships ({hint})", name)
 
 
 def describe_configs() -> str:
@@ -144,7 +145,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> Config:
         if part.startswith("--config.") and name not in names and not name.startswith("grid."):
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"the nearest is --config.{near[0]}" if near else f"valid are {', '.join(names)}"
-            raise ConfigError(f"--config.{name}: expected a key of the configuration; {hint}")
+            raise ConfigError(f"--config.{name}", f"a key of the configuration; {hint}")
     return _load(path, overrides)
 
 
@@ -162,11 +163,12 @@ def _load(path: Path, overrides: Sequence[str]) -> Config:
         if place is None and not isinstance(error, flags.Error | AttributeError | KeyError | TypeError | ValueError):
             raise
         text = " ".join(str(error).split())
-        raise ConfigError(f"{path}, line {place}: {type(error).__name__}: {text}" if place else text) from error
+        field = f"{path}, line {place}" if place else "--config"
+        raise ConfigError(field, problem=f"{type(error).__name__}: {text}" if place else text) from error
     if rest[1:]:
-        raise ConfigError(f"unexpected argument {rest[1]!r}: expected options, such as --config correlation_grid")
+        raise ConfigError("arguments", "options, such as --config correlation_grid", repr(rest[1]))
     if not hasattr(values.config, "to_json"):
-        raise ConfigError(f"{path}: expected get_config() to return a ConfigDict; found {values.config!r}")
+        raise ConfigError(str(path), "get_config() to return a ConfigDict", repr(values.config))
     return values.config
 
 

@@ -41,7 +41,17 @@ MAPS = ("auto", "loop", "vmap")
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot run: names the field, what was expected and what was found."""
+    """A request that cannot be met: `field` names the key, flag or file, `problem` what was expected and what found."""
+
+    def __init__(self, field: str, expected: str = "", found: Any = None, *, problem: str = ""):
+        """Makes the sentence from what was expected and found, or takes it as `problem`."""
+        self.field = field
+        self.problem = problem or f"expected {expected}" + ("" if found is None else f"; found {found}")
+        super().__init__(f"{field}: {self.problem}")
+
+    def named(self, names: Mapping[str, str]) -> str:
+        """Returns the line with the field under the name that a command has for it, where `names` holds one."""
+        return f"{names.get(self.field, self.field)}: {self.problem}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +241,7 @@ def check_value(field: str, value: Any) -> None:
     kinds = (int, float) if isinstance(default, float) else type(default)
     if isinstance(value, bool) or not isinstance(value, kinds) or not accepts(value):
         whole = ", an integer" if isinstance(default, int) and isinstance(value, float) else ""
-        raise ConfigError(f"config.{field}: expected {expected}{whole}; found {value!r}")
+        raise ConfigError(f"config.{field}", f"{expected}{whole}", repr(value))
 
 
 def _default(field: str) -> Any:
@@ -253,11 +263,11 @@ def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
 
 def _check_axis(field: str, values: Any, target: str) -> None:
     if not isinstance(values, tuple | list) or not values:
-        raise ConfigError(f"config.{field}: expected a tuple with at least one value; found {values!r}")
+        raise ConfigError(f"config.{field}", "a tuple with at least one value", repr(values))
     for value in values:
         check_value(target, value)
     if len(set(values)) < len(values):
-        raise ConfigError(f"config.{field}: expected distinct values; found {tuple(values)!r}")
+        raise ConfigError(f"config.{field}", "distinct values", tuple(values))
 
 
 def check(config: Config) -> None:
@@ -268,14 +278,14 @@ def check(config: Config) -> None:
         check_value(field, value)
     for name, values in config.axes.items():
         _check_axis(f"axes.{name}", values, f"axes.{name}")
-    # All cells are reported by the same rules.
+    # All programs are reported by the same rules.
     sections, common = ("pool", "split", "model", "train"), ("train.selection",)
     static = [name for name in fixed if name.split(".")[0] in sections and name not in common]
     for name, values in leaves(config.grid).items():
         if name not in static:
             near = difflib.get_close_matches(name, static, n=1)
             hint = f"; the nearest is config.grid.{near[0]}" if near else f"; valid are {', '.join(static)}"
-            raise ConfigError(f"config.grid.{name}: expected the name of a static field{hint}")
+            raise ConfigError(f"config.grid.{name}", f"the name of a static field{hint}")
         _check_axis(f"grid.{name}", values, name)
 
 
@@ -290,25 +300,21 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     _check_model(built)
     n_train, batch_size = built.split.n_train, built.train.batch_size
     if 0 < n_train < batch_size:
-        raise ConfigError(
-            f"config.split.n_train: expected at least train.batch_size ({batch_size}), or 0; found {n_train}"
-        )
+        raise ConfigError("config.split.n_train", f"at least train.batch_size ({batch_size}), or 0", n_train)
     return built
 
 
 def _check_model(built: Experiment) -> None:
     model, size = built.model, built.pool.size
-    stride, of = 2 ** (model.depth - 1), f"model.depth {model.depth}"
-    if model.name == "unet":
-        own, whose = ("weights",), "unet, which is drawn afresh"
-    else:
-        stride, of = 32, f"model.name {model.name}"
-        own, whose = ("width", "depth", "norm"), f"{model.name}, which has one size"
-        if "dfr" in built.machinery:
-            raise ConfigError(f"config.axes.method: dfr refits the head of unet; found model.name {model.name}")
-    for field in own:
-        default, found = getattr(ModelSpec(), field), getattr(model, field)
-        if found != default:
-            raise ConfigError(f"config.model.{field}: expected {default!r} for model.name {whose}; found {found!r}")
+    large = model.name != "unet"
+    if large and "dfr" in built.machinery:
+        raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.name)
+    for field in ("width", "depth", "norm") if large else ("weights",):
+        default, value = getattr(ModelSpec(), field), getattr(model, field)
+        if value != default:
+            raise ConfigError(f"config.model.{field}", f"{default!r} for model.name {model.name}", repr(value))
+    stride, reason = (
+        (32, f"model.name {model.name}") if large else (2 ** (model.depth - 1), f"model.depth {model.depth}")
+    )
     if size % stride:
-        raise ConfigError(f"config.pool.size: expected a multiple of {stride} for {of}; found {size}")
+        raise ConfigError("config.pool.size", f"a multiple of {stride} for {reason}", size)

@@ -23,8 +23,8 @@ from flipjax.config import DTYPES, MODEL_NAMES, Config, ConfigError, Experiment,
 from flipjax.data.pool import Pool
 from flipjax.files import make_folder
 from flipjax.metrics import Decomposition
-from flipjax.plan import Cell, plan
-from flipjax.sweep.program import Material, load, starting_weights
+from flipjax.plan import Program, plan
+from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
 from flipjax.terminal import Bar
 from flipjax.training.member import first_weights
 from flipjax.training.predict import evaluate, evaluation_batch
@@ -43,7 +43,7 @@ def _parser() -> command.ConfigParser:
     return parser
 
 
-def make_cell(config: Config, model: ModelSpec) -> Cell:
+def make_program(config: Config, model: ModelSpec) -> Program:
     """Returns the configuration's pool and split with another model.
 
     Raises:
@@ -51,7 +51,7 @@ def make_cell(config: Config, model: ModelSpec) -> Cell:
     """
     for name in leaves(config.grid):
         if name.startswith(("pool.", "split.")):
-            raise ConfigError(f"config.grid.{name}: expected a configuration of one pool and one split to evaluate on")
+            raise ConfigError(f"config.grid.{name}", "a configuration of one pool and one split to evaluate on")
     with config.unlocked():
         config.grid = ConfigDict()
     for name in ("name", "width", "depth", "norm", "dtype", "weights"):
@@ -89,13 +89,13 @@ def decompose(experiment: Experiment, start: tuple[Any, Any], pool: Pool, rows: 
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(rows)], *parts)
 
 
-def _load(cell: Cell) -> Material:
+def _load(program: Program) -> Study:
     try:
-        return load(cell)
+        return make_study(program, *load_pool(program))
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"config.split: {error}") from error
+        raise ConfigError("config.split", problem=str(error)) from error
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def _writing(folder: str) -> Iterator[Path]:
     try:
         yield Path(folder)
     except OSError as error:
-        raise ConfigError(f"--out: expected a folder that can be written; found {folder} ({error})") from error
+        raise ConfigError("--out", "a folder that can be written", f"{folder} ({error})") from error
 
 
 def _write(folder: Path, facts: dict, rows: list[results.Row], images: list[results.Row]) -> None:
@@ -115,22 +115,22 @@ def _write(folder: Path, facts: dict, rows: list[results.Row], images: list[resu
 
 def _evaluate(values: argparse.Namespace) -> None:
     if values.samples < 1:
-        raise ConfigError(f"--samples: expected a number >= 1; found {values.samples}")
+        raise ConfigError("--samples", "a number >= 1", values.samples)
     spec = ModelSpec(name=values.model, dtype=values.dtype, weights=values.weights)
-    cell = make_cell(values.config, spec)
+    program = make_program(values.config, spec)
     if values.out:
         with _writing(values.out) as folder:
             make_folder(folder)
     device = command.start_backend(PopulationSpec(**values.config.population), sys.maxsize)
     start = starting_weights(spec, whole=True)
-    material = _load(cell)
-    table, catalog = material.tables[values.split], material.catalog
-    found = decompose(cell.experiment, start, material.pool, np.asarray(table.rows))
+    study = _load(program)
+    table, catalog = study.tables[values.split], study.catalog
+    found = decompose(program.experiment, start, study.pool, np.asarray(table.rows))
     groups = np.asarray(table.groups)
     rows = results.evaluation_rows(
         found, groups, class_names=catalog.class_names, key=jax.random.key(0), samples=values.samples
     )
-    pool = cell.experiment.pool
+    pool = program.experiment.pool
     facts = {"model": spec.name, "weights": spec.weights, "pool": pool.name, "size": pool.size, "device": device}
     facts |= {"split": values.split, "n_images": len(groups), "samples": values.samples}
     images = f"{len(groups)} {values.split} images of {pool.name}, {pool.size} x {pool.size}"
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _evaluate(options)
     except ConfigError as error:
-        print(f"flipjax evaluate: {error}".replace("config.model.weights", "--weights"), file=sys.stderr)
+        print(f"flipjax evaluate: {error.named({'config.model.weights': '--weights'})}", file=sys.stderr)
         return command.USAGE
     except KeyboardInterrupt:
         print("flipjax evaluate: interrupted", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""From a configuration to cells (one compiled program each) and their members. Imports no JAX."""
+"""From a configuration to programs (one compiled program each) and their members. Imports no JAX."""
 
 import dataclasses
 import itertools
@@ -19,7 +19,7 @@ class Setting:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class Program:
     """One static experiment and the members that share its program; `rhos` are all levels of the grid."""
 
     name: str
@@ -38,44 +38,40 @@ class Cell:
         return tuple(self.experiment.train.epochs + int(setting.knobs.jtt_epochs) for setting in self.settings)
 
 
-def plan(config: Config) -> list[Cell]:
-    """Returns the cells of a configuration: the product of `config.grid`, each with the product of `config.axes`.
+def plan(config: Config) -> list[Program]:
+    """Returns the programs of a configuration: the product of `config.grid`, each with the product of `config.axes`.
 
     Raises:
       ConfigError: for a field that cannot run.
     """
     check(config)
     grid, axes = leaves(config.grid), {name: config.axes[name] for name in AXES}
-    cells: list[Cell] = []
+    programs: list[Program] = []
     for static in itertools.product(*grid.values()):
         overrides = dict(zip(grid, static, strict=True))
-        first = sum(len(cell.settings) for cell in cells)
-        values = [dict(zip(axes, traced, strict=True)) for traced in itertools.product(*axes.values())]
+        first = sum(len(program.settings) for program in programs)
+        combinations = [dict(zip(axes, traced, strict=True)) for traced in itertools.product(*axes.values())]
         settings = tuple(
-            Setting(f"m{first + index:03d}", overrides | chosen, knobs_of(chosen["method"], config.knobs))
-            for index, chosen in enumerate(values)
+            Setting(f"m{first + index:03d}", overrides | values, knobs_of(values["method"], config.knobs))
+            for index, values in enumerate(combinations)
         )
-        cells.append(Cell(f"{len(cells):03d}", experiment(config, overrides), settings, tuple(axes["rho"])))
-        _check_methods(cells[-1])
-    return cells
+        programs.append(Program(f"{len(programs):03d}", experiment(config, overrides), settings, tuple(axes["rho"])))
+        _check_methods(programs[-1])
+    return programs
 
 
-def _check_methods(cell: Cell) -> None:
-    spec = cell.experiment
+def _check_methods(program: Program) -> None:
+    spec = program.experiment
     if "dfr" in spec.machinery and spec.split.n_val < 8:
-        raise ConfigError(
-            f"config.split.n_val: expected at least 8, half of them for dfr to refit on; found {spec.split.n_val}"
-        )
-    first = max(int(setting.knobs.jtt_epochs) for setting in cell.settings)
+        raise ConfigError("config.split.n_val", "at least 8, half of them for dfr to refit on", spec.split.n_val)
+    first = max(int(setting.knobs.jtt_epochs) for setting in program.settings)
     if first > spec.train.epochs:
-        raise ConfigError(
-            f"config.knobs.jtt_epochs: expected at most config.train.epochs ({spec.train.epochs}); found {first}"
-        )
+        raise ConfigError("config.knobs.jtt_epochs", f"at most config.train.epochs ({spec.train.epochs})", first)
 
 
-def select(cell: Cell, *, rho: float) -> int:
+def select(program: Program, *, rho: float) -> int:
     """Returns the index of the member whose rho is nearest to `rho`; the first of them."""
-    return min(range(len(cell.settings)), key=lambda index: abs(cell.settings[index].axes["rho"] - rho))
+    return min(range(len(program.settings)), key=lambda index: abs(program.settings[index].axes["rho"] - rho))
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

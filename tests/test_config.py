@@ -173,11 +173,11 @@ def test_experiments_take_the_values_of_the_grid():
     config = default_config()
     config.grid.model = {"width": (4, 12), "norm": ("group",)}
     config.grid.pool = {"size": (32, 64)}
-    cells = plan(config)
-    found = [(cell.experiment.model.width, cell.experiment.pool.size) for cell in cells]
+    programs = plan(config)
+    found = [(program.experiment.model.width, program.experiment.pool.size) for program in programs]
     assert sorted(found) == [(4, 32), (4, 64), (12, 32), (12, 64)]
-    assert all(cell.experiment.model.norm == "group" for cell in cells)
-    assert len({hash(cell.experiment) for cell in cells}) == 4
+    assert all(program.experiment.model.norm == "group" for program in programs)
+    assert len({hash(program.experiment) for program in programs}) == 4
     assert experiment(config, {"pool.classes": ("cat", "dog")}).pool.classes == ("cat", "dog")
 
 
@@ -200,12 +200,12 @@ def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
     config = default_config()
     config.axes.method = ("ce", "balanced+group_dro", "jtt")
     config.knobs.dro_step = 0.1
-    (cell,) = plan(config)
-    found = {setting.axes["method"]: setting.knobs for setting in cell.settings}
+    (program,) = plan(config)
+    found = {setting.axes["method"]: setting.knobs for setting in program.settings}
     assert found["ce"] == Knobs()
     assert found["balanced+group_dro"] == Knobs(balanced=1, dro=1, dro_step=0.1)
-    assert cell.experiment.machinery == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")
-    assert cell.epochs == (15, 15, 19, 15, 15, 19)
+    assert program.experiment.machinery == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")
+    assert program.epochs == (15, 15, 19, 15, 15, 19)
     for method in ("ce+", "balanced+balanced", "group_dro+group_dro_reference", "ema+swa", "vgg"):
         config.axes.method = (method,)
         with pytest.raises(ConfigError, match=re.escape(f"found {method!r}")):

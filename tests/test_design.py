@@ -18,6 +18,7 @@ LAYERS = (
     ("training", "intervene", "report", "plan"),
     ("audit", "sweep"),
     ("evaluate",),
+    ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.

@@ -134,7 +134,9 @@ def test_large_models_have_one_size_and_only_they_have_weights():
             experiment(default_config(), overrides)
     config = default_config()
     config.axes.method = ("dfr",)
-    with pytest.raises(ConfigError, match=r"dfr refits the head of unet; found model\.name smp_mit_b2"):
+    with pytest.raises(
+        ConfigError, match=r"config\.axes\.method: expected model\.name unet for dfr.*; found smp_mit_b2"
+    ):
         experiment(config, {"model.name": "smp_mit_b2", "pool.size": 64})
 
 

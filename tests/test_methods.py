@@ -14,7 +14,7 @@ from flipjax.config import SELECTIONS, ConfigError, PopulationSpec, default_conf
 from flipjax.data.pool import gather
 from flipjax.methods import METHODS, Knobs, knobs_of, machinery
 from flipjax.plan import plan
-from flipjax.sweep.program import check_pool, lacking
+from flipjax.sweep.program import check_pool, missing_group_notes
 from flipjax.training import dfr, epoch, jtt, population
 from flipjax.training.dfr import fit_head, refit
 from flipjax.training.member import Status, init_state
@@ -259,7 +259,7 @@ def test_methods_that_cannot_run_are_refused_before_anything_is_trained():
         plan(config)
     config = default_config()
     config.axes.method = ("bg_swap",)
-    with pytest.raises(ConfigError, match=r"config\.axes\.method: bg_swap expects a composite pool"):
+    with pytest.raises(ConfigError, match=r"config\.axes\.method: expected a composite pool"):
         check_pool(plan(config)[0], SimpleNamespace(kind="photo"))
     check_pool(plan(config)[0], SimpleNamespace(kind="composite"))
 
@@ -268,10 +268,10 @@ def test_a_group_without_images_is_said_once_a_method(make_member):
     config = default_config()
     config.axes.rho, config.axes.seed = (0.5, 0.99), (0, 1)
     config.axes.method = ("ce", "bg_cutmix", "balanced+group_dro")
-    (cell,) = plan(config)
+    (program,) = plan(config)
     # At 0.99 of twelve objects a class all are in their usual scene.
-    members = [make_member(s.axes["seed"], s.axes["rho"], 1e-3, s.knobs) for s in cell.settings]
-    lines = lacking(cell, members)
+    members = [make_member(s.axes["seed"], s.axes["rho"], 1e-3, s.knobs) for s in program.settings]
+    lines = missing_group_notes(program, members)
     assert [line.split(":")[0] for line in lines] == ["bg_cutmix at rho 0.99", *["balanced+group_dro at rho 0.99"] * 2]
     assert lines[0].endswith("its images take a random colour instead of a partner's background")
 

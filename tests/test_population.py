@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flipjax.config import PopulationSpec
 from flipjax.data.pool import Pool
-from flipjax.plan import Cell
+from flipjax.plan import Program
 from flipjax.sweep.dry_run import working_bytes
 from flipjax.training import epoch, population
 from flipjax.training.member import Status, init_state
@@ -251,7 +251,7 @@ def test_the_memory_that_a_dry_run_states_is_about_what_the_program_takes(tiny, 
         model=dataclasses.replace(tiny.model, width=width),
         train=dataclasses.replace(tiny.train, batch_size=batch_size),
     )
-    cell = Cell("000", experiment, (), ())
+    program = Program("000", experiment, (), ())
     pool = Pool(
         kind="composite",
         images=np.zeros((24, size, size, 3), np.uint8),
@@ -266,4 +266,4 @@ def test_the_memory_that_a_dry_run_states_is_about_what_the_program_takes(tiny, 
     shared = population.share(layout, (pool, rows, groups))
     lowered = population._epoch.lower(experiment, layout, current.members, current.states, positions, active, *shared)
     taken = lowered.compile().memory_analysis().temp_size_in_bytes
-    assert 0.6 < working_bytes(cell) / taken < 1.6
+    assert 0.6 < working_bytes(program) / taken < 1.6

@@ -188,8 +188,8 @@ def test_the_largest_size_that_fits():
 def test_a_plan_knows_the_size_of_a_prepared_pool(pool, tmp_path):
     def said(**options):
         experiment = Experiment(pool=spec(tmp_path, **options))
-        cell = plan.Cell("000", experiment, (plan.Setting("m000", {}, Knobs()),), (0.5,))
-        return dry_run.pool_bytes(cell), dry_run.describe(cell, parameters=1, working=1)[3]
+        program = plan.Program("000", experiment, (plan.Setting("m000", {}, Knobs()),), (0.5,))
+        return dry_run.pool_bytes(program), dry_run.describe(program, parameters=1, working=1)[3]
 
     absent = (None, "  memory: pool not counted (none is prepared yet);")
     assert (said()[0], said()[1][: len(absent[1])]) == absent

@@ -106,7 +106,7 @@ def test_report_of_a_grid(tmp_path, capsys):
     assert main([str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("a <grid>: 4 members: 4 done.")
-    assert "Flip in the rare groups goes from 0." in printed
+    assert "Flip in the rare groups rises from 0." in printed
     shown = images_of(tmp_path)
     assert [Path(source).stem for source in shown[:5]] == ["flip", "gap", "shares", "risk", "deciles"]
     assert len(shown) == 6
@@ -132,7 +132,11 @@ def test_report_of_a_grid(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("settings", "status", "says"),
     [
-        ([{"rho": rho, "seed": 0} for rho in (0.5, 0.9)], "done", "One seed, 24 test images; no interval."),
+        (
+            [{"rho": rho, "seed": 0} for rho in (0.5, 0.9)],
+            "done",
+            "One seed, 24 test images; 95% bootstrap interval over the test images",
+        ),
         ([{"rho": 0.9, "seed": seed} for seed in (0, 1)], "diverged", "2 diverged. No seed"),
         (
             [{"seed": seed, "method": method} for method in ("ce", "dro") for seed in (0, 1)],

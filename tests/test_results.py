@@ -3,11 +3,14 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flipjax import results
-from flipjax.metrics import Decomposition, summarize
+from flipjax.metrics import Decomposition, bootstrap, summarize
 from flipjax.results import quantities
 
 CLASSES = ("background", "hopper", "skimmer")
@@ -171,32 +174,91 @@ def test_cell_round_trip(tmp_path):
         results.load_cell(tmp_path / "other.npz")
 
 
-@pytest.mark.parametrize(("n", "quantile"), [(2, 12.7062), (3, 4.3027), (4, 3.1824), (10, 2.2622), (31, 2.0423)])
-def test_interval_uses_the_quantiles_of_student_t(n, quantile):
-    values = np.random.default_rng(n).normal(size=n)
-    found = results.mean_interval(values)
+def terms_of(values, quantity="fg_flip/all", weight=1.0):
+    return [[(weight, {quantity: value, "member": f"m{i}", "selection": "val_loss"})] for i, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(("n", "quantile"), [(4, 3.1824), (10, 2.2622), (31, 2.0423)])
+def test_from_four_seeds_on_the_interval_is_student_t(n, quantile):
+    values = np.random.default_rng(n).normal(0.5, 0.05, size=n)
+    result = results.estimate(terms_of(values), "fg_flip/all")
     half = quantile * values.std(ddof=1) / np.sqrt(n)
-    np.testing.assert_allclose(found[1:], [values.mean(), values.mean() - half, values.mean() + half], rtol=1e-4)
+    np.testing.assert_allclose(result[1:4], [values.mean(), values.mean() - half, values.mean() + half], rtol=1e-4)
+    assert (result.values, result.interval) == (tuple(values), "seeds")
 
 
-def test_interval_needs_two_values():
-    assert results.mean_interval([0.5, np.nan])[:2] == (1, 0.5)
-    assert np.isnan(results.mean_interval([0.5])[2:]).all()
-    assert results.mean_interval([])[0] == 0
-    assert results.mean_interval([0.5, 0.5])[1:] == (0.5, 0.5, 0.5)
+@pytest.mark.parametrize("values", [(), (0.5,), (0.0, 1.0, 0.5), (np.nan, 0.1, 0.2, 0.3)])
+def test_below_four_seeds_there_is_no_student_t(values):
+    result = results.estimate(terms_of(values), "fg_flip/all")
+    finite = [value for value in values if np.isfinite(value)]
+    assert result.values == tuple(finite) and result.interval == ""
+    assert np.isnan([result.low, result.high]).all()
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=8), st.sampled_from([1.0, -1.0, 0.5]))
+def test_no_interval_leaves_the_range_of_its_quantity(values, weight):
+    for quantity, least in (("fg_flip/all", 0.0), ("gap_mean/all", -1.0)):
+        result = results.estimate(terms_of(values, quantity, weight), quantity)
+        ends = sorted([weight * least, weight * 1.0])
+        assert ends[0] <= result.low <= result.mean + 1e-12 and result.mean - 1e-12 <= result.high <= ends[1]
+
+
+def stored_cell(members=3, n=24, selections=("val_loss",)):
+    """Each object stands in both scenes; member k flips more than member k - 1."""
+    generator = np.random.default_rng(1)
+    confusion = generator.integers(1, 50, (len(selections), members, n, 3, 3)).astype(np.int32)
+    for k in range(members):
+        confusion[:, k, :, 1, 2] += 40 * k
+    groups = np.arange(n) % 4
+    risk = generator.uniform(0, 20, confusion.shape[:3]).astype(np.float32)
+    part = results.Part(confusion, risk, groups, np.arange(n) // 2, np.zeros((n, 2), int))
+    names = tuple(f"m{k}" for k in range(members))
+    return results.StoredCell(names, selections, CLASSES, ("land", "water"), {"val": part, "test": part})
+
+
+def test_few_seeds_are_resampled_by_object_and_paired():
+    cell = stored_cell()
+    resamples = results.Resamples({"000": cell}, samples=200)
+    rows = []
+    for k, member in enumerate(cell.members):
+        known = {"member": member, "rho": 0.5 + 0.2 * (k == 2), "seed": k % 2, "status": "finished"}
+        known["selection"] = "val_loss"
+        groups = cell.parts["test"].groups
+        rows += results.member_rows(known, cell.decomposition(member, "test"), groups, part="test", class_names=CLASSES)
+    low = find(results.aggregate(rows, resamples=resamples), "fg_flip/rare", rho=0.5)
+    mean = np.mean([resamples.of(member, "val_loss")["fg_flip/rare"] for member in ("m0", "m1")], axis=0)
+    assert (low["n"], low["interval"], len(low["values"].split())) == (2, "images", 2)
+    assert [low["low"], low["high"]] == pytest.approx(np.percentile(mean, (2.5, 97.5)), abs=1e-6)
+    # Only seed 0 has both levels, and the change is that of the same resamples.
+    line = find(results.trend(rows, resamples=resamples), "fg_flip/rare")
+    change = resamples.of("m2", "val_loss")["fg_flip/rare"] - resamples.of("m0", "val_loss")["fg_flip/rare"]
+    assert (line["n"], line["interval"]) == (1, "images")
+    assert [line["change_low"], line["change_high"]] == pytest.approx(np.percentile(change, (2.5, 97.5)), abs=1e-6)
+    # As `bootstrap` has it, but for the draws.
+    ends = bootstrap(
+        cell.decomposition("m2", "test"),
+        "group/rare/fg_flip",
+        key=jax.random.key(0),
+        groups=cell.parts["test"].groups,
+        pairs=cell.parts["test"].pairs,
+    )
+    own = np.percentile(resamples.of("m2", "val_loss")["fg_flip/rare"], (2.5, 97.5))
+    np.testing.assert_allclose(own, ends, atol=0.02)
+    assert resamples.of("other", "val_loss") == {} == resamples.of("m0", "last")
+    assert find(results.aggregate(rows), "fg_flip/rare", rho=0.5)["interval"] == ""
 
 
 def test_aggregate_by_hand():
-    flips = {(0.5, 0): 0.1, (0.5, 1): 0.3, (0.9, 0): 0.6, (0.9, 1): ""}
+    flips = {(0.5, 0): 0.1, (0.5, 1): 0.3, (0.5, 2): 0.2, (0.5, 3): 0.2, (0.9, 0): 0.6, (0.9, 1): ""}
     gap = {("all", "gap_mean"): 0.35}
     rows = table_of({key: {("rare", "fg_flip"): flip, **gap} for key, flip in flips.items()})
     summary = results.aggregate(rows)
     low = find(summary, "fg_flip/rare", rho=0.5)
-    half = 12.706205 * 0.1
-    assert (low["n"], low["left_out"], low["mean"]) == (2, 0, 0.2)
+    half = 3.182446 * np.std([0.1, 0.3, 0.2, 0.2], ddof=1) / 2
+    assert (low["n"], low["left_out"], low["mean"], low["values"]) == (4, 0, 0.2, "0.1 0.3 0.2 0.2")
     assert (low["low"], low["high"]) == pytest.approx((0.2 - half, 0.2 + half), abs=2e-6)
     high = find(summary, "fg_flip/rare", rho=0.9)
-    assert [high[name] for name in ("n", "mean", "low", "high")] == [1, 0.6, "", ""]
+    assert [high[name] for name in ("n", "mean", "low", "high", "interval")] == [1, 0.6, "", "", ""]
     assert find(summary, "gap_mean/all", rho=0.5)["mean"] == pytest.approx(0.35)
     assert not [row for row in summary if row["quantity"] == "gap_mean/rare"]
     assert find(summary, "risk_auroc/all", rho=0.5)["n"] == 0
@@ -212,19 +274,22 @@ def test_members_that_diverged_are_left_out_and_counted():
 
 
 def test_trend_by_hand_is_paired_by_seed():
-    # Seeds differ by 0.5 everywhere, which pairing removes: slopes 1 and 2, changes 0.4 and 0.8.
-    curves = {0: (0.1, 0.3, 0.5), 1: (0.6, 1.0, 1.4), 2: (0.2, "", 0.4)}
+    # Slopes 1, 2, 1 and 2; changes 0.4, 0.8, 0.4 and 0.8; seed 2 lacks a level.
+    curves = {0: (0.1, 0.3, 0.5), 1: (0.2, 0.6, 1.0), 2: (0.2, "", 0.4), 3: (0.5, 0.7, 0.9), 4: (0.0, 0.4, 0.8)}
     values = {
         (rho, seed): {("rare", "fg_flip"): curve[i]}
         for i, rho in enumerate((0.5, 0.7, 0.9))
         for seed, curve in curves.items()
     }
     line = find(results.trend(table_of(values)), "fg_flip/rare")
-    assert (line["n"], line["from"], line["to"]) == (2, 0.5, 0.9)
+    assert (line["n"], line["from"], line["to"]) == (4, 0.5, 0.9)
     assert line["slope"] == pytest.approx(1.5)
-    assert line["slope_high"] - line["slope"] == pytest.approx(12.706205 * 0.5, abs=1e-5)
+    half = 3.182446 * np.std([1, 1, 2, 2], ddof=1) / 2
+    assert line["slope"] - line["slope_low"] == pytest.approx(half, abs=1e-5)
+    # No slope between values in 0..1 is steeper.
+    assert line["slope_high"] == pytest.approx(min(1.5 + half, 1 / 0.4), abs=1e-5)
     assert line["change"] == pytest.approx(0.6)
-    assert line["change"] - line["change_low"] == pytest.approx(12.706205 * 0.2, abs=1e-5)
+    assert line["change"] - line["change_low"] == pytest.approx(0.4 * half, abs=1e-5)
 
 
 def test_trend_is_split_by_other_axes_and_needs_two_levels():
@@ -254,7 +319,7 @@ def test_every_number_of_a_summary_is_in_the_table_of_quantities():
 
 
 def test_methods_are_compared_seed_by_seed():
-    flips = {"ce": (0.6, 0.8, 0.7), "swap": (0.1, 0.2, 0.3), "dro": (0.6, "", 0.9)}
+    flips = {"ce": (0.6, 0.8, 0.7, 0.7), "swap": (0.1, 0.2, 0.3, 0.2), "dro": (0.6, "", 0.9, 0.7)}
     values = {
         (method, rho, seed): {("rare", "fg_flip"): flip}
         for method, row in flips.items()
@@ -264,16 +329,18 @@ def test_methods_are_compared_seed_by_seed():
     rows = table_of(values, axes=("method", "rho", "seed"), status={("swap", 0.9, 2): "diverged"})
     found = results.compare(rows)
     whole = find(found, "fg_flip/rare", method="swap", rho=0.5)
-    assert (whole["reference"], whole["n"], whole["difference"]) == ("ce", 3, pytest.approx(-0.5))
-    assert whole["high"] - whole["difference"] == pytest.approx(4.302653 * 0.1 / np.sqrt(3), abs=1e-5)
+    assert (whole["reference"], whole["n"], whole["difference"]) == ("ce", 4, pytest.approx(-0.5))
+    half = 3.182446 * np.std([0.5, 0.6, 0.4, 0.5], ddof=1) / 2
+    assert whole["high"] - whole["difference"] == pytest.approx(half, abs=1e-5)
     partial = find(found, "fg_flip/rare", method="swap", rho=0.9)
-    assert (partial["n"], partial["left_out"], partial["difference"]) == (2, 1, pytest.approx(-0.55))
-    assert find(found, "fg_flip/rare", method="dro", rho=0.5)["n"] == 2
+    assert (partial["n"], partial["left_out"], partial["low"]) == (3, 1, "")
+    assert partial["difference"] == pytest.approx(-1.6 / 3, abs=1e-6)
+    assert find(found, "fg_flip/rare", method="dro", rho=0.5)["n"] == 3
     assert {row["method"] for row in found} == {"swap", "dro"}
-    header, lines = results.comparison_table(found, "method")
-    assert header[:3] == ["method", "rho", "seeds"]
-    assert lines[0][:4] == ["swap", "0.5", "3", "-0.500 [-0.748, -0.252]*"]
-    assert lines[1][3] == "+0.100 [-1.171, +1.371]"
+    header, lines, names = results.comparison_table(found, "method")
+    assert header[:names] == ["method", "rho", "seeds"]
+    assert lines[0][:4] == ["swap", "0.5", "4", "-0.500 [-0.630, -0.370]*"]
+    assert lines[1][3] == "+0.067"
     back = results.compare(rows, reference="swap")
     assert find(back, "fg_flip/rare", method="ce", rho=0.5)["difference"] == pytest.approx(0.5)
     assert results.compare(table_of({(0.5, 0): {}})) == []
@@ -288,43 +355,56 @@ def test_regret_is_against_the_rule_that_sees_what_counts():
     found = results.regret(rows)
     own = next(row for row in found if (row["selection"], row["quantity"]) == ("val_loss", "fg_flip/all"))
     assert (own["oracle"], own["n"], own["members"], own["mean"]) == ("val_flip", 2, 2, 0.6)
-    assert own["regret"] == pytest.approx(0.25) and own["high"] - 0.25 == pytest.approx(12.706205 * 0.05, abs=1e-5)
+    assert own["regret"] == pytest.approx(0.25) and own["interval"] == ""
     assert ("val_flip", "fg_flip/all") not in {(row["selection"], row["quantity"]) for row in found}
-    assert results.regret_table(found)[1][0][:5] == ["val_loss", "worst-group IoU", "val_worst_group_iou", "0", "-"]
+    assert results.regret_table(found).rows[0][:4] == ["val_loss", "worst-group IoU", "0", "-"]
     few = [row for row in rows if (row["selection"], row["member"]) != ("val_flip", "1")]
     own = next(row for row in results.regret(few) if (row["selection"], row["quantity"]) == ("val_loss", "fg_flip/all"))
     assert (own["members"], own["mean"], own["regret"]) == (1, 0.5, pytest.approx(0.2))
     assert results.regret(table_of({(0,): {}}, axes=("seed",))) == []
 
 
-def test_tables_and_headline_read_well():
-    cells = {
-        (rho, seed): {
-            ("rare", "fg_flip"): rho - 0.4 + 0.01 * seed,
-            ("common", "fg_flip"): 0.1,
-            ("all", "fg_flip"): 0.2,
-            ("all", "iou_foreground"): 0.9 - 0.1 * rho,
-            ("all", "risk_auroc"): 0.9 if rho < 0.9 else 0.6 if seed else "",
+def grid(change, *, seeds=4):
+    """A grid whose Flip in the rare groups changes by `change` over rho, with some spread over seeds."""
+    return table_of(
+        {
+            (rho, seed): {
+                ("rare", "fg_flip"): 0.1 + change * (rho > 0.9) + 0.01 * seed * (rho > 0.9),
+                ("all", "fg_flip"): 0.2,
+                ("all", "iou_foreground"): 0.9 + 0.02 * (seed % 2) * (-1 if rho > 0.9 else 1),
+                ("all", "gap_mean"): -0.1,
+                ("all", "risk_auroc"): (0.9 if rho < 0.9 else 0.55) + 0.01 * seed,
+            }
+            for rho in (0.5, 0.9, 0.99)
+            for seed in range(seeds)
         }
-        for rho in (0.5, 0.9, 0.99)
-        for seed in (0, 1)
-    }
-    rows = table_of(cells, status={(0.5, 1): "diverged"})
-    summary, trends = results.aggregate(rows), results.trend(rows)
-    text = results.to_text(results.summary_table(summary)).splitlines()
-    assert text[0].split()[:4] == ["rho", "seeds", "left", "out"]
-    assert text[3].split()[:7] == ["0.9", "2", "0", "0.100", "±", "0.000", "0.505"]
-    assert "0.600 (n 1)" in text[3]
-    assert len({len(line) for line in text}) == 1
-    lines = results.headline(summary, trends)
-    assert lines[0] == (
-        "Flip in the rare groups goes from 0.10 at rho 0.5 to 0.59 at rho 0.99 (change +0.49; paired by seed, n = 1)."
     )
-    assert lines[1:] == [
-        "Foreground IoU is at least 0.80 (lowest at rho 0.99).",
-        "From rho 0.9 on flip-risk is nearly blind to flips (mean AUROC below 0.70).",
-    ]
-    assert results.to_markdown(results.trend_table(trends)).count("\n") == 8
+
+
+def test_tables_fit_a_terminal_and_repeat_what_names_a_row():
+    text = results.to_text(results.summary_table(results.aggregate(grid(0.5))))
+    assert max(map(len, text.splitlines())) <= 80
+    blocks = text.split("\n\n")
+    assert len(blocks) > 1 and all(block.splitlines()[0].split()[:2] == ["rho", "seeds"] for block in blocks)
+    assert all(len(block.splitlines()) == 5 for block in blocks)
+    assert "0.615 [0.594, 0.636]" in text
+    assert results.to_markdown(results.trend_table(results.trend(grid(0.5)))).count("\n") == 8
+    few = results.to_text(results.summary_table(results.aggregate(grid(0.5, seeds=2))))
+    assert "0.60 0.61" in few and "[" not in few
+
+
+def test_no_sentence_without_an_interval_that_carries_it():
+    def sentences(rows):
+        return results.headline(results.aggregate(rows), results.trend(rows))
+
+    lines = sentences(grid(0.5))
+    assert lines[0].startswith("Flip in the rare groups rises from 0.10 at rho 0.5 to 0.61 at rho 0.99 (+0.52 [")
+    assert "no change" in lines[1] and lines[1].startswith("IoU gap")
+    assert "no change" in lines[2] and lines[2].startswith("Foreground IoU")
+    assert lines[3].startswith("From rho 0.9 on flip-risk is nearly blind")
+    assert "rho 0.99" in lines[3] and "[0.5" in lines[3]
+    assert "no change" in sentences(grid(-0.015))[0]
+    assert sentences(grid(0.5, seeds=3)) == []
 
 
 def test_import_needs_no_matplotlib():

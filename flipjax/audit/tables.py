@@ -31,7 +31,7 @@ def everything(audit: Audit) -> Table:
     for key, value in audit.summary.items():
         if not isinstance(value, list):
             rows.append([key, str(value) if isinstance(value, int) else with_interval(audit, key, digits=6)])
-    return ["key", "value [95% interval]"], rows
+    return Table(["key", "value [95% interval]"], rows)
 
 
 def overall(audit: Audit) -> Table:
@@ -43,7 +43,7 @@ def overall(audit: Audit) -> Table:
         for key in keys[1:]
         if not key.startswith("iou/") or key == "iou/foreground"
     ]
-    return ["quantity", "value [95% interval]"], rows
+    return Table(["quantity", "value [95% interval]"], rows)
 
 
 def by_class(audit: Audit) -> Table:
@@ -59,7 +59,7 @@ def by_class(audit: Audit) -> Table:
         correct, miss = audit.confusion[c, c], audit.confusion[c, audit.background]
         shares = [f"{part / pixels:.4f}" if pixels else "-" for part in (correct, pixels - correct - miss, miss)]
         rows.append([name, f"{pixels:,}", *shares, iou])
-    return header, rows
+    return Table(header, rows)
 
 
 def by_group(audit: Audit) -> Table:
@@ -70,14 +70,14 @@ def by_group(audit: Audit) -> Table:
     for group in names:
         count = audit.summary[f"group/{group}/n_images"]
         rows.append([group, str(count), *(with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns)])
-    return ["group", "images", *map(title_of, columns)], rows
+    return Table(["group", "images", *map(title_of, columns)], rows)
 
 
 def by_decile(audit: Audit) -> Table:
     """Returns mean flip-risk and mean flip share of each tenth of the images, sorted by flip-risk."""
     keys = ("risk_decile", "flip_by_risk_decile")
     rows = [[str(d + 1), *(with_interval(audit, key, index=d) for key in keys)] for d in range(10)]
-    return ["decile", "mean flip-risk (nats)", "mean flip share"], rows
+    return Table(["decile", "mean flip-risk (nats)", "mean flip share"], rows)
 
 
 def flip_matrix(audit: Audit) -> Table:
@@ -86,14 +86,14 @@ def flip_matrix(audit: Audit) -> Table:
     for t in audit.foreground:
         whole = max(int(audit.confusion[t].sum()), 1)
         rows.append([audit.class_names[t], *(f"{n:,} ({n / whole:.1%})" for n in audit.confusion[t].tolist())])
-    return ["truth", *(f"as {name}" for name in audit.class_names)], rows
+    return Table(["truth", *(f"as {name}" for name in audit.class_names)], rows)
 
 
 def flip_list(audit: Audit) -> Table:
     """Returns the largest flips."""
     flips = largest_flips(audit)
     rows = [[f"{row['truth']} as {row['prediction']}", f"{row['pixels']:,}", f"{row['share']:.1%}"] for row in flips]
-    return ["flip", "pixels", "share of the true class"], rows
+    return Table(["flip", "pixels", "share of the true class"], rows)
 
 
 def riskiest(audit: Audit) -> Table:
@@ -101,4 +101,5 @@ def riskiest(audit: Audit) -> Table:
     columns = ["name", *(["group"] if audit.groups is not None else [])]
     columns += ["flip_risk", "flip", "correct", "miss", "spill", "largest_flip"]
     rows = [row for row in image_rows(audit) if row["flip_risk"] != ""][:RISKIEST]
-    return columns, [[f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
+    cells = [[f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
+    return Table(columns, cells)

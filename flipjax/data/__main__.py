@@ -23,6 +23,17 @@ from flipjax.data.waterbirds_seg import command as waterbirds_seg
 
 DONE, BAD_FILES, USAGE, INTERRUPTED = 0, 1, 2, 75
 
+FLAGS = {
+    "config.pool.root": "DIR",
+    "config.pool.size": "--size",
+    "config.pool.classes": "--classes",
+    "config.pool.scene_kinds": "--scene_kinds",
+    "config.split.n_val": "--n_val",
+    "config.split.n_test": "--n_test",
+    "config.split.seed": "--seed",
+}
+"""What this command calls fields of a configuration."""
+
 DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd, "waterbirds_seg": waterbirds_seg}
 """What `prepare` may name: modules with `add_arguments(parser)` and `prepare(options) -> int`."""
 MANIFESTS: dict[str, ModuleType] = {"waterbirds_seg": waterbirds_seg}
@@ -51,8 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options)
     except ConfigError as error:
         used: argparse.ArgumentParser = options.parser
-        text = str(error).replace("config.pool.root", "DIR").replace("config.pool.", "--")
-        used.error(text.replace("config.split.", "--"))
+        used.error(error.named(FLAGS))
     except (PreparingError, OSError) as error:
         print(f"{options.parser.prog}: {error}", file=sys.stderr)
         return BAD_FILES

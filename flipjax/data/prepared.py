@@ -137,20 +137,23 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     folder = folder_of(spec)
     manifest = stored(folder)
     if manifest is None:
-        raise ConfigError(f"config.pool.root: no prepared pool in {folder}; {_other_sizes(spec)}{_advice(spec)}")
+        advice = f"{_other_sizes(spec)}{_advice(spec)}"
+        raise ConfigError("config.pool.root", problem=f"no prepared pool in {folder}; {advice}")
     name, size = manifest["facts"].get("name"), manifest["shapes"]["images"][1]
     if (name, size) != (spec.name, spec.size):
         field = "name" if name != spec.name else "size"
         raise ConfigError(
-            f"config.pool.{field}: {folder} holds {name} at size {size}, found {spec.name} at size {spec.size}; "
-            f"set config.pool.{field} to {name if field == 'name' else size}, or {_advice(spec)}"
+            f"config.pool.{field}",
+            problem=f"{folder} holds {name} at size {size}, found {spec.name} at size {spec.size}; "
+            f"set config.pool.{field} to {name if field == 'name' else size}, or {_advice(spec)}",
         )
     check_memory(manifest["shapes"], memory_limit())
     try:
         arrays = {name: _open_array(folder, manifest, name) for name in ARRAYS}
         catalog = _from_json(json.loads((folder / manifest["content"] / CATALOG).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"config.pool.root: the pool in {folder} is damaged ({error}); {_advice(spec)}") from error
+        problem = f"the pool in {folder} is damaged ({error}); {_advice(spec)}"
+        raise ConfigError("config.pool.root", problem=problem) from error
     return Pool(kind=catalog.kind, **{name: jnp.asarray(array) for name, array in arrays.items()}), catalog
 
 
@@ -168,8 +171,9 @@ def check_memory(shapes: Mapping[str, list[int]], limit: tuple[int, str] | None)
     fits = isqrt(int(size**2 * limit[0] / total)) // 8 * 8
     largest = f"the largest size that fits is {fits}" if fits >= 16 else "no size fits"
     raise ConfigError(
-        f"config.pool.size: the pool at size {size} has {total / 1e6:,.0f} MB ({shapes['images'][0]:,} objects or "
-        f"photos, {shapes['scenes'][0]:,} scenes), and {limit[1]} has {limit[0] / 1e6:,.0f} MB; {largest}"
+        "config.pool.size",
+        problem=f"the pool at size {size} has {total / 1e6:,.0f} MB ({shapes['images'][0]:,} objects or "
+        f"photos, {shapes['scenes'][0]:,} scenes), and {limit[1]} has {limit[0] / 1e6:,.0f} MB; {largest}",
     )
 
 

@@ -112,7 +112,8 @@ def claim(folder: Path) -> Path:
         found.append(manifest)
     if found:
         raise ConfigError(
-            f"--out: expected a new or empty folder, or a prepared pool; found other files in {folder}: {min(found)}"
+            "--out",
+            problem=f"expected a new or empty folder, or a prepared pool; found other files in {folder}: {min(found)}",
         )
     return folder
 

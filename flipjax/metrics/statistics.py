@@ -6,7 +6,7 @@ Every function takes ``rows`` (S, n): for each of S resamples, the indices of it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,47 @@ def read_images(decomposition: Decomposition) -> Images:
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
     return Images(host.confusion, host.background, flip, risk, ranked, rank)
+
+
+def strata(n: int, groups: np.ndarray | None, pairs: np.ndarray | None) -> list[np.ndarray]:
+    """What a bootstrap draws from, in turn: int64 (m, k), m sets of k images, those of one set drawn together.
+
+    Sets of one stratum are alike in the groups of their images, in order.
+
+    Raises:
+        ValueError: pairs are not n integers.
+
+    Example:
+        >>> [stratum.tolist() for stratum in strata(5, np.array([0, 1, 0, 1, 1]), np.array([7, 7, 2, 2, -1]))]
+        [[[0, 1], [2, 3]], [[4]]]
+    """
+    groups = np.zeros(n, np.int64) if groups is None else np.asarray(groups)
+    numbers = np.full(n, -1) if pairs is None else np.asarray(pairs)
+    if numbers.shape != (n,) or not np.issubdtype(numbers.dtype, np.integer):
+        raise ValueError(f"pairs: expected {n} integers, found {numbers.dtype} of shape {numbers.shape}.")
+    # An image alone is a set of its own.
+    numbers = np.where(numbers < 0, -1 - np.arange(n), numbers)
+    sets: dict[int, list[int]] = {}
+    for image in np.argsort(groups, kind="stable").tolist():
+        sets.setdefault(int(numbers[image]), []).append(image)
+    alike: dict[tuple[int, ...], list[list[int]]] = {}
+    for images in sets.values():
+        alike.setdefault(tuple(groups[images].tolist()), []).append(images)
+    return [np.array(alike[kind], np.int64) for kind in sorted(alike)]
+
+
+def resample(
+    strata: Sequence[np.ndarray], samples: int, *, draw: Callable[[int, tuple[int, int]], np.ndarray]
+) -> np.ndarray:
+    """Rows (samples, n) of resamples: each set of images gives way to one of its stratum.
+
+    `draw` takes a stratum's number and the shape (samples, m), and returns integers below m.
+    """
+    rows = np.empty((samples, sum(stratum.size for stratum in strata)), np.int64)
+    for number, stratum in enumerate(strata):
+        chosen = stratum[draw(number, (samples, len(stratum)))]
+        rows[:, stratum] = chosen
+    return rows
 
 
 def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -99,12 +100,13 @@ def bootstrap(
     key: jax.Array,
     samples: int = 1000,
     groups: Any = None,
+    pairs: Any = None,
     class_names: Sequence[str] | None = None,
 ) -> Any:
     """Return the 95% percentile interval of a statistic under resampling of the images with replacement.
 
-    Images are drawn as independent: for the two images of a counterfactual pair the interval is approximate. Resamples
-    in which the statistic is NaN (an AUROC without any flipped image) are left out; if all are, the interval is NaN.
+    Resamples in which the statistic is NaN (an AUROC without any flipped image) are left out; if all are, the interval
+    is NaN.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
@@ -114,7 +116,9 @@ def bootstrap(
         key: a JAX PRNG key.
         samples: the number of resamples.
         groups: (n,) integers as in ``summarize``. Image i of a resample is then drawn from the group of image i, so
-            that the groups keep their sizes; the keys ``group/<g>/<key>`` and ``gap/<class>`` need it.
+            that the groups keep their sizes; the keys of groups and gaps need it.
+        pairs: (n,) integers: images with the same number show the same object and are drawn together, as the two of a
+            counterfactual pair; -1 for an image alone. Without it all images are drawn as independent.
         class_names: as in ``summarize``.
 
     Returns:
@@ -143,11 +147,12 @@ def bootstrap(
     keys = () if callable(statistic) else (statistic,) if isinstance(statistic, str) else tuple(statistic)
     if not callable(statistic):
         _check_keys(keys, summarize(decomposition, groups, class_names=names), groups)
-    strata = [np.arange(n)] if groups is None else [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    strata = statistics.strata(n, groups, pairs)
     blocks = []
     block = max(1, _INDICES_AT_ONCE // n)
     for start in range(0, samples, block):
-        rows = _resample(jax.random.fold_in(key, start), min(block, samples - start), strata)
+        draw = partial(_draw, jax.random.fold_in(key, start))
+        rows = statistics.resample(strata, min(block, samples - start), draw=draw)
         if callable(statistic):
             found = [np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]
             blocks.append({"": np.stack(found)})
@@ -155,6 +160,36 @@ def bootstrap(
             blocks.append(_evaluate(keys, images, rows, names, members))
     intervals = {name: _percentile_interval(np.concatenate([b[name] for b in blocks])) for name in blocks[0]}
     return intervals if not callable(statistic) and not isinstance(statistic, str) else next(iter(intervals.values()))
+
+
+def resampled(
+    decomposition: Decomposition,
+    keys: Sequence[str],
+    rows: np.ndarray,
+    *,
+    groups: Any = None,
+    class_names: Sequence[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return keys of ``summarize`` for resamples of the images: each (S,) float64, or (S, 10) for deciles.
+
+    The same rows for several models give paired resamples: their differences have intervals of their own.
+
+    Args:
+        decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
+        keys: keys of ``summarize``.
+        rows: (S, n) integers, the images of each resample; image i is of the group of place i.
+        groups: (n,) integers as in ``summarize``.
+        class_names: as in ``summarize``.
+
+    Example:
+        >>> counts = np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]], [[5, 0, 0], [0, 0, 0], [2, 2, 0]]])
+        >>> rows = np.array([[0, 1], [0, 0]])
+        >>> resampled(Decomposition(counts, np.array([1.0, 2.0])), ["fg_flip"], rows)["fg_flip"].tolist()
+        [0.375, 0.25]
+    """
+    images = statistics.read_images(decomposition)
+    names = _class_names(class_names, images)
+    return _evaluate(keys, images, rows, names, {} if groups is None else _members(groups, images))
 
 
 def _check_keys(keys: Sequence[str], known: dict[str, Any], groups: Any) -> None:
@@ -192,14 +227,10 @@ def _evaluate(
     return {name: values[name] for name in keys}
 
 
-def _resample(key: jax.Array, samples: int, strata: Sequence[np.ndarray]) -> np.ndarray:
+def _draw(key: jax.Array, stratum: int, shape: tuple[int, int]) -> np.ndarray:
     import jax
 
-    rows = np.empty((samples, sum(map(len, strata))), np.int64)
-    for i, stratum in enumerate(strata):
-        draws = jax.random.randint(jax.random.fold_in(key, i), (samples, len(stratum)), 0, len(stratum))
-        rows[:, stratum] = stratum[np.asarray(draws)]
-    return rows
+    return np.asarray(jax.random.randint(jax.random.fold_in(key, stratum), shape, 0, shape[1]))
 
 
 def _take(decomposition: Decomposition, rows: np.ndarray) -> Decomposition:

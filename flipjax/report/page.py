@@ -76,9 +76,11 @@ def build(workdir: str | Path) -> str:
     """
     run = read(workdir)
     folder = run.folder / "report"
-    tables = {"Test results: mean ± half the width of the interval": summary_table(run.summary)}
+    tables = {
+        "Test results: mean, or the values of fewer than 4 seeds, and interval of the mean": summary_table(run.summary)
+    }
     if run.trends:
-        tables["Trend in rho, paired by seed: mean with its interval in brackets"] = trend_table(run.trends)
+        tables["Change over rho, paired by seed, with its interval"] = trend_table(run.trends)
     if run.comparison:
         reference = f"{run.comparison[0]['reference']}, paired by seed; * the interval excludes 0"
         tables[f"Difference from {reference}"] = comparison_table(run.comparison, "method")

@@ -11,8 +11,9 @@ from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.figures import Deciles
 from flipjax.results import (
-    INTERVAL,
+    INTERVALS,
     LEFT_OUT,
+    Resamples,
     Row,
     StoredCell,
     aggregate,
@@ -62,11 +63,14 @@ class Run(NamedTuple):
         fewest, most = self.seeds()
         test = (row for row in self.rows if (row["split"], row["group"]) == ("test", "all"))
         images = " or ".join(str(n) for n in sorted({row["n_images"] for row in test} - {""})) or "no"
-        if most < 2:
-            return f"{'One seed' if most else 'No seed'}, {images} test images; no interval."
         count = f"{most}" if fewest == most else f"{fewest} to {most}"
-        note = f"Means over {count} seeds, {images} test images each"
-        return f"{note}; {INTERVAL}." if interval else f"{note}."
+        note = (
+            f"Means over {count} seeds, {images} test images each"
+            if most > 1
+            else f"{'One' if most else 'No'} seed, {images} test images"
+        )
+        kinds = {row["interval"] for row in self.summary if row["quantity"] == "fg_flip/all"} - {""}
+        return f"{note}; {', '.join(INTERVALS[kind] for kind in sorted(kinds))}." if interval and kinds else f"{note}."
 
 
 def read(workdir: str | Path) -> Run:
@@ -82,8 +86,10 @@ def read(workdir: str | Path) -> Run:
     config = folder / "config.json"
     settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     shown = [row for row in rows if row["selection"] == rows[0]["selection"]]
-    tables = member_quantities(shown), aggregate(shown), trend(shown), compare(shown), regret(rows)
-    return Run(folder, settings, shown, *tables, cells)
+    resamples = Resamples(cells)
+    summary, trends = aggregate(shown, resamples=resamples), trend(shown, resamples=resamples)
+    comparison, regrets = compare(shown, resamples=resamples), regret(rows, resamples=resamples)
+    return Run(folder, settings, shown, member_quantities(shown), summary, trends, comparison, regrets, cells)
 
 
 def deciles(run: Run) -> list[Deciles]:

@@ -7,9 +7,11 @@ Files hold the same cells, so that reading a table and writing it again gives th
 from flipjax.results.evaluation import evaluation_rows, evaluation_text, image_rows
 from flipjax.results.files import PARTS, Part, Row, StoredCell, load_cell, read_csv, replacing, save_cell, write_csv
 from flipjax.results.quantities import QUANTITIES, Quantity, quantity_of, title_of
+from flipjax.results.resampling import Resamples
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
-from flipjax.results.seeds import INTERVAL, LEFT_OUT, Interval, aggregate, compare, mean_interval, regret, trend
+from flipjax.results.seeds import INTERVALS, LEFT_OUT, Estimate, aggregate, compare, estimate, regret, trend
 from flipjax.results.text import (
+    Table,
     comparison_table,
     headline,
     regret_table,
@@ -23,25 +25,27 @@ from flipjax.results.text import (
 
 __all__ = [
     "GROUPS",
-    "INTERVAL",
+    "INTERVALS",
     "LEFT_OUT",
     "PARTS",
     "QUANTITIES",
-    "Interval",
+    "Estimate",
     "Part",
     "Quantity",
+    "Resamples",
     "Row",
     "StoredCell",
+    "Table",
     "aggregate",
     "axes_of",
     "compare",
     "comparison_table",
+    "estimate",
     "evaluation_rows",
     "evaluation_text",
     "headline",
     "image_rows",
     "load_cell",
-    "mean_interval",
     "member_quantities",
     "member_rows",
     "number",

@@ -10,7 +10,7 @@ from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.files import Row
 from flipjax.results.quantities import DECILES, of_classes, title_of
 from flipjax.results.rows import rounded
-from flipjax.results.text import to_text
+from flipjax.results.text import Table, to_text
 
 if TYPE_CHECKING:
     import jax
@@ -77,7 +77,7 @@ def evaluation_text(rows: Sequence[Row]) -> str:
         [str(decile), *(text for name in DECILES for text in _shown(by_name[name, decile]))] for decile in range(1, 11)
     ]
     header = ["flip-risk decile", "mean risk", "95% interval", "mean Flip", "95% interval"]
-    return "\n\n".join([to_text((["", "value", "95% interval"], plain)), to_text((header, deciles))])
+    return "\n\n".join([to_text(Table(["", "value", "95% interval"], plain)), to_text(Table(header, deciles))])
 
 
 def _shown(row: Row) -> tuple[str, str]:

@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names")
-NAMES = ("member", "split", "group", "status", "selection")
+NAMES = ("member", "split", "group", "status", "selection", "values", "interval")
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,18 @@ def _columns(rows: list[Row]) -> list[str]:
 
 
 def write_csv(path: str | Path, rows: Iterable[Row]) -> None:
-    """Writes rows as UTF-8 CSV; no rows give an empty file.
+    """Writes rows as UTF-8 CSV; no rows leave no file: an earlier one is removed.
 
     A column that only some rows have comes after the one it follows there, and is blank elsewhere.
     """
     rows = list(rows)
+    if not rows:
+        Path(path).unlink(missing_ok=True)
+        return
     text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, _columns(rows), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _text(cell) for name, cell in row.items()} for row in rows)
+    writer = csv.DictWriter(text, _columns(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _text(cell) for name, cell in row.items()} for row in rows)
     with replacing(path) as stream:
         stream.write(text.getvalue().encode())
 

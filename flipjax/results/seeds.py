@@ -1,41 +1,95 @@
-"""Means over seeds and trends in the correlation level, each with its interval."""
+"""Means over seeds and trends in the correlation level, each with an interval that the seeds or the images carry."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
 
 from flipjax.results.files import Row
+from flipjax.results.quantities import RANGES, quantity_of
+from flipjax.results.resampling import Resamples
 from flipjax.results.rows import axes_of, member_quantities, quantities_of, rounded
 
 LEFT_OUT = ("diverged", "failed")
-INTERVAL = "95% Student t interval over seeds"
+FEWEST = 4
+"""Seeds below which there is no Student t interval."""
+INTERVALS = {
+    "seeds": "95% Student t interval over seeds",
+    "images": "95% bootstrap interval over the test images, for these seeds alone",
+}
+
+Term = Sequence[tuple[float, Row]]
 
 
-class Interval(NamedTuple):
-    """A mean over `n` finite values and the ends of its interval; NaN where one does not exist."""
+class Estimate(NamedTuple):
+    """A mean over seeds: the values of the seeds, and a 95% interval, NaN where there is none.
 
-    n: int
+    `interval` is a key of INTERVALS, or '' without an interval.
+    """
+
+    values: tuple[float, ...]
     mean: float
     low: float
     high: float
+    interval: str
 
 
-def mean_interval(values: Iterable[float], *, confidence: float = 0.95) -> Interval:
-    """Returns the mean of the finite values and its Student t interval; no interval for fewer than two.
+def estimate(terms: Sequence[Term], quantity: str, *, resamples: Resamples | None = None) -> Estimate:
+    """Returns the mean of one weighted sum of records a seed, with its interval.
+
+    A seed takes part if all its records have a finite value. From FEWEST seeds on the interval is Student's t over
+    seeds; below, the percentiles of the mean under resampling of the test images, if there are `resamples`. Either is
+    cut off where the quantity's range ends.
+
+    Args:
+        terms: for each seed its weights and records of `member_quantities`; the mean of (1, a) and (-1, b) is a
+            difference.
+        quantity: the record's name of it.
+        resamples: of the run's test images.
 
     Example:
-        >>> [round(x, 4) for x in mean_interval([1.0, 2.0, 3.0])]
-        [3, 2.0, -0.4841, 4.4841]
+        >>> records = [{"fg_flip/all": value} for value in (0.0, 0.25, 0.5, 0.75)]
+        >>> [round(x, 3) for x in estimate([[(1, record)] for record in records], "fg_flip/all")[1:4]]
+        [0.375, 0.0, 0.889]
+        >>> estimate([[(1, records[1])], [(1, records[2])]], "fg_flip/all")
+        Estimate(values=(0.25, 0.5), mean=0.375, low=nan, high=nan, interval='')
     """
-    kept = np.array([value for value in values if math.isfinite(value)], np.float64)
-    if kept.size < 2:
-        return Interval(kept.size, float(kept[0]) if kept.size else math.nan, math.nan, math.nan)
-    half = float(stdtrit(kept.size - 1, 0.5 + confidence / 2)) * float(kept.std(ddof=1)) / math.sqrt(kept.size)
-    mean = float(kept.mean())
-    return Interval(kept.size, mean, mean - half, mean + half)
+    terms = [term for term in terms if term and all(math.isfinite(record[quantity]) for _, record in term)]
+    values = np.array([sum(weight * record[quantity] for weight, record in term) for term in terms], np.float64)
+    if not terms:
+        return Estimate((), math.nan, math.nan, math.nan, "")
+    low, high, interval = math.nan, math.nan, ""
+    if len(values) >= FEWEST:
+        half = float(stdtrit(len(values) - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(len(values))
+        low, high, interval = float(values.mean()) - half, float(values.mean()) + half, "seeds"
+    elif resamples is not None:
+        means = _resampled_means(terms, quantity, resamples)
+        if means.size:
+            low, high = np.percentile(means, (2.5, 97.5)).tolist()
+            interval = "images"
+    least, most = _bounds(terms[0], quantity)
+    low, high = np.clip([low, high], least, most).tolist()
+    return Estimate(tuple(values.tolist()), float(values.mean()), low, high, interval)
+
+
+def _resampled_means(terms: Sequence[Term], quantity: str, resamples: Resamples) -> np.ndarray:
+    """Returns the finite means over seeds, one a resample; none where a member's images are not stored."""
+    total: Any = 0.0
+    for term in terms:
+        for weight, record in term:
+            values = resamples.of(record["member"], record["selection"]).get(quantity)
+            if values is None:
+                return np.zeros(0)
+            total = total + weight * values / len(terms)
+    return total[np.isfinite(total)]
+
+
+def _bounds(term: Term, quantity: str) -> tuple[float, float]:
+    least, most = RANGES[quantity_of(quantity).unit]
+    ends = [(weight * least, weight * most) for weight, _ in term]
+    return sum(map(min, ends)), sum(map(max, ends))
 
 
 def _settings(rows: Sequence[Row], *, without: Sequence[str], split: str) -> Iterator[tuple[Row, list[Row], int]]:
@@ -45,39 +99,51 @@ def _settings(rows: Sequence[Row], *, without: Sequence[str], split: str) -> Ite
     for record in member_quantities(rows, split=split):
         settings.setdefault(tuple(record[name] for name in names), []).append(record)
     for values, records in settings.items():
-        kept = [record for record in records if record["status"] not in LEFT_OUT]
-        yield dict(zip(names, values, strict=True)), kept, len(records) - len(kept)
+        whole = [record for record in records if record["status"] not in LEFT_OUT]
+        yield dict(zip(names, values, strict=True)), whole, len(records) - len(whole)
 
 
-def _named(found: Interval, *names: str) -> Row:
-    return dict(zip(names, map(rounded, found[1:]), strict=True))
+def _columns(result: Estimate, *names: str) -> Row:
+    return dict(zip(names, map(rounded, result[1:4]), strict=True))
 
 
-def aggregate(rows: Sequence[Row], *, over: str = "seed", split: str = "test") -> list[Row]:
+def aggregate(
+    rows: Sequence[Row], *, over: str = "seed", split: str = "test", resamples: Resamples | None = None
+) -> list[Row]:
     """Returns the mean of every quantity over seeds, per setting of the other axes: a row per setting and quantity.
 
     Columns: the axes but `over`; `quantity`; `n`, the members with a finite value; `left_out`, those that diverged
-    or failed; `mean`, `low` and `high`: the mean and its 95% Student t interval over seeds, blank for n < 2.
+    or failed; `values`, the seeds' own, with blanks between; `mean`, `low` and `high`: the mean and its interval as
+    of `estimate`; `interval`, which one it is.
     """
     quantities = quantities_of(member_quantities(rows, split=split))
     table = []
     for setting, records, left_out in _settings(rows, without=(over,), split=split):
         for quantity in quantities:
-            found = mean_interval(record[quantity] for record in records)
-            counts = {"quantity": quantity, "n": found.n, "left_out": left_out}
-            table.append(setting | counts | _named(found, "mean", "low", "high"))
+            result = estimate([[(1.0, record)] for record in records], quantity, resamples=resamples)
+            counts = {"quantity": quantity, "n": len(result.values), "left_out": left_out}
+            values = {"values": " ".join(str(rounded(value)) for value in result.values)}
+            means = _columns(result, "mean", "low", "high")
+            table.append(setting | counts | values | means | {"interval": result.interval})
     return table
 
 
-def trend(rows: Sequence[Row], *, in_: str = "rho", paired_by: str = "seed", split: str = "test") -> list[Row]:
+def trend(
+    rows: Sequence[Row],
+    *,
+    in_: str = "rho",
+    paired_by: str = "seed",
+    split: str = "test",
+    resamples: Resamples | None = None,
+) -> list[Row]:
     """Returns the trend of every quantity in the correlation level, paired by seed: a row per setting and quantity.
 
     Per seed: the least-squares slope over the levels, per unit of rho, and the change from the lowest to the
     highest level. A seed takes part in a quantity if it has a finite value at every level; a level at which every
     member was left out is none. Columns: the other axes; `quantity`; `n`, the seeds that take part; `left_out`, the
     members that diverged or failed; `from` and `to`, the levels; `slope` and `change`, the means over seeds; each
-    of the two with `_low` and `_high`, a 95% Student t interval over the seeds' own slopes or changes. A setting
-    with fewer than two levels has no rows.
+    of the two with `_low` and `_high`, the interval of `estimate`; `interval`, which one it is. A setting with fewer
+    than two levels has no rows.
     """
     if in_ not in axes_of(rows):
         return []
@@ -87,27 +153,29 @@ def trend(rows: Sequence[Row], *, in_: str = "rho", paired_by: str = "seed", spl
         levels = sorted({record[in_] for record in records})
         if len(levels) < 2:
             continue
+        curves = _curves(records, levels, in_=in_, paired_by=paired_by)
         centred = np.array(levels, np.float64) - np.mean(levels)
+        weights = (centred / (centred @ centred)).tolist()
+        slopes = [list(zip(weights, curve, strict=True)) for curve in curves]
+        # The levels between take part with weight 0: a seed that lacks one has no trend.
+        ends = [-1.0] + [0.0] * (len(levels) - 2) + [1.0]
+        changes = [list(zip(ends, curve, strict=True)) for curve in curves]
         for quantity in quantities:
-            whole = _whole_curves(records, quantity, levels, in_=in_, paired_by=paired_by)
-            slope = mean_interval(whole @ centred / (centred @ centred))
-            change = mean_interval(whole[:, -1] - whole[:, 0])
-            counts = {"quantity": quantity, "n": slope.n, "left_out": left_out, "from": levels[0], "to": levels[-1]}
-            slopes = _named(slope, "slope", "slope_low", "slope_high")
-            table.append(setting | counts | slopes | _named(change, "change", "change_low", "change_high"))
+            slope = estimate(slopes, quantity, resamples=resamples)
+            change = estimate(changes, quantity, resamples=resamples)
+            counts = {"quantity": quantity, "n": len(slope.values), "left_out": left_out}
+            row = setting | counts | {"from": levels[0], "to": levels[-1]}
+            row |= _columns(slope, "slope", "slope_low", "slope_high")
+            table.append(row | _columns(change, "change", "change_low", "change_high") | {"interval": change.interval})
     return table
 
 
-def _whole_curves(
-    records: Sequence[Row], quantity: str, levels: Sequence[float], *, in_: str, paired_by: str
-) -> np.ndarray:
-    """Returns float64 (seeds, levels): the curves of the seeds that have a finite value at every level."""
-    curves: dict[object, dict[float, float]] = {}
+def _curves(records: Sequence[Row], levels: Sequence[float], *, in_: str, paired_by: str) -> list[list[Row]]:
+    """Returns the seeds that have a record at every level: their records by level."""
+    curves: dict[object, dict[float, Row]] = {}
     for record in records:
-        curves.setdefault(record.get(paired_by), {})[record[in_]] = record[quantity]
-    table = [[curve.get(level, math.nan) for level in levels] for curve in curves.values()]
-    values = np.array(table, np.float64).reshape(-1, len(levels))
-    return values[np.isfinite(values).all(axis=1)]
+        curves.setdefault(record.get(paired_by), {})[record[in_]] = record
+    return [[curve[level] for level in levels] for curve in curves.values() if len(curve) == len(levels)]
 
 
 def compare(
@@ -117,13 +185,14 @@ def compare(
     reference: str | None = None,
     paired_by: str = "seed",
     split: str = "test",
+    resamples: Resamples | None = None,
 ) -> list[Row]:
     """Returns how every quantity differs between a value of an axis and a reference value, paired by seed.
 
     The reference is the axis's first value unless given. A seed takes part if both have a finite value. Columns: the
     other axes; `axis`; `reference`; `quantity`; `n`, the seeds that take part; `left_out`, the members of the two that
-    diverged or failed; `difference` (value minus reference), the mean over seeds, with `low` and `high`, its 95%
-    Student t interval. No rows where the axis takes one value.
+    diverged or failed; `difference` (value minus reference), the mean over seeds, with `low`, `high` and `interval` as
+    of `estimate`. No rows where the axis takes one value.
     """
     if axis not in axes_of(rows):
         return []
@@ -134,13 +203,13 @@ def compare(
         if base not in values:
             continue
         for value, (members, left_out) in values.items():
-            others, lost = values[base]
-            both = [(members[seed], others[seed]) for seed in members if seed in others]
+            others, others_left_out = values[base]
+            terms = [[(1.0, members[seed]), (-1.0, others[seed])] for seed in members if seed in others]
             for quantity in quantities if value != base else ():
-                found = mean_interval(record[quantity] - other[quantity] for record, other in both)
-                counts = {"quantity": quantity, "n": found.n, "left_out": left_out + lost}
-                names = {axis: value, "reference": base}
-                table.append(setting | names | counts | _named(found, "difference", "low", "high"))
+                result = estimate(terms, quantity, resamples=resamples)
+                counts = {"quantity": quantity, "n": len(result.values), "left_out": left_out + others_left_out}
+                row = setting | {axis: value, "reference": base} | counts
+                table.append(row | _columns(result, "difference", "low", "high") | {"interval": result.interval})
     return table
 
 
@@ -157,18 +226,20 @@ def _by_value(
         yield dict(rest), values
 
 
-ORACLES = {"worst_group_iou/all": ("val_worst_group_iou", -1.0), "fg_flip/all": ("val_flip", 1.0)}
-"""Quantities, the rule that selects on each with labels of all groups, and +1 where less of it is better."""
+ORACLES = {"worst_group_iou/all": "val_worst_group_iou", "fg_flip/all": "val_flip"}
+"""Quantities, and the rule that selects on each with labels of all groups."""
 
 
-def regret(rows: Sequence[Row], *, paired_by: str = "seed", split: str = "test") -> list[Row]:
+def regret(
+    rows: Sequence[Row], *, paired_by: str = "seed", split: str = "test", resamples: Resamples | None = None
+) -> list[Row]:
     """Returns what each selection rule loses against the one that selects on the quantity itself, on labelled images.
 
     Worst-group IoU is compared with the rule `val_worst_group_iou`, Flip with `val_flip`: both see the labels and the
     groups of the validation images. Differences are taken member by member and averaged over the settings within a
     seed. Columns: `selection`; `quantity`; `oracle`; `n`, seeds; `members`; `mean`, the rule's own value; `regret`,
-    positive where the rule is worse, with `low` and `high`, its 95% Student t interval over seeds. Members that
-    diverged, or have no value for either rule, are left out.
+    positive where the rule is worse, with `low`, `high` and `interval` as of `estimate`. Members that diverged, or
+    have no value for either rule, are left out.
     """
     records = [record for record in member_quantities(rows, split=split) if record["status"] not in LEFT_OUT]
     by_rule: dict[str, dict[str, Row]] = {}
@@ -176,16 +247,27 @@ def regret(rows: Sequence[Row], *, paired_by: str = "seed", split: str = "test")
         by_rule.setdefault(record["selection"], {})[record["member"]] = record
     table = []
     for rule, members in by_rule.items():
-        for quantity, (oracle, sign) in ORACLES.items():
+        for quantity, oracle in ORACLES.items():
             if oracle not in by_rule or rule == oracle:
                 continue
-            by_seed: dict[object, list[float]] = {}
-            both = [(own, by_rule[oracle][name]) for name, own in members.items() if name in by_rule[oracle]]
-            both = [(own, best) for own, best in both if math.isfinite(own[quantity] + best[quantity])]
-            for own, best in both:
-                by_seed.setdefault(own.get(paired_by), []).append(sign * (own[quantity] - best[quantity]))
-            found = mean_interval(float(np.mean(losses)) for losses in by_seed.values())
-            mean = {"mean": rounded(mean_interval(own[quantity] for own, _ in both).mean)}
-            counts = {"quantity": quantity, "oracle": oracle, "n": found.n, "members": len(both)}
-            table.append({"selection": rule} | counts | mean | _named(found, "regret", "low", "high"))
+            both = [(record, by_rule[oracle][name]) for name, record in members.items() if name in by_rule[oracle]]
+            both = [(record, best) for record, best in both if math.isfinite(record[quantity] + best[quantity])]
+            result = estimate(_losses(both, quantity, paired_by=paired_by), quantity, resamples=resamples)
+            mean = rounded(float(np.mean([record[quantity] for record, _ in both]))) if both else ""
+            row = {"selection": rule, "quantity": quantity, "oracle": oracle}
+            row |= {"n": len(result.values), "members": len(both), "mean": mean}
+            table.append(row | _columns(result, "regret", "low", "high") | {"interval": result.interval})
     return table
+
+
+def _losses(both: Sequence[tuple[Row, Row]], quantity: str, *, paired_by: str) -> list[Term]:
+    """Returns for each seed the mean over its settings of what a record loses against the best one."""
+    sign = 1.0 if quantity_of(quantity).better == "down" else -1.0
+    by_seed: dict[object, list[tuple[Row, Row]]] = {}
+    for record, best in both:
+        by_seed.setdefault(record.get(paired_by), []).append((record, best))
+    terms = []
+    for pairs in by_seed.values():
+        weight = sign / len(pairs)
+        terms.append([side for record, best in pairs for side in ((weight, record), (-weight, best))])
+    return terms

@@ -1,12 +1,10 @@
 """Summaries and trends as tables and sentences that a person reads."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from flipjax.results.files import Row
-from flipjax.results.quantities import title_of
-from flipjax.results.rows import number
-
-Table = tuple[list[str], list[list[str]]]
+from flipjax.results.quantities import quantity_of, title_of
 
 COLUMNS = (
     "fg_flip/common",
@@ -17,7 +15,19 @@ COLUMNS = (
     "risk_auroc/all",
     "top_decile_flip_share/all",
 )
+DIFFERENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
+CHANGES = ("fg_flip/rare", "gap_mean/all", "iou_foreground/all")
+EXCLUDES_ZERO = "*"
 BLIND = 0.70
+WIDTH = 80
+
+
+class Table(NamedTuple):
+    """A table as text: the header, the rows, and how many columns name a row."""
+
+    header: list[str]
+    rows: list[list[str]]
+    names: int = 1
 
 
 def varying_axes(table: Sequence[Row]) -> list[str]:
@@ -43,51 +53,52 @@ def _by_setting(table: Sequence[Row], axes: Sequence[str]) -> Iterator[tuple[tup
     yield from settings.items()
 
 
-def _with_half_width(row: Row, n: int) -> str:
+def _mean(row: Row, n: int) -> str:
+    """The mean, or the seeds' own values where the seeds carry no interval; then the interval."""
     if row["mean"] == "":
         return "-"
-    half = (number(row["high"]) - number(row["low"])) / 2
-    interval = f" ± {half:.3f}" if half == half else ""
-    return f"{row['mean']:.3f}{interval}" + (f" (n {row['n']})" if row["n"] != n else "")
+    few = row["interval"] != "seeds"
+    text = " ".join(f"{float(value):.2f}" for value in str(row["values"]).split()) if few else f"{row['mean']:.3f}"
+    ends = "" if row["low"] == "" else f" [{row['low']:.{2 if few else 3}f}, {row['high']:.{2 if few else 3}f}]"
+    return f"{text}{ends}" + (f" (n {row['n']})" if row["n"] != n else "")
 
 
-def _with_ends(row: Row, name: str) -> str:
-    if row[name] == "":
+def _signed(row: Row, value: str, low: str, high: str, *, star: bool = False) -> str:
+    if row[value] == "":
         return "-"
-    ends = "" if row[f"{name}_low"] == "" else f" [{row[f'{name}_low']:+.3f}, {row[f'{name}_high']:+.3f}]"
-    return f"{row[name]:+.3f}{ends}"
+    if row[low] == "":
+        return f"{row[value]:+.3f}"
+    mark = EXCLUDES_ZERO if star and (row[low] > 0 or row[high] < 0) else ""
+    return f"{row[value]:+.3f} [{row[low]:+.3f}, {row[high]:+.3f}]{mark}"
 
 
 def summary_table(summary: Sequence[Row]) -> Table:
-    """Returns header and rows: a row per setting, its main quantities as mean ± half the interval's width."""
+    """Returns a row per setting: its main quantities as mean and interval, or as the values of few seeds."""
     axes = varying_axes(summary) + (["rho"] if summary and "rho" in summary[0] else [])
     any_left_out = any(row["left_out"] for row in summary)
     rows = []
     for values, by_name in _by_setting(summary, axes):
         n = by_name["fg_flip/all"]["n"]
         counts = [str(n)] + ([str(by_name["fg_flip/all"]["left_out"])] if any_left_out else [])
-        rows.append([*map(str, values), *counts, *(_with_half_width(by_name[name], n) for name in COLUMNS)])
-    return [*axes, "seeds", *(["left out"] if any_left_out else []), *map(title_of, COLUMNS)], rows
+        rows.append([*map(str, values), *counts, *(_mean(by_name[name], n) for name in COLUMNS)])
+    names = [*axes, "seeds"] + (["left out"] if any_left_out else [])
+    return Table([*names, *map(title_of, COLUMNS)], rows, len(names))
 
 
 def trend_table(trends: Sequence[Row]) -> Table:
-    """Returns header and rows: a row per setting and main quantity, slope and change with their intervals."""
+    """Returns a row per setting and main quantity: the change over rho with its interval."""
     axes = varying_axes(trends)
     rows = []
     for values, by_name in _by_setting(trends, axes):
         for name in COLUMNS:
             row = by_name[name]
-            cells = [title_of(name), f"{row['from']} to {row['to']}", str(row["n"])]
-            rows.append([*map(str, values), *cells, _with_ends(row, "change"), _with_ends(row, "slope")])
-    return [*axes, "quantity", "rho", "seeds", "change", "slope per unit of rho"], rows
-
-
-DIFFERENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
-EXCLUDES_ZERO = "*"
+            change = _signed(row, "change", "change_low", "change_high")
+            rows.append([*map(str, values), title_of(name), f"{row['from']} to {row['to']}", str(row["n"]), change])
+    return Table([*axes, "quantity", "rho", "seeds", "change"], rows, len(axes) + 1)
 
 
 def comparison_table(comparison: Sequence[Row], axis: str) -> Table:
-    """Returns header and rows: a row per setting and value of `axis`, differences from the reference with intervals.
+    """Returns a row per setting and value of `axis`: differences from the reference with intervals.
 
     A star marks an interval that excludes 0.
     """
@@ -95,46 +106,56 @@ def comparison_table(comparison: Sequence[Row], axis: str) -> Table:
     axes += ["rho"] if comparison and "rho" in comparison[0] else []
     rows = []
     for values, by_name in _by_setting(comparison, [axis, *axes]):
-        cells = [_difference(by_name[name]) for name in DIFFERENCES]
+        cells = [_signed(by_name[name], "difference", "low", "high", star=True) for name in DIFFERENCES]
         rows.append([*map(str, values), str(by_name[DIFFERENCES[0]]["n"]), *cells])
-    return [axis, *axes, "seeds", *map(title_of, DIFFERENCES)], rows
-
-
-def _difference(row: Row) -> str:
-    if row["difference"] == "":
-        return "-"
-    if row["low"] == "":
-        return f"{row['difference']:+.3f}"
-    star = EXCLUDES_ZERO if row["low"] > 0 or row["high"] < 0 else ""
-    return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{star}"
+    return Table([axis, *axes, "seeds", *map(title_of, DIFFERENCES)], rows, len(axes) + 2)
 
 
 def regret_table(regrets: Sequence[Row]) -> Table:
-    """Returns header and rows: a row per selection rule and quantity, its value and its regret with the interval."""
+    """Returns a row per selection rule and quantity: its value and its regret with the interval."""
     rows = []
     for row in regrets:
-        found = _difference({"difference": row["regret"], "low": row["low"], "high": row["high"]})
+        loss = _signed(row, "regret", "low", "high", star=True)
         value = "-" if row["mean"] == "" else f"{row['mean']:.3f}"
-        rows.append([row["selection"], title_of(row["quantity"]), row["oracle"], str(row["members"]), value, found])
-    return ["selection", "quantity", "oracle", "members", "value", "regret"], rows
+        rows.append([row["selection"], title_of(row["quantity"]), str(row["members"]), value, loss])
+    return Table(["selection", "quantity", "members", "value", "regret"], rows, 2)
 
 
-def to_text(table: Table) -> str:
+def to_text(table: Table, *, width: int = WIDTH) -> str:
     """Returns a table as aligned lines: text to the left, numbers to the right.
 
+    A table wider than `width` is told in parts, one below the other, each with the columns that name its rows.
+
     Example:
-        >>> print(to_text((["rho", "Flip"], [["0.5", "0.100 ± 0.010"], ["0.95", "0.4"]])))
-        rho            Flip
-        ----  -------------
-        0.5   0.100 ± 0.010
-        0.95            0.4
+        >>> table = Table(["rho", "flip", "IoU"], [["0.5", "0.100", "0.900"], ["0.95", "0.4", "0.8"]])
+        >>> print(to_text(table, width=12))
+        rho    flip
+        ----  -----
+        0.5   0.100
+        0.95    0.4
+        <BLANKLINE>
+        rho     IoU
+        ----  -----
+        0.5   0.900
+        0.95    0.8
     """
-    header, rows = table
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    names = list(range(table.names))
+    parts = [[*names]]
+    for column in range(table.names, len(widths)):
+        if len(parts[-1]) > len(names) and sum(widths[c] + 2 for c in (*parts[-1], column)) - 2 > width:
+            parts.append([*names])
+        parts[-1].append(column)
+    return "\n\n".join(_aligned(table, widths, part) for part in parts)
+
+
+def _aligned(table: Table, widths: Sequence[int], part: Sequence[int]) -> str:
     lines = []
-    for cells in (header, ["-" * width for width in widths], *rows):
-        first, *others = zip(cells, widths, strict=True)
-        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+    for cells in (table.header, ["-" * width for width in widths], *table.rows):
+        padded = [
+            cells[column].rjust(widths[column]) if place else cells[column].ljust(widths[column])
+            for place, column in enumerate(part)
+        ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
 
@@ -143,58 +164,58 @@ def to_markdown(table: Table) -> str:
     """Returns a table in Markdown.
 
     Example:
-        >>> print(to_markdown((["rho", "Flip"], [["0.5", "0.1"]])))
-        | rho | Flip |
+        >>> print(to_markdown(Table(["rho", "flip"], [["0.5", "0.1"]])))
+        | rho | flip |
         | --- | ---: |
         | 0.5 | 0.1 |
     """
-    header, rows = table
-    rules = ["---", *("---:" for _ in header[1:])]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rules, *rows))
+    rules = ["---", *("---:" for _ in table.header[1:])]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (table.header, rules, *table.rows))
 
 
 def headline(summary: Sequence[Row], trends: Sequence[Row]) -> list[str]:
-    """Returns what a grid found: a line per finding, or per setting where there are several; none without a trend."""
+    """Returns what a grid says of rho: a line per sentence, or per setting where there are several.
+
+    A sentence claims what its interval excludes the contrary of; else it says that the grid cannot tell. Without an
+    interval there is none.
+    """
     axes = varying_axes(trends)
     sentences = []
     for values, by_name in _by_setting(trends, axes):
         label = setting_label(dict(zip(axes, values, strict=True)), axes)
-        chosen = [row for row in summary if tuple(row[name] for name in axes) == values]
-        means = {(row["quantity"], row["rho"]): number(row["mean"]) for row in chosen}
-        found = [_change(by_name, "fg_flip/rare", "Flip in the rare groups", means)]
-        found += [_change(by_name, "gap_mean/all", "The IoU gap", means), _regions(means), _blindness(means)]
-        texts = [text for text in found if text]
-        sentences += [f"{label}: {' '.join(texts)}"] if label else texts
+        rows = [row for row in summary if tuple(row[name] for name in axes) == values]
+        by_rho = {(row["quantity"], row["rho"]): row for row in rows}
+        texts = [_change(by_name[name], by_rho) for name in CHANGES] + [_blindness(by_rho)]
+        texts = [text for text in texts if text]
+        sentences += [f"{label}: {' '.join(texts)}"] if label and texts else texts
     return sentences
 
 
-def _change(trends: Mapping[str, Row], quantity: str, name: str, means: Mapping[tuple, float]) -> str:
-    row = trends[quantity]
-    if row["change"] == "":
+def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
+    if row["change_low"] == "":
         return ""
-    before, after = means[quantity, row["from"]], means[quantity, row["to"]]
-    interval = (
-        "" if row["change_low"] == "" else f", 95% interval {row['change_low']:+.2f} to {row['change_high']:+.2f}"
-    )
-    sentence = f"{name} goes from {before:.2f} at rho {row['from']} to {after:.2f} at rho {row['to']}"
-    return (
-        f"{sentence[0].upper()}{sentence[1:]} (change {row['change']:+.2f}{interval}; paired by seed, n = {row['n']})."
-    )
+    title, group = quantity_of(row["quantity"]).title, row["quantity"].rpartition("/")[2]
+    name = title[0].upper() + title[1:] + ("" if group == "all" else f" in the {group} groups")
+    interval = f"{row['change']:+.2f} [{row['change_low']:+.2f}, {row['change_high']:+.2f}]"
+    seeds = f"{row['n']} seeds" if row["interval"] == "seeds" else f"for these {row['n']} seeds"
+    seeds = "for this seed" if row["n"] == 1 else seeds
+    if row["change_low"] <= 0 <= row["change_high"]:
+        return f"{name}: no change between rho {row['from']} and {row['to']} that could be told ({interval}, {seeds})."
+    verb = "rises" if row["change"] > 0 else "falls"
+    before, after = (f"{by_rho[row['quantity'], row[end]]['mean']:.2f} at rho {row[end]}" for end in ("from", "to"))
+    return f"{name} {verb} from {before} to {after} ({interval}, {seeds})."
 
 
-def _regions(means: Mapping[tuple, float]) -> str:
-    values = {rho: mean for (quantity, rho), mean in means.items() if quantity == "iou_foreground/all" and mean == mean}
-    if not values:
+def _blindness(by_rho: Mapping[tuple, Row]) -> str:
+    rows = {rho: row for (quantity, rho), row in by_rho.items() if quantity == "risk_auroc/all" and row["low"] != ""}
+    if not rows:
         return ""
-    worst = min(values, key=lambda rho: values[rho])
-    return f"Foreground IoU is at least {values[worst]:.2f} (lowest at rho {worst})."
-
-
-def _blindness(means: Mapping[tuple, float]) -> str:
-    values = {rho: mean for (quantity, rho), mean in means.items() if quantity == "risk_auroc/all" and mean == mean}
-    blind = [rho for rho in values if all(values[higher] < BLIND for higher in values if higher >= rho)]
-    if not values:
-        return ""
-    if not blind:
-        return f"Flip-risk still ranks flipped images at the highest rho (mean AUROC {values[max(values)]:.2f})."
-    return f"From rho {min(blind)} on flip-risk is nearly blind to flips (mean AUROC below {BLIND:.2f})."
+    highest = max(rows)
+    last = rows[highest]
+    interval = f"AUROC {last['mean']:.2f} [{last['low']:.2f}, {last['high']:.2f}] at rho {highest}"
+    if last["low"] > BLIND:
+        return f"Flip-risk still ranks flipped images at the highest rho: {interval}."
+    if last["high"] >= BLIND:
+        return f"Whether flip-risk ranks flipped images at rho {highest} could not be told: {interval}."
+    blind = min(rho for rho in rows if all(rows[higher]["high"] < BLIND for higher in rows if higher >= rho))
+    return f"From rho {blind} on flip-risk is nearly blind to flips: {interval}, below {BLIND:.2f} throughout."

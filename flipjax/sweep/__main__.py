@@ -24,18 +24,20 @@ def _parser() -> command.ConfigParser:
 
 
 def _sweep(options: argparse.Namespace, line: str) -> int:
-    cells = plan(options.config)
+    programs = plan(options.config)
     if options.dry_run:
         from flipjax.sweep.dry_run import dry_run
 
-        print("\n".join(dry_run(cells, PopulationSpec(**options.config.population))))
+        print("\n".join(dry_run(programs, PopulationSpec(**options.config.population))))
         return command.DONE
     from flipjax.sweep.run import run_sweep
     from flipjax.sweep.workdir import Workdir
 
     name = options.config_file.stem
     workdir = Workdir(options.workdir or Path("runs") / name)
-    return run_sweep(cells, options.config, workdir, line, name=name, fresh=options.fresh, fail_fast=options.fail_fast)
+    return run_sweep(
+        programs, options.config, workdir, line, name=name, fresh=options.fresh, fail_fast=options.fail_fast
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

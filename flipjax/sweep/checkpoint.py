@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-KEPT = 2
+MAX_CHECKPOINTS = 2
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:
@@ -15,11 +15,11 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
 
 
 class Checkpoints:
-    """The checkpoints of one cell by epoch, the last two of them; one that was cut short is never taken for whole."""
+    """The checkpoints of one program by epoch, the last two; one that was cut short is never taken for whole."""
 
     def __init__(self, folder: str | Path):
         """Opens or makes the folder."""
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(max_to_keep=MAX_CHECKPOINTS, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
 
     def save(self, epoch: int, tree: Any) -> None:
@@ -37,8 +37,8 @@ class Checkpoints:
             return None
         target = jax.tree_util.tree_leaves_with_path(like)
         names = [jax.tree_util.keystr(path) for path, _ in target]
-        wanted = {name: np.empty(leaf.shape, leaf.dtype) for name, (_, leaf) in zip(names, target, strict=True)}
-        stored = self._manager.restore(epoch, args=ocp.args.StandardRestore(wanted))
+        blank = {name: np.empty(leaf.shape, leaf.dtype) for name, (_, leaf) in zip(names, target, strict=True)}
+        stored = self._manager.restore(epoch, args=ocp.args.StandardRestore(blank))
         leaves = [np.asarray(stored[name]) for name in names]
         return epoch, jax.tree.unflatten(jax.tree.structure(like), leaves)
 

@@ -12,14 +12,14 @@ class Display(Bar):
     """Shows epochs done, members running, stopped and diverged, losses and the time left, as a context manager."""
 
     def __init__(self, *, total: int, stream: TextIO | None = None):
-        """Starts the clock; `total` counts member epochs over all cells, an upper bound."""
+        """Starts the clock; `total` counts member epochs over all programs, an upper bound."""
         super().__init__("member epochs", total=total, stream=stream)
 
     def epoch(self, name: str, epoch: int, epochs: int, status: np.ndarray, losses: np.ndarray, *, freed: int) -> None:
-        """Reports an epoch of a cell.
+        """Reports an epoch of a program.
 
         Args:
-          name: of the cell.
+          name: of the program.
           epoch: just done, from 1.
           epochs: at most.
           status: (K,) status of all members.

@@ -1,4 +1,4 @@
-"""How much memory a cell needs, from the shapes of its program alone: no backend starts."""
+"""How much memory a program needs, from the shapes of its program alone: no backend starts."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from flipjax.config import Experiment, ModelSpec, PopulationSpec
 from flipjax.data.stored import stored_bytes
 from flipjax.methods import Knobs
 from flipjax.models.convolution import plain
-from flipjax.plan import Cell
+from flipjax.plan import Program
 from flipjax.training.member import Weights, apply, build, weights_of
 from flipjax.training.population import DEFAULT_WIDTH
 
@@ -43,7 +43,7 @@ def estimate(experiment: Experiment) -> Estimate:
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch, size, size), jnp.int32)
 
-    def kept(weights: Weights, images: Any, labels: Any) -> list[Any]:
+    def residuals(weights: Weights, images: Any, labels: Any) -> list[Any]:
         def loss(params: Any) -> jax.Array:
             logits, _ = apply(experiment, params, weights.statistics, images, training=True)
             return losses.image_loss(logits, labels, Knobs(dice=1.0)).mean()
@@ -51,7 +51,7 @@ def estimate(experiment: Experiment) -> Estimate:
         return jax.tree.leaves(jax.vjp(loss, weights.params)[1])
 
     with plain():
-        traced = jax.make_jaxpr(kept)(weights, images, labels).jaxpr
+        traced = jax.make_jaxpr(residuals)(weights, images, labels).jaxpr
     given = set(map(id, traced.invars))
     saved = {id(var): _bytes(var.aval) for var in traced.outvars if id(var) not in given and isinstance(var, Var)}
     largest = max(_bytes(var.aval) for equation in traced.eqns for var in equation.outvars)
@@ -64,37 +64,37 @@ def _bytes(aval: Any) -> int:
     return math.prod(aval.shape) * aval.dtype.itemsize
 
 
-def lines_of(cell: Cell, spec: PopulationSpec) -> list[str]:
-    """Returns lines that say what a cell will do, and for a large model how many members an 80 GB GPU holds."""
-    found = estimate(cell.experiment)
+def lines_of(program: Program, spec: PopulationSpec) -> list[str]:
+    """Returns lines that say what a program will do, and for a large model how many members an 80 GB GPU holds."""
+    shapes = estimate(program.experiment)
     # The small U-Net's rule was fitted to XLA:CPU's plans, for any width and depth.
-    large = cell.experiment.model.name != "unet"
-    working = found.working if large else working_bytes(cell)
-    said = describe(cell, parameters=found.parameters, working=working)
+    large = program.experiment.model.name != "unet"
+    working = shapes.working if large else working_bytes(program)
+    lines = describe(program, parameters=shapes.parameters, working=working)
     if large:
-        width = min(spec.width or DEFAULT_WIDTH, len(cell.settings))
-        pool = pool_bytes(cell)
+        width = min(spec.width or DEFAULT_WIDTH, len(program.settings))
+        pool = pool_bytes(program)
         free = GPU_BYTES - (pool or 0) - MARGIN * width * working
-        fit = max(0, int(free // state_bytes(cell, parameters=found.parameters)))
+        fit = max(0, int(free // state_bytes(program, parameters=shapes.parameters)))
         left_out = ", the pool not counted" if pool is None else ""
-        said.append(
+        lines.append(
             f"  80 GB GPU: {fit} members fit with {width} at work at once{left_out}; "
             f"an estimate from shapes, work counted {MARGIN:g} times"
         )
-    return said
+    return lines
 
 
-def pool_bytes(cell: Cell) -> int | None:
-    """Returns the size of the cell's pool on a device, or None where only reading or preparing it would tell."""
-    pool = cell.experiment.pool
+def pool_bytes(program: Program) -> int | None:
+    """Returns the size of the program's pool on a device, or None where only reading or preparing it would tell."""
+    pool = program.experiment.pool
     if pool.name != "synthetic":
         return stored_bytes(pool)
     return pool.size**2 * (2 * pool.objects * 4 + 2 * pool.scenes * 3)
 
 
-def working_bytes(cell: Cell) -> int:
+def working_bytes(program: Program) -> int:
     """Returns about what a member at work holds beside its state: nine float32 maps a block, for either dtype."""
-    model, train, size = cell.experiment.model, cell.experiment.train, cell.experiment.pool.size
+    model, train, size = program.experiment.model, program.experiment.train, program.experiment.pool.size
     pixels = [(size // 2**level) ** 2 for level in range(model.depth)]
     blocks = sum(model.width * 2**level * count for level, count in enumerate(pixels))
     blocks += sum(model.width * 2**level * count for level, count in enumerate(pixels[:-1]))
@@ -106,42 +106,44 @@ def copies(spec: Experiment) -> int:
     return 3 + bool({"ema", "swa"} & set(spec.machinery)) + len(spec.train.selection)
 
 
-def state_bytes(cell: Cell, *, parameters: int) -> int:
+def state_bytes(program: Program, *, parameters: int) -> int:
     """Returns what one member's state takes, for its number of parameters."""
-    return 4 * copies(cell.experiment) * parameters
+    return 4 * copies(program.experiment) * parameters
 
 
-def describe(cell: Cell, *, parameters: int, working: int) -> list[str]:
-    """Returns lines that say what a cell will do, for `--dry_run`.
+def describe(program: Program, *, parameters: int, working: int) -> list[str]:
+    """Returns lines that say what a program will do, for `--dry_run`.
 
     Args:
-      cell: of the plan.
+      program: of the plan.
       parameters: trained parameters of one member.
       working: bytes that a member at work holds beside its state.
     """
-    spec = cell.experiment
-    count = len(cell.settings)
-    axes = {name: list(dict.fromkeys(s.axes[name] for s in cell.settings)) for name in cell.settings[0].axes}
+    spec = program.experiment
+    count = len(program.settings)
+    axes = {name: list(dict.fromkeys(s.axes[name] for s in program.settings)) for name in program.settings[0].axes}
     if spec.split.n_train:
-        steps = [epochs * (spec.split.n_train // spec.train.batch_size) for epochs in cell.epochs]
+        steps = [epochs * (spec.split.n_train // spec.train.batch_size) for epochs in program.epochs]
         work = f"{max(steps)} steps of {spec.train.batch_size} a member at most, {sum(steps)} in all"
     else:
-        work = f"{max(cell.epochs)} epochs a member at most, over the largest n_train that every rho allows"
+        work = f"{max(program.epochs)} epochs a member at most, over the largest n_train that every rho allows"
     return [
-        f"cell {cell.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
+        f"cell {program.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
         f"  model {_name_of(spec.model)}: {parameters:,} parameters",
         f"  work: {work}",
-        f"  memory: pool {_pool_text(cell)}; "
-        f"states {megabytes(count * state_bytes(cell, parameters=parameters))}; "
+        f"  memory: pool {_pool_text(program)}; "
+        f"states {megabytes(count * state_bytes(program, parameters=parameters))}; "
         f"about {megabytes(working)} for each member at work",
     ]
 
 
-def _pool_text(cell: Cell) -> str:
-    size = pool_bytes(cell)
+def _pool_text(program: Program) -> str:
+    size = pool_bytes(program)
     if size is not None:
         return f"{megabytes(size)}, shared"
-    return f"not counted ({'read at the start' if cell.experiment.pool.name == 'folder' else 'none is prepared yet'})"
+    return (
+        f"not counted ({'read at the start' if program.experiment.pool.name == 'folder' else 'none is prepared yet'})"
+    )
 
 
 def _name_of(model: ModelSpec) -> str:
@@ -160,10 +162,10 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-def dry_run(cells: Sequence[Cell], spec: PopulationSpec) -> list[str]:
+def dry_run(programs: Sequence[Program], spec: PopulationSpec) -> list[str]:
     """Returns what a plan would do, in lines; starts no JAX backend."""
     lines = []
-    for cell in cells:
-        lines += lines_of(cell, spec)
-    members = sum(len(cell.settings) for cell in cells)
-    return [*lines, f"programs to compile: {len(cells)}; members: {members}; nothing was trained"]
+    for program in programs:
+        lines += lines_of(program, spec)
+    members = sum(len(program.settings) for program in programs)
+    return [*lines, f"programs to compile: {len(programs)}; members: {members}; nothing was trained"]

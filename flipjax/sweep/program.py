@@ -1,4 +1,4 @@
-"""One cell of a sweep: pool, tables, members, and training with a checkpoint after every epoch."""
+"""One program of a sweep: pool, tables, members, and training with a checkpoint after every epoch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from flipjax.data.pool import Catalog, Pool
 from flipjax.methods import Knobs
 from flipjax.models import weights
 from flipjax.models.smp import WeightsError
-from flipjax.plan import Cell
+from flipjax.plan import Program
 from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.display import Display
 from flipjax.sweep.workdir import Workdir
@@ -30,8 +30,8 @@ class InterruptedRunError(Exception):
     """The run was asked to stop; its checkpoints are whole."""
 
 
-class Material(NamedTuple):
-    """What a cell trains and is tested on."""
+class Study(NamedTuple):
+    """What a program trains and is tested on."""
 
     pool: Pool
     catalog: Catalog
@@ -39,13 +39,18 @@ class Material(NamedTuple):
     tables: dict[str, Table]
 
 
-def load(cell: Cell) -> Material:
-    """Returns the cell's pool and its validation and test tables; errors as of the pool and of the split."""
-    spec = cell.experiment
-    pool, catalog = POOLS[spec.pool.name](spec.pool)
+def load_pool(program: Program) -> tuple[Pool, Catalog]:
+    """Returns the program's pool; for its errors see the pools."""
+    spec = program.experiment.pool
+    return POOLS[spec.name](spec)
+
+
+def make_study(program: Program, pool: Pool, catalog: Catalog) -> Study:
+    """Splits a pool and returns it with its validation and test tables; for errors see `split_pool`."""
+    spec = program.experiment
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     tables = {part: evaluation_table(catalog, split, part) for part in results.PARTS}
-    return Material(pool, catalog, split, tables)
+    return Study(pool, catalog, split, tables)
 
 
 def starting_weights(model: ModelSpec, *, whole: bool = False) -> tuple[Any, Any]:
@@ -65,22 +70,21 @@ def starting_weights(model: ModelSpec, *, whole: bool = False) -> tuple[Any, Any
             model.weights, encoder=model.name.removeprefix("smp_"), num_classes=NUM_CLASSES, whole=whole
         )
     except WeightsError as error:
-        raise ConfigError(f"config.model.weights: {error}") from error
+        raise ConfigError("config.model.weights", problem=str(error)) from error
 
 
-def make_members(cell: Cell, material: Material) -> list[Member]:
+def make_members(program: Program, study: Study) -> list[Member]:
     """Returns the members: one key a seed, whatever the rho, so that levels differ in their tables alone."""
-    wanted = cell.experiment.split.n_train or largest_n_train(material.catalog, material.split, rhos=cell.rhos)
-    batch_size = cell.experiment.train.batch_size
-    if wanted < batch_size:
+    n_train = program.experiment.split.n_train or largest_n_train(study.catalog, study.split, rhos=program.rhos)
+    batch_size = program.experiment.train.batch_size
+    if n_train < batch_size:
         raise ConfigError(
-            f"config.train.batch_size: expected at most n_train ({wanted}, the largest that every rho allows); "
-            f"found {batch_size}"
+            "config.train.batch_size", f"at most n_train ({n_train}, the largest that every rho allows)", batch_size
         )
     members = []
-    for setting in cell.settings:
+    for setting in program.settings:
         axes = setting.axes
-        table = training_table(material.catalog, material.split, rho=axes["rho"], seed=axes["seed"], n_train=wanted)
+        table = training_table(study.catalog, study.split, rho=axes["rho"], seed=axes["seed"], n_train=n_train)
         members.append(
             Member(
                 key=jax.random.key(axes["seed"]),
@@ -99,42 +103,42 @@ def recipe_of(axes: Mapping[str, Any]) -> Recipe:
     return Recipe(**named, cosine=float(axes["schedule"] == "cosine"))
 
 
-def check_pool(cell: Cell, catalog: Catalog) -> None:
-    """Raises ConfigError where a method cannot run on the cell's pool."""
-    if "swap" in cell.experiment.machinery and catalog.kind != "composite":
-        raise ConfigError("config.axes.method: bg_swap expects a composite pool, whose scenes can change; found photos")
+def check_pool(program: Program, catalog: Catalog) -> None:
+    """Raises ConfigError where a method cannot run on the program's pool."""
+    if "swap" in program.experiment.machinery and catalog.kind != "composite":
+        raise ConfigError("config.axes.method", "a composite pool, whose scenes can change, for bg_swap", "photos")
 
 
-LACKING = {
+WITHOUT_A_GROUP = {
     "cutmix": "its images take a random colour instead of a partner's background",
-    "balanced": "batches are drawn evenly over the groups that there are",
+    "balanced": "batches are drawn evenly over the groups that exist",
     "dro": "its weight stays as it is",
 }
 """What a knob does where the training set lacks a group."""
 
 
-def lacking(cell: Cell, members: Sequence[Member]) -> list[str]:
+def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str]:
     """Returns a line for each method whose members at some rho lack a group that it is about."""
-    found: dict[tuple[str, str], set[float]] = {}
-    for setting, member in zip(cell.settings, members, strict=True):
+    levels: dict[tuple[str, str], set[float]] = {}
+    for setting, member in zip(program.settings, members, strict=True):
         if np.bincount(member.groups, minlength=NUM_GROUPS).min() == 0:
-            for knob in LACKING:
+            for knob in WITHOUT_A_GROUP:
                 if getattr(setting.knobs, knob) > 0:
-                    found.setdefault((setting.axes["method"], knob), set()).add(setting.axes["rho"])
+                    levels.setdefault((setting.axes["method"], knob), set()).add(setting.axes["rho"])
     return [
-        f"{method} at rho {', '.join(map(str, sorted(rhos)))}: a group has no training image; {LACKING[knob]}"
-        for (method, knob), rhos in found.items()
+        f"{method} at rho {', '.join(map(str, sorted(rhos)))}: a group has no training image; {WITHOUT_A_GROUP[knob]}"
+        for (method, knob), rhos in levels.items()
     ]
 
 
-def blank_history(cell: Cell) -> dict[str, np.ndarray]:
+def blank_history(program: Program) -> dict[str, np.ndarray]:
     """Returns the records of no epoch yet: leaves (K, epochs, ...) float32, NaN."""
-    shape = (len(cell.settings), max(cell.epochs))
+    shape = (len(program.settings), max(program.epochs))
     blank = {name: np.full(shape, np.nan, np.float32) for name in MEASURES}
     return blank | {"group_weights": np.full((*shape, NUM_GROUPS), np.nan, np.float32)}
 
 
-def history_rows(cell: Cell, history: dict[str, np.ndarray], epochs: np.ndarray) -> list[dict[str, Any]]:
+def history_rows(program: Program, history: dict[str, np.ndarray], epochs: np.ndarray) -> list[dict[str, Any]]:
     """Returns the rows of history.csv: one for each epoch that a member ran, of which `epochs` (K,) is the number."""
     return [
         {
@@ -143,76 +147,78 @@ def history_rows(cell: Cell, history: dict[str, np.ndarray], epochs: np.ndarray)
             **{name: float(history[name][index, epoch]) for name in MEASURES},
             **{f"group_weight_{g}": float(w) for g, w in enumerate(history["group_weights"][index, epoch])},
         }
-        for index, setting in enumerate(cell.settings)
+        for index, setting in enumerate(program.settings)
         for epoch in range(epochs[index])
     ]
 
 
 def train(
-    cell: Cell,
+    program: Program,
     spec: PopulationSpec,
-    material: Material,
+    study: Study,
     workdir: Workdir,
     *,
     display: Display,
-    stopping: Callable[[], bool],
+    stop_requested: Callable[[], bool],
     after_epoch: Callable[[], Any],
 ) -> tuple[population.Layout, population.Population]:
-    """Trains the cell's members from its latest checkpoint until none is running.
+    """Trains the program's members from its latest checkpoint until none is running.
 
     Args:
-      cell: of the plan.
+      program: of the plan.
       spec: how members map to devices.
-      material: of the cell.
+      study: of the program.
       workdir: where checkpoints and history go.
       display: told of every epoch.
-      stopping: asked after every epoch; True ends the run.
+      stop_requested: asked after every epoch; True ends the run.
       after_epoch: called when an epoch's checkpoint and history are written.
 
     Raises:
-      InterruptedRunError: when `stopping` said so.
+      InterruptedRunError: when `stop_requested` said so.
     """
-    check_pool(cell, material.catalog)
-    layout = population.make_layout(spec, members=len(cell.settings))
-    members = make_members(cell, material)
-    for line in lacking(cell, members):
-        display.say(f"cell {cell.name}: {line}")
-    start = starting_weights(cell.experiment.model)
-    current = population.create(cell.experiment, layout, members, start=start)
-    checkpoints = Checkpoints(workdir.checkpoints(cell))
-    history, budgets, epoch = blank_history(cell), np.array(cell.epochs), 0
+    check_pool(program, study.catalog)
+    layout = population.make_layout(spec, members=len(program.settings))
+    members = make_members(program, study)
+    for line in missing_group_notes(program, members):
+        display.say(f"cell {program.name}: {line}")
+    start = starting_weights(program.experiment.model)
+    current = population.create(program.experiment, layout, members, start=start)
+    checkpoints = Checkpoints(workdir.checkpoints(program))
+    history, budgets, epoch = blank_history(program), np.array(program.epochs), 0
     stored = checkpoints.restore((population.states_of(current), history))
     if stored:
         epoch, (states, history) = stored
-        current = population.create(cell.experiment, layout, members, states)
-        display.say(f"cell {cell.name}: continues after epoch {epoch}")
+        current = population.create(program.experiment, layout, members, states)
+        display.say(f"cell {program.name}: continues after epoch {epoch}")
         display.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
-    validation = material.tables["val"]
-    shared = population.share(layout, (material.pool, validation.rows, validation.groups))
+    validation = study.tables["val"]
+    shared = population.share(layout, (study.pool, validation.rows, validation.groups))
     while (current.status == Status.RUNNING).any():
-        if stopping():
+        if stop_requested():
             checkpoints.close()
             raise InterruptedRunError
-        ran = current.status == Status.RUNNING
-        current, record = population.run_epoch(cell.experiment, layout, current, *shared)
+        active = current.status == Status.RUNNING
+        current, record = population.run_epoch(program.experiment, layout, current, *shared)
         for name, values in record.items():
             history[name][:, epoch] = values
         epoch += 1
-        if "jtt_epochs" in cell.experiment.machinery:
-            current = jtt.start_second_runs(cell.experiment, layout, current, material.pool, start)
+        if "jtt_epochs" in program.experiment.machinery:
+            current = jtt.start_second_runs(program.experiment, layout, current, study.pool, start)
         states = population.states_of(current)
         checkpoints.save(epoch, (states, history))
-        _write_history(cell, workdir, history, states)
+        _write_history(program, workdir, history, states)
         after_epoch()
-        ended = ran & (current.status != Status.RUNNING)
-        freed, losses = int((budgets - epoch)[ended].sum()), record["valid_loss"][ran]
-        display.epoch(cell.name, epoch, max(cell.epochs), current.status, losses, freed=freed)
+        ended = active & (current.status != Status.RUNNING)
+        freed, losses = int((budgets - epoch)[ended].sum()), record["valid_loss"][active]
+        display.epoch(program.name, epoch, max(program.epochs), current.status, losses, freed=freed)
     checkpoints.close()
     # Once more: a run that was killed behind its last checkpoint has not written it yet.
-    _write_history(cell, workdir, history, population.states_of(current))
+    _write_history(program, workdir, history, population.states_of(current))
     after_epoch()
     return layout, current
 
 
-def _write_history(cell: Cell, workdir: Workdir, history: dict[str, np.ndarray], states: State) -> None:
-    results.write_csv(workdir.cell(cell) / "history.csv", history_rows(cell, history, np.asarray(states.epoch)))
+def _write_history(program: Program, workdir: Workdir, history: dict[str, np.ndarray], states: State) -> None:
+    results.write_csv(
+        workdir.results_of(program) / "history.csv", history_rows(program, history, np.asarray(states.epoch))
+    )

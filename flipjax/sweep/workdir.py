@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from flipjax.config import ConfigError
-from flipjax.plan import Cell, first_difference
+from flipjax.plan import Program, first_difference
 from flipjax.results import read_csv, replacing, write_csv
 
-OWN = ("config.json", "pools.json", "results.csv", "history.csv", "cells", "checkpoints", "report")
+RUN_FILES = ("config.json", "pools.json", "results.csv", "history.csv", "cells", "checkpoints", "report")
 
 
 class Workdir:
     """Paths and state of one run; every file appears whole or not at all."""
 
     def __init__(self, folder: str | Path):
-        """Names the folder; `claim` makes it."""
+        """Names the folder; `open` makes it."""
         self.folder = Path(folder)
 
-    def claim(self, config: Mapping[str, Any], facts: Mapping[str, str], *, fresh: bool) -> None:
+    def open(self, config: Mapping[str, Any], provenance: Mapping[str, str], *, fresh: bool) -> None:
         """Takes the folder for a configuration: `fresh` removes an earlier run's own files first.
 
         Args:
           config: as nested JSON values.
-          facts: strings about the run (name, command, versions), written beside it.
+          provenance: strings about the run (name, command, versions), written beside it.
           fresh: whether to start over.
 
         Raises:
@@ -33,7 +33,7 @@ class Workdir:
         """
         path = self.folder / "config.json"
         if fresh and path.is_file():
-            for name in OWN:
+            for name in RUN_FILES:
                 target = self.folder / name
                 if target.is_dir():
                     shutil.rmtree(target)
@@ -44,56 +44,60 @@ class Workdir:
             difference = first_difference(stored, json.loads(json.dumps(config)))
             if difference:
                 raise ConfigError(
-                    f"--workdir: {self.folder} holds a run of another configuration ({difference}); "
-                    "pass another --workdir, or --fresh to start over there"
+                    "--workdir",
+                    "a run of this configuration",
+                    f"one of another in {self.folder} ({difference}); pass another --workdir, or --fresh to start over "
+                    "there",
                 )
             return
         if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise ConfigError(
-                f"--workdir: expected a new or empty folder, or a run; found other files in {self.folder}"
-            )
+            raise ConfigError("--workdir", "a new or empty folder, or a run", f"other files in {self.folder}")
         with replacing(path) as stream:
-            stream.write((json.dumps({**facts, "config": config}, indent=2) + "\n").encode())
+            stream.write((json.dumps({**provenance, "config": config}, indent=2) + "\n").encode())
 
-    def claim_pool(self, cell: Cell, found: Mapping[str, str]) -> None:
+    def record_pool(self, program: Program, identity: Mapping[str, str]) -> None:
         """Keeps which prepared pool a run reads, so that no other one takes its place while the run is not done.
 
         Args:
-          cell: of the plan.
-          found: `content` and `holds` of its pool, as of `flipjax.data.prepared.identify`; empty for other pools.
+          program: of the plan.
+          identity: `content` and `holds` of its pool, see `flipjax.data.prepared.identify`; empty for other pools.
 
         Raises:
           ConfigError: if the run has read another pool from that place.
         """
-        if not found:
+        if not identity:
             return
-        pool, path = cell.experiment.pool, self.folder / "pools.json"
+        pool, path = program.experiment.pool, self.folder / "pools.json"
         pools = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), dict(found))
-        if before["content"] != found["content"]:
-            there, now = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, found))
+        before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), dict(identity))
+        if before["content"] != identity["content"]:
+            old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, identity))
             raise ConfigError(
-                f"--workdir: {self.folder} holds a run on {there}, but the pool there is now {now}; prepare the first "
-                "one again, or pass another --workdir, or --fresh to start over there"
+                "--workdir",
+                f"a run on {new}, the pool of today",
+                f"one on {old} in {self.folder}; prepare that pool again, or pass another --workdir, or --fresh to "
+                "start over there",
             )
         with replacing(path) as stream:
             stream.write((json.dumps(pools, indent=2) + "\n").encode())
 
-    def cell(self, cell: Cell) -> Path:
-        """Returns the folder of a cell's results."""
-        return self.folder / "cells" / cell.name
+    def results_of(self, program: Program) -> Path:
+        """Returns the folder of a program's results."""
+        return self.folder / "cells" / program.name
 
-    def checkpoints(self, cell: Cell) -> Path:
-        """Returns the folder of a cell's checkpoints."""
-        return self.folder / "checkpoints" / cell.name
+    def checkpoints(self, program: Program) -> Path:
+        """Returns the folder of a program's checkpoints."""
+        return self.folder / "checkpoints" / program.name
 
-    def finished(self, cell: Cell) -> bool:
-        """Says whether a cell's results are there; its rows are written last."""
-        return (self.cell(cell) / "results.csv").is_file()
+    def finished(self, program: Program) -> bool:
+        """Says whether a program's results are there; its rows are written last."""
+        return (self.results_of(program) / "results.csv").is_file()
 
-    def gather(self, cells: Sequence[Cell], name: str, extra: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
-        """Writes the cells' tables `name` one after another, then `extra`, as the run's own, and returns the rows."""
-        paths = [self.cell(cell) / name for cell in cells]
+    def gather(
+        self, programs: Sequence[Program], name: str, extra: Sequence[dict[str, Any]] = ()
+    ) -> list[dict[str, Any]]:
+        """Writes the programs' tables `name`, then `extra`, as the run's own table, and returns its rows."""
+        paths = [self.results_of(program) / name for program in programs]
         rows = [row for path in paths if path.is_file() for row in read_csv(path)] + list(extra)
         write_csv(self.folder / name, rows)
         return rows

@@ -67,17 +67,19 @@ def prepare(options: argparse.Namespace) -> int:
         OSError: the disk is too small or cannot be written to.
     """
     if options.rho is not None and (options.split != "reference" or not 0.5 <= options.rho <= 1):
-        raise ConfigError(f"--rho: expected a number in [0.5, 1], with --split reference; found {options.rho}")
+        raise ConfigError(
+            "--rho", problem=f"expected a number in [0.5, 1], with --split reference; found {options.rho}"
+        )
     for name in ("val_per_group", "test_per_group"):
         if getattr(options, name) < 1:
-            raise ConfigError(f"--{name}: expected a number >= 1; found {getattr(options, name)}")
+            raise ConfigError(f"--{name}", problem=f"expected a number >= 1; found {getattr(options, name)}")
     coco_root = options.coco_root.expanduser()
     stuff_dir = options.stuff_dir and options.stuff_dir.expanduser()
     try:
         check_layout(coco_root, stuff_dir)
         selection = read_selection(coco_root, stuff_dir, say=_say)
     except ImportError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError("flipjax[coco]", problem=str(error)) from error
     counts = count_groups([photo.group for photo in selection.photos])
     left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items()))
     _say(f"{len(selection.photos)} photos: {describe(counts)}; left out: {left_out or 'none'}")

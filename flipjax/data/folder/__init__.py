@@ -31,7 +31,7 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """
     check_value("pool.size", spec.size)
     if not spec.root:
-        raise ConfigError("config.pool.root: expected the path of a folder, found nothing")
+        raise ConfigError("config.pool.root", "the path of a folder", "nothing")
     listing = read_listing(Path(spec.root).expanduser(), classes=spec.classes, scene_kinds=spec.scene_kinds)
     folder = Path(spec.cache).expanduser() if spec.cache else cache.default_folder()
     path = folder / f"{cache.content_key(listing, size=spec.size)}.npz"

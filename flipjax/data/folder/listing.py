@@ -22,7 +22,7 @@ class FolderError(ConfigError):
         """Joins the problems into one message."""
         self.problems = tuple(problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n  ".join([f"{root}: {count}", *self.problems]))
+        super().__init__(str(root), problem="\n  ".join([count, *self.problems]))
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tupl
         FolderError: the folder has neither layout, or not exactly two classes and two scenes.
     """
     if not root.is_dir():
-        raise ConfigError(f"config.pool.root: expected a folder with {LAYOUTS}; found {str(root)!r}, which is none")
+        raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", f"{str(root)!r}, which is none")
     parts = {
         "composite": [root / "cutouts", root / "scenes"],
         "photo": [root / "images", root / "masks", root / "metadata.csv"],

@@ -68,8 +68,9 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
     training = _read_list(cub_dir / "train_test_split.txt")
     if names.keys() != training.keys() or not set(training.values()) <= {"0", "1"}:
         raise ConfigError(
-            f"cub_dir: expected a line 'id 0' or 'id 1' in train_test_split.txt for each id of images.txt; found "
-            f"{len(training)} lines for {len(names)} images in {cub_dir}"
+            "cub_dir",
+            problem=f"expected a line 'id 0' or 'id 1' in train_test_split.txt for each id of images.txt; found "
+            f"{len(training)} lines for {len(names)} images in {cub_dir}",
         )
     test = PARTS.index("test")
     return [
@@ -83,7 +84,8 @@ def check_cub(cub_dir: Path) -> None:
     for name, origin in (("images", "CUB_200_2011.tgz"), ("segmentations", "segmentations.tgz, an archive of its own")):
         if not (cub_dir / name).is_dir():
             raise ConfigError(
-                f"cub_dir: expected a folder with images/ and segmentations/; {cub_dir} has no {name}/ ({origin})"
+                "cub_dir",
+                problem=f"expected a folder with images/ and segmentations/; {cub_dir} has no {name}/ ({origin})",
             )
 
 
@@ -114,7 +116,9 @@ def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
         }
         if not names:
             folders = ", ".join(f"{folder}/" for category in categories for folder in _folders(Path(), category))
-            raise ConfigError(f"places_dir: expected scenes of {SCENE_NAMES[kind]} in any of {folders} of {places_dir}")
+            raise ConfigError(
+                "places_dir", problem=f"expected scenes of {SCENE_NAMES[kind]} in any of {folders} of {places_dir}"
+            )
         found += [(name, kind) for name in sorted(names)]
     return found
 
@@ -143,9 +147,9 @@ def _read_list(path: Path) -> dict[int, str]:
         entries = [line.split() for line in lines if line.strip()]
         table = {int(number): value for number, value in entries}
     except OSError as error:
-        raise ConfigError(f"cub_dir: expected CUB's {path.name}; {path}: {error.strerror}") from error
+        raise ConfigError("cub_dir", problem=f"expected CUB's {path.name}; {path}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"cub_dir: expected lines 'id value' in {path}; {error}") from error
+        raise ConfigError("cub_dir", problem=f"expected lines 'id value' in {path}; {error}") from error
     if not table or len(table) < len(entries):
-        raise ConfigError(f"cub_dir: expected lines of distinct ids in {path}; found {len(entries)} lines")
+        raise ConfigError("cub_dir", problem=f"expected lines of distinct ids in {path}; found {len(entries)} lines")
     return table

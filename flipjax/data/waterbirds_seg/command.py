@@ -46,7 +46,7 @@ def prepare(options: argparse.Namespace) -> int:
     """
     for field in ("cub_dir", "places_dir"):
         if not getattr(options, field).is_dir():
-            raise ConfigError(f"{field}: expected a folder, found {getattr(options, field)}")
+            raise ConfigError(f"{field}", problem=f"expected a folder, found {getattr(options, field)}")
     archives.check_cub(options.cub_dir)
     content, holds = _content(options)
     print(holds)
@@ -80,9 +80,9 @@ def add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
 def write_manifest(options: argparse.Namespace) -> int:
     """Writes a manifest of any rho and prints its counts; returns the exit code. Errors as of `prepare`."""
     if not 0.5 <= options.rho <= 1:
-        raise ConfigError(f"rho: expected a number in [0.5, 1], found {options.rho}")
+        raise ConfigError("rho", problem=f"expected a number in [0.5, 1], found {options.rho}")
     if options.seed < 0:
-        raise ConfigError(f"seed: expected a whole number >= 0, found {options.seed}")
+        raise ConfigError("seed", problem=f"expected a whole number >= 0, found {options.seed}")
     birds = archives.read_birds(options.cub_dir, fix_labels=options.fix_labels)
     scenes = archives.read_scenes(options.places_dir)
     rows = manifest.make_manifest(birds, scenes, rho=options.rho, seed=options.seed)

@@ -51,10 +51,12 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
         names, lines = reader.fieldnames or (), [(reader.line_num, fields) for fields in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"manifest: cannot read {path}: {error}") from error
+        raise ConfigError("manifest", problem=f"cannot read {path}: {error}") from error
     missing = [name for name in Row._fields if name not in names]
     if missing:
-        raise ConfigError(f"manifest: {path}: expected the columns {', '.join(Row._fields)}; no {', '.join(missing)}")
+        raise ConfigError(
+            "manifest", problem=f"{path}: expected the columns {', '.join(Row._fields)}; no {', '.join(missing)}"
+        )
     rows, problems, seen = [], [], set()
     for number, fields in lines:
         try:
@@ -67,7 +69,7 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
     if problems or not rows:
         more = [f"... and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
         found = [f"{len(problems)} bad rows of {len(problems) + len(rows)}", *problems[:NAMED], *more]
-        raise ConfigError("\n  ".join([f"manifest: {path}: {found[0]}", *found[1:]]))
+        raise ConfigError("manifest", problem="\n  ".join([f"{path}: {found[0]}", *found[1:]]))
     return rows
 
 
@@ -158,12 +160,12 @@ def _check_enough(held: Mapping[str, Sequence[Sequence]], slots: Mapping[str, in
     for part, birds in held.items():
         if min(map(len, birds)) < 2:
             there = _counted(CLASS_NAMES, birds)
-            raise ConfigError(f"cub_dir: {part} needs at least 2 birds of each class; there are {there}")
+            raise ConfigError("cub_dir", problem=f"{part} needs at least 2 birds of each class; there are {there}")
     need = sum(slots.values())
     if min(map(len, photos)) < need:
         there = _counted(SCENE_NAMES, photos)
         raise ConfigError(
-            f"places_dir: {need} scene photos of each kind are needed, each shown once; there are {there}"
+            "places_dir", problem=f"{need} scene photos of each kind are needed, each shown once; there are {there}"
         )
 
 

@@ -135,8 +135,9 @@ def _check_parts(field: str, names: Sequence[str], found: Sequence[tuple[int, in
         if fixed.count(0) > counts[index, -1]:
             there = ", ".join(f"{count} of {part}" for part, count in zip(PARTS, fixed, strict=True))
             raise ConfigError(
-                f"{field}: train, val and test each need one of the {name}; there are {counts[index, -1]} of any part, "
-                f"{there}"
+                f"{field}",
+                problem=f"train, val and test each need one of the {name}; there are {counts[index, -1]} of any part, "
+                f"{there}",
             )
 
 

@@ -98,7 +98,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if not isinstance(config, Config):
             named = {each.name: each for each in self.BUILDER_CONFIGS}
             if (config or "cutouts") not in named:
-                raise ConfigError(f"config: expected one of {', '.join(named)}, found {config!r}")
+                raise ConfigError("config", problem=f"expected one of {', '.join(named)}, found {config!r}")
             options = {"manifest": str(manifest), "size": size, "fix_labels": fix_labels}
             config = _with_options(named[config or "cutouts"], {key: value for key, value in options.items() if value})
         self.options, self.cub_dir, self.places_dir = config, cub_dir, places_dir
@@ -168,7 +168,7 @@ def _with_options(config: Config, options: dict[str, Any]) -> Config:
     if config.manifest:
         path = Path(config.manifest)
         if not path.is_file():
-            raise ConfigError(f"manifest: expected a CSV, found {path}")
+            raise ConfigError("manifest", problem=f"expected a CSV, found {path}")
         # What `tfds.builder("waterbirds_seg/NAME")` can read as a name.
         parts += [
             re.sub(r"[^\w+.-]", "_", path.stem, flags=re.ASCII),

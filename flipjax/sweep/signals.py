@@ -1,0 +1,51 @@
+"""What SIGINT and SIGTERM do to a sweep, from its first moment on. Imports nothing that takes time."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+INTERRUPTED = 75
+SHOW_CURSOR = b"\x1b[?25h"
+
+
+class Signals:
+    """A context: until `training` is set, a signal ends the process at once, with exit code 75 and one line.
+
+    From then on the first one sets `stop`, which asks the run to stop after the epoch, and a second one ends it.
+    """
+
+    def __init__(self) -> None:
+        """Changes nothing yet."""
+        self.training = False
+        self.stop = False
+        self.release: Callable[[], Any] = lambda: None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Takes both signals."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Gives them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.training and not self.stop:
+            self.stop = True
+            os.write(2, b"stopping after this epoch; once more stops at once\n")
+            return
+        # Every file appears whole or not at all, so that the process may end anywhere. An exception may not: amid an
+        # import or a callback it is lost, or comes with a traceback.
+        with contextlib.suppress(OSError):
+            self.release()
+        cursor = SHOW_CURSOR if os.isatty(2) else b""
+        os.write(2, cursor + b"interrupted; the same command continues\n")
+        os._exit(INTERRUPTED)

@@ -1,0 +1,83 @@
+"""The package as people meet it: lazy submodules, one command for all, configurations by name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flipjax
+from flipjax import command
+from flipjax.__main__ import COMMANDS, main
+from flipjax.config import ConfigError
+
+
+def test_submodules_load_when_they_are_asked_for():
+    code = (
+        "import sys, flipjax; before = set(sys.modules); flipjax.metrics.decompose; "
+        "print('jax' in before, 'numpy' in before, 'jax' in sys.modules, flipjax.__version__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:3] == ["False", "False", "True"]
+    assert {name for name in flipjax.__all__ if not hasattr(flipjax, name)} == set()
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = flipjax.nothing
+
+
+def test_every_command_has_a_help_of_its_own(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"flipjax {flipjax.__version__}\n"
+    assert main([]) == 2 and main(["swep"]) == 2
+    assert "swep" in capsys.readouterr().err
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as ended:
+            main([name, "--help"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.startswith("usage: ")
+
+
+def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    files = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+    assert list(command.shipped_configs().values()) == files
+    monkeypatch.chdir(tmp_path)
+    for name in ("smoke", "smoke.py", "configs/smoke.py"):
+        assert command.find_config(name).name == "smoke.py"
+    with pytest.raises(ConfigError, match="the nearest is correlation_grid"):
+        command.find_config("corelation_grid")
+    with pytest.raises(ConfigError, match="elsewhere/smoke"):
+        command.find_config("elsewhere/smoke.py")
+    Path("smoke.py").write_text("mine = 1\n")
+    assert command.find_config("smoke.py") == Path("smoke.py")
+    listed = command.describe_configs()
+    assert all(f"\n{path.stem}\n" in f"\n{listed}\n" for path in files) and listed.count("Cost: ") == len(files)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("def get_config(:\n", "line 1: SyntaxError"),
+        ("import nothing_of_that_name\n", "line 1: ModuleNotFoundError"),
+        ("def get_config():\n    return 1 / 0\n", "line 2: ZeroDivisionError"),
+        ("def get_config():\n    return 1\n", "get_config"),
+        ("x = 1\n", "get_config"),
+    ],
+)
+def test_errors_inside_a_configuration_name_its_line(tmp_path, text, place):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=place):
+        command.read_config(path, [])
+
+
+def test_options_are_spelt_either_way_and_overrides_reach_the_grid():
+    parser = command.ConfigParser("sweep", "")
+    parser.add_argument("--dry_run", action="store_true")
+    options = parser.parse(
+        ["--dry-run", "--config=smoke", "--config.train.epochs", "3", "--config.grid.model.width=(8, 16)"]
+    )
+    assert options.dry_run and options.config.train.epochs == 3
+    assert options.config.grid.model.width == (8, 16)
+    with pytest.raises(ConfigError, match=r"--config\.train\.epochs"):
+        parser.parse(["--config=smoke", "--config.train.epoch=3"])
+    with pytest.raises(ConfigError, match="the nearest is --dry_run"):
+        parser.parse(["--config=smoke", "--dry_rum"])
