@@ -48,7 +48,7 @@ def draw_out(pairs: Sequence[Pair], layout: Layout, values: Values, *, chosen: d
             step = -(-max(labels.shape) // LARGEST_SIDE)
             logits, labels = logits[::step, ::step], labels[::step, ::step]
             options = {"background": values.background}
-            errors = metrics.error_map(logits, labels, ignore_label=IGNORED, **options)
+            errors = metrics.error_map(logits, labels, ignore_index=IGNORED, **options)
             prediction = logits.argmax(-1)
             # An image's flip-risk is the mean over its predicted foreground: the rest is left blank.
             risk = np.where(prediction == values.background, np.nan, metrics.risk_map(logits, **options))

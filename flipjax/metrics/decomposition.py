@@ -1,4 +1,4 @@
-"""The sufficient statistic: what ``decompose`` returns, and the shares that follow from it."""
+"""The sufficient statistic: what `decompose` returns, and the shares that follow from it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flipjax.metrics.blocks import on_host
+
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["confusion", "risk_sum"], meta_fields=["background"])
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decomposition:
     """Counts of truth against prediction, and the summed flip-risk, of each image.
 
-    A pytree of two leaves: it maps, shards, stacks and indexes with ``jax.tree.map``. The derived shares are NaN where
+    A pytree of two leaves: it maps, shards, stacks and indexes with `jax.tree.map`. The derived shares are NaN where
     their denominator is empty. With NumPy leaves they are NumPy float64, from exact integers; with JAX leaves float32.
 
     Attributes:
@@ -41,31 +43,31 @@ class Decomposition:
     def correct(self) -> Any:
         """Share (...) of the true foreground that is predicted as what it is."""
         truth, _, same = self._cells()
-        return _ratio(self._count(truth & same), self._count(truth))
+        return self._ratio(self._count(truth & same), self._count(truth))
 
     @property
     def flip(self) -> Any:
         """Share (...) of the true foreground that is predicted as another foreground class."""
         truth, predicted, same = self._cells()
-        return _ratio(self._count(truth & predicted & ~same), self._count(truth))
+        return self._ratio(self._count(truth & predicted & ~same), self._count(truth))
 
     @property
     def miss(self) -> Any:
         """Share (...) of the true foreground that is predicted as background."""
         truth, predicted, _ = self._cells()
-        return _ratio(self._count(truth & ~predicted), self._count(truth))
+        return self._ratio(self._count(truth & ~predicted), self._count(truth))
 
     @property
     def spill(self) -> Any:
         """Share (...) of the true background that is predicted as foreground."""
         truth, predicted, _ = self._cells()
-        return _ratio(self._count(~truth & predicted), self._count(~truth))
+        return self._ratio(self._count(~truth & predicted), self._count(~truth))
 
     @property
     def flip_risk(self) -> Any:
         """Mean entropy (...) in nats over the predicted foreground that is not ignored."""
         _, predicted, _ = self._cells()
-        return _ratio(self.risk_sum, self._count(predicted))
+        return self._ratio(self.risk_sum, self._count(predicted))
 
     def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which cells (C, C) have true foreground, predicted foreground, and the same class twice."""
@@ -75,13 +77,16 @@ class Decomposition:
         return truth, predicted, np.eye(classes, dtype=bool)
 
     def _count(self, cells: np.ndarray) -> Any:
-        if isinstance(self.confusion, np.ndarray):
-            return np.sum(self.confusion, axis=(-2, -1), where=cells, dtype=np.int64)
+        if on_host(self.confusion):
+            return np.sum(np.asarray(self.confusion), axis=(-2, -1), where=cells, dtype=np.int64)
         return jnp.sum(self.confusion, axis=(-2, -1), where=cells)
 
-
-def _ratio(part: Any, whole: Any) -> Any:
-    if isinstance(whole, jax.Array):
-        return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
-    part, whole = np.asarray(part, np.float64), np.asarray(whole)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)[()]
+    def _ratio(self, part: Any, whole: Any) -> Any:
+        if not on_host(part, whole):
+            return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
+        # On the host nothing is compiled for another number of images; JAX's leaves keep JAX's precision.
+        exact = isinstance(self.confusion, np.ndarray)
+        dtype = np.float64 if exact else np.float32
+        part, whole = np.asarray(part).astype(dtype), np.asarray(whole).astype(dtype)
+        share = np.divide(part, whole, out=np.full(whole.shape, np.nan, dtype), where=whole > 0)
+        return share[()] if exact else jnp.asarray(share)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from flipjax.metrics import statistics
+from flipjax.metrics.checks import check_key
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.names import class_names as class_names_of
 
@@ -36,31 +37,31 @@ class Interval(NamedTuple):
 def summarize(
     decomposition: Decomposition, groups: Any = None, *, class_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Summarise the images of one model: counts as exact integers, the rest in float64, on the host.
+    """Summarises the images of one model: counts as exact integers, the rest in float64, on the host.
 
     Pixels are pooled over the images, except where an image-mean or a ranking by flip-risk is named:
 
-    - ``n_images``; ``n_images_without_risk``: without true or without predicted foreground, or with a NaN risk. They
+    - `n_images`; `n_images_without_risk`: without true or without predicted foreground, or with a NaN risk. They
       have no place in the ranking.
-    - ``fg_correct``, ``fg_flip``, ``fg_miss``: shares of the true foreground. ``flip_image_mean``: the mean flip share
+    - `fg_correct`, `fg_flip`, `fg_miss`: shares of the true foreground. `flip_image_mean`: the mean flip share
       of the images that have true foreground.
-    - ``iou/<class>`` for each class, and ``iou/foreground``: of foreground against background, whatever the class.
-    - ``risk_auroc``: how well flip-risk ranks the images with a flip share above 0.5 over the others; a tie is half.
-    - ``risk_aurc``: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:
+    - `iou/<class>` for each class, and `iou/foreground`: of foreground against background, whatever the class.
+    - `risk_auroc`: how well flip-risk ranks the images with a flip share above 0.5 over the others; a tie is half.
+    - `risk_aurc`: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:
       the mean flip share of the k images of least flip-risk, averaged over all k.
-    - ``risk_decile``, ``flip_by_risk_decile``: mean flip-risk and mean flip share of each tenth of the ranking, lists
+    - `risk_decile`, `flip_by_risk_decile`: mean flip-risk and mean flip share of each tenth of the ranking, lists
       of 10. Decile d holds the places d*n//10 up to (d+1)*n//10, so some are empty where n < 10.
-      ``top_decile_flip_share``: the last decile's part of the sum of all flip shares.
+      `top_decile_flip_share`: the last decile's part of the sum of all flip shares.
 
-    With groups, each of these again as ``group/<g>/<key>``. For two foreground classes g is 0, 1, 2, 3 (2 * y + scene),
-    ``common`` (0, 3) and ``rare`` (1, 2); ``gap/<class>`` is the class's IoU in its common group minus that in its rare
-    group, ``gap/mean`` the mean of the two, and ``worst_group_iou`` the lowest over the four groups of the IoU of the
+    With groups, each of these again as `group/<g>/<key>`. For two foreground classes g is 0, 1, 2, 3 (2 * y + scene),
+    `common` (0, 3) and `rare` (1, 2); `gap/<class>` is the class's IoU in its common group minus that in its rare
+    group, `gap/mean` the mean of the two, and `worst_group_iou` the lowest over the four groups of the IoU of the
     group's class. For more classes any integer is a group: g is each one found, and there is none of these.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         groups: (n,) integers.
-        class_names: names of all C classes, or of the foreground classes alone; else ``background``, ``class1``, ...
+        class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
 
     Returns:
         A dict of int, float and lists of float; NaN where a denominator, a decile or one side of the AUROC is empty.
@@ -99,27 +100,28 @@ def bootstrap(
     groups: Any = None,
     class_names: Sequence[str] | None = None,
 ) -> Any:
-    """Return the 95% percentile interval of a statistic under resampling of the images with replacement.
+    """Returns the 95% percentile interval of a statistic under resampling of the images with replacement.
 
     Images are drawn as independent: for the two images of a counterfactual pair the interval is approximate. Resamples
     in which the statistic is NaN (an AUROC without any flipped image) are left out; if all are, the interval is NaN.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
-        statistic: a key of ``summarize``, evaluated for all resamples at once; several keys, from the same resamples;
+        statistic: a key of `summarize`, evaluated for all resamples at once; several keys, from the same resamples;
             or a function from a Decomposition with NumPy leaves of n images to a number or an array, called once for
             each resample.
         key: a JAX PRNG key.
         samples: the number of resamples.
-        groups: (n,) integers as in ``summarize``. Image i of a resample is then drawn from the group of image i, so
-            that the groups keep their sizes; the keys ``group/<g>/<key>`` and ``gap/<class>`` need it.
-        class_names: as in ``summarize``.
+        groups: (n,) integers as in `summarize`. Image i of a resample is then drawn from the group of image i, so
+            that the groups keep their sizes; the keys `group/<g>/<key>` and `gap/<class>` need it.
+        class_names: as in `summarize`.
 
     Returns:
-        ``Interval(low, high)``: floats, or arrays for a statistic that is an array. For several keys a dict of them.
+        `Interval(low, high)`: floats, or arrays for a statistic that is an array. For several keys a dict of them.
 
     Raises:
-        ValueError: an unknown key, no image, no resample, or what ``summarize`` raises.
+        TypeError: a key that is no PRNG key, such as `key=0`.
+        ValueError: an unknown statistic, no image, no resample, or what `summarize` raises.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, percentile interval.
 
@@ -129,6 +131,7 @@ def bootstrap(
         >>> low, high
         (0.25, 0.5)
     """
+    check_key(key)
     images = statistics.read_images(decomposition)
     names = _names(class_names, images)
     members = {} if groups is None else _members(groups, images)
@@ -168,7 +171,7 @@ def _evaluate(
     names: Sequence[str],
     members: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Evaluate keys of ``summarize`` for all resamples at once; each group's images are taken once for all its keys."""
+    """Evaluates keys of `summarize` for all resamples at once; each group's images are taken once for all its keys."""
     across = _across_groups(members, images, names)
     by_group: dict[str, dict[str, str]] = {}
     for side in dict.fromkeys(side for name in keys for side in (across[name][0] if name in across else (name,))):
