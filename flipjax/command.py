@@ -1,76 +1,188 @@
-"""What command lines with a configuration share: flags, errors in one line, and the start of JAX."""
+"""What command lines share: one spelling of options, configurations by name, errors in one line, the start of JAX."""
 
+import argparse
+import ast
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
-import jax
 from absl import flags
 from ml_collections import config_flags
 
-from flipjax.config import ConfigError, PopulationSpec, leaves
+from flipjax.config import Config, ConfigError, PopulationSpec, leaves
 from flipjax.files import cache_folder
 from flipjax.threads import cores
 
+DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
+"""Exit codes of every command; an interrupted one is continued, or done anew, by the same command."""
 
-def flags_with_config() -> flags.FlagValues:
-    """Returns the flags `--config` and `--help`, to which a command adds its own."""
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "The configuration, configs/NAME.py.", flag_values=values)
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
-    return values
+CONFIG_HELP = """configuration:
+  --config NAME|FILE         a shipped configuration (see --list_configs) or a file of yours
+  --config.KEY=VALUE         another value for a key of it, such as --config.train.epochs=30
+                             or --config.axes.rho='(0.5, 0.9)'
+"""
 
 
-def parse(argv: Sequence[str], make_flags: Callable[[], flags.FlagValues]) -> flags.FlagValues:
-    """Reads a command line.
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ConfigErrors, and to which `--dry-run` is `--dry_run`."""
 
-    Args:
-      argv: the program's name first; must be `sys.argv` itself, off which config_flags reads overrides.
-      make_flags: returns the flags afresh.
+    def __init__(self, name: str, text: str, *, epilog: str = ""):
+        """Takes `name` as in `flipjax NAME` and the command's module docstring."""
+        super().__init__(
+            prog=f"flipjax {name}",
+            description=text,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError with argparse's message."""
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Reads the options that it knows, spelt with dashes or underscores."""
+        arguments = sys.argv[1:] if args is None else args
+        return super().parse_known_args([underscored(part) for part in arguments], namespace)
+
+
+def underscored(argument: str) -> str:
+    """Returns an option with underscores in its name; anything else as it is.
+
+    Example:
+      >>> underscored("--dry-run"), underscored("--out=a-b"), underscored("a-b")
+      ('--dry_run', '--out=a-b', 'a-b')
+    """
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+class ConfigParser(Parser):
+    """A parser of commands with a configuration: `--config`, its overrides, and the list of those that ship."""
+
+    def __init__(self, name: str, text: str):
+        """Takes what `Parser` takes."""
+        super().__init__(name, text, epilog=CONFIG_HELP)
+        self.add_argument("--config", metavar="NAME|FILE", help="the configuration")
+        self.add_argument("--list_configs", action="store_true", help="list the configurations that ship, and stop")
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Reads a command line without the program's name; `config` of the result is the configuration itself.
+
+        The result has `config_file`, its path, too; both are None where only a list is asked for.
+
+        Raises:
+          ConfigError: if the line cannot be read, or names no configuration.
+        """
+        options, rest = self.parse_known_args(arguments)
+        for part in rest:
+            if part.startswith("-") and not part.startswith("--config."):
+                near = difflib.get_close_matches(part.split("=")[0], self._option_string_actions, n=1)
+                self.error(f"{part}: expected an option{f'; the nearest is {near[0]}' if near else ''}")
+        name, options.config, options.config_file = options.config, None, None
+        if options.list_configs:
+            return options
+        if not name:
+            raise ConfigError("--config: expected the name of a configuration or a file, such as correlation_grid")
+        options.config_file = find_config(name)
+        options.config = read_config(options.config_file, rest)
+        return options
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Returns the configurations that ship, by name: the wheel's folder `configs`, or the repository's."""
+    package = Path(__file__).parent
+    folders = [folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()]
+    return {path.stem: path for path in sorted(folders[0].glob("*.py"))} if folders else {}
+
+
+def find_config(name: str) -> Path:
+    """Returns the file that `name` means: a path, or what ships as NAME or configs/NAME.py.
 
     Raises:
-      ConfigError: if it cannot be read, or names no configuration; with `--help` nothing is asked for.
+      ConfigError: if there is neither, with the nearest name that there is.
     """
-    values = make_flags()
-    try:
-        rest = values(list(argv))
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ConfigError(_unknown_key(argv, make_flags) or " ".join(str(error).split())) from error
-    if rest[1:]:
-        raise ConfigError(f"unexpected argument {rest[1]!r}: expected flags only, such as --config configs/smoke.py")
-    if values.help:
-        return values
-    path = values.config and config_flags.get_config_filename(values["config"])
-    if not path or not Path(path).is_file():
-        raise ConfigError(f"--config: expected a configuration file, such as configs/smoke.py; found {path or 'none'}")
-    return values
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_configs()
+    if path.suffix in ("", ".py") and path.parent in (Path(), Path("configs")) and path.stem in shipped:
+        return shipped[path.stem]
+    near = difflib.get_close_matches(path.stem, shipped, n=1)
+    hint = f"the nearest is {near[0]}" if near else f"valid are {', '.join(shipped)}"
+    raise ConfigError(f"--config: expected a configuration file, or the name of one that ships ({hint}); found {name}")
 
 
-def _unknown_key(argv: Sequence[str], make_flags: Callable[[], flags.FlagValues]) -> str | None:
-    """Returns a message for the first --config.KEY that the configuration does not have."""
-    overrides = [part for part in argv if part.startswith("--config.")]
-    plain = make_flags()
-    # config_flags reads overrides off sys.argv, whatever it is given.
-    whole, sys.argv = sys.argv, [part for part in argv if part not in overrides]
-    try:
-        plain(sys.argv)
-        names = list(leaves(plain.config)) if plain.config is not None else []
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError):
-        return None
-    finally:
-        sys.argv = whole
+def describe_configs() -> str:
+    """Returns the configurations that ship, each with the purpose and the cost that its docstring states."""
+    lines = []
+    for name, path in shipped_configs().items():
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        paragraphs = text.replace("\nCost:", "\n\nCost:").replace("\nExpected", "\n\nExpected").split("\n\n")
+        cost = [paragraph for paragraph in paragraphs if paragraph.startswith("Cost:")]
+        lines += [name, *(f"  {' '.join(part.split())}" for part in (paragraphs[0], *cost))]
+    return "\n".join(lines)
+
+
+def read_config(path: Path, overrides: Sequence[str]) -> Config:
+    """Returns the configuration of a file with `--config.KEY=VALUE` overrides.
+
+    Raises:
+      ConfigError: for an error inside the file, with its line; for a key that it has not, with the nearest; for
+        anything else on the command line.
+    """
+    config = _load(path, [])
+    names = list(leaves(config))
     for part in overrides:
         name = part.removeprefix("--config.").split("=")[0]
-        if names and name not in names:
+        # What the grid varies are keys that it does not have yet.
+        if part.startswith("--config.") and name not in names and not name.startswith("grid."):
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"the nearest is --config.{near[0]}" if near else f"valid are {', '.join(names)}"
-            return f"--config.{name}: expected a key of the configuration; {hint}"
-    return None
+            raise ConfigError(f"--config.{name}: expected a key of the configuration; {hint}")
+    return _load(path, overrides)
+
+
+def _load(path: Path, overrides: Sequence[str]) -> Config:
+    line = ["flipjax", f"--config={path}", *overrides]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, sys_argv=line, lock_config=False, accept_new_attributes=True, flag_values=values
+    )
+    try:
+        rest = values(line)
+    except Exception as error:
+        # Anything may be raised inside the file, which is a program of the user's.
+        place = _place(error, path)
+        if place is None and not isinstance(error, flags.Error | AttributeError | KeyError | TypeError | ValueError):
+            raise
+        text = " ".join(str(error).split())
+        raise ConfigError(f"{path}, line {place}: {type(error).__name__}: {text}" if place else text) from error
+    if rest[1:]:
+        raise ConfigError(f"unexpected argument {rest[1]!r}: expected options, such as --config correlation_grid")
+    if not hasattr(values.config, "to_json"):
+        raise ConfigError(f"{path}: expected get_config() to return a ConfigDict; found {values.config!r}")
+    return values.config
+
+
+def _place(error: BaseException, path: Path) -> int | None:
+    """The line of a configuration file where an error comes from, or None."""
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).resolve() == path.resolve():
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    return lines[-1] if lines else None
 
 
 def start_backend(spec: PopulationSpec, members: int) -> str:
     """Gives a CPU one device a core, at most one a member; turns the compilation cache on; names the devices."""
+    import jax
+
     jax.config.update("jax_num_cpu_devices", min(spec.devices or cores(), members))
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     devices = jax.devices()

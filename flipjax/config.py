@@ -141,7 +141,8 @@ def default_config() -> Config:
     config = ConfigDict({name: dataclasses.asdict(spec()) for name, spec in SECTIONS.items()})
     config.axes = {name: (value,) for name, value in AXES.items()} | {"rho": (0.5, 0.95)}
     config.knobs = dict(STRENGTHS)
-    grid = config.grid = ConfigDict()
+    # Sections that are empty: the command line can fill them, `--config.grid.model.width='(8, 16)'`.
+    grid = config.grid = ConfigDict({name: {} for name in ("pool", "split", "model", "train")})
     config.gallery = dict(GALLERY)
     config.lock()
     grid.unlock()

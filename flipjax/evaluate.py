@@ -4,6 +4,7 @@ DIR is what `python -m flipjax.models convert` wrote, and the configuration says
 and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images.
 """
 
+import argparse
 import contextlib
 import json
 import sys
@@ -13,7 +14,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
@@ -29,19 +29,18 @@ from flipjax.terminal import Bar
 from flipjax.training.member import first_weights
 from flipjax.training.predict import evaluate, evaluation_batch
 
-DONE, USAGE, INTERRUPTED = 0, 2, 130
 MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
 
 
-def _flags() -> flags.FlagValues:
-    values = command.flags_with_config()
-    flags.DEFINE_enum("model", None, MODELS, "The network.", flag_values=values)
-    flags.DEFINE_string("weights", None, "Folder of converted weights.", flag_values=values)
-    flags.DEFINE_enum("split", "test", results.PARTS, "Which images.", flag_values=values)
-    flags.DEFINE_enum("dtype", "float32", DTYPES, "What the network computes in.", flag_values=values)
-    flags.DEFINE_integer("samples", 1000, "Resamples of the intervals.", lower_bound=1, flag_values=values)
-    flags.DEFINE_string("out", None, "Folder for summary.csv, summary.json and images.csv.", flag_values=values)
-    return values
+def _parser() -> command.ConfigParser:
+    parser = command.ConfigParser("evaluate", __doc__ or "")
+    parser.add_argument("--model", choices=MODELS, required=True, help="the network")
+    parser.add_argument("--weights", metavar="DIR", required=True, help="folder of converted weights")
+    parser.add_argument("--split", choices=results.PARTS, default="test", help="which images (default test)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what the network computes in")
+    parser.add_argument("--samples", type=int, default=1000, help="resamples of the intervals (default 1000)")
+    parser.add_argument("--out", metavar="DIR", help="folder for summary.csv, summary.json and images.csv")
+    return parser
 
 
 def make_cell(config: Config, model: ModelSpec) -> Cell:
@@ -114,10 +113,9 @@ def _write(folder: Path, facts: dict, rows: list[results.Row], images: list[resu
         stream.write((json.dumps({**facts, "quantities": rows}, indent=2) + "\n").encode())
 
 
-def _evaluate(values: flags.FlagValues) -> None:
-    for name in ("model", "weights"):
-        if not values[name].value:
-            raise ConfigError(f"--{name}: expected {'one of ' + ', '.join(MODELS) if name == 'model' else 'a folder'}")
+def _evaluate(values: argparse.Namespace) -> None:
+    if values.samples < 1:
+        raise ConfigError(f"--samples: expected a number >= 1; found {values.samples}")
     spec = ModelSpec(name=values.model, dtype=values.dtype, weights=values.weights)
     cell = make_cell(values.config, spec)
     if values.out:
@@ -144,23 +142,21 @@ def _evaluate(values: flags.FlagValues) -> None:
             _write(folder, facts, rows, results.image_rows(found, groups, objects, scenes))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code: 0, 2 on misuse, or 130 when interrupted."""
-    # config_flags reads overrides off sys.argv, whatever it is given.
-    argv = sys.argv = list(argv) if argv is not None else sys.argv
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line, without the program's name, and returns its exit code."""
     try:
-        values = command.parse(argv, _flags)
-        if values.help:
-            print(__doc__, _flags().get_help(), sep="\n")
+        options = _parser().parse(sys.argv[1:] if arguments is None else arguments)
+        if options.list_configs:
+            print(command.describe_configs())
         else:
-            _evaluate(values)
+            _evaluate(options)
     except ConfigError as error:
-        print(f"flipjax.evaluate: {error}".replace("config.model.weights", "--weights"), file=sys.stderr)
-        return USAGE
+        print(f"flipjax evaluate: {error}".replace("config.model.weights", "--weights"), file=sys.stderr)
+        return command.USAGE
     except KeyboardInterrupt:
-        print("flipjax.evaluate: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    return DONE
+        print("flipjax evaluate: interrupted", file=sys.stderr)
+        return command.INTERRUPTED
+    return command.DONE
 
 
 if __name__ == "__main__":

@@ -269,7 +269,7 @@ from flipjax.data.__main__ import main
 
 root, folder = sys.argv[1:]
 prepare = ["prepare", "coco_cd", "--coco_root", root, "--size", "16", "--out", folder + "/pool"]
-run = ["sweep", "--config", folder + "/tiny.py", "--workdir", folder + "/run"]
+run = ["--config", folder + "/tiny.py", "--workdir", folder + "/run"]
 assert main(prepare) == 0
 assert sweep.main(run) == 0
 # As if it had been killed at the end, and another pool prepared before it goes on.
@@ -290,7 +290,7 @@ def test_from_the_archives_to_a_finished_sweep(tmp_path, write_config, without_t
     assert done.returncode == 0, done.stderr
     header, *rows = (tmp_path / "run/results.csv").read_text().splitlines()
     assert "iou_cat" in header and len(rows) == 2 * 7
-    (refused,) = [line for line in done.stderr.splitlines() if line.startswith("flipjax.sweep: --workdir: ")]
+    (refused,) = [line for line in done.stderr.splitlines() if line.startswith("flipjax sweep: --workdir: ")]
     assert "free split (16 images, 0 scenes at size 16)" in refused.split("but the pool there is now")[0]
     assert "reference split (16 images" in refused.split("but the pool there is now")[1]
     assert "prepare the first one again, or pass another --workdir, or --fresh" in refused

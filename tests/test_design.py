@@ -15,7 +15,7 @@ LAYERS = (
     ("config", "methods", "command", "files", "terminal", "threads"),
     ("metrics", "losses", "augment"),
     ("models", "data", "results"),
-    ("training", "report", "plan"),
+    ("training", "intervene", "report", "plan"),
     ("audit", "sweep"),
     ("evaluate",),
 )
@@ -84,6 +84,7 @@ def test_what_the_lower_layers_import():
         "metrics": {"jax", "numpy"},
         "losses": {"jax"},
         "augment": {"jax"},
+        "intervene": {"jax", "numpy"},
         "methods": set(),
         "plan": set(),
     }
@@ -100,6 +101,7 @@ def test_what_the_lower_layers_import():
         ("flipjax.metrics", "flax optax orbax tensorflow_datasets matplotlib tensorflow torch"),
         ("flipjax.sweep.__main__, flipjax.report.page", "tensorflow_datasets tensorflow torch"),
         ("flipjax.config, flipjax.plan, flipjax.methods", "jax flax"),
+        ("flipjax.report.__main__", "jax flax tensorflow_datasets"),
         ("flipjax.audit.__main__", "flax optax orbax tensorflow_datasets tensorflow torch"),
     ],
 )
@@ -122,13 +124,15 @@ def test_no_name_is_rng():
     assert not [where for where, arg in names if arg == "rng"]
 
 
-@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "training.sampling"])
+@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "training.sampling"])
 def test_arrays_come_first_and_options_by_keyword(module):
     module = importlib.import_module(f"flipjax.{module}")
     functions = {
         name: value
-        for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__.startswith("flipjax.") and not name.startswith("_")
+        for name in dir(module)
+        if inspect.isfunction(value := getattr(module, name))
+        and value.__module__.startswith("flipjax.")
+        and not name.startswith("_")
     }
     assert functions
     for name, function in functions.items():

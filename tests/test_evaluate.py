@@ -103,7 +103,7 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
         ),
     )
     for arguments, expected in cases:
-        assert command.main(["evaluate", *map(str, arguments)]) == 2, arguments
+        assert command.main([*map(str, arguments)]) == 2, arguments
         err = capsys.readouterr().err
         assert expected in err and err.count("\n") == 1, err
     assert (tmp_path / "file").read_text() == "mine"
@@ -115,8 +115,8 @@ def test_an_interrupted_evaluation_says_so(folder, capsys, monkeypatch):
 
     monkeypatch.setattr(command.command, "start_backend", interrupt)
     arguments = ("--model", "smp_resnet50", "--weights", folder, "--config", ROOT / "configs/smoke.py", *OVERRIDES)
-    assert command.main(["evaluate", *map(str, arguments)]) == 130
-    assert capsys.readouterr().err == "flipjax.evaluate: interrupted\n"
+    assert command.main([*map(str, arguments)]) == 75
+    assert capsys.readouterr().err == "flipjax evaluate: interrupted\n"
 
 
 def test_large_models_have_one_size_and_only_they_have_weights():
@@ -158,7 +158,7 @@ def test_a_dry_run_of_the_papers_grid_starts_no_backend(tmp_path):
     pool.write_text(json.dumps({"content": 32 * "0", "shapes": shapes, "facts": {"name": "waterbirds_seg"}}))
     code = (
         "import sys; from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
-        "code = main(['sweep', '--config', 'configs/paper_waterbirds.py', '--dry_run'])\n"
+        "code = main(['--config', 'configs/paper_waterbirds.py', '--dry_run'])\n"
         "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}

@@ -206,7 +206,7 @@ def test_every_kind_of_method_and_rule_from_the_command_line(study):
 
 
 def command(capsys, *arguments):
-    code = main(["sweep", *map(str, arguments)])
+    code = main([*map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -244,7 +244,7 @@ def test_a_folder_of_another_run_is_left_alone(study, unbroken):
 def test_dry_run_lists_cells_and_starts_no_backend(study):
     code = (
         "import sys; from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
-        f"code = main(['sweep', '--config', {str(study / 'tiny.py')!r}, '--dry_run'])\n"
+        f"code = main(['--config', {str(study / 'tiny.py')!r}, '--dry_run'])\n"
         "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

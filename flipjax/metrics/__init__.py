@@ -1,10 +1,17 @@
-"""Flip metrics of a segmentation: pure kernels over logits and labels, and host-side summaries of what they return."""
+"""Flip metrics of a segmentation: pure kernels over logits and labels, and host-side summaries of what they return.
 
-from flipjax.metrics.accumulate import FlipMetric, concatenate
-from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.kernels import decompose, error_map, flip_risk, risk_map
-from flipjax.metrics.names import class_names
-from flipjax.metrics.summary import Interval, bootstrap, summarize
+Names load their modules when they are first asked for: summaries of stored counts need no JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flipjax.metrics.accumulate import FlipMetric, concatenate
+    from flipjax.metrics.decomposition import Decomposition
+    from flipjax.metrics.kernels import decompose, error_map, flip_risk, risk_map
+    from flipjax.metrics.names import class_names
+    from flipjax.metrics.summary import Interval, bootstrap, summarize
 
 __all__ = [
     "Decomposition",
@@ -19,3 +26,23 @@ __all__ = [
     "risk_map",
     "summarize",
 ]
+
+# Decomposition from where it becomes a pytree.
+_MODULES = {
+    "FlipMetric": "accumulate",
+    "concatenate": "accumulate",
+    "Interval": "summary",
+    "bootstrap": "summary",
+    "class_names": "names",
+    "summarize": "summary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'flipjax.metrics' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"flipjax.metrics.{_MODULES.get(name, 'kernels')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

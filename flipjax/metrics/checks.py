@@ -144,12 +144,6 @@ def check_labels(labels: Any, classes: int, options: Options) -> Any:
     return _check_values(array, classes, options.ignore_index)
 
 
-def check_key(key: Any) -> None:
-    """Raises TypeError unless `key` is a JAX PRNG key."""
-    if not isinstance(key, (jax.Array, np.ndarray)) or key.ndim > 1:
-        raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).")
-
-
 def _check_spatial_ndim(spatial_ndim: int) -> None:
     if spatial_ndim not in (2, 3):
         raise ValueError(f"spatial_ndim: expected 2 (H, W) or 3 (D, H, W), found {spatial_ndim!r}.")

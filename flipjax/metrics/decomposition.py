@@ -1,19 +1,13 @@
-"""The sufficient statistic: what `decompose` returns, and the shares that follow from it."""
+"""The sufficient statistic: what `decompose` returns, and the shares that follow from it. Needs no JAX by itself."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from flipjax.metrics.blocks import on_host
 
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["confusion", "risk_sum"], meta_fields=["background"])
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decomposition:
     """Counts of truth against prediction, and the summed flip-risk, of each image.
@@ -77,16 +71,28 @@ class Decomposition:
         return truth, predicted, np.eye(classes, dtype=bool)
 
     def _count(self, cells: np.ndarray) -> Any:
-        if on_host(self.confusion):
+        if isinstance(self.confusion, np.ndarray) or _on_host(self.confusion):
             return np.sum(np.asarray(self.confusion), axis=(-2, -1), where=cells, dtype=np.int64)
-        return jnp.sum(self.confusion, axis=(-2, -1), where=cells)
+        return self.confusion.sum(axis=(-2, -1), where=cells)
 
     def _ratio(self, part: Any, whole: Any) -> Any:
-        if not on_host(part, whole):
-            return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
-        # On the host nothing is compiled for another number of images; JAX's leaves keep JAX's precision.
-        exact = isinstance(self.confusion, np.ndarray)
-        dtype = np.float64 if exact else np.float32
-        part, whole = np.asarray(part).astype(dtype), np.asarray(whole).astype(dtype)
-        share = np.divide(part, whole, out=np.full(whole.shape, np.nan, dtype), where=whole > 0)
-        return share[()] if exact else jnp.asarray(share)
+        if isinstance(self.confusion, np.ndarray):
+            return _divide(part, whole, np.float64)[()]
+        import jax.numpy as jnp
+
+        if _on_host(part, whole):
+            return jnp.asarray(_divide(part, whole, np.float32))
+        return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
+
+
+def _on_host(*arrays: Any) -> bool:
+    from flipjax.metrics.blocks import on_host
+
+    return on_host(*arrays)
+
+
+def _divide(part: Any, whole: Any, dtype: type) -> np.ndarray:
+    """On the host, where nothing is compiled for another number of images."""
+    numerator = np.asarray(part).astype(dtype)
+    denominator = np.asarray(whole).astype(dtype)
+    return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan, dtype), where=denominator > 0)

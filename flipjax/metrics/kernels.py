@@ -14,6 +14,9 @@ from flipjax.metrics import blocks, checks, pixels
 from flipjax.metrics.checks import Options
 from flipjax.metrics.decomposition import Decomposition
 
+# Here, where JAX is loaded: what reads stored counts does without it.
+jax.tree_util.register_dataclass(Decomposition, data_fields=["confusion", "risk_sum"], meta_fields=["background"])
+
 
 def decompose(
     logits: Any,

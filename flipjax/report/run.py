@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flipjax.metrics import summarize
+from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.figures import Deciles
 from flipjax.results import (
     INTERVAL,
@@ -93,7 +94,8 @@ def deciles(run: Run) -> list[Deciles]:
     for cell in run.cells.values():
         for member in cell.members:
             if member in records:
-                found = summarize(cell.decomposition(member, "test"))
+                part, place = cell.parts["test"], cell.members.index(member)
+                found = summarize(Decomposition(part.confusion[0, place], part.risk_sum[0, place]))
                 setting = tuple(records[member][name] for name in names)
                 curves.setdefault(setting, []).append(np.array([found["risk_decile"], found["flip_by_risk_decile"]]))
     means = {setting: _mean_of_finite(np.stack(values)) for setting, values in curves.items()}

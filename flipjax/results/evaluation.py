@@ -1,15 +1,19 @@
 """One model's evaluation: every number of the paper with its interval, as rows, as text, and image by image."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
-from flipjax.metrics import Decomposition, bootstrap, summarize
+from flipjax.metrics import bootstrap, summarize
+from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.files import Row
 from flipjax.results.quantities import DECILES, of_classes, title_of
 from flipjax.results.rows import rounded
 from flipjax.results.text import to_text
+
+if TYPE_CHECKING:
+    import jax
 
 
 def quantities(class_names: Sequence[str]) -> list[str]:
@@ -32,7 +36,7 @@ def evaluation_rows(
     groups: np.ndarray,
     *,
     class_names: Sequence[str],
-    key: jax.Array,
+    key: "jax.Array",
     samples: int,
 ) -> list[Row]:
     """Returns a row for each quantity: its name, title, value and the ends of its 95% bootstrap interval over images.

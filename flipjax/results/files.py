@@ -8,12 +8,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flipjax.files import replacing
-from flipjax.metrics import Decomposition
+
+if TYPE_CHECKING:
+    from flipjax.metrics import Decomposition
 
 Row = dict[str, Any]
 
@@ -47,11 +49,14 @@ class StoredCell:
     scene_names: tuple[str, ...]
     parts: Mapping[str, Part]
 
-    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
+    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> "Decomposition":
         """Returns the decomposition of a member on a split by a selection rule, the first by default.
 
         Its leaves are numpy, with one leading image axis. A KeyError names the valid choices.
         """
+        # Here: a report reads the stored arrays without JAX.
+        from flipjax.metrics import Decomposition
+
         selection = self.selections[0] if selection is None else selection
         for name, value, valid in (("member", member, self.members), ("selection", selection, self.selections)):
             if value not in valid:

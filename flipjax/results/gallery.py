@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flipjax.metrics import Decomposition, decompose, error_map, risk_map
+from flipjax.metrics.decomposition import Decomposition
 from flipjax.results import replacing
 
 
@@ -85,6 +85,9 @@ def make(
         kinds: (R,), as `choose` returns them.
         member: the member's name.
     """
+    # Here: a gallery is read without JAX.
+    from flipjax.metrics import decompose, error_map, risk_map
+
     logits = np.asarray(logits, np.float32)
     labels = np.asarray(labels, np.int32)
     found = decompose(logits, labels)

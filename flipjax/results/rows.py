@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from flipjax.metrics import Decomposition, summarize
+from flipjax.metrics import summarize
+from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.files import Row
 from flipjax.results.quantities import column, of_classes, quantity_of
 

@@ -1,0 +1,37 @@
+"""Acting on the background at inference: what a model says of its own region on other scenes.
+
+A model that leans on the scene flips with confidence, so the entropy of its prediction does not show it. But it finds
+the region, and the region can be put on other scenes: without labels, for any callable from images to logits.
+"""
+
+from flipjax.intervene.identity import (
+    join_members,
+    region_label,
+    repair,
+    repaired_class,
+    scene_reliance,
+    scene_swap_risk,
+    split_point,
+    spread,
+)
+from flipjax.intervene.marginal import foreground, region_log_odds, scene_marginal
+from flipjax.intervene.scenes import choose_scenes, mean_scenes, mean_surroundings, paste, soft_edge
+
+__all__ = [
+    "choose_scenes",
+    "foreground",
+    "join_members",
+    "mean_scenes",
+    "mean_surroundings",
+    "paste",
+    "region_label",
+    "region_log_odds",
+    "repair",
+    "repaired_class",
+    "scene_marginal",
+    "scene_reliance",
+    "scene_swap_risk",
+    "soft_edge",
+    "split_point",
+    "spread",
+]

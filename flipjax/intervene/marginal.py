@@ -1,0 +1,115 @@
+"""What a model says of its own region on other scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from flipjax.intervene.scenes import paste, soft_edge
+from flipjax.metrics.checks import check_logits, to_array
+
+Predict = Callable[[Any], Any]
+"""Images (B, H, W, channels) to logits (B, H, W, C), classes last: any framework's."""
+
+
+def foreground(logits: Any, *, background: int = 0) -> jax.Array:
+    """Returns where logits (..., H, W, C) say foreground: bool (..., H, W)."""
+    return jnp.asarray(to_array(logits)).argmax(-1) != background
+
+
+def region_log_odds(logits: Any, regions: Any, *, background: int = 0) -> jax.Array:
+    """Returns the log-odds of the foreground classes over a region: means of logits, less their mean over the classes.
+
+    Args:
+        logits: (..., H, W, C) floating point.
+        regions: (..., H, W) bool.
+        background: the class that is background.
+
+    Returns:
+        (..., C - 1) float32, which sum to 0; NaN for an empty region. Of two classes the second value is half of
+        logit_2 - logit_1.
+
+    Example:
+        >>> region_log_odds(jnp.array([[[0.0, 1.0, 3.0], [5.0, 9.0, 0.0]]]), jnp.array([[True, False]])).tolist()
+        [-1.0, 1.0]
+    """
+    logits = jnp.asarray(to_array(logits), jnp.float32)
+    inside = jnp.asarray(to_array(regions), jnp.float32)[..., None]
+    count = inside.sum((-3, -2))
+    classes = [c for c in range(logits.shape[-1]) if c != background]
+    scores = (logits[..., jnp.array(classes)] * inside).sum((-3, -2)) / jnp.maximum(count, 1)
+    return jnp.where(count > 0, scores - scores.mean(-1, keepdims=True), jnp.nan)
+
+
+def scene_marginal(
+    predict: Predict,
+    images: Any,
+    scenes: Any,
+    *,
+    weights: Any = None,
+    logits: Any = None,
+    background: int = 0,
+    sigma: float | None = None,
+) -> jax.Array:
+    """Returns what the model says of its own predicted region when that stands on other scenes.
+
+    The region of each image is pasted on every scene with a slightly soft edge; the log-odds of the foreground classes
+    are averaged over the region. Their mean over the kinds of scenes is the *scene-marginal identity*: what the model
+    takes the object for, whatever is around it. It brings out what the model knows of the object and no more.
+
+    Args:
+        predict: images (B, H, W, channels) to logits (B, H, W, C), C >= 3; a JAX function (then all of this can be
+            jitted), or any other: a wrapped PyTorch model.
+        images: (B, H, W, channels) floating point.
+        scenes: (K, H, W, channels) or (K, D, H, W, channels): one or D scenes of each of K kinds, in the units of the
+            images (`mean_scenes`, `choose_scenes`, `mean_surroundings`, or scenes of yours).
+        weights: (D,) floats that sum to 1; None: equal ones.
+        logits: of `predict(images)`, where they are known: saves one pass.
+        background: the class that is background.
+        sigma: of the edge, as in `soft_edge`.
+
+    Returns:
+        (B, K, C - 1) float32, log-odds on each kind of scene (`region_log_odds`); NaN for an image without predicted
+        foreground. Costs K * D passes, and one more where `logits` are not given.
+
+    Raises:
+        TypeError: images that are not floating point.
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> def predict(images):  # the class of an object is the sign of its first channel
+        ...     x = jnp.asarray(images)[..., 0]
+        ...     return jnp.stack([0.5 - jnp.abs(x), -x, x], axis=-1)
+        >>> image = jnp.zeros((1, 4, 4, 1)).at[:, :, 2:].set(1.0)
+        >>> scene_marginal(predict, image, jnp.zeros((2, 4, 4, 1)), sigma=0.0).tolist()
+        [[[-1.0, 1.0], [-1.0, 1.0]]]
+    """
+    images = to_array(images)
+    scenes = to_array(scenes)
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(f"images: expected floating point, in the units of the model, found {images.dtype}.")
+    if images.ndim != 4 or scenes.ndim not in (4, 5) or scenes.shape[-3:] != images.shape[1:]:
+        raise ValueError(
+            f"scenes: expected (K, H, W, channels) or (K, D, H, W, channels) for images {images.shape}, "
+            f"found {scenes.shape}."
+        )
+    scenes = scenes[:, None] if scenes.ndim == 4 else scenes
+    K, D = scenes.shape[:2]
+    weights = jnp.full(D, 1 / D, jnp.float32) if weights is None else jnp.asarray(to_array(weights))
+    if weights.shape != (D,):
+        raise ValueError(f"weights: expected {D} numbers, one a scene of each kind, found shape {weights.shape}.")
+    logits = check_logits(predict(images) if logits is None else logits, background=background, spatial_ndim=2)
+    if logits.shape[:-1] != images.shape[:-1]:
+        raise ValueError(f"logits: expected {images.shape[:-1]} and classes last, found {logits.shape}.")
+    regions = foreground(logits, background=background)
+    cover = soft_edge(regions, sigma=sigma)
+
+    def on_scene(scene: Any) -> jax.Array:
+        answer = predict(paste(images, cover, scene))
+        return region_log_odds(answer, regions, background=background)
+
+    kinds = [sum(weights[d] * on_scene(scenes[k, d]) for d in range(D)) for k in range(K)]
+    return jnp.stack(kinds, axis=1)

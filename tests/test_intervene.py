@@ -1,0 +1,183 @@
+"""flipjax.intervene against slow NumPy twins and hand-computed cases, for two and three foreground classes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from flipjax import intervene
+
+H = W = 12
+KINDS = np.array([0, 0, 1, 1, 1])
+
+
+def model(weights):
+    """A callable: a 1 x 1 convolution, so that the region depends on the pixels alone."""
+    return lambda images: jnp.asarray(images) @ weights
+
+
+@pytest.fixture(scope="module", params=[3, 4])
+def study(request):
+    """Weights, images with a bright object (the last without any), scenes and their kinds."""
+    rng = np.random.default_rng(0)
+    C = request.param
+    weights = rng.normal(size=(3, C)).astype(np.float32)
+    weights[:, 0] = -3
+    images = rng.uniform(-1, -0.5, (7, H, W, 3)).astype(np.float32)
+    images[:-1, 3:9, 2:8] += rng.uniform(1.5, 2, (6, 6, 6, 3))
+    scenes = rng.uniform(-1, -0.5, (5, H, W, 3)).astype(np.float32)
+    return weights, images, scenes
+
+
+def twin_marginal(predict, images, scenes, sigma):
+    """Definitions 1 to 3, image by image and pixel by pixel."""
+    values = np.full((len(images), len(scenes), predict(images).shape[-1] - 1), np.nan)
+    for i, image in enumerate(images):
+        region = np.asarray(predict(image[None]))[0].argmax(-1) > 0
+        if not region.any():
+            continue
+        cover = ndimage.gaussian_filter(region.astype(float), sigma, mode="reflect", truncate=4)[..., None]
+        for k, scene in enumerate(scenes):
+            answer = np.asarray(predict((cover * image + (1 - cover) * scene)[None].astype(np.float32)))[0]
+            scores = np.array(
+                [np.mean([answer[y, x, c] for y, x in np.argwhere(region)]) for c in range(1, len(answer.T))]
+            )
+            values[i, k] = scores - scores.mean()
+    return values
+
+
+def test_scene_marginal_equals_its_twin(study):
+    weights, images, scenes = study
+    means = intervene.mean_scenes(scenes, kinds=KINDS)
+    np.testing.assert_allclose(means, [scenes[:2].mean(0), scenes[2:].mean(0)], rtol=1e-6)
+    log_odds = intervene.scene_marginal(model(weights), images, means)
+    twin = twin_marginal(model(weights), images, np.asarray(means), sigma=0.7 * H / 48)
+    np.testing.assert_allclose(log_odds, twin, atol=1e-5)
+    assert np.isnan(log_odds[-1]).all() and np.isfinite(log_odds[:-1]).all()
+
+
+def test_jit_equals_eager_and_several_draws_are_averaged(study):
+    weights, images, scenes = study
+    pasted, shares = intervene.choose_scenes(jax.random.key(3), scenes, kinds=KINDS, scenes="both", count=2)
+    assert pasted.shape == (2, 3, H, W, 3) and shares.tolist() == [0.5, 0.25, 0.25]
+
+    def run(images, scenes, shares):
+        return intervene.scene_marginal(model(weights), images, scenes, weights=shares)
+
+    eager = run(images, pasted, shares)
+    np.testing.assert_allclose(jax.jit(run)(images, pasted, shares), eager, atol=1e-5)
+    single = [intervene.scene_marginal(model(weights), images, pasted[:, d]) for d in range(3)]
+    np.testing.assert_allclose(0.5 * single[0] + 0.25 * (single[1] + single[2]), eager, atol=1e-5)
+
+
+def test_without_scenes_the_surroundings_are_the_scene():
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(4, H, W, 3)).astype(np.float32)
+    regions = rng.random((4, H, W)) < 0.1
+    regions[:, 5, 5] = True
+    outside = ~np.stack([ndimage.binary_dilation(region, np.ones((3, 3))) for region in regions])
+    scene = intervene.mean_surroundings(images, regions)
+    wanted = np.ma.masked_array(images, ~np.broadcast_to(outside[..., None], images.shape)).mean(0)
+    wanted = wanted.filled(images[outside].mean(0))
+    np.testing.assert_allclose(scene, wanted[None], atol=1e-5)
+
+
+def test_risk_and_repair_equal_their_twins(study):
+    weights, images, scenes = study
+    predict = model(weights)
+    logits = predict(images)
+    log_odds = intervene.scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS), logits=logits)
+    center = intervene.split_point(log_odds)
+    risk = intervene.scene_swap_risk(logits, log_odds, center=center)
+    repaired = intervene.repair(logits, log_odds, center=center)
+    plain = np.asarray(logits).argmax(-1)
+    for i in range(len(images) - 1):
+        identity = np.asarray(log_odds)[i].mean(0) - np.asarray(center)
+        own = np.bincount(plain[i][plain[i] > 0]).argmax() - 1
+        np.testing.assert_allclose(risk[i], np.delete(identity, own).max() - identity[own], atol=1e-5)
+        np.testing.assert_array_equal(repaired[i], np.where(plain[i] > 0, 1 + identity.argmax(), 0))
+    assert np.isnan(risk[-1])
+    np.testing.assert_array_equal(repaired[-1], plain[-1])
+    np.testing.assert_array_equal(repaired > 0, plain > 0)
+
+
+def test_risk_follows_the_definition_for_two_classes():
+    logits = jax.nn.one_hot(jnp.array([[[1, 1, 2, 0]], [[2, 2, 2, 0]]]), 3)
+    log_odds = jnp.array([[1.0, 3.0], [-4.0, 0.0]])[..., None] * jnp.array([-0.5, 0.5])  # L_0, L_1 of two images
+    np.testing.assert_allclose(intervene.scene_swap_risk(logits, log_odds, center=0.5), [1.5, 2.5])  # -s (L - c)
+    assert intervene.repaired_class(log_odds, center=0.5).tolist() == [2, 1]
+    np.testing.assert_allclose(intervene.scene_reliance(log_odds), 2.5 / (2.5 + 4))  # V = (1 + 4) / 2
+
+
+def test_another_background_permutes_the_classes(study):
+    weights, images, scenes = study
+    C = weights.shape[1]
+    means = intervene.mean_scenes(scenes, kinds=KINDS)
+    moved = np.roll(weights, 1, axis=1)  # background is class 1, the last class is class 0
+    first = intervene.scene_marginal(model(weights), images, means)
+    second = intervene.scene_marginal(model(moved), images, means, background=1)
+    np.testing.assert_allclose(np.roll(second, -1, axis=-1), first, atol=1e-5)
+    labels = intervene.repair(model(moved)(images), second, center=np.zeros(C - 1), background=1)
+    wanted = intervene.repair(model(weights)(images), first, center=np.zeros(C - 1))
+    np.testing.assert_array_equal(labels, (wanted + 1) % C)
+
+
+def twin_otsu(values):
+    """Tries every split."""
+    values = np.sort(values[~np.isnan(values)])
+    splits = range(1, len(values))
+    spread = [values[:k].var() * k + values[k:].var() * (len(values) - k) for k in splits]
+    k = splits[int(np.argmin(spread))]
+    return (values[:k].mean() + values[k:].mean()) / 2
+
+
+def cost(values, point):
+    sides = values[values <= point], values[values > point]
+    return sum(side.var() * len(side) for side in sides if len(side))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-1000, 1000), min_size=3, max_size=19, unique=True), st.integers(-9, 9))
+def test_clusters_are_otsus_and_move_with_the_data(values, shift):
+    identity = np.full(20, np.nan, np.float32)  # One shape, one program; NaN is no image.
+    identity[: len(values)] = values
+    sides = np.array([-0.5, 0.5], np.float32)
+    point = 2 * float(intervene.split_point(identity[:, None, None] * sides)[1])
+    # Two splits may be equally good.
+    assert cost(np.array(values), point) <= cost(np.array(values), twin_otsu(identity)) * (1 + 1e-4) + 1e-3
+    moved = 2 * float(intervene.split_point((identity + 2**10 * shift)[:, None, None] * sides)[1])
+    assert cost(np.array(values), moved - 2**10 * shift) <= cost(np.array(values), point) * (1 + 1e-4) + 1e-3
+
+
+def test_members_joined_equal_a_member_that_is_repeated(study):
+    weights, images, scenes = study
+    log_odds = intervene.scene_marginal(model(weights), images, intervene.mean_scenes(scenes, kinds=KINDS))
+    center, scale = intervene.split_point(log_odds), intervene.spread(log_odds)
+    joined = intervene.join_members(jnp.stack([log_odds, log_odds]), center=[center, center], scale=[scale, scale])
+    np.testing.assert_allclose(joined * scale + center, log_odds, atol=1e-5)
+    zeros = np.zeros(log_odds.shape[-1])
+    np.testing.assert_array_equal(
+        intervene.repaired_class(joined, center=zeros), intervene.repaired_class(log_odds, center=center)
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda x: intervene.mean_scenes(np.zeros((2, 4, 4, 3), np.uint8)), "images"),
+        (lambda x: intervene.mean_scenes(np.zeros((2, 4, 4, 3)), kinds=[0, 2]), "kinds"),
+        (lambda x: intervene.choose_scenes(x, np.zeros((2, 4, 4, 3)), scenes="all"), "scenes"),
+        (lambda x: intervene.choose_scenes(x, np.zeros((2, 4, 4, 3)), scenes="sampled", count=3), "count"),
+        (lambda x: intervene.split_point(np.zeros((2, 1, 2)), center="mean"), "center"),
+        (lambda x: intervene.split_point(np.zeros((2, 1, 3)), center=0.0), "center"),
+        (lambda x: intervene.split_point(np.zeros((2, 2))), "log_odds"),
+        (lambda x: intervene.repair(np.zeros((2, 4, 4, 3)), np.zeros((3, 1, 2)), center=0.0), "log_odds"),
+        (lambda x: intervene.scene_marginal(None, np.zeros((2, 4, 4, 3)), np.zeros((1, 5, 4, 3))), "scenes"),
+    ],
+)
+def test_what_does_not_fit_is_named(call, field):
+    with pytest.raises((TypeError, ValueError), match=f"^{field}:"):
+        call(jax.random.key(0))
