@@ -47,11 +47,12 @@ def draw_out(pairs: Sequence[Pair], layout: Layout, values: Values, *, chosen: d
             logits, labels = read_pair(reader, pairs[index], layout, values)
             step = -(-max(labels.shape) // LARGEST_SIDE)
             logits, labels = logits[::step, ::step], labels[::step, ::step]
-            options = {"background": values.background}
-            errors = metrics.error_map(logits, labels, ignore_label=IGNORED, **options)
+            errors = metrics.error_map(logits, labels, background=values.background, ignore_index=IGNORED)
             prediction = logits.argmax(-1)
             # An image's flip-risk is the mean over its predicted foreground: the rest is left blank.
-            risk = np.where(prediction == values.background, np.nan, metrics.risk_map(logits, **options))
+            risk = np.where(
+                prediction == values.background, np.nan, metrics.risk_map(logits, background=values.background)
+            )
             truth = np.where(labels == IGNORED, layout.classes, labels)
             made[index] = Maps(truth, prediction, np.asarray(errors), risk)
     return [Picture(index, kind, made[index]) for index, kind in chosen.items()]

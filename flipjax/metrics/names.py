@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 
 def class_names(names: Sequence[str] | None, *, classes: int, background: int = 0) -> tuple[str, ...]:
-    """Return the names of all classes: those given, with the background's added where it lacks.
+    """Returns the names of all classes: those given, with the background's added where it lacks.
 
     Args:
-        names: of all classes, or of the foreground classes alone; None: ``background``, ``class1``, ...
+        names: of all classes, or of the foreground classes alone; None: `background`, `class1`, ...
         classes: their number.
         background: the class that is background.
 
     Raises:
-        ValueError: another number of names, names that are not different, or ``foreground`` or ``mean``, which stand
+        ValueError: another number of names, names that are not different, or `foreground` or `mean`, which stand
             for all foreground classes together.
 
     Example:
