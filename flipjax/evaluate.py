@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +25,7 @@ from flipjax.metrics import Decomposition
 from flipjax.plan import Program, plan
 from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
 from flipjax.terminal import Bar
-from flipjax.training.member import first_weights
+from flipjax.training.member import Weights, first_weights
 from flipjax.training.predict import evaluate, evaluation_batch
 
 MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
@@ -59,7 +58,7 @@ def make_program(config: Config, model: ModelSpec) -> Program:
     return plan(config)[0]
 
 
-def decompose(experiment: Experiment, start: tuple[Any, Any], pool: Pool, rows: np.ndarray) -> Decomposition:
+def decompose(experiment: Experiment, start: Weights, pool: Pool, rows: np.ndarray) -> Decomposition:
     """Returns the decomposition of the weights `start` on pool rows (n, 2), numpy leaves.
 
     Images are dealt over the devices; progress goes to stderr.

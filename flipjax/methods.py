@@ -94,11 +94,11 @@ def knobs_of(method: str, strengths: Mapping[str, float] | None = None) -> Knobs
     return Knobs(**{name: values.get(name, 1.0) for part in parts_of(method) or [] for name in METHODS[part]})
 
 
-def machinery(methods: Iterable[str]) -> tuple[str, ...]:
+def active_knobs(methods: Iterable[str]) -> tuple[str, ...]:
     """Returns, sorted, the knobs that any of the methods sets: what their common program must hold.
 
     Example:
-      >>> machinery(["ce", "balanced+group_dro"])
+      >>> active_knobs(["ce", "balanced+group_dro"])
       ('balanced', 'dro', 'dro_step')
     """
     return tuple(sorted({name for method in methods for part in parts_of(method) or [] for name in METHODS[part]}))

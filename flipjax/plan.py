@@ -62,7 +62,7 @@ def plan(config: Config) -> list[Program]:
 
 def _check_methods(program: Program) -> None:
     spec = program.experiment
-    if "dfr" in spec.machinery and spec.split.n_val < 8:
+    if "dfr" in spec.active_knobs and spec.split.n_val < 8:
         raise ConfigError("config.split.n_val", "at least 8, half of them for dfr to refit on", spec.split.n_val)
     first = max(int(setting.knobs.jtt_epochs) for setting in program.settings)
     if first > spec.train.epochs:

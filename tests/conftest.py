@@ -18,6 +18,7 @@ import pytest  # noqa: E402
 from flax import nnx  # noqa: E402
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
+from flipjax.data.correlation import half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
 from flipjax.methods import Knobs  # noqa: E402
 from flipjax.models import smp  # noqa: E402
@@ -81,9 +82,9 @@ def make_member():
 
 @pytest.fixture(scope="session")
 def validation():
-    """Rows and groups of a validation set: every third object, half of each class in each scene."""
+    """Rows, groups and DFR's half of a validation set: every third object, half of each class in each scene."""
     rows, groups = table(0.5)
-    return rows[::3], groups[::3]
+    return rows[::3], groups[::3], half_of_each_group(np.asarray(groups[::3]))
 
 
 @pytest.fixture(scope="session")

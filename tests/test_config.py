@@ -204,7 +204,7 @@ def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
     found = {setting.axes["method"]: setting.knobs for setting in program.settings}
     assert found["ce"] == Knobs()
     assert found["balanced+group_dro"] == Knobs(balanced=1, dro=1, dro_step=0.1)
-    assert program.experiment.machinery == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")
+    assert program.experiment.active_knobs == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")
     assert program.epochs == (15, 15, 19, 15, 15, 19)
     for method in ("ce+", "balanced+balanced", "group_dro+group_dro_reference", "ema+swa", "vgg"):
         config.axes.method = (method,)

@@ -99,6 +99,8 @@ def test_split_and_evaluation_tables(pool, seed, n_val, n_test):
         assert np.bincount(table.groups, minlength=4).tolist() == [size // 4] * 4
         assert (pool.object_class[table.rows[:, 0]] == table.groups // 2).all()
         assert set(table.rows[:, 0]) == set(getattr(split, part).objects)
+        # DFR's halves: as many of each group in both, up to one, and a pair on one side.
+        assert np.bincount(table.groups[table.refit], minlength=4).tolist() == [-(-size // 8)] * 4
         if pool.kind == "photo":
             assert (pool.object_scene[table.rows[:, 0]] == table.groups % 2).all()
             assert (table.rows[:, 1] == -1).all() and (table.pairs == -1).all()
@@ -106,6 +108,7 @@ def test_split_and_evaluation_tables(pool, seed, n_val, n_test):
         assert (pool.scene_kind[table.rows[:, 1]] == table.groups % 2).all()
         assert set(table.rows[:, 1]) <= set(getattr(split, part).scenes)
         pairs = table.pairs.reshape(-1, 2)
+        assert (table.refit[0::2] == table.refit[1::2]).all()
         assert (pairs[:, 0] == pairs[:, 1]).all() and len(set(table.pairs)) == size // 2
         assert (table.rows[0::2, 0] == table.rows[1::2, 0]).all()
         for kind in (0, 1):

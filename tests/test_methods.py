@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from flipjax.config import SELECTIONS, ConfigError, PopulationSpec, default_config
 from flipjax.data.pool import gather
-from flipjax.methods import METHODS, Knobs, knobs_of, machinery
+from flipjax.methods import METHODS, Knobs, active_knobs, knobs_of
 from flipjax.plan import plan
 from flipjax.sweep.program import check_pool, missing_group_notes
 from flipjax.training import dfr, epoch, jtt, population
@@ -28,9 +28,9 @@ LOOP = PopulationSpec(map="loop")
 
 @pytest.fixture(scope="module")
 def rich(tiny):
-    """The experiment that holds every machinery, every augmentation and every selection rule."""
+    """The experiment that holds every active_knobs, every augmentation and every selection rule."""
     recipe = dataclasses.replace(tiny.train, epochs=4, patience=4, crop=1.0, jitter=0.5, selection=SELECTIONS)
-    return dataclasses.replace(tiny, train=recipe, machinery=machinery(NAMES))
+    return dataclasses.replace(tiny, train=recipe, active_knobs=active_knobs(NAMES))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_vmap_stays_close_to_the_loop(trained, rich, members, pool, validation):
                 np.testing.assert_allclose(record[name], trained.records[0][name][chosen], rtol=1e-3)
     after = population.states_of(current)
     assert after.epoch.tolist() == [3] * 5 and after.restart.tolist() == [2, 0, 0, 0, 0]
-    refitted = dfr.refit_heads(rich, layout, current, pool, validation[0])
+    refitted = dfr.refit_heads(rich, layout, current, pool, *validation[::2])
     heads = [population.states_of(one).best["val_loss"].weights.params["head"]["kernel"] for one in (current, refitted)]
     changed = [bool((a != b).any()) for a, b in zip(*heads, strict=True)]
     assert changed == [name == "dfr" for name in names]
@@ -152,7 +152,7 @@ def test_the_second_run_weights_up_what_the_first_one_flips(trained, rich, membe
     np.testing.assert_array_equal(after.image_weights, np.where(np.asarray(flip) > 0.5, 10.0, 1.0))
     start = population.take_member(trained.states[0], index)
     jax.tree.map(np.testing.assert_array_equal, after.weights, start.weights)
-    assert after.moments.count == 0 and after.best["val_loss"].epoch == 0
+    assert after.step == 0 and after.best["val_loss"].epoch == 0
 
 
 @pytest.mark.parametrize("rule", SELECTIONS)
@@ -216,7 +216,7 @@ def test_the_reference_group_dro_ends_in_nan_and_the_published_one_does_not(rich
 
 def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation):
     before = trained.states[-1]
-    refitted = dfr.refit_heads(rich, trained.layout, trained.current, pool, validation[0])
+    refitted = dfr.refit_heads(rich, trained.layout, trained.current, pool, *validation[::2])
     after = population.states_of(refitted)
     for index, name in enumerate(NAMES):
         for rule in SELECTIONS:
@@ -226,7 +226,8 @@ def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation
             same = all((a == b).all() for a, b in zip(*map(jax.tree.leaves, head), strict=True))
             assert same == (name != "dfr"), (name, rule)
     weights = population.take_member(before.best["val_loss"].weights, NAMES.index("dfr"))
-    alone = jax.jit(refit, static_argnums=0)(rich, weights, pool, validation[0])
+    rows, _, half = validation
+    alone = jax.jit(refit, static_argnums=0)(rich, weights, pool, rows[half], rows[~half])
     own = population.take_member(after.best["val_loss"].weights, NAMES.index("dfr"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), own, alone)
 

@@ -144,10 +144,10 @@ def test_bfloat16_is_close_to_float32(small):
 
 
 def test_weights_are_he_scaled_and_depend_on_the_key_alone():
+    names = ("first", "second", "kernel")
+
     def kernels(key, norm="batch"):
-        return jax.tree.leaves(
-            nnx.state(build(key, width=16, depth=2, norm=norm), lambda path, _: path[-1] == "kernel")
-        )
+        return jax.tree.leaves(nnx.state(build(key, width=16, depth=2, norm=norm), lambda path, _: path[-1] in names))
 
     first, again, other = kernels(0), kernels(0, norm="none"), kernels(1)
     assert len(first) == 7

@@ -22,13 +22,13 @@ from flipjax.training.optimise import Recipe
 def test_steps_are_those_of_optax(recipe, twin):
     rng = np.random.default_rng(0)
     params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.ones(2)}
-    found, moments, wanted, state = params, optimise.start(params), params, twin.init(params)
+    found, opt_state, wanted, state = params, optimise.start(params), params, twin.init(params)
     step = jax.jit(optimise.update)
     for scale in (0.01, 3.0, 1.0):
         gradients = jax.tree.map(
             lambda leaf, s=scale: jnp.asarray(s * rng.normal(size=leaf.shape), jnp.float32), params
         )
-        found, moments = step(gradients, moments, found, recipe, rate=jnp.float32(1e-2))
+        found, opt_state = step(gradients, opt_state, found, recipe, rate=jnp.float32(1e-2))
         updates, state = twin.update(gradients, state, wanted)
         wanted = optax.apply_updates(wanted, updates)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, wanted)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from flipjax.config import valid_rho
 from flipjax.data.split import PARTS, Part, Split, cell_names, cells, interleave, shuffle, split_pool
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ class Table(NamedTuple):
         rows: int32 (n, 2), object (or photo) index and scene-photo index (-1 in a photo pool); for `gather`.
         groups: int32 (n,), 2 * y + scene.
         pairs: int32 (n,), id of the counterfactual pair; -1 where there is none.
+        refit: bool (n,), whether DFR refits a head on the image; the others select. Half of each group of an evaluation
+            table, pairs kept together; none of a training table.
     """
 
     rows: np.ndarray
     groups: np.ndarray
     pairs: np.ndarray
+    refit: np.ndarray
 
 
 def training_table(catalog: Catalog, split: Split, *, rho: float, seed: int, n_train: int) -> Table:
@@ -87,7 +91,7 @@ def training_table(catalog: Catalog, split: Split, *, rho: float, seed: int, n_t
     columns = [draw(catalog, split.train, y, m, n, seed) for y in (0, 1)]
     usual = np.arange(n) < m
     groups = [2 * y + np.where(usual, y, 1 - y) for y in (0, 1)]
-    return _table(interleave(columns), interleave(groups), np.full(n_train, -1))
+    return _table(interleave(columns), interleave(groups), np.full(n_train, -1), np.zeros(n_train, bool))
 
 
 def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"]) -> Table:
@@ -115,11 +119,13 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
     n = len(chosen.objects)
     if catalog.kind == "photo":
         rows = np.stack([chosen.objects, np.full(n, -1)], axis=1)
-        return _table(rows, cells(catalog)[chosen.objects], np.full(n, -1))
+        groups = cells(catalog)[chosen.objects]
+        return _table(rows, groups, np.full(n, -1), half_of_each_group(groups))
     slots = np.arange(n) // 2 + y * (n // 2)
     photos = [_cycle(chosen.scenes[catalog.scene_kind[chosen.scenes] == s], n)[slots] for s in (0, 1)]
     rows = [np.stack([chosen.objects, photos[s]], axis=1) for s in (0, 1)]
-    return _table(interleave(rows), interleave([2 * y, 2 * y + 1]), np.repeat(np.arange(n), 2))
+    groups = interleave([2 * y, 2 * y + 1])
+    return _table(interleave(rows), groups, np.repeat(np.arange(n), 2), half_of_each_group(groups))
 
 
 def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) -> int:
@@ -200,8 +206,21 @@ def _photo_rows(catalog: Catalog, train: Part, y: int, m: int, n: int, seed: int
     return np.stack([photos, np.full(n, -1)], axis=1)
 
 
-def _table(*columns: np.ndarray) -> Table:
-    return Table(*(column.astype(np.int32) for column in columns))
+def half_of_each_group(groups: np.ndarray) -> np.ndarray:
+    """Returns which images are in the first half, bool (n,): every other one of each group, beginning with its first.
+
+    Example:
+        >>> half_of_each_group(np.array([0, 0, 1, 1, 3, 3, 2, 2])).astype(int).tolist()
+        [1, 0, 1, 0, 1, 0, 1, 0]
+    """
+    half = np.zeros(len(groups), bool)
+    for group in np.unique(groups):
+        half[np.flatnonzero(groups == group)[::2]] = True
+    return half
+
+
+def _table(rows: np.ndarray, groups: np.ndarray, pairs: np.ndarray, refit: np.ndarray) -> Table:
+    return Table(rows.astype(np.int32), groups.astype(np.int32), pairs.astype(np.int32), refit)
 
 
 def _cycle(items: np.ndarray, n: int) -> np.ndarray:
@@ -209,7 +228,7 @@ def _cycle(items: np.ndarray, n: int) -> np.ndarray:
 
 
 def _check_rho(rho: float) -> None:
-    if not 0.5 <= rho <= 1:
+    if not valid_rho(rho):
         raise ValueError(f"rho: expected a number in [0.5, 1], found {rho}")
 
 

@@ -18,7 +18,7 @@ from flax import nnx
 
 from flipjax.config import ModelSpec
 from flipjax.models.encoders import ENCODERS
-from flipjax.models.layers import BatchNorm, Convolution
+from flipjax.models.layers import BatchNorm, Convolution, double
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 STRIDE = 32
@@ -41,12 +41,6 @@ class MisfitError(WeightsError):
             for kind, names in problems.items()
         ]
         self.brief = "; ".join([expected, *counts])
-
-
-def double(images: jax.Array) -> jax.Array:
-    """Repeats every pixel 2 x 2: (B, H, W, C) to (B, 2 H, 2 W, C)."""
-    B, H, W, C = images.shape
-    return jnp.broadcast_to(images[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
 
 
 class DecoderBlock(nnx.Module):

@@ -9,18 +9,7 @@ from flax import nnx
 
 from flipjax.config import ModelSpec
 from flipjax.models.convolution import convolve
-
-
-class Convolution(nnx.Module):
-    """A 3 x 3 convolution without bias."""
-
-    def __init__(self, kernel: jax.Array):
-        """Takes the kernel, (3, 3, inputs, outputs) float32."""
-        self.kernel = nnx.Param(kernel)
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps (B, H, W, inputs) to (B, H, W, outputs) in the dtype of `images`."""
-        return convolve(images, self.kernel[...].astype(images.dtype))
+from flipjax.models.layers import double
 
 
 def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
@@ -58,28 +47,25 @@ class Block(nnx.Module):
     """Convolution, norm and ReLU, twice."""
 
     def __init__(self, first: jax.Array, second: jax.Array, *, norm: str, rngs: nnx.Rngs):
-        """Makes the two convolutions from their kernels, and their norms."""
-        self.first = Convolution(first)
+        """Takes the kernels of two convolutions, (3, 3, inputs, outputs) float32; makes their norms."""
+        self.first = nnx.Param(first)
         self.first_norm = _norm(norm, first.shape[-1], rngs)
-        self.second = Convolution(second)
+        self.second = nnx.Param(second)
         self.second_norm = _norm(norm, second.shape[-1], rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps (B, H, W, inputs) to (B, H, W, outputs)."""
-        hidden = nnx.relu(self.first_norm(self.first(images)).astype(images.dtype))
-        return nnx.relu(self.second_norm(self.second(hidden)).astype(images.dtype))
+        """Maps (B, H, W, inputs) to (B, H, W, outputs) in the dtype of `images`."""
+        hidden = images
+        for kernel, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
+            output = norm(convolve(hidden, kernel[...].astype(images.dtype)))
+            hidden = nnx.relu(output.astype(images.dtype))
+        return hidden
 
 
 def halve(images: jax.Array) -> jax.Array:
     """Max-pools 2 x 2: (B, H, W, C) to (B, H / 2, W / 2, C)."""
     B, H, W, C = images.shape
     return images.reshape(B, H // 2, 2, W // 2, 2, C).max((2, 4))
-
-
-def double(images: jax.Array) -> jax.Array:
-    """Repeats every pixel 2 x 2: (B, H, W, C) to (B, 2 H, 2 W, C)."""
-    B, H, W, C = images.shape
-    return jnp.broadcast_to(images[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
 
 
 class UNet(nnx.Module):

@@ -103,7 +103,7 @@ def working_bytes(program: Program) -> int:
 
 def copies(spec: Experiment) -> int:
     """Returns how many times a member's state holds its parameters: weights, two moments, average, one a rule."""
-    return 3 + bool({"ema", "swa"} & set(spec.machinery)) + len(spec.train.selection)
+    return 3 + bool({"ema", "swa"} & set(spec.active_knobs)) + len(spec.train.selection)
 
 
 def state_bytes(program: Program, *, parameters: int) -> int:

@@ -15,7 +15,6 @@ from flipjax.results import gallery
 from flipjax.sweep.program import Study
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, population
-from flipjax.training.epoch import refits
 from flipjax.training.member import State, Status, Weights
 from flipjax.training.predict import predict
 
@@ -30,9 +29,10 @@ def finish(
 ) -> None:
     """Evaluates what each rule selected of every member; writes decompositions, the gallery and, last, the rows."""
     folder, rules = workdir.results_of(program), program.experiment.train.selection
-    if "dfr" in program.experiment.machinery:
-        shared = population.share(layout, (study.pool, study.tables["val"].rows))
-        current = dfr.refit_heads(program.experiment, layout, current, *shared)
+    if "dfr" in program.experiment.active_knobs:
+        validation = study.tables["val"]
+        pool = population.share(layout, study.pool)
+        current = dfr.refit_heads(program.experiment, layout, current, pool, validation.rows, validation.refit)
     parts = {}
     for part, table in study.tables.items():
         shared = population.share(layout, (study.pool, table.rows))
@@ -66,7 +66,7 @@ def _rows(program: Program, study: Study, stored: results.StoredCell, states: St
                 groups = table.groups
                 if part == "val" and setting.knobs.dfr:
                     # The other images fitted the head.
-                    rest = ~refits(len(groups))
+                    rest = ~table.refit
                     decomposition = jax.tree.map(lambda leaf, rest=rest: leaf[rest], decomposition)
                     groups = groups[rest]
                 # A rule that never had a value kept no epoch.

@@ -20,7 +20,7 @@ from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.display import Display
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import jtt, population
-from flipjax.training.member import NUM_CLASSES, NUM_GROUPS, Member, State, Status
+from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, NUM_GROUPS, Member, State, Status, Weights
 from flipjax.training.optimise import Recipe
 
 MEASURES = ("train_loss", "valid_loss", "valid_worst_group_iou", "valid_flip", "valid_risk", "learning_rate")
@@ -53,7 +53,7 @@ def make_study(program: Program, pool: Pool, catalog: Catalog) -> Study:
     return Study(pool, catalog, split, tables)
 
 
-def starting_weights(model: ModelSpec, *, whole: bool = False) -> tuple[Any, Any]:
+def starting_weights(model: ModelSpec, *, whole: bool = False) -> Weights:
     """Returns parameters and statistics of the file that `model.weights` names, or none of either.
 
     Args:
@@ -64,11 +64,10 @@ def starting_weights(model: ModelSpec, *, whole: bool = False) -> tuple[Any, Any
       ConfigError: if the file does not hold weights of the model.
     """
     if not model.weights:
-        return {}, {}
+        return NO_WEIGHTS
     try:
-        return weights.load(
-            model.weights, encoder=model.name.removeprefix("smp_"), num_classes=NUM_CLASSES, whole=whole
-        )
+        encoder = model.name.removeprefix("smp_")
+        return Weights(*weights.load(model.weights, encoder=encoder, num_classes=NUM_CLASSES, whole=whole))
     except WeightsError as error:
         raise ConfigError("config.model.weights", problem=str(error)) from error
 
@@ -105,7 +104,7 @@ def recipe_of(axes: Mapping[str, Any]) -> Recipe:
 
 def check_pool(program: Program, catalog: Catalog) -> None:
     """Raises ConfigError where a method cannot run on the program's pool."""
-    if "swap" in program.experiment.machinery and catalog.kind != "composite":
+    if "swap" in program.experiment.active_knobs and catalog.kind != "composite":
         raise ConfigError("config.axes.method", "a composite pool, whose scenes can change, for bg_swap", "photos")
 
 
@@ -192,7 +191,7 @@ def train(
         display.say(f"cell {program.name}: continues after epoch {epoch}")
         display.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
     validation = study.tables["val"]
-    shared = population.share(layout, (study.pool, validation.rows, validation.groups))
+    shared = population.share(layout, (study.pool, validation.rows, validation.groups, validation.refit))
     while (current.status == Status.RUNNING).any():
         if stop_requested():
             checkpoints.close()
@@ -202,7 +201,7 @@ def train(
         for name, values in record.items():
             history[name][:, epoch] = values
         epoch += 1
-        if "jtt_epochs" in program.experiment.machinery:
+        if "jtt_epochs" in program.experiment.active_knobs:
             current = jtt.start_second_runs(program.experiment, layout, current, study.pool, start)
         states = population.states_of(current)
         checkpoints.save(epoch, (states, history))

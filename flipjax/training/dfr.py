@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax import losses
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
-from flipjax.training.epoch import refits
 from flipjax.training.member import Best, Member, State, Weights, model_of
 from flipjax.training.population import AXIS, Layout, Population, shard
 from flipjax.training.predict import evaluation_batch, map_batches
@@ -69,12 +70,11 @@ def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float |
     return {"kernel": table[:-1], "bias": table[-1]}
 
 
-def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> Weights:
-    """Returns the weights with a head refitted on half of the validation rows (n, 2), the other half picking the ridge.
+def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, other_rows: jax.Array) -> Weights:
+    """Returns the weights with a head refitted on validation rows (n, 2), others (m, 2) picking the ridge.
 
-    The halves are alternate blocks of four images, in which each group comes once (`flipjax.training.epoch.refits`), so
-    both are balanced. Features are standardised, as published. The ridge with the lowest cross-entropy on the other
-    half wins.
+    Both should hold the groups evenly (`flipjax.data.correlation.Table.refit`). Features are standardised, as
+    published. The ridge with the lowest cross-entropy on the other rows wins.
 
     Raises:
       KeyError: the model's head is not a 1 x 1 convolution.
@@ -86,10 +86,9 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array)
         images, masks = gather(pool, batch)
         return model.features(images), masks
 
-    fitting = refits(rows.shape[0])
     largest = evaluation_batch(experiment)
-    features, masks = map_batches(of_batch, rows[fitting], largest=largest)
-    others, other_masks = map_batches(of_batch, rows[~fitting], largest=largest)
+    features, masks = map_batches(of_batch, rows, largest=largest)
+    others, other_masks = map_batches(of_batch, other_rows, largest=largest)
     mean, scale = features.mean((0, 1, 2)), features.std((0, 1, 2)) + 1e-6
     features, others = (features - mean) / scale, (others - mean) / scale
     start = {"kernel": head["kernel"] * scale[:, None], "bias": head["bias"] + mean @ head["kernel"]}
@@ -107,23 +106,27 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array)
 
 
 def refit_heads(
-    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: np.ndarray, refit: np.ndarray
 ) -> Population:
-    """Refits the heads of the members that ask for it (DFR), for every selection rule, on validation rows (n, 2)."""
-    states = _refit_heads(experiment, layout, population.members, population.states, pool, rows)
+    """Refits the heads of the members that ask for it (DFR), for every selection rule.
+
+    Of the validation rows (n, 2), those with `refit` (n,) bool fit, and the others pick the ridge.
+    """
+    halves = jax.device_put((rows[refit], rows[~refit]), NamedSharding(layout.mesh, P()))
+    states = _refit_heads(experiment, layout, population.members, population.states, pool, *halves)
     return dataclasses.replace(population, states=states)
 
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout"))
 def _refit_heads(
-    experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, rows: jax.Array
+    experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, *halves: jax.Array
 ) -> State:
-    def local(members: Member, states: State, pool: Pool, rows: jax.Array) -> State:
+    def local(members: Member, states: State, pool: Pool, *halves: jax.Array) -> State:
         def one(inputs: tuple[Member, State]) -> State:
             member, state = inputs
 
             def fitted(best: Best) -> Best:
-                return best._replace(weights=refit(experiment, best.weights, pool, rows))
+                return best._replace(weights=refit(experiment, best.weights, pool, *halves))
 
             def all_fitted(best: dict[str, Best]) -> dict[str, Best]:
                 return {rule: fitted(kept) for rule, kept in best.items()}
@@ -133,4 +136,4 @@ def _refit_heads(
 
         return jax.lax.map(one, (members, states))
 
-    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, pool, rows)
+    return shard(layout, local, P(AXIS), P(AXIS), P(), P(), P())(members, states, pool, *halves)

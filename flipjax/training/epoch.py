@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flipjax import losses, metrics
 from flipjax.config import Experiment
@@ -42,12 +41,17 @@ class Validation(NamedTuple):
 
 
 def validate(
-    experiment: Experiment, member: Member, pool: Pool, state: State, rows: jax.Array, groups: jax.Array
+    experiment: Experiment,
+    member: Member,
+    pool: Pool,
+    state: State,
+    rows: jax.Array,
+    groups: jax.Array,
+    refit: jax.Array,
 ) -> tuple[Validation, jax.Array]:
     """Validates the member on rows (n, 2) with groups (n,), in evaluation mode.
 
-    A member that refits its head (DFR) is selected on every other block of four images; the blocks between are for the
-    refit (`refits`).
+    A member that refits its head (DFR) is selected on the images that are not for the `refit` (n,) bool.
 
     Returns:
       The validation, and the group weights, which only the reference's GroupDRO moves here.
@@ -60,10 +64,10 @@ def validate(
         return losses.image_loss(logits, masks, member.knobs), metrics.decompose(logits, masks)
 
     image_losses, found = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
-    selecting = jnp.where(refits(rows.shape[0]), 1 - member.knobs.dfr, 1.0)
+    selecting = jnp.where(refit, 1 - member.knobs.dfr, 1.0)
     group_losses = losses.group_means(image_losses, groups, num_groups=NUM_GROUPS, weights=selecting)[0]
     loss, group_weights = group_losses.mean(), state.group_weights
-    if "dro_reference" in experiment.machinery:
+    if "dro_reference" in experiment.active_knobs:
         options = {"step_size": member.knobs.dro_step, "batch_size": experiment.train.batch_size}
         moved = losses.reference_validation(image_losses, groups, group_weights, **options)
         chosen = member.knobs.dro_reference > 0
@@ -83,16 +87,6 @@ def _measures(found: metrics.Decomposition, groups: jax.Array, selecting: jax.Ar
     risky = (selecting > 0) & jnp.isfinite(found.flip_risk)
     risk = jnp.where(risky, found.flip_risk, 0.0).sum() / risky.sum()
     return iou.min(), flip, risk
-
-
-def refits(count: int) -> np.ndarray:
-    """Returns which of `count` validation images are for DFR's refit: blocks of four, in which each group comes once.
-
-    Example:
-      >>> refits(8).astype(int).tolist()
-      [1, 1, 1, 1, 0, 0, 0, 0]
-    """
-    return np.arange(count) // 4 % 2 == 0
 
 
 def settle(experiment: Experiment, member: Member, state: State, train_loss: jax.Array, found: Validation) -> State:
@@ -129,20 +123,25 @@ def settle(experiment: Experiment, member: Member, state: State, train_loss: jax
 
 
 def run_epoch(
-    experiment: Experiment, member: Member, pool: Pool, state: State, rows: jax.Array, groups: jax.Array
+    experiment: Experiment,
+    member: Member,
+    pool: Pool,
+    state: State,
+    rows: jax.Array,
+    groups: jax.Array,
+    refit: jax.Array,
 ) -> tuple[State, dict[str, jax.Array]]:
-    """Trains for one epoch, validates on `rows` with `groups`, and settles the member.
+    """Trains for one epoch, validates (see `validate`), and settles the member.
 
     Returns:
       The state and the epoch's record: scalars `train_loss`, `valid_loss`, `valid_worst_group_iou`, `valid_flip`,
       `valid_risk`, `learning_rate` (of the last step), and `group_weights` (G,).
     """
     state, train_loss = train_epoch(experiment, member, pool, state)
-    found, group_weights = validate(experiment, member, pool, state, rows, groups)
+    found, group_weights = validate(experiment, member, pool, state, rows, groups, refit)
     state = dataclasses.replace(state, group_weights=group_weights)
     record: dict[str, Any] = {f"valid_{name}": value for name, value in found._asdict().items()}
     record |= {"train_loss": train_loss, "group_weights": group_weights}
-    record["learning_rate"] = optimise.rate_at(
-        state.moments.count - 1, member.recipe, total=total_steps(experiment, member)
-    )
+    total = total_steps(experiment, member)
+    record["learning_rate"] = optimise.rate_at(state.step - 1, member.recipe, total=total)
     return settle(experiment, member, state, train_loss, found), record

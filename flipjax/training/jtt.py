@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool
-from flipjax.training.member import Member, State, Status, init_state
+from flipjax.training.member import NO_WEIGHTS, Member, State, Status, Weights, init_state
 from flipjax.training.population import AXIS, Layout, Population
 from flipjax.training.predict import evaluate
 
@@ -20,11 +19,11 @@ FLIPPED = 0.5
 """Share of an image's foreground above which JTT counts the image as flipped."""
 
 
-def second_run(experiment: Experiment, member: Member, pool: Pool, state: State, start: Any = ({}, {})) -> State:
+def second_run(experiment: Experiment, member: Member, pool: Pool, state: State, start: Weights = NO_WEIGHTS) -> State:
     """Starts a member's training anew, with the images that it flips now weighted up (JTT-by-flip).
 
     Liu et al., 2021, up-weight what an early model misclassifies; here it is the images of whose foreground it flips
-    more than half. The epochs go on counting; weights (`start` as of `init_state`), moments, selection and patience
+    more than half. The epochs go on counting; weights (`start`: see `init_state`), optimiser, selection and patience
     begin afresh.
     """
     flip = evaluate(experiment, state.weights, pool, member.rows).flip
@@ -34,11 +33,11 @@ def second_run(experiment: Experiment, member: Member, pool: Pool, state: State,
 
 
 def start_second_runs(
-    experiment: Experiment, layout: Layout, population: Population, pool: Pool, start: Any = ({}, {})
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, start: Weights = NO_WEIGHTS
 ) -> Population:
     """Starts the second run of every member whose first one (JTT) is over; the others are left as they are.
 
-    `start` as of `flipjax.training.member.init_state`.
+    `start`: see `flipjax.training.member.init_state`.
     """
     states = population.states
     due = np.asarray(population.members.knobs.jtt_epochs) == np.asarray(states.epoch)

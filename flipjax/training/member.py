@@ -47,6 +47,10 @@ class Weights(NamedTuple):
     statistics: Any
 
 
+NO_WEIGHTS = Weights({}, {})
+"""What a run starts from whose weights are all drawn."""
+
+
 class Best(NamedTuple):
     """The weights that a selection rule has kept: the lowest score so far, and its epoch (0: none yet)."""
 
@@ -67,7 +71,7 @@ class State:
 
     weights: Weights
     average: Weights | None
-    moments: Any
+    opt_state: Any
     group_weights: jax.Array
     image_weights: jax.Array | None
     epoch: jax.Array
@@ -76,6 +80,11 @@ class State:
     best_loss: jax.Array
     best_epoch: jax.Array
     best: dict[str, Best]
+
+    @property
+    def step(self) -> jax.Array:
+        """Steps of the optimiser so far in the present run, int32."""
+        return self.opt_state.count
 
     @property
     def evaluated(self) -> Weights:
@@ -120,23 +129,20 @@ def weights_of(model: nnx.Module) -> Weights:
     return Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(statistics))
 
 
-def init_state(experiment: Experiment, member: Member, start: Any = ({}, {})) -> State:
+def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGHTS) -> State:
     """Returns a member's state before its first epoch: its key alone decides the weights that `start` does not give.
 
-    Args:
-      experiment: static.
-      member: whose key is drawn from.
-      start: parameters and statistics of `flipjax.models.weights.load`, nested alike; parts may be absent.
+    `start` is nested as the model's weights are; parts may be absent.
     """
     weights = first_weights(experiment, jax.random.fold_in(member.key, 0), start)
-    averaged = {"ema", "swa"} & set(experiment.machinery)
+    averaged = {"ema", "swa"} & set(experiment.active_knobs)
     unplayed = Best(weights, score=jnp.float32(jnp.inf), epoch=jnp.int32(0))
     return State(
         weights=weights,
         average=weights if averaged else None,
-        moments=optimise.start(weights.params),
+        opt_state=optimise.start(weights.params),
         group_weights=jnp.full((NUM_GROUPS,), 1 / NUM_GROUPS, jnp.float32),
-        image_weights=jnp.ones(member.groups.shape, jnp.float32) if "jtt_epochs" in experiment.machinery else None,
+        image_weights=jnp.ones(member.groups.shape, jnp.float32) if "jtt_epochs" in experiment.active_knobs else None,
         epoch=jnp.int32(0),
         restart=jnp.int32(0),
         status=jnp.int32(Status.RUNNING),
@@ -146,7 +152,7 @@ def init_state(experiment: Experiment, member: Member, start: Any = ({}, {})) ->
     )
 
 
-def first_weights(experiment: Experiment, key: jax.Array, start: Any) -> Weights:
+def first_weights(experiment: Experiment, key: jax.Array, start: Weights) -> Weights:
     """Returns parameters and other state as `start` gives them, and as drawn from `key` where it has none."""
     return Weights(*map(_overlay, weights_of(build(experiment, key)), start))
 

@@ -39,20 +39,20 @@ def rate_at(step: jax.Array, recipe: Recipe, *, total: int) -> jax.Array:
 
 
 def start(params: Any) -> optax.OptState:
-    """Returns Adam's moments before the first step."""
+    """Returns Adam's state before the first step."""
     return optax.scale_by_adam().init(params)
 
 
 def update(
-    gradients: Any, moments: optax.OptState, params: Any, recipe: Recipe, *, rate: jax.Array
+    gradients: Any, opt_state: optax.OptState, params: Any, recipe: Recipe, *, rate: jax.Array
 ) -> tuple[Any, optax.OptState]:
-    """Returns the parameters after a step at learning rate `rate`, and Adam's moments (Kingma and Ba, 2015)."""
+    """Returns the parameters after a step at learning rate `rate`, and Adam's state (Kingma and Ba, 2015)."""
     norm = optax.tree.norm(gradients)
     shrink = jnp.where(recipe.clip_norm > 0, jnp.minimum(1.0, recipe.clip_norm / jnp.maximum(norm, 1e-16)), 1.0)
     gradients = jax.tree.map(lambda gradient: shrink * gradient, gradients)
-    updates, moments = optax.scale_by_adam().update(gradients, moments)
+    updates, opt_state = optax.scale_by_adam().update(gradients, opt_state)
     moved = jax.tree.map(lambda p, u: p - rate * (u + recipe.weight_decay * p), params, updates)
-    return moved, moments
+    return moved, opt_state
 
 
 def kept_share(step: jax.Array, *, ema: jax.Array, swa: jax.Array, total: int) -> jax.Array:

@@ -21,7 +21,7 @@ from flipjax import metrics
 from flipjax.config import Experiment, PopulationSpec
 from flipjax.data.pool import Pool
 from flipjax.training import epoch
-from flipjax.training.member import Member, State, Status, Weights, init_state
+from flipjax.training.member import NO_WEIGHTS, Member, State, Status, Weights, init_state
 from flipjax.training.predict import evaluate
 
 Tree = TypeVar("Tree")
@@ -79,7 +79,7 @@ def create(
     layout: Layout,
     members: Sequence[Member],
     states: State | None = None,
-    start: Any = ({}, {}),
+    start: Weights = NO_WEIGHTS,
 ) -> Population:
     """Stacks members, padded to a multiple of the devices.
 
@@ -127,11 +127,12 @@ def _epoch(
     pool: Pool,
     rows: jax.Array,
     groups: jax.Array,
+    refit: jax.Array,
 ) -> tuple[State, dict[str, jax.Array]]:
     width = layout.width
 
-    def one(member: Member, state: State, pool: Pool, rows: jax.Array, groups: jax.Array) -> tuple[State, dict]:
-        return epoch.run_epoch(experiment, member, pool, state, rows, groups)
+    def one(member: Member, state: State, pool: Pool, *validation: jax.Array) -> tuple[State, dict]:
+        return epoch.run_epoch(experiment, member, pool, state, *validation)
 
     def local(members: Member, states: State, order: jax.Array, active: jax.Array, *shared: Any) -> Any:
         blank = jax.eval_shape(one, *jax.tree.map(lambda leaf: leaf[0], (members, states)), *shared)[1]
@@ -144,7 +145,7 @@ def _epoch(
                 where = where[0]
                 run = one
             else:
-                run = jax.vmap(one, in_axes=(0, 0, None, None, None))
+                run = jax.vmap(one, in_axes=(0, 0, *[None] * len(shared)))
             member, state = jax.tree.map(lambda leaf: leaf[where], (members, carry[0]))
             new = run(member, state, *shared)
             # Positions past the last active member are out of bounds: read as anything, written nowhere.
@@ -152,8 +153,8 @@ def _epoch(
 
         return jax.lax.fori_loop(0, -(-active[0] // width), chunk, (states, records))
 
-    sharded = shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P(), P())
-    return sharded(members, states, order, active, pool, rows, groups)
+    sharded = shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P(), P(), P())
+    return sharded(members, states, order, active, pool, rows, groups, refit)
 
 
 def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -203,9 +204,15 @@ def deal(running: np.ndarray, *, devices: int) -> np.ndarray | None:
 
 
 def run_epoch(
-    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array, groups: jax.Array
+    experiment: Experiment,
+    layout: Layout,
+    population: Population,
+    pool: Pool,
+    rows: jax.Array,
+    groups: jax.Array,
+    refit: jax.Array,
 ) -> tuple[Population, dict[str, np.ndarray]]:
-    """Trains every running member for one epoch, and validates it on rows (n, 2) with groups (n,).
+    """Trains every running member for one epoch, and validates it on rows (n, 2) with groups (n,) and `refit` (n,).
 
     Returns:
       The population (the old one's arrays are donated) and the records of the epoch, leaves (K, ...) in the order of
@@ -218,7 +225,7 @@ def run_epoch(
         running = running[order]
     positions, active = queue(running, devices=layout.devices, width=layout.width)
     states, records = _epoch(
-        experiment, layout, population.members, population.states, positions, active, pool, rows, groups
+        experiment, layout, population.members, population.states, positions, active, pool, rows, groups, refit
     )
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
     return dataclasses.replace(population, states=states), records

@@ -27,7 +27,7 @@ def make_batch(
     spec, knobs = experiment.train, member.knobs
     flip_key, crop_key, jitter_key, mix_key, swap_key = jax.random.split(key, 5)
     rows, groups = member.rows[batch], member.groups[batch]
-    if "swap" in experiment.machinery:
+    if "swap" in experiment.active_knobs:
         draw_key, swap_key = jax.random.split(swap_key)
         others, found = sampling.draw(draw_key, sampling.directory(member.groups % 2, size=2), 1 - groups % 2)
         options = {"partnered": found, "probability": knobs.swap}
@@ -35,7 +35,7 @@ def make_batch(
     images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=spec.hflip)
     if spec.crop:
         images, masks = augment.random_resized_crop(crop_key, images, masks, probability=spec.crop)
-    if "cutmix" in experiment.machinery:
+    if "cutmix" in experiment.active_knobs:
         images = _cutmix(mix_key, member, pool, images, masks, groups)
     if spec.jitter:
         images = augment.colour_jitter(jitter_key, images, probability=spec.jitter)
@@ -79,17 +79,17 @@ def train_step(
         return loss, (statistics, weights)
 
     (loss, (statistics, group_weights)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.weights.params)
-    step = state.moments.count
+    step = state.step
     total = total_steps(experiment, member)
     rate = optimise.rate_at(step, member.recipe, total=total)
-    params, moments = optimise.update(gradients, state.moments, state.weights.params, member.recipe, rate=rate)
+    params, opt_state = optimise.update(gradients, state.opt_state, state.weights.params, member.recipe, rate=rate)
     weights = Weights(params, statistics)
     average = state.average
     if average is not None:
         kept = optimise.kept_share(step, ema=member.knobs.ema, swa=member.knobs.swa, total=total)
         average = jax.tree.map(lambda new, old: _mixed(new, old, kept), weights, average)
     return dataclasses.replace(
-        state, weights=weights, average=average, moments=moments, group_weights=group_weights
+        state, weights=weights, average=average, opt_state=opt_state, group_weights=group_weights
     ), loss
 
 
@@ -118,7 +118,7 @@ def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State
     if state.image_weights is not None:
         weighted = sampling.weighted_order(jax.random.fold_in(order_key, 1), state.image_weights)
         order = jnp.where(jnp.ptp(state.image_weights) > 0, weighted, order)
-    if "balanced" in experiment.machinery:
+    if "balanced" in experiment.active_knobs:
         balanced = sampling.balanced_order(order, member.groups, num_groups=NUM_GROUPS)
         order = jnp.where(member.knobs.balanced > 0, balanced, order)
     order = order[: steps * size].reshape(steps, size)

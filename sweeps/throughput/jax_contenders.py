@@ -72,8 +72,8 @@ class Flipjax:
     def __init__(self, *, members, steps, map):
         self.layout = population.make_layout(PopulationSpec(map=map), members=members)
         self.population = population.create(EXPERIMENT, self.layout, make_members(members, steps))
-        rows, groups = np.zeros((1, 2), np.int32), np.zeros(1, np.int32)
-        self.shared = population.share(self.layout, (make_pool(), rows, groups))
+        validation = np.zeros((1, 2), np.int32), np.zeros(1, np.int32), np.zeros(1, bool)
+        self.shared = population.share(self.layout, (make_pool(), *validation))
 
     def epoch(self):
         self.population, record = population.run_epoch(EXPERIMENT, self.layout, self.population, *self.shared)
@@ -85,10 +85,10 @@ class Flipjax:
         experiment = dataclasses.replace(EXPERIMENT, train=dataclasses.replace(EXPERIMENT.train, hflip=0.0))
         state = init_state(experiment, member)
         params = jax.tree.map(np.asarray, state.weights.params)
-        step = jax.jit(functools.partial(train_step, experiment))
+        compiled = jax.jit(functools.partial(train_step, experiment))
         found = []
         for _ in range(2):
-            state, loss = step(member, pool, state, jnp.arange(BATCH), jax.random.key(0))
+            state, loss = compiled(member, pool, state, jnp.arange(BATCH), jax.random.key(0))
             found.append(float(loss))
         images, labels = map(np.asarray, step.gather(pool, member.rows))
         return params, images, labels, found
@@ -102,8 +102,8 @@ class PlainVmap:
         self.steps, self.pool = steps, jax.device_put(make_pool())
         self.members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *make_members(members, steps))
         self.states = jax.jit(jax.vmap(functools.partial(init_state, EXPERIMENT)))(self.members)
-        step = jax.vmap(functools.partial(train_step, EXPERIMENT), in_axes=(0, None, 0, None, 0))
-        self.step = jax.jit(step, donate_argnums=2)
+        mapped = jax.vmap(functools.partial(train_step, EXPERIMENT), in_axes=(0, None, 0, None, 0))
+        self.step = jax.jit(mapped, donate_argnums=2)
         self.keys = jax.random.split(jax.random.key(0), (steps, members))
 
     def epoch(self):
@@ -134,7 +134,7 @@ def change(part):
         mixed = part in ("CutMix", "all augmentation")
         KNOBS = Knobs(cutmix=0.5 * mixed)
         recipe = dataclasses.replace(EXPERIMENT.train, **AUGMENTATIONS[part])
-        EXPERIMENT = dataclasses.replace(EXPERIMENT, train=recipe, machinery=("cutmix",) * mixed)
+        EXPERIMENT = dataclasses.replace(EXPERIMENT, train=recipe, active_knobs=("cutmix",) * mixed)
     elif part == "convolutions":
         unet.convolve = cheap_convolution
     elif part == "batch norm":

@@ -46,7 +46,7 @@ class UNet(nn.Module):
                 for index, (convolution, norm, _, second, second_norm, _) in enumerate(getattr(self, side)):
                     source = params[side][index]
                     for name, conv, bn in (("first", convolution, norm), ("second", second, second_norm)):
-                        conv.weight.copy_(kernel(source[name]["kernel"]))
+                        conv.weight.copy_(kernel(source[name]))
                         bn.weight.copy_(torch.from_numpy(source[f"{name}_norm"]["scale"].copy()))
                         bn.bias.copy_(torch.from_numpy(source[f"{name}_norm"]["bias"].copy()))
             self.head.weight.copy_(kernel(params["head"]["kernel"][None, None]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, valid_rho
 from flipjax.data import preparing
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.pixels import squash
@@ -66,7 +66,7 @@ def prepare(options: argparse.Namespace) -> int:
         PreparingError: files are missing, damaged or of another size, or a group has too few images.
         OSError: the disk is too small or cannot be written to.
     """
-    if options.rho is not None and (options.split != "reference" or not 0.5 <= options.rho <= 1):
+    if options.rho is not None and (options.split != "reference" or not valid_rho(options.rho)):
         raise ConfigError(
             "--rho", problem=f"expected a number in [0.5, 1], with --split reference; found {options.rho}"
         )

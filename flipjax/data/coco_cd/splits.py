@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 
+from flipjax.config import valid_rho
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 
 SEED = 13
@@ -43,7 +44,7 @@ def reference_split(
         >>> {part: [sum(i % 4 == g for i in drawn) for g in range(4)] for part, drawn in parts.items()}
         {'train': [4, 2, 2, 4], 'val': [2, 2, 2, 2], 'test': [3, 3, 3, 3]}
     """
-    if rho is not None and not 0.5 <= rho <= 1:
+    if rho is not None and not valid_rho(rho):
         raise ValueError(f"rho: expected a number in [0.5, 1], found {rho}")
     members = [sorted(i for i, group in zip(ids, groups, strict=True) if group == g) for g in range(4)]
     if min(map(len, members)) < n_val + n_test:

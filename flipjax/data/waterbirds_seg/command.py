@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, valid_rho
 from flipjax.data.waterbirds_seg import archives, manifest, pools
 
 NAME = "waterbirds_seg"
@@ -79,7 +79,7 @@ def add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
 
 def write_manifest(options: argparse.Namespace) -> int:
     """Writes a manifest of any rho and prints its counts; returns the exit code. Errors as of `prepare`."""
-    if not 0.5 <= options.rho <= 1:
+    if not valid_rho(options.rho):
         raise ConfigError("rho", problem=f"expected a number in [0.5, 1], found {options.rho}")
     if options.seed < 0:
         raise ConfigError("seed", problem=f"expected a whole number >= 0, found {options.seed}")

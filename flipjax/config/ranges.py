@@ -1,0 +1,122 @@
+"""Which values each field may have, and the check of one."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from flipjax.config.specs import (
+    AXES,
+    DTYPES,
+    GALLERY,
+    MAPS,
+    MODEL_NAMES,
+    NORMS,
+    POOL_NAMES,
+    RHO,
+    SCHEDULES,
+    SECTIONS,
+    SELECTIONS,
+    ConfigError,
+)
+from flipjax.methods import METHODS, STRENGTHS, parts_of
+
+
+def _one_of(choices: tuple) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value in choices), "one of " + ", ".join(map(str, choices))
+
+
+def _at_least(low: float) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value >= low), f"a number >= {low}"
+
+
+def _within(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: low <= value <= high), f"a number in [{low}, {high}]"
+
+
+def _subset(choices: tuple) -> tuple[Callable[[Any], bool], str]:
+    def accepts(value: Any) -> bool:
+        return 0 < len(value) == len(set(value)) and set(value) <= set(choices)
+
+    return accepts, "a tuple of one or more different names among " + ", ".join(choices)
+
+
+def _multiple(of: int, low: int) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value % of == 0 and value >= low), f"a multiple of {of}, at least {low}"
+
+
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "pool.name": _one_of(POOL_NAMES),
+    "pool.size": _multiple(8, 16),
+    "pool.seed": _within(0, 2**31 - 1),
+    "pool.objects": _at_least(4),
+    "pool.scenes": _at_least(3),
+    "pool.identity_strength": _within(0, 1),
+    "pool.scene_strength": _within(0, 1),
+    "split.n_train": _multiple(2, 0),
+    "split.n_val": _multiple(4, 4),
+    "split.n_test": _multiple(4, 4),
+    "split.seed": _within(0, 2**31 - 1),
+    "model.name": _one_of(MODEL_NAMES),
+    "model.width": _at_least(1),
+    "model.depth": _within(1, 6),
+    "model.norm": _one_of(NORMS),
+    "model.dtype": _one_of(DTYPES),
+    "train.epochs": _at_least(1),
+    "train.batch_size": _at_least(1),
+    "train.patience": _at_least(1),
+    "train.hflip": _within(0, 1),
+    "train.crop": _within(0, 1),
+    "train.jitter": _within(0, 1),
+    "train.selection": _subset(SELECTIONS),
+    "population.map": _one_of(MAPS),
+    "population.width": _at_least(0),
+    "population.devices": _at_least(0),
+    "axes.rho": RHO,
+    "axes.seed": _within(0, 2**31 - 1),
+    "axes.method": (
+        (lambda value: parts_of(value) is not None),
+        f"one of {', '.join(METHODS)}, or several joined by + that do not exclude each other",
+    ),
+    "axes.learning_rate": ((lambda value: 0 < value < math.inf), "a finite number > 0"),
+    "axes.weight_decay": _within(0, 1e3),
+    "axes.warmup": _within(0, 1),
+    "axes.schedule": _one_of(SCHEDULES),
+    "axes.clip_norm": _within(0, 1e9),
+    "knobs.dice": _within(0, 1e3),
+    "knobs.dro_step": _within(0, 1e3),
+    "knobs.cutmix": _within(0, 1),
+    "knobs.swap": _within(0, 1),
+    "knobs.ema": _within(0, 0.99999),
+    "knobs.swa": _within(0, 0.99),
+    "knobs.jtt_epochs": _at_least(1),
+    "knobs.jtt_weight": _at_least(1),
+    "gallery.rho": RHO,
+    "gallery.riskiest": _at_least(0),
+    "gallery.typical": _at_least(0),
+}
+
+
+def check_value(field: str, value: Any) -> None:
+    """Raises ConfigError unless `value` is of the kind and in the range of the dotted `field`."""
+    default = _default(field)
+    accepts, expected = CHECKS.get(field, (lambda value: True, f"a value such as {default!r}"))
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not accepts(value):
+        whole = ", an integer" if isinstance(default, int) and isinstance(value, float) else ""
+        raise ConfigError(f"config.{field}", f"{expected}{whole}", repr(value))
+
+
+def _default(field: str) -> Any:
+    section, name = field.split(".")
+    tables = {"axes": AXES, "gallery": GALLERY, "knobs": STRENGTHS}
+    return tables[section][name] if section in tables else getattr(SECTIONS[section](), name)
+
+
+def check_axis(field: str, values: Any, target: str) -> None:
+    """Raises ConfigError unless `values` are one or more different ones, each as `check_value` wants of `target`."""
+    if not isinstance(values, tuple | list) or not values:
+        raise ConfigError(f"config.{field}", "a tuple with at least one value", repr(values))
+    for value in values:
+        check_value(target, value)
+    if len(set(values)) < len(values):
+        raise ConfigError(f"config.{field}", "distinct values", tuple(values))
