@@ -90,6 +90,11 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
     return array
 
 
+def check_logits(logits: Any, *, background: int, spatial_ndim: int) -> jax.Array:
+    """Returns checked logits (..., *spatial, C) as a JAX array; raises what `check_scores` raises."""
+    return jnp.asarray(check_scores(logits, Options(background, spatial_ndim=spatial_ndim)))
+
+
 def check_masks(predictions: Any, labels: Any, options: Options) -> tuple[Any, Any, int]:
     """Checks class indices (..., *spatial) against labels of their shape; returns both and the number of classes.
 
