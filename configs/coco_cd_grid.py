@@ -1,13 +1,13 @@
 """The correlation grid on COCO-CD: cats and dogs of COCO 2017, indoors and outdoors, as they were photographed.
 
-Command: python -m flipjax.data prepare coco_cd --coco_root COCO --size 64
+Command: python -m flipjax.data prepare coco_cd --coco_root COCO
          python -m flipjax.sweep --config configs/coco_cd_grid.py
 Cost: 18 members; not measured, for want of the archives.
 Expected: Flip in the rare groups and the gaps grow with rho (at 0.95 and 512 pixels the paper's ResNet-50 has an
 image-mean Flip of 0.098 over all groups); not measured with this model.
 COCO has train2017/, val2017/ and annotations/ with instances_*2017.json and stuff_*2017.json. Every rho trains on the
-same number of photos, the largest that all of them allow, and is tested on the same 500; in the paper's sets the number
-changes with rho. `--split reference` at the first command fixes the paper's own val and test.
+same number of photos, the largest that all of them allow, and is tested on the paper's own 500; in the paper's sets the
+number of training photos changes with rho. `--split free` at the first command lets the sweep draw val and test.
 """
 
 from flipjax.config import default_config

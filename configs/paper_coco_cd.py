@@ -1,6 +1,6 @@
 """The paper's grid on COCO-CD: its recipe, encoders and methods at rho 0.5 and 0.95.
 
-Command: python -m flipjax.data prepare coco_cd --coco_root COCO --size 512
+Command: python -m flipjax.data prepare coco_cd --coco_root COCO
          python -m flipjax.models convert --from resnet50.pth --to weights/resnet50
          python -m flipjax.sweep --config configs/paper_coco_cd.py
 Cost: 8 members, 200 epochs at most, one GPU; not measured, for want of the archives and a GPU.
@@ -8,12 +8,14 @@ Cost: 8 members, 200 epochs at most, one GPU; not measured, for want of the arch
 Expected: the paper's ResNet-50 has an image-mean Flip of 0.098 at rho 0.95 with CE; not measured here.
 resnet50.pth: torchvision's or timm's ImageNet weights. The other encoder: --config.model.name=smp_mit_b2
 --config.model.weights=weights/mit_b2, converted from SegFormer's mit_b2.pth. From scratch: --config.model.weights=''.
-Both rho train on the same number of photos, the largest that both allow (the paper: 1,668 at 0.95).
+Both rho train on the same number of photos, the largest that both allow (the paper: 1,668 at 0.95), and are tested on
+the paper's own photos.
 
-The paper's own test photos, and its own training set at rho 0.95:
-         python -m flipjax.data prepare coco_cd --coco_root COCO --size 512 --split reference --rho 0.95 --out DIR
-         python -m flipjax.sweep --config configs/paper_coco_cd.py --config.pool.root=DIR --config.axes.rho='(0.95,)'
-`python -m flipjax.evaluate --config configs/paper_coco_cd.py --config.pool.root=DIR ...` tests on them, too.
+The paper's own training set at rho 0.95:
+         python -m flipjax.data prepare coco_cd --coco_root COCO --rho 0.95
+         python -m flipjax.sweep --config configs/paper_coco_cd.py --config.pool.root=coco_cd/corr0.95
+             --config.axes.rho='(0.95,)'
+`python -m flipjax.evaluate --config configs/paper_coco_cd.py ...` tests on them, too.
 """
 
 from flipjax.config import default_config

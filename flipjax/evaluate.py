@@ -5,10 +5,9 @@ and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 9
 """
 
 import argparse
-import contextlib
-import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -18,9 +17,12 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from flipjax import command, results
+from flipjax.audit import page
+from flipjax.audit.arrays import AuditError
+from flipjax.audit.results import conclude
+from flipjax.audit.tables import summary_text
 from flipjax.config import DTYPES, MODEL_NAMES, Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.pool import Pool
-from flipjax.files import make_folder
 from flipjax.metrics import Decomposition
 from flipjax.plan import Program, plan
 from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
@@ -38,7 +40,7 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--split", choices=results.PARTS, default="test", help="which images (default test)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what the network computes in")
     parser.add_argument("--samples", type=int, default=1000, help="resamples of the intervals (default 1000)")
-    parser.add_argument("--out", metavar="DIR", help="folder for summary.csv, summary.json and images.csv")
+    parser.add_argument("--out", metavar="DIR", help="folder for the files and the page of an audit")
     return parser
 
 
@@ -65,7 +67,7 @@ def decompose(experiment: Experiment, start: Weights, pool: Pool, rows: np.ndarr
     """
     model = jax.jit(first_weights, static_argnums=0)(experiment, jax.random.key(0), start)
     devices = jax.devices()
-    size = len(devices) * min(evaluation_batch(experiment), -(-len(rows) // len(devices)))
+    size = len(devices) * min(evaluation_batch(experiment), math.ceil(len(rows) / len(devices)))
     mesh = Mesh(np.array(devices), ("images",))
     specs = (P(), P(), P("images"))
     run = jax.jit(
@@ -97,48 +99,41 @@ def _load(program: Program) -> Study:
         raise ConfigError("config.split", problem=str(error)) from error
 
 
-@contextlib.contextmanager
-def _writing(folder: str) -> Iterator[Path]:
-    try:
-        yield Path(folder)
-    except OSError as error:
-        raise ConfigError("--out", "a folder that can be written", f"{folder} ({error})") from error
-
-
-def _write(folder: Path, facts: dict, rows: list[results.Row], images: list[results.Row]) -> None:
-    results.write_csv(folder / "summary.csv", rows)
-    results.write_csv(folder / "images.csv", images)
-    with results.replacing(folder / "summary.json") as stream:
-        stream.write((json.dumps({**facts, "quantities": rows}, indent=2) + "\n").encode())
-
-
 def _evaluate(values: argparse.Namespace) -> None:
     if values.samples < 1:
         raise ConfigError("--samples", "a number >= 1", values.samples)
     spec = ModelSpec(name=values.model, dtype=values.dtype, weights=values.weights)
     program = make_program(values.config, spec)
     if values.out:
-        with _writing(values.out) as folder:
-            make_folder(folder)
+        page.claim(Path(values.out))
     device = command.start_backend(PopulationSpec(**values.config.population), sys.maxsize)
     start = starting_weights(spec, whole=True)
     study = _load(program)
     table, catalog = study.tables[values.split], study.catalog
-    found = decompose(program.experiment, start, study.pool, np.asarray(table.rows))
-    groups = np.asarray(table.groups)
-    rows = results.evaluation_rows(
-        found, groups, class_names=catalog.class_names, key=jax.random.key(0), samples=values.samples
+    decomposition = decompose(program.experiment, start, study.pool, np.asarray(table.rows))
+    n = len(table.groups)
+    audit = conclude(
+        [catalog.object_names[index] for index in table.rows[:, 0]],
+        np.asarray(table.groups),
+        decomposition,
+        np.zeros(n, np.int64),
+        class_names=("background", *catalog.class_names),
+        samples=values.samples,
+        pairs=np.asarray(table.pairs),
+        scene_names=tuple(catalog.scene_names),
+        columns={"scene_photo": [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]},
     )
     pool = program.experiment.pool
-    facts = {"model": spec.name, "weights": spec.weights, "pool": pool.name, "size": pool.size, "device": device}
-    facts |= {"split": values.split, "n_images": len(groups), "samples": values.samples}
-    images = f"{len(groups)} {values.split} images of {pool.name}, {pool.size} x {pool.size}"
-    print(f"{spec.name} of {spec.weights} on {images}\n\n{results.evaluation_text(rows)}")
+    facts = [
+        f"{spec.name} of {spec.weights} on {n} {values.split} images of {pool.name}, {pool.size} x {pool.size}, "
+        f"with 95% bootstrap intervals from {values.samples} resamples of the images."
+    ]
     if values.out:
-        objects = [catalog.object_names[index] for index in table.rows[:, 0]]
-        scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
-        with _writing(values.out) as folder:
-            _write(folder, facts, rows, results.image_rows(found, groups, objects, scenes))
+        options = {"model": spec.name, "weights": spec.weights, "dtype": values.dtype, "split": values.split}
+        options |= {"pool": pool.name, "size": pool.size, "samples": values.samples, "device": device}
+        print(page.write(Path(values.out), audit, [], options=options, facts=facts))
+    else:
+        print(summary_text(audit, facts))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,6 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _evaluate(options)
     except ConfigError as error:
         print(f"flipjax evaluate: {error.named({'config.model.weights': '--weights'})}", file=sys.stderr)
+        return command.USAGE
+    except (AuditError, OSError) as error:
+        print(f"flipjax evaluate: {error}", file=sys.stderr)
         return command.USAGE
     except KeyboardInterrupt:
         print("flipjax evaluate: interrupted", file=sys.stderr)

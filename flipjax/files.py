@@ -1,8 +1,10 @@
-"""Files that appear whole or not at all, what damaged ones raise, and the folder of those that can be made again."""
+"""Files and folders that appear whole or not at all, what damaged ones raise, and the place of those made again."""
 
 import contextlib
 import hashlib
 import os
+import shutil
+import socket
 import tokenize
 import zipfile
 import zlib
@@ -29,13 +31,44 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """Opens a temporary file beside `path` and moves it there at the end: readers see the old file or the new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove_stale(path.parent)
+    partial = _partial(path)
     try:
         with partial.open("wb") as stream:
             yield stream
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def adding_folder(path: str | Path) -> Iterator[Path]:
+    """Makes a temporary folder beside `path` and moves it there at the end, unless another process did so meanwhile."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(path.parent)
+    partial = _partial(path)
+    partial.mkdir()
+    try:
+        yield partial
+        try:
+            partial.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Deletes what killed processes of this machine left in a folder, of `replacing` and of `adding_folder`."""
+    for path in folder.glob(f".*.{socket.gethostname()}.*.tmp"):
+        process = path.name.split(".")[-2]
+        if process.isdigit() and not _alive(int(process)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def make_folder(path: str | Path) -> None:
@@ -86,3 +119,17 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
         total.update(f"{name}\0{array.dtype.str}\0{np.shape(arrays[name])}\0".encode())
         total.update(array.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

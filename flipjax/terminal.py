@@ -2,6 +2,7 @@
 
 import sys
 import time
+import unicodedata
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -87,3 +88,15 @@ class Bar:
         if not self._live and (last or now - self._spoken > SECONDS_BETWEEN_LINES):
             self._spoken = now
             self.say(f"[{clock(seconds)}] {note}")
+
+
+def printable(text: str) -> str:
+    r"""Returns a text whose control characters are written out, so that a name of a file cannot steer a terminal.
+
+    Example:
+      >>> printable("a\x1b[2Jb\udcff\n  c")
+      'a\\x1b[2Jb\\udcff\n  c'
+    """
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") else ascii(c)[1:-1] for c in text
+    )

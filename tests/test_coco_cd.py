@@ -2,10 +2,7 @@
 
 import itertools
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -19,15 +16,16 @@ from PIL import Image
 from pycocotools import mask as mask_tools
 
 from flipjax.config import PoolSpec
-from flipjax.data import prepared, preparing
+from flipjax.data import POOLS
 from flipjax.data.__main__ import main
+from flipjax.data.build import BadFilesError
 from flipjax.data.coco_cd import categories
 from flipjax.data.coco_cd.annotations import Animals, decode_runs, label_mask, run_lengths
 from flipjax.data.coco_cd.scenes import scene_of
 from flipjax.data.coco_cd.selection import read_selection, select
 from flipjax.data.coco_cd.splits import reference_split
 from flipjax.data.correlation import evaluation_table, largest_n_train, split_pool, training_table
-from flipjax.data.prepare import BadFileError
+from flipjax.data.images import BadFileError
 
 SHARED = Path(__file__).parents[2] / "shared"
 GOLDEN = SHARED / "golden/coco_tiny"
@@ -38,15 +36,23 @@ def needs(path):
         pytest.skip(f"{path} is not there")
 
 
-def prepare(root, out, *options):
-    return main(["prepare", "coco_cd", "--coco_root", str(root), "--size", "16", "--out", str(out), *map(str, options)])
+def prepare(root, data_dir, *options):
+    return main(["prepare", "coco_cd", "--coco_root", str(root), "--data_dir", str(data_dir), *map(str, options)])
 
 
-def refused(capsys, root, out, *options):
-    """Runs a command that must fail and leave no pool; returns what it says."""
-    assert prepare(root, out, *options) == 1
-    assert not (out / prepared.MANIFEST).exists() and not list(out.glob("**/*.tmp"))
+def refused(capsys, root, data_dir, *options):
+    """Runs a command that must fail and leave nothing; returns what it says."""
+    assert prepare(root, data_dir, *options) == 1
+    assert not data_dir.exists() or not list(data_dir.iterdir())
     return capsys.readouterr().err
+
+
+def open_pool(data_dir, root=""):
+    spec = PoolSpec(name="coco_cd", root=root, data_dir=str(data_dir), size=16, cache=f"{data_dir}/.cache")
+    return POOLS["coco_cd"](spec)
+
+
+SMALL = ("--val_per_group", 1, "--test_per_group", 2)
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +151,7 @@ def test_selection_by_hand():
         ]
         return Animals(key, f"train2017/{key}.jpg", side, side, tuple(segments), areas)
 
-    found = select(
+    selection = select(
         [
             animals(1, [(1, 50, 50)], (300.0, 0.0)),
             animals(2, [(2, 50, 50), (2, 60, 10)], (300.0, 0.0)),
@@ -155,14 +161,15 @@ def test_selection_by_hand():
             animals(6, [(1, 100, 100)], (300.0, 0.0)),
         ],
         {2: (0.0, 301.0), 9: (1e6, 0.0)},
+        folder=Path("train2017"),
     )
-    assert [(photo.image_id, photo.group) for photo in found.photos] == [(1, 0), (2, 3)]
-    assert found.left_out == {"both classes": 1, "unknown scene": 1, "foreground not within 1% and 99%": 2}
+    assert [(photo.animals.image_id, photo.group) for photo in selection.photos] == [(1, 0), (2, 3)]
+    assert selection.left_out == {"both classes": 1, "unknown scene": 1, "foreground not within 1% and 99%": 2}
 
 
 def test_golden_splits(expected):
     photos = read_selection(GOLDEN).photos
-    group_of = {photo.image_id: photo.group for photo in photos}
+    group_of = {photo.animals.image_id: photo.group for photo in photos}
     sizes = {"n_val": expected["val_per_group"], "n_test": expected["test_per_group"]}
     for rho, wanted in expected["splits"].items():
         found = reference_split(list(group_of), list(group_of.values()), rho=float(rho), **sizes)
@@ -214,127 +221,62 @@ def test_reference_sizes():
         reference_split(range(4), range(4), rho=0.4)
 
 
-def test_prepared_pixels_and_resizing(golden, tmp_path, capsys):
-    assert prepare(golden, tmp_path) == 0
+def test_pixels_and_tables(golden, tmp_path, capsys):
+    assert prepare(golden, tmp_path, "--split", "free") == 0
     captured = capsys.readouterr()
     assert "250 photos: cat indoor 65, cat outdoor 69, dog indoor 47, dog outdoor 69" in captured.err
-    assert "both classes 25" in captured.err and "MB of disk" in captured.err
-    pool, catalog = prepared.load(PoolSpec(name="coco_cd", root=str(tmp_path), size=16))
+    assert "both classes 25" in captured.err and "train 250" in captured.out
+    pool, catalog = open_pool(tmp_path)
     assert pool.kind == "photo" and (catalog.class_names, catalog.scene_names) == (
         ("cat", "dog"),
         ("indoor", "outdoor"),
     )
-    assert (catalog.object_split == -1).all() and list(tmp_path.iterdir()) and not (tmp_path / "shards/x.npz").exists()
+    assert (catalog.object_split == -1).all()
     photo = read_selection(golden).photos[3]
-    assert catalog.object_names[3] == photo.file_name
-    stored = Image.open(golden / photo.file_name).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(pool.images[3], np.asarray(stored))
+    index = catalog.object_names.index(str(photo.animals.image_id))
+    stored = Image.open(golden / photo.item.name).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(pool.images[index], np.asarray(stored))
+    size = [photo.animals.height, photo.animals.width]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        whole = sum(
-            mask_tools.decode({"size": [photo.height, photo.width], "counts": counts}) for _, counts in photo.segments
-        )
-    mask = Image.fromarray(np.uint8(whole > 0) * np.uint8(1 + photo.y)).resize((16, 16), Image.Resampling.NEAREST)
-    np.testing.assert_array_equal(pool.masks[3], np.asarray(mask))
+        whole = sum(mask_tools.decode({"size": size, "counts": counts}) for _, counts in photo.animals.segments)
+    mask = Image.fromarray(np.uint8(whole > 0) * np.uint8(1 + photo.item.y)).resize((16, 16), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(pool.masks[index], np.asarray(mask))
 
     split = split_pool(catalog, n_val=20, n_test=32, seed=0)
     n_train = largest_n_train(catalog, split, rhos=[0.5, 0.7, 0.9])
     tables = [training_table(catalog, split, rho=rho, seed=0, n_train=n_train) for rho in (0.5, 0.7, 0.9)]
     assert {len(table.rows) for table in tables} == {n_train}
-    kept = [np.sum(a.rows == b.rows) // 2 for a, b in itertools.pairwise(tables)]
-    assert all(count >= 0.75 * n_train for count in kept)
+    same = [np.sum(a.rows == b.rows) // 2 for a, b in itertools.pairwise(tables)]
+    assert all(count >= 0.75 * n_train for count in same)
     assert np.bincount(evaluation_table(catalog, split, "test").groups).tolist() == [8] * 4
 
 
 def test_the_reference_split_fixes_the_parts(golden, expected, tmp_path):
-    options = ("--split", "reference", "--val_per_group", 5, "--test_per_group", 8)
-    assert prepare(golden, tmp_path / "level", *options, "--rho", 0.9) == 0
-    _, catalog = prepared.load(PoolSpec(name="coco_cd", root=str(tmp_path / "level"), size=16))
+    assert prepare(golden, tmp_path, "--val_per_group", 5, "--test_per_group", 8, "--rho", 0.9) == 0
+    _, catalog = open_pool(tmp_path)
+    assert catalog.source.endswith("coco_cd/corr0.9_5_8/1.0.0")
     for index, part in enumerate(("train", "val", "test")):
         names = [name for name, fixed in zip(catalog.object_names, catalog.object_split, strict=True) if fixed == index]
-        assert sorted(int(Path(name).stem) for name in names) == sorted(expected["splits"]["0.9"][part]["image_id"])
+        assert sorted(map(int, names)) == sorted(expected["splits"]["0.9"][part]["image_id"])
     split = split_pool(catalog, n_val=20, n_test=32, seed=0)
     table = training_table(catalog, split, rho=0.9, seed=0, n_train=largest_n_train(catalog, split, rhos=[0.9]))
     assert np.bincount(table.groups).tolist() == [51, 6, 6, 51]
 
-    assert prepare(golden, tmp_path / "all", *options) == 0
-    _, catalog = prepared.load(PoolSpec(name="coco_cd", root=str(tmp_path / "all"), size=16))
-    assert np.bincount(catalog.object_split).tolist() == [250 - 52, 20, 32]
 
-
-SCRIPT = """
-import pathlib, sys
-from flipjax.sweep import __main__ as sweep
-from flipjax.data.__main__ import main
-
-root, folder = sys.argv[1:]
-prepare = ["prepare", "coco_cd", "--coco_root", root, "--size", "16", "--out", folder + "/pool"]
-run = ["--config", folder + "/tiny.py", "--workdir", folder + "/run"]
-assert main(prepare) == 0
-assert sweep.main(run) == 0
-# As if it had been killed at the end, and another pool prepared before it goes on.
-pathlib.Path(folder, "run/cells/000/results.csv").unlink()
-assert main([*prepare, "--split", "reference", "--val_per_group", "1", "--test_per_group", "1"]) == 0
-assert sweep.main(run) == 2
-assert main(prepare) == 0
-assert sweep.main(run) == 0
-"""
-
-
-def test_from_the_archives_to_a_finished_sweep(tmp_path, write_config, without_tensorflow):
-    """A run goes on with the pool that it began with, and with no other one."""
-    root = write_coco(tmp_path / "coco")
-    write_config(tmp_path / "tiny.py", name="coco_cd", root=tmp_path / "pool")
-    command = [sys.executable, "-c", SCRIPT, str(root), str(tmp_path)]
-    done = subprocess.run(command, env=without_tensorflow, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    header, *rows = (tmp_path / "run/results.csv").read_text().splitlines()
-    assert "iou_cat" in header and len(rows) == 2 * 7
-    (refused,) = [line for line in done.stderr.splitlines() if line.startswith("flipjax sweep: --workdir: ")]
-    assert "free split (16 images, 0 scenes at size 16)" in refused.split("but the pool there is now")[0]
-    assert "reference split (16 images" in refused.split("but the pool there is now")[1]
-    assert "prepare the first one again, or pass another --workdir, or --fresh" in refused
-
-
-def test_damaged_photos_are_named_and_leave_no_pool(tmp_path, capsys):
+def test_bad_photos_are_all_named_and_leave_nothing(tmp_path, capsys):
     root = write_coco(tmp_path / "coco")
     paths = sorted(root.glob("*2017/*.jpg"))
-    whole = {path: path.read_bytes() for path in paths[:3]}
-    paths[0].write_bytes(whole[paths[0]][:200])
+    paths[0].write_bytes(paths[0].read_bytes()[:200])
     paths[1].write_bytes(b"no photo")
     Image.fromarray(np.zeros((WIDTH, HEIGHT, 3), np.uint8)).save(paths[2])
-    said = refused(capsys, root, tmp_path / "out")
-    assert "3 of 16 photos cannot be used" in said and f"{paths[0]}: unreadable" in said and f"{paths[1]}: " in said
-    assert f"{paths[2]}: the photo has 16 x 20 pixels, its annotation says 20 x 16" in said
-    for path in paths[:3]:
-        path.write_bytes(whole[path])
-    assert prepare(root, tmp_path / "out") == 0
-    assert "made by an earlier run" not in capsys.readouterr().err
-    assert prepare(root, tmp_path / "out") == 0
-    assert "prepared already, nothing to do" in capsys.readouterr().out
-
-
-def test_an_interrupted_command_continues(tmp_path, capsys, monkeypatch):
-    """A shard that is done is taken over; the pool appears only at the end."""
-    root = write_coco(tmp_path / "coco")
-    monkeypatch.setattr(preparing, "SHARD", 4)
-    path = root / "train2017/000000000000.jpg"
-    whole, stat = path.read_bytes(), path.stat()
-    path.write_bytes(b"cut")
-    refused(capsys, root, tmp_path / "out")
-    path.write_bytes(whole)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert prepare(root, tmp_path / "out") == 0
-    assert "photos: 12 of 16 were made by an earlier run" in capsys.readouterr().err
-    assert not (tmp_path / "out/shards").exists()
-
-
-def test_missing_photos_are_counted_before_any_is_read(tmp_path, capsys):
-    root = write_coco(tmp_path / "coco")
+    said = refused(capsys, root, tmp_path / "out", "--split", "free")
+    assert f"{paths[0]}: unreadable" in said and f"{paths[1]}: " in said
+    assert f"{paths[2]}: the photo has 16 x 20 pixels, its annotation 20 x 16" in said
     for path in (root / "train2017").glob("*.jpg"):
         path.unlink()
-    said = refused(capsys, root, tmp_path / "out")
-    assert "12 files are missing for 16 images" in said and said.count("train2017/00") == 10 and "and 2 more" in said
+    said = refused(capsys, root, tmp_path / "out", "--split", "free")
+    assert "files are missing for 16 images: 12 problems" in said
 
 
 def test_missing_annotations_and_folders_are_listed(tmp_path, capsys):
@@ -342,7 +284,7 @@ def test_missing_annotations_and_folders_are_listed(tmp_path, capsys):
     (root / "annotations/instances_val2017.json").unlink()
     (root / "train2017").rename(root / "train2014")
     said = refused(capsys, root, tmp_path / "out", "--stuff_dir", tmp_path / "elsewhere")
-    assert "4 parts of COCO are missing" in said and "elsewhere/stuff_train2017.json: no such file" in said
+    assert "parts of COCO are missing: 2 problems" in said
     assert "train2017: no such folder" in said and "instances_val2017.json: no such file" in said
 
 
@@ -352,21 +294,17 @@ def test_damaged_annotations_are_named(tmp_path, capsys):
     text = path.read_text()
     for damaged in (text[: len(text) // 2], text[:-1], "", "no json"):
         path.write_text(damaged)
-        said = refused(capsys, root, tmp_path / "out")
-        assert f"{path}: truncated or damaged JSON ({len(damaged):,} bytes)" in said and "Traceback" not in said
+        with pytest.raises(BadFilesError, match=rf"{path}: truncated or damaged JSON \({len(damaged):,} bytes\)"):
+            read_selection(root)
     path.write_text(text)
-
-    def unlisted(value):
-        value["images"].pop(0)
-
     cases = [
+        ("instances_train2017", lambda value: value["annotations"][0].pop("image_id"), "'annotations' lacks image_id"),
+        ("instances_train2017", lambda value: value.pop("categories"), "'categories' list is missing or empty"),
         (
             "instances_train2017",
-            lambda value: value["annotations"][0].pop("image_id"),
-            "'annotations' lacks image_id: {'id': 0",
+            lambda value: value["images"].pop(0),
+            "annotations of image 0, which 'images' does not",
         ),
-        ("instances_train2017", lambda value: value.pop("categories"), "'categories' list is missing or empty"),
-        ("instances_train2017", unlisted, "annotations of image 0, which 'images' does not list"),
         ("stuff_train2017", lambda value: value["annotations"][0].pop("area"), "annotation 0: expected a number"),
         (
             "stuff_train2017",
@@ -375,31 +313,17 @@ def test_damaged_annotations_are_named(tmp_path, capsys):
         ),
         ("stuff_train2017", lambda value: value.update(annotations=[1, 2]), "lacks category_id, image_id: 1"),
         ("instances_val2017", lambda value: value["images"][0].update(width="20"), "image 3: expected whole numbers"),
+        ("instances_val2017", lambda value: value["images"][0].update(file_name="../../x.jpg"), "leads out of val2017"),
+        ("instances_val2017", lambda value: value["images"][0].update(file_name="/etc/x.jpg"), "leads out of val2017"),
     ]
     for name, edit, reason in cases:
         whole = (root / f"annotations/{name}.json").read_text()
         change(root, name, edit)
-        said = refused(capsys, root, tmp_path / "out")
-        assert f"{name}.json" in said and reason in said
+        with pytest.raises(BadFilesError, match=f"{name}.json") as raised:
+            read_selection(root)
+        assert reason in str(raised.value)
         (root / f"annotations/{name}.json").write_text(whole)
-
-
-def test_too_few_images_say_what_there_is(tmp_path, capsys):
-    root = write_coco(tmp_path / "coco", per_group=(4, 1, 3, 3))
-    said = refused(capsys, root, tmp_path / "out")
-    assert "1 of 4 groups have fewer than 3 photos" in said and "cat outdoor: 1" in said
-    assert "11 photos: cat indoor 4, cat outdoor 1, dog indoor 3, dog outdoor 3" in said
-    said = refused(capsys, root, tmp_path / "out", "--split", "reference")
-    assert "4 of 4 groups have fewer than 175 photos" in said
-
-
-def test_a_disk_that_is_full_or_cannot_be_written_to(tmp_path, capsys, monkeypatch):
-    root = write_coco(tmp_path / "coco")
-    (tmp_path / "file").write_text("mine")
-    assert prepare(root, tmp_path / "file/out") == 1
-    assert "file/out" in capsys.readouterr().err
-    monkeypatch.setattr(preparing.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 9))
-    assert "not enough disk: 16 images, 0 scenes at size 16" in refused(capsys, root, tmp_path / "out")
+    assert prepare(root, tmp_path / "out", *SMALL, "--rho", 0.5) == 0
 
 
 def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):
@@ -407,22 +331,25 @@ def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):
     # One column, which is none of the 16 that the nearest pixels of 20 are: floor(1.25 * (i + 0.5)).
     shape = {"size": [HEIGHT, WIDTH], "counts": [7 * HEIGHT, HEIGHT, 12 * HEIGHT]}
     change(root, "instances_train2017", lambda value: value["annotations"][0].update(segmentation=shape))
-    assert prepare(root, tmp_path / "out") == 0
-    said = capsys.readouterr()
-    assert "1 photos left out, nothing of them is left at size 16: train2017/000000000000.jpg" in said.err
-    assert "15 images, 0 scenes at size 16): cat in indoor 3" in said.out
+    assert prepare(root, tmp_path, "--split", "free") == 0
+    capsys.readouterr()
+    pool, catalog = open_pool(tmp_path)
+    assert "1 images left out, nothing of the object is left at size 16: 0\n" in capsys.readouterr().err
+    assert len(pool.images) == len(catalog.object_names) == 15 and open_pool(tmp_path)[1].content == catalog.content
+    assert prepare(root, tmp_path / "small", "--split", "free", "--size", 16) == 0
+    assert "1 train photos left out" in capsys.readouterr().err
+    np.testing.assert_array_equal(open_pool(tmp_path / "small")[0].masks, pool.masks)
 
 
 def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):
-    root = write_coco(tmp_path / "coco")
-    cases = [(("--rho", 0.9), "--rho: expected"), (("--split", "reference", "--rho", 2), "found 2.0")]
+    root = write_coco(tmp_path / "coco", per_group=(4, 1, 3, 3))
+    cases = [(("--rho", 2), "found 2.0"), (("--split", "free", "--rho", 0.9), "--rho: expected")]
     cases += [(("--val_per_group", 0), "--val_per_group: expected"), (("--size", 20), "--size: expected a multiple")]
+    cases += [(SMALL, "cat indoor 4, cat outdoor 1, dog indoor 3, dog outdoor 3")]
     for options, reason in cases:
-        with pytest.raises(SystemExit, match="2"):
-            prepare(root, tmp_path / "out", *options)
+        assert prepare(root, tmp_path / "out", *options) == 2
         assert reason in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    with pytest.raises(SystemExit, match="2"):
-        prepare(root, tmp_path / "out")
+    assert prepare(root, tmp_path / "out") == 2
     assert "needs the package pycocotools: python -m pip install 'flipjax[coco]'" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())

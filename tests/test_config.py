@@ -23,6 +23,8 @@ BAD = {
     "pool.scenes": 2,
     "pool.identity_strength": 1.5,
     "pool.scene_strength": -0.1,
+    "pool.features": ("image", "mask"),
+    "pool.max_pixels": 0,
     "split.n_train": 5,
     "split.n_val": 0,
     "split.n_test": 6,

@@ -59,7 +59,9 @@ def test_training_table_counts(pool, rho, seed, split_seed, fraction):
     scene = pool.object_scene[table.rows[:, 0]] if pool.kind == "photo" else pool.scene_kind[table.rows[:, 1]]
     assert (scene == table.groups % 2).all()
     assert (table.pairs == -1).all()
-    with pytest.raises(ValueError, match=f"Largest n_train at rho {rho:g}: {largest}\\."):
+    with pytest.raises(
+        ValueError, match=f"Largest n_train at rho {rho:g}: {largest}, which config.split.n_train = 0 takes"
+    ):
         training_table(pool, split, rho=rho, seed=seed, n_train=largest + 2)
 
 
@@ -172,6 +174,16 @@ def test_fixed_parts_are_kept():
         split_pool(pool, n_val=8, n_test=40, seed=1)
 
 
+def test_the_largest_sizes_where_parts_are_fixed():
+    """Of each group 6 photos are val's, 2 test's and 2 free: test can have 4 of each, and 5 with fewer for val."""
+    pool = catalog("photo", objects=(10,) * 4, object_split=([1] * 6 + [2] * 2 + [-1] * 2) * 4)
+    split_pool(pool, n_val=24, n_test=16, seed=0)
+    with pytest.raises(ValueError, match="the largest n_test with this n_val is 16"):
+        split_pool(pool, n_val=8, n_test=20, seed=0)
+    with pytest.raises(ValueError, match="the largest n_val with this n_test is 28"):
+        split_pool(pool, n_val=32, n_test=12, seed=0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -215,3 +227,5 @@ def test_photo_pool_says_its_largest_size_and_rho():
         training_table(pool, split, rho=0.95, seed=0, n_train=24)
     with pytest.raises(ValueError, match="With n_train 30: no rho is possible"):
         training_table(pool, split, rho=0.95, seed=0, n_train=30)
+    with pytest.raises(ValueError, match=r"Largest n_train at rho 0\.5, 0\.75, 1: 16, which"):
+        training_table(pool, split, rho=0.5, seed=0, n_train=20, rhos=(0.5, 0.75, 1))

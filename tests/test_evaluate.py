@@ -66,11 +66,15 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, network):
         # A pixel whose two largest logits nearly tie may fall either way in the other program.
         assert results.number(row["value"]) == pytest.approx(wanted, abs=2e-3, nan_ok=True), row
     images = results.read_csv(folder / "out/images.csv")
-    assert [int(row["group"]) for row in images] == table.groups.tolist()
-    assert images[0]["image"] == catalog.object_names[table.rows[0, 0]]
+    names = [catalog.object_names[index] for index in table.rows[:, 0]]
+    scenes = [catalog.scene_photo_names[index] for index in table.rows[:, 1]]
+    assert sorted((row["name"], row["scene_photo"], int(row["group"])) for row in images) == sorted(
+        zip(names, scenes, table.groups.tolist(), strict=True)
+    )
     stored = json.loads((folder / "out/summary.json").read_text())
-    assert (stored["n_images"], stored["model"], stored["split"]) == (12, "smp_resnet50", "test")
-    for text in ("FG-Flip", "top-10% flip share", "flip-risk decile", "IoU gap mossling", "95% interval"):
+    assert (stored["summary"]["n_images"], stored["options"]["model"]) == (12, "smp_resnet50")
+    assert (folder / "out/index.html").is_file()
+    for text in ("top-decile flip share", "Flip-risk deciles", "IoU gap of mossling", "0: mossling, ", "95% intervals"):
         assert text in printed
 
 
@@ -88,8 +92,8 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(command.command, "start_backend", lambda *_: "CPU")  # The tests' own has started.
     cases = (
         ((*model, *stored), "--config"),
-        ((*config, *stored), "--model: expected one of smp_resnet50, smp_mit_b2"),
-        ((*config, *model), "--weights: expected a folder"),
+        ((*config, *stored), "--model"),
+        ((*config, *model), "--weights"),
         ((*config, *stored, "--model", "unet"), "unet"),
         ((*config, *model, *stored, "--config.pool.size=40"), "multiple of 32"),
         ((*config, *model, *stored, "--config.pool.siez=40"), "--config.pool.size"),

@@ -3,6 +3,7 @@
 import csv
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -15,12 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flipjax.config import ConfigError, PoolSpec
-from flipjax.data import POOLS
+from flipjax.data import POOLS, images
 from flipjax.data.__main__ import main
 from flipjax.data.correlation import count_groups, evaluation_table, largest_n_train, split_pool, training_table
-from flipjax.data.pool import gather
-from flipjax.data.prepared import load
-from flipjax.data.waterbirds_seg import archives, manifest, pixels, pools
+from flipjax.data.pool import Listing, catalog_of, gather
+from flipjax.data.waterbirds_seg import archives, manifest, pixels, selection
 from flipjax.data.waterbirds_seg.archives import Bird, bird_files, class_of, read_birds, read_scenes, scene_file
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -86,12 +86,13 @@ def arguments(tree, *more, command="prepare"):
     return [command, "waterbirds_seg", *folders, *map(str, more)]
 
 
-def prepare(tree, out, *more):
-    return main(arguments(tree, "--size", SIZE, "--out", out, *more))
+def prepare(tree, data_dir, *more):
+    return main(arguments(tree, "--data_dir", data_dir, *more))
 
 
-def open_pool(out):
-    return load(PoolSpec(name="waterbirds_seg", root=str(out), size=SIZE))
+def open_pool(data_dir, root="", size=SIZE):
+    spec = PoolSpec(name="waterbirds_seg", root=root, data_dir=str(data_dir), size=size, cache=f"{data_dir}/cache")
+    return POOLS["waterbirds_seg"](spec)
 
 
 # Pixels
@@ -103,7 +104,7 @@ def test_composites_equal_the_reference():
     assert len(rows) == 16
     for row in rows:
         bird, alpha = pixels.read_bird(*bird_files(GOLDEN / "cub", row.img_filename))
-        scene = pixels.read_scene(scene_file(GOLDEN / "places", row.place_filename))
+        scene = images.read_image(scene_file(GOLDEN / "places", row.place_filename))
         expected = (GOLDEN / "expected_images" / row.img_filename).with_suffix(".png")
         np.testing.assert_array_equal(pixels.composite(bird, alpha, scene), Image.open(expected))
         expected = (GOLDEN / "expected_masks" / row.img_filename).with_suffix(".png")
@@ -148,34 +149,21 @@ def twin_fit(scene, size):
 @settings(max_examples=40, deadline=None)
 @given(st.tuples(*[st.integers(8, 40)] * 4))
 def test_fit_equals_its_twin(sides):
-    """The fast form was off by three in 30 of 100,000 draws of such tiny scenes, and never by more."""
     scene = Image.fromarray(draw_photo(np.random.default_rng(1), *sides[:2]))
     fitted = pixels.fit(scene, sides[2:])
     assert fitted.size == sides[2:]
     np.testing.assert_array_equal(fitted, twin_fit(scene, sides[2:]))
-    np.testing.assert_allclose(pixels.fit(scene, sides[2:], exact=False), np.asarray(fitted, int), atol=3)
-
-
-def test_fast_composites_are_squashed_to_the_same_pixels():
-    rng = np.random.default_rng(6)
-    bird, scene = (Image.fromarray(draw_photo(rng, *size)) for size in ((500, 375), (256, 256)))
-    alpha = Image.fromarray(draw_mask(rng, 500, 375))
-    exact, fast = (np.asarray(pixels.composite(bird, alpha, scene, exact=exact), int) for exact in (True, False))
-    soft = (np.asarray(alpha) > 0) & (np.asarray(alpha) < 255)
-    assert np.abs(exact - fast).max() <= 1 and np.mean((exact != fast)[~soft]) < 1e-3
-    small = [np.asarray(pixels.squash(Image.fromarray(a.astype(np.uint8)), 128), int) for a in (exact, fast)]
-    assert np.abs(small[0] - small[1]).max() <= 1 and np.mean(small[0] != small[1]) < 0.05
 
 
 def test_a_cut_out_holds_nothing_of_its_background():
     photo = np.full((12, 12, 3), (0, 0, 255), np.uint8)
     alpha = np.zeros((12, 12), np.uint8)
     photo[3:9, 3:9], alpha[3:9, 3:9] = (255, 0, 0), 255
-    image, mask = map(np.asarray, pixels.cut_out(Image.fromarray(photo), Image.fromarray(alpha), 8))
+    image, mask = map(np.asarray, images.cut_out(Image.fromarray(photo), Image.fromarray(alpha), 8))
     assert image.shape == (8, 8, 3) and image[..., 2].max() == 0
     np.testing.assert_array_equal(image[..., 0], mask)
     assert 0 < mask[1, 3] < 255
-    whole, _ = pixels.cut_out(Image.fromarray(photo), Image.fromarray(alpha), 0)
+    whole, _ = images.cut_out(Image.fromarray(photo), Image.fromarray(alpha), 0)
     assert whole.size == (12, 12)
 
 
@@ -221,14 +209,21 @@ def test_own_manifests_have_the_released_counts(released_lists, rho):
 @needs_released
 def test_released_manifests_make_pools_with_the_papers_parts(released_lists):
     """Photo pool: its parts and sizes; composite pool of both manifests: no scene and no bird in two parts."""
-    content = pools.of_manifest(manifest.read_manifest(RELEASED[0.95]))
-    catalog = pools.make_catalog(content, np.ones(len(content.objects), bool))
+
+    def listed(kind, objects, scenes=()):
+        names = {"class_names": archives.CLASS_NAMES, "scene_names": archives.SCENE_NAMES}
+        return catalog_of(Listing(source="", kind=kind, objects=objects, scenes=scenes, **names))
+
+    rows = manifest.read_manifest(RELEASED[0.95])
+    composites = selection.composites_of(rows, Path("cub"), Path("places"))
+    catalog = listed("photo", [item for items in composites.values() for item in items])
     split = split_pool(catalog, n_val=296, n_test=2568, seed=0)
     counts = {"train": (1167, 62, 62, 1167), "val": (74,) * 4, "test": (642,) * 4}
     assert count_groups(catalog, split) == counts
     assert largest_n_train(catalog, split, rhos=[0.95]) == 2456  # round(0.95 * 1229) is 1168, one more than there are.
-    content = pools.of_parts([row for path in RELEASED.values() for row in manifest.read_manifest(path)])
-    catalog = pools.make_catalog(content, np.ones(len(content.objects), bool))
+    rows = [row for path in RELEASED.values() for row in manifest.read_manifest(path)]
+    splits = selection.parts_of(rows, Path("cub"), Path("places"))
+    catalog = listed("composite", splits["birds"], splits["scenes"])
     assert (len(catalog.object_names), len(catalog.scene_photo_names)) == (6741, 5324)
     assert len(set(catalog.scene_photo_names)) == 5324
     waterbirds = Counter(catalog.object_split[catalog.object_class == 1].tolist())
@@ -285,18 +280,17 @@ def test_the_manifest_command(shared_tree, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--rho", 0.3), "rho: expected a number in [0.5, 1], found 0.3"),
+        (("--rho", 0.3), "rho: expected a number in [0.5, 1]; found 0.3"),
         (("--rho", 0.8, "--seed", -1), "seed: expected a whole number >= 0"),
     ],
 )
 def test_misuse_of_the_manifest_command(shared_tree, more, message, capsys):
-    with pytest.raises(SystemExit) as raised:
-        main(arguments(shared_tree, *more, "--out", "never.csv", command="manifest"))
-    assert raised.value.code == 2 and message in capsys.readouterr().err
+    assert main(arguments(shared_tree, *more, "--out", "never.csv", command="manifest")) == 2
+    assert message in capsys.readouterr().err
     assert not Path("never.csv").exists()
 
 
-def test_too_few_scenes_say_what_there_is(shared_tree):
+def test_too_few_scenes_say_what_there_is(shared_tree, monkeypatch):
     birds, scenes = read_birds(shared_tree / "cub"), read_scenes(shared_tree / "places")
     few = [scene for scene in scenes if scene[1] == 0] + [scene for scene in scenes if scene[1] == 1][:2]
     with pytest.raises(ConfigError, match=r"11 scene photos of each kind are needed.*; there are land 16, water 2"):
@@ -304,15 +298,17 @@ def test_too_few_scenes_say_what_there_is(shared_tree):
     with pytest.raises(ConfigError, match=r"test needs at least 2 birds of each class; there are landbird 0"):
         manifest.make_manifest([b for b in birds if b.y or b.part != 2], scenes, rho=0.5, seed=0)
     with pytest.raises(ConfigError, match="the water scenes; there are 2 of any part, 0 of train, 0 of val, 0 of test"):
-        pools.of_archives(birds, few, scenes=0)
+        monkeypatch.setattr(selection, "read_scenes", lambda places_dir: few)
+        selection.cut_outs_of(shared_tree / "cub", shared_tree / "places", scenes=0, fix_labels=False)
 
 
 def test_bad_manifests_are_refused(tmp_path):
     path = tmp_path / "metadata.csv"
     good = "1,a/b.jpg,0,0,1,1,/o/ocean/1.jpg"
     bad = ["1,a/c.jpg,2,0,1,1,/o/x.jpg", "1,a/d.jpg,0,0,1,0,/o/x.jpg", good, "1,../x.jpg,0,0,1,1,/o/x.jpg", "1,a/e.j"]
+    bad += ["1,/etc/x.jpg,0,0,1,1,/o/x.jpg", "1,a/f.jpg,0,0,1,1,//etc/x.jpg"]
     path.write_text("\n".join([",".join(manifest.Row._fields), good, *bad]))
-    with pytest.raises(ConfigError, match=r"5 bad rows of 6\n  line 3: y: expected a whole") as raised:
+    with pytest.raises(ConfigError, match=r"7 bad rows of 8\n  line 3: y: expected a whole") as raised:
         manifest.read_manifest(path)
     for text in ("2 * y + place = 1, found 0", "is listed twice", "below its archive", "7 fields, found fewer"):
         assert text in str(raised.value)
@@ -324,44 +320,57 @@ def test_bad_manifests_are_refused(tmp_path):
         manifest.read_manifest(path)
 
 
-# The pools
+# The data set
 
 
-def test_a_composite_pool_holds_the_archives(shared_tree, tmp_path, capsys):
-    assert prepare(shared_tree, tmp_path / "pool") == 0
-    said = capsys.readouterr()
-    assert "MB of disk while it is made" in said.err and "birds: 24 of 24" in said.err
-    assert "24 images, 32 scenes at size 16): landbird 12, waterbird 12" in said.out
-    pool, catalog = open_pool(tmp_path / "pool")
+def test_cutouts_serve_sweeps_of_any_size(shared_tree, tmp_path, capsys):
+    """Photos keep their size in the data set; a pool holds cut-outs and scenes as if they had never been in it."""
+    assert prepare(shared_tree, tmp_path) == 0
+    written = capsys.readouterr()
+    assert "birds: 24 of 24" in written.err and "birds 24, scenes 32" in written.out
+    assert sorted(path.name for path in (tmp_path / "waterbirds_seg").iterdir()) == ["cutouts"]
+    pool, catalog = open_pool(tmp_path)
     assert pool.kind == "composite" and pool.images.shape == (24, SIZE, SIZE, 3) and pool.scenes.shape[0] == 32
-    assert catalog.object_class.tolist() == [1, 1, 0, 0] * 6
-    assert catalog.object_split.tolist() == [2 if i % 5 > 2 else -1 for i in range(24)]
+    names = [bird.name for bird in read_birds(shared_tree / "cub")]
+    order = [names.index(name) for name in catalog.object_names]
+    assert catalog.object_class.tolist() == [[1, 1, 0, 0][i % 4] for i in order]
+    assert catalog.object_split.tolist() == [2 if i % 5 > 2 else -1 for i in order]
     assert np.bincount(catalog.scene_kind).tolist() == [16, 16] and (catalog.scene_split == -1).all()
     assert (np.asarray(pool.images) <= np.asarray(pool.masks)[..., None]).all()
-    name = catalog.object_names[9]
-    image, alpha = pixels.cut_out(*pixels.read_bird(*bird_files(shared_tree / "cub", name)), SIZE)
-    np.testing.assert_array_equal(pool.images[9], image)
-    np.testing.assert_array_equal(pool.masks[9], alpha)
-    scene = pixels.read_scene(scene_file(shared_tree / "places", catalog.scene_photo_names[20]))
-    np.testing.assert_array_equal(pool.scenes[20], pixels.square(scene, SIZE))
-    assert sorted(path.name for path in (tmp_path / "pool").iterdir())[-1] == "pool.json"
-    assert not (tmp_path / "pool/shards").exists()
-    stamp = (tmp_path / "pool/pool.json").stat().st_mtime_ns
-    assert prepare(shared_tree, tmp_path / "pool") == 0
+    for index in range(24):
+        bird, alpha = pixels.read_bird(*bird_files(shared_tree / "cub", catalog.object_names[index]))
+        image, alpha = images.cut_out(bird, alpha, SIZE)
+        np.testing.assert_array_equal(pool.images[index], image)
+        np.testing.assert_array_equal(pool.masks[index], alpha)
+    scene = images.read_image(scene_file(shared_tree / "places", catalog.scene_photo_names[20]))
+    np.testing.assert_array_equal(pool.scenes[20], images.middle_square(scene, SIZE))
+    assert open_pool(tmp_path, size=24)[0].images.shape[1] == 24
+    assert prepare(shared_tree, tmp_path) == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert (tmp_path / "pool/pool.json").stat().st_mtime_ns == stamp
-    os.truncate(next((tmp_path / "pool").rglob("images.npy")), 5000)
-    assert prepare(shared_tree, tmp_path / "pool") == 0
-    np.testing.assert_array_equal(open_pool(tmp_path / "pool")[0].images[9], image)
-    assert prepare(shared_tree, tmp_path / "pool", "--fix_labels", "--scenes", 4) == 0
-    pool, catalog = open_pool(tmp_path / "pool")
-    assert catalog.object_class.tolist() == [1, 0, 0, 0] * 6 and pool.scenes.shape[0] == 8
-    assert "/cub (24 images, 32 scenes at size 16), which is replaced" in capsys.readouterr().err
+    split = split_pool(catalog, n_val=4, n_test=8, seed=0)
+    official = {bird.name for bird in read_birds(shared_tree / "cub") if bird.part == 2}
+    shown = {catalog.object_names[i] for i in evaluation_table(catalog, split, "test").rows[:, 0]}
+    assert shown <= official and len(shown) == 4
+    for rho, counts in ((0.5, [2, 2, 2, 2]), (1.0, [4, 0, 0, 4])):
+        table = training_table(catalog, split, rho=rho, seed=0, n_train=8)
+        assert np.bincount(table.groups, minlength=4).tolist() == counts
+
+
+def test_options_have_data_sets_of_their_own(shared_tree, tmp_path):
+    assert prepare(shared_tree, tmp_path, "--size", SIZE, "--fix_labels", "--scenes", 4) == 0
+    pool, catalog = open_pool(tmp_path)  # The only one that is there.
+    assert catalog.source.endswith("cutouts_scenes4_16_fixed/1.0.0")
+    assert catalog.object_class.sum() == 6 and pool.scenes.shape[0] == 8
+    assert prepare(shared_tree, tmp_path, "--scenes", 8) == 0
+    with pytest.raises(ConfigError, match=r"root: no data set .*/cutouts' .*cutouts_scenes4_16_fixed:1.0.0.*prepare"):
+        open_pool(tmp_path)
+    assert open_pool(tmp_path, "cutouts_scenes8")[0].scenes.shape[0] == 16
 
 
 def test_the_two_kinds_of_pool_show_the_same_image(tmp_path):
     """Birds and scenes of SIZE x SIZE need no resizing: a row of a manifest is a pair of indices, within a level."""
-    tree, rng = make_tree(tmp_path / "tree"), np.random.default_rng(4)
+    tree = make_tree(tmp_path / "tree")
+    rng = np.random.default_rng(4)
     for path in [*(tree / "cub/images").rglob("*.jpg"), *(tree / "places").rglob("*.jpg")]:
         save(path, draw_photo(rng, SIZE, SIZE))
     for path in (tree / "cub/segmentations").rglob("*.png"):
@@ -370,100 +379,62 @@ def test_the_two_kinds_of_pool_show_the_same_image(tmp_path):
     assert main(arguments(tree, "--rho", 0.75, "--out", csv_path, command="manifest")) == 0
     assert prepare(tree, tmp_path / "photos", "--manifest", csv_path) == 0
     assert prepare(tree, tmp_path / "parts", "--split_by", csv_path) == 0
-    (photos, shown), (parts, held) = open_pool(tmp_path / "photos"), open_pool(tmp_path / "parts")
-    rows = manifest.read_manifest(csv_path)
+    photos, shown = open_pool(tmp_path / "photos")
+    parts, catalog = open_pool(tmp_path / "parts")
+    rows = sorted(manifest.read_manifest(csv_path), key=lambda row: row.img_filename)
     assert photos.kind == "photo" and shown.object_names == tuple(row.img_filename for row in rows)
     assert shown.object_scene.tolist() == [row.place for row in rows]
-    assert shown.object_split.tolist() == held.object_split.tolist() == [row.split for row in rows]
-    assert held.scene_split.tolist() == [row.split for row in rows]
-    pairs = np.stack([np.arange(len(rows))] * 2, axis=1)
-    images, masks = gather(parts, pairs)
-    np.testing.assert_allclose(255 * images, photos.images, atol=1.01)
+    assert shown.object_split.tolist() == catalog.object_split.tolist() == [row.split for row in rows]
+    index = [catalog.scene_photo_names.index(row.place_filename) for row in rows]
+    assert catalog.scene_split[index].tolist() == [row.split for row in rows]
+    composites, masks = gather(parts, np.stack([np.arange(len(rows)), index], axis=1))
+    np.testing.assert_allclose(255 * composites, photos.images, atol=1.01)
     np.testing.assert_array_equal(masks, photos.masks)
 
 
 def test_a_bird_of_which_nothing_is_left_is_left_out(tree, tmp_path, capsys):
     name = read_birds(tree / "cub")[5].name
     save(bird_files(tree / "cub", name)[1], np.zeros((19, 22), np.uint8))
-    assert prepare(tree, tmp_path / "pool") == 0
-    assert f"1 birds left out, nothing of them is left at size 16: {name}" in capsys.readouterr().err
-    pool, catalog = open_pool(tmp_path / "pool")
+    assert prepare(tree, tmp_path) == 0
+    assert f"1 birds left out, nothing of them is left: {name}" in capsys.readouterr().err
+    pool, catalog = open_pool(tmp_path)
     assert len(catalog.object_names) == len(pool.images) == 23 and name not in catalog.object_names
 
 
 # What goes wrong
 
 
-def corrupt(tree):
+def bad_photo(tree):
     path = bird_files(tree / "cub", read_birds(tree / "cub")[3].name)[0]
-    path.write_bytes(b"no image")
-    return path
-
-
-def cut_short(tree):
-    path = bird_files(tree / "cub", read_birds(tree / "cub")[3].name)[0]
-    os.truncate(path, path.stat().st_size // 2)
-    return path
+    path.write_bytes(path.read_bytes()[:100])
+    return path, "1 cannot be used"
 
 
 def other_size(tree):
     path = bird_files(tree / "cub", read_birds(tree / "cub")[3].name)[1]
     save(path, np.full((9, 9), 255, np.uint8))
-    return path
+    return path, "the mask has 9 x 9 pixels"
 
 
 def missing_mask(tree):
     path = bird_files(tree / "cub", read_birds(tree / "cub")[3].name)[1]
     path.unlink()
-    return path
+    return path, "files are missing for 56 images"
 
 
 def damaged_scene(tree):
     path = tree / "places/o/ocean/00000002.jpg"
     os.truncate(path, 200)
-    return path
+    return path, "1 cannot be used"
 
 
-@pytest.mark.parametrize(
-    ("harm", "message"),
-    [
-        (corrupt, "1 of 24 birds cannot be used:"),
-        (cut_short, "1 of 24 birds cannot be used:"),
-        (other_size, "the segmentation has 9 x 9 pixels, the photo 20 x 19"),
-        (missing_mask, "1 files are missing for 56 images:"),
-        (damaged_scene, "1 of 32 scenes cannot be used:"),
-    ],
-)
-def test_a_bad_file_is_named_and_leaves_no_pool(tree, tmp_path, capsys, harm, message):
-    out = tmp_path / "pool"
-    path = harm(tree)
-    assert prepare(tree, out) == 1
+@pytest.mark.parametrize("harm", [bad_photo, other_size, missing_mask, damaged_scene])
+def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys, harm):
+    path, message = harm(tree)
+    assert prepare(tree, tmp_path / "out") == 1
     said = capsys.readouterr().err
     assert message in said and str(path) in said and "Traceback" not in said
-    with pytest.raises(ConfigError, match="no prepared pool"):
-        open_pool(out)
-    make_tree(tree)
-    assert prepare(tree, out) == 0
-    assert len(open_pool(out)[1].object_names) == 24
-
-
-def test_a_missing_scene_of_a_manifest_is_named(tree, tmp_path, capsys):
-    csv_path = tmp_path / "own.csv"
-    assert main(arguments(tree, "--rho", 0.75, "--out", csv_path, command="manifest")) == 0
-    path = scene_file(tree / "places", manifest.read_manifest(csv_path)[0].place_filename)
-    path.unlink()
-    assert prepare(tree, tmp_path / "pool", "--manifest", csv_path) == 1
-    assert "1 files are missing for" in (said := capsys.readouterr().err) and path.name in said
-
-
-def test_a_folder_of_other_files_is_refused_before_anything_is_read(shared_tree, capsys):
-    before = sorted(shared_tree.rglob("*"))
-    with pytest.raises(SystemExit) as raised:
-        prepare(shared_tree, shared_tree, "--manifest", "none.csv")
-    assert raised.value.code == 2 and sorted(shared_tree.rglob("*")) == before
-    assert f"--out: expected a new or empty folder, or a prepared pool; found other files in {shared_tree}: " in (
-        capsys.readouterr().err
-    )
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_disk_that_cannot_be_written_to_is_one_line(tree, tmp_path, capsys):
@@ -477,30 +448,70 @@ def test_a_disk_that_cannot_be_written_to_is_one_line(tree, tmp_path, capsys):
         assert prepare(tree, tmp_path / "pool") == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "File too large" in capsys.readouterr().err
-    assert not list((tmp_path / "pool").rglob("*.np*"))
+    assert not list((tmp_path / "pool").iterdir())
     assert prepare(tree, tmp_path / "pool") == 0
+
+
+SLOW = """
+import sys, time
+from flipjax.data.waterbirds_seg import pixels
+draw, made = pixels.draw, []
+
+def slow(item, size):
+    made.append(item)
+    if len(made) == 9:
+        print("half done", file=sys.stderr, flush=True)
+    time.sleep(0 if len(made) < 9 else 2)
+    return draw(item, size)
+
+pixels.draw = slow
+from flipjax.data.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(tree, data_dir, *, script=None):
+    command = [sys.executable, "-c", script] if script else [sys.executable, "-m", "flipjax.data"]
+    command += arguments(tree, "--data_dir", data_dir)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_what_a_killed_prepare_leaves_is_gone_after_the_next(shared_tree, tmp_path):
+    """A .DS_Store is no reason to refuse; SIGTERM says how to go on; two at once both end well."""
+    (tmp_path / "waterbirds_seg").mkdir()
+    (tmp_path / "waterbirds_seg/.DS_Store").write_text("")
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = start(shared_tree, tmp_path, script=SLOW)
+        assert list(iter(process.stderr.readline, "half done\n"))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == (75 if number == signal.SIGTERM else -number)
+        assert ("the same command starts anew" in err) == (number == signal.SIGTERM)
+    left = list((tmp_path / "waterbirds_seg/cutouts").iterdir())
+    assert left and all(path.name.startswith(".") for path in left)
+    both = [start(shared_tree, tmp_path) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert "birds 24, scenes 32" in out
+    assert [path.name for path in (tmp_path / "waterbirds_seg/cutouts").iterdir()] == ["1.0.0"]
+    assert len(open_pool(tmp_path)[1].object_names) == 24
 
 
 @pytest.mark.parametrize(
     ("absent", "message"),
     [
-        ("cub", "cub_dir: expected a folder, found"),
-        ("places", "places_dir: expected a folder, found"),
+        ("cub", "cub_dir: expected a folder; found"),
+        ("places", "places_dir: expected a folder; found"),
         ("cub/segmentations", "has no segmentations/ (segmentations.tgz, an archive of its own)"),
         ("cub/images.txt", "cub_dir: expected CUB's images.txt"),
         ("cub/train_test_split.txt", "cub_dir: expected CUB's train_test_split.txt"),
-        ("places/o", "no error"),
     ],
 )
 def test_missing_parts_of_the_archives(tree, tmp_path, capsys, absent, message):
     (tree / absent).rename(tree / "away")
-    if message == "no error":
-        assert prepare(tree, tmp_path / "pool") == 0
-        return
-    with pytest.raises(SystemExit) as raised:
-        prepare(tree, tmp_path / "pool")
-    assert raised.value.code == 2 and message in capsys.readouterr().err
+    assert prepare(tree, tmp_path / "pool") == 2
+    assert message in capsys.readouterr().err and not list((tmp_path / "pool").rglob("*"))
 
 
 def test_malformed_lists(tree):
@@ -513,35 +524,14 @@ def test_malformed_lists(tree):
         archives.read_scenes(tree / "cub")
 
 
-# From the archives to a sweep
-
-
 @needs_golden
-def test_from_the_golden_tree_to_a_sweep(tmp_path, capsys, monkeypatch, write_config, without_tensorflow):
-    """The golden tree has two scenes of a kind, too few for a composite pool: its manifest's own images are used."""
-    monkeypatch.setenv("XDG_CACHE_HOME", without_tensorflow["XDG_CACHE_HOME"])
-    assert main(arguments(GOLDEN, "--size", SIZE)) == 0
-    said = capsys.readouterr().out
-    assert "a photo pool of the composites of" in said and "any image may train" in said
-    config = write_config(tmp_path / "tiny.py", name="waterbirds_seg")
-    command = [sys.executable, "-m", "flipjax.sweep", "--config", config, "--workdir", tmp_path / "run"]
-    done = subprocess.run(command, env=without_tensorflow, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    with open(tmp_path / "run/results.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["status"] for row in rows} == {"finished"} and "iou_waterbird" in rows[0]
-
-
-def test_a_composite_pool_is_found_at_its_default_place(shared_tree, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert main(arguments(shared_tree, "--size", SIZE)) == 0
-    _, catalog = POOLS["waterbirds_seg"](PoolSpec(name="waterbirds_seg", size=SIZE))
-    with pytest.raises(ConfigError, match=r"waterbirds_seg/48; config.pool.size may be 16, or prepare it with: .*48"):
-        POOLS["waterbirds_seg"](PoolSpec(name="waterbirds_seg", size=48))
-    split = split_pool(catalog, n_val=4, n_test=8, seed=0)
-    official = {bird.name for bird in read_birds(shared_tree / "cub") if bird.part == 2}
-    shown = {catalog.object_names[i] for i in evaluation_table(catalog, split, "test").rows[:, 0]}
-    assert shown <= official and len(shown) == 4
-    for rho, counts in ((0.5, [2, 2, 2, 2]), (1.0, [4, 0, 0, 4])):
-        table = training_table(catalog, split, rho=rho, seed=0, n_train=8)
-        assert np.bincount(table.groups, minlength=4).tolist() == counts
+def test_the_golden_tree_through_the_data_set_to_a_pool(tmp_path):
+    """It has no images.txt, so its manifest's own composites are taken: the reference's, to the bit."""
+    assert prepare(GOLDEN, tmp_path) == 0
+    pool, catalog = open_pool(tmp_path)
+    assert len(catalog.object_names) == 16 and (catalog.object_split == -1).all()
+    for name, image, mask in zip(catalog.object_names, np.asarray(pool.images), np.asarray(pool.masks), strict=True):
+        expected = Image.open((GOLDEN / "expected_images" / name).with_suffix(".png"))
+        np.testing.assert_array_equal(image, expected.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+        expected = Image.open((GOLDEN / "expected_masks" / name).with_suffix(".png"))
+        np.testing.assert_array_equal(mask, expected.resize((SIZE, SIZE), Image.Resampling.NEAREST))

@@ -11,12 +11,12 @@ import numpy as np
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.figures import deciles_figure, flip_matrix_figure, pictures_figure, shares_figure
 from flipjax.audit.pictures import Picture
-from flipjax.audit.results import Audit, findings, flip_rows, image_rows
-from flipjax.audit.tables import details, everything, main_tables
+from flipjax.audit.results import Audit, findings, image_rows, summary_rows
+from flipjax.audit.tables import details, everything, main_tables, summary_text
 from flipjax.files import make_folder
 from flipjax.report.html import Shown, page
 from flipjax.report.style import save
-from flipjax.results import replacing, to_markdown, to_text, write_csv
+from flipjax.results import flip_rows, replacing, to_markdown, write_csv
 
 PROGRAM = "flipjax.audit"
 TERMS = ("correct, flip, miss", "common, rare", "IoU gap", "flip-risk")
@@ -29,7 +29,16 @@ CAPTIONS = {
         "with confidence and flip-risk does not point at them."
     ),
 }
-FILES = ("summary.json", "summary.md", "images.csv", "flip_matrix.csv", "decomposition.npz", "index.html", "figures")
+FILES = (
+    "summary.json",
+    "summary.md",
+    "summary.csv",
+    "images.csv",
+    "flip_matrix.csv",
+    "decomposition.npz",
+    "index.html",
+    "figures",
+)
 
 
 def claim(folder: Path) -> None:
@@ -66,7 +75,9 @@ def write(
     _write(folder / "summary.json", json.dumps(_as_json(audit, lines, options), indent=2, ensure_ascii=False) + "\n")
     shown = _figures(folder, audit, pictures)
     write_csv(folder / "images.csv", image_rows(audit))
-    write_csv(folder / "flip_matrix.csv", flip_rows(audit))
+    flips = flip_rows(audit.confusion, audit.class_names, background=audit.background)
+    write_csv(folder / "flip_matrix.csv", flips)
+    write_csv(folder / "summary.csv", summary_rows(audit))
     arrays = {"confusion": audit.decomposition.confusion, "risk_sum": audit.decomposition.risk_sum}
     arrays |= {"names": np.array(audit.names, np.str_), "class_names": np.array(audit.class_names, np.str_)}
     arrays |= {} if audit.groups is None else {"groups": audit.groups}
@@ -79,8 +90,7 @@ def write(
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], TERMS[3])
     parts = {"lines": lines, "facts": facts, "tables": first, "shown": shown, "details": more, "terms": terms}
     _write(folder / "index.html", page(title=title, config=options, **parts))
-    blocks = [f"{name}\n{to_text(table)}" for name, table in (first | more).items()]
-    return "\n\n".join(["\n".join([*facts, *lines]), *blocks])
+    return summary_text(audit, facts)
 
 
 def _figures(folder: Path, audit: Audit, pictures: Sequence[Picture]) -> list[Shown]:

@@ -1,5 +1,6 @@
 """What an audit found: its summary with intervals, and the rows, tables and sentences made from it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,9 @@ import numpy as np
 
 from flipjax.audit.arrays import AuditError
 from flipjax.metrics import Decomposition, bootstrap, class_names, summarize
-from flipjax.results import Row, number
+from flipjax.results import Row, flip_rows, image_columns, number, title_of
+from flipjax.results.images import flips_of
+from flipjax.results.quantities import IMAGE_QUANTITIES
 from flipjax.results.rows import rounded
 
 SAMPLES = 1000
@@ -20,7 +23,7 @@ class Audit(NamedTuple):
     """An audit of n images: their names, groups int64 (n,) or None, ignored pixels int64 (n,), and the class names.
 
     `confusion` int64 (C, C) holds the pixels of all images, rows truth. `summary` is what `flipjax.metrics.summarize`
-    returns, `intervals` the 95% bootstrap interval of each of its keys.
+    returns, `intervals` the 95% bootstrap interval of each of its keys. `columns` are further texts of each image.
     """
 
     names: Sequence[str]
@@ -31,6 +34,8 @@ class Audit(NamedTuple):
     class_names: tuple[str, ...]
     summary: Mapping[str, Any]
     intervals: Mapping[str, tuple[Any, Any]]
+    scene_names: tuple[str, ...] = ()
+    columns: Mapping[str, Sequence[str]] = {}
 
     @property
     def background(self) -> int:
@@ -58,67 +63,94 @@ def conclude(
     ignored: np.ndarray,
     *,
     class_names: tuple[str, ...],
+    samples: int = SAMPLES,
+    pairs: np.ndarray | None = None,
+    scene_names: tuple[str, ...] = (),
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Audit:
-    """Summarises a decomposition; intervals come from 1,000 resamples of the images, drawn within each group."""
+    """Summarises a decomposition, with intervals from resamples of the images within each group.
+
+    Args:
+        names: of n images.
+        groups: int (n,) or None.
+        decomposition: leaves (n, C, C) and (n,).
+        ignored: pixels of each image, int (n,).
+        class_names: C names.
+        samples: number of resamples.
+        pairs: int (n,), the counterfactual pair of each image or -1: its images are drawn together.
+        scene_names: the two scenes, where they have names.
+        columns: further texts of each image, by the name of their column.
+    """
     summary = summarize(decomposition, groups, class_names=class_names)
     keys = [key for key in summary if "n_images" not in key] if len(names) > 1 else []
-    options: dict[str, Any] = {"samples": SAMPLES, "groups": groups, "class_names": class_names}
-    intervals = bootstrap(decomposition, keys, key=jax.random.key(0), **options) if keys else {}
+    intervals = {}
+    if keys:
+        intervals = bootstrap(
+            decomposition,
+            keys,
+            key=jax.random.key(0),
+            samples=samples,
+            groups=groups,
+            pairs=pairs,
+            class_names=class_names,
+        )
     confusion = decomposition.confusion.sum(0, dtype=np.int64)
-    return Audit(names, groups, decomposition, confusion, ignored, class_names, summary, intervals)
+    return Audit(
+        names=names,
+        groups=groups,
+        decomposition=decomposition,
+        confusion=confusion,
+        ignored=ignored,
+        class_names=class_names,
+        summary=summary,
+        intervals=intervals,
+        scene_names=scene_names,
+        columns=columns or {},
+    )
 
 
 def image_rows(audit: Audit) -> list[Row]:
     """Returns a row for each image, the riskiest first; images without flip-risk come last, in their order."""
-    found = audit.decomposition
-    risk: np.ndarray = np.asarray(found.flip_risk)
-    shares = {name: getattr(found, name) for name in ("flip", "correct", "miss", "spill")}
-    truth = found.confusion.sum(2, dtype=np.int64)
+    columns = image_columns(audit.decomposition, audit.class_names)
+    risk = columns["flip_risk"]
+    first: dict[str, Sequence[Any]] = {"name": audit.names, **audit.columns}
+    if audit.groups is not None:
+        first["group"] = audit.groups.tolist()
+    shares = {name: [rounded(value) for value in columns[name].tolist()] for name in IMAGE_QUANTITIES}
+    counts = {name: columns[name].tolist() for name in ("foreground_pixels", "pixels")}
+    last = {"ignored_pixels": audit.ignored.tolist(), "largest_flip": columns["largest_flip"].tolist()}
+    table = first | shares | counts | last
+    order = np.argsort(np.where(np.isnan(risk), np.inf, -risk), kind="stable").tolist()
+    return [{name: values[i] for name, values in table.items()} for i in order]
+
+
+def summary_rows(audit: Audit) -> list[Row]:
+    """Returns a row for each number of the summary: its key, title, group, value and interval, a decile in `decile`."""
     rows = []
-    for i in np.argsort(np.where(np.isnan(risk), np.inf, -risk), kind="stable"):
-        flips = _flips(audit, found.confusion[i])
-        truth_class, taken_for = np.unravel_index(flips.argmax(), flips.shape)
-        row: Row = {"name": audit.names[i]}
-        row |= {} if audit.groups is None else {"group": int(audit.groups[i])}
-        row |= {"flip_risk": rounded(float(risk[i]))} | {name: rounded(values[i]) for name, values in shares.items()}
-        row["foreground_pixels"] = int(truth[i].sum() - truth[i, audit.background])
-        row |= {"pixels": int(truth[i].sum()), "ignored_pixels": int(audit.ignored[i])}
-        pair = f"{audit.class_names[truth_class]} as {audit.class_names[taken_for]}"
-        rows.append(row | {"largest_flip": pair if flips.max() > 0 else ""})
-    return rows
-
-
-def _flips(audit: Audit, confusion: np.ndarray) -> np.ndarray:
-    """A confusion matrix with the flips alone."""
-    flips = confusion.copy()
-    np.fill_diagonal(flips, 0)
-    flips[audit.background], flips[:, audit.background] = 0, 0
-    return flips
-
-
-def flip_rows(audit: Audit) -> list[Row]:
-    """Returns a row for each true foreground class and predicted class: pixels, and their share of the true class."""
-    rows = []
-    for t in audit.foreground:
-        for p, name in enumerate(audit.class_names):
-            outcome = "correct" if p == t else "miss" if p == audit.background else "flip"
-            count, whole = int(audit.confusion[t, p]), int(audit.confusion[t].sum())
-            share = rounded(count / whole) if whole else ""
-            row = {"truth": audit.class_names[t], "prediction": name, "outcome": outcome}
-            rows.append(row | {"pixels": count, "share": share})
+    for key, value in audit.summary.items():
+        deciles = isinstance(value, list)
+        numbers = np.atleast_1d(value).tolist()
+        ends = [np.atleast_1d(end).tolist() for end in audit.intervals.get(key, ())] or [[math.nan] * len(numbers)] * 2
+        for place, cells in enumerate(zip(numbers, *ends, strict=True), 1):
+            row = {"quantity": key, "title": title_of(key), "decile": place if deciles else ""}
+            rows.append(row | dict(zip(("value", "low", "high"), map(rounded, cells), strict=True)))
     return rows
 
 
 def most_flipped(audit: Audit, *, limit: int) -> list[int]:
     """Returns the foreground classes in order; of more than `limit`, those with the most flips to or from them."""
-    flips = _flips(audit, audit.confusion)
+    flips = flips_of(audit.confusion, background=audit.background)
     involved = flips.sum(0) + flips.sum(1)
     return sorted(sorted(audit.foreground, key=lambda c: -involved[c])[:limit])
 
 
 def largest_flips(audit: Audit, *, limit: int = 10) -> list[Row]:
     """Returns the rows of `flip_rows` that are flips, those with the most pixels first."""
-    flips = [row for row in flip_rows(audit) if row["outcome"] == "flip" and row["pixels"]]
+    flips = [
+        row
+        for row in flip_rows(audit.confusion, audit.class_names, background=audit.background)
+        if row["outcome"] == "flip" and row["pixels"]
+    ]
     return sorted(flips, key=lambda row: -row["pixels"])[:limit]
 
 

@@ -1,11 +1,19 @@
 """The tables that a person reads: in the terminal, in Markdown and on the page."""
 
-from flipjax.audit.results import Audit, image_rows, largest_flips, with_interval
+from collections.abc import Sequence
+
+from flipjax.audit.results import Audit, findings, image_rows, largest_flips, with_interval
 from flipjax.results.quantities import of_classes, title_of
-from flipjax.results.text import Table
+from flipjax.results.text import Table, to_text
 
 WIDE = 8
 RISKIEST = 15
+
+
+def summary_text(audit: Audit, facts: Sequence[str]) -> str:
+    """Returns facts, findings and tables as text for a terminal."""
+    blocks = [f"{name}\n{to_text(table)}" for name, table in (main_tables(audit) | details(audit)).items()]
+    return "\n\n".join(["\n".join([*facts, *findings(audit)]), *blocks])
 
 
 def main_tables(audit: Audit) -> dict[str, Table]:
@@ -63,14 +71,32 @@ def by_class(audit: Audit) -> Table:
 
 
 def by_group(audit: Audit) -> Table:
-    """Returns the main quantities of each group."""
+    """Returns the main quantities of each group; for two foreground classes with the IoU of the group's own class."""
     columns = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc")
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
+    two = len(audit.foreground) == 2
     rows = []
     for group in names:
-        count = audit.summary[f"group/{group}/n_images"]
-        rows.append([group, str(count), *(with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns)])
-    return Table(["group", "images", *map(title_of, columns)], rows)
+        cells = [str(audit.summary[f"group/{group}/n_images"])]
+        if two:
+            key = f"group/{group}/iou/{_group_class(audit, group)}"
+            cells.append(with_interval(audit, key, digits=3) if key in audit.summary else "")
+        cells += [with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns]
+        rows.append([group_label(audit, group), *cells])
+    own = ["IoU of the class"] if two else []
+    return Table(["group", "images", *own, *map(title_of, columns)], rows)
+
+
+def _group_class(audit: Audit, group: str) -> str:
+    return audit.class_names[audit.foreground[int(group) // 2]] if group.isdecimal() else ""
+
+
+def group_label(audit: Audit, group: str) -> str:
+    """Names a group: for two foreground classes by class and scene."""
+    if len(audit.foreground) != 2 or not group.isdecimal():
+        return group
+    scene = audit.scene_names[int(group) % 2] if audit.scene_names else f"scene {int(group) % 2}"
+    return f"{group}: {_group_class(audit, group)}, {scene}"
 
 
 def by_decile(audit: Audit) -> Table:

@@ -52,6 +52,8 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "pool.scenes": _at_least(3),
     "pool.identity_strength": _within(0, 1),
     "pool.scene_strength": _within(0, 1),
+    "pool.features": ((lambda value: len(set(value)) == 4), "four names, of image, mask, class and scene"),
+    "pool.max_pixels": _within(1, 2**26 + 2**24),
     "split.n_train": _multiple(2, 0),
     "split.n_val": _multiple(4, 4),
     "split.n_test": _multiple(4, 4),

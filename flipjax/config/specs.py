@@ -7,7 +7,7 @@ from typing import Any
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
-POOL_NAMES = ("synthetic", "folder", "waterbirds_seg", "coco_cd")
+POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd")
 MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2")
 AXES = {
     "rho": 0.5,
@@ -53,8 +53,9 @@ class ConfigError(ValueError):
 class PoolSpec:
     """Where the images come from.
 
-    `seed`, `objects` (per class) to `scene_strength` are for the synthetic pool, `root` to `scene_kinds` for a folder;
-    `root` is also where `python -m flipjax.data prepare` wrote the pool of a data set (empty: its default).
+    `seed`, `objects` (per class) to `scene_strength` are for the synthetic pool. `root` is a folder, or a TFDS data set
+    NAME/CONFIG:VERSION in `data_dir` (empty: TFDS's own) whose `features` hold image, mask, class and scene. `cache` is
+    where decoded arrays are kept (empty: ~/.cache/flipjax/pools), `max_pixels` the largest image that is opened.
     """
 
     name: str = "synthetic"
@@ -68,6 +69,9 @@ class PoolSpec:
     cache: str = ""
     classes: tuple[str, ...] = ()
     scene_kinds: tuple[str, ...] = ()
+    data_dir: str = ""
+    features: tuple[str, ...] = ("image", "mask", "class", "scene")
+    max_pixels: int = 2**26
 
 
 @dataclasses.dataclass(frozen=True)

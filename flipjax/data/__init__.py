@@ -1,11 +1,12 @@
 """Pools of images, and the index tables that make correlation levels out of them."""
 
-from flipjax.data import folder, prepared, synthetic
+from flipjax.data import folder, synthetic, tfds
 
 POOLS = {
-    "coco_cd": prepared.load,
+    "coco_cd": tfds.load,
     "folder": folder.load,
     "synthetic": synthetic.load,
-    "waterbirds_seg": prepared.load,
+    "tfds": tfds.load,
+    "waterbirds_seg": tfds.load,
 }
 """What `config.pool.name` may name: `load(spec) -> (Pool, Catalog)`."""

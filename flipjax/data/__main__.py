@@ -1,31 +1,42 @@
 """What can be done with data sets before a sweep.
 
-check DIR: what is wrong with a folder of yours, and which grids it allows. prepare NAME: makes the pool of a data set
-from its archives, which `config.pool.name = NAME` then finds. manifest NAME: writes which bird stands in which scene,
-at any rho.
+check DIR: what is wrong with a folder of yours, and which grids it allows. prepare NAME: makes a TFDS data set from
+archives, which `config.pool.name = NAME` then reads. manifest NAME: writes which bird stands in which scene at any rho.
 
-Exit codes: 0 done, 1 files are bad, missing or cannot be written, 2 usage, 75 interrupted (the same command continues).
+Exit codes: 0 done, 1 files are bad, missing or cannot be written, 2 usage, 75 interrupted (the same
+command starts anew).
 """
 
 import argparse
+import contextlib
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from flipjax.config import ConfigError, check_value
+from flipjax.data.build import BadFilesError
 from flipjax.data.coco_cd import command as coco_cd
 from flipjax.data.folder.check import check_folder
-from flipjax.data.preparing import PreparingError, claim
-from flipjax.data.stored import default_folder
+from flipjax.data.images import MAX_PIXELS
+from flipjax.data.tfds import data_dir_of
 from flipjax.data.waterbirds_seg import command as waterbirds_seg
+from flipjax.terminal import printable
 
 DONE, BAD_FILES, USAGE, INTERRUPTED = 0, 1, 2, 75
+
+DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd, "waterbirds_seg": waterbirds_seg}
+"""What `prepare` may name: modules with `add_arguments(parser)` and `prepare(options)`, which returns a text."""
+MANIFESTS: dict[str, ModuleType] = {"waterbirds_seg": waterbirds_seg}
+"""What `manifest` may name: modules with `add_manifest_arguments(parser)` and `write_manifest(options)`."""
+
 
 FLAGS = {
     "config.pool.root": "DIR",
     "config.pool.size": "--size",
+    "config.pool.max_pixels": "--max_pixels",
     "config.pool.classes": "--classes",
     "config.pool.scene_kinds": "--scene_kinds",
     "config.split.n_val": "--n_val",
@@ -34,41 +45,50 @@ FLAGS = {
 }
 """What this command calls fields of a configuration."""
 
-DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd, "waterbirds_seg": waterbirds_seg}
-"""What `prepare` may name: modules with `add_arguments(parser)` and `prepare(options) -> int`."""
-MANIFESTS: dict[str, ModuleType] = {"waterbirds_seg": waterbirds_seg}
-"""What `manifest` may name: modules with `add_manifest_arguments(parser)` and `write_manifest(options) -> int`."""
-
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit code; exits with 2 on misuse."""
+    """Runs the command line and returns its exit code; exits with 2 on arguments that cannot be read."""
     parser = argparse.ArgumentParser(
         prog="python -m flipjax.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     _add_check(commands.add_parser("check", help="read every file of a folder, and report"))
-    for name, made in _data_sets(commands, "prepare", "make the pool of a data set from its archives", DATA_SETS):
-        made.add_argument("--size", type=int, default=128, help="pixels a side (default 128)")
-        made.add_argument("--out", type=Path, metavar="DIR", help="the pool's folder (default ~/.cache/flipjax/...)")
-        DATA_SETS[name].add_arguments(made)
-        made.set_defaults(run=_prepare, parser=made)
-    for name, made in _data_sets(commands, "manifest", "write a manifest of any rho", MANIFESTS):
-        MANIFESTS[name].add_manifest_arguments(made)
-        made.set_defaults(run=MANIFESTS[name].write_manifest, parser=made)
+    for name, prepare in _data_sets(commands, "prepare", "make a TFDS data set from its archives", DATA_SETS):
+        text = "pixels a side (default: as large as each photo, for sweeps of any size)"
+        prepare.add_argument("--size", type=int, default=0, help=text)
+        prepare.add_argument("--data_dir", default="", metavar="DIR", help="where TFDS keeps it (default: TFDS's own)")
+        DATA_SETS[name].add_arguments(prepare)
+        prepare.set_defaults(run=_prepare, parser=prepare)
+    for name, manifest in _data_sets(commands, "manifest", "write a manifest of any rho", MANIFESTS):
+        MANIFESTS[name].add_manifest_arguments(manifest)
+        manifest.set_defaults(run=_manifest, parser=manifest)
     options = parser.parse_args(arguments)
+    with _terminating():
+        try:
+            return options.run(options)
+        except (BadFilesError, OSError) as error:
+            print(printable(f"{options.parser.prog}: {error}"), file=sys.stderr)
+            return BAD_FILES
+        except ConfigError as error:
+            print(printable(f"{options.parser.prog}: {error.named(FLAGS)}"), file=sys.stderr)
+            return USAGE
+        except KeyboardInterrupt:
+            print("interrupted, and nothing is left behind; the same command starts anew", file=sys.stderr)
+            return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _terminating() -> Iterator[None]:
+    """Lets SIGTERM end the command as SIGINT does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        if "size" in options:
-            check_value("pool.size", options.size)
-        return options.run(options)
-    except ConfigError as error:
-        used: argparse.ArgumentParser = options.parser
-        used.error(error.named(FLAGS))
-    except (PreparingError, OSError) as error:
-        print(f"{options.parser.prog}: {error}", file=sys.stderr)
-        return BAD_FILES
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return INTERRUPTED
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _data_sets(
@@ -87,15 +107,27 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the split's seed (default 0)")
     parser.add_argument("--classes", type=_names, default=(), metavar="A,B", help="class names in order")
     parser.add_argument("--scene_kinds", type=_names, default=(), metavar="A,B", help="usual scene of A, of B")
+    text = f"the largest image that is opened (default {MAX_PIXELS:,})"
+    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help=text)
     parser.set_defaults(run=_check, parser=parser)
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    options.out = claim(options.out or default_folder(options.name, options.size))
-    return DATA_SETS[options.name].prepare(options)
+    if options.size:
+        check_value("pool.size", options.size)
+    options.data_dir = data_dir_of(options.data_dir)
+    print(printable(DATA_SETS[options.name].prepare(options)))
+    return DONE
+
+
+def _manifest(options: argparse.Namespace) -> int:
+    print(printable(MANIFESTS[options.name].write_manifest(options)))
+    return DONE
 
 
 def _check(options: argparse.Namespace) -> int:
+    check_value("pool.size", options.size)
+    check_value("pool.max_pixels", options.max_pixels)
     for field, value in (("split.n_val", options.n_val), ("split.n_test", options.n_test)):
         if value is not None:
             check_value(field, value)
@@ -107,6 +139,7 @@ def _check(options: argparse.Namespace) -> int:
         seed=options.seed,
         classes=options.classes,
         scene_kinds=options.scene_kinds,
+        max_pixels=options.max_pixels,
     )
     print(text)
     return DONE if fine else BAD_FILES

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from flipjax.config import valid_rho
-from flipjax.data.split import PARTS, Part, Split, cell_names, cells, interleave, shuffle, split_pool
+from flipjax.data.split import PARTS, Part, Split, interleave, shuffle, split_pool, strata, strata_names
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
@@ -42,7 +42,9 @@ class Table(NamedTuple):
     refit: np.ndarray
 
 
-def training_table(catalog: Catalog, split: Split, *, rho: float, seed: int, n_train: int) -> Table:
+def training_table(
+    catalog: Catalog, split: Split, *, rho: float, seed: int, n_train: int, rhos: Sequence[float] = ()
+) -> Table:
     """Draws one member's training set: n = n_train / 2 images of each class, round(rho * n) of them in its usual scene.
 
     The draws are nested. In a composite pool the seed orders the objects of each class, and rank k is common while
@@ -57,13 +59,14 @@ def training_table(catalog: Catalog, split: Split, *, rho: float, seed: int, n_t
         rho: share of each class in its usual scene, in [0.5, 1].
         seed: the member's seed, >= 0.
         n_train: number of training images, even.
+        rhos: all levels of the grid, of which an error names the largest n_train; empty: this one alone.
 
     Returns:
         A table of n_train rows, the classes alternating; the trainer shuffles.
 
     Raises:
-        ValueError: an argument is out of range, or the pool is too small: says what it holds, the largest n_train at
-            this rho and the rho that this n_train allows.
+        ValueError: an argument is out of range, or the pool is too small: says what it holds, the largest n_train and
+            the rho that this n_train allows.
 
     Example:
         >>> from flipjax.data.pool import Catalog
@@ -86,7 +89,7 @@ def training_table(catalog: Catalog, split: Split, *, rho: float, seed: int, n_t
     n = n_train // 2
     m = round(rho * n)
     if not _limits(catalog, split).allow(m, n):
-        raise ValueError(_impossible(catalog, split, rho, n_train))
+        raise ValueError(_impossible(catalog, split, rho, n_train, rhos or [rho]))
     draw = _photo_rows if catalog.kind == "photo" else _composite_rows
     columns = [draw(catalog, split.train, y, m, n, seed) for y in (0, 1)]
     usual = np.arange(n) < m
@@ -119,7 +122,7 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
     n = len(chosen.objects)
     if catalog.kind == "photo":
         rows = np.stack([chosen.objects, np.full(n, -1)], axis=1)
-        groups = cells(catalog)[chosen.objects]
+        groups = strata(catalog)[chosen.objects]
         return _table(rows, groups, np.full(n, -1), half_of_each_group(groups))
     slots = np.arange(n) // 2 + y * (n // 2)
     photos = [_cycle(chosen.scenes[catalog.scene_kind[chosen.scenes] == s], n)[slots] for s in (0, 1)]
@@ -163,9 +166,9 @@ def count_groups(catalog: Catalog, split: Split) -> dict[str, tuple[int, ...]]:
     """
     counts = {}
     for name, part in zip(PARTS, split, strict=True):
-        held = np.bincount(cells(catalog)[part.objects], minlength=len(cell_names(catalog)))
+        objects = np.bincount(strata(catalog)[part.objects], minlength=len(strata_names(catalog)))
         kinds = np.bincount(catalog.scene_kind[part.scenes], minlength=2) if catalog.kind == "composite" else []
-        counts[name] = (*map(int, held), *map(int, kinds))
+        counts[name] = (*map(int, objects), *map(int, kinds))
     return counts
 
 
@@ -181,10 +184,11 @@ class _Limits(NamedTuple):
 
 
 def _limits(catalog: Catalog, split: Split) -> _Limits:
-    held = np.bincount(cells(catalog)[split.train.objects], minlength=len(cell_names(catalog)))
+    counts = np.bincount(strata(catalog)[split.train.objects], minlength=len(strata_names(catalog)))
     if catalog.kind == "composite":
-        return _Limits(*[int(held.min())] * 3)
-    usual, rare = int(min(held[0], held[3])), int(min(held[1], held[2]))
+        return _Limits(*[int(counts.min())] * 3)
+    usual = int(min(counts[0], counts[3]))
+    rare = int(min(counts[1], counts[2]))
     return _Limits(usual, rare, usual + rare)
 
 
@@ -199,8 +203,8 @@ def _composite_rows(catalog: Catalog, train: Part, y: int, m: int, n: int, seed:
 
 
 def _photo_rows(catalog: Catalog, train: Part, y: int, m: int, n: int, seed: int) -> np.ndarray:
-    cell = cells(catalog)[train.objects]
-    usual, rare = (shuffle(np.sort(train.objects[cell == g]), seed, f"train photos {g}") for g in (3 * y, 1 + y))
+    stratum = strata(catalog)[train.objects]
+    usual, rare = (shuffle(np.sort(train.objects[stratum == g]), seed, f"train photos {g}") for g in (3 * y, 1 + y))
     # The rare photos stand in reverse, so that a photo keeps its row when rho drops the last ones.
     photos = np.concatenate([usual[:m], rare[: n - m][::-1]])
     return np.stack([photos, np.full(n, -1)], axis=1)
@@ -232,10 +236,11 @@ def _check_rho(rho: float) -> None:
         raise ValueError(f"rho: expected a number in [0.5, 1], found {rho}")
 
 
-def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int) -> str:
+def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: Sequence[float]) -> str:
     n = n_train // 2
+    levels = ", ".join(f"{level:g}" for level in sorted(set(rhos)))
     limits = _limits(catalog, split)
-    heads = cell_names(catalog)
+    heads = strata_names(catalog)
     if catalog.kind == "composite":
         heads += [f"{name} scenes" for name in catalog.scene_names]
     parts = "; ".join(
@@ -248,6 +253,7 @@ def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int) -> str
         allowed = f"rho must lie in [{max(0.5, possible[0] / n):.6g}, {possible[-1] / n:.6g}]"
     return (
         f"n_train {n_train} at rho {rho:g} needs {round(rho * n)} images of each class in its usual scene and "
-        f"{n - round(rho * n)} in the other; the pool holds: {parts}. Largest n_train at rho {rho:g}: "
-        f"{largest_n_train(catalog, split, rhos=[rho])}. With n_train {n_train}: {allowed}"
+        f"{n - round(rho * n)} in the other; the pool holds: {parts}. Largest n_train at rho {levels}: "
+        f"{largest_n_train(catalog, split, rhos=rhos)}, which config.split.n_train = 0 takes. With n_train {n_train}: "
+        f"{allowed}"
     )

@@ -1,8 +1,9 @@
 """The pool: every image a study can show, as uint8 arrays shared by all members, and the catalog that describes it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,8 @@ class Catalog:
         scene_photo_names: S names, unique.
         object_split: int32 (N,), the part that the user fixed: -1 free, 0 train, 1 val, 2 test.
         scene_split: int32 (S,), the same for the scene photos.
+        content: digest of the pool's arrays and of this catalog; empty where the pool is drawn and not read.
+        source: where the images come from, in words.
     """
 
     kind: Kind
@@ -64,6 +67,68 @@ class Catalog:
     scene_photo_names: tuple[str, ...]
     object_split: np.ndarray
     scene_split: np.ndarray
+    content: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An object, photo or scene photo of a pool, before it is decoded.
+
+    Attributes:
+        name: unique among the objects, or among the scene photos.
+        files: what its pixels are read from: the photo, its mask if that is a file of its own, ...
+        y: class; -1 for a scene photo.
+        scene: kind of scene; -1 for an object that can stand in either.
+        part: the part that is fixed: -1 free, 0 train, 1 val, 2 test.
+    """
+
+    name: str
+    files: tuple[Any, ...] = ()
+    y: int = -1
+    scene: int = -1
+    part: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """All that a source holds, in the order of the pool's rows, before any image is opened.
+
+    Attributes:
+        source: where it is, in words.
+        kind: 'composite' or 'photo'.
+        class_names: the two class names, y = 0 first.
+        scene_names: the two scene names, the usual scene of class y at y.
+        objects: photos or cut-outs.
+        scenes: scene photos; none in a photo pool.
+        problems: a line for each file that can be none of them.
+    """
+
+    source: str
+    kind: Kind
+    class_names: tuple[str, str]
+    scene_names: tuple[str, str]
+    objects: Sequence[Item]
+    scenes: Sequence[Item] = ()
+    problems: tuple[str, ...] = ()
+
+
+def catalog_of(listing: Listing) -> Catalog:
+    """Returns the catalog of a listing."""
+    objects, scenes = listing.objects, listing.scenes
+    return Catalog(
+        kind=listing.kind,
+        class_names=listing.class_names,
+        scene_names=listing.scene_names,
+        object_class=np.array([item.y for item in objects], np.int32),
+        object_scene=np.array([item.scene for item in objects], np.int32),
+        scene_kind=np.array([item.scene for item in scenes], np.int32),
+        object_names=tuple(item.name for item in objects),
+        scene_photo_names=tuple(item.name for item in scenes),
+        object_split=np.array([item.part for item in objects], np.int32),
+        scene_split=np.array([item.part for item in scenes], np.int32),
+        source=listing.source,
+    )
 
 
 def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]:

@@ -59,19 +59,19 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
     for part, size in sizes.items():
         if size < 4 or size % 4:
             raise ValueError(f"n_{part}: expected a positive multiple of 4 (four equal groups), found {size}")
-    cell = cells(catalog)
+    stratum = strata(catalog)
     objects: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
-    for c in range(len(cell_names(catalog))):
-        order = shuffle(np.flatnonzero(cell == c), seed, f"split objects {c}")
+    for c in range(len(strata_names(catalog))):
+        order = shuffle(np.flatnonzero(stratum == c), seed, f"split objects {c}")
         fixed = catalog.object_split[order]
         free = order[fixed == -1]
         for part, size in sizes.items():
             candidates = np.concatenate([order[fixed == PARTS.index(part)], free])
-            drawn = candidates[: size // 4]
-            if len(drawn) < size // 4:
+            chosen = candidates[: size // 4]
+            if len(chosen) < size // 4:
                 raise ValueError(_too_small(catalog, part, sizes))
-            free = free[~np.isin(free, drawn)]
-            objects[part].append(drawn)
+            free = free[~np.isin(free, chosen)]
+            objects[part].append(chosen)
         objects["train"].append(np.concatenate([order[fixed == 0], free]))
         if catalog.kind == "composite" and len(objects["train"][-1]) == 0:
             raise ValueError(_too_small(catalog, "train", sizes))
@@ -82,15 +82,15 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
     return Split(**{part: Part(*(index.astype(np.int32) for index in indices[part])) for part in PARTS})
 
 
-def cells(catalog: Catalog) -> np.ndarray:
+def strata(catalog: Catalog) -> np.ndarray:
     """Returns what must be balanced, int32 (N,): class of each object of a composite pool, group of each photo."""
     if catalog.kind == "composite":
         return catalog.object_class
     return 2 * catalog.object_class + catalog.object_scene
 
 
-def cell_names(catalog: Catalog) -> list[str]:
-    """Returns the names of the values of `cells`."""
+def strata_names(catalog: Catalog) -> list[str]:
+    """Returns the names of the values of `strata`."""
     if catalog.kind == "composite":
         return list(catalog.class_names)
     return [f"{name} in {scene}" for name in catalog.class_names for scene in catalog.scene_names]
@@ -116,9 +116,9 @@ def _split_scenes(catalog: Catalog, shown: dict[str, int], seed: int) -> dict[st
         order = shuffle(np.flatnonzero(catalog.scene_kind == kind), seed, f"split scenes {kind}")
         fixed = catalog.scene_split[order]
         free = order[fixed == -1]
-        held = {part: int(np.sum(fixed == i)) for i, part in enumerate(PARTS)}
-        least = {part: int(held[part] == 0) for part in PARTS}
-        need = {part: max(0, shown[part] - held[part]) for part in PARTS}
+        own = {part: int(np.sum(fixed == i)) for i, part in enumerate(PARTS)}
+        least = {part: int(own[part] == 0) for part in PARTS}
+        need = {part: max(0, shown[part] - own[part]) for part in PARTS}
         spare = len(free) - sum(least.values())
         if spare < 0:
             raise ValueError(
@@ -135,25 +135,39 @@ def _split_scenes(catalog: Catalog, shown: dict[str, int], seed: int) -> dict[st
 
 
 def count_fixed(catalog: Catalog) -> np.ndarray:
-    """Counts objects: int64 (cells, 4), of each of `cells` those that are free, and fixed to train, val and test."""
-    return np.array(
-        [
-            np.bincount(1 + catalog.object_split[cells(catalog) == c], minlength=4)
-            for c in range(len(cell_names(catalog)))
-        ]
-    )
+    """Counts objects: int64 (strata, 4), of each of `strata` those that are free, and fixed to train, val and test."""
+    parts = [catalog.object_split[strata(catalog) == c] for c in range(len(strata_names(catalog)))]
+    return np.array([np.bincount(1 + part, minlength=4) for part in parts])
 
 
 def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
-    names = cell_names(catalog)
-    held = count_fixed(catalog).tolist()
-    fixed = [f" (free {row[0]}, fixed train {row[1]}, val {row[2]}, test {row[3]})" * any(row[1:]) for row in held]
-    table = ", ".join(f"{name} {sum(row)}{note}" for name, row, note in zip(names, held, fixed, strict=True))
-    # A composite pool keeps an object of each class to train on.
-    spare = [row[0] - (catalog.kind == "composite" and row[1] == 0) for row in held]
-    most = 4 * max(0, min(free + row[2] + row[3] for free, row in zip(spare, held, strict=True)))
+    names = strata_names(catalog)
+    counts = count_fixed(catalog).tolist()
+    words = [f"{name} {sum(row)}{_fixed_words(row)}" for name, row in zip(names, counts, strict=True)]
     return (
         f"n_val {sizes['val']}, n_test {sizes['test']}: a quarter of each must be of each "
         f"{'class' if catalog.kind == 'composite' else 'group'}, and too few are left for {part}; the pool holds "
-        f"{table}; the largest n_val + n_test is {most}"
+        f"{', '.join(words)}; {_possible_sizes(catalog, counts, sizes)}"
+    )
+
+
+def _fixed_words(row: list[int]) -> str:
+    return f" (free {row[0]}, fixed train {row[1]}, val {row[2]}, test {row[3]})" if any(row[1:]) else ""
+
+
+def _possible_sizes(catalog: Catalog, counts: list[list[int]], sizes: dict[str, int]) -> str:
+    """Says how large val and test may be: each draws from its own fixed images and from the free ones of both."""
+    # A composite pool keeps an object of each class to train on.
+    spare = [row[0] - int(catalog.kind == "composite" and row[1] == 0) for row in counts]
+
+    def largest(column: int, other: int, size: int) -> int:
+        left = [row[column] + free - max(0, size // 4 - row[other]) for row, free in zip(counts, spare, strict=True)]
+        return 4 * max(0, min(left))
+
+    most = 4 * max(0, min(free + row[2] + row[3] for free, row in zip(spare, counts, strict=True)))
+    if not any(any(row[2:]) for row in counts):
+        return f"the largest n_val + n_test is {most}"
+    return (
+        f"the largest n_test with this n_val is {largest(3, 2, sizes['val'])}, "
+        f"the largest n_val with this n_test is {largest(2, 3, sizes['test'])}"
     )

@@ -4,8 +4,8 @@ A row is a dict whose values are cells: int, finite float or str; a number that 
 Files hold the same cells, so that reading a table and writing it again gives the same bytes. Imports no matplotlib.
 """
 
-from flipjax.results.evaluation import evaluation_rows, evaluation_text, image_rows
 from flipjax.results.files import PARTS, Part, Row, StoredCell, load_cell, read_csv, replacing, save_cell, write_csv
+from flipjax.results.images import flip_rows, image_columns
 from flipjax.results.quantities import QUANTITIES, Quantity, quantity_of, title_of
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
@@ -41,10 +41,9 @@ __all__ = [
     "compare",
     "comparison_table",
     "estimate",
-    "evaluation_rows",
-    "evaluation_text",
+    "flip_rows",
     "headline",
-    "image_rows",
+    "image_columns",
     "load_cell",
     "member_quantities",
     "member_rows",

@@ -11,7 +11,7 @@ from jax.extend.core import Var
 
 from flipjax import losses
 from flipjax.config import Experiment, ModelSpec, PopulationSpec
-from flipjax.data.stored import stored_bytes
+from flipjax.data import tfds
 from flipjax.methods import Knobs
 from flipjax.models.convolution import plain
 from flipjax.plan import Program
@@ -88,7 +88,7 @@ def pool_bytes(program: Program) -> int | None:
     """Returns the size of the program's pool on a device, or None where only reading or preparing it would tell."""
     pool = program.experiment.pool
     if pool.name != "synthetic":
-        return stored_bytes(pool)
+        return tfds.stored_bytes(pool)
     return pool.size**2 * (2 * pool.objects * 4 + 2 * pool.scenes * 3)
 
 
@@ -141,9 +141,8 @@ def _pool_text(program: Program) -> str:
     size = pool_bytes(program)
     if size is not None:
         return f"{megabytes(size)}, shared"
-    return (
-        f"not counted ({'read at the start' if program.experiment.pool.name == 'folder' else 'none is prepared yet'})"
-    )
+    folder = program.experiment.pool.name == "folder"
+    return f"not counted ({'read at the start' if folder else 'no such data set yet'})"
 
 
 def _name_of(model: ModelSpec) -> str:

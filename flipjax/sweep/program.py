@@ -83,7 +83,9 @@ def make_members(program: Program, study: Study) -> list[Member]:
     members = []
     for setting in program.settings:
         axes = setting.axes
-        table = training_table(study.catalog, study.split, rho=axes["rho"], seed=axes["seed"], n_train=n_train)
+        table = training_table(
+            study.catalog, study.split, rho=axes["rho"], seed=axes["seed"], n_train=n_train, rhos=program.rhos
+        )
         members.append(
             Member(
                 key=jax.random.key(axes["seed"]),

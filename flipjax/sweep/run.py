@@ -11,7 +11,6 @@ from types import FrameType
 
 from flipjax import command
 from flipjax.config import Config, ConfigError, PopulationSpec
-from flipjax.data import prepared
 from flipjax.plan import Program
 from flipjax.report import page
 from flipjax.sweep.display import Display
@@ -71,11 +70,10 @@ class Sweep:
         return True
 
     def _run_program(self, program: Program, display: Display) -> None:
-        identity = prepared.identify(program.experiment.pool)
         pool, catalog = load_pool(program)
         self.class_names[program.name] = ("background", *catalog.class_names)
         study = make_study(program, pool, catalog)
-        self.workdir.record_pool(program, identity)
+        self.workdir.record_pool(program, catalog)
         layout, trained = train(
             program,
             PopulationSpec(**self.config.population),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flipjax.config import ConfigError
+from flipjax.data.pool import Catalog
 from flipjax.plan import Program, first_difference
 from flipjax.results import read_csv, replacing, write_csv
 
@@ -55,28 +56,31 @@ class Workdir:
         with replacing(path) as stream:
             stream.write((json.dumps({**provenance, "config": config}, indent=2) + "\n").encode())
 
-    def record_pool(self, program: Program, identity: Mapping[str, str]) -> None:
-        """Keeps which prepared pool a run reads, so that no other one takes its place while the run is not done.
+    def record_pool(self, program: Program, catalog: Catalog) -> None:
+        """Keeps which pool a run reads from files, so that no other one takes its place while the run is not done.
 
         Args:
           program: of the plan.
-          identity: `content` and `holds` of its pool, see `flipjax.data.prepared.identify`; empty for other pools.
+          catalog: of its pool, with a digest if it was read from files.
 
         Raises:
           ConfigError: if the run has read another pool from that place.
         """
-        if not identity:
+        if not catalog.content:
             return
-        pool, path = program.experiment.pool, self.folder / "pools.json"
+        pool = program.experiment.pool
+        path = self.folder / "pools.json"
+        count = f"{len(catalog.object_names)} images, {len(catalog.scene_photo_names)} scenes"
+        now = {"content": catalog.content, "holds": f"{catalog.source} ({count} at size {pool.size})"}
         pools = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), dict(identity))
-        if before["content"] != identity["content"]:
-            old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, identity))
+        before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
+        if before["content"] != now["content"]:
+            old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
             raise ConfigError(
                 "--workdir",
                 f"a run on {new}, the pool of today",
-                f"one on {old} in {self.folder}; prepare that pool again, or pass another --workdir, or --fresh to "
-                "start over there",
+                f"one on {old} in {self.folder}; bring that pool back, or pass another --workdir, or --fresh to start "
+                "over there",
             )
         with replacing(path) as stream:
             stream.write((json.dumps(pools, indent=2) + "\n").encode())

@@ -2,8 +2,9 @@
 
     python sweeps/preparing/bench.py
 
-Generates a tree like CUB and Places365 (birds of 500 x 375, scenes of 256 x 256) in a temporary folder and prepares it
-in processes of their own: cut-outs and scenes, a manifest's composites, and, for memory, a tree of many small files.
+Generates a tree like CUB and Places365 (birds of 500 x 375, scenes of 256 x 256) in a temporary folder and makes TFDS
+data sets of it in processes of their own: a manifest's composites, and cut-outs and scenes, both at 128 pixels;
+cut-outs and scenes as large as the photos; and, for memory, a tree of many small files.
 Prints a table and writes results.csv beside this file.
 """
 
@@ -117,11 +118,12 @@ def main():
         subprocess.run(command(large, "manifest", "--rho", "0.8", "--out", csv), check=True)
         composites = len(csv.read_text().splitlines()) - 1
         size = ("--size", options.size)
-        rows.append(measure("manifest composites", composites, large, *size, "--out", root / "a", "--manifest", csv))
+        rows.append(measure("manifest composites", composites, large, *size, "--data_dir", root, "--manifest", csv))
         both = options.birds + 2 * options.birds
-        rows.append(measure("cut-outs and scenes", both, large, *size, "--out", root / "b", "--scenes", "0"))
+        rows.append(measure("cut-outs and scenes", both, large, *size, "--data_dir", root, "--scenes", "0"))
+        rows.append(measure("the same, full size", both, large, "--data_dir", root, "--scenes", "0"))
         make_tree(small, birds=options.small, scenes=64, bird=(32, 24), scene=(32, 32))
-        rows.append(measure("small files", options.small + 128, small, *size, "--out", root / "c"))
+        rows.append(measure("small files", options.small + 128, small, *size, "--data_dir", root))
     print(f"{len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, Pillow {PIL.__version__}")
     print(f"load average {os.getloadavg()[0]:.1f}; this process at most {peak():.0f} MB")
     print(f"{'':22}{'images':>8}{'wall s':>8}{'images/s':>10}{'cores busy':>12}{'core ms':>9}{'peak MB':>9}")

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flipjax.data import images as files
 from flipjax.data.coco_cd.categories import CLASSES, IN_INSTANCES, IN_STUFF
-from flipjax.data.prepare import BadFileError
+from flipjax.data.images import BadFileError
 
 BUFFER = 1 << 20
 """Bytes read at once."""
 
 Segment = tuple[int, bytes]
-"""A label, 1 + y, and the compressed run lengths of its pixels, as of `pycocotools.mask`."""
+"""A label, 1 + y, and the compressed run lengths of its pixels, as in `pycocotools.mask`."""
 Areas = dict[int, list[float]]
 """Summed areas, pixels, of what is indoor and what is outdoor, by image id."""
 
@@ -82,15 +83,20 @@ def read_instances(path: Path, *, folder: str) -> list[Animals]:
     for image in _items(path, "images", ("id", "file_name", "width", "height")):
         if not animals:
             break
-        found = animals.pop(image["id"], None)
-        if found:
-            width, height = image["width"], image["height"]
+        annotations = animals.pop(image["id"], None)
+        if annotations:
+            width = image["width"]
+            height = image["height"]
             if not all(isinstance(side, int) and side > 0 for side in (width, height)):
                 raise BadFileError(f"{path}: image {image['id']}: expected whole numbers as its sides: {image}")
-            segments = tuple((labels[item["category_id"]], run_lengths(item, width, height, path)) for item in found)
-            here = areas.get(image["id"], [0.0, 0.0])
+            segments = [(labels[item["category_id"]], run_lengths(item, width, height, path)) for item in annotations]
+            indoor, outdoor = areas.get(image["id"], [0.0, 0.0])
+            if files.leads_out(str(image["file_name"])):
+                raise BadFileError(
+                    f"{path}: image {image['id']}: file_name leads out of {folder}: {image['file_name']}"
+                )
             name = f"{folder}/{image['file_name']}"
-            images.append(Animals(image["id"], name, width, height, segments, (here[0], here[1])))
+            images.append(Animals(image["id"], name, width, height, tuple(segments), (indoor, outdoor)))
     if animals:
         raise BadFileError(f"{path}: annotations of image {min(animals)}, which 'images' does not list")
     return sorted(images)
@@ -106,7 +112,7 @@ def read_stuff(path: Path) -> Areas:
         Areas by image id, of the images that have any.
 
     Raises:
-        BadFileError: as of `read_instances`.
+        BadFileError: as in `read_instances`.
         ImportError: pycocotools or ijson is missing.
     """
     names = _categories(path, wanted=IN_STUFF[0] | IN_STUFF[1])
@@ -219,18 +225,18 @@ def _add_area(areas: Areas, item: Mapping[str, Any], scene: int, path: Path) -> 
 
 def _items(path: Path, field: str, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     _, ijson = require_packages()
-    found = False
+    empty = True
     try:
         with path.open("rb") as file:
             for item in ijson.items(file, f"{field}.item", buf_size=BUFFER, use_float=True):
-                found = True
-                lacking = set(keys) - item.keys() if isinstance(item, dict) else set(keys)
-                if lacking:
-                    raise BadFileError(f"{path}: an item of {field!r} lacks {', '.join(sorted(lacking))}: {item}"[:300])
+                empty = False
+                absent = set(keys) - item.keys() if isinstance(item, dict) else set(keys)
+                if absent:
+                    raise BadFileError(f"{path}: an item of {field!r} lacks {', '.join(sorted(absent))}: {item}"[:300])
                 yield item
     except ijson.JSONError as error:
         size = path.stat().st_size
         reason = str(error).splitlines()[0]
         raise BadFileError(f"{path}: truncated or damaged JSON ({size:,} bytes): {reason}") from error
-    if not found:
+    if empty:
         raise BadFileError(f"{path}: its {field!r} list is missing or empty")

@@ -1,81 +1,75 @@
-"""COCO-CD as a data set of TensorFlow Datasets, written and read without TensorFlow."""
+"""COCO-CD: cats and dogs of COCO 2017, indoors and outdoors, with masks of the animals."""
 
 import dataclasses
-import io
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 from PIL import Image
 
-from flipjax.data import preparing
+from flipjax.config import ConfigError
+from flipjax.data import builders, images
+from flipjax.data.coco_cd.annotations import label_mask
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
-from flipjax.data.coco_cd.pixels import read_photo
 from flipjax.data.coco_cd.selection import Photo, check_layout, read_selection
-from flipjax.data.coco_cd.splits import N_TEST, N_VAL, reference_split
-from flipjax.threads import in_order
+from flipjax.data.coco_cd.splits import N_TEST, N_VAL, count_groups, describe, reference_split
+from flipjax.data.images import BadFileError
+from flipjax.data.pool import Item
+
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, kw_only=True)
 class CocoCDConfig(tfds.core.BuilderConfig):
-    """A split of COCO-CD by the reference's rule.
+    """A split of COCO-CD.
 
     Attributes:
-        rho: level of the training set; None: all photos that are in neither val nor test.
+        divided: whether validation and test are drawn by the reference's rule; else there is `train` alone.
+        rho: level of the training set; None: all photos that are in neither validation nor test.
         n_val: validation photos of each group.
         n_test: test photos of each group.
+        size: pixels a side; 0: as large as each photo.
     """
 
+    divided: bool = True
     rho: float | None = None
     n_val: int = N_VAL
     n_test: int = N_TEST
+    size: int = 0
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Photos with image, mask (0 background, 1 cat, 2 dog), class, scene, group (2 * class + scene) and id."""
+    """COCO-CD. Needs no TensorFlow with `file_format="array_record"`."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 - as TFDS declares it.
+    RELEASE_NOTES = {"1.0.0": "Initial release."}  # noqa: RUF012 - TFDS's way.
     BUILDER_CONFIGS = [  # noqa: RUF012
-        CocoCDConfig(name="photos", description="The reference's val and test; every other photo trains."),
+        CocoCDConfig(name="photos", description="The reference's validation and test; every other photo trains."),
         CocoCDConfig(name="corr0.5", rho=0.5, description="The reference's training set at rho 0.5."),
         CocoCDConfig(name="corr0.95", rho=0.95, description="The reference's training set at rho 0.95."),
+        CocoCDConfig(name="undivided", divided=False, description="Every photo, in one split."),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Unpack COCO 2017 (https://cocodataset.org/#download): train2017.zip, val2017.zip, annotations_trainval2017.zip and
-    stuff_annotations_trainval2017.zip, so that the folder holds train2017/, val2017/ and annotations/ with
-    instances_*2017.json and stuff_*2017.json. Or pass coco_root= and stuff_dir= to tfds.builder.
+    manual_dir must have COCO 2017 (https://cocodataset.org/#download): train2017.zip, val2017.zip,
+    annotations_trainval2017.zip and stuff_annotations_trainval2017.zip, unpacked to train2017/, val2017/ and
+    annotations/ with instances_*2017.json and stuff_*2017.json (these may also lie in stuff_annotations/).
     """
-
-    def __init__(
-        self,
-        *,
-        coco_root: str | Path | None = None,
-        stuff_dir: str | Path | None = None,
-        file_format: str | tfds.core.FileFormat | None = "array_record",
-        **kwargs: Any,
-    ):
-        """Names the folders; both are needed to prepare the data set, not to read it.
-
-        Args:
-            coco_root: has train2017/, val2017/ and annotations/; the `manual_dir` of the download configuration unless
-                given.
-            stuff_dir: has stuff_*2017.json; annotations/ unless given.
-            file_format: of the records.
-            **kwargs: of `tfds.core.GeneratorBasedBuilder`.
-        """
-        self._coco_root, self._stuff_dir = coco_root, stuff_dir
-        super().__init__(file_format=file_format, **kwargs)
+    builder_config: CocoCDConfig
+    show_progress = False
 
     def _info(self) -> tfds.core.DatasetInfo:
+        """Returns the features."""
+        size = self.builder_config.size or None
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png", use_colormap=True),
+                    "image": tfds.features.Image(shape=(size, size, 3)),
+                    "mask": tfds.features.Image(shape=(size, size, 1), encoding_format="png", use_colormap=True),
                     "class": tfds.features.ClassLabel(names=CLASSES),
                     "scene": tfds.features.ClassLabel(names=SCENES),
                     "group": tfds.features.Scalar(np.int32, doc="2 * class + scene; 0 and 3 are common"),
@@ -86,50 +80,66 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        coco_root = Path(self._coco_root or dl_manager.manual_dir).expanduser()
-        stuff_dir = Path(self._stuff_dir).expanduser() if self._stuff_dir else None
-        check_layout(coco_root, stuff_dir)
-        selection = read_selection(coco_root, stuff_dir)
-        config = self.builder_config
-        assert isinstance(config, CocoCDConfig)
-        parts = reference_split(
-            [photo.image_id for photo in selection.photos],
-            [photo.group for photo in selection.photos],
-            rho=config.rho,
-            n_val=config.n_val,
-            n_test=config.n_test,
-        )
-        photo_of = {photo.image_id: photo for photo in selection.photos}
-        photos = {part: [photo_of[i] for i in ids] for part, ids in parts.items()}
-        drawn = list(itertools.chain(*photos.values()))
-        preparing.check_files(drawn, files=lambda photo: [coco_root / photo.file_name])
-        return {part: self._generate_examples(coco_root, these) for part, these in photos.items()}
+        """Returns the splits."""
+        # Messages name the folders that are meant, and not links to them.
+        root = Path(epath.Path(dl_manager.manual_dir)).resolve()
+        stuff_dir = root / "stuff_annotations" if (root / "stuff_annotations").is_dir() else None
+        check_layout(root, stuff_dir)
+        selection = read_selection(root, stuff_dir)
+        photos = {photo.animals.image_id: photo for photo in selection.photos}
+        left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items())) or "none"
+        counts = describe(count_groups([photo.group for photo in photos.values()]))
+        builders.say(f"{len(photos)} photos: {counts}; left out: {left_out}")
+        splits = {split: [photos[i] for i in ids] for split, ids in self._divide(photos).items()}
+        builders.check_files([photo.item for photo in itertools.chain(*splits.values())])
+        return {split: self._generate_examples(part, split) for split, part in splits.items()}
 
-    def _generate_examples(self, coco_root: Path, photos: Sequence[Photo]) -> Iterator[tuple[int, dict[str, Any]]]:
-        encoded = in_order(lambda photo: _encode(coco_root, photo), photos)
-        for photo, (image, mask) in zip(photos, encoded, strict=True):
+    def _divide(self, photos: dict[int, Photo]) -> dict[str, list[int]]:
+        config = self.builder_config
+        if not config.divided:
+            return {"train": list(photos)}
+        groups = [photo.group for photo in photos.values()]
+        try:
+            parts = reference_split(list(photos), groups, rho=config.rho, n_val=config.n_val, n_test=config.n_test)
+        except ValueError as error:
+            raise ConfigError("coco_cd", problem=str(error)) from error
+        return {SPLITS[part]: ids for part, ids in parts.items()}
+
+    def _generate_examples(self, photos: Sequence[Photo], split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yields the examples of a split in the order of the photos."""
+        of_item = {photo.item: photo for photo in photos}
+        encode = partial(_encode, of_item, size=self.builder_config.size)
+        items = list(of_item)
+        for item, (image, mask) in builders.encoded(items, encode, what=f"{split} photos", show=self.show_progress):
+            key = of_item[item].animals.image_id
             yield (
-                photo.image_id,
+                key,
                 {
                     "image": image,
                     "mask": mask,
-                    "class": photo.y,
-                    "scene": photo.scene,
-                    "group": photo.group,
-                    "id": photo.image_id,
+                    "class": item.y,
+                    "scene": item.scene,
+                    "group": of_item[item].group,
+                    "id": key,
                 },
             )
 
 
-def _encode(coco_root: Path, photo: Photo) -> tuple[bytes, bytes]:
-    """Returns the photo's file and its mask as PNG; a photo without three channels as PNG, too: readers need them."""
-    path = coco_root / photo.file_name
-    image, mask = read_photo(coco_root, photo)
-    with Image.open(path) as stored:
-        return (path.read_bytes() if stored.mode == "RGB" else _png(image)), _png(mask)
+def _encode(photos: dict[Item, Photo], item: Item, *, size: int) -> tuple[bytes, bytes]:
+    """Returns the photo's own file, or a PNG where it has not three channels or is resized, and its mask as PNG.
 
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="png")
-    return buffer.getvalue()
+    The photo is not turned as an EXIF tag says: COCO's annotations are drawn on the stored pixels.
+    """
+    (path,) = item.files
+    animals = photos[item].animals
+    data = images.read_file(path)
+    stored = images.decode(data, name=str(path))
+    if stored.size != (animals.width, animals.height):
+        annotated = f"{animals.width} x {animals.height}"
+        raise BadFileError(f"{path}: the photo has {stored.width} x {stored.height} pixels, its annotation {annotated}")
+    labels = label_mask(animals.segments, animals.width, animals.height)
+    if size:
+        labels = images.squash_labels(labels, size, str(path))
+    if size or stored.mode != "RGB":
+        data = images.encode_png(images.squash(stored.convert("RGB"), size))
+    return data, images.encode_png(Image.fromarray(labels))

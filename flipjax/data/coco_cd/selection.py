@@ -1,18 +1,20 @@
 """Which images are in the data set: one class, a known scene, a foreground neither tiny nor everything."""
 
 import itertools
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from flipjax.data.coco_cd.annotations import Animals, Segment, label_mask, read_instances, read_stuff, require_packages
+from flipjax.data.build import BadFilesError
+from flipjax.data.coco_cd.annotations import Animals, label_mask, read_instances, read_stuff, require_packages
 from flipjax.data.coco_cd.scenes import scene_of
-from flipjax.data.prepare import BadFileError
-from flipjax.data.preparing import PreparingError
+from flipjax.data.images import BadFileError
+from flipjax.data.pool import Item
 
 YEARS = ("train2017", "val2017")
 """COCO's two parts, which are pooled; folders of photos and ends of file names."""
@@ -22,30 +24,15 @@ FOREGROUND = (0.01, 0.99)
 
 
 class Photo(NamedTuple):
-    """An image of the data set.
+    """An image of the data set: its item, of one file, and what is annotated in it."""
 
-    Attributes:
-        image_id: COCO's id.
-        file_name: below COCO's root, such as 'val2017/000000000139.jpg'.
-        width: of the photo, pixels.
-        height: of the photo, pixels.
-        y: class, 0 cat, 1 dog.
-        scene: 0 indoor, 1 outdoor.
-        segments: a label and the run lengths of each animal.
-    """
-
-    image_id: int
-    file_name: str
-    width: int
-    height: int
-    y: int
-    scene: int
-    segments: tuple[Segment, ...]
+    item: Item
+    animals: Animals
 
     @property
     def group(self) -> int:
         """Group 2 * y + scene; 0 and 3 are common."""
-        return 2 * self.y + self.scene
+        return 2 * self.item.y + self.item.scene
 
 
 class Selection(NamedTuple):
@@ -60,35 +47,33 @@ def check_layout(coco_root: Path, stuff_dir: Path | None = None) -> None:
 
     Args:
         coco_root: holds `train2017/`, `val2017/` and `annotations/`.
-        stuff_dir: as of `read_selection`.
+        stuff_dir: as in `read_selection`.
 
     Raises:
-        PreparingError: files or folders are missing; lists them.
+        BadFilesError: files or folders are missing; lists them.
         ImportError: pycocotools or ijson is missing.
     """
     require_packages()
     files = itertools.chain(*_annotation_files(coco_root, stuff_dir))
     missing = [f"{path}: no such file" for path in files if not path.is_file()]
-    missing += [f"{coco_root / year}: no such folder" for year in YEARS if not (coco_root / year).is_dir()]
+    folders = [(coco_root / year).resolve() for year in YEARS]
+    missing += [f"{folder}: no such folder" for folder in folders if not folder.is_dir()]
     if missing:
-        raise PreparingError(missing, heading="parts of COCO are missing")
+        raise BadFilesError("parts of COCO are missing", missing)
 
 
-def read_selection(
-    coco_root: Path, stuff_dir: Path | None = None, *, say: Callable[[str], object] = lambda text: None
-) -> Selection:
-    """Selects from the four annotation files, one after another.
+def read_selection(coco_root: Path, stuff_dir: Path | None = None) -> Selection:
+    """Selects from the four annotation files, one after another, with a line for each on stderr.
 
     Args:
         coco_root: holds `annotations/` with `instances_train2017.json` and `instances_val2017.json`.
         stuff_dir: holds `stuff_train2017.json` and `stuff_val2017.json`; `annotations/` unless given.
-        say: is told which file is read.
 
     Returns:
         The selection.
 
     Raises:
-        PreparingError: an annotation file is truncated, damaged or another one.
+        BadFilesError: an annotation file is truncated, damaged or another one.
         OSError: a file is missing or cannot be read.
         ImportError: pycocotools or ijson is missing.
     """
@@ -96,26 +81,24 @@ def read_selection(
     left_out: Counter[str] = Counter()
     try:
         for year, (instances, stuff) in zip(YEARS, _annotation_files(coco_root, stuff_dir), strict=True):
-            say(f"reading {instances} ({instances.stat().st_size / 1e6:,.0f} MB)")
+            for path in (instances, stuff):
+                print(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)", file=sys.stderr, flush=True)
             animals = read_instances(instances, folder=year)
-            say(f"reading {stuff} ({stuff.stat().st_size / 1e6:,.0f} MB)")
-            part = select(animals, read_stuff(stuff))
+            part = select(animals, read_stuff(stuff), folder=(coco_root / year).resolve())
             photos += part.photos
             left_out += part.left_out
     except BadFileError as error:
-        raise PreparingError([str(error)], heading="annotation file cannot be used") from error
-    return Selection(tuple(sorted(photos)), left_out)
+        raise BadFilesError("an annotation file cannot be used", [str(error)]) from error
+    return Selection(tuple(sorted(photos, key=lambda photo: photo.animals.image_id)), left_out)
 
 
-def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]]) -> Selection:
+def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]], *, folder: Path) -> Selection:
     """Tells class and scene of images, and leaves out those that have none or too little or too much foreground.
 
     Args:
         animals: images with a cat, a dog or both.
         stuff: areas of indoor and outdoor stuff by image id, pixels; they are added to those of the things.
-
-    Returns:
-        The selection.
+        folder: of the photos; COCO's root and the year are the first part of their names.
     """
     photos: list[Photo] = []
     left_out: Counter[str] = Counter()
@@ -130,21 +113,13 @@ def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]]) -> 
         elif not FOREGROUND[0] < foreground_share(image) < FOREGROUND[1]:
             left_out["foreground not within 1% and 99%"] += 1
         else:
-            photos.append(
-                Photo(
-                    image_id=image.image_id,
-                    file_name=image.file_name,
-                    width=image.width,
-                    height=image.height,
-                    y=classes.pop(),
-                    scene=scene,
-                    segments=image.segments,
-                )
-            )
+            path = folder / image.file_name.partition("/")[2]
+            item = Item(image.file_name, (path,), classes.pop(), scene)
+            photos.append(Photo(item, image))
     return Selection(tuple(photos), left_out)
 
 
-def foreground_share(image: Animals | Photo) -> float:
+def foreground_share(image: Animals) -> float:
     """Returns the share of the pixels that show a cat or a dog, in the mask resized to FILTER_SIZE."""
     mask = Image.fromarray(label_mask(image.segments, image.width, image.height))
     small = np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST))
@@ -153,6 +128,6 @@ def foreground_share(image: Animals | Photo) -> float:
 
 def _annotation_files(coco_root: Path, stuff_dir: Path | None) -> list[tuple[Path, Path]]:
     """Returns the instances file and the stuff file of each year."""
-    annotations = coco_root / "annotations"
-    stuff = stuff_dir or annotations
+    annotations = (coco_root / "annotations").resolve()
+    stuff = stuff_dir.resolve() if stuff_dir else annotations
     return [(annotations / f"instances_{year}.json", stuff / f"stuff_{year}.json") for year in YEARS]

@@ -56,10 +56,10 @@ def reference_split(
     parts: Parts = {"train": [], "val": [], "test": []}
     left = []
     for member in members:
-        drawn = draw.sample(member, n_val + n_test)
-        parts["val"] += drawn[:n_val]
-        parts["test"] += drawn[n_val:]
-        left.append(sorted(set(member) - set(drawn)))
+        sample = draw.sample(member, n_val + n_test)
+        parts["val"] += sample[:n_val]
+        parts["test"] += sample[n_val:]
+        left.append(sorted(set(member) - set(sample)))
     if rho is None:
         parts["train"] = [i for rest in left for i in rest]
         return parts

@@ -1,63 +1,132 @@
 """A pool made from a user's own folder, composite or photo."""
 
+import hashlib
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec, check_value
-from flipjax.data import cache
-from flipjax.data.folder.listing import FolderError, Listing, read_listing
-from flipjax.data.pool import Catalog, Pool
-from flipjax.data.prepare import prepare
+from flipjax.data import build, images, store
+from flipjax.data.build import Reader
+from flipjax.data.folder.listing import read_listing
+from flipjax.data.images import BadFileError
+from flipjax.data.pool import Catalog, Item, Listing, Pool
+from flipjax.threads import in_order
 
 
 def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
-    """Loads a folder; prepared pools are kept in a cache and found again by the content of the files.
+    """Loads a folder; its decoded pool is kept and found again by the content of the files.
 
-    The layouts are those of `flipjax.data.listing.read_listing`; the pixels are prepared as by
-    `flipjax.data.prepare.prepare`.
+    The layouts are those of `flipjax.data.folder.listing.read_listing`, the pixels those of `reader`.
 
     Args:
-        spec: `root`, `size` (pixels a side), `cache` (a folder; empty: ~/.cache/flipjax/pools), `classes` and
-            `scene_kinds` (two names each, the usual scene of class y at y; empty: in the order of the alphabet).
+        spec: `root`, `size` (pixels a side), `cache` (a folder; empty: ~/.cache/flipjax/pools), `max_pixels`, `classes`
+            and `scene_kinds` (two names each, the usual scene of class y at y; empty: in the order of the alphabet).
 
     Returns:
         The pool and its catalog.
 
     Raises:
         ConfigError: root is no folder, or size is out of range.
-        FolderError: (a ConfigError) the folder is no pool, or files are bad; lists every one of them.
+        BadFilesError: (a ConfigError) the folder is no pool, or files are bad; lists every one of them.
     """
     check_value("pool.size", spec.size)
     if not spec.root:
         raise ConfigError("config.pool.root", "the path of a folder", "nothing")
-    listing = read_listing(Path(spec.root).expanduser(), classes=spec.classes, scene_kinds=spec.scene_kinds)
-    folder = Path(spec.cache).expanduser() if spec.cache else cache.default_folder()
-    path = folder / f"{cache.content_key(listing, size=spec.size)}.npz"
-    arrays = None if listing.problems else cache.read(path, listing, size=spec.size)
-    if arrays is None:
-        prepared = prepare(listing, size=spec.size)
-        problems = listing.problems + prepared.problems
-        if problems:
-            raise FolderError(listing.root, problems)
-        arrays = prepared.arrays
-        cache.write(path, arrays)
-    return Pool(kind=listing.kind, **{name: jnp.asarray(a) for name, a in arrays._asdict().items()}), catalog(listing)
+    root = Path(spec.root).expanduser()
+    listing = read_listing(root, classes=spec.classes, scene_kinds=spec.scene_kinds)
+    key = _content_key(root, listing, spec)
+    return build.load(spec, key, lambda: (listing, reader(root, listing, size=spec.size, max_pixels=spec.max_pixels)))
 
 
-def catalog(listing: Listing) -> Catalog:
-    """Returns the catalog of a listing; names are paths below the root."""
-    objects, scenes = listing.objects, listing.scenes
-    return Catalog(
-        kind=listing.kind,
-        class_names=listing.class_names,
-        scene_names=listing.scene_names,
-        object_class=np.array([item.y for item in objects], np.int32),
-        object_scene=np.array([item.scene for item in objects], np.int32),
-        scene_kind=np.array([item.scene for item in scenes], np.int32),
-        object_names=tuple(item.path for item in objects),
-        scene_photo_names=tuple(item.path for item in scenes),
-        object_split=np.array([item.split for item in objects], np.int32),
-        scene_split=np.array([item.split for item in scenes], np.int32),
-    )
+def reader(root: Path, listing: Listing, *, size: int, max_pixels: int = images.MAX_PIXELS) -> Reader:
+    """Returns what decodes a folder's items.
+
+    Photos are turned as their EXIF tag says and made RGB. Cut-outs and photos are squashed to size x size; a cut-out is
+    premultiplied by its alpha before. Label masks take the nearest pixel. Scenes are cropped to their middle square.
+
+    Args:
+        root: the folder.
+        listing: of it.
+        size: pixels a side.
+        max_pixels: the largest image that is opened.
+    """
+
+    def open_image(name: str):
+        return images.read_image(root / name, name=name, turn=True, max_pixels=max_pixels)
+
+    def read_cut_out(item: Item) -> tuple[np.ndarray, np.ndarray, str]:
+        name, *mask = item.files
+        photo = open_image(name)
+        if mask:
+            photo = images.rgb(photo, name)
+            alpha, values = images.alpha_of(alpha_image := open_image(mask[0]), mask[0])
+            images.check_sizes(photo, alpha_image, names=(name, mask[0]))
+        elif not photo.has_transparency_data:
+            raise BadFileError(f"{name}: no alpha channel, and no photo of that name whose mask it could be")
+        else:
+            photo = photo.convert("RGBA")
+            alpha, values = images.alpha_of(photo, name)
+        image, alpha = map(np.asarray, images.cut_out(photo, alpha, size))
+        images.check_alpha(alpha, item.files[-1])
+        return image, alpha, values
+
+    def read_photo(item: Item) -> tuple[np.ndarray, np.ndarray, str]:
+        name, mask = item.files
+        photo = images.rgb(open_image(name), name)
+        mask_image = open_image(mask)
+        labels = images.labels_of(mask_image, mask)
+        images.check_sizes(photo, mask_image, names=(name, mask))
+        values = np.unique(labels).tolist()
+        _check_labels(listing, item, values)
+        small = images.squash_labels(labels, size, mask)
+        return np.asarray(images.squash(photo, size)), small, f"values {images.listed(values)}"
+
+    def read_scene(item: Item) -> np.ndarray:
+        (name,) = item.files
+        return np.asarray(images.middle_square(images.rgb(open_image(name), name), size))
+
+    return Reader(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
+
+
+def digests(root: Path, names: Sequence[str], *, max_pixels: int) -> list[str]:
+    """Returns a hex digest of each file's bytes; empty where it cannot be read, which decoding explains."""
+    return list(in_order(partial(_digest, root, max_pixels=max_pixels), names))
+
+
+def _content_key(root: Path, listing: Listing, spec: PoolSpec) -> str:
+    """Returns 32 hex digits of the SHA-256 of the names, classes and bytes of all files, the size and the options."""
+    options = (listing.kind, listing.class_names, listing.scene_names, listing.problems, spec.size)
+    content = hashlib.sha256(f"folder {store.FORMAT} {options}\n".encode())
+    items = [*listing.objects, *listing.scenes]
+    files = [name for item in items for name in item.files]
+    content.update(f"{items} {digests(root, files, max_pixels=spec.max_pixels)}".encode())
+    return content.hexdigest()[:32]
+
+
+def _digest(root: Path, name: str, *, max_pixels: int) -> str:
+    try:
+        return hashlib.sha256(images.read_file(root / name, max_pixels=max_pixels)).hexdigest()
+    except BadFileError:
+        return ""
+
+
+def _check_labels(listing: Listing, item: Item, values: list[int]) -> None:
+    name = listing.class_names[item.y]
+    label = 1 + item.y
+    other = 2 - item.y
+    strange = [value for value in values if value not in (0, label)]
+    if label in values and not strange:
+        return
+    if strange == [other]:
+        reason = f"label {other} is {listing.class_names[1 - item.y]}, but metadata.csv says {name}"
+    elif strange == [255] and label not in values:
+        reason = f"looks like a 0/255 mask; write {label} where the {name} is"
+    elif 255 in strange:
+        reason = "255 usually marks void pixels; write 0 (background) or the label there"
+    else:
+        reason = "no pixel has its label" if not strange else "labels must be 0, 1 or 2"
+    mask = item.files[-1]
+    raise BadFileError(f"{mask}: values {images.listed(values)}; expected 0 and {label} ({name}): {reason}")

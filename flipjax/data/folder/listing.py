@@ -3,50 +3,20 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from unicodedata import category
 
 from flipjax.config import ConfigError
+from flipjax.data import images
+from flipjax.data.build import BadFilesError, listed, two_names
+from flipjax.data.images import BadFileError
+from flipjax.data.pool import Item, Listing
 from flipjax.data.split import PARTS
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"
-
-
-class FolderError(ConfigError):
-    """A folder that cannot be a pool; `problems` holds one line a file."""
-
-    def __init__(self, root: Path, problems: Iterable[str]):
-        """Joins the problems into one message."""
-        self.problems = tuple(problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__(str(root), problem="\n  ".join([count, *self.problems]))
-
-
-@dataclass(frozen=True)
-class Item:
-    """A photo or cut-out, or a scene photo: paths below the root, 'val' and so on as an index of PARTS, -1 for none."""
-
-    path: str
-    mask: str | None = None
-    y: int = -1
-    scene: int = -1
-    split: int = -1
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A folder's images in the order of the pool's rows, and a line for each file that cannot be one."""
-
-    root: Path
-    kind: Literal["composite", "photo"]
-    class_names: tuple[str, str]
-    scene_names: tuple[str, str]
-    objects: tuple[Item, ...]
-    scenes: tuple[Item, ...]
-    problems: tuple[str, ...]
 
 
 def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tuple[str, ...] = ()) -> Listing:
@@ -65,7 +35,7 @@ def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tupl
 
     Raises:
         ConfigError: root is no folder.
-        FolderError: the folder has neither layout, or not exactly two classes and two scenes.
+        BadFilesError: the folder has neither layout, or not exactly two classes and two scenes.
     """
     if not root.is_dir():
         raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", f"{str(root)!r}, which is none")
@@ -75,34 +45,54 @@ def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tupl
     }
     whole = [kind for kind, paths in parts.items() if all(path.exists() for path in paths)]
     if len(whole) != 1:
-        found = sorted(path.name + "/" * path.is_dir() for path in root.iterdir() if not _hidden(path))
-        raise FolderError(root, [f"expected {LAYOUTS}, {'not both' if whole else 'whole'}; found {_some(found)}"])
+        names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir() if not _hidden(path))
+        raise BadFilesError(root, [f"expected {LAYOUTS}, {'not both' if whole else 'whole'}; found {listed(names)}"])
     read = _read_composite if whole == ["composite"] else _read_photo
     return read(root, classes, scene_kinds)
 
 
+def outside(root: Path, name: str) -> str:
+    """Returns why a name below a folder cannot be opened: it leads out of it, or would steer a terminal; else ''."""
+    if images.leads_out(name):
+        return "expected a name below the folder"
+    if any(category(character) in ("Cc", "Cs") for character in name):
+        return "control characters, or bytes that are no UTF-8, in its name"
+    try:
+        inside = (root / name).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return "a link that leads nowhere"
+    return "" if inside else "a link out of the folder"
+
+
 def _read_composite(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ...]) -> Listing:
     problems: list[str] = []
-    class_names = _two(root, "classes", _count_files(root / "cutouts"), classes)
-    scene_names = _two(root, "scene_kinds", _count_files(root / "scenes"), scene_kinds)
+    class_names = two_names(root, "classes", _count_files(root / "cutouts"), classes)
+    scene_names = two_names(root, "scene_kinds", _count_files(root / "scenes"), scene_kinds)
     objects = [item for y, name in enumerate(class_names) for item in _cut_outs(root, name, y, problems)]
     scenes = [
-        Item(path.relative_to(root).as_posix(), scene=kind)
-        for kind, name in enumerate(scene_names)
-        for path in _images(root, root / "scenes" / name, problems)
+        Item(name, (name,), scene=kind)
+        for kind, folder in enumerate(scene_names)
+        for name in _images(root, root / "scenes" / folder, problems)
     ]
     if (root / "metadata.csv").exists():
-        splits = _read_splits(root, {item.path for item in objects + scenes}, problems)
-        objects = [replace(item, split=splits.get(item.path, -1)) for item in objects]
-        scenes = [replace(item, split=splits.get(item.path, -1)) for item in scenes]
-    return Listing(root, "composite", class_names, scene_names, tuple(objects), tuple(scenes), tuple(problems))
+        parts = _read_parts(root, {item.name for item in objects + scenes}, problems)
+        objects = [replace(item, part=parts.get(item.name, -1)) for item in objects]
+        scenes = [replace(item, part=parts.get(item.name, -1)) for item in scenes]
+    return Listing(
+        source=str(root),
+        kind="composite",
+        class_names=class_names,
+        scene_names=scene_names,
+        objects=tuple(objects),
+        scenes=tuple(scenes),
+        problems=tuple(problems),
+    )
 
 
 def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[Item]:
-    folder = root / "cutouts" / name
     stems: dict[str, list[str]] = {}
-    for path in _images(root, folder, problems):
-        stems.setdefault(path.stem, []).append(path.relative_to(root).as_posix())
+    for path in _images(root, root / "cutouts" / name, problems):
+        stems.setdefault(PurePosixPath(path).stem, []).append(path)
     for stem, paths in stems.items():
         masks = [path for path in paths if path.lower().endswith(".png")]
         photos = [path for path in paths if path not in masks] or masks
@@ -111,72 +101,91 @@ def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[It
         elif not masks:
             problems.append(f"{photos[0]}: no mask; expected {stem}.png beside it (255 where the object is, else 0)")
         else:
-            yield Item(photos[0], None if photos == masks else masks[0], y=y)
+            yield Item(photos[0], tuple(dict.fromkeys([photos[0], masks[0]])), y)
 
 
-def _read_splits(root: Path, known: set[str], problems: list[str]) -> dict[str, int]:
-    splits: dict[str, int] = {}
+def _read_parts(root: Path, names: set[str], problems: list[str]) -> dict[str, int]:
+    parts: dict[str, int] = {}
     for where, row in _rows(root, ("filename", "split"), problems):
         name = row["filename"]
-        if name not in known:
+        if name not in names:
             problems.append(f"{where}: {name!r} is no listed image of cutouts/ or scenes/")
-        elif name in splits:
+        elif name in parts:
             problems.append(f"{where}: {name!r} is listed twice")
         else:
-            splits[name] = _split(where, row, problems)
-    return splits
+            parts[name] = _part(where, row, problems)
+    return parts
 
 
 def _read_photo(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ...]) -> Listing:
     problems: list[str] = []
     rows = list(_rows(root, ("filename", "class", "scene"), problems))
-    class_names = _two(root, "classes", Counter(row["class"] for _, row in rows), classes)
-    scene_names = _two(root, "scene_kinds", Counter(row["scene"] for _, row in rows), scene_kinds)
+    class_names = two_names(root, "classes", Counter(sorted(row["class"] for _, row in rows)), classes)
+    scene_names = two_names(root, "scene_kinds", Counter(sorted(row["scene"] for _, row in rows)), scene_kinds)
     items: dict[str, Item] = {}
     masks: dict[str, str] = {}
-    seen: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for where, row in rows:
         name = row["filename"]
-        path, mask = f"images/{name}", Path("masks", name).with_suffix(".png").as_posix()
-        found = [
+        if reason := outside(root, name) or outside(root, f"images/{name}"):
+            problems.append(f"{where}: {name!r}: {reason}")
+            continue
+        photo = f"images/{name}"
+        mask = PurePosixPath("masks", name).with_suffix(".png").as_posix()
+        reasons = [
             f"{field} {row[field]!r} is none of {', '.join(names)}"
             for field, names in (("class", class_names), ("scene", scene_names))
             if row[field] not in names
         ]
-        if name in seen:
-            found.append(f"listed twice (first in {seen[name]})")
+        if name in lines:
+            reasons.append(f"listed twice (first in {lines[name]})")
         elif mask in masks:
-            found.append(f"shares its mask {mask} with {masks[mask]}")
-        found += [f"no such file: {file}" for file in (path, mask) if not (root / file).is_file()]
-        problems += [f"{where}: {name!r}: {reason}" for reason in found]
-        seen.setdefault(name, where)
+            reasons.append(f"shares its mask {mask} with {masks[mask]}")
+        if reason := outside(root, mask):
+            reasons.append(reason)
+        reasons += [f"no such file: {file}" for file in (photo, mask) if not (root / file).is_file()]
+        problems += [f"{where}: {name!r}: {reason}" for reason in reasons]
+        lines.setdefault(name, where)
         masks.setdefault(mask, name)
-        split = _split(where, row, problems)
-        if not found:
-            items[name] = Item(path, mask, class_names.index(row["class"]), scene_names.index(row["scene"]), split)
-    listed = {"images": {f"images/{name}" for name in seen}, "masks": set(masks)}
-    for folder, known in listed.items():
-        paths = [path.relative_to(root) for path in sorted((root / folder).rglob("*")) if path.is_file()]
-        shown = [path.as_posix() for path in paths if not any(map(_hidden, (path, *path.parents[:-1])))]
-        problems += [f"{name}: no row of metadata.csv names it" for name in shown if name not in known]
-    objects = tuple(items[name] for name in sorted(items))
-    return Listing(root, "photo", class_names, scene_names, objects, (), tuple(problems))
+        part = _part(where, row, problems)
+        if not reasons:
+            y = class_names.index(row["class"])
+            items[name] = Item(photo, (photo, mask), y, scene_names.index(row["scene"]), part)
+    problems += _unlisted(root, "images", {f"images/{name}" for name in lines})
+    problems += _unlisted(root, "masks", set(masks))
+    return Listing(
+        source=str(root),
+        kind="photo",
+        class_names=class_names,
+        scene_names=scene_names,
+        objects=tuple(items[name] for name in sorted(items)),
+        problems=tuple(problems),
+    )
+
+
+def _unlisted(root: Path, folder: str, names: set[str]) -> list[str]:
+    paths = [path.relative_to(root) for path in sorted((root / folder).rglob("*")) if path.is_file()]
+    shown = [path.as_posix() for path in paths if not any(map(_hidden, (path, *path.parents[:-1])))]
+    return [f"{name}: no row of metadata.csv names it" for name in shown if name not in names]
 
 
 def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields the rows of metadata.csv that have every required field, each with 'metadata.csv line N'."""
     try:
-        text = (root / "metadata.csv").read_text(encoding="utf-8-sig")
+        text = images.read_file(root / "metadata.csv", name="metadata.csv").decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-        columns, lines = tuple(reader.fieldnames or ()), [(reader.line_num, row) for row in reader]
+        columns = tuple(reader.fieldnames or ())
+        lines = [(reader.line_num, row) for row in reader]
+    except BadFileError as error:
+        raise BadFilesError(root, [str(error)]) from error
     except UnicodeDecodeError as error:
-        raise FolderError(root, [f"metadata.csv: not encoded as UTF-8 ({error})"]) from error
+        raise BadFilesError(root, [f"metadata.csv: not encoded as UTF-8 ({error})"]) from error
     except csv.Error as error:
-        raise FolderError(root, [f"metadata.csv: no CSV ({error})"]) from error
+        raise BadFilesError(root, [f"metadata.csv: no CSV ({error})"]) from error
     missing = [name for name in required if name not in columns]
     if missing:
-        expected = f"expected the columns {', '.join(required)}"
-        raise FolderError(root, [f"metadata.csv: no column {', '.join(missing)}; {expected}; found {_some(columns)}"])
+        expected = f"expected the columns {', '.join(required)}; found {listed(columns)}"
+        raise BadFilesError(root, [f"metadata.csv: no column {', '.join(missing)}; {expected}"])
     for number, row in lines:
         where = f"metadata.csv line {number}"
         # Under the key None DictReader keeps the fields beyond the last column.
@@ -191,31 +200,20 @@ def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterato
             yield where, fields
 
 
-def _split(where: str, row: dict[str, str], problems: list[str]) -> int:
+def _part(where: str, row: dict[str, str], problems: list[str]) -> int:
     split = row.get("split", "")
     if split and split not in PARTS:
         problems.append(f"{where}: split: expected {', '.join(PARTS)} or nothing; found {split!r}")
     return PARTS.index(split) if split in PARTS else -1
 
 
-def _two(root: Path, field: str, found: Counter[str], asked: tuple[str, ...]) -> tuple[str, str]:
-    names = tuple(asked or sorted(found))
-    counts = _some([f"{name} ({count})" for name, count in sorted(found.items())])
-    if len(names) != 2 or len(set(names)) != 2:
-        wanted = "" if not asked else f" asked for as config.pool.{field}"
-        raise FolderError(root, [f"{field}: expected exactly two{wanted}; found {_some(asked) if asked else counts}"])
-    absent = [name for name in names if not found[name]]
-    if absent:
-        raise FolderError(root, [f"{field}: no image of {', '.join(absent)}; found {counts}"])
-    return names[0], names[1]
-
-
 def _count_files(folder: Path) -> Counter[str]:
-    folders = [path for path in folder.iterdir() if path.is_dir() and not _hidden(path)]
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _hidden(path)]
     return Counter({path.name: sum(not _hidden(file) for file in path.iterdir()) for path in folders})
 
 
-def _images(root: Path, folder: Path, problems: list[str]) -> Iterator[Path]:
+def _images(root: Path, folder: Path, problems: list[str]) -> Iterator[str]:
+    """Yields the names of a folder's images, below the root."""
     for path in sorted(folder.iterdir()):
         name = path.relative_to(root).as_posix()
         if _hidden(path):
@@ -224,14 +222,11 @@ def _images(root: Path, folder: Path, problems: list[str]) -> Iterator[Path]:
             problems.append(f"{name}: a folder; images must lie in {folder.relative_to(root).as_posix()}/ itself")
         elif path.suffix.lower() not in SUFFIXES:
             problems.append(f"{name}: no image; expected {' '.join(SUFFIXES)}")
+        elif reason := outside(root, name):
+            problems.append(f"{name}: {reason}")
         else:
-            yield path
+            yield name
 
 
 def _hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:12] + ["..."] * (len(names) > 12)) or "nothing"

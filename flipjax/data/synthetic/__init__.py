@@ -5,6 +5,7 @@ the scene more flips more of them, by degrees. Its place, pose, size and colours
 glance. Nothing is downloaded.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config import PoolSpec, check_value
-from flipjax.data.pool import Catalog, Pool
+from flipjax.data.pool import Catalog, Item, Listing, Pool, catalog_of
 from flipjax.data.synthetic import creatures, landscapes
 
 CHUNK = 32
@@ -57,19 +58,15 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
 
 
 def _catalog(object_class: np.ndarray, scene_kind: np.ndarray) -> Catalog:
-    free, photos = np.full(len(object_class), -1, np.int32), np.full(len(scene_kind), -1, np.int32)
-    return Catalog(
+    listing = Listing(
+        source="the synthetic pool",
         kind="composite",
         class_names=creatures.NAMES,
         scene_names=landscapes.NAMES,
-        object_class=object_class,
-        object_scene=free,
-        scene_kind=scene_kind,
-        object_names=tuple(f"{creatures.NAMES[y]}_{i // 2:04d}" for i, y in enumerate(object_class)),
-        scene_photo_names=tuple(f"{landscapes.NAMES[s]}_{i // 2:04d}" for i, s in enumerate(scene_kind)),
-        object_split=free.copy(),
-        scene_split=photos,
+        objects=[Item(f"{creatures.NAMES[y]}_{i // 2:04d}", y=y) for i, y in enumerate(object_class.tolist())],
+        scenes=[Item(f"{landscapes.NAMES[s]}_{i // 2:04d}", scene=s) for i, s in enumerate(scene_kind.tolist())],
     )
+    return catalog_of(listing)
 
 
 def _creature(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int) -> jax.Array:
@@ -83,7 +80,7 @@ def _scene(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int) -> j
 def _in_chunks(item: Callable, key: jax.Array, kinds: np.ndarray, strength: float, *, size: int) -> jax.Array:
     """Renders item i from `fold_in(key, i)`, whatever their number: uint8 (N, H, W, channels)."""
     count = len(kinds)
-    index = np.arange(-(-count // CHUNK) * CHUNK).reshape(-1, CHUNK)
+    index = np.arange(math.ceil(count / CHUNK) * CHUNK).reshape(-1, CHUNK)
     kinds = np.resize(kinds, index.shape)
     parts = [_chunk(key, *rows, strength, item=item, size=size) for rows in zip(index, kinds, strict=True)]
     return jnp.concatenate(parts)[:count]

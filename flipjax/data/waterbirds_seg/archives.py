@@ -5,10 +5,13 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from flipjax.config import ConfigError
+from flipjax.data import images
 from flipjax.data.split import PARTS
 
 CLASS_NAMES = ("landbird", "waterbird")
 SCENE_NAMES = ("land", "water")
+SCENES = 2662
+"""Scene photos of each kind that a data set takes unless told: as many as the released manifests show."""
 CATEGORIES = (("bamboo_forest", "forest/broadleaf"), ("ocean", "lake/natural"))
 """The categories of Places365 that show land and water."""
 # fmt: off
@@ -56,7 +59,7 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
 
     Args:
         cub_dir: CUB_200_2011, with the two lists.
-        fix_labels: as of `class_of`.
+        fix_labels: as in `class_of`.
 
     Returns:
         The birds; CUB's test birds are fixed to test, the others are free.
@@ -72,6 +75,9 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
             problem=f"expected a line 'id 0' or 'id 1' in train_test_split.txt for each id of images.txt; found "
             f"{len(training)} lines for {len(names)} images in {cub_dir}",
         )
+    outside = [name for name in names.values() if images.leads_out(name)]
+    if outside:
+        raise ConfigError("cub_dir", f"names below images/ in {cub_dir}/images.txt", repr(outside[0]))
     test = PARTS.index("test")
     return [
         Bird(number, name, class_of(name, fix_labels=fix_labels), test if training[number] == "0" else -1)
@@ -104,7 +110,7 @@ def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
     Raises:
         ConfigError: there is no scene of one kind.
     """
-    found = []
+    scenes = []
     for kind, categories in enumerate(CATEGORIES):
         names = {
             f"/{category[0]}/{category}/{path.name}"
@@ -116,11 +122,9 @@ def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
         }
         if not names:
             folders = ", ".join(f"{folder}/" for category in categories for folder in _folders(Path(), category))
-            raise ConfigError(
-                "places_dir", problem=f"expected scenes of {SCENE_NAMES[kind]} in any of {folders} of {places_dir}"
-            )
-        found += [(name, kind) for name in sorted(names)]
-    return found
+            raise ConfigError("places_dir", f"scenes of {SCENE_NAMES[kind]} in any of {folders} of {places_dir}")
+        scenes += [(name, kind) for name in sorted(names)]
+    return scenes
 
 
 def scene_file(places_dir: Path, name: str) -> Path:
@@ -133,7 +137,7 @@ def scene_file(places_dir: Path, name: str) -> Path:
     path = PurePosixPath(name.lstrip("/"))
     category = "/".join(path.parts[1:-1])
     paths = [places_dir / path, *(folder / path.name for folder in _folders(places_dir, category))]
-    return next((found for found in paths if found.is_file()), paths[0])
+    return next((each for each in paths if each.is_file()), paths[0])
 
 
 def _folders(places_dir: Path, category: str) -> list[Path]:

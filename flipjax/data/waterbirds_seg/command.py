@@ -1,27 +1,26 @@
 """Waterbirds-Seg: CUB-200-2011 birds on Places365 scenes."""
 
 import argparse
+import hashlib
+import re
 from functools import partial
 from pathlib import Path
 
 from flipjax.config import ConfigError, valid_rho
-from flipjax.data.waterbirds_seg import archives, manifest, pools
-
-NAME = "waterbirds_seg"
-SCENES = 2662
+from flipjax.data.waterbirds_seg import archives, manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `prepare` reads."""
     _add_archives(parser)
-    made = parser.add_mutually_exclusive_group()
-    made.add_argument(
+    content = parser.add_mutually_exclusive_group()
+    content.add_argument(
         "--manifest",
         type=Path,
         metavar="CSV",
-        help="make a photo pool of this manifest's own composites, instead of cut-outs and scenes for any rho",
+        help="make this manifest's own composites, instead of cut-outs and scenes for any rho",
     )
-    made.add_argument(
+    content.add_argument(
         "--split_by",
         type=Path,
         nargs="+",
@@ -29,44 +28,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="cut-outs and scenes of these manifests alone, in the parts that they say (where two differ: the first)",
     )
-    text = f"scene photos of each kind, 0 for all (default {SCENES}, as many as the released manifests show)"
-    parser.add_argument("--scenes", type=int, default=SCENES, help=text)
+    text = "scene photos of each kind, 0 for all (default {0}, as many as the released manifests show)"
+    parser.add_argument("--scenes", type=int, default=archives.SCENES, help=text.format(archives.SCENES))
 
 
-def prepare(options: argparse.Namespace) -> int:
-    """Makes the pool; returns the exit code.
+def prepare(options: argparse.Namespace) -> str:
+    """Makes the data set and returns in words what it holds; errors as in `flipjax.data.builders.prepare`.
 
     Args:
-        options: `size` and `out` beside those of `add_arguments`.
-
-    Raises:
-        ConfigError: an argument is wrong, or the archives do not hold enough.
-        PreparingError: files are missing, or cannot be used.
-        OSError: the disk is full, or cannot be written to.
+        options: `size` and `data_dir` beside those of `add_arguments`.
     """
+    from flipjax.data import builders
+    from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import Builder, WaterbirdsSegConfig
+
     for field in ("cub_dir", "places_dir"):
         if not getattr(options, field).is_dir():
-            raise ConfigError(f"{field}", problem=f"expected a folder, found {getattr(options, field)}")
-    archives.check_cub(options.cub_dir)
-    content, holds = _content(options)
-    print(holds)
-    facts = {"name": NAME, "holds": holds + ", labels fixed" * options.fix_labels}
-    folders = {"cub_dir": options.cub_dir, "places_dir": options.places_dir}
-    pools.make(content, **folders, size=options.size, out=options.out, facts=facts)
-    return 0
-
-
-def _content(options: argparse.Namespace) -> tuple[pools.Content, str]:
-    """Returns what the pool holds, as lists and in words."""
-    read = partial(manifest.read_manifest, fix_labels=options.fix_labels)
-    if options.split_by:
-        content = pools.of_parts([row for path in options.split_by for row in read(path)])
-        return content, f"a composite pool of the birds and scenes of {', '.join(map(str, options.split_by))}"
-    if path := options.manifest or _beside(options.cub_dir):
-        return pools.of_manifest(read(path)), f"a photo pool of the composites of {path}"
-    birds = archives.read_birds(options.cub_dir, fix_labels=options.fix_labels)
-    content = pools.of_archives(birds, archives.read_scenes(options.places_dir), scenes=options.scenes)
-    return content, f"a composite pool of the birds of {options.cub_dir}"
+            raise ConfigError(field, "a folder", getattr(options, field))
+    if options.scenes < 0:
+        raise ConfigError("scenes", "a whole number >= 0", options.scenes)
+    options.manifest = options.manifest or (None if options.split_by else _beside(options.cub_dir))
+    tables = [options.manifest] if options.manifest else options.split_by
+    named = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
+    config = WaterbirdsSegConfig(
+        name=_config_name(options, tables),
+        description="Made by python -m flipjax.data prepare.",
+        composites=bool(options.manifest),
+        manifests=tuple(named),
+        scenes=options.scenes,
+        size=options.size,
+        fix_labels=options.fix_labels,
+    )
+    sources = {"CUB_200_2011": options.cub_dir, "places365": options.places_dir, **named}
+    return builders.prepare(Builder, config, sources, data_dir=options.data_dir)
 
 
 def add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,20 +70,24 @@ def add_manifest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="the file to write")
 
 
-def write_manifest(options: argparse.Namespace) -> int:
-    """Writes a manifest of any rho and prints its counts; returns the exit code. Errors as of `prepare`."""
+def write_manifest(options: argparse.Namespace) -> str:
+    """Writes a manifest of any rho and returns its counts in words.
+
+    Raises:
+        ConfigError: an argument is wrong, or the archives do not hold enough.
+        OSError: the file cannot be written.
+    """
     if not valid_rho(options.rho):
-        raise ConfigError("rho", problem=f"expected a number in [0.5, 1], found {options.rho}")
+        raise ConfigError("rho", "a number in [0.5, 1]", options.rho)
     if options.seed < 0:
-        raise ConfigError("seed", problem=f"expected a whole number >= 0, found {options.seed}")
+        raise ConfigError("seed", "a whole number >= 0", options.seed)
     birds = archives.read_birds(options.cub_dir, fix_labels=options.fix_labels)
     scenes = archives.read_scenes(options.places_dir)
     rows = manifest.make_manifest(birds, scenes, rho=options.rho, seed=options.seed)
     manifest.write_manifest(options.out, rows)
-    for part, counts in manifest.count_groups(rows).items():
-        print(f"{part:5}  groups 0 1 2 3: {' '.join(map(str, counts))}")
-    print(f"{options.out}: {len(rows)} images")
-    return 0
+    counts = manifest.count_groups(rows)
+    lines = [f"{part:5}  groups 0 1 2 3: {' '.join(map(str, count))}" for part, count in counts.items()]
+    return "\n".join([*lines, f"{options.out}: {len(rows)} images"])
 
 
 def _add_archives(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +103,23 @@ def _add_archives(parser: argparse.ArgumentParser) -> None:
 
 def _beside(cub_dir: Path) -> Path | None:
     """Returns the metadata.csv in or beside a folder that has not CUB's own lists."""
-    if (cub_dir / "images.txt").exists():
-        return None
-    paths = (cub_dir / "metadata.csv", cub_dir.parent / "metadata.csv")
+    paths = [] if (cub_dir / "images.txt").exists() else [cub_dir / "metadata.csv", cub_dir.parent / "metadata.csv"]
     return next((path for path in paths if path.is_file()), None)
+
+
+def _config_name(options: argparse.Namespace, tables: list[Path]) -> str:
+    """Returns a name that tells the options, so that no two data sets share a folder: manifests by their content."""
+    parts = ["manifest" if options.manifest else "cutouts"]
+    for path in tables:
+        if not path.is_file():
+            raise ConfigError("manifest", "a CSV", path)
+        # What TFDS can read as a name.
+        parts.append(re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII))
+        parts.append(hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    if not tables and options.scenes != archives.SCENES:
+        parts.append(f"scenes{options.scenes}")
+    if options.size:
+        parts.append(str(options.size))
+    if options.fix_labels:
+        parts.append("fixed")
+    return "_".join(parts)

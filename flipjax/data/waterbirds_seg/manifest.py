@@ -11,9 +11,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from flipjax.config import ConfigError
+from flipjax.data import images
 from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, class_of
 from flipjax.files import replacing
+from flipjax.terminal import printable
 
 T = TypeVar("T")
 
@@ -49,15 +51,17 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
     """
     try:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        names, lines = reader.fieldnames or (), [(reader.line_num, fields) for fields in reader]
+        names = reader.fieldnames or ()
+        lines = [(reader.line_num, fields) for fields in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError("manifest", problem=f"cannot read {path}: {error}") from error
     missing = [name for name in Row._fields if name not in names]
     if missing:
-        raise ConfigError(
-            "manifest", problem=f"{path}: expected the columns {', '.join(Row._fields)}; no {', '.join(missing)}"
-        )
-    rows, problems, seen = [], [], set()
+        problem = f"{path}: expected the columns {', '.join(Row._fields)}; no {', '.join(missing)}"
+        raise ConfigError("manifest", problem=problem)
+    rows: list[Row] = []
+    problems: list[str] = []
+    seen: set[str] = set()
     for number, fields in lines:
         try:
             row = _row(fields, seen)
@@ -68,8 +72,8 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         rows.append(_fixed(row) if fix_labels else row)
     if problems or not rows:
         more = [f"... and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
-        found = [f"{len(problems)} bad rows of {len(problems) + len(rows)}", *problems[:NAMED], *more]
-        raise ConfigError("manifest", problem="\n  ".join([f"{path}: {found[0]}", *found[1:]]))
+        heading = f"{path}: {len(problems)} bad rows of {len(problems) + len(rows)}"
+        raise ConfigError("manifest", problem=printable("\n  ".join([heading, *problems[:NAMED], *more])))
     return rows
 
 
@@ -116,7 +120,7 @@ def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, r
 
     Args:
         birds: of CUB.
-        scenes: names and kinds, as of `read_scenes`.
+        scenes: names and kinds, as in `read_scenes`.
         rho: in [0.5, 1].
         seed: >= 0.
 
@@ -126,17 +130,18 @@ def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, r
     Raises:
         ConfigError: there are not enough birds or scene photos; says what there is.
     """
-    drawn = [_shuffled([bird for bird in birds if bird.y == y], seed, f"birds {y}") for y in (0, 1)]
+    orders = [_shuffled([bird for bird in birds if bird.y == y], seed, f"birds {y}") for y in (0, 1)]
     photos = [_shuffled([name for name, k in scenes if k == kind], seed, f"scenes {kind}") for kind in (0, 1)]
-    held = {part: [_birds_of(part, of_class) for of_class in drawn] for part in PARTS}
-    counts = {part: min(map(len, held[part])) for part in PARTS}
+    members = {part: [_birds_of(part, order) for order in orders] for part in PARTS}
+    counts = {part: min(map(len, members[part])) for part in PARTS}
     slots = {part: count if part == "train" else images_per_class(count, 0.5)[0] for part, count in counts.items()}
-    _check_enough(held, slots, photos)
-    rows, first = [], 0
+    _check_enough(members, slots, photos)
+    rows: list[Row] = []
+    first = 0
     for split, part in enumerate(PARTS):
         total, usual = images_per_class(counts[part], rho if part == "train" else 0.5)
         for y in (0, 1):
-            for rank, bird in enumerate(held[part][y][:total]):
+            for rank, bird in enumerate(members[part][y][:total]):
                 place = y if rank < usual else 1 - y
                 # Slot `rank` of a kind of scene belongs to one class or the other, so no scene is shown twice.
                 photo = photos[place][first + rank]
@@ -156,16 +161,18 @@ def _birds_of(part: str, birds: Sequence[Bird]) -> list[Bird]:
     return {"train": others[n_val:], "val": others[:n_val], "test": test}[part]
 
 
-def _check_enough(held: Mapping[str, Sequence[Sequence]], slots: Mapping[str, int], photos: Sequence[Sequence]) -> None:
-    for part, birds in held.items():
+def _check_enough(
+    members: Mapping[str, Sequence[Sequence]], slots: Mapping[str, int], photos: Sequence[Sequence]
+) -> None:
+    for part, birds in members.items():
         if min(map(len, birds)) < 2:
-            there = _counted(CLASS_NAMES, birds)
-            raise ConfigError("cub_dir", problem=f"{part} needs at least 2 birds of each class; there are {there}")
+            count = _counted(CLASS_NAMES, birds)
+            raise ConfigError("cub_dir", problem=f"{part} needs at least 2 birds of each class; there are {count}")
     need = sum(slots.values())
     if min(map(len, photos)) < need:
-        there = _counted(SCENE_NAMES, photos)
+        count = _counted(SCENE_NAMES, photos)
         raise ConfigError(
-            "places_dir", problem=f"{need} scene photos of each kind are needed, each shown once; there are {there}"
+            "places_dir", problem=f"{need} scene photos of each kind are needed, each shown once; there are {count}"
         )
 
 
@@ -181,7 +188,9 @@ def _row(fields: Mapping[str | None, str | None], seen: set[str]) -> Row:
         _below(name, values, n) for name, n in (("y", 2), ("split", 3), ("place", 2), ("group_id", 4))
     )
     for name in ("img_filename", "place_filename"):
-        if not values[name] or ".." in Path(values[name]).parts:
+        # The released manifests write a slash before the names of scenes.
+        below = values[name].removeprefix("/") if name == "place_filename" else values[name]
+        if not below or images.leads_out(below):
             raise ValueError(f"{name}: expected a path below its archive, found {values[name]!r}")
     row = Row(int(values["img_id"]), values["img_filename"], y, split, place, group, values["place_filename"])
     if group != 2 * y + place:

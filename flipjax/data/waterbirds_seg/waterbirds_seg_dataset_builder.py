@@ -1,191 +1,126 @@
-"""Waterbirds-Seg as a TFDS data set; needs no TensorFlow to be made, and none to be read with `as_data_source`.
-
-Example, with CUB_200_2011/, places365/ and metadata.csv in DIR:
-
-    from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import Builder
-
-    builder = Builder(config="manifest")
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=DIR))
-    train = builder.as_data_source("train")
-"""
+"""Waterbirds-Seg: birds of CUB-200-2011, cut out, and scenes of Places365; or composites of both."""
 
 import dataclasses
-import hashlib
-import io
-import itertools
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+from etils import epath
 
-from flipjax.config import ConfigError
-from flipjax.data import preparing
+from flipjax.data import builders, images
+from flipjax.data.pool import Item
 from flipjax.data.split import PARTS
-from flipjax.data.waterbirds_seg import archives, manifest, pools
-from flipjax.threads import in_order
-
-PNG = {"format": "PNG", "compress_level": 1}
+from flipjax.data.waterbirds_seg import archives, pixels
+from flipjax.data.waterbirds_seg.manifest import read_manifest
+from flipjax.data.waterbirds_seg.selection import composites_of, cut_outs_of, parts_of
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class Config(tfds.core.BuilderConfig):
-    """Which data set is made of the archives.
+class WaterbirdsSegConfig(tfds.core.BuilderConfig):
+    """What is made of the archives.
 
     Attributes:
-        kind: 'cutouts' or 'manifest'.
-        manifest: a CSV; empty: metadata.csv of manual_dir.
+        composites: whether birds stand in the scenes that a manifest gives them, or birds and scenes are kept apart.
+        manifests: names of CSVs in manual_dir. Composites: of the first. Else the birds and scenes of all of them, in
+            the parts that they say; none: all birds of CUB, its test birds fixed to test.
+        scenes: scene photos of each kind where no manifest names them; 0: all.
         size: pixels a side; 0: as large as each photo.
-        fix_labels: the three landbirds that the classic lists call waterbirds are landbirds.
+        fix_labels: whether the three landbirds that the classic lists call waterbirds are landbirds.
     """
 
-    kind: str = "cutouts"
-    manifest: str = ""
+    composites: bool = False
+    manifests: tuple[str, ...] = ()
+    scenes: int = archives.SCENES
     size: int = 0
     fix_labels: bool = False
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builder of Waterbirds-Seg.
-
-    Config `cutouts` has the splits `birds` (every bird of CUB: its photo times its soft alpha, and the alpha as mask)
-    and `scenes`; `part` says in which part a bird may stand. Config `manifest` has `train`, `val` and `test`: the
-    composites of a manifest, with masks of 0 background, 1 landbird, 2 waterbird.
-    """
+    """Waterbirds-Seg. Needs no TensorFlow with `file_format="array_record"`."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 - as TFDS has it.
+    RELEASE_NOTES = {"1.0.0": "Initial release."}  # noqa: RUF012 - TFDS's way.
     BUILDER_CONFIGS = [  # noqa: RUF012
-        Config(name="cutouts", kind="cutouts", description="Birds with soft alpha, and scenes."),
-        Config(name="manifest", kind="manifest", description="The composites of a manifest."),
+        WaterbirdsSegConfig(name="cutouts", description="Birds with soft alpha, and scenes."),
+        WaterbirdsSegConfig(
+            name="manifest",
+            composites=True,
+            manifests=("metadata.csv",),
+            description="The composites of a manifest.",
+        ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Put into manual_dir, or pass as cub_dir, places_dir and manifest:
-    CUB_200_2011/ with images/, segmentations/ (an archive of its own), images.txt and train_test_split.txt, from
-    https://www.vision.caltech.edu/datasets/cub_200_2011/; places365/ with the categories bamboo_forest,
-    forest/broadleaf, ocean and lake/natural, from http://places2.csail.mit.edu/; and, for the config `manifest`,
-    metadata.csv, a released manifest or one that `python -m flipjax.data manifest waterbirds_seg` wrote.
+    manual_dir must have:
+    * CUB_200_2011/ with images/, segmentations/ (an archive of its own), images.txt and train_test_split.txt, from
+      https://www.vision.caltech.edu/datasets/cub_200_2011/
+    * places365/ with the categories bamboo_forest, forest/broadleaf, ocean and lake/natural, from
+      http://places2.csail.mit.edu/
+    * for the config `manifest`, metadata.csv: a released manifest, or one that
+      `python -m flipjax.data manifest waterbirds_seg` wrote.
     """
-
-    def __init__(
-        self,
-        *,
-        config: str | Config | None = None,
-        cub_dir: str | Path = "",
-        places_dir: str | Path = "",
-        manifest: str | Path = "",
-        size: int = 0,
-        fix_labels: bool = False,
-        **kwargs: Any,
-    ):
-        """Names the data; options give the config a name of its own, so that no two data sets share a folder.
-
-        Args:
-            config: 'cutouts', 'manifest' or a `Config`.
-            cub_dir: CUB_200_2011; empty: that folder of manual_dir.
-            places_dir: Places365; empty: the folder places365 of manual_dir.
-            manifest: as of `Config`.
-            size: as of `Config`.
-            fix_labels: as of `Config`.
-            **kwargs: of `tfds.core.GeneratorBasedBuilder`, such as data_dir.
-
-        Raises:
-            ConfigError: config or manifest is none.
-        """
-        if not isinstance(config, Config):
-            named = {each.name: each for each in self.BUILDER_CONFIGS}
-            if (config or "cutouts") not in named:
-                raise ConfigError("config", problem=f"expected one of {', '.join(named)}, found {config!r}")
-            options = {"manifest": str(manifest), "size": size, "fix_labels": fix_labels}
-            config = _with_options(named[config or "cutouts"], {key: value for key, value in options.items() if value})
-        self.options, self.cub_dir, self.places_dir = config, cub_dir, places_dir
-        super().__init__(config=config, file_format=kwargs.pop("file_format", "array_record"), **kwargs)
+    builder_config: WaterbirdsSegConfig
+    show_progress = False
 
     def _info(self) -> tfds.core.DatasetInfo:
-        size = self.options.size or None
-        labels = {
-            "class": tfds.features.ClassLabel(names=archives.CLASS_NAMES, doc="of the bird; -1 none"),
-            "scene": tfds.features.ClassLabel(names=archives.SCENE_NAMES, doc="of the photo; -1 none"),
-            "group": tfds.features.Scalar(np.int32, doc="2 * class + scene; -1 where one of them is none"),
-            "part": tfds.features.ClassLabel(names=PARTS, doc="in which it may stand; -1 any"),
-        }
+        """Returns the features."""
+        size = self.builder_config.size or None
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
                     "mask": tfds.features.Image(shape=(size, size, 1), encoding_format="png"),
                     "id": tfds.features.Text(),
-                    **labels,
+                    "class": tfds.features.ClassLabel(names=archives.CLASS_NAMES, doc="of the bird; -1 none"),
+                    "scene": tfds.features.ClassLabel(names=archives.SCENE_NAMES, doc="of the photo; -1 none"),
+                    "group": tfds.features.Scalar(np.int32, doc="2 * class + scene; -1 where one of them is none"),
+                    "part": tfds.features.ClassLabel(names=PARTS, doc="in which it may stand; -1 any"),
                 }
             ),
             homepage="https://arxiv.org/abs/2604.13326",
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        config = self.options
-        cub_dir = Path(self.cub_dir or dl_manager.manual_dir / "CUB_200_2011")
-        places_dir = Path(self.places_dir or dl_manager.manual_dir / "places365")
+        """Returns the splits: `birds` and `scenes`, or those of a manifest."""
+        config = self.builder_config
+        manual_dir = epath.Path(dl_manager.manual_dir)
+        # Messages name the folders that are meant, and not links to them.
+        cub_dir = Path(manual_dir / "CUB_200_2011").resolve()
+        places_dir = Path(manual_dir / "places365").resolve()
         archives.check_cub(cub_dir)
-        if config.kind == "manifest":
-            path = Path(config.manifest or dl_manager.manual_dir / "metadata.csv")
-            rows = manifest.read_manifest(path, fix_labels=config.fix_labels)
-            things = {part: [pools.thing_of(row) for row in rows if row.split == i] for i, part in enumerate(PARTS)}
+        read = partial(read_manifest, fix_labels=config.fix_labels)
+        rows = [row for name in config.manifests for row in read(Path(manual_dir / name).resolve())]
+        if config.composites:
+            splits = composites_of(rows, cub_dir, places_dir)
+        elif rows:
+            splits = parts_of(rows, cub_dir, places_dir)
         else:
-            birds = archives.read_birds(cub_dir, fix_labels=config.fix_labels)
-            content = pools.of_archives(birds, archives.read_scenes(places_dir), scenes=0)
-            things = {"birds": content.objects, "scenes": content.scenes}
-        jobs = {split: pools.make_jobs(these, cub_dir, places_dir) for split, these in things.items()}
-        preparing.check_files([*itertools.chain(*jobs.values())], files=pools.files_of)
-        return {split: self._generate_examples(these) for split, these in jobs.items() if these}
+            splits = cut_outs_of(cub_dir, places_dir, scenes=config.scenes, fix_labels=config.fix_labels)
+        builders.check_files([item for items in splits.values() for item in items])
+        return {split: self._generate_examples(items, split) for split, items in splits.items() if items}
 
-    def _generate_examples(self, jobs: list[pools.Job]) -> Iterator[tuple[str, dict[str, Any]]]:
-        size = self.options.size
-        for job, (image, mask) in zip(jobs, in_order(lambda job: _encode(job, size), jobs), strict=True):
-            thing = job.thing
+    def _generate_examples(self, items: Sequence[Item], split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields the examples of a split in the order of the items."""
+        encode = partial(_encode, size=self.builder_config.size)
+        what = f"{split} images" if self.builder_config.composites else split
+        for item, (image, mask) in builders.encoded(items, encode, what=what, show=self.show_progress):
             yield (
-                thing.bird or thing.scene_photo,
+                item.name,
                 {
                     "image": image,
                     "mask": mask,
-                    "id": thing.bird or thing.scene_photo,
-                    "class": thing.y,
-                    "scene": thing.scene,
-                    "group": 2 * thing.y + thing.scene if min(thing.y, thing.scene) >= 0 else -1,
-                    "part": thing.part,
+                    "id": item.name,
+                    "class": item.y,
+                    "scene": item.scene,
+                    "group": 2 * item.y + item.scene if min(item.y, item.scene) >= 0 else -1,
+                    "part": item.part,
                 },
             )
 
 
-def _with_options(config: Config, options: dict[str, Any]) -> Config:
-    """Returns a config with options, under a name that tells them; the manifest's content is part of it."""
-    if not options:
-        return config
-    config = dataclasses.replace(config, **options)
-    parts = [config.name]
-    if config.manifest:
-        path = Path(config.manifest)
-        if not path.is_file():
-            raise ConfigError("manifest", problem=f"expected a CSV, found {path}")
-        # What `tfds.builder("waterbirds_seg/NAME")` can read as a name.
-        parts += [
-            re.sub(r"[^\w+.-]", "_", path.stem, flags=re.ASCII),
-            hashlib.sha256(path.read_bytes()).hexdigest()[:8],
-        ]
-    parts += [str(config.size)] if config.size else []
-    parts += ["fixed"] if config.fix_labels else []
-    return dataclasses.replace(config, name="-".join(parts))
-
-
-def _encode(job: pools.Job, size: int) -> tuple[bytes, bytes]:
-    """Returns an image and its mask as PNG files."""
-    image, mask = pools.draw(job, size)
-    return _png(image), _png(mask)
-
-
-def _png(image: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, **PNG)
-    return stream.getvalue()
+def _encode(item: Item, *, size: int) -> tuple[bytes, bytes]:
+    """Returns image and mask as PNG files: cut-out and alpha, composite and labels, or scene and zeros."""
+    image, mask = pixels.draw(item, size)
+    return images.encode_png(image), images.encode_png(mask)

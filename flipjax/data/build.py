@@ -1,0 +1,216 @@
+"""From a listing to a pool: decoded on all cores, kept on disk whole or not at all, found again by a key."""
+
+import dataclasses
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from flipjax.config import ConfigError, PoolSpec
+from flipjax.data import store
+from flipjax.data.images import BadFileError, EmptyObjectError
+from flipjax.data.pool import Catalog, Item, Listing, Pool, catalog_of
+from flipjax.data.store import Arrays
+from flipjax.files import adding_folder
+from flipjax.terminal import Bar, printable
+from flipjax.threads import in_order
+
+Out = TypeVar("Out")
+
+NAMED = 10
+"""What a line names of many."""
+LISTED = 200
+"""Problems that a message lists at most."""
+MANY = 12
+RESERVED = ("foreground", "background")
+"""Names that stand beside the classes in tables of results."""
+
+
+class Reader(NamedTuple):
+    """How items become pixels; BadFileError where one cannot.
+
+    Attributes:
+        read_object: returns image, uint8 (size, size, 3), mask or alpha, uint8 (size, size), and in words what values
+            the mask had.
+        read_scene: returns an image, uint8 (size, size, 3).
+    """
+
+    read_object: Callable[[Item], tuple[np.ndarray, np.ndarray, str]]
+    read_scene: Callable[[Item], np.ndarray]
+
+
+class BadFilesError(ConfigError):
+    """A source of images that cannot be a pool; `problems` holds one line a file."""
+
+    def __init__(self, source: object, problems: Iterable[str]):
+        """Joins the problems into one message."""
+        self.problems = tuple(map(printable, problems))
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        rest = len(self.problems) - LISTED
+        more = [f"... and {rest} more"] if rest > 0 else []
+        super().__init__(printable(str(source)), problem="\n  ".join([count, *self.problems[:LISTED], *more]))
+
+
+def load(
+    spec: PoolSpec, key: str, list_items: Callable[[], tuple[Listing, Reader]], *, leave_out: bool = False
+) -> tuple[Pool, Catalog]:
+    """Returns a pool from its place on disk, or makes it and keeps it there.
+
+    A stored pool that is damaged is made again, with a line on stderr; so is one that cannot be kept.
+
+    Args:
+        spec: `size`, and `cache`, the folder of the stored pools.
+        key: a file name that tells this pool from all others: of the content of its files, the size and the options.
+        list_items: returns what the pool is made of; called only if it must be made.
+        leave_out: whether an object of which nothing is left at this size is left out, with a line, and no error.
+
+    Raises:
+        BadFilesError: (a ConfigError) files are bad; lists every one of them.
+        ConfigError: the pool is larger than memory.
+    """
+    path = store.folder_of(spec) / key
+    try:
+        return _to_device(*store.read(path))
+    except FileNotFoundError:
+        pass
+    except store.DamagedError as error:
+        _say(f"pool: warning: the stored pool {path} is damaged ({error}); making it again")
+    listing, reader = list_items()
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        with adding_folder(path) as folder:
+            made = build(folder, listing, reader, size=spec.size, leave_out=leave_out)
+    except OSError as error:
+        _say(f"pool: warning: the decoded pool cannot be kept ({error}); config.pool.cache names another folder")
+        with tempfile.TemporaryDirectory() as folder:
+            made = build(Path(folder), listing, reader, size=spec.size, leave_out=leave_out)
+    return _to_device(*made)
+
+
+def build(
+    folder: Path, listing: Listing, reader: Reader, *, size: int, leave_out: bool = False
+) -> tuple[Arrays, Catalog]:
+    """Decodes every item and writes a stored pool into an empty folder.
+
+    Args:
+        folder: to write to.
+        listing: the items.
+        reader: makes their pixels.
+        size: pixels a side.
+        leave_out: as in `load`.
+
+    Returns:
+        The arrays, mapped, and the catalog.
+
+    Raises:
+        BadFilesError: files are bad, or the listing has problems.
+        ConfigError: the pool is larger than memory.
+        OSError: the folder cannot be written to, or the disk is full.
+    """
+    shapes = store.shapes_of(len(listing.objects), len(listing.scenes), size)
+    store.check_memory(shapes, store.memory_limit())
+    arrays = store.create(folder, shapes)
+    problems = list(listing.problems)
+    objects: list[Item] = []
+    empty: list[str] = []
+    for item, result in decoded(listing.objects, reader.read_object, what="images"):
+        if isinstance(result, EmptyObjectError) and leave_out:
+            empty.append(item.name)
+        elif isinstance(result, BadFileError):
+            problems.append(str(result))
+        else:
+            row = len(objects)
+            arrays["images"][row], arrays["masks"][row], _ = result
+            arrays["labels"][row] = 1 + item.y
+            objects.append(item)
+    for row, (_, result) in enumerate(decoded(listing.scenes, reader.read_scene, what="scenes")):
+        if isinstance(result, BadFileError):
+            problems.append(str(result))
+        else:
+            arrays["scenes"][row] = result
+    if problems:
+        raise BadFilesError(listing.source, problems)
+    if empty:
+        more = ", ..." if len(empty) > NAMED else ""
+        names = printable(", ".join(empty[:NAMED]))
+        _say(f"pool: {len(empty)} images left out, nothing of the object is left at size {size}: {names}{more}")
+        arrays = _shortened(folder, arrays, len(objects))
+    return arrays, store.seal(folder, arrays, catalog_of(dataclasses.replace(listing, objects=objects)))
+
+
+def decoded(
+    items: Sequence[Item], read: Callable[[Item], Out], *, what: str
+) -> Iterator[tuple[Item, Out | BadFileError]]:
+    """Yields each item with what is read of it, or with why it cannot be, in order; a bar shows how far it is."""
+
+    def attempt(item: Item) -> Out | BadFileError:
+        try:
+            return read(item)
+        except BadFileError as error:
+            return error
+
+    results = zip(items, in_order(attempt, items), strict=True)
+    if not items or not what:
+        yield from results
+        return
+    with Bar(what, total=len(items)) as bar:
+        for done, (item, result) in enumerate(results, start=1):
+            yield item, result
+            bar.advance(1, f"{what}: {done} of {len(items)}", last=done == len(items))
+
+
+def two_names(source: object, field: str, counts: Mapping[str, int], asked: Sequence[str]) -> tuple[str, str]:
+    """Returns the two names of a source's classes, or of its scenes.
+
+    Args:
+        source: in words.
+        field: 'classes' or 'scene_kinds', of `config.pool`.
+        counts: images of each name that there is, in the usual order.
+        asked: the names in order; empty: in the usual one.
+
+    Raises:
+        BadFilesError: there are not exactly two, one has no image, or one cannot stand in results.
+    """
+    names = tuple(asked or counts)
+    shown = listed([f"{name} ({count})" for name, count in counts.items()])
+    if len(names) != 2 or len(set(names)) != 2:
+        wanted = f" asked for as config.pool.{field}" if asked else ""
+        choices = listed(asked) if asked else shown
+        raise BadFilesError(source, [f"{field}: expected exactly two{wanted}; found {choices}"])
+    absent = [name for name in names if not counts.get(name)]
+    if absent:
+        raise BadFilesError(source, [f"{field}: no image of {', '.join(absent)}; found {shown}"])
+    for name in names:
+        if name in RESERVED or "$" in name or not name.isprintable():
+            reason = f"the results use {', '.join(RESERVED)}, and figures read $ as a formula"
+            raise BadFilesError(source, [f"{field}: the name {name!r} cannot be used: {reason}; rename it"])
+    first, second = names
+    return first, second
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the first dozen names in words, or 'nothing'."""
+    more = ["..."] if len(names) > MANY else []
+    return ", ".join([*names[:MANY], *more]) or "nothing"
+
+
+def _shortened(folder: Path, arrays: Arrays, objects: int) -> Arrays:
+    """Returns the arrays with the first objects alone, in files of their own length."""
+    rows = {name: array if name == "scenes" else array[:objects] for name, array in arrays.items()}
+    for name in ("images", "masks", "labels"):
+        np.save(folder / "short.npy", rows[name])
+        (folder / "short.npy").replace(folder / f"{name}.npy")
+    return rows
+
+
+def _to_device(arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
+    return Pool(kind=catalog.kind, **{name: jnp.asarray(array) for name, array in arrays.items()}), catalog
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)

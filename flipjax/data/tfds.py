@@ -1,0 +1,282 @@
+"""A pool read from a TFDS data set: of anybody, or one that `python -m flipjax.data prepare` made.
+
+TensorFlow Datasets is imported where a data set is read, and nowhere else; TensorFlow is not needed.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from flipjax.config import ConfigError, PoolSpec, check_value
+from flipjax.data import build, images, store
+from flipjax.data.build import Reader, listed, two_names
+from flipjax.data.images import BadFileError
+from flipjax.data.pool import Catalog, Item, Listing, Pool
+from flipjax.data.split import PARTS
+from flipjax.terminal import printable
+
+DEFAULTS = {"coco_cd": "coco_cd/photos", "waterbirds_seg": "waterbirds_seg/cutouts"}
+"""What flipjax's own builders make, and which of several configurations is read unless told."""
+SCENES = "scenes"
+"""The split of a composite data set that holds its scene photos."""
+FIXED = {"train": 0, "validation": 1, "val": 1, "test": 2}
+"""Splits that are parts."""
+ROLES = ("image", "mask", "class", "scene")
+ROOT = re.compile(r"(?P<name>\w[\w.+-]*(/\w[\w.+-]*)?)(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
+INFO = "dataset_info.json"
+SAMPLE = 16
+"""Masks that tell which values mark the foreground."""
+
+Row = tuple[str, int, dict[str, Any]]
+"""Split, index and labels of an example."""
+
+
+def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
+    """Loads a TFDS data set; its decoded pool is kept and found again by the data set's files.
+
+    Photo: each example has an image, a mask of one channel, a class and a scene. The foreground has one more than the
+    class's label in the mask, or one value in all of them (1 or 255). Composite, where there is a split `scenes`:
+    images are premultiplied by the mask, a soft alpha. No image is turned as an EXIF tag says: masks fit stored pixels.
+
+    The splits `train`, `validation` and `test` are fixed parts, and so is what a feature `part` says; without
+    `validation`, `train` may validate, too. A single split is divided by the sweep.
+
+    Args:
+        spec: `name`, `root` ('NAME/CONFIG:VERSION'; without a version the newest one), `data_dir` (empty: TFDS's own),
+            `features` (of image, mask, class and scene), `size`, `classes` and `scene_kinds` (two names each, in the
+            order of the labels unless given; what is of other ones is then left out), `cache`, `max_pixels`.
+
+    Returns:
+        The pool and its catalog.
+
+    Raises:
+        ConfigError: there is no such data set, feature or name: says what there is.
+        BadFilesError: (a ConfigError) examples cannot be used; lists them.
+    """
+    check_value("pool.size", spec.size)
+    folder = find(spec)
+    return build.load(spec, _key(folder, spec), lambda: _open(folder, spec), leave_out=True)
+
+
+def find(spec: PoolSpec) -> Path:
+    """Returns the folder that holds a data set's `dataset_info.json`; ConfigError, with all there are, without one."""
+    data_dir = data_dir_of(spec.data_dir)
+    root = spec.root or DEFAULTS.get(spec.name, "")
+    if spec.name in DEFAULTS:
+        root = f"{spec.name}/{root.removeprefix(f'{spec.name}/')}"
+        names = [path.name for path in (data_dir / spec.name).glob("[!.]*")]
+        if not spec.root and len(names) == 1:
+            root = f"{spec.name}/{names[0]}"
+    match = ROOT.fullmatch(root)
+    if not match:
+        raise ConfigError("config.pool.root", "NAME/CONFIG:VERSION", f"{root!r}; {_choices(data_dir)}")
+    folder = data_dir / match["name"]
+    versions = sorted((path.parent.name for path in folder.glob(f"*/{INFO}")), key=_version)
+    version = match["version"] or (versions[-1] if versions else "")
+    if version not in versions:
+        advice = f"; python -m flipjax.data prepare {spec.name} makes one" if spec.name in DEFAULTS else ""
+        problem = f"no data set {root!r} in {data_dir}; {_choices(data_dir)}{advice}"
+        raise ConfigError("config.pool.root", problem=problem)
+    return folder / version
+
+
+def data_dir_of(text: str) -> Path:
+    """Returns where TFDS keeps data sets: the folder named, or TFDS's own."""
+    return Path(text or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def stored_bytes(spec: PoolSpec) -> int | None:
+    """Returns the size of the pool's uint8 arrays, by what the data set says of itself; None where there is none."""
+    try:
+        info = json.loads((find(spec) / INFO).read_text(encoding="utf-8"))
+        counts = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    scenes = counts.pop(SCENES, 0)
+    shapes = store.shapes_of(sum(counts.values()), scenes, spec.size)
+    return sum(int(np.prod(shape)) for shape in shapes.values())
+
+
+def _choices(data_dir: Path) -> str:
+    paths = [path.parent for depth in ("*/*", "*/*/*") for path in data_dir.glob(f"{depth}/{INFO}")]
+    names = [path.relative_to(data_dir).as_posix() for path in paths if "/." not in f"/{path.relative_to(data_dir)}"]
+    return f"there are: {listed(sorted(':'.join(name.rsplit('/', 1)) for name in names))}"
+
+
+def _version(text: str) -> list[int]:
+    return [int(part) if part.isdigit() else -1 for part in text.split(".")]
+
+
+def _key(folder: Path, spec: PoolSpec) -> str:
+    """Returns 32 hex digits of the data set's name, its files' names, sizes and times, and of the options.
+
+    A data set of one version does not change, and the stored pool has a digest of its own.
+    """
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
+    options = (store.FORMAT, spec.size, spec.features, spec.classes, spec.scene_kinds)
+    return hashlib.sha256(f"tfds {folder.parts[-3:]} {files} {options}".encode()).hexdigest()[:32]
+
+
+def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Reader]:
+    """Returns what a data set holds, and what decodes it."""
+    import tensorflow_datasets as tfds
+
+    builder: Any = tfds.builder_from_directory(folder)
+    features = builder.info.features
+    names: dict[str, str] = dict(zip(ROLES, spec.features, strict=True))
+    absent = [name for name in spec.features if name not in features]
+    if absent:
+        raise ConfigError(
+            "config.pool.features",
+            problem=f"{folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}",
+        )
+    # The bytes are decoded here, on all cores.
+    skip = tfds.decode.SkipDecoding
+    decoders = {names[role]: skip() for role in ("image", "mask")}  # pyright: ignore[reportCallIssue]
+    try:
+        sources = {split: builder.as_data_source(split, decoders=decoders) for split in builder.info.splits}
+    except NotImplementedError as error:
+        raise ConfigError("config.pool.root", problem=f"{folder}: expected array_record files: {error}") from error
+    examples = {split: _Examples(source, features, names) for split, source in sources.items()}
+    listing = _list(str(folder), examples, spec)
+    return listing, _reader(listing, examples, spec)
+
+
+class _Examples:
+    """The examples of a split, their features by role."""
+
+    def __init__(self, source: Sequence[Mapping[str, Any]], features: Mapping[str, Any], names: Mapping[str, str]):
+        self.source, self.features, self.names = source, features, names
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def image(self, index: int, role: str) -> bytes:
+        return bytes(self.source[index][self.names[role]])
+
+    def names_of(self, role: str) -> list[str]:
+        """Returns the names of a role's labels in their order; empty where it is no ClassLabel."""
+        return list(getattr(self.features[self.names[role]], "names", None) or ())
+
+    def labels(self, index: int) -> dict[str, Any]:
+        """Returns class, scene, part and id; names as text, None where a label is -1 or there is no such feature."""
+        example = self.source[index]
+        keys = {"class": self.names["class"], "scene": self.names["scene"], "part": "part", "id": "id"}
+        return {role: self._text(example[key], key) if key in self.features else None for role, key in keys.items()}
+
+    def _text(self, value: Any, key: str) -> str | None:
+        names = getattr(self.features[key], "names", None)
+        if names:
+            return names[value] if value >= 0 else None
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _list(source: str, examples: Mapping[str, _Examples], spec: PoolSpec) -> Listing:
+    rows = [
+        (split, index, each.labels(index)) for split, each in sorted(examples.items()) for index in range(len(each))
+    ]
+    composite = SCENES in examples
+    objects = [row for row in rows if row[0] != SCENES]
+    scenes = [row for row in rows if row[0] == SCENES]
+    parts = _parts([split for split in examples if split != SCENES], source)
+    of_scene = scenes if composite else objects
+    class_names = two_names(source, "classes", _count(objects, "class", examples), spec.classes)
+    scene_names = two_names(source, "scene_kinds", _count(of_scene, "scene", examples), spec.scene_kinds)
+
+    def items(rows: Sequence[Row], *, roles: Sequence[str]) -> tuple[Item, ...]:
+        by_id = len({labels["id"] for _, _, labels in rows}) == len(rows)
+        chosen = []
+        for split, index, labels in rows:
+            y = class_names.index(labels["class"]) if "class" in roles and labels["class"] in class_names else -1
+            scene = scene_names.index(labels["scene"]) if "scene" in roles and labels["scene"] in scene_names else -1
+            if ("class" in roles and y < 0) or ("scene" in roles and scene < 0):
+                continue
+            name = printable(labels["id"]) if by_id else f"{split}/{index:06d}"
+            part = FIXED.get(labels["part"], -1) if "part" in examples[split].features else parts.get(split, -1)
+            chosen.append(Item(name, (split, index), y, scene, part))
+        return tuple(sorted(chosen, key=lambda item: item.name))
+
+    return Listing(
+        source=source,
+        kind="composite" if composite else "photo",
+        class_names=class_names,
+        scene_names=scene_names,
+        objects=items(objects, roles=("class",) if composite else ("class", "scene")),
+        scenes=items(scenes, roles=("scene",)),
+    )
+
+
+def _count(rows: Sequence[Row], role: str, examples: Mapping[str, "_Examples"]) -> dict[str, int]:
+    """Returns how many examples have each name, in the order of the labels or else of the alphabet."""
+    counts = Counter(labels[role] for _, _, labels in rows if labels[role] is not None)
+    order = next(iter(examples.values())).names_of(role) or sorted(counts)
+    return {name: counts[name] for name in order if counts[name]}
+
+
+def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
+    """Returns the part that the examples of each split are fixed to."""
+    if len(splits) < 2:
+        return {}
+    strange = [split for split in splits if split not in FIXED]
+    if strange:
+        expected = "expected train, validation and test, or a single one"
+        raise ConfigError("config.pool.root", problem=f"{source} has the splits {', '.join(splits)}; {expected}")
+    parts = {split: FIXED[split] for split in splits}
+    if PARTS.index("val") not in parts.values():
+        parts["train"] = -1
+    return parts
+
+
+def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec) -> Reader:
+    def open_image(item: Item, role: str) -> Image:
+        split, index = item.files
+        name = f"{item.name} ({role})"
+        return images.decode(examples[split].image(index, role), name=name, max_pixels=spec.max_pixels)
+
+    order = next(iter(examples.values())).names_of("class") or list(listing.class_names)
+    foreground = [1 + order.index(name) for name in listing.class_names]
+    if listing.kind == "photo":
+        foreground = _binary(listing, foreground, open_image) or foreground
+
+    def read_cut_out(item: Item) -> tuple[np.ndarray, np.ndarray, str]:
+        image = images.rgb(open_image(item, "image"), item.name)
+        alpha = open_image(item, "mask").convert("L")
+        images.check_sizes(image, alpha, names=(item.name, item.name))
+        small = np.asarray(images.squash(alpha, spec.size))
+        images.check_alpha(small, item.name)
+        # Whatever the data set holds, no channel exceeds alpha.
+        return np.minimum(np.asarray(images.squash(image, spec.size)), small[..., None]), small, "soft"
+
+    def read_photo(item: Item) -> tuple[np.ndarray, np.ndarray, str]:
+        image = images.rgb(open_image(item, "image"), item.name)
+        mask = open_image(item, "mask")
+        labels = images.labels_of(mask, item.name)
+        images.check_sizes(image, mask, names=(item.name, item.name))
+        values = np.unique(labels).tolist()
+        value = foreground[item.y]
+        if value not in values or not {0, value} >= set(values):
+            words = f"expected 0 and {value} ({listing.class_names[item.y]})"
+            raise BadFileError(f"{item.name}: the mask has the values {images.listed(values)}; {words}")
+        small = images.squash_labels((labels == value) * (1 + item.y), spec.size, item.name)
+        return np.asarray(images.squash(image, spec.size)), small, f"values {images.listed(values)}"
+
+    def read_scene(item: Item) -> np.ndarray:
+        return np.asarray(images.middle_square(images.rgb(open_image(item, "image"), item.name), spec.size))
+
+    return Reader(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
+
+
+def _binary(listing: Listing, labels: Sequence[int], open_image: Callable[[Item, str], Image]) -> list[int]:
+    """Returns the one value, 1 or 255, that marks the foreground in the masks of both classes; empty if labels do."""
+    y = int(np.argmax(labels))
+    some = [item for item in listing.objects if item.y == y][:SAMPLE]
+    values = {value for item in some for value in np.unique(images.labels_of(open_image(item, "mask"), item.name))}
+    return next(([value] * 2 for value in (1, 255) if values <= {0, value}), [])

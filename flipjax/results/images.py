@@ -1,0 +1,67 @@
+"""What stored decompositions say of each image, and which class is taken for which."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flipjax.metrics.decomposition import Decomposition
+from flipjax.results.files import Row
+from flipjax.results.quantities import IMAGE_QUANTITIES
+from flipjax.results.rows import rounded
+
+
+def image_columns(decomposition: Decomposition, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns a value for each of n images, by column.
+
+    The columns of `IMAGE_QUANTITIES`, float64 and NaN where a denominator is empty; `foreground_pixels` and `pixels`,
+    int64; `largest_flip`, as 'cat as dog', '' without flips.
+
+    Args:
+        decomposition: confusion (n, C, C), risk_sum (n,), NumPy.
+        class_names: C names.
+
+    Example:
+        >>> counts = np.array([[[4, 0, 0], [1, 2, 1], [0, 0, 0]]])
+        >>> columns = image_columns(Decomposition(counts, np.array([0.4])), ("background", "cat", "dog"))
+        >>> columns["flip"].tolist(), columns["largest_flip"].tolist(), columns["pixels"].tolist()
+        ([0.25], ['cat as dog'], [8])
+    """
+    confusion = np.asarray(decomposition.confusion).astype(np.int64)
+    host = Decomposition(confusion, np.asarray(decomposition.risk_sum, np.float64), decomposition.background)
+    columns = {name: np.asarray(getattr(host, name), np.float64) for name in IMAGE_QUANTITIES}
+    pixels = confusion.sum((1, 2))
+    columns["foreground_pixels"] = pixels - confusion[:, decomposition.background].sum(1)
+    columns["pixels"] = pixels
+    flips = flips_of(confusion, background=decomposition.background).reshape(len(confusion), -1)
+    names = [f"{truth} as {other}" for truth in class_names for other in class_names]
+    places = flips.argmax(1)
+    columns["largest_flip"] = np.where(flips.max(1, initial=0) > 0, np.array(names, np.str_)[places], "")
+    return columns
+
+
+def flips_of(confusion: np.ndarray, *, background: int = 0) -> np.ndarray:
+    """Returns confusion matrices (..., C, C) with the flips alone, the rest 0."""
+    C = confusion.shape[-1]
+    foreground = np.arange(C) != background
+    return confusion * (foreground[:, None] & foreground & ~np.eye(C, dtype=bool))
+
+
+def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: int = 0) -> list[Row]:
+    """Returns a row for each true foreground class and predicted class: pixels, and their share of the true class.
+
+    Args:
+        confusion: int (C, C), rows truth.
+        class_names: C names.
+        background: its class.
+    """
+    rows = []
+    for truth, name in enumerate(class_names):
+        if truth == background:
+            continue
+        whole = int(confusion[truth].sum())
+        for other, prediction in enumerate(class_names):
+            outcome = "correct" if other == truth else "miss" if other == background else "flip"
+            pixels = int(confusion[truth, other])
+            row = {"truth": name, "prediction": prediction, "outcome": outcome, "pixels": pixels}
+            rows.append(row | {"share": rounded(pixels / whole) if whole else ""})
+    return rows

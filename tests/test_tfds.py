@@ -1,0 +1,194 @@
+"""Anybody's TFDS data set as a pool: names and parts, masks, stored pools, and a sweep without TensorFlow."""
+
+import csv
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from flipjax import plan
+from flipjax.config import ConfigError, Experiment, PoolSpec
+from flipjax.data import POOLS, store
+from flipjax.methods import Knobs
+from flipjax.sweep import dry_run
+
+SIZE = 16
+FEATURES = tfds.features.FeaturesDict(
+    {
+        "photo": tfds.features.Image(shape=(None, None, 3)),
+        "segmentation": tfds.features.Image(shape=(None, None, 1)),
+        "animal": tfds.features.ClassLabel(names=["dog", "cat", "cow"]),
+        "place": tfds.features.Text(),
+    }
+)
+
+
+def png(array):
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def example(index, *, animal, place, value):
+    """A photo of one grey, and a square mask of one value."""
+    mask = np.zeros((20, 24), np.uint8)
+    mask[5:15, 6:18] = value
+    photo = np.full((20, 24, 3), 10 * (index % 25), np.uint8)
+    return {"photo": png(photo), "segmentation": png(mask), "animal": animal, "place": place}
+
+
+class Animals(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """What anybody writes."""
+
+    VERSION = tfds.core.Version("1.2.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="small")]  # noqa: RUF012
+
+    def __init__(self, *, splits, **options):
+        self.splits = splits
+        super().__init__(**options)
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=FEATURES)
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(examples) for split, examples in self.splits.items()}
+
+    def _generate_examples(self, examples):
+        yield from enumerate(examples)
+
+
+def write(data_dir, name, splits):
+    """Builds a data set with TFDS's public API: examples by split."""
+
+    named = type(name, (Animals,), {"name": name}, skip_registration=True)
+    named(config="small", data_dir=data_dir, file_format="array_record", splits=splits).download_and_prepare()
+    return data_dir
+
+
+def examples(per_group, *, value=lambda animal: 1 + animal, animals=(0, 1)):
+    return [
+        example(index, animal=animal, place=place, value=value(animal))
+        for index, (animal, place) in enumerate((a, p) for a in animals for p in ("indoor", "outdoor") * per_group)
+    ]
+
+
+def spec(data_dir, root, **options):
+    features = ("photo", "segmentation", "animal", "place")
+    options = {"features": features, "size": SIZE, "cache": str(data_dir / "cache")} | options
+    return PoolSpec(name="tfds", root=root, data_dir=str(data_dir), **options)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """`mine` has one split and masks of 0 and 1; `parts` has three splits and masks of labels."""
+    folder = tmp_path_factory.mktemp("tfds")
+    write(folder, "mine", {"photos": examples(4, value=lambda animal: 1)})
+    parts = {"train": examples(2), "validation": examples(1), "test": examples(1)}
+    return write(folder, "parts", parts)
+
+
+def test_a_single_split_is_free_and_masks_may_mark_the_foreground(data_dir):
+    pool, catalog = POOLS["tfds"](spec(data_dir, "mine/small:1.2.0"))
+    assert pool.kind == "photo" and pool.images.shape == (16, SIZE, SIZE, 3)
+    # In the order of the labels, and of the alphabet where there are none.
+    assert (catalog.class_names, catalog.scene_names) == (("dog", "cat"), ("indoor", "outdoor"))
+    assert (catalog.object_split == -1).all() and len(set(catalog.object_names)) == 16
+    assert np.bincount(2 * catalog.object_class + catalog.object_scene).tolist() == [4] * 4
+    for mask, y in zip(np.asarray(pool.masks), catalog.object_class, strict=True):
+        assert np.unique(mask).tolist() == [0, 1 + y] and (mask > 0).sum() == 64
+    swapped, catalog = POOLS["tfds"](spec(data_dir, "mine/small", classes=("cat", "dog")))
+    assert catalog.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(np.sort(swapped.masks, axis=0)[-1], 2 * (np.asarray(pool.masks[0]) > 0))
+
+
+def test_splits_are_parts_and_labels_follow_their_classes(data_dir):
+    pool, catalog = POOLS["tfds"](spec(data_dir, "parts/small"))
+    assert np.bincount(catalog.object_split).tolist() == [8, 4, 4]
+    assert all(np.unique(mask).tolist() == [0, label] for mask, label in zip(pool.masks, pool.labels, strict=True))
+    turned, _ = POOLS["tfds"](spec(data_dir, "parts/small", classes=("cat", "dog")))
+    assert all(np.unique(mask).tolist() == [0, label] for mask, label in zip(turned.masks, turned.labels, strict=True))
+
+
+def test_without_validation_train_may_validate(tmp_path):
+    three = examples(1, animals=(0, 1, 2)) + examples(1, animals=(0, 1))
+    write(tmp_path, "mine", {"train": three, "test": examples(1)})
+    with pytest.raises(ConfigError, match=r"classes: expected exactly two; found dog \(6\), cat \(6\), cow \(2\)"):
+        POOLS["tfds"](spec(tmp_path, "mine/small"))
+    _, catalog = POOLS["tfds"](spec(tmp_path, "mine/small", classes=("dog", "cat")))
+    assert np.bincount(1 + catalog.object_split).tolist() == [8, 0, 0, 4]
+
+
+@pytest.mark.parametrize(
+    ("root", "options", "message"),
+    [
+        ("", {}, r"pool\.root: expected NAME/CONFIG:VERSION; found ''.*mine/small:1\.2\.0, parts/small:1\.2\.0"),
+        ("../mine/small", {}, r"pool\.root: expected NAME/CONFIG:VERSION"),
+        ("mine/large", {}, r"pool\.root: no data set 'mine/large' .* there are: mine/small:1\.2\.0"),
+        ("mine/small:9.0.0", {}, r"pool\.root: no data set .*mine/small:1\.2\.0"),
+        (
+            "mine/small",
+            {"features": ("image", "segmentation", "animal", "place")},
+            r"features: .* image; it has animal",
+        ),
+        ("mine/small", {"classes": ("dog", "cow")}, r"classes: no image of cow; found dog \(8\), cat \(8\)"),
+    ],
+)
+def test_a_wrong_name_says_what_there_is(data_dir, root, options, message):
+    with pytest.raises(ConfigError, match=message):
+        POOLS["tfds"](spec(data_dir, root, **options))
+
+
+def test_masks_that_fit_no_rule_are_named(tmp_path):
+    bad = examples(2)
+    bad[0]["segmentation"] = png(np.full((20, 24), 7, np.uint8))
+    bad[1]["photo"] = b"no image"
+    write(tmp_path, "mine", {"train": bad})
+    with pytest.raises(ConfigError, match="2 problems") as raised:
+        POOLS["tfds"](spec(tmp_path, "mine/small"))
+    assert "values 7; expected 0 and 1 (dog)" in str(raised.value) and "unreadable" in str(raised.value)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_plan_knows_the_size_of_a_data_set(data_dir, tmp_path):
+    def size(pool):
+        program = plan.Program("000", Experiment(pool=pool), (plan.Setting("m000", {}, Knobs()),), (0.5,))
+        return dry_run.pool_bytes(program)
+
+    assert size(spec(data_dir, "mine/small")) == 16 * (SIZE**2 * 4 + 1)
+    for pool in (PoolSpec(name="folder"), PoolSpec(name="coco_cd", data_dir=str(tmp_path))):
+        assert size(pool) is None
+
+
+def test_a_pool_larger_than_memory_is_refused_before_it_is_read(data_dir, monkeypatch):
+    """In 10 MB fit 1,000 photos of 48 x 48 (9.2 MB), and not of 56 x 56 (12.5 MB)."""
+    limit, owner = store.memory_limit()
+    assert owner == "each of 2 CPU devices" and 0 < 2 * limit < 2**50
+    with pytest.raises(ConfigError, match=r"has 16 MB .* has 10 MB; the largest size that fits is 48"):
+        store.check_memory(store.shapes_of(1000, 0, 64), (10_000_000, "the device"))
+    POOLS["tfds"](spec(data_dir, "mine/small"))
+    monkeypatch.setattr(store, "memory_limit", lambda: (1000, "the device"))
+    monkeypatch.setattr(store, "_digest", None)
+    with pytest.raises(ConfigError, match=r"config\.pool\.size: .* no size fits"):
+        POOLS["tfds"](spec(data_dir, "mine/small"))
+
+
+def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, write_config, without_tensorflow):
+    """A run goes on with the pool that it began with, and with no other one of that name."""
+    write(tmp_path, "mine", {"train": examples(4)})
+    config = write_config(tmp_path / "tiny.py", name="tfds", root="mine/small")
+    run = [sys.executable, "-m", "flipjax.sweep", "--config", config, "--workdir", tmp_path / "run"]
+    run += [f"--config.pool.data_dir={tmp_path}", "--config.pool.features=('photo','segmentation','animal','place')"]
+    done = subprocess.run(run, env=without_tensorflow, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "run/results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["status"] for row in rows} == {"finished"} and "iou_dog" in rows[0]
+    (tmp_path / "run/cells/000/results.csv").unlink()
+    (tmp_path / "mine/small/1.2.0").rename(tmp_path / "first")
+    write(tmp_path, "mine", {"train": examples(4)[::-1]})
+    done = subprocess.run(run, env=without_tensorflow, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "mine/small" in done.stderr and "--fresh" in done.stderr
