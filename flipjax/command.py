@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import config_flags
 
-from flipjax.config import Config, ConfigError, PopulationSpec, leaves
+from flipjax.config import Config, ConfigError, PopulationSpec, default_config, leaves
+from flipjax.config.keys import describe_keys
 from flipjax.files import cache_folder
 from flipjax.threads import cores
 
@@ -21,7 +22,7 @@ DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 
 CONFIG_HELP = """configuration:
   --config NAME|FILE         a shipped configuration (see --list_configs) or a file of yours
-  --config.KEY=VALUE         another value for a key of it, such as --config.train.epochs=30
+  --config.KEY=VALUE         another value for a key of it (see --list_keys), such as --config.train.epochs=30
                              or --config.axes.rho='(0.5, 0.9)'
 """
 
@@ -63,6 +64,14 @@ def underscored(argument: str) -> str:
     return f"--{name.replace('-', '_')}{equals}{value}"
 
 
+class _Listing(argparse.Action):
+    """Prints what `const` returns, and stops."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(self.const())
+        parser.exit()
+
+
 class ConfigParser(Parser):
     """A parser of commands with a configuration: `--config`, its overrides, and the list of those that ship."""
 
@@ -70,12 +79,20 @@ class ConfigParser(Parser):
         """Takes what `Parser` takes."""
         super().__init__(name, text, epilog=CONFIG_HELP)
         self.add_argument("--config", metavar="NAME|FILE", help="the configuration")
-        self.add_argument("--list_configs", action="store_true", help="list the configurations that ship, and stop")
+        for option, text, make in (
+            ("--list_configs", "list the configurations that ship, and stop", describe_configs),
+            (
+                "--list_keys",
+                "list all keys of a configuration, and stop",
+                lambda: describe_keys(leaves(default_config())),
+            ),
+        ):
+            self.add_argument(option, action=_Listing, nargs=0, const=make, help=text)
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Reads a command line without the program's name; `config` of the result is the configuration itself.
 
-        The result has `config_file`, its path, too; both are None where only a list is asked for.
+        The result has `config_file`, its path, too.
 
         Raises:
           ConfigError: if the line cannot be read, or names no configuration.
@@ -85,9 +102,7 @@ class ConfigParser(Parser):
             if part.startswith("-") and not part.startswith("--config."):
                 near = difflib.get_close_matches(part.split("=")[0], self._option_string_actions, n=1)
                 self.error(f"{part}: expected an option{f'; the nearest is {near[0]}' if near else ''}")
-        name, options.config, options.config_file = options.config, None, None
-        if options.list_configs:
-            return options
+        name = options.config
         if not name:
             raise ConfigError("--config", "the name of a configuration or a file, such as correlation_grid", "none")
         options.config_file = find_config(name)

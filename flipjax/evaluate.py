@@ -140,10 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
     try:
         options = _parser().parse(sys.argv[1:] if arguments is None else arguments)
-        if options.list_configs:
-            print(command.describe_configs())
-        else:
-            _evaluate(options)
+        _evaluate(options)
     except ConfigError as error:
         print(f"flipjax evaluate: {error.named({'config.model.weights': '--weights'})}", file=sys.stderr)
         return command.USAGE

@@ -9,7 +9,8 @@ import pytest
 import flipjax
 from flipjax import command
 from flipjax.__main__ import COMMANDS, main
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, default_config, leaves
+from flipjax.config.keys import MEANINGS
 
 
 def test_submodules_load_when_they_are_asked_for():
@@ -81,3 +82,12 @@ def test_options_are_spelt_either_way_and_overrides_reach_the_grid():
         parser.parse(["--config=smoke", "--config.train.epoch=3"])
     with pytest.raises(ConfigError, match="the nearest is --dry_run"):
         parser.parse(["--config=smoke", "--dry_rum"])
+
+
+def test_every_key_is_described(capsys):
+    assert set(MEANINGS) == {key for key in leaves(default_config()) if not key.startswith("grid.")}
+    with pytest.raises(SystemExit) as ended:
+        command.ConfigParser("sweep", "").parse(["--list-keys"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(f"--config.{key}=" in printed for key in MEANINGS) and "; traced" in printed

@@ -45,9 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         options = _parser().parse(arguments)
-        if options.list_configs:
-            print(command.describe_configs())
-            return command.DONE
         return _sweep(options, shlex.join(["python", "-m", "flipjax.sweep", *arguments]))
     except ConfigError as error:
         print(f"flipjax sweep: {error}", file=sys.stderr)
