@@ -22,16 +22,6 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def printable(text: str) -> str:
-    r"""Returns a text whose control characters, but for line breaks, are written out: names cannot steer a terminal.
-
-    Example:
-        >>> printable("a\x1b[31m.png")
-        'a\\x1b[31m.png'
-    """
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-
-
 class Bar:
     """Shows what is done, and the time left, as a context manager."""
 
