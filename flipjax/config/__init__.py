@@ -19,6 +19,7 @@ from flipjax.config.specs import (
     AXES,
     DTYPES,
     GALLERY,
+    INTERVENE,
     MODEL_NAMES,
     SECTIONS,
     SELECTIONS,
@@ -65,6 +66,7 @@ def default_config() -> Config:
     # Sections that are empty: the command line can fill them, `--config.grid.model.width='(8, 16)'`.
     grid = config.grid = ConfigDict({name: {} for name in ("pool", "split", "model", "train")})
     config.gallery = dict(GALLERY)
+    config.intervene = dict(INTERVENE)
     config.lock()
     grid.unlock()
     return config
