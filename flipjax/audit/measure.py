@@ -50,7 +50,7 @@ def measure(pairs: Sequence[Pair], layout: Layout, values: Values, *, advance: C
         following = thread.submit(next, batches, None)
         while (batch := following.result()) is not None:
             following = thread.submit(next, batches, None)
-            found = metrics.decompose(batch.logits, batch.labels, background=values.background, ignore_label=IGNORED)
+            found = metrics.decompose(batch.logits, batch.labels, background=values.background, ignore_index=IGNORED)
             k = len(batch.rows)
             confusion[batch.rows], risk_sum[batch.rows] = found.confusion[:k], found.risk_sum[:k]
             advance(k)

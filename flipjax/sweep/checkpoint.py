@@ -19,6 +19,10 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex(digest(arrays)), np.uint8)
+
+
 def _sentence(error: BaseException) -> str:
     """Returns the first line of an error: those of TensorStore go on for a page."""
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
@@ -45,7 +49,7 @@ class Checkpoints:
         """
         arrays = _flat(tree)
         try:
-            self._manager.save(epoch, args=ocp.args.StandardSave(arrays | {DIGEST: digest(arrays)}))
+            self._manager.save(epoch, args=ocp.args.StandardSave(arrays | {DIGEST: _digest(arrays)}))
         except Exception as error:
             # A full disk is an OSError to Python and a ValueError to TensorStore.
             raise OSError(
@@ -77,7 +81,7 @@ class Checkpoints:
         stored = self._manager.restore(epoch, args=ocp.args.StandardRestore(target))
         arrays = {name: np.asarray(stored[name]) for name in target}
         expected = arrays.pop(DIGEST)
-        if not np.array_equal(expected, digest(arrays)):
+        if not np.array_equal(expected, _digest(arrays)):
             raise DamagedError("its arrays are not those that were written")
         if any(arrays[name].shape != leaf.shape or arrays[name].dtype != leaf.dtype for name, leaf in blank.items()):
             raise DamagedError("its arrays are not of this program")

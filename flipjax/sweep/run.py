@@ -153,6 +153,7 @@ class Sweep:
             self.workdir.verify()
             results.write_csv(folder / "results.csv", rows + failures)
             self._write_history()
+            results.write_images(folder)
             text = page.build(folder)
         else:
             text = _text_of(folder)

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +17,22 @@ if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
 
 CONFIG, POOLS = "config.json", "pools.json"
+TABLES = ("results.csv", "history.csv", "images.parquet")
 KEYS = {"name", "command", "device", "flipjax", "config"}
 """What config.json holds, by which a run is told from another program's folder."""
 FOLDERS = ("cells", "checkpoints", "report", "logs")
 FILES = (
-    r"config\.json|pools\.json|results\.csv|history\.csv",
+    r"config\.json|pools\.json|results\.csv|history\.csv|images\.parquet",
     r"cells/\d{3,}/(decomposition|gallery)\.npz",
     r"cells/\d{3,}/parts/[0-9a-f]+\.npz",
     r"checkpoints/\d{3,}(-[0-9a-f]+)?/.+",
     r"report/[^/]+\.(html|md|csv|parquet|json)|report/figures/[^/]+\.(png|svg)",
     r"logs/[^/]+\.log|logs/submitit/[^/]+\.(out|err|sh|pkl)",
-    rf"(.*/)?\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*",
+    r"(.*/)?\.[^/]*\.tmp",
 )
 """The files of a run, below its folder: `--fresh` removes these and no other."""
+PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
+"""Files that a run has for a moment only."""
 OWN = re.compile("|".join(f"({pattern})" for pattern in FILES))
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 ADVICE = "pass another --workdir, or --fresh to start over there"
@@ -179,7 +181,7 @@ class Workdir:
                         path.unlink()
                 if not any(Path(folder).iterdir()):
                     Path(folder).rmdir()
-        for name in (POOLS, "results.csv", "history.csv"):
+        for name in (POOLS, *TABLES):
             (self.folder / name).unlink(missing_ok=True)
 
     def remove_partial(self) -> None:
@@ -231,8 +233,3 @@ def _check_place(folder: Path) -> None:
                 return
     except (OSError, RuntimeError) as error:
         raise ConfigError("--workdir", "a folder, or a place for one", f"{text} ({error})") from error
-
-
-def remove_tree(path: Path) -> None:
-    """Removes a folder of the run where there is one."""
-    shutil.rmtree(path, ignore_errors=True)

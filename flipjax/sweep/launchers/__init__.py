@@ -15,7 +15,7 @@ LAUNCHERS = {
     "local": "flipjax.sweep.launchers.local",
     "slurm": "flipjax.sweep.launchers.slurm",
     "submitit_local": "flipjax.sweep.launchers.slurm",
-    "ray": "flipjax.sweep.launchers.ray",
+    "ray": "flipjax.sweep.launchers.ray_tasks",
 }
 """The module of each launcher: `start(kind, commands, folder, options) -> Engine`."""
 RETRIES = 2

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-import ray
+import ray  # pyright: ignore[reportMissingImports]
 
 from flipjax.sweep.launchers import Jobs
 
