@@ -17,6 +17,7 @@ from flipjax.files import make_folder
 from flipjax.report.html import Shown, page
 from flipjax.report.style import save
 from flipjax.results import flip_rows, replacing, to_markdown, write_csv
+from flipjax.results.text import literal
 
 PROGRAM = "flipjax.audit"
 TERMS = ("correct, flip, miss", "common, rare", "IoU gap", "flip-risk")
@@ -85,8 +86,10 @@ def write(
         np.savez_compressed(stream, allow_pickle=False, **arrays)
     written = first | more | {"All numbers of flipjax.metrics.summarize": everything(audit)}
     sections = [f"## {name}\n\n{to_markdown(table)}" for name, table in written.items()]
-    bullets = "\n".join(f"- {line}" for line in lines)
-    _write(folder / "summary.md", "\n\n".join([f"# {title}", "  \n".join(facts), bullets, *sections]) + "\n")
+    bullets = "\n".join(f"- {literal(line)}" for line in lines)
+    _write(
+        folder / "summary.md", "\n\n".join([f"# {title}", "  \n".join(map(literal, facts)), bullets, *sections]) + "\n"
+    )
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], TERMS[3])
     parts = {"lines": lines, "facts": facts, "tables": first, "shown": shown, "details": more, "terms": terms}
     _write(folder / "index.html", page(title=title, config=options, **parts))
