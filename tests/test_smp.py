@@ -14,7 +14,7 @@ from jax import lax
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
 from flipjax.data.pool import Pool
-from flipjax.methods import Knobs
+from flipjax.methods import Augmentation, Knobs
 from flipjax.models import MODELS, convolution, layers, mit, resnet, smp
 from flipjax.training import population
 from flipjax.training.member import Member, graph, init_state
@@ -204,10 +204,12 @@ def photos():
 def setting(encoder, dtype="float32"):
     """An experiment on the photos, and what makes a member of a seed."""
     model = ModelSpec(name=f"smp_{encoder}", dtype=dtype)
-    experiment = Experiment(PoolSpec(size=32), SplitSpec(n_train=8), model, TrainSpec(batch_size=4, hflip=0.0))
+    experiment = Experiment(PoolSpec(size=32), SplitSpec(n_train=8), model, TrainSpec(batch_size=4))
     rows = jnp.stack([jnp.arange(8), -jnp.ones(8, jnp.int32)], 1).astype(jnp.int32)
     knobs, recipe = (jax.tree.map(jnp.float32, values) for values in (Knobs(), Recipe(learning_rate=1e-4)))
-    return experiment, lambda seed: Member(jax.random.key(seed), rows, jnp.arange(8) % 4, recipe, knobs)
+    return experiment, lambda seed: Member(
+        jax.random.key(seed), rows, jnp.arange(8) % 4, recipe, knobs, Augmentation(hflip=0.0)
+    )
 
 
 def start_of(model):
