@@ -121,7 +121,7 @@ def test_a_folder_by_name(case, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "12 images of 8 x 10 pixels, 3 classes (logits, channels first)." in printed.out
     assert "The largest flip: " in printed.out and "IoU gap of dog" in printed.out
-    assert "[0:00] 12 of 12 images; 0:00 left" in printed.err
+    assert "12 of 12 images; 0:00 left" in printed.err
     with (tmp_path / "out" / "flip_matrix.csv").open(newline="") as stream:
         flips = [row for row in csv.DictReader(stream) if row["outcome"] == "flip"]
     assert [(row["truth"], row["prediction"]) for row in flips] == [("cat", "dog"), ("dog", "cat")]
