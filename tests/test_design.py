@@ -100,7 +100,7 @@ def test_what_the_lower_layers_import():
     ("modules", "absent"),
     [
         ("flipjax.metrics", "flax optax orbax tensorflow_datasets matplotlib tensorflow torch"),
-        ("flipjax.sweep.__main__, flipjax.report.page", "tensorflow_datasets tensorflow torch"),
+        ("flipjax.sweep.run, flipjax.sweep.dry_run, flipjax.report.page", "tensorflow_datasets tensorflow torch"),
         ("flipjax.config, flipjax.plan, flipjax.methods", "jax flax"),
         ("flipjax.report.__main__", "jax flax tensorflow_datasets"),
         ("flipjax.audit.__main__", "flax optax orbax tensorflow_datasets tensorflow torch"),
