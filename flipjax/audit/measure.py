@@ -1,5 +1,6 @@
 """Predictions and labels to a decomposition, a few images at a time, in bounded memory."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -50,9 +51,10 @@ def measure(pairs: Sequence[Pair], layout: Layout, values: Values, *, advance: C
         following = thread.submit(next, batches, None)
         while (batch := following.result()) is not None:
             following = thread.submit(next, batches, None)
-            found = metrics.decompose(batch.logits, batch.labels, background=values.background, ignore_label=IGNORED)
+            part = metrics.decompose(batch.logits, batch.labels, background=values.background, ignore_label=IGNORED)
             k = len(batch.rows)
-            confusion[batch.rows], risk_sum[batch.rows] = found.confusion[:k], found.risk_sum[:k]
+            confusion[batch.rows] = part.confusion[:k]
+            risk_sum[batch.rows] = part.risk_sum[:k]
             advance(k)
     ignored = _areas(pairs) - confusion.sum((1, 2), dtype=np.int64)
     return Measured(Decomposition(confusion, risk_sum, values.background), ignored)
@@ -87,7 +89,7 @@ def padded(area: int) -> int:
         [16, 20, 327680]
     """
     quarter = 1 << max(0, (area - 1).bit_length() - 3)
-    return -(-area // quarter) * quarter
+    return math.ceil(area / quarter) * quarter
 
 
 def _areas(pairs: Sequence[Pair]) -> np.ndarray:
