@@ -116,6 +116,7 @@ def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict
         "fg_flip": _divide(foreground - correct - miss, foreground),
         "fg_miss": _divide(miss, foreground),
         "flip_image_mean": _divide(weights @ flip, weights.sum(1)),
+        "flipped_images": _divide(weights @ (flip > 0.5), weights.sum(1)),
     }
     for c, name in enumerate(class_names):
         table[f"iou/{name}"] = _divide(same[:, c], truth[:, c] + predicted[:, c] - same[:, c])

@@ -55,6 +55,13 @@ QUANTITIES: dict[str, Quantity] = {
             "Mean over images of each image's flip share; images without true foreground have none.",
         ),
         Quantity(
+            "flipped_images",
+            "flipped images",
+            "share",
+            "down",
+            "Share of the images with true foreground whose flip share is above 0.5: what flip-risk is to rank first.",
+        ),
+        Quantity(
             "iou/<class>", "IoU of <class>", "share", "up", "Intersection over union of <class>, over all pixels."
         ),
         Quantity("iou/foreground", "foreground IoU", "share", "up", "IoU of foreground, whatever the class."),
