@@ -45,7 +45,7 @@ def summarize(
     - ``n_images``; ``n_images_without_risk``: without true or without predicted foreground, or with a NaN risk. They
       have no place in the ranking.
     - ``fg_correct``, ``fg_flip``, ``fg_miss``: shares of the true foreground. ``flip_image_mean``: the mean flip share
-      of the images that have true foreground.
+      of the images that have true foreground, ``flipped_images`` the share of them whose flip share is above 0.5.
     - ``iou/<class>`` for each class, and ``iou/foreground``: of foreground against background, whatever the class.
     - ``risk_auroc``: how well flip-risk ranks the images with a flip share above 0.5 over the others; a tie is half.
     - ``risk_aurc``: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:

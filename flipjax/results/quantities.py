@@ -2,8 +2,7 @@
 
 A quantity has one key, that of `flipjax.metrics.summarize`; `<class>` in it stands for each class, `<foreground>` for
 each class but the background. Its column in results.csv is the key with `_` for `/`. Tables, figures, pages and the
-the list of columns (`describe`) take titles from here: a new quantity is an
-entry here, and the function that computes it.
+list of columns (`describe`) take titles from here: a new quantity is an entry here, and the function that computes it.
 """
 
 import math
