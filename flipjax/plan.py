@@ -5,17 +5,32 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from flipjax.config import AXES, Config, ConfigError, Experiment, check, experiment, leaves
-from flipjax.methods import Knobs, knobs_of
+from flipjax.config import (
+    AUGMENTATION_AXES,
+    AXES,
+    KNOB_AXES,
+    OPTIONAL_AXES,
+    Config,
+    ConfigError,
+    Experiment,
+    check,
+    experiment,
+    leaves,
+)
+from flipjax.methods import Augmentation, Knobs, knobs_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One member before it has arrays: its name, the value of every axis, static ones first, and its method's knobs."""
+    """One member before it has arrays: its name, the value of every axis, static ones first, and what they make of it.
+
+    An axis of `OPTIONAL_AXES` is among `axes` if the configuration gives it values.
+    """
 
     name: str
     axes: Mapping[str, Any]
     knobs: Knobs
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,19 +60,30 @@ def plan(config: Config) -> list[Program]:
       ConfigError: for a field that cannot run.
     """
     check(config)
-    grid, axes = leaves(config.grid), {name: config.axes[name] for name in AXES}
+    grid = leaves(config.grid)
+    axes = {name: config.axes[name] for name in (*AXES, *OPTIONAL_AXES) if config.axes[name]}
     programs: list[Program] = []
     for static in itertools.product(*grid.values()):
         overrides = dict(zip(grid, static, strict=True))
         first = sum(len(program.settings) for program in programs)
         combinations = [dict(zip(axes, traced, strict=True)) for traced in itertools.product(*axes.values())]
+        spec = experiment(config, overrides)
         settings = tuple(
-            Setting(f"m{first + index:03d}", overrides | values, knobs_of(values["method"], config.knobs))
+            _setting(f"m{first + index:03d}", overrides, values, spec, config)
             for index, values in enumerate(combinations)
         )
-        programs.append(Program(f"{len(programs):03d}", experiment(config, overrides), settings, tuple(axes["rho"])))
+        programs.append(Program(f"{len(programs):03d}", spec, settings, tuple(axes["rho"])))
         _check_methods(programs[-1])
     return programs
+
+
+def _setting(
+    name: str, overrides: Mapping[str, Any], values: Mapping[str, Any], spec: Experiment, config: Config
+) -> Setting:
+    strengths = {knob: values.get(knob, config.knobs[knob]) for knob in KNOB_AXES}
+    augmentation = {part: values.get(part, getattr(spec.train, part)) for part in AUGMENTATION_AXES}
+    knobs = knobs_of(values["method"], strengths)
+    return Setting(name, {**overrides, **values}, knobs, Augmentation(**augmentation))
 
 
 def _check_methods(program: Program) -> None:

@@ -156,6 +156,19 @@ def test_a_diverged_member_is_frozen_and_harms_no_other(tiny, start, trained, me
     assert_same(frozen.best["val_loss"].weights, population.take_member(trained.states[0], lost).weights)
 
 
+def test_a_member_that_ends_beyond_a_guess_is_named_and_one_that_learns_hard_is_not(tiny, start, members):
+    rates = {"absurd": 1e6, "hard": 0.3}
+    changed = [
+        dataclasses.replace(members[0], recipe=members[0].recipe._replace(learning_rate=np.float32(rate)))
+        for rate in rates.values()
+    ]
+    layout, current, shared = start(members=[*changed, *members[2:]])
+    while (current.status == Status.RUNNING).any():
+        current, _ = population.run_epoch(tiny, layout, current, *shared)
+    assert current.status[0] == Status.DIVERGED
+    assert current.status[1] in (Status.STOPPED, Status.FINISHED)
+
+
 def test_vmap_stays_close_to_the_loop_and_skips_who_stopped(tiny, start, trained):
     layout, current, shared = start(VMAP, states=trained.states[0])
     assert (layout.devices, layout.width) == (2, 2)  # Three slots a device: the second chunk has one member.

@@ -42,7 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--kind", choices=("logits", "probabilities"), default="logits", help="what --logits holds (default logits)")
     add("--channels", choices=("first", "last"), help="where the classes are, should the shapes not tell")
     add("--background", type=int, default=0, metavar="CLASS", help="the class that is background (default 0)")
-    add("--ignore_label", type=int, metavar="LABEL", help="the label of pixels that count nowhere, such as 255")
+    add(
+        "--ignore_index",
+        "--ignore_label",
+        type=int,
+        metavar="LABEL",
+        help="the label of pixels that count nowhere, such as 255",
+    )
     add("--class_names", type=_names, metavar="A,B,C", help="names of all classes, or of those but the background")
     add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, named and sized as the images, to be shown")
     add("--out", type=Path, default=Path("runs/audit"), metavar="DIR", help="where to write (default runs/audit)")
@@ -86,7 +92,7 @@ def _run(options: argparse.Namespace) -> str:
     page.claim(options.out)
     facts = _facts(pairs, layout, options)
     print(facts[0], file=sys.stderr, flush=True)
-    values = Values(options.kind, options.background, options.ignore_label)
+    values = Values(options.kind, options.background, options.ignore_index)
     done = 0
     with Bar("images", total=len(pairs)) as bar:
 

@@ -51,7 +51,7 @@ def measure(pairs: Sequence[Pair], layout: Layout, values: Values, *, advance: C
         following = thread.submit(next, batches, None)
         while (batch := following.result()) is not None:
             following = thread.submit(next, batches, None)
-            part = metrics.decompose(batch.logits, batch.labels, background=values.background, ignore_label=IGNORED)
+            part = metrics.decompose(batch.logits, batch.labels, background=values.background, ignore_index=IGNORED)
             k = len(batch.rows)
             confusion[batch.rows] = part.confusion[:k]
             risk_sum[batch.rows] = part.risk_sum[:k]

@@ -64,7 +64,7 @@ def draw_out(
             path = photos.get(audit.names[index])
             image = None if path is None else _photo(path, labels.shape)[::step, ::step]
             logits, labels = logits[::step, ::step], labels[::step, ::step]
-            errors = metrics.error_map(logits, labels, background=values.background, ignore_label=IGNORED)
+            errors = metrics.error_map(logits, labels, background=values.background, ignore_index=IGNORED)
             made[index] = Item(
                 name=audit.names[index],
                 member="",

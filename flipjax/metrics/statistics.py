@@ -1,7 +1,7 @@
 """Statistics of a set of images, computed for many resamples of it at once: exact integers and float64, NumPy only.
 
-``summarize`` evaluates them on the images as they are, ``bootstrap`` on its resamples, so the two cannot differ.
-Every function takes ``rows`` (S, n): for each of S resamples, the indices of its n images.
+`summarize` evaluates them on the images as they are, `bootstrap` on its resamples, so the two cannot differ.
+Every function takes `rows` (S, n): for each of S resamples, the indices of its n images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DECILES = 10
 class Images(NamedTuple):
     """What the statistics need of each image.
 
-    An image is ranked where it has true and predicted foreground and no NaN risk. ``rank`` is its place in ascending
+    An image is ranked where it has true and predicted foreground and no NaN risk. `rank` is its place in ascending
     flip-risk (equal risks in the order given); the images that are not ranked come last.
     """
 

@@ -12,7 +12,7 @@ from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.data import POOLS
 from flipjax.data.correlation import Split, Table, evaluation_table, largest_n_train, split_pool, training_table
 from flipjax.data.pool import Catalog, Pool
-from flipjax.methods import Knobs
+from flipjax.methods import Augmentation, Knobs
 from flipjax.models import weights
 from flipjax.models.smp import WeightsError
 from flipjax.plan import Program
@@ -23,7 +23,15 @@ from flipjax.training import jtt, population
 from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, NUM_GROUPS, Member, State, Status, Weights
 from flipjax.training.optimise import Recipe
 
-MEASURES = ("train_loss", "valid_loss", "valid_worst_group_iou", "valid_flip", "valid_risk", "learning_rate")
+MEASURES = (
+    "train_loss",
+    "valid_loss",
+    "valid_loss_at_rho",
+    "valid_worst_group_iou",
+    "valid_flip",
+    "valid_risk",
+    "learning_rate",
+)
 
 
 class InterruptedRunError(Exception):
@@ -54,14 +62,14 @@ def make_study(program: Program, pool: Pool, catalog: Catalog) -> Study:
 
 
 def starting_weights(model: ModelSpec, *, whole: bool = False) -> Weights:
-    """Returns parameters and statistics of the folder that `model.weights` names, or none of either.
+    """Returns parameters and statistics of the file that `model.weights` names, or none of either.
 
     Args:
       model: of the experiment.
       whole: whether an encoder alone is an error.
 
     Raises:
-      ConfigError: if the folder does not hold weights of the model.
+      ConfigError: if the file does not hold weights of the model.
     """
     if not model.weights:
         return NO_WEIGHTS
@@ -93,6 +101,7 @@ def make_members(program: Program, study: Study) -> list[Member]:
                 groups=jnp.asarray(table.groups),
                 recipe=Recipe(*map(jnp.float32, recipe_of(axes))),
                 knobs=Knobs(*map(jnp.float32, setting.knobs)),
+                augmentation=Augmentation(*map(jnp.float32, setting.augmentation)),
             )
         )
     return members
