@@ -26,7 +26,7 @@ FILES = (
     r"cells/\d{3,}/(decomposition|gallery)\.npz",
     r"cells/\d{3,}/parts/[0-9a-f]+\.npz",
     r"checkpoints/\d{3,}(-[0-9a-f]+)?/.+",
-    r"report/[^/]+\.(html|md|csv|parquet|json)|report/figures/[^/]+\.(png|svg)",
+    r"report/(compare/)?[^/]+\.(html|md|tex|csv|parquet|json)|report/(compare/)?figures/[^/]+\.(png|svg)",
     r"logs/[^/]+\.log|logs/submitit/[^/]+\.(out|err|sh|pkl)",
     r"(.*/)?\.[^/]*\.tmp",
 )
@@ -96,6 +96,14 @@ class Workdir:
         path = self.folder / CONFIG
         if self._fresh or not path.is_file():
             self._write_json(path, {**provenance, "config": config})
+
+    def add_session(self, seconds: float) -> None:
+        """Adds the wall time of this process's training to config.json."""
+        path = self.folder / CONFIG
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        sessions = [*stored.pop("sessions", []), {"seconds": round(seconds, 1)}]
+        config = stored.pop("config")
+        self._write_json(path, {**stored, "sessions": sessions, "config": config})
 
     def verify(self) -> None:
         """Raises OSError where the folder is not that of this run any more."""
