@@ -26,7 +26,7 @@ FILES = (
     r"cells/\d{3,}/(decomposition|gallery)\.npz",
     r"cells/\d{3,}/parts/[0-9a-f]+\.npz",
     r"checkpoints/\d{3,}(-[0-9a-f]+)?/.+",
-    r"report/[^/]+\.(html|md|csv|parquet|json)|report/figures/[^/]+\.(png|svg)",
+    r"report/[^/]+\.(html|md|csv|tex|parquet|json)|report/figures/[^/]+\.(png|svg)",
     r"logs/[^/]+\.log|logs/submitit/[^/]+\.(out|err|sh|pkl)",
     r"(.*/)?\.[^/]*\.tmp",
 )
@@ -169,7 +169,8 @@ class Workdir:
                 if owned and (Path(folder) / name).is_symlink():
                     raise ConfigError("--workdir", "a run without links", f"the link {Path(folder) / name}")
             if inside == Path():
-                folders[:] = [name for name in folders if name in FOLDERS]
+                # Engines have links of their own among their logs.
+                folders[:] = [name for name in folders if name in FOLDERS and name != "logs"]
 
     def _remove_run(self) -> None:
         """Removes the files of a run, and the folders that are empty then; `describe` replaces its configuration."""
