@@ -157,8 +157,8 @@ def bootstrap(
         draw = partial(_draw, jax.random.fold_in(key, start))
         rows = statistics.resample(strata, min(block, samples - start), draw=draw)
         if callable(statistic):
-            found = [np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]
-            blocks.append({"": np.stack(found)})
+            values = [np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]
+            blocks.append({"": np.stack(values)})
         else:
             blocks.append(_evaluate(keys, images, rows, names, members))
     intervals = {name: _percentile_interval(np.concatenate([b[name] for b in blocks])) for name in blocks[0]}
@@ -256,11 +256,11 @@ def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:
     groups, n = np.asarray(groups), len(images.rank)
     if groups.shape != (n,) or not np.issubdtype(groups.dtype, np.integer):
         raise ValueError(f"groups: expected {n} integers, one an image, found {groups.dtype} of shape {groups.shape}.")
-    found = np.unique(groups).tolist()
+    present = np.unique(groups).tolist()
     if images.confusion.shape[-1] != 3:
-        return {str(g): np.flatnonzero(groups == g) for g in found}
-    if not set(found) <= set(range(4)):
-        raise ValueError(f"groups: expected 2 * y + scene in 0..3 for two foreground classes, found {found}.")
+        return {str(g): np.flatnonzero(groups == g) for g in present}
+    if not set(present) <= set(range(4)):
+        raise ValueError(f"groups: expected 2 * y + scene in 0..3 for two foreground classes, found {present}.")
     return {name: np.flatnonzero(np.isin(groups, ids)) for name, ids in _NAMED_GROUPS.items()}
 
 
