@@ -18,6 +18,7 @@ from flipjax.audit.measure import measure
 from flipjax.audit.results import check_names, conclude
 from flipjax.audit.sources import Pair, open_source, pair
 from flipjax.audit.values import Values
+from flipjax.results import gallery
 from flipjax.terminal import Bar, printable
 
 DONE, USAGE, INTERRUPTED = 0, 2, 130
@@ -109,7 +110,9 @@ def _run(options: argparse.Namespace) -> str:
 
         measured = measure(pairs, layout, values, advance=advance)
     audit = conclude(names, groups, measured.decomposition, measured.ignored, class_names=class_names)
-    items = pictures.draw_out(audit, pairs, layout, values, chosen=pictures.choose(audit), photos=photos)
+    indices, kinds = gallery.choose(audit.decomposition, riskiest=pictures.SHOWN, typical=0, sure=pictures.SHOWN)
+    chosen = dict(zip(indices.tolist(), kinds.tolist(), strict=True))
+    items = pictures.draw_out(audit, pairs, layout, values, chosen=chosen, photos=photos)
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     used = used | {"channels": layout.channels, "class_names": list(class_names)}
     return page.write(options.out, audit, items, options=used, facts=facts)

@@ -46,7 +46,7 @@ def summarize(
     - `n_images`; `n_images_without_risk`: without true or without predicted foreground, or with a NaN risk. They
       have no place in the ranking.
     - `fg_correct`, `fg_flip`, `fg_miss`: shares of the true foreground. `flip_image_mean`: the mean flip share
-      of the images that have true foreground.
+      of the images that have true foreground, `flipped_images` the share of them whose flip share is above 0.5.
     - `iou/<class>` for each class, and `iou/foreground`: of foreground against background, whatever the class.
     - `risk_auroc`: how well flip-risk ranks the images with a flip share above 0.5 over the others; a tie is half.
     - `risk_aurc`: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:
@@ -58,7 +58,7 @@ def summarize(
     With groups, each of these again as `group/<g>/<key>`. For two foreground classes g is 0, 1, 2, 3 (2 * y + scene),
     `common` (0, 3) and `rare` (1, 2); `gap/<class>` is the class's IoU in its common group minus that in its rare
     group, `gap/mean` the mean of the two, and `worst_group_iou` the lowest over the four groups of the IoU of the
-    group's class. For more classes any integer is a group: g is each one found, and there is none of these.
+    group's class. For more classes any integer is a group: g is each one present, and there is none of these.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
