@@ -177,7 +177,8 @@ class Workdir:
                 if owned and (Path(folder) / name).is_symlink():
                     raise ConfigError("--workdir", "a run without links", f"the link {Path(folder) / name}")
             if inside == Path():
-                folders[:] = [name for name in folders if name in FOLDERS]
+                # Engines have links of their own among their logs.
+                folders[:] = [name for name in folders if name in FOLDERS and name != "logs"]
 
     def _remove_run(self) -> None:
         """Removes the files of a run, and the folders that are empty then; `describe` replaces its configuration."""
