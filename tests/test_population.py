@@ -74,7 +74,8 @@ def test_members_stop_at_different_epochs_and_are_dealt_anew(trained):
     last = trained.states[-1]
     assert trained.layout.devices == 2 and trained.current.states.status.sharding.num_devices == 2
     assert len(set(last.epoch.tolist())) > 1
-    assert set(last.status.tolist()) == {Status.STOPPED, Status.FINISHED}
+    # A learning rate of 100 ends beyond a guess.
+    assert set(last.status.tolist()) == {Status.STOPPED, Status.DIVERGED, Status.FINISHED}
     assert trained.current.slots.tolist() != [0, 1, 2, 3, 4]
 
 
@@ -274,9 +275,9 @@ def test_the_memory_that_a_dry_run_states_is_about_what_the_program_takes(tiny, 
     )
     layout = population.make_layout(LOOP, members=1)
     current = population.create(experiment, layout, [make_member(0, 0.5, 1e-3)])
-    rows, groups = np.zeros((4, 2), np.int32), np.arange(4, dtype=np.int32)
+    validation = np.zeros((4, 2), np.int32), np.arange(4, dtype=np.int32), np.zeros(4, bool)
     positions, active = population.queue(np.ones(1, bool), devices=1, width=1)
-    shared = population.share(layout, (pool, rows, groups))
+    shared = population.share(layout, (pool, *validation))
     lowered = population._epoch.lower(experiment, layout, current.members, current.states, positions, active, *shared)
     taken = lowered.compile().memory_analysis().temp_size_in_bytes
     assert 0.6 < working_bytes(program) / taken < 1.6
