@@ -8,6 +8,7 @@ from flipjax.config.specs import (
     AXES,
     DTYPES,
     GALLERY,
+    INTERVENE,
     MAPS,
     MODEL_NAMES,
     NORMS,
@@ -69,6 +70,9 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.hflip": _within(0, 1),
     "train.crop": _within(0, 1),
     "train.jitter": _within(0, 1),
+    "train.crop_scale": _within(0.05, 1),
+    "train.jitter_strength": _within(0, 1),
+    "train.patience_rule": _one_of(SELECTIONS),
     "train.selection": _subset(SELECTIONS),
     "population.map": _one_of(MAPS),
     "population.width": _at_least(0),
@@ -92,6 +96,8 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "knobs.swa": _within(0, 0.99),
     "knobs.jtt_epochs": _at_least(1),
     "knobs.jtt_weight": _at_least(1),
+    "intervene.scenes": _one_of(("mean", "none")),
+    "intervene.center": _one_of(("auto", "clusters", "median")),
     "gallery.rho": RHO,
     "gallery.riskiest": _at_least(0),
     "gallery.typical": _at_least(0),
@@ -110,7 +116,7 @@ def check_value(field: str, value: Any) -> None:
 
 def _default(field: str) -> Any:
     section, name = field.split(".")
-    tables = {"axes": AXES, "gallery": GALLERY, "knobs": STRENGTHS}
+    tables = {"axes": AXES, "gallery": GALLERY, "intervene": INTERVENE, "knobs": STRENGTHS}
     return tables[section][name] if section in tables else getattr(SECTIONS[section](), name)
 
 

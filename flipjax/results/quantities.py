@@ -2,7 +2,7 @@
 
 A quantity has one key, that of `flipjax.metrics.summarize`; `<class>` in it stands for each class, `<foreground>` for
 each class but the background. Its column in results.csv is the key with `_` for `/`. Tables, figures, pages and the
-README's list of columns take titles from here: a new quantity is a line here, and the function that computes it.
+list of columns (`describe`) take titles from here: a new quantity is an entry here, and the function that computes it.
 """
 
 import math
@@ -54,6 +54,13 @@ QUANTITIES: dict[str, Quantity] = {
             "Mean over images of each image's flip share; images without true foreground have none.",
         ),
         Quantity(
+            "flipped_images",
+            "flipped images",
+            "share",
+            "down",
+            "Share of the images with true foreground whose flip share is above 0.5: what flip-risk is to rank first.",
+        ),
+        Quantity(
             "iou/<class>", "IoU of <class>", "share", "up", "Intersection over union of <class>, over all pixels."
         ),
         Quantity("iou/foreground", "foreground IoU", "share", "up", "IoU of foreground, whatever the class."),
@@ -99,6 +106,48 @@ QUANTITIES: dict[str, Quantity] = {
         ),
     )
 }
+
+SCENE_QUANTITIES: dict[str, Quantity] = {
+    quantity.key: quantity
+    for quantity in (
+        Quantity(
+            "swap_auroc",
+            "scene-swap AUROC",
+            "share",
+            "up",
+            "How well scene-swap risk ranks images with a flip share above 0.5 over the others. In rare groups alone "
+            "it rewards any detector of 'the prediction agrees with the scene': judge it on all groups.",
+        ),
+        Quantity("swap_aurc", "scene-swap AURC", "share", "down", "As flip-risk AURC, ranked by scene-swap risk."),
+        Quantity(
+            "repair_flip",
+            "flip after repair",
+            "share",
+            "down",
+            "Flip with the class of the scene-marginal identity for each predicted region; it brings out what the "
+            "model knows, and raises Flip on data still at the training rho.",
+        ),
+        Quantity("repair_correct", "correct after repair", "share", "up", "Correct with the repaired labels."),
+        Quantity(
+            "repair_worst_iou",
+            "worst-group IoU after repair",
+            "share",
+            "up",
+            "Worst-group IoU with the repaired labels.",
+            across=True,
+        ),
+        Quantity(
+            "scene_reliance",
+            "scene reliance",
+            "share",
+            "down",
+            "Share of the variance of a region's log-odds that the scene makes; needs no labels. High: there is a "
+            "scene error to mend; not: the model knows the class.",
+            across=True,
+        ),
+    )
+}
+"""Quantities of `flipjax.intervene`: columns of a run whose scenes were swapped."""
 
 DECILES: dict[str, Quantity] = {
     "risk_decile": Quantity(
@@ -196,11 +245,11 @@ def _split(name: str) -> tuple[Quantity, str]:
         quantity = _by_column(candidate) if of_group in GROUP_TITLES else None
         if quantity is not None:
             return quantity, of_group
-    raise KeyError(f"quantity: expected one of {', '.join(QUANTITIES | DECILES)}; found {name!r}")
+    raise KeyError(f"quantity: expected one of {', '.join(QUANTITIES | SCENE_QUANTITIES | DECILES)}; found {name!r}")
 
 
 def _by_column(name: str) -> Quantity | None:
-    for key, quantity in (QUANTITIES | DECILES).items():
+    for key, quantity in (QUANTITIES | SCENE_QUANTITIES | DECILES).items():
         if column(key) == name:
             return quantity
     for key, quantity in QUANTITIES.items():
@@ -208,3 +257,11 @@ def _by_column(name: str) -> Quantity | None:
         if mark and name.startswith(prefix) and name != prefix:
             return _named(quantity, name.removeprefix(prefix))
     return None
+
+
+def describe() -> str:
+    """Returns the columns of results.csv and images.parquet as a table in Markdown."""
+    rows = [(column(key), quantity) for key, quantity in QUANTITIES.items()]
+    rows += [(f"{key} (of an image)", quantity) for key, quantity in IMAGE_QUANTITIES.items()]
+    lines = [f"| {name} | {q.title} | {q.unit} | {q.better or '-'} | {q.meaning} |" for name, q in rows]
+    return "\n".join(["| column | title | unit | better | meaning |", "| --- | --- | --- | --- | --- |", *lines])
