@@ -126,12 +126,31 @@ def test_a_folder_by_name(case, tmp_path, capsys):
         flips = [row for row in csv.DictReader(stream) if row["outcome"] == "flip"]
     assert [(row["truth"], row["prediction"]) for row in flips] == [("cat", "dog"), ("dog", "cat")]
     html = (tmp_path / "out" / "index.html").read_text()
-    shown = re.findall(r'<img src="([^"]+)"', html)
-    assert [pathlib.Path(source).stem for source in shown] == ["shares", "deciles", "flip_matrix", "pictures"]
-    assert all((tmp_path / "out" / source).stat().st_size > 1000 for source in shown)
+    assert not re.search(r'(src|href)="(?!#|data:)', html)
+    figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    charts = {f"{name}.{kind}" for name in ("shares", "deciles", "coverage", "flip_matrix") for kind in ("svg", "png")}
+    assert figures == charts | {"pictures.png"}
     files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     audit(tmp_path / "out", *options)
     assert files == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+
+def test_photos_are_shown(case, tmp_path, capsys):
+    inputs = write_folder(tmp_path, case)
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        Image.new("RGB", (10, 8), (20 * i, 0, 0)).save(tmp_path / "photos" / f"img_{i:02d}.jpg")
+    options = [*inputs, "--ignore_label", 255, "--images", tmp_path / "photos"]
+    audit(tmp_path / "out", *options)
+    assert 'alt="image"' in (tmp_path / "out" / "index.html").read_text()
+    (tmp_path / "photos" / "img_03.jpg").unlink()
+    assert main([*map(str, options), "--out", str(tmp_path / "other")]) == 2
+    error = capsys.readouterr().err
+    assert "--images" in error and "img_03" in error
+    for i in range(12):
+        Image.new("RGB", (9, 8)).save(tmp_path / "photos" / f"img_{i:02d}.jpg")
+    assert main([*map(str, options), "--out", str(tmp_path / "other")]) == 2
+    assert "8 x 9" in capsys.readouterr().err
 
 
 def test_sizes_may_differ(case, tmp_path):

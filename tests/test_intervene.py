@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from flipjax import intervene
+from flipjax import intervene, metrics
+from flipjax.training import population
+from flipjax.training.member import init_state
+from flipjax.training.predict import scene_marginal, scene_marginal_without_scenes
 
 H = W = 12
 KINDS = np.array([0, 0, 1, 1, 1])
@@ -145,10 +148,11 @@ def test_clusters_are_otsus_and_move_with_the_data(values, shift):
     identity = np.full(20, np.nan, np.float32)  # One shape, one program; NaN is no image.
     identity[: len(values)] = values
     sides = np.array([-0.5, 0.5], np.float32)
-    point = 2 * float(intervene.split_point(identity[:, None, None] * sides)[1])
+    point = 2 * float(intervene.split_point(identity[:, None, None] * sides, center="clusters")[1])
     # Two splits may be equally good.
     assert cost(np.array(values), point) <= cost(np.array(values), twin_otsu(identity)) * (1 + 1e-4) + 1e-3
-    moved = 2 * float(intervene.split_point((identity + 2**10 * shift)[:, None, None] * sides)[1])
+    shifted = (identity + 2**10 * shift)[:, None, None] * sides
+    moved = 2 * float(intervene.split_point(shifted, center="clusters")[1])
     assert cost(np.array(values), moved - 2**10 * shift) <= cost(np.array(values), point) * (1 + 1e-4) + 1e-3
 
 
@@ -181,3 +185,59 @@ def test_members_joined_equal_a_member_that_is_repeated(study):
 def test_what_does_not_fit_is_named(call, field):
     with pytest.raises((TypeError, ValueError), match=f"^{field}:"):
         call(jax.random.key(0))
+
+
+def least_distance(values):
+    """Tries every split."""
+    values = np.sort(values)
+    sides = [(values[:k], values[k:]) for k in range(1, len(values))]
+    costs = [sum(np.abs(side - np.median(side)).sum() for side in pair) for pair in sides]
+    return np.mean([np.median(side) for side in sides[int(np.argmin(costs))]])
+
+
+@pytest.mark.parametrize("many", [10, 17])
+def test_the_default_centre_is_the_median_of_even_classes_and_the_split_of_uneven_ones(many):
+    rng = np.random.default_rng(many)
+    values = np.concatenate([rng.normal(-3, 1, many), rng.normal(3, 1.5, 20 - many)])
+    log_odds = np.append(values, np.nan)[:, None, None] * np.array([-0.5, 0.5])
+    wanted = np.median(values) if many == 10 else (twin_otsu(values) + least_distance(values)) / 2
+    np.testing.assert_allclose(intervene.split_point(log_odds), [-wanted / 2, wanted / 2], atol=1e-5)
+    stacked = jnp.stack([log_odds, 2 * log_odds])
+    mapped = jax.jit(jax.vmap(intervene.split_point))(stacked)
+    np.testing.assert_allclose(mapped, [intervene.split_point(one) for one in stacked], atol=1e-5)
+
+
+def test_stored_counts_give_what_the_images_give(study):
+    weights, images, scenes = study
+    predict = model(weights)
+    logits = predict(images)
+    labels = np.random.default_rng(2).integers(0, weights.shape[1], images.shape[:-1])
+    log_odds = np.asarray(intervene.scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS)))
+    center = np.asarray(intervene.split_point(log_odds))
+    stored = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
+    risk, repaired = intervene.scene_swap(stored, log_odds, center)
+    np.testing.assert_allclose(risk, intervene.scene_swap_risk(logits, log_odds, center=center), atol=1e-5)
+    wanted = intervene.repair(logits, log_odds, center=center)
+    counts = metrics.decompose(jax.nn.one_hot(wanted, weights.shape[1]), labels).confusion
+    np.testing.assert_array_equal(repaired.confusion, counts)
+    np.testing.assert_allclose(repaired.miss, stored.miss)
+    if weights.shape[1] == 3:
+        groups = np.arange(len(images)) % 4
+        values = intervene.scene_quantities(stored, log_odds, center, groups)
+        assert values["repair_flip"] == metrics.summarize(repaired)["fg_flip"]
+        np.testing.assert_allclose(values["scene_reliance"], intervene.scene_reliance(log_odds), rtol=1e-5)
+
+
+def test_a_member_of_a_population_equals_itself_alone(tiny, make_member, pool, validation):
+    members = [make_member(seed) for seed in (0, 1, 2)]
+    layout = population.make_layout(population.PopulationSpec(map="loop"), members=3)
+    current = population.create(tiny, layout, members)
+    rows, _ = validation
+    scenes = jnp.asarray(np.asarray(pool.scenes).reshape(2, -1, *pool.scenes.shape[1:]).mean(1) / 255, jnp.float32)
+    for function, last in ((scene_marginal, scenes), (scene_marginal_without_scenes, rows)):
+        shared = population.share(layout, (pool, rows, last))
+        mapped = population.map_selected(tiny, layout, current, function, *shared)
+        assert mapped.shape == (1, 3, len(rows), 2 if function is scene_marginal else 1, 2)
+        weights = jax.jit(init_state, static_argnums=0)(tiny, members[1]).weights
+        alone = jax.jit(function, static_argnums=0)(tiny, weights, pool, rows, last)
+        np.testing.assert_allclose(mapped[0, 1], alone, rtol=1e-5, atol=1e-6)

@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--background", type=int, default=0, metavar="CLASS", help="the class that is background (default 0)")
     add("--ignore_label", type=int, metavar="LABEL", help="the label of pixels that count nowhere, such as 255")
     add("--class_names", type=_names, metavar="A,B,C", help="names of all classes, or of those but the background")
+    add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, named and sized as the images, to be shown")
     add("--out", type=Path, default=Path("runs/audit"), metavar="DIR", help="where to write (default runs/audit)")
     return parser
 
@@ -80,6 +81,7 @@ def _run(options: argparse.Namespace) -> str:
     names, groups = [entry.name for entry in pairs], None
     if options.groups:
         groups, names = read_groups(options.groups, names, classes=layout.classes, positional=positional)
+    photos = pictures.find_photos(options.images, names)
     page.claim(options.out)
     facts = _facts(pairs, layout, options)
     print(facts[0], file=sys.stderr, flush=True)
@@ -94,10 +96,10 @@ def _run(options: argparse.Namespace) -> str:
 
         measured = measure(pairs, layout, values, advance=advance)
     audit = conclude(names, groups, measured.decomposition, measured.ignored, class_names=class_names)
-    shown = pictures.draw_out(pairs, layout, values, chosen=pictures.choose(audit))
+    items = pictures.draw_out(audit, pairs, layout, values, chosen=pictures.choose(audit), photos=photos)
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     used = used | {"channels": layout.channels, "class_names": list(class_names)}
-    return page.write(options.out, audit, shown, options=used, facts=facts)
+    return page.write(options.out, audit, items, options=used, facts=facts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

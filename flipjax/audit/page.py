@@ -9,26 +9,25 @@ from typing import Any
 import numpy as np
 
 from flipjax.audit.arrays import AuditError
-from flipjax.audit.figures import deciles_figure, flip_matrix_figure, pictures_figure, shares_figure
-from flipjax.audit.pictures import Picture
+from flipjax.audit.figures import charts
+from flipjax.audit.pictures import palette_of
 from flipjax.audit.results import Audit, findings, image_rows, summary_rows
 from flipjax.audit.tables import details, everything, main_tables, summary_text
 from flipjax.files import make_folder
-from flipjax.report.html import Shown, page
-from flipjax.report.style import save
-from flipjax.results import flip_rows, replacing, to_markdown, write_csv
+from flipjax.report.html import Gallery, Numbers, Picture, Section, page
+from flipjax.report.page import save_figures
+from flipjax.report.pictures import Item, save_items
+from flipjax.results import Table, flip_rows, replacing, to_markdown, write_csv
 
 PROGRAM = "flipjax.audit"
-TERMS = ("correct, flip, miss", "common, rare", "IoU gap", "flip-risk")
-CAPTIONS = {
-    "shares": "Shares of the true foreground, pooled over the images; they sum to 1.",
-    "deciles": "Images sorted by flip-risk, in tenths. A line that rises to the right: flip-risk points at the flips.",
-    "flip_matrix": "Of each true class, the share of its pixels that is predicted as each class.",
-    "pictures": (
-        "The images of the highest flip-risk; and the most flipped ones of the less risky half, where the model flips "
-        "with confidence and flip-risk does not point at them."
-    ),
-}
+TITLE = "Audit of flips"
+EVERYTHING = "All numbers of flipjax.metrics.summarize"
+TERMS = ("correct, flip, miss", "common, rare", "IoU gap", "flip-risk", "risk-coverage")
+CAPTION = (
+    "The images of the highest flip-risk; and the most flipped ones of the less risky half, where the model flips with "
+    "confidence and flip-risk does not point at them. Flip-risk is drawn where foreground is predicted."
+)
+HINT = "Photos are shown where --images names their folder."
 FILES = (
     "summary.json",
     "summary.md",
@@ -65,15 +64,14 @@ def _is_audit(path: Path) -> bool:
 
 
 def write(
-    folder: Path, audit: Audit, pictures: Sequence[Picture], *, options: Mapping[str, Any], facts: Sequence[str]
+    folder: Path, audit: Audit, items: Sequence[Item], *, options: Mapping[str, Any], facts: Sequence[str]
 ) -> str:
     """Writes all files and returns the tables as text for a terminal.
 
     summary.json comes first: it says that the folder is an audit's, so that one that was interrupted can be made again.
     """
-    lines, first, more, title = findings(audit), main_tables(audit), details(audit), "Audit of flips"
+    lines = findings(audit)
     _write(folder / "summary.json", json.dumps(_as_json(audit, lines, options), indent=2, ensure_ascii=False) + "\n")
-    shown = _figures(folder, audit, pictures)
     write_csv(folder / "images.csv", image_rows(audit))
     flips = flip_rows(audit.confusion, audit.class_names, background=audit.background)
     write_csv(folder / "flip_matrix.csv", flips)
@@ -83,35 +81,51 @@ def write(
     arrays |= {} if audit.groups is None else {"groups": audit.groups}
     with replacing(folder / "decomposition.npz") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
-    written = first | more | {"All numbers of flipjax.metrics.summarize": everything(audit)}
-    sections = [f"## {name}\n\n{to_markdown(table)}" for name, table in written.items()]
+    tables = main_tables(audit) | details(audit)
+    sections = [
+        f"## {name}\n\n{to_markdown(table)}" for name, table in (tables | {EVERYTHING: everything(audit)}).items()
+    ]
     bullets = "\n".join(f"- {line}" for line in lines)
-    _write(folder / "summary.md", "\n\n".join([f"# {title}", "  \n".join(facts), bullets, *sections]) + "\n")
-    terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], TERMS[3])
-    parts = {"lines": lines, "facts": facts, "tables": first, "shown": shown, "details": more, "terms": terms}
-    _write(folder / "index.html", page(title=title, config=options, **parts))
+    _write(folder / "summary.md", "\n\n".join([f"# {TITLE}", "  \n".join(facts), bullets, *sections]) + "\n")
+    write_page(folder, audit, items, lines=lines, options=options, facts=facts)
     return summary_text(audit, facts)
 
 
-def _figures(folder: Path, audit: Audit, pictures: Sequence[Picture]) -> list[Shown]:
-    charts = {
-        "shares": ("What becomes of the true foreground", shares_figure),
-        "deciles": ("Flips and flip-risk by flip-risk decile", deciles_figure),
-        "flip_matrix": ("Which class is taken for which", flip_matrix_figure),
-    }
-    shown = []
-    for name, (title, draw) in charts.items():
-        figure = draw(audit, title=title)
-        for suffix in ("png", "svg"):
-            save(folder / "figures" / f"{name}.{suffix}", figure)
-        shown.append(Shown(f"figures/{name}.svg", title, CAPTIONS[name]))
+def write_page(
+    folder: Path,
+    audit: Audit,
+    items: Sequence[Item],
+    *,
+    lines: Sequence[str],
+    options: Mapping[str, Any],
+    facts: Sequence[str],
+    title: str = TITLE,
+) -> None:
+    """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
+    shares, deciles, coverage, matrix = map(Picture, charts(audit))
+    palette = palette_of(audit, items)
+    caption = CAPTION if any(item.image is not None for item in items) else f"{CAPTION} {HINT}"
+    sections = [
+        Section("Results", [*_numbers(main_tables(audit)), shares]),
+        Section("Flip-risk", [deciles, coverage]),
+        Section("Classes", [matrix]),
+        Section("Images", [Gallery(items, palette, caption)] if items else []),
+        Section(
+            "Details", [*_numbers(details(audit), folded=True), *_numbers({EVERYTHING: everything(audit)}, folded=True)]
+        ),
+    ]
+    save_figures(folder / "figures", sections)
     path = folder / "figures" / "pictures.png"
-    if not pictures:
-        path.unlink(missing_ok=True)
-        return shown
-    title = "Images to look at"
-    save(path, pictures_figure(audit, pictures, title=title))
-    return [*shown, Shown("figures/pictures.png", title, CAPTIONS["pictures"])]
+    path.unlink(missing_ok=True)
+    if items:
+        save_items(path, items, palette, title="Images to look at", note=caption)
+    terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], *TERMS[3:])
+    text = page(title=title, lines=lines, facts=facts, sections=sections, terms=terms, config=options)
+    _write(folder / "index.html", text)
+
+
+def _numbers(tables: Mapping[str, Table], *, folded: bool = False) -> list[Numbers]:
+    return [Numbers(caption, table, folded=folded) for caption, table in tables.items()]
 
 
 def _as_json(audit: Audit, lines: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,13 +147,13 @@ def most_flipped(audit: Audit, *, limit: int) -> list[int]:
 
 
 def largest_flips(audit: Audit, *, limit: int = 10) -> list[Row]:
-    """Returns the rows of `flip_rows` that are flips, those with the most pixels first."""
+    """Returns the rows of `flip_rows` that are flips, those with the largest share of their class first."""
     flips = [
         row
         for row in flip_rows(audit.confusion, audit.class_names, background=audit.background)
         if row["outcome"] == "flip" and row["pixels"]
     ]
-    return sorted(flips, key=lambda row: -row["pixels"])[:limit]
+    return sorted(flips, key=lambda row: -row["share"])[:limit]
 
 
 def findings(audit: Audit) -> list[str]:

@@ -21,6 +21,7 @@ from flipjax.config.specs import (
     AXES,
     DTYPES,
     GALLERY,
+    INTERVENE,
     KNOB_AXES,
     MODEL_NAMES,
     OPTIONAL_AXES,
@@ -74,6 +75,7 @@ def default_config() -> Config:
     # Sections that are empty: the command line can fill them, `--config.grid.model.width='(8, 16)'`.
     grid = config.grid = ConfigDict({name: {} for name in ("pool", "split", "model", "train")})
     config.gallery = dict(GALLERY)
+    config.intervene = dict(INTERVENE)
     config.lock()
     grid.unlock()
     return config

@@ -52,6 +52,8 @@ MEANINGS: dict[str, str] = {
     "knobs.swa": "share of the epochs after which the average of the weights starts",
     "knobs.jtt_epochs": "epochs of JTT's first run",
     "knobs.jtt_weight": "how many times as often an image that JTT's first run flips is drawn",
+    "intervene.scenes": "each predicted region on the mean training scenes, for scene-swap risk and repair; none: not",
+    "intervene.center": "where an identity is split: auto bears unequal classes, median is for equal ones",
     "gallery.rho": "the gallery shows the member whose rho is nearest",
     "gallery.riskiest": "images of the highest flip-risk in the gallery",
     "gallery.typical": "images between in the gallery",

@@ -8,6 +8,7 @@ from flipjax.config.specs import (
     AXES,
     DTYPES,
     GALLERY,
+    INTERVENE,
     MAPS,
     MODEL_NAMES,
     NORMS,
@@ -95,6 +96,8 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "knobs.swa": _within(0, 0.99),
     "knobs.jtt_epochs": _at_least(1),
     "knobs.jtt_weight": _at_least(1),
+    "intervene.scenes": _one_of(("mean", "none")),
+    "intervene.center": _one_of(("auto", "clusters", "median")),
     "gallery.rho": RHO,
     "gallery.riskiest": _at_least(0),
     "gallery.typical": _at_least(0),
@@ -113,7 +116,7 @@ def check_value(field: str, value: Any) -> None:
 
 def _default(field: str) -> Any:
     section, name = field.split(".")
-    tables = {"axes": AXES, "gallery": GALLERY, "knobs": STRENGTHS}
+    tables = {"axes": AXES, "gallery": GALLERY, "intervene": INTERVENE, "knobs": STRENGTHS}
     return tables[section][name] if section in tables else getattr(SECTIONS[section](), name)
 
 

@@ -15,10 +15,21 @@ from flipjax.intervene.identity import (
     spread,
 )
 from flipjax.intervene.marginal import foreground, region_log_odds, scene_marginal
-from flipjax.intervene.scenes import choose_scenes, mean_scenes, mean_surroundings, paste, soft_edge
+from flipjax.intervene.scenes import (
+    choose_scenes,
+    finish_surroundings,
+    mean_scenes,
+    mean_surroundings,
+    paste,
+    soft_edge,
+    sum_surroundings,
+)
+from flipjax.intervene.stored import SceneSwap, scene_quantities, scene_swap
 
 __all__ = [
+    "SceneSwap",
     "choose_scenes",
+    "finish_surroundings",
     "foreground",
     "join_members",
     "mean_scenes",
@@ -29,9 +40,12 @@ __all__ = [
     "repair",
     "repaired_class",
     "scene_marginal",
+    "scene_quantities",
     "scene_reliance",
+    "scene_swap",
     "scene_swap_risk",
     "soft_edge",
     "split_point",
     "spread",
+    "sum_surroundings",
 ]

@@ -10,19 +10,23 @@ import jax.numpy as jnp
 from flipjax.intervene.marginal import foreground
 from flipjax.metrics.checks import check_logits, to_array
 
-CENTERS = ("clusters", "median")
+CENTERS = ("auto", "clusters", "median")
+EVEN = 0.25
+"""How far the share of a class may be from even, relative to it, for `auto` to take the classes as equally frequent."""
 
 
-def split_point(log_odds: Any, *, center: Any = "clusters") -> jax.Array:
+def split_point(log_odds: Any, *, center: Any = "auto") -> jax.Array:
     """Returns the identity at which a model is undecided, from unlabelled images.
 
     Pasting moves log-odds, so zero is no good split. `median` is the better centre where the classes are equally
     frequent, and does harm where they are not; `clusters` splits the identities into two clusters of least variance
-    (of more classes: each against the others) and bears unequal classes.
+    (of more classes: each against the others) and bears unequal classes. `auto` looks whether the two clusters are
+    about even, between 3/8 and 5/8, and takes the median if so; if not, it is the split itself, midway between those of
+    least squared and of least absolute distance. A user who knows that the classes are even should say `median`.
 
     Args:
         log_odds: (n, K, C - 1) of `scene_marginal`; images with NaN are left out.
-        center: 'clusters', 'median', a number (two foreground classes: of logit_2 - logit_1) or (C - 1,) numbers.
+        center: 'auto', 'clusters', 'median', (C - 1,) numbers, or one number of logit_2 - logit_1 where C = 3.
 
     Returns:
         (C - 1,) float32, which sum to 0; NaN where no image has a region.
@@ -42,7 +46,7 @@ def split_point(log_odds: Any, *, center: Any = "clusters") -> jax.Array:
     if isinstance(center, str):
         if center not in CENTERS:
             raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
-        points = _otsu(identity) if center == "clusters" else jnp.nanquantile(identity, (F - 1) / F, axis=0)
+        points = _center(identity, center)
     else:
         points = jnp.asarray(to_array(center), jnp.float32)
         if points.ndim == 0 and F == 2:
@@ -227,6 +231,45 @@ def _check_fit(logits: jax.Array, log_odds: Any) -> None:
 def _relative(log_odds: Any, center: Any) -> jax.Array:
     identity = _identity(log_odds)
     return identity - split_point(identity[:, None], center=center)
+
+
+def _center(identity: jax.Array, center: str) -> jax.Array:
+    F = identity.shape[-1]
+    even = jnp.nanquantile(identity, (F - 1) / F, axis=0)
+    if center == "median":
+        return even
+    squares = _otsu(identity)
+    if center == "clusters":
+        return squares
+    split = (squares + _least_distance(identity)) / 2
+    share = jnp.nanmean(jnp.where(jnp.isnan(identity), jnp.nan, identity > split), axis=0)
+    return jnp.where((jnp.abs(F * share - 1) <= EVEN).all(), even, split)
+
+
+def _least_distance(values: jax.Array) -> jax.Array:
+    """The split of each column (n, F) into two clusters of least absolute distance: midway between their medians."""
+    n = (~jnp.isnan(values)).sum(0)
+    ordered = jnp.sort(values, axis=0)
+    centred = jnp.nan_to_num(ordered - jnp.nanmedian(values, axis=0))
+    sums = jnp.pad(jnp.cumsum(centred, axis=0), ((1, 0), (0, 0)))
+    columns = jnp.arange(values.shape[1])
+
+    def total(count: jax.Array) -> jax.Array:
+        return sums[jnp.clip(count, 0, len(values)), columns]
+
+    def distance(start: jax.Array, end: jax.Array) -> jax.Array:
+        half = (end - start) // 2
+        return total(end) - total(end - half) - total(start + half) + total(start)
+
+    def middle(start: jax.Array, end: jax.Array) -> jax.Array:
+        low, high = (start + end - 1) // 2, (start + end) // 2
+        return (ordered[low, columns] + ordered[high, columns]) / 2
+
+    first = jnp.arange(1, len(values))[:, None] + jnp.zeros_like(n)
+    cost = jnp.where(first < n, distance(jnp.zeros_like(first), first) + distance(first, n + first * 0), jnp.inf)
+    best = 1 + cost.argmin(0) if len(values) > 1 else jnp.ones_like(n)
+    split = (middle(jnp.zeros_like(n), best) + middle(best, n)) / 2
+    return jnp.where(n > 1, split, jnp.nanmean(values, axis=0))
 
 
 def _otsu(values: jax.Array) -> jax.Array:

@@ -183,15 +183,17 @@ class UNet(nnx.Module):
         a member whose activations are not finite they are NaN.
         """
         pack, finite = self._features(images)
-        kernel, bias = self.head.kernel[...], self.head.bias[...]
+        kernel = self.head.kernel[...]
         if kernel.ndim == 2:
             return self.head(pack[0])
         size = kernel.shape[0] // len(pack)
-        logits = []
+        parts = []
         for chunk, kernels in zip(pack, kernel.reshape(len(pack), size, 1, 1, *kernel.shape[1:]), strict=True):
             wide = spread(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
-            logits.append(apart(_product, chunk, wide))
-        logits = jnp.moveaxis(jnp.concatenate(logits), 1, -1) + bias[:, None, None, None]
+            parts.append(apart(_product, chunk, wide))
+        logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1)
+        if self.head.bias is not None:
+            logits += self.head.bias[...][:, None, None, None]
         return jnp.where(finite[:, None, None, None, None], logits, jnp.nan)
 
 

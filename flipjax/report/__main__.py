@@ -1,25 +1,49 @@
-"""Command line: makes the report of a run folder again and prints its tables."""
+"""Command line: makes the report of a run folder again, or compares two runs, and prints the tables.
+
+Everything comes from the stored results: neither JAX nor the pool is needed. Exit codes: 0 done, 1 results that cannot
+be read, 2 no results there.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flipjax.report.compare import compare_runs
 from flipjax.report.page import build
+from flipjax.report.run import ReportError
+
+DONE, UNREADABLE, USAGE = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Builds the report of the folder named on the command line; returns 0, or 2 where it holds no results."""
-    parser = argparse.ArgumentParser(prog="python -m flipjax.report", description=__doc__)
-    parser.add_argument("workdir", type=Path, help="a run folder, as python -m flipjax.sweep writes it")
-    workdir = parser.parse_args(arguments).workdir
+    """Runs the command line and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flipjax.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("workdir", type=Path, nargs="?", help="a run folder, as python -m flipjax.sweep writes it")
+    parser.add_argument(
+        "--compare", type=Path, nargs=2, metavar=("A", "B"), help="two run folders: B is compared with A"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where a comparison goes (default B/report/compare)")
+    options = parser.parse_args(arguments)
+    if (options.workdir is None) == (options.compare is None):
+        parser.error("expected a run folder, or --compare A B")
     try:
-        text = build(workdir)
+        if options.compare:
+            folder = options.out or options.compare[1] / "report" / "compare"
+            text = compare_runs(options.compare[0], options.compare[1], folder)
+        else:
+            folder = options.workdir / "report"
+            text = build(options.workdir)
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
-        return 2
-    print(f"{text}\n\nreport: {workdir / 'report' / 'index.html'}")
-    return 0
+        return USAGE
+    except (ReportError, OSError) as error:
+        print(error, file=sys.stderr)
+        return UNREADABLE
+    print(f"{text}\n\nreport: {folder / 'index.html'}")
+    return DONE
 
 
 if __name__ == "__main__":

@@ -1,23 +1,21 @@
-"""Charts of a run: pure functions from tables to matplotlib figures. No pyplot, so no global state."""
+"""Panels of a run's charts: pure functions from tables to what draws them. No pyplot, so no global state."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from flipjax.report.style import CORRECT, FAINT, FLIP, INK, MISS, canvas, dress
+from flipjax.report.chart import Panel
+from flipjax.report.style import CORRECT, DARK, FAINT, FLIP, LIGHT, MISS, PAPER, dress, legend, plain, shades
 from flipjax.results import Row, number, setting_label, varying_axes
 
-SHARES = (
-    ("fg_correct", "correct", CORRECT, "white"),
-    ("fg_flip", "flip: right region, wrong label", FLIP, "white"),
-    ("fg_miss", "miss", MISS, INK),
-)
-RHO = "rho (share of a class's training images in its usual scene)"
+SHARES = (("fg_correct", "correct", CORRECT, DARK), ("fg_flip", "flip", FLIP, LIGHT), ("fg_miss", "miss", MISS, LIGHT))
+DECILE = "flip-risk decile (10: the riskiest tenth)"
+MOST = 6
 
 
 class Line(NamedTuple):
@@ -25,27 +23,19 @@ class Line(NamedTuple):
 
     quantity: str
     label: str
-    colour: str
+    colour: Any
     marker: str = "o"
 
 
-class Panel(NamedTuple):
-    """One pair of axes: the name of its y axis, its lines, and a level to compare with."""
+class Curve(NamedTuple):
+    """One curve of a panel: its name in the legend, its level of rho or None, and its points (n,)."""
 
-    name: str
-    lines: tuple[Line, ...]
-    reference: tuple[float, str] | None = None
-
-
-class Deciles(NamedTuple):
-    """Of one setting, means over seeds by flip-risk decile: risk (10,) in nats, flip share (10,)."""
-
-    setting: Row
-    risk: np.ndarray
-    flip: np.ndarray
+    label: str
+    xs: np.ndarray
+    ys: np.ndarray
 
 
-class _Places(NamedTuple):
+class Places(NamedTuple):
     """Where a row stands: in the facet of its setting, at its rho; without a rho axis, at the place of its setting."""
 
     axes: list[str]
@@ -53,75 +43,107 @@ class _Places(NamedTuple):
     levels: list[float]
 
     @classmethod
-    def of(cls, table: Sequence[Row]) -> "_Places":
+    def of(cls, table: Sequence[Row]) -> "Places":
+        """Returns the places of a summary's rows."""
         axes = varying_axes(table)
         labels = list(dict.fromkeys(setting_label(row, axes) for row in table))
         return cls(axes, labels, sorted({row["rho"] for row in table if "rho" in row}))
 
     def facets(self) -> list[str]:
+        """Returns the titles of the facets."""
         return self.labels if self.levels else [""]
 
     def place(self, row: Row) -> tuple[str, float]:
+        """Returns a row's facet and its place on the x axis."""
         label = setting_label(row, self.axes)
         return (label, float(row["rho"])) if self.levels else ("", float(self.labels.index(label)))
 
     def within(self, facet: str, rows: Sequence[Row]) -> list[tuple[float, Row]]:
+        """Returns the rows of a facet with their places, from left to right."""
         placed = [(*self.place(row), row) for row in rows]
         return sorted(((x, row) for label, x, row in placed if label == facet), key=lambda point: point[0])
 
     def ticks(self) -> tuple[list[float], list[str]]:
+        """Returns the ticks of the x axis and their labels."""
         if self.levels:
             return self.levels, [f"{level:g}" for level in self.levels]
         return [float(x) for x in range(len(self.labels))], [label or "this run" for label in self.labels]
 
 
-def line_chart(
-    summary: Sequence[Row], records: Sequence[Row], panels: Sequence[Panel], *, title: str, note: str
-) -> Figure:
-    """Draws quantities against rho: means with their intervals, and a small dot for each seed.
+def line_panels(
+    summary: Sequence[Row],
+    records: Sequence[Row],
+    lines: Sequence[Line],
+    *,
+    y: str,
+    limits: tuple[float, float] | None = (0.0, 1.0),
+    reference: tuple[float, str] | None = None,
+) -> list[Panel]:
+    """Returns a panel for each setting of the other axes: quantities against rho, and a small dot for each seed.
 
-    With one panel every setting of the other axes is a facet. With several panels a setting is a row, a panel a column.
-    Without a rho axis the settings stand side by side on the x axis.
+    Without a rho axis there is one panel, and the settings stand side by side on its x axis.
 
     Args:
         summary: rows of `flipjax.results.aggregate`.
         records: records of `flipjax.results.member_quantities`, without the members that were left out.
-        panels: what to draw.
-        title: the quantity that the chart shows.
-        note: n and the kind of interval.
+        lines: what to draw; a line without a value is left out.
+        y: name of the y axis.
+        limits: of the y axis; None where the values say.
+        reference: a level to compare with, and its name.
     """
-    places = _Places.of(summary)
-    facets = places.facets()
-    columns = len(panels) if len(panels) > 1 else 2 if len(facets) == 4 else min(3, len(facets))
-    rows = math.ceil(len(facets) * len(panels) / columns)
-    size, share = (7.2 if columns == 1 else 4.9, 3.6), "col" if len(panels) > 1 else "all"
-    figure, grid = canvas(rows, columns, size=size, share=share, title=title, note=note)
-    plots = [(panel, facet) for facet in facets for panel in panels]
-    for axes, (panel, facet) in zip(grid.flat, plots, strict=False):
-        drawn = [(line, places.within(facet, _known(summary, line))) for line in panel.lines]
-        drawn = [(line, points) for line, points in drawn if points]
+    places = Places.of(summary)
+    panels = []
+    for facet in places.facets():
+        inside = [(line, places.within(facet, _known(summary, line))) for line in lines]
+        inside = [(line, points) for line, points in inside if points]
         dots = places.within(facet, records)
-        for index, (line, points) in enumerate(drawn):
-            # Lines are set a little apart, and seeds beside their mean, so that no mark hides another.
-            step = 0.014 * max(np.ptp(places.ticks()[0]), 0.1)
-            shift = step * (index - (len(drawn) - 1) / 2)
-            _draw_line(axes, line, points, dots, shift=shift, beside=step / 2, joined=bool(places.levels))
-        ticks, labels = places.ticks()
-        dress(axes, title=facet, x=RHO if places.levels else "", y=panel.name, ticks=ticks, labels=labels)
-        if not places.levels:
-            axes.set_xlim(-0.5, len(ticks) - 0.5)
-        draw_reference(axes, panel.reference)
-        if len(drawn) > 1:
-            # Above the axes: whiskers can reach any place within them.
-            place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
-            axes.legend(frameon=False, fontsize=8, ncols=len(drawn), handletextpad=0.2, **place)
-    for axes in grid.flat[len(plots) :]:
-        axes.set_visible(False)
-    return figure
+        draw = partial(
+            _draw_lines, places=places, facet=facet, lines=inside, dots=dots, y=y, limits=limits, reference=reference
+        )
+        panels.append(Panel(draw, f"{facet or y}. {_in_words(inside, places)}"))
+    return panels
 
 
 def _known(summary: Sequence[Row], line: Line) -> list[Row]:
     return [row for row in summary if row["quantity"] == line.quantity and math.isfinite(number(row["mean"]))]
+
+
+def _in_words(lines: Sequence[tuple[Line, Sequence[tuple[float, Row]]]], places: Places) -> str:
+    names = dict(zip(*places.ticks(), strict=True))
+    where = "at rho" if places.levels else "in"
+    texts = []
+    for line, points in lines:
+        values = (f"{row['mean']:.2f} {where} {names[x]}" for x, row in points)
+        texts.append(f"{line.label}: {', '.join(values)}.")
+    return " ".join(texts) or "No values."
+
+
+def _draw_lines(
+    axes: Axes,
+    *,
+    places: Places,
+    facet: str,
+    lines: Sequence[tuple[Line, Sequence[tuple[float, Row]]]],
+    dots: Sequence[tuple[float, Row]],
+    y: str,
+    limits: tuple[float, float] | None,
+    reference: tuple[float, str] | None,
+) -> None:
+    ticks, labels = places.ticks()
+    for index, (line, points) in enumerate(lines):
+        # Lines are set a little apart, and seeds beside their mean, so that no mark hides another.
+        step = 0.014 * max(np.ptp(ticks), 0.1)
+        shift = step * (index - (len(lines) - 1) / 2)
+        _draw_line(axes, line, points, dots, shift=shift, beside=step / 2, joined=bool(places.levels))
+    x = "rho" if places.levels else ""
+    dress(axes, title=facet, x=x, y=y, ticks=ticks, labels=labels)
+    if not places.levels:
+        axes.set_xlim(-0.5, len(ticks) - 0.5)
+    if limits:
+        axes.set_ylim(*limits)
+    draw_reference(axes, reference)
+    if len(lines) > 1:
+        legend(axes, columns=2)
 
 
 def _draw_line(
@@ -138,9 +160,10 @@ def _draw_line(
     mean, low, high = (np.array([number(row[name]) for _, row in points]) for name in ("mean", "low", "high"))
     if joined:
         axes.plot(xs, mean, color=line.colour, linewidth=1.8)
-    axes.vlines(xs, low, high, color=line.colour, linewidth=1.6)
+    known = np.isfinite(low) & np.isfinite(high)
+    axes.vlines(xs[known], low[known], high[known], color=line.colour, linewidth=1.6)
     look: dict[str, Any] = {"color": line.colour, "marker": line.marker}
-    axes.scatter(xs, mean, s=36, zorder=3, edgecolor="white", linewidth=0.6, label=line.label, **look)
+    axes.scatter(xs, mean, s=36, zorder=3, edgecolor=PAPER, linewidth=0.6, label=plain(line.label, most=24), **look)
     seeds = [x + shift + beside for x, _ in dots], [record[line.quantity] for _, record in dots]
     axes.scatter(*seeds, s=11, alpha=0.45, linewidth=0, **look)
 
@@ -152,65 +175,119 @@ def draw_reference(axes: Axes, reference: tuple[float, str] | None) -> None:
     level, text = reference
     axes.axhline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     offset: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points", "ha": "right", "va": "bottom"}
-    axes.annotate(text, (1, level), xycoords=("axes fraction", "data"), fontsize=8, color=FAINT, **offset)
+    axes.annotate(text, (1, level), xycoords=("axes fraction", "data"), fontsize=8.5, color=FAINT, **offset)
 
 
-def share_bars(summary: Sequence[Row], *, title: str, note: str) -> Figure:
-    """Draws correct, flip and miss as stacked shares of the true foreground, by rho: common groups left, rare right."""
-    places = _Places.of(summary)
-    facets = places.facets()
-    figure, grid = canvas(len(facets), 2, size=(4.9, 3.3), share="all", title=title, note=note)
-    for row, facet in enumerate(facets):
-        for axes, group in zip(grid[row], ("common", "rare"), strict=True):
-            _draw_bars(axes, group, places.within(facet, summary))
-            # Bars stand side by side whatever the distance between levels.
-            labels = places.ticks()[1]
-            name = " · ".join(text for text in (facet, f"{group} groups") if text)
-            y = "share of the true foreground" if group == "common" else ""
-            dress(axes, title=name, x="rho" if places.levels else "", y=y, ticks=range(len(labels)), labels=labels)
-    figure.legend(
-        *grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False, fontsize=8
+def share_panels(summary: Sequence[Row]) -> list[Panel]:
+    """Returns panels of correct, flip and miss as stacked shares of the true foreground: common groups, then rare."""
+    places = Places.of(summary)
+    labels = places.ticks()[1]
+    panels = []
+    for facet in places.facets():
+        for group in ("common", "rare"):
+            rows = places.within(facet, summary)
+            shares = [
+                [number(row["mean"]) for _, row in rows if row["quantity"] == f"{name}/{group}"] for name, *_ in SHARES
+            ]
+            title = " · ".join(text for text in (facet, f"{group} groups") if text)
+            panels.append(bar_panel(shares, labels, title=title, x="rho" if places.levels else ""))
+    return panels
+
+
+def bar_panel(
+    shares: Sequence[Sequence[float]], labels: Sequence[str], *, title: str, x: str = "", width: float = 3.9
+) -> Panel:
+    """Returns a panel of stacked bars side by side: `shares` are those of correct, flip and miss, a value a bar."""
+    words = (
+        f"{label}: {', '.join(f'{name} {value:.2f}' for (_, name, *_), value in zip(SHARES, bar, strict=True))}"
+        for label, bar in zip(labels, zip(*shares, strict=True), strict=False)
     )
-    return figure
+    text = f"{title}. {'; '.join(words)}.".replace("\n", " ")
+    return Panel(partial(_draw_bars, shares=shares, labels=labels, title=title, x=x), text, (width, 3.3))
 
 
-def _draw_bars(axes: Axes, group: str, points: Sequence[tuple[float, Row]]) -> None:
-    names = [f"{name}/{group}" for name, *_ in SHARES]
-    draw_shares(axes, [[number(row["mean"]) for _, row in points if row["quantity"] == name] for name in names])
-
-
-def draw_shares(axes: Axes, shares: Sequence[Sequence[float]]) -> None:
-    """Draws stacked bars side by side: `shares` are those of correct, flip and miss, a value for each bar."""
+def _draw_bars(axes: Axes, *, shares: Sequence[Sequence[float]], labels: Sequence[str], title: str, x: str) -> None:
     base = 0.0
     for (_, label, colour, ink), values in zip(SHARES, shares, strict=True):
         height = np.array(values, np.float64)
-        look: dict[str, Any] = {"color": colour, "edgecolor": "white", "linewidth": 0.6, "label": label}
+        look: dict[str, Any] = {"color": colour, "edgecolor": PAPER, "linewidth": 0.6, "label": label}
         bars = axes.bar(range(len(height)), height, bottom=base, width=0.78, **look)
-        texts = [f"{value:.2f}" if value >= 0.06 else "" for value in height]
-        axes.bar_label(bars, texts, label_type="center", fontsize=7.5, color=ink)
+        texts = [f"{value:.2f}" if value >= 0.06 and len(height) <= 12 else "" for value in height]
+        axes.bar_label(bars, texts, label_type="center", fontsize=8, color=ink)
         base = base + np.nan_to_num(height)
+    dress(axes, title=title, x=x, y="share of the true foreground", ticks=range(len(labels)), labels=labels)
     axes.set_ylim(0, 1)
+    axes.set_xlim(-0.6, max(2, len(labels)) - 0.4)
+    legend(axes, columns=3)
 
 
-def decile_chart(deciles: Sequence[Deciles], *, title: str, note: str) -> Figure:
-    """Draws mean flip share and mean flip-risk by flip-risk decile: a line per rho, a row per other setting."""
-    table = [entry.setting | {"quantity": index} for index, entry in enumerate(deciles)]
-    places = _Places.of(table)
-    facets = places.facets()
-    figure, grid = canvas(len(facets), 2, size=(4.9, 3.3), share="col", title=title, note=note)
-    ticks, labels = places.ticks()
-    shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(ticks)))
-    for row, facet in enumerate(facets):
-        for x, entry in places.within(facet, table):
-            place = ticks.index(x)
-            values = deciles[entry["quantity"]]
-            for axes, curve in zip(grid[row], (values.flip, values.risk), strict=True):
-                look: dict[str, Any] = {"color": shades[place], "linewidth": 1.7, "marker": "o", "markersize": 3.5}
-                axes.plot(range(1, 11), curve, label=labels[place], **look)
-        for axes, y in zip(grid[row], ("mean flip share", "mean flip-risk (nats)"), strict=True):
-            x = "flip-risk decile (10: the riskiest tenth of the images)"
-            dress(axes, title=facet, x=x, y=y, ticks=range(1, 11), labels=[str(decile) for decile in range(1, 11)])
-            axes.set_ylim(bottom=0)
-    if len(ticks) > 1:
-        grid[0, 0].legend(title="rho" if places.levels else None, title_fontsize=8, frameon=False, fontsize=8)
-    return figure
+def curve_panel(
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    limits: tuple[float | None, float | None] = (0.0, None),
+    ticks: Sequence[float] | None = None,
+    colours: Sequence[Any] | None = None,
+    reference: tuple[float, str] | None = None,
+    interval: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Panel:
+    """Returns a panel of curves over one x axis, from blue to orange in their order.
+
+    Args:
+        curves: what to draw.
+        title: of the panel.
+        x: name of the x axis.
+        y: name of the y axis.
+        limits: of the y axis; None where the values say.
+        ticks: of the x axis.
+        colours: one a curve, in place of the shades.
+        reference: a level to compare with, and its name.
+        interval: low and high (n,) at the first curve's points.
+    """
+    first = "; ".join(f"{c.label or y}: from {_value(c.ys[0])} to {_value(c.ys[-1])}" for c in curves[:MOST])
+    options: dict[str, Any] = {"title": title, "x": x, "y": y, "limits": limits, "ticks": ticks}
+    draw: Callable[[Axes], None] = partial(
+        _draw_curves,
+        curves=curves,
+        colours=shades(len(curves)) if colours is None else colours,
+        reference=reference,
+        interval=interval,
+        **options,
+    )
+    return Panel(draw, f"{title or y}, {y} by {x}. {first}.")
+
+
+def _value(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "none"
+
+
+def _draw_curves(
+    axes: Axes,
+    *,
+    curves: Sequence[Curve],
+    colours: Sequence[Any],
+    title: str,
+    x: str,
+    y: str,
+    limits: tuple[float | None, float | None],
+    ticks: Sequence[float] | None,
+    reference: tuple[float, str] | None,
+    interval: tuple[np.ndarray, np.ndarray] | None,
+) -> None:
+    for curve, colour in zip(curves, colours, strict=True):
+        marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(curve.xs) <= 12 else {}
+        axes.plot(curve.xs, curve.ys, color=colour, linewidth=1.8, label=plain(curve.label, most=20), **marker)
+    if interval is not None:
+        axes.vlines(curves[0].xs, *interval, color=colours[0], linewidth=1.4, alpha=0.6)
+    low, high = min(curve.xs[0] for curve in curves), max(curve.xs[-1] for curve in curves)
+    locator = MaxNLocator(6, integer=high > 1)
+    places = list(ticks) if ticks is not None else [x for x in locator.tick_values(low, high) if low <= x <= high]
+    dress(axes, title=title, x=x, y=y, ticks=places, labels=[f"{place:g}" for place in places])
+    room = 0.04 * max(high - low, 0.5)
+    axes.set_xlim(low - room, high + room)
+    axes.set_ylim(*limits)
+    draw_reference(axes, reference)
+    if len(curves) > 1:
+        legend(axes, columns=min(3, len(curves)))

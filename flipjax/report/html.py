@@ -1,63 +1,18 @@
-"""A plain page: one HTML file with relative links and nothing from elsewhere."""
+"""The page: one HTML file that holds all it shows, from a template that escapes every text."""
 
-import json
 from collections.abc import Mapping, Sequence
-from html import escape
-from string import Template
 from typing import Any, NamedTuple
 
-from flipjax.results.text import Table
+import jinja2
+from markupsafe import Markup
 
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title · flipjax</title>
-<style>
-:root { color-scheme: light dark; --ink: #222; --faint: #666; --line: #ddd; --page: #fff; --card: #f6f6f4; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e6e3; --faint: #a5a29e; --line: #3a3a3a; --page: #161616; --card: #202020; }
-}
-body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; color: var(--ink); background: var(--page);
-  font: 16px/1.55 system-ui, sans-serif; }
-h1 { margin: 0 0 .25rem; font-size: 1.8rem; }
-h2 { margin: 2.5rem 0 .75rem; font-size: 1.2rem; }
-p, li { max-width: 46rem; }
-ul { padding-left: 1.2rem; }
-.faint, figcaption, caption { color: var(--faint); font-size: .875rem; }
-.scroll { overflow-x: auto; margin: 1.5rem 0; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .5rem; }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-figure { margin: 1.75rem 0; }
-img { max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px; }
-figcaption { max-width: 46rem; margin-top: .4rem; }
-dt { font-weight: 600; }
-dd { margin: 0 0 .5rem; max-width: 46rem; }
-pre { overflow-x: auto; padding: .75rem 1rem; background: var(--card); border-radius: 6px; font-size: .8rem; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-<p class="faint">$facts</p>
-$findings
-<h2>Tables</h2>
-$tables
-<h2>Figures</h2>
-$figures
-$details
-<h2>Terms</h2>
-<dl>
-$terms
-</dl>
-<details><summary>Configuration</summary><pre>$config</pre></details>
-</body>
-</html>
-""")
+from flipjax.report import chart, pictures
+from flipjax.report.chart import Chart
+from flipjax.report.pictures import Item, Palette
+from flipjax.report.style import OUTCOMES, visible
+from flipjax.results import Table
 
-
+LONGEST = 600
 TERMS = {
     "rho": (
         "The share of a class's training images that show it in its usual scene. In the test set all four groups of "
@@ -71,18 +26,100 @@ TERMS = {
     "IoU gap": "A class's IoU in its common group minus that in its rare group; the mean of the two classes.",
     "flip-risk": (
         "The entropy (nats) of the foreground classes alone, averaged over the predicted foreground of an image. It "
-        "needs no labels. Its AUROC says how well it ranks images with a flip share above 0.5; the top-decile share is "
-        "the part of all flips that the riskiest tenth of the images holds."
+        "needs no labels. Its AUROC says how well it ranks images with a flip share above 0.5; the top-decile flip "
+        "share is the part of all flips that the riskiest tenth of the images holds."
+    ),
+    "risk-coverage": (
+        "The mean flip share of the images that are left when the riskiest are set aside; coverage is the share that "
+        "is left. A curve that rises to the right: setting aside helps."
     ),
 }
 
 
-class Shown(NamedTuple):
-    """A figure on the page: the path of its file, relative to the page, its title and what it shows."""
+class Numbers(NamedTuple):
+    """A table with its caption; the cells of `values`, where given, carry their exact values for machines.
 
-    path: str
-    title: str
+    `folded` tables open on a click, `searched` ones have a field that keeps the rows with a text, and the cells
+    of `words` are texts.
+    """
+
+    template = "numbers"
     caption: str
+    table: Table
+    values: Sequence[Sequence[Any]] | None = None
+    folded: bool = False
+    searched: bool = False
+    words: bool = False
+
+
+class Picture(NamedTuple):
+    """A chart on the page."""
+
+    template = "picture"
+    chart: Chart
+
+    @property
+    def panels(self) -> list[Markup]:
+        """The chart's panels, as svg elements."""
+        return [Markup(svg) for svg in chart.inline(self.chart)]
+
+
+class Gallery(NamedTuple):
+    """Images with filters; of more than LONGEST the first are shown."""
+
+    template = "gallery"
+    items: Sequence[Item]
+    palette: Palette
+    caption: str
+
+    @property
+    def shown(self) -> list[dict[str, Any]]:
+        """What the page shows of each item."""
+        return [_shown(item, self.palette) for item in self.items[:LONGEST]]
+
+    @property
+    def left_out(self) -> int:
+        """How many items are not shown."""
+        return max(0, len(self.items) - LONGEST)
+
+    @property
+    def choices(self) -> dict[str, list[str]]:
+        """The values of each filter that has more than one."""
+        fields = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
+        values = {name: list(dict.fromkeys(str(getattr(item, name)) for item in self.items)) for name in fields}
+        return {name: values[name] for name in fields if len(values[name]) > 1}
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """The colours of the outcomes."""
+        return {name: colour for name, colour in OUTCOMES.items() if name != "background"}
+
+    @property
+    def bar(self) -> str:
+        """The colour bar of flip-risk."""
+        return pictures.colour_bar()
+
+
+def _shown(item: Item, palette: Palette) -> dict[str, Any]:
+    made = pictures.tiles(item, palette)
+    photos = {"image", "flip-risk"} if item.image is not None else {"image"}
+    uris = {name: pictures.data_uri(pixels, drawing=name not in photos) for name, pixels in made.items()}
+    height, width = item.truth.shape
+    fields = {name: getattr(item, name) for name in ("name", "member", "group", "kind", "pair", "flip", "error")}
+    return fields | {"flip_risk": item.flip_risk, "tiles": uris, "height": height, "width": width}
+
+
+class Section(NamedTuple):
+    """A section of the page: its title, an introduction, and its tables, charts and galleries."""
+
+    title: str
+    blocks: Sequence[Numbers | Picture | Gallery]
+    lead: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """Its place in the page's address."""
+        return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
 
 
 def page(
@@ -90,41 +127,30 @@ def page(
     title: str,
     lines: Sequence[str],
     facts: Sequence[str],
-    tables: Mapping[str, Table],
-    shown: Sequence[Shown],
+    sections: Sequence[Section],
     terms: Sequence[str],
     config: Mapping[str, Any],
-    details: Mapping[str, Table] | None = None,
+    missing: Sequence[str] = (),
 ) -> str:
-    """Returns the page: what was found (`lines`), facts, tables by caption, figures, keys of TERMS, configuration.
-
-    `details` are tables that come after the figures.
-    """
-    more = "\n".join(_table(caption, table) for caption, table in (details or {}).items())
-    return PAGE.substitute(
-        title=escape(title),
-        facts="<br>".join(map(escape, facts)),
-        findings="<ul>\n" + "\n".join(f"<li>{escape(line)}</li>" for line in lines) + "\n</ul>" if lines else "",
-        tables="\n".join(_table(caption, table) for caption, table in tables.items()),
-        figures="\n".join(map(_figure, shown)),
-        details=f"<h2>Details</h2>\n{more}" if more else "",
-        terms="\n".join(f"<dt>{escape(name)}</dt><dd>{escape(TERMS[name])}</dd>" for name in terms),
-        config=escape(json.dumps(config, indent=2, ensure_ascii=False)),
+    """Returns the page: what was found (`lines`), facts, what is missing, sections, keys of TERMS, configuration."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("flipjax.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+    )
+    return environment.get_template("page.html").render(
+        title=title,
+        lines=lines,
+        facts=facts,
+        missing=missing,
+        sections=[section for section in sections if section.blocks],
+        terms={name: TERMS[name] for name in terms},
+        config=config,
     )
 
 
-def _table(caption: str, table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def _figure(shown: Shown) -> str:
-    source, text = escape(shown.path), escape(f"{shown.title}. {shown.caption}")
-    return (
-        f'<figure><a href="{source}"><img src="{source}" alt="{escape(shown.title)}" loading="lazy"></a>'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
+def _finalize(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,85 +1,143 @@
-"""The gallery of a run as a figure."""
+"""Images and what a member made of them: tiles for the page, and one figure for files."""
 
+import base64
+import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image
 
-from flipjax.report.style import CLASSES, CORRECT, EMPTY, FLIP, INK, MISS, NOTE, SPILL, TITLE, plain
-from flipjax.results.gallery import Gallery
+from flipjax.files import replacing
+from flipjax.report.chart import DPI
+from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, PLAIN, TITLE, plain
 
-ERRORS = {"background": EMPTY, "correct": CORRECT, "flip": FLIP, "miss": MISS, "spill": SPILL}
-COLUMNS = ("image", "truth", "prediction", "errors", "flip-risk")
-
-
-def gallery_figure(
-    gallery: Gallery, *, class_names: Sequence[str], scene_names: Sequence[str], title: str, note: str
-) -> Figure:
-    """Draws a row per image: image, truth, prediction, errors, flip-risk; the riskiest left, typical ones right."""
-    blocks = [(kind, np.flatnonzero(gallery.kind == kind)) for kind in ("riskiest", "typical")]
-    blocks = [(kind, chosen) for kind, chosen in blocks if chosen.size]
-    rows = max(chosen.size for _, chosen in blocks)
-    figure = Figure(figsize=(6.0 * len(blocks), 0.92 * rows + 1.2), layout="constrained")
-    figure.suptitle(title, **TITLE)
-    figure.supxlabel(note, **NOTE)
-    grid = figure.subplots(rows, 6 * len(blocks), squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for block, (kind, chosen) in enumerate(blocks):
-        for row, index in enumerate(chosen):
-            _draw_row(grid[row, 6 * block : 6 * block + 6], gallery, int(index), class_names, scene_names)
-        grid[0, 6 * block].set_title(kind, fontsize=9, fontweight="bold", color=INK)
-        for axes, name in zip(grid[0, 6 * block + 1 : 6 * block + 6], COLUMNS, strict=True):
-            axes.set_title(name, fontsize=8, color=INK)
-    patches = legend(dict(zip(class_names[1:], CLASSES[1:], strict=False)))
-    figure.legend(handles=patches, loc="outside upper right", ncols=3 * len(blocks), frameon=False, fontsize=8)
-    return figure
+TILES = ("image", "truth", "prediction", "outcome", "flip-risk")
+SMALL_SIDE = 96
+FADE = 0.3
+LEAST_ERROR = 0.05
+SHOWN = 16
+RISK_COLOURS = "viridis"
 
 
-def _draw_row(
-    grid: np.ndarray, gallery: Gallery, index: int, class_names: Sequence[str], scene_names: Sequence[str]
-) -> None:
-    label, scene = divmod(int(gallery.group[index]), 2)
-    kind = "common" if label == scene else "rare"
-    numbers = f"flip {gallery.flip[index]:.2f}\nrisk {gallery.flip_risk[index]:.2f}"
-    caption(grid[0], f"{class_names[1 + label]} on\n{scene_names[scene]}\n({kind})\n{numbers}")
-    grid[1].imshow(gallery.image[index])
-    maps = (gallery.label, gallery.prediction, gallery.error_map, gallery.risk_map)
-    highest, colours = math.log(len(class_names) - 1), CLASSES[: len(class_names)]
-    draw_maps(grid[2:], Maps(*(values[index] for values in maps)), colours=colours, highest=highest)
+class Item(NamedTuple):
+    """One image, and what one member made of it.
 
+    truth and prediction: integers (H, W), classes; errors uint8 (H, W), coded as in `flipjax.metrics.error_map`;
+    risk float (H, W), nats; image uint8 (H, W, 3) or None. `kind` says why it was chosen, `pair` which items
+    belong together.
+    """
 
-def caption(axes: Axes, text: str) -> None:
-    """Writes what a row of pictures shows, to its left."""
-    axes.text(1, 0.5, plain(text), transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)
-
-
-class Maps(NamedTuple):
-    """Of one image, each (H, W): truth and prediction, class indices; errors as of `error_map`; risk, nats or NaN."""
-
+    name: str
+    member: str
+    group: str
+    kind: str
+    flip: float
+    flip_risk: float
     truth: np.ndarray
     prediction: np.ndarray
     errors: np.ndarray
     risk: np.ndarray
+    image: np.ndarray | None = None
+    pair: str = ""
+
+    @property
+    def error(self) -> str:
+        """The kind of error with the most pixels; 'correct' where all errors are under 5% of the true foreground."""
+        counts = {name: int(np.count_nonzero(self.errors == code)) for code, name in enumerate(OUTCOMES)}
+        foreground = counts["correct"] + counts["flip"] + counts["miss"]
+        worst = max(("flip", "miss", "spill"), key=lambda name: counts[name])
+        return worst if counts[worst] > LEAST_ERROR * foreground else "correct"
 
 
-def draw_maps(grid: Sequence[Axes] | np.ndarray, maps: Maps, *, colours: Sequence[Any], highest: float) -> None:
-    """Draws truth, prediction, errors and risk on four axes; a class's colour is at its index, risk up to `highest`."""
-    coded: dict[str, Any] = {"cmap": ListedColormap(list(colours)), "vmin": -0.5, "vmax": len(colours) - 0.5}
-    errors: dict[str, Any] = {"cmap": ListedColormap(list(ERRORS.values())), "vmin": -0.5, "vmax": 4.5}
-    shades = matplotlib.colormaps["magma"].with_extremes(bad=EMPTY)
-    risk: dict[str, Any] = {"cmap": shades, "vmin": 0, "vmax": highest}
-    for axes, values, look in zip(grid, maps, (coded, coded, errors, risk), strict=True):
-        axes.imshow(values, interpolation="nearest", **look)
+class Palette(NamedTuple):
+    """Colours of the classes by index, ignored pixels last if there are any; the names of those in the legend."""
+
+    colours: Sequence[Any]
+    names: Mapping[str, Any]
+    background: int = 0
+    classes: int = 3
+
+    @property
+    def highest(self) -> float:
+        """The largest flip-risk, nats."""
+        return math.log(self.classes - 1)
 
 
-def legend(colours: Mapping[str, Any]) -> list[Patch]:
-    """Returns the patches of a legend: classes by name, then the kinds of errors."""
-    named = [*colours.items(), *((name, colour) for name, colour in ERRORS.items() if name != "background")]
-    return [Patch(facecolor=colour, label=plain(name)) for name, colour in named]
+def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:
+    """Returns the pictures of an item by their names in TILES, uint8 (H, W, 3); `image` is missing where unknown.
+
+    Flip-risk is drawn where foreground is predicted, over the faded image: elsewhere it does not count.
+    """
+    classes, outcomes = _colours(palette.colours), _colours(OUTCOMES.values())
+    base = np.full((*item.truth.shape, 3), _colours([EMPTY])[0]) if item.image is None else item.image
+    faded = (255 - FADE * (255 - base.astype(np.float32))).astype(np.uint8)
+    shades = matplotlib.colormaps[RISK_COLOURS](np.nan_to_num(item.risk) / palette.highest, bytes=True)[..., :3]
+    counted = (item.prediction != palette.background) & np.isfinite(item.risk)
+    made = {} if item.image is None else {"image": item.image}
+    return made | {
+        "truth": classes[item.truth],
+        "prediction": classes[item.prediction],
+        "outcome": outcomes[item.errors],
+        "flip-risk": np.where(counted[..., None], shades, faded),
+    }
+
+
+def _colours(colours: Any) -> np.ndarray:
+    return np.array([[round(255 * part) for part in to_rgb(colour)] for colour in colours], np.uint8)
+
+
+def data_uri(pixels: np.ndarray, *, drawing: bool) -> str:
+    """Returns a picture as a data URI: a PNG, or a JPEG for large photos. A `drawing` has few colours."""
+    stream, image = io.BytesIO(), Image.fromarray(pixels)
+    kind = "png" if drawing or max(pixels.shape[:2]) <= SMALL_SIDE else "jpeg"
+    if drawing:
+        image = image.quantize(64, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    image.save(stream, format=kind, **({"quality": 88} if kind == "jpeg" else {}))
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def colour_bar() -> str:
+    """Returns the colours of flip-risk from 0 to its largest value as a data URI."""
+    ramp = matplotlib.colormaps[RISK_COLOURS](np.linspace(0, 1, 128), bytes=True)[None, :, :3]
+    return data_uri(np.repeat(ramp, 2, axis=0), drawing=False)
+
+
+def save_items(path: Path, items: Sequence[Item], palette: Palette, *, title: str, note: str) -> None:
+    """Writes the first SHOWN items as a PNG, a row of tiles for each, in two columns."""
+    with replacing(path) as stream, matplotlib.rc_context(PLAIN):
+        figure = _figure(items[:SHOWN], palette, title=title, note=note)
+        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None}, facecolor="white")
+
+
+def _figure(items: Sequence[Item], palette: Palette, *, title: str, note: str) -> Figure:
+    rows = math.ceil(len(items) / 2)
+    figure = Figure(figsize=(12.5, 1.15 * rows + 1.2), layout="constrained")
+    figure.suptitle(title, **TITLE)
+    figure.supxlabel(note, **NOTE)
+    grid = figure.subplots(rows, 2, squeeze=False).T
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, item in zip(grid.flat, items, strict=False):
+        made = tiles(item, palette)
+        height, width = item.truth.shape
+        gap = np.full((height, max(1, width // 16), 3), 255, np.uint8)
+        strip = np.concatenate([part for tile in made.values() for part in (tile, gap)], axis=1)
+        axes.imshow(strip[:, : -gap.shape[1]], interpolation="nearest")
+        name = "\n".join(plain(text) for text in (item.name[:24], item.group, item.kind) if text)
+        words = f"{name}\nflip {item.flip:.2f}, risk {item.flip_risk:.2f}"
+        axes.text(-0.02, 0.5, words, transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)
+    for axes in grid[:, 0]:
+        axes.set_title(" · ".join(tiles(items[0], palette)), fontsize=8, color=INK)
+    outcomes = {name: colour for name, colour in OUTCOMES.items() if name != "background"}
+    patches = [
+        Patch(facecolor=colour, label=plain(name)) for name, colour in [*palette.names.items(), *outcomes.items()]
+    ]
+    figure.legend(handles=patches, loc="outside upper right", ncols=8, frameon=False, fontsize=8)
+    return figure

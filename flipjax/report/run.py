@@ -1,23 +1,24 @@
-"""What a report is made of: the tables of a run folder, read from its files alone."""
+"""What a report is made of: the tables of a run folder, read from its files alone, and what they lack."""
 
+import csv
 import json
+import math
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from flipjax.metrics import summarize
-from flipjax.metrics.decomposition import Decomposition
-from flipjax.report.figures import Deciles
+from flipjax.files import DAMAGED
 from flipjax.results import (
+    GROUPS,
     INTERVALS,
     LEFT_OUT,
     Resamples,
     Row,
     StoredCell,
     aggregate,
-    axes_of,
     compare,
     load_cell,
     member_quantities,
@@ -26,12 +27,20 @@ from flipjax.results import (
     trend,
 )
 
+COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
+UNREADABLE = (*DAMAGED, ValueError, KeyError, OSError)
+LISTED = 20
+
+
+class ReportError(Exception):
+    """A run folder that no report can be made of: which file, what was expected and what was found."""
+
 
 class Run(NamedTuple):
     """The tables of a run folder, and its cells by the names of their folders.
 
     `rows`, `records`, `summary`, `trends` and `comparison` (of methods) are of the first selection rule; `regrets`
-    compares all of them.
+    compares all of them. `missing` says, a line each, what the folder lacks.
     """
 
     folder: Path
@@ -42,7 +51,14 @@ class Run(NamedTuple):
     trends: list[Row]
     comparison: list[Row]
     regrets: list[Row]
+    history: list[Row]
     cells: dict[str, StoredCell]
+    missing: list[str]
+
+    @property
+    def name(self) -> str:
+        """The run's name, or its folder's."""
+        return str(self.config.get("name") or self.folder.resolve().name)
 
     def kept(self) -> list[Row]:
         """Returns the records of the members that were not left out."""
@@ -74,43 +90,135 @@ class Run(NamedTuple):
 
 
 def read(workdir: str | Path) -> Run:
-    """Reads a run folder; FileNotFoundError where it holds no results."""
+    """Reads a run folder.
+
+    Raises:
+        FileNotFoundError: it holds no results.
+        ReportError: its results cannot be read.
+    """
     folder = Path(workdir)
-    path = folder / "results.csv"
-    rows = read_csv(path) if path.is_file() else []
+    missing: list[str] = []
+    rows = _whole(_results(folder, missing), missing)
     if not any(row["split"] == "test" for row in rows):
         raise FileNotFoundError(
             f"{folder}: expected a run folder whose results.csv has test rows; make one with python -m flipjax.sweep"
         )
-    cells = {path.parent.name: load_cell(path) for path in sorted(folder.glob("cells/*/decomposition.npz"))}
-    config = folder / "config.json"
-    settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    shown = [row for row in rows if row["selection"] == rows[0]["selection"]]
+    cells = dict(_cells(folder, missing))
+    config = _config(folder, missing)
+    history = _table(folder / "history.csv", missing)
+    first = [row for row in rows if row["selection"] == rows[0]["selection"]]
+    records = member_quantities(first)
+    _count_members(records, config, missing)
     resamples = Resamples(cells)
-    summary, trends = aggregate(shown, resamples=resamples), trend(shown, resamples=resamples)
-    comparison, regrets = compare(shown, resamples=resamples), regret(rows, resamples=resamples)
-    return Run(folder, settings, shown, member_quantities(shown), summary, trends, comparison, regrets, cells)
+    return Run(
+        folder,
+        config,
+        first,
+        records,
+        aggregate(first, resamples=resamples),
+        trend(first, resamples=resamples),
+        compare(first, resamples=resamples),
+        regret(rows, resamples=resamples),
+        history,
+        cells,
+        missing,
+    )
 
 
-def deciles(run: Run) -> list[Deciles]:
-    """Returns the risk deciles of the test images, as means over the seeds of each setting."""
-    names = [name for name in axes_of(run.rows) if name != "seed"]
+def _results(folder: Path, missing: list[str]) -> list[Row]:
+    path = folder / "results.csv"
+    parts = sorted(folder.glob("cells/*/results.csv"))
+    if not path.is_file() and parts:
+        missing.append("results.csv: the run has not ended; these are the results of the cells that have")
+    paths = [path] if path.is_file() else parts
+    rows = []
+    for each in paths:
+        try:
+            table = read_csv(each)
+        except (*UNREADABLE, TypeError, csv.Error) as error:
+            raise ReportError(f"{each}: expected a table of results ({error})") from error
+        lacking = [name for name in COLUMNS if table and name not in table[0]]
+        if lacking:
+            raise ReportError(f"{each}: expected the columns of results.csv; it lacks {', '.join(lacking)}")
+        rows += table
+    return rows
+
+
+def _whole(rows: list[Row], missing: list[str]) -> list[Row]:
+    """The rows of the members that have all groups of a split, and a line about the others."""
+    groups: dict[tuple, set[str]] = {}
+    for row in rows:
+        groups.setdefault((row["member"], row["selection"], row["split"]), set()).add(str(row["group"]))
+    broken = {key for key, names in groups.items() if not names >= set(GROUPS)}
+    if broken:
+        names = sorted({str(member) for member, *_ in broken})
+        missing.append(f"results.csv: rows of {_listed(names)} are incomplete and left out")
+    return [row for row in rows if (row["member"], row["selection"], row["split"]) not in broken]
+
+
+def _cells(folder: Path, missing: list[str]) -> Iterator[tuple[str, StoredCell]]:
+    for path in sorted(folder.glob("cells/*/")):
+        try:
+            yield path.name, load_cell(path / "decomposition.npz")
+        except FileNotFoundError:
+            missing.append(f"cells/{path.name}/decomposition.npz: not there; curves and matrices lack its members")
+        except UNREADABLE as error:
+            missing.append(
+                f"cells/{path.name}/decomposition.npz: damaged ({error}); curves and matrices lack its members"
+            )
+
+
+def _config(folder: Path, missing: list[str]) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if isinstance(config, dict):
+            return config
+        missing.append("config.json: expected an object; how the run was made is not known")
+    except (OSError, ValueError) as error:
+        missing.append(f"config.json: cannot be read ({error}); how the run was made is not known")
+    return {}
+
+
+def _table(path: Path, missing: list[str]) -> list[Row]:
+    try:
+        rows = read_csv(path)
+    except (*UNREADABLE, TypeError, csv.Error) as error:
+        missing.append(f"{path.name}: cannot be read ({error})")
+        return []
+    return rows
+
+
+def _count_members(records: list[Row], config: Mapping[str, Any], missing: list[str]) -> None:
+    settings = config.get("config", {})
+    axes = [*settings.get("axes", {}).values(), *settings.get("grid", {}).values()]
+    planned = math.prod(len(values) for values in axes if isinstance(values, list)) if axes else 0
+    if len(records) < planned:
+        missing.append(f"{planned - len(records)} of the {planned} planned members have no results")
+    for status in LEFT_OUT:
+        names = [str(record["member"]) for record in records if record["status"] == status]
+        if names:
+            missing.append(f"{status}, and left out of all means: {_listed(names)}")
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+class Images(NamedTuple):
+    """Of one kept member, by its record: the test images' confusion (n, C, C), risk_sum (n,) and the classes."""
+
+    record: Row
+    confusion: np.ndarray
+    risk_sum: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def images_of(run: Run) -> Iterator[Images]:
+    """Yields what is stored of the test images of every member that was not left out, by the first selection rule."""
     records = {record["member"]: record for record in run.kept()}
-    curves: dict[tuple, list[np.ndarray]] = {}
     for cell in run.cells.values():
-        for member in cell.members:
+        part = cell.parts["test"]
+        for place, member in enumerate(cell.members):
             if member in records:
-                part, place = cell.parts["test"], cell.members.index(member)
-                found = summarize(Decomposition(part.confusion[0, place], part.risk_sum[0, place]))
-                setting = tuple(records[member][name] for name in names)
-                curves.setdefault(setting, []).append(np.array([found["risk_decile"], found["flip_by_risk_decile"]]))
-    means = {setting: _mean_of_finite(np.stack(values)) for setting, values in curves.items()}
-    return [Deciles(dict(zip(names, setting, strict=True)), *mean) for setting, mean in means.items()]
-
-
-def _mean_of_finite(values: np.ndarray) -> np.ndarray:
-    """Returns the mean over the first axis; NaN where no value is finite."""
-    finite = np.isfinite(values)
-    count = finite.sum(axis=0)
-    total = np.where(finite, values, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+                yield Images(records[member], part.confusion[0, place], part.risk_sum[0, place], cell.class_names)

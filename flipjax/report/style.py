@@ -1,29 +1,34 @@
-"""How the figures of a report look, and how they are written."""
+"""How the figures of a report look."""
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.colors import LinearSegmentedColormap
 
-from flipjax.results import replacing
-
-# From the palettes of Okabe and Ito and of Tol, which stay apart under the common colour blindnesses.
-CORRECT, FLIP, MISS, SPILL, EMPTY = "#0072B2", "#D55E00", "#ADADAD", "#F0C419", "#F2F2F2"
-COMMON, RARE, WHOLE = "#8A94A0", "#4B2E83", "#333333"
-CLASSES = (EMPTY, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#44AA99", "#882255", "#DDCC77")
-INK, FAINT = "#222222", "#6B6B6B"
-DPI = 150
-CROWDED = 60
-
+# Any two of CORRECT, FLIP, MISS and SPILL are at least 30 apart in CIELAB to normal sight and under protanopia,
+# deuteranopia and tritanopia; so are the first two classes (tests/test_colours.py).
+CORRECT, FLIP, MISS, SPILL, EMPTY = "#3BA3EE", "#C4160A", "#737373", "#F3C20C", "#F2F2F2"
+COMMON, RARE, REPAIRED, WHOLE = "#8C939B", "#9A5FE0", "#1B9E77", "#222222"
+CLASSES = (EMPTY, "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#882255", "#DDCC77", "#117733")
 IGNORED = "#7A7A7A"
+# On a page the first four follow its light or dark mode.
+INK, FAINT, GRID, PAPER = "#222222", "#6B6B6B", "#E4E4E4", "#FFFFFF"
+# What is written on colours of figures stays dark or light in both modes.
+DARK, LIGHT = "#111111", "#FEFEFE"
+OUTCOMES = {"background": EMPTY, "correct": CORRECT, "flip": FLIP, "miss": MISS, "spill": SPILL}
+# Ordered levels: of one lightness, so that each can be seen on white and on black.
+LEVELS = ("#3F74D6", "#8E62B8", "#C2527F", "#D4672F")
+CROWDED = 40
+# Dollar signs in names are no formulas.
+PLAIN: Any = {"text.parse_math": False, "svg.hashsalt": "flipjax"}
 
 TITLE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 12, "fontweight": "bold", "color": INK}
-NOTE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 8, "color": FAINT}
-SMALL: dict[str, Any] = {"fontsize": 9, "color": INK}
+NOTE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 8.5, "color": FAINT, "wrap": True}
+SMALL: dict[str, Any] = {"fontsize": 9.5, "color": INK}
 
 
 def class_colours(classes: int, *, background: int = 0) -> list[Any]:
@@ -31,7 +36,7 @@ def class_colours(classes: int, *, background: int = 0) -> list[Any]:
 
     Example:
         >>> class_colours(3, background=1)
-        ['#009E73', '#F2F2F2', '#CC79A7']
+        ['#56B4E9', '#F2F2F2', '#E69F00']
     """
     colours = list(CLASSES[1:classes])
     if classes > len(CLASSES):
@@ -40,56 +45,51 @@ def class_colours(classes: int, *, background: int = 0) -> list[Any]:
     return [*colours[:background], EMPTY, *colours[background:]]
 
 
-def canvas(
-    rows: int,
-    columns: int,
-    *,
-    size: tuple[float, float],
-    share: Literal["all", "col"],
-    title: str,
-    note: str,
-    widths: Sequence[float] | None = None,
-) -> tuple[Figure, np.ndarray]:
-    """Returns a figure with a grid of axes, each of `size` (width, height) inches, a title above and a note below.
-
-    `share` says which axes have one y scale, so that settings can be compared: all, or those of a column. `widths` are
-    the columns' relative widths.
-    """
-    width, height = size
-    figure = Figure(figsize=(width * columns, height * rows + 0.8), layout="constrained")
-    figure.suptitle(title, **TITLE)
-    figure.supxlabel(note, **NOTE)
-    return figure, figure.subplots(rows, columns, squeeze=False, sharey=share, width_ratios=widths)
+def shades(count: int) -> np.ndarray:
+    """Returns a colour (count, 4) for each level of an ordered axis, blue to orange; one level is blue."""
+    return LinearSegmentedColormap.from_list("levels", LEVELS)(np.linspace(0, 1, count))
 
 
-def plain(text: str) -> str:
-    r"""Returns a name as matplotlib writes it out: dollar signs are no formulas.
+def plain(text: str, *, most: int = 56) -> str:
+    r"""Returns a name as figures write it out: control marks are seen, and it is at most `most` characters long.
 
     Example:
-        >>> plain("a $b$")
-        'a \\$b\\$'
+        >>> plain("a $b$\u202e")
+        'a $b$\\u202e'
     """
-    return text.replace("$", r"\$")
+    text = visible(text)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def visible(text: str) -> str:
+    r"""Returns a text whose control characters and marks of writing direction are written out.
+
+    Example:
+        >>> visible("a\u202eb\x07")
+        'a\\u202eb\\u0007'
+    """
+    hidden = (c for c in dict.fromkeys(text) if c not in "\n\t" and not c.isprintable() and not c.isspace())
+    return text.translate({ord(c): f"\\u{ord(c):04x}" for c in hidden})
 
 
 def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
     """Gives axes their names, ticks and a quiet grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(labelsize=8, colors=INK)
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
+    axes.tick_params(labelsize=9, colors=INK)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_title(title, loc="left", **SMALL)
+    axes.set_title(plain(title), loc="left", **SMALL)
     axes.set_xlabel(x, **SMALL)
     axes.set_ylabel(y, **SMALL)
-    axes.set_xticks(ticks, [plain(label) for label in labels])
-    if len(labels) * max(map(len, labels)) > CROWDED:
-        axes.tick_params(axis="x", rotation=25)
+    axes.set_xticks(ticks, [plain(label, most=24) for label in labels])
+    if sum(len(line) for label in labels for line in label.split("\n")[:1]) > CROWDED:
+        axes.tick_params(axis="x", rotation=30)
 
 
-def save(path: str | Path, figure: Figure) -> None:
-    """Writes a figure as PNG (150 dpi) or SVG, by the path's ending; equal figures give equal bytes."""
-    kind = Path(path).suffix.removeprefix(".")
-    metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
-    with replacing(path) as stream, matplotlib.rc_context({"svg.hashsalt": "flipjax"}):
-        figure.savefig(stream, format=kind, dpi=DPI, metadata=metadata, facecolor="white")
+def legend(axes: Axes, *, columns: int) -> None:
+    """Draws a legend between title and axes, where no mark can be."""
+    handles, _ = axes.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.0}
+    axes.legend(ncols=columns, frameon=False, fontsize=9, labelcolor=INK, handletextpad=0.4, columnspacing=1.0, **place)
+    axes.set_title(axes.get_title(loc="left"), loc="left", pad=6 + 15 * math.ceil(len(handles) / columns), **SMALL)

@@ -21,6 +21,7 @@ Row = dict[str, Any]
 
 PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names")
+OPTIONAL = ("scene_log_odds", "centers")
 NAMES = ("member", "split", "group", "status", "selection", "values", "interval")
 
 
@@ -29,7 +30,9 @@ class Part:
     """One split of a cell, for S selection rules, K members, n images and C classes.
 
     confusion int32 (S, K, n, C, C) and risk_sum float32 (S, K, n) as in `Decomposition`; groups int32 (n,), 2 * class +
-    scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene.
+    scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene. Where scenes
+    were swapped, scene_log_odds float32 (S, K, n, kinds, C - 1) and centers float32 (S, K, C - 1), as in
+    `flipjax.intervene`: scores and repaired counts follow from them and `confusion`.
     """
 
     confusion: np.ndarray
@@ -37,6 +40,8 @@ class Part:
     groups: np.ndarray
     pairs: np.ndarray
     rows: np.ndarray
+    scene_log_odds: np.ndarray | None = None
+    centers: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,25 @@ class StoredCell:
         # Here: a report reads the stored arrays without JAX.
         from flipjax.metrics import Decomposition
 
+        place = self._place(member, selection)
+        return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
+
+    def scene_log_odds(self, member: str, part: str, *, selection: str | None = None) -> np.ndarray | None:
+        """Returns a member's log-odds on other scenes, (n, kinds, C - 1), or None where no scenes were swapped."""
+        stored = self.parts[part].scene_log_odds
+        return None if stored is None else stored[self._place(member, selection)]
+
+    def center(self, member: str, *, selection: str | None = None) -> np.ndarray | None:
+        """Returns a member's split point, (C - 1,), or None where no scenes were swapped."""
+        stored = self.parts[PARTS[0]].centers
+        return None if stored is None else stored[self._place(member, selection)]
+
+    def _place(self, member: str, selection: str | None) -> tuple[int, int]:
         selection = self.selections[0] if selection is None else selection
         for name, value, valid in (("member", member, self.members), ("selection", selection, self.selections)):
             if value not in valid:
                 raise KeyError(f"{name}: expected one of {', '.join(valid)}; found {value!r}")
-        place = self.selections.index(selection), self.members.index(member)
-        return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
+        return self.selections.index(selection), self.members.index(member)
 
 
 def save_cell(path: str | Path, cell: StoredCell) -> None:
@@ -72,20 +90,26 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
         arrays[f"{name}_risk_sum"] = np.asarray(part.risk_sum, np.float32)
         for field in ("confusion", "groups", "pairs", "rows"):
             arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), np.int32)
+        for field in OPTIONAL:
+            if getattr(part, field) is not None:
+                arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), np.float32)
     with replacing(path) as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
 def load_cell(path: str | Path) -> StoredCell:
     """Reads what `save_cell` wrote; a KeyError names the file and the array that it lacks."""
-    with np.load(path, allow_pickle=False) as stored:
+    # NumPy leaves a truncated file open.
+    with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         wanted = [*TEXTS]
-        wanted += [f"{part}_{field}" for part in PARTS for field in Part.__dataclass_fields__]
+        fields = [field for field in Part.__dataclass_fields__ if field not in OPTIONAL]
+        wanted += [f"{part}_{field}" for part in PARTS for field in fields]
         missing = [name for name in wanted if name not in stored.files]
         if missing:
             raise KeyError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
-        arrays = {name: stored[name] for name in wanted}
-    parts = {part: Part(**{field: arrays[f"{part}_{field}"] for field in Part.__dataclass_fields__}) for part in PARTS}
+        extra = [f"{part}_{field}" for part in PARTS for field in OPTIONAL]
+        arrays = {name: stored[name] for name in (*wanted, *extra) if name in stored.files}
+    parts = {part: Part(**{f: arrays.get(f"{part}_{f}") for f in Part.__dataclass_fields__}) for part in PARTS}  # type: ignore[arg-type]
     return StoredCell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts)
 
 
@@ -136,4 +160,4 @@ def write_csv(path: str | Path, rows: Iterable[Row]) -> None:
 def read_csv(path: str | Path) -> list[Row]:
     """Reads a table that `write_csv` wrote: numbers come back as int or float, blanks as the empty string."""
     with Path(path).open(newline="", encoding="utf-8") as stream:
-        return [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(stream)]
+        return [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(stream, restval="")]

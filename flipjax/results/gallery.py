@@ -15,7 +15,7 @@ class Gallery(NamedTuple):
 
     image uint8 (R, H, W, 3); label and prediction uint8 (R, H, W); error_map uint8 (R, H, W), coded as in
     `flipjax.metrics.error_map`; risk_map float32 (R, H, W), nats; flip_risk and flip float32 (R,), NaN where undefined;
-    group int32 (R,); kind (R,) str, 'riskiest' or 'typical'; member (R,) str.
+    group int32 (R,); kind (R,) str, see `choose`; member (R,) str.
     """
 
     image: np.ndarray
@@ -31,19 +31,27 @@ class Gallery(NamedTuple):
 
 
 def choose(
-    decomposition: Decomposition, groups: np.ndarray, *, riskiest: int = 6, typical: int = 6
+    decomposition: Decomposition,
+    groups: np.ndarray,
+    pairs: np.ndarray | None = None,
+    *,
+    riskiest: int = 6,
+    typical: int = 6,
+    paired: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Chooses images for a gallery: the riskiest, and typical ones near the median flip-risk, from the groups in turn.
+    """Chooses images for a gallery: the riskiest, typical ones near the median flip-risk, and counterfactual pairs.
 
     Args:
         decomposition: of one member, n images.
-        groups: int (n,).
+        groups: int (n,); the typical images are of the groups in turn.
+        pairs: int (n,), the counterfactual pair of each image or -1.
         riskiest: how many images of the highest flip-risk, the highest first.
         typical: how many images near the median; none is chosen twice.
+        paired: how many pairs, those first whose flip share changes most with the scene; both images have a flip-risk.
 
     Returns:
-        Indices int64 (R,) and kinds (R,), 'riskiest' or 'typical'. Images without flip-risk are never chosen, so R
-        may be smaller than `riskiest + typical`.
+        Indices int64 (R,) and kinds (R,): 'riskiest', 'typical', or 'pair' and its number. Images without flip-risk are
+        never chosen, so R may be smaller than `riskiest + typical + 2 * paired`.
 
     Example:
         >>> confusion = np.zeros((4, 3, 3), int)
@@ -53,7 +61,8 @@ def choose(
         >>> indices.tolist(), kinds.tolist()
         ([1, 2, 3], ['riskiest', 'typical', 'typical'])
     """
-    risk, groups = np.asarray(decomposition.flip_risk, np.float64), np.asarray(groups)
+    risk = np.asarray(decomposition.flip_risk, np.float64)
+    groups = np.asarray(groups)
     known = np.flatnonzero(np.isfinite(risk))
     highest = known[np.argsort(-risk[known], kind="stable")][:riskiest]
     rest = known[~np.isin(known, highest)]
@@ -62,8 +71,22 @@ def choose(
     # Sorting by each image's place within its group takes one of every group, then a second of every group, and so on.
     places = np.array([np.count_nonzero(groups[rest[:i]] == groups[index]) for i, index in enumerate(rest)], np.int64)
     middle = rest[np.argsort(places, kind="stable")][:typical]
-    indices = np.concatenate([highest, middle]).astype(np.int64)
-    return indices, np.array(["riskiest"] * len(highest) + ["typical"] * len(middle), np.str_)
+    twins = _pairs(decomposition, known, pairs)[:paired]
+    kinds = ["riskiest"] * len(highest) + ["typical"] * len(middle)
+    kinds += [f"pair {number}" for number in range(len(twins)) for _ in range(2)]
+    return np.concatenate([highest, middle, twins.ravel()]).astype(np.int64), np.array(kinds, np.str_)
+
+
+def _pairs(decomposition: Decomposition, known: np.ndarray, pairs: np.ndarray | None) -> np.ndarray:
+    """Pairs of images int64 (P, 2), those first whose flip share differs most."""
+    flip = np.asarray(decomposition.flip, np.float64)
+    chosen = known[np.asarray(pairs)[known] >= 0] if pairs is not None else known[:0]
+    members: dict[int, list[int]] = {}
+    for index in chosen.tolist():
+        members.setdefault(int(np.asarray(pairs)[index]), []).append(index)
+    whole = [both for both in members.values() if len(both) == 2 and np.isfinite(flip[both]).all()]
+    whole.sort(key=lambda both: -abs(flip[both[0]] - flip[both[1]]))
+    return np.array(whole, np.int64).reshape(-1, 2)
 
 
 def make(
@@ -113,11 +136,10 @@ def save(path: str | Path, gallery: Gallery) -> None:
 
 def load(path: str | Path) -> Gallery:
     """Reads what `save` wrote."""
-    with np.load(path, allow_pickle=False) as stored:
+    with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         return Gallery(*(stored[name] for name in Gallery._fields))
 
 
-def of_member(gallery: Gallery, member: str) -> Gallery:
-    """Returns the images of one member."""
-    chosen = gallery.member == member
-    return Gallery(*(values[chosen] for values in gallery))
+def concatenate(galleries: Sequence[Gallery]) -> Gallery:
+    """Returns the images of several galleries of one size, one after another."""
+    return Gallery(*(np.concatenate(values) for values in zip(*galleries, strict=True)))

@@ -100,6 +100,48 @@ QUANTITIES: dict[str, Quantity] = {
     )
 }
 
+SCENE_QUANTITIES: dict[str, Quantity] = {
+    quantity.key: quantity
+    for quantity in (
+        Quantity(
+            "swap_auroc",
+            "scene-swap AUROC",
+            "share",
+            "up",
+            "How well scene-swap risk ranks images with a flip share above 0.5 over the others. In rare groups alone "
+            "it rewards any detector of 'the prediction agrees with the scene': judge it on all groups.",
+        ),
+        Quantity("swap_aurc", "scene-swap AURC", "share", "down", "As flip-risk AURC, ranked by scene-swap risk."),
+        Quantity(
+            "repair_flip",
+            "flip after repair",
+            "share",
+            "down",
+            "Flip with the class of the scene-marginal identity for each predicted region; it brings out what the "
+            "model knows, and raises Flip on data still at the training rho.",
+        ),
+        Quantity("repair_correct", "correct after repair", "share", "up", "Correct with the repaired labels."),
+        Quantity(
+            "repair_worst_iou",
+            "worst-group IoU after repair",
+            "share",
+            "up",
+            "Worst-group IoU with the repaired labels.",
+            across=True,
+        ),
+        Quantity(
+            "scene_reliance",
+            "scene reliance",
+            "share",
+            "down",
+            "Share of the variance of a region's log-odds that the scene makes; needs no labels. High: there is a "
+            "scene error to mend; not: the model knows the class.",
+            across=True,
+        ),
+    )
+}
+"""Quantities of `flipjax.intervene`: columns of a run whose scenes were swapped."""
+
 DECILES: dict[str, Quantity] = {
     "risk_decile": Quantity(
         "risk_decile", "mean flip-risk", "nats", "", "Mean flip-risk of each tenth of the images, sorted by flip-risk."
@@ -196,11 +238,11 @@ def _split(name: str) -> tuple[Quantity, str]:
         quantity = _by_column(candidate) if of_group in GROUP_TITLES else None
         if quantity is not None:
             return quantity, of_group
-    raise KeyError(f"quantity: expected one of {', '.join(QUANTITIES | DECILES)}; found {name!r}")
+    raise KeyError(f"quantity: expected one of {', '.join(QUANTITIES | SCENE_QUANTITIES | DECILES)}; found {name!r}")
 
 
 def _by_column(name: str) -> Quantity | None:
-    for key, quantity in (QUANTITIES | DECILES).items():
+    for key, quantity in (QUANTITIES | SCENE_QUANTITIES | DECILES).items():
         if column(key) == name:
             return quantity
     for key, quantity in QUANTITIES.items():

@@ -9,7 +9,7 @@ import numpy as np
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.files import Row
-from flipjax.results.quantities import column, of_classes, quantity_of
+from flipjax.results.quantities import SCENE_QUANTITIES, column, of_classes, quantity_of
 
 GROUPS = ("all", "0", "1", "2", "3", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")
@@ -55,7 +55,7 @@ def member_rows(
         groups: int (n,), 2 * class + scene of each image.
         part: the split's name, `val` or `test`.
         class_names: C names, the background's first.
-        more: quantities that `summarize` does not know, by key; `group/<g>/<key>` for those of a group.
+        more: quantities of swapped scenes by key, if the run has them; `group/<g>/<key>` for those of a group.
 
     Example:
         >>> d = Decomposition(np.array([[[4, 0, 0], [0, 3, 1], [0, 0, 0]]]), np.array([0.4]))
@@ -68,10 +68,11 @@ def member_rows(
     trailing = {name: member.get(name, "") for name in TRAILING}
     summary = {} if decomposition is None else summarize(decomposition, np.asarray(groups), class_names=class_names)
     summary |= more or {}
+    keys = [*of_classes(class_names), *(() if more is None else SCENE_QUANTITIES)]
     rows = []
     for group in GROUPS:
         prefix = "" if group == "all" else f"group/{group}/"
-        values = {column(key): rounded(summary.get(prefix + key, math.nan)) for key in of_classes(class_names)}
+        values = {column(key): rounded(summary.get(prefix + key, math.nan)) for key in keys}
         rows.append({**leading, "split": part, "group": group, **values, **trailing})
     return rows
 

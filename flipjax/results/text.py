@@ -68,7 +68,9 @@ def _signed(row: Row, value: str, low: str, high: str, *, star: bool = False) ->
         return "-"
     if row[low] == "":
         return f"{row[value]:+.3f}"
-    mark = EXCLUDES_ZERO if star and (row[low] > 0 or row[high] < 0) else ""
+    # Of an interval that says nothing of other seeds a star would promise too much.
+    excludes = row["interval"] == "seeds" and (row[low] > 0 or row[high] < 0)
+    mark = EXCLUDES_ZERO if star and excludes else ""
     return f"{row[value]:+.3f} [{row[low]:+.3f}, {row[high]:+.3f}]{mark}"
 
 
@@ -100,7 +102,7 @@ def trend_table(trends: Sequence[Row]) -> Table:
 def comparison_table(comparison: Sequence[Row], axis: str) -> Table:
     """Returns a row per setting and value of `axis`: differences from the reference with intervals.
 
-    A star marks an interval that excludes 0.
+    A star marks an interval over seeds that excludes 0.
     """
     axes = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
     axes += ["rho"] if comparison and "rho" in comparison[0] else []

@@ -1,5 +1,7 @@
 """What a trained program leaves behind: decompositions, a gallery, and the rows of results.csv."""
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax import results
+from flipjax import intervene, results
 from flipjax.config import Config
 from flipjax.data.pool import gather
 from flipjax.plan import Program, select
@@ -16,7 +18,7 @@ from flipjax.sweep.program import Study
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, population
 from flipjax.training.member import State, Status, Weights
-from flipjax.training.predict import predict
+from flipjax.training.predict import predict, scene_marginal, scene_marginal_without_scenes
 
 
 def finish(
@@ -40,6 +42,8 @@ def finish(
         parts[part] = results.Part(
             decomposition.confusion, decomposition.risk_sum, table.groups, table.pairs, table.rows
         )
+    if config.intervene.scenes != "none":
+        parts = _swap_scenes(program, config, study, layout, current, parts)
     names = ("background", *study.catalog.class_names)
     stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts)
     results.save_cell(folder / "decomposition.npz", stored)
@@ -48,6 +52,35 @@ def finish(
     weights = population.take_member(states.best[rules[0]].weights, shown)
     _save_gallery(program, config, study, stored, shown, weights, workdir)
     results.write_csv(folder / "results.csv", _rows(program, study, stored, states))
+
+
+def _swap_scenes(
+    program: Program,
+    config: Config,
+    study: Study,
+    layout: population.Layout,
+    current: population.Population,
+    parts: dict[str, results.Part],
+) -> dict[str, results.Part]:
+    """Returns the parts with each member's log-odds on other scenes, and its split point on the validation images."""
+    pool, scenes = study.pool, study.split.train.scenes
+    if pool.kind == "composite":
+        function = scene_marginal
+        kinds = study.catalog.scene_kind[scenes]
+        photos = np.asarray(pool.scenes)
+        last = jnp.stack([photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in (0, 1)])
+        last = last.astype(jnp.float32)
+    else:
+        function, last = scene_marginal_without_scenes, jnp.asarray(study.tables["val"].rows)
+    log_odds = {}
+    for part, table in study.tables.items():
+        shared = population.share(layout, (pool, table.rows, last))
+        log_odds[part] = population.map_selected(program.experiment, layout, current, function, *shared)
+    split = functools.partial(intervene.split_point, center=config.intervene.center)
+    centers = np.asarray(jax.jit(jax.vmap(jax.vmap(split)))(log_odds["val"]))
+    return {
+        name: dataclasses.replace(part, scene_log_odds=log_odds[name], centers=centers) for name, part in parts.items()
+    }
 
 
 def _rows(program: Program, study: Study, stored: results.StoredCell, states: State) -> list[results.Row]:
@@ -64,15 +97,24 @@ def _rows(program: Program, study: Study, stored: results.StoredCell, states: St
             for part, table in study.tables.items():
                 decomposition = stored.decomposition(setting.name, part, selection=rule)
                 groups = table.groups
+                log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
                 if part == "val" and setting.knobs.dfr:
                     # The other images fitted the head.
                     rest = ~table.refit
-                    decomposition = jax.tree.map(lambda leaf, rest=rest: leaf[rest], decomposition)
+                    decomposition, log_odds = jax.tree.map(
+                        lambda leaf, rest=rest: leaf[rest], (decomposition, log_odds)
+                    )
                     groups = groups[rest]
+                more = None if log_odds is None else {}
                 # A rule that never had a value kept no epoch.
                 evaluated = decomposition if trailing["best_epoch"] else None
+                center = stored.center(setting.name, selection=rule)
+                if evaluated is not None and log_odds is not None and center is not None:
+                    more = intervene.scene_quantities(evaluated, log_odds, center, groups)
                 names = stored.class_names
-                rows += results.member_rows(leading | trailing, evaluated, groups, part=part, class_names=names)
+                rows += results.member_rows(
+                    leading | trailing, evaluated, groups, part=part, class_names=names, more=more
+                )
     return rows
 
 

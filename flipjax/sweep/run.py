@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from types import FrameType
 
-from flipjax import command
+from flipjax import command, results
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.plan import Program
 from flipjax.report import page
@@ -95,6 +95,7 @@ class Sweep:
         blank = [row for program in self.failed for row in failed_rows(program, names[program.name])]
         rows = self.workdir.gather(self.programs, "results.csv", blank)
         self.workdir.gather(self.programs, "history.csv")
+        results.write_images(self.workdir.folder)
         text = page.build(self.workdir.folder)
         whole = len(done) == len(self.programs) and all(row["status"] in ("finished", "stopped") for row in rows)
         text += f"\n{self.workdir.folder}/results.csv, {self.workdir.folder}/report/index.html"

@@ -11,7 +11,8 @@ from flipjax.data.pool import Catalog
 from flipjax.plan import Program, first_difference
 from flipjax.results import read_csv, replacing, write_csv
 
-RUN_FILES = ("config.json", "pools.json", "results.csv", "history.csv", "cells", "checkpoints", "report")
+TABLES = ("results.csv", "history.csv", "images.parquet")
+RUN_FILES = ("config.json", "pools.json", *TABLES, "cells", "checkpoints", "report")
 
 
 class Workdir:

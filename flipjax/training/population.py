@@ -271,42 +271,51 @@ def decompose(
 ) -> metrics.Decomposition:
     """Returns the decompositions of the weights that each rule kept of every member on rows (n, 2).
 
-    Rules that kept the same epoch of a member share one evaluation; under the loop it is not repeated.
-
     Returns:
       Leaves (S, K, n, ...) numpy, the rules in the order of `experiment.train.selection`.
     """
+    return map_selected(experiment, layout, population, evaluate, pool, rows)
+
+
+def map_selected(
+    experiment: Experiment, layout: Layout, population: Population, function: Callable, *shared: Any
+) -> Any:
+    """Returns what `function(experiment, weights, *shared)` says of the weights that each rule kept of every member.
+
+    Rules that kept the same epoch of a member share one call; under the loop it is not repeated.
+
+    Returns:
+      Leaves (S, K, ...) numpy, the rules in the order of `experiment.train.selection`.
+    """
     best = [population.states.best[rule] for rule in experiment.train.selection]
-    epochs = np.stack([np.asarray(kept.epoch) for kept in best])
+    epochs = np.stack([np.asarray(selected.epoch) for selected in best])
     first = (epochs[:, None] == epochs).argmax(1)
-    found = [
-        _decompose(experiment, layout, kept.weights, first[index] == index, pool, rows)
-        for index, kept in enumerate(best)
+    values = [
+        _map_selected(experiment, layout, function, selected.weights, first[index] == index, *shared)
+        for index, selected in enumerate(best)
     ]
 
     def gathered(*leaves: jax.Array) -> np.ndarray:
         stacked = np.stack([np.asarray(leaf) for leaf in leaves])
         return stacked[first, np.arange(first.shape[1])][:, population.slots]
 
-    return jax.tree.map(gathered, *found)
+    return jax.tree.map(gathered, *values)
 
 
-@functools.partial(jax.jit, static_argnames=("experiment", "layout"))
-def _decompose(
-    experiment: Experiment, layout: Layout, weights: Weights, wanted: jax.Array, pool: Pool, rows: jax.Array
-) -> metrics.Decomposition:
-    experiment = dataclasses.replace(experiment, packed=layout.packed)
-
-    def local(stacked: Weights, wanted: jax.Array, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
+@functools.partial(jax.jit, static_argnames=("experiment", "layout", "function"))
+def _map_selected(
+    experiment: Experiment, layout: Layout, function: Callable, weights: Weights, wanted: jax.Array, *shared: Any
+) -> Any:
+    def local(stacked: Weights, wanted: jax.Array, *shared: Any) -> Any:
+        call = functools.partial(function, dataclasses.replace(experiment, packed=layout.packed))
         blank = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(functools.partial(evaluate, experiment), take_member(stacked, 0), pool, rows),
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(call, take_member(stacked, 0), *shared)
         )
 
-        def one(inputs: tuple[Weights, jax.Array]) -> metrics.Decomposition:
+        def one(inputs: tuple[Weights, jax.Array]) -> Any:
             weights, wanted = inputs
-            return jax.lax.cond(wanted, lambda: evaluate(experiment, weights, pool, rows), lambda: blank)
+            return jax.lax.cond(wanted, lambda: call(weights, *shared), lambda: blank)
 
         return jax.lax.map(one, (stacked, wanted), batch_size=layout.width if layout.width > 1 else None)
 
-    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(weights, wanted, pool, rows)
+    return shard(layout, local, P(AXIS), P(AXIS), *[P()] * len(shared))(weights, wanted, *shared)

@@ -1,0 +1,174 @@
+"""Two runs side by side: differences paired by seed, on one page."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flipjax.config import leaves
+from flipjax.report.chart import Chart
+from flipjax.report.charts import FLIP
+from flipjax.report.figures import line_panels
+from flipjax.report.html import TERMS, Numbers, Picture, Section, page
+from flipjax.report.matrix import forest_panels
+from flipjax.report.page import save_figures, write_summary, write_text
+from flipjax.report.run import ReportError, Run, read
+from flipjax.results import (
+    LEFT_OUT,
+    Resamples,
+    Row,
+    StoredCell,
+    Table,
+    aggregate,
+    axes_of,
+    compare,
+    comparison_table,
+    member_quantities,
+    number,
+    summary_table,
+    title_of,
+    to_text,
+    write_csv,
+)
+
+SENTENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all")
+
+
+def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
+    """Writes a page that compares two run folders, and returns its tables as text for a terminal.
+
+    Settings and seeds that only one run has are left out of the differences. Writes index.html, comparison.csv,
+    summary.md, summary.tex and figures/.
+
+    Raises:
+        FileNotFoundError: a folder holds no results.
+        ReportError: its results cannot be read, or the runs have no setting and seed in common.
+    """
+    runs = read(first), read(second)
+    names = _names(runs)
+    rows = _joined(runs, names)
+    resamples = Resamples(_cells(runs, names))
+    summary = aggregate(rows, resamples=resamples)
+    differences = compare(rows, axis="run", reference=names[0], resamples=resamples)
+    if not any(row["n"] for row in differences):
+        raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
+    kept = [record for record in member_quantities(rows) if record["status"] not in LEFT_OUT]
+    caption = f"Difference of {names[1]} from {names[0]}, paired by seed; * the interval excludes 0"
+    tables = {caption: comparison_table(differences, "run"), "Test results of both": summary_table(summary)}
+    lines = [*_sentences(differences, names), *_images(runs)]
+    facts = [f"{name}: {run.members()} {run.note()}" for name, run in zip(names, runs, strict=True)]
+    note = " ".join(facts)
+    panels = forest_panels(differences, "run")
+    charts = [
+        Chart(
+            "difference",
+            "What changes",
+            "Where a bar crosses 0 the runs cannot be told apart.",
+            note,
+            panels,
+        ),
+        Chart(
+            "flip",
+            "Flip of common and rare groups",
+            "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images.",
+            note,
+            line_panels(summary, kept, FLIP, y="flip, share of the true foreground"),
+        ),
+    ]
+    first_table, second_table = (Numbers(name, table) for name, table in tables.items())
+    sections = [
+        Section("Differences", [first_table, Picture(charts[0])]),
+        Section("Both runs", [second_table, Picture(charts[1])]),
+        Section("What differs in their configurations", [_settings(runs, names)]),
+    ]
+    title = f"{names[1]} against {names[0]}"
+    write_csv(folder / "comparison.csv", differences)
+    write_summary(folder, title, note, lines, tables)
+    save_figures(folder / "figures", sections)
+    missing = [f"{name}: {line}" for name, run in zip(names, runs, strict=True) for line in run.missing]
+    config = {name: run.config.get("config", {}) for name, run in zip(names, runs, strict=True)}
+    text = page(
+        title=title, lines=lines, facts=facts, sections=sections, terms=list(TERMS), config=config, missing=missing
+    )
+    write_text(folder / "index.html", text)
+    blocks = [f"{name}\n{to_text(table)}" for name, table in tables.items()]
+    return "\n\n".join([title, *facts, *blocks, "\n".join(lines)])
+
+
+def _names(runs: tuple[Run, Run]) -> tuple[str, str]:
+    """Names that differ: of the runs, or else of their folders."""
+    first, second = (run.name for run in runs)
+    if first == second:
+        first, second = (run.folder.resolve().name for run in runs)
+    return (first, second) if first != second else (f"{first} (A)", f"{second} (B)")
+
+
+def _joined(runs: tuple[Run, Run], names: tuple[str, str]) -> list[Row]:
+    """The rows of both with an axis `run`, without the axes that take one value in each and differ between them."""
+    values = [{name: {row.get(name) for row in run.rows} for name in axes_of(run.rows)} for run in runs]
+    constant = {
+        name
+        for name in {*values[0], *values[1]} - {"selection"}
+        if all(len(table.get(name, {None})) == 1 for table in values)
+    }
+    rows = []
+    for run, name in zip(runs, names, strict=True):
+        for row in run.rows:
+            shared = {key: value for key, value in row.items() if key not in constant | {"member"}}
+            rows.append({"member": f"{name}/{row['member']}", "run": name, **shared, "selection": "first"})
+    return rows
+
+
+def _cells(runs: tuple[Run, Run], names: tuple[str, str]) -> dict[str, StoredCell]:
+    """The cells of both, their members and first rule named as in `_joined`."""
+    return {
+        f"{name}/{key}": dataclasses.replace(
+            cell,
+            members=tuple(f"{name}/{member}" for member in cell.members),
+            selections=("first", *cell.selections[1:]),
+        )
+        for run, name in zip(runs, names, strict=True)
+        for key, cell in run.cells.items()
+    }
+
+
+def _sentences(differences: Sequence[Row], names: tuple[str, str]) -> list[str]:
+    """A line a quantity: at how many settings an interval excludes 0, and in which direction."""
+    lines = []
+    for quantity in SENTENCES:
+        rows = [row for row in differences if row["quantity"] == quantity and row["difference"] != ""]
+        surer = [row for row in rows if row["low"] != "" and (row["low"] > 0 or row["high"] < 0)]
+        if not rows:
+            continue
+        largest = max(rows, key=lambda row: abs(number(row["difference"])))
+        where = f" at rho {largest['rho']}" if "rho" in largest else ""
+        ends = f" [{largest['low']:+.3f}, {largest['high']:+.3f}]" if largest["low"] != "" else ", without an interval"
+        title = title_of(quantity)
+        lines.append(
+            f"{title[0].upper()}{title[1:]}: the largest difference of {names[1]} from {names[0]} is "
+            f"{largest['difference']:+.3f}{ends}{where}; {len(surer)} of {len(rows)} intervals exclude 0."
+        )
+    return lines
+
+
+def _images(runs: tuple[Run, Run]) -> list[str]:
+    """Whether both were tested on the same images."""
+    rows = [next(iter(run.cells.values())).parts["test"].rows for run in runs if run.cells]
+    pools = [run.config.get("config", {}).get("pool") for run in runs]
+    if len(rows) < 2:
+        return []
+    same = rows[0].shape == rows[1].shape and (rows[0] == rows[1]).all() and pools[0] == pools[1]
+    return ["Both runs were tested on the same images." if same else "Warning: the runs were tested on other images."]
+
+
+def _settings(runs: tuple[Run, Run], names: tuple[str, str]) -> Numbers:
+    def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+        return leaves(config.get("config", {})) | {k: v for k, v in config.items() if isinstance(v, str)}
+
+    first, second = (flat(run.config) for run in runs)
+    rows = [
+        [key, str(first.get(key, "-")), str(second.get(key, "-"))]
+        for key in dict.fromkeys([*first, *second])
+        if first.get(key) != second.get(key)
+    ]
+    return Numbers("Fields that differ", Table(["field", *names], rows or [["none", "-", "-"]]), words=True)

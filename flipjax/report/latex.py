@@ -1,0 +1,46 @@
+"""A table for a paper: booktabs, escaped."""
+
+from flipjax.report.style import visible
+from flipjax.results import Table
+
+ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+}
+
+
+def to_latex(table: Table, *, caption: str) -> str:
+    r"""Returns a table as a LaTeX `table` with the rules of the package booktabs.
+
+    Example:
+        >>> print(to_latex(Table(["rho", "flip"], [["0.5", "0.1 ± 0.0"]]), caption="5% of a_b"))
+        \begin{table}
+        \centering
+        \caption{5\% of a\_b}
+        \begin{tabular}{lr}
+        \toprule
+        rho & flip \\
+        \midrule
+        0.5 & 0.1 $\pm$ 0.0 \\
+        \bottomrule
+        \end{tabular}
+        \end{table}
+    """
+    header, rows, _ = table
+    lines = [" & ".join(map(escape, cells)) + r" \\" for cells in (header, *rows)]
+    body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    tabular = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", *body, r"\end{tabular}"]
+    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}", *tabular, r"\end{table}"])
+
+
+def escape(text: str) -> str:
+    r"""Returns a text that LaTeX sets as it is.
+
+    Example:
+        >>> escape(r"a_b\c")
+        'a\\_b\\textbackslash{}c'
+    """
+    return "".join(ESCAPES.get(letter, letter) for letter in visible(text))

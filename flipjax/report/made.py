@@ -1,0 +1,62 @@
+"""How a run was made, and its members one by one."""
+
+from typing import Any
+
+from flipjax.report.html import Numbers
+from flipjax.report.run import Run
+from flipjax.results import Table, number, title_of, varying_axes
+from flipjax.results.text import COLUMNS
+
+MEMBER = ("fg_correct/all", "fg_flip/all", "fg_miss/all", *COLUMNS)
+FIELDS = {
+    "command": "command",
+    "started": "started",
+    "host": "host",
+    "device": "device",
+    "commit": "commit",
+}
+
+
+def made_of(run: Run) -> Numbers:
+    """Returns what config.json says of the run: command, commit, device, time and versions."""
+    facts = {key: value for key, value in run.config.items() if isinstance(value, str) and key != "name"}
+    rows = [[title, facts[key]] for key, title in FIELDS.items() if key in facts]
+    rows += _time(run)
+    rows += [[key, value] for key, value in facts.items() if key not in FIELDS]
+    return Numbers("What config.json says of the run", Table(["fact", "value"], rows or [["nothing", "-"]]), words=True)
+
+
+def _time(run: Run) -> list[list[str]]:
+    """Wall time over all sessions, and the training images a second of it."""
+    sessions = [entry for entry in run.config.get("sessions", []) if isinstance(entry, dict)]
+    seconds = sum(number(entry.get("seconds", "")) for entry in sessions)
+    if not sessions or not seconds > 0:
+        return []
+    minutes, rest = divmod(round(seconds), 60)
+    times = f" in {len(sessions)} sessions" if len(sessions) > 1 else ""
+    rows = [["wall time", f"{minutes} min {rest} s{times}" if minutes else f"{seconds:.1f} s"]]
+    images = sum(number(entry.get("images", "")) for entry in sessions)
+    return [*rows, ["training images a second", f"{images / seconds:,.0f}"]] if images > 0 else rows
+
+
+def members_table(run: Run) -> Numbers:
+    """Returns a row a member: its axes, its end, and its main quantities on the test images."""
+    axes = varying_axes([_axes(record) for record in run.records])
+    axes += ["rho"] if run.records and "rho" in run.records[0] else []
+    known = [name for name in MEMBER if name in run.records[0]]
+    body: list[list[str]] = []
+    exact: list[list[Any]] = []
+    for record in run.records:
+        values = [record[name] for name in known]
+        body.append(
+            [str(record["member"]), *(str(record[name]) for name in axes), str(record["status"])]
+            + [f"{value:.3f}" if value == value else "-" for value in values]
+        )
+        exact.append([None] * (2 + len(axes)) + [repr(value) if value == value else None for value in values])
+    header = ["member", *axes, "status", *map(title_of, known)]
+    return Numbers("All members, on the test images", Table(header, body), exact, folded=True, searched=True)
+
+
+def _axes(record: dict[str, Any]) -> dict[str, Any]:
+    names = list(record)
+    return {name: record[name] for name in names[: names.index("member")]} | {"quantity": ""}

@@ -1,0 +1,38 @@
+"use strict";
+for (const gallery of document.querySelectorAll(".gallery")) {
+  const form = gallery.querySelector("form");
+  const list = gallery.querySelector(".items");
+  const items = [...list.children];
+  const update = () => {
+    const wanted = new FormData(form);
+    let shown = 0;
+    for (const item of items) {
+      const fits = ["member", "group", "kind", "error"].every(
+        (name) => !wanted.get(name) || item.dataset[name] === wanted.get(name));
+      const above = ["risk", "flip"].every(
+        (name) => !(Number(wanted.get(name)) > 0) || Number(item.dataset[name]) >= Number(wanted.get(name)));
+      item.hidden = !(fits && above);
+      shown += item.hidden ? 0 : 1;
+    }
+    const order = wanted.get("order");
+    const value = (item) => (Number.isNaN(Number(item.dataset[order])) ? -1 : Number(item.dataset[order]));
+    list.append(...(order ? [...items].sort((a, b) => value(b) - value(a)) : items));
+    form.querySelector("output").value = `${shown} of ${items.length} images`;
+  };
+  form.addEventListener("input", update);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(update));
+}
+for (const search of document.querySelectorAll("[data-search]")) {
+  const rows = [...search.nextElementSibling.querySelectorAll("tbody tr")];
+  const field = search.querySelector("input");
+  field.addEventListener("input", () => {
+    const wanted = field.value.toLowerCase();
+    let shown = 0;
+    for (const row of rows) {
+      row.hidden = !row.textContent.toLowerCase().includes(wanted);
+      shown += row.hidden ? 0 : 1;
+    }
+    search.querySelector("output").value = `${shown} of ${rows.length} rows`;
+  });
+}

@@ -1,0 +1,62 @@
+"""Selective prediction against hand-computed cases, slow twins and torch-uncertainty's own definition."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flipjax.metrics import selective
+
+ROWS = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=12)
+
+
+def columns(rows):
+    return np.array([score for score, _ in rows], float), np.array([loss for _, loss in rows], float)
+
+
+@given(ROWS)
+def test_auroc_is_the_share_of_ordered_pairs(rows):
+    scores, events = columns(rows)
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[events == 1] for b in scores[events == 0]]
+    np.testing.assert_allclose(selective.auroc(scores, events), np.mean(pairs) if pairs else np.nan)
+
+
+@given(st.permutations(range(8)), st.lists(st.booleans(), min_size=8, max_size=8))
+def test_areas_are_those_of_trapezoids(scores, losses):
+    losses = np.array(losses, float)
+    rates = np.cumsum(losses[np.argsort(scores)]) / np.arange(1, 9)
+    coverage = np.arange(1, 9) / 8
+    width = 1 - 1 / 8
+    np.testing.assert_allclose(selective.aurc(scores, losses), np.trapezoid(rates, coverage) / width)
+    np.testing.assert_allclose(selective.augrc(scores, losses), np.trapezoid(rates * coverage, coverage) / width)
+    assert selective.excess_aurc(scores, losses) >= -1e-12
+    assert abs(selective.excess_aurc(losses, losses)) < 1e-12
+
+
+@given(ROWS, st.floats(0, 1))
+def test_a_threshold_keeps_its_risk_and_no_larger_one_does(rows, risk):
+    scores, losses = columns(rows)
+    threshold = selective.threshold_at_risk(scores, losses, risk=risk)
+    if threshold > -math.inf:
+        assert selective.accepted(scores, losses, threshold=threshold)[1] <= risk + 1e-12
+    for larger in np.unique(scores[scores > threshold]):
+        assert selective.accepted(scores, losses, threshold=larger)[1] > risk - 1e-12
+
+
+def test_the_order_of_equal_scores_is_nobodys():
+    assert selective.aurc([1, 1, 1], [1, 0, 0]) == selective.aurc([1, 1, 1], [0, 0, 1]) == pytest.approx(1 / 3)
+    assert selective.auroc([1, 1], [True, False]) == 0.5
+
+
+def test_images_without_score_have_no_rank():
+    assert selective.auroc([0.1, np.nan, 0.9], [False, True, True]) == 1.0
+    assert selective.accepted([0.1, np.nan], [0.5, 1.0], threshold=1.0) == (1.0, 0.5)
+    assert math.isnan(selective.aurc([np.nan, 1.0], [1, 0]))
+
+
+def test_calibration_error_of_two_bins():
+    assert selective.calibration_error([0.25, 0.25, 1.0], [True, False, True], bins=2) == pytest.approx(0.5 / 3)
+    with pytest.raises(ValueError, match="scores"):
+        selective.calibration_error([0.5], [True, False])
