@@ -5,8 +5,8 @@
     python sweeps/accelerators/compile.py --target v5e --members 1 16 --form loop packed --out DIR
 
 Writes programs.csv (a row a program: XLA's own static cycles where it estimates them, temporary memory) and
-convolutions.csv (its convolutions as the compiled program prints them). No figure is a speed. Of a program that takes
-members in turn (the loop, and packs of 16 beyond that) one turn is counted.
+convolutions.csv (its convolutions as the compiled program prints them). No figure is a speed. Loops count by known
+trips; memory is a member's of those that are at work at once (1 in the loop, 16 at most else).
 """
 
 import argparse
@@ -177,11 +177,10 @@ def measure(target, program, experiment, members, form):
     compiled = lowered.compile()
     seconds = time.process_time() - began
     text = compiled.as_text()
-    turns = 1 if program != "step" or form != "loop" else members
+    at_once = 1 if form == "loop" else min(WIDTH, members)
     row = {"target": target, "program": program, "form": form, "members": members, "dtype": experiment.model.dtype}
-    counted = cycles(text) * (1 if form == "loop" and program == "step" else 1)
-    row["kilocycles_a_member"] = f"{counted / members / 1e3:.0f}" if target == "v5e" else ""
-    row["temporary_mb_a_member"] = f"{compiled.memory_analysis().temp_size_in_bytes / 1e6 / (members / turns):.1f}"
+    row["kilocycles_a_member"] = f"{cycles(text) / members / 1e3:.0f}" if target == "v5e" else ""
+    row["temporary_mb_a_member"] = f"{compiled.memory_analysis().temp_size_in_bytes / 1e6 / at_once:.1f}"
     flops = (compiled.cost_analysis() or {}).get("flops", 0)
     samples = members * experiment.train.batch_size
     row["mflop_a_sample"] = f"{flops / samples / 1e6:.1f}" if flops and program == "step" else ""
