@@ -17,7 +17,7 @@ from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec
 from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table, split_pool
 from flipjax.data.pool import gather
-from flipjax.models import smp, weights
+from flipjax.models import weights
 from flipjax.sweep.dry_run import estimate
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -32,8 +32,7 @@ OVERRIDES = [
 def folder(network, tmp_path_factory):
     """Converted weights, and the results of the command on them."""
     folder = tmp_path_factory.mktemp("evaluate")
-    arrays = smp.to_jax(network("resnet50").state_dict, smp.expected_shapes("resnet50", num_classes=3))
-    weights.save(folder / "weights", arrays, encoder="resnet50")
+    weights.save(folder / "weights", network("resnet50").state_dict)
     return folder
 
 

@@ -23,6 +23,11 @@ from flipjax.training.step import train_epoch, train_step
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "../shared/golden"
 ENCODERS = {"resnet50": 32_521_395, "mit_b2": 27_477_299}
+FINGERPRINTS = {
+    "resnet50": (2136.8833, (89.6468, 373.3448, 428.5479, -12.9067, 83.5934, 346.006, 341.7949, -13.444)),
+    "mit_b2": (9.14772, (0.0437, 2.3827, 2.038, -0.2441, 0.46, 1.5573, 1.5919, 0.1434)),
+}
+"""The largest logit, and those of a few pixels."""
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 SHALLOW = (1, 1, 1, 1)
 """Blocks a stage of what trains here: the others are like the first, and take as long to compile."""
@@ -50,6 +55,16 @@ def test_logits_are_pytorchs(encoder, network):
     with np.load(GOLDEN / f"smp_unet_{encoder}.npz") as case:
         image, logits = case["image"], case["logits"]
     np.testing.assert_allclose(network(encoder).logits(image), logits, rtol=0, atol=1e-4 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_logits_have_the_fingerprint_of_the_golden_network(encoder, network):
+    """Some logits of the network of the golden cases, written down when it equalled PyTorch's there."""
+    image = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    logits = np.asarray(network(encoder).logits(image))
+    largest, sample = FINGERPRINTS[encoder]
+    np.testing.assert_allclose(np.abs(logits).max(), largest, rtol=1e-4)
+    np.testing.assert_allclose(logits[:, ::21, 5::31].ravel()[::6], sample, rtol=0, atol=1e-4 * largest)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

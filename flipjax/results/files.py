@@ -23,6 +23,8 @@ PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names")
 OPTIONAL = ("scene_log_odds", "centers")
 NAMES = ("member", "split", "group", "status", "selection", "values", "interval")
+FORMULA = ("=", "+", "-", "@")
+"""What a text begins with that a spreadsheet takes for a formula; an apostrophe before it makes it a text again."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,17 @@ def _text(cell: Any) -> str:
         cell = cell.item()
     if isinstance(cell, float):
         return repr(cell) if math.isfinite(cell) else ""
-    return str(cell)
+    text = str(cell)
+    formula = isinstance(cell, str) and text[1:] and text[0] in FORMULA and not _is_number(text)
+    return f"'{text}" if formula else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _cell(column: str, text: str) -> Any:

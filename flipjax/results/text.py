@@ -172,7 +172,18 @@ def to_markdown(table: Table) -> str:
         | 0.5 | 0.1 |
     """
     rules = ["---", *("---:" for _ in table.header[1:])]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (table.header, rules, *table.rows))
+    rows = [[literal(cell) for cell in row] for row in (table.header, *table.rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (rows[0], rules, *rows[1:]))
+
+
+def literal(text: str) -> str:
+    r"""Returns a text as Markdown that shows it as it is: names cannot end a cell or become HTML.
+
+    Example:
+        >>> print(literal("a|b <i>"))
+        a\|b &lt;i>
+    """
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def headline(summary: Sequence[Row], trends: Sequence[Row]) -> list[str]:

@@ -62,14 +62,14 @@ def make_study(program: Program, pool: Pool, catalog: Catalog) -> Study:
 
 
 def starting_weights(model: ModelSpec, *, whole: bool = False) -> Weights:
-    """Returns parameters and statistics of the folder that `model.weights` names, or none of either.
+    """Returns parameters and statistics of the file that `model.weights` names, or none of either.
 
     Args:
       model: of the experiment.
       whole: whether an encoder alone is an error.
 
     Raises:
-      ConfigError: if the folder does not hold weights of the model.
+      ConfigError: if the file does not hold weights of the model.
     """
     if not model.weights:
         return NO_WEIGHTS
