@@ -199,12 +199,7 @@ def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray,
 def deal(running: np.ndarray, *, devices: int) -> np.ndarray | None:
     """Returns a permutation of slots that spreads running members evenly over devices, or None where none is needed.
 
-    Args:
-      running: (slots,) bool, device after device.
-      devices: number of devices, a divisor of the slots.
-
-    Returns:
-      (slots,) int: the old slot that each new slot takes.
+    `running` and `devices` as in `queue`. The permutation, (slots,) int, is the old slot that each new slot takes.
 
     Example:
       >>> deal(np.array([True, True, False, False]), devices=2).tolist()
