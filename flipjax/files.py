@@ -21,6 +21,43 @@ OTHER_METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}
 """How an archive may be packed, but never is by NumPy."""
 
 
+DIGEST = "digest"
+"""The array of a file or checkpoint that holds the digest of all others."""
+
+
+class DamagedError(ValueError):
+    """A file that is not what was written: names it."""
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an npz file with the digest of its arrays; equal arrays give equal bytes."""
+    with replacing(path) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays, **{DIGEST: np.array(digest(arrays))})
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads what `write_arrays` wrote.
+
+    Raises:
+      DamagedError: the arrays are not those that were written.
+      FileNotFoundError: there is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        same = str(arrays.pop(DIGEST)) == digest(arrays)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DamagedError(f"{path}: damaged ({error})") from error
+    except Exception as error:
+        # What zipfile, zlib and NumPy's parser of headers raise at garbled bytes is open-ended.
+        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+    if not same:
+        raise DamagedError(f"{path}: damaged (its arrays are not those that were written)")
+    return arrays
+
+
 def cache_folder() -> Path:
     """Returns ~/.cache/flipjax, or its like under XDG_CACHE_HOME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipjax"

@@ -1,8 +1,10 @@
 """From a configuration to programs (one compiled program each) and their members. Imports no JAX."""
 
 import dataclasses
+import hashlib
 import itertools
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flipjax.config import (
@@ -35,12 +37,16 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """One static experiment and the members that share its program; `rhos` are all levels of the grid."""
+    """One static experiment and the members that share its program; `rhos` are all levels of the grid.
+
+    `part` is empty where these are all members, and else names the choice of them.
+    """
 
     name: str
     experiment: Experiment
     settings: tuple[Setting, ...]
     rhos: tuple[float, ...]
+    part: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,9 +101,31 @@ def _check_methods(program: Program) -> None:
         raise ConfigError("config.knobs.jtt_epochs", f"at most config.train.epochs ({spec.train.epochs})", first)
 
 
-def select(program: Program, *, rho: float) -> int:
-    """Returns the index of the member whose rho is nearest to `rho`; the first of them."""
-    return min(range(len(program.settings)), key=lambda index: abs(program.settings[index].axes["rho"] - rho))
+def restrict(program: Program, names: Collection[str]) -> Program:
+    """Returns the program with those of its members that `names` holds; all of them are the program itself."""
+    settings = tuple(setting for setting in program.settings if setting.name in names)
+    if len(settings) == len(program.settings):
+        return program
+    part = hashlib.sha256(" ".join(setting.name for setting in settings).encode()).hexdigest()[:12]
+    return dataclasses.replace(program, settings=settings, part=part)
+
+
+def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set[str]:
+    """Returns the names of the members of shard `index` of `count`, from 0: dealt out in the order of their contents.
+
+    Neither the order of the grid nor other shards matter, and shards differ by one member at most.
+    """
+    settings = [setting for program in programs for setting in program.settings]
+    contents = {
+        setting.name: hashlib.sha256(json.dumps(dict(setting.axes), sort_keys=True, default=str).encode()).digest()
+        for setting in settings
+    }
+    return set(sorted(contents, key=lambda name: (contents[name], name))[index::count])
+
+
+def select(program: Program, *, rho: float) -> str:
+    """Returns the name of the member whose rho is nearest to `rho`; the first of them."""
+    return min(program.settings, key=lambda setting: abs(setting.axes["rho"] - rho)).name
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flipjax.files import DamagedError, read_arrays, write_arrays
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results import replacing
 
 
 class Gallery(NamedTuple):
@@ -143,14 +143,15 @@ def make(
 
 def save(path: str | Path, gallery: Gallery) -> None:
     """Writes `gallery.npz` atomically; equal galleries give equal bytes."""
-    with replacing(path) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **gallery._asdict())
+    write_arrays(path, gallery._asdict())
 
 
 def load(path: str | Path) -> Gallery:
-    """Reads what `save` wrote."""
-    with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        return Gallery(*(stored[name] for name in Gallery._fields))
+    """Reads what `save` wrote; a DamagedError names the file where it is not that."""
+    arrays = read_arrays(path)
+    if set(arrays) != set(Gallery._fields):
+        raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
+    return Gallery(**arrays)
 
 
 def concatenate(galleries: Sequence[Gallery]) -> Gallery:

@@ -12,7 +12,7 @@ import numpy as np
 from flipjax import intervene, results
 from flipjax.config import Config
 from flipjax.data.pool import gather
-from flipjax.plan import Program, select
+from flipjax.plan import Program
 from flipjax.results import gallery
 from flipjax.sweep.program import Study
 from flipjax.sweep.workdir import Workdir
@@ -28,9 +28,23 @@ def finish(
     layout: population.Layout,
     current: population.Population,
     workdir: Workdir,
-) -> None:
-    """Evaluates what each rule selected of every member; writes decompositions, the gallery and, last, the rows."""
-    folder, rules = workdir.results_of(program), program.experiment.train.selection
+    *,
+    history: Sequence[results.Row],
+    shown: str,
+) -> results.StoredCell:
+    """Evaluates what each rule selected of every member; writes the gallery and, last, decompositions with all rows.
+
+    Args:
+      program: its members, all or a part.
+      config: of the run.
+      study: of the program.
+      layout: of the population.
+      current: the trained population.
+      workdir: the run folder.
+      history: the members' rows of history.csv.
+      shown: the member whose images the gallery shows; none where this part has not that member.
+    """
+    rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
         validation = study.tables["val"]
         pool = population.share(layout, study.pool)
@@ -46,12 +60,15 @@ def finish(
         parts = _swap_scenes(program, config, study, layout, current, parts)
     names = ("background", *study.catalog.class_names)
     stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts)
-    results.save_cell(folder / "decomposition.npz", stored)
     states = population.states_of(current)
-    shown = select(program, rho=config.gallery.rho)
-    weights = population.take_member(states.best[rules[0]].weights, shown)
-    _save_gallery(program, config, study, stored, shown, weights, workdir)
-    results.write_csv(folder / "results.csv", _rows(program, study, stored, states))
+    rows = _rows(program, study, stored, states)
+    stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history))
+    workdir.verify()
+    if shown in program.names:
+        weights = population.take_member(states.best[rules[0]].weights, program.names.index(shown))
+        _save_gallery(program, config, study, stored, shown, weights, workdir)
+    results.save_cell(workdir.decomposition_of(program), stored)
+    return stored
 
 
 def _swap_scenes(
@@ -123,23 +140,25 @@ def _save_gallery(
     config: Config,
     study: Study,
     stored: results.StoredCell,
-    shown: int,
+    name: str,
     weights: Weights,
     workdir: Workdir,
 ) -> None:
-    name, table = program.names[shown], study.tables["test"]
-    indices, kinds = gallery.choose(
-        stored.decomposition(name, "test"),
-        table.groups,
-        riskiest=config.gallery.riskiest,
-        typical=config.gallery.typical,
-    )
+    table = study.tables["test"]
+    indices, kinds = shown_images(stored, config, name)
     if len(indices):
         rows = jnp.asarray(table.rows[indices])
         images, labels = gather(study.pool, rows)
         logits = predict(program.experiment, weights, study.pool, rows)
         made = gallery.make(images, labels, logits, groups=table.groups[indices], kinds=kinds, member=name)
         gallery.save(workdir.results_of(program) / "gallery.npz", made)
+
+
+def shown_images(stored: results.StoredCell, config: Config, member: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose`."""
+    test = stored.parts["test"]
+    decomposition = stored.decomposition(member, "test")
+    return gallery.choose(decomposition, test.groups, riskiest=config.gallery.riskiest, typical=config.gallery.typical)
 
 
 def failed_rows(program: Program, class_names: Sequence[str]) -> list[dict[str, Any]]:
