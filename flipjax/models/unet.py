@@ -42,9 +42,10 @@ class BatchNorm(nnx.Module):
         wide = [chunk.astype(jnp.float32) for chunk in pack]
         means, variances = split(self.mean[...], pack), split(self.var[...], pack)
         if not self.use_running_average:
+            squares = [lax.square(chunk) for chunk in wide]
             means = jnp.stack([chunk.mean((0, 1, 2)) for chunk in wide])
-            squares = jnp.stack([lax.square(chunk).mean((0, 1, 2)) for chunk in wide])
-            variances = jnp.maximum(0.0, squares - lax.square(means))
+            mean_squares = jnp.stack([square.mean((0, 1, 2)) for square in squares])
+            variances = jnp.maximum(0.0, mean_squares - lax.square(means))
             for running, moment in ((self.mean, means), (self.var, variances)):
                 running[...] = MOMENTUM * running[...] + (1 - MOMENTUM) * moment.reshape(running.shape)
         scales = lax.rsqrt(variances + 1e-5) * split(self.scale[...], pack)
