@@ -43,7 +43,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
       FileNotFoundError: there is no such file.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         same = str(arrays.pop(DIGEST)) == digest(arrays)
     except OSError as error:

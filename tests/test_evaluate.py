@@ -85,9 +85,8 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
     )
     config, model = ("--config", ROOT / "configs/smoke.py"), ("--model", "smp_resnet50")
     stored = ("--weights", folder / "weights")
-    damaged = shutil.copytree(folder / "weights", tmp_path / "damaged", copy_function=os.link)
-    os.truncate(shutil.copy(folder / "weights/about/metadata", damaged / "about/copy"), 20)
-    (damaged / "about/copy").replace(damaged / "about/metadata")
+    damaged = shutil.copy(folder / "weights.safetensors", tmp_path / "damaged.safetensors")
+    os.truncate(damaged, damaged.stat().st_size - 20)
     (tmp_path / "file").write_text("mine")
     monkeypatch.setattr(command.command, "start_backend", lambda *_: "CPU")  # The tests' own has started.
     cases = (
@@ -99,7 +98,7 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
         ((*config, *model, *stored, "--config.pool.siez=40"), "--config.pool.size"),
         ((*config, *model, *stored, "--out", tmp_path / "file"), "--out: expected a folder that can be written"),
         ((*config, *model, "--weights", damaged), "--weights: "),
-        ((*config, *model, "--weights", damaged), "damaged is damaged, convert the weights again"),
+        ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged, convert the weights again"),
         ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "config.split: n_val 8, n_test 400: a"),
         (
             ("--config", tmp_path / "grid.py", *model, *stored),

@@ -101,12 +101,20 @@ def test_knobs_and_augmentation_need_no_new_program(trained, rich, make_member, 
     assert len({kernel.tobytes() for kernel in kernels}) > len(NAMES) // 2
 
 
+def _without_scores(state):
+    best = {rule: best._replace(score=None) for rule, best in state.best.items()}
+    return dataclasses.replace(state, best=best)
+
+
 def test_a_member_among_all_methods_equals_itself_alone(trained, rich, members, pool, validation):
     for name in ("group_dro", "balanced+bg_cutmix+jtt"):
         alone = run(rich, [members[name]], pool, validation)
         index = NAMES.index(name)
         taken = population.take_member(trained.states[-1], np.array([index]))
-        jax.tree.map(np.testing.assert_array_equal, taken, alone.states[-1])
+        scores = [{rule: best.score for rule, best in state.best.items()} for state in (taken, alone.states[-1])]
+        # Scores are rounded with what they are fused with; all that training reads is the same to the last bit.
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *scores)
+        jax.tree.map(np.testing.assert_array_equal, *(_without_scores(state) for state in (taken, alone.states[-1])))
 
 
 def test_a_run_continued_amid_a_second_run_equals_an_unbroken_one(trained, rich, members, pool, validation):

@@ -1,6 +1,7 @@
 """What a run folder survives: damage, a full disk, two processes, strange places, and being split into shards."""
 
 import errno
+import importlib.util
 import json
 import os
 import pathlib
@@ -21,6 +22,7 @@ from flipjax.sweep import checkpoint
 from flipjax.sweep import lock as locks
 from flipjax.sweep.__main__ import read_shard
 from flipjax.sweep.display import Display
+from flipjax.sweep.launchers import Jobs, launch, shard_commands
 from flipjax.sweep.lock import Lock
 
 
@@ -289,3 +291,44 @@ def test_what_a_job_says_of_its_shard(monkeypatch):
     monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "4")
     monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
     assert read_shard("auto") == (1, 3)
+
+
+def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_path):
+    command = (
+        sys.executable,
+        "-c",
+        "import os, pathlib, sys; p = pathlib.Path(sys.argv[1]); n = p.exists(); p.touch();",
+    )
+    killed = (*command[:2], command[2] + " n or os.kill(os.getpid(), 9); print('done')", str(tmp_path / "mark"))
+    failing = (*command[:2], "print('no such pool'); raise SystemExit(2)")
+    lines = []
+    jobs = Jobs((killed, failing), tmp_path / "logs", {})
+    assert launch("local", jobs, say=lines.append) == {0: 0, 1: 2}
+    assert any(line.startswith("shard 0 was ended with 137") for line in lines)
+    assert any("shard 1 ended with 2" in line and str(jobs.log(1)) in line and "no such pool" in line for line in lines)
+    with pytest.raises(ConfigError, match="--launcher_option"):
+        launch("local", Jobs((killed,), tmp_path, {"gpus": "1"}), say=lines.append)
+
+
+def test_a_shards_command_is_the_sweeps_own():
+    line = ["--config", "x.py", "--launcher=ray", "--shards", "2", "--launcher_option", "gpus=1", "--fail_fast"]
+    first, second = shard_commands(line, 2)
+    assert first[1:] == ("-m", "flipjax.sweep", "--config", "x.py", "--fail_fast", "--shard", "0/2")
+    assert second[-1] == "1/2"
+
+
+def engine_missing(name):
+    return importlib.util.find_spec(name) is None
+
+
+@pytest.mark.parametrize("launcher", ["submitit_local", "slurm", "ray"])
+def test_a_real_engine_gives_the_bytes_of_the_whole_run(launcher, whole, run):
+    if launcher == "slurm" and (shutil.which("sbatch") is None or "SLURM_CONF" not in os.environ):
+        pytest.skip("no SLURM; see sweeps/clusters/one_node_slurm.sh")
+    if engine_missing("ray" if launcher == "ray" else "submitit"):
+        pytest.skip(f"the extra of {launcher} is not installed")
+    shutil.rmtree(run.folder)
+    command = [sys.executable, "-m", "flipjax.sweep", "--config", whole[1], "--workdir", run.folder]
+    done = subprocess.run([*command, "--launcher", launcher], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert same(run, whole)

@@ -178,15 +178,15 @@ def test_batch_norm_moves_as_pytorchs():
 def test_branches_are_left_out_in_training_alone(network):
     graph, state = nnx.split(network("mit_b2").model)
     encoder = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state)).encoder
-    assert (encoder._kept(5) == 1).all()
+    assert (encoder._branch_scales(5) == 1).all()
     encoder.train()
     before = np.asarray(encoder.drop_path_key[...])
-    first, second = encoder._kept(2000), encoder._kept(2000)
+    first, second = encoder._branch_scales(2000), encoder._branch_scales(2000)
     assert (encoder.drop_path_key[...] != before).any() and (first != second).any()
     rates = np.linspace(0, mit.DROP_PATH, sum(mit.BLOCKS))
     np.testing.assert_allclose((first == 0).mean((1, 2)), rates, atol=0.02)
-    for kept, rate in zip(first, rates.astype(np.float32), strict=True):
-        assert set(np.unique(kept)) <= {0, 1 / (1 - rate)}
+    for scales, rate in zip(first, rates.astype(np.float32), strict=True):
+        assert set(np.unique(scales)) <= {0, 1 / (1 - rate)}
 
 
 @pytest.fixture(scope="module")

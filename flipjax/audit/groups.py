@@ -75,8 +75,8 @@ def _rows(path: Path) -> dict[str, str]:
         raise AuditError(f"{path}: expected a CSV with the columns name and group ({error})") from error
     columns = list(table[0]) if table else []
     if not {"name", "group"} <= set(columns):
-        found = ", ".join(map(str, columns)) or "no row"
-        raise AuditError(f"{path}: expected a CSV with the columns name and group, found {found}")
+        names = ", ".join(map(str, columns)) or "no row"
+        raise AuditError(f"{path}: expected a CSV with the columns name and group, found {names}")
     names = [row["name"] or "" for row in table]
     if repeated(names):
         raise AuditError(f"{path}: several rows for one name, {listed(repeated(names))}")

@@ -124,5 +124,5 @@ def _misfits(pairs: Sequence[Pair]) -> str:
     if not wrong:
         first = [p.name for p in pairs if not _fits(p, "last")]
         return f"expected one layout in all files; found the classes on the first axis in some, {listed(first)}"
-    found = [f"{p.name} {p.prediction.shape} with labels {p.labels.shape}" for p in wrong]
-    return f"expected predictions (H, W, C) or (C, H, W) for labels (H, W); found others, {listed(found)}"
+    others = [f"{p.name} {p.prediction.shape} with labels {p.labels.shape}" for p in wrong]
+    return f"expected predictions (H, W, C) or (C, H, W) for labels (H, W); found others, {listed(others)}"

@@ -102,9 +102,9 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: Reader, limits: L
     if path.suffix.lower() == ".npz" and _member(arrays, wanted) is None:
         members = {name: array for name, array in arrays.items() if name not in RESERVED}
         if not members or any(len(array.shape) != rank for array in members.values()):
-            found = listed(f"{name} {array.shape}" for name, array in arrays.items())
+            texts = listed(f"{name} {array.shape}" for name, array in arrays.items())
             raise AuditError(
-                f"{path}: expected an array named {wanted}, or for each image an array of {rank} axes; found {found}"
+                f"{path}: expected an array named {wanted}, or for each image an array of {rank} axes; found {texts}"
             )
         check_printable(path, members)
         return Source(path, tuple(sorted(members)), tuple(Place(members[name]) for name in sorted(members)))

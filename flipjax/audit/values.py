@@ -122,8 +122,8 @@ def to_labels(labels: np.ndarray, *, classes: int, ignore_index: int | None, nam
     if known.size and (known.min() < 0 or known.max() >= classes):
         values = np.unique(known).tolist()
         bad = [value for value in values if not 0 <= value < classes]
-        shown = ", ".join(map(str, bad[:10])) + ", ..." * (len(bad) > 10)
+        examples = ", ".join([*map(str, bad[:10]), *["..."] * (len(bad) > 10)])
         besides = "" if ignore_index is None else f" or --ignore_index {ignore_index}"
         hint = f"; to leave them out, pass --ignore_index {bad[0]}" if ignore_index is None and len(bad) == 1 else ""
-        raise AuditError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {shown}{hint}")
+        raise AuditError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {examples}{hint}")
     return np.where(ignored, np.int32(IGNORED), labels.astype(np.int32))

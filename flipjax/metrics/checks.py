@@ -255,14 +255,14 @@ def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: s
         return
     values = np.unique(np.asarray(labels)).tolist()
     bad = [v for v in values if not 0 <= v < classes and v != ignore_index]
-    shown = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
+    examples = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
     if name == "predictions":
         raise ValueError(
-            f"predictions: expected class indices 0..{classes - 1} (num_classes={classes}), found {shown}."
+            f"predictions: expected class indices 0..{classes - 1} (num_classes={classes}), found {examples}."
         )
     besides = "" if ignore_index is None else f" and ignore_index={ignore_index}"
     raise ValueError(
-        f"labels: expected class indices 0..{classes - 1}{besides} for {classes} classes, found {shown}. "
+        f"labels: expected class indices 0..{classes - 1}{besides} for {classes} classes, found {examples}. "
         f"To leave pixels out, pass their label: ignore_index={bad[-1]}."
     )
 

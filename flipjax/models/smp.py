@@ -126,16 +126,16 @@ def from_state_dict(encoder: str, state_dict: Mapping[str, Any], *, num_classes:
     """Makes a U-Net out of PyTorch's weights.
 
     Args:
-      encoder: 'resnet50' or 'mit_b2'.
-      state_dict: arrays of numbers under PyTorch's names, such as 'encoder.conv1.weight', at PyTorch's axis order.
-      num_classes: outputs of the head.
+        encoder: 'resnet50' or 'mit_b2'.
+        state_dict: arrays of numbers under PyTorch's names, such as 'encoder.conv1.weight', at PyTorch's axis order.
+        num_classes: outputs of the head.
 
     Returns:
-      The model in evaluation mode, float32.
+        The model in evaluation mode, float32.
 
     Raises:
-      ValueError: for another encoder.
-      MisfitError: lists every key that is missing, unused or misshapen.
+        ValueError: for another encoder.
+        MisfitError: lists every key that is missing, unused or misshapen.
     """
     if encoder not in ENCODERS:
         raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; found {encoder!r}")
@@ -167,8 +167,8 @@ def to_jax(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
     """Returns the arrays in this package's axis order: float32, counts int32; `shapes` are PyTorch's.
 
     Raises:
-      MisfitError: lists every key that is missing, unused or misshapen.
-      WeightsError: something is no array of numbers.
+        MisfitError: lists every key that is missing, unused or misshapen.
+        WeightsError: something is no array of numbers.
     """
     arrays = {name: np.asarray(value) for name, value in state_dict.items()}
     # bfloat16 and its like are of kind V.

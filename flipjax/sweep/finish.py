@@ -20,6 +20,9 @@ from flipjax.training import dfr, population
 from flipjax.training.member import State, Status, Weights
 from flipjax.training.predict import predict, scene_marginal, scene_marginal_without_scenes
 
+GALLERY_MEMBERS = 6
+PAIRS = 2
+
 
 def finish(
     program: Program,
@@ -65,8 +68,14 @@ def finish(
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history))
     workdir.verify()
     if shown in program.names:
-        weights = population.take_member(states.best[rules[0]].weights, program.names.index(shown))
-        _save_gallery(program, config, study, stored, shown, weights, workdir)
+        best = states.best[rules[0]].weights
+        galleries = [
+            _gallery(program, config, study, stored, name, population.take_member(best, program.names.index(name)))
+            for name in gallery_members(program, shown)
+        ]
+        galleries = [each for each in galleries if len(each.member)]
+        if galleries:
+            gallery.save(workdir.results_of(program) / "gallery.npz", gallery.concatenate(galleries))
     results.save_cell(workdir.decomposition_of(program), stored)
     return stored
 
@@ -135,30 +144,38 @@ def _rows(program: Program, study: Study, stored: results.StoredCell, states: St
     return rows
 
 
-def _save_gallery(
-    program: Program,
-    config: Config,
-    study: Study,
-    stored: results.StoredCell,
-    name: str,
-    weights: Weights,
-    workdir: Workdir,
-) -> None:
+def gallery_members(program: Program, shown: str) -> list[str]:
+    """Returns whose images a gallery shows: `shown`, its like at the lowest rho, and its like of other settings.
+
+    At most GALLERY_MEMBERS; a part of a program has only its own members.
+    """
+    axes = {setting.name: setting.axes for setting in program.settings}
+    same_seed = [name for name in axes if axes[name]["seed"] == axes[shown]["seed"]]
+    lowest = min(axes[name]["rho"] for name in same_seed)
+    others = [name for name in same_seed if axes[name] == {**axes[shown], "rho": lowest}]
+    others += [name for name in same_seed if axes[name]["rho"] == axes[shown]["rho"]]
+    return list(dict.fromkeys([shown, *others]))[:GALLERY_MEMBERS]
+
+
+def _gallery(
+    program: Program, config: Config, study: Study, stored: results.StoredCell, name: str, weights: Weights
+) -> gallery.Gallery:
     table = study.tables["test"]
     indices, kinds = shown_images(stored, config, name)
-    if len(indices):
-        rows = jnp.asarray(table.rows[indices])
-        images, labels = gather(study.pool, rows)
-        logits = predict(program.experiment, weights, study.pool, rows)
-        made = gallery.make(images, labels, logits, groups=table.groups[indices], kinds=kinds, member=name)
-        gallery.save(workdir.results_of(program) / "gallery.npz", made)
+    rows = jnp.asarray(table.rows[indices])
+    images, labels = gather(study.pool, rows)
+    # No image is a program of its own.
+    logits = predict(program.experiment, weights, study.pool, rows) if len(indices) else np.zeros((*labels.shape, 3))
+    return gallery.make(images, labels, logits, groups=table.groups[indices], kinds=kinds, member=name)
 
 
 def shown_images(stored: results.StoredCell, config: Config, member: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose`."""
     test = stored.parts["test"]
     decomposition = stored.decomposition(member, "test")
-    return gallery.choose(decomposition, test.groups, riskiest=config.gallery.riskiest, typical=config.gallery.typical)
+    riskiest, typical = config.gallery.riskiest, config.gallery.typical
+    paired = PAIRS if riskiest or typical else 0
+    return gallery.choose(decomposition, test.groups, test.pairs, riskiest=riskiest, typical=typical, paired=paired)
 
 
 def failed_rows(program: Program, class_names: Sequence[str]) -> list[dict[str, Any]]:

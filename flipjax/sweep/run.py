@@ -1,9 +1,11 @@
 """A sweep as it runs: the members that the folder lacks, program after program, then tables and a report."""
 
+import datetime
 import errno
 import importlib.metadata
 import json
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -171,6 +173,18 @@ def _text_of(folder: Path) -> str:
         return page.build(place)
 
 
+def _origin() -> dict[str, str]:
+    """Says where and when a run started, and from which commit where the code is a checkout of git."""
+    command_line = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=10)
+        commit = done.stdout.strip() if done.returncode == 0 else ""
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"host": platform.node(), "started": started} | ({"commit": commit} if commit else {})
+
+
 def _versions() -> dict[str, str]:
     names = ("flipjax", "jax", "flax", "optax", "numpy")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
@@ -236,11 +250,16 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: Options) -> bool:
         text = f"cannot be written to, and {sum(len(part.names) for part in parts)} members are not done"
         raise OSError(errno.EROFS, text, str(workdir.folder))
     device = command.start_backend(spec, max(len(part.settings) for part in parts))
-    workdir.describe(settings, {"name": options.name, "command": options.line, "device": device, **_versions()})
+    facts = {"name": options.name, "command": options.line, "device": device, **_origin(), **_versions()}
+    workdir.describe(settings, facts)
     _complain(f"{device}; compiling, then training {sum(len(part.names) for part in parts)} members")
     sweep.signals.training = True
+    start = time.monotonic()
     with Display(total=sum(sum(part.epochs) for part in parts)) as display:
-        return sweep.run(display, fail_fast=options.fail_fast)
+        unbroken = sweep.run(display, fail_fast=options.fail_fast)
+    if options.shard is None:
+        workdir.add_session(time.monotonic() - start)
+    return unbroken
 
 
 def _end_shard(sweep: Sweep, shard: Shard) -> int:

@@ -26,7 +26,7 @@ FILES = (
     r"cells/\d{3,}/(decomposition|gallery)\.npz",
     r"cells/\d{3,}/parts/[0-9a-f]+\.npz",
     r"checkpoints/\d{3,}(-[0-9a-f]+)?/.+",
-    r"report/[^/]+\.(html|md|csv|parquet|json)|report/figures/[^/]+\.(png|svg)",
+    r"report/(compare/)?[^/]+\.(html|md|tex|csv|parquet|json)|report/(compare/)?figures/[^/]+\.(png|svg)",
     r"logs/[^/]+\.log|logs/submitit/[^/]+\.(out|err|sh|pkl)",
     r"(.*/)?\.[^/]*\.tmp",
 )
@@ -96,6 +96,14 @@ class Workdir:
         path = self.folder / CONFIG
         if self._fresh or not path.is_file():
             self._write_json(path, {**provenance, "config": config})
+
+    def add_session(self, seconds: float) -> None:
+        """Adds the wall time of this process's training to config.json."""
+        path = self.folder / CONFIG
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        sessions = [*stored.pop("sessions", []), {"seconds": round(seconds, 1)}]
+        config = stored.pop("config")
+        self._write_json(path, {**stored, "sessions": sessions, "config": config})
 
     def verify(self) -> None:
         """Raises OSError where the folder is not that of this run any more."""
@@ -169,7 +177,8 @@ class Workdir:
                 if owned and (Path(folder) / name).is_symlink():
                     raise ConfigError("--workdir", "a run without links", f"the link {Path(folder) / name}")
             if inside == Path():
-                folders[:] = [name for name in folders if name in FOLDERS]
+                # Engines have links of their own among their logs.
+                folders[:] = [name for name in folders if name in FOLDERS and name != "logs"]
 
     def _remove_run(self) -> None:
         """Removes the files of a run, and the folders that are empty then; `describe` replaces its configuration."""

@@ -1,7 +1,9 @@
 """Shards as a job array of SLURM, or as submitit's processes on this machine, through submitit."""
 
+import logging
 import os
 import shlex
+import subprocess
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +13,6 @@ from flipjax.sweep.launchers import Jobs
 
 OPTIONS = ("partition", "minutes", "gpus", "cpus", "memory_gb", "parallel", "account", "setup")
 """Of SLURM; `parallel` is how many shards run at once, `setup` a line of shell before each."""
-FAILED = ("FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED")
 KILLED = 137
 
 
@@ -39,7 +40,8 @@ class Submitit:
         """Returns the exit code of the command; of a job that ended without one, that of SIGKILL."""
         job = self._submitted[shard]
         if not job.done():
-            return None
+            # Without accounting SLURM forgets a job that was killed, and submitit waits for it for ever.
+            return KILLED if job.state == "UNKNOWN" and not _queued(job) and not job.done(force_check=True) else None
         try:
             code = os.waitstatus_to_exitcode(job.result())
         except Exception:
@@ -58,8 +60,17 @@ class Submitit:
                 job.cancel()
 
 
+def _queued(job: submitit.Job[Any]) -> bool:
+    """Says whether SLURM still has a job; of another engine's nothing is known."""
+    if not isinstance(job, submitit.SlurmJob):
+        return True
+    line = ["squeue", "--noheader", "--jobs", job.job_id]
+    return bool(subprocess.run(line, capture_output=True, text=True).stdout.strip())
+
+
 def start(kind: str, jobs: Jobs) -> Submitit:
     """Returns the engine of a kind, `slurm` or `submitit_local`."""
+    logging.getLogger("submitit").setLevel(logging.ERROR)
     executor = submitit.AutoExecutor(folder=jobs.logs / "submitit", cluster="slurm" if kind == "slurm" else "local")
     executor.update_parameters(
         name="flipjax",
