@@ -28,7 +28,7 @@ def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and DIGESTS not in path.name)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -64,8 +64,10 @@ class Checkpoints:
             raise OSError(
                 f"{self._folder / str(epoch)}: a checkpoint cannot be written ({_sentence(error)})"
             ) from error
-        with replacing(self._folder / str(epoch) / DIGESTS) as stream:
-            stream.write(json.dumps(_file_digests(self._folder / str(epoch)), indent=1).encode())
+        folder = self._folder / str(epoch)
+        text = json.dumps(_file_digests(folder), indent=1)
+        with replacing(folder / DIGESTS) as stream:
+            stream.write(text.encode())
 
     def restore(self, like: Any, *, say: Callable[[str], Any]) -> tuple[int, Any] | None:
         """Returns the latest whole epoch and its pytree, numpy leaves in the structure of `like`; None without one.
