@@ -63,6 +63,8 @@ BAD = {
     "gallery.rho": 0.3,
     "gallery.riskiest": -1,
     "gallery.typical": -1,
+    "intervene.scenes": "all",
+    "intervene.center": "mean",
 }
 
 
