@@ -8,7 +8,7 @@ BENCH := $(VENV)/.bench-$(VERSION)
 CONFIG ?= configs/correlation_grid.py
 ARGS ?=
 
-.PHONY: sweep smoke test lint format bench clean
+.PHONY: sweep smoke test fuzz lint format bench clean
 
 sweep: $(DEV)  ## Train the grid on the embedded pool; results in runs/
 	$(BIN)/python -m flipjax.sweep --config $(CONFIG) $(ARGS)
@@ -18,6 +18,9 @@ smoke: $(DEV)  ## The same in half a minute, on a tiny grid
 
 test: $(DEV)  ## The whole suite
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(DEV)  ## The suite's damaged files, many more of them
+	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest tests/test_audit_inputs.py tests/test_convert.py -k damaged $(ARGS)
 
 lint: $(DEV)  ## Style, formatting and types
 	$(BIN)/ruff check .

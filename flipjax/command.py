@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import contextlib
 import difflib
 import sys
 import traceback
@@ -200,7 +201,9 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
     """Gives a CPU one device a core, at most one a member; turns the compilation cache on; names the devices."""
     import jax
 
-    jax.config.update("jax_num_cpu_devices", min(spec.devices or cores(), members))
+    # A process that has JAX running keeps its devices.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", min(spec.devices or cores(), members))
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     devices = jax.devices()
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"

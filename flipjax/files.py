@@ -1,18 +1,61 @@
 """Files and folders that appear whole or not at all, what damaged ones raise, and the place of those made again."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import socket
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, tokenize.TokenError)
 """What reading a truncated or altered npz file raises, beside ValueError and OSError."""
+
+OTHER_METHODS = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}
+"""How an archive may be packed, but never is by NumPy."""
+
+
+DIGEST = "digest"
+"""The array of a file or checkpoint that holds the digest of all others."""
+
+
+class DamagedError(ValueError):
+    """A file that is not what was written: names it."""
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an npz file with the digest of its arrays; equal arrays give equal bytes."""
+    with replacing(path) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays, **{DIGEST: np.array(digest(arrays))})
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads what `write_arrays` wrote.
+
+    Raises:
+      DamagedError: the arrays are not those that were written.
+      FileNotFoundError: there is no such file.
+    """
+    try:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        same = str(arrays.pop(DIGEST)) == digest(arrays)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DamagedError(f"{path}: damaged ({error})") from error
+    except Exception as error:
+        # What zipfile, zlib and NumPy's parser of headers raise at garbled bytes is open-ended.
+        raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+    if not same:
+        raise DamagedError(f"{path}: damaged (its arrays are not those that were written)")
+    return arrays
 
 
 def cache_folder() -> Path:
@@ -72,6 +115,47 @@ def make_folder(path: str | Path) -> None:
     with replacing(probe):
         pass
     probe.unlink()
+
+
+def check_archive(path: str | Path, *, max_bytes: int, option: str) -> None:
+    """Refuses an npz file that NumPy would not have written, or that unpacks to more than is allowed.
+
+    Args:
+        path: of a zip archive.
+        max_bytes: what all its members may take unpacked.
+        option: what sets `max_bytes`, for the message.
+
+    Raises:
+        ValueError: members that are encrypted, packed in another way than NumPy packs them, or too large together.
+        OSError, zipfile.BadZipFile: no such file, or no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(member.flag_bits & 1 for member in members):
+        raise ValueError("an encrypted archive")
+    methods = {member.compress_type for member in members} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+    if methods:
+        raise ValueError(f"an archive packed by {OTHER_METHODS.get(min(methods), 'an unknown method')}")
+    size = sum(member.file_size for member in members)
+    if size > max_bytes:
+        raise ValueError(
+            f"an archive that unpacks to {size:,} bytes, more than {max_bytes:,} ({option} sets the limit)"
+        )
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Returns a SHA-256 of arrays by name, of their types, shapes and values, whatever the order of the names.
+
+    Example:
+        >>> digest({"a": np.arange(3)}) == digest({"a": np.arange(3).reshape(1, 3)})
+        False
+    """
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name}\0{array.dtype.str}\0{np.shape(arrays[name])}\0".encode())
+        total.update(array.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
 
 
 def _partial(path: Path) -> Path:

@@ -178,6 +178,18 @@ def image_loss(logits: jax.Array, labels: jax.Array, knobs: Knobs) -> jax.Array:
     return cross_entropy(logits, labels) + knobs.dice * soft_dice_loss(logits, labels)
 
 
+def guess_loss(knobs: Knobs, *, num_classes: int) -> jax.Array:
+    """Returns the loss of a prediction that gives every class the same probability everywhere, at most.
+
+    Its cross-entropy is log(num_classes), and no Dice loss exceeds 1.
+
+    Example:
+      >>> round(float(guess_loss(Knobs(dice=1.0), num_classes=3)), 4)
+      2.0986
+    """
+    return jnp.log(num_classes) + jnp.asarray(knobs.dice)
+
+
 def reference_validation(
     image_losses: jax.Array, groups: jax.Array, weights: jax.Array, *, step_size: float | jax.Array, batch_size: int
 ) -> tuple[jax.Array, jax.Array]:

@@ -38,6 +38,20 @@ class Knobs(NamedTuple):
     jtt_weight: Any = 1.0
 
 
+class Augmentation(NamedTuple):
+    """How a member's training images are changed: scalars, traced.
+
+    Probabilities of mirror (`hflip`), random resized `crop` and colour `jitter`; `crop_scale`, the least share of the
+    area that a crop keeps, and `jitter_strength`, the largest change of brightness, contrast and saturation.
+    """
+
+    hflip: Any = 0.5
+    crop: Any = 0.0
+    jitter: Any = 0.0
+    crop_scale: Any = 0.8
+    jitter_strength: Any = 0.2
+
+
 METHODS: dict[str, tuple[str, ...]] = {
     "ce": (),
     "dice_ce": ("dice",),

@@ -1,31 +1,52 @@
 """From a configuration to programs (one compiled program each) and their members. Imports no JAX."""
 
 import dataclasses
+import hashlib
 import itertools
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from flipjax.config import AXES, Config, ConfigError, Experiment, check, experiment, leaves
-from flipjax.methods import Knobs, knobs_of
+from flipjax.config import (
+    AUGMENTATION_AXES,
+    AXES,
+    KNOB_AXES,
+    OPTIONAL_AXES,
+    Config,
+    ConfigError,
+    Experiment,
+    check,
+    experiment,
+    leaves,
+)
+from flipjax.methods import Augmentation, Knobs, knobs_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One member before it has arrays: its name, the value of every axis, static ones first, and its method's knobs."""
+    """One member before it has arrays: its name, the value of every axis, static ones first, and what they make of it.
+
+    An axis of `OPTIONAL_AXES` is among `axes` if the configuration gives it values.
+    """
 
     name: str
     axes: Mapping[str, Any]
     knobs: Knobs
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """One static experiment and the members that share its program; `rhos` are all levels of the grid."""
+    """One static experiment and the members that share its program; `rhos` are all levels of the grid.
+
+    `part` is empty where these are all members, and else names the choice of them.
+    """
 
     name: str
     experiment: Experiment
     settings: tuple[Setting, ...]
     rhos: tuple[float, ...]
+    part: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,19 +66,30 @@ def plan(config: Config) -> list[Program]:
       ConfigError: for a field that cannot run.
     """
     check(config)
-    grid, axes = leaves(config.grid), {name: config.axes[name] for name in AXES}
+    grid = leaves(config.grid)
+    axes = {name: config.axes[name] for name in (*AXES, *OPTIONAL_AXES) if config.axes[name]}
     programs: list[Program] = []
     for static in itertools.product(*grid.values()):
         overrides = dict(zip(grid, static, strict=True))
         first = sum(len(program.settings) for program in programs)
         combinations = [dict(zip(axes, traced, strict=True)) for traced in itertools.product(*axes.values())]
+        spec = experiment(config, overrides)
         settings = tuple(
-            Setting(f"m{first + index:03d}", overrides | values, knobs_of(values["method"], config.knobs))
+            _setting(f"m{first + index:03d}", overrides, values, spec, config)
             for index, values in enumerate(combinations)
         )
-        programs.append(Program(f"{len(programs):03d}", experiment(config, overrides), settings, tuple(axes["rho"])))
+        programs.append(Program(f"{len(programs):03d}", spec, settings, tuple(axes["rho"])))
         _check_methods(programs[-1])
     return programs
+
+
+def _setting(
+    name: str, overrides: Mapping[str, Any], values: Mapping[str, Any], spec: Experiment, config: Config
+) -> Setting:
+    strengths = {knob: values.get(knob, config.knobs[knob]) for knob in KNOB_AXES}
+    augmentation = {part: values.get(part, getattr(spec.train, part)) for part in AUGMENTATION_AXES}
+    knobs = knobs_of(values["method"], strengths)
+    return Setting(name, {**overrides, **values}, knobs, Augmentation(**augmentation))
 
 
 def _check_methods(program: Program) -> None:
@@ -69,9 +101,31 @@ def _check_methods(program: Program) -> None:
         raise ConfigError("config.knobs.jtt_epochs", f"at most config.train.epochs ({spec.train.epochs})", first)
 
 
-def select(program: Program, *, rho: float) -> int:
-    """Returns the index of the member whose rho is nearest to `rho`; the first of them."""
-    return min(range(len(program.settings)), key=lambda index: abs(program.settings[index].axes["rho"] - rho))
+def restrict(program: Program, names: Collection[str]) -> Program:
+    """Returns the program with those of its members that `names` holds; all of them are the program itself."""
+    settings = tuple(setting for setting in program.settings if setting.name in names)
+    if len(settings) == len(program.settings):
+        return program
+    part = hashlib.sha256(" ".join(setting.name for setting in settings).encode()).hexdigest()[:12]
+    return dataclasses.replace(program, settings=settings, part=part)
+
+
+def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set[str]:
+    """Returns the names of the members of shard `index` of `count`, from 0: dealt out in the order of their contents.
+
+    Neither the order of the grid nor other shards matter, and shards differ by one member at most.
+    """
+    settings = [setting for program in programs for setting in program.settings]
+    contents = {
+        setting.name: hashlib.sha256(json.dumps(dict(setting.axes), sort_keys=True, default=str).encode()).digest()
+        for setting in settings
+    }
+    return set(sorted(contents, key=lambda name: (contents[name], name))[index::count])
+
+
+def select(program: Program, *, rho: float) -> str:
+    """Returns the name of the member whose rho is nearest to `rho`; the first of them."""
+    return min(program.settings, key=lambda setting: abs(setting.axes["rho"] - rho)).name
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

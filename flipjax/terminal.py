@@ -10,16 +10,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 SECONDS_BETWEEN_LINES = 5.0
+LINES = 20
+"""A plain line comes after this part of the time that has passed: fewer, the longer a run gets."""
 
 
 def clock(seconds: float) -> str:
-    """Returns a duration as minutes and seconds.
+    """Returns a duration as minutes and seconds, with hours where there are any.
 
     Example:
-      >>> clock(75.2)
-      '1:15'
+      >>> clock(75.2), clock(3675)
+      ('1:15', '1:01:15')
     """
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class Bar:
@@ -29,8 +33,11 @@ class Bar:
         """Starts the clock; `what` names the things that are counted, `total` is how many there are."""
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
-        self._total, self._done, self._skipped = total, 0, 0
-        self._start = time.monotonic()
+        self._total = total
+        self._done = 0
+        self._start = self._last = time.monotonic()
+        self._timed = 0
+        self._seconds = 0.0
         self._spoken = float("-inf")
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -63,21 +70,33 @@ class Bar:
 
     def skip(self, count: int) -> None:
         """Counts things that took no time: done by an earlier run, or not needed."""
-        self._skipped += count
         self._done += count
         self._bar.update(self._task, completed=self._done)
 
-    def advance(self, count: int, note: str = "", *, last: bool = False) -> None:
-        """Counts what is done now, with a note and the time left; plain lines come now and then and at the `last`."""
-        self._done += count
-        seconds = time.monotonic() - self._start
-        left = seconds / max(self._done - self._skipped, 1) * (self._total - self._done)
-        note = f"{note}{'; ' if note else ''}{clock(left)} left"
-        self._bar.update(self._task, completed=self._done, note=note)
+    def advance(self, count: int, note: str = "", *, last: bool = False, warmup: bool = False) -> None:
+        """Counts what is done now, with a note and the time left; plain lines come now and then and at the `last`.
+
+        Args:
+          count: of things that are done since the last call.
+          note: about them.
+          last: whether a plain line comes in any case.
+          warmup: whether they took longer than others will, so that the time left is not reckoned from them.
+        """
         now = time.monotonic()
-        if not self._live and (last or now - self._spoken > SECONDS_BETWEEN_LINES):
+        self._done += count
+        if not warmup:
+            self._timed += count
+            self._seconds += now - self._last
+        self._last = now
+        left = "time left known soon"
+        if self._timed or self._done >= self._total:
+            left = f"{clock(self._seconds / max(self._timed, 1) * (self._total - self._done))} left"
+        note = f"{note}{'; ' if note else ''}{left}"
+        self._bar.update(self._task, completed=self._done, note=note)
+        passed = now - self._start
+        if not self._live and (last or now - self._spoken > max(SECONDS_BETWEEN_LINES, passed / LINES)):
             self._spoken = now
-            self.say(f"[{clock(seconds)}] {note}")
+            self.say(f"[{clock(passed)}] {note}")
 
 
 def printable(text: str) -> str:

@@ -20,7 +20,7 @@ from flax import nnx  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.correlation import half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
-from flipjax.methods import Knobs  # noqa: E402
+from flipjax.methods import Augmentation, Knobs  # noqa: E402
 from flipjax.models import smp  # noqa: E402
 from flipjax.training import epoch  # noqa: E402
 from flipjax.training.member import Member  # noqa: E402
@@ -71,11 +71,12 @@ def table(rho):
 def make_member():
     """Makes a member from what a config's axes hold."""
 
-    def make(seed=0, rho=0.75, learning_rate=5e-3, knobs=None, **recipe):
+    def make(seed=0, rho=0.75, learning_rate=5e-3, knobs=None, augmentation=None, **recipe):
         rows, groups = table(rho)
         knobs = Knobs(*map(jnp.float32, knobs or Knobs()))
         recipe = Recipe(*map(jnp.float32, Recipe(learning_rate=learning_rate, **recipe)))
-        return Member(jax.random.key(seed), rows, groups, recipe, knobs)
+        augmentation = Augmentation(*map(jnp.float32, augmentation or Augmentation()))
+        return Member(jax.random.key(seed), rows, groups, recipe, knobs, augmentation)
 
     return make
 

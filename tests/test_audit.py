@@ -66,7 +66,7 @@ def audit(folder, *arguments):
 
 
 def check_against(found, case, **options):
-    expected = metrics.summarize(metrics.decompose(*case[:2], ignore_label=255), **options)
+    expected = metrics.summarize(metrics.decompose(*case[:2], ignore_index=255), **options)
     for key, value in expected.items():
         np.testing.assert_allclose(np.array(found["summary"][key], float), value, rtol=1e-6, err_msg=key)
     assert set(found["summary"]) == set(expected)
@@ -101,10 +101,10 @@ def test_golden_cases_from_one_file(name, tmp_path):
 
 def test_a_folder_by_name(case, tmp_path, capsys):
     inputs = write_folder(tmp_path, case, first=True)
-    options = [*inputs, "--groups", tmp_path / "groups.csv", "--ignore_label", 255, "--class_names", "cat,dog"]
+    options = [*inputs, "--groups", tmp_path / "groups.csv", "--ignore_index", 255, "--class_names", "cat,dog"]
     found, rows = audit(tmp_path / "out", *options)
     check_against(found, case, groups=case[2], class_names=["cat", "dog"])
-    decomposition = metrics.decompose(*case[:2], ignore_label=255)
+    decomposition = metrics.decompose(*case[:2], ignore_index=255)
     order = np.argsort(-np.asarray(decomposition.flip_risk))
     assert [row["name"] for row in rows] == [f"img_{i:02d}" for i in order]
     assert [int(row["group"]) for row in rows] == case[2][order].tolist()
@@ -121,7 +121,7 @@ def test_a_folder_by_name(case, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "12 images of 8 x 10 pixels, 3 classes (logits, channels first)." in printed.out
     assert "The largest flip: " in printed.out and "IoU gap of dog" in printed.out
-    assert "[0:00] 12 of 12 images; 0:00 left" in printed.err
+    assert "12 of 12 images; 0:00 left" in printed.err
     with (tmp_path / "out" / "flip_matrix.csv").open(newline="") as stream:
         flips = [row for row in csv.DictReader(stream) if row["outcome"] == "flip"]
     assert [(row["truth"], row["prediction"]) for row in flips] == [("cat", "dog"), ("dog", "cat")]
@@ -155,9 +155,9 @@ def test_photos_are_shown(case, tmp_path, capsys):
 
 def test_sizes_may_differ(case, tmp_path):
     inputs = write_folder(tmp_path, case, sizes=True)
-    found, rows = audit(tmp_path / "out", *inputs, "--ignore_label", 255)
+    found, rows = audit(tmp_path / "out", *inputs, "--ignore_index", 255)
     counts = [
-        metrics.decompose(s[None, : 8 - i % 3], m[None, : 8 - i % 3], ignore_label=255)
+        metrics.decompose(s[None, : 8 - i % 3], m[None, : 8 - i % 3], ignore_index=255)
         for i, (s, m) in enumerate(zip(*case[:2], strict=True))
     ]
     total = sum(np.asarray(c.confusion)[0].astype(int) for c in counts)
@@ -188,7 +188,7 @@ def test_kinds_of_files_agree(case, tmp_path):
         ("each.npz", "labels.npz"),
         ("probabilities.npy", "labels.npy"),
     ]
-    expected = metrics.decompose(logits, labels, ignore_label=255)
+    expected = metrics.decompose(logits, labels, ignore_index=255)
     for predictions, masks in files:
         kind = "probabilities" if "prob" in predictions else "logits"
         with Reader() as reader:
@@ -196,7 +196,7 @@ def test_kinds_of_files_agree(case, tmp_path):
             truth = open_source(tmp_path / masks, wanted="labels", rank=2, reader=reader)
         pairs = pair(scores, truth)
         layout = find_layout(pairs, channels=None)
-        found = measure(pairs, layout, Values(kind, ignore_label=255), advance=lambda count: None)
+        found = measure(pairs, layout, Values(kind, ignore_index=255), advance=lambda count: None)
         assert np.array_equal(found.decomposition.confusion, expected.confusion), predictions
         np.testing.assert_allclose(found.decomposition.risk_sum, expected.risk_sum, rtol=1e-5, err_msg=predictions)
         assert found.ignored.tolist() == [3] * 12

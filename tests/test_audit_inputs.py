@@ -1,14 +1,19 @@
 """Inputs that an audit cannot use: each is one clear line, exit code 2, and nothing of the user's is touched."""
 
 import io
+import os
 import re
 import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
 
 from flipjax.audit.__main__ import main
+from flipjax.audit.arrays import AuditError, Limits, Reader
+from flipjax.audit.sources import open_source
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.integers(0, 3, (4, 6, 7)).astype(np.uint8)
@@ -50,8 +55,8 @@ def with_value(array, value):
         (LOGITS[0], np.eye(3, dtype=int)[LABELS[0]], (), "one-hot, save labels.argmax"),
         (LOGITS, LABELS[..., None], (), "save them without the axis of length 1"),
         (LOGITS, LABELS.astype(float), (), "integer type, found float64; save labels.astype"),
-        (LOGITS, np.where(LABELS == 1, 255, LABELS), (), r"class indices 0..2, found 255; .* --ignore_label 255"),
-        (LOGITS, LABELS + 2, ("--ignore_label", 255), "0..2 or --ignore_label 255, found 3, 4"),
+        (LOGITS, np.where(LABELS == 1, 255, LABELS), (), r"class indices 0..2, found 255; .* --ignore_index 255"),
+        (LOGITS, LABELS + 2, ("--ignore_index", 255), "0..2 or --ignore_index 255, found 3, 4"),
         (LOGITS, LABELS[:3], (), "found 4 predictions in .* and 3 labels in"),
         (LOGITS, LABELS[:, :5], (), r"found others, 4: 0 \(6, 7, 3\) with labels \(5, 7\), 1"),
         (LOGITS[..., :2], LABELS % 2, (), "at least 3 classes .* found 2 on the last axis"),
@@ -64,7 +69,10 @@ def with_value(array, value):
         (LOGITS.view("V2"), LABELS, (), r"found dtype \|?V2 \(bfloat16, perhaps\)"),
         (LOGITS[:0], LABELS[:0], (), "expected images, found an array of shape"),
         (LOGITS[:, :0], LABELS[:, :0], (), "found some without pixels, 4: 0, 1"),
-        (np.asfortranarray(LOGITS), LABELS, (), "Fortran order"),
+        (LOGITS, LABELS, ("--max_pixels", 41), "expected at most 41 pixels, found 42 .--max_pixels sets the limit"),
+        (LOGITS, LABELS, ("--max_bytes", 500), "at most 500 bytes, found 504 .--max_bytes sets"),
+        (LOGITS, LABELS, ("--max_unpacked", 99), "matrices of at most 99 bytes in all, found 144 .--max_unpacked"),
+        (LOGITS.astype(complex), LABELS, (), "floating point, found complex128"),
     ],
 )
 def test_bad_values(capsys, tmp_path, logits, labels, options, says):
@@ -75,10 +83,24 @@ def test_bad_values(capsys, tmp_path, logits, labels, options, says):
     assert re.search(says, line), line
 
 
-def png(array):
+def png(array, **options):
     stream = io.BytesIO()
-    Image.fromarray(array).save(stream, "PNG")
+    Image.fromarray(array).save(stream, "PNG", **options)
     return stream.getvalue()
+
+
+def flipped(data, chunk, offset):
+    """A bit of a chunk's data is flipped."""
+    data = bytearray(data)
+    data[data.index(chunk) + offset] ^= 16
+    return bytes(data)
+
+
+def bomb():
+    """A text that unpacks to more than Pillow reads."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("a", "x" * (1 << 21), zip=True)
+    return info
 
 
 def npy(array):
@@ -136,6 +158,13 @@ GOOD = {f"a/{name}.npy": npy(z) for name, z in zip("pqrs", LOGITS, strict=True)}
         ({"g.csv": b"name,group\np,0\nq,1\nr,2\ns,0\np,1\n"}, "several rows for one name, 1: p"),
         ({"g.csv": b"name,group\n1/p.a,0\n2/p.a,1\nq,1\nr,2\ns,0\n"}, "several rows for one image, 1: p"),
         ({"g.csv": b"image;class\n"}, "columns name and group, found no row"),
+        ({"g.csv": b"name,group\np,0\nq,1\nr,2\ns,0\nt,1\n"}, "rows that name none, 1: 't'"),
+        ({"g.csv": b"name,group\np," + b"9" * 5000 + b"\nq,1\nr,2\ns,0\n"}, "integer group for p, found '9999"),
+        ({"b/q.png": flipped(png(LABELS[1]), b"IDAT", 6)}, "b/q.png: damaged"),
+        ({"b/q.png": png(LABELS[1], save_all=True, append_images=[Image.fromarray(LABELS[2])])}, "found an animation"),
+        ({"b/q.png": png(LABELS[1], pnginfo=bomb())}, "b/q.png: damaged"),
+        ({"b/q.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 6\n"}, "b/q.png: damaged"),
+        ({"a/q.npy": None, "a/q\x1b[31m.npy": npy(LOGITS[1])}, r"control characters, found 1: 'q\\x1b\[31m'"),
         ({"out/mine.txt": b"x"}, "--out: .* found other files"),
         ({"out/summary.json": b"[]"}, "--out: .* found other files"),
         ({"out": b"a file"}, "--out: expected a folder that can be written"),
@@ -200,3 +229,83 @@ def test_no_zip_but_of_arrays(capsys, tmp_path):
         archive.writestr("readme.txt", "x")
     line = refused(capsys, "--logits", tmp_path / "a.npz", "--labels", tmp_path / "a.npz", "--out", tmp_path / "out")
     assert "expected arrays as np.savez writes them, found 'readme.txt' inside" in line
+
+
+def test_a_fifo_and_a_device_are_refused_at_once(capsys, tmp_path):
+    for name in ("logits", "labels"):
+        (tmp_path / name).mkdir()
+    np.save(tmp_path / "labels" / "a.npy", LABELS[0])
+    os.mkfifo(tmp_path / "logits" / "a.npy")
+    options = ["--labels", tmp_path / "labels", "--out", tmp_path / "out"]
+    assert "found others, 1: a.npy" in refused(capsys, "--logits", tmp_path / "logits", *options)
+    assert "found others, 1: a.npy" in refused(capsys, "--logits", tmp_path / "logits" / "a.npy", *options)
+    assert "found others, 1: zero" in refused(capsys, "--logits", "/dev/zero", *options)
+    np.save(tmp_path / "logits.npy", LOGITS[0])
+    groups = ["--groups", tmp_path / "logits" / "a.npy"]
+    assert "found no file" in refused(capsys, "--logits", tmp_path / "logits.npy", *options, *groups)
+
+
+@pytest.mark.parametrize("rows", ["0,1\n00,2\n1,0\n2,0\n3,1\n", "0,1\n00,2\n2,0\n3,1\n"])
+def test_two_rows_for_one_position(capsys, tmp_path, rows):
+    np.save(tmp_path / "logits.npy", LOGITS)
+    np.save(tmp_path / "labels.npy", LABELS)
+    (tmp_path / "g.csv").write_text(f"name,group\n{rows}")
+    options = ["--labels", tmp_path / "labels.npy", "--groups", tmp_path / "g.csv", "--out", tmp_path / "out"]
+    assert "several rows for one image, 1: 0" in refused(capsys, "--logits", tmp_path / "logits.npy", *options)
+
+
+def test_an_archive_that_unpacks_to_more_than_is_allowed(capsys, tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", logits=np.zeros((1, 600, 600, 3), np.float32))
+    assert (tmp_path / "a.npz").stat().st_size < 100_000
+    np.save(tmp_path / "labels.npy", np.zeros((1, 600, 600), np.uint8))
+    options = ["--labels", tmp_path / "labels.npy", "--out", tmp_path / "out", "--max_unpacked", 1_000_000]
+    line = refused(capsys, "--logits", tmp_path / "a.npz", *options)
+    assert "unpacks to 4,320,128 bytes, more than 1,000,000 (--max_unpacked sets the limit)" in line
+
+
+def test_a_stack_in_fortran_order_is_read_row_by_row(tmp_path):
+    np.save(tmp_path / "a.npy", np.asfortranarray(LOGITS))
+    with Reader() as reader:
+        source = open_source(tmp_path / "a.npy", wanted="logits", rank=3, reader=reader)
+        for place, wanted in zip(source.places, LOGITS, strict=True):
+            np.testing.assert_array_equal(reader.read(place.array, place.row), wanted)
+
+
+def files_of(stem):
+    """One small file of each kind."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{stem: LABELS})
+    each = io.BytesIO()
+    np.savez(each, **{f"n{i}": mask for i, mask in enumerate(LABELS)})
+    return {"a.npy": npy(LABELS), "b.npz": stream.getvalue(), "c.npz": each.getvalue(), "d.png": png(LABELS[0])}
+
+
+@given(
+    st.sampled_from(sorted(files_of("labels"))),
+    st.sampled_from(["bit", "bytes", "cut", "twice"]),
+    st.integers(0, 1 << 16),
+    st.integers(0, 255),
+)
+@settings(max_examples=int(os.environ.get("FLIPJAX_FUZZ", 80)), deadline=None, derandomize=True, database=None)
+def test_a_damaged_file_is_an_error_or_the_same_labels(tmp_path_factory, name, kind, place, value):
+    """npy has no checksum: there another value may come out. All others give the same labels, or one line."""
+    data = files_of("labels")[name]
+    place %= len(data)
+    changed = {
+        "bit": data[:place] + bytes([data[place] ^ 1 << value % 8]) + data[place + 1 :],
+        "bytes": data[:place] + bytes(value + k & 255 for k in range(16)) + data[place + 16 :],
+        "cut": data[:place],
+        "twice": data + data[:place],
+    }[kind]
+    path = tmp_path_factory.mktemp("fuzz") / name
+    path.write_bytes(changed)
+    try:
+        with Reader() as reader:
+            source = open_source(path, wanted="labels", rank=2, reader=reader, limits=Limits(unpacked=1 << 20))
+            labels = [reader.read(place.array, place.row) for place in source.places]
+    except AuditError as error:
+        assert name in str(error)
+        return
+    wanted = LABELS[:1] if name == "d.png" else LABELS
+    if name != "a.npy" and len(labels) == len(wanted):
+        np.testing.assert_array_equal(labels, wanted)

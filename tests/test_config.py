@@ -6,8 +6,17 @@ import re
 
 import pytest
 
-from flipjax import config as configuration
-from flipjax.config import CHECKS, ConfigError, Experiment, check, check_value, default_config, experiment, leaves
+from flipjax.config import (
+    CHECKS,
+    ConfigError,
+    Experiment,
+    check,
+    check_value,
+    default_config,
+    experiment,
+    leaves,
+    specs,
+)
 from flipjax.data import POOLS
 from flipjax.methods import METHODS, STRENGTHS, Knobs
 from flipjax.models import MODELS
@@ -40,6 +49,9 @@ BAD = {
     "train.hflip": NAN,
     "train.crop": 1.5,
     "train.jitter": -0.1,
+    "train.crop_scale": 0.0,
+    "train.jitter_strength": 2.0,
+    "train.patience_rule": "best",
     "train.selection": ("val_loss", "val_loss"),
     "population.map": "lop",
     "population.width": -1,
@@ -97,8 +109,8 @@ def test_an_unknown_key_is_refused_with_the_nearest():
 
 
 def test_names_are_those_of_the_registries():
-    assert set(configuration.POOL_NAMES) == set(POOLS)
-    assert set(configuration.MODEL_NAMES) == set(MODELS)
+    assert set(specs.POOL_NAMES) == set(POOLS)
+    assert set(specs.MODEL_NAMES) == set(MODELS)
     assert {knob for knobs in METHODS.values() for knob in knobs} == set(Knobs._fields)
     assert STRENGTHS.keys() <= set(Knobs._fields)
 
@@ -223,3 +235,23 @@ def test_files_in_configs_can_run(path):
     spec.loader.exec_module(module)
     assert f"python -m flipjax.sweep --config configs/{path.name}" in module.__doc__
     assert plan(module.get_config())
+
+
+def test_knobs_and_augmentation_are_axes_of_one_program():
+    config = default_config()
+    config.axes.rho, config.axes.method = (0.9,), ("group_dro", "bg_cutmix")
+    config.axes.dro_step, config.axes.crop, config.knobs.cutmix = (0.1, 1.0), (0.0, 0.75), 0.25
+    (program,) = plan(config)
+    assert program.experiment.train.crop == 0.75
+    knobs = [(s.axes["method"], s.axes["dro_step"], s.knobs.dro_step, s.knobs.cutmix) for s in program.settings[::2]]
+    assert knobs == [
+        ("group_dro", 0.1, 0.1, 0.0),
+        ("group_dro", 1.0, 1.0, 0.0),
+        ("bg_cutmix", 0.1, 0.0, 0.25),
+        ("bg_cutmix", 1.0, 0.0, 0.25),
+    ]
+    assert [s.augmentation.crop for s in program.settings] == [0.0, 0.75] * 4
+    assert {s.augmentation.hflip for s in program.settings} == {0.5} and "hflip" not in program.settings[0].axes
+    config.axes.swap = (0.5, 1.0)
+    with pytest.raises(ConfigError, match=r"config\.axes\.swap: expected a method with the knob swap"):
+        plan(config)

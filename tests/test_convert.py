@@ -2,14 +2,18 @@
 
 import builtins
 import importlib
+import io
+import json
 import os
-import pathlib
 import re
-import shutil
+import struct
 import types
+import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from flipjax.config import ConfigError, ModelSpec
@@ -97,17 +101,17 @@ def convert(capsys, *arguments):
 
 @pytest.fixture(scope="module")
 def folders(network, tmp_path_factory):
-    """Folders of a whole U-Net (from float16 safetensors) and of an encoder alone (from npz)."""
+    """Converted files of a whole U-Net (from float16 safetensors) and of an encoder alone (from npz)."""
     folder = tmp_path_factory.mktemp("weights")
     half = {name: array.astype(np.float16) for name, array in network("resnet50").state_dict.items()}
-    save_file(half, folder / "whole.safetensors")
+    save_file(half, folder / "half.safetensors")
     np.savez(folder / "encoder.npz", **encoder_of(network, "mit_b2"))
-    assert main(["convert", "--from", str(folder / "whole.safetensors"), "--to", str(folder / "whole")]) == 0
+    assert main(["convert", "--from", str(folder / "half.safetensors"), "--to", str(folder / "whole")]) == 0
     assert main(["convert", "--from", str(folder / "encoder.npz"), "--to", str(folder / "encoder")]) == 0
     return folder
 
 
-def test_a_converted_folder_holds_the_weights_in_the_models_order(network, folders):
+def test_a_converted_file_holds_the_weights_in_the_models_order(network, folders):
     params, statistics = weights.load(folders / "whole", encoder="resnet50")
     wanted = network("resnet50").state_dict["decoder.blocks.1.conv2.0.weight"].astype(np.float16)
     found = params["decoder"]["blocks"][1]["conv2"][0]["weight"]
@@ -116,9 +120,13 @@ def test_a_converted_folder_holds_the_weights_in_the_models_order(network, folde
     assert set(statistics["encoder"]["bn1"]) == {"running_mean", "running_var", "num_batches_tracked"}
     params, statistics = weights.load(folders / "encoder", encoder="mit_b2")
     assert (set(params), statistics) == ({"encoder"}, {})
+    stored = reading.read(folders / "encoder.safetensors")
+    wanted = encoder_of(network, "mit_b2")
+    assert stored.keys() == {f"encoder.{name}" for name in wanted}  # PyTorch's names, axes and types.
+    assert all(np.array_equal(stored[f"encoder.{name}"], array) for name, array in wanted.items())
 
 
-def test_folders_that_do_not_fit_are_refused(folders, tmp_path):
+def test_files_that_do_not_fit_the_model_are_refused(folders, tmp_path):
     for options, message in (
         ({"encoder": "mit_b2"}, "weights of mit_b2; found those of resnet50"),
         ({"encoder": "resnet50", "num_classes": 4}, "misshapen: segmentation_head.0"),
@@ -127,9 +135,23 @@ def test_folders_that_do_not_fit_are_refused(folders, tmp_path):
             weights.load(folders / "whole", **options)
     with pytest.raises(smp.WeightsError, match="found an encoder alone"):
         weights.load(folders / "encoder", encoder="mit_b2", whole=True)
-    for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(ConfigError, match=r"config\.model\.weights: expected a folder that python"):
-            starting_weights(ModelSpec(name="smp_mit_b2", weights=str(folder)))
+    save_file({"a": np.zeros(3)}, tmp_path / "other.safetensors")
+    for name in ("none", "other"):
+        with pytest.raises(ConfigError, match=rf"config\.model\.weights: .* flipjax\.models convert.*{name}"):
+            starting_weights(ModelSpec(name="smp_mit_b2", weights=str(tmp_path / name)))
+
+
+def write_archive(path, method, *, encrypted=False):
+    """An npz of one array, packed by `method`, or marked as encrypted."""
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(3))
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.npy", stream.getvalue())
+    if encrypted:
+        content = bytearray(path.read_bytes())
+        content[6] |= 1
+        content[content.rindex(b"PK\1\2") + 8] |= 1
+        path.write_bytes(content)
 
 
 def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_path, capsys):
@@ -148,6 +170,12 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "cut.safetensors").write_bytes((folders / "whole.safetensors").read_bytes()[:5000])
     (tmp_path / "text.txt").write_text("no weights")
+    np.savez(tmp_path / "complex.npz", **{"layer1.0.conv1.weight": np.zeros(3, complex)})
+    write_archive(tmp_path / "packed.npz", zipfile.ZIP_LZMA)
+    write_archive(tmp_path / "locked.npz", zipfile.ZIP_STORED, encrypted=True)
+    header = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "eight.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    os.mkfifo(tmp_path / "fifo.npz")
     cases = (
         (
             "misfit.npz",
@@ -155,13 +183,18 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
         ),
         ("misfit.npz", "1 unused: encoder.bn1.gain; 1 misshapen: encoder.bn1.bias (65,) instead of (64,); --verbose"),
         ("objects.npz", "no whole npz file"),
-        ("one.npz", "no whole npz file of arrays: it holds one array"),
+        ("one.npz", "no whole npz file"),
         ("altered.npz", "no whole npz file"),
         ("strange.npz", "found arrays such as a"),
         ("cut.npz", "no whole npz file"),
         ("cut.safetensors", "no whole safetensors file"),
         ("text.txt", "expected a file that ends in .pt, .pth, .ckpt, .safetensors, .npz"),
         ("none.npz", "expected a file of weights; found none"),
+        ("complex.npz", "expected real numbers; found others: layer1.0.conv1.weight (complex128)"),
+        ("packed.npz", "an archive packed by lzma"),
+        ("locked.npz", "an encrypted archive"),
+        ("eight.safetensors", "found others: a (F8_E4M3)"),
+        ("fifo.npz", "found no regular file"),
     )
     for name, message in cases:
         code, out, err = convert(capsys, "--from", tmp_path / name, "--to", tmp_path / "to")
@@ -173,35 +206,55 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
     wanted = smp.expected_shapes("resnet50", num_classes=3)
     absent = [name for name in wanted if name.startswith("encoder.") and name.removeprefix("encoder.") not in few]
     assert f" missing: {', '.join(absent)}; unused: encoder.bn1.gain; misshapen: " in err
+    limited = ("--from", folders / "encoder.npz", "--to", tmp_path / "to", "--max_bytes", 1 << 20)
+    assert "more than 1,048,576 (--max_bytes sets the limit)" in convert(capsys, *limited)[2]
     beneath = ("--from", folders / "encoder.npz", "--to", tmp_path / "text.txt" / "to")
-    assert "--to: expected a folder that can be written; found" in convert(capsys, *beneath)[2]
+    assert "--to: expected a file that can be written; found" in convert(capsys, *beneath)[2]
     existing = ("--from", folders / "encoder.npz", "--to", folders / "encoder")
-    assert "expected a folder that does not exist yet" in convert(capsys, *existing)[2]
+    assert "--to: expected a file that does not exist yet" in convert(capsys, *existing)[2]
     other = ("--from", folders / "encoder.npz", "--to", tmp_path / "to", "--encoder", "resnet50")
     assert "weights of resnet50; found those of mit_b2" in convert(capsys, *other)[2]
 
 
-def test_a_damaged_folder_is_named(folders, tmp_path):
-    def copy(name):
-        return pathlib.Path(shutil.copytree(folders / "encoder", tmp_path / name, copy_function=os.link))
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A converted file of two arrays, and the arrays."""
+    arrays = {"encoder.a.weight": np.arange(96, dtype=np.float32).reshape(8, 12), "encoder.a.bias": np.zeros(8)}
+    path = tmp_path_factory.mktemp("small") / "weights.safetensors"
+    weights.save(path, arrays)
+    return path, arrays
 
-    def cut(path, size):
-        content = path.read_bytes()[:size]
-        path.unlink()  # The others share its bytes.
-        path.write_bytes(content)
 
-    largest = max((folders / "encoder/arrays").rglob("*"), key=lambda path: path.stat().st_size)
-    cut(copy("values") / largest.relative_to(folders / "encoder"), 1000)
-    cut(copy("about") / "about/metadata", 20)
-    (copy("gone") / "about/metadata").unlink()
-    about = copy("renamed") / "about/metadata"
-    size = about.stat().st_size
-    about.unlink()
-    about.write_text('{"shapes": {}}'.ljust(size))
-    for name in ("values", "about", "gone", "renamed"):
-        with pytest.raises(ConfigError, match=f"{name} is damaged, convert the weights again") as caught:
-            starting_weights(ModelSpec(name="smp_mit_b2", weights=str(tmp_path / name)))
-        assert "\n" not in str(caught.value)
+def damage(content, kind, place, value):
+    """A bit, 16 bytes, the second half, or all of a file's content is lost."""
+    place %= len(content)
+    if kind == "bit":
+        return content[:place] + bytes([content[place] ^ 1 << value % 8]) + content[place + 1 :]
+    if kind == "bytes":
+        return content[:place] + bytes(value + k & 255 for k in range(16)) + content[place + 16 :]
+    return content[: len(content) // 2] if kind == "half" else b""
+
+
+@given(st.sampled_from(["bit", "bytes", "half", "empty"]), st.integers(0, 1 << 20), st.integers(0, 255))
+@settings(max_examples=int(os.environ.get("FLIPJAX_FUZZ", 60)), deadline=None, derandomize=True, database=None)
+def test_a_damaged_file_is_named_or_gives_the_same_arrays(small, kind, place, value):
+    path, arrays = small
+    other = path.with_name("damaged.safetensors")
+    other.write_bytes(damage(path.read_bytes(), kind, place, value))
+    try:
+        stored = weights.read_converted(other)
+    except smp.WeightsError as error:
+        assert "damaged.safetensors" in str(error) and "\n" not in str(error)
+    else:
+        assert stored.keys() == arrays.keys()
+        assert all(np.array_equal(stored[name], array) for name, array in arrays.items())
+
+
+def test_a_sweep_refuses_damaged_weights(small, tmp_path):
+    content = small[0].read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(content[:-1] + b"\1")
+    with pytest.raises(ConfigError, match=r"config\.model\.weights: .*a\.safetensors is damaged, convert"):
+        starting_weights(ModelSpec(name="smp_mit_b2", weights=str(tmp_path / "a")))
 
 
 def test_pytorch_is_asked_for_only_where_it_is_needed(tmp_path, capsys, monkeypatch):

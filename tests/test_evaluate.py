@@ -17,7 +17,7 @@ from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec
 from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table, split_pool
 from flipjax.data.pool import gather
-from flipjax.models import smp, weights
+from flipjax.models import weights
 from flipjax.sweep.dry_run import estimate
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -32,8 +32,7 @@ OVERRIDES = [
 def folder(network, tmp_path_factory):
     """Converted weights, and the results of the command on them."""
     folder = tmp_path_factory.mktemp("evaluate")
-    arrays = smp.to_jax(network("resnet50").state_dict, smp.expected_shapes("resnet50", num_classes=3))
-    weights.save(folder / "weights", arrays, encoder="resnet50")
+    weights.save(folder / "weights", network("resnet50").state_dict)
     return folder
 
 
@@ -86,9 +85,8 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
     )
     config, model = ("--config", ROOT / "configs/smoke.py"), ("--model", "smp_resnet50")
     stored = ("--weights", folder / "weights")
-    damaged = shutil.copytree(folder / "weights", tmp_path / "damaged", copy_function=os.link)
-    os.truncate(shutil.copy(folder / "weights/about/metadata", damaged / "about/copy"), 20)
-    (damaged / "about/copy").replace(damaged / "about/metadata")
+    damaged = shutil.copy(folder / "weights.safetensors", tmp_path / "damaged.safetensors")
+    os.truncate(damaged, damaged.stat().st_size - 20)
     (tmp_path / "file").write_text("mine")
     monkeypatch.setattr(command.command, "start_backend", lambda *_: "CPU")  # The tests' own has started.
     cases = (
@@ -100,7 +98,7 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
         ((*config, *model, *stored, "--config.pool.siez=40"), "--config.pool.size"),
         ((*config, *model, *stored, "--out", tmp_path / "file"), "--out: expected a folder that can be written"),
         ((*config, *model, "--weights", damaged), "--weights: "),
-        ((*config, *model, "--weights", damaged), "damaged is damaged, convert the weights again"),
+        ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged, convert the weights again"),
         ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "config.split: n_val 8, n_test 400: a"),
         (
             ("--config", tmp_path / "grid.py", *model, *stored),

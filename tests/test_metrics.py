@@ -36,12 +36,12 @@ def slow_entropy(foreground):
     return np.log1p(e[1:].sum()) + (e * (z[0] - z)).sum() / e.sum()
 
 
-def slow_decompose(logits, labels, background, ignore_label):
+def slow_decompose(logits, labels, background, ignore_index):
     """One image, pixel by pixel."""
     classes = logits.shape[-1]
     confusion, risk_sum = np.zeros((classes, classes), int), 0.0
     for z, label in zip(logits.reshape(-1, classes), labels.ravel(), strict=True):
-        if label == ignore_label:
+        if label == ignore_index:
             continue
         prediction = int(np.argmax(z))
         confusion[label, prediction] += 1
@@ -79,20 +79,20 @@ def test_decompose_by_hand():
 )
 def test_kernels_equal_their_slow_twins(lead, spatial, classes, data):
     background = data.draw(st.integers(0, classes - 1))
-    ignore_label = data.draw(st.sampled_from([None, 255, 0]))
+    ignore_index = data.draw(st.sampled_from([None, 255, 0]))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     logits = rng.integers(-2, 3, (*lead, *spatial, classes)) * np.float32(rng.choice([0.5, 3.0]))  # ties abound
     labels = rng.integers(0, classes, (*lead, *spatial)).astype(np.uint8)
-    if ignore_label == 255:
+    if ignore_index == 255:
         labels[rng.random(labels.shape) < 0.3] = 255
     options = {"background": background, "spatial_ndim": len(spatial)}
-    result = metrics.decompose(logits, labels, ignore_label=ignore_label, **options)
-    codes = metrics.error_map(logits, labels, ignore_label=ignore_label, **options)
+    result = metrics.decompose(logits, labels, ignore_index=ignore_index, **options)
+    codes = metrics.error_map(logits, labels, ignore_index=ignore_index, **options)
     risks = metrics.risk_map(logits, **options)
     assert result.confusion.shape == (*lead, classes, classes)
     assert codes.shape == risks.shape == labels.shape
     for image in np.ndindex(lead):
-        confusion, risk_sum = slow_decompose(logits[image], labels[image], background, ignore_label)
+        confusion, risk_sum = slow_decompose(logits[image], labels[image], background, ignore_index)
         np.testing.assert_array_equal(result.confusion[image], confusion)
         np.testing.assert_allclose(result.risk_sum[image], risk_sum, rtol=2e-6, atol=1e-6)
         foreground = np.arange(classes) != background
@@ -168,7 +168,7 @@ def test_limits():
     assert np.isnan(metrics.flip_risk(one_hot(np.zeros((2, 2), int))))
     all_foreground = metrics.decompose(one_hot(labels), np.ones((2, 2), int))
     assert np.isnan(all_foreground.spill) and all_foreground.correct == 0.5
-    ignored = metrics.decompose(one_hot(labels), np.full((2, 2), 9), ignore_label=9)
+    ignored = metrics.decompose(one_hot(labels), np.full((2, 2), 9), ignore_index=9)
     assert ignored.confusion.sum() == 0 and np.isnan(ignored.flip) and np.isnan(ignored.flip_risk)
     uncertain = metrics.decompose(np.ones((1, 1, 3), np.float32) * [0, 1, 1], np.ones((1, 1), int))
     np.testing.assert_allclose(uncertain.flip_risk, np.log(2), rtol=1e-6)
@@ -176,7 +176,7 @@ def test_limits():
 
 def test_ignored_pixels_leave_the_risk_of_decompose_alone():
     logits = np.array([[[0.0, 1.0, 1.0], [0.0, 60.0, 0.0]]])
-    result = metrics.decompose(logits, np.array([[1, 255]]), ignore_label=255)
+    result = metrics.decompose(logits, np.array([[1, 255]]), ignore_index=255)
     np.testing.assert_allclose(result.flip_risk, np.log(2), rtol=1e-6)
     np.testing.assert_allclose(metrics.flip_risk(logits), np.log(2) / 2, rtol=1e-6)
 
@@ -233,10 +233,10 @@ def test_real_torch_tensors():
 @pytest.mark.parametrize("classes", [3, 4])
 def test_jit_and_vmap_equal_eager(classes):
     logits, labels = random_case(4, (3, 2, 8, 8), classes)
-    eager = metrics.decompose(logits, labels, ignore_label=0)
+    eager = metrics.decompose(logits, labels, ignore_index=0)
 
     def kernel(x, y):
-        return metrics.decompose(x, y, ignore_label=0)
+        return metrics.decompose(x, y, ignore_index=0)
 
     def compare(result):
         np.testing.assert_array_equal(result.confusion, eager.confusion)
@@ -273,7 +273,7 @@ def test_nan_logits_count_as_the_largest_and_show_in_the_risk(classes):
         assert result.confusion[0, 1, channel] == 1 and result.confusion[0, 1, other] == 1
         np.testing.assert_array_equal(np.isnan(result.risk_sum), [True, False])
         np.testing.assert_array_equal(np.isnan(metrics.flip_risk(logits)), [True, other == 0])
-        kept = metrics.decompose(logits, np.array([[[9, 1]], [[1, 1]]]), ignore_label=9)
+        kept = metrics.decompose(logits, np.array([[[9, 1]], [[1, 1]]]), ignore_index=9)
         assert np.isfinite(kept.risk_sum).all()
 
 
@@ -333,15 +333,15 @@ DOOR = {
     "label axis": (lambda: metrics.error_map(LOGITS, LABELS[..., None]), ValueError, r"labels\[..., 0\]"),
     "label dtype": (lambda: metrics.decompose(LOGITS, LABELS.astype(np.float32)), TypeError, "integer.*float32"),
     "swapped": (lambda: metrics.decompose(LABELS, LOGITS), TypeError, "Predictions come first"),
-    "range": (lambda: metrics.decompose(LOGITS, LABELS + 253), ValueError, r"0..2.*253, 254, 255.*ignore_label=255"),
-    "negative": (lambda: metrics.decompose(LOGITS, jnp.asarray(LABELS - 1)), ValueError, "found -1.*ignore_label=-1"),
+    "range": (lambda: metrics.decompose(LOGITS, LABELS + 253), ValueError, r"0..2.*253, 254, 255.*ignore_index=255"),
+    "negative": (lambda: metrics.decompose(LOGITS, jnp.asarray(LABELS - 1)), ValueError, "found -1.*ignore_index=-1"),
     "range, one ignored": (
-        lambda: metrics.error_map(LOGITS, np.where(LABELS == 0, 255, LABELS + 2), ignore_label=255),
+        lambda: metrics.error_map(LOGITS, np.where(LABELS == 0, 255, LABELS + 2), ignore_index=255),
         ValueError,
-        "0..2 and ignore_label=255 .*found 3, 4.",
+        "0..2 and ignore_index=255 .*found 3, 4.",
     ),
     "wide integers": (lambda: metrics.decompose(LOGITS, LABELS + 2**32), ValueError, "4294967296"),
-    "ignore_label": (lambda: metrics.decompose(LOGITS, LABELS, ignore_label=2**31), ValueError, "ignore_label"),
+    "ignore_index": (lambda: metrics.decompose(LOGITS, LABELS, ignore_index=2**31), ValueError, "ignore_index"),
     "background": (lambda: metrics.decompose(LOGITS, LABELS, background=3), ValueError, "background: .*0..2, found 3"),
     "background below": (lambda: metrics.flip_risk(LOGITS, background=-1), ValueError, "found -1"),
     "classes": (lambda: metrics.flip_risk(LOGITS[..., :2]), ValueError, "at least 3 classes.*found 2"),
@@ -361,11 +361,11 @@ def test_errors_at_the_door(case):
         call()
 
 
-def test_ignore_label_need_not_fit_the_label_dtype():
+def test_ignore_index_need_not_fit_the_label_dtype():
     expected = metrics.decompose(LOGITS, LABELS).confusion
     for labels in LABELS.astype(np.uint8), jnp.asarray(LABELS, jnp.uint8), jnp.asarray(LABELS, jnp.int8):
-        np.testing.assert_array_equal(metrics.decompose(LOGITS, labels, ignore_label=-1).confusion, expected)
-        np.testing.assert_array_equal(metrics.decompose(LOGITS, labels, ignore_label=255).confusion, expected)
+        np.testing.assert_array_equal(metrics.decompose(LOGITS, labels, ignore_index=-1).confusion, expected)
+        np.testing.assert_array_equal(metrics.decompose(LOGITS, labels, ignore_index=255).confusion, expected)
 
 
 def test_public_names_are_documented_with_an_example():

@@ -74,7 +74,8 @@ def test_members_stop_at_different_epochs_and_are_dealt_anew(trained):
     last = trained.states[-1]
     assert trained.layout.devices == 2 and trained.current.states.status.sharding.num_devices == 2
     assert len(set(last.epoch.tolist())) > 1
-    assert set(last.status.tolist()) == {Status.STOPPED, Status.FINISHED}
+    # A learning rate of 100 ends beyond a guess.
+    assert set(last.status.tolist()) == {Status.STOPPED, Status.DIVERGED, Status.FINISHED}
     assert trained.current.slots.tolist() != [0, 1, 2, 3, 4]
 
 
@@ -154,6 +155,19 @@ def test_a_diverged_member_is_frozen_and_harms_no_other(tiny, start, trained, me
     frozen = population.take_member(states, lost)
     assert (frozen.status, frozen.epoch, frozen.best_epoch) == (Status.DIVERGED, 1, 0)
     assert_same(frozen.best["val_loss"].weights, population.take_member(trained.states[0], lost).weights)
+
+
+def test_a_member_that_ends_beyond_a_guess_is_named_and_one_that_learns_hard_is_not(tiny, start, members):
+    rates = {"absurd": 1e6, "hard": 0.3}
+    changed = [
+        dataclasses.replace(members[0], recipe=members[0].recipe._replace(learning_rate=np.float32(rate)))
+        for rate in rates.values()
+    ]
+    layout, current, shared = start(members=[*changed, *members[2:]])
+    while (current.status == Status.RUNNING).any():
+        current, _ = population.run_epoch(tiny, layout, current, *shared)
+    assert current.status[0] == Status.DIVERGED
+    assert current.status[1] in (Status.STOPPED, Status.FINISHED)
 
 
 def test_vmap_stays_close_to_the_loop_and_skips_who_stopped(tiny, start, trained):
@@ -261,9 +275,9 @@ def test_the_memory_that_a_dry_run_states_is_about_what_the_program_takes(tiny, 
     )
     layout = population.make_layout(LOOP, members=1)
     current = population.create(experiment, layout, [make_member(0, 0.5, 1e-3)])
-    rows, groups = np.zeros((4, 2), np.int32), np.arange(4, dtype=np.int32)
+    validation = np.zeros((4, 2), np.int32), np.arange(4, dtype=np.int32), np.zeros(4, bool)
     positions, active = population.queue(np.ones(1, bool), devices=1, width=1)
-    shared = population.share(layout, (pool, rows, groups))
+    shared = population.share(layout, (pool, *validation))
     lowered = population._epoch.lower(experiment, layout, current.members, current.states, positions, active, *shared)
     taken = lowered.compile().memory_analysis().temp_size_in_bytes
     assert 0.6 < working_bytes(program) / taken < 1.6

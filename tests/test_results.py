@@ -1,5 +1,10 @@
 """Tables of results: rows, files, means over seeds and trends, against hand-computed values."""
 
+import contextlib
+import os
+import pathlib
+import shutil
+import sqlite3
 import subprocess
 import sys
 
@@ -10,13 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flipjax import results
+from flipjax.files import DamagedError
 from flipjax.metrics import Decomposition, bootstrap, summarize
-from flipjax.results import quantities
+from flipjax.results import export, quantities
 
 CLASSES = ("background", "hopper", "skimmer")
-MEASURES = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
-MEASURES += ("iou_foreground", "risk_auroc", "risk_aurc", "top_decile_flip_share")
-MEASURES += ("gap_hopper", "gap_skimmer", "gap_mean", "worst_group_iou")
+CONTRACT = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
+CONTRACT += ("iou_foreground", "risk_auroc", "top_decile_flip_share")
+ACROSS = ("gap_hopper", "gap_skimmer", "gap_mean", "worst_group_iou")
+MEASURES = [quantities.column(key) for key in quantities.of_classes(CLASSES) if not key.startswith("n_images")]
 
 
 def table_of(values, *, status=None, axes=("rho", "seed")):
@@ -30,6 +37,12 @@ def table_of(values, *, status=None, axes=("rho", "seed")):
             row |= {"status": (status or {}).get(key, "done"), "epochs": 3, "best_epoch": 2, "selection": "val_loss"}
             rows.append(row)
     return rows
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """The run that tests/recorded/make.py records."""
+    return pathlib.Path(__file__).parent / "recorded" / "run"
 
 
 def find(table, quantity, **setting):
@@ -57,23 +70,10 @@ def test_rows_of_a_member_are_the_summaries_of_its_groups():
     }
     rows = results.member_rows(member, decomposition, groups, part="test", class_names=CLASSES)
     assert [row["group"] for row in rows] == ["all", "0", "1", "2", "3", "common", "rare"]
-    assert list(rows[0]) == (
-        [
-            "member",
-            "rho",
-            "seed",
-            "split",
-            "group",
-            "n_images",
-            "n_images_without_risk",
-            *MEASURES,
-            "status",
-            "epochs",
-            "best_epoch",
-            "selection",
-        ]
-    )
-    assert {rows[-1][name] for name in MEASURES[-4:]} == {""}
+    first, last = ["member", "rho", "seed", "split", "group"], ["status", "epochs", "best_epoch", "selection"]
+    assert list(rows[0]) == [*first, *map(quantities.column, quantities.of_classes(CLASSES)), *last]
+    assert [name for name in rows[0] if name in CONTRACT] == list(CONTRACT)
+    assert {rows[-1][name] for name in ACROSS} == {""}
     rare = rows[-1]
     confusion = np.asarray(decomposition.confusion)[np.isin(groups, (1, 2))].sum(0, dtype=np.int64)
     foreground = confusion[1:].sum()
@@ -170,7 +170,7 @@ def test_cell_round_trip(tmp_path):
     with pytest.raises(KeyError, match="expected one of val_loss, last; found 'best'"):
         read.decomposition("a", "test", selection="best")
     np.savez(tmp_path / "other.npz", members=np.array(["a"]))
-    with pytest.raises(KeyError, match=r"other\.npz.*class_names"):
+    with pytest.raises(DamagedError, match=r"other\.npz"):
         results.load_cell(tmp_path / "other.npz")
 
 
@@ -405,6 +405,124 @@ def test_no_sentence_without_an_interval_that_carries_it():
     assert "rho 0.99" in lines[3] and "[0.5" in lines[3]
     assert "no change" in sentences(grid(-0.015))[0]
     assert sentences(grid(0.5, seeds=3)) == []
+
+
+def test_a_run_is_loaded_as_columns_with_units(recorded):
+    run = results.load(recorded)
+    assert (len(run.members["fg_flip"]), len(run.history["epoch"])) == (8 * 2 * 2 * 7, 8 * 3)
+    assert len(run.images["flip"]) == 8 * 2 * (24 + 48)
+    for table in (run.members, run.history, run.images, run.summary):
+        assert len({len(values) for values in table.values()}) == 1
+    # The rows of images and of members are of the same counts.
+    here = (run.images["member"] == "m003") & (run.images["selection"] == "val_flip") & (run.images["split"] == "test")
+    rows = run.members
+    there = (rows["member"] == "m003") & (rows["selection"] == "val_flip") & (rows["split"] == "test")
+    mean = rows["flip_image_mean"][there & (rows["group"] == "all")]
+    assert np.nanmean(run.images["flip"][here]) == pytest.approx(mean[0], abs=1e-6)
+    assert sorted(np.unique(run.images["pair"][here], return_counts=True)[1]) == [2] * 24
+    assert results.units(run.images)["flip_risk"] == "nats"
+    assert {name for name in rows if name.startswith(("fg_", "gap_", "worst", "risk_"))} <= set(results.units(rows))
+    with pytest.raises(FileNotFoundError, match=r"results\.csv"):
+        results.load(recorded.parent)
+
+
+def test_a_recorded_run_gives_its_rows_again(recorded):
+    cell = results.load_cell(next(recorded.glob("cells/*/decomposition.npz")))
+    part = cell.parts["test"]
+    for row in results.read_csv(recorded / "results.csv"):
+        if (row["split"], row["group"]) == ("test", "all"):
+            whole = summarize(
+                cell.decomposition(row["member"], "test", selection=row["selection"]),
+                part.groups,
+                class_names=cell.class_names,
+            )
+            names = {quantities.column(key): key for key in quantities.of_classes(cell.class_names)}
+            for name, key in ((name, key) for name, key in names.items() if name in row):
+                assert results.number(row[name]) == pytest.approx(whole[key], abs=1e-6, nan_ok=True)
+
+
+def test_no_share_or_interval_of_a_recorded_run_leaves_its_range(recorded):
+    rows = [row for row in results.read_csv(recorded / "results.csv") if row["selection"] == "val_loss"]
+    resamples = results.Resamples({"000": results.load_cell(recorded / "cells/000/decomposition.npz")}, samples=50)
+    summary = results.aggregate(rows, resamples=resamples)
+    for row in summary:
+        least, most = quantities.RANGES[quantities.quantity_of(row["quantity"]).unit]
+        values = [results.number(row[name]) for name in ("mean", "low", "high")]
+        assert all(least <= value <= most for value in values if np.isfinite(value)), row
+        if row["low"] != "":
+            assert row["low"] - 1e-6 <= row["high"]
+    trends = results.trend(rows, resamples=resamples)
+    comparison = results.compare(rows, resamples=resamples)
+    regrets = results.regret(results.read_csv(recorded / "results.csv"), resamples=resamples)
+    assert all(abs(row["difference"]) <= 1 for row in comparison if row["quantity"].startswith("fg_"))
+    tables = [results.summary_table(summary), results.trend_table(trends), results.regret_table(regrets)]
+    for table in [*tables, results.comparison_table(comparison, "method")]:
+        assert table.rows and max(map(len, results.to_text(table).splitlines())) <= 80
+        assert "*" not in results.to_text(table)
+
+
+def test_images_as_parquet_hold_what_load_gives(recorded, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    run = shutil.copytree(recorded, tmp_path / "run")
+    table = parquet.read_table(results.write_images(run))
+    images = results.load(run).images
+    assert table.column_names == list(images)
+    for name, values in images.items():
+        np.testing.assert_array_equal(table[name].to_numpy(), values)
+    assert table.schema.field("flip_risk").metadata == {b"unit": b"nats"}
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
+def test_data_frames_take_the_columns(recorded, library):
+    module = pytest.importorskip(library)
+    images = results.load(recorded).images
+    if library == "duckdb":
+        count = module.sql("select count(*) from images where member = 'm000'").fetchall()[0][0]
+    else:
+        count = int((module.DataFrame(images)["member"] == "m000").sum())
+    assert count == 2 * (24 + 48)
+
+
+def test_export_to_csv(recorded, tmp_path, capsys):
+    assert export.main([str(recorded), "--to", "csv", "--out", str(tmp_path / "out")]) == 0
+    assert len(results.read_csv(tmp_path / "out/images.csv")) == 8 * 2 * (24 + 48)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{name}.csv" for name in ("members", "images", "history", "summary")
+    }
+    assert export.main([str(tmp_path), "--to", "csv"]) == 2
+    assert "results.csv" in capsys.readouterr().err
+
+
+def test_a_tracker_that_is_not_installed_is_one_line(recorded, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert export.main([str(recorded), "--to", "wandb"]) == 2
+    err = capsys.readouterr().err
+    assert "flipjax[export]" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "trackio", "wandb"])
+def test_export_to_a_real_tracker_offline(recorded, tmp_path, tracker):
+    pytest.importorskip(tracker)
+    places = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "TRACKIO_DIR": str(tmp_path / "trackio")}
+    places |= {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}
+    line = [sys.executable, "-m", "flipjax.results.export", str(recorded), "--to", tracker, "--project", "demo"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **places})
+    assert done.returncode == 0, done.stderr
+    if tracker == "wandb":
+        assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 8
+        return
+    file, names = {
+        "mlflow": ("mlflow.db", "select name from runs"),
+        "trackio": ("trackio/demo.db", "select distinct run_name from metrics"),
+    }[tracker]
+    with contextlib.closing(sqlite3.connect(tmp_path / file)) as database:
+        assert sorted(database.execute(names).fetchall()) == [(f"m{index:03d}",) for index in range(8)]
+        if tracker == "mlflow":
+            query = "select m.value, m.step from metrics m join runs r using (run_uuid) where r.name = 'm000'"
+            stored = database.execute(f"{query} and m.key = 'valid_loss' order by m.step").fetchall()
+            history = results.load(recorded).history
+            chosen = history["member"] == "m000"
+            assert stored == list(zip(history["valid_loss"][chosen], history["epoch"][chosen], strict=True))
 
 
 def test_import_needs_no_matplotlib():

@@ -14,7 +14,7 @@ from jax import lax
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
 from flipjax.data.pool import Pool
-from flipjax.methods import Knobs
+from flipjax.methods import Augmentation, Knobs
 from flipjax.models import MODELS, convolution, layers, mit, resnet, smp
 from flipjax.training import population
 from flipjax.training.member import Member, graph, init_state
@@ -23,6 +23,11 @@ from flipjax.training.step import train_epoch, train_step
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "../shared/golden"
 ENCODERS = {"resnet50": 32_521_395, "mit_b2": 27_477_299}
+FINGERPRINTS = {
+    "resnet50": (2136.8833, (89.6468, 373.3448, 428.5479, -12.9067, 83.5934, 346.006, 341.7949, -13.444)),
+    "mit_b2": (9.14772, (0.0437, 2.3827, 2.038, -0.2441, 0.46, 1.5573, 1.5919, 0.1434)),
+}
+"""The largest logit, and those of a few pixels."""
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 SHALLOW = (1, 1, 1, 1)
 """Blocks a stage of what trains here: the others are like the first, and take as long to compile."""
@@ -50,6 +55,16 @@ def test_logits_are_pytorchs(encoder, network):
     with np.load(GOLDEN / f"smp_unet_{encoder}.npz") as case:
         image, logits = case["image"], case["logits"]
     np.testing.assert_allclose(network(encoder).logits(image), logits, rtol=0, atol=1e-4 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_logits_have_the_fingerprint_of_the_golden_network(encoder, network):
+    """Some logits of the network of the golden cases, written down when it equalled PyTorch's there."""
+    image = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    logits = np.asarray(network(encoder).logits(image))
+    largest, sample = FINGERPRINTS[encoder]
+    np.testing.assert_allclose(np.abs(logits).max(), largest, rtol=1e-4)
+    np.testing.assert_allclose(logits[:, ::21, 5::31].ravel()[::6], sample, rtol=0, atol=1e-4 * largest)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -163,15 +178,15 @@ def test_batch_norm_moves_as_pytorchs():
 def test_branches_are_left_out_in_training_alone(network):
     graph, state = nnx.split(network("mit_b2").model)
     encoder = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state)).encoder
-    assert (encoder._kept(5) == 1).all()
+    assert (encoder._branch_scales(5) == 1).all()
     encoder.train()
     before = np.asarray(encoder.drop_path_key[...])
-    first, second = encoder._kept(2000), encoder._kept(2000)
+    first, second = encoder._branch_scales(2000), encoder._branch_scales(2000)
     assert (encoder.drop_path_key[...] != before).any() and (first != second).any()
     rates = np.linspace(0, mit.DROP_PATH, sum(mit.BLOCKS))
     np.testing.assert_allclose((first == 0).mean((1, 2)), rates, atol=0.02)
-    for kept, rate in zip(first, rates.astype(np.float32), strict=True):
-        assert set(np.unique(kept)) <= {0, 1 / (1 - rate)}
+    for scales, rate in zip(first, rates.astype(np.float32), strict=True):
+        assert set(np.unique(scales)) <= {0, 1 / (1 - rate)}
 
 
 @pytest.fixture(scope="module")
@@ -189,10 +204,12 @@ def photos():
 def setting(encoder, dtype="float32"):
     """An experiment on the photos, and what makes a member of a seed."""
     model = ModelSpec(name=f"smp_{encoder}", dtype=dtype)
-    experiment = Experiment(PoolSpec(size=32), SplitSpec(n_train=8), model, TrainSpec(batch_size=4, hflip=0.0))
+    experiment = Experiment(PoolSpec(size=32), SplitSpec(n_train=8), model, TrainSpec(batch_size=4))
     rows = jnp.stack([jnp.arange(8), -jnp.ones(8, jnp.int32)], 1).astype(jnp.int32)
     knobs, recipe = (jax.tree.map(jnp.float32, values) for values in (Knobs(), Recipe(learning_rate=1e-4)))
-    return experiment, lambda seed: Member(jax.random.key(seed), rows, jnp.arange(8) % 4, recipe, knobs)
+    return experiment, lambda seed: Member(
+        jax.random.key(seed), rows, jnp.arange(8) % 4, recipe, knobs, Augmentation(hflip=0.0)
+    )
 
 
 def start_of(model):

@@ -69,6 +69,7 @@ def test_summary_by_hand():
         "fg_flip": 6 / 24,
         "fg_miss": 3 / 24,
         "flip_image_mean": (1 / 8 + 3 / 4 + 2 / 4 + 0) / 4,
+        "flipped_images": 1 / 4,
         "iou/background": 9 / 13,
         "iou/cat": 7 / (12 + 10 - 7),
         "iou/dog": 8 / (12 + 12 - 8),

@@ -81,7 +81,9 @@ def settled(tiny):
     """Plays losses to `settle`; the weights after epoch e are e."""
     settle = jax.jit(epoch.settle, static_argnums=0)
 
-    def play(valid, train_losses=None, knobs=None, restarts=(), rule="val_loss", risk=0.0):
+    def play(valid, train_losses=None, knobs=None, restarts=(), rule="val_loss", risk=0.0, tenths=1, spec=tiny):
+        # In tenths of a nat: three epochs above twice log 3 would be divergence.
+        valid, train_losses = ([0.1 * tenths * loss for loss in losses] for losses in (valid, train_losses or valid))
         member = Member(None, None, None, None, knobs or Knobs())
         unplayed = Best(jnp.float32(0), jnp.float32(INF), jnp.int32(0))
         state = State(
@@ -93,17 +95,18 @@ def settled(tiny):
             epoch=jnp.int32(0),
             restart=jnp.int32(0),
             status=jnp.int32(RUNNING),
-            best_loss=jnp.float32(INF),
+            lost=jnp.int32(0),
+            best_score=jnp.float32(INF),
             best_epoch=jnp.int32(0),
             best={rule: unplayed},
         )
         for number, loss in enumerate(valid, start=1):
             assert state.status == RUNNING
-            found = Validation(jnp.float32(loss), *[jnp.float32(0)] * 2, jnp.float32(risk))
+            found = Validation(*[jnp.float32(loss)] * 2, *[jnp.float32(0)] * 2, jnp.float32(risk))
             state = dataclasses.replace(state, weights=jnp.float32(number))
-            state = settle(tiny, member, state, (train_losses or valid)[number - 1], found)
+            state = settle(spec, member, state, train_losses[number - 1], found)
             if number in restarts:
-                fresh = {"best_loss": jnp.float32(INF), "best_epoch": jnp.int32(0), "best": {"val_loss": unplayed}}
+                fresh = {"best_score": jnp.float32(INF), "best_epoch": jnp.int32(0), "best": {"val_loss": unplayed}}
                 state = dataclasses.replace(state, restart=state.epoch, **fresh)
         return state
 
@@ -131,12 +134,35 @@ def test_settle(settled, valid, status, best):
     assert (state.epoch, state.best_epoch) == (len(valid), best)
     kept = state.best["val_loss"]
     assert kept.weights == kept.epoch == best
-    assert state.best_loss == kept.score == (valid[best - 1] if best else INF)
+    assert state.best_score == kept.score == np.float32(0.1 * valid[best - 1] if best else INF)
 
 
 def test_a_training_loss_alone_shows_divergence(settled):
     state = settled([3, 2, 2.5], train_losses=[3, 2, NAN])
     assert (state.status, state.best_epoch, state.best["val_loss"].weights) == (DIVERGED, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("valid", "train_losses", "status"),
+    [
+        ([30, 1e11, 50], None, DIVERGED),
+        ([30, 1e11, 1], None, RUNNING),  # It recovered.
+        ([30, 40, 50], [0.9, 0.8, 0.7], STOPPED),  # It learns, and is sure of itself where it is wrong.
+        ([0.9, 0.8, 0.7], [30, 40, 50], RUNNING),
+        ([2, 1.9, 2.1], None, RUNNING),  # Worse than a guess, but not beyond it.
+        ([1, 1, 30], None, DIVERGED),  # Out of patience, and lost.
+        ([1, 0.9, 0.8, 0.7, 0.6, 30], None, DIVERGED),
+    ],
+)
+def test_a_member_that_stays_above_a_guess_has_diverged(settled, valid, train_losses, status):
+    state = settled(valid, train_losses=train_losses, tenths=10)
+    assert Status(int(state.status)) == status
+
+
+def test_patience_waits_for_the_rule_that_the_config_names(settled, tiny):
+    spec = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, patience_rule="label_free_risk"))
+    state = settled([3, 2, 1], spec=spec)  # Its risk stays as it is.
+    assert (state.status, state.best_epoch, state.best["val_loss"].epoch) == (STOPPED, 1, 3)
 
 
 def test_a_tail_average_selects_only_once_it_has_begun(settled):
@@ -174,6 +200,9 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     wanted = np.mean([each[groups == g].mean() for g in range(4)])  # Whatever the group weights are by now.
     found, weights = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, rows, groups, half)
     np.testing.assert_allclose(found.loss, wanted, rtol=1e-5)
+    shares = np.bincount(member.groups, minlength=4) / len(member.groups)
+    wanted = sum(share * each[groups == g].mean() for g, share in enumerate(shares))
+    np.testing.assert_allclose(found.loss_at_rho, wanted, rtol=1e-5)
     np.testing.assert_array_equal(weights, state.group_weights)
     summary = summarize(decompose(logits, labels), groups)
     np.testing.assert_allclose(found.flip, summary["fg_flip"], rtol=1e-5)

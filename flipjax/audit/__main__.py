@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from flipjax.audit import page, pictures
-from flipjax.audit.arrays import AuditError, Reader
+from flipjax.audit.arrays import AuditError, Limits, Reader
 from flipjax.audit.groups import read_groups
-from flipjax.audit.layout import Layout, check_types, find_layout
+from flipjax.audit.layout import Layout, check_limits, check_types, find_layout
 from flipjax.audit.measure import measure
 from flipjax.audit.results import check_names, conclude
 from flipjax.audit.sources import Pair, open_source, pair
 from flipjax.audit.values import Values
-from flipjax.terminal import Bar
+from flipjax.results import gallery
+from flipjax.terminal import Bar, printable
 
 DONE, USAGE, INTERRUPTED = 0, 2, 130
 
@@ -41,8 +42,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--kind", choices=("logits", "probabilities"), default="logits", help="what --logits holds (default logits)")
     add("--channels", choices=("first", "last"), help="where the classes are, should the shapes not tell")
     add("--background", type=int, default=0, metavar="CLASS", help="the class that is background (default 0)")
-    add("--ignore_label", type=int, metavar="LABEL", help="the label of pixels that count nowhere, such as 255")
+    add(
+        "--ignore_index",
+        "--ignore_label",
+        type=int,
+        metavar="LABEL",
+        help="the label of pixels that count nowhere, such as 255",
+    )
     add("--class_names", type=_names, metavar="A,B,C", help="names of all classes, or of those but the background")
+    limits = Limits()
+    add("--max_pixels", type=int, default=limits.pixels, metavar="N", help=f"of an image (default {limits.pixels:,})")
+    add("--max_bytes", type=int, default=limits.bytes, metavar="N", help=f"of its scores (default {limits.bytes:,})")
+    text = f"that an npz unpacks to (default {limits.unpacked:,})"
+    add("--max_unpacked", type=int, default=limits.unpacked, metavar="N", help=f"bytes {text}")
     add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, named and sized as the images, to be shown")
     add("--out", type=Path, default=Path("runs/audit"), metavar="DIR", help="where to write (default runs/audit)")
     return parser
@@ -54,12 +66,14 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _open(options: argparse.Namespace) -> tuple[list[Pair], Layout, bool]:
     """Finds the images by headers alone; the last says whether they are known by position."""
+    limits = Limits(options.max_pixels, options.max_bytes, options.max_unpacked)
     with Reader() as reader:
-        predictions = open_source(options.logits, wanted=options.kind, rank=3, reader=reader)
-        labels = open_source(options.labels, wanted="labels", rank=2, reader=reader)
+        predictions = open_source(options.logits, wanted=options.kind, rank=3, reader=reader, limits=limits)
+        labels = open_source(options.labels, wanted="labels", rank=2, reader=reader, limits=limits)
     check_types(predictions, labels, kind=options.kind)
     pairs = pair(predictions, labels)
     layout = find_layout(pairs, channels=options.channels)
+    check_limits(pairs, layout, limits)
     if not 0 <= options.background < layout.classes:
         raise AuditError(f"--background: expected a class in 0..{layout.classes - 1}, found {options.background}")
     return pairs, layout, predictions.names is None and labels.names is None
@@ -85,7 +99,7 @@ def _run(options: argparse.Namespace) -> str:
     page.claim(options.out)
     facts = _facts(pairs, layout, options)
     print(facts[0], file=sys.stderr, flush=True)
-    values = Values(options.kind, options.background, options.ignore_label)
+    values = Values(options.kind, options.background, options.ignore_index)
     done = 0
     with Bar("images", total=len(pairs)) as bar:
 
@@ -96,7 +110,9 @@ def _run(options: argparse.Namespace) -> str:
 
         measured = measure(pairs, layout, values, advance=advance)
     audit = conclude(names, groups, measured.decomposition, measured.ignored, class_names=class_names)
-    items = pictures.draw_out(audit, pairs, layout, values, chosen=pictures.choose(audit), photos=photos)
+    indices, kinds = gallery.choose(audit.decomposition, riskiest=pictures.SHOWN, typical=0, sure=pictures.SHOWN)
+    chosen = dict(zip(indices.tolist(), kinds.tolist(), strict=True))
+    items = pictures.draw_out(audit, pairs, layout, values, chosen=chosen, photos=photos)
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     used = used | {"channels": layout.channels, "class_names": list(class_names)}
     return page.write(options.out, audit, items, options=used, facts=facts)
@@ -108,12 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         text = _run(options)
     except (AuditError, OSError) as error:
-        print(f"flipjax.audit: {error}", file=sys.stderr)
+        print(printable(f"flipjax.audit: {error}"), file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print("flipjax.audit: interrupted", file=sys.stderr)
         return INTERRUPTED
-    print(f"{text}\n\n{options.out / 'index.html'}, {options.out / 'images.csv'}")
+    print(printable(f"{text}\n\n{options.out / 'index.html'}, {options.out / 'images.csv'}"))
     return DONE
 
 

@@ -1,10 +1,13 @@
 """Arrays in files, known by their headers and read an image at a time: npy, the members of npz, PNG masks.
 
-Nothing is memory-mapped: mapped pages count as memory in use. Nothing is unpickled.
+Nothing is unpickled. Files are mapped for the moment of a read: pages that stay mapped count as memory in use.
 """
 
 import contextlib
 import math
+import shutil
+import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +16,18 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from flipjax.files import DAMAGED
+from flipjax.files import DAMAGED, check_archive
 
 # 16-bit PNGs have mode I;16, or I from older Pillow versions; 1 is black and white.
 MASK_MODES = ("P", "L", "I;16", "I", "1")
-_DAMAGED = (*DAMAGED, Image.DecompressionBombError, UnidentifiedImageError, SyntaxError)
+_DAMAGED = (
+    *DAMAGED,
+    Image.DecompressionBombError,
+    UnidentifiedImageError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -25,15 +35,21 @@ class AuditError(ValueError):
     """An input that cannot be used: which one, what was expected and what was found."""
 
 
+class Limits(NamedTuple):
+    """What inputs may take: pixels of an image, bytes of its scores in float32, and bytes that an npz unpacks to."""
+
+    pixels: int = 1 << 26
+    bytes: int = 1 << 29
+    unpacked: int = 1 << 32
+
+
 class Array(NamedTuple):
-    """An array in a file: `member` is its name in an npz; `start` is where its values begin in the stream."""
+    """An array in a file; `member` is its name in an npz."""
 
     path: Path
     member: str
     shape: tuple[int, ...]
     dtype: np.dtype
-    fortran: bool = False
-    start: int = 0
 
     def __str__(self) -> str:
         """The file, and the member of an npz."""
@@ -50,35 +66,41 @@ def read_npy(path: Path) -> Array:
         return _header(stream, path, "", path.stat().st_size)
 
 
-def read_npz(path: Path) -> dict[str, Array]:
+def read_npz(path: Path, *, limits: Limits) -> dict[str, Array]:
     """Reads the headers of all members of an npz file, in the order of the file.
 
     Raises:
-        AuditError: not an npz file, or a member is pickled or shorter than its header says.
+        AuditError: not an npz file, one that unpacks to more than is allowed, or a member that is pickled or shorter
+            than its header says.
     """
-    found = {}
+    arrays = {}
     with _readable(str(path)), zipfile.ZipFile(path) as archive:
+        check_archive(path, max_bytes=limits.unpacked, option="--max_unpacked")
         for entry in archive.infolist():
             if not entry.filename.endswith(".npy"):
                 raise AuditError(f"{path}: expected arrays as np.savez writes them, found {entry.filename!r} inside")
             name = entry.filename.removesuffix(".npy")
+            if name in arrays:
+                raise AuditError(f"{path}: several arrays are called {name!r}")
             with archive.open(entry) as stream:
-                found[name] = _header(stream, path, name, entry.file_size)
-    return found
+                arrays[name] = _header(stream, path, name, entry.file_size)
+    return arrays
 
 
 def read_mask(path: Path) -> Array:
     """Reads the header of a PNG mask of class indices.
 
     Raises:
-        AuditError: not a PNG, or one whose pixels are colours.
+        AuditError: not a PNG, an animated one, or one whose pixels are colours.
     """
-    with _readable(str(path)), Image.open(path, formats=["PNG"]) as image:
+    with _opened(path) as image:
         if image.mode not in MASK_MODES:
             raise AuditError(
                 f"{path}: expected a mask of class indices (PNG mode {', '.join(MASK_MODES)}), found a picture of mode "
                 f"{image.mode}; turn its colours into class indices first"
             )
+        if getattr(image, "n_frames", 1) > 1:
+            raise AuditError(f"{path}: expected one picture, found an animation")
         return Array(path, "", (image.height, image.width), np.dtype(np.int32))
 
 
@@ -86,7 +108,7 @@ def _header(stream: IO[bytes], path: Path, member: str, size: int) -> Array:
     name = f"{path}[{member}]" if member else str(path)
     try:
         version = np.lib.format.read_magic(stream)
-        shape, fortran, dtype = _HEADERS[version](stream)
+        shape, _, dtype = _HEADERS[version](stream)
     except (ValueError, KeyError):
         raise AuditError(f"{name}: expected an array as np.save writes it, found something else") from None
     if dtype.hasobject:
@@ -95,10 +117,9 @@ def _header(stream: IO[bytes], path: Path, member: str, size: int) -> Array:
         )
     if dtype.kind == "V":
         raise AuditError(f"{name}: expected numbers, found dtype {dtype} (bfloat16, perhaps); save it as float32")
-    array = Array(path, member, shape, dtype, fortran, stream.tell())
-    if size < array.start + math.prod(shape) * dtype.itemsize:
+    if min(shape, default=0) < 0 or size < stream.tell() + math.prod(shape) * dtype.itemsize:
         raise AuditError(f"{name}: truncated: {size} bytes, too few for its {dtype} values of shape {shape}")
-    return array
+    return Array(path, member, shape, dtype)
 
 
 @contextlib.contextmanager
@@ -106,27 +127,42 @@ def _readable(name: str) -> Iterator[None]:
     """Says which file it was that could not be read."""
     try:
         yield
+    except AuditError:
+        raise
     except _DAMAGED as error:
         raise AuditError(f"{name}: damaged, truncated or of another type than its name says ({error})") from error
     except OSError as error:
         raise AuditError(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with _readable(str(path)), warnings.catch_warnings():
+        # Sizes are checked against the limits, which can be set.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path, formats=["PNG"]) as image:
+            yield image
+
+
 class Reader:
-    """Reads arrays. The last two files stay open: so stacks are read, or decompressed, once from front to back."""
+    """Reads arrays. The last two npz files stay open, and a stack inside one is unpacked once, to a temporary file."""
 
     def __init__(self) -> None:
         """Opens nothing yet."""
-        self._open: dict[tuple[Path, str], tuple[IO[bytes], contextlib.ExitStack]] = {}
+        self._archives: dict[Path, np.lib.npyio.NpzFile] = {}
+        self._stacks: dict[Array, Path] = {}
+        self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> "Reader":
         """Returns the reader."""
+        self._folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="flipjax-audit-")))
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Closes what is open."""
-        for _, files in self._open.values():
-            files.close()
+        """Closes what is open and removes what was unpacked."""
+        for archive in self._archives.values():
+            archive.close()
+        self._closing.close()
 
     def read(self, array: Array, row: int | None = None) -> np.ndarray:
         """Returns an array, or one row of it, in its own dtype and native byte order.
@@ -134,33 +170,40 @@ class Reader:
         Raises:
             AuditError: the file is damaged or gone.
         """
-        name = str(array) if row is None else f"{array} row {row}"
-        with _readable(name):
+        with _readable(str(array) if row is None else f"{array} row {row}"):
             if array.path.suffix.lower() == ".png":
-                with Image.open(array.path, formats=["PNG"]) as image:
-                    return np.asarray(image).astype(np.int32)
+                return _mask(array.path)
+            if array.member and row is None:
+                values = self._archive(array.path)[array.member]
+            else:
+                path = self._unpacked(array) if array.member else array.path
+                stored = np.load(path, mmap_mode="r", allow_pickle=False)
+                values = stored if row is None else stored[row]
             shape = array.shape if row is None else array.shape[1:]
-            stream, size = self._at(array), math.prod(shape) * array.dtype.itemsize
-            start = array.start + (row or 0) * size
-            if stream.tell() != start:
-                stream.seek(start)
-            data = stream.read(size)
-        if len(data) < size:
-            raise AuditError(f"{name}: truncated while it was read")
-        values = np.frombuffer(data, array.dtype).astype(array.dtype.newbyteorder("="), copy=False)
-        return values.reshape(shape[::-1]).T if array.fortran else values.reshape(shape)
+            return np.array(values, array.dtype.newbyteorder("=")).reshape(shape)
 
-    def _at(self, array: Array) -> IO[bytes]:
-        place = array.path, array.member
-        if place not in self._open:
-            if len(self._open) == 2:
-                self._open.pop(next(iter(self._open)))[1].close()
-            with contextlib.ExitStack() as files:
-                if array.member:
-                    archive = files.enter_context(zipfile.ZipFile(array.path))
-                    stream: IO[bytes] = files.enter_context(archive.open(f"{array.member}.npy"))
-                else:
-                    stream = files.enter_context(array.path.open("rb"))
-                self._open[place] = stream, files.pop_all()
-        self._open[place] = self._open.pop(place)
-        return self._open[place][0]
+    def _archive(self, path: Path) -> np.lib.npyio.NpzFile:
+        archive = self._archives.pop(path, None) or np.load(path, allow_pickle=False)
+        while len(self._archives) > 1:
+            self._archives.pop(next(iter(self._archives))).close()
+        self._archives[path] = archive
+        return archive
+
+    def _unpacked(self, array: Array) -> Path:
+        if array not in self._stacks:
+            target = self._folder / f"{len(self._stacks)}.npy"
+            with (
+                zipfile.ZipFile(array.path) as archive,
+                archive.open(f"{array.member}.npy") as source,
+                target.open("wb") as stream,
+            ):
+                shutil.copyfileobj(source, stream)
+            self._stacks[array] = target
+        return self._stacks[array]
+
+
+def _mask(path: Path) -> np.ndarray:
+    with _opened(path) as image:
+        image.verify()  # Pillow compares checksums here alone.
+    with _opened(path) as image:
+        return np.asarray(image).astype(np.int32)

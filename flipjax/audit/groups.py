@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.audit.arrays import AuditError
-from flipjax.audit.sources import listed, repeated
+from flipjax.audit.sources import check_printable, listed, repeated
+
+LONGEST = 18
+"""Digits that fit 64 bits."""
 
 
 def read_groups(path: Path, names: Sequence[str], *, classes: int, positional: bool) -> tuple[np.ndarray, list[str]]:
@@ -33,29 +36,38 @@ def read_groups(path: Path, names: Sequence[str], *, classes: int, positional: b
     groups = {name: _integer(path, name, text) for name, text in rows.items()}
     names = list(names)
     if positional:
-        numbers = {int(name) if name.isdecimal() else -1 for name in groups}
-        if numbers >= set(range(len(names))):
-            groups = {str(int(name)): group for name, group in groups.items() if name.isdecimal()}
+        numbers = [str(int(name)) for name in groups if name.isdecimal() and len(name) < LONGEST]
+        if repeated(numbers):
+            raise AuditError(f"{path}: several rows for one image, {listed(repeated(numbers))}")
+        if set(numbers) >= set(names):
+            groups = {str(int(name)) if name.isdecimal() else name: group for name, group in groups.items()}
         elif len(groups) == len(names):
             names = list(groups)
-    stems = [Path(name).stem for name in groups]
-    known = dict(zip(stems, groups.values(), strict=True)) | groups
-    unclear = sorted(set(names) & set(repeated(stems)) - set(groups))
+            check_printable(path, names)
+    wanted = set(names)
+    stems = {name: name if name in wanted else Path(name).stem for name in groups}
+    unclear = sorted(wanted & set(repeated(list(stems.values()))) - set(groups))
     if unclear:
         raise AuditError(f"{path}: several rows for one image, {listed(unclear)}")
+    known = {stems[name]: group for name, group in groups.items() if stems[name] == name or stems[name] not in groups}
     missing = [name for name in names if name not in known]
     if missing:
         raise AuditError(f"{path}: expected a group for each image; none for {listed(missing)}")
-    found = np.array([known[name] for name in names], np.int64)
-    if classes == 3 and not set(found.tolist()) <= set(range(4)):
+    strangers = [ascii(name) for name in groups if stems[name] not in wanted]
+    if strangers:
+        raise AuditError(f"{path}: expected rows of the images alone; rows that name none, {listed(strangers)}")
+    values = np.array([known[name] for name in names], np.int64)
+    if classes == 3 and not set(values.tolist()) <= set(range(4)):
         raise AuditError(
             f"{path}: expected groups 0..3 (2 * class + scene) for two foreground classes, found "
-            f"{', '.join(map(str, sorted(set(found.tolist()))[:10]))}"
+            f"{', '.join(map(str, sorted(set(values.tolist()))[:10]))}"
         )
-    return found, names
+    return values, names
 
 
 def _rows(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise AuditError(f"{path}: expected a CSV with the columns name and group, found no file there")
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             table = list(csv.DictReader(stream))
@@ -63,8 +75,8 @@ def _rows(path: Path) -> dict[str, str]:
         raise AuditError(f"{path}: expected a CSV with the columns name and group ({error})") from error
     columns = list(table[0]) if table else []
     if not {"name", "group"} <= set(columns):
-        found = ", ".join(map(str, columns)) or "no row"
-        raise AuditError(f"{path}: expected a CSV with the columns name and group, found {found}")
+        names = ", ".join(map(str, columns)) or "no row"
+        raise AuditError(f"{path}: expected a CSV with the columns name and group, found {names}")
     names = [row["name"] or "" for row in table]
     if repeated(names):
         raise AuditError(f"{path}: several rows for one name, {listed(repeated(names))}")
@@ -73,6 +85,8 @@ def _rows(path: Path) -> dict[str, str]:
 
 def _integer(path: Path, name: str, text: str) -> int:
     try:
+        if len(text) > LONGEST:
+            raise ValueError
         return int(text)
     except ValueError:
-        raise AuditError(f"{path}: expected an integer group for {name}, found {text!r}") from None
+        raise AuditError(f"{path}: expected an integer group for {ascii(name)[1:-1]}, found {text[:40]!r}") from None

@@ -1,9 +1,10 @@
 """What headers say before any value is read: types, sizes, the number of classes and where their axis is."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flipjax.audit.arrays import AuditError
+from flipjax.audit.arrays import AuditError, Limits
 from flipjax.audit.sources import Pair, Place, Source, listed
 
 
@@ -85,6 +86,30 @@ def find_layout(pairs: Sequence[Pair], *, channels: str | None) -> Layout:
     return Layout(counts[0], layout)
 
 
+def check_limits(pairs: Sequence[Pair], layout: Layout, limits: Limits) -> None:
+    """Checks what the images take before any value is read.
+
+    Raises:
+        AuditError: an image with too many pixels or scores, or too many confusion matrices.
+    """
+    for pair in pairs:
+        pixels = math.prod(pair.labels.shape)
+        scores = pixels * layout.classes * max(4, pair.prediction.array.dtype.itemsize)
+        if pixels > limits.pixels:
+            raise AuditError(_beyond(f"{pair.name}: expected at most", limits.pixels, "pixels", pixels, "--max_pixels"))
+        if scores > limits.bytes:
+            what = f"{pair.name}: expected scores of at most"
+            raise AuditError(_beyond(what, limits.bytes, "bytes", scores, "--max_bytes"))
+    matrices = 4 * len(pairs) * layout.classes**2
+    if matrices > limits.unpacked:
+        what = f"{layout.classes} classes: expected confusion matrices of at most"
+        raise AuditError(_beyond(what, limits.unpacked, "bytes in all", matrices, "--max_unpacked"))
+
+
+def _beyond(what: str, limit: int, unit: str, value: int, option: str) -> str:
+    return f"{what} {limit:,} {unit}, found {value:,} ({option} sets the limit)"
+
+
 def _fits(pair: Pair, layout: str) -> bool:
     shape = pair.prediction.shape
     return (shape[:-1] if layout == "last" else shape[1:]) == pair.labels.shape
@@ -99,5 +124,5 @@ def _misfits(pairs: Sequence[Pair]) -> str:
     if not wrong:
         first = [p.name for p in pairs if not _fits(p, "last")]
         return f"expected one layout in all files; found the classes on the first axis in some, {listed(first)}"
-    found = [f"{p.name} {p.prediction.shape} with labels {p.labels.shape}" for p in wrong]
-    return f"expected predictions (H, W, C) or (C, H, W) for labels (H, W); found others, {listed(found)}"
+    others = [f"{p.name} {p.prediction.shape} with labels {p.labels.shape}" for p in wrong]
+    return f"expected predictions (H, W, C) or (C, H, W) for labels (H, W); found others, {listed(others)}"

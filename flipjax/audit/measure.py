@@ -1,6 +1,6 @@
-"""Predictions and labels to a decomposition, a few images at a time, in bounded memory."""
+"""Predictions and labels to a decomposition, an image at a time, in bounded memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -13,8 +13,6 @@ from flipjax.audit.sources import Pair
 from flipjax.audit.values import IGNORED, Values, read_pair
 from flipjax.metrics import Decomposition
 
-BATCH_BYTES = 16 << 20
-
 
 class Measured(NamedTuple):
     """A decomposition of n images, and the ignored pixels int64 (n,) of each."""
@@ -23,16 +21,8 @@ class Measured(NamedTuple):
     ignored: np.ndarray
 
 
-class _Batch(NamedTuple):
-    """Images as rows of pixels: their indices (k,), logits (K, 1, P, C) and labels (K, 1, P), K >= k."""
-
-    rows: np.ndarray
-    logits: np.ndarray
-    labels: np.ndarray
-
-
 def measure(pairs: Sequence[Pair], layout: Layout, values: Values, *, advance: Callable[[int], None]) -> Measured:
-    """Decomposes every image by `flipjax.metrics.decompose`; the next batch is read while one is computed.
+    """Decomposes every image by `flipjax.metrics.decompose`; the next one is read while one is computed.
 
     Args:
         pairs: the images.
@@ -45,50 +35,16 @@ def measure(pairs: Sequence[Pair], layout: Layout, values: Values, *, advance: C
     """
     confusion = np.zeros((len(pairs), layout.classes, layout.classes), np.int32)
     risk_sum = np.zeros(len(pairs), np.float32)
-    batches = _read(pairs, layout, values)
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(next, batches, None)
-        while (batch := following.result()) is not None:
-            following = thread.submit(next, batches, None)
-            found = metrics.decompose(batch.logits, batch.labels, background=values.background, ignore_label=IGNORED)
-            k = len(batch.rows)
-            confusion[batch.rows], risk_sum[batch.rows] = found.confusion[:k], found.risk_sum[:k]
-            advance(k)
-    ignored = _areas(pairs) - confusion.sum((1, 2), dtype=np.int64)
+    with Reader() as reader, ThreadPoolExecutor(1) as thread:
+        following = thread.submit(read_pair, reader, pairs[0], layout, values)
+        for index in range(len(pairs)):
+            scores, labels = following.result()
+            if index + 1 < len(pairs):
+                following = thread.submit(read_pair, reader, pairs[index + 1], layout, values)
+            image = metrics.decompose(scores, labels, background=values.background, ignore_index=IGNORED)
+            confusion[index] = image.confusion
+            risk_sum[index] = image.risk_sum
+            advance(1)
+    areas = np.array([np.prod(pair.labels.shape, dtype=np.int64) for pair in pairs])
+    ignored = areas - confusion.sum((1, 2), dtype=np.int64)
     return Measured(Decomposition(confusion, risk_sum, values.background), ignored)
-
-
-def _read(pairs: Sequence[Pair], layout: Layout, values: Values) -> Iterator[_Batch]:
-    areas = _areas(pairs)
-    lengths = areas if len(set(areas)) == 1 else np.array([padded(int(area)) for area in areas])
-    with Reader() as reader:
-        for length in np.unique(lengths):
-            chosen = np.flatnonzero(lengths == length)
-            size = min(len(chosen), max(1, BATCH_BYTES // (4 * layout.classes * int(length))))
-            for start in range(0, len(chosen), size):
-                rows = chosen[start : start + size]
-                # Always `size` images, so that one program serves all batches; what is not filled is ignored.
-                logits = np.zeros((size, 1, length, layout.classes), np.float32)
-                labels = np.full((size, 1, length), IGNORED, np.int32)
-                for slot, row in enumerate(rows):
-                    scores, truth = read_pair(reader, pairs[row], layout, values)
-                    logits[slot, 0, : areas[row]] = scores.reshape(-1, layout.classes)
-                    labels[slot, 0, : areas[row]] = truth.ravel()
-                yield _Batch(rows, logits, labels)
-
-
-def padded(area: int) -> int:
-    """Returns a number of pixels to fill an image up to: a quarter step of a power of two, so at most a quarter more.
-
-    Where sizes differ few programs are compiled, and counts do not depend on where in a row a pixel lies.
-
-    Example:
-        >>> [padded(area) for area in (16, 17, 480 * 640)]
-        [16, 20, 327680]
-    """
-    quarter = 1 << max(0, (area - 1).bit_length() - 3)
-    return -(-area // quarter) * quarter
-
-
-def _areas(pairs: Sequence[Pair]) -> np.ndarray:
-    return np.array([np.prod(pair.labels.shape, dtype=np.int64) for pair in pairs])

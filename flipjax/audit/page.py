@@ -18,6 +18,7 @@ from flipjax.report.html import Gallery, Numbers, Picture, Section, page
 from flipjax.report.page import save_figures
 from flipjax.report.pictures import Item, save_items
 from flipjax.results import Table, flip_rows, replacing, to_markdown, write_csv
+from flipjax.results.text import literal
 
 PROGRAM = "flipjax.audit"
 TITLE = "Audit of flips"
@@ -85,8 +86,9 @@ def write(
     sections = [
         f"## {name}\n\n{to_markdown(table)}" for name, table in (tables | {EVERYTHING: everything(audit)}).items()
     ]
-    bullets = "\n".join(f"- {line}" for line in lines)
-    _write(folder / "summary.md", "\n\n".join([f"# {TITLE}", "  \n".join(facts), bullets, *sections]) + "\n")
+    bullets = "\n".join(f"- {literal(line)}" for line in lines)
+    head = "  \n".join(literal(fact) for fact in facts)
+    _write(folder / "summary.md", "\n\n".join([f"# {TITLE}", head, bullets, *sections]) + "\n")
     write_page(folder, audit, items, lines=lines, options=options, facts=facts)
     return summary_text(audit, facts)
 

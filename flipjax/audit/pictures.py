@@ -46,20 +46,6 @@ def find_photos(folder: Path | None, names: Sequence[str]) -> dict[str, Path]:
     return {name: photos[name] for name in names}
 
 
-def choose(audit: Audit, *, count: int = SHOWN) -> dict[int, str]:
-    """Chooses images, and says why: the riskiest, and the most flipped ones of the less risky half.
-
-    The latter are those that flip-risk does not point at: their flip share is above 0.1.
-    """
-    risk, flip = np.asarray(audit.decomposition.flip_risk), np.asarray(audit.decomposition.flip)
-    known = np.flatnonzero(~np.isnan(risk) & ~np.isnan(flip))
-    riskiest = known[np.argsort(-risk[known], kind="stable")][:count]
-    sure = known[(flip[known] > 0.1) & (risk[known] <= np.median(risk[known]))] if known.size else known
-    sure = sure[~np.isin(sure, riskiest)]
-    sure = sure[np.argsort(-flip[sure], kind="stable")][:count]
-    return {int(i): "riskiest" for i in riskiest} | {int(i): "flipped, but sure" for i in sure}
-
-
 def draw_out(
     audit: Audit,
     pairs: Sequence[Pair],
@@ -78,7 +64,7 @@ def draw_out(
             path = photos.get(audit.names[index])
             image = None if path is None else _photo(path, labels.shape)[::step, ::step]
             logits, labels = logits[::step, ::step], labels[::step, ::step]
-            errors = metrics.error_map(logits, labels, background=values.background, ignore_label=IGNORED)
+            errors = metrics.error_map(logits, labels, background=values.background, ignore_index=IGNORED)
             made[index] = Item(
                 name=audit.names[index],
                 member="",

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from flipjax.audit.arrays import AuditError
-from flipjax.metrics import Decomposition, bootstrap, summarize
+from flipjax.metrics import Decomposition, bootstrap, class_names, summarize
 from flipjax.results import Row, flip_rows, image_columns, number, title_of
 from flipjax.results.images import flips_of
 from flipjax.results.quantities import IMAGE_QUANTITIES
@@ -48,14 +48,12 @@ class Audit(NamedTuple):
         return [c for c in range(len(self.class_names)) if c != self.background]
 
 
-def check_names(classes: int, background: int, class_names: Sequence[str] | None) -> tuple[str, ...]:
+def check_names(classes: int, background: int, names: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the names of all classes; an AuditError where those given do not fit."""
-    one = Decomposition(np.zeros((1, classes, classes), np.int64), np.zeros(1), background)
     try:
-        keys = summarize(one, class_names=class_names)
+        return class_names(names, classes=classes, background=background)
     except ValueError as error:
         raise AuditError(f"--{error}") from error
-    return tuple(key.removeprefix("iou/") for key in keys if key.startswith("iou/"))[:-1]
 
 
 def conclude(

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from flipjax.audit.arrays import Array, AuditError, Reader, read_mask, read_npy, read_npz
+from flipjax.audit.arrays import Array, AuditError, Limits, Reader, read_mask, read_npy, read_npz
 
 RESERVED = ("logits", "probabilities", "labels", "groups", "names", "images")
 SHOWN = 10
+DEFAULT_LIMITS = Limits()
 
 
 class Place(NamedTuple):
@@ -49,14 +50,14 @@ class Pair(NamedTuple):
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names the first ten, and says how many there are.
+    """Says how many there are, and names the first ten.
 
     Example:
         >>> listed(range(12))
         '12: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...'
     """
-    shown = [str(name) for name in names]
-    return f"{len(shown)}: {', '.join(shown[:SHOWN])}{', ...' * (len(shown) > SHOWN)}"
+    texts = [str(name) for name in names]
+    return f"{len(texts)}: {', '.join([*texts[:SHOWN], *['...'] * (len(texts) > SHOWN)])}"
 
 
 def repeated(names: Sequence[str]) -> list[str]:
@@ -69,7 +70,14 @@ def repeated(names: Sequence[str]) -> list[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
-def open_source(path: Path, *, wanted: str, rank: int, reader: Reader) -> Source:
+def check_printable(where: object, names: Iterable[str]) -> None:
+    """Raises AuditError where names have control characters, which would steer a terminal or break a table."""
+    wrong = [ascii(name) for name in names if not name.isprintable()]
+    if wrong:
+        raise AuditError(f"{where}: expected names without control characters, found {listed(wrong)}")
+
+
+def open_source(path: Path, *, wanted: str, rank: int, reader: Reader, limits: Limits = DEFAULT_LIMITS) -> Source:
     """Finds the images of a folder (one file an image) or of a file (a stack of images, or an array for each).
 
     Only headers and the names in an npz are read.
@@ -79,49 +87,48 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: Reader) -> Source
         wanted: the array to take from an npz that holds several: logits, probabilities or labels.
         rank: axes of one image's array; a stack has one more.
         reader: reads the array `names` of an npz.
+        limits: of what an npz unpacks to.
 
     Raises:
         AuditError: nothing there, files of another type, or damaged, or names that stand for two images.
     """
     suffixes = (".npy", ".npz", ".png") if wanted == "labels" else (".npy", ".npz")
     if path.is_dir():
-        return _folder(path, suffixes, wanted, rank)
+        return _folder(path, suffixes, wanted, rank, limits)
     if not path.exists():
         raise AuditError(f"{path}: expected a folder or a file ({' '.join(suffixes)}), found nothing there")
     _check_suffixes(path, [path], suffixes)
-    arrays = read_npz(path) if path.suffix.lower() == ".npz" else {}
+    arrays = read_npz(path, limits=limits) if path.suffix.lower() == ".npz" else {}
     if path.suffix.lower() == ".npz" and _member(arrays, wanted) is None:
         members = {name: array for name, array in arrays.items() if name not in RESERVED}
         if not members or any(len(array.shape) != rank for array in members.values()):
-            found = listed(f"{name} {array.shape}" for name, array in arrays.items())
+            texts = listed(f"{name} {array.shape}" for name, array in arrays.items())
             raise AuditError(
-                f"{path}: expected an array named {wanted}, or for each image an array of {rank} axes; found {found}"
+                f"{path}: expected an array named {wanted}, or for each image an array of {rank} axes; found {texts}"
             )
+        check_printable(path, members)
         return Source(path, tuple(sorted(members)), tuple(Place(members[name]) for name in sorted(members)))
-    array = _array(path, wanted)
+    array = _array(path, wanted, limits)
     if len(array.shape) == rank:
         return Source(path, (path.stem,), (Place(array),))
     if not array.shape or array.shape[0] == 0:
         raise AuditError(f"{array}: expected images, found an array of shape {array.shape}")
-    if array.fortran:
-        raise AuditError(
-            f"{array}: a stack in Fortran order cannot be read image by image; save np.ascontiguousarray(array)"
-        )
     places = tuple(Place(array, row) for row in range(array.shape[0]))
     return Source(path, _stored_names(arrays, len(places), reader), places)
 
 
-def _folder(path: Path, suffixes: Sequence[str], wanted: str, rank: int) -> Source:
+def _folder(path: Path, suffixes: Sequence[str], wanted: str, rank: int, limits: Limits) -> Source:
     files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     if not files:
         raise AuditError(f"{path}: expected files ({' '.join(suffixes)}), one an image; the folder is empty")
     _check_suffixes(path, files, suffixes)
     stems = [file.stem for file in files]
+    check_printable(path, stems)
     if repeated(stems):
         raise AuditError(f"{path}: names that stand for more than one file, {listed(repeated(stems))}")
     places = []
     for file in files:
-        array = _array(file, wanted)
+        array = _array(file, wanted, limits)
         # Models often save a batch of one.
         if len(array.shape) == rank + 1 and array.shape[0] == 1:
             array = array._replace(shape=array.shape[1:])
@@ -130,7 +137,7 @@ def _folder(path: Path, suffixes: Sequence[str], wanted: str, rank: int) -> Sour
 
 
 def _check_suffixes(path: Path, files: Sequence[Path], suffixes: Sequence[str]) -> None:
-    wrong = [file.name for file in files if file.is_dir() or file.suffix.lower() not in suffixes]
+    wrong = [file.name for file in files if not file.is_file() or file.suffix.lower() not in suffixes]
     if wrong:
         what = "files" if path.is_dir() else "a file"
         lossy = any(name.lower().endswith((".jpg", ".jpeg")) for name in wrong)
@@ -138,13 +145,13 @@ def _check_suffixes(path: Path, files: Sequence[Path], suffixes: Sequence[str]) 
         raise AuditError(f"{path}: expected {what} of type {' '.join(suffixes)}{hint}; found others, {listed(wrong)}")
 
 
-def _array(path: Path, wanted: str) -> Array:
+def _array(path: Path, wanted: str, limits: Limits) -> Array:
     suffix = path.suffix.lower()
     if suffix == ".png":
         return read_mask(path)
     if suffix == ".npy":
         return read_npy(path)
-    arrays = read_npz(path)
+    arrays = read_npz(path, limits=limits)
     name = _member(arrays, wanted)
     if name is None:
         raise AuditError(f"{path}: expected one array, or one named {wanted}; found {listed(arrays)}")
@@ -167,6 +174,7 @@ def _stored_names(arrays: dict[str, Array], count: int, reader: Reader) -> tuple
     if array.shape != (count,) or array.dtype.kind != "U":
         raise AuditError(f"{array}: expected {count} strings, found {array.dtype} of shape {array.shape}")
     names = tuple(str(name) for name in reader.read(array))
+    check_printable(array, names)
     if repeated(names):
         raise AuditError(f"{array}: names that stand more than once, {listed(repeated(names))}")
     return names

@@ -18,19 +18,19 @@ def summary_text(audit: Audit, facts: Sequence[str]) -> str:
 
 def main_tables(audit: Audit) -> dict[str, Table]:
     """Returns the tables that come first, by caption."""
-    found = {"All images": overall(audit), "Classes, pooled over the images": by_class(audit)}
-    return found | ({} if audit.groups is None else {"Groups, with 95% intervals": by_group(audit)})
+    tables = {"All images": overall(audit), "Classes, pooled over the images": by_class(audit)}
+    return tables | ({} if audit.groups is None else {"Groups, with 95% intervals": by_group(audit)})
 
 
 def details(audit: Audit) -> dict[str, Table]:
     """Returns the other tables by caption."""
-    found = {"Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals": by_decile(audit)}
+    tables = {"Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals": by_decile(audit)}
     if len(audit.class_names) <= WIDE:
-        found["Which class is taken for which: pixels, and their share of the true class"] = flip_matrix(audit)
+        tables["Which class is taken for which: pixels, and their share of the true class"] = flip_matrix(audit)
     elif largest_flips(audit):
-        found["The largest flips; all are in flip_matrix.csv"] = flip_list(audit)
-    found["The riskiest images; all are in images.csv"] = riskiest(audit)
-    return found
+        tables["The largest flips; all are in flip_matrix.csv"] = flip_list(audit)
+    tables["The riskiest images; all are in images.csv"] = riskiest(audit)
+    return tables
 
 
 def everything(audit: Audit) -> Table:
@@ -83,8 +83,8 @@ def by_group(audit: Audit) -> Table:
             cells.append(with_interval(audit, key, digits=3) if key in audit.summary else "")
         cells += [with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns]
         rows.append([group_label(audit, group), *cells])
-    own = ["IoU of the class"] if two else []
-    return Table(["group", "images", *own, *map(title_of, columns)], rows)
+    titles = (["IoU of the class"] if two else []) + [title_of(key) for key in columns]
+    return Table(["group", "images", *titles], rows)
 
 
 def _group_class(audit: Audit, group: str) -> str:

@@ -18,7 +18,7 @@ class Values(NamedTuple):
 
     kind: str = "logits"
     background: int = 0
-    ignore_label: int | None = None
+    ignore_index: int | None = None
 
 
 def read_pair(reader: Reader, pair: Pair, layout: Layout, values: Values) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +43,7 @@ def read_pair(reader: Reader, pair: Pair, layout: Layout, values: Values) -> tup
             "pass --kind probabilities"
         )
     labels = reader.read(pair.labels.array, pair.labels.row)
-    return scores, to_labels(labels, classes=layout.classes, ignore_label=values.ignore_label, name=str(pair.labels))
+    return scores, to_labels(labels, classes=layout.classes, ignore_index=values.ignore_index, name=str(pair.labels))
 
 
 def _check_finite(scores: np.ndarray, place: Place) -> None:
@@ -101,29 +101,29 @@ def to_logits(probabilities: np.ndarray, *, name: str) -> np.ndarray:
     return np.log(np.maximum(probabilities, smallest) / probabilities.max(-1, keepdims=True))
 
 
-def to_labels(labels: np.ndarray, *, classes: int, ignore_label: int | None, name: str) -> np.ndarray:
+def to_labels(labels: np.ndarray, *, classes: int, ignore_index: int | None, name: str) -> np.ndarray:
     """Returns labels as int32, -1 where they are to be ignored.
 
     Args:
-        labels: integers (H, W) in 0..classes-1, or `ignore_label`.
+        labels: integers (H, W) in 0..classes-1, or `ignore_index`.
         classes: C.
-        ignore_label: the label of pixels that count nowhere; None: there are none.
+        ignore_index: the label of pixels that count nowhere; None: there are none.
         name: the image's, for errors.
 
     Raises:
         AuditError: other labels.
 
     Example:
-        >>> to_labels(np.array([[0, 2, 255]]), classes=3, ignore_label=255, name="a").tolist()
+        >>> to_labels(np.array([[0, 2, 255]]), classes=3, ignore_index=255, name="a").tolist()
         [[0, 2, -1]]
     """
-    ignored = np.zeros(labels.shape, bool) if ignore_label is None else labels == ignore_label
+    ignored = np.zeros(labels.shape, bool) if ignore_index is None else labels == ignore_index
     known = labels[~ignored] if ignored.any() else labels
     if known.size and (known.min() < 0 or known.max() >= classes):
         values = np.unique(known).tolist()
         bad = [value for value in values if not 0 <= value < classes]
-        shown = ", ".join(map(str, bad[:10])) + ", ..." * (len(bad) > 10)
-        besides = "" if ignore_label is None else f" or --ignore_label {ignore_label}"
-        hint = f"; to leave them out, pass --ignore_label {bad[0]}" if ignore_label is None and len(bad) == 1 else ""
-        raise AuditError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {shown}{hint}")
+        examples = ", ".join([*map(str, bad[:10]), *["..."] * (len(bad) > 10)])
+        besides = "" if ignore_index is None else f" or --ignore_index {ignore_index}"
+        hint = f"; to leave them out, pass --ignore_index {bad[0]}" if ignore_index is None and len(bad) == 1 else ""
+        raise AuditError(f"{name}: expected class indices 0..{classes - 1}{besides}, found {examples}{hint}")
     return np.where(ignored, np.int32(IGNORED), labels.astype(np.int32))

@@ -8,7 +8,7 @@ LUMA = (0.2989, 0.587, 0.114)
 
 
 def colour_jitter(
-    key: jax.Array, images: jax.Array, *, probability: float | jax.Array = 0.3, strength: float = 0.2
+    key: jax.Array, images: jax.Array, *, probability: float | jax.Array = 0.3, strength: float | jax.Array = 0.2
 ) -> jax.Array:
     """Changes brightness, contrast and saturation of each image, in random order, with the given probability.
 

@@ -38,7 +38,7 @@ def random_resized_crop(
     masks: jax.Array,
     *,
     probability: float | jax.Array = 1.0,
-    scale: tuple[float, float] = (0.8, 1.0),
+    scale: tuple[float | jax.Array, float | jax.Array] = (0.8, 1.0),
     ratio: tuple[float, float] = (0.9, 1.1),
 ) -> tuple[jax.Array, jax.Array]:
     """Cuts a random rectangle out of each image and stretches it to the whole, with the given probability.
@@ -81,7 +81,7 @@ def _draw_boxes(
     key: jax.Array,
     masks: jax.Array,
     probability: float | jax.Array,
-    scale: tuple[float, float],
+    scale: tuple[float | jax.Array, float | jax.Array],
     ratio: tuple[float, float],
 ) -> jax.Array:
     """Returns top, left, height and width of the rectangles, (B, 4) float32 whole numbers."""

@@ -3,8 +3,9 @@
 `config.grid` holds static axes (every value is a program of its own), mirroring the tree:
 `config.grid.model = {"width": (8, 16)}`. `config.axes` holds traced axes (values are data, no new program): rho, seed,
 method, and the optimiser's learning_rate, weight_decay (above 0: AdamW), warmup (share of the steps), schedule and
-clip_norm (0: gradients are not clipped). `config.knobs` holds how strongly the methods
-do what they do (`flipjax.methods`): GroupDRO's step, probabilities, JTT's epochs; data too.
+clip_norm (0: gradients are not clipped). `config.knobs` holds how strongly the methods do what they do
+(`flipjax.methods`): GroupDRO's step, probabilities, JTT's epochs; `config.train` the augmentation. Both are data too:
+`config.axes.dro_step = (0.01, 0.1)` or `config.axes.crop = (0.0, 1.0)` makes an axis of one, in place of its value.
 """
 
 import dataclasses
@@ -16,11 +17,14 @@ from ml_collections import ConfigDict
 
 from flipjax.config.ranges import CHECKS, check_axis, check_value
 from flipjax.config.specs import (
+    AUGMENTATION_AXES,
     AXES,
     DTYPES,
     GALLERY,
     INTERVENE,
+    KNOB_AXES,
     MODEL_NAMES,
+    OPTIONAL_AXES,
     SECTIONS,
     SELECTIONS,
     Config,
@@ -36,10 +40,13 @@ from flipjax.config.specs import (
 from flipjax.methods import STRENGTHS, active_knobs
 
 __all__ = [
+    "AUGMENTATION_AXES",
     "AXES",
     "CHECKS",
     "DTYPES",
+    "KNOB_AXES",
     "MODEL_NAMES",
+    "OPTIONAL_AXES",
     "SELECTIONS",
     "Config",
     "ConfigError",
@@ -61,7 +68,9 @@ __all__ = [
 def default_config() -> Config:
     """Returns the locked default configuration, which a file in `configs/` overrides."""
     config = ConfigDict({name: dataclasses.asdict(spec()) for name, spec in SECTIONS.items()})
-    config.axes = {name: (value,) for name, value in AXES.items()} | {"rho": (0.5, 0.95)}
+    config.axes = (
+        {name: (value,) for name, value in AXES.items()} | {"rho": (0.5, 0.95)} | dict.fromkeys(OPTIONAL_AXES, ())
+    )
     config.knobs = dict(STRENGTHS)
     # Sections that are empty: the command line can fill them, `--config.grid.model.width='(8, 16)'`.
     grid = config.grid = ConfigDict({name: {} for name in ("pool", "split", "model", "train")})
@@ -89,8 +98,13 @@ def check(config: Config) -> None:
     fixed = {name: value for name, value in leaves(config).items() if not name.startswith(varied)}
     for field, value in fixed.items():
         check_value(field, value)
+    used = active_knobs([method for method in config.axes.method if isinstance(method, str)])
     for name, values in config.axes.items():
-        check_axis(f"axes.{name}", values, f"axes.{name}")
+        if name in OPTIONAL_AXES and values == ():
+            continue
+        check_axis(f"axes.{name}", values, OPTIONAL_AXES.get(name, f"axes.{name}"))
+        if name in KNOB_AXES and name not in used:
+            raise ConfigError(f"config.axes.{name}", f"a method with the knob {name} in config.axes.method")
     # All programs are reported by the same rules.
     sections, common = ("pool", "split", "model", "train"), ("train.selection",)
     static = [name for name in fixed if name.split(".")[0] in sections and name not in common]
@@ -109,6 +123,8 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         values = {name: tuple(v) if isinstance(v, list | tuple) else v for name, v in config[section].items()}
         values |= {name.split(".", 1)[1]: v for name, v in overrides.items() if name.startswith(section + ".")}
         parts[section] = SECTIONS[section](**values)
+    strongest = {name: max(config.axes[name]) for name in AUGMENTATION_AXES if config.axes[name]}
+    parts["train"] = dataclasses.replace(parts["train"], **strongest)
     built = Experiment(**parts, active_knobs=active_knobs(config.axes.method))
     _check_model(built)
     n_train, batch_size = built.split.n_train, built.train.batch_size

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from flipjax.methods import STRENGTHS, Augmentation
+
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
@@ -19,8 +21,12 @@ AXES = {
     "schedule": "constant",
     "clip_norm": 0.0,
 }
+KNOB_AXES = {name: f"knobs.{name}" for name in STRENGTHS}
+AUGMENTATION_AXES = {name: f"train.{name}" for name in Augmentation._fields}
+OPTIONAL_AXES = KNOB_AXES | AUGMENTATION_AXES
+"""Axes that are empty unless a config fills them, and the field that holds the one value of all members till then."""
 SCHEDULES = ("constant", "cosine")
-SELECTIONS = ("val_loss", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
+SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
 GALLERY = {"rho": 0.9, "riskiest": 6, "typical": 6}
 INTERVENE = {"scenes": "mean", "center": "auto"}
 """Scene-swap risk, repair and reliance of every member: `scenes = "none"` leaves them out."""
@@ -104,11 +110,12 @@ class ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """The recipe that all members share: probabilities of the augmentations, and what selects the epoch.
+    """The recipe that all members share: the augmentation (see `Augmentation`), and what selects the epoch.
 
-    `selection` names one rule or more: the lowest validation loss, the highest worst-group IoU, the lowest Flip or the
-    lowest mean flip-risk (which needs no labels) on the validation images, or the last epoch. Each has its rows in the
-    results; reports show the first. Patience always waits for the validation loss.
+    `selection` names one rule or more: the lowest validation loss over equal groups, the lowest one with the groups
+    weighted as in the member's training set (all that someone without group labels can know), the highest worst-group
+    IoU, the lowest Flip or the lowest mean flip-risk (which needs no labels) on the validation images, or the last
+    epoch. Each has its rows in the results; reports show the first. `patience_rule` is the one that patience waits for.
     """
 
     epochs: int = 15
@@ -117,6 +124,9 @@ class TrainSpec:
     hflip: float = 0.5
     crop: float = 0.0
     jitter: float = 0.0
+    crop_scale: float = 0.8
+    jitter_strength: float = 0.2
+    patience_rule: str = "val_loss"
     selection: tuple[str, ...] = ("val_loss",)
 
 
@@ -134,7 +144,7 @@ class Experiment:
     """All that decides a compiled program, hashable: the static half of a run.
 
     `active_knobs` names the knobs that any method of the grid sets. The program holds every loss, and of samplers,
-    augmentations and averages no more than these need.
+    augmentations and averages no more than these need. The augmentation in `train` is the strongest of all members.
     """
 
     pool: PoolSpec = PoolSpec()

@@ -84,12 +84,12 @@ def load(
     shutil.rmtree(path, ignore_errors=True)
     try:
         with adding_folder(path) as folder:
-            made = build(folder, listing, reader, size=spec.size, leave_out=leave_out)
+            pool = build(folder, listing, reader, size=spec.size, leave_out=leave_out)
     except OSError as error:
         _say(f"pool: warning: the decoded pool cannot be kept ({error}); config.pool.cache names another folder")
         with tempfile.TemporaryDirectory() as folder:
-            made = build(Path(folder), listing, reader, size=spec.size, leave_out=leave_out)
-    return _to_device(*made)
+            pool = build(Path(folder), listing, reader, size=spec.size, leave_out=leave_out)
+    return _to_device(*pool)
 
 
 def build(
@@ -177,14 +177,14 @@ def two_names(source: object, field: str, counts: Mapping[str, int], asked: Sequ
         BadFilesError: there are not exactly two, one has no image, or one cannot stand in results.
     """
     names = tuple(asked or counts)
-    shown = listed([f"{name} ({count})" for name, count in counts.items()])
+    counted = listed([f"{name} ({count})" for name, count in counts.items()])
     if len(names) != 2 or len(set(names)) != 2:
-        wanted = f" asked for as config.pool.{field}" if asked else ""
-        choices = listed(asked) if asked else shown
-        raise BadFilesError(source, [f"{field}: expected exactly two{wanted}; found {choices}"])
+        origin = f" asked for as config.pool.{field}" if asked else ""
+        choices = listed(asked) if asked else counted
+        raise BadFilesError(source, [f"{field}: expected exactly two{origin}; found {choices}"])
     absent = [name for name in names if not counts.get(name)]
     if absent:
-        raise BadFilesError(source, [f"{field}: no image of {', '.join(absent)}; found {shown}"])
+        raise BadFilesError(source, [f"{field}: no image of {', '.join(absent)}; found {counted}"])
     for name in names:
         if name in RESERVED or "$" in name or not name.isprintable():
             reason = f"the results use {', '.join(RESERVED)}, and figures read $ as a formula"

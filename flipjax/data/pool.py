@@ -115,7 +115,8 @@ class Listing:
 
 def catalog_of(listing: Listing) -> Catalog:
     """Returns the catalog of a listing."""
-    objects, scenes = listing.objects, listing.scenes
+    objects = listing.objects
+    scenes = listing.scenes
     return Catalog(
         kind=listing.kind,
         class_names=listing.class_names,

@@ -75,8 +75,8 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
         objects["train"].append(np.concatenate([order[fixed == 0], free]))
         if catalog.kind == "composite" and len(objects["train"][-1]) == 0:
             raise ValueError(_too_small(catalog, "train", sizes))
-    shown = {"train": sum(map(len, objects["train"])) // 2, "val": n_val // 2, "test": n_test // 2}
-    scenes = _split_scenes(catalog, shown, seed)
+    displays = {"train": sum(map(len, objects["train"])) // 2, "val": n_val // 2, "test": n_test // 2}
+    scenes = _split_scenes(catalog, displays, seed)
     merge = {"train": np.concatenate, "val": interleave, "test": interleave}
     indices = {part: (merge[part](objects[part]), scenes[part]) for part in PARTS}
     return Split(**{part: Part(*(index.astype(np.int32) for index in indices[part])) for part in PARTS})
@@ -110,15 +110,15 @@ def interleave(columns: list[np.ndarray]) -> np.ndarray:
     return np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
 
 
-def _split_scenes(catalog: Catalog, shown: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+def _split_scenes(catalog: Catalog, displays: dict[str, int], seed: int) -> dict[str, np.ndarray]:
     scenes: dict[str, list[np.ndarray]] = {part: [np.empty(0, np.int64)] for part in PARTS}
     for kind, name in enumerate(catalog.scene_names if catalog.kind == "composite" else ()):
         order = shuffle(np.flatnonzero(catalog.scene_kind == kind), seed, f"split scenes {kind}")
         fixed = catalog.scene_split[order]
         free = order[fixed == -1]
-        own = {part: int(np.sum(fixed == i)) for i, part in enumerate(PARTS)}
-        least = {part: int(own[part] == 0) for part in PARTS}
-        need = {part: max(0, shown[part] - own[part]) for part in PARTS}
+        counts = {part: int(np.sum(fixed == i)) for i, part in enumerate(PARTS)}
+        least = {part: int(counts[part] == 0) for part in PARTS}
+        need = {part: max(0, displays[part] - counts[part]) for part in PARTS}
         spare = len(free) - sum(least.values())
         if spare < 0:
             raise ValueError(

@@ -7,14 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flipjax.metrics.accumulate import FlipMetric, concatenate
     from flipjax.metrics.decomposition import Decomposition
     from flipjax.metrics.kernels import decompose, error_map, flip_risk, risk_map
+    from flipjax.metrics.names import class_names
     from flipjax.metrics.summary import Interval, bootstrap, resampled, summarize
 
 __all__ = [
     "Decomposition",
+    "FlipMetric",
     "Interval",
     "bootstrap",
+    "class_names",
+    "concatenate",
     "decompose",
     "error_map",
     "flip_risk",
@@ -24,7 +29,15 @@ __all__ = [
 ]
 
 # Decomposition from where it becomes a pytree.
-_MODULES = {"Interval": "summary", "bootstrap": "summary", "resampled": "summary", "summarize": "summary"}
+_MODULES = {
+    "FlipMetric": "accumulate",
+    "Interval": "summary",
+    "bootstrap": "summary",
+    "class_names": "names",
+    "concatenate": "accumulate",
+    "resampled": "summary",
+    "summarize": "summary",
+}
 
 
 def __getattr__(name: str) -> Any:

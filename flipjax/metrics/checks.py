@@ -1,4 +1,4 @@
-"""Door checks of the metric kernels: NumPy, JAX or PyTorch arrays come in, JAX arrays of a known layout leave.
+"""Door checks of the metric kernels: NumPy, JAX or PyTorch arrays come in, NumPy or JAX arrays of a known layout leave.
 
 Static properties (rank, shapes, dtypes) are checked always, values only where they can be read: not under jit or vmap.
 """
@@ -6,19 +6,37 @@ Static properties (rank, shapes, dtypes) are checked always, values only where t
 from __future__ import annotations
 
 import operator
-from typing import Any
+import warnings
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from flipjax.metrics.blocks import on_host
+
+KINDS = ("logits", "probabilities", "masks")
 # Without labels, a channels-first array is only recognisable where its last axis cannot be a number of classes.
-_FEW_ROWS, _MANY_CLASSES = range(3, 8), 32
+_FEW_ROWS = range(3, 8)
+_MANY_CLASSES = 32
+# Half a percent: sums of 150 classes in float16 stay within it.
+_TOLERANCE = 5e-3
+_SAMPLE = 6
+
+
+class Options(NamedTuple):
+    """What the kernels take beside arrays; hashable."""
+
+    background: int = 0
+    ignore_index: int | None = None
+    spatial_ndim: int = 2
+    kind: str = "logits"
+    num_classes: int | None = None
 
 
 def to_array(values: Any) -> jax.Array | np.ndarray:
-    """Return JAX and NumPy arrays unchanged, and PyTorch tensors and other array-likes as NumPy arrays.
+    """Returns JAX and NumPy arrays unchanged, and PyTorch tensors and other array-likes as NumPy arrays.
 
     PyTorch is recognised by its methods and never imported. NumPy has no bfloat16, so such a tensor is widened first.
     """
@@ -31,71 +49,120 @@ def to_array(values: Any) -> jax.Array | np.ndarray:
     return np.asarray(values)
 
 
-def check_logits(logits: Any, *, background: int, spatial_ndim: int) -> jax.Array:
-    """Check logits (..., *spatial, C) and the options that go with them, and return the logits as a JAX array.
+def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...] | None = None) -> Any:
+    """Checks logits or probabilities (..., *spatial, C) and the options that go with them, and returns the array.
 
     Raises:
-        TypeError: logits are not floating point.
-        ValueError: too few axes or classes, axes that look channels-first, or an option out of range.
+        TypeError: not floating point.
+        ValueError: too few axes or classes, axes that look channels-first, an option out of range, or values that are
+            no probabilities.
     """
-    if spatial_ndim not in (2, 3):
-        raise ValueError(f"spatial_ndim: expected 2 (H, W) or 3 (D, H, W), found {spatial_ndim!r}.")
-    array = to_array(logits)
+    array = to_array(scores)
     shape = array.shape
+    kind, spatial_ndim = options.kind, options.spatial_ndim
+    _check_spatial_ndim(spatial_ndim)
+    if kind not in KINDS[:2]:
+        raise ValueError(f"kind: expected {' or '.join(map(repr, KINDS[:2]))}, found {kind!r}.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
-            f"logits: expected floating point, found {array.dtype} of shape {shape}. "
-            "Predictions come first and labels second; class indices are not logits."
+            f"{kind}: expected floating point, found {array.dtype} of shape {shape}. Predictions come first and labels "
+            "second; class indices are not logits: for those pass kind='masks'."
         )
     if len(shape) < spatial_ndim + 1:
         raise ValueError(
-            f"logits: expected (..., *spatial, C) with {spatial_ndim} spatial axes, "
-            f"so at least {spatial_ndim + 1} axes, found shape {shape}. For volumes or images pass spatial_ndim=3 or 2."
+            f"{kind}: expected (..., *spatial, C) with {spatial_ndim} spatial axes, "
+            f"so at least {spatial_ndim + 1} axes, found shape {shape}. For volumes or images pass spatial_ndim=3 or "
+            "2; for class indices pass integers and kind='masks', for PyTorch scores.long()."
         )
-    if shape[-1 - spatial_ndim] in _FEW_ROWS and shape[-1] >= _MANY_CLASSES:
-        raise ValueError(f"logits: {_channels_first_hint(shape, spatial_ndim)}")
-    if shape[-1] < 3:
-        raise ValueError(
-            f"logits: expected at least 3 classes (background and two that can be confused) on the last axis, "
-            f"found {shape[-1]} in shape {shape}."
-        )
+    if labels_shape != shape[:-1] and _looks_channels_first(shape, spatial_ndim):
+        raise ValueError(f"{kind}: {_channels_first_hint(shape, spatial_ndim)}")
+    if labels_shape is not None and labels_shape != shape[:-1]:
+        raise ValueError(_shape_message(labels_shape, shape, spatial_ndim))
     classes = shape[-1]
-    if not 0 <= operator.index(background) < classes:
-        raise ValueError(f"background: expected a class index in 0..{classes - 1}, found {background}.")
-    return jnp.asarray(array)
+    if classes < 3:
+        raise ValueError(
+            f"{kind}: expected at least 3 classes (background and two that can be confused) on the last axis, "
+            f"found {classes} in shape {shape}."
+        )
+    _check_background(options.background, classes)
+    if array.size and on_host(array):
+        _check_kind(np.asarray(array), kind)
+    return array
 
 
-def check_labels(labels: Any, logits: jax.Array, *, ignore_label: int | None, spatial_ndim: int) -> jax.Array:
-    """Check integer labels (..., *spatial) against checked logits, and return them as a JAX array.
+def check_logits(logits: Any, *, background: int, spatial_ndim: int) -> jax.Array:
+    """Returns checked logits (..., *spatial, C) as a JAX array; raises what `check_scores` raises."""
+    return jnp.asarray(check_scores(logits, Options(background, spatial_ndim=spatial_ndim)))
+
+
+def check_masks(predictions: Any, labels: Any, options: Options) -> tuple[Any, Any, int]:
+    """Checks class indices (..., *spatial) against labels of their shape; returns both and the number of classes.
+
+    Raises:
+        TypeError: not integers.
+        ValueError: other shapes, or classes that are out of range or, under jit, not said.
+    """
+    _check_spatial_ndim(options.spatial_ndim)
+    masks = to_array(predictions)
+    truth = to_array(labels)
+    for name, array in (("predictions", masks), ("labels", truth)):
+        if not jnp.issubdtype(array.dtype, jnp.integer):
+            raise TypeError(
+                f"{name}: expected integers for kind='masks', found {array.dtype} of shape {array.shape}. "
+                f"Pass {name}.astype(int), for PyTorch {name}.long(); for logits leave kind out."
+            )
+    if masks.shape != truth.shape or masks.ndim < options.spatial_ndim:
+        raise ValueError(
+            f"predictions: expected class indices (..., *spatial) with {options.spatial_ndim} spatial axes, of the "
+            f"labels' shape {truth.shape}, found {masks.shape}."
+        )
+    classes = options.num_classes
+    if classes is None:
+        if isinstance(masks, Tracer) or isinstance(truth, Tracer):
+            raise ValueError("num_classes: expected the number of classes under jit, found None.")
+        known = np.asarray(truth)
+        known = known if options.ignore_index is None else known[known != options.ignore_index]
+        classes = 1 + max(2, options.background, *(int(array.max(initial=0)) for array in (np.asarray(masks), known)))
+    elif operator.index(classes) < 3:
+        raise ValueError(
+            f"num_classes: expected at least 3 (background and two that can be confused), found {classes}."
+        )
+    _check_background(options.background, classes)
+    if not isinstance(masks, Tracer):
+        _check_range(masks, classes, None, name="predictions")
+    return masks, _check_values(truth, classes, options.ignore_index), classes
+
+
+def check_labels(labels: Any, classes: int, options: Options) -> Any:
+    """Checks that labels are integers in 0..C-1 or `ignore_index`, and returns the array.
 
     Raises:
         TypeError: labels are not integers.
-        ValueError: another shape than the logits', or a label outside 0..C-1 that is not ``ignore_label``.
+        ValueError: a label out of range.
     """
-    if ignore_label is not None and not -(2**31) <= operator.index(ignore_label) < 2**31:
-        raise ValueError(f"ignore_label: expected an int32, found {ignore_label}.")
     array = to_array(labels)
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"labels: expected an integer dtype, found {array.dtype} of shape {array.shape}.")
-    if array.shape != logits.shape[:-1]:
-        raise ValueError(_shape_message(array.shape, logits.shape, spatial_ndim))
-    if not isinstance(array, Tracer):
-        _check_range(array, logits.shape[-1], ignore_label)
-    return jnp.asarray(array)
+        raise TypeError(
+            f"labels: expected an integer dtype, found {array.dtype} of shape {array.shape}. "
+            "Pass labels.astype(int), for PyTorch labels.long()."
+        )
+    return _check_values(array, classes, options.ignore_index)
 
 
-def _shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
-    lead = len(logits) - spatial_ndim - 1
-    message = (
-        f"labels: expected shape {logits[:-1]}, that of the logits {logits} without their last axis, found {labels}."
-    )
-    if labels == logits[:lead] + logits[lead + 1 :]:
-        return f"{message} The logits' {_channels_first_hint(logits, spatial_ndim)}"
-    if labels == logits:
-        return f"{message} One-hot labels? Pass labels.argmax(-1)."
-    if labels == (*logits[:-1], 1):
-        return f"{message} Pass labels[..., 0]."
-    return message
+def _check_spatial_ndim(spatial_ndim: int) -> None:
+    if spatial_ndim not in (2, 3):
+        raise ValueError(f"spatial_ndim: expected 2 (H, W) or 3 (D, H, W), found {spatial_ndim!r}.")
+
+
+def _check_background(background: int, classes: int) -> None:
+    if not 0 <= operator.index(background) < classes:
+        raise ValueError(f"background: expected a class index in 0..{classes - 1}, found {background}.")
+
+
+def _looks_channels_first(shape: tuple[int, ...], spatial_ndim: int) -> bool:
+    """Whether the last axis is too long for classes and the first spatial one short, or the last two are one square."""
+    first, *_, before, last = shape[-1 - spatial_ndim :]
+    return last >= _MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
 
 
 def _channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
@@ -107,33 +174,102 @@ def _channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
     )
 
 
-def _check_range(labels: jax.Array | np.ndarray, classes: int, ignore_label: int | None) -> None:
-    if labels.size == 0:
+def _shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
+    lead = len(logits) - spatial_ndim - 1
+    before = logits[:lead]
+    after = logits[lead + 1 :]
+    message = (
+        f"labels: expected shape {logits[:-1]}, that of the logits {logits} without their last axis, found {labels}."
+    )
+    if labels == before + after:
+        return f"{message} The logits' {_channels_first_hint(logits, spatial_ndim)}"
+    if labels == (*before, 1, *after):
+        hint = _channels_first_hint(logits, spatial_ndim)
+        return f"{message} Pass labels.squeeze({lead}). The logits' {hint}"
+    if labels == logits:
+        return (
+            f"{message} One-hot labels? Pass labels.argmax(-1), or channels first labels.argmax({lead}). Class indices "
+            "in place of logits? Pass integers and kind='masks', for PyTorch logits.long()."
+        )
+    if labels == (*logits[:-1], 1):
+        return f"{message} Pass labels[..., 0]."
+    if labels == (*before, 1, *logits[lead:-1]):
+        return f"{message} Pass labels.squeeze({lead})."
+    if labels == (*before, logits[-1], *logits[lead:-1]):
+        return f"{message} One-hot labels? Pass labels.argmax({lead})."
+    return message
+
+
+def _check_kind(scores: np.ndarray, kind: str) -> None:
+    if kind == "probabilities":
+        problem = _no_probabilities(scores)
+        if problem:
+            raise ValueError(f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}.")
         return
-    info = jnp.iinfo(labels.dtype)
-    if ignore_label is not None and not info.min <= ignore_label <= info.max:
-        ignore_label = None
-    if isinstance(labels, np.ndarray):
-        # Here, not on the device: a cast to int32 could wrap a wide integer into the valid range.
-        low, high = _extremes(labels, ignore_label)
-    else:
-        with jax.ensure_compile_time_eval():
-            low, high = map(int, _extremes_on_device(labels, ignore_label))
-    if low >= 0 and high < classes:
+    sample = scores[tuple(slice(None, None, max(1, size // _SAMPLE)) for size in scores.shape[:-1])]
+    # One-hot scores are probabilities too, but of a model that is always sure: its entropies are not at stake.
+    if _no_probabilities(sample) or _no_probabilities(scores) or ((scores == 0) | (scores == 1)).all():
         return
-    values = np.unique(np.asarray(labels)).tolist()
-    bad = [v for v in values if not 0 <= v < classes and v != ignore_label]
-    shown = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
-    besides = "" if ignore_label is None else f" and ignore_label={ignore_label}"
-    raise ValueError(
-        f"labels: expected class indices 0..{classes - 1}{besides} for logits with {classes} classes, found {shown}. "
-        f"To leave pixels out, pass their label: ignore_label={bad[-1]}."
+    warnings.warn(
+        "logits: found values in 0..1 that sum to 1 at each pixel. If they are probabilities, pass "
+        "kind='probabilities': flip-risk is another number for them.",
+        stacklevel=4,
     )
 
 
-def _extremes(labels: Any, ignore_label: int | None) -> tuple[Any, Any]:
-    if ignore_label is not None:
-        labels = labels * (labels != ignore_label)
+def _no_probabilities(scores: np.ndarray) -> str:
+    """What speaks against values (..., C) being probabilities; NaN does not."""
+    scores = scores.astype(np.float32, copy=False)
+    low = np.fmin.reduce(scores, axis=None)
+    high = np.fmax.reduce(scores, axis=None)
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        return f"{low:.4g} to {high:.4g}; for logits pass kind='logits'"
+    sums = (scores @ np.ones(scores.shape[-1], np.float32)).ravel()
+    worst = sums[np.argmax(np.nan_to_num(np.abs(sums - 1)))]
+    if abs(worst - 1) > _TOLERANCE:
+        return f"a sum of {worst:.4g}; take a softmax over all classes, not a sigmoid for each"
+    return ""
+
+
+def _check_values(labels: Any, classes: int, ignore_index: int | None) -> Any:
+    if ignore_index is not None and not -(2**31) <= operator.index(ignore_index) < 2**31:
+        raise ValueError(f"ignore_index: expected an int32, found {ignore_index}.")
+    if not isinstance(labels, Tracer):
+        _check_range(labels, classes, ignore_index, name="labels")
+    return labels
+
+
+def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: str) -> None:
+    if labels.size == 0:
+        return
+    info = jnp.iinfo(labels.dtype)
+    if ignore_index is not None and not info.min <= ignore_index <= info.max:
+        ignore_index = None
+    if on_host(labels):
+        # Here, not on the device: a cast to int32 could wrap a wide integer into the valid range.
+        low, high = _extremes(np.asarray(labels), ignore_index)
+    else:
+        with jax.ensure_compile_time_eval():
+            low, high = map(int, _extremes_on_device(labels, ignore_index))
+    if low >= 0 and high < classes:
+        return
+    values = np.unique(np.asarray(labels)).tolist()
+    bad = [v for v in values if not 0 <= v < classes and v != ignore_index]
+    examples = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
+    if name == "predictions":
+        raise ValueError(
+            f"predictions: expected class indices 0..{classes - 1} (num_classes={classes}), found {examples}."
+        )
+    besides = "" if ignore_index is None else f" and ignore_index={ignore_index}"
+    raise ValueError(
+        f"labels: expected class indices 0..{classes - 1}{besides} for {classes} classes, found {examples}. "
+        f"To leave pixels out, pass their label: ignore_index={bad[-1]}."
+    )
+
+
+def _extremes(labels: Any, ignore_index: int | None) -> tuple[Any, Any]:
+    if ignore_index is not None:
+        labels = labels * (labels != ignore_index)
     return labels.min(), labels.max()
 
 

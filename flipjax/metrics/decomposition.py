@@ -1,4 +1,4 @@
-"""The sufficient statistic: what ``decompose`` returns, and the shares that follow from it. Needs no JAX by itself."""
+"""The sufficient statistic: what `decompose` returns, and the shares that follow from it. Needs no JAX by itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 class Decomposition:
     """Counts of truth against prediction, and the summed flip-risk, of each image.
 
-    A pytree of two leaves: it maps, shards, stacks and indexes with ``jax.tree.map``. The derived shares are NaN where
+    A pytree of two leaves: it maps, shards, stacks and indexes with `jax.tree.map`. The derived shares are NaN where
     their denominator is empty. With NumPy leaves they are NumPy float64, from exact integers; with JAX leaves float32.
 
     Attributes:
@@ -37,31 +37,31 @@ class Decomposition:
     def correct(self) -> Any:
         """Share (...) of the true foreground that is predicted as what it is."""
         truth, _, same = self._cells()
-        return _ratio(self._count(truth & same), self._count(truth))
+        return self._ratio(self._count(truth & same), self._count(truth))
 
     @property
     def flip(self) -> Any:
         """Share (...) of the true foreground that is predicted as another foreground class."""
         truth, predicted, same = self._cells()
-        return _ratio(self._count(truth & predicted & ~same), self._count(truth))
+        return self._ratio(self._count(truth & predicted & ~same), self._count(truth))
 
     @property
     def miss(self) -> Any:
         """Share (...) of the true foreground that is predicted as background."""
         truth, predicted, _ = self._cells()
-        return _ratio(self._count(truth & ~predicted), self._count(truth))
+        return self._ratio(self._count(truth & ~predicted), self._count(truth))
 
     @property
     def spill(self) -> Any:
         """Share (...) of the true background that is predicted as foreground."""
         truth, predicted, _ = self._cells()
-        return _ratio(self._count(~truth & predicted), self._count(~truth))
+        return self._ratio(self._count(~truth & predicted), self._count(~truth))
 
     @property
     def flip_risk(self) -> Any:
         """Mean entropy (...) in nats over the predicted foreground that is not ignored."""
         _, predicted, _ = self._cells()
-        return _ratio(self.risk_sum, self._count(predicted))
+        return self._ratio(self.risk_sum, self._count(predicted))
 
     def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which cells (C, C) have true foreground, predicted foreground, and the same class twice."""
@@ -71,15 +71,28 @@ class Decomposition:
         return truth, predicted, np.eye(classes, dtype=bool)
 
     def _count(self, cells: np.ndarray) -> Any:
-        if isinstance(self.confusion, np.ndarray):
-            return np.sum(self.confusion, axis=(-2, -1), where=cells, dtype=np.int64)
+        if isinstance(self.confusion, np.ndarray) or _on_host(self.confusion):
+            return np.sum(np.asarray(self.confusion), axis=(-2, -1), where=cells, dtype=np.int64)
         return self.confusion.sum(axis=(-2, -1), where=cells)
 
-
-def _ratio(part: Any, whole: Any) -> Any:
-    if not isinstance(whole, np.ndarray | np.generic):
+    def _ratio(self, part: Any, whole: Any) -> Any:
+        if isinstance(self.confusion, np.ndarray):
+            return _divide(part, whole, np.float64)[()]
         import jax.numpy as jnp
 
+        if _on_host(part, whole):
+            return jnp.asarray(_divide(part, whole, np.float32))
         return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
-    part, whole = np.asarray(part, np.float64), np.asarray(whole)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)[()]
+
+
+def _on_host(*arrays: Any) -> bool:
+    from flipjax.metrics.blocks import on_host
+
+    return on_host(*arrays)
+
+
+def _divide(part: Any, whole: Any, dtype: type) -> np.ndarray:
+    """On the host, where nothing is compiled for another number of images."""
+    numerator = np.asarray(part).astype(dtype)
+    denominator = np.asarray(whole).astype(dtype)
+    return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan, dtype), where=denominator > 0)

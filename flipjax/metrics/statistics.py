@@ -1,7 +1,7 @@
 """Statistics of a set of images, computed for many resamples of it at once: exact integers and float64, NumPy only.
 
-``summarize`` evaluates them on the images as they are, ``bootstrap`` on its resamples, so the two cannot differ.
-Every function takes ``rows`` (S, n): for each of S resamples, the indices of its n images.
+`summarize` evaluates them on the images as they are, `bootstrap` on its resamples, so the two cannot differ.
+Every function takes `rows` (S, n): for each of S resamples, the indices of its n images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DECILES = 10
 class Images(NamedTuple):
     """What the statistics need of each image.
 
-    An image is ranked where it has true and predicted foreground and no NaN risk. ``rank`` is its place in ascending
+    An image is ranked where it has true and predicted foreground and no NaN risk. `rank` is its place in ascending
     flip-risk (equal risks in the order given); the images that are not ranked come last.
     """
 
@@ -116,6 +116,7 @@ def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict
         "fg_flip": _divide(foreground - correct - miss, foreground),
         "fg_miss": _divide(miss, foreground),
         "flip_image_mean": _divide(weights @ flip, weights.sum(1)),
+        "flipped_images": _divide(weights @ (flip > 0.5), weights.sum(1)),
     }
     for c, name in enumerate(class_names):
         table[f"iou/{name}"] = _divide(same[:, c], truth[:, c] + predicted[:, c] - same[:, c])
@@ -128,23 +129,23 @@ def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict
 def ranking(images: Images, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Statistics of the images sorted by flip-risk: each (S,), or (S, 10) for the deciles."""
     n = rows.shape[1]
-    kept = np.count_nonzero(images.ranked[rows], axis=1)
+    ranked = np.count_nonzero(images.ranked[rows], axis=1)
     place = np.sort(images.rank[rows], axis=1)
-    inside = np.arange(n) < kept[:, None]
+    inside = np.arange(n) < ranked[:, None]
     order = np.argsort(images.rank)
     flip = np.where(inside, images.flip[order][place], 0.0)
     risk = np.where(inside, images.risk[order][place], 0.0)
-    edges = np.arange(DECILES + 1) * kept[:, None] // DECILES
+    edges = np.arange(DECILES + 1) * ranked[:, None] // DECILES
     sizes = np.diff(edges, axis=1)
     flip_sums = _sums_between(flip, edges)
     covered_mean = np.cumsum(flip, axis=1) / np.arange(1, n + 1)
     return {
         "risk_auroc": _auroc(images, rows),
-        "risk_aurc": _divide(np.sum(covered_mean, axis=1, where=inside), kept),
+        "risk_aurc": _divide(np.sum(covered_mean, axis=1, where=inside), ranked),
         "top_decile_flip_share": _divide(flip_sums[:, -1], flip.sum(1)),
         "risk_decile": _divide(_sums_between(risk, edges), sizes),
         "flip_by_risk_decile": _divide(flip_sums, sizes),
-        "n_images_without_risk": n - kept,
+        "n_images_without_risk": n - ranked,
     }
 
 

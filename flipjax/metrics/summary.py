@@ -11,6 +11,7 @@ import numpy as np
 
 from flipjax.metrics import statistics
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.names import class_names as class_names_of
 
 if TYPE_CHECKING:
     import jax
@@ -38,31 +39,31 @@ class Interval(NamedTuple):
 def summarize(
     decomposition: Decomposition, groups: Any = None, *, class_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Summarise the images of one model: counts as exact integers, the rest in float64, on the host.
+    """Summarises the images of one model: counts as exact integers, the rest in float64, on the host.
 
     Pixels are pooled over the images, except where an image-mean or a ranking by flip-risk is named:
 
-    - ``n_images``; ``n_images_without_risk``: without true or without predicted foreground, or with a NaN risk. They
+    - `n_images`; `n_images_without_risk`: without true or without predicted foreground, or with a NaN risk. They
       have no place in the ranking.
-    - ``fg_correct``, ``fg_flip``, ``fg_miss``: shares of the true foreground. ``flip_image_mean``: the mean flip share
-      of the images that have true foreground.
-    - ``iou/<class>`` for each class, and ``iou/foreground``: of foreground against background, whatever the class.
-    - ``risk_auroc``: how well flip-risk ranks the images with a flip share above 0.5 over the others; a tie is half.
-    - ``risk_aurc``: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:
+    - `fg_correct`, `fg_flip`, `fg_miss`: shares of the true foreground. `flip_image_mean`: the mean flip share
+      of the images that have true foreground, `flipped_images` the share of them whose flip share is above 0.5.
+    - `iou/<class>` for each class, and `iou/foreground`: of foreground against background, whatever the class.
+    - `risk_auroc`: how well flip-risk ranks the images with a flip share above 0.5 over the others; a tie is half.
+    - `risk_aurc`: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:
       the mean flip share of the k images of least flip-risk, averaged over all k.
-    - ``risk_decile``, ``flip_by_risk_decile``: mean flip-risk and mean flip share of each tenth of the ranking, lists
+    - `risk_decile`, `flip_by_risk_decile`: mean flip-risk and mean flip share of each tenth of the ranking, lists
       of 10. Decile d holds the places d*n//10 up to (d+1)*n//10, so some are empty where n < 10.
-      ``top_decile_flip_share``: the last decile's part of the sum of all flip shares.
+      `top_decile_flip_share`: the last decile's part of the sum of all flip shares.
 
-    With groups, each of these again as ``group/<g>/<key>``. For two foreground classes g is 0, 1, 2, 3 (2 * y + scene),
-    ``common`` (0, 3) and ``rare`` (1, 2); ``gap/<class>`` is the class's IoU in its common group minus that in its rare
-    group, ``gap/mean`` the mean of the two, and ``worst_group_iou`` the lowest over the four groups of the IoU of the
-    group's class. For more classes any integer is a group: g is each one found, and there is none of these.
+    With groups, each of these again as `group/<g>/<key>`. For two foreground classes g is 0, 1, 2, 3 (2 * y + scene),
+    `common` (0, 3) and `rare` (1, 2); `gap/<class>` is the class's IoU in its common group minus that in its rare
+    group, `gap/mean` the mean of the two, and `worst_group_iou` the lowest over the four groups of the IoU of the
+    group's class. For more classes any integer is a group: g is each one present, and there is none of these.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         groups: (n,) integers.
-        class_names: names of all C classes, or of the foreground classes alone; else ``background``, ``class1``, ...
+        class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
 
     Returns:
         A dict of int, float and lists of float; NaN where a denominator, a decile or one side of the AUROC is empty.
@@ -80,7 +81,7 @@ def summarize(
         (0.375, 0.5, 0.5)
     """
     images = statistics.read_images(decomposition)
-    names = _class_names(class_names, images)
+    names = _names(class_names, images)
     rows = np.arange(len(images.rank))[None]
     summary = statistics.pooled(images, rows, names) | statistics.ranking(images, rows)
     members = {} if groups is None else _members(groups, images)
@@ -102,29 +103,30 @@ def bootstrap(
     pairs: Any = None,
     class_names: Sequence[str] | None = None,
 ) -> Any:
-    """Return the 95% percentile interval of a statistic under resampling of the images with replacement.
+    """Returns the 95% percentile interval of a statistic under resampling of the images with replacement.
 
     Resamples in which the statistic is NaN (an AUROC without any flipped image) are left out; if all are, the interval
     is NaN.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
-        statistic: a key of ``summarize``, evaluated for all resamples at once; several keys, from the same resamples;
+        statistic: a key of `summarize`, evaluated for all resamples at once; several keys, from the same resamples;
             or a function from a Decomposition with NumPy leaves of n images to a number or an array, called once for
             each resample.
         key: a JAX PRNG key.
         samples: the number of resamples.
-        groups: (n,) integers as in ``summarize``. Image i of a resample is then drawn from the group of image i, so
+        groups: (n,) integers as in `summarize`. Image i of a resample is then drawn from the group of image i, so
             that the groups keep their sizes; the keys of groups and gaps need it.
         pairs: (n,) integers: images with the same number show the same object and are drawn together, as the two of a
             counterfactual pair; -1 for an image alone. Without it all images are drawn as independent.
-        class_names: as in ``summarize``.
+        class_names: as in `summarize`.
 
     Returns:
-        ``Interval(low, high)``: floats, or arrays for a statistic that is an array. For several keys a dict of them.
+        `Interval(low, high)`: floats, or arrays for a statistic that is an array. For several keys a dict of them.
 
     Raises:
-        ValueError: an unknown key, no image, no resample, or what ``summarize`` raises.
+        TypeError: a key that is no PRNG key, such as `key=0`.
+        ValueError: an unknown statistic, no image, no resample, or what `summarize` raises.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, percentile interval.
 
@@ -137,8 +139,10 @@ def bootstrap(
     """
     import jax
 
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).")
     images = statistics.read_images(decomposition)
-    names = _class_names(class_names, images)
+    names = _names(class_names, images)
     members = {} if groups is None else _members(groups, images)
     n = len(images.rank)
     if n == 0 or samples < 1:
@@ -153,8 +157,8 @@ def bootstrap(
         draw = partial(_draw, jax.random.fold_in(key, start))
         rows = statistics.resample(strata, min(block, samples - start), draw=draw)
         if callable(statistic):
-            found = [np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]
-            blocks.append({"": np.stack(found)})
+            values = [np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]
+            blocks.append({"": np.stack(values)})
         else:
             blocks.append(_evaluate(keys, images, rows, names, members))
     intervals = {name: _percentile_interval(np.concatenate([b[name] for b in blocks])) for name in blocks[0]}
@@ -169,16 +173,16 @@ def resampled(
     groups: Any = None,
     class_names: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return keys of ``summarize`` for resamples of the images: each (S,) float64, or (S, 10) for deciles.
+    """Returns keys of `summarize` for resamples of the images: each (S,) float64, or (S, 10) for deciles.
 
     The same rows for several models give paired resamples: their differences have intervals of their own.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
-        keys: keys of ``summarize``.
+        keys: keys of `summarize`.
         rows: (S, n) integers, the images of each resample; image i is of the group of place i.
-        groups: (n,) integers as in ``summarize``.
-        class_names: as in ``summarize``.
+        groups: (n,) integers as in `summarize`.
+        class_names: as in `summarize`.
 
     Example:
         >>> counts = np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]], [[5, 0, 0], [0, 0, 0], [2, 2, 0]]])
@@ -187,7 +191,7 @@ def resampled(
         [0.375, 0.25]
     """
     images = statistics.read_images(decomposition)
-    names = _class_names(class_names, images)
+    names = _names(class_names, images)
     return _evaluate(keys, images, rows, names, {} if groups is None else _members(groups, images))
 
 
@@ -207,7 +211,7 @@ def _evaluate(
     names: Sequence[str],
     members: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Evaluate keys of ``summarize`` for all resamples at once; each group's images are taken once for all its keys."""
+    """Evaluates keys of `summarize` for all resamples at once; each group's images are taken once for all its keys."""
     across = _across_groups(members, images, names)
     by_group: dict[str, dict[str, str]] = {}
     for side in dict.fromkeys(side for name in keys for side in (across[name][0] if name in across else (name,))):
@@ -244,30 +248,19 @@ def _percentile_interval(values: np.ndarray) -> Interval:
     return Interval(low, high) if values.ndim > 1 else Interval(float(low), float(high))
 
 
-def _class_names(class_names: Sequence[str] | None, images: statistics.Images) -> tuple[str, ...]:
-    C, background = images.confusion.shape[-1], images.background
-    if class_names is None:
-        return tuple("background" if c == background else f"class{c}" for c in range(C))
-    names = tuple(class_names)
-    if len(names) == C - 1:
-        names = (*names[:background], "background", *names[background:])
-    if len(names) != C or len(set(names)) != C or {"foreground", "mean"} & set(names):
-        raise ValueError(
-            f"class_names: expected {C} different names, or {C - 1} without the background's, none of "
-            f"them 'foreground' or 'mean' (iou/foreground, gap/mean), found {class_names!r}."
-        )
-    return names
+def _names(names: Sequence[str] | None, images: statistics.Images) -> tuple[str, ...]:
+    return class_names_of(names, classes=images.confusion.shape[-1], background=images.background)
 
 
 def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:
     groups, n = np.asarray(groups), len(images.rank)
     if groups.shape != (n,) or not np.issubdtype(groups.dtype, np.integer):
         raise ValueError(f"groups: expected {n} integers, one an image, found {groups.dtype} of shape {groups.shape}.")
-    found = np.unique(groups).tolist()
+    present = np.unique(groups).tolist()
     if images.confusion.shape[-1] != 3:
-        return {str(g): np.flatnonzero(groups == g) for g in found}
-    if not set(found) <= set(range(4)):
-        raise ValueError(f"groups: expected 2 * y + scene in 0..3 for two foreground classes, found {found}.")
+        return {str(g): np.flatnonzero(groups == g) for g in present}
+    if not set(present) <= set(range(4)):
+        raise ValueError(f"groups: expected 2 * y + scene in 0..3 for two foreground classes, found {present}.")
     return {name: np.flatnonzero(np.isin(groups, ids)) for name, ids in _NAMED_GROUPS.items()}
 
 

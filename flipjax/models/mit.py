@@ -94,9 +94,9 @@ class Block(nnx.Module):
         self.attn = Attention(width, heads=heads, reduction=reduction)
         self.mlp = Mlp(width)
 
-    def __call__(self, images: jax.Array, kept: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, scales: jax.Array) -> jax.Array:
         """Maps (B, H, W, width) to the same shape; `kept` (2, B) scales the two branches of each image."""
-        attention, mlp = kept.astype(images.dtype)[:, :, None, None, None]
+        attention, mlp = scales.astype(images.dtype)[:, :, None, None, None]
         images = images + attention * self.attn(self.norm1(images))
         return images + mlp * self.mlp(self.norm2(images))
 
@@ -120,17 +120,17 @@ class MitB2(nnx.Module):
     def __call__(self, images: jax.Array) -> list[jax.Array]:
         """Maps (B, H, W, 3) to features of `channels` channels at 1/2 (empty), 1/4, ... 1/32 of the size."""
         B, H, W, _ = images.shape
-        kept = iter(self._kept(B))
+        scales = iter(self._branch_scales(B))
         hidden, features = images, [jnp.zeros((B, H // 2, W // 2, 0), images.dtype)]
         for stage in range(1, 1 + len(WIDTHS)):
             hidden = getattr(self, f"patch_embed{stage}")(hidden)
             for block in getattr(self, f"block{stage}"):
-                hidden = block(hidden, next(kept))
+                hidden = block(hidden, next(scales))
             hidden = getattr(self, f"norm{stage}")(hidden)
             features.append(hidden)
         return features
 
-    def _kept(self, images: int) -> jax.Array:
+    def _branch_scales(self, images: int) -> jax.Array:
         """Returns what scales each branch of each image, (blocks, 2, B): 1, or in training 0 or 1 / (1 - rate)."""
         shape = (sum(BLOCKS), 2, images)
         if self.deterministic:

@@ -36,14 +36,14 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
     """Returns whose weights these are, and the weights under the names of `segmentation_models_pytorch`.
 
     Args:
-      arrays: of a whole U-Net, or of an encoder alone in the naming of torchvision and timm (ResNet-50), or of the
-        original SegFormer or transformers (MiT-B2).
+        arrays: of a whole U-Net, or of an encoder alone in the naming of torchvision and timm (ResNet-50), or of the
+            original SegFormer or transformers (MiT-B2).
 
     Returns:
-      'resnet50' or 'mit_b2', and the arrays; those of an encoder alone begin with 'encoder.', without its classifier.
+        'resnet50' or 'mit_b2', and the arrays; those of an encoder alone begin with 'encoder.', without its classifier.
 
     Raises:
-      WeightsError: if neither encoder's names are there.
+        WeightsError: if neither encoder's names are there.
     """
     if not any("decoder.blocks." in name for name in arrays):
         return _encoder_alone(arrays)
@@ -55,9 +55,9 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
 
 
 def _encoder_alone(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
-    kept = {name: array for name, array in arrays.items() if not name.startswith(CLASSIFIERS)}
-    kept = {name: array for name, array in _unwrapped(kept).items() if not name.startswith(CLASSIFIERS)}
-    renamed = _joined({_renamed(name): array for name, array in kept.items()})
+    inner = {name: array for name, array in arrays.items() if not name.startswith(CLASSIFIERS)}
+    inner = {name: array for name, array in _unwrapped(inner).items() if not name.startswith(CLASSIFIERS)}
+    renamed = _joined({_renamed(name): array for name, array in inner.items()})
     for encoder, sign in SIGNS.items():
         if sign in renamed:
             # Files from before PyTorch 0.4.1 lack the count of batches, on which nothing depends.
@@ -92,7 +92,7 @@ def _joined(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _unknown(arrays: Mapping[str, np.ndarray]) -> WeightsError:
-    shown = ", ".join(list(arrays)[:4])
+    first = ", ".join(list(arrays)[:4])
     return WeightsError(
-        f"expected the weights of a U-Net or an encoder, {' or '.join(ENCODERS)}; found arrays such as {shown}"
+        f"expected the weights of a U-Net or an encoder, {' or '.join(ENCODERS)}; found arrays such as {first}"
     )

@@ -126,16 +126,16 @@ def from_state_dict(encoder: str, state_dict: Mapping[str, Any], *, num_classes:
     """Makes a U-Net out of PyTorch's weights.
 
     Args:
-      encoder: 'resnet50' or 'mit_b2'.
-      state_dict: arrays of numbers under PyTorch's names, such as 'encoder.conv1.weight', at PyTorch's axis order.
-      num_classes: outputs of the head.
+        encoder: 'resnet50' or 'mit_b2'.
+        state_dict: arrays of numbers under PyTorch's names, such as 'encoder.conv1.weight', at PyTorch's axis order.
+        num_classes: outputs of the head.
 
     Returns:
-      The model in evaluation mode, float32.
+        The model in evaluation mode, float32.
 
     Raises:
-      ValueError: for another encoder.
-      MisfitError: lists every key that is missing, unused or misshapen.
+        ValueError: for another encoder.
+        MisfitError: lists every key that is missing, unused or misshapen.
     """
     if encoder not in ENCODERS:
         raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; found {encoder!r}")
@@ -167,24 +167,25 @@ def to_jax(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
     """Returns the arrays in this package's axis order: float32, counts int32; `shapes` are PyTorch's.
 
     Raises:
-      MisfitError: lists every key that is missing, unused or misshapen.
-      WeightsError: something is no array of numbers.
+        MisfitError: lists every key that is missing, unused or misshapen.
+        WeightsError: something is no array of numbers.
     """
-    found = {name: np.asarray(value) for name, value in state_dict.items()}
-    texts = [name for name, array in found.items() if array.dtype.kind in "OSU"]
-    if texts:
-        raise WeightsError(f"weights: expected arrays of numbers; found others: {', '.join(texts)}")
-    check_shapes({name: array.shape for name, array in found.items()}, shapes)
-    return {name: found[name].transpose(jax_order(found[name].ndim)).astype(dtype_of(name)) for name in shapes}
+    arrays = {name: np.asarray(value) for name, value in state_dict.items()}
+    # bfloat16 and its like are of kind V.
+    others = [name for name, array in arrays.items() if array.dtype.kind in "OSUcMm"]
+    if others:
+        raise WeightsError(f"weights: expected arrays of real numbers; found others: {', '.join(others)}")
+    check_shapes({name: array.shape for name, array in arrays.items()}, shapes)
+    return {name: arrays[name].transpose(jax_order(arrays[name].ndim)).astype(dtype_of(name)) for name in shapes}
 
 
-def check_shapes(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
     """Raises MisfitError, with every key that is missing, unused or misshapen, unless the two are the same."""
-    misshapen = [name for name in wanted if name in found and tuple(found[name]) != tuple(wanted[name])]
+    misshapen = [name for name in wanted if name in shapes and tuple(shapes[name]) != tuple(wanted[name])]
     problems = {
-        "missing": [name for name in wanted if name not in found],
-        "unused": [name for name in found if name not in wanted],
-        "misshapen": [f"{name} {tuple(found[name])} instead of {tuple(wanted[name])}" for name in misshapen],
+        "missing": [name for name in wanted if name not in shapes],
+        "unused": [name for name in shapes if name not in wanted],
+        "misshapen": [f"{name} {tuple(shapes[name])} instead of {tuple(wanted[name])}" for name in misshapen],
     }
     if any(problems.values()):
         raise MisfitError(len(wanted), {kind: names for kind, names in problems.items() if names})

@@ -1,144 +1,143 @@
-"""Folders of converted weights (Orbax): what `config.model.weights` names.
+"""Converted weights, one `.safetensors` file under PyTorch's names: what `config.model.weights` names.
 
-One is written whole or not at all: `files.json`, the sizes of its files, is written last.
+The file carries a digest of its arrays, which is compared when they are read.
 """
 
-import contextlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orbax.checkpoint as ocp
+from safetensors.numpy import save as to_bytes
 
-from flipjax.files import make_folder, replacing
+from flipjax.files import digest, make_folder, replacing
 from flipjax.models.names import canonical
-from flipjax.models.read import read
-from flipjax.models.smp import WeightsError, check_shapes, dtype_of, expected_shapes, jax_order, to_jax, torch_order
+from flipjax.models.read import MAX_BYTES, read, read_metadata
+from flipjax.models.smp import WeightsError, check_shapes, dtype_of, expected_shapes, to_jax
 
-FILES = "files.json"
+SUFFIX = ".safetensors"
+DIGEST = "flipjax_digest"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def convert(source: str | Path, folder: str | Path, *, encoder: str | None = None, num_classes: int = 3) -> str:
-    """Converts a file of weights, of a whole U-Net or of an encoder alone, to a new folder.
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    encoder: str | None = None,
+    num_classes: int = 3,
+    max_bytes: int = MAX_BYTES,
+) -> str:
+    """Converts a file of weights, of a whole U-Net or of an encoder alone, and returns what was written as a sentence.
 
     Args:
-      source: a file that `flipjax.models.files.read` reads.
-      folder: must not exist.
-      encoder: whose weights they must be; None: those of either.
-      num_classes: outputs of the head.
-
-    Returns:
-      What was written, as a sentence.
+        source: a file that `flipjax.models.read.read` reads.
+        target: a file that does not exist; `.safetensors` is added to a name without it.
+        encoder: whose weights they must be; None: those of either.
+        num_classes: outputs of the head.
+        max_bytes: what the arrays may take unpacked, see `flipjax.models.read.read`.
 
     Raises:
-      WeightsError: if the file cannot be read, is another encoder's, or lists keys that are missing, unused or
-        misshapen; or if the folder exists.
-      OSError: the folder cannot be written.
+        WeightsError: the file cannot be read, is another encoder's, or lists keys that are missing, unused or
+            misshapen; or the target exists.
+        OSError: the target cannot be written.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise WeightsError(f"expected a folder that does not exist yet; found {folder}")
-    found, arrays = canonical(read(source))
-    if encoder not in (None, found):
-        raise WeightsError(f"expected the weights of {encoder}; found those of {found} in {source}")
-    converted = to_jax(arrays, _wanted(arrays, folder, found, num_classes, False))
-    whole = any(name.startswith("decoder.") for name in arrays)
-    save(folder, converted, encoder=found)
-    count = sum(array.size for name, array in converted.items() if not name.endswith(STATISTICS))
+    target = file_of(target)
+    if target.exists():
+        raise WeightsError(f"--to: expected a file that does not exist yet; found {target}")
+    name, arrays = canonical(read(source, max_bytes=max_bytes))
+    if encoder not in (None, name):
+        raise WeightsError(f"expected the weights of {encoder}; found those of {name} in {source}")
+    shapes = {key: array.shape for key, array in arrays.items()}
+    check_shapes(shapes, _shapes_of(arrays, source, name, num_classes, whole=False))
+    save(target, arrays)
+    whole = any(key.startswith("decoder.") for key in arrays)
+    count = sum(array.size for key, array in arrays.items() if not key.endswith(STATISTICS))
     what = "a whole U-Net" if whole else "the encoder alone, decoder and head will be drawn afresh"
-    return f"{found}: {what}; {count:,} parameters from {source} to {folder}"
+    return f"{name}: {what}; {count:,} parameters from {source} to {target}"
 
 
-def save(folder: str | Path, arrays: Mapping[str, np.ndarray], *, encoder: str) -> None:
-    """Writes arrays, PyTorch's names and this package's axis order, to a new folder; raises OSError if it cannot."""
-    folder = Path(folder).absolute()
-    make_folder(folder.parent)
-    shapes = {name: [array.shape[axis] for axis in torch_order(array.ndim)] for name, array in arrays.items()}
-    about = {"encoder": encoder, "shapes": shapes}
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        checkpointer.save(
-            folder,
-            ocp.args.Composite(arrays=ocp.args.StandardSave(dict(arrays)), about=ocp.args.JsonSave(about)),
-        )
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    with replacing(folder / FILES) as stream:
-        stream.write(json.dumps(sizes, indent=2).encode())
+def save(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays under PyTorch's names at PyTorch's axis order: float32, counts int64.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    target = file_of(target)
+    stored = {}
+    for name, array in arrays.items():
+        stored[name] = np.asarray(array, np.float32 if dtype_of(name) is np.float32 else np.int64, order="C")
+    make_folder(target.absolute().parent)
+    with replacing(target) as stream:
+        stream.write(to_bytes(stored, metadata={"format": "pt", DIGEST: digest(stored)}))
 
 
-def load(folder: str | Path, *, encoder: str, num_classes: int = 3, whole: bool = False) -> tuple[Any, Any]:
+def load(source: str | Path, *, encoder: str, num_classes: int = 3, whole: bool = False) -> tuple[Any, Any]:
     """Returns parameters and batch statistics, nested like those of the model; an encoder alone lacks the other parts.
 
     Args:
-      folder: that `convert` or `save` wrote.
-      encoder: whose weights are wanted.
-      num_classes: outputs of the head.
-      whole: whether an encoder alone is an error.
+        source: a file that `convert` or `save` wrote; its name may lack `.safetensors`.
+        encoder: whose weights are wanted.
+        num_classes: outputs of the head.
+        whole: whether an encoder alone is an error.
 
     Raises:
-      WeightsError: no such folder, a damaged one, weights of another encoder, or keys that are missing or misshapen,
-        all listed.
+        WeightsError: no such file, a damaged one, weights of another encoder, or keys that are missing or misshapen,
+            all listed.
     """
-    path = Path(folder).expanduser().absolute()
-    if not (path / FILES).is_file():
-        raise WeightsError(
-            f"expected a folder that python -m flipjax.models convert wrote; found "
-            f"{'another one' if path.is_dir() else 'none'} at {folder}"
-        )
-    _check_sizes(path)
-    with _whole(folder), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        about = checkpointer.restore(path, ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
-        if about["encoder"] != encoder:
-            raise WeightsError(f"expected the weights of {encoder}; found those of {about['encoder']} in {folder}")
-        shapes = about["shapes"]
-        check_shapes(shapes, _wanted(shapes, folder, encoder, num_classes, whole))
-        blank = {
-            name: np.empty([shape[axis] for axis in jax_order(len(shape))], dtype_of(name))
-            for name, shape in shapes.items()
-        }
-        stored = checkpointer.restore(path, ocp.args.Composite(arrays=ocp.args.StandardRestore(blank)))["arrays"]
-    parts: tuple[dict, dict] = {}, {}
-    for name in blank:
+    path = file_of(source)
+    name, arrays = canonical(read_converted(path))
+    if name != encoder:
+        raise WeightsError(f"expected the weights of {encoder}; found those of {name} in {path}")
+    return _nested(to_jax(arrays, _shapes_of(arrays, path, encoder, num_classes, whole=whole)))
+
+
+def read_converted(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a file that `save` wrote; raises WeightsError unless they are those that were written."""
+    if not path.is_file():
+        raise WeightsError(f"expected a file that python -m flipjax.models convert wrote; found none at {path}")
+    try:
+        arrays = read(path)
+        written = read_metadata(path).get(DIGEST)
+    except WeightsError as error:
+        raise WeightsError(f"{path} is damaged, convert the weights again ({error})") from error
+    if written is None:
+        raise WeightsError(f"expected a file that python -m flipjax.models convert wrote; found another one at {path}")
+    if digest(arrays) != written:
+        raise WeightsError(f"{path} is damaged, convert the weights again (its arrays differ from their digest)")
+    return arrays
+
+
+def file_of(path: str | Path) -> Path:
+    """Returns the path of a file of weights, with `.safetensors` added to a name that lacks it.
+
+    Example:
+        >>> str(file_of("weights/resnet50"))
+        'weights/resnet50.safetensors'
+    """
+    path = Path(path).expanduser()
+    return path if path.suffix == SUFFIX else path.with_name(f"{path.name}{SUFFIX}")
+
+
+def _nested(arrays: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
+    parameters: dict = {}
+    statistics: dict = {}
+    for name, array in arrays.items():
         *steps, last = (int(step) if step.isdigit() else step for step in name.split("."))
-        place = parts[last in STATISTICS]
+        place = statistics if last in STATISTICS else parameters
         for step in steps:
             place = place.setdefault(step, {})
-        place[last] = np.asarray(stored[name])
-    return parts
+        place[last] = array
+    return parameters, statistics
 
 
-def _check_sizes(folder: Path) -> None:
-    """Finds truncated files before Orbax does, whose other reads would complain on stderr of having been left."""
-    with _whole(folder):
-        sizes = json.loads((folder / FILES).read_text(encoding="utf-8"))
-        damaged = [name for name, size in sizes.items() if (folder / name).stat().st_size != size]
-        if damaged:
-            raise _damaged(folder, f"{len(damaged)} of {len(sizes)} files have another size, such as {damaged[0]}")
-
-
-@contextlib.contextmanager
-def _whole(folder: str | Path) -> Iterator[None]:
-    """Says which folder it was that Orbax could not read."""
-    try:
-        yield
-    except WeightsError:
-        raise
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise _damaged(folder, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-
-
-def _damaged(folder: str | Path, text: str) -> WeightsError:
-    return WeightsError(f"{folder} is damaged, convert the weights again ({text})")
-
-
-def _wanted(
-    shapes: Mapping[str, Any], folder: str | Path, encoder: str, num_classes: int, whole: bool
+def _shapes_of(
+    arrays: Mapping[str, Any], path: str | Path, encoder: str, num_classes: int, *, whole: bool
 ) -> dict[str, tuple[int, ...]]:
-    wanted = expected_shapes(encoder, num_classes=num_classes)
-    if any(name.startswith("decoder.") for name in shapes):
-        return wanted
+    """The shapes that the arrays must have: those of the whole network, or of its encoder."""
+    shapes = expected_shapes(encoder, num_classes=num_classes)
+    if any(name.startswith("decoder.") for name in arrays):
+        return shapes
     if whole:
-        raise WeightsError(f"expected the weights of a whole U-Net; found an encoder alone in {folder}: train it first")
-    return {name: shape for name, shape in wanted.items() if name.startswith("encoder.")}
+        raise WeightsError(f"expected the weights of a whole U-Net; found an encoder alone in {path}: train it first")
+    return {name: shape for name, shape in shapes.items() if name.startswith("encoder.")}

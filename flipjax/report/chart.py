@@ -76,12 +76,18 @@ def save(folder: Path, chart: Chart) -> None:
     metadata: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
     with matplotlib.rc_context(PLAIN):
         figure = figure_of(chart)
-        figure.draw_without_rendering()
-        # Laid out once for both.
-        figure.set_layout_engine("none")
+        _lay_out(figure)
         for kind, facts in metadata.items():
             with replacing(folder / f"{chart.name}.{kind}") as stream:
                 figure.savefig(stream, format=kind, dpi=DPI, metadata=facts, facecolor="white")
+
+
+def _lay_out(figure: Figure) -> None:
+    """Lays a figure out once, whatever it is saved as: matplotlib would draw it once more for each file."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def inline(chart: Chart) -> list[str]:
@@ -94,6 +100,7 @@ def _inline(panel: Panel, name: str) -> str:
     with matplotlib.rc_context(PLAIN | {"svg.fonttype": "none"}):
         figure = Figure(figsize=panel.size, layout="constrained")
         panel.draw(figure.subplots())
+        _lay_out(figure)
         figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -21,9 +21,9 @@ FLIP = (
     Line("repair_flip/rare", "rare, repaired", REPAIRED, "D"),
 )
 AUROC = (
-    Line("risk_auroc/all", "entropy, all images", WHOLE),
-    Line("risk_auroc/rare", "entropy, rare groups", RARE, "s"),
-    Line("swap_auroc/all", "scene swap, all images", REPAIRED, "D"),
+    Line("risk_auroc/all", "entropy, all", WHOLE),
+    Line("risk_auroc/rare", "entropy, rare", RARE, "s"),
+    Line("swap_auroc/all", "scene swap, all", REPAIRED, "D"),
 )
 MEASURES = {
     "valid_loss": "validation loss",

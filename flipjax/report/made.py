@@ -35,8 +35,8 @@ def _time(run: Run) -> list[list[str]]:
     minutes, rest = divmod(round(seconds), 60)
     times = f" in {len(sessions)} sessions" if len(sessions) > 1 else ""
     rows = [["wall time", f"{minutes} min {rest} s{times}" if minutes else f"{seconds:.1f} s"]]
-    images = sum(number(entry.get("images", "")) for entry in sessions)
-    return [*rows, ["training images a second", f"{images / seconds:,.0f}"]] if images > 0 else rows
+    images = len(run.history) * int(run.config.get("config", {}).get("split", {}).get("n_train", 0))
+    return [*rows, ["training images a second", f"{images / seconds:,.0f}, all members"]] if images else rows
 
 
 def members_table(run: Run) -> Numbers:

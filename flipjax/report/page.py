@@ -30,6 +30,8 @@ from flipjax.results import (
     write_csv,
 )
 
+FOLDED = 48
+
 
 def build(workdir: str | Path) -> str:
     """Writes `report/` into a run folder, from its stored results alone, and returns its tables as text for a terminal.
@@ -85,7 +87,7 @@ def tables_of(run: Run) -> dict[str, Table]:
 
 
 def _sections(run: Run, tables: dict[str, Table], items: Sequence[Item]) -> list[Section]:
-    first, *others = (Numbers(caption, table) for caption, table in tables.items())
+    first, *others = (Numbers(caption, table, folded=len(table.rows) > FOLDED) for caption, table in tables.items())
     trends = others[: bool(run.trends)]
     return [
         Section("Results", [first, *trends]),

@@ -98,12 +98,12 @@ def read(workdir: str | Path) -> Run:
     """
     folder = Path(workdir)
     missing: list[str] = []
-    rows = _whole(_results(folder, missing), missing)
+    cells = dict(_cells(folder, missing))
+    rows = _whole(_results(folder, missing) or _rows_of(cells, missing), missing)
     if not any(row["split"] == "test" for row in rows):
         raise FileNotFoundError(
             f"{folder}: expected a run folder whose results.csv has test rows; make one with python -m flipjax.sweep"
         )
-    cells = dict(_cells(folder, missing))
     config = _config(folder, missing)
     history = _table(folder / "history.csv", missing)
     first = [row for row in rows if row["selection"] == rows[0]["selection"]]
@@ -127,20 +127,23 @@ def read(workdir: str | Path) -> Run:
 
 def _results(folder: Path, missing: list[str]) -> list[Row]:
     path = folder / "results.csv"
-    parts = sorted(folder.glob("cells/*/results.csv"))
-    if not path.is_file() and parts:
+    if not path.is_file():
+        return []
+    try:
+        table = read_csv(path)
+    except (*UNREADABLE, TypeError, csv.Error) as error:
+        raise ReportError(f"{path}: expected a table of results ({error})") from error
+    lacking = [name for name in COLUMNS if table and name not in table[0]]
+    if lacking:
+        raise ReportError(f"{path}: expected the columns of results.csv; it lacks {', '.join(lacking)}")
+    return table
+
+
+def _rows_of(cells: Mapping[str, StoredCell], missing: list[str]) -> list[Row]:
+    """The rows that the cells hold: what there is of a run that has not ended."""
+    rows = [row for cell in cells.values() for row in cell.rows]
+    if rows:
         missing.append("results.csv: the run has not ended; these are the results of the cells that have")
-    paths = [path] if path.is_file() else parts
-    rows = []
-    for each in paths:
-        try:
-            table = read_csv(each)
-        except (*UNREADABLE, TypeError, csv.Error) as error:
-            raise ReportError(f"{each}: expected a table of results ({error})") from error
-        lacking = [name for name in COLUMNS if table and name not in table[0]]
-        if lacking:
-            raise ReportError(f"{each}: expected the columns of results.csv; it lacks {', '.join(lacking)}")
-        rows += table
     return rows
 
 

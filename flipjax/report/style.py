@@ -23,6 +23,7 @@ OUTCOMES = {"background": EMPTY, "correct": CORRECT, "flip": FLIP, "miss": MISS,
 # Ordered levels: of one lightness, so that each can be seen on white and on black.
 LEVELS = ("#3F74D6", "#8E62B8", "#C2527F", "#D4672F")
 CROWDED = 40
+CLOSE = 0.12
 # Dollar signs in names are no formulas.
 PLAIN: Any = {"text.parse_math": False, "svg.hashsalt": "flipjax"}
 
@@ -83,8 +84,11 @@ def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], lab
     axes.set_xlabel(x, **SMALL)
     axes.set_ylabel(y, **SMALL)
     axes.set_xticks(ticks, [plain(label, most=24) for label in labels])
-    if sum(len(line) for label in labels for line in label.split("\n")[:1]) > CROWDED:
-        axes.tick_params(axis="x", rotation=30)
+    letters = sum(len(line) for label in labels for line in label.split("\n")[:1])
+    gaps = np.diff(np.sort(np.array(ticks, np.float64)))
+    close = len(gaps) > 0 and gaps.min() < CLOSE * np.ptp(ticks) and max(map(len, labels)) > 2
+    if letters > CROWDED or close:
+        axes.tick_params(axis="x", rotation=45)
 
 
 def legend(axes: Axes, *, columns: int) -> None:

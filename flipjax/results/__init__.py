@@ -4,6 +4,7 @@ A row is a dict whose values are cells: int, finite float or str; a number that 
 Files hold the same cells, so that reading a table and writing it again gives the same bytes. Imports no matplotlib.
 """
 
+from flipjax.results.data import RunData, columns_of, load, units, write_images
 from flipjax.results.files import PARTS, Part, Row, StoredCell, load_cell, read_csv, replacing, save_cell, write_csv
 from flipjax.results.images import flip_rows, image_columns
 from flipjax.results.quantities import QUANTITIES, Quantity, quantity_of, title_of
@@ -34,16 +35,19 @@ __all__ = [
     "Quantity",
     "Resamples",
     "Row",
+    "RunData",
     "StoredCell",
     "Table",
     "aggregate",
     "axes_of",
+    "columns_of",
     "compare",
     "comparison_table",
     "estimate",
     "flip_rows",
     "headline",
     "image_columns",
+    "load",
     "load_cell",
     "member_quantities",
     "member_rows",
@@ -61,6 +65,8 @@ __all__ = [
     "to_text",
     "trend",
     "trend_table",
+    "units",
     "varying_axes",
     "write_csv",
+    "write_images",
 ]

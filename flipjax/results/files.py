@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import itertools
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flipjax.files import replacing
+from flipjax.files import DamagedError, read_arrays, replacing, write_arrays
 
 if TYPE_CHECKING:
     from flipjax.metrics import Decomposition
@@ -22,7 +23,10 @@ Row = dict[str, Any]
 PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names")
 OPTIONAL = ("scene_log_odds", "centers")
+TABLES = ("rows", "history")
 NAMES = ("member", "split", "group", "status", "selection", "values", "interval")
+FORMULA = ("=", "+", "-", "@")
+"""What a text begins with that a spreadsheet takes for a formula; an apostrophe before it makes it a text again."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,18 @@ class Part:
 
 @dataclass(frozen=True)
 class StoredCell:
-    """The decompositions of one cell: all members of one static experiment, on the parts `val` and `test`."""
+    """The decompositions of one cell: all members of one static experiment, on the parts `val` and `test`.
+
+    `rows` and `history` are the members' rows of results.csv and history.csv.
+    """
 
     members: tuple[str, ...]
     selections: tuple[str, ...]
     class_names: tuple[str, ...]
     scene_names: tuple[str, ...]
     parts: Mapping[str, Part]
+    rows: tuple[Row, ...] = ()
+    history: tuple[Row, ...] = ()
 
     def decomposition(self, member: str, part: str, *, selection: str | None = None) -> "Decomposition":
         """Returns the decomposition of a member on a split by a selection rule, the first by default.
@@ -84,7 +93,7 @@ class StoredCell:
 
 
 def save_cell(path: str | Path, cell: StoredCell) -> None:
-    """Writes `decomposition.npz`."""
+    """Writes `decomposition.npz`, with a digest."""
     arrays: dict[str, np.ndarray] = {field: np.array(getattr(cell, field), np.str_) for field in TEXTS}
     for name, part in cell.parts.items():
         arrays[f"{name}_risk_sum"] = np.asarray(part.risk_sum, np.float32)
@@ -93,24 +102,29 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
         for field in OPTIONAL:
             if getattr(part, field) is not None:
                 arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), np.float32)
-    with replacing(path) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
+    for name in TABLES:
+        arrays[name] = np.frombuffer(json.dumps([_plain(row) for row in getattr(cell, name)]).encode(), np.uint8)
+    write_arrays(path, arrays)
+
+
+def _plain(row: Row) -> Row:
+    """Returns the row as JSON can hold it: finite numbers, and for all else the text that a table has of it."""
+    values = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float) and math.isfinite(value)}
+    return {name: numbers.get(name, _text(value)) for name, value in values.items()}
 
 
 def load_cell(path: str | Path) -> StoredCell:
-    """Reads what `save_cell` wrote; a KeyError names the file and the array that it lacks."""
-    # NumPy leaves a truncated file open.
-    with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        wanted = [*TEXTS]
-        fields = [field for field in Part.__dataclass_fields__ if field not in OPTIONAL]
-        wanted += [f"{part}_{field}" for part in PARTS for field in fields]
-        missing = [name for name in wanted if name not in stored.files]
-        if missing:
-            raise KeyError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
-        extra = [f"{part}_{field}" for part in PARTS for field in OPTIONAL]
-        arrays = {name: stored[name] for name in (*wanted, *extra) if name in stored.files}
+    """Reads what `save_cell` wrote; a DamagedError names the file where it is not that."""
+    arrays = read_arrays(path)
+    fields = [field for field in Part.__dataclass_fields__ if field not in OPTIONAL]
+    expected = [*TEXTS, *TABLES, *(f"{part}_{field}" for part in PARTS for field in fields)]
+    missing = [name for name in expected if name not in arrays]
+    if missing:
+        raise DamagedError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
     parts = {part: Part(**{f: arrays.get(f"{part}_{f}") for f in Part.__dataclass_fields__}) for part in PARTS}  # type: ignore[arg-type]
-    return StoredCell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts)
+    tables = {name: tuple(json.loads(arrays[name].tobytes())) for name in TABLES}
+    return StoredCell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts, **tables)
 
 
 def _text(cell: Any) -> str:
@@ -118,7 +132,17 @@ def _text(cell: Any) -> str:
         cell = cell.item()
     if isinstance(cell, float):
         return repr(cell) if math.isfinite(cell) else ""
-    return str(cell)
+    text = str(cell)
+    formula = isinstance(cell, str) and text[1:] and text[0] in FORMULA and not _is_number(text)
+    return f"'{text}" if formula else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _cell(column: str, text: str) -> Any:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flipjax.files import DamagedError, read_arrays, write_arrays
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results import replacing
 
 
 class Gallery(NamedTuple):
@@ -32,49 +32,62 @@ class Gallery(NamedTuple):
 
 def choose(
     decomposition: Decomposition,
-    groups: np.ndarray,
+    groups: np.ndarray | None = None,
     pairs: np.ndarray | None = None,
     *,
     riskiest: int = 6,
     typical: int = 6,
+    sure: int = 0,
     paired: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Chooses images for a gallery: the riskiest, typical ones near the median flip-risk, and counterfactual pairs.
+    """Chooses the images that a page shows, and says why; none is chosen twice but for a pair.
 
     Args:
         decomposition: of one member, n images.
-        groups: int (n,); the typical images are of the groups in turn.
+        groups: int (n,), or None; the typical images are of the groups in turn.
         pairs: int (n,), the counterfactual pair of each image or -1.
         riskiest: how many images of the highest flip-risk, the highest first.
-        typical: how many images near the median; none is chosen twice.
+        typical: how many images near the median flip-risk.
+        sure: how many of the most flipped images that flip-risk does not point at: those of the less risky half with a
+            flip share above 0.1.
         paired: how many pairs, those first whose flip share changes most with the scene; both images have a flip-risk.
 
     Returns:
-        Indices int64 (R,) and kinds (R,): 'riskiest', 'typical', or 'pair' and its number. Images without flip-risk are
-        never chosen, so R may be smaller than `riskiest + typical + 2 * paired`.
+        Indices int64 (R,) and kinds (R,): 'riskiest', 'typical', 'flipped, but sure', or 'pair' and its number. Images
+        without flip-risk or flip share are never chosen, so R may be smaller than what is asked for.
 
     Example:
         >>> confusion = np.zeros((4, 3, 3), int)
         >>> confusion[:, 1, 1] = 10
-        >>> found = Decomposition(confusion, np.array([1.0, 4.0, 3.0, 2.0]))
-        >>> indices, kinds = choose(found, np.arange(4), riskiest=1, typical=2)
+        >>> four = Decomposition(confusion, np.array([1.0, 4.0, 3.0, 2.0]))
+        >>> indices, kinds = choose(four, np.arange(4), riskiest=1, typical=2)
         >>> indices.tolist(), kinds.tolist()
         ([1, 2, 3], ['riskiest', 'typical', 'typical'])
     """
     risk = np.asarray(decomposition.flip_risk, np.float64)
-    groups = np.asarray(groups)
-    known = np.flatnonzero(np.isfinite(risk))
+    flip = np.asarray(decomposition.flip, np.float64)
+    known = np.flatnonzero(np.isfinite(risk) & np.isfinite(flip))
+    middle = np.median(risk[known]) if known.size else 0.0
     highest = known[np.argsort(-risk[known], kind="stable")][:riskiest]
     rest = known[~np.isin(known, highest)]
-    if rest.size:
-        rest = rest[np.argsort(np.abs(risk[rest] - np.median(risk[known])), kind="stable")]
+    rest = rest[np.argsort(np.abs(risk[rest] - middle), kind="stable")]
     # Sorting by each image's place within its group takes one of every group, then a second of every group, and so on.
-    places = np.array([np.count_nonzero(groups[rest[:i]] == groups[index]) for i, index in enumerate(rest)], np.int64)
-    middle = rest[np.argsort(places, kind="stable")][:typical]
+    places = _places_within(np.zeros(len(rest)) if groups is None else np.asarray(groups)[rest])
+    near = rest[np.argsort(places, kind="stable")][:typical]
+    blind = rest[(flip[rest] > 0.1) & (risk[rest] <= middle) & ~np.isin(rest, near)]
+    blind = blind[np.lexsort((blind, -flip[blind]))][:sure]
     twins = _pairs(decomposition, known, pairs)[:paired]
-    kinds = ["riskiest"] * len(highest) + ["typical"] * len(middle)
+    kinds = ["riskiest"] * len(highest) + ["typical"] * len(near) + ["flipped, but sure"] * len(blind)
     kinds += [f"pair {number}" for number in range(len(twins)) for _ in range(2)]
-    return np.concatenate([highest, middle, twins.ravel()]).astype(np.int64), np.array(kinds, np.str_)
+    return np.concatenate([highest, near, blind, twins.ravel()]).astype(np.int64), np.array(kinds, np.str_)
+
+
+def _places_within(groups: np.ndarray) -> np.ndarray:
+    """How many of the entries before each are of its group: int64 (n,)."""
+    order = np.argsort(groups, kind="stable")
+    places = np.empty(len(groups), np.int64)
+    places[order] = np.arange(len(groups)) - np.searchsorted(groups[order], groups[order])
+    return places
 
 
 def _pairs(decomposition: Decomposition, known: np.ndarray, pairs: np.ndarray | None) -> np.ndarray:
@@ -113,15 +126,15 @@ def make(
 
     logits = np.asarray(logits, np.float32)
     labels = np.asarray(labels, np.int32)
-    found = decompose(logits, labels)
+    decomposition = decompose(logits, labels)
     return Gallery(
         image=np.rint(np.clip(np.asarray(images, np.float32), 0, 1) * 255).astype(np.uint8),
         label=labels.astype(np.uint8),
         prediction=logits.argmax(-1).astype(np.uint8),
         error_map=np.asarray(error_map(logits, labels), np.uint8),
         risk_map=np.asarray(risk_map(logits), np.float32),
-        flip_risk=np.asarray(found.flip_risk, np.float32),
-        flip=np.asarray(found.flip, np.float32),
+        flip_risk=np.asarray(decomposition.flip_risk, np.float32),
+        flip=np.asarray(decomposition.flip, np.float32),
         group=np.asarray(groups, np.int32),
         kind=np.asarray(kinds, np.str_),
         member=np.array([member] * len(labels), np.str_),
@@ -130,14 +143,15 @@ def make(
 
 def save(path: str | Path, gallery: Gallery) -> None:
     """Writes `gallery.npz` atomically; equal galleries give equal bytes."""
-    with replacing(path) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **gallery._asdict())
+    write_arrays(path, gallery._asdict())
 
 
 def load(path: str | Path) -> Gallery:
-    """Reads what `save` wrote."""
-    with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        return Gallery(*(stored[name] for name in Gallery._fields))
+    """Reads what `save` wrote; a DamagedError names the file where it is not that."""
+    arrays = read_arrays(path)
+    if set(arrays) != set(Gallery._fields):
+        raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
+    return Gallery(**arrays)
 
 
 def concatenate(galleries: Sequence[Gallery]) -> Gallery:

@@ -2,7 +2,7 @@
 
 A quantity has one key, that of `flipjax.metrics.summarize`; `<class>` in it stands for each class, `<foreground>` for
 each class but the background. Its column in results.csv is the key with `_` for `/`. Tables, figures, pages and the
-README's list of columns take titles from here: a new quantity is a line here, and the function that computes it.
+list of columns (`describe`) take titles from here: a new quantity is an entry here, and the function that computes it.
 """
 
 import math
@@ -52,6 +52,13 @@ QUANTITIES: dict[str, Quantity] = {
             "share",
             "down",
             "Mean over images of each image's flip share; images without true foreground have none.",
+        ),
+        Quantity(
+            "flipped_images",
+            "flipped images",
+            "share",
+            "down",
+            "Share of the images with true foreground whose flip share is above 0.5: what flip-risk is to rank first.",
         ),
         Quantity(
             "iou/<class>", "IoU of <class>", "share", "up", "Intersection over union of <class>, over all pixels."
@@ -250,3 +257,11 @@ def _by_column(name: str) -> Quantity | None:
         if mark and name.startswith(prefix) and name != prefix:
             return _named(quantity, name.removeprefix(prefix))
     return None
+
+
+def describe() -> str:
+    """Returns the columns of results.csv and images.parquet as a table in Markdown."""
+    rows = [(column(key), quantity) for key, quantity in QUANTITIES.items()]
+    rows += [(f"{key} (of an image)", quantity) for key, quantity in IMAGE_QUANTITIES.items()]
+    lines = [f"| {name} | {q.title} | {q.unit} | {q.better or '-'} | {q.meaning} |" for name, q in rows]
+    return "\n".join(["| column | title | unit | better | meaning |", "| --- | --- | --- | --- | --- |", *lines])

@@ -113,8 +113,8 @@ def aggregate(
     """Returns the mean of every quantity over seeds, per setting of the other axes: a row per setting and quantity.
 
     Columns: the axes but `over`; `quantity`; `n`, the members with a finite value; `left_out`, those that diverged
-    or failed; `values`, the seeds' own, with blanks between; `mean`, `low` and `high`: the mean and its interval as
-    of `estimate`; `interval`, which one it is.
+    or failed; `values`, the seeds' own, with blanks between; `mean`, `low` and `high`: the mean and its interval, see
+    `estimate`; `interval`, which one it is.
     """
     quantities = quantities_of(member_quantities(rows, split=split))
     table = []
@@ -191,8 +191,8 @@ def compare(
 
     The reference is the axis's first value unless given. A seed takes part if both have a finite value. Columns: the
     other axes; `axis`; `reference`; `quantity`; `n`, the seeds that take part; `left_out`, the members of the two that
-    diverged or failed; `difference` (value minus reference), the mean over seeds, with `low`, `high` and `interval` as
-    of `estimate`. No rows where the axis takes one value.
+    diverged or failed; `difference` (value minus reference), the mean over seeds, with `low`, `high` and `interval`,
+    see `estimate`. No rows where the axis takes one value.
     """
     if axis not in axes_of(rows):
         return []
@@ -238,7 +238,7 @@ def regret(
     Worst-group IoU is compared with the rule `val_worst_group_iou`, Flip with `val_flip`: both see the labels and the
     groups of the validation images. Differences are taken member by member and averaged over the settings within a
     seed. Columns: `selection`; `quantity`; `oracle`; `n`, seeds; `members`; `mean`, the rule's own value; `regret`,
-    positive where the rule is worse, with `low`, `high` and `interval` as of `estimate`. Members that diverged, or
+    positive where the rule is worse, with `low`, `high` and `interval`, see `estimate`. Members that diverged, or
     have no value for either rule, are left out.
     """
     records = [record for record in member_quantities(rows, split=split) if record["status"] not in LEFT_OUT]

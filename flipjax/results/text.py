@@ -68,7 +68,9 @@ def _signed(row: Row, value: str, low: str, high: str, *, star: bool = False) ->
         return "-"
     if row[low] == "":
         return f"{row[value]:+.3f}"
-    mark = EXCLUDES_ZERO if star and (row[low] > 0 or row[high] < 0) else ""
+    # Of an interval that says nothing of other seeds a star would promise too much.
+    excludes = row["interval"] == "seeds" and (row[low] > 0 or row[high] < 0)
+    mark = EXCLUDES_ZERO if star and excludes else ""
     return f"{row[value]:+.3f} [{row[low]:+.3f}, {row[high]:+.3f}]{mark}"
 
 
@@ -100,7 +102,7 @@ def trend_table(trends: Sequence[Row]) -> Table:
 def comparison_table(comparison: Sequence[Row], axis: str) -> Table:
     """Returns a row per setting and value of `axis`: differences from the reference with intervals.
 
-    A star marks an interval that excludes 0.
+    A star marks an interval over seeds that excludes 0.
     """
     axes = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
     axes += ["rho"] if comparison and "rho" in comparison[0] else []
@@ -170,7 +172,18 @@ def to_markdown(table: Table) -> str:
         | 0.5 | 0.1 |
     """
     rules = ["---", *("---:" for _ in table.header[1:])]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (table.header, rules, *table.rows))
+    rows = [[literal(cell) for cell in row] for row in (table.header, *table.rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (rows[0], rules, *rows[1:]))
+
+
+def literal(text: str) -> str:
+    r"""Returns a text as Markdown that shows it as it is: names cannot end a cell or become HTML.
+
+    Example:
+        >>> print(literal("a|b <i>"))
+        a\|b &lt;i>
+    """
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def headline(summary: Sequence[Row], trends: Sequence[Row]) -> list[str]:

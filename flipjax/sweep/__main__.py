@@ -4,6 +4,7 @@ Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupt
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,16 @@ from pathlib import Path
 from flipjax import command
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.plan import plan
+from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
+from flipjax.sweep.signals import Signals
+from flipjax.sweep.workdir import Workdir
+
+SHARD_VARIABLES = (
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+)
+"""Index and count of a job's share: SLURM's arrays, Kubernetes' indexed jobs, SLURM's tasks."""
 
 
 def _parser() -> command.ConfigParser:
@@ -20,38 +31,102 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--dry_run", action="store_true", help="list cells, members, steps and memory, and stop")
     parser.add_argument("--fresh", action="store_true", help="remove an earlier run from the folder first")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first cell that fails")
+    parser.add_argument("--force_unlock", action="store_true", help="take the folder from a process that is gone")
+    parser.add_argument("--shard", metavar="i/n|auto", help="train one of n shares of the members, into one folder")
+    parser.add_argument("--collect", action="store_true", help="write the tables of what shards have trained")
+    parser.add_argument("--launcher", choices=LAUNCHERS, help="run the shards as jobs of an engine, then collect")
+    parser.add_argument(
+        "--shards", type=int, default=2, metavar="N", help="how many shards a launcher runs (default 2)"
+    )
+    parser.add_argument(
+        "--launcher_option", action="append", default=[], metavar="KEY=VALUE", help="an option of the engine"
+    )
     return parser
 
 
-def _sweep(options: argparse.Namespace, line: str) -> int:
+def _launch(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> None:
+    """Runs the shards with an engine; what they could not do, the run that collects says."""
+    if options.shard or options.collect or options.shards < 1:
+        raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
+    pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
+    jobs = Jobs(shard_commands(arguments, options.shards), folder / "logs", pairs)
+    launch(options.launcher, jobs, say=lambda text: print(text, file=sys.stderr, flush=True))
+
+
+def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signals) -> int:
+    line = shlex.join(["python", "-m", "flipjax.sweep", *arguments])
     programs = plan(options.config)
     if options.dry_run:
         from flipjax.sweep.dry_run import dry_run
 
         print("\n".join(dry_run(programs, PopulationSpec(**options.config.population))))
         return command.DONE
-    from flipjax.sweep.run import run_sweep
-    from flipjax.sweep.workdir import Workdir
-
+    if options.fresh and (options.shard or options.collect or options.launcher):
+        raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
     name = options.config_file.stem
     workdir = Workdir(options.workdir or Path("runs") / name)
+    if options.launcher:
+        _launch(options, arguments, workdir.folder)
+    members = sum(len(program.names) for program in programs)
+    header = f"{name}: members {members}, programs to compile {len(programs)}, folder {workdir.folder}; starting JAX"
+    print(header, file=sys.stderr, flush=True)
+    from flipjax.sweep.run import Options, Shard, run_sweep
+
+    shard = None if options.shard is None else Shard(*read_shard(options.shard))
     return run_sweep(
-        programs, options.config, workdir, line, name=name, fresh=options.fresh, fail_fast=options.fail_fast
+        programs,
+        options.config,
+        workdir,
+        Options(
+            name,
+            line,
+            fresh=options.fresh,
+            fail_fast=options.fail_fast,
+            force_unlock=options.force_unlock,
+            collect=options.collect or bool(options.launcher),
+            shard=shard,
+        ),
+        signals=signals,
     )
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """Returns the index, from 0, and the count of `--shard`: `i/n`, or `auto` for what a job's environment says.
+
+    `n/n` is the same as `0/n`, so that counting from 1 is right, too.
+
+    Raises:
+      ConfigError: it is neither, or the environment says nothing.
+    """
+    if text == "auto":
+        for index, count in SHARD_VARIABLES:
+            if index in os.environ and count in os.environ:
+                first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0)) if index == "SLURM_ARRAY_TASK_ID" else 0
+                text = f"{int(os.environ[index]) - first}/{os.environ[count]}"
+                break
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) <= int(count) > 0):
+        names = "; ".join(" and ".join(pair) for pair in SHARD_VARIABLES)
+        raise ConfigError("--shard", f"i/n with 0 <= i <= n, or auto where a job sets {names}", text)
+    return int(index) % int(count), int(count)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = _parser().parse(arguments)
-        return _sweep(options, shlex.join(["python", "-m", "flipjax.sweep", *arguments]))
+        with Signals() as signals:
+            options = _parser().parse(arguments)
+            return _sweep(options, arguments, signals)
     except ConfigError as error:
         print(f"flipjax sweep: {error}", file=sys.stderr)
         return command.USAGE
-    except KeyboardInterrupt:
-        print("flipjax sweep: interrupted; the same command continues", file=sys.stderr)
-        return command.INTERRUPTED
+    except OSError as error:
+        # The folder was checked before: what fails now is the disk, and what is written is whole.
+        place = f"{error.filename}: " if error.filename else ""
+        text = f"{place}{error.strerror or error}; what is done is safe, and the same command continues"
+        print(f"flipjax sweep: {text}", file=sys.stderr)
+        return command.SOME_FAILED
 
 
 if __name__ == "__main__":

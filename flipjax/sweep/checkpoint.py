@@ -1,11 +1,16 @@
 """Checkpoints of a population: the stacked states and what was recorded so far, through Orbax."""
 
+import logging
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from flipjax.files import DIGEST, DamagedError, digest
 
 MAX_CHECKPOINTS = 2
 
@@ -14,33 +19,73 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex(digest(arrays)), np.uint8)
+
+
+def _sentence(error: BaseException) -> str:
+    """Returns the first line of an error: those of TensorStore go on for a page."""
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+
+
 class Checkpoints:
-    """The checkpoints of one program by epoch, the last two; one that was cut short is never taken for whole."""
+    """The checkpoints of one program by epoch, the last two; one that was cut short or damaged is never trusted."""
 
     def __init__(self, folder: str | Path):
         """Opens or makes the folder."""
+        self._folder = Path(folder).absolute()
+        # What goes wrong is said in one line, here; Orbax logs it with tracebacks, too.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(max_to_keep=MAX_CHECKPOINTS, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
+        # Named here, it is not guessed from what lies in the folder.
+        handler = ocp.StandardCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handler)
 
     def save(self, epoch: int, tree: Any) -> None:
-        """Saves a pytree of arrays as the state after `epoch` epochs."""
-        self._manager.save(epoch, args=ocp.args.StandardSave(_flat(tree)))
-
-    def restore(self, like: Any) -> tuple[int, Any] | None:
-        """Returns the latest epoch and its pytree, numpy leaves in the structure of `like`; None where there is none.
+        """Saves a pytree of arrays as the state after `epoch` epochs, with their digest.
 
         Raises:
-          ValueError: if the stored arrays are not those of `like`.
+          OSError: it cannot be written.
         """
-        epoch = self._manager.latest_step()
-        if epoch is None:
-            return None
-        target = jax.tree_util.tree_leaves_with_path(like)
-        names = [jax.tree_util.keystr(path) for path, _ in target]
-        blank = {name: np.empty(leaf.shape, leaf.dtype) for name, (_, leaf) in zip(names, target, strict=True)}
-        stored = self._manager.restore(epoch, args=ocp.args.StandardRestore(blank))
-        leaves = [np.asarray(stored[name]) for name in names]
-        return epoch, jax.tree.unflatten(jax.tree.structure(like), leaves)
+        arrays = _flat(tree)
+        try:
+            self._manager.save(epoch, args=ocp.args.StandardSave(arrays | {DIGEST: _digest(arrays)}))
+        except Exception as error:
+            # A full disk is an OSError to Python and a ValueError to TensorStore.
+            raise OSError(
+                f"{self._folder / str(epoch)}: a checkpoint cannot be written ({_sentence(error)})"
+            ) from error
+
+    def restore(self, like: Any, *, say: Callable[[str], Any]) -> tuple[int, Any] | None:
+        """Returns the latest whole epoch and its pytree, numpy leaves in the structure of `like`; None without one.
+
+        A damaged checkpoint is named by `say` and removed, and the one before it is tried.
+        """
+        blank = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _flat(like).items()}
+        epochs = [int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()]
+        for epoch in sorted(epochs, reverse=True):
+            try:
+                arrays = self._read(epoch, blank)
+            except Exception as error:
+                # Garbled bytes raise anything, from JSON's errors to those of TensorStore.
+                say(f"{self._folder / str(epoch)}: a damaged checkpoint, removed ({_sentence(error)})")
+                shutil.rmtree(self._folder / str(epoch))
+                self._manager.reload()
+                continue
+            leaves = [arrays[name] for name in blank]
+            return epoch, jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return None
+
+    def _read(self, epoch: int, blank: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        target = blank | {DIGEST: np.empty(32, np.uint8)}
+        stored = self._manager.restore(epoch, args=ocp.args.StandardRestore(target))
+        arrays = {name: np.asarray(stored[name]) for name in target}
+        expected = arrays.pop(DIGEST)
+        if not np.array_equal(expected, _digest(arrays)):
+            raise DamagedError("its arrays are not those that were written")
+        if any(arrays[name].shape != leaf.shape or arrays[name].dtype != leaf.dtype for name, leaf in blank.items()):
+            raise DamagedError("its arrays are not of this program")
+        return arrays
 
     def close(self) -> None:
         """Ends Orbax's threads."""

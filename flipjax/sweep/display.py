@@ -14,6 +14,7 @@ class Display(Bar):
     def __init__(self, *, total: int, stream: TextIO | None = None):
         """Starts the clock; `total` counts member epochs over all programs, an upper bound."""
         super().__init__("member epochs", total=total, stream=stream)
+        self._programs: set[str] = set()
 
     def epoch(self, name: str, epoch: int, epochs: int, status: np.ndarray, losses: np.ndarray, *, freed: int) -> None:
         """Reports an epoch of a program.
@@ -31,5 +32,8 @@ class Display(Bar):
         members = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
         finite = losses[np.isfinite(losses)]
         mean = f"{finite.mean():.4f}" if finite.size else "-"
+        # The first epoch of a program has its compilation in it.
+        compiling = name not in self._programs
+        self._programs.add(name)
         note = f"cell {name}, epoch {epoch}/{epochs}: {members}; mean validation loss {mean}"
-        self.advance(len(losses), note, last=not (status == Status.RUNNING).any())
+        self.advance(len(losses), note, last=not (status == Status.RUNNING).any(), warmup=compiling)

@@ -12,13 +12,16 @@ import numpy as np
 from flipjax import intervene, results
 from flipjax.config import Config
 from flipjax.data.pool import gather
-from flipjax.plan import Program, select
+from flipjax.plan import Program
 from flipjax.results import gallery
 from flipjax.sweep.program import Study
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, population
 from flipjax.training.member import State, Status, Weights
 from flipjax.training.predict import predict, scene_marginal, scene_marginal_without_scenes
+
+GALLERY_MEMBERS = 6
+PAIRS = 2
 
 
 def finish(
@@ -28,9 +31,23 @@ def finish(
     layout: population.Layout,
     current: population.Population,
     workdir: Workdir,
-) -> None:
-    """Evaluates what each rule selected of every member; writes decompositions, the gallery and, last, the rows."""
-    folder, rules = workdir.results_of(program), program.experiment.train.selection
+    *,
+    history: Sequence[results.Row],
+    shown: str,
+) -> results.StoredCell:
+    """Evaluates what each rule selected of every member; writes the gallery and, last, decompositions with all rows.
+
+    Args:
+      program: its members, all or a part.
+      config: of the run.
+      study: of the program.
+      layout: of the population.
+      current: the trained population.
+      workdir: the run folder.
+      history: the members' rows of history.csv.
+      shown: the member whose images the gallery shows; none where this part has not that member.
+    """
+    rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
         validation = study.tables["val"]
         pool = population.share(layout, study.pool)
@@ -46,12 +63,21 @@ def finish(
         parts = _swap_scenes(program, config, study, layout, current, parts)
     names = ("background", *study.catalog.class_names)
     stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts)
-    results.save_cell(folder / "decomposition.npz", stored)
     states = population.states_of(current)
-    shown = select(program, rho=config.gallery.rho)
-    weights = population.take_member(states.best[rules[0]].weights, shown)
-    _save_gallery(program, config, study, stored, shown, weights, workdir)
-    results.write_csv(folder / "results.csv", _rows(program, study, stored, states))
+    rows = _rows(program, study, stored, states)
+    stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history))
+    workdir.verify()
+    if shown in program.names:
+        best = states.best[rules[0]].weights
+        galleries = [
+            _gallery(program, config, study, stored, name, population.take_member(best, program.names.index(name)))
+            for name in gallery_members(program, shown)
+        ]
+        galleries = [each for each in galleries if len(each.member)]
+        if galleries:
+            gallery.save(workdir.results_of(program) / "gallery.npz", gallery.concatenate(galleries))
+    results.save_cell(workdir.decomposition_of(program), stored)
+    return stored
 
 
 def _swap_scenes(
@@ -118,28 +144,38 @@ def _rows(program: Program, study: Study, stored: results.StoredCell, states: St
     return rows
 
 
-def _save_gallery(
-    program: Program,
-    config: Config,
-    study: Study,
-    stored: results.StoredCell,
-    shown: int,
-    weights: Weights,
-    workdir: Workdir,
-) -> None:
-    name, table = program.names[shown], study.tables["test"]
-    indices, kinds = gallery.choose(
-        stored.decomposition(name, "test"),
-        table.groups,
-        riskiest=config.gallery.riskiest,
-        typical=config.gallery.typical,
-    )
-    if len(indices):
-        rows = jnp.asarray(table.rows[indices])
-        images, labels = gather(study.pool, rows)
-        logits = predict(program.experiment, weights, study.pool, rows)
-        made = gallery.make(images, labels, logits, groups=table.groups[indices], kinds=kinds, member=name)
-        gallery.save(workdir.results_of(program) / "gallery.npz", made)
+def gallery_members(program: Program, shown: str) -> list[str]:
+    """Returns whose images a gallery shows: `shown`, its like at the lowest rho, and its like of other settings.
+
+    At most GALLERY_MEMBERS; a part of a program has only its own members.
+    """
+    axes = {setting.name: setting.axes for setting in program.settings}
+    same_seed = [name for name in axes if axes[name]["seed"] == axes[shown]["seed"]]
+    lowest = min(axes[name]["rho"] for name in same_seed)
+    others = [name for name in same_seed if axes[name] == {**axes[shown], "rho": lowest}]
+    others += [name for name in same_seed if axes[name]["rho"] == axes[shown]["rho"]]
+    return list(dict.fromkeys([shown, *others]))[:GALLERY_MEMBERS]
+
+
+def _gallery(
+    program: Program, config: Config, study: Study, stored: results.StoredCell, name: str, weights: Weights
+) -> gallery.Gallery:
+    table = study.tables["test"]
+    indices, kinds = shown_images(stored, config, name)
+    rows = jnp.asarray(table.rows[indices])
+    images, labels = gather(study.pool, rows)
+    # No image is a program of its own.
+    logits = predict(program.experiment, weights, study.pool, rows) if len(indices) else np.zeros((*labels.shape, 3))
+    return gallery.make(images, labels, logits, groups=table.groups[indices], kinds=kinds, member=name)
+
+
+def shown_images(stored: results.StoredCell, config: Config, member: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose`."""
+    test = stored.parts["test"]
+    decomposition = stored.decomposition(member, "test")
+    riskiest, typical = config.gallery.riskiest, config.gallery.typical
+    paired = PAIRS if riskiest or typical else 0
+    return gallery.choose(decomposition, test.groups, test.pairs, riskiest=riskiest, typical=typical, paired=paired)
 
 
 def failed_rows(program: Program, class_names: Sequence[str]) -> list[dict[str, Any]]:

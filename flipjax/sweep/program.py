@@ -12,7 +12,7 @@ from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.data import POOLS
 from flipjax.data.correlation import Split, Table, evaluation_table, largest_n_train, split_pool, training_table
 from flipjax.data.pool import Catalog, Pool
-from flipjax.methods import Knobs
+from flipjax.methods import Augmentation, Knobs
 from flipjax.models import weights
 from flipjax.models.smp import WeightsError
 from flipjax.plan import Program
@@ -20,10 +20,18 @@ from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.display import Display
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import jtt, population
-from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, NUM_GROUPS, Member, State, Status, Weights
+from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, NUM_GROUPS, Member, Status, Weights
 from flipjax.training.optimise import Recipe
 
-MEASURES = ("train_loss", "valid_loss", "valid_worst_group_iou", "valid_flip", "valid_risk", "learning_rate")
+MEASURES = (
+    "train_loss",
+    "valid_loss",
+    "valid_loss_at_rho",
+    "valid_worst_group_iou",
+    "valid_flip",
+    "valid_risk",
+    "learning_rate",
+)
 
 
 class InterruptedRunError(Exception):
@@ -54,14 +62,14 @@ def make_study(program: Program, pool: Pool, catalog: Catalog) -> Study:
 
 
 def starting_weights(model: ModelSpec, *, whole: bool = False) -> Weights:
-    """Returns parameters and statistics of the folder that `model.weights` names, or none of either.
+    """Returns parameters and statistics of the file that `model.weights` names, or none of either.
 
     Args:
       model: of the experiment.
       whole: whether an encoder alone is an error.
 
     Raises:
-      ConfigError: if the folder does not hold weights of the model.
+      ConfigError: if the file does not hold weights of the model.
     """
     if not model.weights:
         return NO_WEIGHTS
@@ -93,6 +101,7 @@ def make_members(program: Program, study: Study) -> list[Member]:
                 groups=jnp.asarray(table.groups),
                 recipe=Recipe(*map(jnp.float32, recipe_of(axes))),
                 knobs=Knobs(*map(jnp.float32, setting.knobs)),
+                augmentation=Augmentation(*map(jnp.float32, setting.augmentation)),
             )
         )
     return members
@@ -139,7 +148,7 @@ def blank_history(program: Program) -> dict[str, np.ndarray]:
     return blank | {"group_weights": np.full((*shape, NUM_GROUPS), np.nan, np.float32)}
 
 
-def history_rows(program: Program, history: dict[str, np.ndarray], epochs: np.ndarray) -> list[dict[str, Any]]:
+def history_rows(program: Program, history: dict[str, np.ndarray], epochs: Any) -> list[results.Row]:
     """Returns the rows of history.csv: one for each epoch that a member ran, of which `epochs` (K,) is the number."""
     return [
         {
@@ -161,7 +170,7 @@ def train(
     *,
     display: Display,
     stop_requested: Callable[[], bool],
-    after_epoch: Callable[[], Any],
+    after_epoch: Callable[[list[results.Row]], Any],
 ) -> tuple[population.Layout, population.Population]:
     """Trains the program's members from its latest checkpoint until none is running.
 
@@ -169,13 +178,14 @@ def train(
       program: of the plan.
       spec: how members map to devices.
       study: of the program.
-      workdir: where checkpoints and history go.
+      workdir: where checkpoints go.
       display: told of every epoch.
       stop_requested: asked after every epoch; True ends the run.
-      after_epoch: called when an epoch's checkpoint and history are written.
+      after_epoch: called with the rows of the history when an epoch's checkpoint is written.
 
     Raises:
       InterruptedRunError: when `stop_requested` said so.
+      OSError: the run folder cannot be written to.
     """
     check_pool(program, study.catalog)
     layout = population.make_layout(spec, members=len(program.settings))
@@ -184,9 +194,9 @@ def train(
         display.say(f"cell {program.name}: {line}")
     start = starting_weights(program.experiment.model)
     current = population.create(program.experiment, layout, members, start=start)
-    checkpoints = Checkpoints(workdir.checkpoints(program))
+    checkpoints = Checkpoints(workdir.checkpoints_of(program))
     history, budgets, epoch = blank_history(program), np.array(program.epochs), 0
-    stored = checkpoints.restore((population.states_of(current), history))
+    stored = checkpoints.restore((population.states_of(current), history), say=display.say)
     if stored:
         epoch, (states, history) = stored
         current = population.create(program.experiment, layout, members, states)
@@ -206,20 +216,13 @@ def train(
         if "jtt_epochs" in program.experiment.active_knobs:
             current = jtt.start_second_runs(program.experiment, layout, current, study.pool, start)
         states = population.states_of(current)
+        workdir.verify()
         checkpoints.save(epoch, (states, history))
-        _write_history(program, workdir, history, states)
-        after_epoch()
+        after_epoch(history_rows(program, history, states.epoch))
         ended = active & (current.status != Status.RUNNING)
         freed, losses = int((budgets - epoch)[ended].sum()), record["valid_loss"][active]
         display.epoch(program.name, epoch, max(program.epochs), current.status, losses, freed=freed)
     checkpoints.close()
     # Once more: a run that was killed behind its last checkpoint has not written it yet.
-    _write_history(program, workdir, history, population.states_of(current))
-    after_epoch()
+    after_epoch(history_rows(program, history, population.states_of(current).epoch))
     return layout, current
-
-
-def _write_history(program: Program, workdir: Workdir, history: dict[str, np.ndarray], states: State) -> None:
-    results.write_csv(
-        workdir.results_of(program) / "history.csv", history_rows(program, history, np.asarray(states.epoch))
-    )

@@ -1,70 +1,98 @@
-"""A sweep as it runs: the programs that the folder lacks, one after another, then tables and a report."""
+"""A sweep as it runs: the members that the folder lacks, program after program, then tables and a report."""
 
+import datetime
+import errno
 import importlib.metadata
 import json
 import platform
-import signal
+import subprocess
 import sys
+import tempfile
+import time
 import traceback
-from collections.abc import Sequence
-from types import FrameType
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from flipjax import command
+from flipjax import command, results
 from flipjax.config import Config, ConfigError, PopulationSpec
-from flipjax.plan import Program
+from flipjax.plan import Program, restrict, select, shard_members
 from flipjax.report import page
+from flipjax.sweep import storage
 from flipjax.sweep.display import Display
 from flipjax.sweep.finish import failed_rows, finish
+from flipjax.sweep.lock import Lock
 from flipjax.sweep.program import InterruptedRunError, load_pool, make_study, train
+from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
 
+COLLECT_SECONDS = 600.0
+"""How long the last shard waits for another one that collects."""
 
-class _Signals:
-    """The first SIGINT or SIGTERM asks the run to stop after the epoch; a second one stops it at once."""
 
-    def __init__(self) -> None:
-        self.stop = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
+class Shard(NamedTuple):
+    """Which share of the members a process trains: `index` of `count`, from 0."""
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.stop:
-            raise KeyboardInterrupt
-        self.stop = True
-        print("stopping after this epoch; once more stops at once", file=sys.stderr, flush=True)
+    index: int
+    count: int
+
+    def lock(self, folder: Path, *, collect: bool = False) -> Lock:
+        """Returns the lock of this shard, beside which those of the same count may be taken."""
+        together = f"-of-{self.count}-"
+        return Lock(folder, name=f"{together}{'collect' if collect else self.index}", together=together)
 
 
 class Sweep:
     """The programs of a plan, the folder they go to, and what happened to them."""
 
-    def __init__(self, programs: Sequence[Program], config: Config, workdir: Workdir):
-        """Starts no work."""
-        self.programs, self.config, self.workdir = programs, config, workdir
-        self.failed: list[Program] = []
+    def __init__(
+        self, programs: Sequence[Program], config: Config, workdir: Workdir, signals: Signals, *, shard: Shard | None
+    ):
+        """Starts no work; `shard` None: all members."""
+        self.programs, self.config, self.workdir, self.signals = programs, config, workdir, signals
+        self.shard = shard
+        whole = {name for program in programs for name in program.names}
+        self.members = shard_members(programs, index=shard.index, count=shard.count) if shard else whole
+        self.stored: dict[str, dict[str, results.StoredCell]] = {}
+        self.histories: dict[str, list[results.Row]] = {}
         self.class_names: dict[str, tuple[str, ...]] = {}
-        self.signals = _Signals()
+        self.failed = False
+
+    def read(self, say: storage.Say) -> None:
+        """Reads what the folder holds of every program."""
+        for program in self.programs:
+            stored = storage.read_program(self.workdir, program, self.config, say=say)
+            self.stored[program.name] = stored
+            self.histories[program.name] = storage.rows_of(program, stored, "history")
+
+    def pending(self) -> list[Program]:
+        """Returns what is to be done: programs with those of this process's members that are not stored."""
+        parts = [storage.pending(program, self.stored[program.name], self.members) for program in self.programs]
+        return [part for part in parts if part is not None]
+
+    def missing(self) -> list[str]:
+        """Returns the members that are not stored, of whatever shard."""
+        return [name for program in self.programs for name in program.names if name not in self.stored[program.name]]
 
     def run(self, display: Display, *, fail_fast: bool) -> bool:
-        """Runs the programs that the folder lacks; returns False when interrupted.
+        """Runs what is pending; returns False when interrupted.
 
         Raises:
           ConfigError: if the data cannot be used.
+          OSError: if the folder cannot be written to.
         """
-        for program in self.programs:
-            if self.workdir.finished(program):
-                display.skip(sum(program.epochs))
-                continue
+        for program in self.pending():
             try:
                 self._run_program(program, display)
-            except (InterruptedRunError, KeyboardInterrupt):
+            except InterruptedRunError:
                 return False
-            except ConfigError:
+            except (ConfigError, OSError):
                 raise
             except Exception as error:
                 # A ValueError is an impossible request and says so itself; anything else needs its place in the code.
                 text = str(error) if isinstance(error, ValueError) else traceback.format_exc()
                 display.say(f"cell {program.name} failed: {text}")
-                self.failed.append(program)
+                self.failed = True
                 if fail_fast:
                     return True
         return True
@@ -74,31 +102,87 @@ class Sweep:
         self.class_names[program.name] = ("background", *catalog.class_names)
         study = make_study(program, pool, catalog)
         self.workdir.record_pool(program, catalog)
+        population = PopulationSpec(**self.config.population)
+        history: list[results.Row] = []
+
+        def after_epoch(rows: list[results.Row]) -> None:
+            history[:] = rows
+            if self.shard is None:
+                self.histories[program.name] = rows
+                self._write_history()
+
         layout, trained = train(
             program,
-            PopulationSpec(**self.config.population),
+            population,
             study,
             self.workdir,
             display=display,
             stop_requested=lambda: self.signals.stop,
-            after_epoch=lambda: self.workdir.gather(self.programs, "history.csv"),
+            after_epoch=after_epoch,
         )
-        finish(program, self.config, study, layout, trained, self.workdir)
+        whole = next(other for other in self.programs if other.name == program.name)
+        shown = select(whole, rho=self.config.gallery.rho)
+        cell = finish(program, self.config, study, layout, trained, self.workdir, history=history, shown=shown)
+        self.stored[program.name] |= dict.fromkeys(cell.members, cell)
+
+    def _write_history(self) -> None:
+        rows = [row for program in self.programs for row in self.histories[program.name]]
+        results.write_csv(self.workdir.folder / "history.csv", rows)
+
+    def statuses(self) -> set[str]:
+        """Returns the statuses of this process's members that are stored."""
+        rows = (row for stored in self.stored.values() for row in storage.rows_of_all(stored))
+        return {row["status"] for row in rows if row["member"] in self.members}
 
     def conclude(self) -> tuple[str, int]:
         """Writes the run's tables and its report; returns the report's text and the exit code."""
-        done = [program for program in self.programs if self.workdir.finished(program)]
-        if not done:
+        folder = self.workdir.folder
+        if not any(self.stored.values()):
             return "no cell finished: no results", command.SOME_FAILED
-        # A pool that cannot be read has no names: its columns stay away.
-        names = {program.name: self.class_names.get(program.name, ("background",)) for program in self.failed}
-        blank = [row for program in self.failed for row in failed_rows(program, names[program.name])]
-        rows = self.workdir.gather(self.programs, "results.csv", blank)
-        self.workdir.gather(self.programs, "history.csv")
-        text = page.build(self.workdir.folder)
-        whole = len(done) == len(self.programs) and all(row["status"] in ("finished", "stopped") for row in rows)
-        text += f"\n{self.workdir.folder}/results.csv, {self.workdir.folder}/report/index.html"
+        rows: list[results.Row] = []
+        failures: list[results.Row] = []
+        for program in self.programs:
+            stored = self.stored[program.name]
+            if self.workdir.writable:
+                storage.gather(self.workdir, program, stored)
+            rows += storage.rows_of(program, stored, "rows")
+            absent = [name for name in program.names if name not in stored]
+            if absent:
+                names = self.class_names.get(program.name) or storage.class_names_of(stored)
+                failures += failed_rows(restrict(program, absent), names)
+            self.histories[program.name] = storage.rows_of(program, stored, "history") or self.histories[program.name]
+        if self.workdir.writable:
+            self.workdir.verify()
+            results.write_csv(folder / "results.csv", rows + failures)
+            self._write_history()
+            results.write_images(folder)
+            text = page.build(folder)
+        else:
+            text = _text_of(folder)
+        whole = not failures and all(row["status"] in ("finished", "stopped") for row in rows)
+        text += f"\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
+
+
+def _text_of(folder: Path) -> str:
+    """Returns the report's text of a folder that cannot be written to: made in another one that links to it."""
+    with tempfile.TemporaryDirectory() as place:
+        for path in folder.iterdir():
+            if path.name != "report":
+                (Path(place) / path.name).symlink_to(path.absolute())
+        return page.build(place)
+
+
+def _origin() -> dict[str, str]:
+    """Says where and when a run started, and from which commit where the code is a checkout of git."""
+    command_line = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=10)
+        commit = done.stdout.strip() if done.returncode == 0 else ""
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"host": platform.node(), "started": started} | ({"commit": commit} if commit else {})
 
 
 def _versions() -> dict[str, str]:
@@ -106,31 +190,103 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
 
+class Options(NamedTuple):
+    """How a sweep is run: its name and command line, and the options of the command."""
+
+    name: str
+    line: str
+    fresh: bool = False
+    fail_fast: bool = False
+    force_unlock: bool = False
+    collect: bool = False
+    shard: Shard | None = None
+
+
 def run_sweep(
-    programs: Sequence[Program], config: Config, workdir: Workdir, line: str, *, name: str, fresh: bool, fail_fast: bool
+    programs: Sequence[Program], config: Config, workdir: Workdir, options: Options, *, signals: Signals
 ) -> int:
     """Runs a plan in a folder, prints its tables, and returns the exit code.
 
-    Args:
-      programs: the plan.
-      config: what it was made from.
-      workdir: the run folder.
-      line: the command, written beside the run.
-      name: of the run.
-      fresh: whether to remove an earlier run first.
-      fail_fast: whether to stop at the first program that fails.
+    Raises:
+      ConfigError: the folder or the data cannot be used.
+      OSError: the folder cannot be written to, or is gone.
     """
-    device = command.start_backend(
-        PopulationSpec(**config.population), max(len(program.settings) for program in programs)
-    )
-    facts = {"name": name, "command": line, "device": device, **_versions()}
-    workdir.open(json.loads(config.to_json()), facts, fresh=fresh)
-    sweep = Sweep(programs, config, workdir)
-    with Display(total=sum(sum(program.epochs) for program in programs)) as display:
-        unbroken = sweep.run(display, fail_fast=fail_fast)
-    if not unbroken:
-        print(f"interrupted; the same command continues in {workdir.folder}", file=sys.stderr)
-        return command.INTERRUPTED
-    text, code = sweep.conclude()
+    shard = options.shard
+    lock = shard.lock(workdir.folder) if shard else Lock(workdir.folder)
+    settings = json.loads(config.to_json())
+    workdir.open(settings, lock=lock, fresh=options.fresh, force=options.force_unlock)
+    signals.release = workdir.close
+    try:
+        sweep = Sweep(programs, config, workdir, signals, shard=shard)
+        sweep.read(_complain)
+        if not options.collect and not _train(sweep, settings, options):
+            _complain(f"interrupted; the same command continues in {workdir.folder}")
+            return command.INTERRUPTED
+        if shard:
+            return _end_shard(sweep, shard)
+        if workdir.writable:
+            workdir.remove_partial()
+        text, code = sweep.conclude()
+        missing = sweep.missing()
+        if options.collect and missing:
+            text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' * (len(missing) > 20)}"
+        print(text)
+        return code
+    finally:
+        workdir.close()
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _train(sweep: Sweep, settings: Mapping[str, Any], options: Options) -> bool:
+    """Trains what is pending; False: interrupted."""
+    parts = sweep.pending()
+    if not parts:
+        return True
+    workdir, spec = sweep.workdir, PopulationSpec(**sweep.config.population)
+    if not workdir.writable:
+        text = f"cannot be written to, and {sum(len(part.names) for part in parts)} members are not done"
+        raise OSError(errno.EROFS, text, str(workdir.folder))
+    device = command.start_backend(spec, max(len(part.settings) for part in parts))
+    facts = {"name": options.name, "command": options.line, "device": device, **_origin(), **_versions()}
+    workdir.describe(settings, facts)
+    _complain(f"{device}; compiling, then training {sum(len(part.names) for part in parts)} members")
+    sweep.signals.training = True
+    start = time.monotonic()
+    with Display(total=sum(sum(part.epochs) for part in parts)) as display:
+        unbroken = sweep.run(display, fail_fast=options.fail_fast)
+    if options.shard is None:
+        workdir.add_session(time.monotonic() - start)
+    return unbroken
+
+
+def _end_shard(sweep: Sweep, shard: Shard) -> int:
+    """Says what a shard has done, and collects where all others are done, too."""
+    sweep.workdir.close()
+    failed = sweep.failed or not sweep.statuses() <= {"finished", "stopped"}
+    sweep.read(lambda line: None)
+    missing = sweep.missing()
+    done = len(sweep.members) - len(sweep.members & set(missing))
+    print(f"shard {shard.index}/{shard.count}: {done} of {len(sweep.members)} members done")
+    if missing:
+        print(f"{len(missing)} members of the run are not done; the last shard collects, or --collect does")
+        return command.SOME_FAILED if failed else command.DONE
+    lock = shard.lock(sweep.workdir.folder, collect=True)
+    deadline = time.monotonic() + COLLECT_SECONDS
+    while True:
+        try:
+            lock.acquire()
+            break
+        except ConfigError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+    try:
+        sweep.read(lambda line: None)
+        text, code = sweep.conclude()
+    finally:
+        lock.release()
     print(text)
     return code

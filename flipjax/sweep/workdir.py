@@ -1,62 +1,118 @@
 """The run folder: what is done lies in it, so that the same command continues, finishes, or has nothing to do."""
 
+import errno
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flipjax.config import ConfigError
-from flipjax.data.pool import Catalog
+from flipjax.files import replacing
 from flipjax.plan import Program, first_difference
-from flipjax.results import read_csv, replacing, write_csv
+from flipjax.sweep.lock import PREFIX, Lock
 
-RUN_FILES = ("config.json", "pools.json", "results.csv", "history.csv", "cells", "checkpoints", "report")
+if TYPE_CHECKING:
+    from flipjax.data.pool import Catalog
+
+CONFIG, POOLS = "config.json", "pools.json"
+TABLES = ("results.csv", "history.csv", "images.parquet")
+KEYS = {"name", "command", "device", "flipjax", "config"}
+"""What config.json holds, by which a run is told from another program's folder."""
+FOLDERS = ("cells", "checkpoints", "report", "logs")
+FILES = (
+    r"config\.json|pools\.json|results\.csv|history\.csv|images\.parquet",
+    r"cells/\d{3,}/(decomposition|gallery)\.npz",
+    r"cells/\d{3,}/parts/[0-9a-f]+\.npz",
+    r"checkpoints/\d{3,}(-[0-9a-f]+)?/.+",
+    r"report/(compare/)?[^/]+\.(html|md|tex|csv|parquet|json)|report/(compare/)?figures/[^/]+\.(png|svg)",
+    r"logs/[^/]+\.log|logs/submitit/[^/]+\.(out|err|sh|pkl)",
+    r"(.*/)?\.[^/]*\.tmp",
+)
+"""The files of a run, below its folder: `--fresh` removes these and no other."""
+PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
+"""Files that a run has for a moment only."""
+OWN = re.compile("|".join(f"({pattern})" for pattern in FILES))
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+ADVICE = "pass another --workdir, or --fresh to start over there"
 
 
 class Workdir:
     """Paths and state of one run; every file appears whole or not at all."""
 
     def __init__(self, folder: str | Path):
-        """Names the folder; `open` makes it."""
-        self.folder = Path(folder)
+        """Names the folder; `open` makes it.
 
-    def open(self, config: Mapping[str, Any], provenance: Mapping[str, str], *, fresh: bool) -> None:
-        """Takes the folder for a configuration: `fresh` removes an earlier run's own files first.
+        Raises:
+          ConfigError: if it cannot be a run's.
+        """
+        self.folder = Path(folder)
+        self.writable = True
+        self._fresh = False
+        self._lock: Lock | None = None
+        _check_place(self.folder)
+
+    def open(self, config: Mapping[str, Any], *, lock: Lock, fresh: bool, force: bool) -> None:
+        """Takes the folder for a configuration: locks it, and with `fresh` removes an earlier run's files.
+
+        A run that may be read alone is opened all the same, and `writable` is False then.
 
         Args:
           config: as nested JSON values.
-          provenance: strings about the run (name, command, versions), written beside it.
+          lock: of this folder.
           fresh: whether to start over.
+          force: whether to take the lock from a process that may be alive.
 
         Raises:
-          ConfigError: if the folder holds a run of another configuration, or files that are not flipjax's.
+          ConfigError: if the folder holds a run of another configuration, files that are not flipjax's, or is in use.
+          OSError: if it can neither be written to nor holds a run.
         """
-        path = self.folder / "config.json"
-        if fresh and path.is_file():
-            for name in RUN_FILES:
-                target = self.folder / name
-                if target.is_dir():
-                    shutil.rmtree(target)
-                else:
-                    target.unlink(missing_ok=True)
-        if path.is_file():
-            stored = json.loads(path.read_text(encoding="utf-8"))["config"]
-            difference = first_difference(stored, json.loads(json.dumps(config)))
-            if difference:
-                raise ConfigError(
-                    "--workdir",
-                    "a run of this configuration",
-                    f"one of another in {self.folder} ({difference}); pass another --workdir, or --fresh to start over "
-                    "there",
-                )
+        self._refuse_others(config, fresh=fresh)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(force=force)
+        except OSError as error:
+            if fresh or error.errno not in UNWRITABLE or not (self.folder / CONFIG).is_file():
+                raise
+            self.writable = False
             return
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            raise ConfigError("--workdir", "a new or empty folder, or a run", f"other files in {self.folder}")
-        with replacing(path) as stream:
-            stream.write((json.dumps({**provenance, "config": config}, indent=2) + "\n").encode())
+        self._lock = lock
+        if fresh:
+            self._remove_run()
+            self._fresh = True
+        else:
+            # Another process may have made a run of it since.
+            self._refuse_others(config, fresh=False)
 
-    def record_pool(self, program: Program, catalog: Catalog) -> None:
+    def close(self) -> None:
+        """Gives the lock back."""
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
+    def describe(self, config: Mapping[str, Any], provenance: Mapping[str, str]) -> None:
+        """Writes config.json, with strings about the run (name, command, device, versions), unless it is there."""
+        path = self.folder / CONFIG
+        if self._fresh or not path.is_file():
+            self._write_json(path, {**provenance, "config": config})
+
+    def add_session(self, seconds: float) -> None:
+        """Adds the wall time of this process's training to config.json."""
+        path = self.folder / CONFIG
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        sessions = [*stored.pop("sessions", []), {"seconds": round(seconds, 1)}]
+        config = stored.pop("config")
+        self._write_json(path, {**stored, "sessions": sessions, "config": config})
+
+    def verify(self) -> None:
+        """Raises OSError where the folder is not that of this run any more."""
+        if not (self.folder / CONFIG).is_file():
+            raise OSError(errno.ENOENT, "the run folder was removed while the run was going on", str(self.folder))
+        if self._lock and not self._lock.owned():
+            raise OSError(errno.EBUSY, "another process took the run folder", str(self.folder))
+
+    def record_pool(self, program: Program, catalog: "Catalog") -> None:
         """Keeps which pool a run reads from files, so that no other one takes its place while the run is not done.
 
         Args:
@@ -69,39 +125,120 @@ class Workdir:
         if not catalog.content:
             return
         pool = program.experiment.pool
-        path = self.folder / "pools.json"
+        path = self.folder / POOLS
         count = f"{len(catalog.object_names)} images, {len(catalog.scene_photo_names)} scenes"
         now = {"content": catalog.content, "holds": f"{catalog.source} ({count} at size {pool.size})"}
-        pools = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        pools = _read_json(path, keys=()) if path.is_file() else {}
         before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
         if before["content"] != now["content"]:
             old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
-            raise ConfigError(
-                "--workdir",
-                f"a run on {new}, the pool of today",
-                f"one on {old} in {self.folder}; bring that pool back, or pass another --workdir, or --fresh to start "
-                "over there",
-            )
-        with replacing(path) as stream:
-            stream.write((json.dumps(pools, indent=2) + "\n").encode())
+            found = f"one on {old} in {self.folder}; bring that pool back, or {ADVICE}"
+            raise ConfigError("--workdir", f"a run on {new}, the pool of today", found)
+        self._write_json(path, pools)
 
     def results_of(self, program: Program) -> Path:
         """Returns the folder of a program's results."""
         return self.folder / "cells" / program.name
 
-    def checkpoints(self, program: Program) -> Path:
+    def decomposition_of(self, program: Program) -> Path:
+        """Returns the file of a program's decompositions; it is written last."""
+        folder = self.results_of(program)
+        return folder / "parts" / f"{program.part}.npz" if program.part else folder / "decomposition.npz"
+
+    def checkpoints_of(self, program: Program) -> Path:
         """Returns the folder of a program's checkpoints."""
-        return self.folder / "checkpoints" / program.name
+        return self.folder / "checkpoints" / (f"{program.name}-{program.part}" if program.part else program.name)
 
-    def finished(self, program: Program) -> bool:
-        """Says whether a program's results are there; its rows are written last."""
-        return (self.results_of(program) / "results.csv").is_file()
+    def _refuse_others(self, config: Mapping[str, Any], *, fresh: bool) -> None:
+        path = self.folder / CONFIG
+        if not self.folder.is_dir():
+            return
+        if path.is_symlink() or path.is_file():
+            stored = _read_json(path, keys=KEYS)
+            self._refuse_links()
+            difference = None if fresh else first_difference(stored["config"], json.loads(json.dumps(config)))
+            if difference:
+                found = f"one of another in {self.folder} ({difference}); {ADVICE}"
+                raise ConfigError("--workdir", "a run of this configuration", found)
+            return
+        names = [entry.name for entry in self.folder.iterdir()]
+        # A launcher's logs are there before its first shard is.
+        others = [name for name in names if name != "logs" and not PASSING.fullmatch(name)]
+        if others:
+            found = f"other files in {self.folder}, such as {min(others)}, and no {CONFIG}"
+            raise ConfigError("--workdir", "a new or empty folder, or a run", found)
 
-    def gather(
-        self, programs: Sequence[Program], name: str, extra: Sequence[dict[str, Any]] = ()
-    ) -> list[dict[str, Any]]:
-        """Writes the programs' tables `name`, then `extra`, as the run's own table, and returns its rows."""
-        paths = [self.results_of(program) / name for program in programs]
-        rows = [row for path in paths if path.is_file() for row in read_csv(path)] + list(extra)
-        write_csv(self.folder / name, rows)
-        return rows
+    def _refuse_links(self) -> None:
+        """Raises ConfigError where a link stands for a file or folder of the run: it would lead out of it."""
+        for folder, folders, files in os.walk(self.folder):
+            inside = Path(folder).relative_to(self.folder)
+            for name in (*folders, *files):
+                owned = OWN.fullmatch((inside / name).as_posix()) or (inside / name).parts[0] in FOLDERS
+                if owned and (Path(folder) / name).is_symlink():
+                    raise ConfigError("--workdir", "a run without links", f"the link {Path(folder) / name}")
+            if inside == Path():
+                # Engines have links of their own among their logs.
+                folders[:] = [name for name in folders if name in FOLDERS and name != "logs"]
+
+    def _remove_run(self) -> None:
+        """Removes the files of a run, and the folders that are empty then; `describe` replaces its configuration."""
+        for name in FOLDERS:
+            for folder, _, files in os.walk(self.folder / name, topdown=False):
+                for file in files:
+                    path = Path(folder) / file
+                    if OWN.fullmatch(path.relative_to(self.folder).as_posix()):
+                        path.unlink()
+                if not any(Path(folder).iterdir()):
+                    Path(folder).rmdir()
+        for name in (POOLS, *TABLES):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def remove_partial(self) -> None:
+        """Removes what killed processes left half-written; for a process that has the folder alone."""
+        for name in ("cells", "report"):
+            for path in (self.folder / name).rglob(".*.tmp"):
+                path.unlink(missing_ok=True)
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def _write_json(self, path: Path, value: Any) -> None:
+        with replacing(path) as stream:
+            stream.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+def _read_json(path: Path, *, keys: Any) -> dict[str, Any]:
+    """Reads a file of the run.
+
+    Raises:
+      ConfigError: it is damaged, or another program's.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        found = f"{path}, which is no JSON ({error}); restore it, or pass another --workdir"
+        raise ConfigError("--workdir", "a run of flipjax", found) from error
+    whole = isinstance(value, dict) and set(keys) <= value.keys()
+    if not whole or not isinstance(value.get("config", {}), dict):
+        found = f"{path} of another program, or damaged; restore it, or pass another --workdir"
+        raise ConfigError("--workdir", "a run of flipjax", found)
+    return value
+
+
+def _check_place(folder: Path) -> None:
+    """Raises ConfigError where no folder can be."""
+    text = str(folder)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError("--workdir", "a name in UTF-8", repr(text)) from error
+    if "\0" in text or any(part.endswith(":") for part in folder.parts):
+        raise ConfigError("--workdir", "the path of a folder", repr(text))
+    try:
+        for place in (folder, *folder.absolute().parents):
+            if os.path.lexists(place):
+                place.resolve(strict=True)
+                if not place.is_dir():
+                    raise ConfigError("--workdir", "a folder, or a place for one", f"{place}, which is none")
+                return
+    except (OSError, RuntimeError) as error:
+        raise ConfigError("--workdir", "a folder, or a place for one", f"{text} ({error})") from error

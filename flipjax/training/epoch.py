@@ -10,21 +10,26 @@ from flipjax import losses, metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.training import optimise
-from flipjax.training.member import NUM_GROUPS, Best, Member, State, Status, apply
+from flipjax.training.member import NUM_CLASSES, NUM_GROUPS, Best, Member, State, Status, apply
 from flipjax.training.predict import evaluation_batch, map_batches
 from flipjax.training.step import total_steps, train_epoch
+
+MARGIN = 2.0
+"""How many times the loss of a guess a loss must be before it counts as lost."""
+LOST_EPOCHS = 3
 
 
 class Validation(NamedTuple):
     """A member on the validation images that select it: float32 scalars.
 
     `loss`: the member's own loss, the mean over groups, whose weights are equal so that epochs can be compared (the
-    reference's GroupDRO: its robust loss, as its code has it); `worst_group_iou`: the least over
-    groups of the IoU of the group's class; `flip`: share of the true foreground; `risk`: mean flip-risk in nats of the
-    images that have one, which needs no labels.
+    reference's GroupDRO: its robust loss, as its code has it); `loss_at_rho`: the groups weighted as in the member's
+    training set; `worst_group_iou`: the least over groups of the IoU of the group's class; `flip`: share of the true
+    foreground; `risk`: mean flip-risk in nats of the images that have one, which needs no labels.
     """
 
     loss: jax.Array
+    loss_at_rho: jax.Array
     worst_group_iou: jax.Array
     flip: jax.Array
     risk: jax.Array
@@ -33,6 +38,7 @@ class Validation(NamedTuple):
         """Returns what each selection rule minimises; one that does not exist is NaN and never chosen."""
         return {
             "val_loss": self.loss,
+            "val_loss_at_rho": self.loss_at_rho,
             "val_worst_group_iou": -self.worst_group_iou,
             "val_flip": self.flip,
             "label_free_risk": self.risk,
@@ -63,52 +69,72 @@ def validate(
         logits, _ = apply(experiment, *weights, images, training=False)
         return losses.image_loss(logits, masks, member.knobs), metrics.decompose(logits, masks)
 
-    image_losses, found = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+    image_losses, decomposition = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
     selecting = jnp.where(refit, 1 - member.knobs.dfr, 1.0)
     group_losses = losses.group_means(image_losses, groups, num_groups=NUM_GROUPS, weights=selecting)[0]
-    loss, group_weights = group_losses.mean(), state.group_weights
+    loss = group_losses.mean()
+    shares = jax.nn.one_hot(member.groups, NUM_GROUPS).mean(0)
+    loss_at_rho = (shares * group_losses).sum()
+    group_weights = state.group_weights
     if "dro_reference" in experiment.active_knobs:
-        options = {"step_size": member.knobs.dro_step, "batch_size": experiment.train.batch_size}
-        moved = losses.reference_validation(image_losses, groups, group_weights, **options)
-        chosen = member.knobs.dro_reference > 0
-        loss, group_weights = (jnp.where(chosen, *pair) for pair in zip(moved, (loss, group_weights), strict=True))
-    return Validation(loss, *_measures(found, groups, selecting)), group_weights
+        robust, moved = losses.reference_validation(
+            image_losses,
+            groups,
+            group_weights,
+            step_size=member.knobs.dro_step,
+            batch_size=experiment.train.batch_size,
+        )
+        reference = member.knobs.dro_reference > 0
+        loss = jnp.where(reference, robust, loss)
+        group_weights = jnp.where(reference, moved, group_weights)
+    return Validation(loss, loss_at_rho, *_measures(decomposition, groups, selecting)), group_weights
 
 
-def _measures(found: metrics.Decomposition, groups: jax.Array, selecting: jax.Array) -> tuple[jax.Array, ...]:
-    counts = found.confusion * selecting[:, None, None]
+def _measures(decomposition: metrics.Decomposition, groups: jax.Array, selecting: jax.Array) -> tuple[jax.Array, ...]:
+    counts = decomposition.confusion * selecting[:, None, None]
     by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, NUM_GROUPS), counts)
-    own = 1 + jnp.arange(NUM_GROUPS) // 2
     group = jnp.arange(NUM_GROUPS)
-    both = by_group[group, own, own]
-    iou = both / (by_group.sum(2)[group, own] + by_group.sum(1)[group, own] - both)
+    label = 1 + group // 2
+    both = by_group[group, label, label]
+    iou = both / (by_group.sum(2)[group, label] + by_group.sum(1)[group, label] - both)
     truth = counts[:, 1:].sum()
     flip = (counts[:, 1, 2] + counts[:, 2, 1]).sum() / truth
-    risky = (selecting > 0) & jnp.isfinite(found.flip_risk)
-    risk = jnp.where(risky, found.flip_risk, 0.0).sum() / risky.sum()
+    risky = (selecting > 0) & jnp.isfinite(decomposition.flip_risk)
+    risk = jnp.where(risky, decomposition.flip_risk, 0.0).sum() / risky.sum()
     return iou.min(), flip, risk
 
 
-def settle(experiment: Experiment, member: Member, state: State, train_loss: jax.Array, found: Validation) -> State:
+def settle(
+    experiment: Experiment, member: Member, state: State, train_loss: jax.Array, validation: Validation
+) -> State:
     """Ends an epoch: keeps what each rule selects; stops a member that diverged, ran out of patience or is through.
 
-    Nothing is selected, and patience does not wait, before SWA's average begins.
+    A member has diverged when a loss is not finite, or when training and validation loss both were above `MARGIN` times
+    that of a guess (`flipjax.losses.guess_loss`) for `LOST_EPOCHS` epochs in a row or at its end. Nothing is selected,
+    and patience does not wait, before SWA's average begins.
     """
-    spec, epoch = experiment.train, state.epoch + 1
-    finite = jnp.isfinite(train_loss) & jnp.isfinite(found.loss)
+    spec = experiment.train
+    epoch = state.epoch + 1
+    finite = jnp.isfinite(train_loss) & jnp.isfinite(validation.loss)
+    limit = MARGIN * losses.guess_loss(member.knobs, num_classes=NUM_CLASSES)
+    lost = jnp.where((train_loss > limit) & (validation.loss > limit), state.lost + 1, 0)
     begins = state.restart + member.knobs.swa * spec.epochs
     eligible = finite & (epoch > begins)
-    better = eligible & (found.loss < state.best_loss)
+    scores = validation.scores(epoch)
+    awaited = scores[spec.patience_rule]
+    better = eligible & (awaited < state.best_score)
     best_epoch = jnp.where(better, epoch, state.best_epoch)
     waited = epoch - jnp.maximum(best_epoch, begins)
     # Read in this order: a later line overrules an earlier one.
     status = jnp.where(epoch - state.restart >= spec.epochs, Status.FINISHED, Status.RUNNING)
     status = jnp.where(waited >= spec.patience, Status.STOPPED, status)
     status = jnp.where((member.knobs.jtt_epochs > 0) & (state.restart == 0), Status.RUNNING, status)
+    ended = status != Status.RUNNING
+    status = jnp.where((lost >= LOST_EPOCHS) | (ended & (lost > 0)), Status.DIVERGED, status)
     status = jnp.where(finite, status, Status.DIVERGED)
 
-    def kept(rule: str, best: Best) -> Best:
-        score = found.scores(epoch)[rule]
+    def better_of(rule: str, best: Best) -> Best:
+        score = scores[rule]
         wins = eligible & (score < best.score)
         return jax.tree.map(lambda new, old: jnp.where(wins, new, old), Best(state.evaluated, score, epoch), best)
 
@@ -116,9 +142,10 @@ def settle(experiment: Experiment, member: Member, state: State, train_loss: jax
         state,
         epoch=epoch,
         status=status.astype(jnp.int32),
-        best_loss=jnp.where(better, found.loss, state.best_loss),
+        lost=lost.astype(jnp.int32),
+        best_score=jnp.where(better, awaited, state.best_score),
         best_epoch=best_epoch,
-        best={rule: kept(rule, best) for rule, best in state.best.items()},
+        best={rule: better_of(rule, best) for rule, best in state.best.items()},
     )
 
 
@@ -134,14 +161,14 @@ def run_epoch(
     """Trains for one epoch, validates (see `validate`), and settles the member.
 
     Returns:
-      The state and the epoch's record: scalars `train_loss`, `valid_loss`, `valid_worst_group_iou`, `valid_flip`,
-      `valid_risk`, `learning_rate` (of the last step), and `group_weights` (G,).
+      The state and the epoch's record: scalars `train_loss`, `learning_rate` (of the last step) and `valid_` with each
+      field of `Validation`, and `group_weights` (G,).
     """
     state, train_loss = train_epoch(experiment, member, pool, state)
-    found, group_weights = validate(experiment, member, pool, state, rows, groups, refit)
+    validation, group_weights = validate(experiment, member, pool, state, rows, groups, refit)
     state = dataclasses.replace(state, group_weights=group_weights)
-    record: dict[str, Any] = {f"valid_{name}": value for name, value in found._asdict().items()}
+    record: dict[str, Any] = {f"valid_{name}": value for name, value in validation._asdict().items()}
     record |= {"train_loss": train_loss, "group_weights": group_weights}
     total = total_steps(experiment, member)
     record["learning_rate"] = optimise.rate_at(state.step - 1, member.recipe, total=total)
-    return settle(experiment, member, state, train_loss, found), record
+    return settle(experiment, member, state, train_loss, validation), record

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flipjax.config import Experiment
-from flipjax.methods import Knobs
+from flipjax.methods import Augmentation, Knobs
 from flipjax.models import MODELS
 from flipjax.training import optimise
 from flipjax.training.optimise import Recipe
@@ -31,13 +31,14 @@ class Status(enum.IntEnum):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """The traced half of a run: key, training rows (n, 2) and groups (n,) int32, optimiser, knobs of its method."""
+    """The traced half of a run: key, training rows (n, 2) and groups (n,) int32, and how it learns from them."""
 
     key: jax.Array
     rows: jax.Array
     groups: jax.Array
     recipe: Recipe
     knobs: Knobs
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
 
 class Weights(NamedTuple):
@@ -66,7 +67,8 @@ class State:
 
     `average` is None unless a method of the experiment averages weights, `image_weights` (n,) unless one draws images
     unevenly. `epoch` counts finished epochs; `restart` is its value when the present run began (0, or JTT's second
-    run). `best_loss` and `best_epoch` are what patience waits for; `best` holds a `Best` for each selection rule.
+    run); `lost` the epochs in a row up to now whose losses were beyond those of a guess. `best_score` and `best_epoch`
+    are what patience waits for; `best` holds a `Best` for each selection rule.
     """
 
     weights: Weights
@@ -77,7 +79,8 @@ class State:
     epoch: jax.Array
     restart: jax.Array
     status: jax.Array
-    best_loss: jax.Array
+    lost: jax.Array
+    best_score: jax.Array
     best_epoch: jax.Array
     best: dict[str, Best]
 
@@ -146,7 +149,8 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
         epoch=jnp.int32(0),
         restart=jnp.int32(0),
         status=jnp.int32(Status.RUNNING),
-        best_loss=jnp.float32(jnp.inf),
+        lost=jnp.int32(0),
+        best_score=jnp.float32(jnp.inf),
         best_epoch=jnp.int32(0),
         best=dict.fromkeys(experiment.train.selection, unplayed),
     )

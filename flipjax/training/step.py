@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flipjax import augment, losses
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
+from flipjax.methods import Augmentation
 from flipjax.training import optimise, sampling
 from flipjax.training.member import NUM_GROUPS, Member, State, Weights, apply
 
@@ -24,22 +25,46 @@ def make_batch(
     Returns:
       Images (B, H, W, 3) in [0, 1], masks (B, H, W) int32 and groups (B,) int32.
     """
-    spec, knobs = experiment.train, member.knobs
+    spec = experiment.train
+    knobs = member.knobs
+    augmentation = member.augmentation
     flip_key, crop_key, jitter_key, mix_key, swap_key = jax.random.split(key, 5)
     rows, groups = member.rows[batch], member.groups[batch]
     if "swap" in experiment.active_knobs:
         draw_key, swap_key = jax.random.split(swap_key)
-        others, found = sampling.draw(draw_key, sampling.directory(member.groups % 2, size=2), 1 - groups % 2)
-        options = {"partnered": found, "probability": knobs.swap}
-        rows, groups = augment.background_swap(swap_key, rows, groups, member.rows[others, 1], **options)
-    images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=spec.hflip)
+        others, partnered = sampling.draw(draw_key, sampling.directory(member.groups % 2, size=2), 1 - groups % 2)
+        rows, groups = augment.background_swap(
+            swap_key, rows, groups, member.rows[others, 1], partnered=partnered, probability=knobs.swap
+        )
+    images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
     if spec.crop:
-        images, masks = augment.random_resized_crop(crop_key, images, masks, probability=spec.crop)
+        images, masks = _cropped(crop_key, augmentation, images, masks)
     if "cutmix" in experiment.active_knobs:
         images = _cutmix(mix_key, member, pool, images, masks, groups)
     if spec.jitter:
-        images = augment.colour_jitter(jitter_key, images, probability=spec.jitter)
+        images = _jittered(jitter_key, augmentation, images)
     return images, masks, groups
+
+
+# In a loop over members these are branches: only those that are changed pay for it.
+
+
+def _cropped(
+    key: jax.Array, augmentation: Augmentation, images: jax.Array, masks: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    def cropped() -> tuple[jax.Array, jax.Array]:
+        scale = (augmentation.crop_scale, 1.0)
+        return augment.random_resized_crop(key, images, masks, probability=augmentation.crop, scale=scale)
+
+    return jax.lax.cond(augmentation.crop > 0, cropped, lambda: (images, masks))
+
+
+def _jittered(key: jax.Array, augmentation: Augmentation, images: jax.Array) -> jax.Array:
+    def jittered() -> jax.Array:
+        strength = augmentation.jitter_strength
+        return augment.colour_jitter(key, images, probability=augmentation.jitter, strength=strength)
+
+    return jax.lax.cond(augmentation.jitter > 0, jittered, lambda: images)
 
 
 def _cutmix(
@@ -47,11 +72,11 @@ def _cutmix(
 ) -> jax.Array:
     def mixed() -> jax.Array:
         draw_key, mix_key = jax.random.split(key)
-        positions, found = sampling.draw(draw_key, sampling.directory(member.groups, size=NUM_GROUPS), groups ^ 1)
-        options = {"partnered": found, "probability": member.knobs.cutmix}
-        return augment.background_cutmix(mix_key, images, masks, *gather(pool, member.rows[positions]), **options)
+        positions, partnered = sampling.draw(draw_key, sampling.directory(member.groups, size=NUM_GROUPS), groups ^ 1)
+        others = gather(pool, member.rows[positions])
+        probability = member.knobs.cutmix
+        return augment.background_cutmix(mix_key, images, masks, *others, partnered=partnered, probability=probability)
 
-    # In a loop over members this is a branch: only those that mix pay for it.
     return jax.lax.cond(member.knobs.cutmix > 0, mixed, lambda: images)
 
 

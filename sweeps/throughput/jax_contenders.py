@@ -11,7 +11,7 @@ from jax import lax
 from flipjax import augment
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
 from flipjax.data.pool import Pool
-from flipjax.methods import Knobs
+from flipjax.methods import Augmentation, Knobs
 from flipjax.models import unet
 from flipjax.training import optimise, population, step
 from flipjax.training.member import Member, init_state
@@ -27,6 +27,7 @@ EXPERIMENT = Experiment(
 )
 
 KNOBS = Knobs()
+AUGMENTATION = Augmentation()
 AUGMENTATIONS = {
     "crop": {"crop": 1.0},
     "jitter": {"jitter": 0.3},
@@ -61,6 +62,7 @@ def make_members(count, steps):
                 groups=jnp.asarray(2 * (rows[:, 0] % 2) + rows[:, 1] % 2),
                 recipe=Recipe(*map(jnp.float32, Recipe(learning_rate=2e-3))),
                 knobs=Knobs(*map(jnp.float32, KNOBS)),
+                augmentation=Augmentation(*map(jnp.float32, AUGMENTATION)),
             )
         )
     return members
@@ -81,11 +83,11 @@ class Flipjax:
 
     def reference(self):
         """A member's weights, a batch, and its losses before and after an Adam step, for the PyTorch twin to repeat."""
-        member, pool = make_members(1, 1)[0], make_pool()
-        experiment = dataclasses.replace(EXPERIMENT, train=dataclasses.replace(EXPERIMENT.train, hflip=0.0))
-        state = init_state(experiment, member)
+        pool = make_pool()
+        member = dataclasses.replace(make_members(1, 1)[0], augmentation=Augmentation(hflip=0.0))
+        state = init_state(EXPERIMENT, member)
         params = jax.tree.map(np.asarray, state.weights.params)
-        compiled = jax.jit(functools.partial(train_step, experiment))
+        compiled = jax.jit(functools.partial(train_step, EXPERIMENT))
         found = []
         for _ in range(2):
             state, loss = compiled(member, pool, state, jnp.arange(BATCH), jax.random.key(0))
@@ -129,10 +131,11 @@ def descend(gradients, moments, params, recipe, *, rate):
 
 def change(part):
     """Takes a part out of training, or adds an augmentation to it, in this process only."""
-    global EXPERIMENT, KNOBS
+    global EXPERIMENT, KNOBS, AUGMENTATION
     if part in AUGMENTATIONS:
         mixed = part in ("CutMix", "all augmentation")
         KNOBS = Knobs(cutmix=0.5 * mixed)
+        AUGMENTATION = Augmentation(**AUGMENTATIONS[part])
         recipe = dataclasses.replace(EXPERIMENT.train, **AUGMENTATIONS[part])
         EXPERIMENT = dataclasses.replace(EXPERIMENT, train=recipe, active_knobs=("cutmix",) * mixed)
     elif part == "convolutions":

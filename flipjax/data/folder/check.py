@@ -114,16 +114,16 @@ def _some(names: Sequence[str]) -> str:
 
 def _sizes(catalog: Catalog, n_val: int | None, n_test: int | None) -> tuple[tuple[int, int], str]:
     default = SplitSpec()
-    wanted = {2: default.n_val, 3: default.n_test}
+    sizes_of = {2: default.n_val, 3: default.n_test}
     counts = count_fixed(catalog)
     sizes = []
-    for column, size in wanted.items():
+    for column, size in sizes_of.items():
         # Val and test take at most half of what is free, so that there is something to train on.
-        free = counts[:, 0] * size // (2 * sum(wanted.values()))
+        free = counts[:, 0] * size // (2 * sum(sizes_of.values()))
         sizes.append(4 * min(size // 4, max(1, int(np.min(counts[:, column] + free)))))
     val = sizes[0] if n_val is None else n_val
     test = sizes[1] if n_test is None else n_test
-    small = sizes != list(wanted.values()) and None in (n_val, n_test)
+    small = sizes != list(sizes_of.values()) and None in (n_val, n_test)
     return (val, test), f" (too small for the default {default.n_val} and {default.n_test})" if small else ""
 
 

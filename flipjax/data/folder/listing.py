@@ -163,10 +163,10 @@ def _read_photo(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ..
     )
 
 
-def _unlisted(root: Path, folder: str, names: set[str]) -> list[str]:
+def _unlisted(root: Path, folder: str, known: set[str]) -> list[str]:
     paths = [path.relative_to(root) for path in sorted((root / folder).rglob("*")) if path.is_file()]
-    shown = [path.as_posix() for path in paths if not any(map(_hidden, (path, *path.parents[:-1])))]
-    return [f"{name}: no row of metadata.csv names it" for name in shown if name not in names]
+    names = [path.as_posix() for path in paths if not any(map(_hidden, (path, *path.parents[:-1])))]
+    return [f"{name}: no row of metadata.csv names it" for name in names if name not in known]
 
 
 def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, dict[str, str]]]:

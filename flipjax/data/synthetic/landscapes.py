@@ -80,9 +80,9 @@ def render(
     sky, light, sun = _sky(u, x, y, horizon, 0.6 * clouds + 0.4 * _noise(u.fine, y, x)[0])
     land, skyline = _land(u, x, y, horizon, sky, patches)
     water = _water(u, x, depth / (1 - horizon), sun)
-    own = scene_strength * (1 - SHORES * u.shore[1] ** 2)
+    lean = scene_strength * (1 - SHORES * u.shore[1] ** 2)
     below = _over(depth)[:, None]
-    offshore = _offshore(u.shore[0], x, y, bays, (2.0 * kind - 1.0) * own)
+    offshore = _offshore(u.shore[0], x, y, bays, (2.0 * kind - 1.0) * lean)
     wet = _over(offshore, 0.01)
     beach = jnp.clip(1.5 + offshore / 0.03, 0, 1) * (1 - wet) * below
     land = _mix(land, jnp.array([0.90, 0.82, 0.62]), 0.8 * beach[..., None])
@@ -170,9 +170,9 @@ def _trees(u: jax.Array, x, y, crest, tall: float):
     up = ((foot - y[:, None]) / high)[:, None]
     ball = 0.42 - jnp.hypot(1.15 * across, up - 0.62)
     cone = jnp.minimum(0.30 * (1.05 - up) - across, up - 0.18)
-    there = presence < 0.6
-    crown = _over(jnp.where(shape < 0.5, ball, cone), 0.05) * there
-    trunk = _over(jnp.minimum(0.05 - across, 0.25 - jnp.abs(up - 0.25)), 0.03) * there
+    visible = presence < 0.6
+    crown = _over(jnp.where(shape < 0.5, ball, cone), 0.05) * visible
+    trunk = _over(jnp.minimum(0.05 - across, 0.25 - jnp.abs(up - 0.25)), 0.03) * visible
     return crown.max(-1), trunk.max(-1)
 
 

@@ -1,22 +1,13 @@
 """Which birds and scenes a data set holds, with their files, classes and parts. Opens no image."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from flipjax.config import ConfigError
 from flipjax.data.pool import Item
-from flipjax.data.split import PARTS, shuffle
-from flipjax.data.waterbirds_seg.archives import (
-    CLASS_NAMES,
-    SCENE_NAMES,
-    bird_files,
-    read_birds,
-    read_scenes,
-    scene_file,
-)
+from flipjax.data.split import shuffle
+from flipjax.data.waterbirds_seg.archives import bird_files, read_birds, read_scenes, scene_file
 from flipjax.data.waterbirds_seg.manifest import Row
 
 SPLITS = ("train", "validation", "test")
@@ -34,7 +25,7 @@ def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: boo
         fix_labels: as in `flipjax.data.waterbirds_seg.archives.class_of`.
 
     Raises:
-        ConfigError: lists are malformed, or there is too little for train, val and test.
+        ConfigError: lists are malformed, or there is no scene of one kind.
     """
     birds = [
         Item(bird.name, bird_files(cub_dir, bird.name), bird.y, part=bird.part)
@@ -46,11 +37,11 @@ def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: boo
         names = np.array([name for name, k in listed if k == kind])
         chosen = shuffle(names, 0, f"waterbirds scenes {kind}")[: scenes or None]
         views += [Item(name, (scene_file(places_dir, name),), scene=kind) for name in sorted(chosen.tolist())]
-    return _checked(birds, views)
+    return {"birds": birds, "scenes": views}
 
 
 def parts_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
-    """Returns the birds and scenes of manifests, each in the part of its first row; errors as in `cut_outs_of`."""
+    """Returns the birds and scenes of manifests, each in the part of its first row."""
     birds: dict[str, Item] = {}
     views: dict[str, Item] = {}
     for row in rows:
@@ -58,7 +49,7 @@ def parts_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
         birds.setdefault(bird.name, bird)
         view = Item(row.place_filename, (scene_file(places_dir, row.place_filename),), scene=row.place, part=row.split)
         views.setdefault(view.name, view)
-    return _checked(list(birds.values()), list(views.values()))
+    return {"birds": list(birds.values()), "scenes": list(views.values())}
 
 
 def composites_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
@@ -70,23 +61,3 @@ def composites_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Split
         item = Item(row.img_filename, files, row.y, row.place, row.split if whole else -1)
         splits[SPLITS[row.split]].append(item)
     return splits
-
-
-def _checked(birds: list[Item], views: list[Item]) -> Splits:
-    """Refuses what no sweep could divide, naming what there is."""
-    _check_parts("cub_dir", [f"{name}s" for name in CLASS_NAMES], [(item.y, item.part) for item in birds])
-    _check_parts("places_dir", [f"{name} scenes" for name in SCENE_NAMES], [(item.scene, item.part) for item in views])
-    return {"birds": birds, "scenes": views}
-
-
-def _check_parts(field: str, names: Sequence[str], pairs: Sequence[tuple[int, int]]) -> None:
-    counts = Counter(pairs)
-    for index, name in enumerate(names):
-        fixed = [counts[index, part] for part in range(len(PARTS))]
-        if fixed.count(0) > counts[index, -1]:
-            words = ", ".join(f"{count} of {part}" for part, count in zip(PARTS, fixed, strict=True))
-            raise ConfigError(
-                field,
-                problem=f"train, val and test each need one of the {name}; there are {counts[index, -1]} of any part, "
-                f"{words}",
-            )

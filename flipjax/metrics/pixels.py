@@ -1,0 +1,195 @@
+"""What happens to each pixel, and the counts and sums of it: traced kernels over checked arrays."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+# Three counters of 10 bits share an int32, so at most 1,023 pixels are counted before they are unpacked.
+_COUNTER_BITS = 10
+_COUNTER_LIMIT = (1 << _COUNTER_BITS) - 1
+# exp(-128) is zero in float32, and a finite limit keeps inf * 0 out of the entropy.
+_LARGEST_GAP = 128.0
+_SMALLEST = np.finfo(np.float32).tiny
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def count(
+    scores: jax.Array, labels: jax.Array, background: int, ignore_index: int | None, spatial_ndim: int, kind: str
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the confusion matrix (..., C, C) and the sum of entropies (...) of each image."""
+    C = scores.shape[-1]
+    scores, labels = _chunked(scores, spatial_ndim, 1), _chunked(labels, spatial_ndim, 0)
+    channels = _channels(scores, kind)
+    labels = _counted_label(labels, C, ignore_index)
+    prediction, top = _predict(channels)
+    risk = jnp.where(labels < C, _predicted_risk(channels, prediction, top, background), 0.0)
+    if C == 3:
+        counts, risk_sum = _packed_counts(labels, prediction, risk)
+    else:
+        counts, risk_sum = _scattered_counts(labels, prediction, C), risk.sum(-1)
+    return counts, risk_sum.sum(-1)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def count_masks(
+    prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None, spatial_ndim: int
+) -> jax.Array:
+    """Returns the confusion matrix (..., C, C) of each image of predicted class indices."""
+    prediction, labels = _chunked(prediction, spatial_ndim, 0), _chunked(labels, spatial_ndim, 0)
+    prediction = _counted_label(prediction, classes, None)
+    labels = jnp.where(prediction < classes, _counted_label(labels, classes, ignore_index), classes)
+    return _scattered_counts(labels, prediction, classes)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def sum_risk(
+    scores: jax.Array, counted: jax.Array | None, background: int, spatial_ndim: int, kind: str
+) -> tuple[jax.Array, jax.Array]:
+    """Returns how many of the `counted` pixels are predicted as foreground (...), and the sum of their entropies."""
+    channels = _channels(_chunked(scores, spatial_ndim, 1), kind)
+    prediction, top = _predict(channels)
+    foreground = prediction != background
+    risk = _predicted_risk(channels, prediction, top, background)
+    if counted is not None:
+        counted = _chunked(counted, spatial_ndim, 0)
+        foreground = foreground & counted
+        risk = jnp.where(counted, risk, 0.0)
+    pixels, risk_sum = _sum_together(foreground.astype(jnp.int32), risk)
+    return pixels.sum(-1, dtype=jnp.int32), risk_sum.sum(-1)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def errors(scores: jax.Array, labels: jax.Array, background: int, ignore_index: int | None, kind: str) -> jax.Array:
+    """Returns uint8 (..., *spatial): 0 background or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
+    C = scores.shape[-1]
+    prediction, _ = _predict(_channels(scores, kind))
+    return _codes(prediction, _counted_label(labels, C, ignore_index), C, background)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def errors_of_masks(
+    prediction: jax.Array, labels: jax.Array, classes: int, background: int, ignore_index: int | None
+) -> jax.Array:
+    """Returns what `errors` does, of predicted class indices."""
+    prediction = _counted_label(prediction, classes, None)
+    labels = jnp.where(prediction < classes, _counted_label(labels, classes, ignore_index), classes)
+    return _codes(prediction, labels, classes, background)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def risks(scores: jax.Array, background: int, kind: str) -> jax.Array:
+    """Returns the entropy (..., *spatial) of the foreground classes at each pixel."""
+    return _entropy(_foreground(_channels(scores, kind), background))
+
+
+def _codes(prediction: jax.Array, labels: jax.Array, classes: int, background: int) -> jax.Array:
+    detected = prediction != background
+    on_foreground = jnp.where(labels == prediction, 1, jnp.where(detected, 2, 3))
+    code = jnp.where(labels == background, jnp.where(detected, 4, 0), on_foreground)
+    return jnp.where(labels < classes, code, 0).astype(jnp.uint8)
+
+
+def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
+    """Reshape the spatial axes to (chunks, pixels); a divisor of the number of pixels needs no padding, so no copy."""
+    split = array.ndim - trailing
+    lead, spatial, rest = (
+        array.shape[: split - spatial_ndim],
+        array.shape[split - spatial_ndim : split],
+        array.shape[split:],
+    )
+    pixels = math.prod(spatial)
+    chunk = next((k for k in range(min(pixels, _COUNTER_LIMIT), 0, -1) if pixels % k == 0), 1)
+    return array.reshape(*lead, pixels // chunk, chunk, *rest)
+
+
+def _channels(scores: jax.Array, kind: str) -> list[jax.Array]:
+    """The logits of each class; for probabilities their logarithms, up to a constant at each pixel."""
+    # Slices stay inside one XLA:CPU loop, where a reduction over the last axis would be a pass of its own.
+    channels = [scores[..., c].astype(jnp.float32) for c in range(scores.shape[-1])]
+    if kind == "logits":
+        return channels
+    # Over the largest: two probabilities that differ in their last bit could have equal logarithms.
+    top = functools.reduce(jnp.maximum, channels)
+    return [jnp.log(jnp.maximum(channel, _SMALLEST) / top) for channel in channels]
+
+
+def _foreground(channels: list[jax.Array], background: int) -> list[jax.Array]:
+    return [channel for c, channel in enumerate(channels) if c != background]
+
+
+def _counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> jax.Array:
+    """Labels as int32, with `classes` for those that count nowhere."""
+    labels = labels.astype(jnp.int32)
+    counted = (labels >= 0) & (labels < classes)
+    if ignore_index is not None:
+        counted &= labels != ignore_index
+    return jnp.where(counted, labels, classes)
+
+
+def _predict(channels: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The index of the first largest channel and its value, which is NaN where any channel is."""
+    top = functools.reduce(jnp.maximum, channels)
+    prediction = jnp.full(top.shape, len(channels) - 1, jnp.int32)
+    for c in reversed(range(len(channels) - 1)):
+        prediction = jnp.where((channels[c] == top) | jnp.isnan(channels[c]), c, prediction)
+    return prediction, top
+
+
+def _predicted_risk(channels: list[jax.Array], prediction: jax.Array, top: jax.Array, background: int) -> jax.Array:
+    """The entropy where foreground is predicted, 0 elsewhere, and NaN where a logit is."""
+    elsewhere = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
+    return jnp.where(prediction != background, _entropy(_foreground(channels, background)), elsewhere)
+
+
+def _entropy(channels: list[jax.Array]) -> jax.Array:
+    """Entropy in nats of the softmax over the channels.
+
+    With g the gaps to the largest channel, e = exp(-g), and r the sum of e without that channel's own 1:
+    H = log(1 + r) + sum(g e) / (1 + r). Equal channels have no gap, infinite ones neither.
+    For two channels, with difference d: log1p(exp(-|d|)) + |d| sigmoid(-|d|).
+    """
+    if len(channels) == 2:
+        gap = jnp.where(channels[0] == channels[1], 0.0, jnp.abs(channels[0] - channels[1]))
+        gap = jnp.minimum(gap, _LARGEST_GAP)
+        rest = jnp.exp(-gap)
+        weighted = gap * rest
+    else:
+        prediction, top = _predict(channels)
+        gaps = [jnp.minimum(jnp.where(channel == top, 0.0, top - channel), _LARGEST_GAP) for channel in channels]
+        terms = [jnp.exp(-gap) for gap in gaps]
+        rest = sum(jnp.where(prediction == c, 0.0, term) for c, term in enumerate(terms))
+        weighted = sum(gap * term for gap, term in zip(gaps, terms, strict=True))
+    # A series where 1 + r would round r off: as precise as jnp.log1p, and cheaper on XLA:CPU.
+    series = rest * (1.0 - rest * (1 / 2 - rest * (1 / 3 - rest / 4)))
+    return jnp.where(rest < 1 / 64, series, jnp.log(1.0 + rest)) + weighted / (1.0 + rest)
+
+
+def _sum_together(*terms: jax.Array) -> tuple[jax.Array, ...]:
+    """Sum arrays over their last axis in one pass; separate sums are separate passes on XLA:CPU."""
+    zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
+    return lax.reduce(terms, zeros, lambda left, right: tuple(map(operator.add, left, right)), (terms[0].ndim - 1,))
+
+
+def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Confusion (..., 3, 3) and the risk of each chunk: one int32 a true class, with a counter for each prediction."""
+    one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * prediction)
+    *words, risk_sum = _sum_together(*(jnp.where(labels == c, one, 0) for c in range(3)), risk)
+    words = jnp.stack(words, axis=-2)
+    counters = [(words >> (_COUNTER_BITS * p)) & _COUNTER_LIMIT for p in range(3)]
+    return jnp.stack([counter.sum(-1, dtype=jnp.int32) for counter in counters], axis=-1), risk_sum
+
+
+def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) -> jax.Array:
+    """Confusion (..., C, C) by a scatter, whose cost does not grow with the number of classes."""
+    lead = labels.shape[:-2]
+    cells = (labels * classes + prediction).reshape(math.prod(lead), -1 if labels.size else 0)
+    images = jnp.arange(len(cells))[:, None]
+    counts = jnp.zeros((len(cells), classes * classes), jnp.int32).at[images, cells].add(1, mode="drop")
+    return counts.reshape(*lead, classes, classes)

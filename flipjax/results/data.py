@@ -1,0 +1,162 @@
+"""A run's results as data: plain dicts of NumPy arrays, which pandas, polars, DuckDB and Arrow take as they are."""
+
+import importlib.util
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flipjax.files import replacing
+from flipjax.metrics.decomposition import Decomposition
+from flipjax.results.files import Row, StoredCell, load_cell, read_csv
+from flipjax.results.images import image_columns
+from flipjax.results.quantities import IMAGE_QUANTITIES, QUANTITIES, column, quantity_of
+from flipjax.results.resampling import Resamples
+from flipjax.results.seeds import aggregate
+
+Columns = dict[str, np.ndarray]
+
+
+class RunData:
+    """The tables of a run folder, each read when it is asked for; see `load`."""
+
+    def __init__(self, folder: Path, rows: Sequence[Row]):
+        """Takes the folder and the rows of its results.csv."""
+        self.folder = folder
+        self._rows = list(rows)
+
+    @cached_property
+    def members(self) -> Columns:
+        """A row a member, selection rule, split and group: results.csv, whose columns `QUANTITIES` describes."""
+        return columns_of(self._rows)
+
+    @cached_property
+    def history(self) -> Columns:
+        """A row a member and epoch: history.csv; losses in nats, shares in [0, 1]. No columns where it is not there."""
+        path = self.folder / "history.csv"
+        return columns_of(read_csv(path) if path.is_file() else [])
+
+    @cached_property
+    def summary(self) -> Columns:
+        """A row a setting, selection rule and quantity: the mean over seeds of the test images, with its interval."""
+        return columns_of(aggregate(self._rows, resamples=Resamples(dict(_cells(self.folder)))))
+
+    @cached_property
+    def images(self) -> Columns:
+        """A row a member, selection rule, split and image.
+
+        `image` is its place in the split, `object` and `scene_photo` its rows in the pool, `pair` the number that the
+        images of one object share (-1: none), `group` is 2 * class + scene; then the columns of `image_columns`.
+        """
+        parts = [part for _, cell in _cells(self.folder) for part in _image_parts(cell)]
+        if not parts:
+            return {}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def load(run: str | Path) -> RunData:
+    """Reads a run folder: `.members`, `.images`, `.history`, `.summary`, each a dict of NumPy arrays of one length.
+
+    Numbers are int64 or float64 (NaN where one does not exist), texts str. `units` gives the unit of a column.
+
+    Args:
+        run: the folder that a sweep wrote.
+
+    Raises:
+        FileNotFoundError: it holds no results.csv.
+    """
+    folder = Path(run)
+    path = folder / "results.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: expected a run folder with results.csv; make one with flipjax sweep")
+    return RunData(folder, read_csv(path))
+
+
+def columns_of(rows: Sequence[Row]) -> Columns:
+    """Returns rows as columns: int64, float64 with NaN for blanks, or str where any value is a text.
+
+    Example:
+        >>> columns_of([{"member": "a", "flip": 0.5, "n": 3}, {"member": "b", "flip": "", "n": 4}])["flip"].tolist()
+        [0.5, nan]
+    """
+    return {name: _column([row.get(name, "") for row in rows]) for name in (rows[0] if rows else ())}
+
+
+def _column(values: Sequence[Any]) -> np.ndarray:
+    if any(isinstance(value, str) and value for value in values):
+        return np.array([str(value) for value in values], object)
+    if all(isinstance(value, int) for value in values):
+        return np.array(values, np.int64)
+    return np.array([np.nan if value == "" else value for value in values], np.float64)
+
+
+def units(columns: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the unit of each column that is a quantity.
+
+    Example:
+        >>> units({"member": [], "fg_flip": [], "flip_risk": []})
+        {'fg_flip': 'share', 'flip_risk': 'nats'}
+    """
+    prefixes = tuple(column(key).partition("<")[0] for key in QUANTITIES)
+    quantities = {name: quantity_of(name) for name in columns if name.startswith(prefixes)}
+    quantities |= {name: quantity for name, quantity in IMAGE_QUANTITIES.items() if name in columns}
+    return {name: quantities[name].unit for name in columns if name in quantities}
+
+
+def write_images(run: str | Path) -> Path | None:
+    """Writes `images.parquet` into a run folder, the rows of `RunData.images`, and returns its path.
+
+    None where pyarrow is not installed, or no decomposition is stored.
+    """
+    if importlib.util.find_spec("pyarrow") is None or not any(_cells(Path(run))):
+        return None
+    from pyarrow import parquet
+
+    path = Path(run) / "images.parquet"
+    with replacing(path) as stream:
+        tables = (to_arrow(part) for _, cell in _cells(Path(run)) for part in _image_parts(cell))
+        first = next(tables)
+        # A group of rows a member: memory does not grow with the grid.
+        with parquet.ParquetWriter(stream, first.schema, compression="zstd") as writer:
+            for table in itertools.chain([first], tables):
+                writer.write_table(table)
+    return path
+
+
+def to_arrow(columns: Columns) -> Any:
+    """Returns columns as a pyarrow table whose fields hold their units; needs the extra `arrow`."""
+    import pyarrow
+
+    unit = units(columns)
+    fields = []
+    arrays = []
+    for name, values in columns.items():
+        array = pyarrow.array(values.tolist() if values.dtype.kind in "UO" else values)
+        arrays.append(array)
+        fields.append(pyarrow.field(name, array.type, metadata={"unit": unit[name]} if name in unit else None))
+    return pyarrow.table(arrays, schema=pyarrow.schema(fields))
+
+
+def _cells(folder: Path) -> Iterator[tuple[str, StoredCell]]:
+    for path in sorted(folder.glob("cells/*/decomposition.npz")):
+        yield path.parent.name, load_cell(path)
+
+
+def _image_parts(cell: StoredCell) -> Iterator[Columns]:
+    for place, member in enumerate(cell.members):
+        for rule, selection in enumerate(cell.selections):
+            for split, part in cell.parts.items():
+                n = len(part.groups)
+                texts = {"member": member, "selection": selection, "split": split}
+                ids: Columns = {name: np.array([text] * n, object) for name, text in texts.items()}
+                ids |= {"image": np.arange(n), "object": part.rows[:, 0], "scene_photo": part.rows[:, 1]}
+                ids |= {"pair": part.pairs, "group": part.groups}
+                counts = Decomposition(part.confusion[rule, place], part.risk_sum[rule, place])
+                columns = ids | image_columns(counts, cell.class_names)
+                yield {
+                    name: values.astype(np.int64) if values.dtype.kind == "i" else values
+                    for name, values in columns.items()
+                }

@@ -1,0 +1,129 @@
+"""`python -m flipjax.results.export RUN --to csv|mlflow|trackio|wandb`: a run's members, handed to a tracker.
+
+Every member becomes a run of the tracker: its axes, its history by epoch, and its test quantities of the first
+selection rule as `test/<quantity>/<group>`. `csv` writes members, images, history and summary as tables instead.
+Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR); they come with the extra `export`.
+"""
+
+import argparse
+import importlib
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flipjax.results.data import Columns, RunData, load
+from flipjax.results.files import Row, read_csv, write_csv
+from flipjax.results.rows import axes_of, member_quantities
+
+TRACKERS = {"mlflow": "mlflow", "trackio": "trackio", "wandb": "wandb"}
+
+
+class Record(NamedTuple):
+    """A member: its name, its axes and status, its numbers by epoch, and its test quantities."""
+
+    name: str
+    config: Row
+    history: list[tuple[int, dict[str, float]]]
+    test: dict[str, float]
+
+
+def records(run: RunData) -> Iterator[Record]:
+    """Yields the members of a run that have test rows, by the first selection rule."""
+    rows = read_csv(run.folder / "results.csv")
+    rows = [row for row in rows if row["selection"] == rows[0]["selection"]]
+    history: dict[str, list[Row]] = {}
+    for row in _rows(run.history):
+        history.setdefault(row["member"], []).append(row)
+    for record in member_quantities(rows):
+        config = {name: record[name] for name in (*axes_of(rows), "status")}
+        test = {f"test/{name}": value for name, value in record.items() if "/" in name and math.isfinite(value)}
+        epochs = [(int(row["epoch"]), _finite(row)) for row in history.get(record["member"], [])]
+        yield Record(record["member"], config, epochs, test)
+
+
+def _finite(row: Row) -> dict[str, float]:
+    numbers = {name: value for name, value in row.items() if name != "epoch" and isinstance(value, int | float)}
+    return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
+
+
+def _rows(columns: Columns) -> list[Row]:
+    names = list(columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*(columns[n].tolist() for n in names), strict=True)]
+
+
+def to_csv(run: RunData, folder: Path) -> None:
+    """Writes members.csv, images.csv, history.csv and summary.csv."""
+    for name in ("members", "images", "history", "summary"):
+        write_csv(folder / f"{name}.csv", _rows(getattr(run, name)))
+
+
+def to_mlflow(run: RunData, project: str, mlflow: Any) -> None:
+    """Logs every member as a run of the MLflow experiment `project`."""
+    mlflow.set_experiment(project)
+    for record in records(run):
+        with mlflow.start_run(run_name=record.name):
+            mlflow.log_params(record.config)
+            for epoch, values in record.history:
+                mlflow.log_metrics(values, step=epoch)
+            mlflow.log_metrics(record.test)
+
+
+def to_wandb(run: RunData, project: str, wandb: Any) -> None:
+    """Logs every member as a run of the project, in one group."""
+    for record in records(run):
+        tracked = wandb.init(project=project, group=run.folder.name, name=record.name, config=record.config)
+        for epoch, values in record.history:
+            tracked.log(values, step=epoch)
+        tracked.summary.update(record.test)
+        tracked.finish()
+
+
+def to_trackio(run: RunData, project: str, trackio: Any) -> None:
+    """Logs every member as a run of the project; its test quantities come with the last epoch."""
+    for record in records(run):
+        trackio.init(project=project, group=run.folder.name, name=record.name, config=record.config, embed=False)
+        for epoch, values in record.history:
+            trackio.log(values, step=epoch)
+        trackio.log(record.test, step=record.history[-1][0] if record.history else 0)
+        trackio.finish()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flipjax export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="a run folder, as flipjax sweep writes it")
+    parser.add_argument("--to", choices=("csv", *TRACKERS), required=True, help="where the members go")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables of csv (default RUN/export)")
+    parser.add_argument("--project", metavar="NAME", help="the tracker's project (default: the run folder's name)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code: 0, or 2 for a folder or a tracker that is not there."""
+    options = _parser().parse_args(argv)
+    try:
+        run = load(options.run)
+    except FileNotFoundError as error:
+        print(f"flipjax export: {error}", file=sys.stderr)
+        return 2
+    if options.to == "csv":
+        folder = options.out or options.run / "export"
+        to_csv(run, folder)
+        print(f"{folder}: members.csv, images.csv, history.csv, summary.csv")
+        return 0
+    try:
+        tracker = importlib.import_module(TRACKERS[options.to])
+    except ModuleNotFoundError as error:
+        print(f"flipjax export: --to {options.to} needs {error.name}: pip install 'flipjax[export]'", file=sys.stderr)
+        return 2
+    project = options.project or options.run.resolve().name
+    {"mlflow": to_mlflow, "trackio": to_trackio, "wandb": to_wandb}[options.to](run, project, tracker)
+    print(f"{options.to}: project {project}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

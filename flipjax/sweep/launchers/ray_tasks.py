@@ -1,0 +1,66 @@
+"""Shards as tasks of Ray: each runs the command in a process of its own, wherever Ray places it."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import ray  # pyright: ignore[reportMissingImports]
+
+from flipjax.sweep.launchers import Jobs
+
+OPTIONS = ("address", "gpus", "cpus")
+"""`address` of a cluster (none: one on this machine), and what each shard takes."""
+KILLED = 137
+
+
+def _run(command: tuple[str, ...], log: str) -> int:
+    with open(log, "ab") as stream:
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream).returncode
+    return code if code >= 0 else 128 - code
+
+
+class Ray:
+    """Tasks that Ray starts again where a worker dies; the run folder is on a disk that all nodes share."""
+
+    def __init__(self, jobs: Jobs):
+        """Connects to the cluster, or starts one."""
+        self._jobs = jobs
+        ray.init(address=jobs.option("address", str, None), log_to_driver=False, include_dashboard=False)
+        options: dict[str, Any] = {"max_calls": 1, "max_retries": 2, "num_cpus": jobs.option("cpus", float, 1)}
+        if "gpus" in jobs.options:
+            options["num_gpus"] = jobs.option("gpus", float, 0)
+        # By value: workers need no more than the standard library for it.
+        self._task = ray.remote(**options)(_run)
+        self._tasks: dict[int, Any] = {}
+
+    def submit(self, shards: Sequence[int]) -> None:
+        """Submits the shards."""
+        for shard in shards:
+            log = os.path.abspath(self._jobs.log(shard))
+            self._tasks[shard] = self._task.remote(self._jobs.commands[shard], log)
+
+    def poll(self, shard: int) -> int | None:
+        """Returns the exit code of the command, that of SIGKILL where Ray gave the task up."""
+        ready, _ = ray.wait([self._tasks[shard]], timeout=0)
+        if not ready:
+            return None
+        try:
+            return ray.get(self._tasks[shard])
+        except ray.exceptions.RayError:
+            return KILLED
+
+    def describe(self, shard: int) -> str:
+        """Names the task."""
+        return f"Ray task {self._tasks[shard].hex()[:16]}"
+
+    def close(self) -> None:
+        """Ends the tasks and the connection."""
+        for task in self._tasks.values():
+            ray.cancel(task, force=True)
+        ray.shutdown()
+
+
+def start(kind: str, jobs: Jobs) -> Ray:
+    """Returns the engine."""
+    return Ray(jobs)

@@ -1,0 +1,90 @@
+"""Shards as a job array of SLURM, or as submitit's processes on this machine, through submitit."""
+
+import logging
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import submitit
+
+from flipjax.sweep.launchers import Jobs
+
+OPTIONS = ("partition", "minutes", "gpus", "cpus", "memory_gb", "parallel", "account", "setup")
+"""Of SLURM; `parallel` is how many shards run at once, `setup` a line of shell before each."""
+KILLED = 137
+
+
+class Submitit:
+    """Jobs that run `sh -c COMMAND`; submitit pickles no more than that text."""
+
+    def __init__(self, executor: submitit.AutoExecutor, jobs: Jobs):
+        """Starts nothing yet."""
+        self._executor = executor
+        self._jobs = jobs
+        self._submitted: dict[int, submitit.Job[Any]] = {}
+
+    def submit(self, shards: Sequence[int]) -> None:
+        """Submits the shards as one array."""
+        # The exit code is the job's result: to submitit a command that fails is a traceback.
+        lines = [
+            f"{shlex.join(self._jobs.commands[shard])} >> {shlex.quote(str(self._jobs.log(shard).absolute()))} 2>&1"
+            for shard in shards
+        ]
+        with self._executor.batch():
+            submitted = [self._executor.submit(os.system, line) for line in lines]
+        self._submitted |= dict(zip(shards, submitted, strict=True))
+
+    def poll(self, shard: int) -> int | None:
+        """Returns the exit code of the command; of a job that ended without one, that of SIGKILL."""
+        job = self._submitted[shard]
+        if not job.done():
+            # Without accounting SLURM forgets a job that was killed, and submitit waits for it for ever.
+            return KILLED if job.state == "UNKNOWN" and not _queued(job) and not job.done(force_check=True) else None
+        try:
+            code = os.waitstatus_to_exitcode(job.result())
+        except Exception:
+            # Killed, out of time or of memory: the engine's own log says which.
+            return KILLED
+        return code if code >= 0 else 128 - code
+
+    def describe(self, shard: int) -> str:
+        """Names the engine's job."""
+        return f"job {self._submitted[shard].job_id} ({self._submitted[shard].state})"
+
+    def close(self) -> None:
+        """Cancels what still runs: each shard stops after its epoch, or is killed and continues from there."""
+        for job in self._submitted.values():
+            if not job.done():
+                job.cancel()
+
+
+def _queued(job: submitit.Job[Any]) -> bool:
+    """Says whether SLURM still has a job; of another engine's nothing is known."""
+    if not isinstance(job, submitit.SlurmJob):
+        return True
+    line = ["squeue", "--noheader", "--jobs", job.job_id]
+    return bool(subprocess.run(line, capture_output=True, text=True).stdout.strip())
+
+
+def start(kind: str, jobs: Jobs) -> Submitit:
+    """Returns the engine of a kind, `slurm` or `submitit_local`."""
+    logging.getLogger("submitit").setLevel(logging.ERROR)
+    executor = submitit.AutoExecutor(folder=jobs.logs / "submitit", cluster="slurm" if kind == "slurm" else "local")
+    executor.update_parameters(
+        name="flipjax",
+        timeout_min=jobs.option("minutes", int, 24 * 60),
+        cpus_per_task=jobs.option("cpus", int, None),
+        gpus_per_node=jobs.option("gpus", int, None),
+        mem_gb=jobs.option("memory_gb", float, None),
+    )
+    if kind == "slurm":
+        parameters = {
+            "slurm_partition": jobs.option("partition", str, None),
+            "slurm_account": jobs.option("account", str, None),
+            "slurm_array_parallelism": jobs.option("parallel", int, len(jobs.commands)),
+            "slurm_setup": [jobs.options["setup"]] if "setup" in jobs.options else None,
+        }
+        executor.update_parameters(**{name: value for name, value in parameters.items() if value is not None})
+    return Submitit(executor, jobs)

@@ -1,0 +1,116 @@
+"""What a run folder holds of each program's members: read with its digests, put together from the parts of shards."""
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from flipjax import results
+from flipjax.config import Config
+from flipjax.files import DamagedError
+from flipjax.plan import Program, restrict, select
+from flipjax.results import gallery
+from flipjax.sweep.finish import shown_images
+from flipjax.sweep.workdir import Workdir
+
+OF_MEMBERS = ("confusion", "risk_sum", "scene_log_odds", "centers")
+"""The arrays of a part that have an axis of members, the second."""
+
+Say = Callable[[str], Any]
+
+
+def read_program(workdir: Workdir, program: Program, config: Config, *, say: Say) -> dict[str, results.StoredCell]:
+    """Returns the stored results of those members of a program that are whole in the folder, by member.
+
+    A damaged file is named by `say`, and its members count as not done.
+    """
+    folder = workdir.results_of(program)
+    stored: dict[str, results.StoredCell] = {}
+    for path in (folder / "decomposition.npz", *sorted((folder / "parts").glob("*.npz"))):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                cell = results.load_cell(path)
+                if cell.selections != program.experiment.train.selection or not set(cell.members) <= set(program.names):
+                    raise DamagedError(f"{path}: expected members of cell {program.name}; found others")
+                _check_gallery(workdir, program, config, cell)
+                stored = dict.fromkeys(cell.members, cell) | stored
+            except DamagedError as error:
+                say(f"{error}; its members are done again")
+        if len(stored) == len(program.names):
+            break
+    return stored
+
+
+def _check_gallery(workdir: Workdir, program: Program, config: Config, cell: results.StoredCell) -> None:
+    """Raises DamagedError where the gallery that belongs to a cell is not whole."""
+    shown = select(program, rho=config.gallery.rho)
+    if shown in cell.members and len(shown_images(cell, config, shown)[0]):
+        path = workdir.results_of(program) / "gallery.npz"
+        try:
+            gallery.load(path)
+        except FileNotFoundError as error:
+            raise DamagedError(f"{path}: missing") from error
+
+
+def rows_of(program: Program, stored: Mapping[str, results.StoredCell], table: str) -> list[results.Row]:
+    """Returns the rows of the table `rows` or `history` of those members that are stored, in the program's order."""
+    by_member: dict[str, list[results.Row]] = {}
+    for cell in _unique(stored):
+        for row in getattr(cell, table):
+            if stored.get(row["member"]) is cell:
+                by_member.setdefault(row["member"], []).append(row)
+    return [row for name in program.names for row in by_member.get(name, [])]
+
+
+def _unique(stored: Mapping[str, results.StoredCell]) -> Iterable[results.StoredCell]:
+    return {id(cell): cell for cell in stored.values()}.values()
+
+
+def merge(program: Program, stored: Mapping[str, results.StoredCell]) -> results.StoredCell:
+    """Returns one cell of all members of a program, in its order, from the cells of its parts."""
+    cells = [stored[name] for name in program.names]
+    places = [cell.members.index(name) for cell, name in zip(cells, program.names, strict=True)]
+    parts = {}
+    for part, first in cells[0].parts.items():
+        arrays = {
+            field: np.stack(
+                [getattr(c.parts[part], field)[:, place] for c, place in zip(cells, places, strict=True)], axis=1
+            )
+            for field in OF_MEMBERS
+            if getattr(first, field) is not None
+        }
+        parts[part] = dataclasses.replace(first, **arrays)
+    rows, history = (tuple(rows_of(program, stored, table)) for table in ("rows", "history"))
+    return dataclasses.replace(cells[0], members=program.names, parts=parts, rows=rows, history=history)
+
+
+def gather(workdir: Workdir, program: Program, stored: Mapping[str, results.StoredCell]) -> None:
+    """Writes one decomposition.npz for a program whose members are all stored, and removes the parts."""
+    folder = workdir.results_of(program) / "parts"
+    if len(stored) < len(program.names) or not folder.is_dir():
+        return
+    if len(list(_unique(stored))) > 1:
+        results.save_cell(workdir.decomposition_of(program), merge(program, stored))
+    for path in folder.glob("*.npz"):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def pending(program: Program, stored: Mapping[str, Any], names: set[str]) -> Program | None:
+    """Returns the program with those of its members in `names` that are not stored yet; None without any."""
+    missing = [name for name in program.names if name in names and name not in stored]
+    return restrict(program, missing) if missing else None
+
+
+def rows_of_all(stored: Mapping[str, results.StoredCell]) -> Iterable[results.Row]:
+    """Returns the rows of results.csv of all cells, in no order."""
+    return itertools.chain.from_iterable(cell.rows for cell in _unique(stored))
+
+
+def class_names_of(stored: Mapping[str, results.StoredCell]) -> tuple[str, ...]:
+    """Returns the class names of a program's cells; without any the background alone."""
+    return next((cell.class_names for cell in stored.values()), ("background",))

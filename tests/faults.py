@@ -1,0 +1,123 @@
+"""Random damage to a run folder: `python tests/faults.py --count 200` continues damaged copies of a finished run.
+
+Each trial damages one file of checkpoints or cells (a bit, 16 bytes, its second half, all of it) of a run whose last
+epochs are gone, and runs the same command again. It must end with the same results.csv, or with a refusal in one
+line that names the run folder.
+"""
+
+import argparse
+import collections
+import contextlib
+import io
+import pathlib
+import random
+import shutil
+import sys
+import tempfile
+
+from flipjax import command
+from flipjax.sweep.__main__ import main
+
+CONFIG = """
+from flipjax.config import default_config
+
+def get_config():
+    config = default_config()
+    config.pool.size, config.pool.objects, config.pool.scenes = 16, 12, 6
+    config.split.n_train, config.split.n_val, config.split.n_test = 16, 8, 8
+    config.model.width, config.model.depth = 4, 2
+    config.train.epochs, config.train.batch_size = 3, 8
+    config.gallery.riskiest, config.gallery.typical = 2, 2
+    config.axes.rho = (0.5, 1.0)
+    return config
+"""
+KINDS = ("bit", "bytes", "half", "empty", "gone")
+
+
+def sweep(*arguments):
+    """Exit code and all that the command printed."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        code = main([str(part) for part in arguments])
+    return code, text.getvalue()
+
+
+def read_config(path):
+    """The configuration of a file."""
+    return command.read_config(path, [])
+
+
+def damage(path, kind, chance):
+    """Damages a file; returns whether its bytes changed."""
+    whole = path.read_bytes()
+    if kind == "gone":
+        path.unlink()
+        return True
+    new = bytearray(whole)
+    place = chance.randrange(max(len(whole), 1))
+    if kind == "bit" and whole:
+        new[place] ^= 1 << chance.randrange(8)
+    elif kind == "bytes":
+        new[place : place + 16] = chance.randbytes(len(new[place : place + 16]))
+    elif kind == "half":
+        del new[len(new) // 2 :]
+    elif kind == "empty":
+        new.clear()
+    path.write_bytes(new)
+    return bytes(new) != whole
+
+
+def damaged_files(folder):
+    """The files that a trial may choose from: those of the run's state."""
+    paths = [path for name in ("checkpoints", "cells") for path in sorted((folder / name).rglob("*")) if path.is_file()]
+    return [*paths, folder / "config.json", folder / "results.csv", folder / "history.csv"]
+
+
+def outcome(folder, config, expected):
+    """Runs the command on a folder: 'same', 'refused', or what else happened."""
+    try:
+        code, text = sweep("--config", config, "--workdir", folder)
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+    if "Traceback" in text:
+        return "traceback"
+    if code == 0:
+        return "same" if (folder / "results.csv").read_bytes() == expected else "other bytes"
+    return "refused" if code == 2 and str(folder) in text else f"exit {code}: {text[-300:]}"
+
+
+def trials(place, count, *, seed=0, checkpoints_only=False):
+    """Runs trials in a folder; returns how many had which outcome, by kind of damage and of file."""
+    chance = random.Random(seed)
+    config = place / "tiny.py"
+    config.write_text(CONFIG)
+    whole = place / "whole"
+    assert sweep("--config", config, "--workdir", whole)[0] == 0
+    expected = (whole / "results.csv").read_bytes()
+    counts = collections.Counter()
+    for trial in range(count):
+        folder = place / f"trial{trial}"
+        shutil.copytree(whole, folder)
+        unfinished = checkpoints_only or chance.random() < 0.6
+        if unfinished:
+            # As killed before the last evaluation: all rests on the checkpoints.
+            shutil.rmtree(folder / "cells")
+        choices = [path for path in damaged_files(folder) if path.exists()]
+        path = chance.choice(choices)
+        kind = chance.choice(KINDS)
+        damage(path, kind, chance)
+        counts[path.relative_to(folder).parts[0], kind, outcome(folder, config, expected)] += 1
+        shutil.rmtree(folder)
+    return counts
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        table = trials(pathlib.Path(place), options.count, seed=options.seed)
+    for (name, kind, result), number in sorted(table.items()):
+        print(f"{name:12} {kind:6} {number:5} {result}")
+    sys.exit(any(result not in ("same", "refused") for _, _, result in table))

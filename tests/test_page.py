@@ -1,0 +1,246 @@
+"""The pages of a run and of an audit, looked at in a real browser: numbers, filters, paper, phone, access.
+
+Skipped where Chromium and its driver are not installed. axe-core is used where npm has it: in
+./node_modules, globally, or in the folder that NODE_PATH names.
+"""
+
+import base64
+import importlib.util
+import itertools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_folder import make_run
+
+from flipjax import results
+from flipjax.audit.__main__ import main as audit
+from flipjax.report.page import build
+
+CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+ABSENT = [
+    name
+    for name, there in (
+        ("chromium", CHROMIUM),
+        ("chromedriver", DRIVER),
+        ("selenium", importlib.util.find_spec("selenium")),
+    )
+    if not there
+]
+pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"the browser tests need {', '.join(ABSENT)}")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars"
+)
+PAPER = 703  # CSS pixels between the margins of an A4 page.
+SETTINGS = [{"rho": rho, "seed": seed, "method": m} for m in ("ce", "dro") for rho in (0.5, 0.9) for seed in (0, 1)]
+CONTRAST = """
+const number = (text) => text.match(/[\\d.]+/g).map(Number);
+const light = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
+  .map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+const ground = (node) => { for (; node; node = node.parentElement) {
+  const colour = number(getComputedStyle(node).backgroundColor);
+  if (colour.length < 4 || colour[3] > 0) return colour; }
+  return [255, 255, 255]; };
+let least = 21, worst = "";
+for (const node of document.querySelectorAll("body *")) {
+  if (node.closest("svg, script") || ![...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim())) continue;
+  const [a, b] = [light(number(getComputedStyle(node).color)), light(ground(node))];
+  const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+  if (ratio < least) { least = ratio; worst = node.outerHTML.slice(0, 200); }
+}
+return [least, worst];
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    classes = ("background", "<b>bold", "long" * 50)
+    make_run(folder, settings=SETTINGS, classes=classes, config={"name": "a <run>", "command": "x" * 200})
+    build(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audit")
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, (12, 8, 10)).astype(np.uint8)
+    np.save(folder / "labels.npy", labels)
+    np.save(folder / "logits.npy", generator.normal(size=(12, 8, 10, 4)).astype(np.float32))
+    options = ["--logits", folder / "logits.npy", "--labels", folder / "labels.npy", "--out", folder / "out"]
+    assert audit([*map(str, options), "--class_names", "cat,dog,<i>"]) == 0
+    return folder / "out"
+
+
+@pytest.fixture(params=["run", "audit"])
+def page(request, run, audited):
+    return {"run": run / "report" / "index.html", "audit": audited / "index.html"}[request.param]
+
+
+def show(browser, page, *, width=1280, dark=False, media="screen"):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": [scheme]})
+    browser.get_log("browser")
+    browser.get(page.as_uri())
+
+
+def select(browser, name, value):
+    script = """
+    const field = document.querySelector(`form [name=${arguments[0]}]`);
+    field.value = arguments[1]; field.dispatchEvent(new Event("input", {bubbles: true}));"""
+    browser.execute_script(script, name, value)
+
+
+def visible_items(browser):
+    script = "return [...document.querySelectorAll('.item')].filter((n) => !n.hidden).map((n) => ({...n.dataset}))"
+    return browser.execute_script(script)
+
+
+def test_nothing_fails_and_nothing_loads_from_outside(browser, page, tmp_path):
+    alone = tmp_path / "alone.html"
+    alone.write_bytes(page.read_bytes())
+    show(browser, alone)
+    assert browser.get_log("browser") == []
+    loads = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert [name for name in loads if not name.startswith("data:")] == []
+    broken = "return [...document.images].filter((image) => !image.complete || !image.naturalWidth).length"
+    assert browser.execute_script(broken) == 0
+
+
+def test_numbers_are_those_of_results_csv(browser, run):
+    show(browser, run / "report" / "index.html")
+    script = """
+    const table = [...document.querySelectorAll("table")].find((t) => t.caption.textContent.startsWith("All members"));
+    return [...table.tBodies[0].rows].map((row) => [...row.cells].map((c) => c.dataset.value || c.textContent));"""
+    shown = {cells[0]: cells for cells in browser.execute_script(script)}
+    rows = [row for row in results.read_csv(run / "results.csv") if row["split"] == "test"]
+    stored = {(row["member"], row["group"]): row for row in rows}
+    assert len(shown) == len(SETTINGS)
+    columns = [
+        ("fg_correct", "all"),
+        ("fg_flip", "all"),
+        ("fg_miss", "all"),
+        ("fg_flip", "common"),
+        ("fg_flip", "rare"),
+    ]
+    columns += [(name, "all") for name in ("gap_mean", "worst_group_iou", "iou_foreground", "risk_auroc")]
+    for member, cells in shown.items():
+        for text, (column, group) in zip(cells[-10:], columns, strict=False):
+            value = stored[member, group][column]
+            assert text == ("-" if value == "" else repr(value)), (member, column)
+
+
+def test_filters_show_what_they_say(browser, run):
+    show(browser, run / "report" / "index.html")
+    everything = visible_items(browser)
+    for name in ("member", "group", "kind"):
+        value = everything[-1][name]
+        select(browser, name, value)
+        assert visible_items(browser) == [item for item in everything if item[name] == value]
+        select(browser, name, "")
+    select(browser, "risk", "0.5")
+    assert 0 < len(visible_items(browser)) < len(everything)
+    assert all(float(item["risk"]) >= 0.5 for item in visible_items(browser))
+    select(browser, "risk", "0")
+    select(browser, "order", "flip")
+    flips = [float(item["flip"]) for item in visible_items(browser)]
+    assert flips == sorted(flips, reverse=True)
+    search = (
+        "const f = document.querySelector('input[type=search]'); f.value = 'dro'; f.dispatchEvent(new Event('input'))"
+    )
+    browser.execute_script(search)
+    rows = browser.execute_script(
+        "return [...document.querySelectorAll('[data-search] + .scroll tbody tr')].map((r) => r.hidden)"
+    )
+    assert rows.count(False) == 4
+
+
+def test_a_phone_scrolls_one_way(browser, page):
+    show(browser, page, width=390)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_paper_keeps_all_columns(browser, page):
+    show(browser, page, width=PAPER, media="print")
+    script = """
+    document.querySelectorAll("details").forEach((details) => { details.open = true; });
+    return [...document.querySelectorAll("th, td, svg.panel, img")]
+      .map((n) => Math.ceil(n.getBoundingClientRect().right))"""
+    assert max(browser.execute_script(script)) <= PAPER + 1
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="pdftotext (poppler-utils) is not installed")
+def test_the_printed_page_holds_every_table(browser, run, tmp_path):
+    show(browser, run / "report" / "index.html", dark=True)
+    pdf = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True, "printBackground": True})
+    (tmp_path / "page.pdf").write_bytes(base64.b64decode(pdf["data"]))
+    text = subprocess.run(["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True).stdout
+    for words in ("Results", "Change over rho", "Risk-coverage", "Training curves", "How it was made"):
+        assert words in text, words
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_texts_can_be_read(browser, page, dark):
+    show(browser, page, dark=dark)
+    least, worst = browser.execute_script(CONTRAST)
+    assert least >= 4.5, worst
+
+
+def test_the_page_can_be_heard_and_used_without_a_mouse(browser, page):
+    show(browser, page)
+    levels = browser.execute_script(
+        "return [...document.querySelectorAll('h1, h2, h3')].map((h) => Number(h.tagName[1]))"
+    )
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later - before <= 1 for before, later in itertools.pairwise(levels))
+    assert browser.execute_script("return document.querySelectorAll('th:not([scope])').length") == 0
+    assert browser.execute_script("return document.querySelectorAll('img:not([alt]), img[alt=\"\"]').length") == 0
+    labels = browser.execute_script("return [...document.querySelectorAll('svg.panel')].map((s) => s.ariaLabel)")
+    assert labels
+    assert all(any(letter.isdigit() for letter in label) for label in labels)
+    unnamed = "return [...document.querySelectorAll('select, input')].filter((field) => !field.labels.length).length"
+    assert browser.execute_script(unnamed) == 0
+    # What scrolls can be reached.
+    stuck = """return [...document.querySelectorAll("*")].filter((n) => n.scrollWidth > n.clientWidth + 1
+      && getComputedStyle(n).overflowX === "auto" && n.tabIndex < 0).length"""
+    assert browser.execute_script(stuck) == 0
+
+
+def axe():
+    folders = [Path("node_modules"), *map(Path, filter(None, os.environ.get("NODE_PATH", "").split(os.pathsep)))]
+    folders += [Path("/usr/local/lib/node_modules"), Path("/usr/lib/node_modules"), Path("/usr/share/nodejs")]
+    return next((file for folder in folders if (file := folder / "axe-core" / "axe.min.js").is_file()), None)
+
+
+@pytest.mark.skipif(axe() is None, reason="axe-core is not installed (npm install axe-core)")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_no_fault(browser, page, dark):
+    show(browser, page, dark=dark)
+    browser.execute_script(axe().read_text())
+    found = browser.execute_async_script(
+        "axe.run().then((r) => arguments[0](r.violations.map((v) => [v.id, v.nodes[0].html])))"
+    )
+    assert found == []

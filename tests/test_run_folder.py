@@ -1,0 +1,334 @@
+"""What a run folder survives: damage, a full disk, two processes, strange places, and being split into shards."""
+
+import errno
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import faults
+import numpy as np
+import pytest
+
+from flipjax import files, results
+from flipjax.config import ConfigError
+from flipjax.plan import plan, shard_members
+from flipjax.sweep import checkpoint
+from flipjax.sweep import lock as locks
+from flipjax.sweep.__main__ import read_shard
+from flipjax.sweep.display import Display
+from flipjax.sweep.launchers import Jobs, launch, shard_commands
+from flipjax.sweep.lock import Lock
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished run, its configuration, and its rows."""
+    place = tmp_path_factory.mktemp("runs")
+    config = place / "tiny.py"
+    config.write_text(faults.CONFIG)
+    code, text = faults.sweep("--config", config, "--workdir", place / "whole")
+    assert code == 0, text
+    return place / "whole", config, (place / "whole/results.csv").read_bytes()
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    """Runs the command on a copy of the finished run, or of a part of it."""
+
+    def call(*arguments, folder=tmp_path / "run"):
+        return faults.sweep("--config", whole[1], "--workdir", folder, *arguments)
+
+    shutil.copytree(whole[0], tmp_path / "run")
+    call.folder = tmp_path / "run"
+    return call
+
+
+def same(run, whole):
+    return (run.folder / "results.csv").read_bytes() == whole[2]
+
+
+def test_damage_gives_the_same_bytes_or_a_refusal_in_words(tmp_path):
+    counts = faults.trials(tmp_path, 8, seed=3)
+    assert {result for _, _, result in counts} <= {"same", "refused"}, counts
+
+
+def test_the_checkpoint_before_a_damaged_one_continues(run, whole):
+    shutil.rmtree(run.folder / "cells")
+    (run.folder / "checkpoints/000/99").mkdir()
+    data = max((run.folder / "checkpoints/000/3").rglob("*"), key=lambda path: path.stat().st_size)
+    whole_bytes = bytearray(data.read_bytes())
+    whole_bytes[5000:40000:100] = bytes(350)
+    data.write_bytes(whole_bytes)
+    code, text = run()
+    assert code == 0, text
+    assert "checkpoints/000/99: a damaged" in text and "checkpoints/000/3: a damaged" in text
+    assert "continues after epoch 2" in text and same(run, whole)
+
+
+def test_a_checkpoint_knows_its_arrays(tmp_path):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    tree = {"b": np.arange(3.0), "a": np.zeros((2, 2), np.int32)}
+    checkpoints.save(1, tree)
+    lines = []
+    epoch, stored = checkpoints.restore(tree, say=lines.append)
+    assert epoch == 1 and not lines
+    np.testing.assert_array_equal(stored["b"], tree["b"])
+    # Arrays of another shape are another program's.
+    assert checkpoints.restore({"b": np.zeros(4), "a": tree["a"]}, say=lines.append) is None
+    assert len(lines) == 1 and str(tmp_path / "1") in lines[0]
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("change", [lambda a: {**a, "x": a["x"] + 1}, lambda a: {"y": a["x"]}, lambda a: {}])
+def test_an_npz_whose_arrays_are_others_is_damaged(tmp_path, change):
+    arrays = {"x": np.arange(4)}
+    files.write_arrays(tmp_path / "a.npz", arrays)
+    assert files.read_arrays(tmp_path / "a.npz").keys() == {"x"}
+    np.savez(tmp_path / "b.npz", **change(arrays), digest=files.digest(arrays))
+    with pytest.raises(files.DamagedError, match=r"b\.npz"):
+        files.read_arrays(tmp_path / "b.npz")
+
+
+def test_rows_follow_from_the_decomposition(run, whole):
+    (run.folder / "results.csv").write_text("nothing")
+    (run.folder / "history.csv").unlink()
+    code, _ = run()
+    assert code == 0 and same(run, whole)
+    assert (run.folder / "history.csv").read_bytes() == (whole[0] / "history.csv").read_bytes()
+    cell = results.load_cell(run.folder / "cells/000/decomposition.npz")
+    assert {row["member"] for row in cell.rows} == set(cell.members)
+    # Another run's file is whole, and not this one's.
+    shutil.copy(run.folder / "cells/000/decomposition.npz", run.folder / "cells/000/gallery.npz")
+    code, text = run()
+    assert code == 0 and "gallery.npz" in text and same(run, whole)
+
+
+def test_a_second_process_is_refused_with_the_name_of_the_first(run):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        owner = {"host": socket.gethostname(), "pid": other.pid, "since": "noon", "job": ""}
+        lock = run.folder / ".lock"
+        lock.write_text(json.dumps(owner | {"started": locks._started(other.pid)}))
+        before = sorted(run.folder.rglob("*"))
+        for more in ((), ("--fresh",), ("--shard", "0/2")):
+            code, text = run(*more)
+            assert code == 2 and f"process {other.pid} on {socket.gethostname()}, since noon" in text
+        assert sorted(run.folder.rglob("*")) == before
+        other.communicate(b"\n")
+    assert run()[0] == 0  # It is gone.
+    assert not lock.exists()
+    lock.write_text(json.dumps(owner | {"host": "elsewhere", "started": ""}))
+    assert run()[0] == 2
+    assert run("--force_unlock")[0] == 0
+    lock.write_text("")
+    assert run()[0] == 0
+
+
+def test_locks_of_shards_exclude_the_whole_run_and_not_each_other(tmp_path):
+    first, second = (Lock(tmp_path, name=f"-of-2-{index}", together="-of-2-") for index in range(2))
+    first.acquire()
+    second.acquire()
+    for other in (Lock(tmp_path), Lock(tmp_path, name="-of-3-0", together="-of-3-")):
+        with pytest.raises(ConfigError, match="in use by process"):
+            other.acquire()
+    second.release()
+    first.release()
+    Lock(tmp_path).acquire()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_fresh_removes_a_runs_own_files_alone(run, whole, tmp_path):
+    for name in ("thesis.txt", "report/notes.txt", "cells/mine.csv"):
+        (run.folder / name).write_text("mine")
+    assert run("--fresh")[0] == 0 and same(run, whole)
+    assert all((run.folder / name).read_text() == "mine" for name in ("thesis.txt", "report/notes.txt"))
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/index.html").write_text("mine")
+    shutil.rmtree(run.folder / "report")
+    (run.folder / "report").symlink_to(tmp_path / "photos")
+    before = sorted(run.folder.rglob("*"))
+    for more in ((), ("--fresh",)):
+        code, text = run(*more)
+        assert code == 2 and str(run.folder / "report") in text
+    assert sorted(run.folder.rglob("*")) == before and (tmp_path / "photos/index.html").exists()
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', '{"name": "x", "config": {}}', "[]", "text", ""])
+def test_another_programs_folder_is_left_alone(run, text):
+    (run.folder / "config.json").write_text(text)
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    for more in ((), ("--fresh",)):
+        code, message = run(*more)
+        assert code == 2 and str(run.folder) in message and "Traceback" not in message
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+
+
+def test_places_where_no_folder_can_be(run, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    places = [tmp_path / "file", tmp_path / "file/below", "/dev/null", tmp_path / "dangling", tmp_path / "loop/below"]
+    for place in (*places, "gs:/bucket", os.fsdecode(bytes(tmp_path) + b"/\xff")):
+        code, text = run(folder=place)
+        assert code == 2 and "--workdir" in text and text.count("\n") == 1, (place, text)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_finished_run_that_cannot_be_written_to_prints_its_tables(run, whole, monkeypatch):
+    def refuse(self, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.path))
+
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    expected = run()[1]
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    monkeypatch.setattr(Lock, "acquire", refuse)
+    code, text = run()
+    assert (code, text) == (0, expected)
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    shutil.rmtree(run.folder / "cells")
+    code, text = run()
+    assert code == 1 and "2 members are not done" in text and text.count("\n") == 2
+
+
+def test_a_full_disk_is_one_sentence_and_costs_nothing(run, whole, monkeypatch):
+    shutil.rmtree(run.folder / "cells")
+    shutil.rmtree(run.folder / "checkpoints/000/3")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            checkpoint.ocp.CheckpointManager,
+            "save",
+            lambda *arguments, **options: (_ for _ in ()).throw(ValueError("No space left on device\n[at a.cc:1]")),
+        )
+        code, text = run()
+    assert code == 1 and "No space left on device" in text and "Traceback" not in text
+    assert text.splitlines()[-1].endswith("the same command continues")
+    assert run()[0] == 0 and same(run, whole)
+
+
+def test_a_folder_that_is_removed_while_running_is_not_made_again(run, monkeypatch):
+    shutil.rmtree(run.folder / "cells")
+    shutil.rmtree(run.folder / "checkpoints")
+    monkeypatch.setattr(Display, "epoch", lambda *arguments, **options: shutil.rmtree(run.folder))
+    code, text = run()
+    assert code == 1 and str(run.folder) in text and "removed while" in text
+    assert not run.folder.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_first_seconds_ends_as_later_ones_do(run, number):
+    shutil.rmtree(run.folder / "cells")
+    command = [sys.executable, "-m", "flipjax.sweep", "--config", run.folder.parent / "none.py"]
+    code = f"import flipjax.sweep.signals as s, os, signal\nwith s.Signals(): os.kill(os.getpid(), {int(number)})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (75, 1) and "same command continues" in done.stderr
+    command = [sys.executable, "-m", "flipjax.sweep", "--config", pathlib.Path("configs/smoke.py"), "--workdir"]
+    command += [run.folder.parent / "new"]
+    root = pathlib.Path(__file__).parents[1]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root) as process:
+        header = process.stderr.readline()  # JAX is imported now.
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert "members 4" in header
+    assert (process.returncode, out, err) == (75, "", "interrupted; the same command continues\n")
+
+
+def test_shards_in_any_order_give_the_bytes_of_the_whole_run(whole, run):
+    shutil.rmtree(run.folder)
+    code, text = run("--shard", "2/3")
+    assert code == 0 and "members of the run are not done" in text
+    assert not (run.folder / "results.csv").exists()
+    # Another count from here on: what is done is not done again.
+    assert run("--shard", "1/2")[0] == 0
+    code, text = run("--shard", "0/2")
+    assert code == 0 and "Flip" in text
+    for name in ("results.csv", "history.csv", "report/summary.csv"):
+        assert (run.folder / name).read_bytes() == (whole[0] / name).read_bytes(), name
+    assert not list(run.folder.glob("cells/*/parts"))
+    assert run()[0] == 0 and same(run, whole)
+    assert run("--fresh", "--shard", "0/2")[0] == 2
+
+
+def test_collect_says_which_members_are_missing(run, whole):
+    shutil.rmtree(run.folder)
+    programs = plan(faults.read_config(whole[1]))
+    alone = sorted(shard_members(programs, index=1, count=2))
+    assert run("--shard", "1/2")[0] == 0
+    code, text = run("--collect")
+    assert code == 1 and "1 members are not done" in text
+    rows = results.read_csv(run.folder / "results.csv")
+    assert {row["member"] for row in rows if row["status"] != "failed"} == set(alone)
+
+
+def test_shards_partition_members_whatever_the_grid_order(whole):
+    config = faults.read_config(whole[1])
+    config.axes.seed = tuple(range(5))
+    programs = plan(config)
+    names = [shard_members(programs, index=index, count=3) for index in range(3)]
+    assert sorted(name for shard in names for name in shard) == [f"m{index:03d}" for index in range(10)]
+    assert sorted(map(len, names)) == [3, 3, 4]
+    chosen = {tuple(s.axes.items()) for s in programs[0].settings if s.name in names[0]}
+    config.axes.seed = tuple(reversed(range(5)))
+    again = plan(config)
+    members = shard_members(again, index=0, count=3)
+    assert {tuple(s.axes.items()) for s in again[0].settings if s.name in members} == chosen
+
+
+def test_what_a_job_says_of_its_shard(monkeypatch):
+    assert read_shard("0/3") == read_shard("3/3") == (0, 3)
+    for text in ("4/3", "1", "a/b", "0/0", "auto"):
+        with pytest.raises(ConfigError, match="--shard"):
+            read_shard(text)
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "2")
+    monkeypatch.setenv("JOB_COMPLETIONS", "4")
+    assert read_shard("auto") == (2, 4)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "5")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "4")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
+    assert read_shard("auto") == (1, 3)
+
+
+def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_path):
+    command = (
+        sys.executable,
+        "-c",
+        "import os, pathlib, sys; p = pathlib.Path(sys.argv[1]); n = p.exists(); p.touch();",
+    )
+    killed = (*command[:2], command[2] + " n or os.kill(os.getpid(), 9); print('done')", str(tmp_path / "mark"))
+    failing = (*command[:2], "print('no such pool'); raise SystemExit(2)")
+    lines = []
+    jobs = Jobs((killed, failing), tmp_path / "logs", {})
+    assert launch("local", jobs, say=lines.append) == {0: 0, 1: 2}
+    assert any(line.startswith("shard 0 was ended with 137") for line in lines)
+    assert any("shard 1 ended with 2" in line and str(jobs.log(1)) in line and "no such pool" in line for line in lines)
+    with pytest.raises(ConfigError, match="--launcher_option"):
+        launch("local", Jobs((killed,), tmp_path, {"gpus": "1"}), say=lines.append)
+
+
+def test_a_shards_command_is_the_sweeps_own():
+    line = ["--config", "x.py", "--launcher=ray", "--shards", "2", "--launcher_option", "gpus=1", "--fail_fast"]
+    first, second = shard_commands(line, 2)
+    assert first[1:] == ("-m", "flipjax.sweep", "--config", "x.py", "--fail_fast", "--shard", "0/2")
+    assert second[-1] == "1/2"
+
+
+def engine_missing(name):
+    return importlib.util.find_spec(name) is None
+
+
+@pytest.mark.parametrize("launcher", ["submitit_local", "slurm", "ray"])
+def test_a_real_engine_gives_the_bytes_of_the_whole_run(launcher, whole, run):
+    if launcher == "slurm" and (shutil.which("sbatch") is None or "SLURM_CONF" not in os.environ):
+        pytest.skip("no SLURM; see sweeps/clusters/one_node_slurm.sh")
+    if engine_missing("ray" if launcher == "ray" else "submitit"):
+        pytest.skip(f"the extra of {launcher} is not installed")
+    shutil.rmtree(run.folder)
+    command = [sys.executable, "-m", "flipjax.sweep", "--config", whole[1], "--workdir", run.folder]
+    done = subprocess.run([*command, "--launcher", launcher], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert same(run, whole)
