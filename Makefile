@@ -17,7 +17,7 @@ smoke: $(DEV)  ## The same in half a minute, on a tiny grid
 	$(BIN)/python -m flipjax.sweep --config configs/smoke.py $(ARGS)
 
 test: $(DEV)  ## The whole suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 fuzz: $(DEV)  ## The suite's damaged files, many more of them
 	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest tests/test_audit_inputs.py tests/test_convert.py -k damaged $(ARGS)

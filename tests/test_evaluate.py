@@ -157,10 +157,6 @@ def test_activations_grow_with_the_batch_and_halve_in_bfloat16():
 
 
 def test_a_dry_run_of_the_papers_grid_starts_no_backend(tmp_path):
-    pool = tmp_path / "flipjax/waterbirds_seg/512/pool.json"
-    pool.parent.mkdir(parents=True)
-    shapes = {"images": [11788, 512, 512, 3], "masks": [11788, 512, 512], "labels": [11788], "scenes": [0, 512, 512, 3]}
-    pool.write_text(json.dumps({"content": 32 * "0", "shapes": shapes, "facts": {"name": "waterbirds_seg"}}))
     code = (
         "import sys; from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
         "code = main(['--config', 'configs/paper_waterbirds.py', '--dry_run'])\n"
@@ -173,4 +169,4 @@ def test_a_dry_run_of_the_papers_grid_starts_no_backend(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "smp_resnet50 in bfloat16, weights weights/resnet50: 32,521,395 parameters" in done.stdout
     assert "80 GB GPU: " in done.stdout and "an estimate from shapes" in done.stdout
-    assert "pool 12,360.6 MB, shared" in done.stdout and "not counted" not in done.stdout
+    assert "the pool not counted" in done.stdout

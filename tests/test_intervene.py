@@ -232,7 +232,7 @@ def test_a_member_of_a_population_equals_itself_alone(tiny, make_member, pool, v
     members = [make_member(seed) for seed in (0, 1, 2)]
     layout = population.make_layout(population.PopulationSpec(map="loop"), members=3)
     current = population.create(tiny, layout, members)
-    rows, *_ = validation
+    rows = validation[0]
     scenes = jnp.asarray(np.asarray(pool.scenes).reshape(2, -1, *pool.scenes.shape[1:]).mean(1) / 255, jnp.float32)
     for function, last in ((scene_marginal, scenes), (scene_marginal_without_scenes, rows)):
         shared = population.share(layout, (pool, rows, last))

@@ -201,13 +201,13 @@ def test_each_rule_keeps_the_epoch_it_prefers(trained, rule):
 
 def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, pool, validation, monkeypatch):
     shared = population.share(trained.layout, (pool, validation[0]))
-    asked, plain = [], population._decompose
+    asked, plain = [], population._map_selected
 
-    def noting(experiment, layout, weights, wanted, *shared):
+    def noting(experiment, layout, function, weights, wanted, *shared):
         asked.append(np.asarray(wanted))
-        return plain(experiment, layout, weights, wanted, *shared)
+        return plain(experiment, layout, function, weights, wanted, *shared)
 
-    monkeypatch.setattr(population, "_decompose", noting)
+    monkeypatch.setattr(population, "_map_selected", noting)
     found = population.decompose(rich, trained.layout, trained.current, *shared)
     assert found.confusion.shape == (len(SELECTIONS), len(NAMES), 8, 3, 3)
     best, compiled = trained.states[-1].best, jax.jit(evaluate, static_argnums=0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax.config import PopulationSpec
+from flipjax.config import ConfigError, PopulationSpec
 from flipjax.data.pool import Pool
 from flipjax.plan import Program
 from flipjax.sweep.dry_run import working_bytes
@@ -19,6 +19,7 @@ from flipjax.training.predict import evaluate
 
 LOOP = PopulationSpec(map="loop")
 VMAP = PopulationSpec(map="vmap", width=2)
+PACKED = PopulationSpec(map="packed", width=2)
 
 
 def assert_same(found, wanted):
@@ -170,8 +171,9 @@ def test_a_member_that_ends_beyond_a_guess_is_named_and_one_that_learns_hard_is_
     assert current.status[1] in (Status.STOPPED, Status.FINISHED)
 
 
-def test_vmap_stays_close_to_the_loop_and_skips_who_stopped(tiny, start, trained):
-    layout, current, shared = start(VMAP, states=trained.states[0])
+@pytest.mark.parametrize("spec", [VMAP, PACKED], ids=["vmap", "packed"])
+def test_members_at_once_stay_close_to_the_loop_and_skip_who_stopped(tiny, start, trained, spec):
+    layout, current, shared = start(spec, states=trained.states[0])
     assert (layout.devices, layout.width) == (2, 2)  # Three slots a device: the second chunk has one member.
     current, record = population.run_epoch(tiny, layout, current, *shared)
     calm = [0, 1, 2, 3]  # A learning rate of 100 magnifies what rounding does.
@@ -180,7 +182,7 @@ def test_vmap_stays_close_to_the_loop_and_skips_who_stopped(tiny, start, trained
     assert np.isfinite(record["valid_loss"]).all()
     before = population.states_of(current)
     before.status[[1, 2]] = Status.STOPPED  # The first device has one member left, and one lane too many.
-    layout, current, shared = start(VMAP, states=before)
+    layout, current, shared = start(spec, states=before)
     current, record = population.run_epoch(tiny, layout, current, *shared)
     assert np.isnan(record["train_loss"]).tolist() == [False, True, True, False, False]
     after = population.states_of(current)
@@ -188,7 +190,7 @@ def test_vmap_stays_close_to_the_loop_and_skips_who_stopped(tiny, start, trained
     assert_same(population.take_member(after, np.array([1, 2])), population.take_member(before, np.array([1, 2])))
 
 
-@pytest.mark.parametrize("spec", [LOOP, VMAP], ids=["loop", "vmap"])
+@pytest.mark.parametrize("spec", [LOOP, VMAP, PACKED], ids=["loop", "vmap", "packed"])
 def test_decompositions_are_those_of_each_member(tiny, start, trained, pool, validation, spec):
     layout, current, _ = start(spec, states=trained.states[-1])
     stacked = population.decompose(tiny, layout, current, *population.share(layout, (pool, validation[0])))
@@ -216,6 +218,9 @@ def test_layout_follows_the_backend_the_members_and_the_config():
     assert outline(1) == (1, 1)
     assert outline(5, devices=1, map="loop") == (1, 1)
     assert outline(5, map="vmap") == (2, 3)
+    assert outline(5, map="packed") == (2, 4)
+    with pytest.raises(ConfigError, match=r"config\.population\.map: expected auto, loop or vmap"):
+        population.make_layout(PACKED, members=5, model="smp_mit_b2")
     assert outline(100, map="vmap") == (2, population.DEFAULT_WIDTH)
     with pytest.raises(ValueError, match=r"config\.population\.devices: expected at most 2 \(cpu\); found 3"):
         population.make_layout(PopulationSpec(devices=3), members=5)

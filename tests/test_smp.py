@@ -245,7 +245,8 @@ def test_members_share_an_encoder_and_draw_the_rest_from_their_keys(network, pai
 
 
 def test_members_of_a_population_train_as_they_do_alone(pair, photos):
-    shared = population.share(pair.layout, (photos, pair.members[0].rows[:4], pair.members[0].groups[:4]))
+    validation = (pair.members[0].rows[:4], pair.members[0].groups[:4], np.arange(4) % 2 == 0)
+    shared = population.share(pair.layout, (photos, *validation))
     current, record = population.run_epoch(pair.experiment, pair.layout, pair.made, *shared)
     found = population.states_of(current).weights
     alone = jax.jit(train_epoch, static_argnums=0)

@@ -87,7 +87,7 @@ def test_a_run_writes_what_the_contract_names(unbroken):
         "n_images fg_correct fg_flip fg_miss flip_image_mean iou_background iou_cat iou_dog iou_foreground risk_auroc"
     )
     wanted += " top_decile_flip_share status epochs best_epoch selection"
-    assert set(wanted.split()) <= set(list(rows[0])[11:])
+    assert [name for name in rows[0] if name in wanted.split()] == wanted.split()
     assert len(rows) == 3 * 2 * 7
     assert [row["group"] for row in rows[:7]] == ["all", "0", "1", "2", "3", "common", "rare"]
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
@@ -160,7 +160,7 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(study):
     folder = study / "impossible"
     code, out, err = run(study, "--workdir", folder, "--config.split.n_train=64")
     assert code == 1
-    assert "n_train 64 at rho 0.5" in err and "Largest n_train at rho 0.5: 20" in err
+    assert "n_train" in err and "64" in err and ": 20" in err
     assert "no cell finished" in out
 
     automatic = ("--config.split.n_train=0", "--config.train.batch_size=64")

@@ -187,7 +187,7 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, write_config, 
     with open(tmp_path / "run/results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["status"] for row in rows} == {"finished"} and "iou_dog" in rows[0]
-    (tmp_path / "run/cells/000/results.csv").unlink()
+    (tmp_path / "run/cells/000/decomposition.npz").unlink()
     (tmp_path / "mine/small/1.2.0").rename(tmp_path / "first")
     write(tmp_path, "mine", {"train": examples(4)[::-1]})
     done = subprocess.run(run, env=without_tensorflow, capture_output=True, text=True, timeout=300)

@@ -4,6 +4,18 @@ from typing import Any
 
 from flipjax.config.ranges import CHECKS
 
+VARIED = {
+    "train": ("hflip", "crop", "crop_scale", "jitter", "jitter_strength"),
+    "knobs": ("dice", "dro_step", "cutmix", "swap", "ema", "swa", "jtt_epochs", "jtt_weight"),
+}
+"""Keys of which an axis may take the place."""
+
+AXES_OF_KEYS = {
+    f"axes.{name}": f"values of config.{section}.{name} (empty: that one)"
+    for section, names in VARIED.items()
+    for name in names
+}
+
 MEANINGS: dict[str, str] = {
     "pool.name": "where the images come from",
     "pool.size": "pixels a side",
@@ -13,6 +25,9 @@ MEANINGS: dict[str, str] = {
     "pool.identity_strength": "synthetic: how well shape and colour tell the classes apart",
     "pool.scene_strength": "synthetic: how well the scenes' kinds can be told apart",
     "pool.root": "the folder of photos, or where a data set was prepared (empty: its default)",
+    "pool.data_dir": "tfds data sets: where TFDS keeps them (empty: its default)",
+    "pool.features": "tfds: names of the image, mask, class and scene (empty: the usual ones)",
+    "pool.max_pixels": "pixels of the largest image that is read",
     "pool.cache": "where decoded photos are kept (empty: the user's cache)",
     "pool.classes": "folder: names of the two classes in order (empty: as found)",
     "pool.scene_kinds": "folder: usual scene of the first class, then of the second (empty: as found)",
@@ -30,6 +45,9 @@ MEANINGS: dict[str, str] = {
     "train.batch_size": "images a step",
     "train.patience": "epochs without a better validation loss after which a member stops",
     "train.hflip": "probability of the mirror",
+    "train.patience_rule": "the selection rule whose score patience waits for",
+    "train.crop_scale": "least share of the image that the random resized crop keeps",
+    "train.jitter_strength": "how far brightness, contrast and saturation may go",
     "train.crop": "probability of the random resized crop",
     "train.jitter": "probability of the colour jitter",
     "train.selection": "rules that choose the epoch, each with rows of its own",
@@ -44,6 +62,7 @@ MEANINGS: dict[str, str] = {
     "axes.warmup": "share of the steps over which the learning rate rises",
     "axes.schedule": "of the learning rate",
     "axes.clip_norm": "largest norm of the gradients (0: any)",
+    **AXES_OF_KEYS,
     "knobs.dice": "weight of the foreground Dice loss",
     "knobs.dro_step": "step size of GroupDRO's group weights",
     "knobs.cutmix": "probability of background CutMix",

@@ -32,7 +32,7 @@ INTERVENE = {"scenes": "mean", "center": "auto"}
 """Scene-swap risk, repair and reliance of every member: `scenes = "none"` leaves them out."""
 NORMS = ("batch", "group", "none")
 DTYPES = ("float32", "bfloat16")
-MAPS = ("auto", "loop", "vmap")
+MAPS = ("auto", "loop", "vmap", "packed")
 
 
 def valid_rho(rho: float) -> bool:
@@ -132,7 +132,11 @@ class TrainSpec:
 
 @dataclasses.dataclass(frozen=True)
 class PopulationSpec:
-    """How members map to the machine: `width` members at once under vmap (0: 16), `devices` (0: all; a CPU: cores)."""
+    """How members map to the machine: `width` members at once (0: 16), `devices` (0: all; a CPU: its cores).
+
+    `map`: a "loop" over members, "vmap", or "packed", members side by side in channels (unet). "auto" is the loop on a
+    CPU, and elsewhere packed, or vmap for the large U-Nets.
+    """
 
     map: str = "auto"
     width: int = 0
@@ -145,6 +149,7 @@ class Experiment:
 
     `active_knobs` names the knobs that any method of the grid sets. The program holds every loss, and of samplers,
     augmentations and averages no more than these need. The augmentation in `train` is the strongest of all members.
+    `packed` is the population's: whether members that are mapped are one pack.
     """
 
     pool: PoolSpec = PoolSpec()
@@ -152,6 +157,7 @@ class Experiment:
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
     active_knobs: tuple[str, ...] = ()
+    packed: bool = False
 
 
 SECTIONS = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec, "population": PopulationSpec}

@@ -1,4 +1,4 @@
-"""A small U-Net (Ronneberger et al., 2015) for populations."""
+"""A small U-Net (Ronneberger et al., 2015) for populations: written for packs, and a member alone is a pack of one."""
 
 import itertools
 import math
@@ -6,10 +6,14 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from flipjax.config import ModelSpec
-from flipjax.models.convolution import convolve
 from flipjax.models.layers import double
+from flipjax.models.pack import Pack, apart, convolve_pack, join, sound, split, spread
+
+MOMENTUM = 0.9
+"""A run has a few hundred steps: running averages must settle within tens of them."""
 
 
 def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
@@ -22,13 +26,56 @@ def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array
     ]
 
 
-def _norm(kind: str, channels: int, rngs: nnx.Rngs) -> nnx.Module:
-    if kind == "batch":
-        # A run has a few hundred steps: running averages must settle within tens of them.
-        return nnx.BatchNorm(channels, momentum=0.9, rngs=rngs)
-    if kind == "group":
-        return nnx.GroupNorm(channels, num_groups=min(8, channels), rngs=rngs)
-    return Bias(channels)
+class BatchNorm(nnx.Module):
+    """Batch normalisation of each channel (Ioffe and Szegedy, 2015), computed as Flax's."""
+
+    def __init__(self, channels: int):
+        """Starts as the plain normalisation, in training mode."""
+        self.scale = nnx.Param(jnp.ones((channels,)))
+        self.bias = nnx.Param(jnp.zeros((channels,)))
+        self.mean = nnx.BatchStat(jnp.zeros((channels,)))
+        self.var = nnx.BatchStat(jnp.ones((channels,)))
+        self.use_running_average = False
+
+    def __call__(self, pack: Pack) -> Pack:
+        """Normalises a pack, to float32; in training moves the running statistics."""
+        wide = [chunk.astype(jnp.float32) for chunk in pack]
+        means, variances = split(self.mean[...], pack), split(self.var[...], pack)
+        if not self.use_running_average:
+            squares = [lax.square(chunk) for chunk in wide]
+            means = jnp.stack([chunk.mean((0, 1, 2)) for chunk in wide])
+            mean_squares = jnp.stack([square.mean((0, 1, 2)) for square in squares])
+            variances = jnp.maximum(0.0, mean_squares - lax.square(means))
+            for running, moment in ((self.mean, means), (self.var, variances)):
+                running[...] = MOMENTUM * running[...] + (1 - MOMENTUM) * moment.reshape(running.shape)
+        scales = lax.rsqrt(variances + 1e-5) * split(self.scale[...], pack)
+        return [
+            (chunk - mean) * scale + bias
+            for chunk, mean, scale, bias in zip(wide, means, scales, split(self.bias[...], pack), strict=True)
+        ]
+
+
+class GroupNorm(nnx.Module):
+    """Group normalisation (Wu and He, 2018) of at most eight groups of channels, computed as Flax's."""
+
+    def __init__(self, channels: int):
+        """Starts as the plain normalisation."""
+        self.scale = nnx.Param(jnp.ones((channels,)))
+        self.bias = nnx.Param(jnp.zeros((channels,)))
+        self.group_size = channels // min(8, channels)
+
+    def __call__(self, pack: Pack) -> Pack:
+        """Normalises a pack, to float32."""
+        scales, biases = split(self.scale[...], pack), split(self.bias[...], pack)
+        return [self._normalise(*chunk) for chunk in zip(pack, scales, biases, strict=True)]
+
+    def _normalise(self, images: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        B, H, W, C = images.shape
+        groups = images.astype(jnp.float32).reshape(B, H, W, C // self.group_size, self.group_size)
+        mean = groups.mean((1, 2, 4))
+        variance = jnp.maximum(0.0, lax.square(groups).mean((1, 2, 4)) - lax.square(mean))
+        mean, variance = (jnp.repeat(moment, self.group_size, axis=1)[:, None, None] for moment in (mean, variance))
+        return (images.astype(jnp.float32) - mean) * (lax.rsqrt(variance + 1e-6) * scale) + bias
 
 
 class Bias(nnx.Module):
@@ -38,28 +85,40 @@ class Bias(nnx.Module):
         """Starts at zero."""
         self.bias = nnx.Param(jnp.zeros((channels,)))
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, pack: Pack) -> Pack:
         """Adds the offset."""
-        return images + self.bias[...].astype(images.dtype)
+        offsets = split(self.bias[...], pack)
+        return [chunk + offset.astype(chunk.dtype) for chunk, offset in zip(pack, offsets, strict=True)]
+
+
+NORM_LAYERS = {"batch": BatchNorm, "group": GroupNorm, "none": Bias}
 
 
 class Block(nnx.Module):
     """Convolution, norm and ReLU, twice."""
 
-    def __init__(self, first: jax.Array, second: jax.Array, *, norm: str, rngs: nnx.Rngs):
+    def __init__(self, first: jax.Array, second: jax.Array, *, norm: str):
         """Takes the kernels of two convolutions, (3, 3, inputs, outputs) float32; makes their norms."""
         self.first = nnx.Param(first)
-        self.first_norm = _norm(norm, first.shape[-1], rngs)
+        self.first_norm = NORM_LAYERS[norm](first.shape[-1])
         self.second = nnx.Param(second)
-        self.second_norm = _norm(norm, second.shape[-1], rngs)
+        self.second_norm = NORM_LAYERS[norm](second.shape[-1])
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps (B, H, W, inputs) to (B, H, W, outputs) in the dtype of `images`."""
-        hidden = images
+    def __call__(self, *parts: Pack) -> tuple[Pack, jax.Array]:
+        """Maps packs, concatenated member by member, to a pack of their dtype, and to whether each member is finite."""
+        dtype = parts[0][0].dtype
+        finite = []
         for kernel, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
-            output = norm(convolve(hidden, kernel[...].astype(images.dtype)))
-            hidden = nnx.relu(output.astype(images.dtype))
-        return hidden
+            weights = stack(kernel[...]).astype(dtype)
+            convolved = convolve_pack(parts, weights)
+            finite.append(sound(convolved, members=weights.shape[0]))
+            parts = ([nnx.relu(chunk.astype(dtype)) for chunk in norm(convolved)],)
+        return parts[0], finite[0] & finite[1]
+
+
+def stack(kernel: jax.Array, *, rank: int = 4) -> jax.Array:
+    """Gives a kernel of one member (`rank` axes) a leading axis of members, which those of a pack have."""
+    return kernel[None] if kernel.ndim == rank else kernel
 
 
 def halve(images: jax.Array) -> jax.Array:
@@ -68,8 +127,19 @@ def halve(images: jax.Array) -> jax.Array:
     return images.reshape(B, H // 2, 2, W // 2, 2, C).max((2, 4))
 
 
+def halve_by_slices(images: jax.Array) -> jax.Array:
+    """Does as `halve`, by maxima of slices: faster where channels fill the lanes (sweeps/accelerators)."""
+    B, H, W, C = images.shape
+    rows = images.reshape(B, H // 2, 2, W, C)
+    rows = jnp.maximum(rows[:, :, 0], rows[:, :, 1]).reshape(B, H // 2, W // 2, 2, C)
+    return jnp.maximum(rows[:, :, :, 0], rows[:, :, :, 1])
+
+
 class UNet(nnx.Module):
-    """Encoder of `depth` levels, decoder with skip connections, and a plain 1 x 1 head: no norm touches the logits."""
+    """Encoder of `depth` levels, decoder with skip connections, and a plain 1 x 1 head: no norm touches the logits.
+
+    Its arrays are one member's, or those of several with a leading axis of members: then it is a packed U-Net.
+    """
 
     def __init__(self, spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs):
         """Makes the levels with `spec.width * 2**level` channels."""
@@ -79,8 +149,7 @@ class UNet(nnx.Module):
         shapes = [(3, 3, *pair) for inputs, outputs in pairs for pair in ((inputs, outputs), (outputs, outputs))]
         *kernels, head = _he_kernels(rngs.params(), [*shapes, (1, 1, widths[0], num_classes)])
         blocks = [
-            Block(first, second, norm=spec.norm, rngs=rngs)
-            for first, second in zip(kernels[::2], kernels[1::2], strict=True)
+            Block(first, second, norm=spec.norm) for first, second in zip(kernels[::2], kernels[1::2], strict=True)
         ]
         self.dtype = jnp.dtype(spec.dtype)
         self.encoder = nnx.List(blocks[: spec.depth])
@@ -88,19 +157,50 @@ class UNet(nnx.Module):
         self.head = nnx.Linear(widths[0], num_classes, kernel_init=lambda *_: head[0, 0], rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """Maps images (B, H, W, 3) in [0, 1] to what the head sees, (B, H, W, width) float32."""
-        hidden = images.astype(self.dtype)
+        """Maps images (B, H, W, 3) in [0, 1] to what the head of a member alone sees, (B, H, W, width) float32."""
+        ((chunk,), _) = self._features(images)
+        return chunk
+
+    def _features(self, images: jax.Array) -> tuple[Pack, jax.Array]:
+        images = images.astype(self.dtype)
+        pack = [images] if images.ndim == 4 else join(images, channels=self.head.kernel.shape[-2])
+        alone = self.head.kernel.ndim == 2
+        pool = halve if alone else halve_by_slices
         skips = []
+        finite = []
         for level, block in enumerate(self.encoder):
-            hidden = block(halve(hidden) if level else hidden)
-            skips.append(hidden)
+            pack, whole = block([pool(chunk) for chunk in pack] if level else pack)
+            skips.append(pack)
+            finite.append(whole)
         for block, skip in zip(self.decoder, skips[-2::-1], strict=True):
-            hidden = block(jnp.concatenate([double(hidden), skip], axis=-1))
-        return hidden.astype(jnp.float32)
+            pack, whole = block([double(chunk) for chunk in pack], skip)
+            finite.append(whole)
+        return [chunk.astype(jnp.float32) for chunk in pack], jnp.stack(finite).all(0)
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Maps images (B, H, W, 3) in [0, 1] to logits (B, H, W, classes) float32; 2**(depth - 1) divides H and W."""
-        return self.head(self.features(images))
+        """Maps images (B, H, W, 3) in [0, 1] to logits (B, H, W, classes) float32; 2**(depth - 1) divides H and W.
+
+        In a pack: images (members, B, H, W, 3), or (B, H, W, 3) for all, to logits (members, B, H, W, classes); of
+        a member whose activations are not finite they are NaN.
+        """
+        pack, finite = self._features(images)
+        kernel = self.head.kernel[...]
+        if kernel.ndim == 2:
+            return self.head(pack[0])
+        size = kernel.shape[0] // len(pack)
+        parts = []
+        for chunk, kernels in zip(pack, kernel.reshape(len(pack), size, 1, 1, *kernel.shape[1:]), strict=True):
+            wide = spread(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
+            parts.append(apart(_product, chunk, wide))
+        logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1)
+        if self.head.bias is not None:
+            logits += self.head.bias[...][:, None, None, None]
+        return jnp.where(finite[:, None, None, None, None], logits, jnp.nan)
+
+
+def _product(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    # Pixels last, where they fill the lanes: a member has few classes.
+    return jnp.einsum("bhwl,lgo->gobhw", images, kernel)
 
 
 def build(spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs) -> UNet:

@@ -181,7 +181,7 @@ def of_classes(class_names: Sequence[str], *, background: int = 0) -> dict[str, 
     """Returns QUANTITIES for named classes, in order: a quantity with `<class>` or `<foreground>` once for each.
 
     Example:
-        >>> list(of_classes(("background", "cat", "dog")))[6:10]
+        >>> list(of_classes(("background", "cat", "dog")))[7:11]
         ['iou/background', 'iou/cat', 'iou/dog', 'iou/foreground']
     """
     foreground = [name for index, name in enumerate(class_names) if index != background]

@@ -1,5 +1,7 @@
 """Checkpoints of a population: the stacked states and what was recorded so far, through Orbax."""
 
+import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -10,9 +12,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flipjax.files import DIGEST, DamagedError, digest
+from flipjax.files import DIGEST, DamagedError, digest, replacing
 
 MAX_CHECKPOINTS = 2
+DIGESTS = "digests.json"
+"""Digests of a checkpoint's files, by path: TensorStore's threads choke on damaged ones after the error is told."""
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:
@@ -21,6 +25,11 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
 
 def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex(digest(arrays)), np.uint8)
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def _sentence(error: BaseException) -> str:
@@ -55,6 +64,8 @@ class Checkpoints:
             raise OSError(
                 f"{self._folder / str(epoch)}: a checkpoint cannot be written ({_sentence(error)})"
             ) from error
+        with replacing(self._folder / str(epoch) / DIGESTS) as stream:
+            stream.write(json.dumps(_file_digests(self._folder / str(epoch)), indent=1).encode())
 
     def restore(self, like: Any, *, say: Callable[[str], Any]) -> tuple[int, Any] | None:
         """Returns the latest whole epoch and its pytree, numpy leaves in the structure of `like`; None without one.
@@ -77,6 +88,10 @@ class Checkpoints:
         return None
 
     def _read(self, epoch: int, blank: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        folder = self._folder / str(epoch)
+        # A run that was killed behind the checkpoint has not written them; its arrays' own digest is still compared.
+        if (folder / DIGESTS).is_file() and json.loads((folder / DIGESTS).read_bytes()) != _file_digests(folder):
+            raise DamagedError("its files are not those that were written")
         target = blank | {DIGEST: np.empty(32, np.uint8)}
         stored = self._manager.restore(epoch, args=ocp.args.StandardRestore(target))
         arrays = {name: np.asarray(stored[name]) for name in target}

@@ -188,7 +188,7 @@ def train(
       OSError: the run folder cannot be written to.
     """
     check_pool(program, study.catalog)
-    layout = population.make_layout(spec, members=len(program.settings))
+    layout = population.make_layout(spec, members=len(program.settings), model=program.experiment.model.name)
     members = make_members(program, study)
     for line in missing_group_notes(program, members):
         display.say(f"cell {program.name}: {line}")

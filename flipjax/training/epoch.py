@@ -10,7 +10,8 @@ from flipjax import losses, metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.training import optimise
-from flipjax.training.member import NUM_CLASSES, NUM_GROUPS, Best, Member, State, Status, apply
+from flipjax.training.forms import logits_of
+from flipjax.training.member import NUM_CLASSES, NUM_GROUPS, Best, Member, State, Status
 from flipjax.training.predict import evaluation_batch, map_batches
 from flipjax.training.step import total_steps, train_epoch
 
@@ -66,7 +67,7 @@ def validate(
 
     def of_batch(batch: jax.Array) -> tuple[jax.Array, metrics.Decomposition]:
         images, masks = gather(pool, batch)
-        logits, _ = apply(experiment, *weights, images, training=False)
+        logits = logits_of(experiment, weights, images)
         return losses.image_loss(logits, masks, member.knobs), metrics.decompose(logits, masks)
 
     image_losses, decomposition = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
@@ -74,7 +75,8 @@ def validate(
     group_losses = losses.group_means(image_losses, groups, num_groups=NUM_GROUPS, weights=selecting)[0]
     loss = group_losses.mean()
     shares = jax.nn.one_hot(member.groups, NUM_GROUPS).mean(0)
-    loss_at_rho = (shares * group_losses).sum()
+    # The barrier: rounded alike whatever the products are fused with, alone and in a population.
+    loss_at_rho = jax.lax.optimization_barrier(shares * group_losses).sum()
     group_weights = state.group_weights
     if "dro_reference" in experiment.active_knobs:
         robust, moved = losses.reference_validation(

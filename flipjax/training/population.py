@@ -1,13 +1,14 @@
 """Members stacked, mapped and sharded: one compiled program trains them all.
 
-A CPU has one device per core and, on each, a loop over that device's members; a GPU has vmaps of `width` members. The
-loop's trip count is data: members that stopped or diverged are left out of it, so they cost no work, and the program is
-compiled once whatever their number. In float32 a member under the loop equals the same member trained alone, bit for
-bit.
+A CPU has one device per core and, on each, a loop over that device's members; elsewhere `width` members are at work at
+once, packed side by side in channels (`flipjax.models.pack`) or under vmap. The loop's trip count is data: members that
+stopped or diverged are left out of it, so they cost no work, and the program is compiled once whatever their number. In
+float32 a member under the loop equals the same member trained alone, bit for bit; the other forms equal it to rounding.
 """
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax import metrics
-from flipjax.config import Experiment, PopulationSpec
+from flipjax.config import ConfigError, Experiment, PopulationSpec
 from flipjax.data.pool import Pool
 from flipjax.training import epoch
 from flipjax.training.member import NO_WEIGHTS, Member, State, Status, Weights, init_state
@@ -32,10 +33,14 @@ DEFAULT_WIDTH = 16
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where and how members run: `width` at once (1: a plain loop) on each device of the mesh. Hashable: static."""
+    """Where and how members run: `width` at once (1: a plain loop) on each device of the mesh. Hashable: static.
+
+    Several at once are `packed`, or under a plain vmap.
+    """
 
     mesh: Mesh
     width: int
+    packed: bool = False
 
     @property
     def devices(self) -> int:
@@ -57,8 +62,8 @@ class Population:
         return np.asarray(self.states.status)[self.slots]
 
 
-def make_layout(spec: PopulationSpec, *, members: int) -> Layout:
-    """Returns the layout for a number of members; `auto` means a loop on a CPU and vmap elsewhere.
+def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet") -> Layout:
+    """Returns the layout for a number of members of a model; see `PopulationSpec` for what `auto` means.
 
     Raises:
       ValueError: if more devices are asked for than there are.
@@ -69,9 +74,17 @@ def make_layout(spec: PopulationSpec, *, members: int) -> Layout:
             f"config.population.devices: expected at most {len(found)} ({found[0].platform}); found {spec.devices}"
         )
     count = min(spec.devices or len(found), members)
-    looped = spec.map == "loop" or (spec.map == "auto" and found[0].platform == "cpu")
-    share = -(-members // count)
-    return Layout(Mesh(np.array(found[:count]), (AXIS,)), 1 if looped else min(spec.width or DEFAULT_WIDTH, share))
+    form = spec.map
+    if form == "auto":
+        form = "loop" if found[0].platform == "cpu" else "packed" if model == "unet" else "vmap"
+    if form == "packed" and model != "unet":
+        raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
+    width = min(spec.width or DEFAULT_WIDTH, math.ceil(members / count))
+    if form == "packed":
+        # A power of two: chunks of a pack hold equal numbers of members at every level.
+        width = 2 ** math.ceil(math.log2(width))
+    mesh = Mesh(np.array(found[:count]), (AXIS,))
+    return Layout(mesh, 1 if form == "loop" else width, packed=form == "packed")
 
 
 def create(
@@ -130,6 +143,7 @@ def _epoch(
     refit: jax.Array,
 ) -> tuple[State, dict[str, jax.Array]]:
     width = layout.width
+    experiment = dataclasses.replace(experiment, packed=layout.packed)
 
     def one(member: Member, state: State, pool: Pool, *validation: jax.Array) -> tuple[State, dict]:
         return epoch.run_epoch(experiment, member, pool, state, *validation)
@@ -151,7 +165,7 @@ def _epoch(
             # Positions past the last active member are out of bounds: read as anything, written nowhere.
             return jax.tree.map(lambda leaf, value: leaf.at[where].set(value, mode="drop"), carry, new)
 
-        return jax.lax.fori_loop(0, -(-active[0] // width), chunk, (states, records))
+        return jax.lax.fori_loop(0, (active[0] + width - 1) // width, chunk, (states, records))
 
     sharded = shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P(), P(), P())
     return sharded(members, states, order, active, pool, rows, groups, refit)
@@ -175,7 +189,7 @@ def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray,
     """
     shares = running.reshape(devices, -1)
     size = shares.shape[1]
-    order = np.full((devices, -(-size // width) * width), size, np.int32)
+    order = np.full((devices, math.ceil(size / width) * width), size, np.int32)
     for share, positions in zip(shares, order, strict=True):
         alive = np.flatnonzero(share)
         positions[: len(alive)] = alive
@@ -185,19 +199,14 @@ def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray,
 def deal(running: np.ndarray, *, devices: int) -> np.ndarray | None:
     """Returns a permutation of slots that spreads running members evenly over devices, or None where none is needed.
 
-    Args:
-      running: (slots,) bool, device after device.
-      devices: number of devices, a divisor of the slots.
-
-    Returns:
-      (slots,) int: the old slot that each new slot takes.
+    `running` and `devices` as in `queue`. The permutation, (slots,) int, is the old slot that each new slot takes.
 
     Example:
       >>> deal(np.array([True, True, False, False]), devices=2).tolist()
       [0, 2, 1, 3]
     """
     counts = running.reshape(devices, -1).sum(1)
-    if counts.max() <= -(-running.sum() // devices):
+    if counts.max() <= math.ceil(running.sum() / devices):
         return None
     ranked = np.concatenate([np.flatnonzero(running), np.flatnonzero(~running)])
     return ranked.reshape(-1, devices).T.reshape(-1)
@@ -293,7 +302,7 @@ def _map_selected(
     experiment: Experiment, layout: Layout, function: Callable, weights: Weights, wanted: jax.Array, *shared: Any
 ) -> Any:
     def local(stacked: Weights, wanted: jax.Array, *shared: Any) -> Any:
-        call = functools.partial(function, experiment)
+        call = functools.partial(function, dataclasses.replace(experiment, packed=layout.packed))
         blank = jax.tree.map(
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(call, take_member(stacked, 0), *shared)
         )

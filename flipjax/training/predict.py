@@ -1,5 +1,6 @@
 """One member on a table of the pool: logits, and the decomposition that every number is made from."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from flipjax import intervene, metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
+from flipjax.training.forms import logits_of
 from flipjax.training.member import Weights, apply
 
 
@@ -17,7 +19,7 @@ def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Arra
 
     def of_batch(batch: jax.Array) -> jax.Array:
         images, _ = gather(pool, batch)
-        return apply(experiment, *weights, images, training=False)[0]
+        return logits_of(experiment, weights, images)
 
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
@@ -27,8 +29,7 @@ def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Arr
 
     def of_batch(batch: jax.Array) -> metrics.Decomposition:
         images, labels = gather(pool, batch)
-        logits, _ = apply(experiment, *weights, images, training=False)
-        return metrics.decompose(logits, labels)
+        return metrics.decompose(logits_of(experiment, weights, images), labels)
 
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
@@ -77,8 +78,8 @@ def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, larges
     Batches are equal and at most `largest`: the first rows fill up the last one.
     """
     count = rows.shape[0]
-    steps = -(-count // largest)
-    size = -(-count // steps)
+    steps = math.ceil(count / largest)
+    size = math.ceil(count / steps)
     padded = jnp.concatenate([rows, rows[: steps * size - count]])
     mapped = jax.lax.map(function, padded.reshape(steps, size, *rows.shape[1:]))
     return jax.tree.map(lambda leaf: leaf.reshape(steps * size, *leaf.shape[2:])[:count], mapped)

@@ -4,17 +4,17 @@ An `Experiment` is static (it decides the program); a `Member` is data (it decid
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from flipjax import augment, losses
+from flipjax import augment
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.methods import Augmentation
 from flipjax.training import optimise, sampling
-from flipjax.training.member import NUM_GROUPS, Member, State, Weights, apply
+from flipjax.training.forms import loss_and_gradients
+from flipjax.training.member import NUM_GROUPS, Member, State, Weights
 
 
 def make_batch(
@@ -97,13 +97,9 @@ def train_step(
       The state after the step (`epoch`, `status` and `best*` untouched) and the loss before it.
     """
     images, masks, groups = make_batch(experiment, member, pool, batch, key)
-
-    def loss_of(params: Any) -> tuple[jax.Array, Any]:
-        logits, statistics = apply(experiment, params, state.weights.statistics, images, training=True)
-        loss, weights = losses.batch_loss(logits, masks, groups, member.knobs, state.group_weights)
-        return loss, (statistics, weights)
-
-    (loss, (statistics, group_weights)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.weights.params)
+    loss, gradients, statistics, group_weights = loss_and_gradients(
+        experiment, state.weights, images, masks, groups, member.knobs, state.group_weights
+    )
     step = state.step
     total = total_steps(experiment, member)
     rate = optimise.rate_at(step, member.recipe, total=total)

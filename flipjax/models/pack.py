@@ -1,0 +1,141 @@
+"""A pack: activations of several members side by side in channels, so that narrow models fill a device's lanes.
+
+A pack is a list of chunks (B, H, W, members * C) of at most `LANES` channels, the members in order. A member alone is a
+pack of one. Zero times NaN is NaN: what is not finite in one member is kept from the others.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from flipjax.models.convolution import convolve
+
+LANES = 128
+Pack = list[jax.Array]
+
+
+def join(images: jax.Array, *, channels: int) -> Pack:
+    """Puts the images (members, B, H, W, C) of members side by side, for layers of `channels` outputs."""
+    members, B, H, W, C = images.shape
+    size = chunk_size(members, channels)
+    chunks = images.reshape(members // size, size, B, H, W, C)
+    return [jnp.moveaxis(chunk, 0, 3).reshape(B, H, W, size * C) for chunk in chunks]
+
+
+def chunk_size(members: int, channels: int) -> int:
+    """Returns how many members share a chunk: as many as fit into `LANES` and divide their number.
+
+    Example:
+      >>> [chunk_size(16, 8), chunk_size(16, 32), chunk_size(6, 32), chunk_size(2, 200)]
+      [16, 4, 3, 1]
+    """
+    most = max(1, min(members, LANES // channels))
+    return max(size for size in range(1, most + 1) if members % size == 0)
+
+
+def split(values: jax.Array, pack: Pack) -> jax.Array:
+    """Divides values a channel, (members, C) or (C,) of one, over the chunks of a pack: (chunks, channels of each)."""
+    return values.reshape(len(pack), -1)
+
+
+def sound(pack: Pack, *, members: int) -> jax.Array:
+    """Returns whether all values of each member are finite, (members,) bool."""
+    sums = jnp.stack([chunk.astype(jnp.float32).sum((0, 1, 2)) for chunk in pack])
+    return jnp.isfinite(sums).reshape(members, -1).all(1)
+
+
+def convolve_pack(parts: Sequence[Pack], kernel: jax.Array) -> Pack:
+    """Convolves the concatenation, member by member, of some packs; stride 1, zero padding that keeps the size.
+
+    In a pack the kernel is block-diagonal. It is divided where the parts meet, so that no channels need be interleaved.
+
+    Args:
+      parts: packs of the same members; a single image batch (B, H, W, C) is all members' own.
+      kernel: (members, h, w, C, O) float of their dtype, C in all parts together.
+
+    Returns:
+      A pack of O channels a member.
+    """
+    members, *_, outputs = kernel.shape
+    if members == 1:
+        return [convolve(jnp.concatenate([chunk for (chunk,) in parts], axis=-1), kernel[0])]
+    size = chunk_size(members, outputs)
+    starts = range(0, members, size)
+    chunks: list[list[jax.Array]] = [[] for _ in starts]
+    channels = 0
+    for pack in parts:
+        width = sum(chunk.shape[-1] for chunk in pack)
+        shared = len(parts) == 1 and width == kernel.shape[3]
+        inputs = width if shared else width // members
+        weights = kernel[:, :, :, channels : channels + inputs]
+        channels += inputs
+        for chunk, start in zip(chunks, starts, strict=True):
+            convolved = _convolve_shared if shared else _convolve_chunk
+            chunk.append(convolved(pack, weights, start, size))
+    return [functools.reduce(jnp.add, chunk) for chunk in chunks]
+
+
+def _convolve_shared(pack: Pack, kernel: jax.Array, start: int, size: int) -> jax.Array:
+    _, height, width, C, O = kernel.shape  # noqa: E741
+    wide = jnp.moveaxis(kernel[start : start + size], 0, 3).reshape(height, width, C, size * O)
+    return apart(convolve, pack[0], wide)
+
+
+def _convolve_chunk(pack: Pack, kernel: jax.Array, start: int, size: int) -> jax.Array:
+    given = kernel.shape[0] // len(pack)
+    first = start // given
+    last = -(-(start + size) // given)
+    images = jnp.concatenate(pack[first:last], axis=-1)
+    wide = spread(kernel[start : start + size], members=(last - first) * given, first=start - first * given)
+    return apart(convolve, images, wide)
+
+
+def spread(kernel: jax.Array, *, members: int, first: int) -> jax.Array:
+    """Returns the block-diagonal kernel (h, w, members * C, g * O) of kernels (g, h, w, C, O).
+
+    Output member i reads input member first + i.
+
+    Example:
+      >>> spread(jnp.array([2.0, 3.0]).reshape(2, 1, 1, 1, 1), members=3, first=1)[0, 0].tolist()
+      [[0.0, 0.0], [2.0, 0.0], [0.0, 3.0]]
+    """
+    g, height, width, C, O = kernel.shape  # noqa: E741
+    # A product and a mask: the transpose, which takes the blocks out again, is a product as well and no gather.
+    repeat = jnp.tile(jnp.eye(O, dtype=kernel.dtype), (1, g))
+    rows = jnp.moveaxis(kernel, 0, 2).reshape(-1, O)
+    repeated = jnp.dot(rows, repeat, precision=lax.Precision.HIGHEST).reshape(height, width, g * C, g * O)
+    diagonal = jnp.arange(g * C)[:, None] // C == jnp.arange(g * O) // O
+    blocks = jnp.where(diagonal, repeated, 0)
+    return jnp.pad(blocks, ((0, 0), (0, 0), (first * C, (members - g - first) * C), (0, 0)))
+
+
+def _clean(values: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(values), values, 0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def apart(product: Callable, images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns the bilinear `product` of a chunk and a block-diagonal kernel, NaN of one member kept from the others.
+
+    Values and gradients that are not finite are read as 0. The kernel's own gradient keeps them: there they meet no
+    other member.
+    """
+    return product(_clean(images), kernel)
+
+
+def _forward(product: Callable, images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    images = _clean(images)
+    return product(images, kernel), (images, kernel)
+
+
+def _backward(
+    product: Callable, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    pull = jax.vjp(product, *saved)[1]
+    return pull(_clean(gradient))[0], pull(gradient)[1]
+
+
+apart.defvjp(_forward, _backward)

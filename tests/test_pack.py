@@ -1,0 +1,111 @@
+"""Packed members against the same members alone: logits, losses and every gradient; NaN kept apart; lowering."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flipjax.config import Experiment, ModelSpec
+from flipjax.methods import Knobs
+from flipjax.models import convolution
+from flipjax.training import forms
+from flipjax.training.member import build, weights_of
+
+TOLERANCE = 2e-5
+"""Of the largest value of each array: what reordered sums in float32 differ by."""
+
+
+def case(members, size=8, **model):
+    """An experiment, and what `members` of it train on: weights, images, masks, groups, knobs, group weights."""
+    experiment = Experiment(model=ModelSpec(**model))
+    keys = jax.random.split(jax.random.key(0), members)
+    weights = [weights_of(build(experiment, key)) for key in keys]
+    weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
+    rng = np.random.default_rng(members)
+    images = jnp.asarray(rng.uniform(size=(members, 4, size, size, 3)), jnp.float32)
+    masks = jnp.asarray(rng.integers(0, 3, (members, 4, size, size)), jnp.int32)
+    groups = jnp.asarray(rng.integers(0, 4, (members, 4)), jnp.int32)
+    knobs = Knobs(*[jnp.zeros(members)] * len(Knobs._fields))
+    knobs = knobs._replace(dro=jnp.arange(members) % 2.0, dro_step=jnp.full(members, 0.5), dice=jnp.ones(members))
+    return experiment, (weights, images, masks, groups, knobs, jnp.full((members, 4), 0.25))
+
+
+def run(experiment, function, arguments, in_axes=0, packed=True):
+    experiment = dataclasses.replace(experiment, packed=packed)
+    return jax.jit(jax.vmap(lambda *leaves: function(experiment, *leaves), in_axes=in_axes))(*arguments)
+
+
+def assert_close(packed, plain, scale=TOLERANCE):
+    for (path, a), b in zip(jax.tree.leaves_with_path(packed), jax.tree.leaves(plain), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        where = jax.tree_util.keystr(path)
+        np.testing.assert_allclose(a, b, rtol=0, atol=scale * float(np.abs(b).max() + 1e-3), err_msg=where)
+
+
+@pytest.mark.parametrize(
+    ("members", "model"),
+    [
+        (1, {"width": 4, "depth": 2}),
+        (3, {"width": 4, "depth": 1, "norm": "none"}),
+        (4, {"width": 40, "depth": 2, "norm": "group"}),  # Chunks of two members, then of one.
+        (5, {"width": 12, "depth": 2}),
+        (8, {"width": 8, "depth": 3}),  # 8, 8 and 4 members a chunk.
+    ],
+)
+def test_a_pack_equals_its_members_alone(members, model):
+    experiment, arguments = case(members, **model)
+    packed = run(experiment, forms.loss_and_gradients, arguments)
+    plain = run(experiment, forms.loss_and_gradients, arguments, packed=False)
+    assert_close(packed, plain)
+    weights, images = arguments[:2]
+    for shared in (False, True):
+        given = (weights, images[0] if shared else images)
+        in_axes = (0, None if shared else 0)
+        packed = run(experiment, forms.logits_of, given, in_axes)
+        assert_close(packed, run(experiment, forms.logits_of, given, in_axes, packed=False))
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("place", ["second", "head"])
+def test_a_member_that_is_no_number_is_named_and_harms_no_other(norm, place):
+    experiment, arguments = case(4, width=4, depth=1, norm=norm)
+    sick = jax.tree.map(jnp.copy, arguments[0])
+    kernels = sick.params["head"] if place == "head" else sick.params["encoder"][0]
+    name = "kernel" if place == "head" else place
+    kernels[name] = kernels[name].at[1].set(jnp.nan)
+    others = np.array([0, 2, 3])
+    whole = run(experiment, forms.loss_and_gradients, arguments)
+    found = run(experiment, forms.loss_and_gradients, (sick, *arguments[1:]))
+    assert_close(*(jax.tree.map(lambda leaf: leaf[others], tree) for tree in (found, whole)))
+    assert np.isnan(found[0]).tolist() == [False, True, False, False]
+    logits = run(experiment, forms.logits_of, (sick, arguments[1][0]), (0, None))
+    assert np.isnan(logits).any((1, 2, 3, 4)).tolist() == [False, True, False, False]
+
+
+def windows(experiment, platform):
+    """The windows and groups of the convolutions of a packed training step of four members, as lowered."""
+    _, arguments = case(4, size=16)
+    weights = jax.eval_shape(lambda: case(4, width=4, depth=3)[1][0])
+    one = dataclasses.replace(experiment, packed=True)
+    step = jax.jit(jax.vmap(lambda *leaves: forms.loss_and_gradients(one, *leaves)))
+    with convolution.plain():
+        text = step.trace(weights, *arguments[1:]).lower(lowering_platforms=(platform,)).as_text()
+    assert "custom_call" not in text
+    for line in text.splitlines():
+        if "stablehlo.convolution" in line:
+            kernel = re.search(r"x\[(.*?)\]->", line)[1].split(", ")
+            shape = re.search(r": \(.*?, tensor<([\dx]+)xf32>\)", line)[1].split("x")
+            groups = re.search(r"feature_group_count = (\d+)", line)[1]
+            yield tuple(int(size) for size, axis in zip(shape, kernel, strict=True) if axis.isdigit()), int(groups)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_a_packed_step_lowers_to_small_dense_convolutions(platform):
+    sizes = list(windows(Experiment(model=ModelSpec(width=4, depth=3)), platform))
+    assert {groups for _, groups in sizes} == {1}
+    # The gradients of kernels have the image for their window: dense, they are what cuDNN calls a backward filter.
+    gradients = [window for window, _ in sizes if max(window) > 3]
+    assert len(gradients) * 3 <= len(sizes) + 1 and {window for window, _ in sizes if max(window) <= 3} == {(3, 3)}
