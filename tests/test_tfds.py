@@ -1,6 +1,7 @@
 """Anybody's TFDS data set as a pool: names and parts, masks, stored pools, and a sweep without TensorFlow."""
 
 import csv
+import importlib.util
 import io
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core import shuffle
 
 from flipjax import plan
 from flipjax.config import ConfigError, Experiment, PoolSpec
@@ -192,3 +194,18 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, write_config, 
     write(tmp_path, "mine", {"train": examples(4)[::-1]})
     done = subprocess.run(run, env=without_tensorflow, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "mine/small" in done.stderr and "--fresh" in done.stderr
+
+
+def test_a_data_set_too_large_to_shuffle_in_memory_needs_no_tensorflow(data_dir, tmp_path, monkeypatch):
+    """TFDS shuffles through files from 1 GB on, and the examples come in the same order."""
+    if importlib.util.find_spec("tensorflow") is not None:
+        pytest.skip("TensorFlow is installed: TFDS uses it")
+    importlib.import_module("flipjax.data.builders")
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 100)
+    write(tmp_path, "mine", {"photos": examples(4, value=lambda animal: 1)})
+    small, large = (
+        tfds.builder("mine/small", data_dir=folder).as_data_source("photos") for folder in (data_dir, tmp_path)
+    )
+    assert len(large) == 16 and not list(tmp_path.rglob("bucket_*"))
+    for one, other in zip(small, large, strict=True):
+        np.testing.assert_array_equal(one["photo"], other["photo"])

@@ -1,15 +1,18 @@
 """How flipjax's own TFDS data sets are made: on all cores, in a fixed order, whole or not at all. Imports TFDS."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, BinaryIO, TypeVar
 
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core import shuffle
 
 from flipjax.data.build import NAMED, BadFilesError, decoded
 from flipjax.data.images import BadFileError, EmptyObjectError
@@ -18,6 +21,35 @@ from flipjax.files import adding_folder
 from flipjax.terminal import printable
 
 Out = TypeVar("Out")
+
+
+class _Appended:
+    """A file that is open only while it is written to: TFDS holds a thousand of them."""
+
+    def __init__(self, path: Any):
+        self._path = path
+
+    def write(self, data: bytes) -> None:
+        with open(self._path, "ab") as stream:
+            stream.write(data)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """It is closed."""
+
+
+def _open_bucket(path: Any, mode: str) -> BinaryIO | _Appended:
+    return open(path, "rb") if mode == "rb" else _Appended(path)
+
+
+if importlib.util.find_spec("tensorflow") is None:
+    # TFDS shuffles a split of more than 1 GB through files, which it opens with TensorFlow alone.
+    _files = SimpleNamespace(GFile=_open_bucket, exists=os.path.exists, remove=os.remove)
+    shuffle.__dict__["tf"] = SimpleNamespace(
+        io=SimpleNamespace(gfile=_files), errors=SimpleNamespace(ResourceExhaustedError=MemoryError)
+    )
 
 
 def encoded(
