@@ -31,15 +31,10 @@ CONFIG_HELP = """configuration:
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ConfigErrors, and to which `--dry-run` is `--dry_run`."""
 
-    def __init__(self, name: str, text: str, *, epilog: str = ""):
-        """Takes `name` as in `flipjax NAME` and the command's module docstring."""
-        super().__init__(
-            prog=f"flipjax {name}",
-            description=text,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+    def __init__(self, **options: Any):
+        """Takes argparse's options: `prog` as in `flipjax NAME`, `description` the command's module docstring."""
+        layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**layout | options)
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError with argparse's message."""
@@ -77,8 +72,8 @@ class ConfigParser(Parser):
     """A parser of commands with a configuration: `--config`, its overrides, and the list of those that ship."""
 
     def __init__(self, name: str, text: str):
-        """Takes what `Parser` takes."""
-        super().__init__(name, text, epilog=CONFIG_HELP)
+        """Takes `name` as in `flipjax NAME`, and the command's module docstring."""
+        super().__init__(prog=f"flipjax {name}", description=text, epilog=CONFIG_HELP)
         self.add_argument("--config", metavar="NAME|FILE", help="the configuration")
         for option, text, make in (
             ("--list_configs", "list the configurations that ship, and stop", describe_configs),

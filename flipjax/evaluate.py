@@ -1,6 +1,6 @@
-"""`python -m flipjax.evaluate --model smp_resnet50 --weights DIR --config configs/NAME.py`: a trained model, evaluated.
+"""`python -m flipjax.evaluate --model smp_resnet50 --weights FILE --config NAME`: a trained model, evaluated.
 
-DIR is what `python -m flipjax.models convert` wrote, and the configuration says on which pool and split: IoU, group IoU
+FILE is what `flipjax convert` wrote, and the configuration says on which pool and split: IoU, group IoU
 and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images.
 """
 
@@ -36,7 +36,7 @@ MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
 def _parser() -> command.ConfigParser:
     parser = command.ConfigParser("evaluate", __doc__ or "")
     parser.add_argument("--model", choices=MODELS, required=True, help="the network")
-    parser.add_argument("--weights", metavar="DIR", required=True, help="folder of converted weights")
+    parser.add_argument("--weights", metavar="FILE", required=True, help="converted weights")
     parser.add_argument("--split", choices=results.PARTS, default="test", help="which images (default test)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what the network computes in")
     parser.add_argument("--samples", type=int, default=1000, help="resamples of the intervals (default 1000)")

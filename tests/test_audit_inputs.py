@@ -26,8 +26,8 @@ def refused(capsys, *arguments):
     assert main(list(map(str, arguments))) == 2
     lines = capsys.readouterr().err.splitlines()
     lines = [line for line in lines if not line.startswith("[") and "images of" not in line]
-    assert len(lines) == 1 and lines[0].startswith("flipjax.audit: ")
-    return lines[0].removeprefix("flipjax.audit: ")
+    assert len(lines) == 1 and lines[0].startswith("flipjax audit: ")
+    return lines[0].removeprefix("flipjax audit: ")
 
 
 def with_value(array, value):

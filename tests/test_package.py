@@ -34,7 +34,10 @@ def test_every_command_has_a_help_of_its_own(capsys):
         with pytest.raises(SystemExit) as ended:
             main([name, "--help"])
         assert ended.value.code == 0
-        assert capsys.readouterr().out.startswith("usage: ")
+        assert capsys.readouterr().out.startswith(f"usage: flipjax {name}")
+        assert main([name, "--no-such-option"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"flipjax {name}: ") and error.count("\n") == 1
 
 
 def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch):

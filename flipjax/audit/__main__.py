@@ -1,15 +1,16 @@
 """`python -m flipjax.audit --logits DIR|FILE --labels DIR|FILE`: how anyone's segmentation model flips, and how surely.
 
 Predictions are npy or npz, labels npy, npz or PNG masks: a folder with one file an image, matched by name, or one file
-with all images, matched by position. Exit codes: 0 done, 2 an input or an option that cannot be used, 130 interrupted.
+with all images, matched by position. Exit codes: 0 done, 2 an input or an option that cannot be used, 75
+interrupted.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from flipjax import command
 from flipjax.audit import page, pictures
 from flipjax.audit.arrays import AuditError, Limits, Reader
 from flipjax.audit.groups import read_groups
@@ -18,23 +19,13 @@ from flipjax.audit.measure import measure
 from flipjax.audit.results import check_names, conclude
 from flipjax.audit.sources import Pair, open_source, pair
 from flipjax.audit.values import Values
+from flipjax.config import ConfigError
 from flipjax.results import gallery
 from flipjax.terminal import Bar, printable
 
-DONE, USAGE, INTERRUPTED = 0, 2, 130
 
-
-class _Parser(argparse.ArgumentParser):
-    """Errors of the command line come in one line, like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise AuditError(f"{message}; see python -m flipjax.audit --help")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m flipjax.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> command.Parser:
+    parser = command.Parser(prog="flipjax audit", description=__doc__)
     add = parser.add_argument
     add("--logits", type=Path, required=True, metavar="DIR|FILE", help="the model's predictions, in floating point")
     add("--labels", type=Path, required=True, metavar="DIR|FILE", help="class indices, as integers")
@@ -123,14 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         text = _run(options)
-    except (AuditError, OSError) as error:
-        print(printable(f"flipjax.audit: {error}"), file=sys.stderr)
-        return USAGE
+    except (AuditError, ConfigError, OSError) as error:
+        print(printable(f"flipjax audit: {error}"), file=sys.stderr)
+        return command.USAGE
     except KeyboardInterrupt:
-        print("flipjax.audit: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        print("flipjax audit: interrupted", file=sys.stderr)
+        return command.INTERRUPTED
     print(printable(f"{text}\n\n{options.out / 'index.html'}, {options.out / 'images.csv'}"))
-    return DONE
+    return command.DONE
 
 
 if __name__ == "__main__":

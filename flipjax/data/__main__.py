@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from flipjax import command
 from flipjax.config import ConfigError, check_value
 from flipjax.data.build import BadFilesError
 from flipjax.data.coco_cd import command as coco_cd
@@ -24,8 +25,6 @@ from flipjax.data.images import MAX_PIXELS
 from flipjax.data.tfds import data_dir_of
 from flipjax.data.waterbirds_seg import command as waterbirds_seg
 from flipjax.terminal import printable
-
-DONE, BAD_FILES, USAGE, INTERRUPTED = 0, 1, 2, 75
 
 DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd, "waterbirds_seg": waterbirds_seg}
 """What `prepare` may name: modules with `add_arguments(parser)` and `prepare(options)`, which returns a text."""
@@ -47,10 +46,28 @@ FLAGS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit code; exits with 2 on arguments that cannot be read."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flipjax.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Runs the command line and returns its exit code."""
+    try:
+        options = _parser().parse_args(arguments)
+    except ConfigError as error:
+        print(printable(f"flipjax data: {error}"), file=sys.stderr)
+        return command.USAGE
+    with _terminating():
+        try:
+            return options.run(options)
+        except (BadFilesError, OSError) as error:
+            print(printable(f"{options.parser.prog}: {error}"), file=sys.stderr)
+            return command.SOME_FAILED
+        except ConfigError as error:
+            print(printable(f"{options.parser.prog}: {error.named(FLAGS)}"), file=sys.stderr)
+            return command.USAGE
+        except KeyboardInterrupt:
+            print("interrupted, and nothing is left behind; the same command starts anew", file=sys.stderr)
+            return command.INTERRUPTED
+
+
+def _parser() -> command.Parser:
+    parser = command.Parser(prog="flipjax data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_check(commands.add_parser("check", help="read every file of a folder, and report"))
     for name, prepare in _data_sets(commands, "prepare", "make a TFDS data set from its archives", DATA_SETS):
@@ -62,19 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, manifest in _data_sets(commands, "manifest", "write a manifest of any rho", MANIFESTS):
         MANIFESTS[name].add_manifest_arguments(manifest)
         manifest.set_defaults(run=_manifest, parser=manifest)
-    options = parser.parse_args(arguments)
-    with _terminating():
-        try:
-            return options.run(options)
-        except (BadFilesError, OSError) as error:
-            print(printable(f"{options.parser.prog}: {error}"), file=sys.stderr)
-            return BAD_FILES
-        except ConfigError as error:
-            print(printable(f"{options.parser.prog}: {error.named(FLAGS)}"), file=sys.stderr)
-            return USAGE
-        except KeyboardInterrupt:
-            print("interrupted, and nothing is left behind; the same command starts anew", file=sys.stderr)
-            return INTERRUPTED
+    return parser
 
 
 @contextlib.contextmanager
@@ -92,9 +97,9 @@ def _terminating() -> Iterator[None]:
 
 
 def _data_sets(
-    commands: Any, command: str, text: str, modules: Mapping[str, ModuleType]
+    commands: Any, verb: str, text: str, modules: Mapping[str, ModuleType]
 ) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    names = commands.add_parser(command, help=text).add_subparsers(dest="name", required=True)
+    names = commands.add_parser(verb, help=text).add_subparsers(dest="name", required=True)
     for name, module in modules.items():
         yield name, names.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
 
@@ -117,12 +122,12 @@ def _prepare(options: argparse.Namespace) -> int:
         check_value("pool.size", options.size)
     options.data_dir = data_dir_of(options.data_dir)
     print(printable(DATA_SETS[options.name].prepare(options)))
-    return DONE
+    return command.DONE
 
 
 def _manifest(options: argparse.Namespace) -> int:
     print(printable(MANIFESTS[options.name].write_manifest(options)))
-    return DONE
+    return command.DONE
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -142,7 +147,7 @@ def _check(options: argparse.Namespace) -> int:
         max_pixels=options.max_pixels,
     )
     print(text)
-    return DONE if fine else BAD_FILES
+    return command.DONE if fine else command.SOME_FAILED
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ pack of one. Zero times NaN is NaN: what is not finite in one member is kept fro
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -87,7 +88,7 @@ def _convolve_shared(pack: Pack, kernel: jax.Array, start: int, size: int) -> ja
 def _convolve_chunk(pack: Pack, kernel: jax.Array, start: int, size: int) -> jax.Array:
     given = kernel.shape[0] // len(pack)
     first = start // given
-    last = -(-(start + size) // given)
+    last = math.ceil((start + size) / given)
     images = jnp.concatenate(pack[first:last], axis=-1)
     wide = spread(kernel[start : start + size], members=(last - first) * given, first=start - first * given)
     return apart(convolve, images, wide)

@@ -4,46 +4,43 @@ Everything comes from the stored results: neither JAX nor the pool is needed. Ex
 be read, 2 no results there.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flipjax import command
+from flipjax.config import ConfigError
 from flipjax.report.compare import compare_runs
 from flipjax.report.page import build
 from flipjax.report.run import ReportError
 
-DONE, UNREADABLE, USAGE = 0, 1, 2
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flipjax.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.Parser(prog="flipjax report", description=__doc__)
     parser.add_argument("workdir", type=Path, nargs="?", help="a run folder, as python -m flipjax.sweep writes it")
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A", "B"), help="two run folders: B is compared with A"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where a comparison goes (default B/report/compare)")
-    options = parser.parse_args(arguments)
-    if (options.workdir is None) == (options.compare is None):
-        parser.error("expected a run folder, or --compare A B")
     try:
+        options = parser.parse_args(arguments)
+        if (options.workdir is None) == (options.compare is None):
+            parser.error("expected a run folder, or --compare A B")
         if options.compare:
             folder = options.out or options.compare[1] / "report" / "compare"
             text = compare_runs(options.compare[0], options.compare[1], folder)
         else:
             folder = options.workdir / "report"
             text = build(options.workdir)
-    except FileNotFoundError as error:
-        print(error, file=sys.stderr)
-        return USAGE
+    except (ConfigError, FileNotFoundError) as error:
+        print(f"flipjax report: {error}", file=sys.stderr)
+        return command.USAGE
     except (ReportError, OSError) as error:
-        print(error, file=sys.stderr)
-        return UNREADABLE
+        print(f"flipjax report: {error}", file=sys.stderr)
+        return command.SOME_FAILED
     print(f"{text}\n\nreport: {folder / 'index.html'}")
-    return DONE
+    return command.DONE
 
 
 if __name__ == "__main__":

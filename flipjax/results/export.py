@@ -5,7 +5,6 @@ selection rule as `test/<quantity>/<group>`. `csv` writes members, images, histo
 Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR); they come with the extra `export`.
 """
 
-import argparse
 import importlib
 import math
 import sys
@@ -13,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flipjax import command
+from flipjax.config import ConfigError
 from flipjax.results.data import Columns, RunData, load
 from flipjax.results.files import Row, read_csv, write_csv
 from flipjax.results.rows import axes_of, member_quantities
@@ -90,10 +91,8 @@ def to_trackio(run: RunData, project: str, trackio: Any) -> None:
         trackio.finish()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="flipjax export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> command.Parser:
+    parser = command.Parser(prog="flipjax export", description=__doc__)
     parser.add_argument("run", type=Path, help="a run folder, as flipjax sweep writes it")
     parser.add_argument("--to", choices=("csv", *TRACKERS), required=True, help="where the members go")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables of csv (default RUN/export)")
@@ -103,26 +102,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0, or 2 for a folder or a tracker that is not there."""
-    options = _parser().parse_args(argv)
     try:
+        options = _parser().parse_args(argv)
         run = load(options.run)
-    except FileNotFoundError as error:
+    except (ConfigError, FileNotFoundError) as error:
         print(f"flipjax export: {error}", file=sys.stderr)
-        return 2
+        return command.USAGE
     if options.to == "csv":
         folder = options.out or options.run / "export"
         to_csv(run, folder)
         print(f"{folder}: members.csv, images.csv, history.csv, summary.csv")
-        return 0
+        return command.DONE
     try:
         tracker = importlib.import_module(TRACKERS[options.to])
     except ModuleNotFoundError as error:
         print(f"flipjax export: --to {options.to} needs {error.name}: pip install 'flipjax[export]'", file=sys.stderr)
-        return 2
+        return command.USAGE
     project = options.project or options.run.resolve().name
     {"mlflow": to_mlflow, "trackio": to_trackio, "wandb": to_wandb}[options.to](run, project, tracker)
     print(f"{options.to}: project {project}")
-    return 0
+    return command.DONE
 
 
 if __name__ == "__main__":

@@ -229,7 +229,9 @@ def run_sweep(
         text, code = sweep.conclude()
         missing = sweep.missing()
         if options.collect and missing:
-            text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' * (len(missing) > 20)}"
+            text += (
+                f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' if len(missing) > 20 else ''}"
+            )
         print(text)
         return code
     finally:

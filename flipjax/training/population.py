@@ -66,24 +66,25 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet") -> L
     """Returns the layout for a number of members of a model; see `PopulationSpec` for what `auto` means.
 
     Raises:
-      ValueError: if more devices are asked for than there are.
+      ConfigError: if more devices are asked for than there are, or a pack of a model that has none.
     """
-    found = jax.devices()
-    if spec.devices > len(found):
-        raise ValueError(
-            f"config.population.devices: expected at most {len(found)} ({found[0].platform}); found {spec.devices}"
-        )
-    count = min(spec.devices or len(found), members)
+    devices = jax.devices()
+    platform = devices[0].platform
+    if spec.devices > len(devices):
+        raise ConfigError("config.population.devices", f"at most {len(devices)} ({platform})", spec.devices)
+    count = min(spec.devices or len(devices), members)
     form = spec.map
-    if form == "auto":
-        form = "loop" if found[0].platform == "cpu" else "packed" if model == "unet" else "vmap"
+    if form == "auto" and platform == "cpu":
+        form = "loop"
+    elif form == "auto":
+        form = "packed" if model == "unet" else "vmap"
     if form == "packed" and model != "unet":
         raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
     width = min(spec.width or DEFAULT_WIDTH, math.ceil(members / count))
     if form == "packed":
         # A power of two: chunks of a pack hold equal numbers of members at every level.
         width = 2 ** math.ceil(math.log2(width))
-    mesh = Mesh(np.array(found[:count]), (AXIS,))
+    mesh = Mesh(np.array(devices[:count]), (AXIS,))
     return Layout(mesh, 1 if form == "loop" else width, packed=form == "packed")
 
 

@@ -1,5 +1,6 @@
 """One member on a table of the pool: logits, and the decomposition that every number is made from."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from flipjax import intervene, metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.training.forms import logits_of
-from flipjax.training.member import Weights, apply
+from flipjax.training.member import Weights
 
 
 def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
@@ -38,12 +39,10 @@ def scene_marginal(
     experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenes: jax.Array
 ) -> jax.Array:
     """Returns `flipjax.intervene.scene_marginal`, (n, K, C - 1), of the weights on pool rows (n, 2) and scenes."""
-
-    def logits_of(images: jax.Array) -> jax.Array:
-        return apply(experiment, *weights, images, training=False)[0]
+    model = functools.partial(logits_of, experiment, weights)
 
     def of_batch(batch: jax.Array) -> jax.Array:
-        return intervene.scene_marginal(logits_of, gather(pool, batch)[0], scenes)
+        return intervene.scene_marginal(model, gather(pool, batch)[0], scenes)
 
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
@@ -58,8 +57,7 @@ def scene_marginal_without_scenes(
 
     def add(sums: tuple[jax.Array, jax.Array], batch: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         images, _ = gather(pool, batch)
-        logits, _ = apply(experiment, *weights, images, training=False)
-        more = intervene.sum_surroundings(images, intervene.foreground(logits))
+        more = intervene.sum_surroundings(images, intervene.foreground(logits_of(experiment, weights, images)))
         return (sums[0] + more[0], sums[1] + more[1]), None
 
     H, W, channels = pool.images.shape[1:]

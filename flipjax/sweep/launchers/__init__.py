@@ -65,7 +65,7 @@ class Jobs:
 
 def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
     """Returns the command of each shard: the sweep's own arguments, without those of the launcher."""
-    own = []
+    shared = []
     skip = False
     for part in arguments:
         name, equals, _ = part.replace("-", "_").partition("=")
@@ -74,9 +74,9 @@ def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...
         elif skip:
             skip = False
         else:
-            own.append(part)
+            shared.append(part)
     python = (sys.executable, "-m", "flipjax.sweep")
-    return tuple((*python, *own, "--shard", f"{index}/{count}") for index in range(count))
+    return tuple((*python, *shared, "--shard", f"{index}/{count}") for index in range(count))
 
 
 def run_jobs(engine: Engine, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
