@@ -330,6 +330,8 @@ def test_workers_that_persist_give_no_warning_of_a_deadlock():
     assert "deadlock" not in done.stderr
 
 
+# Lightning's advice where SLURM is installed, of no account here.
+@pytest.mark.filterwarnings("ignore:The `srun` command")
 def test_a_lightning_module(tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
     lightning = pytest.importorskip("lightning", reason="Lightning is no dependency")
