@@ -51,7 +51,7 @@ class Resamples:
                 if not quantity.across:
                     names[f"group/{group}/{key}"] = f"{column(key)}/{group}"
         # Not by `cell.decomposition`, which loads JAX.
-        place = cell.selections.index(selection), cell.members.index(member)
+        place = cell.selections.index(selection), cell.places[member]
         values = resampled(
             Decomposition(part.confusion[place], part.risk_sum[place]),
             [key for key in names if "n_images" not in key],
