@@ -90,6 +90,11 @@ class Gallery(NamedTuple):
         return {name: values[name] for name in fields if len(values[name]) > 1}
 
     @property
+    def swapped(self) -> bool:
+        """Whether scene swap says something of any item."""
+        return any(item.swap_risk == item.swap_risk for item in self.items)
+
+    @property
     def outcomes(self) -> dict[str, str]:
         """The colours of the outcomes."""
         return {name: colour for name, colour in OUTCOMES.items() if name != "background"}
@@ -105,8 +110,9 @@ def _shown(item: Item, palette: Palette) -> dict[str, Any]:
     photos = {"image", "flip-risk"} if item.image is not None else {"image"}
     uris = {name: pictures.data_uri(pixels, drawing=name not in photos) for name, pixels in made.items()}
     height, width = item.truth.shape
-    fields = {name: getattr(item, name) for name in ("name", "member", "group", "kind", "pair", "flip", "error")}
-    return fields | {"flip_risk": item.flip_risk, "tiles": uris, "height": height, "width": width}
+    names = ("name", "member", "group", "kind", "pair", "flip", "flip_risk", "swap_risk", "repaired_flip", "error")
+    fields = {name: getattr(item, name) for name in names}
+    return fields | {"tiles": uris, "height": height, "width": width}
 
 
 class Section(NamedTuple):
