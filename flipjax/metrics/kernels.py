@@ -204,7 +204,7 @@ def risk_map(logits: Any, *, background: int = 0, spatial_ndim: int = 2, kind: s
 def foreground_means(
     sums_of: Callable[..., tuple[jax.Array, ...]], scores: Any, background: int, spatial_ndim: int, *options: Any
 ) -> list[jax.Array]:
-    """Returns means (...) over the predicted foreground, from a program of `pixels` that counts and sums; NaN without."""
+    """Returns means (...) over the predicted foreground, by a program of `pixels` that counts and sums; NaN if none."""
     if not scores.size or not blocks.on_host(scores):
         count, *sums = sums_of(jnp.asarray(scores), None, background, spatial_ndim, *options)
         return [jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan) for total in sums]
