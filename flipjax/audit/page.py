@@ -130,8 +130,9 @@ def write_page(
     path.unlink(missing_ok=True)
     if items:
         save_items(path, items, palette, title="Images to look at", note=caption)
+    swap = ["scene swap", "counterfactual pair"] if audit.swap else []
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], *TERMS[3:])
-    text = page(title=title, lines=lines, facts=facts, sections=sections, terms=terms, config=options)
+    text = page(title=title, lines=lines, facts=facts, sections=sections, terms=[*terms, *swap], config=options)
     _write(folder / "index.html", text)
 
 

@@ -15,12 +15,9 @@ from flipjax.results import Row, SceneSwap, flip_rows, image_columns, number, ti
 from flipjax.results.images import flips_of
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES
 from flipjax.results.rows import rounded
+from flipjax.results.scene_swap import REPAIR_NOTE
 
 SAMPLES = 1000
-REPAIR = (
-    "Repair brings out what the model knows of the object and no more, and raises flip on data that are still at the "
-    "training correlation: it is for balanced or shifted data."
-)
 # Below it predictions and labels agree hardly better than chance (Cohen, 1960).
 LEAST_AGREEMENT = 0.05
 
@@ -211,7 +208,7 @@ def findings(audit: Audit) -> list[str]:
             f"With each region on other scenes: scene-swap risk ranks flipped images with AUROC {auroc}, "
             f"and after repair {after} is flipped{tail}"
         )
-        lines.append(REPAIR)
+        lines.append(REPAIR_NOTE)
     return lines + warnings(audit)
 
 

@@ -11,6 +11,7 @@ from flipjax.report.chart import Chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
 from flipjax.results import Table
+from flipjax.results.scene_swap import REPAIR_NOTE
 
 LONGEST = 600
 TERMS = {
@@ -28,6 +29,16 @@ TERMS = {
         "The entropy (nats) of the foreground classes alone, averaged over the predicted foreground of an image. It "
         "needs no labels. Its AUROC says how well it ranks images with a flip share above 0.5; the top-decile flip "
         "share is the part of all flips that the riskiest tenth of the images holds."
+    ),
+    "scene swap": (
+        "Each predicted region is put on the mean scene of each kind, and the model is asked again: the mean of its "
+        "answers is the region's identity. Scene-swap risk is how strongly it speaks against the label; repair gives "
+        "the region its class; scene reliance is the share of the answers' variance that the scene makes. "
+    )
+    + REPAIR_NOTE,
+    "counterfactual pair": (
+        "One object in both scenes. Counterfactual flip is the share of the pairs whose predicted label, that of most "
+        "of the region, changes with the scene alone."
     ),
     "risk-coverage": (
         "The mean flip share of the images that are left when the riskiest are set aside; coverage is the share that "

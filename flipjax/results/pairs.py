@@ -11,7 +11,7 @@ from scipy.special import bdtr
 
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.files import Row, StoredCell
-from flipjax.results.rows import rounded
+from flipjax.results.rows import axes_of, rounded
 from flipjax.results.seeds import by_value
 
 
@@ -128,6 +128,8 @@ def pair_tests(
         axis: what is compared.
         reference: a value of it.
     """
+    if axis not in axes_of(rows):
+        return []
     changes = {}
     for cell in cells.values():
         for member in cell.members:
