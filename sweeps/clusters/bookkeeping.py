@@ -20,6 +20,7 @@ import numpy as np
 from flipjax import command, results
 from flipjax.metrics import Decomposition
 from flipjax.plan import plan, restrict, shard_members
+from flipjax.results.quantities import SCENE_QUANTITIES
 from flipjax.sweep import storage
 from flipjax.sweep.workdir import Workdir
 
@@ -60,8 +61,9 @@ def kinds_of_members():
         for part, images in IMAGES.items():
             confusion, risk, odds = counts(generator, images)
             end = {"member": "", "status": "finished", "epochs": EPOCHS, "best_epoch": 9, "selection": "val_loss"}
+            more = dict.fromkeys(SCENE_QUANTITIES, 0.123456)
             rows = results.member_rows(
-                end, Decomposition(confusion, risk), np.arange(images) % 4, part=part, class_names=NAMES
+                end, Decomposition(confusion, risk), np.arange(images) % 4, part=part, class_names=NAMES, more=more
             )
             kind[part] = confusion, risk, odds, rows
         kinds.append(kind)
