@@ -53,7 +53,8 @@ class Sweep:
         self.shard = shard
         whole = {name for program in programs for name in program.names}
         self.members = shard_members(programs, index=shard.index, count=shard.count) if shard else whole
-        self.stored: dict[str, dict[str, results.StoredCell]] = {}
+        # By program and member, the stored cell; None once it is written and needed no more.
+        self.stored: dict[str, dict[str, Any]] = {}
         self.histories: dict[str, list[results.Row]] = {}
         self.class_names: dict[str, tuple[str, ...]] = {}
         self.failed = False
