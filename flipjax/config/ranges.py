@@ -97,6 +97,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "knobs.jtt_epochs": _at_least(1),
     "knobs.jtt_weight": _at_least(1),
     "intervene.scenes": _one_of(("mean", "none")),
+    "intervene.scores": _one_of(("all", "logits", "none")),
     "intervene.center": _one_of(("auto", "clusters", "median")),
     "gallery.rho": RHO,
     "gallery.riskiest": _at_least(0),

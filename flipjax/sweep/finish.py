@@ -12,13 +12,15 @@ import numpy as np
 from flipjax import intervene, results
 from flipjax.config import Config
 from flipjax.data.pool import gather
+from flipjax.metrics import Decomposition
 from flipjax.plan import Program
 from flipjax.results import gallery
 from flipjax.sweep.program import Study
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, population
+from flipjax.training.assess import FILLS, Questions
 from flipjax.training.member import State, Status, Weights
-from flipjax.training.predict import predict, scene_marginal, scene_marginal_without_scenes
+from flipjax.training.predict import predict
 
 GALLERY_MEMBERS = 6
 PAIRS = 2
@@ -52,17 +54,9 @@ def finish(
         validation = study.tables["val"]
         pool = population.share(layout, study.pool)
         current = dfr.refit_heads(program.experiment, layout, current, pool, validation.rows, validation.refit)
-    parts = {}
-    for part, table in study.tables.items():
-        shared = population.share(layout, (study.pool, table.rows))
-        decomposition = population.decompose(program.experiment, layout, current, *shared)
-        parts[part] = results.Part(
-            decomposition.confusion, decomposition.risk_sum, table.groups, table.pairs, table.rows
-        )
-    if config.intervene.scenes != "none":
-        parts = _swap_scenes(program, config, study, layout, current, parts)
+    parts, score_names = _assess(program, config, study, layout, current)
     names = ("background", *study.catalog.class_names)
-    stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts)
+    stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts, score_names=score_names)
     states = population.states_of(current)
     rows = _rows(program, study, stored, states)
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history))
@@ -80,33 +74,60 @@ def finish(
     return stored
 
 
-def _swap_scenes(
-    program: Program,
-    config: Config,
-    study: Study,
-    layout: population.Layout,
-    current: population.Population,
-    parts: dict[str, results.Part],
-) -> dict[str, results.Part]:
-    """Returns the parts with each member's log-odds on other scenes, and its split point on the validation images."""
+def _assess(
+    program: Program, config: Config, study: Study, layout: population.Layout, current: population.Population
+) -> tuple[dict[str, results.Part], tuple[str, ...]]:
+    """Returns what is stored of each split, and the names of the scores."""
+    wanted = config.intervene
     pool, scenes = study.pool, study.split.train.scenes
-    if pool.kind == "composite":
-        function = scene_marginal
+    form, last = "none", None
+    if wanted.scenes != "none" and pool.kind == "composite":
         kinds = study.catalog.scene_kind[scenes]
         photos = np.asarray(pool.scenes)
         last = jnp.stack([photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in (0, 1)])
-        last = last.astype(jnp.float32)
-    else:
-        function, last = scene_marginal_without_scenes, jnp.asarray(study.tables["val"].rows)
-    log_odds = {}
+        form, last = "given", last.astype(jnp.float32)
+    elif wanted.scenes != "none":
+        form, last = "surroundings", jnp.asarray(study.tables["val"].rows)
+    several = len({setting.axes["seed"] for setting in program.settings}) > 1
+    questions = Questions(
+        form, logits=wanted.scores != "none", passes=wanted.scores == "all", masks=several and wanted.scores != "none"
+    )
+    answers = {}
     for part, table in study.tables.items():
         shared = population.share(layout, (pool, table.rows, last))
-        log_odds[part] = population.map_selected(program.experiment, layout, current, function, *shared)
-    split = functools.partial(intervene.split_point, center=config.intervene.center)
-    centers = np.asarray(jax.jit(jax.vmap(jax.vmap(split)))(log_odds["val"]))
-    return {
-        name: dataclasses.replace(part, scene_log_odds=log_odds[name], centers=centers) for name, part in parts.items()
-    }
+        answers[part] = population.map_selected(program.experiment, layout, current, questions, *shared)
+    split = jax.jit(jax.vmap(jax.vmap(functools.partial(intervene.split_point, center=wanted.center))))
+    validation = answers["val"]
+    centers = None if form == "none" else np.asarray(split(validation.scene_log_odds))
+    fills = range(len(FILLS) if questions.passes else 0)
+    points = [np.asarray(split(validation.fill_log_odds[..., [fill], :])) for fill in fills]
+    parts = {}
+    for part, table in study.tables.items():
+        answer = answers[part]
+        scores = [] if answer.scores is None else [answer.scores]
+        scores += [_swap_risks(answer.decomposition, answer.fill_log_odds[..., [k], :], points[k]) for k in fills]
+        parts[part] = results.Part(
+            answer.decomposition.confusion,
+            answer.decomposition.risk_sum,
+            table.groups,
+            table.pairs,
+            table.rows,
+            scene_log_odds=answer.scene_log_odds,
+            centers=centers,
+            scores=np.concatenate(scores, axis=-1) if scores else None,
+            masks=answer.masks,
+            refit=table.refit if "dfr" in program.experiment.active_knobs else None,
+        )
+    return parts, (*questions.scores, *(FILLS if questions.passes else ()))
+
+
+def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Scene-swap risk (S, K, n, 1) of stacked members whose scenes were filled."""
+    risks = np.empty((*decomposition.risk_sum.shape, 1))
+    for place in np.ndindex(risks.shape[:2]):
+        one = jax.tree.map(lambda leaf, place=place: leaf[place], decomposition)
+        risks[place] = intervene.scene_swap(one, log_odds[place], centers[place]).risk[:, None]
+    return risks
 
 
 def _rows(program: Program, study: Study, stored: results.StoredCell, states: State) -> list[results.Row]:

@@ -16,7 +16,7 @@ from flipjax.results import gallery
 from flipjax.sweep.finish import shown_images
 from flipjax.sweep.workdir import Workdir
 
-OF_MEMBERS = ("confusion", "risk_sum", "scene_log_odds", "centers")
+OF_MEMBERS = ("confusion", "risk_sum", "scene_log_odds", "centers", "scores", "masks")
 """The arrays of a part that have an axis of members, the second."""
 
 Say = Callable[[str], Any]
