@@ -36,8 +36,9 @@ FOLDED = 48
 def build(workdir: str | Path) -> str:
     """Writes `report/` into a run folder, from its stored results alone, and returns its tables as text for a terminal.
 
-    Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), each where it has rows;
-    summary.md, summary.tex, figures/*.png and *.svg, and index.html, which needs no other file; each file atomically.
+    Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules) and, beside `report/`,
+    scores.csv (of images' scores), each where it has rows; summary.md, summary.tex, figures/*.png and *.svg, and
+    index.html, which needs no other file; each file atomically.
 
     Raises:
         FileNotFoundError: the folder holds no results.
@@ -49,6 +50,7 @@ def build(workdir: str | Path) -> str:
     rows = {"summary": run.summary, "trend": run.trends, "comparison": run.comparison, "regret": run.regrets}
     for name, table in rows.items():
         write_csv(folder / f"{name}.csv", table)
+    write_csv(run.folder / "scores.csv", run.scores)
     counts = f"{run.members()} {run.note()}"
     findings = headline(run.summary, run.trends)
     write_summary(folder, run.name, counts, findings, tables)

@@ -24,6 +24,7 @@ from flipjax.results import (
     member_quantities,
     read_csv,
     regret,
+    score_rows,
     trend,
 )
 
@@ -40,7 +41,7 @@ class Run(NamedTuple):
     """The tables of a run folder, and its cells by the names of their folders.
 
     `rows`, `records`, `summary`, `trends` and `comparison` (of methods) are of the first selection rule; `regrets`
-    compares all of them. `missing` says, a line each, what the folder lacks.
+    compares all of them, `scores` are those of scores.csv. `missing` says, a line each, what the folder lacks.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class Run(NamedTuple):
     history: list[Row]
     cells: dict[str, StoredCell]
     missing: list[str]
+    scores: list[Row]
 
     @property
     def name(self) -> str:
@@ -122,6 +124,7 @@ def read(workdir: str | Path) -> Run:
         history,
         cells,
         missing,
+        score_rows(cells.values()),
     )
 
 

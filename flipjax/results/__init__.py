@@ -10,6 +10,8 @@ from flipjax.results.images import flip_rows, image_columns
 from flipjax.results.quantities import QUANTITIES, Quantity, quantity_of, title_of
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
+from flipjax.results.scene_swap import SceneSwap, scene_quantities, scene_swap
+from flipjax.results.scores import SCORE_COLUMNS, SCORES, WANTED_RISK, image_scores, score_rows
 from flipjax.results.seeds import INTERVALS, LEFT_OUT, Estimate, aggregate, compare, estimate, regret, trend
 from flipjax.results.text import (
     Table,
@@ -30,12 +32,16 @@ __all__ = [
     "LEFT_OUT",
     "PARTS",
     "QUANTITIES",
+    "SCORES",
+    "SCORE_COLUMNS",
+    "WANTED_RISK",
     "Estimate",
     "Part",
     "Quantity",
     "Resamples",
     "Row",
     "RunData",
+    "SceneSwap",
     "StoredCell",
     "Table",
     "aggregate",
@@ -47,6 +53,7 @@ __all__ = [
     "flip_rows",
     "headline",
     "image_columns",
+    "image_scores",
     "load",
     "load_cell",
     "member_quantities",
@@ -58,6 +65,9 @@ __all__ = [
     "regret_table",
     "replacing",
     "save_cell",
+    "scene_quantities",
+    "scene_swap",
+    "score_rows",
     "setting_label",
     "summary_table",
     "title_of",

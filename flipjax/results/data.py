@@ -15,6 +15,7 @@ from flipjax.results.files import Row, StoredCell, load_cell, read_csv
 from flipjax.results.images import image_columns
 from flipjax.results.quantities import IMAGE_QUANTITIES, QUANTITIES, column, quantity_of
 from flipjax.results.resampling import Resamples
+from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores
 from flipjax.results.seeds import aggregate
 
 Columns = dict[str, np.ndarray]
@@ -45,11 +46,18 @@ class RunData:
         return columns_of(aggregate(self._rows, resamples=Resamples(dict(_cells(self.folder)))))
 
     @cached_property
+    def scores(self) -> Columns:
+        """A row a member, selection rule and score of images: scores.csv, described by `SCORES` and `SCORE_COLUMNS`."""
+        path = self.folder / "scores.csv"
+        return columns_of(read_csv(path) if path.is_file() else [])
+
+    @cached_property
     def images(self) -> Columns:
         """A row a member, selection rule, split and image.
 
         `image` is its place in the split, `object` and `scene_photo` its rows in the pool, `pair` the number that the
-        images of one object share (-1: none), `group` is 2 * class + scene; then the columns of `image_columns`.
+        images of one object share (-1: none), `group` is 2 * class + scene; then the columns of `image_columns`, and a
+        column for each of `SCORES`, NaN where it is not stored.
         """
         parts = [part for _, cell in _cells(self.folder) for part in _image_parts(cell)]
         if not parts:
@@ -58,9 +66,10 @@ class RunData:
 
 
 def load(run: str | Path) -> RunData:
-    """Reads a run folder: `.members`, `.images`, `.history`, `.summary`, each a dict of NumPy arrays of one length.
+    """Reads a run folder: `.members`, `.images`, `.scores`, `.history`, `.summary`.
 
-    Numbers are int64 or float64 (NaN where one does not exist), texts str. `units` gives the unit of a column.
+    Each is a dict of NumPy arrays of one length: numbers int64 or float64 (NaN where one does not exist), texts str.
+    `units` gives the unit of a column.
 
     Args:
         run: the folder that a sweep wrote.
@@ -103,7 +112,9 @@ def units(columns: Mapping[str, Any]) -> dict[str, str]:
     prefixes = tuple(column(key).partition("<")[0] for key in QUANTITIES)
     quantities = {name: quantity_of(name) for name in columns if name.startswith(prefixes)}
     quantities |= {name: quantity for name, quantity in IMAGE_QUANTITIES.items() if name in columns}
-    return {name: quantities[name].unit for name in columns if name in quantities}
+    described = {name: quantity.unit for name, quantity in quantities.items()}
+    described |= {name: score.unit for name, score in (SCORE_COLUMNS | SCORES).items() if name in columns}
+    return {name: described[name] for name in columns if name in described}
 
 
 def write_images(run: str | Path) -> Path | None:
@@ -146,6 +157,11 @@ def _cells(folder: Path) -> Iterator[tuple[str, StoredCell]]:
 
 
 def _image_parts(cell: StoredCell) -> Iterator[Columns]:
+    scores = {
+        (selection, split): dict(image_scores(cell, split, selection=selection))
+        for selection in cell.selections
+        for split in cell.parts
+    }
     for place, member in enumerate(cell.members):
         for rule, selection in enumerate(cell.selections):
             for split, part in cell.parts.items():
@@ -155,7 +171,9 @@ def _image_parts(cell: StoredCell) -> Iterator[Columns]:
                 ids |= {"image": np.arange(n), "object": part.rows[:, 0], "scene_photo": part.rows[:, 1]}
                 ids |= {"pair": part.pairs, "group": part.groups}
                 counts = Decomposition(part.confusion[rule, place], part.risk_sum[rule, place])
+                of_image = scores[selection, split][member]
                 columns = ids | image_columns(counts, cell.class_names)
+                columns |= {name: of_image.get(name, np.full(n, np.nan)) for name in SCORES if name not in columns}
                 yield {
                     name: values.astype(np.int64) if values.dtype.kind == "i" else values
                     for name, values in columns.items()

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flipjax.metrics import Decomposition, selective, summarize
+from flipjax.metrics import selective, summarize
+from flipjax.metrics.decomposition import Decomposition
 
 
 class SceneSwap(NamedTuple):
