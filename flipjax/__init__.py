@@ -7,7 +7,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flipjax import augment, config, data, losses, methods, metrics, models, plan, report, results, training
+    from flipjax import (
+        augment,
+        config,
+        data,
+        losses,
+        methods,
+        metrics,
+        models,
+        monitor,
+        plan,
+        report,
+        results,
+        training,
+    )
 
 __all__ = [
     "augment",
@@ -17,6 +30,7 @@ __all__ = [
     "methods",
     "metrics",
     "models",
+    "monitor",
     "plan",
     "report",
     "results",

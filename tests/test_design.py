@@ -17,7 +17,7 @@ LAYERS = (
     ("models", "data", "results"),
     ("training", "intervene", "report", "plan"),
     ("audit", "sweep"),
-    ("evaluate",),
+    ("evaluate", "monitor"),
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
@@ -125,7 +125,7 @@ def test_no_name_is_rng():
     assert not [where for where, arg in names if arg == "rng"]
 
 
-@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "training.sampling"])
+@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "monitor", "training.sampling"])
 def test_arrays_come_first_and_options_by_keyword(module):
     module = importlib.import_module(f"flipjax.{module}")
     functions = {
