@@ -4,6 +4,7 @@ All of it follows from the stored cells, without JAX. The loss of an image is it
 0.5. Images without a member's predicted foreground have no score of any kind, so all scores rank the same images.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,11 +14,13 @@ from flipjax.metrics import selective
 from flipjax.results.ensemble import disagreement, pairwise_dice, unpack_classes
 from flipjax.results.files import Row, StoredCell
 from flipjax.results.quantities import SCORE_QUANTITIES
-from flipjax.results.rows import axes_of, rounded
-from flipjax.results.seeds import LEFT_OUT
+from flipjax.results.rows import axes_of, number, rounded
+from flipjax.results.seeds import LEFT_OUT, estimate
 
 WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
+THRESHOLD = ("val_coverage/all", "val_risk/all", "test_coverage/all", "test_risk/all", "test_risk/common", "test_risk/rare")
+"""What a threshold gives, as quantities of `score_summary`."""
 SIDES = {"all": (0, 1, 2, 3), "common": (0, 3), "rare": (1, 2)}
 ENSEMBLE = ("disagreement", "pairwise_dice")
 
@@ -119,6 +122,30 @@ def score_rows(cells: Iterable[StoredCell]) -> list[Row]:
                     passes = _passes(name, cell, sizes.get(member, 0))
                     measures = _measures(cell, member, selection, values, validation[member][name])
                     table.append(leading | {"score": name, "passes": passes} | measures)
+    return table
+
+
+def score_summary(rows: Sequence[Row]) -> list[Row]:
+    """Returns the mean over seeds of every quantity of scores.csv: a row a setting, score and quantity.
+
+    Columns: the axes but the seed, `selection`, `score`, `passes`, then those of `flipjax.results.aggregate`, without
+    an interval below four seeds.
+    """
+    settings: dict[tuple, list[Row]] = {}
+    names = list(rows[0])[1 : list(rows[0]).index("threshold")] if rows else []
+    names = [name for name in names if name != "seed"]
+    for row in rows:
+        settings.setdefault(tuple(row[name] for name in names), []).append(row)
+    table = []
+    for setting, members in settings.items():
+        for key, side in itertools.product(SCORE_QUANTITIES, SIDES):
+            quantity = f"{key}/{side}"
+            result = estimate([[(1.0, {quantity: number(row[f"{key}_{side}"])})] for row in members], quantity)
+            counts = {"quantity": quantity, "n": len(result.values), "left_out": 0}
+            values = {"values": " ".join(str(rounded(value)) for value in result.values)}
+            means = dict(zip(("mean", "low", "high"), map(rounded, result[1:4]), strict=True))
+            row = dict(zip(names, setting, strict=True)) | counts | values | means | {"interval": result.interval}
+            table.append(row)
     return table
 
 
