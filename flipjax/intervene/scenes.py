@@ -187,8 +187,8 @@ def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
     """
     images = jnp.asarray(to_array(images))
     H, W = images.shape[1:3]
-    sigma = WIDE * H if sigma is None else sigma
-    rows, columns = _blur_matrix(H, sigma), _blur_matrix(W, sigma)
+    width = WIDE * H if sigma is None else sigma
+    rows, columns = _blur_matrix(H, width), _blur_matrix(W, width)
     return jnp.einsum("yi,xj,bijc->byxc", rows, columns, images)
 
 

@@ -11,7 +11,7 @@ from flipjax.report.figures import Curve, curve_panel
 from flipjax.report.html import Numbers, Picture
 from flipjax.report.run import Run
 from flipjax.report.style import CLASSES, WHOLE
-from flipjax.results import SCORES, WANTED_RISK, Row, Table, image_scores, number, score_summary, score_table
+from flipjax.results import SCORES, WANTED_RISK, Row, image_scores, number, score_summary, score_table
 from flipjax.results.scores import SIDES, THRESHOLD
 
 DRAWN = {
@@ -20,7 +20,7 @@ DRAWN = {
     "mirror": CLASSES[2],
     "disagreement": CLASSES[3],
     "grey_fill": CLASSES[4],
-    "scene_swap": CLASSES[5],
+    "swap_risk": CLASSES[5],
 }
 FACETS = 4
 FOLDED = 24
@@ -30,7 +30,7 @@ REASONS = {
     "mirror": "config.intervene.scores is not all",
     "grey_fill": "config.intervene.scores is not all",
     "blur_fill": "config.intervene.scores is not all",
-    "scene_swap": "config.intervene.scenes is none",
+    "swap_risk": "config.intervene.scenes is none",
 }
 
 
@@ -41,12 +41,12 @@ def score_blocks(run: Run) -> list[Numbers | Picture]:
         return []
     summary = score_summary(rows)
     caption = (
-        "Scores of images, AUROC over all four groups: how well each ranks images with a flip share above 0.5; mean and "
-        "interval over seeds, or the values of fewer than 4 seeds"
+        "Scores of images, AUROC over all four groups: how well each ranks images with a flip share above 0.5; mean "
+        "and interval over seeds, or the values of fewer than 4 seeds"
     )
     areas = (
-        "The same, AUGRC (area under risk times coverage; lower is better). AURC and E-AURC, and all of them for common "
-        "and rare groups, are in scores.csv"
+        "The same, AUGRC (area under risk times coverage; lower is better). AURC and E-AURC, and all of them for "
+        "common and rare groups, are in scores.csv"
     )
     blocks: list[Numbers | Picture] = []
     for text, quantity in ((caption, "auroc/all"), (areas, "augrc/all")):
@@ -106,9 +106,9 @@ def _coverage(run: Run, rows: Sequence[Row]) -> list[Picture]:
         return []
     where = "" if highest is None else f" at rho {highest:g}"
     caption = (
-        "Images are set aside by one threshold for all groups; each panel is the mean flip share of those of its groups "
-        "that are left. A score that helps on average can leave the rare groups worse off than before (Jones et al., "
-        "Selective classification can magnify disparities across groups, 2021)."
+        "Images are set aside by one threshold for all groups; each panel is the mean flip share of those of its "
+        "groups that are left. A score that helps on average can leave the rare groups worse off than before (Jones et "
+        "al., Selective classification can magnify disparities across groups, 2021)."
     )
     chart = Chart("coverage_scores", f"Risk-coverage of the scores{where}", caption, run.note(interval=False), panels)
     return [Picture(chart)]

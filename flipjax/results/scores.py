@@ -5,7 +5,7 @@ All of it follows from the stored cells, without JAX. The loss of an image is it
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,14 @@ from flipjax.results.seeds import LEFT_OUT, estimate
 
 WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
-THRESHOLD = ("val_coverage/all", "val_risk/all", "test_coverage/all", "test_risk/all", "test_risk/common", "test_risk/rare")
+THRESHOLD = (
+    "val_coverage/all",
+    "val_risk/all",
+    "test_coverage/all",
+    "test_risk/all",
+    "test_risk/common",
+    "test_risk/rare",
+)
 """What a threshold gives, as quantities of `score_summary`."""
 SIDES = {"all": (0, 1, 2, 3), "common": (0, 3), "rare": (1, 2)}
 ENSEMBLE = ("disagreement", "pairwise_dice")
@@ -45,7 +52,7 @@ SCORES: dict[str, Score] = {
     "pairwise_dice": Score("pairwise Dice", "share", "seeds", "1 less the mean Dice of seeds (arXiv 2406.03323)."),
     "grey_fill": Score("grey fill", "log-odds", "2", "As scene swap, the region on the image's mean colour."),
     "blur_fill": Score("blur fill", "log-odds", "2", "As scene swap, the region on the blurred image."),
-    "scene_swap": Score(
+    "swap_risk": Score(
         "scene swap", "log-odds", "1 + kinds", "The region's identity on mean scenes against its label."
     ),
 }
@@ -69,7 +76,7 @@ def image_scores(cell: StoredCell, part: str, *, selection: str) -> Iterator[tup
         scores |= together.get(member, {})
         swap = cell.scene_swap(member, part, selection=selection)
         if swap is not None:
-            scores["scene_swap"] = swap.risk
+            scores["swap_risk"] = swap.risk
         region = ~np.isnan(scores["flip_risk"])
         yield member, {name: np.where(region, scores[name], np.nan) for name in SCORES if name in scores}
 
@@ -153,14 +160,14 @@ def _passes(name: str, cell: StoredCell, seeds: int) -> int:
     if name in ENSEMBLE:
         return seeds
     log_odds = cell.parts["test"].scene_log_odds
-    if name == "scene_swap" and log_odds is not None:
+    if name == "swap_risk" and log_odds is not None:
         return 1 + log_odds.shape[3]
     return int(SCORES[name].passes)
 
 
 def _measures(
     cell: StoredCell, member: str, selection: str, scores: np.ndarray, validation: np.ndarray
-) -> Mapping[str, float | str]:
+) -> dict[str, float | str]:
     """The numbers of one score of one member, by column; `scores` are those of the test images."""
     values = {"val": validation, "test": scores}
     losses = {part: np.asarray(cell.counts(member, part, selection=selection).flip, np.float64) for part in values}

@@ -14,7 +14,7 @@ from flipjax.data.pool import Pool, gather
 from flipjax.metrics.scores import LOGIT_SCORES
 from flipjax.training.forms import logits_of
 from flipjax.training.member import Weights
-from flipjax.training.predict import evaluation_batch, map_batches
+from flipjax.training.predict import evaluation_batch, map_batches, mean_surroundings
 
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
 MASK_SIDE = 64
@@ -61,7 +61,7 @@ class Questions:
         None.
         """
         model = functools.partial(logits_of, experiment, weights)
-        scenes = _surroundings(experiment, weights, pool, last) if self.scenes == "surroundings" else last
+        scenes = mean_surroundings(experiment, weights, pool, last) if self.scenes == "surroundings" else last
         scenes = () if self.scenes == "none" else scenes
 
         def of_batch(batch: jax.Array) -> Assessed:
@@ -102,19 +102,3 @@ def pack_classes(labels: jax.Array, *, classes: int) -> jax.Array:
     kept = labels[:, step // 2 :: step, step // 2 :: step].reshape(len(labels), 1, -1)
     planes = jnp.arange((classes - 1).bit_length())[:, None]
     return jnp.packbits((kept >> planes) & 1 == 1, axis=-1)
-
-
-def _surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
-    """The mean surroundings (1, H, W, 3) of the regions that are predicted on pool rows (m, 2)."""
-    size = min(evaluation_batch(experiment), rows.shape[0])
-    # The last few that fill no batch have no part in the mean.
-    batches = rows[: rows.shape[0] // size * size].reshape(-1, size, 2)
-
-    def add(sums: tuple[jax.Array, jax.Array], batch: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
-        images, _ = gather(pool, batch)
-        more = intervene.sum_surroundings(images, intervene.foreground(logits_of(experiment, weights, images)))
-        return (sums[0] + more[0], sums[1] + more[1]), None
-
-    H, W, channels = pool.images.shape[1:]
-    sums, _ = jax.lax.scan(add, (jnp.zeros((H, W, channels)), jnp.zeros((H, W, 1))), batches)
-    return intervene.finish_surroundings(*sums)

@@ -1,5 +1,6 @@
 """One member on a table of the pool: logits, and the decomposition that every number is made from."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flipjax import metrics
+from flipjax import intervene, metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.training.forms import logits_of
@@ -32,6 +33,34 @@ def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Arr
         return metrics.decompose(logits_of(experiment, weights, images), labels)
 
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+
+
+def scene_marginal(
+    experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenes: jax.Array
+) -> jax.Array:
+    """Returns `flipjax.intervene.scene_marginal`, (n, K, C - 1), of the weights on pool rows (n, 2) and scenes."""
+    model = functools.partial(logits_of, experiment, weights)
+
+    def of_batch(batch: jax.Array) -> jax.Array:
+        return intervene.scene_marginal(model, gather(pool, batch)[0], scenes)
+
+    return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+
+
+def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
+    """Returns `flipjax.intervene.mean_surroundings`, (1, H, W, channels), of the images of pool rows (m, 2)."""
+    size = min(evaluation_batch(experiment), rows.shape[0])
+    # The last few that fill no batch have no part in the mean.
+    batches = rows[: rows.shape[0] // size * size].reshape(-1, size, 2)
+
+    def add(sums: tuple[jax.Array, jax.Array], batch: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+        images, _ = gather(pool, batch)
+        more = intervene.sum_surroundings(images, intervene.foreground(logits_of(experiment, weights, images)))
+        return (sums[0] + more[0], sums[1] + more[1]), None
+
+    H, W, channels = pool.images.shape[1:]
+    sums, _ = jax.lax.scan(add, (jnp.zeros((H, W, channels)), jnp.zeros((H, W, 1))), batches)
+    return intervene.finish_surroundings(*sums)
 
 
 def evaluation_batch(experiment: Experiment) -> int:
