@@ -10,17 +10,17 @@ from flipjax.report.curves import COVERAGE, mean_of_finite
 from flipjax.report.figures import Curve, curve_panel
 from flipjax.report.html import Numbers, Picture
 from flipjax.report.run import Run
-from flipjax.report.style import CLASSES, WHOLE
+from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results import SCORES, WANTED_RISK, Row, image_scores, number, score_summary, score_table
 from flipjax.results.scores import SIDES, THRESHOLD
 
 DRAWN = {
-    "flip_risk": WHOLE,
-    "energy": CLASSES[1],
-    "mirror": CLASSES[2],
-    "disagreement": CLASSES[3],
-    "grey_fill": CLASSES[4],
-    "swap_risk": CLASSES[5],
+    "flip_risk": ("entropy", WHOLE),
+    "energy": ("energy", CLASSES[1]),
+    "mirror": ("mirror", CLASSES[2]),
+    "disagreement": ("seeds", RARE),
+    "grey_fill": ("grey fill", COMMON),
+    "swap_risk": ("scene swap", REPAIRED),
 }
 FACETS = 4
 FOLDED = 24
@@ -124,6 +124,6 @@ def _remaining(scores: np.ndarray, losses: np.ndarray, inside: np.ndarray) -> np
 
 def _panel(title: str, by_name: dict[str, list[np.ndarray]]) -> Panel:
     names = [name for name in DRAWN if name in by_name]
-    curves = [Curve(SCORES[name].title, COVERAGE, mean_of_finite(np.stack(by_name[name]))) for name in names]
-    x, y = "coverage: share of all images kept", "mean flip share of the group's images kept"
-    return curve_panel(curves, title=title, x=x, y=y, colours=[DRAWN[name] for name in names])
+    curves = [Curve(DRAWN[name][0], COVERAGE, mean_of_finite(np.stack(by_name[name]))) for name in names]
+    x, y = "coverage: share of all images kept", "mean flip share of those kept"
+    return curve_panel(curves, title=title, x=x, y=y, colours=[DRAWN[name][1] for name in names])
