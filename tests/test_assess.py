@@ -69,7 +69,8 @@ def test_large_masks_are_kept_at_even_distances():
 def test_seeds_are_compared_pixel_by_pixel():
     classes = np.random.default_rng(1).integers(0, 3, (3, 4, 10))
     classes[0, 0] = classes[1, 1] = classes[2, 1] = 0
-    dice, differ = ensemble.pairwise_dice(classes), ensemble.disagreement(classes)
+    shared = ensemble.shared_pixels(classes)
+    dice, differ = ensemble.pairwise_dice(shared), ensemble.disagreement(shared)
     for i in range(4):
         pairs = []
         for a, b in itertools.combinations(classes[:, i], 2):

@@ -17,36 +17,51 @@ def unpack_classes(masks: np.ndarray) -> np.ndarray:
     return (bits * weights).sum(-2, dtype=np.uint8)
 
 
-def disagreement(classes: np.ndarray, *, background: int = 0) -> np.ndarray:
+def shared_pixels(classes: np.ndarray) -> np.ndarray:
+    """Returns how many pixels two members both give a foreground class: what all scores of an ensemble follow from.
+
+    Args:
+        classes: int (M, n, pixels), the predictions of M members on n images; 0 is the background.
+
+    Returns:
+        float32 (F, n, M, M), whole numbers, for the F foreground classes that are predicted at all or lie below one
+        that is; on the diagonal a member's own pixels.
+
+    Example:
+        >>> shared_pixels(np.array([[[0, 1, 1]], [[0, 1, 2]]]))[:, 0].tolist()
+        [[[2.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 1.0]]]
+    """
+    images = np.moveaxis(classes, 0, 1)
+    inside = [(images == c).astype(np.float32) for c in range(1, int(classes.max(initial=1)) + 1)]
+    return np.stack([each @ each.transpose(0, 2, 1) for each in inside])
+
+
+def disagreement(shared: np.ndarray) -> np.ndarray:
     """Returns how often the other members predict another class in a member's region, the mean over its pixels.
 
     Args:
-        classes: int (M, n, pixels), the predictions of M >= 2 members on n images.
-        background: the class that is background.
+        shared: (F, n, M, M) of `shared_pixels`, M >= 2.
 
     Returns:
         float64 (M, n), in [0, 1]; NaN where a member predicts no foreground.
 
     Example:
-        >>> disagreement(np.array([[[0, 1, 1]], [[0, 1, 2]], [[1, 1, 2]]])).ravel().tolist()
+        >>> disagreement(shared_pixels(np.array([[[0, 1, 1]], [[0, 1, 2]], [[1, 1, 2]]]))).ravel().tolist()
         [0.5, 0.25, 0.5]
     """
-    votes = {c: (classes == c).sum(0) for c in np.unique(classes).tolist()}
-    same = sum(np.where(classes == c, count, 0) for c, count in votes.items()) - 1
-    inside = classes != background
-    count = inside.sum(-1)
-    total = np.where(inside, 1 - same / (len(classes) - 1), 0).sum(-1)
-    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    own = np.einsum("fnmm->mn", shared).astype(np.float64)
+    same = shared.sum((0, 3), dtype=np.float64).T - own
+    others = (shared.shape[-1] - 1) * own
+    return 1 - np.divide(same, others, out=np.full(own.shape, np.nan), where=own > 0)
 
 
-def pairwise_dice(classes: np.ndarray, *, background: int = 0) -> np.ndarray:
+def pairwise_dice(shared: np.ndarray) -> np.ndarray:
     """Returns the mean Dice of the foreground classes over all pairs of members.
 
     A class that neither member of a pair predicts has no say; a pair without any foreground agrees.
 
     Args:
-        classes: int (M, n, pixels), the predictions of M >= 2 members on n images.
-        background: the class that is background.
+        shared: (F, n, M, M) of `shared_pixels`, M >= 2.
 
     Returns:
         float64 (n,), in [0, 1].
@@ -55,17 +70,12 @@ def pairwise_dice(classes: np.ndarray, *, background: int = 0) -> np.ndarray:
         arXiv 2406.03323.
 
     Example:
-        >>> pairwise_dice(np.array([[[0, 1, 1]], [[0, 1, 2]]])).round(3).tolist()
+        >>> pairwise_dice(shared_pixels(np.array([[[0, 1, 1]], [[0, 1, 2]]]))).round(3).tolist()
         [0.333]
     """
-    first, second = np.triu_indices(len(classes), k=1)
-    total = np.zeros((len(first), classes.shape[1]))
-    present = np.zeros(total.shape, np.int64)
-    for c in np.setdiff1d(np.unique(classes), [background]):
-        inside = np.moveaxis(classes == c, 0, 1).astype(np.float32)
-        shared = (inside @ inside.transpose(0, 2, 1))[:, first, second].T
-        area = inside.sum(-1).T
-        both = area[first] + area[second]
-        total += np.divide(2 * shared, both, out=np.zeros(both.shape), where=both > 0)
-        present += both > 0
-    return np.divide(total, present, out=np.ones(total.shape), where=present > 0).mean(0)
+    first, second = np.triu_indices(shared.shape[-1], k=1)
+    area = np.einsum("fnmm->fnm", shared).astype(np.float64)
+    both = area[..., first] + area[..., second]
+    dice = np.divide(2 * shared[..., first, second], both, out=np.zeros(both.shape), where=both > 0)
+    present = (both > 0).sum(0)
+    return np.divide(dice.sum(0), present, out=np.ones(present.shape), where=present > 0).mean(-1)

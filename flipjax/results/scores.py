@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flipjax.metrics import selective
-from flipjax.results.ensemble import disagreement, pairwise_dice, unpack_classes
+from flipjax.results.ensemble import disagreement, pairwise_dice, shared_pixels, unpack_classes
 from flipjax.results.files import Row, StoredCell
 from flipjax.results.quantities import SCORE_QUANTITIES
 from flipjax.results.rows import axes_of, number, rounded
@@ -89,9 +89,10 @@ def _ensembles(cell: StoredCell, part: str, selection: str) -> dict[str, dict[st
     rule = cell.selections.index(selection)
     scores = {}
     for members in ensembles_of(cell.rows, selection=selection):
-        classes = unpack_classes(masks[rule, [cell.members.index(member) for member in members]])
-        dice = 1 - pairwise_dice(classes)
-        for member, values in zip(members, disagreement(classes), strict=True):
+        places = [cell.members.index(member) for member in members]
+        shared = shared_pixels(unpack_classes(masks[rule, places]))
+        dice = 1 - pairwise_dice(shared)
+        for member, values in zip(members, disagreement(shared), strict=True):
             scores[member] = {"disagreement": values, "pairwise_dice": dice}
     return scores
 
