@@ -1,5 +1,6 @@
 """What is asked of trained members, what the seeds say of each other, and the table of scores."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -12,7 +13,7 @@ from flipjax.config import PopulationSpec
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
 from flipjax.results import ensemble
-from flipjax.training import population
+from flipjax.training import placement, population
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.forms import logits_of
 from flipjax.training.member import init_state
@@ -22,13 +23,13 @@ CLASSES, SCENES = ("background", "cat", "dog"), ("land", "water")
 
 def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, pool, validation):
     members = [make_member(seed) for seed in (0, 1, 2)]
-    layout = population.make_layout(PopulationSpec(map="loop"), members=3)
+    layout = placement.make_layout(PopulationSpec(map="loop"), members=3)
     current = population.create(tiny, layout, members)
     rows = validation[0]
     last = jnp.asarray(np.asarray(pool.scenes).reshape(2, -1, *pool.scenes.shape[1:]).mean(1) / 255, jnp.float32)
 
     def ask(questions, last):
-        return population.map_selected(tiny, layout, current, questions, *population.share(layout, (pool, rows, last)))
+        return population.map_selected(tiny, layout, current, questions, *placement.share(layout, (pool, rows, last)))
 
     questions = Questions()
     mapped = ask(questions, last)
@@ -109,7 +110,7 @@ def cell():
         member = {"member": name, "seed": seed, "method": "dfr", "status": "finished", "selection": "last"}
         counts = cell.decomposition(name, "test")
         rows += results.member_rows(member, counts, groups, part="test", class_names=CLASSES)
-    return results.StoredCell(**{**vars(cell), "rows": tuple(rows)})
+    return dataclasses.replace(cell, rows=tuple(rows))
 
 
 def test_scores_follow_from_what_is_stored(cell, tmp_path):
@@ -136,7 +137,7 @@ def test_scores_that_are_not_stored_are_left_out(cell):
         name: results.Part(part.confusion, part.risk_sum, part.groups, part.pairs, part.rows)
         for name, part in cell.parts.items()
     }
-    bare = results.StoredCell(**{**vars(cell), "parts": parts, "score_names": ()})
+    bare = dataclasses.replace(cell, parts=parts, score_names=())
     assert [row["score"] for row in results.score_rows([bare])] == ["flip_risk", "flip_risk"]
     diverged = tuple(row | {"status": "diverged"} for row in cell.rows)
-    assert results.score_rows([results.StoredCell(**{**vars(cell), "rows": diverged})]) == []
+    assert results.score_rows([dataclasses.replace(cell, rows=diverged)]) == []

@@ -49,7 +49,6 @@ def build(workdir: str | Path) -> str:
     """
     run = read(workdir)
     folder = run.folder / "report"
-    tables = tables_of(run)
     rows = {"summary": run.summary, "trend": run.trends, "comparison": run.comparison, "regret": run.regrets}
     rows |= {"method_regret": run.choices, "pairs": run.pair_tests}
     for name, table in rows.items():
@@ -57,6 +56,8 @@ def build(workdir: str | Path) -> str:
     write_csv(run.folder / "scores.csv", run.scores)
     counts = f"{run.members()} {run.note()}"
     findings = headline(run.summary, run.trends)
+    run = run.shown()
+    tables = tables_of(run)
     write_summary(folder, run.name, counts, findings, tables)
     items = items_of(run)
     sections = _sections(run, tables, items)

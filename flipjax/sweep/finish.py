@@ -18,7 +18,7 @@ from flipjax.results import gallery
 from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_QUANTITIES
 from flipjax.sweep.program import Study
 from flipjax.sweep.workdir import Workdir
-from flipjax.training import dfr, population
+from flipjax.training import dfr, placement, population
 from flipjax.training.assess import FILLS, Questions
 from flipjax.training.member import State, Status, Weights
 from flipjax.training.predict import predict
@@ -31,7 +31,7 @@ def finish(
     program: Program,
     config: Config,
     study: Study,
-    layout: population.Layout,
+    layout: placement.Layout,
     current: population.Population,
     workdir: Workdir,
     *,
@@ -53,7 +53,7 @@ def finish(
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
         validation = study.tables["val"]
-        pool = population.share(layout, study.pool)
+        pool = placement.share(layout, study.pool)
         current = dfr.refit_heads(program.experiment, layout, current, pool, validation.rows, validation.refit)
     parts, score_names = _assess(program, config, study, layout, current)
     names = ("background", *study.catalog.class_names)
@@ -76,7 +76,7 @@ def finish(
 
 
 def _assess(
-    program: Program, config: Config, study: Study, layout: population.Layout, current: population.Population
+    program: Program, config: Config, study: Study, layout: placement.Layout, current: population.Population
 ) -> tuple[dict[str, results.Part], tuple[str, ...]]:
     """Returns what is stored of each split, and the names of the scores."""
     wanted = config.intervene
@@ -93,7 +93,7 @@ def _assess(
     )
     answers = {}
     for part, table in study.tables.items():
-        shared = population.share(layout, (pool, table.rows, last))
+        shared = placement.share(layout, (pool, table.rows, last))
         answers[part] = population.map_selected(program.experiment, layout, current, questions, *shared)
     split = jax.jit(jax.vmap(jax.vmap(functools.partial(intervene.split_point, center=wanted.center))))
     validation = answers["val"]

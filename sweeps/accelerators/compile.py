@@ -36,7 +36,7 @@ from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models.convolution import plain
 from flipjax.results import write_csv
-from flipjax.training import population, step
+from flipjax.training import placement, population, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe
 from flipjax.training.predict import evaluate
@@ -78,15 +78,15 @@ def arguments(experiment, mesh, members):
         sharding = NamedSharding(mesh, part)
         return jax.tree.map(lambda leaf: shape((*lead, *leaf.shape), leaf.dtype, sharding=sharding), tree)
 
-    dealt = placed((member, state), P(population.AXIS), (members,))
+    dealt = placed((member, state), P(placement.AXIS), (members,))
     return *dealt, *placed((pixels, *validation), P())
 
 
 def traced(program, experiment, mesh, members, form):
     width = 1 if form == "loop" else min(WIDTH, members)
-    layout = population.Layout(mesh, width, packed=form == "packed")
+    layout = placement.Layout(mesh, width, packed=form == "packed")
     stacked, states, pool, *validation = arguments(experiment, mesh, members)
-    sharding = NamedSharding(mesh, P(population.AXIS))
+    sharding = NamedSharding(mesh, P(placement.AXIS))
     shape = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
     if program == "epoch":
         order, active = shape((members,), jnp.int32), shape((1,), jnp.int32)
@@ -114,18 +114,18 @@ def traced(program, experiment, mesh, members, form):
 
 def computations(text):
     """The lines of each computation of an HLO module, and the name of the entry."""
-    found, entry, name = {}, None, None
+    result, entry, name = {}, None, None
     for line in text.splitlines():
         head = re.match(r"(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$", line)
         if head and not line.startswith(" "):
             name = head[2]
-            found[name] = []
+            result[name] = []
             entry = name if head[1] else entry
         elif line.startswith("}"):
             name = None
         elif name is not None:
-            found[name].append(line)
-    return found, entry
+            result[name].append(line)
+    return result, entry
 
 
 def cycles(text):
@@ -155,7 +155,7 @@ def cycles(text):
 
 def convolutions(text):
     """(pass, window, groups, dtype) of each convolution, and how often."""
-    found = collections.Counter()
+    result = collections.Counter()
     for line in text.splitlines():
         call = re.search(r'custom_call_target="__cudnn\$(conv\w+)"', line)
         if not call and " convolution(" not in line:
@@ -165,12 +165,12 @@ def convolutions(text):
         window = re.search(r"window=\{(size=[\dx]+)", line)
         groups = max(map(int, re.findall(r"(?:feature|batch)_group_count=(\d+)", line)), default=1)
         dtype = re.search(r"= \(?(\w+)\[", line)[1]
-        found[(f"{where} {call[1]}" if call else where, window[1] if window else "size=1", groups, dtype)] += 1
-    return found
+        result[(f"{where} {call[1]}" if call else where, window[1] if window else "size=1", groups, dtype)] += 1
+    return result
 
 
 def measure(target, program, experiment, members, form):
-    mesh = Mesh(np.array(devices(target)), (population.AXIS,))
+    mesh = Mesh(np.array(devices(target)), (placement.AXIS,))
     began = time.process_time()
     with plain():
         lowered = traced(program, experiment, mesh, members, form).lower(lowering_platforms=(PLATFORMS[target],))
@@ -203,13 +203,13 @@ def main():
     for program in options.program:
         for form in options.form:
             for members in options.members:
-                row, found = measure(options.target, program, experiment, members, form)
+                row, result = measure(options.target, program, experiment, members, form)
                 print(row, "compiled, not run", flush=True)
                 programs.append(row)
                 rows += [
                     {"program": program, "form": form, "K": members, "pass": name, "window": window, "groups": groups}
                     | {"dtype": dtype, "count": count}
-                    for (name, window, groups, dtype), count in sorted(found.items())
+                    for (name, window, groups, dtype), count in sorted(result.items())
                 ]
                 options.out.mkdir(parents=True, exist_ok=True)
                 write_csv(options.out / "programs.csv", programs)
