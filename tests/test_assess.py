@@ -116,8 +116,8 @@ def cell():
 def test_scores_follow_from_what_is_stored(cell, tmp_path):
     results.save_cell(tmp_path / "cell.npz", cell)
     again = results.load_cell(tmp_path / "cell.npz")
-    rows = results.score_rows([again])
-    assert rows == results.score_rows([cell])
+    rows = results.score_rows([again], cell.rows)
+    assert rows == results.score_rows([cell], cell.rows)
     assert [row["score"] for row in rows] == 2 * ["flip_risk", "mirror", "disagreement", "pairwise_dice"]
     assert [row["passes"] for row in rows[:4]] == [1, 2, 2, 2]
     flip = cell.counts("a", "test").flip
@@ -138,6 +138,6 @@ def test_scores_that_are_not_stored_are_left_out(cell):
         for name, part in cell.parts.items()
     }
     bare = dataclasses.replace(cell, parts=parts, score_names=())
-    assert [row["score"] for row in results.score_rows([bare])] == ["flip_risk", "flip_risk"]
+    assert [row["score"] for row in results.score_rows([bare], cell.rows)] == ["flip_risk", "flip_risk"]
     diverged = tuple(row | {"status": "diverged"} for row in cell.rows)
-    assert results.score_rows([dataclasses.replace(cell, rows=diverged)]) == []
+    assert results.score_rows([cell], diverged) == []

@@ -34,6 +34,8 @@ from flipjax.results import (
 COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
 UNREADABLE = (*DAMAGED, ValueError, KeyError, OSError)
 LISTED = 20
+SCORED = 2000
+"""Members whose scores a report judges, at most."""
 SHOWN = 12
 
 
@@ -158,8 +160,18 @@ def read(workdir: str | Path) -> Run:
         history,
         cells,
         missing,
-        score_rows(cells.values()),
+        _scores(cells, rows, missing),
     )
+
+
+def _scores(cells: Mapping[str, StoredCell], rows: list[Row], missing: list[str]) -> list[Row]:
+    members = sum(len(cell.members) for cell in cells.values())
+    if members > SCORED:
+        missing.append(
+            f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_rows makes its rows"
+        )
+        return []
+    return score_rows(cells.values(), rows)
 
 
 def _compared(rows: list[Row]) -> str:

@@ -25,8 +25,8 @@ DRAWN = {
 FACETS = 4
 FOLDED = 24
 REASONS = {
-    "disagreement": "no setting has two seeds, or predicted classes are not stored",
-    "pairwise_dice": "no setting has two seeds, or predicted classes are not stored",
+    "disagreement": "no setting has two seeds, or too many members to store what they predict",
+    "pairwise_dice": "no setting has two seeds, or too many members to store what they predict",
     "mirror": "config.intervene.scores is not all",
     "grey_fill": "config.intervene.scores is not all",
     "blur_fill": "config.intervene.scores is not all",
@@ -87,7 +87,7 @@ def _coverage(run: Run, rows: Sequence[Row]) -> list[Picture]:
     records = {row["member"]: row for row in rows if highest is None or row["rho"] == highest}
     for cell in run.cells.values():
         part = cell.parts["test"]
-        for member, scores in image_scores(cell, "test", selection=rows[0]["selection"]):
+        for member, scores in image_scores(cell, "test", run.rows, selection=rows[0]["selection"]):
             setting = tuple(records[member][name] for name in axes) if member in records else None
             if setting is None or (setting not in curves and len(curves) == FACETS):
                 continue

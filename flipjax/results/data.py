@@ -58,7 +58,7 @@ class RunData:
         images of one object share (-1: none), `group` is 2 * class + scene; then the columns of `image_columns`, and a
         column for each of `SCORES`, NaN where it is not stored.
         """
-        parts = [part for _, cell in _cells(self.folder) for part in _image_parts(cell)]
+        parts = [part for _, cell in _cells(self.folder) for part in _image_parts(cell, self._rows)]
         if not parts:
             return {}
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -127,8 +127,9 @@ def write_images(run: str | Path) -> Path | None:
     from pyarrow import parquet
 
     path = Path(run) / "images.parquet"
+    rows = read_csv(Path(run) / "results.csv")
     with replacing(path) as stream:
-        tables = (to_arrow(part) for _, cell in _cells(Path(run)) for part in _image_parts(cell))
+        tables = (to_arrow(part) for _, cell in _cells(Path(run)) for part in _image_parts(cell, rows))
         first = next(tables)
         # A group of rows a member: memory does not grow with the grid.
         with parquet.ParquetWriter(stream, first.schema, compression="zstd") as writer:
@@ -156,9 +157,10 @@ def _cells(folder: Path) -> Iterator[tuple[str, StoredCell]]:
         yield path.parent.name, load_cell(path)
 
 
-def _image_parts(cell: StoredCell) -> Iterator[Columns]:
+def _image_parts(cell: StoredCell, rows: Sequence[Row]) -> Iterator[Columns]:
+    rows = [row for row in rows if row["member"] in cell.places]
     scores = {
-        (selection, split): dict(image_scores(cell, split, selection=selection))
+        (selection, split): dict(image_scores(cell, split, rows, selection=selection))
         for selection in cell.selections
         for split in cell.parts
     }

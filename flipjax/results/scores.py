@@ -62,10 +62,15 @@ SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES
 """The columns of scores.csv that are numbers, beside `passes` and the `threshold`, which has the score's unit."""
 
 
-def image_scores(cell: StoredCell, part: str, *, selection: str) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Yields each member with its scores of a split's images: float64 (n,) for those of SCORES that are stored."""
+def image_scores(
+    cell: StoredCell, part: str, rows: Sequence[Row], *, selection: str
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Yields each member with its scores of a split's images: float64 (n,) for those of SCORES that are stored.
+
+    `rows` of results.csv say which members differ in their seed alone.
+    """
     stored = cell.parts[part]
-    together = _ensembles(cell, part, selection)
+    together = _ensembles(cell, part, rows, selection)
     rule = cell.selections.index(selection)
     for place, member in enumerate(cell.members):
         counts = cell.counts(member, part, selection=selection)
@@ -81,14 +86,16 @@ def image_scores(cell: StoredCell, part: str, *, selection: str) -> Iterator[tup
         yield member, {name: np.where(region, scores[name], np.nan) for name in SCORES if name in scores}
 
 
-def _ensembles(cell: StoredCell, part: str, selection: str) -> dict[str, dict[str, np.ndarray]]:
+def _ensembles(cell: StoredCell, part: str, rows: Sequence[Row], selection: str) -> dict[str, dict[str, np.ndarray]]:
     """The scores of each member that other seeds of its setting give; none where masks are not stored."""
     masks = cell.parts[part].masks
     if masks is None:
         return {}
     rule = cell.selections.index(selection)
     scores = {}
-    for members in ensembles_of(cell.rows, selection=selection):
+    for members in ensembles_of(rows, selection=selection):
+        if not set(members) <= set(cell.members):
+            continue
         places = [cell.members.index(member) for member in members]
         shared = shared_pixels(unpack_classes(masks[rule, places]))
         dice = 1 - pairwise_dice(shared)
@@ -107,28 +114,31 @@ def ensembles_of(rows: Sequence[Row], *, selection: str) -> list[list[str]]:
     return [list(members) for members in settings.values() if len(members) > 1]
 
 
-def score_rows(cells: Iterable[StoredCell]) -> list[Row]:
-    """Returns the rows of scores.csv: one a member, selection rule and score that is stored.
+def score_rows(cells: Iterable[StoredCell], rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows of scores.csv from those of results.csv: one a member, selection rule and score that is stored.
 
     Columns: `member`, its axes, `selection`, `score`, `passes`, `threshold`, then `SCORE_COLUMNS`: of all four groups,
     of the common and of the rare ones. The threshold is the largest that keeps the mean flip share of the validation
     images at or below it within WANTED_RISK; blank where none does.
     """
     table = []
+    records = {row["member"]: row for row in rows if row["status"] not in LEFT_OUT}
+    axes = [name for name in axes_of(rows) if name != "selection"]
     for cell in cells:
-        records = {row["member"]: row for row in reversed(cell.rows)}
-        axes = [name for name in axes_of(cell.rows) if name != "selection"]
+        inside = [row for row in rows if row["member"] in cell.places]
         for selection in cell.selections:
-            sizes = {name: len(group) for group in ensembles_of(cell.rows, selection=selection) for name in group}
-            validation = dict(image_scores(cell, "val", selection=selection))
-            for member, scores in image_scores(cell, "test", selection=selection):
-                record = records.get(member, {})
-                if record.get("status", LEFT_OUT[0]) in LEFT_OUT:
+            sizes = {name: len(group) for group in ensembles_of(inside, selection=selection) for name in group}
+            validation = dict(image_scores(cell, "val", inside, selection=selection))
+            for member, scores in image_scores(cell, "test", inside, selection=selection):
+                if member not in records:
                     continue
+                record = records[member]
                 leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
                 for name, values in scores.items():
                     passes = _passes(name, cell, sizes.get(member, 0))
-                    measures = _measures(cell, member, selection, values, validation[member][name])
+                    fitted = "dfr" in str(record.get("method", "")).split("+")
+                    known = np.where(_unseen(cell, fitted=fitted), validation[member][name], np.nan)
+                    measures = _measures(cell, member, selection, values, known)
                     table.append(leading | {"score": name, "passes": passes} | measures)
     return table
 
@@ -172,7 +182,6 @@ def _measures(
     """The numbers of one score of one member, by column; `scores` are those of the test images."""
     values = {"val": validation, "test": scores}
     losses = {part: np.asarray(cell.counts(member, part, selection=selection).flip, np.float64) for part in values}
-    values["val"] = np.where(_unseen(cell, member), validation, np.nan)
     threshold = selective.threshold_at_risk(values["val"], losses["val"], risk=WANTED_RISK)
     measures = {"threshold": threshold}
     for side, groups in SIDES.items():
@@ -193,10 +202,7 @@ def _areas(scores: np.ndarray, losses: np.ndarray) -> Iterator[tuple[str, float]
     yield "augrc", selective.augrc(scores, losses)
 
 
-def _unseen(cell: StoredCell, member: str) -> np.ndarray:
-    """Which validation images a member's head was not fitted on."""
+def _unseen(cell: StoredCell, *, fitted: bool) -> np.ndarray:
+    """Which validation images a head was not fitted on."""
     part = cell.parts["val"]
-    method = next((str(row.get("method", "")) for row in cell.rows if row["member"] == member), "")
-    if part.refit is None or "dfr" not in method.split("+"):
-        return np.ones(len(part.groups), bool)
-    return ~part.refit
+    return ~part.refit if fitted and part.refit is not None else np.ones(len(part.groups), bool)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,12 +20,14 @@ from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_QUANTITIES
 from flipjax.sweep.program import Study
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, placement, population
-from flipjax.training.assess import FILLS, Questions
+from flipjax.training.assess import FILLS, MASK_SIDE, Questions
 from flipjax.training.member import State, Status, Weights
 from flipjax.training.predict import predict
 
 GALLERY_MEMBERS = 6
 PAIRS = 2
+MASK_BYTES = 2**28
+"""What the predicted classes of a program's members may take, unpacked; beyond, no seeds are compared."""
 
 
 def finish(
@@ -86,11 +89,8 @@ def _assess(
         form, last = "given", mean_training_scenes(study)
     elif wanted.scenes != "none":
         form, last = "surroundings", jnp.asarray(study.tables["val"].rows)
-    # Of all seeds, whichever this part has.
-    several = len(config.axes.seed) > 1
-    questions = Questions(
-        form, logits=wanted.scores != "none", passes=wanted.scores == "all", masks=several and wanted.scores != "none"
-    )
+    asked = wanted.scores != "none"
+    questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
     answers = {}
     for part, table in study.tables.items():
         shared = placement.share(layout, (pool, table.rows, last))
@@ -118,6 +118,14 @@ def _assess(
             refit=table.refit if "dfr" in program.experiment.active_knobs else None,
         )
     return parts, (*questions.scores, *(FILLS if questions.passes else ()))
+
+
+def _masks_fit(config: Config) -> bool:
+    """Says whether the predicted classes of the whole grid, whichever part this is, are of use and can be stored."""
+    members = math.prod(len(values) or 1 for values in config.axes.values())
+    images = config.split.n_val + config.split.n_test
+    side = min(config.pool.size, MASK_SIDE)
+    return len(config.axes.seed) > 1 and members * images * side**2 // 4 <= MASK_BYTES
 
 
 def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
