@@ -7,16 +7,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flipjax import augment, config, data, losses, methods, metrics, models, plan, report, results, training
+    from flipjax import (
+        augment,
+        config,
+        data,
+        intervene,
+        losses,
+        methods,
+        metrics,
+        models,
+        monitor,
+        plan,
+        report,
+        results,
+        training,
+    )
 
 __all__ = [
     "augment",
     "config",
     "data",
+    "intervene",
     "losses",
     "methods",
     "metrics",
     "models",
+    "monitor",
     "plan",
     "report",
     "results",

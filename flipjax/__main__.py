@@ -9,6 +9,7 @@ import flipjax
 COMMANDS = {
     "sweep": ("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),
     "audit": ("flipjax.audit.__main__", "measure flips in anyone's stored predictions"),
+    "monitor": ("flipjax.monitor.__main__", "flag images of a model at work, and test its scores for drift"),
     "data": ("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
     "report": ("flipjax.report.__main__", "make a run's page again from its stored results"),
     "export": ("flipjax.results.export", "hand a run's members to MLflow, Trackio or W&B, or write them as CSV"),

@@ -1,16 +1,20 @@
 """`python -m flipjax.evaluate --model smp_resnet50 --weights FILE --config NAME`: a trained model, evaluated.
 
 FILE is what `flipjax convert` wrote, and the configuration says on which pool and split: IoU, group IoU
-and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images.
+and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images; with
+--intervene scene-swap risk, repair and reliance. With --out a page, with pictures.
 """
 
 import argparse
+import functools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -19,17 +23,24 @@ from ml_collections import ConfigDict
 from flipjax import command, results
 from flipjax.audit import page
 from flipjax.audit.arrays import AuditError
-from flipjax.audit.results import conclude
+from flipjax.audit.results import Audit, conclude
 from flipjax.audit.tables import summary_text
 from flipjax.config import DTYPES, MODEL_NAMES, Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
-from flipjax.data.pool import Pool
+from flipjax.data.correlation import Table
+from flipjax.data.pool import Pool, gather
+from flipjax.intervene import split_point
 from flipjax.metrics import Decomposition
 from flipjax.plan import Program, plan
+from flipjax.report.galleries import member_items
+from flipjax.report.pictures import Item
+from flipjax.results import SceneSwap, gallery
+from flipjax.sweep.finish import PAIRS, mean_training_scenes
 from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
 from flipjax.terminal import Bar
 from flipjax.training.member import Weights, first_weights
-from flipjax.training.predict import evaluate, evaluation_batch
+from flipjax.training.predict import evaluate, evaluation_batch, mean_surroundings, predict, scene_marginal
 
+SURE = 6
 MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
 
 
@@ -39,6 +50,8 @@ def _parser() -> command.ConfigParser:
     parser.add_argument("--weights", metavar="FILE", required=True, help="converted weights")
     parser.add_argument("--split", choices=results.PARTS, default="test", help="which images (default test)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what the network computes in")
+    text = "scene-swap risk, repair and reliance, on the scenes of the training split (config.intervene)"
+    parser.add_argument("--intervene", action="store_true", help=text)
     parser.add_argument("--samples", type=int, default=1000, help="resamples of the intervals (default 1000)")
     parser.add_argument("--out", metavar="DIR", help="folder for the files and the page of an audit")
     return parser
@@ -60,8 +73,10 @@ def make_program(config: Config, model: ModelSpec) -> Program:
     return plan(config)[0]
 
 
-def decompose(experiment: Experiment, start: Weights, pool: Pool, rows: np.ndarray) -> Decomposition:
-    """Returns the decomposition of the weights `start` on pool rows (n, 2), numpy leaves.
+def map_rows(
+    function: Callable, experiment: Experiment, start: Weights, pool: Pool, rows: np.ndarray, *shared: Any, title: str
+) -> Any:
+    """Returns what `function(experiment, weights, pool, rows, *shared)` says of pool rows (n, 2), numpy leaves.
 
     Images are dealt over the devices; progress goes to stderr.
     """
@@ -69,25 +84,75 @@ def decompose(experiment: Experiment, start: Weights, pool: Pool, rows: np.ndarr
     devices = jax.devices()
     size = len(devices) * min(evaluation_batch(experiment), math.ceil(len(rows) / len(devices)))
     mesh = Mesh(np.array(devices), ("images",))
-    specs = (P(), P(), P("images"))
+    fixed = (model, pool, *shared)
     run = jax.jit(
         jax.shard_map(
-            lambda model, pool, rows: evaluate(experiment, model, pool, rows),
+            lambda rows, model, pool, *shared: function(experiment, model, pool, rows, *shared),
             mesh=mesh,
-            in_specs=specs,
+            in_specs=(P("images"), *[P()] * len(fixed)),
             out_specs=P("images"),
             check_vma=False,
         )
     )
-    model, pool = jax.device_put((model, pool), NamedSharding(mesh, P()))
+    fixed = jax.device_put(fixed, NamedSharding(mesh, P()))
     parts = []
-    with Bar("images", total=len(rows)) as bar:
+    with Bar(title, total=len(rows)) as bar:
         for first in range(0, len(rows), size):
             chunk = rows[first : first + size]
-            parts.append(jax.tree.map(np.asarray, run(model, pool, np.resize(chunk, (size, 2)))))
+            parts.append(jax.tree.map(np.asarray, run(np.resize(chunk, (size, 2)), *fixed)))
             done = first + len(chunk)
             bar.advance(len(chunk), f"{done} of {len(rows)} images", last=done == len(rows))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(rows)], *parts)
+
+
+def swap_scenes(
+    program: Program, start: Weights, study: Study, table: Table, decomposition: Decomposition, *, center: str
+) -> tuple[SceneSwap, dict[str, float]]:
+    """Returns what scene swap says of the images of a table, and its quantities; as a sweep computes them.
+
+    Args:
+        program: of the model.
+        start: its weights.
+        study: whose training scenes the regions are put on; for photos, the surroundings of the validation images.
+        table: of the images.
+        decomposition: of the same images.
+        center: `config.intervene.center`, applied to the validation images.
+    """
+    validation = np.asarray(study.tables["val"].rows)
+    if study.pool.kind == "composite":
+        scenes = mean_training_scenes(study)
+    else:
+        model = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
+        surroundings = jax.jit(mean_surroundings, static_argnums=0)
+        scenes = surroundings(program.experiment, model, study.pool, validation)
+    # Together: images of another number would be another program.
+    rows = np.concatenate([np.asarray(table.rows), validation])
+    both = map_rows(scene_marginal, program.experiment, start, study.pool, rows, scenes, title="images on other scenes")
+    log_odds, known = np.split(both, [len(table.rows)])
+    point = np.asarray(jax.jit(functools.partial(split_point, center=center))(known))
+    swap = results.scene_swap(decomposition, log_odds, point)
+    return swap, results.scene_quantities(decomposition, log_odds, point, np.asarray(table.groups))
+
+
+def draw_out(program: Program, start: Weights, study: Study, table: Table, audit: Audit) -> list[Item]:
+    """Returns the images to look at: those of a sweep, and those that are flipped where flip-risk is low."""
+    groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
+    chosen, kinds = gallery.choose(audit.decomposition, groups, pairs, sure=SURE, paired=PAIRS)
+    if not len(chosen):
+        return []
+    rows = np.asarray(table.rows)[chosen]
+    logits = map_rows(predict, program.experiment, start, study.pool, rows, title="pictures")
+    images, labels = gather(study.pool, jnp.asarray(rows))
+    stored = gallery.make(images, labels, logits, indices=chosen, groups=groups[chosen], kinds=kinds, member="")
+    return member_items(
+        stored,
+        audit.decomposition,
+        pairs,
+        class_names=audit.class_names,
+        scene_names=audit.scene_names,
+        label="",
+        swap=audit.swap,
+    )
 
 
 def _load(program: Program) -> Study:
@@ -104,13 +169,22 @@ def _evaluate(values: argparse.Namespace) -> None:
         raise ConfigError("--samples", "a number >= 1", values.samples)
     spec = ModelSpec(name=values.model, dtype=values.dtype, weights=values.weights)
     program = make_program(values.config, spec)
+    if values.intervene and values.config.intervene.scenes == "none":
+        raise ConfigError("config.intervene.scenes", "mean for --intervene", "none")
     if values.out:
         page.claim(Path(values.out))
     device = command.start_backend(PopulationSpec(**values.config.population), sys.maxsize)
     start = starting_weights(spec, whole=True)
     study = _load(program)
     table, catalog = study.tables[values.split], study.catalog
-    decomposition = decompose(program.experiment, start, study.pool, np.asarray(table.rows))
+    decomposition = map_rows(evaluate, program.experiment, start, study.pool, np.asarray(table.rows), title="images")
+    swap, further = None, {}
+    if study.pool.kind == "composite":
+        further["counterfactual_flip"] = results.counterfactual_flip(decomposition, np.asarray(table.pairs))
+    if values.intervene:
+        center = values.config.intervene.center
+        swap, quantities = swap_scenes(program, start, study, table, decomposition, center=center)
+        further |= quantities
     n = len(table.groups)
     audit = conclude(
         [catalog.object_names[index] for index in table.rows[:, 0]],
@@ -122,6 +196,8 @@ def _evaluate(values: argparse.Namespace) -> None:
         pairs=np.asarray(table.pairs),
         scene_names=tuple(catalog.scene_names),
         columns={"scene_photo": [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]},
+        swap=swap,
+        further=further,
     )
     pool = program.experiment.pool
     facts = [
@@ -131,7 +207,9 @@ def _evaluate(values: argparse.Namespace) -> None:
     if values.out:
         options = {"model": spec.name, "weights": spec.weights, "dtype": values.dtype, "split": values.split}
         options |= {"pool": pool.name, "size": pool.size, "samples": values.samples, "device": device}
-        print(page.write(Path(values.out), audit, [], options=options, facts=facts))
+        options |= {"intervene": values.intervene and dict(values.config.intervene)}
+        items = draw_out(program, start, study, table, audit)
+        print(page.write(Path(values.out), audit, items, options=options, facts=facts))
     else:
         print(summary_text(audit, facts))
 

@@ -36,7 +36,7 @@ def gallery_of(member, decomposition, groups, *, shown, size=8):
     R = len(indices)
     images, labels = generator.uniform(size=(R, size, size, 3)), generator.integers(0, 3, (R, size, size))
     logits = generator.normal(size=(R, size, size, 3))
-    return gallery.make(images, labels, logits, groups=groups[indices], kinds=kinds, member=member)
+    return gallery.make(images, labels, logits, indices=indices, groups=groups[indices], kinds=kinds, member=member)
 
 
 def make_run(

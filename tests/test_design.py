@@ -17,7 +17,7 @@ LAYERS = (
     ("models", "data", "results"),
     ("training", "intervene", "report", "plan"),
     ("audit", "sweep"),
-    ("evaluate",),
+    ("evaluate", "monitor"),
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
@@ -34,15 +34,15 @@ TREES = {name_of(path): ast.parse(path.read_text()) for path in sorted(ROOT.rglo
 
 def imports(name):
     """Full names of all that a module imports, anywhere in its text; `from a import b` is a.b if that is a module."""
-    found = set()
+    result = set()
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: a relative import"
             full = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {part if part in TREES else node.module for part in full}
-    return found
+            result |= {part if part in TREES else node.module for part in full}
+    return result
 
 
 def unit(name):
@@ -125,7 +125,7 @@ def test_no_name_is_rng():
     assert not [where for where, arg in names if arg == "rng"]
 
 
-@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "training.sampling"])
+@pytest.mark.parametrize("module", ["metrics", "losses", "augment", "intervene", "monitor", "training.sampling"])
 def test_arrays_come_first_and_options_by_keyword(module):
     module = importlib.import_module(f"flipjax.{module}")
     functions = {

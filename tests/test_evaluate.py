@@ -39,7 +39,7 @@ def folder(network, tmp_path_factory):
 @pytest.fixture(scope="module")
 def printed(folder):
     arguments = ["--model", "smp_resnet50", "--weights", str(folder / "weights"), "--config", "configs/smoke.py"]
-    arguments += [*OVERRIDES, "--samples", "50", "--out", str(folder / "out")]
+    arguments += [*OVERRIDES, "--intervene", "--samples", "50", "--out", str(folder / "out")]
     line = [sys.executable, "-m", "flipjax.evaluate", *arguments]
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
@@ -53,14 +53,16 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, network):
     table = evaluation_table(catalog, split_pool(catalog, n_val=8, n_test=12, seed=0), "test")
     images, labels = gather(pool, table.rows)
     logits = np.concatenate([network("resnet50").logits(images[i : i + 2]) for i in range(0, 12, 2)])
-    found = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
-    summary = metrics.summarize(found, table.groups, class_names=catalog.class_names)
+    result = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
+    summary = metrics.summarize(result, table.groups, class_names=catalog.class_names)
     rows = results.read_csv(folder / "out/summary.csv")
     assert {row["quantity"] for row in rows} >= {
         *("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "top_decile_flip_share", "iou/foreground"),
         *(f"{kind}/{name}" for kind in ("iou", "gap") for name in catalog.class_names),
     }
     for row in rows:
+        if row["quantity"] not in summary:
+            continue
         wanted = summary[row["quantity"]]
         wanted = wanted if row["decile"] == "" else wanted[row["decile"] - 1]
         # A pixel whose two largest logits nearly tie may fall either way in the other program.
@@ -74,6 +76,15 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, network):
     stored = json.loads((folder / "out/summary.json").read_text())
     assert (stored["summary"]["n_images"], stored["options"]["model"]) == (12, "smp_resnet50")
     assert (folder / "out/index.html").is_file()
+    values = {row["quantity"]: row for row in rows if row["quantity"] not in summary}
+    assert {"swap_auroc", "group/rare/repair_flip", "scene_reliance", "counterfactual_flip"} <= set(values)
+    # Repair gives a region another label and leaves the region.
+    after = values["repair_flip"]["value"] + values["repair_correct"]["value"]
+    assert after + stored["summary"]["fg_miss"] == pytest.approx(1, abs=1e-5)
+    assert 0 <= values["repair_flip"]["low"] <= values["repair_flip"]["value"] <= values["repair_flip"]["high"] <= 1
+    assert np.mean([row["repaired_flip"] for row in images]) == pytest.approx(values["repair_flip"]["value"], abs=0.3)
+    page = (folder / "out/index.html").read_text()
+    assert page.count('<li class="item') >= 12 and "Scene-swap risk from" in page and "the label " in page
     for text in ("top-decile flip share", "Flip-risk deciles", "IoU gap of mossling", "0: mossling, ", "95% intervals"):
         assert text in printed
 
@@ -144,11 +155,11 @@ def test_large_models_have_one_size_and_only_they_have_weights():
 
 
 def test_activations_grow_with_the_batch_and_halve_in_bfloat16():
-    def found(batch_size, dtype="float32"):
+    def result(batch_size, dtype="float32"):
         spec = ModelSpec(name="smp_resnet50", dtype=dtype)
         return estimate(Experiment(PoolSpec(size=256), model=spec, train=TrainSpec(batch_size=batch_size)))
 
-    one, two, half = found(1), found(2), found(2, "bfloat16")
+    one, two, half = result(1), result(2), result(2, "bfloat16")
     assert one.parameters == 32_521_395
     # At full resolution alone the decoder's last block keeps 16 channels three times.
     assert two.activations - one.activations > 3 * 16 * 256**2 * 4

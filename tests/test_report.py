@@ -54,7 +54,9 @@ def test_gallery_holds_what_the_member_made_of_its_images(tmp_path):
     labels = np.array([[[0, 1], [2, 1]]])
     predicted = np.array([[[0, 1], [1, 0]]])
     images = np.array([[[[0.0, 0.5, 1.0]] * 2] * 2])
-    made = gallery.make(images, labels, np.eye(3)[predicted] * 9, groups=[3], kinds=["riskiest"], member="m")
+    made = gallery.make(
+        images, labels, np.eye(3)[predicted] * 9, indices=[7], groups=[3], kinds=["riskiest"], member="m"
+    )
     gallery.save(tmp_path / "gallery.npz", made)
     read = gallery.load(tmp_path / "gallery.npz")
     assert read.image[0, 0, 0].tolist() == [0, 128, 255]
@@ -62,7 +64,7 @@ def test_gallery_holds_what_the_member_made_of_its_images(tmp_path):
     assert read.prediction.tolist() == predicted.tolist()
     assert read.flip.tolist() == pytest.approx([1 / 3])
     assert (read.group.tolist(), read.kind.tolist(), read.member.tolist()) == ([3], ["riskiest"], ["m"])
-    assert [a.dtype.kind for a in read] == ["u", "u", "u", "u", "f", "f", "f", "i", "U", "U"]
+    assert [a.dtype.kind for a in read] == ["u", "u", "u", "u", "f", "f", "f", "i", "i", "U", "U"]
 
 
 def test_report_of_a_grid(tmp_path, capsys):

@@ -306,18 +306,6 @@ def test_trend_is_split_by_other_axes_and_needs_two_levels():
     assert results.trend(table_of({(0,): {}, (1,): {}}, axes=("seed",))) == []
 
 
-def test_every_number_of_a_summary_is_in_the_table_of_quantities():
-    summary = summarize(random_decomposition(8), np.arange(8) % 4, class_names=CLASSES)
-    keys = [key for key, value in summary.items() if not isinstance(value, list)]
-    assert {key for key in keys if not key.startswith("group/")} == set(quantities.of_classes(CLASSES))
-    assert {quantities.quantity_of(key).unit for key in summary} <= set(quantities.RANGES)
-    assert quantities.title_of("group/rare/gap/common") == "IoU gap of common, rare"
-    assert quantities.title_of("iou/rare") == "IoU of rare"
-    assert quantities.title_of("iou_rare/rare") == "IoU of rare, rare"
-    with pytest.raises(KeyError, match=r"fg_flip.*found 'flips'"):
-        quantities.quantity_of("flips")
-
-
 def test_methods_are_compared_seed_by_seed():
     flips = {"ce": (0.6, 0.8, 0.7, 0.7), "swap": (0.1, 0.2, 0.3, 0.2), "dro": (0.6, "", 0.9, 0.7)}
     values = {

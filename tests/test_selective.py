@@ -60,3 +60,30 @@ def test_calibration_error_of_two_bins():
     assert selective.calibration_error([0.25, 0.25, 1.0], [True, False, True], bins=2) == pytest.approx(0.5 / 3)
     with pytest.raises(ValueError, match="scores"):
         selective.calibration_error([0.5], [True, False])
+
+
+def test_areas_equal_those_of_torch_uncertainty():
+    torch = pytest.importorskip("torch", reason="the comparison needs torch")
+    peers = pytest.importorskip("torch_uncertainty.metrics.classification", reason="it needs torch-uncertainty")
+    from torchmetrics.functional.classification import binary_auroc
+
+    rng = np.random.default_rng(0)
+    probabilities = torch.softmax(torch.from_numpy(rng.normal(size=(200, 3))), -1)
+    targets = torch.from_numpy(rng.integers(0, 3, 200))
+    scores = 1 - probabilities.max(-1).values.numpy()
+    losses = (probabilities.argmax(-1) != targets).numpy().astype(float)
+
+    def area(peer, probabilities):
+        peer.update(probabilities, targets)
+        return peer.compute().item()
+
+    oracle = torch.nn.functional.one_hot(targets, 3) * torch.rand(200, 1) + 1.0
+    wrong = torch.nn.functional.one_hot((targets + 1) % 3, 3) * torch.rand(200, 1)
+    best = torch.where(torch.from_numpy(losses)[:, None] > 0, wrong, oracle)  # Errors have the least confidence.
+    aurc = area(peers.AURC(), probabilities)
+    np.testing.assert_allclose(selective.aurc(scores, losses), aurc, rtol=1e-5)
+    np.testing.assert_allclose(selective.augrc(scores, losses), area(peers.AUGRC(), probabilities), rtol=1e-5)
+    excess = aurc - area(peers.AURC(), best)
+    np.testing.assert_allclose(selective.excess_aurc(scores, losses), excess, rtol=1e-5)
+    events = torch.from_numpy(losses).long()
+    np.testing.assert_allclose(selective.auroc(scores, losses), binary_auroc(torch.from_numpy(scores), events).item())

@@ -22,14 +22,7 @@ def check_types(predictions: Source, labels: Source, *, kind: str) -> None:
         AuditError: class indices or 8-bit values as predictions, one-hot labels, and other types or ranks.
     """
     for place in predictions.places:
-        dtype = place.array.dtype
-        if dtype.kind != "f":
-            raise AuditError(
-                f"{place}: expected {kind} in floating point, found {dtype} of shape {place.shape}; neither class "
-                "indices nor probabilities rounded to 0..255 say how sure the model was: save float16 or float32"
-            )
-        if len(place.shape) != 3:
-            raise AuditError(f"{place}: expected {kind} (H, W, C) or (C, H, W) of an image, found shape {place.shape}")
+        check_prediction(place, kind=kind)
     one_hot = labels.places[0].array.shape == predictions.places[0].array.shape
     for place in labels.places:
         if one_hot or len(place.shape) != 2:
@@ -44,6 +37,18 @@ def check_types(predictions: Source, labels: Source, *, kind: str) -> None:
                 f"{place}: expected class indices of an integer type, found {place.array.dtype}; "
                 "save labels.astype(np.uint8)"
             )
+
+
+def check_prediction(place: Place, *, kind: str) -> None:
+    """Raises AuditError where a prediction is not floating point with an axis of classes."""
+    dtype = place.array.dtype
+    if dtype.kind != "f":
+        raise AuditError(
+            f"{place}: expected {kind} in floating point, found {dtype} of shape {place.shape}; neither class "
+            "indices nor probabilities rounded to 0..255 say how sure the model was: save float16 or float32"
+        )
+    if len(place.shape) != 3:
+        raise AuditError(f"{place}: expected {kind} (H, W, C) or (C, H, W) of an image, found shape {place.shape}")
 
 
 def find_layout(pairs: Sequence[Pair], *, channels: str | None) -> Layout:
@@ -78,12 +83,36 @@ def find_layout(pairs: Sequence[Pair], *, channels: str | None) -> Layout:
     others = [f"{p.name} ({n})" for p, n in zip(pairs, counts, strict=True) if n != counts[0]]
     if others:
         raise AuditError(f"expected {counts[0]} classes in all images, as in {pairs[0].name}; found {listed(others)}")
-    if counts[0] < 3:
+    return _of_enough_classes(sample, layout)
+
+
+def layout_alone(place: Place, *, channels: str | None) -> Layout:
+    """Finds the axis of the classes without labels: the shorter of the first and the last.
+
+    Args:
+        place: a prediction of checked type.
+        channels: first or last, where the user has said it.
+
+    Raises:
+        AuditError: both axes are as long, or fewer than three classes.
+    """
+    first, _, last = place.shape
+    if channels is None and first == last:
         raise AuditError(
-            f"{sample}: expected at least 3 classes (background and two that can be confused), found {counts[0]} on "
-            f"the {layout} axis of shape {sample.shape}"
+            f"{place}: its classes may be on the first or on the last axis of shape {place.shape}; "
+            "pass --channels first or --channels last"
         )
-    return Layout(counts[0], layout)
+    return _of_enough_classes(place, channels or ("first" if first < last else "last"))
+
+
+def _of_enough_classes(place: Place, channels: str) -> Layout:
+    count = _classes(place, channels)
+    if count < 3:
+        raise AuditError(
+            f"{place}: expected at least 3 classes (background and two that can be confused), found {count} on "
+            f"the {channels} axis of shape {place.shape}"
+        )
+    return Layout(count, channels)
 
 
 def check_limits(pairs: Sequence[Pair], layout: Layout, limits: Limits) -> None:
@@ -93,17 +122,22 @@ def check_limits(pairs: Sequence[Pair], layout: Layout, limits: Limits) -> None:
         AuditError: an image with too many pixels or scores, or too many confusion matrices.
     """
     for pair in pairs:
-        pixels = math.prod(pair.labels.shape)
-        scores = pixels * layout.classes * max(4, pair.prediction.array.dtype.itemsize)
-        if pixels > limits.pixels:
-            raise AuditError(_beyond(f"{pair.name}: expected at most", limits.pixels, "pixels", pixels, "--max_pixels"))
-        if scores > limits.bytes:
-            what = f"{pair.name}: expected scores of at most"
-            raise AuditError(_beyond(what, limits.bytes, "bytes", scores, "--max_bytes"))
+        check_size(pair.name, pair.prediction, layout, limits)
     matrices = 4 * len(pairs) * layout.classes**2
     if matrices > limits.unpacked:
         what = f"{layout.classes} classes: expected confusion matrices of at most"
         raise AuditError(_beyond(what, limits.unpacked, "bytes in all", matrices, "--max_unpacked"))
+
+
+def check_size(name: str, place: Place, layout: Layout, limits: Limits) -> None:
+    """Raises AuditError where a prediction has too many pixels or scores."""
+    pixels = math.prod(place.shape) // layout.classes
+    scores = math.prod(place.shape) * max(4, place.array.dtype.itemsize)
+    if pixels > limits.pixels:
+        raise AuditError(_beyond(f"{name}: expected at most", limits.pixels, "pixels", pixels, "--max_pixels"))
+    if scores > limits.bytes:
+        what = f"{name}: expected scores of at most"
+        raise AuditError(_beyond(what, limits.bytes, "bytes", scores, "--max_bytes"))
 
 
 def _beyond(what: str, limit: int, unit: str, value: int, option: str) -> str:

@@ -28,6 +28,14 @@ CAPTION = (
     "The images of the highest flip-risk; and the most flipped ones of the less risky half, where the model flips with "
     "confidence and flip-risk does not point at them. Flip-risk is drawn where foreground is predicted."
 )
+PAIRED = (
+    "The images of the highest flip-risk, typical ones, the most flipped ones of the less risky half, and pairs, one "
+    "object in both scenes, whose flip changes most. Flip-risk is drawn where foreground is predicted."
+)
+SWAP = (
+    "Flips that follow the scene are confident, and flip-risk does not see them. Scene-swap risk and repair do, but "
+    "they ask the model: flipjax evaluate --intervene for converted weights, flipjax.intervene for any model."
+)
 HINT = "Photos are shown where --images names their folder."
 FILES = (
     "summary.json",
@@ -49,19 +57,19 @@ def claim(folder: Path) -> None:
     """
     try:
         make_folder(folder)
-        found = {path.name for path in folder.iterdir() if not (path.name[0] == "." and path.suffix == ".tmp")}
+        names = {path.name for path in folder.iterdir() if not (path.name[0] == "." and path.suffix == ".tmp")}
     except OSError as error:
         raise AuditError(f"--out: expected a folder that can be written, found {folder} ({error})") from error
-    if found - set(FILES) or (found and not _is_audit(folder / "summary.json")):
+    if names - set(FILES) or (names and not _is_audit(folder / "summary.json")):
         raise AuditError(f"--out: expected a new or empty folder, or an earlier audit; found other files in {folder}")
 
 
 def _is_audit(path: Path) -> bool:
     try:
-        found = json.loads(path.read_bytes())
+        stored = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and found.get("program") == PROGRAM
+    return isinstance(stored, dict) and stored.get("program") == PROGRAM
 
 
 def write(
@@ -106,10 +114,11 @@ def write_page(
     """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
     shares, deciles, coverage, matrix = map(Picture, charts(audit))
     palette = palette_of(audit, items)
-    caption = CAPTION if any(item.image is not None for item in items) else f"{CAPTION} {HINT}"
+    caption = PAIRED if any(item.pair for item in items) else CAPTION
+    caption += "" if any(item.image is not None for item in items) else f" {HINT}"
     sections = [
         Section("Results", [*_numbers(main_tables(audit)), shares]),
-        Section("Flip-risk", [deciles, coverage]),
+        Section("Flip-risk", [deciles, coverage], "" if audit.swap else SWAP),
         Section("Classes", [matrix]),
         Section("Images", [Gallery(items, palette, caption)] if items else []),
         Section(
@@ -121,8 +130,9 @@ def write_page(
     path.unlink(missing_ok=True)
     if items:
         save_items(path, items, palette, title="Images to look at", note=caption)
+    swap = ["scene swap", "counterfactual pair"] if audit.swap else []
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], *TERMS[3:])
-    text = page(title=title, lines=lines, facts=facts, sections=sections, terms=terms, config=options)
+    text = page(title=title, lines=lines, facts=facts, sections=sections, terms=[*terms, *swap], config=options)
     _write(folder / "index.html", text)
 
 

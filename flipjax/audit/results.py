@@ -1,5 +1,7 @@
 """What an audit found: its summary with intervals, and the rows, tables and sentences made from it."""
 
+import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,10 +11,11 @@ import numpy as np
 
 from flipjax.audit.arrays import AuditError
 from flipjax.metrics import Decomposition, bootstrap, class_names, summarize
-from flipjax.results import Row, flip_rows, image_columns, number, title_of
+from flipjax.results import Row, SceneSwap, flip_rows, image_columns, number, title_of
 from flipjax.results.images import flips_of
-from flipjax.results.quantities import IMAGE_QUANTITIES
+from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES
 from flipjax.results.rows import rounded
+from flipjax.results.scene_swap import REPAIR_NOTE
 
 SAMPLES = 1000
 # Below it predictions and labels agree hardly better than chance (Cohen, 1960).
@@ -24,6 +27,7 @@ class Audit(NamedTuple):
 
     `confusion` int64 (C, C) holds the pixels of all images, rows truth. `summary` is what `flipjax.metrics.summarize`
     returns, `intervals` the 95% bootstrap interval of each of its keys. `columns` are further texts of each image.
+    `swap` is what scene swap says of the images, where the model was at hand; `summary` then has its quantities, too.
     """
 
     names: Sequence[str]
@@ -36,6 +40,7 @@ class Audit(NamedTuple):
     intervals: Mapping[str, tuple[Any, Any]]
     scene_names: tuple[str, ...] = ()
     columns: Mapping[str, Sequence[str]] = {}
+    swap: SceneSwap | None = None
 
     @property
     def background(self) -> int:
@@ -67,6 +72,8 @@ def conclude(
     pairs: np.ndarray | None = None,
     scene_names: tuple[str, ...] = (),
     columns: Mapping[str, Sequence[str]] | None = None,
+    swap: SceneSwap | None = None,
+    further: Mapping[str, float] | None = None,
 ) -> Audit:
     """Summarises a decomposition, with intervals from resamples of the images within each group.
 
@@ -80,20 +87,23 @@ def conclude(
         pairs: int (n,), the counterfactual pair of each image or -1: its images are drawn together.
         scene_names: the two scenes, where they have names.
         columns: further texts of each image, by the name of their column.
+        swap: of the images, where their scenes were swapped.
+        further: quantities that `summarize` has not, by key.
     """
     summary = summarize(decomposition, groups, class_names=class_names)
     keys = [key for key in summary if "n_images" not in key] if len(names) > 1 else []
     intervals = {}
     if keys:
-        intervals = bootstrap(
-            decomposition,
-            keys,
-            key=jax.random.key(0),
-            samples=samples,
-            groups=groups,
-            pairs=pairs,
-            class_names=class_names,
+        resampled = functools.partial(
+            bootstrap, key=jax.random.key(0), samples=samples, groups=groups, pairs=pairs, class_names=class_names
         )
+        intervals = resampled(decomposition, keys)
+        # The same key draws the same images.
+        for stand_in, names_of in () if swap is None else _stand_ins(decomposition, swap):
+            prefixed = {key: _renamed(key, names_of) for key in keys}
+            known = {key: name for key, name in prefixed.items() if name in (further or {})}
+            intervals |= {known[key]: ends for key, ends in resampled(stand_in, list(known)).items()}
+    summary |= further or {}
     confusion = decomposition.confusion.sum(0, dtype=np.int64)
     return Audit(
         names=names,
@@ -106,17 +116,32 @@ def conclude(
         intervals=intervals,
         scene_names=scene_names,
         columns=columns or {},
+        swap=swap,
     )
+
+
+def _stand_ins(decomposition: Decomposition, swap: SceneSwap) -> list[tuple[Decomposition, dict[str, str]]]:
+    """Decompositions of which the quantities of `summarize` are those of scene swap, by the latter's keys."""
+    predicted = np.delete(swap.repaired.confusion, decomposition.background, axis=2).sum((1, 2))
+    ranked = dataclasses.replace(decomposition, risk_sum=swap.risk * predicted)
+    after = {"fg_flip": "repair_flip", "fg_correct": "repair_correct", "worst_group_iou": "repair_worst_iou"}
+    return [(ranked, {"risk_auroc": "swap_auroc", "risk_aurc": "swap_aurc"}), (swap.repaired, after)]
+
+
+def _renamed(key: str, names: Mapping[str, str]) -> str:
+    prefix, slash, last = key.rpartition("/")
+    return prefix + slash + names.get(last, "")
 
 
 def image_rows(audit: Audit) -> list[Row]:
     """Returns a row for each image, the riskiest first; images without flip-risk come last, in their order."""
-    columns = image_columns(audit.decomposition, audit.class_names)
+    columns = image_columns(audit.decomposition, audit.class_names, swap=audit.swap)
     risk = columns["flip_risk"]
     first: dict[str, Sequence[Any]] = {"name": audit.names, **audit.columns}
     if audit.groups is not None:
         first["group"] = audit.groups.tolist()
-    shares = {name: [rounded(value) for value in columns[name].tolist()] for name in IMAGE_QUANTITIES}
+    quantities = [name for name in (*IMAGE_QUANTITIES, *SCENE_IMAGE_QUANTITIES) if name in columns]
+    shares = {name: [rounded(value) for value in columns[name].tolist()] for name in quantities}
     counts = {name: columns[name].tolist() for name in ("foreground_pixels", "pixels")}
     last = {"ignored_pixels": audit.ignored.tolist(), "largest_flip": columns["largest_flip"].tolist()}
     table = first | shares | counts | last
@@ -175,6 +200,15 @@ def findings(audit: Audit) -> list[str]:
             "" if auroc == "-" else f" Images flipped by more than half are ranked with AUROC {auroc} (chance: 0.5)."
         )
         lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.{ranks}")
+    if audit.swap is not None:
+        auroc = with_interval(audit, "swap_auroc", digits=2)
+        after, reliance = with_interval(audit, "repair_flip", percent=True), audit.summary.get("scene_reliance")
+        tail = "." if reliance is None else f"; scene reliance {reliance:.2f}."
+        lines.append(
+            f"With each region on other scenes: scene-swap risk ranks flipped images with AUROC {auroc}, "
+            f"and after repair {after} is flipped{tail}"
+        )
+        lines.append(REPAIR_NOTE)
     return lines + warnings(audit)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flipjax.audit.results import Audit, findings, image_rows, largest_flips, with_interval
-from flipjax.results.quantities import of_classes, title_of
+from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_IMAGE_QUANTITIES, SCENE_QUANTITIES, of_classes, title_of
 from flipjax.results.text import Table, to_text
 
 WIDE = 8
@@ -44,7 +44,8 @@ def everything(audit: Audit) -> Table:
 
 def overall(audit: Audit) -> Table:
     """Returns the main quantities over all images, and the IoU gaps where there are groups."""
-    keys = [key for key in of_classes(audit.class_names, background=audit.background) if key in audit.summary]
+    table = of_classes(audit.class_names, background=audit.background) | SCENE_QUANTITIES | PAIR_QUANTITIES
+    keys = [key for key in table if key in audit.summary]
     rows = [[title_of("n_images"), str(audit.summary["n_images"])]]
     rows += [
         [title_of(key), with_interval(audit, key)]
@@ -72,7 +73,8 @@ def by_class(audit: Audit) -> Table:
 
 def by_group(audit: Audit) -> Table:
     """Returns the main quantities of each group; for two foreground classes with the IoU of the group's own class."""
-    columns = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc")
+    columns = ["fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc"]
+    columns += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
     two = len(audit.foreground) == 2
     rows = []
@@ -126,6 +128,7 @@ def riskiest(audit: Audit) -> Table:
     """Returns the images of the highest flip-risk."""
     columns = ["name", *(["group"] if audit.groups is not None else [])]
     columns += ["flip_risk", "flip", "correct", "miss", "spill", "largest_flip"]
+    columns += [] if audit.swap is None else [*SCENE_IMAGE_QUANTITIES]
     rows = [row for row in image_rows(audit) if row["flip_risk"] != ""][:RISKIEST]
     cells = [[f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
     return Table(columns, cells)

@@ -31,19 +31,25 @@ def read_pair(reader: Reader, pair: Pair, layout: Layout, values: Values) -> tup
     Raises:
         AuditError: NaN or infinite scores, probabilities that are none, labels out of range, or a damaged file.
     """
-    raw = reader.read(pair.prediction.array, pair.prediction.row)
-    with np.errstate(over="ignore"):
-        scores = np.asarray(np.moveaxis(raw, 0, -1) if layout.channels == "first" else raw, np.float32, order="C")
-    _check_finite(scores, pair.prediction)
-    if values.kind == "probabilities":
-        scores = to_logits(scores, name=str(pair.prediction))
-    elif _sums_to_one(scores):
-        raise AuditError(
-            f"{pair.prediction}: expected logits, found values that are all in 0..1 and sum to 1 at each pixel; "
-            "pass --kind probabilities"
-        )
+    scores = read_scores(reader, pair.prediction, layout, kind=values.kind)
     labels = reader.read(pair.labels.array, pair.labels.row)
     return scores, to_labels(labels, classes=layout.classes, ignore_index=values.ignore_index, name=str(pair.labels))
+
+
+def read_scores(reader: Reader, place: Place, layout: Layout, *, kind: str) -> np.ndarray:
+    """Reads the prediction of one image: logits float32 (H, W, C), as `read_pair` does, and raises what it raises."""
+    raw = reader.read(place.array, place.row)
+    with np.errstate(over="ignore"):
+        scores = np.asarray(np.moveaxis(raw, 0, -1) if layout.channels == "first" else raw, np.float32, order="C")
+    _check_finite(scores, place)
+    if kind == "probabilities":
+        return to_logits(scores, name=str(place))
+    if _sums_to_one(scores):
+        raise AuditError(
+            f"{place}: expected logits, found values that are all in 0..1 and sum to 1 at each pixel; "
+            "pass --kind probabilities"
+        )
+    return scores
 
 
 def _check_finite(scores: np.ndarray, place: Place) -> None:

@@ -24,7 +24,7 @@ from flipjax.intervene.scenes import (
     soft_edge,
     sum_surroundings,
 )
-from flipjax.intervene.stored import SceneSwap, scene_quantities, scene_swap
+from flipjax.results.scene_swap import SceneSwap, scene_quantities, scene_swap
 
 __all__ = [
     "SceneSwap",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flipjax.metrics.decomposition import Decomposition
     from flipjax.metrics.kernels import decompose, error_map, flip_risk, risk_map
     from flipjax.metrics.names import class_names
+    from flipjax.metrics.scores import logit_scores
     from flipjax.metrics.summary import Interval, bootstrap, resampled, summarize
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "decompose",
     "error_map",
     "flip_risk",
+    "logit_scores",
     "resampled",
     "risk_map",
     "summarize",
@@ -35,6 +37,7 @@ _MODULES = {
     "bootstrap": "summary",
     "class_names": "names",
     "concatenate": "accumulate",
+    "logit_scores": "scores",
     "resampled": "summary",
     "summarize": "summary",
 }

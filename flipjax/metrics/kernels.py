@@ -126,21 +126,7 @@ def flip_risk(logits: Any, *, background: int = 0, spatial_ndim: int = 2, kind: 
         0.6931
     """
     scores = checks.check_scores(logits, Options(background, spatial_ndim=spatial_ndim, kind=kind))
-    if not scores.size or not blocks.on_host(scores):
-        count, risk_sum = pixels.sum_risk(jnp.asarray(scores), None, int(background), spatial_ndim, kind)
-        return jnp.where(count > 0, risk_sum / jnp.maximum(count, 1), jnp.nan)
-    scores = np.asarray(scores)
-    lead = scores.shape[: scores.ndim - spatial_ndim - 1]
-    count = np.zeros(math.prod(lead), np.int64)
-    risk_sum = np.zeros(math.prod(lead))
-    arrays = [scores, np.broadcast_to(np.True_, scores.shape[:-1])]
-    with jax.ensure_compile_time_eval():
-        for block in blocks.cut(arrays, (0, False), spatial_ndim=spatial_ndim, lead=len(lead), width=scores.shape[-1]):
-            counts, sums = pixels.sum_risk(*block.arrays, int(background), 1, kind)
-            count[block.place[0]] += block.taken(counts)
-            risk_sum[block.place[0]] += block.taken(sums)
-    mean = np.divide(risk_sum, count, out=np.full(len(count), np.nan), where=count > 0)
-    return jnp.asarray(mean.astype(np.float32).reshape(lead))
+    return foreground_means(pixels.sum_risk, scores, int(background), spatial_ndim, kind)[0]
 
 
 def error_map(
@@ -213,6 +199,27 @@ def risk_map(logits: Any, *, background: int = 0, spatial_ndim: int = 2, kind: s
     if not scores.size or not blocks.on_host(scores):
         return risks(jnp.asarray(scores))
     return _map(risks, [np.asarray(scores)], (0,), spatial_ndim=spatial_ndim, width=scores.shape[-1], dtype=np.float32)
+
+
+def foreground_means(
+    sums_of: Callable[..., tuple[jax.Array, ...]], scores: Any, background: int, spatial_ndim: int, *options: Any
+) -> list[jax.Array]:
+    """Returns means (...) over the predicted foreground, by a program of `pixels` that counts and sums; NaN if none."""
+    if not scores.size or not blocks.on_host(scores):
+        count, *sums = sums_of(jnp.asarray(scores), None, background, spatial_ndim, *options)
+        return [jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan) for total in sums]
+    scores = np.asarray(scores)
+    lead = scores.shape[: scores.ndim - spatial_ndim - 1]
+    totals = np.zeros((0, math.prod(lead)))
+    arrays = [scores, np.broadcast_to(np.True_, scores.shape[:-1])]
+    with jax.ensure_compile_time_eval():
+        for block in blocks.cut(arrays, (0, False), spatial_ndim=spatial_ndim, lead=len(lead), width=scores.shape[-1]):
+            parts = [block.taken(part) for part in sums_of(*block.arrays, background, 1, *options)]
+            totals = totals if len(totals) else np.zeros((len(parts), math.prod(lead)))
+            totals[:, block.place[0]] += parts
+    count, *sums = totals
+    means = np.divide(sums, count, out=np.full(np.shape(sums), np.nan), where=count > 0)
+    return [jnp.asarray(mean.astype(np.float32).reshape(lead)) for mean in means]
 
 
 def _decompose_masks(predictions: Any, labels: Any, options: Options) -> Decomposition:

@@ -65,6 +65,42 @@ def sum_risk(
     return pixels.sum(-1, dtype=jnp.int32), risk_sum.sum(-1)
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def sum_scores(
+    scores: jax.Array, counted: jax.Array | None, background: int, spatial_ndim: int, kind: str, p: int
+) -> tuple[jax.Array, ...]:
+    """Returns what `sum_risk` does, and beside the entropies the sums of the other scores of logits, in their order.
+
+    With g the gaps to the largest channel and r the sum of exp(-g) without that channel's own 1, the largest
+    probability is 1 / (1 + r), and the logits less their mean are mean(g) - g.
+    """
+    channels = _channels(_chunked(scores, spatial_ndim, 1), kind)
+    prediction, top = _predict(channels)
+    foreground = prediction != background
+    gaps = [jnp.minimum(jnp.where(channel == top, 0.0, top - channel), _LARGEST_GAP) for channel in channels]
+    others = [jnp.where(prediction == c, 0.0, jnp.exp(-gap)) for c, gap in enumerate(gaps)]
+    rest = sum(others)
+    centre = sum(gaps) / len(gaps)
+    distances = [jnp.abs(centre - gap) for gap in gaps]
+    largest = jnp.maximum(functools.reduce(jnp.maximum, distances), _SMALLEST)
+    norm = largest * sum((distance / largest) ** p for distance in distances) ** (1 / p)
+    values = [
+        rest / (1.0 + rest),
+        (rest + functools.reduce(jnp.maximum, others)) / (1.0 + rest),
+        -(top + jnp.log1p(rest)) if kind == "logits" else jnp.full_like(top, jnp.nan),
+        -centre / jnp.maximum(norm, _SMALLEST),
+    ]
+    elsewhere = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
+    values = [jnp.where(foreground, jnp.where(jnp.isnan(top), jnp.nan, value), elsewhere) for value in values]
+    terms = [_predicted_risk(channels, prediction, top, background), *values]
+    if counted is not None:
+        counted = _chunked(counted, spatial_ndim, 0)
+        foreground = foreground & counted
+        terms = [jnp.where(counted, term, 0.0) for term in terms]
+    pixels, *sums = _sum_together(foreground.astype(jnp.int32), *terms)
+    return pixels.sum(-1, dtype=jnp.int32), *(each.sum(-1) for each in sums)
+
+
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def errors(scores: jax.Array, labels: jax.Array, background: int, ignore_index: int | None, kind: str) -> jax.Array:
     """Returns uint8 (..., *spatial): 0 background or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""

@@ -27,12 +27,35 @@ def auroc(scores: ArrayLike, events: ArrayLike) -> float:
         0.875
     """
     scores, events = _ranked(scores, np.asarray(events, bool))
-    _, place, sizes = np.unique(scores, return_inverse=True, return_counts=True)
-    positives = np.bincount(place, weights=events, minlength=len(sizes))
-    negatives = sizes - positives
-    pairs = positives.sum() * negatives.sum()
-    ordered = positives @ (np.cumsum(negatives) - negatives / 2)
-    return float(ordered / pairs) if pairs else math.nan
+    return float(weighted_auroc(scores, events > 0, np.ones((1, len(scores)), np.int64))[0])
+
+
+def weighted_auroc(scores: np.ndarray, events: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the AUROC of many resamples of n images at once, from exact integers.
+
+    Args:
+        scores: (n,), none of them NaN.
+        events: bool (n,).
+        weights: int (S, n), how often each resample holds each image.
+
+    Returns:
+        float64 (S,).
+
+    Example:
+        >>> weighted_auroc(np.array([0.1, 0.4, 0.9]), np.array([False, True, False]), np.array([[1, 1, 1], [2, 1, 0]]))
+        array([0.5, 1. ])
+    """
+    order = np.argsort(scores, kind="stable")
+    if not len(order):
+        return np.full(len(weights), np.nan)
+    weights, events, scores = weights[:, order], events[order], scores[order]
+    ties = np.flatnonzero(np.append(True, np.diff(scores) > 0))
+    positives = np.add.reduceat(weights * events, ties, axis=1)
+    negatives = np.add.reduceat(weights * ~events, ties, axis=1)
+    twice_below = 2 * np.cumsum(negatives, axis=1) - negatives
+    pairs = 2 * positives.sum(1) * negatives.sum(1)
+    ordered = (positives * twice_below).sum(1)
+    return np.divide(ordered, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
 
 
 def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> RiskCoverage:

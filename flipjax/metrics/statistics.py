@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flipjax.metrics import selective
 from flipjax.metrics.decomposition import Decomposition
 
 DECILES = 10
@@ -150,17 +151,9 @@ def ranking(images: Images, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _auroc(images: Images, rows: np.ndarray) -> np.ndarray:
-    """The share of pairs (an image flipped by more than half, one that is not) that flip-risk orders; a tie is half."""
-    order = np.argsort(images.rank)[: np.count_nonzero(images.ranked)]
-    if order.size == 0:
-        return np.full(len(rows), np.nan)
-    weights = _multiplicity(rows, len(images.rank))[:, order]
-    flipped = images.flip[order] > 0.5
-    ties = np.flatnonzero(np.append(True, np.diff(images.risk[order]) > 0))
-    positives = np.add.reduceat(weights * flipped, ties, axis=1)
-    negatives = np.add.reduceat(weights * ~flipped, ties, axis=1)
-    twice_below = 2 * np.cumsum(negatives, axis=1) - negatives
-    return _divide((positives * twice_below).sum(1), 2 * positives.sum(1) * negatives.sum(1))
+    """How well flip-risk ranks the images flipped by more than half."""
+    weights = _multiplicity(rows, len(images.rank))[:, images.ranked]
+    return selective.weighted_auroc(images.risk[images.ranked], images.flip[images.ranked] > 0.5, weights)
 
 
 def _multiplicity(rows: np.ndarray, n: int) -> np.ndarray:

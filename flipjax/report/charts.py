@@ -13,6 +13,7 @@ from flipjax.report.matrix import forest_panels, matrix_panel
 from flipjax.report.run import Run
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results import LEFT_OUT, Row, Table, number, title_of, varying_axes
+from flipjax.results.scene_swap import REPAIR_NOTE
 
 FLIP = (
     Line("fg_flip/common", "common groups", COMMON),
@@ -49,7 +50,8 @@ def flip_charts(run: Run) -> list[Chart]:
         Chart(
             "flip",
             "Flip of common and rare groups",
-            "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images.",
+            "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
+            + (f" {REPAIR_NOTE}" if "repair_flip/rare" in names else ""),
             note,
             line_panels(run.summary, run.kept(), FLIP, y="flip, share of the true foreground"),
         ),

@@ -11,7 +11,7 @@ from flipjax.report.charts import FLIP
 from flipjax.report.figures import line_panels
 from flipjax.report.html import TERMS, Numbers, Picture, Section, page
 from flipjax.report.matrix import forest_panels
-from flipjax.report.page import save_figures, write_summary, write_text
+from flipjax.report.page import pairs_caption, save_figures, write_summary, write_text
 from flipjax.report.run import ReportError, Run, read
 from flipjax.results import (
     LEFT_OUT,
@@ -25,12 +25,16 @@ from flipjax.results import (
     comparison_table,
     member_quantities,
     number,
+    pair_table,
+    pair_tests,
     summary_table,
     title_of,
     to_text,
     write_csv,
 )
 
+SAME = "Both runs were tested on the same images."
+OTHER = "Warning: the runs were tested on other images."
 SENTENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all")
 
 
@@ -38,7 +42,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     """Writes a page that compares two run folders, and returns its tables as text for a terminal.
 
     Settings and seeds that only one run has are left out of the differences. Writes index.html, comparison.csv,
-    summary.md, summary.tex and figures/.
+    pairs.csv (McNemar's tests, of runs on the same test images), summary.md, summary.tex and figures/.
 
     Raises:
         FileNotFoundError: a folder holds no results.
@@ -47,7 +51,8 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     runs = read(first), read(second)
     names = _names(runs)
     rows = _joined(runs, names)
-    resamples = Resamples(_cells(runs, names))
+    cells = _cells(runs, names)
+    resamples = Resamples(cells)
     summary = aggregate(rows, resamples=resamples)
     differences = compare(rows, axis="run", reference=names[0], resamples=resamples)
     if not any(row["n"] for row in differences):
@@ -55,7 +60,12 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     kept = [record for record in member_quantities(rows) if record["status"] not in LEFT_OUT]
     caption = f"Difference of {names[1]} from {names[0]}, paired by seed; * the interval excludes 0"
     tables = {caption: comparison_table(differences, "run"), "Test results of both": summary_table(summary)}
-    lines = [*_sentences(differences, names), *_images(runs)]
+    same = _same_images(runs)
+    tests = pair_tests(rows, cells, axis="run", reference=names[0]) if same else []
+    tables |= {pairs_caption(tests): pair_table(tests)} if tests else {}
+    lines = _sentences(differences, names)
+    if same is not None:
+        lines.append(SAME if same else OTHER)
     facts = [f"{name}: {run.members()} {run.note()}" for name, run in zip(names, runs, strict=True)]
     note = " ".join(facts)
     panels = forest_panels(differences, "run")
@@ -75,14 +85,15 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
             line_panels(summary, kept, FLIP, y="flip, share of the true foreground"),
         ),
     ]
-    first_table, second_table = (Numbers(name, table) for name, table in tables.items())
+    first_table, second_table, *pair_tables = (Numbers(name, table) for name, table in tables.items())
     sections = [
-        Section("Differences", [first_table, Picture(charts[0])]),
+        Section("Differences", [first_table, Picture(charts[0]), *pair_tables]),
         Section("Both runs", [second_table, Picture(charts[1])]),
         Section("What differs in their configurations", [_settings(runs, names)]),
     ]
     title = f"{names[1]} against {names[0]}"
     write_csv(folder / "comparison.csv", differences)
+    write_csv(folder / "pairs.csv", tests)
     write_summary(folder, title, note, lines, tables)
     save_figures(folder / "figures", sections)
     missing = [f"{name}: {line}" for name, run in zip(names, runs, strict=True) for line in run.missing]
@@ -151,14 +162,13 @@ def _sentences(differences: Sequence[Row], names: tuple[str, str]) -> list[str]:
     return lines
 
 
-def _images(runs: tuple[Run, Run]) -> list[str]:
-    """Whether both were tested on the same images."""
+def _same_images(runs: tuple[Run, Run]) -> bool | None:
+    """Whether both were tested on the same images; None where that is not stored."""
     rows = [next(iter(run.cells.values())).parts["test"].rows for run in runs if run.cells]
     pools = [run.config.get("config", {}).get("pool") for run in runs]
     if len(rows) < 2:
-        return []
-    same = rows[0].shape == rows[1].shape and (rows[0] == rows[1]).all() and pools[0] == pools[1]
-    return ["Both runs were tested on the same images." if same else "Warning: the runs were tested on other images."]
+        return None
+    return rows[0].shape == rows[1].shape and bool((rows[0] == rows[1]).all()) and pools[0] == pools[1]
 
 
 def _settings(runs: tuple[Run, Run], names: tuple[str, str]) -> Numbers:

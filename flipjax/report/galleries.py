@@ -3,15 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.html import Gallery
 from flipjax.report.pictures import Item, Palette, save_items
 from flipjax.report.run import UNREADABLE, Run
 from flipjax.report.style import class_colours
-from flipjax.results import gallery, setting_label, varying_axes
+from flipjax.results import SceneSwap, gallery, setting_label, varying_axes
+from flipjax.results.pairs import region_class
 
 CAPTION = (
     "Test images and what a member made of them. Flip is the share of the image's true foreground; flip-risk is drawn "
-    "where foreground is predicted, over the faded image. A pair shows one object in both scenes."
+    "where foreground is predicted, over the faded image. A pair shows one object in both scenes. Scene-swap risk, "
+    "where there is one: above 0 the model itself would label the region otherwise on other scenes."
 )
 
 
@@ -41,27 +46,76 @@ def items_of(run: Run) -> list[Item]:
         except UNREADABLE as error:
             run.missing.append(f"cells/{name}/gallery.npz: damaged ({error}); its images are left out")
             continue
-        for index, member in enumerate(stored.member.tolist()):
+        for member in dict.fromkeys(stored.member.tolist()):
             record = records.get(member, {})
             label = setting_label(record, [axis for axis in axes if axis in record])
-            y, scene = divmod(int(stored.group[index]), 2)
-            where = f"{cell.class_names[1 + y]} on {cell.scene_names[scene]}"
-            items.append(
-                Item(
-                    name=where,
-                    member=f"{member}: {label}" if label else member,
-                    group="common" if y == scene else "rare",
-                    kind=str(stored.kind[index]),
-                    flip=float(stored.flip[index]),
-                    flip_risk=float(stored.flip_risk[index]),
-                    truth=stored.label[index],
-                    prediction=stored.prediction[index],
-                    errors=stored.error_map[index],
-                    risk=stored.risk_map[index],
-                    image=stored.image[index],
-                )
+            items += member_items(
+                gallery.Gallery(*(values[stored.member == member] for values in stored)),
+                cell.counts(member, "test"),
+                cell.parts["test"].pairs,
+                class_names=cell.class_names,
+                scene_names=cell.scene_names,
+                label=f"{member}: {label}" if label else member,
+                swap=cell.scene_swap(member, "test"),
             )
     return items
+
+
+def member_items(
+    stored: gallery.Gallery,
+    decomposition: Decomposition,
+    pairs: np.ndarray,
+    *,
+    class_names: Sequence[str],
+    scene_names: Sequence[str],
+    label: str,
+    swap: SceneSwap | None = None,
+) -> list[Item]:
+    """Returns the stored images of one member as items, with what is known of them from all images of the split.
+
+    Args:
+        stored: R images.
+        decomposition: of the split's n images.
+        pairs: int (n,), the counterfactual pair of each image or -1.
+        class_names: of all classes.
+        scene_names: of both scenes.
+        label: names the member.
+        swap: of the split's n images, where their scenes were swapped.
+    """
+    labels = region_class(decomposition)
+    blank = np.full(len(labels), np.nan)
+    risk, repaired = (blank, blank) if swap is None else (swap.risk, np.asarray(swap.repaired.flip))
+    items = []
+    for place, index in enumerate(stored.index.tolist()):
+        y, scene = divmod(int(stored.group[place]), 2)
+        kind = str(stored.kind[place])
+        twins = labels[np.asarray(pairs) == pairs[index]].tolist() if kind.startswith("pair") else []
+        items.append(
+            Item(
+                name=f"{class_names[1 + y]} on {scene_names[scene]}",
+                member=label,
+                group="common" if y == scene else "rare",
+                kind=kind,
+                flip=float(stored.flip[place]),
+                flip_risk=float(stored.flip_risk[place]),
+                truth=stored.label[place],
+                prediction=stored.prediction[place],
+                errors=stored.error_map[place],
+                risk=stored.risk_map[place],
+                image=stored.image[place],
+                pair=_outcome([str(class_names[twin]) for twin in twins]),
+                swap_risk=float(risk[index]),
+                repaired_flip=float(repaired[index]),
+            )
+        )
+    return items
+
+
+def _outcome(labels: Sequence[str]) -> str:
+    """What the scene does to the label of a pair."""
+    if len(set(labels)) == 2:
+        return f"the label changes with the scene, {labels[0]} and {labels[1]}"
+    return f"the label stays {labels[0]}" if labels else ""
 
 
 def save_gallery(run: Run, items: Sequence[Item], folder: Path) -> None:

@@ -11,6 +11,7 @@ from flipjax.report.chart import Chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
 from flipjax.results import Table
+from flipjax.results.scene_swap import REPAIR_NOTE
 
 LONGEST = 600
 TERMS = {
@@ -28,6 +29,16 @@ TERMS = {
         "The entropy (nats) of the foreground classes alone, averaged over the predicted foreground of an image. It "
         "needs no labels. Its AUROC says how well it ranks images with a flip share above 0.5; the top-decile flip "
         "share is the part of all flips that the riskiest tenth of the images holds."
+    ),
+    "scene swap": (
+        "Each predicted region is put on the mean scene of each kind, and the model is asked again: the mean of its "
+        "answers is the region's identity. Scene-swap risk is how strongly it speaks against the label; repair gives "
+        "the region its class; scene reliance is the share of the answers' variance that the scene makes. "
+    )
+    + REPAIR_NOTE,
+    "counterfactual pair": (
+        "One object in both scenes. Counterfactual flip is the share of the pairs whose predicted label, that of most "
+        "of the region, changes with the scene alone."
     ),
     "risk-coverage": (
         "The mean flip share of the images that are left when the riskiest are set aside; coverage is the share that "
@@ -90,6 +101,11 @@ class Gallery(NamedTuple):
         return {name: values[name] for name in fields if len(values[name]) > 1}
 
     @property
+    def swapped(self) -> bool:
+        """Whether scene swap says something of any item."""
+        return any(item.swap_risk == item.swap_risk for item in self.items)
+
+    @property
     def outcomes(self) -> dict[str, str]:
         """The colours of the outcomes."""
         return {name: colour for name, colour in OUTCOMES.items() if name != "background"}
@@ -105,8 +121,9 @@ def _shown(item: Item, palette: Palette) -> dict[str, Any]:
     photos = {"image", "flip-risk"} if item.image is not None else {"image"}
     uris = {name: pictures.data_uri(pixels, drawing=name not in photos) for name, pixels in made.items()}
     height, width = item.truth.shape
-    fields = {name: getattr(item, name) for name in ("name", "member", "group", "kind", "pair", "flip", "error")}
-    return fields | {"flip_risk": item.flip_risk, "tiles": uris, "height": height, "width": width}
+    names = ("name", "member", "group", "kind", "pair", "flip", "flip_risk", "swap_risk", "repaired_flip", "error")
+    fields = {name: getattr(item, name) for name in names}
+    return fields | {"tiles": uris, "height": height, "width": width}
 
 
 class Section(NamedTuple):

@@ -18,9 +18,11 @@ from flipjax.report.made import made_of, members_table
 from flipjax.report.pictures import Item
 from flipjax.report.run import Run, read
 from flipjax.results import (
+    Row,
     Table,
     comparison_table,
     headline,
+    pair_table,
     regret_table,
     replacing,
     summary_table,
@@ -36,7 +38,8 @@ FOLDED = 48
 def build(workdir: str | Path) -> str:
     """Writes `report/` into a run folder, from its stored results alone, and returns its tables as text for a terminal.
 
-    Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), each where it has rows;
+    Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), method_regret.csv and
+    pairs.csv (McNemar's tests), each where it has rows;
     summary.md, summary.tex, figures/*.png and *.svg, and index.html, which needs no other file; each file atomically.
 
     Raises:
@@ -47,6 +50,7 @@ def build(workdir: str | Path) -> str:
     folder = run.folder / "report"
     tables = tables_of(run)
     rows = {"summary": run.summary, "trend": run.trends, "comparison": run.comparison, "regret": run.regrets}
+    rows |= {"method_regret": run.choices, "pairs": run.pair_tests}
     for name, table in rows.items():
         write_csv(folder / f"{name}.csv", table)
     counts = f"{run.members()} {run.note()}"
@@ -83,7 +87,20 @@ def tables_of(run: Run) -> dict[str, Table]:
     if run.regrets:
         caption = "Selection: what a rule loses against one that selects on the quantity itself"
         tables[caption] = regret_table(run.regrets)
+    if run.choices:
+        caption = "Choosing among methods: what a rule loses against one that sees the quantity itself"
+        tables[caption] = regret_table(run.choices)
+    if run.pair_tests:
+        tables[pairs_caption(run.pair_tests)] = pair_table(run.pair_tests)
     return tables
+
+
+def pairs_caption(tests: Sequence[Row]) -> str:
+    """Says what a table of McNemar's tests compares."""
+    return (
+        "Counterfactual pairs, one object in both scenes: those whose predicted label changes with the scene alone in "
+        f"most of the seeds, against {tests[0]['reference']}; McNemar's exact test, for these seeds"
+    )
 
 
 def _sections(run: Run, tables: dict[str, Table], items: Sequence[Item]) -> list[Section]:

@@ -30,8 +30,8 @@ class Item(NamedTuple):
     """One image, and what one member made of it.
 
     truth and prediction: integers (H, W), classes; errors uint8 (H, W), coded as in `flipjax.metrics.error_map`;
-    risk float (H, W), nats; image uint8 (H, W, 3) or None. `kind` says why it was chosen, `pair` which items
-    belong together.
+    risk float (H, W), nats; image uint8 (H, W, 3) or None. `kind` says why it was chosen, `pair` what becomes of a
+    pair's label, `swap_risk` and `repaired_flip` what scene swap says, NaN where it was not made.
     """
 
     name: str
@@ -46,6 +46,8 @@ class Item(NamedTuple):
     risk: np.ndarray
     image: np.ndarray | None = None
     pair: str = ""
+    swap_risk: float = math.nan
+    repaired_flip: float = math.nan
 
     @property
     def error(self) -> str:

@@ -22,6 +22,8 @@ from flipjax.results import (
     compare,
     load_cell,
     member_quantities,
+    method_regret,
+    pair_tests,
     read_csv,
     regret,
     trend,
@@ -40,7 +42,8 @@ class Run(NamedTuple):
     """The tables of a run folder, and its cells by the names of their folders.
 
     `rows`, `records`, `summary`, `trends` and `comparison` (of methods) are of the first selection rule; `regrets`
-    compares all of them. `missing` says, a line each, what the folder lacks.
+    compares all of them; `choices` are what choosing a method loses, `pair_tests` McNemar's, of methods or, where there
+    is one, of levels of rho. `missing` says, a line each, what the folder lacks.
     """
 
     folder: Path
@@ -51,6 +54,8 @@ class Run(NamedTuple):
     trends: list[Row]
     comparison: list[Row]
     regrets: list[Row]
+    choices: list[Row]
+    pair_tests: list[Row]
     history: list[Row]
     cells: dict[str, StoredCell]
     missing: list[str]
@@ -119,10 +124,16 @@ def read(workdir: str | Path) -> Run:
         trend(first, resamples=resamples),
         compare(first, resamples=resamples),
         regret(rows, resamples=resamples),
+        method_regret(first, history, resamples=resamples),
+        pair_tests(first, cells, axis=_compared(first)),
         history,
         cells,
         missing,
     )
+
+
+def _compared(rows: list[Row]) -> str:
+    return "method" if len({row.get("method") for row in rows}) > 1 else "rho"
 
 
 def _results(folder: Path, missing: list[str]) -> list[Row]:

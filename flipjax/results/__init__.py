@@ -4,17 +4,21 @@ A row is a dict whose values are cells: int, finite float or str; a number that 
 Files hold the same cells, so that reading a table and writing it again gives the same bytes. Imports no matplotlib.
 """
 
+from flipjax.results.choices import method_regret, regret
 from flipjax.results.data import RunData, columns_of, load, units, write_images
 from flipjax.results.files import PARTS, Part, Row, StoredCell, load_cell, read_csv, replacing, save_cell, write_csv
 from flipjax.results.images import flip_rows, image_columns
+from flipjax.results.pairs import McNemar, counterfactual_flip, label_changes, mcnemar, pair_tests, region_class
 from flipjax.results.quantities import QUANTITIES, Quantity, quantity_of, title_of
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
-from flipjax.results.seeds import INTERVALS, LEFT_OUT, Estimate, aggregate, compare, estimate, regret, trend
+from flipjax.results.scene_swap import SceneSwap, scene_quantities, scene_swap
+from flipjax.results.seeds import INTERVALS, LEFT_OUT, Estimate, aggregate, compare, estimate, trend
 from flipjax.results.text import (
     Table,
     comparison_table,
     headline,
+    pair_table,
     regret_table,
     setting_label,
     summary_table,
@@ -31,11 +35,13 @@ __all__ = [
     "PARTS",
     "QUANTITIES",
     "Estimate",
+    "McNemar",
     "Part",
     "Quantity",
     "Resamples",
     "Row",
     "RunData",
+    "SceneSwap",
     "StoredCell",
     "Table",
     "aggregate",
@@ -43,21 +49,30 @@ __all__ = [
     "columns_of",
     "compare",
     "comparison_table",
+    "counterfactual_flip",
     "estimate",
     "flip_rows",
     "headline",
     "image_columns",
+    "label_changes",
     "load",
     "load_cell",
+    "mcnemar",
     "member_quantities",
     "member_rows",
+    "method_regret",
     "number",
+    "pair_table",
+    "pair_tests",
     "quantity_of",
     "read_csv",
+    "region_class",
     "regret",
     "regret_table",
     "replacing",
     "save_cell",
+    "scene_quantities",
+    "scene_swap",
     "setting_label",
     "summary_table",
     "title_of",

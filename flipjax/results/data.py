@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from flipjax.files import replacing
-from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.files import Row, StoredCell, load_cell, read_csv
 from flipjax.results.images import image_columns
-from flipjax.results.quantities import IMAGE_QUANTITIES, QUANTITIES, column, quantity_of
+from flipjax.results.quantities import COLUMNS, IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, column, quantity_of
 from flipjax.results.resampling import Resamples
 from flipjax.results.seeds import aggregate
 
@@ -30,7 +29,7 @@ class RunData:
 
     @cached_property
     def members(self) -> Columns:
-        """A row a member, selection rule, split and group: results.csv, whose columns `QUANTITIES` describes."""
+        """A row a member, selection rule, split and group: results.csv; `quantities.COLUMNS` has its columns."""
         return columns_of(self._rows)
 
     @cached_property
@@ -100,9 +99,10 @@ def units(columns: Mapping[str, Any]) -> dict[str, str]:
         >>> units({"member": [], "fg_flip": [], "flip_risk": []})
         {'fg_flip': 'share', 'flip_risk': 'nats'}
     """
-    prefixes = tuple(column(key).partition("<")[0] for key in QUANTITIES)
+    prefixes = tuple(column(key).partition("<")[0] for key in COLUMNS)
     quantities = {name: quantity_of(name) for name in columns if name.startswith(prefixes)}
-    quantities |= {name: quantity for name, quantity in IMAGE_QUANTITIES.items() if name in columns}
+    images = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES
+    quantities |= {name: quantity for name, quantity in images.items() if name in columns}
     return {name: quantities[name].unit for name in columns if name in quantities}
 
 
@@ -146,16 +146,17 @@ def _cells(folder: Path) -> Iterator[tuple[str, StoredCell]]:
 
 
 def _image_parts(cell: StoredCell) -> Iterator[Columns]:
-    for place, member in enumerate(cell.members):
-        for rule, selection in enumerate(cell.selections):
+    for member in cell.members:
+        for selection in cell.selections:
             for split, part in cell.parts.items():
                 n = len(part.groups)
                 texts = {"member": member, "selection": selection, "split": split}
                 ids: Columns = {name: np.array([text] * n, object) for name, text in texts.items()}
                 ids |= {"image": np.arange(n), "object": part.rows[:, 0], "scene_photo": part.rows[:, 1]}
                 ids |= {"pair": part.pairs, "group": part.groups}
-                counts = Decomposition(part.confusion[rule, place], part.risk_sum[rule, place])
-                columns = ids | image_columns(counts, cell.class_names)
+                counts = cell.counts(member, split, selection=selection)
+                swap = cell.scene_swap(member, split, selection=selection)
+                columns = ids | image_columns(counts, cell.class_names, swap=swap)
                 yield {
                     name: values.astype(np.int64) if values.dtype.kind == "i" else values
                     for name, values in columns.items()

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import importlib
 import io
 import itertools
 import json
@@ -9,14 +10,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flipjax.files import DamagedError, read_arrays, replacing, write_arrays
-
-if TYPE_CHECKING:
-    from flipjax.metrics import Decomposition
+from flipjax.metrics.decomposition import Decomposition
+from flipjax.results.scene_swap import SceneSwap, scene_swap
 
 Row = dict[str, Any]
 
@@ -63,16 +63,27 @@ class StoredCell:
     rows: tuple[Row, ...] = ()
     history: tuple[Row, ...] = ()
 
-    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> "Decomposition":
-        """Returns the decomposition of a member on a split by a selection rule, the first by default.
+    def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
+        """Returns the decomposition of a member on a split by a selection rule, the first by default, as a pytree.
 
         Its leaves are numpy, with one leading image axis. A KeyError names the valid choices.
         """
-        # Here: a report reads the stored arrays without JAX.
-        from flipjax.metrics import Decomposition
+        # Loads JAX, and makes the class a pytree.
+        importlib.import_module("flipjax.metrics.kernels")
+        return self.counts(member, part, selection=selection)
 
+    def counts(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
+        """Returns what `decomposition` does, without JAX."""
         place = self._place(member, selection)
         return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
+
+    def scene_swap(self, member: str, part: str, *, selection: str | None = None) -> SceneSwap | None:
+        """Returns a member's scene-swap risk and repaired counts, or None where no scenes were swapped."""
+        log_odds = self.scene_log_odds(member, part, selection=selection)
+        center = self.center(member, selection=selection)
+        if log_odds is None or center is None:
+            return None
+        return scene_swap(self.counts(member, part, selection=selection), log_odds, center)
 
     def scene_log_odds(self, member: str, part: str, *, selection: str | None = None) -> np.ndarray | None:
         """Returns a member's log-odds on other scenes, (n, kinds, C - 1), or None where no scenes were swapped."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from flipjax.files import DamagedError, read_arrays, write_arrays
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.results.pairs import whole_pairs
 
 
 class Gallery(NamedTuple):
@@ -15,7 +16,7 @@ class Gallery(NamedTuple):
 
     image uint8 (R, H, W, 3); label and prediction uint8 (R, H, W); error_map uint8 (R, H, W), coded as in
     `flipjax.metrics.error_map`; risk_map float32 (R, H, W), nats; flip_risk and flip float32 (R,), NaN where undefined;
-    group int32 (R,); kind (R,) str, see `choose`; member (R,) str.
+    index int32 (R,), the image's place in its split; group int32 (R,); kind (R,) str, see `choose`; member (R,) str.
     """
 
     image: np.ndarray
@@ -25,6 +26,7 @@ class Gallery(NamedTuple):
     risk_map: np.ndarray
     flip_risk: np.ndarray
     flip: np.ndarray
+    index: np.ndarray
     group: np.ndarray
     kind: np.ndarray
     member: np.ndarray
@@ -93,13 +95,11 @@ def _places_within(groups: np.ndarray) -> np.ndarray:
 def _pairs(decomposition: Decomposition, known: np.ndarray, pairs: np.ndarray | None) -> np.ndarray:
     """Pairs of images int64 (P, 2), those first whose flip share differs most."""
     flip = np.asarray(decomposition.flip, np.float64)
-    chosen = known[np.asarray(pairs)[known] >= 0] if pairs is not None else known[:0]
-    members: dict[int, list[int]] = {}
-    for index in chosen.tolist():
-        members.setdefault(int(np.asarray(pairs)[index]), []).append(index)
-    whole = [both for both in members.values() if len(both) == 2 and np.isfinite(flip[both]).all()]
-    whole.sort(key=lambda both: -abs(flip[both[0]] - flip[both[1]]))
-    return np.array(whole, np.int64).reshape(-1, 2)
+    if pairs is None:
+        return np.zeros((0, 2), np.int64)
+    whole = known[whole_pairs(np.asarray(pairs)[known])]
+    change = np.abs(flip[whole[:, 0]] - flip[whole[:, 1]])
+    return whole[np.argsort(-change, kind="stable")]
 
 
 def make(
@@ -107,6 +107,7 @@ def make(
     labels: Any,
     logits: Any,
     *,
+    indices: Sequence[int] | np.ndarray,
     groups: Sequence[int] | np.ndarray,
     kinds: Sequence[str] | np.ndarray,
     member: str,
@@ -117,6 +118,7 @@ def make(
         images: float (R, H, W, 3) in [0, 1].
         labels: int (R, H, W).
         logits: float (R, H, W, C), the member's, in eval mode.
+        indices: int (R,), the images' places in their split.
         groups: int (R,).
         kinds: (R,), as `choose` returns them.
         member: the member's name.
@@ -135,6 +137,7 @@ def make(
         risk_map=np.asarray(risk_map(logits), np.float32),
         flip_risk=np.asarray(decomposition.flip_risk, np.float32),
         flip=np.asarray(decomposition.flip, np.float32),
+        index=np.asarray(indices, np.int32),
         group=np.asarray(groups, np.int32),
         kind=np.asarray(kinds, np.str_),
         member=np.array([member] * len(labels), np.str_),

@@ -8,17 +8,22 @@ from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.files import Row
 from flipjax.results.quantities import IMAGE_QUANTITIES
 from flipjax.results.rows import rounded
+from flipjax.results.scene_swap import SceneSwap
 
 
-def image_columns(decomposition: Decomposition, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+def image_columns(
+    decomposition: Decomposition, class_names: Sequence[str], *, swap: SceneSwap | None = None
+) -> dict[str, np.ndarray]:
     """Returns a value for each of n images, by column.
 
-    The columns of `IMAGE_QUANTITIES`, float64 and NaN where a denominator is empty; `foreground_pixels` and `pixels`,
-    int64; `largest_flip`, as 'cat as dog', '' without flips.
+    The columns of `IMAGE_QUANTITIES`, float64 and NaN where a denominator is empty, and of `SCENE_IMAGE_QUANTITIES`
+    where scenes were swapped; `foreground_pixels` and `pixels`, int64; `largest_flip`, as 'cat as dog', '' without
+    flips.
 
     Args:
         decomposition: confusion (n, C, C), risk_sum (n,), NumPy.
         class_names: C names.
+        swap: of the same images.
 
     Example:
         >>> counts = np.array([[[4, 0, 0], [1, 2, 1], [0, 0, 0]]])
@@ -29,6 +34,8 @@ def image_columns(decomposition: Decomposition, class_names: Sequence[str]) -> d
     confusion = np.asarray(decomposition.confusion).astype(np.int64)
     host = Decomposition(confusion, np.asarray(decomposition.risk_sum, np.float64), decomposition.background)
     columns = {name: np.asarray(getattr(host, name), np.float64) for name in IMAGE_QUANTITIES}
+    if swap is not None:
+        columns |= {"swap_risk": swap.risk, "repaired_flip": np.asarray(swap.repaired.flip, np.float64)}
     pixels = confusion.sum((1, 2))
     columns["foreground_pixels"] = pixels - confusion[:, decomposition.background].sum(1)
     columns["pixels"] = pixels

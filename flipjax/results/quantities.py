@@ -149,6 +149,19 @@ SCENE_QUANTITIES: dict[str, Quantity] = {
 }
 """Quantities of `flipjax.intervene`: columns of a run whose scenes were swapped."""
 
+PAIR_QUANTITIES: dict[str, Quantity] = {
+    "counterfactual_flip": Quantity(
+        "counterfactual_flip",
+        "counterfactual flip",
+        "share",
+        "down",
+        "Share of the counterfactual pairs, one object in both scenes, whose predicted label (that of most of the "
+        "region) changes with the scene alone; pairs in which an image has no region are left out. Needs no labels.",
+        across=True,
+    )
+}
+"""Quantities of pairs: a column of a run whose images are composed."""
+
 DECILES: dict[str, Quantity] = {
     "risk_decile": Quantity(
         "risk_decile", "mean flip-risk", "nats", "", "Mean flip-risk of each tenth of the images, sorted by flip-risk."
@@ -173,6 +186,23 @@ IMAGE_QUANTITIES: dict[str, Quantity] = {
     ),
 }
 """Quantities of one image: properties of `flipjax.metrics.Decomposition`."""
+
+SCENE_IMAGE_QUANTITIES: dict[str, Quantity] = {
+    "swap_risk": Quantity(
+        "swap_risk",
+        "scene-swap risk",
+        "nats",
+        "",
+        "How strongly the scene-marginal identity of the region speaks against its label: log-odds; above 0: another.",
+    ),
+    "repaired_flip": Quantity(
+        "repaired_flip", "flip after repair", "share", "down", "Flip with the identity's class for the whole region."
+    ),
+}
+"""Quantities of one image whose scene was swapped: see `flipjax.results.scene_swap`."""
+
+COLUMNS = QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES
+"""All that is a column of results.csv."""
 
 GROUP_TITLES = {"all": "", "common": "common", "rare": "rare"} | {str(group): f"group {group}" for group in range(4)}
 
@@ -245,11 +275,11 @@ def _split(name: str) -> tuple[Quantity, str]:
         quantity = _by_column(candidate) if of_group in GROUP_TITLES else None
         if quantity is not None:
             return quantity, of_group
-    raise KeyError(f"quantity: expected one of {', '.join(QUANTITIES | SCENE_QUANTITIES | DECILES)}; found {name!r}")
+    raise KeyError(f"quantity: expected one of {', '.join(COLUMNS | DECILES)}; found {name!r}")
 
 
 def _by_column(name: str) -> Quantity | None:
-    for key, quantity in (QUANTITIES | SCENE_QUANTITIES | DECILES).items():
+    for key, quantity in (COLUMNS | DECILES).items():
         if column(key) == name:
             return quantity
     for key, quantity in QUANTITIES.items():
@@ -261,7 +291,8 @@ def _by_column(name: str) -> Quantity | None:
 
 def describe() -> str:
     """Returns the columns of results.csv and images.parquet as a table in Markdown."""
-    rows = [(column(key), quantity) for key, quantity in QUANTITIES.items()]
-    rows += [(f"{key} (of an image)", quantity) for key, quantity in IMAGE_QUANTITIES.items()]
+    rows = [(column(key), quantity) for key, quantity in COLUMNS.items()]
+    images = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES
+    rows += [(f"{key} (of an image)", quantity) for key, quantity in images.items()]
     lines = [f"| {name} | {q.title} | {q.unit} | {q.better or '-'} | {q.meaning} |" for name, q in rows]
     return "\n".join(["| column | title | unit | better | meaning |", "| --- | --- | --- | --- | --- |", *lines])

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from flipjax.metrics import resampled, statistics
-from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.files import StoredCell
 from flipjax.results.quantities import column, of_classes
 
@@ -50,10 +49,8 @@ class Resamples:
             for key, quantity in quantities.items():
                 if not quantity.across:
                     names[f"group/{group}/{key}"] = f"{column(key)}/{group}"
-        # Not by `cell.decomposition`, which loads JAX.
-        place = cell.selections.index(selection), cell.members.index(member)
         values = resampled(
-            Decomposition(part.confusion[place], part.risk_sum[place]),
+            cell.counts(member, self._part, selection=selection),
             [key for key in names if "n_images" not in key],
             self._rows[id(cell)],
             groups=part.groups,

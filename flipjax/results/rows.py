@@ -1,7 +1,7 @@
 """The rows of results.csv, and what they say of each member: one value per quantity."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.files import Row
-from flipjax.results.quantities import SCENE_QUANTITIES, column, of_classes, quantity_of
+from flipjax.results.quantities import column, of_classes, quantity_of
 
 GROUPS = ("all", "0", "1", "2", "3", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")
@@ -46,6 +46,7 @@ def member_rows(
     part: str,
     class_names: Sequence[str],
     more: Mapping[str, float] | None = None,
+    further: Iterable[str] = (),
 ) -> list[Row]:
     """Returns the rows of one member on one split: one for each of `all 0 1 2 3 common rare`.
 
@@ -55,7 +56,8 @@ def member_rows(
         groups: int (n,), 2 * class + scene of each image.
         part: the split's name, `val` or `test`.
         class_names: C names, the background's first.
-        more: quantities of swapped scenes by key, if the run has them; `group/<g>/<key>` for those of a group.
+        more: values of quantities that `summarize` has not, by key; `group/<g>/<key>` for those of a group.
+        further: the keys of all such quantities that the run has.
 
     Example:
         >>> d = Decomposition(np.array([[[4, 0, 0], [0, 3, 1], [0, 0, 0]]]), np.array([0.4]))
@@ -68,7 +70,7 @@ def member_rows(
     trailing = {name: member.get(name, "") for name in TRAILING}
     summary = {} if decomposition is None else summarize(decomposition, np.asarray(groups), class_names=class_names)
     summary |= more or {}
-    keys = [*of_classes(class_names), *(() if more is None else SCENE_QUANTITIES)]
+    keys = [*of_classes(class_names), *further]
     rows = []
     for group in GROUPS:
         prefix = "" if group == "all" else f"group/{group}/"

@@ -103,7 +103,8 @@ def _settings(rows: Sequence[Row], *, without: Sequence[str], split: str) -> Ite
         yield dict(zip(names, values, strict=True)), whole, len(records) - len(whole)
 
 
-def _columns(result: Estimate, *names: str) -> Row:
+def cells_of(result: Estimate, *names: str) -> Row:
+    """Returns the mean and the interval under their names, as cells."""
     return dict(zip(names, map(rounded, result[1:4]), strict=True))
 
 
@@ -123,7 +124,7 @@ def aggregate(
             result = estimate([[(1.0, record)] for record in records], quantity, resamples=resamples)
             counts = {"quantity": quantity, "n": len(result.values), "left_out": left_out}
             values = {"values": " ".join(str(rounded(value)) for value in result.values)}
-            means = _columns(result, "mean", "low", "high")
+            means = cells_of(result, "mean", "low", "high")
             table.append(setting | counts | values | means | {"interval": result.interval})
     return table
 
@@ -165,8 +166,8 @@ def trend(
             change = estimate(changes, quantity, resamples=resamples)
             counts = {"quantity": quantity, "n": len(slope.values), "left_out": left_out}
             row = setting | counts | {"from": levels[0], "to": levels[-1]}
-            row |= _columns(slope, "slope", "slope_low", "slope_high")
-            table.append(row | _columns(change, "change", "change_low", "change_high") | {"interval": change.interval})
+            row |= cells_of(slope, "slope", "slope_low", "slope_high")
+            table.append(row | cells_of(change, "change", "change_low", "change_high") | {"interval": change.interval})
     return table
 
 
@@ -198,7 +199,7 @@ def compare(
         return []
     quantities = quantities_of(member_quantities(rows, split=split))
     table = []
-    for setting, values in _by_value(rows, axis, paired_by=paired_by, split=split):
+    for setting, values in by_value(rows, axis, paired_by=paired_by, split=split):
         base = next(iter(values)) if reference is None else reference
         if base not in values:
             continue
@@ -209,11 +210,11 @@ def compare(
                 result = estimate(terms, quantity, resamples=resamples)
                 counts = {"quantity": quantity, "n": len(result.values), "left_out": left_out + others_left_out}
                 row = setting | {axis: value, "reference": base} | counts
-                table.append(row | _columns(result, "difference", "low", "high") | {"interval": result.interval})
+                table.append(row | cells_of(result, "difference", "low", "high") | {"interval": result.interval})
     return table
 
 
-def _by_value(
+def by_value(
     rows: Sequence[Row], axis: str, *, paired_by: str, split: str
 ) -> Iterator[tuple[Row, dict[Any, tuple[dict[Any, Row], int]]]]:
     """Yields each setting of the other axes: by value of the axis, the records by seed and how many were left out."""
@@ -224,50 +225,3 @@ def _by_value(
         settings.setdefault(rest, {})[setting[axis]] = by_seed, left_out
     for rest, values in settings.items():
         yield dict(rest), values
-
-
-ORACLES = {"worst_group_iou/all": "val_worst_group_iou", "fg_flip/all": "val_flip"}
-"""Quantities, and the rule that selects on each with labels of all groups."""
-
-
-def regret(
-    rows: Sequence[Row], *, paired_by: str = "seed", split: str = "test", resamples: Resamples | None = None
-) -> list[Row]:
-    """Returns what each selection rule loses against the one that selects on the quantity itself, on labelled images.
-
-    Worst-group IoU is compared with the rule `val_worst_group_iou`, Flip with `val_flip`: both see the labels and the
-    groups of the validation images. Differences are taken member by member and averaged over the settings within a
-    seed. Columns: `selection`; `quantity`; `oracle`; `n`, seeds; `members`; `mean`, the rule's own value; `regret`,
-    positive where the rule is worse, with `low`, `high` and `interval`, see `estimate`. Members that diverged, or
-    have no value for either rule, are left out.
-    """
-    records = [record for record in member_quantities(rows, split=split) if record["status"] not in LEFT_OUT]
-    by_rule: dict[str, dict[str, Row]] = {}
-    for record in records:
-        by_rule.setdefault(record["selection"], {})[record["member"]] = record
-    table = []
-    for rule, members in by_rule.items():
-        for quantity, oracle in ORACLES.items():
-            if oracle not in by_rule or rule == oracle:
-                continue
-            both = [(record, by_rule[oracle][name]) for name, record in members.items() if name in by_rule[oracle]]
-            both = [(record, best) for record, best in both if math.isfinite(record[quantity] + best[quantity])]
-            result = estimate(_losses(both, quantity, paired_by=paired_by), quantity, resamples=resamples)
-            mean = rounded(float(np.mean([record[quantity] for record, _ in both]))) if both else ""
-            row = {"selection": rule, "quantity": quantity, "oracle": oracle}
-            row |= {"n": len(result.values), "members": len(both), "mean": mean}
-            table.append(row | _columns(result, "regret", "low", "high") | {"interval": result.interval})
-    return table
-
-
-def _losses(both: Sequence[tuple[Row, Row]], quantity: str, *, paired_by: str) -> list[Term]:
-    """Returns for each seed the mean over its settings of what a record loses against the best one."""
-    sign = 1.0 if quantity_of(quantity).better == "down" else -1.0
-    by_seed: dict[object, list[tuple[Row, Row]]] = {}
-    for record, best in both:
-        by_seed.setdefault(record.get(paired_by), []).append((record, best))
-    terms = []
-    for pairs in by_seed.values():
-        weight = sign / len(pairs)
-        terms.append([side for record, best in pairs for side in ((weight, record), (-weight, best))])
-    return terms

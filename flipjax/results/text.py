@@ -123,6 +123,20 @@ def regret_table(regrets: Sequence[Row]) -> Table:
     return Table(["selection", "quantity", "members", "value", "regret"], rows, 2)
 
 
+def pair_table(tests: Sequence[Row]) -> Table:
+    """Returns a row per test of `flipjax.results.pair_tests`: shares of the pairs that change, and McNemar's p."""
+    axis, *others = list(tests[0])[: list(tests[0]).index("reference")]
+    axes = [axis, *(name for name in others if name == "rho" or len({row[name] for row in tests}) > 1)]
+    rows = []
+    for row in tests:
+        shares = [f"{row[name]:.3f}" for name in ("share", "reference_share")]
+        counts = [str(row[name]) for name in ("only", "only_reference")]
+        p = "below 0.0001" if row["p"] < 1e-4 else f"{row['p']:.4f}"
+        rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), str(row["n"]), *shares, *counts, p])
+    titles = ["seeds", "pairs", "changed", f"changed, {tests[0]['reference']}", "here alone", "there alone", "p"]
+    return Table([*axes, *titles], rows, len(axes) + 1)
+
+
 def to_text(table: Table, *, width: int = WIDTH) -> str:
     """Returns a table as aligned lines: text to the left, numbers to the right.
 

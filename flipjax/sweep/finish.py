@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax import intervene, results
+from flipjax import intervene, metrics, results
 from flipjax.config import Config
 from flipjax.data.pool import gather
 from flipjax.plan import Program
 from flipjax.results import gallery
+from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_QUANTITIES
 from flipjax.sweep.program import Study
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, population
@@ -89,13 +90,9 @@ def _swap_scenes(
     parts: dict[str, results.Part],
 ) -> dict[str, results.Part]:
     """Returns the parts with each member's log-odds on other scenes, and its split point on the validation images."""
-    pool, scenes = study.pool, study.split.train.scenes
+    pool = study.pool
     if pool.kind == "composite":
-        function = scene_marginal
-        kinds = study.catalog.scene_kind[scenes]
-        photos = np.asarray(pool.scenes)
-        last = jnp.stack([photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in (0, 1)])
-        last = last.astype(jnp.float32)
+        function, last = scene_marginal, mean_training_scenes(study)
     else:
         function, last = scene_marginal_without_scenes, jnp.asarray(study.tables["val"].rows)
     log_odds = {}
@@ -107,6 +104,15 @@ def _swap_scenes(
     return {
         name: dataclasses.replace(part, scene_log_odds=log_odds[name], centers=centers) for name, part in parts.items()
     }
+
+
+def mean_training_scenes(study: Study) -> jax.Array:
+    """Returns the mean of the training scenes of each kind of a composite pool: (2, H, W, channels) float32 in 0..1."""
+    scenes = study.split.train.scenes
+    kinds = study.catalog.scene_kind[scenes]
+    photos = np.asarray(study.pool.scenes)
+    means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in (0, 1)]
+    return jnp.stack(means).astype(jnp.float32)
 
 
 def _rows(program: Program, study: Study, stored: results.StoredCell, states: State) -> list[results.Row]:
@@ -122,26 +128,38 @@ def _rows(program: Program, study: Study, stored: results.StoredCell, states: St
             }
             for part, table in study.tables.items():
                 decomposition = stored.decomposition(setting.name, part, selection=rule)
-                groups = table.groups
                 log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
+                center = stored.center(setting.name, selection=rule)
+                groups, pairs = table.groups, table.pairs
                 if part == "val" and setting.knobs.dfr:
                     # The other images fitted the head.
-                    rest = ~table.refit
-                    decomposition, log_odds = jax.tree.map(
-                        lambda leaf, rest=rest: leaf[rest], (decomposition, log_odds)
+                    decomposition, log_odds, groups, pairs = jax.tree.map(
+                        lambda leaf, rest=~table.refit: leaf[rest], (decomposition, log_odds, groups, pairs)
                     )
-                    groups = groups[rest]
-                more = None if log_odds is None else {}
                 # A rule that never had a value kept no epoch.
                 evaluated = decomposition if trailing["best_epoch"] else None
-                center = stored.center(setting.name, selection=rule)
-                if evaluated is not None and log_odds is not None and center is not None:
-                    more = intervene.scene_quantities(evaluated, log_odds, center, groups)
+                more = {} if evaluated is None else _more(evaluated, log_odds, center, groups, pairs)
+                further = [*(SCENE_QUANTITIES if log_odds is not None else ())]
+                further += [*(PAIR_QUANTITIES if study.pool.kind == "composite" else ())]
                 names = stored.class_names
                 rows += results.member_rows(
-                    leading | trailing, evaluated, groups, part=part, class_names=names, more=more
+                    leading | trailing, evaluated, groups, part=part, class_names=names, more=more, further=further
                 )
     return rows
+
+
+def _more(
+    decomposition: metrics.Decomposition,
+    log_odds: np.ndarray | None,
+    center: np.ndarray | None,
+    groups: np.ndarray,
+    pairs: np.ndarray,
+) -> dict[str, float]:
+    """The quantities that `summarize` has not: of swapped scenes, and of pairs."""
+    more = {"counterfactual_flip": results.counterfactual_flip(decomposition, pairs)}
+    if log_odds is None or center is None:
+        return more
+    return more | results.scene_quantities(decomposition, log_odds, center, groups)
 
 
 def gallery_members(program: Program, shown: str) -> list[str]:
@@ -166,7 +184,7 @@ def _gallery(
     images, labels = gather(study.pool, rows)
     # No image is a program of its own.
     logits = predict(program.experiment, weights, study.pool, rows) if len(indices) else np.zeros((*labels.shape, 3))
-    return gallery.make(images, labels, logits, groups=table.groups[indices], kinds=kinds, member=name)
+    return gallery.make(images, labels, logits, indices=indices, groups=table.groups[indices], kinds=kinds, member=name)
 
 
 def shown_images(stored: results.StoredCell, config: Config, member: str) -> tuple[np.ndarray, np.ndarray]:

@@ -51,9 +51,14 @@ def scene_marginal_without_scenes(
     experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, others: jax.Array
 ) -> jax.Array:
     """Returns (n, 1, C - 1) on the mean surroundings of the regions that are predicted on pool rows `others` (m, 2)."""
-    size = min(evaluation_batch(experiment), others.shape[0])
+    return scene_marginal(experiment, weights, pool, rows, mean_surroundings(experiment, weights, pool, others))
+
+
+def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
+    """Returns `flipjax.intervene.mean_surroundings`, (1, H, W, channels), of the images of pool rows (m, 2)."""
+    size = min(evaluation_batch(experiment), rows.shape[0])
     # The last few that fill no batch have no part in the mean.
-    batches = others[: others.shape[0] // size * size].reshape(-1, size, 2)
+    batches = rows[: rows.shape[0] // size * size].reshape(-1, size, 2)
 
     def add(sums: tuple[jax.Array, jax.Array], batch: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         images, _ = gather(pool, batch)
@@ -62,7 +67,7 @@ def scene_marginal_without_scenes(
 
     H, W, channels = pool.images.shape[1:]
     sums, _ = jax.lax.scan(add, (jnp.zeros((H, W, channels)), jnp.zeros((H, W, 1))), batches)
-    return scene_marginal(experiment, weights, pool, rows, intervene.finish_surroundings(*sums))
+    return intervene.finish_surroundings(*sums)
 
 
 def evaluation_batch(experiment: Experiment) -> int:

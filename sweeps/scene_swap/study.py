@@ -1,8 +1,9 @@
 """Tables of scene swap from a finished run: python sweeps/scene_swap/study.py RUN
 
 From the stored log-odds of each member, without inference: AUROC of entropy and of scene-swap risk, Flip before and
-after repair, by rho and for each centre; the centre also from validation images of unequal classes; reliance against
-the Flip gap. Intervals: 95% bootstrap over test objects, both scenes of an object together, for these members.
+after repair, by rho and for each centre; the centre also from validation images of unequal classes; the seeds of a rho
+joined; reliance against the Flip gap. Intervals: 95% bootstrap over test objects, both scenes of an object together,
+for these members.
 """
 
 import pathlib
@@ -69,6 +70,18 @@ def uneven(part, minor, generator):
     return np.isin(part.pairs, np.concatenate([objects[1 - minor], few]))
 
 
+def join(group):
+    """Gives each member of a group the scene swap of all of them together."""
+    val = [member["odds"]["val"] for member in group]
+    options = {
+        "center": [intervene.split_point(each) for each in val],
+        "scale": [intervene.spread(each) for each in val],
+    }
+    joined = np.asarray(intervene.join_members([member["odds"]["test"] for member in group], **options))
+    for member in group:
+        member["swap"] = intervene.scene_swap(member["test"], joined, np.zeros(2))
+
+
 def main(run):
     members, test, val = read(pathlib.Path(run))
     rhos = sorted({member["rho"] for member in members})
@@ -85,7 +98,7 @@ def main(run):
         for rho in rhos:
             group = [member for member in members if member["rho"] == rho]
             value = {
-                k: np.mean([numbers(m, every, test.groups)[k] for m in group])
+                k: np.nanmean([numbers(m, every, test.groups)[k] for m in group])
                 for k in numbers(group[0], every, test.groups)
             }
             draws = [[numbers(m, rows, test.groups) for m in group] for rows in (resamples if center == "auto" else [])]
@@ -93,7 +106,7 @@ def main(run):
             for key in value:
                 ends = ""
                 if draws and key in ("swap", "difference", "repair/all", "repair/common", "fall"):
-                    low, high = np.nanpercentile([np.mean([m[key] for m in one]) for one in draws], (2.5, 97.5))
+                    low, high = np.nanpercentile([np.nanmean([m[key] for m in one]) for one in draws], (2.5, 97.5))
                     ends = f" [{low:.3f}, {high:.3f}]"
                 text.append(f"{key} {value[key]:.3f}{ends}")
             print(f"rho {rho}: " + ", ".join(text))
@@ -109,6 +122,17 @@ def main(run):
                     total.append(part.sum() / whole.sum())
             line.append(f"{name} {np.mean(total):.3f}")
         print("Flip all after repair over all rho, validation at " + ", ".join(line))
+    print("\nmembers of all seeds joined, centre auto, each member's regions: mean over members [95%]")
+    for rho in rhos:
+        group = [member for member in members if member["rho"] == rho]
+        join(group)
+        value = [numbers(m, every, test.groups) for m in group]
+        draws = [[numbers(m, rows, test.groups) for m in group] for rows in resamples]
+        text = []
+        for key in ("swap", "repair/all", "repair/rare", "repair/common"):
+            low, high = np.nanpercentile([np.nanmean([m[key] for m in one]) for one in draws], (2.5, 97.5))
+            text.append(f"{key} {np.nanmean([m[key] for m in value]):.3f} [{low:.3f}, {high:.3f}]")
+        print(f"rho {rho}: " + ", ".join(text))
     gaps = [numbers(m, every, test.groups) for m in members]
     gaps = [n["none/rare"] - n["none/common"] for n in gaps]
     reliance = [float(intervene.scene_reliance(m["odds"]["test"])) for m in members]

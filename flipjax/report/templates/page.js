@@ -9,13 +9,13 @@ for (const gallery of document.querySelectorAll(".gallery")) {
     for (const item of items) {
       const fits = ["member", "group", "kind", "error"].every(
         (name) => !wanted.get(name) || item.dataset[name] === wanted.get(name));
-      const above = ["risk", "flip"].every(
-        (name) => !(Number(wanted.get(name)) > 0) || Number(item.dataset[name]) >= Number(wanted.get(name)));
+      const above = ["risk", "flip", "swap", "repaired"].every(
+        (name) => !wanted.get(name) || Number(item.dataset[name]) >= Number(wanted.get(name)));
       item.hidden = !(fits && above);
       shown += item.hidden ? 0 : 1;
     }
     const order = wanted.get("order");
-    const value = (item) => (Number.isNaN(Number(item.dataset[order])) ? -1 : Number(item.dataset[order]));
+    const value = (item) => (Number.isNaN(Number(item.dataset[order])) ? -Infinity : Number(item.dataset[order]));
     list.append(...(order ? [...items].sort((a, b) => value(b) - value(a)) : items));
     form.querySelector("output").value = `${shown} of ${items.length} images`;
   };

@@ -7,7 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flipjax.metrics import Decomposition, selective, summarize
+from flipjax.metrics import selective, summarize
+from flipjax.metrics.decomposition import Decomposition
+
+REPAIR_NOTE = (
+    "Repair brings out what the model knows of the object and no more, and raises flip on data that are still at the "
+    "training rho: it is for balanced or shifted data."
+)
+"""What must stand wherever figures after repair stand."""
 
 
 class SceneSwap(NamedTuple):

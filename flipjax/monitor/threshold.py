@@ -1,0 +1,164 @@
+"""A monitor: the reference scores, and the threshold above which an image is flagged."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from flipjax.files import DamagedError, replacing
+from flipjax.metrics import selective
+
+Predict = Callable[[Any], Any]
+
+FORMAT = "flipjax monitor 1"
+LARGEST = 1 << 28
+"""Bytes of a monitor's file."""
+
+
+class Reading(NamedTuple):
+    """How files of predictions are read: `kind` and `channels` as in an audit, C classes, and the background's."""
+
+    kind: str
+    channels: str
+    classes: int
+    background: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Monitor:
+    """What `fit` makes of reference images.
+
+    Attributes:
+        scores: float64 (n,), those of the reference images, ascending; high where an error is expected.
+        threshold: an image with a higher score is flagged.
+        false_alarm: the probability that `watch` ever alarms on a stream that is exchangeable with the reference.
+        without_region: reference images whose score was NaN, as of a model that predicted no foreground.
+        reading: how files of predictions were read; None where scores were given as numbers.
+    """
+
+    scores: np.ndarray
+    threshold: float
+    false_alarm: float = 0.01
+    without_region: int = 0
+    reading: Reading | None = None
+
+
+def fit(
+    scores: ArrayLike,
+    *,
+    predict: Predict | None = None,
+    losses: ArrayLike | None = None,
+    flag_rate: float | None = None,
+    risk: float | None = None,
+    false_alarm: float = 0.01,
+) -> Monitor:
+    """Returns the monitor of a model from the scores of reference images, which need no labels.
+
+    By `flag_rate` the threshold is a conformal quantile: a new image that is exchangeable with the reference images is
+    flagged with at most that probability (over draws of both). By `risk`, where losses are known, it is
+    `selective.threshold_at_risk`: the reference images that are not flagged have at most that mean loss.
+
+    Args:
+        scores: (n,) numbers, high where an error is expected: flip-risk, scene-swap risk. Images with NaN have no
+            place. With `predict` the images themselves, (n, H, W, channels): their score is `metrics.flip_risk`.
+        predict: images (B, H, W, channels) to logits (B, H, W, C), any framework's.
+        losses: (n,) in 0..1, such as each image's flip share; for `risk`.
+        flag_rate: wanted share of flagged images; None without `risk`: 0.05.
+        risk: wanted mean loss of the images that are not flagged.
+        false_alarm: of the drift alarm, over a whole stream.
+
+    Raises:
+        ValueError: both or unusable wishes, shapes that do not fit, or too few images for them.
+
+    Example:
+        >>> monitor = fit(np.arange(99.0), flag_rate=0.05)
+        >>> monitor.threshold, flag(monitor, [94.0, 94.5, np.nan]).tolist()
+        (94.0, [False, True, False])
+        >>> fit([0.1, 0.2, 0.3, 0.4], losses=[0, 0, 1, 1], risk=0.4).threshold
+        0.3
+    """
+    values = np.asarray(scores if predict is None else score(scores, predict), np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"scores: expected (n,), or images and predict, found shape {values.shape}.")
+    if np.isinf(values).any():
+        raise ValueError(f"scores: expected numbers or NaN, found {int(np.isinf(values).sum())} infinite.")
+    if not 0 < false_alarm < 1:
+        raise ValueError(f"false_alarm: expected a number in (0, 1), found {false_alarm}.")
+    if risk is not None and flag_rate is not None:
+        raise ValueError("flag_rate: expected either flag_rate or risk, found both.")
+    ordered = np.sort(values[~np.isnan(values)])
+    if risk is not None:
+        if losses is None:
+            raise ValueError("losses: expected (n,), the loss of each image, for a wanted risk; found none.")
+        threshold = selective.threshold_at_risk(values, losses, risk=risk)
+        if threshold == -math.inf:
+            raise ValueError(f"risk: expected what the least scores can meet; no threshold meets {risk}.")
+    else:
+        threshold = _quantile(ordered, 0.05 if flag_rate is None else flag_rate)
+    return Monitor(ordered, threshold, false_alarm, len(values) - len(ordered))
+
+
+def _quantile(ordered: np.ndarray, rate: float) -> float:
+    """The score that a new image exceeds with probability `rate` at most."""
+    n = len(ordered)
+    if not 0 < rate < 1:
+        raise ValueError(f"flag_rate: expected a number in (0, 1), found {rate}.")
+    above = math.floor(rate * (n + 1) + 1e-9)
+    if above < 1:
+        raise ValueError(f"flag_rate: expected at least {1 / (n + 1):.3g} for {n} images with a score, found {rate}.")
+    return float(ordered[n - min(above, n)])
+
+
+def score(images: Any, predict: Predict, *, batch: int = 64) -> np.ndarray:
+    """Returns the flip-risk of images (n, H, W, channels) by a model's own logits: float64 (n,), NaN without region."""
+    # Scores that are given as numbers need no JAX.
+    from flipjax.metrics import flip_risk
+
+    parts = [np.asarray(flip_risk(predict(images[i : i + batch]))) for i in range(0, len(images), batch)]
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def flag(monitor: Monitor, scores: ArrayLike) -> np.ndarray:
+    """Returns which scores (n,) exceed the threshold: bool (n,); NaN does not."""
+    return np.asarray(scores, np.float64) > monitor.threshold
+
+
+def save(monitor: Monitor, path: str | Path) -> None:
+    """Writes a monitor as JSON with a digest; equal monitors give equal bytes."""
+    values = dataclasses.asdict(monitor) | {"format": FORMAT, "scores": monitor.scores.tolist()}
+    values["reading"] = monitor.reading and monitor.reading._asdict()
+    with replacing(path) as stream:
+        stream.write(json.dumps(values | {"digest": _digest(values)}, sort_keys=True).encode() + b"\n")
+
+
+def load(path: str | Path) -> Monitor:
+    """Reads what `save` wrote.
+
+    Raises:
+        DamagedError: it is no monitor, or not what was written.
+        OSError: there is no such file.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_file() or path.stat().st_size > LARGEST):
+        raise DamagedError(f"{path}: expected a monitor, a file of at most {LARGEST:,} bytes")
+    try:
+        values = json.loads(path.read_bytes())
+        same = values.pop("digest") == _digest(values) and values.pop("format") == FORMAT
+        reading = values.pop("reading")
+        scores = np.array(values.pop("scores"), np.float64)
+        monitor = Monitor(scores=scores, reading=reading and Reading(**reading), **values)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{path}: expected a monitor as `flipjax monitor fit` writes it ({error})") from error
+    if not same:
+        raise DamagedError(f"{path}: damaged (its values are not those that were written)")
+    return monitor
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,161 @@
+"""Counterfactual pairs: one object in both scenes, and whether its predicted label follows the scene. NumPy alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import bdtr
+
+from flipjax.metrics.decomposition import Decomposition
+from flipjax.results.files import Row, StoredCell
+from flipjax.results.rows import axes_of, rounded
+from flipjax.results.seeds import by_value
+
+
+class McNemar(NamedTuple):
+    """McNemar's exact test of n events that two models share: how often the first alone, the second alone; p."""
+
+    n: int
+    only_first: int
+    only_second: int
+    p: float
+
+
+def region_class(decomposition: Decomposition) -> np.ndarray:
+    """Returns the label of most of each image's predicted region, int64 (n,): the background where there is none.
+
+    It is read off the counts, of which ignored pixels are no part. Of labels equally frequent it is the first.
+
+    Args:
+        decomposition: leaves (n, C, C) and (n,).
+
+    Example:
+        >>> counts = np.array([[[4, 0, 0], [0, 1, 2], [0, 0, 0]], [[4, 0, 0], [1, 0, 0], [0, 0, 0]]])
+        >>> region_class(Decomposition(counts, np.zeros(2))).tolist()
+        [2, 0]
+    """
+    counts = np.asarray(decomposition.confusion).sum(1, dtype=np.int64)
+    counts[:, decomposition.background] = 0
+    return np.where(counts.any(1), counts.argmax(1), decomposition.background)
+
+
+def whole_pairs(pairs: np.ndarray) -> np.ndarray:
+    """Returns the places (P, 2) of the two images of each pair, by its number; -1 is no pair.
+
+    Example:
+        >>> whole_pairs(np.array([3, 1, -1, 1, 3, 5])).tolist()
+        [[1, 3], [0, 4]]
+    """
+    pairs = np.asarray(pairs)
+    numbers, counts = np.unique(pairs[pairs >= 0], return_counts=True)
+    both = [np.flatnonzero(pairs == number) for number in numbers[counts == 2]]
+    return np.array(both, np.int64).reshape(-1, 2)
+
+
+def label_changes(decomposition: Decomposition, pairs: np.ndarray) -> np.ndarray:
+    """Returns whether the predicted label of each pair changes with the scene alone: 1, 0, or NaN, float64 (P,).
+
+    The label is that of most of the region (`region_class`); NaN where an image of the pair has no region.
+
+    Args:
+        decomposition: leaves (n, C, C) and (n,).
+        pairs: int (n,), the counterfactual pair of each image or -1.
+
+    Example:
+        >>> counts = np.zeros((4, 3, 3), int)
+        >>> counts[[0, 1, 2, 3], 1, [1, 2, 1, 1]] = 5
+        >>> label_changes(Decomposition(counts, np.zeros(4)), np.array([0, 0, 1, 1])).tolist()
+        [1.0, 0.0]
+    """
+    labels = region_class(decomposition)[whole_pairs(pairs)]
+    known = (labels != decomposition.background).all(1)
+    return np.where(known, labels[:, 0] != labels[:, 1], np.nan)
+
+
+def counterfactual_flip(decomposition: Decomposition, pairs: np.ndarray) -> float:
+    """Returns the share of the pairs whose predicted label changes with the scene alone; NaN without any.
+
+    No labels are needed. Arguments as in `label_changes`.
+    """
+    changes = label_changes(decomposition, pairs)
+    known = changes[~np.isnan(changes)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def mcnemar(first: Any, second: Any) -> McNemar:
+    """Returns McNemar's exact test of whether an event is as frequent under two models of the same n things.
+
+    Things for which either has no value (NaN) are left out. Only those decide that the models differ in: under the null
+    hypothesis each is as likely the first's as the second's, and p is the two-sided binomial probability.
+
+    Args:
+        first: (n,) 1, 0 or NaN.
+        second: (n,) the same.
+
+    Source: McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
+
+    Example:
+        >>> mcnemar([1, 1, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 1])
+        McNemar(n=7, only_first=5, only_second=0, p=0.0625)
+    """
+    first = np.asarray(first, np.float64)
+    second = np.asarray(second, np.float64)
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"second: expected (n,), as the first {first.shape}, found {second.shape}.")
+    known = ~np.isnan(first) & ~np.isnan(second)
+    b = int(((first == 1) & (second == 0))[known].sum())
+    c = int(((first == 0) & (second == 1))[known].sum())
+    p = min(1.0, 2 * float(bdtr(min(b, c), b + c, 0.5))) if b + c else 1.0
+    return McNemar(int(known.sum()), b, c, p)
+
+
+def pair_tests(
+    rows: Sequence[Row], cells: Mapping[str, StoredCell], *, axis: str = "method", reference: Any = None
+) -> list[Row]:
+    """Returns McNemar's test of label changes over the test pairs, between a value of an axis and a reference value.
+
+    The reference is the axis's first value unless given. A pair counts as changed where it is in more than half of the
+    seeds that both have: an outcome a pair, so that the test's things are independent; it speaks for these seeds.
+    Columns: the other axes; `axis`; `reference`; `seeds`; `n`, pairs; `share` and `reference_share` of them that
+    change; `only` and `only_reference`, those that change under one alone; `p`. No rows where no pairs are stored.
+
+    Args:
+        rows: of results.csv.
+        cells: the run's, by name, all of them on the same test pairs.
+        axis: what is compared.
+        reference: a value of it.
+    """
+    if axis not in axes_of(rows):
+        return []
+    changes = {}
+    for cell in cells.values():
+        for member in cell.members:
+            decomposition = cell.counts(member, "test")
+            changes[member] = label_changes(decomposition, cell.parts["test"].pairs)
+    table = []
+    for setting, values in by_value(rows, axis, paired_by="seed", split="test"):
+        base = next(iter(values)) if reference is None else reference
+        for value, (members, _) in values.items():
+            if base not in values or value == base:
+                continue
+            others = values[base][0]
+            seeds = [seed for seed in members if seed in others]
+            sides = [[changes.get(side[seed]["member"], np.zeros(0)) for seed in seeds] for side in (members, others)]
+            if not seeds or len({len(each) for side in sides for each in side}) > 1 or not len(sides[0][0]):
+                continue
+            first, second = map(_most, sides)
+            test = mcnemar(first, second)
+            row = {axis: value} | setting | {"reference": base, "seeds": len(seeds), "n": test.n}
+            row |= {"share": rounded(float(np.nanmean(first))), "reference_share": rounded(float(np.nanmean(second)))}
+            row |= {"only": test.only_first, "only_reference": test.only_second, "p": rounded(test.p)}
+            table.append(row)
+    return table
+
+
+def _most(changes: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether each pair changes in more than half of the seeds; NaN where any seed has no label."""
+    mean = np.mean(changes, axis=0)
+    return np.where(np.isnan(mean), np.nan, mean > 0.5)

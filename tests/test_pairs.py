@@ -1,0 +1,127 @@
+"""Counterfactual pairs, McNemar's exact test, and choosing among methods: hand-computed, and against SciPy."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from flipjax import results
+from flipjax.metrics import Decomposition
+from flipjax.report.galleries import member_items
+from flipjax.results import gallery
+from flipjax.results.pairs import region_class
+
+LABELS = np.array([[1, 1], [1, 2], [2, 1], [0, 2], [2, 2]])
+"""The predicted labels of five pairs: same, changed, changed, no region in one scene, same."""
+PAIRS = np.repeat(np.arange(5), 2)
+
+
+def member(labels):
+    """Counts of images whose true class is 1: ten pixels of the label each, one of the other."""
+    confusion = np.zeros((labels.size, 3, 3), int)
+    images = np.arange(labels.size)
+    confusion[images, 1, labels.ravel()] = 10
+    confusion[labels.ravel() > 0, 1, 2] += 1
+    return Decomposition(confusion, np.ones(labels.size))
+
+
+def test_pairs_change_where_their_labels_differ():
+    one = member(LABELS)
+    assert region_class(one).tolist() == LABELS.ravel().tolist()
+    np.testing.assert_array_equal(results.label_changes(one, PAIRS), [0, 1, 1, np.nan, 0])
+    assert results.counterfactual_flip(one, PAIRS) == 0.5
+    assert np.isnan(results.counterfactual_flip(one, np.full(10, -1)))
+    order = np.random.default_rng(0).permutation(10)
+    shuffled = Decomposition(one.confusion[order], one.risk_sum[order])
+    np.testing.assert_array_equal(results.label_changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (5, 0), (3, 3), (2, 9), (40, 61)])
+def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ(b, c):
+    first = np.concatenate([np.ones(b), np.zeros(c), np.ones(4), [np.nan, 1]])
+    second = np.concatenate([np.zeros(b), np.ones(c), np.ones(4), [1, np.nan]])
+    test = results.mcnemar(first, second)
+    assert test[:3] == (b + c + 4, b, c)
+    assert test.p == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1)
+
+
+def rows_of(method, seed, *, reliance, worst, flip):
+    axes = {"member": f"{method}{seed}", "rho": 0.9, "seed": seed, "method": method}
+    end = {"status": "finished", "best_epoch": 2, "selection": "val_loss"}
+    return [
+        axes
+        | {"split": split, "group": group, "n_images": 4, "fg_flip": flip[place], "worst_group_iou": worst[place]}
+        | {"scene_reliance": reliance}
+        | end
+        for place, split in enumerate(("val", "test"))
+        for group in ("all", "common", "rare")
+    ]
+
+
+def test_choosing_a_method_by_reliance_is_held_against_choosing_with_labels():
+    rows = rows_of("ce", 0, reliance=0.6, worst=(0.5, 0.4), flip=(0.3, 0.35))
+    rows += rows_of("swap", 0, reliance=0.2, worst=(0.4, 0.3), flip=(0.2, 0.15))
+    rows += rows_of("ce", 1, reliance=0.3, worst=(0.2, 0.1), flip=(0.5, 0.5))
+    rows += rows_of("swap", 1, reliance=0.5, worst=(0.6, 0.5), flip=(0.1, 0.1))
+    history = [
+        {"member": f"{m}{s}", "epoch": e, "valid_risk": e} for m in ("ce", "swap") for s in (0, 1) for e in (1, 2)
+    ]
+    table = {(row["selection"], row["quantity"]): row for row in results.method_regret(rows, history)}
+    by_reliance = table["least scene reliance, no labels", "worst_group_iou/all"]
+    # Seed 0: swap (.3) where labels take ce (.4); seed 1: ce (.1) where they take swap (.5).
+    assert (by_reliance["mean"], by_reliance["regret"]) == pytest.approx((0.2, 0.25))
+    assert (by_reliance["n"], by_reliance["members"]) == (2, 2)
+    assert table["any method", "fg_flip/all"]["regret"] == pytest.approx((0.2 + 0 + 0.4 + 0) / 4)
+    assert ("least flip-risk, no labels", "fg_flip/all") in table
+    assert not any(rule == "least validation loss" for rule, _ in table)
+    assert results.method_regret([row for row in rows if row["method"] == "ce"]) == []
+
+
+def cell_of(**labels):
+    members = [member(each) for each in labels.values()]
+    part = results.Part(
+        np.stack([each.confusion for each in members])[None],
+        np.ones((1, len(members), 10)),
+        np.tile([0, 1], 5),
+        PAIRS,
+        np.zeros((10, 2), int),
+    )
+    names = ("background", "cat", "dog"), ("land", "water")
+    return results.StoredCell(tuple(labels), ("val_loss",), *names, {"val": part, "test": part})
+
+
+def test_methods_are_tested_on_the_pairs_that_change_in_most_seeds():
+    same, other = np.ones_like(LABELS), np.where(LABELS == 0, 1, LABELS)
+    cell = cell_of(ce0=other, ce1=other, ce2=same, swap0=same, swap1=same, swap2=other)
+    rows = []
+    for name in cell.members:
+        rows += rows_of(name[:-1], int(name[-1]), reliance=0.1, worst=(0.1, 0.1), flip=(0.1, 0.1))
+    (row,) = results.pair_tests(rows, {"only": cell})
+    assert (row["method"], row["reference"], row["seeds"], row["n"]) == ("swap", "ce", 3, 5)
+    # In two of the three seeds of ce pairs 1, 2 and 3 change; in two of swap none does.
+    assert (row["share"], row["reference_share"], row["only"], row["only_reference"]) == (0, 0.6, 0, 3)
+    assert row["p"] == pytest.approx(binomtest(0, 3).pvalue)
+    assert results.to_text(results.pair_table([row])).startswith("method")
+
+
+def test_a_pair_in_the_gallery_says_what_became_of_its_label():
+    cell = cell_of(m=LABELS)
+    indices, kinds = np.array([2, 3, 8, 9, 6]), ["pair 0", "pair 0", "pair 1", "pair 1", "riskiest"]
+    blank = np.zeros((5, 4, 4), int)
+    made = gallery.make(
+        np.zeros((5, 4, 4, 3)),
+        blank,
+        np.zeros((5, 4, 4, 3)),
+        indices=indices,
+        groups=[0, 1, 0, 1, 0],
+        kinds=kinds,
+        member="m",
+    )
+    swap = results.SceneSwap(np.arange(10.0), member(LABELS))
+    options = {"class_names": cell.class_names, "scene_names": cell.scene_names, "label": "m", "swap": swap}
+    items = member_items(made, cell.counts("m", "test"), PAIRS, **options)
+    assert [item.pair for item in items[::2]] == [
+        "the label changes with the scene, cat and dog",
+        "the label stays dog",
+        "",
+    ]
+    assert [item.swap_risk for item in items] == [2, 3, 8, 9, 6]
