@@ -143,7 +143,10 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
     folded = lax.optimization_barrier(_fold(kernel[:, :, :C]))
     corners = _corners(images, folded).reshape(B, H + 1, W + 1, 2, 2, O)
     doubled = corners.swapaxes(2, 3).reshape(B, 2 * H + 2, 2 * W + 2, O)[:, 1:-1, 1:-1]
-    return doubled if skip is None else doubled + convolve(skip, kernel[:, :, C:])
+    if skip is not None:
+        doubled = doubled + convolve(skip, kernel[:, :, C:])
+    # Rounded alike whatever follows it, alone and in a population.
+    return lax.optimization_barrier(doubled)
 
 
 def _fold(kernel: jax.Array) -> jax.Array:
@@ -159,7 +162,9 @@ def _fold(kernel: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves at every corner between pixels, those at the edge as well: (B, H, W, C) to (B, H + 1, W + 1, O)."""
-    return lax.conv_general_dilated(images, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_LAYOUT)
+    # Padded beforehand: with an even window XLA:CPU has no fast path for a convolution that pads.
+    padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))))
+    return lax.conv_general_dilated(padded, kernel, (1, 1), "VALID", dimension_numbers=_LAYOUT)
 
 
 def _corners_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
