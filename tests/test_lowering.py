@@ -12,7 +12,7 @@ import pytest
 from flipjax.config import ModelSpec, PopulationSpec
 from flipjax.methods import METHODS, active_knobs
 from flipjax.models import convolution
-from flipjax.training import dfr, jtt, population
+from flipjax.training import dfr, jtt, placement, population
 from flipjax.training.member import init_state
 from flipjax.training.predict import evaluate, scene_marginal, scene_marginal_without_scenes
 
@@ -43,9 +43,9 @@ def given(tiny, make_member, pool, validation):
     members = [make_member(seed) for seed in range(2)]
 
     def make(form):
-        layout = population.make_layout(PopulationSpec(map=form, devices=1), members=2)
+        layout = placement.make_layout(PopulationSpec(map=form, devices=1), members=2)
         current = population.create(experiment, layout, members)
-        return layout, current, population.share(layout, (pool, *validation))
+        return layout, current, placement.share(layout, (pool, *validation))
 
     return experiment, make
 
