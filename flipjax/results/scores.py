@@ -96,7 +96,7 @@ def _ensembles(cell: StoredCell, part: str, rows: Sequence[Row], selection: str)
     for members in ensembles_of(rows, selection=selection):
         if not set(members) <= set(cell.members):
             continue
-        places = [cell.members.index(member) for member in members]
+        places = [cell.places[member] for member in members]
         shared = shared_pixels(unpack_classes(masks[rule, places]))
         dice = 1 - pairwise_dice(shared)
         for member, values in zip(members, disagreement(shared), strict=True):
