@@ -13,6 +13,7 @@ from flipjax.results.quantities import QUANTITIES, Quantity, quantity_of, title_
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
 from flipjax.results.scene_swap import SceneSwap, scene_quantities, scene_swap
+from flipjax.results.scores import SCORE_COLUMNS, SCORES, WANTED_RISK, image_scores, score_rows, score_summary
 from flipjax.results.seeds import INTERVALS, LEFT_OUT, Estimate, aggregate, compare, estimate, trend
 from flipjax.results.text import (
     Table,
@@ -20,6 +21,7 @@ from flipjax.results.text import (
     headline,
     pair_table,
     regret_table,
+    score_table,
     setting_label,
     summary_table,
     to_markdown,
@@ -34,6 +36,9 @@ __all__ = [
     "LEFT_OUT",
     "PARTS",
     "QUANTITIES",
+    "SCORES",
+    "SCORE_COLUMNS",
+    "WANTED_RISK",
     "Estimate",
     "McNemar",
     "Part",
@@ -54,6 +59,7 @@ __all__ = [
     "flip_rows",
     "headline",
     "image_columns",
+    "image_scores",
     "label_changes",
     "load",
     "load_cell",
@@ -73,6 +79,9 @@ __all__ = [
     "save_cell",
     "scene_quantities",
     "scene_swap",
+    "score_rows",
+    "score_summary",
+    "score_table",
     "setting_label",
     "summary_table",
     "title_of",
