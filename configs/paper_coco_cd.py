@@ -1,7 +1,7 @@
 """The paper's grid on COCO-CD: its recipe, encoders and methods at rho 0.5 and 0.95.
 
 Command: python -m flipjax.data prepare coco_cd --coco_root COCO
-         python -m flipjax.models convert --from resnet50.pth --to weights/resnet50
+         python -m flipjax.models convert --from resnet50.pth --out weights/resnet50
          python -m flipjax.sweep --config configs/paper_coco_cd.py
 Cost: 8 members, 200 epochs at most, one GPU; not measured, for want of the archives and a GPU.
 `--dry_run` estimates the memory for an 80 GB GPU.

@@ -1,7 +1,7 @@
 """The paper's grid on Waterbirds-Seg: its recipe, encoders and methods at rho 0.5 and 0.95.
 
 Command: python -m flipjax.data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365
-         python -m flipjax.models convert --from resnet50.pth --to weights/resnet50
+         python -m flipjax.models convert --from resnet50.pth --out weights/resnet50
          python -m flipjax.sweep --config configs/paper_waterbirds.py
 Cost: 8 members, 60,000 steps of 8 a member at most, one GPU; not measured, for want of the archives and a GPU.
 `--dry_run` estimates the memory for an 80 GB GPU.

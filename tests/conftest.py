@@ -1,7 +1,10 @@
 """Two CPU devices for every test, and a tiny study whose programs compile once for all."""
 
 import functools
+import gc
 import os
+import shutil
+import tempfile
 import zlib
 from types import SimpleNamespace
 
@@ -27,6 +30,27 @@ from flipjax.training.member import Member  # noqa: E402
 from flipjax.training.optimise import Recipe  # noqa: E402
 
 SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
+
+
+def pytest_configure(config):
+    """Gives all processes of this session one cache: what a module or a command compiled, the others read."""
+    if not hasattr(config, "workerinput"):
+        os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="flipjax-tests-")
+    jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["XDG_CACHE_HOME"], "flipjax", "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_one_module():
+    """Lets go of compiled programs, which would fill gigabytes by the end."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

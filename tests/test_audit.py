@@ -65,11 +65,11 @@ def audit(folder, *arguments):
     return json.loads((folder / "summary.json").read_text()), rows
 
 
-def check_against(found, case, **options):
+def check_against(result, case, **options):
     expected = metrics.summarize(metrics.decompose(*case[:2], ignore_index=255), **options)
     for key, value in expected.items():
-        np.testing.assert_allclose(np.array(found["summary"][key], float), value, rtol=1e-6, err_msg=key)
-    assert set(found["summary"]) == set(expected)
+        np.testing.assert_allclose(np.array(result["summary"][key], float), value, rtol=1e-6, err_msg=key)
+    assert set(result["summary"]) == set(expected)
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c"])
@@ -80,8 +80,8 @@ def test_golden_cases_from_one_file(name, tmp_path):
     expected, groups = json.loads(path.with_suffix(".json").read_text()), np.load(path)["groups"]
     table = "".join(f"{i},{group}\n" for i, group in enumerate(groups))
     (tmp_path / "groups.csv").write_text(f"name,group\n{table}")
-    found, _ = audit(tmp_path / "out", "--logits", path, "--labels", path, "--groups", tmp_path / "groups.csv")
-    summary = found["summary"]
+    result, _ = audit(tmp_path / "out", "--logits", path, "--labels", path, "--groups", tmp_path / "groups.csv")
+    summary = result["summary"]
     shares = {"fg_correct": "fg_corr", "fg_flip": "fg_flip", "fg_miss": "fg_miss", "flip_image_mean": "flip_image_mean"}
     for ours, theirs in shares.items():
         assert summary[ours] == pytest.approx(expected[theirs], abs=5e-7)
@@ -102,8 +102,8 @@ def test_golden_cases_from_one_file(name, tmp_path):
 def test_a_folder_by_name(case, tmp_path, capsys):
     inputs = write_folder(tmp_path, case, first=True)
     options = [*inputs, "--groups", tmp_path / "groups.csv", "--ignore_index", 255, "--class_names", "cat,dog"]
-    found, rows = audit(tmp_path / "out", *options)
-    check_against(found, case, groups=case[2], class_names=["cat", "dog"])
+    result, rows = audit(tmp_path / "out", *options)
+    check_against(result, case, groups=case[2], class_names=["cat", "dog"])
     decomposition = metrics.decompose(*case[:2], ignore_index=255)
     order = np.argsort(-np.asarray(decomposition.flip_risk))
     assert [row["name"] for row in rows] == [f"img_{i:02d}" for i in order]
@@ -112,12 +112,12 @@ def test_a_folder_by_name(case, tmp_path, capsys):
         column = [float(row[name]) for row in rows]
         np.testing.assert_allclose(column, np.asarray(getattr(decomposition, name))[order], atol=1e-6, err_msg=name)
     assert {(row["pixels"], row["ignored_pixels"]) for row in rows} == {("77", "3")}
-    assert found["class_names"] == ["background", "cat", "dog"]
-    assert np.array_equal(found["flip_matrix"], np.asarray(decomposition.confusion).sum(0))
+    assert result["class_names"] == ["background", "cat", "dog"]
+    assert np.array_equal(result["flip_matrix"], np.asarray(decomposition.confusion).sum(0))
     written = (tmp_path / "out" / "summary.md").read_text()
-    assert all(f"| {key} | " in written for key, value in found["summary"].items() if not isinstance(value, list))
-    low, high = found["intervals"]["gap/cat"]
-    assert low < found["summary"]["gap/cat"] < high
+    assert all(f"| {key} | " in written for key, value in result["summary"].items() if not isinstance(value, list))
+    low, high = result["intervals"]["gap/cat"]
+    assert low < result["summary"]["gap/cat"] < high
     printed = capsys.readouterr()
     assert "12 images of 8 x 10 pixels, 3 classes (logits, channels first)." in printed.out
     assert "The largest flip: " in printed.out and "IoU gap of dog" in printed.out
@@ -155,13 +155,13 @@ def test_photos_are_shown(case, tmp_path, capsys):
 
 def test_sizes_may_differ(case, tmp_path):
     inputs = write_folder(tmp_path, case, sizes=True)
-    found, rows = audit(tmp_path / "out", *inputs, "--ignore_index", 255)
+    result, rows = audit(tmp_path / "out", *inputs, "--ignore_index", 255)
     counts = [
         metrics.decompose(s[None, : 8 - i % 3], m[None, : 8 - i % 3], ignore_index=255)
         for i, (s, m) in enumerate(zip(*case[:2], strict=True))
     ]
     total = sum(np.asarray(c.confusion)[0].astype(int) for c in counts)
-    assert found["flip_matrix"] == total.tolist()
+    assert result["flip_matrix"] == total.tolist()
     by_name = {row["name"]: row for row in rows}
     for i, count in enumerate(counts):
         assert float(by_name[f"img_{i:02d}"]["flip_risk"]) == pytest.approx(float(count.flip_risk[0]), abs=1e-6)
@@ -196,10 +196,10 @@ def test_kinds_of_files_agree(case, tmp_path):
             truth = open_source(tmp_path / masks, wanted="labels", rank=2, reader=reader)
         pairs = pair(scores, truth)
         layout = find_layout(pairs, channels=None)
-        found = measure(pairs, layout, Values(kind, ignore_index=255), advance=lambda count: None)
-        assert np.array_equal(found.decomposition.confusion, expected.confusion), predictions
-        np.testing.assert_allclose(found.decomposition.risk_sum, expected.risk_sum, rtol=1e-5, err_msg=predictions)
-        assert found.ignored.tolist() == [3] * 12
+        result = measure(pairs, layout, Values(kind, ignore_index=255), advance=lambda count: None)
+        assert np.array_equal(result.decomposition.confusion, expected.confusion), predictions
+        np.testing.assert_allclose(result.decomposition.risk_sum, expected.risk_sum, rtol=1e-5, err_msg=predictions)
+        assert result.ignored.tolist() == [3] * 12
 
 
 def test_more_classes_another_background_and_groups_by_position(tmp_path):
@@ -208,10 +208,10 @@ def test_more_classes_another_background_and_groups_by_position(tmp_path):
     logits = generator.normal(size=(6, 5, 7, 11)).astype(np.float32) + 3 * np.eye(11)[labels]
     inputs = write_stack(tmp_path, (logits, labels))
     (tmp_path / "groups.csv").write_text("name,group\n" + "".join(f"x{i}.jpg,{40 + i % 2}\n" for i in range(6)))
-    found, rows = audit(tmp_path / "out", *inputs, "--background", 10, "--groups", tmp_path / "groups.csv")
+    result, rows = audit(tmp_path / "out", *inputs, "--background", 10, "--groups", tmp_path / "groups.csv")
     expected = metrics.summarize(metrics.decompose(logits, labels, background=10), 40 + np.arange(6) % 2)
-    assert found["summary"]["group/41/fg_flip"] == pytest.approx(expected["group/41/fg_flip"])
-    assert found["class_names"][10] == "background"
+    assert result["summary"]["group/41/fg_flip"] == pytest.approx(expected["group/41/fg_flip"])
+    assert result["class_names"][10] == "background"
     assert sorted(row["name"] for row in rows) == [f"x{i}.jpg" for i in range(6)]
     assert "The largest flips" in (tmp_path / "out" / "summary.md").read_text()
 
@@ -219,8 +219,8 @@ def test_more_classes_another_background_and_groups_by_position(tmp_path):
 def test_nothing_to_rank(tmp_path, capsys):
     """One image of background alone, predicted as such: no share exists, and the audit says so."""
     inputs = write_stack(tmp_path, (4 * np.eye(3)[np.zeros((1, 4, 5), int)], np.zeros((1, 4, 5), int)))
-    found, rows = audit(tmp_path / "out", *inputs)
-    assert found["summary"]["fg_flip"] is None and found["intervals"] == {}
+    result, rows = audit(tmp_path / "out", *inputs)
+    assert result["summary"]["fg_flip"] is None and result["intervals"] == {}
     assert rows[0]["flip"] == rows[0]["flip_risk"] == ""
     assert "1 of 1 images lack true or predicted foreground" in capsys.readouterr().out
     assert not (tmp_path / "out" / "figures" / "pictures.png").exists()

@@ -72,10 +72,10 @@ def test_the_first_rectangle_that_qualifies_is_taken():
     rng = np.random.default_rng(2)
     masks = (rng.random((60, H, W)) < 0.004).astype(np.int32)  # Most hold no pixel or one: many draws miss it.
     key = jax.random.key(5)
-    found = boxes(key, jnp.asarray(masks), scale=(0.3, 1.0), ratio=(0.6, 1.7))
+    result = boxes(key, jnp.asarray(masks), scale=(0.3, 1.0), ratio=(0.6, 1.7))
     draws = np.asarray(jax.random.uniform(key, (60, 41)), np.float64)
     wanted = [slow_box(*case) for case in zip(draws, masks, strict=True)]
-    assert found.tolist() == wanted
+    assert result.tolist() == wanted
 
 
 def test_crop_boxes_keep_to_their_ranges_and_to_the_object(batch):
@@ -192,8 +192,8 @@ def test_jit_vmap_and_eager_agree(batch, name):
     eager = [function(key, images, *more) for key in keys]
     jitted = [jax.jit(function)(key, images, *more) for key in keys]
     mapped = jax.vmap(function, in_axes=(0, *[None] * (1 + len(more))))(keys, images, *more)
-    for found in (jitted, [jax.tree.map(lambda leaf, i=i: leaf[i], mapped) for i in range(2)]):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, eager)
+    for result in (jitted, [jax.tree.map(lambda leaf, i=i: leaf[i], mapped) for i in range(2)]):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), result, eager)
     differ = jax.tree.map(lambda a, b: bool((a != b).any()), *eager)
     assert any(jax.tree.leaves(differ))
 

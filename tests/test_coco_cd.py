@@ -172,12 +172,12 @@ def test_golden_splits(expected):
     group_of = {photo.animals.image_id: photo.group for photo in photos}
     sizes = {"n_val": expected["val_per_group"], "n_test": expected["test_per_group"]}
     for rho, wanted in expected["splits"].items():
-        found = reference_split(list(group_of), list(group_of.values()), rho=float(rho), **sizes)
+        result = reference_split(list(group_of), list(group_of.values()), rho=float(rho), **sizes)
         for part, listed in wanted.items():
-            assert {i: group_of[i] for i in found[part]} == dict(
+            assert {i: group_of[i] for i in result[part]} == dict(
                 zip(listed["image_id"], listed["group_id"], strict=True)
             )
-            assert len(found[part]) == len(listed["image_id"])
+            assert len(result[part]) == len(listed["image_id"])
 
 
 def test_the_released_splits_follow_the_rule():

@@ -190,8 +190,8 @@ def test_experiments_take_the_values_of_the_grid():
     config.grid.model = {"width": (4, 12), "norm": ("group",)}
     config.grid.pool = {"size": (32, 64)}
     programs = plan(config)
-    found = [(program.experiment.model.width, program.experiment.pool.size) for program in programs]
-    assert sorted(found) == [(4, 32), (4, 64), (12, 32), (12, 64)]
+    result = [(program.experiment.model.width, program.experiment.pool.size) for program in programs]
+    assert sorted(result) == [(4, 32), (4, 64), (12, 32), (12, 64)]
     assert all(program.experiment.model.norm == "group" for program in programs)
     assert len({hash(program.experiment) for program in programs}) == 4
     assert experiment(config, {"pool.classes": ("cat", "dog")}).pool.classes == ("cat", "dog")
@@ -217,9 +217,9 @@ def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
     config.axes.method = ("ce", "balanced+group_dro", "jtt")
     config.knobs.dro_step = 0.1
     (program,) = plan(config)
-    found = {setting.axes["method"]: setting.knobs for setting in program.settings}
-    assert found["ce"] == Knobs()
-    assert found["balanced+group_dro"] == Knobs(balanced=1, dro=1, dro_step=0.1)
+    result = {setting.axes["method"]: setting.knobs for setting in program.settings}
+    assert result["ce"] == Knobs()
+    assert result["balanced+group_dro"] == Knobs(balanced=1, dro=1, dro_step=0.1)
     assert program.experiment.active_knobs == ("balanced", "dro", "dro_step", "jtt_epochs", "jtt_weight")
     assert program.epochs == (15, 15, 19, 15, 15, 19)
     for method in ("ce+", "balanced+balanced", "group_dro+group_dro_reference", "ema+swa", "vgg"):

@@ -26,8 +26,8 @@ APART = {"q": "query", "k": "key", "v": "value"}
 
 
 def encoder_of(network, encoder):
-    found = network(encoder).state_dict.items()
-    return {name.removeprefix("encoder."): array for name, array in found if name.startswith("encoder.")}
+    result = network(encoder).state_dict.items()
+    return {name.removeprefix("encoder."): array for name, array in result if name.startswith("encoder.")}
 
 
 def as_transformers(arrays):
@@ -72,15 +72,15 @@ def test_names_of_others_are_brought_to_one(network):
         ("mit_b2", transformers | {"classifier.weight": classifier}, mit),
     ]
     for encoder, arrays, wanted in cases:
-        found, canonical = names.canonical(arrays)
-        assert found == encoder
+        result, canonical = names.canonical(arrays)
+        assert result == encoder
         assert canonical.keys() == {f"encoder.{name}" for name in wanted}
         for name, array in wanted.items():
             np.testing.assert_array_equal(canonical[f"encoder.{name}"], array)
     whole = network("mit_b2").state_dict
     for prefix in ("", "module.", "model.", "module.model.", "_orig_mod."):
-        found, canonical = names.canonical({prefix + name: array for name, array in whole.items()})
-        assert found == "mit_b2" and canonical.keys() == whole.keys()
+        result, canonical = names.canonical({prefix + name: array for name, array in whole.items()})
+        assert result == "mit_b2" and canonical.keys() == whole.keys()
     with pytest.raises(smp.WeightsError, match=r"found arrays such as layer\.weight"):
         names.canonical({"layer.weight": classifier})
 
@@ -106,17 +106,17 @@ def folders(network, tmp_path_factory):
     half = {name: array.astype(np.float16) for name, array in network("resnet50").state_dict.items()}
     save_file(half, folder / "half.safetensors")
     np.savez(folder / "encoder.npz", **encoder_of(network, "mit_b2"))
-    assert main(["convert", "--from", str(folder / "half.safetensors"), "--to", str(folder / "whole")]) == 0
-    assert main(["convert", "--from", str(folder / "encoder.npz"), "--to", str(folder / "encoder")]) == 0
+    assert main(["convert", "--from", str(folder / "half.safetensors"), "--out", str(folder / "whole")]) == 0
+    assert main(["convert", "--from", str(folder / "encoder.npz"), "--out", str(folder / "encoder")]) == 0
     return folder
 
 
 def test_a_converted_file_holds_the_weights_in_the_models_order(network, folders):
     params, statistics = weights.load(folders / "whole", encoder="resnet50")
     wanted = network("resnet50").state_dict["decoder.blocks.1.conv2.0.weight"].astype(np.float16)
-    found = params["decoder"]["blocks"][1]["conv2"][0]["weight"]
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, wanted.transpose(2, 3, 1, 0).astype(np.float32))
+    result = params["decoder"]["blocks"][1]["conv2"][0]["weight"]
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, wanted.transpose(2, 3, 1, 0).astype(np.float32))
     assert set(statistics["encoder"]["bn1"]) == {"running_mean", "running_var", "num_batches_tracked"}
     params, statistics = weights.load(folders / "encoder", encoder="mit_b2")
     assert (set(params), statistics) == ({"encoder"}, {})
@@ -197,22 +197,22 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
         ("fifo.npz", "found no regular file"),
     )
     for name, message in cases:
-        code, out, err = convert(capsys, "--from", tmp_path / name, "--to", tmp_path / "to")
+        code, out, err = convert(capsys, "--from", tmp_path / name, "--out", tmp_path / "to")
         assert (code, out, err.count("\n")) == (2, "", 1), err
         assert message in err
         assert not (tmp_path / "to").exists()
-    code, _, err = convert(capsys, "--from", tmp_path / "misfit.npz", "--to", tmp_path / "to", "--verbose")
+    code, _, err = convert(capsys, "--from", tmp_path / "misfit.npz", "--out", tmp_path / "to", "--verbose")
     assert (code, err.count("\n")) == (2, 1)
     wanted = smp.expected_shapes("resnet50", num_classes=3)
     absent = [name for name in wanted if name.startswith("encoder.") and name.removeprefix("encoder.") not in few]
     assert f" missing: {', '.join(absent)}; unused: encoder.bn1.gain; misshapen: " in err
-    limited = ("--from", folders / "encoder.npz", "--to", tmp_path / "to", "--max_bytes", 1 << 20)
+    limited = ("--from", folders / "encoder.npz", "--out", tmp_path / "to", "--max_bytes", 1 << 20)
     assert "more than 1,048,576 (--max_bytes sets the limit)" in convert(capsys, *limited)[2]
-    beneath = ("--from", folders / "encoder.npz", "--to", tmp_path / "text.txt" / "to")
-    assert "--to: expected a file that can be written; found" in convert(capsys, *beneath)[2]
-    existing = ("--from", folders / "encoder.npz", "--to", folders / "encoder")
-    assert "--to: expected a file that does not exist yet" in convert(capsys, *existing)[2]
-    other = ("--from", folders / "encoder.npz", "--to", tmp_path / "to", "--encoder", "resnet50")
+    beneath = ("--from", folders / "encoder.npz", "--out", tmp_path / "text.txt" / "to")
+    assert "--out: expected a file that can be written; found" in convert(capsys, *beneath)[2]
+    existing = ("--from", folders / "encoder.npz", "--out", folders / "encoder")
+    assert "--out: expected a file that does not exist yet" in convert(capsys, *existing)[2]
+    other = ("--from", folders / "encoder.npz", "--out", tmp_path / "to", "--encoder", "resnet50")
     assert "weights of resnet50; found those of mit_b2" in convert(capsys, *other)[2]
 
 
@@ -264,7 +264,7 @@ def test_pytorch_is_asked_for_only_where_it_is_needed(tmp_path, capsys, monkeypa
         raise builtins.ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    code, _, err = convert(capsys, "--from", tmp_path / "a.pt", "--to", tmp_path / "to")
+    code, _, err = convert(capsys, "--from", tmp_path / "a.pt", "--out", tmp_path / "to")
     assert code == 2 and "pip install torch" in err and err.count("\n") == 1
 
 
@@ -278,7 +278,7 @@ def test_an_unsafe_pytorch_is_refused_and_a_cut_file_named(tmp_path, capsys, mon
 
     (tmp_path / "a.pt").write_bytes(b"")
     monkeypatch.setattr(importlib, "import_module", lambda _: types.SimpleNamespace(__version__=version, load=load))
-    code, _, err = convert(capsys, "--from", tmp_path / "a.pt", "--to", tmp_path / "to")
+    code, _, err = convert(capsys, "--from", tmp_path / "a.pt", "--out", tmp_path / "to")
     assert code == 2 and message in err and err.count("\n") == 1
 
 
@@ -296,15 +296,15 @@ def test_pytorchs_files_are_read(tmp_path, capsys):
     torch.save(wrapped, tmp_path / "wrapped.ckpt")
     torch.save(halves, tmp_path / "halves.pth", _use_new_zipfile_serialization=False)
     for name in ("plain.pt", "wrapped.ckpt", "halves.pth"):
-        encoder, found = names.canonical(reading.read(tmp_path / name))
-        assert encoder == "resnet50" and found.keys() == arrays.keys()
+        encoder, result = names.canonical(reading.read(tmp_path / name))
+        assert encoder == "resnet50" and result.keys() == arrays.keys()
         for key, array in arrays.items():
-            assert found[key].dtype == array.dtype
-            np.testing.assert_array_equal(found[key], array)
+            assert result[key].dtype == array.dtype
+            np.testing.assert_array_equal(result[key], array)
         content = (tmp_path / name).read_bytes()
         for size in (0, 30, len(content) // 2, len(content) - 20):
             (tmp_path / name).write_bytes(content[:size])
-            code, _, err = convert(capsys, "--from", tmp_path / name, "--to", tmp_path / "to")
+            code, _, err = convert(capsys, "--from", tmp_path / name, "--out", tmp_path / "to")
             assert code == 2 and err.count("\n") == 1, (name, size, err)
 
 
@@ -316,5 +316,5 @@ def test_a_pickle_is_never_run(tmp_path, capsys):
             return (open, (str(tmp_path / "harm"), "w"))
 
     torch.save({"a": Harm()}, tmp_path / "harm.pt")
-    code, _, err = convert(capsys, "--from", tmp_path / "harm.pt", "--to", tmp_path / "to")
+    code, _, err = convert(capsys, "--from", tmp_path / "harm.pt", "--out", tmp_path / "to")
     assert code == 2 and "never unpickled" in err and not (tmp_path / "harm").exists()

@@ -34,15 +34,15 @@ TREES = {name_of(path): ast.parse(path.read_text()) for path in sorted(ROOT.rglo
 
 def imports(name):
     """Full names of all that a module imports, anywhere in its text; `from a import b` is a.b if that is a module."""
-    found = set()
+    result = set()
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: a relative import"
             full = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {part if part in TREES else node.module for part in full}
-    return found
+            result |= {part if part in TREES else node.module for part in full}
+    return result
 
 
 def unit(name):

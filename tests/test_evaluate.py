@@ -53,8 +53,8 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, network):
     table = evaluation_table(catalog, split_pool(catalog, n_val=8, n_test=12, seed=0), "test")
     images, labels = gather(pool, table.rows)
     logits = np.concatenate([network("resnet50").logits(images[i : i + 2]) for i in range(0, 12, 2)])
-    found = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
-    summary = metrics.summarize(found, table.groups, class_names=catalog.class_names)
+    result = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
+    summary = metrics.summarize(result, table.groups, class_names=catalog.class_names)
     rows = results.read_csv(folder / "out/summary.csv")
     assert {row["quantity"] for row in rows} >= {
         *("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "top_decile_flip_share", "iou/foreground"),
@@ -155,11 +155,11 @@ def test_large_models_have_one_size_and_only_they_have_weights():
 
 
 def test_activations_grow_with_the_batch_and_halve_in_bfloat16():
-    def found(batch_size, dtype="float32"):
+    def result(batch_size, dtype="float32"):
         spec = ModelSpec(name="smp_resnet50", dtype=dtype)
         return estimate(Experiment(PoolSpec(size=256), model=spec, train=TrainSpec(batch_size=batch_size)))
 
-    one, two, half = found(1), found(2), found(2, "bfloat16")
+    one, two, half = result(1), result(2), result(2, "bfloat16")
     assert one.parameters == 32_521_395
     # At full resolution alone the decoder's last block keeps 16 channels three times.
     assert two.activations - one.activations > 3 * 16 * 256**2 * 4

@@ -174,9 +174,9 @@ def test_every_bad_composite_file_is_listed(tmp_path, capsys):
     }
     problems = problems_of(root)
     assert len(problems) == len(expected)
-    found = dict(problem.split(": ", 1) for problem in problems)
+    result = dict(problem.split(": ", 1) for problem in problems)
     for name, reason in expected.items():
-        assert re.search(reason, found[name]), found[name]
+        assert re.search(reason, result[name]), result[name]
     assert main(["check", str(root), "--size", "16"]) == 1
     assert "Bad files: 13" in capsys.readouterr().out
 
@@ -301,10 +301,10 @@ def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(tmp_path, 
     (folder,) = (tmp_path / "cache").iterdir()
     with monkeypatch.context() as patch:
         patch.setattr(build, "build", None)
-        again, found = load(spec(root))
+        again, result = load(spec(root))
     for name in store.ARRAYS:
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
-    assert found.content == catalog.content and found.object_names == catalog.object_names
+    assert result.content == catalog.content and result.object_names == catalog.object_names
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
         flipped = bytearray(whole)

@@ -86,8 +86,8 @@ def test_cross_entropy_and_dice_equal_their_twins(classes):
     np.testing.assert_allclose(cross_entropy(logits, labels), twin, rtol=1e-6)
     for include_background, smooth in ((False, 1e-5), (True, 1e-5), (False, 1.0)):
         twin = [slow_dice(*case, include_background, smooth) for case in zip(logits, labels, strict=True)]
-        found = soft_dice_loss(logits, labels, include_background=include_background, smooth=smooth)
-        np.testing.assert_allclose(found, twin, rtol=2e-6)
+        result = soft_dice_loss(logits, labels, include_background=include_background, smooth=smooth)
+        np.testing.assert_allclose(result, twin, rtol=2e-6)
 
 
 def test_half_precision_logits_are_computed_in_float32():
@@ -139,13 +139,13 @@ def test_group_means_of_an_empty_group_are_zero():
 def test_the_references_validation_goes_on_learning():
     rng = np.random.default_rng(3)
     losses, groups = rng.exponential(size=22).astype(np.float32), np.arange(22) % 4
-    found, moved = reference_validation(losses, groups, jnp.asarray(EVEN), step_size=0.5, batch_size=8)
+    result, moved = reference_validation(losses, groups, jnp.asarray(EVEN), step_size=0.5, batch_size=8)
     weights, batches = EVEN, []
     for start in (0, 8, 16):  # The last batch holds six images.
         batch = slice(start, start + 8)
         loss, weights = slow_group_dro(losses[batch], groups[batch], weights, 0.5, "zero")
         batches.append(loss)
-    np.testing.assert_allclose(found, np.mean(batches), rtol=1e-5)
+    np.testing.assert_allclose(result, np.mean(batches), rtol=1e-5)
     np.testing.assert_allclose(moved, weights, rtol=1e-5)
     assert np.ptp(moved) > 0.05
     _, moved = reference_validation(losses, groups * 0 + 2, jnp.asarray(EVEN), step_size=0.5, batch_size=8)

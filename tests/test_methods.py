@@ -44,14 +44,14 @@ def run(rich, members, pool, validation, states=None, until=99):
     layout = population.make_layout(LOOP, members=len(members))
     shared = population.share(layout, (pool, *validation))
     current = population.create(rich, layout, members, states)
-    found = SimpleNamespace(layout=layout, states=[population.states_of(current)], records=[])
-    while (current.status == Status.RUNNING).any() and len(found.records) < until:
+    result = SimpleNamespace(layout=layout, states=[population.states_of(current)], records=[])
+    while (current.status == Status.RUNNING).any() and len(result.records) < until:
         current, record = population.run_epoch(rich, layout, current, *shared)
         current = jtt.start_second_runs(rich, layout, current, pool)
-        found.states.append(population.states_of(current))
-        found.records.append(record)
-    found.current = current
-    return found
+        result.states.append(population.states_of(current))
+        result.records.append(record)
+    result.current = current
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,9 @@ def trained(rich, members, pool, validation):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(epoch, "run_epoch", counting)
-        found = run(rich, list(members.values()), pool, validation)
-    found.traces = len(traces)
-    return found
+        result = run(rich, list(members.values()), pool, validation)
+    result.traces = len(traces)
+    return result
 
 
 def test_all_methods_are_one_program(trained):
@@ -141,8 +141,8 @@ def test_vmap_stays_close_to_the_loop(trained, rich, members, pool, validation):
     heads = [population.states_of(one).best["val_loss"].weights.params["head"]["kernel"] for one in (current, refitted)]
     changed = [bool((a != b).any()) for a, b in zip(*heads, strict=True)]
     assert changed == [name == "dfr" for name in names]
-    found = population.decompose(rich, layout, refitted, pool, validation[0])
-    assert (found.confusion.sum((-2, -1)) == 16 * 16).all()
+    result = population.decompose(rich, layout, refitted, pool, validation[0])
+    assert (result.confusion.sum((-2, -1)) == 16 * 16).all()
 
 
 def test_methods_that_differ_after_training_share_it(trained):
@@ -208,8 +208,8 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, pool, val
         return plain(experiment, layout, function, weights, wanted, *shared)
 
     monkeypatch.setattr(population, "_map_selected", noting)
-    found = population.decompose(rich, trained.layout, trained.current, *shared)
-    assert found.confusion.shape == (len(SELECTIONS), len(NAMES), 8, 3, 3)
+    result = population.decompose(rich, trained.layout, trained.current, *shared)
+    assert result.confusion.shape == (len(SELECTIONS), len(NAMES), 8, 3, 3)
     best, compiled = trained.states[-1].best, jax.jit(evaluate, static_argnums=0)
     epochs = np.stack([best[rule].epoch for rule in SELECTIONS])
     distinct = sum(len(set(column)) for column in epochs.T.tolist())
@@ -218,7 +218,7 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, pool, val
     for index in (0, NAMES.index("jtt")):
         for place, rule in enumerate(SELECTIONS):
             wanted = compiled(rich, population.take_member(best[rule].weights, index), pool, validation[0])
-            np.testing.assert_array_equal(found.confusion[place, index], wanted.confusion)
+            np.testing.assert_array_equal(result.confusion[place, index], wanted.confusion)
 
 
 def test_the_reference_group_dro_ends_in_nan_and_the_published_one_does_not(rich, make_member, pool, validation):
@@ -262,7 +262,7 @@ def test_a_head_is_the_minimum_of_its_convex_problem():
     masks = rng.integers(0, 3, (4, 5, 6))
     features = rng.normal(size=(4, 5, 6, 2)) + masks[..., None] * [0.5, -0.3]
     head = {"kernel": jnp.asarray(rng.normal(size=(2, 3)), jnp.float32), "bias": jnp.ones(3)}
-    found = fit_head(jnp.asarray(features, jnp.float32), jnp.asarray(masks), head, ridge=0.05, steps=8)
+    result = fit_head(jnp.asarray(features, jnp.float32), jnp.asarray(masks), head, ridge=0.05, steps=8)
 
     def loss(flat):
         table = flat.reshape(3, 3)
@@ -271,8 +271,8 @@ def test_a_head_is_the_minimum_of_its_convex_problem():
         return each.mean() + 0.025 * (table**2).sum()
 
     wanted = minimize(loss, np.zeros(9), tol=1e-12).x.reshape(3, 3)
-    np.testing.assert_allclose(found["kernel"], wanted[:2], atol=1e-4)
-    np.testing.assert_allclose(found["bias"], wanted[2], atol=1e-4)
+    np.testing.assert_allclose(result["kernel"], wanted[:2], atol=1e-4)
+    np.testing.assert_allclose(result["bias"], wanted[2], atol=1e-4)
 
 
 def test_methods_that_cannot_run_are_refused_before_anything_is_trained():

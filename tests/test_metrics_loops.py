@@ -66,8 +66,8 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
     def run(images, height, width):
         logits, labels = case(images, (images, height, width), 4)
         channels_first = np.ascontiguousarray(np.moveaxis(logits, -1, 1))
-        found = metrics.decompose(np.moveaxis(channels_first, 1, -1), labels)
-        return found.flip, found.flip_risk, metrics.flip_risk(logits), metrics.error_map(logits, labels)
+        result = metrics.decompose(np.moveaxis(channels_first, 1, -1), labels)
+        return result.flip, result.flip_risk, metrics.flip_risk(logits), metrics.error_map(logits, labels)
 
     run(4, 24, 24)
     programs = [function._cache_size() for function in (pixels.count, pixels.sum_risk, pixels.errors)]
@@ -126,14 +126,14 @@ def test_masks_give_all_that_needs_no_score():
     logits, labels = case(3, (3, 6, 7))
     masks = logits.argmax(-1).astype(np.uint8)
     scored = metrics.decompose(logits, labels, ignore_index=2)
-    for found in (
+    for result in (
         metrics.decompose(masks, labels, kind="masks", ignore_index=2),
         metrics.decompose(masks, np.where(labels == 2, 255, labels), kind="masks", ignore_index=255),
         jax.jit(lambda p, t: metrics.decompose(p, t, kind="masks", num_classes=3, ignore_index=2))(masks, labels),
     ):
-        np.testing.assert_array_equal(found.confusion, scored.confusion)
-        assert np.isnan(found.risk_sum).all()
-    summary = metrics.summarize(found)
+        np.testing.assert_array_equal(result.confusion, scored.confusion)
+        assert np.isnan(result.risk_sum).all()
+    summary = metrics.summarize(result)
     assert summary["fg_flip"] == metrics.summarize(scored)["fg_flip"]
     assert summary["n_images_without_risk"] == 3
     assert np.isnan(summary["risk_auroc"])

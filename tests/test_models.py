@@ -50,8 +50,8 @@ def test_convolution_and_its_gradients_are_xlas(images, kernel):
         output, pull = jax.vjp(function, *arguments)
         return output, *pull(cotangent)
 
-    for found, wanted in zip(jax.jit(lambda: run(convolution.convolve))(), run(xla_convolve), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
+    for result, wanted in zip(jax.jit(lambda: run(convolution.convolve))(), run(xla_convolve), strict=True):
+        np.testing.assert_allclose(result, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
 
 
 def test_convolution_in_bfloat16_stays_in_it():
@@ -64,9 +64,9 @@ def test_convolution_in_bfloat16_stays_in_it():
         return output, *pull(output)
 
     wanted = run(*[leaf.astype(jnp.float32) for leaf in arguments])
-    for found, exact in zip(run(*arguments), wanted, strict=True):
-        assert found.dtype == jnp.bfloat16
-        np.testing.assert_allclose(found.astype(jnp.float32), exact, atol=0.03 * np.abs(exact).max())
+    for result, exact in zip(run(*arguments), wanted, strict=True):
+        assert result.dtype == jnp.bfloat16
+        np.testing.assert_allclose(result.astype(jnp.float32), exact, atol=0.03 * np.abs(exact).max())
 
 
 def test_every_path_of_the_convolution_is_among_them():

@@ -22,16 +22,16 @@ from flipjax.training.optimise import Recipe
 def test_steps_are_those_of_optax(recipe, twin):
     rng = np.random.default_rng(0)
     params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.ones(2)}
-    found, opt_state, wanted, state = params, optimise.start(params), params, twin.init(params)
+    result, opt_state, wanted, state = params, optimise.start(params), params, twin.init(params)
     step = jax.jit(optimise.update)
     for scale in (0.01, 3.0, 1.0):
         gradients = jax.tree.map(
             lambda leaf, s=scale: jnp.asarray(s * rng.normal(size=leaf.shape), jnp.float32), params
         )
-        found, opt_state = step(gradients, opt_state, found, recipe, rate=jnp.float32(1e-2))
+        result, opt_state = step(gradients, opt_state, result, recipe, rate=jnp.float32(1e-2))
         updates, state = twin.update(gradients, state, wanted)
         wanted = optax.apply_updates(wanted, updates)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, wanted)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), result, wanted)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_steps_are_those_of_optax(recipe, twin):
     ],
 )
 def test_rates_of_four_steps(recipe, rates):
-    found = [float(optimise.rate_at(jnp.int32(step), recipe, total=4)) for step in range(4)]
-    np.testing.assert_allclose(found, rates, rtol=1e-5)
+    result = [float(optimise.rate_at(jnp.int32(step), recipe, total=4)) for step in range(4)]
+    np.testing.assert_allclose(result, rates, rtol=1e-5)
 
 
 def test_averages_of_the_weights():
@@ -55,14 +55,14 @@ def test_averages_of_the_weights():
         (0.0, 0.5, [5, 1, 2, 6, 5, 10 / 3]),
         (0.15, 0.0, None),
     ):
-        average, found, twin = 0.0, [], 0.0
+        average, result, twin = 0.0, [], 0.0
         for step, value in enumerate(values):
             kept = float(optimise.kept_share(jnp.int32(step), ema=jnp.float32(ema), swa=jnp.float32(swa), total=6))
             average = value + kept * (average - value)
-            found.append(average)
+            result.append(average)
             decay = min(ema, (1 + step) / (10 + step))
             twin = decay * twin + (1 - decay) * value
             if wanted is None:
                 assert abs(average - twin) < 1e-5
         if wanted is not None:
-            np.testing.assert_allclose(found, wanted, rtol=1e-6)
+            np.testing.assert_allclose(result, wanted, rtol=1e-6)

@@ -78,9 +78,9 @@ def test_a_member_that_is_no_number_is_named_and_harms_no_other(norm, place):
     kernels[name] = kernels[name].at[1].set(jnp.nan)
     others = np.array([0, 2, 3])
     whole = run(experiment, forms.loss_and_gradients, arguments)
-    found = run(experiment, forms.loss_and_gradients, (sick, *arguments[1:]))
-    assert_close(*(jax.tree.map(lambda leaf: leaf[others], tree) for tree in (found, whole)))
-    assert np.isnan(found[0]).tolist() == [False, True, False, False]
+    result = run(experiment, forms.loss_and_gradients, (sick, *arguments[1:]))
+    assert_close(*(jax.tree.map(lambda leaf: leaf[others], tree) for tree in (result, whole)))
+    assert np.isnan(result[0]).tolist() == [False, True, False, False]
     logits = run(experiment, forms.logits_of, (sick, arguments[1][0]), (0, None))
     assert np.isnan(logits).any((1, 2, 3, 4)).tolist() == [False, True, False, False]
 

@@ -240,7 +240,7 @@ def axe():
 def test_axe_finds_no_fault(browser, page, dark):
     show(browser, page, dark=dark)
     browser.execute_script(axe().read_text())
-    found = browser.execute_async_script(
+    result = browser.execute_async_script(
         "axe.run().then((r) => arguments[0](r.violations.map((v) => [v.id, v.nodes[0].html])))"
     )
-    assert found == []
+    assert result == []

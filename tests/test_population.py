@@ -22,8 +22,8 @@ VMAP = PopulationSpec(map="vmap", width=2)
 PACKED = PopulationSpec(map="packed", width=2)
 
 
-def assert_same(found, wanted):
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+def assert_same(result, wanted):
+    jax.tree.map(np.testing.assert_array_equal, result, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +115,8 @@ def test_a_continued_run_equals_an_unbroken_one(tiny, start, trained, epoch):
     layout, current, shared = start(states=states)
     assert_same(population.states_of(current), kept)
     for record in trained.records[epoch:]:
-        current, found = population.run_epoch(tiny, layout, current, *shared)
-        assert_same(found, record)
+        current, result = population.run_epoch(tiny, layout, current, *shared)
+        assert_same(result, record)
     assert_same(population.states_of(current), trained.states[-1])
     assert_same(states, kept)  # Donated buffers are not those of the checkpoint.
 

@@ -16,14 +16,14 @@ GROUPS = st.lists(st.integers(0, 3), min_size=24, max_size=24).map(np.array)
 @given(groups=GROUPS, seed=st.integers(0, 9))
 def test_balanced_batches_hold_the_groups_evenly(groups, seed):
     order = jax.random.permutation(jax.random.key(seed), 24)
-    found = np.asarray(sampling.balanced_order(order, jnp.asarray(groups)))
+    result = np.asarray(sampling.balanced_order(order, jnp.asarray(groups)))
     present = np.unique(groups)
-    for batch in found.reshape(3, 8):
+    for batch in result.reshape(3, 8):
         counts = np.bincount(groups[batch], minlength=4)[present]
         assert counts.max() - counts.min() <= 1
     for g in present:
         # Within a group every image comes once before any comes again.
-        times = np.bincount(found[groups[found] == g], minlength=24)[groups == g]
+        times = np.bincount(result[groups[result] == g], minlength=24)[groups == g]
         assert times.max() - times.min() <= 1
 
 
@@ -48,10 +48,10 @@ def test_equal_weights_draw_a_permutation():
 @given(groups=GROUPS, seed=st.integers(0, 9))
 def test_a_draw_is_of_the_wanted_group(groups, seed):
     wanted = np.arange(40) % 4
-    positions, found = sampling.draw(jax.random.key(seed), sampling.directory(jnp.asarray(groups), size=4), wanted)
-    assert found.tolist() == np.isin(wanted, groups).tolist()
+    positions, result = sampling.draw(jax.random.key(seed), sampling.directory(jnp.asarray(groups), size=4), wanted)
+    assert result.tolist() == np.isin(wanted, groups).tolist()
     drawn = groups[np.asarray(positions)]
-    assert (drawn[np.asarray(found)] == wanted[np.asarray(found)]).all()
+    assert (drawn[np.asarray(result)] == wanted[np.asarray(result)]).all()
 
 
 def test_draws_are_uniform():

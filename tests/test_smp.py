@@ -137,8 +137,8 @@ def test_strided_convolutions_are_pytorchs(images, kernel, stride, padding):
     rng = np.random.default_rng(0)
     values, weights = (rng.normal(size=shape).astype(np.float32) for shape in (images, kernel))
     wanted = lax.conv_general_dilated(values, weights, (stride,) * 2, [(padding,) * 2] * 2, dimension_numbers=LAYOUT)
-    found = convolution.convolve_strided(values, weights, stride=stride)
-    np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=1e-5)
+    result = convolution.convolve_strided(values, weights, stride=stride)
+    np.testing.assert_allclose(result, wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_depthwise_convolution_and_its_gradients_are_xlas():
@@ -152,8 +152,8 @@ def test_depthwise_convolution_and_its_gradients_are_xlas():
 
     with convolution.plain():
         wanted = run(convolution.depthwise)
-    for found, exact in zip(jax.jit(lambda: run(convolution.depthwise))(), wanted, strict=True):
-        np.testing.assert_allclose(found, exact, atol=1e-5, rtol=1e-5)
+    for result, exact in zip(jax.jit(lambda: run(convolution.depthwise))(), wanted, strict=True):
+        np.testing.assert_allclose(result, exact, atol=1e-5, rtol=1e-5)
 
 
 def test_batch_norm_moves_as_pytorchs():
@@ -235,12 +235,12 @@ def pair(network):
 
 
 def test_members_share_an_encoder_and_draw_the_rest_from_their_keys(network, pair):
-    found, encoder = pair.first.weights, pair.start[0]["encoder"]
-    for path, both in jax.tree_util.tree_leaves_with_path(found.params["encoder"]):
+    result, encoder = pair.first.weights, pair.start[0]["encoder"]
+    for path, both in jax.tree_util.tree_leaves_with_path(result.params["encoder"]):
         leaf = functools.reduce(lambda tree, step: tree[step.key], path, encoder)
         np.testing.assert_array_equal(both, np.stack([leaf, leaf]))
     name = "decoder.blocks.0.conv1.0.weight"
-    drawn, other = found.params["decoder"]["blocks"][0]["conv1"][0]["weight"], network("resnet50").state_dict[name]
+    drawn, other = result.params["decoder"]["blocks"][0]["conv1"][0]["weight"], network("resnet50").state_dict[name]
     assert (drawn[0] != drawn[1]).any() and (drawn[0] != other.transpose(2, 3, 1, 0)).any()
 
 
@@ -248,17 +248,17 @@ def test_members_of_a_population_train_as_they_do_alone(pair, photos):
     validation = (pair.members[0].rows[:4], pair.members[0].groups[:4], np.arange(4) % 2 == 0)
     shared = population.share(pair.layout, (photos, *validation))
     current, record = population.run_epoch(pair.experiment, pair.layout, pair.made, *shared)
-    found = population.states_of(current).weights
+    result = population.states_of(current).weights
     alone = jax.jit(train_epoch, static_argnums=0)
     for index, member in enumerate(pair.members):
         state, loss = alone(pair.experiment, member, photos, population.take_member(pair.first, index))
         np.testing.assert_allclose(record["train_loss"][index], loss, rtol=1e-5)
-        own = population.take_member(found.statistics, index)
+        own = population.take_member(result.statistics, index)
         for leaf, wanted in zip(*map(jax.tree.leaves, (own, state.weights.statistics)), strict=True):
             np.testing.assert_allclose(leaf, wanted, rtol=1e-3, atol=1e-4)
-    for part in (found.statistics["encoder"]["bn1"], found.statistics["decoder"]["blocks"][4]["conv2"][1]):
+    for part in (result.statistics["encoder"]["bn1"], result.statistics["decoder"]["blocks"][4]["conv2"][1]):
         assert (part["num_batches_tracked"] == 2).all() and (part["running_mean"][0] != part["running_mean"][1]).any()
-    assert {leaf.dtype for leaf in jax.tree.leaves(found.params)} == {np.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {np.dtype("float32")}
     _, later = population.run_epoch(pair.experiment, pair.layout, current, *shared)
     assert (later["train_loss"] < record["train_loss"]).all()
 
@@ -277,5 +277,5 @@ def test_training_in_bfloat16_lowers_the_loss(network, photos, monkeypatch):
     assert {leaf.dtype for leaf in jax.tree.leaves(state.weights.params)} == {jnp.dtype("float32")}
     norm = state.weights.statistics["decoder"]["blocks"][0]["conv1"][1]
     assert norm["num_batches_tracked"] == 4
-    keys = [found.weights.statistics["encoder"]["drop_path_key"] for found in (first, state)]
+    keys = [result.weights.statistics["encoder"]["drop_path_key"] for result in (first, state)]
     assert (keys[0] != keys[1]).any()

@@ -102,9 +102,9 @@ def settled(tiny):
         )
         for number, loss in enumerate(valid, start=1):
             assert state.status == RUNNING
-            found = Validation(*[jnp.float32(loss)] * 2, *[jnp.float32(0)] * 2, jnp.float32(risk))
+            result = Validation(*[jnp.float32(loss)] * 2, *[jnp.float32(0)] * 2, jnp.float32(risk))
             state = dataclasses.replace(state, weights=jnp.float32(number))
-            state = settle(spec, member, state, train_losses[number - 1], found)
+            state = settle(spec, member, state, train_losses[number - 1], result)
             if number in restarts:
                 fresh = {"best_score": jnp.float32(INF), "best_epoch": jnp.int32(0), "best": {"val_loss": unplayed}}
                 state = dataclasses.replace(state, restart=state.epoch, **fresh)
@@ -198,24 +198,24 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     )
     each = np.asarray(losses.cross_entropy(logits, labels) + 0.5 * losses.soft_dice_loss(logits, labels))
     wanted = np.mean([each[groups == g].mean() for g in range(4)])  # Whatever the group weights are by now.
-    found, weights = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, rows, groups, half)
-    np.testing.assert_allclose(found.loss, wanted, rtol=1e-5)
+    result, weights = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, rows, groups, half)
+    np.testing.assert_allclose(result.loss, wanted, rtol=1e-5)
     shares = np.bincount(member.groups, minlength=4) / len(member.groups)
     wanted = sum(share * each[groups == g].mean() for g, share in enumerate(shares))
-    np.testing.assert_allclose(found.loss_at_rho, wanted, rtol=1e-5)
+    np.testing.assert_allclose(result.loss_at_rho, wanted, rtol=1e-5)
     np.testing.assert_array_equal(weights, state.group_weights)
     summary = summarize(decompose(logits, labels), groups)
-    np.testing.assert_allclose(found.flip, summary["fg_flip"], rtol=1e-5)
+    np.testing.assert_allclose(result.flip, summary["fg_flip"], rtol=1e-5)
     worst = min(summary[f"group/{g}/iou/class{1 + g // 2}"] for g in range(4))
-    np.testing.assert_allclose(found.worst_group_iou, worst, rtol=1e-5)
+    np.testing.assert_allclose(result.worst_group_iou, worst, rtol=1e-5)
     risks = np.asarray(flip_risk(logits))
-    np.testing.assert_allclose(found.risk, np.nanmean(risks), rtol=1e-4)
+    np.testing.assert_allclose(result.risk, np.nanmean(risks), rtol=1e-4)
     # DFR keeps half of each group to itself.
     member = dataclasses.replace(member, knobs=Knobs(dfr=1.0))
-    found, _ = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, rows, groups, half)
+    result, _ = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, rows, groups, half)
     summary = summarize(decompose(logits[~half], labels[~half]), groups[~half])
-    np.testing.assert_allclose(found.flip, summary["fg_flip"], rtol=1e-5)
-    np.testing.assert_allclose(found.risk, np.nanmean(risks[~half]), rtol=1e-4)
+    np.testing.assert_allclose(result.flip, summary["fg_flip"], rtol=1e-5)
+    np.testing.assert_allclose(result.risk, np.nanmean(risks[~half]), rtol=1e-4)
 
 
 def test_validation_changes_no_weight_and_no_statistic(tiny, pool, validation, make_member, epochs, run_epoch):
@@ -251,6 +251,6 @@ def test_evaluation_is_of_the_weights_given(tiny, pool, validation, epochs):
     logits = compiled(tiny, kept, pool, rows)
     assert logits.shape == (8, 16, 16, 3) and np.ptp(logits) > 0.1
     wanted = decompose(logits, gather(pool, rows)[1])
-    found = jax.jit(evaluate, static_argnums=0)(tiny, kept, pool, rows)
-    np.testing.assert_array_equal(found.confusion, wanted.confusion)
-    np.testing.assert_allclose(found.risk_sum, wanted.risk_sum, rtol=1e-4)
+    result = jax.jit(evaluate, static_argnums=0)(tiny, kept, pool, rows)
+    np.testing.assert_array_equal(result.confusion, wanted.confusion)
+    np.testing.assert_allclose(result.risk_sum, wanted.risk_sum, rtol=1e-4)

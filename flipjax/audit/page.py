@@ -57,19 +57,19 @@ def claim(folder: Path) -> None:
     """
     try:
         make_folder(folder)
-        found = {path.name for path in folder.iterdir() if not (path.name[0] == "." and path.suffix == ".tmp")}
+        names = {path.name for path in folder.iterdir() if not (path.name[0] == "." and path.suffix == ".tmp")}
     except OSError as error:
         raise AuditError(f"--out: expected a folder that can be written, found {folder} ({error})") from error
-    if found - set(FILES) or (found and not _is_audit(folder / "summary.json")):
+    if names - set(FILES) or (names and not _is_audit(folder / "summary.json")):
         raise AuditError(f"--out: expected a new or empty folder, or an earlier audit; found other files in {folder}")
 
 
 def _is_audit(path: Path) -> bool:
     try:
-        found = json.loads(path.read_bytes())
+        stored = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and found.get("program") == PROGRAM
+    return isinstance(stored, dict) and stored.get("program") == PROGRAM
 
 
 def write(

@@ -86,8 +86,8 @@ def _photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         with Image.open(path, formats=["PNG", "JPEG"]) as image:
             if (image.height, image.width) != tuple(shape):
-                found = f"{image.height} x {image.width}"
-                raise AuditError(f"{path}: expected the size of its labels, {shape[0]} x {shape[1]}, found {found}")
+                size = f"{image.height} x {image.width}"
+                raise AuditError(f"{path}: expected the size of its labels, {shape[0]} x {shape[1]}, found {size}")
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         if isinstance(error, AuditError):

@@ -36,7 +36,7 @@ FLAGS = {
     "config.pool.root": "DIR",
     "config.pool.size": "--size",
     "config.pool.max_pixels": "--max_pixels",
-    "config.pool.classes": "--classes",
+    "config.pool.classes": "--class_names",
     "config.pool.scene_kinds": "--scene_kinds",
     "config.split.n_val": "--n_val",
     "config.split.n_test": "--n_test",
@@ -110,7 +110,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n_val", type=int, help="validation images (default: the config's, fewer in a small folder)")
     parser.add_argument("--n_test", type=int, help="test images (default: the config's, fewer in a small folder)")
     parser.add_argument("--seed", type=int, default=0, help="the split's seed (default 0)")
-    parser.add_argument("--classes", type=_names, default=(), metavar="A,B", help="class names in order")
+    parser.add_argument(
+        "--class_names", "--classes", type=_names, default=(), metavar="A,B", help="class names in order"
+    )
     parser.add_argument("--scene_kinds", type=_names, default=(), metavar="A,B", help="usual scene of A, of B")
     text = f"the largest image that is opened (default {MAX_PIXELS:,})"
     parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help=text)
@@ -142,7 +144,7 @@ def _check(options: argparse.Namespace) -> int:
         n_val=options.n_val,
         n_test=options.n_test,
         seed=options.seed,
-        classes=options.classes,
+        classes=options.class_names,
         scene_kinds=options.scene_kinds,
         max_pixels=options.max_pixels,
     )

@@ -1,4 +1,4 @@
-"""`python -m flipjax.models convert --from FILE --to FILE`: weights from elsewhere, for `config.model.weights`.
+"""`python -m flipjax.models convert --from FILE --out FILE`: weights from elsewhere, for `config.model.weights`.
 
 The first is a state_dict of segmentation_models_pytorch's Unet (.pt, .pth, .ckpt, which need PyTorch; .safetensors;
 .npz), or ImageNet weights of its encoder alone, as torchvision, timm, SegFormer and transformers have them. The second
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     convert_parser = commands.add_parser("convert", help="convert a file of weights")
     convert_parser.add_argument("--from", dest="source", required=True, metavar="FILE", help="the weights")
     convert_parser.add_argument(
-        "--to", dest="target", required=True, metavar="FILE", help="a file that does not exist yet"
+        "--out", "--to", dest="target", required=True, metavar="FILE", help="a file that does not exist yet"
     )
     convert_parser.add_argument(
         "--encoder", choices=tuple(ENCODERS), help="whose they must be (default: what the names say)"
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WeightsError as error:
         text = str(error)
     except OSError as error:
-        text = f"--to: expected a file that can be written; found {options.target} ({error})"
+        text = f"--out: expected a file that can be written; found {options.target} ({error})"
     print(printable(f"flipjax convert: {text}"), file=sys.stderr)
     return command.USAGE
 

@@ -44,7 +44,7 @@ def convert(
     """
     target = file_of(target)
     if target.exists():
-        raise WeightsError(f"--to: expected a file that does not exist yet; found {target}")
+        raise WeightsError(f"--out: expected a file that does not exist yet; found {target}")
     name, arrays = canonical(read(source, max_bytes=max_bytes))
     if encoder not in (None, name):
         raise WeightsError(f"expected the weights of {encoder}; found those of {name} in {source}")

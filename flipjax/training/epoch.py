@@ -74,9 +74,9 @@ def validate(
     selecting = jnp.where(refit, 1 - member.knobs.dfr, 1.0)
     group_losses = losses.group_means(image_losses, groups, num_groups=NUM_GROUPS, weights=selecting)[0]
     loss = group_losses.mean()
-    shares = jax.nn.one_hot(member.groups, NUM_GROUPS).mean(0)
-    # The barrier: rounded alike whatever the products are fused with, alone and in a population.
-    loss_at_rho = jax.lax.optimization_barrier(shares * group_losses).sum()
+    # Whole numbers and a product of vectors, which is fused with nothing: rounded alike, alone and in any population.
+    counts = jax.nn.one_hot(member.groups, NUM_GROUPS).sum(0)
+    loss_at_rho = counts @ group_losses / len(member.groups)
     group_weights = state.group_weights
     if "dro_reference" in experiment.active_knobs:
         robust, moved = losses.reference_validation(

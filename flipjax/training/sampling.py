@@ -41,15 +41,15 @@ def draw(key: jax.Array, entries: Directory, wanted: jax.Array) -> tuple[jax.Arr
       Positions (B,) int32, and (B,) bool: whether there is any of that value; position 0 where there is none.
 
     Example:
-      >>> position, found = draw(jax.random.key(0), directory(jnp.array([2, 0, 2]), size=3), jnp.array([0, 1]))
-      >>> int(position[0]), found.tolist()
+      >>> position, present = draw(jax.random.key(0), directory(jnp.array([2, 0, 2]), size=3), jnp.array([0, 1]))
+      >>> int(position[0]), present.tolist()
       (1, [True, False])
     """
     counts = entries.counts[wanted]
     step = jnp.floor(jax.random.uniform(key, wanted.shape) * counts).astype(jnp.int32)
     place = entries.starts[wanted] + jnp.minimum(step, jnp.maximum(counts - 1, 0))
-    found = counts > 0
-    return jnp.where(found, entries.order[jnp.where(found, place, 0)], 0), found
+    present = counts > 0
+    return jnp.where(present, entries.order[jnp.where(present, place, 0)], 0), present
 
 
 def weighted_order(key: jax.Array, weights: jax.Array) -> jax.Array:

@@ -114,18 +114,18 @@ def traced(program, experiment, mesh, members, form):
 
 def computations(text):
     """The lines of each computation of an HLO module, and the name of the entry."""
-    found, entry, name = {}, None, None
+    result, entry, name = {}, None, None
     for line in text.splitlines():
         head = re.match(r"(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$", line)
         if head and not line.startswith(" "):
             name = head[2]
-            found[name] = []
+            result[name] = []
             entry = name if head[1] else entry
         elif line.startswith("}"):
             name = None
         elif name is not None:
-            found[name].append(line)
-    return found, entry
+            result[name].append(line)
+    return result, entry
 
 
 def cycles(text):
@@ -155,7 +155,7 @@ def cycles(text):
 
 def convolutions(text):
     """(pass, window, groups, dtype) of each convolution, and how often."""
-    found = collections.Counter()
+    result = collections.Counter()
     for line in text.splitlines():
         call = re.search(r'custom_call_target="__cudnn\$(conv\w+)"', line)
         if not call and " convolution(" not in line:
@@ -165,8 +165,8 @@ def convolutions(text):
         window = re.search(r"window=\{(size=[\dx]+)", line)
         groups = max(map(int, re.findall(r"(?:feature|batch)_group_count=(\d+)", line)), default=1)
         dtype = re.search(r"= \(?(\w+)\[", line)[1]
-        found[(f"{where} {call[1]}" if call else where, window[1] if window else "size=1", groups, dtype)] += 1
-    return found
+        result[(f"{where} {call[1]}" if call else where, window[1] if window else "size=1", groups, dtype)] += 1
+    return result
 
 
 def measure(target, program, experiment, members, form):
@@ -203,13 +203,13 @@ def main():
     for program in options.program:
         for form in options.form:
             for members in options.members:
-                row, found = measure(options.target, program, experiment, members, form)
+                row, result = measure(options.target, program, experiment, members, form)
                 print(row, "compiled, not run", flush=True)
                 programs.append(row)
                 rows += [
                     {"program": program, "form": form, "K": members, "pass": name, "window": window, "groups": groups}
                     | {"dtype": dtype, "count": count}
-                    for (name, window, groups, dtype), count in sorted(found.items())
+                    for (name, window, groups, dtype), count in sorted(result.items())
                 ]
                 options.out.mkdir(parents=True, exist_ok=True)
                 write_csv(options.out / "programs.csv", programs)

@@ -54,9 +54,9 @@ def check_twin(running):
         print(f"differ from flipjax's by at most {difference:.0e}")
 
 
-def ratio(found, members, other):
+def ratio(result, members, other):
     """Median over rounds of the loop's speed by another's, and the range; None where one of them was not measured."""
-    speeds = {running.contender.name: running.speeds for running in found if running.members == members}
+    speeds = {running.contender.name: running.speeds for running in result if running.members == members}
     if LOOP not in speeds or other not in speeds:
         return None
     every = 1 if len(speeds[other]) == len(speeds[LOOP]) else 2
@@ -64,9 +64,9 @@ def ratio(found, members, other):
     return statistics.median(ratios), min(ratios), max(ratios)
 
 
-def print_table(found):
+def print_table(result):
     print(f"{'':40}{'K':>4}{'samples/s':>11}{'range':>16}{'compile s':>11}{'peak RSS MB':>13}")
-    for row in (running.row() for running in found):
+    for row in (running.row() for running in result):
         spread = f"{float(row['lowest']):.0f} to {float(row['highest']):.0f}"
         print(
             f"{row['contender']:40}{row['members']:>4}{row['samples_per_second']:>11}{spread:>16}"
@@ -74,20 +74,20 @@ def print_table(found):
         )
 
 
-def print_ratios(found):
-    for members in dict.fromkeys(running.members for running in found):
-        for other in dict.fromkeys(running.contender.name for running in found):
-            if other == LOOP or not (seen := ratio(found, members, other)):
+def print_ratios(result):
+    for members in dict.fromkeys(running.members for running in result):
+        for other in dict.fromkeys(running.contender.name for running in result):
+            if other == LOOP or not (seen := ratio(result, members, other)):
                 continue
             bar = BARS.get(other) if members == 16 else None
             verdict = f"; bar {bar:g}: {'reached' if seen[0] >= bar else 'MISSED'}" if bar else ""
             print(f"K = {members:<3} {LOOP} / {other}: {seen[0]:.2f} ({seen[1]:.2f} to {seen[2]:.2f}){verdict}")
 
 
-def print_memory(found):
+def print_memory(result):
     """Growth of peak resident memory a member; K = 1 is left out, since it uses fewer devices and processes."""
-    for name in dict.fromkeys(running.contender.name for running in found):
-        peaks = [(r.members, r.peak) for r in found if r.contender.name == name and r.members > 1]
+    for name in dict.fromkeys(running.contender.name for running in result):
+        peaks = [(r.members, r.peak) for r in result if r.contender.name == name and r.members > 1]
         if len(peaks) > 1:
             (few, low), (many, high) = peaks[0], peaks[-1]
             print(f"{name}: peak RSS grows by {(high - low) / (many - few):.1f} MB a member from K = {few} to {many}")
@@ -122,16 +122,16 @@ def main():
         packages, contenders = packages[:2], [c for c in contenders if c.module != "torch_twin"]
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     print(f"{cpu_model()}, {CORES} cores, Python {platform.python_version()}, {versions}", flush=True)
-    began, found = time.perf_counter(), []
+    began, result = time.perf_counter(), []
     for members in sizes:
-        after = None if options.parts or found else check_twin
-        found += compare(contenders, members, rounds=options.rounds, seconds=options.seconds, after=after)
-    print_table(found)
-    print_ratios(found)
+        after = None if options.parts or result else check_twin
+        result += compare(contenders, members, rounds=options.rounds, seconds=options.seconds, after=after)
+    print_table(result)
+    print_ratios(result)
     if not options.parts:
-        print_memory(found)
-    write_csv(out, [running.row() for running in found])
-    retaken, disturbed = sum(running.retaken for running in found), sum(running.disturbed for running in found)
+        print_memory(result)
+    write_csv(out, [running.row() for running in result])
+    retaken, disturbed = sum(running.retaken for running in result), sum(running.disturbed for running in result)
     print(f"other programs: {retaken} turns taken again, {disturbed} disturbed to the last and kept")
     print(f"{time.perf_counter() - began:.0f} s; written to {out}")
 

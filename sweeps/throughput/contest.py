@@ -151,19 +151,19 @@ def environment(values):
 
 def compare(contenders, members, *, rounds, seconds, after=None):
     """All contenders at one K in turn, starting with the next one each round; `after` gets them by name at the end."""
-    found = [Running(contender, members) for contender in contenders if contender.takes(members)]
-    for running in found:
+    result = [Running(contender, members) for contender in contenders if contender.takes(members)]
+    for running in result:
         running.wait_until_ready()
-    for running in found:
+    for running in result:
         running.warm_up(seconds)
     for number in range(rounds):
-        start = number % len(found)
-        for running in found[start:] + found[:start]:
+        start = number % len(result)
+        for running in result[start:] + result[:start]:
             # Slow ones sit out every other round.
             if not (running.contender.slow and members > 1 and number % 2):
                 running.measure()
     if after:
-        after({running.contender.name: running for running in found})
-    for running in found:
+        after({running.contender.name: running for running in result})
+    for running in result:
         running.stop()
-    return found
+    return result

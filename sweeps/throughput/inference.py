@@ -27,15 +27,15 @@ def weights_of(encoder):
     """The same weights for all: He-scaled kernels, norms near the identity."""
     from flipjax.models.smp import expected_shapes
 
-    rng, found = np.random.default_rng(0), {}
+    rng, state = np.random.default_rng(0), {}
     for name, shape in expected_shapes(encoder, num_classes=3).items():
         if len(shape) > 1:
-            found[name] = (rng.standard_normal(shape) * np.sqrt(1 / np.prod(shape[1:]))).astype(np.float32)
+            state[name] = (rng.standard_normal(shape) * np.sqrt(1 / np.prod(shape[1:]))).astype(np.float32)
         else:
             ones = name.endswith("running_var") or name.endswith("weight")
             kind = np.int64 if name.endswith("num_batches_tracked") else np.float32
-            found[name] = np.full(shape, ones, kind)
-    return found
+            state[name] = np.full(shape, ones, kind)
+    return state
 
 
 def make_flipjax(encoder, devices):
@@ -117,15 +117,15 @@ def compare(encoder, names, batches, size, rounds):
         for number in range(rounds):
             for name in taking[number % len(taking) :] + taking[: number % len(taking)]:
                 speeds[name].append(batch / ask(name, images)[0])
-        for name, found in speeds.items():
+        for name, rates in speeds.items():
             rows.append(
                 {
                     "encoder": encoder,
                     "batch": batch,
                     "contender": name,
-                    "images_per_second": f"{statistics.median(found):.3f}",
-                    "lowest": f"{min(found):.3f}",
-                    "highest": f"{max(found):.3f}",
+                    "images_per_second": f"{statistics.median(rates):.3f}",
+                    "lowest": f"{min(rates):.3f}",
+                    "highest": f"{max(rates):.3f}",
                     "rounds": rounds,
                     "largest_difference": f"{worst:.1e}",
                 }
@@ -147,13 +147,13 @@ def main():
     options = parser.parse_args()
     rows = []
     for encoder in options.encoders:
-        found = compare(encoder, CONTENDERS, options.batches, options.size, options.rounds)
-        rows += found
+        compared = compare(encoder, CONTENDERS, options.batches, options.size, options.rounds)
+        rows += compared
         for batch in options.batches:
             best = {
                 side: max(
                     float(row["images_per_second"])
-                    for row in found
+                    for row in compared
                     if row["batch"] == batch and row["contender"].startswith(side)
                 )
                 for side in ("flipjax", "PyTorch")

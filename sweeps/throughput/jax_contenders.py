@@ -88,12 +88,12 @@ class Flipjax:
         state = init_state(EXPERIMENT, member)
         params = jax.tree.map(np.asarray, state.weights.params)
         compiled = jax.jit(functools.partial(train_step, EXPERIMENT))
-        found = []
+        result = []
         for _ in range(2):
             state, loss = compiled(member, pool, state, jnp.arange(BATCH), jax.random.key(0))
-            found.append(float(loss))
+            result.append(float(loss))
         images, labels = map(np.asarray, step.gather(pool, member.rows))
-        return params, images, labels, found
+        return params, images, labels, result
 
 
 class PlainVmap:

@@ -90,9 +90,9 @@ class Sequential:
         model, optimizer = make_model()
         model.take_over(params)
         batch = torch.from_numpy(images.copy()).permute(0, 3, 1, 2), torch.from_numpy(labels.copy()).long()
-        found = [float(take_step(model, optimizer, *batch)) for _ in expected]
-        np.testing.assert_allclose(found, expected, rtol=1e-4)
-        return sum(p.numel() for p in model.parameters()), float(np.abs(np.subtract(found, expected)).max())
+        result = [float(take_step(model, optimizer, *batch)) for _ in expected]
+        np.testing.assert_allclose(result, expected, rtol=1e-4)
+        return sum(p.numel() for p in model.parameters()), float(np.abs(np.subtract(result, expected)).max())
 
 
 def make(kind, *, members, steps, cores, part=None):
