@@ -1,5 +1,7 @@
 """Counterfactual pairs, McNemar's exact test, and choosing among methods: hand-computed, and against SciPy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -50,7 +52,7 @@ def rows_of(method, seed, *, reliance, worst, flip):
     return [
         axes
         | {"split": split, "group": group, "n_images": 4, "fg_flip": flip[place], "worst_group_iou": worst[place]}
-        | {"scene_reliance": reliance}
+        | {"scene_reliance": reliance, "repair_flip": 0.2}
         | end
         for place, split in enumerate(("val", "test"))
         for group in ("all", "common", "rare")
@@ -125,3 +127,35 @@ def test_a_pair_in_the_gallery_says_what_became_of_its_label():
         "",
     ]
     assert [item.swap_risk for item in items] == [2, 3, 8, 9, 6]
+
+
+def test_another_member_stands_for_the_truth_of_repair():
+    labels, repaired, others = np.array([[1, 2, 1, 0], [2, 2, 2, 0], [2, 1, 1, 1]])
+    np.testing.assert_array_equal(results.crossed_gain(labels, repaired, others), [1, 0, -1, np.nan])
+
+
+def test_repair_is_held_against_the_other_seeds():
+    names = [f"ce{seed}" for seed in (0, 1, 2)]
+    cell = cell_of(**dict.fromkeys(names, LABELS))
+    generator = np.random.default_rng(0)
+    value = generator.normal(size=(1, 3, 10, 2, 1))
+    odds = value * np.array([-0.5, 0.5])
+    part = dataclasses.replace(cell.parts["val"], scene_log_odds=odds, centers=np.zeros((1, 3, 2)))
+    cell = dataclasses.replace(cell, parts={"val": part, "test": part})
+    rows = []
+    for seed in (0, 1, 2):
+        rows += rows_of("ce", seed, reliance=0.1, worst=(0.1, 0.1), flip=(0.3, 0.4))
+    (row,) = results.repair_signs(rows, {"only": cell})
+    identity = 1 + (value[0].mean((2, 3)) > 0)
+    labels = LABELS.ravel()
+    known = labels > 0
+    gains = [
+        (labels != identity[b])[known] * 1.0 - (identity[a] != identity[b])[known]
+        for a in range(3)
+        for b in range(3)
+        if a != b
+    ]
+    assert row["gain"] == pytest.approx(np.mean(gains), abs=1e-6)
+    assert row["low"] <= row["gain"] <= row["high"]
+    assert (row["rho"], row["seeds"], row["flip"], row["repaired"]) == (0.9, 3, 0.4, 0.2)
+    assert results.sign_table([row]).rows[0][3] in ("yes", "no", "cannot tell")

@@ -25,6 +25,7 @@ from flipjax.results import (
     pair_table,
     regret_table,
     replacing,
+    sign_table,
     summary_table,
     to_markdown,
     to_text,
@@ -33,13 +34,17 @@ from flipjax.results import (
 )
 
 FOLDED = 48
+SIGNS = (
+    "Repair, held against the other seeds without labels: share of the validation images that it mends less those that "
+    "it spoils, the other seeds' repaired class in place of the truth; it says nothing of data at the training rho"
+)
 
 
 def build(workdir: str | Path) -> str:
     """Writes `report/` into a run folder, from its stored results alone, and returns its tables as text for a terminal.
 
     Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), method_regret.csv and
-    pairs.csv (McNemar's tests), each where it has rows;
+    pairs.csv (McNemar's tests), repair_signs.csv, each where it has rows;
     summary.md, summary.tex, figures/*.png and *.svg, and index.html, which needs no other file; each file atomically.
 
     Raises:
@@ -50,7 +55,7 @@ def build(workdir: str | Path) -> str:
     folder = run.folder / "report"
     tables = tables_of(run)
     rows = {"summary": run.summary, "trend": run.trends, "comparison": run.comparison, "regret": run.regrets}
-    rows |= {"method_regret": run.choices, "pairs": run.pair_tests}
+    rows |= {"method_regret": run.choices, "pairs": run.pair_tests, "repair_signs": run.signs}
     for name, table in rows.items():
         write_csv(folder / f"{name}.csv", table)
     counts = f"{run.members()} {run.note()}"
@@ -92,6 +97,8 @@ def tables_of(run: Run) -> dict[str, Table]:
         tables[caption] = regret_table(run.choices)
     if run.pair_tests:
         tables[pairs_caption(run.pair_tests)] = pair_table(run.pair_tests)
+    if run.signs:
+        tables[SIGNS] = sign_table(run.signs)
     return tables
 
 

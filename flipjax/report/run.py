@@ -26,6 +26,7 @@ from flipjax.results import (
     pair_tests,
     read_csv,
     regret,
+    repair_signs,
     trend,
 )
 
@@ -43,7 +44,8 @@ class Run(NamedTuple):
 
     `rows`, `records`, `summary`, `trends` and `comparison` (of methods) are of the first selection rule; `regrets`
     compares all of them; `choices` are what choosing a method loses, `pair_tests` McNemar's, of methods or, where there
-    is one, of levels of rho. `missing` says, a line each, what the folder lacks.
+    is one, of levels of rho; `signs` what the other seeds say of repair, without labels. `missing` says, a line each,
+    what the folder lacks.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class Run(NamedTuple):
     regrets: list[Row]
     choices: list[Row]
     pair_tests: list[Row]
+    signs: list[Row]
     history: list[Row]
     cells: dict[str, StoredCell]
     missing: list[str]
@@ -126,6 +129,7 @@ def read(workdir: str | Path) -> Run:
         regret(rows, resamples=resamples),
         method_regret(first, history, resamples=resamples),
         pair_tests(first, cells, axis=_compared(first)),
+        repair_signs(first, cells),
         history,
         cells,
         missing,

@@ -51,19 +51,22 @@ def repair_signs(rows: Sequence[Row], cells: Mapping[str, StoredCell]) -> list[R
     for setting, values in by_value(rows, "rho", paired_by="seed", split="test"):
         for rho, (by_seed, _) in values.items():
             records = [record for record in by_seed.values() if record["member"] in cell_of]
-            gains = [
-                _gain(cell_of[one["member"]], one["member"], other["member"])
-                for one, other in itertools.permutations(records, 2)
-            ]
-            if not gains or any(gain is None for gain in gains):
+            pairs = itertools.permutations(records, 2)
+            crossed = [_gain(cell_of[one["member"]], one["member"], other["member"]) for one, other in pairs]
+            gains = np.array([gain for gain in crossed if gain is not None], np.float64)
+            if not crossed or len(gains) < len(crossed):
                 continue
             part = cell_of[records[0]["member"]].parts["val"]
             sums = np.nan_to_num(gains).sum(0)
-            counts = np.isfinite(np.array(gains, np.float64)).sum(0)
+            counts = np.isfinite(gains).sum(0)
             draws = draw_objects(part.groups, part.pairs)
             spread = sums[draws].sum(1) / np.maximum(counts[draws].sum(1), 1)
             low, high = np.percentile(spread, (2.5, 97.5)).tolist()
-            row = {"rho": rho} | setting | {"seeds": len(records), "gain": rounded(sums.sum() / max(counts.sum(), 1))}
+            row = (
+                {"rho": rho}
+                | setting
+                | {"seeds": len(records), "gain": rounded(float(sums.sum()) / max(int(counts.sum()), 1))}
+            )
             row |= {"low": rounded(low), "high": rounded(high)}
             flips = {"flip": "fg_flip/all", "repaired": "repair_flip/all"}
             for name, quantity in flips.items():

@@ -137,6 +137,20 @@ def pair_table(tests: Sequence[Row]) -> Table:
     return Table([*axes, *titles], rows, len(axes) + 1)
 
 
+def sign_table(signs: Sequence[Row]) -> Table:
+    """Returns a row per setting of `flipjax.results.repair_signs`, with a word where the other seeds do not confirm."""
+    names = list(signs[0])[: list(signs[0]).index("seeds")]
+    axes = [name for name in names if name == "rho" or len({row[name] for row in signs}) > 1]
+    rows = []
+    for row in signs:
+        gain = f"{row['gain']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        flips = [f"{row[name]:.3f}" for name in ("flip", "repaired")]
+        word = "yes" if row["low"] > 0 else "no" if row["high"] < 0 else "cannot tell"
+        rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), gain, word, *flips])
+    titles = ["seeds", "mended, without labels", "helps", "flip", "flip after repair"]
+    return Table([*axes, *titles], rows, len(axes))
+
+
 def to_text(table: Table, *, width: int = WIDTH) -> str:
     """Returns a table as aligned lines: text to the left, numbers to the right.
 
