@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
     `rows`, `records`, `summary`, `trends` and `comparison` (of methods) are of the first selection rule; `regrets`
     compares all of them; `choices` are what choosing a method loses, `pair_tests` McNemar's, of methods or, where there
-    is one, of levels of rho; `signs` what the other seeds say of repair, without labels. `missing` says, a line each,
+    is one, of levels of rho; `signs` how far seeds agree on repair. `missing` says, a line each,
     what the folder lacks.
     """
 

@@ -1,4 +1,4 @@
-"""Whether repair can be trusted, without labels: the other members of a setting in place of the truth. NumPy alone."""
+"""Whether repair can be trusted, without labels: do members of other seeds give the regions the same class? NumPy."""
 
 from __future__ import annotations
 
@@ -13,32 +13,46 @@ from flipjax.results.resampling import draw_objects
 from flipjax.results.rows import axes_of, number, rounded
 from flipjax.results.seeds import by_value
 
+SAFE = 0.6
+"""Agreement from which repair did no harm to speak of: chosen and confirmed on other seeds (sweeps/scene_swap)."""
+RATES = {"flip": "fg_flip/all", "repaired": "repair_flip/all"}
 
-def crossed_gain(labels: np.ndarray, repaired: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Returns for each image what repair mends, another model's repaired class in place of the truth: 1, 0, -1 or NaN.
 
-    The mean estimates the share of images that repair mends less those that it spoils, without labels. It is right in
-    sign where the other model's class is better than chance and its errors are its own; two models of one kind err
-    alike on some objects, so that it says too much. NaN where either has no region.
+def agreement(first: np.ndarray, second: np.ndarray, rows: np.ndarray, *, background: int = 0) -> np.ndarray:
+    """Returns Cohen's kappa of two labellings of the same images, for each of several samples of them: float64 (S,).
+
+    1: always the same, 0: no more often than by chance. Images that either calls background are left out.
 
     Args:
-        labels: int (n,), the label of most of each region, the background 0 where there is none.
-        repaired: int (n,), after repair.
-        others: int (n,), after the repair of another model of the same images.
+        first: int (n,), a class for each image, such as the repaired ones of a model.
+        second: int (n,), of another model.
+        rows: int (S, n), the images of each sample; `np.arange(n)[None]` for all.
+        background: the class that is background.
+
+    Source: Cohen, A coefficient of agreement for nominal scales, 1960.
 
     Example:
-        >>> crossed_gain(np.array([1, 1, 2, 0]), np.array([2, 1, 1, 0]), np.array([2, 1, 2, 1])).tolist()
-        [1.0, 0.0, -1.0, nan]
+        >>> agreement(np.array([1, 1, 2, 2]), np.array([1, 1, 2, 1]), np.arange(4)[None]).tolist()
+        [0.5]
     """
-    gain = (labels != others) * 1.0 - (repaired != others)
-    return np.where((labels > 0) & (others > 0), gain, np.nan)
+    known = (first != background) & (second != background)
+    count = known[rows].sum(1)
+    same = ((first == second) & known)[rows].sum(1) / np.maximum(count, 1)
+    shares = [
+        [((side == c) & known)[rows].sum(1) / np.maximum(count, 1) for c in np.unique(np.append(first, second))]
+        for side in (first, second)
+    ]
+    chance = (np.array(shares[0]) * np.array(shares[1])).sum(0)
+    fits = (count > 0) & (chance < 1)
+    return np.where(fits, (same - chance) / np.where(fits, 1 - chance, 1), np.nan)
 
 
 def repair_signs(rows: Sequence[Row], cells: Mapping[str, StoredCell]) -> list[Row]:
-    """Returns a row per setting with two seeds or more: what repair mends by the other seeds' word, without labels.
+    """Returns a row per setting with two seeds or more: how far they agree on the class that repair gives a region.
 
-    `gain` is the mean of `crossed_gain` over the validation images and all pairs of seeds, `low` and `high` its 95%
-    bootstrap interval over the objects, for these seeds; `flip` and `repaired` are the means on the test images.
+    `agreement` is the mean over pairs of seeds of Cohen's kappa of the repaired classes of the validation images, which
+    needs no labels; `low` and `high` its 95% bootstrap interval over the objects, for these seeds; `flip` and
+    `repaired` are the means on the test images. Below `SAFE` repair does harm on data still at the training rho.
 
     Args:
         rows: of results.csv, of the first selection rule.
@@ -51,35 +65,18 @@ def repair_signs(rows: Sequence[Row], cells: Mapping[str, StoredCell]) -> list[R
     for setting, values in by_value(rows, "rho", paired_by="seed", split="test"):
         for rho, (by_seed, _) in values.items():
             records = [record for record in by_seed.values() if record["member"] in cell_of]
-            pairs = itertools.permutations(records, 2)
-            crossed = [_gain(cell_of[one["member"]], one["member"], other["member"]) for one, other in pairs]
-            gains = np.array([gain for gain in crossed if gain is not None], np.float64)
-            if not crossed or len(gains) < len(crossed):
+            swaps = [cell_of[record["member"]].scene_swap(record["member"], "val") for record in records]
+            classes = [region_class(swap.repaired) for swap in swaps if swap is not None]
+            if len(classes) < max(2, len(records)):
                 continue
             part = cell_of[records[0]["member"]].parts["val"]
-            sums = np.nan_to_num(gains).sum(0)
-            counts = np.isfinite(gains).sum(0)
-            draws = draw_objects(part.groups, part.pairs)
-            spread = sums[draws].sum(1) / np.maximum(counts[draws].sum(1), 1)
-            low, high = np.percentile(spread, (2.5, 97.5)).tolist()
-            row = (
-                {"rho": rho}
-                | setting
-                | {"seeds": len(records), "gain": rounded(float(sums.sum()) / max(int(counts.sum()), 1))}
-            )
-            row |= {"low": rounded(low), "high": rounded(high)}
-            flips = {"flip": "fg_flip/all", "repaired": "repair_flip/all"}
-            for name, quantity in flips.items():
+            samples = np.concatenate([np.arange(len(part.groups))[None], draw_objects(part.groups, part.pairs)])
+            pairs = itertools.combinations(classes, 2)
+            kappa = np.mean([agreement(first, second, samples) for first, second in pairs], axis=0)
+            low, high = np.nanpercentile(kappa[1:], (2.5, 97.5)) if np.isfinite(kappa[1:]).any() else (np.nan, np.nan)
+            row = {"rho": rho} | setting | {"seeds": len(records), "agreement": rounded(float(kappa[0]))}
+            row |= {"low": rounded(float(low)), "high": rounded(float(high))}
+            for name, quantity in RATES.items():
                 row[name] = rounded(float(np.mean([number(record[quantity]) for record in records])))
             table.append(row)
     return table
-
-
-def _gain(cell: StoredCell, member: str, other: str) -> np.ndarray | None:
-    if other not in cell.members:
-        return None
-    swap, swap_of_other = cell.scene_swap(member, "val"), cell.scene_swap(other, "val")
-    if swap is None or swap_of_other is None:
-        return None
-    labels = region_class(cell.counts(member, "val"))
-    return crossed_gain(labels, region_class(swap.repaired), region_class(swap_of_other.repaired))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from flipjax.results.files import Row
 from flipjax.results.quantities import quantity_of, title_of
+from flipjax.results.repair_sign import SAFE
 
 COLUMNS = (
     "fg_flip/common",
@@ -138,17 +139,33 @@ def pair_table(tests: Sequence[Row]) -> Table:
 
 
 def sign_table(signs: Sequence[Row]) -> Table:
-    """Returns a row per setting of `flipjax.results.repair_signs`, with a word where the other seeds do not confirm."""
+    """Returns a row per setting of `flipjax.results.repair_signs`, with a warning where the seeds agree too little."""
     names = list(signs[0])[: list(signs[0]).index("seeds")]
     axes = [name for name in names if name == "rho" or len({row[name] for row in signs}) > 1]
     rows = []
     for row in signs:
-        gain = f"{row['gain']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        known = row["agreement"] != ""
+        kappa = f"{row['agreement']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if known else "-"
+        warning = "warning: harms at the training rho" if _disagree(row) else "no warning"
         flips = [f"{row[name]:.3f}" for name in ("flip", "repaired")]
-        word = "yes" if row["low"] > 0 else "no" if row["high"] < 0 else "cannot tell"
-        rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), gain, word, *flips])
-    titles = ["seeds", "mended, without labels", "helps", "flip", "flip after repair"]
+        rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), *flips, kappa, warning])
+    titles = ["seeds", "flip", "flip after repair", "agreement of seeds (kappa)", "without labels"]
     return Table([*axes, *titles], rows, len(axes))
+
+
+def repair_warning(signs: Sequence[Row]) -> list[str]:
+    """Returns a sentence on the settings whose repair the seeds do not agree on; none where there are none."""
+    rhos = sorted({row["rho"] for row in signs if _disagree(row)})
+    if not rhos:
+        return []
+    return [
+        f"Warning: at rho {', '.join(map(str, rhos))} members of different seeds agree too little on the class that "
+        f"repair gives a region (kappa below {SAFE}): on data still at the training rho expect it to raise flip."
+    ]
+
+
+def _disagree(row: Row) -> bool:
+    return row["agreement"] == "" or row["agreement"] < SAFE
 
 
 def to_text(table: Table, *, width: int = WIDTH) -> str:
