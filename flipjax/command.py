@@ -193,12 +193,12 @@ def _place(error: BaseException, path: Path) -> int | None:
 
 
 def start_backend(spec: PopulationSpec, members: int) -> str:
-    """Gives a CPU one device a core, at most one a member; turns the compilation cache on; names the devices."""
+    """Gives a CPU one device a core, no more than are used; turns the compilation cache on; names the devices."""
     import jax
 
     # A process that has JAX running keeps its devices.
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", min(spec.devices or cores(), members))
+        jax.config.update("jax_num_cpu_devices", min(spec.devices or cores(), members * max(1, spec.batch_devices)))
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     devices = jax.devices()
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"

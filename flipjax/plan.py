@@ -103,7 +103,8 @@ def _check_methods(program: Program) -> None:
 
 def restrict(program: Program, names: Collection[str]) -> Program:
     """Returns the program with those of its members that `names` holds; all of them are the program itself."""
-    settings = tuple(setting for setting in program.settings if setting.name in names)
+    chosen = set(names)
+    settings = tuple(setting for setting in program.settings if setting.name in chosen)
     if len(settings) == len(program.settings):
         return program
     part = hashlib.sha256(" ".join(setting.name for setting in settings).encode()).hexdigest()[:12]
@@ -129,9 +130,12 @@ def select(program: Program, *, rho: float) -> str:
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Returns the first dotted field in which two configurations differ, with both values, or None."""
+    """Returns the first dotted field in which two configurations differ, with both values, or None.
+
+    How much memory there is makes no other run.
+    """
     before, after = leaves(old), leaves(new)
-    for name in sorted(before.keys() | after.keys()):
+    for name in sorted((before.keys() | after.keys()) - {"population.memory_gb"}):
         if before.get(name) != after.get(name):
             return f"config.{name}: {before.get(name)!r} there, {after.get(name)!r} now"
     return None

@@ -14,8 +14,10 @@ import random
 import shutil
 import sys
 import tempfile
+from unittest import mock
 
 from flipjax import command
+from flipjax.report import page
 from flipjax.sweep.__main__ import main
 
 CONFIG = """
@@ -35,9 +37,13 @@ KINDS = ("bit", "bytes", "half", "empty", "gone")
 
 
 def sweep(*arguments):
-    """Exit code and all that the command printed."""
+    """Exit code and all that the command printed; the report's pictures, of which no trial asks, are not drawn."""
     text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+    with contextlib.ExitStack() as stack:
+        for name in ("save_figures", "save_gallery"):
+            stack.enter_context(mock.patch.object(page, name))
+        stack.enter_context(contextlib.redirect_stdout(text))
+        stack.enter_context(contextlib.redirect_stderr(text))
         code = main([str(part) for part in arguments])
     return code, text.getvalue()
 

@@ -56,6 +56,8 @@ BAD = {
     "population.map": "lop",
     "population.width": -1,
     "population.devices": -1,
+    "population.batch_devices": -1,
+    "population.memory_gb": NAN,
     "axes.rho": 0.4,
     "axes.seed": -1,
     "axes.method": "sgd",

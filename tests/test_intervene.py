@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from flipjax import intervene, metrics
-from flipjax.training import population
+from flipjax.config import PopulationSpec
+from flipjax.training import placement, population
 from flipjax.training.member import init_state
 from flipjax.training.predict import scene_marginal, scene_marginal_without_scenes
 
@@ -230,12 +231,12 @@ def test_stored_counts_give_what_the_images_give(study):
 
 def test_a_member_of_a_population_equals_itself_alone(tiny, make_member, pool, validation):
     members = [make_member(seed) for seed in (0, 1, 2)]
-    layout = population.make_layout(population.PopulationSpec(map="loop"), members=3)
+    layout = placement.make_layout(PopulationSpec(map="loop"), members=3)
     current = population.create(tiny, layout, members)
     rows = validation[0]
     scenes = jnp.asarray(np.asarray(pool.scenes).reshape(2, -1, *pool.scenes.shape[1:]).mean(1) / 255, jnp.float32)
     for function, last in ((scene_marginal, scenes), (scene_marginal_without_scenes, rows)):
-        shared = population.share(layout, (pool, rows, last))
+        shared = placement.share(layout, (pool, rows, last))
         mapped = population.map_selected(tiny, layout, current, function, *shared)
         assert mapped.shape == (1, 3, len(rows), 2 if function is scene_marginal else 1, 2)
         weights = jax.jit(init_state, static_argnums=0)(tiny, members[1]).weights

@@ -15,7 +15,7 @@ from flipjax.data.pool import gather
 from flipjax.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.plan import plan
 from flipjax.sweep.program import check_pool, missing_group_notes
-from flipjax.training import dfr, epoch, jtt, population
+from flipjax.training import dfr, epoch, jtt, placement, population
 from flipjax.training.dfr import fit_head, refit
 from flipjax.training.member import Status, init_state
 from flipjax.training.predict import evaluate
@@ -41,8 +41,8 @@ def members(make_member):
 
 def run(rich, members, pool, validation, states=None, until=99):
     """Trains a population as a sweep does; returns its layout, last population, and states and records by epoch."""
-    layout = population.make_layout(LOOP, members=len(members))
-    shared = population.share(layout, (pool, *validation))
+    layout = placement.make_layout(LOOP, members=len(members))
+    shared = placement.share(layout, (pool, *validation))
     current = population.create(rich, layout, members, states)
     result = SimpleNamespace(layout=layout, states=[population.states_of(current)], records=[])
     while (current.status == Status.RUNNING).any() and len(result.records) < until:
@@ -125,8 +125,8 @@ def test_a_run_continued_amid_a_second_run_equals_an_unbroken_one(trained, rich,
 def test_vmap_stays_close_to_the_loop(trained, rich, members, pool, validation):
     names = ["balanced+bg_cutmix+jtt", "bg_swap", "ema", "dfr", "group_dro"]
     chosen = np.array([NAMES.index(name) for name in names])
-    layout = population.make_layout(PopulationSpec(map="vmap", width=2), members=len(names))
-    shared = population.share(layout, (pool, *validation))
+    layout = placement.make_layout(PopulationSpec(map="vmap", width=2), members=len(names))
+    shared = placement.share(layout, (pool, *validation))
     states = population.take_member(trained.states[0], chosen)
     current = population.create(rich, layout, [members[name] for name in names], states)
     for turn in range(3):
@@ -200,7 +200,7 @@ def test_each_rule_keeps_the_epoch_it_prefers(trained, rule):
 
 
 def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, pool, validation, monkeypatch):
-    shared = population.share(trained.layout, (pool, validation[0]))
+    shared = placement.share(trained.layout, (pool, validation[0]))
     asked, plain = [], population._map_selected
 
     def noting(experiment, layout, function, weights, wanted, *shared):

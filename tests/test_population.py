@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.data.pool import Pool
 from flipjax.plan import Program
-from flipjax.sweep.dry_run import working_bytes
-from flipjax.training import epoch, population
+from flipjax.sweep.dry_run import unet_bytes
+from flipjax.training import epoch, placement, population
 from flipjax.training.member import Status, init_state
 from flipjax.training.predict import evaluate
 
@@ -38,8 +38,8 @@ def start(tiny, members, pool, validation):
     """Makes a population, and what all members read, on its devices."""
 
     def make(spec=LOOP, states=None, members=members):
-        layout = population.make_layout(spec, members=len(members))
-        shared = population.share(layout, (pool, *validation))
+        layout = placement.make_layout(spec, members=len(members))
+        shared = placement.share(layout, (pool, *validation))
         return layout, population.create(tiny, layout, members, states), shared
 
     return make
@@ -193,7 +193,7 @@ def test_members_at_once_stay_close_to_the_loop_and_skip_who_stopped(tiny, start
 @pytest.mark.parametrize("spec", [LOOP, VMAP, PACKED], ids=["loop", "vmap", "packed"])
 def test_decompositions_are_those_of_each_member(tiny, start, trained, pool, validation, spec):
     layout, current, _ = start(spec, states=trained.states[-1])
-    stacked = population.decompose(tiny, layout, current, *population.share(layout, (pool, validation[0])))
+    stacked = population.decompose(tiny, layout, current, *placement.share(layout, (pool, validation[0])))
     assert (stacked.confusion.shape, stacked.risk_sum.shape) == ((1, 5, 8, 3, 3), (1, 5, 8))
     stacked = jax.tree.map(lambda leaf: leaf[0], stacked)
     compiled = jax.jit(evaluate, static_argnums=0)
@@ -210,7 +210,7 @@ def test_decompositions_are_those_of_each_member(tiny, start, trained, pool, val
 
 def test_layout_follows_the_backend_the_members_and_the_config():
     def outline(members, **spec):
-        layout = population.make_layout(PopulationSpec(**spec), members=members)
+        layout = placement.make_layout(PopulationSpec(**spec), members=members)
         return layout.devices, layout.width
 
     assert jax.default_backend() == "cpu"
@@ -220,10 +220,10 @@ def test_layout_follows_the_backend_the_members_and_the_config():
     assert outline(5, map="vmap") == (2, 3)
     assert outline(5, map="packed") == (2, 4)
     with pytest.raises(ConfigError, match=r"config\.population\.map: expected auto, loop or vmap"):
-        population.make_layout(PACKED, members=5, model="smp_mit_b2")
-    assert outline(100, map="vmap") == (2, population.DEFAULT_WIDTH)
+        placement.make_layout(PACKED, members=5, model="smp_mit_b2")
+    assert outline(100, map="vmap") == (2, placement.DEFAULT_WIDTH)
     with pytest.raises(ValueError, match=r"config\.population\.devices: expected at most 2 \(cpu\); found 3"):
-        population.make_layout(PopulationSpec(devices=3), members=5)
+        placement.make_layout(PopulationSpec(devices=3), members=5)
 
 
 @st.composite
@@ -240,7 +240,7 @@ law = settings(derandomize=True, deadline=None, max_examples=150, database=None)
 @given(case=slots(), width=st.integers(1, 8))
 def test_every_running_slot_is_queued_once(case, width):
     running, devices, share = case
-    positions, counts = population.queue(running, devices=devices, width=width)
+    positions, counts = placement.queue(running, devices=devices, width=width)
     positions = positions.reshape(devices, -1)
     assert positions.shape[1] % width == 0
     for device, (queued, count) in enumerate(zip(positions, counts, strict=True)):
@@ -253,7 +253,7 @@ def test_every_running_slot_is_queued_once(case, width):
 @given(case=slots())
 def test_a_deal_is_a_balanced_permutation(case):
     running, devices, _ = case
-    order = population.deal(running, devices=devices)
+    order = placement.deal(running, devices=devices)
     if order is not None:
         assert sorted(order.tolist()) == list(range(len(running)))
         running = running[order]
@@ -278,11 +278,11 @@ def test_the_memory_that_a_dry_run_states_is_about_what_the_program_takes(tiny, 
         labels=np.ones(24, np.uint8),
         scenes=np.zeros((8, size, size, 3), np.uint8),
     )
-    layout = population.make_layout(LOOP, members=1)
+    layout = placement.make_layout(LOOP, members=1)
     current = population.create(experiment, layout, [make_member(0, 0.5, 1e-3)])
     validation = np.zeros((4, 2), np.int32), np.arange(4, dtype=np.int32), np.zeros(4, bool)
-    positions, active = population.queue(np.ones(1, bool), devices=1, width=1)
-    shared = population.share(layout, (pool, *validation))
+    positions, active = placement.queue(np.ones(1, bool), devices=1, width=1)
+    shared = placement.share(layout, (pool, *validation))
     lowered = population._epoch.lower(experiment, layout, current.members, current.states, positions, active, *shared)
     taken = lowered.compile().memory_analysis().temp_size_in_bytes
-    assert 0.6 < working_bytes(program) / taken < 1.6
+    assert 0.6 < unet_bytes(program) / taken < 1.6

@@ -83,6 +83,10 @@ def test_a_checkpoint_knows_its_arrays(tmp_path):
     # Arrays of another shape are another program's.
     assert checkpoints.restore({"b": np.zeros(4), "a": tree["a"]}, say=lines.append) is None
     assert len(lines) == 1 and str(tmp_path / "1") in lines[0]
+    # An older flipjax stored the tree as it is.
+    checkpoints._manager.save(2, args=checkpoint.ocp.args.StandardSave([tree]))
+    assert checkpoints.restore(tree, say=lines.append) is None
+    assert "other arrays than this flipjax writes" in lines[1]
     checkpoints.close()
 
 
@@ -318,16 +322,37 @@ def test_a_shards_command_is_the_sweeps_own():
     assert second[-1] == "1/2"
 
 
-def engine_missing(name):
-    return importlib.util.find_spec(name) is None
+def skip_without(launcher):
+    if launcher == "slurm" and (shutil.which("sbatch") is None or "SLURM_CONF" not in os.environ):
+        pytest.skip("no SLURM; see sweeps/clusters/one_node_slurm.sh")
+    if importlib.util.find_spec("ray" if launcher == "ray" else "submitit") is None:
+        pytest.skip(f"the extra of {launcher} is not installed")
+
+
+KILLS_ITS_WORKER_ONCE = """
+import os, pathlib, sys
+if not pathlib.Path(sys.argv[1]).exists():
+    pathlib.Path(sys.argv[1]).touch()
+    worker = os.getppid()
+    while pathlib.Path(f"/proc/{worker}/comm").read_text() == "sh\\n":
+        worker = int(pathlib.Path(f"/proc/{worker}/stat").read_text().split()[3])
+    os.kill(worker, 9)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("launcher", ["submitit_local", "slurm", "ray"])
+def test_a_shard_whose_worker_is_killed_is_run_again(launcher, tmp_path):
+    skip_without(launcher)
+    killed = (sys.executable, "-c", KILLS_ITS_WORKER_ONCE, str(tmp_path / "mark"))
+    jobs = Jobs((killed, (sys.executable, "-c", "print('whole')")), tmp_path / "logs", {})
+    assert launch(launcher, jobs, say=lambda line: None) == {0: 0, 1: 0}
+    assert (tmp_path / "mark").exists() and "done" in jobs.log(0).read_text()
 
 
 @pytest.mark.parametrize("launcher", ["submitit_local", "slurm", "ray"])
 def test_a_real_engine_gives_the_bytes_of_the_whole_run(launcher, whole, run):
-    if launcher == "slurm" and (shutil.which("sbatch") is None or "SLURM_CONF" not in os.environ):
-        pytest.skip("no SLURM; see sweeps/clusters/one_node_slurm.sh")
-    if engine_missing("ray" if launcher == "ray" else "submitit"):
-        pytest.skip(f"the extra of {launcher} is not installed")
+    skip_without(launcher)
     shutil.rmtree(run.folder)
     command = [sys.executable, "-m", "flipjax.sweep", "--config", whole[1], "--workdir", run.folder]
     done = subprocess.run([*command, "--launcher", launcher], capture_output=True, text=True, timeout=300)

@@ -16,7 +16,7 @@ from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, Spli
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models import MODELS, convolution, layers, mit, resnet, smp
-from flipjax.training import population
+from flipjax.training import placement, population
 from flipjax.training.member import Member, graph, init_state
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_epoch, train_step
@@ -222,7 +222,7 @@ def pair(network):
     """Two members of one experiment that start from one encoder, in a loop on one device."""
     experiment, make_member = setting("resnet50")
     members = [make_member(0), make_member(1)]
-    layout = population.make_layout(PopulationSpec(map="loop", devices=1), members=2)
+    layout = placement.make_layout(PopulationSpec(map="loop", devices=1), members=2)
     params, statistics = start_of(network("resnet50").model)
     start = {"encoder": params["encoder"]}, {"encoder": statistics["encoder"]}
     with pytest.MonkeyPatch.context() as patch:
@@ -246,7 +246,7 @@ def test_members_share_an_encoder_and_draw_the_rest_from_their_keys(network, pai
 
 def test_members_of_a_population_train_as_they_do_alone(pair, photos):
     validation = (pair.members[0].rows[:4], pair.members[0].groups[:4], np.arange(4) % 2 == 0)
-    shared = population.share(pair.layout, (photos, *validation))
+    shared = placement.share(pair.layout, (photos, *validation))
     current, record = population.run_epoch(pair.experiment, pair.layout, pair.made, *shared)
     result = population.states_of(current).weights
     alone = jax.jit(train_epoch, static_argnums=0)

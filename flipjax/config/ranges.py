@@ -21,13 +21,12 @@ from flipjax.config.specs import (
 )
 from flipjax.methods import METHODS, STRENGTHS, parts_of
 
+MOST = 10**6
+"""Of what is counted, far more than any machine has memory or time for."""
+
 
 def _one_of(choices: tuple) -> tuple[Callable[[Any], bool], str]:
     return (lambda value: value in choices), "one of " + ", ".join(map(str, choices))
-
-
-def _at_least(low: float) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: value >= low), f"a number >= {low}"
 
 
 def _within(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
@@ -41,16 +40,16 @@ def _subset(choices: tuple) -> tuple[Callable[[Any], bool], str]:
     return accepts, "a tuple of one or more different names among " + ", ".join(choices)
 
 
-def _multiple(of: int, low: int) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: value % of == 0 and value >= low), f"a multiple of {of}, at least {low}"
+def _multiple(of: int, low: int, high: int = MOST) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value % of == 0 and low <= value <= high), f"a multiple of {of} in [{low}, {high}]"
 
 
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "pool.name": _one_of(POOL_NAMES),
-    "pool.size": _multiple(8, 16),
+    "pool.size": _multiple(8, 16, 2**14),
     "pool.seed": _within(0, 2**31 - 1),
-    "pool.objects": _at_least(4),
-    "pool.scenes": _at_least(3),
+    "pool.objects": _within(4, MOST),
+    "pool.scenes": _within(3, MOST),
     "pool.identity_strength": _within(0, 1),
     "pool.scene_strength": _within(0, 1),
     "pool.features": ((lambda value: len(set(value)) == 4), "four names, of image, mask, class and scene"),
@@ -60,13 +59,13 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "split.n_test": _multiple(4, 4),
     "split.seed": _within(0, 2**31 - 1),
     "model.name": _one_of(MODEL_NAMES),
-    "model.width": _at_least(1),
+    "model.width": _within(1, 2**14),
     "model.depth": _within(1, 6),
     "model.norm": _one_of(NORMS),
     "model.dtype": _one_of(DTYPES),
-    "train.epochs": _at_least(1),
-    "train.batch_size": _at_least(1),
-    "train.patience": _at_least(1),
+    "train.epochs": _within(1, MOST),
+    "train.batch_size": _within(1, MOST),
+    "train.patience": _within(1, MOST),
     "train.hflip": _within(0, 1),
     "train.crop": _within(0, 1),
     "train.jitter": _within(0, 1),
@@ -75,8 +74,10 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.patience_rule": _one_of(SELECTIONS),
     "train.selection": _subset(SELECTIONS),
     "population.map": _one_of(MAPS),
-    "population.width": _at_least(0),
-    "population.devices": _at_least(0),
+    "population.width": _within(0, MOST),
+    "population.devices": _within(0, MOST),
+    "population.batch_devices": _within(0, MOST),
+    "population.memory_gb": ((lambda value: 0 <= value < math.inf), "a finite number >= 0"),
     "axes.rho": RHO,
     "axes.seed": _within(0, 2**31 - 1),
     "axes.method": (
@@ -94,13 +95,13 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "knobs.swap": _within(0, 1),
     "knobs.ema": _within(0, 0.99999),
     "knobs.swa": _within(0, 0.99),
-    "knobs.jtt_epochs": _at_least(1),
-    "knobs.jtt_weight": _at_least(1),
+    "knobs.jtt_epochs": _within(1, MOST),
+    "knobs.jtt_weight": _within(1, MOST),
     "intervene.scenes": _one_of(("mean", "none")),
     "intervene.center": _one_of(("auto", "clusters", "median")),
     "gallery.rho": RHO,
-    "gallery.riskiest": _at_least(0),
-    "gallery.typical": _at_least(0),
+    "gallery.riskiest": _within(0, MOST),
+    "gallery.typical": _within(0, MOST),
 }
 
 

@@ -135,12 +135,15 @@ class PopulationSpec:
     """How members map to the machine: `width` members at once (0: 16), `devices` (0: all; a CPU: its cores).
 
     `map`: a "loop" over members, "vmap", or "packed", members side by side in channels (unet). "auto" is the loop on a
-    CPU, and elsewhere packed, or vmap for the large U-Nets.
+    CPU, and elsewhere packed, or vmap for the large U-Nets. `batch_devices` share each batch (0: as many as members
+    leave idle; of a CPU 1). Members that a device of `memory_gb` (0: as it says itself) does not hold wait for others.
     """
 
     map: str = "auto"
     width: int = 0
     devices: int = 0
+    batch_devices: int = 0
+    memory_gb: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,13 +55,14 @@ def build(workdir: str | Path) -> str:
     """
     run = read(workdir)
     folder = run.folder / "report"
-    tables = tables_of(run)
     rows = {"summary": run.summary, "trend": run.trends, "comparison": run.comparison, "regret": run.regrets}
     rows |= {"method_regret": run.choices, "pairs": run.pair_tests, "repair_signs": run.signs}
     for name, table in rows.items():
         write_csv(folder / f"{name}.csv", table)
     counts = f"{run.members()} {run.note()}"
     findings = [*headline(run.summary, run.trends), *repair_warning(run.signs)]
+    run = run.shown()
+    tables = tables_of(run)
     write_summary(folder, run.name, counts, findings, tables)
     items = items_of(run)
     sections = _sections(run, tables, items)

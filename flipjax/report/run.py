@@ -19,6 +19,7 @@ from flipjax.results import (
     Row,
     StoredCell,
     aggregate,
+    axes_of,
     compare,
     load_cell,
     member_quantities,
@@ -33,6 +34,7 @@ from flipjax.results import (
 COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
 UNREADABLE = (*DAMAGED, ValueError, KeyError, OSError)
 LISTED = 20
+SHOWN = 12
 
 
 class ReportError(Exception):
@@ -71,6 +73,31 @@ class Run(NamedTuple):
     def kept(self) -> list[Row]:
         """Returns the records of the members that were not left out."""
         return [record for record in self.records if record["status"] not in LEFT_OUT]
+
+    def shown(self) -> "Run":
+        """Returns the run as a page shows it: of the settings beside rho and seed the first SHOWN, and a line about it.
+
+        Nobody looks at hundreds of charts, nor waits for them.
+        """
+        names = [name for name in axes_of(self.rows) if name not in ("rho", "seed", "selection")]
+
+        def setting(row: Row) -> tuple:
+            return tuple(row.get(name) for name in names)
+
+        settings = list(dict.fromkeys(map(setting, self.records)))
+        if len(settings) <= SHOWN:
+            return self
+        few = set(settings[:SHOWN])
+        tables = {
+            name: [row for row in getattr(self, name) if setting(row) in few or None in setting(row)]
+            for name in ("rows", "records", "summary", "trends", "comparison", "pair_tests", "signs")
+        }
+        members = {record["member"] for record in tables["records"]}
+        tables["history"] = [row for row in self.history if row["member"] in members]
+        line = (
+            f"shown are {SHOWN} of {len(settings)} settings beside rho and seed; results.csv and summary.csv hold all"
+        )
+        return self._replace(**tables, missing=[*self.missing, line])
 
     def members(self) -> str:
         """Says how many members there are of each status."""

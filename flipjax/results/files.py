@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import importlib
 import io
 import itertools
@@ -97,10 +98,16 @@ class StoredCell:
 
     def _place(self, member: str, selection: str | None) -> tuple[int, int]:
         selection = self.selections[0] if selection is None else selection
-        for name, value, valid in (("member", member, self.members), ("selection", selection, self.selections)):
-            if value not in valid:
-                raise KeyError(f"{name}: expected one of {', '.join(valid)}; found {value!r}")
-        return self.selections.index(selection), self.members.index(member)
+        if selection not in self.selections:
+            raise KeyError(f"selection: expected one of {', '.join(self.selections)}; found {selection!r}")
+        if member not in self.places:
+            raise KeyError(f"member: expected one of {', '.join(self.members)}; found {member!r}")
+        return self.selections.index(selection), self.places[member]
+
+    @functools.cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each member by its name."""
+        return {member: place for place, member in enumerate(self.members)}
 
 
 def save_cell(path: str | Path, cell: StoredCell) -> None:

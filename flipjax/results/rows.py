@@ -1,5 +1,6 @@
 """The rows of results.csv, and what they say of each member: one value per quantity."""
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -100,12 +101,19 @@ def member_quantities(rows: Sequence[Row], *, split: str = "test") -> list[Row]:
 
 
 def _record(groups: Mapping[str, Row], axes: Sequence[str]) -> Row:
-    names = list(groups["all"])
-    record = {name: groups["all"][name] for name in (*axes, "member", "status")}
-    for name in names[names.index("n_images") + 1 : names.index("status")]:
-        sides = ("all",) if quantity_of(name).across else ("all", "common", "rare")
-        record |= {f"{name}/{group}": number(groups[group][name]) for group in sides}
-    return record
+    whole = groups["all"]
+    record = {name: whole[name] for name in (*axes, "member", "status")}
+    return record | {key: number(groups[group][name]) for key, name, group in _places(tuple(whole))}
+
+
+@functools.cache
+def _places(columns: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """Returns the quantities of a record, each with the column and the group of its row."""
+    return [
+        (f"{name}/{group}", name, group)
+        for name in columns[columns.index("n_images") + 1 : columns.index("status")]
+        for group in (("all",) if quantity_of(name).across else ("all", "common", "rare"))
+    ]
 
 
 def quantities_of(records: Sequence[Row]) -> list[str]:

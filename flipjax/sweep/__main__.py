@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flipjax import command
 from flipjax.config import ConfigError, PopulationSpec
-from flipjax.plan import plan
+from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
@@ -28,7 +28,13 @@ SHARD_VARIABLES = (
 def _parser() -> command.ConfigParser:
     parser = command.ConfigParser("sweep", __doc__ or "")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="run folder (default runs/NAME)")
-    parser.add_argument("--dry_run", action="store_true", help="list cells, members, steps and memory, and stop")
+    parser.add_argument(
+        "--dry_run",
+        nargs="?",
+        const="estimated",
+        choices=("estimated", "compiled"),
+        help="list cells, members, steps and memory, and stop; =compiled asks the compiler, and takes as long",
+    )
     parser.add_argument("--fresh", action="store_true", help="remove an earlier run from the folder first")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first cell that fails")
     parser.add_argument("--force_unlock", action="store_true", help="take the folder from a process that is gone")
@@ -60,6 +66,8 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
         from flipjax.sweep.dry_run import dry_run
 
         print("\n".join(dry_run(programs, PopulationSpec(**options.config.population))))
+        if options.dry_run == "compiled":
+            _print_compiled(programs, PopulationSpec(**options.config.population))
         return command.DONE
     if options.fresh and (options.shard or options.collect or options.launcher):
         raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
@@ -88,6 +96,18 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
         ),
         signals=signals,
     )
+
+
+def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> None:
+    """Starts JAX, and prints what the compiled program of each cell says of the memory it takes."""
+    from flipjax.sweep.program import load_pool, make_study
+    from flipjax.sweep.waves import describe, wave
+
+    print(command.start_backend(spec, max(len(program.names) for program in programs)))
+    for program in programs:
+        study = make_study(program, *load_pool(program))
+        print(describe(program, spec, study))
+        wave(program, spec, study, say=print)
 
 
 def read_shard(text: str) -> tuple[int, int]:

@@ -95,6 +95,9 @@ class Checkpoints:
         if (folder / DIGESTS).is_file() and json.loads((folder / DIGESTS).read_bytes()) != _file_digests(folder):
             raise DamagedError("its files are not those that were written")
         target = blank | {DIGEST: np.empty(32, np.uint8)}
+        tree = self._manager.item_metadata(epoch).tree
+        if not isinstance(tree, dict) or tree.keys() != target.keys():
+            raise DamagedError("it holds other arrays than this flipjax writes for this program")
         stored = self._manager.restore(epoch, args=ocp.args.StandardRestore(target))
         arrays = {name: np.asarray(stored[name]) for name in target}
         expected = arrays.pop(DIGEST)

@@ -16,7 +16,7 @@ from flipjax.methods import Knobs
 from flipjax.models.convolution import plain
 from flipjax.plan import Program
 from flipjax.training.member import Weights, apply, build, weights_of
-from flipjax.training.population import DEFAULT_WIDTH
+from flipjax.training.placement import DEFAULT_WIDTH
 
 GPU_BYTES = 80e9
 MARGIN = 2.0
@@ -67,9 +67,8 @@ def _bytes(aval: Any) -> int:
 def lines_of(program: Program, spec: PopulationSpec) -> list[str]:
     """Returns lines that say what a program will do, and for a large model how many members an 80 GB GPU holds."""
     shapes = estimate(program.experiment)
-    # The small U-Net's rule was fitted to XLA:CPU's plans, for any width and depth.
     large = program.experiment.model.name != "unet"
-    working = shapes.working if large else working_bytes(program)
+    working = shapes.working if large else unet_bytes(program)
     lines = describe(program, parameters=shapes.parameters, working=working)
     if large:
         width = min(spec.width or DEFAULT_WIDTH, len(program.settings))
@@ -93,7 +92,12 @@ def pool_bytes(program: Program) -> int | None:
 
 
 def working_bytes(program: Program) -> int:
-    """Returns about what a member at work holds beside its state: nine float32 maps a block, for either dtype."""
+    """Returns about what a member at work holds beside its state."""
+    return unet_bytes(program) if program.experiment.model.name == "unet" else estimate(program.experiment).working
+
+
+def unet_bytes(program: Program) -> int:
+    """Returns `working_bytes` of the small U-Net: nine float32 maps a block, for either dtype, as fitted to XLA:CPU."""
     model, train, size = program.experiment.model, program.experiment.train, program.experiment.pool.size
     pixels = [(size // 2**level) ** 2 for level in range(model.depth)]
     blocks = sum(model.width * 2**level * count for level, count in enumerate(pixels))
@@ -133,7 +137,7 @@ def describe(program: Program, *, parameters: int, working: int) -> list[str]:
         f"  work: {work}",
         f"  memory: pool {_pool_text(program)}; "
         f"states {megabytes(count * state_bytes(program, parameters=parameters))}; "
-        f"about {megabytes(working)} for each member at work",
+        f"about {megabytes(working)} for each member at work; estimated, --dry_run=compiled asks the compiler",
     ]
 
 

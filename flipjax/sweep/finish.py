@@ -17,7 +17,7 @@ from flipjax.results import gallery
 from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_QUANTITIES
 from flipjax.sweep.program import Study
 from flipjax.sweep.workdir import Workdir
-from flipjax.training import dfr, population
+from flipjax.training import dfr, placement, population
 from flipjax.training.member import State, Status, Weights
 from flipjax.training.predict import predict, scene_marginal, scene_marginal_without_scenes
 
@@ -29,7 +29,7 @@ def finish(
     program: Program,
     config: Config,
     study: Study,
-    layout: population.Layout,
+    layout: placement.Layout,
     current: population.Population,
     workdir: Workdir,
     *,
@@ -51,11 +51,11 @@ def finish(
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
         validation = study.tables["val"]
-        pool = population.share(layout, study.pool)
+        pool = placement.share(layout, study.pool)
         current = dfr.refit_heads(program.experiment, layout, current, pool, validation.rows, validation.refit)
     parts = {}
     for part, table in study.tables.items():
-        shared = population.share(layout, (study.pool, table.rows))
+        shared = placement.share(layout, (study.pool, table.rows))
         decomposition = population.decompose(program.experiment, layout, current, *shared)
         parts[part] = results.Part(
             decomposition.confusion, decomposition.risk_sum, table.groups, table.pairs, table.rows
@@ -85,7 +85,7 @@ def _swap_scenes(
     program: Program,
     config: Config,
     study: Study,
-    layout: population.Layout,
+    layout: placement.Layout,
     current: population.Population,
     parts: dict[str, results.Part],
 ) -> dict[str, results.Part]:
@@ -97,7 +97,7 @@ def _swap_scenes(
         function, last = scene_marginal_without_scenes, jnp.asarray(study.tables["val"].rows)
     log_odds = {}
     for part, table in study.tables.items():
-        shared = population.share(layout, (pool, table.rows, last))
+        shared = placement.share(layout, (pool, table.rows, last))
         log_odds[part] = population.map_selected(program.experiment, layout, current, function, *shared)
     split = functools.partial(intervene.split_point, center=config.intervene.center)
     centers = np.asarray(jax.jit(jax.vmap(jax.vmap(split)))(log_odds["val"]))

@@ -19,7 +19,7 @@ from flipjax.plan import Program
 from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.display import Display
 from flipjax.sweep.workdir import Workdir
-from flipjax.training import jtt, population
+from flipjax.training import jtt, placement, population
 from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, NUM_GROUPS, Member, Status, Weights
 from flipjax.training.optimise import Recipe
 
@@ -162,6 +162,29 @@ def history_rows(program: Program, history: dict[str, np.ndarray], epochs: Any) 
     ]
 
 
+def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> placement.Layout:
+    """Returns the layout of so many members of a program."""
+    experiment = program.experiment
+    batch_size = experiment.train.batch_size
+    return placement.make_layout(spec, members=members, model=experiment.model.name, batch_size=batch_size)
+
+
+def _restore_larger(
+    program: Program, larger: Sequence[Program], blank: Any, workdir: Workdir, *, say: Callable[[str], Any]
+) -> tuple[int, Any] | None:
+    """Returns the program's members out of the checkpoint of a wave that held them, epoch and tree; None without."""
+    for wave in larger:
+        where = np.array([wave.names.index(name) for name in program.names])
+        checkpoints = Checkpoints(workdir.checkpoints_of(wave))
+        states = population.take_member(blank[0], np.zeros(len(wave.names), int))
+        stored = checkpoints.restore((states, blank_history(wave)), say=say)
+        checkpoints.close()
+        if stored:
+            states, history = population.take_member(stored[1], where)
+            return stored[0], (states, {name: history[name][:, : leaf.shape[1]] for name, leaf in blank[1].items()})
+    return None
+
+
 def train(
     program: Program,
     spec: PopulationSpec,
@@ -171,7 +194,8 @@ def train(
     display: Display,
     stop_requested: Callable[[], bool],
     after_epoch: Callable[[list[results.Row]], Any],
-) -> tuple[population.Layout, population.Population]:
+    larger: Sequence[Program] = (),
+) -> tuple[placement.Layout, population.Population]:
     """Trains the program's members from its latest checkpoint until none is running.
 
     Args:
@@ -182,13 +206,14 @@ def train(
       display: told of every epoch.
       stop_requested: asked after every epoch; True ends the run.
       after_epoch: called with the rows of the history when an epoch's checkpoint is written.
+      larger: waves with these members among others that this process gave up; their checkpoints do, too.
 
     Raises:
       InterruptedRunError: when `stop_requested` said so.
       OSError: the run folder cannot be written to.
     """
     check_pool(program, study.catalog)
-    layout = population.make_layout(spec, members=len(program.settings), model=program.experiment.model.name)
+    layout = layout_of(program, spec, members=len(program.settings))
     members = make_members(program, study)
     for line in missing_group_notes(program, members):
         display.say(f"cell {program.name}: {line}")
@@ -196,14 +221,17 @@ def train(
     current = population.create(program.experiment, layout, members, start=start)
     checkpoints = Checkpoints(workdir.checkpoints_of(program))
     history, budgets, epoch = blank_history(program), np.array(program.epochs), 0
-    stored = checkpoints.restore((population.states_of(current), history), say=display.say)
+    blank = (population.states_of(current), history)
+    own = checkpoints.restore(blank, say=display.say)
+    stored = own or _restore_larger(program, larger, blank, workdir, say=display.say)
     if stored:
         epoch, (states, history) = stored
         current = population.create(program.experiment, layout, members, states)
         display.say(f"cell {program.name}: continues after epoch {epoch}")
+    if own:
         display.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
     validation = study.tables["val"]
-    shared = population.share(layout, (study.pool, validation.rows, validation.groups, validation.refit))
+    shared = placement.share(layout, (study.pool, validation.rows, validation.groups, validation.refit))
     while (current.status == Status.RUNNING).any():
         if stop_requested():
             checkpoints.close()

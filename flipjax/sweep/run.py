@@ -18,11 +18,11 @@ from flipjax import command, results
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.plan import Program, restrict, select, shard_members
 from flipjax.report import page
-from flipjax.sweep import storage
+from flipjax.sweep import storage, waves
 from flipjax.sweep.display import Display
 from flipjax.sweep.finish import failed_rows, finish
 from flipjax.sweep.lock import Lock
-from flipjax.sweep.program import InterruptedRunError, load_pool, make_study, train
+from flipjax.sweep.program import InterruptedRunError, Study, load_pool, make_study, train
 from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
 
@@ -98,29 +98,42 @@ class Sweep:
         return True
 
     def _run_program(self, program: Program, display: Display) -> None:
+        spec = PopulationSpec(**self.config.population)
+        waves.check(program, spec)
         pool, catalog = load_pool(program)
         self.class_names[program.name] = ("background", *catalog.class_names)
         study = make_study(program, pool, catalog)
         self.workdir.record_pool(program, catalog)
-        population = PopulationSpec(**self.config.population)
+        size = waves.wave(program, spec, study, say=display.say)
+
+        def run(wave: Program, larger: Sequence[Program]) -> None:
+            self._run_wave(wave, larger, study, spec, display)
+
+        waves.in_waves(program, size, run, say=display.say)
+
+    def _run_wave(
+        self, program: Program, larger: Sequence[Program], study: Study, spec: PopulationSpec, display: Display
+    ) -> None:
         history: list[results.Row] = []
+        whole = next(other for other in self.programs if other.name == program.name)
+        before = storage.rows_of(whole, self.stored[program.name], "history")
 
         def after_epoch(rows: list[results.Row]) -> None:
             history[:] = rows
             if self.shard is None:
-                self.histories[program.name] = rows
+                self.histories[program.name] = before + rows
                 self._write_history()
 
         layout, trained = train(
             program,
-            population,
+            spec,
             study,
             self.workdir,
             display=display,
             stop_requested=lambda: self.signals.stop,
             after_epoch=after_epoch,
+            larger=larger,
         )
-        whole = next(other for other in self.programs if other.name == program.name)
         shown = select(whole, rho=self.config.gallery.rho)
         cell = finish(program, self.config, study, layout, trained, self.workdir, history=history, shown=shown)
         self.stored[program.name] |= dict.fromkeys(cell.members, cell)

@@ -72,7 +72,7 @@ def _unique(stored: Mapping[str, results.StoredCell]) -> Iterable[results.Stored
 def merge(program: Program, stored: Mapping[str, results.StoredCell]) -> results.StoredCell:
     """Returns one cell of all members of a program, in its order, from the cells of its parts."""
     cells = [stored[name] for name in program.names]
-    places = [cell.members.index(name) for cell, name in zip(cells, program.names, strict=True)]
+    places = [cell.places[name] for cell, name in zip(cells, program.names, strict=True)]
     parts = {}
     for part, first in cells[0].parts.items():
         arrays = {

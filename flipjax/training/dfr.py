@@ -14,7 +14,8 @@ from flipjax import losses
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.training.member import Best, Member, State, Weights, model_of
-from flipjax.training.population import AXIS, Layout, Population, shard
+from flipjax.training.placement import AXIS, Layout, shard
+from flipjax.training.population import Population
 from flipjax.training.predict import evaluation_batch, map_batches
 
 RIDGES = (0.1, 0.01, 0.001, 0.0001)

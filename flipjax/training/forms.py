@@ -7,16 +7,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
+from jax.sharding import PartitionSpec as P
 
 from flipjax import losses
 from flipjax.config import Experiment
 from flipjax.methods import Knobs
 from flipjax.training.member import Weights, apply
 
+BATCH = "batch"
+"""The axis of a mesh whose devices share each batch."""
+
+
+def deal_batch(images: jax.Array) -> jax.Array:
+    """Deals images (B, ...) over the devices that share a batch; without any it is the identity."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.lax.with_sharding_constraint(images, P(BATCH)) if BATCH in mesh.axis_names else images
+
 
 def logits_of(experiment: Experiment, weights: Weights, images: jax.Array) -> jax.Array:
     """Returns logits (B, H, W, C) float32 of images (B, H, W, 3), in evaluation mode."""
-    return _packable(_logits, _logits, experiment)(weights, images)
+    return _packable(_logits, _logits, experiment)(weights, deal_batch(images))
 
 
 def loss_and_gradients(
@@ -34,7 +44,7 @@ def loss_and_gradients(
     """
     knobs = jax.tree.map(jnp.asarray, knobs)
     function = _packable(_loss_and_gradients, _pack_loss_and_gradients, experiment)
-    return function(weights, images, masks, groups, knobs, group_weights)
+    return function(weights, deal_batch(images), deal_batch(masks), groups, knobs, group_weights)
 
 
 def _packable(alone: Callable, packed: Callable, experiment: Experiment) -> Callable:

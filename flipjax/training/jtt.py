@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool
 from flipjax.training.member import NO_WEIGHTS, Member, State, Status, Weights, init_state
-from flipjax.training.population import AXIS, Layout, Population
+from flipjax.training.placement import AXIS, Layout
+from flipjax.training.population import Population
 from flipjax.training.predict import evaluate
 
 FLIPPED = 0.5

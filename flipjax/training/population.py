@@ -4,48 +4,29 @@ A CPU has one device per core and, on each, a loop over that device's members; e
 once, packed side by side in channels (`flipjax.models.pack`) or under vmap. The loop's trip count is data: members that
 stopped or diverged are left out of it, so they cost no work, and the program is compiled once whatever their number. In
 float32 a member under the loop equals the same member trained alone, bit for bit; the other forms equal it to rounding.
+Where there are more devices than members, some share each batch (`flipjax.training.forms.deal_batch`).
 """
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax import metrics
-from flipjax.config import ConfigError, Experiment, PopulationSpec
+from flipjax.config import Experiment
 from flipjax.data.pool import Pool
 from flipjax.training import epoch
 from flipjax.training.member import NO_WEIGHTS, Member, State, Status, Weights, init_state
+from flipjax.training.placement import AXIS, Layout, deal, queue, shard
 from flipjax.training.predict import evaluate
 
 Tree = TypeVar("Tree")
-
-AXIS = "members"
-DEFAULT_WIDTH = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Where and how members run: `width` at once (1: a plain loop) on each device of the mesh. Hashable: static.
-
-    Several at once are `packed`, or under a plain vmap.
-    """
-
-    mesh: Mesh
-    width: int
-    packed: bool = False
-
-    @property
-    def devices(self) -> int:
-        """Number of devices."""
-        return self.mesh.size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,32 +41,6 @@ class Population:
     def status(self) -> np.ndarray:
         """Status of each member, (K,) int32."""
         return np.asarray(self.states.status)[self.slots]
-
-
-def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet") -> Layout:
-    """Returns the layout for a number of members of a model; see `PopulationSpec` for what `auto` means.
-
-    Raises:
-      ConfigError: if more devices are asked for than there are, or a pack of a model that has none.
-    """
-    devices = jax.devices()
-    platform = devices[0].platform
-    if spec.devices > len(devices):
-        raise ConfigError("config.population.devices", f"at most {len(devices)} ({platform})", spec.devices)
-    count = min(spec.devices or len(devices), members)
-    form = spec.map
-    if form == "auto" and platform == "cpu":
-        form = "loop"
-    elif form == "auto":
-        form = "packed" if model == "unet" else "vmap"
-    if form == "packed" and model != "unet":
-        raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
-    width = min(spec.width or DEFAULT_WIDTH, math.ceil(members / count))
-    if form == "packed":
-        # A power of two: chunks of a pack hold equal numbers of members at every level.
-        width = 2 ** math.ceil(math.log2(width))
-    mesh = Mesh(np.array(devices[:count]), (AXIS,))
-    return Layout(mesh, 1 if form == "loop" else width, packed=form == "packed")
 
 
 def create(
@@ -118,16 +73,6 @@ def create(
 
 def _stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def share(layout: Layout, tree: Any) -> Any:
-    """Puts a copy of every array on each device: what all members read."""
-    return jax.device_put(tree, NamedSharding(layout.mesh, P()))
-
-
-def shard(layout: Layout, function: Callable, *specs: P) -> Callable:
-    """Returns the function run on each device's share of members; `specs` say which arguments are dealt or shared."""
-    return jax.shard_map(function, mesh=layout.mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
 
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout"), donate_argnames="states")
@@ -172,45 +117,11 @@ def _epoch(
     return sharded(members, states, order, active, pool, rows, groups, refit)
 
 
-def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which local positions each device runs, in order, and how many.
-
-    Args:
-      running: (slots,) bool, device after device.
-      devices: number of devices, a divisor of the slots.
-      width: members at once.
-
-    Returns:
-      Positions int32, (devices * m,), m a multiple of `width`, those past a device's running members out of bounds;
-      and counts int32, (devices,).
-
-    Example:
-      >>> queue(np.array([False, True, True, True]), devices=2, width=1)[0].tolist()
-      [1, 2, 0, 1]
-    """
-    shares = running.reshape(devices, -1)
-    size = shares.shape[1]
-    order = np.full((devices, math.ceil(size / width) * width), size, np.int32)
-    for share, positions in zip(shares, order, strict=True):
-        alive = np.flatnonzero(share)
-        positions[: len(alive)] = alive
-    return order.reshape(-1), shares.sum(1).astype(np.int32)
-
-
-def deal(running: np.ndarray, *, devices: int) -> np.ndarray | None:
-    """Returns a permutation of slots that spreads running members evenly over devices, or None where none is needed.
-
-    `running` and `devices` as in `queue`. The permutation, (slots,) int, is the old slot that each new slot takes.
-
-    Example:
-      >>> deal(np.array([True, True, False, False]), devices=2).tolist()
-      [0, 2, 1, 3]
-    """
-    counts = running.reshape(devices, -1).sum(1)
-    if counts.max() <= math.ceil(running.sum() / devices):
-        return None
-    ranked = np.concatenate([np.flatnonzero(running), np.flatnonzero(~running)])
-    return ranked.reshape(-1, devices).T.reshape(-1)
+def lower_epoch(experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any) -> Any:
+    """Returns the epoch of stacked members, arrays or their shapes, lowered for its compiler as `run_epoch` runs it."""
+    running = np.ones(states.status.shape, bool)
+    positions, active = queue(running, devices=layout.devices, width=layout.width)
+    return _epoch.lower(experiment, layout, members, states, positions, active, *shared)
 
 
 def run_epoch(

@@ -36,7 +36,7 @@ from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models.convolution import plain
 from flipjax.results import write_csv
-from flipjax.training import population, step
+from flipjax.training import placement, population, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe
 from flipjax.training.predict import evaluate
@@ -78,15 +78,15 @@ def arguments(experiment, mesh, members):
         sharding = NamedSharding(mesh, part)
         return jax.tree.map(lambda leaf: shape((*lead, *leaf.shape), leaf.dtype, sharding=sharding), tree)
 
-    dealt = placed((member, state), P(population.AXIS), (members,))
+    dealt = placed((member, state), P(placement.AXIS), (members,))
     return *dealt, *placed((pixels, *validation), P())
 
 
 def traced(program, experiment, mesh, members, form):
     width = 1 if form == "loop" else min(WIDTH, members)
-    layout = population.Layout(mesh, width, packed=form == "packed")
+    layout = placement.Layout(mesh, width, packed=form == "packed")
     stacked, states, pool, *validation = arguments(experiment, mesh, members)
-    sharding = NamedSharding(mesh, P(population.AXIS))
+    sharding = NamedSharding(mesh, P(placement.AXIS))
     shape = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
     if program == "epoch":
         order, active = shape((members,), jnp.int32), shape((1,), jnp.int32)
@@ -170,7 +170,7 @@ def convolutions(text):
 
 
 def measure(target, program, experiment, members, form):
-    mesh = Mesh(np.array(devices(target)), (population.AXIS,))
+    mesh = Mesh(np.array(devices(target)), (placement.AXIS,))
     began = time.process_time()
     with plain():
         lowered = traced(program, experiment, mesh, members, form).lower(lowering_platforms=(PLATFORMS[target],))

@@ -18,7 +18,8 @@ from flipjax.metrics import Decomposition
 
 LENGTH, WINDOW, CHANGE = 1000, 50, 200
 LEVELS = (0.01, 0.05, 0.1)
-ORDERS = 100
+ORDERS, BALANCED = 100, 300
+RHOS = ("rho 0.5 ", "rho 0.95 ")
 DRIFTS = {
     "shift .5": lambda z: z + 0.5,
     "shift 1": lambda z: z + 1,
@@ -105,18 +106,24 @@ def with_drift(generator, streams, level=0.01):
 
 
 def members(run):
-    """Names, groups, and scores by name, of the members of a run's folder or of stored pretrained ones."""
+    """Names, groups, and scores by name, of the members at RHOS in a run's folder, or of stored pretrained ones."""
+    table = results.read_csv(run / "results.csv") if (run / "results.csv").is_file() else []
+    labels = {row["member"]: f"rho {row['rho']} seed {row['seed']}" for row in table}
     for path in sorted(run.glob("cells/*/decomposition.npz")):
         cell = results.load_cell(path)
         for name in cell.members:
+            if not labels[name].startswith(RHOS):
+                continue
             odds = [cell.scene_log_odds(name, part) for part in results.PARTS]
-            yield name, cell.parts["test"].groups, scores_of(cell.decomposition(name, "test"), *odds)
+            yield f"grid {labels[name]}", cell.parts["test"].groups, scores_of(cell.decomposition(name, "test"), *odds)
     for path in sorted(run.glob("rho*.npz")):
         arrays = read_arrays(path)
         test = Decomposition(arrays["test/confusion"], arrays["test/risk_sum"])
         # The mean scene and a real one of each kind.
         odds = [arrays[f"{part}/log_odds"][:2].mean(0) for part in results.PARTS]
-        yield path.stem, arrays["test/groups"], scores_of(test, *odds)
+        name = path.stem.replace("rho", "rho ").replace("-seed", " seed ")
+        if name.startswith(RHOS):
+            yield f"pretrained {name}", arrays["test/groups"], scores_of(test, *odds)
 
 
 def scores_of(test, val_odds, test_odds):
@@ -128,7 +135,10 @@ def scores_of(test, val_odds, test_odds):
 
 
 def real(run, generator, level=0.01):
-    """Delays on a member's own scores: half of the common test images is the reference, a quarter comes first."""
+    """Delays on a member's own scores: half of the common test images is the reference, a quarter comes first.
+
+    Then come BALANCED images, drawn with replacement: half from the last quarter, half from the rare groups.
+    """
     rows = []
     for name, groups, by_name in members(run):
         common, rare = (np.flatnonzero(np.isin(groups, ids)) for ids in ((0, 3), (1, 2)))
@@ -137,8 +147,10 @@ def real(run, generator, level=0.01):
             first, flagged = [], []
             for _ in range(ORDERS):
                 order = generator.permutation(common)
-                mixed = np.concatenate([order[3 * quarter :], generator.choice(rare, quarter, replace=False)])
-                stream = np.concatenate([order[2 * quarter : 3 * quarter], generator.permutation(mixed)])
+                mixed = [generator.choice(side, BALANCED // 2) for side in (order[3 * quarter :], rare)]
+                stream = np.concatenate(
+                    [order[2 * quarter : 3 * quarter], generator.permutation(np.concatenate(mixed))]
+                )
                 first.append(first_alarm(evidence(values[order[: 2 * quarter]], values[stream]), level))
                 fitted = monitor.fit(values[order[: 2 * quarter]], flag_rate=0.1)
                 flags = monitor.flag(fitted, values[stream])

@@ -38,7 +38,7 @@ from flipjax.metrics import selective
 from flipjax.plan import plan
 from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.program import blank_history, load_pool, make_members, make_study
-from flipjax.training import population
+from flipjax.training import placement, population
 from flipjax.training.forms import logits_of
 from flipjax.training.predict import map_batches
 
@@ -78,7 +78,7 @@ def read(run):
     config = ConfigDict(tuples(json.loads((run / "config.json").read_text())["config"]))
     for program in plan(config):
         study = make_study(program, *load_pool(program))
-        layout = population.make_layout(PopulationSpec(**config.population), members=len(program.settings))
+        layout = placement.make_layout(PopulationSpec(**config.population), members=len(program.settings))
         current = population.create(program.experiment, layout, make_members(program, study))
         store = Checkpoints(run / "checkpoints" / program.name)
         _, (states, _) = store.restore((population.states_of(current), blank_history(program)), say=print)
@@ -88,7 +88,7 @@ def read(run):
         kinds = study.catalog.scene_kind[scenes]
         chosen = np.stack([generator.choice(scenes[kinds == kind], DRAWS, replace=False) for kind in (0, 1)], axis=1)
         photos = jnp.asarray(np.asarray(study.pool.scenes)[chosen] / np.float32(255))
-        shared = population.share(layout, (study.pool, study.tables["val"].rows, photos))
+        shared = placement.share(layout, (study.pool, study.tables["val"].rows, photos))
         values = population.map_selected(program.experiment, layout, current, answers, *shared)[0]
         cell = results.load_cell(run / "cells" / program.name / "decomposition.npz")
         for index, setting in enumerate(program.settings):

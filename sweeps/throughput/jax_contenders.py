@@ -13,7 +13,7 @@ from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, Trai
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models import unet
-from flipjax.training import optimise, population, step
+from flipjax.training import optimise, placement, population, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step
@@ -72,10 +72,10 @@ class Flipjax:
     """`population.run_epoch`, as a sweep calls it; it cannot do without validation, so it gets one image."""
 
     def __init__(self, *, members, steps, map):
-        self.layout = population.make_layout(PopulationSpec(map=map), members=members)
+        self.layout = placement.make_layout(PopulationSpec(map=map), members=members)
         self.population = population.create(EXPERIMENT, self.layout, make_members(members, steps))
         validation = np.zeros((1, 2), np.int32), np.zeros(1, np.int32), np.zeros(1, bool)
-        self.shared = population.share(self.layout, (make_pool(), *validation))
+        self.shared = placement.share(self.layout, (make_pool(), *validation))
 
     def epoch(self):
         self.population, record = population.run_epoch(EXPERIMENT, self.layout, self.population, *self.shared)

@@ -1,0 +1,129 @@
+"""Where members run: a mesh of devices, how many are at work at once, and which of them each device takes next."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from flipjax.config import ConfigError, PopulationSpec
+from flipjax.training.forms import BATCH
+
+AXIS = "members"
+DEFAULT_WIDTH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where and how members run: `width` at once (1: a plain loop) on each device of the mesh. Hashable: static.
+
+    Several at once are `packed`, or under a plain vmap. A mesh of two axes has several devices for each batch.
+    """
+
+    mesh: Mesh
+    width: int
+    packed: bool = False
+
+    @property
+    def devices(self) -> int:
+        """Number of devices that members are dealt over; those that share batches count as one."""
+        return self.mesh.shape[AXIS]
+
+
+def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batch_size: int = 1) -> Layout:
+    """Returns the layout for a number of members of a model; see `PopulationSpec` for what `auto` means.
+
+    Raises:
+      ConfigError: if more devices are asked for than there are, a pack of a model that has none, or shares of a batch
+        that are not equal.
+    """
+    devices = jax.devices()
+    platform = devices[0].platform
+    if spec.devices > len(devices):
+        raise ConfigError("config.population.devices", f"at most {len(devices)} ({platform})", spec.devices)
+    available = spec.devices or len(devices)
+    sharing = _sharing(spec, available, members=members, batch_size=batch_size, cpu=platform == "cpu")
+    count = min(available // sharing, members)
+    form = spec.map
+    if form == "auto" and platform == "cpu":
+        form = "loop"
+    elif form == "auto":
+        form = "packed" if model == "unet" else "vmap"
+    if form == "packed" and model != "unet":
+        raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
+    width = min(spec.width or DEFAULT_WIDTH, math.ceil(members / count))
+    if form == "packed":
+        # A power of two: chunks of a pack hold equal numbers of members at every level.
+        width = 2 ** math.ceil(math.log2(width))
+    grid = np.array(devices[: count * sharing])
+    mesh = Mesh(grid.reshape(count, sharing), (AXIS, BATCH)) if sharing > 1 else Mesh(grid, (AXIS,))
+    return Layout(mesh, 1 if form == "loop" else width, packed=form == "packed")
+
+
+def _sharing(spec: PopulationSpec, available: int, *, members: int, batch_size: int, cpu: bool) -> int:
+    """Returns how many devices share each batch."""
+    asked = spec.batch_devices
+    if asked > available or (asked and batch_size % asked):
+        expected = f"a divisor of train.batch_size ({batch_size}), at most {available} devices"
+        raise ConfigError("config.population.batch_devices", expected, asked)
+    # A CPU's cores share the work of one device anyway, and its bits are those of a member alone.
+    idle = 1 if cpu else max(1, available // members)
+    return asked or max(share for share in range(1, idle + 1) if batch_size % share == 0)
+
+
+def share(layout: Layout, tree: Any) -> Any:
+    """Puts a copy of every array on each device: what all members read."""
+    return jax.device_put(tree, NamedSharding(layout.mesh, P()))
+
+
+def shard(layout: Layout, function: Callable, *specs: P) -> Callable:
+    """Returns the function run on each device's share of members; `specs` say which arguments are dealt or shared."""
+    # The axis of batches stays the compiler's: it adds up gradients and statistics over it.
+    return jax.shard_map(
+        function, mesh=layout.mesh, in_specs=specs, out_specs=P(AXIS), axis_names={AXIS}, check_vma=False
+    )
+
+
+def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which local positions each device runs, in order, and how many.
+
+    Args:
+      running: (slots,) bool, device after device.
+      devices: number of devices, a divisor of the slots.
+      width: members at once.
+
+    Returns:
+      Positions int32, (devices * m,), m a multiple of `width`, those past a device's running members out of bounds;
+      and counts int32, (devices,).
+
+    Example:
+      >>> queue(np.array([False, True, True, True]), devices=2, width=1)[0].tolist()
+      [1, 2, 0, 1]
+    """
+    shares = running.reshape(devices, -1)
+    size = shares.shape[1]
+    order = np.full((devices, math.ceil(size / width) * width), size, np.int32)
+    for share, positions in zip(shares, order, strict=True):
+        alive = np.flatnonzero(share)
+        positions[: len(alive)] = alive
+    return order.reshape(-1), shares.sum(1).astype(np.int32)
+
+
+def deal(running: np.ndarray, *, devices: int) -> np.ndarray | None:
+    """Returns a permutation of slots that spreads running members evenly over devices, or None where none is needed.
+
+    `running` and `devices` as in `queue`. The permutation, (slots,) int, is the old slot that each new slot takes.
+
+    Example:
+      >>> deal(np.array([True, True, False, False]), devices=2).tolist()
+      [0, 2, 1, 3]
+    """
+    counts = running.reshape(devices, -1).sum(1)
+    if counts.max() <= math.ceil(running.sum() / devices):
+        return None
+    ranked = np.concatenate([np.flatnonzero(running), np.flatnonzero(~running)])
+    return ranked.reshape(-1, devices).T.reshape(-1)

@@ -1,0 +1,153 @@
+"""Members that one device does not hold, and devices that share a batch."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import faults
+import jax
+import numpy as np
+import pytest
+
+from flipjax import results
+from flipjax.config import PopulationSpec
+from flipjax.plan import plan
+from flipjax.sweep import waves
+from flipjax.sweep.program import load_pool, make_study
+from flipjax.training import population
+
+FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished run of two members, its configuration, and the function that runs the command on another folder."""
+    place = tmp_path_factory.mktemp("runs")
+    config = place / "tiny.py"
+    config.write_text(faults.CONFIG)
+
+    def run(folder, *arguments):
+        return faults.sweep("--config", config, "--workdir", folder, *arguments)
+
+    code, text = run(place / "whole")
+    assert code == 0, text
+    return place / "whole", config, run
+
+
+def same(folder, whole):
+    return all(
+        (folder / name).read_bytes() == (whole[0] / name).read_bytes() for name in ("results.csv", "history.csv")
+    )
+
+
+def test_waves_halve_where_memory_ends_and_run_every_member_once(whole):
+    config = faults.read_config(whole[1])
+    config.axes.seed = tuple(range(6))
+    (program,) = plan(config)
+    tried, done, lines = [], [], []
+
+    def run(wave, larger):
+        assert all(set(wave.names) < set(other.names) for other in larger)
+        tried.append(len(wave.names))
+        if len(wave.names) > 3 - (len(done) > 5):
+            raise FULL
+        done.extend(wave.names)
+
+    waves.in_waves(program, 11, run, say=lines.append)
+    # Nothing is trained across the end of a wave that was given up: its checkpoint has them.
+    assert tried == [11, 6, 3, 3, 3, 2, 1, 2, 1]
+    assert done == list(program.names)
+    assert len(lines) == 3 and "no memory for 11 members at a time; on with 6" in lines[0]
+
+    def fail(wave, larger):
+        raise FULL
+
+    with pytest.raises(ValueError, match="no memory for m000 alone: RESOURCE_EXHAUSTED"):
+        waves.in_waves(program, 1, fail, say=lines.append)
+    assert not waves.out_of_memory(jax.errors.JaxRuntimeError("INTERNAL"))
+    assert not waves.out_of_memory(ValueError("RESOURCE_EXHAUSTED"))
+
+
+def test_what_fits_is_asked_of_the_compiler_seldom():
+    asked = []
+
+    def taken(size):
+        asked.append(size)
+        return 1e6 + 1e3 * size + 1e4 * min(size, 16)
+
+    size, total = waves.largest(taken, 10_000, 2e6)
+    assert total <= 2e6 < taken(size + 100) and len(asked) < 6
+    assert waves.largest(lambda size: 5.0, 10, 1.0) == (1, 5)
+
+
+def test_waves_give_the_bytes_of_the_whole_run(whole, tmp_path):
+    (program,) = plan(faults.read_config(whole[1]))
+    study, spec = make_study(program, *load_pool(program)), PopulationSpec(devices=1)
+    one, two = (waves.compiled_bytes(program, spec, study, members=members).total for members in (1, 2))
+    assert one < two
+    options = f"--config.population.memory_gb={(one + two) / 2 / waves.USED / 1e9}", "--config.population.devices=1"
+    code, text = whole[2](tmp_path / "run", *options)
+    assert code == 0 and "waves of 1 of 2 members" in text, text
+    assert same(tmp_path / "run", whole)
+    # How much memory there is makes no other run.
+    assert whole[2](tmp_path / "run", options[1])[0] == 0
+
+
+@pytest.mark.parametrize("place", ["run_epoch", "decompose"])
+def test_an_error_for_want_of_memory_halves_the_wave_which_continues(whole, tmp_path, monkeypatch, place):
+    function, calls = getattr(population, place), []
+
+    def full(experiment, layout, current, *shared):
+        calls.append(len(current.slots))
+        if len(current.slots) > 1 and calls.count(2) == (2 if place == "run_epoch" else 1):
+            raise FULL
+        return function(experiment, layout, current, *shared)
+
+    monkeypatch.setattr(population, place, full)
+    code, text = whole[2](tmp_path / "run")
+    assert code == 0, text
+    assert "no memory for 2 members at a time; on with 1" in text
+    assert text.count(f"continues after epoch {1 if place == 'run_epoch' else 3}") == 2
+    assert same(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize(("devices", "sharing"), [(4, 2), (8, 4)])
+def test_devices_that_share_batches_agree_with_one(whole, tmp_path, devices, sharing):
+    options = [f"--config.population.devices={devices}", f"--config.population.batch_devices={sharing}"]
+    command = [sys.executable, "-m", "flipjax.sweep", "--config", whole[1], "--workdir", tmp_path / "run", *options]
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert f"{devices} x cpu" in done.stderr
+    for name, exact in (("results.csv", ("n_images", "epochs", "status")), ("history.csv", ("epoch",))):
+        ours, theirs = (results.read_csv(folder / name) for folder in (tmp_path / "run", whole[0]))
+        for row, other in zip(ours, theirs, strict=True):
+            assert [row[key] for key in exact] == [other[key] for key in exact]
+            for key in {"fg_flip", "fg_correct", "train_loss", "valid_loss"} & row.keys():
+                np.testing.assert_allclose(row[key], other[key], rtol=1e-4, atol=2e-3 if name == "results.csv" else 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.width", 10**10),
+        ("split.n_train", 10**12),
+        ("pool.objects", 10**20),
+        ("train.epochs", 10**15),
+        ("model.width", 2**14),
+        ("pool.size", 2**14),
+        ("train.batch_size", 10**6),
+    ],
+)
+def test_absurd_sizes_are_refused_by_name(whole, tmp_path, key, value):
+    more = ("--config.pool.objects=1000000",) if key == "pool.size" else ()
+    code, text = whole[2](tmp_path / "run", f"--config.{key}={value}", *more)
+    named = "config.split.n_train" if key == "train.batch_size" else f"config.{key}"
+    assert code == 2 and named in text.splitlines()[-1], text
+
+
+def test_a_batch_is_split_into_equal_shares(whole, tmp_path):
+    code, text = whole[2](tmp_path / "run", "--config.population.batch_devices=3")
+    assert code == 2 and "config.population.batch_devices: expected a divisor of train.batch_size (8)" in text
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
