@@ -54,6 +54,27 @@ def test_convolution_and_its_gradients_are_xlas(images, kernel):
         np.testing.assert_allclose(result, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
 
 
+@pytest.mark.parametrize(("size", "channels", "skip"), [((1, 1), 2, 3), ((3, 2), 5, 4), ((4, 4), 3, None)])
+def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channels, skip):
+    rng = np.random.default_rng(3)
+    shapes = [(2, *size, channels), (2, 2 * size[0], 2 * size[1], skip or 0), (3, 3, channels + (skip or 0), 4)]
+    arguments = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    cotangent = rng.normal(size=(*shapes[1][:3], 4)).astype(np.float32)
+
+    def run(function):
+        output, pull = jax.vjp(function, *arguments)
+        return output, *pull(cotangent)
+
+    def folded(images, others, kernel):
+        return convolution.convolve_doubled(images, None if skip is None else others, kernel)
+
+    def whole(images, others, kernel):
+        return xla_convolve(jnp.concatenate([images.repeat(2, axis=1).repeat(2, axis=2), others], axis=-1), kernel)
+
+    for found, wanted in zip(jax.jit(lambda: run(folded))(), run(whole), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max(initial=0), rtol=0)
+
+
 def test_convolution_in_bfloat16_stays_in_it():
     rng = np.random.default_rng(2)
     arguments = [jnp.asarray(rng.normal(size=shape), jnp.bfloat16) for shape in ((2, 4, 8, 3), (3, 3, 3, 4))]

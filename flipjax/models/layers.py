@@ -104,12 +104,6 @@ class BatchNorm(nnx.Module):
         self.num_batches_tracked[...] += 1
 
 
-def double(images: jax.Array) -> jax.Array:
-    """Repeats every pixel 2 x 2: (B, H, W, C) to (B, 2 H, 2 W, C)."""
-    B, H, W, C = images.shape
-    return jnp.broadcast_to(images[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
-
-
 # The backward passes of norms, GELU and softmax make again what they need from the input alone: under mixed precision
 # their float32 would take more memory than all else.
 

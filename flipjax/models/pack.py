@@ -6,13 +6,13 @@ pack of one. Zero times NaN is NaN: what is not finite in one member is kept fro
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from flipjax.models.convolution import convolve
+from flipjax.models.convolution import convolve, convolve_doubled, double
 
 LANES = 128
 Pack = list[jax.Array]
@@ -48,35 +48,36 @@ def sound(pack: Pack, *, members: int) -> jax.Array:
     return jnp.isfinite(sums).reshape(members, -1).all(1)
 
 
-def convolve_pack(parts: Sequence[Pack], kernel: jax.Array) -> Pack:
-    """Convolves the concatenation, member by member, of some packs; stride 1, zero padding that keeps the size.
+def convolve_pack(pack: Pack, kernel: jax.Array, *, skip: Pack | None = None) -> Pack:
+    """Convolves with stride 1 and zero padding that keeps the size.
 
-    In a pack the kernel is block-diagonal. It is divided where the parts meet, so that no channels need be interleaved.
+    In a pack the kernel is block-diagonal. With a `skip` it is divided where the two meet, so that no channels need be
+    interleaved.
 
     Args:
-      parts: packs of the same members; a single image batch (B, H, W, C) is all members' own.
-      kernel: (members, h, w, C, O) float of their dtype, C in all parts together.
+      pack: what is convolved; a single image batch (B, H, W, C) is all members' own.
+      kernel: (members, h, w, C, O) float of its dtype, C with that of `skip`.
+      skip: twice the size of `pack`, which is doubled pixel by pixel; its channels follow, member by member.
 
     Returns:
       A pack of O channels a member.
     """
     members, *_, outputs = kernel.shape
+    if members == 1 and skip is not None:
+        return [convolve_doubled(pack[0], skip[0], kernel[0])]
     if members == 1:
-        return [convolve(jnp.concatenate([chunk for (chunk,) in parts], axis=-1), kernel[0])]
+        return [convolve(pack[0], kernel[0])]
     size = chunk_size(members, outputs)
     starts = range(0, members, size)
-    chunks: list[list[jax.Array]] = [[] for _ in starts]
-    channels = 0
-    for pack in parts:
-        width = sum(chunk.shape[-1] for chunk in pack)
-        shared = len(parts) == 1 and width == kernel.shape[3]
-        inputs = width if shared else width // members
-        weights = kernel[:, :, :, channels : channels + inputs]
-        channels += inputs
-        for chunk, start in zip(chunks, starts, strict=True):
-            convolved = _convolve_shared if shared else _convolve_chunk
-            chunk.append(convolved(pack, weights, start, size))
-    return [functools.reduce(jnp.add, chunk) for chunk in chunks]
+    width = sum(chunk.shape[-1] for chunk in pack)
+    if skip is None:
+        convolved = _convolve_shared if width == kernel.shape[3] else _convolve_chunk
+        return [convolved(pack, kernel, start, size) for start in starts]
+    doubled = [double(chunk) for chunk in pack]
+    inner, outer = jnp.split(kernel, [width // members], axis=3)
+    return [
+        _convolve_chunk(doubled, inner, start, size) + _convolve_chunk(skip, outer, start, size) for start in starts
+    ]
 
 
 def _convolve_shared(pack: Pack, kernel: jax.Array, start: int, size: int) -> jax.Array:

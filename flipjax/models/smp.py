@@ -17,8 +17,9 @@ import numpy as np
 from flax import nnx
 
 from flipjax.config import ModelSpec
+from flipjax.models.convolution import convolve_doubled
 from flipjax.models.encoders import ENCODERS
-from flipjax.models.layers import BatchNorm, Convolution, double
+from flipjax.models.layers import BatchNorm, Convolution
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 STRIDE = 32
@@ -53,10 +54,10 @@ class DecoderBlock(nnx.Module):
 
     def __call__(self, images: jax.Array, skip: jax.Array | None) -> jax.Array:
         """Maps (B, H, W, inputs) and (B, 2 H, 2 W, skip) to (B, 2 H, 2 W, outputs)."""
-        hidden = double(images) if skip is None else jnp.concatenate([double(images), skip], axis=-1)
-        for convolution, norm in (self.conv1, self.conv2):
-            hidden = nnx.relu(norm(convolution(hidden)))
-        return hidden
+        (first, first_norm), (second, second_norm) = self.conv1, self.conv2
+        kernel = first.weight[...].astype(images.dtype)
+        hidden = nnx.relu(first_norm(convolve_doubled(images, skip, kernel)))
+        return nnx.relu(second_norm(second(hidden)))
 
 
 class Decoder(nnx.Module):

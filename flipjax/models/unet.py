@@ -9,7 +9,6 @@ from flax import nnx
 from jax import lax
 
 from flipjax.config import ModelSpec
-from flipjax.models.layers import double
 from flipjax.models.pack import Pack, apart, convolve_pack, join, sound, split, spread
 
 MOMENTUM = 0.9
@@ -104,16 +103,17 @@ class Block(nnx.Module):
         self.second = nnx.Param(second)
         self.second_norm = NORM_LAYERS[norm](second.shape[-1])
 
-    def __call__(self, *parts: Pack) -> tuple[Pack, jax.Array]:
-        """Maps packs, concatenated member by member, to a pack of their dtype, and to whether each member is finite."""
-        dtype = parts[0][0].dtype
+    def __call__(self, pack: Pack, *, skip: Pack | None = None) -> tuple[Pack, jax.Array]:
+        """Maps a pack to one of its dtype, and to whether each member is finite; `skip` as in `convolve_pack`."""
+        dtype = pack[0].dtype
         finite = []
         for kernel, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
             weights = stack(kernel[...]).astype(dtype)
-            convolved = convolve_pack(parts, weights)
+            convolved = convolve_pack(pack, weights, skip=skip)
             finite.append(sound(convolved, members=weights.shape[0]))
-            parts = ([nnx.relu(chunk.astype(dtype)) for chunk in norm(convolved)],)
-        return parts[0], finite[0] & finite[1]
+            pack = [nnx.relu(chunk.astype(dtype)) for chunk in norm(convolved)]
+            skip = None
+        return pack, finite[0] & finite[1]
 
 
 def stack(kernel: jax.Array, *, rank: int = 4) -> jax.Array:
@@ -173,7 +173,7 @@ class UNet(nnx.Module):
             skips.append(pack)
             finite.append(whole)
         for block, skip in zip(self.decoder, skips[-2::-1], strict=True):
-            pack, whole = block([double(chunk) for chunk in pack], skip)
+            pack, whole = block(pack, skip=skip)
             finite.append(whole)
         return [chunk.astype(jnp.float32) for chunk in pack], jnp.stack(finite).all(0)
 

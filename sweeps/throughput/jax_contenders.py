@@ -6,13 +6,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from flipjax import augment
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
-from flipjax.models import unet
+from flipjax.models import convolution, pack
 from flipjax.training import optimise, placement, population, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe
@@ -100,7 +99,6 @@ class PlainVmap:
     """The textbook way: one jitted step, `jax.vmap` over the stacked members, XLA's own convolution and gradients."""
 
     def __init__(self, *, members, steps):
-        unet.convolve = plain_convolution
         self.steps, self.pool = steps, jax.device_put(make_pool())
         self.members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *make_members(members, steps))
         self.states = jax.jit(jax.vmap(functools.partial(init_state, EXPERIMENT)))(self.members)
@@ -110,18 +108,20 @@ class PlainVmap:
 
     def epoch(self):
         # No scan: within one, XLA's own gradients of a convolution are slower still.
-        for batch, keys in zip(jnp.arange(self.steps * BATCH).reshape(self.steps, BATCH), self.keys, strict=True):
-            self.states, loss = self.step(self.members, self.pool, self.states, batch, keys)
+        with convolution.plain():
+            for batch, keys in zip(jnp.arange(self.steps * BATCH).reshape(self.steps, BATCH), self.keys, strict=True):
+                self.states, loss = self.step(self.members, self.pool, self.states, batch, keys)
         assert np.isfinite(loss).all(), loss
-
-
-def plain_convolution(images, kernel):
-    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def cheap_convolution(images, kernel):
     """Reads and writes what a convolution does, and reaches its gradients, but multiplies next to nothing."""
     return images.mean(-1, keepdims=True) * kernel.mean((0, 1, 2))
+
+
+def cheap_doubled(images, skip, kernel):
+    deep = cheap_convolution(images, kernel[:, :, : images.shape[-1]])
+    return convolution.double(deep) + cheap_convolution(skip, kernel[:, :, images.shape[-1] :])
 
 
 def descend(gradients, moments, params, recipe, *, rate):
@@ -139,7 +139,8 @@ def change(part):
         recipe = dataclasses.replace(EXPERIMENT.train, **AUGMENTATIONS[part])
         EXPERIMENT = dataclasses.replace(EXPERIMENT, train=recipe, active_knobs=("cutmix",) * mixed)
     elif part == "convolutions":
-        unet.convolve = cheap_convolution
+        pack.convolve = cheap_convolution
+        pack.convolve_doubled = cheap_doubled
     elif part == "batch norm":
         EXPERIMENT = dataclasses.replace(EXPERIMENT, model=dataclasses.replace(EXPERIMENT.model, norm="none"))
     elif part == "Adam":

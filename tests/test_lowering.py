@@ -1,0 +1,76 @@
+"""Every program of every method lowers for a GPU and a TPU: nothing is compiled, and neither need be there."""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flipjax.config import ModelSpec, PopulationSpec
+from flipjax.methods import METHODS, active_knobs
+from flipjax.models import convolution
+from flipjax.training import dfr, jtt, placement, population
+from flipjax.training.member import init_state
+from flipjax.training.predict import evaluate, scene_marginal, scene_marginal_without_scenes
+
+PLATFORMS = ("cuda", "tpu")
+# What JAX's own lowering leaves to the platform: sharding, random bits, sorting, and the solution of linear equations.
+PARTITIONING = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
+CALLS = {
+    "cuda": PARTITIONING | {"cu_threefry2x32_ffi", "cusolver_getrf_ffi", "cu_lu_pivots_to_permutation"},
+    "tpu": PARTITIONING | {"LuDecomposition"},
+}
+
+
+def check(function, *arguments):
+    # Traced as for another backend than this machine's: of an experiment that no other test runs.
+    with convolution.plain():
+        traced = function.trace(*arguments)
+        for platform in PLATFORMS:
+            text = traced.lower(lowering_platforms=(platform,)).as_text()
+            assert set(re.findall(r"custom_call @([\w$.]+)", text)) <= CALLS[platform], platform
+
+
+@pytest.fixture(scope="module")
+def given(tiny, make_member, pool, validation):
+    """An experiment with what all methods need, its arguments, and a population of two in any form."""
+    experiment = dataclasses.replace(tiny, model=ModelSpec(width=6, depth=2), active_knobs=active_knobs(METHODS))
+    train = dataclasses.replace(experiment.train, crop=1.0, jitter=0.3)
+    experiment = dataclasses.replace(experiment, train=train)
+    members = [make_member(seed) for seed in range(2)]
+
+    def make(form):
+        layout = placement.make_layout(PopulationSpec(map=form, devices=1), members=2)
+        current = population.create(experiment, layout, members)
+        return layout, current, placement.share(layout, (pool, *validation))
+
+    return experiment, make
+
+
+@pytest.mark.parametrize("form", ["loop", "packed"])
+def test_an_epoch_lowers(given, form):
+    experiment, make = given
+    layout, current, shared = make(form)
+    order, active = np.arange(2, dtype=np.int32), np.array([2], np.int32)
+    check(population._epoch, experiment, layout, current.members, current.states, order, active, *shared)
+
+
+def test_evaluation_lowers(given):
+    experiment, make = given
+    layout, current, (pool, rows, *_) = make("packed")
+    weights = current.states.best["val_loss"].weights
+    scenes = jnp.zeros((2, *pool.scenes.shape[1:]), jnp.float32)
+    for function, more in ((evaluate, ()), (scene_marginal, (scenes,)), (scene_marginal_without_scenes, (rows,))):
+        check(population._map_selected, experiment, layout, function, weights, np.ones(2, bool), pool, rows, *more)
+
+
+def test_the_first_weights_and_what_methods_do_between_epochs_lower(given):
+    experiment, make = given
+    layout, current, (pool, rows, _, refit) = make("loop")
+    member, state = jax.tree.map(lambda leaf: leaf[0], (current.members, current.states))
+    check(jax.jit(functools.partial(init_state, experiment)), member)
+    check(jax.jit(functools.partial(jtt.second_run, experiment)), member, pool, state)
+    check(dfr._refit_heads, experiment, layout, current.members, current.states, pool, rows[refit], rows[~refit])
