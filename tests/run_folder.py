@@ -10,6 +10,7 @@ from flipjax.metrics import Decomposition
 from flipjax.results import gallery
 
 CLASSES, SCENES = ("background", "hopper", "skimmer"), ("land", "water")
+SCORES = ("max_softmax", "margin", "energy", "p_norm", "mirror", "grey_fill", "blur_fill")
 END = {"epochs": 3, "best_epoch": 2, "selection": "val_loss"}
 
 
@@ -73,9 +74,17 @@ def make_run(
         groups,
         np.arange(images) // 2,
         np.zeros((images, 2), int),
+        scores=np.random.default_rng(0).normal(size=(1, len(members), images, len(SCORES))),
+        masks=np.random.default_rng(1).integers(0, 128, (1, len(members), images, 2, 8)),
     )
     cell = results.StoredCell(
-        tuple(name for name, _ in members), ("val_loss",), classes, SCENES, {"val": part, "test": part}
+        tuple(name for name, _ in members),
+        ("val_loss",),
+        classes,
+        SCENES,
+        {"val": part, "test": part},
+        rows=tuple(rows),
+        score_names=SCORES,
     )
     results.save_cell(folder / "cells" / "only" / "decomposition.npz", cell)
     made = [gallery_of(*member, groups, shown=shown, size=size) for member in members[:galleries]]

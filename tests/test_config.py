@@ -79,6 +79,7 @@ BAD = {
     "gallery.typical": -1,
     "intervene.scenes": "all",
     "intervene.center": "mean",
+    "intervene.scores": "some",
 }
 
 

@@ -9,10 +9,6 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from flipjax import intervene, metrics
-from flipjax.config import PopulationSpec
-from flipjax.training import placement, population
-from flipjax.training.member import init_state
-from flipjax.training.predict import scene_marginal, scene_marginal_without_scenes
 
 H = W = 12
 KINDS = np.array([0, 0, 1, 1, 1])
@@ -229,16 +225,20 @@ def test_stored_counts_give_what_the_images_give(study):
         np.testing.assert_allclose(values["scene_reliance"], intervene.scene_reliance(log_odds), rtol=1e-5)
 
 
-def test_a_member_of_a_population_equals_itself_alone(tiny, make_member, pool, validation):
-    members = [make_member(seed) for seed in (0, 1, 2)]
-    layout = placement.make_layout(PopulationSpec(map="loop"), members=3)
-    current = population.create(tiny, layout, members)
-    rows = validation[0]
-    scenes = jnp.asarray(np.asarray(pool.scenes).reshape(2, -1, *pool.scenes.shape[1:]).mean(1) / 255, jnp.float32)
-    for function, last in ((scene_marginal, scenes), (scene_marginal_without_scenes, rows)):
-        shared = placement.share(layout, (pool, rows, last))
-        mapped = population.map_selected(tiny, layout, current, function, *shared)
-        assert mapped.shape == (1, 3, len(rows), 2 if function is scene_marginal else 1, 2)
-        weights = jax.jit(init_state, static_argnums=0)(tiny, members[1]).weights
-        alone = jax.jit(function, static_argnums=0)(tiny, weights, pool, rows, last)
-        np.testing.assert_allclose(mapped[0, 1], alone, rtol=1e-5, atol=1e-6)
+def test_mirror_and_fills_equal_their_twins(study):
+    weights, images, _ = study
+    logits = np.asarray(model(weights)(images))
+    other = np.random.default_rng(4).normal(size=logits.shape).astype(np.float32)
+    risk = intervene.mirror_risk(logits, other)
+    for i in range(len(images) - 1):
+        values = []
+        for y, x in np.argwhere(logits[i].argmax(-1) > 0):
+            pair = np.stack([logits[i, y, x, 1:], other[i, y, W - 1 - x, 1:]]).astype(float)
+            mean = (np.exp(pair) / np.exp(pair).sum(-1, keepdims=True)).mean(0)
+            values.append(-(mean * np.log(mean)).sum())
+        np.testing.assert_allclose(risk[i], np.mean(values), rtol=1e-4)
+    assert np.isnan(risk[-1])
+    np.testing.assert_allclose(jax.jit(intervene.mirror_risk)(logits, other), risk, rtol=1e-5)
+    wanted = ndimage.gaussian_filter(images, (0, 1.2, 1.2, 0), mode="reflect", truncate=4)
+    np.testing.assert_allclose(intervene.blurred_scenes(images), wanted, atol=1e-5)
+    np.testing.assert_allclose(intervene.grey_scenes(images)[2, 5, 5], images[2].mean((0, 1)), rtol=1e-5)

@@ -21,6 +21,7 @@ from flipjax.results.quantities import RANGES
 
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 FIGURES = {"flip", "gap", "shares", "risk", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
+FIGURES |= {"coverage_scores"}
 
 
 def test_choose_takes_the_riskiest_and_spreads_the_typical_over_groups():
@@ -82,6 +83,11 @@ def test_report_of_a_grid(tmp_path, capsys):
     html = (folder / "index.html").read_text()
     assert "a &lt;grid&gt;" in html
     assert "--config x&amp;y" in html
+    assert "Not in this run: scene swap (config.intervene.scenes is none)." in html
+    scores = results.read_csv(tmp_path / "scores.csv")
+    first_seeds = [row["auroc_all"] for row in scores if row["score"] == "mirror" and row["rho"] == 0.9]
+    shown = " ".join(f"{value:.2f}" for value in first_seeds)
+    assert re.search(rf">mirror<.*?<td><bdi>{shown}", html, re.S)
     # Nothing beside the page, and nothing from elsewhere.
     assert not re.search(r'(src|href)="(?!#|data:)', html)
     ids = re.findall(r'\bid="([^"]*)"', html)
@@ -117,6 +123,8 @@ def test_report_of_small_runs(tmp_path, settings):
     build(tmp_path)
     figures = {path.name for path in (tmp_path / "report" / "figures").iterdir()}
     assert ("methods.svg" in figures) == any("method" in axes for axes in settings)
+    several = len({axes["seed"] for axes in settings}) > 1
+    assert ("no setting has two seeds" in (tmp_path / "report" / "index.html").read_text()) != several
     assert (tmp_path / "report" / "comparison.csv").is_file() == any("method" in axes for axes in settings)
 
 

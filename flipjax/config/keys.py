@@ -75,6 +75,7 @@ MEANINGS: dict[str, str] = {
     "knobs.jtt_weight": "how many times as often an image that JTT's first run flips is drawn",
     "intervene.scenes": "each predicted region on the mean training scenes, for scene-swap risk and repair; none: not",
     "intervene.center": "where an identity is split: auto bears unequal classes, median is for equal ones",
+    "intervene.scores": "scores beside flip-risk: of logits, without a further pass; all: also three passes; none",
     "gallery.rho": "the gallery shows the member whose rho is nearest",
     "gallery.riskiest": "images of the highest flip-risk in the gallery",
     "gallery.typical": "images between in the gallery",

@@ -98,6 +98,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "knobs.jtt_epochs": _within(1, MOST),
     "knobs.jtt_weight": _within(1, MOST),
     "intervene.scenes": _one_of(("mean", "none")),
+    "intervene.scores": _one_of(("all", "logits", "none")),
     "intervene.center": _one_of(("auto", "clusters", "median")),
     "gallery.rho": RHO,
     "gallery.riskiest": _within(0, MOST),

@@ -15,9 +15,12 @@ from flipjax.intervene.identity import (
     spread,
 )
 from flipjax.intervene.marginal import foreground, region_log_odds, scene_marginal
+from flipjax.intervene.mirror import mirror_risk
 from flipjax.intervene.scenes import (
+    blurred_scenes,
     choose_scenes,
     finish_surroundings,
+    grey_scenes,
     mean_scenes,
     mean_surroundings,
     paste,
@@ -28,12 +31,15 @@ from flipjax.results.scene_swap import SceneSwap, scene_quantities, scene_swap
 
 __all__ = [
     "SceneSwap",
+    "blurred_scenes",
     "choose_scenes",
     "finish_surroundings",
     "foreground",
+    "grey_scenes",
     "join_members",
     "mean_scenes",
     "mean_surroundings",
+    "mirror_risk",
     "paste",
     "region_label",
     "region_log_odds",

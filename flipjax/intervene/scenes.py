@@ -16,6 +16,8 @@ SIGMA = 0.7 / 48
 """Standard deviation of the edge's blur, as a share of the image's height."""
 REACH = 4.0
 """Standard deviations after which the blur ends."""
+WIDE = 0.1
+"""Standard deviation of the blur that fills the surroundings, as a share of the image's height."""
 
 
 def mean_scenes(images: Any, *, kinds: Any = None) -> jax.Array:
@@ -153,6 +155,41 @@ def paste(images: Any, cover: jax.Array, scene: Any) -> jax.Array:
     """
     alpha = cover[..., None]
     return alpha * jnp.asarray(to_array(images)) + (1 - alpha) * jnp.asarray(to_array(scene))
+
+
+def grey_scenes(images: Any) -> jax.Array:
+    """Returns for each image its own mean colour everywhere: a scene that says nothing.
+
+    Args:
+        images: (B, H, W, channels) floating point.
+
+    Example:
+        >>> grey_scenes(np.array([[[[0.0], [1.0]]]])).ravel().tolist()
+        [0.5, 0.5]
+    """
+    images = jnp.asarray(to_array(images))
+    return jnp.broadcast_to(images.mean((1, 2), keepdims=True), images.shape)
+
+
+def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
+    """Returns each image blurred: a scene that keeps its colours and loses its texture.
+
+    Args:
+        images: (B, H, W, channels) floating point.
+        sigma: standard deviation in pixels; None: a tenth of the height.
+
+    Returns:
+        (B, H, W, channels); beyond the image's border it is mirrored.
+
+    Example:
+        >>> print(np.asarray(blurred_scenes(np.array([[[[0.0], [0.0], [1.0], [1.0]]]]), sigma=0.5)).ravel().round(3))
+        [0.    0.107 0.893 1.   ]
+    """
+    images = jnp.asarray(to_array(images))
+    H, W = images.shape[1:3]
+    width = WIDE * H if sigma is None else sigma
+    rows, columns = _blur_matrix(H, width), _blur_matrix(W, width)
+    return jnp.einsum("yi,xj,bijc->byxc", rows, columns, images)
 
 
 def _check_scenes(images: Any, kinds: Any) -> tuple[jax.Array, np.ndarray]:

@@ -58,21 +58,35 @@ def weighted_auroc(scores: np.ndarray, events: np.ndarray, weights: np.ndarray) 
     return np.divide(ordered, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
 
 
-def risk_coverage(scores: ArrayLike, losses: ArrayLike) -> RiskCoverage:
+def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | None = None) -> RiskCoverage:
     """Returns the risk-coverage curve of losses (n,) in 0..1 by ascending scores (n,); equal scores share their loss.
+
+    Args:
+        scores: (n,).
+        losses: (n,).
+        inside: bool (n,), the images whose loss is told, where all are ranked together: what one threshold for all
+            does to a group. NaN where none of them is among those of least score.
 
     Source: Geifman and El-Yaniv, Selective classification for deep neural networks, 2017.
 
     Example:
         >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1]).risk.round(3).tolist()
         [0.0, 0.0, 0.333, 0.5]
+        >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1], inside=[True, False, True, False]).risk.tolist()
+        [nan, 0.0, 0.5, 0.5]
     """
+    known = ~np.isnan(np.asarray(scores, np.float64)) & ~np.isnan(np.asarray(losses, np.float64))
     scores, losses = _ranked(scores, losses)
+    members = np.ones(len(losses)) if inside is None else np.asarray(inside, np.float64)[known]
     _, place, sizes = np.unique(scores, return_inverse=True, return_counts=True)
-    # The order among equal scores is nobody's: each of them has their mean loss.
-    shared = np.repeat(np.bincount(place, weights=losses, minlength=len(sizes)) / sizes, sizes)
-    counts = np.arange(1, len(shared) + 1)
-    return RiskCoverage(counts / max(1, len(shared)), np.cumsum(shared) / counts)
+
+    def running(values: np.ndarray) -> np.ndarray:
+        # The order among equal scores is nobody's: each of them has their mean.
+        return np.cumsum(np.repeat(np.bincount(place, weights=values, minlength=len(sizes)) / sizes, sizes))
+
+    whole = running(members)
+    risk = np.divide(running(losses * members), whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return RiskCoverage(np.arange(1, len(whole) + 1) / max(1, len(whole)), risk)
 
 
 def aurc(scores: ArrayLike, losses: ArrayLike) -> float:

@@ -40,7 +40,7 @@ def rankings(run: Run) -> list[Ranking]:
         curves.setdefault(tuple(images.record[name] for name in names), []).append(np.concatenate(values))
     table = []
     for setting, values in curves.items():
-        means = np.split(_mean_of_finite(np.stack(values)), [10, 20])
+        means = np.split(mean_of_finite(np.stack(values)), [10, 20])
         table.append(Ranking(dict(zip(names, setting, strict=True)), *means))
     return table
 
@@ -79,7 +79,7 @@ def matrices(run: Run) -> list[Matrix]:
     ]
 
 
-def _mean_of_finite(values: np.ndarray) -> np.ndarray:
+def mean_of_finite(values: np.ndarray) -> np.ndarray:
     """Returns the mean over the first axis; NaN where no value is finite."""
     finite = np.isfinite(values)
     count = finite.sum(axis=0)

@@ -10,7 +10,7 @@ from flipjax.report import chart, pictures
 from flipjax.report.chart import Chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
-from flipjax.results import Table
+from flipjax.results import SCORES, Table
 from flipjax.results.scene_swap import REPAIR_NOTE
 
 LONGEST = 600
@@ -40,6 +40,8 @@ TERMS = {
         "One object in both scenes. Counterfactual flip is the share of the pairs whose predicted label, that of most "
         "of the region, changes with the scene alone."
     ),
+    "scores of images": "High where errors are expected, with the forward passes an image (the prediction included). "
+    + " ".join(f"{score.title} ({score.passes}): {score.meaning}" for score in SCORES.values()),
     "risk-coverage": (
         "The mean flip share of the images that are left when the riskiest are set aside; coverage is the share that "
         "is left. A curve that rises to the right: setting aside helps."

@@ -17,6 +17,7 @@ from flipjax.report.latex import to_latex
 from flipjax.report.made import made_of, members_table
 from flipjax.report.pictures import Item
 from flipjax.report.run import Run, read
+from flipjax.report.scores import left_out, score_blocks
 from flipjax.results import (
     Row,
     Table,
@@ -45,8 +46,9 @@ SIGNS = (
 def build(workdir: str | Path) -> str:
     """Writes `report/` into a run folder, from its stored results alone, and returns its tables as text for a terminal.
 
-    Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), method_regret.csv and
-    pairs.csv (McNemar's tests), repair_signs.csv, each where it has rows;
+    Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), method_regret.csv,
+    pairs.csv (McNemar's tests), repair_signs.csv and, beside `report/`, scores.csv (of images' scores), each where it
+    has rows;
     summary.md, summary.tex, figures/*.png and *.svg, and index.html, which needs no other file; each file atomically.
 
     Raises:
@@ -59,6 +61,7 @@ def build(workdir: str | Path) -> str:
     rows |= {"method_regret": run.choices, "pairs": run.pair_tests, "repair_signs": run.signs}
     for name, table in rows.items():
         write_csv(folder / f"{name}.csv", table)
+    write_csv(run.folder / "scores.csv", run.scores)
     counts = f"{run.members()} {run.note()}"
     findings = [*headline(run.summary, run.trends), *repair_warning(run.signs)]
     run = run.shown()
@@ -119,7 +122,7 @@ def _sections(run: Run, tables: dict[str, Table], items: Sequence[Item]) -> list
     return [
         Section("Results", [first, *trends]),
         Section("Flip over rho", [Picture(each) for each in flip_charts(run)]),
-        Section("Flip-risk", [Picture(each) for each in risk_charts(run)]),
+        Section("Flip-risk", [*map(Picture, risk_charts(run)), *score_blocks(run)], left_out(run)),
         Section("Methods and selection", [*map(Picture, method_charts(run)), *others[len(trends) :]]),
         Section("Classes and groups", class_sections(run)),
         Section("Training", [Picture(each) for each in training_charts(run)]),

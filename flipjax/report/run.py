@@ -28,12 +28,15 @@ from flipjax.results import (
     read_csv,
     regret,
     repair_signs,
+    score_rows,
     trend,
 )
 
 COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
 UNREADABLE = (*DAMAGED, ValueError, KeyError, OSError)
 LISTED = 20
+SCORED = 2000
+"""Members whose scores a report judges, at most."""
 SHOWN = 12
 
 
@@ -46,8 +49,8 @@ class Run(NamedTuple):
 
     `rows`, `records`, `summary`, `trends` and `comparison` (of methods) are of the first selection rule; `regrets`
     compares all of them; `choices` are what choosing a method loses, `pair_tests` McNemar's, of methods or, where there
-    is one, of levels of rho; `signs` how far seeds agree on repair. `missing` says, a line each,
-    what the folder lacks.
+    is one, of levels of rho; `signs` how far seeds agree on repair; `scores` are those of scores.csv. `missing` says,
+    a line each, what the folder lacks.
     """
 
     folder: Path
@@ -64,6 +67,7 @@ class Run(NamedTuple):
     history: list[Row]
     cells: dict[str, StoredCell]
     missing: list[str]
+    scores: list[Row]
 
     @property
     def name(self) -> str:
@@ -160,7 +164,18 @@ def read(workdir: str | Path) -> Run:
         history,
         cells,
         missing,
+        _scores(cells, rows, missing),
     )
+
+
+def _scores(cells: Mapping[str, StoredCell], rows: list[Row], missing: list[str]) -> list[Row]:
+    members = sum(len(cell.members) for cell in cells.values())
+    if members > SCORED:
+        missing.append(
+            f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_rows makes its rows"
+        )
+        return []
+    return score_rows(cells.values(), rows)
 
 
 def _compared(rows: list[Row]) -> str:

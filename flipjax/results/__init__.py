@@ -14,6 +14,7 @@ from flipjax.results.repair_sign import agreement, repair_signs
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
 from flipjax.results.scene_swap import SceneSwap, scene_quantities, scene_swap
+from flipjax.results.scores import SCORE_COLUMNS, SCORES, WANTED_RISK, image_scores, score_rows, score_summary
 from flipjax.results.seeds import INTERVALS, LEFT_OUT, Estimate, aggregate, compare, estimate, trend
 from flipjax.results.text import (
     Table,
@@ -22,6 +23,7 @@ from flipjax.results.text import (
     pair_table,
     regret_table,
     repair_warning,
+    score_table,
     setting_label,
     sign_table,
     summary_table,
@@ -37,6 +39,9 @@ __all__ = [
     "LEFT_OUT",
     "PARTS",
     "QUANTITIES",
+    "SCORES",
+    "SCORE_COLUMNS",
+    "WANTED_RISK",
     "Estimate",
     "McNemar",
     "Part",
@@ -58,6 +63,7 @@ __all__ = [
     "flip_rows",
     "headline",
     "image_columns",
+    "image_scores",
     "label_changes",
     "load",
     "load_cell",
@@ -79,6 +85,9 @@ __all__ = [
     "save_cell",
     "scene_quantities",
     "scene_swap",
+    "score_rows",
+    "score_summary",
+    "score_table",
     "setting_label",
     "sign_table",
     "summary_table",

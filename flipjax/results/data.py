@@ -14,6 +14,7 @@ from flipjax.results.files import Row, StoredCell, load_cell, read_csv
 from flipjax.results.images import image_columns
 from flipjax.results.quantities import COLUMNS, IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, column, quantity_of
 from flipjax.results.resampling import Resamples
+from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores
 from flipjax.results.seeds import aggregate
 
 Columns = dict[str, np.ndarray]
@@ -44,22 +45,30 @@ class RunData:
         return columns_of(aggregate(self._rows, resamples=Resamples(dict(_cells(self.folder)))))
 
     @cached_property
+    def scores(self) -> Columns:
+        """A row a member, selection rule and score of images: scores.csv, described by `SCORES` and `SCORE_COLUMNS`."""
+        path = self.folder / "scores.csv"
+        return columns_of(read_csv(path) if path.is_file() else [])
+
+    @cached_property
     def images(self) -> Columns:
         """A row a member, selection rule, split and image.
 
         `image` is its place in the split, `object` and `scene_photo` its rows in the pool, `pair` the number that the
-        images of one object share (-1: none), `group` is 2 * class + scene; then the columns of `image_columns`.
+        images of one object share (-1: none), `group` is 2 * class + scene; then the columns of `image_columns`, and a
+        column for each of `SCORES`, NaN where it is not stored.
         """
-        parts = [part for _, cell in _cells(self.folder) for part in _image_parts(cell)]
+        parts = [part for _, cell in _cells(self.folder) for part in _image_parts(cell, self._rows)]
         if not parts:
             return {}
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def load(run: str | Path) -> RunData:
-    """Reads a run folder: `.members`, `.images`, `.history`, `.summary`, each a dict of NumPy arrays of one length.
+    """Reads a run folder: `.members`, `.images`, `.scores`, `.history`, `.summary`.
 
-    Numbers are int64 or float64 (NaN where one does not exist), texts str. `units` gives the unit of a column.
+    Each is a dict of NumPy arrays of one length: numbers int64 or float64 (NaN where one does not exist), texts str.
+    `units` gives the unit of a column.
 
     Args:
         run: the folder that a sweep wrote.
@@ -103,7 +112,9 @@ def units(columns: Mapping[str, Any]) -> dict[str, str]:
     quantities = {name: quantity_of(name) for name in columns if name.startswith(prefixes)}
     images = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES
     quantities |= {name: quantity for name, quantity in images.items() if name in columns}
-    return {name: quantities[name].unit for name in columns if name in quantities}
+    described = {name: quantity.unit for name, quantity in quantities.items()}
+    described |= {name: score.unit for name, score in (SCORE_COLUMNS | SCORES).items() if name in columns}
+    return {name: described[name] for name in columns if name in described}
 
 
 def write_images(run: str | Path) -> Path | None:
@@ -116,8 +127,9 @@ def write_images(run: str | Path) -> Path | None:
     from pyarrow import parquet
 
     path = Path(run) / "images.parquet"
+    rows = read_csv(Path(run) / "results.csv")
     with replacing(path) as stream:
-        tables = (to_arrow(part) for _, cell in _cells(Path(run)) for part in _image_parts(cell))
+        tables = (to_arrow(part) for _, cell in _cells(Path(run)) for part in _image_parts(cell, rows))
         first = next(tables)
         # A group of rows a member: memory does not grow with the grid.
         with parquet.ParquetWriter(stream, first.schema, compression="zstd") as writer:
@@ -145,7 +157,13 @@ def _cells(folder: Path) -> Iterator[tuple[str, StoredCell]]:
         yield path.parent.name, load_cell(path)
 
 
-def _image_parts(cell: StoredCell) -> Iterator[Columns]:
+def _image_parts(cell: StoredCell, rows: Sequence[Row]) -> Iterator[Columns]:
+    rows = [row for row in rows if row["member"] in cell.places]
+    scores = {
+        (selection, split): dict(image_scores(cell, split, rows, selection=selection))
+        for selection in cell.selections
+        for split in cell.parts
+    }
     for member in cell.members:
         for selection in cell.selections:
             for split, part in cell.parts.items():
@@ -157,6 +175,8 @@ def _image_parts(cell: StoredCell) -> Iterator[Columns]:
                 counts = cell.counts(member, split, selection=selection)
                 swap = cell.scene_swap(member, split, selection=selection)
                 columns = ids | image_columns(counts, cell.class_names, swap=swap)
+                of_image = scores[selection, split][member]
+                columns |= {name: of_image.get(name, np.full(n, np.nan)) for name in SCORES if name not in columns}
                 yield {
                     name: values.astype(np.int64) if values.dtype.kind == "i" else values
                     for name, values in columns.items()

@@ -1,7 +1,7 @@
 """`python -m flipjax.results.export RUN --to csv|mlflow|trackio|wandb`: a run's members, handed to a tracker.
 
 Every member becomes a run of the tracker: its axes, its history by epoch, and its test quantities of the first
-selection rule as `test/<quantity>/<group>`. `csv` writes members, images, history and summary as tables instead.
+selection rule as `test/<quantity>/<group>`. `csv` writes tables instead.
 Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR); they come with the extra `export`.
 """
 
@@ -55,8 +55,8 @@ def _rows(columns: Columns) -> list[Row]:
 
 
 def to_csv(run: RunData, folder: Path) -> None:
-    """Writes members.csv, images.csv, history.csv and summary.csv."""
-    for name in ("members", "images", "history", "summary"):
+    """Writes members.csv, images.csv, scores.csv, history.csv and summary.csv."""
+    for name in ("members", "images", "scores", "history", "summary"):
         write_csv(folder / f"{name}.csv", _rows(getattr(run, name)))
 
 
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.to == "csv":
         folder = options.out or options.run / "export"
         to_csv(run, folder)
-        print(f"{folder}: members.csv, images.csv, history.csv, summary.csv")
+        print(f"{folder}: members.csv, images.csv, scores.csv, history.csv, summary.csv")
         return command.DONE
     try:
         tracker = importlib.import_module(TRACKERS[options.to])

@@ -23,7 +23,13 @@ Row = dict[str, Any]
 
 PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names")
-OPTIONAL = ("scene_log_odds", "centers")
+OPTIONAL: dict[str, Any] = {
+    "scene_log_odds": np.float32,
+    "centers": np.float32,
+    "scores": np.float32,
+    "masks": np.uint8,
+    "refit": np.bool_,
+}
 TABLES = ("rows", "history")
 NAMES = ("member", "split", "group", "status", "selection", "values", "interval")
 FORMULA = ("=", "+", "-", "@")
@@ -37,7 +43,9 @@ class Part:
     confusion int32 (S, K, n, C, C) and risk_sum float32 (S, K, n) as in `Decomposition`; groups int32 (n,), 2 * class +
     scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene. Where scenes
     were swapped, scene_log_odds float32 (S, K, n, kinds, C - 1) and centers float32 (S, K, C - 1), as in
-    `flipjax.intervene`: scores and repaired counts follow from them and `confusion`.
+    `flipjax.intervene`: scores and repaired counts follow from them and `confusion`. scores float32 (S, K, n, J), those
+    of `StoredCell.score_names`; masks uint8 (S, K, n, planes, bytes), the predicted classes as packed bits; refit bool
+    (n,), the images on which DFR fitted heads.
     """
 
     confusion: np.ndarray
@@ -47,13 +55,16 @@ class Part:
     rows: np.ndarray
     scene_log_odds: np.ndarray | None = None
     centers: np.ndarray | None = None
+    scores: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    refit: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class StoredCell:
     """The decompositions of one cell: all members of one static experiment, on the parts `val` and `test`.
 
-    `rows` and `history` are the members' rows of results.csv and history.csv.
+    `rows` and `history` are the members' rows of results.csv and history.csv; `score_names` those of `Part.scores`.
     """
 
     members: tuple[str, ...]
@@ -63,6 +74,7 @@ class StoredCell:
     parts: Mapping[str, Part]
     rows: tuple[Row, ...] = ()
     history: tuple[Row, ...] = ()
+    score_names: tuple[str, ...] = ()
 
     def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
         """Returns the decomposition of a member on a split by a selection rule, the first by default, as a pytree.
@@ -117,9 +129,11 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
         arrays[f"{name}_risk_sum"] = np.asarray(part.risk_sum, np.float32)
         for field in ("confusion", "groups", "pairs", "rows"):
             arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), np.int32)
-        for field in OPTIONAL:
+        for field, dtype in OPTIONAL.items():
             if getattr(part, field) is not None:
-                arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), np.float32)
+                arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), dtype)
+    if cell.score_names:
+        arrays["score_names"] = np.array(cell.score_names, np.str_)
     for name in TABLES:
         arrays[name] = np.frombuffer(json.dumps([_plain(row) for row in getattr(cell, name)]).encode(), np.uint8)
     write_arrays(path, arrays)
@@ -142,7 +156,8 @@ def load_cell(path: str | Path) -> StoredCell:
         raise DamagedError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
     parts = {part: Part(**{f: arrays.get(f"{part}_{f}") for f in Part.__dataclass_fields__}) for part in PARTS}  # type: ignore[arg-type]
     tables = {name: tuple(json.loads(arrays[name].tobytes())) for name in TABLES}
-    return StoredCell(**{field: tuple(arrays[field].tolist()) for field in TEXTS}, parts=parts, **tables)
+    texts = {field: tuple(arrays[field].tolist()) for field in (*TEXTS, "score_names") if field in arrays}
+    return StoredCell(**texts, parts=parts, **tables)
 
 
 def _text(cell: Any) -> str:

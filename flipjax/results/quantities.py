@@ -162,6 +162,21 @@ PAIR_QUANTITIES: dict[str, Quantity] = {
 }
 """Quantities of pairs: a column of a run whose images are composed."""
 
+SCORE_QUANTITIES: dict[str, Quantity] = {
+    key: Quantity(key, title, "share", better, meaning)
+    for key, title, better, meaning in (
+        ("auroc", "AUROC", "up", "How well the score ranks images with a flip share above 0.5 over the others."),
+        ("aurc", "AURC", "down", "Area under the risk-coverage curve, by trapezoids over its width."),
+        ("excess_aurc", "E-AURC", "down", "AURC less that of the best ranking there is."),
+        ("augrc", "AUGRC", "down", "Area under the risk times the coverage: the mean risk of silent failure."),
+        ("val_coverage", "coverage, validation", "up", "Share of the validation images at or below the threshold."),
+        ("val_risk", "risk, validation", "down", "Their mean flip share: at most the wanted one over all groups."),
+        ("test_coverage", "coverage, test", "up", "Share of the test images at or below that threshold."),
+        ("test_risk", "risk, test", "down", "Their mean flip share: what the threshold gives where it is carried to."),
+    )
+}
+"""Quantities of a score of images: columns of scores.csv, as `<key>_<side>`."""
+
 DECILES: dict[str, Quantity] = {
     "risk_decile": Quantity(
         "risk_decile", "mean flip-risk", "nats", "", "Mean flip-risk of each tenth of the images, sorted by flip-risk."
@@ -279,7 +294,7 @@ def _split(name: str) -> tuple[Quantity, str]:
 
 
 def _by_column(name: str) -> Quantity | None:
-    for key, quantity in (COLUMNS | DECILES).items():
+    for key, quantity in (COLUMNS | SCORE_QUANTITIES | DECILES).items():
         if column(key) == name:
             return quantity
     for key, quantity in QUANTITIES.items():

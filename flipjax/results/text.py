@@ -6,6 +6,7 @@ from typing import NamedTuple
 from flipjax.results.files import Row
 from flipjax.results.quantities import quantity_of, title_of
 from flipjax.results.repair_sign import SAFE
+from flipjax.results.scores import SCORES
 
 COLUMNS = (
     "fg_flip/common",
@@ -136,6 +137,26 @@ def pair_table(tests: Sequence[Row]) -> Table:
         rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), str(row["n"]), *shares, *counts, p])
     titles = ["seeds", "pairs", "changed", f"changed, {tests[0]['reference']}", "here alone", "there alone", "p"]
     return Table([*axes, *titles], rows, len(axes) + 1)
+
+
+def score_table(summary: Sequence[Row], *quantities: str) -> Table:
+    """Returns a row per score and setting of `score_summary`: one quantity by rho, or several, rho in a column."""
+    axes = [name for name in varying_axes(summary) if name not in ("score", "passes")]
+    rho = ["rho"] if summary and "rho" in summary[0] else []
+    names = ["score", "passes", *axes, *(rho if len(quantities) > 1 or not rho else ())]
+    columns = sorted({row["rho"] for row in summary}) if rho and len(quantities) == 1 else list(quantities)
+    most = max((row["n"] for row in summary), default=0)
+    cells: dict[tuple, dict[object, str]] = {}
+    for row in summary:
+        if row["quantity"] in quantities:
+            place = row["rho"] if rho and len(quantities) == 1 else row["quantity"]
+            cells.setdefault(tuple(row[name] for name in names), {})[place] = _mean(row, most)
+    header = [f"rho {column}" if rho and len(quantities) == 1 else title_of(column) for column in columns]
+    rows = [
+        [SCORES[str(values[0])].title, *map(str, values[1:]), *(by_column.get(column, "-") for column in columns)]
+        for values, by_column in cells.items()
+    ]
+    return Table([*names, *header], rows, len(names))
 
 
 def sign_table(signs: Sequence[Row]) -> Table:

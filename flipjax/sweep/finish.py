@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,17 +13,21 @@ import numpy as np
 from flipjax import intervene, metrics, results
 from flipjax.config import Config
 from flipjax.data.pool import gather
+from flipjax.metrics import Decomposition
 from flipjax.plan import Program
 from flipjax.results import gallery
 from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_QUANTITIES
 from flipjax.sweep.program import Study
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, placement, population
+from flipjax.training.assess import FILLS, MASK_SIDE, Questions
 from flipjax.training.member import State, Status, Weights
-from flipjax.training.predict import predict, scene_marginal, scene_marginal_without_scenes
+from flipjax.training.predict import predict
 
 GALLERY_MEMBERS = 6
 PAIRS = 2
+MASK_BYTES = 2**28
+"""What the predicted classes of a program's members may take, unpacked; beyond, no seeds are compared."""
 
 
 def finish(
@@ -53,17 +58,9 @@ def finish(
         validation = study.tables["val"]
         pool = placement.share(layout, study.pool)
         current = dfr.refit_heads(program.experiment, layout, current, pool, validation.rows, validation.refit)
-    parts = {}
-    for part, table in study.tables.items():
-        shared = placement.share(layout, (study.pool, table.rows))
-        decomposition = population.decompose(program.experiment, layout, current, *shared)
-        parts[part] = results.Part(
-            decomposition.confusion, decomposition.risk_sum, table.groups, table.pairs, table.rows
-        )
-    if config.intervene.scenes != "none":
-        parts = _swap_scenes(program, config, study, layout, current, parts)
+    parts, score_names = _assess(program, config, study, layout, current)
     names = ("background", *study.catalog.class_names)
-    stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts)
+    stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts, score_names=score_names)
     states = population.states_of(current)
     rows = _rows(program, study, stored, states)
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history))
@@ -81,29 +78,63 @@ def finish(
     return stored
 
 
-def _swap_scenes(
-    program: Program,
-    config: Config,
-    study: Study,
-    layout: placement.Layout,
-    current: population.Population,
-    parts: dict[str, results.Part],
-) -> dict[str, results.Part]:
-    """Returns the parts with each member's log-odds on other scenes, and its split point on the validation images."""
+def _assess(
+    program: Program, config: Config, study: Study, layout: placement.Layout, current: population.Population
+) -> tuple[dict[str, results.Part], tuple[str, ...]]:
+    """Returns what is stored of each split, and the names of the scores."""
+    wanted = config.intervene
     pool = study.pool
-    if pool.kind == "composite":
-        function, last = scene_marginal, mean_training_scenes(study)
-    else:
-        function, last = scene_marginal_without_scenes, jnp.asarray(study.tables["val"].rows)
-    log_odds = {}
+    form, last = "none", None
+    if wanted.scenes != "none" and pool.kind == "composite":
+        form, last = "given", mean_training_scenes(study)
+    elif wanted.scenes != "none":
+        form, last = "surroundings", jnp.asarray(study.tables["val"].rows)
+    asked = wanted.scores != "none"
+    questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
+    answers = {}
     for part, table in study.tables.items():
         shared = placement.share(layout, (pool, table.rows, last))
-        log_odds[part] = population.map_selected(program.experiment, layout, current, function, *shared)
-    split = functools.partial(intervene.split_point, center=config.intervene.center)
-    centers = np.asarray(jax.jit(jax.vmap(jax.vmap(split)))(log_odds["val"]))
-    return {
-        name: dataclasses.replace(part, scene_log_odds=log_odds[name], centers=centers) for name, part in parts.items()
-    }
+        answers[part] = population.map_selected(program.experiment, layout, current, questions, *shared)
+    split = jax.jit(jax.vmap(jax.vmap(functools.partial(intervene.split_point, center=wanted.center))))
+    validation = answers["val"]
+    centers = None if form == "none" else np.asarray(split(validation.scene_log_odds))
+    fills = range(len(FILLS) if questions.passes else 0)
+    points = [np.asarray(split(validation.fill_log_odds[..., [fill], :])) for fill in fills]
+    parts = {}
+    for part, table in study.tables.items():
+        answer = answers[part]
+        scores = [] if answer.scores is None else [answer.scores]
+        scores += [_swap_risks(answer.decomposition, answer.fill_log_odds[..., [k], :], points[k]) for k in fills]
+        parts[part] = results.Part(
+            answer.decomposition.confusion,
+            answer.decomposition.risk_sum,
+            table.groups,
+            table.pairs,
+            table.rows,
+            scene_log_odds=answer.scene_log_odds,
+            centers=centers,
+            scores=np.concatenate(scores, axis=-1) if scores else None,
+            masks=answer.masks,
+            refit=table.refit if "dfr" in program.experiment.active_knobs else None,
+        )
+    return parts, (*questions.scores, *(FILLS if questions.passes else ()))
+
+
+def _masks_fit(config: Config) -> bool:
+    """Says whether the predicted classes of the whole grid, whichever part this is, are of use and can be stored."""
+    members = math.prod(len(values) or 1 for values in config.axes.values())
+    images = config.split.n_val + config.split.n_test
+    side = min(config.pool.size, MASK_SIDE)
+    return len(config.axes.seed) > 1 and members * images * side**2 // 4 <= MASK_BYTES
+
+
+def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Scene-swap risk (S, K, n, 1) of stacked members whose scenes were filled."""
+    risks = np.empty((*decomposition.risk_sum.shape, 1))
+    for place in np.ndindex(risks.shape[:2]):
+        one = jax.tree.map(lambda leaf, place=place: leaf[place], decomposition)
+        risks[place] = intervene.scene_swap(one, log_odds[place], centers[place]).risk[:, None]
+    return risks
 
 
 def mean_training_scenes(study: Study) -> jax.Array:

@@ -16,7 +16,7 @@ from flipjax.results import gallery
 from flipjax.sweep.finish import shown_images
 from flipjax.sweep.workdir import Workdir
 
-OF_MEMBERS = ("confusion", "risk_sum", "scene_log_odds", "centers")
+OF_MEMBERS = ("confusion", "risk_sum", "scene_log_odds", "centers", "scores", "masks")
 """The arrays of a part that have an axis of members, the second."""
 
 Say = Callable[[str], Any]
@@ -75,13 +75,13 @@ def merge(program: Program, stored: Mapping[str, results.StoredCell]) -> results
     places = [cell.places[name] for cell, name in zip(cells, program.names, strict=True)]
     parts = {}
     for part, first in cells[0].parts.items():
-        arrays = {
-            field: np.stack(
-                [getattr(c.parts[part], field)[:, place] for c, place in zip(cells, places, strict=True)], axis=1
-            )
-            for field in OF_MEMBERS
-            if getattr(first, field) is not None
-        }
+        arrays: dict[str, np.ndarray | None] = dict.fromkeys(OF_MEMBERS)
+        for field in OF_MEMBERS:
+            values = [getattr(cell.parts[part], field) for cell in cells]
+            # Parts of an older version may lack some.
+            if all(value is not None for value in values):
+                members = [value[:, place] for value, place in zip(values, places, strict=True)]
+                arrays[field] = np.stack(members, axis=1)
         parts[part] = dataclasses.replace(first, **arrays)
     rows, history = (tuple(rows_of(program, stored, table)) for table in ("rows", "history"))
     return dataclasses.replace(cells[0], members=program.names, parts=parts, rows=rows, history=history)

@@ -47,13 +47,6 @@ def scene_marginal(
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
 
-def scene_marginal_without_scenes(
-    experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, others: jax.Array
-) -> jax.Array:
-    """Returns (n, 1, C - 1) on the mean surroundings of the regions that are predicted on pool rows `others` (m, 2)."""
-    return scene_marginal(experiment, weights, pool, rows, mean_surroundings(experiment, weights, pool, others))
-
-
 def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
     """Returns `flipjax.intervene.mean_surroundings`, (1, H, W, channels), of the images of pool rows (m, 2)."""
     size = min(evaluation_batch(experiment), rows.shape[0])

@@ -1,0 +1,129 @@
+"""The scores of images side by side on a page: tables, risk-coverage curves, and thresholds carried to the test."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flipjax.metrics import selective
+from flipjax.report.chart import Chart, Panel
+from flipjax.report.curves import COVERAGE, mean_of_finite
+from flipjax.report.figures import Curve, curve_panel
+from flipjax.report.html import Numbers, Picture
+from flipjax.report.run import Run
+from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
+from flipjax.results import SCORES, WANTED_RISK, Row, image_scores, number, score_summary, score_table
+from flipjax.results.scores import SIDES, THRESHOLD
+
+DRAWN = {
+    "flip_risk": ("entropy", WHOLE),
+    "energy": ("energy", CLASSES[1]),
+    "mirror": ("mirror", CLASSES[2]),
+    "disagreement": ("seeds", RARE),
+    "grey_fill": ("grey fill", COMMON),
+    "swap_risk": ("scene swap", REPAIRED),
+}
+FACETS = 4
+FOLDED = 24
+REASONS = {
+    "disagreement": "no setting has two seeds, or too many members to store what they predict",
+    "pairwise_dice": "no setting has two seeds, or too many members to store what they predict",
+    "mirror": "config.intervene.scores is not all",
+    "grey_fill": "config.intervene.scores is not all",
+    "blur_fill": "config.intervene.scores is not all",
+    "swap_risk": "config.intervene.scenes is none",
+}
+
+
+def score_blocks(run: Run) -> list[Numbers | Picture]:
+    """Returns the tables and the curves of all scores that are stored; nothing where flip-risk is the only one."""
+    rows = _rows(run)
+    if len({row["score"] for row in rows}) < 2:
+        return []
+    summary = score_summary(rows)
+    caption = (
+        "Scores of images, AUROC over all four groups: how well each ranks images with a flip share above 0.5; mean "
+        "and interval over seeds, or the values of fewer than 4 seeds"
+    )
+    areas = (
+        "The same, AUGRC (area under risk times coverage; lower is better). AURC and E-AURC, and all of them for "
+        "common and rare groups, are in scores.csv"
+    )
+    blocks: list[Numbers | Picture] = []
+    for text, quantity in ((caption, "auroc/all"), (areas, "augrc/all")):
+        table = score_table(summary, quantity)
+        blocks.append(Numbers(text, table, folded=quantity != "auroc/all" or len(table.rows) > FOLDED))
+    charts = _coverage(run, rows)
+    carried = (
+        f"A threshold for a mean flip of at most {WANTED_RISK:g}, chosen on validation images and carried to the test: "
+        "share of the images it keeps and their mean flip; means over seeds, of those for which it keeps any"
+    )
+    table = score_table(summary, *THRESHOLD)
+    return [*blocks, *charts, Numbers(carried, table, folded=len(table.rows) > FOLDED)]
+
+
+def left_out(run: Run) -> str:
+    """Says which scores the run has not, and why."""
+    there = {row["score"] for row in _rows(run)}
+    by_reason: dict[str, list[str]] = {}
+    for name, score in SCORES.items():
+        if there and name not in there:
+            by_reason.setdefault(REASONS.get(name, "config.intervene.scores is none"), []).append(score.title)
+    texts = [f"{', '.join(titles)} ({reason})" for reason, titles in by_reason.items()]
+    return f"Not in this run: {'; '.join(texts)}." if texts else ""
+
+
+def _rows(run: Run) -> list[Row]:
+    names = {record["member"] for record in run.kept()}
+    return [row for row in run.scores if row["selection"] == run.rows[0]["selection"] and row["member"] in names]
+
+
+def _coverage(run: Run, rows: Sequence[Row]) -> list[Picture]:
+    """Risk-coverage at the highest rho of each of the first settings: all groups, common and rare ones."""
+    highest = max((number(row["rho"]) for row in rows if "rho" in row), default=None)
+    axes = list(rows[0])
+    axes = [name for name in axes[axes.index("member") + 1 : axes.index("selection")] if name not in ("seed", "rho")]
+    axes = [name for name in axes if len({row[name] for row in rows}) > 1]
+    curves: dict[tuple, dict[str, dict[str, list[np.ndarray]]]] = {}
+    records = {row["member"]: row for row in rows if highest is None or row["rho"] == highest}
+    for cell in run.cells.values():
+        part = cell.parts["test"]
+        for member, scores in image_scores(cell, "test", run.rows, selection=rows[0]["selection"]):
+            setting = tuple(records[member][name] for name in axes) if member in records else None
+            if setting is None or (setting not in curves and len(curves) == FACETS):
+                continue
+            losses = np.asarray(cell.counts(member, "test").flip, np.float64)
+            sides = curves.setdefault(setting, {side: {} for side in SIDES})
+            for name in DRAWN.keys() & scores.keys():
+                for side, groups in SIDES.items():
+                    curve = _remaining(scores[name], losses, np.isin(part.groups, groups))
+                    sides[side].setdefault(name, []).append(curve)
+    panels = [
+        _panel(", ".join([*map(str, setting), side]), by_name)
+        for setting, sides in curves.items()
+        for side, by_name in sides.items()
+    ]
+    if not panels:
+        return []
+    where = "" if highest is None else f" at rho {highest:g}"
+    caption = (
+        "Images are set aside by one threshold for all groups; each panel is the mean flip share of those of its "
+        "groups that are left. A score that helps on average can leave the rare groups worse off than before (Jones et "
+        "al., Selective classification can magnify disparities across groups, 2021)."
+    )
+    chart = Chart("coverage_scores", f"Risk-coverage of the scores{where}", caption, run.note(interval=False), panels)
+    return [Picture(chart)]
+
+
+def _remaining(scores: np.ndarray, losses: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The mean loss (50,) of a group's images among those of least score, at the shares COVERAGE of all images."""
+    risk = selective.risk_coverage(scores, losses, inside=inside).risk
+    if not len(risk):
+        return np.full(len(COVERAGE), np.nan)
+    return risk[np.ceil(np.round(COVERAGE * len(risk), 9)).astype(int) - 1]
+
+
+def _panel(title: str, by_name: dict[str, list[np.ndarray]]) -> Panel:
+    names = [name for name in DRAWN if name in by_name]
+    curves = [Curve(DRAWN[name][0], COVERAGE, mean_of_finite(np.stack(by_name[name]))) for name in names]
+    x, y = "coverage: share of all images kept", "mean flip share of those kept"
+    return curve_panel(curves, title=title, x=x, y=y, colours=[DRAWN[name][1] for name in names])

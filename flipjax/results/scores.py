@@ -1,0 +1,208 @@
+"""The scores of each image side by side, and how well each says where its member errs: scores.csv.
+
+All of it follows from the stored cells, without JAX. The loss of an image is its flip share, an event a share above
+0.5. Images without a member's predicted foreground have no score of any kind, so all scores rank the same images.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from flipjax.metrics import selective
+from flipjax.results.ensemble import disagreement, pairwise_dice, shared_pixels, unpack_classes
+from flipjax.results.files import Row, StoredCell
+from flipjax.results.quantities import SCORE_QUANTITIES
+from flipjax.results.rows import axes_of, number, rounded
+from flipjax.results.seeds import LEFT_OUT, estimate
+
+WANTED_RISK = 0.1
+"""The mean flip share that a threshold from validation images is to keep."""
+THRESHOLD = (
+    "val_coverage/all",
+    "val_risk/all",
+    "test_coverage/all",
+    "test_risk/all",
+    "test_risk/common",
+    "test_risk/rare",
+)
+"""What a threshold gives, as quantities of `score_summary`."""
+SIDES = {"all": (0, 1, 2, 3), "common": (0, 3), "rare": (1, 2)}
+ENSEMBLE = ("disagreement", "pairwise_dice")
+
+
+class Score(NamedTuple):
+    """A score of an image, high where errors are expected: `passes` are forward passes, the prediction's included."""
+
+    title: str
+    unit: str
+    passes: str
+    meaning: str
+
+
+SCORES: dict[str, Score] = {
+    "flip_risk": Score("entropy flip-risk", "nats", "1", "Entropy of the foreground classes."),
+    "max_softmax": Score("maximum softmax", "share", "1", "1 less the largest probability (arXiv 1610.02136)."),
+    "margin": Score("margin", "share", "1", "1 less the gap between the two largest probabilities."),
+    "energy": Score("energy", "log-odds", "1", "Minus the log of the summed exponentials (arXiv 2010.03759)."),
+    "p_norm": Score("p-norm of logits", "ratio", "1", "Minus the largest logit over their p-norm (arXiv 2305.15508)."),
+    "mirror": Score("mirror", "nats", "2", "Entropy of the mean with the mirrored image's prediction."),
+    "disagreement": Score("seeds' disagreement", "share", "seeds", "How often other seeds predict another class."),
+    "pairwise_dice": Score("pairwise Dice", "share", "seeds", "1 less the mean Dice of seeds (arXiv 2406.03323)."),
+    "grey_fill": Score("grey fill", "log-odds", "2", "As scene swap, the region on the image's mean colour."),
+    "blur_fill": Score("blur fill", "log-odds", "2", "As scene swap, the region on the blurred image."),
+    "swap_risk": Score(
+        "scene swap", "log-odds", "1 + kinds", "The region's identity on mean scenes against its label."
+    ),
+}
+"""The scores by their column in images.parquet; those of logits are means over the predicted foreground."""
+
+SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES.items() for side in SIDES}
+"""The columns of scores.csv that are numbers, beside `passes` and the `threshold`, which has the score's unit."""
+
+
+def image_scores(
+    cell: StoredCell, part: str, rows: Sequence[Row], *, selection: str
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Yields each member with its scores of a split's images: float64 (n,) for those of SCORES that are stored.
+
+    `rows` of results.csv say which members differ in their seed alone.
+    """
+    stored = cell.parts[part]
+    together = _ensembles(cell, part, rows, selection)
+    rule = cell.selections.index(selection)
+    for place, member in enumerate(cell.members):
+        counts = cell.counts(member, part, selection=selection)
+        scores = {"flip_risk": np.asarray(counts.flip_risk, np.float64)}
+        if stored.scores is not None:
+            columns = stored.scores[rule, place].T.astype(np.float64)
+            scores |= dict(zip(cell.score_names, columns, strict=True))
+        scores |= together.get(member, {})
+        swap = cell.scene_swap(member, part, selection=selection)
+        if swap is not None:
+            scores["swap_risk"] = swap.risk
+        region = ~np.isnan(scores["flip_risk"])
+        yield member, {name: np.where(region, scores[name], np.nan) for name in SCORES if name in scores}
+
+
+def _ensembles(cell: StoredCell, part: str, rows: Sequence[Row], selection: str) -> dict[str, dict[str, np.ndarray]]:
+    """The scores of each member that other seeds of its setting give; none where masks are not stored."""
+    masks = cell.parts[part].masks
+    if masks is None:
+        return {}
+    rule = cell.selections.index(selection)
+    scores = {}
+    for members in ensembles_of(rows, selection=selection):
+        if not set(members) <= set(cell.members):
+            continue
+        places = [cell.members.index(member) for member in members]
+        shared = shared_pixels(unpack_classes(masks[rule, places]))
+        dice = 1 - pairwise_dice(shared)
+        for member, values in zip(members, disagreement(shared), strict=True):
+            scores[member] = {"disagreement": values, "pairwise_dice": dice}
+    return scores
+
+
+def ensembles_of(rows: Sequence[Row], *, selection: str) -> list[list[str]]:
+    """Returns the members that differ in their seed alone, two or more, without those that diverged or failed."""
+    settings: dict[tuple, dict[str, None]] = {}
+    axes = [name for name in axes_of(rows) if name not in ("seed", "selection")]
+    for row in rows:
+        if row["selection"] == selection and row["status"] not in LEFT_OUT:
+            settings.setdefault(tuple(row[name] for name in axes), {})[row["member"]] = None
+    return [list(members) for members in settings.values() if len(members) > 1]
+
+
+def score_rows(cells: Iterable[StoredCell], rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows of scores.csv from those of results.csv: one a member, selection rule and score that is stored.
+
+    Columns: `member`, its axes, `selection`, `score`, `passes`, `threshold`, then `SCORE_COLUMNS`: of all four groups,
+    of the common and of the rare ones. The threshold is the largest that keeps the mean flip share of the validation
+    images at or below it within WANTED_RISK; blank where none does.
+    """
+    table = []
+    records = {row["member"]: row for row in rows if row["status"] not in LEFT_OUT}
+    axes = [name for name in axes_of(rows) if name != "selection"]
+    for cell in cells:
+        inside = [row for row in rows if row["member"] in cell.places]
+        for selection in cell.selections:
+            sizes = {name: len(group) for group in ensembles_of(inside, selection=selection) for name in group}
+            validation = dict(image_scores(cell, "val", inside, selection=selection))
+            for member, scores in image_scores(cell, "test", inside, selection=selection):
+                if member not in records:
+                    continue
+                record = records[member]
+                leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
+                for name, values in scores.items():
+                    passes = _passes(name, cell, sizes.get(member, 0))
+                    fitted = "dfr" in str(record.get("method", "")).split("+")
+                    known = np.where(_unseen(cell, fitted=fitted), validation[member][name], np.nan)
+                    measures = _measures(cell, member, selection, values, known)
+                    table.append(leading | {"score": name, "passes": passes} | measures)
+    return table
+
+
+def score_summary(rows: Sequence[Row]) -> list[Row]:
+    """Returns the mean over seeds of every quantity of scores.csv: a row a setting, score and quantity.
+
+    Columns: the axes but the seed, `selection`, `score`, `passes`, then those of `flipjax.results.aggregate`, without
+    an interval below four seeds.
+    """
+    settings: dict[tuple, list[Row]] = {}
+    names = list(rows[0])[1 : list(rows[0]).index("threshold")] if rows else []
+    names = [name for name in names if name != "seed"]
+    for row in rows:
+        settings.setdefault(tuple(row[name] for name in names), []).append(row)
+    table = []
+    for setting, members in settings.items():
+        for key, side in itertools.product(SCORE_QUANTITIES, SIDES):
+            quantity = f"{key}/{side}"
+            result = estimate([[(1.0, {quantity: number(row[f"{key}_{side}"])})] for row in members], quantity)
+            counts = {"quantity": quantity, "n": len(result.values), "left_out": 0}
+            values = {"values": " ".join(str(rounded(value)) for value in result.values)}
+            means = dict(zip(("mean", "low", "high"), map(rounded, result[1:4]), strict=True))
+            row = dict(zip(names, setting, strict=True)) | counts | values | means | {"interval": result.interval}
+            table.append(row)
+    return table
+
+
+def _passes(name: str, cell: StoredCell, seeds: int) -> int:
+    if name in ENSEMBLE:
+        return seeds
+    log_odds = cell.parts["test"].scene_log_odds
+    if name == "swap_risk" and log_odds is not None:
+        return 1 + log_odds.shape[3]
+    return int(SCORES[name].passes)
+
+
+def _measures(
+    cell: StoredCell, member: str, selection: str, scores: np.ndarray, validation: np.ndarray
+) -> dict[str, float | str]:
+    """The numbers of one score of one member, by column; `scores` are those of the test images."""
+    values = {"val": validation, "test": scores}
+    losses = {part: np.asarray(cell.counts(member, part, selection=selection).flip, np.float64) for part in values}
+    threshold = selective.threshold_at_risk(values["val"], losses["val"], risk=WANTED_RISK)
+    measures = {"threshold": threshold}
+    for side, groups in SIDES.items():
+        for part in values:
+            inside = np.isin(cell.parts[part].groups, groups)
+            carried = selective.accepted(values[part][inside], losses[part][inside], threshold=threshold)
+            measures |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))
+            if part == "test":
+                measures |= {f"{key}_{side}": value for key, value in _areas(scores[inside], losses[part][inside])}
+    return {name: rounded(measures[name]) for name in ("threshold", *SCORE_COLUMNS)}
+
+
+def _areas(scores: np.ndarray, losses: np.ndarray) -> Iterator[tuple[str, float]]:
+    known = ~np.isnan(losses)
+    yield "auroc", selective.auroc(scores[known], losses[known] > 0.5)
+    yield "aurc", selective.aurc(scores, losses)
+    yield "excess_aurc", selective.excess_aurc(scores, losses)
+    yield "augrc", selective.augrc(scores, losses)
+
+
+def _unseen(cell: StoredCell, *, fitted: bool) -> np.ndarray:
+    """Which validation images a head was not fitted on."""
+    part = cell.parts["val"]
+    return ~part.refit if fitted and part.refit is not None else np.ones(len(part.groups), bool)

@@ -1,0 +1,104 @@
+"""All that is asked of a trained member on a table of the pool, with the forward passes that the answers share."""
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flipjax import intervene, metrics
+from flipjax.config import Experiment
+from flipjax.data.pool import Pool, gather
+from flipjax.metrics.scores import LOGIT_SCORES
+from flipjax.training.forms import logits_of
+from flipjax.training.member import Weights
+from flipjax.training.predict import evaluation_batch, map_batches, mean_surroundings
+
+FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
+MASK_SIDE = 64
+"""Predicted classes are kept at no more than this many rows and columns, at even distances."""
+
+
+class Assessed(NamedTuple):
+    """Of n images; None for what was not asked for.
+
+    scene_log_odds (n, K, C - 1) and fill_log_odds (n, 2, C - 1) as `flipjax.intervene.scene_marginal`; scores (n, J)
+    in the order of `Questions.scores`; masks uint8 (n, planes, bytes), the predicted classes as packed bits.
+    """
+
+    decomposition: metrics.Decomposition
+    scene_log_odds: jax.Array | None
+    fill_log_odds: jax.Array | None
+    scores: jax.Array | None
+    masks: jax.Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """What to ask; equal questions are one compiled program.
+
+    `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`. `logits`: the scores of
+    logits, at no pass of their own. `passes`: a mirror, and the surroundings filled in two ways, three passes. `masks`:
+    the predicted classes.
+    """
+
+    scenes: str = "given"
+    logits: bool = True
+    passes: bool = True
+    masks: bool = True
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The names of the scores, in order."""
+        return (*(LOGIT_SCORES[1:] if self.logits else ()), *(("mirror",) if self.passes else ()))
+
+    def __call__(self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, last: Any) -> Assessed:
+        """Returns the answers on pool rows (n, 2).
+
+        `last` is the scenes (K, H, W, 3) that are given, or the pool rows (m, 2) whose surroundings make one; else
+        None.
+        """
+        model = functools.partial(logits_of, experiment, weights)
+        scenes = mean_surroundings(experiment, weights, pool, last) if self.scenes == "surroundings" else last
+        scenes = () if self.scenes == "none" else scenes
+
+        def of_batch(batch: jax.Array) -> Assessed:
+            images, labels = gather(pool, batch)
+            logits = model(images)
+            regions = intervene.foreground(logits)
+            cover = intervene.soft_edge(regions)
+            fills = [fill(images) for fill in FILLS.values()] if self.passes else []
+            count = len(scenes)
+            inputs = [intervene.paste(images, cover, scene) for scene in (*scenes, *fills)]
+            inputs += [images[:, :, ::-1]] if self.passes else []
+            answers = [model(each) for each in inputs]
+            log_odds = [intervene.region_log_odds(answer, regions) for answer in answers[: count + len(fills)]]
+            of_logits = metrics.logit_scores(logits) if self.logits else {}
+            values = [of_logits[name] for name in LOGIT_SCORES[1:] if self.logits]
+            values += [intervene.mirror_risk(logits, answers[-1])] if self.passes else []
+            return Assessed(
+                metrics.decompose(logits, labels),
+                jnp.stack(log_odds[:count], axis=1) if count else None,
+                jnp.stack(log_odds[count:], axis=1) if self.passes else None,
+                jnp.stack(values, axis=-1) if values else None,
+                pack_classes(logits.argmax(-1), classes=logits.shape[-1]) if self.masks else None,
+            )
+
+        return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+
+
+def pack_classes(labels: jax.Array, *, classes: int) -> jax.Array:
+    """Returns predicted classes (n, H, W) as bits: uint8 (n, planes, bytes), plane k the k-th bit of each class.
+
+    Of images larger than MASK_SIDE pixels at even distances are kept.
+
+    Example:
+        >>> pack_classes(jnp.array([[[0, 1, 2, 1]]]), classes=3).tolist()
+        [[[80], [32]]]
+    """
+    step = math.ceil(max(labels.shape[1:]) / MASK_SIDE)
+    kept = labels[:, step // 2 :: step, step // 2 :: step].reshape(len(labels), 1, -1)
+    planes = jnp.arange((classes - 1).bit_length())[:, None]
+    return jnp.packbits((kept >> planes) & 1 == 1, axis=-1)

@@ -1,0 +1,143 @@
+"""What is asked of trained members, what the seeds say of each other, and the table of scores."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flipjax import intervene, metrics, results
+from flipjax.config import PopulationSpec
+from flipjax.data.pool import gather
+from flipjax.metrics import selective
+from flipjax.results import ensemble
+from flipjax.training import placement, population
+from flipjax.training.assess import Questions, pack_classes
+from flipjax.training.forms import logits_of
+from flipjax.training.member import init_state
+
+CLASSES, SCENES = ("background", "cat", "dog"), ("land", "water")
+
+
+def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, pool, validation):
+    members = [make_member(seed) for seed in (0, 1, 2)]
+    layout = placement.make_layout(PopulationSpec(map="loop"), members=3)
+    current = population.create(tiny, layout, members)
+    rows = validation[0]
+    last = jnp.asarray(np.asarray(pool.scenes).reshape(2, -1, *pool.scenes.shape[1:]).mean(1) / 255, jnp.float32)
+
+    def ask(questions, last):
+        return population.map_selected(tiny, layout, current, questions, *placement.share(layout, (pool, rows, last)))
+
+    questions = Questions()
+    mapped = ask(questions, last)
+    unscened = ask(Questions("surroundings", logits=False, passes=False, masks=False), rows)
+    assert (unscened.scores, unscened.fill_log_odds, unscened.masks) == (None, None, None)
+    weights = jax.jit(init_state, static_argnums=0)(tiny, members[1]).weights
+    images, labels = gather(pool, rows)
+
+    @jax.jit
+    def predict(images):
+        return logits_of(tiny, weights, images)
+
+    logits = predict(images)
+    assert mapped.scores.shape == (1, 3, len(rows), len(questions.scores))
+    wanted = metrics.decompose(logits, labels)
+    np.testing.assert_array_equal(mapped.decomposition.confusion[0, 1], wanted.confusion)
+    scene = intervene.mean_surroundings(images, intervene.foreground(logits))
+    for answer, scenes in ((mapped, last), (unscened, scene)):
+        odds = intervene.scene_marginal(predict, images, scenes, logits=logits)
+        np.testing.assert_allclose(answer.scene_log_odds[0, 1], odds, rtol=1e-4, atol=1e-5)
+    cover = intervene.soft_edge(intervene.foreground(logits))
+    blurred = predict(intervene.paste(images, cover, intervene.blurred_scenes(images)))
+    odds = intervene.region_log_odds(blurred, intervene.foreground(logits))
+    np.testing.assert_allclose(mapped.fill_log_odds[0, 1, :, 1], odds, rtol=1e-4, atol=1e-5)
+    scores = metrics.logit_scores(logits) | {"mirror": intervene.mirror_risk(logits, predict(images[:, :, ::-1]))}
+    for place, name in enumerate(questions.scores):
+        np.testing.assert_allclose(mapped.scores[0, 1, :, place], scores[name], rtol=1e-4, atol=1e-5)
+    classes = ensemble.unpack_classes(mapped.masks[0, 1])
+    np.testing.assert_array_equal(classes, np.asarray(logits.argmax(-1)).reshape(len(rows), -1))
+
+
+def test_large_masks_are_kept_at_even_distances():
+    labels = np.random.default_rng(0).integers(0, 5, (2, 96, 96))
+    classes = ensemble.unpack_classes(np.asarray(pack_classes(jnp.asarray(labels), classes=5)))
+    np.testing.assert_array_equal(classes, labels[:, 1::2, 1::2].reshape(2, -1))
+
+
+def test_seeds_are_compared_pixel_by_pixel():
+    classes = np.random.default_rng(1).integers(0, 3, (3, 4, 10))
+    classes[0, 0] = classes[1, 1] = classes[2, 1] = 0
+    shared = ensemble.shared_pixels(classes)
+    dice, differ = ensemble.pairwise_dice(shared), ensemble.disagreement(shared)
+    for i in range(4):
+        pairs = []
+        for a, b in itertools.combinations(classes[:, i], 2):
+            present = [c for c in (1, 2) if c in a or c in b]
+            terms = [2 * ((a == c) & (b == c)).sum() / ((a == c).sum() + (b == c).sum()) for c in present]
+            pairs.append(np.mean(terms) if terms else 1.0)
+        np.testing.assert_allclose(dice[i], np.mean(pairs))
+        for m in range(3):
+            inside = classes[m, i] > 0
+            others = np.delete(classes[:, i], m, axis=0)[:, inside]
+            wanted = np.mean(others != classes[m, i, inside]) if inside.any() else np.nan
+            np.testing.assert_allclose(differ[m, i], wanted)
+
+
+@pytest.fixture
+def cell():
+    """Two seeds on 8 images a split, with one stored score and masks."""
+    rng = np.random.default_rng(2)
+    groups, names = np.arange(8, dtype=np.int32) % 4, ("a", "b")
+    masks = rng.integers(0, 3, (1, 2, 8, 4, 4))
+    packed = np.stack([pack_classes(jnp.asarray(each), classes=3) for each in masks[0]])[None]
+    counts = rng.integers(1, 9, (1, 2, 8, 3, 3)).astype(np.int32)
+    part = results.Part(
+        counts,
+        rng.uniform(0, 9, (1, 2, 8)).astype(np.float32),
+        groups,
+        np.full(8, -1),
+        np.zeros((8, 2), int),
+        scores=rng.normal(size=(1, 2, 8, 1)).astype(np.float32),
+        masks=packed,
+        refit=np.arange(8) < 4,
+    )
+    cell = results.StoredCell(names, ("last",), CLASSES, SCENES, {"val": part, "test": part}, score_names=("mirror",))
+    rows = []
+    for seed, name in enumerate(names):
+        member = {"member": name, "seed": seed, "method": "dfr", "status": "finished", "selection": "last"}
+        counts = cell.decomposition(name, "test")
+        rows += results.member_rows(member, counts, groups, part="test", class_names=CLASSES)
+    return dataclasses.replace(cell, rows=tuple(rows))
+
+
+def test_scores_follow_from_what_is_stored(cell, tmp_path):
+    results.save_cell(tmp_path / "cell.npz", cell)
+    again = results.load_cell(tmp_path / "cell.npz")
+    rows = results.score_rows([again], cell.rows)
+    assert rows == results.score_rows([cell], cell.rows)
+    assert [row["score"] for row in rows] == 2 * ["flip_risk", "mirror", "disagreement", "pairwise_dice"]
+    assert [row["passes"] for row in rows[:4]] == [1, 2, 2, 2]
+    flip = cell.counts("a", "test").flip
+    score = cell.parts["test"].scores[0, 0, :, 0]
+    rare = np.isin(cell.parts["test"].groups, (1, 2))
+    row = rows[1]
+    assert row["aurc_rare"] == pytest.approx(selective.aurc(score[rare], flip[rare]), abs=1e-6)
+    assert row["augrc_all"] == pytest.approx(selective.augrc(score, flip), abs=1e-6)
+    # The images that fitted DFR's head choose no threshold.
+    threshold = selective.threshold_at_risk(score[4:], flip[4:], risk=results.WANTED_RISK)
+    assert row["test_coverage_all"] == pytest.approx(np.mean(score <= threshold))
+    assert rows[0]["auroc_all"] == cell.rows[0]["risk_auroc"]
+
+
+def test_scores_that_are_not_stored_are_left_out(cell):
+    parts = {
+        name: results.Part(part.confusion, part.risk_sum, part.groups, part.pairs, part.rows)
+        for name, part in cell.parts.items()
+    }
+    bare = dataclasses.replace(cell, parts=parts, score_names=())
+    assert [row["score"] for row in results.score_rows([bare], cell.rows)] == ["flip_risk", "flip_risk"]
+    diverged = tuple(row | {"status": "diverged"} for row in cell.rows)
+    assert results.score_rows([cell], diverged) == []
