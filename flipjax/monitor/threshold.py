@@ -149,7 +149,9 @@ def load(path: str | Path) -> Monitor:
         raise DamagedError(f"{path}: expected a monitor, a file of at most {LARGEST:,} bytes")
     try:
         values = json.loads(path.read_bytes())
-        same = values.pop("digest") == _digest(values) and values.pop("format") == FORMAT
+        digest = values.pop("digest")
+        same = digest == _digest(values) and values["format"] == FORMAT
+        del values["format"]
         reading = values.pop("reading")
         scores = np.array(values.pop("scores"), np.float64)
         monitor = Monitor(scores=scores, reading=reading and Reading(**reading), **values)

@@ -137,8 +137,9 @@ def read(workdir: str | Path) -> Run:
     """
     folder = Path(workdir)
     missing: list[str] = []
-    cells = dict(_cells(folder, missing))
-    rows = _whole(_results(folder, missing) or _rows_of(cells, missing), missing)
+    table = _results(folder, missing)
+    cells = dict(_cells(folder, missing, tables=not table))
+    rows = _whole(table or _rows_of(cells, missing), missing)
     if not any(row["split"] == "test" for row in rows):
         raise FileNotFoundError(
             f"{folder}: expected a run folder whose results.csv has test rows; make one with python -m flipjax.sweep"
@@ -216,10 +217,10 @@ def _whole(rows: list[Row], missing: list[str]) -> list[Row]:
     return [row for row in rows if (row["member"], row["selection"], row["split"]) not in broken]
 
 
-def _cells(folder: Path, missing: list[str]) -> Iterator[tuple[str, StoredCell]]:
+def _cells(folder: Path, missing: list[str], *, tables: bool) -> Iterator[tuple[str, StoredCell]]:
     for path in sorted(folder.glob("cells/*/")):
         try:
-            yield path.name, load_cell(path / "decomposition.npz")
+            yield path.name, load_cell(path / "decomposition.npz", tables=tables)
         except FileNotFoundError:
             missing.append(f"cells/{path.name}/decomposition.npz: not there; curves and matrices lack its members")
         except UNREADABLE as error:
