@@ -1,8 +1,8 @@
 """Does a label-free sign say whether repair helps or harms a member?
 
     python sweeps/scene_swap/sign.py measure RUN ...
-    python sweeps/scene_swap/sign.py looked_at
-    python sweeps/scene_swap/sign.py confirm
+    python sweeps/scene_swap/sign.py looked_at [RUN ...]
+    python sweeps/scene_swap/sign.py confirm [RUN ...]
 
 `measure` takes finished runs, with their checkpoints, and writes sign.csv: a row a member and kind of data, with the
 candidates, all from unlabelled validation images, and the Flip that repair takes away on the test images. The data are
@@ -167,10 +167,11 @@ def measure(runs):
         writer.writerows(table)
 
 
-def judge(which):
-    """Prints how each candidate goes with what repair takes away, over the members of some seeds."""
+def judge(which, runs):
+    """Prints how each candidate goes with what repair takes away, over the members of some seeds and runs."""
     with FILE.open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if (int(row["seed"]) in LOOKED_AT) == (which == "looked_at")]
+    rows = [row for row in rows if not runs or row["run"] in runs]
     for data in ("balanced", "at rho", "both"):
         chosen = [row for row in rows if data in (row["data"], "both")]
         fall = np.array([float(row["flip"]) - float(row["repaired"]) for row in chosen])
@@ -198,4 +199,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "measure":
         measure(sys.argv[2:])
     else:
-        judge(sys.argv[1])
+        judge(sys.argv[1], sys.argv[2:])
