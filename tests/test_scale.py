@@ -90,6 +90,9 @@ def test_waves_give_the_bytes_of_the_whole_run(whole, tmp_path):
     code, text = whole[2](tmp_path / "run", *options)
     assert code == 0 and "waves of 1 of 2 members" in text, text
     assert same(tmp_path / "run", whole)
+    code, text = whole[2](tmp_path / "dry", "--dry_run=compiled", *options)
+    assert code == 0 and "cell 000, compiled: " in text and "waves of 1 of 2 members" in text, text
+    assert not (tmp_path / "dry").exists()
     # How much memory there is makes no other run.
     assert whole[2](tmp_path / "run", options[1])[0] == 0
 

@@ -19,6 +19,8 @@ from flipjax.results.seeds import aggregate
 
 Columns = dict[str, np.ndarray]
 
+MOST_IMAGES = 2_000_000
+
 
 class RunData:
     """The tables of a run folder, each read when it is asked for; see `load`."""
@@ -120,9 +122,13 @@ def units(columns: Mapping[str, Any]) -> dict[str, str]:
 def write_images(run: str | Path) -> Path | None:
     """Writes `images.parquet` into a run folder, the rows of `RunData.images`, and returns its path.
 
-    None where pyarrow is not installed, or no decomposition is stored.
+    None where pyarrow is not installed, no decomposition is stored, or there are more than MOST_IMAGES rows: a grid of
+    thousands of members would wait for them, and has them by `RunData.images`.
     """
-    if importlib.util.find_spec("pyarrow") is None or not any(_cells(Path(run))):
+    if importlib.util.find_spec("pyarrow") is None:
+        return None
+    rows = sum(part.risk_sum.size for _, cell in _cells(Path(run)) for part in cell.parts.values())
+    if not 0 < rows <= MOST_IMAGES:
         return None
     from pyarrow import parquet
 
@@ -154,7 +160,7 @@ def to_arrow(columns: Columns) -> Any:
 
 def _cells(folder: Path) -> Iterator[tuple[str, StoredCell]]:
     for path in sorted(folder.glob("cells/*/decomposition.npz")):
-        yield path.parent.name, load_cell(path)
+        yield path.parent.name, load_cell(path, tables=False)
 
 
 def _image_parts(cell: StoredCell, rows: Sequence[Row]) -> Iterator[Columns]:

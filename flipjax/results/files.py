@@ -135,7 +135,9 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
     if cell.score_names:
         arrays["score_names"] = np.array(cell.score_names, np.str_)
     for name in TABLES:
-        arrays[name] = np.frombuffer(json.dumps([_plain(row) for row in getattr(cell, name)]).encode(), np.uint8)
+        # Row by row: copies of them all would be the most that a large grid takes.
+        text = ", ".join(json.dumps(_plain(row)) for row in getattr(cell, name))
+        arrays[name] = np.frombuffer(f"[{text}]".encode(), np.uint8)
     write_arrays(path, arrays)
 
 
@@ -146,8 +148,8 @@ def _plain(row: Row) -> Row:
     return {name: numbers.get(name, _text(value)) for name, value in values.items()}
 
 
-def load_cell(path: str | Path) -> StoredCell:
-    """Reads what `save_cell` wrote; a DamagedError names the file where it is not that."""
+def load_cell(path: str | Path, *, tables: bool = True) -> StoredCell:
+    """Reads what `save_cell` wrote, without `tables` no rows; a DamagedError names the file where it is not that."""
     arrays = read_arrays(path)
     fields = [field for field in Part.__dataclass_fields__ if field not in OPTIONAL]
     expected = [*TEXTS, *TABLES, *(f"{part}_{field}" for part in PARTS for field in fields)]
@@ -155,9 +157,9 @@ def load_cell(path: str | Path) -> StoredCell:
     if missing:
         raise DamagedError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
     parts = {part: Part(**{f: arrays.get(f"{part}_{f}") for f in Part.__dataclass_fields__}) for part in PARTS}  # type: ignore[arg-type]
-    tables = {name: tuple(json.loads(arrays[name].tobytes())) for name in TABLES}
+    rows = {name: tuple(json.loads(arrays[name].tobytes())) for name in TABLES if tables}
     texts = {field: tuple(arrays[field].tolist()) for field in (*TEXTS, "score_names") if field in arrays}
-    return StoredCell(**texts, parts=parts, **tables)
+    return StoredCell(**texts, parts=parts, **rows)
 
 
 def _text(cell: Any) -> str:

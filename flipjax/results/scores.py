@@ -94,9 +94,9 @@ def _ensembles(cell: StoredCell, part: str, rows: Sequence[Row], selection: str)
     rule = cell.selections.index(selection)
     scores = {}
     for members in ensembles_of(rows, selection=selection):
-        if not set(members) <= set(cell.members):
+        if not set(members) <= cell.places.keys():
             continue
-        places = [cell.members.index(member) for member in members]
+        places = [cell.places[member] for member in members]
         shared = shared_pixels(unpack_classes(masks[rule, places]))
         dice = 1 - pairwise_dice(shared)
         for member, values in zip(members, disagreement(shared), strict=True):

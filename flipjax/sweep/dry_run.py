@@ -91,13 +91,11 @@ def pool_bytes(program: Program) -> int | None:
     return pool.size**2 * (2 * pool.objects * 4 + 2 * pool.scenes * 3)
 
 
-def working_bytes(program: Program) -> int:
-    """Returns about what a member at work holds beside its state."""
-    return unet_bytes(program) if program.experiment.model.name == "unet" else estimate(program.experiment).working
-
-
 def unet_bytes(program: Program) -> int:
-    """Returns `working_bytes` of the small U-Net: nine float32 maps a block, for either dtype, as fitted to XLA:CPU."""
+    """Returns about what a small U-Net at work holds beside its state: nine float32 maps a block, for either dtype.
+
+    As fitted to XLA:CPU's plans, for any width and depth.
+    """
     model, train, size = program.experiment.model, program.experiment.train, program.experiment.pool.size
     pixels = [(size // 2**level) ** 2 for level in range(model.depth)]
     blocks = sum(model.width * 2**level * count for level, count in enumerate(pixels))

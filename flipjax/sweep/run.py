@@ -53,7 +53,8 @@ class Sweep:
         self.shard = shard
         whole = {name for program in programs for name in program.names}
         self.members = shard_members(programs, index=shard.index, count=shard.count) if shard else whole
-        self.stored: dict[str, dict[str, results.StoredCell]] = {}
+        # By program and member, the stored cell; None once it is written and needed no more.
+        self.stored: dict[str, dict[str, Any]] = {}
         self.histories: dict[str, list[results.Row]] = {}
         self.class_names: dict[str, tuple[str, ...]] = {}
         self.failed = False
@@ -152,6 +153,25 @@ class Sweep:
         folder = self.workdir.folder
         if not any(self.stored.values()):
             return "no cell finished: no results", command.SOME_FAILED
+        rows, failures = self._gather()
+        whole = not failures and all(row["status"] in ("finished", "stopped") for row in rows)
+        if self.workdir.writable:
+            self.workdir.verify()
+            results.write_csv(folder / "results.csv", rows + failures)
+            self._write_history()
+            # What is on disk is not needed twice: of a large grid it is most of the memory.
+            self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
+            self.histories.clear()
+            rows.clear()
+            results.write_images(folder)
+            text = page.build(folder)
+        else:
+            text = _text_of(folder)
+        text += f"\n{folder}/results.csv, {folder}/report/index.html"
+        return text, command.DONE if whole else command.SOME_FAILED
+
+    def _gather(self) -> tuple[list[results.Row], list[results.Row]]:
+        """Puts the parts of programs together, and returns the rows of what is stored and of what is not."""
         rows: list[results.Row] = []
         failures: list[results.Row] = []
         for program in self.programs:
@@ -164,17 +184,7 @@ class Sweep:
                 names = self.class_names.get(program.name) or storage.class_names_of(stored)
                 failures += failed_rows(restrict(program, absent), names)
             self.histories[program.name] = storage.rows_of(program, stored, "history") or self.histories[program.name]
-        if self.workdir.writable:
-            self.workdir.verify()
-            results.write_csv(folder / "results.csv", rows + failures)
-            self._write_history()
-            results.write_images(folder)
-            text = page.build(folder)
-        else:
-            text = _text_of(folder)
-        whole = not failures and all(row["status"] in ("finished", "stopped") for row in rows)
-        text += f"\n{folder}/results.csv, {folder}/report/index.html"
-        return text, command.DONE if whole else command.SOME_FAILED
+        return rows, failures
 
 
 def _text_of(folder: Path) -> str:

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.plan import Program, restrict
-from flipjax.sweep.dry_run import MARGIN, megabytes, pool_bytes, state_bytes, working_bytes
+from flipjax.sweep.dry_run import MARGIN, estimate, megabytes, pool_bytes, state_bytes, unet_bytes
 from flipjax.sweep.program import Study, layout_of, make_members, starting_weights
 from flipjax.training import placement, population
 from flipjax.training.member import Member, State, init_state
@@ -75,19 +75,29 @@ def device_bytes(spec: PopulationSpec) -> int:
 def _estimated(program: Program, spec: PopulationSpec, study: Study) -> float:
     """Returns bytes of a device from shapes alone, as if one device had all members."""
     members = len(program.names)
-    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_one(program, study)[1]))
+    if program.experiment.model.name == "unet":
+        parameters, working = 40 * _deepest(program) ** 2, unet_bytes(program)
+    else:
+        shapes = estimate(program.experiment)
+        parameters, working = shapes.parameters, shapes.working
     width = min(spec.width or placement.DEFAULT_WIDTH, members)
     pool = sum(leaf.nbytes for leaf in jax.tree.leaves(study.pool))
-    return MARGIN * (members * state + width * working_bytes(program)) + pool
+    return MARGIN * (members * state_bytes(program, parameters=parameters) + width * working) + pool
+
+
+def _deepest(program: Program) -> int:
+    """Returns the channels of a small U-Net's last level, whose square its parameters are about 30 times."""
+    model = program.experiment.model
+    return model.width * 2 ** (model.depth - 1)
 
 
 def check(program: Program, spec: PopulationSpec) -> None:
     """Raises ConfigError for a size that is far beyond what a device holds, before any of it is made."""
-    model, limit = program.experiment.model, device_bytes(spec)
+    limit = device_bytes(spec)
     needed = {"config.pool.size": pool_bytes(program) or 0}
-    if model.name == "unet":
-        deepest = model.width * 2 ** (model.depth - 1)
-        needed["config.model.width"] = max(working_bytes(program), state_bytes(program, parameters=9 * deepest**2))
+    if program.experiment.model.name == "unet":
+        state = state_bytes(program, parameters=9 * _deepest(program) ** 2)
+        needed["config.model.width"] = max(unet_bytes(program), state)
     for field, size in needed.items():
         if size > FAR * limit:
             raise ConfigError(field, f"what a device of {megabytes(limit)} holds", f"about {megabytes(size)}")

@@ -20,6 +20,7 @@ import numpy as np
 from flipjax import command, results
 from flipjax.metrics import Decomposition
 from flipjax.plan import plan, restrict, shard_members
+from flipjax.results.quantities import SCENE_QUANTITIES
 from flipjax.sweep import storage
 from flipjax.sweep.workdir import Workdir
 
@@ -60,8 +61,9 @@ def kinds_of_members():
         for part, images in IMAGES.items():
             confusion, risk, odds = counts(generator, images)
             end = {"member": "", "status": "finished", "epochs": EPOCHS, "best_epoch": 9, "selection": "val_loss"}
+            more = dict.fromkeys(SCENE_QUANTITIES, 0.123456)
             rows = results.member_rows(
-                end, Decomposition(confusion, risk), np.arange(images) % 4, part=part, class_names=NAMES
+                end, Decomposition(confusion, risk), np.arange(images) % 4, part=part, class_names=NAMES, more=more
             )
             kind[part] = confusion, risk, odds, rows
         kinds.append(kind)
@@ -99,11 +101,16 @@ def write_part(workdir, program, kinds):
     results.save_cell(workdir.decomposition_of(program), cell)
 
 
+def cpu_seconds():
+    """Of this process and of those that it has waited for."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
 def timed(function):
-    """Seconds that a function takes, and what it returns."""
-    start = time.monotonic()
+    """Seconds that a function takes, by the clock and of the CPU, and what it returns."""
+    start, cpu = time.monotonic(), cpu_seconds()
     value = function()
-    return time.monotonic() - start, value
+    return np.array([time.monotonic() - start, cpu_seconds() - cpu]), value
 
 
 def measure(place, members):
@@ -138,7 +145,10 @@ def measure(place, members):
     assert done.returncode == 0, done.stderr
     files = [entry for entry in workdir.folder.rglob("*") if entry.is_file()]
     size = sum(entry.stat().st_size for entry in files)
-    rows = [{"members": members, "step": step, "seconds": round(value, 1)} for step, value in table.items()]
+    rows = [
+        {"members": members, "step": step, "seconds": round(wall, 1), "cpu_seconds": round(cpu, 1)}
+        for step, (wall, cpu) in table.items()
+    ]
     peaks = [resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     for row, peak in zip(rows, (peaks[0], peaks[0], peaks[1]), strict=True):
         row |= {"peak_gb": round(peak, 2), "files": len(files), "folder_gb": round(size / 1e9, 2)}
