@@ -1,5 +1,7 @@
 """Counterfactual pairs, McNemar's exact test, and choosing among methods: hand-computed, and against SciPy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -50,7 +52,7 @@ def rows_of(method, seed, *, reliance, worst, flip):
     return [
         axes
         | {"split": split, "group": group, "n_images": 4, "fg_flip": flip[place], "worst_group_iou": worst[place]}
-        | {"scene_reliance": reliance}
+        | {"scene_reliance": reliance, "repair_flip": 0.2}
         | end
         for place, split in enumerate(("val", "test"))
         for group in ("all", "common", "rare")
@@ -125,3 +127,33 @@ def test_a_pair_in_the_gallery_says_what_became_of_its_label():
         "",
     ]
     assert [item.swap_risk for item in items] == [2, 3, 8, 9, 6]
+
+
+def test_agreement_is_cohens_kappa():
+    first, second = np.array([1, 1, 1, 1, 2, 2, 2, 0, 3]), np.array([1, 1, 1, 2, 2, 2, 1, 1, 0])
+    # Of seven images five agree; by chance 4/7 * 4/7 + 3/7 * 3/7 would.
+    wanted = (5 / 7 - 25 / 49) / (1 - 25 / 49)
+    rows = np.stack([np.arange(9), np.zeros(9, int), np.full(9, 7)])
+    np.testing.assert_allclose(results.agreement(first, second, rows), [wanted, np.nan, np.nan])
+
+
+def test_repair_is_warned_of_where_the_seeds_disagree():
+    names = [f"ce{seed}" for seed in (0, 1, 2)]
+    cell = cell_of(**dict.fromkeys(names, LABELS))
+    generator = np.random.default_rng(0)
+    value = generator.normal(size=(1, 3, 10, 2, 1))
+    odds = value * np.array([-0.5, 0.5])
+    part = dataclasses.replace(cell.parts["val"], scene_log_odds=odds, centers=np.zeros((1, 3, 2)))
+    cell = dataclasses.replace(cell, parts={"val": part, "test": part})
+    rows = []
+    for seed in (0, 1, 2):
+        rows += rows_of("ce", seed, reliance=0.1, worst=(0.1, 0.1), flip=(0.3, 0.4))
+    (row,) = results.repair_signs(rows, {"only": cell})
+    identity = np.where(LABELS.ravel() > 0, 1 + (value[0].mean((2, 3)) > 0), 0)
+    every = np.arange(10)[None]
+    kappas = [results.agreement(identity[a], identity[b], every) for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert row["agreement"] == pytest.approx(np.mean(kappas), abs=1e-6)
+    assert row["low"] <= row["agreement"] <= row["high"]
+    assert (row["rho"], row["seeds"], row["flip"], row["repaired"]) == (0.9, 3, 0.4, 0.2)
+    assert results.sign_table([row]).rows[0][-1].startswith("warning")
+    assert results.sign_table([row | {"agreement": 0.6}]).rows[0][-1] == "no warning"

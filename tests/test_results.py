@@ -408,7 +408,14 @@ def test_a_run_is_loaded_as_columns_with_units(recorded):
     mean = rows["flip_image_mean"][there & (rows["group"] == "all")]
     assert np.nanmean(run.images["flip"][here]) == pytest.approx(mean[0], abs=1e-6)
     assert sorted(np.unique(run.images["pair"][here], return_counts=True)[1]) == [2] * 24
-    assert results.units(run.images)["flip_risk"] == "nats"
+    # Repair gives the whole region one class: pixels mend or flip, none is missed anew.
+    repaired = run.images["repaired_flip"][here]
+    after = repaired * run.images["foreground_pixels"][here]
+    flipped = rows["repair_flip"][there & (rows["group"] == "all")]
+    assert after.sum() / run.images["foreground_pixels"][here].sum() == pytest.approx(flipped[0], abs=1e-6)
+    assert np.isfinite(run.images["swap_risk"][here]).any()
+    units = results.units(run.images)
+    assert (units["flip_risk"], units["swap_risk"], units["repaired_flip"]) == ("nats", "nats", "share")
     assert {name for name in rows if name.startswith(("fg_", "gap_", "worst", "risk_"))} <= set(results.units(rows))
     with pytest.raises(FileNotFoundError, match=r"results\.csv"):
         results.load(recorded.parent)

@@ -25,22 +25,30 @@ from flipjax.results import (
     headline,
     pair_table,
     regret_table,
+    repair_warning,
     replacing,
+    sign_table,
     summary_table,
     to_markdown,
     to_text,
     trend_table,
     write_csv,
 )
+from flipjax.results.repair_sign import SAFE
 
 FOLDED = 48
+SIGNS = (
+    "Can repair be trusted? How far members of other seeds give the validation regions the same class: it needs no "
+    f"labels. From kappa {SAFE} on repair did no harm to speak of; below, it raises flip on data at the training rho"
+)
 
 
 def build(workdir: str | Path) -> str:
     """Writes `report/` into a run folder, from its stored results alone, and returns its tables as text for a terminal.
 
     Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), method_regret.csv,
-    pairs.csv (McNemar's tests) and, beside `report/`, scores.csv (of images' scores), each where it has rows;
+    pairs.csv (McNemar's tests), repair_signs.csv and, beside `report/`, scores.csv (of images' scores), each where it
+    has rows;
     summary.md, summary.tex, figures/*.png and *.svg, and index.html, which needs no other file; each file atomically.
 
     Raises:
@@ -50,12 +58,12 @@ def build(workdir: str | Path) -> str:
     run = read(workdir)
     folder = run.folder / "report"
     rows = {"summary": run.summary, "trend": run.trends, "comparison": run.comparison, "regret": run.regrets}
-    rows |= {"method_regret": run.choices, "pairs": run.pair_tests}
+    rows |= {"method_regret": run.choices, "pairs": run.pair_tests, "repair_signs": run.signs}
     for name, table in rows.items():
         write_csv(folder / f"{name}.csv", table)
     write_csv(run.folder / "scores.csv", run.scores)
     counts = f"{run.members()} {run.note()}"
-    findings = headline(run.summary, run.trends)
+    findings = [*headline(run.summary, run.trends), *repair_warning(run.signs)]
     run = run.shown()
     tables = tables_of(run)
     write_summary(folder, run.name, counts, findings, tables)
@@ -95,6 +103,8 @@ def tables_of(run: Run) -> dict[str, Table]:
         tables[caption] = regret_table(run.choices)
     if run.pair_tests:
         tables[pairs_caption(run.pair_tests)] = pair_table(run.pair_tests)
+    if run.signs:
+        tables[SIGNS] = sign_table(run.signs)
     return tables
 
 

@@ -27,6 +27,7 @@ from flipjax.results import (
     pair_tests,
     read_csv,
     regret,
+    repair_signs,
     score_rows,
     trend,
 )
@@ -48,7 +49,8 @@ class Run(NamedTuple):
 
     `rows`, `records`, `summary`, `trends` and `comparison` (of methods) are of the first selection rule; `regrets`
     compares all of them; `choices` are what choosing a method loses, `pair_tests` McNemar's, of methods or, where there
-    is one, of levels of rho; `scores` are those of scores.csv. `missing` says, a line each, what the folder lacks.
+    is one, of levels of rho; `signs` how far seeds agree on repair; `scores` are those of scores.csv. `missing` says,
+    a line each, what the folder lacks.
     """
 
     folder: Path
@@ -61,6 +63,7 @@ class Run(NamedTuple):
     regrets: list[Row]
     choices: list[Row]
     pair_tests: list[Row]
+    signs: list[Row]
     history: list[Row]
     cells: dict[str, StoredCell]
     missing: list[str]
@@ -91,7 +94,7 @@ class Run(NamedTuple):
         few = set(settings[:SHOWN])
         tables = {
             name: [row for row in getattr(self, name) if setting(row) in few or None in setting(row)]
-            for name in ("rows", "records", "summary", "trends", "comparison", "pair_tests")
+            for name in ("rows", "records", "summary", "trends", "comparison", "pair_tests", "signs")
         }
         members = {record["member"] for record in tables["records"]}
         tables["history"] = [row for row in self.history if row["member"] in members]
@@ -158,6 +161,7 @@ def read(workdir: str | Path) -> Run:
         regret(rows, resamples=resamples),
         method_regret(first, history, resamples=resamples),
         pair_tests(first, cells, axis=_compared(first)),
+        repair_signs(first, cells),
         history,
         cells,
         missing,

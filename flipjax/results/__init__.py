@@ -10,6 +10,7 @@ from flipjax.results.files import PARTS, Part, Row, StoredCell, load_cell, read_
 from flipjax.results.images import flip_rows, image_columns
 from flipjax.results.pairs import McNemar, counterfactual_flip, label_changes, mcnemar, pair_tests, region_class
 from flipjax.results.quantities import QUANTITIES, Quantity, quantity_of, title_of
+from flipjax.results.repair_sign import agreement, repair_signs
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
 from flipjax.results.scene_swap import SceneSwap, scene_quantities, scene_swap
@@ -21,8 +22,10 @@ from flipjax.results.text import (
     headline,
     pair_table,
     regret_table,
+    repair_warning,
     score_table,
     setting_label,
+    sign_table,
     summary_table,
     to_markdown,
     to_text,
@@ -50,6 +53,7 @@ __all__ = [
     "StoredCell",
     "Table",
     "aggregate",
+    "agreement",
     "axes_of",
     "columns_of",
     "compare",
@@ -75,6 +79,8 @@ __all__ = [
     "region_class",
     "regret",
     "regret_table",
+    "repair_signs",
+    "repair_warning",
     "replacing",
     "save_cell",
     "scene_quantities",
@@ -83,6 +89,7 @@ __all__ = [
     "score_summary",
     "score_table",
     "setting_label",
+    "sign_table",
     "summary_table",
     "title_of",
     "to_markdown",

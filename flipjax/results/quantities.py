@@ -305,9 +305,10 @@ def _by_column(name: str) -> Quantity | None:
 
 
 def describe() -> str:
-    """Returns the columns of results.csv and images.parquet as a table in Markdown."""
+    """Returns the columns of results.csv, images.parquet and scores.csv as a table in Markdown."""
     rows = [(column(key), quantity) for key, quantity in COLUMNS.items()]
     images = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES
     rows += [(f"{key} (of an image)", quantity) for key, quantity in images.items()]
+    rows += [(f"{key}_all, _common, _rare (of a score)", quantity) for key, quantity in SCORE_QUANTITIES.items()]
     lines = [f"| {name} | {q.title} | {q.unit} | {q.better or '-'} | {q.meaning} |" for name, q in rows]
     return "\n".join(["| column | title | unit | better | meaning |", "| --- | --- | --- | --- | --- |", *lines])

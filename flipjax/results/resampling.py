@@ -38,11 +38,7 @@ class Resamples:
     def _resample(self, cell: StoredCell, member: str, selection: str) -> dict[str, np.ndarray]:
         part = cell.parts[self._part]
         if id(cell) not in self._rows:
-            strata = statistics.strata(len(part.groups), part.groups, part.pairs)
-            generator = np.random.default_rng(0)
-            self._rows[id(cell)] = statistics.resample(
-                strata, self._samples, draw=lambda _, shape: generator.integers(0, shape[1], shape)
-            )
+            self._rows[id(cell)] = draw_objects(part.groups, part.pairs, samples=self._samples)
         quantities = of_classes(cell.class_names)
         names = {key: f"{column(key)}/all" for key in quantities}
         for group in ("common", "rare"):
@@ -57,3 +53,10 @@ class Resamples:
             class_names=cell.class_names,
         )
         return {names[key]: value for key, value in values.items()}
+
+
+def draw_objects(groups: np.ndarray, pairs: np.ndarray, *, samples: int = SAMPLES) -> np.ndarray:
+    """Returns resamples of n images, int64 (samples, n): images of one object together, the same ones every time."""
+    generator = np.random.default_rng(0)
+    strata = statistics.strata(len(groups), groups, pairs)
+    return statistics.resample(strata, samples, draw=lambda _, shape: generator.integers(0, shape[1], shape))

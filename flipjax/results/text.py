@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from flipjax.results.files import Row
 from flipjax.results.quantities import quantity_of, title_of
+from flipjax.results.repair_sign import SAFE
 from flipjax.results.scores import SCORES
 
 COLUMNS = (
@@ -156,6 +157,36 @@ def score_table(summary: Sequence[Row], *quantities: str) -> Table:
         for values, by_column in cells.items()
     ]
     return Table([*names, *header], rows, len(names))
+
+
+def sign_table(signs: Sequence[Row]) -> Table:
+    """Returns a row per setting of `flipjax.results.repair_signs`, with a warning where the seeds agree too little."""
+    names = list(signs[0])[: list(signs[0]).index("seeds")]
+    axes = [name for name in names if name == "rho" or len({row[name] for row in signs}) > 1]
+    rows = []
+    for row in signs:
+        known = row["agreement"] != ""
+        kappa = f"{row['agreement']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if known else "-"
+        warning = "warning: harms at the training rho" if _disagree(row) else "no warning"
+        flips = [f"{row[name]:.3f}" for name in ("flip", "repaired")]
+        rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), *flips, kappa, warning])
+    titles = ["seeds", "flip", "flip after repair", "agreement of seeds (kappa)", "without labels"]
+    return Table([*axes, *titles], rows, len(axes))
+
+
+def repair_warning(signs: Sequence[Row]) -> list[str]:
+    """Returns a sentence on the settings whose repair the seeds do not agree on; none where there are none."""
+    rhos = sorted({row["rho"] for row in signs if _disagree(row)})
+    if not rhos:
+        return []
+    return [
+        f"Warning: at rho {', '.join(map(str, rhos))} members of different seeds agree too little on the class that "
+        f"repair gives a region (kappa below {SAFE}): on data still at the training rho expect it to raise flip."
+    ]
+
+
+def _disagree(row: Row) -> bool:
+    return row["agreement"] == "" or row["agreement"] < SAFE
 
 
 def to_text(table: Table, *, width: int = WIDTH) -> str:

@@ -1,8 +1,8 @@
 """Does a label-free sign say whether repair helps or harms a member?
 
     python sweeps/scene_swap/sign.py measure RUN ...
-    python sweeps/scene_swap/sign.py looked_at
-    python sweeps/scene_swap/sign.py confirm
+    python sweeps/scene_swap/sign.py looked_at [RUN ...]
+    python sweeps/scene_swap/sign.py confirm [RUN ...]
 
 `measure` takes finished runs, with their checkpoints, and writes sign.csv: a row a member and kind of data, with the
 candidates, all from unlabelled validation images, and the Flip that repair takes away on the test images. The data are
@@ -12,9 +12,11 @@ tables, of seeds 20 and 21, and of 22 and 23.
 
 Candidates: `reliance`; `kinds`, Spearman of L_0 and L_1; `draws`, mean Spearman of L between four draws of real scenes,
 one of each kind; `seeds`, Spearman of L with the member of the next seed (20 with 21, 22 with 23); `kappa`, Cohen's
-between the repaired classes of the two; `plain`, Spearman of L and the plain log-odds; `relabelled`, share of the
-regions that get another label; `same`, share of them whose own scene speaks for the class that L says: what the plain
-log-odds have above L is the voice of the scene. `same` is an estimate of how often class and scene go together.
+between the repaired classes of the two; `crossed`, what repair takes away with the repaired class of that member in
+place of the truth: the share of images whose label differs from it, before less after (right in sign where the other
+is better than chance and errs by itself); `plain`, Spearman of L and the plain log-odds; `relabelled`, share of the
+regions that get another label; `same`, share of those whose own scene speaks for the class that L says: what the plain
+log-odds have above L is the voice of the scene. `same` estimates how often class and scene go together.
 """
 
 import csv
@@ -32,6 +34,7 @@ from scipy.stats import spearmanr
 from flipjax import intervene, results
 from flipjax.config import PopulationSpec
 from flipjax.data.pool import gather
+from flipjax.metrics import selective
 from flipjax.plan import plan
 from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.program import blank_history, load_pool, make_members, make_study
@@ -40,8 +43,12 @@ from flipjax.training.forms import logits_of
 from flipjax.training.predict import map_batches
 
 DRAWS = 4
-SIGNS = ("reliance", "kinds", "draws", "seeds", "kappa", "plain", "relabelled", "same")
+SIGNS = ("reliance", "kinds", "draws", "seeds", "kappa", "crossed", "plain", "relabelled", "same")
 LOOKED_AT = (20, 21)
+CROSSED, KAPPA = 0.02, 0.6
+"""Rules chosen on the seeds looked at: on balanced data repair helps where `crossed` is above the one; on either kind
+of data it does no harm to speak of (Flip up by at most .05) where `kappa` is at least the other."""
+MARGIN = 0.02
 FILE = pathlib.Path(__file__).parent / "sign.csv"
 
 
@@ -59,9 +66,16 @@ def answers(experiment, weights, pool, rows, scenes):
     return map_batches(of_batch, rows)
 
 
+def tuples(value):
+    """A configuration as JSON has it, with tuples for its lists."""
+    if isinstance(value, dict):
+        return {name: tuples(entry) for name, entry in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
 def read(run):
     """Every member of a run: axes, stored test and validation images, plain log-odds and those of single scenes."""
-    config = ConfigDict(json.loads((run / "config.json").read_text())["config"])
+    config = ConfigDict(tuples(json.loads((run / "config.json").read_text())["config"]))
     for program in plan(config):
         study = make_study(program, *load_pool(program))
         layout = placement.make_layout(PopulationSpec(**config.population), members=len(program.settings))
@@ -92,14 +106,6 @@ def at_rho(groups, rho, generator):
 def rank_correlation(first, second):
     known = np.isfinite(first) & np.isfinite(second)
     return spearmanr(first[known], second[known]).statistic if known.sum() > 2 else np.nan
-
-
-def kappa(first, second):
-    """Cohen's, of classes 1 and 2; images without region are left out."""
-    known = (first > 0) & (second > 0)
-    first, second = first[known] - 1, second[known] - 1
-    chance = first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean())
-    return ((first == second).mean() - chance) / (1 - chance) if chance < 1 else np.nan
 
 
 def flip(decomposition, weights):
@@ -133,6 +139,7 @@ def measure(runs):
                 before = cell.counts(name, "test")
                 swap = results.scene_swap(before, cell.scene_log_odds(name, "test"), center)
                 classes = np.asarray(intervene.repaired_class(one, center=center))
+                others = np.asarray(intervene.repaired_class(other, center=other_center))
                 own = results.region_class(cell.counts(name, "val"))[inside]
                 known = np.isfinite(identity)
                 voice = np.sign(plain[inside] - identity)
@@ -143,7 +150,8 @@ def measure(runs):
                     "kinds": rank_correlation(one[:, 0, 1], one[:, 1, 1]),
                     "draws": np.mean([rank_correlation(by_draw[:, a], by_draw[:, b]) for a, b in pairs]),
                     "seeds": rank_correlation(identity, 2 * other.mean(1)[:, 1]),
-                    "kappa": kappa(classes, np.asarray(intervene.repaired_class(other, center=other_center))),
+                    "kappa": results.agreement(classes, others, np.arange(len(classes))[None])[0],
+                    "crossed": ((own != others) * 1.0 - (classes != others))[known & (others > 0)].mean(),
                     "plain": rank_correlation(identity, plain[inside]),
                     "relabelled": (classes != own)[known].mean(),
                     "same": (voice == np.sign(classes - 1.5))[known].mean(),
@@ -159,23 +167,36 @@ def measure(runs):
         writer.writerows(table)
 
 
-def judge(which):
-    """Prints how each candidate goes with what repair takes away, over the members of some seeds."""
+def judge(which, runs):
+    """Prints how each candidate goes with what repair takes away, over the members of some seeds and runs."""
     with FILE.open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if (int(row["seed"]) in LOOKED_AT) == (which == "looked_at")]
+    rows = [row for row in rows if not runs or row["run"] in runs]
     for data in ("balanced", "at rho", "both"):
         chosen = [row for row in rows if data in (row["data"], "both")]
         fall = np.array([float(row["flip"]) - float(row["repaired"]) for row in chosen])
-        helped, harmed = (fall > 0.02).sum(), (fall < -0.02).sum()
+        helped, harmed = (fall > MARGIN).sum(), (fall < -MARGIN).sum()
         print(f"\n{data}: {len(chosen)} members; Flip falls by over .02 in {helped}, rises by over .02 in {harmed}")
+        picks = np.random.default_rng(0).integers(0, len(chosen), (1000, len(chosen)))
         for sign in SIGNS:
             values = np.array([float(row[sign]) for row in chosen])
-            known = np.isfinite(values)
-            print(f"  {sign:<11} Spearman with the fall {rank_correlation(values[known], fall[known]):+.2f}")
+            low, high = np.nanpercentile([rank_correlation(values[p], fall[p]) for p in picks], (2.5, 97.5))
+            print(
+                f"  {sign:<11} Spearman with what repair takes away {rank_correlation(values, fall):+.2f} "
+                f"[{low:+.2f}, {high:+.2f}]; AUROC of helped {selective.auroc(values, fall > MARGIN):.2f}, "
+                f"of harmed (low) {selective.auroc(-values, fall < -MARGIN):.2f}"
+            )
+        for sign, threshold in (("crossed", CROSSED), ("kappa", KAPPA)):
+            inside = np.array([float(row[sign]) >= threshold for row in chosen])
+            for word, part in (("from", inside), ("below", ~inside)):
+                helped, harmed = (fall[part] > MARGIN).sum(), (fall[part] < -MARGIN).sum()
+                counts = f"{part.sum()} members, helped {helped}, harmed {harmed}"
+                ends = f"; mean {fall[part].mean():+.3f}, least {fall[part].min():+.3f}" if part.any() else ""
+                print(f"  {sign} {word} {threshold}: {counts}{ends}")
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "measure":
         measure(sys.argv[2:])
     else:
-        judge(sys.argv[1])
+        judge(sys.argv[1], sys.argv[2:])

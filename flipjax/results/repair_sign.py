@@ -1,0 +1,82 @@
+"""Whether repair can be trusted, without labels: do members of other seeds give the regions the same class? NumPy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from flipjax.results.files import Row, StoredCell
+from flipjax.results.pairs import region_class
+from flipjax.results.resampling import draw_objects
+from flipjax.results.rows import axes_of, number, rounded
+from flipjax.results.seeds import by_value
+
+SAFE = 0.6
+"""Agreement from which repair did no harm to speak of: chosen and confirmed on other seeds (sweeps/scene_swap)."""
+RATES = {"flip": "fg_flip/all", "repaired": "repair_flip/all"}
+
+
+def agreement(first: np.ndarray, second: np.ndarray, rows: np.ndarray, *, background: int = 0) -> np.ndarray:
+    """Returns Cohen's kappa of two labellings of the same images, for each of several samples of them: float64 (S,).
+
+    1: always the same, 0: no more often than by chance. Images that either calls background are left out.
+
+    Args:
+        first: int (n,), a class for each image, such as the repaired ones of a model.
+        second: int (n,), of another model.
+        rows: int (S, n), the images of each sample; `np.arange(n)[None]` for all.
+        background: the class that is background.
+
+    Source: Cohen, A coefficient of agreement for nominal scales, 1960.
+
+    Example:
+        >>> agreement(np.array([1, 1, 2, 2]), np.array([1, 1, 2, 1]), np.arange(4)[None]).tolist()
+        [0.5]
+    """
+    known = (first != background) & (second != background)
+    count = known[rows].sum(1)
+    same = ((first == second) & known)[rows].sum(1) / np.maximum(count, 1)
+    shares = [
+        [((side == c) & known)[rows].sum(1) / np.maximum(count, 1) for c in np.unique(np.append(first, second))]
+        for side in (first, second)
+    ]
+    chance = (np.array(shares[0]) * np.array(shares[1])).sum(0)
+    fits = (count > 0) & (chance < 1)
+    return np.where(fits, (same - chance) / np.where(fits, 1 - chance, 1), np.nan)
+
+
+def repair_signs(rows: Sequence[Row], cells: Mapping[str, StoredCell]) -> list[Row]:
+    """Returns a row per setting with two seeds or more: how far they agree on the class that repair gives a region.
+
+    `agreement` is the mean over pairs of seeds of Cohen's kappa of the repaired classes of the validation images, which
+    needs no labels; `low` and `high` its 95% bootstrap interval over the objects, for these seeds; `flip` and
+    `repaired` are the means on the test images. Below `SAFE` repair does harm on data still at the training rho.
+
+    Args:
+        rows: of results.csv, of the first selection rule.
+        cells: of the run, by name.
+    """
+    if "rho" not in axes_of(rows):
+        return []
+    cell_of = {member: cell for cell in cells.values() for member in cell.members}
+    table = []
+    for setting, values in by_value(rows, "rho", paired_by="seed", split="test"):
+        for rho, (by_seed, _) in values.items():
+            records = [record for record in by_seed.values() if record["member"] in cell_of]
+            swaps = [cell_of[record["member"]].scene_swap(record["member"], "val") for record in records]
+            classes = [region_class(swap.repaired) for swap in swaps if swap is not None]
+            if len(classes) < max(2, len(records)):
+                continue
+            part = cell_of[records[0]["member"]].parts["val"]
+            samples = np.concatenate([np.arange(len(part.groups))[None], draw_objects(part.groups, part.pairs)])
+            pairs = itertools.combinations(classes, 2)
+            kappa = np.mean([agreement(first, second, samples) for first, second in pairs], axis=0)
+            low, high = np.nanpercentile(kappa[1:], (2.5, 97.5)) if np.isfinite(kappa[1:]).any() else (np.nan, np.nan)
+            row = {"rho": rho} | setting | {"seeds": len(records), "agreement": rounded(float(kappa[0]))}
+            row |= {"low": rounded(float(low)), "high": rounded(float(high))}
+            for name, quantity in RATES.items():
+                row[name] = rounded(float(np.mean([number(record[quantity]) for record in records])))
+            table.append(row)
+    return table
