@@ -13,8 +13,9 @@ from flipjax.config import ModelSpec, PopulationSpec
 from flipjax.methods import METHODS, active_knobs
 from flipjax.models import convolution
 from flipjax.training import dfr, jtt, placement, population
+from flipjax.training.assess import Questions
 from flipjax.training.member import init_state
-from flipjax.training.predict import evaluate, scene_marginal, scene_marginal_without_scenes
+from flipjax.training.predict import evaluate
 
 PLATFORMS = ("cuda", "tpu")
 # What JAX's own lowering leaves to the platform: sharding, random bits, sorting, and the solution of linear equations.
@@ -63,7 +64,7 @@ def test_evaluation_lowers(given):
     layout, current, (pool, rows, *_) = make("packed")
     weights = current.states.best["val_loss"].weights
     scenes = jnp.zeros((2, *pool.scenes.shape[1:]), jnp.float32)
-    for function, more in ((evaluate, ()), (scene_marginal, (scenes,)), (scene_marginal_without_scenes, (rows,))):
+    for function, more in ((evaluate, ()), (Questions(), (scenes,)), (Questions("surroundings"), (rows,))):
         check(population._map_selected, experiment, layout, function, weights, np.ones(2, bool), pool, rows, *more)
 
 

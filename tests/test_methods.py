@@ -141,7 +141,7 @@ def test_vmap_stays_close_to_the_loop(trained, rich, members, pool, validation):
     heads = [population.states_of(one).best["val_loss"].weights.params["head"]["kernel"] for one in (current, refitted)]
     changed = [bool((a != b).any()) for a, b in zip(*heads, strict=True)]
     assert changed == [name == "dfr" for name in names]
-    result = population.decompose(rich, layout, refitted, pool, validation[0])
+    result = population.map_selected(rich, layout, refitted, evaluate, pool, validation[0])
     assert (result.confusion.sum((-2, -1)) == 16 * 16).all()
 
 
@@ -208,7 +208,7 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, pool, val
         return plain(experiment, layout, function, weights, wanted, *shared)
 
     monkeypatch.setattr(population, "_map_selected", noting)
-    result = population.decompose(rich, trained.layout, trained.current, *shared)
+    result = population.map_selected(rich, trained.layout, trained.current, evaluate, *shared)
     assert result.confusion.shape == (len(SELECTIONS), len(NAMES), 8, 3, 3)
     best, compiled = trained.states[-1].best, jax.jit(evaluate, static_argnums=0)
     epochs = np.stack([best[rule].epoch for rule in SELECTIONS])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import flipjax
@@ -23,6 +24,33 @@ def test_submodules_load_when_they_are_asked_for():
     assert {name for name in flipjax.__all__ if not hasattr(flipjax, name)} == set()
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = flipjax.nothing
+
+
+def test_metrics_work_beside_jax_alone_and_commands_say_what_they_lack():
+    # What pyproject.toml asks for beside JAX and what JAX brings.
+    absent = (
+        "absl flax importlib_resources jinja2 matplotlib ml_collections optax orbax PIL rich safetensors "
+        "tensorflow_datasets"
+    )
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent.split()!r}))\n"
+        "import numpy as np, flipjax\n"
+        "from flipjax.__main__ import COMMANDS, main\n"
+        "labels = np.array([[[0, 1], [2, 2]]])\n"
+        "logits = 9.0 * np.eye(3)[[[[0, 1], [1, 0]]]]\n"
+        "parts = flipjax.metrics.decompose(logits, labels)\n"
+        "flips = flipjax.metrics.FlipMetric()\n"
+        "flips.update(logits, labels)\n"
+        "print(*map(float, (parts.correct[0], parts.flip[0], parts.miss[0])), flips.compute()['fg_flip'])\n"
+        "from flipjax.metrics import selective\n"
+        "print(selective.auroc(np.array([0.1, 0.9]), np.array([False, True])))\n"
+        "print({main([name]) for name in COMMANDS if name != 'export'})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    shares, auroc, codes = done.stdout.splitlines()
+    assert np.allclose([float(share) for share in shares.split()], 1 / 3) and float(auroc) == 1 and codes == "{2}"
+    messages = done.stderr.splitlines()
+    assert len(messages) == len(COMMANDS) - 1 and all("pip install flipjax" in message for message in messages)
 
 
 def test_every_command_has_a_help_of_its_own(capsys):

@@ -193,7 +193,7 @@ def test_members_at_once_stay_close_to_the_loop_and_skip_who_stopped(tiny, start
 @pytest.mark.parametrize("spec", [LOOP, VMAP, PACKED], ids=["loop", "vmap", "packed"])
 def test_decompositions_are_those_of_each_member(tiny, start, trained, pool, validation, spec):
     layout, current, _ = start(spec, states=trained.states[-1])
-    stacked = population.decompose(tiny, layout, current, *placement.share(layout, (pool, validation[0])))
+    stacked = population.map_selected(tiny, layout, current, evaluate, *placement.share(layout, (pool, validation[0])))
     assert (stacked.confusion.shape, stacked.risk_sum.shape) == ((1, 5, 8, 3, 3), (1, 5, 8))
     stacked = jax.tree.map(lambda leaf: leaf[0], stacked)
     compiled = jax.jit(evaluate, static_argnums=0)

@@ -415,7 +415,7 @@ def test_a_run_is_loaded_as_columns_with_units(recorded):
     assert after.sum() / run.images["foreground_pixels"][here].sum() == pytest.approx(flipped[0], abs=1e-6)
     assert np.isfinite(run.images["swap_risk"][here]).any()
     units = results.units(run.images)
-    assert (units["flip_risk"], units["swap_risk"], units["repaired_flip"]) == ("nats", "nats", "share")
+    assert (units["flip_risk"], units["swap_risk"], units["repaired_flip"]) == ("nats", "log-odds", "share")
     assert {name for name in rows if name.startswith(("fg_", "gap_", "worst", "risk_"))} <= set(results.units(rows))
     with pytest.raises(FileNotFoundError, match=r"results\.csv"):
         results.load(recorded.parent)

@@ -97,15 +97,15 @@ def test_waves_give_the_bytes_of_the_whole_run(whole, tmp_path):
     assert whole[2](tmp_path / "run", options[1])[0] == 0
 
 
-@pytest.mark.parametrize("place", ["run_epoch", "decompose"])
+@pytest.mark.parametrize("place", ["run_epoch", "map_selected"])
 def test_an_error_for_want_of_memory_halves_the_wave_which_continues(whole, tmp_path, monkeypatch, place):
     function, calls = getattr(population, place), []
 
-    def full(experiment, layout, current, *shared):
+    def full(experiment, layout, current, *given):
         calls.append(len(current.slots))
         if len(current.slots) > 1 and calls.count(2) == (2 if place == "run_epoch" else 1):
             raise FULL
-        return function(experiment, layout, current, *shared)
+        return function(experiment, layout, current, *given)
 
     monkeypatch.setattr(population, place, full)
     code, text = whole[2](tmp_path / "run")

@@ -18,4 +18,4 @@ def test_what_was_measured_in_time_is_written(tmp_path):
     with out.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["what"] for row in rows[:2]] == ["decompose", "read"]
-    assert all(float(row["rate"]) > 0 for row in rows)
+    assert all(float(row["seconds"]) > 0 for row in rows)

@@ -18,13 +18,11 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flipjax import metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool
 from flipjax.training import epoch
 from flipjax.training.member import NO_WEIGHTS, Member, State, Status, Weights, init_state
 from flipjax.training.placement import AXIS, Layout, deal, queue, shard
-from flipjax.training.predict import evaluate
 
 Tree = TypeVar("Tree")
 
@@ -171,17 +169,6 @@ def states_of(population: Population) -> State:
 def take_member(stacked: Tree, index: int | np.ndarray) -> Tree:
     """Returns one member's tree, or those of several, out of stacked ones."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
-
-
-def decompose(
-    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: jax.Array
-) -> metrics.Decomposition:
-    """Returns the decompositions of the weights that each rule kept of every member on rows (n, 2).
-
-    Returns:
-      Leaves (S, K, n, ...) numpy, the rules in the order of `experiment.train.selection`.
-    """
-    return map_selected(experiment, layout, population, evaluate, pool, rows)
 
 
 def map_selected(
