@@ -59,7 +59,9 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends the bar."""
-        self._bar.stop()
+        # Before rich 14.3 the end of a bar that is not shown is an empty line.
+        if self._live:
+            self._bar.stop()
 
     def say(self, text: str) -> None:
         """Prints a line."""
