@@ -7,7 +7,9 @@ import difflib
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from absl import flags
@@ -148,7 +150,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> Config:
       ConfigError: for an error inside the file, with its line; for a key that it has not, with the nearest; for
         anything else on the command line.
     """
-    config = _load(path, [])
+    config = _run(path)
     names = list(leaves(config))
     for part in overrides:
         name = part.removeprefix("--config.").split("=")[0]
@@ -160,6 +162,22 @@ def read_config(path: Path, overrides: Sequence[str]) -> Config:
     return _load(path, overrides)
 
 
+def _run(path: Path) -> Config:
+    """What a configuration file, a program of the user's that may raise anything, returns."""
+    module = ModuleType("config")
+    try:
+        SourceFileLoader("config", str(path)).exec_module(module)
+        config = module.get_config() if hasattr(module, "get_config") else None
+    except (Exception, SystemExit) as error:
+        place = _place(error, path)
+        text = " ".join(str(error).split())
+        where = f"{path}, line {place}" if place else str(path)
+        raise ConfigError(where, problem=f"{type(error).__name__}: {text}") from error
+    if not hasattr(config, "to_json"):
+        raise ConfigError(str(path), "get_config() to return a ConfigDict", repr(config))
+    return config
+
+
 def _load(path: Path, overrides: Sequence[str]) -> Config:
     line = ["flipjax", f"--config={path}", *overrides]
     values = flags.FlagValues()
@@ -168,18 +186,10 @@ def _load(path: Path, overrides: Sequence[str]) -> Config:
     )
     try:
         rest = values(line)
-    except Exception as error:
-        # Anything may be raised inside the file, which is a program of the user's.
-        place = _place(error, path)
-        if place is None and not isinstance(error, flags.Error | AttributeError | KeyError | TypeError | ValueError):
-            raise
-        text = " ".join(str(error).split())
-        field = f"{path}, line {place}" if place else "--config"
-        raise ConfigError(field, problem=f"{type(error).__name__}: {text}" if place else text) from error
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError("--config", problem=" ".join(str(error).split())) from error
     if rest[1:]:
         raise ConfigError("arguments", "options, such as --config correlation_grid", repr(rest[1]))
-    if not hasattr(values.config, "to_json"):
-        raise ConfigError(str(path), "get_config() to return a ConfigDict", repr(values.config))
     return values.config
 
 

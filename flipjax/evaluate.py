@@ -36,7 +36,7 @@ from flipjax.report.pictures import Item
 from flipjax.results import SceneSwap, gallery
 from flipjax.sweep.finish import PAIRS, mean_training_scenes
 from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
-from flipjax.terminal import Bar
+from flipjax.terminal import Bar, printable
 from flipjax.training.member import Weights, first_weights
 from flipjax.training.predict import evaluate, evaluation_batch, mean_surroundings, predict, scene_marginal
 
@@ -220,10 +220,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse(sys.argv[1:] if arguments is None else arguments)
         _evaluate(options)
     except ConfigError as error:
-        print(f"flipjax evaluate: {error.named({'config.model.weights': '--weights'})}", file=sys.stderr)
+        print(printable(f"flipjax evaluate: {error.named({'config.model.weights': '--weights'})}"), file=sys.stderr)
         return command.USAGE
     except (AuditError, OSError) as error:
-        print(f"flipjax evaluate: {error}", file=sys.stderr)
+        print(printable(f"flipjax evaluate: {error}"), file=sys.stderr)
         return command.USAGE
     except KeyboardInterrupt:
         print("flipjax evaluate: interrupted", file=sys.stderr)

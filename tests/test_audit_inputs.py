@@ -254,6 +254,14 @@ def test_two_rows_for_one_position(capsys, tmp_path, rows):
     assert "several rows for one image, 1: 0" in refused(capsys, "--logits", tmp_path / "logits.npy", *options)
 
 
+def test_a_position_of_thousands_of_digits(capsys, tmp_path):
+    np.save(tmp_path / "logits.npy", LOGITS)
+    np.save(tmp_path / "labels.npy", LABELS)
+    (tmp_path / "g.csv").write_text(f"name,group\n{'9' * 5000},1\n0,1\n1,0\n2,0\n3,1\n")
+    options = ["--labels", tmp_path / "labels.npy", "--groups", tmp_path / "g.csv", "--out", tmp_path / "out"]
+    assert "rows that name none, 1: '999" in refused(capsys, "--logits", tmp_path / "logits.npy", *options)
+
+
 def test_an_archive_that_unpacks_to_more_than_is_allowed(capsys, tmp_path):
     np.savez_compressed(tmp_path / "a.npz", logits=np.zeros((1, 600, 600, 3), np.float32))
     assert (tmp_path / "a.npz").stat().st_size < 100_000

@@ -296,6 +296,9 @@ def test_damaged_annotations_are_named(tmp_path, capsys):
         path.write_text(damaged)
         with pytest.raises(BadFilesError, match=rf"{path}: truncated or damaged JSON \({len(damaged):,} bytes\)"):
             read_selection(root)
+    path.write_text("[" * 9000)
+    with pytest.raises(BadFilesError, match=rf"{path}: damaged JSON: lists nested deeper than 1000"):
+        read_selection(root)
     path.write_text(text)
     cases = [
         ("instances_train2017", lambda value: value["annotations"][0].pop("image_id"), "'annotations' lacks image_id"),

@@ -173,6 +173,9 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
     np.savez(tmp_path / "complex.npz", **{"layer1.0.conv1.weight": np.zeros(3, complex)})
     write_archive(tmp_path / "packed.npz", zipfile.ZIP_LZMA)
     write_archive(tmp_path / "locked.npz", zipfile.ZIP_STORED, encrypted=True)
+    large = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 1000000000)}\n"
+    with zipfile.ZipFile(tmp_path / "large.npz", "w") as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\1\0" + struct.pack("<H", len(large)) + large)
     header = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
     (tmp_path / "eight.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     os.mkfifo(tmp_path / "fifo.npz")
@@ -194,6 +197,7 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
         ("packed.npz", "an archive packed by lzma"),
         ("locked.npz", "an encrypted archive"),
         ("eight.safetensors", "found others: a (F8_E4M3)"),
+        ("large.npz", "no whole npz"),
         ("fifo.npz", "found no regular file"),
     )
     for name, message in cases:

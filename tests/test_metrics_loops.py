@@ -146,12 +146,14 @@ def test_masks_give_all_that_needs_no_score():
         (lambda: metrics.decompose(masks[:2], labels, kind="masks"), "predictions: .* of the labels' shape"),
         (lambda: jax.jit(lambda p: metrics.decompose(p, labels, kind="masks"))(masks), "num_classes: .* under jit"),
         (lambda: metrics.flip_risk(logits, kind="masks"), "kind: expected 'logits' or 'probabilities'"),
-        (lambda: metrics.decompose(logits, labels, kind="scores"), "kind: expected"),
+        (lambda: metrics.decompose(logits, labels, kind="scores"), "or 'masks'"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
     with pytest.raises(TypeError, match=r"predictions: expected integers .* predictions\.long\(\)"):
         metrics.decompose(masks.astype(float), labels, kind="masks")
+    with pytest.raises(TypeError, match=r"concatenate\(parts\)"):
+        metrics.summarize([scored, scored])
 
 
 @pytest.mark.parametrize("classes", [3, 4, 5])

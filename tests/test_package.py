@@ -92,6 +92,10 @@ def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch)
         ("def get_config():\n    return 1 / 0\n", "line 2: ZeroDivisionError"),
         ("def get_config():\n    return 1\n", "get_config"),
         ("x = 1\n", "get_config"),
+        ("\0", "SyntaxError: source code string cannot contain null bytes"),
+        ("open('/nowhere')\n", "line 1: FileNotFoundError"),
+        ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
+        ("def get_config():\n    raise ValueError('mine')\n", "line 2: ValueError: mine$"),
     ],
 )
 def test_errors_inside_a_configuration_name_its_line(tmp_path, text, place):

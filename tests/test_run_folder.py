@@ -208,7 +208,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(run, whole, monkeypatch):
         patch.setattr(
             checkpoint.ocp.CheckpointManager,
             "save",
-            lambda *arguments, **options: (_ for _ in ()).throw(ValueError("No space left on device\n[at a.cc:1]")),
+            lambda *arguments, **options: (_ for _ in ()).throw(ValueError("x" * 300 + " [os_error_code='28']")),
         )
         code, text = run()
     assert code == 1 and "No space left on device" in text and "Traceback" not in text

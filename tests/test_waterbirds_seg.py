@@ -517,6 +517,10 @@ def test_malformed_lists(tree):
         path.write_text(text)
         with pytest.raises(ConfigError, match="cub_dir: expected"):
             read_birds(tree / "cub")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="a regular file"):
+        read_birds(tree / "cub")
     with pytest.raises(ConfigError, match="places_dir: expected scenes of land in any of b/bamboo_forest/"):
         archives.read_scenes(tree / "cub")
 

@@ -36,11 +36,12 @@ def read_groups(path: Path, names: Sequence[str], *, classes: int, positional: b
     groups = {name: _integer(path, name, text) for name, text in rows.items()}
     names = list(names)
     if positional:
-        numbers = [str(int(name)) for name in groups if name.isdecimal() and len(name) < LONGEST]
+        numbered = {name: str(int(name)) for name in groups if name.isdecimal() and len(name) < LONGEST}
+        numbers = list(numbered.values())
         if repeated(numbers):
             raise AuditError(f"{path}: several rows for one image, {listed(repeated(numbers))}")
         if set(numbers) >= set(names):
-            groups = {str(int(name)) if name.isdecimal() else name: group for name, group in groups.items()}
+            groups = {numbered.get(name, name): group for name, group in groups.items()}
         elif len(groups) == len(names):
             names = list(groups)
             check_printable(path, names)

@@ -61,8 +61,10 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
     shape = array.shape
     kind, spatial_ndim = options.kind, options.spatial_ndim
     _check_spatial_ndim(spatial_ndim)
+    # Without labels the question is of scores, which masks have none of.
+    kinds = KINDS[:2] if labels_shape is None else KINDS
     if kind not in KINDS[:2]:
-        raise ValueError(f"kind: expected {' or '.join(map(repr, KINDS[:2]))}, found {kind!r}.")
+        raise ValueError(f"kind: expected {' or '.join(map(repr, kinds))}, found {kind!r}.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
             f"{kind}: expected floating point, found {array.dtype} of shape {shape}. Predictions come first and labels "

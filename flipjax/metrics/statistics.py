@@ -36,9 +36,11 @@ def read_images(decomposition: Decomposition) -> Images:
     """Bring a decomposition with one image axis to the host, and rank its images.
 
     Raises:
-        TypeError: confusion does not hold integers.
+        TypeError: no decomposition, or its confusion does not hold integers.
         ValueError: not exactly one image axis.
     """
+    if isinstance(decomposition, list):
+        raise TypeError("decomposition: expected one, found a list. Pass flipjax.metrics.concatenate(parts).")
     confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
     if confusion.ndim != 3 or risk_sum.shape != confusion.shape[:1]:
         raise ValueError(

@@ -21,7 +21,7 @@ from flipjax.models.smp import WeightsError
 NESTS = ("state_dict", "model_state_dict", "model", "ema_state_dict", "net")
 """Keys under which training scripts put a state_dict beside other things; the first found is taken."""
 SAFETENSORS_TYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
-UNREADABLE = (*DAMAGED, SafetensorError, OSError, ValueError, LookupError, struct.error)
+UNREADABLE = (*DAMAGED, SafetensorError, OSError, MemoryError, ValueError, LookupError, struct.error)
 MAX_BYTES = 4 << 30
 """What the arrays of a file may take unpacked, unless told otherwise."""
 SAFE_TORCH = (2, 6)

@@ -74,7 +74,10 @@ def read_lines(stream: BinaryIO, *, complain: Complain) -> Iterator[Record]:
             if long:
                 raise ValueError(f"expected fewer than {LONGEST:,} bytes")
             if line.strip():
-                yield _record(json.loads(line), number)
+                record = _record(json.loads(line), number)
+                # An id of NaN could be read, and not be written again.
+                json.dumps(record.id, allow_nan=False)
+                yield record
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             complain(f"line {number}: {error}")
 

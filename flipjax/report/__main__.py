@@ -13,6 +13,7 @@ from flipjax.config import ConfigError
 from flipjax.report.compare import compare_runs
 from flipjax.report.page import build
 from flipjax.report.run import ReportError
+from flipjax.terminal import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = options.workdir / "report"
             text = build(options.workdir)
     except (ConfigError, FileNotFoundError) as error:
-        print(f"flipjax report: {error}", file=sys.stderr)
+        print(printable(f"flipjax report: {error}"), file=sys.stderr)
         return command.USAGE
     except (ReportError, OSError) as error:
-        print(f"flipjax report: {error}", file=sys.stderr)
+        print(printable(f"flipjax report: {error}"), file=sys.stderr)
         return command.SOME_FAILED
     print(f"{text}\n\nreport: {folder / 'index.html'}")
     return command.DONE

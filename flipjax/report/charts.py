@@ -104,7 +104,7 @@ def risk_charts(run: Run) -> list[Chart]:
         ),
         Chart(
             "top_decile",
-            "Flips in the riskiest tenth",
+            "Top-decile flip share",
             "The part of all flips that the tenth of the images with the highest flip-risk holds.",
             note,
             line_panels(run.summary, run.kept(), top, y="share of all flips", reference=(0.1, "flips spread evenly")),

@@ -17,6 +17,7 @@ from flipjax.config import ConfigError
 from flipjax.results.data import Columns, RunData, load
 from flipjax.results.files import Row, read_csv, write_csv
 from flipjax.results.rows import axes_of, member_quantities
+from flipjax.terminal import printable
 
 TRACKERS = {"mlflow": "mlflow", "trackio": "trackio", "wandb": "wandb"}
 
@@ -106,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(argv)
         run = load(options.run)
     except (ConfigError, FileNotFoundError) as error:
-        print(f"flipjax export: {error}", file=sys.stderr)
+        print(printable(f"flipjax export: {error}"), file=sys.stderr)
         return command.USAGE
     if options.to == "csv":
         folder = options.out or options.run / "export"

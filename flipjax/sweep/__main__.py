@@ -16,6 +16,7 @@ from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
+from flipjax.terminal import printable
 
 SHARD_VARIABLES = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
@@ -139,13 +140,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = _parser().parse(arguments)
             return _sweep(options, arguments, signals)
     except ConfigError as error:
-        print(f"flipjax sweep: {error}", file=sys.stderr)
+        print(printable(f"flipjax sweep: {error}"), file=sys.stderr)
         return command.USAGE
     except OSError as error:
         # The folder was checked before: what fails now is the disk, and what is written is whole.
         place = f"{error.filename}: " if error.filename else ""
         text = f"{place}{error.strerror or error}; what is done is safe, and the same command continues"
-        print(f"flipjax sweep: {text}", file=sys.stderr)
+        print(printable(f"flipjax sweep: {text}"), file=sys.stderr)
         return command.SOME_FAILED
 
 

@@ -3,7 +3,10 @@
 import hashlib
 import json
 import logging
+import os
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,8 +36,17 @@ def _file_digests(folder: Path) -> dict[str, str]:
 
 
 def _sentence(error: BaseException) -> str:
-    """Returns the first line of an error: those of TensorStore go on for a page."""
+    """Returns the first line of an error, or what the system said: those of TensorStore go on for a page."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return os.strerror(int(code[1]))
     return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+
+
+def _except_late(event: Any) -> None:
+    """Leaves out what TensorStore's other writes print when one has failed and Orbax has closed its event loop."""
+    if "Event loop is closed" not in str(event.exc_value):
+        sys.__unraisablehook__(event)
 
 
 class Checkpoints:
@@ -43,8 +55,11 @@ class Checkpoints:
     def __init__(self, folder: str | Path):
         """Opens or makes the folder."""
         self._folder = Path(folder).absolute()
-        # What goes wrong is said in one line, here; Orbax logs it with tracebacks, too.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # What goes wrong is said in one line, here; Orbax and asyncio log it with tracebacks, too.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        if sys.unraisablehook is sys.__unraisablehook__:
+            sys.unraisablehook = _except_late
         options = ocp.CheckpointManagerOptions(max_to_keep=MAX_CHECKPOINTS, enable_async_checkpointing=False)
         # Named here, it is not guessed from what lies in the folder.
         handler = ocp.StandardCheckpointHandler()

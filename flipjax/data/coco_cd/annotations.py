@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from flipjax.data.images import BadFileError
 
 BUFFER = 1 << 20
 """Bytes read at once."""
+DEEPEST = 1000
+"""Lists within lists: ijson's memory grows with the square of the depth (a file of 200 KB took all of 16 GB)."""
+STRIDE = 4096
 
 Segment = tuple[int, bytes]
 """A label, 1 + y, and the compressed run lengths of its pixels, as in `pycocotools.mask`."""
@@ -223,12 +226,33 @@ def _add_area(areas: Areas, item: Mapping[str, Any], scene: int, path: Path) -> 
         raise BadFileError(f"{path}: annotation {item.get('id')}: expected a number as its area: {error}") from error
 
 
+class _Shallow:
+    """A file of JSON whose lists and objects may be nested no deeper than DEEPEST, give or take STRIDE."""
+
+    def __init__(self, file: BinaryIO, path: Path):
+        self._file = file
+        self._path = path
+        self._depth = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads on."""
+        data = self._file.read(size)
+        for start in range(0, len(data), STRIDE):
+            opened, closed = (
+                sum(data.count(c, start, start + STRIDE) for c in pair) for pair in ((b"[", b"{"), (b"]", b"}"))
+            )
+            self._depth += opened - closed
+            if self._depth > DEEPEST:
+                raise BadFileError(f"{self._path}: damaged JSON: lists nested deeper than {DEEPEST}")
+        return data
+
+
 def _items(path: Path, field: str, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     _, ijson = require_packages()
     empty = True
     try:
         with path.open("rb") as file:
-            for item in ijson.items(file, f"{field}.item", buf_size=BUFFER, use_float=True):
+            for item in ijson.items(_Shallow(file, path), f"{field}.item", buf_size=BUFFER, use_float=True):
                 empty = False
                 absent = set(keys) - item.keys() if isinstance(item, dict) else set(keys)
                 if absent:

@@ -146,6 +146,8 @@ def _folders(places_dir: Path, category: str) -> list[Path]:
 
 
 def _read_list(path: Path) -> dict[int, str]:
+    if path.exists() and not path.is_file():
+        raise ConfigError("cub_dir", f"CUB's {path.name}, a regular file", path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         entries = [line.split() for line in lines if line.strip()]
