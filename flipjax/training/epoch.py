@@ -74,9 +74,10 @@ def validate(
     selecting = jnp.where(refit, 1 - member.knobs.dfr, 1.0)
     group_losses = losses.group_means(image_losses, groups, num_groups=NUM_GROUPS, weights=selecting)[0]
     loss = group_losses.mean()
-    # Whole numbers and a product of vectors, which is fused with nothing: rounded alike, alone and in any population.
+    # One after another: compilers fuse across no loop, so that it is rounded alike, alone and in any population.
     counts = jax.nn.one_hot(member.groups, NUM_GROUPS).sum(0)
-    loss_at_rho = counts @ group_losses / len(member.groups)
+    total = jax.lax.fori_loop(0, NUM_GROUPS, lambda g, total: total + counts[g] * group_losses[g], jnp.float32(0))
+    loss_at_rho = total / len(member.groups)
     group_weights = state.group_weights
     if "dro_reference" in experiment.active_knobs:
         robust, moved = losses.reference_validation(
