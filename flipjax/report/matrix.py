@@ -123,7 +123,7 @@ def _draw_forest(
         axes.hlines(heights, low, high, linewidth=1.4, color=colour)
         axes.scatter(middle, heights, s=16, zorder=3, label=f"rho {rho}", color=colour)
     limits = axes.get_xlim()
-    ticks = [float(tick) for tick in MaxNLocator(5).tick_values(*limits) if limits[0] <= tick <= limits[1]]
+    ticks = [float(tick) for tick in MaxNLocator(4).tick_values(*limits) if limits[0] <= tick <= limits[1]]
     signed = [f"{tick:+g}" if tick else "0" for tick in ticks]
     reference = plain(str(rows[0]["reference"])) if rows else ""
     dress(axes, title=title, x=f"difference from {reference}", y="", ticks=ticks, labels=signed)
@@ -131,7 +131,7 @@ def _draw_forest(
     axes.set_yticks(range(len(labels)), [plain(label, most=30) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
     if len(rhos) > 1:
-        legend(axes, columns=min(4, len(rhos)))
+        legend(axes, columns=min(2, len(rhos)))
 
 
 def _label(row: Row, names: Sequence[str], axis: str) -> str:

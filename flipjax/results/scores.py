@@ -133,12 +133,15 @@ def score_rows(cells: Iterable[StoredCell], rows: Sequence[Row]) -> list[Row]:
                 if member not in records:
                     continue
                 record = records[member]
+                counts = {part: cell.counts(member, part, selection=selection) for part in ("val", "test")}
+                losses = {part: np.asarray(each.flip, np.float64) for part, each in counts.items()}
+                fitted = "dfr" in str(record.get("method", "")).split("+")
+                unseen = _unseen(cell, fitted=fitted)
                 leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
                 for name, values in scores.items():
                     passes = _passes(name, cell, sizes.get(member, 0))
-                    fitted = "dfr" in str(record.get("method", "")).split("+")
-                    known = np.where(_unseen(cell, fitted=fitted), validation[member][name], np.nan)
-                    measures = _measures(cell, member, selection, values, known)
+                    known = np.where(unseen, validation[member][name], np.nan)
+                    measures = _measures(cell, {"val": known, "test": values}, losses)
                     table.append(leading | {"score": name, "passes": passes} | measures)
     return table
 
@@ -176,12 +179,8 @@ def _passes(name: str, cell: StoredCell, seeds: int) -> int:
     return int(SCORES[name].passes)
 
 
-def _measures(
-    cell: StoredCell, member: str, selection: str, scores: np.ndarray, validation: np.ndarray
-) -> dict[str, float | str]:
-    """The numbers of one score of one member, by column; `scores` are those of the test images."""
-    values = {"val": validation, "test": scores}
-    losses = {part: np.asarray(cell.counts(member, part, selection=selection).flip, np.float64) for part in values}
+def _measures(cell: StoredCell, values: dict[str, np.ndarray], losses: dict[str, np.ndarray]) -> dict[str, float | str]:
+    """The numbers of one score of one member, by column; `values` and `losses` are of the images of each part."""
     threshold = selective.threshold_at_risk(values["val"], losses["val"], risk=WANTED_RISK)
     measures = {"threshold": threshold}
     for side, groups in SIDES.items():
@@ -190,7 +189,9 @@ def _measures(
             carried = selective.accepted(values[part][inside], losses[part][inside], threshold=threshold)
             measures |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))
             if part == "test":
-                measures |= {f"{key}_{side}": value for key, value in _areas(scores[inside], losses[part][inside])}
+                measures |= {
+                    f"{key}_{side}": value for key, value in _areas(values[part][inside], losses[part][inside])
+                }
     return {name: rounded(measures[name]) for name in ("threshold", *SCORE_COLUMNS)}
 
 
