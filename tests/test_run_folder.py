@@ -1,7 +1,6 @@
 """What a run folder survives: damage, a full disk, two processes, strange places, and being split into shards."""
 
 import errno
-import importlib.util
 import json
 import os
 import shutil
@@ -21,7 +20,6 @@ from flipjax.sweep import checkpoint
 from flipjax.sweep import lock as locks
 from flipjax.sweep.__main__ import read_shard
 from flipjax.sweep.display import Display
-from flipjax.sweep.launchers import Jobs, launch, shard_commands
 from flipjax.sweep.lock import Lock
 
 
@@ -97,6 +95,22 @@ def test_an_npz_whose_arrays_are_others_is_damaged(tmp_path, change):
     np.savez(tmp_path / "b.npz", **change(arrays), digest=files.digest(arrays))
     with pytest.raises(files.DamagedError, match=r"b\.npz"):
         files.read_arrays(tmp_path / "b.npz")
+
+
+def test_whole_files_of_another_run_or_epoch_are_not_taken_for_this_ones(run, whole, tmp_path):
+    assert run("--config.axes.seed=(1,)", folder=tmp_path / "other")[0] == 0
+    for name in ("decomposition.npz", "gallery.npz"):
+        shutil.copy(tmp_path / "other/cells/000" / name, run.folder / "cells/000" / name)
+        code, text = run()
+        assert code == 0 and f"{name}: expected" in text and "done again" in text and same(run, whole)
+        assert (run.folder / "cells/000" / name).read_bytes() == (whole[0] / "cells/000" / name).read_bytes()
+    for source, said in ((tmp_path / "other/checkpoints/000/3", 2), (run.folder / "checkpoints/000/2", 2)):
+        shutil.rmtree(run.folder / "cells")
+        shutil.rmtree(run.folder / "checkpoints/000/3")
+        shutil.copytree(source, run.folder / "checkpoints/000/3")
+        code, text = run()
+        assert code == 0 and "checkpoints/000/3: a damaged" in text and f"continues after epoch {said}" in text
+        assert same(run, whole)
 
 
 def test_rows_follow_from_the_decomposition(run, whole):
@@ -300,65 +314,3 @@ def test_what_a_job_says_of_its_shard(monkeypatch):
     monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "4")
     monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
     assert read_shard("auto") == (1, 3)
-
-
-def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_path):
-    command = (
-        sys.executable,
-        "-c",
-        "import os, pathlib, sys; p = pathlib.Path(sys.argv[1]); n = p.exists(); p.touch();",
-    )
-    killed = (*command[:2], command[2] + " n or os.kill(os.getpid(), 9); print('done')", str(tmp_path / "mark"))
-    failing = (*command[:2], "print('no such pool'); raise SystemExit(2)")
-    lines = []
-    jobs = Jobs((killed, failing), tmp_path / "logs", {})
-    assert launch("local", jobs, say=lines.append) == {0: 0, 1: 2}
-    assert any(line.startswith("shard 0 was ended with 137") for line in lines)
-    assert any("shard 1 ended with 2" in line and str(jobs.log(1)) in line and "no such pool" in line for line in lines)
-    with pytest.raises(ConfigError, match="--launcher_option"):
-        launch("local", Jobs((killed,), tmp_path, {"gpus": "1"}), say=lines.append)
-
-
-def test_a_shards_command_is_the_sweeps_own():
-    line = ["--config", "x.py", "--launcher=ray", "--shards", "2", "--launcher_option", "gpus=1", "--fail_fast"]
-    first, second = shard_commands(line, 2)
-    assert first[1:] == ("-m", "flipjax.sweep", "--config", "x.py", "--fail_fast", "--shard", "0/2")
-    assert second[-1] == "1/2"
-
-
-def skip_without(launcher):
-    if launcher == "slurm" and (shutil.which("sbatch") is None or "SLURM_CONF" not in os.environ):
-        pytest.skip("no SLURM; see sweeps/clusters/one_node_slurm.sh")
-    if importlib.util.find_spec("ray" if launcher == "ray" else "submitit") is None:
-        pytest.skip(f"the extra of {launcher} is not installed")
-
-
-KILLS_ITS_WORKER_ONCE = """
-import os, pathlib, sys
-if not pathlib.Path(sys.argv[1]).exists():
-    pathlib.Path(sys.argv[1]).touch()
-    worker = os.getppid()
-    while pathlib.Path(f"/proc/{worker}/comm").read_text() == "sh\\n":
-        worker = int(pathlib.Path(f"/proc/{worker}/stat").read_text().split()[3])
-    os.kill(worker, 9)
-print("done")
-"""
-
-
-@pytest.mark.parametrize("launcher", ["submitit_local", "slurm", "ray"])
-def test_a_shard_whose_worker_is_killed_is_run_again(launcher, tmp_path):
-    skip_without(launcher)
-    killed = (sys.executable, "-c", KILLS_ITS_WORKER_ONCE, str(tmp_path / "mark"))
-    jobs = Jobs((killed, (sys.executable, "-c", "print('whole')")), tmp_path / "logs", {})
-    assert launch(launcher, jobs, say=lambda line: None) == {0: 0, 1: 0}
-    assert (tmp_path / "mark").exists() and "done" in jobs.log(0).read_text()
-
-
-@pytest.mark.parametrize("launcher", ["submitit_local", "slurm", "ray"])
-def test_a_real_engine_gives_the_bytes_of_the_whole_run(launcher, whole, run):
-    skip_without(launcher)
-    shutil.rmtree(run.folder)
-    command = [sys.executable, "-m", "flipjax.sweep", "--config", whole[1], "--workdir", run.folder]
-    done = subprocess.run([*command, "--launcher", launcher], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert same(run, whole)

@@ -26,8 +26,10 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    return np.frombuffer(bytes.fromhex(digest(arrays)), np.uint8)
+def _digest(arrays: dict[str, np.ndarray], identity: str, epoch: int) -> np.ndarray:
+    """A digest of the arrays, whose they are and of which epoch: a whole checkpoint in another's place is none."""
+    named = np.frombuffer(f"{identity} {epoch}".encode(), np.uint8)
+    return np.frombuffer(bytes.fromhex(digest({**arrays, "identity": named})), np.uint8)
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
@@ -52,8 +54,9 @@ def _except_late(event: Any) -> None:
 class Checkpoints:
     """The checkpoints of one program by epoch, the last two; one that was cut short or damaged is never trusted."""
 
-    def __init__(self, folder: str | Path):
-        """Opens or makes the folder."""
+    def __init__(self, folder: str | Path, *, identity: str = ""):
+        """Opens or makes the folder; `identity` says whose states they are."""
+        self._identity = identity
         self._folder = Path(folder).absolute()
         # What goes wrong is said in one line, here; Orbax and asyncio log it with tracebacks, too.
         for name in ("absl", "asyncio"):
@@ -73,7 +76,9 @@ class Checkpoints:
         """
         arrays = _flat(tree)
         try:
-            self._manager.save(epoch, args=ocp.args.StandardSave(arrays | {DIGEST: _digest(arrays)}))
+            self._manager.save(
+                epoch, args=ocp.args.StandardSave(arrays | {DIGEST: _digest(arrays, self._identity, epoch)})
+            )
         except Exception as error:
             # A full disk is an OSError to Python and a ValueError to TensorStore.
             raise OSError(
@@ -116,8 +121,8 @@ class Checkpoints:
         stored = self._manager.restore(epoch, args=ocp.args.StandardRestore(target))
         arrays = {name: np.asarray(stored[name]) for name in target}
         expected = arrays.pop(DIGEST)
-        if not np.array_equal(expected, _digest(arrays)):
-            raise DamagedError("its arrays are not those that were written")
+        if not np.array_equal(expected, _digest(arrays, self._identity, epoch)):
+            raise DamagedError("its arrays are not those that were written for this program and epoch")
         if any(arrays[name].shape != leaf.shape or arrays[name].dtype != leaf.dtype for name, leaf in blank.items()):
             raise DamagedError("its arrays are not of this program")
         return arrays

@@ -4,7 +4,9 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,20 @@ from typing import Any
 from flipjax.config import ConfigError
 
 PREFIX = ".lock"
+SHARD_JOB = "FLIPJAX_SHARD_JOB"
+"""What a launcher calls a shard's job: the same one when it starts the shard again, so that the first one has ended."""
+SECONDS_TO_END = 10.0
+SECONDS_BETWEEN_LOOKS = 0.5
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 """What a file system without hard links answers."""
 
 
 def _started(pid: int) -> str:
-    """Returns when a process of this host started, so that another one with its number is not taken for it."""
+    """Returns when a process of this host that still runs started: another one may have its number by now."""
     with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # A zombie has ended, whoever has not asked for its exit code yet.
+        return "" if fields[0] in "ZX" else fields[19]
     return ""
 
 
@@ -30,23 +38,37 @@ def _myself() -> dict[str, Any]:
         "pid": pid,
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         "started": _started(pid),
+        "shard_job": os.environ.get(SHARD_JOB, ""),
         "job": os.environ.get("SLURM_JOB_ID", ""),
+        "restarts": os.environ.get("SLURM_RESTART_COUNT", "0"),
     }
 
 
 def _alive(owner: dict[str, Any]) -> bool:
-    """Says whether the owner of a lock may still run: for other hosts nobody knows, so that it may."""
-    if owner.get("job") and owner["job"] == os.environ.get("SLURM_JOB_ID"):
-        # The same job, requeued: its engine ended the first one.
-        return (owner["host"], owner["pid"]) == (socket.gethostname(), os.getpid())
+    """Says whether the owner of a lock may still run: for other hosts only its engine knows."""
     if owner.get("host") != socket.gethostname():
-        return True
+        requeued = owner.get("job") and owner["job"] == os.environ.get("SLURM_JOB_ID")
+        requeued = requeued and owner.get("restarts") != os.environ.get("SLURM_RESTART_COUNT", "0")
+        return not (requeued or _of_my_job(owner))
     with contextlib.suppress(PermissionError):
         try:
             os.kill(owner["pid"], 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return False
-    return _started(owner["pid"]) == owner["started"]
+    return _started(owner["pid"]) == owner.get("started")
+
+
+def _of_my_job(owner: dict[str, Any]) -> bool:
+    return bool(owner.get("shard_job")) and owner["shard_job"] == os.environ.get(SHARD_JOB)
+
+
+def _end(owner: dict[str, Any]) -> None:
+    """Ends a shard of this host that outlived its engine's worker."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(owner["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + SECONDS_TO_END
+    while _alive(owner) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -117,6 +139,10 @@ class Lock:
         owner = _read(path)
         if owner is None:
             return
+        if _alive(owner) and _of_my_job(owner):
+            _end(owner)
+        elif os.environ.get(SHARD_JOB) and owner["host"] == socket.gethostname():
+            self._wait(path, owner)
         if _alive(owner) and not force:
             who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
             raise ConfigError(
@@ -132,6 +158,13 @@ class Lock:
                 with contextlib.suppress(FileExistsError):
                     os.link(aside, path)
             aside.unlink(missing_ok=True)
+
+    def _wait(self, path: Path, owner: dict[str, Any]) -> None:
+        """Waits for a process of this host: shards outlive a launcher that was killed, and the next one begins."""
+        if _alive(owner) and _read(path) == owner:
+            print(f"waiting for process {owner['pid']}, which uses {self.folder}", file=sys.stderr, flush=True)
+        while _alive(owner) and _read(path) == owner:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def owned(self) -> bool:
         """Says whether this process still has the lock."""

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
 
 CONFIG, POOLS = "config.json", "pools.json"
-TABLES = ("results.csv", "history.csv", "images.parquet")
+TABLES = ("results.csv", "results.sha256", "history.csv", "images.parquet")
 KEYS = {"name", "command", "device", "flipjax", "config"}
 """What config.json holds, by which a run is told from another program's folder."""
 FOLDERS = ("cells", "checkpoints", "report", "logs")
 FILES = (
-    r"config\.json|pools\.json|results\.csv|history\.csv|images\.parquet",
+    r"config\.json|pools\.json|results\.csv|results\.sha256|history\.csv|images\.parquet",
     r"cells/\d{3,}/(decomposition|gallery)\.npz",
     r"cells/\d{3,}/parts/[0-9a-f]+\.npz",
     r"checkpoints/\d{3,}(-[0-9a-f]+)?/.+",
