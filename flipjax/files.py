@@ -51,6 +51,8 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         if error.errno is not None:
             raise
         raise DamagedError(f"{path}: damaged ({error})") from error
+    except MemoryError:
+        raise
     except Exception as error:
         # What zipfile, zlib and NumPy's parser of headers raise at garbled bytes is open-ended.
         raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error

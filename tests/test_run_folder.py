@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from unittest import mock
 
 import faults
 import numpy as np
@@ -16,6 +17,8 @@ import pytest
 from flipjax import files, results
 from flipjax.config import ConfigError
 from flipjax.plan import plan, shard_members
+from flipjax.report.__main__ import main as report
+from flipjax.results.export import main as export
 from flipjax.sweep import checkpoint
 from flipjax.sweep import lock as locks
 from flipjax.sweep.__main__ import read_shard
@@ -147,6 +150,57 @@ def test_a_second_process_is_refused_with_the_name_of_the_first(run):
     assert run()[0] == 0
 
 
+@pytest.mark.parametrize("text", ["", "[" * 10**5, "[]", '{"pid": 5}', '{"pid": -1, "host": "x", "since": "y"}', None])
+def test_a_lock_that_makes_no_sense_is_taken_over(tmp_path, text):
+    if text is None:
+        (tmp_path / ".lock").symlink_to("nowhere")
+    else:
+        (tmp_path / ".lock").write_text(text)
+    lock = Lock(tmp_path)
+    lock.acquire()
+    assert lock.owned() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_who_may_still_have_a_lock(tmp_path, monkeypatch):
+    path = tmp_path / ".lock"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv(locks.SHARD_JOB, "a-0")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        here = locks._myself() | {"pid": other.pid, "started": locks._started(other.pid), "shard_job": ""}
+        there = here | {"host": "elsewhere"}
+        monkeypatch.delenv(locks.SHARD_JOB)
+        for owner in (here, there, there | {"shard_job": "b-0"}):  # Of the same SLURM job, too.
+            path.write_text(json.dumps(owner))
+            with pytest.raises(ConfigError, match="in use by process"):
+                Lock(tmp_path).acquire()
+        monkeypatch.setenv(locks.SHARD_JOB, "a-0")
+        for owner in (there | {"restarts": "1"}, there | {"shard_job": "a-0"}):
+            path.write_text(json.dumps(owner))
+            Lock(tmp_path).acquire()
+        # Of the same shard, which its launcher has started again.
+        path.write_text(json.dumps(here | {"shard_job": "a-0"}))
+        Lock(tmp_path).acquire()
+        assert other.wait(timeout=10) == -signal.SIGKILL
+    path.write_text(json.dumps(here))
+    monkeypatch.setattr(locks.Path, "read_bytes", mock.Mock(side_effect=PermissionError(errno.EACCES, "")))
+    with pytest.raises(ConfigError, match="of another user"):
+        Lock(tmp_path).acquire()
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    tree = {"a": np.arange(3.0)}
+    checkpoints.save(1, tree)
+    (tmp_path / "007").mkdir()
+    (tmp_path / "9").write_text("no folder")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_file_digests", mock.Mock(side_effect=PermissionError(errno.EACCES, "")))
+        with pytest.raises(PermissionError):
+            checkpoints.restore(tree, say=print)
+    assert checkpoints.restore(tree, say=print)[0] == 1
+    checkpoints.close()
+
+
 def test_locks_of_shards_exclude_the_whole_run_and_not_each_other(tmp_path):
     first, second = (Lock(tmp_path, name=f"-of-2-{index}", together="-of-2-") for index in range(2))
     first.acquire()
@@ -196,6 +250,19 @@ def test_places_where_no_folder_can_be(run, tmp_path):
         code, text = run(folder=place)
         assert code == 2 and "--workdir" in text and text.count("\n") == 1, (place, text)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_edited_table_is_refused_by_readers_and_written_again_by_its_command(run, whole, capsys):
+    table = run.folder / "results.csv"
+    edited = table.read_bytes().replace(b",0.", b",0.9", 1)
+    table.write_bytes(edited)
+    for read in (results.load, lambda folder: results.read_csv(folder / "results.csv")):
+        with pytest.raises(files.DamagedError, match=r"results\.csv: not as the sweep wrote it"):
+            read(run.folder)
+    assert report([str(run.folder)]) == 1 and export([str(run.folder), "--to", "csv"]) == 2
+    assert capsys.readouterr().err.count("results.csv: not as the sweep wrote it") == 2
+    assert table.read_bytes() == edited
+    assert run()[0] == 0 and same(run, whole)
 
 
 def test_a_finished_run_that_cannot_be_written_to_prints_its_tables(run, whole, monkeypatch):

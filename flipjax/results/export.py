@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _export(load(options.run), options)
     except (ConfigError, FileNotFoundError, DamagedError) as error:
         problem = str(error)
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, csv.Error) as error:
         problem = f"{options.run}: the tables cannot be read or written ({type(error).__name__}: {error})"
     print(printable(f"flipjax export: {problem}"), file=sys.stderr)
     return command.USAGE

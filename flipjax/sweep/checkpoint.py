@@ -1,5 +1,6 @@
 """Checkpoints of a population: the stacked states and what was recorded so far, through Orbax."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -18,6 +19,8 @@ import orbax.checkpoint as ocp
 from flipjax.files import DIGEST, DamagedError, digest, replacing
 
 MAX_CHECKPOINTS = 2
+PASSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What a system answers that may answer otherwise a minute later."""
 DIGESTS = "digests.json"
 """Digests of a checkpoint's files, by path: TensorStore's threads choke on damaged ones after the error is told."""
 
@@ -35,6 +38,17 @@ def _digest(arrays: dict[str, np.ndarray], identity: str, epoch: int) -> np.ndar
 def _file_digests(folder: Path) -> dict[str, str]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and DIGESTS not in path.name)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def _epochs(folder: Path) -> list[int]:
+    """Returns the epochs of the checkpoints in a folder."""
+    names = [path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    return [int(name) for name in names if name == str(int(name))]
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    """Says whether a checkpoint that cannot be read may be whole all the same: nothing is removed then."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in PASSING)
 
 
 def _sentence(error: BaseException) -> str:
@@ -95,11 +109,12 @@ class Checkpoints:
         A damaged checkpoint is named by `say` and removed, and the one before it is tried.
         """
         blank = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _flat(like).items()}
-        epochs = [int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()]
-        for epoch in sorted(epochs, reverse=True):
+        for epoch in sorted(_epochs(self._folder), reverse=True):
             try:
                 arrays = self._read(epoch, blank)
             except Exception as error:
+                if _is_of_the_machine(error):
+                    raise
                 # Garbled bytes raise anything, from JSON's errors to those of TensorStore.
                 say(f"{self._folder / str(epoch)}: a damaged checkpoint, removed ({_sentence(error)})")
                 shutil.rmtree(self._folder / str(epoch))

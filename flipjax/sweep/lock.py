@@ -16,6 +16,8 @@ from flipjax.config import ConfigError
 PREFIX = ".lock"
 SHARD_JOB = "FLIPJAX_SHARD_JOB"
 """What a launcher calls a shard's job: the same one when it starts the shard again, so that the first one has ended."""
+NOBODY = 2**31 - 1
+"""A number that no process has."""
 SECONDS_TO_END = 10.0
 SECONDS_BETWEEN_LOOKS = 0.5
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -72,15 +74,19 @@ def _end(owner: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Returns the owner that a lock names, None where there is no lock; one that cannot be read has no live owner."""
+    """Returns the owner that a lock names, None where there is no lock; one that makes no sense has no live owner."""
     try:
         owner = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
+    except PermissionError:
+        # Another user's, who may be at work.
+        return {"host": "another host or of another user", "pid": 0, "since": "?"}
+    except (OSError, ValueError, RecursionError):
+        if not os.path.lexists(path):
+            return None
         owner = None
-    if not isinstance(owner, dict) or not isinstance(owner.get("pid"), int):
-        return {"host": socket.gethostname(), "pid": 0, "since": "?", "started": "?", "job": ""}
+    whole = isinstance(owner, dict) and all(isinstance(owner.get(name), str) for name in ("host", "since"))
+    if not whole or not isinstance(owner.get("pid"), int) or owner["pid"] <= 0:
+        return {"host": socket.gethostname(), "pid": NOBODY, "since": "?", "started": "?"}
     return owner
 
 
