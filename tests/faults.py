@@ -3,6 +3,9 @@
 Each trial damages one file of checkpoints or cells (a bit, 16 bytes, its second half, all of it), or puts a whole one
 of another run or of an earlier epoch in its place, in a run whose last epochs are gone, and runs the command again.
 It must end with the same results.csv and gallery, or with a refusal in one line that names the run folder.
+
+`--signals N` sends a SIGINT or SIGTERM at N moments from 0.05 to 4 s after the start: the command must end with exit
+code 75 and one line that says how to go on, or go on to its end.
 """
 
 import argparse
@@ -12,8 +15,11 @@ import io
 import pathlib
 import random
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
+import time
 from unittest import mock
 
 from flipjax import command
@@ -136,13 +142,35 @@ def trials(place, count, *, seed=0, checkpoints_only=False):
     return counts
 
 
+def signals(place, count, *, seed=0):
+    """Interrupts the command at random moments; returns how many had which exit code and last words, by signal."""
+    chance = random.Random(seed)
+    config = place / "tiny.py"
+    config.write_text(CONFIG)
+    counts = collections.Counter()
+    for trial in range(count):
+        line = [sys.executable, "-m", "flipjax.sweep", "--config", config, "--workdir", place / f"run{trial}"]
+        number = chance.choice((signal.SIGINT, signal.SIGTERM))
+        with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(chance.uniform(0.05, 4))
+            process.send_signal(number)
+            text = process.communicate()[1]
+        said = process.returncode == 75 and "the same command continues" in text and "Traceback" not in text
+        counts[
+            number.name, "", "as it must" if said or process.returncode == 0 else f"{process.returncode}: {text}"
+        ] += 1
+    return counts
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signals", type=int, metavar="N")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        table = trials(pathlib.Path(place), options.count, seed=options.seed)
+        run, count = (signals, options.signals) if options.signals else (trials, options.count)
+        table = run(pathlib.Path(place), count, seed=options.seed)
     for (name, kind, result), number in sorted(table.items()):
         print(f"{name:12} {kind:6} {number:5} {result}")
-    sys.exit(any(result not in ("same", "refused") for _, _, result in table))
+    sys.exit(any(result not in ("same", "refused", "as it must") for _, _, result in table))

@@ -127,7 +127,7 @@ def sweep_command(tmp_path, launcher, *, worker):
 
 def test_a_real_engine_whose_worker_is_killed_gives_the_bytes_of_one_process(engine, expected, tmp_path):
     command = sweep_command(tmp_path, engine, worker=True)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert "was ended with 137" in done.stderr or engine == "ray"  # Ray starts it again itself.
     assert (tmp_path / "mark").exists() and (tmp_path / "run/results.csv").read_bytes() == expected
@@ -139,7 +139,7 @@ def test_shards_outlive_their_launcher_and_the_next_one_waits_for_them(expected,
         while not (tmp_path / "mark").exists():
             time.sleep(0.01)
         launcher.kill()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/results.csv").read_bytes() == expected
     assert not list((tmp_path / "run").glob(".lock*"))
