@@ -137,6 +137,7 @@ def test_shards_outlive_their_launcher_and_the_next_one_waits_for_them(expected,
     command = sweep_command(tmp_path, "local", worker=False)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as launcher:
         while not (tmp_path / "mark").exists():
+            assert launcher.poll() is None
             time.sleep(0.01)
         launcher.kill()
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)

@@ -193,6 +193,8 @@ def test_a_checkpoint_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch):
     checkpoints.save(1, tree)
     (tmp_path / "007").mkdir()
     (tmp_path / "9").write_text("no folder")
+    checkpoints.close()
+    checkpoints = checkpoint.Checkpoints(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "_file_digests", mock.Mock(side_effect=PermissionError(errno.EACCES, "")))
         with pytest.raises(PermissionError):

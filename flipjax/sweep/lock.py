@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -107,16 +108,26 @@ class Lock:
           ConfigError: another process has it; names the process.
           OSError: the folder cannot be written to.
         """
-        while not self._link():
-            self._clear(self.path, force=force)
+        while True:
+            if self._link():
+                path, owner = self._stranger(force=force)
+                if owner is None:
+                    return
+                self.release()
+            else:
+                path, owner = self.path, self._clear(self.path, force=force)
+            if owner is not None:
+                self._wait(path, owner)
+
+    def _stranger(self, *, force: bool) -> tuple[Path, dict[str, Any] | None]:
+        """Returns a lock beside this one that excludes it, and who has it; None where nobody has one."""
         for path in sorted(self.folder.glob(PREFIX + "*")):
             friend = self._together is not None and path.name.startswith(self._together)
             if path != self.path and not friend and not path.name.endswith(".tmp"):
-                try:
-                    self._clear(path, force=force)
-                except ConfigError:
-                    self.release()
-                    raise
+                owner = self._clear(path, force=force)
+                if owner is not None:
+                    return path, owner
+        return self.path, None
 
     def _link(self) -> bool:
         """Makes the lock with its text in one step; False where it is there already."""
@@ -140,22 +151,18 @@ class Lock:
             partial.unlink(missing_ok=True)
         return True
 
-    def _clear(self, path: Path, *, force: bool) -> None:
-        """Removes a lock that nobody has, moved aside first, so that of two processes one removes it."""
+    def _clear(self, path: Path, *, force: bool) -> dict[str, Any] | None:
+        """Removes a lock that nobody has, moved aside first, so that of two processes one removes it.
+
+        Returns who has it, if anybody does.
+        """
         owner = _read(path)
         if owner is None:
-            return
-        if _alive(owner) and _of_my_job(owner):
+            return None
+        if _alive(owner) and _of_my_job(owner) and owner["pid"] != os.getpid():
             _end(owner)
-        elif os.environ.get(SHARD_JOB) and owner["host"] == socket.gethostname():
-            self._wait(path, owner)
         if _alive(owner) and not force:
-            who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
-            raise ConfigError(
-                "--workdir",
-                "a folder that no other run is using",
-                f"{self.folder} in use by {who}; wait for it, or pass --force_unlock if it is gone",
-            )
+            return owner
         aside = path.with_name(f"{PREFIX}.{socket.gethostname()}.{os.getpid()}.dead.tmp")
         with contextlib.suppress(FileNotFoundError):
             os.rename(path, aside)
@@ -164,13 +171,25 @@ class Lock:
                 with contextlib.suppress(FileExistsError):
                     os.link(aside, path)
             aside.unlink(missing_ok=True)
+        return None
 
     def _wait(self, path: Path, owner: dict[str, Any]) -> None:
-        """Waits for a process of this host: shards outlive a launcher that was killed, and the next one begins."""
-        if _alive(owner) and _read(path) == owner:
-            print(f"waiting for process {owner['pid']}, which uses {self.folder}", file=sys.stderr, flush=True)
+        """Waits for a lock of this host if a launcher's shard asks: shards outlive a launcher that was killed.
+
+        Raises:
+          ConfigError: anybody else asks, or it is of another host; names the process.
+        """
+        who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
+        if not os.environ.get(SHARD_JOB) or owner["host"] != socket.gethostname():
+            raise ConfigError(
+                "--workdir",
+                "a folder that no other run is using",
+                f"{self.folder} in use by {who}; wait for it, or pass --force_unlock if it is gone",
+            )
+        print(f"waiting for {who}, which uses {self.folder}", file=sys.stderr, flush=True)
         while _alive(owner) and _read(path) == owner:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            # Two that wait for each other have given their own locks back, and do not look at the same times.
+            time.sleep(SECONDS_BETWEEN_LOOKS * random.uniform(0.5, 1.5))
 
     def owned(self) -> bool:
         """Says whether this process still has the lock."""
