@@ -40,17 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # `python -m flipjax.models` has one command, which is this one.
     words = [name] if name == "convert" else []
     try:
-        module = importlib.import_module(COMMANDS[name][0])
+        return importlib.import_module(COMMANDS[name][0]).main([*words, *rest])
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("flipjax"):
             raise
         print(
-            f"flipjax {name}: expected the package {error.name}, found none; after --no-deps only flipjax.metrics "
-            "works: python -m pip install flipjax brings the rest",
+            f"flipjax {name}: expected the package {error.name}, found none; after --no-deps flipjax.metrics and the "
+            "numbers of flipjax audit work: python -m pip install flipjax brings the rest",
             file=sys.stderr,
         )
         return 2
-    return module.main([*words, *rest])
 
 
 if __name__ == "__main__":

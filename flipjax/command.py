@@ -12,9 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from absl import flags
-from ml_collections import config_flags
-
 from flipjax.config import Config, ConfigError, PopulationSpec, default_config, leaves
 from flipjax.config.keys import describe_keys
 from flipjax.files import cache_folder
@@ -179,6 +176,10 @@ def _run(path: Path) -> Config:
 
 
 def _load(path: Path, overrides: Sequence[str]) -> Config:
+    # Loaded here: commands without a configuration do without these packages.
+    from absl import flags
+    from ml_collections import config_flags
+
     line = ["flipjax", f"--config={path}", *overrides]
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(

@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from flipjax import command, results
-from flipjax.audit import page
+from flipjax.audit import files, page
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.results import Audit, conclude
 from flipjax.audit.tables import summary_text
@@ -172,7 +172,7 @@ def _evaluate(values: argparse.Namespace) -> None:
     if values.intervene and values.config.intervene.scenes == "none":
         raise ConfigError("config.intervene.scenes", "mean for --intervene", "none")
     if values.out:
-        page.claim(Path(values.out))
+        files.claim(Path(values.out))
     device = command.start_backend(PopulationSpec(**values.config.population), sys.maxsize)
     start = starting_weights(spec, whole=True)
     study = _load(program)

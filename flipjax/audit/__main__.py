@@ -6,22 +6,28 @@ interrupted.
 """
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flipjax import command
-from flipjax.audit import page, pictures
+from flipjax.audit import files
 from flipjax.audit.arrays import AuditError, Limits, Reader
 from flipjax.audit.groups import read_groups
 from flipjax.audit.layout import Layout, check_limits, check_types, find_layout
 from flipjax.audit.measure import measure
-from flipjax.audit.results import check_names, conclude
+from flipjax.audit.results import Audit, check_names, conclude, findings
 from flipjax.audit.sources import Pair, open_source, pair
+from flipjax.audit.tables import summary_text
 from flipjax.audit.values import Values
 from flipjax.config import ConfigError
 from flipjax.results import gallery
 from flipjax.terminal import Bar, printable
+
+DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
+"""What a page needs beside JAX and NumPy: modules, and the packages that bring them."""
 
 
 def _parser() -> command.Parser:
@@ -86,8 +92,11 @@ def _run(options: argparse.Namespace) -> str:
     names, groups = [entry.name for entry in pairs], None
     if options.groups:
         groups, names = read_groups(options.groups, names, classes=layout.classes, positional=positional)
-    photos = pictures.find_photos(options.images, names)
-    page.claim(options.out)
+    lacking = [package for module, package in DRAWN_WITH.items() if importlib.util.find_spec(module) is None]
+    if lacking and options.images:
+        raise AuditError(f"--images: expected {', '.join(lacking)}, which show photos, found none of that name")
+    photos = {} if lacking else _photos(options.images, names)
+    files.claim(options.out)
     facts = _facts(pairs, layout, options)
     print(facts[0], file=sys.stderr, flush=True)
     values = Values(options.kind, options.background, options.ignore_index)
@@ -101,12 +110,40 @@ def _run(options: argparse.Namespace) -> str:
 
         measured = measure(pairs, layout, values, advance=advance)
     audit = conclude(names, groups, measured.decomposition, measured.ignored, class_names=class_names)
+    used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    used = used | {"channels": layout.channels, "class_names": list(class_names)}
+    files.write_tables(options.out, audit, options=used, facts=facts)
+    if lacking:
+        print(f"no page: it needs {', '.join(lacking)}; python -m pip install flipjax brings them", file=sys.stderr)
+    else:
+        _draw(audit, pairs, layout, values, options=used, facts=facts, photos=photos, folder=options.out)
+    return summary_text(audit, facts)
+
+
+def _photos(folder: Path | None, names: Sequence[str]) -> dict[str, Path]:
+    from flipjax.audit import pictures
+
+    return pictures.find_photos(folder, names)
+
+
+def _draw(
+    audit: Audit,
+    pairs: Sequence[Pair],
+    layout: Layout,
+    values: Values,
+    *,
+    options: dict[str, Any],
+    facts: Sequence[str],
+    photos: dict[str, Path],
+    folder: Path,
+) -> None:
+    """Makes the page, of packages that are loaded here alone: the tables need none of them."""
+    from flipjax.audit import page, pictures
+
     indices, kinds = gallery.choose(audit.decomposition, riskiest=pictures.SHOWN, typical=0, sure=pictures.SHOWN)
     chosen = dict(zip(indices.tolist(), kinds.tolist(), strict=True))
     items = pictures.draw_out(audit, pairs, layout, values, chosen=chosen, photos=photos)
-    used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    used = used | {"channels": layout.channels, "class_names": list(class_names)}
-    return page.write(options.out, audit, items, options=used, facts=facts)
+    page.write_page(folder, audit, items, lines=findings(audit), options=options, facts=facts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,7 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("flipjax audit: interrupted", file=sys.stderr)
         return command.INTERRUPTED
-    print(printable(f"{text}\n\n{options.out / 'index.html'}, {options.out / 'images.csv'}"))
+    made = [path for path in (options.out / "index.html", options.out / "images.csv") if path.is_file()]
+    print(printable(f"{text}\n\n{', '.join(map(str, made))}"))
     return command.DONE
 
 

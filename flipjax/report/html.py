@@ -1,13 +1,15 @@
 """The page: one HTML file that holds all it shows, from a template that escapes every text."""
 
+import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
-from flipjax.report import chart, pictures
-from flipjax.report.chart import Chart
+from flipjax.report import pictures
+from flipjax.report.chart import Chart, Drawing, draw
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
 from flipjax.results import SCORES, Table
@@ -65,16 +67,22 @@ class Numbers(NamedTuple):
     words: bool = False
 
 
-class Picture(NamedTuple):
-    """A chart on the page."""
+@dataclass(frozen=True)
+class Picture:
+    """A chart on the page, drawn when it is first asked for."""
 
     template = "picture"
     chart: Chart
 
+    @functools.cached_property
+    def drawing(self) -> Drawing:
+        """What the page and the files show of it."""
+        return draw(self.chart)
+
     @property
     def panels(self) -> list[Markup]:
         """The chart's panels, as svg elements."""
-        return [Markup(svg) for svg in chart.inline(self.chart)]
+        return [Markup(svg) for svg in self.drawing.panels]
 
 
 class Gallery(NamedTuple):

@@ -79,7 +79,7 @@ def _resampled_means(terms: Sequence[Term], quantity: str, resamples: Resamples)
     total: Any = 0.0
     for term in terms:
         for weight, record in term:
-            values = resamples.of(record["member"], record["selection"]).get(quantity)
+            values = resamples.of(record["member"], record["selection"], quantity)
             if values is None:
                 return np.zeros(0)
             total = total + weight * values / len(terms)

@@ -135,6 +135,7 @@ class Sweep:
             after_epoch=after_epoch,
             larger=larger,
         )
+        display.say(f"cell {program.name}: trained; evaluating {len(program.names)} members")
         shown = select(whole, rho=self.config.gallery.rho)
         cell = finish(program, self.config, study, layout, trained, self.workdir, history=history, shown=shown)
         self.stored[program.name] |= dict.fromkeys(cell.members, cell)
@@ -164,6 +165,7 @@ class Sweep:
             self.histories.clear()
             rows.clear()
             results.write_images(folder)
+            _complain("making the report")
             text = page.build(folder)
         else:
             text = _text_of(folder)
@@ -280,7 +282,7 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: Options) -> bool:
     _complain(f"{device}; compiling, then training {sum(len(part.names) for part in parts)} members")
     sweep.signals.training = True
     start = time.monotonic()
-    with Display(total=sum(sum(part.epochs) for part in parts)) as display:
+    with Display(total=sum(sum(part.epochs) for part in parts), programs=len(parts)) as display:
         unbroken = sweep.run(display, fail_fast=options.fail_fast)
     if options.shard is None:
         workdir.add_session(time.monotonic() - start)
