@@ -115,7 +115,13 @@ def _lay_out(figures: Sequence[Figure]) -> None:
         width, height = figure.get_size_inches()
         left, bottom, right, top = np.minimum(margins, MOST_MARGIN * np.array([width, height, width, height]))
         place = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
-        figure.axes[0].set_position(place)
+        axes = figure.axes[0]
+        axes.set_position(place)
+        # In the middle of the axes, unless it is too long for that.
+        label = axes.yaxis.label
+        half = label.get_window_extent().height / DPI / 2 + PADDING
+        middle = max(half, min(height - half, (bottom + height - top) / 2))
+        label.set_y((middle - bottom) / (height - bottom - top))
 
 
 def _margins(figure: Figure) -> list[float]:

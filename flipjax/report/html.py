@@ -16,6 +16,8 @@ from flipjax.results import SCORES, Table
 from flipjax.results.scene_swap import REPAIR_NOTE
 
 LONGEST = 600
+FIRST, WARNING = 4, "Warning"
+"""Sentences of the answer that a page shows at once, and how those begin that it never folds."""
 TERMS = {
     "rho": (
         "The share of a class's training images that show it in its usual scene. In the test set all four groups of "
@@ -170,7 +172,8 @@ def page(
     )
     return environment.get_template("page.html").render(
         title=title,
-        lines=lines,
+        lines=[line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],
+        more=[line for line in lines[FIRST:] if not line.startswith(WARNING)],
         facts=facts,
         missing=missing,
         sections=[section for section in sections if section.blocks],
