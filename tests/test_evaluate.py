@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from flipjax import evaluate as command
 from flipjax import metrics, results
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec
 from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table, split_pool
 from flipjax.data.pool import gather
+from flipjax.evaluate import __main__ as command
 from flipjax.models import weights
 from flipjax.sweep.dry_run import estimate
 

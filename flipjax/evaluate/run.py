@@ -1,15 +1,10 @@
-"""`python -m flipjax.evaluate --model smp_resnet50 --weights FILE --config NAME`: a trained model, evaluated.
-
-FILE is what `flipjax convert` wrote, and the configuration says on which pool and split: IoU, group IoU
-and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images; with
---intervene scene-swap risk, repair and reliance. With --out a page, with pictures.
-"""
+"""A trained model, evaluated on a split of a configuration's pool: from its weights to an audit."""
 
 import argparse
 import functools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +17,9 @@ from ml_collections import ConfigDict
 
 from flipjax import command, results
 from flipjax.audit import files, page
-from flipjax.audit.arrays import AuditError
 from flipjax.audit.results import Audit, conclude
 from flipjax.audit.tables import summary_text
-from flipjax.config import DTYPES, MODEL_NAMES, Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
+from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene import split_point
@@ -36,25 +30,11 @@ from flipjax.report.pictures import Item
 from flipjax.results import SceneSwap, gallery
 from flipjax.sweep.finish import PAIRS, mean_training_scenes
 from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
-from flipjax.terminal import Bar, printable
+from flipjax.terminal import Bar
 from flipjax.training.member import Weights, first_weights
 from flipjax.training.predict import evaluate, evaluation_batch, mean_surroundings, predict, scene_marginal
 
 SURE = 6
-MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
-
-
-def _parser() -> command.ConfigParser:
-    parser = command.ConfigParser("evaluate", __doc__ or "")
-    parser.add_argument("--model", choices=MODELS, required=True, help="the network")
-    parser.add_argument("--weights", metavar="FILE", required=True, help="converted weights")
-    parser.add_argument("--split", choices=results.PARTS, default="test", help="which images (default test)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what the network computes in")
-    text = "scene-swap risk, repair and reliance, on the scenes of the training split (config.intervene)"
-    parser.add_argument("--intervene", action="store_true", help=text)
-    parser.add_argument("--samples", type=int, default=1000, help="resamples of the intervals (default 1000)")
-    parser.add_argument("--out", metavar="DIR", help="folder for the files and the page of an audit")
-    return parser
 
 
 def make_program(config: Config, model: ModelSpec) -> Program:
@@ -164,7 +144,13 @@ def _load(program: Program) -> Study:
         raise ConfigError("config.split", problem=str(error)) from error
 
 
-def _evaluate(values: argparse.Namespace) -> None:
+def run(values: argparse.Namespace) -> str:
+    """Does what the command line asks for, and returns its tables as text for a terminal.
+
+    Raises:
+      AuditError: the output folder cannot be used.
+      ConfigError: for what cannot be evaluated.
+    """
     if values.samples < 1:
         raise ConfigError("--samples", "a number >= 1", values.samples)
     spec = ModelSpec(name=values.model, dtype=values.dtype, weights=values.weights)
@@ -209,27 +195,5 @@ def _evaluate(values: argparse.Namespace) -> None:
         options |= {"pool": pool.name, "size": pool.size, "samples": values.samples, "device": device}
         options |= {"intervene": values.intervene and dict(values.config.intervene)}
         items = draw_out(program, start, study, table, audit)
-        print(page.write(Path(values.out), audit, items, options=options, facts=facts))
-    else:
-        print(summary_text(audit, facts))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line, without the program's name, and returns its exit code."""
-    try:
-        options = _parser().parse(sys.argv[1:] if arguments is None else arguments)
-        _evaluate(options)
-    except ConfigError as error:
-        print(printable(f"flipjax evaluate: {error.named({'config.model.weights': '--weights'})}"), file=sys.stderr)
-        return command.USAGE
-    except (AuditError, OSError) as error:
-        print(printable(f"flipjax evaluate: {error}"), file=sys.stderr)
-        return command.USAGE
-    except KeyboardInterrupt:
-        print("flipjax evaluate: interrupted", file=sys.stderr)
-        return command.INTERRUPTED
-    return command.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return page.write(Path(values.out), audit, items, options=options, facts=facts)
+    return summary_text(audit, facts)
