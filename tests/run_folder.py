@@ -74,8 +74,8 @@ def make_run(
         groups,
         np.arange(images) // 2,
         np.zeros((images, 2), int),
-        scores=np.random.default_rng(0).normal(size=(1, len(members), images, len(SCORES))),
-        masks=np.random.default_rng(1).integers(0, 128, (1, len(members), images, 2, 8)),
+        scores=np.random.default_rng(0).normal(size=(len(members), images, len(SCORES))),
+        masks=np.random.default_rng(1).integers(0, 128, (len(members), images, 2, 8)),
     )
     cell = results.StoredCell(
         tuple(name for name, _ in members),

@@ -91,8 +91,8 @@ def cell():
     """Two seeds on 8 images a split, with one stored score and masks."""
     rng = np.random.default_rng(2)
     groups, names = np.arange(8, dtype=np.int32) % 4, ("a", "b")
-    masks = rng.integers(0, 3, (1, 2, 8, 4, 4))
-    packed = np.stack([pack_classes(jnp.asarray(each), classes=3) for each in masks[0]])[None]
+    masks = rng.integers(0, 3, (2, 8, 4, 4))
+    packed = np.stack([pack_classes(jnp.asarray(each), classes=3) for each in masks])
     counts = rng.integers(1, 9, (1, 2, 8, 3, 3)).astype(np.int32)
     part = results.Part(
         counts,
@@ -100,7 +100,7 @@ def cell():
         groups,
         np.full(8, -1),
         np.zeros((8, 2), int),
-        scores=rng.normal(size=(1, 2, 8, 1)).astype(np.float32),
+        scores=rng.normal(size=(2, 8, 1)).astype(np.float32),
         masks=packed,
         refit=np.arange(8) < 4,
     )
@@ -121,7 +121,7 @@ def test_scores_follow_from_what_is_stored(cell, tmp_path):
     assert [row["score"] for row in rows] == 2 * ["flip_risk", "mirror", "disagreement", "pairwise_dice"]
     assert [row["passes"] for row in rows[:4]] == [1, 2, 2, 2]
     flip = cell.counts("a", "test").flip
-    score = cell.parts["test"].scores[0, 0, :, 0]
+    score = cell.parts["test"].scores[0, :, 0]
     rare = np.isin(cell.parts["test"].groups, (1, 2))
     row = rows[1]
     assert row["aurc_rare"] == pytest.approx(selective.aurc(score[rare], flip[rare]), abs=1e-6)

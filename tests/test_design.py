@@ -21,6 +21,7 @@ LAYERS = (
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
+COMMANDS = ("audit", "data", "evaluate", "models", "report", "sweep")
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
 
 
@@ -106,7 +107,7 @@ def test_what_the_lower_layers_import():
         ("flipjax.audit.run", "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets tensorflow torch"),
         # So that --help answers within a second.
         (
-            ", ".join(f"flipjax.{name}.__main__" for name in "audit data evaluate models report sweep".split()),
+            ", ".join(f"flipjax.{name}.__main__" for name in COMMANDS),
             "jax flax matplotlib scipy tensorflow_datasets",
         ),
     ],

@@ -207,9 +207,17 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, pool, val
         asked.append(np.asarray(wanted))
         return plain(experiment, layout, function, weights, wanted, *shared)
 
+    def every(*inputs):
+        decomposition = evaluate(*inputs)
+        return decomposition, decomposition.risk_sum
+
+    def later(*inputs):
+        return evaluate(*inputs), None
+
     monkeypatch.setattr(population, "_map_selected", noting)
-    result = population.map_selected(rich, trained.layout, trained.current, evaluate, *shared)
+    result, risk_sum = population.map_selected(rich, trained.layout, trained.current, every, *shared, later=later)
     assert result.confusion.shape == (len(SELECTIONS), len(NAMES), 8, 3, 3)
+    np.testing.assert_array_equal(risk_sum, result.risk_sum[:1])
     best, compiled = trained.states[-1].best, jax.jit(evaluate, static_argnums=0)
     epochs = np.stack([best[rule].epoch for rule in SELECTIONS])
     distinct = sum(len(set(column)) for column in epochs.T.tolist())

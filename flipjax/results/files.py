@@ -43,9 +43,9 @@ class Part:
     confusion int32 (S, K, n, C, C) and risk_sum float32 (S, K, n) as in `Decomposition`; groups int32 (n,), 2 * class +
     scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene. Where scenes
     were swapped, scene_log_odds float32 (S, K, n, kinds, C - 1) and centers float32 (S, K, C - 1), as in
-    `flipjax.intervene`: scores and repaired counts follow from them and `confusion`. scores float32 (S, K, n, J), those
-    of `StoredCell.score_names`; masks uint8 (S, K, n, planes, bytes), the predicted classes as packed bits; refit bool
-    (n,), the images on which DFR fitted heads.
+    `flipjax.intervene`: risk and repaired counts follow from them and `confusion`. Of the first rule alone: scores
+    float32 (K, n, J), those of `StoredCell.score_names`, and masks uint8 (K, n, planes, bytes), the predicted classes
+    as packed bits. refit bool (n,), the images on which DFR fitted heads.
     """
 
     confusion: np.ndarray

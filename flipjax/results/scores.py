@@ -67,16 +67,17 @@ def image_scores(
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Yields each member with its scores of a split's images: float64 (n,) for those of SCORES that are stored.
 
-    `rows` of results.csv say which members differ in their seed alone.
+    Of a selection rule that is not the first these are flip-risk and scene swap alone. `rows` of results.csv say which
+    members differ in their seed alone.
     """
     stored = cell.parts[part]
-    together = _ensembles(cell, part, rows, selection)
-    rule = cell.selections.index(selection)
+    first = selection == cell.selections[0]
+    together = _ensembles(cell, part, rows) if first else {}
     for place, member in enumerate(cell.members):
         counts = cell.counts(member, part, selection=selection)
         scores = {"flip_risk": np.asarray(counts.flip_risk, np.float64)}
-        if stored.scores is not None:
-            columns = stored.scores[rule, place].T.astype(np.float64)
+        if first and stored.scores is not None:
+            columns = stored.scores[place].T.astype(np.float64)
             scores |= dict(zip(cell.score_names, columns, strict=True))
         scores |= together.get(member, {})
         swap = cell.scene_swap(member, part, selection=selection)
@@ -86,18 +87,17 @@ def image_scores(
         yield member, {name: np.where(region, scores[name], np.nan) for name in SCORES if name in scores}
 
 
-def _ensembles(cell: StoredCell, part: str, rows: Sequence[Row], selection: str) -> dict[str, dict[str, np.ndarray]]:
+def _ensembles(cell: StoredCell, part: str, rows: Sequence[Row]) -> dict[str, dict[str, np.ndarray]]:
     """The scores of each member that other seeds of its setting give; none where masks are not stored."""
     masks = cell.parts[part].masks
     if masks is None:
         return {}
-    rule = cell.selections.index(selection)
     scores = {}
-    for members in ensembles_of(rows, selection=selection):
+    for members in ensembles_of(rows, selection=cell.selections[0]):
         if not set(members) <= cell.places.keys():
             continue
         places = [cell.places[member] for member in members]
-        shared = shared_pixels(unpack_classes(masks[rule, places]))
+        shared = shared_pixels(unpack_classes(masks[places]))
         dice = 1 - pairwise_dice(shared)
         for member, values in zip(members, disagreement(shared), strict=True):
             scores[member] = {"disagreement": values, "pairwise_dice": dice}
@@ -115,7 +115,7 @@ def ensembles_of(rows: Sequence[Row], *, selection: str) -> list[list[str]]:
 
 
 def score_rows(cells: Iterable[StoredCell], rows: Sequence[Row]) -> list[Row]:
-    """Returns the rows of scores.csv from those of results.csv: one a member, selection rule and score that is stored.
+    """Returns the rows of scores.csv from those of results.csv: one a member and score, of the first selection rule.
 
     Columns: `member`, its axes, `selection`, `score`, `passes`, `threshold`, then `SCORE_COLUMNS`: of all four groups,
     of the common and of the rare ones. The threshold is the largest that keeps the mean flip share of the validation
@@ -125,24 +125,24 @@ def score_rows(cells: Iterable[StoredCell], rows: Sequence[Row]) -> list[Row]:
     records = {row["member"]: row for row in rows if row["status"] not in LEFT_OUT}
     axes = [name for name in axes_of(rows) if name != "selection"]
     for cell in cells:
+        selection = cell.selections[0]
         inside = [row for row in rows if row["member"] in cell.places]
-        for selection in cell.selections:
-            sizes = {name: len(group) for group in ensembles_of(inside, selection=selection) for name in group}
-            validation = dict(image_scores(cell, "val", inside, selection=selection))
-            for member, scores in image_scores(cell, "test", inside, selection=selection):
-                if member not in records:
-                    continue
-                record = records[member]
-                counts = {part: cell.counts(member, part, selection=selection) for part in ("val", "test")}
-                losses = {part: np.asarray(each.flip, np.float64) for part, each in counts.items()}
-                fitted = "dfr" in str(record.get("method", "")).split("+")
-                unseen = _unseen(cell, fitted=fitted)
-                leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
-                known = {name: np.where(unseen, validation[member][name], np.nan) for name in scores}
-                measures = _measures(cell, {"val": known, "test": scores}, losses)
-                for name in scores:
-                    passes = _passes(name, cell, sizes.get(member, 0))
-                    table.append(leading | {"score": name, "passes": passes} | measures[name])
+        sizes = {name: len(group) for group in ensembles_of(inside, selection=selection) for name in group}
+        validation = dict(image_scores(cell, "val", inside, selection=selection))
+        for member, scores in image_scores(cell, "test", inside, selection=selection):
+            if member not in records:
+                continue
+            record = records[member]
+            counts = {part: cell.counts(member, part) for part in ("val", "test")}
+            losses = {part: np.asarray(each.flip, np.float64) for part, each in counts.items()}
+            fitted = "dfr" in str(record.get("method", "")).split("+")
+            unseen = _unseen(cell, fitted=fitted)
+            leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
+            known = {name: np.where(unseen, validation[member][name], np.nan) for name in scores}
+            measures = _measures(cell, {"val": known, "test": scores}, losses)
+            for name in scores:
+                passes = _passes(name, cell, sizes.get(member, 0))
+                table.append(leading | {"score": name, "passes": passes} | measures[name])
     return table
 
 

@@ -91,10 +91,13 @@ def _assess(
         form, last = "surroundings", jnp.asarray(study.tables["val"].rows)
     asked = wanted.scores != "none"
     questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
+    # The scores are of the first rule alone, whose members the tables compare: with six rules they would be a third of
+    # the evaluation.
+    fewer = Questions(form, logits=False, passes=False, masks=False)
     answers = {}
     for part, table in study.tables.items():
         shared = placement.share(layout, (pool, table.rows, last))
-        answers[part] = population.map_selected(program.experiment, layout, current, questions, *shared)
+        answers[part] = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
     split = jax.jit(jax.vmap(jax.vmap(functools.partial(intervene.split_point, center=wanted.center))))
     validation = answers["val"]
     centers = None if form == "none" else np.asarray(split(validation.scene_log_odds))
@@ -104,7 +107,8 @@ def _assess(
     for part, table in study.tables.items():
         answer = answers[part]
         scores = [] if answer.scores is None else [answer.scores]
-        scores += [_swap_risks(answer.decomposition, answer.fill_log_odds[..., [k], :], points[k]) for k in fills]
+        first = jax.tree.map(lambda leaf: leaf[:1], answer.decomposition)
+        scores += [_swap_risks(first, answer.fill_log_odds[..., [k], :], points[k]) for k in fills]
         parts[part] = results.Part(
             answer.decomposition.confusion,
             answer.decomposition.risk_sum,
@@ -113,8 +117,8 @@ def _assess(
             table.rows,
             scene_log_odds=answer.scene_log_odds,
             centers=centers,
-            scores=np.concatenate(scores, axis=-1) if scores else None,
-            masks=answer.masks,
+            scores=np.concatenate(scores, axis=-1)[0] if scores else None,
+            masks=None if answer.masks is None else answer.masks[0],
             refit=table.refit if "dfr" in program.experiment.active_knobs else None,
         )
     return parts, (*questions.scores, *(FILLS if questions.passes else ()))

@@ -172,26 +172,42 @@ def take_member(stacked: Tree, index: int | np.ndarray) -> Tree:
 
 
 def map_selected(
-    experiment: Experiment, layout: Layout, population: Population, function: Callable, *shared: Any
+    experiment: Experiment,
+    layout: Layout,
+    population: Population,
+    function: Callable,
+    *shared: Any,
+    later: Callable | None = None,
 ) -> Any:
     """Returns what `function(experiment, weights, *shared)` says of the weights that each rule kept of every member.
 
     Rules that kept the same epoch of a member share one call; under the loop it is not repeated.
 
+    Args:
+      experiment: of all members.
+      layout: of the population.
+      population: trained.
+      function: what is asked.
+      *shared: its further arguments.
+      later: what is asked of the rules after the first, where that is less: None in place of some leaves.
+
     Returns:
-      Leaves (S, K, ...) numpy, the rules in the order of `experiment.train.selection`.
+      Leaves (S, K, ...) numpy, the rules in the order of `experiment.train.selection`; (1, K, ...) those that `later`
+      leaves out.
     """
     best = [population.states.best[rule] for rule in experiment.train.selection]
     epochs = np.stack([np.asarray(selected.epoch) for selected in best])
     first = (epochs[:, None] == epochs).argmax(1)
     values = [
-        _map_selected(experiment, layout, function, selected.weights, first[index] == index, *shared)
+        _map_selected(
+            experiment, layout, later if later and index else function, selected.weights, first[index] == index, *shared
+        )
         for index, selected in enumerate(best)
     ]
 
-    def gathered(*leaves: jax.Array) -> np.ndarray:
-        stacked = np.stack([np.asarray(leaf) for leaf in leaves])
-        return stacked[first, np.arange(first.shape[1])][:, population.slots]
+    def gathered(*leaves: jax.Array | None) -> np.ndarray:
+        stacked = np.stack([np.asarray(leaf) for leaf in leaves if leaf is not None])
+        return stacked[first[: len(stacked)], np.arange(first.shape[1])][:, population.slots]
 
     return jax.tree.map(gathered, *values)
 

@@ -61,9 +61,10 @@ def make_part(generator, members, rules, images):
         region[place, y : y + 16, x : x + 18] = True
     packed = np.packbits(region.reshape(images, -1), axis=1)
     flipped = share > 0.5
-    predicted = np.where(flipped, 3 - label, label)[..., None]
+    # As a sweep does it, scores and masks are of the first rule alone.
+    predicted = np.where(flipped[0], 3 - label, label)[..., None]
     swapped = np.where(label == 1, -1, 1)[:, None] * np.abs(odds)[..., None] + generator.normal(size=(*shape, 2))
-    noise = generator.normal(size=(*shape, len(STORED)))
+    noise = generator.normal(size=(*shape[1:], len(STORED)))
     return results.Part(
         confusion,
         (270 * generator.uniform(0, 0.69, shape)).astype(np.float32),
@@ -72,7 +73,7 @@ def make_part(generator, members, rules, images):
         np.stack([image, image], axis=1),
         scene_log_odds=np.stack([-swapped / 2, swapped / 2], axis=-1).astype(np.float32),
         centers=np.zeros((*shape[:2], 2), np.float32),
-        scores=(odds[..., None] + 2 * noise).astype(np.float32),
+        scores=(odds[0, ..., None] + 2 * noise).astype(np.float32),
         masks=np.stack([np.where(predicted == c, packed, 0) for c in (1, 2)], axis=-2).astype(np.uint8),
     )
 
