@@ -165,6 +165,14 @@ def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys):
     assert len(error) == 2
 
 
+def test_report_of_a_run_that_has_not_ended_is_of_the_cells_that_have(tmp_path, capsys):
+    make_run(tmp_path, settings=SETTINGS)
+    (tmp_path / "results.csv").unlink()
+    assert main([str(tmp_path)]) == 0
+    assert "the run has not ended" in capsys.readouterr().out
+    assert "What is missing" in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_report_without_results_is_a_usage_error(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == 2
     lines = capsys.readouterr().err.splitlines()
