@@ -108,6 +108,21 @@ def remove_stale(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def keep_newest(folder: Path, *, most: int) -> None:
+    """Deletes the files of a folder that were not written or read for longest, until `most` bytes are left.
+
+    What cannot be listed or deleted stays.
+    """
+    with contextlib.suppress(OSError):
+        states = {path: path.stat() for path in folder.iterdir() if path.is_file()}
+        left = sum(state.st_size for state in states.values())
+        for path in sorted(states, key=lambda path: max(states[path].st_mtime, states[path].st_atime)):
+            if left <= most:
+                break
+            path.unlink(missing_ok=True)
+            left -= states[path].st_size
+
+
 def make_folder(path: str | Path) -> None:
     """Makes a folder unless it is there, and writes a file there for a try: raises OSError before any work is lost."""
     probe = Path(path) / ".probe"
