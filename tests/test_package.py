@@ -51,7 +51,9 @@ def test_metrics_work_beside_jax_alone_and_commands_say_what_they_lack():
         "print(*map(float, (parts.correct[0], parts.flip[0], parts.miss[0])), flips.compute()['fg_flip'])\n"
         "from flipjax.metrics import selective\n"
         "print(selective.auroc(np.array([0.1, 0.9]), np.array([False, True])))\n"
-        "print({main([name, '--config=smoke']) for name in ('sweep', 'report', 'evaluate', 'convert', 'data')})\n"
+        "lines = 'sweep --config=smoke', 'report x', 'evaluate --config=smoke --model=smp_resnet50 --weights=x'\n"
+        "lines += 'convert --from=x --out=y', 'data check x'\n"
+        "print({main(line.split()) for line in lines})\n"
     )
     done = run_beside_jax_alone(code)
     shares, auroc, codes = done.stdout.splitlines()
