@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # 16-bit PNGs have mode I;16, or I from older Pillow versions; 1 is black and white.
 MASK_MODES = ("P", "L", "I;16", "I", "1")
+ORIENTATION = 274
+"""The tag of EXIF that says how a picture is to be turned."""
 _DAMAGED = (*DAMAGED, SyntaxError, ValueError, LookupError)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -206,4 +208,8 @@ def _mask(path: Path) -> np.ndarray:
     with _opened(path) as image:
         image.verify()  # Pillow compares checksums here alone.
     with _opened(path) as image:
-        return np.asarray(image).astype(np.int32)
+        values = np.asarray(image).astype(np.int32)
+        # Viewers turn such a picture, and programs that read its pixels do not.
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            raise AuditError(f"{path}: expected a mask that EXIF does not turn; save it as it is meant")
+        return values

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from flipjax.audit.arrays import AuditError
+from flipjax.audit.sources import check_printable
 from flipjax.metrics import Decomposition, bootstrap, class_names, summarize
 from flipjax.results import Row, SceneSwap, flip_rows, image_columns, number, title_of
 from flipjax.results.images import flips_of
@@ -55,6 +56,7 @@ class Audit(NamedTuple):
 
 def check_names(classes: int, background: int, names: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the names of all classes; an AuditError where those given do not fit."""
+    check_printable("--class_names", names or ())
     try:
         return class_names(names, classes=classes, background=background)
     except ValueError as error:

@@ -63,7 +63,7 @@ def finish(
     stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts, score_names=score_names)
     states = population.states_of(current)
     rows = _rows(program, study, stored, states)
-    stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history))
+    stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
     workdir.verify()
     if shown in program.names:
         best = states.best[rules[0]].weights
@@ -73,7 +73,8 @@ def finish(
         ]
         galleries = [each for each in galleries if len(each.member)]
         if galleries:
-            gallery.save(workdir.results_of(program) / "gallery.npz", gallery.concatenate(galleries))
+            path = workdir.results_of(program) / "gallery.npz"
+            gallery.save(path, gallery.concatenate(galleries), program=program.identity)
     results.save_cell(workdir.decomposition_of(program), stored)
     return stored
 

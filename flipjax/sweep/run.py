@@ -158,7 +158,7 @@ class Sweep:
         whole = not failures and all(row["status"] in ("finished", "stopped") for row in rows)
         if self.workdir.writable:
             self.workdir.verify()
-            results.write_csv(folder / "results.csv", rows + failures)
+            results.write_results(folder, rows + failures)
             self._write_history()
             # What is on disk is not needed twice: of a large grid it is most of the memory.
             self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
@@ -168,7 +168,7 @@ class Sweep:
             _complain("making the report")
             text = page.build(folder)
         else:
-            text = _text_of(folder)
+            text = _text_of(folder, rows + failures)
         text += f"\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
 
@@ -189,12 +189,12 @@ class Sweep:
         return rows, failures
 
 
-def _text_of(folder: Path) -> str:
-    """Returns the report's text of a folder that cannot be written to: made in another one that links to it."""
+def _text_of(folder: Path, rows: Sequence[results.Row]) -> str:
+    """Returns the report's text of a folder that cannot be written to: made in another one that links to its cells."""
     with tempfile.TemporaryDirectory() as place:
-        for path in folder.iterdir():
-            if path.name != "report":
-                (Path(place) / path.name).symlink_to(path.absolute())
+        for name in ("config.json", "cells", "history.csv"):
+            (Path(place) / name).symlink_to((folder / name).absolute())
+        results.write_results(Path(place), rows)
         return page.build(place)
 
 
