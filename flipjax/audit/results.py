@@ -204,7 +204,8 @@ def findings(audit: Audit) -> list[str]:
         lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.{ranks}")
     if audit.swap is not None:
         auroc = with_interval(audit, "swap_auroc", digits=2)
-        after, reliance = with_interval(audit, "repair_flip", percent=True), audit.summary.get("scene_reliance")
+        after = with_interval(audit, "repair_flip", percent=True)
+        reliance = audit.summary.get("scene_reliance")
         tail = "." if reliance is None else f"; scene reliance {reliance:.2f}."
         lines.append(
             f"With each region on other scenes: scene-swap risk ranks flipped images with AUROC {auroc}, "

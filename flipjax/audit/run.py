@@ -56,7 +56,8 @@ def run(options: argparse.Namespace) -> str:
     """
     pairs, layout, positional = _open(options)
     class_names = check_names(layout.classes, options.background, options.class_names)
-    names, groups = [entry.name for entry in pairs], None
+    names = [entry.name for entry in pairs]
+    groups = None
     if options.groups:
         groups, names = read_groups(options.groups, names, classes=layout.classes, positional=positional)
     lacking = [package for module, package in DRAWN_WITH.items() if importlib.util.find_spec(module) is None]

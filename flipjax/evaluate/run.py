@@ -116,7 +116,8 @@ def swap_scenes(
 
 def draw_out(program: Program, start: Weights, study: Study, table: Table, audit: Audit) -> list[Item]:
     """Returns the images to look at: those of a sweep, and those that are flipped where flip-risk is low."""
-    groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
+    groups = np.asarray(table.groups)
+    pairs = np.asarray(table.pairs)
     chosen, kinds = gallery.choose(audit.decomposition, groups, pairs, sure=SURE, paired=PAIRS)
     if not len(chosen):
         return []
@@ -162,9 +163,11 @@ def run(values: argparse.Namespace) -> str:
     device = command.start_backend(PopulationSpec(**values.config.population), sys.maxsize)
     start = starting_weights(spec, whole=True)
     study = _load(program)
-    table, catalog = study.tables[values.split], study.catalog
+    table = study.tables[values.split]
+    catalog = study.catalog
     decomposition = map_rows(evaluate, program.experiment, start, study.pool, np.asarray(table.rows), title="images")
-    swap, further = None, {}
+    swap = None
+    further = {}
     if study.pool.kind == "composite":
         further["counterfactual_flip"] = results.counterfactual_flip(decomposition, np.asarray(table.pairs))
     if values.intervene:

@@ -76,7 +76,8 @@ def read_images(decomposition: Decomposition) -> Images:
     """
     if isinstance(decomposition, list):
         raise TypeError("decomposition: expected one, found a list. Pass flipjax.metrics.concatenate(parts).")
-    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
+    confusion = np.asarray(decomposition.confusion)
+    risk_sum = np.asarray(decomposition.risk_sum)
     if confusion.ndim != 3 or risk_sum.shape != confusion.shape[:1]:
         raise ValueError(
             "decomposition: expected one leading image axis, so confusion (n, C, C) and risk_sum (n,), found "
@@ -86,7 +87,8 @@ def read_images(decomposition: Decomposition) -> Images:
     if not np.issubdtype(confusion.dtype, np.integer):
         raise TypeError(f"decomposition: expected integer counts in confusion, found {confusion.dtype}.")
     host = Decomposition(confusion.astype(np.int64), risk_sum.astype(np.float64), decomposition.background)
-    flip, risk = np.asarray(host.flip), np.asarray(host.flip_risk)
+    flip = np.asarray(host.flip)
+    risk = np.asarray(host.flip_risk)
     ranked = ~np.isnan(flip) & ~np.isnan(risk)
     order = np.lexsort((np.where(ranked, risk, 0.0), ~ranked))
     rank = np.empty(len(order), np.int32)
@@ -138,7 +140,8 @@ def resample(
 def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str, np.ndarray]:
     """Shares and IoU of the pixels of all images together, and the image-mean Flip: each (S,)."""
     b = images.background
-    truth, predicted = images.confusion.sum(2), images.confusion.sum(1)
+    truth = images.confusion.sum(2)
+    predicted = images.confusion.sum(1)
     same = np.diagonal(images.confusion, axis1=1, axis2=2)
     # Resampled in place of the C * C cells, of which nothing else is needed.
     margins = np.concatenate([truth, predicted, same], axis=1)
@@ -147,7 +150,8 @@ def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str
     sums = (weights @ margins.astype(np.float64)).astype(np.int64)
     truth, predicted, same = np.split(sums, 3, axis=1)
     foreground = truth.sum(1) - truth[:, b]
-    correct, miss = same.sum(1) - same[:, b], predicted[:, b] - same[:, b]
+    correct = same.sum(1) - same[:, b]
+    miss = predicted[:, b] - same[:, b]
     known = ~np.isnan(images.flip)
     weights = weights if known.all() else weights[:, known]
     flip = images.flip[known]

@@ -103,7 +103,8 @@ def watch_folder(folder: Path, reading: Reading, *, once: bool, complain: Compla
                 if path.name.startswith(".") or states.get(path, ()) is None:
                     continue
                 try:
-                    before, status = states.get(path), path.stat()
+                    before = states.get(path)
+                    status = path.stat()
                     states[path] = status.st_size, status.st_mtime_ns
                     if once or states[path] == before:
                         states[path] = None

@@ -19,7 +19,8 @@ from flipjax.report.style import FAINT, GRID, INK, NOTE, PAPER, PLAIN, TITLE, vi
 
 DPI = 150
 # Inches.
-PADDING, HEAD = 0.05, 0.42
+PADDING = 0.05
+HEAD = 0.42
 MOST_MARGIN = 0.4
 FONTS = "DejaVu Sans, Verdana, Arial, sans-serif"
 PANELS = 18
@@ -126,12 +127,14 @@ def _lay_out(figures: Sequence[Figure]) -> None:
 
 def _margins(figure: Figure) -> list[float]:
     """What the texts around the axes of a panel need, inches: left, below, right, above."""
-    axes, renderer = figure.axes[0], figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    axes = figure.axes[0]
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     legend = axes.get_legend()
     if legend is not None:
         # It begins at the left of the axes: a narrower panel would not make room for it.
         legend.set_in_layout(False)
-    outer, inner = axes.get_tightbbox(renderer, for_layout_only=True), axes.bbox
+    outer = axes.get_tightbbox(renderer, for_layout_only=True)
+    inner = axes.bbox
     top = max(outer.y1, legend.get_window_extent(renderer).y1 if legend is not None else 0)
     needs = (inner.x0 - outer.x0, inner.y0 - outer.y0, outer.x1 - inner.x1, top - inner.y1)
     return [need / DPI + PADDING for need in needs]
@@ -143,7 +146,8 @@ def _frame(chart: Chart) -> tuple[Figure, list[tuple[float, float]]]:
     width, height = (max(panel.size[side] for panel in chart.drawn) for side in (0, 1))
     figure = Figure(dpi=DPI, facecolor="white")
     renderer = FigureCanvasAgg(figure).get_renderer()
-    title, note = figure.suptitle(chart.title, **TITLE), figure.supxlabel(chart.note, **NOTE)
+    title = figure.suptitle(chart.title, **TITLE)
+    note = figure.supxlabel(chart.note, **NOTE)
     across = max(columns * width, title.get_window_extent(renderer).width / DPI + 4 * PADDING)
     figure.set_size_inches(across, 1)
     below = note.get_window_extent(renderer).height / DPI + 2 * PADDING

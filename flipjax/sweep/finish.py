@@ -85,11 +85,14 @@ def _assess(
     """Returns what is stored of each split, and the names of the scores."""
     wanted = config.intervene
     pool = study.pool
-    form, last = "none", None
+    form = "none"
+    last = None
     if wanted.scenes != "none" and pool.kind == "composite":
-        form, last = "given", mean_training_scenes(study)
+        form = "given"
+        last = mean_training_scenes(study)
     elif wanted.scenes != "none":
-        form, last = "surroundings", jnp.asarray(study.tables["val"].rows)
+        form = "surroundings"
+        last = jnp.asarray(study.tables["val"].rows)
     asked = wanted.scores != "none"
     questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
     # The scores are of the first rule alone, whose members the tables compare: with six rules they would be a third of
@@ -166,7 +169,8 @@ def _rows(program: Program, study: Study, stored: results.StoredCell, states: St
                 decomposition = stored.decomposition(setting.name, part, selection=rule)
                 log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
                 center = stored.center(setting.name, selection=rule)
-                groups, pairs = table.groups, table.pairs
+                groups = table.groups
+                pairs = table.pairs
                 if part == "val" and setting.knobs.dfr:
                     # The other images fitted the head.
                     decomposition, log_odds, groups, pairs = jax.tree.map(
@@ -227,7 +231,8 @@ def shown_images(stored: results.StoredCell, config: Config, member: str) -> tup
     """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose`."""
     test = stored.parts["test"]
     decomposition = stored.decomposition(member, "test")
-    riskiest, typical = config.gallery.riskiest, config.gallery.typical
+    riskiest = config.gallery.riskiest
+    typical = config.gallery.typical
     paired = PAIRS if riskiest or typical else 0
     return gallery.choose(decomposition, test.groups, test.pairs, riskiest=riskiest, typical=typical, paired=paired)
 

@@ -225,7 +225,9 @@ def train(
     start = starting_weights(program.experiment.model)
     current = population.create(program.experiment, layout, members, start=start)
     checkpoints = checkpoints_of(program, workdir)
-    history, budgets, epoch = blank_history(program), np.array(program.epochs), 0
+    history = blank_history(program)
+    budgets = np.array(program.epochs)
+    epoch = 0
     blank = (population.states_of(current), history)
     own = checkpoints.restore(blank, say=display.say)
     stored = own or _restore_larger(program, larger, blank, workdir, say=display.say)
@@ -253,7 +255,8 @@ def train(
         checkpoints.save(epoch, (states, history))
         after_epoch(history_rows(program, history, states.epoch))
         ended = active & (current.status != Status.RUNNING)
-        freed, losses = int((budgets - epoch)[ended].sum()), record["valid_loss"][active]
+        freed = int((budgets - epoch)[ended].sum())
+        losses = record["valid_loss"][active]
         display.epoch(program.name, epoch, max(program.epochs), current.status, losses, freed=freed)
     checkpoints.close()
     # Once more: a run that was killed behind its last checkpoint has not written it yet.

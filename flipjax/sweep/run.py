@@ -49,7 +49,10 @@ class Sweep:
         self, programs: Sequence[Program], config: Config, workdir: Workdir, signals: Signals, *, shard: Shard | None
     ):
         """Starts no work; `shard` None: all members."""
-        self.programs, self.config, self.workdir, self.signals = programs, config, workdir, signals
+        self.programs = programs
+        self.config = config
+        self.workdir = workdir
+        self.signals = signals
         self.shard = shard
         whole = {name for program in programs for name in program.names}
         self.members = shard_members(programs, index=shard.index, count=shard.count) if shard else whole
@@ -254,9 +257,8 @@ def run_sweep(
         text, code = sweep.conclude()
         missing = sweep.missing()
         if options.collect and missing:
-            text += (
-                f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' if len(missing) > 20 else ''}"
-            )
+            more = " ..." if len(missing) > 20 else ""
+            text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{more}"
         print(text)
         return code
     finally:
@@ -272,7 +274,8 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: Options) -> bool:
     parts = sweep.pending()
     if not parts:
         return True
-    workdir, spec = sweep.workdir, PopulationSpec(**sweep.config.population)
+    workdir = sweep.workdir
+    spec = PopulationSpec(**sweep.config.population)
     if not workdir.writable:
         text = f"cannot be written to, and {sum(len(part.names) for part in parts)} members are not done"
         raise OSError(errno.EROFS, text, str(workdir.folder))

@@ -16,7 +16,8 @@ from flipjax.sweep.lock import PREFIX, Lock
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
 
-CONFIG, POOLS = "config.json", "pools.json"
+CONFIG = "config.json"
+POOLS = "pools.json"
 TABLES = ("results.csv", "results.sha256", "history.csv", "images.parquet")
 KEYS = {"name", "command", "device", "flipjax", "config"}
 """What config.json holds, by which a run is told from another program's folder."""
