@@ -116,7 +116,7 @@ def test_probabilities_passed_as_logits_are_recognised():
 
 
 def test_class_indices_as_scores_are_recognised():
-    indices = case(3, (8, 48, 64), 5)[1].astype(np.float32)
+    indices = random_case(3, (8, 48, 64), 5)[1].astype(np.float32)
     with pytest.warns(UserWarning, match="0 to 4 alone.*kind='masks'"):
         metrics.flip_risk(indices)
     with warnings.catch_warnings():
