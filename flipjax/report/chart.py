@@ -133,7 +133,7 @@ def _margins(figure: Figure) -> list[float]:
     if legend is not None:
         # It begins at the left of the axes: a narrower panel would not make room for it.
         legend.set_in_layout(False)
-    outer = axes.get_tightbbox(renderer, for_layout_only=True)
+    outer = axes.get_tightbbox(renderer, for_layout_only=True) or axes.bbox
     inner = axes.bbox
     top = max(outer.y1, legend.get_window_extent(renderer).y1 if legend is not None else 0)
     needs = (inner.x0 - outer.x0, inner.y0 - outer.y0, outer.x1 - inner.x1, top - inner.y1)

@@ -138,7 +138,6 @@ class Sweep:
             after_epoch=after_epoch,
             larger=larger,
         )
-        display.say(f"cell {program.name}: trained; evaluating {len(program.names)} members")
         shown = select(whole, rho=self.config.gallery.rho)
         cell = finish(program, self.config, study, layout, trained, self.workdir, history=history, shown=shown)
         self.stored[program.name] |= dict.fromkeys(cell.members, cell)
@@ -168,7 +167,6 @@ class Sweep:
             self.histories.clear()
             rows.clear()
             results.write_images(folder)
-            _complain("making the report")
             text = page.build(folder)
         else:
             text = _text_of(folder, rows + failures)
