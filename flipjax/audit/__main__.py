@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flipjax import command
+from flipjax import command, results
 from flipjax.audit import page, pictures
 from flipjax.audit.arrays import AuditError, Limits, Reader
 from flipjax.audit.groups import read_groups
@@ -100,7 +100,9 @@ def _run(options: argparse.Namespace) -> str:
             bar.advance(count, f"{done} of {len(pairs)} images", last=done == len(pairs))
 
         measured = measure(pairs, layout, values, advance=advance)
-    audit = conclude(names, groups, measured.decomposition, measured.ignored, class_names=class_names)
+    further = results.region_quantities(measured.regions, groups, classes=layout.classes)
+    counts = (measured.decomposition, measured.ignored)
+    audit = conclude(names, groups, *counts, class_names=class_names, further=further)
     indices, kinds = gallery.choose(audit.decomposition, riskiest=pictures.SHOWN, typical=0, sure=pictures.SHOWN)
     chosen = dict(zip(indices.tolist(), kinds.tolist(), strict=True))
     items = pictures.draw_out(audit, pairs, layout, values, chosen=chosen, photos=photos)

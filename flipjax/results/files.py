@@ -25,6 +25,7 @@ PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names")
 OPTIONAL: dict[str, Any] = {
     "scene_log_odds": np.float32,
+    "scene_shares": np.float32,
     "centers": np.float32,
     "scores": np.float32,
     "masks": np.uint8,
@@ -42,10 +43,11 @@ class Part:
 
     confusion int32 (S, K, n, C, C) and risk_sum float32 (S, K, n) as in `Decomposition`; groups int32 (n,), 2 * class +
     scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene. Where scenes
-    were swapped, scene_log_odds float32 (S, K, n, kinds, C - 1) and centers float32 (S, K, C - 1), as in
-    `flipjax.intervene`: risk and repaired counts follow from them and `confusion`. Of the first rule alone: scores
-    float32 (K, n, J), those of `StoredCell.score_names`, and masks uint8 (K, n, planes, bytes), the predicted classes
-    as packed bits. refit bool (n,), the images on which DFR fitted heads.
+    were swapped, scene_log_odds float32 (S, K, n, kinds, C - 1), scene_shares float32 (D,), the weight of each of the D
+    scenes of a kind (None: of one), and centers float32 (S, K, C - 1), as in `flipjax.intervene`: risk and repaired
+    counts follow from them and `confusion`. Of the first rule alone: scores float32 (K, n, J), those of
+    `StoredCell.score_names`, and masks uint8 (K, n, planes, bytes), the predicted classes as packed bits. refit bool
+    (n,), the images on which DFR fitted heads.
     """
 
     confusion: np.ndarray
@@ -54,6 +56,7 @@ class Part:
     pairs: np.ndarray
     rows: np.ndarray
     scene_log_odds: np.ndarray | None = None
+    scene_shares: np.ndarray | None = None
     centers: np.ndarray | None = None
     scores: np.ndarray | None = None
     masks: np.ndarray | None = None
