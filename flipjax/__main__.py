@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 import flipjax
+from flipjax.sweep.signals import Signals
 
 COMMANDS = {
     "sweep": ("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # `python -m flipjax.models` has one command, which is this one.
     words = [name] if name == "convert" else []
     try:
-        module = importlib.import_module(COMMANDS[name][0])
+        with Signals():
+            module = importlib.import_module(COMMANDS[name][0])
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("flipjax"):
             raise

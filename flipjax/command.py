@@ -4,6 +4,7 @@ import argparse
 import ast
 import contextlib
 import difflib
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from flipjax.config import Config, ConfigError, PopulationSpec, default_config, leaves
 from flipjax.config.keys import describe_keys
@@ -150,8 +151,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> Config:
       ConfigError: for an error inside the file, with its line; for a key that it has not, with the nearest; for
         anything else on the command line.
     """
-    config = _run(path)
-    names = list(leaves(config))
+    config, names = _run(path)
     for part in overrides:
         name = part.removeprefix("--config.").split("=")[0]
         # What the grid varies are keys that it does not have yet.
@@ -159,30 +159,42 @@ def read_config(path: Path, overrides: Sequence[str]) -> Config:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"the nearest is --config.{near[0]}" if near else f"valid are {', '.join(names)}"
             raise ConfigError(f"--config.{name}", f"a key of the configuration; {hint}")
-    return _load(path, overrides)
+    return _overridden(config, overrides)
 
 
-def _run(path: Path) -> Config:
-    """What a configuration file, a program of the user's that may raise anything, returns."""
+def _run(path: Path) -> tuple[Config, list[str]]:
+    """What a configuration file, a program of the user's that may raise anything, returns, and its keys."""
     module = ModuleType("config")
     try:
         SourceFileLoader("config", str(path)).exec_module(module)
         config = module.get_config() if hasattr(module, "get_config") else None
-    except (Exception, SystemExit) as error:
+        names = list(leaves(config)) if isinstance(config, ConfigDict) else []
+    except BaseException as error:
+        # Where Ctrl-C raises it, it is the user's; to a sweep, which handles signals, it is the file's.
+        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            raise
         place = _place(error, path)
-        text = " ".join(str(error).split())
+        text = _text(error)
         where = f"{path}, line {place}" if place else str(path)
-        raise ConfigError(where, problem=f"{type(error).__name__}: {text}") from error
-    if not hasattr(config, "to_json"):
+        raise ConfigError(where, problem=f"{type(error).__name__}{text and ': '}{text}") from error
+    if not isinstance(config, ConfigDict):
         raise ConfigError(str(path), "get_config() to return a ConfigDict", repr(config))
-    return config
+    return config, names
 
 
-def _load(path: Path, overrides: Sequence[str]) -> Config:
-    line = ["flipjax", f"--config={path}", *overrides]
+def _text(error: BaseException) -> str:
+    """The message of an error in one line; that of a class of the user's may raise another."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return ""
+
+
+def _overridden(config: Config, overrides: Sequence[str]) -> Config:
+    line = ["flipjax", *overrides]
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", None, sys_argv=line, lock_config=False, accept_new_attributes=True, flag_values=values
+    config_flags.DEFINE_config_dict(
+        "config", config, sys_argv=line, lock_config=False, accept_new_attributes=True, flag_values=values
     )
     try:
         rest = values(line)

@@ -208,7 +208,8 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, pool, val
         return plain(experiment, layout, function, weights, wanted, *shared)
 
     def every(*inputs):
-        return evaluate(*inputs), evaluate(*inputs).risk_sum
+        decomposition = evaluate(*inputs)
+        return decomposition, decomposition.risk_sum
 
     def later(*inputs):
         return evaluate(*inputs), None

@@ -12,6 +12,7 @@ from flipjax import command
 from flipjax.__main__ import COMMANDS, main
 from flipjax.config import ConfigError, default_config, leaves
 from flipjax.config.keys import MEANINGS
+from flipjax.plan import plan
 
 
 def test_submodules_load_when_they_are_asked_for():
@@ -84,6 +85,9 @@ def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch)
     assert all(f"\n{path.stem}\n" in f"\n{listed}\n" for path in files) and listed.count("Cost: ") == len(files)
 
 
+CONFIG = "from flipjax.config import default_config\nconfig = default_config()\n"
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [
@@ -96,6 +100,9 @@ def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch)
         ("open('/nowhere')\n", "line 1: FileNotFoundError"),
         ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
         ("def get_config():\n    raise ValueError('mine')\n", "line 2: ValueError: mine$"),
+        ("\nraise GeneratorExit\n", "line 2: GeneratorExit$"),
+        ("class E(Exception):\n    def __str__(self):\n        return 1\nraise E\n", "line 4: E$"),
+        (f"{CONFIG}config.model = config\nget_config = lambda: config\n", "RecursionError"),
     ],
 )
 def test_errors_inside_a_configuration_name_its_line(tmp_path, text, place):
@@ -103,6 +110,31 @@ def test_errors_inside_a_configuration_name_its_line(tmp_path, text, place):
     path.write_text(text)
     with pytest.raises(ConfigError, match=place):
         command.read_config(path, [])
+
+
+def test_an_interrupt_is_the_files_where_signals_are_handled(tmp_path, capsys):
+    path = tmp_path / "broken.py"
+    path.write_text("raise KeyboardInterrupt\n")
+    assert main(["sweep", "--config", str(path)]) == 2
+    assert capsys.readouterr().err == f"flipjax sweep: {path}, line 1: KeyboardInterrupt\n"
+    with pytest.raises(KeyboardInterrupt):
+        command.read_config(path, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("del config.train", "config.train: expected a section"),
+        ("del config.axes; config.axes = 3", "config.axes: expected a section"),
+        ("del config.model.width", "config.model.width: expected a value"),
+        ("config.train.epoch = 3", "config.train.epoch: expected a field .* nearest is config.train.epochs"),
+    ],
+)
+def test_a_configuration_has_the_fields_of_the_default_one(tmp_path, line, field):
+    path = tmp_path / "unlocked.py"
+    path.write_text(f"{CONFIG}with config.unlocked():\n    {line}\nget_config = lambda: config\n")
+    with pytest.raises(ConfigError, match=field):
+        plan(command.read_config(path, []))
 
 
 def test_options_are_spelt_either_way_and_overrides_reach_the_grid():

@@ -4,7 +4,6 @@ import errno
 import importlib.util
 import json
 import os
-import pathlib
 import shutil
 import signal
 import socket
@@ -225,22 +224,27 @@ def test_a_folder_that_is_removed_while_running_is_not_made_again(run, monkeypat
     assert not run.folder.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_first_seconds_ends_as_later_ones_do(run, number):
-    shutil.rmtree(run.folder / "cells")
-    command = [sys.executable, "-m", "flipjax.sweep", "--config", run.folder.parent / "none.py"]
-    code = f"import flipjax.sweep.signals as s, os, signal\nwith s.Signals(): os.kill(os.getpid(), {int(number)})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (75, 1) and "same command continues" in done.stderr
-    command = [sys.executable, "-m", "flipjax.sweep", "--config", pathlib.Path("configs/smoke.py"), "--workdir"]
-    command += [run.folder.parent / "new"]
-    root = pathlib.Path(__file__).parents[1]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root) as process:
-        header = process.stderr.readline()  # JAX is imported now.
-        process.send_signal(number)
+@pytest.mark.parametrize(
+    ("number", "command", "moment"),
+    [
+        (signal.SIGINT, "flipjax.sweep", "argparse"),
+        (signal.SIGTERM, "flipjax.sweep", "ml_collections"),
+        (signal.SIGINT, "flipjax sweep", "absl.flags"),
+        (signal.SIGTERM, "flipjax sweep", "jax"),
+        (signal.SIGINT, "flipjax.sweep", "optax"),
+    ],
+)
+def test_a_signal_in_the_first_seconds_ends_as_later_ones_do(tmp_path, number, command, moment):
+    # What is imported, and when, Python says itself.
+    line = [sys.executable, "-X", "importtime", "-m", *command.split(), "--config=smoke", "--workdir", tmp_path]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for text in process.stderr:
+            if text.split("|")[-1].strip() == moment:
+                process.send_signal(number)
+                break
         out, err = process.communicate(timeout=60)
-    assert "members 4" in header
-    assert (process.returncode, out, err) == (75, "", "interrupted; the same command continues\n")
+    said = [text for text in err.splitlines() if not text.startswith(("import time:", "smoke: members 4"))]
+    assert (process.returncode, out, said) == (75, "", ["interrupted; the same command continues"])
 
 
 def test_shards_in_any_order_give_the_bytes_of_the_whole_run(whole, run):

@@ -94,6 +94,7 @@ def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Raises ConfigError for the first field of `config` that cannot run."""
+    _check_keys(config)
     varied = ("axes.", "grid.")
     fixed = {name: value for name, value in leaves(config).items() if not name.startswith(varied)}
     for field, value in fixed.items():
@@ -114,6 +115,22 @@ def check(config: Config) -> None:
             hint = f"; the nearest is config.grid.{near[0]}" if near else f"; valid are {', '.join(static)}"
             raise ConfigError(f"config.grid.{name}", f"the name of a static field{hint}")
         check_axis(f"grid.{name}", values, name)
+
+
+def _check_keys(config: Config) -> None:
+    """Raises ConfigError unless a configuration has the sections and the fields of the default one."""
+    default = default_config()
+    for section in default:
+        if not isinstance(config.get(section), ConfigDict):
+            raise ConfigError(f"config.{section}", "a section, as default_config() has it", repr(config.get(section)))
+    known, fields = leaves(default), leaves(config)
+    for field in sorted(known.keys() ^ fields.keys()):
+        if field in known:
+            raise ConfigError(f"config.{field}", "a value, as default_config() has it", "none")
+        if not field.startswith("grid."):
+            near = difflib.get_close_matches(field, known, n=1)
+            hint = f"; the nearest is config.{near[0]}" if near else ""
+            raise ConfigError(f"config.{field}", f"a field of default_config(){hint}")
 
 
 def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:

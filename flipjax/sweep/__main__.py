@@ -3,6 +3,12 @@
 Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupted (the same command continues).
 """
 
+from flipjax.sweep.signals import Signals
+
+if __name__ == "__main__":
+    # Before the imports that take time, amid which a signal would be a traceback, or death without a word.
+    Signals().__enter__()
+
 import argparse
 import os
 import shlex
@@ -14,7 +20,6 @@ from flipjax import command
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
-from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
 from flipjax.terminal import printable
 
