@@ -129,7 +129,8 @@ def swap_scenes(
     # Together: images of another number would be another program.
     rows = np.concatenate([np.asarray(table.rows), validation])
     given = (study.pool, rows, scenes, shares)
-    both = map_rows(scene_marginal, program.experiment, start, *given, title="images on other scenes")
+    asked = functools.partial(scene_marginal, mirror=wanted.views == 2)
+    both = map_rows(asked, program.experiment, start, *given, title="images on other scenes")
     log_odds, known = np.split(both, [len(table.rows)])
     point = np.asarray(jax.jit(functools.partial(split_point, center=wanted.center))(known))
     swap = results.scene_swap(decomposition, log_odds, point)

@@ -36,7 +36,7 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     def ask(questions, last):
         return population.map_selected(tiny, layout, current, questions, *placement.share(layout, (pool, rows, last)))
 
-    questions = Questions()
+    questions = Questions(mirror=True)
     mapped = ask(questions, last)
     unscened = ask(Questions("surroundings", logits=False, passes=False, masks=False), rows)
     assert (unscened.scores, unscened.fill_log_odds, unscened.masks) == (None, None, None)
@@ -54,8 +54,8 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     for leaf, sums in zip(mapped.regions, metrics.region_sums(logits, labels), strict=True):
         np.testing.assert_allclose(leaf[0, 1], sums, rtol=1e-4, atol=1e-4)
     scene = intervene.mean_surroundings(images, intervene.foreground(logits))
-    for answer, (scenes, shares) in ((mapped, last), (unscened, (scene, None))):
-        odds = intervene.scene_marginal(predict, images, scenes, weights=shares, logits=logits)
+    for answer, (scenes, shares), mirror in ((mapped, last, True), (unscened, (scene, None), False)):
+        odds = intervene.scene_marginal(predict, images, scenes, weights=shares, logits=logits, mirror=mirror)
         np.testing.assert_allclose(answer.scene_log_odds[0, 1], odds, rtol=1e-4, atol=1e-5)
     cover = intervene.soft_edge(intervene.foreground(logits))
     blurred = predict(intervene.paste(images, cover, intervene.blurred_scenes(images)))

@@ -92,10 +92,11 @@ def _assess(
     elif wanted.scenes != "none":
         form, last = "surroundings", jnp.asarray(study.tables["val"].rows)
     asked = wanted.scores != "none"
-    questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
+    mirror = wanted.views == 2
+    questions = Questions(form, mirror, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
     # The scores are of the first rule alone, whose members the tables compare: with six rules they would be a third of
     # the evaluation.
-    fewer = Questions(form, logits=False, passes=False, masks=False)
+    fewer = Questions(form, mirror, logits=False, passes=False, masks=False)
     answers = {}
     for part, table in study.tables.items():
         shared = placement.share(layout, (pool, table.rows, last))
@@ -118,7 +119,7 @@ def _assess(
             table.pairs,
             table.rows,
             scene_log_odds=answer.scene_log_odds,
-            scene_shares=shares,
+            scene_shares=None if shares is None else np.repeat(shares / wanted.views, wanted.views),
             centers=centers,
             scores=np.concatenate(scores, axis=-1)[0] if scores else None,
             masks=None if answer.masks is None else answer.masks[0],

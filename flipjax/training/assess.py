@@ -40,12 +40,14 @@ class Assessed(NamedTuple):
 class Questions:
     """What to ask; equal questions are one compiled program.
 
-    `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`. `logits`: the scores of
+    `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`; `mirror`: whether the
+    images on them are asked mirrored, too. `logits`: the scores of
     logits, at no pass of their own. `passes`: a mirror, and the surroundings filled in two ways, three passes. `masks`:
     the predicted classes.
     """
 
     scenes: str = "given"
+    mirror: bool = False
     logits: bool = True
     passes: bool = True
     masks: bool = True
@@ -75,9 +77,13 @@ class Questions:
             each = [scene for kind in scenes for scene in kind]
             count, D = len(each), len(shares)
             inputs = [intervene.paste(images, cover, scene) for scene in (*each, *fills)]
-            inputs += [images[:, :, ::-1]] if self.passes else []
+            turned = [pasted[:, :, ::-1] for pasted in inputs[:count]] if self.mirror else []
+            inputs += [*turned, *([images[:, :, ::-1]] if self.passes else [])]
             answers = [model(pasted) for pasted in inputs]
             log_odds = [intervene.region_log_odds(answer, regions) for answer in answers[: count + len(fills)]]
+            for place in range(len(turned)):
+                other = intervene.region_log_odds(answers[count + len(fills) + place], regions[:, :, ::-1])
+                log_odds[place] = (log_odds[place] + other) / 2
             by_kind = [sum(shares[d] * log_odds[first + d] for d in range(D)) for first in range(0, count, max(1, D))]
             of_logits = metrics.logit_scores(logits) if self.logits else {}
             values = [of_logits[name] for name in LOGIT_SCORES[1:] if self.logits]

@@ -49,7 +49,14 @@ def evaluate_regions(
 
 
 def scene_marginal(
-    experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenes: jax.Array, shares: jax.Array
+    experiment: Experiment,
+    weights: Weights,
+    pool: Pool,
+    rows: jax.Array,
+    scenes: jax.Array,
+    shares: jax.Array,
+    *,
+    mirror: bool = False,
 ) -> jax.Array:
     """Returns `flipjax.intervene.scene_marginal`, (n, K, C - 1), of the weights on pool rows (n, 2).
 
@@ -58,7 +65,7 @@ def scene_marginal(
     model = functools.partial(logits_of, experiment, weights)
 
     def of_batch(batch: jax.Array) -> jax.Array:
-        return intervene.scene_marginal(model, gather(pool, batch)[0], scenes, weights=shares)
+        return intervene.scene_marginal(model, gather(pool, batch)[0], scenes, weights=shares, mirror=mirror)
 
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
