@@ -74,7 +74,7 @@ def test_training_scenes_are_those_of_the_training_split(pool):
     study = SimpleNamespace(pool=pool, split=split, catalog=SimpleNamespace(scene_kind=np.repeat([0, 1], 4)))
     photos = np.asarray(pool.scenes)[train] / np.float32(255)
     for scenes in ("mean", "sampled", "both"):
-        wanted = ConfigDict({"scenes": scenes, "count": 2, "blend": 0.0})
+        wanted = ConfigDict({"scenes": scenes, "count": 2})
         check_scenes(study, wanted)
         options = {"kinds": np.repeat([0, 1], 3), "scenes": scenes, "count": 2}
         for found, each in zip(
@@ -83,9 +83,6 @@ def test_training_scenes_are_those_of_the_training_split(pool):
             strict=True,
         ):
             np.testing.assert_allclose(found, each, rtol=1e-6)
-    between = training_scenes(study, ConfigDict({"scenes": "mean", "blend": 0.5}), seed=0)[0]
-    first, second = intervene.mean_scenes(photos, kinds=np.repeat([0, 1], 3))
-    np.testing.assert_allclose(between[:, 0], [(3 * first + second) / 4, (first + 3 * second) / 4], rtol=1e-6)
     with pytest.raises(ConfigError, match=r"intervene\.count: expected at most 3.*; found 4"):
         check_scenes(study, ConfigDict({"scenes": "both", "count": 4}))
     photo = SimpleNamespace(pool=SimpleNamespace(kind="photo"))

@@ -78,9 +78,6 @@ BAD = {
     "gallery.riskiest": -1,
     "gallery.typical": -1,
     "intervene.scenes": "all",
-    "intervene.count": 17,
-    "intervene.blend": 1.5,
-    "intervene.views": 3,
     "intervene.center": "mean",
     "intervene.scores": "some",
 }

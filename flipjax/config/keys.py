@@ -75,7 +75,6 @@ MEANINGS: dict[str, str] = {
     "knobs.jtt_weight": "how many times as often an image that JTT's first run flips is drawn",
     "intervene.scenes": "training scenes that each predicted region is put on: the mean of each kind, sampled, both",
     "intervene.count": "scenes of each kind that are sampled, a pass each",
-    "intervene.blend": "how far mean scenes are moved towards their mean over the kinds",
     "intervene.views": "2: each region on another scene is also asked mirrored, a pass more each",
     "intervene.center": "where an identity is split: auto bears unequal classes, median is for equal ones",
     "intervene.scores": "scores beside flip-risk: of logits, without a further pass; all: also three passes; none",

@@ -99,7 +99,6 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "knobs.jtt_weight": _within(1, MOST),
     "intervene.scenes": _one_of(("mean", "sampled", "both", "none")),
     "intervene.count": _within(1, 16),
-    "intervene.blend": _within(0, 1),
     "intervene.views": _within(1, 2),
     "intervene.scores": _one_of(("all", "logits", "none")),
     "intervene.center": _one_of(("auto", "clusters", "median")),

@@ -17,7 +17,6 @@ from flipjax.intervene.identity import (
 from flipjax.intervene.marginal import foreground, region_log_odds, scene_marginal
 from flipjax.intervene.mirror import mirror_risk
 from flipjax.intervene.scenes import (
-    blend_scenes,
     blurred_scenes,
     choose_scenes,
     draw_scenes,
@@ -34,7 +33,6 @@ from flipjax.results.scene_swap import SceneSwap, scene_quantities, scene_swap
 
 __all__ = [
     "SceneSwap",
-    "blend_scenes",
     "blurred_scenes",
     "choose_scenes",
     "draw_scenes",

@@ -43,19 +43,6 @@ def mean_scenes(images: Any, *, kinds: Any = None) -> jax.Array:
     return jnp.stack([images[kinds == kind].mean(0) for kind in range(kinds.max() + 1)])
 
 
-def blend_scenes(scenes: Any, *, share: float) -> jax.Array:
-    """Returns scenes (K, ...) of K kinds moved towards their mean over the kinds, by a share of the way in 0..1.
-
-    Where the scene nearly decides a class, the object is heard better on scenes that lie between the kinds.
-
-    Example:
-        >>> blend_scenes(np.array([[0.0], [1.0]]), share=0.5).ravel().tolist()
-        [0.25, 0.75]
-    """
-    scenes = jnp.asarray(to_array(scenes))
-    return (1 - share) * scenes + share * scenes.mean(0)
-
-
 def choose_scenes(
     key: jax.Array, images: Any, *, kinds: Any = None, scenes: Use = "mean", count: int = 1
 ) -> tuple[jax.Array, jax.Array]:

@@ -36,5 +36,4 @@ def training_scenes(study: Study, wanted: Config, *, seed: int) -> tuple[jax.Arr
     if wanted.scenes != "mean":
         drawn = scenes[intervene.draw_scenes(jax.random.key(seed), kinds, count=wanted.count)]
     samples = photos[drawn] / np.float32(255)
-    blended = intervene.blend_scenes(jnp.stack(means).astype(jnp.float32), share=wanted.blend)
-    return intervene.join_scenes(blended, samples, scenes=wanted.scenes)
+    return intervene.join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=wanted.scenes)
