@@ -94,9 +94,9 @@ def _assess(
     asked = wanted.scores != "none"
     mirror = wanted.views == 2
     questions = Questions(form, mirror, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
-    # The scores are of the first rule alone, whose members the tables compare: with six rules they would be a third of
-    # the evaluation.
-    fewer = Questions(form, mirror, logits=False, passes=False, masks=False)
+    # All that needs further passes is of the first rule alone, which the tables compare: of six it would be most of the
+    # evaluation.
+    fewer = Questions("none", logits=False, passes=False, masks=False)
     answers = {}
     for part, table in study.tables.items():
         shared = placement.share(layout, (pool, table.rows, last))
@@ -178,7 +178,7 @@ def _rows(
                 evaluated = decomposition if trailing["best_epoch"] else None
                 more = {} if evaluated is None else _more(evaluated, log_odds, center, groups, pairs)
                 more |= {} if evaluated is None else results.region_quantities(sums, groups)
-                further = [*(SCENE_QUANTITIES if log_odds is not None else ())]
+                further = [*(SCENE_QUANTITIES if stored.parts[part].scene_log_odds is not None else ())]
                 further += [*(PAIR_QUANTITIES if study.pool.kind == "composite" else ()), *REGION_QUANTITIES]
                 names = stored.class_names
                 rows += results.member_rows(
