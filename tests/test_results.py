@@ -1,7 +1,7 @@
 """Tables of results: rows, files, means over seeds and trends, against hand-computed values."""
 
-import dataclasses
 import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
