@@ -120,7 +120,7 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
         ((*config, *model, "--weights", damaged), "--weights: "),
         ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged, convert the weights again"),
         ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "config.split: n_val 8, n_test 400: a"),
-        ((*config, *model, *stored, *OVERRIDES, *SCENES), "config.intervene.count: expected at most 2, the training"),
+        ((*config, *model, *stored, *OVERRIDES, *SCENES), "config.intervene.count: expected at most 4, the training"),
         (
             ("--config", tmp_path / "grid.py", *model, *stored),
             "config.grid.pool.size: expected",
