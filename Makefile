@@ -20,7 +20,7 @@ test: $(DEV)  ## The whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 fuzz: $(DEV)  ## The suite's damaged files, many more of them
-	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest tests/test_audit_inputs.py tests/test_convert.py -k damaged $(ARGS)
+	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest tests/audit tests/models -k damaged $(ARGS)
 
 lint: $(DEV)  ## Style, formatting and types
 	$(BIN)/ruff check .

@@ -18,11 +18,14 @@ from ml_collections import ConfigDict, config_flags
 
 from flipjax.config import Config, ConfigError, PopulationSpec, default_config, leaves
 from flipjax.config.keys import describe_keys
-from flipjax.files import cache_folder
+from flipjax.files import cache_folder, keep_newest
 from flipjax.threads import cores
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 """Exit codes of every command; an interrupted one is continued, or done anew, by the same command."""
+
+PROGRAMS = 2**31
+"""Bytes of compiled programs that are kept on a machine."""
 
 CONFIG_HELP = """configuration:
   --config NAME|FILE         a shipped configuration (see --list_configs) or a file of yours
@@ -215,12 +218,14 @@ def _place(error: BaseException, path: Path) -> int | None:
 
 
 def start_backend(spec: PopulationSpec, members: int) -> str:
-    """Gives a CPU one device a core, no more than are used; turns the compilation cache on; names the devices."""
+    """Gives a CPU one device a core, no more than are used; turns the cache of programs on; names the devices."""
     import jax
 
     # A process that has JAX running keeps its devices.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", min(spec.devices or cores(), members * max(1, spec.batch_devices)))
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    programs = cache_folder() / "xla"
+    keep_newest(programs, most=PROGRAMS)
+    jax.config.update("jax_compilation_cache_dir", str(programs))
     devices = jax.devices()
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"

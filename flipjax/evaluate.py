@@ -139,7 +139,8 @@ def swap_scenes(
 
 def draw_out(program: Program, start: Weights, study: Study, table: Table, audit: Audit) -> list[Item]:
     """Returns the images to look at: those of a sweep, and those that are flipped where flip-risk is low."""
-    groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
+    groups = np.asarray(table.groups)
+    pairs = np.asarray(table.pairs)
     chosen, kinds = gallery.choose(audit.decomposition, groups, pairs, sure=SURE, paired=PAIRS)
     if not len(chosen):
         return []
@@ -181,10 +182,12 @@ def _evaluate(values: argparse.Namespace) -> None:
     study = _load(program)
     if values.intervene:
         check_scenes(study, values.config.intervene)
-    table, catalog = study.tables[values.split], study.catalog
+    table = study.tables[values.split]
+    catalog = study.catalog
     given = (study.pool, np.asarray(table.rows))
     decomposition, regions = map_rows(evaluate_regions, program.experiment, start, *given, title="images")
-    swap, further = None, results.region_quantities(regions, np.asarray(table.groups))
+    swap = None
+    further = results.region_quantities(regions, np.asarray(table.groups))
     if study.pool.kind == "composite":
         further["counterfactual_flip"] = results.counterfactual_flip(decomposition, np.asarray(table.pairs))
     if values.intervene:

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all, what damaged ones raise, and the place of those made again."""
 
 import contextlib
+import csv
 import hashlib
 import os
 import shutil
@@ -8,7 +9,7 @@ import socket
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +51,8 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         if error.errno is not None:
             raise
         raise DamagedError(f"{path}: damaged ({error})") from error
+    except MemoryError:
+        raise
     except Exception as error:
         # What zipfile, zlib and NumPy's parser of headers raise at garbled bytes is open-ended.
         raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
@@ -108,6 +111,21 @@ def remove_stale(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def keep_newest(folder: Path, *, most: int) -> None:
+    """Deletes the files of a folder that were not written or read for longest, until `most` bytes are left.
+
+    What cannot be listed or deleted stays.
+    """
+    with contextlib.suppress(OSError):
+        states = {path: path.stat() for path in folder.iterdir() if path.is_file()}
+        left = sum(state.st_size for state in states.values())
+        for path in sorted(states, key=lambda path: max(states[path].st_mtime, states[path].st_atime)):
+            if left <= most:
+                break
+            path.unlink(missing_ok=True)
+            left -= states[path].st_size
+
+
 def make_folder(path: str | Path) -> None:
     """Makes a folder unless it is there, and writes a file there for a try: raises OSError before any work is lost."""
     probe = Path(path) / ".probe"
@@ -115,6 +133,31 @@ def make_folder(path: str | Path) -> None:
     with replacing(probe):
         pass
     probe.unlink()
+
+
+def csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields the rows of a CSV by column, each with the number of its line; a field that is missing is empty.
+
+    Raises:
+        csv.Error: no CSV; a column that is there twice; a row of more fields than there are columns.
+
+    Example:
+        >>> list(csv_rows(["name,group", "a,1"]))
+        [(2, {'name': 'a', 'group': '1'})]
+    """
+    reader = csv.DictReader(lines, restval="")
+    check_columns(reader.fieldnames or ())
+    for row in reader:
+        if None in row:
+            raise csv.Error(f"line {reader.line_num} has more fields than there are columns")
+        yield reader.line_num, row
+
+
+def check_columns(names: Sequence[str]) -> None:
+    """Raises csv.Error for a column that is there twice: a reader would take the last one without a word."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise csv.Error(f"several columns are called {', '.join(map(ascii, twice))}")
 
 
 def check_archive(path: str | Path, *, max_bytes: int, option: str) -> None:

@@ -214,7 +214,8 @@ def reference_validation(
       >>> float(loss), weights.tolist()
       (2.0, [0.0, 1.0])
     """
-    count, padding = image_losses.shape[0], -image_losses.shape[0] % batch_size
+    count = image_losses.shape[0]
+    padding = -image_losses.shape[0] % batch_size
 
     def of_batch(weights: jax.Array, batch: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         losses, groups, counted = batch

@@ -21,6 +21,9 @@ from flipjax.config import (
 )
 from flipjax.methods import Augmentation, Knobs, knobs_of
 
+SAME_RUN = {"population.memory_gb"}
+"""Fields of which other values make no other run."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
@@ -39,7 +42,8 @@ class Setting:
 class Program:
     """One static experiment and the members that share its program; `rhos` are all levels of the grid.
 
-    `part` is empty where these are all members, and else names the choice of them.
+    `part` is empty where these are all members, and else names the choice of them. `identity` is a digest of the whole
+    configuration and the program's place in it: files of a run carry it, so that no other run's are taken for them.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Program:
     settings: tuple[Setting, ...]
     rhos: tuple[float, ...]
     part: str = ""
+    identity: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,6 +74,7 @@ def plan(config: Config) -> list[Program]:
     grid = leaves(config.grid)
     axes = {name: config.axes[name] for name in (*AXES, *OPTIONAL_AXES) if config.axes[name]}
     programs: list[Program] = []
+    whole = _digest_of(config)
     for static in itertools.product(*grid.values()):
         overrides = dict(zip(grid, static, strict=True))
         first = sum(len(program.settings) for program in programs)
@@ -78,9 +84,25 @@ def plan(config: Config) -> list[Program]:
             _setting(f"m{first + index:03d}", overrides, values, spec, config)
             for index, values in enumerate(combinations)
         )
-        programs.append(Program(f"{len(programs):03d}", spec, settings, tuple(axes["rho"])))
+        name = f"{len(programs):03d}"
+        programs.append(Program(name, spec, settings, tuple(axes["rho"]), identity=f"{whole}/{name}"))
         _check_methods(programs[-1])
     return programs
+
+
+def _digest_of(config: Config) -> str:
+    """Returns a digest of all that makes another run; 1 and 1.0 are the same."""
+    fields = {name: value for name, value in leaves(config).items() if name not in SAME_RUN}
+    text = json.dumps(_plain(fields), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return float(value) if isinstance(value, int) else value
 
 
 def _setting(
@@ -135,7 +157,7 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | No
     How much memory there is makes no other run.
     """
     before, after = leaves(old), leaves(new)
-    for name in sorted((before.keys() | after.keys()) - {"population.memory_gb"}):
+    for name in sorted((before.keys() | after.keys()) - SAME_RUN):
         if before.get(name) != after.get(name):
             return f"config.{name}: {before.get(name)!r} there, {after.get(name)!r} now"
     return None

@@ -1,8 +1,11 @@
 """Random damage to a run folder: `python tests/faults.py --count 200` continues damaged copies of a finished run.
 
-Each trial damages one file of checkpoints or cells (a bit, 16 bytes, its second half, all of it) of a run whose last
-epochs are gone, and runs the same command again. It must end with the same results.csv, or with a refusal in one
-line that names the run folder.
+Each trial damages one file of checkpoints or cells (a bit, 16 bytes, its second half, all of it), or puts a whole one
+of another run or of an earlier epoch in its place, in a run whose last epochs are gone, and runs the command again.
+It must end with the same results.csv and gallery, or with a refusal in one line that names the run folder.
+
+`--signals N` sends a SIGINT or SIGTERM at N moments from 0.05 to 4 s after the start: the command must end with exit
+code 75 and one line that says how to go on, or go on to its end.
 """
 
 import argparse
@@ -12,8 +15,11 @@ import io
 import pathlib
 import random
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
+import time
 from unittest import mock
 
 from flipjax import command
@@ -33,7 +39,7 @@ def get_config():
     config.axes.rho = (0.5, 1.0)
     return config
 """
-KINDS = ("bit", "bytes", "half", "empty", "gone")
+KINDS = ("bit", "bytes", "half", "empty", "gone", "other", "older")
 
 
 def sweep(*arguments):
@@ -73,13 +79,26 @@ def damage(path, kind, chance):
     return bytes(new) != whole
 
 
+def exchange(path, folder, other, kind):
+    """Puts a whole file of another run in a file's place, or a whole checkpoint of it or of the epoch before."""
+    inside = path.relative_to(folder)
+    if inside.parts[0] != "checkpoints":
+        shutil.copy(other / inside, path)
+        return
+    place = folder.joinpath(*inside.parts[:3])
+    source = other.joinpath(*inside.parts[:3]) if kind == "other" else place.with_name("2")
+    if source != place:
+        shutil.rmtree(place)
+        shutil.copytree(source, place)
+
+
 def damaged_files(folder):
     """The files that a trial may choose from: those of the run's state."""
     paths = [path for name in ("checkpoints", "cells") for path in sorted((folder / name).rglob("*")) if path.is_file()]
     return [*paths, folder / "config.json", folder / "results.csv", folder / "history.csv"]
 
 
-def outcome(folder, config, expected):
+def outcome(folder, config, whole):
     """Runs the command on a folder: 'same', 'refused', or what else happened."""
     try:
         code, text = sweep("--config", config, "--workdir", folder)
@@ -88,7 +107,9 @@ def outcome(folder, config, expected):
     if "Traceback" in text:
         return "traceback"
     if code == 0:
-        return "same" if (folder / "results.csv").read_bytes() == expected else "other bytes"
+        names = ("results.csv", "cells/000/gallery.npz")
+        same = all((folder / name).read_bytes() == (whole / name).read_bytes() for name in names)
+        return "same" if same else "other bytes"
     return "refused" if code == 2 and str(folder) in text else f"exit {code}: {text[-300:]}"
 
 
@@ -99,7 +120,8 @@ def trials(place, count, *, seed=0, checkpoints_only=False):
     config.write_text(CONFIG)
     whole = place / "whole"
     assert sweep("--config", config, "--workdir", whole)[0] == 0
-    expected = (whole / "results.csv").read_bytes()
+    other = place / "other"
+    assert sweep("--config", config, "--workdir", other, "--config.axes.seed=(1,)")[0] == 0
     counts = collections.Counter()
     for trial in range(count):
         folder = place / f"trial{trial}"
@@ -111,9 +133,32 @@ def trials(place, count, *, seed=0, checkpoints_only=False):
         choices = [path for path in damaged_files(folder) if path.exists()]
         path = chance.choice(choices)
         kind = chance.choice(KINDS)
-        damage(path, kind, chance)
-        counts[path.relative_to(folder).parts[0], kind, outcome(folder, config, expected)] += 1
+        if kind in ("other", "older"):
+            exchange(path, folder, other, kind)
+        else:
+            damage(path, kind, chance)
+        counts[path.relative_to(folder).parts[0], kind, outcome(folder, config, whole)] += 1
         shutil.rmtree(folder)
+    return counts
+
+
+def signals(place, count, *, seed=0):
+    """Interrupts the command at random moments; returns how many had which exit code and last words, by signal."""
+    chance = random.Random(seed)
+    config = place / "tiny.py"
+    config.write_text(CONFIG)
+    counts = collections.Counter()
+    for trial in range(count):
+        line = [sys.executable, "-m", "flipjax.sweep", "--config", config, "--workdir", place / f"run{trial}"]
+        number = chance.choice((signal.SIGINT, signal.SIGTERM))
+        with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(chance.uniform(0.05, 4))
+            process.send_signal(number)
+            text = process.communicate()[1]
+        said = process.returncode == 75 and "the same command continues" in text and "Traceback" not in text
+        counts[
+            number.name, "", "as it must" if said or process.returncode == 0 else f"{process.returncode}: {text}"
+        ] += 1
     return counts
 
 
@@ -121,9 +166,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signals", type=int, metavar="N")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        table = trials(pathlib.Path(place), options.count, seed=options.seed)
+        run, count = (signals, options.signals) if options.signals else (trials, options.count)
+        table = run(pathlib.Path(place), count, seed=options.seed)
     for (name, kind, result), number in sorted(table.items()):
         print(f"{name:12} {kind:6} {number:5} {result}")
-    sys.exit(any(result not in ("same", "refused") for _, _, result in table))
+    sys.exit(any(result not in ("same", "refused", "as it must") for _, _, result in table))

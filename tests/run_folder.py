@@ -66,7 +66,7 @@ def make_run(
         for epoch in range(epochs):
             measures = {"valid_loss": 1 / (1 + epoch), "valid_worst_group_iou": 0.1 * epoch, "valid_flip": 0.2}
             history.append({"member": name, "epoch": epoch + 1, "train_loss": 1.0, **measures})
-    results.write_csv(folder / "results.csv", rows)
+    results.write_results(folder, rows)
     results.write_csv(folder / "history.csv", history)
     part = results.Part(
         np.stack([d.confusion for _, d in members])[None],

@@ -85,11 +85,11 @@ def test_a_member_that_is_no_number_is_named_and_harms_no_other(norm, place):
     assert np.isnan(logits).any((1, 2, 3, 4)).tolist() == [False, True, False, False]
 
 
-def windows(experiment, platform):
-    """The windows and groups of the convolutions of a packed training step of four members, as lowered."""
+def windows(platform, *, packed):
+    """The windows and groups of the convolutions of a training step of four mapped members, as lowered."""
     _, arguments = case(4, size=16)
     weights = jax.eval_shape(lambda: case(4, width=4, depth=3)[1][0])
-    one = dataclasses.replace(experiment, packed=True)
+    one = Experiment(model=ModelSpec(width=4, depth=3), packed=packed)
     step = jax.jit(jax.vmap(lambda *leaves: forms.loss_and_gradients(one, *leaves)))
     with convolution.plain():
         text = step.trace(weights, *arguments[1:]).lower(lowering_platforms=(platform,)).as_text()
@@ -103,9 +103,12 @@ def windows(experiment, platform):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_a_packed_step_lowers_to_small_dense_convolutions(platform):
-    sizes = list(windows(Experiment(model=ModelSpec(width=4, depth=3)), platform))
-    assert {groups for _, groups in sizes} == {1}
-    # The gradients of kernels have the image for their window: dense, they are what cuDNN calls a backward filter.
-    gradients = [window for window, _ in sizes if max(window) > 3]
-    assert len(gradients) * 3 <= len(sizes) + 1 and {window for window, _ in sizes if max(window) <= 3} == {(3, 3)}
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_step_has_small_windows_but_where_a_kernels_gradient_is_taken(packed, platform):
+    sizes = list(windows(platform, packed=packed))
+    large = [groups for window, groups in sizes if max(window) > 3]
+    # The gradients of kernels have the image for their window: with one group, they are what cuDNN calls a backward
+    # filter, of the kernel's own window.
+    assert set(large) == {1} and len(large) * 3 <= len(sizes) + 1
+    assert {groups for _, groups in sizes} == ({1} if packed else {1, 4})
+    assert {window for window, _ in sizes if max(window) <= 3} == {(3, 3)}

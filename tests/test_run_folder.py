@@ -1,7 +1,6 @@
 """What a run folder survives: damage, a full disk, two processes, strange places, and being split into shards."""
 
 import errno
-import importlib.util
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from unittest import mock
 
 import faults
 import numpy as np
@@ -17,11 +17,12 @@ import pytest
 from flipjax import files, results
 from flipjax.config import ConfigError
 from flipjax.plan import plan, shard_members
+from flipjax.report.__main__ import main as report
+from flipjax.results.export import main as export
 from flipjax.sweep import checkpoint
 from flipjax.sweep import lock as locks
 from flipjax.sweep.__main__ import read_shard
 from flipjax.sweep.display import Display
-from flipjax.sweep.launchers import Jobs, launch, shard_commands
 from flipjax.sweep.lock import Lock
 
 
@@ -99,6 +100,22 @@ def test_an_npz_whose_arrays_are_others_is_damaged(tmp_path, change):
         files.read_arrays(tmp_path / "b.npz")
 
 
+def test_whole_files_of_another_run_or_epoch_are_not_taken_for_this_ones(run, whole, tmp_path):
+    assert run("--config.axes.seed=(1,)", folder=tmp_path / "other")[0] == 0
+    for name in ("decomposition.npz", "gallery.npz"):
+        shutil.copy(tmp_path / "other/cells/000" / name, run.folder / "cells/000" / name)
+        code, text = run()
+        assert code == 0 and f"{name}: expected" in text and "done again" in text and same(run, whole)
+        assert (run.folder / "cells/000" / name).read_bytes() == (whole[0] / "cells/000" / name).read_bytes()
+    for source, said in ((tmp_path / "other/checkpoints/000/3", 2), (run.folder / "checkpoints/000/2", 2)):
+        shutil.rmtree(run.folder / "cells")
+        shutil.rmtree(run.folder / "checkpoints/000/3")
+        shutil.copytree(source, run.folder / "checkpoints/000/3")
+        code, text = run()
+        assert code == 0 and "checkpoints/000/3: a damaged" in text and f"continues after epoch {said}" in text
+        assert same(run, whole)
+
+
 def test_rows_follow_from_the_decomposition(run, whole):
     (run.folder / "results.csv").write_text("nothing")
     (run.folder / "history.csv").unlink()
@@ -131,6 +148,59 @@ def test_a_second_process_is_refused_with_the_name_of_the_first(run):
     assert run("--force_unlock")[0] == 0
     lock.write_text("")
     assert run()[0] == 0
+
+
+@pytest.mark.parametrize("text", ["", "[" * 10**5, "[]", '{"pid": 5}', '{"pid": -1, "host": "x", "since": "y"}', None])
+def test_a_lock_that_makes_no_sense_is_taken_over(tmp_path, text):
+    if text is None:
+        (tmp_path / ".lock").symlink_to("nowhere")
+    else:
+        (tmp_path / ".lock").write_text(text)
+    lock = Lock(tmp_path)
+    lock.acquire()
+    assert lock.owned() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_who_may_still_have_a_lock(tmp_path, monkeypatch):
+    path = tmp_path / ".lock"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv(locks.SHARD_JOB, "a-0")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        here = locks._myself() | {"pid": other.pid, "started": locks._started(other.pid), "shard_job": ""}
+        there = here | {"host": "elsewhere"}
+        monkeypatch.delenv(locks.SHARD_JOB)
+        for owner in (here, there, there | {"shard_job": "b-0"}):  # Of the same SLURM job, too.
+            path.write_text(json.dumps(owner))
+            with pytest.raises(ConfigError, match="in use by process"):
+                Lock(tmp_path).acquire()
+        monkeypatch.setenv(locks.SHARD_JOB, "a-0")
+        for owner in (there | {"restarts": "1"}, there | {"shard_job": "a-0"}):
+            path.write_text(json.dumps(owner))
+            Lock(tmp_path).acquire()
+        # Of the same shard, which its launcher has started again.
+        path.write_text(json.dumps(here | {"shard_job": "a-0"}))
+        Lock(tmp_path).acquire()
+        assert other.wait(timeout=10) == -signal.SIGKILL
+    path.write_text(json.dumps(here))
+    monkeypatch.setattr(locks.Path, "read_bytes", mock.Mock(side_effect=PermissionError(errno.EACCES, "")))
+    with pytest.raises(ConfigError, match="of another user"):
+        Lock(tmp_path).acquire()
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch):
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    tree = {"a": np.arange(3.0)}
+    checkpoints.save(1, tree)
+    (tmp_path / "007").mkdir()
+    (tmp_path / "9").write_text("no folder")
+    checkpoints.close()
+    checkpoints = checkpoint.Checkpoints(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_file_digests", mock.Mock(side_effect=PermissionError(errno.EACCES, "")))
+        with pytest.raises(PermissionError):
+            checkpoints.restore(tree, say=print)
+    assert checkpoints.restore(tree, say=print)[0] == 1
+    checkpoints.close()
 
 
 def test_locks_of_shards_exclude_the_whole_run_and_not_each_other(tmp_path):
@@ -182,6 +252,19 @@ def test_places_where_no_folder_can_be(run, tmp_path):
         code, text = run(folder=place)
         assert code == 2 and "--workdir" in text and text.count("\n") == 1, (place, text)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_edited_table_is_refused_by_readers_and_written_again_by_its_command(run, whole, capsys):
+    table = run.folder / "results.csv"
+    edited = table.read_bytes().replace(b",0.", b",0.9", 1)
+    table.write_bytes(edited)
+    for read in (results.load, lambda folder: results.read_csv(folder / "results.csv")):
+        with pytest.raises(files.DamagedError, match=r"results\.csv: not as the sweep wrote it"):
+            read(run.folder)
+    assert report([str(run.folder)]) == 1 and export([str(run.folder), "--to", "csv"]) == 2
+    assert capsys.readouterr().err.count("results.csv: not as the sweep wrote it") == 2
+    assert table.read_bytes() == edited
+    assert run()[0] == 0 and same(run, whole)
 
 
 def test_a_finished_run_that_cannot_be_written_to_prints_its_tables(run, whole, monkeypatch):
@@ -300,65 +383,3 @@ def test_what_a_job_says_of_its_shard(monkeypatch):
     monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "4")
     monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
     assert read_shard("auto") == (1, 3)
-
-
-def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_path):
-    command = (
-        sys.executable,
-        "-c",
-        "import os, pathlib, sys; p = pathlib.Path(sys.argv[1]); n = p.exists(); p.touch();",
-    )
-    killed = (*command[:2], command[2] + " n or os.kill(os.getpid(), 9); print('done')", str(tmp_path / "mark"))
-    failing = (*command[:2], "print('no such pool'); raise SystemExit(2)")
-    lines = []
-    jobs = Jobs((killed, failing), tmp_path / "logs", {})
-    assert launch("local", jobs, say=lines.append) == {0: 0, 1: 2}
-    assert any(line.startswith("shard 0 was ended with 137") for line in lines)
-    assert any("shard 1 ended with 2" in line and str(jobs.log(1)) in line and "no such pool" in line for line in lines)
-    with pytest.raises(ConfigError, match="--launcher_option"):
-        launch("local", Jobs((killed,), tmp_path, {"gpus": "1"}), say=lines.append)
-
-
-def test_a_shards_command_is_the_sweeps_own():
-    line = ["--config", "x.py", "--launcher=ray", "--shards", "2", "--launcher_option", "gpus=1", "--fail_fast"]
-    first, second = shard_commands(line, 2)
-    assert first[1:] == ("-m", "flipjax.sweep", "--config", "x.py", "--fail_fast", "--shard", "0/2")
-    assert second[-1] == "1/2"
-
-
-def skip_without(launcher):
-    if launcher == "slurm" and (shutil.which("sbatch") is None or "SLURM_CONF" not in os.environ):
-        pytest.skip("no SLURM; see sweeps/clusters/one_node_slurm.sh")
-    if importlib.util.find_spec("ray" if launcher == "ray" else "submitit") is None:
-        pytest.skip(f"the extra of {launcher} is not installed")
-
-
-KILLS_ITS_WORKER_ONCE = """
-import os, pathlib, sys
-if not pathlib.Path(sys.argv[1]).exists():
-    pathlib.Path(sys.argv[1]).touch()
-    worker = os.getppid()
-    while pathlib.Path(f"/proc/{worker}/comm").read_text() == "sh\\n":
-        worker = int(pathlib.Path(f"/proc/{worker}/stat").read_text().split()[3])
-    os.kill(worker, 9)
-print("done")
-"""
-
-
-@pytest.mark.parametrize("launcher", ["submitit_local", "slurm", "ray"])
-def test_a_shard_whose_worker_is_killed_is_run_again(launcher, tmp_path):
-    skip_without(launcher)
-    killed = (sys.executable, "-c", KILLS_ITS_WORKER_ONCE, str(tmp_path / "mark"))
-    jobs = Jobs((killed, (sys.executable, "-c", "print('whole')")), tmp_path / "logs", {})
-    assert launch(launcher, jobs, say=lambda line: None) == {0: 0, 1: 0}
-    assert (tmp_path / "mark").exists() and "done" in jobs.log(0).read_text()
-
-
-@pytest.mark.parametrize("launcher", ["submitit_local", "slurm", "ray"])
-def test_a_real_engine_gives_the_bytes_of_the_whole_run(launcher, whole, run):
-    skip_without(launcher)
-    shutil.rmtree(run.folder)
-    command = [sys.executable, "-m", "flipjax.sweep", "--config", whole[1], "--workdir", run.folder]
-    done = subprocess.run([*command, "--launcher", launcher], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert same(run, whole)

@@ -83,7 +83,8 @@ def _facts(pairs: Sequence[Pair], layout: Layout, options: argparse.Namespace) -
 def _run(options: argparse.Namespace) -> str:
     pairs, layout, positional = _open(options)
     class_names = check_names(layout.classes, options.background, options.class_names)
-    names, groups = [entry.name for entry in pairs], None
+    names = [entry.name for entry in pairs]
+    groups = None
     if options.groups:
         groups, names = read_groups(options.groups, names, classes=layout.classes, positional=positional)
     photos = pictures.find_photos(options.images, names)

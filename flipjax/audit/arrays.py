@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from flipjax.files import DAMAGED, check_archive
 
@@ -206,4 +206,8 @@ def _mask(path: Path) -> np.ndarray:
     with _opened(path) as image:
         image.verify()  # Pillow compares checksums here alone.
     with _opened(path) as image:
-        return np.asarray(image).astype(np.int32)
+        values = np.asarray(image).astype(np.int32)
+        # Viewers turn such a picture, and programs that read its pixels do not.
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            raise AuditError(f"{path}: expected a mask that EXIF does not turn; save it as it is meant")
+        return values

@@ -31,7 +31,8 @@ def _shares(audit: Audit) -> Chart:
     by_group = [[audit.summary[f"{prefix}{name}"] for prefix in groups.values()] for name in names]
     classes = most_flipped(audit, limit=BARS)
     rows = audit.confusion[classes]
-    correct, miss = audit.confusion[classes, classes], rows[:, audit.background]
+    correct = audit.confusion[classes, classes]
+    miss = rows[:, audit.background]
     shares = np.stack([correct, rows.sum(1) - correct - miss, miss]) / np.maximum(rows.sum(1), 1)
     title = "by group" if keys else "all images"
     panels = [

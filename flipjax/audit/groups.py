@@ -8,6 +8,7 @@ import numpy as np
 
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.sources import check_printable, listed, repeated
+from flipjax.files import csv_rows
 
 LONGEST = 18
 """Digits that fit 64 bits."""
@@ -71,22 +72,23 @@ def _rows(path: Path) -> dict[str, str]:
         raise AuditError(f"{path}: expected a CSV with the columns name and group, found no file there")
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            table = list(csv.DictReader(stream))
+            table = [row for _, row in csv_rows(stream)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AuditError(f"{path}: expected a CSV with the columns name and group ({error})") from error
     columns = list(table[0]) if table else []
     if not {"name", "group"} <= set(columns):
         names = ", ".join(map(str, columns)) or "no row"
         raise AuditError(f"{path}: expected a CSV with the columns name and group, found {names}")
-    names = [row["name"] or "" for row in table]
+    names = [row["name"] for row in table]
     if repeated(names):
         raise AuditError(f"{path}: several rows for one name, {listed(repeated(names))}")
-    return {name: row["group"] or "" for name, row in zip(names, table, strict=True)}
+    return {name: row["group"] for name, row in zip(names, table, strict=True)}
 
 
 def _integer(path: Path, name: str, text: str) -> int:
     try:
-        if len(text) > LONGEST:
+        # To int, 1_0 is ten.
+        if len(text) > LONGEST or "_" in text:
             raise ValueError
         return int(text)
     except ValueError:

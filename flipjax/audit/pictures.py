@@ -63,7 +63,8 @@ def draw_out(
             step = math.ceil(max(labels.shape) / LARGEST_SIDE)
             path = photos.get(audit.names[index])
             image = None if path is None else _photo(path, labels.shape)[::step, ::step]
-            logits, labels = logits[::step, ::step], labels[::step, ::step]
+            logits = logits[::step, ::step]
+            labels = labels[::step, ::step]
             errors = metrics.error_map(logits, labels, background=values.background, ignore_index=IGNORED)
             made[index] = Item(
                 name=audit.names[index],

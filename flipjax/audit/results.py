@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from flipjax.audit.arrays import AuditError
+from flipjax.audit.sources import check_printable
 from flipjax.metrics import Decomposition, bootstrap, class_names, summarize
 from flipjax.results import Row, SceneSwap, flip_rows, image_columns, number, title_of
 from flipjax.results.images import flips_of
@@ -55,6 +56,7 @@ class Audit(NamedTuple):
 
 def check_names(classes: int, background: int, names: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the names of all classes; an AuditError where those given do not fit."""
+    check_printable("--class_names", names or ())
     try:
         return class_names(names, classes=classes, background=background)
     except ValueError as error:
@@ -202,7 +204,8 @@ def findings(audit: Audit) -> list[str]:
         lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.{ranks}")
     if audit.swap is not None:
         auroc = with_interval(audit, "swap_auroc", digits=2)
-        after, reliance = with_interval(audit, "repair_flip", percent=True), audit.summary.get("scene_reliance")
+        after = with_interval(audit, "repair_flip", percent=True)
+        reliance = audit.summary.get("scene_reliance")
         tail = "." if reliance is None else f"; scene reliance {reliance:.2f}."
         lines.append(
             f"With each region on other scenes: scene-swap risk ranks flipped images with AUROC {auroc}, "

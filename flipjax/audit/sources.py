@@ -211,7 +211,8 @@ def _check_positions(predictions: Source, labels: Source, *, single: bool) -> No
 
 
 def _check_names(predictions: Source, ours: Sequence[str], labels: Source, theirs: Sequence[str]) -> None:
-    without, unused = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
+    without = sorted(set(ours) - set(theirs))
+    unused = sorted(set(theirs) - set(ours))
     parts = [f"predictions without labels, {listed(without)}"] if without else []
     parts += [f"labels without a prediction, {listed(unused)}"] if unused else []
     if parts:

@@ -65,7 +65,8 @@ def by_class(audit: Audit) -> Table:
         if c == audit.background:
             rows.append([name, f"{pixels:,}", "", "", "", iou])
             continue
-        correct, miss = audit.confusion[c, c], audit.confusion[c, audit.background]
+        correct = audit.confusion[c, c]
+        miss = audit.confusion[c, audit.background]
         shares = [f"{part / pixels:.4f}" if pixels else "-" for part in (correct, pixels - correct - miss, miss)]
         rows.append([name, f"{pixels:,}", *shares, iou])
     return Table(header, rows)

@@ -55,7 +55,8 @@ def read_scores(reader: Reader, place: Place, layout: Layout, *, kind: str) -> n
 def _check_finite(scores: np.ndarray, place: Place) -> None:
     low, high = scores.min(initial=0.0), scores.max(initial=0.0)
     if np.isnan(high):
-        count, (row, column, c) = np.count_nonzero(np.isnan(scores)), np.argwhere(np.isnan(scores))[0]
+        count = np.count_nonzero(np.isnan(scores))
+        row, column, c = np.argwhere(np.isnan(scores))[0]
         raise AuditError(
             f"{place}: expected numbers, found {count} NaN, the first at row {row}, column {column}, class {c}"
         )

@@ -107,7 +107,8 @@ def check(config: Config) -> None:
         if name in KNOB_AXES and name not in used:
             raise ConfigError(f"config.axes.{name}", f"a method with the knob {name} in config.axes.method")
     # All programs are reported by the same rules.
-    sections, common = ("pool", "split", "model", "train"), ("train.selection",)
+    sections = ("pool", "split", "model", "train")
+    common = ("train.selection",)
     static = [name for name in fixed if name.split(".")[0] in sections and name not in common]
     for name, values in leaves(config.grid).items():
         if name not in static:
@@ -144,19 +145,22 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     parts["train"] = dataclasses.replace(parts["train"], **strongest)
     built = Experiment(**parts, active_knobs=active_knobs(config.axes.method))
     _check_model(built)
-    n_train, batch_size = built.split.n_train, built.train.batch_size
+    n_train = built.split.n_train
+    batch_size = built.train.batch_size
     if 0 < n_train < batch_size:
         raise ConfigError("config.split.n_train", f"at least train.batch_size ({batch_size}), or 0", n_train)
     return built
 
 
 def _check_model(built: Experiment) -> None:
-    model, size = built.model, built.pool.size
+    model = built.model
+    size = built.pool.size
     large = model.name != "unet"
     if large and "dfr" in built.active_knobs:
         raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.name)
     for field in ("width", "depth", "norm") if large else ("weights",):
-        default, value = getattr(ModelSpec(), field), getattr(model, field)
+        default = getattr(ModelSpec(), field)
+        value = getattr(model, field)
         if value != default:
             raise ConfigError(f"config.model.{field}", f"{default!r} for model.name {model.name}", repr(value))
     stride, reason = (

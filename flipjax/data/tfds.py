@@ -154,7 +154,9 @@ class _Examples:
     """The examples of a split, their features by role."""
 
     def __init__(self, source: Sequence[Mapping[str, Any]], features: Mapping[str, Any], names: Mapping[str, str]):
-        self.source, self.features, self.names = source, features, names
+        self.source = source
+        self.features = features
+        self.names = names
 
     def __len__(self) -> int:
         return len(self.source)

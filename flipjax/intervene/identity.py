@@ -222,7 +222,8 @@ def _identity(log_odds: Any) -> jax.Array:
 
 
 def _check_fit(logits: jax.Array, log_odds: Any) -> None:
-    B, C = len(logits), logits.shape[-1]
+    B = len(logits)
+    C = logits.shape[-1]
     shape = jnp.shape(to_array(log_odds))
     if len(shape) != 3 or (shape[0], shape[2]) != (B, C - 1):
         raise ValueError(

@@ -59,7 +59,8 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
     """
     array = to_array(scores)
     shape = array.shape
-    kind, spatial_ndim = options.kind, options.spatial_ndim
+    kind = options.kind
+    spatial_ndim = options.spatial_ndim
     _check_spatial_ndim(spatial_ndim)
     # Without labels the question is of scores, which masks have none of.
     kinds = KINDS[:2] if labels_shape is None else KINDS

@@ -25,7 +25,8 @@ def count(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the confusion matrix (..., C, C) and the sum of entropies (...) of each image."""
     C = scores.shape[-1]
-    scores, labels = _chunked(scores, spatial_ndim, 1), _chunked(labels, spatial_ndim, 0)
+    scores = _chunked(scores, spatial_ndim, 1)
+    labels = _chunked(labels, spatial_ndim, 0)
     channels = _channels(scores, kind)
     labels = _counted_label(labels, C, ignore_index)
     prediction, top = _predict(channels)
@@ -33,7 +34,8 @@ def count(
     if C == 3:
         counts, risk_sum = _packed_counts(labels, prediction, risk)
     else:
-        counts, risk_sum = _scattered_counts(labels, prediction, C), risk.sum(-1)
+        counts = _scattered_counts(labels, prediction, C)
+        risk_sum = risk.sum(-1)
     return counts, risk_sum.sum(-1)
 
 
@@ -42,7 +44,8 @@ def count_masks(
     prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None, spatial_ndim: int
 ) -> jax.Array:
     """Returns the confusion matrix (..., C, C) of each image of predicted class indices."""
-    prediction, labels = _chunked(prediction, spatial_ndim, 0), _chunked(labels, spatial_ndim, 0)
+    prediction = _chunked(prediction, spatial_ndim, 0)
+    labels = _chunked(labels, spatial_ndim, 0)
     prediction = _counted_label(prediction, classes, None)
     labels = jnp.where(prediction < classes, _counted_label(labels, classes, ignore_index), classes)
     return _scattered_counts(labels, prediction, classes)
@@ -135,11 +138,9 @@ def _codes(prediction: jax.Array, labels: jax.Array, classes: int, background: i
 def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
     """Reshape the spatial axes to (chunks, pixels); a divisor of the number of pixels needs no padding, so no copy."""
     split = array.ndim - trailing
-    lead, spatial, rest = (
-        array.shape[: split - spatial_ndim],
-        array.shape[split - spatial_ndim : split],
-        array.shape[split:],
-    )
+    lead = array.shape[: split - spatial_ndim]
+    spatial = array.shape[split - spatial_ndim : split]
+    rest = array.shape[split:]
     pixels = math.prod(spatial)
     chunk = next((k for k in range(min(pixels, _COUNTER_LIMIT), 0, -1) if pixels % k == 0), 1)
     return array.reshape(*lead, pixels // chunk, chunk, *rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -135,34 +136,48 @@ def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: int, bi
     counted = (labels >= 0) & (labels < C)
     if ignore_index is not None:
         counted &= labels != ignore_index
-    scores = scores.astype(jnp.float32)
-    prediction = scores.argmax(-1)
-    true, predicted = counted & (labels != background), counted & (prediction != background)
+    channels = [scores[..., c].astype(jnp.float32) for c in range(C)]
+    prediction = _first_largest(channels)
+    true = counted & (labels != background)
+    predicted = counted & (prediction != background)
     shared = true & predicted
     wrong = shared & (prediction != labels)
-    risk = pixels.risks(scores, background, kind)
-    classes = jnp.array([c for c in range(C) if c != background])
-    softmax = scores[..., classes] if kind == "probabilities" else jax.nn.softmax(scores[..., classes])
-    confidence = softmax.max(-1) / softmax.sum(-1)
+    confidence = _confidence([channel for c, channel in enumerate(channels) if c != background], kind)
     place = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
-    gap = confidence - ~wrong
-    axes = tuple(range(-spatial_ndim, 0))
+    risk = pixels.risks(scores, background, kind)
+    true_rim = _near(counted & (labels == background), width, spatial_ndim)
+    predicted_rim = _near(counted & (prediction == background), width, spatial_ndim)
+    halves = [true & true_rim, true & ~true_rim]
+    risky = [predicted & predicted_rim, predicted & ~predicted_rim]
+    counts = [*halves, *(wrong & half for half in halves), *risky, shared]
+    values = [jnp.where(half, risk, 0) for half in risky]
+    values += [jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(bins)]
+    # In one pass over the pixels, a row at a time: separate sums are separate passes on XLA:CPU.
+    terms = (*(count.astype(jnp.int32) for count in counts), *values)
+    zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
+    rows = jax.lax.reduce(terms, zeros, lambda left, right: tuple(map(operator.add, left, right)), (labels.ndim - 1,))
+    sums = [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows]
+    true, flips, predicted, risk = (jnp.stack(sums[k : k + 2], axis=-1) for k in (0, 2, 4, 7))
+    return RegionSums(true, flips, predicted, risk, sums[6], jnp.stack(sums[9:], axis=-1))
 
-    def halves(region: jax.Array) -> list[jax.Array]:
-        near = _near(counted & ~region, width, spatial_ndim)
-        return [region & near, region & ~near]
 
-    def sums(values: jax.Array, masks: list[jax.Array]) -> jax.Array:
-        return jnp.stack([jnp.where(mask, values, 0).sum(axes) for mask in masks], axis=-1)
+def _first_largest(channels: list[jax.Array]) -> jax.Array:
+    """The first class with the largest score; a NaN counts as the largest."""
+    top = channels[0]
+    prediction = jnp.zeros(top.shape, jnp.int32)
+    for c, channel in enumerate(channels[1:], 1):
+        larger = (channel > top) | (jnp.isnan(channel) & ~jnp.isnan(top))
+        prediction = jnp.where(larger, c, prediction)
+        top = jnp.where(larger, channel, top)
+    return prediction
 
-    return RegionSums(
-        sums(jnp.int32(1), halves(true)),
-        sums(wrong.astype(jnp.int32), halves(true)),
-        sums(jnp.int32(1), halves(predicted)),
-        sums(risk, halves(predicted)),
-        shared.sum(axes),
-        sums(gap, [shared & (place == b) for b in range(bins)]),
-    )
+
+def _confidence(channels: list[jax.Array], kind: str) -> jax.Array:
+    """The largest softmax over the channels."""
+    top = functools.reduce(jnp.maximum, channels)
+    if kind == "probabilities":
+        return top / functools.reduce(operator.add, channels)
+    return 1 / functools.reduce(operator.add, [jnp.where(z == top, 1.0, jnp.exp(z - top)) for z in channels])
 
 
 def _width(width: int | None, shape: tuple[int, ...], spatial_ndim: int) -> int:

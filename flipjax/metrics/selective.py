@@ -48,7 +48,9 @@ def weighted_auroc(scores: np.ndarray, events: np.ndarray, weights: np.ndarray) 
     order = np.argsort(scores, kind="stable")
     if not len(order):
         return np.full(len(weights), np.nan)
-    weights, events, scores = weights[:, order], events[order], scores[order]
+    weights = weights[:, order]
+    events = events[order]
+    scores = scores[order]
     ties = np.flatnonzero(np.append(True, np.diff(scores) > 0))
     positives = np.add.reduceat(weights * events, ties, axis=1)
     negatives = np.add.reduceat(weights * ~events, ties, axis=1)

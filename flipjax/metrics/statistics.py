@@ -41,7 +41,8 @@ def read_images(decomposition: Decomposition) -> Images:
     """
     if isinstance(decomposition, list):
         raise TypeError("decomposition: expected one, found a list. Pass flipjax.metrics.concatenate(parts).")
-    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
+    confusion = np.asarray(decomposition.confusion)
+    risk_sum = np.asarray(decomposition.risk_sum)
     if confusion.ndim != 3 or risk_sum.shape != confusion.shape[:1]:
         raise ValueError(
             "decomposition: expected one leading image axis, so confusion (n, C, C) and risk_sum (n,), found "
@@ -51,7 +52,8 @@ def read_images(decomposition: Decomposition) -> Images:
     if not np.issubdtype(confusion.dtype, np.integer):
         raise TypeError(f"decomposition: expected integer counts in confusion, found {confusion.dtype}.")
     host = Decomposition(confusion.astype(np.int64), risk_sum.astype(np.float64), decomposition.background)
-    flip, risk = np.asarray(host.flip), np.asarray(host.flip_risk)
+    flip = np.asarray(host.flip)
+    risk = np.asarray(host.flip_risk)
     ranked = ~np.isnan(flip) & ~np.isnan(risk)
     order = np.lexsort((np.where(ranked, risk, 0.0), ~ranked))
     rank = np.empty(len(order), np.int32)
@@ -103,14 +105,16 @@ def resample(
 def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
     """Shares and IoU of the pixels of all images together, and the image-mean Flip: each (S,)."""
     b = images.background
-    truth, predicted = images.confusion.sum(2), images.confusion.sum(1)
+    truth = images.confusion.sum(2)
+    predicted = images.confusion.sum(1)
     same = np.diagonal(images.confusion, axis1=1, axis2=2)
     # Resampled in place of the C * C cells, of which nothing else is needed.
     margins = np.concatenate([truth, predicted, same], axis=1)
     weights = _multiplicity(rows, len(margins))
     truth, predicted, same = np.split(weights @ margins, 3, axis=1)
     foreground = truth.sum(1) - truth[:, b]
-    correct, miss = same.sum(1) - same[:, b], predicted[:, b] - same[:, b]
+    correct = same.sum(1) - same[:, b]
+    miss = predicted[:, b] - same[:, b]
     weights = weights[:, ~np.isnan(images.flip)]
     flip = images.flip[~np.isnan(images.flip)]
     table = {

@@ -237,7 +237,8 @@ def _draw(key: jax.Array, stratum: int, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _take(decomposition: Decomposition, rows: np.ndarray) -> Decomposition:
-    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
+    confusion = np.asarray(decomposition.confusion)
+    risk_sum = np.asarray(decomposition.risk_sum)
     return Decomposition(confusion[rows], risk_sum[rows], decomposition.background)
 
 
@@ -253,7 +254,8 @@ def _names(names: Sequence[str] | None, images: statistics.Images) -> tuple[str,
 
 
 def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:
-    groups, n = np.asarray(groups), len(images.rank)
+    groups = np.asarray(groups)
+    n = len(images.rank)
     if groups.shape != (n,) or not np.issubdtype(groups.dtype, np.integer):
         raise ValueError(f"groups: expected {n} integers, one an image, found {groups.dtype} of shape {groups.shape}.")
     present = np.unique(groups).tolist()

@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from flipjax.models.kernel_gradient import convolve_on_accelerator
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PLAIN = contextvars.ContextVar("plain", default=False)
 
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-    """Traces XLA's own convolutions whatever the backend, which is not asked for and so not started."""
+    """Traces the convolutions of accelerators whatever the backend, which is not asked for and so not started."""
     token = _PLAIN.set(True)
     try:
         yield
@@ -31,8 +33,8 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves with stride 1 and zero padding that keeps the size.
 
     On a CPU the gradients are themselves plain NHWC/HWIO convolutions. XLA derives the same sums as convolutions with
-    permuted dimensions, and inside a loop its CPU backend has no fast path for those. Elsewhere this is XLA's own
-    convolution.
+    permuted dimensions, and inside a loop its CPU backend has no fast path for those. Elsewhere this is
+    `flipjax.models.kernel_gradient.convolve_on_accelerator`.
 
     Args:
       images: (B, H, W, C) float.
@@ -47,7 +49,7 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     if _for_cpu():
         return _convolve_on_cpu(images, kernel)
-    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT)
+    return convolve_on_accelerator(images, kernel)
 
 
 def _pixels_at_once(width: int, inputs: int, outputs: int) -> int:
@@ -208,6 +210,8 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
         return images[:, ::stride, ::stride] @ kernel[0, 0]
     if stride == 1:
         return convolve(images, kernel)
+    if not _for_cpu():
+        return convolve_on_accelerator(images, kernel, stride=stride)
     padding = (size // 2, size // 2)
     return lax.conv_general_dilated(images, kernel, (stride, stride), (padding, padding), dimension_numbers=_LAYOUT)
 
@@ -231,8 +235,7 @@ def depthwise(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     if _for_cpu():
         return _depthwise_on_cpu(images, kernel)
-    C = images.shape[-1]
-    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT, feature_group_count=C)
+    return convolve_on_accelerator(images, kernel, groups=images.shape[-1])
 
 
 def _shifted(images: jax.Array, shape: tuple[int, ...]) -> list[list[jax.Array]]:

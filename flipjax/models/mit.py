@@ -16,7 +16,8 @@ HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
 MLP_RATIO = 4
 DROP_PATH = 0.1
-BLOCK_EPSILON, OTHER_EPSILON = 1e-6, 1e-5
+BLOCK_EPSILON = 1e-6
+OTHER_EPSILON = 1e-5
 
 
 class Randomness(nnx.Variable):
@@ -41,7 +42,9 @@ class Attention(nnx.Module):
 
     def __init__(self, width: int, *, heads: int, reduction: int):
         """Makes the layers; the reduction is a convolution of patches that abut."""
-        self.q, self.kv, self.proj = Linear(width, width), Linear(width, 2 * width), Linear(width, width)
+        self.q = Linear(width, width)
+        self.kv = Linear(width, 2 * width)
+        self.proj = Linear(width, width)
         self.sr = Convolution(width, width, reduction, stride=reduction, bias=True) if reduction > 1 else None
         self.norm = LayerNorm(width, epsilon=OTHER_EPSILON) if reduction > 1 else None
         self.heads = heads
@@ -77,7 +80,8 @@ class Mlp(nnx.Module):
 
     def __init__(self, width: int):
         """Makes the layers."""
-        self.fc1, self.fc2 = Linear(width, MLP_RATIO * width), Linear(MLP_RATIO * width, width)
+        self.fc1 = Linear(width, MLP_RATIO * width)
+        self.fc2 = Linear(MLP_RATIO * width, width)
         self.dwconv = Mixing(MLP_RATIO * width)
 
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -121,7 +125,8 @@ class MitB2(nnx.Module):
         """Maps (B, H, W, 3) to features of `channels` channels at 1/2 (empty), 1/4, ... 1/32 of the size."""
         B, H, W, _ = images.shape
         scales = iter(self._branch_scales(B))
-        hidden, features = images, [jnp.zeros((B, H // 2, W // 2, 0), images.dtype)]
+        hidden = images
+        features = [jnp.zeros((B, H // 2, W // 2, 0), images.dtype)]
         for stage in range(1, 1 + len(WIDTHS)):
             hidden = getattr(self, f"patch_embed{stage}")(hidden)
             for block in getattr(self, f"block{stage}"):

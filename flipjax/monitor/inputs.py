@@ -12,6 +12,7 @@ from flipjax.audit.arrays import AuditError, Limits, Reader, read_npy
 from flipjax.audit.layout import check_prediction, check_size, layout_alone
 from flipjax.audit.sources import Place, Source, open_source
 from flipjax.audit.values import read_scores
+from flipjax.files import csv_rows
 from flipjax.monitor.threshold import Reading
 
 SCORES = ("score", "flip_risk")
@@ -51,15 +52,19 @@ def read_table(path: Path) -> list[Record]:
     if path.suffix.lower() != ".csv":
         with path.open("rb") as stream:
             return list(read_lines(stream, complain=lambda problem: _refuse(f"{path} {problem}")))
-    records = []
     with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream)
         try:
-            for row in rows:
-                records.append(_record(row, row.get("name", len(records))))
+            rows = list(csv_rows(stream))
         except (csv.Error, ValueError) as error:
-            raise AuditError(f"{path} line {rows.line_num}: {error}") from error
-    return records
+            raise AuditError(f"{path}: {error}") from error
+    return [_record_of(row, index, f"{path} line {number}") for index, (number, row) in enumerate(rows)]
+
+
+def _record_of(row: Mapping[str, str], index: int, where: str) -> Record:
+    try:
+        return _record(row, row.get("name", index))
+    except ValueError as error:
+        raise AuditError(f"{where}: {error}") from error
 
 
 def read_lines(stream: BinaryIO, *, complain: Complain) -> Iterator[Record]:
@@ -98,7 +103,8 @@ def watch_folder(folder: Path, reading: Reading, *, once: bool, complain: Compla
                 if path.name.startswith(".") or states.get(path, ()) is None:
                     continue
                 try:
-                    before, status = states.get(path), path.stat()
+                    before = states.get(path)
+                    status = path.stat()
                     states[path] = status.st_size, status.st_mtime_ns
                     if once or states[path] == before:
                         states[path] = None

@@ -15,7 +15,6 @@ from flipjax.files import replacing
 from flipjax.report.style import FAINT, GRID, INK, NOTE, PAPER, PLAIN, TITLE, visible
 
 DPI = 150
-PIXELS_PER_POINT = 96 / 72
 PANELS = 18
 MODES = {INK: "var(--ink)", FAINT: "var(--faint)", GRID: "var(--line)", PAPER: "var(--page)"}
 

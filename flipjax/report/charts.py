@@ -116,7 +116,8 @@ def risk_charts(run: Run) -> list[Chart]:
     means = run.note(interval=False)
     table: list[Row] = [curve.setting | {"quantity": index} for index, curve in enumerate(curves)]
     places = Places.of(table)
-    coverage, deciles = [], []
+    coverage = []
+    deciles = []
     for facet in places.facets():
         rows = [(_level(places, x), curves[row["quantity"]]) for x, row in places.within(facet, table)]
         left = [Curve(name, COVERAGE, curve.remaining) for name, curve in rows]

@@ -77,7 +77,8 @@ def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:
 
     Flip-risk is drawn where foreground is predicted, over the faded image: elsewhere it does not count.
     """
-    classes, outcomes = _colours(palette.colours), _colours(OUTCOMES.values())
+    classes = _colours(palette.colours)
+    outcomes = _colours(OUTCOMES.values())
     base = np.full((*item.truth.shape, 3), _colours([EMPTY])[0]) if item.image is None else item.image
     faded = (255 - FADE * (255 - base.astype(np.float32))).astype(np.uint8)
     shades = matplotlib.colormaps[RISK_COLOURS](np.nan_to_num(item.risk) / palette.highest, bytes=True)[..., :3]
@@ -97,7 +98,8 @@ def _colours(colours: Any) -> np.ndarray:
 
 def data_uri(pixels: np.ndarray, *, drawing: bool) -> str:
     """Returns a picture as a data URI: a PNG, or a JPEG for large photos. A `drawing` has few colours."""
-    stream, image = io.BytesIO(), Image.fromarray(pixels)
+    stream = io.BytesIO()
+    image = Image.fromarray(pixels)
     kind = "png" if drawing or max(pixels.shape[:2]) <= SMALL_SIDE else "jpeg"
     if drawing:
         image = image.quantize(64, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

@@ -125,5 +125,10 @@ def _remaining(scores: np.ndarray, losses: np.ndarray, inside: np.ndarray) -> np
 def _panel(title: str, by_name: dict[str, list[np.ndarray]]) -> Panel:
     names = [name for name in DRAWN if name in by_name]
     curves = [Curve(DRAWN[name][0], COVERAGE, mean_of_finite(np.stack(by_name[name]))) for name in names]
-    x, y = "coverage: share of all images kept", "mean flip share of those kept"
-    return curve_panel(curves, title=title, x=x, y=y, colours=[DRAWN[name][1] for name in names])
+    return curve_panel(
+        curves,
+        title=title,
+        x="coverage: share of all images kept",
+        y="mean flip share of those kept",
+        colours=[DRAWN[name][1] for name in names],
+    )

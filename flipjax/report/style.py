@@ -11,14 +11,25 @@ from matplotlib.colors import LinearSegmentedColormap
 
 # Any two of CORRECT, FLIP, MISS and SPILL are at least 30 apart in CIELAB to normal sight and under protanopia,
 # deuteranopia and tritanopia; so are the first two classes (tests/test_colours.py).
-CORRECT, FLIP, MISS, SPILL, EMPTY = "#3BA3EE", "#C4160A", "#737373", "#F3C20C", "#F2F2F2"
-COMMON, RARE, REPAIRED, WHOLE = "#8C939B", "#9A5FE0", "#1B9E77", "#222222"
+CORRECT = "#3BA3EE"
+FLIP = "#C4160A"
+MISS = "#737373"
+SPILL = "#F3C20C"
+EMPTY = "#F2F2F2"
+COMMON = "#8C939B"
+RARE = "#9A5FE0"
+REPAIRED = "#1B9E77"
+WHOLE = "#222222"
 CLASSES = (EMPTY, "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#882255", "#DDCC77", "#117733")
 IGNORED = "#7A7A7A"
 # On a page the first four follow its light or dark mode.
-INK, FAINT, GRID, PAPER = "#222222", "#6B6B6B", "#E4E4E4", "#FFFFFF"
+INK = "#222222"
+FAINT = "#6B6B6B"
+GRID = "#E4E4E4"
+PAPER = "#FFFFFF"
 # What is written on colours of figures stays dark or light in both modes.
-DARK, LIGHT = "#111111", "#FEFEFE"
+DARK = "#111111"
+LIGHT = "#FEFEFE"
 OUTCOMES = {"background": EMPTY, "correct": CORRECT, "flip": FLIP, "miss": MISS, "spill": SPILL}
 # Ordered levels: of one lightness, so that each can be seen on white and on black.
 LEVELS = ("#3F74D6", "#8E62B8", "#C2527F", "#D4672F")

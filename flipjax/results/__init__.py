@@ -6,7 +6,18 @@ Files hold the same cells, so that reading a table and writing it again gives th
 
 from flipjax.results.choices import method_regret, regret
 from flipjax.results.data import RunData, columns_of, load, units, write_images
-from flipjax.results.files import PARTS, Part, Row, StoredCell, load_cell, read_csv, replacing, save_cell, write_csv
+from flipjax.results.files import (
+    PARTS,
+    Part,
+    Row,
+    StoredCell,
+    load_cell,
+    read_csv,
+    replacing,
+    save_cell,
+    write_csv,
+    write_results,
+)
 from flipjax.results.images import flip_rows, image_columns
 from flipjax.results.pairs import McNemar, counterfactual_flip, label_changes, mcnemar, pair_tests, region_class
 from flipjax.results.quantities import QUANTITIES, quantity_of, title_of
@@ -103,4 +114,5 @@ __all__ = [
     "varying_axes",
     "write_csv",
     "write_images",
+    "write_results",
 ]

@@ -5,6 +5,8 @@ selection rule as `test/<quantity>/<group>`. `csv` writes tables instead.
 Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR); they come with the extra `export`.
 """
 
+import argparse
+import csv
 import importlib
 import math
 import sys
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 
 from flipjax import command
 from flipjax.config import ConfigError
+from flipjax.files import DamagedError
 from flipjax.results.data import Columns, RunData, load
 from flipjax.results.files import Row, read_csv, write_csv
 from flipjax.results.rows import axes_of, member_quantities
@@ -105,10 +108,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0, or 2 for a folder or a tracker that is not there."""
     try:
         options = _parser().parse_args(argv)
-        run = load(options.run)
-    except (ConfigError, FileNotFoundError) as error:
-        print(printable(f"flipjax export: {error}"), file=sys.stderr)
-        return command.USAGE
+        return _export(load(options.run), options)
+    except (ConfigError, FileNotFoundError, DamagedError) as error:
+        problem = str(error)
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, csv.Error) as error:
+        problem = f"{options.run}: the tables cannot be read or written ({type(error).__name__}: {error})"
+    print(printable(f"flipjax export: {problem}"), file=sys.stderr)
+    return command.USAGE
+
+
+def _export(run: RunData, options: argparse.Namespace) -> int:
     if options.to == "csv":
         folder = options.out or options.run / "export"
         to_csv(run, folder)

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import functools
+import hashlib
 import importlib
 import io
 import itertools
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from flipjax.files import DamagedError, read_arrays, replacing, write_arrays
+from flipjax.files import DamagedError, csv_rows, read_arrays, replacing, write_arrays
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.scene_swap import SceneSwap, scene_swap
 
@@ -32,6 +33,7 @@ OPTIONAL: dict[str, Any] = {
     "refit": np.bool_,
 }
 TABLES = ("rows", "history")
+DIGESTS = "results.sha256"
 NAMES = ("member", "split", "group", "status", "selection", "values", "interval")
 FORMULA = ("=", "+", "-", "@")
 """What a text begins with that a spreadsheet takes for a formula; an apostrophe before it makes it a text again."""
@@ -67,7 +69,8 @@ class Part:
 class StoredCell:
     """The decompositions of one cell: all members of one static experiment, on the parts `val` and `test`.
 
-    `rows` and `history` are the members' rows of results.csv and history.csv; `score_names` those of `Part.scores`.
+    `rows` and `history` are the members' rows of results.csv and history.csv; `score_names` those of `Part.scores`;
+    `program` is the identity of the program that they are of, as `flipjax.plan` makes it.
     """
 
     members: tuple[str, ...]
@@ -78,6 +81,7 @@ class StoredCell:
     rows: tuple[Row, ...] = ()
     history: tuple[Row, ...] = ()
     score_names: tuple[str, ...] = ()
+    program: str = ""
 
     def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
         """Returns the decomposition of a member on a split by a selection rule, the first by default, as a pytree.
@@ -139,6 +143,8 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
                 arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), dtype)
     if cell.score_names:
         arrays["score_names"] = np.array(cell.score_names, np.str_)
+    if cell.program:
+        arrays["program"] = np.array(cell.program, np.str_)
     for name in TABLES:
         # Row by row: copies of them all would be the most that a large grid takes.
         text = ", ".join(json.dumps(_plain(row)) for row in getattr(cell, name))
@@ -164,7 +170,7 @@ def load_cell(path: str | Path, *, tables: bool = True) -> StoredCell:
     parts = {part: Part(**{f: arrays.get(f"{part}_{f}") for f in Part.__dataclass_fields__}) for part in PARTS}  # type: ignore[arg-type]
     rows = {name: tuple(json.loads(arrays[name].tobytes())) for name in TABLES if tables}
     texts = {field: tuple(arrays[field].tolist()) for field in (*TEXTS, "score_names") if field in arrays}
-    return StoredCell(**texts, parts=parts, **rows)
+    return StoredCell(**texts, parts=parts, **rows, program=str(arrays.get("program", "")))
 
 
 def _text(cell: Any) -> str:
@@ -209,19 +215,58 @@ def write_csv(path: str | Path, rows: Iterable[Row]) -> None:
 
     A column that only some rows have comes after the one it follows there, and is blank elsewhere.
     """
-    rows = list(rows)
-    if not rows:
+    data = _encoded(list(rows))
+    if not data:
         Path(path).unlink(missing_ok=True)
         return
+    with replacing(path) as stream:
+        stream.write(data)
+
+
+def write_results(folder: Path, rows: Iterable[Row]) -> None:
+    """Writes results.csv, and beside it its SHA-256 as `sha256sum` writes it, with which `read_csv` compares it."""
+    data = _encoded(list(rows))
+    before = folder / "results.csv"
+    # Whenever this is cut short, the file there is one that the digests name.
+    digests = [_digest(data), *([_digest(before.read_bytes())] if before.is_file() else [])]
+    for path, text in (
+        (folder / DIGESTS, _listing(digests)),
+        (folder / "results.csv", data),
+        (folder / DIGESTS, _listing(digests[:1])),
+    ):
+        with replacing(path) as stream:
+            stream.write(text)
+
+
+def _listing(digests: Iterable[str]) -> bytes:
+    return "".join(f"{digest}  results.csv\n" for digest in digests).encode()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _encoded(rows: list[Row]) -> bytes:
+    if not rows:
+        return b""
     text = io.StringIO()
     writer = csv.DictWriter(text, _columns(rows), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _text(cell) for name, cell in row.items()} for row in rows)
-    with replacing(path) as stream:
-        stream.write(text.getvalue().encode())
+    return text.getvalue().encode()
 
 
 def read_csv(path: str | Path) -> list[Row]:
-    """Reads a table that `write_csv` wrote: numbers come back as int or float, blanks as the empty string."""
-    with Path(path).open(newline="", encoding="utf-8") as stream:
-        return [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(stream, restval="")]
+    """Reads a table that `write_csv` or `write_results` wrote: numbers come back as int or float, blanks as empty text.
+
+    Raises:
+      DamagedError: a results.csv that is not what was written.
+      csv.Error, ValueError: no such table.
+    """
+    path = Path(path)
+    data = path.read_bytes()
+    listing = path.parent / DIGESTS
+    if path.name == "results.csv" and listing.is_file() and _digest(data) not in listing.read_text(errors="replace"):
+        raise DamagedError(f"{path}: not as the sweep wrote it; its command writes it again, or delete {DIGESTS}")
+    rows = csv_rows(io.StringIO(data.decode(), newline=""))
+    return [{name: _cell(name, cell) for name, cell in row.items()} for _, row in rows]

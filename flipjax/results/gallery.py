@@ -144,14 +144,17 @@ def make(
     )
 
 
-def save(path: str | Path, gallery: Gallery) -> None:
-    """Writes `gallery.npz` atomically; equal galleries give equal bytes."""
-    write_arrays(path, gallery._asdict())
+def save(path: str | Path, gallery: Gallery, *, program: str = "") -> None:
+    """Writes `gallery.npz` atomically, with the identity of the members' program; equal galleries give equal bytes."""
+    write_arrays(path, gallery._asdict() | {"program": np.array(program)})
 
 
-def load(path: str | Path) -> Gallery:
-    """Reads what `save` wrote; a DamagedError names the file where it is not that."""
+def load(path: str | Path, *, program: str | None = None) -> Gallery:
+    """Reads what `save` wrote; a DamagedError names the file where it is not that, or not of this program."""
     arrays = read_arrays(path)
+    stored = str(arrays.pop("program", ""))
+    if program is not None and stored != program:
+        raise DamagedError(f"{path}: expected the images of this run; found those of another")
     if set(arrays) != set(Gallery._fields):
         raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
     return Gallery(**arrays)

@@ -61,10 +61,14 @@ def estimate(terms: Sequence[Term], quantity: str, *, resamples: Resamples | Non
     values = np.array([sum(weight * record[quantity] for weight, record in term) for term in terms], np.float64)
     if not terms:
         return Estimate((), math.nan, math.nan, math.nan, "")
-    low, high, interval = math.nan, math.nan, ""
+    low = math.nan
+    high = math.nan
+    interval = ""
     if len(values) >= FEWEST:
         half = float(stdtrit(len(values) - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(len(values))
-        low, high, interval = float(values.mean()) - half, float(values.mean()) + half, "seeds"
+        low = float(values.mean()) - half
+        high = float(values.mean()) + half
+        interval = "seeds"
     elif resamples is not None:
         means = _resampled_means(terms, quantity, resamples)
         if means.size:

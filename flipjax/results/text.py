@@ -273,7 +273,8 @@ def headline(summary: Sequence[Row], trends: Sequence[Row]) -> list[str]:
 def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
     if row["change_low"] == "":
         return ""
-    title, group = quantity_of(row["quantity"]).title, row["quantity"].rpartition("/")[2]
+    title = quantity_of(row["quantity"]).title
+    group = row["quantity"].rpartition("/")[2]
     name = title[0].upper() + title[1:] + ("" if group == "all" else f" in the {group} groups")
     interval = f"{row['change']:+.2f} [{row['change_low']:+.2f}, {row['change_high']:+.2f}]"
     seeds = f"{row['n']} seeds" if row["interval"] == "seeds" else f"for these {row['n']} seeds"

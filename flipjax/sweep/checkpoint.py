@@ -1,5 +1,6 @@
 """Checkpoints of a population: the stacked states and what was recorded so far, through Orbax."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -18,6 +19,8 @@ import orbax.checkpoint as ocp
 from flipjax.files import DIGEST, DamagedError, digest, replacing
 
 MAX_CHECKPOINTS = 2
+PASSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What a system answers that may answer otherwise a minute later."""
 DIGESTS = "digests.json"
 """Digests of a checkpoint's files, by path: TensorStore's threads choke on damaged ones after the error is told."""
 
@@ -26,13 +29,26 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    return np.frombuffer(bytes.fromhex(digest(arrays)), np.uint8)
+def _digest(arrays: dict[str, np.ndarray], identity: str, epoch: int) -> np.ndarray:
+    """A digest of the arrays, whose they are and of which epoch: a whole checkpoint in another's place is none."""
+    named = np.frombuffer(f"{identity} {epoch}".encode(), np.uint8)
+    return np.frombuffer(bytes.fromhex(digest({**arrays, "identity": named})), np.uint8)
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and DIGESTS not in path.name)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def _epochs(folder: Path) -> list[int]:
+    """Returns the epochs of the checkpoints in a folder."""
+    names = [path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    return [int(name) for name in names if name == str(int(name))]
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    """Says whether a checkpoint that cannot be read may be whole all the same: nothing is removed then."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in PASSING)
 
 
 def _sentence(error: BaseException) -> str:
@@ -52,8 +68,9 @@ def _except_late(event: Any) -> None:
 class Checkpoints:
     """The checkpoints of one program by epoch, the last two; one that was cut short or damaged is never trusted."""
 
-    def __init__(self, folder: str | Path):
-        """Opens or makes the folder."""
+    def __init__(self, folder: str | Path, *, identity: str = ""):
+        """Opens or makes the folder; `identity` says whose states they are."""
+        self._identity = identity
         self._folder = Path(folder).absolute()
         # What goes wrong is said in one line, here; Orbax and asyncio log it with tracebacks, too.
         for name in ("absl", "asyncio"):
@@ -73,7 +90,9 @@ class Checkpoints:
         """
         arrays = _flat(tree)
         try:
-            self._manager.save(epoch, args=ocp.args.StandardSave(arrays | {DIGEST: _digest(arrays)}))
+            self._manager.save(
+                epoch, args=ocp.args.StandardSave(arrays | {DIGEST: _digest(arrays, self._identity, epoch)})
+            )
         except Exception as error:
             # A full disk is an OSError to Python and a ValueError to TensorStore.
             raise OSError(
@@ -90,11 +109,12 @@ class Checkpoints:
         A damaged checkpoint is named by `say` and removed, and the one before it is tried.
         """
         blank = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _flat(like).items()}
-        epochs = [int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()]
-        for epoch in sorted(epochs, reverse=True):
+        for epoch in sorted(_epochs(self._folder), reverse=True):
             try:
                 arrays = self._read(epoch, blank)
             except Exception as error:
+                if _is_of_the_machine(error):
+                    raise
                 # Garbled bytes raise anything, from JSON's errors to those of TensorStore.
                 say(f"{self._folder / str(epoch)}: a damaged checkpoint, removed ({_sentence(error)})")
                 shutil.rmtree(self._folder / str(epoch))
@@ -116,8 +136,8 @@ class Checkpoints:
         stored = self._manager.restore(epoch, args=ocp.args.StandardRestore(target))
         arrays = {name: np.asarray(stored[name]) for name in target}
         expected = arrays.pop(DIGEST)
-        if not np.array_equal(expected, _digest(arrays)):
-            raise DamagedError("its arrays are not those that were written")
+        if not np.array_equal(expected, _digest(arrays, self._identity, epoch)):
+            raise DamagedError("its arrays are not those that were written for this program and epoch")
         if any(arrays[name].shape != leaf.shape or arrays[name].dtype != leaf.dtype for name, leaf in blank.items()):
             raise DamagedError("its arrays are not of this program")
         return arrays

@@ -39,7 +39,8 @@ class Estimate:
 def estimate(experiment: Experiment) -> Estimate:
     """Traces the loss of a training batch and adds up the arrays that its backward pass reads."""
     weights = jax.eval_shape(lambda: weights_of(build(experiment, jax.random.key(0))))
-    size, batch = experiment.pool.size, experiment.train.batch_size
+    size = experiment.pool.size
+    batch = experiment.train.batch_size
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch, size, size), jnp.int32)
 
@@ -55,7 +56,8 @@ def estimate(experiment: Experiment) -> Estimate:
     given = set(map(id, traced.invars))
     saved = {id(var): _bytes(var.aval) for var in traced.outvars if id(var) not in given and isinstance(var, Var)}
     largest = max(_bytes(var.aval) for equation in traced.eqns for var in equation.outvars)
-    gradients, activations = sum(map(_bytes, jax.tree.leaves(weights.params))), sum(saved.values())
+    gradients = sum(map(_bytes, jax.tree.leaves(weights.params)))
+    activations = sum(saved.values())
     parameters = sum(leaf.size for leaf in jax.tree.leaves(weights.params))
     return Estimate(parameters, activations, activations + gradients + 2 * largest)
 
@@ -96,11 +98,12 @@ def unet_bytes(program: Program) -> int:
 
     As fitted to XLA:CPU's plans, for any width and depth.
     """
-    model, train, size = program.experiment.model, program.experiment.train, program.experiment.pool.size
+    model = program.experiment.model
+    size = program.experiment.pool.size
     pixels = [(size // 2**level) ** 2 for level in range(model.depth)]
     blocks = sum(model.width * 2**level * count for level, count in enumerate(pixels))
     blocks += sum(model.width * 2**level * count for level, count in enumerate(pixels[:-1]))
-    return 9 * 4 * blocks * train.batch_size
+    return 9 * 4 * blocks * program.experiment.train.batch_size
 
 
 def copies(spec: Experiment) -> int:

@@ -64,7 +64,7 @@ def finish(
     stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts, score_names=score_names)
     states = population.states_of(current)
     rows = _rows(program, study, stored, states, regions)
-    stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history))
+    stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
     workdir.verify()
     if shown in program.names:
         best = states.best[rules[0]].weights
@@ -74,7 +74,8 @@ def finish(
         ]
         galleries = [each for each in galleries if len(each.member)]
         if galleries:
-            gallery.save(workdir.results_of(program) / "gallery.npz", gallery.concatenate(galleries))
+            path = workdir.results_of(program) / "gallery.npz"
+            gallery.save(path, gallery.concatenate(galleries), program=program.identity)
     results.save_cell(workdir.decomposition_of(program), stored)
     return stored
 
@@ -85,12 +86,16 @@ def _assess(
     """Returns what is stored of each split, the names of the scores, and the sums over regions (S, K, n, ...)."""
     wanted = config.intervene
     pool = study.pool
-    form, last, shares = "none", None, None
+    form = "none"
+    last = None
+    shares = None
     if wanted.scenes != "none" and pool.kind == "composite":
-        form, last = "given", training_scenes(study, wanted, seed=program.experiment.split.seed)
+        form = "given"
+        last = training_scenes(study, wanted, seed=program.experiment.split.seed)
         shares = np.asarray(last[1])
     elif wanted.scenes != "none":
-        form, last = "surroundings", jnp.asarray(study.tables["val"].rows)
+        form = "surroundings"
+        last = jnp.asarray(study.tables["val"].rows)
     asked = wanted.scores != "none"
     mirror = wanted.views == 2
     questions = Questions(form, mirror, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
@@ -168,7 +173,8 @@ def _rows(
                 log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
                 center = stored.center(setting.name, selection=rule)
                 sums = jax.tree.map(lambda leaf, at=(place, index): leaf[at], regions[part])
-                groups, pairs = table.groups, table.pairs
+                groups = table.groups
+                pairs = table.pairs
                 if part == "val" and setting.knobs.dfr:
                     # The other images fitted the head.
                     decomposition, log_odds, sums, groups, pairs = jax.tree.map(
@@ -230,7 +236,8 @@ def shown_images(stored: results.StoredCell, config: Config, member: str) -> tup
     """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose`."""
     test = stored.parts["test"]
     decomposition = stored.decomposition(member, "test")
-    riskiest, typical = config.gallery.riskiest, config.gallery.typical
+    riskiest = config.gallery.riskiest
+    typical = config.gallery.typical
     paired = PAIRS if riskiest or typical else 0
     return gallery.choose(decomposition, test.groups, test.pairs, riskiest=riskiest, typical=typical, paired=paired)
 

@@ -4,7 +4,10 @@ import contextlib
 import errno
 import json
 import os
+import random
+import signal
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,22 @@ from typing import Any
 from flipjax.config import ConfigError
 
 PREFIX = ".lock"
+SHARD_JOB = "FLIPJAX_SHARD_JOB"
+"""What a launcher calls a shard's job: the same one when it starts the shard again, so that the first one has ended."""
+NOBODY = 2**31 - 1
+"""A number that no process has."""
+SECONDS_TO_END = 10.0
+SECONDS_BETWEEN_LOOKS = 0.5
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 """What a file system without hard links answers."""
 
 
 def _started(pid: int) -> str:
-    """Returns when a process of this host started, so that another one with its number is not taken for it."""
+    """Returns when a process of this host that still runs started: another one may have its number by now."""
     with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # A zombie has ended, whoever has not asked for its exit code yet.
+        return "" if fields[0] in "ZX" else fields[19]
     return ""
 
 
@@ -30,35 +41,53 @@ def _myself() -> dict[str, Any]:
         "pid": pid,
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         "started": _started(pid),
+        "shard_job": os.environ.get(SHARD_JOB, ""),
         "job": os.environ.get("SLURM_JOB_ID", ""),
+        "restarts": os.environ.get("SLURM_RESTART_COUNT", "0"),
     }
 
 
 def _alive(owner: dict[str, Any]) -> bool:
-    """Says whether the owner of a lock may still run: for other hosts nobody knows, so that it may."""
-    if owner.get("job") and owner["job"] == os.environ.get("SLURM_JOB_ID"):
-        # The same job, requeued: its engine ended the first one.
-        return (owner["host"], owner["pid"]) == (socket.gethostname(), os.getpid())
+    """Says whether the owner of a lock may still run: for other hosts only its engine knows."""
     if owner.get("host") != socket.gethostname():
-        return True
+        requeued = owner.get("job") and owner["job"] == os.environ.get("SLURM_JOB_ID")
+        requeued = requeued and owner.get("restarts") != os.environ.get("SLURM_RESTART_COUNT", "0")
+        return not (requeued or _of_my_job(owner))
     with contextlib.suppress(PermissionError):
         try:
             os.kill(owner["pid"], 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return False
-    return _started(owner["pid"]) == owner["started"]
+    return _started(owner["pid"]) == owner.get("started")
+
+
+def _of_my_job(owner: dict[str, Any]) -> bool:
+    return bool(owner.get("shard_job")) and owner["shard_job"] == os.environ.get(SHARD_JOB)
+
+
+def _end(owner: dict[str, Any]) -> None:
+    """Ends a shard of this host that outlived its engine's worker."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(owner["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + SECONDS_TO_END
+    while _alive(owner) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Returns the owner that a lock names, None where there is no lock; one that cannot be read has no live owner."""
+    """Returns the owner that a lock names, None where there is no lock; one that makes no sense has no live owner."""
     try:
         owner = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
+    except PermissionError:
+        # Another user's, who may be at work.
+        return {"host": "another host or of another user", "pid": 0, "since": "?"}
+    except (OSError, ValueError, RecursionError):
+        if not os.path.lexists(path):
+            return None
         owner = None
-    if not isinstance(owner, dict) or not isinstance(owner.get("pid"), int):
-        return {"host": socket.gethostname(), "pid": 0, "since": "?", "started": "?", "job": ""}
+    whole = isinstance(owner, dict) and all(isinstance(owner.get(name), str) for name in ("host", "since"))
+    if not whole or not isinstance(owner.get("pid"), int) or owner["pid"] <= 0:
+        return {"host": socket.gethostname(), "pid": NOBODY, "since": "?", "started": "?"}
     return owner
 
 
@@ -79,16 +108,26 @@ class Lock:
           ConfigError: another process has it; names the process.
           OSError: the folder cannot be written to.
         """
-        while not self._link():
-            self._clear(self.path, force=force)
+        while True:
+            if self._link():
+                path, owner = self._stranger(force=force)
+                if owner is None:
+                    return
+                self.release()
+            else:
+                path, owner = self.path, self._clear(self.path, force=force)
+            if owner is not None:
+                self._wait(path, owner)
+
+    def _stranger(self, *, force: bool) -> tuple[Path, dict[str, Any] | None]:
+        """Returns a lock beside this one that excludes it, and who has it; None where nobody has one."""
         for path in sorted(self.folder.glob(PREFIX + "*")):
             friend = self._together is not None and path.name.startswith(self._together)
             if path != self.path and not friend and not path.name.endswith(".tmp"):
-                try:
-                    self._clear(path, force=force)
-                except ConfigError:
-                    self.release()
-                    raise
+                owner = self._clear(path, force=force)
+                if owner is not None:
+                    return path, owner
+        return self.path, None
 
     def _link(self) -> bool:
         """Makes the lock with its text in one step; False where it is there already."""
@@ -112,18 +151,18 @@ class Lock:
             partial.unlink(missing_ok=True)
         return True
 
-    def _clear(self, path: Path, *, force: bool) -> None:
-        """Removes a lock that nobody has, moved aside first, so that of two processes one removes it."""
+    def _clear(self, path: Path, *, force: bool) -> dict[str, Any] | None:
+        """Removes a lock that nobody has, moved aside first, so that of two processes one removes it.
+
+        Returns who has it, if anybody does.
+        """
         owner = _read(path)
         if owner is None:
-            return
+            return None
+        if _alive(owner) and _of_my_job(owner) and owner["pid"] != os.getpid():
+            _end(owner)
         if _alive(owner) and not force:
-            who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
-            raise ConfigError(
-                "--workdir",
-                "a folder that no other run is using",
-                f"{self.folder} in use by {who}; wait for it, or pass --force_unlock if it is gone",
-            )
+            return owner
         aside = path.with_name(f"{PREFIX}.{socket.gethostname()}.{os.getpid()}.dead.tmp")
         with contextlib.suppress(FileNotFoundError):
             os.rename(path, aside)
@@ -132,6 +171,25 @@ class Lock:
                 with contextlib.suppress(FileExistsError):
                     os.link(aside, path)
             aside.unlink(missing_ok=True)
+        return None
+
+    def _wait(self, path: Path, owner: dict[str, Any]) -> None:
+        """Waits for a lock of this host if a launcher's shard asks: shards outlive a launcher that was killed.
+
+        Raises:
+          ConfigError: anybody else asks, or it is of another host; names the process.
+        """
+        who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
+        if not os.environ.get(SHARD_JOB) or owner["host"] != socket.gethostname():
+            raise ConfigError(
+                "--workdir",
+                "a folder that no other run is using",
+                f"{self.folder} in use by {who}; wait for it, or pass --force_unlock if it is gone",
+            )
+        print(f"waiting for {who}, which uses {self.folder}", file=sys.stderr, flush=True)
+        while _alive(owner) and _read(path) == owner:
+            # Two that wait for each other have given their own locks back, and do not look at the same times.
+            time.sleep(SECONDS_BETWEEN_LOOKS * random.uniform(0.5, 1.5))
 
     def owned(self) -> bool:
         """Says whether this process still has the lock."""

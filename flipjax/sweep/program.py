@@ -169,13 +169,18 @@ def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> placem
     return placement.make_layout(spec, members=members, model=experiment.model.name, batch_size=batch_size)
 
 
+def checkpoints_of(program: Program, workdir: Workdir) -> Checkpoints:
+    """Opens the checkpoints of a program in a run folder."""
+    return Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
+
+
 def _restore_larger(
     program: Program, larger: Sequence[Program], blank: Any, workdir: Workdir, *, say: Callable[[str], Any]
 ) -> tuple[int, Any] | None:
     """Returns the program's members out of the checkpoint of a wave that held them, epoch and tree; None without."""
     for wave in larger:
         where = np.array([wave.names.index(name) for name in program.names])
-        checkpoints = Checkpoints(workdir.checkpoints_of(wave))
+        checkpoints = checkpoints_of(wave, workdir)
         states = population.take_member(blank[0], np.zeros(len(wave.names), int))
         stored = checkpoints.restore((states, blank_history(wave)), say=say)
         checkpoints.close()
@@ -219,8 +224,10 @@ def train(
         display.say(f"cell {program.name}: {line}")
     start = starting_weights(program.experiment.model)
     current = population.create(program.experiment, layout, members, start=start)
-    checkpoints = Checkpoints(workdir.checkpoints_of(program))
-    history, budgets, epoch = blank_history(program), np.array(program.epochs), 0
+    checkpoints = checkpoints_of(program, workdir)
+    history = blank_history(program)
+    budgets = np.array(program.epochs)
+    epoch = 0
     blank = (population.states_of(current), history)
     own = checkpoints.restore(blank, say=display.say)
     stored = own or _restore_larger(program, larger, blank, workdir, say=display.say)
@@ -248,7 +255,8 @@ def train(
         checkpoints.save(epoch, (states, history))
         after_epoch(history_rows(program, history, states.epoch))
         ended = active & (current.status != Status.RUNNING)
-        freed, losses = int((budgets - epoch)[ended].sum()), record["valid_loss"][active]
+        freed = int((budgets - epoch)[ended].sum())
+        losses = record["valid_loss"][active]
         display.epoch(program.name, epoch, max(program.epochs), current.status, losses, freed=freed)
     checkpoints.close()
     # Once more: a run that was killed behind its last checkpoint has not written it yet.

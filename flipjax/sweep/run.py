@@ -50,7 +50,10 @@ class Sweep:
         self, programs: Sequence[Program], config: Config, workdir: Workdir, signals: Signals, *, shard: Shard | None
     ):
         """Starts no work; `shard` None: all members."""
-        self.programs, self.config, self.workdir, self.signals = programs, config, workdir, signals
+        self.programs = programs
+        self.config = config
+        self.workdir = workdir
+        self.signals = signals
         self.shard = shard
         whole = {name for program in programs for name in program.names}
         self.members = shard_members(programs, index=shard.index, count=shard.count) if shard else whole
@@ -159,7 +162,7 @@ class Sweep:
         whole = not failures and all(row["status"] in ("finished", "stopped") for row in rows)
         if self.workdir.writable:
             self.workdir.verify()
-            results.write_csv(folder / "results.csv", rows + failures)
+            results.write_results(folder, rows + failures)
             self._write_history()
             # What is on disk is not needed twice: of a large grid it is most of the memory.
             self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
@@ -168,7 +171,7 @@ class Sweep:
             results.write_images(folder)
             text = page.build(folder)
         else:
-            text = _text_of(folder)
+            text = _text_of(folder, rows + failures)
         text += f"\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
 
@@ -189,12 +192,12 @@ class Sweep:
         return rows, failures
 
 
-def _text_of(folder: Path) -> str:
-    """Returns the report's text of a folder that cannot be written to: made in another one that links to it."""
+def _text_of(folder: Path, rows: Sequence[results.Row]) -> str:
+    """Returns the report's text of a folder that cannot be written to: made in another one that links to its cells."""
     with tempfile.TemporaryDirectory() as place:
-        for path in folder.iterdir():
-            if path.name != "report":
-                (Path(place) / path.name).symlink_to(path.absolute())
+        for name in ("config.json", "cells", "history.csv"):
+            (Path(place) / name).symlink_to((folder / name).absolute())
+        results.write_results(Path(place), rows)
         return page.build(place)
 
 
@@ -254,9 +257,8 @@ def run_sweep(
         text, code = sweep.conclude()
         missing = sweep.missing()
         if options.collect and missing:
-            text += (
-                f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' if len(missing) > 20 else ''}"
-            )
+            more = " ..." if len(missing) > 20 else ""
+            text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{more}"
         print(text)
         return code
     finally:
@@ -272,7 +274,8 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: Options) -> bool:
     parts = sweep.pending()
     if not parts:
         return True
-    workdir, spec = sweep.workdir, PopulationSpec(**sweep.config.population)
+    workdir = sweep.workdir
+    spec = PopulationSpec(**sweep.config.population)
     if not workdir.writable:
         text = f"cannot be written to, and {sum(len(part.names) for part in parts)} members are not done"
         raise OSError(errno.EROFS, text, str(workdir.folder))

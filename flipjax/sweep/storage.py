@@ -33,8 +33,8 @@ def read_program(workdir: Workdir, program: Program, config: Config, *, say: Say
         with contextlib.suppress(FileNotFoundError):
             try:
                 cell = results.load_cell(path)
-                if cell.selections != program.experiment.train.selection or not set(cell.members) <= set(program.names):
-                    raise DamagedError(f"{path}: expected members of cell {program.name}; found others")
+                if cell.program != program.identity or not set(cell.members) <= set(program.names):
+                    raise DamagedError(f"{path}: expected members of this run's cell {program.name}; found others")
                 _check_gallery(workdir, program, config, cell)
                 stored = dict.fromkeys(cell.members, cell) | stored
             except DamagedError as error:
@@ -50,7 +50,7 @@ def _check_gallery(workdir: Workdir, program: Program, config: Config, cell: res
     if shown in cell.members and len(shown_images(cell, config, shown)[0]):
         path = workdir.results_of(program) / "gallery.npz"
         try:
-            gallery.load(path)
+            gallery.load(path, program=program.identity)
         except FileNotFoundError as error:
             raise DamagedError(f"{path}: missing") from error
 

@@ -39,7 +39,8 @@ class Taken(NamedTuple):
 
 def compiled_bytes(program: Program, spec: PopulationSpec, study: Study, *, members: int) -> Taken:
     """Compiles the epoch of so many members, makes none of their arrays, and returns what the compiler says of it."""
-    experiment, layout = program.experiment, layout_of(program, spec, members=members)
+    experiment = program.experiment
+    layout = layout_of(program, spec, members=members)
     slots = members + -members % layout.devices
 
     def stacked(leaf: jax.Array) -> jax.ShapeDtypeStruct:
@@ -76,10 +77,12 @@ def _estimated(program: Program, spec: PopulationSpec, study: Study) -> float:
     """Returns bytes of a device from shapes alone, as if one device had all members."""
     members = len(program.names)
     if program.experiment.model.name == "unet":
-        parameters, working = 40 * _deepest(program) ** 2, unet_bytes(program)
+        parameters = 40 * _deepest(program) ** 2
+        working = unet_bytes(program)
     else:
         shapes = estimate(program.experiment)
-        parameters, working = shapes.parameters, shapes.working
+        parameters = shapes.parameters
+        working = shapes.working
     width = min(spec.width or placement.DEFAULT_WIDTH, members)
     pool = sum(leaf.nbytes for leaf in jax.tree.leaves(study.pool))
     return MARGIN * (members * state_bytes(program, parameters=parameters) + width * working) + pool
@@ -124,7 +127,8 @@ def wave(program: Program, spec: PopulationSpec, study: Study, *, say: Callable[
 def describe(program: Program, spec: PopulationSpec, study: Study) -> str:
     """Returns a line for `--dry_run=compiled`: what all members of a program take of a device, and what it has."""
     members = len(program.names)
-    taken, limit = compiled_bytes(program, spec, study, members=members), device_bytes(spec)
+    taken = compiled_bytes(program, spec, study, members=members)
+    limit = device_bytes(spec)
     return (
         f"cell {program.name}, compiled: {megabytes(taken.given)} of states and data and {megabytes(taken.working)} of "
         f"work on each of {layout_of(program, spec, members=members).mesh.size} devices, which have {megabytes(limit)}"
@@ -140,7 +144,8 @@ def largest(taken: Callable[[int], float], members: int, limit: float) -> tuple[
       >>> largest(lambda size: 10 + 2 * size, 100, 50)
       (20, 50)
     """
-    size, total = members, taken(members)
+    size = members
+    total = taken(members)
     slope = total / size
     while total > limit and size > 1:
         smaller = int(np.clip(size - np.ceil((total - limit) / slope), 1, size - 1))

@@ -16,13 +16,14 @@ from flipjax.sweep.lock import PREFIX, Lock
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
 
-CONFIG, POOLS = "config.json", "pools.json"
-TABLES = ("results.csv", "history.csv", "images.parquet")
+CONFIG = "config.json"
+POOLS = "pools.json"
+TABLES = ("results.csv", "results.sha256", "history.csv", "images.parquet")
 KEYS = {"name", "command", "device", "flipjax", "config"}
 """What config.json holds, by which a run is told from another program's folder."""
 FOLDERS = ("cells", "checkpoints", "report", "logs")
 FILES = (
-    r"config\.json|pools\.json|results\.csv|history\.csv|images\.parquet",
+    r"config\.json|pools\.json|results\.csv|results\.sha256|history\.csv|images\.parquet",
     r"cells/\d{3,}/(decomposition|gallery)\.npz",
     r"cells/\d{3,}/parts/[0-9a-f]+\.npz",
     r"checkpoints/\d{3,}(-[0-9a-f]+)?/.+",
@@ -100,8 +101,9 @@ class Workdir:
     def add_session(self, seconds: float) -> None:
         """Adds the wall time of this process's training to config.json."""
         path = self.folder / CONFIG
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        sessions = [*stored.pop("sessions", []), {"seconds": round(seconds, 1)}]
+        stored = _read_json(path, keys=KEYS)
+        before = stored.pop("sessions", [])
+        sessions = [*(before if isinstance(before, list) else []), {"seconds": round(seconds, 1)}]
         config = stored.pop("config")
         self._write_json(path, {**stored, "sessions": sessions, "config": config})
 
@@ -130,6 +132,8 @@ class Workdir:
         now = {"content": catalog.content, "holds": f"{catalog.source} ({count} at size {pool.size})"}
         pools = _read_json(path, keys=()) if path.is_file() else {}
         before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
+        if not isinstance(before, dict) or not now.keys() <= before.keys():
+            raise ConfigError("--workdir", "a run of flipjax", f"{path}, which is damaged; restore it, or {ADVICE}")
         if before["content"] != now["content"]:
             old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
             found = f"one on {old} in {self.folder}; bring that pool back, or {ADVICE}"

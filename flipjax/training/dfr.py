@@ -90,7 +90,8 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array,
     largest = evaluation_batch(experiment)
     features, masks = map_batches(of_batch, rows, largest=largest)
     others, other_masks = map_batches(of_batch, other_rows, largest=largest)
-    mean, scale = features.mean((0, 1, 2)), features.std((0, 1, 2)) + 1e-6
+    mean = features.mean((0, 1, 2))
+    scale = features.std((0, 1, 2)) + 1e-6
     features, others = (features - mean) / scale, (others - mean) / scale
     start = {"kernel": head["kernel"] * scale[:, None], "bias": head["bias"] + mean @ head["kernel"]}
 

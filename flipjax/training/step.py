@@ -29,7 +29,8 @@ def make_batch(
     knobs = member.knobs
     augmentation = member.augmentation
     flip_key, crop_key, jitter_key, mix_key, swap_key = jax.random.split(key, 5)
-    rows, groups = member.rows[batch], member.groups[batch]
+    rows = member.rows[batch]
+    groups = member.groups[batch]
     if "swap" in experiment.active_knobs:
         draw_key, swap_key = jax.random.split(swap_key)
         others, partnered = sampling.draw(draw_key, sampling.directory(member.groups % 2, size=2), 1 - groups % 2)

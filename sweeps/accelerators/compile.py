@@ -12,9 +12,11 @@ trips; memory is a member's of those that are at work at once (1 in the loop, 16
 import argparse
 import collections
 import functools
+import itertools
 import os
 import pathlib
 import re
+import sys
 import time
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -41,7 +43,12 @@ from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe
 from flipjax.training.predict import evaluate
 
+HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent / "throughput"))
+import layers  # noqa: E402
+
 WIDTH = 16
+FORMS = ("loop", "vmap", "packed", "shifts")
 PLATFORMS = {"v5e": "tpu", "h100": "cuda"}
 
 
@@ -49,7 +56,7 @@ def devices(target):
     if target == "v5e":
         return topologies.get_topology_desc("v5e:2x2", "tpu").devices[:1]
     # XLA's description of the card, openxla/xla: xla/backends/gpu/target_config/specs/h100_sxm.txtpb.
-    config = pathlib.Path(__file__).with_name("h100.txtpb").read_text()
+    config = (HERE / "h100.txtpb").read_text()
     return topologies.get_topology_desc("", "cuda", target_config=config, topology="1x1x1").devices
 
 
@@ -82,7 +89,19 @@ def arguments(experiment, mesh, members):
     return *dealt, *placed((pixels, *validation), P())
 
 
+def traced_layer(experiment, mesh, members, form):
+    """A layer of the first level, its forward pass and both gradients; "shifts" is in no program of flipjax."""
+    spec = experiment.model
+    shape = {"members": members, "batch": experiment.train.batch_size, "size": experiment.pool.size}
+    given = layers.arguments(form, **shape, channels=spec.width, dtype=spec.dtype)
+    sharding = NamedSharding(mesh, P())
+    placed = [jax.ShapeDtypeStruct(part.shape, part.dtype, sharding=sharding) for part in given]
+    return jax.jit(lambda *given: [run(*given) for run in layers.passes(form).values()]).trace(*placed)
+
+
 def traced(program, experiment, mesh, members, form):
+    if program == "layer":
+        return traced_layer(experiment, mesh, members, form)
     width = 1 if form == "loop" else min(WIDTH, members)
     layout = placement.Layout(mesh, width, packed=form == "packed")
     stacked, states, pool, *validation = arguments(experiment, mesh, members)
@@ -192,11 +211,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", choices=PLATFORMS, required=True)
     parser.add_argument("--members", type=int, nargs="+", default=(1, 16))
-    parser.add_argument("--form", nargs="+", choices=("loop", "vmap", "packed"), default=("packed",))
-    parser.add_argument("--program", nargs="+", choices=("step", "epoch", "decompose"), default=("step",))
+    parser.add_argument("--form", nargs="+", choices=FORMS, default=("packed",))
+    parser.add_argument("--program", nargs="+", choices=("step", "epoch", "decompose", "layer"), default=("step",))
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     options = parser.parse_args()
+    for program, form in itertools.product(options.program, options.form):
+        if (form == "shifts" and program != "layer") or (form == "loop" and program == "layer"):
+            parser.error(f"--form {form} --program {program}: shifts are those of a layer, which has no loop")
     experiment = Experiment()
     experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, dtype=options.dtype))
     programs, rows = [], []

@@ -96,7 +96,14 @@ def write_part(workdir, program, kinds):
             for epoch in range(1, EPOCHS + 1)
         ]
     cell = results.StoredCell(
-        program.names, ("val_loss",), NAMES, ("land", "water"), parts, tuple(rows), tuple(history)
+        program.names,
+        ("val_loss",),
+        NAMES,
+        ("land", "water"),
+        parts,
+        tuple(rows),
+        tuple(history),
+        program=program.identity,
     )
     results.save_cell(workdir.decomposition_of(program), cell)
 

@@ -1,35 +1,64 @@
 #!/usr/bin/env bash
-# Starts a SLURM of this one machine, as root, without systemd or cgroups: for trying sweeps on it, and for tests.
+# Starts a SLURM of this one machine, without root, systemd or cgroups: for trying sweeps on it, and for tests. It has a munge
+# and ports of its own, and shares nothing with a SLURM that the machine may have.
 #   apt-get install slurm-wlm munge
-#   source sweeps/clusters/one_node_slurm.sh start DIR     # sets SLURM_CONF
-#   sweeps/clusters/one_node_slurm.sh stop DIR
+#   source sweeps/clusters/one_node_slurm.sh start DIR     # sets SLURM_CONF; DIR is short: sockets lie in it
+#   sweeps/clusters/one_node_slurm.sh stop DIR             # ends its jobs and its three daemons
 set -euo pipefail
 command=$1
 dir=$(realpath -m "$2")
 host=$(hostname -s)
+user=$(id -un)
 export SLURM_CONF=$dir/slurm.conf
+PATH=$PATH:/usr/sbin:/sbin
+
+free_port() {
+    local port
+    while port=$(shuf -n 1 -i 20000-30000) && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
+    echo "$port"
+}
+
+stop() {
+    timeout 5 scancel --full --signal=KILL --user="$user" 2>/dev/null || true
+    timeout 5 scancel --user="$user" 2>/dev/null || true
+    for _ in $(seq 50); do
+        [ -z "$(timeout 5 squeue --noheader 2>/dev/null)" ] && break
+        sleep 0.1
+    done
+    for name in slurmd slurmctld munged; do
+        [ -f "$dir/$name.pid" ] || continue
+        pid=$(cat "$dir/$name.pid")
+        kill "$pid" 2>/dev/null || true
+        for _ in $(seq 20); do
+            kill -0 "$pid" 2>/dev/null || continue 2
+            sleep 0.1
+        done
+        kill -KILL "$pid" 2>/dev/null || true
+    done
+}
 
 if [ "$command" = stop ]; then
-    for name in slurmd slurmctld; do
-        [ -f "$dir/$name.pid" ] && kill "$(cat "$dir/$name.pid")" || true
-    done
+    stop
     exit 0
 fi
 
-mkdir -p "$dir"/{state,spool}
-if ! munge -n >/dev/null 2>&1; then
-    [ -f /etc/munge/munge.key ] || { dd if=/dev/urandom bs=1 count=1024 of=/etc/munge/munge.key status=none; }
-    chown munge: /etc/munge/munge.key
-    chmod 400 /etc/munge/munge.key
-    install -d -o munge /run/munge
-    su -s /bin/sh munge -c /usr/sbin/munged
-fi
+mkdir -p "$dir"/{state,spool,munge}
+chmod 700 "$dir/munge"
+dd if=/dev/urandom of="$dir/munge/key" bs=1024 count=1 status=none
+chmod 400 "$dir/munge/key"
+munged --force --key-file="$dir/munge/key" --socket="$dir/munge/socket" --pid-file="$dir/munged.pid" \
+    --log-file="$dir/munge/log" --seed-file="$dir/munge/seed" 2>/dev/null
+echo "CgroupPlugin=disabled" >"$dir/cgroup.conf"
 cat >"$SLURM_CONF" <<CONF
 ClusterName=one
 SlurmctldHost=$host(127.0.0.1)
-SlurmUser=root
-SlurmdUser=root
+SlurmctldPort=$(free_port)
+SlurmdPort=$(free_port)
+SlurmUser=$user
+SlurmdUser=$user
 AuthType=auth/munge
+AuthInfo=socket=$dir/munge/socket
+CredType=cred/munge
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none

@@ -36,8 +36,8 @@ from flipjax.config import PopulationSpec
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
 from flipjax.plan import plan
-from flipjax.sweep.checkpoint import Checkpoints
-from flipjax.sweep.program import blank_history, load_pool, make_members, make_study
+from flipjax.sweep.program import blank_history, checkpoints_of, load_pool, make_members, make_study
+from flipjax.sweep.workdir import Workdir
 from flipjax.training import placement, population
 from flipjax.training.forms import logits_of
 from flipjax.training.predict import map_batches
@@ -80,7 +80,7 @@ def read(run):
         study = make_study(program, *load_pool(program))
         layout = placement.make_layout(PopulationSpec(**config.population), members=len(program.settings))
         current = population.create(program.experiment, layout, make_members(program, study))
-        store = Checkpoints(run / "checkpoints" / program.name)
+        store = checkpoints_of(program, Workdir(run))
         _, (states, _) = store.restore((population.states_of(current), blank_history(program)), say=print)
         store.close()
         current = population.create(program.experiment, layout, make_members(program, study), states)

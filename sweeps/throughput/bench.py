@@ -32,6 +32,7 @@ MALLOC = (
 )
 CONTENDERS = (
     Contender(LOOP, "jax_contenders", "loop"),
+    Contender("flipjax loop, batches shared by the cores", "jax_contenders", "shared", most=CORES // 2),
     Contender("flipjax loop, all augmentation", "jax_contenders", "loop", part="all augmentation"),
     Contender("flipjax vmap", "jax_contenders", "vmap", slow=True),
     Contender(PLAIN, "jax_contenders", "plain", slow=True),

@@ -17,7 +17,10 @@ QUIET, ATTEMPTS = 0.1, 10
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """`kind`, `part`: what `make` in `module` is asked for; `environment`: glibc's, read when a process starts."""
+    """`kind`, `part`: what `make` in `module` is asked for; `environment`: glibc's, read when a process starts.
+
+    `most`: of members; a slow one takes 16.
+    """
 
     name: str
     module: str
@@ -25,6 +28,7 @@ class Contender:
     processes: int = 1
     environment: tuple = ()
     slow: bool = False
+    most: int | None = None
     part: str | None = None
 
     def steps(self, members):
@@ -32,7 +36,8 @@ class Contender:
         return max(1, min(16, 16 // members)) if self.slow else max(2, min(32, 64 // members))
 
     def takes(self, members):
-        return members % self.processes == 0 and (members <= 16 or not self.slow)
+        few = self.most or (16 if self.slow else members)
+        return members % self.processes == 0 and members <= few
 
 
 def serve(pipe, module, kind, options):

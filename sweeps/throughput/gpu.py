@@ -1,4 +1,4 @@
-"""What one card makes of a population: samples a second by form, K and dtype; convolutions apart; decompose by reads.
+"""What one card makes of a population: samples a second by form, K and dtype; a layer apart; decompose; PyTorch.
 
     pip install -e '.[cuda]'; python sweeps/throughput/gpu.py [--minutes 7] [--out gpu.csv]
     python sweeps/throughput/gpu.py --device cpu --tiny      # the same code on any machine, in seconds of work
@@ -8,6 +8,7 @@ Each row is written as soon as it is measured. Nothing new begins once three qua
 
 import argparse
 import dataclasses
+import importlib.util
 import pathlib
 import statistics
 import time
@@ -15,7 +16,8 @@ import time
 import jax
 import jax.numpy as jnp
 import jax_contenders
-from jax import lax
+import layers
+from contest import Contender, Running
 
 from flipjax import metrics
 from flipjax.results import write_csv
@@ -36,8 +38,11 @@ BEGAN = time.perf_counter()
 MEMBERS = (1, 2) if OPTIONS.tiny else (1, 4, 16, 32, 64, 256)
 STEPS = 1 if OPTIONS.tiny else 8
 ROUNDS = 1 if OPTIONS.tiny else 5
+# Each compiled model compiles by itself: a single one, for their speed one after another does not depend on K.
+PEERS = (
+    (("eager", 2, 1),) if OPTIONS.tiny else (("eager", 1, 1), ("eager", 32, 1), ("eager", 16, 16), ("compiled", 1, 1))
+)
 DTYPES = ("float32", "bfloat16")
-LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def in_time():
@@ -74,32 +79,48 @@ def populations():
 
 
 def convolutions():
-    """A layer of 8 members, 128 channels: as one dense pack, and grouped as vmap has it."""
+    """A layer of members that fill 128 lanes, in each form; a gradient's time holds the forward pass that it needs."""
     size, channels, members = (8, 16, 2) if OPTIONS.tiny else (32, 16, 8)
     for dtype in DTYPES:
-        images = jnp.ones((jax_contenders.BATCH, size, size, members * channels), dtype)
-        for form, groups in (("packed", 1), ("grouped", members)):
-            kernel = jnp.ones((3, 3, members * channels // groups, members * channels), dtype)
-
-            def convolve(images, kernel, groups=groups):
-                return lax.conv_general_dilated(
-                    images, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT, feature_group_count=groups
-                )
-
-            passes = {
-                "forward": convolve,
-                "input gradient": lambda x, k, f=convolve: jax.vjp(lambda x: f(x, k), x)[1](x)[0],
-                "kernel gradient": lambda x, k, f=convolve: jax.vjp(lambda k: f(x, k), k)[1](x)[0],
-            }
-            useful = 2 * 9 * images.size * channels
-            for name, function in passes.items():
+        for form in layers.FORMS:
+            shape = {"members": members, "batch": jax_contenders.BATCH, "size": size, "channels": channels}
+            given = [jnp.ones(part.shape, dtype) for part in layers.arguments(form, **shape, dtype=dtype)]
+            useful = 2 * 9 * given[0].size * channels
+            for name, function in layers.passes(form).items():
                 if not in_time():
                     return
                 compiled = jax.jit(function)
-                first, rest = seconds(lambda run=compiled, x=images, k=kernel: run(x, k))
+                first, rest = seconds(lambda run=compiled, given=given: run(*given))
+                work = useful * (1 if name == "forward" else 2)
                 yield {"what": name, "form": form, "K": members, "dtype": dtype} | row(
-                    first, rest, useful / rest / 1e9, "useful GFLOP/s"
+                    first, rest, work / rest / 1e9, "useful GFLOP/s"
                 )
+
+
+def peers():
+    """PyTorch, models one after another and a process each; its images are ready, none is composed or flipped."""
+    if not importlib.util.find_spec("torch"):
+        print("PyTorch cannot be imported: its rows are left out", flush=True)
+        return
+    for form, members, processes in PEERS:
+        if not in_time():
+            return
+        contender = Contender(f"PyTorch {form}", "torch_twin", f"{OPTIONS.device} {form}", processes)
+        running = Running(contender, members)
+        name = contender.name if processes == 1 else f"{contender.name}, a process each"
+        try:
+            running.wait_until_ready()
+            first, _ = running.ask("epoch")
+            rest = statistics.median(running.ask("epoch")[0] for _ in range(ROUNDS))
+        except EOFError:
+            print(f"{name}, K = {members}: its process ended; see its message above", flush=True)
+            continue
+        finally:
+            for process in running.processes:
+                process.terminate()
+        yield {"what": "epoch", "form": name, "K": members, "dtype": "float32"} | row(
+            first, rest, running.samples / rest, "samples/s"
+        )
 
 
 def reads():
@@ -121,7 +142,7 @@ def row(first, rest, rate, unit):
 def main():
     device = jax.devices()[0].device_kind
     rows = []
-    for part in (reads, convolutions, populations):
+    for part in (reads, convolutions, peers, populations):
         for measured in part():
             rows.append({"device": device, "jax": jax.__version__} | measured)
             print(rows[-1], flush=True)

@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from flipjax import augment
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
@@ -70,8 +71,9 @@ def make_members(count, steps):
 class Flipjax:
     """`population.run_epoch`, as a sweep calls it; it cannot do without validation, so it gets one image."""
 
-    def __init__(self, *, members, steps, map):
-        self.layout = placement.make_layout(PopulationSpec(map=map), members=members)
+    def __init__(self, *, members, steps, map, batch_devices=0):
+        spec = PopulationSpec(map=map, batch_devices=batch_devices)
+        self.layout = placement.make_layout(spec, members=members, batch_size=BATCH)
         self.population = population.create(EXPERIMENT, self.layout, make_members(members, steps))
         validation = np.zeros((1, 2), np.int32), np.zeros(1, np.int32), np.zeros(1, bool)
         self.shared = placement.share(self.layout, (make_pool(), *validation))
@@ -99,6 +101,7 @@ class PlainVmap:
     """The textbook way: one jitted step, `jax.vmap` over the stacked members, XLA's own convolution and gradients."""
 
     def __init__(self, *, members, steps):
+        pack.convolve, pack.convolve_doubled = xla_convolution, xla_doubled
         self.steps, self.pool = steps, jax.device_put(make_pool())
         self.members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *make_members(members, steps))
         self.states = jax.jit(jax.vmap(functools.partial(init_state, EXPERIMENT)))(self.members)
@@ -108,10 +111,17 @@ class PlainVmap:
 
     def epoch(self):
         # No scan: within one, XLA's own gradients of a convolution are slower still.
-        with convolution.plain():
-            for batch, keys in zip(jnp.arange(self.steps * BATCH).reshape(self.steps, BATCH), self.keys, strict=True):
-                self.states, loss = self.step(self.members, self.pool, self.states, batch, keys)
+        for batch, keys in zip(jnp.arange(self.steps * BATCH).reshape(self.steps, BATCH), self.keys, strict=True):
+            self.states, loss = self.step(self.members, self.pool, self.states, batch, keys)
         assert np.isfinite(loss).all(), loss
+
+
+def xla_convolution(images, kernel):
+    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def xla_doubled(images, skip, kernel):
+    return xla_convolution(jnp.concatenate([convolution.double(images), skip], axis=-1), kernel)
 
 
 def cheap_convolution(images, kernel):
@@ -152,9 +162,11 @@ def change(part):
 
 
 def make(kind, *, members, steps, cores, part=None):
-    devices = 1 if kind == "plain" else min(cores, members)
+    devices = {"plain": 1, "shared": cores}.get(kind, min(cores, members))
     jax.config.update("jax_num_cpu_devices", devices)
     change(part)
     if kind == "plain":
         return PlainVmap(members=members, steps=steps)
+    if kind == "shared":
+        return Flipjax(members=members, steps=steps, map="loop", batch_devices=cores // members)
     return Flipjax(members=members, steps=steps, map=kind)

@@ -1,4 +1,4 @@
-"""The same U-Net in PyTorch, and the models one after another; only the processes of `bench.py` import it."""
+"""The same U-Net in PyTorch, and the models one after another; only processes of `bench.py` and `gpu.py` import it."""
 
 import numpy as np
 import torch
@@ -61,26 +61,28 @@ def take_step(model, optimizer, images, labels):
     return loss.detach()
 
 
-def make_model():
-    model = UNet().to(memory_format=torch.channels_last).train()
-    return model, torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
+def make_model(*, device="cpu", compiled=False):
+    model = UNet().to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
+    # One launch a pass on a card (CUDA graphs), where launches are what small models wait for.
+    return torch.compile(model, mode="reduce-overhead") if compiled else model, optimizer
 
 
 class Sequential:
     """Models trained one after another. Their images are ready as float32: nothing is composed or flipped."""
 
-    def __init__(self, *, members, steps, threads):
+    def __init__(self, *, members, steps, threads, device="cpu", compiled=False):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         self.steps = steps
-        self.models = [make_model() for _ in range(members)]
+        self.models = [make_model(device=device, compiled=compiled) for _ in range(members)]
         # Gathered as (B, H, W, 3) and permuted, a batch is channels_last without a copy.
-        self.images = torch.rand(IMAGES, SIZE, SIZE, 3)
-        self.labels = torch.randint(0, 3, (IMAGES, SIZE, SIZE))
+        self.images = torch.rand(IMAGES, SIZE, SIZE, 3, device=device)
+        self.labels = torch.randint(0, 3, (IMAGES, SIZE, SIZE), device=device)
 
     def epoch(self):
         for model, optimizer in self.models:
-            order = torch.randint(0, IMAGES, (self.steps, BATCH))
+            order = torch.randint(0, IMAGES, (self.steps, BATCH), device=self.images.device)
             for batch in order:
                 loss = take_step(model, optimizer, self.images[batch].permute(0, 3, 1, 2), self.labels[batch])
             assert torch.isfinite(loss), loss
@@ -96,4 +98,8 @@ class Sequential:
 
 
 def make(kind, *, members, steps, cores, part=None):
-    return Sequential(members=members, steps=steps, threads=cores if kind == "threads" else 1)
+    """`kind`: "threads" or "single" of a CPU, or a device and "eager" or "compiled", such as "cuda eager"."""
+    if kind in ("threads", "single"):
+        return Sequential(members=members, steps=steps, threads=cores if kind == "threads" else 1)
+    device, form = kind.split()
+    return Sequential(members=members, steps=steps, threads=1, device=device, compiled=form == "compiled")

@@ -7,7 +7,8 @@ from flipjax.config import valid_rho
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 
 SEED = 13
-N_VAL, N_TEST = 50, 125
+N_VAL = 50
+N_TEST = 125
 """Images of each group in val and in test."""
 CAPS = {0.95: 834}
 """Images a class in the released training set of a rho: the reference takes no more there."""

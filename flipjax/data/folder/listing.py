@@ -14,6 +14,7 @@ from flipjax.data.build import BadFilesError, listed, two_names
 from flipjax.data.images import BadFileError
 from flipjax.data.pool import Item, Listing
 from flipjax.data.split import PARTS
+from flipjax.files import check_columns
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"
@@ -175,6 +176,7 @@ def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterato
         text = images.read_file(root / "metadata.csv", name="metadata.csv").decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
         columns = tuple(reader.fieldnames or ())
+        check_columns(columns)
         lines = [(reader.line_num, row) for row in reader]
     except BadFileError as error:
         raise BadFilesError(root, [str(error)]) from error

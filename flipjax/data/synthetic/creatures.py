@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 
 NAMES = ("mossling", "ripplet")
-MIDDLE, REACH = (-0.15, -0.10), 1.40
-"""Centre and radius of a circle, in creature units, that holds every creature."""
+MIDDLE = (-0.15, -0.10)
+"""Centre of a circle, in creature units, that holds every creature."""
+REACH = 1.40
+"""Radius of that circle."""
 SCALES = (0.24, 0.345)
 """Least and greatest length of one creature unit, as a share of the frame."""
 LEAN = 0.28
@@ -149,7 +151,8 @@ def _leg(p, hip, w, size):
 
 
 def _tail(p, w, size):
-    root, bend = (-0.50, 0.0), (-0.77, -0.14)
+    root = (-0.50, 0.0)
+    bend = (-0.77, -0.14)
     tip = (bend[0] - 0.12 * size, bend[1] - 0.18 * size)
     stem = _join(_limb(p, root, bend, 0.15, 0.09), _limb(p, bend, tip, 0.09, 0.08), 0.1)
     brush = _ellipse(p, (tip[0] - 0.01, tip[1] - 0.06), (_mix(0.20, 0.07, w), _mix(0.27, 0.07, w)))
@@ -206,7 +209,9 @@ def render(creature: Creature, size: int, *, supersample: int = 2) -> jax.Array:
 
 def _layers(p, creature: Creature, blur) -> list[jax.Array]:
     """Alpha, then how much of each paint there is: fur, markings, belly, ink, and those of the face."""
-    fill, ink, alpha = jnp.zeros_like(p[0]), jnp.zeros_like(p[0]), jnp.zeros_like(p[0])
+    fill = jnp.zeros_like(p[0])
+    ink = jnp.zeros_like(p[0])
+    alpha = jnp.zeros_like(p[0])
     for distance, shade in _parts(p, creature):
         edge = 0.85 * _step(-INK, -0.3 * INK, distance)
         cover = _step(blur, -blur, distance)
@@ -230,7 +235,8 @@ def _parts(p, creature: Creature):
     length, height, head_size, ear_size, leg_size, tail_size = creature.build
     body = _ellipse(p, (-0.08, 0.10), (0.60 * length, 0.43 * height))
     head = _ellipse(p, (0.46, -0.32), (0.39 * head_size, 0.36 * head_size))
-    far, near = 0.72, 1.0
+    far = 0.72
+    near = 1.0
     return (
         (_leg(p, (-0.22, 0.42), limbs, leg_size), far),
         (_leg(p, (0.34, 0.40), limbs, leg_size), far),

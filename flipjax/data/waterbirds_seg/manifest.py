@@ -14,7 +14,7 @@ from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, class_of
-from flipjax.files import replacing
+from flipjax.files import check_columns, replacing
 from flipjax.terminal import printable
 
 T = TypeVar("T")
@@ -52,6 +52,7 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
     try:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
         names = reader.fieldnames or ()
+        check_columns(names)
         lines = [(reader.line_num, fields) for fields in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError("manifest", problem=f"cannot read {path}: {error}") from error

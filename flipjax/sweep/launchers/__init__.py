@@ -4,11 +4,13 @@ import dataclasses
 import importlib
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from flipjax.config import ConfigError
+from flipjax.sweep.lock import SHARD_JOB
 from flipjax.sweep.signals import INTERRUPTED
 
 LAUNCHERS = {
@@ -64,7 +66,10 @@ class Jobs:
 
 
 def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
-    """Returns the command of each shard: the sweep's own arguments, without those of the launcher."""
+    """Returns the command of each shard: the sweep's own arguments, without those of the launcher.
+
+    Each has the name of its job, by which a shard that is started again knows that the first one has ended.
+    """
     shared = []
     skip = False
     for part in arguments:
@@ -75,8 +80,11 @@ def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...
             skip = False
         else:
             shared.append(part)
-    python = (sys.executable, "-m", "flipjax.sweep")
-    return tuple((*python, *shared, "--shard", f"{index}/{count}") for index in range(count))
+    job = uuid.uuid4().hex
+    python = (sys.executable, "-m", "flipjax.sweep", *shared)
+    return tuple(
+        ("env", f"{SHARD_JOB}={job}-{index}", *python, "--shard", f"{index}/{count}") for index in range(count)
+    )
 
 
 def run_jobs(engine: Engine, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:

@@ -10,7 +10,7 @@ import ray  # pyright: ignore[reportMissingImports]
 from flipjax.sweep.launchers import Jobs
 
 OPTIONS = ("address", "gpus", "cpus")
-"""`address` of a cluster (none: one on this machine), and what each shard takes."""
+"""`address` of a cluster (default: one of its own on this machine), and what each shard takes."""
 KILLED = 137
 
 
@@ -26,7 +26,7 @@ class Ray:
     def __init__(self, jobs: Jobs):
         """Connects to the cluster, or starts one."""
         self._jobs = jobs
-        ray.init(address=jobs.option("address", str, None), log_to_driver=False, include_dashboard=False)
+        ray.init(address=jobs.option("address", str, "local"), log_to_driver=False, include_dashboard=False)
         options: dict[str, Any] = {"max_calls": 1, "max_retries": 2, "num_cpus": jobs.option("cpus", float, 1)}
         if "gpus" in jobs.options:
             options["num_gpus"] = jobs.option("gpus", float, 0)

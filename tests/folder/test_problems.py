@@ -1,6 +1,5 @@
-"""A user's folder, both layouts: pixels, splits, the cache, and what is said about bad files."""
+"""What is said about bad files and rows of a user's folder."""
 
-import csv
 import io
 import os
 import re
@@ -10,132 +9,10 @@ import pytest
 from PIL import Image
 
 from flipjax.config import ConfigError, PoolSpec
-from flipjax.data import build, store
 from flipjax.data.__main__ import main
-from flipjax.data.build import BadFilesError
-from flipjax.data.correlation import evaluation_table, split_pool, training_table
 from flipjax.data.folder import load
 from flipjax.data.folder.check import check_folder
-from flipjax.data.folder.listing import read_listing
-from flipjax.data.pool import gather
-
-SIZE = 16
-RED, GREEN, BLUE = (200, 20, 20), (20, 200, 20), (20, 20, 200)
-
-
-def save(path, array, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
-    image.save(path, **options)
-
-
-def solid(colour, width=20, height=20):
-    return np.full((height, width, 3), colour, np.uint8)
-
-
-def square(width=20, height=20, value=255):
-    """A mask: the middle half of each side."""
-    mask = np.zeros((height, width), np.uint8)
-    mask[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = value
-    return mask
-
-
-def composite(root, objects=6, scenes=4):
-    for y, name in enumerate(("cat", "dog")):
-        for i in range(objects):
-            save(root / "cutouts" / name / f"{i:02d}.jpg", solid((40 * i, 200 * y, 90)), quality=95)
-            save(root / "cutouts" / name / f"{i:02d}.png", square())
-    for name, colour in (("land", GREEN), ("water", BLUE)):
-        for i in range(scenes):
-            save(root / "scenes" / name / f"{i}.png", solid(colour, 30 + i, 20))
-    return root
-
-
-def write_metadata(root, rows, columns=("filename", "class", "scene", "split")):
-    with open(root / "metadata.csv", "w", newline="") as file:
-        csv.writer(file).writerows([columns, *rows])
-
-
-def photos(root, per_group=(6, 3, 3, 6), splits=None):
-    rows = []
-    for group, count in enumerate(per_group):
-        y, scene = divmod(group, 2)
-        for i in range(count):
-            name = f"{'cat' if y == 0 else 'dog'}_{scene}_{i}.jpg"
-            save(root / "images" / name, solid((GREEN, BLUE)[scene]))
-            save(root / "masks" / name.replace(".jpg", ".png"), square(value=1 + y))
-            split = "" if splits is None else splits[i % len(splits)]
-            rows.append((name, ("cat", "dog")[y], ("indoor", "outdoor")[scene], split))
-    write_metadata(root, rows)
-    return rows
-
-
-def spec(root, **options):
-    return PoolSpec(name="folder", root=str(root), size=SIZE, cache=str(root.parent / "cache"), **options)
-
-
-def problems_of(root, **options):
-    with pytest.raises(BadFilesError) as raised:
-        load(spec(root, **options))
-    return raised.value.problems
-
-
-def test_composite_folder(tmp_path):
-    root = composite(tmp_path / "data")
-    pool, catalog = load(spec(root))
-    assert (pool.kind, catalog.class_names, catalog.scene_names) == ("composite", ("cat", "dog"), ("land", "water"))
-    assert pool.images.shape == (12, SIZE, SIZE, 3) and pool.scenes.shape == (8, SIZE, SIZE, 3)
-    assert catalog.object_names[6] == "cutouts/dog/00.jpg" and catalog.scene_photo_names[4] == "scenes/water/0.png"
-    assert pool.labels.tolist() == [1] * 6 + [2] * 6 and (catalog.object_scene == -1).all()
-    assert (np.asarray(pool.images) <= np.asarray(pool.masks)[..., None]).all()
-    split = split_pool(catalog, n_val=4, n_test=4, seed=0)
-    images, masks = gather(pool, evaluation_table(catalog, split, "test").rows)
-    np.testing.assert_allclose(images[:, 0, 0], np.array([GREEN, BLUE] * 2) / 255, atol=1e-6)
-    assert np.unique(masks[0]).tolist() == [0, 1] and np.unique(masks[2]).tolist() == [0, 2]
-    assert masks[0].sum() == (SIZE // 2) ** 2
-
-
-def test_no_background_bleeds_into_a_soft_edge(tmp_path):
-    """A red object on a blue ground, mask with a soft edge: the composite over black holds no blue."""
-    root = composite(tmp_path / "data")
-    photo = solid((0, 0, 255), 37, 23)
-    photo[square(37, 23) > 0] = (255, 0, 0)
-    alpha = np.asarray(Image.fromarray(square(37, 23)).resize((9, 9)).resize((37, 23), Image.Resampling.BILINEAR))
-    alpha = np.minimum(alpha, square(37, 23))
-    rgba = np.dstack([photo, alpha])
-    save(root / "cutouts" / "cat" / "soft.png", rgba)
-    pool, catalog = load(spec(root))
-    index = catalog.object_names.index("cutouts/cat/soft.png")
-    image, mask = np.asarray(pool.images[index]), np.asarray(pool.masks[index])
-    assert image[..., 2].max() == 0 and len(np.unique(mask)) > 4
-    np.testing.assert_allclose(image[..., 0].astype(int), mask, atol=1)
-
-
-def test_masks_of_zero_and_one_and_grey_photos_are_fine(tmp_path):
-    root = composite(tmp_path / "data")
-    save(root / "cutouts" / "cat" / "00.png", square(value=1))
-    save(root / "cutouts" / "cat" / "01.png", Image.fromarray(square()).convert("1"))
-    save(root / "cutouts" / "cat" / "00.jpg", solid((90, 90, 90))[..., 0])
-    pool, _ = load(spec(root))
-    np.testing.assert_array_equal(pool.masks[0], pool.masks[2])
-    np.testing.assert_array_equal(pool.masks[1], pool.masks[2])
-    assert np.ptp(np.asarray(pool.images[0]), axis=-1).max() == 0
-
-
-def test_exif_orientation_and_scene_crop(tmp_path):
-    """Stored lying, shown standing: what is left in the file is on top in the pool."""
-    root = composite(tmp_path / "data")
-    stored = np.concatenate([solid(RED, 20, 20), solid(BLUE, 20, 20)], axis=1)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    save(root / "cutouts" / "cat" / "00.jpg", stored, exif=exif.tobytes(), quality=95)
-    save(root / "cutouts" / "cat" / "00.png", np.full((40, 20), 255, np.uint8))
-    wide = np.concatenate([solid(RED, 10), solid(GREEN, 20), solid(RED, 10)], axis=1)
-    save(root / "scenes" / "land" / "0.png", wide)
-    pool, _ = load(spec(root))
-    np.testing.assert_allclose(pool.images[0, 1, 8].astype(int), RED, atol=6)
-    np.testing.assert_allclose(pool.images[0, -2, 8].astype(int), BLUE, atol=6)
-    np.testing.assert_array_equal(pool.scenes[0], np.broadcast_to(np.uint8(GREEN), (SIZE, SIZE, 3)))
+from folder.tree import GREEN, RED, SIZE, composite, photos, problems_of, save, solid, spec, square, write_metadata
 
 
 def test_every_bad_composite_file_is_listed(tmp_path, capsys):
@@ -179,45 +56,6 @@ def test_every_bad_composite_file_is_listed(tmp_path, capsys):
         assert re.search(reason, result[name]), result[name]
     assert main(["check", str(root), "--size", "16"]) == 1
     assert "Bad files: 13" in capsys.readouterr().out
-
-
-def test_photo_folder_with_splits(tmp_path):
-    root = tmp_path / "data"
-    photos(root, per_group=(9, 6, 6, 9), splits=("train", "val", "test"))
-    pool, catalog = load(spec(root))
-    assert (pool.kind, catalog.class_names, catalog.scene_names) == ("photo", ("cat", "dog"), ("indoor", "outdoor"))
-    assert pool.scenes.shape == (0, SIZE, SIZE, 3) and len(catalog.scene_photo_names) == 0
-    split = split_pool(catalog, n_val=8, n_test=8, seed=0)
-    for part, code in (("train", 0), ("val", 1), ("test", 2)):
-        assert (catalog.object_split[getattr(split, part).objects] == code).all()
-    table = training_table(catalog, split, rho=0.6, seed=0, n_train=10)
-    images, masks = gather(pool, table.rows)
-    for image, mask, group in zip(np.asarray(images), np.asarray(masks), table.groups, strict=True):
-        np.testing.assert_allclose(image[0, 0] * 255, (GREEN, BLUE)[group % 2], atol=6)
-        assert np.unique(mask).tolist() == [0, 1 + group // 2]
-
-
-def test_names_can_be_given_in_order(tmp_path):
-    root = composite(tmp_path / "data")
-    save(root / "cutouts" / "ant" / "0.png", np.dstack([solid(RED), square()]))
-    _, catalog = load(spec(root, classes=("dog", "cat"), scene_kinds=("water", "land")))
-    assert catalog.class_names == ("dog", "cat") and catalog.object_names[0] == "cutouts/dog/00.jpg"
-    assert catalog.scene_names == ("water", "land") and catalog.scene_photo_names[0] == "scenes/water/0.png"
-    message = r"classes: expected exactly two; found ant \(1\), cat \(12\), dog \(12\)"
-    assert re.search(message, problems_of(root)[0])
-    assert "no image of cow" in problems_of(root, classes=("cat", "cow"))[0]
-
-
-def test_composite_metadata_fixes_parts(tmp_path):
-    root = composite(tmp_path / "data")
-    write_metadata(root, [("cutouts/dog/01.jpg", "test"), ("scenes/land/2.png", "val")], columns=("filename", "split"))
-    _, catalog = load(spec(root))
-    assert catalog.object_split[7] == 2 and catalog.scene_split[2] == 1
-    assert (catalog.object_split == -1).sum() == 11 and (catalog.scene_split == -1).sum() == 7
-    write_metadata(root, [("dog/01.jpg", "test"), ("scenes/land/2.png", "dev")], columns=("filename", "split"))
-    first, second = problems_of(root)
-    assert first == "metadata.csv line 2: 'dog/01.jpg' is no listed image of cutouts/ or scenes/"
-    assert second == "metadata.csv line 3: split: expected train, val, test or nothing; found 'dev'"
 
 
 def test_every_bad_photo_row_and_mask_is_listed(tmp_path):
@@ -295,34 +133,6 @@ def test_folders_that_are_no_pool(tmp_path):
     assert problems_of(root) == ("classes: no image of cat; found cat (0), dog (12)",)
 
 
-def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(tmp_path, monkeypatch, capsys):
-    root = composite(tmp_path / "data")
-    first, catalog = load(spec(root))
-    (folder,) = (tmp_path / "cache").iterdir()
-    with monkeypatch.context() as patch:
-        patch.setattr(build, "build", None)
-        again, result = load(spec(root))
-    for name in store.ARRAYS:
-        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
-    assert result.content == catalog.content and result.object_names == catalog.object_names
-    for path in sorted(folder.iterdir()):
-        whole = path.read_bytes()
-        flipped = bytearray(whole)
-        flipped[-1 - len(whole) // 3] ^= 1
-        for damaged in (bytes(flipped), whole[:-20], b""):
-            path.write_bytes(damaged)
-            rebuilt, described = load(spec(root))
-            assert described.content == catalog.content and path.read_bytes() == whole, path
-            np.testing.assert_array_equal(rebuilt.images, first.images)
-        assert f"the stored pool {folder} is damaged" in capsys.readouterr().err
-    (folder / "images.npy").unlink()
-    assert load(spec(root))[1].content == catalog.content
-    save(root / "scenes" / "land" / "0.png", solid(RED))
-    other, described = load(spec(root))
-    assert (np.asarray(other.scenes[0, 0, 0]) == RED).all() and described.content != catalog.content
-    assert len(list((tmp_path / "cache").iterdir())) == 2
-
-
 def test_nothing_leaves_the_folder_and_no_strange_file_is_opened(tmp_path):
     """Each would hang, start a program, take gigabytes or read what is not the user's data set."""
     root = composite(tmp_path / "data", objects=12)
@@ -381,15 +191,6 @@ def test_classes_that_results_cannot_name_are_refused_at_once(tmp_path, name):
     assert line.startswith("classes: the name ") and "\x1b" not in line
 
 
-def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path, capsys, monkeypatch):
-    root = composite(tmp_path / "data")
-    (tmp_path / "cache").write_text("a file, not a folder")
-    load(spec(root))
-    assert "config.pool.cache" in capsys.readouterr().err
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    assert store.folder_of(PoolSpec()) == tmp_path / "home" / "flipjax" / "pools"
-
-
 def test_check_reports_a_photo_folder(tmp_path, capsys):
     """12, 6, 6, 12 photos: 1 + 3 of each group evaluate in a folder this small, and train holds 8, 2, 2, 8."""
     root = tmp_path / "data"
@@ -436,12 +237,3 @@ def test_check_of_a_small_composite_folder(tmp_path):
 def test_misuse_exits_with_2(arguments, message, capsys):
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
-
-
-def test_listing_is_sorted_and_skips_hidden_files(tmp_path):
-    root = composite(tmp_path / "data")
-    (root / "cutouts" / ".DS_Store").write_text("")
-    (root / "cutouts" / "cat" / ".DS_Store").write_text("")
-    (root / "scenes" / "land" / "Thumbs.db").write_text("")
-    listing = read_listing(root)
-    assert listing.problems == () and [item.y for item in listing.objects] == [0] * 6 + [1] * 6

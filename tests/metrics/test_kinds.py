@@ -1,8 +1,5 @@
-"""flipjax.metrics in other people's loops: sizes, batches, kinds of predictions, and the frameworks that are here."""
+"""Blocks, kinds of predictions and what messages advise, on other people's arrays."""
 
-import pickle
-import subprocess
-import sys
 import warnings
 
 import jax
@@ -13,14 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics import FlipMetric, blocks, pixels
+from flipjax.metrics import blocks, pixels
+from metrics.logits import random_case
 
 EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True, database=None)
-
-
-def case(seed, shape, classes=3):
-    generator = np.random.default_rng(seed)
-    return generator.normal(0, 2, (*shape, classes)).astype(np.float32), generator.integers(0, classes, shape)
 
 
 def softmax(logits):
@@ -45,7 +38,7 @@ def assert_same(one, other, rtol=2e-6):
 )
 def test_blocks_change_no_count(shape, dtype, ignore_index, length, classes):
     """Whether an image is filled up, cut into pieces or shares a block: the same as one program for its size."""
-    logits, labels = case(sum(shape), shape, classes)
+    logits, labels = random_case(sum(shape), shape, classes)
     labels = labels.astype(dtype)
     wanted = jax.jit(metrics.decompose, static_argnames="ignore_index")(logits, labels, ignore_index=ignore_index)
     with pytest.MonkeyPatch.context() as patch:
@@ -64,7 +57,7 @@ def test_blocks_change_no_count(shape, dtype, ignore_index, length, classes):
 
 def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
     def run(images, height, width):
-        logits, labels = case(images, (images, height, width), 4)
+        logits, labels = random_case(images, (images, height, width), 4)
         channels_first = np.ascontiguousarray(np.moveaxis(logits, -1, 1))
         result = metrics.decompose(np.moveaxis(channels_first, 1, -1), labels)
         return result.flip, result.flip_risk, metrics.flip_risk(logits), metrics.error_map(logits, labels)
@@ -85,13 +78,13 @@ def test_memory_is_that_of_a_block():
 
 
 def test_constants_inside_a_callers_jit():
-    logits, labels = case(0, (2, 5, 6))
+    logits, labels = random_case(0, (2, 5, 6))
     inside = jax.jit(lambda scale: jax.tree.map(lambda leaf: scale * leaf, metrics.decompose(logits, labels)))(1)
     assert_same(inside, metrics.decompose(logits, labels))
 
 
 def test_probabilities_are_logits_up_to_a_constant():
-    logits, labels = case(1, (2, 6, 7), 4)
+    logits, labels = random_case(1, (2, 6, 7), 4)
     wanted = metrics.decompose(logits, labels)
     for probabilities in (softmax(logits), softmax(logits.astype(np.float64)), jnp.asarray(softmax(logits))):
         assert_same(metrics.decompose(probabilities, labels, kind="probabilities"), wanted, rtol=1e-5)
@@ -110,7 +103,7 @@ def test_probabilities_are_logits_up_to_a_constant():
 
 
 def test_probabilities_passed_as_logits_are_recognised():
-    logits, labels = case(2, (2, 40, 70), 5)
+    logits, labels = random_case(2, (2, 40, 70), 5)
     for probabilities in (softmax(logits), softmax(logits).astype(np.float16), jnp.asarray(softmax(logits))):
         with pytest.warns(UserWarning, match="kind='probabilities'") as caught:
             metrics.decompose(probabilities, labels)
@@ -123,7 +116,7 @@ def test_probabilities_passed_as_logits_are_recognised():
 
 
 def test_masks_give_all_that_needs_no_score():
-    logits, labels = case(3, (3, 6, 7))
+    logits, labels = random_case(3, (3, 6, 7))
     masks = logits.argmax(-1).astype(np.uint8)
     scored = metrics.decompose(logits, labels, ignore_index=2)
     for result in (
@@ -167,7 +160,7 @@ def test_infinite_logits_are_certain(classes):
 
 
 def test_parts_become_one():
-    logits, labels = case(4, (7, 5, 6))
+    logits, labels = random_case(4, (7, 5, 6))
     whole = metrics.decompose(logits, labels)
     parts = [metrics.decompose(logits[i : i + 3], labels[i : i + 3]) for i in (0, 3)]
     joined = metrics.concatenate([*parts, metrics.decompose(logits[6], labels[6])])
@@ -178,47 +171,6 @@ def test_parts_become_one():
         metrics.concatenate([])
     with pytest.raises(ValueError, match=r"3 classes with background 0, 3 classes with background 1"):
         metrics.concatenate([whole, metrics.decompose(logits, labels, background=1)])
-
-
-def test_a_metric_gathers_batches():
-    logits, labels = case(5, (8, 5, 6))
-    groups = np.arange(8) % 4
-    labels[:, 0] = 255
-    wanted = metrics.summarize(metrics.decompose(logits, labels, ignore_index=255), groups, class_names=["cat", "dog"])
-    first = FlipMetric(channels="first", ignore_index=255, class_names=["cat", "dog"])
-    second = FlipMetric(channels="first", ignore_index=255, class_names=["cat", "dog"])
-    moved = np.moveaxis(logits, -1, 1)
-    first.update(moved[:3], labels[:3], groups[:3])
-    first.update(moved[3:5], labels[3:5], groups[3:5])
-    second.update(moved[5:], labels[5:], groups[5:])
-    merged = first.merge(pickle.loads(pickle.dumps(second)))
-    assert merged is first
-    np.testing.assert_equal(merged.compute(), wanted)
-    with pytest.raises(ValueError, match="groups: expected with every batch"):
-        merged.update(moved, labels)
-    with pytest.raises(ValueError, match="groups: expected 8 integers"):
-        merged.update(moved, labels, groups[:3])
-    assert merged.compute()["n_images"] == 8
-    merged.reset()
-    with pytest.raises(ValueError, match="at least one update"):
-        merged.compute()
-    with pytest.raises(ValueError, match="num_classes"):
-        FlipMetric(kind="masks")
-    with pytest.raises(ValueError, match="channels"):
-        FlipMetric(channels="middle")
-
-
-def test_a_metric_draws_its_shares():
-    matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    metric = FlipMetric(kind="masks", num_classes=3)
-    _, labels = case(6, (2, 5, 6))
-    metric.update(labels, labels)
-    figure, axes = metric.plot()
-    assert [bar.get_height() for bar in axes.patches] == [1, 0, 0]
-    pyplot.close(figure)
 
 
 def permuted(array, text, name):
@@ -234,7 +186,7 @@ def permuted(array, text, name):
     mistake=st.sampled_from(["channels first", "axis of one", "one-hot", "one-hot first", "axis of one last"]),
 )
 def test_the_advice_of_a_message_works(lead, spatial, classes, mistake):
-    logits, labels = case(7, (*lead, *spatial), classes)
+    logits, labels = random_case(7, (*lead, *spatial), classes)
     axis = len(lead)
     one_hot = np.eye(classes, dtype=int)[labels]
     given = {
@@ -262,7 +214,7 @@ def test_the_advice_of_a_message_works(lead, spatial, classes, mistake):
 
 
 def test_hints_for_other_mistakes():
-    logits, labels = case(8, (2, 5, 6))
+    logits, labels = random_case(8, (2, 5, 6))
     decomposition = metrics.decompose(logits, labels)
     for call, error, message in (
         (lambda: metrics.decompose(logits, labels.astype(np.float32)), TypeError, r"labels\.long\(\)"),
@@ -279,108 +231,3 @@ def test_hints_for_other_mistakes():
         with pytest.raises(error, match=message):
             call()
     metrics.decompose(np.zeros((2, 5, 40, 40), np.float32), np.zeros((2, 5, 40), int))  # 40 classes: labels say so.
-
-
-def test_numpy_masks_of_other_people():
-    """Ten lines with no framework at all."""
-    predictions = [np.array([[0, 1], [2, 2]]), np.array([[1, 1, 0]])]
-    truths = [np.array([[0, 1], [1, 255]]), np.array([[1, 2, 2]])]
-    metric = FlipMetric(kind="masks", num_classes=3, ignore_index=255, class_names=["cat", "dog"])
-    for prediction, truth in zip(predictions, truths, strict=True):
-        metric.update(prediction, truth)
-    summary = metric.compute()
-    assert (summary["fg_correct"], summary["fg_flip"], summary["fg_miss"]) == (2 / 5, 2 / 5, 1 / 5)
-
-
-def test_a_pytorch_loop():
-    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
-    model = torch.nn.Conv2d(3, 3, kernel_size=1)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(10, 3, 12, 9, generator=generator)
-    labels = torch.randint(0, 3, (10, 12, 9), generator=generator)
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=4)
-    metric = FlipMetric(channels="first")
-    for batch, truth in loader:
-        metric.update(model(batch), truth)  # Gradients are on: it does not mind.
-    with torch.inference_mode():
-        prediction = model(images).argmax(1)
-    foreground = labels > 0
-    flips = foreground & (prediction > 0) & (prediction != labels)
-    assert metric.compute()["fg_flip"] == flips.sum().item() / foreground.sum().item()
-
-
-WORKERS = """
-import os, sys, warnings
-warnings.simplefilter("error")
-import torch
-from flipjax.metrics import FlipMetric
-
-metric = FlipMetric(channels="first")
-data = torch.utils.data.TensorDataset(torch.rand(8, 3, 9, 9), torch.randint(0, 3, (8, 9, 9)))
-loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=2, persistent_workers=True)
-for epoch in range(2):
-    for logits, labels in loader:
-        metric.update(logits, labels)
-print(metric.compute()["n_images"])
-"""
-
-
-def test_workers_that_persist_give_no_warning_of_a_deadlock():
-    pytest.importorskip("torch", reason="PyTorch is no dependency")
-    done = subprocess.run([sys.executable, "-c", WORKERS], capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip() == "16", done.stderr
-    assert "deadlock" not in done.stderr
-
-
-# Lightning's advice where SLURM is installed, of no account here.
-@pytest.mark.filterwarnings("ignore:The `srun` command")
-def test_a_lightning_module(tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
-    lightning = pytest.importorskip("lightning", reason="Lightning is no dependency")
-
-    class Module(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.model = torch.nn.Conv2d(3, 3, kernel_size=1)
-            self.flips = FlipMetric(channels="first")
-
-        def validation_step(self, batch, index):
-            self.flips.update(self.model(batch[0]), batch[1])
-
-        def on_validation_epoch_end(self):
-            self.log("fg_flip", self.flips.compute()["fg_flip"])
-            self.flips.reset()
-
-    data = torch.utils.data.TensorDataset(torch.rand(6, 3, 8, 8), torch.randint(0, 3, (6, 8, 8)))
-    loader = torch.utils.data.DataLoader(data, batch_size=4)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        default_root_dir=tmp_path,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        (logged,) = trainer.validate(Module(), loader, verbose=False)
-    assert 0 <= logged["fg_flip"] <= 1
-
-
-def test_hugging_face_post_processing():
-    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
-    transformers = pytest.importorskip("transformers", reason="transformers is no dependency")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        config = transformers.SegformerConfig(
-            num_labels=3, depths=[1] * 4, hidden_sizes=[4] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=4
-        )
-        model = transformers.SegformerForSemanticSegmentation(config).eval()
-        with torch.inference_mode():
-            outputs = model(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    labels = np.random.default_rng(0).integers(0, 3, (2, 40, 50))
-    resized = torch.nn.functional.interpolate(outputs.logits, size=(40, 50), mode="bilinear", align_corners=False)
-    scored = FlipMetric(channels="first")
-    scored.update(resized, labels)
-    masks = FlipMetric(kind="masks", num_classes=3)
-    masks.update(resized.argmax(1), labels)  # What post_process_semantic_segmentation returns, image by image.
-    np.testing.assert_array_equal(scored.decomposition.confusion, masks.decomposition.confusion)

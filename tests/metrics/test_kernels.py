@@ -1,53 +1,17 @@
 """The kernels of flipjax.metrics against hand-computed cases, slow NumPy twins and limits."""
 
-import inspect
 import itertools
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flipjax import metrics
 from flipjax.metrics import Decomposition
-
-GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
-EXAMPLES = settings(max_examples=20, deadline=None, derandomize=True, database=None)
-
-
-def one_hot(prediction, classes=3, scale=1.0):
-    return scale * np.eye(classes, dtype=np.float32)[np.asarray(prediction)]
-
-
-def random_case(seed, shape=(2, 6, 7), classes=3, scale=2.0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(0, scale, (*shape, classes)).astype(np.float32), rng.integers(0, classes, shape)
-
-
-def slow_entropy(foreground):
-    """Float64 entropy of one pixel's foreground logits."""
-    z = np.sort(np.asarray(foreground, np.float64))[::-1]
-    e = np.exp(z - z[0])
-    return np.log1p(e[1:].sum()) + (e * (z[0] - z)).sum() / e.sum()
-
-
-def slow_decompose(logits, labels, background, ignore_index):
-    """One image, pixel by pixel."""
-    classes = logits.shape[-1]
-    confusion, risk_sum = np.zeros((classes, classes), int), 0.0
-    for z, label in zip(logits.reshape(-1, classes), labels.ravel(), strict=True):
-        if label == ignore_index:
-            continue
-        prediction = int(np.argmax(z))
-        confusion[label, prediction] += 1
-        if prediction != background:
-            risk_sum += slow_entropy(np.delete(z, background))
-    return confusion, risk_sum
+from metrics.logits import EXAMPLES, one_hot, random_case, slow_decompose, slow_entropy
 
 
 def test_decompose_by_hand():
@@ -181,55 +145,6 @@ def test_ignored_pixels_leave_the_risk_of_decompose_alone():
     np.testing.assert_allclose(metrics.flip_risk(logits), np.log(2) / 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.float64])
-def test_other_precisions_compute_in_float32(dtype):
-    logits, labels = random_case(1)
-    logits = np.asarray(jnp.asarray(logits).astype(jnp.bfloat16).astype(jnp.float32))
-    expected = metrics.decompose(logits, labels)
-    result = metrics.decompose(logits.astype(dtype), labels)
-    jax.tree.map(np.testing.assert_array_equal, result, expected)
-    assert metrics.risk_map(logits.astype(dtype)).dtype == metrics.flip_risk(logits.astype(dtype)).dtype == jnp.float32
-
-
-class FakeTensor:
-    """A PyTorch tensor that requires a gradient, as NumPy sees it: readable once detached, and never in bfloat16."""
-
-    def __init__(self, array, dtype, detached=False):
-        self.array, self.dtype, self.detached = array, dtype, detached
-
-    def detach(self):
-        return FakeTensor(self.array, self.dtype, detached=True)
-
-    def cpu(self):
-        return self
-
-    def float(self):
-        return FakeTensor(self.array, "torch.float32", self.detached)
-
-    def __array__(self, dtype=None, copy=None):
-        if not self.detached or self.dtype == "torch.bfloat16":
-            raise TypeError("cannot read")
-        return self.array
-
-
-def test_torch_tensors_by_their_methods_alone():
-    logits, labels = random_case(2)
-    expected = metrics.decompose(logits, labels)
-    for dtype in "torch.float32", "torch.bfloat16":
-        result = metrics.decompose(FakeTensor(logits, dtype), FakeTensor(labels, "torch.int64"))
-        jax.tree.map(np.testing.assert_array_equal, result, expected)
-
-
-def test_real_torch_tensors():
-    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
-    logits, labels = random_case(2)
-    tensor = torch.tensor(logits, dtype=torch.bfloat16, requires_grad=True)
-    channels_first = tensor.permute(0, 3, 1, 2).contiguous()
-    result = metrics.decompose(channels_first.permute(0, 2, 3, 1), torch.tensor(labels))
-    expected = metrics.decompose(tensor.detach().float().numpy(), labels)
-    jax.tree.map(np.testing.assert_array_equal, result, expected)
-
-
 @pytest.mark.parametrize("classes", [3, 4])
 def test_jit_and_vmap_equal_eager(classes):
     logits, labels = random_case(4, (3, 2, 8, 8), classes)
@@ -305,79 +220,3 @@ def test_numpy_leaves_give_exact_float64():
     third = Decomposition(np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]], np.int32), np.float32(1))
     assert third.flip == 1 / 3
     assert np.isnan(third.spill)
-
-
-LOGITS, LABELS = random_case(8, (2, 5, 6))
-CONSTANT = jnp.asarray(LABELS + 1)
-DOOR = {
-    "rank": (lambda: metrics.decompose(LOGITS[0, 0], LABELS[0, 0]), ValueError, "at least 3 axes"),
-    "volume": (lambda: metrics.decompose(LOGITS[0], LABELS[0], spatial_ndim=3), ValueError, "at least 4 axes"),
-    "spatial_ndim": (lambda: metrics.flip_risk(LOGITS, spatial_ndim=1), ValueError, "spatial_ndim: expected 2"),
-    "shape": (lambda: metrics.decompose(LOGITS, LABELS[:1]), ValueError, r"expected shape \(2, 5, 6\).*\(1, 5, 6\)"),
-    "channels": (
-        lambda: metrics.decompose(LOGITS.transpose(0, 3, 1, 2), LABELS),
-        ValueError,
-        r"np.transpose\(logits, \(0, 2, 3, 1\)\)",
-    ),
-    "channels unlabelled": (
-        lambda: metrics.flip_risk(np.zeros((2, 3, 64, 64), np.float32)),
-        ValueError,
-        r"channels-first.*\(0, 2, 3, 1\)",
-    ),
-    "channels, volume": (
-        lambda: metrics.risk_map(np.zeros((3, 8, 40, 40), np.float32), spatial_ndim=3),
-        ValueError,
-        r"np.transpose\(logits, \(1, 2, 3, 0\)\)",
-    ),
-    "one-hot": (lambda: metrics.error_map(LOGITS, one_hot(LABELS).astype(int)), ValueError, r"labels.argmax\(-1\)"),
-    "label axis": (lambda: metrics.error_map(LOGITS, LABELS[..., None]), ValueError, r"labels\[..., 0\]"),
-    "label dtype": (lambda: metrics.decompose(LOGITS, LABELS.astype(np.float32)), TypeError, "integer.*float32"),
-    "swapped": (lambda: metrics.decompose(LABELS, LOGITS), TypeError, "Predictions come first"),
-    "range": (lambda: metrics.decompose(LOGITS, LABELS + 253), ValueError, r"0..2.*253, 254, 255.*ignore_index=255"),
-    "negative": (lambda: metrics.decompose(LOGITS, jnp.asarray(LABELS - 1)), ValueError, "found -1.*ignore_index=-1"),
-    "range, one ignored": (
-        lambda: metrics.error_map(LOGITS, np.where(LABELS == 0, 255, LABELS + 2), ignore_index=255),
-        ValueError,
-        "0..2 and ignore_index=255 .*found 3, 4.",
-    ),
-    "wide integers": (lambda: metrics.decompose(LOGITS, LABELS + 2**32), ValueError, "4294967296"),
-    "ignore_index": (lambda: metrics.decompose(LOGITS, LABELS, ignore_index=2**31), ValueError, "ignore_index"),
-    "background": (lambda: metrics.decompose(LOGITS, LABELS, background=3), ValueError, "background: .*0..2, found 3"),
-    "background below": (lambda: metrics.flip_risk(LOGITS, background=-1), ValueError, "found -1"),
-    "classes": (lambda: metrics.flip_risk(LOGITS[..., :2]), ValueError, "at least 3 classes.*found 2"),
-    "shape in jit": (lambda: jax.jit(metrics.decompose)(LOGITS, LABELS[:1]), ValueError, "expected shape"),
-    "constant labels in jit": (
-        lambda: jax.jit(lambda x: metrics.decompose(x, CONSTANT))(LOGITS),
-        ValueError,
-        "found 3",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", DOOR)
-def test_errors_at_the_door(case):
-    call, error, message = DOOR[case]
-    with pytest.raises(error, match=message):
-        call()
-
-
-def test_ignore_index_need_not_fit_the_label_dtype():
-    expected = metrics.decompose(LOGITS, LABELS).confusion
-    for labels in LABELS.astype(np.uint8), jnp.asarray(LABELS, jnp.uint8), jnp.asarray(LABELS, jnp.int8):
-        np.testing.assert_array_equal(metrics.decompose(LOGITS, labels, ignore_index=-1).confusion, expected)
-        np.testing.assert_array_equal(metrics.decompose(LOGITS, labels, ignore_index=255).confusion, expected)
-
-
-def test_public_names_are_documented_with_an_example():
-    for name in metrics.__all__:
-        assert "Example:\n" in inspect.getdoc(getattr(metrics, name)), name
-
-
-def test_import_brings_jax_and_numpy_only():
-    code = (
-        "import sys, flipjax.metrics\n"
-        "heavy = ('flax', 'matplotlib', 'tensorflow', 'tensorflow_datasets', 'torch', 'optax', 'orbax', 'PIL')\n"
-        "print([name for name in heavy if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

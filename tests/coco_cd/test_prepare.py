@@ -1,0 +1,153 @@
+"""The data set of COCO-CD from the command to pools, and what it says of damage."""
+
+import itertools
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as mask_tools
+
+from coco_cd.pools import SMALL, open_pool, prepare, refused
+from coco_cd.tree import HEIGHT, WIDTH, change, write_coco
+from flipjax.data.build import BadFilesError
+from flipjax.data.coco_cd.selection import read_selection
+from flipjax.data.correlation import evaluation_table, largest_n_train, split_pool, training_table
+
+
+def test_pixels_and_tables(golden, tmp_path, capsys):
+    assert prepare(golden, tmp_path, "--split", "free") == 0
+    captured = capsys.readouterr()
+    assert "250 photos: cat indoor 65, cat outdoor 69, dog indoor 47, dog outdoor 69" in captured.err
+    assert "both classes 25" in captured.err and "train 250" in captured.out
+    pool, catalog = open_pool(tmp_path)
+    assert pool.kind == "photo" and (catalog.class_names, catalog.scene_names) == (
+        ("cat", "dog"),
+        ("indoor", "outdoor"),
+    )
+    assert (catalog.object_split == -1).all()
+    photo = read_selection(golden).photos[3]
+    index = catalog.object_names.index(str(photo.animals.image_id))
+    stored = Image.open(golden / photo.item.name).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(pool.images[index], np.asarray(stored))
+    size = [photo.animals.height, photo.animals.width]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = sum(mask_tools.decode({"size": size, "counts": counts}) for _, counts in photo.animals.segments)
+    mask = Image.fromarray(np.uint8(whole > 0) * np.uint8(1 + photo.item.y)).resize((16, 16), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(pool.masks[index], np.asarray(mask))
+
+    split = split_pool(catalog, n_val=20, n_test=32, seed=0)
+    n_train = largest_n_train(catalog, split, rhos=[0.5, 0.7, 0.9])
+    tables = [training_table(catalog, split, rho=rho, seed=0, n_train=n_train) for rho in (0.5, 0.7, 0.9)]
+    assert {len(table.rows) for table in tables} == {n_train}
+    same = [np.sum(a.rows == b.rows) // 2 for a, b in itertools.pairwise(tables)]
+    assert all(count >= 0.75 * n_train for count in same)
+    assert np.bincount(evaluation_table(catalog, split, "test").groups).tolist() == [8] * 4
+
+
+def test_the_reference_split_fixes_the_parts(golden, expected, tmp_path):
+    assert prepare(golden, tmp_path, "--val_per_group", 5, "--test_per_group", 8, "--rho", 0.9) == 0
+    _, catalog = open_pool(tmp_path)
+    assert catalog.source.endswith("coco_cd/corr0.9_5_8/1.0.0")
+    for index, part in enumerate(("train", "val", "test")):
+        names = [name for name, fixed in zip(catalog.object_names, catalog.object_split, strict=True) if fixed == index]
+        assert sorted(map(int, names)) == sorted(expected["splits"]["0.9"][part]["image_id"])
+    split = split_pool(catalog, n_val=20, n_test=32, seed=0)
+    table = training_table(catalog, split, rho=0.9, seed=0, n_train=largest_n_train(catalog, split, rhos=[0.9]))
+    assert np.bincount(table.groups).tolist() == [51, 6, 6, 51]
+
+
+def test_bad_photos_are_all_named_and_leave_nothing(tmp_path, capsys):
+    root = write_coco(tmp_path / "coco")
+    paths = sorted(root.glob("*2017/*.jpg"))
+    paths[0].write_bytes(paths[0].read_bytes()[:200])
+    paths[1].write_bytes(b"no photo")
+    Image.fromarray(np.zeros((WIDTH, HEIGHT, 3), np.uint8)).save(paths[2])
+    said = refused(capsys, root, tmp_path / "out", "--split", "free")
+    assert f"{paths[0]}: unreadable" in said and f"{paths[1]}: " in said
+    assert f"{paths[2]}: the photo has 16 x 20 pixels, its annotation 20 x 16" in said
+    for path in (root / "train2017").glob("*.jpg"):
+        path.unlink()
+    said = refused(capsys, root, tmp_path / "out", "--split", "free")
+    assert "files are missing for 16 images: 12 problems" in said
+
+
+def test_missing_annotations_and_folders_are_listed(tmp_path, capsys):
+    root = write_coco(tmp_path / "coco")
+    (root / "annotations/instances_val2017.json").unlink()
+    (root / "train2017").rename(root / "train2014")
+    said = refused(capsys, root, tmp_path / "out", "--stuff_dir", tmp_path / "elsewhere")
+    assert "parts of COCO are missing: 2 problems" in said
+    assert "train2017: no such folder" in said and "instances_val2017.json: no such file" in said
+
+
+def test_damaged_annotations_are_named(tmp_path, capsys):
+    root = write_coco(tmp_path / "coco")
+    path = root / "annotations/stuff_val2017.json"
+    text = path.read_text()
+    for damaged in (text[: len(text) // 2], text[:-1], "", "no json"):
+        path.write_text(damaged)
+        with pytest.raises(BadFilesError, match=rf"{path}: truncated or damaged JSON \({len(damaged):,} bytes\)"):
+            read_selection(root)
+    path.write_text("[" * 9000)
+    with pytest.raises(BadFilesError, match=rf"{path}: damaged JSON: lists nested deeper than 1000"):
+        read_selection(root)
+    path.write_text(text)
+    cases = [
+        ("instances_train2017", lambda value: value["annotations"][0].pop("image_id"), "'annotations' lacks image_id"),
+        ("instances_train2017", lambda value: value.pop("categories"), "'categories' list is missing or empty"),
+        (
+            "instances_train2017",
+            lambda value: value["images"].pop(0),
+            "annotations of image 0, which 'images' does not",
+        ),
+        ("stuff_train2017", lambda value: value["annotations"][0].pop("area"), "annotation 0: expected a number"),
+        (
+            "stuff_train2017",
+            lambda value: value.update(categories=[{"id": 1, "name": "x"}]),
+            "none of its 1 categories",
+        ),
+        ("stuff_train2017", lambda value: value.update(annotations=[1, 2]), "lacks category_id, image_id: 1"),
+        ("instances_val2017", lambda value: value["images"][0].update(width="20"), "image 3: expected whole numbers"),
+        ("instances_val2017", lambda value: value["images"][0].update(file_name="../../x.jpg"), "leads out of val2017"),
+        ("instances_val2017", lambda value: value["images"][0].update(file_name="/etc/x.jpg"), "leads out of val2017"),
+    ]
+    for name, edit, reason in cases:
+        whole = (root / f"annotations/{name}.json").read_text()
+        change(root, name, edit)
+        with pytest.raises(BadFilesError, match=f"{name}.json") as raised:
+            read_selection(root)
+        assert reason in str(raised.value)
+        (root / f"annotations/{name}.json").write_text(whole)
+    assert prepare(root, tmp_path / "out", *SMALL, "--rho", 0.5) == 0
+
+
+def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):
+    root = write_coco(tmp_path / "coco")
+    # One column, which is none of the 16 that the nearest pixels of 20 are: floor(1.25 * (i + 0.5)).
+    shape = {"size": [HEIGHT, WIDTH], "counts": [7 * HEIGHT, HEIGHT, 12 * HEIGHT]}
+    change(root, "instances_train2017", lambda value: value["annotations"][0].update(segmentation=shape))
+    assert prepare(root, tmp_path, "--split", "free") == 0
+    capsys.readouterr()
+    pool, catalog = open_pool(tmp_path)
+    assert "1 images left out, nothing of the object is left at size 16: 0\n" in capsys.readouterr().err
+    assert len(pool.images) == len(catalog.object_names) == 15 and open_pool(tmp_path)[1].content == catalog.content
+    assert prepare(root, tmp_path / "small", "--split", "free", "--size", 16) == 0
+    assert "1 train photos left out" in capsys.readouterr().err
+    np.testing.assert_array_equal(open_pool(tmp_path / "small")[0].masks, pool.masks)
+
+
+def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):
+    root = write_coco(tmp_path / "coco", per_group=(4, 1, 3, 3))
+    cases = [(("--rho", 2), "found 2.0"), (("--split", "free", "--rho", 0.9), "--rho: expected")]
+    cases += [(("--val_per_group", 0), "--val_per_group: expected"), (("--size", 20), "--size: expected a multiple")]
+    cases += [(SMALL, "cat indoor 4, cat outdoor 1, dog indoor 3, dog outdoor 3")]
+    for options, reason in cases:
+        assert prepare(root, tmp_path / "out", *options) == 2
+        assert reason in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    assert prepare(root, tmp_path / "out") == 2
+    assert "needs the package pycocotools: python -m pip install 'flipjax[coco]'" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())

@@ -1,0 +1,71 @@
+"""Folders of made-up photos, in both layouts."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flipjax.config import PoolSpec
+from flipjax.data.build import BadFilesError
+from flipjax.data.folder import load
+
+SIZE = 16
+RED, GREEN, BLUE = (200, 20, 20), (20, 200, 20), (20, 20, 200)
+
+
+def save(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(path, **options)
+
+
+def solid(colour, width=20, height=20):
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def square(width=20, height=20, value=255):
+    """A mask: the middle half of each side."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = value
+    return mask
+
+
+def composite(root, objects=6, scenes=4):
+    for y, name in enumerate(("cat", "dog")):
+        for i in range(objects):
+            save(root / "cutouts" / name / f"{i:02d}.jpg", solid((40 * i, 200 * y, 90)), quality=95)
+            save(root / "cutouts" / name / f"{i:02d}.png", square())
+    for name, colour in (("land", GREEN), ("water", BLUE)):
+        for i in range(scenes):
+            save(root / "scenes" / name / f"{i}.png", solid(colour, 30 + i, 20))
+    return root
+
+
+def write_metadata(root, rows, columns=("filename", "class", "scene", "split")):
+    with open(root / "metadata.csv", "w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def photos(root, per_group=(6, 3, 3, 6), splits=None):
+    rows = []
+    for group, count in enumerate(per_group):
+        y, scene = divmod(group, 2)
+        for i in range(count):
+            name = f"{'cat' if y == 0 else 'dog'}_{scene}_{i}.jpg"
+            save(root / "images" / name, solid((GREEN, BLUE)[scene]))
+            save(root / "masks" / name.replace(".jpg", ".png"), square(value=1 + y))
+            split = "" if splits is None else splits[i % len(splits)]
+            rows.append((name, ("cat", "dog")[y], ("indoor", "outdoor")[scene], split))
+    write_metadata(root, rows)
+    return rows
+
+
+def spec(root, **options):
+    return PoolSpec(name="folder", root=str(root), size=SIZE, cache=str(root.parent / "cache"), **options)
+
+
+def problems_of(root, **options):
+    with pytest.raises(BadFilesError) as raised:
+        load(spec(root, **options))
+    return raised.value.problems

@@ -1,0 +1,36 @@
+"""Random logits and labels, and slow twins of the kernels."""
+
+import numpy as np
+from hypothesis import settings
+
+EXAMPLES = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+
+
+def one_hot(prediction, classes=3, scale=1.0):
+    return scale * np.eye(classes, dtype=np.float32)[np.asarray(prediction)]
+
+
+def random_case(seed, shape=(2, 6, 7), classes=3, scale=2.0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, scale, (*shape, classes)).astype(np.float32), rng.integers(0, classes, shape)
+
+
+def slow_entropy(foreground):
+    """Float64 entropy of one pixel's foreground logits."""
+    z = np.sort(np.asarray(foreground, np.float64))[::-1]
+    e = np.exp(z - z[0])
+    return np.log1p(e[1:].sum()) + (e * (z[0] - z)).sum() / e.sum()
+
+
+def slow_decompose(logits, labels, background, ignore_index):
+    """One image, pixel by pixel."""
+    classes = logits.shape[-1]
+    confusion, risk_sum = np.zeros((classes, classes), int), 0.0
+    for z, label in zip(logits.reshape(-1, classes), labels.ravel(), strict=True):
+        if label == ignore_index:
+            continue
+        prediction = int(np.argmax(z))
+        confusion[label, prediction] += 1
+        if prediction != background:
+            risk_sum += slow_entropy(np.delete(z, background))
+    return confusion, risk_sum

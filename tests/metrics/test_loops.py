@@ -1,0 +1,159 @@
+"""FlipMetric in other people's loops."""
+
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from flipjax import metrics
+from flipjax.metrics import FlipMetric
+from metrics.logits import random_case
+
+
+def test_a_metric_gathers_batches():
+    logits, labels = random_case(5, (8, 5, 6))
+    groups = np.arange(8) % 4
+    labels[:, 0] = 255
+    wanted = metrics.summarize(metrics.decompose(logits, labels, ignore_index=255), groups, class_names=["cat", "dog"])
+    first = FlipMetric(channels="first", ignore_index=255, class_names=["cat", "dog"])
+    second = FlipMetric(channels="first", ignore_index=255, class_names=["cat", "dog"])
+    moved = np.moveaxis(logits, -1, 1)
+    first.update(moved[:3], labels[:3], groups[:3])
+    first.update(moved[3:5], labels[3:5], groups[3:5])
+    second.update(moved[5:], labels[5:], groups[5:])
+    merged = first.merge(pickle.loads(pickle.dumps(second)))
+    assert merged is first
+    np.testing.assert_equal(merged.compute(), wanted)
+    with pytest.raises(ValueError, match="groups: expected with every batch"):
+        merged.update(moved, labels)
+    with pytest.raises(ValueError, match="groups: expected 8 integers"):
+        merged.update(moved, labels, groups[:3])
+    assert merged.compute()["n_images"] == 8
+    merged.reset()
+    with pytest.raises(ValueError, match="at least one update"):
+        merged.compute()
+    with pytest.raises(ValueError, match="num_classes"):
+        FlipMetric(kind="masks")
+    with pytest.raises(ValueError, match="channels"):
+        FlipMetric(channels="middle")
+
+
+def test_a_metric_draws_its_shares():
+    matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    metric = FlipMetric(kind="masks", num_classes=3)
+    _, labels = random_case(6, (2, 5, 6))
+    metric.update(labels, labels)
+    figure, axes = metric.plot()
+    assert [bar.get_height() for bar in axes.patches] == [1, 0, 0]
+    pyplot.close(figure)
+
+
+def test_numpy_masks_of_other_people():
+    """Ten lines with no framework at all."""
+    predictions = [np.array([[0, 1], [2, 2]]), np.array([[1, 1, 0]])]
+    truths = [np.array([[0, 1], [1, 255]]), np.array([[1, 2, 2]])]
+    metric = FlipMetric(kind="masks", num_classes=3, ignore_index=255, class_names=["cat", "dog"])
+    for prediction, truth in zip(predictions, truths, strict=True):
+        metric.update(prediction, truth)
+    summary = metric.compute()
+    assert (summary["fg_correct"], summary["fg_flip"], summary["fg_miss"]) == (2 / 5, 2 / 5, 1 / 5)
+
+
+def test_a_pytorch_loop():
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
+    model = torch.nn.Conv2d(3, 3, kernel_size=1)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(10, 3, 12, 9, generator=generator)
+    labels = torch.randint(0, 3, (10, 12, 9), generator=generator)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=4)
+    metric = FlipMetric(channels="first")
+    for batch, truth in loader:
+        metric.update(model(batch), truth)  # Gradients are on: it does not mind.
+    with torch.inference_mode():
+        prediction = model(images).argmax(1)
+    foreground = labels > 0
+    flips = foreground & (prediction > 0) & (prediction != labels)
+    assert metric.compute()["fg_flip"] == flips.sum().item() / foreground.sum().item()
+
+
+WORKERS = """
+import os, sys, warnings
+warnings.simplefilter("error")
+import torch
+from flipjax.metrics import FlipMetric
+
+metric = FlipMetric(channels="first")
+data = torch.utils.data.TensorDataset(torch.rand(8, 3, 9, 9), torch.randint(0, 3, (8, 9, 9)))
+loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=2, persistent_workers=True)
+for epoch in range(2):
+    for logits, labels in loader:
+        metric.update(logits, labels)
+print(metric.compute()["n_images"])
+"""
+
+
+def test_workers_that_persist_give_no_warning_of_a_deadlock():
+    pytest.importorskip("torch", reason="PyTorch is no dependency")
+    done = subprocess.run([sys.executable, "-c", WORKERS], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "16", done.stderr
+    assert "deadlock" not in done.stderr
+
+
+# Lightning's advice where SLURM is installed, of no account here.
+@pytest.mark.filterwarnings("ignore:The `srun` command")
+def test_a_lightning_module(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
+    lightning = pytest.importorskip("lightning", reason="Lightning is no dependency")
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model = torch.nn.Conv2d(3, 3, kernel_size=1)
+            self.flips = FlipMetric(channels="first")
+
+        def validation_step(self, batch, index):
+            self.flips.update(self.model(batch[0]), batch[1])
+
+        def on_validation_epoch_end(self):
+            self.log("fg_flip", self.flips.compute()["fg_flip"])
+            self.flips.reset()
+
+    data = torch.utils.data.TensorDataset(torch.rand(6, 3, 8, 8), torch.randint(0, 3, (6, 8, 8)))
+    loader = torch.utils.data.DataLoader(data, batch_size=4)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (logged,) = trainer.validate(Module(), loader, verbose=False)
+    assert 0 <= logged["fg_flip"] <= 1
+
+
+def test_hugging_face_post_processing():
+    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
+    transformers = pytest.importorskip("transformers", reason="transformers is no dependency")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = transformers.SegformerConfig(
+            num_labels=3, depths=[1] * 4, hidden_sizes=[4] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=4
+        )
+        model = transformers.SegformerForSemanticSegmentation(config).eval()
+        with torch.inference_mode():
+            outputs = model(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    labels = np.random.default_rng(0).integers(0, 3, (2, 40, 50))
+    resized = torch.nn.functional.interpolate(outputs.logits, size=(40, 50), mode="bilinear", align_corners=False)
+    scored = FlipMetric(channels="first")
+    scored.update(resized, labels)
+    masks = FlipMetric(kind="masks", num_classes=3)
+    masks.update(resized.argmax(1), labels)  # What post_process_semantic_segmentation returns, image by image.
+    np.testing.assert_array_equal(scored.decomposition.confusion, masks.decomposition.confusion)

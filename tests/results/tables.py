@@ -1,0 +1,35 @@
+"""Rows of results.csv and decompositions, made up."""
+
+import numpy as np
+
+from flipjax import results
+from flipjax.metrics import Decomposition
+from flipjax.results import quantities
+
+CLASSES = ("background", "hopper", "skimmer")
+MEASURES = [quantities.column(key) for key in quantities.of_classes(CLASSES) if not key.startswith("n_images")]
+
+
+def table_of(values, *, status=None, axes=("rho", "seed")):
+    """Rows of results.csv, from {axis values: {(group, column): value}}; what is not given is blank."""
+    rows = []
+    for key, cells in values.items():
+        for group in results.GROUPS:
+            row = {"member": "-".join(map(str, key)), **dict(zip(axes, key, strict=True)), "split": "test"}
+            row |= {"group": group, "n_images": 4}
+            row |= {column: cells.get((group, column), "") for column in MEASURES}
+            row |= {"status": (status or {}).get(key, "done"), "epochs": 3, "best_epoch": 2, "selection": "val_loss"}
+            rows.append(row)
+    return rows
+
+
+def find(table, quantity, **setting):
+    matches = [r for r in table if r["quantity"] == quantity and all(r[k] == v for k, v in setting.items())]
+    assert len(matches) == 1
+    return matches[0]
+
+
+def random_decomposition(n, seed=0):
+    generator = np.random.default_rng(seed)
+    confusion = generator.integers(1, 50, (n, 3, 3)).astype(np.int32)
+    return Decomposition(confusion, generator.uniform(0, 20, n).astype(np.float32))

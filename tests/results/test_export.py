@@ -1,0 +1,128 @@
+"""A run folder as columns: arrays, Parquet, data frames, CSV and trackers."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from flipjax import results
+from flipjax.results import export
+
+
+def test_a_run_is_loaded_as_columns_with_units(recorded):
+    run = results.load(recorded)
+    assert (len(run.members["fg_flip"]), len(run.history["epoch"])) == (8 * 2 * 2 * 7, 8 * 3)
+    assert len(run.images["flip"]) == 8 * 2 * (24 + 48)
+    for table in (run.members, run.history, run.images, run.summary):
+        assert len({len(values) for values in table.values()}) == 1
+    # The rows of images and of members are of the same counts.
+    here = (run.images["member"] == "m003") & (run.images["selection"] == "val_flip") & (run.images["split"] == "test")
+    rows = run.members
+    there = (rows["member"] == "m003") & (rows["selection"] == "val_flip") & (rows["split"] == "test")
+    mean = rows["flip_image_mean"][there & (rows["group"] == "all")]
+    assert np.nanmean(run.images["flip"][here]) == pytest.approx(mean[0], abs=1e-6)
+    assert sorted(np.unique(run.images["pair"][here], return_counts=True)[1]) == [2] * 24
+    # Repair gives the whole region one class: pixels mend or flip, none is missed anew.
+    repaired = run.images["repaired_flip"][here]
+    after = repaired * run.images["foreground_pixels"][here]
+    flipped = rows["repair_flip"][there & (rows["group"] == "all")]
+    assert after.sum() / run.images["foreground_pixels"][here].sum() == pytest.approx(flipped[0], abs=1e-6)
+    assert np.isfinite(run.images["swap_risk"][here]).any()
+    units = results.units(run.images)
+    assert (units["flip_risk"], units["swap_risk"], units["repaired_flip"]) == ("nats", "log-odds", "share")
+    assert {name for name in rows if name.startswith(("fg_", "gap_", "worst", "risk_"))} <= set(results.units(rows))
+    with pytest.raises(FileNotFoundError, match=r"results\.csv"):
+        results.load(recorded.parent)
+
+
+def test_images_as_parquet_hold_what_load_gives(recorded, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    run = shutil.copytree(recorded, tmp_path / "run")
+    table = parquet.read_table(results.write_images(run))
+    images = results.load(run).images
+    assert table.column_names == list(images)
+    for name, values in images.items():
+        np.testing.assert_array_equal(table[name].to_numpy(), values)
+    assert table.schema.field("flip_risk").metadata == {b"unit": b"nats"}
+
+
+def test_what_the_first_rule_alone_is_asked_is_blank_for_later_ones(recorded, tmp_path):
+    run = shutil.copytree(recorded, tmp_path / "run")
+    path = run / "cells/000/decomposition.npz"
+    cell = results.load_cell(path)
+    parts = {
+        name: dataclasses.replace(part, scene_log_odds=part.scene_log_odds[:1], centers=part.centers[:1])
+        for name, part in cell.parts.items()
+    }
+    results.save_cell(path, dataclasses.replace(cell, parts=parts))
+    whole = results.load(recorded).images
+    images = results.load(run).images
+    assert list(images) == list(whole)
+    later = images["selection"] == cell.selections[1]
+    for name in ("swap_risk", "repaired_flip"):
+        assert np.isnan(images[name][later]).all() and np.isfinite(whole[name][later]).any()
+        np.testing.assert_array_equal(images[name][~later], whole[name][~later])
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
+def test_data_frames_take_the_columns(recorded, library):
+    module = pytest.importorskip(library)
+    images = results.load(recorded).images
+    if library == "duckdb":
+        count = module.sql("select count(*) from images where member = 'm000'").fetchall()[0][0]
+    else:
+        count = int((module.DataFrame(images)["member"] == "m000").sum())
+    assert count == 2 * (24 + 48)
+
+
+def test_export_to_csv(recorded, tmp_path, capsys):
+    assert export.main([str(recorded), "--to", "csv", "--out", str(tmp_path / "out")]) == 0
+    assert len(results.read_csv(tmp_path / "out/images.csv")) == 8 * 2 * (24 + 48)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{name}.csv" for name in ("members", "images", "history", "summary")
+    }
+    assert export.main([str(tmp_path), "--to", "csv"]) == 2
+    assert "results.csv" in capsys.readouterr().err
+
+
+def test_a_tracker_that_is_not_installed_is_one_line(recorded, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert export.main([str(recorded), "--to", "wandb"]) == 2
+    err = capsys.readouterr().err
+    assert "flipjax[export]" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "trackio", "wandb"])
+def test_export_to_a_real_tracker_offline(recorded, tmp_path, tracker):
+    pytest.importorskip(tracker)
+    places = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "TRACKIO_DIR": str(tmp_path / "trackio")}
+    places |= {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}
+    line = [sys.executable, "-m", "flipjax.results.export", str(recorded), "--to", tracker, "--project", "demo"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **places})
+    assert done.returncode == 0, done.stderr
+    if tracker == "wandb":
+        assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 8
+        return
+    file, names = {
+        "mlflow": ("mlflow.db", "select name from runs"),
+        "trackio": ("trackio/demo.db", "select distinct run_name from metrics"),
+    }[tracker]
+    with contextlib.closing(sqlite3.connect(tmp_path / file)) as database:
+        assert sorted(database.execute(names).fetchall()) == [(f"m{index:03d}",) for index in range(8)]
+        if tracker == "mlflow":
+            query = "select m.value, m.step from metrics m join runs r using (run_uuid) where r.name = 'm000'"
+            stored = database.execute(f"{query} and m.key = 'valid_loss' order by m.step").fetchall()
+            history = results.load(recorded).history
+            chosen = history["member"] == "m000"
+            assert stored == list(zip(history["valid_loss"][chosen], history["epoch"][chosen], strict=True))
+
+
+def test_import_needs_no_matplotlib():
+    code = "import sys, flipjax.results; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,146 @@
+"""Rows of results.csv and the stored cells they follow from."""
+
+import numpy as np
+import pytest
+
+from flipjax import results
+from flipjax.files import DamagedError
+from flipjax.metrics import summarize
+from flipjax.results import quantities
+from results.tables import CLASSES, MEASURES, random_decomposition
+
+CONTRACT = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
+CONTRACT += ("iou_foreground", "risk_auroc", "top_decile_flip_share")
+ACROSS = ("gap_hopper", "gap_skimmer", "gap_mean", "worst_group_iou")
+
+
+def test_rows_of_a_member_are_the_summaries_of_its_groups():
+    decomposition, groups = random_decomposition(40), np.arange(40) % 4
+    member = {
+        "member": "m",
+        "rho": 0.9,
+        "seed": 1,
+        "status": "done",
+        "epochs": 5,
+        "best_epoch": 3,
+        "selection": "val_loss",
+    }
+    rows = results.member_rows(member, decomposition, groups, part="test", class_names=CLASSES)
+    assert [row["group"] for row in rows] == ["all", "0", "1", "2", "3", "common", "rare"]
+    first, last = ["member", "rho", "seed", "split", "group"], ["status", "epochs", "best_epoch", "selection"]
+    assert list(rows[0]) == [*first, *map(quantities.column, quantities.of_classes(CLASSES)), *last]
+    assert [name for name in rows[0] if name in CONTRACT] == list(CONTRACT)
+    assert {rows[-1][name] for name in ACROSS} == {""}
+    rare = rows[-1]
+    confusion = np.asarray(decomposition.confusion)[np.isin(groups, (1, 2))].sum(0, dtype=np.int64)
+    foreground = confusion[1:].sum()
+    assert rare["n_images"] == 20
+    assert rare["fg_flip"] == pytest.approx((confusion[1, 2] + confusion[2, 1]) / foreground, abs=1e-6)
+    assert rare["iou_hopper"] == pytest.approx(
+        confusion[1, 1] / (confusion[1].sum() + confusion[:, 1].sum() - confusion[1, 1]), abs=1e-6
+    )
+    whole = summarize(decomposition, groups, class_names=CLASSES)
+    record = results.member_quantities(rows)[0]
+    for name in ("gap/hopper", "gap/skimmer", "gap/mean", "worst_group_iou"):
+        assert record[f"{name.replace('/', '_')}/all"] == round(whole[name], 6)
+
+
+def test_empty_groups_and_members_without_evaluation_are_blank():
+    member = {"member": "m", "seed": 0, "status": "failed"}
+    rows = results.member_rows(member, random_decomposition(6), np.zeros(6, int), part="val", class_names=CLASSES)
+    by_group = {row["group"]: row for row in rows}
+    assert (by_group["common"]["n_images"], by_group["rare"]["n_images"]) == (6, 0)
+    assert {by_group["rare"][name] for name in MEASURES} == {""}
+    missing = results.member_rows(member, None, np.zeros(6, int), part="val", class_names=CLASSES)
+    assert {row["n_images"] for row in missing} == {row["fg_flip"] for row in missing} == {""}
+    assert list(missing[0]) == list(rows[0])
+
+
+def test_csv_round_trip_is_the_same_byte_for_byte(tmp_path):
+    axes = {"size": "007", "learning_rate": 1e-7, "seed": np.int64(3), "rho": np.float64(0.95), "method": "ce, plain"}
+    member = {"member": "12", **axes}
+    rows = results.member_rows(
+        member, random_decomposition(5), np.array([0, 1, 2, 3, 0]), part="test", class_names=CLASSES
+    )
+    first, second = tmp_path / "deep" / "a.csv", tmp_path / "b.csv"
+    results.write_csv(first, rows)
+    read = results.read_csv(first)
+    results.write_csv(second, read)
+    assert first.read_bytes() == second.read_bytes()
+    assert b"\r" not in first.read_bytes()
+    assert read == rows
+    assert (read[0]["member"], read[0]["size"]) == ("12", "007")
+    assert [path.name for path in first.parent.iterdir()] == ["a.csv"]
+
+
+def test_cells_of_pools_with_other_classes_share_a_table(tmp_path):
+    member = {"member": "a", "seed": 0, "status": "finished"}
+    rows = []
+    for index, names in enumerate((CLASSES, ("background", "cat", "dog"))):
+        decomposition, groups = random_decomposition(16, index), np.arange(16) % 4
+        rows += results.member_rows(
+            {**member, "member": f"m{index}", "seed": index}, decomposition, groups, part="test", class_names=names
+        )
+    results.write_csv(tmp_path / "results.csv", rows)
+    table = results.read_csv(tmp_path / "results.csv")
+    names = list(table[0])
+    assert names.index("n_images") < names.index("iou_cat") < names.index("iou_foreground") < names.index("status")
+    assert table[0]["iou_cat"] == "" and table[-1]["iou_hopper"] == ""
+    first, second = results.member_quantities(table)
+    for record, own, other in ((first, CLASSES[1:], ("cat", "dog")), (second, ("cat", "dog"), CLASSES[1:])):
+        gaps = [record[f"gap_{name}/all"] for name in own]
+        assert record["gap_mean/all"] == pytest.approx(sum(gaps) / 2, abs=2e-6)
+        assert all(np.isnan(record[f"gap_{name}/all"]) for name in other)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.csv"
+    results.write_csv(path, [{"a": 1}])
+    with pytest.raises(RuntimeError), results.replacing(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError
+    assert path.read_text() == "a\n1\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_cell_round_trip(tmp_path):
+    decompositions = [random_decomposition(8, seed) for seed in range(2)]
+    part = results.Part(
+        np.stack([[d.confusion for d in decompositions], [d.confusion + 1 for d in decompositions]]),
+        np.stack([[d.risk_sum for d in decompositions]] * 2),
+        np.arange(8) % 4,
+        np.arange(8) // 2,
+        np.zeros((8, 2), int),
+    )
+    cell = results.StoredCell(("a", "b"), ("val_loss", "last"), CLASSES, ("land", "water"), {"val": part, "test": part})
+    results.save_cell(tmp_path / "x" / "decomposition.npz", cell)
+    results.save_cell(tmp_path / "again.npz", cell)
+    assert (tmp_path / "x" / "decomposition.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
+    read = results.load_cell(tmp_path / "x" / "decomposition.npz")
+    assert (read.members, read.class_names, read.scene_names) == (cell.members, cell.class_names, cell.scene_names)
+    assert read.parts["val"].groups.dtype == np.int32
+    np.testing.assert_array_equal(read.decomposition("b", "test").confusion, decompositions[1].confusion)
+    last = read.decomposition("b", "test", selection="last")
+    np.testing.assert_array_equal(last.confusion, decompositions[1].confusion + 1)
+    with pytest.raises(KeyError, match="expected one of a, b; found 'c'"):
+        read.decomposition("c", "test")
+    with pytest.raises(KeyError, match="expected one of val_loss, last; found 'best'"):
+        read.decomposition("a", "test", selection="best")
+    np.savez(tmp_path / "other.npz", members=np.array(["a"]))
+    with pytest.raises(DamagedError, match=r"other\.npz"):
+        results.load_cell(tmp_path / "other.npz")
+
+
+def test_a_recorded_run_gives_its_rows_again(recorded):
+    cell = results.load_cell(next(recorded.glob("cells/*/decomposition.npz")))
+    part = cell.parts["test"]
+    for row in results.read_csv(recorded / "results.csv"):
+        if (row["split"], row["group"]) == ("test", "all"):
+            whole = summarize(
+                cell.decomposition(row["member"], "test", selection=row["selection"]),
+                part.groups,
+                class_names=cell.class_names,
+            )
+            names = {quantities.column(key): key for key in quantities.of_classes(cell.class_names)}
+            for name, key in ((name, key) for name, key in names.items() if name in row):
+                assert results.number(row[name]) == pytest.approx(whole[key], abs=1e-6, nan_ok=True)

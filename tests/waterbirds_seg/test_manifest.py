@@ -1,0 +1,168 @@
+"""Lists and manifests of Waterbirds-Seg, against the released ones."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flipjax.config import ConfigError
+from flipjax.data.__main__ import main
+from flipjax.data.correlation import count_groups, largest_n_train, split_pool
+from flipjax.data.pool import Listing, catalog_of
+from flipjax.data.waterbirds_seg import archives, manifest, selection
+from flipjax.data.waterbirds_seg.archives import Bird, class_of, read_birds, read_scenes, scene_file
+from waterbirds_seg.tree import SHARED, arguments
+
+RELEASED = {rho: SHARED / f"reference/metadata_corr{rho}.csv" for rho in (0.5, 0.95)}
+FIXED = {"021.Eastern_Towhee", "088.Western_Meadowlark", "102.Western_Wood_Pewee"}
+needs_released = pytest.mark.skipif(not RELEASED[0.5].is_file(), reason="../shared/reference is absent")
+
+
+@needs_released
+def test_classes_are_the_released_ones_and_the_fix_moves_three_species():
+    for path in RELEASED.values():
+        rows = manifest.read_manifest(path)
+        assert [class_of(row.img_filename) for row in rows] == [row.y for row in rows]
+        moved = [
+            (before, after)
+            for before, after in zip(rows, manifest.read_manifest(path, fix_labels=True), strict=True)
+            if before != after
+        ]
+        assert len(moved) == 180 and sum(row.split == 2 for row, _ in moved) == 90
+        assert sum(row.split == 2 and row.y == 1 for row in rows) == 1284
+        assert {row.img_filename.split("/")[0] for row, _ in moved} == FIXED
+        assert all((b.y, a.y, a.group_id) == (1, 0, b.place) for b, a in moved)
+
+
+@pytest.fixture(scope="module")
+def released_lists():
+    """All birds and scenes of the released manifests, as archives would list them."""
+    birds, scenes = {}, {}
+    for path in RELEASED.values():
+        for row in manifest.read_manifest(path):
+            part = 2 if row.split == 2 else -1
+            birds[row.img_filename] = Bird(row.img_id, row.img_filename, class_of(row.img_filename), part)
+            scenes[row.place_filename] = row.place
+    return [birds[name] for name in sorted(birds)], sorted(scenes.items())
+
+
+@needs_released
+@pytest.mark.parametrize("rho", [0.5, 0.95])
+def test_own_manifests_have_the_released_counts(released_lists, rho):
+    own = manifest.count_groups(manifest.make_manifest(*released_lists, rho=rho, seed=0))
+    assert own == manifest.count_groups(manifest.read_manifest(RELEASED[rho]))
+    assert own["train"] == {0.5: [615] * 4, 0.95: [1167, 62, 62, 1167]}[rho]
+
+
+@needs_released
+def test_released_manifests_make_pools_with_the_papers_parts(released_lists):
+    """Photo pool: its parts and sizes; composite pool of both manifests: no scene and no bird in two parts."""
+
+    def listed(kind, objects, scenes=()):
+        names = {"class_names": archives.CLASS_NAMES, "scene_names": archives.SCENE_NAMES}
+        return catalog_of(Listing(source="", kind=kind, objects=objects, scenes=scenes, **names))
+
+    rows = manifest.read_manifest(RELEASED[0.95])
+    composites = selection.composites_of(rows, Path("cub"), Path("places"))
+    catalog = listed("photo", [item for items in composites.values() for item in items])
+    split = split_pool(catalog, n_val=296, n_test=2568, seed=0)
+    counts = {"train": (1167, 62, 62, 1167), "val": (74,) * 4, "test": (642,) * 4}
+    assert count_groups(catalog, split) == counts
+    assert largest_n_train(catalog, split, rhos=[0.95]) == 2456  # round(0.95 * 1229) is 1168, one more than there are.
+    rows = [row for path in RELEASED.values() for row in manifest.read_manifest(path)]
+    splits = selection.parts_of(rows, Path("cub"), Path("places"))
+    catalog = listed("composite", splits["birds"], splits["scenes"])
+    assert (len(catalog.object_names), len(catalog.scene_photo_names)) == (6741, 5324)
+    assert len(set(catalog.scene_photo_names)) == 5324
+    waterbirds = Counter(catalog.object_split[catalog.object_class == 1].tolist())
+    assert waterbirds == {0: 1230, 1: 149, 2: 1284}
+    # A sweep over it tests on the paper's waterbirds, each in both scenes, and on as many of its landbirds.
+    split = split_pool(catalog, n_val=592, n_test=5136, seed=0)
+    assert (catalog.object_split[split.test.objects] == 2).all() and len(split.test.objects) == 2568
+    assert (catalog.scene_split[split.train.scenes] == 0).all()
+
+
+def test_draws_are_nested_and_show_every_photo_once(shared_tree):
+    birds, scenes = read_birds(shared_tree / "cub"), read_scenes(shared_tree / "places")
+    low, high = (manifest.make_manifest(birds, scenes, rho=rho, seed=3) for rho in (0.5, 0.75))
+    for rows in (low, high):
+        for field in ("img_filename", "place_filename"):
+            assert max(Counter(getattr(row, field) for row in rows).values()) == 1
+        assert all(row.group_id == 2 * row.y + row.place for row in rows)
+        assert rows == sorted(rows, key=lambda row: (row.split, row.group_id))
+    assert {row for row in low if row.split} == {row for row in high if row.split}
+    before, after = ({row.img_filename: row.place_filename for row in rows if not row.split} for rows in (low, high))
+    both = before.keys() & after.keys()
+    usual = [row for row in low if not row.split and row.y == row.place]
+    assert len(both) >= len(before) - 2 and all(before[r.img_filename] == after[r.img_filename] for r in usual)
+    official = {bird.name for bird in birds if bird.part == 2}
+    assert {row.img_filename for row in low if row.split == 2} <= official
+    assert not {row.img_filename for row in low if row.split < 2} & official
+    assert manifest.make_manifest(birds, scenes, rho=0.5, seed=4) != low
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(2, 3000), st.integers(50, 100))
+def test_image_counts_keep_to_rho(birds, percent):
+    total, usual = manifest.images_per_class(birds, percent / 100)
+    assert 0 <= usual <= total <= birds
+    assert usual * 100 <= percent * total < (usual + 1) * 100
+    assert birds - total <= 1 + 100 / percent
+
+
+def test_the_manifest_command(shared_tree, tmp_path, capsys):
+    out = tmp_path / "own.csv"
+    assert main(arguments(shared_tree, "--rho", 0.75, "--out", out, command="manifest")) == 0
+    assert "train  groups 0 1 2 3:" in capsys.readouterr().out
+    rows = manifest.read_manifest(out)
+    assert rows == manifest.make_manifest(
+        read_birds(shared_tree / "cub"), read_scenes(shared_tree / "places"), rho=0.75, seed=0
+    )
+    header = out.read_text().splitlines()[0]
+    assert header == "img_id,img_filename,y,split,place,group_id,place_filename"
+    assert all(scene_file(shared_tree / "places", row.place_filename).is_file() for row in rows)
+    fixed = read_birds(shared_tree / "cub", fix_labels=True)
+    assert Counter(bird.y for bird in fixed) == {0: 18, 1: 6}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--rho", 0.3), "rho: expected a number in [0.5, 1]; found 0.3"),
+        (("--rho", 0.8, "--seed", -1), "seed: expected a whole number >= 0"),
+    ],
+)
+def test_misuse_of_the_manifest_command(shared_tree, more, message, capsys):
+    assert main(arguments(shared_tree, *more, "--out", "never.csv", command="manifest")) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("never.csv").exists()
+
+
+def test_too_few_scenes_say_what_there_is(shared_tree):
+    birds, scenes = read_birds(shared_tree / "cub"), read_scenes(shared_tree / "places")
+    few = [scene for scene in scenes if scene[1] == 0] + [scene for scene in scenes if scene[1] == 1][:2]
+    with pytest.raises(ConfigError, match=r"11 scene photos of each kind are needed.*; there are land 16, water 2"):
+        manifest.make_manifest(birds, few, rho=0.5, seed=0)
+    with pytest.raises(ConfigError, match=r"test needs at least 2 birds of each class; there are landbird 0"):
+        manifest.make_manifest([b for b in birds if b.y or b.part != 2], scenes, rho=0.5, seed=0)
+
+
+def test_bad_manifests_are_refused(tmp_path):
+    path = tmp_path / "metadata.csv"
+    good = "1,a/b.jpg,0,0,1,1,/o/ocean/1.jpg"
+    bad = ["1,a/c.jpg,2,0,1,1,/o/x.jpg", "1,a/d.jpg,0,0,1,0,/o/x.jpg", good, "1,../x.jpg,0,0,1,1,/o/x.jpg", "1,a/e.j"]
+    bad += ["1,/etc/x.jpg,0,0,1,1,/o/x.jpg", "1,a/f.jpg,0,0,1,1,//etc/x.jpg"]
+    path.write_text("\n".join([",".join(manifest.Row._fields), good, *bad]))
+    with pytest.raises(ConfigError, match=r"7 bad rows of 8\n  line 3: y: expected a whole") as raised:
+        manifest.read_manifest(path)
+    for text in ("2 * y + place = 1, found 0", "is listed twice", "below its archive", "7 fields, found fewer"):
+        assert text in str(raised.value)
+    path.write_text("img_id,y\n1,0\n")
+    with pytest.raises(ConfigError, match="no img_filename, split"):
+        manifest.read_manifest(path)
+    path.write_text(",".join(manifest.Row._fields) + "\n1," + "a" * (csv.field_size_limit() + 1))
+    with pytest.raises(ConfigError, match=r"cannot read .*metadata.csv: field larger than field limit"):
+        manifest.read_manifest(path)

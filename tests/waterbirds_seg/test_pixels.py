@@ -1,0 +1,93 @@
+"""Composites and cut-outs of Waterbirds-Seg, against golden cases and slow twins."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from flipjax.data import images
+from flipjax.data.waterbirds_seg import manifest, pixels
+from flipjax.data.waterbirds_seg.archives import bird_files, scene_file
+from waterbirds_seg.tree import GOLDEN, SIZE, draw_photo, needs_golden, open_pool, prepare
+
+
+@needs_golden
+def test_composites_equal_the_reference():
+    rows = manifest.read_manifest(GOLDEN / "metadata.csv")
+    assert len(rows) == 16
+    for row in rows:
+        bird, alpha = pixels.read_bird(*bird_files(GOLDEN / "cub", row.img_filename))
+        scene = images.read_image(scene_file(GOLDEN / "places", row.place_filename))
+        expected = (GOLDEN / "expected_images" / row.img_filename).with_suffix(".png")
+        np.testing.assert_array_equal(pixels.composite(bird, alpha, scene), Image.open(expected))
+        expected = (GOLDEN / "expected_masks" / row.img_filename).with_suffix(".png")
+        np.testing.assert_array_equal(pixels.label_mask(alpha, 1 + row.y, 0), Image.open(expected))
+
+
+def test_every_product_is_rounded_as_in_float64():
+    """All 256 x 256 pairs of a grey value and an alpha, on black and behind black."""
+    values, alphas = np.meshgrid(np.arange(256), np.arange(256))
+    image = Image.fromarray(np.repeat(values[..., None], 3, axis=-1).astype(np.uint8))
+    alpha, black = Image.fromarray(alphas.astype(np.uint8)), Image.new("RGB", (256, 256))
+    front, back = pixels.composite(image, alpha, black), pixels.composite(black, alpha, image)
+    np.testing.assert_array_equal(np.asarray(front)[..., 1], np.around(values * (alphas / 255)))
+    np.testing.assert_array_equal(np.asarray(back)[..., 1], np.around(values * (1 - alphas / 255)))
+
+
+def test_a_segmentation_of_three_channels_is_taken_channel_by_channel():
+    rng = np.random.default_rng(2)
+    bird, alpha, scene = (Image.fromarray(rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)) for _ in range(3))
+    b, a, s = (np.asarray(image).astype(float) for image in (bird, alpha, scene))
+    expected = np.around(b * (a / 255)) + np.around(s * (1 - a / 255))
+    np.testing.assert_array_equal(pixels.composite(bird, alpha, scene), expected)
+
+
+def twin_fit(scene, size):
+    """The rule in words: enlarge until it covers, cut what is too wide or too high off both sides, resize."""
+    (w, h), (width, height) = scene.size, size
+    if w < width or h < height:
+        larger = (width, int(width / w * h))
+        larger = larger if larger[1] >= height else (int(height / h * w), height)
+        return twin_fit(scene.resize(larger, Image.Resampling.LANCZOS), size)
+    array = np.asarray(scene)
+    if w / h > width / height:
+        cut = (w - int(width / height * h)) // 2
+        array = array[:, cut : w - cut]
+    else:
+        cut = (h - int(w / (width / height))) // 2
+        array = array[cut : h - cut]
+    return Image.fromarray(array).resize(size, Image.Resampling.LANCZOS)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(*[st.integers(8, 40)] * 4))
+def test_fit_equals_its_twin(sides):
+    scene = Image.fromarray(draw_photo(np.random.default_rng(1), *sides[:2]))
+    fitted = pixels.fit(scene, sides[2:])
+    assert fitted.size == sides[2:]
+    np.testing.assert_array_equal(fitted, twin_fit(scene, sides[2:]))
+
+
+def test_a_cut_out_holds_nothing_of_its_background():
+    photo = np.full((12, 12, 3), (0, 0, 255), np.uint8)
+    alpha = np.zeros((12, 12), np.uint8)
+    photo[3:9, 3:9], alpha[3:9, 3:9] = (255, 0, 0), 255
+    image, mask = map(np.asarray, images.cut_out(Image.fromarray(photo), Image.fromarray(alpha), 8))
+    assert image.shape == (8, 8, 3) and image[..., 2].max() == 0
+    np.testing.assert_array_equal(image[..., 0], mask)
+    assert 0 < mask[1, 3] < 255
+    whole, _ = images.cut_out(Image.fromarray(photo), Image.fromarray(alpha), 0)
+    assert whole.size == (12, 12)
+
+
+@needs_golden
+def test_the_golden_tree_through_the_data_set_to_a_pool(tmp_path):
+    """It has no images.txt, so its manifest's own composites are taken: the reference's, to the bit."""
+    assert prepare(GOLDEN, tmp_path) == 0
+    pool, catalog = open_pool(tmp_path)
+    assert len(catalog.object_names) == 16 and (catalog.object_split == -1).all()
+    for name, image, mask in zip(catalog.object_names, np.asarray(pool.images), np.asarray(pool.masks), strict=True):
+        expected = Image.open((GOLDEN / "expected_images" / name).with_suffix(".png"))
+        np.testing.assert_array_equal(image, expected.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+        expected = Image.open((GOLDEN / "expected_masks" / name).with_suffix(".png"))
+        np.testing.assert_array_equal(mask, expected.resize((SIZE, SIZE), Image.Resampling.NEAREST))

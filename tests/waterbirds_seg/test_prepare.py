@@ -1,0 +1,221 @@
+"""The data set of Waterbirds-Seg from the command to pools, and what it says of damage."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from flipjax.config import ConfigError
+from flipjax.data import images
+from flipjax.data.__main__ import main
+from flipjax.data.correlation import evaluation_table, split_pool, training_table
+from flipjax.data.pool import gather
+from flipjax.data.waterbirds_seg import archives, manifest, pixels
+from flipjax.data.waterbirds_seg.archives import bird_files, read_birds, scene_file
+from waterbirds_seg.tree import SIZE, arguments, draw_mask, draw_photo, make_tree, open_pool, prepare, save
+
+
+def test_cutouts_serve_sweeps_of_any_size(shared_tree, tmp_path, capsys):
+    """Photos keep their size in the data set; a pool holds cut-outs and scenes as if they had never been in it."""
+    assert prepare(shared_tree, tmp_path) == 0
+    written = capsys.readouterr()
+    assert "birds: 24 of 24" in written.err and "birds 24, scenes 32" in written.out
+    assert sorted(path.name for path in (tmp_path / "waterbirds_seg").iterdir()) == ["cutouts"]
+    pool, catalog = open_pool(tmp_path)
+    assert pool.kind == "composite" and pool.images.shape == (24, SIZE, SIZE, 3) and pool.scenes.shape[0] == 32
+    names = [bird.name for bird in read_birds(shared_tree / "cub")]
+    order = [names.index(name) for name in catalog.object_names]
+    assert catalog.object_class.tolist() == [[1, 1, 0, 0][i % 4] for i in order]
+    assert catalog.object_split.tolist() == [2 if i % 5 > 2 else -1 for i in order]
+    assert np.bincount(catalog.scene_kind).tolist() == [16, 16] and (catalog.scene_split == -1).all()
+    assert (np.asarray(pool.images) <= np.asarray(pool.masks)[..., None]).all()
+    for index in range(24):
+        bird, alpha = pixels.read_bird(*bird_files(shared_tree / "cub", catalog.object_names[index]))
+        image, alpha = images.cut_out(bird, alpha, SIZE)
+        np.testing.assert_array_equal(pool.images[index], image)
+        np.testing.assert_array_equal(pool.masks[index], alpha)
+    scene = images.read_image(scene_file(shared_tree / "places", catalog.scene_photo_names[20]))
+    np.testing.assert_array_equal(pool.scenes[20], images.middle_square(scene, SIZE))
+    assert open_pool(tmp_path, size=24)[0].images.shape[1] == 24
+    assert prepare(shared_tree, tmp_path) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    split = split_pool(catalog, n_val=4, n_test=8, seed=0)
+    official = {bird.name for bird in read_birds(shared_tree / "cub") if bird.part == 2}
+    shown = {catalog.object_names[i] for i in evaluation_table(catalog, split, "test").rows[:, 0]}
+    assert shown <= official and len(shown) == 4
+    for rho, counts in ((0.5, [2, 2, 2, 2]), (1.0, [4, 0, 0, 4])):
+        table = training_table(catalog, split, rho=rho, seed=0, n_train=8)
+        assert np.bincount(table.groups, minlength=4).tolist() == counts
+
+
+def test_options_have_data_sets_of_their_own(shared_tree, tmp_path):
+    assert prepare(shared_tree, tmp_path, "--size", SIZE, "--fix_labels", "--scenes", 4) == 0
+    pool, catalog = open_pool(tmp_path)  # The only one that is there.
+    assert catalog.source.endswith("cutouts_scenes4_16_fixed/1.0.0")
+    assert catalog.object_class.sum() == 6 and pool.scenes.shape[0] == 8
+    assert prepare(shared_tree, tmp_path, "--scenes", 8) == 0
+    with pytest.raises(ConfigError, match=r"root: no data set .*/cutouts' .*cutouts_scenes4_16_fixed:1.0.0.*prepare"):
+        open_pool(tmp_path)
+    assert open_pool(tmp_path, "cutouts_scenes8")[0].scenes.shape[0] == 16
+
+
+def test_the_two_kinds_of_pool_show_the_same_image(tmp_path):
+    """Birds and scenes of SIZE x SIZE need no resizing: a row of a manifest is a pair of indices, within a level."""
+    tree = make_tree(tmp_path / "tree")
+    rng = np.random.default_rng(4)
+    for path in [*(tree / "cub/images").rglob("*.jpg"), *(tree / "places").rglob("*.jpg")]:
+        save(path, draw_photo(rng, SIZE, SIZE))
+    for path in (tree / "cub/segmentations").rglob("*.png"):
+        save(path, draw_mask(rng, SIZE, SIZE))
+    csv_path = tmp_path / "own.csv"
+    assert main(arguments(tree, "--rho", 0.75, "--out", csv_path, command="manifest")) == 0
+    assert prepare(tree, tmp_path / "photos", "--manifest", csv_path) == 0
+    assert prepare(tree, tmp_path / "parts", "--split_by", csv_path) == 0
+    photos, shown = open_pool(tmp_path / "photos")
+    parts, catalog = open_pool(tmp_path / "parts")
+    rows = sorted(manifest.read_manifest(csv_path), key=lambda row: row.img_filename)
+    assert photos.kind == "photo" and shown.object_names == tuple(row.img_filename for row in rows)
+    assert shown.object_scene.tolist() == [row.place for row in rows]
+    assert shown.object_split.tolist() == catalog.object_split.tolist() == [row.split for row in rows]
+    index = [catalog.scene_photo_names.index(row.place_filename) for row in rows]
+    assert catalog.scene_split[index].tolist() == [row.split for row in rows]
+    composites, masks = gather(parts, np.stack([np.arange(len(rows)), index], axis=1))
+    np.testing.assert_allclose(255 * composites, photos.images, atol=1.01)
+    np.testing.assert_array_equal(masks, photos.masks)
+
+
+def test_a_bird_of_which_nothing_is_left_is_left_out(tree, tmp_path, capsys):
+    name = read_birds(tree / "cub")[5].name
+    save(bird_files(tree / "cub", name)[1], np.zeros((19, 22), np.uint8))
+    assert prepare(tree, tmp_path) == 0
+    assert f"1 birds left out, nothing of them is left: {name}" in capsys.readouterr().err
+    pool, catalog = open_pool(tmp_path)
+    assert len(catalog.object_names) == len(pool.images) == 23 and name not in catalog.object_names
+
+
+def bad_photo(tree):
+    path = bird_files(tree / "cub", read_birds(tree / "cub")[3].name)[0]
+    path.write_bytes(path.read_bytes()[:100])
+    return path, "1 cannot be used"
+
+
+def other_size(tree):
+    path = bird_files(tree / "cub", read_birds(tree / "cub")[3].name)[1]
+    save(path, np.full((9, 9), 255, np.uint8))
+    return path, "the mask has 9 x 9 pixels"
+
+
+def missing_mask(tree):
+    path = bird_files(tree / "cub", read_birds(tree / "cub")[3].name)[1]
+    path.unlink()
+    return path, "files are missing for 56 images"
+
+
+def damaged_scene(tree):
+    path = tree / "places/o/ocean/00000002.jpg"
+    os.truncate(path, 200)
+    return path, "1 cannot be used"
+
+
+@pytest.mark.parametrize("harm", [bad_photo, other_size, missing_mask, damaged_scene])
+def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys, harm):
+    path, message = harm(tree)
+    assert prepare(tree, tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert message in said and str(path) in said and "Traceback" not in said
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_disk_that_cannot_be_written_to_is_one_line(tree, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert prepare(tree, tmp_path / "file/pool") == 1
+    said = capsys.readouterr().err
+    assert "Not a directory" in said.splitlines()[-1] and "Traceback" not in said
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        assert prepare(tree, tmp_path / "pool") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "pool").iterdir())
+    assert prepare(tree, tmp_path / "pool") == 0
+
+
+SLOW = """
+import sys, time
+from flipjax.data.waterbirds_seg import pixels
+draw, made = pixels.draw, []
+
+def slow(item, size):
+    made.append(item)
+    if len(made) == 9:
+        print("half done", file=sys.stderr, flush=True)
+    time.sleep(0 if len(made) < 9 else 2)
+    return draw(item, size)
+
+pixels.draw = slow
+from flipjax.data.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(tree, data_dir, *, script=None):
+    command = [sys.executable, "-c", script] if script else [sys.executable, "-m", "flipjax.data"]
+    command += arguments(tree, "--data_dir", data_dir)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_what_a_killed_prepare_leaves_is_gone_after_the_next(shared_tree, tmp_path):
+    """A .DS_Store is no reason to refuse; SIGTERM says how to go on; two at once both end well."""
+    (tmp_path / "waterbirds_seg").mkdir()
+    (tmp_path / "waterbirds_seg/.DS_Store").write_text("")
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = start(shared_tree, tmp_path, script=SLOW)
+        assert "half done\n" in iter(process.stderr.readline, "")
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == (75 if number == signal.SIGTERM else -number)
+        assert ("the same command starts anew" in err) == (number == signal.SIGTERM)
+    left = list((tmp_path / "waterbirds_seg/cutouts").iterdir())
+    assert left and all(path.name.startswith(".") for path in left)
+    both = [start(shared_tree, tmp_path) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert "birds 24, scenes 32" in out
+    assert [path.name for path in (tmp_path / "waterbirds_seg/cutouts").iterdir()] == ["1.0.0"]
+    assert len(open_pool(tmp_path)[1].object_names) == 24
+
+
+@pytest.mark.parametrize(
+    ("absent", "message"),
+    [
+        ("cub", "cub_dir: expected a folder; found"),
+        ("places", "places_dir: expected a folder; found"),
+        ("cub/segmentations", "has no segmentations/ (segmentations.tgz, an archive of its own)"),
+        ("cub/images.txt", "cub_dir: expected CUB's images.txt"),
+        ("cub/train_test_split.txt", "cub_dir: expected CUB's train_test_split.txt"),
+    ],
+)
+def test_missing_parts_of_the_archives(tree, tmp_path, capsys, absent, message):
+    (tree / absent).rename(tree / "away")
+    assert prepare(tree, tmp_path / "pool") == 2
+    assert message in capsys.readouterr().err and not list((tmp_path / "pool").rglob("*"))
+
+
+def test_malformed_lists(tree):
+    path = tree / "cub/train_test_split.txt"
+    for text in ("1 1\n2 0\n", path.read_text().replace("1 1\n", "1 x\n", 1), "", "1 1\n1 0\n", "one 1\n"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="cub_dir: expected"):
+            read_birds(tree / "cub")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="a regular file"):
+        read_birds(tree / "cub")
+    with pytest.raises(ConfigError, match="places_dir: expected scenes of land in any of b/bamboo_forest/"):
+        archives.read_scenes(tree / "cub")
