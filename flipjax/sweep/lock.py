@@ -85,10 +85,11 @@ def _read(path: Path) -> dict[str, Any] | None:
         if not os.path.lexists(path):
             return None
         owner = None
-    whole = isinstance(owner, dict) and all(isinstance(owner.get(name), str) for name in ("host", "since"))
-    if not whole or not isinstance(owner.get("pid"), int) or owner["pid"] <= 0:
-        return {"host": socket.gethostname(), "pid": NOBODY, "since": "?", "started": "?"}
-    return owner
+    kinds = {"host": str, "since": str, "pid": int}
+    sound = isinstance(owner, dict) and all(isinstance(owner.get(name), kind) for name, kind in kinds.items())
+    if isinstance(owner, dict) and sound and owner["pid"] > 0:
+        return owner
+    return {"host": socket.gethostname(), "pid": NOBODY, "since": "?", "started": "?"}
 
 
 class Lock:

@@ -16,8 +16,8 @@ from flipjax.results import gallery
 from flipjax.sweep.finish import shown_images
 from flipjax.sweep.workdir import Workdir
 
-OF_MEMBERS = ("confusion", "risk_sum", "scene_log_odds", "centers", "scores", "masks")
-"""The arrays of a part that have an axis of members, the second."""
+AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "scores": 0, "masks": 0}
+"""The arrays of a part that have an axis of members, and which one it is."""
 
 Say = Callable[[str], Any]
 
@@ -75,13 +75,13 @@ def merge(program: Program, stored: Mapping[str, results.StoredCell]) -> results
     places = [cell.places[name] for cell, name in zip(cells, program.names, strict=True)]
     parts = {}
     for part, first in cells[0].parts.items():
-        arrays: dict[str, np.ndarray | None] = dict.fromkeys(OF_MEMBERS)
-        for field in OF_MEMBERS:
+        arrays: dict[str, np.ndarray | None] = dict.fromkeys(AXES)
+        for field, axis in AXES.items():
             values = [getattr(cell.parts[part], field) for cell in cells]
             # Parts of an older version may lack some.
             if all(value is not None for value in values):
-                members = [value[:, place] for value, place in zip(values, places, strict=True)]
-                arrays[field] = np.stack(members, axis=1)
+                members = [value.take(place, axis) for value, place in zip(values, places, strict=True)]
+                arrays[field] = np.stack(members, axis)
         parts[part] = dataclasses.replace(first, **arrays)
     rows, history = (tuple(rows_of(program, stored, table)) for table in ("rows", "history"))
     return dataclasses.replace(cells[0], members=program.names, parts=parts, rows=rows, history=history)
