@@ -17,7 +17,7 @@ from flipjax.report.latex import to_latex
 from flipjax.report.page import build
 from flipjax.report.run import read
 from flipjax.results import gallery
-from flipjax.results.quantities import RANGES
+from flipjax.results.quantity import RANGES
 
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 FIGURES = {"flip", "gap", "shares", "risk", "top_decile", "coverage", "deciles", "flip_matrix", "training"}

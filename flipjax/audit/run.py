@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flipjax import results
 from flipjax.audit import files
 from flipjax.audit.arrays import AuditError, Limits, Reader
 from flipjax.audit.groups import read_groups
@@ -77,7 +78,9 @@ def run(options: argparse.Namespace) -> str:
             bar.advance(count, f"{done} of {len(pairs)} images", last=done == len(pairs))
 
         measured = measure(pairs, layout, values, advance=advance)
-    audit = conclude(names, groups, measured.decomposition, measured.ignored, class_names=class_names)
+    further = results.region_quantities(measured.regions, groups, classes=layout.classes)
+    counts = (measured.decomposition, measured.ignored)
+    audit = conclude(names, groups, *counts, class_names=class_names, further=further)
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     used = used | {"channels": layout.channels, "class_names": list(class_names)}
     files.write_tables(options.out, audit, options=used, facts=facts)

@@ -28,11 +28,12 @@ from flipjax.plan import Program, plan
 from flipjax.report.galleries import member_items
 from flipjax.report.pictures import Item
 from flipjax.results import SceneSwap, gallery
-from flipjax.sweep.finish import PAIRS, mean_training_scenes
+from flipjax.sweep.finish import PAIRS
 from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
+from flipjax.sweep.scenes import check_scenes, training_scenes
 from flipjax.terminal import Bar
 from flipjax.training.member import Weights, first_weights
-from flipjax.training.predict import evaluate, evaluation_batch, mean_surroundings, predict, scene_marginal
+from flipjax.training.predict import evaluate_regions, evaluation_batch, mean_surroundings, predict, scene_marginal
 
 SURE = 6
 
@@ -86,7 +87,7 @@ def map_rows(
 
 
 def swap_scenes(
-    program: Program, start: Weights, study: Study, table: Table, decomposition: Decomposition, *, center: str
+    program: Program, start: Weights, study: Study, table: Table, decomposition: Decomposition, *, wanted: Config
 ) -> tuple[SceneSwap, dict[str, float]]:
     """Returns what scene swap says of the images of a table, and its quantities; as a sweep computes them.
 
@@ -96,20 +97,22 @@ def swap_scenes(
         study: whose training scenes the regions are put on; for photos, the surroundings of the validation images.
         table: of the images.
         decomposition: of the same images.
-        center: `config.intervene.center`, applied to the validation images.
+        wanted: `config.intervene`; the centre is that of the validation images.
     """
     validation = np.asarray(study.tables["val"].rows)
     if study.pool.kind == "composite":
-        scenes = mean_training_scenes(study)
+        scenes, shares = training_scenes(study, wanted, seed=program.experiment.split.seed)
     else:
         model = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
         surroundings = jax.jit(mean_surroundings, static_argnums=0)
-        scenes = surroundings(program.experiment, model, study.pool, validation)
+        scenes, shares = surroundings(program.experiment, model, study.pool, validation)[:, None], jnp.ones(1)
     # Together: images of another number would be another program.
     rows = np.concatenate([np.asarray(table.rows), validation])
-    both = map_rows(scene_marginal, program.experiment, start, study.pool, rows, scenes, title="images on other scenes")
+    given = (study.pool, rows, scenes, shares)
+    asked = functools.partial(scene_marginal, mirror=wanted.views == 2)
+    both = map_rows(asked, program.experiment, start, *given, title="images on other scenes")
     log_odds, known = np.split(both, [len(table.rows)])
-    point = np.asarray(jax.jit(functools.partial(split_point, center=center))(known))
+    point = np.asarray(jax.jit(functools.partial(split_point, center=wanted.center))(known))
     swap = results.scene_swap(decomposition, log_odds, point)
     return swap, results.scene_quantities(decomposition, log_odds, point, np.asarray(table.groups))
 
@@ -157,22 +160,25 @@ def run(values: argparse.Namespace) -> str:
     spec = ModelSpec(name=values.model, dtype=values.dtype, weights=values.weights)
     program = make_program(values.config, spec)
     if values.intervene and values.config.intervene.scenes == "none":
-        raise ConfigError("config.intervene.scenes", "mean for --intervene", "none")
+        raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
     if values.out:
         files.claim(Path(values.out))
     device = command.start_backend(PopulationSpec(**values.config.population), sys.maxsize)
     start = starting_weights(spec, whole=True)
     study = _load(program)
+    if values.intervene:
+        check_scenes(study, values.config.intervene)
     table = study.tables[values.split]
     catalog = study.catalog
-    decomposition = map_rows(evaluate, program.experiment, start, study.pool, np.asarray(table.rows), title="images")
+    given = (study.pool, np.asarray(table.rows))
+    decomposition, regions = map_rows(evaluate_regions, program.experiment, start, *given, title="images")
     swap = None
-    further = {}
+    further = results.region_quantities(regions, np.asarray(table.groups))
     if study.pool.kind == "composite":
         further["counterfactual_flip"] = results.counterfactual_flip(decomposition, np.asarray(table.pairs))
     if values.intervene:
-        center = values.config.intervene.center
-        swap, quantities = swap_scenes(program, start, study, table, decomposition, center=center)
+        wanted = values.config.intervene
+        swap, quantities = swap_scenes(program, start, study, table, decomposition, wanted=wanted)
         further |= quantities
     n = len(table.groups)
     audit = conclude(

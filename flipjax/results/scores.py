@@ -53,7 +53,7 @@ SCORES: dict[str, Score] = {
     "grey_fill": Score("grey fill", "log-odds", "2", "As scene swap, the region on the image's mean colour."),
     "blur_fill": Score("blur fill", "log-odds", "2", "As scene swap, the region on the blurred image."),
     "swap_risk": Score(
-        "scene swap", "log-odds", "1 + kinds", "The region's identity on mean scenes against its label."
+        "scene swap", "log-odds", "1 + scenes", "The region's identity on other scenes against its label."
     ),
 }
 """The scores by their column in images.parquet; those of logits are means over the predicted foreground."""
@@ -173,9 +173,9 @@ def score_summary(rows: Sequence[Row]) -> list[Row]:
 def _passes(name: str, cell: StoredCell, seeds: int) -> int:
     if name in ENSEMBLE:
         return seeds
-    log_odds = cell.parts["test"].scene_log_odds
-    if name == "swap_risk" and log_odds is not None:
-        return 1 + log_odds.shape[3]
+    part = cell.parts["test"]
+    if name == "swap_risk" and part.scene_log_odds is not None:
+        return 1 + part.scene_log_odds.shape[3] * (1 if part.scene_shares is None else len(part.scene_shares))
     return int(SCORES[name].passes)
 
 

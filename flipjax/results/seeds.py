@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from flipjax.results.files import Row
-from flipjax.results.quantities import RANGES, quantity_of
+from flipjax.results.quantities import quantity_of
+from flipjax.results.quantity import RANGES
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import axes_of, member_quantities, quantities_of, rounded
 

@@ -23,6 +23,7 @@ from flipjax.sweep.display import Display
 from flipjax.sweep.finish import failed_rows, finish
 from flipjax.sweep.lock import Lock
 from flipjax.sweep.program import InterruptedRunError, Study, load_pool, make_study, train
+from flipjax.sweep.scenes import check_scenes
 from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
 
@@ -107,6 +108,7 @@ class Sweep:
         pool, catalog = load_pool(program)
         self.class_names[program.name] = ("background", *catalog.class_names)
         study = make_study(program, pool, catalog)
+        check_scenes(study, self.config.intervene)
         self.workdir.record_pool(program, catalog)
         size = waves.wave(program, spec, study, say=display.say)
 
