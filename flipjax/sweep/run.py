@@ -2,6 +2,7 @@
 
 import datetime
 import errno
+import functools
 import importlib.metadata
 import json
 import platform
@@ -111,10 +112,7 @@ class Sweep:
         check_scenes(study, self.config.intervene)
         self.workdir.record_pool(program, catalog)
         size = waves.wave(program, spec, study, say=display.say)
-
-        def run(wave: Program, larger: Sequence[Program]) -> None:
-            self._run_wave(wave, larger, study, spec, display)
-
+        run = functools.partial(self._run_wave, study=study, spec=spec, display=display)
         waves.in_waves(program, size, run, say=display.say)
 
     def _run_wave(
@@ -257,8 +255,7 @@ def run_sweep(
         text, code = sweep.conclude()
         missing = sweep.missing()
         if options.collect and missing:
-            more = " ..." if len(missing) > 20 else ""
-            text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{more}"
+            text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' if missing[20:] else ''}"
         print(text)
         return code
     finally:
@@ -275,11 +272,11 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: Options) -> bool:
     if not parts:
         return True
     workdir = sweep.workdir
-    spec = PopulationSpec(**sweep.config.population)
     if not workdir.writable:
         text = f"cannot be written to, and {sum(len(part.names) for part in parts)} members are not done"
         raise OSError(errno.EROFS, text, str(workdir.folder))
-    device = command.start_backend(spec, max(len(part.settings) for part in parts))
+    largest = max(len(part.settings) for part in parts)
+    device = command.start_backend(PopulationSpec(**sweep.config.population), largest)
     facts = {"name": options.name, "command": options.line, "device": device, **_origin(), **_versions()}
     workdir.describe(settings, facts)
     _complain(f"{device}; compiling, then training {sum(len(part.names) for part in parts)} members")
