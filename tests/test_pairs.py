@@ -106,6 +106,7 @@ def test_methods_are_tested_on_the_pairs_that_change_in_most_seeds():
     silent = cell_of(ce0=other, ce1=other, ce2=same, swap0=0 * same, swap1=0 * same, swap2=0 * same)
     (row,) = results.pair_tests(rows, {"only": silent})
     assert (row["n"], row["share"], row["reference_share"], row["p"]) == (0, "", 0.6, 1)
+    assert results.pair_table([row]).rows[0][-5:] == ["-", "0.600", "0", "0", "1.0000"]
 
 
 def test_a_pair_in_the_gallery_says_what_became_of_its_label():
