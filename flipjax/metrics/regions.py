@@ -29,12 +29,12 @@ class RegionSums(NamedTuple):
     the sum of their confidence less correctness, by bin of confidence.
     """
 
-    true: jax.Array
-    flips: jax.Array
-    predicted: jax.Array
-    risk: jax.Array
-    shared: jax.Array
-    gaps: jax.Array
+    true: Any
+    flips: Any
+    predicted: Any
+    risk: Any
+    shared: Any
+    gaps: Any
 
 
 def rim(regions: Any, *, width: int | None = None, spatial_ndim: int = 2) -> jax.Array:
