@@ -17,7 +17,7 @@ smoke: $(DEV)  ## The same in half a minute, on a tiny grid
 	$(BIN)/python -m flipjax.sweep --config configs/smoke.py $(ARGS)
 
 test: $(DEV)  ## The whole suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: $(DEV)  ## The suite's damaged files, many more of them
 	FLIPJAX_FUZZ=$(or $(FUZZ),5000) $(BIN)/python -m pytest tests/audit tests/models -k damaged $(ARGS)

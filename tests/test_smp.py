@@ -30,7 +30,18 @@ FINGERPRINTS = {
 """The largest logit, and those of a few pixels."""
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 SHALLOW = (1, 1, 1, 1)
-"""Blocks a stage of what trains here: the others are like the first, and take as long to compile."""
+NARROW = (8, 16, 40, 64)
+"""Blocks and channels a stage of what trains here: more of the same would compile and be moved, and answer nothing."""
+
+
+def shrink(patch):
+    """Makes the networks that are built from here on shallow and narrow."""
+    for encoder in (mit, resnet):
+        patch.setattr(encoder, "BLOCKS", SHALLOW)
+        patch.setattr(encoder, "WIDTHS", NARROW)
+    patch.setattr(mit.MitB2, "channels", (0, *NARROW))
+    patch.setattr(resnet.ResNet50, "channels", (NARROW[0], *(resnet.EXPANSION * width for width in NARROW)))
+    patch.setattr(smp, "DECODER_CHANNELS", (64, 40, 32, 24, 16))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,7 +117,7 @@ def test_images_must_divide(network):
 
 def test_fresh_weights_are_scaled_as_pytorchs(monkeypatch):
     monkeypatch.setattr(mit, "BLOCKS", SHALLOW)
-    model = MODELS["smp_mit_b2"](ModelSpec(name="smp_mit_b2"), num_classes=3, rngs=nnx.Rngs(0))
+    model = fresh(setting("mit_b2")[0])
     wanted = {  # Standard deviation, and the bound of a uniform draw: of PyTorch's own fresh U-Net.
         "encoder.patch_embed1.proj.weight": (np.sqrt(2 / (49 * 64)), None),
         "encoder.block1.0.attn.q.weight": (0.02, None),
@@ -212,36 +223,39 @@ def setting(encoder, dtype="float32"):
     )
 
 
+def fresh(experiment):
+    return MODELS[experiment.model.name](experiment.model, num_classes=3, rngs=nnx.Rngs(9))
+
+
 def start_of(model):
     params, statistics = (nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat))
     return jax.tree.map(np.asarray, (params, statistics))
 
 
 @pytest.fixture(scope="module")
-def pair(network):
+def pair():
     """Two members of one experiment that start from one encoder, in a loop on one device."""
     experiment, make_member = setting("resnet50")
     members = [make_member(0), make_member(1)]
     layout = placement.make_layout(PopulationSpec(map="loop", devices=1), members=2)
-    params, statistics = start_of(network("resnet50").model)
-    start = {"encoder": params["encoder"]}, {"encoder": statistics["encoder"]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet, "BLOCKS", SHALLOW)
+        shrink(patch)
+        params, statistics = start_of(fresh(experiment))
+        start = {"encoder": params["encoder"]}, {"encoder": statistics["encoder"]}
         made = population.create(experiment, layout, members, start=start)
         graph(experiment)  # Kept from here on.
     return SimpleNamespace(
-        experiment=experiment, members=members, layout=layout, made=made, first=population.states_of(made), start=start
+        experiment=experiment, members=members, layout=layout, made=made, first=population.states_of(made), start=params
     )
 
 
-def test_members_share_an_encoder_and_draw_the_rest_from_their_keys(network, pair):
-    result, encoder = pair.first.weights, pair.start[0]["encoder"]
+def test_members_share_an_encoder_and_draw_the_rest_from_their_keys(pair):
+    result, encoder = pair.first.weights, pair.start["encoder"]
     for path, both in jax.tree_util.tree_leaves_with_path(result.params["encoder"]):
         leaf = functools.reduce(lambda tree, step: tree[step.key], path, encoder)
         np.testing.assert_array_equal(both, np.stack([leaf, leaf]))
-    name = "decoder.blocks.0.conv1.0.weight"
-    drawn, other = result.params["decoder"]["blocks"][0]["conv1"][0]["weight"], network("resnet50").state_dict[name]
-    assert (drawn[0] != drawn[1]).any() and (drawn[0] != other.transpose(2, 3, 1, 0)).any()
+    drawn, other = (tree["decoder"]["blocks"][0]["conv1"][0]["weight"] for tree in (result.params, pair.start))
+    assert (drawn[0] != drawn[1]).any() and (drawn[0] != other).any()
 
 
 def test_members_of_a_population_train_as_they_do_alone(pair, photos):
@@ -263,10 +277,10 @@ def test_members_of_a_population_train_as_they_do_alone(pair, photos):
     assert (later["train_loss"] < record["train_loss"]).all()
 
 
-def test_training_in_bfloat16_lowers_the_loss(network, photos, monkeypatch):
+def test_training_in_bfloat16_lowers_the_loss(photos, monkeypatch):
+    shrink(monkeypatch)
     experiment, make_member = setting("mit_b2", "bfloat16")
-    start = start_of(network("mit_b2").model)
-    monkeypatch.setattr(mit, "BLOCKS", SHALLOW)
+    start = start_of(fresh(experiment))
     init, step = (jax.jit(function, static_argnums=0) for function in (init_state, train_step))
     member, key, batch, losses = make_member(0), jax.random.key(1), jnp.arange(4), []
     first = state = init(experiment, member, start)

@@ -8,6 +8,7 @@ from jax import lax
 from flipjax.models.layers import BatchNorm, Convolution
 
 EXPANSION = 4
+WIDTHS = (64, 128, 256, 512)
 BLOCKS = (3, 4, 6, 3)
 
 
@@ -48,23 +49,22 @@ def _max_pool(images: jax.Array) -> jax.Array:
 class ResNet50(nnx.Module):
     """The encoder, without the classifier."""
 
-    channels = (64, 256, 512, 1024, 2048)
+    channels = (WIDTHS[0], *(EXPANSION * width for width in WIDTHS))
 
     def __init__(self, rngs: nnx.Rngs):
         """Makes the layers; draws nothing."""
-        self.conv1, self.bn1 = Convolution(3, 64, 7, stride=2), BatchNorm(64)
-        self.layer1 = _layer(64, 64, blocks=BLOCKS[0], stride=1)
-        self.layer2 = _layer(256, 128, blocks=BLOCKS[1], stride=2)
-        self.layer3 = _layer(512, 256, blocks=BLOCKS[2], stride=2)
-        self.layer4 = _layer(1024, 512, blocks=BLOCKS[3], stride=2)
+        self.conv1, self.bn1 = Convolution(3, WIDTHS[0], 7, stride=2), BatchNorm(WIDTHS[0])
+        for stage, (inputs, width) in enumerate(zip(self.channels, WIDTHS, strict=False)):
+            layer = _layer(inputs, width, blocks=BLOCKS[stage], stride=2 if stage else 1)
+            setattr(self, f"layer{stage + 1}", layer)
 
     def __call__(self, images: jax.Array) -> list[jax.Array]:
         """Maps (B, H, W, 3) to features of `channels` channels at 1/2, 1/4, ... 1/32 of the size."""
         hidden = nnx.relu(self.bn1(self.conv1(images)))
         features = [hidden]
         hidden = _max_pool(hidden)
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            for block in layer:
+        for stage in range(1, 1 + len(WIDTHS)):
+            for block in getattr(self, f"layer{stage}"):
                 hidden = block(hidden)
             features.append(hidden)
         return features
