@@ -14,7 +14,7 @@ COMMANDS = {
     "data": ("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
     "report": ("flipjax.report.__main__", "make a run's page again from its stored results"),
     "export": ("flipjax.results.export", "hand a run's members to MLflow, Trackio or W&B, or write them as CSV"),
-    "evaluate": ("flipjax.evaluate", "evaluate converted weights on a configuration's test images"),
+    "evaluate": ("flipjax.evaluate.__main__", "evaluate converted weights on a configuration's test images"),
     "convert": ("flipjax.models.__main__", "convert weights from PyTorch's names"),
 }
 """The module of each command, whose `main` takes the arguments behind it, and what it does."""
@@ -43,16 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Signals():
             module = importlib.import_module(COMMANDS[name][0])
+        return module.main([*words, *rest])
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("flipjax"):
             raise
         print(
-            f"flipjax {name}: expected the package {error.name}, found none; after --no-deps only flipjax.metrics "
-            "works: python -m pip install flipjax brings the rest",
+            f"flipjax {name}: expected the package {error.name}, found none; after --no-deps flipjax.metrics and the "
+            "numbers of flipjax audit work: python -m pip install flipjax brings the rest",
             file=sys.stderr,
         )
         return 2
-    return module.main([*words, *rest])
 
 
 if __name__ == "__main__":

@@ -13,9 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
-
 from flipjax.config import Config, ConfigError, PopulationSpec, default_config, leaves
 from flipjax.config.keys import describe_keys
 from flipjax.files import cache_folder, keep_newest
@@ -167,6 +164,8 @@ def read_config(path: Path, overrides: Sequence[str]) -> Config:
 
 def _run(path: Path) -> tuple[Config, list[str]]:
     """What a configuration file, a program of the user's that may raise anything, returns, and its keys."""
+    from ml_collections import ConfigDict
+
     module = ModuleType("config")
     try:
         SourceFileLoader("config", str(path)).exec_module(module)
@@ -194,6 +193,10 @@ def _text(error: BaseException) -> str:
 
 
 def _overridden(config: Config, overrides: Sequence[str]) -> Config:
+    # Loaded here, as below: commands without a configuration do without these packages.
+    from absl import flags
+    from ml_collections import config_flags
+
     line = ["flipjax", *overrides]
     values = flags.FlagValues()
     config_flags.DEFINE_config_dict(

@@ -2,17 +2,20 @@
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from flipjax import intervene, metrics, results
-from flipjax.config import PopulationSpec
+from flipjax.config import ConfigError, PopulationSpec
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
 from flipjax.results import ensemble
+from flipjax.sweep.scenes import check_scenes, training_scenes
 from flipjax.training import placement, population
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.forms import logits_of
@@ -26,12 +29,14 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     layout = placement.make_layout(PopulationSpec(map="loop"), members=3)
     current = population.create(tiny, layout, members)
     rows = validation[0]
-    last = jnp.asarray(np.asarray(pool.scenes).reshape(2, -1, *pool.scenes.shape[1:]).mean(1) / 255, jnp.float32)
+    photos = np.asarray(pool.scenes) / np.float32(255)
+    kinds = np.arange(len(photos)) // (len(photos) // 2)
+    last = intervene.choose_scenes(jax.random.key(0), photos, kinds=kinds, scenes="both", count=2)
 
     def ask(questions, last):
         return population.map_selected(tiny, layout, current, questions, *placement.share(layout, (pool, rows, last)))
 
-    questions = Questions()
+    questions = Questions(mirror=True)
     mapped = ask(questions, last)
     unscened = ask(Questions("surroundings", logits=False, passes=False, masks=False), rows)
     assert (unscened.scores, unscened.fill_log_odds, unscened.masks) == (None, None, None)
@@ -46,9 +51,11 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     assert mapped.scores.shape == (1, 3, len(rows), len(questions.scores))
     wanted = metrics.decompose(logits, labels)
     np.testing.assert_array_equal(mapped.decomposition.confusion[0, 1], wanted.confusion)
+    for leaf, sums in zip(mapped.regions, metrics.region_sums(logits, labels), strict=True):
+        np.testing.assert_allclose(leaf[0, 1], sums, rtol=1e-4, atol=1e-4)
     scene = intervene.mean_surroundings(images, intervene.foreground(logits))
-    for answer, scenes in ((mapped, last), (unscened, scene)):
-        odds = intervene.scene_marginal(predict, images, scenes, logits=logits)
+    for answer, (scenes, shares), mirror in ((mapped, last, True), (unscened, (scene, None), False)):
+        odds = intervene.scene_marginal(predict, images, scenes, weights=shares, logits=logits, mirror=mirror)
         np.testing.assert_allclose(answer.scene_log_odds[0, 1], odds, rtol=1e-4, atol=1e-5)
     cover = intervene.soft_edge(intervene.foreground(logits))
     blurred = predict(intervene.paste(images, cover, intervene.blurred_scenes(images)))
@@ -59,6 +66,29 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
         np.testing.assert_allclose(mapped.scores[0, 1, :, place], scores[name], rtol=1e-4, atol=1e-5)
     classes = ensemble.unpack_classes(mapped.masks[0, 1])
     np.testing.assert_array_equal(classes, np.asarray(logits.argmax(-1)).reshape(len(rows), -1))
+
+
+def test_training_scenes_are_those_of_the_training_split(pool):
+    train = np.array([0, 1, 2, 5, 6, 7])
+    split = SimpleNamespace(train=SimpleNamespace(scenes=train))
+    study = SimpleNamespace(pool=pool, split=split, catalog=SimpleNamespace(scene_kind=np.repeat([0, 1], 4)))
+    photos = np.asarray(pool.scenes)[train] / np.float32(255)
+    for scenes in ("mean", "sampled", "both"):
+        wanted = ConfigDict({"scenes": scenes, "count": 2})
+        check_scenes(study, wanted)
+        options = {"kinds": np.repeat([0, 1], 3), "scenes": scenes, "count": 2}
+        for found, each in zip(
+            training_scenes(study, wanted, seed=3),
+            intervene.choose_scenes(jax.random.key(3), photos, **options),
+            strict=True,
+        ):
+            np.testing.assert_allclose(found, each, rtol=1e-6)
+    with pytest.raises(ConfigError, match=r"intervene\.count: expected at most 3.*; found 4"):
+        check_scenes(study, ConfigDict({"scenes": "both", "count": 4}))
+    photo = SimpleNamespace(pool=SimpleNamespace(kind="photo"))
+    with pytest.raises(ConfigError, match=r"intervene\.scenes: expected mean or none for a pool of photos"):
+        check_scenes(photo, ConfigDict({"scenes": "sampled", "count": 1}))
+    check_scenes(photo, ConfigDict({"scenes": "mean", "count": 1}))
 
 
 def test_large_masks_are_kept_at_even_distances():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flipjax import metrics
+from flipjax import metrics, results
 from flipjax.audit.__main__ import main
 from flipjax.audit.arrays import Reader
 from flipjax.audit.layout import find_layout
@@ -67,6 +67,7 @@ def audit(folder, *arguments):
 
 def check_against(result, case, **options):
     expected = metrics.summarize(metrics.decompose(*case[:2], ignore_index=255), **options)
+    expected |= results.region_quantities(metrics.region_sums(*case[:2], ignore_index=255), options.get("groups"))
     for key, value in expected.items():
         np.testing.assert_allclose(np.array(result["summary"][key], float), value, rtol=1e-6, err_msg=key)
     assert set(result["summary"]) == set(expected)

@@ -78,6 +78,8 @@ BAD = {
     "gallery.riskiest": -1,
     "gallery.typical": -1,
     "intervene.scenes": "all",
+    "intervene.count": 17,
+    "intervene.views": 3,
     "intervene.center": "mean",
     "intervene.scores": "some",
 }

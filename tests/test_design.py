@@ -21,6 +21,7 @@ LAYERS = (
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
+COMMANDS = ("audit", "data", "evaluate", "models", "report", "sweep")
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
 
 
@@ -102,8 +103,13 @@ def test_what_the_lower_layers_import():
         ("flipjax.metrics", "flax optax orbax tensorflow_datasets matplotlib tensorflow torch"),
         ("flipjax.sweep.run, flipjax.sweep.dry_run, flipjax.report.page", "tensorflow_datasets tensorflow torch"),
         ("flipjax.config, flipjax.plan, flipjax.methods", "jax flax"),
-        ("flipjax.report.__main__", "jax flax tensorflow_datasets"),
-        ("flipjax.audit.__main__", "flax optax orbax tensorflow_datasets tensorflow torch"),
+        ("flipjax.report.page, flipjax.report.compare", "jax flax tensorflow_datasets"),
+        ("flipjax.audit.run", "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets tensorflow torch"),
+        # So that --help answers within a second.
+        (
+            ", ".join(f"flipjax.{name}.__main__" for name in COMMANDS),
+            "jax flax matplotlib scipy tensorflow_datasets",
+        ),
     ],
 )
 def test_an_import_loads_no_more_than_it_must(modules, absent):

@@ -11,16 +11,17 @@ import jax
 import numpy as np
 import pytest
 
-from flipjax import evaluate as command
 from flipjax import metrics, results
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec
 from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table, split_pool
 from flipjax.data.pool import gather
+from flipjax.evaluate import __main__ as command
 from flipjax.models import weights
 from flipjax.sweep.dry_run import estimate
 
 ROOT = pathlib.Path(__file__).parents[1]
+SCENES = ("--intervene", "--config.intervene.scenes=sampled", "--config.intervene.count=16")
 POOL, SPLIT = PoolSpec(size=64, objects=16, scenes=6), SplitSpec(n_train=16, n_val=8, n_test=12)
 OVERRIDES = [
     *(f"--config.pool.{name}={getattr(POOL, name)}" for name in ("size", "objects", "scenes")),
@@ -39,7 +40,8 @@ def folder(network, tmp_path_factory):
 @pytest.fixture(scope="module")
 def printed(folder):
     arguments = ["--model", "smp_resnet50", "--weights", str(folder / "weights"), "--config", "configs/smoke.py"]
-    arguments += [*OVERRIDES, "--intervene", "--samples", "50", "--out", str(folder / "out")]
+    arguments += [*OVERRIDES, "--intervene", "--config.intervene.scenes=both", "--samples", "50"]
+    arguments += ["--out", str(folder / "out")]
     line = [sys.executable, "-m", "flipjax.evaluate", *arguments]
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
@@ -77,7 +79,14 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, network):
     assert (stored["summary"]["n_images"], stored["options"]["model"]) == (12, "smp_resnet50")
     assert (folder / "out/index.html").is_file()
     values = {row["quantity"]: row for row in rows if row["quantity"] not in summary}
-    assert {"swap_auroc", "group/rare/repair_flip", "scene_reliance", "counterfactual_flip"} <= set(values)
+    assert {
+        "swap_auroc",
+        "group/rare/repair_flip",
+        "scene_reliance",
+        "counterfactual_flip",
+        "fg_ece",
+        "rim_flip",
+    } <= set(values)
     # Repair gives a region another label and leaves the region.
     after = values["repair_flip"]["value"] + values["repair_correct"]["value"]
     assert after + stored["summary"]["fg_miss"] == pytest.approx(1, abs=1e-5)
@@ -111,6 +120,7 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
         ((*config, *model, "--weights", damaged), "--weights: "),
         ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged, convert the weights again"),
         ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "config.split: n_val 8, n_test 400: a"),
+        ((*config, *model, *stored, *OVERRIDES, *SCENES), "config.intervene.count: expected at most 4, the training"),
         (
             ("--config", tmp_path / "grid.py", *model, *stored),
             "config.grid.pool.size: expected",

@@ -73,6 +73,23 @@ def test_jit_equals_eager_and_several_draws_are_averaged(study):
     np.testing.assert_allclose(0.5 * single[0] + 0.25 * (single[1] + single[2]), eager, atol=1e-5)
 
 
+def test_mirrored_pastes_are_averaged_with_the_others(study):
+    weights, images, scenes = study
+    ramp = np.linspace(-1, 1, W)[:, None] * np.arange(weights.shape[1])
+
+    def predict(images):  # The class depends on the column, too.
+        return model(weights)(images) + np.where(np.arange(weights.shape[1]) > 0, ramp, 0)
+
+    def turned(images):
+        return predict(images[:, :, ::-1])[:, :, ::-1]
+
+    logits = predict(images)
+    both = [intervene.scene_marginal(each, images, scenes[:2], logits=logits) for each in (predict, turned)]
+    assert np.nanmax(np.abs(both[0] - both[1])) > 0.01
+    mirrored = intervene.scene_marginal(predict, images, scenes[:2], logits=logits, mirror=True)
+    np.testing.assert_allclose(mirrored, (both[0] + both[1]) / 2, atol=1e-5)
+
+
 def test_without_scenes_the_surroundings_are_the_scene():
     rng = np.random.default_rng(1)
     images = rng.normal(size=(4, H, W, 3)).astype(np.float32)

@@ -27,14 +27,20 @@ def test_submodules_load_when_they_are_asked_for():
         _ = flipjax.nothing
 
 
+# What pyproject.toml asks for beside JAX and what JAX brings.
+ABSENT = (
+    "absl flax importlib_resources jinja2 matplotlib ml_collections optax orbax PIL rich safetensors "
+    "tensorflow_datasets"
+)
+
+
+def run_beside_jax_alone(code):
+    hide = f"import sys; sys.modules.update(dict.fromkeys({ABSENT.split()!r}))\n"
+    return subprocess.run([sys.executable, "-c", hide + code], capture_output=True, text=True, check=True)
+
+
 def test_metrics_work_beside_jax_alone_and_commands_say_what_they_lack():
-    # What pyproject.toml asks for beside JAX and what JAX brings.
-    absent = (
-        "absl flax importlib_resources jinja2 matplotlib ml_collections optax orbax PIL rich safetensors "
-        "tensorflow_datasets"
-    )
     code = (
-        f"import sys; sys.modules.update(dict.fromkeys({absent.split()!r}))\n"
         "import numpy as np, flipjax\n"
         "from flipjax.__main__ import COMMANDS, main\n"
         "labels = np.array([[[0, 1], [2, 2]]])\n"
@@ -45,13 +51,30 @@ def test_metrics_work_beside_jax_alone_and_commands_say_what_they_lack():
         "print(*map(float, (parts.correct[0], parts.flip[0], parts.miss[0])), flips.compute()['fg_flip'])\n"
         "from flipjax.metrics import selective\n"
         "print(selective.auroc(np.array([0.1, 0.9]), np.array([False, True])))\n"
-        "print({main([name]) for name in COMMANDS if name != 'export'})\n"
+        "lines = 'sweep --config=smoke', 'report x', 'evaluate --config=smoke --model=smp_resnet50 --weights=x'\n"
+        "lines += 'convert --from=x --out=y', 'data check x'\n"
+        "print({main(line.split()) for line in lines})\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_beside_jax_alone(code)
     shares, auroc, codes = done.stdout.splitlines()
     assert np.allclose([float(share) for share in shares.split()], 1 / 3) and float(auroc) == 1 and codes == "{2}"
     messages = done.stderr.splitlines()
-    assert len(messages) == len(COMMANDS) - 1 and all("pip install flipjax" in message for message in messages)
+    assert len(messages) == 5 and all("pip install flipjax" in message for message in messages), messages
+
+
+def test_an_audit_beside_jax_alone_has_the_numbers_and_no_page(tmp_path):
+    generator = np.random.default_rng(0)
+    np.save(tmp_path / "logits.npy", generator.normal(size=(6, 8, 8, 3)).astype(np.float32))
+    np.save(tmp_path / "labels.npy", generator.integers(0, 3, (6, 8, 8)))
+    line = ["audit", "--logits", str(tmp_path / "logits.npy"), "--labels", str(tmp_path / "labels.npy"), "--out"]
+    code = f"from flipjax.__main__ import main\nprint(main({[*line, str(tmp_path / 'alone')]!r}))"
+    done = run_beside_jax_alone(code)
+    assert "no page: it needs jinja2, matplotlib, pillow" in done.stderr
+    assert main([*line, str(tmp_path / "whole")]) == 0
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert names - {path.name for path in (tmp_path / "alone").iterdir()} == {"index.html", "figures"}
+    for name in ("images.csv", "summary.csv", "flip_matrix.csv", "decomposition.npz"):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 def test_every_command_has_a_help_of_its_own(capsys):

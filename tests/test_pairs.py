@@ -103,6 +103,10 @@ def test_methods_are_tested_on_the_pairs_that_change_in_most_seeds():
     assert (row["share"], row["reference_share"], row["only"], row["only_reference"]) == (0, 0.6, 0, 3)
     assert row["p"] == pytest.approx(binomtest(0, 3).pvalue)
     assert results.to_text(results.pair_table([row])).startswith("method")
+    silent = cell_of(ce0=other, ce1=other, ce2=same, swap0=0 * same, swap1=0 * same, swap2=0 * same)
+    (row,) = results.pair_tests(rows, {"only": silent})
+    assert (row["n"], row["share"], row["reference_share"], row["p"]) == (0, "", 0.6, 1)
+    assert results.pair_table([row]).rows[0][-5:] == ["-", "0.600", "0", "0", "1.0000"]
 
 
 def test_a_pair_in_the_gallery_says_what_became_of_its_label():

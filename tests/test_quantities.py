@@ -5,6 +5,7 @@ import pytest
 
 from flipjax.metrics import Decomposition, summarize
 from flipjax.results import quantities
+from flipjax.results.quantity import RANGES
 
 CLASSES = ("background", "common", "rare")
 
@@ -15,7 +16,7 @@ def test_every_number_of_a_summary_is_in_the_table_of_quantities():
     summary = summarize(decomposition, np.arange(8) % 4, class_names=CLASSES)
     keys = [key for key, value in summary.items() if not isinstance(value, list)]
     assert {key for key in keys if not key.startswith("group/")} == set(quantities.of_classes(CLASSES))
-    assert {quantities.quantity_of(key).unit for key in summary} <= set(quantities.RANGES)
+    assert {quantities.quantity_of(key).unit for key in summary} <= set(RANGES)
     assert quantities.title_of("group/rare/gap/common") == "IoU gap of common, rare"
     assert quantities.title_of("iou/rare") == "IoU of rare"
     assert quantities.title_of("iou_rare/rare") == "IoU of rare, rare"

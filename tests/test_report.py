@@ -17,7 +17,7 @@ from flipjax.report.latex import to_latex
 from flipjax.report.page import build
 from flipjax.report.run import read
 from flipjax.results import gallery
-from flipjax.results.quantities import RANGES
+from flipjax.results.quantity import RANGES
 
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 FIGURES = {"flip", "gap", "shares", "risk", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
@@ -165,6 +165,14 @@ def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys):
     error = capsys.readouterr().err.splitlines()
     assert "results.csv" in error[-1]
     assert len(error) == 2
+
+
+def test_report_of_a_run_that_has_not_ended_is_of_the_cells_that_have(tmp_path, capsys):
+    make_run(tmp_path, settings=SETTINGS)
+    (tmp_path / "results.csv").unlink()
+    assert main([str(tmp_path)]) == 0
+    assert "the run has not ended" in capsys.readouterr().out
+    assert "What is missing" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_report_without_results_is_a_usage_error(tmp_path, capsys):

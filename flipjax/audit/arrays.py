@@ -11,23 +11,20 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
 
 from flipjax.files import DAMAGED, check_archive
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 # 16-bit PNGs have mode I;16, or I from older Pillow versions; 1 is black and white.
 MASK_MODES = ("P", "L", "I;16", "I", "1")
-_DAMAGED = (
-    *DAMAGED,
-    Image.DecompressionBombError,
-    UnidentifiedImageError,
-    SyntaxError,
-    ValueError,
-    LookupError,
-)
+ORIENTATION = 274
+"""The tag of EXIF that says how a picture is to be turned."""
+_DAMAGED = (*DAMAGED, SyntaxError, ValueError, LookupError)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -123,21 +120,26 @@ def _header(stream: IO[bytes], path: Path, member: str, size: int) -> Array:
 
 
 @contextlib.contextmanager
-def _readable(name: str) -> Iterator[None]:
+def _readable(name: str, *errors: type[Exception]) -> Iterator[None]:
     """Says which file it was that could not be read."""
     try:
         yield
     except AuditError:
         raise
-    except _DAMAGED as error:
+    except (*_DAMAGED, *errors) as error:
         raise AuditError(f"{name}: damaged, truncated or of another type than its name says ({error})") from error
     except OSError as error:
         raise AuditError(f"{name}: cannot be read ({error.strerror or error})") from error
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    with _readable(str(path)), warnings.catch_warnings():
+def _opened(path: Path) -> "Iterator[Image.Image]":
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise AuditError(f"{path}: a PNG mask needs Pillow: python -m pip install pillow") from error
+    damaged = Image.DecompressionBombError, UnidentifiedImageError
+    with _readable(str(path), *damaged), warnings.catch_warnings():
         # Sizes are checked against the limits, which can be set.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path, formats=["PNG"]) as image:
@@ -208,6 +210,6 @@ def _mask(path: Path) -> np.ndarray:
     with _opened(path) as image:
         values = np.asarray(image).astype(np.int32)
         # Viewers turn such a picture, and programs that read its pixels do not.
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        if image.getexif().get(ORIENTATION, 1) != 1:
             raise AuditError(f"{path}: expected a mask that EXIF does not turn; save it as it is meant")
         return values

@@ -15,10 +15,11 @@ from flipjax.metrics import Decomposition
 
 
 class Measured(NamedTuple):
-    """A decomposition of n images, and the ignored pixels int64 (n,) of each."""
+    """A decomposition of n images, the ignored pixels int64 (n,) of each, and the sums over their regions."""
 
     decomposition: Decomposition
     ignored: np.ndarray
+    regions: metrics.RegionSums
 
 
 def measure(pairs: Sequence[Pair], layout: Layout, values: Values, *, advance: Callable[[int], None]) -> Measured:
@@ -35,6 +36,7 @@ def measure(pairs: Sequence[Pair], layout: Layout, values: Values, *, advance: C
     """
     confusion = np.zeros((len(pairs), layout.classes, layout.classes), np.int32)
     risk_sum = np.zeros(len(pairs), np.float32)
+    regions = []
     with Reader() as reader, ThreadPoolExecutor(1) as thread:
         following = thread.submit(read_pair, reader, pairs[0], layout, values)
         for index in range(len(pairs)):
@@ -44,7 +46,10 @@ def measure(pairs: Sequence[Pair], layout: Layout, values: Values, *, advance: C
             image = metrics.decompose(scores, labels, background=values.background, ignore_index=IGNORED)
             confusion[index] = image.confusion
             risk_sum[index] = image.risk_sum
+            sums = metrics.region_sums(scores, labels, background=values.background, ignore_index=IGNORED)
+            regions.append([np.asarray(leaf) for leaf in sums])
             advance(1)
     areas = np.array([np.prod(pair.labels.shape, dtype=np.int64) for pair in pairs])
     ignored = areas - confusion.sum((1, 2), dtype=np.int64)
-    return Measured(Decomposition(confusion, risk_sum, values.background), ignored)
+    sums = metrics.RegionSums(*map(np.stack, zip(*regions, strict=True)))
+    return Measured(Decomposition(confusion, risk_sum, values.background), ignored, sums)

@@ -244,5 +244,7 @@ def with_interval(audit: Audit, key: str, *, percent: bool = False, digits: int 
         values = [value[index] for value in values]
     if values[0] != values[0]:
         return "-"
+    if isinstance(values[0], int):
+        return f"{values[0]:,}"
     texts = [f"{value:.1%}" if percent else f"{value:.{digits}f}" for value in values]
     return texts[0] if len(texts) == 1 else f"{texts[0]} [{', '.join(texts[1:])}]"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flipjax.audit.results import Audit, findings, image_rows, largest_flips, with_interval
-from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_IMAGE_QUANTITIES, SCENE_QUANTITIES, of_classes, title_of
+from flipjax.results.quantities import COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.text import Table, to_text
 
 WIDE = 8
@@ -44,7 +44,7 @@ def everything(audit: Audit) -> Table:
 
 def overall(audit: Audit) -> Table:
     """Returns the main quantities over all images, and the IoU gaps where there are groups."""
-    table = of_classes(audit.class_names, background=audit.background) | SCENE_QUANTITIES | PAIR_QUANTITIES
+    table = of_classes(audit.class_names, background=audit.background) | COLUMNS
     keys = [key for key in table if key in audit.summary]
     rows = [[title_of("n_images"), str(audit.summary["n_images"])]]
     rows += [

@@ -13,8 +13,6 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from flipjax.config.ranges import CHECKS, check_axis, check_value
 from flipjax.config.specs import (
     AUGMENTATION_AXES,
@@ -67,6 +65,9 @@ __all__ = [
 
 def default_config() -> Config:
     """Returns the locked default configuration, which a file in `configs/` overrides."""
+    # Loaded here: an audit needs the errors of this package and no configuration.
+    from ml_collections import ConfigDict
+
     config = ConfigDict({name: dataclasses.asdict(spec()) for name, spec in SECTIONS.items()})
     config.axes = (
         {name: (value,) for name, value in AXES.items()} | {"rho": (0.5, 0.95)} | dict.fromkeys(OPTIONAL_AXES, ())
@@ -85,7 +86,7 @@ def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
     """Flattens a nested mapping to dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, (Mapping, ConfigDict)):
+        if hasattr(value, "items"):
             flat.update(leaves(value, f"{prefix}{name}."))
         else:
             flat[prefix + name] = value
@@ -120,6 +121,8 @@ def check(config: Config) -> None:
 
 def _check_keys(config: Config) -> None:
     """Raises ConfigError unless a configuration has the sections and the fields of the default one."""
+    from ml_collections import ConfigDict
+
     default = default_config()
     for section in default:
         if not isinstance(config.get(section), ConfigDict):

@@ -28,9 +28,11 @@ OPTIONAL_AXES = KNOB_AXES | AUGMENTATION_AXES
 SCHEDULES = ("constant", "cosine")
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
 GALLERY = {"rho": 0.9, "riskiest": 6, "typical": 6}
-INTERVENE = {"scenes": "mean", "center": "auto", "scores": "all"}
-"""Scene-swap risk, repair and reliance of every member: `scenes = "none"` leaves them out. `scores`: those of logits
-alone, which need no further pass; `all`: also a mirror and filled surroundings, three passes; or `none`."""
+INTERVENE = {"scenes": "mean", "count": 1, "views": 1, "center": "auto", "scores": "all"}
+"""Scene-swap risk, repair and reliance of what the first selection rule keeps: on the `mean` training scene of each
+kind, on `count` that are `sampled`, on `both`, half the weight each, or on `none`; with 2 `views` also mirrored.
+`scores`: those of logits alone, which need no further pass; `all`: also a mirror and filled surroundings, three passes;
+or `none`."""
 NORMS = ("batch", "group", "none")
 DTYPES = ("float32", "bfloat16")
 MAPS = ("auto", "loop", "vmap", "packed")

@@ -18,11 +18,8 @@ from typing import Any
 
 from flipjax import command
 from flipjax.config import ConfigError, check_value
-from flipjax.data.build import BadFilesError
 from flipjax.data.coco_cd import command as coco_cd
-from flipjax.data.folder.check import check_folder
 from flipjax.data.images import MAX_PIXELS
-from flipjax.data.tfds import data_dir_of
 from flipjax.data.waterbirds_seg import command as waterbirds_seg
 from flipjax.terminal import printable
 
@@ -53,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(printable(f"flipjax data: {error}"), file=sys.stderr)
         return command.USAGE
     with _terminating():
+        # Not before: it loads JAX.
+        from flipjax.data.build import BadFilesError
+
         try:
             return options.run(options)
         except (BadFilesError, OSError) as error:
@@ -122,6 +122,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 def _prepare(options: argparse.Namespace) -> int:
     if options.size:
         check_value("pool.size", options.size)
+    from flipjax.data.tfds import data_dir_of
+
     options.data_dir = data_dir_of(options.data_dir)
     print(printable(DATA_SETS[options.name].prepare(options)))
     return command.DONE
@@ -133,6 +135,8 @@ def _manifest(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from flipjax.data.folder.check import check_folder
+
     check_value("pool.size", options.size)
     check_value("pool.max_pixels", options.max_pixels)
     for field, value in (("split.n_val", options.n_val), ("split.n_test", options.n_test)):

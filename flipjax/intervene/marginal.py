@@ -53,6 +53,7 @@ def scene_marginal(
     logits: Any = None,
     background: int = 0,
     sigma: float | None = None,
+    mirror: bool = False,
 ) -> jax.Array:
     """Returns what the model says of its own predicted region when that stands on other scenes.
 
@@ -70,10 +71,12 @@ def scene_marginal(
         logits: of `predict(images)`, where they are known: saves one pass.
         background: the class that is background.
         sigma: of the edge, as in `soft_edge`.
+        mirror: whether each pasted image is also asked mirrored, left to right, and the two averaged: for models to
+            which a mirrored object is the same object.
 
     Returns:
         (B, K, C - 1) float32, log-odds on each kind of scene (`region_log_odds`); NaN for an image without predicted
-        foreground. Costs K * D passes, and one more where `logits` are not given.
+        foreground. Costs K * D passes, twice as many with `mirror`, and one more where `logits` are not given.
 
     Raises:
         TypeError: images that are not floating point.
@@ -108,8 +111,12 @@ def scene_marginal(
     cover = soft_edge(regions, sigma=sigma)
 
     def on_scene(scene: Any) -> jax.Array:
-        answer = predict(paste(images, cover, scene))
-        return region_log_odds(answer, regions, background=background)
+        pasted = paste(images, cover, scene)
+        log_odds = region_log_odds(predict(pasted), regions, background=background)
+        if not mirror:
+            return log_odds
+        turned = region_log_odds(predict(pasted[:, :, ::-1]), regions[:, :, ::-1], background=background)
+        return (log_odds + turned) / 2
 
     kinds = [sum(weights[d] * on_scene(scenes[k, d]) for d in range(D)) for k in range(K)]
     return jnp.stack(kinds, axis=1)

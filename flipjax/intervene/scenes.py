@@ -74,18 +74,48 @@ def choose_scenes(
     if scenes not in ("mean", "sampled", "both"):
         raise ValueError(f"scenes: expected 'mean', 'sampled' or 'both', found {scenes!r}.")
     images, kinds = _check_scenes(images, kinds)
-    means = mean_scenes(images, kinds=kinds)[:, None]
-    if scenes == "mean":
-        return means, jnp.ones(1, jnp.float32)
+    means = mean_scenes(images, kinds=kinds)
+    samples = means[:, None][:, :0] if scenes == "mean" else images[draw_scenes(key, kinds, count=count)]
+    return join_scenes(means, samples, scenes=scenes)
+
+
+def draw_scenes(key: jax.Array, kinds: Any, *, count: int) -> np.ndarray:
+    """Returns the places (K, count) of scenes of each kind that are drawn without replacement, of kinds (S,).
+
+    Raises:
+        ValueError: fewer scenes of a kind than `count`.
+
+    Example:
+        >>> draw_scenes(jax.random.key(0), [0, 1, 0], count=1).shape
+        (2, 1)
+    """
+    kinds = np.asarray(kinds)
     fewest = np.bincount(kinds).min()
     if not 1 <= count <= fewest:
         raise ValueError(f"count: expected 1 to {fewest}, the scenes of the rarest kind, found {count}.")
-    samples = []
-    for kind in range(kinds.max() + 1):
-        order = jax.random.permutation(jax.random.fold_in(key, kind), np.flatnonzero(kinds == kind))
-        samples.append(images[order[:count]])
-    samples = jnp.stack(samples)
-    even = jnp.full(count, 1 / count, jnp.float32)
+    orders = [
+        jax.random.permutation(jax.random.fold_in(key, kind), np.flatnonzero(kinds == kind))
+        for kind in range(kinds.max() + 1)
+    ]
+    return np.stack([np.asarray(order)[:count] for order in orders])
+
+
+def join_scenes(means: Any, samples: Any, *, scenes: Use) -> tuple[jax.Array, jax.Array]:
+    """Returns the scenes of each kind with their weights, as `choose_scenes` does, of means and samples made before.
+
+    Args:
+        means: (K, H, W, channels) float32.
+        samples: (K, count, H, W, channels) float32; not used for `mean`.
+        scenes: as in `choose_scenes`.
+
+    Example:
+        >>> join_scenes(np.zeros((2, 1, 1, 1)), np.ones((2, 2, 1, 1, 1)), scenes="both")[1].tolist()
+        [0.5, 0.25, 0.25]
+    """
+    means, samples = jnp.asarray(means)[:, None], jnp.asarray(samples)
+    even = jnp.full(samples.shape[1], 1 / max(1, samples.shape[1]), jnp.float32)
+    if scenes == "mean":
+        return means, jnp.ones(1, jnp.float32)
     if scenes == "sampled":
         return samples, even
     return jnp.concatenate([means, samples], axis=1), jnp.concatenate([jnp.array([0.5]), even / 2])

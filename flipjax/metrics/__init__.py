@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flipjax.metrics.decomposition import Decomposition
     from flipjax.metrics.kernels import decompose, error_map, flip_risk, risk_map
     from flipjax.metrics.names import class_names
+    from flipjax.metrics.regions import RegionSums, region_sums, rim
     from flipjax.metrics.scores import logit_scores
     from flipjax.metrics.summary import Interval, bootstrap, resampled, summarize
 
@@ -18,6 +19,7 @@ __all__ = [
     "Decomposition",
     "FlipMetric",
     "Interval",
+    "RegionSums",
     "bootstrap",
     "class_names",
     "concatenate",
@@ -25,7 +27,9 @@ __all__ = [
     "error_map",
     "flip_risk",
     "logit_scores",
+    "region_sums",
     "resampled",
+    "rim",
     "risk_map",
     "summarize",
 ]
@@ -34,11 +38,14 @@ __all__ = [
 _MODULES = {
     "FlipMetric": "accumulate",
     "Interval": "summary",
+    "RegionSums": "regions",
     "bootstrap": "summary",
     "class_names": "names",
     "concatenate": "accumulate",
     "logit_scores": "scores",
+    "region_sums": "regions",
     "resampled": "summary",
+    "rim": "regions",
     "summarize": "summary",
 }
 

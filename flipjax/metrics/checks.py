@@ -89,7 +89,7 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
         )
     _check_background(options.background, classes)
     if array.size and on_host(array):
-        _check_kind(np.asarray(array), kind)
+        _check_kind(np.asarray(array), kind, labelled=labels_shape is not None)
     return array
 
 
@@ -203,13 +203,20 @@ def _shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndi
     return message
 
 
-def _check_kind(scores: np.ndarray, kind: str) -> None:
+def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
     if kind == "probabilities":
         problem = _no_probabilities(scores)
         if problem:
             raise ValueError(f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}.")
         return
     sample = scores[tuple(slice(None, None, max(1, size // _SAMPLE)) for size in scores.shape[:-1])]
+    if not labelled and scores.shape[-1] >= _MANY_CLASSES and _are_indices(sample) and _are_indices(scores):
+        warnings.warn(
+            f"logits: found the whole numbers {scores.min():g} to {scores.max():g} alone, in shape {scores.shape}. "
+            "Class indices as floating point? They have no flip-risk; decompose takes integers with kind='masks'.",
+            stacklevel=4,
+        )
+        return
     # One-hot scores are probabilities too, but of a model that is always sure: its entropies are not at stake.
     if _no_probabilities(sample) or _no_probabilities(scores) or ((scores == 0) | (scores == 1)).all():
         return
@@ -218,6 +225,12 @@ def _check_kind(scores: np.ndarray, kind: str) -> None:
         "kind='probabilities': flip-risk is another number for them.",
         stacklevel=4,
     )
+
+
+def _are_indices(scores: np.ndarray) -> bool:
+    """Whether scores (..., C) look like class indices and their last axis like one of an image: no one-hot scores."""
+    whole = bool(((scores >= 0) & (scores == np.floor(scores))).all())
+    return whole and not ((scores > 0).sum(-1) == 1).all()
 
 
 def _no_probabilities(scores: np.ndarray) -> str:

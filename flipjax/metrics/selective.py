@@ -80,15 +80,45 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | N
     known = ~np.isnan(np.asarray(scores, np.float64)) & ~np.isnan(np.asarray(losses, np.float64))
     scores, losses = _ranked(scores, losses)
     members = np.ones(len(losses)) if inside is None else np.asarray(inside, np.float64)[known]
-    _, place, sizes = np.unique(scores, return_inverse=True, return_counts=True)
-
-    def running(values: np.ndarray) -> np.ndarray:
-        # The order among equal scores is nobody's: each of them has their mean.
-        return np.cumsum(np.repeat(np.bincount(place, weights=values, minlength=len(sizes)) / sizes, sizes))
-
-    whole = running(members)
-    risk = np.divide(running(losses * members), whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    order = _order(scores[None])
+    whole = _running(order, members)[0]
+    risk = np.divide(_running(order, losses * members)[0], whole, out=np.full(len(whole), np.nan), where=whole > 0)
     return RiskCoverage(np.arange(1, len(whole) + 1) / max(1, len(whole)), risk)
+
+
+class Areas(NamedTuple):
+    """What single numbers say of J scores: float64 (J,) each, NaN as in the functions of their names."""
+
+    auroc: np.ndarray
+    aurc: np.ndarray
+    excess_aurc: np.ndarray
+    augrc: np.ndarray
+
+
+def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
+    """Returns `auroc` (of losses above 0.5), `aurc`, `excess_aurc` and `augrc` of J scores of n images at once.
+
+    Args:
+        scores: (J, n), none of them NaN.
+        losses: (n,), none of them NaN.
+
+    Example:
+        >>> areas(np.array([[0.3, 0.4, 0.2], [0.2, 0.1, 0.3]]), np.array([0.0, 1.0, 0.0])).augrc.round(4).tolist()
+        [0.0833, 0.3333]
+    """
+    n = len(losses)
+    order = _order(scores)
+    events = (losses > 0.5)[order.images]
+    misses = np.zeros((len(scores), n + 1), np.int64)
+    np.cumsum(~events, axis=1, out=misses[:, 1:])
+    twice_below = np.take_along_axis(misses, order.first, 1) + np.take_along_axis(misses, order.last + 1, 1)
+    pairs = 2 * events.sum(1) * misses[:, -1]
+    ordered = (events * twice_below).sum(1)
+    risk = _running(order, losses) / np.arange(1, n + 1)
+    aurc = _areas(risk)
+    best = _areas(np.cumsum(np.sort(losses))[None] / np.arange(1, n + 1))
+    auroc = np.divide(ordered, pairs, out=np.full(len(scores), np.nan), where=pairs > 0)
+    return Areas(auroc, aurc, aurc - best, _areas(risk * (np.arange(1, n + 1) / max(1, n))))
 
 
 def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
@@ -102,7 +132,7 @@ def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
         >>> round(aurc([0.3, 0.4, 0.2], [0, 1, 0]), 4)
         0.0833
     """
-    return _area(risk_coverage(scores, losses).risk)
+    return float(_areas(risk_coverage(scores, losses).risk[None])[0])
 
 
 def excess_aurc(scores: ArrayLike, losses: ArrayLike) -> float:
@@ -130,7 +160,7 @@ def augrc(scores: ArrayLike, losses: ArrayLike) -> float:
         0.0833
     """
     coverage, risk = risk_coverage(scores, losses)
-    return _area(risk * coverage)
+    return float(_areas((risk * coverage)[None])[0])
 
 
 def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> float:
@@ -145,11 +175,24 @@ def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> f
         >>> threshold_at_risk([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1], risk=0.4)
         0.3
     """
-    ordered = np.sort(_ranked(scores, losses)[0])
-    curve = risk_coverage(scores, losses).risk
-    last = np.append(ordered[1:] != ordered[:-1], True) if len(ordered) else np.zeros(0, bool)
-    allowed = np.flatnonzero(last & (curve <= risk))
-    return float(ordered[allowed[-1]]) if len(allowed) else -math.inf
+    scores, losses = _ranked(scores, losses)
+    return float(thresholds_at_risk(scores[None], losses, risk=risk)[0])
+
+
+def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -> np.ndarray:
+    """Returns `threshold_at_risk` of J scores (J, n) of n images with losses (n,), none of them NaN: float64 (J,).
+
+    Example:
+        >>> thresholds_at_risk(np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]), np.array([0, 0, 1]), risk=0.2).tolist()
+        [0.2, -inf]
+    """
+    J, n = scores.shape
+    order = _order(scores)
+    curve = _running(order, np.asarray(losses, np.float64)) / np.arange(1, n + 1)
+    allowed = (order.last == np.arange(n)) & (curve <= risk)
+    place = n - 1 - np.argmax(allowed[:, ::-1], axis=1) if n else np.zeros(J, np.int64)
+    ordered = np.take_along_axis(scores, order.images, 1)
+    return np.where(allowed.any(1), ordered[np.arange(J), place], -math.inf) if n else np.full(J, -math.inf)
 
 
 def accepted(scores: ArrayLike, losses: ArrayLike, *, threshold: float) -> tuple[float, float]:
@@ -195,8 +238,37 @@ def _ranked(scores: ArrayLike, losses: ArrayLike) -> tuple[np.ndarray, np.ndarra
     return scores[known], losses[known]
 
 
-def _area(curve: np.ndarray) -> float:
-    """The area under values at even places, over their width."""
-    if len(curve) < 2:
-        return math.nan
-    return float((curve.sum() - (curve[0] + curve[-1]) / 2) / (len(curve) - 1))
+class _Order(NamedTuple):
+    """Of J scores of n images, in ascending order: the images, and the first and last place of those of equal score."""
+
+    images: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+def _order(scores: np.ndarray) -> _Order:
+    images = np.argsort(scores, axis=1, kind="stable")
+    ordered = np.take_along_axis(scores, images, 1)
+    new = np.ones((len(scores), scores.shape[1] + 1), bool)
+    new[:, 1:-1] = ordered[:, 1:] != ordered[:, :-1]
+    places = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    first = np.maximum.accumulate(np.where(new[:, :-1], places, 0), axis=1)
+    last = np.minimum.accumulate(np.where(new[:, 1:], places, scores.shape[1])[:, ::-1], axis=1)[:, ::-1]
+    return _Order(images, first, last)
+
+
+def _running(order: _Order, values: np.ndarray) -> np.ndarray:
+    """Sums (J, n) of the values (n,) of the k images of least score: of equal scores each has the mean."""
+    sums = np.zeros((len(order.images), len(values) + 1))
+    np.cumsum(values[order.images], axis=1, out=sums[:, 1:])
+    below, through = np.take_along_axis(sums, order.first, 1), np.take_along_axis(sums, order.last + 1, 1)
+    places = np.arange(len(values))
+    share = (places + 1 - order.first) / (order.last + 1 - order.first)
+    return np.where(order.last == places, through, below + share * (through - below))
+
+
+def _areas(curves: np.ndarray) -> np.ndarray:
+    """The areas (J,) under values (J, n) at even places, over their width."""
+    if curves.shape[1] < 2:
+        return np.full(len(curves), math.nan)
+    return (curves.sum(1) - (curves[:, 0] + curves[:, -1]) / 2) / (curves.shape[1] - 1)

@@ -1,11 +1,12 @@
 """Statistics of a set of images, computed for many resamples of it at once: exact integers and float64, NumPy only.
 
 `summarize` evaluates them on the images as they are, `bootstrap` on its resamples, so the two cannot differ.
-Every function takes `rows` (S, n): for each of S resamples, the indices of its n images.
+Every function takes `Draws`: for each of S resamples, the indices of its n images.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,40 @@ from flipjax.metrics import selective
 from flipjax.metrics.decomposition import Decomposition
 
 DECILES = 10
+RANKED = (
+    "risk_auroc",
+    "risk_aurc",
+    "top_decile_flip_share",
+    "risk_decile",
+    "flip_by_risk_decile",
+    "n_images_without_risk",
+)
+"""What `ranking` tells; `pooled` tells all else."""
+
+
+class Draws:
+    """Resamples of N images: `rows` (S, n), the indices of n of them. What follows from them is counted once."""
+
+    def __init__(self, rows: np.ndarray, images: int, *, keep: bool = False):
+        """Counts nothing yet; `keep`, where many models are asked about: parts are counted once, too."""
+        self.rows = rows
+        self._images = images
+        self._parts: dict[str, Draws] | None = {} if keep else None
+
+    def part(self, name: str, places: np.ndarray) -> Draws:
+        """Returns the draws of some places of each resample, those of a group; the same places for a name."""
+        if self._parts is None:
+            return Draws(self.rows[:, places], self._images)
+        if name not in self._parts:
+            self._parts[name] = Draws(self.rows[:, places], self._images)
+        return self._parts[name]
+
+    @functools.cached_property
+    def counts(self) -> np.ndarray:
+        """How often each image stands in each row: whole numbers as float64 (S, N), which BLAS multiplies."""
+        samples, N = len(self.rows), self._images
+        cells = self.rows + N * np.arange(samples)[:, None]
+        return np.bincount(cells.ravel(), minlength=samples * N).reshape(samples, N).astype(np.float64)
 
 
 class Images(NamedTuple):
@@ -102,7 +137,7 @@ def resample(
     return rows
 
 
-def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str, np.ndarray]:
     """Shares and IoU of the pixels of all images together, and the image-mean Flip: each (S,)."""
     b = images.background
     truth = images.confusion.sum(2)
@@ -110,20 +145,23 @@ def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict
     same = np.diagonal(images.confusion, axis1=1, axis2=2)
     # Resampled in place of the C * C cells, of which nothing else is needed.
     margins = np.concatenate([truth, predicted, same], axis=1)
-    weights = _multiplicity(rows, len(margins))
-    truth, predicted, same = np.split(weights @ margins, 3, axis=1)
+    weights = draws.counts
+    # Sums of whole numbers: exact in float64.
+    sums = (weights @ margins.astype(np.float64)).astype(np.int64)
+    truth, predicted, same = np.split(sums, 3, axis=1)
     foreground = truth.sum(1) - truth[:, b]
     correct = same.sum(1) - same[:, b]
     miss = predicted[:, b] - same[:, b]
-    weights = weights[:, ~np.isnan(images.flip)]
-    flip = images.flip[~np.isnan(images.flip)]
+    known = ~np.isnan(images.flip)
+    weights = weights if known.all() else weights[:, known]
+    flip = images.flip[known]
     table = {
-        "n_images": np.full(len(rows), rows.shape[1]),
+        "n_images": np.full(len(draws.rows), draws.rows.shape[1]),
         "fg_correct": _divide(correct, foreground),
         "fg_flip": _divide(foreground - correct - miss, foreground),
         "fg_miss": _divide(miss, foreground),
         "flip_image_mean": _divide(weights @ flip, weights.sum(1)),
-        "flipped_images": _divide(weights @ (flip > 0.5), weights.sum(1)),
+        "flipped_images": _divide(weights @ (flip > 0.5).astype(np.float64), weights.sum(1)),
     }
     for c, name in enumerate(class_names):
         table[f"iou/{name}"] = _divide(same[:, c], truth[:, c] + predicted[:, c] - same[:, c])
@@ -133,8 +171,9 @@ def pooled(images: Images, rows: np.ndarray, class_names: Sequence[str]) -> dict
     return table
 
 
-def ranking(images: Images, rows: np.ndarray) -> dict[str, np.ndarray]:
+def ranking(images: Images, draws: Draws) -> dict[str, np.ndarray]:
     """Statistics of the images sorted by flip-risk: each (S,), or (S, 10) for the deciles."""
+    rows = draws.rows
     n = rows.shape[1]
     ranked = np.count_nonzero(images.ranked[rows], axis=1)
     place = np.sort(images.rank[rows], axis=1)
@@ -144,32 +183,33 @@ def ranking(images: Images, rows: np.ndarray) -> dict[str, np.ndarray]:
     risk = np.where(inside, images.risk[order][place], 0.0)
     edges = np.arange(DECILES + 1) * ranked[:, None] // DECILES
     sizes = np.diff(edges, axis=1)
-    flip_sums = _sums_between(flip, edges)
-    covered_mean = np.cumsum(flip, axis=1) / np.arange(1, n + 1)
+    running = _running(flip)
+    flip_sums = _between(running, edges)
+    covered_mean = running[:, 1:] / np.arange(1, n + 1)
     return {
-        "risk_auroc": _auroc(images, rows),
+        "risk_auroc": _auroc(images, draws),
         "risk_aurc": _divide(np.sum(covered_mean, axis=1, where=inside), ranked),
         "top_decile_flip_share": _divide(flip_sums[:, -1], flip.sum(1)),
-        "risk_decile": _divide(_sums_between(risk, edges), sizes),
+        "risk_decile": _divide(_between(_running(risk), edges), sizes),
         "flip_by_risk_decile": _divide(flip_sums, sizes),
         "n_images_without_risk": n - ranked,
     }
 
 
-def _auroc(images: Images, rows: np.ndarray) -> np.ndarray:
+def _auroc(images: Images, draws: Draws) -> np.ndarray:
     """How well flip-risk ranks the images flipped by more than half."""
-    weights = _multiplicity(rows, len(images.rank))[:, images.ranked]
+    weights = draws.counts[:, images.ranked]
     return selective.weighted_auroc(images.risk[images.ranked], images.flip[images.ranked] > 0.5, weights)
 
 
-def _multiplicity(rows: np.ndarray, n: int) -> np.ndarray:
-    """How often each of n images stands in each row: int64 (S, n)."""
-    cells = rows + n * np.arange(len(rows))[:, None]
-    return np.bincount(cells.ravel(), minlength=len(rows) * n).reshape(len(rows), n)
+def _running(values: np.ndarray) -> np.ndarray:
+    """Sums of the first values of each row, from none of them to all: (S, n + 1)."""
+    sums = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
 
 
-def _sums_between(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    running = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
+def _between(running: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.diff(np.take_along_axis(running, edges, axis=1), axis=1)
 
 

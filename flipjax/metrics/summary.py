@@ -82,11 +82,12 @@ def summarize(
     """
     images = statistics.read_images(decomposition)
     names = _names(class_names, images)
-    rows = np.arange(len(images.rank))[None]
-    summary = statistics.pooled(images, rows, names) | statistics.ranking(images, rows)
+    draws = statistics.Draws(np.arange(len(images.rank))[None], len(images.rank))
+    summary = statistics.pooled(images, draws, names) | statistics.ranking(images, draws)
     members = {} if groups is None else _members(groups, images)
     for group, member in members.items():
-        inside = statistics.pooled(images, rows[:, member], names) | statistics.ranking(images, rows[:, member])
+        part = draws.part(group, member)
+        inside = statistics.pooled(images, part, names) | statistics.ranking(images, part)
         summary |= {f"group/{group}/{key}": value for key, value in inside.items()}
     for name, (sides, combine) in _across_groups(members, images, names).items():
         summary[name] = combine(*(summary[side] for side in sides))
@@ -160,7 +161,7 @@ def bootstrap(
             values = [np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]
             blocks.append({"": np.stack(values)})
         else:
-            blocks.append(_evaluate(keys, images, rows, names, members))
+            blocks.append(_evaluate(keys, images, statistics.Draws(rows, n), names, members))
     intervals = {name: _percentile_interval(np.concatenate([b[name] for b in blocks])) for name in blocks[0]}
     return intervals if not callable(statistic) and not isinstance(statistic, str) else next(iter(intervals.values()))
 
@@ -168,7 +169,7 @@ def bootstrap(
 def resampled(
     decomposition: Decomposition,
     keys: Sequence[str],
-    rows: np.ndarray,
+    rows: np.ndarray | statistics.Draws,
     *,
     groups: Any = None,
     class_names: Sequence[str] | None = None,
@@ -180,7 +181,8 @@ def resampled(
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         keys: keys of `summarize`.
-        rows: (S, n) integers, the images of each resample; image i is of the group of place i.
+        rows: (S, n) integers, the images of each resample; image i is of the group of place i. For many models with
+            the same groups `flipjax.metrics.statistics.Draws(rows, n, keep=True)`, which counts them once.
         groups: (n,) integers as in `summarize`.
         class_names: as in `summarize`.
 
@@ -192,7 +194,8 @@ def resampled(
     """
     images = statistics.read_images(decomposition)
     names = _names(class_names, images)
-    return _evaluate(keys, images, rows, names, {} if groups is None else _members(groups, images))
+    draws = rows if isinstance(rows, statistics.Draws) else statistics.Draws(rows, len(images.rank))
+    return _evaluate(keys, images, draws, names, {} if groups is None else _members(groups, images))
 
 
 def _check_keys(keys: Sequence[str], known: dict[str, Any], groups: Any) -> None:
@@ -207,7 +210,7 @@ def _check_keys(keys: Sequence[str], known: dict[str, Any], groups: Any) -> None
 def _evaluate(
     keys: Sequence[str],
     images: statistics.Images,
-    rows: np.ndarray,
+    draws: statistics.Draws,
     names: Sequence[str],
     members: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
@@ -219,10 +222,11 @@ def _evaluate(
         by_group.setdefault(group, {})[side] = inner
     values = {}
     for group, wanted in by_group.items():
-        inside = rows[:, members[group]] if group else rows
-        table = statistics.pooled(images, inside, names)
-        if not set(wanted.values()) <= set(table):
-            table |= statistics.ranking(images, inside)
+        inside = draws.part(group, members[group]) if group else draws
+        ranked = {inner for inner in wanted.values() if inner in statistics.RANKED}
+        table = statistics.ranking(images, inside) if ranked else {}
+        if len(ranked) < len(wanted):
+            table |= statistics.pooled(images, inside, names)
         values |= {side: table[inner] for side, inner in wanted.items()}
     for name in across.keys() & set(keys):
         sides, combine = across[name]

@@ -9,12 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from flipjax import command
-from flipjax.config import ConfigError
-from flipjax.models.encoders import ENCODERS
-from flipjax.models.read import MAX_BYTES
-from flipjax.models.smp import MisfitError, WeightsError
-from flipjax.models.weights import convert
+from flipjax.config import MODEL_NAMES, ConfigError
 from flipjax.terminal import printable
+
+ENCODERS = tuple(name.removeprefix("smp_") for name in MODEL_NAMES if name.startswith("smp_"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,14 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     convert_parser.add_argument(
         "--out", "--to", dest="target", required=True, metavar="FILE", help="a file that does not exist yet"
     )
-    convert_parser.add_argument(
-        "--encoder", choices=tuple(ENCODERS), help="whose they must be (default: what the names say)"
-    )
+    convert_parser.add_argument("--encoder", choices=ENCODERS, help="whose they must be (default: what the names say)")
     convert_parser.add_argument(
         "--num_classes", type=int, default=3, metavar="C", help="outputs of the head (default 3)"
     )
     convert_parser.add_argument(
-        "--max_bytes", type=int, default=MAX_BYTES, metavar="N", help="what the weights may unpack to (default 4 GiB)"
+        "--max_bytes", type=int, metavar="N", help="what the weights may unpack to (default 4 GiB)"
     )
     convert_parser.add_argument("--verbose", action="store_true", help="name every key that does not fit")
     try:
@@ -41,13 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(printable(f"flipjax convert: {error}"), file=sys.stderr)
         return command.USAGE
+    # Not before: they load JAX and Flax.
+    from flipjax.models.read import MAX_BYTES
+    from flipjax.models.smp import MisfitError, WeightsError
+    from flipjax.models.weights import convert
+
     try:
         text = convert(
             options.source,
             options.target,
             encoder=options.encoder,
             num_classes=options.num_classes,
-            max_bytes=options.max_bytes,
+            max_bytes=MAX_BYTES if options.max_bytes is None else options.max_bytes,
         )
         print(printable(text))
         return command.DONE

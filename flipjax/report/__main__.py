@@ -10,9 +10,6 @@ from pathlib import Path
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.report.compare import compare_runs
-from flipjax.report.page import build
-from flipjax.report.run import ReportError
 from flipjax.terminal import printable
 
 
@@ -28,6 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(arguments)
         if (options.workdir is None) == (options.compare is None):
             parser.error("expected a run folder, or --compare A B")
+    except ConfigError as error:
+        print(printable(f"flipjax report: {error}"), file=sys.stderr)
+        return command.USAGE
+    # Not before: they load matplotlib.
+    from flipjax.report.compare import compare_runs
+    from flipjax.report.page import build
+    from flipjax.report.run import ReportError
+
+    try:
         if options.compare:
             folder = options.out or options.compare[1] / "report" / "compare"
             text = compare_runs(options.compare[0], options.compare[1], folder)

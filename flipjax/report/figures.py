@@ -174,7 +174,7 @@ def draw_reference(axes: Axes, reference: tuple[float, str] | None) -> None:
         return
     level, text = reference
     axes.axhline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    offset: dict[str, Any] = {"xytext": (0, 2), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+    offset: dict[str, Any] = {"xytext": (0, -2), "textcoords": "offset points", "ha": "right", "va": "top"}
     axes.annotate(text, (1, level), xycoords=("axes fraction", "data"), fontsize=8.5, color=FAINT, **offset)
 
 

@@ -1,19 +1,23 @@
 """The page: one HTML file that holds all it shows, from a template that escapes every text."""
 
+import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
-from flipjax.report import chart, pictures
-from flipjax.report.chart import Chart
+from flipjax.report import pictures
+from flipjax.report.chart import Chart, Drawing, draw
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
 from flipjax.results import SCORES, Table
 from flipjax.results.scene_swap import REPAIR_NOTE
 
 LONGEST = 600
+FIRST, WARNING = 4, "Warning"
+"""Sentences of the answer that a page shows at once, and how those begin that it never folds."""
 TERMS = {
     "rho": (
         "The share of a class's training images that show it in its usual scene. In the test set all four groups of "
@@ -65,16 +69,22 @@ class Numbers(NamedTuple):
     words: bool = False
 
 
-class Picture(NamedTuple):
-    """A chart on the page."""
+@dataclass(frozen=True)
+class Picture:
+    """A chart on the page, drawn when it is first asked for."""
 
     template = "picture"
     chart: Chart
 
+    @functools.cached_property
+    def drawing(self) -> Drawing:
+        """What the page and the files show of it."""
+        return draw(self.chart)
+
     @property
     def panels(self) -> list[Markup]:
         """The chart's panels, as svg elements."""
-        return [Markup(svg) for svg in chart.inline(self.chart)]
+        return [Markup(svg) for svg in self.drawing.panels]
 
 
 class Gallery(NamedTuple):
@@ -162,7 +172,8 @@ def page(
     )
     return environment.get_template("page.html").render(
         title=title,
-        lines=lines,
+        lines=[line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],
+        more=[line for line in lines[FIRST:] if not line.startswith(WARNING)],
         facts=facts,
         missing=missing,
         sections=[section for section in sections if section.blocks],

@@ -136,7 +136,7 @@ def save_figures(folder: Path, sections: Sequence[Section]) -> None:
     for section in sections:
         for block in section.blocks:
             if isinstance(block, Picture):
-                chart.save(folder, block.chart)
+                chart.save(folder, block.chart.name, block.drawing)
 
 
 def write_summary(folder: Path, title: str, facts: str, lines: Sequence[str], tables: dict[str, Table]) -> None:

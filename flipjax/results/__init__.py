@@ -20,7 +20,9 @@ from flipjax.results.files import (
 )
 from flipjax.results.images import flip_rows, image_columns
 from flipjax.results.pairs import McNemar, counterfactual_flip, label_changes, mcnemar, pair_tests, region_class
-from flipjax.results.quantities import QUANTITIES, Quantity, quantity_of, title_of
+from flipjax.results.quantities import QUANTITIES, quantity_of, title_of
+from flipjax.results.quantity import Quantity
+from flipjax.results.regions import region_quantities
 from flipjax.results.repair_sign import agreement, repair_signs
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import GROUPS, axes_of, member_quantities, member_rows, number
@@ -88,6 +90,7 @@ __all__ = [
     "quantity_of",
     "read_csv",
     "region_class",
+    "region_quantities",
     "regret",
     "regret_table",
     "repair_signs",

@@ -165,6 +165,7 @@ def _cells(folder: Path) -> Iterator[tuple[str, StoredCell]]:
 
 def _image_parts(cell: StoredCell, rows: Sequence[Row]) -> Iterator[Columns]:
     rows = [row for row in rows if row["member"] in cell.places]
+    order: list[str] = []
     scores = {
         (selection, split): dict(image_scores(cell, split, rows, selection=selection))
         for selection in cell.selections
@@ -183,6 +184,9 @@ def _image_parts(cell: StoredCell, rows: Sequence[Row]) -> Iterator[Columns]:
                 columns = ids | image_columns(counts, cell.class_names, swap=swap)
                 of_image = scores[selection, split][member]
                 columns |= {name: of_image.get(name, np.full(n, np.nan)) for name in SCORES if name not in columns}
+                # A later rule lacks what is asked of the first one alone.
+                order = order or list(columns)
+                columns = {name: columns.get(name, np.full(n, np.nan)) for name in order}
                 yield {
                     name: values.astype(np.int64) if values.dtype.kind == "i" else values
                     for name, values in columns.items()

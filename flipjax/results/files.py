@@ -26,6 +26,7 @@ PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names")
 OPTIONAL: dict[str, Any] = {
     "scene_log_odds": np.float32,
+    "scene_shares": np.float32,
     "centers": np.float32,
     "scores": np.float32,
     "masks": np.uint8,
@@ -44,10 +45,11 @@ class Part:
 
     confusion int32 (S, K, n, C, C) and risk_sum float32 (S, K, n) as in `Decomposition`; groups int32 (n,), 2 * class +
     scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene. Where scenes
-    were swapped, scene_log_odds float32 (S, K, n, kinds, C - 1) and centers float32 (S, K, C - 1), as in
-    `flipjax.intervene`: risk and repaired counts follow from them and `confusion`. Of the first rule alone: scores
-    float32 (K, n, J), those of `StoredCell.score_names`, and masks uint8 (K, n, planes, bytes), the predicted classes
-    as packed bits. refit bool (n,), the images on which DFR fitted heads.
+    were swapped, scene_log_odds float32 (R, K, n, kinds, C - 1) of the first R rules, as a sweep writes it of the first
+    alone, scene_shares float32 (D,), the weight of each of the D passes of a kind (None: one), and centers float32 (R,
+    K, C - 1), as in `flipjax.intervene`: risk and repaired counts follow from them and `confusion`. Of the first rule
+    alone: scores float32 (K, n, J), those of `StoredCell.score_names`, and masks uint8 (K, n, planes, bytes), the
+    predicted classes as packed bits. refit bool (n,), the images on which DFR fitted heads.
     """
 
     confusion: np.ndarray
@@ -56,6 +58,7 @@ class Part:
     pairs: np.ndarray
     rows: np.ndarray
     scene_log_odds: np.ndarray | None = None
+    scene_shares: np.ndarray | None = None
     centers: np.ndarray | None = None
     scores: np.ndarray | None = None
     masks: np.ndarray | None = None
@@ -104,13 +107,15 @@ class StoredCell:
 
     def scene_log_odds(self, member: str, part: str, *, selection: str | None = None) -> np.ndarray | None:
         """Returns a member's log-odds on other scenes, (n, kinds, C - 1), or None where no scenes were swapped."""
-        stored = self.parts[part].scene_log_odds
-        return None if stored is None else stored[self._place(member, selection)]
+        return self._of_rule(self.parts[part].scene_log_odds, member, selection)
 
     def center(self, member: str, *, selection: str | None = None) -> np.ndarray | None:
         """Returns a member's split point, (C - 1,), or None where no scenes were swapped."""
-        stored = self.parts[PARTS[0]].centers
-        return None if stored is None else stored[self._place(member, selection)]
+        return self._of_rule(self.parts[PARTS[0]].centers, member, selection)
+
+    def _of_rule(self, stored: np.ndarray | None, member: str, selection: str | None) -> np.ndarray | None:
+        rule, place = self._place(member, selection)
+        return None if stored is None or rule >= len(stored) else stored[rule, place]
 
     def _place(self, member: str, selection: str | None) -> tuple[int, int]:
         selection = self.selections[0] if selection is None else selection

@@ -149,7 +149,7 @@ def pair_tests(
             first, second = map(_most, sides)
             test = mcnemar(first, second)
             row = {axis: value} | setting | {"reference": base, "seeds": len(seeds), "n": test.n}
-            row |= {"share": rounded(float(np.nanmean(first))), "reference_share": rounded(float(np.nanmean(second)))}
+            row |= {"share": _share(first), "reference_share": _share(second)}
             row |= {"only": test.only_first, "only_reference": test.only_second, "p": rounded(test.p)}
             table.append(row)
     return table
@@ -159,3 +159,9 @@ def _most(changes: Sequence[np.ndarray]) -> np.ndarray:
     """Whether each pair changes in more than half of the seeds; NaN where any seed has no label."""
     mean = np.mean(changes, axis=0)
     return np.where(np.isnan(mean), np.nan, mean > 0.5)
+
+
+def _share(changes: np.ndarray) -> float | int | str:
+    """Returns the share of the labelled pairs that change; blank where none is labelled."""
+    labelled = changes[~np.isnan(changes)]
+    return rounded(float(labelled.mean()) if labelled.size else math.nan)

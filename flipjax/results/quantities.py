@@ -5,32 +5,9 @@ each class but the background. Its column in results.csv is the key with `_` for
 list of columns (`describe`) take titles from here: a new quantity is an entry here, and the function that computes it.
 """
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
-
-class Quantity(NamedTuple):
-    """One quantity: `better` is 'up', 'down' or '' where neither is; `unit` is one of RANGES.
-
-    `across` says that it compares groups, so that a group alone has none.
-    """
-
-    key: str
-    title: str
-    unit: str
-    better: str
-    meaning: str
-    across: bool = False
-
-
-RANGES = {
-    "share": (0.0, 1.0),
-    "difference of shares": (-1.0, 1.0),
-    "nats": (0.0, math.inf),
-    "images": (0.0, math.inf),
-}
-"""Units, and the least and the largest value that a quantity of it can have."""
+from flipjax.results.quantity import Quantity
 
 QUANTITIES: dict[str, Quantity] = {
     quantity.key: quantity
@@ -162,6 +139,25 @@ PAIR_QUANTITIES: dict[str, Quantity] = {
 }
 """Quantities of pairs: a column of a run whose images are composed."""
 
+REGION_QUANTITIES: dict[str, Quantity] = {
+    key: Quantity(key, title, unit, better, meaning)
+    for key, title, unit, better, meaning in (
+        ("rim_flip", "flip in the rim", "share", "down", "Flip of the pixels of true regions next to their outside."),
+        ("interior_flip", "flip inside", "share", "down", "Flip of the others: a wrong label flips rim and interior."),
+        ("rim_risk", "flip-risk in the rim", "nats", "", "Mean entropy of the rims of predicted regions."),
+        ("interior_risk", "flip-risk inside", "nats", "", "Mean entropy of their interiors: needs no labels, either."),
+        (
+            "fg_ece",
+            "foreground ECE",
+            "share",
+            "down",
+            "Expected calibration error of the class where truth and prediction are foreground, of softmaxes over the "
+            "foreground classes in 15 bins: confident flips make it large.",
+        ),
+    )
+}
+"""Quantities of rims and interiors, and of calibration: columns of every run, of an audit and of an evaluation."""
+
 SCORE_QUANTITIES: dict[str, Quantity] = {
     key: Quantity(key, title, "share", better, meaning)
     for key, title, better, meaning in (
@@ -216,7 +212,7 @@ SCENE_IMAGE_QUANTITIES: dict[str, Quantity] = {
 }
 """Quantities of one image whose scene was swapped: see `flipjax.results.scene_swap`."""
 
-COLUMNS = QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES
+COLUMNS = QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES | REGION_QUANTITIES
 """All that is a column of results.csv."""
 
 GROUP_TITLES = {"all": "", "common": "common", "rare": "rare"} | {str(group): f"group {group}" for group in range(4)}

@@ -5,7 +5,7 @@ All of it follows from the stored cells, without JAX. The loss of an image is it
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +53,7 @@ SCORES: dict[str, Score] = {
     "grey_fill": Score("grey fill", "log-odds", "2", "As scene swap, the region on the image's mean colour."),
     "blur_fill": Score("blur fill", "log-odds", "2", "As scene swap, the region on the blurred image."),
     "swap_risk": Score(
-        "scene swap", "log-odds", "1 + kinds", "The region's identity on mean scenes against its label."
+        "scene swap", "log-odds", "1 + scenes", "The region's identity on other scenes against its label."
     ),
 }
 """The scores by their column in images.parquet; those of logits are means over the predicted foreground."""
@@ -138,11 +138,11 @@ def score_rows(cells: Iterable[StoredCell], rows: Sequence[Row]) -> list[Row]:
             fitted = "dfr" in str(record.get("method", "")).split("+")
             unseen = _unseen(cell, fitted=fitted)
             leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
-            for name, values in scores.items():
+            known = {name: np.where(unseen, validation[member][name], np.nan) for name in scores}
+            measures = _measures(cell, {"val": known, "test": scores}, losses)
+            for name in scores:
                 passes = _passes(name, cell, sizes.get(member, 0))
-                known = np.where(unseen, validation[member][name], np.nan)
-                measures = _measures(cell, {"val": known, "test": values}, losses)
-                table.append(leading | {"score": name, "passes": passes} | measures)
+                table.append(leading | {"score": name, "passes": passes} | measures[name])
     return table
 
 
@@ -173,34 +173,55 @@ def score_summary(rows: Sequence[Row]) -> list[Row]:
 def _passes(name: str, cell: StoredCell, seeds: int) -> int:
     if name in ENSEMBLE:
         return seeds
-    log_odds = cell.parts["test"].scene_log_odds
-    if name == "swap_risk" and log_odds is not None:
-        return 1 + log_odds.shape[3]
+    part = cell.parts["test"]
+    if name == "swap_risk" and part.scene_log_odds is not None:
+        return 1 + part.scene_log_odds.shape[3] * (1 if part.scene_shares is None else len(part.scene_shares))
     return int(SCORES[name].passes)
 
 
-def _measures(cell: StoredCell, values: dict[str, np.ndarray], losses: dict[str, np.ndarray]) -> dict[str, float | str]:
-    """The numbers of one score of one member, by column; `values` and `losses` are of the images of each part."""
-    threshold = selective.threshold_at_risk(values["val"], losses["val"], risk=WANTED_RISK)
-    measures = {"threshold": threshold}
-    for side, groups in SIDES.items():
-        for part in values:
-            inside = np.isin(cell.parts[part].groups, groups)
-            carried = selective.accepted(values[part][inside], losses[part][inside], threshold=threshold)
-            measures |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))
-            if part == "test":
-                measures |= {
-                    f"{key}_{side}": value for key, value in _areas(values[part][inside], losses[part][inside])
-                }
-    return {name: rounded(measures[name]) for name in ("threshold", *SCORE_COLUMNS)}
+def _measures(
+    cell: StoredCell, scores: Mapping[str, Mapping[str, np.ndarray]], losses: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float | str]]:
+    """The numbers of all scores of one member, by score and column; `scores` and `losses` are of each part's images."""
+    measures: dict[str, dict[str, float]] = {}
+    for names, known in _alike(scores, losses):
+        values = {part: np.stack([scores[part][name] for name in names]) for part in scores}
+        inside = {part: (values[part][:, known[part]], losses[part][known[part]]) for part in scores}
+        thresholds = selective.thresholds_at_risk(*inside["val"], risk=WANTED_RISK)
+        columns = {"threshold": thresholds}
+        for side, groups in SIDES.items():
+            for part, (ordered, lost) in inside.items():
+                chosen = np.isin(cell.parts[part].groups[known[part]], groups)
+                carried = _accepted(ordered[:, chosen], lost[chosen], thresholds)
+                columns |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))
+                if part == "test":
+                    areas = selective.areas(ordered[:, chosen], lost[chosen])
+                    columns |= {f"{key}_{side}": value for key, value in areas._asdict().items()}
+        measures |= {name: {key: value[place] for key, value in columns.items()} for place, name in enumerate(names)}
+    return {
+        name: {column: rounded(measures[name][column]) for column in ("threshold", *SCORE_COLUMNS)} for name in measures
+    }
 
 
-def _areas(scores: np.ndarray, losses: np.ndarray) -> Iterator[tuple[str, float]]:
-    known = ~np.isnan(losses)
-    yield "auroc", selective.auroc(scores[known], losses[known] > 0.5)
-    yield "aurc", selective.aurc(scores, losses)
-    yield "excess_aurc", selective.excess_aurc(scores, losses)
-    yield "augrc", selective.augrc(scores, losses)
+def _alike(
+    scores: Mapping[str, Mapping[str, np.ndarray]], losses: Mapping[str, np.ndarray]
+) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
+    """Yields the names of the scores that rank the same images of both parts, and which those are."""
+    alike: dict[tuple[bytes, ...], tuple[list[str], dict[str, np.ndarray]]] = {}
+    for name in scores["test"]:
+        known = {part: ~np.isnan(scores[part][name]) & ~np.isnan(losses[part]) for part in scores}
+        key = tuple(each.tobytes() for each in known.values())
+        alike.setdefault(key, ([], known))[0].append(name)
+    yield from alike.values()
+
+
+def _accepted(scores: np.ndarray, losses: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `selective.accepted`, of J scores (J, n)."""
+    inside = scores <= thresholds[:, None]
+    count, n = inside.sum(1), len(losses)
+    coverage = count / n if n else np.full(len(scores), np.nan)
+    risk = np.divide(inside @ losses, count, out=np.full(len(scores), np.nan), where=count > 0)
+    return coverage, risk
 
 
 def _unseen(cell: StoredCell, *, fitted: bool) -> np.ndarray:

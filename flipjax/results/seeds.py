@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from flipjax.results.files import Row
-from flipjax.results.quantities import RANGES, quantity_of
+from flipjax.results.quantities import quantity_of
+from flipjax.results.quantity import RANGES
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import axes_of, member_quantities, quantities_of, rounded
 
@@ -83,7 +84,7 @@ def _resampled_means(terms: Sequence[Term], quantity: str, resamples: Resamples)
     total: Any = 0.0
     for term in terms:
         for weight, record in term:
-            values = resamples.of(record["member"], record["selection"]).get(quantity)
+            values = resamples.of(record["member"], record["selection"], quantity)
             if values is None:
                 return np.zeros(0)
             total = total + weight * values / len(terms)

@@ -131,7 +131,7 @@ def pair_table(tests: Sequence[Row]) -> Table:
     axes = [axis, *(name for name in others if name == "rho" or len({row[name] for row in tests}) > 1)]
     rows = []
     for row in tests:
-        shares = [f"{row[name]:.3f}" for name in ("share", "reference_share")]
+        shares = ["-" if row[name] == "" else f"{row[name]:.3f}" for name in ("share", "reference_share")]
         counts = [str(row[name]) for name in ("only", "only_reference")]
         p = "below 0.0001" if row["p"] < 1e-4 else f"{row['p']:.4f}"
         rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), str(row["n"]), *shares, *counts, p])

@@ -11,9 +11,9 @@ from flipjax.training.member import Status
 class Display(Bar):
     """Shows epochs done, members running, stopped and diverged, losses and the time left, as a context manager."""
 
-    def __init__(self, *, total: int, stream: TextIO | None = None):
-        """Starts the clock; `total` counts member epochs over all programs, an upper bound."""
-        super().__init__("member epochs", total=total, stream=stream)
+    def __init__(self, *, total: int, programs: int = 1, stream: TextIO | None = None):
+        """Starts the clock; `total` counts member epochs over all `programs`, an upper bound."""
+        super().__init__("member epochs", total=total, starts=programs, stream=stream)
         self._programs: set[str] = set()
 
     def epoch(self, name: str, epoch: int, epochs: int, status: np.ndarray, losses: np.ndarray, *, freed: int) -> None:

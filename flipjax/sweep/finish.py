@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,8 +16,9 @@ from flipjax.data.pool import gather
 from flipjax.metrics import Decomposition
 from flipjax.plan import Program
 from flipjax.results import gallery
-from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_QUANTITIES
+from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
 from flipjax.sweep.program import Study
+from flipjax.sweep.scenes import training_scenes
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, placement, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
@@ -58,11 +59,11 @@ def finish(
         validation = study.tables["val"]
         pool = placement.share(layout, study.pool)
         current = dfr.refit_heads(program.experiment, layout, current, pool, validation.rows, validation.refit)
-    parts, score_names = _assess(program, config, study, layout, current)
+    parts, score_names, regions = _assess(program, config, study, layout, current)
     names = ("background", *study.catalog.class_names)
     stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts, score_names=score_names)
     states = population.states_of(current)
-    rows = _rows(program, study, stored, states)
+    rows = _rows(program, study, stored, states, regions)
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
     workdir.verify()
     if shown in program.names:
@@ -81,23 +82,26 @@ def finish(
 
 def _assess(
     program: Program, config: Config, study: Study, layout: placement.Layout, current: population.Population
-) -> tuple[dict[str, results.Part], tuple[str, ...]]:
-    """Returns what is stored of each split, and the names of the scores."""
+) -> tuple[dict[str, results.Part], tuple[str, ...], dict[str, metrics.RegionSums]]:
+    """Returns what is stored of each split, the names of the scores, and the sums over regions (S, K, n, ...)."""
     wanted = config.intervene
     pool = study.pool
     form = "none"
     last = None
+    shares = None
     if wanted.scenes != "none" and pool.kind == "composite":
         form = "given"
-        last = mean_training_scenes(study)
+        last = training_scenes(study, wanted, seed=program.experiment.split.seed)
+        shares = np.asarray(last[1])
     elif wanted.scenes != "none":
         form = "surroundings"
         last = jnp.asarray(study.tables["val"].rows)
     asked = wanted.scores != "none"
-    questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
-    # The scores are of the first rule alone, whose members the tables compare: with six rules they would be a third of
-    # the evaluation.
-    fewer = Questions(form, logits=False, passes=False, masks=False)
+    mirror = wanted.views == 2
+    questions = Questions(form, mirror, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
+    # All that needs further passes is of the first rule alone, which the tables compare: of six it would be most of the
+    # evaluation.
+    fewer = Questions("none", logits=False, passes=False, masks=False)
     answers = {}
     for part, table in study.tables.items():
         shared = placement.share(layout, (pool, table.rows, last))
@@ -120,12 +124,14 @@ def _assess(
             table.pairs,
             table.rows,
             scene_log_odds=answer.scene_log_odds,
+            scene_shares=None if shares is None else np.repeat(shares / wanted.views, wanted.views),
             centers=centers,
             scores=np.concatenate(scores, axis=-1)[0] if scores else None,
             masks=None if answer.masks is None else answer.masks[0],
             refit=table.refit if "dfr" in program.experiment.active_knobs else None,
         )
-    return parts, (*questions.scores, *(FILLS if questions.passes else ()))
+    regions = {part: answer.regions for part, answer in answers.items()}
+    return parts, (*questions.scores, *(FILLS if questions.passes else ())), regions
 
 
 def _masks_fit(config: Config) -> bool:
@@ -145,20 +151,17 @@ def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.
     return risks
 
 
-def mean_training_scenes(study: Study) -> jax.Array:
-    """Returns the mean of the training scenes of each kind of a composite pool: (2, H, W, channels) float32 in 0..1."""
-    scenes = study.split.train.scenes
-    kinds = study.catalog.scene_kind[scenes]
-    photos = np.asarray(study.pool.scenes)
-    means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in (0, 1)]
-    return jnp.stack(means).astype(jnp.float32)
-
-
-def _rows(program: Program, study: Study, stored: results.StoredCell, states: State) -> list[results.Row]:
+def _rows(
+    program: Program,
+    study: Study,
+    stored: results.StoredCell,
+    states: State,
+    regions: Mapping[str, metrics.RegionSums],
+) -> list[results.Row]:
     rows = []
     for index, setting in enumerate(program.settings):
         leading = {"member": setting.name, **setting.axes}
-        for rule in stored.selections:
+        for place, rule in enumerate(stored.selections):
             trailing = {
                 "status": Status(int(states.status[index])).name.lower(),
                 "epochs": int(states.epoch[index]),
@@ -169,18 +172,20 @@ def _rows(program: Program, study: Study, stored: results.StoredCell, states: St
                 decomposition = stored.decomposition(setting.name, part, selection=rule)
                 log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
                 center = stored.center(setting.name, selection=rule)
+                sums = jax.tree.map(lambda leaf, at=(place, index): leaf[at], regions[part])
                 groups = table.groups
                 pairs = table.pairs
                 if part == "val" and setting.knobs.dfr:
                     # The other images fitted the head.
-                    decomposition, log_odds, groups, pairs = jax.tree.map(
-                        lambda leaf, rest=~table.refit: leaf[rest], (decomposition, log_odds, groups, pairs)
+                    decomposition, log_odds, sums, groups, pairs = jax.tree.map(
+                        lambda leaf, rest=~table.refit: leaf[rest], (decomposition, log_odds, sums, groups, pairs)
                     )
                 # A rule that never had a value kept no epoch.
                 evaluated = decomposition if trailing["best_epoch"] else None
                 more = {} if evaluated is None else _more(evaluated, log_odds, center, groups, pairs)
-                further = [*(SCENE_QUANTITIES if log_odds is not None else ())]
-                further += [*(PAIR_QUANTITIES if study.pool.kind == "composite" else ())]
+                more |= {} if evaluated is None else results.region_quantities(sums, groups)
+                further = [*(SCENE_QUANTITIES if stored.parts[part].scene_log_odds is not None else ())]
+                further += [*(PAIR_QUANTITIES if study.pool.kind == "composite" else ()), *REGION_QUANTITIES]
                 names = stored.class_names
                 rows += results.member_rows(
                     leading | trailing, evaluated, groups, part=part, class_names=names, more=more, further=further

@@ -261,4 +261,5 @@ def train(
     checkpoints.close()
     # Once more: a run that was killed behind its last checkpoint has not written it yet.
     after_epoch(history_rows(program, history, population.states_of(current).epoch))
+    display.say(f"cell {program.name}: trained; evaluating {len(program.names)} members")
     return layout, current

@@ -2,6 +2,7 @@
 
 import datetime
 import errno
+import functools
 import importlib.metadata
 import json
 import platform
@@ -23,6 +24,7 @@ from flipjax.sweep.display import Display
 from flipjax.sweep.finish import failed_rows, finish
 from flipjax.sweep.lock import Lock
 from flipjax.sweep.program import InterruptedRunError, Study, load_pool, make_study, train
+from flipjax.sweep.scenes import check_scenes
 from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
 
@@ -107,12 +109,10 @@ class Sweep:
         pool, catalog = load_pool(program)
         self.class_names[program.name] = ("background", *catalog.class_names)
         study = make_study(program, pool, catalog)
+        check_scenes(study, self.config.intervene)
         self.workdir.record_pool(program, catalog)
         size = waves.wave(program, spec, study, say=display.say)
-
-        def run(wave: Program, larger: Sequence[Program]) -> None:
-            self._run_wave(wave, larger, study, spec, display)
-
+        run = functools.partial(self._run_wave, study=study, spec=spec, display=display)
         waves.in_waves(program, size, run, say=display.say)
 
     def _run_wave(
@@ -255,8 +255,7 @@ def run_sweep(
         text, code = sweep.conclude()
         missing = sweep.missing()
         if options.collect and missing:
-            more = " ..." if len(missing) > 20 else ""
-            text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{more}"
+            text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' if missing[20:] else ''}"
         print(text)
         return code
     finally:
@@ -273,17 +272,17 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: Options) -> bool:
     if not parts:
         return True
     workdir = sweep.workdir
-    spec = PopulationSpec(**sweep.config.population)
     if not workdir.writable:
         text = f"cannot be written to, and {sum(len(part.names) for part in parts)} members are not done"
         raise OSError(errno.EROFS, text, str(workdir.folder))
-    device = command.start_backend(spec, max(len(part.settings) for part in parts))
+    largest = max(len(part.settings) for part in parts)
+    device = command.start_backend(PopulationSpec(**sweep.config.population), largest)
     facts = {"name": options.name, "command": options.line, "device": device, **_origin(), **_versions()}
     workdir.describe(settings, facts)
     _complain(f"{device}; compiling, then training {sum(len(part.names) for part in parts)} members")
     sweep.signals.training = True
     start = time.monotonic()
-    with Display(total=sum(sum(part.epochs) for part in parts)) as display:
+    with Display(total=sum(sum(part.epochs) for part in parts), programs=len(parts)) as display:
         unbroken = sweep.run(display, fail_fast=options.fail_fast)
     if options.shard is None:
         workdir.add_session(time.monotonic() - start)

@@ -29,6 +29,7 @@ class Assessed(NamedTuple):
     """
 
     decomposition: metrics.Decomposition
+    regions: metrics.RegionSums
     scene_log_odds: jax.Array | None
     fill_log_odds: jax.Array | None
     scores: jax.Array | None
@@ -39,12 +40,14 @@ class Assessed(NamedTuple):
 class Questions:
     """What to ask; equal questions are one compiled program.
 
-    `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`. `logits`: the scores of
+    `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`; `mirror`: whether the
+    images on them are asked mirrored, too. `logits`: the scores of
     logits, at no pass of their own. `passes`: a mirror, and the surroundings filled in two ways, three passes. `masks`:
     the predicted classes.
     """
 
     scenes: str = "given"
+    mirror: bool = False
     logits: bool = True
     passes: bool = True
     masks: bool = True
@@ -57,12 +60,13 @@ class Questions:
     def __call__(self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, last: Any) -> Assessed:
         """Returns the answers on pool rows (n, 2).
 
-        `last` is the scenes (K, H, W, 3) that are given, or the pool rows (m, 2) whose surroundings make one; else
-        None.
+        `last` is the scenes (K, D, H, W, 3) that are given and their weights (D,), or the pool rows (m, 2) whose
+        surroundings make one; else None.
         """
         model = functools.partial(logits_of, experiment, weights)
-        scenes = mean_surroundings(experiment, weights, pool, last) if self.scenes == "surroundings" else last
-        scenes = () if self.scenes == "none" else scenes
+        scenes, shares = last if self.scenes == "given" else ((), ())
+        if self.scenes == "surroundings":
+            scenes, shares = mean_surroundings(experiment, weights, pool, last)[:, None], jnp.ones(1)
 
         def of_batch(batch: jax.Array) -> Assessed:
             images, labels = gather(pool, batch)
@@ -70,17 +74,24 @@ class Questions:
             regions = intervene.foreground(logits)
             cover = intervene.soft_edge(regions)
             fills = [fill(images) for fill in FILLS.values()] if self.passes else []
-            count = len(scenes)
-            inputs = [intervene.paste(images, cover, scene) for scene in (*scenes, *fills)]
-            inputs += [images[:, :, ::-1]] if self.passes else []
-            answers = [model(each) for each in inputs]
+            each = [scene for kind in scenes for scene in kind]
+            count, D = len(each), len(shares)
+            inputs = [intervene.paste(images, cover, scene) for scene in (*each, *fills)]
+            turned = [pasted[:, :, ::-1] for pasted in inputs[:count]] if self.mirror else []
+            inputs += [*turned, *([images[:, :, ::-1]] if self.passes else [])]
+            answers = [model(pasted) for pasted in inputs]
             log_odds = [intervene.region_log_odds(answer, regions) for answer in answers[: count + len(fills)]]
+            for place in range(len(turned)):
+                other = intervene.region_log_odds(answers[count + len(fills) + place], regions[:, :, ::-1])
+                log_odds[place] = (log_odds[place] + other) / 2
+            by_kind = [sum(shares[d] * log_odds[first + d] for d in range(D)) for first in range(0, count, max(1, D))]
             of_logits = metrics.logit_scores(logits) if self.logits else {}
             values = [of_logits[name] for name in LOGIT_SCORES[1:] if self.logits]
             values += [intervene.mirror_risk(logits, answers[-1])] if self.passes else []
             return Assessed(
                 metrics.decompose(logits, labels),
-                jnp.stack(log_odds[:count], axis=1) if count else None,
+                metrics.region_sums(logits, labels),
+                jnp.stack(by_kind, axis=1) if count else None,
                 jnp.stack(log_odds[count:], axis=1) if self.passes else None,
                 jnp.stack(values, axis=-1) if values else None,
                 pack_classes(logits.argmax(-1), classes=logits.shape[-1]) if self.masks else None,

@@ -115,6 +115,15 @@ def test_probabilities_passed_as_logits_are_recognised():
         metrics.decompose(np.eye(5)[labels], labels)
 
 
+def test_class_indices_as_scores_are_recognised():
+    indices = random_case(3, (8, 48, 64), 5)[1].astype(np.float32)
+    with pytest.warns(UserWarning, match="0 to 4 alone.*kind='masks'"):
+        metrics.flip_risk(indices)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics.flip_risk(np.eye(40)[indices.astype(int)])
+
+
 def test_masks_give_all_that_needs_no_score():
     logits, labels = random_case(3, (3, 6, 7))
     masks = logits.argmax(-1).astype(np.uint8)

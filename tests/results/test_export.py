@@ -1,6 +1,7 @@
 """A run folder as columns: arrays, Parquet, data frames, CSV and trackers."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import sqlite3
@@ -49,6 +50,24 @@ def test_images_as_parquet_hold_what_load_gives(recorded, tmp_path):
     for name, values in images.items():
         np.testing.assert_array_equal(table[name].to_numpy(), values)
     assert table.schema.field("flip_risk").metadata == {b"unit": b"nats"}
+
+
+def test_what_the_first_rule_alone_is_asked_is_blank_for_later_ones(recorded, tmp_path):
+    run = shutil.copytree(recorded, tmp_path / "run")
+    path = run / "cells/000/decomposition.npz"
+    cell = results.load_cell(path)
+    parts = {
+        name: dataclasses.replace(part, scene_log_odds=part.scene_log_odds[:1], centers=part.centers[:1])
+        for name, part in cell.parts.items()
+    }
+    results.save_cell(path, dataclasses.replace(cell, parts=parts))
+    whole = results.load(recorded).images
+    images = results.load(run).images
+    assert list(images) == list(whole)
+    later = images["selection"] == cell.selections[1]
+    for name in ("swap_risk", "repaired_flip"):
+        assert np.isnan(images[name][later]).all() and np.isfinite(whole[name][later]).any()
+        np.testing.assert_array_equal(images[name][~later], whole[name][~later])
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])

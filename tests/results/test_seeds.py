@@ -63,12 +63,12 @@ def test_few_seeds_are_resampled_by_object_and_paired():
         groups = cell.parts["test"].groups
         rows += results.member_rows(known, cell.decomposition(member, "test"), groups, part="test", class_names=CLASSES)
     low = find(results.aggregate(rows, resamples=resamples), "fg_flip/rare", rho=0.5)
-    mean = np.mean([resamples.of(member, "val_loss")["fg_flip/rare"] for member in ("m0", "m1")], axis=0)
+    mean = np.mean([resamples.of(member, "val_loss", "fg_flip/rare") for member in ("m0", "m1")], axis=0)
     assert (low["n"], low["interval"], len(low["values"].split())) == (2, "images", 2)
     assert [low["low"], low["high"]] == pytest.approx(np.percentile(mean, (2.5, 97.5)), abs=1e-6)
     # Only seed 0 has both levels, and the change is that of the same resamples.
     line = find(results.trend(rows, resamples=resamples), "fg_flip/rare")
-    change = resamples.of("m2", "val_loss")["fg_flip/rare"] - resamples.of("m0", "val_loss")["fg_flip/rare"]
+    change = resamples.of("m2", "val_loss", "fg_flip/rare") - resamples.of("m0", "val_loss", "fg_flip/rare")
     assert (line["n"], line["interval"]) == (1, "images")
     assert [line["change_low"], line["change_high"]] == pytest.approx(np.percentile(change, (2.5, 97.5)), abs=1e-6)
     # As `bootstrap` has it, but for the draws.
@@ -79,9 +79,10 @@ def test_few_seeds_are_resampled_by_object_and_paired():
         groups=cell.parts["test"].groups,
         pairs=cell.parts["test"].pairs,
     )
-    own = np.percentile(resamples.of("m2", "val_loss")["fg_flip/rare"], (2.5, 97.5))
+    own = np.percentile(resamples.of("m2", "val_loss", "fg_flip/rare"), (2.5, 97.5))
     np.testing.assert_allclose(own, ends, atol=0.02)
-    assert resamples.of("other", "val_loss") == {} == resamples.of("m0", "last")
+    assert resamples.of("other", "val_loss", "fg_flip/rare") is None
+    assert resamples.of("m0", "last", "fg_flip/rare") is None
     assert find(results.aggregate(rows), "fg_flip/rare", rho=0.5)["interval"] == ""
 
 

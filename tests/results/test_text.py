@@ -4,6 +4,7 @@ import numpy as np
 
 from flipjax import results
 from flipjax.results import quantities
+from flipjax.results.quantity import RANGES
 from results.tables import table_of
 
 
@@ -55,7 +56,7 @@ def test_no_share_or_interval_of_a_recorded_run_leaves_its_range(recorded):
     resamples = results.Resamples({"000": results.load_cell(recorded / "cells/000/decomposition.npz")}, samples=50)
     summary = results.aggregate(rows, resamples=resamples)
     for row in summary:
-        least, most = quantities.RANGES[quantities.quantity_of(row["quantity"]).unit]
+        least, most = RANGES[quantities.quantity_of(row["quantity"]).unit]
         values = [results.number(row[name]) for name in ("mean", "low", "high")]
         assert all(least <= value <= most for value in values if np.isfinite(value)), row
         if row["low"] != "":

@@ -36,3 +36,16 @@ for (const search of document.querySelectorAll("[data-search]")) {
     search.querySelector("output").value = `${shown} of ${rows.length} rows`;
   });
 }
+// Paper has no clicks: what is folded is printed, too.
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details:not([open])")) {
+    folded.open = true;
+    folded.dataset.folded = "";
+  }
+});
+addEventListener("afterprint", () => {
+  for (const folded of document.querySelectorAll("details[data-folded]")) {
+    folded.open = false;
+    delete folded.dataset.folded;
+  }
+});

@@ -1,15 +1,10 @@
-"""`python -m flipjax.evaluate --model smp_resnet50 --weights FILE --config NAME`: a trained model, evaluated.
-
-FILE is what `flipjax convert` wrote, and the configuration says on which pool and split: IoU, group IoU
-and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images; with
---intervene scene-swap risk, repair and reliance. With --out a page, with pictures.
-"""
+"""A trained model, evaluated on a split of a configuration's pool: from its weights to an audit."""
 
 import argparse
 import functools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +16,10 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from flipjax import command, results
-from flipjax.audit import page
-from flipjax.audit.arrays import AuditError
+from flipjax.audit import files, page
 from flipjax.audit.results import Audit, conclude
 from flipjax.audit.tables import summary_text
-from flipjax.config import DTYPES, MODEL_NAMES, Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
+from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene import split_point
@@ -34,27 +28,14 @@ from flipjax.plan import Program, plan
 from flipjax.report.galleries import member_items
 from flipjax.report.pictures import Item
 from flipjax.results import SceneSwap, gallery
-from flipjax.sweep.finish import PAIRS, mean_training_scenes
+from flipjax.sweep.finish import PAIRS
 from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
-from flipjax.terminal import Bar, printable
+from flipjax.sweep.scenes import check_scenes, training_scenes
+from flipjax.terminal import Bar
 from flipjax.training.member import Weights, first_weights
-from flipjax.training.predict import evaluate, evaluation_batch, mean_surroundings, predict, scene_marginal
+from flipjax.training.predict import evaluate_regions, evaluation_batch, mean_surroundings, predict, scene_marginal
 
 SURE = 6
-MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
-
-
-def _parser() -> command.ConfigParser:
-    parser = command.ConfigParser("evaluate", __doc__ or "")
-    parser.add_argument("--model", choices=MODELS, required=True, help="the network")
-    parser.add_argument("--weights", metavar="FILE", required=True, help="converted weights")
-    parser.add_argument("--split", choices=results.PARTS, default="test", help="which images (default test)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what the network computes in")
-    text = "scene-swap risk, repair and reliance, on the scenes of the training split (config.intervene)"
-    parser.add_argument("--intervene", action="store_true", help=text)
-    parser.add_argument("--samples", type=int, default=1000, help="resamples of the intervals (default 1000)")
-    parser.add_argument("--out", metavar="DIR", help="folder for the files and the page of an audit")
-    return parser
 
 
 def make_program(config: Config, model: ModelSpec) -> Program:
@@ -106,7 +87,7 @@ def map_rows(
 
 
 def swap_scenes(
-    program: Program, start: Weights, study: Study, table: Table, decomposition: Decomposition, *, center: str
+    program: Program, start: Weights, study: Study, table: Table, decomposition: Decomposition, *, wanted: Config
 ) -> tuple[SceneSwap, dict[str, float]]:
     """Returns what scene swap says of the images of a table, and its quantities; as a sweep computes them.
 
@@ -116,20 +97,22 @@ def swap_scenes(
         study: whose training scenes the regions are put on; for photos, the surroundings of the validation images.
         table: of the images.
         decomposition: of the same images.
-        center: `config.intervene.center`, applied to the validation images.
+        wanted: `config.intervene`; the centre is that of the validation images.
     """
     validation = np.asarray(study.tables["val"].rows)
     if study.pool.kind == "composite":
-        scenes = mean_training_scenes(study)
+        scenes, shares = training_scenes(study, wanted, seed=program.experiment.split.seed)
     else:
         model = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
         surroundings = jax.jit(mean_surroundings, static_argnums=0)
-        scenes = surroundings(program.experiment, model, study.pool, validation)
+        scenes, shares = surroundings(program.experiment, model, study.pool, validation)[:, None], jnp.ones(1)
     # Together: images of another number would be another program.
     rows = np.concatenate([np.asarray(table.rows), validation])
-    both = map_rows(scene_marginal, program.experiment, start, study.pool, rows, scenes, title="images on other scenes")
+    given = (study.pool, rows, scenes, shares)
+    asked = functools.partial(scene_marginal, mirror=wanted.views == 2)
+    both = map_rows(asked, program.experiment, start, *given, title="images on other scenes")
     log_odds, known = np.split(both, [len(table.rows)])
-    point = np.asarray(jax.jit(functools.partial(split_point, center=center))(known))
+    point = np.asarray(jax.jit(functools.partial(split_point, center=wanted.center))(known))
     swap = results.scene_swap(decomposition, log_odds, point)
     return swap, results.scene_quantities(decomposition, log_odds, point, np.asarray(table.groups))
 
@@ -165,28 +148,37 @@ def _load(program: Program) -> Study:
         raise ConfigError("config.split", problem=str(error)) from error
 
 
-def _evaluate(values: argparse.Namespace) -> None:
+def run(values: argparse.Namespace) -> str:
+    """Does what the command line asks for, and returns its tables as text for a terminal.
+
+    Raises:
+      AuditError: the output folder cannot be used.
+      ConfigError: for what cannot be evaluated.
+    """
     if values.samples < 1:
         raise ConfigError("--samples", "a number >= 1", values.samples)
     spec = ModelSpec(name=values.model, dtype=values.dtype, weights=values.weights)
     program = make_program(values.config, spec)
     if values.intervene and values.config.intervene.scenes == "none":
-        raise ConfigError("config.intervene.scenes", "mean for --intervene", "none")
+        raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
     if values.out:
-        page.claim(Path(values.out))
+        files.claim(Path(values.out))
     device = command.start_backend(PopulationSpec(**values.config.population), sys.maxsize)
     start = starting_weights(spec, whole=True)
     study = _load(program)
+    if values.intervene:
+        check_scenes(study, values.config.intervene)
     table = study.tables[values.split]
     catalog = study.catalog
-    decomposition = map_rows(evaluate, program.experiment, start, study.pool, np.asarray(table.rows), title="images")
+    given = (study.pool, np.asarray(table.rows))
+    decomposition, regions = map_rows(evaluate_regions, program.experiment, start, *given, title="images")
     swap = None
-    further = {}
+    further = results.region_quantities(regions, np.asarray(table.groups))
     if study.pool.kind == "composite":
         further["counterfactual_flip"] = results.counterfactual_flip(decomposition, np.asarray(table.pairs))
     if values.intervene:
-        center = values.config.intervene.center
-        swap, quantities = swap_scenes(program, start, study, table, decomposition, center=center)
+        wanted = values.config.intervene
+        swap, quantities = swap_scenes(program, start, study, table, decomposition, wanted=wanted)
         further |= quantities
     n = len(table.groups)
     audit = conclude(
@@ -212,27 +204,5 @@ def _evaluate(values: argparse.Namespace) -> None:
         options |= {"pool": pool.name, "size": pool.size, "samples": values.samples, "device": device}
         options |= {"intervene": values.intervene and dict(values.config.intervene)}
         items = draw_out(program, start, study, table, audit)
-        print(page.write(Path(values.out), audit, items, options=options, facts=facts))
-    else:
-        print(summary_text(audit, facts))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line, without the program's name, and returns its exit code."""
-    try:
-        options = _parser().parse(sys.argv[1:] if arguments is None else arguments)
-        _evaluate(options)
-    except ConfigError as error:
-        print(printable(f"flipjax evaluate: {error.named({'config.model.weights': '--weights'})}"), file=sys.stderr)
-        return command.USAGE
-    except (AuditError, OSError) as error:
-        print(printable(f"flipjax evaluate: {error}"), file=sys.stderr)
-        return command.USAGE
-    except KeyboardInterrupt:
-        print("flipjax evaluate: interrupted", file=sys.stderr)
-        return command.INTERRUPTED
-    return command.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return page.write(Path(values.out), audit, items, options=options, facts=facts)
+    return summary_text(audit, facts)

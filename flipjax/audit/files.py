@@ -1,0 +1,105 @@
+"""The tables of an audit and its decomposition, each written whole or not at all."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flipjax.audit.arrays import AuditError
+from flipjax.audit.results import Audit, findings, image_rows, summary_rows
+from flipjax.audit.tables import details, everything, main_tables
+from flipjax.files import make_folder
+from flipjax.results import flip_rows, replacing, to_markdown, write_csv
+from flipjax.results.text import literal
+
+PROGRAM = "flipjax.audit"
+TITLE = "Audit of flips"
+EVERYTHING = "All numbers of flipjax.metrics.summarize"
+FILES = (
+    "summary.json",
+    "summary.md",
+    "summary.csv",
+    "images.csv",
+    "flip_matrix.csv",
+    "decomposition.npz",
+    "index.html",
+    "figures",
+)
+
+
+def claim(folder: Path) -> None:
+    """Makes the folder, and sees that it can be written and holds nothing but an earlier audit.
+
+    Raises:
+        AuditError: it cannot be written, or holds other files.
+    """
+    try:
+        make_folder(folder)
+        names = {path.name for path in folder.iterdir() if not (path.name[0] == "." and path.suffix == ".tmp")}
+    except OSError as error:
+        raise AuditError(f"--out: expected a folder that can be written, found {folder} ({error})") from error
+    if names - set(FILES) or (names and not _is_audit(folder / "summary.json")):
+        raise AuditError(f"--out: expected a new or empty folder, or an earlier audit; found other files in {folder}")
+
+
+def _is_audit(path: Path) -> bool:
+    try:
+        stored = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(stored, dict) and stored.get("program") == PROGRAM
+
+
+def write_tables(folder: Path, audit: Audit, *, options: Mapping[str, Any], facts: Sequence[str]) -> None:
+    """Writes all files but the page.
+
+    summary.json comes first: it says that the folder is an audit's, so that one that was interrupted can be made again.
+    """
+    lines = findings(audit)
+    write_text(
+        folder / "summary.json", json.dumps(_as_json(audit, lines, options), indent=2, ensure_ascii=False) + "\n"
+    )
+    write_csv(folder / "images.csv", image_rows(audit))
+    flips = flip_rows(audit.confusion, audit.class_names, background=audit.background)
+    write_csv(folder / "flip_matrix.csv", flips)
+    write_csv(folder / "summary.csv", summary_rows(audit))
+    arrays = {"confusion": audit.decomposition.confusion, "risk_sum": audit.decomposition.risk_sum}
+    arrays |= {"names": np.array(audit.names, np.str_), "class_names": np.array(audit.class_names, np.str_)}
+    arrays |= {} if audit.groups is None else {"groups": audit.groups}
+    with replacing(folder / "decomposition.npz") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+    tables = main_tables(audit) | details(audit)
+    sections = [
+        f"## {name}\n\n{to_markdown(table)}" for name, table in (tables | {EVERYTHING: everything(audit)}).items()
+    ]
+    bullets = "\n".join(f"- {literal(line)}" for line in lines)
+    head = "  \n".join(literal(fact) for fact in facts)
+    write_text(folder / "summary.md", "\n\n".join([f"# {TITLE}", head, bullets, *sections]) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole."""
+    with replacing(path) as stream:
+        stream.write(text.encode())
+
+
+def _as_json(audit: Audit, lines: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "program": PROGRAM,
+        "options": dict(options),
+        "findings": list(lines),
+        "class_names": list(audit.class_names),
+        "summary": {key: _finite(value) for key, value in audit.summary.items()},
+        "intervals": {key: _finite(np.stack(ends, axis=-1).tolist()) for key, ends in audit.intervals.items()},
+        "flip_matrix": audit.confusion.tolist(),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""Converted weights, evaluated on the images of a configuration."""

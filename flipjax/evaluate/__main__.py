@@ -1,0 +1,54 @@
+"""`python -m flipjax.evaluate --model smp_resnet50 --weights FILE --config NAME`: a trained model, evaluated.
+
+FILE is what `flipjax convert` wrote, and the configuration says on which pool and split: IoU, group IoU
+and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images; with
+--intervene scene-swap risk, repair and reliance. With --out a page, with pictures.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from flipjax import command
+from flipjax.audit.arrays import AuditError
+from flipjax.config import DTYPES, MODEL_NAMES, ConfigError
+from flipjax.terminal import printable
+
+MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
+SPLITS = ("val", "test")
+
+
+def _parser() -> command.ConfigParser:
+    parser = command.ConfigParser("evaluate", __doc__ or "")
+    parser.add_argument("--model", choices=MODELS, required=True, help="the network")
+    parser.add_argument("--weights", metavar="FILE", required=True, help="converted weights")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="which images (default test)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="what the network computes in")
+    text = "scene-swap risk, repair and reliance, on the scenes of the training split (config.intervene)"
+    parser.add_argument("--intervene", action="store_true", help=text)
+    parser.add_argument("--samples", type=int, default=1000, help="resamples of the intervals (default 1000)")
+    parser.add_argument("--out", metavar="DIR", help="folder for the files and the page of an audit")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line, without the program's name, and returns its exit code."""
+    try:
+        options = _parser().parse(sys.argv[1:] if arguments is None else arguments)
+        # Not before: JAX takes a second, and most of it is not needed to explain the options.
+        from flipjax.evaluate.run import run
+
+        print(run(options))
+    except ConfigError as error:
+        print(printable(f"flipjax evaluate: {error.named({'config.model.weights': '--weights'})}"), file=sys.stderr)
+        return command.USAGE
+    except (AuditError, OSError) as error:
+        print(printable(f"flipjax evaluate: {error}"), file=sys.stderr)
+        return command.USAGE
+    except KeyboardInterrupt:
+        print("flipjax evaluate: interrupted", file=sys.stderr)
+        return command.INTERRUPTED
+    return command.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Where in a region errors lie, in its rim or its interior, and whether the model is as sure of the class as right."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flipjax.metrics import blocks, checks, pixels
+from flipjax.metrics.checks import Options, to_array
+
+SHARE = 24
+"""The rim is as wide as the height of the image over this: two pixels of 48."""
+BINS = 15
+NOWHERE = -1
+"""A label that counts nowhere."""
+
+
+class RegionSums(NamedTuple):
+    """Sums over each image's regions, leading axes (...); an axis of two is the rim, then the interior.
+
+    true and flips int32 (..., 2): pixels of the true foreground, and those labelled as another foreground class.
+    predicted int32 (..., 2) and risk float32 (..., 2): pixels of the predicted foreground, and the sum of their
+    entropies in nats. shared int32 (...): pixels that are foreground in truth and prediction; gaps float32 (..., bins):
+    the sum of their confidence less correctness, by bin of confidence.
+    """
+
+    true: Any
+    flips: Any
+    predicted: Any
+    risk: Any
+    shared: Any
+    gaps: Any
+
+
+def rim(regions: Any, *, width: int | None = None, spatial_ndim: int = 2) -> jax.Array:
+    """Returns the pixels of regions that lie within `width` pixels of what is outside, rows, columns or both.
+
+    What lies beyond the image's border is not known, and so not outside.
+
+    Args:
+        regions: (..., *spatial) bool.
+        width: in pixels; None: a 24th of the height, at least 1.
+        spatial_ndim: 2 for images, 3 for volumes.
+
+    Returns:
+        (..., *spatial) bool.
+
+    Raises:
+        ValueError: a width below 1.
+
+    Example:
+        >>> rim(jnp.array([[0, 1, 1, 1, 1]], bool), width=1).astype(int).tolist()
+        [[0, 1, 0, 0, 0]]
+    """
+    regions = jnp.asarray(to_array(regions), bool)
+    return regions & _near(~regions, _width(width, regions.shape, spatial_ndim), spatial_ndim)
+
+
+def region_sums(
+    logits: Any,
+    labels: Any,
+    *,
+    width: int | None = None,
+    bins: int = BINS,
+    background: int = 0,
+    ignore_index: int | None = None,
+    spatial_ndim: int = 2,
+    kind: str = "logits",
+) -> RegionSums:
+    """Sums flips over the rim and the interior of the true region, flip-risk over those of the predicted one.
+
+    A label that is wrong as a whole flips rim and interior alike; a boundary that is confused flips the rim. Beside it,
+    the calibration of the class where the region is right: confidence is the largest softmax over the foreground
+    classes, whose entropy is flip-risk, and correct a pixel with the right one of them.
+
+    Args:
+        logits: (..., *spatial, C) floating point of any precision, C >= 3; computed in float32.
+        labels: (..., *spatial) integers in 0..C-1, or `ignore_index`.
+        width: of the rim, as in `rim`.
+        bins: number of bins of equal width over confidences of 0..1.
+        background: the class that is background.
+        ignore_index: label of pixels that count nowhere, and are outside of no region.
+        spatial_ndim: 2 for images, 3 for volumes.
+        kind: `logits` or `probabilities`.
+
+    Returns:
+        `RegionSums`; `flipjax.results.region_quantities` makes shares and the expected calibration error of them.
+
+    Raises:
+        TypeError: logits that are not floating point, or labels that are not integers.
+        ValueError: rank, shapes, C, background, width, bins or values that do not fit.
+
+    Source: Guo et al., On calibration of modern neural networks, 2017, for the bins.
+
+    Example:
+        >>> import numpy as np
+        >>> logits = np.log(np.array([[[0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.1, 0.3, 0.6], [0.1, 0.3, 0.6]]]))
+        >>> sums = region_sums(logits, np.array([[0, 1, 1, 2]]), width=1, bins=3)
+        >>> sums.true.tolist(), sums.flips.tolist(), sums.shared.item(), sums.gaps.round(3).tolist()
+        ([1, 2], [0, 1], 3, [0.0, 0.0, 0.0])
+    """
+    options = Options(background, ignore_index, spatial_ndim, kind)
+    labels = to_array(labels)
+    scores = checks.check_scores(logits, options, labels_shape=labels.shape)
+    labels = checks.check_labels(labels, scores.shape[-1], options)
+    if bins < 1:
+        raise ValueError(f"bins: expected a number above 0, found {bins}.")
+    width = _width(width, labels.shape, spatial_ndim)
+    if labels.size and blocks.on_host(scores, labels):
+        scores, labels = _padded(np.asarray(scores), np.asarray(labels), options)
+    return _sums(jnp.asarray(scores), jnp.asarray(labels), options, width, bins)
+
+
+def _padded(scores: np.ndarray, labels: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Fills images up to one of a few sizes, so that few are compiled, with pixels that count nowhere."""
+    spatial = labels.shape[-options.spatial_ndim :]
+    steps = [2 ** max(3, (size - 1).bit_length() - 2) for size in spatial]
+    more = [(0, -size % step) for size, step in zip(spatial, steps, strict=True)]
+    lead = [(0, 0)] * (labels.ndim - options.spatial_ndim)
+    known = labels.astype(np.int64)
+    if options.ignore_index is not None:
+        known = np.where(labels == options.ignore_index, NOWHERE, known)
+    labels = np.pad(known.astype(np.int32), [*lead, *more], constant_values=NOWHERE)
+    return np.pad(scores, [*lead, *more, (0, 0)]), labels
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: int, bins: int) -> RegionSums:
+    background, ignore_index, spatial_ndim, kind, _ = options
+    C = scores.shape[-1]
+    counted = (labels >= 0) & (labels < C)
+    if ignore_index is not None:
+        counted &= labels != ignore_index
+    channels = [scores[..., c].astype(jnp.float32) for c in range(C)]
+    prediction = _first_largest(channels)
+    true = counted & (labels != background)
+    predicted = counted & (prediction != background)
+    shared = true & predicted
+    wrong = shared & (prediction != labels)
+    confidence = _confidence([channel for c, channel in enumerate(channels) if c != background], kind)
+    place = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
+    risk = pixels.risks(scores, background, kind)
+    true_rim = _near(counted & (labels == background), width, spatial_ndim)
+    predicted_rim = _near(counted & (prediction == background), width, spatial_ndim)
+    halves = [true & true_rim, true & ~true_rim]
+    risky = [predicted & predicted_rim, predicted & ~predicted_rim]
+    counts = [*halves, *(wrong & half for half in halves), *risky, shared]
+    values = [jnp.where(half, risk, 0) for half in risky]
+    values += [jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(bins)]
+    # In one pass over the pixels, a row at a time: separate sums are separate passes on XLA:CPU.
+    terms = (*(count.astype(jnp.int32) for count in counts), *values)
+    zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
+    rows = jax.lax.reduce(terms, zeros, lambda left, right: tuple(map(operator.add, left, right)), (labels.ndim - 1,))
+    sums = [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows]
+    true, flips, predicted, risk = (jnp.stack(sums[k : k + 2], axis=-1) for k in (0, 2, 4, 7))
+    return RegionSums(true, flips, predicted, risk, sums[6], jnp.stack(sums[9:], axis=-1))
+
+
+def _first_largest(channels: list[jax.Array]) -> jax.Array:
+    """The first class with the largest score; a NaN counts as the largest."""
+    top = channels[0]
+    prediction = jnp.zeros(top.shape, jnp.int32)
+    for c, channel in enumerate(channels[1:], 1):
+        larger = (channel > top) | (jnp.isnan(channel) & ~jnp.isnan(top))
+        prediction = jnp.where(larger, c, prediction)
+        top = jnp.where(larger, channel, top)
+    return prediction
+
+
+def _confidence(channels: list[jax.Array], kind: str) -> jax.Array:
+    """The largest softmax over the channels."""
+    top = functools.reduce(jnp.maximum, channels)
+    if kind == "probabilities":
+        return top / functools.reduce(operator.add, channels)
+    return 1 / functools.reduce(operator.add, [jnp.where(z == top, 1.0, jnp.exp(z - top)) for z in channels])
+
+
+def _width(width: int | None, shape: tuple[int, ...], spatial_ndim: int) -> int:
+    width = max(1, round(shape[-min(2, spatial_ndim)] / SHARE)) if width is None else width
+    if width < 1:
+        raise ValueError(f"width: expected a number of pixels above 0, found {width}.")
+    return width
+
+
+def _near(outside: jax.Array, width: int, spatial_ndim: int) -> jax.Array:
+    """Where a pixel of `outside` lies within `width` pixels along every axis."""
+    for axis in range(-spatial_ndim, 0):
+        size = outside.shape[axis]
+        padding = [(width, width) if a == outside.ndim + axis else (0, 0) for a in range(outside.ndim)]
+        padded = jnp.pad(outside, padding)
+        shifted = [jax.lax.slice_in_dim(padded, s, s + size, axis=axis) for s in range(2 * width + 1)]
+        outside = functools.reduce(jnp.logical_or, shifted)
+    return outside
