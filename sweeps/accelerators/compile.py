@@ -147,6 +147,15 @@ def computations(text):
     return result, entry
 
 
+def trips(line, lines_of):
+    """How often a loop runs: as XLA says, or the one number that its counter is compared with; 1 where it is data."""
+    if known := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
+        return int(known[1])
+    condition = lines_of.get(re.search(r"condition=%?([\w.\-]+)", line)[1], ())
+    limits = [int(limit[1]) for text in condition if (limit := re.search(r"= s32\[\]\S* constant\((\d+)\)", text))]
+    return limits[0] if len(limits) == 1 and any("direction=LT" in text for text in condition) else 1
+
+
 def cycles(text):
     """libtpu's estimated cycles: bodies of loops by their known trips, else once; of branches the dearest."""
     lines_of, entry = computations(text)
@@ -158,8 +167,7 @@ def cycles(text):
             if estimate := re.search(r'"estimated_cycles":"(\d+)"', line):
                 total += int(estimate[1])
             if " while(" in line:
-                trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
-                total += cost(re.search(r"body=%?([\w.\-]+)", line)[1]) * (int(trips[1]) if trips else 1)
+                total += cost(re.search(r"body=%?([\w.\-]+)", line)[1]) * trips(line, lines_of)
             elif " conditional(" in line:
                 branches = re.search(r"branch_computations=\{([^}]*)\}", line)
                 names = branches[1].replace("%", "").split(", ") if branches else None
@@ -224,7 +232,8 @@ def main():
     programs, rows = [], []
     for program in options.program:
         for form in options.form:
-            for members in options.members:
+            # Of a loop, its body: how often it runs is not known when it is compiled.
+            for members in (1,) if form == "loop" else options.members:
                 row, result = measure(options.target, program, experiment, members, form)
                 print(row, "compiled, not run", flush=True)
                 programs.append(row)
