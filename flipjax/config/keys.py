@@ -75,7 +75,7 @@ MEANINGS: dict[str, str] = {
     "knobs.jtt_weight": "how many times as often an image that JTT's first run flips is drawn",
     "intervene.scenes": "training scenes that each predicted region is put on: the mean of each kind, sampled, both",
     "intervene.count": "scenes of each kind that are sampled, a pass each",
-    "intervene.views": "2: each region on another scene is also asked mirrored, a pass more each",
+    "intervene.views": "2: each region on another scene is also asked mirrored, a pass more each; 1: it is not",
     "intervene.center": "where an identity is split: auto bears unequal classes, median is for equal ones",
     "intervene.scores": "scores beside flip-risk: of logits, without a further pass; all: also three passes; none",
     "gallery.rho": "the gallery shows the member whose rho is nearest",

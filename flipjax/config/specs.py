@@ -28,9 +28,10 @@ OPTIONAL_AXES = KNOB_AXES | AUGMENTATION_AXES
 SCHEDULES = ("constant", "cosine")
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
 GALLERY = {"rho": 0.9, "riskiest": 6, "typical": 6}
-INTERVENE = {"scenes": "mean", "count": 1, "views": 1, "center": "auto", "scores": "all"}
+INTERVENE = {"scenes": "mean", "count": 1, "views": 2, "center": "auto", "scores": "all"}
 """Scene-swap risk, repair and reliance of what the first selection rule keeps: on the `mean` training scene of each
-kind, on `count` that are `sampled`, on `both`, half the weight each, or on `none`; with 2 `views` also mirrored.
+kind, on `count` that are `sampled`, on `both`, half the weight each, or on `none`; with 2 `views` also mirrored, which
+serves every level of rho as well or better (sweeps/scene_swap).
 `scores`: those of logits alone, which need no further pass; `all`: also a mirror and filled surroundings, three passes;
 or `none`."""
 NORMS = ("batch", "group", "none")
