@@ -1,7 +1,6 @@
 """A run folder as columns: arrays, Parquet, data frames, CSV and trackers."""
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import sqlite3
@@ -22,9 +21,9 @@ def test_a_run_is_loaded_as_columns_with_units(recorded):
     for table in (run.members, run.history, run.images, run.summary):
         assert len({len(values) for values in table.values()}) == 1
     # The rows of images and of members are of the same counts.
-    here = (run.images["member"] == "m003") & (run.images["selection"] == "val_flip") & (run.images["split"] == "test")
+    here = (run.images["member"] == "m003") & (run.images["selection"] == "val_loss") & (run.images["split"] == "test")
     rows = run.members
-    there = (rows["member"] == "m003") & (rows["selection"] == "val_flip") & (rows["split"] == "test")
+    there = (rows["member"] == "m003") & (rows["selection"] == "val_loss") & (rows["split"] == "test")
     mean = rows["flip_image_mean"][there & (rows["group"] == "all")]
     assert np.nanmean(run.images["flip"][here]) == pytest.approx(mean[0], abs=1e-6)
     assert sorted(np.unique(run.images["pair"][here], return_counts=True)[1]) == [2] * 24
@@ -52,22 +51,14 @@ def test_images_as_parquet_hold_what_load_gives(recorded, tmp_path):
     assert table.schema.field("flip_risk").metadata == {b"unit": b"nats"}
 
 
-def test_what_the_first_rule_alone_is_asked_is_blank_for_later_ones(recorded, tmp_path):
-    run = shutil.copytree(recorded, tmp_path / "run")
-    path = run / "cells/000/decomposition.npz"
-    cell = results.load_cell(path)
-    parts = {
-        name: dataclasses.replace(part, scene_log_odds=part.scene_log_odds[:1], centers=part.centers[:1])
-        for name, part in cell.parts.items()
-    }
-    results.save_cell(path, dataclasses.replace(cell, parts=parts))
-    whole = results.load(recorded).images
-    images = results.load(run).images
-    assert list(images) == list(whole)
-    later = images["selection"] == cell.selections[1]
-    for name in ("swap_risk", "repaired_flip"):
-        assert np.isnan(images[name][later]).all() and np.isfinite(whole[name][later]).any()
-        np.testing.assert_array_equal(images[name][~later], whole[name][~later])
+def test_what_the_first_rule_alone_is_asked_is_blank_for_later_ones(recorded):
+    images = results.load(recorded).images
+    later = images["selection"] == "val_flip"
+    predicted = ~np.isnan(images["flip_risk"])
+    for name in ("swap_risk", "repaired_flip", "grey_fill"):
+        assert np.isnan(images[name][later]).all()
+        assert np.isfinite(images[name][~later & predicted]).mean() > 0.9
+    assert np.isfinite(images["flip_risk"][later]).any()
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
@@ -85,7 +76,7 @@ def test_export_to_csv(recorded, tmp_path, capsys):
     assert export.main([str(recorded), "--to", "csv", "--out", str(tmp_path / "out")]) == 0
     assert len(results.read_csv(tmp_path / "out/images.csv")) == 8 * 2 * (24 + 48)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        f"{name}.csv" for name in ("members", "images", "history", "summary")
+        f"{name}.csv" for name in ("members", "images", "scores", "history", "summary")
     }
     assert export.main([str(tmp_path), "--to", "csv"]) == 2
     assert "results.csv" in capsys.readouterr().err
