@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray  # pyright: ignore[reportMissingImports]
+from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
 from flipjax.sweep.launchers import Jobs
 
@@ -47,7 +48,7 @@ class Ray:
             return None
         try:
             return ray.get(self._tasks[shard])
-        except ray.exceptions.RayError:
+        except RayError:
             return KILLED
 
     def describe(self, shard: int) -> str:
