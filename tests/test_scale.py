@@ -101,11 +101,11 @@ def test_waves_give_the_bytes_of_the_whole_run(whole, tmp_path):
 def test_an_error_for_want_of_memory_halves_the_wave_which_continues(whole, tmp_path, monkeypatch, place):
     function, calls = getattr(population, place), []
 
-    def full(experiment, layout, current, *given):
+    def full(experiment, layout, current, *given, **named):
         calls.append(len(current.slots))
         if len(current.slots) > 1 and calls.count(2) == (2 if place == "run_epoch" else 1):
             raise FULL
-        return function(experiment, layout, current, *given)
+        return function(experiment, layout, current, *given, **named)
 
     monkeypatch.setattr(population, place, full)
     code, text = whole[2](tmp_path / "run")
@@ -138,7 +138,7 @@ def test_devices_that_share_batches_agree_with_one(whole, tmp_path, devices, sha
         ("split.n_train", 10**12),
         ("pool.objects", 10**20),
         ("train.epochs", 10**15),
-        ("model.width", 2**14),
+        ("model.width", 2**16),
         ("pool.size", 2**14),
         ("train.batch_size", 10**6),
     ],
