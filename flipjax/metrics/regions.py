@@ -27,6 +27,11 @@ class RegionSums(NamedTuple):
     predicted int32 (..., 2) and risk float32 (..., 2): pixels of the predicted foreground, and the sum of their
     entropies in nats. shared int32 (...): pixels that are foreground in truth and prediction; gaps float32 (..., bins):
     the sum of their confidence less correctness, by bin of confidence.
+
+    Example:
+        >>> sums = RegionSums(true=np.array([4, 2]), flips=np.array([1, 2]), predicted=0, risk=0, shared=0, gaps=0)
+        >>> (sums.flips / sums.true).tolist()
+        [0.25, 1.0]
     """
 
     true: Any
