@@ -63,8 +63,8 @@ def test_evaluation_lowers(given):
     experiment, make = given
     layout, current, (pool, rows, *_) = make("packed")
     weights = current.states.best["val_loss"].weights
-    scenes = jnp.zeros((2, *pool.scenes.shape[1:]), jnp.float32)
-    for function, more in ((evaluate, ()), (Questions(), (scenes,)), (Questions("surroundings"), (rows,))):
+    scenes = jnp.zeros((2, 1, *pool.scenes.shape[1:]), jnp.float32), jnp.ones(1)
+    for function, more in ((evaluate, ()), (Questions(mirror=True), (scenes,)), (Questions("surroundings"), (rows,))):
         check(population._map_selected, experiment, layout, function, weights, np.ones(2, bool), pool, rows, *more)
 
 

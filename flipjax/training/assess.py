@@ -41,9 +41,8 @@ class Questions:
     """What to ask; equal questions are one compiled program.
 
     `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`; `mirror`: whether the
-    images on them are asked mirrored, too. `logits`: the scores of
-    logits, at no pass of their own. `passes`: a mirror, and the surroundings filled in two ways, three passes. `masks`:
-    the predicted classes.
+    images on them are asked mirrored, too. `logits`: the scores of logits, at no pass of their own. `passes`: a mirror,
+    and the surroundings filled in two ways, three passes. `masks`: the predicted classes.
     """
 
     scenes: str = "given"
