@@ -161,6 +161,7 @@ def test_the_alarm_and_what_was_written_read_again(fitted, tmp_path, capsys):
     assert watch(capsys, fitted, "--in", path)[1] == answers
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_predictions_in_a_folder(tmp_path, capsys, monkeypatch):
     logits = np.random.default_rng(0).normal(size=(30, 3, 6, 7)).astype(np.float32)
     logits[4, 0] += 9  # No region.

@@ -135,6 +135,7 @@ def test_errors_inside_a_configuration_name_its_line(tmp_path, text, place):
         command.read_config(path, [])
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_is_the_files_where_signals_are_handled(tmp_path, capsys):
     path = tmp_path / "broken.py"
     path.write_text("raise KeyboardInterrupt\n")

@@ -30,10 +30,9 @@ SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", 
 GALLERY = {"rho": 0.9, "riskiest": 6, "typical": 6}
 INTERVENE = {"scenes": "mean", "count": 1, "views": 2, "center": "auto", "scores": "all"}
 """Scene-swap risk, repair and reliance of what the first selection rule keeps: on the `mean` training scene of each
-kind, on `count` that are `sampled`, on `both`, half the weight each, or on `none`; with 2 `views` also mirrored, which
-serves every level of rho as well or better (sweeps/scene_swap).
-`scores`: those of logits alone, which need no further pass; `all`: also a mirror and filled surroundings, three passes;
-or `none`."""
+kind, on `count` that are `sampled`, on `both`, half the weight each, or on `none`; with 2 `views` also mirrored, whose
+AUROC was no lower at any level of rho (sweeps/scene_swap). `scores`: those of logits alone, which need no
+further pass; `all`: also a mirror and filled surroundings, three passes; or `none`."""
 NORMS = ("batch", "group", "none")
 DTYPES = ("float32", "bfloat16")
 MAPS = ("auto", "loop", "vmap", "packed")
