@@ -103,7 +103,13 @@ def show(browser, page, *, width=1280, dark=False, media="screen"):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": [scheme]})
     browser.get_log("browser")
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    # A page that is shown already would be reloaded, and a busy machine then answers from half of it.
+    browser.get("about:blank")
     browser.get(page.as_uri())
+    whole = "return document.readyState === 'complete' && location.href === arguments[0]"
+    WebDriverWait(browser, 60).until(lambda browser: browser.execute_script(whole, page.as_uri()))
 
 
 def select(browser, name, value):
