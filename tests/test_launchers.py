@@ -69,35 +69,6 @@ def test_a_shards_command_is_the_sweeps_own():
     assert second[-1] == "1/2" and first[:1] == ("env",) and first[1] != second[1]
 
 
-KILLS_ITS_WORKER_ONCE = """
-import os, pathlib, sys
-if not pathlib.Path(sys.argv[1]).exists():
-    pathlib.Path(sys.argv[1]).touch()
-    worker = os.getppid()
-    while pathlib.Path(f"/proc/{worker}/comm").read_text() == "sh\\n":
-        worker = int(pathlib.Path(f"/proc/{worker}/stat").read_text().split()[3])
-    os.kill(worker, 9)
-print("done")
-"""
-
-
-LAUNCHES = """
-import json, pathlib, sys
-from flipjax.sweep.launchers import Jobs, launch
-engine, logs, *commands = sys.argv[1:]
-jobs = Jobs(tuple(tuple(json.loads(command)) for command in commands), pathlib.Path(logs), {})
-raise SystemExit(launch(engine, jobs, say=lambda line: None) != {0: 0, 1: 0})
-"""
-
-
-def test_a_shard_whose_worker_is_killed_is_run_again(engine, tmp_path):
-    killed = (sys.executable, "-c", KILLS_ITS_WORKER_ONCE, str(tmp_path / "mark"))
-    commands = map(json.dumps, (killed, (sys.executable, "-c", "print('whole')")))
-    # In a process of its own, as a sweep's: Ray forks, and this one may have JAX running.
-    subprocess.run([sys.executable, "-c", LAUNCHES, engine, tmp_path / "logs", *commands], check=True, timeout=300)
-    assert (tmp_path / "mark").exists() and "done" in (tmp_path / "logs/shard-0-of-2.log").read_text()
-
-
 KILLS_A_PROCESS_ONCE = """
 import os, pathlib, threading, time
 

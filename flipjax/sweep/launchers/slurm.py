@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,16 +15,20 @@ from flipjax.sweep.launchers import Jobs
 OPTIONS = ("partition", "minutes", "gpus", "cpus", "memory_gb", "parallel", "account", "setup")
 """Of SLURM; `parallel` is how many shards run at once, `setup` a line of shell before each."""
 KILLED = 137
+SECONDS_FOR_A_RESULT = {"slurm": 15.0, "submitit_local": 0.5}
+"""How long after a job's end its result may still come: other machines see a file late."""
 
 
 class Submitit:
     """Jobs that run `sh -c COMMAND`; submitit pickles no more than that text."""
 
-    def __init__(self, executor: submitit.AutoExecutor, jobs: Jobs):
-        """Starts nothing yet."""
+    def __init__(self, executor: submitit.AutoExecutor, jobs: Jobs, *, patience: float):
+        """Starts nothing yet; `patience` is how many seconds a job that has ended may lack a result."""
         self._executor = executor
         self._jobs = jobs
+        self._patience = patience
         self._submitted: dict[int, submitit.Job[Any]] = {}
+        self._ended: dict[int, float] = {}
 
     def submit(self, shards: Sequence[int]) -> None:
         """Submits the shards as one array."""
@@ -35,6 +40,8 @@ class Submitit:
         with self._executor.batch():
             submitted = [self._executor.submit(os.system, line) for line in lines]
         self._submitted |= dict(zip(shards, submitted, strict=True))
+        for shard in shards:
+            self._ended.pop(shard, None)
 
     def poll(self, shard: int) -> int | None:
         """Returns the exit code of the command; of a job that ended without one, that of SIGKILL."""
@@ -42,6 +49,10 @@ class Submitit:
         if not job.done():
             # Without accounting SLURM forgets a job that was killed, and submitit waits for it for ever.
             return KILLED if job.state == "UNKNOWN" and not _queued(job) and not job.done(force_check=True) else None
+        # Asked for a result that is not there, submitit would wait, and with it all other shards.
+        if not job.paths.result_pickle.exists():
+            ended = self._ended.setdefault(shard, time.monotonic())
+            return KILLED if time.monotonic() - ended > self._patience else None
         try:
             code = os.waitstatus_to_exitcode(job.result())
         except Exception:
@@ -87,4 +98,4 @@ def start(kind: str, jobs: Jobs) -> Submitit:
             "slurm_setup": [jobs.options["setup"]] if "setup" in jobs.options else None,
         }
         executor.update_parameters(**{name: value for name, value in parameters.items() if value is not None})
-    return Submitit(executor, jobs)
+    return Submitit(executor, jobs, patience=SECONDS_FOR_A_RESULT[kind])
