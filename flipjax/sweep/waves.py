@@ -144,9 +144,9 @@ def no_room(program: Program, spec: PopulationSpec, study: Study) -> str:
     devices = layout_of(program, spec, members=1).mesh.size
     whose = "that config.population.memory_gb allows" if spec.memory_gb else "of a device"
     model, pool = program.experiment.model, program.experiment.pool
-    sizes = {"config.train.batch_size": program.experiment.train.batch_size, "config.pool.size": pool.size}
-    if model.name == "unet":
-        sizes |= {"config.model.width": model.width, "config.model.depth": model.depth}
+    sizes = {"config.model.width": model.width, "config.model.depth": model.depth} if model.name == "unet" else {}
+    sizes["config.train.batch_size"] = program.experiment.train.batch_size
+    *others, last = (f"{field} ({value})" for field, value in {**sizes, "config.pool.size": pool.size}.items())
     # The devices of a CPU share its memory: a batch on several of them takes as much.
     idle = devices < jax.device_count() and jax.default_backend() != "cpu"
     shared = f", or raise config.population.batch_devices ({devices})" if idle else ""
@@ -154,7 +154,7 @@ def no_room(program: Program, spec: PopulationSpec, study: Study) -> str:
         f"no memory for one member alone, {program.names[0]}: it takes {megabytes(taken.total)} "
         f"({megabytes(taken.given)} of states and data, {megabytes(taken.working)} of work) of the "
         f"{megabytes(device_bytes(spec, devices=devices))} {whose}; "
-        f"lower {' or '.join(f'{field} ({value})' for field, value in sizes.items())}{shared}"
+        f"lower {', '.join(others)} or {last}{shared}"
     )
 
 
