@@ -68,7 +68,7 @@ COMPOSITE = {
     "turned mask": Strange("done", "Bad files: none", put(f"{CAT}.png", picture(square(), exif=rotated()))),
     "4 GB": Strange("listed", f"{CAT}.jpg: 4,294,967,296 bytes", sparse(f"{CAT}.jpg", 2**32)),
     "device": Strange("listed", f"{CAT}.jpg: a link out", linked(f"{CAT}.jpg", "/dev/zero")),
-    "link to itself": Strange("listed", f"{CAT}.jpg: a link", linked(f"{CAT}.jpg", "00.jpg")),
+    "link to itself": Strange("listed", f"{CAT}.jpg: ", linked(f"{CAT}.jpg", "00.jpg")),
     "dangling link": Strange("listed", f"{CAT}.jpg: unreadable", linked(f"{CAT}.jpg", "nowhere.jpg")),
     "class out of the folder": Strange("listed", "cutouts/cat", linked("cutouts/cat", "/usr")),
     "scenes out of the folder": Strange("listed", "scenes", linked("scenes/land", "/etc")),
