@@ -9,6 +9,7 @@ import socket
 import tokenize
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -169,13 +170,18 @@ def check_archive(path: str | Path, *, max_bytes: int, option: str) -> None:
         option: what sets `max_bytes`, for the message.
 
     Raises:
-        ValueError: members that are encrypted, packed in another way than NumPy packs them, or too large together.
+        ValueError: members that are encrypted, of one name, packed in another way than NumPy packs them, or too large
+            together.
         OSError, zipfile.BadZipFile: no such file, or no archive.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if any(member.flag_bits & 1 for member in members):
         raise ValueError("an encrypted archive")
+    counts = Counter(member.filename for member in members)
+    twice = sorted(name for name, count in counts.items() if count > 1)
+    if twice:
+        raise ValueError(f"an archive with several members called {', '.join(map(ascii, twice))}")
     methods = {member.compress_type for member in members} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
     if methods:
         raise ValueError(f"an archive packed by {OTHER_METHODS.get(min(methods), 'an unknown method')}")

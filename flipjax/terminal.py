@@ -119,6 +119,16 @@ def _live_bar(stream: TextIO) -> Any:
     return Progress(TextColumn("{task.description}"), *columns, console=Console(file=stream))
 
 
+def one_line(text: str) -> str:
+    r"""Returns a text as `printable` does, its line breaks written out as well: of a problem, or of one sentence.
+
+    Example:
+      >>> one_line("a\nb")
+      'a\\nb'
+    """
+    return printable(text).replace("\n", r"\n")
+
+
 def printable(text: str) -> str:
     r"""Returns a text whose control characters are written out, so that a name of a file cannot steer a terminal.
 

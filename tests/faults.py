@@ -6,12 +6,18 @@ It must end with the same results.csv and gallery, or with a refusal in one line
 
 `--signals N` sends a SIGINT or SIGTERM at N moments from 0.05 to 4 s after the start: the command must end with exit
 code 75 and one line that says how to go on, or go on to its end.
+
+`--full_disk N` gives the command N disks of 8 to 900 KB, which are too small for its 1.1 MB: it must end with exit code
+1 and one sentence, and the same command with the same results.csv once the disk is larger. To root the disk is a
+tmpfs, to others a limit on the size of each file.
 """
 
 import argparse
 import collections
 import contextlib
+import functools
 import io
+import os
 import pathlib
 import random
 import shutil
@@ -142,6 +148,51 @@ def trials(place, count, *, seed=0, checkpoints_only=False):
     return counts
 
 
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """Makes a folder a disk of so many bytes; yields what a command starts with on it, and what makes it large."""
+    folder.mkdir()
+    if os.geteuid():
+        # No file but the page has more than an eighth of what they all have; the shell counts blocks of 512 bytes.
+        yield ["sh", "-c", f'ulimit -f {size // 8 // 512}; exec "$@"', "sh"], lambda: None
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        yield [], functools.partial(subprocess.run, ["mount", "-o", "remount,size=64m", folder], check=True)
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def filled(folder, config, size, whole):
+    """Runs the command on a disk that is too small, and again on a larger one: 'as it must', or what else happened."""
+    line = [sys.executable, "-m", "flipjax.sweep", "--config", config, "--workdir", folder / "run"]
+    run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=300)
+    with small_disk(folder, size) as (limited, enlarge):
+        done = run([*limited, *line])
+        *_, last = ["", *done.stderr.splitlines()]
+        full = any(words in last for words in ("No space left on device", "File too large"))
+        said = full and last.endswith("the same command continues")
+        if done.returncode != 1 or not said or "Traceback" in done.stderr:
+            return f"{size} bytes, exit {done.returncode}: {done.stderr[-300:]}"
+        enlarge()
+        done = run(line)
+        same = done.returncode == 0 and (folder / "run/results.csv").read_bytes() == whole
+        return "as it must" if same else f"{size} bytes, then exit {done.returncode}: {done.stderr[-300:]}"
+
+
+def full_disk(place, count, *, seed=0):
+    """Fills disks while the command runs; returns how many had which outcome."""
+    chance = random.Random(seed)
+    config = place / "tiny.py"
+    config.write_text(CONFIG)
+    assert sweep("--config", config, "--workdir", place / "whole")[0] == 0
+    whole = (place / "whole/results.csv").read_bytes()
+    sizes = [1024 * chance.randrange(8, 900) for _ in range(count)]
+    return collections.Counter(
+        ("full disk", "", filled(place / f"disk{trial}", config, size, whole)) for trial, size in enumerate(sizes)
+    )
+
+
 def signals(place, count, *, seed=0):
     """Interrupts the command at random moments; returns how many had which exit code and last words, by signal."""
     chance = random.Random(seed)
@@ -167,9 +218,12 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signals", type=int, metavar="N")
+    parser.add_argument("--full_disk", type=int, metavar="N")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        run, count = (signals, options.signals) if options.signals else (trials, options.count)
+        run, count = (trials, options.count)
+        if options.signals or options.full_disk:
+            run, count = (signals, options.signals) if options.signals else (full_disk, options.full_disk)
         table = run(pathlib.Path(place), count, seed=options.seed)
     for (name, kind, result), number in sorted(table.items()):
         print(f"{name:12} {kind:6} {number:5} {result}")

@@ -1,20 +1,20 @@
 """Strange inputs at the doors: `python tests/faults_doors.py` hands each to its command and counts what became of it.
 
 Every case says what it must be: `same`, as the plain input; `refused`, with exit code 2 and a line that says why; or
-`done`, with exit code 0. Doors: configuration files (a dry run), audit, monitor.
+`done`, with exit code 0. Doors: configuration files (a dry run), audit, monitor; and those of `doors`, which hold a
+command to more: `data check`, `data prepare`, `convert`. A name stands for all doors that begin with it.
 """
 
 import argparse
-import contextlib
-import io
 import pathlib
-import struct
 import sys
 import tempfile
-import zipfile
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from doors import coco_cd, folder, trial, waterbirds_seg, weights
+from doors.files import archive, changed, header, npy, picture, rotated, text_chunk, write
+from doors.trial import call
+from PIL import Image
 
 from flipjax.audit.__main__ import main as audit
 from flipjax.monitor.__main__ import main as monitor
@@ -28,64 +28,14 @@ SCORES = "".join(f'{{"id": {i}, "score": {i % 7 / 8}}}\n' for i in range(40))
 DEFAULT = "from flipjax.config import default_config\nconfig = default_config()\nget_config = lambda: config\n"
 
 
-def npy(array, *, version=None):
-    """An array as np.save writes it."""
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.asanyarray(array), version=version)
-    return stream.getvalue()
-
-
-def header(text, data=b""):
-    """An npy file with a header of one's own."""
-    line = text.encode().ljust(118) + b"\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(line)) + line + data
-
-
 def shaped(shape):
     """An npy file whose header claims a shape."""
     return header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}", LOGITS[0].tobytes())
 
 
-def archive(**members):
-    """An npz file of members as they are."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, data in members.items():
-            file.writestr(name, data)
-    return stream.getvalue()
-
-
-def picture(array=LABELS[0], *, mode=None, kind="PNG", **options):
-    """A picture file of an array."""
-    image = Image.fromarray(array)
-    if mode == "P":
-        image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-    elif mode:
-        image = image.convert(mode)
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def changed(array, value):
-    """A copy whose first value is another."""
-    array = array.copy()
-    array.flat[0] = value
-    return array
-
-
-def rotated():
-    """EXIF that turns a picture."""
-    exif = Image.Exif()
-    exif[0x112] = 6
-    return exif
-
-
-def text_chunk():
-    """PNG text that unpacks to megabytes."""
-    info = PngImagePlugin.PngInfo()
-    info.add_text("a", "b" * 10**7, zip=True)
-    return info
+def labels(array=LABELS[0], **options):
+    """A picture file of labels."""
+    return picture(array, **options)
 
 
 LOGIT_FILES = {
@@ -113,18 +63,18 @@ LOGIT_FILES = {
     "an npz": ("refused", archive(**{"logits.npy": npy(LOGITS[0])})),
 }
 MASKS = {
-    "16 bits": ("same", picture(LABELS[0].astype(np.uint16))),
-    "palette": ("same", picture(mode="P")),
-    "palette and transparency": ("same", picture(mode="P", transparency=1)),
-    "grey and transparency": ("same", picture(transparency=1)),
-    "class of 16 bits": ("refused", picture(changed(LABELS[0].astype(np.uint16), 300))),
-    "class beyond": ("refused", picture(changed(LABELS[0], 200))),
-    "RGB": ("refused", picture(mode="RGB")),
-    "grey and alpha": ("refused", picture(mode="LA")),
-    "animation": ("refused", picture(save_all=True, append_images=[Image.fromarray(LABELS[1])])),
-    "text of megabytes": ("refused", picture(pnginfo=text_chunk())),
-    "turned by EXIF": ("refused", picture(exif=rotated())),
-    **{f"a {kind}": ("refused", picture(kind=kind)) for kind in ("GIF", "TIFF", "WEBP", "JPEG", "BMP")},
+    "16 bits": ("same", labels(LABELS[0].astype(np.uint16))),
+    "palette": ("same", labels(mode="P")),
+    "palette and transparency": ("same", labels(mode="P", transparency=1)),
+    "grey and transparency": ("same", labels(transparency=1)),
+    "class of 16 bits": ("refused", labels(changed(LABELS[0].astype(np.uint16), 300))),
+    "class beyond": ("refused", labels(changed(LABELS[0], 200))),
+    "RGB": ("refused", labels(mode="RGB")),
+    "grey and alpha": ("refused", labels(mode="LA")),
+    "animation": ("refused", labels(save_all=True, append_images=[Image.fromarray(LABELS[1])])),
+    "text of megabytes": ("refused", labels(pnginfo=text_chunk())),
+    "turned by EXIF": ("refused", labels(exif=rotated())),
+    **{f"a {kind}": ("refused", labels(kind=kind)) for kind in ("GIF", "TIFF", "WEBP", "JPEG", "BMP")},
 }
 TABLES = {
     "BOM": ("done", "\ufeff" + GROUPS),
@@ -181,17 +131,11 @@ LINES = {
 }
 
 
-def write(path, content):
-    """Writes text or bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-
-
 def audit_case(place, logits=None, mask=None, table=None):
     """Arguments of an audit of three images, of which one file is strange."""
     for index in range(3):
         write(place / f"logits/{index}.npy", npy(LOGITS[index]))
-        write(place / f"labels/{index}.png", picture(LABELS[index]))
+        write(place / f"labels/{index}.png", labels(LABELS[index]))
     for name, content in (("logits/0.npy", logits), ("labels/0.png", mask), ("groups.csv", table)):
         if content is not None:
             write(place / name, content)
@@ -217,15 +161,12 @@ DOORS = {
     "audit: predictions": (audit, LOGIT_FILES, lambda place, content: audit_case(place, logits=content)),
     "audit: masks": (audit, MASKS, lambda place, content: audit_case(place, mask=content)),
     "audit: groups": (audit, TABLES, lambda place, content: audit_case(place, table=content)),
+    "check: composite": folder.COMPOSITE_DOOR,
+    "check: photo": folder.PHOTO_DOOR,
+    "prepare waterbirds_seg": waterbirds_seg.DOOR,
+    "prepare coco_cd": coco_cd.DOOR,
+    "convert": weights.DOOR,
 }
-
-
-def call(command, arguments):
-    """Exit code and all that a command printed."""
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-        code = command([str(part) for part in arguments])
-    return code, text.getvalue()
 
 
 def outcome(command, arguments, expected, place):
@@ -247,6 +188,8 @@ def outcome(command, arguments, expected, place):
 
 def trials(door, *, names=None):
     """Runs the cases of a door; returns how many ended as they must, and what became of the others by name."""
+    if isinstance(DOORS[door], trial.Door):
+        return trial.trials(DOORS[door], names=names)
     command, cases, make = DOORS[door]
     right = 0
     wrong = {}
@@ -265,10 +208,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("doors", nargs="*", default=list(DOORS), help=", ".join(DOORS))
     failed = False
-    for door in parser.parse_args().doors:
+    asked = tuple(parser.parse_args().doors)
+    for door in filter(lambda door: door.startswith(asked), DOORS):
         right, wrong = trials(door)
         failed |= bool(wrong)
-        print(f"{door:20} {right:3} of {right + len(wrong)}")
+        print(f"{door:24} {right:3} of {right + len(wrong)}")
         for name, result in wrong.items():
             print(f"  {name}: {result}")
     sys.exit(failed)

@@ -7,6 +7,11 @@ FEW = {
     "audit: predictions": ("Fortran order", "beyond float32", "truth as shape", "exabytes"),
     "audit: masks": ("palette and transparency", "class of 16 bits", "turned by EXIF", "a WEBP"),
     "audit: groups": ("BOM", "column twice", "field too many", "underscore"),
+    "check: composite": ("upper-case suffix", "4 GB", "file name of two lines", "class of blanks", "--seed negative"),
+    "check: photo": ("5,000 letters", "mask FIFO"),
+    "prepare waterbirds_seg": ("list with a name twice", "list of 4 GB", "scene name of bytes", "tall scene"),
+    "prepare coco_cd": ("image_id a list", "a gigapixel", "image in both years", "areas negative"),
+    "convert": ("archive of text", "members of one name", "name of two lines", "pickled code as .ckpt", "NaN"),
 }
 
 

@@ -1,7 +1,11 @@
-"""Folders that are kept small."""
+"""Folders that are kept small, and arrays that are what was written."""
 
 import os
 
+import numpy as np
+import pytest
+
+from flipjax import files
 from flipjax.files import keep_newest
 
 
@@ -16,3 +20,13 @@ def test_a_folder_keeps_what_was_used_last(tmp_path):
     keep_newest(tmp_path, most=200)
     assert {path.name for path in tmp_path.iterdir()} == {"new", "read"}
     keep_newest(tmp_path / "missing", most=0)
+
+
+@pytest.mark.parametrize("change", [lambda a: {**a, "x": a["x"] + 1}, lambda a: {"y": a["x"]}, lambda a: {}])
+def test_an_npz_whose_arrays_are_others_is_damaged(tmp_path, change):
+    arrays = {"x": np.arange(4)}
+    files.write_arrays(tmp_path / "a.npz", arrays)
+    assert files.read_arrays(tmp_path / "a.npz").keys() == {"x"}
+    np.savez(tmp_path / "b.npz", **change(arrays), digest=files.digest(arrays))
+    with pytest.raises(files.DamagedError, match=r"b\.npz"):
+        files.read_arrays(tmp_path / "b.npz")

@@ -8,20 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
-from unittest import mock
 
 import faults
-import numpy as np
 import pytest
 
 from flipjax import files, results
-from flipjax.config import ConfigError
 from flipjax.plan import plan, shard_members
 from flipjax.report.__main__ import main as report
 from flipjax.results.export import main as export
 from flipjax.sweep import checkpoint
 from flipjax.sweep import lock as locks
-from flipjax.sweep.__main__ import read_shard
 from flipjax.sweep.display import Display
 from flipjax.sweep.lock import Lock
 
@@ -72,34 +68,6 @@ def test_the_checkpoint_before_a_damaged_one_continues(run, whole):
     assert "continues after epoch 2" in text and same(run, whole)
 
 
-def test_a_checkpoint_knows_its_arrays(tmp_path):
-    checkpoints = checkpoint.Checkpoints(tmp_path)
-    tree = {"b": np.arange(3.0), "a": np.zeros((2, 2), np.int32)}
-    checkpoints.save(1, tree)
-    lines = []
-    epoch, stored = checkpoints.restore(tree, say=lines.append)
-    assert epoch == 1 and not lines
-    np.testing.assert_array_equal(stored["b"], tree["b"])
-    # Arrays of another shape are another program's.
-    assert checkpoints.restore({"b": np.zeros(4), "a": tree["a"]}, say=lines.append) is None
-    assert len(lines) == 1 and str(tmp_path / "1") in lines[0]
-    # An older flipjax stored the tree as it is.
-    checkpoints._manager.save(2, args=checkpoint.ocp.args.StandardSave([tree]))
-    assert checkpoints.restore(tree, say=lines.append) is None
-    assert "other arrays than this flipjax writes" in lines[1]
-    checkpoints.close()
-
-
-@pytest.mark.parametrize("change", [lambda a: {**a, "x": a["x"] + 1}, lambda a: {"y": a["x"]}, lambda a: {}])
-def test_an_npz_whose_arrays_are_others_is_damaged(tmp_path, change):
-    arrays = {"x": np.arange(4)}
-    files.write_arrays(tmp_path / "a.npz", arrays)
-    assert files.read_arrays(tmp_path / "a.npz").keys() == {"x"}
-    np.savez(tmp_path / "b.npz", **change(arrays), digest=files.digest(arrays))
-    with pytest.raises(files.DamagedError, match=r"b\.npz"):
-        files.read_arrays(tmp_path / "b.npz")
-
-
 def test_whole_files_of_another_run_or_epoch_are_not_taken_for_this_ones(run, whole, tmp_path):
     assert run("--config.axes.seed=(1,)", folder=tmp_path / "other")[0] == 0
     for name in ("decomposition.npz", "gallery.npz"):
@@ -148,22 +116,6 @@ def test_a_second_process_is_refused_with_the_name_of_the_first(run):
     assert run("--force_unlock")[0] == 0
     lock.write_text("")
     assert run()[0] == 0
-
-
-def test_a_checkpoint_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch):
-    checkpoints = checkpoint.Checkpoints(tmp_path)
-    tree = {"a": np.arange(3.0)}
-    checkpoints.save(1, tree)
-    (tmp_path / "007").mkdir()
-    (tmp_path / "9").write_text("no folder")
-    checkpoints.close()
-    checkpoints = checkpoint.Checkpoints(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_file_digests", mock.Mock(side_effect=PermissionError(errno.EACCES, "")))
-        with pytest.raises(PermissionError):
-            checkpoints.restore(tree, say=print)
-    assert checkpoints.restore(tree, say=print)[0] == 1
-    checkpoints.close()
 
 
 def test_fresh_removes_a_runs_own_files_alone(run, whole, tmp_path):
@@ -305,31 +257,3 @@ def test_collect_says_which_members_are_missing(run, whole):
     assert code == 1 and "1 members are not done" in text
     rows = results.read_csv(run.folder / "results.csv")
     assert {row["member"] for row in rows if row["status"] != "failed"} == set(alone)
-
-
-def test_shards_partition_members_whatever_the_grid_order(whole):
-    config = faults.read_config(whole[1])
-    config.axes.seed = tuple(range(5))
-    programs = plan(config)
-    names = [shard_members(programs, index=index, count=3) for index in range(3)]
-    assert sorted(name for shard in names for name in shard) == [f"m{index:03d}" for index in range(10)]
-    assert sorted(map(len, names)) == [3, 3, 4]
-    chosen = {tuple(s.axes.items()) for s in programs[0].settings if s.name in names[0]}
-    config.axes.seed = tuple(reversed(range(5)))
-    again = plan(config)
-    members = shard_members(again, index=0, count=3)
-    assert {tuple(s.axes.items()) for s in again[0].settings if s.name in members} == chosen
-
-
-def test_what_a_job_says_of_its_shard(monkeypatch):
-    assert read_shard("0/3") == read_shard("3/3") == (0, 3)
-    for text in ("4/3", "1", "a/b", "0/0", "auto"):
-        with pytest.raises(ConfigError, match="--shard"):
-            read_shard(text)
-    monkeypatch.setenv("JOB_COMPLETION_INDEX", "2")
-    monkeypatch.setenv("JOB_COMPLETIONS", "4")
-    assert read_shard("auto") == (2, 4)
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "5")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "4")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "3")
-    assert read_shard("auto") == (1, 3)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from unittest import mock
 
 import faults
 import jax
@@ -54,7 +55,10 @@ def test_waves_halve_where_memory_ends_and_run_every_member_once(whole):
             raise FULL
         done.extend(wave.names)
 
-    waves.in_waves(program, 11, run, say=lines.append)
+    def refuse(wave):
+        return f"no memory for {' and '.join(wave.names)}"
+
+    waves.in_waves(program, 11, run, say=lines.append, refuse=refuse)
     # Nothing is trained across the end of a wave that was given up: its checkpoint has them.
     assert tried == [11, 6, 3, 3, 3, 2, 1, 2, 1]
     assert done == list(program.names)
@@ -63,8 +67,8 @@ def test_waves_halve_where_memory_ends_and_run_every_member_once(whole):
     def fail(wave, larger):
         raise FULL
 
-    with pytest.raises(ValueError, match="no memory for m000 alone: RESOURCE_EXHAUSTED"):
-        waves.in_waves(program, 1, fail, say=lines.append)
+    with pytest.raises(waves.TooLargeError, match=r"^no memory for m000$"):
+        waves.in_waves(program, 1, fail, say=lines.append, refuse=refuse)
     assert not waves.out_of_memory(jax.errors.JaxRuntimeError("INTERNAL"))
     assert not waves.out_of_memory(ValueError("RESOURCE_EXHAUSTED"))
 
@@ -95,6 +99,35 @@ def test_waves_give_the_bytes_of_the_whole_run(whole, tmp_path):
     assert not (tmp_path / "dry").exists()
     # How much memory there is makes no other run.
     assert whole[2](tmp_path / "run", options[1])[0] == 0
+
+
+def test_a_member_that_no_device_holds_is_refused_by_name_and_the_other_cells_go_on(whole, tmp_path, monkeypatch):
+    def taken(program, spec, study, *, members):
+        return waves.Taken(members * 1_000_000 * program.experiment.model.width, 2_000_000)
+
+    monkeypatch.setattr(waves, "compiled_bytes", taken)
+    options = ("--config.grid.model.width=(4, 8)", "--config.population.memory_gb=0.009")
+    said = (
+        "no memory for one member alone, m002: it takes 10.0 MB (8.0 MB of states and data, 2.0 MB of work) of the "
+        "9.0 MB that config.population.memory_gb allows; lower config.model.width (8), config.model.depth (1), "
+        "config.train.batch_size (8) or config.pool.size (16)\n"
+    )
+    code, text = whole[2](tmp_path / "dry", "--dry_run=compiled", *options)
+    assert code == 2 and text.endswith(f"flipjax sweep: cell 001: {said}"), text
+    assert not (tmp_path / "dry").exists()
+    code, text = whole[2](tmp_path / "run", *options)
+    assert code == 1 and f"cell 001 failed: {said}" in text, text
+    statuses = {(row["member"], row["status"]) for row in results.read_csv(tmp_path / "run/results.csv")}
+    assert statuses == {("m000", "finished"), ("m001", "finished"), ("m002", "failed"), ("m003", "failed")}
+
+
+def test_an_error_for_want_of_memory_at_one_member_is_said_as_what_to_lower(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(population, "run_epoch", mock.Mock(side_effect=FULL))
+    code, text = whole[2](tmp_path / "run", "--config.population.devices=1")
+    assert code == 1 and "no memory for 2 members at a time; on with 1" in text
+    assert "cell 000 failed: no memory for one member alone, m000: it takes " in text
+    assert " of a device; lower config.model.width (4), " in text
+    assert "RESOURCE_EXHAUSTED" not in text and "Traceback" not in text, text
 
 
 @pytest.mark.parametrize("place", ["run_epoch", "map_selected"])

@@ -139,7 +139,11 @@ def _check(options: argparse.Namespace) -> int:
 
     check_value("pool.size", options.size)
     check_value("pool.max_pixels", options.max_pixels)
-    for field, value in (("split.n_val", options.n_val), ("split.n_test", options.n_test)):
+    for field, value in (
+        ("split.n_val", options.n_val),
+        ("split.n_test", options.n_test),
+        ("split.seed", options.seed),
+    ):
         if value is not None:
             check_value(field, value)
     text, fine = check_folder(

@@ -17,7 +17,7 @@ from flipjax.data.images import BadFileError, EmptyObjectError
 from flipjax.data.pool import Catalog, Item, Listing, Pool, catalog_of
 from flipjax.data.store import Arrays
 from flipjax.files import adding_folder
-from flipjax.terminal import Bar, printable
+from flipjax.terminal import Bar, one_line, printable
 from flipjax.threads import in_order
 
 Out = TypeVar("Out")
@@ -49,7 +49,7 @@ class BadFilesError(ConfigError):
 
     def __init__(self, source: object, problems: Iterable[str]):
         """Joins the problems into one message."""
-        self.problems = tuple(map(printable, problems))
+        self.problems = tuple(map(one_line, problems))
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         rest = len(self.problems) - LISTED
         more = [f"... and {rest} more"] if rest > 0 else []
@@ -186,8 +186,8 @@ def two_names(source: object, field: str, counts: Mapping[str, int], asked: Sequ
     if absent:
         raise BadFilesError(source, [f"{field}: no image of {', '.join(absent)}; found {counted}"])
     for name in names:
-        if name in RESERVED or "$" in name or not name.isprintable():
-            reason = f"the results use {', '.join(RESERVED)}, and figures read $ as a formula"
+        if name in RESERVED or "$" in name or not name.isprintable() or not name.strip():
+            reason = f"the results use {', '.join(RESERVED)}, figures read $ as a formula, and a blank is no name"
             raise BadFilesError(source, [f"{field}: the name {name!r} cannot be used: {reason}; rename it"])
     first, second = names
     return first, second

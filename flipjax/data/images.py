@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from unicodedata import category
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -33,6 +34,11 @@ def leads_out(name: str) -> bool:
     """Says whether a name below a folder leads out of it: an absolute one, or one with '..'."""
     path = PurePosixPath(name)
     return path.is_absolute() or ".." in path.parts
+
+
+def steers(name: str) -> bool:
+    """Says whether a name has control characters, or bytes that are no UTF-8."""
+    return any(category(character) in ("Cc", "Cs") for character in name)
 
 
 def read_file(path: Path, *, name: str = "", max_pixels: int = MAX_PIXELS) -> bytes:
@@ -100,11 +106,16 @@ def encode_png(image: Image.Image) -> bytes:
 
 def rgb(image: Image.Image, name: str) -> Image.Image:
     """Returns a photo as RGB; BadFileError where it has transparent pixels or more than 8 bits a channel."""
-    if image.mode[0] in "IF":
-        raise BadFileError(f"{name}: more than 8 bits a channel (mode {image.mode}); save it with 8")
+    check_bits(image, name)
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise BadFileError(f"{name}: has transparent pixels, which have no colour; save it without an alpha channel")
     return image.convert("RGB")
+
+
+def check_bits(image: Image.Image, name: str) -> None:
+    """Raises BadFileError where an image has more than 8 bits a channel, which would be cut off."""
+    if image.mode[0] in "IF":
+        raise BadFileError(f"{name}: more than 8 bits a channel (mode {image.mode}); save it with 8")
 
 
 def squash(image: Image.Image, size: int) -> Image.Image:

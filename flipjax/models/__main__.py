@@ -10,9 +10,12 @@ from collections.abc import Sequence
 
 from flipjax import command
 from flipjax.config import MODEL_NAMES, ConfigError
-from flipjax.terminal import printable
+from flipjax.terminal import one_line, printable
 
 ENCODERS = tuple(name.removeprefix("smp_") for name in MODEL_NAMES if name.startswith("smp_"))
+
+MOST_CLASSES = 65_535
+"""As many as a mask of 16 bits can name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     convert_parser.add_argument("--verbose", action="store_true", help="name every key that does not fit")
     try:
         options = parser.parse_args(arguments)
+        if not 1 <= options.num_classes <= MOST_CLASSES:
+            raise ConfigError("--num_classes", f"a whole number from 1 to {MOST_CLASSES:,}", options.num_classes)
     except ConfigError as error:
         print(printable(f"flipjax convert: {error}"), file=sys.stderr)
         return command.USAGE
@@ -53,12 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(printable(text))
         return command.DONE
     except MisfitError as error:
-        text = str(error) if options.verbose else f"{error.brief}; --verbose names all"
+        text = f"{options.source}: {error if options.verbose else f'{error.brief}; --verbose names all'}"
     except WeightsError as error:
         text = str(error)
     except OSError as error:
         text = f"--out: expected a file that can be written; found {options.target} ({error})"
-    print(printable(f"flipjax convert: {text}"), file=sys.stderr)
+    print(one_line(f"flipjax convert: {text}"), file=sys.stderr)
     return command.USAGE
 
 

@@ -6,6 +6,7 @@ without pickles.
 
 import contextlib
 import importlib
+import os
 import pickle
 import struct
 from collections.abc import Iterator, Mapping
@@ -36,8 +37,8 @@ def read(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarra
             than `max_bytes`.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "no regular file" if path.exists() else "none"
+    if not os.path.isfile(path):
+        what = "no regular file" if os.path.exists(path) else "none"
         raise WeightsError(f"expected a file of weights; found {what} at {path}")
     if path.suffix not in READERS:
         raise WeightsError(f"expected a file that ends in {', '.join(READERS)}; found {path}")
@@ -61,11 +62,11 @@ def _read_torch(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
         torch: Any = importlib.import_module("torch")
     except ImportError as error:
         raise WeightsError(
-            f"{path.suffix} needs PyTorch: pip install torch, or save the state_dict as .safetensors or .npz elsewhere"
+            f"{path} needs PyTorch: pip install torch, or save the state_dict as .safetensors or .npz elsewhere"
         ) from error
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
         raise WeightsError(
-            f"{path.suffix} needs PyTorch {'.'.join(map(str, SAFE_TORCH))} or newer, whose weights_only runs no code "
+            f"{path} needs PyTorch {'.'.join(map(str, SAFE_TORCH))} or newer, whose weights_only runs no code "
             f"(CVE-2025-32434); found {torch.__version__}: pip install --upgrade torch"
         )
     try:
@@ -115,7 +116,11 @@ def _read_npz(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
     with _whole(path, "npz file of arrays"), path.open("rb") as stream:
         check_archive(path, max_bytes=max_bytes, option="--max_bytes")
         stored = np.load(stream, allow_pickle=False)
-        return {name: stored[name] for name in stored.files}
+        arrays = {name: stored[name] for name in stored.files}
+    others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if others:
+        raise WeightsError(f"{path}: expected arrays alone; found others: {', '.join(others)}")
+    return arrays
 
 
 def _check_size(path: Path, size: int, max_bytes: int) -> None:

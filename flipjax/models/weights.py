@@ -3,6 +3,7 @@
 The file carries a digest of its arrays, which is compared when they are read.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,22 @@ def convert(
 
     Raises:
         WeightsError: the file cannot be read, is another encoder's, or lists keys that are missing, unused or
-            misshapen; or the target exists.
+            misshapen, or holds weights that float32 does not; or the target exists.
         OSError: the target cannot be written.
     """
     target = file_of(target)
-    if target.exists():
+    # A link that leads nowhere would be replaced, too.
+    if os.path.lexists(target):
         raise WeightsError(f"--out: expected a file that does not exist yet; found {target}")
-    name, arrays = canonical(read(source, max_bytes=max_bytes))
+    try:
+        name, arrays = canonical(read(source, max_bytes=max_bytes))
+    except WeightsError as error:
+        raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
     if encoder not in (None, name):
         raise WeightsError(f"expected the weights of {encoder}; found those of {name} in {source}")
     shapes = {key: array.shape for key, array in arrays.items()}
     check_shapes(shapes, _shapes_of(arrays, source, name, num_classes, whole=False))
+    _check_finite(arrays, source)
     save(target, arrays)
     whole = any(key.startswith("decoder.") for key in arrays)
     count = sum(array.size for key, array in arrays.items() if not key.endswith(STATISTICS))
@@ -117,6 +123,14 @@ def file_of(path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     return path if path.suffix == SUFFIX else path.with_name(f"{path.name}{SUFFIX}")
+
+
+def _check_finite(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Raises WeightsError for arrays that hold NaN, an infinite number, or one beyond float32."""
+    with np.errstate(over="ignore"):
+        others = [name for name, array in arrays.items() if not np.isfinite(np.asarray(array, np.float32)).all()]
+    if others:
+        raise WeightsError(f"{path}: expected finite numbers within float32; found others: {', '.join(others)}")
 
 
 def _nested(arrays: Mapping[str, np.ndarray]) -> tuple[dict, dict]:

@@ -73,7 +73,7 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
 
         print("\n".join(dry_run(programs, PopulationSpec(**options.config.population))))
         if options.dry_run == "compiled":
-            _print_compiled(programs, PopulationSpec(**options.config.population))
+            return _print_compiled(programs, PopulationSpec(**options.config.population))
         return command.DONE
     if options.fresh and (options.shard or options.collect or options.launcher):
         raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
@@ -104,16 +104,22 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
     )
 
 
-def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> None:
-    """Starts JAX, and prints what the compiled program of each cell says of the memory it takes."""
+def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:
+    """Starts JAX, prints what the compiled program of each cell says of its memory; returns the exit code."""
     from flipjax.sweep.program import load_pool, make_study
-    from flipjax.sweep.waves import describe, wave
+    from flipjax.sweep.waves import TooLargeError, describe, wave
 
+    code = command.DONE
     print(command.start_backend(spec, max(len(program.names) for program in programs)))
     for program in programs:
         study = make_study(program, *load_pool(program))
         print(describe(program, spec, study))
-        wave(program, spec, study, say=print)
+        try:
+            wave(program, spec, study, say=print)
+        except TooLargeError as error:
+            print(printable(f"flipjax sweep: cell {program.name}: {error}"), file=sys.stderr)
+            code = command.USAGE
+    return code
 
 
 def read_shard(text: str) -> tuple[int, int]:

@@ -113,7 +113,8 @@ class Sweep:
         self.workdir.record_pool(program, catalog)
         size = waves.wave(program, spec, study, say=display.say)
         run = functools.partial(self._run_wave, study=study, spec=spec, display=display)
-        waves.in_waves(program, size, run, say=display.say)
+        refuse = functools.partial(waves.no_room, spec=spec, study=study)
+        waves.in_waves(program, size, run, say=display.say, refuse=refuse)
 
     def _run_wave(
         self, program: Program, larger: Sequence[Program], study: Study, spec: PopulationSpec, display: Display

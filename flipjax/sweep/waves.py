@@ -25,6 +25,10 @@ PLAIN = 0.25
 """Where an estimate is below this share of it, the compiler is not asked."""
 
 
+class TooLargeError(ValueError):
+    """A device has no memory for one member alone."""
+
+
 class Taken(NamedTuple):
     """Bytes that a compiled epoch takes on a device: what it is given and returns, and what it works in."""
 
@@ -64,13 +68,18 @@ def _one(program: Program, study: Study) -> tuple[Member, State]:
     return member, jax.eval_shape(functools.partial(init_state, spec), member, starting_weights(spec.model))
 
 
-def device_bytes(spec: PopulationSpec) -> int:
-    """Returns the memory of a device: as `spec` or the device says, and for a CPU its part of the machine's."""
+def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
+    """Returns the memory of a device: as `spec` or the device says, and for a CPU its part of the machine's.
+
+    Args:
+      spec: of the population.
+      devices: how many are at work; None: all.
+    """
     if spec.memory_gb:
         return int(spec.memory_gb * 1e9)
     device = jax.devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit", 0)
-    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.device_count()
+    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (devices or jax.device_count())
 
 
 def _estimated(program: Program, spec: PopulationSpec, study: Study) -> float:
@@ -110,18 +119,43 @@ def wave(program: Program, spec: PopulationSpec, study: Study, *, say: Callable[
     """Returns how many of a program's members are trained at a time: all, or as many as the device holds.
 
     Says so by `say` where it is not all. Compiles nothing where an estimate from shapes is far below what there is.
+
+    Raises:
+      TooLargeError: one member alone takes more than the device has.
     """
     members = len(program.names)
     limit = device_bytes(spec)
     if _estimated(program, spec, study) < PLAIN * limit:
         return members
     size, taken = largest(lambda size: compiled_bytes(program, spec, study, members=size).total, members, USED * limit)
+    if size == 1 and taken > device_bytes(spec, devices=layout_of(program, spec, members=1).mesh.size):
+        raise TooLargeError(no_room(program, spec, study))
     if size < members:
         say(
             f"cell {program.name}: waves of {size} of {members} members, which take {megabytes(taken)} of the "
             f"{megabytes(limit)} of a device"
         )
     return size
+
+
+def no_room(program: Program, spec: PopulationSpec, study: Study) -> str:
+    """Returns a sentence: a device has no memory for the first member alone, what that takes, and what to lower."""
+    taken = compiled_bytes(program, spec, study, members=1)
+    devices = layout_of(program, spec, members=1).mesh.size
+    whose = "that config.population.memory_gb allows" if spec.memory_gb else "of a device"
+    model, pool = program.experiment.model, program.experiment.pool
+    sizes = {"config.model.width": model.width, "config.model.depth": model.depth} if model.name == "unet" else {}
+    sizes["config.train.batch_size"] = program.experiment.train.batch_size
+    *others, last = (f"{field} ({value})" for field, value in {**sizes, "config.pool.size": pool.size}.items())
+    # The devices of a CPU share its memory: a batch on several of them takes as much.
+    idle = devices < jax.device_count() and jax.default_backend() != "cpu"
+    shared = f", or raise config.population.batch_devices ({devices})" if idle else ""
+    return (
+        f"no memory for one member alone, {program.names[0]}: it takes {megabytes(taken.total)} "
+        f"({megabytes(taken.given)} of states and data, {megabytes(taken.working)} of work) of the "
+        f"{megabytes(device_bytes(spec, devices=devices))} {whose}; "
+        f"lower {', '.join(others)} or {last}{shared}"
+    )
 
 
 def describe(program: Program, spec: PopulationSpec, study: Study) -> str:
@@ -156,7 +190,12 @@ def largest(taken: Callable[[int], float], members: int, limit: float) -> tuple[
 
 
 def in_waves(
-    program: Program, size: int, run: Callable[[Program, Sequence[Program]], None], *, say: Callable[[str], object]
+    program: Program,
+    size: int,
+    run: Callable[[Program, Sequence[Program]], None],
+    *,
+    say: Callable[[str], object],
+    refuse: Callable[[Program], str],
 ) -> None:
     """Runs a program by `size` members at a time, and by half as many where a device has no memory for them.
 
@@ -165,6 +204,10 @@ def in_waves(
       size: of a wave.
       run: called with a wave, and with those that were given up and hold its members, the smallest first.
       say: told of waves that are given up.
+      refuse: returns what is said of a wave of one that is given up, see `no_room`.
+
+    Raises:
+      TooLargeError: a device has no memory for one member.
     """
     names = program.names
     larger: list[Program] = []
@@ -179,7 +222,7 @@ def in_waves(
             if not out_of_memory(error):
                 raise
             if count == 1:
-                raise ValueError(f"no memory for {names[0]} alone: {str(error).splitlines()[0]}") from error
+                raise TooLargeError(refuse(wave)) from error
             size = (count + 1) // 2
             larger = [wave, *larger]
             say(f"cell {program.name}: no memory for {count} members at a time; on with {size}")

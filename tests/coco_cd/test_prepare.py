@@ -78,8 +78,9 @@ def test_missing_annotations_and_folders_are_listed(tmp_path, capsys):
     root = write_coco(tmp_path / "coco")
     (root / "annotations/instances_val2017.json").unlink()
     (root / "train2017").rename(root / "train2014")
+    (tmp_path / "elsewhere").mkdir()
     said = refused(capsys, root, tmp_path / "out", "--stuff_dir", tmp_path / "elsewhere")
-    assert "parts of COCO are missing: 2 problems" in said
+    assert "parts of COCO are missing: 4 problems" in said
     assert "train2017: no such folder" in said and "instances_val2017.json: no such file" in said
 
 

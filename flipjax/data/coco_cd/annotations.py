@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from flipjax.data import images as files
-from flipjax.data.coco_cd.categories import CLASSES, IN_INSTANCES, IN_STUFF
+from flipjax.data.coco_cd.categories import CLASSES, IN_INSTANCES, IN_STUFF, INDOOR_STUFF, OUTDOOR_STUFF
 from flipjax.data.images import BadFileError
 
 BUFFER = 1 << 20
@@ -92,6 +92,9 @@ def read_instances(path: Path, *, folder: str) -> list[Animals]:
             height = image["height"]
             if not all(isinstance(side, int) and side > 0 for side in (width, height)):
                 raise BadFileError(f"{path}: image {image['id']}: expected whole numbers as its sides: {image}")
+            if width * height > files.MAX_PIXELS:
+                size = f"{width} x {height} pixels, more than {files.MAX_PIXELS:,}"
+                raise BadFileError(f"{path}: image {image['id']}: {size}")
             segments = [(labels[item["category_id"]], run_lengths(item, width, height, path)) for item in annotations]
             indoor, outdoor = areas.get(image["id"], [0.0, 0.0])
             if files.leads_out(str(image["file_name"])):
@@ -118,7 +121,8 @@ def read_stuff(path: Path) -> Areas:
         BadFileError: as in `read_instances`.
         ImportError: pycocotools or ijson is missing.
     """
-    names = _categories(path, wanted=IN_STUFF[0] | IN_STUFF[1])
+    # Not by IN_STUFF: an instances file has the things of it.
+    names = _categories(path, wanted=INDOOR_STUFF | OUTDOOR_STUFF)
     scenes = _scenes(names, IN_STUFF)
     areas: Areas = {}
     for item in _items(path, "annotations", ("image_id", "category_id")):
@@ -141,6 +145,8 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
     try:
         if isinstance(shape, list):
             polygons = [polygon for polygon in shape if len(polygon) >= 6]
+            if not all(isinstance(x, int | float) for polygon in shape if len(polygon) < 6 for x in polygon):
+                raise ValueError("a polygon that is no list of numbers")
             # pycocotools walks every pixel of an outline, wherever a damaged coordinate sends it.
             if not all(-width <= x <= 2 * width for polygon in polygons for x in polygon[::2]) or not all(
                 -height <= y <= 2 * height for polygon in polygons for y in polygon[1::2]
@@ -221,9 +227,12 @@ def _scenes(names: Mapping[int, str], kinds: tuple[frozenset[str], frozenset[str
 
 def _add_area(areas: Areas, item: Mapping[str, Any], scene: int, path: Path) -> None:
     try:
+        if item["area"] < 0:
+            raise ValueError(item["area"])
         areas.setdefault(item["image_id"], [0.0, 0.0])[scene] += item["area"]
-    except (KeyError, TypeError) as error:
-        raise BadFileError(f"{path}: annotation {item.get('id')}: expected a number as its area: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        where = f"{path}: annotation {item.get('id')}"
+        raise BadFileError(f"{where}: expected a number >= 0 as its area: {error}") from error
 
 
 class _Shallow:
@@ -257,6 +266,10 @@ def _items(path: Path, field: str, keys: tuple[str, ...]) -> Iterator[dict[str, 
                 absent = set(keys) - item.keys() if isinstance(item, dict) else set(keys)
                 if absent:
                     raise BadFileError(f"{path}: an item of {field!r} lacks {', '.join(sorted(absent))}: {item}"[:300])
+                strange = [key for key in keys if isinstance(item[key], list | dict)]
+                if strange:
+                    what = f"{', '.join(strange)} of an item of {field!r}"
+                    raise BadFileError(f"{path}: expected a number or a text as {what}: {item}"[:300])
                 yield item
     except ijson.JSONError as error:
         size = path.stat().st_size

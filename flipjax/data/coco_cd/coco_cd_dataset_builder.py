@@ -141,5 +141,6 @@ def _encode(photos: dict[Item, Photo], item: Item, *, size: int) -> tuple[bytes,
     if size:
         labels = images.squash_labels(labels, size, str(path))
     if size or stored.mode != "RGB":
+        images.check_bits(stored, str(path))
         data = images.encode_png(images.squash(stored.convert("RGB"), size))
     return data, images.encode_png(Image.fromarray(labels))

@@ -1,6 +1,7 @@
 """COCO-CD: cats and dogs of COCO 2017, indoors and outdoors."""
 
 import argparse
+import os
 from pathlib import Path
 
 from flipjax.config import ConfigError, valid_rho
@@ -57,6 +58,9 @@ def prepare(options: argparse.Namespace) -> str:
     )
     root = options.coco_root.expanduser()
     sources = {name: root / name for name in ("train2017", "val2017", "annotations")}
+    for name, folder in (("--coco_root", options.coco_root), ("--stuff_dir", options.stuff_dir)):
+        if folder and not os.path.isdir(folder.expanduser()):
+            raise ConfigError(name, "a folder", folder)
     if options.stuff_dir:
         sources["stuff_annotations"] = options.stuff_dir.expanduser()
     try:

@@ -78,12 +78,17 @@ def read_selection(coco_root: Path, stuff_dir: Path | None = None) -> Selection:
         ImportError: pycocotools or ijson is missing.
     """
     photos: list[Photo] = []
+    seen: set[int] = set()
     left_out: Counter[str] = Counter()
     try:
         for year, (instances, stuff) in zip(YEARS, _annotation_files(coco_root, stuff_dir), strict=True):
             for path in (instances, stuff):
                 print(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)", file=sys.stderr, flush=True)
             animals = read_instances(instances, folder=year)
+            twice = seen & {image.image_id for image in animals}
+            if twice:
+                raise BadFileError(f"{instances}: image {min(twice)} is in {YEARS[0]}, too")
+            seen |= {image.image_id for image in animals}
             part = select(animals, read_stuff(stuff), folder=(coco_root / year).resolve())
             photos += part.photos
             left_out += part.left_out

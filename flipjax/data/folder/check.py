@@ -14,7 +14,7 @@ from flipjax.data.folder.listing import read_listing
 from flipjax.data.images import MAX_PIXELS, BadFileError
 from flipjax.data.pool import Catalog, Listing, catalog_of
 from flipjax.data.split import count_fixed, strata_names
-from flipjax.terminal import printable
+from flipjax.terminal import one_line, printable
 
 SHOWN = 8
 RHOS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -56,7 +56,7 @@ def check_folder(
     problems, masks = _decode(root, listing, size, max_pixels)
     catalog = catalog_of(listing)
     lines = _heading(listing, size)
-    lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {problem}" for problem in problems)]
+    lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {one_line(problem)}" for problem in problems)]
     lines += ["\nMasks", *(f"  {count:6} {values}" for values, count in masks.most_common())]
     lines += _twins(root, listing, max_pixels)
     sizes, note = _sizes(catalog, n_val, n_test)

@@ -2,11 +2,11 @@
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from unicodedata import category
 
 from flipjax.config import ConfigError
 from flipjax.data import images
@@ -38,7 +38,7 @@ def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tupl
         ConfigError: root is no folder.
         BadFilesError: the folder has neither layout, or not exactly two classes and two scenes.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", f"{str(root)!r}, which is none")
     parts = {
         "composite": [root / "cutouts", root / "scenes"],
@@ -56,7 +56,7 @@ def outside(root: Path, name: str) -> str:
     """Returns why a name below a folder cannot be opened: it leads out of it, or would steer a terminal; else ''."""
     if images.leads_out(name):
         return "expected a name below the folder"
-    if any(category(character) in ("Cc", "Cs") for character in name):
+    if images.steers(name):
         return "control characters, or bytes that are no UTF-8, in its name"
     try:
         inside = (root / name).resolve().is_relative_to(root.resolve())
@@ -144,7 +144,7 @@ def _read_photo(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ..
             reasons.append(f"shares its mask {mask} with {masks[mask]}")
         if reason := outside(root, mask):
             reasons.append(reason)
-        reasons += [f"no such file: {file}" for file in (photo, mask) if not (root / file).is_file()]
+        reasons += [f"no such file: {file}" for file in (photo, mask) if not os.path.isfile(root / file)]
         problems += [f"{where}: {name!r}: {reason}" for reason in reasons]
         lines.setdefault(name, where)
         masks.setdefault(mask, name)

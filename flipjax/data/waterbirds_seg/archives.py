@@ -1,11 +1,13 @@
 """What the archives hold: the birds of CUB-200-2011 with their species, and the scenes of Places365. Opens no image."""
 
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from flipjax.config import ConfigError
 from flipjax.data import images
+from flipjax.data.images import BadFileError
 from flipjax.data.split import PARTS
 
 CLASS_NAMES = ("landbird", "waterbird")
@@ -78,6 +80,9 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
     outside = [name for name in names.values() if images.leads_out(name)]
     if outside:
         raise ConfigError("cub_dir", f"names below images/ in {cub_dir}/images.txt", repr(outside[0]))
+    if len(set(names.values())) < len(names):
+        twice = next(name for name, count in Counter(names.values()).items() if count > 1)
+        raise ConfigError("cub_dir", f"every name once in {cub_dir}/images.txt", f"{twice!r} twice")
     test = PARTS.index("test")
     return [
         Bird(number, name, class_of(name, fix_labels=fix_labels), test if training[number] == "0" else -1)
@@ -108,7 +113,7 @@ def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
             ('train/forest-broadleaf/NAME.jpg', 'val/...'), or a mixture.
 
     Raises:
-        ConfigError: there is no scene of one kind.
+        ConfigError: there is no scene of one kind, or one of a name that no text can hold.
     """
     scenes = []
     for kind, categories in enumerate(CATEGORIES):
@@ -120,6 +125,10 @@ def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
             for path in folder.iterdir()
             if path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith(".")
         }
+        strange = [name for name in names if images.steers(name)]
+        if strange:
+            problem = f"control characters, or bytes that are no UTF-8, in the name {min(strange)!r} of {places_dir}"
+            raise ConfigError("places_dir", problem=problem)
         if not names:
             folders = ", ".join(f"{folder}/" for category in categories for folder in _folders(Path(), category))
             raise ConfigError("places_dir", f"scenes of {SCENE_NAMES[kind]} in any of {folders} of {places_dir}")
@@ -149,11 +158,11 @@ def _read_list(path: Path) -> dict[int, str]:
     if path.exists() and not path.is_file():
         raise ConfigError("cub_dir", f"CUB's {path.name}, a regular file", path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = images.read_file(path).decode().splitlines()
         entries = [line.split() for line in lines if line.strip()]
         table = {int(number): value for number, value in entries}
-    except OSError as error:
-        raise ConfigError("cub_dir", problem=f"expected CUB's {path.name}; {path}: {error.strerror}") from error
+    except BadFileError as error:
+        raise ConfigError("cub_dir", problem=f"expected CUB's {path.name}; {error}") from error
     except ValueError as error:
         raise ConfigError("cub_dir", problem=f"expected lines 'id value' in {path}; {error}") from error
     if not table or len(table) < len(entries):

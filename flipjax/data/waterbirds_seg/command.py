@@ -2,11 +2,14 @@
 
 import argparse
 import hashlib
+import os
 import re
 from functools import partial
 from pathlib import Path
 
 from flipjax.config import ConfigError, valid_rho
+from flipjax.data import images
+from flipjax.data.images import BadFileError
 from flipjax.data.waterbirds_seg import archives, manifest
 
 
@@ -42,7 +45,7 @@ def prepare(options: argparse.Namespace) -> str:
     from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import Builder, WaterbirdsSegConfig
 
     for field in ("cub_dir", "places_dir"):
-        if not getattr(options, field).is_dir():
+        if not os.path.isdir(getattr(options, field)):
             raise ConfigError(field, "a folder", getattr(options, field))
     if options.scenes < 0:
         raise ConfigError("scenes", "a whole number >= 0", options.scenes)
@@ -111,11 +114,15 @@ def _config_name(options: argparse.Namespace, tables: list[Path]) -> str:
     """Returns a name that tells the options, so that no two data sets share a folder: manifests by their content."""
     parts = ["manifest" if options.manifest else "cutouts"]
     for path in tables:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise ConfigError("manifest", "a CSV", path)
+        try:
+            content = images.read_file(path)
+        except BadFileError as error:
+            raise ConfigError("manifest", problem=str(error)) from error
         # What TFDS can read as a name.
         parts.append(re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII))
-        parts.append(hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+        parts.append(hashlib.sha256(content).hexdigest()[:8])
     if not tables and options.scenes != archives.SCENES:
         parts.append(f"scenes{options.scenes}")
     if options.size:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -12,6 +13,7 @@ import numpy as np
 
 from flipjax.config import ConfigError
 from flipjax.data import images
+from flipjax.data.images import BadFileError
 from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, class_of
 from flipjax.files import check_columns, replacing
@@ -50,11 +52,12 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         ConfigError: the file cannot be read, lacks a column, or has bad rows: how many, and the first ten.
     """
     try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        text = images.read_file(path).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
         names = reader.fieldnames or ()
         check_columns(names)
         lines = [(reader.line_num, fields) for fields in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (BadFileError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError("manifest", problem=f"cannot read {path}: {error}") from error
     missing = [name for name in Row._fields if name not in names]
     if missing:
@@ -193,6 +196,8 @@ def _row(fields: Mapping[str | None, str | None], seen: set[str]) -> Row:
         below = values[name].removeprefix("/") if name == "place_filename" else values[name]
         if not below or images.leads_out(below):
             raise ValueError(f"{name}: expected a path below its archive, found {values[name]!r}")
+    if not re.fullmatch(r"-?[0-9]{1,18}", values["img_id"]):
+        raise ValueError(f"img_id: expected a whole number, found {values['img_id'][:NAMED]!r}")
     row = Row(int(values["img_id"]), values["img_filename"], y, split, place, group, values["place_filename"])
     if group != 2 * y + place:
         raise ValueError(f"group_id: expected 2 * y + place = {2 * y + place}, found {group}")

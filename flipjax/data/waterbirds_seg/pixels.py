@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from flipjax.data import images
-from flipjax.data.images import EmptyObjectError
+from flipjax.data.images import BadFileError, EmptyObjectError
 from flipjax.data.pool import Item
 
 THRESHOLD = 127
@@ -21,8 +21,9 @@ def read_bird(photo: Path, segmentation: Path) -> tuple[Image.Image, Image.Image
     Raises:
         BadFileError: a file is damaged or cut short, or the two have not the same size.
     """
-    image = images.read_image(photo).convert("RGB")
+    image = _read(photo)
     alpha = images.read_image(segmentation)
+    images.check_bits(alpha, str(segmentation))
     images.check_sizes(image, alpha, names=(str(photo), str(segmentation)))
     if alpha.mode != "L":
         red, green, blue = alpha.convert("RGB").split()
@@ -42,18 +43,29 @@ def draw(item: Item, size: int) -> tuple[Image.Image, Image.Image]:
     """
     scene = item.files[-1]
     if len(item.files) == 1:
-        view = images.middle_square(images.read_image(scene).convert("RGB"), size)
+        view = images.middle_square(_read(scene), size)
         return view, Image.new("L", view.size)
     photo, alpha = read_bird(*item.files[:2])
     if len(item.files) == 2:
         image, mask = images.cut_out(photo, alpha.convert("L"), size)
         images.check_alpha(np.asarray(mask), item.name)
         return image, mask
-    image = composite(photo, alpha, images.read_image(scene).convert("RGB"))
+    view = _read(scene)
+    # What `fit` would make of a scene of a few columns or rows behind a large bird.
+    if max(photo.width / view.width, photo.height / view.height) ** 2 * view.width * view.height > images.MAX_PIXELS:
+        sizes = "{} x {} pixels cannot fill {} x {}".format(*view.size, *photo.size)
+        raise BadFileError(f"{scene}: {sizes}: enlarged to both sides it has more than {images.MAX_PIXELS:,}")
+    image = composite(photo, alpha, view)
     mask = label_mask(alpha, 1 + item.y, size)
     if not mask.getbbox():
         raise EmptyObjectError(f"{item.name}: nothing of the bird is left")
     return images.squash(image, size), mask
+
+
+def _read(path: Path) -> Image.Image:
+    image = images.read_image(path)
+    images.check_bits(image, str(path))
+    return image.convert("RGB")
 
 
 def composite(bird: Image.Image, alpha: Image.Image, scene: Image.Image) -> Image.Image:
