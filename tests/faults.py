@@ -29,7 +29,7 @@ import time
 from unittest import mock
 
 from flipjax import command
-from flipjax.report import page
+from flipjax.report import html, page
 from flipjax.sweep.__main__ import main
 
 CONFIG = """
@@ -54,6 +54,7 @@ def sweep(*arguments):
     with contextlib.ExitStack() as stack:
         for name in ("save_figures", "save_gallery"):
             stack.enter_context(mock.patch.object(page, name))
+        stack.enter_context(mock.patch.object(html.Picture, "panels", ()))
         stack.enter_context(contextlib.redirect_stdout(text))
         stack.enter_context(contextlib.redirect_stderr(text))
         code = main([str(part) for part in arguments])
