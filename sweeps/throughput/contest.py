@@ -17,7 +17,7 @@ QUIET, ATTEMPTS = 0.1, 10
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """`kind`, `part`: what `make` in `module` is asked for; `environment`: glibc's, read when a process starts.
+    """`kind`, `part`, `size`: what `make` in `module` is asked for; `environment`: glibc's, read when a process starts.
 
     `most`: of members; a slow one takes 16.
     """
@@ -30,6 +30,7 @@ class Contender:
     slow: bool = False
     most: int | None = None
     part: str | None = None
+    size: int = 32
 
     def steps(self, members):
         """Steps of a member in one epoch: together about a second; fewer where a single step of all takes that long."""
@@ -80,6 +81,7 @@ class Running:
             "steps": contender.steps(members),
             "cores": CORES,
             "part": contender.part,
+            "size": contender.size,
         }
         context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []

@@ -82,6 +82,13 @@ class Flipjax:
         self.population, record = population.run_epoch(EXPERIMENT, self.layout, self.population, *self.shared)
         assert np.isfinite(record["train_loss"]).all(), record
 
+    def operations(self):
+        """Floating-point operations of a training sample, as XLA counts those of a member's compiled step."""
+        member = make_members(1, 1)[0]
+        step = jax.jit(functools.partial(train_step, EXPERIMENT))
+        arguments = member, make_pool(), init_state(EXPERIMENT, member), jnp.arange(BATCH), jax.random.key(0)
+        return step.lower(*arguments).compile().cost_analysis()["flops"] / BATCH
+
     def reference(self):
         """A member's weights, a batch, and its losses before and after an Adam step, for the PyTorch twin to repeat."""
         pool = make_pool()
@@ -161,9 +168,17 @@ def change(part):
         step.gather = lambda pool, rows: jax.tree.map(lambda leaf: leaf[: rows.shape[0]], still)
 
 
-def make(kind, *, members, steps, cores, part=None):
+def resize(size):
+    """Trains on images of another size, in this process only."""
+    global EXPERIMENT, SIZE
+    SIZE = size
+    EXPERIMENT = dataclasses.replace(EXPERIMENT, pool=PoolSpec(size=size))
+
+
+def make(kind, *, members, steps, cores, part=None, size=SIZE):
     devices = {"plain": 1, "shared": cores}.get(kind, min(cores, members))
     jax.config.update("jax_num_cpu_devices", devices)
+    resize(size)
     change(part)
     if kind == "plain":
         return PlainVmap(members=members, steps=steps)

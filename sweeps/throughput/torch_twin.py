@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-IMAGES, BATCH, SIZE = 256, 16, 32
+IMAGES, BATCH = 256, 16
 
 
 def block(inputs, outputs):
@@ -71,14 +71,14 @@ def make_model(*, device="cpu", compiled=False):
 class Sequential:
     """Models trained one after another. Their images are ready as float32: nothing is composed or flipped."""
 
-    def __init__(self, *, members, steps, threads, device="cpu", compiled=False):
+    def __init__(self, *, members, steps, threads, size=32, device="cpu", compiled=False):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         self.steps = steps
         self.models = [make_model(device=device, compiled=compiled) for _ in range(members)]
         # Gathered as (B, H, W, 3) and permuted, a batch is channels_last without a copy.
-        self.images = torch.rand(IMAGES, SIZE, SIZE, 3, device=device)
-        self.labels = torch.randint(0, 3, (IMAGES, SIZE, SIZE), device=device)
+        self.images = torch.rand(IMAGES, size, size, 3, device=device)
+        self.labels = torch.randint(0, 3, (IMAGES, size, size), device=device)
 
     def epoch(self):
         for model, optimizer in self.models:
@@ -97,9 +97,9 @@ class Sequential:
         return sum(p.numel() for p in model.parameters()), float(np.abs(np.subtract(result, expected)).max())
 
 
-def make(kind, *, members, steps, cores, part=None):
+def make(kind, *, members, steps, cores, part=None, size=32):
     """`kind`: "threads" or "single" of a CPU, or a device and "eager" or "compiled", such as "cuda eager"."""
     if kind in ("threads", "single"):
-        return Sequential(members=members, steps=steps, threads=cores if kind == "threads" else 1)
+        return Sequential(members=members, steps=steps, threads=cores if kind == "threads" else 1, size=size)
     device, form = kind.split()
-    return Sequential(members=members, steps=steps, threads=1, device=device, compiled=form == "compiled")
+    return Sequential(members=members, steps=steps, threads=1, size=size, device=device, compiled=form == "compiled")
