@@ -54,7 +54,7 @@ MEANINGS: dict[str, str] = {
     "population.map": "how members share a device",
     "population.width": "members at once on a device (0: as the map has it)",
     "population.devices": "devices (0: all; of a CPU its cores)",
-    "population.batch_devices": "devices that share each batch (0: as many as members leave idle; of a CPU 1)",
+    "population.batch_devices": "devices that share each batch (0: idle ones; of a CPU 1; 2 speed up one member)",
     "population.memory_gb": "memory of a device in GB, of which waves of members are made (0: what it says itself)",
     "axes.rho": "share of a class's training images that show its usual scene",
     "axes.seed": "start and order of training, and who stands where",
