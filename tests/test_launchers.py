@@ -1,7 +1,6 @@
 """Engines that run shards: processes, submitit, a real SLURM and a real Ray of this machine."""
 
 import importlib.util
-import json
 import os
 import pathlib
 import shutil
