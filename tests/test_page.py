@@ -98,13 +98,13 @@ def page(request, run, audited):
 
 
 def show(browser, page, *, width=1280, dark=False, media="screen"):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": [scheme]})
     browser.get_log("browser")
-    from selenium.webdriver.support.ui import WebDriverWait
-
     # A page that is shown already would be reloaded, and a busy machine then answers from half of it.
     browser.get("about:blank")
     browser.get(page.as_uri())
