@@ -222,9 +222,8 @@ if __name__ == "__main__":
     parser.add_argument("--full_disk", type=int, metavar="N")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        run, count = (trials, options.count)
-        if options.signals or options.full_disk:
-            run, count = (signals, options.signals) if options.signals else (full_disk, options.full_disk)
+        runs = ((signals, options.signals), (full_disk, options.full_disk), (trials, options.count))
+        run, count = next((run, count) for run, count in runs if count)
         table = run(pathlib.Path(place), count, seed=options.seed)
     for (name, kind, result), number in sorted(table.items()):
         print(f"{name:12} {kind:6} {number:5} {result}")
