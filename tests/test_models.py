@@ -54,7 +54,9 @@ def test_convolution_and_its_gradients_are_xlas(images, kernel):
         np.testing.assert_allclose(result, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
 
 
-@pytest.mark.parametrize(("size", "channels", "skip"), [((1, 1), 2, 3), ((3, 2), 5, 4), ((4, 4), 3, None)])
+@pytest.mark.parametrize(
+    ("size", "channels", "skip"), [((1, 1), 2, 3), ((3, 2), 5, 4), ((4, 4), 3, None), ((24, 2), 3, 4)]
+)
 def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channels, skip):
     rng = np.random.default_rng(3)
     shapes = [(2, *size, channels), (2, 2 * size[0], 2 * size[1], skip or 0), (3, 3, channels + (skip or 0), 4)]
