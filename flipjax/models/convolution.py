@@ -12,8 +12,8 @@ from jax import lax
 from flipjax.models.kernel_gradient import convolve_on_accelerator
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-LARGE = 24
-"""Rows of an image from which on a convolution without padding is slow."""
+LARGE = 2**15
+"""Values of an image above which XLA:CPU copies it as columns, slowly, where a convolution does not pad it."""
 
 _PLAIN = contextvars.ContextVar("plain", default=False)
 
@@ -165,13 +165,20 @@ def _fold(kernel: jax.Array) -> jax.Array:
     return kernel.reshape(2, 2, kernel.shape[2], -1)
 
 
+def _margin(images: jax.Array, kernel: jax.Array) -> int:
+    """Returns how many rows and columns the convolution itself pads: one where images are large."""
+    _, H, W, C = images.shape
+    return int(H * W * max(C, kernel.shape[-1]) > LARGE)
+
+
 @jax.custom_vjp
 def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves at every corner between pixels, those at the edge as well: (B, H, W, C) to (B, H + 1, W + 1, O)."""
-    # Half of the padding beforehand: XLA:CPU has a fast path for an output no larger than its input alone, and for
-    # large images only where the convolution pads.
-    padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), (1, 0), (1, 0), (0, 0))))
-    return lax.conv_general_dilated(padded, kernel, (1, 1), ((0, 1), (0, 1)), dimension_numbers=_LAYOUT)
+    # The rest beforehand: XLA:CPU has a fast path for an output no larger than its input alone.
+    margin = _margin(images, kernel)
+    before = (1, 1 - margin)
+    padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), before, before, (0, 0))))
+    return lax.conv_general_dilated(padded, kernel, (1, 1), ((0, margin),) * 2, dimension_numbers=_LAYOUT)
 
 
 def _corners_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -180,16 +187,15 @@ def _corners_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, t
 
 def _corners_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    # A row and a column of zeros more than are needed cost less than a convolution without padding of large images.
-    more = int(images.shape[1] >= LARGE)
-    around = ((more, 0), (more, 0))
+    margin = _margin(images, kernel)
+    around = ((margin, 0),) * 2
     turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
     image_gradient = lax.conv_general_dilated(gradient, turned, (1, 1), around, dimension_numbers=_LAYOUT)
     # As in `_kernel_gradient`, the images being the kernel: a window within what it moves over has a fast path.
     fixed = jnp.pad(images.transpose(1, 2, 0, 3), (*around, (0, 0), (0, 0)))
     moving, fixed = lax.optimization_barrier((gradient.transpose(3, 1, 2, 0), fixed))
     taps = lax.optimization_barrier(lax.conv_general_dilated(moving, fixed, (1, 1), around, dimension_numbers=_LAYOUT))
-    return image_gradient[:, more:, more:], taps[:, ::-1, ::-1].transpose(1, 2, 3, 0)
+    return image_gradient[:, margin:, margin:], taps[:, ::-1, ::-1].transpose(1, 2, 3, 0)
 
 
 _corners.defvjp(_corners_forward, _corners_backward)
