@@ -1,14 +1,12 @@
 """Samples a second of populations of K small U-Nets on a CPU: flipjax, plain vmap, and PyTorch one model after another.
 
     python sweeps/throughput/bench.py [--members 1 4 16 64] [--rounds 5] [--out results.csv]
-    python sweeps/throughput/bench.py --parts            # what the loop's time goes to, at K = 16; writes parts.csv
 
 Every contender lives in processes of its own and waits while another works. For each K they take turns, round after
 round. The first epoch, compilation included, is timed apart. PyTorch is measured where it can be imported. Needs Linux.
 """
 
 import argparse
-import dataclasses
 import importlib.util
 import pathlib
 import platform
@@ -33,15 +31,13 @@ MALLOC = (
 CONTENDERS = (
     Contender(LOOP, "jax_contenders", "loop"),
     Contender("flipjax loop, batches shared by the cores", "jax_contenders", "shared", most=CORES // 2),
-    Contender("flipjax loop, all augmentation", "jax_contenders", "loop", part="all augmentation"),
+    Contender("flipjax loop, all augmentation", "jax_contenders", "loop", augmented=True),
     Contender("flipjax vmap", "jax_contenders", "vmap", slow=True),
     Contender(PLAIN, "jax_contenders", "plain", slow=True),
     Contender(TORCH, "torch_twin", "threads"),
     Contender("PyTorch, malloc tuned", "torch_twin", "threads", environment=MALLOC),
     Contender("PyTorch, malloc tuned, a process a core", "torch_twin", "single", CORES, MALLOC),
 )
-PARTS = ("convolutions", "batch norm", "Adam", "composites and flips")
-ADDED = ("crop", "jitter", "CutMix", "all augmentation")
 
 
 def check_twin(running):
@@ -104,19 +100,13 @@ def parse():
     parser.add_argument("--members", type=int, nargs="+", default=(1, 4, 16, 64))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.2, help="of one turn, about")
-    parser.add_argument("--parts", action="store_true", help="the loop with one part of it taken out at a time")
-    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, default=HERE / "results.csv")
     return parser.parse_args()
 
 
 def main():
     options = parse()
-    contenders, sizes, out = CONTENDERS, options.members, options.out or HERE / "results.csv"
-    if options.parts:
-        loop = CONTENDERS[0]
-        contenders = [loop, *(dataclasses.replace(loop, name=f"without {part}", part=part) for part in PARTS)]
-        contenders += [dataclasses.replace(loop, name=f"with {part}", part=part) for part in ADDED]
-        sizes, out = (16,), options.out or HERE / "parts.csv"
+    contenders = CONTENDERS
     packages = ["jax", "flax", "torch"]
     if not importlib.util.find_spec("torch"):
         print("PyTorch cannot be imported (pip install -e '.[bench]'): its rows are left out")
@@ -124,17 +114,16 @@ def main():
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     print(f"{cpu_model()}, {CORES} cores, Python {platform.python_version()}, {versions}", flush=True)
     began, result = time.perf_counter(), []
-    for members in sizes:
-        after = None if options.parts or result else check_twin
+    for members in options.members:
+        after = None if result else check_twin
         result += compare(contenders, members, rounds=options.rounds, seconds=options.seconds, after=after)
     print_table(result)
     print_ratios(result)
-    if not options.parts:
-        print_memory(result)
-    write_csv(out, [running.row() for running in result])
+    print_memory(result)
+    write_csv(options.out, [running.row() for running in result])
     retaken, disturbed = sum(running.retaken for running in result), sum(running.disturbed for running in result)
     print(f"other programs: {retaken} turns taken again, {disturbed} disturbed to the last and kept")
-    print(f"{time.perf_counter() - began:.0f} s; written to {out}")
+    print(f"{time.perf_counter() - began:.0f} s; written to {options.out}")
 
 
 if __name__ == "__main__":

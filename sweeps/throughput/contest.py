@@ -17,7 +17,7 @@ QUIET, ATTEMPTS = 0.1, 10
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """`kind`, `part`, `size`: what `make` in `module` is asked for; `environment`: glibc's, read when a process starts.
+    """`kind`, `augmented`, `size`: what `make` in `module` is asked for; `environment`: of glibc, read at start.
 
     `most`: of members; a slow one takes 16.
     """
@@ -29,7 +29,7 @@ class Contender:
     environment: tuple = ()
     slow: bool = False
     most: int | None = None
-    part: str | None = None
+    augmented: bool = False
     size: int = 32
 
     def steps(self, members):
@@ -80,7 +80,7 @@ class Running:
             "members": members // contender.processes,
             "steps": contender.steps(members),
             "cores": CORES,
-            "part": contender.part,
+            "augmented": contender.augmented,
             "size": contender.size,
         }
         context = multiprocessing.get_context("spawn")

@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from flipjax import augment
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models import convolution, pack
-from flipjax.training import optimise, placement, population, step
+from flipjax.training import placement, population, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step
@@ -28,13 +27,6 @@ EXPERIMENT = Experiment(
 
 KNOBS = Knobs()
 AUGMENTATION = Augmentation()
-AUGMENTATIONS = {
-    "crop": {"crop": 1.0},
-    "jitter": {"jitter": 0.3},
-    "CutMix": {},
-    "all augmentation": {"crop": 1.0, "jitter": 0.3},
-}
-"""What the paper adds to mirroring, and with which probability; CutMix is a knob of the member."""
 
 
 def make_pool():
@@ -131,41 +123,13 @@ def xla_doubled(images, skip, kernel):
     return xla_convolution(jnp.concatenate([convolution.double(images), skip], axis=-1), kernel)
 
 
-def cheap_convolution(images, kernel):
-    """Reads and writes what a convolution does, and reaches its gradients, but multiplies next to nothing."""
-    return images.mean(-1, keepdims=True) * kernel.mean((0, 1, 2))
-
-
-def cheap_doubled(images, skip, kernel):
-    deep = cheap_convolution(images, kernel[:, :, : images.shape[-1]])
-    return convolution.double(deep) + cheap_convolution(skip, kernel[:, :, images.shape[-1] :])
-
-
-def descend(gradients, moments, params, recipe, *, rate):
-    """A step without moments."""
-    return jax.tree.map(lambda value, gradient: value - rate * gradient, params, gradients), moments
-
-
-def change(part):
-    """Takes a part out of training, or adds an augmentation to it, in this process only."""
+def augment():
+    """Adds all augmentation that the paper has beside mirroring, in this process only; CutMix is a member's knob."""
     global EXPERIMENT, KNOBS, AUGMENTATION
-    if part in AUGMENTATIONS:
-        mixed = part in ("CutMix", "all augmentation")
-        KNOBS = Knobs(cutmix=0.5 * mixed)
-        AUGMENTATION = Augmentation(**AUGMENTATIONS[part])
-        recipe = dataclasses.replace(EXPERIMENT.train, **AUGMENTATIONS[part])
-        EXPERIMENT = dataclasses.replace(EXPERIMENT, train=recipe, active_knobs=("cutmix",) * mixed)
-    elif part == "convolutions":
-        pack.convolve = cheap_convolution
-        pack.convolve_doubled = cheap_doubled
-    elif part == "batch norm":
-        EXPERIMENT = dataclasses.replace(EXPERIMENT, model=dataclasses.replace(EXPERIMENT.model, norm="none"))
-    elif part == "Adam":
-        optimise.update = descend
-    elif part == "composites and flips":
-        augment.horizontal_flip = lambda key, images, masks, *, probability: (images, masks)
-        still = step.gather(make_pool(), np.zeros((BATCH, 2), np.int32))
-        step.gather = lambda pool, rows: jax.tree.map(lambda leaf: leaf[: rows.shape[0]], still)
+    KNOBS = Knobs(cutmix=0.5)
+    AUGMENTATION = Augmentation(crop=1.0, jitter=0.3)
+    recipe = dataclasses.replace(EXPERIMENT.train, crop=1.0, jitter=0.3)
+    EXPERIMENT = dataclasses.replace(EXPERIMENT, train=recipe, active_knobs=("cutmix",))
 
 
 def resize(size):
@@ -175,11 +139,12 @@ def resize(size):
     EXPERIMENT = dataclasses.replace(EXPERIMENT, pool=PoolSpec(size=size))
 
 
-def make(kind, *, members, steps, cores, part=None, size=SIZE):
+def make(kind, *, members, steps, cores, augmented=False, size=SIZE):
     devices = {"plain": 1, "shared": cores}.get(kind, min(cores, members))
     jax.config.update("jax_num_cpu_devices", devices)
     resize(size)
-    change(part)
+    if augmented:
+        augment()
     if kind == "plain":
         return PlainVmap(members=members, steps=steps)
     if kind == "shared":

@@ -97,8 +97,8 @@ class Sequential:
         return sum(p.numel() for p in model.parameters()), float(np.abs(np.subtract(result, expected)).max())
 
 
-def make(kind, *, members, steps, cores, part=None, size=32):
-    """`kind`: "threads" or "single" of a CPU, or a device and "eager" or "compiled", such as "cuda eager"."""
+def make(kind, *, members, steps, cores, augmented=False, size=32):
+    """`kind`: "threads" or "single" of a CPU, or a device and "eager" or "compiled": "cuda eager". Never augmented."""
     if kind in ("threads", "single"):
         return Sequential(members=members, steps=steps, threads=cores if kind == "threads" else 1, size=size)
     device, form = kind.split()
