@@ -8,8 +8,6 @@ import os
 import shutil
 import signal
 import tempfile
-import zlib
-from types import SimpleNamespace
 
 import jax
 
@@ -19,22 +17,29 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 jax.config.update("jax_num_cpu_devices", 2)
 
 import jax.numpy as jnp  # noqa: E402
+import networks  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-from flax import nnx  # noqa: E402
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.correlation import half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
 from flipjax.methods import Augmentation, Knobs  # noqa: E402
-from flipjax.models import smp  # noqa: E402
 from flipjax.training import epoch  # noqa: E402
 from flipjax.training.member import Member  # noqa: E402
 from flipjax.training.optimise import Recipe  # noqa: E402
 
 SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
-SLOWEST = ("test_sweep", "test_launchers", "test_run_folder", "test_scale", "test_population", "test_methods")
-"""Files that start first, so that the workers end together."""
+SLOWEST = (
+    "test_sweep",
+    "test_population",
+    "test_launchers",
+    "test_methods",
+    "test_smp",
+    "test_scale",
+    "test_run_folder",
+)
+"""Files that start first, so that the workers end together; those that train the same programs start apart."""
 
 
 def pytest_configure(config):
@@ -80,7 +85,7 @@ def tiny():
     return Experiment(
         PoolSpec(size=SIZE),
         SplitSpec(n_train=24, n_val=16, n_test=16),
-        ModelSpec(width=4, depth=2),
+        ModelSpec(width=4, depth=1),
         TrainSpec(epochs=6, batch_size=8, patience=2),
     )
 
@@ -149,6 +154,7 @@ def get_config():
     config.model.width, config.model.depth = 4, 1
     config.train.epochs, config.train.batch_size = 1, 4
     config.gallery.riskiest, config.gallery.typical = 0, 0
+    config.intervene.scenes, config.intervene.scores = "none", "none"
     config.axes.rho = (0.5,)
     return config
 """
@@ -177,29 +183,5 @@ def without_tensorflow(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def network():
-    """The large U-Net of an encoder, made once: PyTorch's state_dict, the model, and its logits as a compiled call."""
-
-    @functools.cache
-    def make(encoder):
-        shapes = smp.expected_shapes(encoder, num_classes=3)
-        state_dict = {name: golden_weight(name, shape) for name, shape in shapes.items()}
-        model = smp.from_state_dict(encoder, state_dict)
-        graph, state = nnx.split(model)
-        logits = functools.partial(jax.jit(lambda state, images: nnx.merge(graph, state)(images)), state)
-        return SimpleNamespace(state_dict=state_dict, model=model, logits=logits)
-
-    return make
-
-
-def golden_weight(name, shape):
-    """A weight from its name and shape, by the rule of the golden cases."""
-    rng = np.random.default_rng(zlib.crc32(f"golden:{name}".encode()))
-    if name.endswith("num_batches_tracked"):
-        return np.zeros(shape, np.int64)
-    if name.endswith("running_mean"):
-        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
-    if name.endswith("bias"):
-        return (0.05 * rng.standard_normal(shape)).astype(np.float32)
-    if name.endswith("running_var") or len(shape) == 1:
-        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
-    return (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
+    """The large U-Net of an encoder, made once."""
+    return functools.cache(networks.make)

@@ -12,12 +12,14 @@ import pytest
 from PIL import Image
 
 from flipjax import metrics, results
+from flipjax.audit import page
 from flipjax.audit.__main__ import main
 from flipjax.audit.arrays import Reader
 from flipjax.audit.layout import find_layout
 from flipjax.audit.measure import measure
 from flipjax.audit.sources import open_source, pair
 from flipjax.audit.values import Values
+from flipjax.report import html
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
 
@@ -30,6 +32,13 @@ def case():
     logits = generator.normal(0, 1.5, (12, 8, 10, 3)).astype(np.float32) + 2 * np.eye(3, dtype=np.float32)[labels]
     labels[:, 0, :3] = 255
     return logits, labels, np.arange(12) % 4
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """No picture is drawn, which takes most of the time."""
+    monkeypatch.setattr(html.Picture, "panels", ())
+    monkeypatch.setattr(page, "save_figures", lambda *_: None)
 
 
 def write_folder(folder, case, *, first=False, sizes=False):
@@ -74,7 +83,7 @@ def check_against(result, case, **options):
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c"])
-def test_golden_cases_from_one_file(name, tmp_path):
+def test_golden_cases_from_one_file(name, tmp_path, without_pictures):
     path = GOLDEN / f"metrics_{name}.npz"
     if not path.exists():
         pytest.skip(f"golden cases are not at {GOLDEN}")
@@ -126,8 +135,8 @@ def test_a_folder_by_name(case, tmp_path, capsys):
     with (tmp_path / "out" / "flip_matrix.csv").open(newline="") as stream:
         flips = [row for row in csv.DictReader(stream) if row["outcome"] == "flip"]
     assert [(row["truth"], row["prediction"]) for row in flips] == [("cat", "dog"), ("dog", "cat")]
-    html = (tmp_path / "out" / "index.html").read_text()
-    assert not re.search(r'(src|href)="(?!#|data:)', html)
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert not re.search(r'(src|href)="(?!#|data:)', text)
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     charts = {f"{name}.{kind}" for name in ("shares", "deciles", "coverage", "flip_matrix") for kind in ("svg", "png")}
     assert figures == charts | {"pictures.png"}
@@ -154,7 +163,7 @@ def test_photos_are_shown(case, tmp_path, capsys):
     assert "8 x 9" in capsys.readouterr().err
 
 
-def test_sizes_may_differ(case, tmp_path):
+def test_sizes_may_differ(case, tmp_path, without_pictures):
     inputs = write_folder(tmp_path, case, sizes=True)
     result, rows = audit(tmp_path / "out", *inputs, "--ignore_index", 255)
     counts = [
@@ -203,7 +212,7 @@ def test_kinds_of_files_agree(case, tmp_path):
         assert result.ignored.tolist() == [3] * 12
 
 
-def test_more_classes_another_background_and_groups_by_position(tmp_path):
+def test_more_classes_another_background_and_groups_by_position(tmp_path, without_pictures):
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 11, (6, 5, 7))
     logits = generator.normal(size=(6, 5, 7, 11)).astype(np.float32) + 3 * np.eye(11)[labels]
@@ -227,7 +236,7 @@ def test_nothing_to_rank(tmp_path, capsys):
     assert not (tmp_path / "out" / "figures" / "pictures.png").exists()
 
 
-def test_what_looks_wrong_is_said(tmp_path, capsys):
+def test_what_looks_wrong_is_said(tmp_path, capsys, without_pictures):
     """Labels in another order, and probabilities that were rounded."""
     generator = np.random.default_rng(2)
     labels = generator.integers(0, 3, (4, 32, 32))

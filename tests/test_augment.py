@@ -10,6 +10,17 @@ from flipjax.augment import background, colour, geometry
 
 B, H, W = 12, 10, 14
 LUMA = np.array([0.2989, 0.587, 0.114])
+# One program each: operation by operation each shape would compile dozens.
+crop, jitter, cutmix, swap, draw_boxes = map(
+    jax.jit,
+    (
+        augment.random_resized_crop,
+        augment.colour_jitter,
+        augment.background_cutmix,
+        augment.background_swap,
+        geometry._draw_boxes,
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +52,14 @@ def slow_crop(image, mask, box):
 
 
 def boxes(key, masks, probability=1.0, scale=(0.8, 1.0), ratio=(0.9, 1.1)):
-    return np.asarray(geometry._draw_boxes(key, masks, probability, scale, ratio)).astype(int)
+    return np.asarray(draw_boxes(key, masks, probability, scale, ratio)).astype(int)
 
 
 def test_crop_equals_its_twin(batch):
     images, masks = batch
     for seed in range(3):
         key = jax.random.key(seed)
-        cropped, labels = augment.random_resized_crop(key, images, masks, scale=(0.3, 1.0), ratio=(0.6, 1.7))
+        cropped, labels = crop(key, images, masks, scale=(0.3, 1.0), ratio=(0.6, 1.7))
         for index, box in enumerate(boxes(key, masks, scale=(0.3, 1.0), ratio=(0.6, 1.7))):
             wanted = slow_crop(np.asarray(images[index], np.float64), np.asarray(masks[index]), box)
             np.testing.assert_allclose(cropped[index], wanted[0], atol=2e-6)
@@ -96,7 +107,7 @@ def test_crop_boxes_keep_to_their_ranges_and_to_the_object(batch):
 
 
 def test_a_whole_rectangle_changes_nothing(batch):
-    same, labels = augment.random_resized_crop(jax.random.key(0), *batch, probability=0.0)
+    same, labels = crop(jax.random.key(0), *batch, probability=0.0)
     np.testing.assert_array_equal(same, batch[0])
     np.testing.assert_array_equal(labels, batch[1])
 
@@ -112,7 +123,7 @@ def slow_jitter(image, factors, order):
 def test_jitter_equals_its_twin(batch):
     images, _ = batch
     key = jax.random.key(4)
-    jittered = np.asarray(augment.colour_jitter(key, images, probability=0.5, strength=0.4))
+    jittered = np.asarray(jitter(key, images, probability=0.5, strength=0.4))
     draws = np.asarray(jax.random.uniform(key, (B, 7)), np.float64)
     for index, draw in enumerate(draws):
         wanted = np.asarray(images[index], np.float64)
@@ -147,7 +158,7 @@ def test_cutmix_equals_its_twin_and_leaves_objects_alone():
     partnered = rng.random(count) < 0.8
     key = jax.random.key(2)
     options = {"partnered": jnp.asarray(partnered), "probability": 0.7}
-    mixed = np.asarray(augment.background_cutmix(key, images, masks, partners, partner_masks, **options))
+    mixed = np.asarray(cutmix(key, images, masks, partners, partner_masks, **options))
     draws = np.asarray(jax.random.uniform(key, (count, 8)))
     for index in range(count):
         case = (images, masks, partners, partner_masks, partnered, draws)
@@ -163,12 +174,12 @@ def test_cutmix_limits():
     black, white = jnp.zeros((8, H, W, 3)), jnp.ones((8, H, W, 3))
     empty, full = jnp.zeros((8, H, W), int), jnp.ones((8, H, W), int)
     key = jax.random.key(0)
-    mixed = augment.background_cutmix(key, black, empty, white, empty, probability=1.0)
+    mixed = cutmix(key, black, empty, white, empty, probability=1.0)
     sizes = np.asarray((mixed == 1).all(-1).sum((1, 2)))
     assert (sizes >= 1).all() and (sizes <= 0.4 * H * 0.45 * W).all()
-    np.testing.assert_array_equal(augment.background_cutmix(key, black, full, white, empty, probability=1.0), black)
+    np.testing.assert_array_equal(cutmix(key, black, full, white, empty, probability=1.0), black)
     # A partner that is all object: no background is shared, so one colour an image.
-    mixed = np.asarray(augment.background_cutmix(key, black, empty, white, full, probability=1.0))
+    mixed = np.asarray(cutmix(key, black, empty, white, full, probability=1.0))
     assert all(len(np.unique(image.reshape(-1, 3), axis=0)) == 2 for image in mixed) and (mixed != 1).all()
 
 
@@ -176,7 +187,7 @@ def test_swap_moves_scene_and_group_together():
     rows = jnp.stack([jnp.arange(400), jnp.full(400, 7)], axis=1)
     groups, others = jnp.arange(400) % 4, jnp.full(400, 9)
     partnered = jnp.arange(400) % 5 > 0
-    new, moved = augment.background_swap(jax.random.key(0), rows, groups, others, partnered=partnered, probability=0.25)
+    new, moved = swap(jax.random.key(0), rows, groups, others, partnered=partnered, probability=0.25)
     swapped = np.asarray(new[:, 1] == 9)
     assert 50 < swapped.sum() < 110 and not swapped[~partnered].any()
     np.testing.assert_array_equal(new[:, 0], rows[:, 0])
@@ -191,7 +202,7 @@ def test_jit_vmap_and_eager_agree(batch, name):
     keys = jax.random.split(jax.random.key(0), 2)
     eager = [function(key, images, *more) for key in keys]
     jitted = [jax.jit(function)(key, images, *more) for key in keys]
-    mapped = jax.vmap(function, in_axes=(0, *[None] * (1 + len(more))))(keys, images, *more)
+    mapped = jax.jit(jax.vmap(function, in_axes=(0, *[None] * (1 + len(more)))))(keys, images, *more)
     for result in (jitted, [jax.tree.map(lambda leaf, i=i: leaf[i], mapped) for i in range(2)]):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), result, eager)
     differ = jax.tree.map(lambda a, b: bool((a != b).any()), *eager)

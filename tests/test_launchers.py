@@ -16,6 +16,8 @@ from flipjax.config import ConfigError
 from flipjax.sweep.launchers import Jobs, launch, shard_commands
 
 ENGINES = ("submitit_local", "slurm", "ray")
+# Two members a shard, as all small runs have in the tests: one program. The rest is what no engine sees.
+PLAIN = ("--config.axes.seed=(0, 1)", "--config.intervene.scenes=none", "--config.intervene.scores=none")
 SLURM = pathlib.Path(__file__).parents[1] / "sweeps/clusters/one_node_slurm.sh"
 
 
@@ -70,6 +72,10 @@ def test_a_shards_command_is_the_sweeps_own():
 
 KILLS_A_PROCESS_ONCE = """
 import os, pathlib, threading, time
+from flipjax.report import html, page
+
+html.Picture.panels = ()  # As faults.sweep: no trial asks for the report's pictures.
+page.save_figures = page.save_gallery = lambda *_, **__: None
 
 def kill():
     while not list(pathlib.Path({run!r}).glob("checkpoints/*/1/digests.json")):
@@ -90,11 +96,12 @@ if "FLIPJAX_SHARD_JOB" in os.environ:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """The bytes of results.csv of one process."""
+    """The bytes of results.csv of one process, which ran the same shards: they are those of no shards, too."""
     place = tmp_path_factory.mktemp("whole")
     (place / "tiny.py").write_text(faults.CONFIG)
-    code, text = faults.sweep("--config", place / "tiny.py", "--workdir", place / "run")
-    assert code == 0, text
+    for shard in (("--shard", "0/2"), ("--shard", "1/2"), ()):
+        code, text = faults.sweep("--config", place / "tiny.py", "--workdir", place / "run", *PLAIN, *shard)
+        assert code == 0, text
     return (place / "run/results.csv").read_bytes()
 
 
@@ -103,7 +110,7 @@ def sweep_command(tmp_path, launcher, *, worker):
     kill = KILLS_A_PROCESS_ONCE.format(run=str(tmp_path / "run"), mark=str(tmp_path / "mark"), worker=worker)
     (tmp_path / "tiny.py").write_text(faults.CONFIG + kill)
     command = [sys.executable, "-m", "flipjax.sweep", "--config", tmp_path / "tiny.py", "--workdir", tmp_path / "run"]
-    return [*command, "--launcher", launcher]
+    return [*command, *PLAIN, "--launcher", launcher]
 
 
 def test_a_real_engine_whose_worker_is_killed_gives_the_bytes_of_one_process(engine, expected, tmp_path):

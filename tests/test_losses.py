@@ -10,16 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax.losses import (
-    batch_loss,
-    cross_entropy,
-    group_dro,
-    group_means,
-    image_loss,
-    reference_validation,
-    soft_dice_loss,
-)
+from flipjax import losses as kernels
+from flipjax.losses import batch_loss, group_dro, group_means, image_loss, reference_validation
 from flipjax.methods import Knobs
+
+# One program each: operation by operation each shape would compile a dozen.
+cross_entropy = jax.jit(kernels.cross_entropy)
+soft_dice_loss = jax.jit(kernels.soft_dice_loss, static_argnames="include_background")
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
 EVEN = np.full(4, 0.25, np.float32)

@@ -295,7 +295,7 @@ def test_a_group_without_images_is_said_once_a_method(make_member):
 def test_a_swap_shows_the_object_on_the_other_scene(rich, make_member, pool):
     member = make_member(0, 1.0, 1e-3, Knobs(swap=1.0), Augmentation(hflip=0.0))
     batch = jnp.arange(24)
-    images, masks, groups = make_batch(rich, member, pool, batch, jax.random.key(0))
+    images, masks, groups = jax.jit(make_batch, static_argnums=0)(rich, member, pool, batch, jax.random.key(0))
     old, old_masks = gather(pool, member.rows)
     np.testing.assert_array_equal(masks, old_masks)
     np.testing.assert_array_equal(groups, member.groups ^ 1)

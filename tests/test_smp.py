@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 import pytest
 from flax import nnx
@@ -15,9 +16,10 @@ from jax import lax
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
-from flipjax.models import MODELS, convolution, layers, mit, resnet, smp
+from flipjax.models import MODELS, convolution, layers, mit, smp
+from flipjax.sweep.dry_run import estimate
 from flipjax.training import placement, population
-from flipjax.training.member import Member, graph, init_state
+from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_epoch, train_step
 
@@ -29,19 +31,6 @@ FINGERPRINTS = {
 }
 """The largest logit, and those of a few pixels."""
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-SHALLOW = (1, 1, 1, 1)
-NARROW = (8, 16, 40, 64)
-"""Blocks and channels a stage of what trains here: more of the same would compile and be moved, and answer nothing."""
-
-
-def shrink(patch):
-    """Makes the networks that are built from here on shallow and narrow."""
-    for encoder in (mit, resnet):
-        patch.setattr(encoder, "BLOCKS", SHALLOW)
-        patch.setattr(encoder, "WIDTHS", NARROW)
-    patch.setattr(mit.MitB2, "channels", (0, *NARROW))
-    patch.setattr(resnet.ResNet50, "channels", (NARROW[0], *(resnet.EXPANSION * width for width in NARROW)))
-    patch.setattr(smp, "DECODER_CHANNELS", (64, 40, 32, 24, 16))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,7 +105,7 @@ def test_images_must_divide(network):
 
 
 def test_fresh_weights_are_scaled_as_pytorchs(monkeypatch):
-    monkeypatch.setattr(mit, "BLOCKS", SHALLOW)
+    monkeypatch.setattr(mit, "BLOCKS", (1, 1, 1, 1))
     model = fresh(setting("mit_b2")[0])
     wanted = {  # Standard deviation, and the bound of a uniform draw: of PyTorch's own fresh U-Net.
         "encoder.patch_embed1.proj.weight": (np.sqrt(2 / (49 * 64)), None),
@@ -200,6 +189,19 @@ def test_branches_are_left_out_in_training_alone(network):
         assert set(np.unique(scales)) <= {0, 1 / (1 - rate)}
 
 
+def test_activations_grow_with_the_batch_and_halve_in_bfloat16():
+    def result(batch_size, dtype="float32"):
+        spec = ModelSpec(name="smp_resnet50", dtype=dtype)
+        return estimate(Experiment(PoolSpec(size=256), model=spec, train=TrainSpec(batch_size=batch_size)))
+
+    one, two, half = result(1), result(2), result(2, "bfloat16")
+    assert one.parameters == 32_521_395
+    # At full resolution alone the decoder's last block keeps 16 channels three times.
+    assert two.activations - one.activations > 3 * 16 * 256**2 * 4
+    assert 0.45 < half.activations / two.activations < 0.65
+    assert two.working > two.activations + 4 * two.parameters
+
+
 @pytest.fixture(scope="module")
 def photos():
     """Eight tiny photos: a square whose grey says its class."""
@@ -239,11 +241,10 @@ def pair():
     members = [make_member(0), make_member(1)]
     layout = placement.make_layout(PopulationSpec(map="loop", devices=1), members=2)
     with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
+        networks.shrink(patch)
         params, statistics = start_of(fresh(experiment))
         start = {"encoder": params["encoder"]}, {"encoder": statistics["encoder"]}
         made = population.create(experiment, layout, members, start=start)
-        graph(experiment)  # Kept from here on.
     return SimpleNamespace(
         experiment=experiment, members=members, layout=layout, made=made, first=population.states_of(made), start=params
     )
@@ -258,7 +259,8 @@ def test_members_share_an_encoder_and_draw_the_rest_from_their_keys(pair):
     assert (drawn[0] != drawn[1]).any() and (drawn[0] != other).any()
 
 
-def test_members_of_a_population_train_as_they_do_alone(pair, photos):
+def test_members_of_a_population_train_as_they_do_alone(pair, photos, monkeypatch):
+    networks.shrink(monkeypatch)
     validation = (pair.members[0].rows[:4], pair.members[0].groups[:4], np.arange(4) % 2 == 0)
     shared = placement.share(pair.layout, (photos, *validation))
     current, record = population.run_epoch(pair.experiment, pair.layout, pair.made, *shared)
@@ -270,7 +272,7 @@ def test_members_of_a_population_train_as_they_do_alone(pair, photos):
         own = population.take_member(result.statistics, index)
         for leaf, wanted in zip(*map(jax.tree.leaves, (own, state.weights.statistics)), strict=True):
             np.testing.assert_allclose(leaf, wanted, rtol=1e-3, atol=1e-4)
-    for part in (result.statistics["encoder"]["bn1"], result.statistics["decoder"]["blocks"][4]["conv2"][1]):
+    for part in (result.statistics["encoder"]["bn1"], result.statistics["decoder"]["blocks"][2]["conv2"][1]):
         assert (part["num_batches_tracked"] == 2).all() and (part["running_mean"][0] != part["running_mean"][1]).any()
     assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {np.dtype("float32")}
     _, later = population.run_epoch(pair.experiment, pair.layout, current, *shared)
@@ -278,7 +280,7 @@ def test_members_of_a_population_train_as_they_do_alone(pair, photos):
 
 
 def test_training_in_bfloat16_lowers_the_loss(photos, monkeypatch):
-    shrink(monkeypatch)
+    networks.shrink(monkeypatch)
     experiment, make_member = setting("mit_b2", "bfloat16")
     start = start_of(fresh(experiment))
     init, step = (jax.jit(function, static_argnums=0) for function in (init_state, train_step))

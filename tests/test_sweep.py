@@ -15,6 +15,7 @@ from flipjax import results
 from flipjax.plan import plan
 from flipjax.sweep.__main__ import main
 
+# What is made of it has the shapes of faults.CONFIG's, and so its programs.
 CONFIG = """
 from flipjax.config import default_config
 
@@ -23,9 +24,9 @@ def get_config():
     config.pool.name, config.pool.root, config.pool.size = "folder", {root!r}, 16
     config.split.n_train, config.split.n_val, config.split.n_test = 16, 8, 8
     config.model.width, config.model.depth = 4, 1
-    config.train.epochs, config.train.batch_size = 4, 8
+    config.train.epochs, config.train.batch_size = 3, 8
     config.gallery.riskiest, config.gallery.typical = 2, 2
-    config.axes.rho = (0.5, 0.75, 1.0)
+    config.axes.rho = (0.5, 1.0)
     return config
 """
 
@@ -37,7 +38,7 @@ def study(tmp_path_factory):
     rng = np.random.default_rng(0)
     for y, name in enumerate(("cat", "dog")):
         (folder / "photos/cutouts" / name).mkdir(parents=True)
-        for index in range(14):
+        for index in range(12):
             colour = np.zeros((20, 20, 4), np.uint8)
             colour[4:16, 4:16] = (*rng.integers(0, 200, 2), 255 * y, 255)
             Image.fromarray(colour).save(folder / f"photos/cutouts/{name}/{index:02d}.png")
@@ -89,7 +90,7 @@ def test_a_run_writes_what_the_contract_names(unbroken):
     )
     wanted += " top_decile_flip_share status epochs best_epoch selection"
     assert [name for name in rows[0] if name in wanted.split()] == wanted.split()
-    assert len(rows) == 3 * 2 * 7
+    assert len(rows) == 2 * 2 * 7
     assert [row["group"] for row in rows[:7]] == ["all", "0", "1", "2", "3", "common", "rare"]
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
     whole = [row for row in rows if row["group"] == "all"]
@@ -98,14 +99,14 @@ def test_a_run_writes_what_the_contract_names(unbroken):
     history = results.read_csv(folder / "history.csv")
     assert len(history) == sum(row["epochs"] for row in whole if row["split"] == "test")
     stored = json.loads((folder / "config.json").read_text())
-    assert stored["config"]["axes"]["rho"] == [0.5, 0.75, 1.0]
+    assert stored["config"]["axes"]["rho"] == [0.5, 1.0]
     cell = results.load_cell(folder / "cells/000/decomposition.npz")
-    assert cell.parts["test"].confusion.shape == (1, 3, 8, 3, 3)
+    assert cell.parts["test"].confusion.shape == (1, 2, 8, 3, 3)
     assert np.array_equal(cell.parts["test"].pairs, np.repeat(np.arange(4), 2))
     for name in ("index.html", "summary.csv", "trend.csv", "figures/flip.png", "figures/gallery.png"):
         assert (folder / "report" / name).stat().st_size > 0
     assert "flip, rare" in out
-    assert "epoch 4/4" in err
+    assert "epoch 3/3" in err
 
 
 def test_the_same_command_again_has_nothing_to_do(study, unbroken, capsys):
@@ -152,16 +153,14 @@ def test_history_is_whole_though_killed_behind_the_last_checkpoint(study, unbrok
 def test_members_that_fail_or_diverge_do_not_stop_the_others(study):
     folder = study / "diverged"
     # As many members as elsewhere: the same program.
-    code, text = run(
-        study, "--workdir", folder, "--config.axes.rho=(0.5,)", "--config.axes.learning_rate=(1e-3,2e-3,1e30)"
-    )
+    code, text = run(study, "--workdir", folder, "--config.axes.rho=(0.5,)", "--config.axes.learning_rate=(1e-3,1e30)")
     assert code == 1, text
     rows = [row for row in results.read_csv(folder / "results.csv") if row["group"] == "all" and row["split"] == "test"]
-    assert [row["status"] for row in rows] == ["finished", "finished", "diverged"]
+    assert [row["status"] for row in rows] == ["finished", "diverged"]
 
     code, text = run(study, "--workdir", study / "impossible", "--config.split.n_train=64")
     assert code == 1
-    assert "n_train" in text and "64" in text and ": 20" in text
+    assert "n_train" in text and "64" in text and ": 16" in text
     assert "no cell finished" in text
 
     automatic = ("--config.split.n_train=0", "--config.train.batch_size=64")
@@ -173,21 +172,20 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(study):
 def test_every_kind_of_method_and_rule_from_the_command_line(study):
     folder = study / "methods"
     methods = "('ce', 'group_dro', 'balanced+bg_swap', 'bg_cutmix', 'dfr', 'jtt+ema')"
-    rules = "('val_loss', 'val_worst_group_iou', 'val_flip', 'label_free_risk', 'last')"
+    rules = "('val_loss', 'val_flip', 'last')"
     changes = ["axes.rho=(1.0,)", "axes.seed=(0, 1)", f"axes.method={methods}", f"train.selection={rules}"]
-    changes += ["train.epochs=2", "train.crop=1.0", "train.jitter=0.5", "axes.schedule=('cosine',)"]
-    changes += ["knobs.jtt_epochs=1"]
-    command = ("--workdir", folder, *(f"--config.{change}" for change in changes))
-    process = start(study, *command)
-    wait_for(lambda: (folder / "checkpoints/000/2").is_dir(), process)
-    process.kill()  # Amid the second run of JTT: one epoch, then two.
-    process.communicate()
-    assert not (folder / "results.csv").exists()
-    code, text = run(study, *command)
+    changes += ["train.epochs=2", "axes.schedule=('cosine',)", "knobs.jtt_epochs=1"]
+    options = [f"--config.{change}" for change in changes]
+    whole = study / "methods unbroken"
+    assert run(study, "--workdir", whole, *options)[0] == 0
+    # As killed amid the second run of JTT: one epoch, then two.
+    shutil.copytree(whole / "checkpoints", folder / "checkpoints", ignore=shutil.ignore_patterns("3"))
+    shutil.copy(whole / "config.json", folder)
+    code, text = run(study, "--workdir", folder, *options)
     assert code == 0, text
     assert "continues after epoch 2" in text and "bg_cutmix at rho 1.0: a group has no training image" in text
     rows = [row for row in results.read_csv(folder / "results.csv") if (row["split"], row["group"]) == ("test", "all")]
-    assert len(rows) == 2 * 6 * 5
+    assert len(rows) == 2 * 6 * 3
     assert {row["epochs"] for row in rows if row["method"] == "jtt+ema"} == {3}
     assert all(row["best_epoch"] == row["epochs"] for row in rows if row["selection"] == "last")
     history = results.read_csv(folder / "history.csv")
@@ -196,14 +194,12 @@ def test_every_kind_of_method_and_rule_from_the_command_line(study):
     assert moved == {row["member"] for row in rows if row["method"] == "group_dro"}
     for title in ("Difference from ce, paired by seed", "Selection: what a rule loses"):
         assert title in text
-    whole = study / "methods unbroken"
-    assert run(study, "--workdir", whole, *command[2:])[0] == 0
     for name in ("results.csv", "history.csv", "report/comparison.csv", "report/regret.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
     swapped = ("--config.knobs.jtt_epochs=9", "--config.axes.method=('jtt',)", "--workdir", study / "late")
     code, text = run(study, *swapped)
-    assert code == 2 and "config.knobs.jtt_epochs: expected at most config.train.epochs (4); found 9" in text
+    assert code == 2 and "config.knobs.jtt_epochs: expected at most config.train.epochs (3); found 9" in text
 
 
 def command(capsys, *arguments):
@@ -234,7 +230,7 @@ def test_a_folder_of_another_run_is_left_alone(study, unbroken):
     before = (unbroken[0] / "results.csv").read_bytes()
     code, text = run(study, "--workdir", unbroken[0], "--config.train.epochs=2")
     assert code == 2
-    assert "config.train.epochs: 4 there, 2 now" in text and "--fresh" in text
+    assert "config.train.epochs: 3 there, 2 now" in text and "--fresh" in text
     (study / "other").mkdir()
     (study / "other/thesis.txt").write_text("mine")
     assert run(study, "--workdir", study / "other", "--fresh")[0] == 2
@@ -250,7 +246,7 @@ def test_dry_run_lists_cells_and_starts_no_backend(study):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "cell 000: 3 members, rho [0.5, 0.75, 1.0]" in done.stdout
+    assert "cell 000: 2 members, rho [0.5, 1.0]" in done.stdout
 
 
 def test_the_plan_is_the_product_of_grid_and_axes(study):

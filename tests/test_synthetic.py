@@ -89,8 +89,12 @@ def test_without_identity_the_class_changes_nothing():
 
 
 def test_identity_grows_with_its_strength_and_differs_between_objects(keys):
+    @jax.jit
+    def draw(keys, y, strength):
+        return jax.vmap(lambda key: creatures.draw(key, y, identity_strength=strength))(keys)
+
     def gap(strength):
-        a, b = (jax.vmap(lambda key, y=y: creatures.draw(key, y, identity_strength=strength))(keys) for y in (0, 1))
+        a, b = (draw(keys, y, strength) for y in (0, 1))
         for name in ("centre", "scale", "angle", "facing", "build", "colours", "coat"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
         return np.asarray(b.traits - a.traits).mean(1)

@@ -149,7 +149,7 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
     folded = lax.optimization_barrier(_fold(kernel[:, :, :C]))
     corners = _corners(images, folded).reshape(B, H + 1, W + 1, 2, 2, O)
     doubled = corners.swapaxes(2, 3).reshape(B, 2 * H + 2, 2 * W + 2, O)[:, 1:-1, 1:-1]
-    if skip is not None:
+    if skip is not None and skip.shape[-1]:
         doubled = doubled + convolve(skip, kernel[:, :, C:])
     # Rounded alike whatever follows it, alone and in a population.
     return lax.optimization_barrier(doubled)

@@ -1,0 +1,50 @@
+"""The large U-Nets in tests: with the weights of the golden cases, or with two narrow stages alone."""
+
+import functools
+import zlib
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+from flax import nnx
+
+from flipjax.models import mit, resnet, smp
+from flipjax.training import member
+
+BLOCKS, WIDTHS, DECODER = (1, 1), (8, 16), (24, 16, 8)
+"""Of what is trained or run in many ways: more of the same would compile and be moved, and answer nothing."""
+
+
+def shrink(patch):
+    """Makes the networks that are built from here on shallow and narrow."""
+    for encoder in (mit, resnet):
+        patch.setattr(encoder, "BLOCKS", BLOCKS)
+        patch.setattr(encoder, "WIDTHS", WIDTHS)
+    patch.setattr(mit.MitB2, "channels", (0, *WIDTHS))
+    patch.setattr(resnet.ResNet50, "channels", (WIDTHS[0], *(resnet.EXPANSION * width for width in WIDTHS)))
+    patch.setattr(smp, "DECODER_CHANNELS", DECODER)
+    patch.setattr(member, "graph", functools.cache(member.graph.__wrapped__))  # Not what the large ones left there.
+
+
+def make(encoder):
+    """Returns PyTorch's state_dict of an encoder's U-Net, the model, and its logits as a compiled call."""
+    shapes = smp.expected_shapes(encoder, num_classes=3)
+    state_dict = {name: golden_weight(name, shape) for name, shape in shapes.items()}
+    model = smp.from_state_dict(encoder, state_dict)
+    graph, state = nnx.split(model)
+    logits = functools.partial(jax.jit(lambda state, images: nnx.merge(graph, state)(images)), state)
+    return SimpleNamespace(state_dict=state_dict, model=model, logits=logits)
+
+
+def golden_weight(name, shape):
+    """A weight from its name and shape, by the rule of the golden cases."""
+    rng = np.random.default_rng(zlib.crc32(f"golden:{name}".encode()))
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if name.endswith("running_mean"):
+        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    if name.endswith("bias"):
+        return (0.05 * rng.standard_normal(shape)).astype(np.float32)
+    if name.endswith("running_var") or len(shape) == 1:
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    return (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
