@@ -23,7 +23,9 @@ def shrink(patch):
     patch.setattr(mit.MitB2, "channels", (0, *WIDTHS))
     patch.setattr(resnet.ResNet50, "channels", (WIDTHS[0], *(resnet.EXPANSION * width for width in WIDTHS)))
     patch.setattr(smp, "DECODER_CHANNELS", DECODER)
-    patch.setattr(member, "graph", functools.cache(member.graph.__wrapped__))  # Not what the large ones left there.
+    # Not what the large ones left there.
+    for module, name in ((smp, "_outline"), (member, "graph")):
+        patch.setattr(module, name, functools.cache(getattr(module, name).__wrapped__))
 
 
 def make(encoder):
