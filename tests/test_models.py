@@ -57,7 +57,7 @@ def test_convolution_and_its_gradients_are_xlas(images, kernel):
 
 
 @pytest.mark.parametrize(
-    ("size", "channels", "skip"), [((1, 1), 2, 3), ((3, 2), 5, 4), ((4, 4), 3, None), ((44, 40), 20, 4)]
+    ("size", "channels", "skip"), [((1, 1), 2, 3), ((3, 2), 5, 4), ((4, 4), 3, None), ((4, 4), 3, 0), ((44, 40), 20, 4)]
 )
 def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channels, skip):
     rng = np.random.default_rng(3)
