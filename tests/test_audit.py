@@ -163,7 +163,7 @@ def test_photos_are_shown(case, tmp_path, capsys):
     assert "8 x 9" in capsys.readouterr().err
 
 
-def test_sizes_may_differ(case, tmp_path, without_pictures):
+def test_sizes_may_differ(case, tmp_path):
     inputs = write_folder(tmp_path, case, sizes=True)
     result, rows = audit(tmp_path / "out", *inputs, "--ignore_index", 255)
     counts = [
@@ -212,7 +212,7 @@ def test_kinds_of_files_agree(case, tmp_path):
         assert result.ignored.tolist() == [3] * 12
 
 
-def test_more_classes_another_background_and_groups_by_position(tmp_path, without_pictures):
+def test_more_classes_another_background_and_groups_by_position(tmp_path):
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 11, (6, 5, 7))
     logits = generator.normal(size=(6, 5, 7, 11)).astype(np.float32) + 3 * np.eye(11)[labels]
@@ -236,7 +236,7 @@ def test_nothing_to_rank(tmp_path, capsys):
     assert not (tmp_path / "out" / "figures" / "pictures.png").exists()
 
 
-def test_what_looks_wrong_is_said(tmp_path, capsys, without_pictures):
+def test_what_looks_wrong_is_said(tmp_path, capsys):
     """Labels in another order, and probabilities that were rounded."""
     generator = np.random.default_rng(2)
     labels = generator.integers(0, 3, (4, 32, 32))

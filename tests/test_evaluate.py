@@ -1,13 +1,11 @@
 """`python -m flipjax.evaluate` end to end, and a dry run of the large U-Nets."""
 
-import io
 import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 
 import jax
 import networks
@@ -31,9 +29,17 @@ OVERRIDES = [
 ]
 
 
+SMALL = """
+import sys, networks, pytest
+networks.shrink(pytest.MonkeyPatch())
+from flipjax.evaluate.__main__ import main
+sys.exit(main())
+"""
+
+
 @pytest.fixture(scope="module")
 def small():
-    """A U-Net of two narrow stages, while the tests run: so does the command."""
+    """A U-Net of two narrow stages, while the tests run."""
     with pytest.MonkeyPatch.context() as patch:
         networks.shrink(patch)
         yield networks.make("resnet50")
@@ -49,16 +55,16 @@ def folder(small, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def printed(folder):
-    """What the command prints, having written its results to the folder."""
+    """What the command prints in a process of its own, having written its results to the folder."""
     line = ["--model", "smp_resnet50", "--weights", folder / "weights", "--config", ROOT / "configs/smoke.py"]
     line += [*OVERRIDES, "--intervene", "--config.intervene.scenes=both", "--samples", "50", "--out", folder / "out"]
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(command.command, "start_backend", lambda *_: "CPU")  # The tests' own has started.
-        code = command.main([*map(str, line)])
-    assert code == 0, err.getvalue()
-    assert "12 of 12 images" in err.getvalue()
-    return out.getvalue()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL, *line], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "12 of 12 images" in done.stderr
+    return done.stdout
 
 
 def test_every_number_is_that_of_the_model_itself(folder, printed, small):

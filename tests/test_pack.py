@@ -51,7 +51,8 @@ def assert_close(packed, plain, scale=TOLERANCE):
         (1, {"width": 4, "depth": 1}),
         (3, {"width": 4, "depth": 1, "norm": "none"}),
         (4, {"width": 40, "depth": 1, "norm": "group"}),  # Chunks of two members, then of one.
-        (8, {"width": 16, "depth": 1}),  # 8 members a chunk, then 4.
+        (5, {"width": 12, "depth": 1}),
+        (8, {"width": 16, "depth": 2}),  # 8 members a chunk, then 4.
     ],
 )
 def test_a_pack_equals_its_members_alone(members, model):

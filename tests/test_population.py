@@ -91,6 +91,16 @@ def test_a_member_equals_itself_trained_alone_bit_for_bit(trained, alone):
             assert_same(own, {name: leaf for name, leaf in record.items() if name != "valid_risk"})
 
 
+def test_a_member_equals_a_population_of_one_bit_for_bit(tiny, start, trained, members):
+    layout, current, shared = start(members=members[2:3])
+    for turn in range(2):
+        current, record = population.run_epoch(tiny, layout, current, *shared)
+        assert_same(
+            {name: leaf[0] for name, leaf in record.items()}, {n: r[2] for n, r in trained.records[turn].items()}
+        )
+    assert_same(population.states_of(current), population.take_member(trained.states[2], np.array([2])))
+
+
 def test_a_stopped_member_is_left_as_it_is(trained, alone):
     for index, (states, records) in enumerate(alone):
         for turn in range(len(records), len(trained.records)):
@@ -252,8 +262,8 @@ def test_a_deal_is_a_balanced_permutation(case):
     assert running.reshape(devices, -1).sum(1).max() == -(-running.sum() // devices)
 
 
-def test_the_memory_that_a_dry_run_states_is_about_what_the_program_takes(tiny, make_member):
-    size, width, batch_size = 32, 8, 4
+@pytest.mark.parametrize(("size", "width", "batch_size"), [(16, 4, 8), (32, 8, 4)])
+def test_the_memory_that_a_dry_run_states_is_about_what_the_program_takes(tiny, make_member, size, width, batch_size):
     experiment = dataclasses.replace(
         tiny,
         pool=dataclasses.replace(tiny.pool, size=size),

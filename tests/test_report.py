@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import faults
 import numpy as np
 import pytest
 from run_folder import CLASSES, make_run
@@ -23,12 +22,6 @@ from flipjax.results.quantity import RANGES
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 FIGURES = {"flip", "gap", "shares", "risk", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
 FIGURES |= {"coverage_scores"}
-
-
-@pytest.fixture
-def without_pictures():
-    with faults.without_pictures():
-        yield
 
 
 def test_choose_takes_the_riskiest_and_spreads_the_typical_over_groups():
@@ -135,7 +128,7 @@ def test_report_of_small_runs(tmp_path, settings):
     assert (tmp_path / "report" / "comparison.csv").is_file() == any("method" in axes for axes in settings)
 
 
-def test_report_where_all_members_diverged(tmp_path, without_pictures):
+def test_report_where_all_members_diverged(tmp_path):
     make_run(tmp_path, settings=SETTINGS[:2], status="diverged")
     text = build(tmp_path)
     assert "2 diverged" in text
@@ -152,7 +145,7 @@ def test_shares_and_their_intervals_lie_between_0_and_1(tmp_path, seeds):
             assert row[name] == "" or low <= row[name] <= high, row
 
 
-def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, without_pictures):
+def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys):
     make_run(tmp_path, settings=SETTINGS, config={"config": {"axes": {"rho": [0.5, 0.9], "seed": [0, 1, 2]}}})
     cell = tmp_path / "cells" / "only"
     (cell / "decomposition.npz").write_bytes((cell / "decomposition.npz").read_bytes()[:99])
@@ -174,7 +167,7 @@ def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, without_
     assert len(error) == 2
 
 
-def test_report_of_a_run_that_has_not_ended_is_of_the_cells_that_have(tmp_path, capsys, without_pictures):
+def test_report_of_a_run_that_has_not_ended_is_of_the_cells_that_have(tmp_path, capsys):
     make_run(tmp_path, settings=SETTINGS)
     (tmp_path / "results.csv").unlink()
     assert main([str(tmp_path)]) == 0
@@ -189,7 +182,7 @@ def test_report_without_results_is_a_usage_error(tmp_path, capsys):
     assert "nowhere" in lines[0]
 
 
-def test_two_runs_are_compared_by_seed(tmp_path, capsys, without_pictures):
+def test_two_runs_are_compared_by_seed(tmp_path, capsys):
     make_run(tmp_path / "a", settings=SETTINGS, config={"name": "first", "config": {"model": {"width": 8}}})
     make_run(
         tmp_path / "b",

@@ -50,7 +50,7 @@ def same(run, whole):
 
 
 def test_damage_gives_the_same_bytes_or_a_refusal_in_words(tmp_path):
-    counts = faults.trials(tmp_path, 6, seed=3)
+    counts = faults.trials(tmp_path, 8, seed=3)
     assert {result for _, _, result in counts} <= {"same", "refused"}, counts
 
 

@@ -148,14 +148,15 @@ def test_an_error_for_want_of_memory_halves_the_wave_which_continues(whole, tmp_
     assert same(tmp_path / "run", whole)
 
 
-def test_devices_that_share_batches_agree_with_one(whole, tmp_path):
-    options = ["--config.population.devices=4", "--config.population.batch_devices=2"]
+@pytest.mark.parametrize(("devices", "sharing"), [(4, 2), (8, 4)])
+def test_devices_that_share_batches_agree_with_one(whole, tmp_path, devices, sharing):
+    options = [f"--config.population.devices={devices}", f"--config.population.batch_devices={sharing}"]
     options += ["--config.intervene.scenes=none", "--config.intervene.scores=none"]  # Less to compile.
     command = [sys.executable, "-m", "flipjax.sweep", "--config", whole[1], "--workdir", tmp_path / "run", *options]
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "4 x cpu" in done.stderr
+    assert f"{devices} x cpu" in done.stderr
     for name, exact in (("results.csv", ("n_images", "epochs", "status")), ("history.csv", ("epoch",))):
         ours, theirs = (results.read_csv(folder / name) for folder in (tmp_path / "run", whole[0]))
         for row, other in zip(ours, theirs, strict=True):

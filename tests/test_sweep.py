@@ -172,9 +172,10 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(study):
 def test_every_kind_of_method_and_rule_from_the_command_line(study):
     folder = study / "methods"
     methods = "('ce', 'group_dro', 'balanced+bg_swap', 'bg_cutmix', 'dfr', 'jtt+ema')"
-    rules = "('val_loss', 'val_flip', 'last')"
+    rules = "('val_loss', 'val_worst_group_iou', 'val_flip', 'label_free_risk', 'last')"
     changes = ["axes.rho=(1.0,)", "axes.seed=(0, 1)", f"axes.method={methods}", f"train.selection={rules}"]
-    changes += ["train.epochs=2", "axes.schedule=('cosine',)", "knobs.jtt_epochs=1"]
+    changes += ["train.epochs=2", "train.crop=1.0", "train.jitter=0.5", "axes.schedule=('cosine',)"]
+    changes += ["knobs.jtt_epochs=1"]
     options = [f"--config.{change}" for change in changes]
     whole = study / "methods unbroken"
     assert run(study, "--workdir", whole, *options)[0] == 0
@@ -185,7 +186,7 @@ def test_every_kind_of_method_and_rule_from_the_command_line(study):
     assert code == 0, text
     assert "continues after epoch 2" in text and "bg_cutmix at rho 1.0: a group has no training image" in text
     rows = [row for row in results.read_csv(folder / "results.csv") if (row["split"], row["group"]) == ("test", "all")]
-    assert len(rows) == 2 * 6 * 3
+    assert len(rows) == 2 * 6 * 5
     assert {row["epochs"] for row in rows if row["method"] == "jtt+ema"} == {3}
     assert all(row["best_epoch"] == row["epochs"] for row in rows if row["selection"] == "last")
     history = results.read_csv(folder / "history.csv")

@@ -13,7 +13,7 @@ from flipjax import metrics
 from flipjax.metrics import blocks, pixels
 from metrics.logits import random_case
 
-EXAMPLES = settings(max_examples=15, deadline=None, derandomize=True, database=None)
+EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 def softmax(logits):
