@@ -48,18 +48,15 @@ def get_config():
 KINDS = ("bit", "bytes", "half", "empty", "gone", "other", "older")
 
 
-@contextlib.contextmanager
-def without_pictures():
-    """Reports draw no picture, which takes them most of their time."""
-    figures = mock.patch.multiple(page, save_figures=mock.DEFAULT, save_gallery=mock.DEFAULT)
-    with figures, mock.patch.object(html.Picture, "panels", ()):
-        yield
-
-
 def sweep(*arguments):
-    """Exit code and all that the command printed."""
+    """Exit code and all that the command printed; the report's pictures, of which no trial asks, are not drawn."""
     text = io.StringIO()
-    with without_pictures(), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+    with contextlib.ExitStack() as stack:
+        for name in ("save_figures", "save_gallery"):
+            stack.enter_context(mock.patch.object(page, name))
+        stack.enter_context(mock.patch.object(html.Picture, "panels", ()))
+        stack.enter_context(contextlib.redirect_stdout(text))
+        stack.enter_context(contextlib.redirect_stderr(text))
         code = main([str(part) for part in arguments])
     return code, text.getvalue()
 
