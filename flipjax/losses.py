@@ -1,5 +1,7 @@
 """Pure losses per image, and the weights over groups that a member carries."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -20,10 +22,18 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
       >>> round(float(cross_entropy(jnp.zeros((1, 2, 2, 3)), jnp.ones((1, 2, 2), int))[0]), 4)
       1.0986
     """
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
-    # A one-hot product, since the gradient of a gather is a scatter: slow on a CPU.
-    truth = jax.nn.one_hot(labels, logits.shape[-1])
-    return -(log_probabilities * truth).sum(-1).mean((-2, -1))
+    shifted = _shifted_planes(logits)
+    total = functools.reduce(jnp.add, [jnp.exp(plane) for plane in shifted])
+    # A product, since the gradient of a gather is a scatter: slow on a CPU.
+    of_truth = functools.reduce(jnp.add, [plane * (labels == c) for c, plane in enumerate(shifted)])
+    return (jnp.log(total) - of_truth).mean((-2, -1))
+
+
+def _shifted_planes(logits: jax.Array) -> list[jax.Array]:
+    """Returns the logits less the largest of their pixel, one (B, H, W) float32 a class: classes fill no vector."""
+    planes = list(jnp.moveaxis(logits.astype(jnp.float32), -1, 0))
+    largest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, planes))
+    return [plane - largest for plane in planes]
 
 
 def soft_dice_loss(
@@ -45,12 +55,18 @@ def soft_dice_loss(
       >>> round(float(soft_dice_loss(50.0 * jax.nn.one_hot(labels, 3), labels)[0]), 4)
       0.0
     """
-    probabilities = jax.nn.softmax(logits.astype(jnp.float32))
-    truth = jax.nn.one_hot(labels, logits.shape[-1])
-    overlap = (probabilities * truth).sum((-3, -2))
-    total = (probabilities + truth).sum((-3, -2))
-    losses = 1 - (2 * overlap + smooth) / (total + smooth)
-    return losses[..., 0 if include_background else 1 :].mean(-1)
+    exponentials = [jnp.exp(plane) for plane in _shifted_planes(logits)]
+    sum_of_all = functools.reduce(jnp.add, exponentials)
+
+    def loss_of(label: int) -> jax.Array:
+        probabilities = exponentials[label] / sum_of_all
+        truth = (labels == label).astype(jnp.float32)
+        overlap = (probabilities * truth).sum((-2, -1))
+        total = (probabilities + truth).sum((-2, -1))
+        return 1 - (2 * overlap + smooth) / (total + smooth)
+
+    counted = range(0 if include_background else 1, len(exponentials))
+    return functools.reduce(jnp.add, map(loss_of, counted)) / len(counted)
 
 
 def group_dro(

@@ -10,7 +10,7 @@ from flax import nnx
 from jax import lax
 
 from flipjax.config import Experiment, ModelSpec
-from flipjax.models import MODELS, convolution
+from flipjax.models import MODELS, convolution, unet
 from flipjax.training.member import apply, weights_of
 
 
@@ -128,6 +128,40 @@ def small():
     params, statistics = weights_of(build(width=4, depth=2))
     images = np.random.default_rng(0).uniform(size=(4, 8, 8, 3)).astype(np.float32)
     return experiment, compiled, params, statistics, images
+
+
+def test_batch_norm_and_its_gradients_are_flaxs():
+    rng = np.random.default_rng(4)
+    images = jnp.asarray(rng.normal(3, 2, (4, 5, 6, 3)), jnp.float32)
+    cotangent = rng.normal(size=images.shape).astype(np.float32)
+    results = []
+    for norm in (unet.BatchNorm(3), nnx.BatchNorm(3, momentum=unet.MOMENTUM, rngs=nnx.Rngs(0))):
+        norm.scale[...], norm.bias[...] = jnp.array([0.5, 0.0, -2.0]), jnp.array([1.0, 2.0, 0.0])
+        graph, params, statistics = nnx.split(norm, nnx.Param, nnx.BatchStat)
+
+        def normalise(params, images, graph=graph, statistics=statistics):
+            norm = nnx.merge(graph, params, statistics, copy=True)
+            output = norm([images])[0] if isinstance(norm, unet.BatchNorm) else norm(images)
+            return output, (norm.mean[...], norm.var[...])
+
+        output, pull, moments = jax.vjp(normalise, params, images, has_aux=True)
+        of_params, of_images = pull(cotangent)
+        results.append((output, *moments, of_params["scale"][...], of_params["bias"][...], of_images))
+    for result, wanted in zip(*results, strict=True):
+        np.testing.assert_allclose(result, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
+
+
+def test_the_heads_planes_and_their_gradients_are_a_products():
+    rng = np.random.default_rng(5)
+    images = jnp.asarray(rng.normal(size=(2, 3, 4, 5)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(5, 3)), jnp.float32)
+    cotangent = rng.normal(size=(3, 2, 3, 4)).astype(np.float32)
+    results = []
+    for planes in (unet._planes, lambda images, kernel: jnp.moveaxis(images @ kernel, -1, 0)):
+        output, pull = jax.vjp(planes, images, kernel)
+        results.append((output, *pull(cotangent)))
+    for result, wanted in zip(*results, strict=True):
+        np.testing.assert_allclose(result, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
 
 
 def test_no_norm_touches_the_logits(small):

@@ -187,15 +187,13 @@ def _corners_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, t
 
 def _corners_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
-    margin = _margin(images, kernel)
-    around = ((margin, 0),) * 2
-    turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
-    image_gradient = lax.conv_general_dilated(gradient, turned, (1, 1), around, dimension_numbers=_LAYOUT)
-    # As in `_kernel_gradient`, the images being the kernel: a window within what it moves over has a fast path.
-    fixed = jnp.pad(images.transpose(1, 2, 0, 3), (*around, (0, 0), (0, 0)))
-    moving, fixed = lax.optimization_barrier((gradient.transpose(3, 1, 2, 0), fixed))
-    taps = lax.optimization_barrier(lax.conv_general_dilated(moving, fixed, (1, 1), around, dimension_numbers=_LAYOUT))
-    return image_gradient[:, margin:, margin:], taps[:, ::-1, ::-1].transpose(1, 2, 3, 0)
+    B, H, W, C = images.shape
+    # The four corners of each pixel side by side: both gradients are a matrix product of them.
+    around = [gradient[:, i : i + H, j : j + W] for i in (1, 0) for j in (1, 0)]
+    corners = lax.optimization_barrier(jnp.concatenate(around, axis=-1).reshape(B * H * W, -1))
+    taps = lax.optimization_barrier(images.reshape(B * H * W, C).T @ corners)
+    turned = lax.optimization_barrier(kernel.swapaxes(2, 3).reshape(-1, C))
+    return (corners @ turned).reshape(images.shape), taps.reshape(C, 2, 2, -1).transpose(1, 2, 0, 3)
 
 
 _corners.defvjp(_corners_forward, _corners_backward)

@@ -1,5 +1,6 @@
 """A small U-Net (Ronneberger et al., 2015) for populations: written for packs, and a member alone is a pack of one."""
 
+import functools
 import itertools
 import math
 
@@ -39,19 +40,60 @@ class BatchNorm(nnx.Module):
     def __call__(self, pack: Pack) -> Pack:
         """Normalises a pack, to float32; in training moves the running statistics."""
         wide = [chunk.astype(jnp.float32) for chunk in pack]
-        means, variances = split(self.mean[...], pack), split(self.var[...], pack)
+        scales, biases = split(self.scale[...], pack), split(self.bias[...], pack)
         if not self.use_running_average:
-            squares = [lax.square(chunk) for chunk in wide]
-            means = jnp.stack([chunk.mean((0, 1, 2)) for chunk in wide])
-            mean_squares = jnp.stack([square.mean((0, 1, 2)) for square in squares])
-            variances = jnp.maximum(0.0, mean_squares - lax.square(means))
-            for running, moment in ((self.mean, means), (self.var, variances)):
-                running[...] = MOMENTUM * running[...] + (1 - MOMENTUM) * moment.reshape(running.shape)
-        scales = lax.rsqrt(variances + 1e-5) * split(self.scale[...], pack)
-        return [
-            (chunk - mean) * scale + bias
-            for chunk, mean, scale, bias in zip(wide, means, scales, split(self.bias[...], pack), strict=True)
-        ]
+            normalised = [_normalise_by_batch(*chunk) for chunk in zip(wide, scales, biases, strict=True)]
+            outputs, means, variances = zip(*normalised, strict=True)
+            for running, moments in ((self.mean, means), (self.var, variances)):
+                moment = jnp.stack(moments).reshape(running.shape)
+                running[...] = MOMENTUM * running[...] + (1 - MOMENTUM) * moment
+            return list(outputs)
+        means, variances = split(self.mean[...], pack), split(self.var[...], pack)
+        chunks = zip(wide, means, _inverse_deviation(variances), scales, biases, strict=True)
+        return [_normalise(*chunk) for chunk in chunks]
+
+
+def _inverse_deviation(variance: jax.Array) -> jax.Array:
+    return lax.rsqrt(variance + 1e-5)
+
+
+def _normalise(images: jax.Array, mean: jax.Array, inverse: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    return (images - mean) * (inverse * scale) + bias
+
+
+@jax.custom_vjp
+def _normalise_by_batch(images: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalises float32 images (B, H, W, C); returns their mean and variance (C,) too, which have no gradient.
+
+    The gradient is written out: two sums over pixels suffice for it, and XLA:CPU makes fewer passes over images of it
+    than of the derived one (sweeps/throughput).
+    """
+    return _forward(images, scale, bias)[0]
+
+
+def _forward(
+    images: jax.Array, scale: jax.Array, bias: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    mean = images.mean((0, 1, 2))
+    variance = jnp.maximum(0.0, lax.square(images).mean((0, 1, 2)) - lax.square(mean))
+    inverse = _inverse_deviation(variance)
+    output = _normalise(images, mean, inverse, scale, bias)
+    return (output, mean, variance), (images, mean, inverse, scale)
+
+
+def _backward(saved: tuple[jax.Array, ...], gradients: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    images, mean, inverse, scale = saved
+    gradient = gradients[0]
+    of_bias = gradient.sum((0, 1, 2))
+    of_scale = ((gradient * images).sum((0, 1, 2)) - mean * of_bias) * inverse
+    factor = inverse * scale
+    count = images.size // images.shape[-1]
+    slope = -factor * inverse * of_scale / count
+    offset = -factor * of_bias / count - slope * mean
+    return factor * gradient + (slope * images + offset), of_scale, of_bias
+
+
+_normalise_by_batch.defvjp(_forward, _backward)
 
 
 class GroupNorm(nnx.Module):
@@ -185,17 +227,39 @@ class UNet(nnx.Module):
         """
         pack, finite = self._features(images)
         kernel = self.head.kernel[...]
+        bias = self.head.bias
+        assert bias is not None, "a linear layer has one unless told otherwise"
         if kernel.ndim == 2:
-            return self.head(pack[0])
+            return jnp.moveaxis(_planes(pack[0], kernel) + bias[...][:, None, None, None], 0, -1)
         size = kernel.shape[0] // len(pack)
         parts = []
         for chunk, kernels in zip(pack, kernel.reshape(len(pack), size, 1, 1, *kernel.shape[1:]), strict=True):
             wide = spread(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
             parts.append(apart(_product, chunk, wide))
-        logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1)
-        if self.head.bias is not None:
-            logits += self.head.bias[...][:, None, None, None]
+        logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1) + bias[...][:, None, None, None]
         return jnp.where(finite[:, None, None, None, None], logits, jnp.nan)
+
+
+@jax.custom_vjp
+def _planes(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Maps images (B, H, W, C) by a kernel (C, classes) to a plane a class, (classes, B, H, W).
+
+    The images' gradient is a sum over classes: they are too few for a matrix product to be fast on a CPU.
+    """
+    return jnp.einsum("bhwc,ck->kbhw", images, kernel)
+
+
+def _planes_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _planes(images, kernel), (images, kernel)
+
+
+def _planes_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    parts = [plane[..., None] * column for plane, column in zip(gradient, kernel.T, strict=True)]
+    return functools.reduce(jnp.add, parts), jnp.einsum("bhwc,kbhw->ck", images, gradient)
+
+
+_planes.defvjp(_planes_forward, _planes_backward)
 
 
 def _product(images: jax.Array, kernel: jax.Array) -> jax.Array:
