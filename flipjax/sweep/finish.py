@@ -21,7 +21,7 @@ from flipjax.sweep.program import Study
 from flipjax.sweep.scenes import training_scenes
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, placement, population
-from flipjax.training.assess import FILLS, MASK_SIDE, Questions
+from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions
 from flipjax.training.member import State, Status, Weights
 from flipjax.training.predict import predict
 
@@ -102,10 +102,12 @@ def _assess(
     # All that needs further passes is of the first rule alone, which the tables compare: of six it would be most of the
     # evaluation.
     fewer = Questions("none", logits=False, passes=False, masks=False)
-    answers = {}
-    for part, table in study.tables.items():
-        shared = placement.share(layout, (pool, table.rows, last))
-        answers[part] = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
+    # One program for all splits, which takes as long to compile as that of one.
+    ends = dict(zip(study.tables, np.cumsum([len(table.rows) for table in study.tables.values()]), strict=True))
+    rows = np.concatenate([table.rows for table in study.tables.values()])
+    shared = placement.share(layout, (pool, rows, last))
+    answer = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
+    answers = {part: _cut(answer, ends[part] - len(table.rows), ends[part]) for part, table in study.tables.items()}
     split = jax.jit(jax.vmap(jax.vmap(functools.partial(intervene.split_point, center=wanted.center))))
     validation = answers["val"]
     centers = None if form == "none" else np.asarray(split(validation.scene_log_odds))
@@ -132,6 +134,10 @@ def _assess(
         )
     regions = {part: answer.regions for part, answer in answers.items()}
     return parts, (*questions.scores, *(FILLS if questions.passes else ())), regions
+
+
+def _cut(answer: Assessed, start: int, end: int) -> Assessed:
+    return jax.tree.map(lambda leaf: leaf[:, :, start:end], answer)
 
 
 def _masks_fit(config: Config) -> bool:

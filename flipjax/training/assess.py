@@ -78,7 +78,8 @@ class Questions:
             inputs = [intervene.paste(images, cover, scene) for scene in (*each, *fills)]
             turned = [pasted[:, :, ::-1] for pasted in inputs[:count]] if self.mirror else []
             inputs += [*turned, *([images[:, :, ::-1]] if self.passes else [])]
-            answers = [model(pasted) for pasted in inputs]
+            # One after another: the model is compiled once for all of them.
+            answers = list(jax.lax.map(model, jnp.stack(inputs))) if inputs else []
             log_odds = [intervene.region_log_odds(answer, regions) for answer in answers[: count + len(fills)]]
             for place in range(len(turned)):
                 other = intervene.region_log_odds(answers[count + len(fills) + place], regions[:, :, ::-1])
