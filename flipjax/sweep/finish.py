@@ -21,7 +21,7 @@ from flipjax.sweep.program import Study
 from flipjax.sweep.scenes import training_scenes
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, placement, population
-from flipjax.training.assess import FILLS, MASK_SIDE, Assessed, Questions
+from flipjax.training.assess import FILLS, MASK_SIDE, Questions
 from flipjax.training.member import State, Status, Weights
 from flipjax.training.predict import predict
 
@@ -136,7 +136,7 @@ def _assess(
     return parts, (*questions.scores, *(FILLS if questions.passes else ())), regions
 
 
-def _cut(answer: Assessed, start: int, end: int) -> Assessed:
+def _cut(answer: Any, start: int, end: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[:, :, start:end], answer)
 
 
