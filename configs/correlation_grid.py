@@ -2,7 +2,7 @@
 
 Command: python -m flipjax.sweep --config configs/correlation_grid.py
 Cost: 24 members, 3 to 5 minutes on 2 cores.
-Expected: Flip in the rare groups from 0.07 at rho 0.5 to 0.87 at rho 0.99, foreground IoU 0.86 and more in the mean; see
+Expected: Flip in the rare groups from 0.07 at rho 0.5 to 0.9 at rho 0.99, foreground IoU 0.85 and more; see
 sweeps/correlation_grid.
 """
 
