@@ -2,7 +2,7 @@
 
 Command: python -m flipjax.sweep --config configs/correlation_grid.py
 Cost: 24 members, 3 to 5 minutes on 2 cores.
-Expected: Flip in the rare groups from 0.07 at rho 0.5 to 0.9 at rho 0.99, foreground IoU 0.85 and more; see
+Expected: Flip in the rare groups from 0.08 at rho 0.5 to 0.9 at rho 0.99, foreground IoU 0.85 and more; see
 sweeps/correlation_grid.
 """
 
