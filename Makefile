@@ -32,9 +32,9 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 bench: $(BENCH)  ## Throughput and inference against PyTorch, and the speed of the metrics
-	$(BIN)/python sweeps/throughput/bench.py $(ARGS)
-	$(BIN)/python sweeps/throughput/inference.py
-	$(BIN)/python sweeps/metrics_speed/bench.py
+	$(BIN)/python sweeps/benchmarks/throughput/bench.py $(ARGS)
+	$(BIN)/python sweeps/benchmarks/throughput/inference.py
+	$(BIN)/python sweeps/benchmarks/metrics_speed/bench.py
 
 clean:  ## Remove what make made
 	@if [ -f $(VENV)/.made-by-make ]; then rm -rf $(VENV); fi

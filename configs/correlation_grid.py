@@ -3,7 +3,7 @@
 Command: python -m flipjax.sweep --config configs/correlation_grid.py
 Cost: 24 members, 2.5 to 5 minutes on 2 cores.
 Expected: Flip in the rare groups from 0.08 at rho 0.5 to 0.9 at rho 0.99, foreground IoU 0.85 and more; see
-sweeps/correlation_grid.
+sweeps/studies/correlation_grid.
 """
 
 from flipjax.config import default_config

@@ -3,7 +3,7 @@
 Command: python -m flipjax.sweep --config configs/methods_grid.py
 Cost: 144 members in one program, 12 to 17 minutes on 2 cores.
 Expected: at rho 0.95 balanced batches, background swaps and JTT lower Flip in the rare groups by 0.4 to 0.6 against
-cross-entropy; Dice, background CutMix and averages do not (sweeps/methods_grid). Exit code 1: at rho 0.5 the
+cross-entropy; Dice, background CutMix and averages do not (sweeps/studies/methods_grid). Exit code 1: at rho 0.5 the
 reference's GroupDRO diverges.
 Every member has the paper's augmentation (mirror, random resized crop, colour jitter). All selection rules are
 kept of each run; tables show the first.

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "sweeps/throughput/gpu.py"
+SCRIPT = pathlib.Path(__file__).parents[1] / "sweeps/benchmarks/throughput/gpu.py"
 
 
 @pytest.mark.skipif(not SCRIPT.exists(), reason="sweeps/ is not in a source distribution")

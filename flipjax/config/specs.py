@@ -31,7 +31,7 @@ GALLERY = {"rho": 0.9, "riskiest": 6, "typical": 6}
 INTERVENE = {"scenes": "mean", "count": 1, "views": 2, "center": "auto", "scores": "all"}
 """Scene-swap risk, repair and reliance of what the first selection rule keeps: on the `mean` training scene of each
 kind, on `count` that are `sampled`, on `both`, half the weight each, or on `none`; with 2 `views` also mirrored, whose
-AUROC was no lower at any level of rho (sweeps/scene_swap). `scores`: those of logits alone, which need no
+AUROC was no lower at any level of rho (sweeps/studies/scene_swap). `scores`: those of logits alone, which need no
 further pass; `all`: also a mirror and filled surroundings, three passes; or `none`."""
 NORMS = ("batch", "group", "none")
 DTYPES = ("float32", "bfloat16")

@@ -13,7 +13,7 @@ from flipjax.models.kernel_gradient import convolve_on_accelerator
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 LARGE = 2**15
-"""Values of an image above which a convolution on XLA:CPU is slow where it does not pad (sweeps/throughput)."""
+"""Values of an image above which an unpadded convolution on XLA:CPU is slow (sweeps/benchmarks/throughput)."""
 
 _PLAIN = contextvars.ContextVar("plain", default=False)
 

@@ -66,7 +66,7 @@ def _normalise_by_batch(images: jax.Array, scale: jax.Array, bias: jax.Array) ->
     """Normalises float32 images (B, H, W, C); returns their mean and variance (C,) too, which have no gradient.
 
     The gradient is written out: two sums over pixels suffice for it, and XLA:CPU makes fewer passes over images of it
-    than of the derived one (sweeps/throughput).
+    than of the derived one (sweeps/benchmarks/throughput).
     """
     return _forward(images, scale, bias)[0]
 
@@ -170,7 +170,7 @@ def halve(images: jax.Array) -> jax.Array:
 
 
 def halve_by_slices(images: jax.Array) -> jax.Array:
-    """Does as `halve`, by maxima of slices: faster where channels fill the lanes (sweeps/accelerators)."""
+    """Does as `halve`, by maxima of slices: faster where channels fill the lanes (sweeps/benchmarks/accelerators)."""
     B, H, W, C = images.shape
     rows = images.reshape(B, H // 2, 2, W, C)
     rows = jnp.maximum(rows[:, :, 0], rows[:, :, 1]).reshape(B, H // 2, W // 2, 2, C)

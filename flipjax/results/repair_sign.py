@@ -14,7 +14,7 @@ from flipjax.results.rows import axes_of, number, rounded
 from flipjax.results.seeds import by_value
 
 SAFE = 0.6
-"""Agreement from which repair did no harm to speak of: chosen and confirmed on other seeds (sweeps/scene_swap)."""
+"""Kappa from which repair harmed 1 of 26 cases: chosen and confirmed on other seeds (sweeps/studies/scene_swap)."""
 RATES = {"flip": "fg_flip/all", "repaired": "repair_flip/all"}
 
 

@@ -89,7 +89,7 @@ def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows
 def evaluation_batch(experiment: Experiment) -> int:
     """Returns how many images are evaluated at once: 16, or fewer large ones, but a training batch at least.
 
-    On a CPU 16 of 48 x 48 take four fifths of the time that they take among 64 (`sweeps/scene_swap/cost.py`).
+    On a CPU 16 of 48 x 48 take four fifths of their time among 64 (`sweeps/scene_swap/cost.py` of b4a3fac).
     """
     return min(16, max(experiment.train.batch_size, 2**20 // experiment.pool.size**2))
 

@@ -1,0 +1,101 @@
+"""Makes a study anew: trains what its runs lack, then writes the csv files and the figure beside its page.
+
+    python sweeps/studies/make.py STUDY [--photos DIR] [--runs runs]
+
+STUDY is correlation_grid, methods_grid, photos_grid, scene_swap or monitor. Run it from the root of the repository; a
+finished run is not trained again. DIR holds cut-outs of two classes and two kinds of scenes (flipjax/data/README.md).
+"""
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import figures
+import pandas as pd
+
+HERE = pathlib.Path(__file__).parent
+RUNS = {
+    "correlation_grid": ("correlation_grid",),
+    "methods_grid": ("methods_grid",),
+    "photos_grid": ("photos_grid",),
+    "scene_swap": (
+        "correlation_grid",
+        "--config.axes.rho=(.5,.8,.9,.95,.99)",
+        "--config.axes.seed=(10,11,12,13)",
+    ),
+    "fresh": ("correlation_grid", "--config.axes.rho=(.5,.8,.9,.95,.99,1.)", "--config.axes.seed=(20,21,22,23)"),
+}
+"""The sweep behind each run folder: configuration and overrides."""
+NEEDS = {"scene_swap": ("scene_swap", "fresh"), "monitor": ("fresh",)}
+"""Runs of a study whose name is not that of its only run."""
+COMMANDS = {
+    "scene_swap": (
+        "scene_swap/study.py {runs}/scene_swap",
+        "scene_swap/study.py {runs}/fresh",
+        "scene_swap/pretrained.py {photos} {runs}/pretrained",
+    ),
+    "monitor": (
+        "scene_swap/pretrained.py {photos} {runs}/pretrained",
+        "monitor/study.py {runs}/fresh {runs}/pretrained",
+    ),
+}
+FILES = {
+    "correlation_grid": ("results.csv", "report/figures/flip.png", "report/figures/gallery.png"),
+    "methods_grid": (
+        "report/comparison.csv",
+        "report/regret.csv",
+        "report/method_regret.csv",
+        "report/figures/methods.png",
+    ),
+    "photos_grid": ("results.csv", "report/figures/flip.png"),
+    "scene_swap": ("results.csv",),
+}
+"""Files of the first run that a page keeps as they are."""
+
+
+def train(name, options):
+    """Runs a sweep; a diverged member is a result and no failure."""
+    config, *overrides = RUNS[name]
+    overrides += [f"--config.pool.root={options.photos}"] if name == "photos_grid" else []
+    line = [sys.executable, "-m", "flipjax.sweep", "--config", config, *overrides]
+    code = subprocess.run([*line, "--workdir", options.runs / name], check=False).returncode
+    if code not in (0, 1):
+        raise SystemExit(code)
+
+
+def keep(study, options):
+    """Copies what the page keeps, and writes the rows of long tables that it needs."""
+    for name in FILES.get(study, ()):
+        shutil.copy(options.runs / study / name, HERE / study)
+    if study == "methods_grid":
+        table = pd.read_csv(options.runs / study / "results.csv", dtype=str, keep_default_na=False)
+        rows = (table.split == "test") & (table.selection == "val_loss") & table.group.isin(["all", "common", "rare"])
+        table[rows].to_csv(HERE / study / "results.csv", index=False)
+    if study == "scene_swap":
+        table = pd.read_csv(options.runs / "fresh/results.csv", dtype=str, keep_default_na=False)
+        table[table.split == "test"].to_csv(HERE / study / "fresh.csv", index=False)
+        shutil.copy(options.runs / "pretrained/pretrained.csv", HERE / study)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=[*FILES, "monitor"])
+    parser.add_argument("--photos", type=pathlib.Path, help="folder of cut-outs and scenes")
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
+    options = parser.parse_args()
+    if options.photos is None and options.study in ("photos_grid", "scene_swap", "monitor"):
+        parser.error(f"--photos: {options.study} needs a folder of cut-outs and scenes")
+    for name in NEEDS.get(options.study, (options.study,)):
+        train(name, options)
+    for command in COMMANDS.get(options.study, ()):
+        script, *words = command.format(runs=options.runs, photos=options.photos).split()
+        subprocess.run([sys.executable, HERE / script, *words], check=True)
+    keep(options.study, options)
+    if options.study in figures.DRAWN:
+        figures.DRAWN[options.study](HERE / options.study)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Tables of scene swap from a finished run: python sweeps/studies/scene_swap/study.py RUN
+
+From the stored log-odds of each member, without inference: AUROC of entropy and of scene-swap risk, Flip before and
+after repair, by rho and for each centre; the centre also from validation images of unequal classes; the seeds of a rho
+joined; reliance against the Flip gap. Intervals: 95% bootstrap over test objects, both scenes of an object together,
+for these members.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from flipjax import intervene, results
+from flipjax.metrics import Decomposition, selective
+
+CENTERS = ("auto", "median", "clusters")
+SAMPLES, DRAWS = 1000, 8
+
+
+def flips(decomposition):
+    """Flipped and true foreground pixels of each image."""
+    counts = np.asarray(decomposition.confusion)[:, 1:, 1:]
+    return counts.sum((1, 2)) - np.trace(counts, axis1=1, axis2=2), decomposition.confusion[:, 1:].sum((1, 2))
+
+
+def numbers(member, rows, groups):
+    """Of one member on test rows: AUROC of entropy and of the swap, and Flip of each side before and after repair."""
+    plain, entropy, swap = member["plain"], member["entropy"], member["swap"]
+    flipped = member["share"][rows] > 0.5
+    values = {"entropy": selective.auroc(entropy[rows], flipped), "swap": selective.auroc(swap.risk[rows], flipped)}
+    values["difference"] = values["swap"] - values["entropy"]
+    sides = {"all": range(4), "rare": (1, 2), "common": (0, 3)}
+    for name, ids in sides.items():
+        inside = rows[np.isin(groups[rows], ids)]
+        for when, (part, whole) in (("none", plain), ("repair", flips(swap.repaired))):
+            values[f"{when}/{name}"] = part[inside].sum() / whole[inside].sum()
+    values["fall"] = values["none/all"] - values["repair/all"]
+    return values
+
+
+def read(run):
+    """Every member's stored decompositions and log-odds, with its rho."""
+    members = []
+    rho = {row["member"]: row["rho"] for row in results.read_csv(run / "results.csv")}
+    for path in sorted(run.glob("cells/*/decomposition.npz")):
+        cell = results.load_cell(path)
+        for name in cell.members:
+            test = cell.decomposition(name, "test")
+            part, whole = flips(test)
+            members.append(
+                {
+                    "rho": rho[name],
+                    "test": Decomposition(np.asarray(test.confusion), np.asarray(test.risk_sum)),
+                    "entropy": np.asarray(test.flip_risk),
+                    "plain": (part, whole),
+                    "share": part / np.maximum(whole, 1),
+                    "odds": {p: cell.scene_log_odds(name, p) for p in ("val", "test")},
+                }
+            )
+    return members, cell.parts["test"], cell.parts["val"]
+
+
+def uneven(part, minor, generator):
+    """Validation images at 80:20: all objects of one class, and a quarter as many of class `minor`."""
+    y = part.groups // 2
+    objects = [np.unique(part.pairs[y == c]) for c in (0, 1)]
+    few = generator.choice(objects[minor], len(objects[1 - minor]) // 4, replace=False)
+    return np.isin(part.pairs, np.concatenate([objects[1 - minor], few]))
+
+
+def join(group):
+    """Gives each member of a group the scene swap of all of them together."""
+    val = [member["odds"]["val"] for member in group]
+    options = {
+        "center": [intervene.split_point(each) for each in val],
+        "scale": [intervene.spread(each) for each in val],
+    }
+    joined = np.asarray(intervene.join_members([member["odds"]["test"] for member in group], **options))
+    for member in group:
+        member["swap"] = intervene.scene_swap(member["test"], joined, np.zeros(2))
+
+
+def main(run):
+    members, test, val = read(pathlib.Path(run))
+    rhos = sorted({member["rho"] for member in members})
+    every = np.arange(len(test.groups))
+    pairs = np.stack([np.flatnonzero(test.pairs == pair) for pair in np.unique(test.pairs)])
+    generator = np.random.default_rng(0)
+    resamples = [pairs[generator.integers(0, len(pairs), len(pairs))].ravel() for _ in range(SAMPLES)]
+    reliance = []
+    for center in CENTERS:
+        print(f"\ncentre {center}: mean over members [95%]")
+        for member in members:
+            point = np.asarray(intervene.split_point(member["odds"]["val"], center=center))
+            member["swap"] = intervene.scene_swap(member["test"], member["odds"]["test"], point)
+        for rho in rhos:
+            group = [member for member in members if member["rho"] == rho]
+            value = {
+                k: np.nanmean([numbers(m, every, test.groups)[k] for m in group])
+                for k in numbers(group[0], every, test.groups)
+            }
+            draws = [[numbers(m, rows, test.groups) for m in group] for rows in (resamples if center == "auto" else [])]
+            text = []
+            for key in value:
+                ends = ""
+                if draws and key in ("swap", "difference", "repair/all", "repair/common", "fall"):
+                    low, high = np.nanpercentile([np.nanmean([m[key] for m in one]) for one in draws], (2.5, 97.5))
+                    ends = f" [{low:.3f}, {high:.3f}]"
+                text.append(f"{key} {value[key]:.3f}{ends}")
+            print(f"rho {rho}: " + ", ".join(text))
+        line = [f"50:50 {np.mean([numbers(m, every, test.groups)['repair/all'] for m in members]):.3f}"]
+        for minor, name in ((1, "80:20"), (0, "20:80")):
+            masks = [uneven(val, minor, generator) for _ in range(DRAWS)]
+            total = []
+            for member in members:
+                for mask in masks:
+                    point = np.asarray(intervene.split_point(member["odds"]["val"][mask], center=center))
+                    swap = intervene.scene_swap(member["test"], member["odds"]["test"], point)
+                    part, whole = flips(swap.repaired)
+                    total.append(part.sum() / whole.sum())
+            line.append(f"{name} {np.mean(total):.3f}")
+        print("Flip all after repair over all rho, validation at " + ", ".join(line))
+    print("\nmembers of all seeds joined, centre auto, each member's regions: mean over members [95%]")
+    for rho in rhos:
+        group = [member for member in members if member["rho"] == rho]
+        join(group)
+        value = [numbers(m, every, test.groups) for m in group]
+        draws = [[numbers(m, rows, test.groups) for m in group] for rows in resamples]
+        text = []
+        for key in ("swap", "repair/all", "repair/rare", "repair/common"):
+            low, high = np.nanpercentile([np.nanmean([m[key] for m in one]) for one in draws], (2.5, 97.5))
+            text.append(f"{key} {np.nanmean([m[key] for m in value]):.3f} [{low:.3f}, {high:.3f}]")
+        print(f"rho {rho}: " + ", ".join(text))
+    gaps = [numbers(m, every, test.groups) for m in members]
+    gaps = [n["none/rare"] - n["none/common"] for n in gaps]
+    reliance = [float(intervene.scene_reliance(m["odds"]["test"])) for m in members]
+    picks = [generator.integers(0, len(gaps), len(gaps)) for _ in range(SAMPLES)]
+    draws = [spearmanr(np.take(reliance, p), np.take(gaps, p)).statistic for p in picks]
+    low, high = np.percentile(draws, (2.5, 97.5))
+    print(
+        f"\nreliance against Flip(rare) - Flip(common), Spearman over {len(gaps)} members: "
+        f"{spearmanr(reliance, gaps).statistic:.3f} [{low:.3f}, {high:.3f}], bootstrap over members"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
