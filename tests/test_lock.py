@@ -1,11 +1,11 @@
-"""Who has a run folder: locks of the dead, of other hosts, of shards, and those that make no sense."""
+"""Who has a run folder: processes of this machine, of other containers and hosts, shards, and nobody."""
 
-import errno
+import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
-from unittest import mock
 
 import pytest
 
@@ -13,42 +13,90 @@ from flipjax.config import ConfigError
 from flipjax.sweep import lock as locks
 from flipjax.sweep.lock import Lock
 
+HOLD = """
+import sys, pathlib
+from flipjax.sweep.lock import Lock
+lock = Lock(pathlib.Path(sys.argv[1]))
+lock.acquire()
+print(lock._text, flush=True)
+input()
+print(lock.owned())
+"""
 
-@pytest.mark.parametrize("text", ["", "[" * 10**5, "[]", '{"pid": 5}', '{"pid": -1, "host": "x", "since": "y"}', None])
-def test_a_lock_that_makes_no_sense_is_taken_over(tmp_path, text):
-    if text is None:
-        (tmp_path / ".lock").symlink_to("nowhere")
-    else:
-        (tmp_path / ".lock").write_text(text)
+
+@contextlib.contextmanager
+def hold(folder, *before):
+    """A process that has the folder's lock, and what it says of itself."""
+    line = [*before, sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process, json.loads(process.stdout.readline())
+        process.kill()
+
+
+def write(folder, owner):
+    (folder / ".lock").touch()
+    (folder / ".lock.owner").write_text(owner if isinstance(owner, str) else json.dumps(owner))
+
+
+@pytest.mark.parametrize("text", ["", "[" * 10**5, "[]", '{"pid": 5}', '{"pid": -1, "since": "y"}'])
+def test_a_lock_that_nobody_has_is_taken_whatever_it_says(tmp_path, text):
+    write(tmp_path, text)
     lock = Lock(tmp_path)
     lock.acquire()
-    assert lock.owned() and len(list(tmp_path.iterdir())) == 1
+    assert lock.owned()
+    lock.release()
+    assert not list(tmp_path.iterdir())
 
 
-def test_who_may_still_have_a_lock(tmp_path, monkeypatch):
-    path = tmp_path / ".lock"
+def test_a_process_is_refused_by_name_until_it_ends_and_loses_a_lock_that_is_forced(tmp_path):
+    with hold(tmp_path) as (process, owner):
+        who = f"in use by process {process.pid} on {owner['host']} since {owner['since']}"
+        with pytest.raises(ConfigError, match=who):
+            Lock(tmp_path).acquire()
+        lock = Lock(tmp_path)
+        lock.acquire(force=True)
+        assert lock.owned() and process.communicate("\n")[0] == "False\n"
+        lock.release()
+    with hold(tmp_path):
+        pass
+    assert (tmp_path / ".lock").exists()
+    Lock(tmp_path).acquire()
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="no unshare")
+def test_processes_of_two_containers_of_one_host_name_exclude_each_other(tmp_path):
+    before = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*before, "true"], capture_output=True).returncode:
+        pytest.skip("no right to make a pid namespace")
+    with hold(tmp_path, *before) as (process, owner):
+        assert owner["pid"] < 100 and owner["namespace"] != locks._machine()["namespace"]
+        with pytest.raises(ConfigError, match="in use by process"):
+            Lock(tmp_path).acquire()
+        process.communicate("\n")
+
+
+def test_a_lock_of_another_machine_is_refused_but_for_the_same_job_started_again(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv(locks.SHARD_JOB, "a-0")
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        here = locks._myself() | {"pid": other.pid, "started": locks._started(other.pid), "shard_job": ""}
-        there = here | {"host": "elsewhere"}
-        monkeypatch.delenv(locks.SHARD_JOB)
-        for owner in (here, there, there | {"shard_job": "b-0"}):  # Of the same SLURM job, too.
-            path.write_text(json.dumps(owner))
-            with pytest.raises(ConfigError, match="in use by process"):
-                Lock(tmp_path).acquire()
-        monkeypatch.setenv(locks.SHARD_JOB, "a-0")
-        for owner in (there | {"restarts": "1"}, there | {"shard_job": "a-0"}):
-            path.write_text(json.dumps(owner))
+    here = locks._myself()
+    there = here | {"host": "elsewhere", "boot": "another", "shard_job": ""}
+    monkeypatch.delenv(locks.SHARD_JOB)
+    for owner in (there, there | {"shard_job": "b-0"}):
+        write(tmp_path, owner)
+        with pytest.raises(ConfigError, match="on elsewhere since"):
             Lock(tmp_path).acquire()
-        # Of the same shard, which its launcher has started again.
-        path.write_text(json.dumps(here | {"shard_job": "a-0"}))
+    Lock(tmp_path).acquire(force=True)
+    monkeypatch.setenv(locks.SHARD_JOB, "a-0")
+    for owner in (there | {"restarts": "1"}, there | {"shard_job": "a-0"}, there | {"boot": here.get("boot")}):
+        write(tmp_path, owner)
         Lock(tmp_path).acquire()
-        assert other.wait(timeout=10) == -signal.SIGKILL
-    path.write_text(json.dumps(here))
-    monkeypatch.setattr(locks.Path, "read_bytes", mock.Mock(side_effect=PermissionError(errno.EACCES, "")))
-    with pytest.raises(ConfigError, match="of another user"):
+
+
+def test_a_shard_that_its_launcher_starts_again_ends_the_first_one(tmp_path, monkeypatch):
+    monkeypatch.setenv(locks.SHARD_JOB, "a-0")
+    with hold(tmp_path) as (process, _):
         Lock(tmp_path).acquire()
+        assert process.wait(timeout=10) == -signal.SIGKILL
 
 
 def test_locks_of_shards_exclude_the_whole_run_and_not_each_other(tmp_path):
@@ -60,5 +108,6 @@ def test_locks_of_shards_exclude_the_whole_run_and_not_each_other(tmp_path):
             other.acquire()
     second.release()
     first.release()
-    Lock(tmp_path).acquire()
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    whole = Lock(tmp_path)
+    whole.acquire()
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".lock.owner"}

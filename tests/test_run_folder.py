@@ -1,7 +1,6 @@
 """What a run folder survives: damage, a full disk, two processes, strange places, and being split into shards."""
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -17,7 +16,6 @@ from flipjax.plan import plan, shard_members
 from flipjax.report.__main__ import main as report
 from flipjax.results.export import main as export
 from flipjax.sweep import checkpoint
-from flipjax.sweep import lock as locks
 from flipjax.sweep.display import Display
 from flipjax.sweep.lock import Lock
 
@@ -99,23 +97,15 @@ def test_rows_follow_from_the_decomposition(run, whole):
 
 
 def test_a_second_process_is_refused_with_the_name_of_the_first(run):
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        owner = {"host": socket.gethostname(), "pid": other.pid, "since": "noon", "job": ""}
-        lock = run.folder / ".lock"
-        lock.write_text(json.dumps(owner | {"started": locks._started(other.pid)}))
-        before = sorted(run.folder.rglob("*"))
-        for more in ((), ("--fresh",), ("--shard", "0/2")):
-            code, text = run(*more)
-            assert code == 2 and f"process {other.pid} on {socket.gethostname()}, since noon" in text
-        assert sorted(run.folder.rglob("*")) == before
-        other.communicate(b"\n")
-    assert run()[0] == 0  # It is gone.
-    assert not lock.exists()
-    lock.write_text(json.dumps(owner | {"host": "elsewhere", "started": ""}))
-    assert run()[0] == 2
+    other = Lock(run.folder)
+    other.acquire()
+    before = sorted(run.folder.rglob("*"))
+    for more in ((), ("--fresh",), ("--shard", "0/2")):
+        code, text = run(*more)
+        assert code == 2 and f"{run.folder} is in use by process {os.getpid()} on {socket.gethostname()}" in text
+    assert sorted(run.folder.rglob("*")) == before
     assert run("--force_unlock")[0] == 0
-    lock.write_text("")
-    assert run()[0] == 0
+    other.release()
 
 
 def test_fresh_removes_a_runs_own_files_alone(run, whole, tmp_path):

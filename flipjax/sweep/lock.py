@@ -1,7 +1,6 @@
-"""A lock on a run folder: one file, which holds who has it. Rests on hard links and O_EXCL, which NFS keeps, too."""
+"""A lock on a run folder, which ends with its process, and beside it a file that says who has it."""
 
 import contextlib
-import errno
 import json
 import os
 import random
@@ -12,84 +11,68 @@ import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from flipjax.config import ConfigError
+from flipjax.files import replacing
 
 PREFIX = ".lock"
+OWNER = ".owner"
 SHARD_JOB = "FLIPJAX_SHARD_JOB"
-"""What a launcher calls a shard's job: the same one when it starts the shard again, so that the first one has ended."""
-NOBODY = 2**31 - 1
-"""A number that no process has."""
+"""A launcher's name of a shard's job: the same when it starts the shard again, so that the first one has ended."""
 SECONDS_TO_END = 10.0
-SECONDS_BETWEEN_LOOKS = 0.5
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-"""What a file system without hard links answers."""
+UNKNOWN = {"host": "?", "pid": 0, "since": "?"}
 
 
-def _started(pid: int) -> str:
-    """Returns when a process of this host that still runs started: another one may have its number by now."""
-    with contextlib.suppress(OSError, IndexError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        # A zombie has ended, whoever has not asked for its exit code yet.
-        return "" if fields[0] in "ZX" else fields[19]
-    return ""
+def _machine() -> dict[str, Any]:
+    """Returns what tells processes apart: host names and numbers alone do not, in containers."""
+    machine = {"host": socket.gethostname(), "pid": os.getpid()}
+    with contextlib.suppress(OSError):
+        machine["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        machine["namespace"] = os.readlink("/proc/self/ns/pid")
+    return machine
 
 
 def _myself() -> dict[str, Any]:
-    pid = os.getpid()
     return {
-        "host": socket.gethostname(),
-        "pid": pid,
+        **_machine(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "started": _started(pid),
         "shard_job": os.environ.get(SHARD_JOB, ""),
         "job": os.environ.get("SLURM_JOB_ID", ""),
         "restarts": os.environ.get("SLURM_RESTART_COUNT", "0"),
     }
 
 
-def _alive(owner: dict[str, Any]) -> bool:
-    """Says whether the owner of a lock may still run: for other hosts only its engine knows."""
-    if owner.get("host") != socket.gethostname():
-        requeued = owner.get("job") and owner["job"] == os.environ.get("SLURM_JOB_ID")
-        requeued = requeued and owner.get("restarts") != os.environ.get("SLURM_RESTART_COUNT", "0")
-        return not (requeued or _of_my_job(owner))
-    with contextlib.suppress(PermissionError):
-        try:
-            os.kill(owner["pid"], 0)
-        except (ProcessLookupError, OverflowError):
-            return False
-    return _started(owner["pid"]) == owner.get("started")
+def _owner_of(path: Path) -> dict[str, Any]:
+    """Returns who a lock's file names; UNKNOWN where it names nobody."""
+    try:
+        owner = json.loads(path.with_name(path.name + OWNER).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return UNKNOWN
+    return UNKNOWN | owner if isinstance(owner, dict) else UNKNOWN
+
+
+def _may_run_elsewhere(owner: dict[str, Any]) -> bool:
+    """Says whether an owner may be at work on another machine, whose locks not every file system shows."""
+    mine = _myself()
+    here = owner["host"] in ("?", mine["host"]) or owner.get("boot") == mine.get("boot", "")
+    requeued = owner.get("job") and owner["job"] == mine["job"] and owner.get("restarts") != mine["restarts"]
+    return not (here or requeued or _of_my_job(owner))
 
 
 def _of_my_job(owner: dict[str, Any]) -> bool:
     return bool(owner.get("shard_job")) and owner["shard_job"] == os.environ.get(SHARD_JOB)
 
 
-def _end(owner: dict[str, Any]) -> None:
-    """Ends a shard of this host that outlived its engine's worker."""
+def _end_predecessor(owner: dict[str, Any]) -> float:
+    """Kills a shard of this job that outlived its engine's worker; returns how many seconds to wait for its lock."""
+    machine = _machine()
+    reachable = all(owner.get(name) == machine.get(name) for name in ("host", "boot", "namespace"))
+    if not (_of_my_job(owner) and reachable and owner["pid"] != machine["pid"]):
+        return 0.0
     with contextlib.suppress(ProcessLookupError):
         os.kill(owner["pid"], signal.SIGKILL)
-    deadline = time.monotonic() + SECONDS_TO_END
-    while _alive(owner) and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Returns the owner that a lock names, None where there is no lock; one that makes no sense has no live owner."""
-    try:
-        owner = json.loads(path.read_bytes())
-    except PermissionError:
-        # Another user's, who may be at work.
-        return {"host": "another host or of another user", "pid": 0, "since": "?"}
-    except (OSError, ValueError, RecursionError):
-        if not os.path.lexists(path):
-            return None
-        owner = None
-    kinds = {"host": str, "since": str, "pid": int}
-    sound = isinstance(owner, dict) and all(isinstance(owner.get(name), kind) for name, kind in kinds.items())
-    if isinstance(owner, dict) and sound and owner["pid"] > 0:
-        return owner
-    return {"host": socket.gethostname(), "pid": NOBODY, "since": "?", "started": "?"}
+    return SECONDS_TO_END
 
 
 class Lock:
@@ -100,105 +83,77 @@ class Lock:
         self.folder = folder
         self.path = folder / (PREFIX + name)
         self._together = None if together is None else PREFIX + together
+        self._owner = self.path.with_name(self.path.name + OWNER)
         self._text = json.dumps(_myself())
+        self._lock = FileLock(self.path)
 
     def acquire(self, *, force: bool = False) -> None:
-        """Takes the lock, over a dead process of this host, too, and with `force` over any.
+        """Takes the lock; with `force` from a process that has it, too.
 
         Raises:
-          ConfigError: another process has it; names the process.
-          OSError: the folder cannot be written to.
+            ConfigError: another process has it; names the process.
+            OSError: the folder cannot be written to.
         """
-        while True:
-            if self._link():
-                path, owner = self._stranger(force=force)
-                if owner is None:
-                    return
-                self.release()
-            else:
-                path, owner = self.path, self._clear(self.path, force=force)
-            if owner is not None:
-                self._wait(path, owner)
+        while (holder := self._take(force=force)) is not None:
+            self._wait(*holder)
 
-    def _stranger(self, *, force: bool) -> tuple[Path, dict[str, Any] | None]:
-        """Returns a lock beside this one that excludes it, and who has it; None where nobody has one."""
-        for path in sorted(self.folder.glob(PREFIX + "*")):
-            friend = self._together is not None and path.name.startswith(self._together)
-            if path != self.path and not friend and not path.name.endswith(".tmp"):
-                owner = self._clear(path, force=force)
-                if owner is not None:
-                    return path, owner
-        return self.path, None
-
-    def _link(self) -> bool:
-        """Makes the lock with its text in one step; False where it is there already."""
-        partial = self.path.with_name(f"{PREFIX}.{socket.gethostname()}.{os.getpid()}.tmp")
-        try:
-            partial.write_text(self._text)
-            os.link(partial, self.path)
-        except FileExistsError:
-            # The answer of a link over NFS may be lost though it was made.
-            return self.owned()
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
+    def _take(self, *, force: bool) -> tuple[Path, dict[str, Any]] | None:
+        """Returns None, or the lock that is in the way, and who has it."""
+        others = [path for path in self.folder.glob(PREFIX + "*") if path.suffix not in (OWNER, ".tmp")]
+        friends = [path for path in others if self._together is not None and path.name.startswith(self._together)]
+        for path in (self.path, *sorted({*others} - {*friends, self.path})):
+            lock = self._lock if path == self.path else FileLock(path)
+            owner = _owner_of(path)
             try:
-                number = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                return False
-            with os.fdopen(number, "w") as stream:
-                stream.write(self._text)
-        finally:
-            partial.unlink(missing_ok=True)
-        return True
-
-    def _clear(self, path: Path, *, force: bool) -> dict[str, Any] | None:
-        """Removes a lock that nobody has, moved aside first, so that of two processes one removes it.
-
-        Returns who has it, if anybody does.
-        """
-        owner = _read(path)
-        if owner is None:
-            return None
-        if _alive(owner) and _of_my_job(owner) and owner["pid"] != os.getpid():
-            _end(owner)
-        if _alive(owner) and not force:
-            return owner
-        aside = path.with_name(f"{PREFIX}.{socket.gethostname()}.{os.getpid()}.dead.tmp")
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(path, aside)
-            if _read(aside) != owner:
-                # Another process was faster and has it by now.
-                with contextlib.suppress(FileExistsError):
-                    os.link(aside, path)
-            aside.unlink(missing_ok=True)
+                lock.acquire(timeout=0)
+                held = _may_run_elsewhere(owner)
+            except Timeout:
+                held = True
+                with contextlib.suppress(Timeout):
+                    lock.acquire(timeout=_end_predecessor(owner))
+                    held = False
+            if held and not force:
+                lock.release()
+                self.release()
+                return path, owner
+            if held and not lock.is_locked:
+                # The other process keeps a lock on a file that has no name any more, and ends at its next look.
+                path.unlink()
+                lock.acquire(timeout=0)
+            if path == self.path:
+                with replacing(self._owner) as stream:
+                    stream.write(self._text.encode())
+            else:
+                path.with_name(path.name + OWNER).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+                lock.release()
         return None
 
     def _wait(self, path: Path, owner: dict[str, Any]) -> None:
-        """Waits for a lock of this host if a launcher's shard asks: shards outlive a launcher that was killed.
+        """Waits for a process of this machine if a launcher's shard asks: shards outlive a launcher that was killed.
 
         Raises:
-          ConfigError: anybody else asks, or it is of another host; names the process.
+            ConfigError: anybody else asks, or the process is on another machine; names the process.
         """
-        who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
-        if not os.environ.get(SHARD_JOB) or owner["host"] != socket.gethostname():
-            raise ConfigError(
-                "--workdir",
-                "a folder that no other run is using",
-                f"{self.folder} in use by {who}; wait for it, or pass --force_unlock if it is gone",
-            )
+        who = f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+        if not os.environ.get(SHARD_JOB) or _may_run_elsewhere(owner):
+            raise ConfigError("--workdir", problem=f"{self.folder} is in use by {who}; wait, or pass --force_unlock")
         print(f"waiting for {who}, which uses {self.folder}", file=sys.stderr, flush=True)
-        while _alive(owner) and _read(path) == owner:
-            # Two that wait for each other have given their own locks back, and do not look at the same times.
-            time.sleep(SECONDS_BETWEEN_LOOKS * random.uniform(0.5, 1.5))
+        lock = FileLock(path)
+        lock.acquire()
+        lock.release()
+        # Two that wait for each other have given their own locks back, and do not look at the same times.
+        time.sleep(random.uniform(0, 1))
 
     def owned(self) -> bool:
         """Says whether this process still has the lock."""
         with contextlib.suppress(OSError):
-            return self.path.read_text() == self._text
+            return self._owner.read_text() == self._text
         return False
 
     def release(self) -> None:
         """Gives the lock back; one that another process took over stays."""
-        if self.owned():
+        if self._lock.is_locked and self.owned():
+            self._owner.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
+        self._lock.release()
