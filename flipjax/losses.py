@@ -12,15 +12,15 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns the cross-entropy of each image, the mean over its pixels.
 
     Args:
-      logits: (B, H, W, C) float, computed in float32.
-      labels: (B, H, W) integer in [0, C).
+        logits: (B, H, W, C) float, computed in float32.
+        labels: (B, H, W) integer in [0, C).
 
     Returns:
-      (B,) float32, nats.
+        (B,) float32, nats.
 
     Example:
-      >>> round(float(cross_entropy(jnp.zeros((1, 2, 2, 3)), jnp.ones((1, 2, 2), int))[0]), 4)
-      1.0986
+        >>> round(float(cross_entropy(jnp.zeros((1, 2, 2, 3)), jnp.ones((1, 2, 2), int))[0]), 4)
+        1.0986
     """
     shifted = _shifted_planes(logits)
     total = functools.reduce(jnp.add, [jnp.exp(plane) for plane in shifted])
@@ -42,18 +42,18 @@ def soft_dice_loss(
     """Returns one minus the soft Dice of each image, the mean over classes (paper, `DICECE`; Milletari et al., 2016).
 
     Args:
-      logits: (B, H, W, C) float, computed in float32.
-      labels: (B, H, W) integer in [0, C); class 0 is the background.
-      include_background: whether class 0 is one of the classes averaged.
-      smooth: added to numerator and denominator; a class that an image lacks has a Dice near 0.
+        logits: (B, H, W, C) float, computed in float32.
+        labels: (B, H, W) integer in [0, C); class 0 is the background.
+        include_background: whether class 0 is one of the classes averaged.
+        smooth: added to numerator and denominator; a class that an image lacks has a Dice near 0.
 
     Returns:
-      (B,) float32 in [0, 1].
+        (B,) float32 in [0, 1].
 
     Example:
-      >>> labels = jnp.array([[[0, 1], [2, 2]]])
-      >>> round(float(soft_dice_loss(50.0 * jax.nn.one_hot(labels, 3), labels)[0]), 4)
-      0.0
+        >>> labels = jnp.array([[[0, 1], [2, 2]]])
+        >>> round(float(soft_dice_loss(50.0 * jax.nn.one_hot(labels, 3), labels)[0]), 4)
+        0.0
     """
     exponentials = [jnp.exp(plane) for plane in _shifted_planes(logits)]
     sum_of_all = functools.reduce(jnp.add, exponentials)
@@ -80,24 +80,24 @@ def group_dro(
     """Returns the GroupDRO loss of a batch and the updated weights (Sagawa et al., 2020, Algorithm 1).
 
     Args:
-      image_losses: (B,) float32.
-      groups: (B,) integer in [0, G).
-      weights: (G,) float32, non-negative, sum 1.
-      step_size: of the exponentiated-gradient ascent on the weights.
-      absent: "keep": a group that the batch lacks keeps its weight (up to the normalisation), as published. "zero":
-        its weight becomes 0, the rule of
-        the paper's reference code; once only such groups are left, the result is NaN.
+        image_losses: (B,) float32.
+        groups: (B,) integer in [0, G).
+        weights: (G,) float32, non-negative, sum 1.
+        step_size: of the exponentiated-gradient ascent on the weights.
+        absent: "keep": a group that the batch lacks keeps its weight (up to the normalisation), as published. "zero":
+            its weight becomes 0, the rule of
+            the paper's reference code; once only such groups are left, the result is NaN.
 
     Returns:
-      The scalar loss, sum over groups of weight times mean loss, and the weights (G,), through which no gradient flows.
+        The scalar loss, sum over groups of weight times mean loss, and the weights (G,), which pass no gradient.
 
     Raises:
-      ValueError: for another `absent`.
+        ValueError: for another `absent`.
 
     Example:
-      >>> loss, weights = group_dro(jnp.array([1.0, 3.0]), jnp.array([0, 1]), jnp.array([0.5, 0.5]), step_size=1.0)
-      >>> round(float(loss), 3), [round(float(w), 3) for w in weights]
-      (2.762, [0.119, 0.881])
+        >>> loss, weights = group_dro(jnp.array([1.0, 3.0]), jnp.array([0, 1]), jnp.array([0.5, 0.5]), step_size=1.0)
+        >>> round(float(loss), 3), [round(float(w), 3) for w in weights]
+        (2.762, [0.119, 0.881])
     """
     if absent not in ("keep", "zero"):
         raise ValueError(f"group_dro: absent: expected 'keep' or 'zero'; found {absent!r}")
@@ -111,17 +111,17 @@ def group_means(
     """Returns the mean loss of each group, 0 where it has no image, and its number of images.
 
     Args:
-      image_losses: (B,) float32.
-      groups: (B,) integer in [0, num_groups).
-      num_groups: length of the results.
-      weights: (B,) float32, how much each image counts; 1 by default.
+        image_losses: (B,) float32.
+        groups: (B,) integer in [0, num_groups).
+        num_groups: length of the results.
+        weights: (B,) float32, how much each image counts; 1 by default.
 
     Returns:
-      Two (num_groups,) float32.
+        Two (num_groups,) float32.
 
     Example:
-      >>> group_means(jnp.array([1.0, 3.0]), jnp.array([2, 2]))[0].tolist()
-      [0.0, 0.0, 2.0, 0.0]
+        >>> group_means(jnp.array([1.0, 3.0]), jnp.array([2, 2]))[0].tolist()
+        [0.0, 0.0, 2.0, 0.0]
     """
     member = jax.nn.one_hot(groups, num_groups)
     if weights is not None:
@@ -160,20 +160,20 @@ def batch_loss(
     """Returns a member's training loss on a batch and its updated group weights.
 
     Args:
-      logits: (B, H, W, C) float.
-      labels: (B, H, W) integer.
-      groups: (B,) integer in [0, G).
-      knobs: of the member's method.
-      weights: (G,) float32; returned as they came unless the method is GroupDRO.
+        logits: (B, H, W, C) float.
+        labels: (B, H, W) integer.
+        groups: (B,) integer in [0, G).
+        knobs: of the member's method.
+        weights: (G,) float32; returned as they came unless the method is GroupDRO.
 
     Returns:
-      The scalar loss and the weights (G,).
+        The scalar loss and the weights (G,).
 
     Example:
-      >>> logits, labels, groups = jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 2, 2), int), jnp.array([0, 3])
-      >>> loss, _ = batch_loss(logits, labels, groups, Knobs(), jnp.full(4, 0.25))
-      >>> round(float(loss), 4)
-      1.0986
+        >>> logits, labels, groups = jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 2, 2), int), jnp.array([0, 3])
+        >>> loss, _ = batch_loss(logits, labels, groups, Knobs(), jnp.full(4, 0.25))
+        >>> round(float(loss), 4)
+        1.0986
     """
     losses = image_loss(logits, labels, knobs)
     robust, moved = _dro_coefficients(losses, groups, weights, knobs.dro_step, knobs.dro_reference)
@@ -188,8 +188,8 @@ def image_loss(logits: jax.Array, labels: jax.Array, knobs: Knobs) -> jax.Array:
     Shapes as in `batch_loss`; (B,) float32.
 
     Example:
-      >>> image_loss(jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 4, 4), int), Knobs()).shape
-      (2,)
+        >>> image_loss(jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 4, 4), int), Knobs()).shape
+        (2,)
     """
     return cross_entropy(logits, labels) + knobs.dice * soft_dice_loss(logits, labels)
 
@@ -200,8 +200,8 @@ def guess_loss(knobs: Knobs, *, num_classes: int) -> jax.Array:
     Its cross-entropy is log(num_classes), and no Dice loss exceeds 1.
 
     Example:
-      >>> round(float(guess_loss(Knobs(dice=1.0), num_classes=3)), 4)
-      2.0986
+        >>> round(float(guess_loss(Knobs(dice=1.0), num_classes=3)), 4)
+        2.0986
     """
     return jnp.log(num_classes) + jnp.asarray(knobs.dice)
 
@@ -212,23 +212,23 @@ def reference_validation(
     """Returns the validation loss and the weights after it, as the paper's code has them: it goes on updating them.
 
     Args:
-      image_losses: (n,) float32, in the order of the validation table.
-      groups: (n,) integer in [0, G).
-      weights: (G,) float32.
-      step_size: of the ascent.
-      batch_size: images between two updates; the last batch may be smaller.
+        image_losses: (n,) float32, in the order of the validation table.
+        groups: (n,) integer in [0, G).
+        weights: (G,) float32.
+        step_size: of the ascent.
+        batch_size: images between two updates; the last batch may be smaller.
 
     Returns:
-      The mean over batches of the robust loss, and the weights (G,). Non-finite where a batch holds only groups whose
-      weight is zero.
+        The mean over batches of the robust loss, and the weights (G,). Non-finite where a batch holds only groups whose
+        weight is zero.
 
     Source: Achara et al., arXiv 2604.13326, `GROUPDRO` of the reference code.
 
     Example:
-      >>> losses, groups = jnp.array([1.0, 1.0, 3.0]), jnp.array([0, 1, 1])
-      >>> loss, weights = reference_validation(losses, groups, jnp.full(2, 0.5), step_size=0.0, batch_size=2)
-      >>> float(loss), weights.tolist()
-      (2.0, [0.0, 1.0])
+        >>> losses, groups = jnp.array([1.0, 1.0, 3.0]), jnp.array([0, 1, 1])
+        >>> loss, weights = reference_validation(losses, groups, jnp.full(2, 0.5), step_size=0.0, batch_size=2)
+        >>> float(loss), weights.tolist()
+        (2.0, [0.0, 1.0])
     """
     count = image_losses.shape[0]
     padding = -image_losses.shape[0] % batch_size

@@ -26,24 +26,24 @@ def background_cutmix(
     colour instead. Masks stay as they are.
 
     Args:
-      key: PRNG key.
-      images: (B, H, W, 3) float in [0, 1].
-      masks: (B, H, W) integer; 0 is background.
-      partners: (B, H, W, 3) float in [0, 1].
-      partner_masks: (B, H, W) integer.
-      partnered: (B,) bool, whether there is a partner; all by default.
-      probability: in [0, 1].
+        key: PRNG key.
+        images: (B, H, W, 3) float in [0, 1].
+        masks: (B, H, W) integer; 0 is background.
+        partners: (B, H, W, 3) float in [0, 1].
+        partner_masks: (B, H, W) integer.
+        partnered: (B,) bool, whether there is a partner; all by default.
+        probability: in [0, 1].
 
     Returns:
-      (B, H, W, 3), the dtype of `images`.
+        (B, H, W, 3), the dtype of `images`.
 
     Source: Achara et al., arXiv 2604.13326, `CUTMIX`; after Yun et al., 2019.
 
     Example:
-      >>> land, sea, empty = jnp.zeros((1, 10, 10, 3)), jnp.ones((1, 10, 10, 3)), jnp.zeros((1, 10, 10), int)
-      >>> mixed = background_cutmix(jax.random.key(0), land, empty, sea, empty, probability=1.0)
-      >>> bool(((mixed == 0) | (mixed == 1)).all()), 1 <= float(mixed[..., 0].sum()) <= 16
-      (True, True)
+        >>> land, sea, empty = jnp.zeros((1, 10, 10, 3)), jnp.ones((1, 10, 10, 3)), jnp.zeros((1, 10, 10), int)
+        >>> mixed = background_cutmix(jax.random.key(0), land, empty, sea, empty, probability=1.0)
+        >>> bool(((mixed == 0) | (mixed == 1)).all()), 1 <= float(mixed[..., 0].sum()) <= 16
+        (True, True)
     """
     B, H, W = masks.shape
     draws = jax.random.uniform(key, (B, 8))
@@ -79,21 +79,21 @@ def background_swap(
     """Puts objects of a composite pool on a scene of the other kind, with the given probability.
 
     Args:
-      key: PRNG key.
-      rows: (B, 2) int32, object and scene photo.
-      groups: (B,) int32, 2 * y + scene.
-      others: (B,) int32, a scene photo of the other kind for each row.
-      partnered: (B,) bool, whether there is one; all by default.
-      probability: in [0, 1].
+        key: PRNG key.
+        rows: (B, 2) int32, object and scene photo.
+        groups: (B,) int32, 2 * y + scene.
+        others: (B,) int32, a scene photo of the other kind for each row.
+        partnered: (B,) bool, whether there is one; all by default.
+        probability: in [0, 1].
 
     Returns:
-      The rows and groups of the images to make, of the same shapes and dtypes.
+        The rows and groups of the images to make, of the same shapes and dtypes.
 
     Example:
-      >>> rows, groups = background_swap(jax.random.key(0), jnp.array([[5, 1]]), jnp.array([3]), jnp.array([8]),
-      ...                                probability=1.0)
-      >>> rows.tolist(), groups.tolist()
-      ([[5, 8]], [2])
+        >>> rows, groups = background_swap(jax.random.key(0), jnp.array([[5, 1]]), jnp.array([3]), jnp.array([8]),
+        ...                                probability=1.0)
+        >>> rows.tolist(), groups.tolist()
+        ([[5, 8]], [2])
     """
     swapped = jax.random.bernoulli(key, probability, groups.shape)
     if partnered is not None:

@@ -17,21 +17,21 @@ def colour_jitter(
     1 + strength.
 
     Args:
-      key: PRNG key.
-      images: (B, H, W, 3) float in [0, 1].
-      probability: in [0, 1].
-      strength: in [0, 1].
+        key: PRNG key.
+        images: (B, H, W, 3) float in [0, 1].
+        probability: in [0, 1].
+        strength: in [0, 1].
 
     Returns:
-      (B, H, W, 3) in [0, 1], the dtype of `images`.
+        (B, H, W, 3) in [0, 1], the dtype of `images`.
 
     Source: Achara et al., arXiv 2604.13326, training; torchvision's ColorJitter.
 
     Example:
-      >>> grey = jnp.full((1, 2, 2, 3), 0.5)
-      >>> jittered = colour_jitter(jax.random.key(3), grey, probability=1.0)
-      >>> bool((jnp.abs(jittered - 0.5) <= 0.1).all()), bool(jnp.ptp(jittered) < 1e-6)
-      (True, True)
+        >>> grey = jnp.full((1, 2, 2, 3), 0.5)
+        >>> jittered = colour_jitter(jax.random.key(3), grey, probability=1.0)
+        >>> bool((jnp.abs(jittered - 0.5) <= 0.1).all()), bool(jnp.ptp(jittered) < 1e-6)
+        (True, True)
     """
     draws = jax.random.uniform(key, (images.shape[0], 7))
     factors = 1 + strength * (2 * draws[:, 1:4] - 1)

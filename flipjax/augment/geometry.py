@@ -12,18 +12,18 @@ def horizontal_flip(
     """Mirrors each image and its mask left to right with the given probability.
 
     Args:
-      key: PRNG key.
-      images: (B, H, W, 3).
-      masks: (B, H, W).
-      probability: in [0, 1].
+        key: PRNG key.
+        images: (B, H, W, 3).
+        masks: (B, H, W).
+        probability: in [0, 1].
 
     Returns:
-      Images and masks of the same shapes and dtypes.
+        Images and masks of the same shapes and dtypes.
 
     Example:
-      >>> images, masks = jnp.arange(6.0).reshape(1, 1, 2, 3), jnp.array([[[0, 1]]])
-      >>> horizontal_flip(jax.random.key(0), images, masks, probability=1.0)[1].tolist()
-      [[[1, 0]]]
+        >>> images, masks = jnp.arange(6.0).reshape(1, 1, 2, 3), jnp.array([[[0, 1]]])
+        >>> horizontal_flip(jax.random.key(0), images, masks, probability=1.0)[1].tolist()
+        [[[1, 0]]]
     """
     mirror = jax.random.bernoulli(key, probability, (images.shape[0],))
     return (
@@ -48,23 +48,23 @@ def random_resized_crop(
     Images are resampled bilinearly (never smaller, so nothing is filtered), masks take the nearest pixel.
 
     Args:
-      key: PRNG key.
-      images: (B, H, W, 3) float.
-      masks: (B, H, W) integer; foreground is above 0.
-      probability: in [0, 1].
-      scale: least and largest share of the area, in (0, 1].
-      ratio: least and largest width by height, above 0.
+        key: PRNG key.
+        images: (B, H, W, 3) float.
+        masks: (B, H, W) integer; foreground is above 0.
+        probability: in [0, 1].
+        scale: least and largest share of the area, in (0, 1].
+        ratio: least and largest width by height, above 0.
 
     Returns:
-      Images and masks of the same shapes and dtypes.
+        Images and masks of the same shapes and dtypes.
 
     Source: Achara et al., arXiv 2604.13326, training; the draw of torchvision's RandomResizedCrop.
 
     Example:
-      >>> images, masks = jnp.ones((1, 8, 8, 3)), jnp.zeros((1, 8, 8), int).at[0, 4, 4].set(2)
-      >>> cropped, labels = random_resized_crop(jax.random.key(0), images, masks)
-      >>> cropped.shape, bool(jnp.allclose(cropped, 1)), int(labels.max())
-      ((1, 8, 8, 3), True, 2)
+        >>> images, masks = jnp.ones((1, 8, 8, 3)), jnp.zeros((1, 8, 8), int).at[0, 4, 4].set(2)
+        >>> cropped, labels = random_resized_crop(jax.random.key(0), images, masks)
+        >>> cropped.shape, bool(jnp.allclose(cropped, 1)), int(labels.max())
+        ((1, 8, 8, 3), True, 2)
     """
     boxes = _draw_boxes(key, masks, probability, scale, ratio)
     top, left, height, width = boxes.T[:, :, None]
