@@ -2,7 +2,7 @@
 
 Every case says what it must be: `same`, as the plain input; `refused`, with exit code 2 and a line that says why; or
 `done`, with exit code 0. Doors: configuration files (a dry run), audit, monitor; and those of `doors`, which hold a
-command to more: `data check`, `data prepare`, `convert`. A name stands for all doors that begin with it.
+command to more: `data check`, `data prepare`. A name stands for all doors that begin with it.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 import numpy as np
-from doors import coco_cd, folder, trial, waterbirds_seg, weights
+from doors import coco_cd, folder, trial, waterbirds_seg
 from doors.files import archive, changed, header, npy, picture, rotated, text_chunk, write
 from doors.trial import call
 from PIL import Image
@@ -165,7 +165,6 @@ DOORS = {
     "check: photo": folder.PHOTO_DOOR,
     "prepare waterbirds_seg": waterbirds_seg.DOOR,
     "prepare coco_cd": coco_cd.DOOR,
-    "convert": weights.DOOR,
 }
 
 

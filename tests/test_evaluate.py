@@ -49,7 +49,7 @@ def small():
 def folder(small, tmp_path_factory):
     """Its weights, converted."""
     folder = tmp_path_factory.mktemp("evaluate")
-    weights.save(folder / "weights", small.state_dict)
+    weights.save_weights(folder / "weights", small.state_dict)
     return folder
 
 

@@ -11,7 +11,6 @@ FEW = {
     "check: photo": ("5,000 letters", "mask FIFO"),
     "prepare waterbirds_seg": ("list with a name twice", "list of 4 GB", "scene name of bytes", "tall scene"),
     "prepare coco_cd": ("image_id a list", "a gigapixel", "image in both years", "areas negative"),
-    "convert": ("archive of text", "members of one name", "name of two lines", "pickled code as .ckpt", "NaN"),
 }
 
 

@@ -135,13 +135,13 @@ def test_batch_norm_and_its_gradients_are_flaxs():
     images = jnp.asarray(rng.normal(3, 2, (4, 5, 6, 3)), jnp.float32)
     cotangent = rng.normal(size=images.shape).astype(np.float32)
     results = []
-    for norm in (unet.BatchNorm(3), nnx.BatchNorm(3, momentum=unet.MOMENTUM, rngs=nnx.Rngs(0))):
+    for norm in (unet.PackBatchNorm(3), nnx.BatchNorm(3, momentum=unet.MOMENTUM, rngs=nnx.Rngs(0))):
         norm.scale[...], norm.bias[...] = jnp.array([0.5, 0.0, -2.0]), jnp.array([1.0, 2.0, 0.0])
         graph, params, statistics = nnx.split(norm, nnx.Param, nnx.BatchStat)
 
         def normalise(params, images, graph=graph, statistics=statistics):
             norm = nnx.merge(graph, params, statistics, copy=True)
-            output = norm([images])[0] if isinstance(norm, unet.BatchNorm) else norm(images)
+            output = norm([images])[0] if isinstance(norm, unet.PackBatchNorm) else norm(images)
             return output, (norm.mean[...], norm.var[...])
 
         output, pull, moments = jax.vjp(normalise, params, images, has_aux=True)

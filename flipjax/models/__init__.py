@@ -1,17 +1,21 @@
 """The models that a config may name."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    MODELS: dict[str, Callable[..., Any]]
+from collections.abc import Callable
+from typing import Any
 
 
-def __getattr__(name: str) -> Any:
-    """Returns MODELS, which loads Flax: not before it is asked for."""
-    if name != "MODELS":
-        raise AttributeError(f"module 'flipjax.models' has no attribute {name!r}")
-    from flipjax.models import smp, unet
+def _unet(spec: Any, **options: Any) -> Any:
+    from flipjax.models.unet import UNet
 
-    return {"unet": unet.build, "smp_resnet50": smp.build, "smp_mit_b2": smp.build}
+    return UNet(spec, **options)
+
+
+def _smp(spec: Any, **options: Any) -> Any:
+    from flipjax.models.smp import build_unet
+
+    return build_unet(spec, **options)
+
+
+# The modules load JAX and Flax: not before a model is built.
+MODELS: dict[str, Callable[..., Any]] = {"unet": _unet, "smp_resnet50": _smp, "smp_mit_b2": _smp}
+"""Functions of a `ModelSpec` and `num_classes`, `rngs` that return a fresh model in training mode, float32."""

@@ -1,8 +1,8 @@
-"""`python -m flipjax.models convert --from FILE --out FILE`: weights from elsewhere, for `config.model.weights`.
+"""`flipjax convert --from FILE --out FILE`: weights from elsewhere, for `config.model.weights`.
 
-The first is a state_dict of segmentation_models_pytorch's Unet (.pt, .pth, .ckpt, which need PyTorch; .safetensors;
-.npz), or ImageNet weights of its encoder alone, as torchvision, timm, SegFormer and transformers have them. The second
-is a new .safetensors file under PyTorch's names, with a digest that is compared whenever it is read.
+The first is a state_dict of segmentation_models_pytorch's Unet (.pt, .pth, .ckpt, which need PyTorch, or .safetensors),
+or ImageNet weights of its encoder alone, as torchvision, timm, SegFormer and transformers have them. The second is a
+new .safetensors file under PyTorch's names, with a digest that is compared whenever it is read.
 """
 
 import sys
@@ -21,20 +21,14 @@ MOST_CLASSES = 65_535
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0, or 2 on misuse or on weights that do not fit."""
     parser = command.Parser(prog="flipjax", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    convert_parser = commands.add_parser("convert", help="convert a file of weights")
-    convert_parser.add_argument("--from", dest="source", required=True, metavar="FILE", help="the weights")
-    convert_parser.add_argument(
-        "--out", "--to", dest="target", required=True, metavar="FILE", help="a file that does not exist yet"
+    add = (
+        parser.add_subparsers(dest="command", required=True).add_parser("convert", help="convert weights").add_argument
     )
-    convert_parser.add_argument("--encoder", choices=ENCODERS, help="whose they must be (default: what the names say)")
-    convert_parser.add_argument(
-        "--num_classes", type=int, default=3, metavar="C", help="outputs of the head (default 3)"
-    )
-    convert_parser.add_argument(
-        "--max_bytes", type=int, metavar="N", help="what the weights may unpack to (default 4 GiB)"
-    )
-    convert_parser.add_argument("--verbose", action="store_true", help="name every key that does not fit")
+    add("--from", dest="source", required=True, metavar="FILE", help="the weights")
+    add("--out", "--to", dest="target", required=True, metavar="FILE", help="a file that does not exist yet")
+    add("--encoder", choices=ENCODERS, help="whose they must be (default: what the names say)")
+    add("--num_classes", type=int, default=3, metavar="C", help="outputs of the head (default 3)")
+    add("--max_bytes", type=int, default=4 << 30, metavar="N", help="what the weights may take (default 4 GiB)")
     try:
         options = parser.parse_args(arguments)
         if not 1 <= options.num_classes <= MOST_CLASSES:
@@ -42,23 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(printable(f"flipjax convert: {error}"), file=sys.stderr)
         return command.USAGE
-    # Not before: they load JAX and Flax.
-    from flipjax.models.read import MAX_BYTES
-    from flipjax.models.smp import MisfitError, WeightsError
-    from flipjax.models.weights import convert
+    # Not before: it loads JAX and Flax.
+    from flipjax.models.weights import WeightsError, convert_weights
 
+    limits = {"num_classes": options.num_classes, "max_bytes": options.max_bytes}
     try:
-        text = convert(
-            options.source,
-            options.target,
-            encoder=options.encoder,
-            num_classes=options.num_classes,
-            max_bytes=MAX_BYTES if options.max_bytes is None else options.max_bytes,
-        )
-        print(printable(text))
+        print(printable(convert_weights(options.source, options.target, encoder=options.encoder, **limits)))
         return command.DONE
-    except MisfitError as error:
-        text = f"{options.source}: {error if options.verbose else f'{error.brief}; --verbose names all'}"
     except WeightsError as error:
         text = str(error)
     except OSError as error:

@@ -40,15 +40,15 @@ def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
     `flipjax.models.kernel_gradient.convolve_on_accelerator`.
 
     Args:
-      images: (B, H, W, C) float.
-      kernel: (h, w, C, O) float of the same dtype, h and w odd.
+        images: (B, H, W, C) float.
+        kernel: (h, w, C, O) float of the same dtype, h and w odd.
 
     Returns:
-      (B, H, W, O), the dtype of `images`.
+        (B, H, W, O), the dtype of `images`.
 
     Example:
-      >>> convolve(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
-      [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+        >>> convolve(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
+        [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
     if _for_cpu():
         return _convolve_on_cpu(images, kernel)
@@ -129,17 +129,17 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
     that each of the four outputs over a pixel is a 2 x 2 convolution of `images`: 4 products in place of 9.
 
     Args:
-      images: (B, H, W, C) float.
-      skip: (B, 2 H, 2 W, S) of the same dtype, or None: no more channels.
-      kernel: (3, 3, C + S, O) of the same dtype.
+        images: (B, H, W, C) float.
+        skip: (B, 2 H, 2 W, S) of the same dtype, or None: no more channels.
+        kernel: (3, 3, C + S, O) of the same dtype.
 
     Returns:
-      (B, 2 H, 2 W, O), the dtype of `images`.
+        (B, 2 H, 2 W, O), the dtype of `images`.
 
     Example:
-      >>> images, skip = jnp.ones((1, 1, 1, 1)), jnp.zeros((1, 2, 2, 1))
-      >>> convolve_doubled(images, skip, jnp.ones((3, 3, 2, 1)))[0, :, :, 0].tolist()
-      [[4.0, 4.0], [4.0, 4.0]]
+        >>> images, skip = jnp.ones((1, 1, 1, 1)), jnp.zeros((1, 2, 2, 1))
+        >>> convolve_doubled(images, skip, jnp.ones((3, 3, 2, 1)))[0, :, :, 0].tolist()
+        [[4.0, 4.0], [4.0, 4.0]]
     """
     if not _for_cpu():
         wide = double(images)
@@ -203,16 +203,16 @@ def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> ja
     """Convolves as PyTorch does, with a stride and zero padding of half the kernel, or none where patches abut.
 
     Args:
-      images: (B, H, W, C) float, H and W multiples of the stride.
-      kernel: (h, w, C, O) float of the same dtype, square; h odd, or equal to the stride.
-      stride: in both directions; equal to an `h` above 1, patches abut.
+        images: (B, H, W, C) float, H and W multiples of the stride.
+        kernel: (h, w, C, O) float of the same dtype, square; h odd, or equal to the stride.
+        stride: in both directions; equal to an `h` above 1, patches abut.
 
     Returns:
-      (B, H / stride, W / stride, O), the dtype of `images`.
+        (B, H / stride, W / stride, O), the dtype of `images`.
 
     Example:
-      >>> convolve_strided(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), stride=2)[0, :, :, 0].tolist()
-      [[4.0, 6.0], [6.0, 9.0]]
+        >>> convolve_strided(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), stride=2)[0, :, :, 0].tolist()
+        [[4.0, 6.0], [6.0, 9.0]]
     """
     size = kernel.shape[0]
     if size == stride:
@@ -236,15 +236,15 @@ def depthwise(images: jax.Array, kernel: jax.Array) -> jax.Array:
     grouped convolution. Elsewhere it is that convolution.
 
     Args:
-      images: (B, H, W, C) float.
-      kernel: (h, w, 1, C) float of the same dtype, h and w odd.
+        images: (B, H, W, C) float.
+        kernel: (h, w, 1, C) float of the same dtype, h and w odd.
 
     Returns:
-      (B, H, W, C), the dtype of `images`.
+        (B, H, W, C), the dtype of `images`.
 
     Example:
-      >>> depthwise(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
-      [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+        >>> depthwise(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
+        [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
     if _for_cpu():
         return _depthwise_on_cpu(images, kernel)

@@ -18,17 +18,17 @@ def convolve_on_accelerator(images: jax.Array, kernel: jax.Array, *, stride: int
     grouped backward filter with the kernel's own window.
 
     Args:
-      images: (B, H, W, C) float, H and W multiples of the stride.
-      kernel: (h, w, C / groups, O) float of the same dtype, h and w odd.
-      stride: in both directions.
-      groups: a divisor of C and O.
+        images: (B, H, W, C) float, H and W multiples of the stride.
+        kernel: (h, w, C / groups, O) float of the same dtype, h and w odd.
+        stride: in both directions.
+        groups: a divisor of C and O.
 
     Returns:
-      (B, H / stride, W / stride, O), the dtype of `images`.
+        (B, H / stride, W / stride, O), the dtype of `images`.
 
     Example:
-      >>> convolve_on_accelerator(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
-      [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+        >>> convolve_on_accelerator(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
+        [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
     return _convolve(stride, groups, images, kernel)
 

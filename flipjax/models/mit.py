@@ -89,7 +89,7 @@ class Mlp(nnx.Module):
         return self.fc2(gelu(self.dwconv(self.fc1(images))))
 
 
-class Block(nnx.Module):
+class AttentionBlock(nnx.Module):
     """Attention and MLP, each behind a norm and beside a shortcut."""
 
     def __init__(self, width: int, *, heads: int, reduction: int):
@@ -99,7 +99,7 @@ class Block(nnx.Module):
         self.mlp = Mlp(width)
 
     def __call__(self, images: jax.Array, scales: jax.Array) -> jax.Array:
-        """Maps (B, H, W, width) to the same shape; `kept` (2, B) scales the two branches of each image."""
+        """Maps (B, H, W, width) to the same shape; `scales` (2, B) scales the two branches of each image."""
         attention, mlp = scales.astype(images.dtype)[:, :, None, None, None]
         images = images + attention * self.attn(self.norm1(images))
         return images + mlp * self.mlp(self.norm2(images))
@@ -114,7 +114,9 @@ class MitB2(nnx.Module):
         """Makes the layers; draws the first key of the branches that training leaves out."""
         for stage, (inputs, width) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
             size, stride = (3, 2) if stage else (7, 4)
-            blocks = [Block(width, heads=HEADS[stage], reduction=REDUCTIONS[stage]) for _ in range(BLOCKS[stage])]
+            blocks = [
+                AttentionBlock(width, heads=HEADS[stage], reduction=REDUCTIONS[stage]) for _ in range(BLOCKS[stage])
+            ]
             setattr(self, f"patch_embed{stage + 1}", PatchEmbedding(inputs, width, size, stride=stride))
             setattr(self, f"block{stage + 1}", nnx.List(blocks))
             setattr(self, f"norm{stage + 1}", LayerNorm(width, epsilon=BLOCK_EPSILON))

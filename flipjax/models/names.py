@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from flipjax.models.encoders import ENCODERS
 from flipjax.models.smp import WeightsError
 
 WRAPPERS = ("module.", "model.", "_orig_mod.", "net.", "backbone.", "segformer.", "encoder.")
@@ -94,5 +93,5 @@ def _joined(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _unknown(arrays: Mapping[str, np.ndarray]) -> WeightsError:
     first = ", ".join(list(arrays)[:4])
     return WeightsError(
-        f"expected the weights of a U-Net or an encoder, {' or '.join(ENCODERS)}; found arrays such as {first}"
+        f"expected the weights of a U-Net or an encoder, {' or '.join(SIGNS)}; found arrays such as {first}"
     )

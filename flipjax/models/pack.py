@@ -30,8 +30,8 @@ def chunk_size(members: int, channels: int) -> int:
     """Returns how many members share a chunk: as many as fit into `LANES` and divide their number.
 
     Example:
-      >>> [chunk_size(16, 8), chunk_size(16, 32), chunk_size(6, 32), chunk_size(2, 200)]
-      [16, 4, 3, 1]
+        >>> [chunk_size(16, 8), chunk_size(16, 32), chunk_size(6, 32), chunk_size(2, 200)]
+        [16, 4, 3, 1]
     """
     most = max(1, min(members, LANES // channels))
     return max(size for size in range(1, most + 1) if members % size == 0)
@@ -55,12 +55,12 @@ def convolve_pack(pack: Pack, kernel: jax.Array, *, skip: Pack | None = None) ->
     interleaved.
 
     Args:
-      pack: what is convolved; a single image batch (B, H, W, C) is all members' own.
-      kernel: (members, h, w, C, O) float of its dtype, C with that of `skip`.
-      skip: twice the size of `pack`, which is doubled pixel by pixel; its channels follow, member by member.
+        pack: what is convolved; a single image batch (B, H, W, C) is all members' own.
+        kernel: (members, h, w, C, O) float of its dtype, C with that of `skip`.
+        skip: twice the size of `pack`, which is doubled pixel by pixel; its channels follow, member by member.
 
     Returns:
-      A pack of O channels a member.
+        A pack of O channels a member.
     """
     members, *_, outputs = kernel.shape
     if members == 1 and skip is not None:
@@ -91,18 +91,18 @@ def _convolve_chunk(pack: Pack, kernel: jax.Array, start: int, size: int) -> jax
     first = start // given
     last = math.ceil((start + size) / given)
     images = jnp.concatenate(pack[first:last], axis=-1)
-    wide = spread(kernel[start : start + size], members=(last - first) * given, first=start - first * given)
+    wide = block_diagonal(kernel[start : start + size], members=(last - first) * given, first=start - first * given)
     return apart(convolve, images, wide)
 
 
-def spread(kernel: jax.Array, *, members: int, first: int) -> jax.Array:
+def block_diagonal(kernel: jax.Array, *, members: int, first: int) -> jax.Array:
     """Returns the block-diagonal kernel (h, w, members * C, g * O) of kernels (g, h, w, C, O).
 
     Output member i reads input member first + i.
 
     Example:
-      >>> spread(jnp.array([2.0, 3.0]).reshape(2, 1, 1, 1, 1), members=3, first=1)[0, 0].tolist()
-      [[0.0, 0.0], [2.0, 0.0], [0.0, 3.0]]
+        >>> block_diagonal(jnp.array([2.0, 3.0]).reshape(2, 1, 1, 1, 1), members=3, first=1)[0, 0].tolist()
+        [[0.0, 0.0], [2.0, 0.0], [0.0, 3.0]]
     """
     g, height, width, C, O = kernel.shape  # noqa: E741
     # A product and a mask: the transpose, which takes the blocks out again, is a product as well and no gather.

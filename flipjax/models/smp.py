@@ -18,30 +18,20 @@ from flax import nnx
 
 from flipjax.config import ModelSpec
 from flipjax.models.convolution import convolve_doubled
-from flipjax.models.encoders import ENCODERS
 from flipjax.models.layers import BatchNorm, Convolution
+from flipjax.models.mit import MitB2
+from flipjax.models.resnet import ResNet50
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 STRIDE = 32
-SHOWN = 3
+ENCODERS = {"mit_b2": MitB2, "resnet50": ResNet50}
+"""`encoder(rngs)`, with `channels` of its features from 1/2 of the size down to 1/32."""
+NAMED = 20
+"""Keys of each kind that a message names at most."""
 
 
 class WeightsError(ValueError):
     """Weights that cannot be used: what was expected and what was found."""
-
-
-class MisfitError(WeightsError):
-    """Lists every key that is missing, unused or misshapen; `brief` says how many, and names the first of each kind."""
-
-    def __init__(self, wanted: int, problems: Mapping[str, list[str]]):
-        """Takes the number of arrays that were expected, and what is wrong: names by kind."""
-        expected = f"weights: expected the {wanted} arrays of the model"
-        super().__init__("; ".join([expected, *(f"{kind}: {', '.join(names)}" for kind, names in problems.items())]))
-        counts = [
-            f"{len(names)} {kind}: {', '.join([*names[:SHOWN], *['...'] * (len(names) > SHOWN)])}"
-            for kind, names in problems.items()
-        ]
-        self.brief = "; ".join([expected, *counts])
 
 
 class DecoderBlock(nnx.Module):
@@ -96,7 +86,7 @@ class Unet(nnx.Module):
         return self.segmentation_head[0](hidden.astype(jnp.float32))
 
 
-def build(spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs) -> Unet:
+def build_unet(spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs) -> Unet:
     """Returns a fresh U-Net in training mode, float32 parameters drawn as PyTorch's are; `spec.name` is smp_ENCODER."""
     model = Unet(spec.name.removeprefix("smp_"), num_classes=num_classes, dtype=spec.dtype, rngs=rngs)
     kernels = {path: leaf for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param)) if leaf.ndim > 1}
@@ -136,7 +126,7 @@ def from_state_dict(encoder: str, state_dict: Mapping[str, Any], *, num_classes:
 
     Raises:
         ValueError: for another encoder.
-        MisfitError: lists every key that is missing, unused or misshapen.
+        WeightsError: keys are missing, unused or misshapen; names them.
     """
     if encoder not in ENCODERS:
         raise ValueError(f"encoder: expected one of {', '.join(ENCODERS)}; found {encoder!r}")
@@ -168,8 +158,7 @@ def to_jax(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
     """Returns the arrays in this package's axis order: float32, counts int32; `shapes` are PyTorch's.
 
     Raises:
-        MisfitError: lists every key that is missing, unused or misshapen.
-        WeightsError: something is no array of numbers.
+        WeightsError: keys are missing, unused or misshapen, or something is no array of real numbers; names them.
     """
     arrays = {name: np.asarray(value) for name, value in state_dict.items()}
     # bfloat16 and its like are of kind V.
@@ -181,15 +170,20 @@ def to_jax(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises MisfitError, with every key that is missing, unused or misshapen, unless the two are the same."""
+    """Raises WeightsError unless the two are the same; names the keys that are missing, unused or misshapen."""
     misshapen = [name for name in wanted if name in shapes and tuple(shapes[name]) != tuple(wanted[name])]
     problems = {
         "missing": [name for name in wanted if name not in shapes],
         "unused": [name for name in shapes if name not in wanted],
         "misshapen": [f"{name} {tuple(shapes[name])} instead of {tuple(wanted[name])}" for name in misshapen],
     }
-    if any(problems.values()):
-        raise MisfitError(len(wanted), {kind: names for kind, names in problems.items() if names})
+    texts = [
+        f"{len(names)} {kind}: {', '.join([*names[:NAMED], *['...'] * (len(names) > NAMED)])}"
+        for kind, names in problems.items()
+        if names
+    ]
+    if texts:
+        raise WeightsError("; ".join([f"weights: expected the {len(wanted)} arrays of the model", *texts]))
 
 
 def to_torch(array: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from flax import nnx
 from jax import lax
 
 from flipjax.config import ModelSpec
-from flipjax.models.pack import Pack, apart, convolve_pack, join, sound, split, spread
+from flipjax.models.pack import Pack, apart, block_diagonal, convolve_pack, join, sound, split
 
 MOMENTUM = 0.9
 """A run has a few hundred steps: running averages must settle within tens of them."""
@@ -26,7 +26,7 @@ def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array
     ]
 
 
-class BatchNorm(nnx.Module):
+class PackBatchNorm(nnx.Module):
     """Batch normalisation of each channel (Ioffe and Szegedy, 2015), computed as Flax's."""
 
     def __init__(self, channels: int):
@@ -96,7 +96,7 @@ def _backward(saved: tuple[jax.Array, ...], gradients: tuple[jax.Array, ...]) ->
 _normalise_by_batch.defvjp(_forward, _backward)
 
 
-class GroupNorm(nnx.Module):
+class PackGroupNorm(nnx.Module):
     """Group normalisation (Wu and He, 2018) of at most eight groups of channels, computed as Flax's."""
 
     def __init__(self, channels: int):
@@ -119,7 +119,7 @@ class GroupNorm(nnx.Module):
         return (images.astype(jnp.float32) - mean) * (lax.rsqrt(variance + 1e-6) * scale) + bias
 
 
-class Bias(nnx.Module):
+class PackBias(nnx.Module):
     """A learned offset per channel: what a block without a norm has instead."""
 
     def __init__(self, channels: int):
@@ -132,10 +132,10 @@ class Bias(nnx.Module):
         return [chunk + offset.astype(chunk.dtype) for chunk, offset in zip(pack, offsets, strict=True)]
 
 
-NORM_LAYERS = {"batch": BatchNorm, "group": GroupNorm, "none": Bias}
+NORM_LAYERS = {"batch": PackBatchNorm, "group": PackGroupNorm, "none": PackBias}
 
 
-class Block(nnx.Module):
+class ConvolutionBlock(nnx.Module):
     """Convolution, norm and ReLU, twice."""
 
     def __init__(self, first: jax.Array, second: jax.Array, *, norm: str):
@@ -191,7 +191,8 @@ class UNet(nnx.Module):
         shapes = [(3, 3, *pair) for inputs, outputs in pairs for pair in ((inputs, outputs), (outputs, outputs))]
         *kernels, head = _he_kernels(rngs.params(), [*shapes, (1, 1, widths[0], num_classes)])
         blocks = [
-            Block(first, second, norm=spec.norm) for first, second in zip(kernels[::2], kernels[1::2], strict=True)
+            ConvolutionBlock(first, second, norm=spec.norm)
+            for first, second in zip(kernels[::2], kernels[1::2], strict=True)
         ]
         self.dtype = jnp.dtype(spec.dtype)
         self.encoder = nnx.List(blocks[: spec.depth])
@@ -234,7 +235,7 @@ class UNet(nnx.Module):
         size = kernel.shape[0] // len(pack)
         parts = []
         for chunk, kernels in zip(pack, kernel.reshape(len(pack), size, 1, 1, *kernel.shape[1:]), strict=True):
-            wide = spread(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
+            wide = block_diagonal(kernels, members=size, first=0)[0, 0].reshape(-1, size, kernel.shape[2])
             parts.append(apart(_product, chunk, wide))
         logits = jnp.moveaxis(jnp.concatenate(parts), 1, -1) + bias[...][:, None, None, None]
         return jnp.where(finite[:, None, None, None, None], logits, jnp.nan)
@@ -265,8 +266,3 @@ _planes.defvjp(_planes_forward, _planes_backward)
 def _product(images: jax.Array, kernel: jax.Array) -> jax.Array:
     # Pixels last, where they fill the lanes: a member has few classes.
     return jnp.einsum("bhwl,lgo->gobhw", images, kernel)
-
-
-def build(spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs) -> UNet:
-    """Returns a fresh U-Net in training mode, float32 parameters."""
-    return UNet(spec, num_classes=num_classes, rngs=rngs)

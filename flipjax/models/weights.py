@@ -1,27 +1,102 @@
-"""Converted weights, one `.safetensors` file under PyTorch's names: what `config.model.weights` names.
+"""Weights in files: anybody's of `segmentation_models_pytorch` or of its encoders, and those that flipjax converted.
 
-The file carries a digest of its arrays, which is compared when they are read.
+A converted file, which `config.model.weights` names, is `.safetensors` under PyTorch's names, with a digest of its
+arrays that is compared whenever they are read. No file can run code: PyTorch's are read with `weights_only`.
 """
 
+import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import unflatten_dict
+from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
-from flipjax.files import digest, make_folder, replacing
+from flipjax.files import digest, replacing
 from flipjax.models.names import canonical
-from flipjax.models.read import MAX_BYTES, read, read_metadata
 from flipjax.models.smp import WeightsError, check_shapes, dtype_of, expected_shapes, to_jax
 
 SUFFIX = ".safetensors"
+SUFFIXES = (".pt", ".pth", ".ckpt", SUFFIX)
 DIGEST = "flipjax_digest"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+NESTS = ("state_dict", "model_state_dict", "model", "ema_state_dict", "net")
+"""Keys under which training scripts put a state_dict beside other things; the first found is taken."""
+MAX_BYTES = 4 << 30
+"""What a file, and its arrays, may take unless told otherwise."""
+SAFE_TORCH = (2, 6)
+"""Before it, `weights_only` could be made to run code (CVE-2025-32434)."""
 
 
-def convert(
+def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+    """Returns the arrays of a PyTorch or safetensors file by name; a checkpoint's state_dict is sought in NESTS.
+
+    Raises:
+        WeightsError: no such file, another kind of file, PyTorch missing or unsafe, a damaged file, one that holds
+            more than arrays of real numbers, or more than `max_bytes`.
+    """
+    path = Path(path)
+    if not os.path.isfile(path):
+        what = "no regular file" if os.path.exists(path) else "none"
+        raise WeightsError(f"expected a file of weights; found {what} at {path}")
+    if path.suffix not in SUFFIXES:
+        raise WeightsError(f"expected a file that ends in {', '.join(SUFFIXES)}; found {path}")
+    _check_size(path, path.stat().st_size, max_bytes)
+    try:
+        arrays = _read_safetensors(path) if path.suffix == SUFFIX else _read_torch(path, max_bytes)
+    except WeightsError:
+        raise
+    except Exception as error:  # What the parsers raise at damaged bytes is open-ended.
+        text = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise WeightsError(f"{path} cannot be read as weights alone: {text}") from error
+    others = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind not in "biuf"]
+    if others:
+        raise WeightsError(f"{path}: expected real numbers; found others: {', '.join(others)}")
+    return arrays
+
+
+def _check_size(path: Path, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise WeightsError(f"{path}: expected at most {max_bytes:,} bytes (--max_bytes sets the limit); found {size:,}")
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    with safe_open(path, framework="numpy") as stored:
+        return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+
+
+def _read_torch(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    try:
+        torch: Any = importlib.import_module("torch")
+    except ImportError as error:
+        raise WeightsError(f"{path} needs PyTorch: pip install torch, or save it as {SUFFIX} elsewhere") from error
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
+        wanted = ".".join(map(str, SAFE_TORCH))
+        raise WeightsError(
+            f"{path} needs PyTorch {wanted} or newer, whose weights_only runs no code (CVE-2025-32434); "
+            f"found {torch.__version__}"
+        )
+    tensors = _state_dict(torch.load(path, map_location="cpu", weights_only=True), path)
+    strays = [str(name) for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
+    if strays:
+        raise WeightsError(f"{path}: expected tensors alone in its state_dict; found others: {', '.join(strays)}")
+    # An expanded tensor may have more numbers than its file.
+    _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), max_bytes)
+    # NumPy has no bfloat16.
+    return {str(name): (t.float() if t.is_floating_point() else t).numpy() for name, t in tensors.items()}
+
+
+def _state_dict(stored: Any, path: Path) -> Mapping[str, Any]:
+    if not isinstance(stored, Mapping):
+        raise WeightsError(f"{path}: expected a state_dict; found a {type(stored).__name__}")
+    nested = [stored[name] for name in NESTS if isinstance(stored.get(name), Mapping)]
+    return _state_dict(nested[0], path) if nested else stored
+
+
+def convert_weights(
     source: str | Path,
     target: str | Path,
     *,
@@ -32,15 +107,15 @@ def convert(
     """Converts a file of weights, of a whole U-Net or of an encoder alone, and returns what was written as a sentence.
 
     Args:
-        source: a file that `flipjax.models.read.read` reads.
+        source: a file that `read_weights` reads.
         target: a file that does not exist; `.safetensors` is added to a name without it.
         encoder: whose weights they must be; None: those of either.
         num_classes: outputs of the head.
-        max_bytes: what the arrays may take unpacked, see `flipjax.models.read.read`.
+        max_bytes: what the arrays may take.
 
     Raises:
-        WeightsError: the file cannot be read, is another encoder's, or lists keys that are missing, unused or
-            misshapen, or holds weights that float32 does not; or the target exists.
+        WeightsError: the file cannot be read, is another encoder's, has keys that are missing, unused or misshapen,
+            or holds weights that float32 does not; or the target exists.
         OSError: the target cannot be written.
     """
     target = file_of(target)
@@ -48,67 +123,62 @@ def convert(
     if os.path.lexists(target):
         raise WeightsError(f"--out: expected a file that does not exist yet; found {target}")
     try:
-        name, arrays = canonical(read(source, max_bytes=max_bytes))
+        name, arrays = canonical(read_weights(source, max_bytes=max_bytes))
+        if encoder not in (None, name):
+            raise WeightsError(f"expected the weights of {encoder}; found those of {name}")
+        shapes = {key: array.shape for key, array in arrays.items()}
+        check_shapes(shapes, _shapes_of(arrays, name, num_classes, whole=False))
+        _check_finite(arrays)
     except WeightsError as error:
         raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
-    if encoder not in (None, name):
-        raise WeightsError(f"expected the weights of {encoder}; found those of {name} in {source}")
-    shapes = {key: array.shape for key, array in arrays.items()}
-    check_shapes(shapes, _shapes_of(arrays, source, name, num_classes, whole=False))
-    _check_finite(arrays, source)
-    save(target, arrays)
+    save_weights(target, arrays)
     whole = any(key.startswith("decoder.") for key in arrays)
     count = sum(array.size for key, array in arrays.items() if not key.endswith(STATISTICS))
     what = "a whole U-Net" if whole else "the encoder alone, decoder and head will be drawn afresh"
     return f"{name}: {what}; {count:,} parameters from {source} to {target}"
 
 
-def save(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays under PyTorch's names at PyTorch's axis order: float32, counts int64.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays under PyTorch's names at PyTorch's axis order: float32, counts int64; OSError where it cannot."""
     target = file_of(target)
     stored = {}
     for name, array in arrays.items():
         stored[name] = np.asarray(array, np.float32 if dtype_of(name) is np.float32 else np.int64, order="C")
-    make_folder(target.absolute().parent)
     with replacing(target) as stream:
         stream.write(to_bytes(stored, metadata={"format": "pt", DIGEST: digest(stored)}))
 
 
-def load(source: str | Path, *, encoder: str, num_classes: int = 3, whole: bool = False) -> tuple[Any, Any]:
+def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whole: bool = False) -> tuple[Any, Any]:
     """Returns parameters and batch statistics, nested like those of the model; an encoder alone lacks the other parts.
 
     Args:
-        source: a file that `convert` or `save` wrote; its name may lack `.safetensors`.
+        source: a file that `convert_weights` or `save_weights` wrote; its name may lack `.safetensors`.
         encoder: whose weights are wanted.
         num_classes: outputs of the head.
         whole: whether an encoder alone is an error.
 
     Raises:
-        WeightsError: no such file, a damaged one, weights of another encoder, or keys that are missing or misshapen,
-            all listed.
+        WeightsError: no such file, a damaged one, weights of another encoder, or keys that are missing or misshapen.
     """
     path = file_of(source)
     name, arrays = canonical(read_converted(path))
     if name != encoder:
         raise WeightsError(f"expected the weights of {encoder}; found those of {name} in {path}")
-    return _nested(to_jax(arrays, _shapes_of(arrays, path, encoder, num_classes, whole=whole)))
+    return _nested(to_jax(arrays, _shapes_of(arrays, encoder, num_classes, whole=whole)))
 
 
 def read_converted(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file that `save` wrote; raises WeightsError unless they are those that were written."""
+    """Returns the arrays of a file that `save_weights` wrote; WeightsError unless they are those that were written."""
     if not path.is_file():
-        raise WeightsError(f"expected a file that python -m flipjax.models convert wrote; found none at {path}")
+        raise WeightsError(f"expected a file that flipjax convert wrote; found none at {path}")
     try:
-        arrays = read(path)
-        written = read_metadata(path).get(DIGEST)
+        arrays = read_weights(path)
+        with safe_open(path, framework="numpy") as stored:
+            written = (stored.metadata() or {}).get(DIGEST)
     except WeightsError as error:
         raise WeightsError(f"{path} is damaged, convert the weights again ({error})") from error
     if written is None:
-        raise WeightsError(f"expected a file that python -m flipjax.models convert wrote; found another one at {path}")
+        raise WeightsError(f"expected a file that flipjax convert wrote; found another one at {path}")
     if digest(arrays) != written:
         raise WeightsError(f"{path} is damaged, convert the weights again (its arrays differ from their digest)")
     return arrays
@@ -125,33 +195,24 @@ def file_of(path: str | Path) -> Path:
     return path if path.suffix == SUFFIX else path.with_name(f"{path.name}{SUFFIX}")
 
 
-def _check_finite(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
-    """Raises WeightsError for arrays that hold NaN, an infinite number, or one beyond float32."""
+def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
     with np.errstate(over="ignore"):
         others = [name for name, array in arrays.items() if not np.isfinite(np.asarray(array, np.float32)).all()]
     if others:
-        raise WeightsError(f"{path}: expected finite numbers within float32; found others: {', '.join(others)}")
+        raise WeightsError(f"expected finite numbers within float32; found others: {', '.join(others)}")
 
 
 def _nested(arrays: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
-    parameters: dict = {}
-    statistics: dict = {}
-    for name, array in arrays.items():
-        *steps, last = (int(step) if step.isdigit() else step for step in name.split("."))
-        place = statistics if last in STATISTICS else parameters
-        for step in steps:
-            place = place.setdefault(step, {})
-        place[last] = array
-    return parameters, statistics
+    paths = {tuple(int(step) if step.isdigit() else step for step in name.split(".")): name for name in arrays}
+    parts = [{p: arrays[name] for p, name in paths.items() if (p[-1] in STATISTICS) == kind} for kind in (False, True)]
+    return unflatten_dict(parts[0]), unflatten_dict(parts[1])
 
 
-def _shapes_of(
-    arrays: Mapping[str, Any], path: str | Path, encoder: str, num_classes: int, *, whole: bool
-) -> dict[str, tuple[int, ...]]:
-    """The shapes that the arrays must have: those of the whole network, or of its encoder."""
+def _shapes_of(arrays: Mapping[str, Any], encoder: str, num_classes: int, *, whole: bool) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes that the arrays must have: those of the whole network, or of its encoder."""
     shapes = expected_shapes(encoder, num_classes=num_classes)
     if any(name.startswith("decoder.") for name in arrays):
         return shapes
     if whole:
-        raise WeightsError(f"expected the weights of a whole U-Net; found an encoder alone in {path}: train it first")
+        raise WeightsError("expected the weights of a whole U-Net; found an encoder alone: train it first")
     return {name: shape for name, shape in shapes.items() if name.startswith("encoder.")}

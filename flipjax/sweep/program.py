@@ -13,8 +13,8 @@ from flipjax.data import POOLS
 from flipjax.data.correlation import Split, Table, evaluation_table, largest_n_train, split_pool, training_table
 from flipjax.data.pool import Catalog, Pool
 from flipjax.methods import Augmentation, Knobs
-from flipjax.models import weights
 from flipjax.models.smp import WeightsError
+from flipjax.models.weights import load_weights
 from flipjax.plan import Program
 from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.display import Display
@@ -75,7 +75,7 @@ def starting_weights(model: ModelSpec, *, whole: bool = False) -> Weights:
         return NO_WEIGHTS
     try:
         encoder = model.name.removeprefix("smp_")
-        return Weights(*weights.load(model.weights, encoder=encoder, num_classes=NUM_CLASSES, whole=whole))
+        return Weights(*load_weights(model.weights, encoder=encoder, num_classes=NUM_CLASSES, whole=whole))
     except WeightsError as error:
         raise ConfigError("config.model.weights", problem=str(error)) from error
 

@@ -1,43 +1,44 @@
-"""PyTorch's own files: read where PyTorch is installed, and never as a pickle."""
+"""PyTorch's own files: read where a safe PyTorch is installed, and never as code."""
 
-import builtins
-import importlib
+import sys
 import types
 
 import numpy as np
 import pytest
 
 from flipjax.models import names
-from flipjax.models import read as reading
-from models.command import convert
-
-
-def test_pytorch_is_asked_for_only_where_it_is_needed(tmp_path, capsys, monkeypatch):
-    (tmp_path / "a.pt").write_bytes(b"")
-
-    def absent(name):
-        raise builtins.ImportError(name)
-
-    monkeypatch.setattr(importlib, "import_module", absent)
-    code, _, err = convert(capsys, "--from", tmp_path / "a.pt", "--out", tmp_path / "to")
-    assert code == 2 and "pip install torch" in err and err.count("\n") == 1
+from flipjax.models.smp import WeightsError
+from flipjax.models.weights import _state_dict, read_weights
 
 
 @pytest.mark.parametrize(
-    ("version", "message"),
-    [("2.5.1+cu121", "needs PyTorch 2.6 or newer"), ("2.6.0", "no whole PyTorch file: EOFError")],
+    ("torch", "message"),
+    [
+        (None, "pip install torch"),
+        ("2.5.1+cu121", "needs PyTorch 2.6 or newer"),
+        ("2.6.0", "cannot be read as weights alone: EOFError"),
+    ],
 )
-def test_an_unsafe_pytorch_is_refused_and_a_cut_file_named(tmp_path, capsys, monkeypatch, version, message):
-    def load(*arguments, **options):
-        raise EOFError  # Of a file in the old format; it says no more.
+def test_without_a_safe_pytorch_nothing_is_read(tmp_path, monkeypatch, torch, message):
+    def load(path, *, map_location, weights_only):
+        assert map_location == "cpu" and weights_only
+        raise EOFError
 
     (tmp_path / "a.pt").write_bytes(b"")
-    monkeypatch.setattr(importlib, "import_module", lambda _: types.SimpleNamespace(__version__=version, load=load))
-    code, _, err = convert(capsys, "--from", tmp_path / "a.pt", "--out", tmp_path / "to")
-    assert code == 2 and message in err and err.count("\n") == 1
+    monkeypatch.setitem(sys.modules, "torch", torch and types.SimpleNamespace(__version__=torch, load=load))
+    with pytest.raises(WeightsError, match=message):
+        read_weights(tmp_path / "a.pt")
 
 
-def test_pytorchs_files_are_read(tmp_path, capsys):
+def test_a_state_dict_is_found_under_the_usual_keys(tmp_path):
+    inner = {"a.weight": 1}
+    for stored in (inner, {"epoch": 3, "state_dict": inner}, {"model": {"model_state_dict": inner}}):
+        assert _state_dict(stored, tmp_path) == inner
+    with pytest.raises(WeightsError, match="expected a state_dict; found a list"):
+        _state_dict([1], tmp_path)
+
+
+def test_pytorchs_files_are_read(tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     rng = np.random.default_rng(4)
     shapes = {"encoder.layer1.0.conv1.weight": (4, 3, 1, 1), "decoder.blocks.0.conv1.0.weight": (2, 4, 3, 3)}
@@ -51,7 +52,7 @@ def test_pytorchs_files_are_read(tmp_path, capsys):
     torch.save(wrapped, tmp_path / "wrapped.ckpt")
     torch.save(halves, tmp_path / "halves.pth", _use_new_zipfile_serialization=False)
     for name in ("plain.pt", "wrapped.ckpt", "halves.pth"):
-        encoder, result = names.canonical(reading.read(tmp_path / name))
+        encoder, result = names.canonical(read_weights(tmp_path / name))
         assert encoder == "resnet50" and result.keys() == arrays.keys()
         for key, array in arrays.items():
             assert result[key].dtype == array.dtype
@@ -59,11 +60,14 @@ def test_pytorchs_files_are_read(tmp_path, capsys):
         content = (tmp_path / name).read_bytes()
         for size in (0, 30, len(content) // 2, len(content) - 20):
             (tmp_path / name).write_bytes(content[:size])
-            code, _, err = convert(capsys, "--from", tmp_path / name, "--out", tmp_path / "to")
-            assert code == 2 and err.count("\n") == 1, (name, size, err)
+            with pytest.raises(WeightsError, match=name):
+                read_weights(tmp_path / name)
+    torch.save({"a": torch.zeros(1).expand(1 << 31)}, tmp_path / "expanded.pt")
+    with pytest.raises(WeightsError, match="at most"):
+        read_weights(tmp_path / "expanded.pt")
 
 
-def test_a_pickle_is_never_run(tmp_path, capsys):
+def test_a_pickle_is_never_run(tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
     class Harm:
@@ -71,5 +75,6 @@ def test_a_pickle_is_never_run(tmp_path, capsys):
             return (open, (str(tmp_path / "harm"), "w"))
 
     torch.save({"a": Harm()}, tmp_path / "harm.pt")
-    code, _, err = convert(capsys, "--from", tmp_path / "harm.pt", "--out", tmp_path / "to")
-    assert code == 2 and "never unpickled" in err and not (tmp_path / "harm").exists()
+    with pytest.raises(WeightsError, match="cannot be read as weights alone"):
+        read_weights(tmp_path / "harm.pt")
+    assert not (tmp_path / "harm").exists()
