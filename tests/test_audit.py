@@ -14,11 +14,9 @@ from PIL import Image
 from flipjax import metrics, results
 from flipjax.audit import page
 from flipjax.audit.__main__ import main
-from flipjax.audit.arrays import Reader
-from flipjax.audit.layout import find_layout
+from flipjax.audit.arrays import ArrayReader, Limits
 from flipjax.audit.measure import measure
-from flipjax.audit.sources import open_source, pair
-from flipjax.audit.values import Values
+from flipjax.audit.read import find_encoding, open_source, pair
 from flipjax.report import html
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
@@ -201,12 +199,12 @@ def test_kinds_of_files_agree(case, tmp_path):
     expected = metrics.decompose(logits, labels, ignore_index=255)
     for predictions, masks in files:
         kind = "probabilities" if "prob" in predictions else "logits"
-        with Reader() as reader:
-            scores = open_source(tmp_path / predictions, wanted=kind, rank=3, reader=reader)
-            truth = open_source(tmp_path / masks, wanted="labels", rank=2, reader=reader)
+        with ArrayReader() as reader:
+            scores = open_source(tmp_path / predictions, wanted=kind, rank=3, reader=reader, limits=Limits())
+            truth = open_source(tmp_path / masks, wanted="labels", rank=2, reader=reader, limits=Limits())
+        options = {"channels": None, "background": 0, "ignore_index": 255, "limits": Limits()}
         pairs = pair(scores, truth)
-        layout = find_layout(pairs, channels=None)
-        result = measure(pairs, layout, Values(kind, ignore_index=255), advance=lambda count: None)
+        result = measure(pairs, find_encoding(pairs, kind=kind, **options))
         assert np.array_equal(result.decomposition.confusion, expected.confusion), predictions
         np.testing.assert_allclose(result.decomposition.risk_sum, expected.risk_sum, rtol=1e-5, err_msg=predictions)
         assert result.ignored.tolist() == [3] * 12

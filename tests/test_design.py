@@ -104,7 +104,7 @@ def test_what_the_lower_layers_import():
         ("flipjax.sweep.run, flipjax.sweep.dry_run, flipjax.report.page", "tensorflow_datasets tensorflow torch"),
         ("flipjax.config, flipjax.plan, flipjax.methods", "jax flax"),
         ("flipjax.report.page, flipjax.report.compare", "jax flax tensorflow_datasets"),
-        ("flipjax.audit.run", "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets tensorflow torch"),
+        ("flipjax.audit.measure", "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets tensorflow torch"),
         # So that --help answers within a second.
         (
             ", ".join(f"flipjax.{name}.__main__" for name in COMMANDS),

@@ -215,7 +215,7 @@ def test_a_risk_from_the_table_of_an_audit(tmp_path, capsys):
         (("fit", "--scores", "square.npy", "--out", "x"), "square.npy: expected scores"),
         (("fit", "--scores", "objects.npy", "--out", "x"), "pickled Python objects"),
         (("fit", "--scores", "none.csv", "--out", "x"), "none.csv: expected a file of scores"),
-        (("fit", "--logits", "square.npy", "--out", "x"), "of an image, found shape"),
+        (("fit", "--logits", "square.npy", "--out", "x"), "in floating point: class indices do not say"),
         (("fit", "--logits", "even.npy", "--out", "x"), "pass --channels first or --channels last"),
         (("watch", "monitor.json", "--in", "."), "--in: expected JSON lines, or a monitor fitted with --logits"),
         (("watch", "monitor.json", "--in", "nothing"), "nothing"),

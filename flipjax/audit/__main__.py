@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         # Not before: JAX takes a second, and is not needed to explain the options.
-        from flipjax.audit.run import run
+        from flipjax.audit.measure import audit_files
 
-        text = run(options)
+        text = audit_files(options)
     except (AuditError, ConfigError, OSError) as error:
         print(printable(f"flipjax audit: {error}"), file=sys.stderr)
         return command.USAGE

@@ -4,18 +4,18 @@ Nothing is unpickled. Files are mapped for the moment of a read: pages that stay
 """
 
 import contextlib
+import functools
 import math
 import shutil
 import tempfile
-import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flipjax.files import DAMAGED, check_archive
+from flipjax.files import check_archive
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MASK_MODES = ("P", "L", "I;16", "I", "1")
 ORIENTATION = 274
 """The tag of EXIF that says how a picture is to be turned."""
-_DAMAGED = (*DAMAGED, SyntaxError, ValueError, LookupError)
+SHOWN = 10
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -40,176 +40,138 @@ class Limits(NamedTuple):
     unpacked: int = 1 << 32
 
 
-class Array(NamedTuple):
-    """An array in a file; `member` is its name in an npz."""
+class StoredArray(NamedTuple):
+    """An array in a file, by its header; `member` is its name in an npz, `row` its place where it is one of a stack."""
 
     path: Path
     member: str
     shape: tuple[int, ...]
     dtype: np.dtype
+    row: int | None = None
 
     def __str__(self) -> str:
-        """The file, and the member of an npz."""
-        return f"{self.path}[{self.member}]" if self.member else str(self.path)
+        """The file, the member of an npz, and the row of a stack."""
+        name = f"{self.path}[{self.member}]" if self.member else str(self.path)
+        return name if self.row is None else f"{name} row {self.row}"
 
 
-def read_npy(path: Path) -> Array:
-    """Reads the header of an npy file.
+def listed(names: Iterable[object]) -> str:
+    """Counts names and lists the first ten.
+
+    Example:
+        >>> listed(range(12))
+        '12: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...'
+    """
+    texts = [str(name) for name in names]
+    return f"{len(texts)}: {', '.join([*texts[:SHOWN], *['...'] * (len(texts) > SHOWN)])}"
+
+
+def read_headers(path: Path, *, limits: Limits) -> dict[str, StoredArray]:
+    """Reads the headers of the arrays in an npy, npz or PNG file, by their names in an npz, else by ''.
 
     Raises:
-        AuditError: not an npy file, pickled, or shorter than its header says.
+        AuditError: a file of another type, damaged, pickled or truncated; an npz that unpacks to too much; a PNG that
+            is no mask of class indices.
     """
-    with _readable(str(path)), path.open("rb") as stream:
-        return _header(stream, path, "", path.stat().st_size)
-
-
-def read_npz(path: Path, *, limits: Limits) -> dict[str, Array]:
-    """Reads the headers of all members of an npz file, in the order of the file.
-
-    Raises:
-        AuditError: not an npz file, one that unpacks to more than is allowed, or a member that is pickled or shorter
-            than its header says.
-    """
-    arrays = {}
-    with _readable(str(path)), zipfile.ZipFile(path) as archive:
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        with _open_mask(path) as image:
+            return {"": StoredArray(path, "", (image.height, image.width), np.dtype(np.int32))}
+    with _naming(path):
+        if suffix == ".npy":
+            with path.open("rb") as stream:
+                return {"": _header(stream, path, "", path.stat().st_size)}
         check_archive(path, max_bytes=limits.unpacked, option="--max_unpacked")
-        for entry in archive.infolist():
-            if not entry.filename.endswith(".npy"):
-                raise AuditError(f"{path}: expected arrays as np.savez writes them, found {entry.filename!r} inside")
-            name = entry.filename.removesuffix(".npy")
-            if name in arrays:
-                raise AuditError(f"{path}: several arrays are called {name!r}")
-            with archive.open(entry) as stream:
-                arrays[name] = _header(stream, path, name, entry.file_size)
-    return arrays
+        arrays = {}
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if not entry.filename.endswith(".npy"):
+                    raise AuditError(f"{path}: expected arrays as np.savez writes them, found {entry.filename!r}")
+                name = entry.filename.removesuffix(".npy")
+                with archive.open(entry) as stream:
+                    arrays[name] = _header(stream, path, name, entry.file_size)
+        return arrays
 
 
-def read_mask(path: Path) -> Array:
-    """Reads the header of a PNG mask of class indices.
-
-    Raises:
-        AuditError: not a PNG, an animated one, or one whose pixels are colours.
-    """
-    with _opened(path) as image:
-        if image.mode not in MASK_MODES:
-            raise AuditError(
-                f"{path}: expected a mask of class indices (PNG mode {', '.join(MASK_MODES)}), found a picture of mode "
-                f"{image.mode}; turn its colours into class indices first"
-            )
-        if getattr(image, "n_frames", 1) > 1:
-            raise AuditError(f"{path}: expected one picture, found an animation")
-        return Array(path, "", (image.height, image.width), np.dtype(np.int32))
-
-
-def _header(stream: IO[bytes], path: Path, member: str, size: int) -> Array:
-    name = f"{path}[{member}]" if member else str(path)
+def _header(stream: IO[bytes], path: Path, member: str, size: int) -> StoredArray:
     try:
         version = np.lib.format.read_magic(stream)
         shape, _, dtype = _HEADERS[version](stream)
-    except (ValueError, KeyError):
-        raise AuditError(f"{name}: expected an array as np.save writes it, found something else") from None
-    if dtype.hasobject:
-        raise AuditError(
-            f"{name}: holds pickled Python objects, which are never loaded (allow_pickle=False); save one numeric array"
-        )
-    if dtype.kind == "V":
-        raise AuditError(f"{name}: expected numbers, found dtype {dtype} (bfloat16, perhaps); save it as float32")
+        if dtype.hasobject:
+            raise ValueError("it holds pickled Python objects, which are never loaded")
+    except (ValueError, KeyError) as error:
+        name = StoredArray(path, member, (), np.dtype(bool))
+        raise AuditError(f"{name}: expected an array of numbers as np.save writes it ({error})") from error
+    array = StoredArray(path, member, shape, dtype)
     if min(shape, default=0) < 0 or size < stream.tell() + math.prod(shape) * dtype.itemsize:
-        raise AuditError(f"{name}: truncated: {size} bytes, too few for its {dtype} values of shape {shape}")
-    return Array(path, member, shape, dtype)
+        raise AuditError(f"{array}: truncated: {size} bytes, too few for its {dtype} values of shape {shape}")
+    return array
 
 
 @contextlib.contextmanager
-def _readable(name: str, *errors: type[Exception]) -> Iterator[None]:
-    """Says which file it was that could not be read."""
+def _naming(name: object) -> Iterator[None]:
+    """Says which file could not be read: what damaged ones raise is open-ended."""
     try:
         yield
-    except AuditError:
+    except (AuditError, ImportError, MemoryError):
         raise
-    except (*_DAMAGED, *errors) as error:
-        raise AuditError(f"{name}: damaged, truncated or of another type than its name says ({error})") from error
-    except OSError as error:
-        raise AuditError(f"{name}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:
+        raise AuditError(f"{name}: damaged, of another type than its name says, or unreadable ({error})") from error
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> "Iterator[Image.Image]":
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise AuditError(f"{path}: a PNG mask needs Pillow: python -m pip install pillow") from error
-    damaged = Image.DecompressionBombError, UnidentifiedImageError
-    with _readable(str(path), *damaged), warnings.catch_warnings():
-        # Sizes are checked against the limits, which can be set.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path, formats=["PNG"]) as image:
-            yield image
+def _open_mask(path: Path) -> "Iterator[Image.Image]":
+    from PIL import Image
+
+    with _naming(path), Image.open(path, formats=["PNG"]) as image:
+        found = "" if image.mode in MASK_MODES else f"a picture of mode {image.mode}, perhaps of colours"
+        found = "an animation" if getattr(image, "n_frames", 1) > 1 else found
+        if found:
+            raise AuditError(f"{path}: expected a mask of class indices (PNG of mode P, L, I or 1), found {found}")
+        yield image
 
 
-class Reader:
-    """Reads arrays. The last two npz files stay open, and a stack inside one is unpacked once, to a temporary file."""
-
-    def __init__(self) -> None:
-        """Opens nothing yet."""
-        self._archives: dict[Path, np.lib.npyio.NpzFile] = {}
-        self._stacks: dict[Array, Path] = {}
-        self._closing = contextlib.ExitStack()
-
-    def __enter__(self) -> "Reader":
-        """Returns the reader."""
-        self._folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="flipjax-audit-")))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Closes what is open and removes what was unpacked."""
-        for archive in self._archives.values():
-            archive.close()
-        self._closing.close()
-
-    def read(self, array: Array, row: int | None = None) -> np.ndarray:
-        """Returns an array, or one row of it, in its own dtype and native byte order.
-
-        Raises:
-            AuditError: the file is damaged or gone.
-        """
-        with _readable(str(array) if row is None else f"{array} row {row}"):
-            if array.path.suffix.lower() == ".png":
-                return _mask(array.path)
-            if array.member and row is None:
-                values = self._archive(array.path)[array.member]
-            else:
-                path = self._unpacked(array) if array.member else array.path
-                stored = np.load(path, mmap_mode="r", allow_pickle=False)
-                values = stored if row is None else stored[row]
-            shape = array.shape if row is None else array.shape[1:]
-            return np.array(values, array.dtype.newbyteorder("=")).reshape(shape)
-
-    def _archive(self, path: Path) -> np.lib.npyio.NpzFile:
-        archive = self._archives.pop(path, None) or np.load(path, allow_pickle=False)
-        while len(self._archives) > 1:
-            self._archives.pop(next(iter(self._archives))).close()
-        self._archives[path] = archive
-        return archive
-
-    def _unpacked(self, array: Array) -> Path:
-        if array not in self._stacks:
-            target = self._folder / f"{len(self._stacks)}.npy"
-            with (
-                zipfile.ZipFile(array.path) as archive,
-                archive.open(f"{array.member}.npy") as source,
-                target.open("wb") as stream,
-            ):
-                shutil.copyfileobj(source, stream)
-            self._stacks[array] = target
-        return self._stacks[array]
-
-
-def _mask(path: Path) -> np.ndarray:
-    with _opened(path) as image:
+def _read_mask(path: Path) -> np.ndarray:
+    with _open_mask(path) as image:
         image.verify()  # Pillow compares checksums here alone.
-    with _opened(path) as image:
+    with _open_mask(path) as image:
         values = np.asarray(image).astype(np.int32)
         # Viewers turn such a picture, and programs that read its pixels do not.
         if image.getexif().get(ORIENTATION, 1) != 1:
             raise AuditError(f"{path}: expected a mask that EXIF does not turn; save it as it is meant")
         return values
+
+
+class ArrayReader:
+    """Reads arrays. The last two npz files stay open, and a stack inside one is unpacked once, to a temporary file."""
+
+    def __enter__(self) -> "ArrayReader":
+        """Returns the reader."""
+        self._folder = tempfile.TemporaryDirectory(prefix="flipjax-audit-")
+        self._archive = functools.lru_cache(2)(functools.partial(np.load, allow_pickle=False))
+        self._unpacked = functools.lru_cache(None)(self._unpack)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes what is open and removes what was unpacked."""
+        self._archive.cache_clear()
+        self._folder.cleanup()
+
+    def read(self, array: StoredArray) -> np.ndarray:
+        """Returns an array in its own dtype and native byte order; an AuditError where its file is damaged or gone."""
+        path, member, shape, dtype, row = array
+        with _naming(array):
+            if path.suffix.lower() == ".png":
+                return _read_mask(path)
+            if member and row is None:
+                values = self._archive(path)[member]
+            else:
+                stored = np.load(self._unpacked(path, member) if member else path, mmap_mode="r", allow_pickle=False)
+                values = stored if row is None else stored[row]
+            return np.array(values, dtype.newbyteorder("=")).reshape(shape)
+
+    def _unpack(self, path: Path, member: str) -> Path:
+        target = Path(self._folder.name) / f"{self._unpacked.cache_info().currsize}.npy"
+        with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as source, target.open("wb") as stream:
+            shutil.copyfileobj(source, stream)
+        return target

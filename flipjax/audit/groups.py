@@ -1,17 +1,18 @@
 """The groups of the images: a CSV with the columns name and group."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from flipjax.audit.arrays import AuditError
-from flipjax.audit.sources import check_printable, listed, repeated
+from flipjax.audit.arrays import AuditError, listed
+from flipjax.audit.read import check_names
 from flipjax.files import csv_rows
 
-LONGEST = 18
-"""Digits that fit 64 bits."""
+INTEGER = re.compile(r"\s*-?\d{1,18}\s*")
+"""Of 64 bits; to int, 1_0 is ten, too."""
 
 
 def read_groups(path: Path, names: Sequence[str], *, classes: int, positional: bool) -> tuple[np.ndarray, list[str]]:
@@ -34,40 +35,32 @@ def read_groups(path: Path, names: Sequence[str], *, classes: int, positional: b
         AuditError: not such a table, images without a group, or groups that are no integers or out of range.
     """
     rows = _rows(path)
-    groups = {name: _integer(path, name, text) for name, text in rows.items()}
-    names = list(names)
-    if positional:
-        numbered = {name: str(int(name)) for name in groups if name.isdecimal() and len(name) < LONGEST}
-        numbers = list(numbered.values())
-        if repeated(numbers):
-            raise AuditError(f"{path}: several rows for one image, {listed(repeated(numbers))}")
-        if set(numbers) >= set(names):
-            groups = {numbered.get(name, name): group for name, group in groups.items()}
-        elif len(groups) == len(names):
-            names = list(groups)
-            check_printable(path, names)
-    wanted = set(names)
-    stems = {name: name if name in wanted else Path(name).stem for name in groups}
-    unclear = sorted(wanted & set(repeated(list(stems.values()))) - set(groups))
-    if unclear:
-        raise AuditError(f"{path}: several rows for one image, {listed(unclear)}")
-    known = {stems[name]: group for name, group in groups.items() if stems[name] == name or stems[name] not in groups}
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise AuditError(f"{path}: expected a group for each image; none for {listed(missing)}")
-    strangers = [ascii(name) for name in groups if stems[name] not in wanted]
-    if strangers:
-        raise AuditError(f"{path}: expected rows of the images alone; rows that name none, {listed(strangers)}")
-    values = np.array([known[name] for name in names], np.int64)
-    if classes == 3 and not set(values.tolist()) <= set(range(4)):
-        raise AuditError(
-            f"{path}: expected groups 0..3 (2 * class + scene) for two foreground classes, found "
-            f"{', '.join(map(str, sorted(set(values.tolist()))[:10]))}"
-        )
-    return values, names
+    known = set(names)
+    places = {name: str(int(name)) for name in rows if positional and name.isdecimal() and INTEGER.fullmatch(name)}
+    stems = {name: name if name in known else Path(name).stem for name in rows}
+    images = [places.get(name, stems[name]) for name in rows]
+    if positional and len(rows) == len(names) and len({*places.values()}) == len(places) and set(images) != known:
+        images = names = list(check_names(path, rows))
+    check_names(path, images)
+    missing = [name for name in names if name not in set(images)]
+    strangers = [name for name, image in zip(rows, images, strict=True) if image not in set(names)]
+    if missing or strangers:
+        found = [f"none for {listed(missing)}"] if missing else []
+        found += [f"rows that name none, {listed(strangers)}"] if strangers else []
+        raise AuditError(f"{path}: expected a group for each image; found {'; '.join(found)}")
+    wrong = [f"{name} ({group[:40]})" for name, group in rows.items() if not INTEGER.fullmatch(group)]
+    if wrong:
+        raise AuditError(f"{path}: expected integer groups, found others, {listed(wrong)}")
+    values = dict(zip(images, map(int, rows.values()), strict=True))
+    groups = np.array([values[name] for name in names], np.int64)
+    if classes == 3 and not set(groups.tolist()) <= set(range(4)):
+        found = listed(sorted(set(groups.tolist())))
+        raise AuditError(f"{path}: expected groups 0..3 (2 * class + scene) for two foreground classes, found {found}")
+    return groups, list(names)
 
 
 def _rows(path: Path) -> dict[str, str]:
+    """The text of each group by the name in its row."""
     if not path.is_file():
         raise AuditError(f"{path}: expected a CSV with the columns name and group, found no file there")
     try:
@@ -75,21 +68,8 @@ def _rows(path: Path) -> dict[str, str]:
             table = [row for _, row in csv_rows(stream)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AuditError(f"{path}: expected a CSV with the columns name and group ({error})") from error
-    columns = list(table[0]) if table else []
-    if not {"name", "group"} <= set(columns):
-        names = ", ".join(map(str, columns)) or "no row"
-        raise AuditError(f"{path}: expected a CSV with the columns name and group, found {names}")
-    names = [row["name"] for row in table]
-    if repeated(names):
-        raise AuditError(f"{path}: several rows for one name, {listed(repeated(names))}")
-    return {name: row["group"] for name, row in zip(names, table, strict=True)}
-
-
-def _integer(path: Path, name: str, text: str) -> int:
-    try:
-        # To int, 1_0 is ten.
-        if len(text) > LONGEST or "_" in text:
-            raise ValueError
-        return int(text)
-    except ValueError:
-        raise AuditError(f"{path}: expected an integer group for {ascii(name)[1:-1]}, found {text[:40]!r}") from None
+    if not table or not {"name", "group"} <= set(table[0]):
+        found = ", ".join(map(str, table[0])) if table else "no row"
+        raise AuditError(f"{path}: expected a CSV with the columns name and group, found {found}")
+    check_names(path, [row["name"] for row in table])
+    return {row["name"]: row["group"] for row in table}

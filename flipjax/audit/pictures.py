@@ -10,14 +10,14 @@ from matplotlib.colors import to_hex
 from PIL import Image, UnidentifiedImageError
 
 from flipjax import metrics
-from flipjax.audit.arrays import AuditError, Reader
-from flipjax.audit.layout import Layout
+from flipjax.audit.arrays import ArrayReader, AuditError, listed
+from flipjax.audit.measure import read_pair
+from flipjax.audit.read import Encoding, Pair, check_names
 from flipjax.audit.results import Audit
-from flipjax.audit.sources import Pair, listed, repeated
-from flipjax.audit.values import IGNORED, Values, read_pair
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
+from flipjax.results import gallery
 
 SHOWN = 6
 LARGEST_SIDE = 256
@@ -25,61 +25,49 @@ NAMED = 12
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def find_photos(folder: Path | None, names: Sequence[str]) -> dict[str, Path]:
-    """Returns the photo of each image by its name; none without a folder.
+def find_photos(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Returns the photo of each image by its name.
 
     Raises:
         AuditError: not a folder, images without a photo, or several photos of one name.
     """
-    if folder is None:
-        return {}
     if not folder.is_dir():
         raise AuditError(f"--images: expected a folder of photos ({' '.join(SUFFIXES)}), found {folder}")
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    stems = [path.stem for path in files]
-    if repeated(stems):
-        raise AuditError(f"--images: several photos of one name in {folder}, {listed(repeated(stems))}")
-    photos = dict(zip(stems, files, strict=True))
+    photos = dict(zip(check_names(f"--images: {folder}", [path.stem for path in files]), files, strict=True))
     missing = [name for name in names if name not in photos]
     if missing:
         raise AuditError(f"--images: expected a photo named as each image in {folder}; none for {listed(missing)}")
     return {name: photos[name] for name in names}
 
 
-def draw_out(
-    audit: Audit,
-    pairs: Sequence[Pair],
-    layout: Layout,
-    values: Values,
-    *,
-    chosen: Mapping[int, str],
-    photos: Mapping[str, Path],
-) -> list[Item]:
-    """Reads the chosen images once more, in the order of the files, and makes their maps, in the order chosen."""
+def draw_out(audit: Audit, pairs: Sequence[Pair], encoding: Encoding, *, photos: Mapping[str, Path]) -> list[Item]:
+    """Reads the images to look at once more, in the order of the files, and makes their maps, in the order chosen."""
+    indices, kinds = gallery.choose(audit.decomposition, riskiest=SHOWN, typical=0, sure=SHOWN)
     made = {}
-    with Reader() as reader:
-        for index in sorted(chosen):
-            logits, labels = read_pair(reader, pairs[index], layout, values)
+    options = {"kind": encoding.kind, "background": encoding.background}
+    with ArrayReader() as reader:
+        for place in np.argsort(indices):
+            index = int(indices[place])
+            scores, labels = read_pair(reader, pairs[index], encoding)
             step = math.ceil(max(labels.shape) / LARGEST_SIDE)
             path = photos.get(audit.names[index])
-            image = None if path is None else _photo(path, labels.shape)[::step, ::step]
-            logits = logits[::step, ::step]
-            labels = labels[::step, ::step]
-            errors = metrics.error_map(logits, labels, background=values.background, ignore_index=IGNORED)
+            scores, labels = scores[::step, ::step], labels[::step, ::step]
+            ignored = False if encoding.ignore_index is None else labels == encoding.ignore_index
             made[index] = Item(
                 name=audit.names[index],
                 member="",
                 group="" if audit.groups is None else f"group {audit.groups[index]}",
-                kind=chosen[index],
+                kind=str(kinds[place]),
                 flip=float(audit.decomposition.flip[index]),
                 flip_risk=float(audit.decomposition.flip_risk[index]),
-                truth=np.where(labels == IGNORED, layout.classes, labels),
-                prediction=logits.argmax(-1),
-                errors=np.asarray(errors),
-                risk=np.asarray(metrics.risk_map(logits, background=values.background)),
-                image=image,
+                truth=np.where(ignored, encoding.classes, labels),
+                prediction=scores.argmax(-1),
+                errors=np.asarray(metrics.error_map(scores, labels, ignore_index=encoding.ignore_index, **options)),
+                risk=np.asarray(metrics.risk_map(scores, **options)),
+                image=None if path is None else _photo(path, pairs[index].labels.shape)[::step, ::step],
             )
-    return [made[index] for index in chosen]
+    return [made[index] for index in indices.tolist()]
 
 
 def _photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:

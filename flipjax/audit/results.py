@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from flipjax.audit.arrays import AuditError
-from flipjax.audit.sources import check_printable
+from flipjax.audit.read import check_names
 from flipjax.metrics import Decomposition, bootstrap, class_names, summarize
 from flipjax.results import Row, SceneSwap, flip_rows, image_columns, number, title_of
 from flipjax.results.images import flips_of
@@ -54,11 +54,14 @@ class Audit(NamedTuple):
         return [c for c in range(len(self.class_names)) if c != self.background]
 
 
-def check_names(classes: int, background: int, names: Sequence[str] | None) -> tuple[str, ...]:
+def check_class_names(classes: int, background: int, names: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the names of all classes; an AuditError where those given do not fit."""
-    check_printable("--class_names", names or ())
     try:
-        return class_names(names, classes=classes, background=background)
+        return class_names(
+            check_names("--class_names", names) if names else None, classes=classes, background=background
+        )
+    except AuditError:
+        raise
     except ValueError as error:
         raise AuditError(f"--{error}") from error
 

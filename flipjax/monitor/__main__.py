@@ -26,8 +26,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flipjax import command
-from flipjax.audit.arrays import AuditError, Reader
-from flipjax.audit.sources import open_source
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits
+from flipjax.audit.read import open_source
 from flipjax.config import ConfigError
 from flipjax.files import DamagedError
 from flipjax.monitor.inputs import (
@@ -74,8 +74,8 @@ def _fit(options: argparse.Namespace) -> int:
     if options.scores:
         records = read_table(options.scores)
     else:
-        with Reader() as reader:
-            source = open_source(options.logits, wanted=options.kind, rank=3, reader=reader)
+        with ArrayReader() as reader:
+            source = open_source(options.logits, wanted=options.kind, rank=3, reader=reader, limits=Limits())
             reading = find_reading(source, kind=options.kind, channels=options.channels, background=options.background)
             records = list(read_predictions(source, reading, reader))
     losses = [record.loss for record in records]

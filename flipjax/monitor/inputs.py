@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from flipjax.audit.arrays import AuditError, Limits, Reader, read_npy
-from flipjax.audit.layout import check_prediction, check_size, layout_alone
-from flipjax.audit.sources import Place, Source, open_source
-from flipjax.audit.values import read_scores
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray, read_headers
+from flipjax.audit.read import Source, check_size, encoding_alone, open_source, read_scores
 from flipjax.files import csv_rows
 from flipjax.monitor.threshold import Reading
 
@@ -44,10 +42,10 @@ def read_table(path: Path) -> list[Record]:
     if not path.is_file():
         raise AuditError(f"{path}: expected a file of scores (.npy, .csv, or JSON lines), found none")
     if path.suffix.lower() == ".npy":
-        stored = read_npy(path)
+        stored = read_headers(path, limits=Limits())[""]
         if len(stored.shape) != 1 or stored.dtype.kind not in "fiu":
             raise AuditError(f"{path}: expected scores (n,), found {stored.dtype} of shape {stored.shape}")
-        with Reader() as reader:
+        with ArrayReader() as reader:
             return [Record(index, score) for index, score in enumerate(reader.read(stored).astype(float).tolist())]
     if path.suffix.lower() != ".csv":
         with path.open("rb") as stream:
@@ -97,7 +95,7 @@ def watch_folder(folder: Path, reading: Reading, *, once: bool, complain: Compla
         complain: is told of files that cannot be used, which are passed over.
     """
     states: dict[Path, tuple[int, int] | None] = {}
-    with Reader() as reader:
+    with ArrayReader() as reader:
         while True:
             for path in sorted(folder.glob("*.np[yz]")):
                 if path.name.startswith(".") or states.get(path, ()) is None:
@@ -108,7 +106,7 @@ def watch_folder(folder: Path, reading: Reading, *, once: bool, complain: Compla
                     states[path] = status.st_size, status.st_mtime_ns
                     if once or states[path] == before:
                         states[path] = None
-                        source = open_source(path, wanted=reading.kind, rank=3, reader=reader)
+                        source = open_source(path, wanted=reading.kind, rank=3, reader=reader, limits=Limits())
                         yield from read_predictions(source, reading, reader)
                 except (AuditError, OSError) as error:
                     complain(str(error))
@@ -119,35 +117,38 @@ def watch_folder(folder: Path, reading: Reading, *, once: bool, complain: Compla
 
 def find_reading(source: Source, *, kind: str, channels: str | None, background: int) -> Reading:
     """Returns how predictions are read, from the first of them; AuditError where that cannot be told."""
-    check_prediction(source.places[0], kind=kind)
-    layout = layout_alone(source.places[0], channels=channels)
-    if not 0 <= background < layout.classes:
-        raise AuditError(f"--background: expected a class in 0..{layout.classes - 1}, found {background}")
-    return Reading(kind, layout.channels, layout.classes, background)
+    encoding = encoding_alone(source.images[0], kind=kind, channels=channels, background=background)
+    if not 0 <= background < encoding.classes:
+        raise AuditError(f"--background: expected a class in 0..{encoding.classes - 1}, found {background}")
+    return Reading(kind, encoding.channels, encoding.classes, background)
 
 
-def read_predictions(source: Source, reading: Reading, reader: Reader) -> Iterator[Record]:
+def read_predictions(source: Source, reading: Reading, reader: ArrayReader) -> Iterator[Record]:
     """Yields the flip-risk of each image of a source, named by its file and its place there.
 
     Raises:
         AuditError: as an audit does; classes or axes that are not those of the `reading`.
     """
-    names = source.names or tuple(f"{source.path.stem}:{row}" for row in range(len(source.places)))
-    for name, place in zip(names, source.places, strict=True):
-        yield Record(name, _score(name, place, reading, reader))
+    names = source.names or tuple(f"{source.path.stem}:{row}" for row in range(len(source.images)))
+    for name, array in zip(names, source.images, strict=True):
+        yield Record(name, _score(array, reading, reader))
 
 
-def _score(name: str, place: Place, reading: Reading, reader: Reader) -> float:
+def _score(array: StoredArray, reading: Reading, reader: ArrayReader) -> float:
     # Scores that come as numbers need no JAX.
     from flipjax.metrics import flip_risk
 
-    check_prediction(place, kind=reading.kind)
-    layout = layout_alone(place, channels=reading.channels)
-    if layout.classes != reading.classes:
-        where = f"on the {layout.channels} axis of shape {place.shape}"
-        raise AuditError(f"{place}: expected {reading.classes} classes {where}, found {layout.classes}")
-    check_size(name, place, layout, Limits())
-    return float(flip_risk(read_scores(reader, place, layout, kind=reading.kind), background=reading.background))
+    options = {"kind": reading.kind, "background": reading.background}
+    encoding = encoding_alone(array, channels=reading.channels, **options)
+    if encoding.classes != reading.classes:
+        where = f"on the {encoding.channels} axis of shape {array.shape}"
+        raise AuditError(f"{array}: expected {reading.classes} classes {where}, found {encoding.classes}")
+    check_size(array, encoding.classes, Limits())
+    scores = read_scores(reader, array, encoding)
+    try:
+        return float(flip_risk(scores, **options))
+    except ValueError as error:
+        raise AuditError(f"{array}: {error}") from error
 
 
 def _record(values: Any, number: Any) -> Record:
