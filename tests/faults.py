@@ -13,6 +13,7 @@ tmpfs, to others a limit on the size of each file.
 """
 
 import argparse
+import atexit
 import collections
 import contextlib
 import functools
@@ -61,9 +62,21 @@ def sweep(*arguments):
     return code, text.getvalue()
 
 
-def read_config(path):
+@functools.cache
+def whole_run():
+    """A finished run of CONFIG, which the tests of this process share and none changes: its folder and its file."""
+    place = pathlib.Path(tempfile.mkdtemp(prefix="flipjax-run-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    config = place / "tiny.py"
+    config.write_text(CONFIG)
+    code, text = sweep("--config", config, "--workdir", place / "whole")
+    assert code == 0, text
+    return place / "whole", config
+
+
+def read_config(path, *overrides):
     """The configuration of a file."""
-    return command.read_config(path, [])
+    return command.read_config(path, overrides)
 
 
 def damage(path, kind, chance):

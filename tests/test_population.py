@@ -10,9 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax.config import ConfigError, PopulationSpec
-from flipjax.data.pool import Pool
-from flipjax.plan import Program
-from flipjax.sweep.dry_run import unet_bytes
 from flipjax.training import epoch, placement, population
 from flipjax.training.member import Status, init_state
 from flipjax.training.predict import evaluate
@@ -260,29 +257,3 @@ def test_a_deal_is_a_balanced_permutation(case):
         assert np.ptp(running.reshape(devices, -1).sum(1)) <= 1
     # Time goes by the fullest device, and no deal makes that emptier.
     assert running.reshape(devices, -1).sum(1).max() == -(-running.sum() // devices)
-
-
-@pytest.mark.parametrize(("size", "width", "batch_size"), [(16, 4, 8), (32, 8, 4)])
-def test_the_memory_that_a_dry_run_states_is_about_what_the_program_takes(tiny, make_member, size, width, batch_size):
-    experiment = dataclasses.replace(
-        tiny,
-        pool=dataclasses.replace(tiny.pool, size=size),
-        model=dataclasses.replace(tiny.model, width=width),
-        train=dataclasses.replace(tiny.train, batch_size=batch_size),
-    )
-    program = Program("000", experiment, (), ())
-    pool = Pool(
-        kind="composite",
-        images=np.zeros((24, size, size, 3), np.uint8),
-        masks=np.zeros((24, size, size), np.uint8),
-        labels=np.ones(24, np.uint8),
-        scenes=np.zeros((8, size, size, 3), np.uint8),
-    )
-    layout = placement.make_layout(LOOP, members=1)
-    current = population.create(experiment, layout, [make_member(0, 0.5, 1e-3)])
-    validation = np.zeros((4, 2), np.int32), np.arange(4, dtype=np.int32), np.zeros(4, bool)
-    positions, active = placement.queue(np.ones(1, bool), devices=1, width=1)
-    shared = placement.share(layout, (pool, *validation))
-    lowered = population._epoch.lower(experiment, layout, current.members, current.states, positions, active, *shared)
-    taken = lowered.compile().memory_analysis().temp_size_in_bytes
-    assert 0.6 < unet_bytes(program) / taken < 1.6

@@ -1,10 +1,9 @@
 """Members that one device does not hold, and devices that share a batch."""
 
 import os
-import shutil
 import subprocess
 import sys
-from unittest import mock
+from types import SimpleNamespace
 
 import faults
 import jax
@@ -12,28 +11,21 @@ import numpy as np
 import pytest
 
 from flipjax import results
-from flipjax.config import PopulationSpec
+from flipjax.config import ConfigError, PoolSpec, PopulationSpec
+from flipjax.data import POOLS
 from flipjax.plan import plan
 from flipjax.sweep import waves
 from flipjax.sweep.program import load_pool, make_study
-from flipjax.training import population
+from flipjax.training import placement, population
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole():
     """A finished run of two members, its configuration, and the function that runs the command on another folder."""
-    place = tmp_path_factory.mktemp("runs")
-    config = place / "tiny.py"
-    config.write_text(faults.CONFIG)
-
-    def run(folder, *arguments):
-        return faults.sweep("--config", config, "--workdir", folder, *arguments)
-
-    code, text = run(place / "whole")
-    assert code == 0, text
-    return place / "whole", config, run
+    folder, config = faults.whole_run()
+    return folder, config, lambda place, *more: faults.sweep("--config", config, "--workdir", place, *more)
 
 
 def same(folder, whole):
@@ -43,9 +35,7 @@ def same(folder, whole):
 
 
 def test_waves_halve_where_memory_ends_and_run_every_member_once(whole):
-    config = faults.read_config(whole[1])
-    config.axes.seed = tuple(range(6))
-    (program,) = plan(config)
+    (program,) = plan(faults.read_config(whole[1], "--config.axes.seed=(0,1,2,3,4,5)"))
     tried, done, lines = [], [], []
 
     def run(wave, larger):
@@ -73,16 +63,25 @@ def test_waves_halve_where_memory_ends_and_run_every_member_once(whole):
     assert not waves.out_of_memory(ValueError("RESOURCE_EXHAUSTED"))
 
 
-def test_what_fits_is_asked_of_the_compiler_seldom():
+def stub_compiler(monkeypatch):
+    """A member of width 4 takes 4 MB of states, and work 2 MB; returns the numbers of members that are asked for."""
     asked = []
 
-    def taken(size):
-        asked.append(size)
-        return 1e6 + 1e3 * size + 1e4 * min(size, 16)
+    def taken(program, spec, study, *, members):
+        asked.append(members)
+        return waves.Taken(members * 1_000_000 * program.experiment.model.width, 2_000_000)
 
-    size, total = waves.largest(taken, 10_000, 2e6)
-    assert total <= 2e6 < taken(size + 100) and len(asked) < 6
-    assert waves.largest(lambda size: 5.0, 10, 1.0) == (1, 5)
+    monkeypatch.setattr(waves, "compiled_bytes", taken)
+    return asked
+
+
+def test_the_compiler_is_asked_for_half_the_members_until_a_device_holds_them(whole, monkeypatch):
+    (program,) = plan(faults.read_config(whole[1], "--config.axes.seed=(0,1,2,3,4,5)"))
+    asked, lines = stub_compiler(monkeypatch), []
+    assert waves.wave(program, PopulationSpec(memory_gb=0.06), SimpleNamespace(), say=lines.append) == 12 and not lines
+    assert waves.wave(program, PopulationSpec(memory_gb=0.02), SimpleNamespace(), say=lines.append) == 3
+    assert asked == [12, 12, 6, 3]
+    assert lines == ["cell 000: waves of 3 of 12 members, which take 14.0 MB of the 20.0 MB of a device"]
 
 
 def test_waves_give_the_bytes_of_the_whole_run(whole, tmp_path):
@@ -102,10 +101,7 @@ def test_waves_give_the_bytes_of_the_whole_run(whole, tmp_path):
 
 
 def test_a_member_that_no_device_holds_is_refused_by_name_and_the_other_cells_go_on(whole, tmp_path, monkeypatch):
-    def taken(program, spec, study, *, members):
-        return waves.Taken(members * 1_000_000 * program.experiment.model.width, 2_000_000)
-
-    monkeypatch.setattr(waves, "compiled_bytes", taken)
+    stub_compiler(monkeypatch)
     options = ("--config.grid.model.width=(4, 8)", "--config.population.memory_gb=0.009")
     said = (
         "no memory for one member alone, m002: it takes 10.0 MB (8.0 MB of states and data, 2.0 MB of work) of the "
@@ -114,49 +110,37 @@ def test_a_member_that_no_device_holds_is_refused_by_name_and_the_other_cells_go
     )
     code, text = whole[2](tmp_path / "dry", "--dry_run=compiled", *options)
     assert code == 2 and text.endswith(f"flipjax sweep: cell 001: {said}"), text
-    assert not (tmp_path / "dry").exists()
     code, text = whole[2](tmp_path / "run", *options)
     assert code == 1 and f"cell 001 failed: {said}" in text, text
     statuses = {(row["member"], row["status"]) for row in results.read_csv(tmp_path / "run/results.csv")}
     assert statuses == {("m000", "finished"), ("m001", "finished"), ("m002", "failed"), ("m003", "failed")}
 
 
-def test_an_error_for_want_of_memory_at_one_member_is_said_as_what_to_lower(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(population, "run_epoch", mock.Mock(side_effect=FULL))
-    code, text = whole[2](tmp_path / "run", "--config.population.devices=1")
-    assert code == 1 and "no memory for 2 members at a time; on with 1" in text
-    assert "cell 000 failed: no memory for one member alone, m000: it takes " in text
-    assert " of a device; lower config.model.width (4), " in text
-    assert "RESOURCE_EXHAUSTED" not in text and "Traceback" not in text, text
-
-
-@pytest.mark.parametrize("place", ["run_epoch", "map_selected"])
-def test_an_error_for_want_of_memory_halves_the_wave_which_continues(whole, tmp_path, monkeypatch, place):
-    function, calls = getattr(population, place), []
+def test_an_error_for_want_of_memory_halves_the_wave_which_continues(whole, tmp_path, monkeypatch):
+    function, calls = population.run_epoch, []
 
     def full(experiment, layout, current, *given, **named):
         calls.append(len(current.slots))
-        if len(current.slots) > 1 and calls.count(2) == (2 if place == "run_epoch" else 1):
+        if len(current.slots) > 1 and calls.count(2) == 2:
             raise FULL
         return function(experiment, layout, current, *given, **named)
 
-    monkeypatch.setattr(population, place, full)
+    monkeypatch.setattr(population, "run_epoch", full)
     code, text = whole[2](tmp_path / "run")
     assert code == 0, text
     assert "no memory for 2 members at a time; on with 1" in text
-    assert text.count(f"continues after epoch {1 if place == 'run_epoch' else 3}") == 2
+    assert text.count("continues after epoch 1") == 2
     assert same(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize(("devices", "sharing"), [(4, 2), (8, 4)])
-def test_devices_that_share_batches_agree_with_one(whole, tmp_path, devices, sharing):
-    options = [f"--config.population.devices={devices}", f"--config.population.batch_devices={sharing}"]
+def test_devices_that_share_batches_agree_with_one(whole, tmp_path):
+    options = ["--config.population.devices=8", "--config.population.batch_devices=4"]
     options += ["--config.intervene.scenes=none", "--config.intervene.scores=none"]  # Less to compile.
     command = [sys.executable, "-m", "flipjax.sweep", "--config", whole[1], "--workdir", tmp_path / "run", *options]
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
-    assert f"{devices} x cpu" in done.stderr
+    assert "8 x cpu" in done.stderr
     for name, exact in (("results.csv", ("n_images", "epochs", "status")), ("history.csv", ("epoch",))):
         ours, theirs = (results.read_csv(folder / name) for folder in (tmp_path / "run", whole[0]))
         for row, other in zip(ours, theirs, strict=True):
@@ -166,25 +150,22 @@ def test_devices_that_share_batches_agree_with_one(whole, tmp_path, devices, sha
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "value", "named"),
     [
-        ("model.width", 10**10),
-        ("split.n_train", 10**12),
-        ("pool.objects", 10**20),
-        ("train.epochs", 10**15),
-        ("model.width", 2**16),
-        ("pool.size", 2**14),
-        ("train.batch_size", 10**6),
+        ("model.width", 10**10, "config.model.width"),
+        ("split.n_train", 10**12, "config.split.n_train"),
+        ("pool.objects", 10**20, "config.pool.objects"),
+        ("train.epochs", 10**15, "config.train.epochs"),
+        ("train.batch_size", 10**6, "config.split.n_train"),
     ],
 )
-def test_absurd_sizes_are_refused_by_name(whole, tmp_path, key, value):
-    more = ("--config.pool.objects=1000000",) if key == "pool.size" else ()
-    code, text = whole[2](tmp_path / "run", f"--config.{key}={value}", *more)
-    named = "config.split.n_train" if key == "train.batch_size" else f"config.{key}"
-    assert code == 2 and named in text.splitlines()[-1], text
+def test_absurd_sizes_are_refused_by_name(whole, key, value, named):
+    with pytest.raises(ConfigError, match=named):
+        plan(faults.read_config(whole[1], f"--config.{key}={value}"))
 
 
-def test_a_batch_is_split_into_equal_shares(whole, tmp_path):
-    code, text = whole[2](tmp_path / "run", "--config.population.batch_devices=3")
-    assert code == 2 and "config.population.batch_devices: expected a divisor of train.batch_size (8)" in text
-    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+def test_what_memory_has_no_room_for_is_refused_before_it_is_made():
+    with pytest.raises(ConfigError, match=r"config\.pool\.size: the pool at size 16384 has"):
+        POOLS["synthetic"](PoolSpec(size=2**14, objects=10**6))
+    with pytest.raises(ConfigError, match=r"batch_devices: expected a divisor of train\.batch_size \(8\)"):
+        placement.make_layout(PopulationSpec(batch_devices=3), members=2, batch_size=8)

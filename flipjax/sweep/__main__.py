@@ -37,8 +37,8 @@ def _parser() -> command.ConfigParser:
     parser.add_argument(
         "--dry_run",
         nargs="?",
-        const="estimated",
-        choices=("estimated", "compiled"),
+        const="shapes",
+        choices=("shapes", "compiled"),
         help="list cells, members, steps and memory, and stop; =compiled asks the compiler, and takes as long",
     )
     parser.add_argument("--fresh", action="store_true", help="remove an earlier run from the folder first")
@@ -69,9 +69,9 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
     line = shlex.join(["python", "-m", "flipjax.sweep", *arguments])
     programs = plan(options.config)
     if options.dry_run:
-        from flipjax.sweep.dry_run import dry_run
+        from flipjax.sweep.dry_run import describe_plan
 
-        print("\n".join(dry_run(programs, PopulationSpec(**options.config.population))))
+        print("\n".join(describe_plan(programs)))
         if options.dry_run == "compiled":
             return _print_compiled(programs, PopulationSpec(**options.config.population))
         return command.DONE

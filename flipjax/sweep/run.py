@@ -105,7 +105,6 @@ class Sweep:
 
     def _run_program(self, program: Program, display: Display) -> None:
         spec = PopulationSpec(**self.config.population)
-        waves.check(program, spec)
         pool, catalog = load_pool(program)
         self.class_names[program.name] = ("background", *catalog.class_names)
         study = make_study(program, pool, catalog)

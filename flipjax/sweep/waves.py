@@ -1,4 +1,4 @@
-"""How many members of a program a device holds at once, as the compiled program says of itself; the others wait."""
+"""How many members of a program a device holds at once, as its compiler says; the others wait."""
 
 import functools
 import os
@@ -6,23 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from flipjax.config import ConfigError, PopulationSpec
+from flipjax.config import PopulationSpec
 from flipjax.plan import Program, restrict
-from flipjax.sweep.dry_run import MARGIN, estimate, megabytes, pool_bytes, state_bytes, unet_bytes
-from flipjax.sweep.program import Study, layout_of, make_members, starting_weights
+from flipjax.sweep.dry_run import megabytes
+from flipjax.sweep.program import Study, layout_of, make_members
 from flipjax.training import placement, population
-from flipjax.training.member import Member, State, init_state
+from flipjax.training.member import init_state
 
 USED = 0.9
-"""The share of a device's memory that a program may be planned to take."""
-FAR = 4
-"""How many times a device's memory an estimate must be before it is not tried."""
-PLAIN = 0.25
-"""Where an estimate is below this share of it, the compiler is not asked."""
+"""Share of a device's memory that a program may be planned to take: the rest is the runtime's."""
 
 
 class TooLargeError(ValueError):
@@ -55,25 +50,20 @@ def compiled_bytes(program: Program, spec: PopulationSpec, study: Study, *, memb
     read = (study.pool, validation.rows, validation.groups, validation.refit)
     everywhere = NamedSharding(layout.mesh, P())
     shared = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), read)
-    lowered = population.lower_epoch(experiment, layout, *jax.tree.map(stacked, _one(program, study)), *shared)
+    member = make_members(restrict(program, program.names[:1]), study)[0]
+    one = member, jax.eval_shape(functools.partial(init_state, experiment), member)
+    lowered = population.lower_epoch(experiment, layout, *jax.tree.map(stacked, one), *shared)
     analysis = lowered.compile().memory_analysis()
     given = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return Taken(given, analysis.temp_size_in_bytes)
-
-
-def _one(program: Program, study: Study) -> tuple[Member, State]:
-    """Returns one of the members, and the shapes of its state."""
-    spec = program.experiment
-    member = make_members(restrict(program, program.names[:1]), study)[0]
-    return member, jax.eval_shape(functools.partial(init_state, spec), member, starting_weights(spec.model))
 
 
 def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
     """Returns the memory of a device: as `spec` or the device says, and for a CPU its part of the machine's.
 
     Args:
-      spec: of the population.
-      devices: how many are at work; None: all.
+        spec: of the population.
+        devices: how many are at work; None: all.
     """
     if spec.memory_gb:
         return int(spec.memory_gb * 1e9)
@@ -82,52 +72,18 @@ def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
     return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (devices or jax.device_count())
 
 
-def _estimated(program: Program, spec: PopulationSpec, study: Study) -> float:
-    """Returns bytes of a device from shapes alone, as if one device had all members."""
-    members = len(program.names)
-    if program.experiment.model.name == "unet":
-        parameters = 40 * _deepest(program) ** 2
-        working = unet_bytes(program)
-    else:
-        shapes = estimate(program.experiment)
-        parameters = shapes.parameters
-        working = shapes.working
-    width = min(spec.width or placement.DEFAULT_WIDTH, members)
-    pool = sum(leaf.nbytes for leaf in jax.tree.leaves(study.pool))
-    return MARGIN * (members * state_bytes(program, parameters=parameters) + width * working) + pool
-
-
-def _deepest(program: Program) -> int:
-    """Returns the channels of a small U-Net's last level, whose square its parameters are about 30 times."""
-    model = program.experiment.model
-    return model.width * 2 ** (model.depth - 1)
-
-
-def check(program: Program, spec: PopulationSpec) -> None:
-    """Raises ConfigError for a size that is far beyond what a device holds, before any of it is made."""
-    limit = device_bytes(spec)
-    needed = {"config.pool.size": pool_bytes(program) or 0}
-    if program.experiment.model.name == "unet":
-        state = state_bytes(program, parameters=9 * _deepest(program) ** 2)
-        needed["config.model.width"] = max(unet_bytes(program), state)
-    for field, size in needed.items():
-        if size > FAR * limit:
-            raise ConfigError(field, f"what a device of {megabytes(limit)} holds", f"about {megabytes(size)}")
-
-
 def wave(program: Program, spec: PopulationSpec, study: Study, *, say: Callable[[str], object]) -> int:
-    """Returns how many of a program's members are trained at a time: all, or as many as the device holds.
+    """Returns how many of a program's members are trained at a time: all, or half as many until the device holds them.
 
-    Says so by `say` where it is not all. Compiles nothing where an estimate from shapes is far below what there is.
+    Says so by `say` where it is not all. The program of all members is compiled here and not again to run it.
 
     Raises:
-      TooLargeError: one member alone takes more than the device has.
+        TooLargeError: one member alone takes more than the device has.
     """
-    members = len(program.names)
+    size = members = len(program.names)
     limit = device_bytes(spec)
-    if _estimated(program, spec, study) < PLAIN * limit:
-        return members
-    size, taken = largest(lambda size: compiled_bytes(program, spec, study, members=size).total, members, USED * limit)
+    while (taken := compiled_bytes(program, spec, study, members=size).total) > USED * limit and size > 1:
+        size = (size + 1) // 2
     if size == 1 and taken > device_bytes(spec, devices=layout_of(program, spec, members=1).mesh.size):
         raise TooLargeError(no_room(program, spec, study))
     if size < members:
@@ -169,26 +125,6 @@ def describe(program: Program, spec: PopulationSpec, study: Study) -> str:
     )
 
 
-def largest(taken: Callable[[int], float], members: int, limit: float) -> tuple[int, int]:
-    """Returns a number of members, at least one, that takes at most `limit`, and what it takes.
-
-    Asks for few numbers, since each is compiled: all, then by the line through the last two.
-
-    Example:
-      >>> largest(lambda size: 10 + 2 * size, 100, 50)
-      (20, 50)
-    """
-    size = members
-    total = taken(members)
-    slope = total / size
-    while total > limit and size > 1:
-        smaller = int(np.clip(size - np.ceil((total - limit) / slope), 1, size - 1))
-        less = taken(smaller)
-        slope = max((total - less) / (size - smaller), 1.0)
-        size, total = smaller, less
-    return size, int(total)
-
-
 def in_waves(
     program: Program,
     size: int,
@@ -200,14 +136,14 @@ def in_waves(
     """Runs a program by `size` members at a time, and by half as many where a device has no memory for them.
 
     Args:
-      program: with the members to run.
-      size: of a wave.
-      run: called with a wave, and with those that were given up and hold its members, the smallest first.
-      say: told of waves that are given up.
-      refuse: returns what is said of a wave of one that is given up, see `no_room`.
+        program: with the members to run.
+        size: of a wave.
+        run: called with a wave, and with those that were given up and hold its members, the smallest first.
+        say: told of waves that are given up.
+        refuse: returns what is said of a wave of one that is given up, see `no_room`.
 
     Raises:
-      TooLargeError: a device has no memory for one member.
+        TooLargeError: a device has no memory for one member.
     """
     names = program.names
     larger: list[Program] = []

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.config import PoolSpec, check_value
+from flipjax.data import store
 from flipjax.data.pool import Catalog, Item, Listing, Pool, catalog_of
 from flipjax.data.synthetic import creatures, landscapes
 
@@ -33,7 +34,7 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
         A composite pool and its catalog; objects and scenes alternate between the two kinds. The same on every call.
 
     Raises:
-        ConfigError: a field is out of its range.
+        ConfigError: a field is out of its range, or memory has no room for the pool.
 
     Example:
         >>> pool, catalog = load(PoolSpec(size=16, objects=4, scenes=3))
@@ -42,6 +43,7 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """
     for field in ("size", "objects", "scenes", "identity_strength", "scene_strength"):
         check_value(f"pool.{field}", getattr(spec, field))
+    store.check_memory(store.shapes_of(2 * spec.objects, 2 * spec.scenes, spec.size), store.memory_limit())
     object_class = np.arange(2 * spec.objects, dtype=np.int32) % 2
     scene_kind = np.arange(2 * spec.scenes, dtype=np.int32) % 2
     creature_key, scene_key = jax.random.split(jax.random.key(spec.seed))
