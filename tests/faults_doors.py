@@ -1,7 +1,7 @@
 """Strange inputs at the doors: `python tests/faults_doors.py` hands each to its command and counts what became of it.
 
 Every case says what it must be: `same`, as the plain input; `refused`, with exit code 2 and a line that says why; or
-`done`, with exit code 0. Doors: configuration files (a dry run), audit, monitor; and those of `doors`, which hold a
+`done`, with exit code 0. Doors: configuration files (a dry run), audit; and those of `doors`, which hold a
 command to more: `data check`, `data prepare`. A name stands for all doors that begin with it.
 """
 
@@ -17,14 +17,12 @@ from doors.trial import call
 from PIL import Image
 
 from flipjax.audit.__main__ import main as audit
-from flipjax.monitor.__main__ import main as monitor
 from flipjax.sweep.__main__ import main as sweep
 
 generator = np.random.default_rng(0)
 LOGITS = generator.normal(size=(3, 8, 8, 3)).astype(np.float32)
 LABELS = generator.integers(0, 3, (3, 8, 8)).astype(np.uint8)
 GROUPS = "name,group\n0,0\n1,1\n2,3\n"
-SCORES = "".join(f'{{"id": {i}, "score": {i % 7 / 8}}}\n' for i in range(40))
 DEFAULT = "from flipjax.config import default_config\nconfig = default_config()\nget_config = lambda: config\n"
 
 
@@ -117,18 +115,6 @@ CONFIGS = {
         }.items()
     },
 }
-LINES = {
-    "plain": ("done", SCORES),
-    "CRLF": ("done", SCORES.replace("\n", "\r\n")),
-    "no score": ("refused", '{"id": 1}\n'),
-    "NaN as id": ("refused", SCORES + '{"id": NaN, "score": 0.1}\n'),
-    "infinite": ("refused", SCORES + '{"id": 1, "score": 1e999}\n'),
-    "400 digits": ("refused", SCORES + f'{{"id": 1, "score": {10**400}}}\n'),
-    "5,000 digits": ("refused", SCORES + f'{{"id": {"9" * 5000}, "score": 1}}\n'),
-    "brackets": ("refused", SCORES + "[" * 10**5),
-    "half a line": ("refused", SCORES[:-8]),
-    "bytes": ("refused", SCORES.encode() + b"\xff\xfe\n"),
-}
 
 
 def audit_case(place, logits=None, mask=None, table=None):
@@ -149,15 +135,8 @@ def config_case(place, content):
     return ["--config", place / "strange.py", "--dry_run"]
 
 
-def monitor_case(place, content):
-    """Arguments of a monitor's fit."""
-    write(place / "scores.jsonl", content)
-    return ["fit", "--scores", place / "scores.jsonl", "--out", place / "monitor.json"]
-
-
 DOORS = {
     "config": (sweep, CONFIGS, config_case),
-    "monitor": (monitor, LINES, monitor_case),
     "audit: predictions": (audit, LOGIT_FILES, lambda place, content: audit_case(place, logits=content)),
     "audit: masks": (audit, MASKS, lambda place, content: audit_case(place, mask=content)),
     "audit: groups": (audit, TABLES, lambda place, content: audit_case(place, table=content)),

@@ -1,21 +1,21 @@
 """The monitor: thresholds by hand, the drift test against its definition, and the command line."""
 
-import csv
 import io
+import itertools
 import json
 import math
-import os
+import sys
 import types
+from array import array
 
 import numpy as np
 import pytest
 from scipy.stats import beta
 
-from flipjax import metrics, monitor
+from flipjax import monitor
 from flipjax.files import DamagedError
-from flipjax.monitor import inputs
 from flipjax.monitor.__main__ import main
-from flipjax.monitor.drift import BETS
+from flipjax.monitor.drift import BETS, _insert
 
 
 def test_the_share_of_flagged_images_is_at_most_the_wanted_one():
@@ -66,6 +66,16 @@ def test_evidence_by_its_definition():
     np.testing.assert_allclose([v.p_value for v in verdicts], 1 / np.maximum.accumulate([1, *expected])[1:])
 
 
+def test_scores_are_kept_in_few_ascending_runs():
+    scores = np.random.default_rng(0).integers(0, 50, 1000).tolist()
+    runs = [array("d", range(100))]
+    for score in scores:
+        _insert(runs, score)
+        assert all(len(a) > len(b) for a, b in itertools.pairwise(runs))
+    assert all(list(run) == sorted(run) for run in runs)
+    assert sorted(itertools.chain(*runs)) == sorted([*range(100), *scores])
+
+
 def test_false_alarms_are_rare_and_drift_is_seen():
     generator = np.random.default_rng(0)
     draws = np.round(generator.normal(size=(60, 400)), 1)  # With ties.
@@ -89,35 +99,36 @@ def test_images_without_region_say_nothing():
     assert not monitor.flag(fitted, [np.nan]).any()
 
 
-def test_a_monitor_of_images_and_a_model():
-    images = np.random.default_rng(0).normal(size=(70, 4, 4, 3)).astype(np.float32)
-    fitted = monitor.fit(images, predict=lambda batch: 2 * batch)
-    np.testing.assert_array_equal(fitted.scores, np.sort(np.asarray(metrics.flip_risk(2 * images), np.float64)))
-
-
 def test_a_monitor_on_disk(tmp_path):
     path = tmp_path / "monitor.json"
     fitted = monitor.fit(np.random.default_rng(0).normal(size=30), flag_rate=0.2)
-    monitor.save(fitted, path)
-    loaded = monitor.load(path)
+    monitor.save_monitor(fitted, path)
+    loaded = monitor.load_monitor(path)
     np.testing.assert_array_equal(loaded.scores, fitted.scores)
-    assert (loaded.threshold, loaded.false_alarm, loaded.reading) == (fitted.threshold, 0.01, None)
+    assert (loaded.threshold, loaded.false_alarm, loaded.without_region) == (fitted.threshold, 0.01, 0)
     text = path.read_text()
     for damaged in (text[:50], "[]", text.replace('"false_alarm": 0.01', '"false_alarm": 0.02'), "[" * 100_000):
         path.write_text(damaged)
         says = "values are not those" if "0.02" in damaged else "expected a monitor"
         with pytest.raises(DamagedError, match=rf"monitor\.json.*{says}"):
-            monitor.load(path)
+            monitor.load_monitor(path)
     with pytest.raises(DamagedError, match="a file of at most"):
-        monitor.load(tmp_path)
+        monitor.load_monitor(tmp_path)
+
+
+def feed(monkeypatch, text):
+    """What stands on standard input."""
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(text)))
 
 
 @pytest.fixture
 def fitted(tmp_path, capsys):
     """The file of a monitor with the scores 0..98 and a threshold of 94."""
-    np.save(tmp_path / "scores.npy", np.arange(99.0))
-    assert main(["fit", "--scores", str(tmp_path / "scores.npy"), "--out", str(tmp_path / "monitor.json")]) == 0
-    assert "99 reference images" in capsys.readouterr().out
+    (tmp_path / "scores.csv").write_text("score\n" + "\n".join(map(str, range(99))))
+    for _ in range(2):  # A monitor is replaced by another.
+        arguments = ["--scores", str(tmp_path / "scores.csv"), "--out", str(tmp_path / "monitor.json")]
+        assert main(["fit", *arguments]) == 0
+        assert "99 reference images" in capsys.readouterr().out
     return str(tmp_path / "monitor.json")
 
 
@@ -131,9 +142,8 @@ def watch(capsys, *arguments):
 def test_a_stream_of_lines(fitted, capsys, monkeypatch):
     lines = ['{"id": "a", "score": 12}', "", "{no", '{"id": "b", "score": null}', '{"score": 98}', '{"flip": 1}', "3"]
     lines += ['{"score": true}', '{"score": 1e999}', f'{{"score": 1{400 * "0"}}}', "[" * 10**5, f'"{"x" * (1 << 20)}"']
-    lines += ['{"id": NaN, "score": 1}']
-    stream = io.BytesIO("\n".join([*lines, '{"id": "last", "score": 0.5}']).encode() + b"\n\xff\n")
-    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=stream))
+    lines += ['{"id": NaN, "score": 1}', '{"score": "1_000"}', '{"score": 1, "score": 2}', '{"score": NaN}']
+    feed(monkeypatch, "\n".join([*lines, '{"id": "last", "score": 0.5}']).encode() + b"\n\xff\n")
     code, answers, said = watch(capsys, fitted)
     assert code == 1
     assert [(row["id"], row["score"], row["flagged"]) for row in answers] == [
@@ -143,91 +153,79 @@ def test_a_stream_of_lines(fitted, capsys, monkeypatch):
         ("last", 0.5, False),
     ]
     assert set(answers[0]["drift"]) == {"evidence", "p_value", "alarm"}
-    assert [f"line {number}: " in said for number in range(1, 16)] == [
-        n in (3, 6, 7, 8, 9, 10, 11, 12, 13, 15) for n in range(1, 16)
-    ]
-    assert "4 images, 1 flagged, 1 without region, 10 unreadable; no drift alarm" in said
+    named = [n for n in range(1, 20) if f"line {n}: " in said]
+    assert named == [3, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18]
+    assert "4 images, 1 flagged, 1 without region, 13 unreadable; no drift alarm" in said
 
 
-def test_the_alarm_and_what_was_written_read_again(fitted, tmp_path, capsys):
-    path = tmp_path / "lines"
-    path.write_text("".join(json.dumps({"id": i, "score": 90 + i / 100}) + "\n" for i in range(40)))
-    code, answers, said = watch(capsys, fitted, "--in", path)
+def test_the_alarm_and_what_was_written_read_again(fitted, capsys, monkeypatch):
+    feed(monkeypatch, "".join(json.dumps({"id": i, "score": 90 + i / 100}) + "\n" for i in range(40)).encode())
+    code, answers, said = watch(capsys, fitted)
     alarms = [row["drift"]["alarm"] for row in answers]
     first = alarms.index(True)
     assert code == 0 and first > 0 and all(alarms[first:])
     assert f"drift alarm at image {first + 1} ({first})" in said
-    path.write_text("".join(json.dumps(row) + "\n" for row in answers))
-    assert watch(capsys, fitted, "--in", path)[1] == answers
+    feed(monkeypatch, "".join(json.dumps(row) + "\n" for row in answers).encode())
+    assert watch(capsys, fitted)[1] == answers
 
 
-@pytest.mark.usefixtures("interrupts")
-def test_predictions_in_a_folder(tmp_path, capsys, monkeypatch):
-    logits = np.random.default_rng(0).normal(size=(30, 3, 6, 7)).astype(np.float32)
-    logits[4, 0] += 9  # No region.
-    (tmp_path / "logits").mkdir()
-    for index, image in enumerate(logits):
-        np.save(tmp_path / "logits" / f"{index:02d}.npy", image)
-    out = tmp_path / "monitor.json"
-    assert main(["fit", "--logits", str(tmp_path / "logits"), "--out", str(out)]) == 0
-    risk = np.asarray(metrics.flip_risk(np.moveaxis(logits, 1, -1)), np.float64)
-    np.testing.assert_allclose(monitor.load(out).scores, np.sort(risk[~np.isnan(risk)]), rtol=1e-6)
-    assert monitor.load(out).without_region == 1 and "1 more without region" in capsys.readouterr().out
-    np.save(tmp_path / "logits" / "30.npy", np.zeros((4, 6, 7), np.float32))
-    (tmp_path / "logits" / "31.npz").write_bytes(b"PK")
-    np.savez(tmp_path / "logits" / "32.npz", logits[:2])
-    code, answers, said = watch(capsys, out, "--in", tmp_path / "logits", "--once")
-    assert code == 1 and "expected 3 classes on the first axis" in said and "31.npz" in said
-    assert [row["id"] for row in answers][-3:] == ["29", "32:0", "32:1"] and answers[4]["score"] is None
-
-    # A file is read when it has not changed between two looks; the third look never comes.
-    looks = iter(
-        [lambda: np.save(tmp_path / "logits" / "00.npy", logits[1]), lambda: None, lambda: os.kill(os.getpid(), 2)]
-    )
-    monkeypatch.setattr(inputs.time, "sleep", lambda _: next(looks)())
-    code, again, _ = watch(capsys, out, "--in", tmp_path / "logits")
-    assert code == 75 and len(again) == len(answers) and again[-1]["score"] == answers[1]["score"]
+def test_closed_streams(fitted, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    code, answers, said = watch(capsys, fitted)
+    assert (code, answers) == (
+        2,
+        [],
+    ) and said == "flipjax monitor: standard input: expected JSON lines; found it closed\n"
+    feed(monkeypatch, b'{"score": 1}\n')
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["watch", fitted]) == 0 and len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_a_risk_from_the_table_of_an_audit(tmp_path, capsys):
-    with (tmp_path / "images.csv").open("w", newline="") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["name", "flip_risk", "flip"])
-        rows.writerows([["a", 0.1, 0.0], ["b", "", 0.0], ["c", 0.4, 1.0], ["d", 0.3, 0.5], ["e", 0.2, 0.0]])
-    arguments = ["fit", "--scores", str(tmp_path / "images.csv"), "--out", str(tmp_path / "monitor.json")]
-    assert main([*arguments, "--risk", "0.2"]) == 0
-    fitted = monitor.load(tmp_path / "monitor.json")
+def test_a_risk_from_the_table_of_an_audit_or_from_lines(tmp_path, capsys, monkeypatch):
+    table, out = tmp_path / "images.csv", tmp_path / "monitor.json"
+    table.write_text("name,flip_risk,flip\na,0.1,0.0\nb,,0.0\nc,4e-1,1\nd,.3,0.5\ne,0.2,0.0\n")
+    arguments = ["--out", str(out), "--risk", "0.2"]
+    assert main(["fit", "--scores", str(table), *arguments]) == 0
+    fitted = monitor.load_monitor(out)
     assert (fitted.threshold, fitted.without_region) == (0.3, 1)
-    (tmp_path / "images.csv").write_text("name,flip_risk\na,much\n")
-    capsys.readouterr()
-    assert main(arguments) == 2 and "images.csv line 2: could not convert" in capsys.readouterr().err
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    lines = [{"score": float(score) if score else None, "loss": float(loss)} for _, score, loss in rows]
+    feed(monkeypatch, "\n".join(map(json.dumps, lines)).encode())
+    bytes_of_table = out.read_bytes()
+    assert main(["fit", "--scores", "-", *arguments]) == 0 and out.read_bytes() == bytes_of_table
+    for field in ("much", "1_0", "\u0663", "nan", "inf"):
+        table.write_text(f"name,flip_risk\na,1\nb,{field}\n")
+        assert main(["fit", "--scores", str(table), "--out", str(tmp_path / "other")]) == 2
+        assert f"images.csv line 3: expected a number, or null for an image without region, found {field}" in (
+            capsys.readouterr().err
+        )
+    feed(monkeypatch, b'{"score": 1}\n3\n')
+    assert main(["fit", "--scores", "-", *arguments]) == 2 and "line 2: expected an object" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("fit", "--out", "x"), "one of the arguments --scores --logits is required"),
-        (("fit", "--scores", "scores.npy", "--out", "x", "--risk", "0.1"), "--risk: expected scores with losses"),
+        (("fit", "--out", "x"), "the following arguments are required: --scores"),
+        (("fit", "--scores", "scores.csv", "--out", "x", "--risk", "0.1"), "--risk: expected scores with losses"),
         (
-            ("fit", "--scores", "scores.npy", "--out", "x", "--flag_rate", "0.001"),
+            ("fit", "--scores", "scores.csv", "--out", "x", "--flag_rate", "0.001"),
             "--flag_rate: expected at least 0.01",
         ),
-        (("fit", "--scores", "square.npy", "--out", "x"), "square.npy: expected scores"),
-        (("fit", "--scores", "objects.npy", "--out", "x"), "pickled Python objects"),
-        (("fit", "--scores", "none.csv", "--out", "x"), "none.csv: expected a file of scores"),
-        (("fit", "--logits", "square.npy", "--out", "x"), "in floating point: class indices do not say"),
-        (("fit", "--logits", "even.npy", "--out", "x"), "pass --channels first or --channels last"),
-        (("watch", "monitor.json", "--in", "."), "--in: expected JSON lines, or a monitor fitted with --logits"),
-        (("watch", "monitor.json", "--in", "nothing"), "nothing"),
-        (("watch", "scores.npy"), "scores.npy: expected a monitor"),
+        (("fit", "--scores", "none.csv", "--out", "x"), "none.csv"),
+        (
+            ("fit", "--scores", "scores.csv", "--out", "scores.csv"),
+            "--out: expected a new file, or a monitor",
+        ),
+        (("fit", "--scores", "scores.csv", "--out", "."), "--out: expected a new file, or a monitor"),
+        (("watch", "scores.csv"), "scores.csv: expected a monitor"),
         (("watch", "monitor.json", "--seed", "-1"), "--seed: expected a number >= 0"),
     ],
 )
 def test_usage(fitted, tmp_path, capsys, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
-    np.save("square.npy", np.zeros((20, 20)))
-    np.save("even.npy", np.zeros((2, 3, 3, 3), np.float32))
-    np.save("objects.npy", np.array([{}]), allow_pickle=True)
+    table = (tmp_path / "scores.csv").read_bytes()
     assert main(arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("flipjax monitor: ") and says in line
+    assert (tmp_path / "scores.csv").read_bytes() == table and not (tmp_path / "x").exists()

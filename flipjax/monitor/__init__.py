@@ -1,6 +1,6 @@
 """Watching a model at work without labels: which images to look at, and whether their scores have drifted."""
 
-from flipjax.monitor.stream import Verdict, watch
-from flipjax.monitor.threshold import Monitor, Reading, fit, flag, load, save, score
+from flipjax.monitor.drift import Verdict, watch
+from flipjax.monitor.threshold import Monitor, fit, flag, load_monitor, save_monitor
 
-__all__ = ["Monitor", "Reading", "Verdict", "fit", "flag", "load", "save", "score", "watch"]
+__all__ = ["Monitor", "Verdict", "fit", "flag", "load_monitor", "save_monitor", "watch"]

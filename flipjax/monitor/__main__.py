@@ -1,153 +1,52 @@
 """Watches a model at work, without labels: which images to look at, and whether their scores have drifted.
 
-fit --scores FILE | --logits DIR|FILE --out MONITOR: from reference images of the kind that the model is good at, such
-as validation images. Scores are an npy file, the images.csv of an audit, or JSON lines {"id", "score", "loss"}; those
-of predictions are flip-risks.
+fit --scores CSV|- --out MONITOR: from reference images of the kind that the model is good at, such as validation
+images. A CSV has a column score (or flip_risk, as an audit's images.csv) and, for --risk, loss (or flip); - is standard
+input, as below, where "loss" may stand beside "score".
 
-watch MONITOR --in -|FILE|DIR: reads JSON lines {"id", "score"} as they come (a score of null: an image without region,
-which has no place in the ranking), or predictions (npy, npz) as they appear in a folder. Writes a JSON line {"id",
-"score", "flagged", "drift": {"evidence", "p_value", "alarm"}} for each. What cannot be read is named on standard error,
-a line by its number, and passed over. The drift alarm is a sequential test: on a stream drawn as the reference images
-were it is ever raised with probability --false_alarm at most. Output is input, too: to go on after an end, give the
-lines written before first.
+watch MONITOR: reads JSON lines {"id", "score"} from standard input as they come (a score of null: an image without
+region, which has no place in the ranking). Writes a JSON line {"id", "score", "flagged", "drift": {"evidence",
+"p_value", "alarm"}} for each, and a summary on standard error. A line that cannot be read is named there by its number,
+and passed over. The drift alarm is a sequential test: on a stream drawn as the reference images were it is ever raised
+with probability --false_alarm at most. Output is input, too: to go on after an end, give the lines written before
+first.
 
-Exit codes: 0 done, 1 some lines or files could not be read, 2 usage, 75 interrupted.
+Exit codes: 0 done, 1 some lines could not be read, 2 usage, 75 interrupted.
 """
 
 import argparse
-import contextlib
-import dataclasses
+import csv
 import itertools
 import json
 import math
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 from flipjax import command
-from flipjax.audit.arrays import ArrayReader, AuditError, Limits
-from flipjax.audit.read import open_source
 from flipjax.config import ConfigError
-from flipjax.files import DamagedError
-from flipjax.monitor.inputs import (
-    LOSSES,
-    Complain,
-    Record,
-    find_reading,
-    read_lines,
-    read_predictions,
-    read_table,
-    watch_folder,
-)
-from flipjax.monitor.stream import Verdict, watch
-from flipjax.monitor.threshold import Monitor, fit, load, save
+from flipjax.files import DamagedError, csv_rows
+from flipjax.monitor.drift import Verdict, watch
+from flipjax.monitor.threshold import fit, load_monitor, save_monitor
 from flipjax.terminal import printable
 
-
-def _parser() -> command.Parser:
-    parser = command.Parser(prog="flipjax monitor", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    fitting = commands.add_parser("fit", help="make a monitor from reference images")
-    source = fitting.add_mutually_exclusive_group(required=True)
-    source.add_argument("--scores", type=Path, metavar="FILE", help="numbers, high where an error is expected")
-    source.add_argument("--logits", type=Path, metavar="DIR|FILE", help="predictions as of an audit, npy or npz")
-    add = fitting.add_argument
-    add("--flag_rate", type=float, metavar="SHARE", help="of reference images to be flagged (default 0.05)")
-    add("--risk", type=float, metavar="LOSS", help="or the mean loss of those that are not: needs losses with --scores")
-    add("--false_alarm", type=float, default=0.01, metavar="P", help="of the drift alarm, ever (default 0.01)")
-    add("--kind", choices=("logits", "probabilities"), default="logits", help="what --logits holds (default logits)")
-    add("--channels", choices=("first", "last"), help="where the classes are (default: on the shorter axis)")
-    add("--background", type=int, default=0, metavar="CLASS", help="the class that is background (default 0)")
-    add("--out", type=Path, required=True, metavar="MONITOR", help="the file to write, such as monitor.json")
-    watching = commands.add_parser("watch", help="flag images of a stream, and test it for drift")
-    watching.add_argument("monitor", type=Path, metavar="MONITOR", help="what fit wrote")
-    text = "JSON lines (-: standard input, the default), or a folder of predictions"
-    watching.add_argument("--in", dest="source", default="-", metavar="-|FILE|DIR", help=text)
-    watching.add_argument("--once", action="store_true", help="end after the files that are in the folder now")
-    watching.add_argument("--seed", type=int, default=0, help="of the order among equal scores (default 0)")
-    return parser
+SCORES = ("score", "flip_risk")
+LOSSES = ("loss", "flip")
+"""What a column or a key may be called; the second is what an audit calls it."""
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+LONGEST = 1 << 20
+"""Bytes of a line, at most."""
 
 
-def _fit(options: argparse.Namespace) -> int:
-    reading = None
-    if options.scores:
-        records = read_table(options.scores)
-    else:
-        with ArrayReader() as reader:
-            source = open_source(options.logits, wanted=options.kind, rank=3, reader=reader, limits=Limits())
-            reading = find_reading(source, kind=options.kind, channels=options.channels, background=options.background)
-            records = list(read_predictions(source, reading, reader))
-    losses = [record.loss for record in records]
-    if options.risk is not None and all(map(math.isnan, losses)):
-        raise ConfigError("--risk", f"scores with losses: --scores with a column or key {' or '.join(LOSSES)}")
-    wishes = {"flag_rate": options.flag_rate, "risk": options.risk, "false_alarm": options.false_alarm}
-    try:
-        monitor = fit([record.score for record in records], losses=losses, **wishes)
-    except ValueError as error:
-        name, _, problem = str(error).partition(": ")
-        raise ConfigError(f"--{name}", problem=problem) from error
-    save(dataclasses.replace(monitor, reading=reading), options.out)
-    counts = f"{len(monitor.scores)} reference images, {monitor.without_region} more without region"
-    print(printable(f"{options.out}: {counts}; images above {monitor.threshold:.6g} are flagged"))
-    return command.DONE
+class ScoredImage(NamedTuple):
+    """An image: its name, its score (NaN without region), and its loss (NaN where unknown)."""
 
-
-def _watch(options: argparse.Namespace) -> int:
-    monitor = load(options.monitor)
-    if options.seed < 0:
-        raise ConfigError("--seed", "a number >= 0", options.seed)
-    counts = dict.fromkeys(("images", "flagged", "without region", "unreadable"), 0)
-    alarm = "no drift alarm"
-
-    def complain(problem: str) -> None:
-        counts["unreadable"] += 1
-        _say(problem)
-
-    with contextlib.ExitStack() as stack:
-        records, twins = itertools.tee(_open(options, monitor, stack, complain))
-        verdicts = watch(monitor, (record.score for record in twins), seed=options.seed)
-        try:
-            for record, verdict in zip(records, verdicts, strict=False):
-                counts["images"] += 1
-                counts["flagged"] += verdict.flagged
-                counts["without region"] += math.isnan(verdict.score)
-                if verdict.alarm and alarm == "no drift alarm":
-                    alarm = f"drift alarm at image {counts['images']} ({record.id})"
-                    _say(alarm)
-                print(_line(record, verdict), flush=True)
-        finally:
-            _say(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {alarm}")
-    return command.SOME_FAILED if counts["unreadable"] else command.DONE
-
-
-def _open(
-    options: argparse.Namespace, monitor: Monitor, stack: contextlib.ExitStack, complain: Complain
-) -> Iterator[Record]:
-    """The records that --in names, as they come."""
-    if options.source == "-":
-        return read_lines(sys.stdin.buffer, complain=complain)
-    if not Path(options.source).is_dir():
-        return read_lines(stack.enter_context(Path(options.source).open("rb")), complain=complain)
-    if monitor.reading is None:
-        raise ConfigError("--in", "JSON lines, or a monitor fitted with --logits for predictions", options.source)
-    return watch_folder(Path(options.source), monitor.reading, once=options.once, complain=complain)
-
-
-def _say(text: str) -> None:
-    print(printable(f"flipjax monitor: {text}"), file=sys.stderr, flush=True)
-
-
-def _line(record: Record, verdict: Verdict) -> str:
-    known = not math.isnan(verdict.score)
-    numbers = {name: float(f"{getattr(verdict, name):.6g}") for name in ("evidence", "p_value")}
-    values = {
-        "id": record.id,
-        "score": verdict.score if known else None,
-        "flagged": verdict.flagged if known else None,
-        "drift": numbers | {"alarm": verdict.alarm},
-    }
-    return json.dumps(values)
+    id: Any
+    score: float
+    loss: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -159,12 +58,172 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Who reads has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return command.DONE
-    except (AuditError, ConfigError, DamagedError, OSError, UnicodeError) as error:
+    except (ConfigError, DamagedError, OSError) as error:
         _say(str(error))
         return command.USAGE
     except KeyboardInterrupt:
         _say("interrupted")
         return command.INTERRUPTED
+
+
+def _parser() -> command.Parser:
+    parser = command.Parser(prog="flipjax monitor", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    add = commands.add_parser("fit", help="make a monitor from reference images").add_argument
+    add("--scores", required=True, metavar="CSV|-", help="numbers, high where an error is expected; - JSON lines")
+    add("--flag_rate", type=float, metavar="SHARE", help="of reference images to be flagged (default 0.05)")
+    add("--risk", type=float, metavar="LOSS", help="or the mean loss of those that are not: needs losses")
+    add("--false_alarm", type=float, default=0.01, metavar="P", help="of the drift alarm, ever (default 0.01)")
+    add("--out", type=Path, required=True, metavar="MONITOR", help="the file to write, such as monitor.json")
+    watching = commands.add_parser("watch", help="flag images of a stream, and test it for drift")
+    watching.add_argument("monitor", type=Path, metavar="MONITOR", help="what fit wrote")
+    watching.add_argument("--seed", type=int, default=0, help="of the order among equal scores (default 0)")
+    return parser
+
+
+def _fit(options: argparse.Namespace) -> int:
+    _check_target(options.out)
+    images = list(read_lines(_stdin(), complain=_refuse) if options.scores == "-" else read_table(Path(options.scores)))
+    losses = [image.loss for image in images]
+    if options.risk is not None and all(map(math.isnan, losses)):
+        raise ConfigError("--risk", f"scores with losses: a column or key {' or '.join(LOSSES)}")
+    wishes = {"flag_rate": options.flag_rate, "risk": options.risk, "false_alarm": options.false_alarm}
+    try:
+        monitor = fit([image.score for image in images], losses=losses, **wishes)
+    except ValueError as error:
+        name, _, problem = str(error).partition(": ")
+        raise ConfigError(f"--{name}", problem=problem) from error
+    save_monitor(monitor, options.out)
+    counts = f"{len(monitor.scores)} reference images, {monitor.without_region} more without region"
+    print(printable(f"{options.out}: {counts}; images above {monitor.threshold:.6g} are flagged"))
+    return command.DONE
+
+
+def _check_target(path: Path) -> None:
+    """Raises ConfigError where `path` is something else than a monitor, which would be lost."""
+    if os.path.lexists(path):
+        try:
+            load_monitor(path)
+        except (DamagedError, OSError) as error:
+            raise ConfigError("--out", "a new file, or a monitor to replace", path) from error
+
+
+def _watch(options: argparse.Namespace) -> int:
+    monitor = load_monitor(options.monitor)
+    if options.seed < 0:
+        raise ConfigError("--seed", "a number >= 0", options.seed)
+    counts = dict.fromkeys(("images", "flagged", "without region", "unreadable"), 0)
+    alarm = "no drift alarm"
+
+    def complain(problem: str) -> None:
+        counts["unreadable"] += 1
+        _say(problem)
+
+    images, twins = itertools.tee(read_lines(_stdin(), complain=complain))
+    verdicts = watch(monitor, (image.score for image in twins), seed=options.seed)
+    try:
+        for image, verdict in zip(images, verdicts, strict=False):
+            counts["images"] += 1
+            counts["flagged"] += verdict.flagged
+            counts["without region"] += math.isnan(verdict.score)
+            if verdict.alarm and alarm == "no drift alarm":
+                alarm = f"drift alarm at image {counts['images']} ({image.id})"
+                _say(alarm)
+            print(_line(image, verdict), flush=True)
+    finally:
+        _say(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {alarm}")
+    return command.SOME_FAILED if counts["unreadable"] else command.DONE
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise ConfigError("standard input", "JSON lines", "it closed")
+    return sys.stdin.buffer
+
+
+def read_table(path: Path) -> list[ScoredImage]:
+    """Reads scores from a CSV with a column of SCORES; an empty field is an image without region.
+
+    Raises:
+        ConfigError: another content; names the line.
+        OSError: it cannot be read.
+    """
+    number, images = 1, []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            for number, row in csv_rows(stream):
+                images.append(_scored(_parsed(row), number))
+    except (csv.Error, ValueError) as error:
+        raise ConfigError("--scores", problem=f"{path} line {number}: {error}") from error
+    return images
+
+
+def read_lines(stream: BinaryIO, *, complain: Callable[[str], None]) -> Iterator[ScoredImage]:
+    """Yields the images of JSON lines as they come; a line that is none is named, by its number, and passed over."""
+    number = 0
+    while line := stream.readline(LONGEST):
+        number += 1
+        long = len(line) == LONGEST
+        while len(line) == LONGEST and not line.endswith(b"\n"):
+            line = stream.readline(LONGEST)
+        try:
+            if long:
+                raise ValueError(f"expected fewer than {LONGEST:,} bytes")
+            if line.strip():
+                values = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
+                yield _scored(values, number)
+        except (ValueError, RecursionError) as error:
+            complain(f"line {number}: {error}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"expected every key once, found {', '.join(name for name, _ in pairs)}")
+    return values
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"expected a number, or null for an image without region, found {text}")
+
+
+def _parsed(row: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the fields of a row: numbers, None for an empty one, or text."""
+    fields = {name: text.strip() for name, text in row.items()}
+    return {name: float(text) if NUMBER.fullmatch(text) else text or None for name, text in fields.items()}
+
+
+def _scored(values: Any, number: int) -> ScoredImage:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"expected an object with id and score, found {type(values).__name__}")
+    score, loss = (next((name for name in names if name in values), "") for names in (SCORES, LOSSES))
+    if not score:
+        raise ValueError(f"expected {' or '.join(SCORES)}, found {', '.join(map(str, values))}")
+    return ScoredImage(values.get("id", number), _number(values[score]), _number(values.get(loss)))
+
+
+def _number(value: Any) -> float:
+    if value is None:
+        return math.nan
+    if type(value) not in (int, float) or abs(value) > sys.float_info.max:
+        _no_number(str(value)[:40])
+    return float(value)
+
+
+def _line(image: ScoredImage, verdict: Verdict) -> str:
+    score, flagged = (None, None) if math.isnan(verdict.score) else (verdict.score, verdict.flagged)
+    drift = {name: float(f"{getattr(verdict, name):.6g}") for name in ("evidence", "p_value")}
+    return json.dumps({"id": image.id, "score": score, "flagged": flagged, "drift": drift | {"alarm": verdict.alarm}})
+
+
+def _refuse(problem: str) -> None:
+    raise ConfigError("standard input", problem=problem)
+
+
+def _say(text: str) -> None:
+    # Without standard error, print would write among the JSON lines.
+    if sys.stderr is not None:
+        print(printable(f"flipjax monitor: {text}"), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,20 +13,9 @@ from numpy.typing import ArrayLike
 from flipjax.files import DamagedError, replacing
 from flipjax.metrics import selective
 
-Predict = Callable[[Any], Any]
-
-FORMAT = "flipjax monitor 1"
+FORMAT = "flipjax monitor 2"
 LARGEST = 1 << 28
 """Bytes of a monitor's file."""
-
-
-class Reading(NamedTuple):
-    """How files of predictions are read: `kind` and `channels` as in an audit, C classes, and the background's."""
-
-    kind: str
-    channels: str
-    classes: int
-    background: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,20 +27,17 @@ class Monitor:
         threshold: an image with a higher score is flagged.
         false_alarm: the probability that `watch` ever alarms on a stream that is exchangeable with the reference.
         without_region: reference images whose score was NaN, as of a model that predicted no foreground.
-        reading: how files of predictions were read; None where scores were given as numbers.
     """
 
     scores: np.ndarray
     threshold: float
     false_alarm: float = 0.01
     without_region: int = 0
-    reading: Reading | None = None
 
 
 def fit(
     scores: ArrayLike,
     *,
-    predict: Predict | None = None,
     losses: ArrayLike | None = None,
     flag_rate: float | None = None,
     risk: float | None = None,
@@ -66,8 +51,7 @@ def fit(
 
     Args:
         scores: (n,) numbers, high where an error is expected: flip-risk, scene-swap risk. Images with NaN have no
-            place. With `predict` the images themselves, (n, H, W, channels): their score is `metrics.flip_risk`.
-        predict: images (B, H, W, channels) to logits (B, H, W, C), any framework's.
+            place.
         losses: (n,) in 0..1, such as each image's flip share; for `risk`.
         flag_rate: wanted share of flagged images; None without `risk`: 0.05.
         risk: wanted mean loss of the images that are not flagged.
@@ -83,9 +67,9 @@ def fit(
         >>> fit([0.1, 0.2, 0.3, 0.4], losses=[0, 0, 1, 1], risk=0.4).threshold
         0.3
     """
-    values = np.asarray(scores if predict is None else score(scores, predict), np.float64)
+    values = np.asarray(scores, np.float64)
     if values.ndim != 1:
-        raise ValueError(f"scores: expected (n,), or images and predict, found shape {values.shape}.")
+        raise ValueError(f"scores: expected (n,), found shape {values.shape}.")
     if np.isinf(values).any():
         raise ValueError(f"scores: expected numbers or NaN, found {int(np.isinf(values).sum())} infinite.")
     if not 0 < false_alarm < 1:
@@ -115,30 +99,20 @@ def _quantile(ordered: np.ndarray, rate: float) -> float:
     return float(ordered[n - min(above, n)])
 
 
-def score(images: Any, predict: Predict, *, batch: int = 64) -> np.ndarray:
-    """Returns the flip-risk of images (n, H, W, channels) by a model's own logits: float64 (n,), NaN without region."""
-    # Scores that are given as numbers need no JAX.
-    from flipjax.metrics import flip_risk
-
-    parts = [np.asarray(flip_risk(predict(images[i : i + batch]))) for i in range(0, len(images), batch)]
-    return np.concatenate([np.zeros(0), *parts])
-
-
 def flag(monitor: Monitor, scores: ArrayLike) -> np.ndarray:
     """Returns which scores (n,) exceed the threshold: bool (n,); NaN does not."""
     return np.asarray(scores, np.float64) > monitor.threshold
 
 
-def save(monitor: Monitor, path: str | Path) -> None:
+def save_monitor(monitor: Monitor, path: str | Path) -> None:
     """Writes a monitor as JSON with a digest; equal monitors give equal bytes."""
     values = dataclasses.asdict(monitor) | {"format": FORMAT, "scores": monitor.scores.tolist()}
-    values["reading"] = monitor.reading and monitor.reading._asdict()
     with replacing(path) as stream:
         stream.write(json.dumps(values | {"digest": _digest(values)}, sort_keys=True).encode() + b"\n")
 
 
-def load(path: str | Path) -> Monitor:
-    """Reads what `save` wrote.
+def load_monitor(path: str | Path) -> Monitor:
+    """Reads what `save_monitor` wrote.
 
     Raises:
         DamagedError: it is no monitor, or not what was written.
@@ -149,17 +123,12 @@ def load(path: str | Path) -> Monitor:
         raise DamagedError(f"{path}: expected a monitor, a file of at most {LARGEST:,} bytes")
     try:
         values = json.loads(path.read_bytes())
-        digest = values.pop("digest")
-        same = digest == _digest(values) and values["format"] == FORMAT
-        del values["format"]
-        reading = values.pop("reading")
-        scores = np.array(values.pop("scores"), np.float64)
-        monitor = Monitor(scores=scores, reading=reading and Reading(**reading), **values)
+        if values.pop("digest") != _digest(values) or values["format"] != FORMAT:
+            raise ValueError("its values are not those that were written")
+        numbers = float(values["threshold"]), float(values["false_alarm"]), int(values["without_region"])
+        return Monitor(np.array(values["scores"], np.float64), *numbers)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{path}: expected a monitor as `flipjax monitor fit` writes it ({error})") from error
-    if not same:
-        raise DamagedError(f"{path}: damaged (its values are not those that were written)")
-    return monitor
 
 
 def _digest(values: dict[str, Any]) -> str:
