@@ -227,26 +227,6 @@ def _split(array: StoredArray, axis: str) -> tuple[tuple[int, ...], int]:
     return (array.shape[:-1], array.shape[-1]) if axis == "last" else (array.shape[1:], array.shape[0])
 
 
-def encoding_alone(array: StoredArray, *, kind: str, channels: str | None, background: int) -> Encoding:
-    """Finds the axis of the classes without labels: the shorter of the first and the last.
-
-    Raises:
-        AuditError: both axes are as long, or fewer than three classes.
-    """
-    first, _, last = array.shape
-    if channels is None and first == last:
-        raise AuditError(
-            f"{array}: its classes may be on the first or on the last axis of shape {array.shape}; "
-            "pass --channels first or --channels last"
-        )
-    axis = channels or ("first" if first < last else "last")
-    count = _split(array, axis)[1]
-    if count < 3:
-        what = f"found {count} on the {axis} axis of shape {array.shape}"
-        raise AuditError(f"{array}: expected at least 3 classes (background and two that can be confused), {what}")
-    return Encoding(kind, axis, count, background)
-
-
 def read_scores(reader: ArrayReader, array: StoredArray, encoding: Encoding) -> np.ndarray:
     """Reads the prediction of one image, float32 (H, W, C).
 
