@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax import results
 from flipjax.metrics import Decomposition
 from flipjax.results import gallery
+from flipjax.results.cells import StoredCell, StoredSplit, save_cell
+from flipjax.results.frames import write_csv, write_results
+from flipjax.results.rows import member_rows
 
 CLASSES, SCENES = ("background", "hopper", "skimmer"), ("land", "water")
 SCORES = ("max_softmax", "margin", "energy", "p_norm", "mirror", "grey_fill", "blur_fill")
@@ -32,12 +34,14 @@ def decomposition_at(rho, seed, *, images=24, shift=0.0):
 def gallery_of(member, decomposition, groups, *, shown, size=8):
     """A gallery of noise."""
     pairs = np.arange(len(groups)) // 2
-    indices, kinds = gallery.choose(decomposition, groups, pairs, riskiest=shown, typical=shown, paired=1)
+    indices, kinds = gallery.choose_images(decomposition, groups, pairs, riskiest=shown, typical=shown, paired=1)
     generator = np.random.default_rng(0)
     R = len(indices)
     images, labels = generator.uniform(size=(R, size, size, 3)), generator.integers(0, 3, (R, size, size))
     logits = generator.normal(size=(R, size, size, 3))
-    return gallery.make(images, labels, logits, indices=indices, groups=groups[indices], kinds=kinds, member=member)
+    return gallery.make_gallery(
+        images, labels, logits, indices=indices, groups=groups[indices], kinds=kinds, member=member
+    )
 
 
 def make_run(
@@ -62,13 +66,13 @@ def make_run(
         members.append((name, decomposition))
         member = {"member": name, **axes, "status": status, **END}
         for part in ("val", "test"):
-            rows += results.member_rows(member, decomposition, groups, part=part, class_names=classes)
+            rows += member_rows(member, decomposition, groups, part=part, class_names=classes)
         for epoch in range(epochs):
             measures = {"valid_loss": 1 / (1 + epoch), "valid_worst_group_iou": 0.1 * epoch, "valid_flip": 0.2}
             history.append({"member": name, "epoch": epoch + 1, "train_loss": 1.0, **measures})
-    results.write_results(folder, rows)
-    results.write_csv(folder / "history.csv", history)
-    part = results.Part(
+    write_results(folder, rows)
+    write_csv(folder / "history.csv", history)
+    part = StoredSplit(
         np.stack([d.confusion for _, d in members])[None],
         np.stack([d.risk_sum for _, d in members])[None],
         groups,
@@ -77,7 +81,7 @@ def make_run(
         scores=np.random.default_rng(0).normal(size=(len(members), images, len(SCORES))),
         masks=np.random.default_rng(1).integers(0, 128, (len(members), images, 2, 8)),
     )
-    cell = results.StoredCell(
+    cell = StoredCell(
         tuple(name for name, _ in members),
         ("val_loss",),
         classes,
@@ -86,8 +90,8 @@ def make_run(
         rows=tuple(rows),
         score_names=SCORES,
     )
-    results.save_cell(folder / "cells" / "only" / "decomposition.npz", cell)
+    save_cell(folder / "cells" / "only" / "decomposition.npz", cell)
     made = [gallery_of(*member, groups, shown=shown, size=size) for member in members[:galleries]]
-    gallery.save(folder / "cells" / "only" / "gallery.npz", gallery.concatenate(made))
+    gallery.save_gallery(folder / "cells" / "only" / "gallery.npz", gallery.concatenate_galleries(made))
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))

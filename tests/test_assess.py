@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from flipjax import intervene, metrics, results
+from flipjax import intervene, metrics
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
 from flipjax.results import ensemble
+from flipjax.results.cells import StoredCell, StoredSplit, load_cell, save_cell
+from flipjax.results.rows import member_rows
+from flipjax.results.score_tables import WANTED_RISK, score_rows
 from flipjax.sweep.scenes import check_scenes, training_scenes
 from flipjax.training import placement, population
 from flipjax.training.assess import Questions, pack_classes
@@ -124,7 +127,7 @@ def cell():
     masks = rng.integers(0, 3, (2, 8, 4, 4))
     packed = np.stack([pack_classes(jnp.asarray(each), classes=3) for each in masks])
     counts = rng.integers(1, 9, (1, 2, 8, 3, 3)).astype(np.int32)
-    part = results.Part(
+    part = StoredSplit(
         counts,
         rng.uniform(0, 9, (1, 2, 8)).astype(np.float32),
         groups,
@@ -134,20 +137,20 @@ def cell():
         masks=packed,
         refit=np.arange(8) < 4,
     )
-    cell = results.StoredCell(names, ("last",), CLASSES, SCENES, {"val": part, "test": part}, score_names=("mirror",))
+    cell = StoredCell(names, ("last",), CLASSES, SCENES, {"val": part, "test": part}, score_names=("mirror",))
     rows = []
     for seed, name in enumerate(names):
         member = {"member": name, "seed": seed, "method": "dfr", "status": "finished", "selection": "last"}
         counts = cell.decomposition(name, "test")
-        rows += results.member_rows(member, counts, groups, part="test", class_names=CLASSES)
+        rows += member_rows(member, counts, groups, part="test", class_names=CLASSES)
     return dataclasses.replace(cell, rows=tuple(rows))
 
 
 def test_scores_follow_from_what_is_stored(cell, tmp_path):
-    results.save_cell(tmp_path / "cell.npz", cell)
-    again = results.load_cell(tmp_path / "cell.npz")
-    rows = results.score_rows([again], cell.rows)
-    assert rows == results.score_rows([cell], cell.rows)
+    save_cell(tmp_path / "cell.npz", cell)
+    again = load_cell(tmp_path / "cell.npz")
+    rows = score_rows([again], cell.rows)
+    assert rows == score_rows([cell], cell.rows)
     assert [row["score"] for row in rows] == 2 * ["flip_risk", "mirror", "disagreement", "pairwise_dice"]
     assert [row["passes"] for row in rows[:4]] == [1, 2, 2, 2]
     flip = cell.counts("a", "test").flip
@@ -157,17 +160,17 @@ def test_scores_follow_from_what_is_stored(cell, tmp_path):
     assert row["aurc_rare"] == pytest.approx(selective.aurc(score[rare], flip[rare]), abs=1e-6)
     assert row["augrc_all"] == pytest.approx(selective.augrc(score, flip), abs=1e-6)
     # The images that fitted DFR's head choose no threshold.
-    threshold = selective.threshold_at_risk(score[4:], flip[4:], risk=results.WANTED_RISK)
+    threshold = selective.threshold_at_risk(score[4:], flip[4:], risk=WANTED_RISK)
     assert row["test_coverage_all"] == pytest.approx(np.mean(score <= threshold))
     assert rows[0]["auroc_all"] == cell.rows[0]["risk_auroc"]
 
 
 def test_scores_that_are_not_stored_are_left_out(cell):
     parts = {
-        name: results.Part(part.confusion, part.risk_sum, part.groups, part.pairs, part.rows)
+        name: StoredSplit(part.confusion, part.risk_sum, part.groups, part.pairs, part.rows)
         for name, part in cell.parts.items()
     }
     bare = dataclasses.replace(cell, parts=parts, score_names=())
-    assert [row["score"] for row in results.score_rows([bare], cell.rows)] == ["flip_risk", "flip_risk"]
+    assert [row["score"] for row in score_rows([bare], cell.rows)] == ["flip_risk", "flip_risk"]
     diverged = tuple(row | {"status": "diverged"} for row in cell.rows)
-    assert results.score_rows([cell], diverged) == []
+    assert score_rows([cell], diverged) == []

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flipjax import metrics, results
+from flipjax import metrics
 from flipjax.audit import page
 from flipjax.audit.__main__ import main
 from flipjax.audit.arrays import ArrayReader, Limits
 from flipjax.audit.measure import measure
 from flipjax.audit.read import find_encoding, open_source, pair
 from flipjax.report import html
+from flipjax.results.region_shares import region_quantities
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
 
@@ -74,7 +75,7 @@ def audit(folder, *arguments):
 
 def check_against(result, case, **options):
     expected = metrics.summarize(metrics.decompose(*case[:2], ignore_index=255), **options)
-    expected |= results.region_quantities(metrics.region_sums(*case[:2], ignore_index=255), options.get("groups"))
+    expected |= region_quantities(metrics.region_sums(*case[:2], ignore_index=255), options.get("groups"))
     for key, value in expected.items():
         np.testing.assert_allclose(np.array(result["summary"][key], float), value, rtol=1e-6, err_msg=key)
     assert set(result["summary"]) == set(expected)

@@ -12,13 +12,15 @@ import networks
 import numpy as np
 import pytest
 
-from flipjax import metrics, results
+from flipjax import metrics
 from flipjax.config import PoolSpec, SplitSpec
 from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table, split_pool
 from flipjax.data.pool import gather
 from flipjax.evaluate import __main__ as command
 from flipjax.models import weights
+from flipjax.results.frames import read_csv
+from flipjax.results.rows import number
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCENES = ("--intervene", "--config.intervene.scenes=sampled", "--config.intervene.count=16")
@@ -74,7 +76,7 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, small):
     logits = np.concatenate([small.logits(images[i : i + 2]) for i in range(0, 12, 2)])
     result = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
     summary = metrics.summarize(result, table.groups, class_names=catalog.class_names)
-    rows = results.read_csv(folder / "out/summary.csv")
+    rows = read_csv(folder / "out/summary.csv")
     assert {row["quantity"] for row in rows} >= {
         *("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "top_decile_flip_share", "iou/foreground"),
         *(f"{kind}/{name}" for kind in ("iou", "gap") for name in catalog.class_names),
@@ -85,8 +87,8 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, small):
         wanted = summary[row["quantity"]]
         wanted = wanted if row["decile"] == "" else wanted[row["decile"] - 1]
         # A pixel whose two largest logits nearly tie may fall either way in the other program.
-        assert results.number(row["value"]) == pytest.approx(wanted, abs=2e-3, nan_ok=True), row
-    images = results.read_csv(folder / "out/images.csv")
+        assert number(row["value"]) == pytest.approx(wanted, abs=2e-3, nan_ok=True), row
+    images = read_csv(folder / "out/images.csv")
     names = [catalog.object_names[index] for index in table.rows[:, 0]]
     scenes = [catalog.scene_photo_names[index] for index in table.rows[:, 1]]
     assert sorted((row["name"], row["scene_photo"], int(row["group"])) for row in images) == sorted(

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from run_folder import make_run
 
-from flipjax import results
 from flipjax.audit.__main__ import main as audit
 from flipjax.report.page import build
+from flipjax.results.frames import read_csv
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 ABSENT = [
@@ -141,7 +141,7 @@ def test_numbers_are_those_of_results_csv(browser, run):
     const table = [...document.querySelectorAll("table")].find((t) => t.caption.textContent.startsWith("All members"));
     return [...table.tBodies[0].rows].map((row) => [...row.cells].map((c) => c.dataset.value || c.textContent));"""
     shown = {cells[0]: cells for cells in browser.execute_script(script)}
-    rows = [row for row in results.read_csv(run / "results.csv") if row["split"] == "test"]
+    rows = [row for row in read_csv(run / "results.csv") if row["split"] == "test"]
     stored = {(row["member"], row["group"]): row for row in rows}
     assert len(shown) == len(SETTINGS)
     columns = [

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from flipjax import results
 from flipjax.metrics import Decomposition
 from flipjax.report.galleries import member_items
 from flipjax.results import gallery
-from flipjax.results.pairs import region_class
+from flipjax.results.cells import StoredCell, StoredSplit
+from flipjax.results.choices import method_regret
+from flipjax.results.pairs import counterfactual_flip, label_changes, mcnemar, pair_tests, region_class
+from flipjax.results.repair_sign import agreement, repair_signs
+from flipjax.results.swapped_scenes import SceneSwap
+from flipjax.results.text import pair_table, sign_table, to_text
 
 LABELS = np.array([[1, 1], [1, 2], [2, 1], [0, 2], [2, 2]])
 """The predicted labels of five pairs: same, changed, changed, no region in one scene, same."""
@@ -29,19 +33,19 @@ def member(labels):
 def test_pairs_change_where_their_labels_differ():
     one = member(LABELS)
     assert region_class(one).tolist() == LABELS.ravel().tolist()
-    np.testing.assert_array_equal(results.label_changes(one, PAIRS), [0, 1, 1, np.nan, 0])
-    assert results.counterfactual_flip(one, PAIRS) == 0.5
-    assert np.isnan(results.counterfactual_flip(one, np.full(10, -1)))
+    np.testing.assert_array_equal(label_changes(one, PAIRS), [0, 1, 1, np.nan, 0])
+    assert counterfactual_flip(one, PAIRS) == 0.5
+    assert np.isnan(counterfactual_flip(one, np.full(10, -1)))
     order = np.random.default_rng(0).permutation(10)
     shuffled = Decomposition(one.confusion[order], one.risk_sum[order])
-    np.testing.assert_array_equal(results.label_changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
+    np.testing.assert_array_equal(label_changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (5, 0), (3, 3), (2, 9), (40, 61)])
 def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ(b, c):
     first = np.concatenate([np.ones(b), np.zeros(c), np.ones(4), [np.nan, 1]])
     second = np.concatenate([np.zeros(b), np.ones(c), np.ones(4), [1, np.nan]])
-    test = results.mcnemar(first, second)
+    test = mcnemar(first, second)
     assert test[:3] == (b + c + 4, b, c)
     assert test.p == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1)
 
@@ -67,7 +71,7 @@ def test_choosing_a_method_by_reliance_is_held_against_choosing_with_labels():
     history = [
         {"member": f"{m}{s}", "epoch": e, "valid_risk": e} for m in ("ce", "swap") for s in (0, 1) for e in (1, 2)
     ]
-    table = {(row["selection"], row["quantity"]): row for row in results.method_regret(rows, history)}
+    table = {(row["selection"], row["quantity"]): row for row in method_regret(rows, history)}
     by_reliance = table["least scene reliance, no labels", "worst_group_iou/all"]
     # Seed 0: swap (.3) where labels take ce (.4); seed 1: ce (.1) where they take swap (.5).
     assert (by_reliance["mean"], by_reliance["regret"]) == pytest.approx((0.2, 0.25))
@@ -75,12 +79,12 @@ def test_choosing_a_method_by_reliance_is_held_against_choosing_with_labels():
     assert table["any method", "fg_flip/all"]["regret"] == pytest.approx((0.2 + 0 + 0.4 + 0) / 4)
     assert ("least flip-risk, no labels", "fg_flip/all") in table
     assert not any(rule == "least validation loss" for rule, _ in table)
-    assert results.method_regret([row for row in rows if row["method"] == "ce"]) == []
+    assert method_regret([row for row in rows if row["method"] == "ce"]) == []
 
 
 def cell_of(**labels):
     members = [member(each) for each in labels.values()]
-    part = results.Part(
+    part = StoredSplit(
         np.stack([each.confusion for each in members])[None],
         np.ones((1, len(members), 10)),
         np.tile([0, 1], 5),
@@ -88,7 +92,7 @@ def cell_of(**labels):
         np.zeros((10, 2), int),
     )
     names = ("background", "cat", "dog"), ("land", "water")
-    return results.StoredCell(tuple(labels), ("val_loss",), *names, {"val": part, "test": part})
+    return StoredCell(tuple(labels), ("val_loss",), *names, {"val": part, "test": part})
 
 
 def test_methods_are_tested_on_the_pairs_that_change_in_most_seeds():
@@ -97,23 +101,23 @@ def test_methods_are_tested_on_the_pairs_that_change_in_most_seeds():
     rows = []
     for name in cell.members:
         rows += rows_of(name[:-1], int(name[-1]), reliance=0.1, worst=(0.1, 0.1), flip=(0.1, 0.1))
-    (row,) = results.pair_tests(rows, {"only": cell})
+    (row,) = pair_tests(rows, {"only": cell})
     assert (row["method"], row["reference"], row["seeds"], row["n"]) == ("swap", "ce", 3, 5)
     # In two of the three seeds of ce pairs 1, 2 and 3 change; in two of swap none does.
     assert (row["share"], row["reference_share"], row["only"], row["only_reference"]) == (0, 0.6, 0, 3)
     assert row["p"] == pytest.approx(binomtest(0, 3).pvalue)
-    assert results.to_text(results.pair_table([row])).startswith("method")
+    assert to_text(pair_table([row])).startswith("method")
     silent = cell_of(ce0=other, ce1=other, ce2=same, swap0=0 * same, swap1=0 * same, swap2=0 * same)
-    (row,) = results.pair_tests(rows, {"only": silent})
+    (row,) = pair_tests(rows, {"only": silent})
     assert (row["n"], row["share"], row["reference_share"], row["p"]) == (0, "", 0.6, 1)
-    assert results.pair_table([row]).rows[0][-5:] == ["-", "0.600", "0", "0", "1.0000"]
+    assert pair_table([row]).rows[0][-5:] == ["-", "0.600", "0", "0", "1.0000"]
 
 
 def test_a_pair_in_the_gallery_says_what_became_of_its_label():
     cell = cell_of(m=LABELS)
     indices, kinds = np.array([2, 3, 8, 9, 6]), ["pair 0", "pair 0", "pair 1", "pair 1", "riskiest"]
     blank = np.zeros((5, 4, 4), int)
-    made = gallery.make(
+    made = gallery.make_gallery(
         np.zeros((5, 4, 4, 3)),
         blank,
         np.zeros((5, 4, 4, 3)),
@@ -122,7 +126,7 @@ def test_a_pair_in_the_gallery_says_what_became_of_its_label():
         kinds=kinds,
         member="m",
     )
-    swap = results.SceneSwap(np.arange(10.0), member(LABELS))
+    swap = SceneSwap(np.arange(10.0), member(LABELS))
     options = {"class_names": cell.class_names, "scene_names": cell.scene_names, "label": "m", "swap": swap}
     items = member_items(made, cell.counts("m", "test"), PAIRS, **options)
     assert [item.pair for item in items[::2]] == [
@@ -138,7 +142,7 @@ def test_agreement_is_cohens_kappa():
     # Of seven images five agree; by chance 4/7 * 4/7 + 3/7 * 3/7 would.
     wanted = (5 / 7 - 25 / 49) / (1 - 25 / 49)
     rows = np.stack([np.arange(9), np.zeros(9, int), np.full(9, 7)])
-    np.testing.assert_allclose(results.agreement(first, second, rows), [wanted, np.nan, np.nan])
+    np.testing.assert_allclose(agreement(first, second, rows), [wanted, np.nan, np.nan])
 
 
 def test_repair_is_warned_of_where_the_seeds_disagree():
@@ -152,12 +156,12 @@ def test_repair_is_warned_of_where_the_seeds_disagree():
     rows = []
     for seed in (0, 1, 2):
         rows += rows_of("ce", seed, reliance=0.1, worst=(0.1, 0.1), flip=(0.3, 0.4))
-    (row,) = results.repair_signs(rows, {"only": cell})
+    (row,) = repair_signs(rows, {"only": cell})
     identity = np.where(LABELS.ravel() > 0, 1 + (value[0].mean((2, 3)) > 0), 0)
     every = np.arange(10)[None]
-    kappas = [results.agreement(identity[a], identity[b], every) for a, b in ((0, 1), (0, 2), (1, 2))]
+    kappas = [agreement(identity[a], identity[b], every) for a, b in ((0, 1), (0, 2), (1, 2))]
     assert row["agreement"] == pytest.approx(np.mean(kappas), abs=1e-6)
     assert row["low"] <= row["agreement"] <= row["high"]
     assert (row["rho"], row["seeds"], row["flip"], row["repaired"]) == (0.9, 3, 0.4, 0.2)
-    assert results.sign_table([row]).rows[0][-1].startswith("warning")
-    assert results.sign_table([row | {"agreement": 0.6}]).rows[0][-1] == "no warning"
+    assert sign_table([row]).rows[0][-1].startswith("warning")
+    assert sign_table([row | {"agreement": 0.6}]).rows[0][-1] == "no warning"

@@ -5,7 +5,7 @@ import pytest
 
 from flipjax.metrics import Decomposition, summarize
 from flipjax.results import quantities
-from flipjax.results.quantity import RANGES
+from flipjax.results.quantities import RANGES
 
 CLASSES = ("background", "common", "rare")
 

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from flipjax import metrics, results
+from flipjax import metrics
+from flipjax.results.region_shares import region_quantities
 
 
 def draw(text):
@@ -78,7 +79,7 @@ def test_sums_equal_their_twin(C, background):
             np.testing.assert_allclose(leaf[i], value, rtol=2e-5, atol=1e-5, err_msg=name)
         ranked.append((confidence, right))
     confidence, right = (np.concatenate(part) for part in zip(*ranked, strict=True))
-    pooled = results.region_quantities(sums)["fg_ece"]
+    pooled = region_quantities(sums)["fg_ece"]
     assert pooled == pytest.approx(metrics.selective.calibration_error(confidence, right, bins=7), abs=1e-5)
     # Rim and interior are all of the region.
     whole = metrics.decompose(logits, labels, background=background, ignore_index=255)
@@ -96,10 +97,10 @@ def test_sums_equal_their_twin(C, background):
 def test_quantities_of_groups():
     logits = np.eye(3, dtype=np.float32)[np.array([[[0, 1, 1, 1]], [[0, 2, 2, 2]], [[0, 0, 0, 0]]])] * 9
     sums = metrics.region_sums(logits, np.array([[[0, 1, 1, 1]]] * 3), width=1)
-    values = results.region_quantities(sums, np.array([0, 1, 3]))
+    values = region_quantities(sums, np.array([0, 1, 3]))
     assert (values["rim_flip"], values["group/rare/interior_flip"], values["group/0/rim_flip"]) == (1 / 3, 1, 0)
     assert values["group/1/fg_ece"] == pytest.approx(1, abs=1e-3)
     assert np.isnan([values["group/2/rim_flip"], values["group/3/fg_ece"]]).all()
-    assert "group/common/rim_flip" not in results.region_quantities(sums, np.array([0, 7, 9]), classes=4)
+    assert "group/common/rim_flip" not in region_quantities(sums, np.array([0, 7, 9]), classes=4)
     with pytest.raises(ValueError, match=r"^bins"):
         metrics.region_sums(logits, np.zeros((3, 1, 4), int), bins=0)

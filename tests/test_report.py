@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from run_folder import CLASSES, make_run
 
-from flipjax import results
 from flipjax.metrics import Decomposition
 from flipjax.report.__main__ import main
 from flipjax.report.latex import to_latex
 from flipjax.report.page import build
 from flipjax.report.run import read
 from flipjax.results import gallery
-from flipjax.results.quantity import RANGES
+from flipjax.results.frames import read_csv
+from flipjax.results.quantities import RANGES, quantity_of
+from flipjax.results.text import TextTable
 
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 FIGURES = {"flip", "gap", "shares", "risk", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
@@ -30,11 +31,11 @@ def test_choose_takes_the_riskiest_and_spreads_the_typical_over_groups():
     confusion[[2, 8], 1, 1] = 0  # No predicted foreground: no flip-risk.
     risk = np.array([6.0, 3.0, 9.0, 3.1, 0.1, 5.0, 1.0, 3.3, 0.0])
     groups = np.array([0, 0, 0, 0, 1, 1, 2, 3, 3])
-    indices, kinds = gallery.choose(Decomposition(confusion, risk), groups, riskiest=2, typical=5)
+    indices, kinds = gallery.choose_images(Decomposition(confusion, risk), groups, riskiest=2, typical=5)
     # From the median, 3.1, outwards: images 3, 1, 7, 6, 4; but image 1 is the second of its group.
     assert indices.tolist() == [0, 5, 3, 7, 6, 4, 1]
     assert kinds.tolist() == ["riskiest"] * 2 + ["typical"] * 5
-    indices, _ = gallery.choose(Decomposition(confusion, risk), groups, riskiest=20, typical=20)
+    indices, _ = gallery.choose_images(Decomposition(confusion, risk), groups, riskiest=20, typical=20)
     assert sorted(indices.tolist()) == [0, 1, 3, 4, 5, 6, 7]
 
 
@@ -44,10 +45,10 @@ def test_choose_takes_the_pairs_whose_label_the_scene_changes_most():
     confusion[:, 1, 2] = [0, 10, 0, 2, 0, 0]
     pairs = np.array([0, 0, 1, 1, -1, -1])
     chosen = Decomposition(confusion, np.arange(6.0))
-    indices, kinds = gallery.choose(chosen, np.zeros(6, int), pairs, riskiest=0, typical=0, paired=1)
+    indices, kinds = gallery.choose_images(chosen, np.zeros(6, int), pairs, riskiest=0, typical=0, paired=1)
     assert indices.tolist() == [0, 1]
     assert kinds.tolist() == ["pair 0", "pair 0"]
-    indices, _ = gallery.choose(chosen, np.zeros(6, int), pairs, riskiest=0, typical=0, paired=5)
+    indices, _ = gallery.choose_images(chosen, np.zeros(6, int), pairs, riskiest=0, typical=0, paired=5)
     assert indices.tolist() == [0, 1, 2, 3]
 
 
@@ -55,11 +56,11 @@ def test_gallery_holds_what_the_member_made_of_its_images(tmp_path):
     labels = np.array([[[0, 1], [2, 1]]])
     predicted = np.array([[[0, 1], [1, 0]]])
     images = np.array([[[[0.0, 0.5, 1.0]] * 2] * 2])
-    made = gallery.make(
+    made = gallery.make_gallery(
         images, labels, np.eye(3)[predicted] * 9, indices=[7], groups=[3], kinds=["riskiest"], member="m"
     )
-    gallery.save(tmp_path / "gallery.npz", made)
-    read = gallery.load(tmp_path / "gallery.npz")
+    gallery.save_gallery(tmp_path / "gallery.npz", made)
+    read = gallery.load_gallery(tmp_path / "gallery.npz")
     assert read.image[0, 0, 0].tolist() == [0, 128, 255]
     assert read.error_map.tolist() == [[[0, 1], [2, 3]]]
     assert read.prediction.tolist() == predicted.tolist()
@@ -84,7 +85,7 @@ def test_report_of_a_grid(tmp_path, capsys):
     assert "a &lt;grid&gt;" in html
     assert "--config x&amp;y" in html
     assert "Not in this run: scene swap (config.intervene.scenes is none)." in html
-    scores = results.read_csv(tmp_path / "scores.csv")
+    scores = read_csv(tmp_path / "scores.csv")
     first_seeds = [row["auroc_all"] for row in scores if row["score"] == "mirror" and row["rho"] == 0.9]
     shown = " ".join(f"{value:.2f}" for value in first_seeds)
     assert re.search(rf">mirror<.*?<td><bdi>{shown}", html, re.S)
@@ -102,7 +103,7 @@ def test_report_needs_neither_jax_nor_a_pool(tmp_path):
     for name in ("jax", "jaxlib", "flax", "tensorflow_datasets"):
         (tmp_path / "stub" / name).mkdir(parents=True)
         (tmp_path / "stub" / name / "__init__.py").write_text("raise ImportError('not here')\n")
-    path = os.pathsep.join([str(tmp_path / "stub"), str(Path(results.__file__).parents[2])])
+    path = os.pathsep.join([str(tmp_path / "stub"), str(Path(gallery.__file__).parents[2])])
     command = [sys.executable, "-m", "flipjax.report", str(tmp_path / "run")]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -140,7 +141,7 @@ def test_shares_and_their_intervals_lie_between_0_and_1(tmp_path, seeds):
     make_run(tmp_path, settings=[{"rho": rho, "seed": seed} for rho in (0.5, 0.99) for seed in range(seeds)])
     run = read(tmp_path)
     for row in run.summary:
-        low, high = RANGES[results.quantity_of(row["quantity"]).unit]
+        low, high = RANGES[quantity_of(row["quantity"]).unit]
         for name in ("mean", "low", "high"):
             assert row[name] == "" or low <= row[name] <= high, row
 
@@ -191,7 +192,7 @@ def test_two_runs_are_compared_by_seed(tmp_path, capsys):
         config={"name": "second", "config": {"model": {"width": 16}}},
     )
     assert main(["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c")]) == 0
-    rows = results.read_csv(tmp_path / "c" / "comparison.csv")
+    rows = read_csv(tmp_path / "c" / "comparison.csv")
     chosen = {(row["rho"], row["quantity"]): row for row in rows}
     assert (chosen[0.5, "fg_flip/rare"]["n"], chosen[0.9, "fg_flip/rare"]["n"]) == (2, 1)
     assert chosen[0.5, "fg_flip/rare"]["difference"] == pytest.approx(0.2, abs=0.02)
@@ -203,7 +204,7 @@ def test_two_runs_are_compared_by_seed(tmp_path, capsys):
 
 
 def test_latex_of_hard_names():
-    text = to_latex(results.Table(["a_b", "50%"], [[r"x\y & $z$", "1.0 ± 0.1"]]), caption="#1")
+    text = to_latex(TextTable(["a_b", "50%"], [[r"x\y & $z$", "1.0 ± 0.1"]]), caption="#1")
     assert r"a\_b & 50\% \\" in text
     assert r"x\textbackslash{}y \& \$z\$ & 1.0 $\pm$ 0.1 \\" in text
 

@@ -14,7 +14,9 @@ import pytest
 from flipjax import files, results
 from flipjax.plan import plan, shard_members
 from flipjax.report.__main__ import main as report
+from flipjax.results.cells import load_cell
 from flipjax.results.export import main as export
+from flipjax.results.frames import read_csv
 from flipjax.sweep import checkpoint
 from flipjax.sweep.display import Display
 from flipjax.sweep.lock import Lock
@@ -88,7 +90,7 @@ def test_rows_follow_from_the_decomposition(run, whole):
     code, _ = run()
     assert code == 0 and same(run, whole)
     assert (run.folder / "history.csv").read_bytes() == (whole[0] / "history.csv").read_bytes()
-    cell = results.load_cell(run.folder / "cells/000/decomposition.npz")
+    cell = load_cell(run.folder / "cells/000/decomposition.npz")
     assert {row["member"] for row in cell.rows} == set(cell.members)
     # Another run's file is whole, and not this one's.
     shutil.copy(run.folder / "cells/000/decomposition.npz", run.folder / "cells/000/gallery.npz")
@@ -150,7 +152,7 @@ def test_an_edited_table_is_refused_by_readers_and_written_again_by_its_command(
     table = run.folder / "results.csv"
     edited = table.read_bytes().replace(b",0.", b",0.9", 1)
     table.write_bytes(edited)
-    for read in (results.load, lambda folder: results.read_csv(folder / "results.csv")):
+    for read in (results.load, lambda folder: read_csv(folder / "results.csv")):
         with pytest.raises(files.DamagedError, match=r"results\.csv: not as the sweep wrote it"):
             read(run.folder)
     assert report([str(run.folder)]) == 1 and export([str(run.folder), "--to", "csv"]) == 2
@@ -245,5 +247,5 @@ def test_collect_says_which_members_are_missing(run, whole):
     assert run("--shard", "1/2")[0] == 0
     code, text = run("--collect")
     assert code == 1 and "1 members are not done" in text
-    rows = results.read_csv(run.folder / "results.csv")
+    rows = read_csv(run.folder / "results.csv")
     assert {row["member"] for row in rows if row["status"] != "failed"} == set(alone)

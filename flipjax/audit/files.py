@@ -11,9 +11,10 @@ import numpy as np
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.results import Audit, findings, image_rows, summary_rows
 from flipjax.audit.tables import details, everything, main_tables
-from flipjax.files import make_folder
-from flipjax.results import flip_rows, replacing, to_markdown, write_csv
-from flipjax.results.text import literal
+from flipjax.files import make_folder, replacing
+from flipjax.results.frames import write_csv
+from flipjax.results.image_columns import flip_rows
+from flipjax.results.text import literal, to_markdown
 
 PROGRAM = "flipjax.audit"
 TITLE = "Audit of flips"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flipjax import metrics, results
+from flipjax import metrics
 from flipjax.audit import files
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
 from flipjax.audit.groups import read_groups
@@ -20,6 +20,7 @@ from flipjax.audit.read import Encoding, Pair, find_encoding, open_source, pair,
 from flipjax.audit.results import check_class_names, conclude, findings
 from flipjax.audit.tables import summary_text
 from flipjax.metrics import Decomposition
+from flipjax.results.region_shares import region_quantities
 from flipjax.terminal import Bar
 
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
@@ -116,7 +117,7 @@ def audit_files(options: argparse.Namespace) -> str:
     facts = _facts(pairs, encoding, options)
     print(facts[0], file=sys.stderr, flush=True)
     measured = measure(pairs, encoding)
-    further = results.region_quantities(measured.regions, groups, classes=encoding.classes)
+    further = region_quantities(measured.regions, groups, classes=encoding.classes)
     counts = measured.decomposition, measured.ignored
     audit = conclude(names, groups, *counts, class_names=class_names, further=further)
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}

@@ -12,7 +12,7 @@ from flipjax.audit.tables import details, everything, main_tables, summary_text
 from flipjax.report.html import Gallery, Numbers, Picture, Section, page
 from flipjax.report.page import save_figures
 from flipjax.report.pictures import Item, save_items
-from flipjax.results import Table
+from flipjax.results.text import TextTable
 
 TERMS = ("correct, flip, miss", "common, rare", "IoU gap", "flip-risk", "risk-coverage")
 CAPTION = (
@@ -74,5 +74,5 @@ def write_page(
     write_text(folder / "index.html", text)
 
 
-def _numbers(tables: Mapping[str, Table], *, folded: bool = False) -> list[Numbers]:
+def _numbers(tables: Mapping[str, TextTable], *, folded: bool = False) -> list[Numbers]:
     return [Numbers(caption, table, folded=folded) for caption, table in tables.items()]

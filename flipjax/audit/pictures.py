@@ -43,7 +43,7 @@ def find_photos(folder: Path, names: Sequence[str]) -> dict[str, Path]:
 
 def draw_out(audit: Audit, pairs: Sequence[Pair], encoding: Encoding, *, photos: Mapping[str, Path]) -> list[Item]:
     """Reads the images to look at once more, in the order of the files, and makes their maps, in the order chosen."""
-    indices, kinds = gallery.choose(audit.decomposition, riskiest=SHOWN, typical=0, sure=SHOWN)
+    indices, kinds = gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, sure=SHOWN)
     made = {}
     options = {"kind": encoding.kind, "background": encoding.background}
     with ArrayReader() as reader:

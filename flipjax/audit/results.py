@@ -12,11 +12,11 @@ import numpy as np
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.read import check_names
 from flipjax.metrics import Decomposition, bootstrap, class_names, summarize
-from flipjax.results import Row, SceneSwap, flip_rows, image_columns, number, title_of
-from flipjax.results.images import flips_of
-from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES
-from flipjax.results.rows import rounded
-from flipjax.results.scene_swap import REPAIR_NOTE
+from flipjax.results.cells import Row
+from flipjax.results.image_columns import flip_rows, flips_of, image_columns
+from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
+from flipjax.results.rows import number, rounded
+from flipjax.results.swapped_scenes import REPAIR_NOTE, SceneSwap
 
 SAMPLES = 1000
 # Below it predictions and labels agree hardly better than chance (Cohen, 1960).

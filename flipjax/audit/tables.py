@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from flipjax.audit.results import Audit, findings, image_rows, largest_flips, with_interval
 from flipjax.results.quantities import COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
-from flipjax.results.text import Table, to_text
+from flipjax.results.text import TextTable, to_text
 
 WIDE = 8
 RISKIEST = 15
@@ -16,13 +16,13 @@ def summary_text(audit: Audit, facts: Sequence[str]) -> str:
     return "\n\n".join(["\n".join([*facts, *findings(audit)]), *blocks])
 
 
-def main_tables(audit: Audit) -> dict[str, Table]:
+def main_tables(audit: Audit) -> dict[str, TextTable]:
     """Returns the tables that come first, by caption."""
     tables = {"All images": overall(audit), "Classes, pooled over the images": by_class(audit)}
     return tables | ({} if audit.groups is None else {"Groups, with 95% intervals": by_group(audit)})
 
 
-def details(audit: Audit) -> dict[str, Table]:
+def details(audit: Audit) -> dict[str, TextTable]:
     """Returns the other tables by caption."""
     tables = {"Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals": by_decile(audit)}
     if len(audit.class_names) <= WIDE:
@@ -33,16 +33,16 @@ def details(audit: Audit) -> dict[str, Table]:
     return tables
 
 
-def everything(audit: Audit) -> Table:
+def everything(audit: Audit) -> TextTable:
     """Returns every number of `flipjax.metrics.summarize` by its key, but for the lists of deciles."""
     rows = []
     for key, value in audit.summary.items():
         if not isinstance(value, list):
             rows.append([key, str(value) if isinstance(value, int) else with_interval(audit, key, digits=6)])
-    return Table(["key", "value [95% interval]"], rows)
+    return TextTable(["key", "value [95% interval]"], rows)
 
 
-def overall(audit: Audit) -> Table:
+def overall(audit: Audit) -> TextTable:
     """Returns the main quantities over all images, and the IoU gaps where there are groups."""
     table = of_classes(audit.class_names, background=audit.background) | COLUMNS
     keys = [key for key in table if key in audit.summary]
@@ -52,10 +52,10 @@ def overall(audit: Audit) -> Table:
         for key in keys[1:]
         if not key.startswith("iou/") or key == "iou/foreground"
     ]
-    return Table(["quantity", "value [95% interval]"], rows)
+    return TextTable(["quantity", "value [95% interval]"], rows)
 
 
-def by_class(audit: Audit) -> Table:
+def by_class(audit: Audit) -> TextTable:
     """Returns the fate of each class's pixels and its IoU."""
     header = ["class", "pixels", "correct", "flip", "miss", "IoU [95% interval]"]
     rows = []
@@ -69,10 +69,10 @@ def by_class(audit: Audit) -> Table:
         miss = audit.confusion[c, audit.background]
         shares = [f"{part / pixels:.4f}" if pixels else "-" for part in (correct, pixels - correct - miss, miss)]
         rows.append([name, f"{pixels:,}", *shares, iou])
-    return Table(header, rows)
+    return TextTable(header, rows)
 
 
-def by_group(audit: Audit) -> Table:
+def by_group(audit: Audit) -> TextTable:
     """Returns the main quantities of each group; for two foreground classes with the IoU of the group's own class."""
     columns = ["fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc"]
     columns += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
@@ -87,7 +87,7 @@ def by_group(audit: Audit) -> Table:
         cells += [with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns]
         rows.append([group_label(audit, group), *cells])
     titles = (["IoU of the class"] if two else []) + [title_of(key) for key in columns]
-    return Table(["group", "images", *titles], rows)
+    return TextTable(["group", "images", *titles], rows)
 
 
 def _group_class(audit: Audit, group: str) -> str:
@@ -102,34 +102,34 @@ def group_label(audit: Audit, group: str) -> str:
     return f"{group}: {_group_class(audit, group)}, {scene}"
 
 
-def by_decile(audit: Audit) -> Table:
+def by_decile(audit: Audit) -> TextTable:
     """Returns mean flip-risk and mean flip share of each tenth of the images, sorted by flip-risk."""
     keys = ("risk_decile", "flip_by_risk_decile")
     rows = [[str(d + 1), *(with_interval(audit, key, index=d) for key in keys)] for d in range(10)]
-    return Table(["decile", "mean flip-risk (nats)", "mean flip share"], rows)
+    return TextTable(["decile", "mean flip-risk (nats)", "mean flip share"], rows)
 
 
-def flip_matrix(audit: Audit) -> Table:
+def flip_matrix(audit: Audit) -> TextTable:
     """Returns rows of true foreground classes and columns of predicted ones."""
     rows = []
     for t in audit.foreground:
         whole = max(int(audit.confusion[t].sum()), 1)
         rows.append([audit.class_names[t], *(f"{n:,} ({n / whole:.1%})" for n in audit.confusion[t].tolist())])
-    return Table(["truth", *(f"as {name}" for name in audit.class_names)], rows)
+    return TextTable(["truth", *(f"as {name}" for name in audit.class_names)], rows)
 
 
-def flip_list(audit: Audit) -> Table:
+def flip_list(audit: Audit) -> TextTable:
     """Returns the largest flips."""
     flips = largest_flips(audit)
     rows = [[f"{row['truth']} as {row['prediction']}", f"{row['pixels']:,}", f"{row['share']:.1%}"] for row in flips]
-    return Table(["flip", "pixels", "share of the true class"], rows)
+    return TextTable(["flip", "pixels", "share of the true class"], rows)
 
 
-def riskiest(audit: Audit) -> Table:
+def riskiest(audit: Audit) -> TextTable:
     """Returns the images of the highest flip-risk."""
     columns = ["name", *(["group"] if audit.groups is not None else [])]
     columns += ["flip_risk", "flip", "correct", "miss", "spill", "largest_flip"]
     columns += [] if audit.swap is None else [*SCENE_IMAGE_QUANTITIES]
     rows = [row for row in image_rows(audit) if row["flip_risk"] != ""][:RISKIEST]
     cells = [[f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
-    return Table(columns, cells)
+    return TextTable(columns, cells)

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from flipjax import command, results
+from flipjax import command
 from flipjax.audit import files, page
 from flipjax.audit.results import Audit, conclude
 from flipjax.audit.tables import summary_text
@@ -27,7 +27,10 @@ from flipjax.metrics import Decomposition
 from flipjax.plan import Program, plan
 from flipjax.report.galleries import member_items
 from flipjax.report.pictures import Item
-from flipjax.results import SceneSwap, gallery
+from flipjax.results import gallery
+from flipjax.results.pairs import counterfactual_flip
+from flipjax.results.region_shares import region_quantities
+from flipjax.results.swapped_scenes import SceneSwap, scene_quantities, scene_swap
 from flipjax.sweep.finish import PAIRS
 from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
 from flipjax.sweep.scenes import check_scenes, training_scenes
@@ -113,21 +116,21 @@ def swap_scenes(
     both = map_rows(asked, program.experiment, start, *given, title="images on other scenes")
     log_odds, known = np.split(both, [len(table.rows)])
     point = np.asarray(jax.jit(functools.partial(split_point, center=wanted.center))(known))
-    swap = results.scene_swap(decomposition, log_odds, point)
-    return swap, results.scene_quantities(decomposition, log_odds, point, np.asarray(table.groups))
+    swap = scene_swap(decomposition, log_odds, point)
+    return swap, scene_quantities(decomposition, log_odds, point, np.asarray(table.groups))
 
 
 def draw_out(program: Program, start: Weights, study: Study, table: Table, audit: Audit) -> list[Item]:
     """Returns the images to look at: those of a sweep, and those that are flipped where flip-risk is low."""
     groups = np.asarray(table.groups)
     pairs = np.asarray(table.pairs)
-    chosen, kinds = gallery.choose(audit.decomposition, groups, pairs, sure=SURE, paired=PAIRS)
+    chosen, kinds = gallery.choose_images(audit.decomposition, groups, pairs, sure=SURE, paired=PAIRS)
     if not len(chosen):
         return []
     rows = np.asarray(table.rows)[chosen]
     logits = map_rows(predict, program.experiment, start, study.pool, rows, title="pictures")
     images, labels = gather(study.pool, jnp.asarray(rows))
-    stored = gallery.make(images, labels, logits, indices=chosen, groups=groups[chosen], kinds=kinds, member="")
+    stored = gallery.make_gallery(images, labels, logits, indices=chosen, groups=groups[chosen], kinds=kinds, member="")
     return member_items(
         stored,
         audit.decomposition,
@@ -173,9 +176,9 @@ def run(values: argparse.Namespace) -> str:
     given = (study.pool, np.asarray(table.rows))
     decomposition, regions = map_rows(evaluate_regions, program.experiment, start, *given, title="images")
     swap = None
-    further = results.region_quantities(regions, np.asarray(table.groups))
+    further = region_quantities(regions, np.asarray(table.groups))
     if study.pool.kind == "composite":
-        further["counterfactual_flip"] = results.counterfactual_flip(decomposition, np.asarray(table.pairs))
+        further["counterfactual_flip"] = counterfactual_flip(decomposition, np.asarray(table.pairs))
     if values.intervene:
         wanted = values.config.intervene
         swap, quantities = swap_scenes(program, start, study, table, decomposition, wanted=wanted)

@@ -29,7 +29,7 @@ from flipjax.intervene.scenes import (
     soft_edge,
     sum_surroundings,
 )
-from flipjax.results.scene_swap import SceneSwap, scene_quantities, scene_swap
+from flipjax.results.swapped_scenes import SceneSwap, scene_quantities, scene_swap
 
 __all__ = [
     "SceneSwap",

@@ -98,7 +98,7 @@ def repair(logits: Any, log_odds: Any, *, center: Any, background: int = 0) -> j
     The region stays as it is, and so does foreground IoU. What the model knows is brought out and no more: where the
     identities of the classes lie no further apart than by chance, nothing is mended. On data still at the training rho
     repair *raises* Flip, because there the scene is a help: it is for balanced or shifted data. Where two members of
-    other seeds agree on the repaired classes with a kappa of 0.6 or more (`flipjax.results.agreement`, no labels), it
+    other seeds agree on the repaired classes with a kappa of 0.6 or more (`flipjax.results.repair_sign`, no labels), it
     did no harm even there; no sign is known of how much it helps on balanced data (sweeps/studies/scene_swap).
 
     Args:

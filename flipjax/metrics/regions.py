@@ -94,7 +94,7 @@ def region_sums(
         kind: `logits` or `probabilities`.
 
     Returns:
-        `RegionSums`; `flipjax.results.region_quantities` makes shares and the expected calibration error of them.
+        `RegionSums`; `flipjax.results.region_shares` makes shares and the expected calibration error of them.
 
     Raises:
         TypeError: logits that are not floating point, or labels that are not integers.

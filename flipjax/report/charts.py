@@ -12,8 +12,12 @@ from flipjax.report.html import Numbers, Picture
 from flipjax.report.matrix import forest_panels, matrix_panel
 from flipjax.report.run import Run
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
-from flipjax.results import LEFT_OUT, Row, Table, number, title_of, varying_axes
-from flipjax.results.scene_swap import REPAIR_NOTE
+from flipjax.results.cells import Row
+from flipjax.results.quantities import title_of
+from flipjax.results.rows import number
+from flipjax.results.seeds import LEFT_OUT
+from flipjax.results.swapped_scenes import REPAIR_NOTE
+from flipjax.results.text import TextTable, varying_axes
 
 FLIP = (
     Line("fg_flip/common", "common groups", COMMON),
@@ -199,7 +203,7 @@ def _group_tables(run: Run) -> list[Numbers]:
                 body.append([f"{name} on {cell.scene_names[scene]} ({kind})", *map(str, setting), *texts])
         header = ["group", *names, *(f"rho {rho}" if rho != "" else "all" for rho in levels)]
         caption = f"{title} in each group: mean over seeds (lowest to highest seed)"
-        tables.append(Numbers(caption, Table(header, body), folded=len(body) > 24))
+        tables.append(Numbers(caption, TextTable(header, body), folded=len(body) > 24))
     return tables
 
 

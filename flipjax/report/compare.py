@@ -13,25 +13,14 @@ from flipjax.report.html import TERMS, Numbers, Picture, Section, page
 from flipjax.report.matrix import forest_panels
 from flipjax.report.page import pairs_caption, save_figures, write_summary, write_text
 from flipjax.report.run import ReportError, Run, read
-from flipjax.results import (
-    LEFT_OUT,
-    Resamples,
-    Row,
-    StoredCell,
-    Table,
-    aggregate,
-    axes_of,
-    compare,
-    comparison_table,
-    member_quantities,
-    number,
-    pair_table,
-    pair_tests,
-    summary_table,
-    title_of,
-    to_text,
-    write_csv,
-)
+from flipjax.results.cells import Row, StoredCell
+from flipjax.results.frames import write_csv
+from flipjax.results.pairs import pair_tests
+from flipjax.results.quantities import title_of
+from flipjax.results.resampling import Resamples
+from flipjax.results.rows import axes_of, member_quantities, number
+from flipjax.results.seeds import LEFT_OUT, aggregate, compare
+from flipjax.results.text import TextTable, comparison_table, pair_table, summary_table, to_text
 
 SAME = "Both runs were tested on the same images."
 OTHER = "Warning: the runs were tested on other images."
@@ -181,4 +170,4 @@ def _settings(runs: tuple[Run, Run], names: tuple[str, str]) -> Numbers:
         for key in dict.fromkeys([*first, *second])
         if first.get(key) != second.get(key)
     ]
-    return Numbers("Fields that differ", Table(["field", *names], rows or [["none", "-", "-"]]), words=True)
+    return Numbers("Fields that differ", TextTable(["field", *names], rows or [["none", "-", "-"]]), words=True)

@@ -7,7 +7,8 @@ import numpy as np
 from flipjax.metrics import statistics, summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.run import Run, images_of
-from flipjax.results import Row, axes_of
+from flipjax.results.cells import Row
+from flipjax.results.rows import axes_of
 
 COVERAGE = np.linspace(0.02, 1, 50)
 

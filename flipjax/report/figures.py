@@ -11,7 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from flipjax.report.chart import Panel
 from flipjax.report.style import CORRECT, DARK, FAINT, FLIP, LIGHT, MISS, PAPER, dress, legend, plain, shades
-from flipjax.results import Row, number, setting_label, varying_axes
+from flipjax.results.cells import Row
+from flipjax.results.rows import number
+from flipjax.results.text import setting_label, varying_axes
 
 SHARES = (("fg_correct", "correct", CORRECT, DARK), ("fg_flip", "flip", FLIP, LIGHT), ("fg_miss", "miss", MISS, LIGHT))
 DECILE = "flip-risk decile (10: the riskiest tenth)"
@@ -84,8 +86,8 @@ def line_panels(
     Without a rho axis there is one panel, and the settings stand side by side on its x axis.
 
     Args:
-        summary: rows of `flipjax.results.aggregate`.
-        records: records of `flipjax.results.member_quantities`, without the members that were left out.
+        summary: rows of `flipjax.results.seeds.aggregate`.
+        records: records of `flipjax.results.rows.member_quantities`, without the members that were left out.
         lines: what to draw; a line without a value is left out.
         y: name of the y axis.
         limits: of the y axis; None where the values say.

@@ -10,8 +10,10 @@ from flipjax.report.html import Gallery
 from flipjax.report.pictures import Item, Palette, save_items
 from flipjax.report.run import UNREADABLE, Run
 from flipjax.report.style import class_colours
-from flipjax.results import SceneSwap, gallery, setting_label, varying_axes
+from flipjax.results import gallery
 from flipjax.results.pairs import region_class
+from flipjax.results.swapped_scenes import SceneSwap
+from flipjax.results.text import setting_label, varying_axes
 
 CAPTION = (
     "Test images and what a member made of them. Flip is the share of the image's true foreground; flip-risk is drawn "
@@ -42,7 +44,7 @@ def items_of(run: Run) -> list[Item]:
         if not path.is_file():
             continue
         try:
-            stored = gallery.load(path)
+            stored = gallery.load_gallery(path)
         except UNREADABLE as error:
             run.missing.append(f"cells/{name}/gallery.npz: damaged ({error}); its images are left out")
             continue
@@ -50,7 +52,7 @@ def items_of(run: Run) -> list[Item]:
             record = records.get(member, {})
             label = setting_label(record, [axis for axis in axes if axis in record])
             items += member_items(
-                gallery.Gallery(*(values[stored.member == member] for values in stored)),
+                gallery.StoredImages(*(values[stored.member == member] for values in stored)),
                 cell.counts(member, "test"),
                 cell.parts["test"].pairs,
                 class_names=cell.class_names,
@@ -62,7 +64,7 @@ def items_of(run: Run) -> list[Item]:
 
 
 def member_items(
-    stored: gallery.Gallery,
+    stored: gallery.StoredImages,
     decomposition: Decomposition,
     pairs: np.ndarray,
     *,

@@ -12,8 +12,9 @@ from flipjax.report import pictures
 from flipjax.report.chart import Chart, Drawing, draw
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
-from flipjax.results import SCORES, Table
-from flipjax.results.scene_swap import REPAIR_NOTE
+from flipjax.results.score_tables import SCORES
+from flipjax.results.swapped_scenes import REPAIR_NOTE
+from flipjax.results.text import TextTable
 
 LONGEST = 600
 FIRST, WARNING = 4, "Warning"
@@ -62,7 +63,7 @@ class Numbers(NamedTuple):
 
     template = "numbers"
     caption: str
-    table: Table
+    table: TextTable
     values: Sequence[Sequence[Any]] | None = None
     folded: bool = False
     searched: bool = False

@@ -1,7 +1,7 @@
 """A table for a paper: booktabs, escaped."""
 
 from flipjax.report.style import visible
-from flipjax.results import Table
+from flipjax.results.text import TextTable
 
 ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -12,11 +12,11 @@ ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
 }
 
 
-def to_latex(table: Table, *, caption: str) -> str:
+def to_latex(table: TextTable, *, caption: str) -> str:
     r"""Returns a table as a LaTeX `table` with the rules of the package booktabs.
 
     Example:
-        >>> print(to_latex(Table(["rho", "flip"], [["0.5", "0.1 ± 0.0"]]), caption="5% of a_b"))
+        >>> print(to_latex(TextTable(["rho", "flip"], [["0.5", "0.1 ± 0.0"]]), caption="5% of a_b"))
         \begin{table}
         \centering
         \caption{5\% of a\_b}

@@ -4,8 +4,9 @@ from typing import Any
 
 from flipjax.report.html import Numbers
 from flipjax.report.run import Run
-from flipjax.results import Table, number, title_of, varying_axes
-from flipjax.results.text import COLUMNS
+from flipjax.results.quantities import title_of
+from flipjax.results.rows import number
+from flipjax.results.text import COLUMNS, TextTable, varying_axes
 
 MEMBER = ("fg_correct/all", "fg_flip/all", "fg_miss/all", *COLUMNS)
 FIELDS = {
@@ -23,7 +24,9 @@ def made_of(run: Run) -> Numbers:
     rows = [[title, facts[key]] for key, title in FIELDS.items() if key in facts]
     rows += _time(run)
     rows += [[key, value] for key, value in facts.items() if key not in FIELDS]
-    return Numbers("What config.json says of the run", Table(["fact", "value"], rows or [["nothing", "-"]]), words=True)
+    return Numbers(
+        "What config.json says of the run", TextTable(["fact", "value"], rows or [["nothing", "-"]]), words=True
+    )
 
 
 def _time(run: Run) -> list[list[str]]:
@@ -54,7 +57,7 @@ def members_table(run: Run) -> Numbers:
         )
         exact.append([None] * (2 + len(axes)) + [repr(value) if value == value else None for value in values])
     header = ["member", *axes, "status", *map(title_of, known)]
-    return Numbers("All members, on the test images", Table(header, body), exact, folded=True, searched=True)
+    return Numbers("All members, on the test images", TextTable(header, body), exact, folded=True, searched=True)
 
 
 def _axes(record: dict[str, Any]) -> dict[str, Any]:

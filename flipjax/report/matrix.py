@@ -11,7 +11,10 @@ from matplotlib.ticker import MaxNLocator
 
 from flipjax.report.chart import Panel
 from flipjax.report.style import CORRECT, DARK, FAINT, FLIP, LIGHT, MISS, dress, legend, plain, shades
-from flipjax.results import Row, number, setting_label, title_of, varying_axes
+from flipjax.results.cells import Row
+from flipjax.results.quantities import title_of
+from flipjax.results.rows import number
+from flipjax.results.text import setting_label, varying_axes
 
 LABELLED = 12
 QUANTITIES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all")
@@ -82,7 +85,7 @@ def forest_panels(comparison: Sequence[Row], axis: str = "method") -> list[Panel
     Settings of further axes are rows of their own.
 
     Args:
-        comparison: rows of `flipjax.results.compare` along `axis`.
+        comparison: rows of `flipjax.results.seeds.compare` along `axis`.
         axis: what is compared.
     """
     names = [name for name in varying_axes(comparison) if name not in (axis, "reference")]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from flipjax.files import replacing
 from flipjax.report import chart
 from flipjax.report.charts import (
     class_sections,
@@ -18,23 +19,22 @@ from flipjax.report.made import made_of, members_table
 from flipjax.report.pictures import Item
 from flipjax.report.run import Run, read
 from flipjax.report.scores import left_out, score_blocks
-from flipjax.results import (
-    Row,
-    Table,
+from flipjax.results.cells import Row
+from flipjax.results.frames import write_csv
+from flipjax.results.repair_sign import SAFE
+from flipjax.results.text import (
+    TextTable,
     comparison_table,
     headline,
     pair_table,
     regret_table,
     repair_warning,
-    replacing,
     sign_table,
     summary_table,
     to_markdown,
     to_text,
     trend_table,
-    write_csv,
 )
-from flipjax.results.repair_sign import SAFE
 
 FOLDED = 48
 SIGNS = (
@@ -85,7 +85,7 @@ def build(workdir: str | Path) -> str:
     return "\n\n".join([f"{run.name}: {counts}", *blocks, "\n".join([*findings, *run.missing])]).rstrip()
 
 
-def tables_of(run: Run) -> dict[str, Table]:
+def tables_of(run: Run) -> dict[str, TextTable]:
     """Returns the tables that a person reads, by caption."""
     tables = {
         "Test results: mean, or the values of fewer than 4 seeds, and interval of the mean": summary_table(run.summary)
@@ -116,7 +116,7 @@ def pairs_caption(tests: Sequence[Row]) -> str:
     )
 
 
-def _sections(run: Run, tables: dict[str, Table], items: Sequence[Item]) -> list[Section]:
+def _sections(run: Run, tables: dict[str, TextTable], items: Sequence[Item]) -> list[Section]:
     first, *others = (Numbers(caption, table, folded=len(table.rows) > FOLDED) for caption, table in tables.items())
     trends = others[: bool(run.trends)]
     return [
@@ -139,7 +139,7 @@ def save_figures(folder: Path, sections: Sequence[Section]) -> None:
                 chart.save(folder, block.chart.name, block.drawing)
 
 
-def write_summary(folder: Path, title: str, facts: str, lines: Sequence[str], tables: dict[str, Table]) -> None:
+def write_summary(folder: Path, title: str, facts: str, lines: Sequence[str], tables: dict[str, TextTable]) -> None:
     """Writes summary.md and summary.tex."""
     bullets = ["\n".join(f"- {line}" for line in lines)] if lines else []
     sections = [f"## {name}\n\n{to_markdown(table)}" for name, table in tables.items()]

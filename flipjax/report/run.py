@@ -11,26 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flipjax.files import DAMAGED
-from flipjax.results import (
-    GROUPS,
-    INTERVALS,
-    LEFT_OUT,
-    Resamples,
-    Row,
-    StoredCell,
-    aggregate,
-    axes_of,
-    compare,
-    load_cell,
-    member_quantities,
-    method_regret,
-    pair_tests,
-    read_csv,
-    regret,
-    repair_signs,
-    score_rows,
-    trend,
-)
+from flipjax.results.cells import Row, StoredCell, load_cell
+from flipjax.results.choices import method_regret, regret
+from flipjax.results.frames import read_csv
+from flipjax.results.pairs import pair_tests
+from flipjax.results.repair_sign import repair_signs
+from flipjax.results.resampling import Resamples
+from flipjax.results.rows import GROUPS, axes_of, member_quantities
+from flipjax.results.score_tables import score_rows
+from flipjax.results.seeds import INTERVALS, LEFT_OUT, aggregate, compare, trend
 
 COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
 UNREADABLE = (*DAMAGED, ValueError, KeyError, OSError)
@@ -173,7 +162,7 @@ def _scores(cells: Mapping[str, StoredCell], rows: list[Row], missing: list[str]
     members = sum(len(cell.members) for cell in cells.values())
     if members > SCORED:
         missing.append(
-            f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_rows makes its rows"
+            f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_tables makes its rows"
         )
         return []
     return score_rows(cells.values(), rows)

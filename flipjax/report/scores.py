@@ -11,8 +11,10 @@ from flipjax.report.figures import Curve, curve_panel
 from flipjax.report.html import Numbers, Picture
 from flipjax.report.run import Run
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
-from flipjax.results import SCORES, WANTED_RISK, Row, image_scores, number, score_summary, score_table
-from flipjax.results.scores import SIDES, THRESHOLD
+from flipjax.results.cells import Row
+from flipjax.results.rows import number
+from flipjax.results.score_tables import SCORES, SIDES, THRESHOLD, WANTED_RISK, image_scores, score_summary
+from flipjax.results.text import score_table
 
 DRAWN = {
     "flip_risk": ("entropy", WHOLE),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flipjax.results.files import Row
+from flipjax.results.cells import Row
 from flipjax.results.quantities import quantity_of
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import axes_of, member_quantities, number, rounded

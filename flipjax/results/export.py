@@ -17,15 +17,16 @@ from typing import Any, NamedTuple
 from flipjax import command
 from flipjax.config import ConfigError
 from flipjax.files import DamagedError
-from flipjax.results.data import Columns, RunData, load
-from flipjax.results.files import Row, read_csv, write_csv
+from flipjax.results.cells import Row
+from flipjax.results.frames import read_csv, write_csv
 from flipjax.results.rows import axes_of, member_quantities
+from flipjax.results.run_data import Columns, RunData, load
 from flipjax.terminal import printable
 
 TRACKERS = {"mlflow": "mlflow", "trackio": "trackio", "wandb": "wandb"}
 
 
-class Record(NamedTuple):
+class TrackedMember(NamedTuple):
     """A member: its name, its axes and status, its numbers by epoch, and its test quantities."""
 
     name: str
@@ -34,7 +35,7 @@ class Record(NamedTuple):
     test: dict[str, float]
 
 
-def records(run: RunData) -> Iterator[Record]:
+def records(run: RunData) -> Iterator[TrackedMember]:
     """Yields the members of a run that have test rows, by the first selection rule."""
     rows = read_csv(run.folder / "results.csv")
     rows = [row for row in rows if row["selection"] == rows[0]["selection"]]
@@ -45,7 +46,7 @@ def records(run: RunData) -> Iterator[Record]:
         config = {name: record[name] for name in (*axes_of(rows), "status")}
         test = {f"test/{name}": value for name, value in record.items() if "/" in name and math.isfinite(value)}
         epochs = [(int(row["epoch"]), _finite(row)) for row in history.get(record["member"], [])]
-        yield Record(record["member"], config, epochs, test)
+        yield TrackedMember(record["member"], config, epochs, test)
 
 
 def _finite(row: Row) -> dict[str, float]:

@@ -11,12 +11,13 @@ from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.pairs import whole_pairs
 
 
-class Gallery(NamedTuple):
+class StoredImages(NamedTuple):
     """R images and what a member made of them: the arrays of `gallery.npz`.
 
     image uint8 (R, H, W, 3); label and prediction uint8 (R, H, W); error_map uint8 (R, H, W), coded as in
     `flipjax.metrics.error_map`; risk_map float32 (R, H, W), nats; flip_risk and flip float32 (R,), NaN where undefined;
-    index int32 (R,), the image's place in its split; group int32 (R,); kind (R,) str, see `choose`; member (R,) str.
+    index int32 (R,), the image's place in its split; group int32 (R,); kind and member (R,) str,
+    see `choose_images`.
     """
 
     image: np.ndarray
@@ -32,7 +33,7 @@ class Gallery(NamedTuple):
     member: np.ndarray
 
 
-def choose(
+def choose_images(
     decomposition: Decomposition,
     groups: np.ndarray | None = None,
     pairs: np.ndarray | None = None,
@@ -62,7 +63,7 @@ def choose(
         >>> confusion = np.zeros((4, 3, 3), int)
         >>> confusion[:, 1, 1] = 10
         >>> four = Decomposition(confusion, np.array([1.0, 4.0, 3.0, 2.0]))
-        >>> indices, kinds = choose(four, np.arange(4), riskiest=1, typical=2)
+        >>> indices, kinds = choose_images(four, np.arange(4), riskiest=1, typical=2)
         >>> indices.tolist(), kinds.tolist()
         ([1, 2, 3], ['riskiest', 'typical', 'typical'])
     """
@@ -102,7 +103,7 @@ def _pairs(decomposition: Decomposition, known: np.ndarray, pairs: np.ndarray | 
     return whole[np.argsort(-change, kind="stable")]
 
 
-def make(
+def make_gallery(
     images: Any,
     labels: Any,
     logits: Any,
@@ -111,7 +112,7 @@ def make(
     groups: Sequence[int] | np.ndarray,
     kinds: Sequence[str] | np.ndarray,
     member: str,
-) -> Gallery:
+) -> StoredImages:
     """Makes the gallery of one member.
 
     Args:
@@ -120,7 +121,7 @@ def make(
         logits: float (R, H, W, C), the member's, in eval mode.
         indices: int (R,), the images' places in their split.
         groups: int (R,).
-        kinds: (R,), as `choose` returns them.
+        kinds: (R,), as `choose_images` returns them.
         member: the member's name.
     """
     # Here: a gallery is read without JAX.
@@ -129,7 +130,7 @@ def make(
     logits = np.asarray(logits, np.float32)
     labels = np.asarray(labels, np.int32)
     decomposition = decompose(logits, labels)
-    return Gallery(
+    return StoredImages(
         image=np.rint(np.clip(np.asarray(images, np.float32), 0, 1) * 255).astype(np.uint8),
         label=labels.astype(np.uint8),
         prediction=logits.argmax(-1).astype(np.uint8),
@@ -144,22 +145,22 @@ def make(
     )
 
 
-def save(path: str | Path, gallery: Gallery, *, program: str = "") -> None:
+def save_gallery(path: str | Path, gallery: StoredImages, *, program: str = "") -> None:
     """Writes `gallery.npz` atomically, with the identity of the members' program; equal galleries give equal bytes."""
     write_arrays(path, gallery._asdict() | {"program": np.array(program)})
 
 
-def load(path: str | Path, *, program: str | None = None) -> Gallery:
-    """Reads what `save` wrote; a DamagedError names the file where it is not that, or not of this program."""
+def load_gallery(path: str | Path, *, program: str | None = None) -> StoredImages:
+    """Reads what `save_gallery` wrote; a DamagedError names the file where it is not that, or not of this program."""
     arrays = read_arrays(path)
     stored = str(arrays.pop("program", ""))
     if program is not None and stored != program:
         raise DamagedError(f"{path}: expected the images of this run; found those of another")
-    if set(arrays) != set(Gallery._fields):
+    if set(arrays) != set(StoredImages._fields):
         raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
-    return Gallery(**arrays)
+    return StoredImages(**arrays)
 
 
-def concatenate(galleries: Sequence[Gallery]) -> Gallery:
+def concatenate_galleries(galleries: Sequence[StoredImages]) -> StoredImages:
     """Returns the images of several galleries of one size, one after another."""
-    return Gallery(*(np.concatenate(values) for values in zip(*galleries, strict=True)))
+    return StoredImages(*(np.concatenate(values) for values in zip(*galleries, strict=True)))

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import bdtr
 
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results.files import Row, StoredCell
+from flipjax.results.cells import Row, StoredCell
 from flipjax.results.rows import axes_of, rounded
 from flipjax.results.seeds import by_value
 

@@ -5,212 +5,151 @@ each class but the background. Its column in results.csv is the key with `_` for
 list of columns (`describe`) take titles from here: a new quantity is an entry here, and the function that computes it.
 """
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from flipjax.results.quantity import Quantity
 
-QUANTITIES: dict[str, Quantity] = {
-    quantity.key: quantity
-    for quantity in (
-        Quantity("n_images", "images", "images", "", "Images of the split and group."),
-        Quantity(
-            "n_images_without_risk",
-            "images without flip-risk",
-            "images",
-            "",
-            "Images without true or without predicted foreground: they have no rank by flip-risk.",
-        ),
-        Quantity("fg_correct", "correct", "share", "up", "Share of the true foreground with the right label."),
-        Quantity("fg_flip", "flip", "share", "down", "Share of the true foreground labelled as another foreground."),
-        Quantity("fg_miss", "miss", "share", "down", "Share of the true foreground labelled as background."),
-        Quantity(
-            "flip_image_mean",
-            "flip, image mean",
-            "share",
-            "down",
-            "Mean over images of each image's flip share; images without true foreground have none.",
-        ),
-        Quantity(
-            "flipped_images",
-            "flipped images",
-            "share",
-            "down",
-            "Share of the images with true foreground whose flip share is above 0.5: what flip-risk is to rank first.",
-        ),
-        Quantity(
-            "iou/<class>", "IoU of <class>", "share", "up", "Intersection over union of <class>, over all pixels."
-        ),
-        Quantity("iou/foreground", "foreground IoU", "share", "up", "IoU of foreground, whatever the class."),
-        Quantity(
-            "risk_auroc",
-            "flip-risk AUROC",
-            "share",
-            "up",
-            "How well flip-risk ranks images with a flip share above 0.5 over the others; 0.5 is chance.",
-        ),
-        Quantity(
-            "risk_aurc",
-            "flip-risk AURC",
-            "share",
-            "down",
-            "Area under the risk-coverage curve: mean flip share of the k images of least flip-risk, averaged over k.",
-        ),
-        Quantity(
-            "top_decile_flip_share",
-            "top-decile flip share",
-            "share",
-            "up",
-            "Part of all flip shares that the tenth of the images with the highest flip-risk holds; 0.1 is chance.",
-        ),
-        Quantity(
-            "gap/<foreground>",
-            "IoU gap of <foreground>",
-            "difference of shares",
-            "down",
-            "IoU of <foreground> in its common group minus that in its rare group; 0: the scene does not matter.",
-            across=True,
-        ),
-        Quantity(
-            "gap/mean", "IoU gap", "difference of shares", "down", "Mean of the two classes' IoU gaps.", across=True
-        ),
-        Quantity(
-            "worst_group_iou",
-            "worst-group IoU",
-            "share",
-            "up",
-            "The lowest over the four groups of the IoU of the group's class.",
-            across=True,
-        ),
-    )
+class Quantity(NamedTuple):
+    """One quantity: `better` is 'up', 'down' or '' where neither is; `unit` is one of RANGES.
+
+    `across` says that it compares groups, so that a group alone has none.
+    """
+
+    key: str
+    title: str
+    unit: str
+    better: str
+    meaning: str
+    across: bool = False
+
+
+RANGES = {
+    "share": (0.0, 1.0),
+    "difference of shares": (-1.0, 1.0),
+    "nats": (0.0, math.inf),
+    "images": (0.0, math.inf),
 }
+"""Units, and the least and the largest value that a quantity of it can have."""
 
-SCENE_QUANTITIES: dict[str, Quantity] = {
-    quantity.key: quantity
-    for quantity in (
-        Quantity(
-            "swap_auroc",
-            "scene-swap AUROC",
-            "share",
-            "up",
-            "How well scene-swap risk ranks images with a flip share above 0.5 over the others. In rare groups alone "
-            "it rewards any detector of 'the prediction agrees with the scene': judge it on all groups.",
-        ),
-        Quantity("swap_aurc", "scene-swap AURC", "share", "down", "As flip-risk AURC, ranked by scene-swap risk."),
-        Quantity(
-            "repair_flip",
-            "flip after repair",
-            "share",
-            "down",
-            "Flip with the class of the scene-marginal identity for each predicted region; it brings out what the "
-            "model knows, and raises Flip on data still at the training rho.",
-        ),
-        Quantity("repair_correct", "correct after repair", "share", "up", "Correct with the repaired labels."),
-        Quantity(
-            "repair_worst_iou",
-            "worst-group IoU after repair",
-            "share",
-            "up",
-            "Worst-group IoU with the repaired labels.",
-            across=True,
-        ),
-        Quantity(
-            "scene_reliance",
-            "scene reliance",
-            "share",
-            "down",
-            "Share of the variance of a region's log-odds that the scene makes; needs no labels. High: there is a "
-            "scene error to mend; not: the model knows the class.",
-            across=True,
-        ),
-    )
-}
+
+def _by_key(*quantities: Quantity) -> dict[str, Quantity]:
+    return {quantity.key: quantity for quantity in quantities}
+
+
+# fmt: off
+QUANTITIES = _by_key(
+    Quantity("n_images", "images", "images", "", "Images of the split and group."),
+    Quantity("n_images_without_risk", "images without flip-risk", "images", "",
+             "Images without true or without predicted foreground: they have no rank by flip-risk."),
+    Quantity("fg_correct", "correct", "share", "up", "Share of the true foreground with the right label."),
+    Quantity("fg_flip", "flip", "share", "down", "Share of the true foreground labelled as another foreground."),
+    Quantity("fg_miss", "miss", "share", "down", "Share of the true foreground labelled as background."),
+    Quantity("flip_image_mean", "flip, image mean", "share", "down",
+             "Mean over images of each image's flip share; images without true foreground have none."),
+    Quantity("flipped_images", "flipped images", "share", "down",
+             "Share of the images with true foreground whose flip share is above 0.5: what flip-risk is to rank "
+             "first."),
+    Quantity("iou/<class>", "IoU of <class>", "share", "up", "Intersection over union of <class>, over all pixels."),
+    Quantity("iou/foreground", "foreground IoU", "share", "up", "IoU of foreground, whatever the class."),
+    Quantity("risk_auroc", "flip-risk AUROC", "share", "up",
+             "How well flip-risk ranks images with a flip share above 0.5 over the others; 0.5 is chance."),
+    Quantity("risk_aurc", "flip-risk AURC", "share", "down",
+             "Area under the risk-coverage curve: mean flip share of the k images of least flip-risk, averaged "
+             "over k."),
+    Quantity("top_decile_flip_share", "top-decile flip share", "share", "up",
+             "Part of all flip shares that the tenth of the images with the highest flip-risk holds; 0.1 is chance."),
+    Quantity("gap/<foreground>", "IoU gap of <foreground>", "difference of shares", "down",
+             "IoU of <foreground> in its common group minus that in its rare group; 0: the scene does not "
+             "matter.", across=True),
+    Quantity("gap/mean", "IoU gap", "difference of shares", "down", "Mean of the two classes' IoU gaps.", across=True),
+    Quantity("worst_group_iou", "worst-group IoU", "share", "up",
+             "The lowest over the four groups of the IoU of the group's class.", across=True),
+)
+
+SCENE_QUANTITIES = _by_key(
+    Quantity("swap_auroc", "scene-swap AUROC", "share", "up",
+             "How well scene-swap risk ranks images with a flip share above 0.5 over the others. In rare groups "
+             "alone it rewards any detector of 'the prediction agrees with the scene': judge it on all groups."),
+    Quantity("swap_aurc", "scene-swap AURC", "share", "down", "As flip-risk AURC, ranked by scene-swap risk."),
+    Quantity("repair_flip", "flip after repair", "share", "down",
+             "Flip with the class of the scene-marginal identity for each predicted region; it brings out what "
+             "the model knows, and raises Flip on data still at the training rho."),
+    Quantity("repair_correct", "correct after repair", "share", "up", "Correct with the repaired labels."),
+    Quantity("repair_worst_iou", "worst-group IoU after repair", "share", "up",
+             "Worst-group IoU with the repaired labels.", across=True),
+    Quantity("scene_reliance", "scene reliance", "share", "down",
+             "Share of the variance of a region's log-odds that the scene makes; needs no labels. High: there is "
+             "a scene error to mend; not: the model knows the class.", across=True),
+)
 """Quantities of `flipjax.intervene`: columns of a run whose scenes were swapped."""
 
-PAIR_QUANTITIES: dict[str, Quantity] = {
-    "counterfactual_flip": Quantity(
-        "counterfactual_flip",
-        "counterfactual flip",
-        "share",
-        "down",
-        "Share of the counterfactual pairs, one object in both scenes, whose predicted label (that of most of the "
-        "region) changes with the scene alone; pairs in which an image has no region are left out. Needs no labels.",
-        across=True,
-    )
-}
+PAIR_QUANTITIES = _by_key(
+    Quantity("counterfactual_flip", "counterfactual flip", "share", "down",
+             "Share of the counterfactual pairs, one object in both scenes, whose predicted label (that of most "
+             "of the region) changes with the scene alone; pairs in which an image has no region are left out. "
+             "Needs no labels.", across=True),
+)
 """Quantities of pairs: a column of a run whose images are composed."""
 
-REGION_QUANTITIES: dict[str, Quantity] = {
-    key: Quantity(key, title, unit, better, meaning)
-    for key, title, unit, better, meaning in (
-        ("rim_flip", "flip in the rim", "share", "down", "Flip of the pixels of true regions next to their outside."),
-        ("interior_flip", "flip inside", "share", "down", "Flip of the others: a wrong label flips rim and interior."),
-        ("rim_risk", "flip-risk in the rim", "nats", "", "Mean entropy of the rims of predicted regions."),
-        ("interior_risk", "flip-risk inside", "nats", "", "Mean entropy of their interiors: needs no labels, either."),
-        (
-            "fg_ece",
-            "foreground ECE",
-            "share",
-            "down",
-            "Expected calibration error of the class where truth and prediction are foreground, of softmaxes over the "
-            "foreground classes in 15 bins: confident flips make it large.",
-        ),
-    )
-}
+REGION_QUANTITIES = _by_key(
+    Quantity("rim_flip", "flip in the rim", "share", "down",
+             "Flip of the pixels of true regions next to their outside."),
+    Quantity("interior_flip", "flip inside", "share", "down",
+             "Flip of the others: a wrong label flips rim and interior."),
+    Quantity("rim_risk", "flip-risk in the rim", "nats", "", "Mean entropy of the rims of predicted regions."),
+    Quantity("interior_risk", "flip-risk inside", "nats", "",
+             "Mean entropy of their interiors: needs no labels, either."),
+    Quantity("fg_ece", "foreground ECE", "share", "down",
+             "Expected calibration error of the class where truth and prediction are foreground, of softmaxes "
+             "over the foreground classes in 15 bins: confident flips make it large."),
+)
 """Quantities of rims and interiors, and of calibration: columns of every run, of an audit and of an evaluation."""
 
-SCORE_QUANTITIES: dict[str, Quantity] = {
-    key: Quantity(key, title, "share", better, meaning)
-    for key, title, better, meaning in (
-        ("auroc", "AUROC", "up", "How well the score ranks images with a flip share above 0.5 over the others."),
-        ("aurc", "AURC", "down", "Area under the risk-coverage curve, by trapezoids over its width."),
-        ("excess_aurc", "E-AURC", "down", "AURC less that of the best ranking there is."),
-        ("augrc", "AUGRC", "down", "Area under the risk times the coverage: the mean risk of silent failure."),
-        ("val_coverage", "coverage, validation", "up", "Share of the validation images at or below the threshold."),
-        ("val_risk", "risk, validation", "down", "Their mean flip share: at most the wanted one over all groups."),
-        ("test_coverage", "coverage, test", "up", "Share of the test images at or below that threshold."),
-        ("test_risk", "risk, test", "down", "Their mean flip share: what the threshold gives where it is carried to."),
-    )
-}
+SCORE_QUANTITIES = _by_key(
+    Quantity("auroc", "AUROC", "share", "up",
+             "How well the score ranks images with a flip share above 0.5 over the others."),
+    Quantity("aurc", "AURC", "share", "down", "Area under the risk-coverage curve, by trapezoids over its width."),
+    Quantity("excess_aurc", "E-AURC", "share", "down", "AURC less that of the best ranking there is."),
+    Quantity("augrc", "AUGRC", "share", "down",
+             "Area under the risk times the coverage: the mean risk of silent failure."),
+    Quantity("val_coverage", "coverage, validation", "share", "up",
+             "Share of the validation images at or below the threshold."),
+    Quantity("val_risk", "risk, validation", "share", "down",
+             "Their mean flip share: at most the wanted one over all groups."),
+    Quantity("test_coverage", "coverage, test", "share", "up", "Share of the test images at or below that threshold."),
+    Quantity("test_risk", "risk, test", "share", "down",
+             "Their mean flip share: what the threshold gives where it is carried to."),
+)
 """Quantities of a score of images: columns of scores.csv, as `<key>_<side>`."""
 
-DECILES: dict[str, Quantity] = {
-    "risk_decile": Quantity(
-        "risk_decile", "mean flip-risk", "nats", "", "Mean flip-risk of each tenth of the images, sorted by flip-risk."
-    ),
-    "flip_by_risk_decile": Quantity(
-        "flip_by_risk_decile",
-        "mean flip share",
-        "share",
-        "",
-        "Mean flip share of each tenth of the images, sorted by flip-risk.",
-    ),
-}
+DECILES = _by_key(
+    Quantity("risk_decile", "mean flip-risk", "nats", "",
+             "Mean flip-risk of each tenth of the images, sorted by flip-risk."),
+    Quantity("flip_by_risk_decile", "mean flip share", "share", "",
+             "Mean flip share of each tenth of the images, sorted by flip-risk."),
+)
 """Quantities that are lists of ten: no columns of results.csv."""
 
-IMAGE_QUANTITIES: dict[str, Quantity] = {
-    "correct": Quantity("correct", "correct", "share", "up", "Share of the image's true foreground labelled right."),
-    "flip": Quantity("flip", "flip", "share", "down", "Share of it labelled as another foreground class."),
-    "miss": Quantity("miss", "miss", "share", "down", "Share of it labelled as background."),
-    "spill": Quantity("spill", "spill", "share", "down", "Share of the true background labelled as foreground."),
-    "flip_risk": Quantity(
-        "flip_risk", "flip-risk", "nats", "", "Mean entropy of the foreground classes over the predicted foreground."
-    ),
-}
+IMAGE_QUANTITIES = _by_key(
+    Quantity("correct", "correct", "share", "up", "Share of the image's true foreground labelled right."),
+    Quantity("flip", "flip", "share", "down", "Share of it labelled as another foreground class."),
+    Quantity("miss", "miss", "share", "down", "Share of it labelled as background."),
+    Quantity("spill", "spill", "share", "down", "Share of the true background labelled as foreground."),
+    Quantity("flip_risk", "flip-risk", "nats", "",
+             "Mean entropy of the foreground classes over the predicted foreground."),
+)
 """Quantities of one image: properties of `flipjax.metrics.Decomposition`."""
 
-SCENE_IMAGE_QUANTITIES: dict[str, Quantity] = {
-    "swap_risk": Quantity(
-        "swap_risk",
-        "scene-swap risk",
-        "nats",
-        "",
-        "How strongly the scene-marginal identity of the region speaks against its label: log-odds; above 0: another.",
-    ),
-    "repaired_flip": Quantity(
-        "repaired_flip", "flip after repair", "share", "down", "Flip with the identity's class for the whole region."
-    ),
-}
-"""Quantities of one image whose scene was swapped: see `flipjax.results.scene_swap`."""
+SCENE_IMAGE_QUANTITIES = _by_key(
+    Quantity("swap_risk", "scene-swap risk", "nats", "",
+             "How strongly the scene-marginal identity of the region speaks against its label: log-odds; above 0: "
+             "another."),
+    Quantity("repaired_flip", "flip after repair", "share", "down",
+             "Flip with the identity's class for the whole region."),
+)
+"""Quantities of one image whose scene was swapped: see `flipjax.results.swapped_scenes`."""
+# fmt: on
 
 COLUMNS = QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES | REGION_QUANTITIES
 """All that is a column of results.csv."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from flipjax.results.files import Row, StoredCell
+from flipjax.results.cells import Row, StoredCell
 from flipjax.results.pairs import region_class
 from flipjax.results.resampling import draw_objects
 from flipjax.results.rows import axes_of, number, rounded

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from flipjax.metrics import resampled, statistics
-from flipjax.results.files import StoredCell
+from flipjax.results.cells import StoredCell
 from flipjax.results.quantities import column, of_classes
 
 SAMPLES = 500
@@ -20,7 +20,7 @@ class Resamples:
     """
 
     def __init__(self, cells: Mapping[str, StoredCell], *, part: str = "test", samples: int = SAMPLES):
-        """Starts no work; `cells` by name, as `flipjax.results.load_cell` reads them."""
+        """Starts no work; `cells` by name, as `flipjax.results.cells.load_cell` reads them."""
         self._cells = {member: cell for cell in cells.values() for member in cell.members}
         self._part = part
         self._samples = samples

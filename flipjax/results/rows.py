@@ -9,7 +9,7 @@ import numpy as np
 
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results.files import Row
+from flipjax.results.cells import Row
 from flipjax.results.quantities import column, of_classes, quantity_of
 
 GROUPS = ("all", "0", "1", "2", "3", "common", "rare")

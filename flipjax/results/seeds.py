@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from flipjax.results.files import Row
-from flipjax.results.quantities import quantity_of
-from flipjax.results.quantity import RANGES
+from flipjax.results.cells import Row
+from flipjax.results.quantities import RANGES, quantity_of
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import axes_of, member_quantities, quantities_of, rounded
 

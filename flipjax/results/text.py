@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from flipjax.results.files import Row
+from flipjax.results.cells import Row
 from flipjax.results.quantities import quantity_of, title_of
 from flipjax.results.repair_sign import SAFE
-from flipjax.results.scores import SCORES
+from flipjax.results.score_tables import SCORES
 
 COLUMNS = (
     "fg_flip/common",
@@ -24,7 +24,7 @@ BLIND = 0.70
 WIDTH = 80
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """A table as text: the header, the rows, and how many columns name a row."""
 
     header: list[str]
@@ -76,7 +76,7 @@ def _signed(row: Row, value: str, low: str, high: str, *, star: bool = False) ->
     return f"{row[value]:+.3f} [{row[low]:+.3f}, {row[high]:+.3f}]{mark}"
 
 
-def summary_table(summary: Sequence[Row]) -> Table:
+def summary_table(summary: Sequence[Row]) -> TextTable:
     """Returns a row per setting: its main quantities as mean and interval, or as the values of few seeds."""
     axes = varying_axes(summary) + (["rho"] if summary and "rho" in summary[0] else [])
     any_left_out = any(row["left_out"] for row in summary)
@@ -86,10 +86,10 @@ def summary_table(summary: Sequence[Row]) -> Table:
         counts = [str(n)] + ([str(by_name["fg_flip/all"]["left_out"])] if any_left_out else [])
         rows.append([*map(str, values), *counts, *(_mean(by_name[name], n) for name in COLUMNS)])
     names = [*axes, "seeds"] + (["left out"] if any_left_out else [])
-    return Table([*names, *map(title_of, COLUMNS)], rows, len(names))
+    return TextTable([*names, *map(title_of, COLUMNS)], rows, len(names))
 
 
-def trend_table(trends: Sequence[Row]) -> Table:
+def trend_table(trends: Sequence[Row]) -> TextTable:
     """Returns a row per setting and main quantity: the change over rho with its interval."""
     axes = varying_axes(trends)
     rows = []
@@ -98,10 +98,10 @@ def trend_table(trends: Sequence[Row]) -> Table:
             row = by_name[name]
             change = _signed(row, "change", "change_low", "change_high")
             rows.append([*map(str, values), title_of(name), f"{row['from']} to {row['to']}", str(row["n"]), change])
-    return Table([*axes, "quantity", "rho", "seeds", "change"], rows, len(axes) + 1)
+    return TextTable([*axes, "quantity", "rho", "seeds", "change"], rows, len(axes) + 1)
 
 
-def comparison_table(comparison: Sequence[Row], axis: str) -> Table:
+def comparison_table(comparison: Sequence[Row], axis: str) -> TextTable:
     """Returns a row per setting and value of `axis`: differences from the reference with intervals.
 
     A star marks an interval over seeds that excludes 0.
@@ -112,21 +112,21 @@ def comparison_table(comparison: Sequence[Row], axis: str) -> Table:
     for values, by_name in _by_setting(comparison, [axis, *axes]):
         cells = [_signed(by_name[name], "difference", "low", "high", star=True) for name in DIFFERENCES]
         rows.append([*map(str, values), str(by_name[DIFFERENCES[0]]["n"]), *cells])
-    return Table([axis, *axes, "seeds", *map(title_of, DIFFERENCES)], rows, len(axes) + 2)
+    return TextTable([axis, *axes, "seeds", *map(title_of, DIFFERENCES)], rows, len(axes) + 2)
 
 
-def regret_table(regrets: Sequence[Row]) -> Table:
+def regret_table(regrets: Sequence[Row]) -> TextTable:
     """Returns a row per selection rule and quantity: its value and its regret with the interval."""
     rows = []
     for row in regrets:
         loss = _signed(row, "regret", "low", "high", star=True)
         value = "-" if row["mean"] == "" else f"{row['mean']:.3f}"
         rows.append([row["selection"], title_of(row["quantity"]), str(row["members"]), value, loss])
-    return Table(["selection", "quantity", "members", "value", "regret"], rows, 2)
+    return TextTable(["selection", "quantity", "members", "value", "regret"], rows, 2)
 
 
-def pair_table(tests: Sequence[Row]) -> Table:
-    """Returns a row per test of `flipjax.results.pair_tests`: shares of the pairs that change, and McNemar's p."""
+def pair_table(tests: Sequence[Row]) -> TextTable:
+    """Returns a row per test of `pair_tests`: shares of the pairs that change, and McNemar's p."""
     axis, *others = list(tests[0])[: list(tests[0]).index("reference")]
     axes = [axis, *(name for name in others if name == "rho" or len({row[name] for row in tests}) > 1)]
     rows = []
@@ -136,10 +136,10 @@ def pair_table(tests: Sequence[Row]) -> Table:
         p = "below 0.0001" if row["p"] < 1e-4 else f"{row['p']:.4f}"
         rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), str(row["n"]), *shares, *counts, p])
     titles = ["seeds", "pairs", "changed", f"changed, {tests[0]['reference']}", "here alone", "there alone", "p"]
-    return Table([*axes, *titles], rows, len(axes) + 1)
+    return TextTable([*axes, *titles], rows, len(axes) + 1)
 
 
-def score_table(summary: Sequence[Row], *quantities: str) -> Table:
+def score_table(summary: Sequence[Row], *quantities: str) -> TextTable:
     """Returns a row per score and setting of `score_summary`: one quantity by rho, or several, rho in a column."""
     axes = [name for name in varying_axes(summary) if name not in ("score", "passes")]
     rho = ["rho"] if summary and "rho" in summary[0] else []
@@ -156,11 +156,11 @@ def score_table(summary: Sequence[Row], *quantities: str) -> Table:
         [SCORES[str(values[0])].title, *map(str, values[1:]), *(by_column.get(column, "-") for column in columns)]
         for values, by_column in cells.items()
     ]
-    return Table([*names, *header], rows, len(names))
+    return TextTable([*names, *header], rows, len(names))
 
 
-def sign_table(signs: Sequence[Row]) -> Table:
-    """Returns a row per setting of `flipjax.results.repair_signs`, with a warning where the seeds agree too little."""
+def sign_table(signs: Sequence[Row]) -> TextTable:
+    """Returns a row per setting of `repair_signs`, with a warning where the seeds agree too little."""
     names = list(signs[0])[: list(signs[0]).index("seeds")]
     axes = [name for name in names if name == "rho" or len({row[name] for row in signs}) > 1]
     rows = []
@@ -171,7 +171,7 @@ def sign_table(signs: Sequence[Row]) -> Table:
         flips = [f"{row[name]:.3f}" for name in ("flip", "repaired")]
         rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), *flips, kappa, warning])
     titles = ["seeds", "flip", "flip after repair", "agreement of seeds (kappa)", "without labels"]
-    return Table([*axes, *titles], rows, len(axes))
+    return TextTable([*axes, *titles], rows, len(axes))
 
 
 def repair_warning(signs: Sequence[Row]) -> list[str]:
@@ -189,13 +189,13 @@ def _disagree(row: Row) -> bool:
     return row["agreement"] == "" or row["agreement"] < SAFE
 
 
-def to_text(table: Table, *, width: int = WIDTH) -> str:
+def to_text(table: TextTable, *, width: int = WIDTH) -> str:
     """Returns a table as aligned lines: text to the left, numbers to the right.
 
     A table wider than `width` is told in parts, one below the other, each with the columns that name its rows.
 
     Example:
-        >>> table = Table(["rho", "flip", "IoU"], [["0.5", "0.100", "0.900"], ["0.95", "0.4", "0.8"]])
+        >>> table = TextTable(["rho", "flip", "IoU"], [["0.5", "0.100", "0.900"], ["0.95", "0.4", "0.8"]])
         >>> print(to_text(table, width=12))
         rho    flip
         ----  -----
@@ -217,7 +217,7 @@ def to_text(table: Table, *, width: int = WIDTH) -> str:
     return "\n\n".join(_aligned(table, widths, part) for part in parts)
 
 
-def _aligned(table: Table, widths: Sequence[int], part: Sequence[int]) -> str:
+def _aligned(table: TextTable, widths: Sequence[int], part: Sequence[int]) -> str:
     lines = []
     for cells in (table.header, ["-" * width for width in widths], *table.rows):
         padded = [
@@ -228,11 +228,11 @@ def _aligned(table: Table, widths: Sequence[int], part: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def to_markdown(table: Table) -> str:
+def to_markdown(table: TextTable) -> str:
     """Returns a table in Markdown.
 
     Example:
-        >>> print(to_markdown(Table(["rho", "flip"], [["0.5", "0.1"]])))
+        >>> print(to_markdown(TextTable(["rho", "flip"], [["0.5", "0.1"]])))
         | rho | flip |
         | --- | ---: |
         | 0.5 | 0.1 |

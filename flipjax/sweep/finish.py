@@ -10,13 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax import intervene, metrics, results
+from flipjax import intervene, metrics
 from flipjax.config import Config
 from flipjax.data.pool import gather
 from flipjax.metrics import Decomposition
 from flipjax.plan import Program
 from flipjax.results import gallery
+from flipjax.results.cells import Row, StoredCell, StoredSplit, save_cell
+from flipjax.results.pairs import counterfactual_flip
 from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
+from flipjax.results.region_shares import region_quantities
+from flipjax.results.rows import member_rows
+from flipjax.results.swapped_scenes import scene_quantities
 from flipjax.sweep.program import Study
 from flipjax.sweep.scenes import training_scenes
 from flipjax.sweep.workdir import Workdir
@@ -39,9 +44,9 @@ def finish(
     current: population.Population,
     workdir: Workdir,
     *,
-    history: Sequence[results.Row],
+    history: Sequence[Row],
     shown: str,
-) -> results.StoredCell:
+) -> StoredCell:
     """Evaluates what each rule selected of every member; writes the gallery and, last, decompositions with all rows.
 
     Args:
@@ -61,7 +66,7 @@ def finish(
         current = dfr.refit_heads(program.experiment, layout, current, pool, validation.rows, validation.refit)
     parts, score_names, regions = _assess(program, config, study, layout, current)
     names = ("background", *study.catalog.class_names)
-    stored = results.StoredCell(program.names, rules, names, study.catalog.scene_names, parts, score_names=score_names)
+    stored = StoredCell(program.names, rules, names, study.catalog.scene_names, parts, score_names=score_names)
     states = population.states_of(current)
     rows = _rows(program, study, stored, states, regions)
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
@@ -75,14 +80,14 @@ def finish(
         galleries = [each for each in galleries if len(each.member)]
         if galleries:
             path = workdir.results_of(program) / "gallery.npz"
-            gallery.save(path, gallery.concatenate(galleries), program=program.identity)
-    results.save_cell(workdir.decomposition_of(program), stored)
+            gallery.save_gallery(path, gallery.concatenate_galleries(galleries), program=program.identity)
+    save_cell(workdir.decomposition_of(program), stored)
     return stored
 
 
 def _assess(
     program: Program, config: Config, study: Study, layout: placement.Layout, current: population.Population
-) -> tuple[dict[str, results.Part], tuple[str, ...], dict[str, metrics.RegionSums]]:
+) -> tuple[dict[str, StoredSplit], tuple[str, ...], dict[str, metrics.RegionSums]]:
     """Returns what is stored of each split, the names of the scores, and the sums over regions (S, K, n, ...)."""
     wanted = config.intervene
     pool = study.pool
@@ -119,7 +124,7 @@ def _assess(
         scores = [] if answer.scores is None else [answer.scores]
         first = jax.tree.map(lambda leaf: leaf[:1], answer.decomposition)
         scores += [_swap_risks(first, answer.fill_log_odds[..., [k], :], points[k]) for k in fills]
-        parts[part] = results.Part(
+        parts[part] = StoredSplit(
             answer.decomposition.confusion,
             answer.decomposition.risk_sum,
             table.groups,
@@ -160,10 +165,10 @@ def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.
 def _rows(
     program: Program,
     study: Study,
-    stored: results.StoredCell,
+    stored: StoredCell,
     states: State,
     regions: Mapping[str, metrics.RegionSums],
-) -> list[results.Row]:
+) -> list[Row]:
     rows = []
     for index, setting in enumerate(program.settings):
         leading = {"member": setting.name, **setting.axes}
@@ -189,11 +194,11 @@ def _rows(
                 # A rule that never had a value kept no epoch.
                 evaluated = decomposition if trailing["best_epoch"] else None
                 more = {} if evaluated is None else _more(evaluated, log_odds, center, groups, pairs)
-                more |= {} if evaluated is None else results.region_quantities(sums, groups)
+                more |= {} if evaluated is None else region_quantities(sums, groups)
                 further = [*(SCENE_QUANTITIES if stored.parts[part].scene_log_odds is not None else ())]
                 further += [*(PAIR_QUANTITIES if study.pool.kind == "composite" else ()), *REGION_QUANTITIES]
                 names = stored.class_names
-                rows += results.member_rows(
+                rows += member_rows(
                     leading | trailing, evaluated, groups, part=part, class_names=names, more=more, further=further
                 )
     return rows
@@ -207,10 +212,10 @@ def _more(
     pairs: np.ndarray,
 ) -> dict[str, float]:
     """The quantities that `summarize` has not: of swapped scenes, and of pairs."""
-    more = {"counterfactual_flip": results.counterfactual_flip(decomposition, pairs)}
+    more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
     if log_odds is None or center is None:
         return more
-    return more | results.scene_quantities(decomposition, log_odds, center, groups)
+    return more | scene_quantities(decomposition, log_odds, center, groups)
 
 
 def gallery_members(program: Program, shown: str) -> list[str]:
@@ -227,25 +232,29 @@ def gallery_members(program: Program, shown: str) -> list[str]:
 
 
 def _gallery(
-    program: Program, config: Config, study: Study, stored: results.StoredCell, name: str, weights: Weights
-) -> gallery.Gallery:
+    program: Program, config: Config, study: Study, stored: StoredCell, name: str, weights: Weights
+) -> gallery.StoredImages:
     table = study.tables["test"]
     indices, kinds = shown_images(stored, config, name)
     rows = jnp.asarray(table.rows[indices])
     images, labels = gather(study.pool, rows)
     # No image is a program of its own.
     logits = predict(program.experiment, weights, study.pool, rows) if len(indices) else np.zeros((*labels.shape, 3))
-    return gallery.make(images, labels, logits, indices=indices, groups=table.groups[indices], kinds=kinds, member=name)
+    return gallery.make_gallery(
+        images, labels, logits, indices=indices, groups=table.groups[indices], kinds=kinds, member=name
+    )
 
 
-def shown_images(stored: results.StoredCell, config: Config, member: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose`."""
+def shown_images(stored: StoredCell, config: Config, member: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose_images`."""
     test = stored.parts["test"]
     decomposition = stored.decomposition(member, "test")
     riskiest = config.gallery.riskiest
     typical = config.gallery.typical
     paired = PAIRS if riskiest or typical else 0
-    return gallery.choose(decomposition, test.groups, test.pairs, riskiest=riskiest, typical=typical, paired=paired)
+    return gallery.choose_images(
+        decomposition, test.groups, test.pairs, riskiest=riskiest, typical=typical, paired=paired
+    )
 
 
 def failed_rows(program: Program, class_names: Sequence[str]) -> list[dict[str, Any]]:
@@ -257,8 +266,4 @@ def failed_rows(program: Program, class_names: Sequence[str]) -> list[dict[str, 
         for setting in program.settings
         for rule in program.experiment.train.selection
     ]
-    return [
-        row
-        for member in members
-        for row in results.member_rows(member, None, none, part="test", class_names=class_names)
-    ]
+    return [row for member in members for row in member_rows(member, None, none, part="test", class_names=class_names)]

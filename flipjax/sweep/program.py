@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax import results
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.data import POOLS
 from flipjax.data.correlation import Split, Table, evaluation_table, largest_n_train, split_pool, training_table
@@ -16,6 +15,7 @@ from flipjax.methods import Augmentation, Knobs
 from flipjax.models.smp import WeightsError
 from flipjax.models.weights import load_weights
 from flipjax.plan import Program
+from flipjax.results.cells import PARTS, Row
 from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.display import Display
 from flipjax.sweep.workdir import Workdir
@@ -57,7 +57,7 @@ def make_study(program: Program, pool: Pool, catalog: Catalog) -> Study:
     """Splits a pool and returns it with its validation and test tables; for errors see `split_pool`."""
     spec = program.experiment
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
-    tables = {part: evaluation_table(catalog, split, part) for part in results.PARTS}
+    tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
     return Study(pool, catalog, split, tables)
 
 
@@ -148,7 +148,7 @@ def blank_history(program: Program) -> dict[str, np.ndarray]:
     return blank | {"group_weights": np.full((*shape, NUM_GROUPS), np.nan, np.float32)}
 
 
-def history_rows(program: Program, history: dict[str, np.ndarray], epochs: Any) -> list[results.Row]:
+def history_rows(program: Program, history: dict[str, np.ndarray], epochs: Any) -> list[Row]:
     """Returns the rows of history.csv: one for each epoch that a member ran, of which `epochs` (K,) is the number."""
     return [
         {
@@ -198,7 +198,7 @@ def train(
     *,
     display: Display,
     stop_requested: Callable[[], bool],
-    after_epoch: Callable[[list[results.Row]], Any],
+    after_epoch: Callable[[list[Row]], Any],
     larger: Sequence[Program] = (),
 ) -> tuple[placement.Layout, population.Population]:
     """Trains the program's members from its latest checkpoint until none is running.

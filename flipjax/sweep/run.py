@@ -15,10 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flipjax import command, results
+from flipjax import command
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.plan import Program, restrict, select, shard_members
 from flipjax.report import page
+from flipjax.results.cells import Row
+from flipjax.results.frames import write_csv, write_results
+from flipjax.results.run_data import write_images
 from flipjax.sweep import storage, waves
 from flipjax.sweep.display import Display
 from flipjax.sweep.finish import failed_rows, finish
@@ -60,7 +63,7 @@ class Sweep:
         self.members = shard_members(programs, index=shard.index, count=shard.count) if shard else whole
         # By program and member, the stored cell; None once it is written and needed no more.
         self.stored: dict[str, dict[str, Any]] = {}
-        self.histories: dict[str, list[results.Row]] = {}
+        self.histories: dict[str, list[Row]] = {}
         self.class_names: dict[str, tuple[str, ...]] = {}
         self.failed = False
 
@@ -118,11 +121,11 @@ class Sweep:
     def _run_wave(
         self, program: Program, larger: Sequence[Program], study: Study, spec: PopulationSpec, display: Display
     ) -> None:
-        history: list[results.Row] = []
+        history: list[Row] = []
         whole = next(other for other in self.programs if other.name == program.name)
         before = storage.rows_of(whole, self.stored[program.name], "history")
 
-        def after_epoch(rows: list[results.Row]) -> None:
+        def after_epoch(rows: list[Row]) -> None:
             history[:] = rows
             if self.shard is None:
                 self.histories[program.name] = before + rows
@@ -144,7 +147,7 @@ class Sweep:
 
     def _write_history(self) -> None:
         rows = [row for program in self.programs for row in self.histories[program.name]]
-        results.write_csv(self.workdir.folder / "history.csv", rows)
+        write_csv(self.workdir.folder / "history.csv", rows)
 
     def statuses(self) -> set[str]:
         """Returns the statuses of this process's members that are stored."""
@@ -160,23 +163,20 @@ class Sweep:
         whole = not failures and all(row["status"] in ("finished", "stopped") for row in rows)
         if self.workdir.writable:
             self.workdir.verify()
-            results.write_results(folder, rows + failures)
+            write_results(folder, rows + failures)
             self._write_history()
             # What is on disk is not needed twice: of a large grid it is most of the memory.
             self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
             self.histories.clear()
             rows.clear()
-            results.write_images(folder)
-            text = page.build(folder)
-        else:
-            text = _text_of(folder, rows + failures)
+            write_images(folder)
+        text = page.build(folder) if self.workdir.writable else _text_of(folder, rows + failures)
         text += f"\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
 
-    def _gather(self) -> tuple[list[results.Row], list[results.Row]]:
+    def _gather(self) -> tuple[list[Row], list[Row]]:
         """Puts the parts of programs together, and returns the rows of what is stored and of what is not."""
-        rows: list[results.Row] = []
-        failures: list[results.Row] = []
+        rows, failures = list[Row](), list[Row]()
         for program in self.programs:
             stored = self.stored[program.name]
             if self.workdir.writable:
@@ -190,12 +190,12 @@ class Sweep:
         return rows, failures
 
 
-def _text_of(folder: Path, rows: Sequence[results.Row]) -> str:
+def _text_of(folder: Path, rows: Sequence[Row]) -> str:
     """Returns the report's text of a folder that cannot be written to: made in another one that links to its cells."""
     with tempfile.TemporaryDirectory() as place:
         for name in ("config.json", "cells", "history.csv"):
             (Path(place) / name).symlink_to((folder / name).absolute())
-        results.write_results(Path(place), rows)
+        write_results(Path(place), rows)
         return page.build(place)
 
 

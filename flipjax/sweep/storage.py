@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from flipjax import results
 from flipjax.config import Config
 from flipjax.files import DamagedError
 from flipjax.plan import Program, restrict, select
 from flipjax.results import gallery
+from flipjax.results.cells import Row, StoredCell, load_cell, save_cell
 from flipjax.sweep.finish import shown_images
 from flipjax.sweep.workdir import Workdir
 
@@ -22,17 +22,17 @@ AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "score
 Say = Callable[[str], Any]
 
 
-def read_program(workdir: Workdir, program: Program, config: Config, *, say: Say) -> dict[str, results.StoredCell]:
+def read_program(workdir: Workdir, program: Program, config: Config, *, say: Say) -> dict[str, StoredCell]:
     """Returns the stored results of those members of a program that are whole in the folder, by member.
 
     A damaged file is named by `say`, and its members count as not done.
     """
     folder = workdir.results_of(program)
-    stored: dict[str, results.StoredCell] = {}
+    stored: dict[str, StoredCell] = {}
     for path in (folder / "decomposition.npz", *sorted((folder / "parts").glob("*.npz"))):
         with contextlib.suppress(FileNotFoundError):
             try:
-                cell = results.load_cell(path)
+                cell = load_cell(path)
                 if cell.program != program.identity or not set(cell.members) <= set(program.names):
                     raise DamagedError(f"{path}: expected members of this run's cell {program.name}; found others")
                 _check_gallery(workdir, program, config, cell)
@@ -44,20 +44,20 @@ def read_program(workdir: Workdir, program: Program, config: Config, *, say: Say
     return stored
 
 
-def _check_gallery(workdir: Workdir, program: Program, config: Config, cell: results.StoredCell) -> None:
+def _check_gallery(workdir: Workdir, program: Program, config: Config, cell: StoredCell) -> None:
     """Raises DamagedError where the gallery that belongs to a cell is not whole."""
     shown = select(program, rho=config.gallery.rho)
     if shown in cell.members and len(shown_images(cell, config, shown)[0]):
         path = workdir.results_of(program) / "gallery.npz"
         try:
-            gallery.load(path, program=program.identity)
+            gallery.load_gallery(path, program=program.identity)
         except FileNotFoundError as error:
             raise DamagedError(f"{path}: missing") from error
 
 
-def rows_of(program: Program, stored: Mapping[str, results.StoredCell], table: str) -> list[results.Row]:
+def rows_of(program: Program, stored: Mapping[str, StoredCell], table: str) -> list[Row]:
     """Returns the rows of the table `rows` or `history` of those members that are stored, in the program's order."""
-    by_member: dict[str, list[results.Row]] = {}
+    by_member: dict[str, list[Row]] = {}
     for cell in _unique(stored):
         for row in getattr(cell, table):
             if stored.get(row["member"]) is cell:
@@ -65,11 +65,11 @@ def rows_of(program: Program, stored: Mapping[str, results.StoredCell], table: s
     return [row for name in program.names for row in by_member.get(name, [])]
 
 
-def _unique(stored: Mapping[str, results.StoredCell]) -> Iterable[results.StoredCell]:
+def _unique(stored: Mapping[str, StoredCell]) -> Iterable[StoredCell]:
     return {id(cell): cell for cell in stored.values()}.values()
 
 
-def merge(program: Program, stored: Mapping[str, results.StoredCell]) -> results.StoredCell:
+def merge(program: Program, stored: Mapping[str, StoredCell]) -> StoredCell:
     """Returns one cell of all members of a program, in its order, from the cells of its parts."""
     cells = [stored[name] for name in program.names]
     places = [cell.places[name] for cell, name in zip(cells, program.names, strict=True)]
@@ -87,13 +87,13 @@ def merge(program: Program, stored: Mapping[str, results.StoredCell]) -> results
     return dataclasses.replace(cells[0], members=program.names, parts=parts, rows=rows, history=history)
 
 
-def gather(workdir: Workdir, program: Program, stored: Mapping[str, results.StoredCell]) -> None:
+def gather(workdir: Workdir, program: Program, stored: Mapping[str, StoredCell]) -> None:
     """Writes one decomposition.npz for a program whose members are all stored, and removes the parts."""
     folder = workdir.results_of(program) / "parts"
     if len(stored) < len(program.names) or not folder.is_dir():
         return
     if len(list(_unique(stored))) > 1:
-        results.save_cell(workdir.decomposition_of(program), merge(program, stored))
+        save_cell(workdir.decomposition_of(program), merge(program, stored))
     for path in folder.glob("*.npz"):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -106,11 +106,11 @@ def pending(program: Program, stored: Mapping[str, Any], names: set[str]) -> Pro
     return restrict(program, missing) if missing else None
 
 
-def rows_of_all(stored: Mapping[str, results.StoredCell]) -> Iterable[results.Row]:
+def rows_of_all(stored: Mapping[str, StoredCell]) -> Iterable[Row]:
     """Returns the rows of results.csv of all cells, in no order."""
     return itertools.chain.from_iterable(cell.rows for cell in _unique(stored))
 
 
-def class_names_of(stored: Mapping[str, results.StoredCell]) -> tuple[str, ...]:
+def class_names_of(stored: Mapping[str, StoredCell]) -> tuple[str, ...]:
     """Returns the class names of a program's cells; without any the background alone."""
     return next((cell.class_names for cell in stored.values()), ("background",))

@@ -12,6 +12,8 @@ import pytest
 
 from flipjax import results
 from flipjax.results import export
+from flipjax.results.frames import read_csv
+from flipjax.results.run_data import units, write_images
 
 
 def test_a_run_is_loaded_as_columns_with_units(recorded):
@@ -33,9 +35,9 @@ def test_a_run_is_loaded_as_columns_with_units(recorded):
     flipped = rows["repair_flip"][there & (rows["group"] == "all")]
     assert after.sum() / run.images["foreground_pixels"][here].sum() == pytest.approx(flipped[0], abs=1e-6)
     assert np.isfinite(run.images["swap_risk"][here]).any()
-    units = results.units(run.images)
-    assert (units["flip_risk"], units["swap_risk"], units["repaired_flip"]) == ("nats", "log-odds", "share")
-    assert {name for name in rows if name.startswith(("fg_", "gap_", "worst", "risk_"))} <= set(results.units(rows))
+    of_images = units(run.images)
+    assert (of_images["flip_risk"], of_images["swap_risk"], of_images["repaired_flip"]) == ("nats", "log-odds", "share")
+    assert {name for name in rows if name.startswith(("fg_", "gap_", "worst", "risk_"))} <= set(units(rows))
     with pytest.raises(FileNotFoundError, match=r"results\.csv"):
         results.load(recorded.parent)
 
@@ -43,7 +45,7 @@ def test_a_run_is_loaded_as_columns_with_units(recorded):
 def test_images_as_parquet_hold_what_load_gives(recorded, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     run = shutil.copytree(recorded, tmp_path / "run")
-    table = parquet.read_table(results.write_images(run))
+    table = parquet.read_table(write_images(run))
     images = results.load(run).images
     assert table.column_names == list(images)
     for name, values in images.items():
@@ -74,7 +76,7 @@ def test_data_frames_take_the_columns(recorded, library):
 
 def test_export_to_csv(recorded, tmp_path, capsys):
     assert export.main([str(recorded), "--to", "csv", "--out", str(tmp_path / "out")]) == 0
-    assert len(results.read_csv(tmp_path / "out/images.csv")) == 8 * 2 * (24 + 48)
+    assert len(read_csv(tmp_path / "out/images.csv")) == 8 * 2 * (24 + 48)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"{name}.csv" for name in ("members", "images", "scores", "history", "summary")
     }

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from flipjax import results
-from flipjax.files import DamagedError
+from flipjax.files import DamagedError, replacing
 from flipjax.metrics import summarize
 from flipjax.results import quantities
+from flipjax.results.cells import StoredCell, StoredSplit, load_cell, save_cell
+from flipjax.results.frames import read_csv, write_csv
+from flipjax.results.rows import member_quantities, member_rows, number
 from results.tables import CLASSES, MEASURES, random_decomposition
 
 CONTRACT = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
@@ -25,7 +27,7 @@ def test_rows_of_a_member_are_the_summaries_of_its_groups():
         "best_epoch": 3,
         "selection": "val_loss",
     }
-    rows = results.member_rows(member, decomposition, groups, part="test", class_names=CLASSES)
+    rows = member_rows(member, decomposition, groups, part="test", class_names=CLASSES)
     assert [row["group"] for row in rows] == ["all", "0", "1", "2", "3", "common", "rare"]
     first, last = ["member", "rho", "seed", "split", "group"], ["status", "epochs", "best_epoch", "selection"]
     assert list(rows[0]) == [*first, *map(quantities.column, quantities.of_classes(CLASSES)), *last]
@@ -40,18 +42,18 @@ def test_rows_of_a_member_are_the_summaries_of_its_groups():
         confusion[1, 1] / (confusion[1].sum() + confusion[:, 1].sum() - confusion[1, 1]), abs=1e-6
     )
     whole = summarize(decomposition, groups, class_names=CLASSES)
-    record = results.member_quantities(rows)[0]
+    record = member_quantities(rows)[0]
     for name in ("gap/hopper", "gap/skimmer", "gap/mean", "worst_group_iou"):
         assert record[f"{name.replace('/', '_')}/all"] == round(whole[name], 6)
 
 
 def test_empty_groups_and_members_without_evaluation_are_blank():
     member = {"member": "m", "seed": 0, "status": "failed"}
-    rows = results.member_rows(member, random_decomposition(6), np.zeros(6, int), part="val", class_names=CLASSES)
+    rows = member_rows(member, random_decomposition(6), np.zeros(6, int), part="val", class_names=CLASSES)
     by_group = {row["group"]: row for row in rows}
     assert (by_group["common"]["n_images"], by_group["rare"]["n_images"]) == (6, 0)
     assert {by_group["rare"][name] for name in MEASURES} == {""}
-    missing = results.member_rows(member, None, np.zeros(6, int), part="val", class_names=CLASSES)
+    missing = member_rows(member, None, np.zeros(6, int), part="val", class_names=CLASSES)
     assert {row["n_images"] for row in missing} == {row["fg_flip"] for row in missing} == {""}
     assert list(missing[0]) == list(rows[0])
 
@@ -59,13 +61,11 @@ def test_empty_groups_and_members_without_evaluation_are_blank():
 def test_csv_round_trip_is_the_same_byte_for_byte(tmp_path):
     axes = {"size": "007", "learning_rate": 1e-7, "seed": np.int64(3), "rho": np.float64(0.95), "method": "ce, plain"}
     member = {"member": "12", **axes}
-    rows = results.member_rows(
-        member, random_decomposition(5), np.array([0, 1, 2, 3, 0]), part="test", class_names=CLASSES
-    )
+    rows = member_rows(member, random_decomposition(5), np.array([0, 1, 2, 3, 0]), part="test", class_names=CLASSES)
     first, second = tmp_path / "deep" / "a.csv", tmp_path / "b.csv"
-    results.write_csv(first, rows)
-    read = results.read_csv(first)
-    results.write_csv(second, read)
+    write_csv(first, rows)
+    read = read_csv(first)
+    write_csv(second, read)
     assert first.read_bytes() == second.read_bytes()
     assert b"\r" not in first.read_bytes()
     assert read == rows
@@ -78,15 +78,15 @@ def test_cells_of_pools_with_other_classes_share_a_table(tmp_path):
     rows = []
     for index, names in enumerate((CLASSES, ("background", "cat", "dog"))):
         decomposition, groups = random_decomposition(16, index), np.arange(16) % 4
-        rows += results.member_rows(
+        rows += member_rows(
             {**member, "member": f"m{index}", "seed": index}, decomposition, groups, part="test", class_names=names
         )
-    results.write_csv(tmp_path / "results.csv", rows)
-    table = results.read_csv(tmp_path / "results.csv")
+    write_csv(tmp_path / "results.csv", rows)
+    table = read_csv(tmp_path / "results.csv")
     names = list(table[0])
     assert names.index("n_images") < names.index("iou_cat") < names.index("iou_foreground") < names.index("status")
     assert table[0]["iou_cat"] == "" and table[-1]["iou_hopper"] == ""
-    first, second = results.member_quantities(table)
+    first, second = member_quantities(table)
     for record, own, other in ((first, CLASSES[1:], ("cat", "dog")), (second, ("cat", "dog"), CLASSES[1:])):
         gaps = [record[f"gap_{name}/all"] for name in own]
         assert record["gap_mean/all"] == pytest.approx(sum(gaps) / 2, abs=2e-6)
@@ -95,8 +95,8 @@ def test_cells_of_pools_with_other_classes_share_a_table(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.csv"
-    results.write_csv(path, [{"a": 1}])
-    with pytest.raises(RuntimeError), results.replacing(path) as stream:
+    write_csv(path, [{"a": 1}])
+    with pytest.raises(RuntimeError), replacing(path) as stream:
         stream.write(b"half")
         raise RuntimeError
     assert path.read_text() == "a\n1\n"
@@ -105,18 +105,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_cell_round_trip(tmp_path):
     decompositions = [random_decomposition(8, seed) for seed in range(2)]
-    part = results.Part(
+    part = StoredSplit(
         np.stack([[d.confusion for d in decompositions], [d.confusion + 1 for d in decompositions]]),
         np.stack([[d.risk_sum for d in decompositions]] * 2),
         np.arange(8) % 4,
         np.arange(8) // 2,
         np.zeros((8, 2), int),
     )
-    cell = results.StoredCell(("a", "b"), ("val_loss", "last"), CLASSES, ("land", "water"), {"val": part, "test": part})
-    results.save_cell(tmp_path / "x" / "decomposition.npz", cell)
-    results.save_cell(tmp_path / "again.npz", cell)
+    cell = StoredCell(("a", "b"), ("val_loss", "last"), CLASSES, ("land", "water"), {"val": part, "test": part})
+    save_cell(tmp_path / "x" / "decomposition.npz", cell)
+    save_cell(tmp_path / "again.npz", cell)
     assert (tmp_path / "x" / "decomposition.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
-    read = results.load_cell(tmp_path / "x" / "decomposition.npz")
+    read = load_cell(tmp_path / "x" / "decomposition.npz")
     assert (read.members, read.class_names, read.scene_names) == (cell.members, cell.class_names, cell.scene_names)
     assert read.parts["val"].groups.dtype == np.int32
     np.testing.assert_array_equal(read.decomposition("b", "test").confusion, decompositions[1].confusion)
@@ -128,13 +128,13 @@ def test_cell_round_trip(tmp_path):
         read.decomposition("a", "test", selection="best")
     np.savez(tmp_path / "other.npz", members=np.array(["a"]))
     with pytest.raises(DamagedError, match=r"other\.npz"):
-        results.load_cell(tmp_path / "other.npz")
+        load_cell(tmp_path / "other.npz")
 
 
 def test_a_recorded_run_gives_its_rows_again(recorded):
-    cell = results.load_cell(next(recorded.glob("cells/*/decomposition.npz")))
+    cell = load_cell(next(recorded.glob("cells/*/decomposition.npz")))
     part = cell.parts["test"]
-    for row in results.read_csv(recorded / "results.csv"):
+    for row in read_csv(recorded / "results.csv"):
         if (row["split"], row["group"]) == ("test", "all"):
             whole = summarize(
                 cell.decomposition(row["member"], "test", selection=row["selection"]),
@@ -143,4 +143,4 @@ def test_a_recorded_run_gives_its_rows_again(recorded):
             )
             names = {quantities.column(key): key for key in quantities.of_classes(cell.class_names)}
             for name, key in ((name, key) for name, key in names.items() if name in row):
-                assert results.number(row[name]) == pytest.approx(whole[key], abs=1e-6, nan_ok=True)
+                assert number(row[name]) == pytest.approx(whole[key], abs=1e-6, nan_ok=True)

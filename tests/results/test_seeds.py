@@ -6,8 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flipjax import results
 from flipjax.metrics import bootstrap
+from flipjax.results.cells import StoredCell, StoredSplit
+from flipjax.results.choices import regret
+from flipjax.results.resampling import Resamples
+from flipjax.results.rows import member_rows
+from flipjax.results.seeds import aggregate, compare, estimate, trend
+from flipjax.results.text import comparison_table, regret_table
 from results.tables import CLASSES, find, table_of
 
 
@@ -18,7 +23,7 @@ def terms_of(values, quantity="fg_flip/all", weight=1.0):
 @pytest.mark.parametrize(("n", "quantile"), [(4, 3.1824), (10, 2.2622), (31, 2.0423)])
 def test_from_four_seeds_on_the_interval_is_student_t(n, quantile):
     values = np.random.default_rng(n).normal(0.5, 0.05, size=n)
-    result = results.estimate(terms_of(values), "fg_flip/all")
+    result = estimate(terms_of(values), "fg_flip/all")
     half = quantile * values.std(ddof=1) / np.sqrt(n)
     np.testing.assert_allclose(result[1:4], [values.mean(), values.mean() - half, values.mean() + half], rtol=1e-4)
     assert (result.values, result.interval) == (tuple(values), "seeds")
@@ -26,7 +31,7 @@ def test_from_four_seeds_on_the_interval_is_student_t(n, quantile):
 
 @pytest.mark.parametrize("values", [(), (0.5,), (0.0, 1.0, 0.5), (np.nan, 0.1, 0.2, 0.3)])
 def test_below_four_seeds_there_is_no_student_t(values):
-    result = results.estimate(terms_of(values), "fg_flip/all")
+    result = estimate(terms_of(values), "fg_flip/all")
     finite = [value for value in values if np.isfinite(value)]
     assert result.values == tuple(finite) and result.interval == ""
     assert np.isnan([result.low, result.high]).all()
@@ -35,7 +40,7 @@ def test_below_four_seeds_there_is_no_student_t(values):
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=8), st.sampled_from([1.0, -1.0, 0.5]))
 def test_no_interval_leaves_the_range_of_its_quantity(values, weight):
     for quantity, least in (("fg_flip/all", 0.0), ("gap_mean/all", -1.0)):
-        result = results.estimate(terms_of(values, quantity, weight), quantity)
+        result = estimate(terms_of(values, quantity, weight), quantity)
         ends = sorted([weight * least, weight * 1.0])
         assert ends[0] <= result.low <= result.mean + 1e-12 and result.mean - 1e-12 <= result.high <= ends[1]
 
@@ -48,26 +53,26 @@ def stored_cell(members=3, n=24, selections=("val_loss",)):
         confusion[:, k, :, 1, 2] += 40 * k
     groups = np.arange(n) % 4
     risk = generator.uniform(0, 20, confusion.shape[:3]).astype(np.float32)
-    part = results.Part(confusion, risk, groups, np.arange(n) // 2, np.zeros((n, 2), int))
+    part = StoredSplit(confusion, risk, groups, np.arange(n) // 2, np.zeros((n, 2), int))
     names = tuple(f"m{k}" for k in range(members))
-    return results.StoredCell(names, selections, CLASSES, ("land", "water"), {"val": part, "test": part})
+    return StoredCell(names, selections, CLASSES, ("land", "water"), {"val": part, "test": part})
 
 
 def test_few_seeds_are_resampled_by_object_and_paired():
     cell = stored_cell()
-    resamples = results.Resamples({"000": cell}, samples=200)
+    resamples = Resamples({"000": cell}, samples=200)
     rows = []
     for k, member in enumerate(cell.members):
         known = {"member": member, "rho": 0.5 + 0.2 * (k == 2), "seed": k % 2, "status": "finished"}
         known["selection"] = "val_loss"
         groups = cell.parts["test"].groups
-        rows += results.member_rows(known, cell.decomposition(member, "test"), groups, part="test", class_names=CLASSES)
-    low = find(results.aggregate(rows, resamples=resamples), "fg_flip/rare", rho=0.5)
+        rows += member_rows(known, cell.decomposition(member, "test"), groups, part="test", class_names=CLASSES)
+    low = find(aggregate(rows, resamples=resamples), "fg_flip/rare", rho=0.5)
     mean = np.mean([resamples.of(member, "val_loss", "fg_flip/rare") for member in ("m0", "m1")], axis=0)
     assert (low["n"], low["interval"], len(low["values"].split())) == (2, "images", 2)
     assert [low["low"], low["high"]] == pytest.approx(np.percentile(mean, (2.5, 97.5)), abs=1e-6)
     # Only seed 0 has both levels, and the change is that of the same resamples.
-    line = find(results.trend(rows, resamples=resamples), "fg_flip/rare")
+    line = find(trend(rows, resamples=resamples), "fg_flip/rare")
     change = resamples.of("m2", "val_loss", "fg_flip/rare") - resamples.of("m0", "val_loss", "fg_flip/rare")
     assert (line["n"], line["interval"]) == (1, "images")
     assert [line["change_low"], line["change_high"]] == pytest.approx(np.percentile(change, (2.5, 97.5)), abs=1e-6)
@@ -83,14 +88,14 @@ def test_few_seeds_are_resampled_by_object_and_paired():
     np.testing.assert_allclose(own, ends, atol=0.02)
     assert resamples.of("other", "val_loss", "fg_flip/rare") is None
     assert resamples.of("m0", "last", "fg_flip/rare") is None
-    assert find(results.aggregate(rows), "fg_flip/rare", rho=0.5)["interval"] == ""
+    assert find(aggregate(rows), "fg_flip/rare", rho=0.5)["interval"] == ""
 
 
 def test_aggregate_by_hand():
     flips = {(0.5, 0): 0.1, (0.5, 1): 0.3, (0.5, 2): 0.2, (0.5, 3): 0.2, (0.9, 0): 0.6, (0.9, 1): ""}
     gap = {("all", "gap_mean"): 0.35}
     rows = table_of({key: {("rare", "fg_flip"): flip, **gap} for key, flip in flips.items()})
-    summary = results.aggregate(rows)
+    summary = aggregate(rows)
     low = find(summary, "fg_flip/rare", rho=0.5)
     half = 3.182446 * np.std([0.1, 0.3, 0.2, 0.2], ddof=1) / 2
     assert (low["n"], low["left_out"], low["mean"], low["values"]) == (4, 0, 0.2, "0.1 0.3 0.2 0.2")
@@ -105,9 +110,9 @@ def test_aggregate_by_hand():
 def test_members_that_diverged_are_left_out_and_counted():
     values = {(rho, seed): {("all", "fg_flip"): rho + seed} for rho in (0.5, 0.9) for seed in (0, 1, 2)}
     rows = table_of(values, status={(0.9, 2): "diverged", (0.9, 1): "failed"})
-    cell = find(results.aggregate(rows), "fg_flip/all", rho=0.9)
+    cell = find(aggregate(rows), "fg_flip/all", rho=0.9)
     assert (cell["n"], cell["left_out"], cell["mean"]) == (1, 2, 0.9)
-    line = find(results.trend(rows), "fg_flip/all")
+    line = find(trend(rows), "fg_flip/all")
     assert (line["n"], line["left_out"], line["slope"], line["slope_low"]) == (1, 2, 1.0, "")
 
 
@@ -119,7 +124,7 @@ def test_trend_by_hand_is_paired_by_seed():
         for i, rho in enumerate((0.5, 0.7, 0.9))
         for seed, curve in curves.items()
     }
-    line = find(results.trend(table_of(values)), "fg_flip/rare")
+    line = find(trend(table_of(values)), "fg_flip/rare")
     assert (line["n"], line["from"], line["to"]) == (4, 0.5, 0.9)
     assert line["slope"] == pytest.approx(1.5)
     half = 3.182446 * np.std([1, 1, 2, 2], ddof=1) / 2
@@ -137,11 +142,11 @@ def test_trend_is_split_by_other_axes_and_needs_two_levels():
         for rho in (0.5, 0.9)
         for seed in (0, 1)
     }
-    trends = results.trend(table_of(values, axes=("method", "rho", "seed")))
+    trends = trend(table_of(values, axes=("method", "rho", "seed")))
     assert find(trends, "fg_flip/all", method="ce")["slope"] == pytest.approx(1.0)
     assert find(trends, "fg_flip/all", method="dro")["slope"] == pytest.approx(2.0)
-    assert results.trend(table_of({(0.5, 0): {}, (0.5, 1): {}})) == []
-    assert results.trend(table_of({(0,): {}, (1,): {}}, axes=("seed",))) == []
+    assert trend(table_of({(0.5, 0): {}, (0.5, 1): {}})) == []
+    assert trend(table_of({(0,): {}, (1,): {}}, axes=("seed",))) == []
 
 
 def test_methods_are_compared_seed_by_seed():
@@ -153,7 +158,7 @@ def test_methods_are_compared_seed_by_seed():
         for seed, flip in enumerate(row)
     }
     rows = table_of(values, axes=("method", "rho", "seed"), status={("swap", 0.9, 2): "diverged"})
-    found = results.compare(rows)
+    found = compare(rows)
     whole = find(found, "fg_flip/rare", method="swap", rho=0.5)
     assert (whole["reference"], whole["n"], whole["difference"]) == ("ce", 4, pytest.approx(-0.5))
     half = 3.182446 * np.std([0.5, 0.6, 0.4, 0.5], ddof=1) / 2
@@ -163,13 +168,13 @@ def test_methods_are_compared_seed_by_seed():
     assert partial["difference"] == pytest.approx(-1.6 / 3, abs=1e-6)
     assert find(found, "fg_flip/rare", method="dro", rho=0.5)["n"] == 3
     assert {row["method"] for row in found} == {"swap", "dro"}
-    header, lines, names = results.comparison_table(found, "method")
+    header, lines, names = comparison_table(found, "method")
     assert header[:names] == ["method", "rho", "seeds"]
     assert lines[0][:4] == ["swap", "0.5", "4", "-0.500 [-0.630, -0.370]*"]
     assert lines[1][3] == "+0.067"
-    back = results.compare(rows, reference="swap")
+    back = compare(rows, reference="swap")
     assert find(back, "fg_flip/rare", method="ce", rho=0.5)["difference"] == pytest.approx(0.5)
-    assert results.compare(table_of({(0.5, 0): {}})) == []
+    assert compare(table_of({(0.5, 0): {}})) == []
 
 
 def test_regret_is_against_the_rule_that_sees_what_counts():
@@ -178,13 +183,13 @@ def test_regret_is_against_the_rule_that_sees_what_counts():
     for rule, flips in values.items():
         cells = {(seed,): {("all", "fg_flip"): flip} for seed, flip in enumerate(flips)}
         rows += [row | {"selection": rule} for row in table_of(cells, axes=("seed",))]
-    found = results.regret(rows)
+    found = regret(rows)
     own = next(row for row in found if (row["selection"], row["quantity"]) == ("val_loss", "fg_flip/all"))
     assert (own["oracle"], own["n"], own["members"], own["mean"]) == ("val_flip", 2, 2, 0.6)
     assert own["regret"] == pytest.approx(0.25) and own["interval"] == ""
     assert ("val_flip", "fg_flip/all") not in {(row["selection"], row["quantity"]) for row in found}
-    assert results.regret_table(found).rows[0][:4] == ["val_loss", "worst-group IoU", "0", "-"]
+    assert regret_table(found).rows[0][:4] == ["val_loss", "worst-group IoU", "0", "-"]
     few = [row for row in rows if (row["selection"], row["member"]) != ("val_flip", "1")]
-    own = next(row for row in results.regret(few) if (row["selection"], row["quantity"]) == ("val_loss", "fg_flip/all"))
+    own = next(row for row in regret(few) if (row["selection"], row["quantity"]) == ("val_loss", "fg_flip/all"))
     assert (own["members"], own["mean"], own["regret"]) == (1, 0.5, pytest.approx(0.2))
-    assert results.regret(table_of({(0,): {}}, axes=("seed",))) == []
+    assert regret(table_of({(0,): {}}, axes=("seed",))) == []

@@ -2,9 +2,23 @@
 
 import numpy as np
 
-from flipjax import results
 from flipjax.results import quantities
-from flipjax.results.quantity import RANGES
+from flipjax.results.cells import load_cell
+from flipjax.results.choices import regret
+from flipjax.results.frames import read_csv
+from flipjax.results.quantities import RANGES
+from flipjax.results.resampling import Resamples
+from flipjax.results.rows import number
+from flipjax.results.seeds import aggregate, compare, trend
+from flipjax.results.text import (
+    comparison_table,
+    headline,
+    regret_table,
+    summary_table,
+    to_markdown,
+    to_text,
+    trend_table,
+)
 from results.tables import table_of
 
 
@@ -26,20 +40,20 @@ def grid(change, *, seeds=4):
 
 
 def test_tables_fit_a_terminal_and_repeat_what_names_a_row():
-    text = results.to_text(results.summary_table(results.aggregate(grid(0.5))))
+    text = to_text(summary_table(aggregate(grid(0.5))))
     assert max(map(len, text.splitlines())) <= 80
     blocks = text.split("\n\n")
     assert len(blocks) > 1 and all(block.splitlines()[0].split()[:2] == ["rho", "seeds"] for block in blocks)
     assert all(len(block.splitlines()) == 5 for block in blocks)
     assert "0.615 [0.594, 0.636]" in text
-    assert results.to_markdown(results.trend_table(results.trend(grid(0.5)))).count("\n") == 8
-    few = results.to_text(results.summary_table(results.aggregate(grid(0.5, seeds=2))))
+    assert to_markdown(trend_table(trend(grid(0.5)))).count("\n") == 8
+    few = to_text(summary_table(aggregate(grid(0.5, seeds=2))))
     assert "0.60 0.61" in few and "[" not in few
 
 
 def test_no_sentence_without_an_interval_that_carries_it():
     def sentences(rows):
-        return results.headline(results.aggregate(rows), results.trend(rows))
+        return headline(aggregate(rows), trend(rows))
 
     lines = sentences(grid(0.5))
     assert lines[0].startswith("Flip in the rare groups rises from 0.10 at rho 0.5 to 0.61 at rho 0.99 (+0.52 [")
@@ -52,20 +66,20 @@ def test_no_sentence_without_an_interval_that_carries_it():
 
 
 def test_no_share_or_interval_of_a_recorded_run_leaves_its_range(recorded):
-    rows = [row for row in results.read_csv(recorded / "results.csv") if row["selection"] == "val_loss"]
-    resamples = results.Resamples({"000": results.load_cell(recorded / "cells/000/decomposition.npz")}, samples=50)
-    summary = results.aggregate(rows, resamples=resamples)
+    rows = [row for row in read_csv(recorded / "results.csv") if row["selection"] == "val_loss"]
+    resamples = Resamples({"000": load_cell(recorded / "cells/000/decomposition.npz")}, samples=50)
+    summary = aggregate(rows, resamples=resamples)
     for row in summary:
         least, most = RANGES[quantities.quantity_of(row["quantity"]).unit]
-        values = [results.number(row[name]) for name in ("mean", "low", "high")]
+        values = [number(row[name]) for name in ("mean", "low", "high")]
         assert all(least <= value <= most for value in values if np.isfinite(value)), row
         if row["low"] != "":
             assert row["low"] - 1e-6 <= row["high"]
-    trends = results.trend(rows, resamples=resamples)
-    comparison = results.compare(rows, resamples=resamples)
-    regrets = results.regret(results.read_csv(recorded / "results.csv"), resamples=resamples)
+    trends = trend(rows, resamples=resamples)
+    comparison = compare(rows, resamples=resamples)
+    regrets = regret(read_csv(recorded / "results.csv"), resamples=resamples)
     assert all(abs(row["difference"]) <= 1 for row in comparison if row["quantity"].startswith("fg_"))
-    tables = [results.summary_table(summary), results.trend_table(trends), results.regret_table(regrets)]
-    for table in [*tables, results.comparison_table(comparison, "method")]:
-        assert table.rows and max(map(len, results.to_text(table).splitlines())) <= 80
-        assert "*" not in results.to_text(table)
+    tables = [summary_table(summary), trend_table(trends), regret_table(regrets)]
+    for table in [*tables, comparison_table(comparison, "method")]:
+        assert table.rows and max(map(len, to_text(table).splitlines())) <= 80
+        assert "*" not in to_text(table)

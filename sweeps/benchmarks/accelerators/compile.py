@@ -37,7 +37,7 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models.convolution import plain
-from flipjax.results import write_csv
+from flipjax.results.frames import write_csv
 from flipjax.training import placement, population, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe

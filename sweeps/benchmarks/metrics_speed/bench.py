@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax import metrics
-from flipjax.results import write_csv
+from flipjax.results.frames import write_csv
 
 CLASSES = 3
 

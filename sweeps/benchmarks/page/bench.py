@@ -23,10 +23,15 @@ import time
 
 import numpy as np
 
-from flipjax import results
 from flipjax.config import SELECTIONS
-from flipjax.results import SCORES, gallery, scene_quantities
+from flipjax.results import gallery
+from flipjax.results.cells import StoredCell, StoredSplit, save_cell
+from flipjax.results.frames import write_csv
+from flipjax.results.pairs import counterfactual_flip
 from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_QUANTITIES
+from flipjax.results.rows import member_rows
+from flipjax.results.score_tables import SCORES
+from flipjax.results.swapped_scenes import scene_quantities
 
 CLASSES, SCENES = ("background", "mossling", "ripplet"), ("land", "water")
 RHOS = (0.5, 0.9, 0.95, 0.99)
@@ -65,7 +70,7 @@ def make_part(generator, members, rules, images):
     predicted = np.where(flipped[0], 3 - label, label)[..., None]
     swapped = np.where(label == 1, -1, 1)[:, None] * np.abs(odds)[..., None] + generator.normal(size=(*shape, 2))
     noise = generator.normal(size=(*shape[1:], len(STORED)))
-    return results.Part(
+    return StoredSplit(
         confusion,
         (270 * generator.uniform(0, 0.69, shape)).astype(np.float32),
         groups,
@@ -79,12 +84,12 @@ def make_part(generator, members, rules, images):
 
 
 def make_gallery(generator, member, decomposition, part):
-    indices, kinds = gallery.choose(decomposition, part.groups, part.pairs, paired=2)
+    indices, kinds = gallery.choose_images(decomposition, part.groups, part.pairs, paired=2)
     shape = (len(indices), SIDE, SIDE)
     images, labels = generator.uniform(size=(*shape, 3)), generator.integers(0, 3, shape)
     logits = generator.normal(size=(*shape, 3))
     groups = part.groups[indices]
-    return gallery.make(images, labels, logits, indices=indices, groups=groups, kinds=kinds, member=member)
+    return gallery.make_gallery(images, labels, logits, indices=indices, groups=groups, kinds=kinds, member=member)
 
 
 def make_run(folder, sizes, rules):
@@ -98,26 +103,26 @@ def make_run(folder, sizes, rules):
     members = [{"member": f"m{place:03d}", **values} for place, values in enumerate(axes)]
     parts = {name: make_part(generator, axes, rules, images) for name, images in PARTS.items()}
     names = tuple(member["member"] for member in members)
-    cell = results.StoredCell(names, rules, CLASSES, SCENES, parts, score_names=STORED)
+    cell = StoredCell(names, rules, CLASSES, SCENES, parts, score_names=STORED)
     rows, history = [], []
     for member, rule, name in itertools.product(members, rules, PARTS):
         part, trailing = parts[name], {"status": "finished", "epochs": EPOCHS, "best_epoch": 5, "selection": rule}
         counts = cell.counts(member["member"], name, selection=rule)
         log_odds = cell.scene_log_odds(member["member"], name, selection=rule)
         more = scene_quantities(counts, log_odds, np.zeros(2), part.groups)
-        more |= {"counterfactual_flip": results.counterfactual_flip(counts, part.pairs)}
+        more |= {"counterfactual_flip": counterfactual_flip(counts, part.pairs)}
         further = [*SCENE_QUANTITIES, *PAIR_QUANTITIES]
         options = {"part": name, "class_names": CLASSES, "more": more, "further": further}
-        rows += results.member_rows(member | trailing, counts, part.groups, **options)
+        rows += member_rows(member | trailing, counts, part.groups, **options)
     for member, epoch in itertools.product(members, range(1, EPOCHS + 1)):
         losses = {f"{name}_loss": generator.uniform() / epoch for name in ("train", "valid")}
         measures = {"valid_worst_group_iou": 0.05 * epoch, "valid_flip": 1 / epoch, "valid_risk": 0.3}
         history.append({"member": member["member"], "epoch": epoch} | losses | measures)
-    results.write_csv(folder / "results.csv", rows)
-    results.write_csv(folder / "history.csv", history)
-    results.save_cell(folder / "cells" / "000" / "decomposition.npz", cell)
+    write_csv(folder / "results.csv", rows)
+    write_csv(folder / "history.csv", history)
+    save_cell(folder / "cells" / "000" / "decomposition.npz", cell)
     shown = [make_gallery(generator, name, cell.counts(name, "test"), parts["test"]) for name in names[:SHOWN]]
-    gallery.save(folder / "cells" / "000" / "gallery.npz", gallery.concatenate(shown))
+    gallery.save_gallery(folder / "cells" / "000" / "gallery.npz", gallery.concatenate_galleries(shown))
     (folder / "config.json").write_text(json.dumps({"name": "made up", "device": "none"}))
 
 
@@ -199,7 +204,7 @@ def main():
     for row in rows:
         print(", ".join(f"{key} {value}" for key, value in row.items()))
     if options.only is None:
-        results.write_csv(pathlib.Path(__file__).with_name("results.csv"), rows)
+        write_csv(pathlib.Path(__file__).with_name("results.csv"), rows)
 
 
 def peak():

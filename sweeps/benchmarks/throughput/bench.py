@@ -16,7 +16,7 @@ from importlib.metadata import version
 
 from contest import CORES, Contender, compare
 
-from flipjax.results import write_csv
+from flipjax.results.frames import write_csv
 
 HERE = pathlib.Path(__file__).parent
 LOOP, PLAIN, TORCH = "flipjax loop", "plain vmap", "PyTorch"

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from flipjax.results import write_csv
+from flipjax.results.frames import write_csv
 
 HERE = pathlib.Path(__file__).parent
 CORES = len(os.sched_getaffinity(0))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from bench import CONTENDERS, HERE, LOOP, cpu_model
 from contest import CORES, compare
 
-from flipjax.results import write_csv
+from flipjax.results.frames import write_csv
 
 LARGEST = {32: 256, 64: 64, 128: 16}
 MEMBERS = (1, 4, 16, 64, 256)

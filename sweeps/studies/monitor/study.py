@@ -12,9 +12,11 @@ import pathlib
 import numpy as np
 from scipy.stats import ks_2samp
 
-from flipjax import intervene, monitor, results
+from flipjax import intervene, monitor
 from flipjax.files import read_arrays
 from flipjax.metrics import Decomposition
+from flipjax.results.cells import PARTS, load_cell
+from flipjax.results.frames import read_csv, write_csv
 
 LENGTH, WINDOW, CHANGE = 1000, 50, 200
 LEVELS = (0.01, 0.05, 0.1)
@@ -107,20 +109,20 @@ def with_drift(generator, streams, level=0.01):
 
 def members(run):
     """Names, groups, and scores by name, of the members at RHOS in a run's folder, or of stored pretrained ones."""
-    table = results.read_csv(run / "results.csv") if (run / "results.csv").is_file() else []
+    table = read_csv(run / "results.csv") if (run / "results.csv").is_file() else []
     labels = {row["member"]: f"rho {row['rho']} seed {row['seed']}" for row in table}
     for path in sorted(run.glob("cells/*/decomposition.npz")):
-        cell = results.load_cell(path)
+        cell = load_cell(path)
         for name in cell.members:
             if not labels[name].startswith(RHOS):
                 continue
-            odds = [cell.scene_log_odds(name, part) for part in results.PARTS]
+            odds = [cell.scene_log_odds(name, part) for part in PARTS]
             yield f"grid {labels[name]}", cell.parts["test"].groups, scores_of(cell.decomposition(name, "test"), *odds)
     for path in sorted(run.glob("rho*.npz")):
         arrays = read_arrays(path)
         test = Decomposition(arrays["test/confusion"], arrays["test/risk_sum"])
         # The mean scene and a real one of each kind.
-        odds = [arrays[f"{part}/log_odds"][:2].mean(0) for part in results.PARTS]
+        odds = [arrays[f"{part}/log_odds"][:2].mean(0) for part in PARTS]
         name = path.stem.replace("rho", "rho ").replace("-seed", " seed ")
         if name.startswith(RHOS):
             yield f"pretrained {name}", arrays["test/groups"], scores_of(test, *odds)
@@ -173,7 +175,7 @@ def main(arguments=None):
     rows += [row for run in options.runs for row in real(run, generator)]
     for row in rows:
         print(", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{value}" for key, value in row.items()))
-    results.write_csv(
+    write_csv(
         pathlib.Path(__file__).parent / "results.csv",
         [{key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows],
     )

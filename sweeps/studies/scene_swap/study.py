@@ -12,8 +12,10 @@ import sys
 import numpy as np
 from scipy.stats import spearmanr
 
-from flipjax import intervene, results
+from flipjax import intervene
 from flipjax.metrics import Decomposition, selective
+from flipjax.results.cells import load_cell
+from flipjax.results.frames import read_csv
 
 CENTERS = ("auto", "median", "clusters")
 SAMPLES, DRAWS = 1000, 8
@@ -43,9 +45,9 @@ def numbers(member, rows, groups):
 def read(run):
     """Every member's stored decompositions and log-odds, with its rho."""
     members = []
-    rho = {row["member"]: row["rho"] for row in results.read_csv(run / "results.csv")}
+    rho = {row["member"]: row["rho"] for row in read_csv(run / "results.csv")}
     for path in sorted(run.glob("cells/*/decomposition.npz")):
-        cell = results.load_cell(path)
+        cell = load_cell(path)
         for name in cell.members:
             test = cell.decomposition(name, "test")
             part, whole = flips(test)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from flipjax.metrics import selective
+from flipjax.results.cells import Row, StoredCell
 from flipjax.results.ensemble import disagreement, pairwise_dice, shared_pixels, unpack_classes
-from flipjax.results.files import Row, StoredCell
 from flipjax.results.quantities import SCORE_QUANTITIES
 from flipjax.results.rows import axes_of, number, rounded
 from flipjax.results.seeds import LEFT_OUT, estimate
@@ -149,8 +149,8 @@ def score_rows(cells: Iterable[StoredCell], rows: Sequence[Row]) -> list[Row]:
 def score_summary(rows: Sequence[Row]) -> list[Row]:
     """Returns the mean over seeds of every quantity of scores.csv: a row a setting, score and quantity.
 
-    Columns: the axes but the seed, `selection`, `score`, `passes`, then those of `flipjax.results.aggregate`, without
-    an interval below four seeds.
+    Columns: the axes but the seed, `selection`, `score`, `passes`, then those of `aggregate`, without an
+    interval below four seeds.
     """
     settings: dict[tuple, list[Row]] = {}
     names = list(rows[0])[1 : list(rows[0]).index("threshold")] if rows else []

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from flipjax.files import replacing
-from flipjax.results.files import Row, StoredCell, load_cell, read_csv
-from flipjax.results.images import image_columns
+from flipjax.results.cells import Row, StoredCell, load_cell
+from flipjax.results.frames import read_csv
+from flipjax.results.image_columns import image_columns
 from flipjax.results.quantities import COLUMNS, IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, column, quantity_of
 from flipjax.results.resampling import Resamples
-from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores
+from flipjax.results.score_tables import SCORE_COLUMNS, SCORES, image_scores
 from flipjax.results.seeds import aggregate
 
 Columns = dict[str, np.ndarray]

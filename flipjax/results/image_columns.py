@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results.files import Row
+from flipjax.results.cells import Row
 from flipjax.results.quantities import IMAGE_QUANTITIES
 from flipjax.results.rows import rounded
-from flipjax.results.scene_swap import SceneSwap
+from flipjax.results.swapped_scenes import SceneSwap
 
 
 def image_columns(
