@@ -1,0 +1,20 @@
+"""Plots Flip over rho from a finished run: python sweeps/examples/pandas_plot.py [RUN] [OUT.png]
+
+RUN is runs/smoke unless told otherwise: `flipjax sweep --config smoke` makes it in half a minute.
+"""
+
+import sys
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from flipjax import results
+
+run, out = [*sys.argv[1:], *("runs/smoke", "flip.png")[len(sys.argv) - 1 :]]
+members = pd.DataFrame(results.load(run).members)  # a row for each member, rule, split and group
+test = members[(members.split == "test") & members.group.isin(["common", "rare"])]
+flip = test.pivot_table(index="rho", columns="group", values="fg_flip")  # mean over seeds
+print(flip.round(3))
+axes = flip.plot(marker="o", ylabel="Flip: share of the true foreground", ylim=(0, 1))
+axes.figure.savefig(out)
+plt.close(axes.figure)

@@ -1,0 +1,85 @@
+"""The examples run as they stand, and no script of sweeps/ asks flipjax for what is not there."""
+
+import ast
+import contextlib
+import importlib
+import io
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+
+import matplotlib
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+EXAMPLES = ROOT / "sweeps/examples"
+pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="sweeps/ is not part of a source distribution")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs an example in an empty folder, and returns what it prints."""
+
+    def run_example(name, *arguments):
+        if "\nimport torch\n" in (EXAMPLES / name).read_text():
+            pytest.importorskip("torch", reason="PyTorch is no dependency")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return said.getvalue()
+
+    return run_example
+
+
+def test_a_pytorch_loop(run):
+    lines = dict(line.split(" ") for line in run("pytorch_loop.py").splitlines())
+    assert sum(float(lines[f"fg_{name}"]) for name in ("correct", "flip", "miss")) == pytest.approx(1, abs=0.002)
+
+
+def test_an_audit_of_a_pytorch_model(run, tmp_path):
+    run("audit_my_model.py", "out")
+    assert (tmp_path / "out/audit/index.html").stat().st_size > 10_000
+    assert len((tmp_path / "out/audit/images.csv").read_text().splitlines()) == 13
+
+
+def test_scene_swap_of_a_pytorch_model(run):
+    said = run("scene_swap_pytorch.py")
+    assert "reliance on the scene" in said and "repaired labels (40, 12, 12)" in said and "to look at" in said
+
+
+def test_a_monitor_sees_the_change_after_it(run):
+    assert int(run("monitor.py").split()[-1]) in range(100, 200)
+
+
+def test_a_plot_of_a_run(run, tmp_path):
+    matplotlib.use("Agg")
+    assert "rare" in run("pandas_plot.py", ROOT / "tests/recorded/run")
+    assert (tmp_path / "flip.png").stat().st_size > 1000
+
+
+def test_a_tfds_data_set_and_its_sweep(run, tmp_path):
+    command = run("tfds_builder.py").splitlines()[-1].split()
+    ended = subprocess.run([sys.executable, "-m", *command, "--dry_run"], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_own_photos_from_a_folder_to_a_plan(tmp_path):
+    (tmp_path / "flipjax").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flipjax "$@"\n')
+    (tmp_path / "flipjax").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["bash", EXAMPLES / "own_photos.sh", "", "runs/own_photos", "--dry_run"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    assert "Largest n_train" in ended.stdout and "nothing was trained" in ended.stdout
+
+
+def test_scripts_import_what_is_there():
+    for path in (ROOT / "sweeps").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "flipjax":
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    if not hasattr(module, name.name):
+                        importlib.import_module(f"{node.module}.{name.name}")
