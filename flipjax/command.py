@@ -13,9 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from flipjax.config import Config, ConfigError, PopulationSpec, default_config, leaves
-from flipjax.config.keys import describe_keys
+from flipjax.config import KEYS, PLACES, Config, ConfigError, PopulationSpec, default_config, leaves, nearest
 from flipjax.files import cache_folder, keep_newest
+from flipjax.methods import METHODS
 from flipjax.threads import cores
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
@@ -63,14 +63,6 @@ def underscored(argument: str) -> str:
     return f"--{name.replace('-', '_')}{equals}{value}"
 
 
-class _Listing(argparse.Action):
-    """Prints what `const` returns, and stops."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print(self.const())
-        parser.exit()
-
-
 class ConfigParser(Parser):
     """A parser of commands with a configuration: `--config`, its overrides, and the list of those that ship."""
 
@@ -78,15 +70,10 @@ class ConfigParser(Parser):
         """Takes `name` as in `flipjax NAME`, and the command's module docstring."""
         super().__init__(prog=f"flipjax {name}", description=text, epilog=CONFIG_HELP)
         self.add_argument("--config", metavar="NAME|FILE", help="the configuration")
-        for option, text, make in (
-            ("--list_configs", "list the configurations that ship, and stop", describe_configs),
-            (
-                "--list_keys",
-                "list all keys of a configuration, and stop",
-                lambda: describe_keys(leaves(default_config())),
-            ),
-        ):
-            self.add_argument(option, action=_Listing, nargs=0, const=make, help=text)
+        self.add_argument("--list_configs", action="store_true", help="list the configurations that ship, and stop")
+        self.add_argument(
+            "--list_keys", action="store_true", help="list the keys and values of the configuration, and stop"
+        )
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Reads a command line without the program's name; `config` of the result is the configuration itself.
@@ -101,11 +88,17 @@ class ConfigParser(Parser):
             if part.startswith("-") and not part.startswith("--config."):
                 near = difflib.get_close_matches(part.split("=")[0], self._option_string_actions, n=1)
                 self.error(f"{part}: expected an option{f'; the nearest is {near[0]}' if near else ''}")
+        if options.list_configs:
+            print(describe_configs())
+            self.exit()
         name = options.config
-        if not name:
+        if not name and not options.list_keys:
             raise ConfigError("--config", "the name of a configuration or a file, such as correlation_grid", "none")
-        options.config_file = find_config(name)
+        options.config_file = find_config(name) if name else None
         options.config = read_config(options.config_file, rest)
+        if options.list_keys:
+            print(describe_keys(options.config))
+            self.exit()
         return options
 
 
@@ -144,33 +137,49 @@ def describe_configs() -> str:
     return "\n".join(lines)
 
 
-def read_config(path: Path, overrides: Sequence[str]) -> Config:
-    """Returns the configuration of a file with `--config.KEY=VALUE` overrides.
+def describe_keys(config: Config) -> str:
+    """Returns a paragraph of lines for each key: value in a configuration, meaning, range, and what may vary it."""
+    values = leaves(config)
+    lines = ["Traced keys are data, and no value of theirs compiles anything; a static one is part of the program."]
+    for name, (default, (_, expected), meaning, traced) in KEYS.items():
+        axis = f"axes.{name.split('.')[1]}"
+        place = axis if traced and axis in values else name
+        kind = f"traced, as config.{axis}" if traced else "static"
+        lines += [
+            "",
+            f"--config.{place}={values[place]!r}",
+            f"  {meaning}; {kind}",
+            f"  {expected or type(default).__name__}",
+        ]
+    lines += ["", "Methods, config.axes.method:"]
+    return "\n".join([*lines, *(f"  {name:20}{method.meaning}" for name, method in METHODS.items())])
+
+
+def read_config(path: Path | None, overrides: Sequence[str]) -> Config:
+    """Returns the configuration of a file (None: the default one) with `--config.KEY=VALUE` overrides.
 
     Raises:
       ConfigError: for an error inside the file, with its line; for a key that it has not, with the nearest; for
         anything else on the command line.
     """
-    config, names = _run(path)
+    config = _run(path) if path else default_config()
     for part in overrides:
         name = part.removeprefix("--config.").split("=")[0]
-        # What the grid varies are keys that it does not have yet.
-        if part.startswith("--config.") and name not in names and not name.startswith("grid."):
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"the nearest is --config.{near[0]}" if near else f"valid are {', '.join(names)}"
-            raise ConfigError(f"--config.{name}", f"a key of the configuration; {hint}")
+        if part.startswith("--config.") and name not in PLACES:
+            raise ConfigError(f"--config.{name}", f"a key of the configuration; {nearest(name, prefix='--config.')}")
     return _overridden(config, overrides)
 
 
-def _run(path: Path) -> tuple[Config, list[str]]:
-    """What a configuration file, a program of the user's that may raise anything, returns, and its keys."""
+def _run(path: Path) -> Config:
+    """What a configuration file, a program of the user's that may raise anything, returns."""
     from ml_collections import ConfigDict
 
     module = ModuleType("config")
     try:
         SourceFileLoader("config", str(path)).exec_module(module)
         config = module.get_config() if hasattr(module, "get_config") else None
-        names = list(leaves(config)) if isinstance(config, ConfigDict) else []
+        if isinstance(config, ConfigDict):
+            leaves(config)
     except BaseException as error:
         # Where Ctrl-C raises it, it is the user's; to a sweep, which handles signals, it is the file's.
         if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -181,7 +190,7 @@ def _run(path: Path) -> tuple[Config, list[str]]:
         raise ConfigError(where, problem=f"{type(error).__name__}{text and ': '}{text}") from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(str(path), "get_config() to return a ConfigDict", repr(config))
-    return config, names
+    return config
 
 
 def _text(error: BaseException) -> str:

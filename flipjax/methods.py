@@ -1,84 +1,89 @@
 """Methods as data: the knobs that a member carries, and what each method sets among them. Imports no JAX."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+from flipjax.ranges import within
 
 
 class Knobs(NamedTuple):
     """What makes a member's training its method's: scalars, traced, so that all methods share one program.
 
-    Attributes:
-      dice: weight of the foreground Dice loss beside the cross-entropy.
-      dro: 1 for GroupDRO, 0 for the plain mean over images.
-      dro_step: step size of GroupDRO's ascent on the group weights.
-      dro_reference: 1 for the rule of the paper's code: a batch zeroes the weight of a group that it lacks, and the
-        validation pass moves the weights too.
-      balanced: 1 to draw every batch evenly over the groups.
-      cutmix: probability of background CutMix.
-      swap: probability of a background swap: the object on a scene of the other kind.
-      ema: decay, a step, of an exponential average of the weights, which is what is evaluated. Running statistics of
-        norms are averaged along (not computed anew, as Izmailov et al., 2018, do for SWA).
-      swa: share of the epochs after which a plain average of the weights starts, which is what is evaluated.
-      dfr: 1 to refit the head on a group-balanced half of the validation set; the other half selects.
-      jtt_epochs: epochs of a first run, after which training starts anew with the images it flips weighted up.
-      jtt_weight: how many times as often such an image is drawn.
+    A knob that a method does not set has the default. Those with a strength and a range are keys of `config.knobs`: the
+    strength is the value where a method sets the knob. The others are switches, 1 where a method sets them.
     """
 
-    dice: Any = 0.0
-    dro: Any = 0.0
-    dro_step: Any = 0.0
-    dro_reference: Any = 0.0
-    balanced: Any = 0.0
-    cutmix: Any = 0.0
-    swap: Any = 0.0
-    ema: Any = 0.0
-    swa: Any = 0.0
-    dfr: Any = 0.0
-    jtt_epochs: Any = 0.0
-    jtt_weight: Any = 1.0
+    dice: Annotated[Any, 1.0, within(0, 1e3), "weight of the foreground Dice loss beside the cross-entropy"] = 0.0
+    dro: Annotated[Any, "1 for GroupDRO, 0 for the plain mean over images"] = 0.0
+    dro_step: Annotated[Any, 0.01, within(0, 1e3), "step size of GroupDRO's ascent on the group weights"] = 0.0
+    # The paper's code: a batch zeroes the weight of a group that it lacks, and the validation pass moves weights too.
+    dro_reference: Annotated[Any, "1 for the rule of the paper's code"] = 0.0
+    balanced: Annotated[Any, "1 to draw every batch evenly over the groups"] = 0.0
+    cutmix: Annotated[Any, 0.5, within(0, 1), "probability of background CutMix"] = 0.0
+    swap: Annotated[Any, 0.5, within(0, 1), "probability of putting the object on a scene of the other kind"] = 0.0
+    # Averages include the running statistics of norms (Izmailov et al., 2018, compute them anew for SWA).
+    ema: Annotated[Any, 0.99, within(0, 0.99999), "decay per step of the average of the weights"] = 0.0
+    swa: Annotated[Any, 0.5, within(0, 0.99), "share of the epochs after which the average of the weights starts"] = 0.0
+    # The other half of the validation images selects.
+    dfr: Annotated[Any, "1 to refit the head on a group-balanced half of the validation images"] = 0.0
+    jtt_epochs: Annotated[Any, 4, within(1), "epochs of JTT's first run"] = 0.0
+    jtt_weight: Annotated[
+        Any, 10.0, within(1), "how many times as often JTT draws an image that its first run flips"
+    ] = 1.0
 
 
 class Augmentation(NamedTuple):
-    """How a member's training images are changed: scalars, traced.
+    """How a member's training images are changed: scalars, traced; keys of `config.train`."""
 
-    Probabilities of mirror (`hflip`), random resized `crop` and colour `jitter`; `crop_scale`, the least share of the
-    area that a crop keeps, and `jitter_strength`, the largest change of brightness, contrast and saturation.
-    """
-
-    hflip: Any = 0.5
-    crop: Any = 0.0
-    jitter: Any = 0.0
-    crop_scale: Any = 0.8
-    jitter_strength: Any = 0.2
+    hflip: Annotated[Any, within(0, 1), "probability of the horizontal flip"] = 0.5
+    crop: Annotated[Any, within(0, 1), "probability of the random resized crop"] = 0.0
+    jitter: Annotated[Any, within(0, 1), "probability of the colour jitter"] = 0.0
+    crop_scale: Annotated[Any, within(0.05, 1), "least share of the image's area that a crop keeps"] = 0.8
+    jitter_strength: Annotated[Any, within(0, 1), "largest change of brightness, contrast and saturation"] = 0.2
 
 
-METHODS: dict[str, tuple[str, ...]] = {
-    "ce": (),
-    "dice_ce": ("dice",),
-    "group_dro": ("dro", "dro_step"),
-    "group_dro_reference": ("dro", "dro_step", "dro_reference"),
-    "balanced": ("balanced",),
-    "bg_cutmix": ("cutmix",),
-    "bg_swap": ("swap",),
-    "ema": ("ema",),
-    "swa": ("swa",),
-    "dfr": ("dfr",),
-    "jtt": ("jtt_epochs", "jtt_weight"),
+class Method(NamedTuple):
+    """The knobs that a method sets, and what it changes against plain cross-entropy."""
+
+    knobs: tuple[str, ...]
+    meaning: str
+
+
+METHODS: dict[str, Method] = {
+    "ce": Method((), "nothing: cross-entropy"),
+    "dice_ce": Method(("dice",), "adds the soft Dice loss of the foreground classes"),
+    "group_dro": Method(
+        ("dro", "dro_step"),
+        "weighs groups by their losses (Sagawa et al., 2020); a group that a batch lacks keeps its weight",
+    ),
+    "group_dro_reference": Method(
+        ("dro", "dro_step", "dro_reference"),
+        "the paper's code: a batch zeroes the weight of a group that it lacks, and validation moves weights too",
+    ),
+    "balanced": Method(("balanced",), "draws every batch evenly over the groups"),
+    "bg_cutmix": Method(
+        ("cutmix",), "fills rectangles of background from an image of the same class in the other scene"
+    ),
+    "bg_swap": Method(("swap",), "puts the object on a scene of the other kind; composite pools only"),
+    "ema": Method(("ema",), "evaluates an exponential average of the weights"),
+    "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),
+    "dfr": Method(
+        ("dfr",),
+        "refits the head on a group-balanced half of the validation images; the other half gives the val rows",
+    ),
+    "jtt": Method(
+        ("jtt_epochs", "jtt_weight"), "starts anew after a first run, and draws the images that it flips more often"
+    ),
 }
-"""Which of `Knobs` a method sets; the others keep their defaults. `a+b` is both: 'balanced+group_dro'."""
+"""Methods by name; `a+b` is both: 'balanced+group_dro'."""
 
 EXCLUSIVE = ({"ema", "swa"}, {"dfr", "group_dro_reference"})
 """Methods that cannot be joined: two averages; a refit, and a rule that goes on learning from all validation images."""
 
 STRENGTHS: dict[str, float] = {
-    "dice": 1.0,
-    "dro_step": 0.01,
-    "cutmix": 0.5,
-    "swap": 0.5,
-    "ema": 0.99,
-    "swa": 0.5,
-    "jtt_epochs": 4,
-    "jtt_weight": 10.0,
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(Knobs, include_extras=True).items()
+    if len(hint.__metadata__) == 3
 }
 """The value of a knob where a method sets it, `config.knobs`; the knobs that are not here are switches, 1 when set."""
 
@@ -91,10 +96,11 @@ def parts_of(method: str) -> list[str] | None:
       (['balanced', 'group_dro'], None)
     """
     parts = method.split("+")
-    names = [knob for part in parts for knob in METHODS.get(part, ())]
-    known = all(part in METHODS for part in parts) and len(set(parts)) == len(parts)
-    apart = len(set(names)) == len(names) and not any(pair <= set(parts) for pair in EXCLUSIVE)
-    return parts if known and apart else None
+    if not METHODS.keys() >= set(parts):
+        return None
+    names = [knob for part in parts for knob in METHODS[part].knobs]
+    doubled = len(set(parts)) < len(parts) or len(set(names)) < len(names)
+    return None if doubled or any(pair <= set(parts) for pair in EXCLUSIVE) else parts
 
 
 def knobs_of(method: str, strengths: Mapping[str, float] | None = None) -> Knobs:
@@ -105,7 +111,7 @@ def knobs_of(method: str, strengths: Mapping[str, float] | None = None) -> Knobs
       (0.0, 1.0, 0.1, 0.0, 1.0, 0.0)
     """
     values = STRENGTHS | dict(strengths or {})
-    return Knobs(**{name: values.get(name, 1.0) for part in parts_of(method) or [] for name in METHODS[part]})
+    return Knobs(**{name: values.get(name, 1.0) for part in parts_of(method) or [] for name in METHODS[part].knobs})
 
 
 def active_knobs(methods: Iterable[str]) -> tuple[str, ...]:
@@ -115,4 +121,5 @@ def active_knobs(methods: Iterable[str]) -> tuple[str, ...]:
       >>> active_knobs(["ce", "balanced+group_dro"])
       ('balanced', 'dro', 'dro_step')
     """
-    return tuple(sorted({name for method in methods for part in parts_of(method) or [] for name in METHODS[part]}))
+    parts = {part for method in methods for part in parts_of(method) or []}
+    return tuple(sorted({knob for part in parts for knob in METHODS[part].knobs}))

@@ -7,19 +7,11 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from flipjax.config import (
-    AUGMENTATION_AXES,
-    AXES,
-    KNOB_AXES,
-    OPTIONAL_AXES,
-    Config,
-    ConfigError,
-    Experiment,
-    check,
-    experiment,
-    leaves,
-)
-from flipjax.methods import Augmentation, Knobs, knobs_of
+from flipjax.config import AXES, STATIC, Config, ConfigError, Experiment, ModelSpec, check, leaves
+from flipjax.methods import STRENGTHS, Augmentation, Knobs, active_knobs, knobs_of
+
+GALLERY_RHO = 0.9
+"""The gallery shows a member of this rho, where flips are many and both kinds of images are trained on."""
 
 SAME_RUN = {"population.memory_gb"}
 """Fields of which other values make no other run."""
@@ -27,10 +19,7 @@ SAME_RUN = {"population.memory_gb"}
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One member before it has arrays: its name, the value of every axis, static ones first, and what they make of it.
-
-    An axis of `OPTIONAL_AXES` is among `axes` if the configuration gives it values.
-    """
+    """One member before it has arrays: its name, the value of every axis, static ones first, and its knobs."""
 
     name: str
     axes: Mapping[str, Any]
@@ -72,7 +61,7 @@ def plan(config: Config) -> list[Program]:
     """
     check(config)
     grid = leaves(config.grid)
-    axes = {name: config.axes[name] for name in (*AXES, *OPTIONAL_AXES) if config.axes[name]}
+    axes = {name: config.axes[name] for name in AXES if name in config.axes}
     programs: list[Program] = []
     whole = _digest_of(config)
     for static in itertools.product(*grid.values()):
@@ -81,8 +70,7 @@ def plan(config: Config) -> list[Program]:
         combinations = [dict(zip(axes, traced, strict=True)) for traced in itertools.product(*axes.values())]
         spec = experiment(config, overrides)
         settings = tuple(
-            _setting(f"m{first + index:03d}", overrides, values, spec, config)
-            for index, values in enumerate(combinations)
+            _setting(f"m{first + index:03d}", overrides, values, config) for index, values in enumerate(combinations)
         )
         name = f"{len(programs):03d}"
         programs.append(Program(name, spec, settings, tuple(axes["rho"]), identity=f"{whole}/{name}"))
@@ -105,17 +93,57 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, int) else value
 
 
-def _setting(
-    name: str, overrides: Mapping[str, Any], values: Mapping[str, Any], spec: Experiment, config: Config
-) -> Setting:
-    strengths = {knob: values.get(knob, config.knobs[knob]) for knob in KNOB_AXES}
-    augmentation = {part: values.get(part, getattr(spec.train, part)) for part in AUGMENTATION_AXES}
-    knobs = knobs_of(values["method"], strengths)
+def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
+    """Returns the static half of a checked configuration, with dotted `overrides` from its grid.
+
+    Raises:
+      ConfigError: for fields that do not go together.
+    """
+    parts: dict[str, Any] = {}
+    for section, spec in STATIC.items():
+        values = {field.name: config[section].get(field.name) for field in dataclasses.fields(spec)}
+        values |= {name.split(".")[1]: value for name, value in overrides.items() if name.startswith(f"{section}.")}
+        parts[section] = spec(**{name: tuple(v) if isinstance(v, list | tuple) else v for name, v in values.items()})
+    strongest = {name: max(config.axes.get(name, (config.train[name],))) for name in Augmentation._fields}
+    parts["train"] = dataclasses.replace(parts["train"], strongest=Augmentation(**strongest))
+    built = Experiment(**parts, active_knobs=active_knobs(config.axes.method))
+    _check_model(built)
+    n_train = built.split.n_train
+    batch_size = built.train.batch_size
+    if 0 < n_train < batch_size:
+        raise ConfigError("config.split.n_train", f"at least train.batch_size ({batch_size}), or 0", n_train)
+    return built
+
+
+def _check_model(built: Experiment) -> None:
+    model = built.model
+    size = built.pool.size
+    large = model.name != "unet"
+    if large and "dfr" in built.active_knobs:
+        raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.name)
+    for field in ("width", "depth", "norm") if large else ("weights",):
+        default = getattr(ModelSpec(), field)
+        value = getattr(model, field)
+        if value != default:
+            raise ConfigError(f"config.model.{field}", f"{default!r} for model.name {model.name}", repr(value))
+    stride, reason = (
+        (32, f"model.name {model.name}") if large else (2 ** (model.depth - 1), f"model.depth {model.depth}")
+    )
+    if size % stride:
+        raise ConfigError("config.pool.size", f"a multiple of {stride} for {reason}", size)
+
+
+def _setting(name: str, overrides: Mapping[str, Any], values: Mapping[str, Any], config: Config) -> Setting:
+    knobs = knobs_of(values["method"], {**config.knobs} | {knob: values[knob] for knob in STRENGTHS if knob in values})
+    augmentation = {part: values.get(part, config.train[part]) for part in Augmentation._fields}
     return Setting(name, {**overrides, **values}, knobs, Augmentation(**augmentation))
 
 
 def _check_methods(program: Program) -> None:
     spec = program.experiment
+    for name in program.settings[0].axes:
+        if name in STRENGTHS and name not in spec.active_knobs:
+            raise ConfigError(f"config.axes.{name}", f"a method with the knob {name} in config.axes.method")
     if "dfr" in spec.active_knobs and spec.split.n_val < 8:
         raise ConfigError("config.split.n_val", "at least 8, half of them for dfr to refit on", spec.split.n_val)
     first = max(int(setting.knobs.jtt_epochs) for setting in program.settings)
@@ -146,8 +174,8 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
     return set(sorted(contents, key=lambda name: (contents[name], name))[index::count])
 
 
-def select(program: Program, *, rho: float) -> str:
-    """Returns the name of the member whose rho is nearest to `rho`; the first of them."""
+def select(program: Program, *, rho: float = GALLERY_RHO) -> str:
+    """Returns the name of the member whose rho is nearest to `rho`, by default the one of the gallery; the first."""
     return min(program.settings, key=lambda setting: abs(setting.axes["rho"] - rho)).name
 
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
 LAYERS = (
-    ("config", "methods", "command", "files", "terminal", "threads"),
+    ("config", "methods", "ranges", "command", "files", "terminal", "threads"),
     ("metrics", "losses", "augment"),
     ("models", "data", "results"),
     ("training", "intervene", "report", "plan"),
@@ -88,6 +88,7 @@ def test_what_the_lower_layers_import():
         "augment": {"jax"},
         "intervene": {"jax", "numpy"},
         "methods": set(),
+        "ranges": set(),
         "plan": set(),
     }
     for name in TREES:

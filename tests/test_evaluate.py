@@ -163,7 +163,8 @@ def test_an_interrupted_evaluation_says_so(folder, capsys, monkeypatch):
 
 
 def test_large_models_have_one_size_and_only_they_have_weights():
-    from flipjax.config import ConfigError, default_config, experiment
+    from flipjax.config import ConfigError, default_config
+    from flipjax.plan import experiment
 
     for overrides, message in (
         ({"model.name": "smp_mit_b2", "model.width": 16}, "config.model.width: expected 8 for model.name smp_mit_b2"),

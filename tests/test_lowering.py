@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flipjax.config import ModelSpec, PopulationSpec
-from flipjax.methods import METHODS, active_knobs
+from flipjax.methods import METHODS, Augmentation, active_knobs
 from flipjax.models import convolution
 from flipjax.training import dfr, jtt, placement, population
 from flipjax.training.assess import Questions
@@ -39,7 +39,7 @@ def check(function, *arguments):
 def given(tiny, make_member, pool, validation):
     """An experiment with what all methods need, its arguments, and a population of two in any form."""
     experiment = dataclasses.replace(tiny, model=ModelSpec(width=6, depth=2), active_knobs=active_knobs(METHODS))
-    train = dataclasses.replace(experiment.train, crop=1.0, jitter=0.3)
+    train = dataclasses.replace(experiment.train, strongest=Augmentation(crop=1.0, jitter=0.3))
     experiment = dataclasses.replace(experiment, train=train)
     members = [make_member(seed) for seed in range(2)]
 

@@ -29,7 +29,7 @@ LOOP = PopulationSpec(map="loop")
 @pytest.fixture(scope="module")
 def rich(tiny):
     """The experiment that holds every active_knobs, every augmentation and every selection rule."""
-    recipe = dataclasses.replace(tiny.train, epochs=4, patience=4, crop=1.0, jitter=0.5, selection=SELECTIONS)
+    recipe = dataclasses.replace(tiny.train, epochs=4, patience=4, strongest=PAPER, selection=SELECTIONS)
     model = dataclasses.replace(tiny.model, depth=1)  # A method asks nothing of deeper levels.
     return dataclasses.replace(tiny, model=model, train=recipe, active_knobs=active_knobs(NAMES))
 

@@ -1,5 +1,6 @@
 """The package as people meet it: lazy submodules, one command for all, configurations by name."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import pytest
 import flipjax
 from flipjax import command
 from flipjax.__main__ import COMMANDS, main
-from flipjax.config import ConfigError, default_config, leaves
-from flipjax.config.keys import MEANINGS
+from flipjax.config import KEYS, ConfigError
+from flipjax.methods import METHODS
 from flipjax.plan import plan
 
 
@@ -175,10 +176,14 @@ def test_options_are_spelt_either_way_and_overrides_reach_the_grid():
         parser.parse(["--config=smoke", "--dry_rum"])
 
 
-def test_every_key_is_described(capsys):
-    assert set(MEANINGS) == {key for key in leaves(default_config()) if not key.startswith("grid.")}
-    with pytest.raises(SystemExit) as ended:
-        command.ConfigParser("sweep", "").parse(["--list-keys"])
-    assert ended.value.code == 0
-    printed = capsys.readouterr().out
-    assert all(f"--config.{key}=" in printed for key in MEANINGS) and "; traced" in printed
+def test_keys_are_listed_with_the_values_of_the_configuration(capsys):
+    parser = command.ConfigParser("sweep", "")
+    for line in (["--list-keys"], ["--config=methods_grid", "--config.axes.crop=(0.0, 0.5)", "--list_keys"]):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse(line)
+        assert ended.value.code == 0
+    default, printed = capsys.readouterr().out.split("Traced keys")[1:]
+    names = re.findall(r"^--config\.(\S+?)=", default, re.M)
+    assert names == list(KEYS)
+    assert "\n--config.pool.size=40\n" in printed and "\n--config.axes.crop=(0.0, 0.5)\n" in printed
+    assert all(f"\n  {name} " in printed for name in METHODS)

@@ -249,12 +249,9 @@ def shown_images(stored: StoredCell, config: Config, member: str) -> tuple[np.nd
     """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose_images`."""
     test = stored.parts["test"]
     decomposition = stored.decomposition(member, "test")
-    riskiest = config.gallery.riskiest
-    typical = config.gallery.typical
-    paired = PAIRS if riskiest or typical else 0
-    return gallery.choose_images(
-        decomposition, test.groups, test.pairs, riskiest=riskiest, typical=typical, paired=paired
-    )
+    count = config.gallery.images
+    paired = PAIRS if count else 0
+    return gallery.choose_images(decomposition, test.groups, test.pairs, riskiest=count, typical=count, paired=paired)
 
 
 def failed_rows(program: Program, class_names: Sequence[str]) -> list[dict[str, Any]]:

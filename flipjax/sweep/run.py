@@ -141,7 +141,7 @@ class Sweep:
             after_epoch=after_epoch,
             larger=larger,
         )
-        shown = select(whole, rho=self.config.gallery.rho)
+        shown = select(whole)
         cell = finish(program, self.config, study, layout, trained, self.workdir, history=history, shown=shown)
         self.stored[program.name] |= dict.fromkeys(cell.members, cell)
 

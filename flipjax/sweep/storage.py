@@ -46,7 +46,7 @@ def read_program(workdir: Workdir, program: Program, config: Config, *, say: Say
 
 def _check_gallery(workdir: Workdir, program: Program, config: Config, cell: StoredCell) -> None:
     """Raises DamagedError where the gallery that belongs to a cell is not whole."""
-    shown = select(program, rho=config.gallery.rho)
+    shown = select(program)
     if shown in cell.members and len(shown_images(cell, config, shown)[0]):
         path = workdir.results_of(program) / "gallery.npz"
         try:

@@ -25,7 +25,7 @@ def make_batch(
     Returns:
       Images (B, H, W, 3) in [0, 1], masks (B, H, W) int32 and groups (B,) int32.
     """
-    spec = experiment.train
+    strongest = experiment.train.strongest
     knobs = member.knobs
     augmentation = member.augmentation
     flip_key, crop_key, jitter_key, mix_key, swap_key = jax.random.split(key, 5)
@@ -38,11 +38,11 @@ def make_batch(
             swap_key, rows, groups, member.rows[others, 1], partnered=partnered, probability=knobs.swap
         )
     images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
-    if spec.crop:
+    if strongest.crop:
         images, masks = _cropped(crop_key, augmentation, images, masks)
     if "cutmix" in experiment.active_knobs:
         images = _cutmix(mix_key, member, pool, images, masks, groups)
-    if spec.jitter:
+    if strongest.jitter:
         images = _jittered(jitter_key, augmentation, images)
     return images, masks, groups
 

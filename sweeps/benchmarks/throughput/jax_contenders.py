@@ -22,7 +22,7 @@ ENDLESS = 10**6
 EXPERIMENT = Experiment(
     pool=PoolSpec(size=SIZE),
     model=ModelSpec(width=16, depth=3, norm="batch"),
-    train=TrainSpec(epochs=ENDLESS, batch_size=BATCH, patience=ENDLESS, hflip=0.5),
+    train=TrainSpec(epochs=ENDLESS, batch_size=BATCH, patience=ENDLESS),
 )
 
 KNOBS = Knobs()
@@ -128,7 +128,7 @@ def augment():
     global EXPERIMENT, KNOBS, AUGMENTATION
     KNOBS = Knobs(cutmix=0.5)
     AUGMENTATION = Augmentation(crop=1.0, jitter=0.3)
-    recipe = dataclasses.replace(EXPERIMENT.train, crop=1.0, jitter=0.3)
+    recipe = dataclasses.replace(EXPERIMENT.train, strongest=AUGMENTATION)
     EXPERIMENT = dataclasses.replace(EXPERIMENT, train=recipe, active_knobs=("cutmix",))
 
 

@@ -1,0 +1,319 @@
+"""All that a configuration can say, as one table of keys, and the frozen specifications made from it. Imports no JAX.
+
+A key is one annotated field: default, range and meaning in one place. The fields of `PoolSpec` to `InterveneSpec` are
+static: another value is another program, and `config.grid.model.width = (8, 16)` makes a grid of one. The fields of
+`Axes` and of `flipjax.methods.Knobs` and `Augmentation` are traced: data of a member, no value of which compiles
+anything. `config.axes.dro_step = (0.01, 0.1)` or `config.axes.crop = (0.0, 1.0)` makes an axis of a traced key.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+from flipjax.methods import METHODS, STRENGTHS, Augmentation, Knobs, parts_of
+from flipjax.ranges import Range, above, multiple, one_of, subset, within
+
+Config = Any
+"""A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
+
+POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd")
+MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2")
+SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
+DTYPES = ("float32", "bfloat16")
+AUGMENTATION = Augmentation()
+ANY = Range(lambda value: True, "")
+FEATURES = Range(lambda names: len(set(names)) == 4, "four names, of image, mask, class and scene")
+SEED = within(0, 2**31 - 1)
+
+
+def valid_rho(rho: float) -> bool:
+    """Returns whether rho can be the share of a class's images in its usual scene: in [0.5, 1]."""
+    return 0.5 <= rho <= 1
+
+
+RHO = Range(valid_rho, "a number in [0.5, 1]")
+METHOD = Range(
+    lambda value: parts_of(value) is not None,
+    f"one of {', '.join(METHODS)}, or several joined by + that do not exclude each other",
+)
+
+
+class ConfigError(ValueError):
+    """A request that cannot be met: `field` names the key, flag or file, `problem` what was expected and what found."""
+
+    def __init__(self, field: str, expected: str = "", found: Any = None, *, problem: str = ""):
+        """Makes the sentence from what was expected and found, or takes it as `problem`."""
+        self.field = field
+        self.problem = problem or f"expected {expected}" + ("" if found is None else f"; found {found}")
+        super().__init__(f"{field}: {self.problem}")
+
+    def named(self, names: Mapping[str, str]) -> str:
+        """Returns the line with the field under the name that a command has for it, where `names` holds one."""
+        return f"{names.get(self.field, self.field)}: {self.problem}"
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolSpec:
+    """Where the images come from."""
+
+    name: Annotated[str, one_of(*POOL_NAMES), "source of the images"] = "synthetic"
+    size: Annotated[int, multiple(8, 16, 2**14), "pixels a side"] = 48
+    seed: Annotated[int, SEED, "synthetic: seed of the drawings"] = 0
+    objects: Annotated[int, within(4), "synthetic: objects a class"] = 400
+    scenes: Annotated[int, within(3), "synthetic: scenes a kind"] = 240
+    identity_strength: Annotated[float, within(0, 1), "synthetic: how far shape and colour tell classes apart"] = 1.0
+    scene_strength: Annotated[float, within(0, 1), "synthetic: how far the kinds of scenes can be told apart"] = 1.0
+    root: Annotated[str, ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)"] = ""
+    cache: Annotated[str, ANY, "folder of decoded photos (empty: ~/.cache/flipjax/pools)"] = ""
+    classes: Annotated[tuple[str, ...], ANY, "folder, tfds: the two classes in order (empty: as found)"] = ()
+    scene_kinds: Annotated[tuple[str, ...], ANY, "usual scene of the first class, of the second (empty: as found)"] = ()
+    data_dir: Annotated[str, ANY, "where TFDS keeps its data sets (empty: TFDS's own)"] = ""
+    features: Annotated[tuple[str, ...], FEATURES, "tfds: names of these four"] = ("image", "mask", "class", "scene")
+    max_pixels: Annotated[int, within(1, 2**26 + 2**24), "pixels of the largest image that is opened"] = 2**26
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSpec:
+    """Numbers of images in each part, the same at every rho."""
+
+    n_train: Annotated[int, multiple(2, 0), "training images; 0: the largest number that every rho allows"] = 512
+    n_val: Annotated[int, multiple(4, 4), "validation images, as many of each group"] = 128
+    n_test: Annotated[int, multiple(4, 4), "test images, as many of each group"] = 400
+    seed: Annotated[int, SEED, "seed of the train/val/test split"] = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """The network: a small U-Net, or a U-Net `smp_*` of one size."""
+
+    name: Annotated[str, one_of(*MODEL_NAMES), "network"] = "unet"
+    width: Annotated[int, within(1, 2**14), "unet: channels at full resolution, doubled at each further level"] = 8
+    depth: Annotated[int, within(1, 6), "unet: levels"] = 3
+    norm: Annotated[str, one_of("batch", "group", "none"), "unet: normalisation"] = "batch"
+    dtype: Annotated[str, one_of(*DTYPES), "type that the network computes in; parameters are float32"] = "float32"
+    weights: Annotated[str, ANY, "smp_*: file from flipjax convert to start from (empty: drawn afresh)"] = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSpec:
+    """The recipe that all members share.
+
+    `selection` names one rule or more that choose the epoch: the lowest validation loss over equal groups, the lowest
+    one with the groups weighted as in the member's training set (all that someone without group labels can know), the
+    highest worst-group IoU, the lowest Flip or the lowest mean flip-risk (which needs no labels) on the validation
+    images, or the last epoch. Each has its rows in the results; reports show the first. `strongest` is the strongest
+    augmentation of all members: the program holds no more than it needs.
+    """
+
+    epochs: Annotated[int, within(1), "passes over the training images at most"] = 15
+    batch_size: Annotated[int, within(1), "images a step"] = 16
+    patience: Annotated[int, within(1), "epochs without a better score after which a member stops"] = 8
+    patience_rule: Annotated[str, one_of(*SELECTIONS), "selection rule whose score patience waits for"] = "val_loss"
+    selection: Annotated[tuple[str, ...], subset(*SELECTIONS), "rules that choose the epoch"] = SELECTIONS[:1]
+    strongest: Augmentation = AUGMENTATION
+
+
+@dataclasses.dataclass(frozen=True)
+class PopulationSpec:
+    """How members map to the machine: a loop over members, vmap, or packed side by side in channels (unet).
+
+    "auto" is the loop on a CPU, and elsewhere packed, or vmap for the large U-Nets. Members beyond what a device's
+    memory holds wait for others.
+    """
+
+    map: Annotated[str, one_of("auto", "loop", "vmap", "packed"), "how members share a device"] = "auto"
+    width: Annotated[int, within(0), "members at once on a device (0: as the map has it)"] = 0
+    devices: Annotated[int, within(0), "devices (0: all; of a CPU its cores)"] = 0
+    batch_devices: Annotated[int, within(0), "devices that share each batch (0: those idle; of a CPU 1)"] = 0
+    memory_gb: Annotated[float, within(0, 1e9), "GB of a device (0: as it says)"] = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class InterveneSpec:
+    """Scene-swap risk, repair and reliance of what the first selection rule keeps."""
+
+    scenes: Annotated[
+        str,
+        one_of("mean", "sampled", "both", "none"),
+        "training scenes that each predicted region is put on: the mean of each kind, sampled, both",
+    ] = "mean"
+    count: Annotated[int, within(1, 16), "scenes of each kind that are sampled, a pass each"] = 1
+    views: Annotated[int, within(1, 2), "2: each region on another scene is also asked mirrored, a pass more each"] = 2
+    center: Annotated[str, one_of("auto", "clusters", "median"), "where a pair of classes is split"] = "auto"
+    scores: Annotated[
+        str,
+        one_of("all", "logits", "none"),
+        "scores beside flip-risk: of logits, without a further pass; all: also three passes; none",
+    ] = "all"
+
+
+@dataclasses.dataclass(frozen=True)
+class GallerySpec:
+    """The test images that the page shows."""
+
+    images: Annotated[int, within(0), "riskiest test images of a member, and as many typical ones (0: no images)"] = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """What every run varies: each is a tuple in `config.axes` and a column of results.csv."""
+
+    rho: Annotated[float, RHO, "share of a class's training images that show its usual scene"] = 0.5
+    seed: Annotated[int, SEED, "seed of initial weights, batch order and object-scene pairing"] = 0
+    method: Annotated[str, METHOD, "method; names joined by + are combined"] = "ce"
+    learning_rate: Annotated[float, above(0), "of Adam"] = 2e-3
+    weight_decay: Annotated[float, within(0, 1e3), "above 0: AdamW"] = 0.0
+    warmup: Annotated[float, within(0, 1), "share of the steps over which the learning rate rises"] = 0.0
+    schedule: Annotated[str, one_of("constant", "cosine"), "of the learning rate"] = "constant"
+    clip_norm: Annotated[float, within(0, 1e9), "largest norm of the gradients (0: any)"] = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """All that decides a compiled program, hashable: the static half of a run.
+
+    `active_knobs` names the knobs that any method of the grid sets. The program holds every loss, and of samplers,
+    augmentations and averages no more than these need. `packed` is the population's: whether members that are mapped
+    are one pack.
+    """
+
+    pool: PoolSpec = PoolSpec()
+    split: SplitSpec = SplitSpec()
+    model: ModelSpec = ModelSpec()
+    train: TrainSpec = TrainSpec()
+    active_knobs: tuple[str, ...] = ()
+    packed: bool = False
+
+
+class Key(NamedTuple):
+    """An entry of the table: what a configuration may have at one dotted name."""
+
+    default: Any
+    values: Range
+    meaning: str
+    traced: bool
+
+
+TRACED = (Axes, Augmentation, Knobs)
+STATIC = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec}
+SECTIONS: dict[str, tuple[type, ...]] = {
+    **{name: (spec,) for name, spec in STATIC.items()},
+    "train": (TrainSpec, Augmentation),
+    "population": (PopulationSpec,),
+    "axes": (Axes,),
+    "knobs": (Knobs,),
+    "gallery": (GallerySpec,),
+    "intervene": (InterveneSpec,),
+}
+
+
+def _keys_of(section: str, part: type) -> dict[str, Key]:
+    keys = {}
+    for name, hint in get_type_hints(part, include_extras=True).items():
+        entry = getattr(hint, "__metadata__", ())
+        if len(entry) > 1:
+            default = STRENGTHS[name] if part is Knobs else getattr(part(), name)
+            keys[f"{section}.{name}"] = Key(default, entry[-2], entry[-1], part in TRACED)
+    return keys
+
+
+KEYS = {
+    name: key for section, parts in SECTIONS.items() for part in parts for name, key in _keys_of(section, part).items()
+}
+"""Every key by its dotted name."""
+
+AXES = {
+    name.split(".")[1]: name
+    for section in ("axes", "knobs", "train")
+    for name, key in KEYS.items()
+    if key.traced and name.startswith(section)
+}
+"""Keys that `config.axes` may vary, in the order of the columns: the traced ones, by their last name."""
+
+PLACES = {name: name for name in KEYS} | {f"axes.{name}": key for name, key in AXES.items()}
+PLACES |= {f"grid.{name}": name for name, key in KEYS.items() if name.split(".")[0] in STATIC and not key.traced}
+# All programs are reported by the same rules.
+del PLACES["grid.train.selection"]
+"""Every dotted name that a configuration may have, and the key whose values stand there."""
+
+
+def default_config() -> Config:
+    """Returns the locked default configuration, which a file in `configs/` overrides."""
+    # Loaded here: an audit needs the errors of this module and no configuration.
+    from ml_collections import ConfigDict
+
+    config: Config = ConfigDict({section: {} for section in SECTIONS})
+    for name, key in KEYS.items():
+        section, field = name.split(".")
+        config[section][field] = (key.default,) if section == "axes" else key.default
+    config.axes.rho = (0.5, 0.95)
+    # Sections that are empty: the command line can fill them, `--config.grid.model.width=8,16`.
+    config.grid = ConfigDict({name: {} for name in STATIC})
+    config.lock()
+    config.axes.unlock()
+    config.grid.unlock()
+    return config
+
+
+def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
+    """Flattens a nested mapping to dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if hasattr(value, "items"):
+            flat.update(leaves(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def nearest(name: str, *, prefix: str = "config.") -> str:
+    """Returns which name of a configuration is like an unknown one, by initials or spelling; else those of its section.
+
+    Example:
+      >>> nearest("axes.lr"), nearest("train.epoch", prefix="--config.")
+      ('the nearest is config.axes.learning_rate', 'the nearest is --config.train.epochs')
+    """
+    section, last = name.split(".")[0], name.split(".")[-1]
+    names = [full for full in PLACES if full.startswith(f"{section}.")] or list(PLACES)
+    near = [full for full in names if last == "".join(word[0] for word in full.split(".")[-1].split("_"))]
+    near = near or difflib.get_close_matches(name, names, n=1)
+    return f"the nearest is {prefix}{near[0]}" if near else f"valid are {', '.join(names)}"
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for the first field of `config` that cannot run, whatever the others are."""
+    from ml_collections import ConfigDict
+
+    for section in (*SECTIONS, "grid"):
+        if not isinstance(config.get(section), ConfigDict):
+            raise ConfigError(f"config.{section}", "a section, as default_config() has it", repr(config.get(section)))
+    fields = leaves(config)
+    for name in (*KEYS, *fields):
+        if name not in fields:
+            raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
+        if name not in PLACES:
+            raise ConfigError(f"config.{name}", f"a field of default_config(); {nearest(name)}")
+    for name, value in fields.items():
+        if name.startswith(("axes.", "grid.")):
+            _check_axis(name, value)
+        else:
+            check_value(name, value)
+
+
+def check_value(field: str, value: Any) -> None:
+    """Raises ConfigError unless `value` is of the kind and in the range of the dotted `field`."""
+    default, (accepts, text), *_ = KEYS[field]
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not accepts(value):
+        whole = ", an integer" if isinstance(default, int) and isinstance(value, float) else ""
+        raise ConfigError(f"config.{field}", f"{text or f'a value such as {default!r}'}{whole}", repr(value))
+
+
+def _check_axis(field: str, values: Any) -> None:
+    if not isinstance(values, tuple | list) or not values:
+        raise ConfigError(f"config.{field}", "a tuple with at least one value", repr(values))
+    for value in values:
+        check_value(PLACES[field], value)
+    if len(set(values)) < len(values):
+        raise ConfigError(f"config.{field}", "distinct values", tuple(values))
