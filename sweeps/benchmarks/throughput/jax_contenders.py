@@ -77,9 +77,9 @@ class Flipjax:
     def operations(self):
         """Floating-point operations of a training sample, as XLA counts those of a member's compiled step."""
         member = make_members(1, 1)[0]
-        step = jax.jit(functools.partial(train_step, EXPERIMENT))
+        compiled = jax.jit(functools.partial(train_step, EXPERIMENT))
         arguments = member, make_pool(), init_state(EXPERIMENT, member), jnp.arange(BATCH), jax.random.key(0)
-        return step.lower(*arguments).compile().cost_analysis()["flops"] / BATCH
+        return compiled.lower(*arguments).compile().cost_analysis()["flops"] / BATCH
 
     def reference(self):
         """A member's weights, a batch, and its losses before and after an Adam step, for the PyTorch twin to repeat."""
