@@ -9,10 +9,13 @@ import shutil
 import signal
 import tempfile
 
-import jax
-
 # Processes that share a cache of programs find the quickly compiled ones there, too.
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Otherwise the cache's path, which each session has its own of, is part of what a program is found by.
+os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
+
+import jax  # noqa: E402
+
 # Before the backend starts: members are dealt over devices even where the tests have one core.
 jax.config.update("jax_num_cpu_devices", 2)
 
@@ -24,11 +27,14 @@ import pytest  # noqa: E402
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
 from flipjax.data.correlation import half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
+from flipjax.files import cache_folder, keep_newest  # noqa: E402
 from flipjax.methods import Augmentation, Knobs  # noqa: E402
 from flipjax.training import epoch  # noqa: E402
 from flipjax.training.member import Member  # noqa: E402
 from flipjax.training.optimise import Recipe  # noqa: E402
 
+PROGRAMS = 1 << 28
+"""Bytes of compiled programs that are kept between sessions, in .pytest_cache; a session compiles a quarter of it."""
 SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
 SLOWEST = (
     "test_sweep",
@@ -43,12 +49,17 @@ SLOWEST = (
 
 
 def pytest_configure(config):
-    """Gives all processes of this session one cache: what a module or a command compiled, the others read."""
+    """Gives all processes of this session one cache, empty but for the programs that earlier sessions compiled."""
     if not hasattr(config, "workerinput"):
         os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="flipjax-tests-")
         # Of the workers and commands to come: each thread that compiles would keep an arena of freed memory.
         os.environ["MALLOC_ARENA_MAX"] = "2"
-    jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["XDG_CACHE_HOME"], "flipjax", "xla"))
+        if hasattr(config, "cache"):
+            programs = config.cache.mkdir("xla")
+            keep_newest(programs, most=PROGRAMS)
+            cache_folder().mkdir()
+            (cache_folder() / "xla").symlink_to(programs)
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
