@@ -15,7 +15,7 @@ The paper's own training set at rho 0.95:
          python -m flipjax.data prepare coco_cd --coco_root COCO --rho 0.95
          python -m flipjax.sweep --config configs/paper_coco_cd.py --config.pool.root=coco_cd/corr0.95
              --config.axes.rho='(0.95,)'
-`python -m flipjax.evaluate --config configs/paper_coco_cd.py ...` tests on them, too.
+`flipjax evaluate --config configs/paper_coco_cd.py ...` tests on them, too.
 """
 
 from flipjax.config import default_config

@@ -16,7 +16,7 @@ The paper's own test images (2,568, each bird in one scene) and 2,456 of its 2,4
              --manifest metadata_corr0.95.csv
          python -m flipjax.sweep --config configs/paper_waterbirds.py --config.pool.root=NAME (as `prepare` prints it)
              --config.axes.rho='(0.95,)' --config.split.n_train=0
-`python -m flipjax.evaluate --config configs/paper_waterbirds.py --config.pool.root=NAME ...` tests on them, too.
+`flipjax evaluate --config configs/paper_waterbirds.py --config.pool.root=NAME ...` tests on them, too.
 """
 
 from flipjax.config import default_config

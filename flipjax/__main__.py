@@ -14,7 +14,7 @@ COMMANDS = {
     "data": ("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
     "report": ("flipjax.report.__main__", "make a run's page again from its stored results"),
     "export": ("flipjax.results.export", "hand a run's members to MLflow, Trackio or W&B, or write them as CSV"),
-    "evaluate": ("flipjax.evaluate.__main__", "evaluate converted weights on a configuration's test images"),
+    "evaluate": ("flipjax.audit.evaluate", "evaluate converted weights on a configuration's test images"),
     "convert": ("flipjax.models.__main__", "convert weights from PyTorch's names"),
 }
 """The module of each command, whose `main` takes the arguments behind it, and what it does."""

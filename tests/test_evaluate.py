@@ -1,4 +1,4 @@
-"""`python -m flipjax.evaluate` end to end, and a dry run of the large U-Nets."""
+"""`flipjax evaluate` end to end, and a dry run of the large U-Nets."""
 
 import json
 import os
@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from flipjax import metrics
+from flipjax.audit import evaluate as command
 from flipjax.config import PoolSpec, SplitSpec
 from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table, split_pool
 from flipjax.data.pool import gather
-from flipjax.evaluate import __main__ as command
 from flipjax.models import weights
 from flipjax.results.frames import read_csv
 from flipjax.results.rows import number
@@ -34,7 +34,7 @@ OVERRIDES = [
 SMALL = """
 import sys, networks, pytest
 networks.shrink(pytest.MonkeyPatch())
-from flipjax.evaluate.__main__ import main
+from flipjax.audit.evaluate import main
 sys.exit(main())
 """
 
@@ -65,7 +65,7 @@ def printed(folder):
         [sys.executable, "-c", SMALL, *line], capture_output=True, text=True, env=environment, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert "12 of 12 images" in done.stderr
+    assert "20 of 20 images" in done.stderr
     return done.stdout
 
 

@@ -237,7 +237,7 @@ def read_scores(reader: ArrayReader, array: StoredArray, encoding: Encoding) -> 
     with np.errstate(over="ignore"):
         scores = np.asarray(np.moveaxis(raw, 0, -1) if encoding.channels == "first" else raw, np.float32, order="C")
     # A class may be ruled out by -inf, but not all of them.
-    known = np.isfinite(scores.min() + scores.max()) or np.isfinite(scores.max(-1))
+    known = np.isfinite([scores.min(), scores.max()]).all() or np.isfinite(scores.max(-1))
     if not np.all(known):
         wrong = np.argwhere(~known)
         row, column = wrong[0]

@@ -1,6 +1,5 @@
 """One member on a table of the pool: logits, and the decomposition that every number is made from."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -31,41 +30,6 @@ def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Arr
     def of_batch(batch: jax.Array) -> metrics.Decomposition:
         images, labels = gather(pool, batch)
         return metrics.decompose(logits_of(experiment, weights, images), labels)
-
-    return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
-
-
-def evaluate_regions(
-    experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array
-) -> tuple[metrics.Decomposition, metrics.RegionSums]:
-    """Returns what `evaluate` does, and from the same pass the sums over rims and interiors, leading axis n."""
-
-    def of_batch(batch: jax.Array) -> tuple[metrics.Decomposition, metrics.RegionSums]:
-        images, labels = gather(pool, batch)
-        logits = logits_of(experiment, weights, images)
-        return metrics.decompose(logits, labels), metrics.region_sums(logits, labels)
-
-    return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
-
-
-def scene_marginal(
-    experiment: Experiment,
-    weights: Weights,
-    pool: Pool,
-    rows: jax.Array,
-    scenes: jax.Array,
-    shares: jax.Array,
-    *,
-    mirror: bool = False,
-) -> jax.Array:
-    """Returns `flipjax.intervene.scene_marginal`, (n, K, C - 1), of the weights on pool rows (n, 2).
-
-    Each kind has scenes (K, D, H, W, channels), and each of them its share (D,).
-    """
-    model = functools.partial(logits_of, experiment, weights)
-
-    def of_batch(batch: jax.Array) -> jax.Array:
-        return intervene.scene_marginal(model, gather(pool, batch)[0], scenes, weights=shares, mirror=mirror)
 
     return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 

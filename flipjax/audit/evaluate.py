@@ -1,4 +1,4 @@
-"""`python -m flipjax.evaluate --model smp_resnet50 --weights FILE --config NAME`: a trained model, evaluated.
+"""`flipjax evaluate --model smp_resnet50 --weights FILE --config NAME`: a trained model, evaluated.
 
 FILE is what `flipjax convert` wrote, and the configuration says on which pool and split: IoU, group IoU
 and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images; with
@@ -35,20 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse(sys.argv[1:] if arguments is None else arguments)
         # Not before: JAX takes a second, and most of it is not needed to explain the options.
-        from flipjax.evaluate.run import run
+        from flipjax.audit.converted import evaluate_weights
 
-        print(run(options))
-    except ConfigError as error:
-        print(printable(f"flipjax evaluate: {error.named({'config.model.weights': '--weights'})}"), file=sys.stderr)
-        return command.USAGE
-    except (AuditError, OSError) as error:
+        print(evaluate_weights(options))
+    except (AuditError, ConfigError, OSError) as error:
+        if isinstance(error, ConfigError):
+            error = error.named({"config.model.weights": "--weights"})
         print(printable(f"flipjax evaluate: {error}"), file=sys.stderr)
         return command.USAGE
     except KeyboardInterrupt:
         print("flipjax evaluate: interrupted", file=sys.stderr)
         return command.INTERRUPTED
     return command.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Converted weights on a split of a configuration's pool: from a model to an audit."""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from flipjax import command
+from flipjax.audit import files, page
+from flipjax.audit.results import Audit, conclude
+from flipjax.audit.tables import summary_text
+from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
+from flipjax.data.correlation import Table
+from flipjax.data.pool import Pool, gather
+from flipjax.intervene import split_point
+from flipjax.plan import Program, plan
+from flipjax.report.galleries import member_items
+from flipjax.report.pictures import Item
+from flipjax.results import gallery
+from flipjax.results.pairs import counterfactual_flip
+from flipjax.results.region_shares import region_quantities
+from flipjax.results.swapped_scenes import scene_quantities, scene_swap
+from flipjax.sweep.finish import PAIRS
+from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
+from flipjax.sweep.scenes import check_scenes, training_scenes
+from flipjax.terminal import Bar
+from flipjax.training.assess import Questions
+from flipjax.training.member import Weights, first_weights
+from flipjax.training.predict import evaluation_batch, mean_surroundings, predict
+
+SURE = 6
+
+
+def make_program(config: Config, model: ModelSpec) -> Program:
+    """Returns the configuration's pool and split with another model.
+
+    Raises:
+        ConfigError: for a field that cannot run, or a grid with more than one pool or split.
+    """
+    for name in leaves(config.grid):
+        if name.startswith(("pool.", "split.")):
+            raise ConfigError(f"config.grid.{name}", "a configuration of one pool and one split to evaluate on")
+    with config.unlocked():
+        config.grid = ConfigDict()
+    for name in ("name", "width", "depth", "norm", "dtype", "weights"):
+        config.model[name] = getattr(model, name)
+    return plan(config)[0]
+
+
+def map_rows(
+    function: Callable, experiment: Experiment, weights: Weights, pool: Pool, rows: np.ndarray, *shared: Any, title: str
+) -> Any:
+    """Returns what `function(experiment, weights, pool, rows, *shared)` says of pool rows (n, 2), numpy leaves.
+
+    Images are dealt over the devices; progress goes to stderr.
+    """
+    devices = jax.devices()
+    size = len(devices) * min(evaluation_batch(experiment), math.ceil(len(rows) / len(devices)))
+    mesh = Mesh(np.array(devices), ("images",))
+    fixed = (weights, pool, *shared)
+    run = jax.jit(
+        jax.shard_map(
+            lambda rows, weights, pool, *shared: function(experiment, weights, pool, rows, *shared),
+            mesh=mesh,
+            in_specs=(P("images"), *[P()] * len(fixed)),
+            out_specs=P("images"),
+            check_vma=False,
+        )
+    )
+    fixed = jax.device_put(fixed, NamedSharding(mesh, P()))
+    parts = []
+    with Bar(title, total=len(rows)) as bar:
+        for first in range(0, len(rows), size):
+            chunk = rows[first : first + size]
+            parts.append(jax.tree.map(np.asarray, run(np.resize(chunk, (size, 2)), *fixed)))
+            done = first + len(chunk)
+            bar.advance(len(chunk), f"{done} of {len(rows)} images", last=done == len(rows))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(rows)], *parts)
+
+
+def ask(
+    program: Program, weights: Weights, study: Study, table: Table, *, intervene: Config | None
+) -> tuple[Any, np.ndarray | None]:
+    """Returns what a member of a sweep is asked, of the images of a table (`Assessed`), and the split point or None.
+
+    Args:
+        program: of the model.
+        weights: its weights.
+        study: whose training scenes the regions are put on; for photos, the surroundings of the validation images.
+        table: of the images.
+        intervene: `config.intervene`, or None for no scene swap; the centre is that of the validation images.
+    """
+    rows = np.asarray(table.rows)
+    plain = Questions("none", logits=False, passes=False, masks=False)
+    if intervene is None:
+        return map_rows(plain, program.experiment, weights, study.pool, rows, None, title="images"), None
+    validation = np.asarray(study.tables["val"].rows)
+    if study.pool.kind == "composite":
+        scenes = training_scenes(study, intervene, seed=program.experiment.split.seed)
+    else:
+        surroundings = jax.jit(mean_surroundings, static_argnums=0)
+        scenes = surroundings(program.experiment, weights, study.pool, validation)[:, None], jnp.ones(1)
+    questions = Questions("given", intervene.views == 2, logits=False, passes=False, masks=False)
+    # Together: images of another number would be another program.
+    rows = np.concatenate([rows, validation])
+    both = map_rows(questions, program.experiment, weights, study.pool, rows, scenes, title="images on other scenes")
+    known = both.scene_log_odds[len(table.rows) :]
+    point = np.asarray(jax.jit(split_point, static_argnames="center")(known, center=intervene.center))
+    return jax.tree.map(lambda leaf: leaf[: len(table.rows)], both), point
+
+
+def draw_out(program: Program, weights: Weights, study: Study, table: Table, audit: Audit) -> list[Item]:
+    """Returns the images to look at: those of a sweep, and those that are flipped where flip-risk is low."""
+    groups = np.asarray(table.groups)
+    pairs = np.asarray(table.pairs)
+    chosen, kinds = gallery.choose_images(audit.decomposition, groups, pairs, sure=SURE, paired=PAIRS)
+    if not len(chosen):
+        return []
+    rows = np.asarray(table.rows)[chosen]
+    logits = map_rows(predict, program.experiment, weights, study.pool, rows, title="pictures")
+    images, labels = gather(study.pool, jnp.asarray(rows))
+    stored = gallery.make_gallery(images, labels, logits, indices=chosen, groups=groups[chosen], kinds=kinds, member="")
+    names = {"class_names": audit.class_names, "scene_names": audit.scene_names}
+    return member_items(stored, audit.decomposition, pairs, label="", swap=audit.swap, **names)
+
+
+def _load_study(program: Program) -> Study:
+    try:
+        return make_study(program, *load_pool(program))
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError("config.split", problem=str(error)) from error
+
+
+def evaluate_weights(options: argparse.Namespace) -> str:
+    """Does what the command line asks for, and returns its tables as text for a terminal.
+
+    Raises:
+        AuditError: the output folder cannot be used.
+        ConfigError: for what cannot be evaluated.
+    """
+    if options.samples < 1:
+        raise ConfigError("--samples", "a number >= 1", options.samples)
+    spec = ModelSpec(name=options.model, dtype=options.dtype, weights=options.weights)
+    program = make_program(options.config, spec)
+    intervene = options.config.intervene if options.intervene else None
+    if intervene and intervene.scenes == "none":
+        raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
+    if options.out:
+        files.claim(Path(options.out))
+    device = command.start_backend(PopulationSpec(**options.config.population), sys.maxsize)
+    start = starting_weights(spec, whole=True)
+    study = _load_study(program)
+    if intervene:
+        check_scenes(study, intervene)
+    weights = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
+    table = study.tables[options.split]
+    groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
+    answer, point = ask(program, weights, study, table, intervene=intervene)
+    swap = None
+    further = region_quantities(answer.regions, groups)
+    if study.pool.kind == "composite":
+        further["counterfactual_flip"] = counterfactual_flip(answer.decomposition, pairs)
+    if point is not None:
+        swap = scene_swap(answer.decomposition, answer.scene_log_odds, point)
+        further |= scene_quantities(answer.decomposition, answer.scene_log_odds, point, groups)
+    catalog = study.catalog
+    scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
+    audit = conclude(
+        [catalog.object_names[index] for index in table.rows[:, 0]],
+        groups,
+        answer.decomposition,
+        np.zeros(len(groups), np.int64),
+        class_names=("background", *catalog.class_names),
+        samples=options.samples,
+        pairs=pairs,
+        scene_names=tuple(catalog.scene_names),
+        columns={"scene_photo": scenes},
+        swap=swap,
+        further=further,
+    )
+    pool = program.experiment.pool
+    facts = [
+        f"{spec.name} of {spec.weights} on {len(groups)} {options.split} images of {pool.name}, {pool.size} x "
+        f"{pool.size}, with 95% bootstrap intervals from {options.samples} resamples of the images."
+    ]
+    if not options.out:
+        return summary_text(audit, facts)
+    used = {name: getattr(options, name) for name in ("model", "weights", "dtype", "split", "samples")}
+    used |= {"pool": pool.name, "size": pool.size, "device": device, "intervene": intervene and dict(intervene)}
+    items = draw_out(program, weights, study, table, audit)
+    return page.write(Path(options.out), audit, items, options=used, facts=facts)

@@ -1,1 +1,0 @@
-"""Converted weights, evaluated on the images of a configuration."""
