@@ -1,7 +1,7 @@
 """The correlation grid on COCO-CD: cats and dogs of COCO 2017, indoors and outdoors, as they were photographed.
 
-Command: python -m flipjax.data prepare coco_cd --coco_root COCO
-         python -m flipjax.sweep --config configs/coco_cd_grid.py
+Command: flipjax data prepare coco_cd --coco_root COCO
+         flipjax sweep --config coco_cd_grid
 Cost: 18 members; not measured, for want of the archives.
 Expected: Flip in the rare groups and the gaps grow with rho (at 0.95 and 512 pixels the paper's ResNet-50 has an
 image-mean Flip of 0.098 over all groups); not measured with this model.

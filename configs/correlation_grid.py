@@ -1,6 +1,6 @@
 """The correlation grid: rare-group Flip, gaps and flip-risk against rho, on the embedded pool.
 
-Command: python -m flipjax.sweep --config configs/correlation_grid.py
+Command: flipjax sweep --config correlation_grid
 Cost: 24 members, 2.5 to 5 minutes on 2 cores.
 Expected: Flip in the rare groups from 0.08 at rho 0.5 to 0.9 at rho 0.99, foreground IoU 0.85 and more; see
 sweeps/studies/correlation_grid.

@@ -1,6 +1,6 @@
 """The methods grid: losses, samplers, augmentations and mitigations side by side, at four correlation levels.
 
-Command: python -m flipjax.sweep --config configs/methods_grid.py
+Command: flipjax sweep --config methods_grid
 Cost: 144 members in one program, 12 to 17 minutes on 2 cores.
 Expected: at rho 0.95 balanced batches, background swaps and JTT lower Flip in the rare groups by 0.4 to 0.6 against
 cross-entropy; Dice, background CutMix and averages do not (sweeps/studies/methods_grid). Exit code 1: at rho 0.5 the

@@ -1,9 +1,9 @@
 """The correlation grid on real photos: cut-outs of two classes pasted on two kinds of scenes, from a folder of yours.
 
-Command: python -m flipjax.sweep --config configs/photos_grid.py --config.pool.root=DIR
+Command: flipjax sweep --config photos_grid --config.pool.root=DIR
 Cost: 18 members, 3 to 6 minutes on 2 cores for 1,200 cut-outs and 680 scenes.
 Expected, on cats and dogs: rare Flip from 0.35 at rho 0.5 to 0.75 at rho 0.99 (sweeps/studies/photos_grid).
-DIR has cutouts/<class>/NAME.jpg + NAME.png and scenes/<scene>/*; `python -m flipjax.data check DIR` says whether it
+DIR has cutouts/<class>/NAME.jpg + NAME.png and scenes/<scene>/*; `flipjax data check DIR` says whether it
 will do.
 """
 

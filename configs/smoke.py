@@ -1,6 +1,6 @@
 """Smoke test: two correlation levels, two seeds, a few epochs of a small U-Net on the embedded pool.
 
-Command: python -m flipjax.sweep --config configs/smoke.py
+Command: flipjax sweep --config smoke
 Cost: 4 members, 21 s on 2 cores, compilation included.
 Expected: exit code 0 and a report; four epochs are too few to learn the task.
 """

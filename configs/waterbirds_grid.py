@@ -1,7 +1,7 @@
 """The correlation grid on Waterbirds-Seg: birds of CUB-200-2011 on scenes of Places365, tested in both scenes.
 
-Command: python -m flipjax.data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365
-         python -m flipjax.sweep --config configs/waterbirds_grid.py
+Command: flipjax data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365
+         flipjax sweep --config waterbirds_grid
 Cost: 18 members; not measured, for want of the archives.
 Expected: Flip in the rare groups and the gaps grow with rho (at 0.95 and 512 pixels the paper's ResNet-50 has an
 image-mean Flip of 0.142 over all groups); not measured with this model.
