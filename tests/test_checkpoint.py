@@ -1,43 +1,63 @@
-"""Checkpoints of a cell: what they hold, and which of them are kept."""
+"""Checkpoints of a cell: what they hold, which are kept, and that a whole one is never removed."""
 
 import errno
+import shutil
 from unittest import mock
 
 import numpy as np
 import pytest
 
+from flipjax.config import ConfigError
 from flipjax.sweep import checkpoint
+from flipjax.sweep.checkpoint import Checkpoints
+
+TREE = {"b": np.arange(3.0), "a": [np.zeros((2, 2), np.int32)]}
 
 
-def test_a_checkpoint_knows_its_arrays(tmp_path):
-    checkpoints = checkpoint.Checkpoints(tmp_path)
-    tree = {"b": np.arange(3.0), "a": np.zeros((2, 2), np.int32)}
-    checkpoints.save(1, tree)
-    lines = []
-    epoch, stored = checkpoints.restore(tree, say=lines.append)
-    assert epoch == 1 and not lines
-    np.testing.assert_array_equal(stored["b"], tree["b"])
-    # Arrays of another shape are another program's.
-    assert checkpoints.restore({"b": np.zeros(4), "a": tree["a"]}, say=lines.append) is None
-    assert len(lines) == 1 and str(tmp_path / "1") in lines[0]
-    # An older flipjax stored the tree as it is.
-    checkpoints._manager.save(2, args=checkpoint.ocp.args.StandardSave([tree]))
-    assert checkpoints.restore(tree, say=lines.append) is None
-    assert "other arrays than this flipjax writes" in lines[1]
-    checkpoints.close()
+@pytest.fixture
+def checkpoints(tmp_path):
+    made = Checkpoints(tmp_path, identity="mine")
+    for epoch in (1, 2, 3):
+        made.save(epoch, TREE)
+    yield made
+    made.close()
 
 
-def test_a_checkpoint_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch):
-    checkpoints = checkpoint.Checkpoints(tmp_path)
-    tree = {"a": np.arange(3.0)}
-    checkpoints.save(1, tree)
+def test_the_last_two_are_kept_and_damaged_ones_are_passed_over(checkpoints, tmp_path):
     (tmp_path / "007").mkdir()
     (tmp_path / "9").write_text("no folder")
-    checkpoints.close()
-    checkpoints = checkpoint.Checkpoints(tmp_path)
+    (tmp_path / "3" / checkpoint.RECORD).write_text("{")
+    said = []
+    epoch, stored = checkpoints.restore(TREE, say=said.append)
+    assert epoch == 2 and said == [f"{tmp_path / '3'}: a damaged checkpoint, removed (record.json is no JSON)"]
+    np.testing.assert_array_equal(stored["b"], TREE["b"])
+    assert {path.name for path in tmp_path.iterdir()} == {"007", "9", "2"}
+    shutil.rmtree(tmp_path / "2/arrays")
+    assert checkpoints.restore(TREE, say=said.append) is None and not (tmp_path / "2").exists()
+
+
+@pytest.mark.parametrize(
+    ("identity", "tree", "said"),
+    [
+        ("other", TREE, "run"),
+        ("mine", {**TREE, "ema": np.zeros(2)}, "layout of arrays"),
+        ("mine", {**TREE, "b": np.arange(3, dtype=np.float32)}, "layout of arrays"),
+        ("mine", {**TREE, "b": np.arange(4.0)}, "layout of arrays"),
+    ],
+)
+def test_a_whole_checkpoint_that_does_not_fit_is_refused_by_name_and_stays(checkpoints, tmp_path, identity, tree, said):
+    with pytest.raises(ConfigError, match=f"{tmp_path / '3'} is a whole checkpoint, but not of this {said}"):
+        Checkpoints(tmp_path, identity=identity).restore(tree, say=print)
+    assert checkpoints.restore(TREE, say=print)[0] == 3
+    # An older version has left it, with a record of another name.
+    (tmp_path / "3" / checkpoint.RECORD).rename(tmp_path / "3/digests.json")
+    with pytest.raises(ConfigError, match="not of this run"):
+        checkpoints.restore(TREE, say=print)
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(checkpoints, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "_file_digests", mock.Mock(side_effect=PermissionError(errno.EACCES, "")))
         with pytest.raises(PermissionError):
-            checkpoints.restore(tree, say=print)
-    assert checkpoints.restore(tree, say=print)[0] == 1
-    checkpoints.close()
+            checkpoints.restore(TREE, say=print)
+    assert checkpoints.restore(TREE, say=print)[0] == 3

@@ -78,7 +78,7 @@ html.Picture.panels = ()  # As faults.sweep: no trial asks for the report's pict
 page.save_figures = page.save_gallery = lambda *_, **__: None
 
 def kill():
-    while not list(pathlib.Path({run!r}).glob("checkpoints/*/1/digests.json")):
+    while not list(pathlib.Path({run!r}).glob("checkpoints/*/1/record.json")):
         time.sleep(0.01)
     try:
         pathlib.Path({mark!r}).touch(exist_ok=False)
