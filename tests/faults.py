@@ -138,8 +138,7 @@ def trials(place, count, *, seed=0, checkpoints_only=False):
     chance = random.Random(seed)
     config = place / "tiny.py"
     config.write_text(CONFIG)
-    whole = place / "whole"
-    assert sweep("--config", config, "--workdir", whole)[0] == 0
+    whole, _ = whole_run()
     other = place / "other"
     assert sweep("--config", config, "--workdir", other, "--config.axes.seed=(1,)")[0] == 0
     counts = collections.Counter()

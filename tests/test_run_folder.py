@@ -23,14 +23,10 @@ from flipjax.sweep.lock import Lock
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole():
     """A finished run, its configuration, and its rows."""
-    place = tmp_path_factory.mktemp("runs")
-    config = place / "tiny.py"
-    config.write_text(faults.CONFIG)
-    code, text = faults.sweep("--config", config, "--workdir", place / "whole")
-    assert code == 0, text
-    return place / "whole", config, (place / "whole/results.csv").read_bytes()
+    folder, config = faults.whole_run()
+    return folder, config, (folder / "results.csv").read_bytes()
 
 
 @pytest.fixture
@@ -56,7 +52,6 @@ def test_damage_gives_the_same_bytes_or_a_refusal_in_words(tmp_path):
 
 def test_the_checkpoint_before_a_damaged_one_continues(run, whole):
     shutil.rmtree(run.folder / "cells")
-    (run.folder / "checkpoints/000/99").mkdir()
     data = max((run.folder / "checkpoints/000/3").rglob("*"), key=lambda path: path.stat().st_size)
     whole_bytes = bytearray(data.read_bytes())
     for place in range(len(whole_bytes) // 4, len(whole_bytes), 100):
@@ -64,8 +59,7 @@ def test_the_checkpoint_before_a_damaged_one_continues(run, whole):
     data.write_bytes(whole_bytes)
     code, text = run()
     assert code == 0, text
-    assert "checkpoints/000/99: a damaged" in text and "checkpoints/000/3: a damaged" in text
-    assert "continues after epoch 2" in text and same(run, whole)
+    assert "checkpoints/000/3: a damaged" in text and "continues after epoch 2" in text and same(run, whole)
 
 
 def test_whole_files_of_another_run_or_epoch_are_not_taken_for_this_ones(run, whole, tmp_path):
@@ -75,13 +69,16 @@ def test_whole_files_of_another_run_or_epoch_are_not_taken_for_this_ones(run, wh
         code, text = run()
         assert code == 0 and f"{name}: expected" in text and "done again" in text and same(run, whole)
         assert (run.folder / "cells/000" / name).read_bytes() == (whole[0] / "cells/000" / name).read_bytes()
-    for source, said in ((tmp_path / "other/checkpoints/000/3", 2), (run.folder / "checkpoints/000/2", 2)):
-        shutil.rmtree(run.folder / "cells")
-        shutil.rmtree(run.folder / "checkpoints/000/3")
-        shutil.copytree(source, run.folder / "checkpoints/000/3")
+    shutil.rmtree(run.folder / "cells")
+    place = run.folder / "checkpoints/000/3"
+    for source, said in ((tmp_path / "other/checkpoints/000/3", "run"), (place.with_name("2"), "epoch")):
+        shutil.rmtree(place)
+        shutil.copytree(source, place)
         code, text = run()
-        assert code == 0 and "checkpoints/000/3: a damaged" in text and f"continues after epoch {said}" in text
-        assert same(run, whole)
+        assert code == 2 and f"{place} is a whole checkpoint, but not of this {said}" in text and place.is_dir()
+    shutil.rmtree(place)
+    code, text = run()
+    assert code == 0 and "continues after epoch 2" in text and same(run, whole)
 
 
 def test_rows_follow_from_the_decomposition(run, whole):
@@ -110,12 +107,19 @@ def test_a_second_process_is_refused_with_the_name_of_the_first(run):
     other.release()
 
 
-def test_fresh_removes_a_runs_own_files_alone(run, whole, tmp_path):
-    for name in ("thesis.txt", "report/notes.txt", "cells/mine.csv"):
-        (run.folder / name).write_text("mine")
-    assert run("--fresh")[0] == 0 and same(run, whole)
-    assert all((run.folder / name).read_text() == "mine" for name in ("thesis.txt", "report/notes.txt"))
+def test_fresh_renames_the_earlier_runs_each_to_a_name_of_its_own(run, whole, tmp_path, monkeypatch):
+    (run.folder / "thesis.txt").write_text("mine")
+    for _ in range(2):
+        code, text = run("--fresh")
+        assert code == 0 and "the earlier run is now" in text and same(run, whole)
+    assert (tmp_path / "run.old/thesis.txt").read_text() == "mine"
+    assert all((tmp_path / name / "results.csv").read_bytes() == whole[2] for name in ("run.old", "run.old2"))
+    assert not (run.folder / "thesis.txt").exists() and not list(tmp_path.glob("*/.lock*"))
+    monkeypatch.chdir(run.folder / "cells")
+    assert run("--fresh")[0] == 2 and (run.folder / "cells").is_dir()
 
+
+def test_a_link_that_leads_out_of_the_run_is_refused(run, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/index.html").write_text("mine")
     shutil.rmtree(run.folder / "report")
@@ -124,7 +128,7 @@ def test_fresh_removes_a_runs_own_files_alone(run, whole, tmp_path):
     for more in ((), ("--fresh",)):
         code, text = run(*more)
         assert code == 2 and str(run.folder / "report") in text
-    assert sorted(run.folder.rglob("*")) == before and (tmp_path / "photos/index.html").exists()
+    assert sorted(run.folder.rglob("*")) == before and (tmp_path / "photos/index.html").read_text() == "mine"
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', '{"name": "x", "config": {}}', "[]", "text", ""])
@@ -182,7 +186,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(run, whole, monkeypatch):
     shutil.rmtree(run.folder / "checkpoints/000/3")
     with monkeypatch.context() as patch:
         patch.setattr(
-            checkpoint.ocp.CheckpointManager,
+            checkpoint.ocp.Checkpointer,
             "save",
             lambda *arguments, **options: (_ for _ in ()).throw(ValueError("x" * 300 + " [os_error_code='28']")),
         )

@@ -41,7 +41,7 @@ def _parser() -> command.ConfigParser:
         choices=("shapes", "compiled"),
         help="list cells, members, steps and memory, and stop; =compiled asks the compiler, and takes as long",
     )
-    parser.add_argument("--fresh", action="store_true", help="remove an earlier run from the folder first")
+    parser.add_argument("--fresh", action="store_true", help="start over; an earlier run is renamed to DIR.old")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first cell that fails")
     parser.add_argument("--force_unlock", action="store_true", help="take the folder from a process that is gone")
     parser.add_argument("--shard", metavar="i/n|auto", help="train one of n shares of the members, into one folder")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,25 +19,13 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 POOLS = "pools.json"
-TABLES = ("results.csv", "results.sha256", "history.csv", "images.parquet")
 KEYS = {"name", "command", "device", "flipjax", "config"}
 """What config.json holds, by which a run is told from another program's folder."""
-FOLDERS = ("cells", "checkpoints", "report", "logs")
-FILES = (
-    r"config\.json|pools\.json|results\.csv|results\.sha256|history\.csv|images\.parquet",
-    r"cells/\d{3,}/(decomposition|gallery)\.npz",
-    r"cells/\d{3,}/parts/[0-9a-f]+\.npz",
-    r"checkpoints/\d{3,}(-[0-9a-f]+)?/.+",
-    r"report/(compare/)?[^/]+\.(html|md|tex|csv|parquet|json)|report/(compare/)?figures/[^/]+\.(png|svg)",
-    r"logs/[^/]+\.log|logs/submitit/[^/]+\.(out|err|sh|pkl)",
-    r"(.*/)?\.[^/]*\.tmp",
-)
-"""The files of a run, below its folder: `--fresh` removes these and no other."""
+FOLDERS = ("cells", "checkpoints", "report", "report/figures", "logs")
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
 """Files that a run has for a moment only."""
-OWN = re.compile("|".join(f"({pattern})" for pattern in FILES))
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
-ADVICE = "pass another --workdir, or --fresh to start over there"
+ADVICE = "pass another --workdir, or --fresh, which renames that folder"
 
 
 class Workdir:
@@ -50,12 +39,11 @@ class Workdir:
         """
         self.folder = Path(folder)
         self.writable = True
-        self._fresh = False
         self._lock: Lock | None = None
         _check_place(self.folder)
 
     def open(self, config: Mapping[str, Any], *, lock: Lock, fresh: bool, force: bool) -> None:
-        """Takes the folder for a configuration: locks it, and with `fresh` removes an earlier run's files.
+        """Takes the folder for a configuration: locks it; with `fresh` an earlier run's folder gets another name.
 
         A run that may be read alone is opened all the same, and `writable` is False then.
 
@@ -79,12 +67,10 @@ class Workdir:
             self.writable = False
             return
         self._lock = lock
-        if fresh:
-            self._remove_run()
-            self._fresh = True
-        else:
-            # Another process may have made a run of it since.
-            self._refuse_others(config, fresh=False)
+        # Another process may have made a run of it since.
+        self._refuse_others(config, fresh=fresh)
+        if fresh and (self.folder / CONFIG).is_file():
+            self._move_away(lock)
 
     def close(self) -> None:
         """Gives the lock back."""
@@ -95,7 +81,7 @@ class Workdir:
     def describe(self, config: Mapping[str, Any], provenance: Mapping[str, str]) -> None:
         """Writes config.json, with strings about the run (name, command, device, versions), unless it is there."""
         path = self.folder / CONFIG
-        if self._fresh or not path.is_file():
+        if not path.is_file():
             self._write_json(path, {**provenance, "config": config})
 
     def add_session(self, seconds: float) -> None:
@@ -159,7 +145,10 @@ class Workdir:
             return
         if path.is_symlink() or path.is_file():
             stored = _read_json(path, keys=KEYS)
-            self._refuse_links()
+            links = [name for name in FOLDERS if (self.folder / name).is_symlink()]
+            if links:
+                found = f"the link {self.folder / links[0]}, which leads out of it"
+                raise ConfigError("--workdir", "a run without links", found)
             difference = None if fresh else first_difference(stored["config"], json.loads(json.dumps(config)))
             if difference:
                 found = f"one of another in {self.folder} ({difference}); {ADVICE}"
@@ -172,30 +161,21 @@ class Workdir:
             found = f"other files in {self.folder}, such as {min(others)}, and no {CONFIG}"
             raise ConfigError("--workdir", "a new or empty folder, or a run", found)
 
-    def _refuse_links(self) -> None:
-        """Raises ConfigError where a link stands for a file or folder of the run: it would lead out of it."""
-        for folder, folders, files in os.walk(self.folder):
-            inside = Path(folder).relative_to(self.folder)
-            for name in (*folders, *files):
-                owned = OWN.fullmatch((inside / name).as_posix()) or (inside / name).parts[0] in FOLDERS
-                if owned and (Path(folder) / name).is_symlink():
-                    raise ConfigError("--workdir", "a run without links", f"the link {Path(folder) / name}")
-            if inside == Path():
-                # Engines have links of their own among their logs.
-                folders[:] = [name for name in folders if name in FOLDERS and name != "logs"]
-
-    def _remove_run(self) -> None:
-        """Removes the files of a run, and the folders that are empty then; `describe` replaces its configuration."""
-        for name in FOLDERS:
-            for folder, _, files in os.walk(self.folder / name, topdown=False):
-                for file in files:
-                    path = Path(folder) / file
-                    if OWN.fullmatch(path.relative_to(self.folder).as_posix()):
-                        path.unlink()
-                if not any(Path(folder).iterdir()):
-                    Path(folder).rmdir()
-        for name in (POOLS, *TABLES):
-            (self.folder / name).unlink(missing_ok=True)
+    def _move_away(self, lock: Lock) -> None:
+        """Renames the folder, with all that is in it, to its name and `.old`, and makes an empty one in its place."""
+        place = self.folder.resolve()
+        if place in (Path.cwd(), *Path.cwd().parents):
+            raise ConfigError("--fresh", "another current folder than the run's, which gets another name", str(place))
+        old = place.with_name(place.name + ".old")
+        number = 1
+        while os.path.lexists(old):
+            number += 1
+            old = place.with_name(f"{place.name}.old{number}")
+        lock.release()
+        place.rename(old)
+        print(f"the earlier run is now {old}", file=sys.stderr, flush=True)
+        place.mkdir()
+        lock.acquire()
 
     def remove_partial(self) -> None:
         """Removes what killed processes left half-written; for a process that has the folder alone."""

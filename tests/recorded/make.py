@@ -11,7 +11,8 @@ import sys
 HERE = pathlib.Path(__file__).parent
 
 if __name__ == "__main__":
-    line = [sys.executable, "-m", "flipjax.sweep", "--config", "config.py", "--workdir", "run", "--fresh"]
+    shutil.rmtree(HERE / "run")
+    line = [sys.executable, "-m", "flipjax.sweep", "--config", "config.py", "--workdir", "run"]
     subprocess.run(line, cwd=HERE, check=True)
     for name in ("checkpoints", "report", "images.parquet"):
         path = HERE / "run" / name
