@@ -1,0 +1,47 @@
+"""ARCHITECTURE.md uses names that exist, and stays short."""
+
+import pathlib
+import pkgutil
+import re
+
+from flipjax.config import default_config
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "flipjax/ARCHITECTURE.md").read_text()
+
+
+def exists(name):
+    """Whether a name of the page is a file of the project, a key of a configuration, or a name below flipjax."""
+    if "/" in name:
+        return (ROOT / name).exists() or (not (ROOT / "sweeps").is_dir() and name.startswith("sweeps/"))
+    if name.startswith("config.") and name.split(".")[1] in default_config():
+        config = default_config()
+        for part in name.split(".")[1:]:
+            if part not in config:
+                return False
+            config = config[part]
+        return True
+    try:
+        pkgutil.resolve_name(f"flipjax.{name}")
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def names():
+    """What stands in backticks, and the dotted names of the two pictures."""
+    blocks = re.findall(r"```\n(.*?)```", TEXT, re.S)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```\n.*?```", "", TEXT, flags=re.S))
+    nouns = re.findall(r"^ *([a-z]+(?:\.\w+)+) ", blocks[1], re.M)
+    rooms = re.findall(r"^ ([a-z_]+)(?: +([a-z]+))?(?: +([a-z]+))?  ", blocks[0], re.M)
+    return spans, nouns, [room for line in rooms for room in line if room]
+
+
+def test_every_name_exists():
+    spans, nouns, rooms = names()
+    assert len(nouns) >= 10 and len(rooms) >= 15
+    assert [name for name in [*spans, *nouns, *rooms] if name != "flipjax." and not exists(name)] == []
+
+
+def test_the_page_is_short():
+    assert len(TEXT.splitlines()) <= 150
