@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import flipjax
 from flipjax.sweep.signals import Signals
+from flipjax.terminal import open_closed_streams
 
 COMMANDS = {
     "sweep": ("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),
@@ -27,6 +28,8 @@ def _help() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 2 where there is no such command, else as the command's help says."""
+    if arguments is None:
+        open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in ("", "-h", "--help"):

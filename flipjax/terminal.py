@@ -1,9 +1,9 @@
 """How a long command says how far it is: a live bar on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 import unicodedata
-from types import TracebackType
 from typing import Any, Self, TextIO
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -23,23 +23,34 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def open_closed_streams() -> None:
+    """Opens the null device in place of standard streams that a process was started without, as by daemons and cron."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def say(text: str, *, stream: TextIO | None = None) -> None:
+    """Prints a line to a stream, standard error by default; to one whose reader is gone nothing more."""
+    out: TextIO = stream or sys.stderr
+    try:
+        print(text, file=out, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
 class Bar:
     """Shows what is done, and the time left, as a context manager."""
 
-    def __init__(self, what: str, *, total: int, starts: int = 0, stream: TextIO | None = None):
-        """Starts the clock; `what` names the things that are counted, `total` is how many there are.
-
-        `starts` is how often there is a `warmup`, see `advance`.
-        """
+    def __init__(self, what: str, *, total: int, stream: TextIO | None = None):
+        """Starts the clock; `what` names the things that are counted, `total` is how many there are."""
         self._stream = stream or sys.stderr
         self._total = total
         self._done = 0
-        self._start = self._last = time.monotonic()
-        self._starts = starts
-        # How many things took how many seconds, with a warmup and without.
-        self._cold: list[tuple[int, float]] = []
-        self._timed = 0
-        self._seconds = 0.0
+        self._start = time.monotonic()
+        # What was done at the first call of `advance`, in which a compilation may be, and when.
+        self._first: tuple[int, float] | None = None
         self._spoken = float("-inf")
         self._bar: Any = _live_bar(self._stream) if self._stream.isatty() else None
         self._task = None if self._bar is None else self._bar.add_task(what, total=total, note="")
@@ -50,9 +61,7 @@ class Bar:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ends the bar."""
         if self._bar is not None:
             self._bar.stop()
@@ -62,61 +71,38 @@ class Bar:
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
-            print(text, file=self._stream, flush=True)
+            say(text, stream=self._stream)
 
     def skip(self, count: int) -> None:
         """Counts things that took no time: done by an earlier run, or not needed."""
-        self._done += count
-        self._show()
+        self._total -= count
+        if self._bar is not None:
+            self._bar.update(self._task, total=self._total)
 
-    def advance(self, count: int, note: str = "", *, last: bool = False, warmup: bool = False) -> None:
-        """Counts what is done now, with a note and the time left; plain lines come now and then and at the `last`.
-
-        Args:
-          count: of things that are done since the last call.
-          note: about them.
-          last: whether a plain line comes in any case.
-          warmup: whether a start was in them, such as a compilation, so that they took longer than others will.
-        """
+    def advance(self, count: int, note: str = "", *, last: bool = False) -> None:
+        """Counts what is done now, with a note; plain lines come now and then and at the `last`, with the time left."""
         now = time.monotonic()
         self._done += count
-        if warmup:
-            self._cold.append((count, now - self._last))
-        else:
-            self._timed += count
-            self._seconds += now - self._last
-        self._last = now
-        note = f"{note}{'; ' if note else ''}{self._left()}"
-        self._show(note=note)
-        passed = now - self._start
-        if self._bar is None and (last or now - self._spoken > max(SECONDS_BETWEEN_LINES, passed / LINES)):
-            self._spoken = now
-            self.say(f"[{clock(passed)}] {note}")
-
-    def _show(self, **fields: str) -> None:
+        self._first = self._first or (self._done, now)
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, **fields)
-
-    def _left(self) -> str:
-        """The time left: of the things to do, and of the starts to come. Before any is timed, at most that long."""
-        rest = self._total - self._done
-        count, seconds = (sum(values) for values in zip(*self._cold, strict=True)) if self._cold else (0, 0.0)
-        if rest > 0 and not self._timed:
-            return f"at most {clock(seconds / count * rest)} left" if count else "time left known soon"
-        pace = self._seconds / max(self._timed, 1)
-        start = max(0.0, seconds - pace * count) / max(len(self._cold), 1)
-        return f"{clock(pace * rest + start * max(0, self._starts - len(self._cold)))} left"
+            self._bar.update(self._task, completed=self._done, note=note)
+        elif last or now - self._spoken > max(SECONDS_BETWEEN_LINES, (now - self._start) / LINES):
+            self._spoken = now
+            timed = self._done - self._first[0]
+            seconds = (now - self._first[1]) / timed * (self._total - self._done) if timed else None
+            left = "time left known soon" if seconds is None else f"{clock(seconds)} left"
+            self.say(f"[{clock(now - self._start)}] {note}{'; ' if note else ''}{left}")
 
 
 def _live_bar(stream: TextIO) -> Any:
-    """A bar of rich, or None where it is not installed: plain lines do as well."""
+    """Returns a bar of rich, or None where it is not installed: plain lines do as well."""
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     except ImportError:
         return None
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
-    return Progress(TextColumn("{task.description}"), *columns, console=Console(file=stream))
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(file=stream))
 
 
 def one_line(text: str) -> str:

@@ -18,8 +18,8 @@ from flipjax.results.cells import load_cell
 from flipjax.results.export import main as export
 from flipjax.results.frames import read_csv
 from flipjax.sweep import checkpoint
-from flipjax.sweep.display import Display
 from flipjax.sweep.lock import Lock
+from flipjax.terminal import Bar
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(run, whole, monkeypatch):
 def test_a_folder_that_is_removed_while_running_is_not_made_again(run, monkeypatch):
     shutil.rmtree(run.folder / "cells")
     shutil.rmtree(run.folder / "checkpoints")
-    monkeypatch.setattr(Display, "epoch", lambda *arguments, **options: shutil.rmtree(run.folder))
+    monkeypatch.setattr(Bar, "advance", lambda *arguments, **options: shutil.rmtree(run.folder))
     code, text = run()
     assert code == 1 and str(run.folder) in text and "removed while" in text
     assert not run.folder.exists()

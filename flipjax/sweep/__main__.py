@@ -4,8 +4,10 @@ Exit codes: 0 all members done, 1 some failed or diverged, 2 usage, 75 interrupt
 """
 
 from flipjax.sweep.signals import Signals
+from flipjax.terminal import open_closed_streams
 
 if __name__ == "__main__":
+    open_closed_streams()
     # Before the imports that take time, amid which a signal would be a traceback, or death without a word.
     Signals().__enter__()
 
@@ -21,7 +23,7 @@ from flipjax.config import ConfigError, PopulationSpec
 from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.workdir import Workdir
-from flipjax.terminal import printable
+from flipjax.terminal import printable, say
 
 SHARD_VARIABLES = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
@@ -62,7 +64,7 @@ def _launch(options: argparse.Namespace, arguments: Sequence[str], folder: Path)
         raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
     pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
     jobs = Jobs(shard_commands(arguments, options.shards), folder / "logs", pairs)
-    launch(options.launcher, jobs, say=lambda text: print(text, file=sys.stderr, flush=True))
+    launch(options.launcher, jobs, say=say)
 
 
 def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signals) -> int:
@@ -83,7 +85,7 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
         _launch(options, arguments, workdir.folder)
     members = sum(len(program.names) for program in programs)
     header = f"{name}: members {members}, programs to compile {len(programs)}, folder {workdir.folder}; starting JAX"
-    print(header, file=sys.stderr, flush=True)
+    say(header)
     from flipjax.sweep.run import Options, Shard, run_sweep
 
     shard = None if options.shard is None else Shard(*read_shard(options.shard))
@@ -117,7 +119,7 @@ def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:
         try:
             wave(program, spec, study, say=print)
         except TooLargeError as error:
-            print(printable(f"flipjax sweep: cell {program.name}: {error}"), file=sys.stderr)
+            say(printable(f"flipjax sweep: cell {program.name}: {error}"))
             code = command.USAGE
     return code
 
@@ -151,13 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = _parser().parse(arguments)
             return _sweep(options, arguments, signals)
     except ConfigError as error:
-        print(printable(f"flipjax sweep: {error}"), file=sys.stderr)
+        say(printable(f"flipjax sweep: {error}"))
         return command.USAGE
     except OSError as error:
         # The folder was checked before: what fails now is the disk, and what is written is whole.
         place = f"{error.filename}: " if error.filename else ""
         text = f"{place}{error.strerror or error}; what is done is safe, and the same command continues"
-        print(printable(f"flipjax sweep: {text}"), file=sys.stderr)
+        say(printable(f"flipjax sweep: {text}"))
         return command.SOME_FAILED
 
 

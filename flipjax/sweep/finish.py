@@ -30,6 +30,8 @@ from flipjax.training.assess import FILLS, MASK_SIDE, Questions
 from flipjax.training.member import State, Status, Weights
 from flipjax.training.predict import predict
 
+_predict = jax.jit(predict, static_argnums=0)
+
 GALLERY_MEMBERS = 6
 PAIRS = 2
 MASK_BYTES = 2**28
@@ -113,7 +115,7 @@ def _assess(
     shared = placement.share(layout, (pool, rows, last))
     answer = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
     answers = {part: _cut(answer, ends[part] - len(table.rows), ends[part]) for part, table in study.tables.items()}
-    split = jax.jit(jax.vmap(jax.vmap(functools.partial(intervene.split_point, center=wanted.center))))
+    split = functools.partial(_split_points, center=wanted.center)
     validation = answers["val"]
     centers = None if form == "none" else np.asarray(split(validation.scene_log_odds))
     fills = range(len(FILLS) if questions.passes else 0)
@@ -139,6 +141,11 @@ def _assess(
         )
     regions = {part: answer.regions for part, answer in answers.items()}
     return parts, (*questions.scores, *(FILLS if questions.passes else ())), regions
+
+
+@functools.partial(jax.jit, static_argnames="center")
+def _split_points(log_odds: jax.Array, *, center: str) -> jax.Array:
+    return jax.vmap(jax.vmap(functools.partial(intervene.split_point, center=center)))(log_odds)
 
 
 def _cut(answer: Any, start: int, end: int) -> Any:
@@ -239,7 +246,7 @@ def _gallery(
     rows = jnp.asarray(table.rows[indices])
     images, labels = gather(study.pool, rows)
     # No image is a program of its own.
-    logits = predict(program.experiment, weights, study.pool, rows) if len(indices) else np.zeros((*labels.shape, 3))
+    logits = _predict(program.experiment, weights, study.pool, rows) if len(indices) else np.zeros((*labels.shape, 3))
     return gallery.make_gallery(
         images, labels, logits, indices=indices, groups=table.groups[indices], kinds=kinds, member=name
     )

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from flipjax.config import ConfigError
 from flipjax.files import replacing
+from flipjax.terminal import say
 
 PREFIX = ".lock"
 OWNER = ".owner"
@@ -138,7 +138,7 @@ class Lock:
         who = f"process {owner['pid']} on {owner['host']} since {owner['since']}"
         if not os.environ.get(SHARD_JOB) or _may_run_elsewhere(owner):
             raise ConfigError("--workdir", problem=f"{self.folder} is in use by {who}; wait, or pass --force_unlock")
-        print(f"waiting for {who}, which uses {self.folder}", file=sys.stderr, flush=True)
+        say(f"waiting for {who}, which uses {self.folder}")
         lock = FileLock(path)
         lock.acquire()
         lock.release()

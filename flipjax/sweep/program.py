@@ -17,8 +17,8 @@ from flipjax.models.weights import load_weights
 from flipjax.plan import Program
 from flipjax.results.cells import PARTS, Row
 from flipjax.sweep.checkpoint import Checkpoints
-from flipjax.sweep.display import Display
 from flipjax.sweep.workdir import Workdir
+from flipjax.terminal import Bar
 from flipjax.training import jtt, placement, population
 from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, NUM_GROUPS, Member, Status, Weights
 from flipjax.training.optimise import Recipe
@@ -162,6 +162,18 @@ def history_rows(program: Program, history: dict[str, np.ndarray], epochs: Any) 
     ]
 
 
+def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndarray) -> str:
+    """Returns what is said of an epoch, from the status (K,) of all members and the losses (R,) of those that ran it.
+
+    Losses that are not finite, of members that diverged, are left out of the mean.
+    """
+    counts = {kind.name.lower(): int((status == kind).sum()) for kind in Status}
+    members = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    finite = losses[np.isfinite(losses)]
+    mean = f"{finite.mean():.4f}" if finite.size else "-"
+    return f"cell {program.name}, epoch {epoch}/{max(program.epochs)}: {members}; mean validation loss {mean}"
+
+
 def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> placement.Layout:
     """Returns the layout of so many members of a program."""
     experiment = program.experiment
@@ -196,7 +208,7 @@ def train(
     study: Study,
     workdir: Workdir,
     *,
-    display: Display,
+    bar: Bar,
     stop_requested: Callable[[], bool],
     after_epoch: Callable[[list[Row]], Any],
     larger: Sequence[Program] = (),
@@ -208,7 +220,7 @@ def train(
       spec: how members map to devices.
       study: of the program.
       workdir: where checkpoints go.
-      display: told of every epoch.
+      bar: told of every epoch.
       stop_requested: asked after every epoch; True ends the run.
       after_epoch: called with the rows of the history when an epoch's checkpoint is written.
       larger: waves with these members among others that this process gave up; their checkpoints do, too.
@@ -221,7 +233,7 @@ def train(
     layout = layout_of(program, spec, members=len(program.settings))
     members = make_members(program, study)
     for line in missing_group_notes(program, members):
-        display.say(f"cell {program.name}: {line}")
+        bar.say(f"cell {program.name}: {line}")
     start = starting_weights(program.experiment.model)
     current = population.create(program.experiment, layout, members, start=start)
     checkpoints = checkpoints_of(program, workdir)
@@ -229,14 +241,14 @@ def train(
     budgets = np.array(program.epochs)
     epoch = 0
     blank = (population.states_of(current), history)
-    own = checkpoints.restore(blank, say=display.say)
-    stored = own or _restore_larger(program, larger, blank, workdir, say=display.say)
+    own = checkpoints.restore(blank, say=bar.say)
+    stored = own or _restore_larger(program, larger, blank, workdir, say=bar.say)
     if stored:
         epoch, (states, history) = stored
         current = population.create(program.experiment, layout, members, states)
-        display.say(f"cell {program.name}: continues after epoch {epoch}")
+        bar.say(f"cell {program.name}: continues after epoch {epoch}")
     if own:
-        display.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
+        bar.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
     validation = study.tables["val"]
     shared = placement.share(layout, (study.pool, validation.rows, validation.groups, validation.refit))
     while (current.status == Status.RUNNING).any():
@@ -255,11 +267,11 @@ def train(
         checkpoints.save(epoch, (states, history))
         after_epoch(history_rows(program, history, states.epoch))
         ended = active & (current.status != Status.RUNNING)
-        freed = int((budgets - epoch)[ended].sum())
-        losses = record["valid_loss"][active]
-        display.epoch(program.name, epoch, max(program.epochs), current.status, losses, freed=freed)
+        bar.skip(int((budgets - epoch)[ended].sum()))
+        note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
+        bar.advance(int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
     checkpoints.close()
     # Once more: a run that was killed behind its last checkpoint has not written it yet.
     after_epoch(history_rows(program, history, population.states_of(current).epoch))
-    display.say(f"cell {program.name}: trained; evaluating {len(program.names)} members")
+    bar.say(f"cell {program.name}: trained; evaluating {len(program.names)} members")
     return layout, current

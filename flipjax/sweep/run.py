@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-import sys
 import tempfile
 import time
 import traceback
@@ -23,13 +22,13 @@ from flipjax.results.cells import Row
 from flipjax.results.frames import write_csv, write_results
 from flipjax.results.run_data import write_images
 from flipjax.sweep import storage, waves
-from flipjax.sweep.display import Display
 from flipjax.sweep.finish import failed_rows, finish
 from flipjax.sweep.lock import Lock
 from flipjax.sweep.program import InterruptedRunError, Study, load_pool, make_study, train
 from flipjax.sweep.scenes import check_scenes
 from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
+from flipjax.terminal import Bar, say
 
 COLLECT_SECONDS = 600.0
 """How long the last shard waits for another one that collects."""
@@ -83,7 +82,7 @@ class Sweep:
         """Returns the members that are not stored, of whatever shard."""
         return [name for program in self.programs for name in program.names if name not in self.stored[program.name]]
 
-    def run(self, display: Display, *, fail_fast: bool) -> bool:
+    def run(self, bar: Bar, *, fail_fast: bool) -> bool:
         """Runs what is pending; returns False when interrupted.
 
         Raises:
@@ -92,7 +91,7 @@ class Sweep:
         """
         for program in self.pending():
             try:
-                self._run_program(program, display)
+                self._run_program(program, bar)
             except InterruptedRunError:
                 return False
             except (ConfigError, OSError):
@@ -100,26 +99,26 @@ class Sweep:
             except Exception as error:
                 # A ValueError is an impossible request and says so itself; anything else needs its place in the code.
                 text = str(error) if isinstance(error, ValueError) else traceback.format_exc()
-                display.say(f"cell {program.name} failed: {text}")
+                bar.say(f"cell {program.name} failed: {text}")
                 self.failed = True
                 if fail_fast:
                     return True
         return True
 
-    def _run_program(self, program: Program, display: Display) -> None:
+    def _run_program(self, program: Program, bar: Bar) -> None:
         spec = PopulationSpec(**self.config.population)
         pool, catalog = load_pool(program)
         self.class_names[program.name] = ("background", *catalog.class_names)
         study = make_study(program, pool, catalog)
         check_scenes(study, self.config.intervene)
         self.workdir.record_pool(program, catalog)
-        size = waves.wave(program, spec, study, say=display.say)
-        run = functools.partial(self._run_wave, study=study, spec=spec, display=display)
+        size = waves.wave(program, spec, study, say=bar.say)
+        run = functools.partial(self._run_wave, study=study, spec=spec, bar=bar)
         refuse = functools.partial(waves.no_room, spec=spec, study=study)
-        waves.in_waves(program, size, run, say=display.say, refuse=refuse)
+        waves.in_waves(program, size, run, say=bar.say, refuse=refuse)
 
     def _run_wave(
-        self, program: Program, larger: Sequence[Program], study: Study, spec: PopulationSpec, display: Display
+        self, program: Program, larger: Sequence[Program], study: Study, spec: PopulationSpec, bar: Bar
     ) -> None:
         history: list[Row] = []
         whole = next(other for other in self.programs if other.name == program.name)
@@ -136,7 +135,7 @@ class Sweep:
             spec,
             study,
             self.workdir,
-            display=display,
+            bar=bar,
             stop_requested=lambda: self.signals.stop,
             after_epoch=after_epoch,
             larger=larger,
@@ -244,9 +243,9 @@ def run_sweep(
     signals.release = workdir.close
     try:
         sweep = Sweep(programs, config, workdir, signals, shard=shard)
-        sweep.read(_complain)
+        sweep.read(say)
         if not options.collect and not _train(sweep, settings, options):
-            _complain(f"interrupted; the same command continues in {workdir.folder}")
+            say(f"interrupted; the same command continues in {workdir.folder}")
             return command.INTERRUPTED
         if shard:
             return _end_shard(sweep, shard)
@@ -262,10 +261,6 @@ def run_sweep(
         workdir.close()
 
 
-def _complain(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _train(sweep: Sweep, settings: Mapping[str, Any], options: Options) -> bool:
     """Trains what is pending; False: interrupted."""
     parts = sweep.pending()
@@ -279,11 +274,11 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: Options) -> bool:
     device = command.start_backend(PopulationSpec(**sweep.config.population), largest)
     facts = {"name": options.name, "command": options.line, "device": device, **_origin(), **_versions()}
     workdir.describe(settings, facts)
-    _complain(f"{device}; compiling, then training {sum(len(part.names) for part in parts)} members")
+    say(f"{device}; compiling, then training {sum(len(part.names) for part in parts)} members")
     sweep.signals.training = True
     start = time.monotonic()
-    with Display(total=sum(sum(part.epochs) for part in parts), programs=len(parts)) as display:
-        unbroken = sweep.run(display, fail_fast=options.fail_fast)
+    with Bar("member epochs", total=sum(sum(part.epochs) for part in parts)) as bar:
+        unbroken = sweep.run(bar, fail_fast=options.fail_fast)
     if options.shard is None:
         workdir.add_session(time.monotonic() - start)
     return unbroken

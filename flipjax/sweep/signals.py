@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 INTERRUPTED = 75
@@ -26,26 +26,27 @@ class Signals:
 
     def __enter__(self) -> Self:
         """Takes both signals."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Gives them back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.training and not self.stop:
-            self.stop = True
-            os.write(2, b"stopping after this epoch; once more stops at once\n")
-            return
-        # Every file appears whole or not at all, so that the process may end anywhere. An exception may not: amid an
-        # import or a callback it is lost, or comes with a traceback.
+        stops_later = self.training and not self.stop
+        self.stop = True
+        # Whoever read standard error may be gone.
         with contextlib.suppress(OSError):
-            self.release()
-        cursor = SHOW_CURSOR if os.isatty(2) else b""
-        os.write(2, cursor + b"interrupted; the same command continues\n")
-        os._exit(INTERRUPTED)
+            if stops_later:
+                os.write(2, b"stopping after this epoch; once more stops at once\n")
+            else:
+                cursor = SHOW_CURSOR if os.isatty(2) else b""
+                os.write(2, cursor + b"interrupted; the same command continues\n")
+        if not stops_later:
+            # Every file appears whole or not at all, so that the process may end anywhere. An exception may not: amid
+            # an import or a callback it is lost, or comes with a traceback.
+            with contextlib.suppress(OSError):
+                self.release()
+            os._exit(INTERRUPTED)

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from flipjax.config import ConfigError
 from flipjax.files import replacing
 from flipjax.plan import Program, first_difference
 from flipjax.sweep.lock import PREFIX, Lock
+from flipjax.terminal import say
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
@@ -173,7 +173,7 @@ class Workdir:
             old = place.with_name(f"{place.name}.old{number}")
         lock.release()
         place.rename(old)
-        print(f"the earlier run is now {old}", file=sys.stderr, flush=True)
+        say(f"the earlier run is now {old}")
         place.mkdir()
         lock.acquire()
 

@@ -60,13 +60,15 @@ def create(
     stacked = jax.device_put(_stack(padded), sharding)
     if states is None:
         # One program for each member, the same as when it is alone: mapped, its last bits may differ.
-        init = jax.jit(functools.partial(init_state, experiment))
-        placed = _stack([init(member, start) for member in padded])
+        placed = _stack([_init(experiment, member, start) for member in padded])
     else:
         placed = jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * padding]), states)
     idle = jnp.where(jnp.arange(count + padding) < count, jnp.asarray(placed.status), Status.STOPPED)
     placed = jax.device_put(dataclasses.replace(placed, status=idle.astype(jnp.int32)), sharding)
     return Population(stacked, placed, np.arange(count))
+
+
+_init = jax.jit(init_state, static_argnums=0)
 
 
 def _stack(trees: Sequence[Any]) -> Any:
