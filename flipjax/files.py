@@ -82,6 +82,12 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file as UTF-8, whole or not at all."""
+    with replacing(path) as stream:
+        stream.write(text.encode())
+
+
 @contextlib.contextmanager
 def adding_folder(path: str | Path) -> Iterator[Path]:
     """Makes a temporary folder beside `path` and moves it there at the end, unless another process did so meanwhile."""

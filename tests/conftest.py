@@ -14,7 +14,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Otherwise the cache's path, which each session has its own of, is part of what a program is found by.
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 
-import jax  # noqa: E402
+import jax
 
 # Before the backend starts: members are dealt over devices even where the tests have one core.
 jax.config.update("jax_num_cpu_devices", 2)

@@ -55,7 +55,7 @@ def sweep(*arguments):
     with contextlib.ExitStack() as stack:
         for name in ("save_figures", "save_gallery"):
             stack.enter_context(mock.patch.object(page, name))
-        stack.enter_context(mock.patch.object(html.Picture, "panels", ()))
+        stack.enter_context(mock.patch.object(html.Picture, "uri", ""))
         stack.enter_context(contextlib.redirect_stdout(text))
         stack.enter_context(contextlib.redirect_stderr(text))
         code = main([str(part) for part in arguments])

@@ -36,7 +36,7 @@ def case():
 @pytest.fixture
 def without_pictures(monkeypatch):
     """No picture is drawn, which takes most of the time."""
-    monkeypatch.setattr(html.Picture, "panels", ())
+    monkeypatch.setattr(html.Picture, "uri", "")
     monkeypatch.setattr(page, "save_figures", lambda *_: None)
 
 

@@ -74,7 +74,7 @@ KILLS_A_PROCESS_ONCE = """
 import os, pathlib, threading, time
 from flipjax.report import html, page
 
-html.Picture.panels = ()  # As faults.sweep: no trial asks for the report's pictures.
+html.Picture.uri = ""  # As faults.sweep: no trial asks for the report's pictures.
 page.save_figures = page.save_gallery = lambda *_, **__: None
 
 def kill():

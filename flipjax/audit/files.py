@@ -11,7 +11,7 @@ import numpy as np
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.results import Audit, findings, image_rows, summary_rows
 from flipjax.audit.tables import details, everything, main_tables
-from flipjax.files import make_folder, replacing
+from flipjax.files import make_folder, replacing, write_text
 from flipjax.results.frames import write_csv
 from flipjax.results.image_columns import flip_rows
 from flipjax.results.text import literal, to_markdown
@@ -79,12 +79,6 @@ def write_tables(folder: Path, audit: Audit, *, options: Mapping[str, Any], fact
     bullets = "\n".join(f"- {literal(line)}" for line in lines)
     head = "  \n".join(literal(fact) for fact in facts)
     write_text(folder / "summary.md", "\n\n".join([f"# {TITLE}", head, bullets, *sections]) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole."""
-    with replacing(path) as stream:
-        stream.write(text.encode())
 
 
 def _as_json(audit: Audit, lines: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:

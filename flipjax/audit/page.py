@@ -4,13 +4,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flipjax.audit.figures import charts
-from flipjax.audit.files import EVERYTHING, TITLE, write_tables, write_text
+import numpy as np
+
+from flipjax.audit.files import EVERYTHING, TITLE, write_tables
 from flipjax.audit.pictures import palette_of
-from flipjax.audit.results import Audit, findings
-from flipjax.audit.tables import details, everything, main_tables, summary_text
+from flipjax.audit.results import Audit, findings, most_flipped
+from flipjax.audit.tables import details, everything, group_label, main_tables, summary_text
+from flipjax.files import write_text
+from flipjax.report.chart import Chart
 from flipjax.report.html import Gallery, Numbers, Picture, Section, page
 from flipjax.report.page import save_figures
+from flipjax.report.panels import (
+    Ranking,
+    bar_panel,
+    matrix_chart,
+    matrix_panel,
+    ranking_charts,
+    remaining,
+    shares_chart,
+)
 from flipjax.report.pictures import Item, save_items
 from flipjax.results.text import TextTable
 
@@ -27,6 +39,8 @@ SWAP = (
     "Flips that follow the scene are confident, and flip-risk does not see them. Scene-swap risk and repair do, but "
     "they ask the model: flipjax evaluate --intervene for converted weights, flipjax.intervene for any model."
 )
+BARS, CELLS = 24, 40
+"""Classes or groups that a chart of bars and a matrix show, at most."""
 HINT = "Photos are shown where --images names their folder."
 
 
@@ -50,7 +64,7 @@ def write_page(
     title: str = TITLE,
 ) -> None:
     """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
-    shares, deciles, coverage, matrix = map(Picture, charts(audit))
+    shares, coverage, deciles, matrix = map(Picture, charts(audit))
     palette = palette_of(audit, items)
     caption = PAIRED if any(item.pair for item in items) else CAPTION
     caption += "" if any(item.image is not None for item in items) else f" {HINT}"
@@ -72,6 +86,44 @@ def write_page(
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], *TERMS[3:])
     text = page(title=title, lines=lines, facts=facts, sections=sections, terms=[*terms, *swap], config=options)
     write_text(folder / "index.html", text)
+
+
+def charts(audit: Audit) -> list[Chart]:
+    """Returns the charts of shares, of risk-coverage, of deciles and of the flip matrix."""
+    summary = audit.summary
+    note = f"{len(audit.names)} images, {len(audit.foreground)} foreground classes."
+    risk, flip = (np.array(summary[key]) for key in ("risk_decile", "flip_by_risk_decile"))
+    ranking = {"": {"": Ranking(risk, flip, remaining(audit.decomposition))}}
+    bars = f"{note} Bars: 95% bootstrap intervals over the images." if audit.intervals else note
+    ranked = ranking_charts(ranking, note=bars, mean=summary["flip_image_mean"], intervals=audit.intervals)
+    cells = most_flipped(audit, limit=CELLS)
+    matrix = matrix_panel(audit.confusion, audit.class_names, background=audit.background, classes=cells)
+    return [_shares(audit, note), *ranked, matrix_chart([matrix], note=_part(audit, note, len(cells)))]
+
+
+def _shares(audit: Audit, note: str) -> Chart:
+    """Correct, flip and miss as stacked shares: of all images and of each group, and of each true class."""
+    keys = [key for key in audit.summary if key.startswith("group/") and key.endswith("/fg_flip")]
+    groups = {"all": ""} | {key.split("/")[1]: key.removesuffix("fg_flip") for key in keys[:BARS]}
+    names = ("fg_correct", "fg_flip", "fg_miss")
+    by_group = [[audit.summary[f"{prefix}{name}"] for prefix in groups.values()] for name in names]
+    classes = most_flipped(audit, limit=BARS)
+    rows = audit.confusion[classes]
+    correct = audit.confusion[classes, classes]
+    miss = rows[:, audit.background]
+    by_class = np.stack([correct, rows.sum(1) - correct - miss, miss]) / np.maximum(rows.sum(1), 1)
+    labels = [group_label(audit, name).replace(", ", "\n") for name in groups]
+    names = [audit.class_names[c] for c in classes]
+    panels = [
+        bar_panel(by_group, labels, title="by group" if keys else "all images"),
+        bar_panel(by_class.tolist(), names, title="by true class"),
+    ]
+    return shares_chart(panels, note=_part(audit, note, len(classes)))
+
+
+def _part(audit: Audit, note: str, shown: int) -> str:
+    """Says which classes are left out."""
+    return note if shown == len(audit.foreground) else f"{note} Shown are the {shown} classes in the most flips."
 
 
 def _numbers(tables: Mapping[str, TextTable], *, folded: bool = False) -> list[Numbers]:

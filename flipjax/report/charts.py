@@ -5,16 +5,27 @@ from itertools import cycle
 
 import numpy as np
 
-from flipjax.report.chart import Chart, Panel
-from flipjax.report.curves import COVERAGE, matrices, rankings
-from flipjax.report.figures import DECILE, Curve, Line, Places, curve_panel, line_panels, share_panels
+from flipjax.metrics import summarize
+from flipjax.metrics.decomposition import Decomposition
+from flipjax.report.chart import Chart
 from flipjax.report.html import Numbers, Picture
-from flipjax.report.matrix import forest_panels, matrix_panel
-from flipjax.report.run import Run
+from flipjax.report.lines import Line, Places, forest_panels, line_panels, share_panels
+from flipjax.report.panels import (
+    Curve,
+    Ranking,
+    curve_panel,
+    matrix_chart,
+    matrix_panel,
+    mean_of_finite,
+    ranking_charts,
+    remaining,
+    shares_chart,
+)
+from flipjax.report.run import Run, images_of
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results.cells import Row
 from flipjax.results.quantities import title_of
-from flipjax.results.rows import number
+from flipjax.results.rows import axes_of, number
 from flipjax.results.seeds import LEFT_OUT
 from flipjax.results.swapped_scenes import REPAIR_NOTE
 from flipjax.results.text import TextTable, varying_axes
@@ -71,18 +82,10 @@ def flip_charts(run: Run) -> list[Chart]:
     ]
     if "scene_reliance/all" in names:
         lines = [Line("scene_reliance/all", "scene reliance", REPAIRED)]
-        panels = line_panels(run.summary, run.kept(), lines, y="share of the log-odds that the scene makes")
+        panels = line_panels(run.summary, run.kept(), lines, y="share of the log-odds")
         caption = "How much of the label the scene makes, from unlabelled images. 0: none of it."
         charts.append(Chart("reliance", "Scene reliance", caption, note, panels))
-    shares = Chart(
-        "shares",
-        "What becomes of the true foreground",
-        "Shares of the true foreground, pooled over the images of the groups; they sum to 1.",
-        run.note(interval=False),
-        share_panels(run.summary),
-        columns=2,
-    )
-    return [*charts, shares]
+    return [*charts, shares_chart(share_panels(run.summary), note=run.note(interval=False))]
 
 
 def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
@@ -114,40 +117,34 @@ def risk_charts(run: Run) -> list[Chart]:
             line_panels(run.summary, run.kept(), top, y="share of all flips", reference=(0.1, "flips spread evenly")),
         ),
     ]
-    curves = rankings(run)
-    if not curves:
-        return charts
-    means = run.note(interval=False)
-    table: list[Row] = [curve.setting | {"quantity": index} for index, curve in enumerate(curves)]
+    rankings = _rankings(run)
+    table: list[Row] = [setting | {"quantity": index} for index, (setting, _) in enumerate(rankings)]
     places = Places.of(table)
-    coverage = []
-    deciles = []
-    for facet in places.facets():
-        rows = [(_level(places, x), curves[row["quantity"]]) for x, row in places.within(facet, table)]
-        left = [Curve(name, COVERAGE, curve.remaining) for name, curve in rows]
-        tenths = np.arange(1.0, 11.0)
-        flips = [Curve(name, tenths, curve.flip) for name, curve in rows]
-        risks = [Curve(name, tenths, curve.risk) for name, curve in rows]
-        x = "coverage: share of the images kept, least risk first"
-        coverage.append(curve_panel(left, title=facet, x=x, y="mean flip share of the images kept"))
-        deciles.append(curve_panel(flips, title=facet, x=DECILE, y="mean flip share", ticks=range(1, 11)))
-        deciles.append(curve_panel(risks, title=facet, x=DECILE, y="mean flip-risk (nats)", ticks=range(1, 11)))
-    kept = (
-        "Mean flip share of the images that are left when the riskiest are set aside. A curve that rises to the right: "
-        "setting aside helps."
-    )
-    tenth = "Images sorted by flip-risk, in tenths. A line that rises to the right: flip-risk points at the flips."
+    names = dict(zip(*places.ticks(), strict=True))
+    level = "rho " if places.levels else ""
+    facets = {
+        facet: {f"{level}{names[x]}": rankings[row["quantity"]][1] for x, row in places.within(facet, table)}
+        for facet in places.facets()
+    }
+    return [*charts, *(ranking_charts(facets, note=run.note(interval=False)) if rankings else [])]
+
+
+def _rankings(run: Run) -> list[tuple[Row, Ranking]]:
+    """Each setting, and the means over its seeds of the test images sorted by flip-risk."""
+    names = [name for name in axes_of(run.rows) if name != "seed"]
+    members: dict[tuple, list[tuple]] = {}
+    for images in images_of(run):
+        decomposition = Decomposition(images.confusion, images.risk_sum)
+        summary = summarize(decomposition)
+        values = summary["risk_decile"], summary["flip_by_risk_decile"], remaining(decomposition)
+        members.setdefault(tuple(images.record[name] for name in names), []).append(values)
     return [
-        *charts,
-        Chart("coverage", "Risk-coverage", kept, means, coverage),
-        Chart("deciles", "Flips and flip-risk by flip-risk decile", tenth, means, deciles, columns=2),
+        (
+            dict(zip(names, setting, strict=True)),
+            Ranking(*(mean_of_finite(np.stack(part)) for part in zip(*values, strict=True))),
+        )
+        for setting, values in members.items()
     ]
-
-
-def _level(places: Places, x: float) -> str:
-    ticks, labels = places.ticks()
-    label = labels[ticks.index(x)]
-    return f"rho {label}" if places.levels else label
 
 
 def method_charts(run: Run) -> list[Chart]:
@@ -164,18 +161,21 @@ def method_charts(run: Run) -> list[Chart]:
 
 def class_sections(run: Run) -> list[Numbers | Picture]:
     """Returns which class is taken for which, and the four groups."""
-    blocks: list[Numbers | Picture] = []
-    sums = matrices(run)
-    axes = varying_axes([matrix.setting | {"quantity": ""} for matrix in sums])
-    panels: list[Panel] = []
-    for matrix in sums:
-        title = ", ".join(f"{name} {matrix.setting[name]}" for name in (*axes, "rho") if name in matrix.setting)
-        panels.append(matrix_panel(matrix.confusion, matrix.class_names, title=title))
-    if panels:
-        caption = "Of each true class, the share of its pixels that is predicted as each class, over all seeds."
-        note = run.note(interval=False)
-        blocks.append(Picture(Chart("flip_matrix", "Which class is taken for which", caption, note, panels)))
-    return [*blocks, *_group_tables(run)]
+    names = [name for name in axes_of(run.rows) if name != "seed"]
+    sums: dict[tuple, np.ndarray] = {}
+    for images in images_of(run):
+        key = tuple(images.record[name] for name in names), images.class_names
+        sums[key] = sums.get(key, 0) + images.confusion.sum(0, dtype=np.int64)
+    settings = [dict(zip(names, values, strict=True)) for values, _ in sums]
+    axes = [
+        name for name in (*varying_axes([setting | {"quantity": ""} for setting in settings]), "rho") if name in names
+    ]
+    panels = []
+    for setting, ((_, class_names), confusion) in zip(settings, sums.items(), strict=True):
+        title = ", ".join(f"{name} {setting[name]}" for name in axes)
+        panels.append(matrix_panel(confusion, class_names, title=title))
+    charts = [Picture(matrix_chart(panels, note=run.note(interval=False)))] if panels else []
+    return [*charts, *_group_tables(run)]
 
 
 def _group_tables(run: Run) -> list[Numbers]:

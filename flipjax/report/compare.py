@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from flipjax.config import leaves
+from flipjax.files import write_text
 from flipjax.report.chart import Chart
 from flipjax.report.charts import FLIP
-from flipjax.report.figures import line_panels
 from flipjax.report.html import TERMS, Numbers, Picture, Section, page
-from flipjax.report.matrix import forest_panels
-from flipjax.report.page import pairs_caption, save_figures, write_summary, write_text
+from flipjax.report.lines import forest_panels, line_panels
+from flipjax.report.page import pairs_caption, save_figures, write_summary
 from flipjax.report.run import ReportError, Run, read
 from flipjax.results.cells import Row, StoredCell
 from flipjax.results.frames import write_csv

@@ -1,5 +1,6 @@
 """The page: one HTML file that holds all it shows, from a template that escapes every text."""
 
+import base64
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from flipjax.report import pictures
-from flipjax.report.chart import Chart, Drawing, draw
+from flipjax.report.chart import Chart, draw
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
 from flipjax.results.score_tables import SCORES
@@ -78,14 +79,20 @@ class Picture:
     chart: Chart
 
     @functools.cached_property
-    def drawing(self) -> Drawing:
-        """What the page and the files show of it."""
+    def drawing(self) -> dict[str, bytes]:
+        """Its files, of which the page shows the SVG."""
         return draw(self.chart)
 
     @property
-    def panels(self) -> list[Markup]:
-        """The chart's panels, as svg elements."""
-        return [Markup(svg) for svg in self.drawing.panels]
+    def uri(self) -> str:
+        """The SVG as a data URI."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.drawing['svg']).decode()}"
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Its width and height on the page."""
+        width, height = self.chart.size
+        return round(96 * width), round(96 * height)
 
 
 class Gallery(NamedTuple):

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flipjax.files import replacing
-from flipjax.report import chart
+from flipjax.files import write_text
+from flipjax.report.chart import save_drawing
 from flipjax.report.charts import (
     class_sections,
     flip_charts,
@@ -136,7 +136,7 @@ def save_figures(folder: Path, sections: Sequence[Section]) -> None:
     for section in sections:
         for block in section.blocks:
             if isinstance(block, Picture):
-                chart.save(folder, block.chart.name, block.drawing)
+                save_drawing(folder, block.chart.name, block.drawing)
 
 
 def write_summary(folder: Path, title: str, facts: str, lines: Sequence[str], tables: dict[str, TextTable]) -> None:
@@ -146,9 +146,3 @@ def write_summary(folder: Path, title: str, facts: str, lines: Sequence[str], ta
     write_text(folder / "summary.md", "\n\n".join([f"# {title}", facts, *bullets, *sections]) + "\n")
     floats = "\n\n".join(to_latex(table, caption=f"{caption}. {facts}") for caption, table in tables.items())
     write_text(folder / "summary.tex", f"% \\usepackage{{booktabs}}\n{floats}\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole."""
-    with replacing(path) as stream:
-        stream.write(text.encode())

@@ -6,9 +6,8 @@ import numpy as np
 
 from flipjax.metrics import selective
 from flipjax.report.chart import Chart, Panel
-from flipjax.report.curves import COVERAGE, mean_of_finite
-from flipjax.report.figures import Curve, curve_panel
 from flipjax.report.html import Numbers, Picture
+from flipjax.report.panels import COVERAGE, Curve, curve_panel, mean_of_finite
 from flipjax.report.run import Run
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results.cells import Row

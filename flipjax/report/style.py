@@ -22,7 +22,6 @@ REPAIRED = "#1B9E77"
 WHOLE = "#222222"
 CLASSES = (EMPTY, "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#882255", "#DDCC77", "#117733")
 IGNORED = "#7A7A7A"
-# On a page the first four follow its light or dark mode.
 INK = "#222222"
 FAINT = "#6B6B6B"
 GRID = "#E4E4E4"
@@ -36,7 +35,7 @@ LEVELS = ("#3F74D6", "#8E62B8", "#C2527F", "#D4672F")
 CROWDED = 40
 CLOSE = 0.12
 # Dollar signs in names are no formulas.
-PLAIN: Any = {"text.parse_math": False, "svg.hashsalt": "flipjax"}
+PLAIN: Any = {"text.parse_math": False, "svg.hashsalt": "flipjax", "svg.fonttype": "none"}
 
 TITLE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 12, "fontweight": "bold", "color": INK}
 NOTE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 8.5, "color": FAINT, "wrap": True}
@@ -106,5 +105,10 @@ def legend(axes: Axes, *, columns: int) -> None:
     """Draws a legend between title and axes, where no mark can be."""
     handles, _ = axes.get_legend_handles_labels()
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.0}
-    axes.legend(ncols=columns, frameon=False, fontsize=9, labelcolor=INK, handletextpad=0.4, columnspacing=1.0, **place)
-    axes.set_title(axes.get_title(loc="left"), loc="left", pad=6 + 15 * math.ceil(len(handles) / columns), **SMALL)
+    look: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+    look |= {"handletextpad": 0.4, "columnspacing": 1, "ncols": columns}
+    # The title makes room for it, and a narrower panel would make none.
+    axes.legend(**look, **place).set_in_layout(False)
+    axes.set_title(
+        axes.get_title(loc="left") or " ", loc="left", pad=6 + 15 * math.ceil(len(handles) / columns), **SMALL
+    )
