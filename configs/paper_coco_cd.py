@@ -1,8 +1,8 @@
 """The paper's grid on COCO-CD: its recipe, encoders and methods at rho 0.5 and 0.95.
 
-Command: python -m flipjax.data prepare coco_cd --coco_root COCO
-         python -m flipjax.models convert --from resnet50.pth --out weights/resnet50
-         python -m flipjax.sweep --config configs/paper_coco_cd.py
+Command: flipjax data prepare coco_cd --coco_root COCO
+         flipjax convert --from resnet50.pth --out weights/resnet50
+         flipjax sweep --config paper_coco_cd
 Cost: 8 members, 200 epochs at most, one GPU; not measured, for want of the archives and a GPU.
 `--dry_run` estimates the memory for an 80 GB GPU.
 Expected: the paper's ResNet-50 has an image-mean Flip of 0.098 at rho 0.95 with CE; not measured here.
@@ -12,10 +12,10 @@ Both rho train on the same number of photos, the largest that both allow (the pa
 the paper's own photos.
 
 The paper's own training set at rho 0.95:
-         python -m flipjax.data prepare coco_cd --coco_root COCO --rho 0.95
-         python -m flipjax.sweep --config configs/paper_coco_cd.py --config.pool.root=coco_cd/corr0.95
+         flipjax data prepare coco_cd --coco_root COCO --rho 0.95
+         flipjax sweep --config paper_coco_cd --config.pool.root=coco_cd/corr0.95
              --config.axes.rho='(0.95,)'
-`flipjax evaluate --config configs/paper_coco_cd.py ...` tests on them, too.
+`flipjax evaluate --config paper_coco_cd ...` tests on them, too.
 """
 
 from flipjax.config import default_config

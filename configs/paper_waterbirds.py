@@ -1,8 +1,8 @@
 """The paper's grid on Waterbirds-Seg: its recipe, encoders and methods at rho 0.5 and 0.95.
 
-Command: python -m flipjax.data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365
-         python -m flipjax.models convert --from resnet50.pth --out weights/resnet50
-         python -m flipjax.sweep --config configs/paper_waterbirds.py
+Command: flipjax data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365
+         flipjax convert --from resnet50.pth --out weights/resnet50
+         flipjax sweep --config paper_waterbirds
 Cost: 8 members, 60,000 steps of 8 a member at most, one GPU; not measured, for want of the archives and a GPU.
 `--dry_run` estimates the memory for an 80 GB GPU.
 Expected: the paper's ResNet-50 has an image-mean Flip of 0.142 at rho 0.95 with CE; not measured here.
@@ -12,11 +12,11 @@ Every rho trains on the same 2,400 birds (the paper: 2,458 at 0.95, 2,460 at 0.5
 birds of each class, each in both scenes.
 
 The paper's own test images (2,568, each bird in one scene) and 2,456 of its 2,458 training images at rho 0.95:
-         python -m flipjax.data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365
+         flipjax data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365
              --manifest metadata_corr0.95.csv
-         python -m flipjax.sweep --config configs/paper_waterbirds.py --config.pool.root=NAME (as `prepare` prints it)
+         flipjax sweep --config paper_waterbirds --config.pool.root=NAME (as `prepare` prints it)
              --config.axes.rho='(0.95,)' --config.split.n_train=0
-`flipjax evaluate --config configs/paper_waterbirds.py --config.pool.root=NAME ...` tests on them, too.
+`flipjax evaluate --config paper_waterbirds --config.pool.root=NAME ...` tests on them, too.
 """
 
 from flipjax.config import default_config

@@ -233,7 +233,7 @@ def test_files_in_configs_can_run(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert f"python -m flipjax.sweep --config configs/{path.name}" in module.__doc__
+    assert f"flipjax sweep --config {path.stem}" in module.__doc__
     assert plan(module.get_config())
 
 

@@ -1,1 +1,1 @@
-"""An audit of anyone's predictions: `python -m flipjax.audit --logits DIR|FILE --labels DIR|FILE`; no flipjax model."""
+"""An audit of anyone's predictions: `flipjax audit --logits DIR|FILE --labels DIR|FILE`; no flipjax model."""

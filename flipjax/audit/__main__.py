@@ -1,4 +1,4 @@
-"""`python -m flipjax.audit --logits DIR|FILE --labels DIR|FILE`: how anyone's segmentation model flips, and how surely.
+"""`flipjax audit --logits DIR|FILE --labels DIR|FILE`: how anyone's segmentation model flips, and how surely.
 
 Predictions are npy or npz, labels npy, npz or PNG masks: a folder with one file an image, matched by name, or one file
 with all images, matched by position. Exit codes: 0 done, 2 an input or an option that cannot be used, 75

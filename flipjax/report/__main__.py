@@ -16,7 +16,7 @@ from flipjax.terminal import printable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     parser = command.Parser(prog="flipjax report", description=__doc__)
-    parser.add_argument("workdir", type=Path, nargs="?", help="a run folder, as python -m flipjax.sweep writes it")
+    parser.add_argument("workdir", type=Path, nargs="?", help="a run folder, as flipjax sweep writes it")
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A", "B"), help="two run folders: B is compared with A"
     )

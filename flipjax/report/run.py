@@ -131,7 +131,7 @@ def read(workdir: str | Path) -> Run:
     rows = _whole(table or _rows_of(cells, missing), missing)
     if not any(row["split"] == "test" for row in rows):
         raise FileNotFoundError(
-            f"{folder}: expected a run folder whose results.csv has test rows; make one with python -m flipjax.sweep"
+            f"{folder}: expected a run folder whose results.csv has test rows; make one with flipjax sweep"
         )
     config = _config(folder, missing)
     history = _table(folder / "history.csv", missing)

@@ -1,4 +1,4 @@
-"""`python -m flipjax.results.export RUN --to csv|mlflow|trackio|wandb`: a run's members, handed to a tracker.
+"""`flipjax export RUN --to csv|mlflow|trackio|wandb`: a run's members, handed to a tracker.
 
 Every member becomes a run of the tracker: its axes, its history by epoch, and its test quantities of the first
 selection rule as `test/<quantity>/<group>`. `csv` writes tables instead.
