@@ -72,6 +72,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (*SLOWEST, item.path.stem).index(item.path.stem))
 
 
+def pytest_collection_finish():
+    # What was imported lives to the end: the collections between modules need not visit it.
+    gc.freeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_one_module():
     """Lets go of compiled programs, which would fill gigabytes by the end, and gives their memory back."""

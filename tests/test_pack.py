@@ -1,10 +1,10 @@
 """Packed members against the same members alone: logits, losses and every gradient; NaN kept apart; lowering."""
 
 import dataclasses
+import functools
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,20 +22,29 @@ def case(members, size=8, **model):
     """An experiment, and what `members` of it train on: weights, images, masks, groups, knobs, group weights."""
     experiment = Experiment(model=ModelSpec(**model))
     keys = jax.random.split(jax.random.key(0), members)
-    weights = [weights_of(build(experiment, key)) for key in keys]
-    weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
+    weights = initial(experiment)(keys)
     rng = np.random.default_rng(members)
-    images = jnp.asarray(rng.uniform(size=(members, 4, size, size, 3)), jnp.float32)
-    masks = jnp.asarray(rng.integers(0, 3, (members, 4, size, size)), jnp.int32)
-    groups = jnp.asarray(rng.integers(0, 4, (members, 4)), jnp.int32)
-    knobs = Knobs(*[jnp.zeros(members)] * len(Knobs._fields))
-    knobs = knobs._replace(dro=jnp.arange(members) % 2.0, dro_step=jnp.full(members, 0.5), dice=jnp.ones(members))
-    return experiment, (weights, images, masks, groups, knobs, jnp.full((members, 4), 0.25))
+    images = rng.uniform(size=(members, 4, size, size, 3)).astype(np.float32)
+    masks = rng.integers(0, 3, (members, 4, size, size), np.int32)
+    groups = rng.integers(0, 4, (members, 4), np.int32)
+    knobs = Knobs(*[np.zeros(members, np.float32)] * len(Knobs._fields))
+    dro, step, dice = np.arange(members, dtype=np.float32) % 2, np.full(members, 0.5, np.float32), knobs.dice + 1
+    knobs = knobs._replace(dro=dro, dro_step=step, dice=dice)
+    return experiment, (weights, images, masks, groups, knobs, np.full((members, 4), 0.25, np.float32))
+
+
+@functools.cache
+def initial(experiment):
+    return jax.jit(jax.vmap(lambda key: weights_of(build(experiment, key))))
+
+
+@functools.cache
+def compiled(experiment, function, in_axes):
+    return jax.jit(jax.vmap(functools.partial(function, experiment), in_axes=in_axes))
 
 
 def run(experiment, function, arguments, in_axes=0, packed=True):
-    experiment = dataclasses.replace(experiment, packed=packed)
-    return jax.jit(jax.vmap(lambda *leaves: function(experiment, *leaves), in_axes=in_axes))(*arguments)
+    return compiled(dataclasses.replace(experiment, packed=packed), function, in_axes)(*arguments)
 
 
 def assert_close(packed, plain, scale=TOLERANCE):
@@ -49,9 +58,8 @@ def assert_close(packed, plain, scale=TOLERANCE):
     ("members", "model"),
     [
         (1, {"width": 4, "depth": 1}),
-        (3, {"width": 4, "depth": 1, "norm": "none"}),
+        (4, {"width": 4, "depth": 1, "norm": "none"}),
         (4, {"width": 40, "depth": 1, "norm": "group"}),  # Chunks of two members, then of one.
-        (5, {"width": 12, "depth": 1}),
         (8, {"width": 16, "depth": 2}),  # 8 members a chunk, then 4.
     ],
 )
@@ -62,7 +70,7 @@ def test_a_pack_equals_its_members_alone(members, model):
     assert_close(packed, plain)
     weights, images = arguments[:2]
     for shared in (False, True):
-        given = jnp.broadcast_to(images[0], images.shape) if shared else images
+        given = np.broadcast_to(images[0], images.shape) if shared else images
         plain = run(experiment, forms.logits_of, (weights, given), packed=False)
         given, axis = (images[0], None) if shared else (images, 0)
         assert_close(run(experiment, forms.logits_of, (weights, given), (0, axis)), plain)
@@ -72,10 +80,10 @@ def test_a_pack_equals_its_members_alone(members, model):
 @pytest.mark.parametrize("place", ["second", "head"])
 def test_a_member_that_is_no_number_is_named_and_harms_no_other(norm, place):
     experiment, arguments = case(4, width=4, depth=1, norm=norm)
-    sick = jax.tree.map(jnp.copy, arguments[0])
+    sick = jax.tree.map(np.array, arguments[0])
     kernels = sick.params["head"] if place == "head" else sick.params["encoder"][0]
     name = "kernel" if place == "head" else place
-    kernels[name] = kernels[name].at[1].set(jnp.nan)
+    kernels[name][1] = np.nan
     others = np.array([0, 2, 3])
     whole = run(experiment, forms.loss_and_gradients, arguments)
     result = run(experiment, forms.loss_and_gradients, (sick, *arguments[1:]))

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.training import epoch, placement, population
-from flipjax.training.member import Status, init_state
+from flipjax.training.member import Status
 from flipjax.training.predict import evaluate
 
 LOOP = PopulationSpec(map="loop")
-VMAP = PopulationSpec(map="vmap", width=2)
 PACKED = PopulationSpec(map="packed", width=2)
 
 
@@ -55,14 +54,15 @@ def trained(tiny, start):
 
 
 @pytest.fixture(scope="module")
-def alone(tiny, members, pool, validation, run_epoch):
-    """The five, each trained by itself: the states and records after each epoch."""
-    init, runs = jax.jit(init_state, static_argnums=0), []
+def alone(tiny, members, start):
+    """The five, each a population of its own: the states and records after each epoch."""
+    runs = []
     for member in members:
-        states, records = [init(tiny, member)], []
-        while states[-1].status == Status.RUNNING:
-            state, record = run_epoch(tiny, member, pool, states[-1], *validation)
-            states.append(state)
+        layout, current, shared = start(members=[member])
+        states, records = [population.states_of(current)], []
+        while (current.status == Status.RUNNING).any():
+            current, record = population.run_epoch(tiny, layout, current, *shared)
+            states.append(population.states_of(current))
             records.append(record)
         runs.append((states, records))
     return runs
@@ -80,28 +80,15 @@ def test_members_stop_at_different_epochs_and_are_dealt_anew(trained):
 def test_a_member_equals_itself_trained_alone_bit_for_bit(trained, alone):
     for index, (states, records) in enumerate(alone):
         for turn, state in enumerate(states):
-            assert_same(population.take_member(trained.states[turn], index), state)
+            assert_same(population.take_member(trained.states[turn], [index]), state)
         for turn, record in enumerate(records):
-            own = {name: leaf[index] for name, leaf in trained.records[turn].items()}
-            # Entropies may round differently outside the loop.
-            np.testing.assert_allclose(own.pop("valid_risk"), record["valid_risk"], rtol=1e-6)
-            assert_same(own, {name: leaf for name, leaf in record.items() if name != "valid_risk"})
-
-
-def test_a_member_equals_a_population_of_one_bit_for_bit(tiny, start, trained, members):
-    layout, current, shared = start(members=members[2:3])
-    for turn in range(2):
-        current, record = population.run_epoch(tiny, layout, current, *shared)
-        assert_same(
-            {name: leaf[0] for name, leaf in record.items()}, {n: r[2] for n, r in trained.records[turn].items()}
-        )
-    assert_same(population.states_of(current), population.take_member(trained.states[2], np.array([2])))
+            assert_same({name: leaf[[index]] for name, leaf in trained.records[turn].items()}, record)
 
 
 def test_a_stopped_member_is_left_as_it_is(trained, alone):
     for index, (states, records) in enumerate(alone):
         for turn in range(len(records), len(trained.records)):
-            assert_same(population.take_member(trained.states[turn + 1], index), states[-1])
+            assert_same(population.take_member(trained.states[turn + 1], [index]), states[-1])
             assert all(np.isnan(leaf[index]).all() for leaf in trained.records[turn].values())
 
 
@@ -168,9 +155,8 @@ def test_a_member_that_ends_beyond_a_guess_is_named_and_one_that_learns_hard_is_
     assert current.status[1] in (Status.STOPPED, Status.FINISHED)
 
 
-@pytest.mark.parametrize("spec", [VMAP, PACKED], ids=["vmap", "packed"])
-def test_members_at_once_stay_close_to_the_loop_and_skip_who_stopped(tiny, start, trained, spec):
-    layout, current, shared = start(spec, states=trained.states[0])
+def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(tiny, start, trained):
+    layout, current, shared = start(PACKED, states=trained.states[0])
     assert (layout.devices, layout.width) == (2, 2)  # Three slots a device: the second chunk has one member.
     current, record = population.run_epoch(tiny, layout, current, *shared)
     calm = [0, 1, 2, 3]  # A learning rate of 100 magnifies what rounding does.
@@ -179,7 +165,7 @@ def test_members_at_once_stay_close_to_the_loop_and_skip_who_stopped(tiny, start
     assert np.isfinite(record["valid_loss"]).all()
     before = population.states_of(current)
     before.status[[1, 2]] = Status.STOPPED  # The first device has one member left, and one lane too many.
-    layout, current, shared = start(spec, states=before)
+    layout, current, shared = start(PACKED, states=before)
     current, record = population.run_epoch(tiny, layout, current, *shared)
     assert np.isnan(record["train_loss"]).tolist() == [False, True, True, False, False]
     after = population.states_of(current)
@@ -187,7 +173,7 @@ def test_members_at_once_stay_close_to_the_loop_and_skip_who_stopped(tiny, start
     assert_same(population.take_member(after, np.array([1, 2])), population.take_member(before, np.array([1, 2])))
 
 
-@pytest.mark.parametrize("spec", [LOOP, VMAP, PACKED], ids=["loop", "vmap", "packed"])
+@pytest.mark.parametrize("spec", [LOOP, PACKED], ids=["loop", "packed"])
 def test_decompositions_are_those_of_each_member(tiny, start, trained, pool, validation, spec):
     layout, current, _ = start(spec, states=trained.states[-1])
     stacked = population.map_selected(tiny, layout, current, evaluate, *placement.share(layout, (pool, validation[0])))
