@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flipjax.data.correlation import count_groups, evaluation_table, largest_n_train, split_pool, training_table
+from flipjax.data.correlation import count_groups, evaluation_table, largest_n_train, training_table
 from flipjax.data.pool import Catalog
+from flipjax.data.split import split_pool
 
 RHOS = st.floats(0.5, 1)
 SEEDS = st.integers(0, 2**31 - 1)

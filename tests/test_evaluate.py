@@ -16,8 +16,9 @@ from flipjax import metrics
 from flipjax.audit import evaluate as command
 from flipjax.config import PoolSpec, SplitSpec
 from flipjax.data import synthetic
-from flipjax.data.correlation import evaluation_table, split_pool
+from flipjax.data.correlation import evaluation_table
 from flipjax.data.pool import gather
+from flipjax.data.split import split_pool
 from flipjax.models import weights
 from flipjax.results.frames import read_csv
 from flipjax.results.rows import number
@@ -70,7 +71,7 @@ def printed(folder):
 
 
 def test_every_number_is_that_of_the_model_itself(folder, printed, small):
-    pool, catalog = synthetic.load(POOL)
+    pool, catalog = synthetic.load_synthetic(POOL)
     table = evaluation_table(catalog, split_pool(catalog, n_val=8, n_test=12, seed=0), "test")
     images, labels = gather(pool, table.rows)
     logits = np.concatenate([small.logits(images[i : i + 2]) for i in range(0, 12, 2)])

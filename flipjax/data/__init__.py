@@ -1,27 +1,33 @@
 """Pools of images, and the index tables that make correlation levels out of them."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flipjax.config import PoolSpec
-    from flipjax.data.pool import Catalog, Pool
-
-    POOLS: dict[str, Callable[[PoolSpec], tuple[Pool, Catalog]]]
-    """What `config.pool.name` may name."""
+from collections.abc import Callable
+from typing import Any
 
 
-def __getattr__(name: str) -> Any:
-    """Returns POOLS, which loads JAX: not before it is asked for."""
-    if name != "POOLS":
-        raise AttributeError(f"module 'flipjax.data' has no attribute {name!r}")
-    from flipjax.data import folder, synthetic, tfds
+def _folder(spec: Any) -> Any:
+    from flipjax.data.folder import load_folder
 
-    return {
-        "coco_cd": tfds.load,
-        "folder": folder.load,
-        "synthetic": synthetic.load,
-        "tfds": tfds.load,
-        "waterbirds_seg": tfds.load,
-    }
+    return load_folder(spec)
+
+
+def _synthetic(spec: Any) -> Any:
+    from flipjax.data.synthetic import load_synthetic
+
+    return load_synthetic(spec)
+
+
+def _tfds(spec: Any) -> Any:
+    from flipjax.data.tfds import load_tfds
+
+    return load_tfds(spec)
+
+
+# The modules load JAX: not before a pool is made.
+POOLS: dict[str, Callable[[Any], Any]] = {
+    "coco_cd": _tfds,
+    "folder": _folder,
+    "synthetic": _synthetic,
+    "tfds": _tfds,
+    "waterbirds_seg": _tfds,
+}
+"""What `config.pool.name` may name: functions of a `PoolSpec` that return a `Pool` and its `Catalog`."""

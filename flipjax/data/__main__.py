@@ -11,24 +11,19 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any
 
 from flipjax import command
 from flipjax.config import ConfigError, check_value
-from flipjax.data.coco_cd import command as coco_cd
+from flipjax.data.coco_cd import coco_cd_command
 from flipjax.data.images import MAX_PIXELS
-from flipjax.data.waterbirds_seg import command as waterbirds_seg
+from flipjax.data.waterbirds_seg import waterbirds_seg_command
 from flipjax.terminal import printable
 
-DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd, "waterbirds_seg": waterbirds_seg}
+DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd_command, "waterbirds_seg": waterbirds_seg_command}
 """What `prepare` may name: modules with `add_arguments(parser)` and `prepare(options)`, which returns a text."""
-MANIFESTS: dict[str, ModuleType] = {"waterbirds_seg": waterbirds_seg}
-"""What `manifest` may name: modules with `add_manifest_arguments(parser)` and `write_manifest(options)`."""
-
-
 FLAGS = {
     "config.pool.root": "DIR",
     "config.pool.size": "--size",
@@ -70,15 +65,19 @@ def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_check(commands.add_parser("check", help="read every file of a folder, and report"))
-    for name, prepare in _data_sets(commands, "prepare", "make a TFDS data set from its archives", DATA_SETS):
+    makers = commands.add_parser("prepare", help="make a TFDS data set from its archives")
+    makers = makers.add_subparsers(dest="name", required=True)
+    for name, module in DATA_SETS.items():
+        prepare = makers.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
         text = "pixels a side (default: as large as each photo, for sweeps of any size)"
         prepare.add_argument("--size", type=int, default=0, help=text)
         prepare.add_argument("--data_dir", default="", metavar="DIR", help="where TFDS keeps it (default: TFDS's own)")
-        DATA_SETS[name].add_arguments(prepare)
+        module.add_arguments(prepare)
         prepare.set_defaults(run=_prepare, parser=prepare)
-    for name, manifest in _data_sets(commands, "manifest", "write a manifest of any rho", MANIFESTS):
-        MANIFESTS[name].add_manifest_arguments(manifest)
-        manifest.set_defaults(run=_manifest, parser=manifest)
+    manifest = commands.add_parser("manifest", help="write a manifest of any rho")
+    manifest.add_argument("name", choices=["waterbirds_seg"])
+    waterbirds_seg_command.add_manifest_arguments(manifest)
+    manifest.set_defaults(run=_manifest, parser=manifest)
     return parser
 
 
@@ -96,26 +95,16 @@ def _terminating() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _data_sets(
-    commands: Any, verb: str, text: str, modules: Mapping[str, ModuleType]
-) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    names = commands.add_parser(verb, help=text).add_subparsers(dest="name", required=True)
-    for name, module in modules.items():
-        yield name, names.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
-
-
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dir", type=Path, metavar="DIR", help="a composite or photo folder")
-    parser.add_argument("--size", type=int, default=48, help="pixels a side (default 48)")
-    parser.add_argument("--n_val", type=int, help="validation images (default: the config's, fewer in a small folder)")
-    parser.add_argument("--n_test", type=int, help="test images (default: the config's, fewer in a small folder)")
-    parser.add_argument("--seed", type=int, default=0, help="the split's seed (default 0)")
-    parser.add_argument(
-        "--class_names", "--classes", type=_names, default=(), metavar="A,B", help="class names in order"
-    )
-    parser.add_argument("--scene_kinds", type=_names, default=(), metavar="A,B", help="usual scene of A, of B")
-    text = f"the largest image that is opened (default {MAX_PIXELS:,})"
-    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, help=text)
+    add = parser.add_argument
+    add("dir", type=Path, metavar="DIR", help="a composite or photo folder")
+    add("--size", type=int, default=48, help="pixels a side (default 48)")
+    add("--n_val", type=int, help="validation images (default: the config's, fewer in a small folder)")
+    add("--n_test", type=int, help="test images (default: the config's, fewer in a small folder)")
+    add("--seed", type=int, default=0, help="the split's seed (default 0)")
+    add("--class_names", "--classes", type=_names, default=(), metavar="A,B", help="class names in order")
+    add("--scene_kinds", type=_names, default=(), metavar="A,B", help="usual scene of A, of B")
+    add("--max_pixels", type=int, default=MAX_PIXELS, help=f"largest image that is opened (default {MAX_PIXELS:,})")
     parser.set_defaults(run=_check, parser=parser)
 
 
@@ -130,32 +119,20 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _manifest(options: argparse.Namespace) -> int:
-    print(printable(MANIFESTS[options.name].write_manifest(options)))
+    print(printable(waterbirds_seg_command.write_manifest(options)))
     return command.DONE
 
 
 def _check(options: argparse.Namespace) -> int:
     from flipjax.data.folder.check import check_folder
 
-    check_value("pool.size", options.size)
-    check_value("pool.max_pixels", options.max_pixels)
-    for field, value in (
-        ("split.n_val", options.n_val),
-        ("split.n_test", options.n_test),
-        ("split.seed", options.seed),
-    ):
+    fields = ("pool.size", "pool.max_pixels", "split.n_val", "split.n_test", "split.seed")
+    values = {field: getattr(options, field.split(".")[1]) for field in fields}
+    for field, value in values.items():
         if value is not None:
             check_value(field, value)
-    text, fine = check_folder(
-        options.dir,
-        size=options.size,
-        n_val=options.n_val,
-        n_test=options.n_test,
-        seed=options.seed,
-        classes=options.class_names,
-        scene_kinds=options.scene_kinds,
-        max_pixels=options.max_pixels,
-    )
+    names = {"classes": options.class_names, "scene_kinds": options.scene_kinds}
+    text, fine = check_folder(options.dir, **names, **{field.split(".")[1]: value for field, value in values.items()})
     print(text)
     return command.DONE if fine else command.SOME_FAILED
 

@@ -14,9 +14,9 @@ import numpy as np
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import store
 from flipjax.data.images import BadFileError, EmptyObjectError
-from flipjax.data.pool import Catalog, Item, Listing, Pool, catalog_of
+from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
 from flipjax.data.store import Arrays
-from flipjax.files import adding_folder
+from flipjax.files import DamagedError, adding_folder
 from flipjax.terminal import Bar, one_line, printable
 from flipjax.threads import in_order
 
@@ -31,7 +31,7 @@ RESERVED = ("foreground", "background")
 """Names that stand beside the classes in tables of results."""
 
 
-class Reader(NamedTuple):
+class Decoder(NamedTuple):
     """How items become pixels; BadFileError where one cannot.
 
     Attributes:
@@ -40,8 +40,8 @@ class Reader(NamedTuple):
         read_scene: returns an image, uint8 (size, size, 3).
     """
 
-    read_object: Callable[[Item], tuple[np.ndarray, np.ndarray, str]]
-    read_scene: Callable[[Item], np.ndarray]
+    read_object: Callable[[PoolItem], tuple[np.ndarray, np.ndarray, str]]
+    read_scene: Callable[[PoolItem], np.ndarray]
 
 
 class BadFilesError(ConfigError):
@@ -56,8 +56,8 @@ class BadFilesError(ConfigError):
         super().__init__(printable(str(source)), problem="\n  ".join([count, *self.problems[:LISTED], *more]))
 
 
-def load(
-    spec: PoolSpec, key: str, list_items: Callable[[], tuple[Listing, Reader]], *, leave_out: bool = False
+def load_pool(
+    spec: PoolSpec, key: str, list_items: Callable[[], tuple[Listing, Decoder]], *, leave_out: bool = False
 ) -> tuple[Pool, Catalog]:
     """Returns a pool from its place on disk, or makes it and keeps it there.
 
@@ -75,25 +75,25 @@ def load(
     """
     path = store.folder_of(spec) / key
     try:
-        return _to_device(*store.read(path))
+        return _to_device(*store.read_pool(path))
     except FileNotFoundError:
         pass
-    except store.DamagedError as error:
+    except DamagedError as error:
         _say(f"pool: warning: the stored pool {path} is damaged ({error}); making it again")
     listing, reader = list_items()
     shutil.rmtree(path, ignore_errors=True)
     try:
         with adding_folder(path) as folder:
-            pool = build(folder, listing, reader, size=spec.size, leave_out=leave_out)
+            pool = build_pool(folder, listing, reader, size=spec.size, leave_out=leave_out)
     except OSError as error:
         _say(f"pool: warning: the decoded pool cannot be kept ({error}); config.pool.cache names another folder")
         with tempfile.TemporaryDirectory() as folder:
-            pool = build(Path(folder), listing, reader, size=spec.size, leave_out=leave_out)
+            pool = build_pool(Path(folder), listing, reader, size=spec.size, leave_out=leave_out)
     return _to_device(*pool)
 
 
-def build(
-    folder: Path, listing: Listing, reader: Reader, *, size: int, leave_out: bool = False
+def build_pool(
+    folder: Path, listing: Listing, reader: Decoder, *, size: int, leave_out: bool = False
 ) -> tuple[Arrays, Catalog]:
     """Decodes every item and writes a stored pool into an empty folder.
 
@@ -114,9 +114,9 @@ def build(
     """
     shapes = store.shapes_of(len(listing.objects), len(listing.scenes), size)
     store.check_memory(shapes, store.memory_limit())
-    arrays = store.create(folder, shapes)
+    arrays = store.create_arrays(folder, shapes)
     problems = list(listing.problems)
-    objects: list[Item] = []
+    objects: list[PoolItem] = []
     empty: list[str] = []
     for item, result in decoded(listing.objects, reader.read_object, what="images"):
         if isinstance(result, EmptyObjectError) and leave_out:
@@ -140,15 +140,15 @@ def build(
         names = printable(", ".join(empty[:NAMED]))
         _say(f"pool: {len(empty)} images left out, nothing of the object is left at size {size}: {names}{more}")
         arrays = _shortened(folder, arrays, len(objects))
-    return arrays, store.seal(folder, arrays, catalog_of(dataclasses.replace(listing, objects=objects)))
+    return arrays, store.seal_pool(folder, arrays, catalog_of(dataclasses.replace(listing, objects=objects)))
 
 
 def decoded(
-    items: Sequence[Item], read: Callable[[Item], Out], *, what: str
-) -> Iterator[tuple[Item, Out | BadFileError]]:
+    items: Sequence[PoolItem], read: Callable[[PoolItem], Out], *, what: str
+) -> Iterator[tuple[PoolItem, Out | BadFileError]]:
     """Yields each item with what is read of it, or with why it cannot be, in order; a bar shows how far it is."""
 
-    def attempt(item: Item) -> Out | BadFileError:
+    def attempt(item: PoolItem) -> Out | BadFileError:
         try:
             return read(item)
         except BadFileError as error:

@@ -16,7 +16,7 @@ from tensorflow_datasets.core import shuffle
 
 from flipjax.data.build import NAMED, BadFilesError, decoded
 from flipjax.data.images import BadFileError, EmptyObjectError
-from flipjax.data.pool import Item
+from flipjax.data.pool import PoolItem
 from flipjax.files import adding_folder
 from flipjax.terminal import printable
 
@@ -53,8 +53,8 @@ if importlib.util.find_spec("tensorflow") is None:
 
 
 def encoded(
-    items: Sequence[Item], encode: Callable[[Item], Out], *, what: str, show: bool = False
-) -> Iterator[tuple[Item, Out]]:
+    items: Sequence[PoolItem], encode: Callable[[PoolItem], Out], *, what: str, show: bool = False
+) -> Iterator[tuple[PoolItem, Out]]:
     """Yields items with what `encode` makes of them, in order; with a line for those of which nothing is left.
 
     Args:
@@ -77,12 +77,12 @@ def encoded(
             yield item, result
     if empty:
         more = ", ..." if len(empty) > NAMED else ""
-        say(f"{len(empty)} {what} left out, nothing of them is left: {', '.join(empty[:NAMED])}{more}")
+        say_line(f"{len(empty)} {what} left out, nothing of them is left: {', '.join(empty[:NAMED])}{more}")
     if problems:
         raise BadFilesError(f"of {len(items)} {what}, {len(problems)} cannot be used", problems)
 
 
-def check_files(items: Sequence[Item]) -> None:
+def check_files(items: Sequence[PoolItem]) -> None:
     """Raises BadFilesError, before any work, if files of items are missing."""
     files = dict.fromkeys(path for item in items for path in item.files)
     missing = [f"{path}: no such file" for path in files if not os.path.isfile(path)]
@@ -90,7 +90,7 @@ def check_files(items: Sequence[Item]) -> None:
         raise BadFilesError(f"files are missing for {len(items)} images", missing)
 
 
-def prepare(
+def prepare_data_set(
     builder_class: type[tfds.core.GeneratorBasedBuilder],
     config: tfds.core.BuilderConfig,
     sources: Mapping[str, Path],
@@ -151,6 +151,6 @@ def _describe(place: Path) -> str:
     return f"{place}: {counts}; a sweep reads it by config.pool.root = {root!r}"
 
 
-def say(text: str) -> None:
+def say_line(text: str) -> None:
     """Prints a line on stderr."""
     print(printable(text), file=sys.stderr, flush=True)

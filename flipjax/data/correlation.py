@@ -8,21 +8,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from flipjax.config import valid_rho
-from flipjax.data.split import PARTS, Part, Split, interleave, shuffle, split_pool, strata, strata_names
+from flipjax.data.split import PARTS, Split, SplitPart, interleave, shuffle, strata, strata_names
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
-
-__all__ = [
-    "Part",
-    "Split",
-    "Table",
-    "count_groups",
-    "evaluation_table",
-    "largest_n_train",
-    "split_pool",
-    "training_table",
-]
 
 
 class Table(NamedTuple):
@@ -70,6 +59,7 @@ def training_table(
 
     Example:
         >>> from flipjax.data.pool import Catalog
+        >>> from flipjax.data.split import split_pool
         >>> y = np.repeat(np.arange(2), 12)
         >>> free, names = np.full(24, -1), tuple(map(str, range(24)))
         >>> catalog = Catalog(
@@ -117,7 +107,7 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
     """
     if part not in PARTS[1:]:
         raise ValueError(f"part: expected 'val' or 'test', found {part!r}")
-    chosen: Part = getattr(split, part)
+    chosen: SplitPart = getattr(split, part)
     y = catalog.object_class[chosen.objects]
     n = len(chosen.objects)
     if catalog.kind == "photo":
@@ -192,7 +182,7 @@ def _limits(catalog: Catalog, split: Split) -> _Limits:
     return _Limits(usual, rare, usual + rare)
 
 
-def _composite_rows(catalog: Catalog, train: Part, y: int, m: int, n: int, seed: int) -> np.ndarray:
+def _composite_rows(catalog: Catalog, train: SplitPart, y: int, m: int, n: int, seed: int) -> np.ndarray:
     objects = train.objects[catalog.object_class[train.objects] == y]
     objects = shuffle(np.sort(objects), seed, f"train objects {y}")[:n]
     photos = []
@@ -202,7 +192,7 @@ def _composite_rows(catalog: Catalog, train: Part, y: int, m: int, n: int, seed:
     return np.stack([objects, np.where(np.arange(n) < m, *photos)], axis=1)
 
 
-def _photo_rows(catalog: Catalog, train: Part, y: int, m: int, n: int, seed: int) -> np.ndarray:
+def _photo_rows(catalog: Catalog, train: SplitPart, y: int, m: int, n: int, seed: int) -> np.ndarray:
     stratum = strata(catalog)[train.objects]
     usual, rare = (shuffle(np.sort(train.objects[stratum == g]), seed, f"train photos {g}") for g in (3 * y, 1 + y))
     # The rare photos stand in reverse, so that a photo keeps its row when rho drops the last ones.

@@ -2,11 +2,9 @@
 
 import io
 import stat
-import struct
 import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from unicodedata import category
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -36,11 +34,6 @@ def leads_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts
 
 
-def steers(name: str) -> bool:
-    """Says whether a name has control characters, or bytes that are no UTF-8."""
-    return any(category(character) in ("Cc", "Cs") for character in name)
-
-
 def read_file(path: Path, *, name: str = "", max_pixels: int = MAX_PIXELS) -> bytes:
     """Reads a file whole; BadFileError, with `name` for the path, if it is none, no regular one, or too large."""
     name = name or str(path)
@@ -67,8 +60,7 @@ def decode(data: bytes, *, name: str, turn: bool = False, max_pixels: int = MAX_
         max_pixels: the largest image that is decoded.
 
     Raises:
-        BadFileError: no image, damaged, cut short, of several frames, or too large. A PNG's checksums are compared,
-            which Pillow does not do for pixels.
+        BadFileError: no image, damaged, cut short, of several frames, or too large.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -79,8 +71,8 @@ def decode(data: bytes, *, name: str, turn: bool = False, max_pixels: int = MAX_
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":
                 raise BadFileError(f"{name}: {frames} frames or pages; save the one that is meant")
-            if image.format == "PNG":
-                _check_png(data, name)
+            image.verify()  # Compares the checksums of a PNG, which loading does not: damage could pass for pixels.
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
             return ImageOps.exif_transpose(image) if turn else image
     except BadFileError:
@@ -156,18 +148,13 @@ def alpha_of(mask: Image.Image, name: str) -> tuple[Image.Image, str]:
     expected = "expected one grey channel of 8 bits: 0/255, 0/1 or a soft edge"
     if mask.mode == "P":
         values = listed(np.unique(np.asarray(mask)))
-        raise BadFileError(
-            f"{name}: a palette mask, whose pixels are ids of colours: {values}; {expected}. "
-            "If the object has the id k, save Image.fromarray(np.uint8(255) * (np.asarray(Image.open(path)) == k))"
-        )
+        raise BadFileError(f"{name}: a palette mask, whose pixels are ids of colours: {values}; {expected}")
     channels = mask.getbands()
     if channels[-1] == "A" and mask.getchannel("A").getextrema() != (255, 255):
         mask = mask.getchannel("A")
     elif channels[:3] == ("R", "G", "B"):
-        colours = mask.convert("RGB").getcolors(maxcolors=4)
-        values = "more than 4 colours" if colours is None else f"the colours {listed(sorted(c for _, c in colours))}"
         what = "an image without a transparent pixel" if "A" in channels else "an RGB mask"
-        raise BadFileError(f"{name}: {what}, of {values}; {expected}")
+        raise BadFileError(f"{name}: {what}; {expected}")
     mask = mask.convert("L") if mask.mode in ("1", "LA") else mask
     if mask.mode != "L":
         raise BadFileError(f"{name}: a mask of mode {mask.mode}; {expected}")
@@ -198,6 +185,31 @@ def squash_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
     return np.asarray(small)
 
 
+def read_labelled(
+    photo: Image.Image, mask: Image.Image, *, names: tuple[str, str], value: int, label: int, size: int
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Returns a photo and its mask at size x size, uint8, and in words which values the mask held.
+
+    Args:
+        photo: of any mode.
+        mask: of 0 and `value`, which the result calls `label`.
+        names: of both, for messages.
+        value: of the object's pixels.
+        label: of the object.
+        size: pixels a side.
+
+    Raises:
+        BadFileError: sizes that differ, or a mask of other values.
+    """
+    photo, labels = rgb(photo, names[0]), labels_of(mask, names[1])
+    check_sizes(photo, mask, names=names)
+    values = np.unique(labels).tolist()
+    if value not in values or not {0, value} >= set(values):
+        raise BadFileError(f"{names[1]}: the mask has the values {listed(values)}; expected 0 and {value}")
+    small = squash_labels((labels == value) * label, size, names[1])
+    return np.asarray(squash(photo, size)), small, f"values {listed(values)}"
+
+
 def check_alpha(alpha: np.ndarray, name: str) -> None:
     """Raises EmptyObjectError where no pixel of a squashed cut-out is the object's."""
     if alpha.max() <= 127:
@@ -215,15 +227,3 @@ def listed(values: Iterable) -> str:
     """Returns the first values in words, and the last."""
     values = [value.item() if isinstance(value, np.generic) else value for value in values]
     return " ".join(map(str, values[:8])) + (f" ... {values[-1]}" if len(values) > 8 else "")
-
-
-def _check_png(data: bytes, name: str) -> None:
-    position = 8
-    kind = b""
-    view = memoryview(data)
-    while kind != b"IEND":
-        length, kind = struct.unpack(">I4s", view[position : position + 8])
-        end = position + 8 + length
-        if zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
-            raise BadFileError(f"{name}: damaged: the checksum of its part {ascii(kind)[2:-1]} is another one")
-        position = end + 4

@@ -72,7 +72,7 @@ class Catalog:
 
 
 @dataclass(frozen=True)
-class Item:
+class PoolItem:
     """An object, photo or scene photo of a pool, before it is decoded.
 
     Attributes:
@@ -108,8 +108,8 @@ class Listing:
     kind: Kind
     class_names: tuple[str, str]
     scene_names: tuple[str, str]
-    objects: Sequence[Item]
-    scenes: Sequence[Item] = ()
+    objects: Sequence[PoolItem]
+    scenes: Sequence[PoolItem] = ()
     problems: tuple[str, ...] = ()
 
 

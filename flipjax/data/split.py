@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PARTS = ("train", "val", "test")
 
 
-class Part(NamedTuple):
+class SplitPart(NamedTuple):
     """What one part of the split may show: int32 indices of objects (or photos) and of scene photos, in drawn order."""
 
     objects: np.ndarray
@@ -27,9 +27,9 @@ class Part(NamedTuple):
 class Split(NamedTuple):
     """The three parts; no object and no scene photo is in two of them."""
 
-    train: Part
-    val: Part
-    test: Part
+    train: SplitPart
+    val: SplitPart
+    test: SplitPart
 
 
 def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split:
@@ -79,7 +79,7 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
     scenes = _split_scenes(catalog, displays, seed)
     merge = {"train": np.concatenate, "val": interleave, "test": interleave}
     indices = {part: (merge[part](objects[part]), scenes[part]) for part in PARTS}
-    return Split(**{part: Part(*(index.astype(np.int32) for index in indices[part])) for part in PARTS})
+    return Split(**{part: SplitPart(*(index.astype(np.int32) for index in indices[part])) for part in PARTS})
 
 
 def strata(catalog: Catalog) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.pool import Catalog
-from flipjax.files import DAMAGED, cache_folder
+from flipjax.files import DAMAGED, DamagedError, cache_folder
 from flipjax.threads import in_order
 
 FORMAT = 1
@@ -28,10 +28,6 @@ BLOCK = 1 << 24
 """Bytes that are hashed at once."""
 
 Arrays = dict[str, np.ndarray]
-
-
-class DamagedError(ValueError):
-    """A stored pool that is not what was written."""
 
 
 def folder_of(spec: PoolSpec) -> Path:
@@ -49,7 +45,7 @@ def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]
     }
 
 
-def create(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
+def create_arrays(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
     """Makes files of zeros and maps them to be written; OSError where the disk has no room."""
     arrays = {}
     for name, shape in shapes.items():
@@ -66,7 +62,7 @@ def create(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
     return arrays
 
 
-def seal(folder: Path, arrays: Arrays, catalog: Catalog) -> Catalog:
+def seal_pool(folder: Path, arrays: Arrays, catalog: Catalog) -> Catalog:
     """Writes the record of a pool whose arrays are filled, and returns the catalog with the pool's digest."""
     for array in arrays.values():
         if isinstance(array, np.memmap):
@@ -79,7 +75,7 @@ def seal(folder: Path, arrays: Arrays, catalog: Catalog) -> Catalog:
     return dataclasses.replace(catalog, content=content)
 
 
-def read(folder: Path) -> tuple[Arrays, Catalog]:
+def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
     """Maps a stored pool and compares its digest.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A pool read from a TFDS data set: of anybody, or one that `python -m flipjax.data prepare` made.
+"""A pool read from a TFDS data set: of anybody, or one that `flipjax data prepare` made.
 
 TensorFlow Datasets is imported where a data set is read, and nowhere else; TensorFlow is not needed.
 """
@@ -17,9 +17,8 @@ from PIL.Image import Image
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data import build, images, store
-from flipjax.data.build import Reader, listed, two_names
-from flipjax.data.images import BadFileError
-from flipjax.data.pool import Catalog, Item, Listing, Pool
+from flipjax.data.build import Decoder, listed, two_names
+from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.terminal import printable
 
@@ -39,7 +38,7 @@ Row = tuple[str, int, dict[str, Any]]
 """Split, index and labels of an example."""
 
 
-def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
+def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Loads a TFDS data set; its decoded pool is kept and found again by the data set's files.
 
     Photo: each example has an image, a mask of one channel, a class and a scene. The foreground has one more than the
@@ -62,11 +61,11 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
         BadFilesError: (a ConfigError) examples cannot be used; lists them.
     """
     check_value("pool.size", spec.size)
-    folder = find(spec)
-    return build.load(spec, _key(folder, spec), lambda: _open(folder, spec), leave_out=True)
+    folder = find_data_set(spec)
+    return build.load_pool(spec, _key(folder, spec), lambda: _open(folder, spec), leave_out=True)
 
 
-def find(spec: PoolSpec) -> Path:
+def find_data_set(spec: PoolSpec) -> Path:
     """Returns the folder that holds a data set's `dataset_info.json`; ConfigError, with all there are, without one."""
     data_dir = data_dir_of(spec.data_dir)
     root = spec.root or DEFAULTS.get(spec.name, "")
@@ -82,7 +81,7 @@ def find(spec: PoolSpec) -> Path:
     versions = sorted((path.parent.name for path in folder.glob(f"*/{INFO}")), key=_version)
     version = match["version"] or (versions[-1] if versions else "")
     if version not in versions:
-        advice = f"; python -m flipjax.data prepare {spec.name} makes one" if spec.name in DEFAULTS else ""
+        advice = f"; flipjax data prepare {spec.name} makes one" if spec.name in DEFAULTS else ""
         problem = f"no data set {root!r} in {data_dir}; {_choices(data_dir)}{advice}"
         raise ConfigError("config.pool.root", problem=problem)
     return folder / version
@@ -96,7 +95,7 @@ def data_dir_of(text: str) -> Path:
 def stored_bytes(spec: PoolSpec) -> int | None:
     """Returns the size of the pool's uint8 arrays, by what the data set says of itself; None where there is none."""
     try:
-        info = json.loads((find(spec) / INFO).read_text(encoding="utf-8"))
+        info = json.loads((find_data_set(spec) / INFO).read_text(encoding="utf-8"))
         counts = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -125,7 +124,7 @@ def _key(folder: Path, spec: PoolSpec) -> str:
     return hashlib.sha256(f"tfds {folder.parts[-3:]} {files} {options}".encode()).hexdigest()[:32]
 
 
-def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Reader]:
+def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Decoder]:
     """Returns what a data set holds, and what decodes it."""
     import tensorflow_datasets as tfds
 
@@ -193,7 +192,7 @@ def _list(source: str, examples: Mapping[str, _Examples], spec: PoolSpec) -> Lis
     class_names = two_names(source, "classes", _count(objects, "class", examples), spec.classes)
     scene_names = two_names(source, "scene_kinds", _count(of_scene, "scene", examples), spec.scene_kinds)
 
-    def items(rows: Sequence[Row], *, roles: Sequence[str]) -> tuple[Item, ...]:
+    def items(rows: Sequence[Row], *, roles: Sequence[str]) -> tuple[PoolItem, ...]:
         by_id = len({labels["id"] for _, _, labels in rows}) == len(rows)
         chosen = []
         for split, index, labels in rows:
@@ -203,7 +202,7 @@ def _list(source: str, examples: Mapping[str, _Examples], spec: PoolSpec) -> Lis
                 continue
             name = printable(labels["id"]) if by_id else f"{split}/{index:06d}"
             part = FIXED.get(labels["part"], -1) if "part" in examples[split].features else parts.get(split, -1)
-            chosen.append(Item(name, (split, index), y, scene, part))
+            chosen.append(PoolItem(name, (split, index), y, scene, part))
         return tuple(sorted(chosen, key=lambda item: item.name))
 
     return Listing(
@@ -237,8 +236,8 @@ def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
     return parts
 
 
-def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec) -> Reader:
-    def open_image(item: Item, role: str) -> Image:
+def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec) -> Decoder:
+    def open_image(item: PoolItem, role: str) -> Image:
         split, index = item.files
         name = f"{item.name} ({role})"
         return images.decode(examples[split].image(index, role), name=name, max_pixels=spec.max_pixels)
@@ -248,7 +247,7 @@ def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec)
     if listing.kind == "photo":
         foreground = _binary(listing, foreground, open_image) or foreground
 
-    def read_cut_out(item: Item) -> tuple[np.ndarray, np.ndarray, str]:
+    def read_cut_out(item: PoolItem) -> tuple[np.ndarray, np.ndarray, str]:
         image = images.rgb(open_image(item, "image"), item.name)
         alpha = open_image(item, "mask").convert("L")
         images.check_sizes(image, alpha, names=(item.name, item.name))
@@ -257,26 +256,18 @@ def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec)
         # Whatever the data set holds, no channel exceeds alpha.
         return np.minimum(np.asarray(images.squash(image, spec.size)), small[..., None]), small, "soft"
 
-    def read_photo(item: Item) -> tuple[np.ndarray, np.ndarray, str]:
-        image = images.rgb(open_image(item, "image"), item.name)
-        mask = open_image(item, "mask")
-        labels = images.labels_of(mask, item.name)
-        images.check_sizes(image, mask, names=(item.name, item.name))
-        values = np.unique(labels).tolist()
-        value = foreground[item.y]
-        if value not in values or not {0, value} >= set(values):
-            words = f"expected 0 and {value} ({listing.class_names[item.y]})"
-            raise BadFileError(f"{item.name}: the mask has the values {images.listed(values)}; {words}")
-        small = images.squash_labels((labels == value) * (1 + item.y), spec.size, item.name)
-        return np.asarray(images.squash(image, spec.size)), small, f"values {images.listed(values)}"
+    def read_photo(item: PoolItem) -> tuple[np.ndarray, np.ndarray, str]:
+        options = {"value": foreground[item.y], "label": 1 + item.y, "size": spec.size}
+        photo, mask = open_image(item, "image"), open_image(item, "mask")
+        return images.read_labelled(photo, mask, names=(item.name, item.name), **options)
 
-    def read_scene(item: Item) -> np.ndarray:
+    def read_scene(item: PoolItem) -> np.ndarray:
         return np.asarray(images.middle_square(images.rgb(open_image(item, "image"), item.name), spec.size))
 
-    return Reader(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
+    return Decoder(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
 
 
-def _binary(listing: Listing, labels: Sequence[int], open_image: Callable[[Item, str], Image]) -> list[int]:
+def _binary(listing: Listing, labels: Sequence[int], open_image: Callable[[PoolItem, str], Image]) -> list[int]:
     """Returns the one value, 1 or 255, that marks the foreground in the masks of both classes; empty if labels do."""
     y = int(np.argmax(labels))
     some = [item for item in listing.objects if item.y == y][:SAMPLE]

@@ -9,8 +9,9 @@ import numpy as np
 
 from flipjax.config import ConfigError, ModelSpec, PopulationSpec
 from flipjax.data import POOLS
-from flipjax.data.correlation import Split, Table, evaluation_table, largest_n_train, split_pool, training_table
+from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
 from flipjax.data.pool import Catalog, Pool
+from flipjax.data.split import Split, split_pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models.smp import WeightsError
 from flipjax.models.weights import load_weights

@@ -14,7 +14,7 @@ from coco_cd.pools import GOLDEN, SHARED, needs
 from coco_cd.tree import HEIGHT, SQUARE, WIDTH, item
 from flipjax.data.coco_cd import categories
 from flipjax.data.coco_cd.annotations import Animals, decode_runs, label_mask, run_lengths
-from flipjax.data.coco_cd.scenes import scene_of
+from flipjax.data.coco_cd.categories import scene_of
 from flipjax.data.coco_cd.selection import read_selection, select
 from flipjax.data.coco_cd.splits import reference_split
 from flipjax.data.images import BadFileError

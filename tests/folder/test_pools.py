@@ -7,10 +7,11 @@ from PIL import Image
 
 from flipjax.config import PoolSpec
 from flipjax.data import build, store
-from flipjax.data.correlation import evaluation_table, split_pool, training_table
-from flipjax.data.folder import load
+from flipjax.data.correlation import evaluation_table, training_table
+from flipjax.data.folder import load_folder
 from flipjax.data.folder.listing import read_listing
 from flipjax.data.pool import gather
+from flipjax.data.split import split_pool
 from folder.tree import (
     BLUE,
     GREEN,
@@ -29,7 +30,7 @@ from folder.tree import (
 
 def test_composite_folder(tmp_path):
     root = composite(tmp_path / "data")
-    pool, catalog = load(spec(root))
+    pool, catalog = load_folder(spec(root))
     assert (pool.kind, catalog.class_names, catalog.scene_names) == ("composite", ("cat", "dog"), ("land", "water"))
     assert pool.images.shape == (12, SIZE, SIZE, 3) and pool.scenes.shape == (8, SIZE, SIZE, 3)
     assert catalog.object_names[6] == "cutouts/dog/00.jpg" and catalog.scene_photo_names[4] == "scenes/water/0.png"
@@ -51,7 +52,7 @@ def test_no_background_bleeds_into_a_soft_edge(tmp_path):
     alpha = np.minimum(alpha, square(37, 23))
     rgba = np.dstack([photo, alpha])
     save(root / "cutouts" / "cat" / "soft.png", rgba)
-    pool, catalog = load(spec(root))
+    pool, catalog = load_folder(spec(root))
     index = catalog.object_names.index("cutouts/cat/soft.png")
     image, mask = np.asarray(pool.images[index]), np.asarray(pool.masks[index])
     assert image[..., 2].max() == 0 and len(np.unique(mask)) > 4
@@ -63,7 +64,7 @@ def test_masks_of_zero_and_one_and_grey_photos_are_fine(tmp_path):
     save(root / "cutouts" / "cat" / "00.png", square(value=1))
     save(root / "cutouts" / "cat" / "01.png", Image.fromarray(square()).convert("1"))
     save(root / "cutouts" / "cat" / "00.jpg", solid((90, 90, 90))[..., 0])
-    pool, _ = load(spec(root))
+    pool, _ = load_folder(spec(root))
     np.testing.assert_array_equal(pool.masks[0], pool.masks[2])
     np.testing.assert_array_equal(pool.masks[1], pool.masks[2])
     assert np.ptp(np.asarray(pool.images[0]), axis=-1).max() == 0
@@ -79,7 +80,7 @@ def test_exif_orientation_and_scene_crop(tmp_path):
     save(root / "cutouts" / "cat" / "00.png", np.full((40, 20), 255, np.uint8))
     wide = np.concatenate([solid(RED, 10), solid(GREEN, 20), solid(RED, 10)], axis=1)
     save(root / "scenes" / "land" / "0.png", wide)
-    pool, _ = load(spec(root))
+    pool, _ = load_folder(spec(root))
     np.testing.assert_allclose(pool.images[0, 1, 8].astype(int), RED, atol=6)
     np.testing.assert_allclose(pool.images[0, -2, 8].astype(int), BLUE, atol=6)
     np.testing.assert_array_equal(pool.scenes[0], np.broadcast_to(np.uint8(GREEN), (SIZE, SIZE, 3)))
@@ -88,7 +89,7 @@ def test_exif_orientation_and_scene_crop(tmp_path):
 def test_photo_folder_with_splits(tmp_path):
     root = tmp_path / "data"
     photos(root, per_group=(9, 6, 6, 9), splits=("train", "val", "test"))
-    pool, catalog = load(spec(root))
+    pool, catalog = load_folder(spec(root))
     assert (pool.kind, catalog.class_names, catalog.scene_names) == ("photo", ("cat", "dog"), ("indoor", "outdoor"))
     assert pool.scenes.shape == (0, SIZE, SIZE, 3) and len(catalog.scene_photo_names) == 0
     split = split_pool(catalog, n_val=8, n_test=8, seed=0)
@@ -104,7 +105,7 @@ def test_photo_folder_with_splits(tmp_path):
 def test_names_can_be_given_in_order(tmp_path):
     root = composite(tmp_path / "data")
     save(root / "cutouts" / "ant" / "0.png", np.dstack([solid(RED), square()]))
-    _, catalog = load(spec(root, classes=("dog", "cat"), scene_kinds=("water", "land")))
+    _, catalog = load_folder(spec(root, classes=("dog", "cat"), scene_kinds=("water", "land")))
     assert catalog.class_names == ("dog", "cat") and catalog.object_names[0] == "cutouts/dog/00.jpg"
     assert catalog.scene_names == ("water", "land") and catalog.scene_photo_names[0] == "scenes/water/0.png"
     message = r"classes: expected exactly two; found ant \(1\), cat \(12\), dog \(12\)"
@@ -115,7 +116,7 @@ def test_names_can_be_given_in_order(tmp_path):
 def test_composite_metadata_fixes_parts(tmp_path):
     root = composite(tmp_path / "data")
     write_metadata(root, [("cutouts/dog/01.jpg", "test"), ("scenes/land/2.png", "val")], columns=("filename", "split"))
-    _, catalog = load(spec(root))
+    _, catalog = load_folder(spec(root))
     assert catalog.object_split[7] == 2 and catalog.scene_split[2] == 1
     assert (catalog.object_split == -1).sum() == 11 and (catalog.scene_split == -1).sum() == 7
     write_metadata(root, [("dog/01.jpg", "test"), ("scenes/land/2.png", "dev")], columns=("filename", "split"))
@@ -126,11 +127,11 @@ def test_composite_metadata_fixes_parts(tmp_path):
 
 def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(tmp_path, monkeypatch, capsys):
     root = composite(tmp_path / "data")
-    first, catalog = load(spec(root))
+    first, catalog = load_folder(spec(root))
     (folder,) = (tmp_path / "cache").iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(build, "build", None)
-        again, result = load(spec(root))
+        patch.setattr(build, "build_pool", None)
+        again, result = load_folder(spec(root))
     for name in store.ARRAYS:
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
     assert result.content == catalog.content and result.object_names == catalog.object_names
@@ -140,14 +141,14 @@ def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(tmp_path, 
         flipped[-1 - len(whole) // 3] ^= 1
         for damaged in (bytes(flipped), whole[:-20], b""):
             path.write_bytes(damaged)
-            rebuilt, described = load(spec(root))
+            rebuilt, described = load_folder(spec(root))
             assert described.content == catalog.content and path.read_bytes() == whole, path
             np.testing.assert_array_equal(rebuilt.images, first.images)
         assert f"the stored pool {folder} is damaged" in capsys.readouterr().err
     (folder / "images.npy").unlink()
-    assert load(spec(root))[1].content == catalog.content
+    assert load_folder(spec(root))[1].content == catalog.content
     save(root / "scenes" / "land" / "0.png", solid(RED))
-    other, described = load(spec(root))
+    other, described = load_folder(spec(root))
     assert (np.asarray(other.scenes[0, 0, 0]) == RED).all() and described.content != catalog.content
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
@@ -155,7 +156,7 @@ def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(tmp_path, 
 def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path, capsys, monkeypatch):
     root = composite(tmp_path / "data")
     (tmp_path / "cache").write_text("a file, not a folder")
-    load(spec(root))
+    load_folder(spec(root))
     assert "config.pool.cache" in capsys.readouterr().err
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     assert store.folder_of(PoolSpec()) == tmp_path / "home" / "flipjax" / "pools"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.__main__ import main
-from flipjax.data.folder import load
+from flipjax.data.folder import load_folder
 from flipjax.data.folder.check import check_folder
 from folder.tree import GREEN, RED, SIZE, composite, photos, problems_of, save, solid, spec, square, write_metadata
 
@@ -38,7 +38,7 @@ def test_every_bad_composite_file_is_listed(tmp_path, capsys):
         "cutouts/cat/00.jpg": "unreadable: (?i:.*truncated)",
         "cutouts/cat/01.png": "the mask has 20 x 30 pixels, cutouts/cat/01.jpg has 20 x 20",
         "cutouts/cat/02.png": "a palette mask, whose pixels are ids of colours: 0 8; expected one grey channel",
-        "cutouts/cat/03.png": r"an RGB mask, of the colours \(0, 0, 0\) \(255, 255, 255\); expected one grey",
+        "cutouts/cat/03.png": r"an RGB mask; expected one grey",
         "cutouts/cat/04.jpg": "no mask; expected 04.png beside it",
         "cutouts/cat/05.png": "no alpha channel, and no photo of that name",
         "cutouts/cat/06.png": "the mask has no object: its values are 0 15",
@@ -80,7 +80,7 @@ def test_every_bad_photo_row_and_mask_is_listed(tmp_path):
     save(masks / "dog_1_2.png", palette)
     bad_rows = [rows[-1], ("ghost.jpg", "cat", "indoor", ""), ("dog_0_0.jpg", "", "indoor", ""), ("a,b.jpg", "cat")]
     kept = [row for row in rows if row[0] != "dog_0_0.jpg"]
-    write_metadata(root, [*kept, *bad_rows, ("x", "y", "z", "", "more")])
+    write_metadata(root, [*kept, *bad_rows])
     last = len(kept) + 1
     expected = [
         f"metadata.csv line {last + 1}: 'dog_1_5.jpg': listed twice (first in metadata.csv line {last})",
@@ -88,21 +88,23 @@ def test_every_bad_photo_row_and_mask_is_listed(tmp_path):
         f"metadata.csv line {last + 2}: 'ghost.jpg': no such file: masks/ghost.png",
         f"metadata.csv line {last + 3}: no class",
         f"metadata.csv line {last + 4}: no scene",
-        f"metadata.csv line {last + 5}: 5 fields for 4 columns",
         "metadata.csv line 7: 'cat_0_5.jpg': no such file: masks/cat_0_5.png",
         "images/dog_0_0.jpg: no row of metadata.csv names it",
         "images/stray.jpg: no row of metadata.csv names it",
         "masks/dog_0_0.png: no row of metadata.csv names it",
-        "masks/cat_0_0.png: values 0 2; expected 0 and 1 (cat): label 2 is dog, but metadata.csv says cat",
-        "masks/cat_0_1.png: values 0 255; expected 0 and 1 (cat): looks like a 0/255 mask; write 1 where the cat is",
-        "masks/cat_0_2.png: values 0 1 255; expected 0 and 1 (cat): "
-        "255 usually marks void pixels; write 0 (background) or the label there",
+        "masks/cat_0_0.png: the mask has the values 0 2; expected 0 and 1",
+        "masks/cat_0_1.png: the mask has the values 0 255; expected 0 and 1",
+        "masks/cat_0_2.png: the mask has the values 0 1 255; expected 0 and 1",
         "masks/cat_0_3.png: a mask of channels R, G, B; expected one channel of labels 0, 1 and 2",
         "masks/cat_0_4.png: the mask has 18 x 20 pixels, images/cat_0_4.jpg has 20 x 20",
-        "masks/dog_1_0.png: values 0 7; expected 0 and 2 (dog): labels must be 0, 1 or 2",
-        "masks/dog_1_1.png: values 0; expected 0 and 2 (dog): no pixel has its label",
+        "masks/dog_1_0.png: the mask has the values 0 7; expected 0 and 2",
+        "masks/dog_1_1.png: the mask has the values 0; expected 0 and 2",
     ]
     assert sorted(problems_of(root)) == sorted(expected)
+    write_metadata(root, [*kept, ("x", "y", "z", "", "more")])
+    assert problems_of(root) == (
+        f"metadata.csv: no CSV in UTF-8 (line {last + 1} has more fields than there are columns)",
+    )
 
 
 def test_unknown_class_and_missing_column_in_metadata(tmp_path):
@@ -120,9 +122,9 @@ def test_unknown_class_and_missing_column_in_metadata(tmp_path):
 
 def test_folders_that_are_no_pool(tmp_path):
     with pytest.raises(ConfigError, match=r"config.pool.root: expected the path"):
-        load(PoolSpec(name="folder", size=SIZE))
+        load_folder(PoolSpec(name="folder", size=SIZE))
     with pytest.raises(ConfigError, match=r"config.pool.root: expected a folder with cutouts/"):
-        load(spec(tmp_path / "absent"))
+        load_folder(spec(tmp_path / "absent"))
     (tmp_path / "empty").mkdir()
     assert "found nothing" in problems_of(tmp_path / "empty")[0]
     (tmp_path / "half" / "cutouts").mkdir(parents=True)
@@ -133,54 +135,45 @@ def test_folders_that_are_no_pool(tmp_path):
     assert problems_of(root) == ("classes: no image of cat; found cat (0), dog (12)",)
 
 
-def test_nothing_leaves_the_folder_and_no_strange_file_is_opened(tmp_path):
-    """Each would hang, start a program, take gigabytes or read what is not the user's data set."""
-    root = composite(tmp_path / "data", objects=12)
+def test_no_strange_file_is_opened(tmp_path):
+    """Each would hang, start a program, take gigabytes, show another frame, or pass damage for pixels."""
+    root = composite(tmp_path / "data", objects=8)
     cats = root / "cutouts" / "cat"
-    save(tmp_path / "elsewhere.jpg", solid(RED))
-    for name in ("00.jpg", "01.jpg", "02.png", "03.png", "04.png", "05.png", "06.png"):
+    for name in ("00.jpg", "01.png", "02.png", "03.png", "04.png", "05.png"):
         (cats / name).unlink()
-    (cats / "00.jpg").symlink_to(tmp_path / "elsewhere.jpg")
-    os.mkfifo(cats / "01.jpg")
-    (cats / "02.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n")
-    save(cats / "03.png", square(), save_all=True, append_images=[Image.fromarray(square(value=200))])
-    Image.fromarray(square().astype(np.float32)).save(cats / "04.png", format="TIFF")
+    os.mkfifo(cats / "00.jpg")
+    (cats / "01.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n")
+    save(cats / "02.png", square(), save_all=True, append_images=[Image.fromarray(square(value=200))])
+    Image.fromarray(square().astype(np.float32)).save(cats / "03.png", format="TIFF")
     png = io.BytesIO()
     Image.fromarray(square()).save(png, format="PNG")
     damaged = bytearray(png.getvalue())
     damaged[damaged.index(b"IDAT") + 10] ^= 1
-    (cats / "05.png").write_bytes(damaged)
-    save(cats / "06.png", square(64, 64))
-    exif = solid(RED)
-    save(cats / "07.jpg", exif, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    (cats / "04.png").write_bytes(damaged)
+    save(cats / "05.png", square(64, 64))
+    (cats / "06.jpg").write_bytes(bytes(9000))
     save(cats / "a\x1b[2Jb.png", np.dstack([solid(RED), square()]))
     problems = dict(problem.split(": ", 1) for problem in problems_of(root, max_pixels=1000))
-    assert {name.removeprefix("cutouts/cat/"): reason for name, reason in problems.items()}.keys() <= {
-        "00.jpg", "01.jpg", "02.png", "03.png", "04.png", "05.png", "06.png", "07.jpg", "a\\x1b[2Jb.png", "00.png"
-    }  # fmt: skip
     reasons = {
-        "00.jpg": "a link out of the folder",
-        "01.jpg": "no regular file",
-        "02.png": "no image of JPEG, PNG",
-        "03.png": "2 frames",
-        "04.png": "mode F",
-        "05.png": "checksum of its part IDAT",
-        "06.png": "64 x 64 pixels, more than max_pixels 1,000",
+        "00.jpg": "no regular file",
+        "01.png": "no image of JPEG, PNG",
+        "02.png": "2 frames",
+        "03.png": "mode F",
+        "04.png": "unreadable",
+        "05.png": "64 x 64 pixels, more than max_pixels 1,000",
+        "06.jpg": "9,000 bytes, more than the 8,000 that max_pixels 1,000 allows",
         "a\\x1b[2Jb.png": "control characters",
     }
-    for name, reason in reasons.items():
-        assert reason in problems[f"cutouts/cat/{name}"], problems
+    assert problems.keys() == {f"cutouts/cat/{name}" for name in reasons}
+    assert all(reason in problems[f"cutouts/cat/{name}"] for name, reason in reasons.items())
 
 
-@pytest.mark.parametrize("name", ["../elsewhere.jpg", "/etc/passwd", "..", "a/../../b.jpg", "link/x.jpg"])
+@pytest.mark.parametrize("name", ["../elsewhere.jpg", "/etc/passwd", "a/../../b.jpg"])
 def test_rows_that_lead_out_of_the_folder_are_refused(tmp_path, name):
     root = tmp_path / "data"
     rows = photos(root)
-    (root / "images" / "link").symlink_to(tmp_path)
-    (tmp_path / "x.jpg").write_bytes((root / "images" / rows[0][0]).read_bytes())
     write_metadata(root, [*rows, (name, "cat", "indoor", "")])
-    (line,) = problems_of(root)
-    assert line.startswith(f"metadata.csv line {len(rows) + 2}: {name!r}: ")
+    assert problems_of(root) == (f"metadata.csv line {len(rows) + 2}: {name!r}: expected a name below the folder",)
 
 
 @pytest.mark.parametrize("name", ["foreground", "background", "$x^$", "a\x1b[2J"])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from flipjax.config import PoolSpec
 from flipjax.data.build import BadFilesError
-from flipjax.data.folder import load
+from flipjax.data.folder import load_folder
 
 SIZE = 16
 RED, GREEN, BLUE = (200, 20, 20), (20, 200, 20), (20, 20, 200)
@@ -67,5 +67,5 @@ def spec(root, **options):
 
 def problems_of(root, **options):
     with pytest.raises(BadFilesError) as raised:
-        load(spec(root, **options))
+        load_folder(spec(root, **options))
     return raised.value.problems

@@ -63,7 +63,7 @@ def twin_fit(scene, size):
 @given(st.tuples(*[st.integers(8, 40)] * 4))
 def test_fit_equals_its_twin(sides):
     scene = Image.fromarray(draw_photo(np.random.default_rng(1), *sides[:2]))
-    fitted = pixels.fit(scene, sides[2:])
+    fitted = pixels.fit_scene(scene, sides[2:])
     assert fitted.size == sides[2:]
     np.testing.assert_array_equal(fitted, twin_fit(scene, sides[2:]))
 

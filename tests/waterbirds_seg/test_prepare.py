@@ -12,8 +12,9 @@ import pytest
 from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.__main__ import main
-from flipjax.data.correlation import evaluation_table, split_pool, training_table
+from flipjax.data.correlation import evaluation_table, training_table
 from flipjax.data.pool import gather
+from flipjax.data.split import split_pool
 from flipjax.data.waterbirds_seg import archives, manifest, pixels
 from flipjax.data.waterbirds_seg.archives import bird_files, read_birds, scene_file
 from waterbirds_seg.tree import SIZE, arguments, draw_mask, draw_photo, make_tree, open_pool, prepare, save
@@ -115,16 +116,31 @@ def missing_mask(tree):
     return path, "files are missing for 56 images"
 
 
+def tall_scene(tree):
+    """Enlarged to the width of its bird it would have gigapixels."""
+    name = read_birds(tree / "cub")[3].name
+    for path, array in zip(
+        bird_files(tree / "cub", name), (np.zeros((400, 400, 3)), np.full((400, 400), 255)), strict=True
+    ):
+        save(path, array.astype(np.uint8))
+    path = tree / "places/b/bamboo_forest/00000000.jpg"
+    save(path, np.zeros((30_000, 1, 3), np.uint8))
+    row = f"4,{name},0,0,0,0,/b/bamboo_forest/00000000.jpg"
+    (tree / "own.csv").write_text(f"{','.join(manifest.Row._fields)}\n{row}\n")
+    return path, "1 x 30000 pixels cannot fill 400 x 400"
+
+
 def damaged_scene(tree):
     path = tree / "places/o/ocean/00000002.jpg"
     os.truncate(path, 200)
     return path, "1 cannot be used"
 
 
-@pytest.mark.parametrize("harm", [bad_photo, other_size, missing_mask, damaged_scene])
+@pytest.mark.parametrize("harm", [bad_photo, other_size, missing_mask, damaged_scene, tall_scene])
 def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys, harm):
     path, message = harm(tree)
-    assert prepare(tree, tmp_path / "out") == 1
+    own = ["--manifest", tree / "own.csv"] if (tree / "own.csv").exists() else []
+    assert prepare(tree, tmp_path / "out", *own) == 1
     said = capsys.readouterr().err
     assert message in said and str(path) in said and "Traceback" not in said
     assert not list((tmp_path / "out").iterdir())
@@ -148,7 +164,7 @@ def test_a_disk_that_cannot_be_written_to_is_one_line(tree, tmp_path, capsys):
 SLOW = """
 import sys, time
 from flipjax.data.waterbirds_seg import pixels
-draw, made = pixels.draw, []
+draw, made = pixels.draw_item, []
 
 def slow(item, size):
     made.append(item)
@@ -157,7 +173,7 @@ def slow(item, size):
     time.sleep(0 if len(made) < 9 else 2)
     return draw(item, size)
 
-pixels.draw = slow
+pixels.draw_item = slow
 from flipjax.data.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -196,7 +212,6 @@ def test_what_a_killed_prepare_leaves_is_gone_after_the_next(shared_tree, tmp_pa
     [
         ("cub", "cub_dir: expected a folder; found"),
         ("places", "places_dir: expected a folder; found"),
-        ("cub/segmentations", "has no segmentations/ (segmentations.tgz, an archive of its own)"),
         ("cub/images.txt", "cub_dir: expected CUB's images.txt"),
         ("cub/train_test_split.txt", "cub_dir: expected CUB's train_test_split.txt"),
     ],
@@ -213,9 +228,14 @@ def test_malformed_lists(tree):
         path.write_text(text)
         with pytest.raises(ConfigError, match="cub_dir: expected"):
             read_birds(tree / "cub")
+    names = (tree / "cub/images.txt").read_text().splitlines()
+    (tree / "cub/images.txt").write_text("\n".join([names[0], names[1].split()[0] + " " + names[0].split()[1]]))
+    path.write_text("1 1\n2 0\n")
+    with pytest.raises(ConfigError, match="every name once"):
+        read_birds(tree / "cub")
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(ConfigError, match="a regular file"):
+    with pytest.raises(ConfigError, match="no regular file"):
         read_birds(tree / "cub")
     with pytest.raises(ConfigError, match="places_dir: expected scenes of land in any of b/bamboo_forest/"):
         archives.read_scenes(tree / "cub")

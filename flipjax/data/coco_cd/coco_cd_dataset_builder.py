@@ -16,10 +16,10 @@ from flipjax.config import ConfigError
 from flipjax.data import builders, images
 from flipjax.data.coco_cd.annotations import label_mask
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
-from flipjax.data.coco_cd.selection import Photo, check_layout, read_selection
+from flipjax.data.coco_cd.selection import Photo, read_selection
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL, count_groups, describe, reference_split
 from flipjax.data.images import BadFileError
-from flipjax.data.pool import Item
+from flipjax.data.pool import PoolItem
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
@@ -84,12 +84,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         # Messages name the folders that are meant, and not links to them.
         root = Path(epath.Path(dl_manager.manual_dir)).resolve()
         stuff_dir = root / "stuff_annotations" if (root / "stuff_annotations").is_dir() else None
-        check_layout(root, stuff_dir)
         selection = read_selection(root, stuff_dir)
         photos = {photo.animals.image_id: photo for photo in selection.photos}
         left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items())) or "none"
         counts = describe(count_groups([photo.group for photo in photos.values()]))
-        builders.say(f"{len(photos)} photos: {counts}; left out: {left_out}")
+        builders.say_line(f"{len(photos)} photos: {counts}; left out: {left_out}")
         splits = {split: [photos[i] for i in ids] for split, ids in self._divide(photos).items()}
         builders.check_files([photo.item for photo in itertools.chain(*splits.values())])
         return {split: self._generate_examples(part, split) for split, part in splits.items()}
@@ -125,7 +124,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def _encode(photos: dict[Item, Photo], item: Item, *, size: int) -> tuple[bytes, bytes]:
+def _encode(photos: dict[PoolItem, Photo], item: PoolItem, *, size: int) -> tuple[bytes, bytes]:
     """Returns the photo's own file, or a PNG where it has not three channels or is resized, and its mask as PNG.
 
     The photo is not turned as an EXIF tag says: COCO's annotations are drawn on the stored pixels.

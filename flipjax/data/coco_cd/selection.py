@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from flipjax.data.build import BadFilesError
-from flipjax.data.coco_cd.annotations import Animals, label_mask, read_instances, read_stuff, require_packages
-from flipjax.data.coco_cd.scenes import scene_of
+from flipjax.data.coco_cd.annotations import Animals, label_mask, read_instances, read_stuff
+from flipjax.data.coco_cd.categories import scene_of
 from flipjax.data.images import BadFileError
-from flipjax.data.pool import Item
+from flipjax.data.pool import PoolItem
 
 YEARS = ("train2017", "val2017")
 """COCO's two parts, which are pooled; folders of photos and ends of file names."""
@@ -26,7 +26,7 @@ FOREGROUND = (0.01, 0.99)
 class Photo(NamedTuple):
     """An image of the data set: its item, of one file, and what is annotated in it."""
 
-    item: Item
+    item: PoolItem
     animals: Animals
 
     @property
@@ -40,26 +40,6 @@ class Selection(NamedTuple):
 
     photos: tuple[Photo, ...]
     left_out: Counter[str]
-
-
-def check_layout(coco_root: Path, stuff_dir: Path | None = None) -> None:
-    """Looks for all that the data set is made of, before anything is read.
-
-    Args:
-        coco_root: holds `train2017/`, `val2017/` and `annotations/`.
-        stuff_dir: as in `read_selection`.
-
-    Raises:
-        BadFilesError: files or folders are missing; lists them.
-        ImportError: pycocotools or ijson is missing.
-    """
-    require_packages()
-    files = itertools.chain(*_annotation_files(coco_root, stuff_dir))
-    missing = [f"{path}: no such file" for path in files if not path.is_file()]
-    folders = [(coco_root / year).resolve() for year in YEARS]
-    missing += [f"{folder}: no such folder" for folder in folders if not folder.is_dir()]
-    if missing:
-        raise BadFilesError("parts of COCO are missing", missing)
 
 
 def read_selection(coco_root: Path, stuff_dir: Path | None = None) -> Selection:
@@ -80,10 +60,11 @@ def read_selection(coco_root: Path, stuff_dir: Path | None = None) -> Selection:
     photos: list[Photo] = []
     seen: set[int] = set()
     left_out: Counter[str] = Counter()
+    files = _annotation_files(coco_root, stuff_dir)
+    for path in itertools.chain(*files):
+        print(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)", file=sys.stderr, flush=True)
     try:
-        for year, (instances, stuff) in zip(YEARS, _annotation_files(coco_root, stuff_dir), strict=True):
-            for path in (instances, stuff):
-                print(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)", file=sys.stderr, flush=True)
+        for year, (instances, stuff) in zip(YEARS, files, strict=True):
             animals = read_instances(instances, folder=year)
             twice = seen & {image.image_id for image in animals}
             if twice:
@@ -119,7 +100,7 @@ def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]], *, 
             left_out["foreground not within 1% and 99%"] += 1
         else:
             path = folder / image.file_name.partition("/")[2]
-            item = Item(image.file_name, (path,), classes.pop(), scene)
+            item = PoolItem(image.file_name, (path,), classes.pop(), scene)
             photos.append(Photo(item, image))
     return Selection(tuple(photos), left_out)
 

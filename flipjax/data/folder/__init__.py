@@ -9,17 +9,17 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data import build, images, store
-from flipjax.data.build import Reader
+from flipjax.data.build import Decoder
 from flipjax.data.folder.listing import read_listing
 from flipjax.data.images import BadFileError
-from flipjax.data.pool import Catalog, Item, Listing, Pool
+from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
 from flipjax.threads import in_order
 
 
-def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
+def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Loads a folder; its decoded pool is kept and found again by the content of the files.
 
-    The layouts are those of `flipjax.data.folder.listing.read_listing`, the pixels those of `reader`.
+    The layouts are those of `flipjax.data.folder.listing.read_listing`, the pixels those of `decoder_of`.
 
     Args:
         spec: `root`, `size` (pixels a side), `cache` (a folder; empty: ~/.cache/flipjax/pools), `max_pixels`, `classes`
@@ -38,10 +38,11 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
     root = Path(spec.root).expanduser()
     listing = read_listing(root, classes=spec.classes, scene_kinds=spec.scene_kinds)
     key = _content_key(root, listing, spec)
-    return build.load(spec, key, lambda: (listing, reader(root, listing, size=spec.size, max_pixels=spec.max_pixels)))
+    decoder = decoder_of(root, listing, size=spec.size, max_pixels=spec.max_pixels)
+    return build.load_pool(spec, key, lambda: (listing, decoder))
 
 
-def reader(root: Path, listing: Listing, *, size: int, max_pixels: int = images.MAX_PIXELS) -> Reader:
+def decoder_of(root: Path, listing: Listing, *, size: int, max_pixels: int = images.MAX_PIXELS) -> Decoder:
     """Returns what decodes a folder's items.
 
     Photos are turned as their EXIF tag says and made RGB. Cut-outs and photos are squashed to size x size; a cut-out is
@@ -57,7 +58,7 @@ def reader(root: Path, listing: Listing, *, size: int, max_pixels: int = images.
     def open_image(name: str):
         return images.read_image(root / name, name=name, turn=True, max_pixels=max_pixels)
 
-    def read_cut_out(item: Item) -> tuple[np.ndarray, np.ndarray, str]:
+    def read_cut_out(item: PoolItem) -> tuple[np.ndarray, np.ndarray, str]:
         name, *mask = item.files
         photo = open_image(name)
         if mask:
@@ -73,22 +74,16 @@ def reader(root: Path, listing: Listing, *, size: int, max_pixels: int = images.
         images.check_alpha(alpha, item.files[-1])
         return image, alpha, values
 
-    def read_photo(item: Item) -> tuple[np.ndarray, np.ndarray, str]:
+    def read_photo(item: PoolItem) -> tuple[np.ndarray, np.ndarray, str]:
         name, mask = item.files
-        photo = images.rgb(open_image(name), name)
-        mask_image = open_image(mask)
-        labels = images.labels_of(mask_image, mask)
-        images.check_sizes(photo, mask_image, names=(name, mask))
-        values = np.unique(labels).tolist()
-        _check_labels(listing, item, values)
-        small = images.squash_labels(labels, size, mask)
-        return np.asarray(images.squash(photo, size)), small, f"values {images.listed(values)}"
+        options = {"value": 1 + item.y, "label": 1 + item.y, "size": size}
+        return images.read_labelled(open_image(name), open_image(mask), names=(name, mask), **options)
 
-    def read_scene(item: Item) -> np.ndarray:
+    def read_scene(item: PoolItem) -> np.ndarray:
         (name,) = item.files
         return np.asarray(images.middle_square(images.rgb(open_image(name), name), size))
 
-    return Reader(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
+    return Decoder(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
 
 
 def digests(root: Path, names: Sequence[str], *, max_pixels: int) -> list[str]:
@@ -111,22 +106,3 @@ def _digest(root: Path, name: str, *, max_pixels: int) -> str:
         return hashlib.sha256(images.read_file(root / name, max_pixels=max_pixels)).hexdigest()
     except BadFileError:
         return ""
-
-
-def _check_labels(listing: Listing, item: Item, values: list[int]) -> None:
-    name = listing.class_names[item.y]
-    label = 1 + item.y
-    other = 2 - item.y
-    strange = [value for value in values if value not in (0, label)]
-    if label in values and not strange:
-        return
-    if strange == [other]:
-        reason = f"label {other} is {listing.class_names[1 - item.y]}, but metadata.csv says {name}"
-    elif strange == [255] and label not in values:
-        reason = f"looks like a 0/255 mask; write {label} where the {name} is"
-    elif 255 in strange:
-        reason = "255 usually marks void pixels; write 0 (background) or the label there"
-    else:
-        reason = "no pixel has its label" if not strange else "labels must be 0, 1 or 2"
-    mask = item.files[-1]
-    raise BadFileError(f"{mask}: values {images.listed(values)}; expected 0 and {label} ({name}): {reason}")

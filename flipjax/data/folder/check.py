@@ -8,12 +8,12 @@ import numpy as np
 
 from flipjax.config import SplitSpec
 from flipjax.data.build import BadFilesError, decoded
-from flipjax.data.correlation import PARTS, Split, count_groups, largest_n_train, split_pool
-from flipjax.data.folder import digests, reader
+from flipjax.data.correlation import count_groups, largest_n_train
+from flipjax.data.folder import decoder_of, digests
 from flipjax.data.folder.listing import read_listing
 from flipjax.data.images import MAX_PIXELS, BadFileError
 from flipjax.data.pool import Catalog, Listing, catalog_of
-from flipjax.data.split import count_fixed, strata_names
+from flipjax.data.split import PARTS, Split, count_fixed, split_pool, strata_names
 from flipjax.terminal import one_line, printable
 
 SHOWN = 8
@@ -31,7 +31,7 @@ def check_folder(
     scene_kinds: tuple[str, ...] = (),
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[str, bool]:
-    """Reads every file of a folder as `folder.load` would, and reports.
+    """Reads every file of a folder as `load_folder` would, and reports.
 
     Args:
         root: the folder.
@@ -74,7 +74,7 @@ def _decode(root: Path, listing: Listing, size: int, max_pixels: int) -> tuple[l
     """Returns a line for each bad file, and how many masks hold which values."""
     problems = list(listing.problems)
     masks: Counter[str] = Counter()
-    read = reader(root, listing, size=size, max_pixels=max_pixels)
+    read = decoder_of(root, listing, size=size, max_pixels=max_pixels)
     for _, result in decoded(listing.objects, read.read_object, what="images"):
         if isinstance(result, BadFileError):
             problems.append(str(result))

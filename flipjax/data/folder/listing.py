@@ -12,9 +12,9 @@ from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.build import BadFilesError, listed, two_names
 from flipjax.data.images import BadFileError
-from flipjax.data.pool import Item, Listing
+from flipjax.data.pool import Listing, PoolItem
 from flipjax.data.split import PARTS
-from flipjax.files import check_columns
+from flipjax.files import csv_rows
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"
@@ -52,17 +52,11 @@ def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tupl
     return read(root, classes, scene_kinds)
 
 
-def outside(root: Path, name: str) -> str:
-    """Returns why a name below a folder cannot be opened: it leads out of it, or would steer a terminal; else ''."""
+def _refused(name: str) -> str:
+    """Returns why a name below a folder cannot be used; else ''."""
     if images.leads_out(name):
         return "expected a name below the folder"
-    if images.steers(name):
-        return "control characters, or bytes that are no UTF-8, in its name"
-    try:
-        inside = (root / name).resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):
-        return "a link that leads nowhere"
-    return "" if inside else "a link out of the folder"
+    return "" if name.isprintable() else "control characters, or bytes that are no UTF-8, in its name"
 
 
 def _read_composite(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ...]) -> Listing:
@@ -71,7 +65,7 @@ def _read_composite(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str
     scene_names = two_names(root, "scene_kinds", _count_files(root / "scenes"), scene_kinds)
     objects = [item for y, name in enumerate(class_names) for item in _cut_outs(root, name, y, problems)]
     scenes = [
-        Item(name, (name,), scene=kind)
+        PoolItem(name, (name,), scene=kind)
         for kind, folder in enumerate(scene_names)
         for name in _images(root, root / "scenes" / folder, problems)
     ]
@@ -90,7 +84,7 @@ def _read_composite(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str
     )
 
 
-def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[Item]:
+def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[PoolItem]:
     stems: dict[str, list[str]] = {}
     for path in _images(root, root / "cutouts" / name, problems):
         stems.setdefault(PurePosixPath(path).stem, []).append(path)
@@ -102,7 +96,7 @@ def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[It
         elif not masks:
             problems.append(f"{photos[0]}: no mask; expected {stem}.png beside it (255 where the object is, else 0)")
         else:
-            yield Item(photos[0], tuple(dict.fromkeys([photos[0], masks[0]])), y)
+            yield PoolItem(photos[0], tuple(dict.fromkeys([photos[0], masks[0]])), y)
 
 
 def _read_parts(root: Path, names: set[str], problems: list[str]) -> dict[str, int]:
@@ -123,12 +117,12 @@ def _read_photo(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ..
     rows = list(_rows(root, ("filename", "class", "scene"), problems))
     class_names = two_names(root, "classes", Counter(sorted(row["class"] for _, row in rows)), classes)
     scene_names = two_names(root, "scene_kinds", Counter(sorted(row["scene"] for _, row in rows)), scene_kinds)
-    items: dict[str, Item] = {}
+    items: dict[str, PoolItem] = {}
     masks: dict[str, str] = {}
     lines: dict[str, str] = {}
     for where, row in rows:
         name = row["filename"]
-        if reason := outside(root, name) or outside(root, f"images/{name}"):
+        if reason := _refused(name):
             problems.append(f"{where}: {name!r}: {reason}")
             continue
         photo = f"images/{name}"
@@ -142,8 +136,6 @@ def _read_photo(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ..
             reasons.append(f"listed twice (first in {lines[name]})")
         elif mask in masks:
             reasons.append(f"shares its mask {mask} with {masks[mask]}")
-        if reason := outside(root, mask):
-            reasons.append(reason)
         reasons += [f"no such file: {file}" for file in (photo, mask) if not os.path.isfile(root / file)]
         problems += [f"{where}: {name!r}: {reason}" for reason in reasons]
         lines.setdefault(name, where)
@@ -151,7 +143,7 @@ def _read_photo(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ..
         part = _part(where, row, problems)
         if not reasons:
             y = class_names.index(row["class"])
-            items[name] = Item(photo, (photo, mask), y, scene_names.index(row["scene"]), part)
+            items[name] = PoolItem(photo, (photo, mask), y, scene_names.index(row["scene"]), part)
     problems += _unlisted(root, "images", {f"images/{name}" for name in lines})
     problems += _unlisted(root, "masks", set(masks))
     return Listing(
@@ -174,27 +166,18 @@ def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterato
     """Yields the rows of metadata.csv that have every required field, each with 'metadata.csv line N'."""
     try:
         text = images.read_file(root / "metadata.csv", name="metadata.csv").decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-        columns = tuple(reader.fieldnames or ())
-        check_columns(columns)
-        lines = [(reader.line_num, row) for row in reader]
-    except BadFileError as error:
-        raise BadFilesError(root, [str(error)]) from error
-    except UnicodeDecodeError as error:
-        raise BadFilesError(root, [f"metadata.csv: not encoded as UTF-8 ({error})"]) from error
-    except csv.Error as error:
-        raise BadFilesError(root, [f"metadata.csv: no CSV ({error})"]) from error
+        lines = list(csv_rows(io.StringIO(text, newline="")))
+    except (BadFileError, UnicodeDecodeError, csv.Error) as error:
+        problem = str(error) if isinstance(error, BadFileError) else f"metadata.csv: no CSV in UTF-8 ({error})"
+        raise BadFilesError(root, [problem]) from error
+    columns = tuple(lines[0][1]) if lines else ()
     missing = [name for name in required if name not in columns]
     if missing:
         expected = f"expected the columns {', '.join(required)}; found {listed(columns)}"
         raise BadFilesError(root, [f"metadata.csv: no column {', '.join(missing)}; {expected}"])
     for number, row in lines:
         where = f"metadata.csv line {number}"
-        # Under the key None DictReader keeps the fields beyond the last column.
-        if None in row:
-            problems.append(f"{where}: {len(columns) + len(row[None])} fields for {len(columns)} columns")
-            continue
-        fields = {name: (value or "").strip() for name, value in row.items()}
+        fields = {name: value.strip() for name, value in row.items()}
         empty = [name for name in required if not fields[name] and name != "split"]
         if empty:
             problems.append(f"{where}: no {', '.join(empty)}")
@@ -224,7 +207,7 @@ def _images(root: Path, folder: Path, problems: list[str]) -> Iterator[str]:
             problems.append(f"{name}: a folder; images must lie in {folder.relative_to(root).as_posix()}/ itself")
         elif path.suffix.lower() not in SUFFIXES:
             problems.append(f"{name}: no image; expected {' '.join(SUFFIXES)}")
-        elif reason := outside(root, name):
+        elif reason := _refused(name):
             problems.append(f"{name}: {reason}")
         else:
             yield name

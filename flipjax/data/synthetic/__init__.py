@@ -15,14 +15,14 @@ import numpy as np
 
 from flipjax.config import PoolSpec, check_value
 from flipjax.data import store
-from flipjax.data.pool import Catalog, Item, Listing, Pool, catalog_of
+from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
 from flipjax.data.synthetic import creatures, landscapes
 
 CHUNK = 32
 """Images rendered at once: bounds the memory of the supersampled layers."""
 
 
-def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
+def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Makes the pool.
 
     Args:
@@ -37,7 +37,7 @@ def load(spec: PoolSpec) -> tuple[Pool, Catalog]:
         ConfigError: a field is out of its range, or memory has no room for the pool.
 
     Example:
-        >>> pool, catalog = load(PoolSpec(size=16, objects=4, scenes=3))
+        >>> pool, catalog = load_synthetic(PoolSpec(size=16, objects=4, scenes=3))
         >>> pool.images.shape, pool.scenes.shape, catalog.class_names
         ((8, 16, 16, 3), (6, 16, 16, 3), ('mossling', 'ripplet'))
     """
@@ -65,18 +65,18 @@ def _catalog(object_class: np.ndarray, scene_kind: np.ndarray) -> Catalog:
         kind="composite",
         class_names=creatures.NAMES,
         scene_names=landscapes.NAMES,
-        objects=[Item(f"{creatures.NAMES[y]}_{i // 2:04d}", y=y) for i, y in enumerate(object_class.tolist())],
-        scenes=[Item(f"{landscapes.NAMES[s]}_{i // 2:04d}", scene=s) for i, s in enumerate(scene_kind.tolist())],
+        objects=[PoolItem(f"{creatures.NAMES[y]}_{i // 2:04d}", y=y) for i, y in enumerate(object_class.tolist())],
+        scenes=[PoolItem(f"{landscapes.NAMES[s]}_{i // 2:04d}", scene=s) for i, s in enumerate(scene_kind.tolist())],
     )
     return catalog_of(listing)
 
 
 def _creature(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int) -> jax.Array:
-    return creatures.render(creatures.draw(key, kind, identity_strength=strength), size)
+    return creatures.render_creature(creatures.draw_creature(key, kind, identity_strength=strength), size)
 
 
 def _scene(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int) -> jax.Array:
-    return landscapes.render(landscapes.draw(key), kind, size, scene_strength=strength)
+    return landscapes.render_landscape(landscapes.draw_landscape(key), kind, size, scene_strength=strength)
 
 
 def _in_chunks(item: Callable, key: jax.Array, kinds: np.ndarray, strength: float, *, size: int) -> jax.Array:

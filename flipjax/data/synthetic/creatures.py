@@ -48,7 +48,7 @@ class Creature(NamedTuple):
     coat: jax.Array  # (5,) period, direction, two phases, contrast
 
 
-def draw(key: jax.Array, kind: int | jax.Array, *, identity_strength: float | jax.Array = 1.0) -> Creature:
+def draw_creature(key: jax.Array, kind: int | jax.Array, *, identity_strength: float | jax.Array = 1.0) -> Creature:
     """Draws one creature of a kind.
 
     The lean of a creature towards its kind is `identity_strength` times a share drawn for it alone, from 0 (a hybrid
@@ -65,7 +65,7 @@ def draw(key: jax.Array, kind: int | jax.Array, *, identity_strength: float | ja
 
     Example:
         >>> import jax
-        >>> a, b = (draw(jax.random.key(0), kind, identity_strength=0.0) for kind in (0, 1))
+        >>> a, b = (draw_creature(jax.random.key(0), kind, identity_strength=0.0) for kind in (0, 1))
         >>> bool((a.traits == b.traits).all())
         True
     """
@@ -176,7 +176,7 @@ def _markings(p, creature: Creature):
     return contrast * _step(-0.12, 0.12, field)
 
 
-def render(creature: Creature, size: int, *, supersample: int = 2) -> jax.Array:
+def render_creature(creature: Creature, size: int, *, supersample: int = 2) -> jax.Array:
     """Renders a creature on nothing.
 
     Args:
@@ -189,7 +189,7 @@ def render(creature: Creature, size: int, *, supersample: int = 2) -> jax.Array:
 
     Example:
         >>> import jax
-        >>> jax.jit(render, static_argnums=1)(draw(jax.random.key(0), 1), 16).shape
+        >>> jax.jit(render_creature, static_argnums=1)(draw_creature(jax.random.key(0), 1), 16).shape
         (16, 16, 4)
     """
     side = size * supersample

@@ -38,12 +38,12 @@ SHAPES = ((2,), (), (), (3,), (2,), (2, 4, 7), (3, 1, 6), (3, 10, 6), (1, 21, 12
 """Of the fields of `Draw`, in order."""
 
 
-def draw(key: jax.Array) -> Draw:
+def draw_landscape(key: jax.Array) -> Draw:
     """Draws the numbers of one scene, which are the same for both kinds.
 
     Example:
         >>> import jax
-        >>> draw(jax.random.key(0)).ridges.shape
+        >>> draw_landscape(jax.random.key(0)).ridges.shape
         (3, 1, 6)
     """
     sizes = [math.prod(shape) for shape in SHAPES]
@@ -52,7 +52,7 @@ def draw(key: jax.Array) -> Draw:
     return Draw(*(part.reshape(shape) for part, shape in zip(parts, SHAPES, strict=True)))
 
 
-def render(
+def render_landscape(
     u: Draw, kind: int | jax.Array, size: int, *, scene_strength: float | jax.Array = 1.0, supersample: int = 2
 ) -> jax.Array:
     """Renders one scene.
@@ -69,7 +69,7 @@ def render(
 
     Example:
         >>> import jax
-        >>> jax.jit(render, static_argnums=2)(draw(jax.random.key(0)), 1, 16).shape
+        >>> jax.jit(render_landscape, static_argnums=2)(draw_landscape(jax.random.key(0)), 1, 16).shape
         (16, 16, 3)
     """
     side = size * supersample

@@ -77,9 +77,6 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
             problem=f"expected a line 'id 0' or 'id 1' in train_test_split.txt for each id of images.txt; found "
             f"{len(training)} lines for {len(names)} images in {cub_dir}",
         )
-    outside = [name for name in names.values() if images.leads_out(name)]
-    if outside:
-        raise ConfigError("cub_dir", f"names below images/ in {cub_dir}/images.txt", repr(outside[0]))
     if len(set(names.values())) < len(names):
         twice = next(name for name, count in Counter(names.values()).items() if count > 1)
         raise ConfigError("cub_dir", f"every name once in {cub_dir}/images.txt", f"{twice!r} twice")
@@ -88,16 +85,6 @@ def read_birds(cub_dir: Path, *, fix_labels: bool = False) -> list[Bird]:
         Bird(number, name, class_of(name, fix_labels=fix_labels), test if training[number] == "0" else -1)
         for number, name in names.items()
     ]
-
-
-def check_cub(cub_dir: Path) -> None:
-    """Raises ConfigError unless a folder has images/ and segmentations/."""
-    for name, origin in (("images", "CUB_200_2011.tgz"), ("segmentations", "segmentations.tgz, an archive of its own")):
-        if not (cub_dir / name).is_dir():
-            raise ConfigError(
-                "cub_dir",
-                problem=f"expected a folder with images/ and segmentations/; {cub_dir} has no {name}/ ({origin})",
-            )
 
 
 def bird_files(cub_dir: Path, name: str) -> tuple[Path, Path]:
@@ -113,7 +100,7 @@ def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
             ('train/forest-broadleaf/NAME.jpg', 'val/...'), or a mixture.
 
     Raises:
-        ConfigError: there is no scene of one kind, or one of a name that no text can hold.
+        ConfigError: there is no scene of one kind.
     """
     scenes = []
     for kind, categories in enumerate(CATEGORIES):
@@ -125,10 +112,6 @@ def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
             for path in folder.iterdir()
             if path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith(".")
         }
-        strange = [name for name in names if images.steers(name)]
-        if strange:
-            problem = f"control characters, or bytes that are no UTF-8, in the name {min(strange)!r} of {places_dir}"
-            raise ConfigError("places_dir", problem=problem)
         if not names:
             folders = ", ".join(f"{folder}/" for category in categories for folder in _folders(Path(), category))
             raise ConfigError("places_dir", f"scenes of {SCENE_NAMES[kind]} in any of {folders} of {places_dir}")
@@ -155,8 +138,6 @@ def _folders(places_dir: Path, category: str) -> list[Path]:
 
 
 def _read_list(path: Path) -> dict[int, str]:
-    if path.exists() and not path.is_file():
-        raise ConfigError("cub_dir", f"CUB's {path.name}, a regular file", path)
     try:
         lines = images.read_file(path).decode().splitlines()
         entries = [line.split() for line in lines if line.strip()]

@@ -7,7 +7,7 @@ from PIL import Image, ImageChops
 
 from flipjax.data import images
 from flipjax.data.images import BadFileError, EmptyObjectError
-from flipjax.data.pool import Item
+from flipjax.data.pool import PoolItem
 
 THRESHOLD = 127
 """A pixel is the bird's where its grey segmentation is above this."""
@@ -31,7 +31,7 @@ def read_bird(photo: Path, segmentation: Path) -> tuple[Image.Image, Image.Image
     return image, alpha
 
 
-def draw(item: Item, size: int) -> tuple[Image.Image, Image.Image]:
+def draw_item(item: PoolItem, size: int) -> tuple[Image.Image, Image.Image]:
     """Returns image (RGB) and mask (L) of an item: cut-out and alpha, composite and labels, or scene and zeros.
 
     Args:
@@ -51,7 +51,7 @@ def draw(item: Item, size: int) -> tuple[Image.Image, Image.Image]:
         images.check_alpha(np.asarray(mask), item.name)
         return image, mask
     view = _read(scene)
-    # What `fit` would make of a scene of a few columns or rows behind a large bird.
+    # What `fit_scene` would make of a scene of a few columns or rows behind a large bird.
     if max(photo.width / view.width, photo.height / view.height) ** 2 * view.width * view.height > images.MAX_PIXELS:
         sizes = "{} x {} pixels cannot fill {} x {}".format(*view.size, *photo.size)
         raise BadFileError(f"{scene}: {sizes}: enlarged to both sides it has more than {images.MAX_PIXELS:,}")
@@ -74,7 +74,7 @@ def composite(bird: Image.Image, alpha: Image.Image, scene: Image.Image) -> Imag
     Args:
         bird: RGB.
         alpha: L or RGB, of the bird's size; 255 is 1.
-        scene: RGB of any size, cropped and resized by `fit`.
+        scene: RGB of any size, cropped and resized by `fit_scene`.
 
     Returns:
         RGB, of the bird's size: the pixels of the reference, before its JPEG encoder.
@@ -85,7 +85,7 @@ def composite(bird: Image.Image, alpha: Image.Image, scene: Image.Image) -> Imag
         >>> composite(bird, alpha, Image.new("RGB", (4, 4), (10, 3, 0))).getpixel((0, 0))  # 20 + 8, 0 + 2, 51 + 0
         (28, 2, 51)
     """
-    whole = fit(scene, bird.size)
+    whole = fit_scene(scene, bird.size)
     box = alpha.getbbox()
     if box is None:
         return whole
@@ -107,7 +107,7 @@ def label_mask(alpha: Image.Image, label: int, size: int) -> Image.Image:
     return alpha.convert("L").point([label if value > THRESHOLD else 0 for value in range(256)])
 
 
-def fit(scene: Image.Image, size: tuple[int, int]) -> Image.Image:
+def fit_scene(scene: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Crops the middle of a scene to the aspect ratio of `size` (width and height) and resizes it (Lanczos).
 
     A scene smaller than `size` in either side is enlarged (Lanczos) before: to its width, or to its height where the

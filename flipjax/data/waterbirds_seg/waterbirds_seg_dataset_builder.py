@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from flipjax.data import builders, images
-from flipjax.data.pool import Item
+from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS
 from flipjax.data.waterbirds_seg import archives, pixels
 from flipjax.data.waterbirds_seg.manifest import read_manifest
@@ -59,7 +59,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     * places365/ with the categories bamboo_forest, forest/broadleaf, ocean and lake/natural, from
       http://places2.csail.mit.edu/
     * for the config `manifest`, metadata.csv: a released manifest, or one that
-      `python -m flipjax.data manifest waterbirds_seg` wrote.
+      `flipjax data manifest waterbirds_seg` wrote.
     """
     builder_config: WaterbirdsSegConfig
     show_progress = False
@@ -89,7 +89,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         # Messages name the folders that are meant, and not links to them.
         cub_dir = Path(manual_dir / "CUB_200_2011").resolve()
         places_dir = Path(manual_dir / "places365").resolve()
-        archives.check_cub(cub_dir)
         read = partial(read_manifest, fix_labels=config.fix_labels)
         rows = [row for name in config.manifests for row in read(Path(manual_dir / name).resolve())]
         if config.composites:
@@ -101,7 +100,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         builders.check_files([item for items in splits.values() for item in items])
         return {split: self._generate_examples(items, split) for split, items in splits.items() if items}
 
-    def _generate_examples(self, items: Sequence[Item], split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(self, items: Sequence[PoolItem], split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields the examples of a split in the order of the items."""
         encode = partial(_encode, size=self.builder_config.size)
         what = f"{split} images" if self.builder_config.composites else split
@@ -120,7 +119,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def _encode(item: Item, *, size: int) -> tuple[bytes, bytes]:
+def _encode(item: PoolItem, *, size: int) -> tuple[bytes, bytes]:
     """Returns image and mask as PNG files: cut-out and alpha, composite and labels, or scene and zeros."""
-    image, mask = pixels.draw(item, size)
+    image, mask = pixels.draw_item(item, size)
     return images.encode_png(image), images.encode_png(mask)

@@ -30,6 +30,7 @@ from flipjax import intervene, metrics
 from flipjax.config import PoolSpec
 from flipjax.data import POOLS, correlation
 from flipjax.data.pool import gather
+from flipjax.data.split import split_pool
 from flipjax.files import read_arrays, write_arrays
 from flipjax.metrics import Decomposition, selective
 
@@ -111,7 +112,7 @@ def load_model(path):
 def study(root, *, seed, n_val=128, n_test=400, size=96):
     """The pool of a folder with the split of a seed, as a sweep makes them."""
     pool, catalog = POOLS["folder"](PoolSpec(name="folder", root=str(root), size=size))
-    split = correlation.split_pool(catalog, n_val=n_val, n_test=n_test, seed=seed)
+    split = split_pool(catalog, n_val=n_val, n_test=n_test, seed=seed)
     tables = {part: correlation.evaluation_table(catalog, split, part) for part in ("val", "test")}
     return types.SimpleNamespace(pool=pool, catalog=catalog, split=split, tables=tables)
 

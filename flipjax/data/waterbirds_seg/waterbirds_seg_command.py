@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(options: argparse.Namespace) -> str:
-    """Makes the data set and returns in words what it holds; errors as in `flipjax.data.builders.prepare`.
+    """Makes the data set and returns in words what it holds; errors as in `flipjax.data.builders.prepare_data_set`.
 
     Args:
         options: `size` and `data_dir` beside those of `add_arguments`.
@@ -54,7 +54,7 @@ def prepare(options: argparse.Namespace) -> str:
     named = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
     config = WaterbirdsSegConfig(
         name=_config_name(options, tables),
-        description="Made by python -m flipjax.data prepare.",
+        description="Made by flipjax data prepare.",
         composites=bool(options.manifest),
         manifests=tuple(named),
         scenes=options.scenes,
@@ -62,7 +62,7 @@ def prepare(options: argparse.Namespace) -> str:
         fix_labels=options.fix_labels,
     )
     sources = {"CUB_200_2011": options.cub_dir, "places365": options.places_dir, **named}
-    return builders.prepare(Builder, config, sources, data_dir=options.data_dir)
+    return builders.prepare_data_set(Builder, config, sources, data_dir=options.data_dir)
 
 
 def add_manifest_arguments(parser: argparse.ArgumentParser) -> None:

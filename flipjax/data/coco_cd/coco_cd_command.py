@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(options: argparse.Namespace) -> str:
-    """Makes the data set and returns in words what it holds; errors as in `flipjax.data.builders.prepare`.
+    """Makes the data set and returns in words what it holds; errors as in `flipjax.data.builders.prepare_data_set`.
 
     Args:
         options: `size` and `data_dir` beside those of `add_arguments`.
@@ -49,7 +49,7 @@ def prepare(options: argparse.Namespace) -> str:
             raise ConfigError(f"--{name}", "a number >= 1", getattr(options, name))
     config = CocoCDConfig(
         name=_config_name(options),
-        description="Made by python -m flipjax.data prepare.",
+        description="Made by flipjax data prepare.",
         divided=options.split == "reference",
         rho=options.rho,
         n_val=options.val_per_group,
@@ -64,7 +64,7 @@ def prepare(options: argparse.Namespace) -> str:
     if options.stuff_dir:
         sources["stuff_annotations"] = options.stuff_dir.expanduser()
     try:
-        return builders.prepare(Builder, config, sources, data_dir=options.data_dir)
+        return builders.prepare_data_set(Builder, config, sources, data_dir=options.data_dir)
     except ImportError as error:
         raise ConfigError("flipjax[coco]", problem=str(error)) from error
 
