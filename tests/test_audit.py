@@ -4,8 +4,6 @@ import csv
 import json
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -243,10 +241,3 @@ def test_what_looks_wrong_is_said(tmp_path, capsys):
     audit(tmp_path / "out", *inputs, "--kind", "probabilities")
     printed = capsys.readouterr().out
     assert "agree hardly better than chance" in printed and "flip-risk is 0 in every image" in printed
-
-
-def test_a_process_as_a_user_starts_it(case, tmp_path):
-    inputs = write_stack(tmp_path, (case[0], case[1] % 3))
-    command = [sys.executable, "-m", "flipjax.audit", *inputs, "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and done.stdout.rstrip().endswith("images.csv")

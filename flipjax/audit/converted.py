@@ -194,9 +194,10 @@ def evaluate_weights(options: argparse.Namespace) -> str:
         f"{spec.name} of {spec.weights} on {len(groups)} {options.split} images of {pool.name}, {pool.size} x "
         f"{pool.size}, with 95% bootstrap intervals from {options.samples} resamples of the images."
     ]
-    if not options.out:
-        return summary_text(audit, facts)
-    used = {name: getattr(options, name) for name in ("model", "weights", "dtype", "split", "samples")}
-    used |= {"pool": pool.name, "size": pool.size, "device": device, "intervene": intervene and dict(intervene)}
-    items = draw_out(program, weights, study, table, audit)
-    return page.write(Path(options.out), audit, items, options=used, facts=facts)
+    if options.out:
+        used = {name: getattr(options, name) for name in ("model", "weights", "dtype", "split", "samples")}
+        used |= {"pool": pool.name, "size": pool.size, "device": device, "intervene": intervene and dict(intervene)}
+        items = draw_out(program, weights, study, table, audit)
+        files.write_tables(Path(options.out), audit, options=used, facts=facts)
+        page.write_page(Path(options.out), audit, items, options=used, facts=facts)
+    return summary_text(audit, facts)

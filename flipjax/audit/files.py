@@ -19,16 +19,8 @@ from flipjax.results.text import literal, to_markdown
 PROGRAM = "flipjax.audit"
 TITLE = "Audit of flips"
 EVERYTHING = "All numbers of flipjax.metrics.summarize"
-FILES = (
-    "summary.json",
-    "summary.md",
-    "summary.csv",
-    "images.csv",
-    "flip_matrix.csv",
-    "decomposition.npz",
-    "index.html",
-    "figures",
-)
+FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}
+FILES |= {"index.html", "figures"}
 
 
 def claim(folder: Path) -> None:
@@ -42,7 +34,7 @@ def claim(folder: Path) -> None:
         names = {path.name for path in folder.iterdir() if not (path.name[0] == "." and path.suffix == ".tmp")}
     except OSError as error:
         raise AuditError(f"--out: expected a folder that can be written, found {folder} ({error})") from error
-    if names - set(FILES) or (names and not _is_audit(folder / "summary.json")):
+    if names - FILES or (names and not _is_audit(folder / "summary.json")):
         raise AuditError(f"--out: expected a new or empty folder, or an earlier audit; found other files in {folder}")
 
 
@@ -59,33 +51,28 @@ def write_tables(folder: Path, audit: Audit, *, options: Mapping[str, Any], fact
 
     summary.json comes first: it says that the folder is an audit's, so that one that was interrupted can be made again.
     """
-    lines = findings(audit)
-    write_text(
-        folder / "summary.json", json.dumps(_as_json(audit, lines, options), indent=2, ensure_ascii=False) + "\n"
-    )
+    stored = json.dumps(_as_json(audit, options), indent=2, ensure_ascii=False)
+    write_text(folder / "summary.json", f"{stored}\n")
     write_csv(folder / "images.csv", image_rows(audit))
-    flips = flip_rows(audit.confusion, audit.class_names, background=audit.background)
-    write_csv(folder / "flip_matrix.csv", flips)
+    write_csv(folder / "flip_matrix.csv", flip_rows(audit.confusion, audit.class_names, background=audit.background))
     write_csv(folder / "summary.csv", summary_rows(audit))
     arrays = {"confusion": audit.decomposition.confusion, "risk_sum": audit.decomposition.risk_sum}
     arrays |= {"names": np.array(audit.names, np.str_), "class_names": np.array(audit.class_names, np.str_)}
     arrays |= {} if audit.groups is None else {"groups": audit.groups}
     with replacing(folder / "decomposition.npz") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
-    tables = main_tables(audit) | details(audit)
-    sections = [
-        f"## {name}\n\n{to_markdown(table)}" for name, table in (tables | {EVERYTHING: everything(audit)}).items()
-    ]
-    bullets = "\n".join(f"- {literal(line)}" for line in lines)
+    tables = main_tables(audit) | details(audit) | {EVERYTHING: everything(audit)}
+    sections = [f"## {name}\n\n{to_markdown(table)}" for name, table in tables.items()]
+    bullets = "\n".join(f"- {literal(line)}" for line in findings(audit))
     head = "  \n".join(literal(fact) for fact in facts)
     write_text(folder / "summary.md", "\n\n".join([f"# {TITLE}", head, bullets, *sections]) + "\n")
 
 
-def _as_json(audit: Audit, lines: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+def _as_json(audit: Audit, options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "program": PROGRAM,
         "options": dict(options),
-        "findings": list(lines),
+        "findings": findings(audit),
         "class_names": list(audit.class_names),
         "summary": {key: _finite(value) for key, value in audit.summary.items()},
         "intervals": {key: _finite(np.stack(ends, axis=-1).tolist()) for key, ends in audit.intervals.items()},

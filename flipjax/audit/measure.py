@@ -17,7 +17,7 @@ from flipjax.audit import files
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
 from flipjax.audit.groups import read_groups
 from flipjax.audit.read import Encoding, Pair, find_encoding, open_source, pair, read_scores
-from flipjax.audit.results import check_class_names, conclude, findings
+from flipjax.audit.results import check_class_names, conclude
 from flipjax.audit.tables import summary_text
 from flipjax.metrics import Decomposition
 from flipjax.results.region_shares import region_quantities
@@ -125,12 +125,12 @@ def audit_files(options: argparse.Namespace) -> str:
     files.write_tables(options.out, audit, options=used, facts=facts)
     if lacking:
         print(f"no page: it needs {', '.join(lacking)}; python -m pip install flipjax brings them", file=sys.stderr)
-        return summary_text(audit, facts)
-    # Here: the tables need none of what draws.
-    from flipjax.audit import page, pictures
+    else:
+        # Here: the tables need none of what draws.
+        from flipjax.audit import page, pictures
 
-    items = pictures.draw_out(audit, pairs, encoding, photos=photos)
-    page.write_page(options.out, audit, items, lines=findings(audit), options=used, facts=facts)
+        items = pictures.draw_out(audit, pairs, encoding, photos=photos)
+        page.write_page(options.out, audit, items, options=used, facts=facts)
     return summary_text(audit, facts)
 
 

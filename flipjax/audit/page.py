@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from flipjax.audit.files import EVERYTHING, TITLE, write_tables
+from flipjax.audit.files import EVERYTHING, TITLE
 from flipjax.audit.pictures import palette_of
 from flipjax.audit.results import Audit, findings, most_flipped
-from flipjax.audit.tables import details, everything, group_label, main_tables, summary_text
+from flipjax.audit.tables import details, everything, group_label, main_tables
 from flipjax.files import write_text
 from flipjax.report.chart import Chart
 from flipjax.report.html import Gallery, Numbers, Picture, Section, page
@@ -44,24 +44,8 @@ BARS, CELLS = 24, 40
 HINT = "Photos are shown where --images names their folder."
 
 
-def write(
-    folder: Path, audit: Audit, items: Sequence[Item], *, options: Mapping[str, Any], facts: Sequence[str]
-) -> str:
-    """Writes all files and returns the tables as text for a terminal."""
-    write_tables(folder, audit, options=options, facts=facts)
-    write_page(folder, audit, items, lines=findings(audit), options=options, facts=facts)
-    return summary_text(audit, facts)
-
-
 def write_page(
-    folder: Path,
-    audit: Audit,
-    items: Sequence[Item],
-    *,
-    lines: Sequence[str],
-    options: Mapping[str, Any],
-    facts: Sequence[str],
-    title: str = TITLE,
+    folder: Path, audit: Audit, items: Sequence[Item], *, options: Mapping[str, Any], facts: Sequence[str]
 ) -> None:
     """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
     shares, coverage, deciles, matrix = map(Picture, charts(audit))
@@ -73,9 +57,7 @@ def write_page(
         Section("Flip-risk", [deciles, coverage], "" if audit.swap else SWAP),
         Section("Classes", [matrix]),
         Section("Images", [Gallery(items, palette, caption)] if items else []),
-        Section(
-            "Details", [*_numbers(details(audit), folded=True), *_numbers({EVERYTHING: everything(audit)}, folded=True)]
-        ),
+        Section("Details", _numbers(details(audit) | {EVERYTHING: everything(audit)}, folded=True)),
     ]
     save_figures(folder / "figures", sections)
     path = folder / "figures" / "pictures.png"
@@ -84,7 +66,9 @@ def write_page(
         save_items(path, items, palette, title="Images to look at", note=caption)
     swap = ["scene swap", "counterfactual pair"] if audit.swap else []
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], *TERMS[3:])
-    text = page(title=title, lines=lines, facts=facts, sections=sections, terms=[*terms, *swap], config=options)
+    text = page(
+        title=TITLE, lines=findings(audit), facts=facts, sections=sections, terms=[*terms, *swap], config=options
+    )
     write_text(folder / "index.html", text)
 
 

@@ -1,7 +1,6 @@
 """The images worth looking at: the photo where it is known, truth, prediction, errors and flip-risk of each."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -88,10 +87,9 @@ def palette_of(audit: Audit, items: Sequence[Item]) -> Palette:
     """Returns the colours of the classes; the legend names those with the most pixels in the items."""
     classes = len(audit.class_names)
     colours = [*class_colours(classes, background=audit.background), IGNORED_COLOUR]
-    pixels: Counter[int] = Counter()
-    for item in items:
-        for values in (item.truth, item.prediction):
-            pixels.update(dict(enumerate(np.bincount(values.ravel(), minlength=classes + 1).tolist())))
+    maps = [values.ravel() for item in items for values in (item.truth, item.prediction)]
+    pixels = np.bincount(np.concatenate([*maps, np.zeros(0, int)]), minlength=classes + 1)
     names = [*audit.class_names, "ignored"]
-    common = sorted(c for c, count in pixels.most_common(NAMED + 1) if count and c != audit.background)
+    first = np.argsort(-pixels, kind="stable")[: NAMED + 1].tolist()
+    common = sorted(c for c in first if pixels[c] and c != audit.background)
     return Palette(colours, {names[c]: to_hex(colours[c]) for c in common}, audit.background, classes)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,32 +23,37 @@ SAMPLES = 1000
 LEAST_AGREEMENT = 0.05
 
 
-class Audit(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Audit:
     """An audit of n images: their names, groups int64 (n,) or None, ignored pixels int64 (n,), and the class names.
 
-    `confusion` int64 (C, C) holds the pixels of all images, rows truth. `summary` is what `flipjax.metrics.summarize`
-    returns, `intervals` the 95% bootstrap interval of each of its keys. `columns` are further texts of each image.
-    `swap` is what scene swap says of the images, where the model was at hand; `summary` then has its quantities, too.
+    `summary` is what `flipjax.metrics.summarize` returns, `intervals` the 95% bootstrap interval of each of its keys.
+    `columns` are further texts of each image. `swap` is what scene swap says of the images, where the model was at
+    hand; `summary` then has its quantities, too.
     """
 
     names: Sequence[str]
     groups: np.ndarray | None
     decomposition: Decomposition
-    confusion: np.ndarray
     ignored: np.ndarray
     class_names: tuple[str, ...]
     summary: Mapping[str, Any]
     intervals: Mapping[str, tuple[Any, Any]]
     scene_names: tuple[str, ...] = ()
-    columns: Mapping[str, Sequence[str]] = {}
+    columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     swap: SceneSwap | None = None
 
-    @property
+    @functools.cached_property
+    def confusion(self) -> np.ndarray:
+        """The pixels of all images, int64 (C, C), rows truth."""
+        return np.asarray(self.decomposition.confusion).sum(0, dtype=np.int64)
+
+    @functools.cached_property
     def background(self) -> int:
         """The background's class."""
         return self.decomposition.background
 
-    @property
+    @functools.cached_property
     def foreground(self) -> list[int]:
         """The other classes."""
         return [c for c in range(len(self.class_names)) if c != self.background]
@@ -75,10 +80,9 @@ def conclude(
     class_names: tuple[str, ...],
     samples: int = SAMPLES,
     pairs: np.ndarray | None = None,
-    scene_names: tuple[str, ...] = (),
-    columns: Mapping[str, Sequence[str]] | None = None,
+    further: Mapping[str, float],
     swap: SceneSwap | None = None,
-    further: Mapping[str, float] | None = None,
+    **known: Any,
 ) -> Audit:
     """Summarises a decomposition, with intervals from resamples of the images within each group.
 
@@ -90,39 +94,24 @@ def conclude(
         class_names: C names.
         samples: number of resamples.
         pairs: int (n,), the counterfactual pair of each image or -1: its images are drawn together.
-        scene_names: the two scenes, where they have names.
-        columns: further texts of each image, by the name of their column.
-        swap: of the images, where their scenes were swapped.
         further: quantities that `summarize` has not, by key.
+        swap: of the images, where their scenes were swapped.
+        **known: `scene_names` and `columns` of the audit.
     """
     summary = summarize(decomposition, groups, class_names=class_names)
     keys = [key for key in summary if "n_images" not in key] if len(names) > 1 else []
     intervals = {}
     if keys:
-        resampled = functools.partial(
-            bootstrap, key=jax.random.key(0), samples=samples, groups=groups, pairs=pairs, class_names=class_names
-        )
+        options = {"samples": samples, "groups": groups, "pairs": pairs, "class_names": class_names}
+        resampled = functools.partial(bootstrap, key=jax.random.key(0), **options)
         intervals = resampled(decomposition, keys)
         # The same key draws the same images.
         for stand_in, names_of in () if swap is None else _stand_ins(decomposition, swap):
-            prefixed = {key: _renamed(key, names_of) for key in keys}
-            known = {key: name for key, name in prefixed.items() if name in (further or {})}
-            intervals |= {known[key]: ends for key, ends in resampled(stand_in, list(known)).items()}
-    summary |= further or {}
-    confusion = decomposition.confusion.sum(0, dtype=np.int64)
-    return Audit(
-        names=names,
-        groups=groups,
-        decomposition=decomposition,
-        confusion=confusion,
-        ignored=ignored,
-        class_names=class_names,
-        summary=summary,
-        intervals=intervals,
-        scene_names=scene_names,
-        columns=columns or {},
-        swap=swap,
-    )
+            renamed = {key: _renamed(key, names_of) for key in keys}
+            renamed = {key: name for key, name in renamed.items() if name in further}
+            intervals |= {renamed[key]: ends for key, ends in resampled(stand_in, list(renamed)).items()}
+    counts = decomposition, ignored, class_names
+    return Audit(names, groups, *counts, {**summary, **further}, intervals, swap=swap, **known)
 
 
 def _stand_ins(decomposition: Decomposition, swap: SceneSwap) -> list[tuple[Decomposition, dict[str, str]]]:
@@ -176,11 +165,8 @@ def most_flipped(audit: Audit, *, limit: int) -> list[int]:
 
 def largest_flips(audit: Audit, *, limit: int = 10) -> list[Row]:
     """Returns the rows of `flip_rows` that are flips, those with the largest share of their class first."""
-    flips = [
-        row
-        for row in flip_rows(audit.confusion, audit.class_names, background=audit.background)
-        if row["outcome"] == "flip" and row["pixels"]
-    ]
+    rows = flip_rows(audit.confusion, audit.class_names, background=audit.background)
+    flips = (row for row in rows if row["outcome"] == "flip" and row["pixels"])
     return sorted(flips, key=lambda row: -row["share"])[:limit]
 
 
@@ -201,9 +187,8 @@ def findings(audit: Audit) -> list[str]:
     top = number(audit.summary["top_decile_flip_share"])
     if top == top:
         auroc = with_interval(audit, "risk_auroc", digits=2)
-        ranks = (
-            "" if auroc == "-" else f" Images flipped by more than half are ranked with AUROC {auroc} (chance: 0.5)."
-        )
+        ranks = f" Images flipped by more than half are ranked with AUROC {auroc} (chance: 0.5)."
+        ranks = "" if auroc == "-" else ranks
         lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.{ranks}")
     if audit.swap is not None:
         auroc = with_interval(audit, "swap_auroc", digits=2)
@@ -222,12 +207,13 @@ def warnings(audit: Audit) -> list[str]:
     """Returns what a reader must know: labels that do not fit, images without a rank, ignored pixels."""
     lines = []
     total = audit.confusion.sum()
-    expected = (audit.confusion.sum(0) / max(total, 1)) @ (audit.confusion.sum(1) / max(total, 1))
-    agreement = np.trace(audit.confusion) / max(total, 1)
-    if total and expected < 1 and (agreement - expected) / (1 - expected) < LEAST_AGREEMENT:
+    shares = audit.confusion / max(total, 1)
+    expected = shares.sum(0) @ shares.sum(1)
+    kappa = (np.trace(shares) - expected) / (1 - expected) if total and expected < 1 else 1.0
+    if kappa < LEAST_AGREEMENT:
         lines.append(
             "Warning: predictions and labels agree hardly better than chance (Cohen's kappa "
-            f"{(agreement - expected) / (1 - expected):.3f}). Are the labels in the order of the predictions?"
+            f"{kappa:.3f}). Are the labels in the order of the predictions?"
         )
     without = audit.summary["n_images_without_risk"]
     if without:

@@ -6,7 +6,6 @@ from flipjax.audit.results import Audit, findings, image_rows, largest_flips, wi
 from flipjax.results.quantities import COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.text import TextTable, to_text
 
-WIDE = 8
 RISKIEST = 15
 
 
@@ -25,9 +24,7 @@ def main_tables(audit: Audit) -> dict[str, TextTable]:
 def details(audit: Audit) -> dict[str, TextTable]:
     """Returns the other tables by caption."""
     tables = {"Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals": by_decile(audit)}
-    if len(audit.class_names) <= WIDE:
-        tables["Which class is taken for which: pixels, and their share of the true class"] = flip_matrix(audit)
-    elif largest_flips(audit):
+    if largest_flips(audit):
         tables["The largest flips; all are in flip_matrix.csv"] = flip_list(audit)
     tables["The riskiest images; all are in images.csv"] = riskiest(audit)
     return tables
@@ -47,11 +44,8 @@ def overall(audit: Audit) -> TextTable:
     table = of_classes(audit.class_names, background=audit.background) | COLUMNS
     keys = [key for key in table if key in audit.summary]
     rows = [[title_of("n_images"), str(audit.summary["n_images"])]]
-    rows += [
-        [title_of(key), with_interval(audit, key)]
-        for key in keys[1:]
-        if not key.startswith("iou/") or key == "iou/foreground"
-    ]
+    shown = [key for key in keys[1:] if not key.startswith("iou/") or key == "iou/foreground"]
+    rows += [[title_of(key), with_interval(audit, key)] for key in shown]
     return TextTable(["quantity", "value [95% interval]"], rows)
 
 
@@ -107,15 +101,6 @@ def by_decile(audit: Audit) -> TextTable:
     keys = ("risk_decile", "flip_by_risk_decile")
     rows = [[str(d + 1), *(with_interval(audit, key, index=d) for key in keys)] for d in range(10)]
     return TextTable(["decile", "mean flip-risk (nats)", "mean flip share"], rows)
-
-
-def flip_matrix(audit: Audit) -> TextTable:
-    """Returns rows of true foreground classes and columns of predicted ones."""
-    rows = []
-    for t in audit.foreground:
-        whole = max(int(audit.confusion[t].sum()), 1)
-        rows.append([audit.class_names[t], *(f"{n:,} ({n / whole:.1%})" for n in audit.confusion[t].tolist())])
-    return TextTable(["truth", *(f"as {name}" for name in audit.class_names)], rows)
 
 
 def flip_list(audit: Audit) -> TextTable:
