@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from flipjax import intervene, metrics
+from flipjax.results.swapped_scenes import scene_quantities
 
 H = W = 12
 KINDS = np.array([0, 0, 1, 1, 1])
@@ -237,7 +238,7 @@ def test_stored_counts_give_what_the_images_give(study):
     np.testing.assert_allclose(repaired.miss, stored.miss)
     if weights.shape[1] == 3:
         groups = np.arange(len(images)) % 4
-        values = intervene.scene_quantities(stored, log_odds, center, groups)
+        values = scene_quantities(stored, log_odds, center, groups)
         assert values["repair_flip"] == metrics.summarize(repaired)["fg_flip"]
         np.testing.assert_allclose(values["scene_reliance"], intervene.scene_reliance(log_odds), rtol=1e-5)
 

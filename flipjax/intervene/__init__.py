@@ -19,28 +19,20 @@ from flipjax.intervene.mirror import mirror_risk
 from flipjax.intervene.scenes import (
     blurred_scenes,
     choose_scenes,
-    draw_scenes,
-    finish_surroundings,
     grey_scenes,
-    join_scenes,
     mean_scenes,
     mean_surroundings,
     paste,
     soft_edge,
-    sum_surroundings,
 )
-from flipjax.results.swapped_scenes import SceneSwap, scene_quantities, scene_swap
+from flipjax.results.swapped_scenes import scene_swap
 
 __all__ = [
-    "SceneSwap",
     "blurred_scenes",
     "choose_scenes",
-    "draw_scenes",
-    "finish_surroundings",
     "foreground",
     "grey_scenes",
     "join_members",
-    "join_scenes",
     "mean_scenes",
     "mean_surroundings",
     "mirror_risk",
@@ -50,12 +42,10 @@ __all__ = [
     "repair",
     "repaired_class",
     "scene_marginal",
-    "scene_quantities",
     "scene_reliance",
     "scene_swap",
     "scene_swap_risk",
     "soft_edge",
     "split_point",
     "spread",
-    "sum_surroundings",
 ]

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax import intervene
 from flipjax.config import Config, ConfigError
+from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.sweep.program import Study
 
 
@@ -34,6 +34,6 @@ def training_scenes(study: Study, wanted: Config, *, seed: int) -> tuple[jax.Arr
     means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in (0, 1)]
     drawn = np.zeros((2, 0), np.int64)
     if wanted.scenes != "mean":
-        drawn = scenes[intervene.draw_scenes(jax.random.key(seed), kinds, count=wanted.count)]
+        drawn = scenes[draw_scenes(jax.random.key(seed), kinds, count=wanted.count)]
     samples = photos[drawn] / np.float32(255)
-    return intervene.join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=wanted.scenes)
+    return join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=wanted.scenes)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flipjax import intervene, metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
+from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
 from flipjax.training.forms import logits_of
 from flipjax.training.member import Weights
 
@@ -42,12 +43,12 @@ def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows
 
     def add(sums: tuple[jax.Array, jax.Array], batch: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         images, _ = gather(pool, batch)
-        more = intervene.sum_surroundings(images, intervene.foreground(logits_of(experiment, weights, images)))
+        more = sum_surroundings(images, intervene.foreground(logits_of(experiment, weights, images)))
         return (sums[0] + more[0], sums[1] + more[1]), None
 
     H, W, channels = pool.images.shape[1:]
     sums, _ = jax.lax.scan(add, (jnp.zeros((H, W, channels)), jnp.zeros((H, W, 1))), batches)
-    return intervene.finish_surroundings(*sums)
+    return finish_surroundings(*sums)
 
 
 def evaluation_batch(experiment: Experiment) -> int:
