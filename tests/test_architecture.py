@@ -45,3 +45,16 @@ def test_every_name_exists():
 
 def test_the_page_is_short():
     assert len(TEXT.splitlines()) <= 150
+
+
+def test_pages_point_to_what_is_there():
+    pages = [ROOT / name for name in ("README.md", "CHANGELOG.md")]
+    pages += [page for folder in ("flipjax", "configs", "sweeps") for page in (ROOT / folder).rglob("*.md")]
+    stale = []
+    for page in filter(pathlib.Path.is_file, pages):
+        text = page.read_text()
+        links = [link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")]
+        files = re.findall(r"`((?:tests|sweeps|flipjax|configs)/[\w./]+)`", text)
+        stale += [(page.name, link) for link in links if not (page.parent / link).exists()]
+        stale += [(page.name, file) for file in files if not (ROOT / file).exists()]
+    assert stale == []
