@@ -13,8 +13,8 @@ from flipjax import metrics
 from flipjax.audit import page
 from flipjax.audit.__main__ import main
 from flipjax.audit.arrays import ArrayReader, Limits
-from flipjax.audit.measure import measure
-from flipjax.audit.read import find_encoding, open_source, pair
+from flipjax.audit.measure import measure_pairs
+from flipjax.audit.read import find_encoding, open_source, pair_images
 from flipjax.report import html
 from flipjax.results.region_shares import region_quantities
 
@@ -202,8 +202,8 @@ def test_kinds_of_files_agree(case, tmp_path):
             scores = open_source(tmp_path / predictions, wanted=kind, rank=3, reader=reader, limits=Limits())
             truth = open_source(tmp_path / masks, wanted="labels", rank=2, reader=reader, limits=Limits())
         options = {"channels": None, "background": 0, "ignore_index": 255, "limits": Limits()}
-        pairs = pair(scores, truth)
-        result = measure(pairs, find_encoding(pairs, kind=kind, **options))
+        pairs = pair_images(scores, truth)
+        result = measure_pairs(pairs, find_encoding(pairs, kind=kind, **options))
         assert np.array_equal(result.decomposition.confusion, expected.confusion), predictions
         np.testing.assert_allclose(result.decomposition.risk_sum, expected.risk_sum, rtol=1e-5, err_msg=predictions)
         assert result.ignored.tolist() == [3] * 12

@@ -17,7 +17,7 @@ import pytest
 from run_folder import make_run
 
 from flipjax.audit.__main__ import main as audit
-from flipjax.report.page import build
+from flipjax.report.page import build_report
 from flipjax.results.frames import read_csv
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
@@ -76,7 +76,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     classes = ("background", "<b>bold", "long" * 50)
     make_run(folder, settings=SETTINGS, classes=classes, config={"name": "a <run>", "command": "x" * 200})
-    build(folder)
+    build_report(folder)
     return folder
 
 

@@ -13,8 +13,8 @@ from run_folder import CLASSES, make_run
 from flipjax.metrics import Decomposition
 from flipjax.report.__main__ import main
 from flipjax.report.latex import to_latex
-from flipjax.report.page import build
-from flipjax.report.run import read
+from flipjax.report.page import build_report
+from flipjax.report.run import read_run
 from flipjax.results import gallery
 from flipjax.results.frames import read_csv
 from flipjax.results.quantities import RANGES, quantity_of
@@ -93,7 +93,7 @@ def test_report_of_a_grid(tmp_path, capsys):
     assert not re.search(r'(src|href)="(?!#|data:)', html)
     ids = re.findall(r'\bid="([^"]*)"', html)
     assert len(ids) == len(set(ids))
-    build(tmp_path)
+    build_report(tmp_path)
     assert first == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -121,7 +121,7 @@ def test_report_needs_neither_jax_nor_a_pool(tmp_path):
 )
 def test_report_of_small_runs(tmp_path, settings):
     make_run(tmp_path, settings=settings)
-    build(tmp_path)
+    build_report(tmp_path)
     figures = {path.name for path in (tmp_path / "report" / "figures").iterdir()}
     assert ("methods.svg" in figures) == any("method" in axes for axes in settings)
     several = len({axes["seed"] for axes in settings}) > 1
@@ -131,7 +131,7 @@ def test_report_of_small_runs(tmp_path, settings):
 
 def test_report_where_all_members_diverged(tmp_path):
     make_run(tmp_path, settings=SETTINGS[:2], status="diverged")
-    text = build(tmp_path)
+    text = build_report(tmp_path)
     assert "2 diverged" in text
     assert "left out of all means" in (tmp_path / "report" / "index.html").read_text()
 
@@ -139,7 +139,7 @@ def test_report_where_all_members_diverged(tmp_path):
 @pytest.mark.parametrize("seeds", [1, 2, 4, 8])
 def test_shares_and_their_intervals_lie_between_0_and_1(tmp_path, seeds):
     make_run(tmp_path, settings=[{"rho": rho, "seed": seed} for rho in (0.5, 0.99) for seed in range(seeds)])
-    run = read(tmp_path)
+    run = read_run(tmp_path)
     for row in run.summary:
         low, high = RANGES[quantity_of(row["quantity"]).unit]
         for name in ("mean", "low", "high"):
@@ -212,7 +212,7 @@ def test_latex_of_hard_names():
 def test_hard_names_are_shown_as_text(tmp_path):
     classes = ("background", "<img src=x onerror=alert(1)>", "\u202egnp.$x^$" + "a" * 200)
     make_run(tmp_path, settings=SETTINGS, classes=classes, config={"name": '"><script>alert(1)</script>'})
-    build(tmp_path)
+    build_report(tmp_path)
     html = (tmp_path / "report" / "index.html").read_text()
     assert "<script>alert" not in html
     assert "<img src=x" not in html

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from flipjax import command
 from flipjax.audit import files, page
-from flipjax.audit.results import Audit, conclude
+from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.tables import summary_text
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.correlation import Table
@@ -87,7 +87,7 @@ def map_rows(
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(rows)], *parts)
 
 
-def ask(
+def ask_questions(
     program: Program, weights: Weights, study: Study, table: Table, *, intervene: Config | None
 ) -> tuple[Any, np.ndarray | None]:
     """Returns what a member of a sweep is asked, of the images of a table (`Assessed`), and the split point or None.
@@ -118,7 +118,7 @@ def ask(
     return jax.tree.map(lambda leaf: leaf[: len(table.rows)], both), point
 
 
-def draw_out(program: Program, weights: Weights, study: Study, table: Table, audit: Audit) -> list[Item]:
+def draw_items(program: Program, weights: Weights, study: Study, table: Table, audit: Audit) -> list[Item]:
     """Returns the images to look at: those of a sweep, and those that are flipped where flip-risk is low."""
     groups = np.asarray(table.groups)
     pairs = np.asarray(table.pairs)
@@ -157,7 +157,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     if intervene and intervene.scenes == "none":
         raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
     if options.out:
-        files.claim(Path(options.out))
+        files.claim_folder(Path(options.out))
     device = command.start_backend(PopulationSpec(**options.config.population), sys.maxsize)
     start = starting_weights(spec, whole=True)
     study = _load_study(program)
@@ -166,7 +166,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     weights = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
     table = study.tables[options.split]
     groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
-    answer, point = ask(program, weights, study, table, intervene=intervene)
+    answer, point = ask_questions(program, weights, study, table, intervene=intervene)
     swap = None
     further = region_quantities(answer.regions, groups)
     if study.pool.kind == "composite":
@@ -176,7 +176,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
         further |= scene_quantities(answer.decomposition, answer.scene_log_odds, point, groups)
     catalog = study.catalog
     scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
-    audit = conclude(
+    audit = conclude_audit(
         [catalog.object_names[index] for index in table.rows[:, 0]],
         groups,
         answer.decomposition,
@@ -197,7 +197,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     if options.out:
         used = {name: getattr(options, name) for name in ("model", "weights", "dtype", "split", "samples")}
         used |= {"pool": pool.name, "size": pool.size, "device": device, "intervene": intervene and dict(intervene)}
-        items = draw_out(program, weights, study, table, audit)
+        items = draw_items(program, weights, study, table, audit)
         files.write_tables(Path(options.out), audit, options=used, facts=facts)
         page.write_page(Path(options.out), audit, items, options=used, facts=facts)
     return summary_text(audit, facts)

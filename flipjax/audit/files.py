@@ -23,7 +23,7 @@ FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix
 FILES |= {"index.html", "figures"}
 
 
-def claim(folder: Path) -> None:
+def claim_folder(folder: Path) -> None:
     """Makes the folder, and sees that it can be written and holds nothing but an earlier audit.
 
     Raises:

@@ -16,8 +16,8 @@ from flipjax import metrics
 from flipjax.audit import files
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
 from flipjax.audit.groups import read_groups
-from flipjax.audit.read import Encoding, Pair, find_encoding, open_source, pair, read_scores
-from flipjax.audit.results import check_class_names, conclude
+from flipjax.audit.read import Encoding, Pair, find_encoding, open_source, pair_images, read_scores
+from flipjax.audit.results import check_class_names, conclude_audit
 from flipjax.audit.tables import summary_text
 from flipjax.metrics import Decomposition
 from flipjax.results.region_shares import region_quantities
@@ -52,7 +52,7 @@ def naming(pair: Pair) -> Iterator[None]:
         raise AuditError(f"{option}{pair.labels if name == 'labels' else pair.prediction}: {problem}") from error
 
 
-def measure(pairs: Sequence[Pair], encoding: Encoding) -> Measured:
+def measure_pairs(pairs: Sequence[Pair], encoding: Encoding) -> Measured:
     """Decomposes every image by `flipjax.metrics.decompose`; the next one is read while one is computed.
 
     Raises:
@@ -88,7 +88,7 @@ def open_pairs(options: argparse.Namespace) -> tuple[list[Pair], Encoding, bool]
     with ArrayReader() as reader:
         predictions = open_source(options.logits, wanted=options.kind, rank=3, reader=reader, limits=limits)
         labels = open_source(options.labels, wanted="labels", rank=2, reader=reader, limits=limits)
-    pairs = pair(predictions, labels)
+    pairs = pair_images(predictions, labels)
     wanted = {name: getattr(options, name) for name in ("kind", "channels", "background", "ignore_index")}
     return pairs, find_encoding(pairs, limits=limits, **wanted), predictions.names is None and labels.names is None
 
@@ -113,13 +113,13 @@ def audit_files(options: argparse.Namespace) -> str:
         from flipjax.audit import pictures
 
         photos = pictures.find_photos(options.images, names)
-    files.claim(options.out)
+    files.claim_folder(options.out)
     facts = _facts(pairs, encoding, options)
     print(facts[0], file=sys.stderr, flush=True)
-    measured = measure(pairs, encoding)
+    measured = measure_pairs(pairs, encoding)
     further = region_quantities(measured.regions, groups, classes=encoding.classes)
     counts = measured.decomposition, measured.ignored
-    audit = conclude(names, groups, *counts, class_names=class_names, further=further)
+    audit = conclude_audit(names, groups, *counts, class_names=class_names, further=further)
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     used |= {"channels": encoding.channels, "class_names": list(class_names)}
     files.write_tables(options.out, audit, options=used, facts=facts)
@@ -129,7 +129,7 @@ def audit_files(options: argparse.Namespace) -> str:
         # Here: the tables need none of what draws.
         from flipjax.audit import page, pictures
 
-        items = pictures.draw_out(audit, pairs, encoding, photos=photos)
+        items = pictures.draw_items(audit, pairs, encoding, photos=photos)
         page.write_page(options.out, audit, items, options=used, facts=facts)
     return summary_text(audit, facts)
 

@@ -12,7 +12,7 @@ from flipjax.audit.results import Audit, findings, most_flipped
 from flipjax.audit.tables import details, everything, group_label, main_tables
 from flipjax.files import write_text
 from flipjax.report.chart import Chart
-from flipjax.report.html import Gallery, Numbers, Picture, Section, page
+from flipjax.report.html import Gallery, Numbers, Picture, Section, render_page
 from flipjax.report.page import save_figures
 from flipjax.report.panels import (
     Ranking,
@@ -66,7 +66,7 @@ def write_page(
         save_items(path, items, palette, title="Images to look at", note=caption)
     swap = ["scene swap", "counterfactual pair"] if audit.swap else []
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], *TERMS[3:])
-    text = page(
+    text = render_page(
         title=TITLE, lines=findings(audit), facts=facts, sections=sections, terms=[*terms, *swap], config=options
     )
     write_text(folder / "index.html", text)

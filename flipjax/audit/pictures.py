@@ -40,7 +40,7 @@ def find_photos(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     return {name: photos[name] for name in names}
 
 
-def draw_out(audit: Audit, pairs: Sequence[Pair], encoding: Encoding, *, photos: Mapping[str, Path]) -> list[Item]:
+def draw_items(audit: Audit, pairs: Sequence[Pair], encoding: Encoding, *, photos: Mapping[str, Path]) -> list[Item]:
     """Reads the images to look at once more, in the order of the files, and makes their maps, in the order chosen."""
     indices, kinds = gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, sure=SHOWN)
     made = {}

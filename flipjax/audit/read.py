@@ -133,7 +133,7 @@ def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str, rank: i
         raise AuditError(f"{array}: expected {form}; found {array.dtype} of shape {array.shape}")
 
 
-def pair(predictions: Source, labels: Source) -> list[Pair]:
+def pair_images(predictions: Source, labels: Source) -> list[Pair]:
     """Pairs each prediction with its labels: by name where both have names, else by place.
 
     Raises:

@@ -71,7 +71,7 @@ def check_class_names(classes: int, background: int, names: Sequence[str] | None
         raise AuditError(f"--{error}") from error
 
 
-def conclude(
+def conclude_audit(
     names: Sequence[str],
     groups: np.ndarray | None,
     decomposition: Decomposition,

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.USAGE
     # Not before: they load matplotlib.
     from flipjax.report.compare import compare_runs
-    from flipjax.report.page import build
+    from flipjax.report.page import build_report
     from flipjax.report.run import ReportError
 
     try:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text = compare_runs(options.compare[0], options.compare[1], folder)
         else:
             folder = options.workdir / "report"
-            text = build(options.workdir)
+            text = build_report(options.workdir)
     except (ConfigError, FileNotFoundError) as error:
         print(printable(f"flipjax report: {error}"), file=sys.stderr)
         return command.USAGE

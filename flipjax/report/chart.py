@@ -66,7 +66,7 @@ class Chart(NamedTuple):
         return f"{self.caption}{more}"
 
 
-def draw(chart: Chart) -> dict[str, bytes]:
+def draw_chart(chart: Chart) -> dict[str, bytes]:
     """Draws a chart and returns the bytes of its `svg` and its `png` file; equal charts give equal bytes."""
     svg, png = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(PLAIN):

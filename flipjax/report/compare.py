@@ -9,10 +9,10 @@ from flipjax.config import leaves
 from flipjax.files import write_text
 from flipjax.report.chart import Chart
 from flipjax.report.charts import FLIP
-from flipjax.report.html import TERMS, Numbers, Picture, Section, page
+from flipjax.report.html import TERMS, Numbers, Picture, Section, render_page
 from flipjax.report.lines import forest_panels, line_panels
 from flipjax.report.page import pairs_caption, save_figures, write_summary
-from flipjax.report.run import ReportError, Run, read
+from flipjax.report.run import ReportError, Run, read_run
 from flipjax.results.cells import Row, StoredCell
 from flipjax.results.frames import write_csv
 from flipjax.results.pairs import pair_tests
@@ -37,7 +37,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         FileNotFoundError: a folder holds no results.
         ReportError: its results cannot be read, or the runs have no setting and seed in common.
     """
-    runs = read(first), read(second)
+    runs = read_run(first), read_run(second)
     names = _names(runs)
     rows = _joined(runs, names)
     cells = _cells(runs, names)
@@ -87,7 +87,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     save_figures(folder / "figures", sections)
     missing = [f"{name}: {line}" for name, run in zip(names, runs, strict=True) for line in run.missing]
     config = {name: run.config.get("config", {}) for name, run in zip(names, runs, strict=True)}
-    text = page(
+    text = render_page(
         title=title, lines=lines, facts=facts, sections=sections, terms=list(TERMS), config=config, missing=missing
     )
     write_text(folder / "index.html", text)

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from flipjax.report import pictures
-from flipjax.report.chart import Chart, draw
+from flipjax.report.chart import Chart, draw_chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
 from flipjax.results.score_tables import SCORES
@@ -81,7 +81,7 @@ class Picture:
     @functools.cached_property
     def drawing(self) -> dict[str, bytes]:
         """Its files, of which the page shows the SVG."""
-        return draw(self.chart)
+        return draw_chart(self.chart)
 
     @property
     def uri(self) -> str:
@@ -159,7 +159,7 @@ class Section(NamedTuple):
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
 
 
-def page(
+def render_page(
     *,
     title: str,
     lines: Sequence[str],

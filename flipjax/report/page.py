@@ -13,11 +13,11 @@ from flipjax.report.charts import (
     training_charts,
 )
 from flipjax.report.galleries import gallery_block, items_of, save_gallery
-from flipjax.report.html import TERMS, Numbers, Picture, Section, page
+from flipjax.report.html import TERMS, Numbers, Picture, Section, render_page
 from flipjax.report.latex import to_latex
 from flipjax.report.made import made_of, members_table
 from flipjax.report.pictures import Item
-from flipjax.report.run import Run, read
+from flipjax.report.run import Run, read_run
 from flipjax.report.scores import left_out, score_blocks
 from flipjax.results.cells import Row
 from flipjax.results.frames import write_csv
@@ -43,7 +43,7 @@ SIGNS = (
 )
 
 
-def build(workdir: str | Path) -> str:
+def build_report(workdir: str | Path) -> str:
     """Writes `report/` into a run folder, from its stored results alone, and returns its tables as text for a terminal.
 
     Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), method_regret.csv,
@@ -55,7 +55,7 @@ def build(workdir: str | Path) -> str:
         FileNotFoundError: the folder holds no results.
         ReportError: its results cannot be read.
     """
-    run = read(workdir)
+    run = read_run(workdir)
     folder = run.folder / "report"
     rows = {"summary": run.summary, "trend": run.trends, "comparison": run.comparison, "regret": run.regrets}
     rows |= {"method_regret": run.choices, "pairs": run.pair_tests, "repair_signs": run.signs}
@@ -71,7 +71,7 @@ def build(workdir: str | Path) -> str:
     sections = _sections(run, tables, items)
     save_figures(folder / "figures", sections)
     save_gallery(run, items, folder / "figures")
-    text = page(
+    text = render_page(
         title=run.name,
         lines=findings,
         facts=[counts],

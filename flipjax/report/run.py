@@ -117,7 +117,7 @@ class Run(NamedTuple):
         return f"{note}; {', '.join(INTERVALS[kind] for kind in sorted(kinds))}." if interval and kinds else f"{note}."
 
 
-def read(workdir: str | Path) -> Run:
+def read_run(workdir: str | Path) -> Run:
     """Reads a run folder.
 
     Raises:
@@ -255,7 +255,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
-class Images(NamedTuple):
+class MemberImages(NamedTuple):
     """Of one kept member, by its record: the test images' confusion (n, C, C), risk_sum (n,) and the classes."""
 
     record: Row
@@ -264,11 +264,11 @@ class Images(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def images_of(run: Run) -> Iterator[Images]:
+def images_of(run: Run) -> Iterator[MemberImages]:
     """Yields what is stored of the test images of every member that was not left out, by the first selection rule."""
     records = {record["member"]: record for record in run.kept()}
     for cell in run.cells.values():
         part = cell.parts["test"]
         for place, member in enumerate(cell.members):
             if member in records:
-                yield Images(records[member], part.confusion[0, place], part.risk_sum[0, place], cell.class_names)
+                yield MemberImages(records[member], part.confusion[0, place], part.risk_sum[0, place], cell.class_names)

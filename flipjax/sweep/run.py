@@ -169,7 +169,7 @@ class Sweep:
             self.histories.clear()
             rows.clear()
             write_images(folder)
-        text = page.build(folder) if self.workdir.writable else _text_of(folder, rows + failures)
+        text = page.build_report(folder) if self.workdir.writable else _text_of(folder, rows + failures)
         text += f"\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
 
@@ -195,7 +195,7 @@ def _text_of(folder: Path, rows: Sequence[Row]) -> str:
         for name in ("config.json", "cells", "history.csv"):
             (Path(place) / name).symlink_to((folder / name).absolute())
         write_results(Path(place), rows)
-        return page.build(place)
+        return page.build_report(place)
 
 
 def _origin() -> dict[str, str]:
