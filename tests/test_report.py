@@ -12,13 +12,11 @@ from run_folder import CLASSES, make_run
 
 from flipjax.metrics import Decomposition
 from flipjax.report.__main__ import main
-from flipjax.report.latex import to_latex
 from flipjax.report.page import build_report
 from flipjax.report.run import read_run
 from flipjax.results import gallery
 from flipjax.results.frames import read_csv
 from flipjax.results.quantities import RANGES, quantity_of
-from flipjax.results.text import TextTable
 
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 FIGURES = {"flip", "gap", "shares", "risk", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
@@ -129,13 +127,6 @@ def test_report_of_small_runs(tmp_path, settings):
     assert (tmp_path / "report" / "comparison.csv").is_file() == any("method" in axes for axes in settings)
 
 
-def test_report_where_all_members_diverged(tmp_path):
-    make_run(tmp_path, settings=SETTINGS[:2], status="diverged")
-    text = build_report(tmp_path)
-    assert "2 diverged" in text
-    assert "left out of all means" in (tmp_path / "report" / "index.html").read_text()
-
-
 @pytest.mark.parametrize("seeds", [1, 2, 4, 8])
 def test_shares_and_their_intervals_lie_between_0_and_1(tmp_path, seeds):
     make_run(tmp_path, settings=[{"rho": rho, "seed": seed} for rho in (0.5, 0.99) for seed in range(seeds)])
@@ -168,8 +159,10 @@ def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys):
     assert len(error) == 2
 
 
-def test_report_of_a_run_that_has_not_ended_is_of_the_cells_that_have(tmp_path, capsys):
-    make_run(tmp_path, settings=SETTINGS)
+def test_report_where_all_diverged_and_of_a_run_that_has_not_ended(tmp_path, capsys):
+    make_run(tmp_path, settings=SETTINGS[:2], status="diverged")
+    assert "2 diverged" in build_report(tmp_path)
+    assert "left out of all means" in (tmp_path / "report" / "index.html").read_text()
     (tmp_path / "results.csv").unlink()
     assert main([str(tmp_path)]) == 0
     assert "the run has not ended" in capsys.readouterr().out
@@ -201,12 +194,6 @@ def test_two_runs_are_compared_by_seed(tmp_path, capsys):
     assert "same images" in capsys.readouterr().out
     make_run(tmp_path / "d", settings=[{"rho": 0.7, "seed": 5}])
     assert main(["--compare", str(tmp_path / "a"), str(tmp_path / "d"), "--out", str(tmp_path / "e")]) == 1
-
-
-def test_latex_of_hard_names():
-    text = to_latex(TextTable(["a_b", "50%"], [[r"x\y & $z$", "1.0 ± 0.1"]]), caption="#1")
-    assert r"a\_b & 50\% \\" in text
-    assert r"x\textbackslash{}y \& \$z\$ & 1.0 $\pm$ 0.1 \\" in text
 
 
 def test_hard_names_are_shown_as_text(tmp_path):

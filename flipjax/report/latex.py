@@ -40,7 +40,7 @@ def escape(text: str) -> str:
     r"""Returns a text that LaTeX sets as it is.
 
     Example:
-        >>> escape(r"a_b\c")
-        'a\\_b\\textbackslash{}c'
+        >>> print(escape(r"a_b\c & 50% $z$ #1"))
+        a\_b\textbackslash{}c \& 50\% \$z\$ \#1
     """
     return "".join(ESCAPES.get(letter, letter) for letter in visible(text))
