@@ -15,9 +15,20 @@ H = W = 12
 KINDS = np.array([0, 0, 1, 1, 1])
 
 
+# One program each: operation by operation each would compile dozens.
+scene_marginal = jax.jit(intervene.scene_marginal, static_argnames=("mirror", "background"))
+split_point = jax.jit(intervene.split_point, static_argnames="center")
+scene_swap_risk, repair = (
+    jax.jit(each, static_argnames="background") for each in (intervene.scene_swap_risk, intervene.repair)
+)
+repaired_class, mirror_risk, blurred_scenes = map(
+    jax.jit, (intervene.repaired_class, intervene.mirror_risk, intervene.blurred_scenes)
+)
+
+
 def model(weights):
     """A callable: a 1 x 1 convolution, so that the region depends on the pixels alone."""
-    return lambda images: jnp.asarray(images) @ weights
+    return jax.tree_util.Partial(lambda weights, images: images @ weights, weights)
 
 
 @pytest.fixture(scope="module", params=[3, 4])
@@ -37,12 +48,12 @@ def twin_marginal(predict, images, scenes, sigma):
     """Definitions 1 to 3, image by image and pixel by pixel."""
     values = np.full((len(images), len(scenes), predict(images).shape[-1] - 1), np.nan)
     for i, image in enumerate(images):
-        region = np.asarray(predict(image[None]))[0].argmax(-1) > 0
+        region = predict(image).argmax(-1) > 0
         if not region.any():
             continue
         cover = ndimage.gaussian_filter(region.astype(float), sigma, mode="reflect", truncate=4)[..., None]
         for k, scene in enumerate(scenes):
-            answer = np.asarray(predict((cover * image + (1 - cover) * scene)[None].astype(np.float32)))[0]
+            answer = predict((cover * image + (1 - cover) * scene).astype(np.float32))
             scores = np.array(
                 [np.mean([answer[y, x, c] for y, x in np.argwhere(region)]) for c in range(1, len(answer.T))]
             )
@@ -54,7 +65,7 @@ def test_scene_marginal_equals_its_twin(study):
     weights, images, scenes = study
     means = intervene.mean_scenes(scenes, kinds=KINDS)
     np.testing.assert_allclose(means, [scenes[:2].mean(0), scenes[2:].mean(0)], rtol=1e-6)
-    log_odds = intervene.scene_marginal(model(weights), images, means)
+    log_odds = scene_marginal(model(weights), images, means)
     twin = twin_marginal(model(weights), images, np.asarray(means), sigma=0.7 * H / 48)
     np.testing.assert_allclose(log_odds, twin, atol=1e-5)
     assert np.isnan(log_odds[-1]).all() and np.isfinite(log_odds[:-1]).all()
@@ -65,29 +76,26 @@ def test_jit_equals_eager_and_several_draws_are_averaged(study):
     pasted, shares = intervene.choose_scenes(jax.random.key(3), scenes, kinds=KINDS, scenes="both", count=2)
     assert pasted.shape == (2, 3, H, W, 3) and shares.tolist() == [0.5, 0.25, 0.25]
 
-    def run(images, scenes, shares):
-        return intervene.scene_marginal(model(weights), images, scenes, weights=shares)
-
-    eager = run(images, pasted, shares)
-    np.testing.assert_allclose(jax.jit(run)(images, pasted, shares), eager, atol=1e-5)
-    single = [intervene.scene_marginal(model(weights), images, pasted[:, d]) for d in range(3)]
-    np.testing.assert_allclose(0.5 * single[0] + 0.25 * (single[1] + single[2]), eager, atol=1e-5)
+    jitted = scene_marginal(model(weights), images, pasted, weights=shares)
+    if weights.shape[1] == 3:
+        eager = intervene.scene_marginal(model(weights), images, pasted, weights=shares)
+        np.testing.assert_allclose(jitted, eager, atol=1e-5)
+    single = [np.asarray(scene_marginal(model(weights), images, pasted[:, d])) for d in range(3)]
+    np.testing.assert_allclose(0.5 * single[0] + 0.25 * (single[1] + single[2]), jitted, atol=1e-5)
 
 
 def test_mirrored_pastes_are_averaged_with_the_others(study):
     weights, images, scenes = study
     ramp = np.linspace(-1, 1, W)[:, None] * np.arange(weights.shape[1])
 
-    def predict(images):  # The class depends on the column, too.
-        return model(weights)(images) + np.where(np.arange(weights.shape[1]) > 0, ramp, 0)
-
-    def turned(images):
-        return predict(images[:, :, ::-1])[:, :, ::-1]
-
+    columns = np.where(np.arange(weights.shape[1]) > 0, ramp, 0).astype(np.float32)
+    # The class depends on the column, too.
+    predict = jax.tree_util.Partial(lambda columns, images: images @ weights + columns, columns)
+    turned = jax.tree_util.Partial(lambda columns, images: images @ weights + columns, columns[::-1])
     logits = predict(images)
-    both = [intervene.scene_marginal(each, images, scenes[:2], logits=logits) for each in (predict, turned)]
+    both = [scene_marginal(each, images, scenes[:2], logits=logits) for each in (predict, turned)]
     assert np.nanmax(np.abs(both[0] - both[1])) > 0.01
-    mirrored = intervene.scene_marginal(predict, images, scenes[:2], logits=logits, mirror=True)
+    mirrored = scene_marginal(predict, images, scenes[:2], logits=logits, mirror=True)
     np.testing.assert_allclose(mirrored, (both[0] + both[1]) / 2, atol=1e-5)
 
 
@@ -107,10 +115,10 @@ def test_risk_and_repair_equal_their_twins(study):
     weights, images, scenes = study
     predict = model(weights)
     logits = predict(images)
-    log_odds = intervene.scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS), logits=logits)
-    center = intervene.split_point(log_odds)
-    risk = intervene.scene_swap_risk(logits, log_odds, center=center)
-    repaired = intervene.repair(logits, log_odds, center=center)
+    log_odds = scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS), logits=logits)
+    center = split_point(log_odds)
+    risk = scene_swap_risk(logits, log_odds, center=center)
+    repaired = repair(logits, log_odds, center=center)
     plain = np.asarray(logits).argmax(-1)
     for i in range(len(images) - 1):
         identity = np.asarray(log_odds)[i].mean(0) - np.asarray(center)
@@ -125,8 +133,8 @@ def test_risk_and_repair_equal_their_twins(study):
 def test_risk_follows_the_definition_for_two_classes():
     logits = jax.nn.one_hot(jnp.array([[[1, 1, 2, 0]], [[2, 2, 2, 0]]]), 3)
     log_odds = jnp.array([[1.0, 3.0], [-4.0, 0.0]])[..., None] * jnp.array([-0.5, 0.5])  # L_0, L_1 of two images
-    np.testing.assert_allclose(intervene.scene_swap_risk(logits, log_odds, center=0.5), [1.5, 2.5])  # -s (L - c)
-    assert intervene.repaired_class(log_odds, center=0.5).tolist() == [2, 1]
+    np.testing.assert_allclose(scene_swap_risk(logits, log_odds, center=0.5), [1.5, 2.5])  # -s (L - c)
+    assert repaired_class(log_odds, center=0.5).tolist() == [2, 1]
     np.testing.assert_allclose(intervene.scene_reliance(log_odds), 2.5 / (2.5 + 4))  # V = (1 + 4) / 2
 
 
@@ -135,11 +143,11 @@ def test_another_background_permutes_the_classes(study):
     C = weights.shape[1]
     means = intervene.mean_scenes(scenes, kinds=KINDS)
     moved = np.roll(weights, 1, axis=1)  # background is class 1, the last class is class 0
-    first = intervene.scene_marginal(model(weights), images, means)
-    second = intervene.scene_marginal(model(moved), images, means, background=1)
+    first = scene_marginal(model(weights), images, means)
+    second = scene_marginal(model(moved), images, means, background=1)
     np.testing.assert_allclose(np.roll(second, -1, axis=-1), first, atol=1e-5)
-    labels = intervene.repair(model(moved)(images), second, center=np.zeros(C - 1), background=1)
-    wanted = intervene.repair(model(weights)(images), first, center=np.zeros(C - 1))
+    labels = repair(model(moved)(images), second, center=np.zeros(C - 1), background=1)
+    wanted = repair(model(weights)(images), first, center=np.zeros(C - 1))
     np.testing.assert_array_equal(labels, (wanted + 1) % C)
 
 
@@ -163,24 +171,22 @@ def test_clusters_are_otsus_and_move_with_the_data(values, shift):
     identity = np.full(20, np.nan, np.float32)  # One shape, one program; NaN is no image.
     identity[: len(values)] = values
     sides = np.array([-0.5, 0.5], np.float32)
-    point = 2 * float(intervene.split_point(identity[:, None, None] * sides, center="clusters")[1])
+    point = 2 * float(split_point(identity[:, None, None] * sides, center="clusters")[1])
     # Two splits may be equally good.
     assert cost(np.array(values), point) <= cost(np.array(values), twin_otsu(identity)) * (1 + 1e-4) + 1e-3
     shifted = (identity + 2**10 * shift)[:, None, None] * sides
-    moved = 2 * float(intervene.split_point(shifted, center="clusters")[1])
+    moved = 2 * float(split_point(shifted, center="clusters")[1])
     assert cost(np.array(values), moved - 2**10 * shift) <= cost(np.array(values), point) * (1 + 1e-4) + 1e-3
 
 
 def test_members_joined_equal_a_member_that_is_repeated(study):
     weights, images, scenes = study
-    log_odds = intervene.scene_marginal(model(weights), images, intervene.mean_scenes(scenes, kinds=KINDS))
-    center, scale = intervene.split_point(log_odds), intervene.spread(log_odds)
+    log_odds = scene_marginal(model(weights), images, intervene.mean_scenes(scenes, kinds=KINDS))
+    center, scale = split_point(log_odds), intervene.spread(log_odds)
     joined = intervene.join_members(jnp.stack([log_odds, log_odds]), center=[center, center], scale=[scale, scale])
     np.testing.assert_allclose(joined * scale + center, log_odds, atol=1e-5)
     zeros = np.zeros(log_odds.shape[-1])
-    np.testing.assert_array_equal(
-        intervene.repaired_class(joined, center=zeros), intervene.repaired_class(log_odds, center=center)
-    )
+    np.testing.assert_array_equal(repaired_class(joined, center=zeros), repaired_class(log_odds, center=center))
 
 
 @pytest.mark.parametrize(
@@ -216,10 +222,10 @@ def test_the_default_centre_is_the_median_of_even_classes_and_the_split_of_uneve
     values = np.concatenate([rng.normal(-3, 1, many), rng.normal(3, 1.5, 20 - many)])
     log_odds = np.append(values, np.nan)[:, None, None] * np.array([-0.5, 0.5])
     wanted = np.median(values) if many == 10 else (twin_otsu(values) + least_distance(values)) / 2
-    np.testing.assert_allclose(intervene.split_point(log_odds), [-wanted / 2, wanted / 2], atol=1e-5)
+    np.testing.assert_allclose(split_point(log_odds), [-wanted / 2, wanted / 2], atol=1e-5)
     stacked = jnp.stack([log_odds, 2 * log_odds])
     mapped = jax.jit(jax.vmap(intervene.split_point))(stacked)
-    np.testing.assert_allclose(mapped, [intervene.split_point(one) for one in stacked], atol=1e-5)
+    np.testing.assert_allclose(mapped, [split_point(one) for one in stacked], atol=1e-5)
 
 
 def test_stored_counts_give_what_the_images_give(study):
@@ -227,12 +233,12 @@ def test_stored_counts_give_what_the_images_give(study):
     predict = model(weights)
     logits = predict(images)
     labels = np.random.default_rng(2).integers(0, weights.shape[1], images.shape[:-1])
-    log_odds = np.asarray(intervene.scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS)))
-    center = np.asarray(intervene.split_point(log_odds))
+    log_odds = np.asarray(scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS)))
+    center = np.asarray(split_point(log_odds))
     stored = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
     risk, repaired = intervene.scene_swap(stored, log_odds, center)
-    np.testing.assert_allclose(risk, intervene.scene_swap_risk(logits, log_odds, center=center), atol=1e-5)
-    wanted = intervene.repair(logits, log_odds, center=center)
+    np.testing.assert_allclose(risk, scene_swap_risk(logits, log_odds, center=center), atol=1e-5)
+    wanted = repair(logits, log_odds, center=center)
     counts = metrics.decompose(jax.nn.one_hot(wanted, weights.shape[1]), labels).confusion
     np.testing.assert_array_equal(repaired.confusion, counts)
     np.testing.assert_allclose(repaired.miss, stored.miss)
@@ -247,7 +253,7 @@ def test_mirror_and_fills_equal_their_twins(study):
     weights, images, _ = study
     logits = np.asarray(model(weights)(images))
     other = np.random.default_rng(4).normal(size=logits.shape).astype(np.float32)
-    risk = intervene.mirror_risk(logits, other)
+    risk = mirror_risk(logits, other)
     for i in range(len(images) - 1):
         values = []
         for y, x in np.argwhere(logits[i].argmax(-1) > 0):
@@ -258,5 +264,5 @@ def test_mirror_and_fills_equal_their_twins(study):
     assert np.isnan(risk[-1])
     np.testing.assert_allclose(jax.jit(intervene.mirror_risk)(logits, other), risk, rtol=1e-5)
     wanted = ndimage.gaussian_filter(images, (0, 1.2, 1.2, 0), mode="reflect", truncate=4)
-    np.testing.assert_allclose(intervene.blurred_scenes(images), wanted, atol=1e-5)
+    np.testing.assert_allclose(blurred_scenes(images), wanted, atol=1e-5)
     np.testing.assert_allclose(intervene.grey_scenes(images)[2, 5, 5], images[2].mean((0, 1)), rtol=1e-5)
