@@ -31,7 +31,7 @@ RESERVED = ("foreground", "background")
 """Names that stand beside the classes in tables of results."""
 
 
-class Decoder(NamedTuple):
+class PixelReader(NamedTuple):
     """How items become pixels; BadFileError where one cannot.
 
     Attributes:
@@ -57,7 +57,7 @@ class BadFilesError(ConfigError):
 
 
 def load_pool(
-    spec: PoolSpec, key: str, list_items: Callable[[], tuple[Listing, Decoder]], *, leave_out: bool = False
+    spec: PoolSpec, key: str, list_items: Callable[[], tuple[Listing, PixelReader]], *, leave_out: bool = False
 ) -> tuple[Pool, Catalog]:
     """Returns a pool from its place on disk, or makes it and keeps it there.
 
@@ -93,7 +93,7 @@ def load_pool(
 
 
 def build_pool(
-    folder: Path, listing: Listing, reader: Decoder, *, size: int, leave_out: bool = False
+    folder: Path, listing: Listing, reader: PixelReader, *, size: int, leave_out: bool = False
 ) -> tuple[Arrays, Catalog]:
     """Decodes every item and writes a stored pool into an empty folder.
 

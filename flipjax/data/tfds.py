@@ -17,7 +17,7 @@ from PIL.Image import Image
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data import build, images, store
-from flipjax.data.build import Decoder, listed, two_names
+from flipjax.data.build import PixelReader, listed, two_names
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.terminal import printable
@@ -124,7 +124,7 @@ def _key(folder: Path, spec: PoolSpec) -> str:
     return hashlib.sha256(f"tfds {folder.parts[-3:]} {files} {options}".encode()).hexdigest()[:32]
 
 
-def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Decoder]:
+def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, PixelReader]:
     """Returns what a data set holds, and what decodes it."""
     import tensorflow_datasets as tfds
 
@@ -236,7 +236,7 @@ def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
     return parts
 
 
-def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec) -> Decoder:
+def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec) -> PixelReader:
     def open_image(item: PoolItem, role: str) -> Image:
         split, index = item.files
         name = f"{item.name} ({role})"
@@ -264,7 +264,7 @@ def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec)
     def read_scene(item: PoolItem) -> np.ndarray:
         return np.asarray(images.middle_square(images.rgb(open_image(item, "image"), item.name), spec.size))
 
-    return Decoder(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
+    return PixelReader(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
 
 
 def _binary(listing: Listing, labels: Sequence[int], open_image: Callable[[PoolItem, str], Image]) -> list[int]:

@@ -86,7 +86,7 @@ def _read_torch(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
     # An expanded tensor may have more numbers than its file.
     _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), max_bytes)
     # NumPy has no bfloat16.
-    return {str(name): (t.float() if t.is_floating_point() else t).numpy() for name, t in tensors.items()}
+    return {str(name): (t.float() if t.is_floating_point() else t).detach().numpy() for name, t in tensors.items()}
 
 
 def _state_dict(stored: Any, path: Path) -> Mapping[str, Any]:

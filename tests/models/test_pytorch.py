@@ -48,7 +48,8 @@ def test_pytorchs_files_are_read(tmp_path):
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     halves = {name: tensor.bfloat16() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     wrapped = {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}
-    torch.save(tensors, tmp_path / "plain.pt")
+    trained = {name: torch.nn.Parameter(t) if t.is_floating_point() else t for name, t in tensors.items()}
+    torch.save(trained, tmp_path / "plain.pt")
     torch.save(wrapped, tmp_path / "wrapped.ckpt")
     torch.save(halves, tmp_path / "halves.pth", _use_new_zipfile_serialization=False)
     for name in ("plain.pt", "wrapped.ckpt", "halves.pth"):

@@ -9,7 +9,7 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data import build, images, store
-from flipjax.data.build import Decoder
+from flipjax.data.build import PixelReader
 from flipjax.data.folder.listing import read_listing
 from flipjax.data.images import BadFileError
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
@@ -42,7 +42,7 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     return build.load_pool(spec, key, lambda: (listing, decoder))
 
 
-def decoder_of(root: Path, listing: Listing, *, size: int, max_pixels: int = images.MAX_PIXELS) -> Decoder:
+def decoder_of(root: Path, listing: Listing, *, size: int, max_pixels: int = images.MAX_PIXELS) -> PixelReader:
     """Returns what decodes a folder's items.
 
     Photos are turned as their EXIF tag says and made RGB. Cut-outs and photos are squashed to size x size; a cut-out is
@@ -83,7 +83,7 @@ def decoder_of(root: Path, listing: Listing, *, size: int, max_pixels: int = ima
         (name,) = item.files
         return np.asarray(images.middle_square(images.rgb(open_image(name), name), size))
 
-    return Decoder(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
+    return PixelReader(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
 
 
 def digests(root: Path, names: Sequence[str], *, max_pixels: int) -> list[str]:
