@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 
 import flipjax
+from flipjax import command
+from flipjax.config import ConfigError
 from flipjax.sweep.signals import Signals
 from flipjax.terminal import open_closed_streams
 
@@ -30,32 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 2 where there is no such command, else as the command's help says."""
     if arguments is None:
         open_closed_streams()
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    return command.entry("flipjax", _run, arguments)
+
+
+def _run(arguments: list[str]) -> int:
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in ("", "-h", "--help"):
         print(_help())
-        return 0 if name else 2
+        return command.DONE if name else command.USAGE
     if name == "--version":
         print(f"flipjax {flipjax.__version__}")
-        return 0
+        return command.DONE
     if name not in COMMANDS:
-        print(f"flipjax: expected a command, one of {', '.join(COMMANDS)}; found {name!r}", file=sys.stderr)
-        return 2
+        raise ConfigError("COMMAND", f"one of {', '.join(COMMANDS)}", name)
+    with Signals():
+        module = importlib.import_module(COMMANDS[name][0])
     # `python -m flipjax.models` has one command, which is this one.
-    words = [name] if name == "convert" else []
-    try:
-        with Signals():
-            module = importlib.import_module(COMMANDS[name][0])
-        return module.main([*words, *rest])
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("flipjax"):
-            raise
-        print(
-            f"flipjax {name}: expected the package {error.name}, found none; after --no-deps flipjax.metrics and the "
-            "numbers of flipjax audit work: python -m pip install flipjax brings the rest",
-            file=sys.stderr,
-        )
-        return 2
+    return module.main([name, *rest] if name == "convert" else rest)
 
 
 if __name__ == "__main__":

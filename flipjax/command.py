@@ -4,10 +4,11 @@ import argparse
 import ast
 import contextlib
 import difflib
+import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -16,10 +17,14 @@ from typing import Any, NoReturn
 from flipjax.config import KEYS, PLACES, Config, ConfigError, PopulationSpec, default_config, leaves, nearest
 from flipjax.files import cache_folder, keep_newest
 from flipjax.methods import METHODS
+from flipjax.terminal import one_line, printable, say
 from flipjax.threads import cores
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 """Exit codes of every command; an interrupted one is continued, or done anew, by the same command."""
+
+MISSING = "python -m pip install flipjax brings it; without, flipjax.metrics and the numbers of flipjax audit work"
+"""What to do where a package is not installed."""
 
 PROGRAMS = 2**31
 """Bytes of compiled programs that are kept on a machine."""
@@ -29,6 +34,56 @@ CONFIG_HELP = """configuration:
   --config.KEY=VALUE         another value for a key of it (see --list_keys), such as --config.train.epochs=30
                              or --config.axes.rho='(0.5, 0.9)'
 """
+
+
+def entry(
+    prog: str,
+    body: Callable[[list[str]], int],
+    arguments: Sequence[str] | None,
+    *,
+    options: Mapping[str, str] | None = None,
+    system_code: int = USAGE,
+    advice: str = "",
+) -> int:
+    """Runs a command and returns its exit code; an error that a user can act on is one line on standard error.
+
+    Args:
+        prog: what the line begins with, such as `flipjax sweep`.
+        body: takes the command line without the program's name, returns the exit code.
+        arguments: the command line; None: that of this process.
+        options: the option that stands for a field of the configuration, and is named in its place.
+        system_code: exit code of an error of the system, such as a file that is not there or a disk that is full.
+        advice: what to do about such an error, behind its line.
+    """
+    try:
+        try:
+            return body(sys.argv[1:] if arguments is None else list(arguments))
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError:
+        # Who reads has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        code, text = INTERRUPTED, "interrupted; the same command starts anew"
+    except ConfigError as error:
+        code, text = error.exit_code, error.named(options or {})
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("flipjax"):
+            raise
+        code, text = USAGE, f"expected the package {error.name}, found none; {MISSING}"
+    except OSError as error:
+        # Without a number it is flipjax that looked for what the command line names.
+        code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
+        text = one_line(f"{error.filename}: {error.strerror}" if error.filename else str(error)) + advice
+    except Exception as error:
+        code, text = getattr(error, "exit_code", None), one_line(str(error))
+        if code is None:
+            raise
+    # Where there is no standard error, print would write to standard output.
+    if sys.stderr is not None:
+        say(printable(f"{prog}: {text}"))
+    return code
 
 
 class Parser(argparse.ArgumentParser):

@@ -42,6 +42,8 @@ METHOD = Range(
 class ConfigError(ValueError):
     """A request that cannot be met: `field` names the key, flag or file, `problem` what was expected and what found."""
 
+    exit_code = 2
+
     def __init__(self, field: str, expected: str = "", found: Any = None, *, problem: str = ""):
         """Makes the sentence from what was expected and found, or takes it as `problem`."""
         self.field = field
@@ -131,21 +133,17 @@ class PopulationSpec:
 
 @dataclasses.dataclass(frozen=True)
 class InterveneSpec:
-    """Scene-swap risk, repair and reliance of what the first selection rule keeps."""
+    """Scene-swap risk, repair and reliance of what the first selection rule keeps.
 
-    scenes: Annotated[
-        str,
-        one_of("mean", "sampled", "both", "none"),
-        "training scenes that each predicted region is put on: the mean of each kind, sampled, both",
-    ] = "mean"
+    `scenes`: training scenes that each predicted region is put on, the mean of each kind or sampled ones. `scores`:
+    those beside flip-risk, of logits alone, or all, which take three more passes.
+    """
+
+    scenes: Annotated[str, one_of("mean", "sampled", "both", "none"), "scenes behind each predicted region"] = "mean"
     count: Annotated[int, within(1, 16), "scenes of each kind that are sampled, a pass each"] = 1
     views: Annotated[int, within(1, 2), "2: each region on another scene is also asked mirrored, a pass more each"] = 2
     center: Annotated[str, one_of("auto", "clusters", "median"), "where a pair of classes is split"] = "auto"
-    scores: Annotated[
-        str,
-        one_of("all", "logits", "none"),
-        "scores beside flip-risk: of logits, without a further pass; all: also three passes; none",
-    ] = "all"
+    scores: Annotated[str, one_of("all", "logits", "none"), "scores beside flip-risk; all take more passes"] = "all"
 
 
 @dataclasses.dataclass(frozen=True)

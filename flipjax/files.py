@@ -30,6 +30,8 @@ DIGEST = "digest"
 class DamagedError(ValueError):
     """A file that is not what was written: names it."""
 
+    exit_code = 2
+
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an npz file with the digest of its arrays; equal arrays give equal bytes."""

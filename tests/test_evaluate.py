@@ -160,7 +160,7 @@ def test_an_interrupted_evaluation_says_so(folder, capsys, monkeypatch):
     monkeypatch.setattr(command.command, "start_backend", interrupt)
     arguments = ("--model", "smp_resnet50", "--weights", folder, "--config", ROOT / "configs/smoke.py", *OVERRIDES)
     assert command.main([*map(str, arguments)]) == 75
-    assert capsys.readouterr().err == "flipjax evaluate: interrupted\n"
+    assert capsys.readouterr().err == "flipjax evaluate: interrupted; the same command starts anew\n"
 
 
 def test_large_models_have_one_size_and_only_they_have_weights():

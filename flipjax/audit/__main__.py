@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flipjax import command
-from flipjax.audit.arrays import AuditError, Limits
-from flipjax.config import ConfigError
+from flipjax.audit.arrays import Limits
 from flipjax.terminal import printable
 
 
@@ -48,18 +47,15 @@ def _parser() -> command.Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    try:
-        options = _parser().parse_args(arguments)
-        # Not before: JAX takes a second, and is not needed to explain the options.
-        from flipjax.audit.measure import audit_files
+    return command.entry("flipjax audit", _audit, arguments)
 
-        text = audit_files(options)
-    except (AuditError, ConfigError, OSError) as error:
-        print(printable(f"flipjax audit: {error}"), file=sys.stderr)
-        return command.USAGE
-    except KeyboardInterrupt:
-        print("flipjax audit: interrupted", file=sys.stderr)
-        return command.INTERRUPTED
+
+def _audit(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    # Not before: JAX takes a second, and is not needed to explain the options.
+    from flipjax.audit.measure import audit_files
+
+    text = audit_files(options)
     made = [path for path in (options.out / "index.html", options.out / "images.csv") if path.is_file()]
     print(printable(f"{text}\n\n{', '.join(map(str, made))}"))
     return command.DONE

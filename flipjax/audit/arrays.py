@@ -31,6 +31,8 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 class AuditError(ValueError):
     """An input that cannot be used: which one, what was expected and what was found."""
 
+    exit_code = 2
+
 
 class Limits(NamedTuple):
     """What inputs may take: pixels of an image, bytes of its scores in float32, and bytes that an npz unpacks to."""

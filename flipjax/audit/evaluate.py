@@ -5,13 +5,10 @@ and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 9
 --intervene scene-swap risk, repair and reliance. With --out a page, with pictures.
 """
 
-import sys
 from collections.abc import Sequence
 
 from flipjax import command
-from flipjax.audit.arrays import AuditError
-from flipjax.config import DTYPES, MODEL_NAMES, ConfigError
-from flipjax.terminal import printable
+from flipjax.config import DTYPES, MODEL_NAMES
 
 MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
 SPLITS = ("val", "test")
@@ -32,18 +29,13 @@ def _parser() -> command.ConfigParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
-    try:
-        options = _parser().parse(sys.argv[1:] if arguments is None else arguments)
-        # Not before: JAX takes a second, and most of it is not needed to explain the options.
-        from flipjax.audit.converted import evaluate_weights
+    return command.entry("flipjax evaluate", _evaluate, arguments, options={"config.model.weights": "--weights"})
 
-        print(evaluate_weights(options))
-    except (AuditError, ConfigError, OSError) as error:
-        if isinstance(error, ConfigError):
-            error = error.named({"config.model.weights": "--weights"})
-        print(printable(f"flipjax evaluate: {error}"), file=sys.stderr)
-        return command.USAGE
-    except KeyboardInterrupt:
-        print("flipjax evaluate: interrupted", file=sys.stderr)
-        return command.INTERRUPTED
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    options = _parser().parse(arguments)
+    # Not before: JAX takes a second, and most of it is not needed to explain the options.
+    from flipjax.audit.converted import evaluate_weights
+
+    print(evaluate_weights(options))
     return command.DONE

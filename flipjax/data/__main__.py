@@ -11,12 +11,12 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 
 from flipjax import command
-from flipjax.config import ConfigError, check_value
+from flipjax.config import check_value
 from flipjax.data.coco_cd import coco_cd_command
 from flipjax.data.images import MAX_PIXELS
 from flipjax.data.waterbirds_seg import waterbirds_seg_command
@@ -37,28 +37,15 @@ FLAGS = {
 """What this command calls fields of a configuration."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    try:
-        options = _parser().parse_args(arguments)
-    except ConfigError as error:
-        print(printable(f"flipjax data: {error}"), file=sys.stderr)
-        return command.USAGE
-    with _terminating():
-        # Not before: it loads JAX.
-        from flipjax.data.build import BadFilesError
+    return command.entry("flipjax data", _run, arguments, options=FLAGS, system_code=command.SOME_FAILED)
 
-        try:
-            return options.run(options)
-        except (BadFilesError, OSError) as error:
-            print(printable(f"{options.parser.prog}: {error}"), file=sys.stderr)
-            return command.SOME_FAILED
-        except ConfigError as error:
-            print(printable(f"{options.parser.prog}: {error.named(FLAGS)}"), file=sys.stderr)
-            return command.USAGE
-        except KeyboardInterrupt:
-            print("interrupted, and nothing is left behind; the same command starts anew", file=sys.stderr)
-            return command.INTERRUPTED
+
+def _run(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    with _terminating():
+        return options.run(options)
 
 
 def _parser() -> command.Parser:

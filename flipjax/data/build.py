@@ -47,6 +47,8 @@ class PixelReader(NamedTuple):
 class BadFilesError(ConfigError):
     """A source of images that cannot be a pool; `problems` holds one line a file."""
 
+    exit_code = 1
+
     def __init__(self, source: object, problems: Iterable[str]):
         """Joins the problems into one message."""
         self.problems = tuple(map(one_line, problems))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from flipjax import command
 from flipjax.config import MODEL_NAMES, ConfigError
-from flipjax.terminal import one_line, printable
+from flipjax.terminal import printable
 
 ENCODERS = tuple(name.removeprefix("smp_") for name in MODEL_NAMES if name.startswith("smp_"))
 
@@ -20,6 +20,10 @@ MOST_CLASSES = 65_535
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0, or 2 on misuse or on weights that do not fit."""
+    return command.entry("flipjax convert", _convert, arguments)
+
+
+def _convert(arguments: Sequence[str]) -> int:
     parser = command.Parser(prog="flipjax", description=__doc__)
     add = (
         parser.add_subparsers(dest="command", required=True).add_parser("convert", help="convert weights").add_argument
@@ -29,26 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--encoder", choices=ENCODERS, help="whose they must be (default: what the names say)")
     add("--num_classes", type=int, default=3, metavar="C", help="outputs of the head (default 3)")
     add("--max_bytes", type=int, default=4 << 30, metavar="N", help="what the weights may take (default 4 GiB)")
-    try:
-        options = parser.parse_args(arguments)
-        if not 1 <= options.num_classes <= MOST_CLASSES:
-            raise ConfigError("--num_classes", f"a whole number from 1 to {MOST_CLASSES:,}", options.num_classes)
-    except ConfigError as error:
-        print(printable(f"flipjax convert: {error}"), file=sys.stderr)
-        return command.USAGE
+    options = parser.parse_args(arguments)
+    if not 1 <= options.num_classes <= MOST_CLASSES:
+        raise ConfigError("--num_classes", f"a whole number from 1 to {MOST_CLASSES:,}", options.num_classes)
     # Not before: it loads JAX and Flax.
-    from flipjax.models.weights import WeightsError, convert_weights
+    from flipjax.models.weights import convert_weights
 
     limits = {"num_classes": options.num_classes, "max_bytes": options.max_bytes}
     try:
         print(printable(convert_weights(options.source, options.target, encoder=options.encoder, **limits)))
-        return command.DONE
-    except WeightsError as error:
-        text = str(error)
     except OSError as error:
-        text = f"--out: expected a file that can be written; found {options.target} ({error})"
-    print(one_line(f"flipjax convert: {text}"), file=sys.stderr)
-    return command.USAGE
+        raise ConfigError("--out", "a file that can be written", f"{options.target} ({error})") from error
+    return command.DONE
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ NAMED = 20
 class WeightsError(ValueError):
     """Weights that cannot be used: what was expected and what was found."""
 
+    exit_code = 2
+
 
 class DecoderBlock(nnx.Module):
     """Doubles the size, appends the skip connection, and convolves twice."""

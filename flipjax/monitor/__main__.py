@@ -51,19 +51,12 @@ class ScoredImage(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    try:
-        options = _parser().parse_args(arguments)
-        return {"fit": _fit, "watch": _watch}[options.command](options)
-    except BrokenPipeError:
-        # Who reads has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return command.DONE
-    except (ConfigError, DamagedError, OSError) as error:
-        _say(str(error))
-        return command.USAGE
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return command.INTERRUPTED
+    return command.entry("flipjax monitor", _run, arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    return {"fit": _fit, "watch": _watch}[options.command](options)
 
 
 def _parser() -> command.Parser:

@@ -9,43 +9,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flipjax import command
-from flipjax.config import ConfigError
-from flipjax.terminal import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
+    return command.entry("flipjax report", _report, arguments, system_code=command.SOME_FAILED)
+
+
+def _report(arguments: Sequence[str]) -> int:
     parser = command.Parser(prog="flipjax report", description=__doc__)
     parser.add_argument("workdir", type=Path, nargs="?", help="a run folder, as flipjax sweep writes it")
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A", "B"), help="two run folders: B is compared with A"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where a comparison goes (default B/report/compare)")
-    try:
-        options = parser.parse_args(arguments)
-        if (options.workdir is None) == (options.compare is None):
-            parser.error("expected a run folder, or --compare A B")
-    except ConfigError as error:
-        print(printable(f"flipjax report: {error}"), file=sys.stderr)
-        return command.USAGE
+    options = parser.parse_args(arguments)
+    if (options.workdir is None) == (options.compare is None):
+        parser.error("expected a run folder, or --compare A B")
     # Not before: they load matplotlib.
     from flipjax.report.compare import compare_runs
     from flipjax.report.page import build_report
-    from flipjax.report.run import ReportError
 
-    try:
-        if options.compare:
-            folder = options.out or options.compare[1] / "report" / "compare"
-            text = compare_runs(options.compare[0], options.compare[1], folder)
-        else:
-            folder = options.workdir / "report"
-            text = build_report(options.workdir)
-    except (ConfigError, FileNotFoundError) as error:
-        print(printable(f"flipjax report: {error}"), file=sys.stderr)
-        return command.USAGE
-    except (ReportError, OSError) as error:
-        print(printable(f"flipjax report: {error}"), file=sys.stderr)
-        return command.SOME_FAILED
+    if options.compare:
+        folder = options.out or options.compare[1] / "report" / "compare"
+        text = compare_runs(options.compare[0], options.compare[1], folder)
+    else:
+        folder = options.workdir / "report"
+        text = build_report(options.workdir)
     print(f"{text}\n\nreport: {folder / 'index.html'}")
     return command.DONE
 

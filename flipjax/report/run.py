@@ -32,6 +32,8 @@ SHOWN = 12
 class ReportError(Exception):
     """A run folder that no report can be made of: which file, what was expected and what was found."""
 
+    exit_code = 1
+
 
 class Run(NamedTuple):
     """The tables of a run folder, and its cells by the names of their folders.

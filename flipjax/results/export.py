@@ -21,7 +21,6 @@ from flipjax.results.cells import Row
 from flipjax.results.frames import read_csv, write_csv
 from flipjax.results.rows import axes_of, member_quantities
 from flipjax.results.run_data import Columns, RunData, load
-from flipjax.terminal import printable
 
 TRACKERS = {"mlflow": "mlflow", "trackio": "trackio", "wandb": "wandb"}
 
@@ -105,17 +104,20 @@ def _parser() -> command.Parser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0, or 2 for a folder or a tracker that is not there."""
+    return command.entry("flipjax export", _run, arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
     try:
-        options = _parser().parse_args(argv)
         return _export(load(options.run), options)
-    except (ConfigError, FileNotFoundError, DamagedError) as error:
-        problem = str(error)
+    except (ConfigError, FileNotFoundError, DamagedError):
+        raise
     except (OSError, ValueError, TypeError, KeyError, OverflowError, csv.Error) as error:
-        problem = f"{options.run}: the tables cannot be read or written ({type(error).__name__}: {error})"
-    print(printable(f"flipjax export: {problem}"), file=sys.stderr)
-    return command.USAGE
+        problem = f"the tables cannot be read or written ({type(error).__name__}: {error})"
+        raise ConfigError(str(options.run), problem=problem) from error
 
 
 def _export(run: RunData, options: argparse.Namespace) -> int:

@@ -147,20 +147,14 @@ def read_shard(text: str) -> tuple[int, int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        with Signals() as signals:
-            options = _parser().parse(arguments)
-            return _sweep(options, arguments, signals)
-    except ConfigError as error:
-        say(printable(f"flipjax sweep: {error}"))
-        return command.USAGE
-    except OSError as error:
-        # The folder was checked before: what fails now is the disk, and what is written is whole.
-        place = f"{error.filename}: " if error.filename else ""
-        text = f"{place}{error.strerror or error}; what is done is safe, and the same command continues"
-        say(printable(f"flipjax sweep: {text}"))
-        return command.SOME_FAILED
+    # The folder is checked first: what the system refuses later is the disk, and what is written is whole.
+    advice = "; what is done is safe, and the same command continues"
+    return command.entry("flipjax sweep", _run, arguments, system_code=command.SOME_FAILED, advice=advice)
+
+
+def _run(arguments: list[str]) -> int:
+    with Signals() as signals:
+        return _sweep(_parser().parse(arguments), arguments, signals)
 
 
 if __name__ == "__main__":
