@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,14 +24,6 @@ from flipjax.terminal import Bar
 
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 """What a page needs beside JAX and NumPy: modules, and the packages that bring them."""
-
-
-class Measured(NamedTuple):
-    """A decomposition of n images, the ignored pixels int64 (n,) of each, and the sums over their regions."""
-
-    decomposition: Decomposition
-    ignored: np.ndarray
-    regions: metrics.RegionSums
 
 
 def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
@@ -52,8 +43,11 @@ def naming(pair: Pair) -> Iterator[None]:
         raise AuditError(f"{option}{pair.labels if name == 'labels' else pair.prediction}: {problem}") from error
 
 
-def measure_pairs(pairs: Sequence[Pair], encoding: Encoding) -> Measured:
+def measure_pairs(pairs: Sequence[Pair], encoding: Encoding) -> tuple[Decomposition, np.ndarray, metrics.RegionSums]:
     """Decomposes every image by `flipjax.metrics.decompose`; the next one is read while one is computed.
+
+    Returns:
+        A decomposition of n images, the ignored pixels int64 (n,) of each, and the sums over their regions.
 
     Raises:
         AuditError: a file is damaged, or values are not what they should be; names the image.
@@ -79,7 +73,7 @@ def measure_pairs(pairs: Sequence[Pair], encoding: Encoding) -> Measured:
     areas = np.array([np.prod(each.labels.shape, dtype=np.int64) for each in pairs])
     ignored = areas - confusion.sum((1, 2), dtype=np.int64)
     sums = metrics.RegionSums(*map(np.stack, zip(*regions, strict=True)))
-    return Measured(Decomposition(confusion, risk_sum, encoding.background), ignored, sums)
+    return Decomposition(confusion, risk_sum, encoding.background), ignored, sums
 
 
 def open_pairs(options: argparse.Namespace) -> tuple[list[Pair], Encoding, bool]:
@@ -116,10 +110,9 @@ def audit_files(options: argparse.Namespace) -> str:
     files.claim_folder(options.out)
     facts = _facts(pairs, encoding, options)
     print(facts[0], file=sys.stderr, flush=True)
-    measured = measure_pairs(pairs, encoding)
-    further = region_quantities(measured.regions, groups, classes=encoding.classes)
-    counts = measured.decomposition, measured.ignored
-    audit = conclude_audit(names, groups, *counts, class_names=class_names, further=further)
+    decomposition, ignored, regions = measure_pairs(pairs, encoding)
+    further = region_quantities(regions, groups, classes=encoding.classes)
+    audit = conclude_audit(names, groups, decomposition, ignored, class_names=class_names, further=further)
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     used |= {"channels": encoding.channels, "class_names": list(class_names)}
     files.write_tables(options.out, audit, options=used, facts=facts)

@@ -20,6 +20,7 @@ from flipjax.results.text import TextTable
 LONGEST = 600
 FIRST, WARNING = 4, "Warning"
 """Sentences of the answer that a page shows at once, and how those begin that it never folds."""
+FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
 TERMS = {
     "rho": (
         "The share of a class's training images that show it in its usual scene. In the test set all four groups of "
@@ -104,46 +105,20 @@ class Gallery(NamedTuple):
     caption: str
 
     @property
-    def shown(self) -> list[dict[str, Any]]:
-        """What the page shows of each item."""
-        return [_shown(item, self.palette) for item in self.items[:LONGEST]]
-
-    @property
-    def left_out(self) -> int:
-        """How many items are not shown."""
-        return max(0, len(self.items) - LONGEST)
+    def shown(self) -> list[tuple[Item, dict[str, str]]]:
+        """The items that the page shows, each with its pictures as data URIs."""
+        return [(item, pictures.tile_uris(item, self.palette)) for item in self.items[:LONGEST]]
 
     @property
     def choices(self) -> dict[str, list[str]]:
         """The values of each filter that has more than one."""
-        fields = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
-        values = {name: list(dict.fromkeys(str(getattr(item, name)) for item in self.items)) for name in fields}
-        return {name: values[name] for name in fields if len(values[name]) > 1}
+        values = {name: list(dict.fromkeys(str(getattr(item, name)) for item in self.items)) for name in FILTERS}
+        return {name: values[name] for name in FILTERS if len(values[name]) > 1}
 
     @property
     def swapped(self) -> bool:
         """Whether scene swap says something of any item."""
         return any(item.swap_risk == item.swap_risk for item in self.items)
-
-    @property
-    def outcomes(self) -> dict[str, str]:
-        """The colours of the outcomes."""
-        return {name: colour for name, colour in OUTCOMES.items() if name != "background"}
-
-    @property
-    def bar(self) -> str:
-        """The colour bar of flip-risk."""
-        return pictures.colour_bar()
-
-
-def _shown(item: Item, palette: Palette) -> dict[str, Any]:
-    made = pictures.tiles(item, palette)
-    photos = {"image", "flip-risk"} if item.image is not None else {"image"}
-    uris = {name: pictures.data_uri(pixels, drawing=name not in photos) for name, pixels in made.items()}
-    height, width = item.truth.shape
-    names = ("name", "member", "group", "kind", "pair", "flip", "flip_risk", "swap_risk", "repaired_flip", "error")
-    fields = {name: getattr(item, name) for name in names}
-    return fields | {"tiles": uris, "height": height, "width": width}
 
 
 class Section(NamedTuple):
@@ -178,6 +153,7 @@ def render_page(
         undefined=jinja2.StrictUndefined,
         finalize=_finalize,
     )
+    environment.globals |= {"filters": FILTERS, "outcomes": OUTCOMES, "risk_colours": pictures.colour_bar()}
     return environment.get_template("page.html").render(
         title=title,
         lines=[line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],

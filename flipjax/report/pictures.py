@@ -96,6 +96,12 @@ def _colours(colours: Any) -> np.ndarray:
     return np.array([[round(255 * part) for part in to_rgb(colour)] for colour in colours], np.uint8)
 
 
+def tile_uris(item: Item, palette: Palette) -> dict[str, str]:
+    """Returns the pictures of an item as data URIs, by their names in TILES."""
+    photos = {"image", "flip-risk"} if item.image is not None else {"image"}
+    return {name: data_uri(pixels, drawing=name not in photos) for name, pixels in tiles(item, palette).items()}
+
+
 def data_uri(pixels: np.ndarray, *, drawing: bool) -> str:
     """Returns a picture as a data URI: a PNG, or a JPEG for large photos. A `drawing` has few colours."""
     stream = io.BytesIO()
