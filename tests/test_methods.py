@@ -13,7 +13,7 @@ from flipjax.config import SELECTIONS, ConfigError, PopulationSpec, default_conf
 from flipjax.data.pool import gather
 from flipjax.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.plan import plan
-from flipjax.sweep.program import check_pool, missing_group_notes
+from flipjax.sweep.study import check_pool, missing_group_notes
 from flipjax.training import dfr, epoch, jtt, placement, population
 from flipjax.training.dfr import refit
 from flipjax.training.member import Status, init_state

@@ -15,7 +15,7 @@ from flipjax.data import POOLS
 from flipjax.plan import plan
 from flipjax.results.frames import read_csv
 from flipjax.sweep import waves
-from flipjax.sweep.program import load_pool, make_study
+from flipjax.sweep.study import make_study
 from flipjax.training import placement, population
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
@@ -86,7 +86,7 @@ def test_the_compiler_is_asked_for_half_the_members_until_a_device_holds_them(wh
 
 def test_waves_give_the_bytes_of_the_whole_run(whole, tmp_path):
     (program,) = plan(faults.read_config(whole[1]))
-    study, spec = make_study(program, *load_pool(program)), PopulationSpec(devices=1)
+    study, spec = make_study(program), PopulationSpec(devices=1)
     one, two = (waves.compiled_bytes(program, spec, study, members=members).total for members in (1, 2))
     assert one < two
     options = f"--config.population.memory_gb={(one + two) / 2 / waves.USED / 1e9}", "--config.population.devices=1"

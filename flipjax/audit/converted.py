@@ -29,9 +29,8 @@ from flipjax.results import gallery
 from flipjax.results.pairs import counterfactual_flip
 from flipjax.results.region_shares import region_quantities
 from flipjax.results.swapped_scenes import scene_quantities, scene_swap
-from flipjax.sweep.finish import PAIRS
-from flipjax.sweep.program import Study, load_pool, make_study, starting_weights
-from flipjax.sweep.scenes import check_scenes, training_scenes
+from flipjax.sweep.storage import PAIRS
+from flipjax.sweep.study import Study, check_scenes, make_study, starting_weights, training_scenes
 from flipjax.terminal import Bar
 from flipjax.training.assess import Questions
 from flipjax.training.member import Weights, first_weights
@@ -135,7 +134,7 @@ def draw_items(program: Program, weights: Weights, study: Study, table: Table, a
 
 def _load_study(program: Program) -> Study:
     try:
-        return make_study(program, *load_pool(program))
+        return make_study(program)
     except ConfigError:
         raise
     except ValueError as error:

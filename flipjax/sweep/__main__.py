@@ -108,13 +108,13 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
 
 def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:
     """Starts JAX, prints what the compiled program of each cell says of its memory; returns the exit code."""
-    from flipjax.sweep.program import load_pool, make_study
+    from flipjax.sweep.study import make_study
     from flipjax.sweep.waves import TooLargeError, describe, wave
 
     code = command.DONE
     print(command.start_backend(spec, max(len(program.names) for program in programs)))
     for program in programs:
-        study = make_study(program, *load_pool(program))
+        study = make_study(program)
         print(describe(program, spec, study))
         try:
             wave(program, spec, study, say=print)

@@ -22,8 +22,8 @@ from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE
 from flipjax.results.region_shares import region_quantities
 from flipjax.results.rows import member_rows
 from flipjax.results.swapped_scenes import scene_quantities
-from flipjax.sweep.program import Study
-from flipjax.sweep.scenes import training_scenes
+from flipjax.sweep.storage import shown_images
+from flipjax.sweep.study import Study, training_scenes
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, placement, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
@@ -33,7 +33,6 @@ from flipjax.training.predict import predict
 _predict = jax.jit(predict, static_argnums=0)
 
 GALLERY_MEMBERS = 6
-PAIRS = 2
 MASK_BYTES = 2**28
 """What the predicted classes of a program's members may take, unpacked; beyond, no seeds are compared."""
 
@@ -250,15 +249,6 @@ def _gallery(
     return gallery.make_gallery(
         images, labels, logits, indices=indices, groups=table.groups[indices], kinds=kinds, member=name
     )
-
-
-def shown_images(stored: StoredCell, config: Config, member: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose_images`."""
-    test = stored.parts["test"]
-    decomposition = stored.decomposition(member, "test")
-    count = config.gallery.images
-    paired = PAIRS if count else 0
-    return gallery.choose_images(decomposition, test.groups, test.pairs, riskiest=count, typical=count, paired=paired)
 
 
 def failed_rows(program: Program, class_names: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,28 +1,19 @@
-"""One program of a sweep: pool, tables, members, and training with a checkpoint after every epoch."""
+"""Training one program of a sweep, with a checkpoint after every epoch."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from flipjax.config import ConfigError, ModelSpec, PopulationSpec
-from flipjax.data import POOLS
-from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
-from flipjax.data.pool import Catalog, Pool
-from flipjax.data.split import Split, split_pool
-from flipjax.methods import Augmentation, Knobs
-from flipjax.models.smp import WeightsError
-from flipjax.models.weights import load_weights
+from flipjax.config import PopulationSpec
 from flipjax.plan import Program
-from flipjax.results.cells import PARTS, Row
+from flipjax.results.cells import Row
 from flipjax.sweep.checkpoint import Checkpoints
+from flipjax.sweep.study import Study, check_pool, make_members, missing_group_notes, starting_weights
 from flipjax.sweep.workdir import Workdir
 from flipjax.terminal import Bar
 from flipjax.training import jtt, placement, population
-from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, NUM_GROUPS, Member, Status, Weights
-from flipjax.training.optimise import Recipe
+from flipjax.training.member import NUM_GROUPS, Status
 
 MEASURES = (
     "train_loss",
@@ -37,109 +28,6 @@ MEASURES = (
 
 class InterruptedRunError(Exception):
     """The run was asked to stop; its checkpoints are whole."""
-
-
-class Study(NamedTuple):
-    """What a program trains and is tested on."""
-
-    pool: Pool
-    catalog: Catalog
-    split: Split
-    tables: dict[str, Table]
-
-
-def load_pool(program: Program) -> tuple[Pool, Catalog]:
-    """Returns the program's pool; for its errors see the pools."""
-    spec = program.experiment.pool
-    return POOLS[spec.name](spec)
-
-
-def make_study(program: Program, pool: Pool, catalog: Catalog) -> Study:
-    """Splits a pool and returns it with its validation and test tables; for errors see `split_pool`."""
-    spec = program.experiment
-    split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
-    tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
-    return Study(pool, catalog, split, tables)
-
-
-def starting_weights(model: ModelSpec, *, whole: bool = False) -> Weights:
-    """Returns parameters and statistics of the file that `model.weights` names, or none of either.
-
-    Args:
-      model: of the experiment.
-      whole: whether an encoder alone is an error.
-
-    Raises:
-      ConfigError: if the file does not hold weights of the model.
-    """
-    if not model.weights:
-        return NO_WEIGHTS
-    try:
-        encoder = model.name.removeprefix("smp_")
-        return Weights(*load_weights(model.weights, encoder=encoder, num_classes=NUM_CLASSES, whole=whole))
-    except WeightsError as error:
-        raise ConfigError("config.model.weights", problem=str(error)) from error
-
-
-def make_members(program: Program, study: Study) -> list[Member]:
-    """Returns the members: one key a seed, whatever the rho, so that levels differ in their tables alone."""
-    n_train = program.experiment.split.n_train or largest_n_train(study.catalog, study.split, rhos=program.rhos)
-    batch_size = program.experiment.train.batch_size
-    if n_train < batch_size:
-        raise ConfigError(
-            "config.train.batch_size", f"at most n_train ({n_train}, the largest that every rho allows)", batch_size
-        )
-    members = []
-    for setting in program.settings:
-        axes = setting.axes
-        table = training_table(
-            study.catalog, study.split, rho=axes["rho"], seed=axes["seed"], n_train=n_train, rhos=program.rhos
-        )
-        members.append(
-            Member(
-                key=jax.random.key(axes["seed"]),
-                rows=jnp.asarray(table.rows),
-                groups=jnp.asarray(table.groups),
-                recipe=Recipe(*map(jnp.float32, recipe_of(axes))),
-                knobs=Knobs(*map(jnp.float32, setting.knobs)),
-                augmentation=Augmentation(*map(jnp.float32, setting.augmentation)),
-            )
-        )
-    return members
-
-
-def recipe_of(axes: Mapping[str, Any]) -> Recipe:
-    """Returns what the axes say of the optimiser, as numbers."""
-    named = {name: axes[name] for name in ("learning_rate", "weight_decay", "warmup", "clip_norm")}
-    return Recipe(**named, cosine=float(axes["schedule"] == "cosine"))
-
-
-def check_pool(program: Program, catalog: Catalog) -> None:
-    """Raises ConfigError where a method cannot run on the program's pool."""
-    if "swap" in program.experiment.active_knobs and catalog.kind != "composite":
-        raise ConfigError("config.axes.method", "a composite pool, whose scenes can change, for bg_swap", "photos")
-
-
-WITHOUT_A_GROUP = {
-    "cutmix": "its images take a random colour instead of a partner's background",
-    "balanced": "batches are drawn evenly over the groups that exist",
-    "dro": "its weight stays as it is",
-}
-"""What a knob does where the training set lacks a group."""
-
-
-def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str]:
-    """Returns a line for each method whose members at some rho lack a group that it is about."""
-    levels: dict[tuple[str, str], set[float]] = {}
-    for setting, member in zip(program.settings, members, strict=True):
-        if np.bincount(member.groups, minlength=NUM_GROUPS).min() == 0:
-            for knob in WITHOUT_A_GROUP:
-                if getattr(setting.knobs, knob) > 0:
-                    levels.setdefault((setting.axes["method"], knob), set()).add(setting.axes["rho"])
-    return [
-        f"{method} at rho {', '.join(map(str, sorted(rhos)))}: a group has no training image; {WITHOUT_A_GROUP[knob]}"
-        for (method, knob), rhos in levels.items()
-    ]
 
 
 def blank_history(program: Program) -> dict[str, np.ndarray]:

@@ -24,9 +24,9 @@ from flipjax.results.run_data import write_images
 from flipjax.sweep import storage, waves
 from flipjax.sweep.finish import failed_rows, finish
 from flipjax.sweep.lock import Lock
-from flipjax.sweep.program import InterruptedRunError, Study, load_pool, make_study, train
-from flipjax.sweep.scenes import check_scenes
+from flipjax.sweep.program import InterruptedRunError, train
 from flipjax.sweep.signals import Signals
+from flipjax.sweep.study import Study, check_scenes, make_study
 from flipjax.sweep.workdir import Workdir
 from flipjax.terminal import Bar, say
 
@@ -107,11 +107,10 @@ class Sweep:
 
     def _run_program(self, program: Program, bar: Bar) -> None:
         spec = PopulationSpec(**self.config.population)
-        pool, catalog = load_pool(program)
-        self.class_names[program.name] = ("background", *catalog.class_names)
-        study = make_study(program, pool, catalog)
+        study = make_study(program)
+        self.class_names[program.name] = ("background", *study.catalog.class_names)
         check_scenes(study, self.config.intervene)
-        self.workdir.record_pool(program, catalog)
+        self.workdir.record_pool(program, study.catalog)
         size = waves.wave(program, spec, study, say=bar.say)
         run = functools.partial(self._run_wave, study=study, spec=spec, bar=bar)
         refuse = functools.partial(waves.no_room, spec=spec, study=study)

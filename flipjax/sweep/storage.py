@@ -13,11 +13,13 @@ from flipjax.files import DamagedError
 from flipjax.plan import Program, restrict, select
 from flipjax.results import gallery
 from flipjax.results.cells import Row, StoredCell, load_cell, save_cell
-from flipjax.sweep.finish import shown_images
 from flipjax.sweep.workdir import Workdir
 
 AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "scores": 0, "masks": 0}
 """The arrays of a part that have an axis of members, and which one it is."""
+
+PAIRS = 2
+"""Pairs of images of one object, in both scenes, that a gallery shows."""
 
 Say = Callable[[str], Any]
 
@@ -53,6 +55,15 @@ def _check_gallery(workdir: Workdir, program: Program, config: Config, cell: Sto
             gallery.load_gallery(path, program=program.identity)
         except FileNotFoundError as error:
             raise DamagedError(f"{path}: missing") from error
+
+
+def shown_images(stored: StoredCell, config: Config, member: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose_images`."""
+    test = stored.parts["test"]
+    decomposition = stored.decomposition(member, "test")
+    count = config.gallery.images
+    paired = PAIRS if count else 0
+    return gallery.choose_images(decomposition, test.groups, test.pairs, riskiest=count, typical=count, paired=paired)
 
 
 def rows_of(program: Program, stored: Mapping[str, StoredCell], table: str) -> list[Row]:

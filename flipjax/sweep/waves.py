@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 from flipjax.config import PopulationSpec
 from flipjax.plan import Program, restrict
 from flipjax.sweep.dry_run import megabytes
-from flipjax.sweep.program import Study, layout_of, make_members
+from flipjax.sweep.program import layout_of
+from flipjax.sweep.study import Study, make_members
 from flipjax.training import placement, population
 from flipjax.training.member import init_state
 

@@ -1,0 +1,153 @@
+"""What a program trains and is tested on: its pool, split, tables and members."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flipjax.config import Config, ConfigError, ModelSpec
+from flipjax.data import POOLS
+from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
+from flipjax.data.pool import Catalog, Pool
+from flipjax.data.split import Split, split_pool
+from flipjax.intervene.scenes import draw_scenes, join_scenes
+from flipjax.methods import Augmentation, Knobs
+from flipjax.models.smp import WeightsError
+from flipjax.models.weights import load_weights
+from flipjax.plan import Program
+from flipjax.results.cells import PARTS
+from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, NUM_GROUPS, Member, Weights
+from flipjax.training.optimise import Recipe
+
+
+class Study(NamedTuple):
+    """What a program trains and is tested on."""
+
+    pool: Pool
+    catalog: Catalog
+    split: Split
+    tables: dict[str, Table]
+
+
+def make_study(program: Program) -> Study:
+    """Loads the program's pool and splits it; for errors see the pools and `flipjax.data.split.split_pool`."""
+    spec = program.experiment
+    pool, catalog = POOLS[spec.pool.name](spec.pool)
+    split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
+    tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
+    return Study(pool, catalog, split, tables)
+
+
+def starting_weights(model: ModelSpec, *, whole: bool = False) -> Weights:
+    """Returns parameters and statistics of the file that `model.weights` names, or none of either.
+
+    Args:
+        model: of the experiment.
+        whole: whether an encoder alone is an error.
+
+    Raises:
+        ConfigError: if the file does not hold weights of the model.
+    """
+    if not model.weights:
+        return NO_WEIGHTS
+    try:
+        encoder = model.name.removeprefix("smp_")
+        return Weights(*load_weights(model.weights, encoder=encoder, num_classes=NUM_CLASSES, whole=whole))
+    except WeightsError as error:
+        raise ConfigError("config.model.weights", problem=str(error)) from error
+
+
+def make_members(program: Program, study: Study) -> list[Member]:
+    """Returns the members.
+
+    Members of one seed share a PRNG key across rho, so that levels differ only in their index tables.
+    """
+    n_train = program.experiment.split.n_train or largest_n_train(study.catalog, study.split, rhos=program.rhos)
+    batch_size = program.experiment.train.batch_size
+    if n_train < batch_size:
+        raise ConfigError(
+            "config.train.batch_size", f"at most n_train ({n_train}, the largest that every rho allows)", batch_size
+        )
+    members = []
+    for setting in program.settings:
+        axes = setting.axes
+        table = training_table(
+            study.catalog, study.split, rho=axes["rho"], seed=axes["seed"], n_train=n_train, rhos=program.rhos
+        )
+        members.append(
+            Member(
+                key=jax.random.key(axes["seed"]),
+                rows=jnp.asarray(table.rows),
+                groups=jnp.asarray(table.groups),
+                recipe=Recipe(*map(jnp.float32, recipe_of(axes))),
+                knobs=Knobs(*map(jnp.float32, setting.knobs)),
+                augmentation=Augmentation(*map(jnp.float32, setting.augmentation)),
+            )
+        )
+    return members
+
+
+def recipe_of(axes: Mapping[str, Any]) -> Recipe:
+    """Returns what the axes say of the optimiser, as numbers."""
+    named = {name: axes[name] for name in ("learning_rate", "weight_decay", "warmup", "clip_norm")}
+    return Recipe(**named, cosine=float(axes["schedule"] == "cosine"))
+
+
+def check_pool(program: Program, catalog: Catalog) -> None:
+    """Raises ConfigError where a method cannot run on the program's pool."""
+    if "swap" in program.experiment.active_knobs and catalog.kind != "composite":
+        raise ConfigError("config.axes.method", "a composite pool, whose scenes can change, for bg_swap", "photos")
+
+
+WITHOUT_A_GROUP = {
+    "cutmix": "its images take a random colour instead of a partner's background",
+    "balanced": "batches are drawn evenly over the groups that exist",
+    "dro": "its weight stays as it is",
+}
+"""What a knob does where the training set lacks a group."""
+
+
+def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str]:
+    """Returns a line for each method whose members at some rho lack a group that it is about."""
+    levels: dict[tuple[str, str], set[float]] = {}
+    for setting, member in zip(program.settings, members, strict=True):
+        if np.bincount(member.groups, minlength=NUM_GROUPS).min() == 0:
+            for knob in WITHOUT_A_GROUP:
+                if getattr(setting.knobs, knob) > 0:
+                    levels.setdefault((setting.axes["method"], knob), set()).add(setting.axes["rho"])
+    return [
+        f"{method} at rho {', '.join(map(str, sorted(rhos)))}: a group has no training image; {WITHOUT_A_GROUP[knob]}"
+        for (method, knob), rhos in levels.items()
+    ]
+
+
+def check_scenes(study: Study, wanted: Config) -> None:
+    """Raises ConfigError where the pool has not the scenes that `config.intervene` wants."""
+    if wanted.scenes not in ("sampled", "both"):
+        return
+    if study.pool.kind != "composite":
+        raise ConfigError("config.intervene.scenes", "mean or none for a pool of photos", wanted.scenes)
+    fewest = int(np.bincount(study.catalog.scene_kind[study.split.train.scenes], minlength=2).min())
+    if wanted.count > fewest:
+        raise ConfigError("config.intervene.count", f"at most {fewest}, the training scenes of a kind", wanted.count)
+
+
+def training_scenes(study: Study, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
+    """Returns training scenes of each kind of a composite pool, (2, D, H, W, channels) in 0..1, and their weights (D,).
+
+    Args:
+        study: of the program.
+        wanted: `config.intervene`, checked by `check_scenes`.
+        seed: of the split, and so of the draw: the same scenes for all members.
+    """
+    scenes = study.split.train.scenes
+    kinds = study.catalog.scene_kind[scenes]
+    photos = np.asarray(study.pool.scenes)
+    means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in (0, 1)]
+    drawn = np.zeros((2, 0), np.int64)
+    if wanted.scenes != "mean":
+        drawn = scenes[draw_scenes(jax.random.key(seed), kinds, count=wanted.count)]
+    samples = photos[drawn] / np.float32(255)
+    return join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=wanted.scenes)
