@@ -1,4 +1,4 @@
-"""Engines that run shards: processes, submitit, a real SLURM and a real Ray of this machine."""
+"""Engines that run shards: processes, a real SLURM and a real Ray of this machine."""
 
 import importlib.util
 import os
@@ -15,9 +15,6 @@ import pytest
 from flipjax.config import ConfigError
 from flipjax.sweep.launchers import Jobs, launch, shard_commands
 
-ENGINES = ("submitit_local", "slurm", "ray")
-# Two members a shard, as all small runs have in the tests: one program. The rest is what no engine sees.
-PLAIN = ("--config.axes.seed=(0, 1)", "--config.intervene.scenes=none", "--config.intervene.scores=none")
 SLURM = pathlib.Path(__file__).parents[1] / "sweeps/clusters/one_node_slurm.sh"
 
 
@@ -36,31 +33,51 @@ def slurm():
         shutil.rmtree(folder)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture
 def engine(request, monkeypatch):
     """The name of an engine that runs here."""
-    if importlib.util.find_spec("ray" if request.param == "ray" else "submitit") is None:
-        pytest.skip(f"the extra of {request.param} is not installed")
+    if request.param != "local" and importlib.util.find_spec({"slurm": "submitit"}.get(request.param, "ray")) is None:
+        pytest.skip(f"the extra {request.param} is not installed")
     if request.param == "slurm":
         monkeypatch.setenv("SLURM_CONF", request.getfixturevalue("slurm"))
     return request.param
 
 
-def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_path):
-    command = (
-        sys.executable,
-        "-c",
-        "import os, pathlib, sys; p = pathlib.Path(sys.argv[1]); n = p.exists(); p.touch();",
-    )
-    killed = (*command[:2], command[2] + " n or os.kill(os.getpid(), 9); print('done')", str(tmp_path / "mark"))
-    failing = (*command[:2], "print('no such pool'); raise SystemExit(2)")
+@pytest.mark.parametrize("engine", ["local", "slurm"], indirect=True)
+def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(engine, tmp_path):
+    killed = ("sh", "-c", 'if [ -e "$0" ]; then echo done; else touch "$0"; kill -9 $$; fi', str(tmp_path / "mark"))
+    failing = ("sh", "-c", "echo no such pool; exit 2")
     lines = []
     jobs = Jobs((killed, failing), tmp_path / "logs", {})
-    assert launch("local", jobs, say=lines.append) == {0: 0, 1: 2}
+    assert launch(engine, jobs, say=lines.append) == {0: 0, 1: 2}
     assert any(line.startswith("shard 0 was ended with 137") for line in lines)
     assert any("shard 1 ended with 2" in line and str(jobs.log(1)) in line and "no such pool" in line for line in lines)
     with pytest.raises(ConfigError, match="--launcher_option"):
-        launch("local", Jobs((killed,), tmp_path, {"gpus": "1"}), say=lines.append)
+        launch(engine, Jobs((killed,), tmp_path, {"wings": "1"}), say=lines.append)
+
+
+LAUNCH = """
+import pathlib, sys
+from flipjax.sweep.launchers import Jobs, launch
+command = ("sh", "-c", 'touch "$0.begun"; sleep 1; touch "$0.done"', sys.argv[1])
+launch("local", Jobs((command,), pathlib.Path(sys.argv[1] + ".logs"), {}), say=print)
+"""
+
+
+def test_shards_outlive_their_launcher(tmp_path):
+    begun, done = (tmp_path / f"mark.{name}" for name in ("begun", "done"))
+    with subprocess.Popen([sys.executable, "-c", LAUNCH, str(tmp_path / "mark")]) as launcher:
+        wait_for(begun)
+        launcher.kill()
+    assert not done.exists()
+    wait_for(done)
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_shards_command_is_the_sweeps_own():
@@ -85,7 +102,7 @@ def kill():
     except FileExistsError:
         return
     process = os.getpid()
-    while {worker} and (process == os.getpid() or pathlib.Path(f"/proc/{{process}}/comm").read_text() == "sh\\n"):
+    while (process == os.getpid() or pathlib.Path(f"/proc/{{process}}/comm").read_text() == "sh\\n"):
         process = int(pathlib.Path(f"/proc/{{process}}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(process, 9)
 
@@ -94,40 +111,16 @@ if "FLIPJAX_SHARD_JOB" in os.environ:
 """
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    """The bytes of results.csv of one process."""
-    place = tmp_path_factory.mktemp("whole")
-    (place / "tiny.py").write_text(faults.CONFIG)
-    code, text = faults.sweep("--config", place / "tiny.py", "--workdir", place / "run", *PLAIN)
-    assert code == 0, text
-    return (place / "run/results.csv").read_bytes()
-
-
-def sweep_command(tmp_path, launcher, *, worker):
-    """The command of a launcher whose shard, or the engine's worker that runs it, is killed once."""
-    kill = KILLS_A_PROCESS_ONCE.format(run=str(tmp_path / "run"), mark=str(tmp_path / "mark"), worker=worker)
+@pytest.mark.parametrize("engine", ["slurm", "ray"], indirect=True)
+def test_a_real_engine_whose_worker_is_killed_gives_the_bytes_of_one_process(engine, tmp_path):
+    whole, _ = faults.whole_run()
+    kill = KILLS_A_PROCESS_ONCE.format(run=str(tmp_path / "run"), mark=str(tmp_path / "mark"))
     (tmp_path / "tiny.py").write_text(faults.CONFIG + kill)
     command = [sys.executable, "-m", "flipjax.sweep", "--config", tmp_path / "tiny.py", "--workdir", tmp_path / "run"]
-    return [*command, *PLAIN, "--launcher", launcher]
-
-
-def test_a_real_engine_whose_worker_is_killed_gives_the_bytes_of_one_process(engine, expected, tmp_path):
-    command = sweep_command(tmp_path, engine, worker=True)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    # One shard has two members, as all small runs have in the tests: one program.
+    line = [*command, "--launcher", engine, "--shards=1"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert "was ended with 137" in done.stderr or engine == "ray"  # Ray starts it again itself.
-    assert (tmp_path / "mark").exists() and (tmp_path / "run/results.csv").read_bytes() == expected
-
-
-def test_shards_outlive_their_launcher_and_the_next_one_waits_for_them(expected, tmp_path):
-    command = sweep_command(tmp_path, "local", worker=False)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as launcher:
-        while not (tmp_path / "mark").exists():
-            assert launcher.poll() is None
-            time.sleep(0.01)
-        launcher.kill()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run/results.csv").read_bytes() == expected
-    assert not list((tmp_path / "run").glob(".lock*"))
+    assert (tmp_path / "mark").exists() and not list((tmp_path / "run").glob(".lock*"))
+    assert (tmp_path / "run/results.csv").read_bytes() == (whole / "results.csv").read_bytes()

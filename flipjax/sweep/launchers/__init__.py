@@ -14,27 +14,28 @@ from flipjax.sweep.lock import SHARD_JOB
 from flipjax.sweep.signals import INTERRUPTED
 
 LAUNCHERS = {
-    "local": "flipjax.sweep.launchers.local",
-    "slurm": "flipjax.sweep.launchers.slurm",
-    "submitit_local": "flipjax.sweep.launchers.slurm",
-    "ray": "flipjax.sweep.launchers.ray_tasks",
+    "local": ("flipjax.sweep.launchers.local", "Local"),
+    "slurm": ("flipjax.sweep.launchers.slurm", "Slurm"),
+    "ray": ("flipjax.sweep.launchers.ray_tasks", "Ray"),
 }
-"""The module of each launcher: `start(kind, commands, folder, options) -> Engine`."""
+"""The module of each launcher, and its engine."""
 RETRIES = 2
+KILLED = 137
+"""What a shell says of a command that SIGKILL ended."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_LINES = 10.0
 
 
 class Engine(Protocol):
-    """What runs commands: `submit` starts that of a shard, `poll` returns its exit code once it has one."""
+    """What runs the commands of `Jobs`, with the names of its `options`."""
+
+    options: tuple[str, ...]
 
     def submit(self, shards: Sequence[int]) -> None:
         """Starts the commands of some shards, or starts them again."""
-        ...
 
     def poll(self, shard: int) -> int | None:
         """Returns the exit code of a shard's job, None while it waits or runs; one that was killed has 128 or more."""
-        ...
 
     def describe(self, shard: int) -> str:
         """Says where a shard's job runs or ran: host and process, or the engine's number of the job."""
@@ -42,7 +43,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Ends what this process started of the engine."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,20 +128,30 @@ def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int
     """Runs all shards with an engine; returns their exit codes.
 
     Raises:
-      ConfigError: the engine's package is missing, or an option is wrong.
+        ConfigError: the engine's package is missing, or an option is wrong.
     """
+    module, name = LAUNCHERS[kind]
     try:
-        module = importlib.import_module(LAUNCHERS[kind])
+        engine_of = getattr(importlib.import_module(module), name)
     except ImportError as error:
-        extra = "ray" if kind == "ray" else "slurm"
-        problem = f"{kind} needs the package {error.name}: python -m pip install 'flipjax[{extra}]'"
+        problem = f"{kind} needs the package {error.name}: python -m pip install 'flipjax[{kind}]'"
         raise ConfigError("--launcher", problem=problem) from error
-    unknown = sorted(set(jobs.options) - set(module.OPTIONS))
+    unknown = sorted(set(jobs.options) - set(engine_of.options))
     if unknown:
-        raise ConfigError("--launcher_option", f"one of {', '.join(module.OPTIONS) or 'none'}", unknown[0])
+        raise ConfigError("--launcher_option", f"one of {', '.join(engine_of.options) or 'none'}", unknown[0])
     jobs.logs.mkdir(parents=True, exist_ok=True)
-    engine: Engine = module.start(kind, jobs)
+    engine: Engine = engine_of(jobs)
     try:
         return run_jobs(engine, jobs, say=say)
     finally:
         engine.close()
+
+
+def exit_code(code: int) -> int:
+    """Returns the exit code of a process as a shell has it: 128 and the signal's number where a signal ended it.
+
+    Example:
+        >>> exit_code(2), exit_code(-9)
+        (2, 137)
+    """
+    return code if code >= 0 else 128 - code

@@ -1,17 +1,16 @@
 """Shards as processes of this machine."""
 
-import os
 import socket
 import subprocess
 from collections.abc import Sequence
 
-from flipjax.sweep.launchers import Jobs
-
-OPTIONS = ()
+from flipjax.sweep.launchers import Jobs, exit_code
 
 
 class Local:
     """Processes in sessions of their own, so that Ctrl-C at the launcher reaches them from here alone."""
+
+    options = ()
 
     def __init__(self, jobs: Jobs):
         """Starts nothing yet."""
@@ -22,19 +21,14 @@ class Local:
         """Starts the processes."""
         for shard in shards:
             with self._jobs.log(shard).open("ab") as log:
-                self._processes[shard] = subprocess.Popen(
-                    self._jobs.commands[shard],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    env=os.environ,
-                )
+                streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+                command = self._jobs.commands[shard]
+                self._processes[shard] = subprocess.Popen(command, start_new_session=True, **streams)
 
     def poll(self, shard: int) -> int | None:
-        """Returns the exit code, 128 and the signal's number for a process that a signal ended."""
+        """Returns the exit code."""
         code = self._processes[shard].poll()
-        return code if code is None or code >= 0 else 128 - code
+        return None if code is None else exit_code(code)
 
     def describe(self, shard: int) -> str:
         """Names host and process."""
@@ -47,8 +41,3 @@ class Local:
                 process.terminate()
         for process in self._processes.values():
             process.wait()
-
-
-def start(kind: str, jobs: Jobs) -> Local:
-    """Returns the engine."""
-    return Local(jobs)

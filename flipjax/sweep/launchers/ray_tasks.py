@@ -8,21 +8,21 @@ from typing import Any
 import ray  # pyright: ignore[reportMissingImports]
 from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
-from flipjax.sweep.launchers import Jobs
-
-OPTIONS = ("address", "gpus", "cpus")
-"""`address` of a cluster (default: one of its own on this machine), and what each shard takes."""
-KILLED = 137
+from flipjax.sweep.launchers import KILLED, Jobs, exit_code
 
 
 def _run(command: tuple[str, ...], log: str) -> int:
     with open(log, "ab") as stream:
-        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream).returncode
-    return code if code >= 0 else 128 - code
+        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream).returncode
 
 
 class Ray:
-    """Tasks that Ray starts again where a worker dies; the run folder is on a disk that all nodes share."""
+    """Tasks that Ray starts again where a worker dies; the run folder is on a disk that all nodes share.
+
+    Options: `address` of a cluster (default: one of its own on this machine), `gpus` and `cpus` that each shard takes.
+    """
+
+    options = ("address", "gpus", "cpus")
 
     def __init__(self, jobs: Jobs):
         """Connects to the cluster, or starts one."""
@@ -47,7 +47,7 @@ class Ray:
         if not ready:
             return None
         try:
-            return ray.get(self._tasks[shard])
+            return exit_code(ray.get(self._tasks[shard]))
         except RayError:
             return KILLED
 
@@ -60,8 +60,3 @@ class Ray:
         for task in self._tasks.values():
             ray.cancel(task, force=True)
         ray.shutdown()
-
-
-def start(kind: str, jobs: Jobs) -> Ray:
-    """Returns the engine."""
-    return Ray(jobs)

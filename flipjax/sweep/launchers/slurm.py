@@ -1,4 +1,4 @@
-"""Shards as a job array of SLURM, or as submitit's processes on this machine, through submitit."""
+"""Shards as a job array of SLURM, through submitit."""
 
 import logging
 import os
@@ -10,23 +10,37 @@ from typing import Any
 
 import submitit
 
-from flipjax.sweep.launchers import Jobs
+from flipjax.sweep.launchers import KILLED, Jobs, exit_code
 
-OPTIONS = ("partition", "minutes", "gpus", "cpus", "memory_gb", "parallel", "account", "setup")
-"""Of SLURM; `parallel` is how many shards run at once, `setup` a line of shell before each."""
-KILLED = 137
-SECONDS_FOR_A_RESULT = {"slurm": 15.0, "submitit_local": 0.5}
+SECONDS_FOR_A_RESULT = 15.0
 """How long after a job's end its result may still come: other machines see a file late."""
 
 
-class Submitit:
-    """Jobs that run `sh -c COMMAND`; submitit pickles no more than that text."""
+class Slurm:
+    """Jobs that run `sh -c COMMAND`; submitit pickles no more than that text.
 
-    def __init__(self, executor: submitit.AutoExecutor, jobs: Jobs, *, patience: float):
-        """Starts nothing yet; `patience` is how many seconds a job that has ended may lack a result."""
-        self._executor = executor
+    Options: SLURM's, `parallel`, how many shards run at once, and `setup`, a line of shell before each.
+    """
+
+    options = ("partition", "minutes", "gpus", "cpus", "memory_gb", "parallel", "account", "setup")
+
+    def __init__(self, jobs: Jobs):
+        """Starts nothing yet."""
+        logging.getLogger("submitit").setLevel(logging.ERROR)
+        parameters = {
+            "timeout_min": jobs.option("minutes", int, 24 * 60),
+            "cpus_per_task": jobs.option("cpus", int, None),
+            "gpus_per_node": jobs.option("gpus", int, None),
+            "mem_gb": jobs.option("memory_gb", float, None),
+            "slurm_partition": jobs.option("partition", str, None),
+            "slurm_account": jobs.option("account", str, None),
+            "slurm_array_parallelism": jobs.option("parallel", int, len(jobs.commands)),
+            "slurm_setup": jobs.option("setup", lambda line: [line], None),
+        }
+        self._executor = submitit.AutoExecutor(folder=jobs.logs / "submitit", cluster="slurm")
+        given = {name: value for name, value in parameters.items() if value is not None}
+        self._executor.update_parameters(name="flipjax", **given)
         self._jobs = jobs
-        self._patience = patience
         self._submitted: dict[int, submitit.Job[Any]] = {}
         self._ended: dict[int, float] = {}
 
@@ -52,13 +66,12 @@ class Submitit:
         # Asked for a result that is not there, submitit would wait, and with it all other shards.
         if not job.paths.result_pickle.exists():
             ended = self._ended.setdefault(shard, time.monotonic())
-            return KILLED if time.monotonic() - ended > self._patience else None
+            return KILLED if time.monotonic() - ended > SECONDS_FOR_A_RESULT else None
         try:
-            code = os.waitstatus_to_exitcode(job.result())
+            return exit_code(os.waitstatus_to_exitcode(job.result()))
         except Exception:
             # Killed, out of time or of memory: the engine's own log says which.
             return KILLED
-        return code if code >= 0 else 128 - code
 
     def describe(self, shard: int) -> str:
         """Names the engine's job."""
@@ -72,30 +85,6 @@ class Submitit:
 
 
 def _queued(job: submitit.Job[Any]) -> bool:
-    """Says whether SLURM still has a job; of another engine's nothing is known."""
-    if not isinstance(job, submitit.SlurmJob):
-        return True
+    """Says whether SLURM still has a job."""
     line = ["squeue", "--noheader", "--jobs", job.job_id]
     return bool(subprocess.run(line, capture_output=True, text=True).stdout.strip())
-
-
-def start(kind: str, jobs: Jobs) -> Submitit:
-    """Returns the engine of a kind, `slurm` or `submitit_local`."""
-    logging.getLogger("submitit").setLevel(logging.ERROR)
-    executor = submitit.AutoExecutor(folder=jobs.logs / "submitit", cluster="slurm" if kind == "slurm" else "local")
-    executor.update_parameters(
-        name="flipjax",
-        timeout_min=jobs.option("minutes", int, 24 * 60),
-        cpus_per_task=jobs.option("cpus", int, None),
-        gpus_per_node=jobs.option("gpus", int, None),
-        mem_gb=jobs.option("memory_gb", float, None),
-    )
-    if kind == "slurm":
-        parameters = {
-            "slurm_partition": jobs.option("partition", str, None),
-            "slurm_account": jobs.option("account", str, None),
-            "slurm_array_parallelism": jobs.option("parallel", int, len(jobs.commands)),
-            "slurm_setup": [jobs.options["setup"]] if "setup" in jobs.options else None,
-        }
-        executor.update_parameters(**{name: value for name, value in parameters.items() if value is not None})
-    return Submitit(executor, jobs, patience=SECONDS_FOR_A_RESULT[kind])
