@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, SplitSpec, TrainSpec  # noqa: E402
-from flipjax.data.correlation import half_of_each_group  # noqa: E402
+from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
 from flipjax.files import cache_folder, keep_newest  # noqa: E402
 from flipjax.methods import Augmentation, Knobs  # noqa: E402
@@ -149,9 +149,9 @@ def make_member():
 
 @pytest.fixture(scope="session")
 def validation():
-    """Rows, groups and DFR's half of a validation set: every third object, half of each class in each scene."""
-    rows, groups = table(0.5)
-    return rows[::3], groups[::3], half_of_each_group(np.asarray(groups[::3]))
+    """The table of a validation set: every third object, half of each class in each scene."""
+    rows, groups = (column[::3] for column in table(0.5))
+    return Table(rows, groups, jnp.full(len(rows), -1, jnp.int32), half_of_each_group(np.asarray(groups)))
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def given(tiny, make_member, pool, validation):
     def make(form):
         layout = placement.make_layout(PopulationSpec(map=form, devices=1), members=2)
         current = population.create(experiment, layout, members)
-        return layout, current, placement.share(layout, (pool, *validation))
+        return layout, current, placement.share(layout, (pool, validation))
 
     return experiment, make
 
@@ -61,7 +61,7 @@ def test_an_epoch_lowers(given, form):
 
 def test_evaluation_lowers(given):
     experiment, make = given
-    layout, current, (pool, rows, *_) = make("packed")
+    layout, current, (pool, (rows, *_)) = make("packed")
     weights = current.states.best["val_loss"].weights
     scenes = jnp.zeros((2, 1, *pool.scenes.shape[1:]), jnp.float32), jnp.ones(1)
     for function, more in ((evaluate, ()), (Questions(mirror=True), (scenes,)), (Questions("surroundings"), (rows,))):
@@ -70,7 +70,7 @@ def test_evaluation_lowers(given):
 
 def test_the_first_weights_and_what_methods_do_between_epochs_lower(given):
     experiment, make = given
-    layout, current, (pool, rows, _, refit) = make("loop")
+    layout, current, (pool, (rows, _, _, refit)) = make("loop")
     member, state = jax.tree.map(lambda leaf: leaf[0], (current.members, current.states))
     check(jax.jit(functools.partial(init_state, experiment)), member)
     check(jax.jit(functools.partial(jtt.second_run, experiment)), member, pool, state)

@@ -42,7 +42,7 @@ def members(make_member):
 def run(rich, members, pool, validation, states=None, until=99):
     """Trains a population as a sweep does; returns its layout, last population, and states and records by epoch."""
     layout = placement.make_layout(LOOP, members=len(members))
-    shared = placement.share(layout, (pool, *validation))
+    shared = placement.share(layout, (pool, validation))
     current = population.create(rich, layout, members, states)
     result = SimpleNamespace(layout=layout, states=[population.states_of(current)], records=[])
     while (current.status == Status.RUNNING).any() and len(result.records) < until:
@@ -119,7 +119,7 @@ def test_vmap_stays_close_to_the_loop(trained, rich, members, pool, validation):
     names = ["balanced+bg_cutmix+jtt", "bg_swap", "ema", "dfr", "group_dro"]
     chosen = np.array([NAMES.index(name) for name in names])
     layout = placement.make_layout(PopulationSpec(map="vmap", width=2), members=len(names))
-    shared = placement.share(layout, (pool, *validation))
+    shared = placement.share(layout, (pool, validation))
     states = population.take_member(trained.states[0], chosen)
     current = population.create(rich, layout, [members[name] for name in names], states)
     for turn in range(3):
@@ -239,7 +239,7 @@ def test_the_reference_group_dro_ends_in_nan_and_the_published_one_does_not(tiny
 
 def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation):
     before = trained.states[-1]
-    refitted = dfr.refit_heads(rich, trained.layout, trained.current, pool, *validation[::2])
+    refitted = dfr.refit_heads(rich, trained.layout, trained.current, pool, validation)
     after = population.states_of(refitted)
     for index, name in enumerate(NAMES):
         for rule in SELECTIONS:
@@ -249,7 +249,7 @@ def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation
             same = all((a == b).all() for a, b in zip(*map(jax.tree.leaves, head), strict=True))
             assert same == (name != "dfr"), (name, rule)
     weights = population.take_member(before.best["val_loss"].weights, NAMES.index("dfr"))
-    rows, _, half = validation
+    rows, _, _, half = validation
     alone = jax.jit(refit, static_argnums=0)(rich, weights, pool, rows[half], rows[~half])
     own = population.take_member(after.best["val_loss"].weights, NAMES.index("dfr"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), own, alone)

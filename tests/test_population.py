@@ -35,7 +35,7 @@ def start(tiny, members, pool, validation):
 
     def make(spec=LOOP, states=None, members=members):
         layout = placement.make_layout(spec, members=len(members))
-        shared = placement.share(layout, (pool, *validation))
+        shared = placement.share(layout, (pool, validation))
         return layout, population.create(tiny, layout, members, states), shared
 
     return make

@@ -14,6 +14,7 @@ from flax import nnx
 from jax import lax
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
+from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models import MODELS, convolution, layers, mit, smp
@@ -247,8 +248,9 @@ def test_members_share_an_encoder_and_draw_the_rest_from_their_keys(pair):
 
 def test_members_of_a_population_train_as_they_do_alone(pair, photos, monkeypatch):
     networks.shrink(monkeypatch)
-    validation = (pair.members[0].rows[:4], pair.members[0].groups[:4], np.arange(4) % 2 == 0)
-    shared = placement.share(pair.layout, (photos, *validation))
+    member = pair.members[0]
+    table = Table(member.rows[:4], member.groups[:4], np.full(4, -1), np.arange(4) % 2 == 0)
+    shared = placement.share(pair.layout, (photos, table))
     current, record = population.run_epoch(pair.experiment, pair.layout, pair.made, *shared)
     result = population.states_of(current).weights
     alone = jax.jit(train_epoch, static_argnums=0)

@@ -28,7 +28,7 @@ def epochs(tiny, pool, make_member, validation, run_epoch):
     member = make_member(learning_rate=0.02)
     states, records = [jax.jit(init_state, static_argnums=0)(tiny, member)], []
     while states[-1].status == RUNNING:
-        state, record = run_epoch(tiny, member, pool, states[-1], *validation)
+        state, record = run_epoch(tiny, member, pool, states[-1], validation)
         states.append(state)
         records.append(record)
     return SimpleNamespace(member=member, states=states, records=records)
@@ -42,7 +42,7 @@ def test_loss_falls(epochs):
 
 
 def test_epoch_is_deterministic(tiny, pool, validation, epochs, run_epoch):
-    again, _ = run_epoch(tiny, epochs.member, pool, epochs.states[0], *validation)
+    again, _ = run_epoch(tiny, epochs.member, pool, epochs.states[0], validation)
     jax.tree.map(np.testing.assert_array_equal, again, epochs.states[1])
 
 
@@ -189,7 +189,7 @@ def test_a_first_run_waits_for_its_second(settled):
 
 
 def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation, epochs):
-    rows, groups, half = validation
+    rows, groups, _, half = validation
     state = dataclasses.replace(epochs.states[-1], group_weights=jnp.array([0.1, 0.2, 0.3, 0.4]))
     member = dataclasses.replace(epochs.member, knobs=Knobs(dice=0.5))
     images, labels = gather(pool, rows)
@@ -198,7 +198,7 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     )
     each = np.asarray(losses.cross_entropy(logits, labels) + 0.5 * losses.soft_dice_loss(logits, labels))
     wanted = np.mean([each[groups == g].mean() for g in range(4)])  # Whatever the group weights are by now.
-    result, weights = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, rows, groups, half)
+    result, weights = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, validation)
     np.testing.assert_allclose(result.loss, wanted, rtol=1e-5)
     shares = np.bincount(member.groups, minlength=4) / len(member.groups)
     wanted = sum(share * each[groups == g].mean() for g, share in enumerate(shares))
@@ -212,7 +212,7 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     np.testing.assert_allclose(result.risk, np.nanmean(risks), rtol=1e-4)
     # DFR keeps half of each group to itself.
     member = dataclasses.replace(member, knobs=Knobs(dfr=1.0))
-    result, _ = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, rows, groups, half)
+    result, _ = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, validation)
     summary = summarize(decompose(logits[~half], labels[~half]), groups[~half])
     np.testing.assert_allclose(result.flip, summary["fg_flip"], rtol=1e-5)
     np.testing.assert_allclose(result.risk, np.nanmean(risks[~half]), rtol=1e-4)
@@ -220,9 +220,9 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
 
 def test_validation_changes_no_weight_and_no_statistic(tiny, pool, validation, make_member, epochs, run_epoch):
     member = make_member(knobs=Knobs(dro=1.0, dro_step=0.5))
-    rows, groups, half = validation
-    one, record = run_epoch(tiny, member, pool, epochs.states[0], rows, groups, half)
-    other, other_record = run_epoch(tiny, member, pool, epochs.states[0], rows[::-1] * 0 + 1, groups * 0, half)
+    one, record = run_epoch(tiny, member, pool, epochs.states[0], validation)
+    table = validation._replace(rows=validation.rows * 0 + 1, groups=validation.groups * 0)
+    other, other_record = run_epoch(tiny, member, pool, epochs.states[0], table)
     for name in ("weights", "opt_state", "group_weights"):
         jax.tree.map(np.testing.assert_array_equal, getattr(one, name), getattr(other, name))
     assert record["valid_loss"] != other_record["valid_loss"]
@@ -245,7 +245,7 @@ def test_batches_cover_counts_that_do_not_divide(count):
 
 
 def test_evaluation_is_of_the_weights_given(tiny, pool, validation, epochs):
-    rows, _, _ = validation
+    rows = validation.rows
     kept = epochs.states[-1].best["val_loss"].weights
     compiled = jax.jit(predict, static_argnums=0)
     logits = compiled(tiny, kept, pool, rows)

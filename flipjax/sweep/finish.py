@@ -62,9 +62,8 @@ def finish(
     """
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
-        validation = study.tables["val"]
         pool = placement.share(layout, study.pool)
-        current = dfr.refit_heads(program.experiment, layout, current, pool, validation.rows, validation.refit)
+        current = dfr.refit_heads(program.experiment, layout, current, pool, study.tables["val"])
     parts, score_names, regions = _assess(program, config, study, layout, current)
     names = ("background", *study.catalog.class_names)
     stored = StoredCell(program.names, rules, names, study.catalog.scene_names, parts, score_names=score_names)

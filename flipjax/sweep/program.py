@@ -138,8 +138,7 @@ def train(
         bar.say(f"cell {program.name}: continues after epoch {epoch}")
     if own:
         bar.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
-    validation = study.tables["val"]
-    shared = placement.share(layout, (study.pool, validation.rows, validation.groups, validation.refit))
+    shared = placement.share(layout, (study.pool, study.tables["val"]))
     while (current.status == Status.RUNNING).any():
         if stop_requested():
             checkpoints.close()

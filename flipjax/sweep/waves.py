@@ -47,8 +47,7 @@ def compiled_bytes(program: Program, spec: PopulationSpec, study: Study, *, memb
         sharding = NamedSharding(layout.mesh, P(placement.AXIS))
         return jax.ShapeDtypeStruct((slots, *leaf.shape), leaf.dtype, sharding=sharding)
 
-    validation = study.tables["val"]
-    read = (study.pool, validation.rows, validation.groups, validation.refit)
+    read = (study.pool, study.tables["val"])
     everywhere = NamedSharding(layout.mesh, P())
     shared = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), read)
     member = make_members(restrict(program, program.names[:1]), study)[0]

@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax import losses
 from flipjax.config import Experiment
+from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
 from flipjax.training.member import Best, Member, State, Weights, model_of
 from flipjax.training.placement import AXIS, Layout, shard
@@ -107,14 +107,12 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array,
     return Weights({**weights.params, "head": fitted}, weights.statistics)
 
 
-def refit_heads(
-    experiment: Experiment, layout: Layout, population: Population, pool: Pool, rows: np.ndarray, refit: np.ndarray
-) -> Population:
+def refit_heads(experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table) -> Population:
     """Refits the heads of the members that ask for it (DFR), for every selection rule.
 
-    Of the validation rows (n, 2), those with `refit` (n,) bool fit, and the others pick the ridge.
+    Of the validation images of a table, those for the refit fit, and the others pick the ridge.
     """
-    halves = jax.device_put((rows[refit], rows[~refit]), NamedSharding(layout.mesh, P()))
+    halves = jax.device_put((table.rows[table.refit], table.rows[~table.refit]), NamedSharding(layout.mesh, P()))
     states = _refit_heads(experiment, layout, population.members, population.states, pool, *halves)
     return dataclasses.replace(population, states=states)
 

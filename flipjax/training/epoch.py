@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from flipjax import losses, metrics
 from flipjax.config import Experiment
+from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
 from flipjax.training import optimise
 from flipjax.training.forms import logits_of
@@ -52,18 +53,17 @@ def validate(
     member: Member,
     pool: Pool,
     state: State,
-    rows: jax.Array,
-    groups: jax.Array,
-    refit: jax.Array,
+    table: Table,
 ) -> tuple[Validation, jax.Array]:
-    """Validates the member on rows (n, 2) with groups (n,), in evaluation mode.
+    """Validates the member on the images of an evaluation table, in evaluation mode.
 
-    A member that refits its head (DFR) is selected on the images that are not for the `refit` (n,) bool.
+    A member that refits its head (DFR) is selected on the images that are not for the refit.
 
     Returns:
       The validation, and the group weights, which only the reference's GroupDRO moves here.
     """
     weights = state.evaluated
+    rows, groups, _, refit = map(jnp.asarray, table)
 
     def of_batch(batch: jax.Array) -> tuple[jax.Array, metrics.Decomposition]:
         images, masks = gather(pool, batch)
@@ -157,9 +157,7 @@ def run_epoch(
     member: Member,
     pool: Pool,
     state: State,
-    rows: jax.Array,
-    groups: jax.Array,
-    refit: jax.Array,
+    table: Table,
 ) -> tuple[State, dict[str, jax.Array]]:
     """Trains for one epoch, validates (see `validate`), and settles the member.
 
@@ -168,7 +166,7 @@ def run_epoch(
       field of `Validation`, and `group_weights` (G,).
     """
     state, train_loss = train_epoch(experiment, member, pool, state)
-    validation, group_weights = validate(experiment, member, pool, state, rows, groups, refit)
+    validation, group_weights = validate(experiment, member, pool, state, table)
     state = dataclasses.replace(state, group_weights=group_weights)
     record: dict[str, Any] = {f"valid_{name}": value for name, value in validation._asdict().items()}
     record |= {"train_loss": train_loss, "group_weights": group_weights}

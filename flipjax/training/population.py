@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax.config import Experiment
+from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.training import epoch
 from flipjax.training.member import NO_WEIGHTS, Member, State, Status, Weights, init_state
@@ -84,15 +85,13 @@ def _epoch(
     order: jax.Array,
     active: jax.Array,
     pool: Pool,
-    rows: jax.Array,
-    groups: jax.Array,
-    refit: jax.Array,
+    table: Table,
 ) -> tuple[State, dict[str, jax.Array]]:
     width = layout.width
     experiment = dataclasses.replace(experiment, packed=layout.packed)
 
-    def one(member: Member, state: State, pool: Pool, *validation: jax.Array) -> tuple[State, dict]:
-        return epoch.run_epoch(experiment, member, pool, state, *validation)
+    def one(member: Member, state: State, pool: Pool, table: Table) -> tuple[State, dict]:
+        return epoch.run_epoch(experiment, member, pool, state, table)
 
     def local(members: Member, states: State, order: jax.Array, active: jax.Array, *shared: Any) -> Any:
         blank = jax.eval_shape(one, *jax.tree.map(lambda leaf: leaf[0], (members, states)), *shared)[1]
@@ -113,8 +112,8 @@ def _epoch(
 
         return jax.lax.fori_loop(0, (active[0] + width - 1) // width, chunk, (states, records))
 
-    sharded = shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P(), P(), P())
-    return sharded(members, states, order, active, pool, rows, groups, refit)
+    sharded = shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P())
+    return sharded(members, states, order, active, pool, table)
 
 
 def lower_epoch(experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any) -> Any:
@@ -129,11 +128,9 @@ def run_epoch(
     layout: Layout,
     population: Population,
     pool: Pool,
-    rows: jax.Array,
-    groups: jax.Array,
-    refit: jax.Array,
+    table: Table,
 ) -> tuple[Population, dict[str, np.ndarray]]:
-    """Trains every running member for one epoch, and validates it on rows (n, 2) with groups (n,) and `refit` (n,).
+    """Trains every running member for one epoch, and validates it on an evaluation table.
 
     Returns:
       The population (the old one's arrays are donated) and the records of the epoch, leaves (K, ...) in the order of
@@ -145,9 +142,7 @@ def run_epoch(
         population = _permute(layout, population, order)
         running = running[order]
     positions, active = queue(running, devices=layout.devices, width=layout.width)
-    states, records = _epoch(
-        experiment, layout, population.members, population.states, positions, active, pool, rows, groups, refit
-    )
+    states, records = _epoch(experiment, layout, population.members, population.states, positions, active, pool, table)
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
     return dataclasses.replace(population, states=states), records
 

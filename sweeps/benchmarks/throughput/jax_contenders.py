@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, TrainSpec
+from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models import convolution, pack
@@ -67,8 +68,9 @@ class Flipjax:
         spec = PopulationSpec(map=map, batch_devices=batch_devices)
         self.layout = placement.make_layout(spec, members=members, batch_size=BATCH)
         self.population = population.create(EXPERIMENT, self.layout, make_members(members, steps))
-        validation = np.zeros((1, 2), np.int32), np.zeros(1, np.int32), np.zeros(1, bool)
-        self.shared = placement.share(self.layout, (make_pool(), *validation))
+        none = np.zeros(1, np.int32)
+        table = Table(np.zeros((1, 2), np.int32), none, none, np.zeros(1, bool))
+        self.shared = placement.share(self.layout, (make_pool(), table))
 
     def epoch(self):
         self.population, record = population.run_epoch(EXPERIMENT, self.layout, self.population, *self.shared)
