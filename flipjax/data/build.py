@@ -104,7 +104,7 @@ def build_pool(
         listing: the items.
         reader: makes their pixels.
         size: pixels a side.
-        leave_out: as in `load`.
+        leave_out: as in `load_pool`.
 
     Returns:
         The arrays, mapped, and the catalog.
