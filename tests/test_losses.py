@@ -1,5 +1,6 @@
 """Losses and the GroupDRO state against slow NumPy twins, hand-made cases, and the paper's reference implementation."""
 
+import functools
 import json
 import pathlib
 
@@ -11,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax import losses as kernels
-from flipjax.losses import batch_loss, group_dro, group_means, image_loss, reference_validation
+from flipjax.losses import group_means, image_loss, reference_validation
 from flipjax.methods import Knobs
 
 # One program each: operation by operation each shape would compile a dozen.
 cross_entropy = jax.jit(kernels.cross_entropy)
 soft_dice_loss = jax.jit(kernels.soft_dice_loss, static_argnames="include_background")
+group_dro = jax.jit(kernels.group_dro, static_argnames="absent")
+batch_loss = jax.jit(kernels.batch_loss)
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
 EVEN = np.full(4, 0.25, np.float32)
@@ -36,7 +39,7 @@ def random_case(seed=0, shape=(5, 6, 7), classes=3, scale=2.0):
 
 
 def traced(knobs):
-    return Knobs(*map(jnp.float32, knobs))
+    return Knobs(*map(np.float32, knobs))
 
 
 def softmax(logits):
@@ -89,16 +92,16 @@ def test_cross_entropy_and_dice_equal_their_twins(classes):
 
 def test_half_precision_logits_are_computed_in_float32():
     logits, labels = random_case()
-    half = jnp.asarray(logits, jnp.bfloat16)
+    half = logits.astype(jnp.bfloat16)
     for loss in (cross_entropy, soft_dice_loss):
         assert loss(half, labels).dtype == jnp.float32
-        np.testing.assert_array_equal(loss(half, labels), loss(half.astype(jnp.float32), labels))
+        np.testing.assert_array_equal(loss(half, labels), loss(half.astype(np.float32), labels))
 
 
 def test_losses_are_finite_for_huge_logits():
     logits, labels = random_case(scale=1e4)
     for loss in (cross_entropy, soft_dice_loss):
-        gradients = jax.grad(lambda z, loss=loss: loss(z, labels).sum())(jnp.asarray(logits))
+        gradients = jax.jit(jax.grad(lambda z, loss=loss: loss(z, labels).sum()))(logits)
         assert np.isfinite(loss(logits, labels)).all() and np.isfinite(gradients).all()
 
 
@@ -120,7 +123,7 @@ def test_group_dro_equals_its_twin(losses, groups, raw, step_size, absent):
 
 
 def test_an_absent_group_keeps_its_weight_or_loses_it():
-    losses, groups, weights = jnp.zeros(2), np.array([2, 2]), np.array([0.4, 0.3, 0.2, 0.1], np.float32)
+    losses, groups, weights = np.zeros(2, np.float32), np.array([2, 2]), np.array([0.4, 0.3, 0.2, 0.1], np.float32)
     np.testing.assert_allclose(group_dro(losses, groups, weights, absent="keep")[1], weights, rtol=1e-6)
     np.testing.assert_array_equal(group_dro(losses, groups, weights, absent="zero")[1], [0, 0, 1, 0])
     with pytest.raises(ValueError, match="absent: expected 'keep' or 'zero'; found 'drop'"):
@@ -128,7 +131,7 @@ def test_an_absent_group_keeps_its_weight_or_loses_it():
 
 
 def test_group_means_of_an_empty_group_are_zero():
-    means, counts = group_means(jnp.array([1.0, 2.0, 6.0]), np.array([3, 1, 3]))
+    means, counts = jax.jit(group_means)(np.array([1.0, 2.0, 6.0]), np.array([3, 1, 3]))
     np.testing.assert_array_equal(means, [0, 2, 0, 3.5])
     np.testing.assert_array_equal(counts, [0, 1, 0, 2])
 
@@ -136,7 +139,8 @@ def test_group_means_of_an_empty_group_are_zero():
 def test_the_references_validation_goes_on_learning():
     rng = np.random.default_rng(3)
     losses, groups = rng.exponential(size=22).astype(np.float32), np.arange(22) % 4
-    result, moved = reference_validation(losses, groups, jnp.asarray(EVEN), step_size=0.5, batch_size=8)
+    validate = jax.jit(functools.partial(reference_validation, batch_size=8))
+    result, moved = validate(losses, groups, EVEN, step_size=0.5)
     weights, batches = EVEN, []
     for start in (0, 8, 16):  # The last batch holds six images.
         batch = slice(start, start + 8)
@@ -145,18 +149,20 @@ def test_the_references_validation_goes_on_learning():
     np.testing.assert_allclose(result, np.mean(batches), rtol=1e-5)
     np.testing.assert_allclose(moved, weights, rtol=1e-5)
     assert np.ptp(moved) > 0.05
-    _, moved = reference_validation(losses, groups * 0 + 2, jnp.asarray(EVEN), step_size=0.5, batch_size=8)
+    _, moved = validate(losses, groups * 0 + 2, EVEN, step_size=0.5)
     np.testing.assert_array_equal(moved, [0, 0, 1, 0])
 
 
 def test_no_gradient_flows_through_the_weights():
-    losses, groups = jnp.array([1.0, 3.0, 2.0]), np.array([0, 1, 1])
+    losses, groups = np.array([1.0, 3.0, 2.0], np.float32), np.array([0, 1, 1])
     loss, weights = group_dro(losses, groups, EVEN, step_size=1.0)
-    gradient = jax.grad(lambda x: group_dro(x, groups, EVEN, step_size=1.0)[0])(losses)
+    gradient = np.asarray(jax.jit(jax.grad(lambda x: group_dro(x, groups, EVEN, step_size=1.0)[0]))(losses))
     # The loss is linear in the image losses once the weights are constants: weight over the group's count.
-    np.testing.assert_allclose(gradient, [weights[0], weights[1] / 2, weights[1] / 2], rtol=1e-6)
+    np.testing.assert_allclose(gradient, np.asarray(weights)[[0, 1, 1]] / [1, 2, 2], rtol=1e-6)
     np.testing.assert_allclose(gradient @ losses, loss, rtol=1e-6)
-    np.testing.assert_array_equal(jax.jacobian(lambda x: group_dro(x, groups, EVEN)[1])(losses), np.zeros((4, 3)))
+    np.testing.assert_array_equal(
+        jax.jit(jax.jacobian(lambda x: group_dro(x, groups, EVEN)[1]))(losses), np.zeros((4, 3))
+    )
 
 
 def test_plain_knobs_give_the_mean_and_leave_the_weights():
@@ -178,7 +184,7 @@ def test_all_methods_share_one_trace():
 
     for knobs in METHODS.values():
         loss, weights = compiled(traced(knobs), EVEN)
-        losses = image_loss(logits, labels, knobs)
+        losses = jax.jit(image_loss)(logits, labels, knobs)
         wanted = (losses.mean(), EVEN)
         if knobs.dro:
             absent = "zero" if knobs.dro_reference else "keep"
@@ -195,7 +201,7 @@ def test_a_plain_member_is_untouched_by_weights_that_overflow():
     def loss_of(z):
         return batch_loss(z, labels, np.zeros(5, int), traced(Knobs()), weights)[0]
 
-    assert np.isfinite(jax.grad(loss_of)(jnp.asarray(logits))).all()
+    assert np.isfinite(jax.jit(jax.grad(loss_of))(logits)).all()
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,7 @@ def assert_same(one, other, rtol=2e-6):
     np.testing.assert_allclose(one.risk_sum, other.risk_sum, rtol=rtol, atol=1e-5)
 
 
-@pytest.mark.parametrize("classes", [3, 4])
-@pytest.mark.parametrize("length", [1 << 10, 1 << 21])
+@pytest.mark.parametrize(("classes", "length"), [(3, 1 << 10), (4, 1 << 10), (3, 1 << 21)])
 @pytest.mark.parametrize(
     ("shape", "dtype", "ignore_index"),
     [
