@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
@@ -16,6 +17,7 @@ from flipjax.data.pool import gather
 from flipjax.metrics import selective
 from flipjax.results import ensemble
 from flipjax.results.cells import StoredCell, StoredSplit, load_cell, save_cell
+from flipjax.results.frames import records_of, to_frame
 from flipjax.results.rows import member_rows
 from flipjax.results.score_tables import WANTED_RISK, score_rows
 from flipjax.sweep.study import check_scenes, training_scenes
@@ -149,8 +151,9 @@ def cell():
 def test_scores_follow_from_what_is_stored(cell, tmp_path):
     save_cell(tmp_path / "cell.npz", cell)
     again = load_cell(tmp_path / "cell.npz")
-    rows = score_rows([again], cell.rows)
-    assert rows == score_rows([cell], cell.rows)
+    table = score_rows([again], to_frame(cell.rows))
+    pd.testing.assert_frame_equal(table, score_rows([cell], to_frame(cell.rows)))
+    rows = records_of(table)
     assert [row["score"] for row in rows] == 2 * ["flip_risk", "mirror", "disagreement", "pairwise_dice"]
     assert [row["passes"] for row in rows[:4]] == [1, 2, 2, 2]
     flip = cell.counts("a", "test").flip
@@ -171,6 +174,6 @@ def test_scores_that_are_not_stored_are_left_out(cell):
         for name, part in cell.parts.items()
     }
     bare = dataclasses.replace(cell, parts=parts, score_names=())
-    assert [row["score"] for row in score_rows([bare], cell.rows)] == ["flip_risk", "flip_risk"]
+    assert score_rows([bare], to_frame(cell.rows))["score"].tolist() == ["flip_risk", "flip_risk"]
     diverged = tuple(row | {"status": "diverged"} for row in cell.rows)
-    assert score_rows([cell], diverged) == []
+    assert score_rows([cell], to_frame(diverged)).empty

@@ -20,8 +20,7 @@ from flipjax.data.correlation import evaluation_table
 from flipjax.data.pool import gather
 from flipjax.data.split import split_pool
 from flipjax.models import weights
-from flipjax.results.frames import read_csv
-from flipjax.results.rows import number
+from flipjax.results.frames import read_csv, records_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCENES = ("--intervene", "--config.intervene.scenes=sampled", "--config.intervene.count=16")
@@ -77,7 +76,7 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, small):
     logits = np.concatenate([small.logits(images[i : i + 2]) for i in range(0, 12, 2)])
     result = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
     summary = metrics.summarize(result, table.groups, class_names=catalog.class_names)
-    rows = read_csv(folder / "out/summary.csv")
+    rows = records_of(read_csv(folder / "out/summary.csv"))
     assert {row["quantity"] for row in rows} >= {
         *("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "top_decile_flip_share", "iou/foreground"),
         *(f"{kind}/{name}" for kind in ("iou", "gap") for name in catalog.class_names),
@@ -86,10 +85,10 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, small):
         if row["quantity"] not in summary:
             continue
         wanted = summary[row["quantity"]]
-        wanted = wanted if row["decile"] == "" else wanted[row["decile"] - 1]
+        wanted = wanted if np.isnan(row["decile"]) else wanted[int(row["decile"]) - 1]
         # A pixel whose two largest logits nearly tie may fall either way in the other program.
-        assert number(row["value"]) == pytest.approx(wanted, abs=2e-3, nan_ok=True), row
-    images = read_csv(folder / "out/images.csv")
+        assert row["value"] == pytest.approx(wanted, abs=2e-3, nan_ok=True), row
+    images = records_of(read_csv(folder / "out/images.csv"))
     names = [catalog.object_names[index] for index in table.rows[:, 0]]
     scenes = [catalog.scene_photo_names[index] for index in table.rows[:, 1]]
     assert sorted((row["name"], row["scene_photo"], int(row["group"])) for row in images) == sorted(

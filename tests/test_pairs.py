@@ -11,6 +11,7 @@ from flipjax.report.galleries import member_items
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit
 from flipjax.results.choices import method_regret
+from flipjax.results.frames import records_of, to_frame
 from flipjax.results.pairs import counterfactual_flip, label_changes, mcnemar, pair_tests, region_class
 from flipjax.results.repair_sign import agreement, repair_signs
 from flipjax.results.swapped_scenes import SceneSwap
@@ -71,7 +72,9 @@ def test_choosing_a_method_by_reliance_is_held_against_choosing_with_labels():
     history = [
         {"member": f"{m}{s}", "epoch": e, "valid_risk": e} for m in ("ce", "swap") for s in (0, 1) for e in (1, 2)
     ]
-    table = {(row["selection"], row["quantity"]): row for row in method_regret(rows, history)}
+    rows = to_frame(rows)
+    found = records_of(method_regret(rows, to_frame(history)))
+    table = {(row["selection"], row["quantity"]): row for row in found}
     by_reliance = table["least scene reliance, no labels", "worst_group_iou/all"]
     # Seed 0: swap (.3) where labels take ce (.4); seed 1: ce (.1) where they take swap (.5).
     assert (by_reliance["mean"], by_reliance["regret"]) == pytest.approx((0.2, 0.25))
@@ -79,7 +82,7 @@ def test_choosing_a_method_by_reliance_is_held_against_choosing_with_labels():
     assert table["any method", "fg_flip/all"]["regret"] == pytest.approx((0.2 + 0 + 0.4 + 0) / 4)
     assert ("least flip-risk, no labels", "fg_flip/all") in table
     assert not any(rule == "least validation loss" for rule, _ in table)
-    assert method_regret([row for row in rows if row["method"] == "ce"]) == []
+    assert method_regret(rows[rows["method"] == "ce"]).empty
 
 
 def cell_of(**labels):
@@ -101,16 +104,17 @@ def test_methods_are_tested_on_the_pairs_that_change_in_most_seeds():
     rows = []
     for name in cell.members:
         rows += rows_of(name[:-1], int(name[-1]), reliance=0.1, worst=(0.1, 0.1), flip=(0.1, 0.1))
-    (row,) = pair_tests(rows, {"only": cell})
+    rows = to_frame(rows)
+    (row,) = records_of(pair_tests(rows, {"only": cell}))
     assert (row["method"], row["reference"], row["seeds"], row["n"]) == ("swap", "ce", 3, 5)
     # In two of the three seeds of ce pairs 1, 2 and 3 change; in two of swap none does.
     assert (row["share"], row["reference_share"], row["only"], row["only_reference"]) == (0, 0.6, 0, 3)
     assert row["p"] == pytest.approx(binomtest(0, 3).pvalue)
-    assert to_text(pair_table([row])).startswith("method")
+    assert to_text(pair_table(to_frame([row]))).startswith("method")
     silent = cell_of(ce0=other, ce1=other, ce2=same, swap0=0 * same, swap1=0 * same, swap2=0 * same)
-    (row,) = pair_tests(rows, {"only": silent})
-    assert (row["n"], row["share"], row["reference_share"], row["p"]) == (0, "", 0.6, 1)
-    assert pair_table([row]).rows[0][-5:] == ["-", "0.600", "0", "0", "1.0000"]
+    (row,) = records_of(pair_tests(rows, {"only": silent}))
+    assert (row["n"], row["reference_share"], row["p"]) == (0, 0.6, 1) and np.isnan(row["share"])
+    assert pair_table(to_frame([row])).rows[0][-5:] == ["-", "0.600", "0", "0", "1.0000"]
 
 
 def test_a_pair_in_the_gallery_says_what_became_of_its_label():
@@ -156,12 +160,12 @@ def test_repair_is_warned_of_where_the_seeds_disagree():
     rows = []
     for seed in (0, 1, 2):
         rows += rows_of("ce", seed, reliance=0.1, worst=(0.1, 0.1), flip=(0.3, 0.4))
-    (row,) = repair_signs(rows, {"only": cell})
+    (row,) = records_of(repair_signs(to_frame(rows), {"only": cell}))
     identity = np.where(LABELS.ravel() > 0, 1 + (value[0].mean((2, 3)) > 0), 0)
     every = np.arange(10)[None]
     kappas = [agreement(identity[a], identity[b], every) for a, b in ((0, 1), (0, 2), (1, 2))]
     assert row["agreement"] == pytest.approx(np.mean(kappas), abs=1e-6)
     assert row["low"] <= row["agreement"] <= row["high"]
     assert (row["rho"], row["seeds"], row["flip"], row["repaired"]) == (0.9, 3, 0.4, 0.2)
-    assert sign_table([row]).rows[0][-1].startswith("warning")
-    assert sign_table([row | {"agreement": 0.6}]).rows[0][-1] == "no warning"
+    assert sign_table(to_frame([row])).rows[0][-1].startswith("warning")
+    assert sign_table(to_frame([row | {"agreement": 0.6}])).rows[0][-1] == "no warning"

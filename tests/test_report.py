@@ -15,7 +15,7 @@ from flipjax.report.__main__ import main
 from flipjax.report.page import build_report
 from flipjax.report.run import read_run
 from flipjax.results import gallery
-from flipjax.results.frames import read_csv
+from flipjax.results.frames import read_csv, records_of
 from flipjax.results.quantities import RANGES, quantity_of
 
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
@@ -83,7 +83,7 @@ def test_report_of_a_grid(tmp_path, capsys):
     assert "a &lt;grid&gt;" in html
     assert "--config x&amp;y" in html
     assert "Not in this run: scene swap (config.intervene.scenes is none)." in html
-    scores = read_csv(tmp_path / "scores.csv")
+    scores = records_of(read_csv(tmp_path / "scores.csv"))
     first_seeds = [row["auroc_all"] for row in scores if row["score"] == "mirror" and row["rho"] == 0.9]
     shown = " ".join(f"{value:.2f}" for value in first_seeds)
     assert re.search(rf">mirror<.*?<td><bdi>{shown}", html, re.S)
@@ -131,10 +131,10 @@ def test_report_of_small_runs(tmp_path, settings):
 def test_shares_and_their_intervals_lie_between_0_and_1(tmp_path, seeds):
     make_run(tmp_path, settings=[{"rho": rho, "seed": seed} for rho in (0.5, 0.99) for seed in range(seeds)])
     run = read_run(tmp_path)
-    for row in run.summary:
+    for row in records_of(run.summary):
         low, high = RANGES[quantity_of(row["quantity"]).unit]
         for name in ("mean", "low", "high"):
-            assert row[name] == "" or low <= row[name] <= high, row
+            assert np.isnan(row[name]) or low <= row[name] <= high, row
 
 
 def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys):
@@ -185,7 +185,7 @@ def test_two_runs_are_compared_by_seed(tmp_path, capsys):
         config={"name": "second", "config": {"model": {"width": 16}}},
     )
     assert main(["--compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c")]) == 0
-    rows = read_csv(tmp_path / "c" / "comparison.csv")
+    rows = records_of(read_csv(tmp_path / "c" / "comparison.csv"))
     chosen = {(row["rho"], row["quantity"]): row for row in rows}
     assert (chosen[0.5, "fg_flip/rare"]["n"], chosen[0.9, "fg_flip/rare"]["n"]) == (2, 1)
     assert chosen[0.5, "fg_flip/rare"]["difference"] == pytest.approx(0.2, abs=0.02)

@@ -16,7 +16,7 @@ from flipjax.plan import plan, shard_members
 from flipjax.report.__main__ import main as report
 from flipjax.results.cells import load_cell
 from flipjax.results.export import main as export
-from flipjax.results.frames import read_csv
+from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep import checkpoint
 from flipjax.sweep.lock import Lock
 from flipjax.terminal import Bar
@@ -251,5 +251,5 @@ def test_collect_says_which_members_are_missing(run, whole):
     assert run("--shard", "1/2")[0] == 0
     code, text = run("--collect")
     assert code == 1 and "1 members are not done" in text
-    rows = read_csv(run.folder / "results.csv")
+    rows = records_of(read_csv(run.folder / "results.csv"))
     assert {row["member"] for row in rows if row["status"] != "failed"} == set(alone)

@@ -13,7 +13,7 @@ import pytest
 from flipjax.config import ConfigError, PoolSpec, PopulationSpec
 from flipjax.data import POOLS
 from flipjax.plan import plan
-from flipjax.results.frames import read_csv
+from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep import waves
 from flipjax.sweep.study import make_study
 from flipjax.training import placement, population
@@ -112,7 +112,7 @@ def test_a_member_that_no_device_holds_is_refused_by_name_and_the_other_cells_go
     assert code == 2 and text.endswith(f"flipjax sweep: cell 001: {said}"), text
     code, text = whole[2](tmp_path / "run", *options)
     assert code == 1 and f"cell 001 failed: {said}" in text, text
-    statuses = {(row["member"], row["status"]) for row in read_csv(tmp_path / "run/results.csv")}
+    statuses = {(row["member"], row["status"]) for row in records_of(read_csv(tmp_path / "run/results.csv"))}
     assert statuses == {("m000", "finished"), ("m001", "finished"), ("m002", "failed"), ("m003", "failed")}
 
 
@@ -142,7 +142,7 @@ def test_devices_that_share_batches_agree_with_one(whole, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "8 x cpu" in done.stderr
     for name, exact in (("results.csv", ("n_images", "epochs", "status")), ("history.csv", ("epoch",))):
-        ours, theirs = (read_csv(folder / name) for folder in (tmp_path / "run", whole[0]))
+        ours, theirs = (records_of(read_csv(folder / name)) for folder in (tmp_path / "run", whole[0]))
         for row, other in zip(ours, theirs, strict=True):
             assert [row[key] for key in exact] == [other[key] for key in exact]
             for key in {"fg_flip", "fg_correct", "train_loss", "valid_loss"} & row.keys():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from flipjax.plan import plan
 from flipjax.results.cells import load_cell
-from flipjax.results.frames import read_csv
+from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep.__main__ import main
 
 # What is made of it has the shapes of faults.CONFIG's, and so its programs.
@@ -86,7 +86,7 @@ def wait_for(condition, process):
 
 def test_a_run_writes_what_the_contract_names(unbroken):
     folder, out, err = unbroken
-    rows = read_csv(folder / "results.csv")
+    rows = records_of(read_csv(folder / "results.csv"))
     axes = "rho seed method learning_rate weight_decay warmup schedule clip_norm"
     assert list(rows[0])[:11] == ["member", *axes.split(), "split", "group"]
     wanted = (
@@ -100,7 +100,7 @@ def test_a_run_writes_what_the_contract_names(unbroken):
     whole = [row for row in rows if row["group"] == "all"]
     assert all(row["n_images"] == 8 for row in whole)
     assert all(abs(row["fg_correct"] + row["fg_flip"] + row["fg_miss"] - 1) < 2e-6 for row in whole)
-    history = read_csv(folder / "history.csv")
+    history = records_of(read_csv(folder / "history.csv"))
     assert len(history) == sum(row["epochs"] for row in whole if row["split"] == "test")
     stored = json.loads((folder / "config.json").read_text())
     assert stored["config"]["axes"]["rho"] == [0.5, 1.0]
@@ -159,7 +159,9 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(study):
     # As many members as elsewhere: the same program.
     code, text = run(study, "--workdir", folder, "--config.axes.rho=(0.5,)", "--config.axes.learning_rate=(1e-3,1e30)")
     assert code == 1, text
-    rows = [row for row in read_csv(folder / "results.csv") if row["group"] == "all" and row["split"] == "test"]
+    rows = [
+        row for row in records_of(read_csv(folder / "results.csv")) if row["group"] == "all" and row["split"] == "test"
+    ]
     assert [row["status"] for row in rows] == ["finished", "diverged"]
 
     code, text = run(study, "--workdir", study / "impossible", "--config.split.n_train=64")
@@ -189,11 +191,13 @@ def test_every_kind_of_method_and_rule_from_the_command_line(study):
     code, text = run(study, "--workdir", folder, *options)
     assert code == 0, text
     assert "continues after epoch 2" in text and "bg_cutmix at rho 1.0: a group has no training image" in text
-    rows = [row for row in read_csv(folder / "results.csv") if (row["split"], row["group"]) == ("test", "all")]
+    rows = [
+        row for row in records_of(read_csv(folder / "results.csv")) if (row["split"], row["group"]) == ("test", "all")
+    ]
     assert len(rows) == 2 * 6 * 5
     assert {row["epochs"] for row in rows if row["method"] == "jtt+ema"} == {3}
     assert all(row["best_epoch"] == row["epochs"] for row in rows if row["selection"] == "last")
-    history = read_csv(folder / "history.csv")
+    history = records_of(read_csv(folder / "history.csv"))
     assert len(history) == 2 * (5 * 2 + 3)
     moved = {row["member"] for row in history if row["group_weight_0"] != 0.25}
     assert moved == {row["member"] for row in rows if row["method"] == "group_dro"}

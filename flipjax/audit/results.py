@@ -15,7 +15,7 @@ from flipjax.metrics import Decomposition, bootstrap, class_names, summarize
 from flipjax.results.cells import Row
 from flipjax.results.image_columns import flip_rows, flips_of, image_columns
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
-from flipjax.results.rows import number, rounded
+from flipjax.results.rows import rounded
 from flipjax.results.swapped_scenes import REPAIR_NOTE, SceneSwap
 
 SAMPLES = 1000
@@ -184,7 +184,7 @@ def findings(audit: Audit) -> list[str]:
     if "group/rare/fg_flip" in audit.summary:
         rare, common = (with_interval(audit, f"group/{group}/fg_flip", percent=True) for group in ("rare", "common"))
         lines.append(f"In the rare groups {rare} is flipped, in the common ones {common}.")
-    top = number(audit.summary["top_decile_flip_share"])
+    top = audit.summary["top_decile_flip_share"]
     if top == top:
         auroc = with_interval(audit, "risk_auroc", digits=2)
         ranks = f" Images flipped by more than half are ranked with AUROC {auroc} (chance: 0.5)."

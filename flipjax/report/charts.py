@@ -24,9 +24,9 @@ from flipjax.report.panels import (
 from flipjax.report.run import Run, images_of
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results.cells import Row
+from flipjax.results.frames import records_of, to_frame
 from flipjax.results.quantities import title_of
-from flipjax.results.rows import axes_of, number
-from flipjax.results.seeds import LEFT_OUT
+from flipjax.results.rows import axes_of, kept_records
 from flipjax.results.swapped_scenes import REPAIR_NOTE
 from flipjax.results.text import TextTable, varying_axes
 
@@ -52,7 +52,7 @@ TRAINED = 12
 
 def flip_charts(run: Run) -> list[Chart]:
     """Returns the charts of flips, of the IoU gap, of reliance where it is known, and of the shares."""
-    names = dict.fromkeys(row["quantity"] for row in run.summary)
+    names = dict.fromkeys(run.summary["quantity"])
     note = run.note() + (" Small dots: single seeds." if run.seeds()[1] > 1 else "")
     looks = zip(CLASSES[1:], "^v", strict=False)
     of_classes = [name for name in names if name.startswith("gap_") and name != "gap_mean/all"]
@@ -91,10 +91,9 @@ def flip_charts(run: Run) -> list[Chart]:
 def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
     """Limits of an axis of differences: from 0 or the least end to the largest, never beyond -1 and 1."""
     wanted = {line.quantity for line in lines}
-    ends = [number(row[name]) for row in run.summary if row["quantity"] in wanted for name in ("mean", "low", "high")]
-    ends += [record[name] for record in run.kept() for name in wanted if name in record]
-    ends = [end for end in ends if np.isfinite(end)] or [0.0]
-    return max(-1.0, min(0.0, min(ends)) - 0.05), min(1.0, max(0.0, max(ends)) + 0.05)
+    means = run.summary[run.summary["quantity"].isin(sorted(wanted))][["mean", "low", "high"]]
+    ends = np.concatenate([[0.0], np.ravel(means), np.ravel(run.kept().filter(sorted(wanted)))])
+    return max(-1.0, float(np.nanmin(ends)) - 0.05), min(1.0, float(np.nanmax(ends)) + 0.05)
 
 
 def risk_charts(run: Run) -> list[Chart]:
@@ -118,15 +117,17 @@ def risk_charts(run: Run) -> list[Chart]:
         ),
     ]
     rankings = _rankings(run)
-    table: list[Row] = [setting | {"quantity": index} for index, (setting, _) in enumerate(rankings)]
-    places = Places.of(table)
+    if not rankings:
+        return charts
+    table = [setting | {"quantity": index} for index, (setting, _) in enumerate(rankings)]
+    places = Places.of(to_frame(table))
     names = dict(zip(*places.ticks(), strict=True))
     level = "rho " if places.levels else ""
     facets = {
         facet: {f"{level}{names[x]}": rankings[row["quantity"]][1] for x, row in places.within(facet, table)}
         for facet in places.facets()
     }
-    return [*charts, *(ranking_charts(facets, note=run.note(interval=False)) if rankings else [])]
+    return [*charts, *ranking_charts(facets, note=run.note(interval=False))]
 
 
 def _rankings(run: Run) -> list[tuple[Row, Ranking]]:
@@ -149,7 +150,7 @@ def _rankings(run: Run) -> list[tuple[Row, Ranking]]:
 
 def method_charts(run: Run) -> list[Chart]:
     """Returns the chart of what each method changes; none where there is one method."""
-    if not run.comparison:
+    if run.comparison.empty:
         return []
     caption = (
         "Differences between a method and the first one of the grid, same seed and rho. Where a bar crosses 0, the "
@@ -167,9 +168,8 @@ def class_sections(run: Run) -> list[Numbers | Picture]:
         key = tuple(images.record[name] for name in names), images.class_names
         sums[key] = sums.get(key, 0) + images.confusion.sum(0, dtype=np.int64)
     settings = [dict(zip(names, values, strict=True)) for values, _ in sums]
-    axes = [
-        name for name in (*varying_axes([setting | {"quantity": ""} for setting in settings]), "rho") if name in names
-    ]
+    varying = varying_axes(to_frame(setting | {"quantity": ""} for setting in settings))
+    axes = [name for name in (*varying, "rho") if name in names]
     panels = []
     for setting, ((_, class_names), confusion) in zip(settings, sums.items(), strict=True):
         title = ", ".join(f"{name} {setting[name]}" for name in axes)
@@ -183,9 +183,9 @@ def _group_tables(run: Run) -> list[Numbers]:
     if not run.cells:
         return []
     cell = next(iter(run.cells.values()))
-    rows = [row for row in run.rows if row["split"] == "test" and row["status"] not in LEFT_OUT]
+    rows = records_of(kept_records(run.rows[run.rows["split"] == "test"]))
     names = varying_axes(run.summary)
-    levels = sorted({row["rho"] for row in rows if "rho" in row}, key=number) or [""]
+    levels = sorted({row["rho"] for row in rows if "rho" in row}) or [""]
     settings = list(dict.fromkeys(tuple(row[name] for name in names) for row in rows))
     tables = []
     for column, title in (("fg_flip", "Flip"), ("", "IoU of the group's class"), ("risk_auroc", "AUROC of flip-risk")):
@@ -196,9 +196,7 @@ def _group_tables(run: Run) -> list[Numbers]:
                 name = cell.class_names[1 + y]
                 chosen = [r for r in rows if str(r["group"]) == str(group) and tuple(r[n] for n in names) == setting]
                 field = column or f"iou_{name}"
-                texts = [
-                    _range([number(r.get(field, "")) for r in chosen if r.get("rho", "") == rho]) for rho in levels
-                ]
+                texts = [_range([r.get(field, np.nan) for r in chosen if r.get("rho", "") == rho]) for rho in levels]
                 kind = "common" if y == scene else "rare"
                 body.append([f"{name} on {cell.scene_names[scene]} ({kind})", *map(str, setting), *texts])
         header = ["group", *names, *(f"rho {rho}" if rho != "" else "all" for rho in levels)]
@@ -217,12 +215,12 @@ def _range(values: list[float]) -> str:
 
 def training_charts(run: Run) -> list[Chart]:
     """Returns the curves of training: means over the members of a setting that still run."""
-    records = {record["member"]: record for record in run.records}
-    rows = [row for row in run.history if row["member"] in records]
+    records = {record["member"]: record for record in records_of(run.records)}
+    rows = [row for row in records_of(run.history) if row["member"] in records]
     if not rows:
         return []
-    table = [records[row["member"]] | {"quantity": ""} for row in rows]
-    axes = [name for name in varying_axes([_setting(record) for record in table]) if name != "seed"]
+    table = [records[row["member"]] for row in rows]
+    axes = [name for name in varying_axes(run.records, until="member") if name != "seed"]
     settings = list(dict.fromkeys(tuple(record[name] for name in axes) for record in table))[:TRAINED]
     panels = []
     for setting in settings:
@@ -241,16 +239,10 @@ def training_charts(run: Run) -> list[Chart]:
     return [Chart("training", "Training curves", caption, run.note(interval=False), panels)] if panels else []
 
 
-def _setting(record: Row) -> Row:
-    """The axes of a record, as `varying_axes` reads them."""
-    names = list(record)
-    return {name: record[name] for name in names[: names.index("member")]} | {"quantity": ""}
-
-
 def _epochs(chosen: list[tuple[Row, Row]], measure: str) -> list[Curve]:
     values: dict[object, dict[int, list[float]]] = {}
     for row, record in chosen:
-        value = number(row.get(measure, ""))
+        value = row.get(measure, np.nan)
         if np.isfinite(value):
             values.setdefault(record.get("rho", ""), {}).setdefault(int(row["epoch"]), []).append(value)
     return [
@@ -259,5 +251,5 @@ def _epochs(chosen: list[tuple[Row, Row]], measure: str) -> list[Curve]:
             np.array(sorted(by_epoch), np.float64),
             np.array([np.mean(by_epoch[epoch]) for epoch in sorted(by_epoch)]),
         )
-        for rho, by_epoch in sorted(values.items(), key=lambda entry: number(entry[0]))
+        for rho, by_epoch in sorted(values.items())
     ]

@@ -1,9 +1,11 @@
 """Two runs side by side: differences paired by seed, on one page."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from flipjax.config import leaves
 from flipjax.files import write_text
@@ -13,13 +15,13 @@ from flipjax.report.html import TERMS, Numbers, Picture, Section, render_page
 from flipjax.report.lines import forest_panels, line_panels
 from flipjax.report.page import pairs_caption, save_figures, write_summary
 from flipjax.report.run import ReportError, Run, read_run
-from flipjax.results.cells import Row, StoredCell
-from flipjax.results.frames import write_csv
+from flipjax.results.cells import StoredCell
+from flipjax.results.frames import records_of, to_frame, write_csv
 from flipjax.results.pairs import pair_tests
 from flipjax.results.quantities import title_of
 from flipjax.results.resampling import Resamples
-from flipjax.results.rows import axes_of, member_quantities, number
-from flipjax.results.seeds import LEFT_OUT, aggregate, compare
+from flipjax.results.rows import axes_of, kept_records, member_quantities
+from flipjax.results.seeds import aggregate, compare
 from flipjax.results.text import TextTable, comparison_table, pair_table, summary_table, to_text
 
 SAME = "Both runs were tested on the same images."
@@ -44,14 +46,14 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     resamples = Resamples(cells)
     summary = aggregate(rows, resamples=resamples)
     differences = compare(rows, axis="run", reference=names[0], resamples=resamples)
-    if not any(row["n"] for row in differences):
+    if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
-    kept = [record for record in member_quantities(rows) if record["status"] not in LEFT_OUT]
+    kept = kept_records(member_quantities(rows))
     caption = f"Difference of {names[1]} from {names[0]}, paired by seed; * the interval excludes 0"
     tables = {caption: comparison_table(differences, "run"), "Test results of both": summary_table(summary)}
     same = _same_images(runs)
-    tests = pair_tests(rows, cells, axis="run", reference=names[0]) if same else []
-    tables |= {pairs_caption(tests): pair_table(tests)} if tests else {}
+    tests = pair_tests(rows, cells, axis="run", reference=names[0]) if same else pd.DataFrame()
+    tables |= {pairs_caption(tests): pair_table(tests)} if len(tests) else {}
     lines = _sentences(differences, names)
     if same is not None:
         lines.append(SAME if same else OTHER)
@@ -103,20 +105,17 @@ def _names(runs: tuple[Run, Run]) -> tuple[str, str]:
     return (first, second) if first != second else (f"{first} (A)", f"{second} (B)")
 
 
-def _joined(runs: tuple[Run, Run], names: tuple[str, str]) -> list[Row]:
+def _joined(runs: tuple[Run, Run], names: tuple[str, str]) -> pd.DataFrame:
     """The rows of both with an axis `run`, without the axes that take one value in each and differ between them."""
-    values = [{name: {row.get(name) for row in run.rows} for name in axes_of(run.rows)} for run in runs]
-    constant = {
-        name
-        for name in {*values[0], *values[1]} - {"selection"}
-        if all(len(table.get(name, {None})) == 1 for table in values)
-    }
+    axes = {name for run in runs for name in axes_of(run.rows)} - {"selection"}
+    constant = {name for name in axes if all(name not in run.rows or run.rows[name].nunique() < 2 for run in runs)}
     rows = []
     for run, name in zip(runs, names, strict=True):
-        for row in run.rows:
-            shared = {key: value for key, value in row.items() if key not in constant | {"member"}}
-            rows.append({"member": f"{name}/{row['member']}", "run": name, **shared, "selection": "first"})
-    return rows
+        table = run.rows.drop(columns=sorted(constant & {*run.rows})).assign(selection="first")
+        table["member"] = f"{name}/" + table["member"]
+        table.insert(1, "run", name)
+        rows += records_of(table)
+    return to_frame(rows)
 
 
 def _cells(runs: tuple[Run, Run], names: tuple[str, str]) -> dict[str, StoredCell]:
@@ -132,17 +131,18 @@ def _cells(runs: tuple[Run, Run], names: tuple[str, str]) -> dict[str, StoredCel
     }
 
 
-def _sentences(differences: Sequence[Row], names: tuple[str, str]) -> list[str]:
+def _sentences(differences: pd.DataFrame, names: tuple[str, str]) -> list[str]:
     """A line a quantity: at how many settings an interval excludes 0, and in which direction."""
     lines = []
     for quantity in SENTENCES:
-        rows = [row for row in differences if row["quantity"] == quantity and row["difference"] != ""]
-        surer = [row for row in rows if row["low"] != "" and (row["low"] > 0 or row["high"] < 0)]
+        rows = records_of(differences[(differences["quantity"] == quantity) & differences["difference"].notna()])
+        surer = [row for row in rows if row["low"] > 0 or row["high"] < 0]
         if not rows:
             continue
-        largest = max(rows, key=lambda row: abs(number(row["difference"])))
+        largest = max(rows, key=lambda row: abs(row["difference"]))
         where = f" at rho {largest['rho']}" if "rho" in largest else ""
-        ends = f" [{largest['low']:+.3f}, {largest['high']:+.3f}]" if largest["low"] != "" else ", without an interval"
+        known = largest["low"] == largest["low"]
+        ends = f" [{largest['low']:+.3f}, {largest['high']:+.3f}]" if known else ", without an interval"
         title = title_of(quantity)
         lines.append(
             f"{title[0].upper()}{title[1:]}: the largest difference of {names[1]} from {names[0]} is "

@@ -11,6 +11,7 @@ from flipjax.report.pictures import Item, Palette, save_items
 from flipjax.report.run import UNREADABLE, Run
 from flipjax.report.style import class_colours
 from flipjax.results import gallery
+from flipjax.results.frames import records_of
 from flipjax.results.pairs import region_class
 from flipjax.results.swapped_scenes import SceneSwap
 from flipjax.results.text import setting_label, varying_axes
@@ -36,7 +37,7 @@ def palette_of(run: Run) -> Palette:
 
 def items_of(run: Run) -> list[Item]:
     """Returns the stored images of all members. Damaged files are named in `run.missing`."""
-    records = {record["member"]: record for record in run.records}
+    records = {record["member"]: record for record in records_of(run.records)}
     axes = ["rho", "seed", *(axis for axis in varying_axes(run.summary) if axis != "seed")]
     items = []
     for name, cell in run.cells.items():

@@ -1,10 +1,10 @@
 """Panels over the levels of rho and between settings: pure functions from tables to what draws them."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -12,8 +12,8 @@ from flipjax.report.chart import Panel
 from flipjax.report.panels import SHARES, bar_panel, draw_reference
 from flipjax.report.style import FAINT, PAPER, dress, legend, plain, shades
 from flipjax.results.cells import Row
+from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
-from flipjax.results.rows import number
 from flipjax.results.text import setting_label, varying_axes
 
 DIFFERENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all")
@@ -36,11 +36,11 @@ class Places(NamedTuple):
     levels: list[float]
 
     @classmethod
-    def of(cls, table: Sequence[Row]) -> "Places":
+    def of(cls, table: pd.DataFrame) -> "Places":
         """Returns the places of a summary's rows."""
         axes = varying_axes(table)
-        labels = list(dict.fromkeys(setting_label(row, axes) for row in table))
-        return cls(axes, labels, sorted({row["rho"] for row in table if "rho" in row}))
+        labels = list(dict.fromkeys(setting_label(row, axes) for row in records_of(table)))
+        return cls(axes, labels, sorted(table["rho"].unique().tolist()) if "rho" in table else [])
 
     def facets(self) -> list[str]:
         """Returns the titles of the facets."""
@@ -64,8 +64,8 @@ class Places(NamedTuple):
 
 
 def line_panels(
-    summary: Sequence[Row],
-    records: Sequence[Row],
+    summary: pd.DataFrame,
+    records: pd.DataFrame,
     lines: Sequence[Line],
     *,
     y: str,
@@ -77,8 +77,8 @@ def line_panels(
     Without a rho axis there is one panel, and the settings stand side by side on its x axis.
 
     Args:
-        summary: rows of `flipjax.results.seeds.aggregate`.
-        records: records of `flipjax.results.rows.member_quantities`, without the members that were left out.
+        summary: of `flipjax.results.seeds.aggregate`.
+        records: of `flipjax.results.rows.member_quantities`, without the members that were left out.
         lines: what to draw; a line without a value is left out.
         y: name of the y axis.
         limits: of the y axis; None where the values say.
@@ -87,12 +87,13 @@ def line_panels(
     places = Places.of(summary)
     ticks, labels = places.ticks()
     names = dict(zip(ticks, labels, strict=True))
-    known = [row for row in summary if math.isfinite(number(row["mean"]))]
+    known = records_of(summary[summary["mean"].notna()])
+    members = records_of(records)
 
     def panel(facet: str) -> Panel:
         inside = [(line, places.within(facet, [r for r in known if r["quantity"] == line.quantity])) for line in lines]
         inside = [(line, points) for line, points in inside if points]
-        dots = places.within(facet, records)
+        dots = places.within(facet, members)
 
         def draw(axes: Axes) -> None:
             for index, (line, points) in enumerate(inside):
@@ -130,7 +131,7 @@ def _draw_line(
     joined: bool,
 ) -> None:
     xs = np.array([x for x, _ in points]) + shift
-    mean, low, high = (np.array([number(row[name]) for _, row in points]) for name in ("mean", "low", "high"))
+    mean, low, high = (np.array([row[name] for _, row in points]) for name in ("mean", "low", "high"))
     if joined:
         axes.plot(xs, mean, color=line.colour, linewidth=1.8)
     known = np.isfinite(low) & np.isfinite(high)
@@ -141,49 +142,47 @@ def _draw_line(
     axes.scatter(*seeds, s=11, alpha=0.45, linewidth=0, **look)
 
 
-def share_panels(summary: Sequence[Row]) -> list[Panel]:
+def share_panels(summary: pd.DataFrame) -> list[Panel]:
     """Returns panels of correct, flip and miss as stacked shares of the true foreground: common groups, then rare."""
     places = Places.of(summary)
     labels = places.ticks()[1]
     panels = []
     for facet in places.facets():
-        rows = [row for _, row in places.within(facet, summary)]
+        rows = [row for _, row in places.within(facet, records_of(summary))]
         for group in ("common", "rare"):
-            shares = [
-                [number(row["mean"]) for row in rows if row["quantity"] == f"{name}/{group}"] for name, *_ in SHARES
-            ]
+            shares = [[row["mean"] for row in rows if row["quantity"] == f"{name}/{group}"] for name, *_ in SHARES]
             title = " · ".join(text for text in (facet, f"{group} groups") if text)
             panels.append(bar_panel(shares, labels, title=title, x="rho" if places.levels else ""))
     return panels
 
 
-def forest_panels(comparison: Sequence[Row], axis: str = "method") -> list[Panel]:
+def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]:
     """Returns a panel for each of DIFFERENCES: a row per value of `axis`, a bar per rho, how far from the reference.
 
     Settings of further axes are rows of their own.
 
     Args:
-        comparison: rows of `flipjax.results.seeds.compare` along `axis`.
+        comparison: of `flipjax.results.seeds.compare` along `axis`.
         axis: what is compared.
     """
     names = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
-    shown = len({row[axis] for row in comparison}) > 1 or not names
+    shown = comparison[axis].nunique() > 1 or not names
 
     def label(row: Row) -> str:
         return ", ".join(text for text in (str(row[axis]) if shown else "", setting_label(row, names)) if text)
 
-    labels = list(dict.fromkeys(map(label, comparison)))
-    rhos = sorted({row.get("rho", "") for row in comparison}, key=number)
-    reference = str(comparison[0]["reference"])
+    labels = list(dict.fromkeys(map(label, records_of(comparison))))
+    rhos = sorted(comparison["rho"].unique().tolist()) if "rho" in comparison else [""]
+    reference = str(comparison["reference"].iloc[0])
 
     def panel(quantity: str) -> Panel:
-        rows = [row for row in comparison if row["quantity"] == quantity]
+        rows = records_of(comparison[comparison["quantity"] == quantity])
 
         def draw(axes: Axes) -> None:
             for place, (rho, colour) in enumerate(zip(rhos, shades(len(rhos)), strict=True)):
                 chosen = [row for row in rows if row.get("rho", "") == rho]
                 heights = [labels.index(label(row)) + 0.7 * ((place + 0.5) / len(rhos) - 0.5) for row in chosen]
-                ends = ([number(row[key]) for row in chosen] for key in ("difference", "low", "high"))
+                ends = ([row[key] for row in chosen] for key in ("difference", "low", "high"))
                 middle, low, high = map(np.array, ends)
                 axes.hlines(heights, low, high, linewidth=1.4, color=colour)
                 axes.scatter(middle, heights, s=16, zorder=3, label=f"rho {rho}", color=colour)
@@ -198,7 +197,7 @@ def forest_panels(comparison: Sequence[Row], axis: str = "method") -> list[Panel
             if len(rhos) > 1:
                 legend(axes, columns=min(2, len(rhos)))
 
-        words = (f"{label(row)} at rho {row.get('rho', '')}: {number(row['difference']):+.2f}" for row in rows[:8])
+        words = (f"{label(row)} at rho {row.get('rho', '')}: {row['difference']:+.2f}" for row in rows[:8])
         text = f"{title_of(quantity)}, difference from {reference}. {'; '.join(words)}."
         return Panel(draw, text, (4.4, 1.5 + len(labels) * (0.2 + 0.1 * len(rhos))))
 

@@ -1,11 +1,12 @@
 """How a run was made, and its members one by one."""
 
+import math
 from typing import Any
 
 from flipjax.report.html import Numbers
 from flipjax.report.run import Run
+from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
-from flipjax.results.rows import number
 from flipjax.results.text import COLUMNS, TextTable, varying_axes
 
 MEMBER = ("fg_correct/all", "fg_flip/all", "fg_miss/all", *COLUMNS)
@@ -32,7 +33,7 @@ def made_of(run: Run) -> Numbers:
 def _time(run: Run) -> list[list[str]]:
     """Wall time over all sessions, and the training images a second of it."""
     sessions = [entry for entry in run.config.get("sessions", []) if isinstance(entry, dict)]
-    seconds = sum(number(entry.get("seconds", "")) for entry in sessions)
+    seconds = sum(float(entry.get("seconds", math.nan)) for entry in sessions)
     if not sessions or not seconds > 0:
         return []
     minutes, rest = divmod(round(seconds), 60)
@@ -44,12 +45,12 @@ def _time(run: Run) -> list[list[str]]:
 
 def members_table(run: Run) -> Numbers:
     """Returns a row a member: its axes, its end, and its main quantities on the test images."""
-    axes = varying_axes([_axes(record) for record in run.records])
-    axes += ["rho"] if run.records and "rho" in run.records[0] else []
-    known = [name for name in MEMBER if name in run.records[0]]
+    axes = varying_axes(run.records, until="member")
+    axes += ["rho"] if "rho" in run.records else []
+    known = [name for name in MEMBER if name in run.records]
     body: list[list[str]] = []
     exact: list[list[Any]] = []
-    for record in run.records:
+    for record in records_of(run.records):
         values = [record[name] for name in known]
         body.append(
             [str(record["member"]), *(str(record[name]) for name in axes), str(record["status"])]
@@ -58,8 +59,3 @@ def members_table(run: Run) -> Numbers:
         exact.append([None] * (2 + len(axes)) + [repr(value) if value == value else None for value in values])
     header = ["member", *axes, "status", *map(title_of, known)]
     return Numbers("All members, on the test images", TextTable(header, body), exact, folded=True, searched=True)
-
-
-def _axes(record: dict[str, Any]) -> dict[str, Any]:
-    names = list(record)
-    return {name: record[name] for name in names[: names.index("member")]} | {"quantity": ""}

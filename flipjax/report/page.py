@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from flipjax.files import write_text
 from flipjax.report.chart import save_drawing
 from flipjax.report.charts import (
@@ -19,7 +21,6 @@ from flipjax.report.made import made_of, members_table
 from flipjax.report.pictures import Item
 from flipjax.report.run import Run, read_run
 from flipjax.report.scores import left_out, score_blocks
-from flipjax.results.cells import Row
 from flipjax.results.frames import write_csv
 from flipjax.results.repair_sign import SAFE
 from flipjax.results.text import (
@@ -90,35 +91,35 @@ def tables_of(run: Run) -> dict[str, TextTable]:
     tables = {
         "Test results: mean, or the values of fewer than 4 seeds, and interval of the mean": summary_table(run.summary)
     }
-    if run.trends:
+    if len(run.trends):
         tables["Change over rho, paired by seed, with its interval"] = trend_table(run.trends)
-    if run.comparison:
-        reference = f"{run.comparison[0]['reference']}, paired by seed; * the interval excludes 0"
+    if len(run.comparison):
+        reference = f"{run.comparison['reference'].iloc[0]}, paired by seed; * the interval excludes 0"
         tables[f"Difference from {reference}"] = comparison_table(run.comparison, "method")
-    if run.regrets:
+    if len(run.regrets):
         caption = "Selection: what a rule loses against one that selects on the quantity itself"
         tables[caption] = regret_table(run.regrets)
-    if run.choices:
+    if len(run.choices):
         caption = "Choosing among methods: what a rule loses against one that sees the quantity itself"
         tables[caption] = regret_table(run.choices)
-    if run.pair_tests:
+    if len(run.pair_tests):
         tables[pairs_caption(run.pair_tests)] = pair_table(run.pair_tests)
-    if run.signs:
+    if len(run.signs):
         tables[SIGNS] = sign_table(run.signs)
     return tables
 
 
-def pairs_caption(tests: Sequence[Row]) -> str:
+def pairs_caption(tests: pd.DataFrame) -> str:
     """Says what a table of McNemar's tests compares."""
     return (
         "Counterfactual pairs, one object in both scenes: those whose predicted label changes with the scene alone in "
-        f"most of the seeds, against {tests[0]['reference']}; McNemar's exact test, for these seeds"
+        f"most of the seeds, against {tests['reference'].iloc[0]}; McNemar's exact test, for these seeds"
     )
 
 
 def _sections(run: Run, tables: dict[str, TextTable], items: Sequence[Item]) -> list[Section]:
     first, *others = (Numbers(caption, table, folded=len(table.rows) > FOLDED) for caption, table in tables.items())
-    trends = others[: bool(run.trends)]
+    trends = others[: bool(len(run.trends))]
     return [
         Section("Results", [first, *trends]),
         Section("Flip over rho", [Picture(each) for each in flip_charts(run)]),

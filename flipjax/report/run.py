@@ -1,6 +1,5 @@
 """What a report is made of: the tables of a run folder, read from its files alone, and what they lack."""
 
-import csv
 import json
 import math
 from collections import Counter
@@ -9,17 +8,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from flipjax.files import DAMAGED
 from flipjax.results.cells import Row, StoredCell, load_cell
 from flipjax.results.choices import method_regret, regret
-from flipjax.results.frames import read_csv
+from flipjax.results.frames import read_csv, records_of, to_frame
 from flipjax.results.pairs import pair_tests
 from flipjax.results.repair_sign import repair_signs
 from flipjax.results.resampling import Resamples
-from flipjax.results.rows import GROUPS, axes_of, member_quantities
+from flipjax.results.rows import GROUPS, LEFT_OUT, axes_of, kept_records, member_quantities
 from flipjax.results.score_tables import score_rows
-from flipjax.results.seeds import INTERVALS, LEFT_OUT, aggregate, compare, trend
+from flipjax.results.seeds import INTERVALS, aggregate, compare, trend
 
 COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
 UNREADABLE = (*DAMAGED, ValueError, KeyError, OSError)
@@ -27,6 +27,7 @@ LISTED = 20
 SCORED = 2000
 """Members whose scores a report judges, at most."""
 SHOWN = 12
+SETTINGS = ("rows", "records", "summary", "trends", "comparison", "pair_tests", "signs")
 
 
 class ReportError(Exception):
@@ -46,28 +47,28 @@ class Run(NamedTuple):
 
     folder: Path
     config: dict[str, Any]
-    rows: list[Row]
-    records: list[Row]
-    summary: list[Row]
-    trends: list[Row]
-    comparison: list[Row]
-    regrets: list[Row]
-    choices: list[Row]
-    pair_tests: list[Row]
-    signs: list[Row]
-    history: list[Row]
+    rows: pd.DataFrame
+    records: pd.DataFrame
+    summary: pd.DataFrame
+    trends: pd.DataFrame
+    comparison: pd.DataFrame
+    regrets: pd.DataFrame
+    choices: pd.DataFrame
+    pair_tests: pd.DataFrame
+    signs: pd.DataFrame
+    history: pd.DataFrame
     cells: dict[str, StoredCell]
     missing: list[str]
-    scores: list[Row]
+    scores: pd.DataFrame
 
     @property
     def name(self) -> str:
         """The run's name, or its folder's."""
         return str(self.config.get("name") or self.folder.resolve().name)
 
-    def kept(self) -> list[Row]:
+    def kept(self) -> pd.DataFrame:
         """Returns the records of the members that were not left out."""
-        return [record for record in self.records if record["status"] not in LEFT_OUT]
+        return kept_records(self.records)
 
     def shown(self) -> "Run":
         """Returns the run as a page shows it: of the settings beside rho and seed the first SHOWN, and a line about it.
@@ -76,19 +77,14 @@ class Run(NamedTuple):
         """
         names = [name for name in axes_of(self.rows) if name not in ("rho", "seed", "selection")]
 
-        def setting(row: Row) -> tuple:
-            return tuple(row.get(name) for name in names)
-
-        settings = list(dict.fromkeys(map(setting, self.records)))
-        if len(settings) <= SHOWN:
+        settings = self.records[names].drop_duplicates()
+        if len(settings) <= SHOWN or not names:
             return self
-        few = set(settings[:SHOWN])
-        tables = {
-            name: [row for row in getattr(self, name) if setting(row) in few or None in setting(row)]
-            for name in ("rows", "records", "summary", "trends", "comparison", "pair_tests", "signs")
-        }
-        members = {record["member"] for record in tables["records"]}
-        tables["history"] = [row for row in self.history if row["member"] in members]
+        tables = {name: getattr(self, name) for name in SETTINGS}
+        few = {name: table.merge(settings[:SHOWN]) for name, table in tables.items() if {*names} <= {*table}}
+        tables |= few | {"history": self.history}
+        if len(self.history):
+            tables["history"] = self.history[self.history["member"].isin(tables["records"]["member"])]
         line = (
             f"shown are {SHOWN} of {len(settings)} settings beside rho and seed; results.csv and summary.csv hold all"
         )
@@ -96,26 +92,26 @@ class Run(NamedTuple):
 
     def members(self) -> str:
         """Says how many members there are of each status."""
-        counts = Counter(record["status"] for record in self.records)
+        counts = Counter(self.records["status"])
         return f"{len(self.records)} members: {', '.join(f'{n} {status}' for status, n in sorted(counts.items()))}."
 
     def seeds(self) -> tuple[int, int]:
         """Returns the fewest and the most seeds behind a mean."""
-        counts = [row["n"] for row in self.summary if row["quantity"] == "fg_flip/all"]
+        counts = self.summary[self.summary["quantity"] == "fg_flip/all"]["n"].tolist()
         return min(counts), max(counts)
 
     def note(self, *, interval: bool = True) -> str:
         """Says what the numbers are means of, and which interval they carry."""
         fewest, most = self.seeds()
-        test = (row for row in self.rows if (row["split"], row["group"]) == ("test", "all"))
-        images = " or ".join(str(n) for n in sorted({row["n_images"] for row in test} - {""})) or "no"
+        test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
+        images = " or ".join(f"{n:.0f}" for n in sorted(test["n_images"].dropna().unique())) or "no"
         count = f"{most}" if fewest == most else f"{fewest} to {most}"
         note = (
             f"Means over {count} seeds, {images} test images each"
             if most > 1
             else f"{'One' if most else 'No'} seed, {images} test images"
         )
-        kinds = {row["interval"] for row in self.summary if row["quantity"] == "fg_flip/all"} - {""}
+        kinds = {*self.summary[self.summary["quantity"] == "fg_flip/all"]["interval"]} - {""}
         return f"{note}; {', '.join(INTERVALS[kind] for kind in sorted(kinds))}." if interval and kinds else f"{note}."
 
 
@@ -128,16 +124,16 @@ def read_run(workdir: str | Path) -> Run:
     """
     folder = Path(workdir)
     missing: list[str] = []
-    table = _results(folder, missing)
-    cells = dict(_cells(folder, missing, tables=not table))
-    rows = _whole(table or _rows_of(cells, missing), missing)
-    if not any(row["split"] == "test" for row in rows):
+    table = _results(folder)
+    cells = dict(_cells(folder, missing, tables=table.empty))
+    rows = _whole(_rows_of(cells, missing) if table.empty else table, missing)
+    if rows.empty or not (rows["split"] == "test").any():
         raise FileNotFoundError(
             f"{folder}: expected a run folder whose results.csv has test rows; make one with flipjax sweep"
         )
     config = _config(folder, missing)
     history = _table(folder / "history.csv", missing)
-    first = [row for row in rows if row["selection"] == rows[0]["selection"]]
+    first = rows[rows["selection"] == rows["selection"].iloc[0]]
     records = member_quantities(first)
     _count_members(records, config, missing)
     resamples = Resamples(cells)
@@ -160,52 +156,52 @@ def read_run(workdir: str | Path) -> Run:
     )
 
 
-def _scores(cells: Mapping[str, StoredCell], rows: list[Row], missing: list[str]) -> list[Row]:
+def _scores(cells: Mapping[str, StoredCell], rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     members = sum(len(cell.members) for cell in cells.values())
     if members > SCORED:
         missing.append(
             f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_tables makes its rows"
         )
-        return []
+        return pd.DataFrame()
     return score_rows(cells.values(), rows)
 
 
-def _compared(rows: list[Row]) -> str:
-    return "method" if len({row.get("method") for row in rows}) > 1 else "rho"
+def _compared(rows: pd.DataFrame) -> str:
+    return "method" if "method" in rows and rows["method"].nunique() > 1 else "rho"
 
 
-def _results(folder: Path, missing: list[str]) -> list[Row]:
+def _results(folder: Path) -> pd.DataFrame:
     path = folder / "results.csv"
     if not path.is_file():
-        return []
+        return pd.DataFrame()
     try:
         table = read_csv(path)
-    except (*UNREADABLE, TypeError, csv.Error) as error:
+    except (*UNREADABLE, TypeError) as error:
         raise ReportError(f"{path}: expected a table of results ({error})") from error
-    lacking = [name for name in COLUMNS if table and name not in table[0]]
+    lacking = [name for name in COLUMNS if name not in table]
     if lacking:
         raise ReportError(f"{path}: expected the columns of results.csv; it lacks {', '.join(lacking)}")
     return table
 
 
-def _rows_of(cells: Mapping[str, StoredCell], missing: list[str]) -> list[Row]:
+def _rows_of(cells: Mapping[str, StoredCell], missing: list[str]) -> pd.DataFrame:
     """The rows that the cells hold: what there is of a run that has not ended."""
-    rows = [row for cell in cells.values() for row in cell.rows]
-    if rows:
+    rows = to_frame(row for cell in cells.values() for row in cell.rows)
+    if len(rows):
         missing.append("results.csv: the run has not ended; these are the results of the cells that have")
     return rows
 
 
-def _whole(rows: list[Row], missing: list[str]) -> list[Row]:
+def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     """The rows of the members that have all groups of a split, and a line about the others."""
-    groups: dict[tuple, set[str]] = {}
-    for row in rows:
-        groups.setdefault((row["member"], row["selection"], row["split"]), set()).add(str(row["group"]))
-    broken = {key for key, names in groups.items() if not names >= set(GROUPS)}
-    if broken:
-        names = sorted({str(member) for member, *_ in broken})
+    if rows.empty:
+        return rows
+    known = rows["group"].where(rows["group"].isin(GROUPS))
+    whole = known.groupby([rows["member"], rows["selection"], rows["split"]]).transform("nunique") == len(GROUPS)
+    if not whole.all():
+        names = sorted(set(rows["member"][~whole]))
         missing.append(f"results.csv: rows of {_listed(names)} are incomplete and left out")
-    return [row for row in rows if (row["member"], row["selection"], row["split"]) not in broken]
+    return rows[whole]
 
 
 def _cells(folder: Path, missing: list[str], *, tables: bool) -> Iterator[tuple[str, StoredCell]]:
@@ -231,23 +227,22 @@ def _config(folder: Path, missing: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _table(path: Path, missing: list[str]) -> list[Row]:
+def _table(path: Path, missing: list[str]) -> pd.DataFrame:
     try:
-        rows = read_csv(path)
-    except (*UNREADABLE, TypeError, csv.Error) as error:
+        return read_csv(path)
+    except (*UNREADABLE, TypeError) as error:
         missing.append(f"{path.name}: cannot be read ({error})")
-        return []
-    return rows
+        return pd.DataFrame()
 
 
-def _count_members(records: list[Row], config: Mapping[str, Any], missing: list[str]) -> None:
+def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: list[str]) -> None:
     settings = config.get("config", {})
     axes = [*settings.get("axes", {}).values(), *settings.get("grid", {}).values()]
     planned = math.prod(len(values) for values in axes if isinstance(values, list)) if axes else 0
     if len(records) < planned:
         missing.append(f"{planned - len(records)} of the {planned} planned members have no results")
     for status in LEFT_OUT:
-        names = [str(record["member"]) for record in records if record["status"] == status]
+        names = records["member"][records["status"] == status].tolist()
         if names:
             missing.append(f"{status}, and left out of all means: {_listed(names)}")
 
@@ -268,7 +263,7 @@ class MemberImages(NamedTuple):
 
 def images_of(run: Run) -> Iterator[MemberImages]:
     """Yields what is stored of the test images of every member that was not left out, by the first selection rule."""
-    records = {record["member"]: record for record in run.kept()}
+    records = {record["member"]: record for record in records_of(run.kept())}
     for cell in run.cells.values():
         part = cell.parts["test"]
         for place, member in enumerate(cell.members):

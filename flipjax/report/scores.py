@@ -1,8 +1,7 @@
 """The scores of images side by side on a page: tables, risk-coverage curves, and thresholds carried to the test."""
 
-from collections.abc import Sequence
-
 import numpy as np
+import pandas as pd
 
 from flipjax.metrics import selective
 from flipjax.report.chart import Chart, Panel
@@ -10,10 +9,9 @@ from flipjax.report.html import Numbers, Picture
 from flipjax.report.panels import COVERAGE, Curve, curve_panel, mean_of_finite
 from flipjax.report.run import Run
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
-from flipjax.results.cells import Row
-from flipjax.results.rows import number
+from flipjax.results.frames import records_of
 from flipjax.results.score_tables import SCORES, SIDES, THRESHOLD, WANTED_RISK, image_scores, score_summary
-from flipjax.results.text import score_table
+from flipjax.results.text import score_table, varying_axes
 
 DRAWN = {
     "flip_risk": ("entropy", WHOLE),
@@ -38,7 +36,7 @@ REASONS = {
 def score_blocks(run: Run) -> list[Numbers | Picture]:
     """Returns the tables and the curves of all scores that are stored; nothing where flip-risk is the only one."""
     rows = _rows(run)
-    if len({row["score"] for row in rows}) < 2:
+    if rows.empty or rows["score"].nunique() < 2:
         return []
     summary = score_summary(rows)
     caption = (
@@ -64,7 +62,8 @@ def score_blocks(run: Run) -> list[Numbers | Picture]:
 
 def left_out(run: Run) -> str:
     """Says which scores the run has not, and why."""
-    there = {row["score"] for row in _rows(run)}
+    rows = _rows(run)
+    there = {*rows["score"]} if len(rows) else set()
     by_reason: dict[str, list[str]] = {}
     for name, score in SCORES.items():
         if there and name not in there:
@@ -73,22 +72,23 @@ def left_out(run: Run) -> str:
     return f"Not in this run: {'; '.join(texts)}." if texts else ""
 
 
-def _rows(run: Run) -> list[Row]:
-    names = {record["member"] for record in run.kept()}
-    return [row for row in run.scores if row["selection"] == run.rows[0]["selection"] and row["member"] in names]
+def _rows(run: Run) -> pd.DataFrame:
+    if run.scores.empty:
+        return run.scores
+    of_rule = run.scores["selection"] == run.rows["selection"].iloc[0]
+    return run.scores[of_rule & run.scores["member"].isin(run.kept()["member"])]
 
 
-def _coverage(run: Run, rows: Sequence[Row]) -> list[Picture]:
+def _coverage(run: Run, rows: pd.DataFrame) -> list[Picture]:
     """Risk-coverage at the highest rho of each of the first settings: all groups, common and rare ones."""
-    highest = max((number(row["rho"]) for row in rows if "rho" in row), default=None)
-    axes = list(rows[0])
-    axes = [name for name in axes[axes.index("member") + 1 : axes.index("selection")] if name not in ("seed", "rho")]
-    axes = [name for name in axes if len({row[name] for row in rows}) > 1]
+    highest = rows["rho"].max() if "rho" in rows else None
+    axes = [name for name in varying_axes(rows, until="selection") if name not in ("member", "seed")]
     curves: dict[tuple, dict[str, dict[str, list[np.ndarray]]]] = {}
-    records = {row["member"]: row for row in rows if highest is None or row["rho"] == highest}
+    shown = rows if highest is None else rows[rows["rho"] == highest]
+    records = {row["member"]: row for row in records_of(shown)}
     for cell in run.cells.values():
         part = cell.parts["test"]
-        for member, scores in image_scores(cell, "test", run.rows, selection=rows[0]["selection"]):
+        for member, scores in image_scores(cell, "test", run.rows, selection=rows["selection"].iloc[0]):
             setting = tuple(records[member][name] for name in axes) if member in records else None
             if setting is None or (setting not in curves and len(curves) == FACETS):
                 continue

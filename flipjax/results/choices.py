@@ -1,23 +1,21 @@
 """What choosing without the labels loses: an epoch by a selection rule, a method by what a rule says of it."""
 
-import math
-from collections.abc import Sequence
-
 import numpy as np
+import pandas as pd
 
-from flipjax.results.cells import Row
+from flipjax.results.frames import groups_of
 from flipjax.results.quantities import quantity_of
 from flipjax.results.resampling import Resamples
-from flipjax.results.rows import axes_of, member_quantities, number, rounded
-from flipjax.results.seeds import LEFT_OUT, Term, cells_of, estimate
+from flipjax.results.rows import axes_of, kept_records, member_quantities, quantities_of, rounded
+from flipjax.results.seeds import estimate, seeds_of
 
 ORACLES = {"worst_group_iou/all": "val_worst_group_iou", "fg_flip/all": "val_flip"}
 """Quantities, and the rule that selects on each with labels of all groups."""
 
 
 def regret(
-    rows: Sequence[Row], *, paired_by: str = "seed", split: str = "test", resamples: Resamples | None = None
-) -> list[Row]:
+    rows: pd.DataFrame, *, paired_by: str = "seed", split: str = "test", resamples: Resamples | None = None
+) -> pd.DataFrame:
     """Returns what each selection rule loses against the one that selects on the quantity itself, on labelled images.
 
     Worst-group IoU is compared with the rule `val_worst_group_iou`, Flip with `val_flip`: both see the labels and the
@@ -26,17 +24,16 @@ def regret(
     positive where the rule is worse, with `low`, `high` and `interval`, see `estimate`. Members that diverged, or
     have no value for either rule, are left out.
     """
-    records = [record for record in member_quantities(rows, split=split) if record["status"] not in LEFT_OUT]
-    by_rule: dict[str, dict[str, Row]] = {}
-    for record in records:
-        by_rule.setdefault(record["selection"], {})[record["member"]] = record
-    table = []
+    records = kept_records(member_quantities(rows, split=split))
+    by_rule = {rule: members.set_index("member", drop=False) for (rule,), members in groups_of(records, ["selection"])}
+    tables = []
     for rule, members in by_rule.items():
         for quantity, oracle in ORACLES.items():
             if oracle in by_rule and rule != oracle:
-                both = [(record, by_rule[oracle][name]) for name, record in members.items() if name in by_rule[oracle]]
-                table.append(_row(rule, quantity, oracle, both, paired_by=paired_by, resamples=resamples))
-    return table
+                names = [name for name in members.index if name in by_rule[oracle].index]
+                both = members.loc[names], by_rule[oracle].loc[names]
+                tables.append(_losses(rule, quantity, oracle, *both, paired_by=paired_by, resamples=resamples))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 CHOICES: dict[str, tuple[str, float]] = {
@@ -52,13 +49,13 @@ ANY = "any method"
 
 
 def method_regret(
-    rows: Sequence[Row],
-    history: Sequence[Row] = (),
+    rows: pd.DataFrame,
+    history: pd.DataFrame | None = None,
     *,
     axis: str = "method",
     paired_by: str = "seed",
     resamples: Resamples | None = None,
-) -> list[Row]:
+) -> pd.DataFrame:
     """Returns what choosing among methods loses, by rules with and without labels, against the one with them.
 
     In each setting of the other axes, seed by seed, a rule of CHOICES takes the method whose validation images say most
@@ -73,62 +70,59 @@ def method_regret(
         paired_by: the seeds.
         resamples: of the run's test images.
     """
-    kept = {(row["member"], row["epoch"]): row for row in history}
-    epochs = {row["member"]: row["best_epoch"] for row in rows}
+    valid = member_quantities(rows, split="val").set_index("member")
+    values = valid[quantities_of(valid)]
+    if history is not None and len(history):
+        kept = history["member"].map(rows.drop_duplicates("member").set_index("member")["best_epoch"])
+        measures = history[history["epoch"] == kept].set_index("member").filter(like="valid_")
+        values = values.join(measures)
+    records = kept_records(member_quantities(rows)).set_index("member", drop=False)
+    records = records[records.index.isin(values.index)]
     names = [name for name in axes_of(rows) if name != axis]
-    valid = {record["member"]: record for record in member_quantities(rows, split="val")}
-    settings: dict[tuple, list[tuple[Row, Row]]] = {}
-    for record in member_quantities(rows):
-        member = record["member"]
-        if record["status"] not in LEFT_OUT and member in valid:
-            values = valid[member] | kept.get((member, epochs[member]), {})
-            settings.setdefault(tuple(record[name] for name in names), []).append((values, record))
-    groups = [methods for methods in settings.values() if len(methods) > 1]
-    table = []
+    groups = [methods.index for _, methods in groups_of(records, names) if len(methods) > 1]
+    if not groups:
+        return pd.DataFrame()
+    least = {
+        rule: [_least(sign * values.loc[members, column]) if column in values else None for members in groups]
+        for rule, (column, sign) in CHOICES.items()
+    }
+    tables = []
     for quantity, oracle in ORACLES.items():
-        for rule, (column, sign) in CHOICES.items() if groups else ():
-            both = [(_least(each, column, sign), _least(each, *CHOICES[oracle])) for each in groups]
-            known = [(record, best) for record, best in both if record is not None and best is not None]
-            if known and rule != oracle:
-                table.append(_row(rule, quantity, oracle, known, paired_by=paired_by, resamples=resamples))
-        every = [(record, _least(each, *CHOICES[oracle])) for each in groups for _, record in each]
-        known = [(record, best) for record, best in every if best is not None]
-        if known:
-            table.append(_row(ANY, quantity, oracle, known, paired_by=paired_by, resamples=resamples))
-    return table
+        chosen = {rule: list(zip(least[rule], least[oracle], strict=True)) for rule in CHOICES if rule != oracle}
+        chosen[ANY] = [(name, best) for members, best in zip(groups, least[oracle], strict=True) for name in members]
+        for rule, pairs in chosen.items():
+            known = [(name, best) for name, best in pairs if name is not None and best is not None]
+            if known:
+                both = (records.loc[list(side)] for side in zip(*known, strict=True))
+                tables.append(_losses(rule, quantity, oracle, *both, paired_by=paired_by, resamples=resamples))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _least(methods: Sequence[tuple[Row, Row]], column: str, sign: float) -> Row | None:
-    """The test record of the method with the least value; None where any method lacks it."""
-    values = [sign * number(values.get(column, "")) for values, _ in methods]
-    return None if any(map(math.isnan, values)) else methods[int(np.argmin(values))][1]
+def _least(values: pd.Series) -> str | None:
+    """Returns the member with the least value; None where any has none."""
+    return None if values.isna().any() else str(values.idxmin())
 
 
-def _row(
+def _losses(
     rule: str,
     quantity: str,
     oracle: str,
-    both: Sequence[tuple[Row, Row]],
+    records: pd.DataFrame,
+    best: pd.DataFrame,
     *,
     paired_by: str,
     resamples: Resamples | None,
-) -> Row:
-    both = [(record, best) for record, best in both if math.isfinite(record[quantity] + best[quantity])]
-    result = estimate(_losses(both, quantity, paired_by=paired_by), quantity, resamples=resamples)
-    mean = rounded(float(np.mean([record[quantity] for record, _ in both]))) if both else ""
-    row = {"selection": rule, "quantity": quantity, "oracle": oracle}
-    row |= {"n": len(result.values), "members": len(both), "mean": mean}
-    return row | cells_of(result, "regret", "low", "high") | {"interval": result.interval}
-
-
-def _losses(both: Sequence[tuple[Row, Row]], quantity: str, *, paired_by: str) -> list[Term]:
-    """Returns for each seed the mean over its settings of what a record loses against the best one."""
-    sign = 1.0 if quantity_of(quantity).better == "down" else -1.0
-    by_seed: dict[object, list[tuple[Row, Row]]] = {}
-    for record, best in both:
-        by_seed.setdefault(record.get(paired_by), []).append((record, best))
-    terms = []
-    for pairs in by_seed.values():
-        weight = sign / len(pairs)
-        terms.append([side for record, best in pairs for side in ((weight, record), (-weight, best))])
-    return terms
+) -> pd.DataFrame:
+    """Returns one row: what records lose against the best ones, the mean over seeds of the mean over their settings."""
+    known = np.isfinite(records[quantity].to_numpy() + best[quantity].to_numpy())
+    records, best = records[known], best[known]
+    seeds = seeds_of(records, paired_by).to_numpy()
+    signs = (1.0 if quantity_of(quantity).better == "down" else -1.0) / pd.Series(seeds).map(
+        pd.Series(seeds).value_counts()
+    ).to_numpy(np.float64)
+    columns = ["member", "selection", quantity]
+    both = pd.concat([records[columns], best[columns]])
+    table = estimate(both, np.concatenate([signs, -signs]), np.concatenate([seeds, seeds]), resamples=resamples)
+    table = table.assign(selection=rule, oracle=oracle, members=len(records), regret=table["mean"])
+    table["mean"] = float(rounded(float(records[quantity].to_numpy().mean())) if len(records) else np.nan)
+    return table[["selection", "quantity", "oracle", "n", "members", "mean", "regret", "low", "high", "interval"]]

@@ -6,7 +6,6 @@ Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR);
 """
 
 import argparse
-import csv
 import importlib
 import math
 import sys
@@ -18,9 +17,9 @@ from flipjax import command
 from flipjax.config import ConfigError
 from flipjax.files import DamagedError
 from flipjax.results.cells import Row
-from flipjax.results.frames import read_csv, write_csv
+from flipjax.results.frames import groups_of, records_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities
-from flipjax.results.run_data import Columns, RunData, load
+from flipjax.results.run_data import RunData, load
 
 TRACKERS = {"mlflow": "mlflow", "trackio": "trackio", "wandb": "wandb"}
 
@@ -36,32 +35,24 @@ class TrackedMember(NamedTuple):
 
 def records(run: RunData) -> Iterator[TrackedMember]:
     """Yields the members of a run that have test rows, by the first selection rule."""
-    rows = read_csv(run.folder / "results.csv")
-    rows = [row for row in rows if row["selection"] == rows[0]["selection"]]
-    history: dict[str, list[Row]] = {}
-    for row in _rows(run.history):
-        history.setdefault(row["member"], []).append(row)
-    for record in member_quantities(rows):
+    rows = run.members[run.members["selection"] == run.members["selection"].iloc[0]]
+    histories = {name: table for (name,), table in groups_of(run.history, ["member"])}
+    for record in records_of(member_quantities(rows)):
         config = {name: record[name] for name in (*axes_of(rows), "status")}
         test = {f"test/{name}": value for name, value in record.items() if "/" in name and math.isfinite(value)}
-        epochs = [(int(row["epoch"]), _finite(row)) for row in history.get(record["member"], [])]
-        yield TrackedMember(record["member"], config, epochs, test)
+        epochs = records_of(histories[record["member"]]) if record["member"] in histories else []
+        history = [(int(epoch.pop("epoch")), _finite(epoch)) for epoch in epochs]
+        yield TrackedMember(record["member"], config, history, test)
 
 
 def _finite(row: Row) -> dict[str, float]:
-    numbers = {name: value for name, value in row.items() if name != "epoch" and isinstance(value, int | float)}
-    return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
-
-
-def _rows(columns: Columns) -> list[Row]:
-    names = list(columns)
-    return [dict(zip(names, values, strict=True)) for values in zip(*(columns[n].tolist() for n in names), strict=True)]
+    return {name: float(value) for name, value in row.items() if name != "member" and math.isfinite(value)}
 
 
 def to_csv(run: RunData, folder: Path) -> None:
     """Writes members.csv, images.csv, scores.csv, history.csv and summary.csv."""
     for name in ("members", "images", "scores", "history", "summary"):
-        write_csv(folder / f"{name}.csv", _rows(getattr(run, name)))
+        write_csv(folder / f"{name}.csv", getattr(run, name))
 
 
 def to_mlflow(run: RunData, project: str, mlflow: Any) -> None:
@@ -115,7 +106,7 @@ def _run(arguments: Sequence[str]) -> int:
         return _export(load(options.run), options)
     except (ConfigError, FileNotFoundError, DamagedError):
         raise
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         problem = f"the tables cannot be read or written ({type(error).__name__}: {error})"
         raise ConfigError(str(options.run), problem=problem) from error
 

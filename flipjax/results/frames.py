@@ -1,69 +1,75 @@
-"""CSV tables of a run, written atomically and the same byte for byte; results.csv with its digest beside it."""
+"""Tables of a run as data frames: made of rows, read from CSV and written to it; results.csv has a digest beside it."""
 
-import contextlib
 import csv
 import hashlib
 import io
 import itertools
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from flipjax.files import DamagedError, csv_rows, replacing
+from flipjax.files import DamagedError, replacing
 from flipjax.results.cells import Row
 
 DIGESTS = "results.sha256"
-NAMES = ("member", "split", "group", "status", "selection", "values", "interval")
-FORMULA = ("=", "+", "-", "@")
-"""What a text begins with that a spreadsheet takes for a formula; an apostrophe before it makes it a text again."""
+TEXTS = ("member", "split", "group", "status", "selection", "values", "interval")
+"""Columns that are text, whatever it looks like."""
+FORMULA = re.compile(r"[=+@-](?!\d+(\.\d+)?(e-?\d+)?$).")
+"""What a spreadsheet takes for a formula; an apostrophe before it makes it a text again."""
 
 
-def _text(cell: Any) -> str:
-    if isinstance(cell, np.generic):
-        cell = cell.item()
-    if isinstance(cell, float):
-        return repr(cell) if math.isfinite(cell) else ""
-    text = str(cell)
-    formula = isinstance(cell, str) and text[1:] and text[0] in FORMULA and not _is_number(text)
-    return f"'{text}" if formula else text
+def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """Returns rows as a data frame: int64, float64 with NaN for blanks, or text, '' where there is none.
+
+    A column that only some rows have comes after the one it follows there.
+
+    Example:
+        >>> to_frame([{"member": "a", "flip": 0.5, "n": 3}, {"member": "b", "flip": "", "n": 4}]).dtypes.tolist()[1:]
+        [dtype('float64'), dtype('int64')]
+    """
+    frame = _exact(list(rows))
+    columns = {name: values if name in TEXTS else _typed(values) for name, values in frame.items()}
+    return pd.DataFrame(columns, index=frame.index)
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _cell(column: str, text: str) -> Any:
-    # Only text that a number writes back unchanged is read as one, so that a value such as "007" stays as it is.
-    for kind in () if column in NAMES else (int, float):
-        with contextlib.suppress(ValueError):
-            value = kind(text)
-            if math.isfinite(value) and repr(value) == text:
-                return value
-    return text
-
-
-def _columns(rows: list[Row]) -> list[str]:
-    columns = list(rows[0])
+def _exact(rows: list[Row]) -> pd.DataFrame:
+    """Returns rows whose cells stay the objects that they are, so that an integer is written as one beside a blank."""
+    columns = list(rows[0]) if rows else []
     for names in dict.fromkeys(tuple(row) for row in rows):
         for before, name in itertools.pairwise(names):
             if name not in columns:
                 columns.insert(columns.index(before) + 1, name)
-    return columns
+    cells = [[row.get(name, "") for name in columns] for row in rows]
+    return pd.DataFrame(cells, columns=columns, dtype=object)
 
 
-def write_csv(path: str | Path, rows: Iterable[Row]) -> None:
-    """Writes rows as UTF-8 CSV; no rows leave no file: an earlier one is removed.
+def _typed(values: pd.Series) -> pd.Series:
+    numbers = pd.Series([np.nan if value == "" else value for value in values], dtype=object).infer_objects()
+    return numbers if pd.api.types.is_numeric_dtype(numbers) else values
 
-    A column that only some rows have comes after the one it follows there, and is blank elsewhere.
+
+def groups_of(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
+    """Yields each combination of the values of `names`, in the order in which they appear, with its rows."""
+    if len(table):
+        yield from table.groupby(list(names), sort=False, dropna=False) if names else [((), table)]
+
+
+def records_of(table: pd.DataFrame) -> list[Row]:
+    """Returns the rows of a data frame as dicts of plain Python values."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def write_csv(path: str | Path, table: pd.DataFrame | Iterable[Row]) -> None:
+    """Writes a table as UTF-8 CSV, a number that does not exist as a blank.
+
+    No rows leave no file: an earlier one is removed.
     """
-    data = _encoded(list(rows))
+    data = _encoded(table)
     if not data:
         Path(path).unlink(missing_ok=True)
         return
@@ -71,9 +77,9 @@ def write_csv(path: str | Path, rows: Iterable[Row]) -> None:
         stream.write(data)
 
 
-def write_results(folder: Path, rows: Iterable[Row]) -> None:
+def write_results(folder: Path, table: pd.DataFrame | Iterable[Row]) -> None:
     """Writes results.csv, and beside it its SHA-256 as `sha256sum` writes it, with which `read_csv` compares it."""
-    data = _encoded(list(rows))
+    data = _encoded(table)
     before = folder / "results.csv"
     # Whenever this is cut short, the file there is one that the digests name.
     digests = [_digest(data), *([_digest(before.read_bytes())] if before.is_file() else [])]
@@ -94,27 +100,34 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _encoded(rows: list[Row]) -> bytes:
-    if not rows:
+def _encoded(table: pd.DataFrame | Iterable[Row]) -> bytes:
+    frame = table if isinstance(table, pd.DataFrame) else _exact(list(table))
+    if frame.empty:
         return b""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _columns(rows), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _text(cell) for name, cell in row.items()} for row in rows)
-    return text.getvalue().encode()
+    return frame.map(_cell).to_csv(index=False, lineterminator="\n").encode()
 
 
-def read_csv(path: str | Path) -> list[Row]:
-    """Reads a table that `write_csv` or `write_results` wrote: numbers come back as int or float, blanks as empty text.
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else math.nan
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Reads a table that `write_csv` or `write_results` wrote, its columns as `to_frame` has them.
 
     Raises:
-      DamagedError: a results.csv that is not what was written.
-      csv.Error, ValueError: no such table.
+        DamagedError: a results.csv that is not what was written, or columns that are there twice or without a name.
+        ValueError: no such table.
     """
     path = Path(path)
     data = path.read_bytes()
     listing = path.parent / DIGESTS
     if path.name == "results.csv" and listing.is_file() and _digest(data) not in listing.read_text(errors="replace"):
         raise DamagedError(f"{path}: not as the sweep wrote it; its command writes it again, or delete {DIGESTS}")
-    rows = csv_rows(io.StringIO(data.decode(), newline=""))
-    return [{name: _cell(name, cell) for name, cell in row.items()} for _, row in rows]
+    texts = dict.fromkeys(TEXTS, str)
+    frame = pd.read_csv(io.BytesIO(data), dtype=texts, keep_default_na=False, na_values=[""])
+    header = next(csv.reader(io.StringIO(data.decode())))
+    if list(frame.columns) != header or not isinstance(frame.index, pd.RangeIndex):
+        raise DamagedError(f"{path}: expected a name for each column, and none twice; found {', '.join(header)}")
+    return frame.fillna({name: "" for name in frame if not pd.api.types.is_numeric_dtype(frame[name])})

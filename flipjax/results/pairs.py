@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.special import bdtr
 
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results.cells import Row, StoredCell
-from flipjax.results.rows import axes_of, rounded
-from flipjax.results.seeds import by_value
+from flipjax.results.cells import StoredCell
+from flipjax.results.frames import groups_of, to_frame
+from flipjax.results.rows import axes_of, kept_records, member_quantities, rounded
+from flipjax.results.seeds import seeds_of
 
 
 class McNemar(NamedTuple):
@@ -113,8 +115,8 @@ def mcnemar(first: Any, second: Any) -> McNemar:
 
 
 def pair_tests(
-    rows: Sequence[Row], cells: Mapping[str, StoredCell], *, axis: str = "method", reference: Any = None
-) -> list[Row]:
+    rows: pd.DataFrame, cells: Mapping[str, StoredCell], *, axis: str = "method", reference: Any = None
+) -> pd.DataFrame:
     """Returns McNemar's test of label changes over the test pairs, between a value of an axis and a reference value.
 
     The reference is the axis's first value unless given. A pair counts as changed where it is in more than half of the
@@ -128,31 +130,31 @@ def pair_tests(
         axis: what is compared.
         reference: a value of it.
     """
-    if axis not in axes_of(rows):
-        return []
     changes = {}
     for cell in cells.values():
         for member in cell.members:
-            decomposition = cell.counts(member, "test")
-            changes[member] = label_changes(decomposition, cell.parts["test"].pairs)
+            changes[member] = label_changes(cell.counts(member, "test"), cell.parts["test"].pairs)
+    names = [name for name in axes_of(rows) if name not in (axis, "seed")]
     table = []
-    for setting, values in by_value(rows, axis, paired_by="seed", split="test"):
-        base = next(iter(values)) if reference is None else reference
-        for value, (members, _) in values.items():
-            if base not in values or value == base:
-                continue
-            others = values[base][0]
-            seeds = [seed for seed in members if seed in others]
-            sides = [[changes.get(side[seed]["member"], np.zeros(0)) for seed in seeds] for side in (members, others)]
-            if not seeds or len({len(each) for side in sides for each in side}) > 1 or not len(sides[0][0]):
+    for setting, records in groups_of(member_quantities(rows), names) if axis in axes_of(rows) else ():
+        base = records[axis].iloc[0] if reference is None else reference
+        kept = kept_records(records)
+        by_value = {
+            value: dict(zip(seeds_of(members, "seed"), members["member"], strict=True))
+            for (value,), members in groups_of(kept, [axis])
+        }
+        for value in by_value if base in by_value else ():
+            seeds = [seed for seed in by_value[value] if seed in by_value[base]]
+            sides = [[changes.get(by_value[side][seed], np.zeros(0)) for seed in seeds] for side in (value, base)]
+            lengths = {len(each) for side in sides for each in side}
+            if value == base or len(lengths) != 1 or 0 in lengths:
                 continue
             first, second = map(_most, sides)
             test = mcnemar(first, second)
-            row = {axis: value} | setting | {"reference": base, "seeds": len(seeds), "n": test.n}
-            row |= {"share": _share(first), "reference_share": _share(second)}
-            row |= {"only": test.only_first, "only_reference": test.only_second, "p": rounded(test.p)}
-            table.append(row)
-    return table
+            row = {axis: value, **dict(zip(names, setting, strict=True)), "reference": base, "seeds": len(seeds)}
+            row |= {"n": test.n, "share": _share(first), "reference_share": _share(second)}
+            table.append(row | {"only": test.only_first, "only_reference": test.only_second, "p": rounded(test.p)})
+    return to_frame(table)
 
 
 def _most(changes: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from flipjax.results.cells import Row, StoredCell
+from flipjax.results.frames import groups_of, to_frame
 from flipjax.results.pairs import region_class
 from flipjax.results.resampling import draw_objects
-from flipjax.results.rows import axes_of, number, rounded
-from flipjax.results.seeds import by_value
+from flipjax.results.rows import axes_of, kept_records, member_quantities, rounded
 
 SAFE = 0.6
 """Kappa from which repair harmed 1 of 26 cases: chosen and confirmed on other seeds (sweeps/studies/scene_swap)."""
@@ -47,7 +48,7 @@ def agreement(first: np.ndarray, second: np.ndarray, rows: np.ndarray, *, backgr
     return np.where(fits, (same - chance) / np.where(fits, 1 - chance, 1), np.nan)
 
 
-def repair_signs(rows: Sequence[Row], cells: Mapping[str, StoredCell]) -> list[Row]:
+def repair_signs(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> pd.DataFrame:
     """Returns a row per setting with two seeds or more: how far they agree on the class that repair gives a region.
 
     `agreement` is the mean over pairs of seeds of Cohen's kappa of the repaired classes of the validation images, which
@@ -59,24 +60,25 @@ def repair_signs(rows: Sequence[Row], cells: Mapping[str, StoredCell]) -> list[R
         cells: of the run, by name.
     """
     if "rho" not in axes_of(rows):
-        return []
+        return to_frame([])
+    names = [name for name in axes_of(rows) if name not in ("rho", "seed")]
+    records = kept_records(member_quantities(rows))
+    settings = [group for _, setting in groups_of(records, names) for _, group in groups_of(setting, ["rho"])]
+    return to_frame(row for group in settings for row in _signs(group, names, cells))
+
+
+def _signs(records: pd.DataFrame, names: Sequence[str], cells: Mapping[str, StoredCell]) -> list[Row]:
+    """The row of one setting, none where seeds cannot be compared."""
     cell_of = {member: cell for cell in cells.values() for member in cell.members}
-    table = []
-    for setting, values in by_value(rows, "rho", paired_by="seed", split="test"):
-        for rho, (by_seed, _) in values.items():
-            records = [record for record in by_seed.values() if record["member"] in cell_of]
-            swaps = [cell_of[record["member"]].scene_swap(record["member"], "val") for record in records]
-            classes = [region_class(swap.repaired) for swap in swaps if swap is not None]
-            if len(classes) < max(2, len(records)):
-                continue
-            part = cell_of[records[0]["member"]].parts["val"]
-            samples = np.concatenate([np.arange(len(part.groups))[None], draw_objects(part.groups, part.pairs)])
-            pairs = itertools.combinations(classes, 2)
-            kappa = np.mean([agreement(first, second, samples) for first, second in pairs], axis=0)
-            low, high = np.nanpercentile(kappa[1:], (2.5, 97.5)) if np.isfinite(kappa[1:]).any() else (np.nan, np.nan)
-            row = {"rho": rho} | setting | {"seeds": len(records), "agreement": rounded(float(kappa[0]))}
-            row |= {"low": rounded(float(low)), "high": rounded(float(high))}
-            for name, quantity in RATES.items():
-                row[name] = rounded(float(np.mean([number(record[quantity]) for record in records])))
-            table.append(row)
-    return table
+    records = records[records["member"].isin(cell_of)]
+    swaps = [cell_of[member].scene_swap(member, "val") for member in records["member"]]
+    classes = [region_class(swap.repaired) for swap in swaps if swap is not None]
+    if len(classes) < max(2, len(records)):
+        return []
+    part = cell_of[records["member"].iloc[0]].parts["val"]
+    samples = np.concatenate([np.arange(len(part.groups))[None], draw_objects(part.groups, part.pairs)])
+    kappa = np.mean([agreement(*both, samples) for both in itertools.combinations(classes, 2)], axis=0)
+    low, high = np.nanpercentile(kappa[1:], (2.5, 97.5)) if np.isfinite(kappa[1:]).any() else (np.nan, np.nan)
+    row = {name: records[name].iloc[0] for name in ("rho", *names)} | {"seeds": len(records)}
+    row |= {"agreement": rounded(kappa[0]), "low": rounded(low), "high": rounded(high)}
+    return [row | {name: rounded(records[quantity].to_numpy().mean()) for name, quantity in RATES.items()}]

@@ -1,11 +1,11 @@
 """The rows of results.csv, and what they say of each member: one value per quantity."""
 
-import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
@@ -13,18 +13,11 @@ from flipjax.results.cells import Row
 from flipjax.results.quantities import column, of_classes, quantity_of
 
 GROUPS = ("all", "0", "1", "2", "3", "common", "rare")
+COMPARED = ("all", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")
 DIGITS = 6
-
-
-def number(cell: Any) -> float:
-    """Returns a cell as float; NaN for a blank and for text.
-
-    Example:
-        >>> number(3), number("")
-        (3.0, nan)
-    """
-    return float(cell) if isinstance(cell, int | float) else math.nan
+LEFT_OUT = ("diverged", "failed")
+"""The statuses of members that no mean holds."""
 
 
 def rounded(value: float) -> float | int | str:
@@ -80,42 +73,40 @@ def member_rows(
     return rows
 
 
-def axes_of(rows: Sequence[Row]) -> tuple[str, ...]:
+def axes_of(rows: pd.DataFrame) -> tuple[str, ...]:
     """Returns the axes' names: the columns of results.csv between `member` and `split`, then `selection`."""
-    names = list(rows[0]) if rows else ["split"]
+    names = list(rows.columns)
     return (*(name for name in names[: names.index("split")] if name != "member"), "selection")
 
 
-def member_quantities(rows: Sequence[Row], *, split: str = "test") -> list[Row]:
-    """Returns one record per member and selection rule: its axes, `member`, `status`, and the value of every quantity.
+def member_quantities(rows: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+    """Returns a row per member and selection rule: its axes, `member`, `status`, and the value of every quantity.
 
     A quantity is named `<column>/<group>` for the groups all, common and rare; one that compares groups for all alone.
-    A value that does not exist is NaN.
+
+    Args:
+        rows: of results.csv.
+        split: whose images count, `val` or `test`.
     """
     axes = axes_of(rows)
-    by_member: dict[tuple, dict[str, Row]] = {}
-    for row in rows:
-        if row["split"] == split:
-            by_member.setdefault((row["member"], *(row[name] for name in axes)), {})[str(row["group"])] = row
-    return [_record(groups, axes) for groups in by_member.values()]
+    rows = rows[rows["split"] == split]
+    place = rows.groupby(["member", *axes], sort=False, dropna=False).ngroup()
+    of_group = {group: rows.set_index(place)[(rows["group"] == group).to_numpy()] for group in COMPARED}
+    names = list(rows.columns)
+    quantities = {
+        f"{name}/{group}": of_group[group][name]
+        for name in names[names.index("n_images") + 1 : names.index("status")]
+        for group in (("all",) if quantity_of(name).across else COMPARED)
+    }
+    whole = of_group["all"][[*axes, "member", "status"]]
+    return pd.concat([whole, pd.DataFrame(quantities, index=whole.index)], axis=1)
 
 
-def _record(groups: Mapping[str, Row], axes: Sequence[str]) -> Row:
-    whole = groups["all"]
-    record = {name: whole[name] for name in (*axes, "member", "status")}
-    return record | {key: number(groups[group][name]) for key, name, group in _places(tuple(whole))}
+def quantities_of(records: pd.DataFrame) -> list[str]:
+    """Returns the names of the quantities in a table of `member_quantities`, in order."""
+    return [name for name in records.columns if "/" in name]
 
 
-@functools.cache
-def _places(columns: tuple[str, ...]) -> list[tuple[str, str, str]]:
-    """Returns the quantities of a record, each with the column and the group of its row."""
-    return [
-        (f"{name}/{group}", name, group)
-        for name in columns[columns.index("n_images") + 1 : columns.index("status")]
-        for group in (("all",) if quantity_of(name).across else ("all", "common", "rare"))
-    ]
-
-
-def quantities_of(records: Sequence[Row]) -> list[str]:
-    """Returns the names of the quantities in records of `member_quantities`, in order."""
-    return [name for name in records[0] if "/" in name] if records else []
+def kept_records(records: pd.DataFrame) -> pd.DataFrame:
+    """Returns the members of which means are made: all but those that diverged or failed."""
+    return records[~records["status"].isin(LEFT_OUT)]

@@ -1,16 +1,16 @@
-"""A run's results as data: plain dicts of NumPy arrays, which pandas, polars, DuckDB and Arrow take as they are."""
+"""A run's results as pandas data frames, and what the units of their columns are."""
 
 import importlib.util
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from flipjax.files import replacing
-from flipjax.results.cells import Row, StoredCell, load_cell
+from flipjax.results.cells import StoredCell, load_cell
 from flipjax.results.frames import read_csv
 from flipjax.results.image_columns import image_columns
 from flipjax.results.quantities import COLUMNS, IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, column, quantity_of
@@ -18,66 +18,76 @@ from flipjax.results.resampling import Resamples
 from flipjax.results.score_tables import SCORE_COLUMNS, SCORES, image_scores
 from flipjax.results.seeds import aggregate
 
-Columns = dict[str, np.ndarray]
-
 MOST_IMAGES = 2_000_000
 
 
 class RunData:
     """The tables of a run folder, each read when it is asked for; see `load`."""
 
-    def __init__(self, folder: Path, rows: Sequence[Row]):
-        """Takes the folder and the rows of its results.csv."""
+    def __init__(self, folder: Path, members: pd.DataFrame):
+        """Takes the folder and its results.csv."""
         self.folder = folder
-        self._rows = list(rows)
+        self.members = members
+
+    def __repr__(self) -> str:
+        """Says what there is of the run, and names the tables."""
+        names = ("member", "selection", "split")
+        counts = ", ".join(f"{self.members[name].nunique()} {name}s" for name in names)
+        tables = ".members .images .scores .history .summary"
+        return f"<RunData {self.folder}: {counts}; data frames: {tables}>"
 
     @cached_property
-    def members(self) -> Columns:
-        """A row a member, selection rule, split and group: results.csv; `quantities.COLUMNS` has its columns."""
-        return columns_of(self._rows)
+    def history(self) -> pd.DataFrame:
+        """history.csv, a row a member and epoch; empty where it is not there."""
+        return self._table("history.csv")
 
     @cached_property
-    def history(self) -> Columns:
-        """A row a member and epoch: history.csv; losses in nats, shares in [0, 1]. No columns where it is not there."""
-        path = self.folder / "history.csv"
-        return columns_of(read_csv(path) if path.is_file() else [])
+    def scores(self) -> pd.DataFrame:
+        """scores.csv, a row a member, selection rule and score of images; empty where it is not there."""
+        return self._table("scores.csv")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        return read_csv(self.folder / name) if (self.folder / name).is_file() else pd.DataFrame()
 
     @cached_property
-    def summary(self) -> Columns:
+    def summary(self) -> pd.DataFrame:
         """A row a setting, selection rule and quantity: the mean over seeds of the test images, with its interval."""
-        return columns_of(aggregate(self._rows, resamples=Resamples(dict(_cells(self.folder)))))
+        return aggregate(self.members, resamples=Resamples(dict(_cells(self.folder))))
 
     @cached_property
-    def scores(self) -> Columns:
-        """A row a member, selection rule and score of images: scores.csv, described by `SCORES` and `SCORE_COLUMNS`."""
-        path = self.folder / "scores.csv"
-        return columns_of(read_csv(path) if path.is_file() else [])
-
-    @cached_property
-    def images(self) -> Columns:
-        """A row a member, selection rule, split and image.
-
-        `image` is its place in the split, `object` and `scene_photo` its rows in the pool, `pair` the number that the
-        images of one object share (-1: none), `group` is 2 * class + scene; then the columns of `image_columns`, and a
-        column for each of `SCORES`, NaN where it is not stored.
-        """
-        parts = [part for _, cell in _cells(self.folder) for part in _image_parts(cell, self._rows)]
-        if not parts:
-            return {}
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    def images(self) -> pd.DataFrame:
+        """A row a member, selection rule, split and image."""
+        parts = [part for _, cell in _cells(self.folder) for part in _image_parts(cell, self.members)]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def load(run: str | Path) -> RunData:
-    """Reads a run folder: `.members`, `.images`, `.scores`, `.history`, `.summary`.
+    """Reads a run folder: `.members`, `.images`, `.scores`, `.history` and `.summary` are pandas data frames.
 
-    Each is a dict of NumPy arrays of one length: numbers int64 or float64 (NaN where one does not exist), texts str.
-    `units` gives the unit of a column.
+    Numbers are int64 or float64, NaN where one does not exist. `units` gives the unit of a column; the titles and
+    meanings of columns are those of `flipjax.results.quantities`.
+
+    - `.members`, results.csv, a row a member, selection rule, split and group: `member`; the axes, such as `rho`,
+      `seed`, `method`; `split`; `group`, one of all 0 1 2 3 common rare; `n_images`; the quantities, such as
+      `fg_flip`, `iou_<class>`, `gap_mean`, `risk_auroc`; `status`, `epochs`, `best_epoch`, `selection`.
+    - `.images`, a row a member, selection rule, split and image: `member`, `selection`, `split`; `image`, its place in
+      the split; `object` and `scene_photo`, its rows in the pool; `pair`, the number that the images of one object
+      share (-1: none); `group`, 2 * class + scene; `correct`, `flip`, `miss`, `spill`, `flip_risk`,
+      `foreground_pixels`, `pixels`, `largest_flip`; where scenes were swapped `swap_risk` and `repaired_flip`; then a
+      column for each other score of `SCORES`, NaN where it is not stored.
+    - `.scores`, scores.csv, a row a member and score: `member`, the axes, `selection`, `score`, `passes`, `threshold`,
+      and `<measure>_<side>` for the measures of `quantities.SCORE_QUANTITIES`, the sides all, common and rare.
+    - `.history`, history.csv, a row a member and epoch: `member`, `epoch`, losses in nats, shares, `learning_rate`,
+      `group_weight_<g>`.
+    - `.summary`, a row a setting, selection rule and quantity: the axes but the seed, `selection`, `quantity` (as
+      `fg_flip/rare`), `n`, `left_out`, `values`, `mean`, `low`, `high`, `interval`, see `flipjax.results.seeds`.
 
     Args:
         run: the folder that a sweep wrote.
 
     Raises:
         FileNotFoundError: it holds no results.csv.
+        DamagedError: results.csv is not what the sweep wrote.
     """
     folder = Path(run)
     path = folder / "results.csv"
@@ -86,38 +96,17 @@ def load(run: str | Path) -> RunData:
     return RunData(folder, read_csv(path))
 
 
-def columns_of(rows: Sequence[Row]) -> Columns:
-    """Returns rows as columns: int64, float64 with NaN for blanks, or str where any value is a text.
-
-    Example:
-        >>> columns_of([{"member": "a", "flip": 0.5, "n": 3}, {"member": "b", "flip": "", "n": 4}])["flip"].tolist()
-        [0.5, nan]
-    """
-    return {name: _column([row.get(name, "") for row in rows]) for name in (rows[0] if rows else ())}
-
-
-def _column(values: Sequence[Any]) -> np.ndarray:
-    if any(isinstance(value, str) and value for value in values):
-        return np.array([str(value) for value in values], object)
-    if all(isinstance(value, int) for value in values):
-        return np.array(values, np.int64)
-    return np.array([np.nan if value == "" else value for value in values], np.float64)
-
-
-def units(columns: Mapping[str, Any]) -> dict[str, str]:
+def units(columns: Iterable[str]) -> dict[str, str]:
     """Returns the unit of each column that is a quantity.
 
     Example:
-        >>> units({"member": [], "fg_flip": [], "flip_risk": []})
+        >>> units(["member", "fg_flip", "flip_risk"])
         {'fg_flip': 'share', 'flip_risk': 'nats'}
     """
     prefixes = tuple(column(key).partition("<")[0] for key in COLUMNS)
-    quantities = {name: quantity_of(name) for name in columns if name.startswith(prefixes)}
-    images = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES
-    quantities |= {name: quantity for name, quantity in images.items() if name in columns}
-    described = {name: quantity.unit for name, quantity in quantities.items()}
-    described |= {name: score.unit for name, score in (SCORE_COLUMNS | SCORES).items() if name in columns}
-    return {name: described[name] for name in columns if name in described}
+    named = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES | SCORE_COLUMNS | SCORES
+    columns = [name for name in columns if name in named or name.startswith(prefixes)]
+    return {name: (named.get(name) or quantity_of(name)).unit for name in columns}
 
 
 def write_images(run: str | Path) -> Path | None:
@@ -134,29 +123,31 @@ def write_images(run: str | Path) -> Path | None:
     from pyarrow import parquet
 
     path = Path(run) / "images.parquet"
-    rows = read_csv(Path(run) / "results.csv")
+    members = read_csv(Path(run) / "results.csv")
+    writer = None
     with replacing(path) as stream:
-        tables = (to_arrow(part) for _, cell in _cells(Path(run)) for part in _image_parts(cell, rows))
-        first = next(tables)
         # A group of rows a member: memory does not grow with the grid.
-        with parquet.ParquetWriter(stream, first.schema, compression="zstd") as writer:
-            for table in itertools.chain([first], tables):
+        for _, cell in _cells(Path(run)):
+            for part in _image_parts(cell, members):
+                table = to_arrow(part)
+                writer = writer or parquet.ParquetWriter(stream, table.schema, compression="zstd")
                 writer.write_table(table)
+        if writer:
+            writer.close()
     return path
 
 
-def to_arrow(columns: Columns) -> Any:
-    """Returns columns as a pyarrow table whose fields hold their units; needs the extra `arrow`."""
+def to_arrow(frame: pd.DataFrame) -> Any:
+    """Returns a data frame as a pyarrow table whose fields hold their units; needs the extra `arrow`."""
     import pyarrow
 
-    unit = units(columns)
-    fields = []
-    arrays = []
-    for name, values in columns.items():
-        array = pyarrow.array(values.tolist() if values.dtype.kind in "UO" else values)
-        arrays.append(array)
-        fields.append(pyarrow.field(name, array.type, metadata={"unit": unit[name]} if name in unit else None))
-    return pyarrow.table(arrays, schema=pyarrow.schema(fields))
+    arrays = {str(name): pyarrow.array(values.to_numpy()) for name, values in frame.items()}
+    unit = units(arrays)
+    fields = [
+        pyarrow.field(name, array.type, metadata={"unit": unit[name]} if name in unit else None)
+        for name, array in arrays.items()
+    ]
+    return pyarrow.table(list(arrays.values()), schema=pyarrow.schema(fields))
 
 
 def _cells(folder: Path) -> Iterator[tuple[str, StoredCell]]:
@@ -164,8 +155,9 @@ def _cells(folder: Path) -> Iterator[tuple[str, StoredCell]]:
         yield path.parent.name, load_cell(path, tables=False)
 
 
-def _image_parts(cell: StoredCell, rows: Sequence[Row]) -> Iterator[Columns]:
-    rows = [row for row in rows if row["member"] in cell.places]
+def _image_parts(cell: StoredCell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yields the images of each member, rule and split; a later rule lacks what is asked of the first one alone."""
+    rows = rows[rows["member"].isin(cell.places)]
     order: list[str] = []
     scores = {
         (selection, split): dict(image_scores(cell, split, rows, selection=selection))
@@ -175,20 +167,15 @@ def _image_parts(cell: StoredCell, rows: Sequence[Row]) -> Iterator[Columns]:
     for member in cell.members:
         for selection in cell.selections:
             for split, part in cell.parts.items():
-                n = len(part.groups)
-                texts = {"member": member, "selection": selection, "split": split}
-                ids: Columns = {name: np.array([text] * n, object) for name, text in texts.items()}
-                ids |= {"image": np.arange(n), "object": part.rows[:, 0], "scene_photo": part.rows[:, 1]}
+                ids = {"member": member, "selection": selection, "split": split, "image": np.arange(len(part.groups))}
+                ids |= {"object": part.rows[:, 0], "scene_photo": part.rows[:, 1]}
                 ids |= {"pair": part.pairs, "group": part.groups}
                 counts = cell.counts(member, split, selection=selection)
                 swap = cell.scene_swap(member, split, selection=selection)
-                columns = ids | image_columns(counts, cell.class_names, swap=swap)
+                columns = image_columns(counts, cell.class_names, swap=swap)
                 of_image = scores[selection, split][member]
-                columns |= {name: of_image.get(name, np.full(n, np.nan)) for name in SCORES if name not in columns}
-                # A later rule lacks what is asked of the first one alone.
-                order = order or list(columns)
-                columns = {name: columns.get(name, np.full(n, np.nan)) for name in order}
-                yield {
-                    name: values.astype(np.int64) if values.dtype.kind == "i" else values
-                    for name, values in columns.items()
-                }
+                columns |= {name: of_image.get(name, np.nan) for name in SCORES if name not in columns}
+                order = order or [*ids, *columns]
+                frame = pd.DataFrame(ids | columns).reindex(columns=order)
+                integers = frame.select_dtypes("integer").columns
+                yield frame.astype(dict.fromkeys(integers, np.int64))

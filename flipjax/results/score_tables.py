@@ -4,18 +4,19 @@ All of it follows from the stored cells, without JAX. The loss of an image is it
 0.5. Images without a member's predicted foreground have no score of any kind, so all scores rank the same images.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from flipjax.metrics import selective
-from flipjax.results.cells import Row, StoredCell
+from flipjax.results.cells import StoredCell
 from flipjax.results.ensemble import disagreement, pairwise_dice, shared_pixels, unpack_classes
+from flipjax.results.frames import groups_of, records_of, to_frame
 from flipjax.results.quantities import SCORE_QUANTITIES
-from flipjax.results.rows import axes_of, number, rounded
-from flipjax.results.seeds import LEFT_OUT, estimate
+from flipjax.results.rows import axes_of, kept_records, rounded
+from flipjax.results.seeds import estimate
 
 WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
@@ -63,7 +64,7 @@ SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES
 
 
 def image_scores(
-    cell: StoredCell, part: str, rows: Sequence[Row], *, selection: str
+    cell: StoredCell, part: str, rows: pd.DataFrame, *, selection: str
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Yields each member with its scores of a split's images: float64 (n,) for those of SCORES that are stored.
 
@@ -87,7 +88,7 @@ def image_scores(
         yield member, {name: np.where(region, scores[name], np.nan) for name in SCORES if name in scores}
 
 
-def _ensembles(cell: StoredCell, part: str, rows: Sequence[Row]) -> dict[str, dict[str, np.ndarray]]:
+def _ensembles(cell: StoredCell, part: str, rows: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     """The scores of each member that other seeds of its setting give; none where masks are not stored."""
     masks = cell.parts[part].masks
     if masks is None:
@@ -104,17 +105,15 @@ def _ensembles(cell: StoredCell, part: str, rows: Sequence[Row]) -> dict[str, di
     return scores
 
 
-def ensembles_of(rows: Sequence[Row], *, selection: str) -> list[list[str]]:
+def ensembles_of(rows: pd.DataFrame, *, selection: str) -> list[list[str]]:
     """Returns the members that differ in their seed alone, two or more, without those that diverged or failed."""
-    settings: dict[tuple, dict[str, None]] = {}
     axes = [name for name in axes_of(rows) if name not in ("seed", "selection")]
-    for row in rows:
-        if row["selection"] == selection and row["status"] not in LEFT_OUT:
-            settings.setdefault(tuple(row[name] for name in axes), {})[row["member"]] = None
-    return [list(members) for members in settings.values() if len(members) > 1]
+    kept = kept_records(rows[rows["selection"] == selection])
+    members = [group["member"].unique().tolist() for _, group in groups_of(kept, axes)]
+    return [names for names in members if len(names) > 1]
 
 
-def score_rows(cells: Iterable[StoredCell], rows: Sequence[Row]) -> list[Row]:
+def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of scores.csv from those of results.csv: one a member and score, of the first selection rule.
 
     Columns: `member`, its axes, `selection`, `score`, `passes`, `threshold`, then `SCORE_COLUMNS`: of all four groups,
@@ -122,11 +121,11 @@ def score_rows(cells: Iterable[StoredCell], rows: Sequence[Row]) -> list[Row]:
     images at or below it within WANTED_RISK; blank where none does.
     """
     table = []
-    records = {row["member"]: row for row in rows if row["status"] not in LEFT_OUT}
+    records = {row["member"]: row for row in records_of(kept_records(rows).drop_duplicates("member"))}
     axes = [name for name in axes_of(rows) if name != "selection"]
     for cell in cells:
         selection = cell.selections[0]
-        inside = [row for row in rows if row["member"] in cell.places]
+        inside = rows[rows["member"].isin(cell.places)]
         sizes = {name: len(group) for group in ensembles_of(inside, selection=selection) for name in group}
         validation = dict(image_scores(cell, "val", inside, selection=selection))
         for member, scores in image_scores(cell, "test", inside, selection=selection):
@@ -143,31 +142,26 @@ def score_rows(cells: Iterable[StoredCell], rows: Sequence[Row]) -> list[Row]:
             for name in scores:
                 passes = _passes(name, cell, sizes.get(member, 0))
                 table.append(leading | {"score": name, "passes": passes} | measures[name])
-    return table
+    return to_frame(table)
 
 
-def score_summary(rows: Sequence[Row]) -> list[Row]:
+def score_summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the mean over seeds of every quantity of scores.csv: a row a setting, score and quantity.
 
     Columns: the axes but the seed, `selection`, `score`, `passes`, then those of `aggregate`, without an
     interval below four seeds.
     """
-    settings: dict[tuple, list[Row]] = {}
-    names = list(rows[0])[1 : list(rows[0]).index("threshold")] if rows else []
-    names = [name for name in names if name != "seed"]
-    for row in rows:
-        settings.setdefault(tuple(row[name] for name in names), []).append(row)
-    table = []
-    for setting, members in settings.items():
-        for key, side in itertools.product(SCORE_QUANTITIES, SIDES):
-            quantity = f"{key}/{side}"
-            result = estimate([[(1.0, {quantity: number(row[f"{key}_{side}"])})] for row in members], quantity)
-            counts = {"quantity": quantity, "n": len(result.values), "left_out": 0}
-            values = {"values": " ".join(str(rounded(value)) for value in result.values)}
-            means = dict(zip(("mean", "low", "high"), map(rounded, result[1:4]), strict=True))
-            row = dict(zip(names, setting, strict=True)) | counts | values | means | {"interval": result.interval}
-            table.append(row)
-    return table
+    if rows.empty:
+        return rows
+    columns = list(rows.columns)
+    names = [name for name in columns[1 : columns.index("threshold")] if name != "seed"]
+    records = rows.rename(columns={f"{key}_{side}": f"{key}/{side}" for key in SCORE_QUANTITIES for side in SIDES})
+    tables = [
+        estimate(members).assign(**dict(zip(names, setting, strict=True)), left_out=0)
+        for setting, members in groups_of(records, names)
+    ]
+    columns = [*names, "quantity", "n", "left_out", "values", "mean", "low", "high", "interval"]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 def _passes(name: str, cell: StoredCell, seeds: int) -> int:

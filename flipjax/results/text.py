@@ -1,9 +1,13 @@
 """Summaries and trends as tables and sentences that a person reads."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import pandas as pd
+
 from flipjax.results.cells import Row
+from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import quantity_of, title_of
 from flipjax.results.repair_sign import SAFE
 from flipjax.results.score_tables import SCORES
@@ -32,10 +36,10 @@ class TextTable(NamedTuple):
     names: int = 1
 
 
-def varying_axes(table: Sequence[Row]) -> list[str]:
-    """Returns the axes of a summary or trend, but rho, that take more than one value."""
-    names = list(table[0])[: list(table[0]).index("quantity")] if table else []
-    return [name for name in names if name != "rho" and len({row[name] for row in table}) > 1]
+def varying_axes(table: pd.DataFrame, *, until: str = "quantity") -> list[str]:
+    """Returns the axes of a summary or trend, but rho, that take more than one value: columns before `until`."""
+    names = [] if table.empty else list(table.columns)[: list(table.columns).index(until)]
+    return [name for name in names if name != "rho" and table[name].nunique(dropna=False) > 1]
 
 
 def setting_label(row: Row, axes: Sequence[str]) -> str:
@@ -48,27 +52,25 @@ def setting_label(row: Row, axes: Sequence[str]) -> str:
     return ", ".join(f"{name} {row[name]}" for name in axes)
 
 
-def _by_setting(table: Sequence[Row], axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str, Row]]]:
-    settings: dict[tuple, dict[str, Row]] = {}
-    for row in table:
-        settings.setdefault(tuple(row[name] for name in axes), {})[row["quantity"]] = row
-    yield from settings.items()
+def _by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str, Row]]]:
+    for setting, rows in groups_of(table, axes):
+        yield setting, {row["quantity"]: row for row in records_of(rows)}
 
 
 def _mean(row: Row, n: int) -> str:
     """The mean, or the seeds' own values where the seeds carry no interval; then the interval."""
-    if row["mean"] == "":
+    if math.isnan(row["mean"]):
         return "-"
     few = row["interval"] != "seeds"
     text = " ".join(f"{float(value):.2f}" for value in str(row["values"]).split()) if few else f"{row['mean']:.3f}"
-    ends = "" if row["low"] == "" else f" [{row['low']:.{2 if few else 3}f}, {row['high']:.{2 if few else 3}f}]"
+    ends = "" if math.isnan(row["low"]) else f" [{row['low']:.{2 if few else 3}f}, {row['high']:.{2 if few else 3}f}]"
     return f"{text}{ends}" + (f" (n {row['n']})" if row["n"] != n else "")
 
 
 def _signed(row: Row, value: str, low: str, high: str, *, star: bool = False) -> str:
-    if row[value] == "":
+    if math.isnan(row[value]):
         return "-"
-    if row[low] == "":
+    if math.isnan(row[low]):
         return f"{row[value]:+.3f}"
     # Of an interval that says nothing of other seeds a star would promise too much.
     excludes = row["interval"] == "seeds" and (row[low] > 0 or row[high] < 0)
@@ -76,10 +78,10 @@ def _signed(row: Row, value: str, low: str, high: str, *, star: bool = False) ->
     return f"{row[value]:+.3f} [{row[low]:+.3f}, {row[high]:+.3f}]{mark}"
 
 
-def summary_table(summary: Sequence[Row]) -> TextTable:
+def summary_table(summary: pd.DataFrame) -> TextTable:
     """Returns a row per setting: its main quantities as mean and interval, or as the values of few seeds."""
-    axes = varying_axes(summary) + (["rho"] if summary and "rho" in summary[0] else [])
-    any_left_out = any(row["left_out"] for row in summary)
+    axes = varying_axes(summary) + (["rho"] if "rho" in summary else [])
+    any_left_out = bool(summary["left_out"].any())
     rows = []
     for values, by_name in _by_setting(summary, axes):
         n = by_name["fg_flip/all"]["n"]
@@ -89,7 +91,7 @@ def summary_table(summary: Sequence[Row]) -> TextTable:
     return TextTable([*names, *map(title_of, COLUMNS)], rows, len(names))
 
 
-def trend_table(trends: Sequence[Row]) -> TextTable:
+def trend_table(trends: pd.DataFrame) -> TextTable:
     """Returns a row per setting and main quantity: the change over rho with its interval."""
     axes = varying_axes(trends)
     rows = []
@@ -101,13 +103,13 @@ def trend_table(trends: Sequence[Row]) -> TextTable:
     return TextTable([*axes, "quantity", "rho", "seeds", "change"], rows, len(axes) + 1)
 
 
-def comparison_table(comparison: Sequence[Row], axis: str) -> TextTable:
+def comparison_table(comparison: pd.DataFrame, axis: str) -> TextTable:
     """Returns a row per setting and value of `axis`: differences from the reference with intervals.
 
     A star marks an interval over seeds that excludes 0.
     """
     axes = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
-    axes += ["rho"] if comparison and "rho" in comparison[0] else []
+    axes += ["rho"] if "rho" in comparison else []
     rows = []
     for values, by_name in _by_setting(comparison, [axis, *axes]):
         cells = [_signed(by_name[name], "difference", "low", "high", star=True) for name in DIFFERENCES]
@@ -115,42 +117,41 @@ def comparison_table(comparison: Sequence[Row], axis: str) -> TextTable:
     return TextTable([axis, *axes, "seeds", *map(title_of, DIFFERENCES)], rows, len(axes) + 2)
 
 
-def regret_table(regrets: Sequence[Row]) -> TextTable:
+def regret_table(regrets: pd.DataFrame) -> TextTable:
     """Returns a row per selection rule and quantity: its value and its regret with the interval."""
     rows = []
-    for row in regrets:
+    for row in records_of(regrets):
         loss = _signed(row, "regret", "low", "high", star=True)
-        value = "-" if row["mean"] == "" else f"{row['mean']:.3f}"
+        value = "-" if math.isnan(row["mean"]) else f"{row['mean']:.3f}"
         rows.append([row["selection"], title_of(row["quantity"]), str(row["members"]), value, loss])
     return TextTable(["selection", "quantity", "members", "value", "regret"], rows, 2)
 
 
-def pair_table(tests: Sequence[Row]) -> TextTable:
+def pair_table(tests: pd.DataFrame) -> TextTable:
     """Returns a row per test of `pair_tests`: shares of the pairs that change, and McNemar's p."""
-    axis, *others = list(tests[0])[: list(tests[0]).index("reference")]
-    axes = [axis, *(name for name in others if name == "rho" or len({row[name] for row in tests}) > 1)]
+    axis, *others = list(tests.columns)[: list(tests.columns).index("reference")]
+    axes = [axis, *(name for name in others if name == "rho" or tests[name].nunique(dropna=False) > 1)]
     rows = []
-    for row in tests:
-        shares = ["-" if row[name] == "" else f"{row[name]:.3f}" for name in ("share", "reference_share")]
+    for row in records_of(tests):
+        shares = ["-" if math.isnan(row[name]) else f"{row[name]:.3f}" for name in ("share", "reference_share")]
         counts = [str(row[name]) for name in ("only", "only_reference")]
         p = "below 0.0001" if row["p"] < 1e-4 else f"{row['p']:.4f}"
         rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), str(row["n"]), *shares, *counts, p])
-    titles = ["seeds", "pairs", "changed", f"changed, {tests[0]['reference']}", "here alone", "there alone", "p"]
+    titles = ["seeds", "pairs", "changed", f"changed, {tests['reference'].iloc[0]}", "here alone", "there alone", "p"]
     return TextTable([*axes, *titles], rows, len(axes) + 1)
 
 
-def score_table(summary: Sequence[Row], *quantities: str) -> TextTable:
+def score_table(summary: pd.DataFrame, *quantities: str) -> TextTable:
     """Returns a row per score and setting of `score_summary`: one quantity by rho, or several, rho in a column."""
     axes = [name for name in varying_axes(summary) if name not in ("score", "passes")]
-    rho = ["rho"] if summary and "rho" in summary[0] else []
+    rho = ["rho"] if "rho" in summary else []
     names = ["score", "passes", *axes, *(rho if len(quantities) > 1 or not rho else ())]
-    columns = sorted({row["rho"] for row in summary}) if rho and len(quantities) == 1 else list(quantities)
-    most = max((row["n"] for row in summary), default=0)
+    columns = sorted(summary["rho"].unique()) if rho and len(quantities) == 1 else list(quantities)
+    most = int(summary["n"].max())
     cells: dict[tuple, dict[object, str]] = {}
-    for row in summary:
-        if row["quantity"] in quantities:
-            place = row["rho"] if rho and len(quantities) == 1 else row["quantity"]
-            cells.setdefault(tuple(row[name] for name in names), {})[place] = _mean(row, most)
+    for row in records_of(summary[summary["quantity"].isin(quantities)]):
+        place = row["rho"] if rho and len(quantities) == 1 else row["quantity"]
+        cells.setdefault(tuple(row[name] for name in names), {})[place] = _mean(row, most)
     header = [f"rho {column}" if rho and len(quantities) == 1 else title_of(column) for column in columns]
     rows = [
         [SCORES[str(values[0])].title, *map(str, values[1:]), *(by_column.get(column, "-") for column in columns)]
@@ -159,13 +160,13 @@ def score_table(summary: Sequence[Row], *quantities: str) -> TextTable:
     return TextTable([*names, *header], rows, len(names))
 
 
-def sign_table(signs: Sequence[Row]) -> TextTable:
+def sign_table(signs: pd.DataFrame) -> TextTable:
     """Returns a row per setting of `repair_signs`, with a warning where the seeds agree too little."""
-    names = list(signs[0])[: list(signs[0]).index("seeds")]
-    axes = [name for name in names if name == "rho" or len({row[name] for row in signs}) > 1]
+    names = list(signs.columns)[: list(signs.columns).index("seeds")]
+    axes = [name for name in names if name == "rho" or signs[name].nunique(dropna=False) > 1]
     rows = []
-    for row in signs:
-        known = row["agreement"] != ""
+    for row in records_of(signs):
+        known = not math.isnan(row["agreement"])
         kappa = f"{row['agreement']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if known else "-"
         warning = "warning: harms at the training rho" if _disagree(row) else "no warning"
         flips = [f"{row[name]:.3f}" for name in ("flip", "repaired")]
@@ -174,9 +175,9 @@ def sign_table(signs: Sequence[Row]) -> TextTable:
     return TextTable([*axes, *titles], rows, len(axes))
 
 
-def repair_warning(signs: Sequence[Row]) -> list[str]:
+def repair_warning(signs: pd.DataFrame) -> list[str]:
     """Returns a sentence on the settings whose repair the seeds do not agree on; none where there are none."""
-    rhos = sorted({row["rho"] for row in signs if _disagree(row)})
+    rhos = sorted({row["rho"] for row in records_of(signs) if _disagree(row)})
     if not rhos:
         return []
     return [
@@ -186,7 +187,7 @@ def repair_warning(signs: Sequence[Row]) -> list[str]:
 
 
 def _disagree(row: Row) -> bool:
-    return row["agreement"] == "" or row["agreement"] < SAFE
+    return not row["agreement"] >= SAFE
 
 
 def to_text(table: TextTable, *, width: int = WIDTH) -> str:
@@ -252,18 +253,18 @@ def literal(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-def headline(summary: Sequence[Row], trends: Sequence[Row]) -> list[str]:
+def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
     """Returns what a grid says of rho: a line per sentence, or per setting where there are several.
 
     A sentence claims what its interval excludes the contrary of; else it says that the grid cannot tell. Without an
     interval there is none.
     """
     axes = varying_axes(trends)
+    settings = {values: records_of(rows) for values, rows in groups_of(summary, axes)}
     sentences = []
     for values, by_name in _by_setting(trends, axes):
         label = setting_label(dict(zip(axes, values, strict=True)), axes)
-        rows = [row for row in summary if tuple(row[name] for name in axes) == values]
-        by_rho = {(row["quantity"], row["rho"]): row for row in rows}
+        by_rho = {(row["quantity"], row["rho"]): row for row in settings[values]}
         texts = [_change(by_name[name], by_rho) for name in CHANGES] + [_blindness(by_rho)]
         texts = [text for text in texts if text]
         sentences += [f"{label}: {' '.join(texts)}"] if label and texts else texts
@@ -271,7 +272,7 @@ def headline(summary: Sequence[Row], trends: Sequence[Row]) -> list[str]:
 
 
 def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
-    if row["change_low"] == "":
+    if math.isnan(row["change_low"]):
         return ""
     title = quantity_of(row["quantity"]).title
     group = row["quantity"].rpartition("/")[2]
@@ -287,7 +288,8 @@ def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
 
 
 def _blindness(by_rho: Mapping[tuple, Row]) -> str:
-    rows = {rho: row for (quantity, rho), row in by_rho.items() if quantity == "risk_auroc/all" and row["low"] != ""}
+    risks = {rho: row for (quantity, rho), row in by_rho.items() if quantity == "risk_auroc/all"}
+    rows = {rho: row for rho, row in risks.items() if not math.isnan(row["low"])}
     if not rows:
         return ""
     highest = max(rows)

@@ -4,6 +4,7 @@ import numpy as np
 
 from flipjax.metrics import Decomposition
 from flipjax.results import quantities
+from flipjax.results.frames import records_of, to_frame
 from flipjax.results.rows import GROUPS
 
 CLASSES = ("background", "hopper", "skimmer")
@@ -20,13 +21,13 @@ def table_of(values, *, status=None, axes=("rho", "seed")):
             row |= {column: cells.get((group, column), "") for column in MEASURES}
             row |= {"status": (status or {}).get(key, "done"), "epochs": 3, "best_epoch": 2, "selection": "val_loss"}
             rows.append(row)
-    return rows
+    return to_frame(rows)
 
 
 def find(table, quantity, **setting):
-    matches = [r for r in table if r["quantity"] == quantity and all(r[k] == v for k, v in setting.items())]
-    assert len(matches) == 1
-    return matches[0]
+    wanted = {"quantity": quantity, **setting}
+    (row,) = records_of(table[(table[list(wanted)] == list(wanted.values())).all(axis=1)])
+    return row
 
 
 def random_decomposition(n, seed=0):

@@ -5,10 +5,9 @@ import numpy as np
 from flipjax.results import quantities
 from flipjax.results.cells import load_cell
 from flipjax.results.choices import regret
-from flipjax.results.frames import read_csv
+from flipjax.results.frames import read_csv, records_of
 from flipjax.results.quantities import RANGES
 from flipjax.results.resampling import Resamples
-from flipjax.results.rows import number
 from flipjax.results.seeds import aggregate, compare, trend
 from flipjax.results.text import (
     comparison_table,
@@ -66,20 +65,19 @@ def test_no_sentence_without_an_interval_that_carries_it():
 
 
 def test_no_share_or_interval_of_a_recorded_run_leaves_its_range(recorded):
-    rows = [row for row in read_csv(recorded / "results.csv") if row["selection"] == "val_loss"]
+    table = read_csv(recorded / "results.csv")
+    rows = table[table["selection"] == "val_loss"]
     resamples = Resamples({"000": load_cell(recorded / "cells/000/decomposition.npz")}, samples=50)
     summary = aggregate(rows, resamples=resamples)
-    for row in summary:
+    for row in records_of(summary):
         least, most = RANGES[quantities.quantity_of(row["quantity"]).unit]
-        values = [number(row[name]) for name in ("mean", "low", "high")]
+        values = [row[name] for name in ("mean", "low", "high")]
         assert all(least <= value <= most for value in values if np.isfinite(value)), row
-        if row["low"] != "":
-            assert row["low"] - 1e-6 <= row["high"]
-    trends = trend(rows, resamples=resamples)
-    comparison = compare(rows, resamples=resamples)
-    regrets = regret(read_csv(recorded / "results.csv"), resamples=resamples)
-    assert all(abs(row["difference"]) <= 1 for row in comparison if row["quantity"].startswith("fg_"))
-    tables = [summary_table(summary), trend_table(trends), regret_table(regrets)]
-    for table in [*tables, comparison_table(comparison, "method")]:
-        assert table.rows and max(map(len, to_text(table).splitlines())) <= 80
-        assert "*" not in to_text(table)
+        assert not row["low"] - 1e-6 > row["high"]
+    trends, comparison = trend(rows, resamples=resamples), compare(rows, resamples=resamples)
+    shares = comparison[comparison["quantity"].str.startswith("fg_")]["difference"]
+    assert not (shares.abs() > 1).any()
+    tables = [summary_table(summary), trend_table(trends), regret_table(regret(table, resamples=resamples))]
+    for shown in [*tables, comparison_table(comparison, "method")]:
+        assert shown.rows and max(map(len, to_text(shown).splitlines())) <= 80
+        assert "*" not in to_text(shown)

@@ -16,7 +16,7 @@ from flipjax import intervene, monitor
 from flipjax.files import read_arrays
 from flipjax.metrics import Decomposition
 from flipjax.results.cells import PARTS, load_cell
-from flipjax.results.frames import read_csv, write_csv
+from flipjax.results.frames import read_csv, records_of, write_csv
 
 LENGTH, WINDOW, CHANGE = 1000, 50, 200
 LEVELS = (0.01, 0.05, 0.1)
@@ -109,7 +109,7 @@ def with_drift(generator, streams, level=0.01):
 
 def members(run):
     """Names, groups, and scores by name, of the members at RHOS in a run's folder, or of stored pretrained ones."""
-    table = read_csv(run / "results.csv") if (run / "results.csv").is_file() else []
+    table = records_of(read_csv(run / "results.csv")) if (run / "results.csv").is_file() else []
     labels = {row["member"]: f"rho {row['rho']} seed {row['seed']}" for row in table}
     for path in sorted(run.glob("cells/*/decomposition.npz")):
         cell = load_cell(path)

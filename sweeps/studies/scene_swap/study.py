@@ -45,7 +45,7 @@ def numbers(member, rows, groups):
 def read(run):
     """Every member's stored decompositions and log-odds, with its rho."""
     members = []
-    rho = {row["member"]: row["rho"] for row in read_csv(run / "results.csv")}
+    rho = read_csv(run / "results.csv").groupby("member")["rho"].first()
     for path in sorted(run.glob("cells/*/decomposition.npz")):
         cell = load_cell(path)
         for name in cell.members:
