@@ -46,31 +46,37 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     unscened = ask(Questions("surroundings", logits=False, passes=False, masks=False), rows)
     assert (unscened.scores, unscened.fill_log_odds, unscened.masks) == (None, None, None)
     weights = jax.jit(init_state, static_argnums=0)(tiny, members[1]).weights
-    images, labels = gather(pool, rows)
 
-    @jax.jit
-    def predict(images):
-        return logits_of(tiny, weights, images)
+    @jax.jit  # One program: operation by operation it would be a hundred.
+    def alone(weights, rows, scenes, shares):
+        def predict(images):
+            return logits_of(tiny, weights, images)
 
-    logits = predict(images)
+        def odds_on(scenes, shares, mirror):
+            return intervene.scene_marginal(predict, images, scenes, weights=shares, logits=logits, mirror=mirror)
+
+        images, labels = gather(pool, rows)
+        logits = predict(images)
+        region = intervene.foreground(logits)
+        odds = odds_on(scenes, shares, True), odds_on(intervene.mean_surroundings(images, region), None, False)
+        pasted = intervene.paste(images, intervene.soft_edge(region), intervene.blurred_scenes(images))
+        blurred = intervene.region_log_odds(predict(pasted), region)
+        scores = metrics.logit_scores(logits) | {"mirror": intervene.mirror_risk(logits, predict(images[:, :, ::-1]))}
+        counts = metrics.decompose(logits, labels).confusion, metrics.region_sums(logits, labels)
+        return *counts, odds, blurred, scores, logits.argmax(-1)
+
+    confusion, sums, odds, blurred, scores, wanted = alone(weights, rows, *last)
     assert mapped.scores.shape == (1, 3, len(rows), len(questions.scores))
-    wanted = metrics.decompose(logits, labels)
-    np.testing.assert_array_equal(mapped.decomposition.confusion[0, 1], wanted.confusion)
-    for leaf, sums in zip(mapped.regions, metrics.region_sums(logits, labels), strict=True):
-        np.testing.assert_allclose(leaf[0, 1], sums, rtol=1e-4, atol=1e-4)
-    scene = intervene.mean_surroundings(images, intervene.foreground(logits))
-    for answer, (scenes, shares), mirror in ((mapped, last, True), (unscened, (scene, None), False)):
-        odds = intervene.scene_marginal(predict, images, scenes, weights=shares, logits=logits, mirror=mirror)
-        np.testing.assert_allclose(answer.scene_log_odds[0, 1], odds, rtol=1e-4, atol=1e-5)
-    cover = intervene.soft_edge(intervene.foreground(logits))
-    blurred = predict(intervene.paste(images, cover, intervene.blurred_scenes(images)))
-    odds = intervene.region_log_odds(blurred, intervene.foreground(logits))
-    np.testing.assert_allclose(mapped.fill_log_odds[0, 1, :, 1], odds, rtol=1e-4, atol=1e-5)
-    scores = metrics.logit_scores(logits) | {"mirror": intervene.mirror_risk(logits, predict(images[:, :, ::-1]))}
+    np.testing.assert_array_equal(mapped.decomposition.confusion[0, 1], confusion)
+    for leaf, each in zip(mapped.regions, sums, strict=True):
+        np.testing.assert_allclose(leaf[0, 1], each, rtol=1e-4, atol=1e-4)
+    for answer, each in zip((mapped, unscened), odds, strict=True):
+        np.testing.assert_allclose(answer.scene_log_odds[0, 1], each, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(mapped.fill_log_odds[0, 1, :, 1], blurred, rtol=1e-4, atol=1e-5)
     for place, name in enumerate(questions.scores):
         np.testing.assert_allclose(mapped.scores[0, 1, :, place], scores[name], rtol=1e-4, atol=1e-5)
     classes = ensemble.unpack_classes(mapped.masks[0, 1])
-    np.testing.assert_array_equal(classes, np.asarray(logits.argmax(-1)).reshape(len(rows), -1))
+    np.testing.assert_array_equal(classes, np.asarray(wanted).reshape(len(rows), -1))
 
 
 def test_training_scenes_are_those_of_the_training_split(pool):

@@ -38,7 +38,7 @@ def check(function, *arguments):
 @pytest.fixture(scope="module")
 def given(tiny, make_member, pool, validation):
     """An experiment with what all methods need, its arguments, and a population of two in any form."""
-    experiment = dataclasses.replace(tiny, model=ModelSpec(width=6, depth=2), active_knobs=active_knobs(METHODS))
+    experiment = dataclasses.replace(tiny, model=ModelSpec(width=6, depth=1), active_knobs=active_knobs(METHODS))
     train = dataclasses.replace(experiment.train, strongest=Augmentation(crop=1.0, jitter=0.3))
     experiment = dataclasses.replace(experiment, train=train)
     members = [make_member(seed) for seed in range(2)]
