@@ -171,7 +171,7 @@ def batch_loss(
 
     Example:
         >>> logits, labels, groups = jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 2, 2), int), jnp.array([0, 3])
-        >>> loss, _ = batch_loss(logits, labels, groups, Knobs(), jnp.full(4, 0.25))
+        >>> loss, _ = jax.jit(batch_loss)(logits, labels, groups, Knobs(), jnp.full(4, 0.25))
         >>> round(float(loss), 4)
         1.0986
     """
@@ -188,7 +188,7 @@ def image_loss(logits: jax.Array, labels: jax.Array, knobs: Knobs) -> jax.Array:
     Shapes as in `batch_loss`; (B,) float32.
 
     Example:
-        >>> image_loss(jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 4, 4), int), Knobs()).shape
+        >>> jax.eval_shape(image_loss, jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 4, 4), int), Knobs()).shape
         (2,)
     """
     return cross_entropy(logits, labels) + knobs.dice * soft_dice_loss(logits, labels)

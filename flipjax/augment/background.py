@@ -41,7 +41,7 @@ def background_cutmix(
 
     Example:
         >>> land, sea, empty = jnp.zeros((1, 10, 10, 3)), jnp.ones((1, 10, 10, 3)), jnp.zeros((1, 10, 10), int)
-        >>> mixed = background_cutmix(jax.random.key(0), land, empty, sea, empty, probability=1.0)
+        >>> mixed = jax.jit(background_cutmix)(jax.random.key(0), land, empty, sea, empty, probability=1.0)
         >>> bool(((mixed == 0) | (mixed == 1)).all()), 1 <= float(mixed[..., 0].sum()) <= 16
         (True, True)
     """

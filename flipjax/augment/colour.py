@@ -29,7 +29,7 @@ def colour_jitter(
 
     Example:
         >>> grey = jnp.full((1, 2, 2, 3), 0.5)
-        >>> jittered = colour_jitter(jax.random.key(3), grey, probability=1.0)
+        >>> jittered = jax.jit(colour_jitter)(jax.random.key(3), grey, probability=1.0)
         >>> bool((jnp.abs(jittered - 0.5) <= 0.1).all()), bool(jnp.ptp(jittered) < 1e-6)
         (True, True)
     """

@@ -62,7 +62,7 @@ def random_resized_crop(
 
     Example:
         >>> images, masks = jnp.ones((1, 8, 8, 3)), jnp.zeros((1, 8, 8), int).at[0, 4, 4].set(2)
-        >>> cropped, labels = random_resized_crop(jax.random.key(0), images, masks)
+        >>> cropped, labels = jax.jit(random_resized_crop)(jax.random.key(0), images, masks)
         >>> cropped.shape, bool(jnp.allclose(cropped, 1)), int(labels.max())
         ((1, 8, 8, 3), True, 2)
     """

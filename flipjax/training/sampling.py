@@ -65,7 +65,7 @@ def weighted_order(key: jax.Array, weights: jax.Array) -> jax.Array:
       (n,) int32.
 
     Example:
-      >>> sorted(weighted_order(jax.random.key(0), jnp.array([1.0, 1.0, 2.0, 4.0])).tolist())[-2:]
+      >>> sorted(jax.jit(weighted_order)(jax.random.key(0), jnp.array([1.0, 1.0, 2.0, 4.0])).tolist())[-2:]
       [3, 3]
     """
     count = weights.shape[0]
@@ -88,7 +88,7 @@ def balanced_order(order: jax.Array, groups: jax.Array, *, num_groups: int = 4) 
       (n,) int32: any batch of consecutive positions holds the groups evenly, up to one image.
 
     Example:
-      >>> balanced_order(jnp.arange(6), jnp.array([0, 0, 0, 0, 1, 3])).tolist()
+      >>> jax.jit(balanced_order)(jnp.arange(6), jnp.array([0, 0, 0, 0, 1, 3])).tolist()
       [0, 4, 5, 1, 4, 5]
     """
     entries = directory(groups[order], size=num_groups)
