@@ -28,12 +28,9 @@ from flipjax.results.text import TextTable
 
 TERMS = ("correct, flip, miss", "common, rare", "IoU gap", "flip-risk", "risk-coverage")
 CAPTION = (
-    "The images of the highest flip-risk; and the most flipped ones of the less risky half, where the model flips with "
-    "confidence and flip-risk does not point at them. Flip-risk is drawn where foreground is predicted."
-)
-PAIRED = (
-    "The images of the highest flip-risk, typical ones, the most flipped ones of the less risky half, and pairs, one "
-    "object in both scenes, whose flip changes most. Flip-risk is drawn where foreground is predicted."
+    "The images of the highest flip-risk; the most flipped ones of the less risky half, where the model flips with "
+    "confidence and flip-risk does not point at them; and, where scenes are known, typical ones and pairs, one object "
+    "in both scenes. Flip-risk is drawn where foreground is predicted."
 )
 SWAP = (
     "Flips that follow the scene are confident, and flip-risk does not see them. Scene-swap risk and repair do, but "
@@ -50,8 +47,7 @@ def write_page(
     """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
     shares, coverage, deciles, matrix = map(Picture, charts(audit))
     palette = palette_of(audit, items)
-    caption = PAIRED if any(item.pair for item in items) else CAPTION
-    caption += "" if any(item.image is not None for item in items) else f" {HINT}"
+    caption = CAPTION + ("" if any(item.image is not None for item in items) else f" {HINT}")
     sections = [
         Section("Results", [*_numbers(main_tables(audit)), shares]),
         Section("Flip-risk", [deciles, coverage], "" if audit.swap else SWAP),
