@@ -10,12 +10,11 @@ import pytest
 from PIL import Image
 
 from flipjax import metrics
-from flipjax.audit import page
 from flipjax.audit.__main__ import main
 from flipjax.audit.arrays import ArrayReader, Limits
 from flipjax.audit.measure import measure_pairs
 from flipjax.audit.read import find_encoding, open_source, pair_images
-from flipjax.report import html
+from flipjax.report import html, page
 from flipjax.results.region_shares import region_quantities
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"

@@ -10,10 +10,9 @@ from flipjax.audit.files import EVERYTHING, TITLE
 from flipjax.audit.pictures import palette_of
 from flipjax.audit.results import Audit, findings, most_flipped
 from flipjax.audit.tables import details, everything, group_label, main_tables
-from flipjax.files import write_text
 from flipjax.report.chart import Chart
-from flipjax.report.html import Gallery, Numbers, Picture, Section, render_page
-from flipjax.report.page import save_figures
+from flipjax.report.html import Gallery, Numbers, Picture, Section
+from flipjax.report.page import write_index
 from flipjax.report.panels import (
     Ranking,
     bar_panel,
@@ -55,17 +54,14 @@ def write_page(
         Section("Images", [Gallery(items, palette, caption)] if items else []),
         Section("Details", _numbers(details(audit) | {EVERYTHING: everything(audit)}, folded=True)),
     ]
-    save_figures(folder / "figures", sections)
     path = folder / "figures" / "pictures.png"
     path.unlink(missing_ok=True)
     if items:
         save_items(path, items, palette, title="Images to look at", note=caption)
     swap = ["scene swap", "counterfactual pair"] if audit.swap else []
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], *TERMS[3:])
-    text = render_page(
-        title=TITLE, lines=findings(audit), facts=facts, sections=sections, terms=[*terms, *swap], config=options
-    )
-    write_text(folder / "index.html", text)
+    text = {"title": TITLE, "lines": findings(audit), "facts": facts}
+    write_index(folder, sections, terms=[*terms, *swap], config=options, **text)
 
 
 def charts(audit: Audit) -> list[Chart]:

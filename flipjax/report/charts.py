@@ -1,15 +1,16 @@
 """The charts and tables of a run, by section of its page."""
 
 from collections.abc import Iterable
-from itertools import cycle
+from itertools import cycle, islice
 
 import numpy as np
+import pandas as pd
 
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.chart import Chart
 from flipjax.report.html import Numbers, Picture
-from flipjax.report.lines import Line, Places, forest_panels, line_panels, share_panels
+from flipjax.report.lines import Line, forest_panels, line_panels, share_panels
 from flipjax.report.panels import (
     Curve,
     Ranking,
@@ -21,14 +22,14 @@ from flipjax.report.panels import (
     remaining,
     shares_chart,
 )
-from flipjax.report.run import Run, images_of
+from flipjax.report.run import MemberImages, Run, images_of
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results.cells import Row
-from flipjax.results.frames import records_of, to_frame
+from flipjax.results.frames import groups_of
 from flipjax.results.quantities import title_of
 from flipjax.results.rows import axes_of, kept_records
 from flipjax.results.swapped_scenes import REPAIR_NOTE
-from flipjax.results.text import TextTable, varying_axes
+from flipjax.results.text import TextTable, setting_label, varying_axes
 
 FLIP = (
     Line("fg_flip/common", "common groups", COMMON),
@@ -53,32 +54,17 @@ TRAINED = 12
 def flip_charts(run: Run) -> list[Chart]:
     """Returns the charts of flips, of the IoU gap, of reliance where it is known, and of the shares."""
     names = dict.fromkeys(run.summary["quantity"])
-    note = run.note() + (" Small dots: single seeds." if run.seeds()[1] > 1 else "")
-    looks = zip(CLASSES[1:], "^v", strict=False)
+    looks = cycle(zip(CLASSES[1:], "^v", strict=False))
     of_classes = [name for name in names if name.startswith("gap_") and name != "gap_mean/all"]
-    gaps = [
-        Line(name, title_of(name).removeprefix("IoU gap of "), *look)
-        for name, look in zip(of_classes, cycle(looks), strict=False)
-    ]
+    gaps = [Line(name, title_of(name).removeprefix("IoU gap of "), *next(looks)) for name in of_classes]
     gaps.append(Line("gap_mean/all", "mean", WHOLE))
+    options = {"y": "IoU, common minus rare", "limits": _span(run, gaps), "reference": (0.0, "")}
+    panels = line_panels(run.summary, run.kept(), gaps, **options)
+    caption = "A class's IoU in its common group minus that in its rare group. 0: the scene does not matter."
+    note = run.note(dots=True)
     charts = [
-        Chart(
-            "flip",
-            "Flip of common and rare groups",
-            "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
-            + (f" {REPAIR_NOTE}" if "repair_flip/rare" in names else ""),
-            note,
-            line_panels(run.summary, run.kept(), FLIP, y="flip, share of the true foreground"),
-        ),
-        Chart(
-            "gap",
-            "IoU gap of each class",
-            "A class's IoU in its common group minus that in its rare group. 0: the scene does not matter.",
-            note,
-            line_panels(
-                run.summary, run.kept(), gaps, y="IoU, common minus rare", limits=_span(run, gaps), reference=(0.0, "")
-            ),
-        ),
+        flip_chart(run.summary, run.kept(), note=note),
+        Chart("gap", "IoU gap of each class", caption, note, panels),
     ]
     if "scene_reliance/all" in names:
         lines = [Line("scene_reliance/all", "scene reliance", REPAIRED)]
@@ -86,6 +72,14 @@ def flip_charts(run: Run) -> list[Chart]:
         caption = "How much of the label the scene makes, from unlabelled images. 0: none of it."
         charts.append(Chart("reliance", "Scene reliance", caption, note, panels))
     return [*charts, shares_chart(share_panels(run.summary), note=run.note(interval=False))]
+
+
+def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
+    """Returns the chart of flips over rho, of a summary and the records of the members that it is of."""
+    caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
+    caption += f" {REPAIR_NOTE}" if "repair_flip/rare" in set(summary["quantity"]) else ""
+    panels = line_panels(summary, records, FLIP, y="flip, share of the true foreground")
+    return Chart("flip", "Flip of common and rare groups", caption, note, panels)
 
 
 def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
@@ -98,54 +92,43 @@ def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
 
 def risk_charts(run: Run) -> list[Chart]:
     """Returns the charts of how well flip-risk finds flips."""
-    note = run.note() + (" Small dots: single seeds." if run.seeds()[1] > 1 else "")
-    top = [Line("top_decile_flip_share/all", "all images", WHOLE)]
-    charts = [
-        Chart(
-            "risk",
-            "How well flip-risk ranks flipped images",
-            "AUROC over the images, those with a flip share above 0.5 being the ones to find. 0.5: the score is blind.",
-            note,
-            line_panels(run.summary, run.kept(), AUROC, y="AUROC", reference=(0.5, "chance")),
-        ),
-        Chart(
-            "top_decile",
-            "Top-decile flip share",
-            "The part of all flips that the tenth of the images with the highest flip-risk holds.",
-            note,
-            line_panels(run.summary, run.kept(), top, y="share of all flips", reference=(0.1, "flips spread evenly")),
-        ),
-    ]
-    rankings = _rankings(run)
-    if not rankings:
-        return charts
-    table = [setting | {"quantity": index} for index, (setting, _) in enumerate(rankings)]
-    places = Places.of(to_frame(table))
-    names = dict(zip(*places.ticks(), strict=True))
-    level = "rho " if places.levels else ""
-    facets = {
-        facet: {f"{level}{names[x]}": rankings[row["quantity"]][1] for x, row in places.within(facet, table)}
-        for facet in places.facets()
-    }
-    return [*charts, *ranking_charts(facets, note=run.note(interval=False))]
+    note = run.note(dots=True)
+    caption = (
+        "AUROC over the images, those with a flip share above 0.5 being the ones to find. 0.5: the score is blind."
+    )
+    panels = line_panels(run.summary, run.kept(), AUROC, y="AUROC", reference=(0.5, "chance"))
+    charts = [Chart("risk", "How well flip-risk ranks flipped images", caption, note, panels)]
+    lines = [Line("top_decile_flip_share/all", "all images", WHOLE)]
+    options = {"y": "share of all flips", "reference": (0.1, "flips spread evenly")}
+    panels = line_panels(run.summary, run.kept(), lines, **options)
+    caption = "The part of all flips that the tenth of the images with the highest flip-risk holds."
+    charts.append(Chart("top_decile", "Top-decile flip share", caption, note, panels))
+    facets: dict[str, dict[str, Ranking]] = {}
+    for setting, members in _images_by_setting(run):
+        label = setting_label(setting, varying_axes(run.summary))
+        facet, name = (label, f"rho {setting['rho']:g}") if "rho" in setting else ("", label or "this run")
+        facets.setdefault(facet, {})[name] = _mean_ranking(members)
+    return [*charts, *(ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
 
 
-def _rankings(run: Run) -> list[tuple[Row, Ranking]]:
-    """Each setting, and the means over its seeds of the test images sorted by flip-risk."""
+def _images_by_setting(run: Run) -> list[tuple[Row, list[MemberImages]]]:
+    """Each setting, from the lowest rho on, and the stored test images of its seeds."""
     names = [name for name in axes_of(run.rows) if name != "seed"]
-    members: dict[tuple, list[tuple]] = {}
+    members: dict[tuple, list[MemberImages]] = {}
     for images in images_of(run):
+        members.setdefault(tuple(images.record[name] for name in names), []).append(images)
+    settings = [(dict(zip(names, values, strict=True)), images) for values, images in members.items()]
+    return sorted(settings, key=lambda entry: entry[0].get("rho", 0.0))
+
+
+def _mean_ranking(members: Iterable[MemberImages]) -> Ranking:
+    """Means over members of their images sorted by flip-risk."""
+    rankings = []
+    for images in members:
         decomposition = Decomposition(images.confusion, images.risk_sum)
         summary = summarize(decomposition)
-        values = summary["risk_decile"], summary["flip_by_risk_decile"], remaining(decomposition)
-        members.setdefault(tuple(images.record[name] for name in names), []).append(values)
-    return [
-        (
-            dict(zip(names, setting, strict=True)),
-            Ranking(*(mean_of_finite(np.stack(part)) for part in zip(*values, strict=True))),
-        )
-        for setting, values in members.items()
-    ]
+        rankings.append((summary["risk_decile"], summary["flip_by_risk_decile"], remaining(decomposition)))
+    return Ranking(*(mean_of_finite(np.stack(part)) for part in zip(*rankings, strict=True)))
 
 
 def method_charts(run: Run) -> list[Chart]:
@@ -162,18 +145,11 @@ def method_charts(run: Run) -> list[Chart]:
 
 def class_sections(run: Run) -> list[Numbers | Picture]:
     """Returns which class is taken for which, and the four groups."""
-    names = [name for name in axes_of(run.rows) if name != "seed"]
-    sums: dict[tuple, np.ndarray] = {}
-    for images in images_of(run):
-        key = tuple(images.record[name] for name in names), images.class_names
-        sums[key] = sums.get(key, 0) + images.confusion.sum(0, dtype=np.int64)
-    settings = [dict(zip(names, values, strict=True)) for values, _ in sums]
-    varying = varying_axes(to_frame(setting | {"quantity": ""} for setting in settings))
-    axes = [name for name in (*varying, "rho") if name in names]
     panels = []
-    for setting, ((_, class_names), confusion) in zip(settings, sums.items(), strict=True):
-        title = ", ".join(f"{name} {setting[name]}" for name in axes)
-        panels.append(matrix_panel(confusion, class_names, title=title))
+    for setting, members in _images_by_setting(run):
+        axes = [name for name in (*varying_axes(run.summary), "rho") if name in setting]
+        confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for images in members], axis=0)
+        panels.append(matrix_panel(confusion, members[0].class_names, title=setting_label(setting, axes)))
     charts = [Picture(matrix_chart(panels, note=run.note(interval=False)))] if panels else []
     return [*charts, *_group_tables(run)]
 
@@ -183,21 +159,20 @@ def _group_tables(run: Run) -> list[Numbers]:
     if not run.cells:
         return []
     cell = next(iter(run.cells.values()))
-    rows = records_of(kept_records(run.rows[run.rows["split"] == "test"]))
+    rows = kept_records(run.rows[run.rows["split"] == "test"])
     names = varying_axes(run.summary)
-    levels = sorted({row["rho"] for row in rows if "rho" in row}) or [""]
-    settings = list(dict.fromkeys(tuple(row[name] for name in names) for row in rows))
+    levels = sorted(rows["rho"].unique()) if "rho" in rows else [""]
     tables = []
     for column, title in (("fg_flip", "Flip"), ("", "IoU of the group's class"), ("risk_auroc", "AUROC of flip-risk")):
         body = []
-        for setting in settings:
+        for setting, of_setting in groups_of(rows, names):
             for group in range(4):
                 y, scene = divmod(group, 2)
                 name = cell.class_names[1 + y]
-                chosen = [r for r in rows if str(r["group"]) == str(group) and tuple(r[n] for n in names) == setting]
-                field = column or f"iou_{name}"
-                texts = [_range([r.get(field, np.nan) for r in chosen if r.get("rho", "") == rho]) for rho in levels]
+                chosen = of_setting[of_setting["group"] == str(group)]
+                parts = [chosen if level == "" else chosen[chosen["rho"] == level] for level in levels]
                 kind = "common" if y == scene else "rare"
+                texts = [_range(part[column or f"iou_{name}"].dropna()) for part in parts]
                 body.append([f"{name} on {cell.scene_names[scene]} ({kind})", *map(str, setting), *texts])
         header = ["group", *names, *(f"rho {rho}" if rho != "" else "all" for rho in levels)]
         caption = f"{title} in each group: mean over seeds (lowest to highest seed)"
@@ -205,51 +180,30 @@ def _group_tables(run: Run) -> list[Numbers]:
     return tables
 
 
-def _range(values: list[float]) -> str:
-    known = [value for value in values if np.isfinite(value)]
-    if not known:
+def _range(values: pd.Series) -> str:
+    if values.empty:
         return "-"
-    ends = f" ({min(known):.3f} to {max(known):.3f})" if len(known) > 1 else ""
-    return f"{np.mean(known):.3f}{ends}"
+    return f"{values.mean():.3f}" + (f" ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else "")
 
 
 def training_charts(run: Run) -> list[Chart]:
     """Returns the curves of training: means over the members of a setting that still run."""
-    records = {record["member"]: record for record in records_of(run.records)}
-    rows = [row for row in records_of(run.history) if row["member"] in records]
-    if not rows:
+    if run.history.empty:
         return []
-    table = [records[row["member"]] for row in rows]
     axes = [name for name in varying_axes(run.records, until="member") if name != "seed"]
-    settings = list(dict.fromkeys(tuple(record[name] for name in axes) for record in table))[:TRAINED]
+    levels = [name for name in ("rho",) if name in run.records]
+    table = run.history.merge(run.records[["member", *axes, *levels]], on="member")
     panels = []
-    for setting in settings:
-        chosen = [
-            (row, record)
-            for row, record in zip(rows, table, strict=True)
-            if tuple(record[name] for name in axes) == setting
-        ]
-        title = ", ".join(f"{name} {value}" for name, value in zip(axes, setting, strict=True))
+    for setting, rows in islice(groups_of(table, axes), TRAINED):
+        title = setting_label(dict(zip(axes, setting, strict=True)), axes)
         for measure, y in MEASURES.items():
-            curves = _epochs(chosen, measure)
+            curves = []
+            known = rows[rows[measure].notna()] if measure in rows else rows[:0]
+            for level, part in groups_of(known.sort_values([*levels, "epoch"]), levels):
+                means = part.groupby("epoch")[measure].mean()
+                label = f"rho {level[0]}" if level else ""
+                curves.append(Curve(label, means.index.to_numpy(np.float64), means.to_numpy()))
             limits = (0.0, None) if measure == "valid_loss" else UNIT
-            if curves:
-                panels.append(curve_panel(curves, title=title, x="epoch", y=y, limits=limits))
+            panels += [curve_panel(curves, title=title, x="epoch", y=y, limits=limits)] if curves else []
     caption = "Each curve is the mean over the seeds that still train; a member that stops early leaves it."
     return [Chart("training", "Training curves", caption, run.note(interval=False), panels)] if panels else []
-
-
-def _epochs(chosen: list[tuple[Row, Row]], measure: str) -> list[Curve]:
-    values: dict[object, dict[int, list[float]]] = {}
-    for row, record in chosen:
-        value = row.get(measure, np.nan)
-        if np.isfinite(value):
-            values.setdefault(record.get("rho", ""), {}).setdefault(int(row["epoch"]), []).append(value)
-    return [
-        Curve(
-            f"rho {rho}" if rho != "" else "",
-            np.array(sorted(by_epoch), np.float64),
-            np.array([np.mean(by_epoch[epoch]) for epoch in sorted(by_epoch)]),
-        )
-        for rho, by_epoch in sorted(values.items())
-    ]

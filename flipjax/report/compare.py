@@ -8,12 +8,11 @@ from typing import Any
 import pandas as pd
 
 from flipjax.config import leaves
-from flipjax.files import write_text
 from flipjax.report.chart import Chart
-from flipjax.report.charts import FLIP
-from flipjax.report.html import TERMS, Numbers, Picture, Section, render_page
-from flipjax.report.lines import forest_panels, line_panels
-from flipjax.report.page import pairs_caption, save_figures, write_summary
+from flipjax.report.charts import flip_chart
+from flipjax.report.html import TERMS, Numbers, Picture, Section
+from flipjax.report.lines import forest_panels
+from flipjax.report.page import STARRED, pairs_caption, terminal_text, write_index, write_summary
 from flipjax.report.run import ReportError, Run, read_run
 from flipjax.results.cells import StoredCell
 from flipjax.results.frames import records_of, to_frame, write_csv
@@ -22,7 +21,7 @@ from flipjax.results.quantities import title_of
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.seeds import aggregate, compare
-from flipjax.results.text import TextTable, comparison_table, pair_table, summary_table, to_text
+from flipjax.results.text import TextTable, comparison_table, pair_table, summary_table
 
 SAME = "Both runs were tested on the same images."
 OTHER = "Warning: the runs were tested on other images."
@@ -49,52 +48,32 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     kept = kept_records(member_quantities(rows))
-    caption = f"Difference of {names[1]} from {names[0]}, paired by seed; * the interval excludes 0"
+    caption = f"Difference of {names[1]} from {names[0]}, {STARRED}"
     tables = {caption: comparison_table(differences, "run"), "Test results of both": summary_table(summary)}
     same = _same_images(runs)
     tests = pair_tests(rows, cells, axis="run", reference=names[0]) if same else pd.DataFrame()
     tables |= {pairs_caption(tests): pair_table(tests)} if len(tests) else {}
     lines = _sentences(differences, names)
-    if same is not None:
-        lines.append(SAME if same else OTHER)
+    lines += [] if same is None else [SAME if same else OTHER]
     facts = [f"{name}: {run.members()} {run.note()}" for name, run in zip(names, runs, strict=True)]
     note = " ".join(facts)
-    panels = forest_panels(differences, "run")
-    charts = [
-        Chart(
-            "difference",
-            "What changes",
-            "Where a bar crosses 0 the runs cannot be told apart.",
-            note,
-            panels,
-        ),
-        Chart(
-            "flip",
-            "Flip of common and rare groups",
-            "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images.",
-            note,
-            line_panels(summary, kept, FLIP, y="flip, share of the true foreground"),
-        ),
-    ]
+    text = "Where a bar crosses 0 the runs cannot be told apart."
+    changes = Chart("difference", "What changes", text, note, forest_panels(differences, "run"))
     first_table, second_table, *pair_tables = (Numbers(name, table) for name, table in tables.items())
     sections = [
-        Section("Differences", [first_table, Picture(charts[0]), *pair_tables]),
-        Section("Both runs", [second_table, Picture(charts[1])]),
+        Section("Differences", [first_table, Picture(changes), *pair_tables]),
+        Section("Both runs", [second_table, Picture(flip_chart(summary, kept, note=note))]),
         Section("What differs in their configurations", [_settings(runs, names)]),
     ]
     title = f"{names[1]} against {names[0]}"
     write_csv(folder / "comparison.csv", differences)
     write_csv(folder / "pairs.csv", tests)
     write_summary(folder, title, note, lines, tables)
-    save_figures(folder / "figures", sections)
     missing = [f"{name}: {line}" for name, run in zip(names, runs, strict=True) for line in run.missing]
     config = {name: run.config.get("config", {}) for name, run in zip(names, runs, strict=True)}
-    text = render_page(
-        title=title, lines=lines, facts=facts, sections=sections, terms=list(TERMS), config=config, missing=missing
-    )
-    write_text(folder / "index.html", text)
-    blocks = [f"{name}\n{to_text(table)}" for name, table in tables.items()]
-    return "\n\n".join([title, *facts, *blocks, "\n".join(lines)])
+    page = {"title": title, "lines": lines, "facts": facts, "missing": missing}
+    write_index(folder, sections, terms=list(TERMS), config=config, **page)
+    return terminal_text([title, *facts], tables, lines)
 
 
 def _names(runs: tuple[Run, Run]) -> tuple[str, str]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.report.html import Gallery
 from flipjax.report.pictures import Item, Palette, save_items
 from flipjax.report.run import UNREADABLE, Run
 from flipjax.report.style import class_colours
@@ -21,11 +20,6 @@ CAPTION = (
     "where foreground is predicted, over the faded image. A pair shows one object in both scenes. Scene-swap risk, "
     "where there is one: above 0 the model itself would label the region otherwise on other scenes."
 )
-
-
-def gallery_block(run: Run, items: Sequence[Item]) -> list[Gallery]:
-    """Returns the gallery of all stored images; none where there are none."""
-    return [Gallery(items, palette_of(run), CAPTION)] if items else []
 
 
 def palette_of(run: Run) -> Palette:

@@ -10,24 +10,17 @@ from flipjax.results.quantities import title_of
 from flipjax.results.text import COLUMNS, TextTable, varying_axes
 
 MEMBER = ("fg_correct/all", "fg_flip/all", "fg_miss/all", *COLUMNS)
-FIELDS = {
-    "command": "command",
-    "started": "started",
-    "host": "host",
-    "device": "device",
-    "commit": "commit",
-}
+FIELDS = ("command", "started", "host", "device", "commit")
 
 
 def made_of(run: Run) -> Numbers:
     """Returns what config.json says of the run: command, commit, device, time and versions."""
     facts = {key: value for key, value in run.config.items() if isinstance(value, str) and key != "name"}
-    rows = [[title, facts[key]] for key, title in FIELDS.items() if key in facts]
+    rows = [[key, facts[key]] for key in FIELDS if key in facts]
     rows += _time(run)
     rows += [[key, value] for key, value in facts.items() if key not in FIELDS]
-    return Numbers(
-        "What config.json says of the run", TextTable(["fact", "value"], rows or [["nothing", "-"]]), words=True
-    )
+    rows = rows or [["nothing", "-"]]
+    return Numbers("What config.json says of the run", TextTable(["fact", "value"], rows), words=True)
 
 
 def _time(run: Run) -> list[list[str]]:
@@ -48,14 +41,14 @@ def members_table(run: Run) -> Numbers:
     axes = varying_axes(run.records, until="member")
     axes += ["rho"] if "rho" in run.records else []
     known = [name for name in MEMBER if name in run.records]
-    body: list[list[str]] = []
-    exact: list[list[Any]] = []
-    for record in records_of(run.records):
-        values = [record[name] for name in known]
-        body.append(
-            [str(record["member"]), *(str(record[name]) for name in axes), str(record["status"])]
-            + [f"{value:.3f}" if value == value else "-" for value in values]
-        )
-        exact.append([None] * (2 + len(axes)) + [repr(value) if value == value else None for value in values])
+    records = records_of(run.records)
+    values = [[record[name] for name in known] for record in records]
+    texts = [[f"{value:.3f}" if value == value else "-" for value in row] for row in values]
+    body = [
+        [*(str(record[name]) for name in ("member", *axes, "status")), *row]
+        for record, row in zip(records, texts, strict=True)
+    ]
+    blank: list[Any] = [None] * (2 + len(axes))
+    exact = [blank + [repr(value) if value == value else None for value in row] for row in values]
     header = ["member", *axes, "status", *map(title_of, known)]
     return Numbers("All members, on the test images", TextTable(header, body), exact, folded=True, searched=True)

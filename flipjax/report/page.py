@@ -1,21 +1,17 @@
 """The report of a run folder: tables, figures and one page that holds them all."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from flipjax.files import write_text
 from flipjax.report.chart import save_drawing
-from flipjax.report.charts import (
-    class_sections,
-    flip_charts,
-    method_charts,
-    risk_charts,
-    training_charts,
-)
-from flipjax.report.galleries import gallery_block, items_of, save_gallery
-from flipjax.report.html import TERMS, Numbers, Picture, Section, render_page
+from flipjax.report.charts import class_sections, flip_charts, method_charts, risk_charts, training_charts
+from flipjax.report.galleries import CAPTION, items_of, palette_of, save_gallery
+from flipjax.report.html import TERMS, Gallery, Numbers, Picture, Section, render_page
 from flipjax.report.latex import to_latex
 from flipjax.report.made import made_of, members_table
 from flipjax.report.pictures import Item
@@ -38,6 +34,7 @@ from flipjax.results.text import (
 )
 
 FOLDED = 48
+STARRED = "paired by seed; * the interval excludes 0"
 SIGNS = (
     "Can repair be trusted? How far members of other seeds give the validation regions the same class: it needs no "
     f"labels. From kappa {SAFE} on repair did no harm to speak of; below, it raises flip on data at the training rho"
@@ -67,23 +64,26 @@ def build_report(workdir: str | Path) -> str:
     findings = [*headline(run.summary, run.trends), *repair_warning(run.signs)]
     run = run.shown()
     tables = tables_of(run)
-    write_summary(folder, run.name, counts, findings, tables)
     items = items_of(run)
     sections = _sections(run, tables, items)
-    save_figures(folder / "figures", sections)
     save_gallery(run, items, folder / "figures")
-    text = render_page(
-        title=run.name,
-        lines=findings,
-        facts=[counts],
-        sections=sections,
-        terms=list(TERMS),
-        config=run.config.get("config", {}),
-        missing=run.missing,
-    )
-    write_text(folder / "index.html", text)
+    write_summary(folder, run.name, counts, findings, tables)
+    config = run.config.get("config", {})
+    facts = {"title": run.name, "lines": findings, "facts": [counts], "missing": run.missing}
+    write_index(folder, sections, terms=list(TERMS), config=config, **facts)
+    return terminal_text([f"{run.name}: {counts}"], tables, [*findings, *run.missing])
+
+
+def write_index(folder: Path, sections: Sequence[Section], **options: Any) -> None:
+    """Writes index.html, with the options of `render_page`, and its charts to figures/."""
+    save_figures(folder / "figures", sections)
+    write_text(folder / "index.html", render_page(sections=sections, **options))
+
+
+def terminal_text(facts: Sequence[str], tables: dict[str, TextTable], lines: Sequence[str]) -> str:
+    """Returns what a page holds as text for a terminal."""
     blocks = [f"{name}\n{to_text(table)}" for name, table in tables.items()]
-    return "\n\n".join([f"{run.name}: {counts}", *blocks, "\n".join([*findings, *run.missing])]).rstrip()
+    return "\n\n".join([*facts, *blocks, "\n".join(lines)]).rstrip()
 
 
 def tables_of(run: Run) -> dict[str, TextTable]:
@@ -91,30 +91,30 @@ def tables_of(run: Run) -> dict[str, TextTable]:
     tables = {
         "Test results: mean, or the values of fewer than 4 seeds, and interval of the mean": summary_table(run.summary)
     }
-    if len(run.trends):
-        tables["Change over rho, paired by seed, with its interval"] = trend_table(run.trends)
-    if len(run.comparison):
-        reference = f"{run.comparison['reference'].iloc[0]}, paired by seed; * the interval excludes 0"
-        tables[f"Difference from {reference}"] = comparison_table(run.comparison, "method")
-    if len(run.regrets):
-        caption = "Selection: what a rule loses against one that selects on the quantity itself"
-        tables[caption] = regret_table(run.regrets)
-    if len(run.choices):
-        caption = "Choosing among methods: what a rule loses against one that sees the quantity itself"
-        tables[caption] = regret_table(run.choices)
-    if len(run.pair_tests):
-        tables[pairs_caption(run.pair_tests)] = pair_table(run.pair_tests)
-    if len(run.signs):
-        tables[SIGNS] = sign_table(run.signs)
-    return tables
+    losses = "what a rule loses against one that"
+    methods = partial(comparison_table, axis="method")
+    further = (
+        ("Change over rho, paired by seed, with its interval", run.trends, trend_table),
+        (f"Difference from {first_reference(run.comparison)}, {STARRED}", run.comparison, methods),
+        (f"Selection: {losses} selects on the quantity itself", run.regrets, regret_table),
+        (f"Choosing among methods: {losses} sees the quantity itself", run.choices, regret_table),
+        (pairs_caption(run.pair_tests), run.pair_tests, pair_table),
+        (SIGNS, run.signs, sign_table),
+    )
+    return tables | {caption: make(table) for caption, table, make in further if len(table)}
 
 
 def pairs_caption(tests: pd.DataFrame) -> str:
     """Says what a table of McNemar's tests compares."""
     return (
         "Counterfactual pairs, one object in both scenes: those whose predicted label changes with the scene alone in "
-        f"most of the seeds, against {tests['reference'].iloc[0]}; McNemar's exact test, for these seeds"
+        f"most of the seeds, against {first_reference(tests)}; McNemar's exact test, for these seeds"
     )
+
+
+def first_reference(table: pd.DataFrame) -> str:
+    """Returns what a table of differences compares with; '' without rows."""
+    return str(table["reference"].iloc[0]) if len(table) else ""
 
 
 def _sections(run: Run, tables: dict[str, TextTable], items: Sequence[Item]) -> list[Section]:
@@ -127,7 +127,7 @@ def _sections(run: Run, tables: dict[str, TextTable], items: Sequence[Item]) -> 
         Section("Methods and selection", [*map(Picture, method_charts(run)), *others[len(trends) :]]),
         Section("Classes and groups", class_sections(run)),
         Section("Training", [Picture(each) for each in training_charts(run)]),
-        Section("Images", gallery_block(run, items)),
+        Section("Images", [Gallery(items, palette_of(run), CAPTION)] if items else []),
         Section("How it was made", [made_of(run), members_table(run)]),
     ]
 

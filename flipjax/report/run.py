@@ -76,7 +76,6 @@ class Run(NamedTuple):
         Nobody looks at hundreds of charts, nor waits for them.
         """
         names = [name for name in axes_of(self.rows) if name not in ("rho", "seed", "selection")]
-
         settings = self.records[names].drop_duplicates()
         if len(settings) <= SHOWN or not names:
             return self
@@ -100,19 +99,17 @@ class Run(NamedTuple):
         counts = self.summary[self.summary["quantity"] == "fg_flip/all"]["n"].tolist()
         return min(counts), max(counts)
 
-    def note(self, *, interval: bool = True) -> str:
-        """Says what the numbers are means of, and which interval they carry."""
+    def note(self, *, interval: bool = True, dots: bool = False) -> str:
+        """Says what the numbers are means of, which interval they carry, and what a chart's small dots are."""
         fewest, most = self.seeds()
         test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
         images = " or ".join(f"{n:.0f}" for n in sorted(test["n_images"].dropna().unique())) or "no"
         count = f"{most}" if fewest == most else f"{fewest} to {most}"
-        note = (
-            f"Means over {count} seeds, {images} test images each"
-            if most > 1
-            else f"{'One' if most else 'No'} seed, {images} test images"
-        )
+        note = f"{'One' if most else 'No'} seed, {images} test images"
+        note = f"Means over {count} seeds, {images} test images each" if most > 1 else note
         kinds = {*self.summary[self.summary["quantity"] == "fg_flip/all"]["interval"]} - {""}
-        return f"{note}; {', '.join(INTERVALS[kind] for kind in sorted(kinds))}." if interval and kinds else f"{note}."
+        note += f"; {', '.join(INTERVALS[kind] for kind in sorted(kinds))}." if interval and kinds else "."
+        return f"{note} Small dots: single seeds." if dots and most > 1 else note
 
 
 def read_run(workdir: str | Path) -> Run:
@@ -159,9 +156,7 @@ def read_run(workdir: str | Path) -> Run:
 def _scores(cells: Mapping[str, StoredCell], rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     members = sum(len(cell.members) for cell in cells.values())
     if members > SCORED:
-        missing.append(
-            f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_tables makes its rows"
-        )
+        missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_tables makes it")
         return pd.DataFrame()
     return score_rows(cells.values(), rows)
 
@@ -208,12 +203,9 @@ def _cells(folder: Path, missing: list[str], *, tables: bool) -> Iterator[tuple[
     for path in sorted(folder.glob("cells/*/")):
         try:
             yield path.name, load_cell(path / "decomposition.npz", tables=tables)
-        except FileNotFoundError:
-            missing.append(f"cells/{path.name}/decomposition.npz: not there; curves and matrices lack its members")
         except UNREADABLE as error:
-            missing.append(
-                f"cells/{path.name}/decomposition.npz: damaged ({error}); curves and matrices lack its members"
-            )
+            found = "not there" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
+            missing.append(f"cells/{path.name}/decomposition.npz: {found}; curves and matrices lack its members")
 
 
 def _config(folder: Path, missing: list[str]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The scores of images side by side on a page: tables, risk-coverage curves, and thresholds carried to the test."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -23,14 +25,9 @@ DRAWN = {
 }
 FACETS = 4
 FOLDED = 24
-REASONS = {
-    "disagreement": "no setting has two seeds, or too many members to store what they predict",
-    "pairwise_dice": "no setting has two seeds, or too many members to store what they predict",
-    "mirror": "config.intervene.scores is not all",
-    "grey_fill": "config.intervene.scores is not all",
-    "blur_fill": "config.intervene.scores is not all",
-    "swap_risk": "config.intervene.scenes is none",
-}
+ALONE = "no setting has two seeds, or too many members to store what they predict"
+REASONS = {"disagreement": ALONE, "pairwise_dice": ALONE, "swap_risk": "config.intervene.scenes is none"}
+REASONS |= dict.fromkeys(("mirror", "grey_fill", "blur_fill"), "config.intervene.scores is not all")
 
 
 def score_blocks(run: Run) -> list[Numbers | Picture]:
@@ -83,28 +80,20 @@ def _coverage(run: Run, rows: pd.DataFrame) -> list[Picture]:
     """Risk-coverage at the highest rho of each of the first settings: all groups, common and rare ones."""
     highest = rows["rho"].max() if "rho" in rows else None
     axes = [name for name in varying_axes(rows, until="selection") if name not in ("member", "seed")]
-    curves: dict[tuple, dict[str, dict[str, list[np.ndarray]]]] = {}
     shown = rows if highest is None else rows[rows["rho"] == highest]
-    records = {row["member"]: row for row in records_of(shown)}
+    settings = {row["member"]: tuple(row[name] for name in axes) for row in records_of(shown)}
+    facets = list(dict.fromkeys(settings.values()))[:FACETS]
+    curves: dict[tuple, list[np.ndarray]] = {}
     for cell in run.cells.values():
         part = cell.parts["test"]
         for member, scores in image_scores(cell, "test", run.rows, selection=rows["selection"].iloc[0]):
-            setting = tuple(records[member][name] for name in axes) if member in records else None
-            if setting is None or (setting not in curves and len(curves) == FACETS):
+            if settings.get(member) not in facets:
                 continue
             losses = np.asarray(cell.counts(member, "test").flip, np.float64)
-            sides = curves.setdefault(setting, {side: {} for side in SIDES})
-            for name in DRAWN.keys() & scores.keys():
-                for side, groups in SIDES.items():
-                    curve = _remaining(scores[name], losses, np.isin(part.groups, groups))
-                    sides[side].setdefault(name, []).append(curve)
-    panels = [
-        _panel(", ".join([*map(str, setting), side]), by_name)
-        for setting, sides in curves.items()
-        for side, by_name in sides.items()
-    ]
-    if not panels:
-        return []
+            for name, (side, groups) in product(DRAWN.keys() & scores.keys(), SIDES.items()):
+                curve = _remaining(scores[name], losses, np.isin(part.groups, groups))
+                curves.setdefault((settings[member], side, name), []).append(curve)
+    panels = [_panel(setting, side, curves) for setting, side in product(facets, SIDES)]
     where = "" if highest is None else f" at rho {highest:g}"
     caption = (
         "Images are set aside by one threshold for all groups; each panel is the mean flip share of those of its "
@@ -123,13 +112,10 @@ def _remaining(scores: np.ndarray, losses: np.ndarray, inside: np.ndarray) -> np
     return risk[np.ceil(np.round(COVERAGE * len(risk), 9)).astype(int) - 1]
 
 
-def _panel(title: str, by_name: dict[str, list[np.ndarray]]) -> Panel:
-    names = [name for name in DRAWN if name in by_name]
-    curves = [Curve(DRAWN[name][0], COVERAGE, mean_of_finite(np.stack(by_name[name]))) for name in names]
-    return curve_panel(
-        curves,
-        title=title,
-        x="coverage: share of all images kept",
-        y="mean flip share of those kept",
-        colours=[DRAWN[name][1] for name in names],
-    )
+def _panel(setting: tuple, side: str, members: dict[tuple, list[np.ndarray]]) -> Panel:
+    names = [name for name in DRAWN if (setting, side, name) in members]
+    means = (mean_of_finite(np.stack(members[setting, side, name])) for name in names)
+    curves = [Curve(DRAWN[name][0], COVERAGE, mean) for name, mean in zip(names, means, strict=True)]
+    title = ", ".join([*map(str, setting), side])
+    x, y = "coverage: share of all images kept", "mean flip share of those kept"
+    return curve_panel(curves, title=title, x=x, y=y, colours=[DRAWN[name][1] for name in names])
