@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flipjax import augment
-from flipjax.augment import background, colour, geometry
+from flipjax.augment import geometry
 
 B, H, W = 12, 10, 14
 LUMA = np.array([0.2989, 0.587, 0.114])
@@ -207,7 +207,3 @@ def test_keys_are_drawn_by_themselves_under_vmap(batch, name):
     for index, wanted in enumerate(alone):
         jax.tree.map(lambda a, b, i=index: np.testing.assert_allclose(a[i], b, atol=1e-6), mapped, wanted)
     assert any(bool((np.asarray(a) != b).any()) for a, b in zip(*map(jax.tree.leaves, alone), strict=True))
-
-
-def test_constants_are_those_of_the_paper():
-    assert ((0.1, 0.4), 0.3, 10, tuple(LUMA)) == (background.SIDES, background.ENOUGH, geometry.DRAWS, colour.LUMA)

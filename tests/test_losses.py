@@ -165,14 +165,6 @@ def test_no_gradient_flows_through_the_weights():
     )
 
 
-def test_plain_knobs_give_the_mean_and_leave_the_weights():
-    logits, labels = random_case()
-    weights = np.array([0.7, 0.1, 0.1, 0.1], np.float32)
-    loss, kept = batch_loss(logits, labels, np.array([0, 1, 2, 3, 3]), Knobs(), weights)
-    np.testing.assert_allclose(loss, np.mean(cross_entropy(logits, labels)), rtol=1e-6)
-    np.testing.assert_array_equal(kept, weights)
-
-
 def test_all_methods_share_one_trace():
     logits, labels = random_case()
     groups, traces = np.array([0, 1, 2, 2, 0]), []  # Group 3 is absent.

@@ -85,7 +85,7 @@ def test_every_method_ends_finite(trained, rich):
     assert last.epoch.tolist() == list(budgets.values())
 
 
-def test_knobs_and_augmentation_need_no_new_program(trained, rich, make_member, pool, validation):
+def test_levels_rates_knobs_and_augmentation_need_no_new_program(trained, rich, make_member, pool, validation):
     config = default_config()
     config.axes.rho, config.axes.seed, config.axes.method = (0.75,), (0, 1), ("group_dro", "bg_cutmix")
     config.axes.dro_step, config.axes.crop_scale, config.axes.jitter = (0.01, 1.0), (0.5, 0.8), (0.0, 0.5)
@@ -93,7 +93,10 @@ def test_knobs_and_augmentation_need_no_new_program(trained, rich, make_member, 
     (program,) = plan(config)
     assert len(program.settings) == 32 and {s.axes["crop_scale"] for s in program.settings} == {0.5, 0.8}
     settings = program.settings[:: len(program.settings) // len(NAMES)][: len(NAMES)]
-    varied = [make_member(s.axes["seed"], 0.75, 0.01, s.knobs, s.augmentation) for s in settings]
+    levels = np.linspace(0.5, 1, len(NAMES))
+    varied = [
+        make_member(s.axes["seed"], r, r / 99, s.knobs, s.augmentation) for s, r in zip(settings, levels, strict=True)
+    ]
     compiled = population._epoch._cache_size()
     after = run(rich, varied, pool, validation, until=1)
     assert population._epoch._cache_size() == compiled

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax.config import ConfigError, PopulationSpec
-from flipjax.training import epoch, placement, population
+from flipjax.training import placement, population
 from flipjax.training.member import Status
 from flipjax.training.predict import evaluate
 
@@ -72,8 +72,8 @@ def test_members_stop_at_different_epochs_and_are_dealt_anew(trained):
     last = trained.states[-1]
     assert trained.layout.devices == 2 and trained.current.states.status.sharding.num_devices == 2
     assert len(set(last.epoch.tolist())) > 1
-    # A learning rate of 100 ends beyond a guess.
-    assert set(last.status.tolist()) == {Status.STOPPED, Status.DIVERGED, Status.FINISHED}
+    # A learning rate of 100 ends beyond a guess, one of 0.3 learns hard.
+    assert set(last.status[:4].tolist()) == {Status.STOPPED, Status.FINISHED} and last.status[4] == Status.DIVERGED
     assert trained.current.slots.tolist() != [0, 1, 2, 3, 4]
 
 
@@ -105,23 +105,6 @@ def test_a_continued_run_equals_an_unbroken_one(tiny, start, trained, epoch):
     assert_same(states, kept)  # Donated buffers are not those of the checkpoint.
 
 
-def test_other_members_need_no_new_program(tiny, start, trained, make_member, monkeypatch):
-    def trace(*arguments):
-        raise AssertionError("the epoch was traced again")
-
-    monkeypatch.setattr(epoch, "run_epoch", trace)
-    others = [
-        make_member(seed, rho, 1e-3 * (seed + 1)) for seed, rho in ((7, 0.5), (8, 0.6), (9, 0.8), (10, 1), (7, 1))
-    ]
-    layout, current, shared = start(members=others)
-    for _ in range(2):
-        current, record = population.run_epoch(tiny, layout, current, *shared)
-        assert np.isfinite(record["train_loss"]).all()
-    layout, current, shared = start(members=others, states=population.states_of(current))
-    current, _ = population.run_epoch(tiny, layout, current, *shared)
-    assert population.states_of(current).epoch.tolist() == [3] * 5
-
-
 def test_a_diverged_member_is_frozen_and_harms_no_other(tiny, start, trained, members):
     lost = 1
     changed = [*members]
@@ -140,19 +123,6 @@ def test_a_diverged_member_is_frozen_and_harms_no_other(tiny, start, trained, me
     frozen = population.take_member(states, lost)
     assert (frozen.status, frozen.epoch, frozen.best_epoch) == (Status.DIVERGED, 1, 0)
     assert_same(frozen.best["val_loss"].weights, population.take_member(trained.states[0], lost).weights)
-
-
-def test_a_member_that_ends_beyond_a_guess_is_named_and_one_that_learns_hard_is_not(tiny, start, members):
-    rates = {"absurd": 1e6, "hard": 0.3}
-    changed = [
-        dataclasses.replace(members[0], recipe=members[0].recipe._replace(learning_rate=np.float32(rate)))
-        for rate in rates.values()
-    ]
-    layout, current, shared = start(members=[*changed, *members[2:]])
-    while (current.status == Status.RUNNING).any():
-        current, _ = population.run_epoch(tiny, layout, current, *shared)
-    assert current.status[0] == Status.DIVERGED
-    assert current.status[1] in (Status.STOPPED, Status.FINISHED)
 
 
 def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(tiny, start, trained):

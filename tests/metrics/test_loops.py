@@ -1,9 +1,6 @@
 """FlipMetric in other people's loops."""
 
 import pickle
-import subprocess
-import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -80,80 +77,3 @@ def test_a_pytorch_loop():
     foreground = labels > 0
     flips = foreground & (prediction > 0) & (prediction != labels)
     assert metric.compute()["fg_flip"] == flips.sum().item() / foreground.sum().item()
-
-
-WORKERS = """
-import os, sys, warnings
-warnings.simplefilter("error")
-import torch
-from flipjax.metrics import FlipMetric
-
-metric = FlipMetric(channels="first")
-data = torch.utils.data.TensorDataset(torch.rand(8, 3, 9, 9), torch.randint(0, 3, (8, 9, 9)))
-loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=2, persistent_workers=True)
-for epoch in range(2):
-    for logits, labels in loader:
-        metric.update(logits, labels)
-print(metric.compute()["n_images"])
-"""
-
-
-def test_workers_that_persist_give_no_warning_of_a_deadlock():
-    pytest.importorskip("torch", reason="PyTorch is no dependency")
-    done = subprocess.run([sys.executable, "-c", WORKERS], capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip() == "16", done.stderr
-    assert "deadlock" not in done.stderr
-
-
-# Lightning's advice where SLURM is installed, of no account here.
-@pytest.mark.filterwarnings("ignore:The `srun` command")
-def test_a_lightning_module(tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
-    lightning = pytest.importorskip("lightning", reason="Lightning is no dependency")
-
-    class Module(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.model = torch.nn.Conv2d(3, 3, kernel_size=1)
-            self.flips = FlipMetric(channels="first")
-
-        def validation_step(self, batch, index):
-            self.flips.update(self.model(batch[0]), batch[1])
-
-        def on_validation_epoch_end(self):
-            self.log("fg_flip", self.flips.compute()["fg_flip"])
-            self.flips.reset()
-
-    data = torch.utils.data.TensorDataset(torch.rand(6, 3, 8, 8), torch.randint(0, 3, (6, 8, 8)))
-    loader = torch.utils.data.DataLoader(data, batch_size=4)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        default_root_dir=tmp_path,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        (logged,) = trainer.validate(Module(), loader, verbose=False)
-    assert 0 <= logged["fg_flip"] <= 1
-
-
-def test_hugging_face_post_processing():
-    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
-    transformers = pytest.importorskip("transformers", reason="transformers is no dependency")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        config = transformers.SegformerConfig(
-            num_labels=3, depths=[1] * 4, hidden_sizes=[4] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=4
-        )
-        model = transformers.SegformerForSemanticSegmentation(config).eval()
-        with torch.inference_mode():
-            outputs = model(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    labels = np.random.default_rng(0).integers(0, 3, (2, 40, 50))
-    resized = torch.nn.functional.interpolate(outputs.logits, size=(40, 50), mode="bilinear", align_corners=False)
-    scored = FlipMetric(channels="first")
-    scored.update(resized, labels)
-    masks = FlipMetric(kind="masks", num_classes=3)
-    masks.update(resized.argmax(1), labels)  # What post_process_semantic_segmentation returns, image by image.
-    np.testing.assert_array_equal(scored.decomposition.confusion, masks.decomposition.confusion)
