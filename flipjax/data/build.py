@@ -1,5 +1,6 @@
 """From a listing to a pool: decoded on all cores, kept on disk whole or not at all, found again by a key."""
 
+import contextlib
 import dataclasses
 import shutil
 import sys
@@ -81,14 +82,14 @@ def load_pool(
     except FileNotFoundError:
         pass
     except DamagedError as error:
-        _say(f"pool: warning: the stored pool {path} is damaged ({error}); making it again")
+        say_line(f"pool: warning: the stored pool {path} is damaged ({error}); making it again")
     listing, reader = list_items()
     shutil.rmtree(path, ignore_errors=True)
     try:
         with adding_folder(path) as folder:
             pool = build_pool(folder, listing, reader, size=spec.size, leave_out=leave_out)
     except OSError as error:
-        _say(f"pool: warning: the decoded pool cannot be kept ({error}); config.pool.cache names another folder")
+        say_line(f"pool: warning: the decoded pool cannot be kept ({error}); config.pool.cache names another folder")
         with tempfile.TemporaryDirectory() as folder:
             pool = build_pool(Path(folder), listing, reader, size=spec.size, leave_out=leave_out)
     return _to_device(*pool)
@@ -120,35 +121,40 @@ def build_pool(
     problems = list(listing.problems)
     objects: list[PoolItem] = []
     empty: list[str] = []
-    for item, result in decoded(listing.objects, reader.read_object, what="images"):
-        if isinstance(result, EmptyObjectError) and leave_out:
-            empty.append(item.name)
-        elif isinstance(result, BadFileError):
-            problems.append(str(result))
-        else:
-            row = len(objects)
-            arrays["images"][row], arrays["masks"][row], _ = result
-            arrays["labels"][row] = 1 + item.y
-            objects.append(item)
-    for row, (_, result) in enumerate(decoded(listing.scenes, reader.read_scene, what="scenes")):
-        if isinstance(result, BadFileError):
-            problems.append(str(result))
-        else:
-            arrays["scenes"][row] = result
+    kept = decoded(
+        listing.objects, reader.read_object, what="images", problems=problems, empty=empty if leave_out else None
+    )
+    for row, (item, pixels) in enumerate(kept):
+        arrays["images"][row], arrays["masks"][row], _ = pixels
+        arrays["labels"][row] = 1 + item.y
+        objects.append(item)
+    for row, (_, image) in enumerate(decoded(listing.scenes, reader.read_scene, what="scenes", problems=problems)):
+        arrays["scenes"][row] = image
     if problems:
         raise BadFilesError(listing.source, problems)
     if empty:
-        more = ", ..." if len(empty) > NAMED else ""
-        names = printable(", ".join(empty[:NAMED]))
-        _say(f"pool: {len(empty)} images left out, nothing of the object is left at size {size}: {names}{more}")
+        say_left_out(empty, f"pool: {len(empty)} images left out, nothing of the object is left at size {size}")
         arrays = _shortened(folder, arrays, len(objects))
     return arrays, store.seal_pool(folder, arrays, catalog_of(dataclasses.replace(listing, objects=objects)))
 
 
 def decoded(
-    items: Sequence[PoolItem], read: Callable[[PoolItem], Out], *, what: str
-) -> Iterator[tuple[PoolItem, Out | BadFileError]]:
-    """Yields each item with what is read of it, or with why it cannot be, in order; a bar shows how far it is."""
+    items: Sequence[PoolItem],
+    read: Callable[[PoolItem], Out],
+    *,
+    what: str,
+    problems: list[str],
+    empty: list[str] | None = None,
+) -> Iterator[tuple[PoolItem, Out]]:
+    """Yields each item with what is read of it, in order.
+
+    Args:
+        items: to read.
+        read: raises BadFileError for an item that cannot be used.
+        what: the items in words, which a progress bar shows; empty: no bar.
+        problems: gets a line for each item that cannot be used.
+        empty: gets the names of objects of which nothing is left; None: these are problems, too.
+    """
 
     def attempt(item: PoolItem) -> Out | BadFileError:
         try:
@@ -156,14 +162,27 @@ def decoded(
         except BadFileError as error:
             return error
 
-    results = zip(items, in_order(attempt, items), strict=True)
-    if not items or not what:
-        yield from results
-        return
-    with Bar(what, total=len(items)) as bar:
-        for done, (item, result) in enumerate(results, start=1):
-            yield item, result
-            bar.advance(1, f"{what}: {done} of {len(items)}", last=done == len(items))
+    bar = Bar(what, total=len(items)) if what and items else None
+    with bar or contextlib.nullcontext():
+        for done, (item, result) in enumerate(zip(items, in_order(attempt, items), strict=True), start=1):
+            if isinstance(result, EmptyObjectError) and empty is not None:
+                empty.append(item.name)
+            elif isinstance(result, BadFileError):
+                problems.append(str(result))
+            else:
+                yield item, result
+            if bar:
+                bar.advance(1, f"{what}: {done} of {len(items)}", last=done == len(items))
+
+
+def say_left_out(names: Sequence[str], text: str) -> None:
+    """Prints a line on stderr: `text`, and the first names of what is left out."""
+    say_line(f"{text}: {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}")
+
+
+def say_line(text: str) -> None:
+    """Prints a line on stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def two_names(source: object, field: str, counts: Mapping[str, int], asked: Sequence[str]) -> tuple[str, str]:
@@ -212,7 +231,3 @@ def _shortened(folder: Path, arrays: Arrays, objects: int) -> Arrays:
 
 def _to_device(arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
     return Pool(kind=catalog.kind, **{name: jnp.asarray(array) for name, array in arrays.items()}), catalog
-
-
-def _say(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)

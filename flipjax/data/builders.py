@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +13,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core import shuffle
 
-from flipjax.data.build import NAMED, BadFilesError, decoded
-from flipjax.data.images import BadFileError, EmptyObjectError
+from flipjax.data.build import BadFilesError, decoded, say_left_out
 from flipjax.data.pool import PoolItem
 from flipjax.files import adding_folder
-from flipjax.terminal import printable
 
 Out = TypeVar("Out")
 
@@ -68,16 +65,9 @@ def encoded(
     """
     problems: list[str] = []
     empty: list[str] = []
-    for item, result in decoded(items, encode, what=what if show else ""):
-        if isinstance(result, EmptyObjectError):
-            empty.append(item.name)
-        elif isinstance(result, BadFileError):
-            problems.append(str(result))
-        else:
-            yield item, result
+    yield from decoded(items, encode, what=what if show else "", problems=problems, empty=empty)
     if empty:
-        more = ", ..." if len(empty) > NAMED else ""
-        say_line(f"{len(empty)} {what} left out, nothing of them is left: {', '.join(empty[:NAMED])}{more}")
+        say_left_out(empty, f"{len(empty)} {what} left out, nothing of them is left")
     if problems:
         raise BadFilesError(f"of {len(items)} {what}, {len(problems)} cannot be used", problems)
 
@@ -149,8 +139,3 @@ def _describe(place: Path) -> str:
     counts = ", ".join(f"{split} {info.num_examples:,}" for split, info in builder.info.splits.items())
     root = f"{builder.name}/{builder.builder_config.name}"
     return f"{place}: {counts}; a sweep reads it by config.pool.root = {root!r}"
-
-
-def say_line(text: str) -> None:
-    """Prints a line on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)

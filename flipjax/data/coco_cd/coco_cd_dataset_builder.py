@@ -13,7 +13,7 @@ from etils import epath
 from PIL import Image
 
 from flipjax.config import ConfigError
-from flipjax.data import builders, images
+from flipjax.data import build, builders, images
 from flipjax.data.coco_cd.annotations import label_mask
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.selection import Photo, read_selection
@@ -88,7 +88,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         photos = {photo.animals.image_id: photo for photo in selection.photos}
         left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items())) or "none"
         counts = describe(count_groups([photo.group for photo in photos.values()]))
-        builders.say_line(f"{len(photos)} photos: {counts}; left out: {left_out}")
+        build.say_line(f"{len(photos)} photos: {counts}; left out: {left_out}")
         splits = {split: [photos[i] for i in ids] for split, ids in self._divide(photos).items()}
         builders.check_files([photo.item for photo in itertools.chain(*splits.values())])
         return {split: self._generate_examples(part, split) for split, part in splits.items()}

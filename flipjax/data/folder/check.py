@@ -11,7 +11,7 @@ from flipjax.data.build import BadFilesError, decoded
 from flipjax.data.correlation import count_groups, largest_n_train
 from flipjax.data.folder import decoder_of, digests
 from flipjax.data.folder.listing import read_listing
-from flipjax.data.images import MAX_PIXELS, BadFileError
+from flipjax.data.images import MAX_PIXELS
 from flipjax.data.pool import Catalog, Listing, catalog_of
 from flipjax.data.split import PARTS, Split, count_fixed, split_pool, strata_names
 from flipjax.terminal import one_line, printable
@@ -73,16 +73,11 @@ def check_folder(
 def _decode(root: Path, listing: Listing, size: int, max_pixels: int) -> tuple[list[str], Counter[str]]:
     """Returns a line for each bad file, and how many masks hold which values."""
     problems = list(listing.problems)
-    masks: Counter[str] = Counter()
     read = decoder_of(root, listing, size=size, max_pixels=max_pixels)
-    for _, result in decoded(listing.objects, read.read_object, what="images"):
-        if isinstance(result, BadFileError):
-            problems.append(str(result))
-        else:
-            masks[result[2]] += 1
-    for _, result in decoded(listing.scenes, read.read_scene, what="scenes"):
-        if isinstance(result, BadFileError):
-            problems.append(str(result))
+    objects = decoded(listing.objects, read.read_object, what="images", problems=problems)
+    masks = Counter(values for _, (_, _, values) in objects)
+    for _ in decoded(listing.scenes, read.read_scene, what="scenes", problems=problems):
+        pass
     return problems, masks
 
 
