@@ -171,7 +171,7 @@ def test_scores_follow_from_what_is_stored(cell, tmp_path):
     # The images that fitted DFR's head choose no threshold.
     threshold = selective.threshold_at_risk(score[4:], flip[4:], risk=WANTED_RISK)
     assert row["test_coverage_all"] == pytest.approx(np.mean(score <= threshold))
-    assert rows[0]["auroc_all"] == cell.rows[0]["risk_auroc"]
+    assert (rows[0]["auroc_all"], rows[0]["aurc_all"]) == (cell.rows[0]["risk_auroc"], cell.rows[0]["risk_aurc"])
 
 
 def test_scores_that_are_not_stored_are_left_out(cell):

@@ -24,13 +24,12 @@ def test_auroc_is_the_share_of_ordered_pairs(rows):
 
 
 @given(st.permutations(range(8)), st.lists(st.booleans(), min_size=8, max_size=8))
-def test_areas_are_those_of_trapezoids(scores, losses):
+def test_areas_are_the_mean_and_the_trapezoids_of_their_curves(scores, losses):
     losses = np.array(losses, float)
     rates = np.cumsum(losses[np.argsort(scores)]) / np.arange(1, 9)
     coverage = np.arange(1, 9) / 8
-    width = 1 - 1 / 8
-    np.testing.assert_allclose(selective.aurc(scores, losses), np.trapezoid(rates, coverage) / width)
-    np.testing.assert_allclose(selective.augrc(scores, losses), np.trapezoid(rates * coverage, coverage) / width)
+    np.testing.assert_allclose(selective.aurc(scores, losses), rates.mean())
+    np.testing.assert_allclose(selective.augrc(scores, losses), np.trapezoid(rates * coverage, coverage) / (7 / 8))
     assert selective.excess_aurc(scores, losses) >= -1e-12
     assert abs(selective.excess_aurc(losses, losses)) < 1e-12
 
@@ -53,7 +52,8 @@ def test_the_order_of_equal_scores_is_nobodys():
 def test_images_without_score_have_no_rank():
     assert selective.auroc([0.1, np.nan, 0.9], [False, True, True]) == 1.0
     assert selective.accepted([0.1, np.nan], [0.5, 1.0], threshold=1.0) == (1.0, 0.5)
-    assert math.isnan(selective.aurc([np.nan, 1.0], [1, 0]))
+    assert selective.aurc([np.nan, 1.0], [1, 0]) == 0.0
+    assert np.isnan([selective.aurc([np.nan], [1]), selective.augrc([np.nan, 1.0], [1, 0])]).all()
 
 
 def test_calibration_error_of_two_bins():
@@ -80,10 +80,16 @@ def test_areas_equal_those_of_torch_uncertainty():
     oracle = torch.nn.functional.one_hot(targets, 3) * torch.rand(200, 1) + 1.0
     wrong = torch.nn.functional.one_hot((targets + 1) % 3, 3) * torch.rand(200, 1)
     best = torch.where(torch.from_numpy(losses)[:, None] > 0, wrong, oracle)  # Errors have the least confidence.
-    aurc = area(peers.AURC(), probabilities)
+
+    def mean(peer, probabilities, scores):
+        """The peer's trapezoids are over the width 199 / 200 and hold half of each end."""
+        risk = selective.risk_coverage(scores, losses).risk
+        return (199 * area(peer, probabilities) + (risk[0] + risk[-1]) / 2) / 200
+
+    aurc = mean(peers.AURC(), probabilities, scores)
     np.testing.assert_allclose(selective.aurc(scores, losses), aurc, rtol=1e-5)
     np.testing.assert_allclose(selective.augrc(scores, losses), area(peers.AUGRC(), probabilities), rtol=1e-5)
-    excess = aurc - area(peers.AURC(), best)
+    excess = aurc - mean(peers.AURC(), best, losses)
     np.testing.assert_allclose(selective.excess_aurc(scores, losses), excess, rtol=1e-5)
     events = torch.from_numpy(losses).long()
     np.testing.assert_allclose(selective.auroc(scores, losses), binary_auroc(torch.from_numpy(scores), events).item())

@@ -26,8 +26,7 @@ def auroc(scores: ArrayLike, events: ArrayLike) -> float:
         >>> auroc([0.1, 0.4, 0.4, 0.9], [False, False, True, True])
         0.875
     """
-    scores, events = _ranked(scores, np.asarray(events, bool))
-    return float(weighted_auroc(scores, events > 0, np.ones((1, len(scores)), np.int64))[0])
+    return _areas_of_one(scores, np.asarray(events, bool)).auroc.item()
 
 
 def weighted_auroc(scores: np.ndarray, events: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -103,36 +102,48 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
         losses: (n,), none of them NaN.
 
     Example:
-        >>> areas(np.array([[0.3, 0.4, 0.2], [0.2, 0.1, 0.3]]), np.array([0.0, 1.0, 0.0])).augrc.round(4).tolist()
-        [0.0833, 0.3333]
+        >>> areas(np.array([[0.3, 0.4, 0.2], [0.2, 0.1, 0.3]]), np.array([0.0, 1.0, 0.0])).aurc.round(4).tolist()
+        [0.1111, 0.6111]
     """
-    n = len(losses)
+    J, n = scores.shape
+    if n == 0:
+        return Areas(*np.full((4, J), math.nan))
     order = _order(scores)
     events = (losses > 0.5)[order.images]
-    misses = np.zeros((len(scores), n + 1), np.int64)
+    misses = np.zeros((J, n + 1), np.int64)
     np.cumsum(~events, axis=1, out=misses[:, 1:])
     twice_below = np.take_along_axis(misses, order.first, 1) + np.take_along_axis(misses, order.last + 1, 1)
     pairs = 2 * events.sum(1) * misses[:, -1]
     ordered = (events * twice_below).sum(1)
-    risk = _running(order, losses) / np.arange(1, n + 1)
-    aurc = _areas(risk)
-    best = _areas(np.cumsum(np.sort(losses))[None] / np.arange(1, n + 1))
-    auroc = np.divide(ordered, pairs, out=np.full(len(scores), np.nan), where=pairs > 0)
-    return Areas(auroc, aurc, aurc - best, _areas(risk * (np.arange(1, n + 1) / max(1, n))))
+    auroc = np.divide(ordered, pairs, out=np.full(J, np.nan), where=pairs > 0)
+    sums = _running(order, losses)
+    sizes = np.arange(1, n + 1)
+    aurc = (sums / sizes).mean(1)
+    best = (np.cumsum(np.sort(losses)) / sizes).mean()
+    # By trapezoids between coverage 1 / n and 1, over that width.
+    trapezoids = (sums.sum(1) - (sums[:, 0] + sums[:, -1]) / 2) / n
+    augrc = trapezoids / (n - 1) if n > 1 else np.full(J, math.nan)
+    return Areas(auroc, aurc, aurc - best, augrc)
+
+
+def _areas_of_one(scores: ArrayLike, losses: ArrayLike) -> Areas:
+    scores, losses = _ranked(scores, losses)
+    return areas(scores[None], losses)
 
 
 def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
-    """Returns the area under the risk-coverage curve from coverage 1 / n to 1, over its width; NaN below two images.
+    """Returns the area under the risk-coverage curve: the mean loss of the k images of least score, averaged over k.
 
-    `flipjax.metrics.summarize` reports the plain mean over k as `risk_aurc`; the two differ by the curve's ends.
+    NaN without images. It is what `flipjax.metrics.summarize` calls `risk_aurc`. Packages that sum trapezoids, such as
+    torch-uncertainty, leave out half of the curve's two ends.
 
-    Source: Geifman and El-Yaniv, 2017; the trapezoids of torch-uncertainty's `AURC`.
+    Source: Geifman and El-Yaniv, 2017; the sum over n coverages of Geifman, Uziel and El-Yaniv, 2019.
 
     Example:
         >>> round(aurc([0.3, 0.4, 0.2], [0, 1, 0]), 4)
-        0.0833
+        0.1111
     """
-    return float(_areas(risk_coverage(scores, losses).risk[None])[0])
+    return _areas_of_one(scores, losses).aurc.item()
 
 
 def excess_aurc(scores: ArrayLike, losses: ArrayLike) -> float:
@@ -144,23 +155,23 @@ def excess_aurc(scores: ArrayLike, losses: ArrayLike) -> float:
         >>> excess_aurc([0.3, 0.4, 0.2], [0, 1, 0])
         0.0
     """
-    scores, losses = _ranked(scores, losses)
-    return aurc(scores, losses) - aurc(losses, losses)
+    return _areas_of_one(scores, losses).excess_aurc.item()
 
 
 def augrc(scores: ArrayLike, losses: ArrayLike) -> float:
     """Returns the area under the generalised risk-coverage curve: the risk times its coverage.
 
-    It is the mean risk of silent failure, and does not weigh the few most confident images more than others.
+    It is the mean risk of silent failure, and does not weigh the few most confident images more than others. NaN below
+    two images: it is summed by trapezoids from coverage 1 / n to 1, over that width.
 
-    Source: Traub et al., Overcoming common flaws in the evaluation of selective classification systems, 2024.
+    Source: Traub et al., Overcoming common flaws in the evaluation of selective classification systems, 2024; the
+        trapezoids of torch-uncertainty's `AUGRC`.
 
     Example:
         >>> round(augrc([0.3, 0.4, 0.2], [0, 1, 0]), 4)
         0.0833
     """
-    coverage, risk = risk_coverage(scores, losses)
-    return float(_areas((risk * coverage)[None])[0])
+    return _areas_of_one(scores, losses).augrc.item()
 
 
 def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> float:
@@ -203,10 +214,24 @@ def accepted(scores: ArrayLike, losses: ArrayLike, *, threshold: float) -> tuple
         (0.75, 0.3333333333333333)
     """
     scores, losses = _ranked(scores, losses)
-    inside = losses[scores <= threshold]
-    if len(inside) == 0:
-        return (0.0 if len(scores) else math.nan), math.nan
-    return len(inside) / len(scores), float(inside.mean())
+    coverage, risk = accepted_of_each(scores[None], losses, thresholds=np.array([threshold]))
+    return coverage.item(), risk.item()
+
+
+def accepted_of_each(
+    scores: np.ndarray, losses: np.ndarray, *, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `accepted` of J scores (J, n) of n images with losses (n,), none of them NaN: float64 (J,) each.
+
+    Example:
+        >>> accepted_of_each(np.array([[0.1, 0.2], [0.2, 0.1]]), np.array([0, 1]), thresholds=np.array([0.1, 0.1]))
+        (array([0.5, 0.5]), array([0., 1.]))
+    """
+    inside = scores <= thresholds[:, None]
+    count = inside.sum(1)
+    J, n = scores.shape
+    risk = np.divide(inside @ losses, count, out=np.full(J, math.nan), where=count > 0)
+    return count / n if n else np.full(J, math.nan), risk
 
 
 def calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> float:
@@ -265,10 +290,3 @@ def _running(order: _Order, values: np.ndarray) -> np.ndarray:
     places = np.arange(len(values))
     share = (places + 1 - order.first) / (order.last + 1 - order.first)
     return np.where(order.last == places, through, below + share * (through - below))
-
-
-def _areas(curves: np.ndarray) -> np.ndarray:
-    """The areas (J,) under values (J, n) at even places, over their width."""
-    if curves.shape[1] < 2:
-        return np.full(len(curves), math.nan)
-    return (curves.sum(1) - (curves[:, 0] + curves[:, -1]) / 2) / (curves.shape[1] - 1)

@@ -109,7 +109,7 @@ REGION_QUANTITIES = _by_key(
 SCORE_QUANTITIES = _by_key(
     Quantity("auroc", "AUROC", "share", "up",
              "How well the score ranks images with a flip share above 0.5 over the others."),
-    Quantity("aurc", "AURC", "share", "down", "Area under the risk-coverage curve, by trapezoids over its width."),
+    Quantity("aurc", "AURC", "share", "down", "As flip-risk AURC, ranked by the score."),
     Quantity("excess_aurc", "E-AURC", "share", "down", "AURC less that of the best ranking there is."),
     Quantity("augrc", "AUGRC", "share", "down",
              "Area under the risk times the coverage: the mean risk of silent failure."),

@@ -186,7 +186,7 @@ def _measures(
         for side, groups in SIDES.items():
             for part, (ordered, lost) in inside.items():
                 chosen = np.isin(cell.parts[part].groups[known[part]], groups)
-                carried = _accepted(ordered[:, chosen], lost[chosen], thresholds)
+                carried = selective.accepted_of_each(ordered[:, chosen], lost[chosen], thresholds=thresholds)
                 columns |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))
                 if part == "test":
                     areas = selective.areas(ordered[:, chosen], lost[chosen])
@@ -207,15 +207,6 @@ def _alike(
         key = tuple(each.tobytes() for each in known.values())
         alike.setdefault(key, ([], known))[0].append(name)
     yield from alike.values()
-
-
-def _accepted(scores: np.ndarray, losses: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `selective.accepted`, of J scores (J, n)."""
-    inside = scores <= thresholds[:, None]
-    count, n = inside.sum(1), len(losses)
-    coverage = count / n if n else np.full(len(scores), np.nan)
-    risk = np.divide(inside @ losses, count, out=np.full(len(scores), np.nan), where=count > 0)
-    return coverage, risk
 
 
 def _unseen(cell: StoredCell, *, fitted: bool) -> np.ndarray:

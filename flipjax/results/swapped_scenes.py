@@ -86,10 +86,9 @@ def scene_quantities(
     sides |= {f"group/{group}/": groups == group for group in range(4)}
     sides |= {"group/common/": np.isin(groups, (0, 3)), "group/rare/": np.isin(groups, (1, 2))}
     for prefix, inside in sides.items():
-        curve = selective.risk_coverage(risk[inside], flip[inside]).risk
         values |= {
             f"{prefix}swap_auroc": selective.auroc(risk[inside], np.where(np.isnan(flip), 0, flip)[inside] > 0.5),
-            f"{prefix}swap_aurc": float(curve.mean()) if len(curve) else np.nan,
+            f"{prefix}swap_aurc": selective.aurc(risk[inside], flip[inside]),
             f"{prefix}repair_flip": after[f"{prefix}fg_flip"],
             f"{prefix}repair_correct": after[f"{prefix}fg_correct"],
         }
