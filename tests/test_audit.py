@@ -52,7 +52,8 @@ def write_folder(folder, case, *, first=False, sizes=False):
             image.putpalette(np.arange(768).astype(np.uint8).tobytes())
         image.save(folder / "labels" / f"img_{i:02d}.png")
         lines.append(f"photos/img_{i:02d}.jpg,{groups[i]},x")
-    (folder / "groups.csv").write_text("\n".join(lines) + "\n")
+    # In another order than the images: it is names that count.
+    (folder / "groups.csv").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
     return ["--logits", str(folder / "logits"), "--labels", str(folder / "labels")]
 
 

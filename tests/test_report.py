@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from run_folder import CLASSES, make_run
 
 from flipjax.metrics import Decomposition
 from flipjax.report.__main__ import main
+from flipjax.report.compare import _sentences
 from flipjax.report.page import build_report
 from flipjax.report.run import read_run
 from flipjax.results import gallery
@@ -174,6 +176,13 @@ def test_report_without_results_is_a_usage_error(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "nowhere" in lines[0]
+
+
+def test_a_comparison_says_the_largest_difference_and_how_many_are_sure():
+    rows = [("fg_flip/rare", 0.5, 0.1, 0.05, 0.2), ("fg_flip/rare", 0.9, -0.02, -0.1, 0.06)]
+    table = pd.DataFrame(rows, columns=["quantity", "rho", "difference", "low", "high"])
+    wanted = "difference of b from a is +0.100 [+0.050, +0.200] at rho 0.5; 1 of 2 intervals exclude 0."
+    assert _sentences(table, ("a", "b")) == ["Flip, rare: the largest " + wanted]
 
 
 def test_two_runs_are_compared_by_seed(tmp_path, capsys):
