@@ -10,6 +10,7 @@ import numpy as np
 from flipjax.audit.arrays import AuditError, listed
 from flipjax.audit.read import check_names
 from flipjax.files import csv_rows
+from flipjax.groups import TWO_BY_TWO
 
 INTEGER = re.compile(r"\s*-?\d{1,18}\s*")
 """Of 64 bits; to int, 1_0 is ten, too."""
@@ -53,7 +54,7 @@ def read_groups(path: Path, names: Sequence[str], *, classes: int, positional: b
         raise AuditError(f"{path}: expected integer groups, found others, {listed(wrong)}")
     values = dict(zip(images, map(int, rows.values()), strict=True))
     groups = np.array([values[name] for name in names], np.int64)
-    if classes == 3 and not set(groups.tolist()) <= set(range(4)):
+    if classes == 3 and not set(groups.tolist()) <= set(range(TWO_BY_TWO.count)):
         found = listed(sorted(set(groups.tolist())))
         raise AuditError(f"{path}: expected groups 0..3 (2 * class + scene) for two foreground classes, found {found}")
     return groups, list(names)

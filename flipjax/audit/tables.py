@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from flipjax.audit.results import Audit, findings, image_rows, largest_flips, with_interval
+from flipjax.groups import TWO_BY_TWO
 from flipjax.results.quantities import COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.text import TextTable, to_text
 
@@ -85,15 +86,16 @@ def by_group(audit: Audit) -> TextTable:
 
 
 def _group_class(audit: Audit, group: str) -> str:
-    return audit.class_names[audit.foreground[int(group) // 2]] if group.isdecimal() else ""
+    return audit.class_names[audit.foreground[TWO_BY_TWO.class_of(int(group))]] if group.isdecimal() else ""
 
 
 def group_label(audit: Audit, group: str) -> str:
     """Names a group: for two foreground classes by class and scene."""
     if len(audit.foreground) != 2 or not group.isdecimal():
         return group
-    scene = audit.scene_names[int(group) % 2] if audit.scene_names else f"scene {int(group) % 2}"
-    return f"{group}: {_group_class(audit, group)}, {scene}"
+    scene = TWO_BY_TWO.scene_of(int(group))
+    scene_name = audit.scene_names[scene] if audit.scene_names else f"scene {scene}"
+    return f"{group}: {_group_class(audit, group)}, {scene_name}"
 
 
 def by_decile(audit: Audit) -> TextTable:

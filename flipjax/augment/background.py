@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from flipjax.groups import TWO_BY_TWO
+
 SIDES = (0.1, 0.4)
 """Least and largest side of a CutMix rectangle, as a share of the image's."""
 ENOUGH = 0.3
@@ -98,4 +100,5 @@ def background_swap(
     swapped = jax.random.bernoulli(key, probability, groups.shape)
     if partnered is not None:
         swapped &= partnered
-    return rows.at[:, 1].set(jnp.where(swapped, others, rows[:, 1])), jnp.where(swapped, groups ^ 1, groups)
+    scenes = jnp.where(swapped, others, rows[:, 1])
+    return rows.at[:, 1].set(scenes), jnp.where(swapped, TWO_BY_TWO.moved(groups), groups)

@@ -9,6 +9,7 @@ import numpy as np
 
 from flipjax.config import valid_rho
 from flipjax.data.split import PARTS, Split, SplitPart, interleave, shuffle, strata, strata_names
+from flipjax.groups import TWO_BY_TWO
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
@@ -83,7 +84,7 @@ def training_table(
     draw = _photo_rows if catalog.kind == "photo" else _composite_rows
     columns = [draw(catalog, split.train, y, m, n, seed) for y in (0, 1)]
     usual = np.arange(n) < m
-    groups = [2 * y + np.where(usual, y, 1 - y) for y in (0, 1)]
+    groups = [TWO_BY_TWO.of(y, np.where(usual, y, 1 - y)) for y in (0, 1)]
     return _table(interleave(columns), interleave(groups), np.full(n_train, -1), np.zeros(n_train, bool))
 
 
@@ -117,7 +118,7 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
     slots = np.arange(n) // 2 + y * (n // 2)
     photos = [_cycle(chosen.scenes[catalog.scene_kind[chosen.scenes] == s], n)[slots] for s in (0, 1)]
     rows = [np.stack([chosen.objects, photos[s]], axis=1) for s in (0, 1)]
-    groups = interleave([2 * y, 2 * y + 1])
+    groups = interleave([TWO_BY_TWO.of(y, scene) for scene in (0, 1)])
     return _table(interleave(rows), groups, np.repeat(np.arange(n), 2), half_of_each_group(groups))
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from flipjax.groups import TWO_BY_TWO
+
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
 
@@ -86,7 +88,7 @@ def strata(catalog: Catalog) -> np.ndarray:
     """Returns what must be balanced, int32 (N,): class of each object of a composite pool, group of each photo."""
     if catalog.kind == "composite":
         return catalog.object_class
-    return 2 * catalog.object_class + catalog.object_scene
+    return TWO_BY_TWO.of(catalog.object_class, catalog.object_scene)
 
 
 def strata_names(catalog: Catalog) -> list[str]:

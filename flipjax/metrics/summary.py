@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import statistics
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.names import class_names as class_names_of
@@ -16,9 +17,6 @@ from flipjax.metrics.names import class_names as class_names_of
 if TYPE_CHECKING:
     import jax
 
-# Group = 2 * y + scene, and the usual scene of class y is scene y.
-_NAMED_GROUPS = {"0": (0,), "1": (1,), "2": (2,), "3": (3,), "common": (0, 3), "rare": (1, 2)}
-_COMMON_AND_RARE = ((0, 1), (3, 2))
 _PERCENTILES = (2.5, 97.5)
 _INDICES_AT_ONCE = 1 << 22
 
@@ -265,9 +263,9 @@ def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:
     present = np.unique(groups).tolist()
     if images.confusion.shape[-1] != 3:
         return {str(g): np.flatnonzero(groups == g) for g in present}
-    if not set(present) <= set(range(4)):
+    if not set(present) <= set(range(TWO_BY_TWO.count)):
         raise ValueError(f"groups: expected 2 * y + scene in 0..3 for two foreground classes, found {present}.")
-    return {name: np.flatnonzero(np.isin(groups, ids)) for name, ids in _NAMED_GROUPS.items()}
+    return {name: np.flatnonzero(np.isin(groups, ids)) for name, ids in TWO_BY_TWO.named.items()}
 
 
 def _across_groups(
@@ -279,7 +277,7 @@ def _across_groups(
     foreground = [name for c, name in enumerate(names) if c != images.background]
     sides = {
         name: (f"group/{common}/iou/{name}", f"group/{rare}/iou/{name}")
-        for name, (common, rare) in zip(foreground, _COMMON_AND_RARE, strict=True)
+        for name, (common, rare) in zip(foreground, zip(TWO_BY_TWO.common, TWO_BY_TWO.rare, strict=True), strict=True)
     }
     four = tuple(side for pair in sides.values() for side in pair)
     return {f"gap/{name}": (pair, np.subtract) for name, pair in sides.items()} | {

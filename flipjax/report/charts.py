@@ -6,6 +6,7 @@ from itertools import cycle, islice
 import numpy as np
 import pandas as pd
 
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.chart import Chart
@@ -166,14 +167,13 @@ def _group_tables(run: Run) -> list[Numbers]:
     for column, title in (("fg_flip", "Flip"), ("", "IoU of the group's class"), ("risk_auroc", "AUROC of flip-risk")):
         body = []
         for setting, of_setting in groups_of(rows, names):
-            for group in range(4):
-                y, scene = divmod(group, 2)
-                name = cell.class_names[1 + y]
+            for group in range(TWO_BY_TWO.count):
+                name = cell.class_names[1 + TWO_BY_TWO.class_of(group)]
+                label = TWO_BY_TWO.title_of(group, cell.class_names[1:], cell.scene_names)
                 chosen = of_setting[of_setting["group"] == str(group)]
                 parts = [chosen if level == "" else chosen[chosen["rho"] == level] for level in levels]
-                kind = "common" if y == scene else "rare"
                 texts = [_range(part[column or f"iou_{name}"].dropna()) for part in parts]
-                body.append([f"{name} on {cell.scene_names[scene]} ({kind})", *map(str, setting), *texts])
+                body.append([f"{label} ({TWO_BY_TWO.kind_of(group)})", *map(str, setting), *texts])
         header = ["group", *names, *(f"rho {rho}" if rho != "" else "all" for rho in levels)]
         caption = f"{title} in each group: mean over seeds (lowest to highest seed)"
         tables.append(Numbers(caption, TextTable(header, body), folded=len(body) > 24))

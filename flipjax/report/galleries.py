@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.pictures import Item, Palette, save_items
 from flipjax.report.run import UNREADABLE, Run
@@ -84,14 +85,14 @@ def member_items(
     risk, repaired = (blank, blank) if swap is None else (swap.risk, np.asarray(swap.repaired.flip))
     items = []
     for place, index in enumerate(stored.index.tolist()):
-        y, scene = divmod(int(stored.group[place]), 2)
+        group = int(stored.group[place])
         kind = str(stored.kind[place])
         twins = labels[np.asarray(pairs) == pairs[index]].tolist() if kind.startswith("pair") else []
         items.append(
             Item(
-                name=f"{class_names[1 + y]} on {scene_names[scene]}",
+                name=TWO_BY_TWO.title_of(group, class_names[1:], scene_names),
                 member=label,
-                group="common" if y == scene else "rare",
+                group=TWO_BY_TWO.kind_of(group),
                 kind=kind,
                 flip=float(stored.flip[place]),
                 flip_risk=float(stored.flip_risk[place]),

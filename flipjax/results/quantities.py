@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from flipjax.groups import TWO_BY_TWO
+
 
 class Quantity(NamedTuple):
     """One quantity: `better` is 'up', 'down' or '' where neither is; `unit` is one of RANGES.
@@ -154,7 +156,7 @@ SCENE_IMAGE_QUANTITIES = _by_key(
 COLUMNS = QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES | REGION_QUANTITIES
 """All that is a column of results.csv."""
 
-GROUP_TITLES = {"all": "", "common": "common", "rare": "rare"} | {str(group): f"group {group}" for group in range(4)}
+GROUP_TITLES = {"all": ""} | {name: f"group {name}" if name.isdigit() else name for name in TWO_BY_TWO.named}
 
 
 def of_classes(class_names: Sequence[str], *, background: int = 0) -> dict[str, Quantity]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flipjax.groups import TWO_BY_TWO
+
 if TYPE_CHECKING:
     from flipjax.metrics.regions import RegionSums
-
-COMMON, RARE = (0, 3), (1, 2)
 
 
 def region_quantities(sums: RegionSums, groups: np.ndarray | None = None, *, classes: int = 3) -> dict[str, float]:
@@ -36,10 +36,8 @@ def region_quantities(sums: RegionSums, groups: np.ndarray | None = None, *, cla
     arrays = [np.asarray(leaf) for leaf in sums]
     sides = {"": np.ones(len(arrays[0]), bool)}
     if groups is not None:
-        ids = range(4) if classes == 3 else np.unique(groups).tolist()
-        sides |= {f"group/{group}/": groups == group for group in ids}
-        if classes == 3:
-            sides |= {"group/common/": np.isin(groups, COMMON), "group/rare/": np.isin(groups, RARE)}
+        named = TWO_BY_TWO.named if classes == 3 else {str(group): group for group in np.unique(groups)}
+        sides |= {f"group/{name}/": np.isin(groups, ids) for name, ids in named.items()}
     values = {}
     for prefix, inside in sides.items():
         true, flips, predicted, risk, shared, gaps = (leaf[inside].sum(0, dtype=np.float64) for leaf in arrays)

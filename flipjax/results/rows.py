@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.cells import Row
 from flipjax.results.quantities import column, of_classes, quantity_of
 
-GROUPS = ("all", "0", "1", "2", "3", "common", "rare")
+GROUPS = ("all", *TWO_BY_TWO.named)
 COMPARED = ("all", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")
 DIGITS = 6

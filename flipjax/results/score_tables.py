@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import selective
 from flipjax.results.cells import StoredCell
 from flipjax.results.ensemble import disagreement, pairwise_dice, shared_pixels, unpack_classes
@@ -29,7 +30,7 @@ THRESHOLD = (
     "test_risk/rare",
 )
 """What a threshold gives, as quantities of `score_summary`."""
-SIDES = {"all": (0, 1, 2, 3), "common": (0, 3), "rare": (1, 2)}
+SIDES = {"all": range(TWO_BY_TWO.count), "common": TWO_BY_TWO.common, "rare": TWO_BY_TWO.rare}
 ENSEMBLE = ("disagreement", "pairwise_dice")
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import selective, summarize
 from flipjax.metrics.decomposition import Decomposition
 
@@ -83,8 +84,7 @@ def scene_quantities(
     if log_odds.shape[1] > 1 and np.isfinite(between):
         values["scene_reliance"] = float(np.nanmean(within) / (np.nanmean(within) + between))
     sides = {"": np.ones(len(groups), bool)}
-    sides |= {f"group/{group}/": groups == group for group in range(4)}
-    sides |= {"group/common/": np.isin(groups, (0, 3)), "group/rare/": np.isin(groups, (1, 2))}
+    sides |= {f"group/{name}/": np.isin(groups, ids) for name, ids in TWO_BY_TWO.named.items()}
     for prefix, inside in sides.items():
         values |= {
             f"{prefix}swap_auroc": selective.auroc(risk[inside], np.where(np.isnan(flip), 0, flip)[inside] > 0.5),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from flipjax.config import PopulationSpec
+from flipjax.groups import TWO_BY_TWO
 from flipjax.plan import Program
 from flipjax.results.cells import Row
 from flipjax.sweep.checkpoint import Checkpoints
@@ -13,7 +14,7 @@ from flipjax.sweep.study import Study, check_pool, make_members, missing_group_n
 from flipjax.sweep.workdir import Workdir
 from flipjax.terminal import Bar
 from flipjax.training import jtt, placement, population
-from flipjax.training.member import NUM_GROUPS, Status
+from flipjax.training.member import Status
 
 MEASURES = (
     "train_loss",
@@ -34,7 +35,7 @@ def blank_history(program: Program) -> dict[str, np.ndarray]:
     """Returns the records of no epoch yet: leaves (K, epochs, ...) float32, NaN."""
     shape = (len(program.settings), max(program.epochs))
     blank = {name: np.full(shape, np.nan, np.float32) for name in MEASURES}
-    return blank | {"group_weights": np.full((*shape, NUM_GROUPS), np.nan, np.float32)}
+    return blank | {"group_weights": np.full((*shape, TWO_BY_TWO.count), np.nan, np.float32)}
 
 
 def history_rows(program: Program, history: dict[str, np.ndarray], epochs: Any) -> list[Row]:

@@ -12,13 +12,14 @@ from flipjax.data import POOLS
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
 from flipjax.data.pool import Catalog, Pool
 from flipjax.data.split import Split, split_pool
+from flipjax.groups import TWO_BY_TWO
 from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models.smp import WeightsError
 from flipjax.models.weights import load_weights
 from flipjax.plan import Program
 from flipjax.results.cells import PARTS
-from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, NUM_GROUPS, Member, Weights
+from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, Member, Weights
 from flipjax.training.optimise import Recipe
 
 
@@ -113,7 +114,7 @@ def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str
     """Returns a line for each method whose members at some rho lack a group that it is about."""
     levels: dict[tuple[str, str], set[float]] = {}
     for setting, member in zip(program.settings, members, strict=True):
-        if np.bincount(member.groups, minlength=NUM_GROUPS).min() == 0:
+        if np.bincount(member.groups, minlength=TWO_BY_TWO.count).min() == 0:
             for knob in WITHOUT_A_GROUP:
                 if getattr(setting.knobs, knob) > 0:
                     levels.setdefault((setting.axes["method"], knob), set()).add(setting.axes["rho"])

@@ -10,9 +10,10 @@ from flipjax import losses, metrics
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
+from flipjax.groups import TWO_BY_TWO
 from flipjax.training import optimise
 from flipjax.training.forms import logits_of
-from flipjax.training.member import NUM_CLASSES, NUM_GROUPS, Best, Member, State, Status
+from flipjax.training.member import NUM_CLASSES, Best, Member, State, Status
 from flipjax.training.predict import evaluation_batch, map_batches
 from flipjax.training.step import total_steps, train_epoch
 
@@ -72,11 +73,11 @@ def validate(
 
     image_losses, decomposition = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
     selecting = jnp.where(refit, 1 - member.knobs.dfr, 1.0)
-    group_losses = losses.group_means(image_losses, groups, num_groups=NUM_GROUPS, weights=selecting)[0]
+    group_losses = losses.group_means(image_losses, groups, num_groups=TWO_BY_TWO.count, weights=selecting)[0]
     loss = group_losses.mean()
     # One after another: compilers fuse across no loop, so that it is rounded alike, alone and in any population.
-    counts = jax.nn.one_hot(member.groups, NUM_GROUPS).sum(0)
-    total = jax.lax.fori_loop(0, NUM_GROUPS, lambda g, total: total + counts[g] * group_losses[g], jnp.float32(0))
+    counts = jax.nn.one_hot(member.groups, TWO_BY_TWO.count).sum(0)
+    total = jax.lax.fori_loop(0, TWO_BY_TWO.count, lambda g, total: total + counts[g] * group_losses[g], jnp.float32(0))
     loss_at_rho = total / len(member.groups)
     group_weights = state.group_weights
     if "dro_reference" in experiment.active_knobs:
@@ -95,9 +96,9 @@ def validate(
 
 def _measures(decomposition: metrics.Decomposition, groups: jax.Array, selecting: jax.Array) -> tuple[jax.Array, ...]:
     counts = decomposition.confusion * selecting[:, None, None]
-    by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, NUM_GROUPS), counts)
-    group = jnp.arange(NUM_GROUPS)
-    label = 1 + group // 2
+    by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, TWO_BY_TWO.count), counts)
+    group = jnp.arange(TWO_BY_TWO.count)
+    label = 1 + TWO_BY_TWO.class_of(group)
     both = by_group[group, label, label]
     iou = both / (by_group.sum(2)[group, label] + by_group.sum(1)[group, label] - both)
     truth = counts[:, 1:].sum()

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flipjax.config import Experiment
+from flipjax.groups import TWO_BY_TWO
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models import MODELS
 from flipjax.training import optimise
 from flipjax.training.optimise import Recipe
 
 NUM_CLASSES = 3
-NUM_GROUPS = 4
 
 
 class Status(enum.IntEnum):
@@ -144,7 +144,7 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
         weights=weights,
         average=weights if averaged else None,
         opt_state=optimise.start(weights.params),
-        group_weights=jnp.full((NUM_GROUPS,), 1 / NUM_GROUPS, jnp.float32),
+        group_weights=jnp.full((TWO_BY_TWO.count,), 1 / TWO_BY_TWO.count, jnp.float32),
         image_weights=jnp.ones(member.groups.shape, jnp.float32) if "jtt_epochs" in experiment.active_knobs else None,
         epoch=jnp.int32(0),
         restart=jnp.int32(0),

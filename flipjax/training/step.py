@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from flipjax import augment
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
+from flipjax.groups import TWO_BY_TWO
 from flipjax.methods import Augmentation
 from flipjax.training import optimise, sampling
 from flipjax.training.forms import loss_and_gradients
-from flipjax.training.member import NUM_GROUPS, Member, State, Weights
+from flipjax.training.member import Member, State, Weights
 
 
 def make_batch(
@@ -33,7 +34,8 @@ def make_batch(
     groups = member.groups[batch]
     if "swap" in experiment.active_knobs:
         draw_key, swap_key = jax.random.split(swap_key)
-        others, partnered = sampling.draw(draw_key, sampling.directory(member.groups % 2, size=2), 1 - groups % 2)
+        scenes = sampling.directory(TWO_BY_TWO.scene_of(member.groups), size=TWO_BY_TWO.scenes)
+        others, partnered = sampling.draw(draw_key, scenes, TWO_BY_TWO.scene_of(TWO_BY_TWO.moved(groups)))
         rows, groups = augment.background_swap(
             swap_key, rows, groups, member.rows[others, 1], partnered=partnered, probability=knobs.swap
         )
@@ -73,7 +75,8 @@ def _cutmix(
 ) -> jax.Array:
     def mixed() -> jax.Array:
         draw_key, mix_key = jax.random.split(key)
-        positions, partnered = sampling.draw(draw_key, sampling.directory(member.groups, size=NUM_GROUPS), groups ^ 1)
+        images_of = sampling.directory(member.groups, size=TWO_BY_TWO.count)
+        positions, partnered = sampling.draw(draw_key, images_of, TWO_BY_TWO.moved(groups))
         others = gather(pool, member.rows[positions])
         probability = member.knobs.cutmix
         return augment.background_cutmix(mix_key, images, masks, *others, partnered=partnered, probability=probability)
@@ -141,7 +144,7 @@ def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State
         weighted = sampling.weighted_order(jax.random.fold_in(order_key, 1), state.image_weights)
         order = jnp.where(jnp.ptp(state.image_weights) > 0, weighted, order)
     if "balanced" in experiment.active_knobs:
-        balanced = sampling.balanced_order(order, member.groups, num_groups=NUM_GROUPS)
+        balanced = sampling.balanced_order(order, member.groups, num_groups=TWO_BY_TWO.count)
         order = jnp.where(member.knobs.balanced > 0, balanced, order)
     order = order[: steps * size].reshape(steps, size)
 

@@ -15,6 +15,7 @@ from flipjax.data.coco_cd.annotations import Animals, label_mask, read_instances
 from flipjax.data.coco_cd.categories import scene_of
 from flipjax.data.images import BadFileError
 from flipjax.data.pool import PoolItem
+from flipjax.groups import TWO_BY_TWO
 
 YEARS = ("train2017", "val2017")
 """COCO's two parts, which are pooled; folders of photos and ends of file names."""
@@ -32,7 +33,7 @@ class Photo(NamedTuple):
     @property
     def group(self) -> int:
         """Group 2 * y + scene; 0 and 3 are common."""
-        return 2 * self.item.y + self.item.scene
+        return TWO_BY_TWO.of(self.item.y, self.item.scene)
 
 
 class Selection(NamedTuple):

@@ -16,6 +16,7 @@ from flipjax.data.split import PARTS
 from flipjax.data.waterbirds_seg import archives, pixels
 from flipjax.data.waterbirds_seg.manifest import read_manifest
 from flipjax.data.waterbirds_seg.selection import composites_of, cut_outs_of, parts_of
+from flipjax.groups import TWO_BY_TWO
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -113,7 +114,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "id": item.name,
                     "class": item.y,
                     "scene": item.scene,
-                    "group": 2 * item.y + item.scene if min(item.y, item.scene) >= 0 else -1,
+                    "group": TWO_BY_TWO.of(item.y, item.scene) if min(item.y, item.scene) >= 0 else -1,
                     "part": item.part,
                 },
             )

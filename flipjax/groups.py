@@ -1,0 +1,98 @@
+"""Groups of images: a class in a scene, for any number of both. Integers alone, so that every layer can use it."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """The groups of F foreground classes and S scenes: class y in scene s is group y * S + s, from 0.
+
+    Methods take and return integers, or integer arrays of NumPy or JAX.
+
+    Attributes:
+        classes: F >= 2.
+        scenes: S >= 2.
+        usual: the usual scenes of each class; empty for scene y mod S of class y.
+
+    Raises:
+        ValueError: a class has no usual scene or no other, or a scene is usual for no class.
+
+    Example:
+        >>> Groups().common, Groups().rare, Groups().of(1, 0)
+        ((0, 3), (1, 2), 2)
+        >>> Groups(3, 2).usual, Groups(2, 4, ((0, 1), (2, 3))).common
+        (((0,), (1,), (0,)), (0, 1, 6, 7))
+    """
+
+    classes: int = 2
+    scenes: int = 2
+    usual: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fills in the usual scenes, and checks them."""
+        if min(self.classes, self.scenes) < 2:
+            raise ValueError(
+                f"groups: expected at least two classes and two scenes, found {self.classes}, {self.scenes}"
+            )
+        usual = self.usual or tuple((y % self.scenes,) for y in range(self.classes))
+        object.__setattr__(self, "usual", usual)
+        if len(usual) != self.classes or not all(0 < len(set(own)) < self.scenes for own in usual):
+            raise ValueError(f"usual: expected for each of {self.classes} classes some of its scenes, found {usual}")
+        if {scene for own in usual for scene in own} != set(range(self.scenes)):
+            raise ValueError(f"usual: expected each of {self.scenes} scenes for some class, found {usual}")
+
+    @property
+    def count(self) -> int:
+        """Number of groups, F * S."""
+        return self.classes * self.scenes
+
+    def of(self, y: Any, scene: Any) -> Any:
+        """Returns the group of class y in a scene."""
+        return y * self.scenes + scene
+
+    def class_of(self, group: Any) -> Any:
+        """Returns the class of a group."""
+        return group // self.scenes
+
+    def scene_of(self, group: Any) -> Any:
+        """Returns the scene of a group."""
+        return group % self.scenes
+
+    def moved(self, group: Any, steps: int = 1) -> Any:
+        """Returns the group of the same class `steps` scenes on; of two scenes, the other one."""
+        return self.of(self.class_of(group), (self.scene_of(group) + steps) % self.scenes)
+
+    @cached_property
+    def common(self) -> tuple[int, ...]:
+        """Groups of a class in a usual scene."""
+        return tuple(sorted(self.of(y, scene) for y, own in enumerate(self.usual) for scene in own))
+
+    @cached_property
+    def rare(self) -> tuple[int, ...]:
+        """Groups of a class in a scene that is not usual for it."""
+        return tuple(group for group in range(self.count) if group not in self.common)
+
+    @cached_property
+    def named(self) -> dict[str, tuple[int, ...]]:
+        """Every group by its number, then `common` and `rare`."""
+        return {str(group): (group,) for group in range(self.count)} | {"common": self.common, "rare": self.rare}
+
+    def kind_of(self, group: int) -> str:
+        """Returns `common` or `rare`."""
+        return "common" if group in self.common else "rare"
+
+    def title_of(self, group: int, class_names: Sequence[str], scene_names: Sequence[str]) -> str:
+        """Returns the name of a group from those of the F classes and the S scenes.
+
+        Example:
+            >>> Groups().title_of(2, ("cat", "dog"), ("indoor", "outdoor"))
+            'dog on indoor'
+        """
+        return f"{class_names[self.class_of(group)]} on {scene_names[self.scene_of(group)]}"
+
+
+TWO_BY_TWO = Groups()
+"""Two classes and two scenes, each class in a usual scene of its own: what training and its tables know."""
