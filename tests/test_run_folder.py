@@ -14,7 +14,6 @@ import pytest
 from flipjax import files, results
 from flipjax.plan import plan, shard_members
 from flipjax.report.__main__ import main as report
-from flipjax.results.cells import load_cell
 from flipjax.results.export import main as export
 from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep import checkpoint
@@ -46,7 +45,7 @@ def same(run, whole):
 
 
 def test_damage_gives_the_same_bytes_or_a_refusal_in_words(tmp_path):
-    counts = faults.trials(tmp_path, 8, seed=3)
+    counts = faults.trials(tmp_path, 5, seed=3)
     assert {result for _, _, result in counts} <= {"same", "refused"}, counts
 
 
@@ -84,15 +83,17 @@ def test_whole_files_of_another_run_or_epoch_are_not_taken_for_this_ones(run, wh
 def test_rows_follow_from_the_decomposition(run, whole):
     (run.folder / "results.csv").write_text("nothing")
     (run.folder / "history.csv").unlink()
-    code, _ = run()
-    assert code == 0 and same(run, whole)
-    assert (run.folder / "history.csv").read_bytes() == (whole[0] / "history.csv").read_bytes()
-    cell = load_cell(run.folder / "cells/000/decomposition.npz")
-    assert {row["member"] for row in cell.rows} == set(cell.members)
-    # Another run's file is whole, and not this one's.
+    assert run()[0] == 0 and same(run, whole)
+    history = (run.folder / "history.csv").read_bytes()
+    assert history == (whole[0] / "history.csv").read_bytes()
+    # A file of another kind is whole, and not this one.
     shutil.copy(run.folder / "cells/000/decomposition.npz", run.folder / "cells/000/gallery.npz")
     code, text = run()
     assert code == 0 and "gallery.npz" in text and same(run, whole)
+    # As killed behind the last checkpoint.
+    for name in ("history.csv", "cells/000/decomposition.npz"):
+        (run.folder / name).unlink()
+    assert run()[0] == 0 and (run.folder / "history.csv").read_bytes() == history and same(run, whole)
 
 
 def test_a_second_process_is_refused_with_the_name_of_the_first(run):
@@ -131,14 +132,19 @@ def test_a_link_that_leads_out_of_the_run_is_refused(run, tmp_path):
     assert sorted(run.folder.rglob("*")) == before and (tmp_path / "photos/index.html").read_text() == "mine"
 
 
-@pytest.mark.parametrize("text", ['{"a": 1}', '{"name": "x", "config": {}}', "[]", "text", ""])
-def test_another_programs_folder_is_left_alone(run, text):
-    (run.folder / "config.json").write_text(text)
-    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
-    for more in ((), ("--fresh",)):
-        code, message = run(*more)
-        assert code == 2 and str(run.folder) in message and "Traceback" not in message
-    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+def test_a_folder_of_another_program_or_run_is_left_alone(run, whole):
+    text = run("--config.train.epochs=2")[1]
+    assert "config.train.epochs: 3 there, 2 now" in text and "--fresh" in text and same(run, whole)
+    for text in ('{"a": 1}', '{"name": "x", "config": {}}', "[]", "text", "", None):
+        if text is None:
+            (run.folder / "config.json").unlink()
+        else:
+            (run.folder / "config.json").write_text(text)
+        before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+        for more in ((), ("--fresh",)):
+            code, message = run(*more)
+            assert code == 2 and str(run.folder) in message and "Traceback" not in message
+        assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
 
 
 def test_places_where_no_folder_can_be(run, tmp_path):
@@ -148,7 +154,7 @@ def test_places_where_no_folder_can_be(run, tmp_path):
     places = [tmp_path / "file", tmp_path / "file/below", "/dev/null", tmp_path / "dangling", tmp_path / "loop/below"]
     for place in (*places, "gs:/bucket", os.fsdecode(bytes(tmp_path) + b"/\xff")):
         code, text = run(folder=place)
-        assert code == 2 and "--workdir" in text and text.count("\n") == 1, (place, text)
+        assert code == 2 and "--workdir: expected a folder" in text and text.count("\n") == 2, (place, text)
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -169,7 +175,6 @@ def test_a_finished_run_that_cannot_be_written_to_prints_its_tables(run, whole, 
     def refuse(self, **options):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.path))
 
-    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
     expected = run()[1]
     before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
     monkeypatch.setattr(Lock, "acquire", refuse)
@@ -209,8 +214,6 @@ def test_a_folder_that_is_removed_while_running_is_not_made_again(run, monkeypat
     ("number", "command", "moment"),
     [
         (signal.SIGINT, "flipjax.sweep", "argparse"),
-        (signal.SIGTERM, "flipjax.sweep", "ml_collections"),
-        (signal.SIGINT, "flipjax sweep", "absl.flags"),
         (signal.SIGTERM, "flipjax sweep", "jax"),
         (signal.SIGINT, "flipjax.sweep", "optax"),
     ],
@@ -235,21 +238,14 @@ def test_shards_in_any_order_give_the_bytes_of_the_whole_run(whole, run):
     assert not (run.folder / "results.csv").exists()
     # Another count from here on: what is done is not done again.
     assert run("--shard", "1/2")[0] == 0
+    code, text = run("--collect")
+    assert code == 1 and "1 members are not done" in text
+    alone = shard_members(plan(faults.read_config(whole[1])), index=1, count=2)
+    rows = records_of(read_csv(run.folder / "results.csv"))
+    assert {row["member"] for row in rows if row["status"] != "failed"} == alone
     code, text = run("--shard", "0/2")
     assert code == 0 and "Flip" in text
     for name in ("results.csv", "history.csv", "report/summary.csv"):
         assert (run.folder / name).read_bytes() == (whole[0] / name).read_bytes(), name
     assert not list(run.folder.glob("cells/*/parts"))
     assert run()[0] == 0 and same(run, whole)
-    assert run("--fresh", "--shard", "0/2")[0] == 2
-
-
-def test_collect_says_which_members_are_missing(run, whole):
-    shutil.rmtree(run.folder)
-    programs = plan(faults.read_config(whole[1]))
-    alone = sorted(shard_members(programs, index=1, count=2))
-    assert run("--shard", "1/2")[0] == 0
-    code, text = run("--collect")
-    assert code == 1 and "1 members are not done" in text
-    rows = records_of(read_csv(run.folder / "results.csv"))
-    assert {row["member"] for row in rows if row["status"] != "failed"} == set(alone)

@@ -69,7 +69,7 @@ def stub_compiler(monkeypatch):
 
     def taken(program, spec, study, *, members):
         asked.append(members)
-        return waves.Taken(members * 1_000_000 * program.experiment.model.width, 2_000_000)
+        return members * 1_000_000 * program.experiment.model.width, 2_000_000
 
     monkeypatch.setattr(waves, "compiled_bytes", taken)
     return asked
@@ -77,24 +77,27 @@ def stub_compiler(monkeypatch):
 
 def test_the_compiler_is_asked_for_half_the_members_until_a_device_holds_them(whole, monkeypatch):
     (program,) = plan(faults.read_config(whole[1], "--config.axes.seed=(0,1,2,3,4,5)"))
-    asked, lines = stub_compiler(monkeypatch), []
-    assert waves.wave(program, PopulationSpec(memory_gb=0.06), SimpleNamespace(), say=lines.append) == 12 and not lines
-    assert waves.wave(program, PopulationSpec(memory_gb=0.02), SimpleNamespace(), say=lines.append) == 3
+    asked = stub_compiler(monkeypatch)
+    assert waves.wave(program, PopulationSpec(memory_gb=0.06), SimpleNamespace())[0] == 12
+    assert waves.wave(program, PopulationSpec(memory_gb=0.02), SimpleNamespace()) == (
+        3,
+        "cell 000: 3 of 12 members at a time take 12.0 MB of states and data and 2.0 MB of work on each of 2 devices, "
+        "which have 20.0 MB",
+    )
     assert asked == [12, 12, 6, 3]
-    assert lines == ["cell 000: waves of 3 of 12 members, which take 14.0 MB of the 20.0 MB of a device"]
 
 
 def test_waves_give_the_bytes_of_the_whole_run(whole, tmp_path):
     (program,) = plan(faults.read_config(whole[1]))
     study, spec = make_study(program), PopulationSpec(devices=1)
-    one, two = (waves.compiled_bytes(program, spec, study, members=members).total for members in (1, 2))
+    one, two = (sum(waves.compiled_bytes(program, spec, study, members=members)) for members in (1, 2))
     assert one < two
     options = f"--config.population.memory_gb={(one + two) / 2 / waves.USED / 1e9}", "--config.population.devices=1"
     code, text = whole[2](tmp_path / "run", *options)
-    assert code == 0 and "waves of 1 of 2 members" in text, text
+    assert code == 0 and "1 of 2 members at a time" in text, text
     assert same(tmp_path / "run", whole)
     code, text = whole[2](tmp_path / "dry", "--dry_run=compiled", *options)
-    assert code == 0 and "cell 000, compiled: " in text and "waves of 1 of 2 members" in text, text
+    assert code == 0 and "cell 000: 1 of 2 members at a time take " in text, text
     assert not (tmp_path / "dry").exists()
     # How much memory there is makes no other run.
     assert whole[2](tmp_path / "run", options[1])[0] == 0
@@ -105,8 +108,8 @@ def test_a_member_that_no_device_holds_is_refused_by_name_and_the_other_cells_go
     options = ("--config.grid.model.width=(4, 8)", "--config.population.memory_gb=0.009")
     said = (
         "no memory for one member alone, m002: it takes 10.0 MB (8.0 MB of states and data, 2.0 MB of work) of the "
-        "9.0 MB that config.population.memory_gb allows; lower config.model.width (8), config.model.depth (1), "
-        "config.train.batch_size (8) or config.pool.size (16)\n"
+        "9.0 MB that config.population.memory_gb allows; lower one of config.train.batch_size (8), "
+        "config.pool.size (16), config.model.width (8), config.model.depth (1)\n"
     )
     code, text = whole[2](tmp_path / "dry", "--dry_run=compiled", *options)
     assert code == 2 and text.endswith(f"flipjax sweep: cell 001: {said}"), text

@@ -5,7 +5,7 @@ import pytest
 
 from flipjax.config import ConfigError
 from flipjax.plan import plan, shard_members
-from flipjax.sweep.__main__ import read_shard
+from flipjax.sweep.shards import read_shard
 
 
 def test_shards_partition_members_whatever_the_grid_order(tmp_path):
