@@ -12,7 +12,6 @@ if __name__ == "__main__":
     Signals().__enter__()
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -22,15 +21,9 @@ from flipjax import command
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
+from flipjax.sweep.shards import read_shard
 from flipjax.sweep.workdir import Workdir
 from flipjax.terminal import printable, say
-
-SHARD_VARIABLES = (
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
-    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
-    ("SLURM_PROCID", "SLURM_NTASKS"),
-)
-"""Index and count of a job's share: SLURM's arrays, Kubernetes' indexed jobs, SLURM's tasks."""
 
 
 def _parser() -> command.ConfigParser:
@@ -80,69 +73,31 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
     if options.fresh and (options.shard or options.collect or options.launcher):
         raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
     name = options.config_file.stem
+    shard = None if options.shard is None else read_shard(options.shard)
     workdir = Workdir(options.workdir or Path("runs") / name)
     if options.launcher:
         _launch(options, arguments, workdir.folder)
     members = sum(len(program.names) for program in programs)
-    header = f"{name}: members {members}, programs to compile {len(programs)}, folder {workdir.folder}; starting JAX"
-    say(header)
-    from flipjax.sweep.run import Options, Shard, run_sweep
+    say(f"{name}: members {members}, programs to compile {len(programs)}, folder {workdir.folder}; starting JAX")
+    from flipjax.sweep.run import run_sweep
 
-    shard = None if options.shard is None else Shard(*read_shard(options.shard))
-    return run_sweep(
-        programs,
-        options.config,
-        workdir,
-        Options(
-            name,
-            line,
-            fresh=options.fresh,
-            fail_fast=options.fail_fast,
-            force_unlock=options.force_unlock,
-            collect=options.collect or bool(options.launcher),
-            shard=shard,
-        ),
-        signals=signals,
-    )
+    return run_sweep(programs, options, workdir, shard=shard, line=line, signals=signals)
 
 
 def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:
     """Starts JAX, prints what the compiled program of each cell says of its memory; returns the exit code."""
     from flipjax.sweep.study import make_study
-    from flipjax.sweep.waves import TooLargeError, describe, wave
+    from flipjax.sweep.waves import TooLargeError, wave
 
     code = command.DONE
     print(command.start_backend(spec, max(len(program.names) for program in programs)))
     for program in programs:
-        study = make_study(program)
-        print(describe(program, spec, study))
         try:
-            wave(program, spec, study, say=print)
+            print(wave(program, spec, make_study(program))[1])
         except TooLargeError as error:
             say(printable(f"flipjax sweep: cell {program.name}: {error}"))
             code = command.USAGE
     return code
-
-
-def read_shard(text: str) -> tuple[int, int]:
-    """Returns the index, from 0, and the count of `--shard`: `i/n`, or `auto` for what a job's environment says.
-
-    `n/n` is the same as `0/n`, so that counting from 1 is right, too.
-
-    Raises:
-      ConfigError: it is neither, or the environment says nothing.
-    """
-    if text == "auto":
-        for index, count in SHARD_VARIABLES:
-            if index in os.environ and count in os.environ:
-                first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0)) if index == "SLURM_ARRAY_TASK_ID" else 0
-                text = f"{int(os.environ[index]) - first}/{os.environ[count]}"
-                break
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) <= int(count) > 0):
-        names = "; ".join(" and ".join(pair) for pair in SHARD_VARIABLES)
-        raise ConfigError("--shard", f"i/n with 0 <= i <= n, or auto where a job sets {names}", text)
-    return int(index) % int(count), int(count)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

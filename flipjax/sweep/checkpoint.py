@@ -18,8 +18,8 @@ from flipjax.config import ConfigError
 from flipjax.files import DamagedError, adding_folder
 
 MAX_CHECKPOINTS = 2
+# Whose arrays a checkpoint holds, and the SHA-256 of its files; TensorStore chokes on damaged ones.
 RECORD = "record.json"
-"""Whose arrays a checkpoint holds, and the SHA-256 of its files; TensorStore chokes on damaged ones."""
 ARRAYS = "arrays"
 
 

@@ -33,8 +33,8 @@ from flipjax.training.predict import predict
 _predict = jax.jit(predict, static_argnums=0)
 
 GALLERY_MEMBERS = 6
+# What the predicted classes of a program's members may take, unpacked; beyond, no seeds are compared.
 MASK_BYTES = 2**28
-"""What the predicted classes of a program's members may take, unpacked; beyond, no seeds are compared."""
 
 
 def finish(
@@ -168,11 +168,7 @@ def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.
 
 
 def _rows(
-    program: Program,
-    study: Study,
-    stored: StoredCell,
-    states: State,
-    regions: Mapping[str, metrics.RegionSums],
+    program: Program, study: Study, stored: StoredCell, states: State, regions: Mapping[str, metrics.RegionSums]
 ) -> list[Row]:
     rows = []
     for index, setting in enumerate(program.settings):

@@ -18,8 +18,8 @@ from flipjax.terminal import say
 
 PREFIX = ".lock"
 OWNER = ".owner"
+# A launcher's name of a shard's job: the same when it starts the shard again, so that the first one has ended.
 SHARD_JOB = "FLIPJAX_SHARD_JOB"
-"""A launcher's name of a shard's job: the same when it starts the shard again, so that the first one has ended."""
 SECONDS_TO_END = 10.0
 UNKNOWN = {"host": "?", "pid": 0, "since": "?"}
 
@@ -87,18 +87,31 @@ class Lock:
         self._text = json.dumps(_myself())
         self._lock = FileLock(self.path)
 
-    def acquire(self, *, force: bool = False) -> None:
+    def acquire(self, *, force: bool = False, seconds: float = 0.0) -> None:
         """Takes the lock; with `force` from a process that has it, too.
+
+        Waits for `seconds`, and a launcher's shard as long as it takes: shards outlive a launcher that was killed.
 
         Raises:
             ConfigError: another process has it; names the process.
             OSError: the folder cannot be written to.
         """
-        while (holder := self._take(force=force)) is not None:
-            self._wait(*holder)
+        deadline = time.monotonic() + seconds
+        told = None
+        while (owner := self._take(force=force)) is not None:
+            who = f"process {owner['pid']} on {owner['host']} since {owner['since']}"
+            waits = os.environ.get(SHARD_JOB) and not _may_run_elsewhere(owner)
+            if not waits and time.monotonic() >= deadline:
+                problem = f"{self.folder} is in use by {who}; wait, or pass --force_unlock"
+                raise ConfigError("--workdir", problem=problem)
+            if waits and owner != told:
+                say(f"waiting for {who}, which uses {self.folder}")
+            told = owner
+            # Two that wait for each other have given their own locks back, and do not look at the same times.
+            time.sleep(random.uniform(0.2, 1))
 
-    def _take(self, *, force: bool) -> tuple[Path, dict[str, Any]] | None:
-        """Returns None, or the lock that is in the way, and who has it."""
+    def _take(self, *, force: bool) -> dict[str, Any] | None:
+        """Returns None, or who has a lock that is in the way."""
         others = [path for path in self.folder.glob(PREFIX + "*") if path.suffix not in (OWNER, ".tmp")]
         friends = [path for path in others if self._together is not None and path.name.startswith(self._together)]
         for path in (self.path, *sorted({*others} - {*friends, self.path})):
@@ -115,7 +128,7 @@ class Lock:
             if held and not force:
                 lock.release()
                 self.release()
-                return path, owner
+                return owner
             if held and not lock.is_locked:
                 # The other process keeps a lock on a file that has no name any more, and ends at its next look.
                 path.unlink()
@@ -128,22 +141,6 @@ class Lock:
                 path.unlink(missing_ok=True)
                 lock.release()
         return None
-
-    def _wait(self, path: Path, owner: dict[str, Any]) -> None:
-        """Waits for a process of this machine if a launcher's shard asks: shards outlive a launcher that was killed.
-
-        Raises:
-            ConfigError: anybody else asks, or the process is on another machine; names the process.
-        """
-        who = f"process {owner['pid']} on {owner['host']} since {owner['since']}"
-        if not os.environ.get(SHARD_JOB) or _may_run_elsewhere(owner):
-            raise ConfigError("--workdir", problem=f"{self.folder} is in use by {who}; wait, or pass --force_unlock")
-        say(f"waiting for {who}, which uses {self.folder}")
-        lock = FileLock(path)
-        lock.acquire()
-        lock.release()
-        # Two that wait for each other have given their own locks back, and do not look at the same times.
-        time.sleep(random.uniform(0, 1))
 
     def owned(self) -> bool:
         """Says whether this process still has the lock."""

@@ -1,5 +1,7 @@
 """A sweep as it runs: the members that the folder lacks, program after program, then tables and a report."""
 
+import argparse
+import contextlib
 import datetime
 import errno
 import functools
@@ -12,7 +14,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from flipjax import command
 from flipjax.config import Config, ConfigError, PopulationSpec
@@ -25,25 +27,14 @@ from flipjax.sweep import storage, waves
 from flipjax.sweep.finish import failed_rows, finish
 from flipjax.sweep.lock import Lock
 from flipjax.sweep.program import InterruptedRunError, train
+from flipjax.sweep.shards import Shard
 from flipjax.sweep.signals import Signals
 from flipjax.sweep.study import Study, check_scenes, make_study
 from flipjax.sweep.workdir import Workdir
 from flipjax.terminal import Bar, say
 
-COLLECT_SECONDS = 600.0
-"""How long the last shard waits for another one that collects."""
-
-
-class Shard(NamedTuple):
-    """Which share of the members a process trains: `index` of `count`, from 0."""
-
-    index: int
-    count: int
-
-    def lock(self, folder: Path, *, collect: bool = False) -> Lock:
-        """Returns the lock of this shard, beside which those of the same count may be taken."""
-        together = f"-of-{self.count}-"
-        return Lock(folder, name=f"{together}{'collect' if collect else self.index}", together=together)
+# How long the last shard waits for another one that collects.
+SECONDS_TO_COLLECT = 600.0
 
 
 class Sweep:
@@ -86,8 +77,8 @@ class Sweep:
         """Runs what is pending; returns False when interrupted.
 
         Raises:
-          ConfigError: if the data cannot be used.
-          OSError: if the folder cannot be written to.
+            ConfigError: if the data cannot be used.
+            OSError: if the folder cannot be written to.
         """
         for program in self.pending():
             try:
@@ -111,7 +102,9 @@ class Sweep:
         self.class_names[program.name] = ("background", *study.catalog.class_names)
         check_scenes(study, self.config.intervene)
         self.workdir.record_pool(program, study.catalog)
-        size = waves.wave(program, spec, study, say=bar.say)
+        size, text = waves.wave(program, spec, study)
+        if size < len(program.names):
+            bar.say(text)
         run = functools.partial(self._run_wave, study=study, spec=spec, bar=bar)
         refuse = functools.partial(waves.no_room, spec=spec, study=study)
         waves.in_waves(program, size, run, say=bar.say, refuse=refuse)
@@ -197,53 +190,48 @@ def _text_of(folder: Path, rows: Sequence[Row]) -> str:
         return page.build_report(place)
 
 
-def _origin() -> dict[str, str]:
-    """Says where and when a run started, and from which commit where the code is a checkout of git."""
-    command_line = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=10)
-        commit = done.stdout.strip() if done.returncode == 0 else ""
-    except (OSError, subprocess.TimeoutExpired):
-        commit = ""
-    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"host": platform.node(), "started": started} | ({"commit": commit} if commit else {})
-
-
-def _versions() -> dict[str, str]:
+def _provenance() -> dict[str, str]:
+    """Says where and when a run started, of which versions, and of which commit where the code is a checkout of git."""
+    facts = {"host": platform.node(), "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    line = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        facts["commit"] = subprocess.run(line, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     names = ("flipjax", "jax", "flax", "optax", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
-
-
-class Options(NamedTuple):
-    """How a sweep is run: its name and command line, and the options of the command."""
-
-    name: str
-    line: str
-    fresh: bool = False
-    fail_fast: bool = False
-    force_unlock: bool = False
-    collect: bool = False
-    shard: Shard | None = None
+    return {**facts, "python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
 
 def run_sweep(
-    programs: Sequence[Program], config: Config, workdir: Workdir, options: Options, *, signals: Signals
+    programs: Sequence[Program],
+    options: argparse.Namespace,
+    workdir: Workdir,
+    *,
+    shard: Shard | None,
+    line: str,
+    signals: Signals,
 ) -> int:
     """Runs a plan in a folder, prints its tables, and returns the exit code.
 
+    Args:
+        programs: of the plan.
+        options: of the command line, as `flipjax sweep --help` lists them, and its `config`.
+        workdir: the run folder.
+        shard: which members to train; None: all.
+        line: the command line, for config.json.
+        signals: which may end the run.
+
     Raises:
-      ConfigError: the folder or the data cannot be used.
-      OSError: the folder cannot be written to, or is gone.
+        ConfigError: the folder or the data cannot be used.
+        OSError: the folder cannot be written to, or is gone.
     """
-    shard = options.shard
     lock = shard.lock(workdir.folder) if shard else Lock(workdir.folder)
-    settings = json.loads(config.to_json())
+    settings = json.loads(options.config.to_json())
     workdir.open(settings, lock=lock, fresh=options.fresh, force=options.force_unlock)
     signals.release = workdir.close
+    collect = options.collect or options.launcher
     try:
-        sweep = Sweep(programs, config, workdir, signals, shard=shard)
+        sweep = Sweep(programs, options.config, workdir, signals, shard=shard)
         sweep.read(say)
-        if not options.collect and not _train(sweep, settings, options):
+        if not collect and not _train(sweep, settings, options, line):
             say(f"interrupted; the same command continues in {workdir.folder}")
             return command.INTERRUPTED
         if shard:
@@ -252,7 +240,7 @@ def run_sweep(
             workdir.remove_partial()
         text, code = sweep.conclude()
         missing = sweep.missing()
-        if options.collect and missing:
+        if collect and missing:
             text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' if missing[20:] else ''}"
         print(text)
         return code
@@ -260,25 +248,25 @@ def run_sweep(
         workdir.close()
 
 
-def _train(sweep: Sweep, settings: Mapping[str, Any], options: Options) -> bool:
+def _train(sweep: Sweep, settings: Mapping[str, Any], options: argparse.Namespace, line: str) -> bool:
     """Trains what is pending; False: interrupted."""
     parts = sweep.pending()
     if not parts:
         return True
     workdir = sweep.workdir
+    members = sum(len(part.names) for part in parts)
     if not workdir.writable:
-        text = f"cannot be written to, and {sum(len(part.names) for part in parts)} members are not done"
+        text = f"cannot be written to, and {members} members are not done"
         raise OSError(errno.EROFS, text, str(workdir.folder))
-    largest = max(len(part.settings) for part in parts)
-    device = command.start_backend(PopulationSpec(**sweep.config.population), largest)
-    facts = {"name": options.name, "command": options.line, "device": device, **_origin(), **_versions()}
-    workdir.describe(settings, facts)
-    say(f"{device}; compiling, then training {sum(len(part.names) for part in parts)} members")
+    device = command.start_backend(PopulationSpec(**sweep.config.population), max(len(part.names) for part in parts))
+    name = options.config_file.stem
+    workdir.describe(settings, {"name": name, "command": line, "device": device, **_provenance()})
+    say(f"{device}; compiling, then training {members} members")
     sweep.signals.training = True
     start = time.monotonic()
     with Bar("member epochs", total=sum(sum(part.epochs) for part in parts)) as bar:
         unbroken = sweep.run(bar, fail_fast=options.fail_fast)
-    if options.shard is None:
+    if sweep.shard is None:
         workdir.add_session(time.monotonic() - start)
     return unbroken
 
@@ -289,21 +277,13 @@ def _end_shard(sweep: Sweep, shard: Shard) -> int:
     failed = sweep.failed or not sweep.statuses() <= {"finished", "stopped"}
     sweep.read(lambda line: None)
     missing = sweep.missing()
-    done = len(sweep.members) - len(sweep.members & set(missing))
+    done = len(sweep.members.difference(missing))
     print(f"shard {shard.index}/{shard.count}: {done} of {len(sweep.members)} members done")
     if missing:
         print(f"{len(missing)} members of the run are not done; the last shard collects, or --collect does")
         return command.SOME_FAILED if failed else command.DONE
     lock = shard.lock(sweep.workdir.folder, collect=True)
-    deadline = time.monotonic() + COLLECT_SECONDS
-    while True:
-        try:
-            lock.acquire()
-            break
-        except ConfigError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
+    lock.acquire(seconds=SECONDS_TO_COLLECT)
     try:
         sweep.read(lambda line: None)
         text, code = sweep.conclude()

@@ -15,11 +15,11 @@ from flipjax.results import gallery
 from flipjax.results.cells import Row, StoredCell, load_cell, save_cell
 from flipjax.sweep.workdir import Workdir
 
+# The arrays of a part that have an axis of members, and which one it is.
 AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "scores": 0, "masks": 0}
-"""The arrays of a part that have an axis of members, and which one it is."""
 
+# Pairs of images of one object, in both scenes, that a gallery shows.
 PAIRS = 2
-"""Pairs of images of one object, in both scenes, that a gallery shows."""
 
 Say = Callable[[str], Any]
 

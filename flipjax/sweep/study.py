@@ -102,12 +102,12 @@ def check_pool(program: Program, catalog: Catalog) -> None:
         raise ConfigError("config.axes.method", "a composite pool, whose scenes can change, for bg_swap", "photos")
 
 
+# What a knob does where the training set lacks a group.
 WITHOUT_A_GROUP = {
     "cutmix": "its images take a random colour instead of a partner's background",
     "balanced": "batches are drawn evenly over the groups that exist",
     "dro": "its weight stays as it is",
 }
-"""What a knob does where the training set lacks a group."""
 
 
 def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str]:

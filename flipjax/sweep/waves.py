@@ -3,7 +3,6 @@
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 from jax.sharding import NamedSharding
@@ -17,28 +16,20 @@ from flipjax.sweep.study import Study, make_members
 from flipjax.training import placement, population
 from flipjax.training.member import init_state
 
+# Share of a device's memory that a program may be planned to take: the rest is the runtime's.
 USED = 0.9
-"""Share of a device's memory that a program may be planned to take: the rest is the runtime's."""
 
 
 class TooLargeError(ValueError):
     """A device has no memory for one member alone."""
 
 
-class Taken(NamedTuple):
-    """Bytes that a compiled epoch takes on a device: what it is given and returns, and what it works in."""
+def compiled_bytes(program: Program, spec: PopulationSpec, study: Study, *, members: int) -> tuple[int, int]:
+    """Compiles the epoch of so many members, makes none of their arrays, and returns what the compiler says.
 
-    given: int
-    working: int
-
-    @property
-    def total(self) -> int:
-        """Both."""
-        return self.given + self.working
-
-
-def compiled_bytes(program: Program, spec: PopulationSpec, study: Study, *, members: int) -> Taken:
-    """Compiles the epoch of so many members, makes none of their arrays, and returns what the compiler says of it."""
+    Returns:
+        Bytes on a device: what the epoch is given and returns, and what it works in.
+    """
     experiment = program.experiment
     layout = layout_of(program, spec, members=members)
     slots = members + -members % layout.devices
@@ -55,7 +46,7 @@ def compiled_bytes(program: Program, spec: PopulationSpec, study: Study, *, memb
     lowered = population.lower_epoch(experiment, layout, *jax.tree.map(stacked, one), *shared)
     analysis = lowered.compile().memory_analysis()
     given = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    return Taken(given, analysis.temp_size_in_bytes)
+    return given, analysis.temp_size_in_bytes
 
 
 def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
@@ -72,56 +63,45 @@ def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
     return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (devices or jax.device_count())
 
 
-def wave(program: Program, spec: PopulationSpec, study: Study, *, say: Callable[[str], object]) -> int:
-    """Returns how many of a program's members are trained at a time: all, or half as many until the device holds them.
+def wave(program: Program, spec: PopulationSpec, study: Study) -> tuple[int, str]:
+    """Returns how many of a program's members are trained at a time, and a line that says what they take.
 
-    Says so by `say` where it is not all. The program of all members is compiled here and not again to run it.
+    All, or half as many until the device holds them. What is compiled here is not compiled again to run it.
 
     Raises:
         TooLargeError: one member alone takes more than the device has.
     """
     size = members = len(program.names)
     limit = device_bytes(spec)
-    while (taken := compiled_bytes(program, spec, study, members=size).total) > USED * limit and size > 1:
+    while sum(taken := compiled_bytes(program, spec, study, members=size)) > USED * limit and size > 1:
         size = (size + 1) // 2
-    if size == 1 and taken > device_bytes(spec, devices=layout_of(program, spec, members=1).mesh.size):
+    devices = layout_of(program, spec, members=size).mesh.size
+    if size == 1 and sum(taken) > device_bytes(spec, devices=devices):
         raise TooLargeError(no_room(program, spec, study))
-    if size < members:
-        say(
-            f"cell {program.name}: waves of {size} of {members} members, which take {megabytes(taken)} of the "
-            f"{megabytes(limit)} of a device"
-        )
-    return size
+    given, working = map(megabytes, taken)
+    return size, (
+        f"cell {program.name}: {size} of {members} members at a time take {given} of states and data and {working} of "
+        f"work on each of {devices} devices, which have {megabytes(limit)}"
+    )
 
 
 def no_room(program: Program, spec: PopulationSpec, study: Study) -> str:
     """Returns a sentence: a device has no memory for the first member alone, what that takes, and what to lower."""
-    taken = compiled_bytes(program, spec, study, members=1)
+    given, working = compiled_bytes(program, spec, study, members=1)
     devices = layout_of(program, spec, members=1).mesh.size
     whose = "that config.population.memory_gb allows" if spec.memory_gb else "of a device"
-    model, pool = program.experiment.model, program.experiment.pool
-    sizes = {"config.model.width": model.width, "config.model.depth": model.depth} if model.name == "unet" else {}
-    sizes["config.train.batch_size"] = program.experiment.train.batch_size
-    *others, last = (f"{field} ({value})" for field, value in {**sizes, "config.pool.size": pool.size}.items())
+    experiment = program.experiment
+    sizes = {"train.batch_size": experiment.train.batch_size, "pool.size": experiment.pool.size}
+    if experiment.model.name == "unet":
+        sizes |= {"model.width": experiment.model.width, "model.depth": experiment.model.depth}
+    lower = ", ".join(f"config.{field} ({value})" for field, value in sizes.items())
     # The devices of a CPU share its memory: a batch on several of them takes as much.
     idle = devices < jax.device_count() and jax.default_backend() != "cpu"
-    shared = f", or raise config.population.batch_devices ({devices})" if idle else ""
     return (
-        f"no memory for one member alone, {program.names[0]}: it takes {megabytes(taken.total)} "
-        f"({megabytes(taken.given)} of states and data, {megabytes(taken.working)} of work) of the "
-        f"{megabytes(device_bytes(spec, devices=devices))} {whose}; "
-        f"lower {', '.join(others)} or {last}{shared}"
-    )
-
-
-def describe(program: Program, spec: PopulationSpec, study: Study) -> str:
-    """Returns a line for `--dry_run=compiled`: what all members of a program take of a device, and what it has."""
-    members = len(program.names)
-    taken = compiled_bytes(program, spec, study, members=members)
-    limit = device_bytes(spec)
-    return (
-        f"cell {program.name}, compiled: {megabytes(taken.given)} of states and data and {megabytes(taken.working)} of "
-        f"work on each of {layout_of(program, spec, members=members).mesh.size} devices, which have {megabytes(limit)}"
+        f"no memory for one member alone, {program.names[0]}: it takes {megabytes(given + working)} "
+        f"({megabytes(given)} of states and data, {megabytes(working)} of work) of the "
+        f"{megabytes(device_bytes(spec, devices=devices))} {whose}; lower one of {lower}"
+        + (f", or raise config.population.batch_devices ({devices})" if idle else "")
     )
 
 

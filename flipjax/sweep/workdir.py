@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 POOLS = "pools.json"
+# What config.json holds, by which a run is told from another program's folder.
 KEYS = {"name", "command", "device", "flipjax", "config"}
-"""What config.json holds, by which a run is told from another program's folder."""
 FOLDERS = ("cells", "checkpoints", "report", "report/figures", "logs")
+# Files that a run has for a moment only.
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
-"""Files that a run has for a moment only."""
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 ADVICE = "pass another --workdir, or --fresh, which renames that folder"
 
@@ -32,15 +32,10 @@ class Workdir:
     """Paths and state of one run; every file appears whole or not at all."""
 
     def __init__(self, folder: str | Path):
-        """Names the folder; `open` makes it.
-
-        Raises:
-          ConfigError: if it cannot be a run's.
-        """
+        """Names the folder; `open` makes it."""
         self.folder = Path(folder)
         self.writable = True
         self._lock: Lock | None = None
-        _check_place(self.folder)
 
     def open(self, config: Mapping[str, Any], *, lock: Lock, fresh: bool, force: bool) -> None:
         """Takes the folder for a configuration: locks it; with `fresh` an earlier run's folder gets another name.
@@ -48,18 +43,28 @@ class Workdir:
         A run that may be read alone is opened all the same, and `writable` is False then.
 
         Args:
-          config: as nested JSON values.
-          lock: of this folder.
-          fresh: whether to start over.
-          force: whether to take the lock from a process that may be alive.
+            config: as nested JSON values.
+            lock: of this folder.
+            fresh: whether to start over.
+            force: whether to take the lock from a process that may be alive.
 
         Raises:
-          ConfigError: if the folder holds a run of another configuration, files that are not flipjax's, or is in use.
-          OSError: if it can neither be written to nor holds a run.
+            ConfigError: if there can be no folder, or it is in use, or holds a run of another configuration or files
+                that are not flipjax's.
+            OSError: if it can neither be written to nor holds a run.
         """
-        self._refuse_others(config, fresh=fresh)
         try:
+            # What reads config.json later wants names that it can hold, and nobody wants a folder called gs:.
+            if str(self.folder).encode() and any(part.endswith(":") for part in self.folder.parts):
+                raise ValueError("not on this machine")
+            self._refuse_others(config, fresh=fresh)
             self.folder.mkdir(parents=True, exist_ok=True)
+        except ConfigError:
+            raise
+        except (OSError, ValueError) as error:
+            expected = "a folder, or a place where one can be made"
+            raise ConfigError("--workdir", expected, f"{str(self.folder)!r} ({error})") from error
+        try:
             lock.acquire(force=force)
         except OSError as error:
             if fresh or error.errno not in UNWRITABLE or not (self.folder / CONFIG).is_file():
@@ -104,11 +109,11 @@ class Workdir:
         """Keeps which pool a run reads from files, so that no other one takes its place while the run is not done.
 
         Args:
-          program: of the plan.
-          catalog: of its pool, with a digest if it was read from files.
+            program: of the plan.
+            catalog: of its pool, with a digest if it was read from files.
 
         Raises:
-          ConfigError: if the run has read another pool from that place.
+            ConfigError: if the run has read another pool from that place.
         """
         if not catalog.content:
             return
@@ -194,7 +199,7 @@ def _read_json(path: Path, *, keys: Any) -> dict[str, Any]:
     """Reads a file of the run.
 
     Raises:
-      ConfigError: it is damaged, or another program's.
+        ConfigError: it is damaged, or another program's.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -206,23 +211,3 @@ def _read_json(path: Path, *, keys: Any) -> dict[str, Any]:
         found = f"{path} of another program, or damaged; restore it, or pass another --workdir"
         raise ConfigError("--workdir", "a run of flipjax", found)
     return value
-
-
-def _check_place(folder: Path) -> None:
-    """Raises ConfigError where no folder can be."""
-    text = str(folder)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError("--workdir", "a name in UTF-8", repr(text)) from error
-    if "\0" in text or any(part.endswith(":") for part in folder.parts):
-        raise ConfigError("--workdir", "the path of a folder", repr(text))
-    try:
-        for place in (folder, *folder.absolute().parents):
-            if os.path.lexists(place):
-                place.resolve(strict=True)
-                if not place.is_dir():
-                    raise ConfigError("--workdir", "a folder, or a place for one", f"{place}, which is none")
-                return
-    except (OSError, RuntimeError) as error:
-        raise ConfigError("--workdir", "a folder, or a place for one", f"{text} ({error})") from error

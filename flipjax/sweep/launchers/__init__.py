@@ -13,15 +13,15 @@ from flipjax.config import ConfigError
 from flipjax.sweep.lock import SHARD_JOB
 from flipjax.sweep.signals import INTERRUPTED
 
+# The module of each launcher, and its engine.
 LAUNCHERS = {
     "local": ("flipjax.sweep.launchers.local", "Local"),
     "slurm": ("flipjax.sweep.launchers.slurm", "Slurm"),
     "ray": ("flipjax.sweep.launchers.ray_tasks", "Ray"),
 }
-"""The module of each launcher, and its engine."""
 RETRIES = 2
+# What a shell says of a command that SIGKILL ended.
 KILLED = 137
-"""What a shell says of a command that SIGKILL ended."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_LINES = 10.0
 

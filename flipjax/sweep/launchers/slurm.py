@@ -12,8 +12,8 @@ import submitit
 
 from flipjax.sweep.launchers import KILLED, Jobs, exit_code
 
+# How long after a job's end its result may still come: other machines see a file late.
 SECONDS_FOR_A_RESULT = 15.0
-"""How long after a job's end its result may still come: other machines see a file late."""
 
 
 class Slurm:
