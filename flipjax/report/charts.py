@@ -192,7 +192,9 @@ def training_charts(run: Run) -> list[Chart]:
         return []
     axes = [name for name in varying_axes(run.records, until="member") if name != "seed"]
     levels = [name for name in ("rho",) if name in run.records]
-    table = run.history.merge(run.records[["member", *axes, *levels]], on="member")
+    # An axis such as learning_rate is a column of the history, too, where it is that of the last step.
+    history = run.history.drop(columns=axes, errors="ignore")
+    table = history.merge(run.records[["member", *axes, *levels]], on="member")
     panels = []
     for setting, rows in islice(groups_of(table, axes), TRAINED):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
