@@ -162,7 +162,7 @@ def test_scores_follow_from_what_is_stored(cell, tmp_path):
     rows = records_of(table)
     assert [row["score"] for row in rows] == 2 * ["flip_risk", "mirror", "disagreement", "pairwise_dice"]
     assert [row["passes"] for row in rows[:4]] == [1, 2, 2, 2]
-    flip = cell.counts("a", "test").flip
+    flip = cell.decomposition("a", "test").flip
     score = cell.parts["test"].scores[0, :, 0]
     rare = np.isin(cell.parts["test"].groups, (1, 2))
     row = rows[1]

@@ -132,7 +132,7 @@ def test_a_pair_in_the_gallery_says_what_became_of_its_label():
     )
     swap = SceneSwap(np.arange(10.0), member(LABELS))
     options = {"class_names": cell.class_names, "scene_names": cell.scene_names, "label": "m", "swap": swap}
-    items = member_items(made, cell.counts("m", "test"), PAIRS, **options)
+    items = member_items(made, cell.decomposition("m", "test"), PAIRS, **options)
     assert [item.pair for item in items[::2]] == [
         "the label changes with the scene, cat and dog",
         "the label stays dog",

@@ -49,7 +49,7 @@ def items_of(run: Run) -> list[Item]:
             label = setting_label(record, [axis for axis in axes if axis in record])
             items += member_items(
                 gallery.StoredImages(*(values[stored.member == member] for values in stored)),
-                cell.counts(member, "test"),
+                cell.decomposition(member, "test"),
                 cell.parts["test"].pairs,
                 class_names=cell.class_names,
                 scene_names=cell.scene_names,

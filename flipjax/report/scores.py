@@ -89,7 +89,7 @@ def _coverage(run: Run, rows: pd.DataFrame) -> list[Picture]:
         for member, scores in image_scores(cell, "test", run.rows, selection=rows["selection"].iloc[0]):
             if settings.get(member) not in facets:
                 continue
-            losses = np.asarray(cell.counts(member, "test").flip, np.float64)
+            losses = np.asarray(cell.decomposition(member, "test").flip, np.float64)
             for name, (side, groups) in product(DRAWN.keys() & scores.keys(), SIDES.items()):
                 curve = _remaining(scores[name], losses, np.isin(part.groups, groups))
                 curves.setdefault((settings[member], side, name), []).append(curve)

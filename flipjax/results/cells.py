@@ -1,7 +1,6 @@
 """The decompositions of a cell: decomposition.npz, written atomically and the same byte for byte."""
 
 import functools
-import importlib
 import json
 import math
 from collections.abc import Mapping
@@ -18,16 +17,11 @@ from flipjax.results.swapped_scenes import SceneSwap, scene_swap
 Row = dict[str, Any]
 
 PARTS = ("val", "test")
-TEXTS = ("members", "selections", "class_names", "scene_names")
-OPTIONAL: dict[str, Any] = {
-    "scene_log_odds": np.float32,
-    "scene_shares": np.float32,
-    "centers": np.float32,
-    "scores": np.float32,
-    "masks": np.uint8,
-    "refit": np.bool_,
-}
+TEXTS = ("members", "selections", "class_names", "scene_names", "score_names")
 TABLES = ("rows", "history")
+REQUIRED = {"risk_sum": np.float32, "confusion": np.int32, "groups": np.int32, "pairs": np.int32, "rows": np.int32}
+FLOATS = ("scene_log_odds", "scene_shares", "centers", "scores")
+DTYPES: dict[str, Any] = REQUIRED | dict.fromkeys(FLOATS, np.float32) | {"masks": np.uint8, "refit": np.bool_}
 
 
 @dataclass(frozen=True)
@@ -75,16 +69,11 @@ class StoredCell:
     program: str = ""
 
     def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
-        """Returns the decomposition of a member on a split by a selection rule, the first by default, as a pytree.
+        """Returns the decomposition of a member on a split by a selection rule, the first by default.
 
-        Its leaves are numpy, with one leading image axis. A KeyError names the valid choices.
+        Its leaves are numpy, with one leading image axis; it is a pytree once `flipjax.metrics.kernels` is imported. A
+        KeyError names the valid choices.
         """
-        # Loads JAX, and makes the class a pytree.
-        importlib.import_module("flipjax.metrics.kernels")
-        return self.counts(member, part, selection=selection)
-
-    def counts(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
-        """Returns what `decomposition` does, without JAX."""
         place = self._place(member, selection)
         return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
 
@@ -94,7 +83,7 @@ class StoredCell:
         center = self.center(member, selection=selection)
         if log_odds is None or center is None:
             return None
-        return scene_swap(self.counts(member, part, selection=selection), log_odds, center)
+        return scene_swap(self.decomposition(member, part, selection=selection), log_odds, center)
 
     def scene_log_odds(self, member: str, part: str, *, selection: str | None = None) -> np.ndarray | None:
         """Returns a member's log-odds on other scenes, (n, kinds, C - 1), or None where no scenes were swapped."""
@@ -124,18 +113,11 @@ class StoredCell:
 
 def save_cell(path: str | Path, cell: StoredCell) -> None:
     """Writes `decomposition.npz`, with a digest."""
-    arrays: dict[str, np.ndarray] = {field: np.array(getattr(cell, field), np.str_) for field in TEXTS}
+    arrays: dict[str, np.ndarray] = {field: np.array(getattr(cell, field), np.str_) for field in TEXTS[:-1]}
     for name, part in cell.parts.items():
-        arrays[f"{name}_risk_sum"] = np.asarray(part.risk_sum, np.float32)
-        for field in ("confusion", "groups", "pairs", "rows"):
-            arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), np.int32)
-        for field, dtype in OPTIONAL.items():
-            if getattr(part, field) is not None:
-                arrays[f"{name}_{field}"] = np.asarray(getattr(part, field), dtype)
-    if cell.score_names:
-        arrays["score_names"] = np.array(cell.score_names, np.str_)
-    if cell.program:
-        arrays["program"] = np.array(cell.program, np.str_)
+        stored = {field: getattr(part, field) for field in DTYPES}
+        arrays |= {f"{name}_{f}": np.asarray(array, DTYPES[f]) for f, array in stored.items() if array is not None}
+    arrays |= {name: np.array(getattr(cell, name), np.str_) for name in ("score_names", "program")}
     for name in TABLES:
         # Row by row: copies of them all would be the most that a large grid takes.
         text = ", ".join(json.dumps(_plain(row)) for row in getattr(cell, name))
@@ -155,13 +137,11 @@ def _plain(row: Row) -> Row:
 def load_cell(path: str | Path, *, tables: bool = True) -> StoredCell:
     """Reads what `save_cell` wrote, without `tables` no rows; a DamagedError names the file where it is not that."""
     arrays = read_arrays(path)
-    fields = [field for field in StoredSplit.__dataclass_fields__ if field not in OPTIONAL]
-    expected = [*TEXTS, *TABLES, *(f"{part}_{field}" for part in PARTS for field in fields)]
+    expected = [*TEXTS, *TABLES, "program", *(f"{part}_{field}" for part in PARTS for field in REQUIRED)]
     missing = [name for name in expected if name not in arrays]
     if missing:
         raise DamagedError(f"{path}: expected the arrays of a decomposition.npz; it lacks {', '.join(missing)}")
-    every = StoredSplit.__dataclass_fields__
-    parts = {part: StoredSplit(**{f: arrays.get(f"{part}_{f}") for f in every}) for part in PARTS}  # type: ignore[arg-type]
+    parts = {part: StoredSplit(**{f: arrays.get(f"{part}_{f}") for f in DTYPES}) for part in PARTS}  # type: ignore[arg-type]
     rows = {name: tuple(json.loads(arrays[name].tobytes())) for name in TABLES if tables}
-    texts = {field: tuple(arrays[field].tolist()) for field in (*TEXTS, "score_names") if field in arrays}
-    return StoredCell(**texts, parts=parts, **rows, program=str(arrays.get("program", "")))
+    texts = {field: tuple(arrays[field].tolist()) for field in TEXTS}
+    return StoredCell(**texts, parts=parts, **rows, program=str(arrays["program"]))

@@ -13,9 +13,7 @@ ORACLES = {"worst_group_iou/all": "val_worst_group_iou", "fg_flip/all": "val_fli
 """Quantities, and the rule that selects on each with labels of all groups."""
 
 
-def regret(
-    rows: pd.DataFrame, *, paired_by: str = "seed", split: str = "test", resamples: Resamples | None = None
-) -> pd.DataFrame:
+def regret(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataFrame:
     """Returns what each selection rule loses against the one that selects on the quantity itself, on labelled images.
 
     Worst-group IoU is compared with the rule `val_worst_group_iou`, Flip with `val_flip`: both see the labels and the
@@ -24,7 +22,7 @@ def regret(
     positive where the rule is worse, with `low`, `high` and `interval`, see `estimate`. Members that diverged, or
     have no value for either rule, are left out.
     """
-    records = kept_records(member_quantities(rows, split=split))
+    records = kept_records(member_quantities(rows))
     by_rule = {rule: members.set_index("member", drop=False) for (rule,), members in groups_of(records, ["selection"])}
     tables = []
     for rule, members in by_rule.items():
@@ -32,7 +30,7 @@ def regret(
             if oracle in by_rule and rule != oracle:
                 names = [name for name in members.index if name in by_rule[oracle].index]
                 both = members.loc[names], by_rule[oracle].loc[names]
-                tables.append(_losses(rule, quantity, oracle, *both, paired_by=paired_by, resamples=resamples))
+                tables.append(_losses(rule, quantity, oracle, *both, resamples=resamples))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -49,12 +47,7 @@ ANY = "any method"
 
 
 def method_regret(
-    rows: pd.DataFrame,
-    history: pd.DataFrame | None = None,
-    *,
-    axis: str = "method",
-    paired_by: str = "seed",
-    resamples: Resamples | None = None,
+    rows: pd.DataFrame, history: pd.DataFrame | None = None, *, resamples: Resamples | None = None
 ) -> pd.DataFrame:
     """Returns what choosing among methods loses, by rules with and without labels, against the one with them.
 
@@ -66,8 +59,6 @@ def method_regret(
     Args:
         rows: of results.csv, of one selection rule.
         history: of history.csv; without it there are no rules of loss and flip-risk.
-        axis: what is chosen.
-        paired_by: the seeds.
         resamples: of the run's test images.
     """
     valid = member_quantities(rows, split="val").set_index("member")
@@ -78,7 +69,7 @@ def method_regret(
         values = values.join(measures)
     records = kept_records(member_quantities(rows)).set_index("member", drop=False)
     records = records[records.index.isin(values.index)]
-    names = [name for name in axes_of(rows) if name != axis]
+    names = [name for name in axes_of(rows) if name != "method"]
     groups = [methods.index for _, methods in groups_of(records, names) if len(methods) > 1]
     if not groups:
         return pd.DataFrame()
@@ -94,7 +85,7 @@ def method_regret(
             known = [(name, best) for name, best in pairs if name is not None and best is not None]
             if known:
                 both = (records.loc[list(side)] for side in zip(*known, strict=True))
-                tables.append(_losses(rule, quantity, oracle, *both, paired_by=paired_by, resamples=resamples))
+                tables.append(_losses(rule, quantity, oracle, *both, resamples=resamples))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -110,13 +101,12 @@ def _losses(
     records: pd.DataFrame,
     best: pd.DataFrame,
     *,
-    paired_by: str,
     resamples: Resamples | None,
 ) -> pd.DataFrame:
     """Returns one row: what records lose against the best ones, the mean over seeds of the mean over their settings."""
     known = np.isfinite(records[quantity].to_numpy() + best[quantity].to_numpy())
     records, best = records[known], best[known]
-    seeds = seeds_of(records, paired_by).to_numpy()
+    seeds = seeds_of(records).to_numpy()
     signs = (1.0 if quantity_of(quantity).better == "down" else -1.0) / pd.Series(seeds).map(
         pd.Series(seeds).value_counts()
     ).to_numpy(np.float64)

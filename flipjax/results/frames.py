@@ -16,7 +16,7 @@ import pandas as pd
 from flipjax.files import DamagedError, replacing
 from flipjax.results.cells import Row
 
-DIGESTS = "results.sha256"
+DIGEST = "results.sha256"
 TEXTS = ("member", "split", "group", "status", "selection", "values", "interval")
 """Columns that are text, whatever it looks like."""
 FORMULA = re.compile(r"[=+@-](?!\d+(\.\d+)?(e-?\d+)?$).")
@@ -61,7 +61,7 @@ def groups_of(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple
 
 def records_of(table: pd.DataFrame) -> list[Row]:
     """Returns the rows of a data frame as dicts of plain Python values."""
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    return table.to_dict("records")  # type: ignore[return-value]
 
 
 def write_csv(path: str | Path, table: pd.DataFrame | Iterable[Row]) -> None:
@@ -80,24 +80,12 @@ def write_csv(path: str | Path, table: pd.DataFrame | Iterable[Row]) -> None:
 def write_results(folder: Path, table: pd.DataFrame | Iterable[Row]) -> None:
     """Writes results.csv, and beside it its SHA-256 as `sha256sum` writes it, with which `read_csv` compares it."""
     data = _encoded(table)
-    before = folder / "results.csv"
-    # Whenever this is cut short, the file there is one that the digests name.
-    digests = [_digest(data), *([_digest(before.read_bytes())] if before.is_file() else [])]
-    for path, text in (
-        (folder / DIGESTS, _listing(digests)),
-        (folder / "results.csv", data),
-        (folder / DIGESTS, _listing(digests[:1])),
-    ):
-        with replacing(path) as stream:
-            stream.write(text)
-
-
-def _listing(digests: Iterable[str]) -> bytes:
-    return "".join(f"{digest}  results.csv\n" for digest in digests).encode()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    # Whenever this is cut short, no digest is there that says otherwise of a whole file.
+    (folder / DIGEST).unlink(missing_ok=True)
+    with replacing(folder / "results.csv") as stream:
+        stream.write(data)
+    with replacing(folder / DIGEST) as stream:
+        stream.write(f"{hashlib.sha256(data).hexdigest()}  results.csv\n".encode())
 
 
 def _encoded(table: pd.DataFrame | Iterable[Row]) -> bytes:
@@ -122,9 +110,10 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     data = path.read_bytes()
-    listing = path.parent / DIGESTS
-    if path.name == "results.csv" and listing.is_file() and _digest(data) not in listing.read_text(errors="replace"):
-        raise DamagedError(f"{path}: not as the sweep wrote it; its command writes it again, or delete {DIGESTS}")
+    listing = path.parent / DIGEST
+    known = listing.read_text(errors="replace") if path.name == "results.csv" and listing.is_file() else None
+    if known is not None and hashlib.sha256(data).hexdigest() not in known:
+        raise DamagedError(f"{path}: not as the sweep wrote it; its command writes it again, or delete {DIGEST}")
     texts = dict.fromkeys(TEXTS, str)
     frame = pd.read_csv(io.BytesIO(data), dtype=texts, keep_default_na=False, na_values=[""])
     header = next(csv.reader(io.StringIO(data.decode())))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from flipjax.files import DamagedError, read_arrays, write_arrays
 from flipjax.metrics.decomposition import Decomposition
@@ -75,7 +76,8 @@ def choose_images(
     rest = known[~np.isin(known, highest)]
     rest = rest[np.argsort(np.abs(risk[rest] - middle), kind="stable")]
     # Sorting by each image's place within its group takes one of every group, then a second of every group, and so on.
-    places = _places_within(np.zeros(len(rest)) if groups is None else np.asarray(groups)[rest])
+    of_rest = np.zeros(len(rest)) if groups is None else np.asarray(groups)[rest]
+    places = pd.Series(of_rest).groupby(of_rest).cumcount()
     near = rest[np.argsort(places, kind="stable")][:typical]
     blind = rest[(flip[rest] > 0.1) & (risk[rest] <= middle) & ~np.isin(rest, near)]
     blind = blind[np.lexsort((blind, -flip[blind]))][:sure]
@@ -83,14 +85,6 @@ def choose_images(
     kinds = ["riskiest"] * len(highest) + ["typical"] * len(near) + ["flipped, but sure"] * len(blind)
     kinds += [f"pair {number}" for number in range(len(twins)) for _ in range(2)]
     return np.concatenate([highest, near, blind, twins.ravel()]).astype(np.int64), np.array(kinds, np.str_)
-
-
-def _places_within(groups: np.ndarray) -> np.ndarray:
-    """How many of the entries before each are of its group: int64 (n,)."""
-    order = np.argsort(groups, kind="stable")
-    places = np.empty(len(groups), np.int64)
-    places[order] = np.arange(len(groups)) - np.searchsorted(groups[order], groups[order])
-    return places
 
 
 def _pairs(decomposition: Decomposition, known: np.ndarray, pairs: np.ndarray | None) -> np.ndarray:

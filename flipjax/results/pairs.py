@@ -133,14 +133,14 @@ def pair_tests(
     changes = {}
     for cell in cells.values():
         for member in cell.members:
-            changes[member] = label_changes(cell.counts(member, "test"), cell.parts["test"].pairs)
+            changes[member] = label_changes(cell.decomposition(member, "test"), cell.parts["test"].pairs)
     names = [name for name in axes_of(rows) if name not in (axis, "seed")]
     table = []
     for setting, records in groups_of(member_quantities(rows), names) if axis in axes_of(rows) else ():
         base = records[axis].iloc[0] if reference is None else reference
         kept = kept_records(records)
         by_value = {
-            value: dict(zip(seeds_of(members, "seed"), members["member"], strict=True))
+            value: dict(zip(seeds_of(members), members["member"], strict=True))
             for (value,), members in groups_of(kept, [axis])
         }
         for value in by_value if base in by_value else ():

@@ -19,10 +19,9 @@ class Resamples:
     them are paired.
     """
 
-    def __init__(self, cells: Mapping[str, StoredCell], *, part: str = "test", samples: int = SAMPLES):
+    def __init__(self, cells: Mapping[str, StoredCell], *, samples: int = SAMPLES):
         """Starts no work; `cells` by name, as `flipjax.results.cells.load_cell` reads them."""
         self._cells = {member: cell for cell in cells.values() for member in cell.members}
-        self._part = part
         self._samples = samples
         self._draws: dict[int, statistics.Draws] = {}
         self._values: dict[tuple[str, str, bool], dict[str, np.ndarray]] = {}
@@ -42,11 +41,11 @@ class Resamples:
         return self._values[place][quantity]
 
     def _resample(self, cell: StoredCell, member: str, selection: str, keys: list[str]) -> dict[str, np.ndarray]:
-        part = cell.parts[self._part]
+        part = cell.parts["test"]
         if id(cell) not in self._draws:
             rows = draw_objects(part.groups, part.pairs, samples=self._samples)
             self._draws[id(cell)] = statistics.Draws(rows, len(part.groups), keep=True)
-        counts = cell.counts(member, self._part, selection=selection)
+        counts = cell.decomposition(member, "test", selection=selection)
         draws, names = self._draws[id(cell)], cell.class_names
         return resampled(counts, keys, draws, groups=part.groups, class_names=names)
 

@@ -129,7 +129,7 @@ def write_images(run: str | Path) -> Path | None:
         # A group of rows a member: memory does not grow with the grid.
         for _, cell in _cells(Path(run)):
             for part in _image_parts(cell, members):
-                table = to_arrow(part)
+                table = _arrow_table(part)
                 writer = writer or parquet.ParquetWriter(stream, table.schema, compression="zstd")
                 writer.write_table(table)
         if writer:
@@ -137,16 +137,13 @@ def write_images(run: str | Path) -> Path | None:
     return path
 
 
-def to_arrow(frame: pd.DataFrame) -> Any:
-    """Returns a data frame as a pyarrow table whose fields hold their units; needs the extra `arrow`."""
+def _arrow_table(frame: pd.DataFrame) -> Any:
+    """Returns a data frame as a pyarrow table whose fields hold their units."""
     import pyarrow
 
     arrays = {str(name): pyarrow.array(values.to_numpy()) for name, values in frame.items()}
-    unit = units(arrays)
-    fields = [
-        pyarrow.field(name, array.type, metadata={"unit": unit[name]} if name in unit else None)
-        for name, array in arrays.items()
-    ]
+    metadata = {name: {"unit": unit} for name, unit in units(arrays).items()}
+    fields = [pyarrow.field(name, array.type, metadata=metadata.get(name)) for name, array in arrays.items()]
     return pyarrow.table(list(arrays.values()), schema=pyarrow.schema(fields))
 
 
@@ -170,7 +167,7 @@ def _image_parts(cell: StoredCell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]
                 ids = {"member": member, "selection": selection, "split": split, "image": np.arange(len(part.groups))}
                 ids |= {"object": part.rows[:, 0], "scene_photo": part.rows[:, 1]}
                 ids |= {"pair": part.pairs, "group": part.groups}
-                counts = cell.counts(member, split, selection=selection)
+                counts = cell.decomposition(member, split, selection=selection)
                 swap = cell.scene_swap(member, split, selection=selection)
                 columns = image_columns(counts, cell.class_names, swap=swap)
                 of_image = scores[selection, split][member]

@@ -4,6 +4,7 @@ All of it follows from the stored cells, without JAX. The loss of an image is it
 0.5. Images without a member's predicted foreground have no score of any kind, so all scores rank the same images.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -12,12 +13,12 @@ import pandas as pd
 
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import selective
-from flipjax.results.cells import StoredCell
+from flipjax.results.cells import PARTS, StoredCell
 from flipjax.results.ensemble import disagreement, pairwise_dice, shared_pixels, unpack_classes
 from flipjax.results.frames import groups_of, records_of, to_frame
 from flipjax.results.quantities import SCORE_QUANTITIES
 from flipjax.results.rows import axes_of, kept_records, rounded
-from flipjax.results.seeds import estimate
+from flipjax.results.seeds import means_of
 
 WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
@@ -76,7 +77,7 @@ def image_scores(
     first = selection == cell.selections[0]
     together = _ensembles(cell, part, rows) if first else {}
     for place, member in enumerate(cell.members):
-        counts = cell.counts(member, part, selection=selection)
+        counts = cell.decomposition(member, part, selection=selection)
         scores = {"flip_risk": np.asarray(counts.flip_risk, np.float64)}
         if first and stored.scores is not None:
             columns = stored.scores[place].T.astype(np.float64)
@@ -133,10 +134,12 @@ def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
             if member not in records:
                 continue
             record = records[member]
-            counts = {part: cell.counts(member, part) for part in ("val", "test")}
-            losses = {part: np.asarray(each.flip, np.float64) for part, each in counts.items()}
-            fitted = "dfr" in str(record.get("method", "")).split("+")
-            unseen = _unseen(cell, fitted=fitted)
+            losses = {part: np.asarray(cell.decomposition(member, part).flip, np.float64) for part in PARTS}
+            refit = cell.parts["val"].refit
+            unseen = np.ones(len(losses["val"]), bool)
+            if refit is not None and "dfr" in str(record.get("method", "")).split("+"):
+                # Images on which a head was fitted choose no threshold.
+                unseen = ~refit
             leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
             known = {name: np.where(unseen, validation[member][name], np.nan) for name in scores}
             measures = _measures(cell, {"val": known, "test": scores}, losses)
@@ -156,13 +159,8 @@ def score_summary(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     columns = list(rows.columns)
     names = [name for name in columns[1 : columns.index("threshold")] if name != "seed"]
-    records = rows.rename(columns={f"{key}_{side}": f"{key}/{side}" for key in SCORE_QUANTITIES for side in SIDES})
-    tables = [
-        estimate(members).assign(**dict(zip(names, setting, strict=True)), left_out=0)
-        for setting, members in groups_of(records, names)
-    ]
-    columns = [*names, "quantity", "n", "left_out", "values", "mean", "low", "high", "interval"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    keys = {f"{key}_{side}": f"{key}/{side}" for key in SCORE_QUANTITIES for side in SIDES}
+    return means_of(rows.rename(columns=keys).assign(status=""), names)
 
 
 def _passes(name: str, cell: StoredCell, seeds: int) -> int:
@@ -178,39 +176,24 @@ def _measures(
     cell: StoredCell, scores: Mapping[str, Mapping[str, np.ndarray]], losses: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, float | str]]:
     """The numbers of all scores of one member, by score and column; `scores` and `losses` are of each part's images."""
-    measures: dict[str, dict[str, float]] = {}
-    for names, known in _alike(scores, losses):
-        values = {part: np.stack([scores[part][name] for name in names]) for part in scores}
-        inside = {part: (values[part][:, known[part]], losses[part][known[part]]) for part in scores}
-        thresholds = selective.thresholds_at_risk(*inside["val"], risk=WANTED_RISK)
-        columns = {"threshold": thresholds}
-        for side, groups in SIDES.items():
-            for part, (ordered, lost) in inside.items():
-                chosen = np.isin(cell.parts[part].groups[known[part]], groups)
-                carried = selective.accepted_of_each(ordered[:, chosen], lost[chosen], thresholds=thresholds)
-                columns |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))
-                if part == "test":
-                    areas = selective.areas(ordered[:, chosen], lost[chosen])
-                    columns |= {f"{key}_{side}": value for key, value in areas._asdict().items()}
-        measures |= {name: {key: value[place] for key, value in columns.items()} for place, name in enumerate(names)}
-    return {
-        name: {column: rounded(measures[name][column]) for column in ("threshold", *SCORE_COLUMNS)} for name in measures
-    }
-
-
-def _alike(
-    scores: Mapping[str, Mapping[str, np.ndarray]], losses: Mapping[str, np.ndarray]
-) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
-    """Yields the names of the scores that rank the same images of both parts, and which those are."""
-    alike: dict[tuple[bytes, ...], tuple[list[str], dict[str, np.ndarray]]] = {}
+    # Scores that rank the same images of both parts are computed together.
+    alike: dict[tuple[bytes, ...], list[str]] = {}
     for name in scores["test"]:
-        known = {part: ~np.isnan(scores[part][name]) & ~np.isnan(losses[part]) for part in scores}
-        key = tuple(each.tobytes() for each in known.values())
-        alike.setdefault(key, ([], known))[0].append(name)
-    yield from alike.values()
-
-
-def _unseen(cell: StoredCell, *, fitted: bool) -> np.ndarray:
-    """Which validation images a head was not fitted on."""
-    part = cell.parts["val"]
-    return ~part.refit if fitted and part.refit is not None else np.ones(len(part.groups), bool)
+        unknown = [np.isnan(scores[part][name]) | np.isnan(losses[part]) for part in scores]
+        alike.setdefault(tuple(each.tobytes() for each in unknown), []).append(name)
+    measures = {}
+    for names in alike.values():
+        values = {part: np.stack([scores[part][name] for name in names]) for part in scores}
+        known = {part: ~np.isnan(values[part][0]) & ~np.isnan(losses[part]) for part in scores}
+        inside = {part: (values[part][:, known[part]], losses[part][known[part]]) for part in scores}
+        columns = {"threshold": selective.thresholds_at_risk(*inside["val"], risk=WANTED_RISK)}
+        for (side, groups), (part, (ranked, lost)) in itertools.product(SIDES.items(), inside.items()):
+            chosen = np.isin(cell.parts[part].groups[known[part]], groups)
+            of_side = ranked[:, chosen], lost[chosen]
+            carried = selective.accepted_of_each(*of_side, thresholds=columns["threshold"])
+            columns |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))
+            if part == "test":
+                columns |= {f"{key}_{side}": value for key, value in selective.areas(*of_side)._asdict().items()}
+        order = ("threshold", *SCORE_COLUMNS)
+        measures |= {name: {key: rounded(columns[key][k]) for key in order} for k, name in enumerate(names)}
+    return measures

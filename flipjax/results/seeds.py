@@ -100,41 +100,37 @@ def _bounds(weights: np.ndarray, quantity: str) -> tuple[float, float]:
     return sum(map(min, ends)), sum(map(max, ends))
 
 
-def seeds_of(records: pd.DataFrame, paired_by: str) -> pd.Series:
+def seeds_of(records: pd.DataFrame) -> pd.Series:
     """Returns what pairs records: their seeds, or one number for all where there is no such axis."""
-    return records[paired_by] if paired_by in records else pd.Series(0, records.index)
+    return records["seed"] if "seed" in records else pd.Series(0, records.index)
 
 
 def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[list(columns)] if tables else pd.DataFrame(columns=list(columns))
 
 
-def aggregate(
-    rows: pd.DataFrame, *, over: str = "seed", split: str = "test", resamples: Resamples | None = None
-) -> pd.DataFrame:
+def aggregate(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataFrame:
     """Returns the mean of every quantity over seeds, per setting of the other axes: a row per setting and quantity.
 
-    Columns: the axes but `over`; `quantity`; `n`, the members with a finite value; `left_out`, those that diverged
+    Columns: the axes but the seed; `quantity`; `n`, the members with a finite value; `left_out`, those that diverged
     or failed; `values`, the seeds' own, with blanks between; `mean`, `low` and `high`: the mean and its interval, see
     `estimate`; `interval`, which one it is.
     """
-    names = [name for name in axes_of(rows) if name != over]
+    names = [name for name in axes_of(rows) if name != "seed"]
+    return means_of(member_quantities(rows), names, resamples=resamples)
+
+
+def means_of(records: pd.DataFrame, names: Sequence[str], *, resamples: Resamples | None = None) -> pd.DataFrame:
+    """Returns the mean of every quantity over the records of each setting of the axes `names`: as `aggregate`."""
     tables = []
-    for setting, records in groups_of(member_quantities(rows, split=split), names):
-        kept = kept_records(records)
+    for setting, members in groups_of(records, names):
+        kept = kept_records(members)
         axes = dict(zip(names, setting, strict=True))
-        tables.append(estimate(kept, resamples=resamples).assign(**axes, left_out=len(records) - len(kept)))
+        tables.append(estimate(kept, resamples=resamples).assign(**axes, left_out=len(members) - len(kept)))
     return _joined(tables, [*names, "quantity", "n", "left_out", "values", "mean", "low", "high", "interval"])
 
 
-def trend(
-    rows: pd.DataFrame,
-    *,
-    in_: str = "rho",
-    paired_by: str = "seed",
-    split: str = "test",
-    resamples: Resamples | None = None,
-) -> pd.DataFrame:
+def trend(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataFrame:
     """Returns the trend of every quantity in the correlation level, paired by seed: a row per setting and quantity.
 
     Per seed: the least-squares slope over the levels, per unit of rho, and the change from the lowest to the
@@ -144,18 +140,19 @@ def trend(
     of the two with `_low` and `_high`, the interval of `estimate`; `interval`, which one it is. A setting with fewer
     than two levels has no rows.
     """
-    names = [name for name in axes_of(rows) if name not in (in_, paired_by)]
+    names = [name for name in axes_of(rows) if name not in ("rho", "seed")]
     tables = []
-    for setting, records in groups_of(member_quantities(rows, split=split), names) if in_ in axes_of(rows) else ():
-        kept = kept_records(records).sort_values(in_, kind="stable")
-        levels = kept[in_].unique().astype(np.float64)
+    for setting, records in groups_of(member_quantities(rows), names) if "rho" in axes_of(rows) else ():
+        kept = kept_records(records).sort_values("rho", kind="stable")
+        left_out = len(records) - len(kept)
+        levels = kept["rho"].unique().astype(np.float64)
         if len(levels) < 2:
             continue
-        seeds = seeds_of(kept, paired_by)
-        whole = kept.groupby(seeds)[in_].transform("nunique") == len(levels)
+        seeds = seeds_of(kept)
+        whole = kept.groupby(seeds)["rho"].transform("nunique") == len(levels)
         kept, seeds = kept[whole], seeds[whole]
         centred = levels - levels.mean()
-        place = np.searchsorted(levels, kept[in_])
+        place = np.searchsorted(levels, kept["rho"])
         slope = estimate(kept, (centred / (centred @ centred))[place], seeds, resamples=resamples)
         # The levels between take part with weight 0: a seed that lacks one has no trend.
         ends = np.array([-1.0, *np.zeros(len(levels) - 2), 1.0])
@@ -163,19 +160,13 @@ def trend(
         table = slope.rename(columns={"mean": "slope", "low": "slope_low", "high": "slope_high"})
         table = table.assign(change=change["mean"], change_low=change["low"], change_high=change["high"])
         axes = {**dict(zip(names, setting, strict=True)), "from": levels[0], "to": levels[-1]}
-        tables.append(table.assign(**axes, left_out=len(records) - len(kept_records(records))))
+        tables.append(table.assign(**axes, left_out=left_out))
     means = ("slope", "slope_low", "slope_high", "change", "change_low", "change_high")
     return _joined(tables, [*names, "quantity", "n", "left_out", "from", "to", *means, "interval"])
 
 
 def compare(
-    rows: pd.DataFrame,
-    *,
-    axis: str = "method",
-    reference: str | None = None,
-    paired_by: str = "seed",
-    split: str = "test",
-    resamples: Resamples | None = None,
+    rows: pd.DataFrame, *, axis: str = "method", reference: str | None = None, resamples: Resamples | None = None
 ) -> pd.DataFrame:
     """Returns how every quantity differs between a value of an axis and a reference value, paired by seed.
 
@@ -184,16 +175,16 @@ def compare(
     diverged or failed; `difference` (value minus reference), the mean over seeds, with `low`, `high` and `interval`,
     see `estimate`. No rows where the axis takes one value.
     """
-    names = [name for name in axes_of(rows) if name not in (axis, paired_by)]
+    names = [name for name in axes_of(rows) if name not in (axis, "seed")]
     tables = []
-    for setting, records in groups_of(member_quantities(rows, split=split), names) if axis in axes_of(rows) else ():
+    for setting, records in groups_of(member_quantities(rows), names) if axis in axes_of(rows) else ():
         base = records[axis].iloc[0] if reference is None else reference
         for value in records[axis].unique() if (records[axis] == base).any() else ():
             if value == base:
                 continue
             both = records[records[axis].isin([value, base])]
             kept = kept_records(both)
-            seeds = seeds_of(kept, paired_by)
+            seeds = seeds_of(kept)
             paired = kept.groupby(seeds)[axis].transform("nunique") == 2
             weights = np.where(kept[axis] == value, 1.0, -1.0)
             table = estimate(kept[paired], weights[paired], seeds[paired], resamples=resamples)

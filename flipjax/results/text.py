@@ -38,8 +38,13 @@ class TextTable(NamedTuple):
 
 def varying_axes(table: pd.DataFrame, *, until: str = "quantity") -> list[str]:
     """Returns the axes of a summary or trend, but rho, that take more than one value: columns before `until`."""
-    names = [] if table.empty else list(table.columns)[: list(table.columns).index(until)]
-    return [name for name in names if name != "rho" and table[name].nunique(dropna=False) > 1]
+    return [name for name in _shown_axes(table, until=until) if name != "rho"] if len(table) else []
+
+
+def _shown_axes(table: pd.DataFrame, *, until: str) -> list[str]:
+    """Returns rho and the axes that take more than one value, in the order of their columns."""
+    names = list(table.columns)[: list(table.columns).index(until)]
+    return [name for name in names if name == "rho" or table[name].nunique(dropna=False) > 1]
 
 
 def setting_label(row: Row, axes: Sequence[str]) -> str:
@@ -129,8 +134,8 @@ def regret_table(regrets: pd.DataFrame) -> TextTable:
 
 def pair_table(tests: pd.DataFrame) -> TextTable:
     """Returns a row per test of `pair_tests`: shares of the pairs that change, and McNemar's p."""
-    axis, *others = list(tests.columns)[: list(tests.columns).index("reference")]
-    axes = [axis, *(name for name in others if name == "rho" or tests[name].nunique(dropna=False) > 1)]
+    axis = str(tests.columns[0])
+    axes = [axis, *(name for name in _shown_axes(tests, until="reference") if name != axis)]
     rows = []
     for row in records_of(tests):
         shares = ["-" if math.isnan(row[name]) else f"{row[name]:.3f}" for name in ("share", "reference_share")]
@@ -144,26 +149,21 @@ def pair_table(tests: pd.DataFrame) -> TextTable:
 def score_table(summary: pd.DataFrame, *quantities: str) -> TextTable:
     """Returns a row per score and setting of `score_summary`: one quantity by rho, or several, rho in a column."""
     axes = [name for name in varying_axes(summary) if name not in ("score", "passes")]
-    rho = ["rho"] if "rho" in summary else []
-    names = ["score", "passes", *axes, *(rho if len(quantities) > 1 or not rho else ())]
-    columns = sorted(summary["rho"].unique()) if rho and len(quantities) == 1 else list(quantities)
+    across = "rho" if "rho" in summary and len(quantities) == 1 else "quantity"
+    names = ["score", "passes", *axes, *(["rho"] if "rho" in summary and across == "quantity" else [])]
+    columns = sorted(summary["rho"].unique()) if across == "rho" else list(quantities)
     most = int(summary["n"].max())
-    cells: dict[tuple, dict[object, str]] = {}
-    for row in records_of(summary[summary["quantity"].isin(quantities)]):
-        place = row["rho"] if rho and len(quantities) == 1 else row["quantity"]
-        cells.setdefault(tuple(row[name] for name in names), {})[place] = _mean(row, most)
-    header = [f"rho {column}" if rho and len(quantities) == 1 else title_of(column) for column in columns]
-    rows = [
-        [SCORES[str(values[0])].title, *map(str, values[1:]), *(by_column.get(column, "-") for column in columns)]
-        for values, by_column in cells.items()
-    ]
+    rows = []
+    for (score, *values), members in groups_of(summary[summary["quantity"].isin(quantities)], names):
+        cells = {row[across]: _mean(row, most) for row in records_of(members)}
+        rows.append([SCORES[score].title, *map(str, values), *(cells.get(column, "-") for column in columns)])
+    header = [f"rho {column}" if across == "rho" else title_of(column) for column in columns]
     return TextTable([*names, *header], rows, len(names))
 
 
 def sign_table(signs: pd.DataFrame) -> TextTable:
     """Returns a row per setting of `repair_signs`, with a warning where the seeds agree too little."""
-    names = list(signs.columns)[: list(signs.columns).index("seeds")]
-    axes = [name for name in names if name == "rho" or signs[name].nunique(dropna=False) > 1]
+    axes = _shown_axes(signs, until="seeds")
     rows = []
     for row in records_of(signs):
         known = not math.isnan(row["agreement"])

@@ -107,7 +107,7 @@ def make_run(folder, sizes, rules):
     rows, history = [], []
     for member, rule, name in itertools.product(members, rules, PARTS):
         part, trailing = parts[name], {"status": "finished", "epochs": EPOCHS, "best_epoch": 5, "selection": rule}
-        counts = cell.counts(member["member"], name, selection=rule)
+        counts = cell.decomposition(member["member"], name, selection=rule)
         log_odds = cell.scene_log_odds(member["member"], name, selection=rule)
         more = scene_quantities(counts, log_odds, np.zeros(2), part.groups)
         more |= {"counterfactual_flip": counterfactual_flip(counts, part.pairs)}
@@ -121,7 +121,7 @@ def make_run(folder, sizes, rules):
     write_csv(folder / "results.csv", rows)
     write_csv(folder / "history.csv", history)
     save_cell(folder / "cells" / "000" / "decomposition.npz", cell)
-    shown = [make_gallery(generator, name, cell.counts(name, "test"), parts["test"]) for name in names[:SHOWN]]
+    shown = [make_gallery(generator, name, cell.decomposition(name, "test"), parts["test"]) for name in names[:SHOWN]]
     gallery.save_gallery(folder / "cells" / "000" / "gallery.npz", gallery.concatenate_galleries(shown))
     (folder / "config.json").write_text(json.dumps({"name": "made up", "device": "none"}))
 
