@@ -89,8 +89,8 @@ def test_summary_by_hand():
     }
     assert {key: summary[key] for key in expected} == pytest.approx(expected, rel=1e-12)
     assert all(isinstance(value, (int, float, list)) for value in summary.values())
-    per_set = [key for key in summary if not key.startswith(("group/", "gap/", "worst"))]
-    assert len(summary) == 7 * len(per_set) + 4
+    per_set = [key for key in summary if not key.startswith(("group/", "gap/", "worst", "flip_matrix"))]
+    assert len(summary) == 7 * len(per_set) + 5
 
 
 def test_images_without_true_or_predicted_foreground_are_not_ranked():

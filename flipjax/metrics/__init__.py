@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flipjax.metrics.accumulate import FlipMetric, concatenate
+    from flipjax.metrics.budget import error_budget, near_and_far
+    from flipjax.metrics.classes import class_names
     from flipjax.metrics.decomposition import Decomposition
     from flipjax.metrics.kernels import decompose, error_map, flip_risk, risk_map
-    from flipjax.metrics.names import class_names
     from flipjax.metrics.regions import RegionSums, region_sums, rim
     from flipjax.metrics.scores import logit_scores
+    from flipjax.metrics.segment_rates import segment_auroc, segment_confusion, segment_flips
+    from flipjax.metrics.segment_table import SegmentTables, segment_tables, segments
     from flipjax.metrics.summary import Interval, bootstrap, resampled, summarize
 
 __all__ = [
@@ -20,17 +23,25 @@ __all__ = [
     "FlipMetric",
     "Interval",
     "RegionSums",
+    "SegmentTables",
     "bootstrap",
     "class_names",
     "concatenate",
     "decompose",
+    "error_budget",
     "error_map",
     "flip_risk",
     "logit_scores",
+    "near_and_far",
     "region_sums",
     "resampled",
     "rim",
     "risk_map",
+    "segment_auroc",
+    "segment_confusion",
+    "segment_flips",
+    "segment_tables",
+    "segments",
     "summarize",
 ]
 
@@ -39,13 +50,21 @@ _MODULES = {
     "FlipMetric": "accumulate",
     "Interval": "summary",
     "RegionSums": "regions",
+    "SegmentTables": "segment_table",
     "bootstrap": "summary",
-    "class_names": "names",
+    "class_names": "classes",
     "concatenate": "accumulate",
+    "error_budget": "budget",
     "logit_scores": "scores",
+    "near_and_far": "budget",
     "region_sums": "regions",
     "resampled": "summary",
     "rim": "regions",
+    "segment_auroc": "segment_rates",
+    "segment_confusion": "segment_rates",
+    "segment_flips": "segment_rates",
+    "segment_tables": "segment_table",
+    "segments": "segment_table",
     "summarize": "summary",
 }
 

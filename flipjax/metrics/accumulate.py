@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from flipjax.metrics.checks import to_array
-from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.checks import KINDS, check_channels, check_ignore_index, check_spatial_ndim, to_array
+from flipjax.metrics.classes import check_background, class_names, read_background
+from flipjax.metrics.decomposition import Decomposition, flips_of
 from flipjax.metrics.kernels import decompose
-from flipjax.metrics.summary import summarize
+from flipjax.metrics.summary import members_of, summarize
 
 
 def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
@@ -35,7 +36,7 @@ def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
     parts = list(parts)
     if not parts:
         raise ValueError("parts: expected at least one decomposition, found none.")
-    kinds = sorted({(part.confusion.shape[-1], part.background) for part in parts})
+    kinds = list(dict.fromkeys((part.confusion.shape[-1], part.background) for part in parts))
     if len(kinds) > 1:
         texts = ", ".join(f"{classes} classes with background {background}" for classes, background in kinds)
         raise ValueError(f"parts: expected one number of classes and one background, found {texts}.")
@@ -55,7 +56,7 @@ class FlipMetric:
     started its threads: JAX would warn of a deadlock.
 
     Args:
-        background: the class that is background.
+        background: the class that is background, several in a tuple, or None.
         ignore_index: label of pixels that count nowhere.
         spatial_ndim: 2 for images, 3 for volumes.
         kind: of the predictions: `logits`, `probabilities` or `masks`.
@@ -75,7 +76,7 @@ class FlipMetric:
     def __init__(
         self,
         *,
-        background: int = 0,
+        background: int | tuple[int, ...] | None = 0,
         ignore_index: int | None = None,
         spatial_ndim: int = 2,
         kind: str = "logits",
@@ -83,12 +84,21 @@ class FlipMetric:
         channels: str = "last",
         class_names: Sequence[str] | None = None,
     ):
-        """Start with no image."""
-        if channels not in ("first", "last"):
-            raise ValueError(f"channels: expected 'first' or 'last', found {channels!r}.")
+        """Start with no image.
+
+        Raises:
+            TypeError, ValueError: an option that no batch could have.
+        """
+        check_channels(channels)
+        check_spatial_ndim(spatial_ndim)
+        check_ignore_index(ignore_index)
+        if kind not in KINDS:
+            raise ValueError(f"kind: expected {', '.join(map(repr, KINDS))}, found {kind!r}.")
         if kind == "masks" and num_classes is None:
             raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
-        self.background = background
+        if num_classes is not None:
+            check_background(background, num_classes)
+        self.background = read_background(background)
         self.ignore_index = ignore_index
         self.spatial_ndim = spatial_ndim
         self.kind = kind
@@ -108,38 +118,50 @@ class FlipMetric:
         Args:
             predictions: as `decompose` takes them; (N, C, *spatial) with `channels="first"`.
             labels: (N, *spatial) integers.
-            groups: (N,) integers as in `summarize`; with every batch or with none.
+            groups: (N,) integers as in `summarize`, which are copied; with every batch or with none.
 
         Raises:
-            TypeError, ValueError: what `decompose` raises, or groups that do not fit; then nothing is added.
+            TypeError, ValueError: what `decompose` raises, another C than before, or groups that do not fit; then
+                nothing is added.
         """
-        predictions = to_array(predictions)
-        if self.channels == "first" and self.kind != "masks":
-            if predictions.ndim <= self.spatial_ndim:
-                raise ValueError(f"predictions: expected (N, C, *spatial), found shape {predictions.shape}.")
-            predictions = np.moveaxis(np.asarray(predictions), -1 - self.spatial_ndim, -1)
-        part = concatenate(
-            [
-                decompose(
-                    predictions,
-                    labels,
-                    background=self.background,
-                    ignore_index=self.ignore_index,
-                    spatial_ndim=self.spatial_ndim,
-                    kind=self.kind,
-                    num_classes=self.num_classes,
-                )
-            ]
+        self._add(*self._read(predictions, labels, groups))
+
+    def __call__(self, predictions: Any, labels: Any, groups: Any = None) -> dict[str, Any]:
+        """Add a batch as `update` does, and return what `summarize` says of it alone."""
+        part, groups = self._read(predictions, labels, groups)
+        self._add(part, groups)
+        return summarize(part, groups, class_names=self.class_names)
+
+    def _read(self, predictions: Any, labels: Any, groups: Any) -> tuple[Decomposition, np.ndarray | None]:
+        """The decomposition of a batch and a copy of its groups, checked against the images before."""
+        part = decompose(
+            predictions,
+            labels,
+            background=self.background,
+            ignore_index=self.ignore_index,
+            spatial_ndim=self.spatial_ndim,
+            kind=self.kind,
+            channels=self.channels,
+            num_classes=self.num_classes,
         )
-        images = len(part.risk_sum)
+        part = concatenate([part])
+        classes = part.confusion.shape[-1]
+        expected = self._parts[0].confusion.shape[-1] if self._parts else self.num_classes or classes
+        if classes != expected:
+            raise ValueError(f"predictions: expected {expected} classes, found {classes}.")
+        class_names(self.class_names, classes=classes, background=self.background)
         if self._parts and (groups is None) == bool(self._groups):
             raise ValueError("groups: expected with every batch or with none.")
-        if groups is not None:
-            groups = np.atleast_1d(to_array(groups))
-            if groups.shape != (images,):
-                raise ValueError(f"groups: expected {images} integers, one an image, found shape {groups.shape}.")
-            self._groups.append(groups)
+        if groups is None:
+            return part, None
+        groups = np.array(to_array(groups, name="groups"), ndmin=1, copy=True)
+        members_of(groups, images=len(part.risk_sum), classes=classes, background=self.background)
+        return part, groups
+
+    def _add(self, part: Decomposition, groups: np.ndarray | None) -> None:
         self._parts.append(part)
+        if groups is not None:
+            self._groups.append(groups)
 
     @property
     def decomposition(self) -> Decomposition:
@@ -153,17 +175,41 @@ class FlipMetric:
         groups = np.concatenate(self._groups) if self._groups else None
         return summarize(self.decomposition, groups, class_names=self.class_names)
 
+    def top_flips(self, k: int = 10) -> list[tuple[str, str, float]]:
+        """Return the k largest flips: the true class, the one it is taken for, and the share of its pixels.
+
+        Flips are ordered by pixels; pairs of classes without any are left out.
+        """
+        confusion = self.decomposition.confusion.sum(0, dtype=np.int64)
+        flips = flips_of(confusion, background=self.background)
+        names = class_names(self.class_names, classes=len(flips), background=self.background)
+        order = np.argsort(-flips, axis=None, kind="stable")[: max(0, k)]
+        pairs = [divmod(int(place), len(flips)) for place in order]
+        return [(names[t], names[p], float(flips[t, p] / confusion[t].sum())) for t, p in pairs if flips[t, p]]
+
     def merge(self, *others: FlipMetric) -> Self:
         """Add the images of others, in order, and return this metric.
 
         Raises:
-            ValueError: where only one side has groups.
+            ValueError: metrics of other options or classes, or where only some have groups; then nothing is added.
         """
-        for other in others:
-            if self._parts and other._parts and bool(self._groups) != bool(other._groups):
-                raise ValueError("groups: expected on both sides of a merge or on neither.")
-            self._parts.extend(other._parts)
-            self._groups.extend(other._groups)
+        for name in ("background", "ignore_index", "kind", "spatial_ndim"):
+            values = dict.fromkeys(getattr(metric, name) for metric in (self, *others))
+            if len(values) > 1:
+                raise ValueError(
+                    f"{name}: expected one in all metrics of a merge, found {', '.join(map(repr, values))}."
+                )
+        filled = [metric for metric in (self, *others) if metric._parts]
+        if len({bool(metric._groups) for metric in filled}) > 1:
+            raise ValueError("groups: expected on all sides of a merge or on none.")
+        classes = sorted({metric._parts[0].confusion.shape[-1] for metric in filled})
+        if len(classes) > 1:
+            raise ValueError(f"classes: expected one number in all metrics of a merge, found {classes}.")
+        # Read before any is added to: a metric may be merged with itself.
+        parts = [part for other in others for part in other._parts]
+        groups = [group for other in others for group in other._groups]
+        self._parts.extend(parts)
+        self._groups.extend(groups)
         return self
 
     def plot(self, ax: Any = None) -> tuple[Any, Any]:

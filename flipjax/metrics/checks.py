@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from flipjax.metrics.blocks import on_host
+from flipjax.metrics.classes import background_classes, check_background
 
 KINDS = ("logits", "probabilities", "masks")
 # Without labels, a channels-first array is only recognisable where its last axis cannot be a number of classes.
@@ -23,30 +25,52 @@ _MANY_CLASSES = 32
 # Half a percent: sums of 150 classes in float16 stay within it.
 _TOLERANCE = 5e-3
 _SAMPLE = 6
+_MOST_CLASSES = 1 << 12
+"""Of masks: the confusion matrix of an image has their square, then 64 MiB."""
+OUTPUTS = ("out", "logits")
+"""What torchvision and Hugging Face call the logits in a dict of outputs."""
 
 
 class Options(NamedTuple):
     """What the kernels take beside arrays; hashable."""
 
-    background: int = 0
+    background: tuple[int, ...] = (0,)
     ignore_index: int | None = None
     spatial_ndim: int = 2
     kind: str = "logits"
     num_classes: int | None = None
+    channels: str = "last"
 
 
-def to_array(values: Any) -> jax.Array | np.ndarray:
-    """Returns JAX and NumPy arrays unchanged, and PyTorch tensors and other array-likes as NumPy arrays.
+def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
+    """Returns JAX arrays unchanged, and NumPy arrays, PyTorch tensors and other array-likes as native NumPy arrays.
 
     PyTorch is recognised by its methods and never imported. NumPy has no bfloat16, so such a tensor is widened first.
+    Arrays of the other byte order are swapped: a compiled program reads bytes as they lie.
+
+    Raises:
+        TypeError: a dict of a model's outputs, a masked array, or long double, by name.
     """
-    if isinstance(values, (jax.Array, np.ndarray)):
+    if isinstance(values, jax.Array):
         return values
+    if isinstance(values, Mapping):
+        keys = ", ".join(map(repr, values))
+        likely = next((key for key in OUTPUTS if key in values), None)
+        advice = "one of its values" if likely is None else f"output[{likely!r}]"
+        raise TypeError(f"{name}: expected an array, found {type(values).__name__} with {keys}; pass {advice}.")
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected an array, found a masked array, whose mask would be lost; for labels pass "
+            "array.filled(255) and ignore_index=255."
+        )
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         if "bfloat16" in str(values.dtype):
             values = values.float()
-    return np.asarray(values)
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        raise TypeError(f"{name}: expected at most float64, found {array.dtype}; pass array.astype(np.float32).")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...] | None = None) -> Any:
@@ -57,11 +81,12 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
         ValueError: too few axes or classes, axes that look channels-first, an option out of range, or values that are
             no probabilities.
     """
-    array = to_array(scores)
-    shape = array.shape
     kind = options.kind
     spatial_ndim = options.spatial_ndim
-    _check_spatial_ndim(spatial_ndim)
+    array = to_array(scores, name=kind)
+    shape = array.shape
+    check_spatial_ndim(spatial_ndim)
+    check_channels(options.channels)
     # Without labels the question is of scores, which masks have none of.
     kinds = KINDS[:2] if labels_shape is None else KINDS
     if kind not in KINDS[:2]:
@@ -77,25 +102,23 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
             f"so at least {spatial_ndim + 1} axes, found shape {shape}. For volumes or images pass spatial_ndim=3 or "
             "2; for class indices pass integers and kind='masks', for PyTorch scores.long()."
         )
-    if labels_shape != shape[:-1] and _looks_channels_first(shape, spatial_ndim):
-        raise ValueError(f"{kind}: {_channels_first_hint(shape, spatial_ndim)}")
+    if options.channels == "first":
+        array = (np if isinstance(array, np.ndarray) else jnp).moveaxis(array, -1 - spatial_ndim, -1)
+        shape = array.shape
+    elif labels_shape != shape[:-1] and _looks_channels_first(shape, spatial_ndim):
+        resize = "" if labels_shape is None else _resize_hint(labels_shape, shape, spatial_ndim)
+        raise ValueError(f"{kind}: {_channels_first_hint(shape, spatial_ndim)}{resize}")
     if labels_shape is not None and labels_shape != shape[:-1]:
         raise ValueError(_shape_message(labels_shape, shape, spatial_ndim))
-    classes = shape[-1]
-    if classes < 3:
-        raise ValueError(
-            f"{kind}: expected at least 3 classes (background and two that can be confused) on the last axis, "
-            f"found {classes} in shape {shape}."
-        )
-    _check_background(options.background, classes)
+    check_background(options.background, shape[-1], name=kind, shape=shape)
     if array.size and on_host(array):
         _check_kind(np.asarray(array), kind, labelled=labels_shape is not None)
     return array
 
 
-def check_logits(logits: Any, *, background: int, spatial_ndim: int) -> jax.Array:
+def check_logits(logits: Any, *, background: int | tuple[int, ...] | None, spatial_ndim: int) -> jax.Array:
     """Returns checked logits (..., *spatial, C) as a JAX array; raises what `check_scores` raises."""
-    return jnp.asarray(check_scores(logits, Options(background, spatial_ndim=spatial_ndim)))
+    return jnp.asarray(check_scores(logits, Options(background_classes(background), spatial_ndim=spatial_ndim)))
 
 
 def check_masks(predictions: Any, labels: Any, options: Options) -> tuple[Any, Any, int]:
@@ -105,9 +128,10 @@ def check_masks(predictions: Any, labels: Any, options: Options) -> tuple[Any, A
         TypeError: not integers.
         ValueError: other shapes, or classes that are out of range or, under jit, not said.
     """
-    _check_spatial_ndim(options.spatial_ndim)
-    masks = to_array(predictions)
-    truth = to_array(labels)
+    check_spatial_ndim(options.spatial_ndim)
+    check_channels(options.channels)
+    masks = to_array(predictions, name="predictions")
+    truth = to_array(labels, name="labels")
     for name, array in (("predictions", masks), ("labels", truth)):
         if not jnp.issubdtype(array.dtype, jnp.integer):
             raise TypeError(
@@ -125,12 +149,15 @@ def check_masks(predictions: Any, labels: Any, options: Options) -> tuple[Any, A
             raise ValueError("num_classes: expected the number of classes under jit, found None.")
         known = np.asarray(truth)
         known = known if options.ignore_index is None else known[known != options.ignore_index]
-        classes = 1 + max(2, options.background, *(int(array.max(initial=0)) for array in (np.asarray(masks), known)))
-    elif operator.index(classes) < 3:
+        least = max(1 + len(options.background), *options.background, 0)
+        classes = 1 + max(least, *(int(array.max(initial=0)) for array in (np.asarray(masks), known)))
+    classes = operator.index(classes)
+    if classes > _MOST_CLASSES:
         raise ValueError(
-            f"num_classes: expected at least 3 (background and two that can be confused), found {classes}."
+            f"num_classes: expected at most {_MOST_CLASSES}, for the confusion matrix has their square, found "
+            f"{classes}. A label of ignored pixels? Pass ignore_index={classes - 1}."
         )
-    _check_background(options.background, classes)
+    check_background(options.background, classes)
     if not isinstance(masks, Tracer):
         _check_range(masks, classes, None, name="predictions")
     return masks, _check_values(truth, classes, options.ignore_index), classes
@@ -143,7 +170,7 @@ def check_labels(labels: Any, classes: int, options: Options) -> Any:
         TypeError: labels are not integers.
         ValueError: a label out of range.
     """
-    array = to_array(labels)
+    array = to_array(labels, name="labels")
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(
             f"labels: expected an integer dtype, found {array.dtype} of shape {array.shape}. "
@@ -152,14 +179,28 @@ def check_labels(labels: Any, classes: int, options: Options) -> Any:
     return _check_values(array, classes, options.ignore_index)
 
 
-def _check_spatial_ndim(spatial_ndim: int) -> None:
+def check_spatial_ndim(spatial_ndim: int) -> None:
+    """Raises a ValueError where there are neither two nor three spatial axes."""
     if spatial_ndim not in (2, 3):
         raise ValueError(f"spatial_ndim: expected 2 (H, W) or 3 (D, H, W), found {spatial_ndim!r}.")
 
 
-def _check_background(background: int, classes: int) -> None:
-    if not 0 <= operator.index(background) < classes:
-        raise ValueError(f"background: expected a class index in 0..{classes - 1}, found {background}.")
+def check_channels(channels: str) -> None:
+    """Raises a ValueError where the axis of the classes is neither the first nor the last."""
+    if channels not in ("first", "last"):
+        raise ValueError(f"channels: expected 'first' or 'last', found {channels!r}.")
+
+
+def check_ignore_index(ignore_index: int | None) -> None:
+    """Raises a TypeError or a ValueError where it is neither None nor an int32."""
+    if ignore_index is None:
+        return
+    try:
+        fits = -(2**31) <= operator.index(ignore_index) < 2**31
+    except TypeError:
+        raise TypeError(f"ignore_index: expected an integer or None, found {ignore_index!r}.") from None
+    if not fits:
+        raise ValueError(f"ignore_index: expected an int32, found {ignore_index}.")
 
 
 def _looks_channels_first(shape: tuple[int, ...], spatial_ndim: int) -> bool:
@@ -173,7 +214,7 @@ def _channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
     axes = (*range(lead), *range(lead + 1, len(shape)), lead)
     return (
         f"shape {shape} is channels-first, expected channels last: "
-        f"pass np.transpose(logits, {axes}), for PyTorch logits.permute{axes}."
+        f"pass channels='first', or np.transpose(logits, {axes}), for PyTorch logits.permute{axes}."
     )
 
 
@@ -200,7 +241,21 @@ def _shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndi
         return f"{message} Pass labels.squeeze({lead})."
     if labels == (*before, logits[-1], *logits[lead:-1]):
         return f"{message} One-hot labels? Pass labels.argmax({lead})."
-    return message
+    return message + _resize_hint(labels, logits, spatial_ndim)
+
+
+def _resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
+    """What to do where the logits are smaller than the labels by one factor along all axes, in either layout."""
+    target = labels[-spatial_ndim:]
+    for source in (logits[-1 - spatial_ndim : -1], logits[-spatial_ndim:]):
+        factors = {large / small for large, small in zip(target, source, strict=True) if small}
+        if len(target) == spatial_ndim and len(factors) == 1 and factors != {1.0}:
+            return (
+                f" The logits are {' x '.join(map(str, source))}, the labels {' x '.join(map(str, target))}: resize "
+                f"first, in PyTorch torch.nn.functional.interpolate(logits, size={tuple(target)}), in JAX "
+                "jax.image.resize."
+            )
+    return ""
 
 
 def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
@@ -248,8 +303,7 @@ def _no_probabilities(scores: np.ndarray) -> str:
 
 
 def _check_values(labels: Any, classes: int, ignore_index: int | None) -> Any:
-    if ignore_index is not None and not -(2**31) <= operator.index(ignore_index) < 2**31:
-        raise ValueError(f"ignore_index: expected an int32, found {ignore_index}.")
+    check_ignore_index(ignore_index)
     if not isinstance(labels, Tracer):
         _check_range(labels, classes, ignore_index, name="labels")
     return labels

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from flipjax.metrics.classes import Background, is_foreground, read_background
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decomposition:
@@ -18,7 +20,8 @@ class Decomposition:
     Attributes:
         confusion: int32 (..., C, C), pixels; rows are the truth, columns the prediction. Ignored pixels are not in it.
         risk_sum: float32 (...), nats: the entropy of the foreground classes summed over the predicted foreground.
-        background: the class that is background; static.
+        background: the class that is background, several in a tuple, or None: then nothing is missed and nothing is
+            spill. Static.
 
     Source: Achara et al., arXiv 2604.13326, foreground decomposition and flip-risk.
 
@@ -31,7 +34,11 @@ class Decomposition:
 
     confusion: Any
     risk_sum: Any
-    background: int = 0
+    background: Background = 0
+
+    def __post_init__(self) -> None:
+        """Brings the background to one form, so that equal sets are equal in a pytree."""
+        object.__setattr__(self, "background", read_background(self.background))
 
     @property
     def correct(self) -> Any:
@@ -66,7 +73,7 @@ class Decomposition:
     def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which cells (C, C) have true foreground, predicted foreground, and the same class twice."""
         classes = self.confusion.shape[-1]
-        foreground = np.arange(classes) != self.background
+        foreground = is_foreground(classes, self.background)
         truth, predicted = np.meshgrid(foreground, foreground, indexing="ij")
         return truth, predicted, np.eye(classes, dtype=bool)
 
@@ -83,6 +90,18 @@ class Decomposition:
         if _on_host(part, whole):
             return jnp.asarray(_divide(part, whole, np.float32))
         return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
+
+
+def flips_of(confusion: np.ndarray, *, background: Background = 0) -> np.ndarray:
+    """Returns confusion matrices (..., C, C) with the flips alone, the rest 0.
+
+    Example:
+        >>> flips_of(np.full((3, 3), 7)).tolist()
+        [[0, 0, 0], [0, 0, 7], [0, 7, 0]]
+    """
+    C = confusion.shape[-1]
+    inside = is_foreground(C, background)
+    return confusion * (inside[:, None] & inside & ~np.eye(C, dtype=bool))
 
 
 def _on_host(*arrays: Any) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from flipjax.metrics import blocks, checks, pixels
 from flipjax.metrics.checks import Options
+from flipjax.metrics.classes import background_classes
 from flipjax.metrics.decomposition import Decomposition
 
 # Here, where JAX is loaded: what reads stored counts does without it.
@@ -22,10 +23,11 @@ def decompose(
     logits: Any,
     labels: Any,
     *,
-    background: int = 0,
+    background: int | tuple[int, ...] | None = 0,
     ignore_index: int | None = None,
     spatial_ndim: int = 2,
     kind: str = "logits",
+    channels: str = "last",
     num_classes: int | None = None,
 ) -> Decomposition:
     """Counts truth against prediction in each image and sums the flip-risk over its predicted foreground, in one pass.
@@ -37,15 +39,17 @@ def decompose(
     compiles nothing. Counts do not depend on it; `risk_sum` is rounded in another order.
 
     Args:
-        logits: (..., *spatial, C) floating point of any precision, C >= 3; computed in float32.
-            NumPy, JAX or PyTorch (CPU). For `kind="masks"` class indices (..., *spatial), integers.
+        logits: (..., *spatial, C) floating point of any precision, with two classes or more beside the background;
+            computed in float32. NumPy, JAX or PyTorch (CPU). For `kind="masks"` class indices (..., *spatial).
         labels: (..., *spatial) integers in 0..C-1, or `ignore_index`.
-        background: the class that is background.
+        background: the class that is background, several in a tuple, or None where no class is: then nothing is missed,
+            nothing is spill, and flip-risk is over all pixels.
         ignore_index: label of pixels that leave every count and the flip-risk; may lie outside 0..C-1.
         spatial_ndim: 2 for images, 3 for volumes.
         kind: `logits`; `probabilities`, the softmax over all classes; or `masks`, which have no scores: their
             `risk_sum` is NaN.
-        num_classes: C of masks; None: one more than the largest class, at least 3.
+        channels: `last`, or `first` for (..., C, *spatial), as in PyTorch.
+        num_classes: C of masks; None: one more than the largest class.
 
     Returns:
         A `Decomposition` with leaves of shape (..., C, C) and (...).
@@ -71,17 +75,17 @@ def decompose(
         >>> decompose(predicted, labels, kind="masks").confusion.tolist() == result.confusion.tolist()
         True
     """
-    options = Options(background, ignore_index, spatial_ndim, kind, num_classes)
+    options = Options(background_classes(background), ignore_index, spatial_ndim, kind, num_classes, channels)
     if kind == "masks":
         return _decompose_masks(logits, labels, options)
-    labels = checks.to_array(labels)
+    labels = checks.to_array(labels, name="labels")
     scores = checks.check_scores(logits, options, labels_shape=labels.shape)
     labels = checks.check_labels(labels, scores.shape[-1], options)
     if not scores.size or not blocks.on_host(scores, labels):
         confusion, risk_sum = pixels.count(
-            jnp.asarray(scores), jnp.asarray(labels), int(background), ignore_index, spatial_ndim, kind
+            jnp.asarray(scores), jnp.asarray(labels), options.background, ignore_index, spatial_ndim, kind
         )
-        return Decomposition(confusion, risk_sum, int(background))
+        return Decomposition(confusion, risk_sum, options.background)
     C = scores.shape[-1]
     lead = labels.shape[: labels.ndim - spatial_ndim]
     confusion = np.zeros((math.prod(lead), C, C), np.int32)
@@ -89,30 +93,39 @@ def decompose(
     arrays, blanks = _with_blanks(scores, labels, C)
     with jax.ensure_compile_time_eval():
         for block in blocks.cut(arrays, blanks, spatial_ndim=spatial_ndim, lead=len(lead), width=C):
-            counts, sums = pixels.count(*block.arrays, int(background), ignore_index, 1, kind)
+            counts, sums = pixels.count(*block.arrays, options.background, ignore_index, 1, kind)
             confusion[block.place[0]] += block.taken(counts)
             risk_sum[block.place[0]] += block.taken(sums)
     return Decomposition(
         jnp.asarray(confusion.reshape(*lead, C, C)),
         jnp.asarray(risk_sum.astype(np.float32).reshape(lead)),
-        int(background),
+        options.background,
     )
 
 
-def flip_risk(logits: Any, *, background: int = 0, spatial_ndim: int = 2, kind: str = "logits") -> jax.Array:
+def flip_risk(
+    logits: Any,
+    *,
+    background: int | tuple[int, ...] | None = 0,
+    spatial_ndim: int = 2,
+    kind: str = "logits",
+    channels: str = "last",
+) -> jax.Array:
     """Returns each image's mean entropy of the foreground classes over its predicted foreground: it needs no labels.
 
     Without labels no pixel can be ignored. Where `decompose` is given an `ignore_index`, its `flip_risk` leaves those
     pixels out and may differ from this one.
 
     Args:
-        logits: (..., *spatial, C) floating point of any precision, C >= 3; computed in float32.
-        background: the class that is background.
+        logits: (..., *spatial, C) floating point of any precision; computed in float32.
+        background: the class that is background, several in a tuple, or None: the mean is then over all pixels.
         spatial_ndim: 2 for images, 3 for volumes.
         kind: `logits` or `probabilities`.
+        channels: `last`, or `first` for (..., C, *spatial).
 
     Returns:
-        (...) float32, nats, in 0..log(C - 1); NaN for an image without predicted foreground, or with a NaN logit.
+        (...) float32, nats, in 0..log F of F foreground classes; NaN for an image without predicted foreground,
+            or with a NaN logit.
 
     Raises:
         TypeError: logits that are not floating point.
@@ -125,18 +138,20 @@ def flip_risk(logits: Any, *, background: int = 0, spatial_ndim: int = 2, kind: 
         >>> print(f"{flip_risk(np.array([[[0.0, 2.0, 2.0], [3.0, 1.0, 0.0]]])):.4f}")
         0.6931
     """
-    scores = checks.check_scores(logits, Options(background, spatial_ndim=spatial_ndim, kind=kind))
-    return foreground_means(pixels.sum_risk, scores, int(background), spatial_ndim, kind)[0]
+    options = Options(background_classes(background), spatial_ndim=spatial_ndim, kind=kind, channels=channels)
+    scores = checks.check_scores(logits, options)
+    return foreground_means(pixels.sum_risk, scores, options.background, spatial_ndim, kind)[0]
 
 
 def error_map(
     logits: Any,
     labels: Any,
     *,
-    background: int = 0,
+    background: int | tuple[int, ...] | None = 0,
     ignore_index: int | None = None,
     spatial_ndim: int = 2,
     kind: str = "logits",
+    channels: str = "last",
     num_classes: int | None = None,
 ) -> jax.Array:
     """Says of each pixel what happened to it.
@@ -154,20 +169,20 @@ def error_map(
         >>> error_map(np.eye(3, dtype=np.float32)[predicted], np.array([[0, 1, 1, 2, 0]])).tolist()
         [[0, 1, 2, 3, 4]]
     """
-    options = Options(background, ignore_index, spatial_ndim, kind, num_classes)
+    options = Options(background_classes(background), ignore_index, spatial_ndim, kind, num_classes, channels)
     if kind == "masks":
         scores, labels, classes = checks.check_masks(logits, labels, options)
 
         def codes(scores: jax.Array, labels: jax.Array) -> jax.Array:
-            return pixels.errors_of_masks(scores, labels, classes, int(background), ignore_index)
+            return pixels.errors_of_masks(scores, labels, classes, options.background, ignore_index)
     else:
-        labels = checks.to_array(labels)
+        labels = checks.to_array(labels, name="labels")
         scores = checks.check_scores(logits, options, labels_shape=labels.shape)
         classes = scores.shape[-1]
         labels = checks.check_labels(labels, classes, options)
 
         def codes(scores: jax.Array, labels: jax.Array) -> jax.Array:
-            return pixels.errors(scores, labels, int(background), ignore_index, kind)
+            return pixels.errors(scores, labels, options.background, ignore_index, kind)
 
     if not labels.size or not blocks.on_host(scores, labels):
         return codes(jnp.asarray(scores), jnp.asarray(labels))
@@ -175,14 +190,21 @@ def error_map(
     return _map(codes, arrays, blanks, spatial_ndim=spatial_ndim, width=classes, dtype=np.uint8)
 
 
-def risk_map(logits: Any, *, background: int = 0, spatial_ndim: int = 2, kind: str = "logits") -> jax.Array:
+def risk_map(
+    logits: Any,
+    *,
+    background: int | tuple[int, ...] | None = 0,
+    spatial_ndim: int = 2,
+    kind: str = "logits",
+    channels: str = "last",
+) -> jax.Array:
     """Returns the entropy of the foreground classes at each pixel, whatever is predicted there.
 
     Takes the arguments of `flip_risk`, which is the mean of this map over the predicted foreground, and raises what it
     raises.
 
     Returns:
-        (..., *spatial) float32, nats, in 0..log(C - 1); NaN where a foreground logit is.
+        (..., *spatial) float32, nats, in 0..log F of F foreground classes; NaN where a foreground logit is.
 
     Source: Achara et al., arXiv 2604.13326, flip-risk.
 
@@ -191,10 +213,11 @@ def risk_map(logits: Any, *, background: int = 0, spatial_ndim: int = 2, kind: s
         >>> print(risk_map(np.array([[[0.0, 2.0, 2.0], [0.0, 99.0, -99.0]]])).round(4))
         [[0.6931 0.    ]]
     """
-    scores = checks.check_scores(logits, Options(background, spatial_ndim=spatial_ndim, kind=kind))
+    options = Options(background_classes(background), spatial_ndim=spatial_ndim, kind=kind, channels=channels)
+    scores = checks.check_scores(logits, options)
 
     def risks(scores: jax.Array) -> jax.Array:
-        return pixels.risks(scores, int(background), kind)
+        return pixels.risks(scores, options.background, kind)
 
     if not scores.size or not blocks.on_host(scores):
         return risks(jnp.asarray(scores))
@@ -202,7 +225,11 @@ def risk_map(logits: Any, *, background: int = 0, spatial_ndim: int = 2, kind: s
 
 
 def foreground_means(
-    sums_of: Callable[..., tuple[jax.Array, ...]], scores: Any, background: int, spatial_ndim: int, *options: Any
+    sums_of: Callable[..., tuple[jax.Array, ...]],
+    scores: Any,
+    background: pixels.Classes,
+    spatial_ndim: int,
+    *options: Any,
 ) -> list[jax.Array]:
     """Returns means (...) over the predicted foreground, by a program of `pixels` that counts and sums; NaN if none."""
     if not scores.size or not blocks.on_host(scores):
@@ -224,21 +251,20 @@ def foreground_means(
 
 def _decompose_masks(predictions: Any, labels: Any, options: Options) -> Decomposition:
     masks, labels, classes = checks.check_masks(predictions, labels, options)
-    background = int(options.background)
     lead = labels.shape[: labels.ndim - options.spatial_ndim]
     no_risk = jnp.asarray(np.full(lead, np.nan, np.float32))
     if not labels.size or not blocks.on_host(masks, labels):
         confusion = pixels.count_masks(
             jnp.asarray(masks), jnp.asarray(labels), classes, options.ignore_index, options.spatial_ndim
         )
-        return Decomposition(confusion, no_risk, background)
+        return Decomposition(confusion, no_risk, options.background)
     confusion = np.zeros((math.prod(lead), classes, classes), np.int32)
     arrays, blanks = _with_blanks(masks, labels, classes)
     with jax.ensure_compile_time_eval():
         for block in blocks.cut(arrays, blanks, spatial_ndim=options.spatial_ndim, lead=len(lead), width=classes):
             counts = pixels.count_masks(*block.arrays, classes, options.ignore_index, 1)
             confusion[block.place[0]] += block.taken(counts)
-    return Decomposition(jnp.asarray(confusion.reshape(*lead, classes, classes)), no_risk, background)
+    return Decomposition(jnp.asarray(confusion.reshape(*lead, classes, classes)), no_risk, options.background)
 
 
 def _with_blanks(scores: Any, labels: Any, classes: int) -> tuple[list[np.ndarray], tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +19,12 @@ _COUNTER_LIMIT = (1 << _COUNTER_BITS) - 1
 _LARGEST_GAP = 128.0
 _SMALLEST = np.finfo(np.float32).tiny
 
+Classes = tuple[int, ...]
+
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def count(
-    scores: jax.Array, labels: jax.Array, background: int, ignore_index: int | None, spatial_ndim: int, kind: str
+    scores: jax.Array, labels: jax.Array, background: Classes, ignore_index: int | None, spatial_ndim: int, kind: str
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the confusion matrix (..., C, C) and the sum of entropies (...) of each image."""
     C = scores.shape[-1]
@@ -53,12 +56,12 @@ def count_masks(
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def sum_risk(
-    scores: jax.Array, counted: jax.Array | None, background: int, spatial_ndim: int, kind: str
+    scores: jax.Array, counted: jax.Array | None, background: Classes, spatial_ndim: int, kind: str
 ) -> tuple[jax.Array, jax.Array]:
     """Returns how many of the `counted` pixels are predicted as foreground (...), and the sum of their entropies."""
     channels = _channels(_chunked(scores, spatial_ndim, 1), kind)
     prediction, top = _predict(channels)
-    foreground = prediction != background
+    foreground = is_foreground(prediction, background)
     risk = _predicted_risk(channels, prediction, top, background)
     if counted is not None:
         counted = _chunked(counted, spatial_ndim, 0)
@@ -70,7 +73,7 @@ def sum_risk(
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def sum_scores(
-    scores: jax.Array, counted: jax.Array | None, background: int, spatial_ndim: int, kind: str, p: int
+    scores: jax.Array, counted: jax.Array | None, background: Classes, spatial_ndim: int, kind: str, p: int
 ) -> tuple[jax.Array, ...]:
     """Returns what `sum_risk` does, and beside the entropies the sums of the other scores of logits, in their order.
 
@@ -79,7 +82,7 @@ def sum_scores(
     """
     channels = _channels(_chunked(scores, spatial_ndim, 1), kind)
     prediction, top = _predict(channels)
-    foreground = prediction != background
+    foreground = is_foreground(prediction, background)
     gaps = [jnp.minimum(jnp.where(channel == top, 0.0, top - channel), _LARGEST_GAP) for channel in channels]
     others = [jnp.where(prediction == c, 0.0, jnp.exp(-gap)) for c, gap in enumerate(gaps)]
     rest = sum(others)
@@ -105,7 +108,7 @@ def sum_scores(
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def errors(scores: jax.Array, labels: jax.Array, background: int, ignore_index: int | None, kind: str) -> jax.Array:
+def errors(scores: jax.Array, labels: jax.Array, background: Classes, ignore_index: int | None, kind: str) -> jax.Array:
     """Returns uint8 (..., *spatial): 0 background or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
     C = scores.shape[-1]
     prediction, _ = _predict(_channels(scores, kind))
@@ -114,7 +117,7 @@ def errors(scores: jax.Array, labels: jax.Array, background: int, ignore_index: 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def errors_of_masks(
-    prediction: jax.Array, labels: jax.Array, classes: int, background: int, ignore_index: int | None
+    prediction: jax.Array, labels: jax.Array, classes: int, background: Classes, ignore_index: int | None
 ) -> jax.Array:
     """Returns what `errors` does, of predicted class indices."""
     prediction = _counted_label(prediction, classes, None)
@@ -123,15 +126,21 @@ def errors_of_masks(
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def risks(scores: jax.Array, background: int, kind: str) -> jax.Array:
+def risks(scores: jax.Array, background: Classes, kind: str) -> jax.Array:
     """Returns the entropy (..., *spatial) of the foreground classes at each pixel."""
     return _entropy(_foreground(_channels(scores, kind), background))
 
 
-def _codes(prediction: jax.Array, labels: jax.Array, classes: int, background: int) -> jax.Array:
-    detected = prediction != background
+def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
+    """Returns where class indices are none of the background classes."""
+    apart = [indices != b for b in background]
+    return functools.reduce(jnp.logical_and, apart) if apart else jnp.ones(indices.shape, bool)
+
+
+def _codes(prediction: jax.Array, labels: jax.Array, classes: int, background: Classes) -> jax.Array:
+    detected = is_foreground(prediction, background)
     on_foreground = jnp.where(labels == prediction, 1, jnp.where(detected, 2, 3))
-    code = jnp.where(labels == background, jnp.where(detected, 4, 0), on_foreground)
+    code = jnp.where(is_foreground(labels, background), on_foreground, jnp.where(detected, 4, 0))
     return jnp.where(labels < classes, code, 0).astype(jnp.uint8)
 
 
@@ -157,8 +166,8 @@ def _channels(scores: jax.Array, kind: str) -> list[jax.Array]:
     return [jnp.log(jnp.maximum(channel, _SMALLEST) / top) for channel in channels]
 
 
-def _foreground(channels: list[jax.Array], background: int) -> list[jax.Array]:
-    return [channel for c, channel in enumerate(channels) if c != background]
+def _foreground(channels: list[jax.Array], background: Classes) -> list[jax.Array]:
+    return [channel for c, channel in enumerate(channels) if c not in background]
 
 
 def _counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> jax.Array:
@@ -179,10 +188,10 @@ def _predict(channels: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     return prediction, top
 
 
-def _predicted_risk(channels: list[jax.Array], prediction: jax.Array, top: jax.Array, background: int) -> jax.Array:
+def _predicted_risk(channels: list[jax.Array], prediction: jax.Array, top: jax.Array, background: Classes) -> jax.Array:
     """The entropy where foreground is predicted, 0 elsewhere, and NaN where a logit is."""
     elsewhere = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
-    return jnp.where(prediction != background, _entropy(_foreground(channels, background)), elsewhere)
+    return jnp.where(is_foreground(prediction, background), _entropy(_foreground(channels, background)), elsewhere)
 
 
 def _entropy(channels: list[jax.Array]) -> jax.Array:
@@ -208,10 +217,22 @@ def _entropy(channels: list[jax.Array]) -> jax.Array:
     return jnp.where(rest < 1 / 64, series, jnp.log(1.0 + rest)) + weighted / (1.0 + rest)
 
 
+@jax.custom_jvp
 def _sum_together(*terms: jax.Array) -> tuple[jax.Array, ...]:
     """Sum arrays over their last axis in one pass; separate sums are separate passes on XLA:CPU."""
     zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
     return lax.reduce(terms, zeros, lambda left, right: tuple(map(operator.add, left, right)), (terms[0].ndim - 1,))
+
+
+@_sum_together.defjvp
+def _sum_tangents(terms: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    # JAX has no derivative of a reduction over counts and sums at once; counts have none.
+    sums = _sum_together(*terms)
+    changes = [
+        tangent.sum(-1) if jnp.issubdtype(each.dtype, jnp.floating) else np.zeros(each.shape, jax.dtypes.float0)
+        for each, tangent in zip(sums, tangents, strict=True)
+    ]
+    return sums, tuple(changes)
 
 
 def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array) -> tuple[jax.Array, jax.Array]:

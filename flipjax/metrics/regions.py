@@ -12,6 +12,7 @@ import numpy as np
 
 from flipjax.metrics import blocks, checks, pixels
 from flipjax.metrics.checks import Options, to_array
+from flipjax.metrics.classes import background_classes
 
 SHARE = 24
 """The rim is as wide as the height of the image over this: two pixels of 48."""
@@ -62,7 +63,7 @@ def rim(regions: Any, *, width: int | None = None, spatial_ndim: int = 2) -> jax
         >>> rim(jnp.array([[0, 1, 1, 1, 1]], bool), width=1).astype(int).tolist()
         [[0, 1, 0, 0, 0]]
     """
-    regions = jnp.asarray(to_array(regions), bool)
+    regions = jnp.asarray(to_array(regions, name="regions"), bool)
     return regions & _near(~regions, _width(width, regions.shape, spatial_ndim), spatial_ndim)
 
 
@@ -72,10 +73,11 @@ def region_sums(
     *,
     width: int | None = None,
     bins: int = BINS,
-    background: int = 0,
+    background: int | tuple[int, ...] | None = 0,
     ignore_index: int | None = None,
     spatial_ndim: int = 2,
     kind: str = "logits",
+    channels: str = "last",
 ) -> RegionSums:
     """Sums flips over the rim and the interior of the true region, flip-risk over those of the predicted one.
 
@@ -88,10 +90,11 @@ def region_sums(
         labels: (..., *spatial) integers in 0..C-1, or `ignore_index`.
         width: of the rim, as in `rim`.
         bins: number of bins of equal width over confidences of 0..1.
-        background: the class that is background.
+        background: the class that is background, several in a tuple, or None.
         ignore_index: label of pixels that count nowhere, and are outside of no region.
         spatial_ndim: 2 for images, 3 for volumes.
         kind: `logits` or `probabilities`.
+        channels: `last`, or `first` for (..., C, *spatial).
 
     Returns:
         `RegionSums`; `flipjax.results.region_shares` makes shares and the expected calibration error of them.
@@ -109,8 +112,8 @@ def region_sums(
         >>> sums.true.tolist(), sums.flips.tolist(), sums.shared.item(), sums.gaps.round(3).tolist()
         ([1, 2], [0, 1], 3, [0.0, 0.0, 0.0])
     """
-    options = Options(background, ignore_index, spatial_ndim, kind)
-    labels = to_array(labels)
+    options = Options(background_classes(background), ignore_index, spatial_ndim, kind, channels=channels)
+    labels = to_array(labels, name="labels")
     scores = checks.check_scores(logits, options, labels_shape=labels.shape)
     labels = checks.check_labels(labels, scores.shape[-1], options)
     if bins < 1:
@@ -136,22 +139,22 @@ def _padded(scores: np.ndarray, labels: np.ndarray, options: Options) -> tuple[n
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: int, bins: int) -> RegionSums:
-    background, ignore_index, spatial_ndim, kind, _ = options
+    background, ignore_index, spatial_ndim, kind, *_ = options
     C = scores.shape[-1]
     counted = (labels >= 0) & (labels < C)
     if ignore_index is not None:
         counted &= labels != ignore_index
     channels = [scores[..., c].astype(jnp.float32) for c in range(C)]
     prediction = _first_largest(channels)
-    true = counted & (labels != background)
-    predicted = counted & (prediction != background)
+    true = counted & pixels.is_foreground(labels, background)
+    predicted = counted & pixels.is_foreground(prediction, background)
     shared = true & predicted
     wrong = shared & (prediction != labels)
-    confidence = _confidence([channel for c, channel in enumerate(channels) if c != background], kind)
+    confidence = _confidence([channel for c, channel in enumerate(channels) if c not in background], kind)
     place = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
     risk = pixels.risks(scores, background, kind)
-    true_rim = _near(counted & (labels == background), width, spatial_ndim)
-    predicted_rim = _near(counted & (prediction == background), width, spatial_ndim)
+    true_rim = _near(counted & ~pixels.is_foreground(labels, background), width, spatial_ndim)
+    predicted_rim = _near(counted & ~pixels.is_foreground(prediction, background), width, spatial_ndim)
     halves = [true & true_rim, true & ~true_rim]
     risky = [predicted & predicted_rim, predicted & ~predicted_rim]
     counts = [*halves, *(wrong & half for half in halves), *risky, shared]

@@ -8,6 +8,7 @@ import jax
 
 from flipjax.metrics import checks, pixels
 from flipjax.metrics.checks import Options
+from flipjax.metrics.classes import background_classes
 from flipjax.metrics.kernels import foreground_means
 
 LOGIT_SCORES = ("flip_risk", "max_softmax", "margin", "energy", "p_norm")
@@ -16,7 +17,13 @@ NORM = 5
 
 
 def logit_scores(
-    logits: Any, *, background: int = 0, spatial_ndim: int = 2, kind: str = "logits", p: int = NORM
+    logits: Any,
+    *,
+    background: int | tuple[int, ...] | None = 0,
+    spatial_ndim: int = 2,
+    kind: str = "logits",
+    channels: str = "last",
+    p: int = NORM,
 ) -> dict[str, jax.Array]:
     """Returns the scores of each image that its logits give, means over the predicted foreground: high expects errors.
 
@@ -28,10 +35,11 @@ def logit_scores(
       2305.15508).
 
     Args:
-        logits: (..., *spatial, C) floating point of any precision, C >= 3; computed in float32.
-        background: the class that is background.
+        logits: (..., *spatial, C) floating point of any precision; computed in float32.
+        background: the class that is background, several in a tuple, or None: the means are then over all pixels.
         spatial_ndim: 2 for images, 3 for volumes.
         kind: `logits` or `probabilities`.
+        channels: `last`, or `first` for (..., C, *spatial).
         p: of the norm, an integer above 0.
 
     Returns:
@@ -48,8 +56,9 @@ def logit_scores(
         >>> {name: round(score.item(), 3) for name, score in scores.items()}
         {'flip_risk': 0.662, 'max_softmax': 0.5, 'margin': 0.8, 'energy': 0.0, 'p_norm': -0.901}
     """
-    scores = checks.check_scores(logits, Options(background, spatial_ndim=spatial_ndim, kind=kind))
+    options = Options(background_classes(background), spatial_ndim=spatial_ndim, kind=kind, channels=channels)
+    scores = checks.check_scores(logits, options)
     if not isinstance(p, int) or p < 1:
         raise ValueError(f"p: expected an integer above 0, found {p!r}.")
-    means = foreground_means(pixels.sum_scores, scores, int(background), spatial_ndim, kind, p)
+    means = foreground_means(pixels.sum_scores, scores, options.background, spatial_ndim, kind, p)
     return dict(zip(LOGIT_SCORES, means, strict=True))

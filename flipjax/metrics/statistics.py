@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flipjax.metrics import selective
+from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import Decomposition
 
 DECILES = 10
@@ -60,7 +61,7 @@ class Images(NamedTuple):
     """
 
     confusion: np.ndarray
-    background: int
+    background: Background
     flip: np.ndarray
     risk: np.ndarray
     ranked: np.ndarray
@@ -139,19 +140,22 @@ def resample(
 
 def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str, np.ndarray]:
     """Shares and IoU of the pixels of all images together, and the image-mean Flip: each (S,)."""
-    b = images.background
+    inside = is_foreground(images.confusion.shape[-1], images.background)
     truth = images.confusion.sum(2)
     predicted = images.confusion.sum(1)
     same = np.diagonal(images.confusion, axis1=1, axis2=2)
+    unseen = images.confusion[..., ~inside].sum(2)
     # Resampled in place of the C * C cells, of which nothing else is needed.
-    margins = np.concatenate([truth, predicted, same], axis=1)
+    margins = np.concatenate([truth, predicted, same, unseen], axis=1)
     weights = draws.counts
     # Sums of whole numbers: exact in float64.
     sums = (weights @ margins.astype(np.float64)).astype(np.int64)
-    truth, predicted, same = np.split(sums, 3, axis=1)
-    foreground = truth.sum(1) - truth[:, b]
-    correct = same.sum(1) - same[:, b]
-    miss = predicted[:, b] - same[:, b]
+    truth, predicted, same, unseen = np.split(sums, 4, axis=1)
+    foreground = truth[:, inside].sum(1)
+    correct = same[:, inside].sum(1)
+    miss = unseen[:, inside].sum(1)
+    spill = (truth - unseen)[:, ~inside].sum(1)
+    flips = truth - same - unseen
     known = ~np.isnan(images.flip)
     weights = weights if known.all() else weights[:, known]
     flip = images.flip[known]
@@ -163,11 +167,14 @@ def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str
         "flip_image_mean": _divide(weights @ flip, weights.sum(1)),
         "flipped_images": _divide(weights @ (flip > 0.5).astype(np.float64), weights.sum(1)),
     }
+    ious = _divide(same, truth + predicted - same)
     for c, name in enumerate(class_names):
-        table[f"iou/{name}"] = _divide(same[:, c], truth[:, c] + predicted[:, c] - same[:, c])
-    pixels = truth.sum(1)
-    both = pixels - truth[:, b] - predicted[:, b] + same[:, b]
-    table["iou/foreground"] = _divide(both, pixels - same[:, b])
+        table[f"iou/{name}"] = ious[:, c]
+    table["iou/foreground"] = _divide(foreground - miss, foreground + spill)
+    present = ~np.isnan(ious)
+    table["mean_iou"] = _divide(ious.sum(1, where=present), present.sum(1))
+    for c in np.flatnonzero(inside):
+        table[f"flip/{class_names[c]}"] = _divide(flips[:, c], truth[:, c])
     return table
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import statistics
-from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.names import class_names as class_names_of
+from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.classes import class_names as class_names_of
+from flipjax.metrics.decomposition import Decomposition, flips_of
 
 if TYPE_CHECKING:
     import jax
@@ -46,6 +47,8 @@ def summarize(
     - `fg_correct`, `fg_flip`, `fg_miss`: shares of the true foreground. `flip_image_mean`: the mean flip share
       of the images that have true foreground, `flipped_images` the share of them whose flip share is above 0.5.
     - `iou/<class>` for each class, and `iou/foreground`: of foreground against background, whatever the class.
+      `mean_iou`: over the classes that occur in truth or prediction, the background's included.
+    - `flip/<class>`: the share of a foreground class that is predicted as another one.
     - `risk_auroc`: how well flip-risk ranks the images with a flip share above 0.5 over the others; a tie is half.
     - `risk_aurc`: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:
       the mean flip share of the k images of least flip-risk, averaged over all k.
@@ -53,10 +56,12 @@ def summarize(
       of 10. Decile d holds the places d*n//10 up to (d+1)*n//10, so some are empty where n < 10.
       `top_decile_flip_share`: the last decile's part of the sum of all flip shares.
 
-    With groups, each of these again as `group/<g>/<key>`. For two foreground classes g is 0, 1, 2, 3 (2 * y + scene),
-    `common` (0, 3) and `rare` (1, 2); `gap/<class>` is the class's IoU in its common group minus that in its rare
-    group, `gap/mean` the mean of the two, and `worst_group_iou` the lowest over the four groups of the IoU of the
-    group's class. For more classes any integer is a group: g is each one present, and there is none of these.
+    - `flip_matrix`: (C, C) pixels of a foreground class (rows) taken for another one (columns), lists; all else is 0.
+
+    With groups, each but the matrix again as `group/<g>/<key>`. For two foreground classes g is 0, 1, 2, 3
+    (2 * y + scene), `common` (0, 3) and `rare` (1, 2); `gap/<class>` is the class's IoU in its common group minus that
+    in its rare group, `gap/mean` the mean of the two, and `worst_group_iou` the lowest over the four groups of the IoU
+    of the group's class. For more classes any integer is a group: g is each one present, and there is none of these.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
@@ -82,14 +87,15 @@ def summarize(
     names = _names(class_names, images)
     draws = statistics.Draws(np.arange(len(images.rank))[None], len(images.rank))
     summary = statistics.pooled(images, draws, names) | statistics.ranking(images, draws)
-    members = {} if groups is None else _members(groups, images)
+    members = _members(groups, images)
     for group, member in members.items():
         part = draws.part(group, member)
         inside = statistics.pooled(images, part, names) | statistics.ranking(images, part)
         summary |= {f"group/{group}/{key}": value for key, value in inside.items()}
     for name, (sides, combine) in _across_groups(members, images, names).items():
         summary[name] = combine(*(summary[side] for side in sides))
-    return {key: value[0].tolist() for key, value in summary.items()}
+    matrix = flips_of(images.confusion.sum(0), background=images.background)
+    return {key: value[0].tolist() for key, value in summary.items()} | {"flip_matrix": matrix.tolist()}
 
 
 def bootstrap(
@@ -142,13 +148,14 @@ def bootstrap(
         raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).")
     images = statistics.read_images(decomposition)
     names = _names(class_names, images)
-    members = {} if groups is None else _members(groups, images)
+    members = _members(groups, images)
     n = len(images.rank)
     if n == 0 or samples < 1:
         raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
     keys = () if callable(statistic) else (statistic,) if isinstance(statistic, str) else tuple(statistic)
     if not callable(statistic):
-        _check_keys(keys, summarize(decomposition, groups, class_names=names), groups)
+        known = summarize(decomposition, groups, class_names=names).keys() - {"flip_matrix"}
+        _check_keys(keys, sorted(known), groups)
     strata = statistics.strata(n, groups, pairs)
     blocks = []
     block = max(1, _INDICES_AT_ONCE // n)
@@ -193,10 +200,10 @@ def resampled(
     images = statistics.read_images(decomposition)
     names = _names(class_names, images)
     draws = rows if isinstance(rows, statistics.Draws) else statistics.Draws(rows, len(images.rank))
-    return _evaluate(keys, images, draws, names, {} if groups is None else _members(groups, images))
+    return _evaluate(keys, images, draws, names, _members(groups, images))
 
 
-def _check_keys(keys: Sequence[str], known: dict[str, Any], groups: Any) -> None:
+def _check_keys(keys: Sequence[str], known: Sequence[str], groups: Any) -> None:
     unknown = [name for name in keys if name not in known]
     if unknown:
         raise ValueError(
@@ -255,17 +262,30 @@ def _names(names: Sequence[str] | None, images: statistics.Images) -> tuple[str,
     return class_names_of(names, classes=images.confusion.shape[-1], background=images.background)
 
 
-def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:
+def members_of(groups: Any, *, images: int, classes: int, background: Background) -> dict[str, np.ndarray]:
+    """Returns the places of the images of each group, by its name, as `summarize` has them.
+
+    Raises:
+        ValueError: not one integer an image, or one that is no group of two foreground classes.
+    """
     groups = np.asarray(groups)
-    n = len(images.rank)
-    if groups.shape != (n,) or not np.issubdtype(groups.dtype, np.integer):
-        raise ValueError(f"groups: expected {n} integers, one an image, found {groups.dtype} of shape {groups.shape}.")
+    if groups.shape != (images,) or not np.issubdtype(groups.dtype, np.integer):
+        raise ValueError(
+            f"groups: expected {images} integers, one an image, found {groups.dtype} of shape {groups.shape}."
+        )
     present = np.unique(groups).tolist()
-    if images.confusion.shape[-1] != 3:
+    if is_foreground(classes, background).sum() != 2:
         return {str(g): np.flatnonzero(groups == g) for g in present}
     if not set(present) <= set(range(TWO_BY_TWO.count)):
         raise ValueError(f"groups: expected 2 * y + scene in 0..3 for two foreground classes, found {present}.")
     return {name: np.flatnonzero(np.isin(groups, ids)) for name, ids in TWO_BY_TWO.named.items()}
+
+
+def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:
+    if groups is None:
+        return {}
+    n, C = images.confusion.shape[:2]
+    return members_of(groups, images=n, classes=C, background=images.background)
 
 
 def _across_groups(
@@ -274,7 +294,7 @@ def _across_groups(
     """The quantities that compare groups: the IoUs that each is made of, and how."""
     if "common" not in members:
         return {}
-    foreground = [name for c, name in enumerate(names) if c != images.background]
+    foreground = [names[c] for c in np.flatnonzero(is_foreground(len(names), images.background))]
     sides = {
         name: (f"group/{common}/iou/{name}", f"group/{rare}/iou/{name}")
         for name, (common, rare) in zip(foreground, zip(TWO_BY_TWO.common, TWO_BY_TWO.rare, strict=True), strict=True)

@@ -1,0 +1,129 @@
+"""Which classes are background: none, one or several; and the names of all. NumPy alone."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+Background = int | tuple[int, ...] | None
+"""One class, several in ascending order, or None: every class is foreground."""
+
+
+def read_background(background: int | Iterable[int] | None) -> Background:
+    """Returns the background as it is stored: a class, two or more in ascending order, or None for no class.
+
+    Raises:
+        TypeError: not a class, classes or None.
+        ValueError: a negative class.
+
+    Example:
+        >>> read_background([2, 0]), read_background((1,)), read_background(())
+        ((0, 2), 1, None)
+    """
+    if background is None:
+        return None
+    try:
+        classes = [operator.index(background)]  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        try:
+            classes = sorted({operator.index(c) for c in background})  # pyright: ignore[reportGeneralTypeIssues]
+        except TypeError:
+            raise TypeError(
+                f"background: expected a class, a tuple of classes or None, found {background!r}."
+            ) from None
+    if classes and classes[0] < 0:
+        raise ValueError(f"background: expected classes from 0 on, found {classes[0]}.")
+    return tuple(classes) if len(classes) > 1 else classes[0] if classes else None
+
+
+def background_classes(background: int | Iterable[int] | None) -> tuple[int, ...]:
+    """Returns the background classes in ascending order; empty for None.
+
+    Example:
+        >>> background_classes(0), background_classes(None)
+        ((0,), ())
+    """
+    known = read_background(background)
+    return () if known is None else known if isinstance(known, tuple) else (known,)
+
+
+def is_foreground(classes: int, background: int | Iterable[int] | None) -> np.ndarray:
+    """Returns whether each of C classes is foreground: bool (C,).
+
+    Example:
+        >>> is_foreground(4, (0, 2)).tolist()
+        [False, True, False, True]
+    """
+    return ~np.isin(np.arange(classes), background_classes(background))
+
+
+def check_background(
+    background: int | Iterable[int] | None, classes: int, *, name: str = "num_classes", shape: object = None
+) -> tuple[int, ...]:
+    """Checks that the background lies in 0..C-1 and leaves two classes that can be confused; returns its classes.
+
+    Args:
+        background: a class, classes or None.
+        classes: C.
+        name: what has the C classes, for the message.
+        shape: of the array whose last axis has them, for the message.
+
+    Raises:
+        TypeError, ValueError: what `read_background` raises; classes out of range, or too few beside them.
+    """
+    known = background_classes(background)
+    least = len(known) + 2
+    if classes < least:
+        besides = {0: "", 1: "background and "}.get(len(known), f"{len(known)} of background and ")
+        hint = "; where no class is background, pass background=None" if known and classes >= 2 else ""
+        where = "" if shape is None else " on the last axis"
+        found = classes if shape is None else f"{classes} in shape {shape}"
+        raise ValueError(
+            f"{name}: expected at least {least} classes ({besides}two that can be confused){where}, "
+            f"found {found}{hint}."
+        )
+    if known and known[-1] >= classes:
+        raise ValueError(f"background: expected classes in 0..{classes - 1}, found {known[-1]}.")
+    return known
+
+
+def class_names(
+    names: Sequence[str] | None, *, classes: int, background: int | Iterable[int] | None = 0
+) -> tuple[str, ...]:
+    """Returns the names of all classes: those given, with the background's added where they lack.
+
+    Args:
+        names: of all classes, or of the foreground classes alone; None: `background`, `class1`, ...
+        classes: their number.
+        background: the class that is background, several (`background0`, ...) or None.
+
+    Raises:
+        ValueError: another number of names, names that are not different, or `foreground` or `mean`, which stand
+            for all foreground classes together.
+
+    Example:
+        >>> class_names(["cat", "dog"], classes=3)
+        ('background', 'cat', 'dog')
+        >>> class_names(None, classes=3, background=2)
+        ('class0', 'class1', 'background')
+        >>> class_names(None, classes=4, background=(0, 1))
+        ('background0', 'background1', 'class2', 'class3')
+    """
+    known = background_classes(background)
+    foreground = [c for c in range(classes) if c not in known]
+    if isinstance(names, str):
+        raise ValueError(f"class_names: expected a sequence of names, found {names!r}.")
+    full = tuple(f"class{c}" for c in foreground) if names is None else tuple(names)
+    if len(full) == len(foreground):
+        own = {c: f"background{c}" if len(known) > 1 else "background" for c in known}
+        own |= dict(zip(foreground, full, strict=True))
+        full = tuple(own[c] for c in range(classes))
+    if len(full) != classes or len(set(full)) != classes or {"foreground", "mean"} & set(full):
+        without = f", or {len(foreground)} without the background's" if known else ""
+        raise ValueError(
+            f"class_names: expected {classes} different names{without}, none of "
+            f"them 'foreground' or 'mean' (iou/foreground, gap/mean), found {names!r}."
+        )
+    return full

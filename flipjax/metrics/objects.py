@@ -1,0 +1,196 @@
+"""What becomes of the objects of one image: the columns of the tables of segments. NumPy and SciPy."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from flipjax.metrics.units import Units, count_pairs, fill_void, find_units, near_border
+
+LEAST_PIXELS, LEAST_SHARE = 64, 0.001
+"""A segment has at least so many pixels, and so large a share of its image."""
+STRATA = (1 / 256, 1 / 64, 1 / 16, 1 / 4)
+"""Shares of the image between the strata of size: 256, 1024, 4096 and 16384 pixels of 256 x 256."""
+OUTCOMES = ("correct", "flip", "miss", "mixed")
+KINDS = ("correct", "whole", "rim", "inside", "miss", "spill", "background")
+"""What a pixel is: right; in a segment that flips, taken for another foreground class; the same in another segment,
+near its border or inside; missed; spill; or of one background class and taken for another."""
+LARGEST = ("predicted", "second", "third")
+BOX = ("top", "left", "bottom", "right")
+
+
+class Columns(NamedTuple):
+    """The columns of one image, without its number; -1 stands for a blank."""
+
+    true: dict[str, np.ndarray]
+    predicted: dict[str, np.ndarray]
+    pixels: dict[str, np.ndarray]
+
+
+def measure_image(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    known: np.ndarray,
+    risk: np.ndarray | None,
+    foreground: np.ndarray,
+    *,
+    unit: str | np.ndarray,
+    rim: int,
+    min_pixels: int | None,
+) -> Columns:
+    """Returns the columns of an image's segments and pixels, as `flipjax.metrics.segment_tables` describes them.
+
+    Args:
+        prediction: int (H, W) in 0..C-1.
+        truth: int (H, W) in 0..C-1.
+        known: bool (H, W), the pixels that count.
+        risk: float (H, W), or None.
+        foreground: bool (C,), the classes that are.
+        unit: `class`, `component` or ids (H, W).
+        rim: in pixels.
+        min_pixels: of a segment; None: 64 or 0.1 % of the image.
+    """
+    classes = len(foreground)
+    least = max(LEAST_PIXELS, LEAST_SHARE * truth.size) if min_pixels is None else max(1, min_pixels)
+    by_class = isinstance(unit, str) and unit == "class"
+    filled = fill_void(truth, known) if isinstance(unit, str) and unit == "component" else truth
+    near = near_border(truth, known, rim)
+    units = find_units(filled, foreground, unit)
+    others = find_units(prediction, foreground, "class" if by_class else "component")
+    rows, predicted = _Rows(units, known, least), _Rows(others, known, least)
+    found = foreground[prediction]
+    shares = np.bincount(truth[known], minlength=classes) / truth.size
+    true = rows.columns()
+    true |= _fates(rows.count(prediction, classes), true, shares, foreground, size=truth.size)
+    wrong = known & (prediction != truth)
+    true["rim_pixels"] = rows.total(near)
+    true["rim_errors"] = rows.total(near & wrong)
+    true["inside_errors"] = rows.total(wrong) - true["rim_errors"]
+    true["flip_risk"] = rows.mean(risk, found)
+    true |= _matches(rows, predicted)
+    true |= _context(true, shares, size=truth.size)
+    pixels = _pixels(prediction, truth, known, near, foreground, rows.chosen(true["outcome"] == "flip"))
+    return Columns(true, _ownership(predicted, truth, risk, found, classes), pixels)
+
+
+class _Rows:
+    """The units of an image that are large enough for a row, and sums over their known pixels."""
+
+    def __init__(self, units: Units, known: np.ndarray, least: float):
+        self.units = units
+        self.number = len(units.classes)
+        self.inside = known & (units.places >= 0)
+        self.places = units.places[self.inside]
+        self.pixels = np.bincount(self.places, minlength=self.number)
+        self.kept = np.flatnonzero(self.pixels >= least)
+
+    def count(self, classes: np.ndarray, C: int) -> np.ndarray:
+        cells = self.places * C + classes[self.inside]
+        return np.bincount(cells, minlength=self.number * C).reshape(self.number, C)[self.kept]
+
+    def total(self, chosen: np.ndarray) -> np.ndarray:
+        return np.bincount(self.places[chosen[self.inside]], minlength=self.number)[self.kept]
+
+    def mean(self, values: np.ndarray | None, chosen: np.ndarray) -> np.ndarray:
+        if values is None:
+            return np.full(len(self.kept), np.nan)
+        chosen = chosen[self.inside]
+        places = self.places[chosen]
+        sums = np.bincount(places, values[self.inside][chosen], minlength=self.number)[self.kept]
+        number = np.bincount(places, minlength=self.number)[self.kept]
+        return np.divide(sums, number, out=np.full(len(sums), np.nan), where=number > 0)
+
+    def chosen(self, rows: np.ndarray) -> np.ndarray:
+        """Where the image has units of some of the rows: bool (H, W)."""
+        units = np.zeros(self.number + 1, bool)
+        units[self.kept] = rows
+        return units[self.units.places]
+
+    def columns(self) -> dict[str, np.ndarray]:
+        from scipy import ndimage
+
+        kept = np.full(self.number + 1, -1, np.int32)
+        kept[self.kept] = np.arange(len(self.kept))
+        boxes = ndimage.find_objects(kept[np.where(self.inside, self.units.places, -1)] + 1, max_label=len(self.kept))
+        corners = [[side.start for side in box] + [side.stop for side in box] for box in boxes]
+        pixels = self.pixels[self.kept]
+        return {
+            "class": self.units.classes[self.kept],
+            "instance": self.units.numbers[self.kept],
+            "pixels": pixels,
+            **dict(zip(BOX, np.array(corners, np.int64).reshape(-1, 4).T, strict=True)),
+            "stratum": np.digitize(pixels / self.inside.size, STRATA),
+        }
+
+
+def _fates(
+    counts: np.ndarray, true: dict[str, np.ndarray], shares: np.ndarray, foreground: np.ndarray, *, size: int
+) -> dict[str, np.ndarray]:
+    """What most of each segment is taken for, of counts (segments, C)."""
+    order = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
+    order = np.pad(order, ((0, 0), (0, len(LARGEST) - order.shape[1])))
+    largest = np.take_along_axis(counts, order, 1)
+    largest[:, counts.shape[1] :] = 0
+    columns: dict[str, np.ndarray] = {}
+    for k, name in enumerate(LARGEST):
+        absent = largest[:, k] == 0
+        columns[name] = np.where(absent, -1, order[:, k])
+        columns[f"{name}_share"] = np.where(absent, np.nan, largest[:, k] / true["pixels"])
+    own, winner = true["class"], columns["predicted"]
+    flip = foreground[winner] & (2 * largest[:, 0] >= true["pixels"])
+    codes = np.select([winner == own, flip, ~foreground[winner]], [0, 1, 2], default=3)
+    columns["outcome"] = np.array(OUTCOMES)[codes]
+    columns["bleeding"] = np.where(codes == 1, (shares[winner] > 0).astype(np.int8), -1)
+    return columns
+
+
+def _context(true: dict[str, np.ndarray], shares: np.ndarray, *, size: int) -> dict[str, np.ndarray]:
+    """The share of the image that each class has outside of each segment."""
+    outside = np.repeat(shares[None], len(true["class"]), 0)
+    outside[np.arange(len(outside)), true["class"]] -= true["pixels"] / size
+    return {f"context_{c}": outside[:, c].astype(np.float32) for c in range(len(shares))}
+
+
+def _matches(rows: _Rows, others: _Rows) -> dict[str, np.ndarray]:
+    """The class of the one predicted unit that has an IoU above 1/2 with each segment, and the IoU."""
+    both = rows.inside & others.inside
+    first, second, shared = count_pairs(
+        rows.units.places[both], others.units.places[both], (rows.number, others.number)
+    )
+    union = rows.pixels[first] + others.pixels[second] - shared
+    matched = 2 * shared > union
+    classes = np.full(rows.number, -1)
+    classes[first[matched]] = others.units.classes[second[matched]]
+    iou = np.full(rows.number, np.nan)
+    iou[first[matched]] = shared[matched] / union[matched]
+    return {"matched": classes[rows.kept], "iou": iou[rows.kept]}
+
+
+def _ownership(
+    rows: _Rows, truth: np.ndarray, risk: np.ndarray | None, found: np.ndarray, classes: int
+) -> dict[str, np.ndarray]:
+    """The columns of the predicted segments: their risk, and whose pixels most of theirs are."""
+    columns = rows.columns()
+    counts = rows.count(truth, classes)
+    owner = counts.argmax(1)
+    columns |= {"flip_risk": rows.mean(risk, found), "truth": owner, "truth_share": counts.max(1) / columns["pixels"]}
+    return columns | {"right": owner == columns["class"]}
+
+
+def _pixels(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    known: np.ndarray,
+    near: np.ndarray,
+    foreground: np.ndarray,
+    flipped: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Counts of the known pixels by kind, class and prediction."""
+    C = len(foreground)
+    inside, seen = foreground[truth], foreground[prediction]
+    cases = [prediction == truth, ~inside & seen, ~inside, ~seen, flipped, near]
+    names = ["correct", "spill", "background", "miss", "whole", "rim"]
+    codes = np.select(cases, [KINDS.index(name) for name in names], default=KINDS.index("inside"))
+    kinds, pairs, counts = count_pairs(codes[known], (truth * C + prediction)[known], (len(KINDS), C * C))
+    return {"kind": np.array(KINDS)[kinds], "class": pairs // C, "predicted": pairs % C, "pixels": counts}
