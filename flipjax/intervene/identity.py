@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from flipjax.intervene.marginal import foreground
 from flipjax.metrics.checks import check_logits, to_array
+from flipjax.metrics.classes import background_classes, check_background, is_foreground
 
 CENTERS = ("auto", "clusters", "median")
 EVEN = 0.25
@@ -25,11 +26,11 @@ def split_point(log_odds: Any, *, center: Any = "auto") -> jax.Array:
     least squared and of least absolute distance. A user who knows that the classes are even should say `median`.
 
     Args:
-        log_odds: (n, K, C - 1) of `scene_marginal`; images with NaN are left out.
-        center: 'auto', 'clusters', 'median', (C - 1,) numbers, or one number of logit_2 - logit_1 where C = 3.
+        log_odds: (n, K, F) of `scene_marginal`; images with NaN are left out.
+        center: 'auto', 'clusters', 'median', (F,) numbers, or one number of logit_2 - logit_1 where F = 2.
 
     Returns:
-        (C - 1,) float32, which sum to 0; NaN where no image has a region.
+        (F,) float32, which sum to 0; NaN where no image has a region.
 
     Raises:
         ValueError: another center, or a shape that does not fit.
@@ -56,7 +57,9 @@ def split_point(log_odds: Any, *, center: Any = "auto") -> jax.Array:
     return points - points.mean()
 
 
-def scene_swap_risk(logits: Any, log_odds: Any, *, center: Any, background: int = 0) -> jax.Array:
+def scene_swap_risk(
+    logits: Any, log_odds: Any, *, center: Any, background: int | tuple[int, ...] | None = 0
+) -> jax.Array:
     """Returns how strongly the identity of a region speaks against the label that most of it has: it needs no labels.
 
     The largest log-odds of the other classes less those of the region's own label, both less the centre; above 0 the
@@ -67,9 +70,9 @@ def scene_swap_risk(logits: Any, log_odds: Any, *, center: Any, background: int 
 
     Args:
         logits: (B, H, W, C) floating point, of the images as they are.
-        log_odds: (B, K, C - 1) of `scene_marginal`.
-        center: of `split_point`; (C - 1,) numbers, or one number for two foreground classes.
-        background: the class that is background.
+        log_odds: (B, K, F) of `scene_marginal`.
+        center: of `split_point`; (F,) numbers, or one number for two foreground classes.
+        background: the class that is background, several in a tuple, or None.
 
     Returns:
         (B,) float32, in nats of log-odds; NaN for an image without predicted foreground.
@@ -83,16 +86,16 @@ def scene_swap_risk(logits: Any, log_odds: Any, *, center: Any, background: int 
         [4.0]
     """
     logits = check_logits(logits, background=background, spatial_ndim=2)
-    _check_fit(logits, log_odds)
+    classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
+    _check_fit(logits, log_odds, len(classes))
     relative = _relative(log_odds, center)
     label = region_label(logits, background=background)
-    place = label - (label > background)
-    is_own = jnp.arange(relative.shape[-1]) == place[:, None]
+    is_own = classes == label[:, None]
     risk = jnp.where(is_own, -jnp.inf, relative).max(-1) - jnp.where(is_own, relative, 0).sum(-1)
-    return jnp.where(label == background, jnp.nan, risk)
+    return jnp.where(is_own.any(-1), risk, jnp.nan)
 
 
-def repair(logits: Any, log_odds: Any, *, center: Any, background: int = 0) -> jax.Array:
+def repair(logits: Any, log_odds: Any, *, center: Any, background: int | tuple[int, ...] | None = 0) -> jax.Array:
     """Returns the predicted labels, with the class of the identity for the whole predicted region.
 
     The region stays as it is, and so does foreground IoU. What the model knows is brought out and no more: where the
@@ -103,9 +106,9 @@ def repair(logits: Any, log_odds: Any, *, center: Any, background: int = 0) -> j
 
     Args:
         logits: (B, H, W, C) floating point, of the images as they are.
-        log_odds: (B, K, C - 1) of `scene_marginal`.
-        center: of `split_point`; (C - 1,) numbers, or one number for two foreground classes.
-        background: the class that is background.
+        log_odds: (B, K, F) of `scene_marginal`.
+        center: of `split_point`; (F,) numbers, or one number for two foreground classes.
+        background: the class that is background, several in a tuple, or None.
 
     Returns:
         (B, H, W) int32; unchanged where there is no region.
@@ -119,27 +122,33 @@ def repair(logits: Any, log_odds: Any, *, center: Any, background: int = 0) -> j
         [[[0, 2, 2]]]
     """
     logits = check_logits(logits, background=background, spatial_ndim=2)
-    _check_fit(logits, log_odds)
+    inside = is_foreground(logits.shape[-1], background)
+    _check_fit(logits, log_odds, inside.sum())
     labels = logits.argmax(-1)
     target = repaired_class(log_odds, center=center, background=background)[:, None, None]
-    return jnp.where((labels != background) & (target != background), target, labels).astype(jnp.int32)
+    kept = jnp.asarray(inside)
+    mended = kept[labels] & (target >= 0) & kept[target]
+    return jnp.where(mended, target, labels).astype(jnp.int32)
 
 
-def repaired_class(log_odds: Any, *, center: Any, background: int = 0) -> jax.Array:
-    """Returns the class that `repair` gives a region: (B,) int32; the background for an image without region.
+def repaired_class(log_odds: Any, *, center: Any, background: int | tuple[int, ...] | None = 0) -> jax.Array:
+    """Returns the class that `repair` gives a region: (B,) int32; the first background class for an image without.
+
+    Without a background -1 stands for no class.
 
     Example:
         >>> repaired_class(jnp.array([[[-2.0, 2.0]], [[jnp.nan, jnp.nan]]]), center=0.0).tolist()
         [2, 0]
     """
     relative = _relative(log_odds, center)
-    place = relative.argmax(-1)
-    label = place + (place >= background)
-    return jnp.where(jnp.isnan(relative).any(-1), background, label).astype(jnp.int32)
+    known = background_classes(background)
+    classes = np.flatnonzero(is_foreground(relative.shape[-1] + len(known), background))
+    label = jnp.asarray(classes)[relative.argmax(-1)]
+    return jnp.where(jnp.isnan(relative).any(-1), _nothing(background), label).astype(jnp.int32)
 
 
-def region_label(logits: Any, *, background: int = 0) -> jax.Array:
-    """Returns the label of most of each predicted region: (B,) int32; the background where there is none.
+def region_label(logits: Any, *, background: int | tuple[int, ...] | None = 0) -> jax.Array:
+    """Returns the label of most of each predicted region: (B,) int32; the first background class where there is none.
 
     Of labels equally frequent it is the first.
 
@@ -149,8 +158,10 @@ def region_label(logits: Any, *, background: int = 0) -> jax.Array:
     """
     logits = jnp.asarray(to_array(logits))
     labels = logits.argmax(-1)
-    counts = (labels[..., None] == jnp.arange(logits.shape[-1])).sum((-3, -2)).at[..., background].set(0)
-    return jnp.where(foreground(logits, background=background).any((-2, -1)), counts.argmax(-1), background)
+    C = logits.shape[-1]
+    inside = is_foreground(C, check_background(background, C, name="logits"))
+    counts = (labels[..., None] == jnp.arange(logits.shape[-1])).sum((-3, -2)) * inside
+    return jnp.where(counts.any(-1), counts.argmax(-1), _nothing(background))
 
 
 def scene_reliance(log_odds: Any) -> jax.Array:
@@ -161,7 +172,7 @@ def scene_reliance(log_odds: Any) -> jax.Array:
     value says that there is a scene error to mend, not that the model knows the class.
 
     Args:
-        log_odds: (n, K, C - 1) of `scene_marginal`, K >= 2; images with NaN are left out.
+        log_odds: (n, K, F) of `scene_marginal`, K >= 2; images with NaN are left out.
 
     Returns:
         A float32 number in 0..1; NaN for one kind of scene, or no image with a region.
@@ -181,12 +192,12 @@ def join_members(log_odds: Any, *, center: Any, scale: Any) -> jax.Array:
     """Returns the log-odds of an ensemble, centred: those of each member less its centre, over its scale, averaged.
 
     Args:
-        log_odds: (M, B, K, C - 1), of `scene_marginal` for each member.
-        center: (M, C - 1) of `split_point` for each member.
+        log_odds: (M, B, K, F), of `scene_marginal` for each member.
+        center: (M, F) of `split_point` for each member.
         scale: (M,) of `spread` for each member.
 
     Returns:
-        (B, K, C - 1) float32, for a center of 0; a member without region has no say; NaN where none has one.
+        (B, K, F) float32, for a center of 0; a member without region has no say; NaN where none has one.
 
     Example:
         >>> halves = jnp.array([-0.5, 0.5])
@@ -213,7 +224,7 @@ def spread(log_odds: Any) -> jax.Array:
 def _check_log_odds(log_odds: Any) -> jax.Array:
     array = jnp.asarray(to_array(log_odds), jnp.float32)
     if array.ndim != 3 or array.shape[-1] < 2:
-        raise ValueError(f"log_odds: expected (images, kinds of scenes, C - 1), C >= 3, found shape {array.shape}.")
+        raise ValueError(f"log_odds: expected (images, kinds of scenes, F), F >= 2, found shape {array.shape}.")
     return array
 
 
@@ -221,14 +232,16 @@ def _identity(log_odds: Any) -> jax.Array:
     return _check_log_odds(log_odds).mean(1)
 
 
-def _check_fit(logits: jax.Array, log_odds: Any) -> None:
+def _nothing(background: int | tuple[int, ...] | None) -> int:
+    """The class of an image without region."""
+    return next(iter(background_classes(background)), -1)
+
+
+def _check_fit(logits: jax.Array, log_odds: Any, F: int) -> None:
     B = len(logits)
-    C = logits.shape[-1]
     shape = jnp.shape(to_array(log_odds))
-    if len(shape) != 3 or (shape[0], shape[2]) != (B, C - 1):
-        raise ValueError(
-            f"log_odds: expected ({B}, kinds of scenes, {C - 1}) for logits {logits.shape}, found {shape}."
-        )
+    if len(shape) != 3 or (shape[0], shape[2]) != (B, F):
+        raise ValueError(f"log_odds: expected ({B}, kinds of scenes, {F}) for logits {logits.shape}, found {shape}.")
 
 
 def _relative(log_odds: Any, center: Any) -> jax.Array:

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flipjax.intervene.scenes import paste, soft_edge
 from flipjax.metrics.checks import check_logits, to_array
+from flipjax.metrics.classes import background_classes, check_background, is_foreground
 
 Predict = Callable[[Any], Any]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: any framework's."""
 
 
-def foreground(logits: Any, *, background: int = 0) -> jax.Array:
+def foreground(logits: Any, *, background: int | tuple[int, ...] | None = 0) -> jax.Array:
     """Returns where logits (..., H, W, C) say foreground: bool (..., H, W)."""
-    return jnp.asarray(to_array(logits)).argmax(-1) != background
+    classes = jnp.asarray(to_array(logits, name="logits"))
+    C = classes.shape[-1]
+    return jnp.asarray(is_foreground(C, check_background(background, C, name="logits")))[classes.argmax(-1)]
 
 
-def region_log_odds(logits: Any, regions: Any, *, background: int = 0) -> jax.Array:
+def region_log_odds(logits: Any, regions: Any, *, background: int | tuple[int, ...] | None = 0) -> jax.Array:
     """Returns the log-odds of the foreground classes over a region: means of logits, less their mean over the classes.
 
     Args:
         logits: (..., H, W, C) floating point.
         regions: (..., H, W) bool.
-        background: the class that is background.
+        background: the class that is background, several in a tuple, or None.
 
     Returns:
-        (..., C - 1) float32, which sum to 0; NaN for an empty region. Of two classes the second value is half of
-        logit_2 - logit_1.
+        (..., F) float32 of F foreground classes, which sum to 0; NaN for an empty region. Of two classes the second
+        value is half of logit_2 - logit_1.
 
     Example:
         >>> region_log_odds(jnp.array([[[0.0, 1.0, 3.0], [5.0, 9.0, 0.0]]]), jnp.array([[True, False]])).tolist()
@@ -39,8 +44,9 @@ def region_log_odds(logits: Any, regions: Any, *, background: int = 0) -> jax.Ar
     logits = jnp.asarray(to_array(logits), jnp.float32)
     inside = jnp.asarray(to_array(regions), jnp.float32)[..., None]
     count = inside.sum((-3, -2))
-    classes = [c for c in range(logits.shape[-1]) if c != background]
-    scores = (logits[..., jnp.array(classes)] * inside).sum((-3, -2)) / jnp.maximum(count, 1)
+    C = logits.shape[-1]
+    classes = np.flatnonzero(is_foreground(C, check_background(background, C, name="logits")))
+    scores = (logits[..., classes] * inside).sum((-3, -2)) / jnp.maximum(count, 1)
     return jnp.where(count > 0, scores - scores.mean(-1, keepdims=True), jnp.nan)
 
 
@@ -51,7 +57,7 @@ def scene_marginal(
     *,
     weights: Any = None,
     logits: Any = None,
-    background: int = 0,
+    background: int | tuple[int, ...] | None = 0,
     sigma: float | None = None,
     mirror: bool = False,
 ) -> jax.Array:
@@ -69,18 +75,23 @@ def scene_marginal(
             images (`mean_scenes`, `choose_scenes`, `mean_surroundings`, or scenes of yours).
         weights: (D,) floats that sum to 1; None: equal ones.
         logits: of `predict(images)`, where they are known: saves one pass.
-        background: the class that is background.
+        background: the class that is background, several in a tuple, or None: the region is then the whole image, and
+            no scene shows.
         sigma: of the edge, as in `soft_edge`.
         mirror: whether each pasted image is also asked mirrored, left to right, and the two averaged: for models to
             which a mirrored object is the same object.
 
     Returns:
-        (B, K, C - 1) float32, log-odds on each kind of scene (`region_log_odds`); NaN for an image without predicted
-        foreground. Costs K * D passes, twice as many with `mirror`, and one more where `logits` are not given.
+        (B, K, F) float32 of F foreground classes, log-odds on each kind of scene (`region_log_odds`); NaN for an image
+        without predicted foreground. Costs K * D passes, twice as many with `mirror`, and one more where `logits` are
+        not given.
 
     Raises:
         TypeError: images that are not floating point.
         ValueError: shapes that do not fit.
+
+    Warns:
+        UserWarning: no background.
 
     Example:
         >>> def predict(images):  # the class of an object is the sign of its first channel
@@ -90,8 +101,13 @@ def scene_marginal(
         >>> scene_marginal(predict, image, jnp.zeros((2, 4, 4, 1)), sigma=0.0).tolist()
         [[[-1.0, 1.0], [-1.0, 1.0]]]
     """
-    images = to_array(images)
-    scenes = to_array(scenes)
+    images = to_array(images, name="images")
+    scenes = to_array(scenes, name="scenes")
+    if not background_classes(background):
+        warnings.warn(
+            "background: found None, so each region is its whole image and no scene shows in the log-odds.",
+            stacklevel=2,
+        )
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(f"images: expected floating point, in the units of the model, found {images.dtype}.")
     if images.ndim != 4 or scenes.ndim not in (4, 5) or scenes.shape[-3:] != images.shape[1:]:

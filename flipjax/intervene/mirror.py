@@ -6,17 +6,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flipjax.metrics.checks import check_logits
+from flipjax.metrics.classes import is_foreground
 
 
-def mirror_risk(logits: Any, mirrored: Any, *, background: int = 0) -> jax.Array:
+def mirror_risk(logits: Any, mirrored: Any, *, background: int | tuple[int, ...] | None = 0) -> jax.Array:
     """Returns the entropy of the mean of two predictions, of the foreground classes over the predicted foreground.
 
     Args:
         logits: (B, H, W, C) floating point, of the images as they are.
         mirrored: (B, H, W, C), of the images mirrored left to right, in the mirror's own coordinates.
-        background: the class that is background.
+        background: the class that is background, several in a tuple, or None.
 
     Returns:
         (B,) float32, nats; NaN for an image without predicted foreground.
@@ -35,10 +37,10 @@ def mirror_risk(logits: Any, mirrored: Any, *, background: int = 0) -> jax.Array
     mirrored = check_logits(mirrored, background=background, spatial_ndim=2)
     if mirrored.shape != logits.shape:
         raise ValueError(f"mirrored: expected the shape of the logits {logits.shape}, found {mirrored.shape}.")
-    classes = jnp.array([c for c in range(logits.shape[-1]) if c != background])
+    kept = is_foreground(logits.shape[-1], background)
     both = jnp.stack([logits, mirrored[:, :, ::-1]]).astype(jnp.float32)
-    mean = jax.nn.softmax(both[..., classes]).mean(0)
+    mean = jax.nn.softmax(both[..., np.flatnonzero(kept)]).mean(0)
     entropy = jax.scipy.special.entr(mean).sum(-1)
-    inside = logits.argmax(-1) != background
+    inside = jnp.asarray(kept)[logits.argmax(-1)]
     count = inside.sum((-2, -1))
     return jnp.where(count > 0, jnp.where(inside, entropy, 0).sum((-2, -1)) / jnp.maximum(count, 1), jnp.nan)

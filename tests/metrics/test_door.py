@@ -88,6 +88,39 @@ DOOR = {
     "background": (lambda: metrics.decompose(LOGITS, LABELS, background=3), ValueError, "background: .*0..2, found 3"),
     "background below": (lambda: metrics.flip_risk(LOGITS, background=-1), ValueError, "found -1"),
     "classes": (lambda: metrics.flip_risk(LOGITS[..., :2]), ValueError, "at least 3 classes.*found 2"),
+    "two classes, no background said": (lambda: metrics.flip_risk(LOGITS[..., :2]), ValueError, "background=None"),
+    "model's dict": (
+        lambda: metrics.decompose({"aux": LOGITS, "out": LOGITS}, LABELS),
+        TypeError,
+        r"logits: .*found dict with 'aux', 'out'; pass output\['out'\]",
+    ),
+    "quarter size": (
+        lambda: metrics.decompose(np.zeros((2, 8, 12, 3), np.float32), np.zeros((2, 32, 48), int)),
+        ValueError,
+        r"8 x 12, the labels 32 x 48: resize first.*size=\(32, 48\)",
+    ),
+    "quarter size, channels first": (
+        lambda: metrics.decompose(np.zeros((2, 3, 64, 64), np.float32), np.zeros((2, 256, 256), int)),
+        ValueError,
+        "channels='first'.*64 x 64, the labels 256 x 256: resize first",
+    ),
+    "quarter size, channels said": (
+        lambda: metrics.decompose(np.zeros((2, 3, 8, 8), np.float32), np.zeros((2, 32, 32), int), channels="first"),
+        ValueError,
+        "resize first",
+    ),
+    "channels in the middle": (
+        lambda: metrics.decompose(LOGITS, LABELS, channels="middle"),
+        ValueError,
+        "channels: expected",
+    ),
+    "float128": (lambda: metrics.flip_risk(LOGITS.astype(np.longdouble)), TypeError, "logits: .*at most float64"),
+    "masked labels": (lambda: metrics.decompose(LOGITS, np.ma.array(LABELS)), TypeError, "labels: .*filled"),
+    "class of a million": (
+        lambda: metrics.decompose(LABELS, np.where(LABELS == 2, 10**6, LABELS), kind="masks"),
+        ValueError,
+        "num_classes: expected at most 4096.*1000001.*ignore_index=1000000",
+    ),
     "shape in jit": (lambda: jax.jit(metrics.decompose)(LOGITS, LABELS[:1]), ValueError, "expected shape"),
     "constant labels in jit": (
         lambda: jax.jit(lambda x: metrics.decompose(x, CONSTANT))(LOGITS),
@@ -109,6 +142,32 @@ def test_ignore_index_need_not_fit_the_label_dtype():
     for labels in LABELS.astype(np.uint8), jnp.asarray(LABELS, jnp.uint8), jnp.asarray(LABELS, jnp.int8):
         np.testing.assert_array_equal(metrics.decompose(LOGITS, labels, ignore_index=-1).confusion, expected)
         np.testing.assert_array_equal(metrics.decompose(LOGITS, labels, ignore_index=255).confusion, expected)
+
+
+def test_arrays_of_the_other_byte_order_are_read_right():
+    logits = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype(np.float32)
+    swapped, labels = logits.astype(">f4"), LABELS.astype(">i4")
+    expected = metrics.decompose(logits, LABELS)
+    for arrays in (swapped, LABELS), (logits, labels), (swapped, labels):
+        result = metrics.decompose(*arrays)
+        np.testing.assert_array_equal(result.confusion, expected.confusion)
+        np.testing.assert_array_equal(result.risk_sum, expected.risk_sum)
+        np.testing.assert_array_equal(metrics.error_map(*arrays), metrics.error_map(logits, LABELS))
+    np.testing.assert_array_equal(metrics.risk_map(swapped), metrics.risk_map(logits))
+    same = metrics.decompose(labels, LABELS, kind="masks", num_classes=3)
+    assert same.correct.tolist() == [1, 1]
+
+
+def test_channels_first_is_the_same_image():
+    logits = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype(np.float32)
+    moved = np.moveaxis(logits, -1, 1)
+    for array in moved, jnp.asarray(moved):
+        result = metrics.decompose(array, LABELS, channels="first")
+        np.testing.assert_array_equal(result.confusion, metrics.decompose(logits, LABELS).confusion)
+        np.testing.assert_allclose(metrics.flip_risk(array, channels="first"), metrics.flip_risk(logits), rtol=1e-6)
+        np.testing.assert_array_equal(
+            metrics.error_map(array, LABELS, channels="first"), metrics.error_map(logits, LABELS)
+        )
 
 
 def test_public_names_are_documented_with_an_example():

@@ -38,6 +38,56 @@ def test_a_metric_gathers_batches():
         FlipMetric(channels="middle")
 
 
+def test_a_metric_tells_of_each_batch_and_of_the_largest_flips():
+    labels = np.array([[[1, 1, 2, 3]], [[1, 1, 2, 0]]])
+    predictions = np.array([[[2, 2, 2, 3]], [[2, 1, 3, 0]]])
+    metric = FlipMetric(kind="masks", num_classes=4, class_names=["cat", "dog", "cow"])
+    assert [metric(p[None], y[None])["fg_flip"] for p, y in zip(predictions, labels, strict=True)] == [2 / 4, 2 / 3]
+    summary = metric.compute()
+    assert (summary["n_images"], summary["flip/cat"], summary["flip/cow"]) == (2, 3 / 4, 0)
+    assert summary["mean_iou"] == pytest.approx((1 + 1 / 4 + 1 / 5 + 1 / 2) / 4)
+    assert summary["flip_matrix"] == [[0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert metric.top_flips(5) == [("cat", "dog", 3 / 4), ("dog", "cow", 1 / 2)]
+    absent = FlipMetric(kind="masks", num_classes=4)(labels[:1, :, :1], labels[:1, :, :1])
+    assert np.isnan(absent["flip/class2"]) and np.isnan(absent["iou/class2"]) and absent["mean_iou"] == 1
+
+
+def test_what_a_metric_refuses_changes_nothing():
+    logits, labels = random_case(7, (3, 5, 6))
+    more, theirs = random_case(7, (3, 5, 6), 4)
+    groups = np.array([0, 1, 2])
+    metric = FlipMetric()
+    metric.update(logits, labels, groups)
+    groups[:] = 3
+    before = metric.compute()
+    assert before["group/1/n_images"] == 1
+    refused = {
+        "found float64": lambda: metric.update(logits, labels, [0.0, 1.0, 2.0]),
+        r"0..3 for two foreground classes": lambda: metric.update(logits, labels, [0, 1, 7]),
+        "expected 3 classes, found 4": lambda: metric.update(more, theirs, [0, 1, 2]),
+        "background: expected one": lambda: metric.merge(FlipMetric(), FlipMetric(background=1)),
+        "ignore_index: expected one": lambda: metric.merge(FlipMetric(ignore_index=255)),
+        "groups: expected on all sides": lambda: metric.merge(with_groups, without_groups),
+        "classes: expected one number": lambda: metric.merge(with_groups, of_four),
+    }
+    with_groups, without_groups, of_four = FlipMetric(), FlipMetric(), FlipMetric()
+    with_groups.update(logits, labels, [0, 1, 2])
+    without_groups.update(logits, labels)
+    of_four.update(more, theirs, [0, 1, 2])
+    for message, call in refused.items():
+        with pytest.raises(ValueError, match=message):
+            call()
+        np.testing.assert_equal(metric.compute(), before)
+    for options, message in {
+        "kind": ({"kind": "scores"}, "kind: expected 'logits'"),
+        "ignore_index": ({"ignore_index": 2**31}, "ignore_index: expected an int32"),
+        "spatial_ndim": ({"spatial_ndim": 1}, "spatial_ndim"),
+        "background": ({"background": -1}, "background"),
+    }.values():
+        with pytest.raises(ValueError, match=message):
+            FlipMetric(**options)
+
+
 def test_a_metric_draws_its_shares():
     matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     matplotlib.use("Agg")

@@ -1,0 +1,184 @@
+"""A background of no class, of one, of several: the kernels against slow twins, laws, and the door."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flipjax import intervene, metrics
+from flipjax.metrics import Decomposition, FlipMetric
+from metrics.logits import EXAMPLES, one_hot, random_case, slow_entropy
+
+SETS = [None, 0, 2, (0, 1), (1, 3)]
+
+
+def slow_counts(logits, labels, background):
+    """Confusion, risk over the predicted foreground and codes of one image, pixel by pixel."""
+    C = logits.shape[-1]
+    known = set() if background is None else {background} if isinstance(background, int) else set(background)
+    foreground = [c for c in range(C) if c not in known]
+    confusion, risks, codes = np.zeros((C, C), int), [], np.zeros(labels.shape, int)
+    for place in np.ndindex(labels.shape):
+        truth, prediction = int(labels[place]), int(np.argmax(logits[place]))
+        confusion[truth, prediction] += 1
+        if prediction not in known:
+            risks.append(slow_entropy(logits[place][foreground]))
+        if truth in known:
+            codes[place] = 0 if prediction in known else 4
+        else:
+            codes[place] = 1 if prediction == truth else 3 if prediction in known else 2
+    return confusion, risks, codes
+
+
+@EXAMPLES
+@given(classes=st.integers(4, 6), background=st.sampled_from(SETS), seed=st.integers(0, 2**16))
+def test_any_set_equals_its_slow_twin(classes, background, seed):
+    logits, labels = random_case(seed, (5, 6), classes)
+    confusion, risks, codes = slow_counts(logits, labels, background)
+    result = jax.tree.map(np.asarray, metrics.decompose(logits, labels, background=background))
+    np.testing.assert_array_equal(result.confusion, confusion)
+    np.testing.assert_allclose(result.risk_sum, sum(risks), rtol=2e-6, atol=1e-6)
+    np.testing.assert_array_equal(metrics.error_map(logits, labels, background=background), codes)
+    mean = np.mean(risks) if risks else np.nan
+    np.testing.assert_allclose(metrics.flip_risk(logits, background=background), mean, rtol=1e-5)
+    np.testing.assert_allclose(metrics.logit_scores(logits, background=background)["flip_risk"], mean, rtol=1e-5)
+    inside = np.isin(codes, (1, 2, 3))
+    shares = [(codes[inside] == code).mean() if inside.any() else np.nan for code in (1, 2, 3)]
+    spill = (codes[~inside] == 4).mean() if (~inside).any() else np.nan
+    np.testing.assert_allclose([result.correct, result.flip, result.miss, result.spill], [*shares, spill])
+    sums = metrics.region_sums(logits, labels, background=background, width=1)
+    assert (sums.true.sum(), sums.flips.sum()) == (inside.sum(), (codes == 2).sum())
+    summary = metrics.summarize(metrics.decompose(logits[None], labels[None], background=background))
+    np.testing.assert_allclose([summary["fg_correct"], summary["fg_flip"], summary["fg_miss"]], shares)
+    assert np.sum(summary["flip_matrix"]) == (codes == 2).sum()
+
+
+def test_cityscapes_without_background():
+    """A model that takes every sidewalk for road: with class 0 as background that was a miss, and no flip."""
+    labels = np.array([[[0, 0, 1, 1, 2, 2, 2, 255]]])
+    prediction = np.array([[[0, 0, 0, 0, 2, 2, 2, 2]]])
+    options = {"background": None, "ignore_index": 255}
+    result = metrics.decompose(one_hot(prediction), labels, **options)
+    assert (float(result.flip[0]), float(result.miss[0])) == (pytest.approx(2 / 7), 0)
+    assert np.isnan(result.spill[0])
+    summary = metrics.summarize(result, class_names=["road", "sidewalk", "building"])
+    assert (summary["fg_flip"], summary["fg_miss"], summary["flip/sidewalk"]) == (2 / 7, 0, 1)
+    assert summary["flip_matrix"] == [[0, 0, 0], [2, 0, 0], [0, 0, 0]]
+    assert summary["mean_iou"] == pytest.approx((2 / 4 + 0 + 1) / 3)
+
+
+def test_two_classes_without_background_are_enough():
+    logits = np.array([[[2.0, 2.0], [9.0, 0.0]]], np.float32)
+    result = metrics.decompose(logits, np.array([[1, 0]]), background=None)
+    assert result.confusion.tolist() == [[1, 0], [1, 0]]
+    assert float(metrics.flip_risk(logits[:, :1], background=None)) == pytest.approx(np.log(2))
+
+
+def test_the_set_is_stored_in_one_form_and_kept_by_transformations():
+    logits, labels = random_case(0, (2, 4, 4), 5)
+    results = [metrics.decompose(logits, labels, background=b) for b in ((3, 1), [1, 3], (1, 3, 3))]
+    assert {result.background for result in results} == {(1, 3)}
+    assert metrics.decompose(logits, labels, background=(1,)).background == 1
+    assert metrics.decompose(logits, labels, background=()).background is None
+    jitted = jax.jit(lambda a, b: metrics.decompose(a, b, background=(1, 3)))(logits, labels)
+    assert jax.tree.structure(jitted) == jax.tree.structure(results[0])
+    assert jax.vmap(lambda a, b: metrics.decompose(a, b, background=None))(logits, labels).background is None
+    assert metrics.concatenate(results).background == (1, 3)
+    with pytest.raises(ValueError, match=r"one background, found .*\(1, 3\).*None"):
+        metrics.concatenate([results[0], Decomposition(results[0].confusion, results[0].risk_sum, None)])
+
+
+@pytest.mark.parametrize(
+    ("background", "error", "message"),
+    [
+        (7, ValueError, r"background: expected classes in 0\.\.3, found 7"),
+        ((0, 4), ValueError, r"0\.\.3, found 4"),
+        (-1, ValueError, "found -1"),
+        (1.0, TypeError, r"background: expected a class, a tuple of classes or None, found 1\.0"),
+        ("none", TypeError, "found 'none'"),
+        ((0, 1, 2, 3), ValueError, r"at least 6 classes \(4 of background and two that can be confused\).*found 4"),
+        ((0, 1, 2), ValueError, "at least 5 classes"),
+    ],
+)
+def test_a_background_that_does_not_fit_is_refused_in_a_line(background, error, message):
+    logits, labels = random_case(0, (1, 4, 4), 4)
+    calls = [
+        lambda: metrics.decompose(logits, labels, background=background),
+        lambda: metrics.flip_risk(logits, background=background),
+        lambda: metrics.segments(logits, labels, background=background),
+        lambda: FlipMetric(kind="masks", num_classes=4, background=background),
+        lambda: intervene.region_label(logits, background=background),
+    ]
+    for call in calls:
+        with pytest.raises(error, match=message) as found:
+            call()
+        assert "\n" not in str(found.value)
+
+
+def test_names_of_all_sets():
+    assert metrics.class_names(None, classes=3, background=None) == ("class0", "class1", "class2")
+    assert metrics.class_names(["c", "d"], classes=4, background=(0, 2)) == ("background0", "c", "background2", "d")
+    with pytest.raises(ValueError, match="expected 3 different names, none"):
+        metrics.class_names(["c", "d"], classes=3, background=None)
+
+
+@pytest.mark.parametrize("background", [(0, 2), (1, 3)])
+def test_interventions_with_several_background_classes_equal_one_of_their_maximum(background):
+    """Two background classes whose logits are one's and minus infinity act as that one."""
+    logits, _ = random_case(3, (4, 6, 7), 4)
+    first, second = background
+    single = np.delete(logits, second, axis=-1)
+    several = logits.copy()
+    several[..., second] = -1e9
+    place = first - (second < first)
+    log_odds = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32))
+    foreground = [c for c in range(4) if c not in background]
+    inside = intervene.foreground(several, background=background)
+    np.testing.assert_array_equal(inside, intervene.foreground(single, background=place))
+    both = [intervene.region_log_odds(x, inside, background=b) for x, b in ((several, background), (single, place))]
+    np.testing.assert_allclose(*both, rtol=1e-6)
+    risks = [
+        intervene.scene_swap_risk(x, log_odds, center=0.0, background=b)
+        for x, b in ((several, background), (single, place))
+    ]
+    np.testing.assert_allclose(*risks, rtol=1e-6)
+    repaired = np.asarray(intervene.repair(several, log_odds, center=0.0, background=background))
+    target = np.array(foreground)[np.asarray(log_odds).mean(1).argmax(-1)]
+    expected = np.where(inside, target[:, None, None], several.argmax(-1))
+    np.testing.assert_array_equal(repaired, expected)
+    mirrored = [
+        intervene.mirror_risk(x, x[:, :, ::-1], background=b) for x, b in ((several, background), (single, place))
+    ]
+    np.testing.assert_allclose(*mirrored, rtol=1e-5)
+
+
+def test_without_background_a_region_is_the_image():
+    logits, _ = random_case(4, (3, 5, 5), 3)
+    assert intervene.foreground(logits, background=None).all()
+    assert intervene.region_label(np.full((1, 2, 2, 3), 1.0), background=None).tolist() == [0]
+    images = np.zeros((3, 5, 5, 1), np.float32)
+    with pytest.warns(UserWarning, match="background: found None"):
+        log_odds = intervene.scene_marginal(lambda _: logits, images, images[:1], background=None)
+    assert log_odds.shape == (3, 1, 3)
+    assert intervene.repaired_class(np.full((1, 1, 3), np.nan), center=np.zeros(3), background=None).tolist() == [-1]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("background", [None, 0])
+def test_scores_have_gradients_for_any_number_of_classes(classes, background):
+    if background is not None and classes < 3:
+        return
+    logits, labels = random_case(1, (2, 4, 4), classes)
+    scores = {
+        "risk_sum": lambda x: metrics.decompose(x, labels, background=background).risk_sum.sum(),
+        "flip_risk": lambda x: metrics.flip_risk(x, background=background).sum(),
+        "margin": lambda x: metrics.logit_scores(x, background=background)["margin"].sum(),
+    }
+    direction = np.random.default_rng(2).normal(size=logits.shape).astype(np.float32)
+    for name, score in scores.items():
+        slope = float((jax.grad(score)(jnp.asarray(logits)) * direction).sum())
+        step = 1e-3
+        numeric = float(score(logits + step * direction) - score(logits - step * direction)) / (2 * step)
+        assert slope == pytest.approx(numeric, rel=2e-2, abs=2e-2), name
