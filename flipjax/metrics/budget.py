@@ -43,8 +43,10 @@ def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
     import pandas as pd
 
     counts = np.zeros((len(KINDS), num_classes, num_classes), np.int64)
-    kinds = pixels["kind"].map({name: k for k, name in enumerate(KINDS)}).to_numpy(np.int64)
-    np.add.at(counts, (kinds, pixels["class"].to_numpy(), pixels["predicted"].to_numpy()), pixels["pixels"].to_numpy())
+    places = {name: k for k, name in enumerate(KINDS)}
+    kinds = np.array([places[name] for name in pixels["kind"]], np.int64)
+    truth, predicted, number = (np.asarray(pixels[name], np.int64) for name in ("class", "predicted", "pixels"))
+    np.add.at(counts, (kinds, truth, predicted), number)
     confusion = counts.sum(0)
     base = mean_iou(confusion)
     wrong = confusion.sum() - np.trace(confusion)
@@ -118,7 +120,7 @@ def near_and_far(
         "fg_miss": counts[inside][:, ~inside].sum(),
     }
     split = {name: _ratio(part, total) for name, part in parts.items()}
-    for c in np.flatnonzero(inside):
+    for c in np.flatnonzero(inside).tolist():
         split |= {f"near_flip/{names[c]}": _ratio(near[c], whole[c]), f"far_flip/{names[c]}": _ratio(far[c], whole[c])}
     return split
 
@@ -135,7 +137,7 @@ def _superclasses(superclasses: Any, names: Sequence[str], inside: np.ndarray) -
         values = list(superclasses)
         if len(values) != len(names):
             raise ValueError(f"superclasses: expected {len(names)}, one a class, found {len(values)}.")
-    missing = [names[c] for c in np.flatnonzero(inside) if values[c] is None]
+    missing = [names[c] for c in np.flatnonzero(inside).tolist() if values[c] is None]
     if missing:
         raise ValueError(f"superclasses: expected one for each foreground class, found none for {', '.join(missing)}.")
     return values

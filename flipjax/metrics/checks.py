@@ -83,7 +83,7 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
     """
     kind = options.kind
     spatial_ndim = options.spatial_ndim
-    array = to_array(scores, name=kind)
+    array: Any = to_array(scores, name=kind)
     shape = array.shape
     check_spatial_ndim(spatial_ndim)
     check_channels(options.channels)
@@ -103,7 +103,8 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
             "2; for class indices pass integers and kind='masks', for PyTorch scores.long()."
         )
     if options.channels == "first":
-        array = (np if isinstance(array, np.ndarray) else jnp).moveaxis(array, -1 - spatial_ndim, -1)
+        move = np.moveaxis if isinstance(array, np.ndarray) else jnp.moveaxis
+        array = move(array, -1 - spatial_ndim, -1)
         shape = array.shape
     elif labels_shape != shape[:-1] and _looks_channels_first(shape, spatial_ndim):
         resize = "" if labels_shape is None else _resize_hint(labels_shape, shape, spatial_ndim)

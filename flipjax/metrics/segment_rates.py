@@ -50,15 +50,15 @@ def segment_flips(
     """
     import pandas as pd
 
-    classes = np.unique(true["class"].to_numpy(np.int64))
-    images, place = np.unique(true["image"].to_numpy(np.int64), return_inverse=True)
-    own = true["class"].to_numpy(np.int64)[:, None] == classes
+    classes = np.unique(np.asarray(true["class"], np.int64))
+    images, place = np.unique(np.asarray(true["image"], np.int64), return_inverse=True)
+    own = np.asarray(true["class"], np.int64)[:, None] == classes
     own = np.concatenate([own, np.ones((len(true), 1), bool)], axis=1)
-    outcome = true["outcome"].to_numpy(str)
-    matched = true["matched"].notna().to_numpy(bool)
-    strict = matched & (true["matched"].fillna(-1).to_numpy(np.int64) != true["class"].to_numpy(np.int64))
+    outcome = np.asarray(true["outcome"], str)
+    matched = np.asarray(true["matched"].notna(), bool)
+    strict = matched & (np.asarray(true["matched"].fillna(-1), np.int64) != np.asarray(true["class"], np.int64))
     events = {name: outcome == name for name in OUTCOMES} | {"segments": np.ones(len(true), bool)}
-    events |= {"matched": matched, "strict": strict, "bleeding": true["bleeding"].fillna(False).to_numpy(bool)}
+    events |= {"matched": matched, "strict": strict, "bleeding": np.asarray(true["bleeding"].fillna(False), bool)}
     sums = {}
     for name, event in events.items():
         sums[name] = np.zeros((len(images), len(classes) + 1))
@@ -94,7 +94,7 @@ def segment_confusion(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
     """
     counts = np.zeros((num_classes, num_classes), np.int64)
     told = true[true["outcome"] != "mixed"]
-    np.add.at(counts, (told["class"].to_numpy(np.int64), told["predicted"].to_numpy(np.int64)), 1)
+    np.add.at(counts, (np.asarray(told["class"], np.int64), np.asarray(told["predicted"], np.int64)), 1)
     return counts
 
 
@@ -121,9 +121,9 @@ def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.Da
     import pandas as pd
 
     table = predicted[predicted[score].notna()]
-    wrong = ~table["right"].to_numpy(bool)
-    stratum = table["stratum"].to_numpy(np.int64)
-    scores = {"auroc": table[score].to_numpy(np.float64), "size_auroc": -table["pixels"].to_numpy(np.float64)}
+    wrong = ~np.asarray(table["right"], bool)
+    stratum = np.asarray(table["stratum"], np.int64)
+    scores = {"auroc": np.asarray(table[score], np.float64), "size_auroc": -np.asarray(table["pixels"], np.float64)}
     sides: dict[Any, np.ndarray] = {"all": np.ones(len(table), bool)}
     sides |= {k: stratum == k for k in np.unique(stratum).tolist()}
     rows = {name: _ranked(scores, wrong, inside) for name, inside in sides.items()}

@@ -132,7 +132,7 @@ def segment_tables(
     return _tables(parts, with_ids=not isinstance(unit, str))
 
 
-def _images(values: Any, name: str, ndim: int) -> Sequence[Any]:
+def _images(values: Any, name: str, ndim: int) -> Any:
     """A sequence of images (H, W) or (H, W, C), of an array with or without an image axis, or of a sequence."""
     if isinstance(values, (list, tuple)):
         images = [to_array(value, name=name) for value in values]
@@ -191,7 +191,7 @@ def _tables(parts: Sequence[Columns], *, with_ids: bool) -> SegmentTables:
     for name in Columns._fields:
         columns = [getattr(part, name) for part in parts]
         sizes = [len(next(iter(part.values()))) for part in columns]
-        table = {"image": np.repeat(np.arange(len(parts)), sizes)}
+        table: dict[str, Any] = {"image": np.repeat(np.arange(len(parts)), sizes)}
         table |= {key: np.concatenate([part[key] for part in columns]) for key in columns[0]}
         for key in table.keys() & {"second", "third", "matched"}:
             table[key] = pd.arrays.IntegerArray(table[key].astype(np.int64), table[key] < 0)

@@ -173,7 +173,7 @@ def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str
     table["iou/foreground"] = _divide(foreground - miss, foreground + spill)
     present = ~np.isnan(ious)
     table["mean_iou"] = _divide(ious.sum(1, where=present), present.sum(1))
-    for c in np.flatnonzero(inside):
+    for c in np.flatnonzero(inside).tolist():
         table[f"flip/{class_names[c]}"] = _divide(flips[:, c], truth[:, c])
     return table
 

@@ -294,7 +294,7 @@ def _across_groups(
     """The quantities that compare groups: the IoUs that each is made of, and how."""
     if "common" not in members:
         return {}
-    foreground = [names[c] for c in np.flatnonzero(is_foreground(len(names), images.background))]
+    foreground = [names[c] for c in np.flatnonzero(is_foreground(len(names), images.background)).tolist()]
     sides = {
         name: (f"group/{common}/iou/{name}", f"group/{rare}/iou/{name}")
         for name, (common, rare) in zip(foreground, zip(TWO_BY_TWO.common, TWO_BY_TWO.rare, strict=True), strict=True)

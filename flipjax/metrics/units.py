@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def fill_void(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
 
     if known.all() or not known.any():
         return labels
-    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    nearest: Any = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     return labels[tuple(nearest)]
 
 
@@ -68,10 +68,12 @@ def find_units(labels: np.ndarray, foreground: np.ndarray, unit: str | np.ndarra
         return Units(place[labels], classes, classes)
     places = np.full(labels.shape, -1, np.int32)
     classes, numbers = [], []
-    for c, box in enumerate(ndimage.find_objects(np.where(inside, labels, -1) + 1, max_label=C)):
+    boxes: Any = ndimage.find_objects(np.where(inside, labels, -1) + 1, max_label=C)
+    for c, box in enumerate(boxes):
         if box is None:
             continue
-        components, count = ndimage.label(labels[box] == c, structure=_EIGHT)
+        found: Any = ndimage.label(labels[box] == c, structure=_EIGHT)
+        components, count = found
         np.copyto(places[box], components + (len(classes) - 1), where=components > 0)
         classes += [c] * count
         numbers += range(count)
