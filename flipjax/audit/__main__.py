@@ -5,6 +5,7 @@ with all images, matched by position. Exit codes: 0 done, 2 an input or an optio
 interrupted.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
+def _background(text: str) -> tuple[int, ...]:
+    """The classes: a tuple, by which what is given is told from the default."""
+    try:
+        return () if text == "none" else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a class, several as 0,1,2, or none; found {text!r}") from None
+
+
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax audit", description=__doc__)
     add = parser.add_argument
@@ -26,7 +35,13 @@ def _parser() -> command.Parser:
     add("--groups", type=Path, metavar="CSV", help="columns name and group; for 3 classes in all, 2 * class + scene")
     add("--kind", choices=("logits", "probabilities"), default="logits", help="what --logits holds (default logits)")
     add("--channels", choices=("first", "last"), help="where the classes are, should the shapes not tell")
-    add("--background", type=int, default=0, metavar="CLASS", help="the class that is background (default 0)")
+    add(
+        "--background",
+        type=_background,
+        default=0,
+        metavar="CLASSES",
+        help="the class that is background, several as 0,1,2, or none (default 0)",
+    )
     add(
         "--ignore_index",
         "--ignore_label",

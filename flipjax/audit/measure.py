@@ -19,6 +19,7 @@ from flipjax.audit.read import Encoding, Pair, find_encoding, open_source, pair_
 from flipjax.audit.results import check_class_names, conclude_audit
 from flipjax.audit.tables import summary_text
 from flipjax.metrics import Decomposition
+from flipjax.metrics.classes import read_background
 from flipjax.results.region_shares import region_quantities
 from flipjax.terminal import Bar
 
@@ -39,6 +40,7 @@ def naming(pair: Pair) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         name, _, problem = str(error).rstrip(".").partition(": ")
         option = f"--{name}: " if name == "background" else ""
+        problem = problem.replace("background=None", "--background none")
         problem = re.sub(r"\b(kind|ignore_index)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
         raise AuditError(f"{option}{pair.labels if name == 'labels' else pair.prediction}: {problem}") from error
 
@@ -83,7 +85,11 @@ def open_pairs(options: argparse.Namespace) -> tuple[list[Pair], Encoding, bool]
         predictions = open_source(options.logits, wanted=options.kind, rank=3, reader=reader, limits=limits)
         labels = open_source(options.labels, wanted="labels", rank=2, reader=reader, limits=limits)
     pairs = pair_images(predictions, labels)
-    wanted = {name: getattr(options, name) for name in ("kind", "channels", "background", "ignore_index")}
+    wanted = {name: getattr(options, name) for name in ("kind", "channels", "ignore_index")}
+    try:
+        wanted["background"] = read_background(options.background)
+    except ValueError as error:
+        raise AuditError(f"--{error}") from error
     return pairs, find_encoding(pairs, limits=limits, **wanted), predictions.names is None and labels.names is None
 
 
@@ -94,7 +100,13 @@ def audit_files(options: argparse.Namespace) -> str:
         AuditError: an input or an option cannot be used.
     """
     pairs, encoding, positional = open_pairs(options)
-    class_names = check_class_names(encoding.classes, options.background, options.class_names)
+    class_names = check_class_names(encoding.classes, encoding.background, options.class_names)
+    if options.background == 0 and "background" not in class_names[0].lower():
+        print(
+            f"flipjax audit: class 0, {class_names[0]!r}, is taken for the background; where no class is, pass "
+            "--background none, and --background 0 where it is.",
+            file=sys.stderr,
+        )
     names = [entry.name for entry in pairs]
     groups = None
     if options.groups:
@@ -114,7 +126,7 @@ def audit_files(options: argparse.Namespace) -> str:
     further = region_quantities(regions, groups, classes=encoding.classes)
     audit = conclude_audit(names, groups, decomposition, ignored, class_names=class_names, further=further)
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    used |= {"channels": encoding.channels, "class_names": list(class_names)}
+    used |= {"channels": encoding.channels, "background": encoding.background, "class_names": list(class_names)}
     files.write_tables(options.out, audit, options=used, facts=facts)
     if lacking:
         print(f"no page: it needs {', '.join(lacking)}; python -m pip install flipjax brings them", file=sys.stderr)

@@ -86,7 +86,7 @@ def _shares(audit: Audit, note: str) -> Chart:
     classes = most_flipped(audit, limit=BARS)
     rows = audit.confusion[classes]
     correct = audit.confusion[classes, classes]
-    miss = rows[:, audit.background]
+    miss = rows.sum(1) - rows[:, audit.foreground].sum(1)
     by_class = np.stack([correct, rows.sum(1) - correct - miss, miss]) / np.maximum(rows.sum(1), 1)
     labels = [group_label(audit, name).replace(", ", "\n") for name in groups]
     names = [audit.class_names[c] for c in classes]

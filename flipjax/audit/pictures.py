@@ -13,6 +13,7 @@ from flipjax.audit.arrays import ArrayReader, AuditError, listed
 from flipjax.audit.measure import read_pair
 from flipjax.audit.read import Encoding, Pair, check_names
 from flipjax.audit.results import Audit
+from flipjax.metrics.classes import background_classes
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
@@ -91,5 +92,5 @@ def palette_of(audit: Audit, items: Sequence[Item]) -> Palette:
     pixels = np.bincount(np.concatenate([*maps, np.zeros(0, int)]), minlength=classes + 1)
     names = [*audit.class_names, "ignored"]
     first = np.argsort(-pixels, kind="stable")[: NAMED + 1].tolist()
-    common = sorted(c for c in first if pixels[c] and c != audit.background)
+    common = sorted(c for c in first if pixels[c] and c not in background_classes(audit.background))
     return Palette(colours, {names[c]: to_hex(colours[c]) for c in common}, audit.background, classes)

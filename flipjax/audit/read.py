@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray, listed, read_headers
+from flipjax.metrics.classes import Background
 
 RESERVED = ("logits", "probabilities", "labels", "groups", "names", "images")
 # Half a percent: sums of 150 classes in float16 stay within it.
@@ -42,7 +43,7 @@ class Encoding(NamedTuple):
     kind: str
     channels: str
     classes: int
-    background: int = 0
+    background: Background = 0
     ignore_index: int | None = None
 
 
@@ -167,7 +168,13 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
 
 
 def find_encoding(
-    pairs: Sequence[Pair], *, kind: str, channels: str | None, background: int, ignore_index: int | None, limits: Limits
+    pairs: Sequence[Pair],
+    *,
+    kind: str,
+    channels: str | None,
+    background: Background,
+    ignore_index: int | None,
+    limits: Limits,
 ) -> Encoding:
     """Finds the axis of the classes by comparing the predictions' shapes with their labels', by headers alone.
 
@@ -175,7 +182,7 @@ def find_encoding(
         pairs: the images.
         kind: what the predictions are.
         channels: first or last, where the user has said it.
-        background: the class that is background.
+        background: the class that is background, several or None.
         ignore_index: the label of pixels that count nowhere.
         limits: of what an image may take.
 

@@ -12,8 +12,10 @@ import numpy as np
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.read import check_names
 from flipjax.metrics import Decomposition, bootstrap, class_names, summarize
+from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.decomposition import flips_of
 from flipjax.results.cells import Row
-from flipjax.results.image_columns import flip_rows, flips_of, image_columns
+from flipjax.results.image_columns import flip_rows, image_columns
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
 from flipjax.results.rows import rounded
 from flipjax.results.swapped_scenes import REPAIR_NOTE, SceneSwap
@@ -27,8 +29,8 @@ LEAST_AGREEMENT = 0.05
 class Audit:
     """An audit of n images: their names, groups int64 (n,) or None, ignored pixels int64 (n,), and the class names.
 
-    `summary` is what `flipjax.metrics.summarize` returns, `intervals` the 95% bootstrap interval of each of its keys.
-    `columns` are further texts of each image. `swap` is what scene swap says of the images, where the model was at
+    `summary` is what `flipjax.metrics.summarize` returns without its matrix, `intervals` the 95% bootstrap interval of
+    each of its keys. `columns` are further texts of each image. `swap` is what scene swap says of the images, where the model was at
     hand; `summary` then has its quantities, too.
     """
 
@@ -49,17 +51,17 @@ class Audit:
         return np.asarray(self.decomposition.confusion).sum(0, dtype=np.int64)
 
     @functools.cached_property
-    def background(self) -> int:
-        """The background's class."""
+    def background(self) -> Background:
+        """The class that is background, several or None."""
         return self.decomposition.background
 
     @functools.cached_property
     def foreground(self) -> list[int]:
         """The other classes."""
-        return [c for c in range(len(self.class_names)) if c != self.background]
+        return np.flatnonzero(is_foreground(len(self.class_names), self.background)).tolist()
 
 
-def check_class_names(classes: int, background: int, names: Sequence[str] | None) -> tuple[str, ...]:
+def check_class_names(classes: int, background: Background, names: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the names of all classes; an AuditError where those given do not fit."""
     try:
         return class_names(
@@ -99,6 +101,8 @@ def conclude_audit(
         **known: `scene_names` and `columns` of the audit.
     """
     summary = summarize(decomposition, groups, class_names=class_names)
+    # flips.csv has it.
+    del summary["flip_matrix"]
     keys = [key for key in summary if "n_images" not in key] if len(names) > 1 else []
     intervals = {}
     if keys:
@@ -116,7 +120,8 @@ def conclude_audit(
 
 def _stand_ins(decomposition: Decomposition, swap: SceneSwap) -> list[tuple[Decomposition, dict[str, str]]]:
     """Decompositions of which the quantities of `summarize` are those of scene swap, by the latter's keys."""
-    predicted = np.delete(swap.repaired.confusion, decomposition.background, axis=2).sum((1, 2))
+    inside = is_foreground(decomposition.confusion.shape[-1], decomposition.background)
+    predicted = swap.repaired.confusion[..., inside].sum((1, 2))
     ranked = dataclasses.replace(decomposition, risk_sum=swap.risk * predicted)
     after = {"fg_flip": "repair_flip", "fg_correct": "repair_correct", "worst_group_iou": "repair_worst_iou"}
     return [(ranked, {"risk_auroc": "swap_auroc", "risk_aurc": "swap_aurc"}), (swap.repaired, after)]

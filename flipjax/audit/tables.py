@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from flipjax.audit.results import Audit, findings, image_rows, largest_flips, with_interval
 from flipjax.groups import TWO_BY_TWO
-from flipjax.results.quantities import COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
+from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.text import TextTable, to_text
 
 RISKIEST = 15
@@ -42,7 +42,7 @@ def everything(audit: Audit) -> TextTable:
 
 def overall(audit: Audit) -> TextTable:
     """Returns the main quantities over all images, and the IoU gaps where there are groups."""
-    table = of_classes(audit.class_names, background=audit.background) | COLUMNS
+    table = of_classes(audit.class_names, background=audit.background) | COLUMNS | AUDIT_QUANTITIES
     keys = [key for key in table if key in audit.summary]
     rows = [[title_of("n_images"), str(audit.summary["n_images"])]]
     shown = [key for key in keys[1:] if not key.startswith("iou/") or key == "iou/foreground"]
@@ -57,11 +57,11 @@ def by_class(audit: Audit) -> TextTable:
     for c, name in enumerate(audit.class_names):
         iou = with_interval(audit, f"iou/{name}")
         pixels = audit.confusion[c].sum()
-        if c == audit.background:
+        if c not in audit.foreground:
             rows.append([name, f"{pixels:,}", "", "", "", iou])
             continue
         correct = audit.confusion[c, c]
-        miss = audit.confusion[c, audit.background]
+        miss = audit.confusion[c].sum() - audit.confusion[c, audit.foreground].sum()
         shares = [f"{part / pixels:.4f}" if pixels else "-" for part in (correct, pixels - correct - miss, miss)]
         rows.append([name, f"{pixels:,}", *shares, iou])
     return TextTable(header, rows)

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from flipjax.metrics import statistics
+from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.chart import Chart, Panel
 from flipjax.report.style import CORRECT, DARK, FAINT, FLIP, LIGHT, MISS, PAPER, dress, legend, plain, shades
@@ -212,7 +213,7 @@ def matrix_panel(
     confusion: np.ndarray,
     class_names: Sequence[str],
     *,
-    background: int = 0,
+    background: Background = 0,
     classes: Sequence[int] | None = None,
     title: str = "",
 ) -> Panel:
@@ -221,17 +222,18 @@ def matrix_panel(
     Args:
         confusion: int (C, C), rows the truth.
         class_names: C names.
-        background: its class, which has a column and no row.
+        background: its class, several or None; they have columns and no rows.
         classes: the foreground classes to show; all unless given.
         title: of the panel.
     """
-    rows = [c for c in range(len(class_names)) if c != background] if classes is None else list(classes)
-    columns = sorted([*rows, background])
+    outside = background_classes(background)
+    rows = [c for c in range(len(class_names)) if c not in outside] if classes is None else list(classes)
+    columns = sorted([*rows, *outside])
     shares = confusion[np.ix_(rows, columns)] / np.maximum(confusion[rows].sum(1, keepdims=True), 1)
     C = len(columns)
 
     def draw(axes: Axes) -> None:
-        outcomes = [[CORRECT if p == t else MISS if p == background else FLIP for p in columns] for t in rows]
+        outcomes = [[CORRECT if p == t else MISS if p in outside else FLIP for p in columns] for t in rows]
         tints = 1 - np.array([[to_rgb(colour) for colour in row] for row in outcomes])
         # The root, so that small shares can be seen.
         axes.imshow(1 - np.sqrt(shares)[..., None] * tints, aspect="auto")

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from flipjax.files import replacing
+from flipjax.metrics.classes import Background, background_classes
 from flipjax.report.chart import DPI
 from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, PLAIN, TITLE, plain
 
@@ -63,7 +64,7 @@ class Palette(NamedTuple):
 
     colours: Sequence[Any]
     names: Mapping[str, Any]
-    background: int = 0
+    background: Background = 0
     classes: int = 3
 
     @property
@@ -82,7 +83,8 @@ def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:
     base = np.full((*item.truth.shape, 3), _colours([EMPTY])[0]) if item.image is None else item.image
     faded = (255 - FADE * (255 - base.astype(np.float32))).astype(np.uint8)
     shades = matplotlib.colormaps[RISK_COLOURS](np.nan_to_num(item.risk) / palette.highest, bytes=True)[..., :3]
-    counted = (item.prediction != palette.background) & np.isfinite(item.risk)
+    outside = background_classes(palette.background)
+    counted = ~np.isin(item.prediction, outside) & np.isfinite(item.risk)
     made = {} if item.image is None else {"image": item.image}
     return made | {
         "truth": classes[item.truth],

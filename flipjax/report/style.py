@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
+from flipjax.metrics.classes import Background, is_foreground
+
 # Any two of CORRECT, FLIP, MISS and SPILL are at least 30 apart in CIELAB to normal sight and under protanopia,
 # deuteranopia and tritanopia; so are the first two classes (tests/test_colours.py).
 CORRECT = "#3BA3EE"
@@ -42,18 +44,20 @@ NOTE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 8.5, "color": FAIN
 SMALL: dict[str, Any] = {"fontsize": 9.5, "color": INK}
 
 
-def class_colours(classes: int, *, background: int = 0) -> list[Any]:
+def class_colours(classes: int, *, background: Background = 0) -> list[Any]:
     """Returns a colour for each class: EMPTY for the background, then CLASSES, or distinct hues where they end.
 
     Example:
         >>> class_colours(3, background=1)
         ['#56B4E9', '#F2F2F2', '#E69F00']
     """
-    colours = list(CLASSES[1:classes])
-    if classes > len(CLASSES):
+    inside = is_foreground(classes, background)
+    F = int(inside.sum())
+    colours = iter(CLASSES[1 : F + 1])
+    if len(CLASSES) <= F:
         # Steps of the golden ratio.
-        colours = list(matplotlib.colormaps["turbo"](0.03 + 0.94 * (np.arange(classes - 1) * 0.618034 % 1)))
-    return [*colours[:background], EMPTY, *colours[background:]]
+        colours = iter(matplotlib.colormaps["turbo"](0.03 + 0.94 * (np.arange(F) * 0.618034 % 1)))
+    return [next(colours) if own else EMPTY for own in inside]
 
 
 def shades(count: int) -> np.ndarray:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.decomposition import Decomposition, flips_of
 from flipjax.results.cells import Row
 from flipjax.results.quantities import IMAGE_QUANTITIES
 from flipjax.results.rows import rounded
@@ -37,7 +38,8 @@ def image_columns(
     if swap is not None:
         columns |= {"swap_risk": swap.risk, "repaired_flip": np.asarray(swap.repaired.flip, np.float64)}
     pixels = confusion.sum((1, 2))
-    columns["foreground_pixels"] = pixels - confusion[:, decomposition.background].sum(1)
+    inside = is_foreground(confusion.shape[-1], decomposition.background)
+    columns["foreground_pixels"] = confusion[:, inside].sum((1, 2))
     columns["pixels"] = pixels
     flips = flips_of(confusion, background=decomposition.background).reshape(len(confusion), -1)
     names = [f"{truth} as {other}" for truth in class_names for other in class_names]
@@ -46,28 +48,22 @@ def image_columns(
     return columns
 
 
-def flips_of(confusion: np.ndarray, *, background: int = 0) -> np.ndarray:
-    """Returns confusion matrices (..., C, C) with the flips alone, the rest 0."""
-    C = confusion.shape[-1]
-    foreground = np.arange(C) != background
-    return confusion * (foreground[:, None] & foreground & ~np.eye(C, dtype=bool))
-
-
-def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: int = 0) -> list[Row]:
+def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: Background = 0) -> list[Row]:
     """Returns a row for each true foreground class and predicted class: pixels, and their share of the true class.
 
     Args:
         confusion: int (C, C), rows truth.
         class_names: C names.
-        background: its class.
+        background: its class, several or None.
     """
     rows = []
+    inside = is_foreground(len(class_names), background)
     for truth, name in enumerate(class_names):
-        if truth == background:
+        if not inside[truth]:
             continue
         whole = int(confusion[truth].sum())
         for other, prediction in enumerate(class_names):
-            outcome = "correct" if other == truth else "miss" if other == background else "flip"
+            outcome = "correct" if other == truth else "flip" if inside[other] else "miss"
             pixels = int(confusion[truth, other])
             row = {"truth": name, "prediction": prediction, "outcome": outcome, "pixels": pixels}
             rows.append(row | {"share": rounded(pixels / whole) if whole else ""})

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr
 
+from flipjax.metrics.classes import background_classes
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.cells import StoredCell
 from flipjax.results.frames import groups_of, to_frame
@@ -27,7 +28,7 @@ class McNemar(NamedTuple):
 
 
 def region_class(decomposition: Decomposition) -> np.ndarray:
-    """Returns the label of most of each image's predicted region, int64 (n,): the background where there is none.
+    """Returns the label of most of each image's predicted region, int64 (n,): the first background class if none.
 
     It is read off the counts, of which ignored pixels are no part. Of labels equally frequent it is the first.
 
@@ -40,8 +41,9 @@ def region_class(decomposition: Decomposition) -> np.ndarray:
         [2, 0]
     """
     counts = np.asarray(decomposition.confusion).sum(1, dtype=np.int64)
-    counts[:, decomposition.background] = 0
-    return np.where(counts.any(1), counts.argmax(1), decomposition.background)
+    outside = background_classes(decomposition.background)
+    counts[:, list(outside)] = 0
+    return np.where(counts.any(1), counts.argmax(1), outside[0] if outside else -1)
 
 
 def whole_pairs(pairs: np.ndarray) -> np.ndarray:
@@ -73,7 +75,7 @@ def label_changes(decomposition: Decomposition, pairs: np.ndarray) -> np.ndarray
         [1.0, 0.0]
     """
     labels = region_class(decomposition)[whole_pairs(pairs)]
-    known = (labels != decomposition.background).all(1)
+    known = ~np.isin(labels, background_classes(decomposition.background)).any(1)
     return np.where(known, labels[:, 0] != labels[:, 1], np.nan)
 
 

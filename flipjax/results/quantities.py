@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flipjax.groups import TWO_BY_TWO
+from flipjax.metrics.classes import Background, is_foreground
 
 
 class Quantity(NamedTuple):
@@ -125,6 +126,14 @@ SCORE_QUANTITIES = _by_key(
 )
 """Quantities of a score of images: columns of scores.csv, as `<key>_<side>`."""
 
+AUDIT_QUANTITIES = _by_key(
+    Quantity("mean_iou", "mean IoU", "share", "up",
+             "Mean IoU of the classes that occur in truth or prediction, the background's included."),
+    Quantity("flip/<foreground>", "flip of <foreground>", "share", "down",
+             "Share of <foreground> labelled as another foreground class."),
+)
+"""Quantities of an audit beside those of a sweep: no columns of results.csv."""
+
 DECILES = _by_key(
     Quantity("risk_decile", "mean flip-risk", "nats", "",
              "Mean flip-risk of each tenth of the images, sorted by flip-risk."),
@@ -159,14 +168,15 @@ COLUMNS = QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES | REGION_QUANTITIES
 GROUP_TITLES = {"all": ""} | {name: f"group {name}" if name.isdigit() else name for name in TWO_BY_TWO.named}
 
 
-def of_classes(class_names: Sequence[str], *, background: int = 0) -> dict[str, Quantity]:
+def of_classes(class_names: Sequence[str], *, background: Background = 0) -> dict[str, Quantity]:
     """Returns QUANTITIES for named classes, in order: a quantity with `<class>` or `<foreground>` once for each.
 
     Example:
         >>> list(of_classes(("background", "cat", "dog")))[7:11]
         ['iou/background', 'iou/cat', 'iou/dog', 'iou/foreground']
     """
-    foreground = [name for index, name in enumerate(class_names) if index != background]
+    inside = is_foreground(len(class_names), background)
+    foreground = [name for name, own in zip(class_names, inside, strict=True) if own]
     table: dict[str, Quantity] = {}
     for key, quantity in QUANTITIES.items():
         if "<class>" in key:
@@ -222,6 +232,10 @@ def _split(name: str) -> tuple[Quantity, str]:
     if name.startswith("group/"):
         _, group, key = name.split("/", 2)
         return _split(key)[0], group
+    if name in AUDIT_QUANTITIES:
+        return AUDIT_QUANTITIES[name], "all"
+    if name.startswith("flip/"):
+        return _named(AUDIT_QUANTITIES["flip/<foreground>"], name.removeprefix("flip/")), "all"
     base, _, group = name.rpartition("/")
     for candidate, of_group in ((base, group), (column(name), "all")):
         quantity = _by_column(candidate) if of_group in GROUP_TITLES else None

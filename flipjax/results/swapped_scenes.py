@@ -9,6 +9,7 @@ import numpy as np
 
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import selective, summarize
+from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Decomposition
 
 REPAIR_NOTE = (
@@ -33,8 +34,8 @@ def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.nd
 
     Args:
         decomposition: numpy leaves (n, C, C) and (n,).
-        log_odds: (n, K, C - 1) of `scene_marginal`.
-        center: (C - 1,) of `split_point`.
+        log_odds: (n, K, F) of `scene_marginal`, of F foreground classes.
+        center: (F,) of `split_point`.
 
     Example:
         >>> one = Decomposition(np.array([[[4, 1, 0], [0, 3, 1], [0, 0, 0]]]), np.zeros(1))
@@ -42,9 +43,9 @@ def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.nd
         >>> swap.risk.tolist(), swap.repaired.confusion.tolist()
         ([4.0], [[[4, 0, 1], [0, 0, 4], [0, 0, 0]]])
     """
-    b = decomposition.background
     confusion = np.asarray(decomposition.confusion)
-    foreground = np.delete(np.arange(confusion.shape[-1]), b)
+    inside = is_foreground(confusion.shape[-1], decomposition.background)
+    foreground = np.flatnonzero(inside)
     relative = log_odds.astype(np.float64).mean(1) - center
     known = ~np.isnan(relative).any(1)
     counts = confusion.sum(1)[:, foreground]
@@ -54,7 +55,7 @@ def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.nd
     others[images, own] = -np.inf
     risk = np.where(known & (counts.sum(1) > 0), others.max(1) - relative[images, own], np.nan)
     moved = np.zeros_like(confusion)
-    moved[..., b] = confusion[..., b]
+    moved[..., ~inside] = confusion[..., ~inside]
     target = foreground[np.where(known[:, None], relative, 0).argmax(1)]
     moved[images, :, target] += confusion[..., foreground].sum(-1)
     repaired = np.where(known[:, None, None], moved, confusion)
@@ -68,8 +69,8 @@ def scene_quantities(
 
     Args:
         decomposition: numpy leaves (n, C, C) and (n,).
-        log_odds: (n, K, C - 1) of `scene_marginal`.
-        center: (C - 1,) of `split_point`, from validation images.
+        log_odds: (n, K, F) of `scene_marginal`, of F foreground classes.
+        center: (F,) of `split_point`, from validation images.
         groups: int (n,), 2 * class + scene.
 
     Returns:
