@@ -17,11 +17,15 @@ from jax.core import Tracer
 
 from flipjax.metrics.blocks import on_host
 from flipjax.metrics.classes import background_classes, check_background
+from flipjax.metrics.hints import (
+    MANY_CLASSES,
+    channels_first_hint,
+    looks_channels_first,
+    resize_hint,
+    shape_message,
+)
 
 KINDS = ("logits", "probabilities", "masks")
-# Without labels, a channels-first array is only recognisable where its last axis cannot be a number of classes.
-_FEW_ROWS = range(3, 8)
-_MANY_CLASSES = 32
 # Half a percent: sums of 150 classes in float16 stay within it.
 _TOLERANCE = 5e-3
 _SAMPLE = 6
@@ -106,11 +110,11 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
         move = np.moveaxis if isinstance(array, np.ndarray) else jnp.moveaxis
         array = move(array, -1 - spatial_ndim, -1)
         shape = array.shape
-    elif labels_shape != shape[:-1] and _looks_channels_first(shape, spatial_ndim):
-        resize = "" if labels_shape is None else _resize_hint(labels_shape, shape, spatial_ndim)
-        raise ValueError(f"{kind}: {_channels_first_hint(shape, spatial_ndim)}{resize}")
+    elif labels_shape != shape[:-1] and looks_channels_first(shape, spatial_ndim):
+        resize = "" if labels_shape is None else resize_hint(labels_shape, shape, spatial_ndim)
+        raise ValueError(f"{kind}: {channels_first_hint(shape, spatial_ndim)}{resize}")
     if labels_shape is not None and labels_shape != shape[:-1]:
-        raise ValueError(_shape_message(labels_shape, shape, spatial_ndim))
+        raise ValueError(shape_message(labels_shape, shape, spatial_ndim))
     check_background(options.background, shape[-1], name=kind, shape=shape)
     if array.size and on_host(array):
         _check_kind(np.asarray(array), kind, labelled=labels_shape is not None)
@@ -204,61 +208,6 @@ def check_ignore_index(ignore_index: int | None) -> None:
         raise ValueError(f"ignore_index: expected an int32, found {ignore_index}.")
 
 
-def _looks_channels_first(shape: tuple[int, ...], spatial_ndim: int) -> bool:
-    """Whether the last axis is too long for classes and the first spatial one short, or the last two are one square."""
-    first, *_, before, last = shape[-1 - spatial_ndim :]
-    return last >= _MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
-
-
-def _channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
-    lead = len(shape) - spatial_ndim - 1
-    axes = (*range(lead), *range(lead + 1, len(shape)), lead)
-    return (
-        f"shape {shape} is channels-first, expected channels last: "
-        f"pass channels='first', or np.transpose(logits, {axes}), for PyTorch logits.permute{axes}."
-    )
-
-
-def _shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
-    lead = len(logits) - spatial_ndim - 1
-    before = logits[:lead]
-    after = logits[lead + 1 :]
-    message = (
-        f"labels: expected shape {logits[:-1]}, that of the logits {logits} without their last axis, found {labels}."
-    )
-    if labels == before + after:
-        return f"{message} The logits' {_channels_first_hint(logits, spatial_ndim)}"
-    if labels == (*before, 1, *after):
-        hint = _channels_first_hint(logits, spatial_ndim)
-        return f"{message} Pass labels.squeeze({lead}). The logits' {hint}"
-    if labels == logits:
-        return (
-            f"{message} One-hot labels? Pass labels.argmax(-1), or channels first labels.argmax({lead}). Class indices "
-            "in place of logits? Pass integers and kind='masks', for PyTorch logits.long()."
-        )
-    if labels == (*logits[:-1], 1):
-        return f"{message} Pass labels[..., 0]."
-    if labels == (*before, 1, *logits[lead:-1]):
-        return f"{message} Pass labels.squeeze({lead})."
-    if labels == (*before, logits[-1], *logits[lead:-1]):
-        return f"{message} One-hot labels? Pass labels.argmax({lead})."
-    return message + _resize_hint(labels, logits, spatial_ndim)
-
-
-def _resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
-    """What to do where the logits are smaller than the labels by one factor along all axes, in either layout."""
-    target = labels[-spatial_ndim:]
-    for source in (logits[-1 - spatial_ndim : -1], logits[-spatial_ndim:]):
-        factors = {large / small for large, small in zip(target, source, strict=True) if small}
-        if len(target) == spatial_ndim and len(factors) == 1 and factors != {1.0}:
-            return (
-                f" The logits are {' x '.join(map(str, source))}, the labels {' x '.join(map(str, target))}: resize "
-                f"first, in PyTorch torch.nn.functional.interpolate(logits, size={tuple(target)}), in JAX "
-                "jax.image.resize."
-            )
-    return ""
-
-
 def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
     if kind == "probabilities":
         problem = _no_probabilities(scores)
@@ -266,7 +215,7 @@ def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
             raise ValueError(f"probabilities: expected values in 0..1 that sum to 1 at each pixel, found {problem}.")
         return
     sample = scores[tuple(slice(None, None, max(1, size // _SAMPLE)) for size in scores.shape[:-1])]
-    if not labelled and scores.shape[-1] >= _MANY_CLASSES and _are_indices(sample) and _are_indices(scores):
+    if not labelled and scores.shape[-1] >= MANY_CLASSES and _are_indices(sample) and _are_indices(scores):
         warnings.warn(
             f"logits: found the whole numbers {scores.min():g} to {scores.max():g} alone, in shape {scores.shape}. "
             "Class indices as floating point? They have no flip-risk; decompose takes integers with kind='masks'.",

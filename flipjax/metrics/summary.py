@@ -154,8 +154,8 @@ def bootstrap(
         raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
     keys = () if callable(statistic) else (statistic,) if isinstance(statistic, str) else tuple(statistic)
     if not callable(statistic):
-        known = summarize(decomposition, groups, class_names=names).keys() - {"flip_matrix"}
-        _check_keys(keys, sorted(known), groups)
+        known = summarize(decomposition, groups, class_names=names)
+        _check_keys(keys, [name for name in known if name != "flip_matrix"], groups)
     strata = statistics.strata(n, groups, pairs)
     blocks = []
     block = max(1, _INDICES_AT_ONCE // n)
