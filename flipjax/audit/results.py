@@ -101,7 +101,7 @@ def conclude_audit(
         **known: `scene_names` and `columns` of the audit.
     """
     summary = summarize(decomposition, groups, class_names=class_names)
-    # flips.csv has it.
+    # The audit has it as its confusion.
     del summary["flip_matrix"]
     keys = [key for key in summary if "n_images" not in key] if len(names) > 1 else []
     intervals = {}

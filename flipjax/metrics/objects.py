@@ -188,9 +188,18 @@ def _pixels(
 ) -> dict[str, np.ndarray]:
     """Counts of the known pixels by kind, class and prediction."""
     C = len(foreground)
-    inside, seen = foreground[truth], foreground[prediction]
-    cases = [prediction == truth, ~inside & seen, ~inside, ~seen, flipped, near]
-    names = ["correct", "spill", "background", "miss", "whole", "rim"]
+    right = prediction == truth
+    places = np.nonzero(known & ~right)
+    t, p = truth[places], prediction[places]
+    cases = [~foreground[t] & foreground[p], ~foreground[t], ~foreground[p], flipped[places], near[places]]
+    names = ["spill", "background", "miss", "whole", "rim"]
     codes = np.select(cases, [KINDS.index(name) for name in names], default=KINDS.index("inside"))
-    kinds, pairs, counts = count_pairs(codes[known], (truth * C + prediction)[known], (len(KINDS), C * C))
-    return {"kind": np.array(KINDS)[kinds], "class": pairs // C, "predicted": pairs % C, "pixels": counts}
+    kinds, pairs, counts = count_pairs(codes, t * C + p, (len(KINDS), C * C))
+    same = np.bincount(truth[known & right], minlength=C)
+    own = np.flatnonzero(same)
+    return {
+        "kind": np.array(KINDS)[np.append(np.zeros(len(own), np.int64), kinds)],
+        "class": np.append(own, pairs // C),
+        "predicted": np.append(own, pairs % C),
+        "pixels": np.append(same[own], counts),
+    }

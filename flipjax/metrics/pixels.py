@@ -137,10 +137,16 @@ def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
     return functools.reduce(jnp.logical_and, apart) if apart else jnp.ones(indices.shape, bool)
 
 
+def is_background(indices: jax.Array, background: Classes) -> jax.Array:
+    """Returns where class indices are one of the background classes."""
+    same = [indices == b for b in background]
+    return functools.reduce(jnp.logical_or, same) if same else jnp.zeros(indices.shape, bool)
+
+
 def _codes(prediction: jax.Array, labels: jax.Array, classes: int, background: Classes) -> jax.Array:
     detected = is_foreground(prediction, background)
     on_foreground = jnp.where(labels == prediction, 1, jnp.where(detected, 2, 3))
-    code = jnp.where(is_foreground(labels, background), on_foreground, jnp.where(detected, 4, 0))
+    code = jnp.where(is_background(labels, background), jnp.where(detected, 4, 0), on_foreground)
     return jnp.where(labels < classes, code, 0).astype(jnp.uint8)
 
 

@@ -153,8 +153,8 @@ def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: int, bi
     confidence = _confidence([channel for c, channel in enumerate(channels) if c not in background], kind)
     place = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
     risk = pixels.risks(scores, background, kind)
-    true_rim = _near(counted & ~pixels.is_foreground(labels, background), width, spatial_ndim)
-    predicted_rim = _near(counted & ~pixels.is_foreground(prediction, background), width, spatial_ndim)
+    true_rim = _near(counted & pixels.is_background(labels, background), width, spatial_ndim)
+    predicted_rim = _near(counted & pixels.is_background(prediction, background), width, spatial_ndim)
     halves = [true & true_rim, true & ~true_rim]
     risky = [predicted & predicted_rim, predicted & ~predicted_rim]
     counts = [*halves, *(wrong & half for half in halves), *risky, shared]

@@ -13,7 +13,7 @@ from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import statistics
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
-from flipjax.metrics.decomposition import Decomposition, flips_of
+from flipjax.metrics.decomposition import Decomposition
 
 if TYPE_CHECKING:
     import jax
@@ -56,7 +56,7 @@ def summarize(
       of 10. Decile d holds the places d*n//10 up to (d+1)*n//10, so some are empty where n < 10.
       `top_decile_flip_share`: the last decile's part of the sum of all flip shares.
 
-    - `flip_matrix`: (C, C) pixels of a foreground class (rows) taken for another one (columns), lists; all else is 0.
+    - `flip_matrix`: (C, C) pixels of each true class (rows) by prediction (columns), lists of int.
 
     With groups, each but the matrix again as `group/<g>/<key>`. For two foreground classes g is 0, 1, 2, 3
     (2 * y + scene), `common` (0, 3) and `rare` (1, 2); `gap/<class>` is the class's IoU in its common group minus that
@@ -94,7 +94,7 @@ def summarize(
         summary |= {f"group/{group}/{key}": value for key, value in inside.items()}
     for name, (sides, combine) in _across_groups(members, images, names).items():
         summary[name] = combine(*(summary[side] for side in sides))
-    matrix = flips_of(images.confusion.sum(0), background=images.background)
+    matrix = images.confusion.sum(0)
     return {key: value[0].tolist() for key, value in summary.items()} | {"flip_matrix": matrix.tolist()}
 
 

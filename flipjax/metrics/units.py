@@ -35,7 +35,9 @@ def fill_void(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     if known.all() or not known.any():
         return labels
     nearest: Any = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return labels[tuple(nearest)]
+    filled = labels.copy()
+    filled[~known] = labels[tuple(nearest[:, ~known])]
+    return filled
 
 
 def find_units(labels: np.ndarray, foreground: np.ndarray, unit: str | np.ndarray) -> Units:

@@ -46,7 +46,7 @@ def test_a_metric_tells_of_each_batch_and_of_the_largest_flips():
     summary = metric.compute()
     assert (summary["n_images"], summary["flip/cat"], summary["flip/cow"]) == (2, 3 / 4, 0)
     assert summary["mean_iou"] == pytest.approx((1 + 1 / 4 + 1 / 5 + 1 / 2) / 4)
-    assert summary["flip_matrix"] == [[0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert summary["flip_matrix"] == [[1, 0, 0, 0], [0, 1, 3, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
     assert metric.top_flips(5) == [("cat", "dog", 3 / 4), ("dog", "cow", 1 / 2)]
     absent = FlipMetric(kind="masks", num_classes=4)(labels[:1, :, :1], labels[:1, :, :1])
     assert np.isnan(absent["flip/class2"]) and np.isnan(absent["iou/class2"]) and absent["mean_iou"] == 1
