@@ -30,8 +30,8 @@ class Audit:
     """An audit of n images: their names, groups int64 (n,) or None, ignored pixels int64 (n,), and the class names.
 
     `summary` is what `flipjax.metrics.summarize` returns without its matrix, `intervals` the 95% bootstrap interval of
-    each of its keys. `columns` are further texts of each image. `swap` is what scene swap says of the images, where the model was at
-    hand; `summary` then has its quantities, too.
+    each of its keys. `columns` are further texts of each image. `swap` is what scene swap says of the images, where
+    the model was at hand; `summary` then has its quantities, too.
     """
 
     names: Sequence[str]
