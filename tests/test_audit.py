@@ -224,6 +224,33 @@ def test_more_classes_another_background_and_groups_by_position(tmp_path):
     assert "The largest flips" in (tmp_path / "out" / "summary.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("background", "flip", "miss"),
+    [((), 0, 1 / 3), (("--background", "none"), 1 / 4, 0), (("--background", "0,2"), 0, 1 / 2)],
+)
+def test_a_background_of_no_class_and_of_several(tmp_path, capsys, without_pictures, background, flip, miss):
+    """A model takes every sidewalk for road, four classes of equal size: a flip, unless road is background."""
+    labels = np.repeat(np.arange(4), 6).reshape(1, 4, 6)
+    logits = 9 * np.eye(4, dtype=np.float32)[np.where(labels == 1, 0, labels)]
+    names = ("--class_names", "road,sidewalk,building,sky")
+    result, _ = audit(tmp_path / "out", *write_stack(tmp_path, (logits, labels)), *names, *background)
+    summary = result["summary"]
+    assert (summary["fg_flip"], summary["fg_miss"]) == pytest.approx((flip, miss))
+    assert ("class 0, 'road', is taken for the background" in capsys.readouterr().err) == (not background)
+    assert result["options"]["background"] == {"": 0, "none": None, "0,2": [0, 2]}["".join(background[1:])]
+    assert result["flip_matrix"][1] == [6, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("background", "message"),
+    [("x", "expected a class, several as 0,1,2, or none; found 'x'"), ("0,3", "expected classes in 0..2, found 3")],
+)
+def test_a_background_that_does_not_fit_is_one_line(tmp_path, capsys, background, message):
+    inputs = write_stack(tmp_path, (np.zeros((1, 4, 5, 3)), np.zeros((1, 4, 5), int)))
+    assert main([*map(str, inputs), "--background", background, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_nothing_to_rank(tmp_path, capsys):
     """One image of background alone, predicted as such: no share exists, and the audit says so."""
     inputs = write_stack(tmp_path, (4 * np.eye(3)[np.zeros((1, 4, 5), int)], np.zeros((1, 4, 5), int)))

@@ -74,6 +74,8 @@ def check_background(
         TypeError, ValueError: what `read_background` raises; classes out of range, or too few beside them.
     """
     known = background_classes(background)
+    if known and known[-1] >= classes:
+        raise ValueError(f"background: expected classes in 0..{classes - 1}, found {known[-1]}.")
     least = len(known) + 2
     if classes < least:
         besides = {0: "", 1: "background and "}.get(len(known), f"{len(known)} of background and ")
@@ -84,8 +86,6 @@ def check_background(
             f"{name}: expected at least {least} classes ({besides}two that can be confused){where}, "
             f"found {found}{hint}."
         )
-    if known and known[-1] >= classes:
-        raise ValueError(f"background: expected classes in 0..{classes - 1}, found {known[-1]}.")
     return known
 
 
