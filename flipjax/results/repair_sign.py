@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from flipjax.metrics.classes import Background, background_classes
 from flipjax.results.cells import Row, StoredCell
 from flipjax.results.frames import groups_of, to_frame
 from flipjax.results.pairs import region_class
@@ -19,7 +20,7 @@ SAFE = 0.6
 RATES = {"flip": "fg_flip/all", "repaired": "repair_flip/all"}
 
 
-def agreement(first: np.ndarray, second: np.ndarray, rows: np.ndarray, *, background: int = 0) -> np.ndarray:
+def agreement(first: np.ndarray, second: np.ndarray, rows: np.ndarray, *, background: Background = 0) -> np.ndarray:
     """Returns Cohen's kappa of two labellings of the same images, for each of several samples of them: float64 (S,).
 
     1: always the same, 0: no more often than by chance. Images that either calls background are left out.
@@ -28,7 +29,7 @@ def agreement(first: np.ndarray, second: np.ndarray, rows: np.ndarray, *, backgr
         first: int (n,), a class for each image, such as the repaired ones of a model.
         second: int (n,), of another model.
         rows: int (S, n), the images of each sample; `np.arange(n)[None]` for all.
-        background: the class that is background.
+        background: the class that is background, several or None.
 
     Source: Cohen, A coefficient of agreement for nominal scales, 1960.
 
@@ -36,7 +37,8 @@ def agreement(first: np.ndarray, second: np.ndarray, rows: np.ndarray, *, backgr
         >>> agreement(np.array([1, 1, 2, 2]), np.array([1, 1, 2, 1]), np.arange(4)[None]).tolist()
         [0.5]
     """
-    known = (first != background) & (second != background)
+    outside = background_classes(background)
+    known = ~np.isin(first, outside) & ~np.isin(second, outside)
     count = known[rows].sum(1)
     same = ((first == second) & known)[rows].sum(1) / np.maximum(count, 1)
     shares = [
