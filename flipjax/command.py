@@ -4,17 +4,26 @@ import argparse
 import ast
 import contextlib
 import difflib
+import functools
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from flipjax.config import KEYS, PLACES, Config, ConfigError, PopulationSpec, default_config, leaves, nearest
+from flipjax.config import (
+    KEYS,
+    PLACES,
+    Config,
+    ConfigError,
+    PopulationSpec,
+    check_sections,
+    default_config,
+    leaves,
+    nearest,
+)
 from flipjax.files import cache_folder, keep_newest
 from flipjax.methods import METHODS
 from flipjax.terminal import one_line, printable, say
@@ -124,7 +133,7 @@ class ConfigParser(Parser):
     def __init__(self, name: str, text: str):
         """Takes `name` as in `flipjax NAME`, and the command's module docstring."""
         super().__init__(prog=f"flipjax {name}", description=text, epilog=CONFIG_HELP)
-        self.add_argument("--config", metavar="NAME|FILE", help="the configuration")
+        self.add_argument("--config", metavar="NAME|FILE", help="the configuration; NAME:VARIANT where it has several")
         self.add_argument("--list_configs", action="store_true", help="list the configurations that ship, and stop")
         self.add_argument(
             "--list_keys", action="store_true", help="list the keys and values of the configuration, and stop"
@@ -133,10 +142,10 @@ class ConfigParser(Parser):
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Reads a command line without the program's name; `config` of the result is the configuration itself.
 
-        The result has `config_file`, its path, too.
+        The result has `config_name` too, of its file and variant.
 
         Raises:
-          ConfigError: if the line cannot be read, or names no configuration.
+            ConfigError: if the line cannot be read, or names no configuration.
         """
         options, rest = self.parse_known_args(arguments)
         for part in rest:
@@ -146,11 +155,12 @@ class ConfigParser(Parser):
         if options.list_configs:
             print(describe_configs())
             self.exit()
-        name = options.config
+        name, _, variant = (options.config or "").partition(":")
         if not name and not options.list_keys:
             raise ConfigError("--config", "the name of a configuration or a file, such as correlation_grid", "none")
-        options.config_file = find_config(name) if name else None
-        options.config = read_config(options.config_file, rest)
+        file = find_config(name) if name else None
+        options.config_name = f"{file.stem}_{variant}" if file and variant else file and file.stem
+        options.config = read_config(file, rest, variant=variant)
         if options.list_keys:
             print(describe_keys(options.config))
             self.exit()
@@ -210,78 +220,73 @@ def describe_keys(config: Config) -> str:
     return "\n".join([*lines, *(f"  {name:20}{method.meaning}" for name, method in METHODS.items())])
 
 
-def read_config(path: Path | None, overrides: Sequence[str]) -> Config:
+def read_config(path: Path | None, overrides: Sequence[str], *, variant: str = "") -> Config:
     """Returns the configuration of a file (None: the default one) with `--config.KEY=VALUE` overrides.
 
+    Args:
+        path: of a Python file with a function `get_config`, which returns the configuration.
+        overrides: parts of a command line; a value may be the part behind its key.
+        variant: of the configuration, which `get_config` takes; empty: it takes nothing.
+
     Raises:
-      ConfigError: for an error inside the file, with its line; for a key that it has not, with the nearest; for
-        anything else on the command line.
+        ConfigError: an error inside the file, with its traceback; a key that there is not, with the nearest; anything
+            else on the command line.
     """
-    config = _run(path) if path else default_config()
-    for part in overrides:
-        name = part.removeprefix("--config.").split("=")[0]
-        if part.startswith("--config.") and name not in PLACES:
-            raise ConfigError(f"--config.{name}", f"a key of the configuration; {nearest(name, prefix='--config.')}")
-    return _overridden(config, overrides)
+    config = _run(path, variant) if path else default_config()
+    check_sections(config)
+    rest = list(overrides)
+    while rest:
+        option, equals, text = rest.pop(0).partition("=")
+        name = option.removeprefix("--config.")
+        if name == option:
+            raise ConfigError("arguments", "options, such as --config correlation_grid", repr(option))
+        if name not in PLACES:
+            raise ConfigError(option, f"a key of the configuration; {nearest(name, prefix='--config.')}")
+        if not equals and not rest:
+            raise ConfigError(option, "a value", "none")
+        *sections, field = name.split(".")
+        section = functools.reduce(lambda tree, part: tree[part], sections, config)
+        # Types are checked with the ranges, by a sentence of their own.
+        with section.unlocked(), section.ignore_type():
+            section[field] = parse_value(name, text if equals else rest.pop(0))
+    return config
 
 
-def _run(path: Path) -> Config:
-    """What a configuration file, a program of the user's that may raise anything, returns."""
+def parse_value(name: str, text: str) -> Any:
+    """Returns the value that a text of the command line means for a dotted name: a literal of Python, or bare strings.
+
+    Example:
+        >>> parse_value("axes.rho", ".9,.95"), parse_value("axes.method", "ce,group_dro"), parse_value("pool.root", "7")
+        ((0.9, 0.95), ('ce', 'group_dro'), '7')
+    """
+    default = KEYS[PLACES[name]].default
+    several = name not in KEYS or name.startswith("axes.") or isinstance(default, tuple)
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        value = tuple(part.strip() for part in text.split(",") if part.strip()) if several else text
+    if several:
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
+    return text if isinstance(default, str) and not isinstance(value, str) else value
+
+
+def _run(path: Path, variant: str) -> Config:
+    """Returns what a configuration file gives: a program of the user's, whose traceback is the message."""
     from ml_collections import ConfigDict
 
     module = ModuleType("config")
     try:
-        SourceFileLoader("config", str(path)).exec_module(module)
-        config = module.get_config() if hasattr(module, "get_config") else None
+        exec(compile(path.read_bytes(), path, "exec"), vars(module))
+        config = module.get_config(*filter(None, [variant]))
         if isinstance(config, ConfigDict):
             leaves(config)
-    except BaseException as error:
-        # Where Ctrl-C raises it, it is the user's; to a sweep, which handles signals, it is the file's.
-        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            raise
-        place = _place(error, path)
-        text = _text(error)
-        where = f"{path}, line {place}" if place else str(path)
-        raise ConfigError(where, problem=f"{type(error).__name__}{text and ': '}{text}") from error
+    except Exception as error:
+        own = error.__traceback__ and error.__traceback__.tb_next
+        lines = "".join(traceback.format_exception(type(error), error, own))
+        raise ConfigError(str(path), problem=f"raised\n{lines.rstrip()}") from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(str(path), "get_config() to return a ConfigDict", repr(config))
     return config
-
-
-def _text(error: BaseException) -> str:
-    """The message of an error in one line; that of a class of the user's may raise another."""
-    try:
-        return " ".join(str(error).split())
-    except Exception:
-        return ""
-
-
-def _overridden(config: Config, overrides: Sequence[str]) -> Config:
-    # Loaded here, as below: commands without a configuration do without these packages.
-    from absl import flags
-    from ml_collections import config_flags
-
-    line = ["flipjax", *overrides]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict(
-        "config", config, sys_argv=line, lock_config=False, accept_new_attributes=True, flag_values=values
-    )
-    try:
-        rest = values(line)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError("--config", problem=" ".join(str(error).split())) from error
-    if rest[1:]:
-        raise ConfigError("arguments", "options, such as --config correlation_grid", repr(rest[1]))
-    return values.config
-
-
-def _place(error: BaseException, path: Path) -> int | None:
-    """The line of a configuration file where an error comes from, or None."""
-    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).resolve() == path.resolve():
-        return error.lineno
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-    return lines[-1] if lines else None
 
 
 def start_backend(spec: PopulationSpec, members: int) -> str:

@@ -279,13 +279,18 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
     return f"the nearest is {prefix}{near[0]}" if near else f"valid are {', '.join(names)}"
 
 
-def check(config: Config) -> None:
-    """Raises ConfigError for the first field of `config` that cannot run, whatever the others are."""
+def check_sections(config: Config) -> None:
+    """Raises ConfigError unless a configuration has the sections of the default one."""
     from ml_collections import ConfigDict
 
     for section in (*SECTIONS, "grid"):
         if not isinstance(config.get(section), ConfigDict):
             raise ConfigError(f"config.{section}", "a section, as default_config() has it", repr(config.get(section)))
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for the first field of `config` that cannot run, whatever the others are."""
+    check_sections(config)
     fields = leaves(config)
     for name in (*KEYS, *fields):
         if name not in fields:

@@ -6,7 +6,6 @@ import functools
 import gc
 import os
 import shutil
-import signal
 import tempfile
 
 # Processes that share a cache of programs find the quickly compiled ones there, too.
@@ -85,14 +84,6 @@ def programs_of_one_module():
     gc.collect()
     with contextlib.suppress(AttributeError):  # glibc's own.
         ctypes.CDLL(None).malloc_trim(0)
-
-
-@pytest.fixture
-def interrupts():
-    """SIGINT raises KeyboardInterrupt, though a shell that runs the tests in the background had it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

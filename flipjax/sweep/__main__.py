@@ -72,7 +72,7 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
         return command.DONE
     if options.fresh and (options.shard or options.collect or options.launcher):
         raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
-    name = options.config_file.stem
+    name = options.config_name
     shard = None if options.shard is None else read_shard(options.shard)
     workdir = Workdir(options.workdir or Path("runs") / name)
     if options.launcher:
