@@ -116,7 +116,7 @@ def test_risk_and_repair_equal_their_twins(study):
     predict = model(weights)
     logits = predict(images)
     log_odds = scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS), logits=logits)
-    center = split_point(log_odds)
+    center = split_point(log_odds, center="median")
     risk = scene_swap_risk(logits, log_odds, center=center)
     repaired = repair(logits, log_odds, center=center)
     plain = np.asarray(logits).argmax(-1)
@@ -182,7 +182,7 @@ def test_clusters_are_otsus_and_move_with_the_data(values, shift):
 def test_members_joined_equal_a_member_that_is_repeated(study):
     weights, images, scenes = study
     log_odds = scene_marginal(model(weights), images, intervene.mean_scenes(scenes, kinds=KINDS))
-    center, scale = split_point(log_odds), intervene.spread(log_odds)
+    center, scale = split_point(log_odds, center="median"), intervene.spread(log_odds)
     joined = intervene.join_members(jnp.stack([log_odds, log_odds]), center=[center, center], scale=[scale, scale])
     np.testing.assert_allclose(joined * scale + center, log_odds, atol=1e-5)
     zeros = np.zeros(log_odds.shape[-1])
@@ -234,7 +234,7 @@ def test_stored_counts_give_what_the_images_give(study):
     logits = predict(images)
     labels = np.random.default_rng(2).integers(0, weights.shape[1], images.shape[:-1])
     log_odds = np.asarray(scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS)))
-    center = np.asarray(split_point(log_odds))
+    center = np.asarray(split_point(log_odds, center="median"))
     stored = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
     risk, repaired = intervene.scene_swap(stored, log_odds, center)
     np.testing.assert_allclose(risk, scene_swap_risk(logits, log_odds, center=center), atol=1e-5)

@@ -4,6 +4,7 @@ A model that leans on the scene flips with confidence, so the entropy of its pre
 the region, and the region can be put on other scenes: without labels, for any callable from images to logits.
 """
 
+from flipjax.intervene.center import label_shares, split_point
 from flipjax.intervene.identity import (
     join_members,
     region_label,
@@ -11,7 +12,6 @@ from flipjax.intervene.identity import (
     repaired_class,
     scene_reliance,
     scene_swap_risk,
-    split_point,
     spread,
 )
 from flipjax.intervene.marginal import foreground, region_log_odds, scene_marginal
@@ -33,6 +33,7 @@ __all__ = [
     "foreground",
     "grey_scenes",
     "join_members",
+    "label_shares",
     "mean_scenes",
     "mean_surroundings",
     "mirror_risk",

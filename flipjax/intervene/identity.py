@@ -1,4 +1,4 @@
-"""What follows from the scene-marginal identity: the split point, the risk, the repair and the reliance on scenes."""
+"""What follows from the scene-marginal identity: the risk, the repair and the reliance on scenes."""
 
 from __future__ import annotations
 
@@ -8,53 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flipjax.intervene.center import check_log_odds, mean_over_scenes, split_point
 from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import background_classes, check_background, is_foreground
-
-CENTERS = ("auto", "clusters", "median")
-EVEN = 0.25
-"""How far the share of a class may be from even, relative to it, for `auto` to take the classes as equally frequent."""
-
-
-def split_point(log_odds: Any, *, center: Any = "auto") -> jax.Array:
-    """Returns the identity at which a model is undecided, from unlabelled images.
-
-    Pasting moves log-odds, so zero is no good split. `median` is the better centre where the classes are equally
-    frequent, and does harm where they are not; `clusters` splits the identities into two clusters of least variance
-    (of more classes: each against the others) and bears unequal classes. `auto` looks whether the two clusters are
-    about even, between 3/8 and 5/8, and takes the median if so; if not, it is the split itself, midway between those of
-    least squared and of least absolute distance. A user who knows that the classes are even should say `median`.
-
-    Args:
-        log_odds: (n, K, F) of `scene_marginal`; images with NaN are left out.
-        center: 'auto', 'clusters', 'median', (F,) numbers, or one number of logit_2 - logit_1 where F = 2.
-
-    Returns:
-        (F,) float32, which sum to 0; NaN where no image has a region.
-
-    Raises:
-        ValueError: another center, or a shape that does not fit.
-
-    Source: Otsu, A threshold selection method from gray-level histograms, 1979.
-
-    Example:
-        >>> log_odds = jnp.array([-4.0, -3.0, -3.0, 5.0])[:, None, None] * jnp.array([-0.5, 0.5])
-        >>> split_point(log_odds, center="median").tolist(), split_point(log_odds, center=1.0).tolist()
-        ([1.5, -1.5], [-0.5, 0.5])
-    """
-    identity = _identity(log_odds)
-    F = identity.shape[-1]
-    if isinstance(center, str):
-        if center not in CENTERS:
-            raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
-        points = _center(identity, center)
-    else:
-        points = jnp.asarray(to_array(center), jnp.float32)
-        if points.ndim == 0 and F == 2:
-            points = jnp.stack([-points, points]) / 2
-        if points.shape != (F,):
-            raise ValueError(f"center: expected {F} numbers, one a foreground class, found shape {points.shape}.")
-    return points - points.mean()
 
 
 def scene_swap_risk(
@@ -182,7 +138,7 @@ def scene_reliance(log_odds: Any) -> jax.Array:
         >>> round(scene_reliance(jnp.array([[3.0, 1.0], [-1.0, -3.0]])[..., None] * half).item(), 6)
         0.2
     """
-    log_odds = _check_log_odds(log_odds)
+    log_odds = check_log_odds(log_odds)
     within = jnp.nanmean(log_odds.var(1).sum(-1))
     between = jnp.nanvar(log_odds.mean(1), axis=0).sum()
     return within / (within + between) if log_odds.shape[1] > 1 else jnp.float32(jnp.nan)
@@ -218,18 +174,7 @@ def spread(log_odds: Any) -> jax.Array:
         >>> spread(jnp.array([3.0, 1.0])[:, None, None] * jnp.array([-0.5, 0.5])).item()
         0.5
     """
-    return jnp.sqrt(jnp.nanvar(_identity(log_odds), axis=0).mean())
-
-
-def _check_log_odds(log_odds: Any) -> jax.Array:
-    array = jnp.asarray(to_array(log_odds), jnp.float32)
-    if array.ndim != 3 or array.shape[-1] < 2:
-        raise ValueError(f"log_odds: expected (images, kinds of scenes, F), F >= 2, found shape {array.shape}.")
-    return array
-
-
-def _identity(log_odds: Any) -> jax.Array:
-    return _check_log_odds(log_odds).mean(1)
+    return jnp.sqrt(jnp.nanvar(mean_over_scenes(log_odds), axis=0).mean())
 
 
 def _nothing(background: int | tuple[int, ...] | None) -> int:
@@ -245,61 +190,5 @@ def _check_fit(logits: jax.Array, log_odds: Any, F: int) -> None:
 
 
 def _relative(log_odds: Any, center: Any) -> jax.Array:
-    identity = _identity(log_odds)
+    identity = mean_over_scenes(log_odds)
     return identity - split_point(identity[:, None], center=center)
-
-
-def _center(identity: jax.Array, center: str) -> jax.Array:
-    F = identity.shape[-1]
-    even = jnp.nanquantile(identity, (F - 1) / F, axis=0)
-    if center == "median":
-        return even
-    squares = _otsu(identity)
-    if center == "clusters":
-        return squares
-    split = (squares + _least_distance(identity)) / 2
-    share = jnp.nanmean(jnp.where(jnp.isnan(identity), jnp.nan, identity > split), axis=0)
-    return jnp.where((jnp.abs(F * share - 1) <= EVEN).all(), even, split)
-
-
-def _least_distance(values: jax.Array) -> jax.Array:
-    """The split of each column (n, F) into two clusters of least absolute distance: midway between their medians."""
-    n = (~jnp.isnan(values)).sum(0)
-    ordered = jnp.sort(values, axis=0)
-    centred = jnp.nan_to_num(ordered - jnp.nanmedian(values, axis=0))
-    sums = jnp.pad(jnp.cumsum(centred, axis=0), ((1, 0), (0, 0)))
-    columns = jnp.arange(values.shape[1])
-
-    def total(count: jax.Array) -> jax.Array:
-        return sums[jnp.clip(count, 0, len(values)), columns]
-
-    def distance(start: jax.Array, end: jax.Array) -> jax.Array:
-        half = (end - start) // 2
-        return total(end) - total(end - half) - total(start + half) + total(start)
-
-    def middle(start: jax.Array, end: jax.Array) -> jax.Array:
-        low, high = (start + end - 1) // 2, (start + end) // 2
-        return (ordered[low, columns] + ordered[high, columns]) / 2
-
-    first = jnp.arange(1, len(values))[:, None] + jnp.zeros_like(n)
-    cost = jnp.where(first < n, distance(jnp.zeros_like(first), first) + distance(first, n + first * 0), jnp.inf)
-    best = 1 + cost.argmin(0) if len(values) > 1 else jnp.ones_like(n)
-    split = (middle(jnp.zeros_like(n), best) + middle(best, n)) / 2
-    return jnp.where(n > 1, split, jnp.nanmean(values, axis=0))
-
-
-def _otsu(values: jax.Array) -> jax.Array:
-    """Otsu's threshold of each column (n, F), NaN left out: midway between the means of the two clusters."""
-    count = (~jnp.isnan(values)).sum(0)
-    ordered = jnp.sort(values, axis=0)
-    shift = jnp.nanmean(values, axis=0)
-    below = jnp.cumsum(jnp.where(jnp.isnan(ordered), 0, ordered - shift), axis=0)
-    size = jnp.arange(1, len(values) + 1)[:, None]
-    other = count - size
-    # With the mean at 0, the clusters' sums are opposite: the variance between them is sum^2 (1/n + 1/m) / count.
-    between = jnp.where(other > 0, below**2 * (1 / size + 1 / jnp.maximum(other, 1)), -jnp.inf)
-    best = between.argmax(0)
-    columns = jnp.arange(values.shape[1])
-    low = below[best, columns] / (best + 1)
-    high = -below[best, columns] / jnp.maximum(count - best - 1, 1)
-    return jnp.where(count > 1, shift + (low + high) / 2, shift)
