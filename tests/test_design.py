@@ -86,7 +86,7 @@ def test_what_the_lower_layers_import():
         "metrics": {"jax", "matplotlib", "numpy", "pandas", "scipy"},
         "losses": {"jax"},
         "augment": {"jax"},
-        "intervene": {"jax", "numpy"},
+        "intervene": {"jax", "numpy", "scipy"},
         "methods": set(),
         "ranges": set(),
         "plan": set(),

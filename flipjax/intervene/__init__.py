@@ -16,6 +16,7 @@ from flipjax.intervene.identity import (
 )
 from flipjax.intervene.marginal import foreground, region_log_odds, scene_marginal
 from flipjax.intervene.mirror import mirror_risk
+from flipjax.intervene.regions import find_regions, region_images
 from flipjax.intervene.scenes import (
     blurred_scenes,
     choose_scenes,
@@ -30,6 +31,7 @@ from flipjax.results.swapped_scenes import scene_swap
 __all__ = [
     "blurred_scenes",
     "choose_scenes",
+    "find_regions",
     "foreground",
     "grey_scenes",
     "join_members",
@@ -38,6 +40,7 @@ __all__ = [
     "mean_surroundings",
     "mirror_risk",
     "paste",
+    "region_images",
     "region_label",
     "region_log_odds",
     "repair",

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.intervene.center import check_log_odds, mean_over_scenes, split_point
+from flipjax.intervene.regions import find_regions, region_images, region_places, warn_of_objects
 from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import background_classes, check_background, is_foreground
 
 
 def scene_swap_risk(
-    logits: Any, log_odds: Any, *, center: Any, background: int | tuple[int, ...] | None = 0
+    logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: int | tuple[int, ...] | None = 0
 ) -> jax.Array:
     """Returns how strongly the identity of a region speaks against the label that most of it has: it needs no labels.
 
@@ -26,12 +27,13 @@ def scene_swap_risk(
 
     Args:
         logits: (B, H, W, C) floating point, of the images as they are.
-        log_odds: (B, K, F) of `scene_marginal`.
+        log_odds: (N, K, F) of `scene_marginal`, with the same regions.
         center: of `split_point`; (F,) numbers, or one number for two foreground classes.
+        regions: as in `scene_marginal`.
         background: the class that is background, several in a tuple, or None.
 
     Returns:
-        (B,) float32, in nats of log-odds; NaN for an image without predicted foreground.
+        (N,) float32, in nats of log-odds; NaN for an image without predicted foreground.
 
     Raises:
         TypeError, ValueError: logits or shapes that do not fit.
@@ -43,16 +45,21 @@ def scene_swap_risk(
     """
     logits = check_logits(logits, background=background, spatial_ndim=2)
     classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
-    _check_fit(logits, log_odds, len(classes))
+    label = region_label(logits, regions=regions, background=background)
+    _check_fit(len(label), log_odds, len(classes))
     relative = _relative(log_odds, center)
-    label = region_label(logits, background=background)
     is_own = classes == label[:, None]
     risk = jnp.where(is_own, -jnp.inf, relative).max(-1) - jnp.where(is_own, relative, 0).sum(-1)
     return jnp.where(is_own.any(-1), risk, jnp.nan)
 
 
-def repair(logits: Any, log_odds: Any, *, center: Any, background: int | tuple[int, ...] | None = 0) -> jax.Array:
-    """Returns the predicted labels, with the class of the identity for the whole predicted region.
+def repair(
+    logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: int | tuple[int, ...] | None = 0
+) -> jax.Array:
+    """Returns the predicted labels, with the class of the identity for the whole of each predicted region.
+
+    It is for scenes that training did not show, in tests whose labels are balanced over them. Elsewhere it does harm:
+    where the scene tells the class, as on usual photos, it takes away what helps.
 
     The region stays as it is, and so does foreground IoU. What the model knows is brought out and no more: where the
     identities of the classes lie no further apart than by chance, nothing is mended. On data still at the training rho
@@ -62,8 +69,9 @@ def repair(logits: Any, log_odds: Any, *, center: Any, background: int | tuple[i
 
     Args:
         logits: (B, H, W, C) floating point, of the images as they are.
-        log_odds: (B, K, F) of `scene_marginal`.
+        log_odds: (N, K, F) of `scene_marginal`, with the same regions.
         center: of `split_point`; (F,) numbers, or one number for two foreground classes.
+        regions: as in `scene_marginal`.
         background: the class that is background, several in a tuple, or None.
 
     Returns:
@@ -72,6 +80,9 @@ def repair(logits: Any, log_odds: Any, *, center: Any, background: int | tuple[i
     Raises:
         TypeError, ValueError: logits or shapes that do not fit.
 
+    Warns:
+        UserWarning: images with several objects of different classes that are one region each.
+
     Example:
         >>> logits = jax.nn.one_hot(jnp.array([[[0, 1, 2]]]), 3)
         >>> repair(logits, jnp.array([[[-2.0, 2.0]]]), center=0.0).tolist()
@@ -79,16 +90,23 @@ def repair(logits: Any, log_odds: Any, *, center: Any, background: int | tuple[i
     """
     logits = check_logits(logits, background=background, spatial_ndim=2)
     inside = is_foreground(logits.shape[-1], background)
-    _check_fit(logits, log_odds, inside.sum())
     labels = logits.argmax(-1)
-    target = repaired_class(log_odds, center=center, background=background)[:, None, None]
+    numbers = find_regions(logits, regions=regions, background=background)
+    if numbers is None:
+        warn_of_objects(logits, background=background, stacklevel=2)
+    _check_fit(len(logits) if numbers is None else len(region_images(numbers)), log_odds, inside.sum())
+    target = repaired_class(log_odds, center=center, background=background)
+    if numbers is None:
+        target = target[:, None, None]
+    else:
+        target = jnp.append(target, _nothing(background))[region_places(numbers)]
     kept = jnp.asarray(inside)
     mended = kept[labels] & (target >= 0) & kept[target]
     return jnp.where(mended, target, labels).astype(jnp.int32)
 
 
 def repaired_class(log_odds: Any, *, center: Any, background: int | tuple[int, ...] | None = 0) -> jax.Array:
-    """Returns the class that `repair` gives a region: (B,) int32; the first background class for an image without.
+    """Returns the class that `repair` gives a region: (N,) int32; the first background class for an image without.
 
     Without a background -1 stands for no class.
 
@@ -103,21 +121,31 @@ def repaired_class(log_odds: Any, *, center: Any, background: int | tuple[int, .
     return jnp.where(jnp.isnan(relative).any(-1), _nothing(background), label).astype(jnp.int32)
 
 
-def region_label(logits: Any, *, background: int | tuple[int, ...] | None = 0) -> jax.Array:
-    """Returns the label of most of each predicted region: (B,) int32; the first background class where there is none.
+def region_label(
+    logits: Any, *, regions: Any = "image", background: int | tuple[int, ...] | None = 0
+) -> jax.Array | np.ndarray:
+    """Returns the label of most of each predicted region: (N,) int32; the first background class where there is none.
 
-    Of labels equally frequent it is the first.
+    Of labels equally frequent it is the first. Regions are as in `scene_marginal`.
 
     Example:
         >>> region_label(jax.nn.one_hot(jnp.array([[[0, 1, 2, 2]], [[0, 0, 0, 0]]]), 3)).tolist()
         [2, 0]
+        >>> region_label(jax.nn.one_hot(jnp.array([[[1, 0, 2, 2]]]), 3), regions="objects").tolist()
+        [1, 2]
     """
     logits = jnp.asarray(to_array(logits))
     labels = logits.argmax(-1)
     C = logits.shape[-1]
     inside = is_foreground(C, check_background(background, C, name="logits"))
-    counts = (labels[..., None] == jnp.arange(logits.shape[-1])).sum((-3, -2)) * inside
-    return jnp.where(counts.any(-1), counts.argmax(-1), _nothing(background))
+    numbers = find_regions(logits, regions=regions, background=background)
+    if numbers is None:
+        counts = (labels[..., None] == jnp.arange(logits.shape[-1])).sum((-3, -2)) * inside
+        return jnp.where(counts.any(-1), counts.argmax(-1), _nothing(background))
+    places = region_places(numbers)
+    counts = np.zeros((places.max(initial=-1) + 1, C), np.int64)
+    np.add.at(counts, (places[places >= 0], np.asarray(labels)[places >= 0]), 1)
+    return counts.argmax(1).astype(np.int32)
 
 
 def scene_reliance(log_odds: Any) -> jax.Array:
@@ -182,11 +210,13 @@ def _nothing(background: int | tuple[int, ...] | None) -> int:
     return next(iter(background_classes(background)), -1)
 
 
-def _check_fit(logits: jax.Array, log_odds: Any, F: int) -> None:
-    B = len(logits)
+def _check_fit(regions: int, log_odds: Any, F: int) -> None:
     shape = jnp.shape(to_array(log_odds))
-    if len(shape) != 3 or (shape[0], shape[2]) != (B, F):
-        raise ValueError(f"log_odds: expected ({B}, kinds of scenes, {F}) for logits {logits.shape}, found {shape}.")
+    if len(shape) != 3 or (shape[0], shape[2]) != (regions, F):
+        raise ValueError(
+            f"log_odds: expected ({regions}, kinds of scenes, {F}), a row for each of {regions} regions of the logits, "
+            f"found {shape}."
+        )
 
 
 def _relative(log_odds: Any, center: Any) -> jax.Array:

@@ -9,13 +9,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
+from flipjax.intervene.center import SUM
+from flipjax.intervene.regions import find_regions, region_places, warn_of_objects
 from flipjax.intervene.scenes import paste, soft_edge
 from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import background_classes, check_background, is_foreground
 
 Predict = Callable[[Any], Any]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: any framework's."""
+UNITS = 30
+"""How many times larger the largest value of scenes or images is when one is in 0..255 and the other in model units."""
 
 
 def foreground(logits: Any, *, background: int | tuple[int, ...] | None = 0) -> jax.Array:
@@ -57,6 +62,7 @@ def scene_marginal(
     *,
     weights: Any = None,
     logits: Any = None,
+    regions: Any = "image",
     background: int | tuple[int, ...] | None = 0,
     sigma: float | None = None,
     mirror: bool = False,
@@ -73,8 +79,10 @@ def scene_marginal(
         images: (B, H, W, channels) floating point.
         scenes: (K, H, W, channels) or (K, D, H, W, channels): one or D scenes of each of K kinds, in the units of the
             images (`mean_scenes`, `choose_scenes`, `mean_surroundings`, or scenes of yours).
-        weights: (D,) floats that sum to 1; None: equal ones.
+        weights: (D,) floats of 0 or more that sum to 1; None: equal ones.
         logits: of `predict(images)`, where they are known: saves one pass.
+        regions: 'image': all predicted foreground of an image is one region; 'objects': each of its components is, or
+            numbers (B, H, W) of instances (`find_regions`). Objects of an image stay together on a scene.
         background: the class that is background, several in a tuple, or None: the region is then the whole image, and
             no scene shows.
         sigma: of the edge, as in `soft_edge`.
@@ -82,16 +90,18 @@ def scene_marginal(
             which a mirrored object is the same object.
 
     Returns:
-        (B, K, F) float32 of F foreground classes, log-odds on each kind of scene (`region_log_odds`); NaN for an image
-        without predicted foreground. Costs K * D passes, twice as many with `mirror`, and one more where `logits` are
+        (N, K, F) float32 of F foreground classes, log-odds on each kind of scene (`region_log_odds`). N is B for
+        'image', with NaN for an image without predicted foreground; else the number of regions, image by image
+        (`region_images`). Costs K * D passes, twice as many with `mirror`, and one more where `logits` are
         not given.
 
     Raises:
-        TypeError: images that are not floating point.
-        ValueError: shapes that do not fit.
+        TypeError: images or scenes that are not floating point, answers of `predict` that are no logits.
+        ValueError: shapes that do not fit, of an answer of `predict` too; weights or sigma out of range.
 
     Warns:
-        UserWarning: no background.
+        UserWarning: no background; images with several objects of different classes that are one region each; scenes
+            that are probably in other units than the images.
 
     Example:
         >>> def predict(images):  # the class of an object is the sign of its first channel
@@ -108,31 +118,78 @@ def scene_marginal(
             "background: found None, so each region is its whole image and no scene shows in the log-odds.",
             stacklevel=2,
         )
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(f"images: expected floating point, in the units of the model, found {images.dtype}.")
+    for name, array in (("images", images), ("scenes", scenes)):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(f"{name}: expected floating point, in the units of the model, found {array.dtype}.")
     if images.ndim != 4 or scenes.ndim not in (4, 5) or scenes.shape[-3:] != images.shape[1:]:
         raise ValueError(
             f"scenes: expected (K, H, W, channels) or (K, D, H, W, channels) for images {images.shape}, "
             f"found {scenes.shape}."
         )
+    _warn_of_units(images, scenes)
     scenes = scenes[:, None] if scenes.ndim == 4 else scenes
     K, D = scenes.shape[:2]
-    weights = jnp.full(D, 1 / D, jnp.float32) if weights is None else jnp.asarray(to_array(weights))
-    if weights.shape != (D,):
-        raise ValueError(f"weights: expected {D} numbers, one a scene of each kind, found shape {weights.shape}.")
-    logits = check_logits(predict(images) if logits is None else logits, background=background, spatial_ndim=2)
+    weights = _check_weights(weights, D)
+    # A predict may write to what it is given.
+    logits = predict(images.copy()) if logits is None else logits
+    logits = check_logits(logits, background=background, spatial_ndim=2)
     if logits.shape[:-1] != images.shape[:-1]:
         raise ValueError(f"logits: expected {images.shape[:-1]} and classes last, found {logits.shape}.")
-    regions = foreground(logits, background=background)
-    cover = soft_edge(regions, sigma=sigma)
+    numbers = find_regions(logits, regions=regions, background=background)
+    if numbers is None:
+        warn_of_objects(logits, background=background, stacklevel=2)
+    inside = foreground(logits, background=background) if numbers is None else jnp.asarray(numbers > 0)
+    places = None if numbers is None else region_places(numbers)
+    cover = soft_edge(inside, sigma=sigma)
+
+    def ask(pasted: jax.Array, turn: int) -> jax.Array:
+        answer = check_logits(predict(pasted[:, :, ::turn]), background=background, spatial_ndim=2)
+        if answer.shape != logits.shape:
+            raise ValueError(f"predict: expected logits {logits.shape} of pasted images too, found {answer.shape}.")
+        if places is None:
+            return region_log_odds(answer, inside[:, :, ::turn], background=background)
+        return _pool(answer, places[:, :, ::turn], background=background)
 
     def on_scene(scene: Any) -> jax.Array:
         pasted = paste(images, cover, scene)
-        log_odds = region_log_odds(predict(pasted), regions, background=background)
-        if not mirror:
-            return log_odds
-        turned = region_log_odds(predict(pasted[:, :, ::-1]), regions[:, :, ::-1], background=background)
-        return (log_odds + turned) / 2
+        return (ask(pasted, 1) + ask(pasted, -1)) / 2 if mirror else ask(pasted, 1)
 
     kinds = [sum(weights[d] * on_scene(scenes[k, d]) for d in range(D)) for k in range(K)]
     return jnp.stack(kinds, axis=1)
+
+
+def _pool(logits: jax.Array, places: np.ndarray, *, background: int | tuple[int, ...] | None) -> jax.Array:
+    """What `region_log_odds` gives for each of N regions, (N, F), by the region of each pixel, -1 for none."""
+    count = int(places.max(initial=-1)) + 1
+    classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
+    scores = logits[..., classes].astype(jnp.float32).reshape(-1, len(classes))
+    rows = np.where(places < 0, count, places).ravel()
+    sums = jax.ops.segment_sum(scores, rows, num_segments=count + 1)[:count]
+    means = sums / np.bincount(rows, minlength=count + 1)[:count, None]
+    return means - means.mean(-1, keepdims=True)
+
+
+def _check_weights(weights: Any, D: int) -> jax.Array:
+    if weights is None:
+        return jnp.full(D, 1 / D, jnp.float32)
+    array = jnp.asarray(to_array(weights, name="weights"))
+    if array.shape != (D,):
+        raise ValueError(f"weights: expected {D} numbers, one a scene of each kind, found shape {array.shape}.")
+    if not isinstance(array, Tracer):
+        known = np.asarray(array)
+        # Written so that NaN fails, too.
+        if not (known.min() >= 0 and abs(known.sum() - 1) <= SUM):
+            raise ValueError(f"weights: expected numbers of 0 or more that sum to 1, found {known.tolist()}.")
+    return array
+
+
+def _warn_of_units(images: Any, scenes: Any) -> None:
+    if isinstance(images, Tracer) or isinstance(scenes, Tracer) or 0 in (images.size, scenes.size):
+        return
+    largest = [float(np.abs(np.asarray(array)).max()) for array in (images, scenes)]
+    if min(largest) > 0 and max(largest) > UNITS * min(largest):
+        warnings.warn(
+            f"scenes: the largest value is {largest[1]:.3g}, of the images {largest[0]:.3g}; both must be in the units "
+            "of the model.",
+            stacklevel=3,
+        )

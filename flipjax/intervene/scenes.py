@@ -164,6 +164,9 @@ def soft_edge(regions: Any, *, sigma: float | None = None) -> jax.Array:
     Returns:
         (..., H, W) float32 in [0, 1]. Beyond the image's border it is mirrored.
 
+    Raises:
+        ValueError: a sigma below 0, infinite or NaN.
+
     Example:
         >>> print(np.asarray(soft_edge(np.array([[False, False, True, True]]), sigma=0.5)).round(3))
         [[0.    0.107 0.893 1.   ]]
@@ -171,6 +174,8 @@ def soft_edge(regions: Any, *, sigma: float | None = None) -> jax.Array:
     cover = jnp.asarray(to_array(regions)).astype(jnp.float32)
     H, W = cover.shape[-2:]
     sigma = SIGMA * H if sigma is None else sigma
+    if not 0 <= sigma < np.inf:
+        raise ValueError(f"sigma: expected a number of pixels, 0 or more, found {sigma}.")
     if sigma == 0:
         return cover
     return jnp.clip(_blur_matrix(H, sigma) @ cover @ _blur_matrix(W, sigma).T, 0, 1)

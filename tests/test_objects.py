@@ -1,0 +1,111 @@
+"""flipjax.intervene with several regions an image, and what `predict`, scenes and options must be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flipjax import intervene
+
+RIGHT = np.array([[[1, 1, 0, 2, 2, 0], [1, 1, 0, 2, 2, 0]], [[0] * 6, [0] * 6], [[0, 0, 2, 1, 1, 1], [0] * 6]])
+"""Two objects, none, and one whose halves have two classes."""
+
+
+def predict(images):
+    """Right everywhere: the class is the sign of the pixel, background where it is 0."""
+    x = jnp.asarray(images)[..., 0]
+    return jnp.stack([0.5 - jnp.abs(x), -x, x], axis=-1)
+
+
+@pytest.fixture
+def images():
+    return np.select([RIGHT == 1, RIGHT == 2], [-1.0, 1.0], 0.0).astype(np.float32)[..., None]
+
+
+SCENES = np.zeros((2, 2, 6, 1), np.float32)
+
+
+def test_objects_keep_their_classes_where_an_image_of_two_loses_one(images):
+    logits = predict(images)
+    with pytest.warns(UserWarning, match="^regions: 1 of 3 images predict several objects of different classes"):
+        whole = intervene.scene_marginal(predict, images, SCENES, sigma=0)
+    with pytest.warns(UserWarning, match="repair gives all its objects one class"):
+        repaired = intervene.repair(logits, whole, center=0.0)
+    assert (repaired[0] != RIGHT[0]).mean() == 1 / 3
+    odds = intervene.scene_marginal(predict, images, SCENES, sigma=0, regions="objects")
+    assert odds.shape == (3, 2, 2)
+    np.testing.assert_allclose(odds[:, 0, 1], [-1, 1, -0.5], atol=1e-6)
+    numbers = intervene.find_regions(logits)
+    assert intervene.region_images(numbers).tolist() == [0, 0, 2]
+    assert intervene.region_label(logits, regions="objects").tolist() == [1, 2, 1]
+    np.testing.assert_allclose(
+        intervene.scene_swap_risk(logits, odds, center=0.0, regions="objects"), [-2, -2, -1], atol=1e-6
+    )
+    repaired = intervene.repair(logits, odds, center=0.0, regions=numbers)
+    np.testing.assert_array_equal(repaired[:2], RIGHT[:2])
+    np.testing.assert_array_equal(repaired[2], np.where(RIGHT[2] > 0, 1, 0))
+
+
+def test_given_instances_are_regions_within_the_predicted_foreground(images):
+    logits = predict(images)
+    given = np.zeros(RIGHT.shape, np.int64)
+    given[0, 0], given[0, 1], given[2] = 7, 3, 5
+    numbers = intervene.find_regions(logits, regions=given)
+    wanted = np.where(RIGHT > 0, np.array([[[2], [1]], [[0], [0]], [[1], [1]]]), 0)
+    np.testing.assert_array_equal(numbers, wanted)
+    np.testing.assert_array_equal(intervene.find_regions(logits, regions=numbers), numbers)
+    mirrored = intervene.scene_marginal(predict, images, SCENES, sigma=0, regions=given, mirror=True)
+    np.testing.assert_allclose(mirrored[:, 0, 1], [0, 0, -0.5], atol=1e-6)
+
+
+def test_one_object_an_image_is_what_an_image_is():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0.6, 1, (3, 6, 6, 1)).astype(np.float32) * np.pad(np.ones((4, 4, 1), np.float32), 1)[..., 1:2]
+    scenes = rng.uniform(-0.4, 0.4, (2, 6, 6, 1)).astype(np.float32)
+    both = [intervene.scene_marginal(predict, images, scenes, regions=each) for each in ("image", "objects")]
+    np.testing.assert_allclose(both[0], both[1], atol=1e-6)
+
+
+def test_a_predict_that_writes_to_its_input_does_no_harm(images):
+    def writes(batch):
+        answer = np.array(predict(batch))
+        if isinstance(batch, np.ndarray):
+            batch[...] = 7
+        return answer
+
+    kept = images.copy()
+    odds = intervene.scene_marginal(writes, images, SCENES, sigma=0, regions="objects")
+    np.testing.assert_array_equal(images, kept)
+    np.testing.assert_allclose(odds, intervene.scene_marginal(predict, images, SCENES, sigma=0, regions="objects"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"scenes": SCENES.astype(np.uint8)}, "scenes: expected floating point"),
+        ({"predict": lambda x: predict(x)[:1]}, "predict: expected logits"),
+        ({"predict": lambda x: predict(x).mean((1, 2), keepdims=True)}, "predict: expected logits"),
+        ({"predict": lambda x: jnp.pad(predict(x), [(0, 0)] * 3 + [(0, 1)])}, "predict: expected logits"),
+        ({"weights": [5.0]}, "weights: expected numbers of 0 or more that sum to 1"),
+        ({"weights": [np.nan]}, "weights: expected numbers of 0 or more"),
+        ({"sigma": -1.0}, "sigma: expected a number of pixels"),
+        ({"sigma": np.nan}, "sigma: expected a number of pixels"),
+        ({"background": -1}, "background: expected classes from 0 on"),
+        ({"regions": "object"}, "regions: expected one of image, objects"),
+        ({"regions": np.ones((3, 2, 5), int)}, "regions: expected integers of 0 or more of shape"),
+        ({"regions": -np.ones((3, 2, 6), int)}, "some below 0"),
+    ],
+)
+def test_what_pasting_needs_is_checked(images, options, said):
+    wanted = {"predict": predict, "images": images, "scenes": SCENES, "regions": "objects", "logits": predict(images)}
+    with pytest.raises((TypeError, ValueError), match=said):
+        intervene.scene_marginal(**wanted | options)
+    with pytest.warns(UserWarning, match="^scenes: the largest value is 255, of the images 1;"):
+        intervene.scene_marginal(**wanted | {"scenes": SCENES + 255})
+
+
+def test_log_odds_of_other_regions_are_named(images):
+    logits = predict(images)
+    with pytest.raises(ValueError, match=r"^log_odds: expected .* a row for each of 3 regions"):
+        intervene.repair(logits, np.zeros((2, 1, 2)), center=0.0, regions="objects")
+    assert jax.jit(lambda x: intervene.scene_marginal(predict, x, SCENES))(images).shape == (3, 2, 2)
