@@ -16,11 +16,11 @@ LAYERS = (
     ("metrics", "losses", "augment"),
     ("models", "data", "results"),
     ("training", "intervene", "report", "plan"),
-    ("audit", "monitor", "sweep"),
+    ("audit", "context", "monitor", "sweep"),
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
-COMMANDS = ("audit", "data", "models", "report", "sweep")
+COMMANDS = ("audit", "context", "data", "models", "report", "sweep")
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
 
 

@@ -1,0 +1,23 @@
+"""What the context of a photo does to a model: whether it says which wrong class a flip takes.
+
+Any model's predictions on any labelled photos; the statistics of contexts come from training labels. All of it is
+observational: photos with another context differ in other things, too.
+"""
+
+from flipjax.context.choice import Choice, context_beta, count_others, fit_logit, rival_rates
+from flipjax.context.evidence import context_classes, context_evidence, image_shares
+from flipjax.context.strata import Gap, context_pairs, natural_gap
+
+__all__ = [
+    "Choice",
+    "Gap",
+    "context_beta",
+    "context_classes",
+    "context_evidence",
+    "context_pairs",
+    "count_others",
+    "fit_logit",
+    "image_shares",
+    "natural_gap",
+    "rival_rates",
+]

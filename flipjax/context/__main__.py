@@ -1,0 +1,63 @@
+"""`flipjax context --labels DIR --predictions DIR`: whether a photo's context says which wrong class a flip takes.
+
+Labels and predictions are class indices: PNG masks, npy or npz, a folder with one file an image, matched by name, or
+one file with all images. How often classes stand together is told by the training labels. Exit codes: 0 done, 2 an
+input or an option that cannot be used, 75 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flipjax import command
+from flipjax.terminal import printable
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _background(text: str) -> tuple[int, ...]:
+    try:
+        return () if text == "none" else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a class, several as 0,1,2, or none; found {text!r}") from None
+
+
+def _parser() -> command.Parser:
+    parser = command.Parser(prog="flipjax context", description=__doc__)
+    add = parser.add_argument
+    add("--labels", type=Path, required=True, metavar="DIR|FILE", help="class indices, as integers")
+    add("--predictions", type=Path, required=True, metavar="DIR|FILE", help="the model's class indices")
+    add(
+        "--training_labels",
+        type=Path,
+        metavar="DIR|CSV",
+        help="labels of the training images, or shares.csv as this command writes it (default: --labels)",
+    )
+    add("--ignore_index", type=int, metavar="LABEL", help="the label of pixels that count nowhere, such as 255")
+    add("--background", type=_background, default=(0,), metavar="CLASSES", help="a class, several, or none (default 0)")
+    add("--class_names", type=_names, metavar="A,B,C", help="names of all classes, or of those but the background")
+    add("--unit", choices=("class", "component"), default="class", help="what a segment is (default class)")
+    add("--samples", type=int, default=1000, metavar="N", help="resamples of images for intervals (default 1000)")
+    add("--out", type=Path, default=Path("runs/context"), metavar="DIR", help="where to write (default runs/context)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    return command.entry("flipjax context", _context, arguments)
+
+
+def _context(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    # Not before: pandas takes a second, and is not needed to explain the options.
+    from flipjax.context.measure import measure_context
+
+    print(printable(measure_context(options)))
+    return command.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

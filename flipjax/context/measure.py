@@ -1,0 +1,194 @@
+"""The command's work: label maps to tables and a summary."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray
+from flipjax.audit.read import Pair, Source, open_source, pair_images
+from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
+from flipjax.context.evidence import context_evidence, image_shares
+from flipjax.context.strata import context_pairs, natural_gap
+from flipjax.files import replacing
+from flipjax.metrics import segment_flips, segments
+from flipjax.metrics.classes import class_names
+
+FILES = ("shares.csv", "segments.csv", "segment_flips.csv", "beta.csv", "natural_gap.csv", "pairs.csv")
+TOGETHER = 64
+"""Images whose segments are measured at once."""
+RATE = 0.1
+"""False discovery rate up to which the terminal lists pairs."""
+LISTED = 5
+
+
+def measure_context(options: argparse.Namespace) -> str:
+    """Measures what the command line names, writes its tables and returns the summary.
+
+    Raises:
+        AuditError: files or values that do not fit, too few flips, or a folder that holds other files.
+    """
+    folder = options.out
+    if folder.exists() and {path.name for path in folder.iterdir()} - set(FILES):
+        raise AuditError(f"--out: expected a new folder, or one of this command; found other files in {folder}")
+    with ArrayReader() as reader, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            lines = _measure(options, reader)
+        except (TypeError, ValueError) as error:
+            raise AuditError(str(error)) from error
+    lines += [f"Note: {warning.message}" for warning in caught if issubclass(warning.category, UserWarning)]
+    return "\n".join([*lines, "", ", ".join(str(folder / name) for name in FILES)])
+
+
+def _measure(options: argparse.Namespace, reader: ArrayReader) -> list[str]:
+    limits = Limits()
+    sources = [
+        open_source(path, wanted="labels", rank=2, reader=reader, limits=limits)
+        for path in (options.predictions, options.labels)
+    ]
+    pairs = pair_images(*sources)
+    for each in pairs:
+        _check_size(each, limits)
+    given = options.training_labels
+    stored = _read_shares(given) if given and given.suffix == ".csv" else None
+    training = (
+        None if given is None or stored else open_source(given, wanted="labels", rank=2, reader=reader, limits=limits)
+    )
+    C = _count_classes(options, pairs, reader, stored)
+    names = class_names(options.class_names, classes=C, background=options.background)
+    true = _segments(options, pairs, reader, C)
+    rows, shares = stored or _shares(training or sources[1], [each.name for each in pairs], reader, C)
+    place = {name: row for row, name in enumerate(rows)}
+    own = np.array([place.get(each.name, -1) for each in pairs])
+    evidence = context_evidence(true, shares, own=own, background=options.background)
+    bleeding = np.asarray(true["bleeding"].fillna(False), bool)
+    both = [context_beta(true, evidence, background=options.background, samples=options.samples)]
+    labels = ["all"]
+    for label, chosen in (("confusion", ~bleeding), ("bleeding", bleeding)):
+        if (chosen & (true["outcome"] == "flip")).sum() >= LEAST_FLIPS:
+            labels.append(label)
+            both.append(
+                context_beta(true, evidence, chosen=chosen, background=options.background, samples=options.samples)
+            )
+    gap = natural_gap(true, evidence, samples=options.samples)
+    table = context_pairs(true, background=options.background)
+    for column in ("class", "context"):
+        table[column] = [names[c] for c in table[column]]
+    flips = segment_flips(true, class_names=names)
+    shares_table = pd.DataFrame(shares, columns=list(names))
+    shares_table.insert(0, "name", rows)
+    betas = pd.DataFrame(both)
+    betas.insert(0, "flips_of", labels)
+    true = true.assign(image=[pairs[image].name for image in true["image"]])
+    written = (shares_table, true, flips.reset_index(), betas, pd.DataFrame([gap]), table)
+    for name, frame in zip(FILES, written, strict=True):
+        with replacing(options.out / name) as stream:
+            frame.to_csv(stream, index=False, float_format="%.6g", quoting=csv.QUOTE_MINIMAL)
+    source = f"{len(shares)} images of {given or f'{options.labels}, each without itself'}"
+    return _summary(flips, labels, both, gap, table, source)
+
+
+def _summary(
+    flips: pd.DataFrame, labels: list[str], betas: list[Choice], gap: Any, table: pd.DataFrame, source: str
+) -> list[str]:
+    whole: dict[Any, float] = flips.to_dict("index")["all"]
+    lines = [
+        f"{int(whole['flip'])} of {int(whole['segments'])} segments flip ({whole['seg_flip']:.3f}); "
+        f"{whole['bleeding']:.0%} of the flips go to a class that the image has elsewhere (bleeding), the others are "
+        "confusion.",
+        f"Contexts are those of {source}.",
+    ]
+    for label, beta in zip(labels, betas, strict=True):
+        lines.append(
+            f"beta {beta.beta:.2f} [{beta.low:.2f}, {beta.high:.2f}], with contexts shuffled {beta.shuffled:.2f} "
+            f"({beta.flips} flips, {label}): 0, the context has no say in which wrong class it is; 1, all that the "
+            "labels give it."
+        )
+    lines.append(
+        f"SegFlip in rare contexts less that in common ones, within class and size: {gap.gap:.3f} "
+        f"[{gap.low:.3f}, {gap.high:.3f}] ({gap.rare} and {gap.common} segments)."
+    )
+    found = table[table["q"] <= RATE]
+    lines.append(
+        f"{len(found)} of {len(table)} pairs of class and context differ in confusion, false discovery rate {RATE}."
+    )
+    for row in found.head(LISTED).to_dict("records"):
+        lines.append(
+            f"  {row['class']} with {row['context']}: {row['flips_with']} of {row['segments_with']}, without "
+            f"{row['flips_without']} of {row['segments_without']} (q {row['q']:.3f})"
+        )
+    return [*lines, "All of this is observational: images with another context differ in other things, too."]
+
+
+def _check_size(pair: Pair, limits: Limits) -> None:
+    if pair.prediction.shape != pair.labels.shape:
+        raise AuditError(
+            f"{pair.name}: expected a prediction of the labels' shape {pair.labels.shape}, "
+            f"found {pair.prediction.shape}"
+        )
+    if np.prod(pair.labels.shape, dtype=np.int64) > limits.pixels:
+        raise AuditError(f"{pair.name}: expected at most {limits.pixels:,} pixels, found shape {pair.labels.shape}")
+
+
+def _count_classes(options: argparse.Namespace, pairs: list[Pair], reader: ArrayReader, stored: Any) -> int:
+    """C: that of shares.csv, else one more than the largest class, and no less than there are names."""
+    if stored is not None:
+        return stored[1].shape[1]
+    largest = 0
+    for each in pairs:
+        for array in (each.prediction, each.labels):
+            values = reader.read(array)
+            known = values[values != options.ignore_index] if array is each.labels else values
+            largest = max(largest, int(known.max(initial=0)))
+    return max(largest + 1, len(options.class_names or ()))
+
+
+def _segments(options: argparse.Namespace, pairs: list[Pair], reader: ArrayReader, C: int) -> pd.DataFrame:
+    parts = []
+    for first in range(0, len(pairs), TOGETHER):
+        some = pairs[first : first + TOGETHER]
+        predictions, labels = ([reader.read(getattr(each, side)) for each in some] for side in ("prediction", "labels"))
+        part = segments(
+            predictions,
+            labels,
+            kind="masks",
+            num_classes=C,
+            background=options.background,
+            ignore_index=options.ignore_index,
+            unit=options.unit,
+        )
+        parts.append(part.assign(image=part["image"] + first))
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+
+
+def _shares(source: Source, names: list[str], reader: ArrayReader, C: int) -> tuple[list[str], np.ndarray]:
+    rows = list(source.names or (names if len(names) == len(source.images) else map(str, range(len(source.images)))))
+
+    def read(images: Iterable[StoredArray]) -> np.ndarray:
+        return np.concatenate([image_shares([reader.read(image)], num_classes=C) for image in images])
+
+    return rows, read(source.images)
+
+
+def _read_shares(path: Path) -> tuple[list[str], np.ndarray]:
+    """The names and shares (n, C) of shares.csv."""
+    try:
+        table = pd.read_csv(path, dtype={"name": str}, keep_default_na=False)
+        shares = table.drop(columns="name").to_numpy(np.float64)
+    except (KeyError, ValueError, UnicodeDecodeError) as error:
+        raise AuditError(f"{path}: expected a column name and one of numbers a class ({error})") from error
+    if not len(shares) or not np.isfinite(shares).all() or shares.min() < 0 or shares.sum(1).max() > 1 + 1e-3:
+        raise AuditError(f"{path}: expected shares of an image in each row, 0 or more, that sum to 1 or less")
+    if table["name"].duplicated().any():
+        raise AuditError(
+            f"{path}: expected a row a training image, found {table['name'][table['name'].duplicated()].iloc[0]} twice"
+        )
+    return table["name"].tolist(), shares

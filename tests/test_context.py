@@ -1,0 +1,187 @@
+"""flipjax.context against made-up models of known use of the context, theory, slow twins, and published models."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from flipjax import context
+from flipjax.__main__ import main
+from flipjax.metrics import segments
+
+C = 6
+
+
+def draw_contexts(generator, classes, together):
+    """Shares of the context of each image, (n, C): class e stands beside c with together[c, e]."""
+    shares = np.where(generator.random((len(classes), C)) < together[classes], 0.1, 0.0)
+    shares[np.arange(len(classes)), classes] = 0
+    shares[:, 0] = 0.3
+    return shares
+
+
+def made_up(weight, seed):
+    """Segments of a model that takes a wrong class by exp(log a + weight * Delta), and the evidence."""
+    generator = np.random.default_rng(seed)
+    together = generator.uniform(0.05, 0.6, (C, C))
+    train, truth = (generator.integers(1, C, n) for n in (3000, 1500))
+    shares = draw_contexts(generator, train, together)
+    shares[np.arange(len(train)), train] = 0.2
+    contexts = draw_contexts(generator, truth, together)
+    true = pd.DataFrame({"image": np.arange(len(truth)), "class": truth, "predicted": truth, "outcome": "correct"})
+    true["stratum"] = generator.integers(0, 2, len(truth))
+    true["bleeding"] = pd.array([False] * len(truth), dtype="boolean")
+    true[[f"context_{c}" for c in range(C)]] = contexts
+    evidence = context.context_evidence(true, shares)
+    rates = np.log(generator.uniform(0.2, 1, (C, C)))[truth]
+    utility = rates + weight * evidence + generator.gumbel(size=evidence.shape)
+    utility[:, 0] = utility[np.arange(len(truth)), truth] = -np.inf
+    flips = generator.random(len(truth)) < 0.4
+    true.loc[flips, "predicted"] = utility.argmax(1)[flips]
+    true.loc[flips, "outcome"] = "flip"
+    return true, evidence, shares
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_beta_is_the_weight_of_the_context_of_a_made_up_model(weight):
+    true, evidence, _ = made_up(weight, seed=round(10 * weight))
+    beta = context.context_beta(true, evidence, samples=300)
+    assert beta.low <= weight <= beta.high and beta.high - beta.low < 0.9
+    assert abs(beta.shuffled) < 0.1
+    assert beta == context.context_beta(true, evidence, samples=300)
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.8, 0.95])
+def test_evidence_of_composites_is_the_log_odds_of_rho(rho):
+    n = 10000  # Class 1 stands on water, class 3, in a share rho of the training images, class 2 in 1 - rho.
+    wet = np.concatenate([np.arange(n) < rho * n, np.arange(n) < round((1 - rho) * n)])
+    shares = np.zeros((2 * n, 4))
+    shares[:n, 1] = shares[n:, 2] = 0.3
+    shares[wet, 3] = 0.5
+    true = pd.DataFrame({"image": [0, 1, 2], "class": [1, 1, 2], "predicted": [1, 1, 2], "outcome": "correct"})
+    true[[f"context_{c}" for c in range(4)]] = [[0.7, 0, 0, 0], [0.2, 0, 0, 0.5], [0.2, 0, 0, 0.5]]
+    log_odds = np.log(rho / (1 - rho))
+    evidence = context.context_evidence(true, shares)
+    np.testing.assert_allclose(evidence[[0, 1, 2], [2, 2, 1]], [log_odds, -log_odds, log_odds], atol=0.01)
+
+
+def test_evidence_equals_its_twin_with_the_own_image_left_out():
+    generator = np.random.default_rng(3)
+    true, _, shares = made_up(0.5, seed=3)
+    true, shares = true[:40], shares[:300]
+    own = np.where(generator.random(40) < 0.5, generator.integers(0, 300, 40), -1)
+    with pytest.warns(UserWarning, match=r"^shares: found 300 training images"):
+        evidence = context.context_evidence(true, shares, own=own)
+    for s, row in enumerate(true.to_dict("records")):
+        others = np.delete(shares, own[s], axis=0) if own[s] >= 0 else shares
+        for d in range(1, C):
+            total = 0.0
+            for e in set(range(1, C)) - {d, row["class"]}:
+                there = row[f"context_{e}"] >= 0.01
+                logs = []
+                for c in (d, row["class"]):
+                    showing = others[others[:, c] >= 0.001]
+                    share = ((showing[:, e] >= 0.01).sum() + 1) / (len(showing) + 2)
+                    logs.append(np.log(share if there else 1 - share))
+                total += logs[0] - logs[1]
+            np.testing.assert_allclose(evidence[s, d], 0 if d == row["class"] else total, atol=1e-9)
+
+
+def test_gap_and_pairs_equal_their_twins():
+    true, evidence, _ = made_up(0.5, seed=4)
+    cells, weights = [], []
+    table = pd.crosstab(true["class"], true["predicted"])
+    for (c, _), rows in true.groupby(["class", "stratum"]):
+        rival = table.loc[c].drop(c).idxmax()  # The largest by far: no image decides it.
+        rows = rows[rows[f"context_{rival}"] < 0.01]
+        rare, flip = evidence[rows.index, rival] > 0, (rows["outcome"] == "flip").to_numpy()
+        cells.append(flip[rare].mean() - flip[~rare].mean())
+        weights.append(rare.sum() * (~rare).sum() / len(rows))
+    gap = context.natural_gap(true, evidence, samples=200)
+    np.testing.assert_allclose(gap.gap, np.average(cells, weights=weights), atol=0.02)
+    assert gap.low < gap.gap < gap.high
+    pairs = context.context_pairs(true)
+    assert len(pairs) == (C - 1) * (C - 2) and (pairs["q"] >= pairs["p"]).all() and pairs["q"].is_monotonic_increasing
+    planted = (true["class"] == 1) & (true["context_2"] > 0.01)
+    true.loc[planted, ["outcome", "predicted"]] = ["flip", 3]
+    first = context.context_pairs(true).iloc[0]
+    assert (first["class"], first["context"], first["flips_with"]) == (1, 2, planted.sum()) and first["q"] < 1e-6
+    true.loc[planted, "bleeding"] = True  # Then the context names itself, and it is no confusion.
+    assert context.context_pairs(true).set_index(["class", "context"]).loc[(1, 2), "flips_with"] == 0
+
+
+def test_what_beta_cannot_tell_is_refused():
+    true, evidence, shares = made_up(0.5, seed=5)
+    with pytest.raises(ValueError, match=r"^flips: expected at least 50, found 0"):
+        context.context_beta(true.assign(outcome="correct"), evidence)
+    with pytest.raises(ValueError, match=r"^evidence: expected three foreground classes"):
+        context.context_beta(true, evidence, background=(0, 1, 2, 3))
+    with pytest.raises(ValueError, match=r"^evidence: expected contexts that differ"):
+        context.context_beta(true, np.zeros_like(evidence))
+    with pytest.raises(ValueError, match=r"^shares: expected a training image for each class .* none for 3"):
+        context.context_evidence(true, shares * (np.arange(C) != 3))
+    with pytest.raises(ValueError, match=r"^shares: expected"):
+        context.context_evidence(true, shares[:, :4])
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Label maps of four classes side by side, and a model that flips every other object."""
+    root = tmp_path_factory.mktemp("context")
+    generator = np.random.default_rng(0)
+    for i in range(160):
+        labels = np.zeros((24, 24), np.uint8)
+        c, e = generator.permutation(4)[:2] + 1
+        labels[2:12, 2:12], labels[14:22, 14:23] = c, e
+        prediction = labels.copy()
+        if i % 2:
+            prediction[labels == c] = generator.choice([d for d in range(1, 5) if d != c])
+        for name, array in (("labels", labels), ("predictions", prediction)):
+            (root / name).mkdir(exist_ok=True)
+            Image.fromarray(array).save(root / name / f"{i}.png")
+    return root
+
+
+def test_the_command_writes_tables_and_takes_its_own_shares(folders, capsys):
+    line = ["context", "--labels", str(folders / "labels"), "--predictions", str(folders / "predictions")]
+    line += ["--samples=100", "--class_names=cat,cow,dog,horse"]
+    assert main([*line, "--out", str(folders / "first")]) == 0
+    text = capsys.readouterr().out
+    assert "80 of 320 segments flip (0.250)" in text and "beta " in text and "found 160 training images" in text
+    shares = folders / "first" / "shares.csv"
+    assert list(pd.read_csv(shares).columns) == ["name", "background", "cat", "cow", "dog", "horse"]
+    assert main([*line, "--training_labels", str(shares), "--out", str(folders / "second")]) == 0
+    for name in ("beta.csv", "pairs.csv", "natural_gap.csv", "segments.csv"):
+        assert (folders / "first" / name).read_bytes() == (folders / "second" / name).read_bytes()
+    assert main([*line, "--training_labels", str(folders / "labels"), "--out", str(folders / "second")]) == 0
+    assert (folders / "first" / "beta.csv").read_bytes() == (folders / "second" / "beta.csv").read_bytes()
+
+
+def test_the_command_refuses_in_one_line(folders, capsys, tmp_path):
+    line = ["context", "--labels", str(folders / "labels"), "--out", str(tmp_path / "out")]
+    (tmp_path / "wrong.csv").write_text("name,a,b,c,d,e\n1,2,0,0,0,0\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("kept")
+    capsys.readouterr()
+    for more, said in (
+        (["--predictions", str(folders / "labels")], "flips: expected at least 50, found 0"),
+        (["--predictions", str(tmp_path / "none")], "nothing there"),
+        (
+            ["--predictions", str(folders / "predictions"), "--training_labels", str(tmp_path / "wrong.csv")],
+            "expected shares of an image in each row",
+        ),
+        (["--predictions", str(folders / "predictions"), "--out", str(tmp_path / "mine")], "--out: expected"),
+    ):
+        assert main([*line, *more]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "kept" and not (tmp_path / "out").exists()
+
+
+def test_evidence_is_told_from_label_maps():
+    labels = np.zeros((4, 8, 8), int)
+    labels[:, :4, :4], labels[::2, 6:, 6:] = 1, 2
+    true = segments(labels, labels, kind="masks", num_classes=4, min_pixels=1)
+    shares = context.image_shares(labels, num_classes=4)
+    np.testing.assert_allclose(shares[0], [0.6875, 0.25, 0.0625, 0])
+    assert context.context_classes(true)[:, 1:].any(0).tolist() == [True, True, False]
