@@ -1,0 +1,64 @@
+"""Context use against made-up models that use a known share of the context's evidence."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flipjax import context
+from flipjax.metrics import segments
+
+C = 5
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Photos whose pixels are their classes, one hot, with their segments, evidence, and what each class goes with."""
+    generator = np.random.default_rng(0)
+    together = generator.uniform(0.1, 0.7, (C, C))
+    labels = np.zeros((240, 8, 8), np.int64)
+    for image in labels:
+        c = generator.integers(1, C)
+        image[2:5, 2:5] = c
+        for e in range(1, C):
+            if e != c and generator.random() < together[c, e]:
+                image[6, 2 * e - 2 : 2 * e] = e
+    shares = context.image_shares(labels, num_classes=C)
+    true = segments(labels, labels, kind="masks", num_classes=C, min_pixels=3)
+    shown = shares >= 0.001
+    stands = ((shown.T.astype(float) @ shown) + 1) / (shown.sum(0)[:, None] + 2)
+    with pytest.warns(UserWarning, match="240 training images"):
+        evidence = context.context_evidence(true, shares)
+    return np.eye(C, dtype=np.float32)[labels], labels, true, evidence, stands
+
+
+def model(weight, stands):
+    """Logits: the pixel's own class, and a share of what the classes in the image say."""
+
+    def predict(images):
+        seen = (jnp.asarray(images)[..., 1:].mean((1, 2)) > 0.01)[:, None]
+        terms = jnp.where(seen, jnp.log(stands[:, 1:]), jnp.log(1 - stands[:, 1:] + 1e-6))
+        told = (terms * (1 - jnp.eye(C)[:, 1:])).sum(-1)
+        return 5 * jnp.asarray(images) + weight * told[:, None, None]
+
+    return predict
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_context_use_is_the_share_of_the_evidence_that_a_model_uses(photos, weight):
+    images, labels, true, evidence, stands = photos
+    scene = np.zeros((2, 8, 8, C), np.float32)
+    scene[..., 0] = 1
+    shift = context.segment_shift(model(weight, stands), images, labels, true, scene, batch=64)
+    use = context.context_use(true, evidence, shift, samples=200)
+    np.testing.assert_allclose(use.use, weight, atol=1e-3)
+    assert use.low - 1e-3 <= weight <= use.high + 1e-3 and use.pairs > 300
+
+
+def test_what_does_not_fit_is_named(photos):
+    images, labels, true, _, stands = photos
+    with pytest.raises(ValueError, match=r"^scenes: expected floating point"):
+        context.segment_shift(model(0, stands), images, labels, true, np.zeros((1, 8, 8, C), np.uint8))
+    with pytest.raises(ValueError, match=r"^labels: expected shape"):
+        context.segment_shift(model(0, stands), images, labels[:2], true, images[:1])
+    with pytest.raises(ValueError, match=r"^predict: expected logits"):
+        context.segment_shift(lambda x: x[:, :4], images, labels, true, images[:1])
