@@ -21,7 +21,6 @@ POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd")
 MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2")
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
 DTYPES = ("float32", "bfloat16")
-AUGMENTATION = Augmentation()
 ANY = Range(lambda value: True, "")
 FEATURES = Range(lambda names: len(set(names)) == 4, "four names, of image, mask, class and scene")
 SEED = within(0, 2**31 - 1)
@@ -101,10 +100,9 @@ class ModelSpec:
 class TrainSpec:
     """The recipe that all members share.
 
-    `selection` names one rule or more that choose the epoch: the lowest validation loss over equal groups, the lowest
-    one with the groups weighted as in the member's training set (all that someone without group labels can know), the
-    highest worst-group IoU, the lowest Flip or the lowest mean flip-risk (which needs no labels) on the validation
-    images, or the last epoch. Each has its rows in the results; reports show the first. `strongest` is the strongest
+    Each rule of `selection` has rows in the results, and reports show the first: lowest validation loss over equal
+    groups or over groups weighted as in the training set (all that is known without group labels), highest worst-group
+    IoU, lowest Flip, lowest mean flip-risk (without labels), or the last epoch. `strongest` is the strongest
     augmentation of all members: the program holds no more than it needs.
     """
 
@@ -113,7 +111,7 @@ class TrainSpec:
     patience: Annotated[int, within(1), "epochs without a better score after which a member stops"] = 8
     patience_rule: Annotated[str, one_of(*SELECTIONS), "selection rule whose score patience waits for"] = "val_loss"
     selection: Annotated[tuple[str, ...], subset(*SELECTIONS), "rules that choose the epoch"] = SELECTIONS[:1]
-    strongest: Augmentation = AUGMENTATION
+    strongest: Augmentation = dataclasses.field(default_factory=Augmentation)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -259,7 +259,7 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: argparse.Namespac
         text = f"cannot be written to, and {members} members are not done"
         raise OSError(errno.EROFS, text, str(workdir.folder))
     device = command.start_backend(PopulationSpec(**sweep.config.population), max(len(part.names) for part in parts))
-    name = options.config_file.stem
+    name = options.config_name
     workdir.describe(settings, {"name": name, "command": line, "device": device, **_provenance()})
     say(f"{device}; compiling, then training {members} members")
     sweep.signals.training = True
