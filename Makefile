@@ -16,7 +16,7 @@ sweep: $(DEV)  ## Train the grid on the embedded pool; results in runs/
 smoke: $(DEV)  ## The same in half a minute, on a tiny grid
 	$(BIN)/python -m flipjax.sweep --config configs/smoke.py $(ARGS)
 
-test: $(DEV)  ## The whole suite
+test: $(DEV)  ## The whole suite; what it compiles is kept for the next time (ARGS=--cache-clear forgets it)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: $(DEV)  ## The suite's damaged files, many more of them
