@@ -191,7 +191,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     pool = program.experiment.pool
     facts = [
         f"{spec.name} of {spec.weights} on {len(groups)} {options.split} images of {pool.name}, {pool.size} x "
-        f"{pool.size}, with 95% bootstrap intervals from {options.samples} resamples of the images."
+        f"{pool.size}, with 95% intervals over the images ({options.samples} resamples)."
     ]
     if options.out:
         used = {name: getattr(options, name) for name in ("model", "weights", "dtype", "split", "samples")}

@@ -1,7 +1,7 @@
 """`flipjax evaluate --model smp_resnet50 --weights FILE --config NAME`: a trained model, evaluated.
 
 FILE is what `flipjax convert` wrote, and the configuration says on which pool and split: IoU, group IoU
-and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% bootstrap interval over images; with
+and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% interval over images; with
 --intervene scene-swap risk, repair and reliance. With --out a page, with pictures.
 """
 

@@ -70,7 +70,7 @@ def charts(audit: Audit) -> list[Chart]:
     note = f"{len(audit.names)} images, {len(audit.foreground)} foreground classes."
     risk, flip = (np.array(summary[key]) for key in ("risk_decile", "flip_by_risk_decile"))
     ranking = {"": {"": Ranking(risk, flip, remaining(audit.decomposition))}}
-    bars = f"{note} Bars: 95% bootstrap intervals over the images." if audit.intervals else note
+    bars = f"{note} Bars: 95% intervals over the images." if audit.intervals else note
     ranked = ranking_charts(ranking, note=bars, mean=summary["flip_image_mean"], intervals=audit.intervals)
     cells = most_flipped(audit, limit=CELLS)
     matrix = matrix_panel(audit.confusion, audit.class_names, background=audit.background, classes=cells)

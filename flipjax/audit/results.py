@@ -29,7 +29,7 @@ LEAST_AGREEMENT = 0.05
 class Audit:
     """An audit of n images: their names, groups int64 (n,) or None, ignored pixels int64 (n,), and the class names.
 
-    `summary` is what `flipjax.metrics.summarize` returns without its matrix, `intervals` the 95% bootstrap interval of
+    `summary` is what `flipjax.metrics.summarize` returns without its matrix, `intervals` what `bootstrap` returns of
     each of its keys. `columns` are further texts of each image. `swap` is what scene swap says of the images, where
     the model was at hand; `summary` then has its quantities, too.
     """

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from flipjax.metrics import resampled, statistics
+from flipjax.metrics.auroc_interval import AurocEstimate
+from flipjax.metrics.summary import risk_aurocs
 from flipjax.results.cells import StoredCell
 from flipjax.results.quantities import column, of_classes
 
@@ -25,6 +27,7 @@ class Resamples:
         self._samples = samples
         self._draws: dict[int, statistics.Draws] = {}
         self._values: dict[tuple[str, str, bool], dict[str, np.ndarray]] = {}
+        self._aurocs: dict[tuple[str, str], dict[str, AurocEstimate]] = {}
 
     def of(self, member: str, selection: str, quantity: str) -> np.ndarray | None:
         """Returns a quantity, named `<column>/<group>`, of each resample: float64 (samples,); None where unknown."""
@@ -39,6 +42,17 @@ class Resamples:
             values = self._resample(cell, member, selection, list(wanted))
             self._values[place] = {wanted[key]: value for key, value in values.items()}
         return self._values[place][quantity]
+
+    def auroc(self, member: str, selection: str, quantity: str) -> AurocEstimate | None:
+        """Returns a member's `risk_auroc/<group>` with its interval; None where unknown."""
+        cell = self._cells.get(member)
+        if cell is None or selection not in cell.selections:
+            return None
+        if (member, selection) not in self._aurocs:
+            part = cell.parts[self._part]
+            counts = cell.counts(member, self._part, selection=selection)
+            self._aurocs[member, selection] = risk_aurocs(counts, part.groups, pairs=part.pairs)
+        return self._aurocs[member, selection].get(_names(cell.class_names).get(quantity, ""))
 
     def _resample(self, cell: StoredCell, member: str, selection: str, keys: list[str]) -> dict[str, np.ndarray]:
         part = cell.parts["test"]

@@ -97,6 +97,21 @@ def test_few_seeds_are_resampled_by_object_and_paired():
     assert find(aggregate(rows), "fg_flip/rare", rho=0.5)["interval"] == ""
 
 
+def test_aurocs_of_few_seeds_have_what_their_own_intervals_give():
+    cell = stored_cell()
+    resamples = Resamples({"000": cell})
+    ends = [resamples.auroc(member, "val_loss", "risk_auroc/all") for member in cell.members]
+    records = pd.DataFrame({"member": cell.members, "selection": "val_loss", "risk_auroc/all": [e.value for e in ends]})
+    (mean,) = records_of(estimate(records[:2], resamples=resamples))
+    assert mean["low"] == pytest.approx((ends[0].low + ends[1].low) / 2, abs=1e-6)
+    (change,) = records_of(estimate(records[1:], [-1, 1], [0, 0], resamples=resamples))
+    above = np.hypot(ends[1].value - ends[1].low, ends[2].high - ends[2].value)
+    below = np.hypot(ends[1].high - ends[1].value, ends[2].value - ends[2].low)
+    difference = ends[2].value - ends[1].value
+    assert [change["low"], change["high"]] == pytest.approx([difference - below, difference + above], abs=1e-6)
+    assert change["interval"] == "images"
+
+
 def test_aggregate_by_hand():
     flips = {(0.5, 0): 0.1, (0.5, 1): 0.3, (0.5, 2): 0.2, (0.5, 3): 0.2, (0.9, 0): 0.6, (0.9, 1): ""}
     gap = {("all", "gap_mean"): 0.35}

@@ -1,0 +1,162 @@
+"""How often the 95% intervals that flipjax prints hold the truth: python sweeps/studies/coverage/study.py
+
+Draws samples from distributions whose truth is known, asks flipjax for the interval of each, and counts. Prints the
+rows and writes results.csv beside this file. 1,000 samples a row: a coverage of .95 comes out within .014 of it.
+"""
+
+import argparse
+import math
+import pathlib
+
+import jax
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from flipjax.metrics import Decomposition, bootstrap, summarize
+from flipjax.results.cells import StoredCell, StoredSplit
+from flipjax.results.frames import to_frame, write_csv
+from flipjax.results.resampling import Resamples
+from flipjax.results.seeds import estimate
+
+SIZES = (20, 50, 200)
+SEEDS = (4, 5, 8, 20)
+KEYS = ("fg_flip", "flip_image_mean", "iou/class1", "risk_auroc", "risk_aurc", "top_decile_flip_share")
+IMAGES = {
+    "sizes vary": "flip shares Beta(.5, 2), objects of 50 to 150 pixels",
+    "equal sizes": "flip shares Beta(.5, 2), objects of 100 pixels",
+    "all or nothing": "a tenth of the images wholly flipped, objects of 50 to 150 pixels",
+}
+MANY = 200_000
+
+
+def draw_shares(generator, simulation, n):
+    """Returns the expected flip shares of n images and the pixels of their objects."""
+    pixels = np.full(n, 100) if simulation == "equal sizes" else generator.integers(50, 151, n)
+    shares = (generator.random(n) < 0.1) * 1.0 if simulation == "all or nothing" else generator.beta(0.5, 2, n)
+    return shares, pixels
+
+
+def draw_model(generator, shares, pixels):
+    """Returns a decomposition of images with these flip shares, and a flip-risk that says something of them."""
+    flipped = generator.binomial(pixels, shares)
+    confusion = np.zeros((len(shares), 3, 3), np.int64)
+    confusion[:, 0, 0] = 100
+    confusion[:, 1, 1] = pixels - flipped
+    confusion[:, 1, 2] = flipped
+    risk = np.abs(0.2 + 0.6 * shares + 0.3 * generator.normal(size=len(shares)))
+    return Decomposition(confusion, risk * pixels)
+
+
+def count(intervals, truth):
+    """Returns how many intervals there are, the share that hold the truth, and their mean width."""
+    low, high = np.array([ends for ends in intervals if not math.isnan(ends[0])]).reshape(-1, 2).T
+    held = float(((low <= truth) & (truth <= high)).mean()) if len(low) else math.nan
+    return {"samples": len(low), "coverage": round(held, 4), "width": round(float((high - low).mean()), 4)}
+
+
+def over_images(generator, simulation, n, repetitions, *, keys=KEYS, samples=400):
+    """Rows: intervals of one model's numbers over its images."""
+    large = summarize(draw_model(generator, *draw_shares(generator, simulation, MANY)))
+    found = []
+    for repetition in range(repetitions):
+        model = draw_model(generator, *draw_shares(generator, simulation, n))
+        found.append(bootstrap(model, keys, key=jax.random.key(repetition), samples=samples))
+    for key in keys:
+        yield {"interval": "images", "simulation": simulation, "n": n, "quantity": key} | count(
+            [each[key] for each in found], large[key]
+        )
+
+
+def over_pairs(generator, n, repetitions, *, samples=400):
+    """Rows: images that come in pairs of one object, wholly dependent, with `pairs` and as if each were alone."""
+    large = summarize(draw_model(generator, *draw_shares(generator, "sizes vary", MANY)))
+    found = {True: [], False: []}
+    for repetition in range(repetitions):
+        one = draw_model(generator, *draw_shares(generator, "sizes vary", n // 2))
+        twice = Decomposition(np.repeat(one.confusion, 2, 0), np.repeat(one.risk_sum, 2))
+        for told, intervals in found.items():
+            pairs = np.repeat(np.arange(n // 2), 2) if told else None
+            options = {"key": jax.random.key(repetition), "samples": samples, "pairs": pairs}
+            intervals.append(bootstrap(twice, ("fg_flip", "risk_auroc"), **options))
+    for told, intervals in found.items():
+        name = "pairs" if told else "pairs, not told"
+        for key in ("fg_flip", "risk_auroc"):
+            yield {"interval": name, "simulation": "sizes vary", "n": n, "quantity": key} | count(
+                [each[key] for each in intervals], large[key]
+            )
+
+
+def over_models(generator, simulation, n, repetitions):
+    """Rows: the mean of two seeds and the difference of two methods, that are tested on the same images."""
+    large = summarize(draw_model(generator, *draw_shares(generator, simulation, MANY)))
+    # Where all is flipped or nothing, two models flip the same.
+    quantities = ("fg_flip/all", "risk_auroc/all") if simulation == "sizes vary" else ("risk_auroc/all",)
+    found = {(form, name): [] for form in ("mean of 2 seeds", "difference") for name in quantities}
+    for _ in range(repetitions):
+        images = draw_shares(generator, simulation, n)
+        models = [draw_model(generator, *images) for _ in range(2)]
+        counts = np.stack([model.confusion for model in models])[None]
+        risks = np.stack([model.risk_sum for model in models])[None]
+        part = StoredSplit(counts, risks, np.zeros(n, int), np.full(n, -1), np.zeros((n, 2), int))
+        names = ("background", "cat", "dog")
+        cell = StoredCell(("m0", "m1"), ("val_loss",), names, ("land", "sea"), {"val": part, "test": part})
+        summaries = [summarize(model) for model in models]
+        records = pd.DataFrame(
+            {
+                "member": cell.members,
+                "selection": "val_loss",
+                **{name: [each[name.removesuffix("/all")] for each in summaries] for name in quantities},
+            }
+        )
+        options = {"resamples": Resamples({"000": cell}, samples=400)}
+        tables = {
+            "mean of 2 seeds": estimate(records, **options),
+            "difference": estimate(records, [1, -1], [0, 0], **options),
+        }
+        for form, table in tables.items():
+            for name, low, high in table[["quantity", "low", "high"]].to_numpy().tolist():
+                found[form, name].append((low, high))
+    for (form, name), intervals in found.items():
+        truth = 0.0 if form == "difference" else large[name.removesuffix("/all")]
+        yield {"interval": form, "simulation": simulation, "n": n, "quantity": name} | count(intervals, truth)
+
+
+def over_seeds(generator, n, repetitions):
+    """Rows: Student's t over seeds."""
+    draws = {
+        "normal (.3, .05)": (0.3, lambda: generator.normal(0.3, 0.05, n)),
+        "Beta(.5, 2)": (0.2, lambda: generator.beta(0.5, 2, n)),
+        # The mean of exp(-3 + z), cut off at 1.
+        "lognormal": (
+            float(np.exp(-2.5) * norm.cdf(2) + norm.sf(3)),
+            lambda: np.minimum(generator.lognormal(-3, 1, n), 1),
+        ),
+    }
+    for simulation, (truth, draw) in draws.items():
+        tables = [estimate(pd.DataFrame({"fg_flip/all": draw()})) for _ in range(repetitions)]
+        ends = [tuple(table[["low", "high"]].iloc[0]) for table in tables]
+        yield {"interval": "seeds", "simulation": simulation, "n": n, "quantity": "fg_flip/all"} | count(ends, truth)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=1000, help="samples a row (default %(default)s)")
+    repetitions = parser.parse_args().repetitions
+    generator = np.random.default_rng(0)
+    rows = []
+    for n in SIZES:
+        for simulation in IMAGES:
+            rows += over_images(generator, simulation, n, repetitions)
+        for simulation in ("sizes vary", "all or nothing"):
+            rows += over_models(generator, simulation, n, repetitions)
+        rows += over_pairs(generator, n, repetitions)
+    for n in SEEDS:
+        rows += over_seeds(generator, n, repetitions)
+    table = to_frame(rows)
+    print(table.to_string(index=False))
+    write_csv(pathlib.Path(__file__).with_name("results.csv"), table)
+
+
+if __name__ == "__main__":
+    main()
