@@ -49,8 +49,8 @@ class Resamples:
         if cell is None or selection not in cell.selections:
             return None
         if (member, selection) not in self._aurocs:
-            part = cell.parts[self._part]
-            counts = cell.counts(member, self._part, selection=selection)
+            part = cell.parts["test"]
+            counts = cell.decomposition(member, "test", selection=selection)
             self._aurocs[member, selection] = risk_aurocs(counts, part.groups, pairs=part.pairs)
         return self._aurocs[member, selection].get(_names(cell.class_names).get(quantity, ""))
 
