@@ -35,6 +35,7 @@ from flipjax.terminal import Bar, say
 
 # How long the last shard waits for another one that collects.
 SECONDS_TO_COLLECT = 600.0
+DONE = ("finished", "stopped")
 
 
 class Sweep:
@@ -66,8 +67,8 @@ class Sweep:
 
     def pending(self) -> list[Program]:
         """Returns what is to be done: programs with those of this process's members that are not stored."""
-        parts = [storage.pending(program, self.stored[program.name], self.members) for program in self.programs]
-        return [part for part in parts if part is not None]
+        missing = self.members.intersection(self.missing())
+        return [restrict(program, missing) for program in self.programs if missing.intersection(program.names)]
 
     def missing(self) -> list[str]:
         """Returns the members that are not stored, of whatever shard."""
@@ -140,18 +141,13 @@ class Sweep:
         rows = [row for program in self.programs for row in self.histories[program.name]]
         write_csv(self.workdir.folder / "history.csv", rows)
 
-    def statuses(self) -> set[str]:
-        """Returns the statuses of this process's members that are stored."""
-        rows = (row for stored in self.stored.values() for row in storage.rows_of_all(stored))
-        return {row["status"] for row in rows if row["member"] in self.members}
-
     def conclude(self) -> tuple[str, int]:
         """Writes the run's tables and its report; returns the report's text and the exit code."""
         folder = self.workdir.folder
         if not any(self.stored.values()):
             return "no cell finished: no results", command.SOME_FAILED
         rows, failures = self._gather()
-        whole = not failures and all(row["status"] in ("finished", "stopped") for row in rows)
+        whole = not failures and all(row["status"] in DONE for row in rows)
         if self.workdir.writable:
             self.workdir.verify()
             write_results(folder, rows + failures)
@@ -274,7 +270,8 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: argparse.Namespac
 def _end_shard(sweep: Sweep, shard: Shard) -> int:
     """Says what a shard has done, and collects where all others are done, too."""
     sweep.workdir.close()
-    failed = sweep.failed or not sweep.statuses() <= {"finished", "stopped"}
+    rows = (row for program in sweep.programs for row in storage.rows_of(program, sweep.stored[program.name], "rows"))
+    failed = sweep.failed or any(row["member"] in sweep.members and row["status"] not in DONE for row in rows)
     sweep.read(lambda line: None)
     missing = sweep.missing()
     done = len(sweep.members.difference(missing))

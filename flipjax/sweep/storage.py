@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from flipjax.config import Config
 from flipjax.files import DamagedError
-from flipjax.plan import Program, restrict, select
+from flipjax.plan import Program, select
 from flipjax.results import gallery
 from flipjax.results.cells import Row, StoredCell, load_cell, save_cell
 from flipjax.sweep.workdir import Workdir
@@ -109,17 +108,6 @@ def gather(workdir: Workdir, program: Program, stored: Mapping[str, StoredCell])
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-def pending(program: Program, stored: Mapping[str, Any], names: set[str]) -> Program | None:
-    """Returns the program with those of its members in `names` that are not stored yet; None without any."""
-    missing = [name for name in program.names if name in names and name not in stored]
-    return restrict(program, missing) if missing else None
-
-
-def rows_of_all(stored: Mapping[str, StoredCell]) -> Iterable[Row]:
-    """Returns the rows of results.csv of all cells, in no order."""
-    return itertools.chain.from_iterable(cell.rows for cell in _unique(stored))
 
 
 def class_names_of(stored: Mapping[str, StoredCell]) -> tuple[str, ...]:

@@ -29,8 +29,6 @@ SECONDS_BETWEEN_LINES = 10.0
 class Engine(Protocol):
     """What runs the commands of `Jobs`, with the names of its `options`."""
 
-    options: tuple[str, ...]
-
     def submit(self, shards: Sequence[int]) -> None:
         """Starts the commands of some shards, or starts them again."""
 
@@ -39,7 +37,7 @@ class Engine(Protocol):
 
     def describe(self, shard: int) -> str:
         """Says where a shard's job runs or ran: host and process, or the engine's number of the job."""
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
         """Ends what this process started of the engine."""
