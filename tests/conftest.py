@@ -37,12 +37,17 @@ PROGRAMS = 1 << 28
 SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
 SLOWEST = (
     "test_sweep",
-    "test_population",
-    "test_launchers",
     "test_methods",
-    "test_smp",
     "test_scale",
+    "test_smp",
+    "test_pack",
+    "test_report",
+    "test_launchers",
+    "test_population",
     "test_run_folder",
+    "test_synthetic",
+    "test_evaluate",
+    "test_tfds",
 )
 """Files that start first, so that the workers end together; those that train the same programs start apart."""
 
