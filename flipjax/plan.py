@@ -8,13 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flipjax.config import AXES, STATIC, Config, ConfigError, Experiment, ModelSpec, check, leaves
+from flipjax.identity import SAME_RUN, digest_of
 from flipjax.methods import STRENGTHS, Augmentation, Knobs, active_knobs, knobs_of
 
 GALLERY_RHO = 0.9
 """The gallery shows a member of this rho, where flips are many and both kinds of images are trained on."""
-
-SAME_RUN = {"population.memory_gb"}
-"""Fields of which other values make no other run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +61,7 @@ def plan(config: Config) -> list[Program]:
     grid = leaves(config.grid)
     axes = {name: config.axes[name] for name in AXES if name in config.axes}
     programs: list[Program] = []
-    whole = _digest_of(config)
+    whole = digest_of(config)
     for static in itertools.product(*grid.values()):
         overrides = dict(zip(grid, static, strict=True))
         first = sum(len(program.settings) for program in programs)
@@ -76,21 +74,6 @@ def plan(config: Config) -> list[Program]:
         programs.append(Program(name, spec, settings, tuple(axes["rho"]), identity=f"{whole}/{name}"))
         _check_methods(programs[-1])
     return programs
-
-
-def _digest_of(config: Config) -> str:
-    """Returns a digest of all that makes another run; 1 and 1.0 are the same."""
-    fields = {name: value for name, value in leaves(config).items() if name not in SAME_RUN}
-    text = json.dumps(_plain(fields), sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return float(value) if isinstance(value, int) else value
 
 
 def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:

@@ -159,7 +159,6 @@ def bootstrap(
         known = summarize(decomposition, groups, class_names=names)
         _check_keys(keys, [name for name in known if name != "flip_matrix"], groups)
     strata = statistics.strata(n, groups, pairs)
-    # Of a function the only key is ''.
     ranks = {name for name in keys if name.rpartition("/")[2] == "risk_auroc"}
     drawn = [name for name in keys if name not in ranks] if keys else [""]
     blocks = []
@@ -173,10 +172,9 @@ def bootstrap(
         else:
             blocks.append(_evaluate(drawn, images, statistics.Draws(rows, n), names, members))
     intervals = {name: _percentile_interval(np.concatenate([b[name] for b in blocks])) for name in drawn}
-    if ranks:
-        estimates = auroc_estimates(images, members, pairs)
-        intervals |= {name: Interval(estimates[name].low, estimates[name].high) for name in ranks}
-        intervals = {name: intervals[name] for name in keys}
+    ends = auroc_estimates(images, members, pairs) if ranks else {}
+    intervals |= {name: Interval(ends[name].low, ends[name].high) for name in ranks}
+    intervals = {name: intervals[name] for name in keys or drawn}
     return intervals if not callable(statistic) and not isinstance(statistic, str) else next(iter(intervals.values()))
 
 

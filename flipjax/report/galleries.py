@@ -40,7 +40,7 @@ def items_of(run: Run) -> list[Item]:
         if not path.is_file():
             continue
         try:
-            stored = gallery.load_gallery(path)
+            stored = gallery.load_gallery(path, program=cell.program or None)
         except UNREADABLE as error:
             run.missing.append(f"cells/{name}/gallery.npz: damaged ({error}); its images are left out")
             continue

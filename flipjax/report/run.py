@@ -18,6 +18,7 @@ from flipjax.results.pairs import pair_tests
 from flipjax.results.repair_sign import repair_signs
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import GROUPS, LEFT_OUT, axes_of, kept_records, member_quantities
+from flipjax.results.same_run import check_program, check_rows
 from flipjax.results.score_tables import score_rows
 from flipjax.results.seeds import INTERVALS, aggregate, compare, trend
 
@@ -122,14 +123,14 @@ def read_run(workdir: str | Path) -> Run:
     folder = Path(workdir)
     missing: list[str] = []
     table = _results(folder)
-    cells = dict(_cells(folder, missing, tables=table.empty))
+    history = _table(folder / "history.csv", missing)
+    cells = dict(_cells(folder, missing, {"results.csv": table, "history.csv": history}))
     rows = _whole(_rows_of(cells, missing) if table.empty else table, missing)
     if rows.empty or not (rows["split"] == "test").any():
         raise FileNotFoundError(
             f"{folder}: expected a run folder whose results.csv has test rows; make one with flipjax sweep"
         )
     config = _config(folder, missing)
-    history = _table(folder / "history.csv", missing)
     first = rows[rows["selection"] == rows["selection"].iloc[0]]
     records = member_quantities(first)
     _count_members(records, config, missing)
@@ -199,13 +200,18 @@ def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     return rows[whole]
 
 
-def _cells(folder: Path, missing: list[str], *, tables: bool) -> Iterator[tuple[str, StoredCell]]:
+def _cells(folder: Path, missing: list[str], tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, StoredCell]]:
+    """Yields the cells; a DamagedError names one that is damaged, or a file of another run."""
     for path in sorted(folder.glob("cells/*/")):
         try:
-            yield path.name, load_cell(path / "decomposition.npz", tables=tables)
-        except UNREADABLE as error:
-            found = "not there" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
-            missing.append(f"cells/{path.name}/decomposition.npz: {found}; curves and matrices lack its members")
+            cell = load_cell(path / "decomposition.npz")
+        except FileNotFoundError:
+            missing.append(f"cells/{path.name}/decomposition.npz: not there; curves and matrices lack its members")
+            continue
+        check_program(path / "decomposition.npz", cell)
+        for name, table in tables.items():
+            check_rows(path / "decomposition.npz", table, cell, name=name)
+        yield path.name, cell
 
 
 def _config(folder: Path, missing: list[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from flipjax.results.frames import read_csv
 from flipjax.results.image_columns import image_columns
 from flipjax.results.quantities import COLUMNS, IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, column, quantity_of
 from flipjax.results.resampling import Resamples
+from flipjax.results.same_run import check_program, check_rows
 from flipjax.results.score_tables import SCORE_COLUMNS, SCORES, image_scores
 from flipjax.results.seeds import aggregate
 
@@ -39,7 +40,10 @@ class RunData:
     @cached_property
     def history(self) -> pd.DataFrame:
         """history.csv, a row a member and epoch; empty where it is not there."""
-        return self._table("history.csv")
+        table = self._table("history.csv")
+        for _ in _cells(self.folder, history=table):
+            pass
+        return table
 
     @cached_property
     def scores(self) -> pd.DataFrame:
@@ -52,12 +56,14 @@ class RunData:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row a setting, selection rule and quantity: the mean over seeds of the test images, with its interval."""
-        return aggregate(self.members, resamples=Resamples(dict(_cells(self.folder))))
+        return aggregate(self.members, resamples=Resamples(dict(_cells(self.folder, members=self.members))))
 
     @cached_property
     def images(self) -> pd.DataFrame:
         """A row a member, selection rule, split and image."""
-        parts = [part for _, cell in _cells(self.folder) for part in _image_parts(cell, self.members)]
+        parts = [
+            part for _, cell in _cells(self.folder, members=self.members) for part in _image_parts(cell, self.members)
+        ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -87,7 +93,7 @@ def load(run: str | Path) -> RunData:
 
     Raises:
         FileNotFoundError: it holds no results.csv.
-        DamagedError: results.csv is not what the sweep wrote.
+        DamagedError: results.csv is not what the sweep wrote; once they are read, a cell or a table of another run.
     """
     folder = Path(run)
     path = folder / "results.csv"
@@ -147,9 +153,14 @@ def _arrow_table(frame: pd.DataFrame) -> Any:
     return pyarrow.table(list(arrays.values()), schema=pyarrow.schema(fields))
 
 
-def _cells(folder: Path) -> Iterator[tuple[str, StoredCell]]:
+def _cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, StoredCell]]:
+    """Yields the cells; a DamagedError names a file of another run, also of the `tables` members and history."""
     for path in sorted(folder.glob("cells/*/decomposition.npz")):
-        yield path.parent.name, load_cell(path, tables=False)
+        cell = load_cell(path, tables=bool(tables))
+        check_program(path, cell)
+        for name, table in tables.items():
+            check_rows(path, table, cell, name={"members": "results.csv", "history": "history.csv"}[name])
+        yield path.parent.name, cell
 
 
 def _image_parts(cell: StoredCell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:

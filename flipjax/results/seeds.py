@@ -117,7 +117,7 @@ def _auroc_interval(
         above[sign] += abs(weight) * ends[sign] / len(values)
         below[sign] += abs(weight) * ends[1 - sign] / len(values)
     mean = float(values.mean())
-    low, high = mean - float(np.hypot(*above)), mean + float(np.hypot(*below))
+    low, high = mean - math.hypot(*above.tolist()), mean + math.hypot(*below.tolist())
     return (low, high, "images") if math.isfinite(low + high) else (math.nan, math.nan, "")
 
 
