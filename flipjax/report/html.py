@@ -33,7 +33,7 @@ TERMS = {
     ),
     "95% interval": (
         "Of four seeds or more Student's t over the seeds. It is exact for normal values; of four skewed ones, such as "
-        "flip shares near 0, it holds the mean in 83 to 88 of 100 samples. Of fewer seeds an interval over the test "
+        "flip shares near 0, it holds the mean in 84 to 89 of 100 samples. Of fewer seeds an interval over the test "
         "images, for these seeds alone: the percentiles of a bootstrap, of an AUROC what Newcombe's score interval of "
         "each seed gives (2006, method 5)."
     ),
