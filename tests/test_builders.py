@@ -23,15 +23,10 @@ def examples(module, config, data_dir):
 
 # One photo a group is left: n = min(1 / 0.5, 1 / 0.5) = 2 a class.
 DIVIDED = coco_cd.CocoCDConfig(name="tiny", rho=0.5, n_val=1, n_test=2)
+GROUPS = {"undivided": {"train": [4] * 4}, DIVIDED: {"train": [1] * 4, "validation": [1] * 4, "test": [2] * 4}}
 
 
-@pytest.mark.parametrize(
-    ("config", "groups"),
-    [
-        ("undivided", {"train": [4, 4, 4, 4]}),
-        (DIVIDED, {"train": [1] * 4, "validation": [1] * 4, "test": [2] * 4}),
-    ],
-)
+@pytest.mark.parametrize(("config", "groups"), GROUPS.items())
 def test_coco_cd(config, groups, tmp_path):
     """Plain photos with a square of 8 x 8 pixels, one of them grey."""
     _, sources = examples(coco_cd, config, tmp_path)
@@ -44,10 +39,10 @@ def test_coco_cd(config, groups, tmp_path):
         np.testing.assert_allclose(example["image"], grey, atol=1)
 
 
-@pytest.mark.parametrize(
-    ("config", "splits"),
-    [("cutouts", {"birds": 20, "scenes": 20}), ("manifest", {"train": 8, "validation": 4, "test": 8})],
-)
+SPLITS = {"cutouts": {"birds": 20, "scenes": 20}, "manifest": {"train": 8, "validation": 4, "test": 8}}
+
+
+@pytest.mark.parametrize(("config", "splits"), SPLITS.items())
 def test_waterbirds_seg(config, splits, tmp_path):
     dummy_data, sources = examples(waterbirds_seg, config, tmp_path)
     assert {split: len(source) for split, source in sources.items()} == splits

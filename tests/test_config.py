@@ -1,8 +1,8 @@
 """What a configuration may say, what is said of one that cannot run, and the files in configs/."""
 
-import importlib.util
 import pathlib
 import re
+import runpy
 
 import pytest
 
@@ -14,62 +14,25 @@ from flipjax.plan import experiment, plan
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 NAN = float("nan")
+
+
+def section(name, /, **values):
+    return {f"{name}.{key}": value for key, value in values.items()}
+
+
 BAD = {
-    "pool.name": "birds",
-    "pool.size": 20,
-    "pool.seed": -1,
-    "pool.objects": 3,
-    "pool.scenes": 2,
-    "pool.identity_strength": 1.5,
-    "pool.scene_strength": -0.1,
-    "pool.features": ("image", "mask"),
-    "pool.max_pixels": 0,
-    "split.n_train": 5,
-    "split.n_val": 0,
-    "split.n_test": 6,
-    "split.seed": -1,
-    "model.name": "vgg",
-    "model.width": 0,
-    "model.depth": 7,
-    "model.norm": "layer",
-    "model.dtype": "float16",
-    "train.epochs": 0,
-    "train.batch_size": 0,
-    "train.patience": 0,
-    "train.hflip": NAN,
-    "train.crop": 1.5,
-    "train.jitter": -0.1,
-    "train.crop_scale": 0.0,
-    "train.jitter_strength": 2.0,
-    "train.patience_rule": "best",
-    "train.selection": ("val_loss", "val_loss"),
-    "population.map": "lop",
-    "population.width": -1,
-    "population.devices": -1,
-    "population.batch_devices": -1,
-    "population.memory_gb": NAN,
-    "axes.rho": 0.4,
-    "axes.seed": -1,
-    "axes.method": "sgd",
-    "axes.learning_rate": float("inf"),
-    "axes.weight_decay": -1.0,
-    "axes.warmup": 1.5,
-    "axes.schedule": "linear",
-    "axes.clip_norm": -1.0,
-    "knobs.dice": -1.0,
-    "knobs.dro_step": NAN,
-    "knobs.cutmix": 1.5,
-    "knobs.swap": -0.5,
-    "knobs.ema": 1.0,
-    "knobs.swa": 1.0,
-    "knobs.jtt_epochs": 0,
-    "knobs.jtt_weight": 0.5,
-    "gallery.images": -1,
-    "intervene.scenes": "all",
-    "intervene.count": 17,
-    "intervene.views": 3,
-    "intervene.center": "mean",
-    "intervene.scores": "some",
+    **section("pool", name="birds", size=20, seed=-1, objects=3, scenes=2, identity_strength=1.5, scene_strength=-0.1),
+    **section("pool", features=("image", "mask"), max_pixels=0),
+    **section("split", n_train=5, n_val=0, n_test=6, seed=-1),
+    **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16"),
+    **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1, crop_scale=0.0),
+    **section("train", jitter_strength=2.0, patience_rule="best", selection=("val_loss", "val_loss")),
+    **section("population", map="lop", width=-1, devices=-1, batch_devices=-1, memory_gb=NAN),
+    **section("axes", rho=0.4, seed=-1, method="sgd", learning_rate=float("inf"), weight_decay=-1.0, warmup=1.5),
+    **section("axes", schedule="linear", clip_norm=-1.0),
+    **section("knobs", dice=-1.0, dro_step=NAN, cutmix=1.5, swap=-0.5, ema=1.0, swa=1.0, jtt_epochs=0, jtt_weight=0.5),
+    **section("gallery", images=-1),
+    **section("intervene", scenes="all", count=17, views=3, center="mean", scores="some"),
 }
 
 
@@ -90,13 +53,8 @@ def test_default_is_whole_and_is_a_copy():
 
 
 def test_an_unknown_key_is_refused_with_the_nearest():
-    config = default_config()
-    for section, name, near in (
-        (config, "modle", "model"),
-        (config.model, "widht", "width"),
-    ):
-        with pytest.raises(AttributeError, match=f'Did you mean "{near}"'):
-            setattr(section, name, 1)
+    with pytest.raises(AttributeError, match='Did you mean "width"'):
+        default_config().model.widht = 1
 
 
 def test_names_are_those_of_the_registries():
@@ -115,16 +73,10 @@ def test_a_bad_value_is_named_with_what_was_expected(field):
         check(config)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("model.width", 8.5),
-        ("model.width", "8"),
-        ("train.batch_size", True),
-        ("split.n_train", 64.0),
-        ("axes.seed", 0.5),
-    ],
-)
+NO_COUNTS = [("model.width", 8.5), ("model.width", "8"), ("train.batch_size", True), ("axes.seed", 0.5)]
+
+
+@pytest.mark.parametrize(("field", "value"), NO_COUNTS)
 def test_counts_and_seeds_are_integers(field, value):
     with pytest.raises(ConfigError, match=re.escape(f"config.{field}: expected ")):
         check_value(field, value)
@@ -132,12 +84,7 @@ def test_counts_and_seeds_are_integers(field, value):
 
 @pytest.mark.parametrize("section", ["axes", "grid"])
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ((), "a tuple with at least one value; found ()"),
-        ("ab", "a tuple with at least one value; found 'ab'"),
-        ((8, 4, 8), "distinct values; found (8, 4, 8)"),
-    ],
+    ("values", "expected"), [((), "at least one value"), ("ab", "a tuple"), ((8, 4, 8), "distinct")]
 )
 def test_an_axis_is_a_tuple_of_distinct_values(section, values, expected):
     config = default_config()
@@ -147,14 +94,18 @@ def test_an_axis_is_a_tuple_of_distinct_values(section, values, expected):
         with config.axes.ignore_type():
             config.axes.seed = values
     name = "axes.seed" if section == "axes" else "grid.model.width"
-    with pytest.raises(ConfigError, match=re.escape(f"config.{name}: expected {expected}")):
+    with pytest.raises(ConfigError, match=rf"config\.{name}: expected .*{expected}.*; found {re.escape(repr(values))}"):
         check(config)
 
 
-def test_a_value_of_another_kind_in_an_axis_is_named():
+def test_a_value_in_an_axis_or_a_grid_is_checked():
     config = default_config()
     config.axes.rho = (0.5, [0.9])
     with pytest.raises(ConfigError, match=re.escape("config.axes.rho: expected a number in [0.5, 1]; found")):
+        check(config)
+    config = default_config()
+    config.grid.model = {"width": (8, 0)}
+    with pytest.raises(ConfigError, match=re.escape("config.model.width: expected ")):
         check(config)
 
 
@@ -164,10 +115,8 @@ def test_a_value_of_another_kind_in_an_axis_is_named():
         ("grid.model.widht", "the nearest is config.grid.model.width"),
         ("grid.axes.rho", "valid are "),
         ("grid.train.crop", ""),
-        ("grid.train.selection", ""),
         ("grid.population.width", ""),
         ("axes.lr", "the nearest is config.axes.learning_rate"),
-        ("axes.width", "the nearest is "),
     ],
 )
 def test_an_axis_is_of_a_key_that_its_section_may_vary(field, hint):
@@ -175,13 +124,6 @@ def test_an_axis_is_of_a_key_that_its_section_may_vary(field, hint):
     section, *names = field.split(".")
     config[section].update({names[0]: (1, 2)} if len(names) == 1 else {names[0]: {names[1]: (1, 2)}})
     with pytest.raises(ConfigError, match=re.escape(f"config.{field}: expected a field of default_config(); {hint}")):
-        check(config)
-
-
-def test_a_value_in_a_grid_is_checked():
-    config = default_config()
-    config.grid.model = {"width": (8, 0)}
-    with pytest.raises(ConfigError, match=re.escape("config.model.width: expected ")):
         check(config)
 
 
@@ -197,19 +139,11 @@ def test_experiments_take_the_values_of_the_grid():
     assert experiment(config, {"pool.classes": ("cat", "dog")}).pool.classes == ("cat", "dog")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (
-            {"model.depth": 5, "pool.size": 24},
-            "config.pool.size: expected a multiple of 16 for model.depth 5; found 24",
-        ),
-        ({"split.n_train": 8}, "config.split.n_train: expected at least train.batch_size (16), or 0; found 8"),
-    ],
-)
-def test_fields_that_do_not_go_together(overrides, message):
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        experiment(default_config(), overrides)
+def test_fields_that_do_not_go_together():
+    with pytest.raises(ConfigError, match=r"pool\.size: expected a multiple of 16 for model\.depth 5; found 24"):
+        experiment(default_config(), {"model.depth": 5, "pool.size": 24})
+    with pytest.raises(ConfigError, match=r"n_train: expected at least train\.batch_size \(16\), or 0; found 8"):
+        experiment(default_config(), {"split.n_train": 8})
 
 
 def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
@@ -230,11 +164,9 @@ def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_files_in_configs_can_run(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert f"flipjax sweep --config {path.stem}" in module.__doc__
-    assert plan(module.get_config())
+    names = runpy.run_path(str(path))
+    assert f"flipjax sweep --config {path.stem}" in names["__doc__"]
+    assert plan(names["get_config"]())
 
 
 def test_knobs_and_augmentation_are_axes_of_one_program():
@@ -244,12 +176,8 @@ def test_knobs_and_augmentation_are_axes_of_one_program():
     (program,) = plan(config)
     assert program.experiment.train.strongest.crop == 0.75
     knobs = [(s.axes["method"], s.axes["dro_step"], s.knobs.dro_step, s.knobs.cutmix) for s in program.settings[::2]]
-    assert knobs == [
-        ("group_dro", 0.1, 0.1, 0.0),
-        ("group_dro", 1.0, 1.0, 0.0),
-        ("bg_cutmix", 0.1, 0.0, 0.25),
-        ("bg_cutmix", 1.0, 0.0, 0.25),
-    ]
+    assert knobs[:2] == [("group_dro", 0.1, 0.1, 0.0), ("group_dro", 1.0, 1.0, 0.0)]
+    assert knobs[2:] == [("bg_cutmix", 0.1, 0.0, 0.25), ("bg_cutmix", 1.0, 0.0, 0.25)]
     assert [s.augmentation.crop for s in program.settings] == [0.0, 0.75] * 4
     assert {s.augmentation.hflip for s in program.settings} == {0.5} and "hflip" not in program.settings[0].axes
     config.axes.swap = (0.5, 1.0)

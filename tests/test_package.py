@@ -21,42 +21,39 @@ def test_submodules_load_when_they_are_asked_for():
         "import sys, flipjax; before = set(sys.modules); flipjax.metrics.decompose; "
         "print('jax' in before, 'numpy' in before, 'jax' in sys.modules, flipjax.__version__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split()[:3] == ["False", "False", "True"]
+    assert run(code).stdout.split()[:3] == ["False", "False", "True"]
     assert {name for name in flipjax.__all__ if not hasattr(flipjax, name)} == set()
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = flipjax.nothing
 
 
 # What pyproject.toml asks for beside JAX and what JAX brings.
-ABSENT = (
-    "absl flax importlib_resources jinja2 matplotlib ml_collections optax orbax PIL rich safetensors "
-    "tensorflow_datasets"
-)
+ABSENT = "absl flax importlib_resources jinja2 matplotlib ml_collections optax orbax PIL rich safetensors"
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
 def run_beside_jax_alone(code):
-    hide = f"import sys; sys.modules.update(dict.fromkeys({ABSENT.split()!r}))\n"
-    return subprocess.run([sys.executable, "-c", hide + code], capture_output=True, text=True, check=True)
+    return run(f"import sys; sys.modules.update(dict.fromkeys('{ABSENT} tensorflow_datasets'.split()))\n{code}")
+
+
+JAX_ALONE = """
+import numpy as np, flipjax
+from flipjax.__main__ import main
+labels, logits = np.array([[[0, 1], [2, 2]]]), 9.0 * np.eye(3)[[[[0, 1], [1, 0]]]]
+parts, flips = flipjax.metrics.decompose(logits, labels), flipjax.metrics.FlipMetric()
+flips.update(logits, labels)
+print(*map(float, (parts.correct[0], parts.flip[0], parts.miss[0])), flips.compute()["fg_flip"])
+print(flipjax.metrics.selective.auroc(np.array([0.1, 0.9]), np.array([False, True])))
+lines = ["sweep --config=smoke", "report x", "evaluate --config=smoke --model=smp_resnet50 --weights=x"]
+print({main(line.split()) for line in [*lines, "convert --from=x --out=y", "data check x"]})
+"""
 
 
 def test_metrics_work_beside_jax_alone_and_commands_say_what_they_lack():
-    code = (
-        "import numpy as np, flipjax\n"
-        "from flipjax.__main__ import COMMANDS, main\n"
-        "labels = np.array([[[0, 1], [2, 2]]])\n"
-        "logits = 9.0 * np.eye(3)[[[[0, 1], [1, 0]]]]\n"
-        "parts = flipjax.metrics.decompose(logits, labels)\n"
-        "flips = flipjax.metrics.FlipMetric()\n"
-        "flips.update(logits, labels)\n"
-        "print(*map(float, (parts.correct[0], parts.flip[0], parts.miss[0])), flips.compute()['fg_flip'])\n"
-        "from flipjax.metrics import selective\n"
-        "print(selective.auroc(np.array([0.1, 0.9]), np.array([False, True])))\n"
-        "lines = 'sweep --config=smoke', 'report x', 'evaluate --config=smoke --model=smp_resnet50 --weights=x'\n"
-        "lines += 'convert --from=x --out=y', 'data check x'\n"
-        "print({main(line.split()) for line in lines})\n"
-    )
-    done = run_beside_jax_alone(code)
+    done = run_beside_jax_alone(JAX_ALONE)
     shares, auroc, codes = done.stdout.splitlines()
     assert np.allclose([float(share) for share in shares.split()], 1 / 3) and float(auroc) == 1 and codes == "{2}"
     messages = done.stderr.splitlines()
@@ -193,9 +190,8 @@ def test_a_configuration_has_the_fields_of_the_default_one(tmp_path, line, field
 def test_options_are_spelt_either_way_and_overrides_reach_the_grid():
     parser = command.ConfigParser("sweep", "")
     parser.add_argument("--dry_run", action="store_true")
-    options = parser.parse(
-        ["--dry-run", "--config=smoke", "--config.train.epochs", "3", "--config.grid.model.width=(8, 16)"]
-    )
+    line = ["--dry-run", "--config=smoke", "--config.train.epochs", "3", "--config.grid.model.width=(8, 16)"]
+    options = parser.parse(line)
     assert options.dry_run and options.config.train.epochs == 3
     assert options.config.grid.model.width == (8, 16)
     with pytest.raises(ConfigError, match="the nearest is --dry_run"):

@@ -1,8 +1,10 @@
 """Anybody's TFDS data set as a pool: names and parts, masks, stored pools, and a sweep without TensorFlow."""
 
 import csv
+import functools
 import importlib.util
 import io
+import itertools
 import subprocess
 import sys
 
@@ -19,14 +21,12 @@ from flipjax.methods import Knobs
 from flipjax.sweep import dry_run
 
 SIZE = 16
-FEATURES = tfds.features.FeaturesDict(
-    {
-        "photo": tfds.features.Image(shape=(None, None, 3)),
-        "segmentation": tfds.features.Image(shape=(None, None, 1)),
-        "animal": tfds.features.ClassLabel(names=["dog", "cat", "cow"]),
-        "place": tfds.features.Text(),
-    }
-)
+FEATURES = {
+    "photo": tfds.features.Image(shape=(None, None, 3)),
+    "segmentation": tfds.features.Image(shape=(None, None, 1)),
+    "animal": tfds.features.ClassLabel(names=["dog", "cat", "cow"]),
+    "place": tfds.features.Text(),
+}
 
 
 def png(array):
@@ -54,7 +54,7 @@ class Animals(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         super().__init__(**options)
 
     def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=FEATURES)
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(FEATURES))
 
     def _split_generators(self, dl_manager):
         return {split: self._generate_examples(examples) for split, examples in self.splits.items()}
@@ -72,10 +72,8 @@ def write(data_dir, name, splits):
 
 
 def examples(per_group, *, value=lambda animal: 1 + animal, animals=(0, 1)):
-    return [
-        example(index, animal=animal, place=place, value=value(animal))
-        for index, (animal, place) in enumerate((a, p) for a in animals for p in ("indoor", "outdoor") * per_group)
-    ]
+    pairs = enumerate(itertools.product(animals, ("indoor", "outdoor") * per_group))
+    return [example(index, animal=animal, place=place, value=value(animal)) for index, (animal, place) in pairs]
 
 
 def spec(data_dir, root, **options):
@@ -124,21 +122,17 @@ def test_without_validation_train_may_validate(tmp_path):
     assert np.bincount(1 + catalog.object_split).tolist() == [8, 0, 0, 4]
 
 
-@pytest.mark.parametrize(
-    ("root", "options", "message"),
-    [
-        ("", {}, r"pool\.root: expected NAME/CONFIG:VERSION; found ''.*mine/small:1\.2\.0, parts/small:1\.2\.0"),
-        ("../mine/small", {}, r"pool\.root: expected NAME/CONFIG:VERSION"),
-        ("mine/large", {}, r"pool\.root: no data set 'mine/large' .* there are: mine/small:1\.2\.0"),
-        ("mine/small:9.0.0", {}, r"pool\.root: no data set .*mine/small:1\.2\.0"),
-        (
-            "mine/small",
-            {"features": ("image", "segmentation", "animal", "place")},
-            r"features: .* image; it has animal",
-        ),
-        ("mine/small", {"classes": ("dog", "cow")}, r"classes: no image of cow; found dog \(8\), cat \(8\)"),
-    ],
-)
+WRONG = [
+    ("", {}, r"pool\.root: expected NAME/CONFIG:VERSION; found ''.*mine/small:1\.2\.0, parts/small:1\.2\.0"),
+    ("../mine/small", {}, r"pool\.root: expected NAME/CONFIG:VERSION"),
+    ("mine/large", {}, r"pool\.root: no data set 'mine/large' .* there are: mine/small:1\.2\.0"),
+    ("mine/small:9.0.0", {}, r"pool\.root: no data set .*mine/small:1\.2\.0"),
+    ("mine/small", {"features": ("image", "segmentation", "animal", "place")}, r"features: .* image; it has animal"),
+    ("mine/small", {"classes": ("dog", "cow")}, r"classes: no image of cow; found dog \(8\), cat \(8\)"),
+]
+
+
+@pytest.mark.parametrize(("root", "options", "message"), WRONG)
 def test_a_wrong_name_says_what_there_is(data_dir, root, options, message):
     with pytest.raises(ConfigError, match=message):
         POOLS["tfds"](spec(data_dir, root, **options))
@@ -161,8 +155,7 @@ def test_a_plan_knows_the_size_of_a_data_set(data_dir, tmp_path):
         return dry_run.pool_bytes(program)
 
     assert size(spec(data_dir, "mine/small")) == 16 * (SIZE**2 * 4 + 1)
-    for pool in (PoolSpec(name="folder"), PoolSpec(name="coco_cd", data_dir=str(tmp_path))):
-        assert size(pool) is None
+    assert size(PoolSpec(name="folder")) is size(PoolSpec(name="coco_cd", data_dir=str(tmp_path))) is None
 
 
 def test_a_pool_larger_than_memory_is_refused_before_it_is_read(data_dir, monkeypatch):
@@ -184,7 +177,8 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, write_config, 
     config = write_config(tmp_path / "tiny.py", name="tfds", root="mine/small")
     run = [sys.executable, "-m", "flipjax.sweep", "--config", config, "--workdir", tmp_path / "run"]
     run += [f"--config.pool.data_dir={tmp_path}", "--config.pool.features=('photo','segmentation','animal','place')"]
-    done = subprocess.run(run, env=without_tensorflow, capture_output=True, text=True, timeout=300)
+    run = functools.partial(subprocess.run, run, env=without_tensorflow, capture_output=True, text=True, timeout=300)
+    done = run()
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "run/results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -192,7 +186,7 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, write_config, 
     (tmp_path / "run/cells/000/decomposition.npz").unlink()
     (tmp_path / "mine/small/1.2.0").rename(tmp_path / "first")
     write(tmp_path, "mine", {"train": examples(4)[::-1]})
-    done = subprocess.run(run, env=without_tensorflow, capture_output=True, text=True, timeout=300)
+    done = run()
     assert done.returncode == 2 and "mine/small" in done.stderr and "--fresh" in done.stderr
 
 
@@ -203,9 +197,8 @@ def test_a_data_set_too_large_to_shuffle_in_memory_needs_no_tensorflow(data_dir,
     importlib.import_module("flipjax.data.builders")
     monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 100)
     write(tmp_path, "mine", {"photos": examples(4, value=lambda animal: 1)})
-    small, large = (
-        tfds.builder("mine/small", data_dir=folder).as_data_source("photos") for folder in (data_dir, tmp_path)
-    )
+    builders = [tfds.builder("mine/small", data_dir=folder) for folder in (data_dir, tmp_path)]
+    small, large = (builder.as_data_source("photos") for builder in builders)
     assert len(large) == 16 and not list(tmp_path.rglob("bucket_*"))
     for one, other in zip(small, large, strict=True):
         np.testing.assert_array_equal(one["photo"], other["photo"])

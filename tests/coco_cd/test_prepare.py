@@ -2,7 +2,6 @@
 
 import itertools
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -17,25 +16,21 @@ from flipjax.data.correlation import evaluation_table, largest_n_train, training
 from flipjax.data.split import split_pool
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own.
 def test_pixels_and_tables(golden, tmp_path, capsys):
     assert prepare(golden, tmp_path, "--split", "free") == 0
     captured = capsys.readouterr()
     assert "250 photos: cat indoor 65, cat outdoor 69, dog indoor 47, dog outdoor 69" in captured.err
     assert "both classes 25" in captured.err and "train 250" in captured.out
     pool, catalog = open_pool(tmp_path)
-    assert pool.kind == "photo" and (catalog.class_names, catalog.scene_names) == (
-        ("cat", "dog"),
-        ("indoor", "outdoor"),
-    )
-    assert (catalog.object_split == -1).all()
+    assert pool.kind == "photo" and (catalog.object_split == -1).all()
+    assert (catalog.class_names, catalog.scene_names) == (("cat", "dog"), ("indoor", "outdoor"))
     photo = read_selection(golden).photos[3]
     index = catalog.object_names.index(str(photo.animals.image_id))
     stored = Image.open(golden / photo.item.name).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(pool.images[index], np.asarray(stored))
     size = [photo.animals.height, photo.animals.width]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        whole = sum(mask_tools.decode({"size": size, "counts": counts}) for _, counts in photo.animals.segments)
+    whole = sum(mask_tools.decode({"size": size, "counts": counts}) for _, counts in photo.animals.segments)
     mask = Image.fromarray(np.uint8(whole > 0) * np.uint8(1 + photo.item.y)).resize((16, 16), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(pool.masks[index], np.asarray(mask))
 
@@ -73,63 +68,45 @@ def test_bad_photos_are_all_named_and_leave_nothing(tmp_path, capsys):
         path.unlink()
     said = refused(capsys, root, tmp_path / "out", "--split", "free")
     assert "files are missing for 16 images: 12 problems" in said
-
-
-def test_a_missing_file_is_named_before_any_is_read(tmp_path, capsys):
-    root = write_coco(tmp_path / "coco")
-    (root / "annotations/stuff_val2017.json").unlink()
+    (root / "annotations/stuff_val2017.json").unlink()  # Which is seen before any photo is opened.
     said = refused(capsys, root, tmp_path / "out")
     assert "No such file or directory" in said and "stuff_val2017.json" in said
 
 
 def in_both_years(instances):
-    for items, key in (("images", "id"), ("annotations", "image_id")):
-        instances[items][0][key] = 0
+    instances["images"][0]["id"] = instances["annotations"][0]["image_id"] = 0
+
+
+CATEGORIES = [{"id": 1, "name": "x"}]
+HUGE = {"width": 40_000, "height": 40_000}
+DAMAGES = [
+    ("instances_train2017", lambda v: v["annotations"][0].pop("image_id"), "items of 'annotations' with image_id"),
+    ("instances_train2017", lambda v: v.pop("categories"), "'categories' list is missing or empty"),
+    ("instances_train2017", lambda v: v["images"].pop(0), "annotations of image 0, which 'images' does not"),
+    ("instances_val2017", lambda v: v["images"][0].update(width="20"), "image 3: expected whole numbers"),
+    ("instances_val2017", lambda v: v["images"][0].update(HUGE), "40000 x 40000"),
+    ("instances_val2017", in_both_years, "image 0 is in train2017, too"),
+    ("stuff_train2017", lambda v: v["annotations"][0].pop("area"), "annotation 0: expected a number"),
+    ("stuff_train2017", lambda v: v["annotations"][0].update(area=-1), "annotation 0: expected a number"),
+    ("stuff_train2017", lambda v: v.update(categories=CATEGORIES), "none of its 1 categories"),
+    ("stuff_train2017", lambda v: v.update(annotations=[1, 2]), "'annotations' with image_id, category_id: 1"),
+]
 
 
 def test_damaged_annotations_are_named(tmp_path, capsys):
     root = write_coco(tmp_path / "coco")
     path = root / "annotations/stuff_val2017.json"
     text = path.read_text()
-    for damaged in (text[: len(text) // 2], text[:-1], "", "no json"):
+    for damaged in (text[: len(text) // 2], text[:-1], ""):
         path.write_text(damaged)
         with pytest.raises(BadFilesError, match=rf"{path}: truncated or damaged JSON \({len(damaged):,} bytes\)"):
             read_selection(root)
     path.write_text(text)
-    cases = [
-        (
-            "instances_train2017",
-            lambda value: value["annotations"][0].pop("image_id"),
-            "expected items of 'annotations' with image_id",
-        ),
-        ("instances_train2017", lambda value: value.pop("categories"), "'categories' list is missing or empty"),
-        (
-            "instances_train2017",
-            lambda value: value["images"].pop(0),
-            "annotations of image 0, which 'images' does not",
-        ),
-        ("stuff_train2017", lambda value: value["annotations"][0].pop("area"), "annotation 0: expected a number"),
-        (
-            "stuff_train2017",
-            lambda value: value.update(categories=[{"id": 1, "name": "x"}]),
-            "none of its 1 categories",
-        ),
-        (
-            "stuff_train2017",
-            lambda value: value.update(annotations=[1, 2]),
-            "expected items of 'annotations' with image_id, category_id: 1",
-        ),
-        ("instances_val2017", lambda value: value["images"][0].update(width="20"), "image 3: expected whole numbers"),
-        ("instances_val2017", lambda value: value["images"][0].update(width=40_000, height=40_000), "40000 x 40000"),
-        ("stuff_train2017", lambda value: value["annotations"][0].update(area=-1), "annotation 0: expected a number"),
-        ("instances_val2017", in_both_years, "image 0 is in train2017, too"),
-    ]
-    for name, edit, reason in cases:
+    for name, edit, reason in DAMAGES:
         whole = (root / f"annotations/{name}.json").read_text()
         change(root, name, edit)
-        with pytest.raises(BadFilesError, match=f"{name}.json") as raised:
+        with pytest.raises(BadFilesError, match=f"{name}.json.*{reason}"):
             read_selection(root)
-        assert reason in str(raised.value)
         (root / f"annotations/{name}.json").write_text(whole)
     assert prepare(root, tmp_path / "out", *SMALL, "--rho", 0.5) == 0
 
@@ -151,10 +128,14 @@ def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):
 
 def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):
     root = write_coco(tmp_path / "coco", per_group=(4, 1, 3, 3))
-    cases = [(("--rho", 2), "found 2.0"), (("--split", "free", "--rho", 0.9), "--rho: expected")]
-    cases += [(("--val_per_group", 0), "--val_per_group: expected"), (("--size", 20), "--size: expected a multiple")]
-    cases += [(SMALL, "cat indoor 4, cat outdoor 1, dog indoor 3, dog outdoor 3")]
-    for options, reason in cases:
+    cases = {
+        ("--rho", 2): "found 2.0",
+        ("--split", "free", "--rho", 0.9): "--rho: expected",
+        ("--val_per_group", 0): "--val_per_group: expected",
+        ("--size", 20): "--size: expected a multiple",
+        SMALL: "cat indoor 4, cat outdoor 1, dog indoor 3, dog outdoor 3",
+    }
+    for options, reason in cases.items():
         assert prepare(root, tmp_path / "out", *options) == 2
         assert reason in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "pycocotools", None)

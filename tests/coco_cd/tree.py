@@ -13,15 +13,8 @@ SQUARE = [[4, 4, 12, 4, 12, 12, 4, 12]]
 
 
 def item(key, image, category, *, shape=SQUARE, area=64.0, crowd=0):
-    return {
-        "id": key,
-        "image_id": image,
-        "category_id": category,
-        "segmentation": shape,
-        "area": area,
-        "iscrowd": crowd,
-        "bbox": [0, 0, 1, 1],
-    }
+    result = {"id": key, "image_id": image, "category_id": category, "segmentation": shape}
+    return result | {"area": area, "iscrowd": crowd, "bbox": [0, 0, 1, 1]}
 
 
 def write_coco(root, per_group=(4, 4, 4, 4)):

@@ -12,24 +12,11 @@ from flipjax.data.folder import load_folder
 from flipjax.data.folder.listing import read_listing
 from flipjax.data.pool import gather
 from flipjax.data.split import split_pool
-from folder.tree import (
-    BLUE,
-    GREEN,
-    RED,
-    SIZE,
-    composite,
-    photos,
-    problems_of,
-    save,
-    solid,
-    spec,
-    square,
-    write_metadata,
-)
+from folder.pixels import BLUE, GREEN, RED, place, save, solid, square
+from folder.tree import SIZE, photos, problems_of, spec, write_metadata
 
 
-def test_composite_folder(tmp_path):
-    root = composite(tmp_path / "data")
+def test_composite_folder(root):
     pool, catalog = load_folder(spec(root))
     assert (pool.kind, catalog.class_names, catalog.scene_names) == ("composite", ("cat", "dog"), ("land", "water"))
     assert pool.images.shape == (12, SIZE, SIZE, 3) and pool.scenes.shape == (8, SIZE, SIZE, 3)
@@ -43,15 +30,13 @@ def test_composite_folder(tmp_path):
     assert masks[0].sum() == (SIZE // 2) ** 2
 
 
-def test_no_background_bleeds_into_a_soft_edge(tmp_path):
+def test_no_background_bleeds_into_a_soft_edge(root):
     """A red object on a blue ground, mask with a soft edge: the composite over black holds no blue."""
-    root = composite(tmp_path / "data")
     photo = solid((0, 0, 255), 37, 23)
     photo[square(37, 23) > 0] = (255, 0, 0)
     alpha = np.asarray(Image.fromarray(square(37, 23)).resize((9, 9)).resize((37, 23), Image.Resampling.BILINEAR))
     alpha = np.minimum(alpha, square(37, 23))
-    rgba = np.dstack([photo, alpha])
-    save(root / "cutouts" / "cat" / "soft.png", rgba)
+    save(root / "cutouts" / "cat" / "soft.png", np.dstack([photo, alpha]))
     pool, catalog = load_folder(spec(root))
     index = catalog.object_names.index("cutouts/cat/soft.png")
     image, mask = np.asarray(pool.images[index]), np.asarray(pool.masks[index])
@@ -59,27 +44,23 @@ def test_no_background_bleeds_into_a_soft_edge(tmp_path):
     np.testing.assert_allclose(image[..., 0].astype(int), mask, atol=1)
 
 
-def test_masks_of_zero_and_one_and_grey_photos_are_fine(tmp_path):
-    root = composite(tmp_path / "data")
-    save(root / "cutouts" / "cat" / "00.png", square(value=1))
-    save(root / "cutouts" / "cat" / "01.png", Image.fromarray(square()).convert("1"))
-    save(root / "cutouts" / "cat" / "00.jpg", solid((90, 90, 90))[..., 0])
+def test_masks_of_zero_and_one_and_grey_photos_are_fine(root):
+    files = {"00.png": square(value=1), "01.png": Image.fromarray(square()).convert("1"), "00.jpg": square() // 3}
+    place(root / "cutouts" / "cat", files)
     pool, _ = load_folder(spec(root))
     np.testing.assert_array_equal(pool.masks[0], pool.masks[2])
     np.testing.assert_array_equal(pool.masks[1], pool.masks[2])
     assert np.ptp(np.asarray(pool.images[0]), axis=-1).max() == 0
 
 
-def test_exif_orientation_and_scene_crop(tmp_path):
+def test_exif_orientation_and_scene_crop(root):
     """Stored lying, shown standing: what is left in the file is on top in the pool."""
-    root = composite(tmp_path / "data")
-    stored = np.concatenate([solid(RED, 20, 20), solid(BLUE, 20, 20)], axis=1)
+    stored = np.hstack([solid(RED, 20, 20), solid(BLUE, 20, 20)])
     exif = Image.Exif()
     exif[0x0112] = 6
     save(root / "cutouts" / "cat" / "00.jpg", stored, exif=exif.tobytes(), quality=95)
     save(root / "cutouts" / "cat" / "00.png", np.full((40, 20), 255, np.uint8))
-    wide = np.concatenate([solid(RED, 10), solid(GREEN, 20), solid(RED, 10)], axis=1)
-    save(root / "scenes" / "land" / "0.png", wide)
+    save(root / "scenes" / "land" / "0.png", np.hstack([solid(RED, 10), solid(GREEN, 20), solid(RED, 10)]))
     pool, _ = load_folder(spec(root))
     np.testing.assert_allclose(pool.images[0, 1, 8].astype(int), RED, atol=6)
     np.testing.assert_allclose(pool.images[0, -2, 8].astype(int), BLUE, atol=6)
@@ -102,8 +83,7 @@ def test_photo_folder_with_splits(tmp_path):
         assert np.unique(mask).tolist() == [0, 1 + group // 2]
 
 
-def test_names_can_be_given_in_order(tmp_path):
-    root = composite(tmp_path / "data")
+def test_names_can_be_given_in_order(root):
     save(root / "cutouts" / "ant" / "0.png", np.dstack([solid(RED), square()]))
     _, catalog = load_folder(spec(root, classes=("dog", "cat"), scene_kinds=("water", "land")))
     assert catalog.class_names == ("dog", "cat") and catalog.object_names[0] == "cutouts/dog/00.jpg"
@@ -113,8 +93,7 @@ def test_names_can_be_given_in_order(tmp_path):
     assert "no image of cow" in problems_of(root, classes=("cat", "cow"))[0]
 
 
-def test_composite_metadata_fixes_parts(tmp_path):
-    root = composite(tmp_path / "data")
+def test_composite_metadata_fixes_parts(root):
     write_metadata(root, [("cutouts/dog/01.jpg", "test"), ("scenes/land/2.png", "val")], columns=("filename", "split"))
     _, catalog = load_folder(spec(root))
     assert catalog.object_split[7] == 2 and catalog.scene_split[2] == 1
@@ -125,8 +104,7 @@ def test_composite_metadata_fixes_parts(tmp_path):
     assert second == "metadata.csv line 3: split: expected train, val, test or nothing; found 'dev'"
 
 
-def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(tmp_path, monkeypatch, capsys):
-    root = composite(tmp_path / "data")
+def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(root, tmp_path, monkeypatch, capsys):
     first, catalog = load_folder(spec(root))
     (folder,) = (tmp_path / "cache").iterdir()
     with monkeypatch.context() as patch:
@@ -153,8 +131,7 @@ def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(tmp_path, 
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path, capsys, monkeypatch):
-    root = composite(tmp_path / "data")
+def test_a_cache_that_cannot_be_written_costs_a_warning_only(root, tmp_path, capsys, monkeypatch):
     (tmp_path / "cache").write_text("a file, not a folder")
     load_folder(spec(root))
     assert "config.pool.cache" in capsys.readouterr().err
@@ -162,10 +139,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path, capsys, m
     assert store.folder_of(PoolSpec()) == tmp_path / "home" / "flipjax" / "pools"
 
 
-def test_listing_is_sorted_and_skips_hidden_files(tmp_path):
-    root = composite(tmp_path / "data")
-    (root / "cutouts" / ".DS_Store").write_text("")
-    (root / "cutouts" / "cat" / ".DS_Store").write_text("")
-    (root / "scenes" / "land" / "Thumbs.db").write_text("")
+def test_listing_is_sorted_and_skips_hidden_files(root):
+    place(root, dict.fromkeys(("cutouts/.DS_Store", "cutouts/cat/.DS_Store", "scenes/land/Thumbs.db"), b""))
     listing = read_listing(root)
     assert listing.problems == () and [item.y for item in listing.objects] == [0] * 6 + [1] * 6

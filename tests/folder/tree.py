@@ -2,33 +2,14 @@
 
 import csv
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from flipjax.config import PoolSpec
 from flipjax.data.build import BadFilesError
 from flipjax.data.folder import load_folder
+from folder.pixels import BLUE, GREEN, save, solid, square
 
 SIZE = 16
-RED, GREEN, BLUE = (200, 20, 20), (20, 200, 20), (20, 20, 200)
-
-
-def save(path, array, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
-    image.save(path, **options)
-
-
-def solid(colour, width=20, height=20):
-    return np.full((height, width, 3), colour, np.uint8)
-
-
-def square(width=20, height=20, value=255):
-    """A mask: the middle half of each side."""
-    mask = np.zeros((height, width), np.uint8)
-    mask[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = value
-    return mask
 
 
 def composite(root, objects=6, scenes=4):

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from damage import KINDS, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save, save_file
@@ -52,7 +53,6 @@ def as_transformers(arrays):
 def test_names_of_others_are_brought_to_one(network):
     resnet, mit = encoder_of(network, "resnet50"), encoder_of(network, "mit_b2")
     transformers = as_transformers(mit)
-    assert "segformer.encoder.block.1.0.attention.self.key.weight" in transformers
     classifier = np.zeros((5, 4), np.float32)
     old = {name: array for name, array in resnet.items() if not name.endswith("num_batches_tracked")}
     cases = [
@@ -65,8 +65,7 @@ def test_names_of_others_are_brought_to_one(network):
     ]
     for encoder, arrays, wanted in cases:
         result, canonical = names.canonical(arrays)
-        assert result == encoder
-        assert canonical.keys() == {f"encoder.{name}" for name in wanted}
+        assert result == encoder and canonical.keys() == {f"encoder.{name}" for name in wanted}
         for name, array in wanted.items():
             np.testing.assert_array_equal(canonical[f"encoder.{name}"], array)
     whole = network("mit_b2").state_dict
@@ -82,10 +81,9 @@ def folders(network, tmp_path_factory):
     """Converted files of a whole U-Net (from float16) and of an encoder alone."""
     folder = tmp_path_factory.mktemp("weights")
     half = {name: array.astype(np.float16) for name, array in network("resnet50").state_dict.items()}
-    save_file(half, folder / "half.safetensors")
-    save_file(encoder_of(network, "mit_b2"), folder / "mit.safetensors")
-    assert main(["convert", "--from", str(folder / "half.safetensors"), "--out", str(folder / "whole")]) == 0
-    assert main(["convert", "--from", str(folder / "mit.safetensors"), "--out", str(folder / "encoder")]) == 0
+    for name, out, arrays in (("half", "whole", half), ("mit", "encoder", encoder_of(network, "mit_b2"))):
+        save_file(arrays, folder / f"{name}.safetensors")
+        assert main(["convert", "--from", str(folder / f"{name}.safetensors"), "--out", str(folder / out)]) == 0
     return folder
 
 
@@ -105,12 +103,10 @@ def test_a_converted_file_holds_the_weights_in_the_models_order(network, folders
 
 
 def test_files_that_do_not_fit_the_model_are_refused(folders, tmp_path):
-    for options, message in (
-        ({"encoder": "mit_b2"}, "weights of mit_b2; found those of resnet50"),
-        ({"encoder": "resnet50", "num_classes": 4}, "misshapen: segmentation_head.0"),
-    ):
-        with pytest.raises(smp.WeightsError, match=message):
-            weights.load_weights(folders / "whole", **options)
+    with pytest.raises(smp.WeightsError, match="weights of mit_b2; found those of resnet50"):
+        weights.load_weights(folders / "whole", encoder="mit_b2")
+    with pytest.raises(smp.WeightsError, match=r"misshapen: segmentation_head\.0"):
+        weights.load_weights(folders / "whole", encoder="resnet50", num_classes=4)
     with pytest.raises(smp.WeightsError, match="found an encoder alone"):
         weights.load_weights(folders / "encoder", encoder="mit_b2", whole=True)
     save_file({"a": np.zeros(3)}, tmp_path / "other.safetensors")
@@ -126,14 +122,10 @@ def convert(capsys, *arguments):
 
 def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_path, capsys):
     good = encoder_of(network, "resnet50")
-    misfit = {name: good[name] for name in good if "layer1" in name} | {
-        "bn1.gain": np.zeros(64),
-        "bn1.bias": np.zeros(65),
-    }
+    misfit = {name: good[name] for name in good if "layer1" in name}
+    misfit |= {"bn1.gain": np.zeros(64), "bn1.bias": np.zeros(65)}
     whole = (folders / "mit.safetensors").read_bytes()
-    # A type that NumPy has not, and more values than there are bytes.
-    header = b'{"a":{"dtype":"%s","shape":[4],"data_offsets":[0,%d]}}'
-    eight, beyond = header % (b"F8_E4M3", 4), header % (b"F32", 2**40)
+    beyond = b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,1099511627776]}}'  # More values than there are bytes.
     files = {
         "misfit.safetensors": save(misfit),
         "other.safetensors": save({"a\x1b[2J": np.zeros(3)}),
@@ -141,32 +133,26 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
         "beyond.safetensors": save(good | {"conv1.weight": np.full((64, 3, 7, 7), 1e300)}),
         "nan.safetensors": save(good | {"conv1.weight": np.full((64, 3, 7, 7), np.nan, np.float32)}),
         "cut.safetensors": whole[:5000],
-        "empty.safetensors": b"",
-        "eight.safetensors": len(eight).to_bytes(8, "little") + eight + bytes(4),
         "offsets.safetensors": len(beyond).to_bytes(8, "little") + beyond + bytes(16),
         "text.txt": b"no weights",
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     os.mkfifo(tmp_path / "fifo.safetensors")
-    cases = (
-        (
-            "misfit",
-            r"missing: .*\.\.\.; 1 unused: encoder\.bn1\.gain; 1 misshapen: encoder\.bn1\.bias \(65,\)",
-        ),
-        ("other", r"found arrays such as a\\x1b"),
-        ("complex", r"expected real numbers; found others: layer1\.0\.conv1\.weight \(complex64\)"),
-        ("beyond", r"finite numbers within float32; found others: encoder\.conv1\.weight"),
-        ("nan", "finite numbers within float32"),
-        ("cut", "cannot be read as weights alone"),
-        ("empty", "cannot be read as weights alone"),
-        ("eight", "cannot be read as weights alone|expected real numbers"),
-        ("offsets", "cannot be read as weights alone"),
-        ("fifo", "found no regular file"),
-        ("none", "expected a file of weights; found none"),
-    )
+    cases = {
+        "misfit.safetensors": r"missing: .*; 1 unused: encoder\.bn1\.gain; 1 misshapen: encoder\.bn1\.bias \(65,\)",
+        "other.safetensors": r"found arrays such as a\\x1b",
+        "complex.safetensors": r"real numbers; found others: layer1\.0\.conv1\.weight \(complex64\)",
+        "beyond.safetensors": r"finite numbers within float32; found others: encoder\.conv1\.weight",
+        "nan.safetensors": "finite numbers within float32",
+        "cut.safetensors": "cannot be read as weights alone",
+        "offsets.safetensors": "cannot be read as weights alone",
+        "fifo.safetensors": "found no regular file",
+        "none.safetensors": "expected a file of weights; found none",
+        "text.txt": "that ends in",
+    }
     to = ("--out", tmp_path / "to")
-    for name, message in (*((f"{name}.safetensors", message) for name, message in cases), ("text.txt", "that ends in")):
+    for name, message in cases.items():
         code, out, err = convert(capsys, "--from", tmp_path / name, *to)
         assert (code, out, err.count("\n")) == (2, "", 1) and re.search(message, err), err
         assert not (tmp_path / "to.safetensors").exists()
@@ -193,22 +179,12 @@ def small(tmp_path_factory):
     return path, arrays
 
 
-def damage(content, kind, place, value):
-    """A bit, 16 bytes, the second half, or all of a file's content is lost."""
-    place %= len(content)
-    if kind == "bit":
-        return content[:place] + bytes([content[place] ^ 1 << value % 8]) + content[place + 1 :]
-    if kind == "bytes":
-        return content[:place] + bytes(value + k & 255 for k in range(16)) + content[place + 16 :]
-    return content[: len(content) // 2] if kind == "half" else b""
-
-
-@given(st.sampled_from(["bit", "bytes", "half", "empty"]), st.integers(0, 1 << 20), st.integers(0, 255))
+@given(st.sampled_from(KINDS), st.integers(0, 1 << 20), st.integers(0, 255))
 @settings(max_examples=int(os.environ.get("FLIPJAX_FUZZ", 60)), deadline=None, derandomize=True, database=None)
 def test_a_damaged_file_is_named_or_gives_the_same_arrays(small, kind, place, value):
     path, arrays = small
     other = path.with_name("damaged.safetensors")
-    other.write_bytes(damage(path.read_bytes(), kind, place, value))
+    other.write_bytes(damaged(path.read_bytes(), kind, place, value))
     try:
         stored = weights.read_converted(other)
     except smp.WeightsError as error:

@@ -10,15 +10,10 @@ from flipjax.models import names
 from flipjax.models.smp import WeightsError
 from flipjax.models.weights import _state_dict, read_weights
 
+VERSIONS = {None: "pip install torch", "2.5.1+cu121": "needs PyTorch 2.6", "2.6.0": "as weights alone: EOFError"}
 
-@pytest.mark.parametrize(
-    ("torch", "message"),
-    [
-        (None, "pip install torch"),
-        ("2.5.1+cu121", "needs PyTorch 2.6 or newer"),
-        ("2.6.0", "cannot be read as weights alone: EOFError"),
-    ],
-)
+
+@pytest.mark.parametrize(("torch", "message"), VERSIONS.items())
 def test_without_a_safe_pytorch_nothing_is_read(tmp_path, monkeypatch, torch, message):
     def load(path, *, map_location, weights_only):
         assert map_location == "cpu" and weights_only
@@ -46,8 +41,8 @@ def test_pytorchs_files_are_read(tmp_path):
     arrays = {name: rng.integers(-16, 17, shape).astype(np.float32) / 8 for name, shape in shapes.items()}
     arrays["encoder.bn1.num_batches_tracked"] = np.array(7)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    halves = {name: tensor.bfloat16() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    wrapped = {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}
+    halves = {name: t.bfloat16() if t.is_floating_point() else t for name, t in tensors.items()}
+    wrapped = {"epoch": 3, "state_dict": {f"module.{name}": t for name, t in tensors.items()}}
     trained = {name: torch.nn.Parameter(t) if t.is_floating_point() else t for name, t in tensors.items()}
     torch.save(trained, tmp_path / "plain.pt")
     torch.save(wrapped, tmp_path / "wrapped.ckpt")

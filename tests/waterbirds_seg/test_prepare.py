@@ -91,54 +91,59 @@ def test_the_two_kinds_of_pool_show_the_same_image(tmp_path):
 
 def test_a_bird_of_which_nothing_is_left_is_left_out(tree, tmp_path, capsys):
     name = read_birds(tree / "cub")[5].name
-    save(bird_files(tree / "cub", name)[1], np.zeros((19, 22), np.uint8))
+    save(files_of(tree, 5)[1], np.zeros((19, 22), np.uint8))
     assert prepare(tree, tmp_path) == 0
     assert f"1 birds left out, nothing of them is left: {name}" in capsys.readouterr().err
     pool, catalog = open_pool(tmp_path)
     assert len(catalog.object_names) == len(pool.images) == 23 and name not in catalog.object_names
 
 
-def bad_photo(tree):
-    path = bird_files(tree / "cub", read_birds(tree / "cub")[3].name)[0]
-    path.write_bytes(path.read_bytes()[:100])
+def files_of(tree, index=3):
+    """The photo and the segmentation of a bird."""
+    return bird_files(tree / "cub", read_birds(tree / "cub")[index].name)
+
+
+def cut_short(path):
+    os.truncate(path, 100)
     return path, "1 cannot be used"
 
 
 def other_size(tree):
-    path = bird_files(tree / "cub", read_birds(tree / "cub")[3].name)[1]
+    path = files_of(tree)[1]
     save(path, np.full((9, 9), 255, np.uint8))
     return path, "the mask has 9 x 9 pixels"
 
 
 def missing_mask(tree):
-    path = bird_files(tree / "cub", read_birds(tree / "cub")[3].name)[1]
+    path = files_of(tree)[1]
     path.unlink()
     return path, "files are missing for 56 images"
 
 
 def tall_scene(tree):
     """Enlarged to the width of its bird it would have gigapixels."""
-    name = read_birds(tree / "cub")[3].name
-    for path, array in zip(
-        bird_files(tree / "cub", name), (np.zeros((400, 400, 3)), np.full((400, 400), 255)), strict=True
-    ):
-        save(path, array.astype(np.uint8))
+    photo, segmentation = files_of(tree)
+    save(photo, np.zeros((400, 400, 3), np.uint8))
+    save(segmentation, np.full((400, 400), 255, np.uint8))
     path = tree / "places/b/bamboo_forest/00000000.jpg"
     save(path, np.zeros((30_000, 1, 3), np.uint8))
-    row = f"4,{name},0,0,0,0,/b/bamboo_forest/00000000.jpg"
+    row = f"4,{photo.parent.name}/{photo.name},0,0,0,0,/b/bamboo_forest/00000000.jpg"
     (tree / "own.csv").write_text(f"{','.join(manifest.Row._fields)}\n{row}\n")
     return path, "1 x 30000 pixels cannot fill 400 x 400"
 
 
-def damaged_scene(tree):
-    path = tree / "places/o/ocean/00000002.jpg"
-    os.truncate(path, 200)
-    return path, "1 cannot be used"
+HARMS = {
+    "a bad photo": lambda tree: cut_short(files_of(tree)[0]),
+    "a bad scene": lambda tree: cut_short(tree / "places/o/ocean/00000002.jpg"),
+    "another size": other_size,
+    "a missing mask": missing_mask,
+    "a tall scene": tall_scene,
+}
 
 
-@pytest.mark.parametrize("harm", [bad_photo, other_size, missing_mask, damaged_scene, tall_scene])
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys, harm):
-    path, message = harm(tree)
+    path, message = HARMS[harm](tree)
     own = ["--manifest", tree / "own.csv"] if (tree / "own.csv").exists() else []
     assert prepare(tree, tmp_path / "out", *own) == 1
     said = capsys.readouterr().err
@@ -207,15 +212,15 @@ def test_what_a_killed_prepare_leaves_is_gone_after_the_next(shared_tree, tmp_pa
     assert len(open_pool(tmp_path)[1].object_names) == 24
 
 
-@pytest.mark.parametrize(
-    ("absent", "message"),
-    [
-        ("cub", "cub_dir: expected a folder; found"),
-        ("places", "places_dir: expected a folder; found"),
-        ("cub/images.txt", "cub_dir: expected CUB's images.txt"),
-        ("cub/train_test_split.txt", "cub_dir: expected CUB's train_test_split.txt"),
-    ],
-)
+ABSENT = {
+    "cub": "cub_dir: expected a folder; found",
+    "places": "places_dir: expected a folder; found",
+    "cub/images.txt": "cub_dir: expected CUB's images.txt",
+    "cub/train_test_split.txt": "cub_dir: expected CUB's train_test_split.txt",
+}
+
+
+@pytest.mark.parametrize(("absent", "message"), ABSENT.items())
 def test_missing_parts_of_the_archives(tree, tmp_path, capsys, absent, message):
     (tree / absent).rename(tree / "away")
     assert prepare(tree, tmp_path / "pool") == 2
@@ -224,7 +229,7 @@ def test_missing_parts_of_the_archives(tree, tmp_path, capsys, absent, message):
 
 def test_malformed_lists(tree):
     path = tree / "cub/train_test_split.txt"
-    for text in ("1 1\n2 0\n", path.read_text().replace("1 1\n", "1 x\n", 1), "", "1 1\n1 0\n", "one 1\n"):
+    for text in ("1 1\n2 0\n", path.read_text().replace("1 1\n", "1 x\n", 1), "1 1\n1 0\n", "one 1\n"):
         path.write_text(text)
         with pytest.raises(ConfigError, match="cub_dir: expected"):
             read_birds(tree / "cub")
