@@ -110,7 +110,7 @@ VALUES = [
     (LOGITS[..., :2], LABELS % 2, "", "at least 3 classes .* on the last axis, found 2"),
     (LOGITS, LABELS, "--channels=first", r"with the classes first for labels \(H, W\); found others, 4: 0"),
     (LOGITS[:, :3, :3], LABELS[:, :3, :3], "", "on the first or on the last axis; pass --channels first or --channels"),
-    (LOGITS, LABELS, "--background=3", "--background: .* expected a class index in 0..2, found 3"),
+    (LOGITS, LABELS, "--background=3", "--background: .* expected classes in 0..2, found 3"),
     (LOGITS, LABELS, "--class_names=a,b,c,d", "--class_names: expected 3 different names"),
     (LOGITS, LABELS, "--kind=scores", "invalid choice: 'scores'"),
     (np.array([{}, {}]), LABELS, "", "pickled Python objects, which are never loaded"),
