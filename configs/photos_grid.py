@@ -19,7 +19,6 @@ def get_config():
     # Of the training set's group shares: what can be known without group labels. The loss over balanced groups
     # rises while regions are still learnt, and at a high rho keeps one of the first epochs.
     config.train.selection = ("val_loss_at_rho", "val_loss")
-    config.train.patience_rule = "val_loss_at_rho"
     config.axes.rho = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
     config.axes.seed = (0, 1, 2)
     return config

@@ -63,15 +63,11 @@ class PoolSpec:
     seed: Annotated[int, SEED, "synthetic: seed of the drawings"] = 0
     objects: Annotated[int, within(4), "synthetic: objects a class"] = 400
     scenes: Annotated[int, within(3), "synthetic: scenes a kind"] = 240
-    identity_strength: Annotated[float, within(0, 1), "synthetic: how far shape and colour tell classes apart"] = 1.0
-    scene_strength: Annotated[float, within(0, 1), "synthetic: how far the kinds of scenes can be told apart"] = 1.0
     root: Annotated[str, ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)"] = ""
-    cache: Annotated[str, ANY, "folder of decoded photos (empty: ~/.cache/flipjax/pools)"] = ""
     classes: Annotated[tuple[str, ...], ANY, "folder, tfds: the two classes in order (empty: as found)"] = ()
     scene_kinds: Annotated[tuple[str, ...], ANY, "usual scene of the first class, of the second (empty: as found)"] = ()
     data_dir: Annotated[str, ANY, "where TFDS keeps its data sets (empty: TFDS's own)"] = ""
     features: Annotated[tuple[str, ...], FEATURES, "tfds: names of these four"] = ("image", "mask", "class", "scene")
-    max_pixels: Annotated[int, within(1, 2**26 + 2**24), "pixels of the largest image that is opened"] = 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +104,7 @@ class TrainSpec:
 
     epochs: Annotated[int, within(1), "passes over the training images at most"] = 15
     batch_size: Annotated[int, within(1), "images a step"] = 16
-    patience: Annotated[int, within(1), "epochs without a better score after which a member stops"] = 8
-    patience_rule: Annotated[str, one_of(*SELECTIONS), "selection rule whose score patience waits for"] = "val_loss"
+    patience: Annotated[int, within(1), "epochs without a better score of the first rule before a member stops"] = 8
     selection: Annotated[tuple[str, ...], subset(*SELECTIONS), "rules that choose the epoch"] = SELECTIONS[:1]
     strongest: Augmentation = dataclasses.field(default_factory=Augmentation)
 
@@ -138,17 +133,7 @@ class InterveneSpec:
     """
 
     scenes: Annotated[str, one_of("mean", "sampled", "both", "none"), "scenes behind each predicted region"] = "mean"
-    count: Annotated[int, within(1, 16), "scenes of each kind that are sampled, a pass each"] = 1
-    views: Annotated[int, within(1, 2), "2: each region on another scene is also asked mirrored, a pass more each"] = 2
-    center: Annotated[str, one_of("auto", "clusters", "median"), "where a pair of classes is split"] = "auto"
     scores: Annotated[str, one_of("all", "logits", "none"), "scores beside flip-risk; all take more passes"] = "all"
-
-
-@dataclasses.dataclass(frozen=True)
-class GallerySpec:
-    """The test images that the page shows."""
-
-    images: Annotated[int, within(0), "riskiest test images of a member, and as many typical ones (0: no images)"] = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +184,6 @@ SECTIONS: dict[str, tuple[type, ...]] = {
     "population": (PopulationSpec,),
     "axes": (Axes,),
     "knobs": (Knobs,),
-    "gallery": (GallerySpec,),
     "intervene": (InterveneSpec,),
 }
 

@@ -38,8 +38,6 @@ class Augmentation(NamedTuple):
     hflip: Annotated[Any, within(0, 1), "probability of the horizontal flip"] = 0.5
     crop: Annotated[Any, within(0, 1), "probability of the random resized crop"] = 0.0
     jitter: Annotated[Any, within(0, 1), "probability of the colour jitter"] = 0.0
-    crop_scale: Annotated[Any, within(0.05, 1), "least share of the image's area that a crop keeps"] = 0.8
-    jitter_strength: Annotated[Any, within(0, 1), "largest change of brightness, contrast and saturation"] = 0.2
 
 
 class Method(NamedTuple):

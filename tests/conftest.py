@@ -165,7 +165,6 @@ def get_config():
     config.split.n_train, config.split.n_val, config.split.n_test = 8, 4, 4
     config.model.width, config.model.depth = 4, 1
     config.train.epochs, config.train.batch_size = 1, 4
-    config.gallery.images = 0
     config.intervene.scenes, config.intervene.scores = "none", "none"
     config.axes.rho = (0.5,)
     return config

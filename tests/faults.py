@@ -42,7 +42,6 @@ def get_config():
     config.split.n_train, config.split.n_val, config.split.n_test = 16, 8, 8
     config.model.width, config.model.depth = 4, 1
     config.train.epochs, config.train.batch_size = 3, 8
-    config.gallery.images = 2
     config.axes.rho = (0.5, 1.0)
     return config
 """

@@ -41,7 +41,7 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     def ask(questions, last):
         return population.map_selected(tiny, layout, current, questions, *placement.share(layout, (pool, rows, last)))
 
-    questions = Questions(mirror=True)
+    questions = Questions()
     mapped = ask(questions, last)
     unscened = ask(Questions("surroundings", logits=False, passes=False, masks=False), rows)
     assert (unscened.scores, unscened.fill_log_odds, unscened.masks) == (None, None, None)
@@ -85,21 +85,19 @@ def test_training_scenes_are_those_of_the_training_split(pool):
     study = SimpleNamespace(pool=pool, split=split, catalog=SimpleNamespace(scene_kind=np.repeat([0, 1], 4)))
     photos = np.asarray(pool.scenes)[train] / np.float32(255)
     for scenes in ("mean", "sampled", "both"):
-        wanted = ConfigDict({"scenes": scenes, "count": 2})
+        wanted = ConfigDict({"scenes": scenes})
         check_scenes(study, wanted)
-        options = {"kinds": np.repeat([0, 1], 3), "scenes": scenes, "count": 2}
+        options = {"kinds": np.repeat([0, 1], 3), "scenes": scenes}
         for found, each in zip(
             training_scenes(study, wanted, seed=3),
             intervene.choose_scenes(jax.random.key(3), photos, **options),
             strict=True,
         ):
             np.testing.assert_allclose(found, each, rtol=1e-6)
-    with pytest.raises(ConfigError, match=r"intervene\.count: expected at most 3.*; found 4"):
-        check_scenes(study, ConfigDict({"scenes": "both", "count": 4}))
     photo = SimpleNamespace(pool=SimpleNamespace(kind="photo"))
     with pytest.raises(ConfigError, match=r"intervene\.scenes: expected mean or none for a pool of photos"):
-        check_scenes(photo, ConfigDict({"scenes": "sampled", "count": 1}))
-    check_scenes(photo, ConfigDict({"scenes": "mean", "count": 1}))
+        check_scenes(photo, ConfigDict({"scenes": "sampled"}))
+    check_scenes(photo, ConfigDict({"scenes": "mean"}))
 
 
 def test_large_masks_are_kept_at_even_distances():

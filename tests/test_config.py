@@ -21,18 +21,16 @@ def section(name, /, **values):
 
 
 BAD = {
-    **section("pool", name="birds", size=20, seed=-1, objects=3, scenes=2, identity_strength=1.5, scene_strength=-0.1),
-    **section("pool", features=("image", "mask"), max_pixels=0),
+    **section("pool", name="birds", size=20, seed=-1, objects=3, scenes=2, features=("image", "mask")),
     **section("split", n_train=5, n_val=0, n_test=6, seed=-1),
     **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16"),
-    **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1, crop_scale=0.0),
-    **section("train", jitter_strength=2.0, patience_rule="best", selection=("val_loss", "val_loss")),
+    **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1),
+    **section("train", selection=("val_loss", "val_loss")),
     **section("population", map="lop", width=-1, devices=-1, batch_devices=-1, memory_gb=NAN),
     **section("axes", rho=0.4, seed=-1, method="sgd", learning_rate=float("inf"), weight_decay=-1.0, warmup=1.5),
     **section("axes", schedule="linear", clip_norm=-1.0),
     **section("knobs", dice=-1.0, dro_step=NAN, cutmix=1.5, swap=-0.5, ema=1.0, swa=1.0, jtt_epochs=0, jtt_weight=0.5),
-    **section("gallery", images=-1),
-    **section("intervene", scenes="all", count=17, views=3, center="mean", scores="some"),
+    **section("intervene", scenes="all", scores="some"),
 }
 
 

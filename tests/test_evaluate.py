@@ -23,7 +23,6 @@ from flipjax.models import weights
 from flipjax.results.frames import read_csv, records_of
 
 ROOT = pathlib.Path(__file__).parents[1]
-SCENES = ("--intervene", "--config.intervene.scenes=sampled", "--config.intervene.count=16")
 POOL, SPLIT = PoolSpec(size=64, objects=16, scenes=6), SplitSpec(n_train=16, n_val=8, n_test=12)
 OVERRIDES = [
     *(f"--config.pool.{name}={getattr(POOL, name)}" for name in ("size", "objects", "scenes")),
@@ -139,7 +138,6 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
         ((*config, *model, "--weights", damaged), "--weights: "),
         ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged, convert the weights again"),
         ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "config.split: n_val 8, n_test 400: a"),
-        ((*config, *model, *stored, *OVERRIDES, *SCENES), "config.intervene.count: expected at most 4, the training"),
         (
             ("--config", tmp_path / "grid.py", *model, *stored),
             "config.grid.pool.size: expected",

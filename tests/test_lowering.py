@@ -64,7 +64,7 @@ def test_evaluation_lowers(given):
     layout, current, (pool, (rows, *_)) = make("packed")
     weights = current.states.best["val_loss"].weights
     scenes = jnp.zeros((2, 1, *pool.scenes.shape[1:]), jnp.float32), jnp.ones(1)
-    for function, more in ((evaluate, ()), (Questions(mirror=True), (scenes,)), (Questions("surroundings"), (rows,))):
+    for function, more in ((evaluate, ()), (Questions(), (scenes,)), (Questions("surroundings"), (rows,))):
         check(population._map_selected, experiment, layout, function, weights, np.ones(2, bool), pool, rows, *more)
 
 

@@ -88,10 +88,9 @@ def test_every_method_ends_finite(trained, rich):
 def test_levels_rates_knobs_and_augmentation_need_no_new_program(trained, rich, make_member, pool, validation):
     config = default_config()
     config.axes.rho, config.axes.seed, config.axes.method = (0.75,), (0, 1), ("group_dro", "bg_cutmix")
-    config.axes.dro_step, config.axes.crop_scale, config.axes.jitter = (0.01, 1.0), (0.5, 0.8), (0.0, 0.5)
-    config.train.crop = 1.0
+    config.axes.dro_step, config.axes.crop, config.axes.jitter = (0.01, 1.0), (0.5, 1.0), (0.0, 0.5)
     (program,) = plan(config)
-    assert len(program.settings) == 32 and {s.axes["crop_scale"] for s in program.settings} == {0.5, 0.8}
+    assert len(program.settings) == 32 and {s.axes["crop"] for s in program.settings} == {0.5, 1.0}
     settings = program.settings[:: len(program.settings) // len(NAMES)][: len(NAMES)]
     levels = np.linspace(0.5, 1, len(NAMES))
     varied = [

@@ -78,7 +78,7 @@ def examples(per_group, *, value=lambda animal: 1 + animal, animals=(0, 1)):
 
 def spec(data_dir, root, **options):
     features = ("photo", "segmentation", "animal", "place")
-    options = {"features": features, "size": SIZE, "cache": str(data_dir / "cache")} | options
+    options = {"features": features, "size": SIZE} | options
     return PoolSpec(name="tfds", root=root, data_dir=str(data_dir), **options)
 
 
@@ -138,7 +138,8 @@ def test_a_wrong_name_says_what_there_is(data_dir, root, options, message):
         POOLS["tfds"](spec(data_dir, root, **options))
 
 
-def test_masks_that_fit_no_rule_are_named(tmp_path):
+def test_masks_that_fit_no_rule_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     bad = examples(2)
     bad[0]["segmentation"] = png(np.full((20, 24), 7, np.uint8))
     bad[1]["photo"] = b"no image"
@@ -146,7 +147,7 @@ def test_masks_that_fit_no_rule_are_named(tmp_path):
     with pytest.raises(ConfigError, match="2 problems") as raised:
         POOLS["tfds"](spec(tmp_path, "mine/small"))
     assert "values 7; expected 0 and 1" in str(raised.value) and "unreadable" in str(raised.value)
-    assert not list((tmp_path / "cache").iterdir())
+    assert not list((tmp_path / "cache/flipjax/pools").iterdir())
 
 
 def test_a_plan_knows_the_size_of_a_data_set(data_dir, tmp_path):

@@ -160,8 +160,8 @@ def test_a_member_that_stays_above_a_guess_has_diverged(settled, valid, train_lo
     assert Status(int(state.status)) == status
 
 
-def test_patience_waits_for_the_rule_that_the_config_names(settled, tiny):
-    spec = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, patience_rule="label_free_risk"))
+def test_patience_waits_for_the_first_rule(settled, tiny):
+    spec = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, selection=("label_free_risk", "val_loss")))
     state = settled([3, 2, 1], spec=spec)  # Its risk stays as it is.
     assert (state.status, state.best_epoch, state.best["val_loss"].epoch) == (STOPPED, 1, 3)
 

@@ -108,12 +108,12 @@ def ask_questions(
     else:
         surroundings = jax.jit(mean_surroundings, static_argnums=0)
         scenes = surroundings(program.experiment, weights, study.pool, validation)[:, None], jnp.ones(1)
-    questions = Questions("given", intervene.views == 2, logits=False, passes=False, masks=False)
+    questions = Questions("given", logits=False, passes=False, masks=False)
     # Together: images of another number would be another program.
     rows = np.concatenate([rows, validation])
     both = map_rows(questions, program.experiment, weights, study.pool, rows, scenes, title="images on other scenes")
     known = both.scene_log_odds[len(table.rows) :]
-    point = np.asarray(jax.jit(split_point, static_argnames="center")(known, center=intervene.center))
+    point = np.asarray(jax.jit(split_point)(known))
     return jax.tree.map(lambda leaf: leaf[: len(table.rows)], both), point
 
 

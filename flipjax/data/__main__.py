@@ -18,7 +18,6 @@ from types import FrameType, ModuleType
 from flipjax import command
 from flipjax.config import check_value
 from flipjax.data.coco_cd import coco_cd_command
-from flipjax.data.images import MAX_PIXELS
 from flipjax.data.waterbirds_seg import waterbirds_seg_command
 from flipjax.terminal import printable
 
@@ -27,7 +26,6 @@ DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd_command, "waterbirds_seg"
 FLAGS = {
     "config.pool.root": "DIR",
     "config.pool.size": "--size",
-    "config.pool.max_pixels": "--max_pixels",
     "config.pool.classes": "--class_names",
     "config.pool.scene_kinds": "--scene_kinds",
     "config.split.n_val": "--n_val",
@@ -91,7 +89,6 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="the split's seed (default 0)")
     add("--class_names", "--classes", type=_names, default=(), metavar="A,B", help="class names in order")
     add("--scene_kinds", type=_names, default=(), metavar="A,B", help="usual scene of A, of B")
-    add("--max_pixels", type=int, default=MAX_PIXELS, help=f"largest image that is opened (default {MAX_PIXELS:,})")
     parser.set_defaults(run=_check, parser=parser)
 
 
@@ -113,7 +110,7 @@ def _manifest(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from flipjax.data.folder.check import check_folder
 
-    fields = ("pool.size", "pool.max_pixels", "split.n_val", "split.n_test", "split.seed")
+    fields = ("pool.size", "split.n_val", "split.n_test", "split.seed")
     values = {field: getattr(options, field.split(".")[1]) for field in fields}
     for field, value in values.items():
         if value is not None:

@@ -76,7 +76,7 @@ def load_pool(
         BadFilesError: (a ConfigError) files are bad; lists every one of them.
         ConfigError: the pool is larger than memory.
     """
-    path = store.folder_of(spec) / key
+    path = store.pools_folder() / key
     try:
         return _to_device(*store.read_pool(path))
     except FileNotFoundError:
@@ -89,7 +89,7 @@ def load_pool(
         with adding_folder(path) as folder:
             pool = build_pool(folder, listing, reader, size=spec.size, leave_out=leave_out)
     except OSError as error:
-        say_line(f"pool: warning: the decoded pool cannot be kept ({error}); config.pool.cache names another folder")
+        say_line(f"pool: warning: the decoded pool cannot be kept ({error}); XDG_CACHE_HOME names another folder")
         with tempfile.TemporaryDirectory() as folder:
             pool = build_pool(Path(folder), listing, reader, size=spec.size, leave_out=leave_out)
     return _to_device(*pool)

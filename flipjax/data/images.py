@@ -9,11 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from flipjax.config import PoolSpec
-
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """All that is opened: other decoders of Pillow start programs, or are rarely used and rarely tested."""
-MAX_PIXELS = PoolSpec.max_pixels
+MAX_PIXELS = 2**26
+"""Pixels of the largest image that is opened."""
 BYTES_A_PIXEL = 8
 """A file may have as many bytes for each pixel that it may have: twice RGBA."""
 SOFT = 4
@@ -34,39 +33,38 @@ def leads_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts
 
 
-def read_file(path: Path, *, name: str = "", max_pixels: int = MAX_PIXELS) -> bytes:
+def read_file(path: Path, *, name: str = "") -> bytes:
     """Reads a file whole; BadFileError, with `name` for the path, if it is none, no regular one, or too large."""
     name = name or str(path)
-    most = BYTES_A_PIXEL * max_pixels
+    most = BYTES_A_PIXEL * MAX_PIXELS
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
             raise BadFileError(f"{name}: no regular file")
         if facts.st_size > most:
-            limit = f"the {most:,} that max_pixels {max_pixels:,} allows"
+            limit = f"the {most:,} of {MAX_PIXELS:,} pixels"
             raise BadFileError(f"{name}: {facts.st_size:,} bytes, more than {limit}")
         return path.read_bytes()
     except OSError as error:
         raise BadFileError(f"{name}: unreadable: {error.strerror or error}") from error
 
 
-def decode(data: bytes, *, name: str, turn: bool = False, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
     """Decodes an image whole.
 
     Args:
         data: of a file of one of FORMATS.
         name: of it in a message.
         turn: whether it is turned as its EXIF tag says.
-        max_pixels: the largest image that is decoded.
 
     Raises:
         BadFileError: no image, damaged, cut short, of several frames, or too large.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
+            if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height} pixels"
-                raise BadFileError(f"{name}: {size}, more than max_pixels {max_pixels:,}")
+                raise BadFileError(f"{name}: {size}, more than {MAX_PIXELS:,}")
             # Cameras hide previews behind a photo: MPO, whose first frame is the photo.
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":
@@ -83,10 +81,10 @@ def decode(data: bytes, *, name: str, turn: bool = False, max_pixels: int = MAX_
         raise BadFileError(f"{name}: unreadable: {error or type(error).__name__}") from error
 
 
-def read_image(path: Path, *, name: str = "", turn: bool = False, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(path: Path, *, name: str = "", turn: bool = False) -> Image.Image:
     """Returns an image file decoded, as `read_file` and `decode` do, with their errors."""
-    data = read_file(path, name=name, max_pixels=max_pixels)
-    return decode(data, name=name or str(path), turn=turn, max_pixels=max_pixels)
+    data = read_file(path, name=name)
+    return decode(data, name=name or str(path), turn=turn)
 
 
 def encode_png(image: Image.Image) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flipjax.config import ConfigError, PoolSpec
+from flipjax.config import ConfigError
 from flipjax.data.pool import Catalog
 from flipjax.files import DAMAGED, DamagedError, cache_folder
 from flipjax.threads import in_order
@@ -30,9 +30,9 @@ BLOCK = 1 << 24
 Arrays = dict[str, np.ndarray]
 
 
-def folder_of(spec: PoolSpec) -> Path:
-    """Returns the folder of the stored pools: `spec.cache`, or ~/.cache/flipjax/pools."""
-    return Path(spec.cache).expanduser() if spec.cache else cache_folder() / "pools"
+def pools_folder() -> Path:
+    """Returns the folder of the stored pools, flipjax/pools below ~/.cache or XDG_CACHE_HOME."""
+    return cache_folder() / "pools"
 
 
 def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]]:

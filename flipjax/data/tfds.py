@@ -51,7 +51,7 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
     Args:
         spec: `name`, `root` ('NAME/CONFIG:VERSION'; without a version the newest one), `data_dir` (empty: TFDS's own),
             `features` (of image, mask, class and scene), `size`, `classes` and `scene_kinds` (two names each, in the
-            order of the labels unless given; what is of other ones is then left out), `cache`, `max_pixels`.
+            order of the labels unless given; what is of other ones is then left out).
 
     Returns:
         The pool and its catalog.
@@ -240,7 +240,7 @@ def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec)
     def open_image(item: PoolItem, role: str) -> Image:
         split, index = item.files
         name = f"{item.name} ({role})"
-        return images.decode(examples[split].image(index, role), name=name, max_pixels=spec.max_pixels)
+        return images.decode(examples[split].image(index, role), name=name)
 
     order = next(iter(examples.values())).names_of("class") or list(listing.class_names)
     foreground = [1 + order.index(name) for name in listing.class_names]

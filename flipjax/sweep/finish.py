@@ -1,7 +1,6 @@
 """What a trained program leaves behind: decompositions, a gallery, and the rows of results.csv."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -102,8 +101,7 @@ def _assess(
         form = "surroundings"
         last = jnp.asarray(study.tables["val"].rows)
     asked = wanted.scores != "none"
-    mirror = wanted.views == 2
-    questions = Questions(form, mirror, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
+    questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
     # All that needs further passes is of the first rule alone, which the tables compare: of six it would be most of the
     # evaluation.
     fewer = Questions("none", logits=False, passes=False, masks=False)
@@ -113,11 +111,10 @@ def _assess(
     shared = placement.share(layout, (pool, rows, last))
     answer = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
     answers = {part: _cut(answer, ends[part] - len(table.rows), ends[part]) for part, table in study.tables.items()}
-    split = functools.partial(_split_points, center=wanted.center)
     validation = answers["val"]
-    centers = None if form == "none" else np.asarray(split(validation.scene_log_odds))
+    centers = None if form == "none" else np.asarray(_split_points(validation.scene_log_odds))
     fills = range(len(FILLS) if questions.passes else 0)
-    points = [np.asarray(split(validation.fill_log_odds[..., [fill], :])) for fill in fills]
+    points = [np.asarray(_split_points(validation.fill_log_odds[..., [fill], :])) for fill in fills]
     parts = {}
     for part, table in study.tables.items():
         answer = answers[part]
@@ -131,7 +128,7 @@ def _assess(
             table.pairs,
             table.rows,
             scene_log_odds=answer.scene_log_odds,
-            scene_shares=None if shares is None else np.repeat(shares / wanted.views, wanted.views),
+            scene_shares=None if shares is None else np.repeat(shares / 2, 2),
             centers=centers,
             scores=np.concatenate(scores, axis=-1)[0] if scores else None,
             masks=None if answer.masks is None else answer.masks[0],
@@ -141,9 +138,9 @@ def _assess(
     return parts, (*questions.scores, *(FILLS if questions.passes else ())), regions
 
 
-@functools.partial(jax.jit, static_argnames="center")
-def _split_points(log_odds: jax.Array, *, center: str) -> jax.Array:
-    return jax.vmap(jax.vmap(functools.partial(intervene.split_point, center=center)))(log_odds)
+@jax.jit
+def _split_points(log_odds: jax.Array) -> jax.Array:
+    return jax.vmap(jax.vmap(intervene.split_point))(log_odds)
 
 
 def _cut(answer: Any, start: int, end: int) -> Any:

@@ -60,9 +60,7 @@ def shown_images(stored: StoredCell, config: Config, member: str) -> tuple[np.nd
     """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose_images`."""
     test = stored.parts["test"]
     decomposition = stored.decomposition(member, "test")
-    count = config.gallery.images
-    paired = PAIRS if count else 0
-    return gallery.choose_images(decomposition, test.groups, test.pairs, riskiest=count, typical=count, paired=paired)
+    return gallery.choose_images(decomposition, test.groups, test.pairs, paired=PAIRS)
 
 
 def rows_of(program: Program, stored: Mapping[str, StoredCell], table: str) -> list[Row]:

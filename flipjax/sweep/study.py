@@ -126,13 +126,8 @@ def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str
 
 def check_scenes(study: Study, wanted: Config) -> None:
     """Raises ConfigError where the pool has not the scenes that `config.intervene` wants."""
-    if wanted.scenes not in ("sampled", "both"):
-        return
-    if study.pool.kind != "composite":
+    if wanted.scenes in ("sampled", "both") and study.pool.kind != "composite":
         raise ConfigError("config.intervene.scenes", "mean or none for a pool of photos", wanted.scenes)
-    fewest = int(np.bincount(study.catalog.scene_kind[study.split.train.scenes], minlength=2).min())
-    if wanted.count > fewest:
-        raise ConfigError("config.intervene.count", f"at most {fewest}, the training scenes of a kind", wanted.count)
 
 
 def training_scenes(study: Study, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
@@ -149,6 +144,6 @@ def training_scenes(study: Study, wanted: Config, *, seed: int) -> tuple[jax.Arr
     means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in (0, 1)]
     drawn = np.zeros((2, 0), np.int64)
     if wanted.scenes != "mean":
-        drawn = scenes[draw_scenes(jax.random.key(seed), kinds, count=wanted.count)]
+        drawn = scenes[draw_scenes(jax.random.key(seed), kinds, count=1)]
     samples = photos[drawn] / np.float32(255)
     return join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=wanted.scenes)

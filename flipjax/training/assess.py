@@ -40,13 +40,12 @@ class Assessed(NamedTuple):
 class Questions:
     """What to ask; equal questions are one compiled program.
 
-    `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`; `mirror`: whether the
-    images on them are asked mirrored, too. `logits`: the scores of logits, at no pass of their own. `passes`: a mirror,
+    `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`, each also mirrored.
+    `logits`: the scores of logits, at no pass of their own. `passes`: a mirror,
     and the surroundings filled in two ways, three passes. `masks`: the predicted classes.
     """
 
     scenes: str = "given"
-    mirror: bool = False
     logits: bool = True
     passes: bool = True
     masks: bool = True
@@ -76,7 +75,7 @@ class Questions:
             each = [scene for kind in scenes for scene in kind]
             count, D = len(each), len(shares)
             inputs = [intervene.paste(images, cover, scene) for scene in (*each, *fills)]
-            turned = [pasted[:, :, ::-1] for pasted in inputs[:count]] if self.mirror else []
+            turned = [pasted[:, :, ::-1] for pasted in inputs[:count]]
             inputs += [*turned, *([images[:, :, ::-1]] if self.passes else [])]
             # One after another: the model is compiled once for all of them.
             answers = list(jax.lax.map(model, jnp.stack(inputs))) if inputs else []

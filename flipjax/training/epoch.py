@@ -125,7 +125,7 @@ def settle(
     begins = state.restart + member.knobs.swa * spec.epochs
     eligible = finite & (epoch > begins)
     scores = validation.scores(epoch)
-    awaited = scores[spec.patience_rule]
+    awaited = scores[spec.selection[0]]
     better = eligible & (awaited < state.best_score)
     best_epoch = jnp.where(better, epoch, state.best_epoch)
     waited = epoch - jnp.maximum(best_epoch, begins)

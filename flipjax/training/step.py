@@ -56,16 +56,14 @@ def _cropped(
     key: jax.Array, augmentation: Augmentation, images: jax.Array, masks: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     def cropped() -> tuple[jax.Array, jax.Array]:
-        scale = (augmentation.crop_scale, 1.0)
-        return augment.random_resized_crop(key, images, masks, probability=augmentation.crop, scale=scale)
+        return augment.random_resized_crop(key, images, masks, probability=augmentation.crop)
 
     return jax.lax.cond(augmentation.crop > 0, cropped, lambda: (images, masks))
 
 
 def _jittered(key: jax.Array, augmentation: Augmentation, images: jax.Array) -> jax.Array:
     def jittered() -> jax.Array:
-        strength = augmentation.jitter_strength
-        return augment.colour_jitter(key, images, probability=augmentation.jitter, strength=strength)
+        return augment.colour_jitter(key, images, probability=augmentation.jitter)
 
     return jax.lax.cond(augmentation.jitter > 0, jittered, lambda: images)
 

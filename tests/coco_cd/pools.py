@@ -29,7 +29,7 @@ def refused(capsys, root, data_dir, *options):
 
 
 def open_pool(data_dir, root=""):
-    spec = PoolSpec(name="coco_cd", root=root, data_dir=str(data_dir), size=16, cache=f"{data_dir}/.cache")
+    spec = PoolSpec(name="coco_cd", root=root, data_dir=str(data_dir), size=16)
     return POOLS["coco_cd"](spec)
 
 

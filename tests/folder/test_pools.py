@@ -5,7 +5,6 @@ import re
 import numpy as np
 from PIL import Image
 
-from flipjax.config import PoolSpec
 from flipjax.data import build, store
 from flipjax.data.correlation import evaluation_table, training_table
 from flipjax.data.folder import load_folder
@@ -105,8 +104,10 @@ def test_composite_metadata_fixes_parts(root):
 
 
 def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    pools = tmp_path / "home/flipjax/pools"
     first, catalog = load_folder(spec(root))
-    (folder,) = (tmp_path / "cache").iterdir()
+    (folder,) = pools.iterdir()
     with monkeypatch.context() as patch:
         patch.setattr(build, "build_pool", None)
         again, result = load_folder(spec(root))
@@ -128,15 +129,14 @@ def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(root, tmp_
     save(root / "scenes" / "land" / "0.png", solid(RED))
     other, described = load_folder(spec(root))
     assert (np.asarray(other.scenes[0, 0, 0]) == RED).all() and described.content != catalog.content
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert len(list(pools.iterdir())) == 2
 
 
 def test_a_cache_that_cannot_be_written_costs_a_warning_only(root, tmp_path, capsys, monkeypatch):
-    (tmp_path / "cache").write_text("a file, not a folder")
-    load_folder(spec(root))
-    assert "config.pool.cache" in capsys.readouterr().err
+    (tmp_path / "home").write_text("a file, not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    assert store.folder_of(PoolSpec()) == tmp_path / "home" / "flipjax" / "pools"
+    load_folder(spec(root))
+    assert "XDG_CACHE_HOME names another folder" in capsys.readouterr().err
 
 
 def test_listing_is_sorted_and_skips_hidden_files(root):

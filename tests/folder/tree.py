@@ -43,7 +43,7 @@ def photos(root, per_group=(6, 3, 3, 6), splits=None):
 
 
 def spec(root, **options):
-    return PoolSpec(name="folder", root=str(root), size=SIZE, cache=str(root.parent / "cache"), **options)
+    return PoolSpec(name="folder", root=str(root), size=SIZE, **options)
 
 
 def problems_of(root, **options):

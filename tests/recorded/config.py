@@ -16,5 +16,4 @@ def get_config():
     config.axes.rho = (0.5, 0.95)
     config.axes.seed = (0, 1)
     config.axes.method = ("ce", "bg_swap")
-    config.gallery.images = 2
     return config

@@ -63,5 +63,5 @@ def prepare(tree, data_dir, *more):
 
 
 def open_pool(data_dir, root="", size=SIZE):
-    spec = PoolSpec(name="waterbirds_seg", root=root, data_dir=str(data_dir), size=size, cache=f"{data_dir}/cache")
+    spec = PoolSpec(name="waterbirds_seg", root=root, data_dir=str(data_dir), size=size)
     return POOLS["waterbirds_seg"](spec)

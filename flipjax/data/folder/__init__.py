@@ -22,7 +22,7 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     The layouts are those of `flipjax.data.folder.listing.read_listing`, the pixels those of `decoder_of`.
 
     Args:
-        spec: `root`, `size` (pixels a side), `cache` (a folder; empty: ~/.cache/flipjax/pools), `max_pixels`, `classes`
+        spec: `root`, `size` (pixels a side), `classes`
             and `scene_kinds` (two names each, the usual scene of class y at y; empty: in the order of the alphabet).
 
     Returns:
@@ -38,11 +38,11 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     root = Path(spec.root).expanduser()
     listing = read_listing(root, classes=spec.classes, scene_kinds=spec.scene_kinds)
     key = _content_key(root, listing, spec)
-    decoder = decoder_of(root, listing, size=spec.size, max_pixels=spec.max_pixels)
+    decoder = decoder_of(root, listing, size=spec.size)
     return build.load_pool(spec, key, lambda: (listing, decoder))
 
 
-def decoder_of(root: Path, listing: Listing, *, size: int, max_pixels: int = images.MAX_PIXELS) -> PixelReader:
+def decoder_of(root: Path, listing: Listing, *, size: int) -> PixelReader:
     """Returns what decodes a folder's items.
 
     Photos are turned as their EXIF tag says and made RGB. Cut-outs and photos are squashed to size x size; a cut-out is
@@ -52,11 +52,10 @@ def decoder_of(root: Path, listing: Listing, *, size: int, max_pixels: int = ima
         root: the folder.
         listing: of it.
         size: pixels a side.
-        max_pixels: the largest image that is opened.
     """
 
     def open_image(name: str):
-        return images.read_image(root / name, name=name, turn=True, max_pixels=max_pixels)
+        return images.read_image(root / name, name=name, turn=True)
 
     def read_cut_out(item: PoolItem) -> tuple[np.ndarray, np.ndarray, str]:
         name, *mask = item.files
@@ -86,9 +85,9 @@ def decoder_of(root: Path, listing: Listing, *, size: int, max_pixels: int = ima
     return PixelReader(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
 
 
-def digests(root: Path, names: Sequence[str], *, max_pixels: int) -> list[str]:
+def digests(root: Path, names: Sequence[str]) -> list[str]:
     """Returns a hex digest of each file's bytes; empty where it cannot be read, which decoding explains."""
-    return list(in_order(partial(_digest, root, max_pixels=max_pixels), names))
+    return list(in_order(partial(_digest, root), names))
 
 
 def _content_key(root: Path, listing: Listing, spec: PoolSpec) -> str:
@@ -97,12 +96,12 @@ def _content_key(root: Path, listing: Listing, spec: PoolSpec) -> str:
     content = hashlib.sha256(f"folder {store.FORMAT} {options}\n".encode())
     items = [*listing.objects, *listing.scenes]
     files = [name for item in items for name in item.files]
-    content.update(f"{items} {digests(root, files, max_pixels=spec.max_pixels)}".encode())
+    content.update(f"{items} {digests(root, files)}".encode())
     return content.hexdigest()[:32]
 
 
-def _digest(root: Path, name: str, *, max_pixels: int) -> str:
+def _digest(root: Path, name: str) -> str:
     try:
-        return hashlib.sha256(images.read_file(root / name, max_pixels=max_pixels)).hexdigest()
+        return hashlib.sha256(images.read_file(root / name)).hexdigest()
     except BadFileError:
         return ""

@@ -11,7 +11,6 @@ from flipjax.data.build import BadFilesError, decoded
 from flipjax.data.correlation import count_groups, largest_n_train
 from flipjax.data.folder import decoder_of, digests
 from flipjax.data.folder.listing import read_listing
-from flipjax.data.images import MAX_PIXELS
 from flipjax.data.pool import Catalog, Listing, catalog_of
 from flipjax.data.split import PARTS, Split, count_fixed, split_pool, strata_names
 from flipjax.terminal import one_line, printable
@@ -29,7 +28,6 @@ def check_folder(
     seed: int = 0,
     classes: tuple[str, ...] = (),
     scene_kinds: tuple[str, ...] = (),
-    max_pixels: int = MAX_PIXELS,
 ) -> tuple[str, bool]:
     """Reads every file of a folder as `load_folder` would, and reports.
 
@@ -41,7 +39,6 @@ def check_folder(
         seed: the split's seed.
         classes: the two class names in order; empty: in the order of the alphabet.
         scene_kinds: the two scene names in order; empty: in the order of the alphabet.
-        max_pixels: the largest image that is opened.
 
     Returns:
         The report, and whether nothing is wrong.
@@ -53,12 +50,12 @@ def check_folder(
         listing = read_listing(root, classes=classes, scene_kinds=scene_kinds)
     except BadFilesError as error:
         return str(error), False
-    problems, masks = _decode(root, listing, size, max_pixels)
+    problems, masks = _decode(root, listing, size)
     catalog = catalog_of(listing)
     lines = _heading(listing, size)
     lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {one_line(problem)}" for problem in problems)]
     lines += ["\nMasks", *(f"  {count:6} {values}" for values, count in masks.most_common())]
-    lines += _twins(root, listing, max_pixels)
+    lines += _twins(root, listing)
     sizes, note = _sizes(catalog, n_val, n_test)
     try:
         split = split_pool(catalog, n_val=sizes[0], n_test=sizes[1], seed=seed)
@@ -70,10 +67,10 @@ def check_folder(
     return printable("\n".join(lines)), not problems
 
 
-def _decode(root: Path, listing: Listing, size: int, max_pixels: int) -> tuple[list[str], Counter[str]]:
+def _decode(root: Path, listing: Listing, size: int) -> tuple[list[str], Counter[str]]:
     """Returns a line for each bad file, and how many masks hold which values."""
     problems = list(listing.problems)
-    read = decoder_of(root, listing, size=size, max_pixels=max_pixels)
+    read = decoder_of(root, listing, size=size)
     objects = decoded(listing.objects, read.read_object, what="images", problems=problems)
     masks = Counter(values for _, (_, _, values) in objects)
     for _ in decoded(listing.scenes, read.read_scene, what="scenes", problems=problems):
@@ -92,10 +89,10 @@ def _heading(listing: Listing, size: int) -> list[str]:
     ]
 
 
-def _twins(root: Path, listing: Listing, max_pixels: int) -> list[str]:
+def _twins(root: Path, listing: Listing) -> list[str]:
     photos = [item.files[0] for item in (*listing.objects, *listing.scenes)]
     same: dict[str, list[str]] = {}
-    for name, digest in zip(photos, digests(root, photos, max_pixels=max_pixels), strict=True):
+    for name, digest in zip(photos, digests(root, photos), strict=True):
         if digest:
             same.setdefault(digest, []).append(name)
     twins = [_some(names) for names in same.values() if len(names) > 1]

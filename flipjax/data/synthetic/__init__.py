@@ -26,9 +26,7 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Makes the pool.
 
     Args:
-        spec: `size` (pixels a side), `seed`, `objects` (per class), `scenes` (per kind), `identity_strength` and
-            `scene_strength` (each in [0, 1]; 0 takes the cue away: both classes, or both kinds of scene, are then drawn
-            from one distribution).
+        spec: `size` (pixels a side), `seed`, `objects` (per class) and `scenes` (per kind).
 
     Returns:
         A composite pool and its catalog; objects and scenes alternate between the two kinds. The same on every call.
@@ -41,14 +39,14 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         >>> pool.images.shape, pool.scenes.shape, catalog.class_names
         ((8, 16, 16, 3), (6, 16, 16, 3), ('mossling', 'ripplet'))
     """
-    for field in ("size", "objects", "scenes", "identity_strength", "scene_strength"):
+    for field in ("size", "objects", "scenes"):
         check_value(f"pool.{field}", getattr(spec, field))
     store.check_memory(store.shapes_of(2 * spec.objects, 2 * spec.scenes, spec.size), store.memory_limit())
     object_class = np.arange(2 * spec.objects, dtype=np.int32) % 2
     scene_kind = np.arange(2 * spec.scenes, dtype=np.int32) % 2
     creature_key, scene_key = jax.random.split(jax.random.key(spec.seed))
-    rgba = _in_chunks(_creature, creature_key, object_class, spec.identity_strength, size=spec.size)
-    scenes = _in_chunks(_scene, scene_key, scene_kind, spec.scene_strength, size=spec.size)
+    rgba = _in_chunks(_creature, creature_key, object_class, 1.0, size=spec.size)
+    scenes = _in_chunks(_scene, scene_key, scene_kind, 1.0, size=spec.size)
     pool = Pool(
         kind="composite",
         images=rgba[..., :3],
