@@ -1,11 +1,12 @@
-"""`flipjax audit --logits DIR|FILE --labels DIR|FILE`: how anyone's segmentation model flips, and how surely.
+"""`flipjax audit --predictions DIR|FILE --labels DIR|FILE`: how anyone's segmentation model flips, and how surely.
 
-Predictions are npy or npz, labels npy, npz or PNG masks: a folder with one file an image, matched by name, or one file
-with all images, matched by position. Exit codes: 0 done, 2 an input or an option that cannot be used, 75
-interrupted.
+Predictions are npy or npz, labels and predicted masks npy, npz or PNG: a folder with one file an image, matched by
+name, or one file with all images, matched by position. Exit codes: 0 done, 1 a number is above a limit of
+--fail_above, 2 an input or an option that cannot be used, 75 interrupted.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from flipjax import command
 from flipjax.audit.arrays import Limits
 from flipjax.terminal import printable
+
+KINDS = ("logits", "probabilities", "masks")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -27,13 +30,31 @@ def _background(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"expected a class, several as 0,1,2, or none; found {text!r}") from None
 
 
+def _limit(text: str) -> tuple[str, float]:
+    key, _, value = text.partition("=")
+    try:
+        limit = float(value)
+    except ValueError:
+        limit = math.nan
+    if not key or math.isnan(limit):
+        raise argparse.ArgumentTypeError(f"expected a key and a limit as fg_flip=0.05, found {text!r}")
+    return key, limit
+
+
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax audit", description=__doc__)
     add = parser.add_argument
-    add("--logits", type=Path, required=True, metavar="DIR|FILE", help="the model's predictions, in floating point")
+    add(
+        "--predictions",
+        "--logits",
+        type=Path,
+        required=True,
+        metavar="DIR|FILE",
+        help="what the model says: scores in floating point, or with --kind masks class indices",
+    )
     add("--labels", type=Path, required=True, metavar="DIR|FILE", help="class indices, as integers")
     add("--groups", type=Path, metavar="CSV", help="columns name and group; for 3 classes in all, 2 * class + scene")
-    add("--kind", choices=("logits", "probabilities"), default="logits", help="what --logits holds (default logits)")
+    add("--kind", choices=KINDS, default="logits", help="what --predictions holds (default logits)")
     add("--channels", choices=("first", "last"), help="where the classes are, should the shapes not tell")
     add(
         "--background",
@@ -50,12 +71,20 @@ def _parser() -> command.Parser:
         help="the label of pixels that count nowhere, such as 255",
     )
     add("--class_names", type=_names, metavar="A,B,C", help="names of all classes, or of those but the background")
+    add("--num_classes", type=int, metavar="C", help="of masks, should neither names nor values tell")
+    maps = "a CSV with the columns from and to, or ade20k or cityscapes"
+    add("--label_map", metavar="CSV|NAME", help=f"which class a label is: {maps}")
+    add("--prediction_map", metavar="CSV|NAME", help="the same for masks that the model predicts")
+    text = "what a segment is: all pixels of a class in an image (default), or a connected component"
+    add("--unit", choices=("class", "component"), default="class", help=text)
     limits = Limits()
     add("--max_pixels", type=int, default=limits.pixels, metavar="N", help=f"of an image (default {limits.pixels:,})")
     add("--max_bytes", type=int, default=limits.bytes, metavar="N", help=f"of its scores (default {limits.bytes:,})")
     text = f"that an npz unpacks to (default {limits.unpacked:,})"
     add("--max_unpacked", type=int, default=limits.unpacked, metavar="N", help=f"bytes {text}")
     add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, named and sized as the images, to be shown")
+    text = "exit with 1 where a number of summary.json is above a limit, as fg_flip=0.05; may be repeated"
+    add("--fail_above", type=_limit, action="append", default=[], metavar="KEY=LIMIT", help=text)
     add("--out", type=Path, default=Path("runs/audit"), metavar="DIR", help="where to write (default runs/audit)")
     return parser
 
@@ -70,10 +99,12 @@ def _audit(arguments: Sequence[str]) -> int:
     # Not before: JAX takes a second, and is not needed to explain the options.
     from flipjax.audit.measure import audit_files
 
-    text = audit_files(options)
+    text, above = audit_files(options)
     made = [path for path in (options.out / "index.html", options.out / "images.csv") if path.is_file()]
     print(printable(f"{text}\n\n{', '.join(map(str, made))}"))
-    return command.DONE
+    for line in above:
+        print(f"flipjax audit: --fail_above: {printable(line)}", file=sys.stderr)
+    return command.SOME_FAILED if above else command.DONE
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import numpy as np
 
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.results import Audit, findings, image_rows, summary_rows
-from flipjax.audit.tables import details, everything, main_tables
+from flipjax.audit.segments import write_segments
+from flipjax.audit.tables import details, folded_tables, main_tables
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.results.frames import write_csv
 from flipjax.results.image_columns import flip_rows
@@ -18,9 +19,8 @@ from flipjax.results.text import literal, to_markdown
 
 PROGRAM = "flipjax.audit"
 TITLE = "Audit of flips"
-EVERYTHING = "All numbers of flipjax.metrics.summarize"
 FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}
-FILES |= {"index.html", "figures"}
+FILES |= {"segments.parquet", "segments.csv", "index.html", "figures"}
 
 
 def claim_folder(folder: Path) -> None:
@@ -56,12 +56,14 @@ def write_tables(folder: Path, audit: Audit, *, options: Mapping[str, Any], fact
     write_csv(folder / "images.csv", image_rows(audit))
     write_csv(folder / "flip_matrix.csv", flip_rows(audit.confusion, audit.class_names, background=audit.background))
     write_csv(folder / "summary.csv", summary_rows(audit))
+    if audit.objects is not None:
+        write_segments(folder, audit.objects, audit.names)
     arrays = {"confusion": audit.decomposition.confusion, "risk_sum": audit.decomposition.risk_sum}
     arrays |= {"names": np.array(audit.names, np.str_), "class_names": np.array(audit.class_names, np.str_)}
     arrays |= {} if audit.groups is None else {"groups": audit.groups}
     with replacing(folder / "decomposition.npz") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
-    tables = main_tables(audit) | details(audit) | {EVERYTHING: everything(audit)}
+    tables = main_tables(audit) | details(audit) | folded_tables(audit)
     sections = [f"## {name}\n\n{to_markdown(table)}" for name, table in tables.items()]
     bullets = "\n".join(f"- {literal(line)}" for line in findings(audit))
     head = "  \n".join(literal(fact) for fact in facts)
@@ -77,6 +79,7 @@ def _as_json(audit: Audit, options: Mapping[str, Any]) -> dict[str, Any]:
         "summary": {key: _finite(value) for key, value in audit.summary.items()},
         "intervals": {key: _finite(np.stack(ends, axis=-1).tolist()) for key, ends in audit.intervals.items()},
         "flip_matrix": audit.confusion.tolist(),
+        **({} if audit.objects is None else audit.objects.as_json()),
     }
 
 

@@ -11,25 +11,31 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax import metrics
 from flipjax.audit import files
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
+from flipjax.audit.gather import ImageCounts, Measured, count_image, join_counts
 from flipjax.audit.groups import read_groups
-from flipjax.audit.read import Encoding, Pair, find_encoding, open_source, pair_images, read_scores
+from flipjax.audit.label_maps import IGNORED, read_label_map
+from flipjax.audit.limits import above_limits, check_limits
+from flipjax.audit.read import (
+    Encoding,
+    Pair,
+    check_matrices,
+    find_encoding,
+    open_source,
+    pair_images,
+    read_pair,
+)
 from flipjax.audit.results import check_class_names, conclude_audit
 from flipjax.audit.tables import summary_text
-from flipjax.metrics import Decomposition
-from flipjax.metrics.classes import read_background
+from flipjax.metrics.classes import background_classes, check_background, read_background
 from flipjax.results.region_shares import region_quantities
 from flipjax.terminal import Bar
+from flipjax.threads import in_order
 
+MAPS = ("label_map", "prediction_map")
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 """What a page needs beside JAX and NumPy: modules, and the packages that bring them."""
-
-
-def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the scores float32 (H, W, C) and the labels (H, W) of one image; raises what `read_scores` does."""
-    return read_scores(reader, pair.prediction, encoding), reader.read(pair.labels)
 
 
 @contextlib.contextmanager
@@ -41,48 +47,79 @@ def naming(pair: Pair) -> Iterator[None]:
         name, _, problem = str(error).rstrip(".").partition(": ")
         option = f"--{name}: " if name == "background" else ""
         problem = problem.replace("background=None", "--background none")
-        problem = re.sub(r"\b(kind|ignore_index)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
+        problem = re.sub(r"\b(kind|ignore_index|num_classes)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
         raise AuditError(f"{option}{pair.labels if name == 'labels' else pair.prediction}: {problem}") from error
 
 
-def measure_pairs(pairs: Sequence[Pair], encoding: Encoding) -> tuple[Decomposition, np.ndarray, metrics.RegionSums]:
-    """Decomposes every image by `flipjax.metrics.decompose`; the next one is read while one is computed.
-
-    Returns:
-        A decomposition of n images, the ignored pixels int64 (n,) of each, and the sums over their regions.
+def measure_pairs(pairs: Sequence[Pair], encoding: Encoding, *, unit: str = "class") -> Measured:
+    """Counts every image; the next one is read while one is counted, and masks on all cores.
 
     Raises:
         AuditError: a file is damaged, or values are not what they should be; names the image.
     """
-    C = encoding.classes
-    confusion = np.zeros((len(pairs), C, C), np.int32)
-    risk_sum = np.zeros(len(pairs), np.float32)
-    regions = []
-    options = {name: getattr(encoding, name) for name in ("kind", "background", "ignore_index")}
+
+    def count(job: tuple[Pair, tuple[np.ndarray, np.ndarray]]) -> ImageCounts:
+        with naming(job[0]):
+            return count_image(*job[1], encoding.options, unit=unit)
+
+    parts = []
     with ArrayReader() as reader, ThreadPoolExecutor(1) as thread, Bar("images", total=len(pairs)) as bar:
-        following = thread.submit(read_pair, reader, pairs[0], encoding)
-        for index, each in enumerate(pairs):
-            scores, labels = following.result()
-            if index + 1 < len(pairs):
-                following = thread.submit(read_pair, reader, pairs[index + 1], encoding)
-            with naming(each):
-                image = metrics.decompose(scores, labels, **options)
-                sums = metrics.region_sums(scores, labels, **options)
-            confusion[index] = image.confusion
-            risk_sum[index] = image.risk_sum
-            regions.append([np.asarray(leaf) for leaf in sums])
-            bar.advance(1, f"{index + 1} of {len(pairs)} images", last=index + 1 == len(pairs))
-    areas = np.array([np.prod(each.labels.shape, dtype=np.int64) for each in pairs])
-    ignored = areas - confusion.sum((1, 2), dtype=np.int64)
-    sums = metrics.RegionSums(*map(np.stack, zip(*regions, strict=True)))
-    return Decomposition(confusion, risk_sum, encoding.background), ignored, sums
+        jobs = zip(pairs, _read_ahead(reader, pairs, encoding, thread), strict=True)
+        for part in in_order(count, jobs) if encoding.kind == "masks" else map(count, jobs):
+            parts.append(part)
+            bar.advance(1, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
+    return join_counts(parts, background=encoding.background)
+
+
+def _read_ahead(
+    reader: ArrayReader, pairs: Sequence[Pair], encoding: Encoding, thread: ThreadPoolExecutor
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    following = thread.submit(read_pair, reader, pairs[0], encoding)
+    for each in pairs[1:]:
+        arrays = following.result()
+        following = thread.submit(read_pair, reader, each, encoding)
+        yield arrays
+    yield following.result()
+
+
+def count_classes(pairs: Sequence[Pair], encoding: Encoding, options: argparse.Namespace) -> Encoding:
+    """Returns the encoding of masks with their number of classes: given, that of the names or of a map, or counted.
+
+    Raises:
+        AuditError: what `read_pair` raises, and a label 255 that looks like one of ignored pixels.
+    """
+    names = options.class_names
+    least = 0 if encoding.label_map is None else encoding.label_map.count
+    if options.num_classes is None and not least and not (names and _names_background(names, encoding)):
+        for each, arrays in zip(pairs, _values(pairs, encoding), strict=True):
+            known = arrays[1] if encoding.ignore_index is None else arrays[1][arrays[1] != encoding.ignore_index]
+            top, predicted = int(known.max(initial=0)), int(arrays[0].max(initial=0))
+            if top == IGNORED and predicted < IGNORED and encoding.ignore_index is None:
+                raise AuditError(f"{each.labels}: expected classes, found 255; pass --ignore_index 255")
+            least = max(least, top + 1, predicted + 1)
+    if names:
+        others = len(names) + len(background_classes(encoding.background))
+        least = len(names) if least <= len(names) else others
+    return encoding._replace(classes=options.num_classes or least)
+
+
+def _names_background(names: Sequence[str], encoding: Encoding) -> bool:
+    """Whether the names are those of all classes for sure."""
+    return encoding.background is None or any("background" in name.lower() for name in names)
+
+
+def _values(pairs: Sequence[Pair], encoding: Encoding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    with ArrayReader() as reader, ThreadPoolExecutor(1) as thread:
+        yield from _read_ahead(reader, pairs, encoding, thread)
 
 
 def open_pairs(options: argparse.Namespace) -> tuple[list[Pair], Encoding, bool]:
     """Finds the images by headers alone; the last says whether they are known by position."""
     limits = Limits(options.max_pixels, options.max_bytes, options.max_unpacked)
+    masks = options.kind == "masks"
     with ArrayReader() as reader:
-        predictions = open_source(options.logits, wanted=options.kind, rank=3, reader=reader, limits=limits)
+        rank = 2 if masks else 3
+        predictions = open_source(options.predictions, wanted=options.kind, rank=rank, reader=reader, limits=limits)
         labels = open_source(options.labels, wanted="labels", rank=2, reader=reader, limits=limits)
     pairs = pair_images(predictions, labels)
     wanted = {name: getattr(options, name) for name in ("kind", "channels", "ignore_index")}
@@ -90,11 +127,26 @@ def open_pairs(options: argparse.Namespace) -> tuple[list[Pair], Encoding, bool]
         wanted["background"] = read_background(options.background)
     except ValueError as error:
         raise AuditError(f"--{error}") from error
-    return pairs, find_encoding(pairs, limits=limits, **wanted), predictions.names is None and labels.names is None
+    maps = {name: getattr(options, name) and read_label_map(getattr(options, name)) for name in MAPS}
+    if maps["label_map"] and wanted["ignore_index"] is None and IGNORED in maps["label_map"].classes.values():
+        wanted["ignore_index"] = IGNORED
+    if maps["prediction_map"] and not masks:
+        raise AuditError(f"--prediction_map: expected --kind masks beside it, found {options.kind}")
+    if options.num_classes and not masks:
+        raise AuditError(f"--num_classes: expected --kind masks beside it, found {options.kind}")
+    encoding = find_encoding(pairs, limits=limits, **wanted)._replace(**maps)
+    if masks:
+        encoding = count_classes(pairs, encoding, options)
+        try:
+            check_background(encoding.background, encoding.classes)
+        except ValueError as error:
+            raise AuditError(f"--{error}") from error
+        check_matrices(len(pairs), encoding.classes, limits)
+    return pairs, encoding, predictions.names is None and labels.names is None
 
 
-def audit_files(options: argparse.Namespace) -> str:
-    """Does what the command line asks for, and returns its tables as text for a terminal.
+def audit_files(options: argparse.Namespace) -> tuple[str, list[str]]:
+    """Does what the command line asks for; returns its tables as text for a terminal, and what is above a limit.
 
     Raises:
         AuditError: an input or an option cannot be used.
@@ -119,12 +171,23 @@ def audit_files(options: argparse.Namespace) -> str:
         from flipjax.audit import pictures
 
         photos = pictures.find_photos(options.images, names)
+    check_limits(options.fail_above, class_names, encoding.background, groups)
     files.claim_folder(options.out)
     facts = _facts(pairs, encoding, options)
     print(facts[0], file=sys.stderr, flush=True)
-    decomposition, ignored, regions = measure_pairs(pairs, encoding)
-    further = region_quantities(regions, groups, classes=encoding.classes)
-    audit = conclude_audit(names, groups, decomposition, ignored, class_names=class_names, further=further)
+    measured = measure_pairs(pairs, encoding, unit=options.unit)
+    further = {}
+    if measured.regions is not None:
+        further = region_quantities(measured.regions, groups, classes=encoding.classes)
+    audit = conclude_audit(
+        names,
+        groups,
+        measured.decomposition,
+        measured.ignored,
+        class_names=class_names,
+        further=further,
+        segments=measured.segments,
+    )
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     used |= {"channels": encoding.channels, "background": encoding.background, "class_names": list(class_names)}
     files.write_tables(options.out, audit, options=used, facts=facts)
@@ -136,14 +199,15 @@ def audit_files(options: argparse.Namespace) -> str:
 
         items = pictures.draw_items(audit, pairs, encoding, photos=photos)
         page.write_page(options.out, audit, items, options=used, facts=facts)
-    return summary_text(audit, facts)
+    return summary_text(audit, facts), above_limits(audit, options.fail_above)
 
 
 def _facts(pairs: Sequence[Pair], encoding: Encoding, options: argparse.Namespace) -> list[str]:
     sizes = sorted({each.labels.shape for each in pairs})
     size = f"{sizes[0][0]} x {sizes[0][1]} pixels" if len(sizes) == 1 else f"{len(sizes)} different sizes"
     groups = f" Groups: {options.groups}." if options.groups else ""
+    form = encoding.kind if encoding.kind == "masks" else f"{encoding.kind}, channels {encoding.channels}"
     return [
-        f"{len(pairs)} images of {size}, {encoding.classes} classes ({encoding.kind}, channels {encoding.channels}).",
-        f"Predictions: {options.logits}. Labels: {options.labels}.{groups}",
+        f"{len(pairs)} images of {size}, {encoding.classes} classes ({form}).",
+        f"Predictions: {options.predictions}. Labels: {options.labels}.{groups}",
     ]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from flipjax.audit.files import EVERYTHING, TITLE
+from flipjax.audit.files import TITLE
 from flipjax.audit.pictures import palette_of
 from flipjax.audit.results import Audit, findings, most_flipped
-from flipjax.audit.tables import details, everything, group_label, main_tables
+from flipjax.audit.tables import details, folded_tables, group_label, main_tables
 from flipjax.report.chart import Chart
 from flipjax.report.html import Gallery, Numbers, Picture, Section
 from flipjax.report.page import write_index
@@ -26,11 +26,13 @@ from flipjax.report.pictures import Item, save_items
 from flipjax.results.text import TextTable
 
 TERMS = ("correct, flip, miss", "common, rare", "IoU gap", "flip-risk", "risk-coverage")
+RISK_TERMS = TERMS[3:]
 CAPTION = (
     "The images of the highest flip-risk; the most flipped ones of the less risky half, where the model flips with "
     "confidence and flip-risk does not point at them; and, where scenes are known, typical ones and pairs, one object "
     "in both scenes. Flip-risk is drawn where foreground is predicted."
 )
+MOST_FLIPPED = "The images of the largest flip share; masks have no flip-risk."
 SWAP = (
     "Flips that follow the scene are confident, and flip-risk does not see them. Scene-swap risk and repair do, but "
     "they ask the model: flipjax evaluate --intervene for converted weights, flipjax.intervene for any model."
@@ -44,15 +46,15 @@ def write_page(
     folder: Path, audit: Audit, items: Sequence[Item], *, options: Mapping[str, Any], facts: Sequence[str]
 ) -> None:
     """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
-    shares, coverage, deciles, matrix = map(Picture, charts(audit))
+    shares, *ranked, matrix = map(Picture, charts(audit))
     palette = palette_of(audit, items)
-    caption = CAPTION + ("" if any(item.image is not None for item in items) else f" {HINT}")
+    caption = (CAPTION if audit.has_scores else MOST_FLIPPED) + ("" if any(item.image is not None for item in items) else f" {HINT}")
     sections = [
         Section("Results", [*_numbers(main_tables(audit)), shares]),
-        Section("Flip-risk", [deciles, coverage], "" if audit.swap else SWAP),
+        Section("Flip-risk", ranked[::-1], "" if audit.swap else SWAP),
         Section("Classes", [matrix]),
         Section("Images", [Gallery(items, palette, caption)] if items else []),
-        Section("Details", _numbers(details(audit) | {EVERYTHING: everything(audit)}, folded=True)),
+        Section("Details", _numbers(details(audit) | folded_tables(audit), folded=True)),
     ]
     path = folder / "figures" / "pictures.png"
     path.unlink(missing_ok=True)
@@ -65,13 +67,15 @@ def write_page(
 
 
 def charts(audit: Audit) -> list[Chart]:
-    """Returns the charts of shares, of risk-coverage, of deciles and of the flip matrix."""
+    """Returns the charts of shares, of risk-coverage and of deciles but for masks, and of the flip matrix."""
     summary = audit.summary
     note = f"{len(audit.names)} images, {len(audit.foreground)} foreground classes."
-    risk, flip = (np.array(summary[key]) for key in ("risk_decile", "flip_by_risk_decile"))
-    ranking = {"": {"": Ranking(risk, flip, remaining(audit.decomposition))}}
-    bars = f"{note} Bars: 95% intervals over the images." if audit.intervals else note
-    ranked = ranking_charts(ranking, note=bars, mean=summary["flip_image_mean"], intervals=audit.intervals)
+    ranked = []
+    if audit.has_scores:
+        risk, flip = (np.array(summary[key]) for key in ("risk_decile", "flip_by_risk_decile"))
+        ranking = {"": {"": Ranking(risk, flip, remaining(audit.decomposition))}}
+        bars = f"{note} Bars: 95% intervals over the images." if audit.intervals else note
+        ranked = ranking_charts(ranking, note=bars, mean=summary["flip_image_mean"], intervals=audit.intervals)
     cells = most_flipped(audit, limit=CELLS)
     matrix = matrix_panel(audit.confusion, audit.class_names, background=audit.background, classes=cells)
     return [_shares(audit, note), *ranked, matrix_chart([matrix], note=_part(audit, note, len(cells)))]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_hex
@@ -10,9 +11,9 @@ from PIL import Image, UnidentifiedImageError
 
 from flipjax import metrics
 from flipjax.audit.arrays import ArrayReader, AuditError, listed
-from flipjax.audit.measure import read_pair
-from flipjax.audit.read import Encoding, Pair, check_names
+from flipjax.audit.read import Encoding, Pair, check_names, read_pair
 from flipjax.audit.results import Audit
+from flipjax.metrics.checks import Options
 from flipjax.metrics.classes import background_classes
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
@@ -41,33 +42,60 @@ def find_photos(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     return {name: photos[name] for name in names}
 
 
+def choose_items(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the places of the images to look at, and why each is; of masks, those of the largest flip share."""
+    if audit.has_scores:
+        return gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, sure=SHOWN)
+    flip = np.nan_to_num(np.asarray(audit.decomposition.flip))
+    most = np.argsort(-flip, kind="stable")[: 2 * SHOWN]
+    return most[flip[most] > 0], np.full(np.count_nonzero(flip[most]), "most flipped")
+
+
 def draw_items(audit: Audit, pairs: Sequence[Pair], encoding: Encoding, *, photos: Mapping[str, Path]) -> list[Item]:
     """Reads the images to look at once more, in the order of the files, and makes their maps, in the order chosen."""
-    indices, kinds = gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, sure=SHOWN)
+    indices, kinds = choose_items(audit)
     made = {}
-    options = {"kind": encoding.kind, "background": encoding.background}
     with ArrayReader() as reader:
         for place in np.argsort(indices):
             index = int(indices[place])
             scores, labels = read_pair(reader, pairs[index], encoding)
             step = math.ceil(max(labels.shape) / LARGEST_SIDE)
             path = photos.get(audit.names[index])
-            scores, labels = scores[::step, ::step], labels[::step, ::step]
-            ignored = False if encoding.ignore_index is None else labels == encoding.ignore_index
-            made[index] = Item(
-                name=audit.names[index],
-                member="",
-                group="" if audit.groups is None else f"group {audit.groups[index]}",
-                kind=str(kinds[place]),
-                flip=float(audit.decomposition.flip[index]),
-                flip_risk=float(audit.decomposition.flip_risk[index]),
-                truth=np.where(ignored, encoding.classes, labels),
-                prediction=scores.argmax(-1),
-                errors=np.asarray(metrics.error_map(scores, labels, ignore_index=encoding.ignore_index, **options)),
-                risk=np.asarray(metrics.risk_map(scores, **options)),
-                image=None if path is None else _photo(path, pairs[index].labels.shape)[::step, ::step],
-            )
+            photo = None if path is None else _photo(path, pairs[index].labels.shape)[::step, ::step]
+            maps = draw_maps(scores[::step, ::step], labels[::step, ::step], encoding.options)
+            made[index] = make_item(audit, index, str(kinds[place]), maps, image=photo)
     return [made[index] for index in indices.tolist()]
+
+
+def draw_maps(scores: np.ndarray, labels: np.ndarray, options: Options) -> dict[str, np.ndarray]:
+    """Returns the maps of one image that a page shows, from scores (H, W, C) or class indices (H, W), by name."""
+    masks = options.kind == "masks"
+    own: dict[str, Any] = {"kind": options.kind, "background": options.background}
+    classes = options.num_classes if masks else scores.shape[-1]
+    ignored = False if options.ignore_index is None else labels == options.ignore_index
+    more = {"ignore_index": options.ignore_index, "num_classes": options.num_classes}
+    return {
+        "truth": np.where(ignored, classes, labels),
+        "prediction": scores if masks else scores.argmax(-1),
+        "errors": np.asarray(metrics.error_map(scores, labels, **own, **more)),
+        "risk": np.full(labels.shape, np.nan) if masks else np.asarray(metrics.risk_map(scores, **own)),
+    }
+
+
+def make_item(
+    audit: Audit, index: int, kind: str, maps: Mapping[str, np.ndarray], *, image: np.ndarray | None = None
+) -> Item:
+    """Returns one image of an audit with its maps."""
+    return Item(
+        name=audit.names[index],
+        member="",
+        group="" if audit.groups is None else f"group {audit.groups[index]}",
+        kind=kind,
+        flip=float(audit.decomposition.flip[index]),
+        flip_risk=float(audit.decomposition.flip_risk[index]),
+        image=image,
+        **maps,
+    )
 
 
 def _photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:

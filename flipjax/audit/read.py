@@ -9,9 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray, listed, read_headers
-from flipjax.metrics.classes import Background
+from flipjax.audit.label_maps import LabelMap, apply_label_map
+from flipjax.metrics.checks import Options
+from flipjax.metrics.classes import Background, background_classes
 
-RESERVED = ("logits", "probabilities", "labels", "groups", "names", "images")
+RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
+INDICES = ("masks", "labels")
+"""What holds class indices, in PNG files too."""
 # Half a percent: sums of 150 classes in float16 stay within it.
 TOLERANCE = 5e-3
 
@@ -38,13 +42,24 @@ class Pair(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """What the values mean: `kind` as in `flipjax.metrics`, the axis of the classes (first or last), their number."""
+    """What the values mean: `kind` as in `flipjax.metrics`, the axis of the classes (first or last), their number.
+
+    Masks have no such axis; their classes are 0 until they are counted. Maps, where given, are applied on reading.
+    """
 
     kind: str
     channels: str
     classes: int
     background: Background = 0
     ignore_index: int | None = None
+    label_map: LabelMap | None = None
+    prediction_map: LabelMap | None = None
+
+    @property
+    def options(self) -> Options:
+        """What the kernels take, of scores with the classes last."""
+        known = background_classes(self.background)
+        return Options(known, self.ignore_index, 2, self.kind, self.classes if self.kind == "masks" else None)
 
 
 def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
@@ -65,8 +80,8 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limi
     Reads headers, and the names in an npz.
 
     Args:
-        path: a folder of npy, npz and, for labels, PNG files; or one of them.
-        wanted: the array to take from an npz that holds several: logits, probabilities or labels.
+        path: a folder of npy, npz and, for labels and masks, PNG files; or one of them.
+        wanted: the array to take from an npz that holds several: logits, probabilities, masks or labels.
         rank: axes of one image's array; a stack has one more.
         reader: reads the array `names` of an npz.
         limits: of what an npz unpacks to.
@@ -74,7 +89,7 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limi
     Raises:
         AuditError: nothing there, files or values of another type, or damaged, or names that stand for two images.
     """
-    suffixes = (".npy", ".npz", ".png") if wanted == "labels" else (".npy", ".npz")
+    suffixes = (".npy", ".npz", ".png") if wanted in INDICES else (".npy", ".npz")
     files = sorted(file for file in path.iterdir() if file.name[0] != ".") if path.is_dir() else [path]
     wrong = [file.name for file in files if not file.is_file() or file.suffix.lower() not in suffixes]
     if wrong or not files:
@@ -128,9 +143,9 @@ def _member(arrays: dict[str, StoredArray], wanted: str) -> StoredArray | None:
 
 
 def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str, rank: int) -> None:
-    if len(shape) != rank or array.dtype.kind not in ("iu" if wanted == "labels" else "f"):
-        form = f"{wanted} (H, W, C) or (C, H, W) in floating point: class indices do not say how sure the model was"
-        form = "class indices (H, W) of an integer type, the argmax of one-hot ones" if wanted == "labels" else form
+    if len(shape) != rank or array.dtype.kind not in ("iu" if wanted in INDICES else "f"):
+        form = f"{wanted} (H, W, C) or (C, H, W) in floating point; for class indices pass --kind masks"
+        form = "class indices (H, W) of an integer type, the argmax of one-hot ones" if wanted in INDICES else form
         raise AuditError(f"{array}: expected {form}; found {array.dtype} of shape {array.shape}")
 
 
@@ -189,6 +204,13 @@ def find_encoding(
     Raises:
         AuditError: sizes that do not fit or are too large, or an axis that could be either.
     """
+    if kind == "masks":
+        for each in pairs:
+            check_size(each.prediction, 1, limits)
+            if each.prediction.shape != each.labels.shape:
+                sizes = [" x ".join(map(str, array.shape)) for array in (each.labels, each.prediction)]
+                raise AuditError(f"{each.prediction}: expected the size of its labels, {sizes[0]}, found {sizes[1]}")
+        return Encoding(kind, "none", 0, background, ignore_index)
     axes = ("last", "first") if channels is None else (channels,)
     fitting = [[axis for axis in axes if _split(each.prediction, axis)[0] == each.labels.shape] for each in pairs]
     wrong = [each for each, fits in zip(pairs, fitting, strict=True) if not fits]
@@ -207,10 +229,15 @@ def find_encoding(
         raise AuditError(f"expected {counts[0]} classes in all images, as in {pairs[0].name}; found {listed(others)}")
     for each in pairs:
         check_size(each.prediction, counts[0], limits)
-    matrices = 4 * len(pairs) * counts[0] ** 2
-    if matrices > limits.unpacked:
-        raise AuditError(_beyond(f"confusion matrices of {counts[0]} classes", matrices, limits, "unpacked"))
+    check_matrices(len(pairs), counts[0], limits)
     return Encoding(kind, axis, counts[0], background, ignore_index)
+
+
+def check_matrices(images: int, classes: int, limits: Limits) -> None:
+    """Raises AuditError where the confusion matrices of all images take too much."""
+    matrices = 4 * images * classes**2
+    if matrices > limits.unpacked:
+        raise AuditError(_beyond(f"confusion matrices of {classes} classes", matrices, limits, "unpacked"))
 
 
 def check_size(array: StoredArray, classes: int, limits: Limits) -> None:
@@ -232,6 +259,24 @@ def _beyond(what: str, value: int, limits: Limits, name: str) -> str:
 def _split(array: StoredArray, axis: str) -> tuple[tuple[int, ...], int]:
     """The sizes of the image and the number of classes."""
     return (array.shape[:-1], array.shape[-1]) if axis == "last" else (array.shape[1:], array.shape[0])
+
+
+def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the scores float32 (H, W, C), or the mask (H, W), and the labels (H, W) of one image.
+
+    Raises:
+        AuditError: what `read_scores` raises, and labels that a map does not name.
+    """
+    ignore_index = encoding.ignore_index
+    labels = reader.read(pair.labels)
+    if encoding.label_map is not None:
+        labels = apply_label_map(labels, encoding.label_map, ignore_index=ignore_index, where=pair.labels)
+    if encoding.kind != "masks":
+        return read_scores(reader, pair.prediction, encoding), labels
+    mask = reader.read(pair.prediction)
+    if encoding.prediction_map is not None:
+        mask = apply_label_map(mask, encoding.prediction_map, ignore_index=None, where=pair.prediction)
+    return mask, labels
 
 
 def read_scores(reader: ArrayReader, array: StoredArray, encoding: Encoding) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.read import check_names
-from flipjax.metrics import Decomposition, bootstrap, class_names, summarize
+from flipjax.audit.segments import Objects, count_objects
+from flipjax.metrics import Decomposition, SegmentTables, bootstrap, class_names, summarize
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import flips_of
 from flipjax.results.cells import Row
@@ -31,7 +32,7 @@ class Audit:
 
     `summary` is what `flipjax.metrics.summarize` returns without its matrix, `intervals` what `bootstrap` returns of
     each of its keys. `columns` are further texts of each image. `swap` is what scene swap says of the images, where
-    the model was at hand; `summary` then has its quantities, too.
+    the model was at hand; `summary` then has its quantities, too. `objects` is what became of their segments.
     """
 
     names: Sequence[str]
@@ -44,6 +45,12 @@ class Audit:
     scene_names: tuple[str, ...] = ()
     columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     swap: SceneSwap | None = None
+    objects: Objects | None = None
+
+    @functools.cached_property
+    def has_scores(self) -> bool:
+        """Whether there is a flip-risk, which masks have not."""
+        return not np.isnan(np.asarray(self.decomposition.risk_sum)).all()
 
     @functools.cached_property
     def confusion(self) -> np.ndarray:
@@ -84,6 +91,7 @@ def conclude_audit(
     pairs: np.ndarray | None = None,
     further: Mapping[str, float],
     swap: SceneSwap | None = None,
+    segments: SegmentTables | None = None,
     **known: Any,
 ) -> Audit:
     """Summarises a decomposition, with intervals from resamples of the images within each group.
@@ -98,6 +106,7 @@ def conclude_audit(
         pairs: int (n,), the counterfactual pair of each image or -1: its images are drawn together.
         further: quantities that `summarize` has not, by key.
         swap: of the images, where their scenes were swapped.
+        segments: of the images, where they were counted.
         **known: `scene_names` and `columns` of the audit.
     """
     summary = summarize(decomposition, groups, class_names=class_names)
@@ -114,8 +123,24 @@ def conclude_audit(
             renamed = {key: _renamed(key, names_of) for key in keys}
             renamed = {key: name for key, name in renamed.items() if name in further}
             intervals |= {renamed[key]: ends for key, ends in resampled(stand_in, list(renamed)).items()}
+    objects = None
+    further = dict(further)
+    if segments is not None:
+        objects = count_objects(segments, class_names, samples=samples)
+        further |= objects.summary()
+        intervals |= objects.intervals()
+    if not np.isnan(np.asarray(decomposition.risk_sum)).all():
+        further |= _mean_risk(decomposition)
     counts = decomposition, ignored, class_names
-    return Audit(names, groups, *counts, {**summary, **further}, intervals, swap=swap, **known)
+    return Audit(names, groups, *counts, {**summary, **further}, intervals, swap=swap, objects=objects, **known)
+
+
+def _mean_risk(decomposition: Decomposition) -> dict[str, float]:
+    """The image mean of flip-risk, and its share of log F, the largest it can be."""
+    risk = np.asarray(decomposition.flip_risk, np.float64)
+    mean = float(np.nanmean(risk)) if np.isfinite(risk).any() else math.nan
+    F = int(is_foreground(decomposition.confusion.shape[-1], decomposition.background).sum())
+    return {"flip_risk_mean": mean, "flip_risk_share": mean / math.log(F)}
 
 
 def _stand_ins(decomposition: Decomposition, swap: SceneSwap) -> list[tuple[Decomposition, dict[str, str]]]:
@@ -133,7 +158,7 @@ def _renamed(key: str, names: Mapping[str, str]) -> str:
 
 
 def image_rows(audit: Audit) -> list[Row]:
-    """Returns a row for each image, the riskiest first; images without flip-risk come last, in their order."""
+    """Returns a row for each image, the riskiest first and those without flip-risk last; of masks by flip share."""
     columns = image_columns(audit.decomposition, audit.class_names, swap=audit.swap)
     risk = columns["flip_risk"]
     first: dict[str, Sequence[Any]] = {"name": audit.names, **audit.columns}
@@ -144,7 +169,10 @@ def image_rows(audit: Audit) -> list[Row]:
     counts = {name: columns[name].tolist() for name in ("foreground_pixels", "pixels")}
     last = {"ignored_pixels": audit.ignored.tolist(), "largest_flip": columns["largest_flip"].tolist()}
     table = first | shares | counts | last
-    order = np.argsort(np.where(np.isnan(risk), np.inf, -risk), kind="stable").tolist()
+    if audit.objects is not None:
+        table |= audit.objects.of_images(len(audit.names))
+    flip = np.nan_to_num(columns["flip"]) if np.isnan(risk).all() else np.zeros(len(risk))
+    order = np.lexsort((-flip, np.where(np.isnan(risk), np.inf, -risk))).tolist()
     return [{name: values[i] for name, values in table.items()} for i in order]
 
 
@@ -186,6 +214,8 @@ def findings(audit: Audit) -> list[str]:
         f"The largest flip: {row['truth']} is taken for {row['prediction']} on {row['share']:.1%} of its pixels."
         for row in largest_flips(audit, limit=1)
     ]
+    if audit.objects is not None:
+        lines += audit.objects.findings()
     if "group/rare/fg_flip" in audit.summary:
         rare, common = (with_interval(audit, f"group/{group}/fg_flip", percent=True) for group in ("rare", "common"))
         lines.append(f"In the rare groups {rare} is flipped, in the common ones {common}.")
@@ -221,7 +251,7 @@ def warnings(audit: Audit) -> list[str]:
             f"{kappa:.3f}). Are the labels in the order of the predictions?"
         )
     without = audit.summary["n_images_without_risk"]
-    if without:
+    if without and audit.has_scores:
         lines.append(f"{without} of {len(audit.names)} images lack true or predicted foreground: they have no rank.")
     risk = np.asarray(audit.decomposition.flip_risk)
     if (risk == 0).any() and not (risk > 0).any():

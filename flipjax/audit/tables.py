@@ -1,13 +1,22 @@
 """The tables that a person reads: in the terminal, in Markdown and on the page."""
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from flipjax.audit.results import Audit, findings, image_rows, largest_flips, with_interval
+from flipjax.audit.segments import WORST, main_segment_tables, other_segment_tables
 from flipjax.groups import TWO_BY_TWO
 from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.text import TextTable, to_text
 
 RISKIEST = 15
+RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", "top_decile_flip_share")
+"""What masks have no answer to."""
+AT_ONCE = 12
+"""Classes of which a table shows all."""
+EVERYTHING = "All numbers of flipjax.metrics.summarize"
 
 
 def summary_text(audit: Audit, facts: Sequence[str]) -> str:
@@ -17,18 +26,42 @@ def summary_text(audit: Audit, facts: Sequence[str]) -> str:
 
 
 def main_tables(audit: Audit) -> dict[str, TextTable]:
-    """Returns the tables that come first, by caption."""
-    tables = {"All images": overall(audit), "Classes, pooled over the images": by_class(audit)}
+    """Returns the tables that come first, by caption; of many classes those with the most wrong pixels."""
+    worst, rest = _split_classes(audit)
+    of = f" the {len(worst)} with the largest shares of flips of {len(audit.class_names)}," if rest else ""
+    tables = {"All images": overall(audit), f"Classes,{of} pooled over the images": by_class(audit, worst)}
+    tables |= {} if audit.objects is None else main_segment_tables(audit.objects)
     return tables | ({} if audit.groups is None else {"Groups, with 95% intervals": by_group(audit)})
 
 
 def details(audit: Audit) -> dict[str, TextTable]:
     """Returns the other tables by caption."""
-    tables = {"Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals": by_decile(audit)}
+    tables = {}
+    if audit.has_scores:
+        tables["Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals"] = by_decile(audit)
     if largest_flips(audit):
         tables["The largest flips; all are in flip_matrix.csv"] = flip_list(audit)
-    tables["The riskiest images; all are in images.csv"] = riskiest(audit)
+    which = "riskiest" if audit.has_scores else "most flipped"
+    tables[f"The {which} images; all are in images.csv"] = riskiest(audit)
     return tables
+
+
+def folded_tables(audit: Audit) -> dict[str, TextTable]:
+    """Returns what only a page and Markdown show: the classes left out of the main tables, and every number."""
+    rest = _split_classes(audit)[1]
+    tables = {"The other classes, pooled over the images": by_class(audit, rest)} if rest else {}
+    tables |= {} if audit.objects is None else other_segment_tables(audit.objects)
+    return tables | {EVERYTHING: everything(audit)}
+
+
+def _split_classes(audit: Audit) -> tuple[list[int], list[int]]:
+    """The classes that are shown at once, and the others: of many, the foreground ones with the largest flips first."""
+    C = len(audit.class_names)
+    if C <= AT_ONCE:
+        return list(range(C)), []
+    flip = [np.nan_to_num(audit.summary[f"flip/{audit.class_names[c]}"], nan=-1) for c in audit.foreground]
+    order = [audit.foreground[place] for place in np.argsort(-np.array(flip), kind="stable")]
+    return order[:WORST], [*sorted(set(range(C)) - set(audit.foreground)), *order[WORST:]]
 
 
 def everything(audit: Audit) -> TextTable:
@@ -46,17 +79,19 @@ def overall(audit: Audit) -> TextTable:
     keys = [key for key in table if key in audit.summary]
     rows = [[title_of("n_images"), str(audit.summary["n_images"])]]
     shown = [key for key in keys[1:] if not key.startswith("iou/") or key == "iou/foreground"]
+    shown = [key for key in shown if audit.has_scores or key not in RANKED]
     rows += [[title_of(key), with_interval(audit, key)] for key in shown]
     return TextTable(["quantity", "value [95% interval]"], rows)
 
 
-def by_class(audit: Audit) -> TextTable:
-    """Returns the fate of each class's pixels and its IoU."""
+def by_class(audit: Audit, classes: Sequence[int]) -> TextTable:
+    """Returns the fate of each class's pixels and its IoU; a dash for a class that is not there."""
     header = ["class", "pixels", "correct", "flip", "miss", "IoU [95% interval]"]
     rows = []
-    for c, name in enumerate(audit.class_names):
-        iou = with_interval(audit, f"iou/{name}")
+    for c in classes:
+        name = audit.class_names[c]
         pixels = audit.confusion[c].sum()
+        iou = with_interval(audit, f"iou/{name}") if pixels else "-"
         if c not in audit.foreground:
             rows.append([name, f"{pixels:,}", "", "", "", iou])
             continue
@@ -101,8 +136,13 @@ def group_label(audit: Audit, group: str) -> str:
 def by_decile(audit: Audit) -> TextTable:
     """Returns mean flip-risk and mean flip share of each tenth of the images, sorted by flip-risk."""
     keys = ("risk_decile", "flip_by_risk_decile")
-    rows = [[str(d + 1), *(with_interval(audit, key, index=d) for key in keys)] for d in range(10)]
-    return TextTable(["decile", "mean flip-risk (nats)", "mean flip share"], rows)
+    most = math.log(len(audit.foreground))
+    rows = []
+    for d in range(10):
+        risk, flip = (with_interval(audit, key, index=d) for key in keys)
+        share = audit.summary[keys[0]][d] / most
+        rows.append([str(d + 1), risk, "-" if math.isnan(share) else f"{share:.1%}", flip])
+    return TextTable(["decile", "mean flip-risk (nats)", "of log F", "mean flip share"], rows)
 
 
 def flip_list(audit: Audit) -> TextTable:
@@ -113,10 +153,10 @@ def flip_list(audit: Audit) -> TextTable:
 
 
 def riskiest(audit: Audit) -> TextTable:
-    """Returns the images of the highest flip-risk."""
+    """Returns the images of the highest flip-risk, of masks those of the largest flip share."""
     columns = ["name", *(["group"] if audit.groups is not None else [])]
-    columns += ["flip_risk", "flip", "correct", "miss", "spill", "largest_flip"]
+    columns += [*(["flip_risk"] if audit.has_scores else []), "flip", "correct", "miss", "spill", "largest_flip"]
     columns += [] if audit.swap is None else [*SCENE_IMAGE_QUANTITIES]
-    rows = [row for row in image_rows(audit) if row["flip_risk"] != ""][:RISKIEST]
+    rows = [row for row in image_rows(audit) if row["flip_risk"] != "" or not audit.has_scores][:RISKIEST]
     cells = [[f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
     return TextTable(columns, cells)

@@ -126,10 +126,30 @@ def segment_tables(
 
     def measure(image: tuple[Any, Any, Any]) -> Columns:
         own = unit if image[2] is None else np.asarray(image[2])
-        return measure_image(*_read(*image, options), unit=own, rim=rim, min_pixels=min_pixels)
+        return segment_columns(*image[:2], options, unit=own, rim=rim, min_pixels=min_pixels)
 
     parts = list(in_order(measure, zip(scores, truth, ids, strict=True)))
-    return _tables(parts, with_ids=not isinstance(unit, str))
+    return join_columns(parts, with_ids=not isinstance(unit, str))
+
+
+def segment_columns(
+    scores: Any, labels: Any, options: Options, *, unit: Any = "class", rim: int = RIM, min_pixels: int | None = None
+) -> Columns:
+    """Returns the columns of one image, of which `join_columns` makes the tables: for images that come one by one.
+
+    Args:
+        scores: (H, W, C), or class indices (H, W) where `options.kind` is `masks`.
+        labels: integers (H, W).
+        options: as the kernels take them; masks need `num_classes`.
+        unit: `class`, `component` or ids (H, W).
+        rim: as in `segment_tables`.
+        min_pixels: as in `segment_tables`.
+
+    Raises:
+        TypeError, ValueError: what `segment_tables` raises.
+    """
+    ids = None if isinstance(unit, str) else unit
+    return measure_image(*_read(scores, labels, ids, options), unit=unit, rim=rim, min_pixels=min_pixels)
 
 
 def _images(values: Any, name: str, ndim: int) -> Any:
@@ -182,7 +202,12 @@ def _read(
     )
 
 
-def _tables(parts: Sequence[Columns], *, with_ids: bool) -> SegmentTables:
+def join_columns(parts: Sequence[Columns], *, with_ids: bool = False) -> SegmentTables:
+    """Returns the tables of images, numbered from 0 in the order of their columns; `with_ids` keeps `instance`.
+
+    Raises:
+        ValueError: images of different numbers of classes.
+    """
     import pandas as pd
 
     if len({len(part.true) for part in parts}) > 1:

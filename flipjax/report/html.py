@@ -37,6 +37,16 @@ TERMS = {
         "images, for these seeds alone: the percentiles of a bootstrap, of an AUROC what Newcombe's score interval of "
         "each seed gives (2006, method 5)."
     ),
+    "segment": (
+        "All pixels of a foreground class in an image, a connected component or an instance, of at least 64 pixels and "
+        "0.1 % of the image. It is correct where most of it is predicted as its class, flips where at least half is "
+        "one other foreground class, is missed where most is background, and mixed otherwise; SegFlip is the share "
+        "that flips. A flip is bleeding where the image has the wrong class elsewhere."
+    ),
+    "StrictFlip": (
+        "True and predicted segments are matched without regard to class at IoU above 1/2, at most one each, as in "
+        "panoptic quality; the share of the matches with another class."
+    ),
     "IoU gap": "A class's IoU in its common group minus that in its rare group; the mean of the two classes.",
     "flip-risk": (
         "The entropy (nats) of the foreground classes alone, averaged over the predicted foreground of an image. It "

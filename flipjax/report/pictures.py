@@ -70,7 +70,7 @@ class Palette(NamedTuple):
     @property
     def highest(self) -> float:
         """The largest flip-risk, nats."""
-        return math.log(self.classes - 1)
+        return math.log(self.classes - len(background_classes(self.background)))
 
 
 def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:

@@ -131,6 +131,13 @@ AUDIT_QUANTITIES = _by_key(
              "Mean IoU of the classes that occur in truth or prediction, the background's included."),
     Quantity("flip/<foreground>", "flip of <foreground>", "share", "down",
              "Share of <foreground> labelled as another foreground class."),
+    Quantity("flip_risk_mean", "mean flip-risk", "nats", "", "Mean over the images of flip-risk."),
+    Quantity("flip_risk_share", "mean flip-risk as a share of log F", "share", "",
+             "Mean flip-risk over the log of the number of foreground classes, the largest it can be."),
+    Quantity("seg_flip", "SegFlip", "share", "down",
+             "Share of the true segments of which at least half is one other foreground class."),
+    Quantity("strict_flip", "StrictFlip", "share", "down",
+             "Share with another class of the true segments that a predicted one matches at IoU above 1/2."),
 )
 """Quantities of an audit beside those of a sweep: no columns of results.csv."""
 

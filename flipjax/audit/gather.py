@@ -1,0 +1,65 @@
+"""What an audit keeps of each image, from arrays: counts, sums over regions and columns of segments."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flipjax import metrics
+from flipjax.metrics import Decomposition
+from flipjax.metrics.checks import Options
+from flipjax.metrics.objects import Columns
+from flipjax.metrics.segment_table import join_columns, segment_columns
+
+
+class ImageCounts(NamedTuple):
+    """One image: confusion int32 (C, C), risk_sum, sums over its regions (None for masks), columns of its segments."""
+
+    confusion: np.ndarray
+    risk_sum: float
+    ignored: int
+    regions: list[np.ndarray] | None
+    segments: Columns
+
+
+class Measured(NamedTuple):
+    """n images: their decomposition, ignored pixels int64 (n,), sums over regions (None for masks) and segments."""
+
+    decomposition: Decomposition
+    ignored: np.ndarray
+    regions: metrics.RegionSums | None
+    segments: metrics.SegmentTables
+
+
+def count_image(scores: Any, labels: Any, options: Options, *, unit: Any = "class") -> ImageCounts:
+    """Counts one image.
+
+    Args:
+        scores: float (H, W, C), or class indices (H, W) where `options.kind` is `masks`.
+        labels: integers (H, W).
+        options: as the kernels take them, classes last; masks need `num_classes`.
+        unit: of segments, as in `flipjax.metrics.segment_tables`.
+
+    Raises:
+        TypeError, ValueError: what `flipjax.metrics.decompose` and `segment_tables` raise.
+    """
+    own: dict[str, Any] = {name: getattr(options, name) for name in ("background", "ignore_index", "kind")}
+    image = metrics.decompose(scores, labels, num_classes=options.num_classes, **own)
+    regions = None
+    if options.kind != "masks":
+        regions = [np.asarray(leaf) for leaf in metrics.region_sums(scores, labels, **own)]
+    confusion = np.asarray(image.confusion, np.int32)
+    ignored = labels.size - int(confusion.sum(dtype=np.int64))
+    columns = segment_columns(scores, labels, options, unit=unit)
+    return ImageCounts(confusion, float(image.risk_sum), ignored, regions, columns)
+
+
+def join_counts(parts: Sequence[ImageCounts], *, background: Any, with_ids: bool = False) -> Measured:
+    """Joins images, in order, into one set."""
+    confusion = np.stack([part.confusion for part in parts])
+    risk_sum = np.array([part.risk_sum for part in parts], np.float32)
+    regions = [part.regions for part in parts if part.regions is not None]
+    sums = metrics.RegionSums(*map(np.stack, zip(*regions, strict=True))) if regions else None
+    ignored = np.array([part.ignored for part in parts], np.int64)
+    segments = join_columns([part.segments for part in parts], with_ids=with_ids)
+    return Measured(Decomposition(confusion, risk_sum, background), ignored, sums, segments)

@@ -1,0 +1,191 @@
+"""What became of the segments of an audit: its tables, its sentences and its file."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from flipjax.files import replacing
+from flipjax.metrics import SegmentTables, error_budget, segment_confusion, segment_flips
+from flipjax.results.frames import write_csv
+from flipjax.results.rows import rounded
+from flipjax.results.text import TextTable
+
+WORST = 10
+"""Rows that a table of classes or of pairs shows at once."""
+MENDED = {
+    "whole": "whole segments that flip",
+    "rim": "flips near borders of other segments",
+    "inside": "flips inside of other segments",
+    "miss": "misses",
+    "spill": "spills",
+    "background": "one background class for another",
+}
+
+
+class Objects(NamedTuple):
+    """The segments of an audit: their tables, SegFlip by class, the flip matrix int64 (C, C), the budget."""
+
+    tables: SegmentTables
+    flips: pd.DataFrame
+    confusion: np.ndarray
+    budget: pd.DataFrame
+    class_names: tuple[str, ...]
+
+    def summary(self) -> dict[str, float]:
+        """Returns SegFlip and StrictFlip of all segments."""
+        return {name: float(self.flips.loc["all", name]) for name in ("seg_flip", "strict_flip")}
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Returns their intervals, where there are any."""
+        names = [name for name in self.summary() if f"{name}_low" in self.flips]
+        row = self.flips.loc["all"]
+        return {name: (float(row[f"{name}_low"]), float(row[f"{name}_high"])) for name in names}
+
+    def of_images(self, images: int) -> dict[str, list[int]]:
+        """Returns two columns of images.csv: segments, and how many of them flip."""
+        place = self.tables.true["image"].to_numpy()
+        flip = (self.tables.true["outcome"] == "flip").to_numpy()
+        counts = [np.bincount(part, minlength=images).tolist() for part in (place, place[flip])]
+        return dict(zip(("segments", "flipped_segments"), counts, strict=True))
+
+    def findings(self) -> list[str]:
+        """Returns what was found, in sentences."""
+        row = self.flips.loc["all"]
+        if not row["segments"]:
+            return []
+        strict = _share(row, "strict_flip")
+        of_matched = "" if strict == "-" else f" Of those matched by a predicted one, {strict} have another class."
+        lines = [f"Of {int(row['segments']):,} true segments {_share(row, 'seg_flip')} flip.{of_matched}"]
+        kinds = self.budget.drop(index="all")
+        best = kinds["gain"].idxmax() if kinds["gain"].notna().any() else None
+        if best is not None and kinds.loc[best, "gain"] > 0:
+            gain, share = kinds.loc[best, "gain"], kinds.loc[best, "share"]
+            lines.append(
+                f"What to mend first: {MENDED[best]}, {share:.0%} of the wrong pixels, worth {gain:+.3f} mean IoU."
+            )
+        return lines
+
+    def by_class(self, *, rest: bool = False) -> TextTable:
+        """Returns the fate of the segments of the worst classes; with `rest` of the others, those that have none last.
+
+        The order is that of SegFlip, and of more segments where two are equal.
+        """
+        classes = self.flips.drop(index="all")
+        order = np.lexsort((-classes["segments"], -classes["seg_flip"]))
+        worst = [(str(name), row) for name, row in classes.iloc[order].iterrows()]
+        rows = worst[WORST:] if rest else [*worst[:WORST], ("all", self.flips.loc["all"])]
+        cells = [[name, *_fate(row)] for name, row in rows]
+        if rest:
+            absent = [name for name in self.class_names if name not in set(classes.index)]
+            cells += [[name, "0", *["-"] * 6] for name in absent]
+        header = ["class", "segments", "correct", "SegFlip", "miss", "mixed", "StrictFlip", "of the flips bleeding"]
+        return TextTable(header, cells)
+
+    def pairs(self, *, limit: int = WORST) -> TextTable:
+        """Returns the pairs of classes with the most flipped segments."""
+        flips = self.tables.true[self.tables.true["outcome"] == "flip"]
+        counts = flips.groupby(["class", "predicted"])["pixels"].agg(["size", "sum"]).reset_index()
+        counts = counts.sort_values(["size", "sum"], ascending=False, kind="stable").head(limit)
+        totals = self.tables.true["class"].value_counts()
+        rows = []
+        for truth, predicted, size, pixels in counts.astype(np.int64).to_numpy().tolist():
+            pair = f"{self.class_names[truth]} as {self.class_names[predicted]}"
+            rows.append([pair, f"{size:,}", f"{size / totals[truth]:.1%}", f"{pixels:,}"])
+        return TextTable(["flip", "segments", "share of the class's", "their pixels"], rows)
+
+    def mending(self) -> TextTable:
+        """Returns the wrong pixels of each kind, and what mending them is worth, the largest gain first."""
+        kinds = self.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
+        table = pd.concat([kinds[kinds["pixels"] > 0], self.budget.loc[["all"]]])
+        rows = [
+            [MENDED.get(str(kind), str(kind)), f"{int(row['pixels']):,}", _percent(row["share"]), _gain(row["gain"])]
+            for kind, row in table.iterrows()
+        ]
+        return TextTable(["wrong pixels", "pixels", "share", "gain in mean IoU"], rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns SegFlip by class, the flip matrix in segments and the budget; None for what does not exist."""
+        tables = {"segments": self.flips, "budget": self.budget}
+        stored: dict[str, Any] = {
+            name: {str(key): {str(k): _number(v) for k, v in row.items()} for key, row in table.iterrows()}
+            for name, table in tables.items()
+        }
+        return stored | {"segment_matrix": self.confusion.tolist()}
+
+
+def count_objects(tables: SegmentTables, class_names: Sequence[str], *, samples: int) -> Objects:
+    """Counts segments; intervals are of resamples of the images, where there are several."""
+    C = len(class_names)
+    key = jax.random.key(0) if tables.true["image"].nunique() > 1 else None
+    flips = segment_flips(tables.true, key=key, samples=samples, class_names=class_names)
+    budget = error_budget(tables.pixels, num_classes=C)
+    return Objects(tables, flips, segment_confusion(tables.true, num_classes=C), budget, tuple(class_names))
+
+
+def main_segment_tables(objects: Objects) -> dict[str, TextTable]:
+    """Returns the tables that come first, by caption; none where there is no segment."""
+    classes = len(objects.flips) - 1
+    if not classes:
+        return {}
+    which = f"the {WORST} worst of {classes} classes" if classes > WORST else "by class"
+    tables = {f"Segments, {which}, with 95% intervals": objects.by_class()}
+    pairs = objects.pairs()
+    tables |= {"Which class's segments are taken for which, the most frequent first": pairs} if pairs.rows else {}
+    return tables | {"What to mend first: the gain of each kind alone": objects.mending()}
+
+
+def other_segment_tables(objects: Objects) -> dict[str, TextTable]:
+    """Returns the classes that `main_segment_tables` leaves out."""
+    table = objects.by_class(rest=True)
+    return {"Segments of the other classes": table} if table.rows else {}
+
+
+def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:
+    """Writes a row for each true segment: segments.parquet, or segments.csv where pyarrow is not installed."""
+    table = objects.tables.true
+    spelled: Mapping[str, Any] = {
+        "name": np.array(names, object)[table["image"].to_numpy()],
+        "class_name": np.array(objects.class_names, object)[table["class"].to_numpy()],
+        "predicted_name": np.array(objects.class_names, object)[table["predicted"].to_numpy()],
+    }
+    for place, (name, values) in enumerate(spelled.items()):
+        table = table.copy() if place == 0 else table
+        table.insert(place, name, values)
+    arrow = importlib.util.find_spec("pyarrow") is not None
+    (folder / ("segments.csv" if arrow else "segments.parquet")).unlink(missing_ok=True)
+    if not arrow:
+        write_csv(folder / "segments.csv", table)
+        return
+    with replacing(folder / "segments.parquet") as stream:
+        table.to_parquet(stream, index=False)
+
+
+def _fate(row: pd.Series) -> list[str]:
+    counts = [f"{row[name] / row['segments']:.3f}" if row["segments"] else "-" for name in ("correct", "miss", "mixed")]
+    bleeding = "-" if np.isnan(row["bleeding"]) else f"{row['bleeding']:.0%}"
+    parts = [counts[0], _share(row, "seg_flip"), *counts[1:], _share(row, "strict_flip")]
+    return [f"{int(row['segments']):,}", *parts, bleeding]
+
+
+def _share(row: pd.Series, name: str) -> str:
+    if np.isnan(row[name]):
+        return "-"
+    ends = [row.get(f"{name}_{end}", np.nan) for end in ("low", "high")]
+    return f"{row[name]:.3f}" + ("" if np.isnan(ends).any() else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
+
+
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.1%}"
+
+
+def _gain(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:+.3f}"
+
+
+def _number(value: Any) -> Any:
+    return None if np.isnan(value) else int(value) if float(value).is_integer() else rounded(float(value))

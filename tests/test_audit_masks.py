@@ -1,0 +1,126 @@
+"""The audit of label maps: files of classes, label maps, segments, limits."""
+
+import csv
+import importlib.util
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from flipjax import metrics
+from flipjax.audit.__main__ import main
+from flipjax.audit.label_maps import NAMED, apply_label_map, read_label_map
+
+
+@pytest.fixture(scope="module")
+def masks():
+    """Predictions and labels (5, 24, 32), 21 classes: blocks, of which some flip; a rim of 255."""
+    generator = np.random.default_rng(0)
+    labels = np.kron(generator.integers(0, 21, (5, 3, 4)), np.ones((8, 8), int)).astype(np.uint8)
+    flipped = np.kron(generator.integers(0, 3, (5, 3, 4)) == 0, np.ones((8, 8), bool))
+    predictions = np.where(flipped, (labels + 1) % 21, labels).astype(np.uint8)
+    labels[:, 0] = 255
+    return predictions, labels
+
+
+def save_masks(folder, predictions, labels, *, suffix=".png"):
+    for name, stack in ("predictions", predictions), ("labels", labels):
+        (folder / name).mkdir()
+        for i, mask in enumerate(stack):
+            path = folder / name / f"i{i}{suffix}"
+            if suffix == ".npy":
+                np.save(path, mask)
+                continue
+            image = Image.fromarray(mask)
+            if name == "labels":
+                image.putpalette(np.arange(768).astype(np.uint8).tobytes())
+            image.save(path)
+    return ["--predictions", folder / "predictions", "--labels", folder / "labels", "--kind", "masks"]
+
+
+def audit(folder, *arguments, code=0):
+    assert main([*map(str, arguments), "--out", str(folder)]) == code
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_png_masks_agree_with_the_arrays_and_the_tables_of_segments(masks, tmp_path, capsys):
+    arguments = [*save_masks(tmp_path, *masks), "--ignore_index", 255]
+    result = audit(tmp_path / "out", *arguments)
+    options = {"kind": "masks", "num_classes": 21, "ignore_index": 255}
+    expected = metrics.summarize(metrics.decompose(*masks, **options))
+    for name in ("fg_correct", "fg_flip", "fg_miss", "mean_iou"):
+        assert result["summary"][name] == pytest.approx(expected[name])
+    tables = metrics.segment_tables(*masks, **options)
+    flips = metrics.segment_flips(tables.true)
+    assert result["summary"]["seg_flip"] == flips.loc["all", "seg_flip"]
+    assert result["budget"]["whole"]["gain"] == pytest.approx(
+        metrics.error_budget(tables.pixels, num_classes=21).loc["whole", "gain"], abs=1e-6
+    )
+    arrow = importlib.util.find_spec("pyarrow") is not None
+    path = tmp_path / "out" / ("segments.parquet" if arrow else "segments.csv")
+    stored = pd.read_parquet(path) if arrow else pd.read_csv(path)
+    assert stored["name"].tolist() == [f"i{i}" for i in tables.true["image"]]
+    assert stored["outcome"].tolist() == tables.true["outcome"].tolist()
+    if arrow:
+        pd.testing.assert_frame_equal(stored[list(tables.true)], tables.true, check_dtype=False)
+    with (tmp_path / "out" / "images.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    shares = [float(row["flip"]) for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(int(row["flipped_segments"]) for row in rows) == flips.loc["all", "flip"]
+    printed = capsys.readouterr().out
+    assert "What to mend first: whole segments that flip" in printed
+    assert "the 10 worst of" in printed and "decile" not in printed and len(printed.splitlines()) < 120
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Segments of the other classes" in page and "StrictFlip" in page
+    assert audit(tmp_path / "again", *arguments, "--unit", "component")["summary"]["seg_flip"] != "nan"
+
+
+def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
+    predictions, labels = masks
+    (tmp_path / "map.csv").write_text("from,to\n" + "".join(f"{c + 30},{c}\n" for c in range(21)) + "7,ignore\n")
+    shifted = np.where(labels == 255, 7, labels + 30).astype(np.uint8)
+    inputs = save_masks(tmp_path, predictions, shifted, suffix=".npy")
+    result = audit(tmp_path / "out", *inputs, "--label_map", tmp_path / "map.csv")
+    options = {"kind": "masks", "num_classes": 21, "ignore_index": 255}
+    assert result["flip_matrix"] == metrics.summarize(metrics.decompose(*masks, **options))["flip_matrix"]
+    cityscapes, ade20k = map(read_label_map, ("cityscapes", "ade20k"))
+    assert (cityscapes.count, ade20k.count) == (19, 150)
+    labels = np.array([[0, 7, 33], [26, 18, 255]])
+    mapped = apply_label_map(labels, cityscapes, ignore_index=255, where="")
+    assert mapped.tolist() == [[255, 0, 18], [13, 255, 255]]
+    assert apply_label_map(np.array([0, 1, 150]), ade20k, ignore_index=255, where="").tolist() == [255, 0, 149]
+    assert len(NAMED["ade20k"]) == 151
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        ({}, (), "labels/i0.png: expected classes, found 255; pass --ignore_index 255"),
+        ({}, ("--label_map", "ade"), "--label_map: expected a CSV with the columns from and to, or one of ade20k"),
+        ({"label": 160}, ("--label_map", "ade20k"), "labels/i3.png: expected labels that ade20k names, found others"),
+        ({"prediction": 40}, ("--num_classes", "21", "--ignore_index", "255"), "predictions/i3.png: expected class"),
+        ({"label": 40}, ("--num_classes", "21", "--ignore_index", "255"), "labels/i3.png: expected class indices"),
+        ({"size": 20}, ("--ignore_index", "255"), "i3.png: expected the size of its labels, 24 x 32, found 20 x 32"),
+        ({}, ("--ignore_index", "255", "--fail_above", "flop=0.1"), "--fail_above: expected a key of the summary"),
+        ({}, ("--ignore_index", "255", "--background", "25"), "--background: expected classes in 0..20, found 25"),
+    ],
+)
+def test_masks_that_do_not_fit_are_one_line(masks, tmp_path, capsys, change, arguments, message):
+    predictions, labels = (list(stack.copy()) for stack in masks)
+    labels[3][5, 5] = change.get("label", labels[3][5, 5])
+    predictions[3][5, 5] = change.get("prediction", predictions[3][5, 5])
+    predictions[3] = predictions[3][: change.get("size", 24)]
+    inputs = save_masks(tmp_path, predictions, labels)
+    assert main([*map(str, [*inputs, *arguments]), "--out", str(tmp_path / "out")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert message in lines[-1] and sum("flipjax audit: " in line for line in lines) == 1
+
+
+def test_a_number_above_its_limit_ends_with_1(masks, tmp_path, capsys):
+    inputs = [*save_masks(tmp_path, *masks), "--ignore_index", 255]
+    audit(tmp_path / "out", *inputs, "--fail_above", "fg_flip=0.05", "--fail_above", "seg_flip=1", code=1)
+    assert "--fail_above: fg_flip: expected at most 0.05, found 0." in capsys.readouterr().err
+    audit(tmp_path / "out", *inputs, "--fail_above", "fg_flip=1")
