@@ -71,9 +71,9 @@ def draw_maps(scores: np.ndarray, labels: np.ndarray, options: Options) -> dict[
     """Returns the maps of one image that a page shows, from scores (H, W, C) or class indices (H, W), by name."""
     masks = options.kind == "masks"
     own: dict[str, Any] = {"kind": options.kind, "background": options.background}
-    classes = options.num_classes if masks else scores.shape[-1]
+    more: dict[str, Any] = {"ignore_index": options.ignore_index, "num_classes": options.num_classes}
+    classes = options.num_classes or scores.shape[-1]
     ignored = False if options.ignore_index is None else labels == options.ignore_index
-    more = {"ignore_index": options.ignore_index, "num_classes": options.num_classes}
     return {
         "truth": np.where(ignored, classes, labels),
         "prediction": scores if masks else scores.argmax(-1),
@@ -82,9 +82,7 @@ def draw_maps(scores: np.ndarray, labels: np.ndarray, options: Options) -> dict[
     }
 
 
-def make_item(
-    audit: Audit, index: int, kind: str, maps: Mapping[str, np.ndarray], *, image: np.ndarray | None = None
-) -> Item:
+def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any], *, image: np.ndarray | None = None) -> Item:
     """Returns one image of an audit with its maps."""
     return Item(
         name=audit.names[index],

@@ -38,13 +38,13 @@ class Objects(NamedTuple):
 
     def summary(self) -> dict[str, float]:
         """Returns SegFlip and StrictFlip of all segments."""
-        return {name: float(self.flips.loc["all", name]) for name in ("seg_flip", "strict_flip")}
+        return {name: _rows(self.flips)["all"][name] for name in ("seg_flip", "strict_flip")}
 
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Returns their intervals, where there are any."""
         names = [name for name in self.summary() if f"{name}_low" in self.flips]
-        row = self.flips.loc["all"]
-        return {name: (float(row[f"{name}_low"]), float(row[f"{name}_high"])) for name in names}
+        row = _rows(self.flips)["all"]
+        return {name: (row[f"{name}_low"], row[f"{name}_high"]) for name in names}
 
     def of_images(self, images: int) -> dict[str, list[int]]:
         """Returns two columns of images.csv: segments, and how many of them flip."""
@@ -55,18 +55,18 @@ class Objects(NamedTuple):
 
     def findings(self) -> list[str]:
         """Returns what was found, in sentences."""
-        row = self.flips.loc["all"]
+        row = _rows(self.flips)["all"]
         if not row["segments"]:
             return []
         strict = _share(row, "strict_flip")
         of_matched = "" if strict == "-" else f" Of those matched by a predicted one, {strict} have another class."
         lines = [f"Of {int(row['segments']):,} true segments {_share(row, 'seg_flip')} flip.{of_matched}"]
-        kinds = self.budget.drop(index="all")
-        best = kinds["gain"].idxmax() if kinds["gain"].notna().any() else None
-        if best is not None and kinds.loc[best, "gain"] > 0:
-            gain, share = kinds.loc[best, "gain"], kinds.loc[best, "share"]
+        kinds = {name: kind for name, kind in _rows(self.budget).items() if name != "all" and kind["gain"] > 0}
+        best = max(kinds, key=lambda name: kinds[name]["gain"], default="")
+        if best:
             lines.append(
-                f"What to mend first: {MENDED[best]}, {share:.0%} of the wrong pixels, worth {gain:+.3f} mean IoU."
+                f"What to mend first: {MENDED[best]}, {kinds[best]['share']:.0%} of the wrong pixels, worth "
+                f"{kinds[best]['gain']:+.3f} mean IoU."
             )
         return lines
 
@@ -75,13 +75,13 @@ class Objects(NamedTuple):
 
         The order is that of SegFlip, and of more segments where two are equal.
         """
-        classes = self.flips.drop(index="all")
-        order = np.lexsort((-classes["segments"], -classes["seg_flip"]))
-        worst = [(str(name), row) for name, row in classes.iloc[order].iterrows()]
-        rows = worst[WORST:] if rest else [*worst[:WORST], ("all", self.flips.loc["all"])]
+        classes = _rows(self.flips)
+        total = classes.pop("all")
+        worst = sorted(classes.items(), key=lambda entry: (-entry[1]["seg_flip"], -entry[1]["segments"]))
+        rows = worst[WORST:] if rest else [*worst[:WORST], ("all", total)]
         cells = [[name, *_fate(row)] for name, row in rows]
         if rest:
-            absent = [name for name in self.class_names if name not in set(classes.index)]
+            absent = [name for name in self.class_names if name not in classes]
             cells += [[name, "0", *["-"] * 6] for name in absent]
         header = ["class", "segments", "correct", "SegFlip", "miss", "mixed", "StrictFlip", "of the flips bleeding"]
         return TextTable(header, cells)
@@ -103,8 +103,8 @@ class Objects(NamedTuple):
         kinds = self.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
         table = pd.concat([kinds[kinds["pixels"] > 0], self.budget.loc[["all"]]])
         rows = [
-            [MENDED.get(str(kind), str(kind)), f"{int(row['pixels']):,}", _percent(row["share"]), _gain(row["gain"])]
-            for kind, row in table.iterrows()
+            [MENDED.get(kind, kind), f"{int(row['pixels']):,}", _percent(row["share"]), _gain(row["gain"])]
+            for kind, row in _rows(table).items()
         ]
         return TextTable(["wrong pixels", "pixels", "share", "gain in mean IoU"], rows)
 
@@ -112,7 +112,7 @@ class Objects(NamedTuple):
         """Returns SegFlip by class, the flip matrix in segments and the budget; None for what does not exist."""
         tables = {"segments": self.flips, "budget": self.budget}
         stored: dict[str, Any] = {
-            name: {str(key): {str(k): _number(v) for k, v in row.items()} for key, row in table.iterrows()}
+            name: {key: {column: _number(value) for column, value in row.items()} for key, row in _rows(table).items()}
             for name, table in tables.items()
         }
         return stored | {"segment_matrix": self.confusion.tolist()}
@@ -165,14 +165,18 @@ def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None
         table.to_parquet(stream, index=False)
 
 
-def _fate(row: pd.Series) -> list[str]:
+def _rows(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    return {str(key): dict(zip(map(str, table), map(float, row), strict=True)) for key, *row in table.itertuples()}
+
+
+def _fate(row: Mapping[str, float]) -> list[str]:
     counts = [f"{row[name] / row['segments']:.3f}" if row["segments"] else "-" for name in ("correct", "miss", "mixed")]
     bleeding = "-" if np.isnan(row["bleeding"]) else f"{row['bleeding']:.0%}"
     parts = [counts[0], _share(row, "seg_flip"), *counts[1:], _share(row, "strict_flip")]
     return [f"{int(row['segments']):,}", *parts, bleeding]
 
 
-def _share(row: pd.Series, name: str) -> str:
+def _share(row: Mapping[str, float], name: str) -> str:
     if np.isnan(row[name]):
         return "-"
     ends = [row.get(f"{name}_{end}", np.nan) for end in ("low", "high")]
