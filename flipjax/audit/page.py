@@ -48,7 +48,8 @@ def write_page(
     """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
     shares, *ranked, matrix = map(Picture, charts(audit))
     palette = palette_of(audit, items)
-    caption = (CAPTION if audit.has_scores else MOST_FLIPPED) + ("" if any(item.image is not None for item in items) else f" {HINT}")
+    caption = CAPTION if audit.has_scores else MOST_FLIPPED
+    caption += "" if any(item.image is not None for item in items) else f" {HINT}"
     sections = [
         Section("Results", [*_numbers(main_tables(audit)), shares]),
         Section("Flip-risk", ranked[::-1], "" if audit.swap else SWAP),
@@ -63,6 +64,8 @@ def write_page(
     swap = ["scene swap", "counterfactual pair"] if audit.swap else []
     terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], *TERMS[3:])
     text = {"title": TITLE, "lines": findings(audit), "facts": facts}
+    terms = terms if audit.has_scores else [name for name in terms if name not in RISK_TERMS]
+    swap += [] if audit.objects is None else ["segment", "StrictFlip"]
     write_index(folder, sections, terms=[*terms, *swap], config=options, **text)
 
 
