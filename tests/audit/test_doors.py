@@ -94,8 +94,8 @@ FOLDERS = [
 VALUES = [
     (changed(np.nan), LABELS, "", r"logits.npy row 2: .* found 1 without, the first at row 1, column 3, of nan"),
     (np.where(np.arange(3) < 3, -np.inf, LOGITS), LABELS, "", "row 0: expected a finite .* found 42 without"),
-    (LOGITS.argmax(-1), LABELS, "", "in floating point: class indices do not say how sure .* found int64"),
-    ((PROBABILITIES * 255).astype(np.uint8), LABELS, "--kind=probabilities", "in floating point: .* found uint8"),
+    (LOGITS.argmax(-1), LABELS, "", "in floating point; for class indices pass --kind masks; found int64"),
+    ((PROBABILITIES * 255).astype(np.uint8), LABELS, "--kind=probabilities", "in floating point; .* found uint8"),
     (PROBABILITIES, LABELS, "", "logits.npy row 0: expected logits, .* pass --kind probabilities"),
     (LOGITS, LABELS, "--kind=probabilities", "logits.npy row 0: expected values in 0..1 .* pass --kind logits"),
     (1 / (1 + np.exp(-LOGITS)), LABELS, "--kind=probabilities", "row 0: .* not a sigmoid"),
