@@ -127,6 +127,21 @@ def test_arrays_come_first_and_options_by_keyword(module):
             assert parameters["key"].kind is inspect.Parameter.KEYWORD_ONLY or next(iter(parameters)) == "key", name
 
 
+NOUNS = {"Its", "Rows", "Images", "Counts,", "Seconds", "Shapes", "Distances", "Logits", "Predictions", "Statistics"}
+
+
+def test_docstrings_begin_with_an_indicative_verb():
+    """As ruff's D401, which asks for the imperative; a property is what it returns."""
+    first = [
+        (name, node.name, docstring.split()[0])
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and (docstring := ast.get_docstring(node))
+        if not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+    ]
+    assert not [found for found in first if found[2] in NOUNS or not found[2].rstrip(".,:;").endswith("s")]
+
+
 def test_files_are_short():
     long = {path.name: count for path in ROOT.rglob("*.py") if (count := len(path.read_text().splitlines())) > 320}
     assert not long

@@ -23,7 +23,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _background(text: str) -> tuple[int, ...]:
-    """The classes: a tuple, by which what is given is told from the default."""
+    """Returns the classes: a tuple, by which what is given is told from the default."""
     try:
         return () if text == "none" else tuple(int(part) for part in text.split(","))
     except ValueError:

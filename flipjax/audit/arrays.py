@@ -52,7 +52,7 @@ class StoredArray(NamedTuple):
     row: int | None = None
 
     def __str__(self) -> str:
-        """The file, the member of an npz, and the row of a stack."""
+        """Returns the file, the member of an npz, and the row of a stack."""
         name = f"{self.path}[{self.member}]" if self.member else str(self.path)
         return name if self.row is None else f"{name} row {self.row}"
 

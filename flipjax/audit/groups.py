@@ -61,7 +61,7 @@ def read_groups(path: Path, names: Sequence[str], *, classes: int, positional: b
 
 
 def _rows(path: Path) -> dict[str, str]:
-    """The text of each group by the name in its row."""
+    """Returns the text of each group by the name in its row."""
     if not path.is_file():
         raise AuditError(f"{path}: expected a CSV with the columns name and group, found no file there")
     try:

@@ -104,7 +104,7 @@ def count_classes(pairs: Sequence[Pair], encoding: Encoding, options: argparse.N
 
 
 def _names_background(names: Sequence[str], encoding: Encoding) -> bool:
-    """Whether the names are those of all classes for sure."""
+    """Says whether the names are those of all classes for sure."""
     return encoding.background is None or any("background" in name.lower() for name in names)
 
 

@@ -85,7 +85,7 @@ def charts(audit: Audit) -> list[Chart]:
 
 
 def _shares(audit: Audit, note: str) -> Chart:
-    """Correct, flip and miss as stacked shares: of all images and of each group, and of each true class."""
+    """Returns correct, flip and miss as stacked shares: of all images and of each group, and of each true class."""
     keys = [key for key in audit.summary if key.startswith("group/") and key.endswith("/fg_flip")]
     groups = {"all": ""} | {key.split("/")[1]: key.removesuffix("fg_flip") for key in keys[:BARS]}
     names = ("fg_correct", "fg_flip", "fg_miss")

@@ -97,7 +97,7 @@ def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any], *, i
 
 
 def _photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A photo uint8 (H, W, 3) of the size of its labels."""
+    """Returns a photo uint8 (H, W, 3) of the size of its labels."""
     try:
         with Image.open(path, formats=["PNG", "JPEG"]) as image:
             if (image.height, image.width) != tuple(shape):

@@ -124,7 +124,7 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limi
 
 
 def _alone(file: Path, wanted: str, rank: int, limits: Limits) -> StoredArray:
-    """The one image of a file in a folder."""
+    """Returns the one image of a file in a folder."""
     arrays = read_headers(file, limits=limits)
     array = _member(arrays, wanted)
     if array is None:
@@ -137,7 +137,7 @@ def _alone(file: Path, wanted: str, rank: int, limits: Limits) -> StoredArray:
 
 
 def _member(arrays: dict[str, StoredArray], wanted: str) -> StoredArray | None:
-    """The array to take from a file: the one of that name, or the only one that has no other meaning."""
+    """Returns the array to take from a file: the one of that name, or the only one that has no other meaning."""
     others = [array for name, array in arrays.items() if name not in RESERVED]
     return arrays.get(wanted, others[0] if len(others) == 1 else None)
 
@@ -257,7 +257,7 @@ def _beyond(what: str, value: int, limits: Limits, name: str) -> str:
 
 
 def _split(array: StoredArray, axis: str) -> tuple[tuple[int, ...], int]:
-    """The sizes of the image and the number of classes."""
+    """Returns the sizes of the image and the number of classes."""
     return (array.shape[:-1], array.shape[-1]) if axis == "last" else (array.shape[1:], array.shape[0])
 
 

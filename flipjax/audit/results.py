@@ -136,7 +136,7 @@ def conclude_audit(
 
 
 def _mean_risk(decomposition: Decomposition) -> dict[str, float]:
-    """The image mean of flip-risk, and its share of log F, the largest it can be."""
+    """Returns the image mean of flip-risk, and its share of log F, the largest it can be."""
     risk = np.asarray(decomposition.flip_risk, np.float64)
     mean = float(np.nanmean(risk)) if np.isfinite(risk).any() else math.nan
     F = int(is_foreground(decomposition.confusion.shape[-1], decomposition.background).sum())
@@ -144,7 +144,7 @@ def _mean_risk(decomposition: Decomposition) -> dict[str, float]:
 
 
 def _stand_ins(decomposition: Decomposition, swap: SceneSwap) -> list[tuple[Decomposition, dict[str, str]]]:
-    """Decompositions of which the quantities of `summarize` are those of scene swap, by the latter's keys."""
+    """Returns decompositions of which the quantities of `summarize` are those of scene swap, by the latter's keys."""
     inside = is_foreground(decomposition.confusion.shape[-1], decomposition.background)
     predicted = swap.repaired.confusion[..., inside].sum((1, 2))
     ranked = dataclasses.replace(decomposition, risk_sum=swap.risk * predicted)

@@ -55,7 +55,7 @@ def folded_tables(audit: Audit) -> dict[str, TextTable]:
 
 
 def _split_classes(audit: Audit) -> tuple[list[int], list[int]]:
-    """The classes that are shown at once, and the others: of many, the foreground ones with the largest flips first."""
+    """Returns the classes shown at once, and the others: of many, the foreground ones with the largest flips first."""
     C = len(audit.class_names)
     if C <= AT_ONCE:
         return list(range(C)), []

@@ -169,7 +169,7 @@ def _newton(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weights:
 
 
 def _shuffled(generator: np.random.Generator, truth: np.ndarray) -> np.ndarray:
-    """Places of the segments, shuffled within each class."""
+    """Returns places of the segments, shuffled within each class."""
     order = np.arange(len(truth))
     for c in np.unique(truth):
         own = np.flatnonzero(truth == c)

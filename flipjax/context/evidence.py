@@ -103,7 +103,7 @@ def context_evidence(
     both = shown.T.astype(np.float64) @ seen
 
     def log_share(classes: np.ndarray) -> np.ndarray:
-        """Terms log P(z_e | c), (S, C) over e, of a class for each segment."""
+        """Returns the terms log P(z_e | c), (S, C) over e, of a class for each segment."""
         left_out = known & shown[row, classes]
         n = (counts[classes] - left_out)[:, None]
         part = both[classes] - left_out[:, None] * seen[row]

@@ -139,7 +139,7 @@ def _check_size(pair: Pair, limits: Limits) -> None:
 
 
 def _count_classes(options: argparse.Namespace, pairs: list[Pair], reader: ArrayReader, stored: Any) -> int:
-    """C: that of shares.csv, else one more than the largest class, and no less than there are names."""
+    """Returns C: that of shares.csv, else one more than the largest class, and no less than there are names."""
     if stored is not None:
         return stored[1].shape[1]
     largest = 0
@@ -179,7 +179,7 @@ def _shares(source: Source, names: list[str], reader: ArrayReader, C: int) -> tu
 
 
 def _read_shares(path: Path) -> tuple[list[str], np.ndarray]:
-    """The names and shares (n, C) of shares.csv."""
+    """Returns the names and shares (n, C) of shares.csv."""
     try:
         table = pd.read_csv(path, dtype={"name": str}, keep_default_na=False)
         shares = table.drop(columns="name").to_numpy(np.float64)

@@ -118,7 +118,7 @@ def context_pairs(true: pd.DataFrame, *, background: int | tuple[int, ...] | Non
 
 
 def _standardised(rare: np.ndarray, common: np.ndarray, rare_flips: np.ndarray, common_flips: np.ndarray) -> np.ndarray:
-    """The difference of two shares, averaged over the last axis by Mantel's and Haenszel's weights."""
+    """Returns the difference of two shares, averaged over the last axis by Mantel's and Haenszel's weights."""
     with np.errstate(divide="ignore", invalid="ignore"):
         total = rare + common
         part = np.where((rare > 0) & (common > 0), (rare_flips * common - common_flips * rare) / total, 0).sum(-1)

@@ -31,10 +31,10 @@ class _Appended:
             stream.write(data)
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Does nothing: nothing waits."""
 
     def close(self) -> None:
-        """It is closed."""
+        """Does nothing: it is closed."""
 
 
 def _open_bucket(path: Any, mode: str) -> BinaryIO | _Appended:

@@ -148,7 +148,7 @@ def _center(identity: jax.Array, center: str) -> jax.Array:
 
 
 def _least_distance(values: jax.Array) -> jax.Array:
-    """The split of each column (n, F) into two clusters of least absolute distance: midway between their medians."""
+    """Splits each column (n, F) into two clusters of least absolute distance: midway between their medians."""
     n = (~jnp.isnan(values)).sum(0)
     ordered = jnp.sort(values, axis=0)
     centred = jnp.nan_to_num(ordered - jnp.nanmedian(values, axis=0))
@@ -174,7 +174,7 @@ def _least_distance(values: jax.Array) -> jax.Array:
 
 
 def _otsu(values: jax.Array) -> jax.Array:
-    """Otsu's threshold of each column (n, F), NaN left out: midway between the means of the two clusters."""
+    """Returns Otsu's threshold of each column (n, F), NaN left out: midway between the means of the two clusters."""
     count = (~jnp.isnan(values)).sum(0)
     ordered = jnp.sort(values, axis=0)
     shift = jnp.nanmean(values, axis=0)

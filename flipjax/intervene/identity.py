@@ -206,7 +206,7 @@ def spread(log_odds: Any) -> jax.Array:
 
 
 def _nothing(background: int | tuple[int, ...] | None) -> int:
-    """The class of an image without region."""
+    """Returns the class of an image without region."""
     return next(iter(background_classes(background)), -1)
 
 

@@ -159,7 +159,7 @@ def scene_marginal(
 
 
 def _pool(logits: jax.Array, places: np.ndarray, *, background: int | tuple[int, ...] | None) -> jax.Array:
-    """What `region_log_odds` gives for each of N regions, (N, F), by the region of each pixel, -1 for none."""
+    """Returns what `region_log_odds` gives for each of N regions, (N, F), by the region of each pixel, -1 for none."""
     count = int(places.max(initial=-1)) + 1
     classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
     scores = logits[..., classes].astype(jnp.float32).reshape(-1, len(classes))

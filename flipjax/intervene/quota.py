@@ -55,7 +55,7 @@ def quota_center(identity: jax.Array, prior: jax.Array) -> jax.Array:
 
 
 def _whole(n: jax.Array, shares: jax.Array) -> jax.Array:
-    """N regions dealt by shares (F,), in whole regions: those of the largest remainders are rounded up."""
+    """Returns N regions dealt by shares (F,), in whole regions: those of the largest remainders are rounded up."""
     exact = n * shares
     low = jnp.floor(exact).astype(jnp.int32)
     place = jnp.argsort(jnp.argsort(low - exact, stable=True))
@@ -67,19 +67,19 @@ def _count(classes: jax.Array, F: int) -> jax.Array:
 
 
 def _own(scores: jax.Array, classes: jax.Array) -> jax.Array:
-    """What each region has for its class (n, 1)."""
+    """Returns what each region has for its class (n, 1)."""
     return jnp.take_along_axis(scores, jnp.minimum(classes, scores.shape[1] - 1)[:, None], axis=1)
 
 
 def _losses(scores: jax.Array, classes: jax.Array) -> jax.Array:
-    """The least that a region of class c loses by a move to d: (F, F), infinite for a class without any."""
+    """Returns the least that a region of class c loses by a move to d: (F, F), infinite for a class without any."""
     F = scores.shape[1]
     losses = jax.ops.segment_min(_own(scores, classes) - scores, classes, num_segments=F)
     return jnp.where(jnp.eye(F, dtype=bool), 0, losses)
 
 
 def _shortest(lengths: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Distances (F,) from the classes `first`, and the class before each on its path: -1 for the first."""
+    """Returns the distances (F,) from the classes `first`, and the class before each on its path: -1 for the first."""
     F = len(lengths)
 
     def relax(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -92,7 +92,7 @@ def _shortest(lengths: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 def _along(scores: jax.Array, classes: jax.Array, before: jax.Array, last: jax.Array) -> jax.Array:
-    """The classes after one region has moved along each step of the path that ends at `last`."""
+    """Returns the classes after one region has moved along each step of the path that ends at `last`."""
     gaps = _own(scores, classes) - scores
 
     def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -106,7 +106,7 @@ def _along(scores: jax.Array, classes: jax.Array, before: jax.Array, last: jax.A
 
 
 def _middle(scores: jax.Array, classes: jax.Array) -> jax.Array:
-    """The middle of the points (F,) that keep the regions in their classes.
+    """Returns the middle of the points (F,) that keep the regions in their classes.
 
     A class without any has no upper bound: its point lies above all regions by their mean distance.
     """

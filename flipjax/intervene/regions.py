@@ -110,7 +110,7 @@ def _components(inside: np.ndarray) -> np.ndarray:
 
 
 def _differ(components: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether two components of an image have most pixels of different classes."""
+    """Says whether two components of an image have most pixels of different classes."""
     inside = components > 0
     if components.max(initial=0) < 2:
         return False

@@ -249,7 +249,7 @@ def _dilate(regions: jax.Array) -> jax.Array:
 
 
 def _blur_matrix(size: int, sigma: float) -> np.ndarray:
-    """The Gaussian blur of a line of pixels as a matrix (size, size); beyond its ends the line is mirrored."""
+    """Returns the Gaussian blur of a line of pixels as a matrix (size, size); beyond its ends the line is mirrored."""
     radius = int(REACH * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)

@@ -15,7 +15,7 @@ from flipjax.metrics.summary import members_of, summarize
 
 
 def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
-    """Return the images of all parts, in order, as one decomposition with NumPy leaves, on which all shares are exact.
+    """Returns the images of all parts, in order, as one decomposition with NumPy leaves, on which all shares are exact.
 
     Args:
         parts: one or more, leaves of any leading axes: (C, C) and () of one image, (n, C, C) and (n,) of a batch.
@@ -84,7 +84,7 @@ class FlipMetric:
         channels: str = "last",
         class_names: Sequence[str] | None = None,
     ):
-        """Start with no image.
+        """Starts with no image.
 
         Raises:
             TypeError, ValueError: an option that no batch could have.
@@ -108,12 +108,12 @@ class FlipMetric:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Forgets all images."""
         self._parts: list[Decomposition] = []
         self._groups: list[np.ndarray] = []
 
     def update(self, predictions: Any, labels: Any, groups: Any = None) -> None:
-        """Add a batch.
+        """Adds a batch.
 
         Args:
             predictions: as `decompose` takes them; (N, C, *spatial) with `channels="first"`.
@@ -127,13 +127,13 @@ class FlipMetric:
         self._add(*self._read(predictions, labels, groups))
 
     def __call__(self, predictions: Any, labels: Any, groups: Any = None) -> dict[str, Any]:
-        """Add a batch as `update` does, and return what `summarize` says of it alone."""
+        """Adds a batch as `update` does, and returns what `summarize` says of it alone."""
         part, groups = self._read(predictions, labels, groups)
         self._add(part, groups)
         return summarize(part, groups, class_names=self.class_names)
 
     def _read(self, predictions: Any, labels: Any, groups: Any) -> tuple[Decomposition, np.ndarray | None]:
-        """The decomposition of a batch and a copy of its groups, checked against the images before."""
+        """Returns the decomposition of a batch and a copy of its groups, checked against the images before."""
         part = decompose(
             predictions,
             labels,
@@ -171,12 +171,12 @@ class FlipMetric:
         return concatenate(self._parts)
 
     def compute(self) -> dict[str, Any]:
-        """Return what `summarize` says of all images so far."""
+        """Returns what `summarize` says of all images so far."""
         groups = np.concatenate(self._groups) if self._groups else None
         return summarize(self.decomposition, groups, class_names=self.class_names)
 
     def top_flips(self, k: int = 10) -> list[tuple[str, str, float]]:
-        """Return the k largest flips: the true class, the one it is taken for, and the share of its pixels.
+        """Returns the k largest flips: the true class, the one it is taken for, and the share of its pixels.
 
         Flips are ordered by pixels; pairs of classes without any are left out.
         """
@@ -188,7 +188,7 @@ class FlipMetric:
         return [(names[t], names[p], float(flips[t, p] / confusion[t].sum())) for t, p in pairs if flips[t, p]]
 
     def merge(self, *others: FlipMetric) -> Self:
-        """Add the images of others, in order, and return this metric.
+        """Adds the images of others, in order, and returns this metric.
 
         Raises:
             ValueError: metrics of other options or classes, or where only some have groups; then nothing is added.
@@ -213,7 +213,7 @@ class FlipMetric:
         return self
 
     def plot(self, ax: Any = None) -> tuple[Any, Any]:
-        """Draw the shares of the true foreground, and return matplotlib's figure and axes.
+        """Draws the shares of the true foreground, and returns matplotlib's figure and axes.
 
         Raises:
             ImportError: matplotlib is not installed.

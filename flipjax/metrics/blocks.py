@@ -27,12 +27,12 @@ class Block(NamedTuple):
     arrays: list[np.ndarray]
 
     def taken(self, output: Any) -> np.ndarray:
-        """Return what a program makes of the images: (rows, ...) without the rows that were filled in."""
+        """Returns what a program makes of the images: (rows, ...) without the rows that were filled in."""
         return np.asarray(output)[: self.place[0].stop - self.place[0].start]
 
 
 def on_host(*arrays: Any) -> bool:
-    """Say whether all are concrete arrays in this process's memory, which can be cut without a program."""
+    """Says whether all are concrete arrays in this process's memory, which can be cut without a program."""
     return all(isinstance(array, np.ndarray) or _on_cpu(array) for array in arrays)
 
 
@@ -46,7 +46,7 @@ def _on_cpu(array: Any) -> bool:
 def cut(
     arrays: Sequence[np.ndarray], blanks: Sequence[Any], *, spatial_ndim: int, lead: int, width: int
 ) -> Iterator[Block]:
-    """Cut arrays that share their leading and spatial axes into blocks of one shape.
+    """Cuts arrays that share their leading and spatial axes into blocks of one shape.
 
     Args:
         arrays: (..., *spatial, ...).

@@ -126,7 +126,7 @@ def near_and_far(
 
 
 def _superclasses(superclasses: Any, names: Sequence[str], inside: np.ndarray) -> list[Any]:
-    """The superclass of each class; None for those of the background that have none."""
+    """Returns the superclass of each class; None for those of the background that have none."""
     if isinstance(superclasses, Mapping):
         known = {*names, *range(len(names))}
         unknown = [key for key in superclasses if key not in known]

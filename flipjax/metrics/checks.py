@@ -233,13 +233,13 @@ def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
 
 
 def _are_indices(scores: np.ndarray) -> bool:
-    """Whether scores (..., C) look like class indices and their last axis like one of an image: no one-hot scores."""
+    """Says whether scores (..., C) look like class indices, and their last axis like an image's: no one-hot scores."""
     whole = bool(((scores >= 0) & (scores == np.floor(scores))).all())
     return whole and not ((scores > 0).sum(-1) == 1).all()
 
 
 def _no_probabilities(scores: np.ndarray) -> str:
-    """What speaks against values (..., C) being probabilities; NaN does not."""
+    """Returns what speaks against values (..., C) being probabilities; NaN does not."""
     scores = scores.astype(np.float32, copy=False)
     low = np.fmin.reduce(scores, axis=None)
     high = np.fmax.reduce(scores, axis=None)

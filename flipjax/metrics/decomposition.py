@@ -71,7 +71,7 @@ class Decomposition:
         return self._ratio(self.risk_sum, self._count(predicted))
 
     def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which cells (C, C) have true foreground, predicted foreground, and the same class twice."""
+        """Returns which cells (C, C) have true foreground, predicted foreground, and the same class twice."""
         classes = self.confusion.shape[-1]
         foreground = is_foreground(classes, self.background)
         truth, predicted = np.meshgrid(foreground, foreground, indexing="ij")
@@ -93,7 +93,7 @@ class Decomposition:
 
 
 def flips_of(confusion: np.ndarray, *, background: Background = 0) -> np.ndarray:
-    """Returns confusion matrices (..., C, C) with the flips alone, the rest 0.
+    """Returns the confusion matrices (..., C, C) with the flips alone, the rest 0.
 
     Example:
         >>> flips_of(np.full((3, 3), 7)).tolist()
@@ -111,7 +111,7 @@ def _on_host(*arrays: Any) -> bool:
 
 
 def _divide(part: Any, whole: Any, dtype: type) -> np.ndarray:
-    """On the host, where nothing is compiled for another number of images."""
+    """Divides on the host, where nothing is compiled for another number of images."""
     numerator = np.asarray(part).astype(dtype)
     denominator = np.asarray(whole).astype(dtype)
     return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan, dtype), where=denominator > 0)

@@ -8,7 +8,7 @@ MANY_CLASSES = 32
 
 
 def looks_channels_first(shape: tuple[int, ...], spatial_ndim: int) -> bool:
-    """Whether the last axis is too long for classes and the first spatial one short, or the last two are one square."""
+    """Says whether the last axis is too long for classes and the first spatial one short, or the last two a square."""
     first, *_, before, last = shape[-1 - spatial_ndim :]
     return last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
 
@@ -51,7 +51,7 @@ def shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim
 
 
 def resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
-    """What to do where the logits are smaller than the labels by one factor along all axes, in either layout."""
+    """Says what to do where the logits are smaller than the labels by one factor along all axes, in either layout."""
     target = labels[-spatial_ndim:]
     for source in (logits[-1 - spatial_ndim : -1], logits[-spatial_ndim:]):
         factors = {large / small for large, small in zip(target, source, strict=True) if small}

@@ -268,7 +268,7 @@ def _decompose_masks(predictions: Any, labels: Any, options: Options) -> Decompo
 
 
 def _with_blanks(scores: Any, labels: Any, classes: int) -> tuple[list[np.ndarray], tuple[int, int]]:
-    """Predictions and labels as NumPy arrays, and what fills them up: a label that counts nowhere."""
+    """Returns predictions and labels as NumPy arrays, and what fills them up: a label that counts nowhere."""
     labels = np.asarray(labels)
     if np.iinfo(labels.dtype).max < classes:
         labels = labels.astype(np.int32)
@@ -284,7 +284,7 @@ def _map(
     width: int,
     dtype: type,
 ) -> jax.Array:
-    """An array (..., *spatial) of what `function` makes of each pixel."""
+    """Returns an array (..., *spatial) of what `function` makes of each pixel."""
     shape = arrays[-1].shape if len(arrays) > 1 else arrays[0].shape[:-1]
     lead = len(shape) - spatial_ndim
     output = np.empty((math.prod(shape[:lead]), math.prod(shape[lead:])), dtype)

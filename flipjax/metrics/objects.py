@@ -102,7 +102,7 @@ class _Rows:
         return np.divide(sums, number, out=np.full(len(sums), np.nan), where=number > 0)
 
     def chosen(self, rows: np.ndarray) -> np.ndarray:
-        """Where the image has units of some of the rows: bool (H, W)."""
+        """Says where the image has units of some of the rows: bool (H, W)."""
         units = np.zeros(self.number + 1, bool)
         units[self.kept] = rows
         return units[self.units.places]
@@ -127,7 +127,7 @@ class _Rows:
 def _fates(
     counts: np.ndarray, true: dict[str, np.ndarray], shares: np.ndarray, foreground: np.ndarray, *, size: int
 ) -> dict[str, np.ndarray]:
-    """What most of each segment is taken for, of counts (segments, C)."""
+    """Returns what most of each segment is taken for, of counts (segments, C)."""
     order = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
     order = np.pad(order, ((0, 0), (0, len(LARGEST) - order.shape[1])))
     largest = np.take_along_axis(counts, order, 1)
@@ -146,14 +146,14 @@ def _fates(
 
 
 def _context(true: dict[str, np.ndarray], shares: np.ndarray, *, size: int) -> dict[str, np.ndarray]:
-    """The share of the image that each class has outside of each segment."""
+    """Returns the share of the image that each class has outside of each segment."""
     outside = np.repeat(shares[None], len(true["class"]), 0)
     outside[np.arange(len(outside)), true["class"]] -= true["pixels"] / size
     return {f"context_{c}": outside[:, c].astype(np.float32) for c in range(len(shares))}
 
 
 def _matches(rows: _Rows, others: _Rows) -> dict[str, np.ndarray]:
-    """The class of the one predicted unit that has an IoU above 1/2 with each segment, and the IoU."""
+    """Returns the class of the one predicted unit that has an IoU above 1/2 with each segment, and the IoU."""
     both = rows.inside & others.inside
     first, second, shared = count_pairs(
         rows.units.places[both], others.units.places[both], (rows.number, others.number)
@@ -170,7 +170,7 @@ def _matches(rows: _Rows, others: _Rows) -> dict[str, np.ndarray]:
 def _ownership(
     rows: _Rows, truth: np.ndarray, risk: np.ndarray | None, found: np.ndarray, classes: int
 ) -> dict[str, np.ndarray]:
-    """The columns of the predicted segments: their risk, and whose pixels most of theirs are."""
+    """Returns the columns of the predicted segments: their risk, and whose pixels most of theirs are."""
     columns = rows.columns()
     counts = rows.count(truth, classes)
     owner = counts.argmax(1)
@@ -186,7 +186,7 @@ def _pixels(
     foreground: np.ndarray,
     flipped: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Counts of the known pixels by kind, class and prediction."""
+    """Returns counts of the known pixels by kind, class and prediction."""
     C = len(foreground)
     right = prediction == truth
     places = np.nonzero(known & ~right)

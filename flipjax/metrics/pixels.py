@@ -151,7 +151,7 @@ def _codes(prediction: jax.Array, labels: jax.Array, classes: int, background: C
 
 
 def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
-    """Reshape the spatial axes to (chunks, pixels); a divisor of the number of pixels needs no padding, so no copy."""
+    """Reshapes the spatial axes to (chunks, pixels); a divisor of the number of pixels needs no padding, so no copy."""
     split = array.ndim - trailing
     lead = array.shape[: split - spatial_ndim]
     spatial = array.shape[split - spatial_ndim : split]
@@ -162,7 +162,7 @@ def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
 
 
 def _channels(scores: jax.Array, kind: str) -> list[jax.Array]:
-    """The logits of each class; for probabilities their logarithms, up to a constant at each pixel."""
+    """Returns the logits of each class; for probabilities their logarithms, up to a constant at each pixel."""
     # Slices stay inside one XLA:CPU loop, where a reduction over the last axis would be a pass of its own.
     channels = [scores[..., c].astype(jnp.float32) for c in range(scores.shape[-1])]
     if kind == "logits":
@@ -177,7 +177,7 @@ def _foreground(channels: list[jax.Array], background: Classes) -> list[jax.Arra
 
 
 def _counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> jax.Array:
-    """Labels as int32, with `classes` for those that count nowhere."""
+    """Returns labels as int32, with `classes` for those that count nowhere."""
     labels = labels.astype(jnp.int32)
     counted = (labels >= 0) & (labels < classes)
     if ignore_index is not None:
@@ -186,7 +186,7 @@ def _counted_label(labels: jax.Array, classes: int, ignore_index: int | None) ->
 
 
 def _predict(channels: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """The index of the first largest channel and its value, which is NaN where any channel is."""
+    """Returns the index of the first largest channel and its value, which is NaN where any channel is."""
     top = functools.reduce(jnp.maximum, channels)
     prediction = jnp.full(top.shape, len(channels) - 1, jnp.int32)
     for c in reversed(range(len(channels) - 1)):
@@ -195,13 +195,13 @@ def _predict(channels: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
 
 
 def _predicted_risk(channels: list[jax.Array], prediction: jax.Array, top: jax.Array, background: Classes) -> jax.Array:
-    """The entropy where foreground is predicted, 0 elsewhere, and NaN where a logit is."""
+    """Returns the entropy where foreground is predicted, 0 elsewhere, and NaN where a logit is."""
     elsewhere = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
     return jnp.where(is_foreground(prediction, background), _entropy(_foreground(channels, background)), elsewhere)
 
 
 def _entropy(channels: list[jax.Array]) -> jax.Array:
-    """Entropy in nats of the softmax over the channels.
+    """Returns the entropy in nats of the softmax over the channels.
 
     With g the gaps to the largest channel, e = exp(-g), and r the sum of e without that channel's own 1:
     H = log(1 + r) + sum(g e) / (1 + r). Equal channels have no gap, infinite ones neither.
@@ -225,7 +225,7 @@ def _entropy(channels: list[jax.Array]) -> jax.Array:
 
 @jax.custom_jvp
 def _sum_together(*terms: jax.Array) -> tuple[jax.Array, ...]:
-    """Sum arrays over their last axis in one pass; separate sums are separate passes on XLA:CPU."""
+    """Sums arrays over their last axis in one pass; separate sums are separate passes on XLA:CPU."""
     zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
     return lax.reduce(terms, zeros, lambda left, right: tuple(map(operator.add, left, right)), (terms[0].ndim - 1,))
 
@@ -242,7 +242,7 @@ def _sum_tangents(terms: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tu
 
 
 def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Confusion (..., 3, 3) and the risk of each chunk: one int32 a true class, with a counter for each prediction."""
+    """Counts each chunk, (..., 3, 3), and sums its risk: one int32 a true class, with a counter for each prediction."""
     one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * prediction)
     *words, risk_sum = _sum_together(*(jnp.where(labels == c, one, 0) for c in range(3)), risk)
     words = jnp.stack(words, axis=-2)
@@ -251,7 +251,7 @@ def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array) ->
 
 
 def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) -> jax.Array:
-    """Confusion (..., C, C) by a scatter, whose cost does not grow with the number of classes."""
+    """Returns the confusion (..., C, C) by a scatter, whose cost does not grow with the number of classes."""
     lead = labels.shape[:-2]
     cells = (labels * classes + prediction).reshape(math.prod(lead), -1 if labels.size else 0)
     images = jnp.arange(len(cells))[:, None]

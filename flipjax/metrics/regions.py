@@ -170,7 +170,7 @@ def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: int, bi
 
 
 def _first_largest(channels: list[jax.Array]) -> jax.Array:
-    """The first class with the largest score; a NaN counts as the largest."""
+    """Returns the first class with the largest score; a NaN counts as the largest."""
     top = channels[0]
     prediction = jnp.zeros(top.shape, jnp.int32)
     for c, channel in enumerate(channels[1:], 1):
@@ -181,7 +181,7 @@ def _first_largest(channels: list[jax.Array]) -> jax.Array:
 
 
 def _confidence(channels: list[jax.Array], kind: str) -> jax.Array:
-    """The largest softmax over the channels."""
+    """Returns the largest softmax over the channels."""
     top = functools.reduce(jnp.maximum, channels)
     if kind == "probabilities":
         return top / functools.reduce(operator.add, channels)
@@ -196,7 +196,7 @@ def _width(width: int | None, shape: tuple[int, ...], spatial_ndim: int) -> int:
 
 
 def _near(outside: jax.Array, width: int, spatial_ndim: int) -> jax.Array:
-    """Where a pixel of `outside` lies within `width` pixels along every axis."""
+    """Says where a pixel of `outside` lies within `width` pixels along every axis."""
     for axis in range(-spatial_ndim, 0):
         size = outside.shape[axis]
         padding = [(width, width) if a == outside.ndim + axis else (0, 0) for a in range(outside.ndim)]

@@ -153,7 +153,7 @@ def segment_columns(
 
 
 def _images(values: Any, name: str, ndim: int) -> Any:
-    """A sequence of images (H, W) or (H, W, C), of an array with or without an image axis, or of a sequence."""
+    """Returns a sequence of images (H, W) or (H, W, C), of an array with or without an image axis, or of a sequence."""
     if isinstance(values, (list, tuple)):
         images = [to_array(value, name=name) for value in values]
     else:
@@ -175,7 +175,7 @@ def _count_classes(masks: Sequence[Any], labels: Sequence[Any], options: Options
 def _read(
     scores: Any, labels: Any, ids: Any, options: Options
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-    """Predicted classes, labels, which pixels count, the risk of each if there are scores, and which classes count."""
+    """Returns predictions, labels, which pixels count, their risks if there are scores, and which classes count."""
     if options.kind == "masks":
         prediction, truth, C = checks.check_masks(scores, labels, options)
         risk = None

@@ -69,7 +69,7 @@ class Images(NamedTuple):
 
 
 def read_images(decomposition: Decomposition) -> Images:
-    """Bring a decomposition with one image axis to the host, and rank its images.
+    """Brings a decomposition with one image axis to the host, and ranks its images.
 
     Raises:
         TypeError: no decomposition, or its confusion does not hold integers.
@@ -98,7 +98,7 @@ def read_images(decomposition: Decomposition) -> Images:
 
 
 def strata(n: int, groups: np.ndarray | None, pairs: np.ndarray | None) -> list[np.ndarray]:
-    """What a bootstrap draws from, in turn: int64 (m, k), m sets of k images, those of one set drawn together.
+    """Returns what a bootstrap draws from, in turn: int64 (m, k), m sets of k images, those of one set drawn together.
 
     Sets of one stratum are alike in the groups of their images, in order.
 
@@ -127,7 +127,7 @@ def strata(n: int, groups: np.ndarray | None, pairs: np.ndarray | None) -> list[
 def resample(
     strata: Sequence[np.ndarray], samples: int, *, draw: Callable[[int, tuple[int, int]], np.ndarray]
 ) -> np.ndarray:
-    """Rows (samples, n) of resamples: each set of images gives way to one of its stratum.
+    """Returns rows (samples, n) of resamples: each set of images gives way to one of its stratum.
 
     `draw` takes a stratum's number and the shape (samples, m), and returns integers below m.
     """
@@ -139,7 +139,7 @@ def resample(
 
 
 def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Shares and IoU of the pixels of all images together, and the image-mean Flip: each (S,)."""
+    """Returns shares and IoU of the pixels of all images together, and the image-mean Flip: each (S,)."""
     inside = is_foreground(images.confusion.shape[-1], images.background)
     truth = images.confusion.sum(2)
     predicted = images.confusion.sum(1)
@@ -179,7 +179,7 @@ def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str
 
 
 def ranking(images: Images, draws: Draws) -> dict[str, np.ndarray]:
-    """Statistics of the images sorted by flip-risk: each (S,), or (S, 10) for the deciles."""
+    """Returns statistics of the images sorted by flip-risk: each (S,), or (S, 10) for the deciles."""
     rows = draws.rows
     n = rows.shape[1]
     ranked = np.count_nonzero(images.ranked[rows], axis=1)
@@ -204,7 +204,7 @@ def ranking(images: Images, draws: Draws) -> dict[str, np.ndarray]:
 
 
 def _auroc(images: Images, draws: Draws) -> np.ndarray:
-    """How well flip-risk ranks the images flipped by more than half."""
+    """Returns how well flip-risk ranks the images flipped by more than half."""
     weights = draws.counts[:, images.ranked]
     return selective.weighted_auroc(images.risk[images.ranked], images.flip[images.ranked] > 0.5, weights)
 

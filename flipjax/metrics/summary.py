@@ -304,7 +304,7 @@ def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:
 def _across_groups(
     members: dict[str, np.ndarray], images: statistics.Images, names: Sequence[str]
 ) -> dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]]:
-    """The quantities that compare groups: the IoUs that each is made of, and how."""
+    """Returns the quantities that compare groups: the IoUs that each is made of, and how."""
     if "common" not in members:
         return {}
     foreground = [names[c] for c in np.flatnonzero(is_foreground(len(names), images.background)).tolist()]

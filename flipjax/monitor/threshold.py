@@ -89,7 +89,7 @@ def fit(
 
 
 def _quantile(ordered: np.ndarray, rate: float) -> float:
-    """The score that a new image exceeds with probability `rate` at most."""
+    """Returns the score that a new image exceeds with probability `rate` at most."""
     n = len(ordered)
     if not 0 < rate < 1:
         raise ValueError(f"flag_rate: expected a number in (0, 1), found {rate}.")

@@ -84,7 +84,7 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
 
 
 def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
-    """Limits of an axis of differences: from 0 or the least end to the largest, never beyond -1 and 1."""
+    """Returns the limits of an axis of differences: from 0 or the least end to the largest, never beyond -1 and 1."""
     wanted = {line.quantity for line in lines}
     means = run.summary[run.summary["quantity"].isin(sorted(wanted))][["mean", "low", "high"]]
     ends = np.concatenate([[0.0], np.ravel(means), np.ravel(run.kept().filter(sorted(wanted)))])
@@ -113,7 +113,7 @@ def risk_charts(run: Run) -> list[Chart]:
 
 
 def _images_by_setting(run: Run) -> list[tuple[Row, list[MemberImages]]]:
-    """Each setting, from the lowest rho on, and the stored test images of its seeds."""
+    """Returns each setting, from the lowest rho on, and the stored test images of its seeds."""
     names = [name for name in axes_of(run.rows) if name != "seed"]
     members: dict[tuple, list[MemberImages]] = {}
     for images in images_of(run):
@@ -123,7 +123,7 @@ def _images_by_setting(run: Run) -> list[tuple[Row, list[MemberImages]]]:
 
 
 def _mean_ranking(members: Iterable[MemberImages]) -> Ranking:
-    """Means over members of their images sorted by flip-risk."""
+    """Averages the members' images sorted by flip-risk."""
     rankings = []
     for images in members:
         decomposition = Decomposition(images.confusion, images.risk_sum)
@@ -156,7 +156,7 @@ def class_sections(run: Run) -> list[Numbers | Picture]:
 
 
 def _group_tables(run: Run) -> list[Numbers]:
-    """The four groups: means over seeds with the lowest and the highest seed."""
+    """Returns the four groups: means over seeds with the lowest and the highest seed."""
     if not run.cells:
         return []
     cell = next(iter(run.cells.values()))

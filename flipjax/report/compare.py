@@ -85,7 +85,7 @@ def _names(runs: tuple[Run, Run]) -> tuple[str, str]:
 
 
 def _joined(runs: tuple[Run, Run], names: tuple[str, str]) -> pd.DataFrame:
-    """The rows of both with an axis `run`, without the axes that take one value in each and differ between them."""
+    """Joins the rows of both by an axis `run`, without the axes that take one value in each and differ between them."""
     axes = {name for run in runs for name in axes_of(run.rows)} - {"selection"}
     constant = {name for name in axes if all(name not in run.rows or run.rows[name].nunique() < 2 for run in runs)}
     rows = []
@@ -98,7 +98,7 @@ def _joined(runs: tuple[Run, Run], names: tuple[str, str]) -> pd.DataFrame:
 
 
 def _cells(runs: tuple[Run, Run], names: tuple[str, str]) -> dict[str, StoredCell]:
-    """The cells of both, their members and first rule named as in `_joined`."""
+    """Returns the cells of both, their members and first rule named as in `_joined`."""
     return {
         f"{name}/{key}": dataclasses.replace(
             cell,
@@ -111,7 +111,7 @@ def _cells(runs: tuple[Run, Run], names: tuple[str, str]) -> dict[str, StoredCel
 
 
 def _sentences(differences: pd.DataFrame, names: tuple[str, str]) -> list[str]:
-    """A line a quantity: at how many settings an interval excludes 0, and in which direction."""
+    """Returns a line a quantity: at how many settings an interval excludes 0, and in which direction."""
     lines = []
     for quantity in SENTENCES:
         rows = records_of(differences[(differences["quantity"] == quantity) & differences["difference"].notna()])
@@ -131,7 +131,7 @@ def _sentences(differences: pd.DataFrame, names: tuple[str, str]) -> list[str]:
 
 
 def _same_images(runs: tuple[Run, Run]) -> bool | None:
-    """Whether both were tested on the same images; None where that is not stored."""
+    """Says whether both were tested on the same images; None where that is not stored."""
     rows = [next(iter(run.cells.values())).parts["test"].rows for run in runs if run.cells]
     pools = [run.config.get("config", {}).get("pool") for run in runs]
     if len(rows) < 2:

@@ -110,7 +110,7 @@ def member_items(
 
 
 def _outcome(labels: Sequence[str]) -> str:
-    """What the scene does to the label of a pair."""
+    """Returns what the scene does to the label of a pair."""
     if len(set(labels)) == 2:
         return f"the label changes with the scene, {labels[0]} and {labels[1]}"
     return f"the label stays {labels[0]}" if labels else ""

@@ -24,7 +24,7 @@ def made_of(run: Run) -> Numbers:
 
 
 def _time(run: Run) -> list[list[str]]:
-    """Wall time over all sessions, and the training images a second of it."""
+    """Returns the wall time over all sessions, and the training images a second of it."""
     sessions = [entry for entry in run.config.get("sessions", []) if isinstance(entry, dict)]
     seconds = sum(float(entry.get("seconds", math.nan)) for entry in sessions)
     if not sessions or not seconds > 0:

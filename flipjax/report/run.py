@@ -181,7 +181,7 @@ def _results(folder: Path) -> pd.DataFrame:
 
 
 def _rows_of(cells: Mapping[str, StoredCell], missing: list[str]) -> pd.DataFrame:
-    """The rows that the cells hold: what there is of a run that has not ended."""
+    """Returns the rows that the cells hold: what there is of a run that has not ended."""
     rows = to_frame(row for cell in cells.values() for row in cell.rows)
     if len(rows):
         missing.append("results.csv: the run has not ended; these are the results of the cells that have")
@@ -189,7 +189,7 @@ def _rows_of(cells: Mapping[str, StoredCell], missing: list[str]) -> pd.DataFram
 
 
 def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
-    """The rows of the members that have all groups of a split, and a line about the others."""
+    """Returns the rows of the members that have all groups of a split, and a line about the others."""
     if rows.empty:
         return rows
     known = rows["group"].where(rows["group"].isin(GROUPS))

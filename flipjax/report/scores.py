@@ -77,7 +77,7 @@ def _rows(run: Run) -> pd.DataFrame:
 
 
 def _coverage(run: Run, rows: pd.DataFrame) -> list[Picture]:
-    """Risk-coverage at the highest rho of each of the first settings: all groups, common and rare ones."""
+    """Returns risk-coverage at the highest rho of each of the first settings: all groups, common and rare ones."""
     highest = rows["rho"].max() if "rho" in rows else None
     axes = [name for name in varying_axes(rows, until="selection") if name not in ("member", "seed")]
     shown = rows if highest is None else rows[rows["rho"] == highest]
@@ -105,7 +105,7 @@ def _coverage(run: Run, rows: pd.DataFrame) -> list[Picture]:
 
 
 def _remaining(scores: np.ndarray, losses: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The mean loss (50,) of a group's images among those of least score, at the shares COVERAGE of all images."""
+    """Returns the mean loss (50,) of a group's images of least score, at the shares COVERAGE of all images."""
     risk = selective.risk_coverage(scores, losses, inside=inside).risk
     if not len(risk):
         return np.full(len(COVERAGE), np.nan)

@@ -88,7 +88,7 @@ def choose_images(
 
 
 def _pairs(decomposition: Decomposition, known: np.ndarray, pairs: np.ndarray | None) -> np.ndarray:
-    """Pairs of images int64 (P, 2), those first whose flip share differs most."""
+    """Returns pairs of images int64 (P, 2), those first whose flip share differs most."""
     flip = np.asarray(decomposition.flip, np.float64)
     if pairs is None:
         return np.zeros((0, 2), np.int64)

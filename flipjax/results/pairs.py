@@ -160,7 +160,7 @@ def pair_tests(
 
 
 def _most(changes: Sequence[np.ndarray]) -> np.ndarray:
-    """Whether each pair changes in more than half of the seeds; NaN where any seed has no label."""
+    """Says whether each pair changes in more than half of the seeds; NaN where any seed has no label."""
     mean = np.mean(changes, axis=0)
     return np.where(np.isnan(mean), np.nan, mean > 0.5)
 

@@ -70,7 +70,7 @@ def repair_signs(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> pd.Data
 
 
 def _signs(records: pd.DataFrame, names: Sequence[str], cells: Mapping[str, StoredCell]) -> list[Row]:
-    """The row of one setting, none where seeds cannot be compared."""
+    """Returns the row of one setting, none where seeds cannot be compared."""
     cell_of = {member: cell for cell in cells.values() for member in cell.members}
     records = records[records["member"].isin(cell_of)]
     swaps = [cell_of[member].scene_swap(member, "val") for member in records["member"]]

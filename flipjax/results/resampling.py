@@ -66,7 +66,7 @@ class Resamples:
 
 @functools.cache
 def _names(class_names: tuple[str, ...]) -> dict[str, str]:
-    """The keys of `summarize` by the names of their quantities."""
+    """Returns the keys of `summarize` by the names of their quantities."""
     quantities = {key: quantity for key, quantity in of_classes(class_names).items() if "n_images" not in key}
     names = {f"{column(key)}/all": key for key in quantities}
     for group in ("common", "rare"):

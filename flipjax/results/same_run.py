@@ -52,7 +52,7 @@ def check_rows(path: Path, table: pd.DataFrame, cell: StoredCell, *, name: str) 
 
 
 def _same(first: pd.Series, second: pd.Series) -> bool:
-    """Whether two columns agree: numbers up to how a table writes them, texts as they are."""
+    """Says whether two columns agree: numbers up to how a table writes them, texts as they are."""
     if pd.api.types.is_numeric_dtype(first) and pd.api.types.is_numeric_dtype(second):
         numbers = [column.to_numpy(np.float64) for column in (first, second)]
         return np.allclose(*numbers, rtol=1e-6, atol=1e-6, equal_nan=True)

@@ -91,7 +91,7 @@ def image_scores(
 
 
 def _ensembles(cell: StoredCell, part: str, rows: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """The scores of each member that other seeds of its setting give; none where masks are not stored."""
+    """Returns the scores of each member that other seeds of its setting give; none where masks are not stored."""
     masks = cell.parts[part].masks
     if masks is None:
         return {}
@@ -175,7 +175,7 @@ def _passes(name: str, cell: StoredCell, seeds: int) -> int:
 def _measures(
     cell: StoredCell, scores: Mapping[str, Mapping[str, np.ndarray]], losses: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, float | str]]:
-    """The numbers of all scores of one member, by score and column; `scores` and `losses` are of each part's images."""
+    """Returns a member's numbers by score and column; `scores` and `losses` are of each part's images."""
     # Scores that rank the same images of both parts are computed together.
     alike: dict[tuple[bytes, ...], list[str]] = {}
     for name in scores["test"]:

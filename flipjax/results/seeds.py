@@ -103,7 +103,7 @@ def _interval(
 def _auroc_interval(
     values: np.ndarray, terms: Iterable[tuple[list[str], float]], quantity: str, resamples: Resamples
 ) -> tuple[float, float, str]:
-    """An interval of weighted AUROCs from their own ones.
+    """Returns an interval of weighted AUROCs from their own ones.
 
     Those of one sign, on the same images, are taken to err together, the two signs on their own: where they err alike,
     as models on the same images mostly do, the interval is wider than it need be.

@@ -63,7 +63,7 @@ def _by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tupl
 
 
 def _mean(row: Row, n: int) -> str:
-    """The mean, or the seeds' own values where the seeds carry no interval; then the interval."""
+    """Returns the mean, or the seeds' own values where the seeds carry no interval; then the interval."""
     if math.isnan(row["mean"]):
         return "-"
     few = row["interval"] != "seeds"

@@ -156,7 +156,7 @@ def _masks_fit(config: Config) -> bool:
 
 
 def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Scene-swap risk (S, K, n, 1) of stacked members whose scenes were filled."""
+    """Returns the scene-swap risk (S, K, n, 1) of stacked members whose scenes were filled."""
     risks = np.empty((*decomposition.risk_sum.shape, 1))
     for place in np.ndindex(risks.shape[:2]):
         one = jax.tree.map(lambda leaf, place=place: leaf[place], decomposition)
@@ -209,7 +209,7 @@ def _more(
     groups: np.ndarray,
     pairs: np.ndarray,
 ) -> dict[str, float]:
-    """The quantities that `summarize` has not: of swapped scenes, and of pairs."""
+    """Returns the quantities that `summarize` has not: of swapped scenes, and of pairs."""
     more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
     if log_odds is None or center is None:
         return more

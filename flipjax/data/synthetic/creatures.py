@@ -116,7 +116,7 @@ def _step(low, high, x: jax.Array) -> jax.Array:
 
 
 def _ellipse(p, centre, radii):
-    """Distance to an ellipse, near enough close to its edge."""
+    """Returns the distance to an ellipse, near enough close to its edge."""
     x, y = (p[0] - centre[0]) / radii[0], (p[1] - centre[1]) / radii[1]
     k = jnp.sqrt(x * x + y * y + 1e-6)
     slope = jnp.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + 1e-6)
@@ -124,7 +124,7 @@ def _ellipse(p, centre, radii):
 
 
 def _limb(p, start, stop, thick, thin):
-    """Distance to a round stroke from `start` (radius `thick`) to `stop` (radius `thin`)."""
+    """Returns the distance to a round stroke from `start` (radius `thick`) to `stop` (radius `thin`)."""
     along = (stop[0] - start[0], stop[1] - start[1])
     x, y = p[0] - start[0], p[1] - start[1]
     t = jnp.clip((x * along[0] + y * along[1]) / (along[0] ** 2 + along[1] ** 2), 0, 1)
@@ -164,7 +164,7 @@ def _tail(p, w, size):
 
 
 def _markings(p, creature: Creature):
-    """How far each point is marked, in [0, 1]: stripes that break up into spots as the coat trait grows."""
+    """Returns how far each point is marked, in [0, 1]: stripes that break up into spots as the coat trait grows."""
     period, direction, shift, slide, contrast = creature.coat
     w = creature.traits[3]
     x = p[0] * jnp.cos(direction) + p[1] * jnp.sin(direction)
@@ -208,7 +208,7 @@ def render_creature(creature: Creature, size: int, *, supersample: int = 2) -> j
 
 
 def _layers(p, creature: Creature, blur) -> list[jax.Array]:
-    """Alpha, then how much of each paint there is: fur, markings, belly, ink, and those of the face."""
+    """Returns alpha, then how much of each paint there is: fur, markings, belly, ink, and those of the face."""
     fill = jnp.zeros_like(p[0])
     ink = jnp.zeros_like(p[0])
     alpha = jnp.zeros_like(p[0])
@@ -230,7 +230,7 @@ def _layers(p, creature: Creature, blur) -> list[jax.Array]:
 
 
 def _parts(p, creature: Creature):
-    """The parts of the body from back to front: distance to each, and how bright it is."""
+    """Returns the parts of the body from back to front: distance to each, and how bright it is."""
     ears, limbs, tail, _ = creature.traits
     length, height, head_size, ear_size, leg_size, tail_size = creature.build
     body = _ellipse(p, (-0.08, 0.10), (0.60 * length, 0.43 * height))

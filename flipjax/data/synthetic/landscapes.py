@@ -100,7 +100,7 @@ def _over(distance, softness: float = 0.004):
 
 
 def _noise(lattices: jax.Array, y, x) -> jax.Array:
-    """Smooth noise (n, H, W) in [0, 1], at y (H,) by x (W,) in [0, 1], from lattices (n, down + 1, across + 1)."""
+    """Draws smooth noise (n, H, W) in [0, 1] at y (H,) by x (W,) in [0, 1], from lattices (n, down + 1, across + 1)."""
     down, across = (n - 1 for n in lattices.shape[1:])
     return jnp.asarray(_weights(y, down)) @ lattices @ _weights(x, across).T
 
@@ -112,12 +112,12 @@ def _weights(t, cells: int):
 
 
 def _palette(t, *colours: tuple[float, float, float]) -> jax.Array:
-    """A colour along a row of colours, t in [0, 1]."""
+    """Returns a colour along a row of colours, t in [0, 1]."""
     return (_weights(t[None], len(colours) - 1) @ jnp.array(colours))[0]
 
 
 def _sky(u: Draw, x, y, horizon, puff):
-    """The sky (H, W, 3), the colour of its light (3,), and where the sun stands, (x, y)."""
+    """Returns the sky (H, W, 3), the colour of its light (3,), and where the sun stands, (x, y)."""
     top = _palette(u.hour, (0.36, 0.62, 0.90), (0.47, 0.68, 0.88), (0.52, 0.55, 0.80), (0.42, 0.40, 0.68))
     rim = _palette(u.hour, (0.80, 0.91, 0.97), (0.97, 0.93, 0.82), (1.00, 0.82, 0.66), (0.98, 0.70, 0.66))
     light = _palette(u.hour, (1.0, 1.0, 1.0), (1.03, 1.0, 0.92), (1.04, 0.95, 0.86), (0.98, 0.86, 0.88))
@@ -132,7 +132,7 @@ def _sky(u: Draw, x, y, horizon, puff):
 
 
 def _land(u: Draw, x, y, horizon, sky, patches):
-    """Hills in three depths with trees and a meadow: colours (H, W, 3), and where they cover the sky (H, W)."""
+    """Returns hills in three depths with trees and a meadow: colours (H, W, 3), and where they cover the sky (H, W)."""
     haze = sky.mean((0, 1))
     tone = u.tones[0]
     grass = _palette(tone, (0.36, 0.56, 0.26), (0.55, 0.62, 0.25), (0.44, 0.60, 0.22))
@@ -161,7 +161,7 @@ def _land(u: Draw, x, y, horizon, sky, patches):
 
 
 def _trees(u: jax.Array, x, y, crest, tall: float):
-    """A row of round and pointed trees along a `crest` (W,): crowns and trunks (H, W)."""
+    """Returns a row of round and pointed trees along a `crest` (W,): crowns and trunks (H, W)."""
     place, height, presence, shape = u
     centre = (np.arange(7) + 0.2 + 0.6 * place) / 7
     foot = _weights(centre, len(x) - 1) @ crest + 0.01
@@ -186,7 +186,7 @@ def _meadow(u: Draw, x, y, below, earth, patches):
 
 
 def _water(u: Draw, x, below, sun):
-    """A sea with waves, foam and the sun's path on it (H, W, 3)."""
+    """Returns a sea with waves, foam and the sun's path on it (H, W, 3)."""
     far = _palette(u.tones[2], (0.50, 0.74, 0.82), (0.46, 0.68, 0.86), (0.48, 0.74, 0.76))
     deep = _palette(u.tones[2], (0.10, 0.40, 0.56), (0.12, 0.32, 0.60), (0.08, 0.44, 0.50))
     depth = jnp.clip(below, 0, 1)
@@ -205,7 +205,7 @@ def _water(u: Draw, x, below, sun):
 
 
 def _offshore(bearing, x, y, bays, lean):
-    """Distance out to sea, of the frame, (H, W); about the share (1 + lean) / 2 of the frame is at sea."""
+    """Returns the distance out to sea, of the frame, (H, W); about the share (1 + lean) / 2 of the frame is at sea."""
     angle = 2 * jnp.pi * bearing
     along = (x - 0.5) * jnp.cos(angle) + 0.35 * (y[:, None] - 0.65) * jnp.sin(angle) + 0.14 * (bays - 0.5)
     return 0.70 * lean - along
