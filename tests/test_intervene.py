@@ -109,6 +109,11 @@ def test_without_scenes_the_surroundings_are_the_scene():
     wanted = np.ma.masked_array(images, ~np.broadcast_to(outside[..., None], images.shape)).mean(0)
     wanted = wanted.filled(images[outside].mean(0))
     np.testing.assert_allclose(scene, wanted[None], atol=1e-5)
+    for make in (lambda x: intervene.mean_surroundings(x, regions), intervene.grey_scenes, intervene.blurred_scenes):
+        with pytest.raises(TypeError, match="images: expected floating point, in the units of the model, found uint8"):
+            make(images.astype(np.uint8))
+    with pytest.raises(ValueError, match="regions: expected"):
+        intervene.mean_surroundings(images, regions[:2])
 
 
 def test_risk_and_repair_equal_their_twins(study):

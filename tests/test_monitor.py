@@ -11,6 +11,7 @@ from array import array
 
 import numpy as np
 import pytest
+from scipy import ndimage, special
 from scipy.stats import beta
 
 from flipjax import monitor
@@ -153,6 +154,33 @@ def test_a_stream_of_lines(fitted, capsys, monkeypatch):
     named = [n for n in range(1, 20) if f"line {n}: " in said]
     assert named == [3, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18]
     assert "4 images, 1 flagged, 1 without region, 13 unreadable; no drift alarm" in said
+
+
+def test_what_stands_beside_a_score_is_written_with_it(fitted, capsys, monkeypatch):
+    line = {"id": "a", "region": 2, "max_softmax": 0.25, "flip_risk_share": 0.5}
+    feed(monkeypatch, json.dumps(line | {"score": 98, "other": 1}).encode())
+    code, answers, _ = watch(capsys, fitted)
+    assert code == 0 and {name: answers[0][name] for name in line} == line and "other" not in answers[0]
+
+
+def test_scores_of_regions_are_means_over_their_pixels():
+    logits = np.random.default_rng(0).normal(size=(3, 6, 6, 5)) + 2 * np.eye(5)[np.zeros((3, 6, 6), int)]
+    logits[2] = np.eye(5)[0]  # no region
+    for regions in ("objects", "image"):
+        scores = monitor.region_scores(logits.astype(np.float32), regions=regions)
+        rows = []
+        for image, pixels in enumerate(logits):
+            labels = pixels.argmax(-1)
+            found, count = ndimage.label(labels > 0, np.ones((3, 3)) if regions == "objects" else None)
+            found = found if regions == "objects" else (labels > 0).astype(int)
+            for number in range(1, (count if regions == "objects" else min(count, 1)) + 1):
+                own = pixels[found == number]
+                entropy = -(special.softmax(own[:, 1:], 1) * special.log_softmax(own[:, 1:], 1)).sum(1).mean()
+                label = np.bincount(labels[found == number]).argmax()
+                beside = 1 - special.softmax(own, 1).max(1).mean()
+                rows.append((image, label, entropy, entropy / math.log(4), beside))
+        np.testing.assert_allclose(np.stack(scores, axis=1), rows, atol=1e-5)
+        assert 2 not in scores.image and len(rows) >= 2
 
 
 def test_the_alarm_and_what_was_written_read_again(fitted, capsys, monkeypatch):

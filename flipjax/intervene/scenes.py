@@ -133,11 +133,18 @@ def mean_surroundings(images: Any, regions: Any) -> jax.Array:
     Returns:
         (1, H, W, channels) float32; NaN where nothing is shown at all.
 
+    Raises:
+        TypeError: images that are not floating point.
+        ValueError: images or regions of another shape.
+
     Example:
         >>> images = np.array([[[1.0], [3.0], [5.0], [7.0]]])[..., None]
         >>> mean_surroundings(images, np.array([[[True], [False], [False], [False]]])).ravel().tolist()
         [6.0, 6.0, 5.0, 7.0]
     """
+    images, regions = _check_floating(images), to_array(regions)
+    if images.ndim != 4 or regions.shape != images.shape[:3]:
+        raise ValueError(f"regions: expected (n, H, W) of images {images.shape}, found shape {regions.shape}.")
     return finish_surroundings(*sum_surroundings(images, regions))
 
 
@@ -193,7 +200,10 @@ def paste(images: Any, cover: jax.Array, scene: Any) -> jax.Array:
 
 
 def grey_scenes(images: Any) -> jax.Array:
-    """Returns for each image its own mean colour everywhere: a scene that says nothing.
+    """Returns for each image its own mean colour everywhere: a *smooth* scene, and no neutral one.
+
+    What training showed on smooth ground gains by it: of 70 objects on such scenes published models took 11 to 19 for
+    birds, as if before the sky. A fair control is a scene of the object's own class.
 
     Args:
         images: (B, H, W, channels) floating point.
@@ -202,12 +212,12 @@ def grey_scenes(images: Any) -> jax.Array:
         >>> grey_scenes(np.array([[[[0.0], [1.0]]]])).ravel().tolist()
         [0.5, 0.5]
     """
-    images = jnp.asarray(to_array(images))
+    images = _check_floating(images)
     return jnp.broadcast_to(images.mean((1, 2), keepdims=True), images.shape)
 
 
 def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
-    """Returns each image blurred: a scene that keeps its colours and loses its texture.
+    """Returns each image blurred: a *smooth* scene, of its colours without texture, and no more neutral than grey.
 
     Args:
         images: (B, H, W, channels) floating point.
@@ -220,7 +230,7 @@ def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
         >>> print(np.asarray(blurred_scenes(np.array([[[[0.0], [0.0], [1.0], [1.0]]]]), sigma=0.5)).ravel().round(3))
         [0.    0.107 0.893 1.   ]
     """
-    images = jnp.asarray(to_array(images))
+    images = _check_floating(images)
     H, W = images.shape[1:3]
     width = WIDE * H if sigma is None else sigma
     rows, columns = _blur_matrix(H, width), _blur_matrix(W, width)
@@ -228,9 +238,7 @@ def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
 
 
 def _check_scenes(images: Any, kinds: Any) -> tuple[jax.Array, np.ndarray]:
-    images = to_array(images)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(f"images: expected floating point, in the units of the model, found {images.dtype}.")
+    images = _check_floating(images)
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images: expected (S, H, W, channels) with S > 0, found shape {images.shape}.")
     kinds = np.zeros(len(images), np.int64) if kinds is None else np.asarray(to_array(kinds))
@@ -239,6 +247,13 @@ def _check_scenes(images: Any, kinds: Any) -> tuple[jax.Array, np.ndarray]:
     if kinds.min() < 0 or not np.bincount(kinds).all():
         raise ValueError(f"kinds: expected 0..K-1, each at least once, found {np.unique(kinds).tolist()}.")
     return jnp.asarray(images, jnp.float32), kinds
+
+
+def _check_floating(images: Any) -> jax.Array:
+    images = jnp.asarray(to_array(images, name="images"))
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(f"images: expected floating point, in the units of the model, found {images.dtype}.")
+    return images
 
 
 def _dilate(regions: jax.Array) -> jax.Array:

@@ -9,7 +9,8 @@ region, which has no place in the ranking). Writes a JSON line {"id", "score", "
 "p_value", "alarm"}} for each, and a summary on standard error. A line that cannot be read is named there by its number,
 and passed over. The drift alarm is a sequential test: on a stream drawn as the reference images were it is ever raised
 with probability --false_alarm at most. Output is input, too: to go on after an end, give the lines written before
-first.
+first. A line a region: give it "region", and "max_softmax" and "flip_risk_share" beside the score where you have them
+(flipjax.monitor.region_scores); they are written with it.
 
 Exit codes: 0 done, 1 some lines could not be read, 2 usage, 75 interrupted.
 """
@@ -36,17 +37,20 @@ from flipjax.terminal import printable
 SCORES = ("score", "flip_risk")
 LOSSES = ("loss", "flip")
 """What a column or a key may be called; the second is what an audit calls it."""
+BESIDE = ("region", "max_softmax", "flip_risk_share")
+"""Keys of a line that are written as they came: which region of the image it is, and its other scores."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 LONGEST = 1 << 20
 """Bytes of a line, at most."""
 
 
 class ScoredImage(NamedTuple):
-    """An image: its name, its score (NaN without region), and its loss (NaN where unknown)."""
+    """An image or a region: its name, score (NaN without region), loss (NaN: unknown), and what stands beside."""
 
     id: Any
     score: float
     loss: float
+    beside: Mapping[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -192,7 +196,8 @@ def _scored(values: Any, number: int) -> ScoredImage:
     score, loss = (next((name for name in names if name in values), "") for names in (SCORES, LOSSES))
     if not score:
         raise ValueError(f"expected {' or '.join(SCORES)}, found {', '.join(map(str, values))}")
-    return ScoredImage(values.get("id", number), _number(values[score]), _number(values.get(loss)))
+    beside = {name: values[name] for name in BESIDE if name in values}
+    return ScoredImage(values.get("id", number), _number(values[score]), _number(values.get(loss)), beside)
 
 
 def _number(value: Any) -> float:
@@ -206,7 +211,8 @@ def _number(value: Any) -> float:
 def _line(image: ScoredImage, verdict: Verdict) -> str:
     score, flagged = (None, None) if math.isnan(verdict.score) else (verdict.score, verdict.flagged)
     drift = {name: float(f"{getattr(verdict, name):.6g}") for name in ("evidence", "p_value")}
-    return json.dumps({"id": image.id, "score": score, "flagged": flagged, "drift": drift | {"alarm": verdict.alarm}})
+    values = {"id": image.id, **image.beside, "score": score, "flagged": flagged}
+    return json.dumps(values | {"drift": drift | {"alarm": verdict.alarm}})
 
 
 def _refuse(problem: str) -> None:

@@ -20,7 +20,7 @@ DRAWN = {
     "energy": ("energy", CLASSES[1]),
     "mirror": ("mirror", CLASSES[2]),
     "disagreement": ("seeds", RARE),
-    "grey_fill": ("grey fill", COMMON),
+    "grey_fill": ("smooth: grey", COMMON),
     "swap_risk": ("scene swap", REPAIRED),
 }
 FACETS = 4

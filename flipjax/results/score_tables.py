@@ -34,6 +34,8 @@ THRESHOLD = (
 SIDES = {"all": range(TWO_BY_TWO.count), "common": TWO_BY_TWO.common, "rare": TWO_BY_TWO.rare}
 ENSEMBLE = ("disagreement", "pairwise_dice")
 
+SMOOTH = "No neutral control: what training shows on smooth ground gains by it."
+
 
 class Score(NamedTuple):
     """A score of an image, high where errors are expected: `passes` are forward passes, the prediction's included."""
@@ -53,8 +55,8 @@ SCORES: dict[str, Score] = {
     "mirror": Score("mirror", "nats", "2", "Entropy of the mean with the mirrored image's prediction."),
     "disagreement": Score("seeds' disagreement", "share", "seeds", "How often other seeds predict another class."),
     "pairwise_dice": Score("pairwise Dice", "share", "seeds", "1 less the mean Dice of seeds (arXiv 2406.03323)."),
-    "grey_fill": Score("grey fill", "log-odds", "2", "As scene swap, the region on the image's mean colour."),
-    "blur_fill": Score("blur fill", "log-odds", "2", "As scene swap, the region on the blurred image."),
+    "grey_fill": Score("smooth: grey fill", "log-odds", "2", f"As scene swap, on the image's mean colour. {SMOOTH}"),
+    "blur_fill": Score("smooth: blur fill", "log-odds", "2", f"As scene swap, on the blurred image. {SMOOTH}"),
     "swap_risk": Score(
         "scene swap", "log-odds", "1 + scenes", "The region's identity on other scenes against its label."
     ),
