@@ -1,8 +1,10 @@
 """The tables of an audit and its decomposition, each written whole or not at all."""
 
+import importlib.util
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ PROGRAM = "flipjax.audit"
 TITLE = "Audit of flips"
 FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}
 FILES |= {"segments.parquet", "segments.csv", "index.html", "figures"}
+DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
+"""What a page needs beside JAX and NumPy: modules, and the packages that bring them."""
 
 
 def claim_folder(folder: Path) -> None:
@@ -44,6 +48,31 @@ def _is_audit(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(stored, dict) and stored.get("program") == PROGRAM
+
+
+def lacking_packages() -> list[str]:
+    """Returns the packages that a page needs and that are not installed."""
+    return [package for module, package in DRAWN_WITH.items() if importlib.util.find_spec(module) is None]
+
+
+def write_audit(
+    folder: Path,
+    audit: Audit,
+    maps_of: Callable[[int], Mapping[str, Any]],
+    *,
+    options: Mapping[str, Any],
+    facts: Sequence[str],
+) -> None:
+    """Writes all files and, where what draws it is installed, the page; `maps_of` gives the maps of an image."""
+    write_tables(folder, audit, options=options, facts=facts)
+    lacking = lacking_packages()
+    if lacking:
+        print(f"no page: it needs {', '.join(lacking)}; python -m pip install flipjax brings them", file=sys.stderr)
+        return
+    # Here: the tables need none of what draws.
+    from flipjax.audit import page, pictures
+
+    page.write_page(folder, audit, pictures.draw_items(audit, maps_of), options=options, facts=facts)
 
 
 def write_tables(folder: Path, audit: Audit, *, options: Mapping[str, Any], facts: Sequence[str]) -> None:

@@ -11,6 +11,9 @@ from flipjax.metrics.checks import Options
 from flipjax.metrics.objects import Columns
 from flipjax.metrics.segment_table import join_columns, segment_columns
 
+# Half a percent: sums of 150 classes in float16 stay within it.
+TOLERANCE = 5e-3
+
 
 class ImageCounts(NamedTuple):
     """One image: confusion int32 (C, C), risk_sum, sums over its regions (None for masks), columns of its segments."""
@@ -29,6 +32,23 @@ class Measured(NamedTuple):
     ignored: np.ndarray
     regions: metrics.RegionSums | None
     segments: metrics.SegmentTables
+
+
+def check_values(scores: np.ndarray, kind: str) -> None:
+    """Raises ValueError for a pixel of scores (H, W, C) without a finite score, or probabilities called logits."""
+    # A class may be ruled out by -inf, but not all of them.
+    known = np.isfinite([scores.min(), scores.max()]).all() or np.isfinite(scores.max(-1))
+    if not np.all(known):
+        wrong = np.argwhere(~known)
+        row, column = wrong[0]
+        raise ValueError(
+            f"predictions: expected a finite largest score at each pixel, found {len(wrong)} without, the first at row "
+            f"{row}, column {column}, of {scores[row, column].max()} (float16 ends at 65504)."
+        )
+    if kind == "logits" and scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() <= TOLERANCE:
+        raise ValueError(
+            "predictions: expected logits, found values in 0..1 that sum to 1 at each pixel; pass kind='probabilities'."
+        )
 
 
 def count_image(scores: Any, labels: Any, options: Options, *, unit: Any = "class") -> ImageCounts:

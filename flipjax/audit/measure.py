@@ -2,8 +2,6 @@
 
 import argparse
 import contextlib
-import importlib.util
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from flipjax.audit.read import (
     Pair,
     check_matrices,
     find_encoding,
+    in_options,
     open_source,
     pair_images,
     read_pair,
@@ -34,8 +33,6 @@ from flipjax.terminal import Bar
 from flipjax.threads import in_order
 
 MAPS = ("label_map", "prediction_map")
-DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
-"""What a page needs beside JAX and NumPy: modules, and the packages that bring them."""
 
 
 @contextlib.contextmanager
@@ -44,11 +41,10 @@ def naming(pair: Pair) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        name, _, problem = str(error).rstrip(".").partition(": ")
+        name = str(error).partition(": ")[0]
         option = f"--{name}: " if name == "background" else ""
-        problem = problem.replace("background=None", "--background none")
-        problem = re.sub(r"\b(kind|ignore_index|num_classes)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
-        raise AuditError(f"{option}{pair.labels if name == 'labels' else pair.prediction}: {problem}") from error
+        where = pair.labels if name == "labels" else pair.prediction
+        raise AuditError(f"{option}{where}: {in_options(error)}") from error
 
 
 def measure_pairs(pairs: Sequence[Pair], encoding: Encoding, *, unit: str = "class") -> Measured:
@@ -163,7 +159,7 @@ def audit_files(options: argparse.Namespace) -> tuple[str, list[str]]:
     groups = None
     if options.groups:
         groups, names = read_groups(options.groups, names, classes=encoding.classes, positional=positional)
-    lacking = [package for module, package in DRAWN_WITH.items() if importlib.util.find_spec(module) is None]
+    lacking = files.lacking_packages()
     if lacking and options.images:
         raise AuditError(f"--images: expected {', '.join(lacking)}, which show photos, found none of that name")
     photos = {}
@@ -190,24 +186,26 @@ def audit_files(options: argparse.Namespace) -> tuple[str, list[str]]:
     )
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     used |= {"channels": encoding.channels, "background": encoding.background, "class_names": list(class_names)}
-    files.write_tables(options.out, audit, options=used, facts=facts)
-    if lacking:
-        print(f"no page: it needs {', '.join(lacking)}; python -m pip install flipjax brings them", file=sys.stderr)
-    else:
-        # Here: the tables need none of what draws.
-        from flipjax.audit import page, pictures
+    with ArrayReader() as reader:
 
-        items = pictures.draw_items(audit, pairs, encoding, photos=photos)
-        page.write_page(options.out, audit, items, options=used, facts=facts)
+        def maps_of(index: int) -> dict[str, np.ndarray]:
+            from flipjax.audit import pictures
+
+            return pictures.read_maps(reader, pairs[index], encoding, photo=photos.get(names[index]))
+
+        files.write_audit(options.out, audit, maps_of, options=used, facts=facts)
     return summary_text(audit, facts), above_limits(audit, options.fail_above)
 
 
-def _facts(pairs: Sequence[Pair], encoding: Encoding, options: argparse.Namespace) -> list[str]:
-    sizes = sorted({each.labels.shape for each in pairs})
+def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> str:
+    """Returns how many images there are, of which sizes, classes and form."""
+    sizes = sorted(set(shapes))
     size = f"{sizes[0][0]} x {sizes[0][1]} pixels" if len(sizes) == 1 else f"{len(sizes)} different sizes"
-    groups = f" Groups: {options.groups}." if options.groups else ""
     form = encoding.kind if encoding.kind == "masks" else f"{encoding.kind}, channels {encoding.channels}"
-    return [
-        f"{len(pairs)} images of {size}, {encoding.classes} classes ({form}).",
-        f"Predictions: {options.predictions}. Labels: {options.labels}.{groups}",
-    ]
+    return f"{len(shapes)} images of {size}, {encoding.classes} classes ({form})."
+
+
+def _facts(pairs: Sequence[Pair], encoding: Encoding, options: argparse.Namespace) -> list[str]:
+    groups = f" Groups: {options.groups}." if options.groups else ""
+    first = describe_images([each.labels.shape for each in pairs], encoding)
+    return [first, f"Predictions: {options.predictions}. Labels: {options.labels}.{groups}"]

@@ -1,7 +1,7 @@
 """The images worth looking at: the photo where it is known, truth, prediction, errors and flip-risk of each."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,30 +51,40 @@ def choose_items(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
     return most[flip[most] > 0], np.full(np.count_nonzero(flip[most]), "most flipped")
 
 
-def draw_items(audit: Audit, pairs: Sequence[Pair], encoding: Encoding, *, photos: Mapping[str, Path]) -> list[Item]:
-    """Reads the images to look at once more, in the order of the files, and makes their maps, in the order chosen."""
+def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
+    """Returns the images to look at, in the order chosen; their maps are asked for in the order of the images."""
     indices, kinds = choose_items(audit)
-    made = {}
-    with ArrayReader() as reader:
-        for place in np.argsort(indices):
-            index = int(indices[place])
-            scores, labels = read_pair(reader, pairs[index], encoding)
-            step = math.ceil(max(labels.shape) / LARGEST_SIDE)
-            path = photos.get(audit.names[index])
-            photo = None if path is None else _photo(path, pairs[index].labels.shape)[::step, ::step]
-            maps = draw_maps(scores[::step, ::step], labels[::step, ::step], encoding.options)
-            made[index] = make_item(audit, index, str(kinds[place]), maps, image=photo)
-    return [made[index] for index in indices.tolist()]
+    maps = {index: maps_of(index) for index in sorted(indices.tolist())}
+    return [make_item(audit, i, kind, maps[i]) for i, kind in zip(indices.tolist(), kinds.tolist(), strict=True)]
 
 
-def draw_maps(scores: np.ndarray, labels: np.ndarray, options: Options) -> dict[str, np.ndarray]:
-    """Returns the maps of one image that a page shows, from scores (H, W, C) or class indices (H, W), by name."""
+def read_maps(
+    reader: ArrayReader, pair: Pair, encoding: Encoding, *, photo: Path | None = None
+) -> dict[str, np.ndarray]:
+    """Reads an image once more and returns its maps."""
+    scores, labels = read_pair(reader, pair, encoding)
+    return draw_maps(scores, labels, encoding.options, image=None if photo is None else read_photo(photo, labels.shape))
+
+
+def draw_maps(
+    scores: np.ndarray, labels: np.ndarray, options: Options, *, image: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Returns the maps of one image that a page shows, by name, of LARGEST_SIDE pixels a side or less.
+
+    Args:
+        scores: float (H, W, C) or class indices (H, W).
+        labels: integers (H, W).
+        options: as the kernels take them.
+        image: the photo uint8 (H, W, 3), which is shown with them.
+    """
+    step = math.ceil(max(labels.shape) / LARGEST_SIDE)
+    scores, labels = scores[::step, ::step], labels[::step, ::step]
     masks = options.kind == "masks"
     own: dict[str, Any] = {"kind": options.kind, "background": options.background}
     more: dict[str, Any] = {"ignore_index": options.ignore_index, "num_classes": options.num_classes}
     classes = options.num_classes or scores.shape[-1]
     ignored = False if options.ignore_index is None else labels == options.ignore_index
-    return {
+    return ({} if image is None else {"image": image[::step, ::step]}) | {
         "truth": np.where(ignored, classes, labels),
         "prediction": scores if masks else scores.argmax(-1),
         "errors": np.asarray(metrics.error_map(scores, labels, **own, **more)),
@@ -82,7 +92,7 @@ def draw_maps(scores: np.ndarray, labels: np.ndarray, options: Options) -> dict[
     }
 
 
-def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any], *, image: np.ndarray | None = None) -> Item:
+def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any]) -> Item:
     """Returns one image of an audit with its maps."""
     return Item(
         name=audit.names[index],
@@ -91,13 +101,12 @@ def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any], *, i
         kind=kind,
         flip=float(audit.decomposition.flip[index]),
         flip_risk=float(audit.decomposition.flip_risk[index]),
-        image=image,
         **maps,
     )
 
 
-def _photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a photo uint8 (H, W, 3) of the size of its labels."""
+def read_photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Reads a photo uint8 (H, W, 3) of the size of its labels; an AuditError where it is none."""
     try:
         with Image.open(path, formats=["PNG", "JPEG"]) as image:
             if (image.height, image.width) != tuple(shape):

@@ -1,6 +1,7 @@
 """Predictions and labels of an audit: the images of folders and files, paired by name or place, checked by headers."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray, listed, read_headers
+from flipjax.audit.gather import check_values
 from flipjax.audit.label_maps import LabelMap, apply_label_map
 from flipjax.metrics.checks import Options
 from flipjax.metrics.classes import Background, background_classes
@@ -16,8 +18,6 @@ from flipjax.metrics.classes import Background, background_classes
 RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
 INDICES = ("masks", "labels")
 """What holds class indices, in PNG files too."""
-# Half a percent: sums of 150 classes in float16 stay within it.
-TOLERANCE = 5e-3
 
 
 class Source(NamedTuple):
@@ -288,17 +288,19 @@ def read_scores(reader: ArrayReader, array: StoredArray, encoding: Encoding) -> 
     raw = reader.read(array)
     with np.errstate(over="ignore"):
         scores = np.asarray(np.moveaxis(raw, 0, -1) if encoding.channels == "first" else raw, np.float32, order="C")
-    # A class may be ruled out by -inf, but not all of them.
-    known = np.isfinite([scores.min(), scores.max()]).all() or np.isfinite(scores.max(-1))
-    if not np.all(known):
-        wrong = np.argwhere(~known)
-        row, column = wrong[0]
-        raise AuditError(
-            f"{array}: expected a finite largest score at each pixel, found {len(wrong)} without, the first at row "
-            f"{row}, column {column}, of {scores[row, column].max()} (float16 ends at 65504)"
-        )
-    if encoding.kind == "logits" and scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() <= TOLERANCE:
-        raise AuditError(
-            f"{array}: expected logits, found values in 0..1 that sum to 1 at each pixel; pass --kind probabilities"
-        )
+    try:
+        check_values(scores, encoding.kind)
+    except ValueError as error:
+        raise AuditError(f"{array}: {in_options(error)}") from error
     return scores
+
+
+def in_options(error: Exception) -> str:
+    """Returns what a metric's error says beyond its field, with arguments spelled as the command line does.
+
+    Example:
+        >>> in_options(ValueError("labels: expected 3 classes; pass ignore_index=255."))
+        'expected 3 classes; pass --ignore_index 255'
+    """
+    problem = str(error).rstrip(".").partition(": ")[2].replace("background=None", "--background none")
+    return re.sub(r"\b(kind|ignore_index|num_classes)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)

@@ -1,0 +1,261 @@
+"""An audit of a model at hand: batches of its predictions in, the files and the page of `flipjax audit` out."""
+
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from flipjax.audit import files
+from flipjax.audit.gather import ImageCounts, check_values, count_image, join_counts
+from flipjax.audit.measure import describe_images
+from flipjax.audit.read import Encoding, check_names
+from flipjax.audit.results import conclude_audit
+from flipjax.metrics import Decomposition, class_names
+from flipjax.metrics.checks import KINDS, check_channels, check_ignore_index, to_array
+from flipjax.metrics.classes import Background, read_background
+from flipjax.metrics.summary import members_of
+from flipjax.metrics.units import UNITS
+from flipjax.results.region_shares import region_quantities
+from flipjax.threads import in_order
+
+SHOWN_ABOVE = 0.1
+"""Flip share from which on an image's maps are kept: a page shows some of these, and which is known at the end."""
+HIGHEST = 12
+"""Images of the highest flip-risk so far whose maps are kept, too."""
+
+
+class AuditStream:
+    """Takes predictions batch by batch; `flipjax.audit.stream` makes one and says how it is used."""
+
+    def __init__(
+        self,
+        out: Path | str,
+        *,
+        class_names: Sequence[str] | None,
+        background: Any,
+        ignore_index: int | None,
+        kind: str,
+        channels: str,
+        num_classes: int | None,
+        unit: str,
+    ):
+        """Claims the folder; raises what `stream` raises."""
+        check_channels(channels)
+        check_ignore_index(ignore_index)
+        for name, value, known in (("kind", kind, KINDS), ("unit", unit, UNITS)):
+            if value not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, found {value!r}.")
+        if num_classes is None and kind == "masks":
+            if class_names is None:
+                raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
+            num_classes = len(class_names)
+        self.summary: dict[str, Any] = {}
+        self._folder = Path(out)
+        self._given, self._channels, self._unit, self._assumed = class_names, channels, unit, background == 0
+        self._assumed &= not isinstance(background, tuple)
+        self._encoding = Encoding(kind, channels, num_classes or 0, read_background(background), ignore_index)
+        self._class_names: tuple[str, ...] = ()
+        self._parts: list[ImageCounts] = []
+        self._names: list[str] = []
+        self._groups: list[np.ndarray] = []
+        self._shapes: list[tuple[int, ...]] = []
+        self._ranks: list[float] = []
+        files.claim_folder(self._folder)
+        self._maps = tempfile.TemporaryDirectory(prefix="flipjax-audit-")
+
+    def add(
+        self,
+        predictions: Any,
+        labels: Any,
+        *,
+        names: Sequence[str] | None = None,
+        groups: Any = None,
+        images: Any = None,
+    ) -> None:
+        """Counts the images of a batch.
+
+        Args:
+            predictions: (N, H, W, C), with `channels="first"` (N, C, H, W), or masks (N, H, W); of any framework.
+            labels: integers (N, H, W).
+            names: N texts, the images' names; None: their places from 0.
+            groups: integers (N,) as in `flipjax.metrics.summarize`, with every batch or with none.
+            images: uint8 (N, H, W, 3), photos that the page shows.
+
+        Raises:
+            TypeError, ValueError: arrays that do not fit, which are named; then no image of the batch is counted.
+        """
+        truth = to_array(labels, name="labels")
+        scores = to_array(predictions, name="predictions")
+        if truth.ndim != 3 or len(scores) != len(truth):
+            raise ValueError(
+                f"labels: expected (N, H, W) for predictions of shape {scores.shape}, found {truth.shape}."
+            )
+        if self._encoding.kind != "masks":
+            if scores.ndim != 4:
+                raise ValueError(f"predictions: expected 4 axes, found shape {scores.shape}; masks need kind='masks'.")
+            scores = np.moveaxis(np.asarray(scores), 1, -1) if self._channels == "first" else scores
+            scores = np.asarray(scores, np.float32 if np.issubdtype(scores.dtype, np.floating) else None, order="C")
+        photos = [None] * len(truth) if images is None else self._check_photos(images, truth.shape)
+        encoding, all_names = self._check_classes(scores)
+        self._check_groups(groups, len(truth), encoding)
+        new = [str(len(self._names) + i) for i in range(len(truth))] if names is None else list(map(str, names))
+        if len(new) != len(truth):
+            raise ValueError(f"names: expected {len(truth)}, one an image, found {len(new)}.")
+        check_names("names", [*self._names, *new])
+
+        def count(job: tuple[np.ndarray, np.ndarray]) -> ImageCounts:
+            if encoding.kind != "masks":
+                check_values(job[0], encoding.kind)
+            return count_image(*job, encoding.options, unit=self._unit)
+
+        jobs = list(zip(np.asarray(scores), np.asarray(truth), strict=True))
+        parts = list(in_order(count, jobs) if encoding.kind == "masks" else map(count, jobs))
+        self._encoding, self._class_names = encoding, all_names
+        self._names += new
+        self._groups += [] if groups is None else [np.array(to_array(groups, name="groups"))]
+        for job, part, photo in zip(jobs, parts, photos, strict=True):
+            self._keep_maps(job, part, photo)
+            self._parts.append(part)
+            self._shapes.append(job[1].shape)
+
+    def _check_classes(self, scores: Any) -> tuple[Encoding, tuple[str, ...]]:
+        classes = self._encoding.classes or scores.shape[-1]
+        if self._encoding.kind != "masks" and scores.shape[-1] != classes:
+            raise ValueError(f"predictions: expected {classes} classes, found {scores.shape[-1]}.")
+        if self._class_names:
+            return self._encoding, self._class_names
+        names = class_names(self._given, classes=classes, background=self._encoding.background)
+        if self._assumed and "background" not in names[0].lower():
+            warnings.warn(
+                f"class 0, {names[0]!r}, is taken for the background; where no class is, pass background=None, "
+                "and background=(0,) where it is.",
+                stacklevel=3,
+            )
+        return self._encoding._replace(classes=classes), names
+
+    def _check_groups(self, groups: Any, images: int, encoding: Encoding) -> None:
+        if self._parts and (groups is None) == bool(self._groups):
+            raise ValueError("groups: expected with every batch or with none.")
+        if groups is not None:
+            own: dict[str, Any] = {"classes": encoding.classes, "background": encoding.background}
+            members_of(to_array(groups, name="groups"), images=images, **own)
+
+    def _check_photos(self, images: Any, shape: tuple[int, ...]) -> np.ndarray:
+        photos = np.asarray(to_array(images, name="images"))
+        if photos.dtype != np.uint8 or photos.shape != (*shape, 3):
+            raise ValueError(
+                f"images: expected uint8 of shape {(*shape, 3)}, found {photos.dtype} of shape {photos.shape}."
+            )
+        return photos
+
+    def _keep_maps(self, job: tuple[np.ndarray, np.ndarray], part: ImageCounts, photo: np.ndarray | None) -> None:
+        """Stores what a page may show of an image, until the end says which are shown."""
+        one = Decomposition(part.confusion, np.float32(part.risk_sum), self._encoding.background)
+        flip = float(np.nan_to_num(one.flip))
+        rank = flip if self._encoding.kind == "masks" else float(np.nan_to_num(one.flip_risk))
+        highest = len(self._ranks) < HIGHEST or rank > min(self._ranks)
+        if highest:
+            self._ranks = sorted([*self._ranks, rank])[-HIGHEST:]
+        if (highest or flip > SHOWN_ABOVE) and not files.lacking_packages():
+            from flipjax.audit.pictures import draw_maps
+
+            maps = draw_maps(*job, self._encoding.options, image=photo)
+            np.savez_compressed(self._path(len(self._parts)), allow_pickle=False, **maps)
+
+    def _path(self, index: int) -> Path:
+        return Path(self._maps.name) / f"{index}.npz"
+
+    def _maps_of(self, index: int) -> dict[str, np.ndarray]:
+        with np.load(self._path(index), allow_pickle=False) as stored:
+            return dict(stored)
+
+    def close(self) -> dict[str, Any]:
+        """Writes all files and the page, and returns the numbers of summary.json.
+
+        Raises:
+            ValueError: no image was added.
+        """
+        if not self._parts:
+            raise ValueError("stream: expected at least one image, found none.")
+        groups = np.concatenate(self._groups) if self._groups else None
+        measured = join_counts(self._parts, background=self._encoding.background)
+        further = {}
+        if measured.regions is not None:
+            further = region_quantities(measured.regions, groups, classes=self._encoding.classes)
+        audit = conclude_audit(
+            self._names,
+            groups,
+            measured.decomposition,
+            measured.ignored,
+            class_names=self._class_names,
+            further=further,
+            segments=measured.segments,
+        )
+        known = {name: getattr(self._encoding, name) for name in ("kind", "channels", "background", "ignore_index")}
+        options = {"out": str(self._folder), **known, "unit": self._unit, "class_names": list(self._class_names)}
+        facts = [describe_images(self._shapes, self._encoding)]
+        files.write_audit(self._folder, audit, self._maps_of, options=options, facts=facts)
+        self._maps.cleanup()
+        self.summary = dict(audit.summary)
+        return self.summary
+
+    def __enter__(self) -> Self:
+        """Returns the stream."""
+        return self
+
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        """Closes the stream; after an error nothing is written."""
+        if kind is None:
+            self.close()
+        self._maps.cleanup()
+
+
+def stream(
+    out: Path | str,
+    *,
+    class_names: Sequence[str] | None = None,
+    background: Background = 0,
+    ignore_index: int | None = None,
+    kind: str = "logits",
+    channels: str = "last",
+    num_classes: int | None = None,
+    unit: str = "class",
+) -> AuditStream:
+    """Returns an audit that takes batches of predictions of any framework, and ends in the files of `flipjax audit`.
+
+    In memory stays what follows from each image: its confusion matrix and the rows of its segments. The maps of images
+    that the page may show wait in a temporary folder. Tables are those of the command, byte for byte.
+
+    Args:
+        out: a new folder, or that of an earlier audit.
+        class_names: of all C classes, or of those but the background.
+        background: the class that is background, several in a tuple, or None.
+        ignore_index: label of pixels that count nowhere.
+        kind: `logits`, `probabilities` or `masks`.
+        channels: `last`, or `first` for (N, C, H, W).
+        num_classes: C of masks; None: as many as there are names.
+        unit: of segments, `class` or `component`.
+
+    Returns:
+        An object with `add(predictions, labels)` and `close()`, which is a context manager; after it `summary` has the
+        numbers of summary.json.
+
+    Raises:
+        AuditError: a folder that cannot be used.
+        TypeError, ValueError: options that do not fit.
+
+    Example:
+        >>> import tempfile
+        >>> labels = np.array([[[0, 1, 2]]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with stream(f"{folder}/audit", class_names=["background", "cat", "dog"], kind="masks") as audit:
+        ...         audit.add(labels, labels)
+        >>> audit.summary["fg_correct"]
+        1.0
+    """
+    options: dict[str, Any] = {"ignore_index": ignore_index, "kind": kind, "channels": channels}
+    options |= {"class_names": class_names, "background": background, "num_classes": num_classes, "unit": unit}
+    return AuditStream(out, **options)
