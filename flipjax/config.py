@@ -26,12 +26,14 @@ FEATURES = Range(lambda names: len(set(names)) == 4, "four names, of image, mask
 SEED = within(0, 2**31 - 1)
 
 
-def valid_rho(rho: float) -> bool:
-    """Returns whether rho can be the share of a class's images in its usual scene: in [0.5, 1]."""
-    return 0.5 <= rho <= 1
-
-
-RHO = Range(valid_rho, "a number in [0.5, 1]")
+NAMES = Range(
+    lambda names: len(names) != 1 and len(set(names)) == len(names) and all(isinstance(name, str) for name in names),
+    "two or more different names, or none",
+)
+USUAL = Range(
+    lambda each: all(names and isinstance(names, str | tuple) for names in each), "a scene, or a tuple of scenes, each"
+)
+RHO = Range(lambda rho: 0 < rho <= 1, "a number in (0, 1]")
 METHOD = Range(
     lambda value: parts_of(value) is not None,
     f"one of {', '.join(METHODS)}, or several joined by + that do not exclude each other",
@@ -64,8 +66,9 @@ class PoolSpec:
     objects: Annotated[int, within(4), "synthetic: objects a class"] = 400
     scenes: Annotated[int, within(3), "synthetic: scenes a kind"] = 240
     root: Annotated[str, ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)"] = ""
-    classes: Annotated[tuple[str, ...], ANY, "folder, tfds: the two classes in order (empty: as found)"] = ()
-    scene_kinds: Annotated[tuple[str, ...], ANY, "usual scene of the first class, of the second (empty: as found)"] = ()
+    classes: Annotated[tuple[str, ...], NAMES, "classes in order (empty: as found; synthetic: the first two)"] = ()
+    scene_kinds: Annotated[tuple[str, ...], NAMES, "scenes in order (empty: as found; synthetic: the first two)"] = ()
+    usual: Annotated[tuple, USUAL, "usual scene or scenes of each class (empty: scene i mod S of class i)"] = ()
     data_dir: Annotated[str, ANY, "where TFDS keeps its data sets (empty: TFDS's own)"] = ""
     features: Annotated[tuple[str, ...], FEATURES, "tfds: names of these four"] = ("image", "mask", "class", "scene")
 
@@ -74,9 +77,9 @@ class PoolSpec:
 class SplitSpec:
     """Numbers of images in each part, the same at every rho."""
 
-    n_train: Annotated[int, multiple(2, 0), "training images; 0: the largest number that every rho allows"] = 512
-    n_val: Annotated[int, multiple(4, 4), "validation images, as many of each group"] = 128
-    n_test: Annotated[int, multiple(4, 4), "test images, as many of each group"] = 400
+    n_train: Annotated[int, within(0), "training images; 0: the largest number that every rho allows"] = 512
+    n_val: Annotated[int, within(4), "validation images, as many of each group"] = 128
+    n_test: Annotated[int, within(4), "test images, as many of each group"] = 400
     seed: Annotated[int, SEED, "seed of the train/val/test split"] = 0
 
 
@@ -140,7 +143,7 @@ class InterveneSpec:
 class Axes:
     """What every run varies: each is a tuple in `config.axes` and a column of results.csv."""
 
-    rho: Annotated[float, RHO, "share of a class's training images that show its usual scene"] = 0.5
+    rho: Annotated[float, RHO, "share of a class's training images that show a usual scene"] = 0.5
     seed: Annotated[int, SEED, "seed of initial weights, batch order and object-scene pairing"] = 0
     method: Annotated[str, METHOD, "method; names joined by + are combined"] = "ce"
     learning_rate: Annotated[float, above(0), "of Adam"] = 2e-3

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from flipjax.ranges import Range
+
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
@@ -64,6 +66,19 @@ class Groups:
     def moved(self, group: Any, steps: int = 1) -> Any:
         """Returns the group of the same class `steps` scenes on; of two scenes, the other one."""
         return self.of(self.class_of(group), (self.scene_of(group) + steps) % self.scenes)
+
+    @property
+    def rho_range(self) -> Range:
+        """The rhos that there can be: from the share of usual scenes among all, where a scene tells nothing, to 1.
+
+        Example:
+            >>> Groups(4, 4).rho_range.text
+            'a number in [0.25, 1], of which 0.25 makes class and scene independent'
+        """
+        low = max(map(len, self.usual)) / self.scenes
+        # A third cannot be written in full.
+        accepts = lambda rho: low - 1e-6 <= rho <= 1  # noqa: E731
+        return Range(accepts, f"a number in [{low:.6g}, 1], of which {low:.6g} makes class and scene independent")
 
     @cached_property
     def common(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flipjax.config import AXES, STATIC, Config, ConfigError, Experiment, ModelSpec, check, leaves
+from flipjax.data.naming import check_sizes, known_groups
 from flipjax.identity import SAME_RUN, digest_of
 from flipjax.methods import STRENGTHS, Augmentation, Knobs, active_knobs, knobs_of
 
@@ -73,6 +74,8 @@ def plan(config: Config) -> list[Program]:
         name = f"{len(programs):03d}"
         programs.append(Program(name, spec, settings, tuple(axes["rho"]), identity=f"{whole}/{name}"))
         _check_methods(programs[-1])
+        if groups := known_groups(spec.pool):
+            check_sizes(groups, spec.split, programs[-1].rhos)
     return programs
 
 

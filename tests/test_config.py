@@ -22,12 +22,13 @@ def section(name, /, **values):
 
 BAD = {
     **section("pool", name="birds", size=20, seed=-1, objects=3, scenes=2, features=("image", "mask")),
-    **section("split", n_train=5, n_val=0, n_test=6, seed=-1),
+    **section("pool", classes=("cat",), scene_kinds=("land", "land"), usual=("land", ())),
+    **section("split", n_train=-1, n_val=0, n_test=3, seed=-1),
     **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16"),
     **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1),
     **section("train", selection=("val_loss", "val_loss")),
     **section("population", map="lop", width=-1, devices=-1, batch_devices=-1, memory_gb=NAN),
-    **section("axes", rho=0.4, seed=-1, method="sgd", learning_rate=float("inf"), weight_decay=-1.0, warmup=1.5),
+    **section("axes", rho=0.0, seed=-1, method="sgd", learning_rate=float("inf"), weight_decay=-1.0, warmup=1.5),
     **section("axes", schedule="linear", clip_norm=-1.0),
     **section("knobs", dice=-1.0, dro_step=NAN, cutmix=1.5, swap=-0.5, ema=1.0, swa=1.0, jtt_epochs=0, jtt_weight=0.5),
     **section("intervene", scenes="all", scores="some"),
@@ -99,7 +100,7 @@ def test_an_axis_is_a_tuple_of_distinct_values(section, values, expected):
 def test_a_value_in_an_axis_or_a_grid_is_checked():
     config = default_config()
     config.axes.rho = (0.5, [0.9])
-    with pytest.raises(ConfigError, match=re.escape("config.axes.rho: expected a number in [0.5, 1]; found")):
+    with pytest.raises(ConfigError, match=re.escape("config.axes.rho: expected a number in (0, 1]; found")):
         check(config)
     config = default_config()
     config.grid.model = {"width": (8, 0)}

@@ -88,7 +88,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add("--n_test", type=int, help="test images (default: the config's, fewer in a small folder)")
     add("--seed", type=int, default=0, help="the split's seed (default 0)")
     add("--class_names", "--classes", type=_names, default=(), metavar="A,B", help="class names in order")
-    add("--scene_kinds", type=_names, default=(), metavar="A,B", help="usual scene of A, of B")
+    add("--scene_kinds", type=_names, default=(), metavar="A,B", help="scene names in order")
     parser.set_defaults(run=_check, parser=parser)
 
 

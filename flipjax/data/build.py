@@ -15,6 +15,7 @@ import numpy as np
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import store
 from flipjax.data.images import BadFileError, EmptyObjectError
+from flipjax.data.naming import groups_of
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
 from flipjax.data.store import Arrays
 from flipjax.files import DamagedError, adding_folder
@@ -78,7 +79,7 @@ def load_pool(
     """
     path = store.pools_folder() / key
     try:
-        return _to_device(*store.read_pool(path))
+        return _to_device(spec, *store.read_pool(path))
     except FileNotFoundError:
         pass
     except DamagedError as error:
@@ -92,7 +93,7 @@ def load_pool(
         say_line(f"pool: warning: the decoded pool cannot be kept ({error}); XDG_CACHE_HOME names another folder")
         with tempfile.TemporaryDirectory() as folder:
             pool = build_pool(Path(folder), listing, reader, size=spec.size, leave_out=leave_out)
-    return _to_device(*pool)
+    return _to_device(spec, *pool)
 
 
 def build_pool(
@@ -229,5 +230,7 @@ def _shortened(folder: Path, arrays: Arrays, objects: int) -> Arrays:
     return rows
 
 
-def _to_device(arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
-    return Pool(kind=catalog.kind, **{name: jnp.asarray(array) for name, array in arrays.items()}), catalog
+def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
+    usual = groups_of(catalog.class_names, catalog.scene_names, spec.usual).usual
+    pool = Pool(kind=catalog.kind, **{name: jnp.asarray(array) for name, array in arrays.items()})
+    return pool, dataclasses.replace(catalog, usual=usual)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from flipjax.config import valid_rho
 from flipjax.data.split import PARTS, Split, SplitPart, interleave, shuffle, strata, strata_names
 from flipjax.groups import TWO_BY_TWO
 
@@ -74,7 +73,7 @@ def training_table(
         >>> print(np.bincount(table.groups), np.bincount(evaluation_table(catalog, split, "test").groups))
         [9 1 1 9] [1 1 1 1]
     """
-    _check_rho(rho)
+    _check_rho(catalog, rho)
     if n_train < 2 or n_train % 2:
         raise ValueError(f"n_train: expected a positive even number (two equal classes), found {n_train}")
     n = n_train // 2
@@ -139,7 +138,7 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
     if not len(rhos):
         raise ValueError("rhos: expected at least one rho, found none")
     for rho in rhos:
-        _check_rho(rho)
+        _check_rho(catalog, rho)
     limits = _limits(catalog, split)
     return 2 * max(n for n in range(limits.total + 1) if all(limits.allow(round(rho * n), n) for rho in rhos))
 
@@ -222,9 +221,10 @@ def _cycle(items: np.ndarray, n: int) -> np.ndarray:
     return items[np.arange(n) % len(items)]
 
 
-def _check_rho(rho: float) -> None:
-    if not valid_rho(rho):
-        raise ValueError(f"rho: expected a number in [0.5, 1], found {rho}")
+def _check_rho(catalog: Catalog, rho: float) -> None:
+    accepts, text = catalog.groups.rho_range
+    if not accepts(rho):
+        raise ValueError(f"rho: expected {text}, found {rho}")
 
 
 def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: Sequence[float]) -> str:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flipjax.groups import Groups
+
 Kind = Literal["composite", "photo"]
 
 
@@ -23,7 +25,7 @@ class Pool:
     Attributes:
         kind: 'composite' or 'photo'.
         images: uint8 (N, H, W, 3). Photos, or cut-outs premultiplied by their alpha, so that no channel exceeds it.
-        masks: uint8 (N, H, W). Photo: labels 0, 1, 2. Composite: alpha 0..255.
+        masks: uint8 (N, H, W). Photo: labels 0..F. Composite: alpha 0..255.
         labels: uint8 (N,). 1 + y of each object.
         scenes: uint8 (S, H, W, 3); S = 0 in a photo pool.
     """
@@ -39,13 +41,10 @@ class Pool:
 class Catalog:
     """What the rows of a `Pool` are: host arrays and names only.
 
-    Scene y is the usual scene of class y. The group of an image is 2 * y + scene: groups 0 and 3 are common, 1 and 2
-    rare.
-
     Attributes:
         kind: 'composite' or 'photo'.
-        class_names: the two class names, y = 0 first.
-        scene_names: the two scene names; the usual scene of class y is scene y.
+        class_names: the F class names, y = 0 first.
+        scene_names: the S scene names.
         object_class: int32 (N,), y of each object.
         object_scene: int32 (N,), scene of each photo; -1 throughout a composite pool.
         scene_kind: int32 (S,), kind of each scene photo.
@@ -55,11 +54,12 @@ class Catalog:
         scene_split: int32 (S,), the same for the scene photos.
         content: digest of the pool's arrays and of this catalog; empty where the pool is drawn and not read.
         source: where the images come from, in words.
+        usual: the usual scenes of each class, as in `Groups`.
     """
 
     kind: Kind
-    class_names: tuple[str, str]
-    scene_names: tuple[str, str]
+    class_names: tuple[str, ...]
+    scene_names: tuple[str, ...]
     object_class: np.ndarray
     object_scene: np.ndarray
     scene_kind: np.ndarray
@@ -69,6 +69,12 @@ class Catalog:
     scene_split: np.ndarray
     content: str = ""
     source: str = ""
+    usual: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of its classes and scenes."""
+        return Groups(len(self.class_names), len(self.scene_names), self.usual)
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,8 @@ class Listing:
     Attributes:
         source: where it is, in words.
         kind: 'composite' or 'photo'.
-        class_names: the two class names, y = 0 first.
-        scene_names: the two scene names, the usual scene of class y at y.
+        class_names: the F class names, y = 0 first.
+        scene_names: the S scene names.
         objects: photos or cut-outs.
         scenes: scene photos; none in a photo pool.
         problems: a line for each file that can be none of them.
@@ -106,8 +112,8 @@ class Listing:
 
     source: str
     kind: Kind
-    class_names: tuple[str, str]
-    scene_names: tuple[str, str]
+    class_names: tuple[str, ...]
+    scene_names: tuple[str, ...]
     objects: Sequence[PoolItem]
     scenes: Sequence[PoolItem] = ()
     problems: tuple[str, ...] = ()
@@ -144,7 +150,7 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
             Indices are not checked inside jit.
 
     Returns:
-        Images float32 (..., H, W, 3) in [0, 1], and masks int32 (..., H, W) of labels 0, 1, 2.
+        Images float32 (..., H, W, 3) in [0, 1], and masks int32 (..., H, W) of labels 0..F.
 
     Raises:
         ValueError: rows is not an integer array with a last axis of 2.

@@ -158,14 +158,15 @@ def _digest(arrays: Mapping[str, Any], values: Mapping[str, Any]) -> str:
 
 def _to_json(catalog: Catalog) -> dict[str, Any]:
     values = {field.name: getattr(catalog, field.name) for field in dataclasses.fields(catalog)}
-    del values["content"]
+    # Usual scenes are of a configuration, not of the pool.
+    del values["content"], values["usual"]
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
 
 def _from_json(values: Mapping[str, Any]) -> Catalog:
     fields = {}
     for field in dataclasses.fields(Catalog):
-        value = values.get(field.name, "")
+        value = values.get(field.name, () if field.name == "usual" else "")
         if field.type == "np.ndarray" or field.type is np.ndarray:
             value = np.array(value, np.int32)
         fields[field.name] = tuple(value) if isinstance(value, list) else value

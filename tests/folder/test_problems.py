@@ -188,7 +188,7 @@ def test_check_of_a_small_composite_folder(root):
 MISUSE = {
     "absent": "DIR: expected a folder",
     ". --size 5": "--size: expected a multiple of 8",
-    ". --n_val 6": "--n_val: expected a multiple of 4",
+    ". --n_val 3": "--n_val: expected a number in [4",
 }
 
 

@@ -4,8 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
-from flipjax.config import ConfigError, valid_rho
+from flipjax.config import ConfigError
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL
+from flipjax.groups import Groups
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def prepare(options: argparse.Namespace) -> str:
     from flipjax.data import builders
     from flipjax.data.coco_cd.coco_cd_dataset_builder import Builder, CocoCDConfig
 
-    if options.rho is not None and (options.split != "reference" or not valid_rho(options.rho)):
+    if options.rho is not None and (options.split != "reference" or not Groups().rho_range.accepts(options.rho)):
         raise ConfigError("--rho", "a number in [0.5, 1], with --split reference", options.rho)
     for name in ("val_per_group", "test_per_group"):
         if getattr(options, name) < 1:

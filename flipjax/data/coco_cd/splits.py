@@ -3,8 +3,8 @@
 import random
 from collections.abc import Mapping, Sequence
 
-from flipjax.config import valid_rho
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
+from flipjax.groups import Groups
 
 SEED = 13
 N_VAL = 50
@@ -45,8 +45,9 @@ def reference_split(
         >>> {part: [sum(i % 4 == g for i in drawn) for g in range(4)] for part, drawn in parts.items()}
         {'train': [4, 2, 2, 4], 'val': [2, 2, 2, 2], 'test': [3, 3, 3, 3]}
     """
-    if rho is not None and not valid_rho(rho):
-        raise ValueError(f"rho: expected a number in [0.5, 1], found {rho}")
+    accepts, text = Groups().rho_range
+    if rho is not None and not accepts(rho):
+        raise ValueError(f"rho: expected {text}, found {rho}")
     members = [sorted(i for i, group in zip(ids, groups, strict=True) if group == g) for g in range(4)]
     if min(map(len, members)) < n_val + n_test:
         raise ValueError(

@@ -7,10 +7,11 @@ import re
 from functools import partial
 from pathlib import Path
 
-from flipjax.config import ConfigError, valid_rho
+from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.images import BadFileError
 from flipjax.data.waterbirds_seg import archives, manifest
+from flipjax.groups import Groups
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +81,9 @@ def write_manifest(options: argparse.Namespace) -> str:
         ConfigError: an argument is wrong, or the archives do not hold enough.
         OSError: the file cannot be written.
     """
-    if not valid_rho(options.rho):
-        raise ConfigError("rho", "a number in [0.5, 1]", options.rho)
+    accepts, text = Groups().rho_range
+    if not accepts(options.rho):
+        raise ConfigError("rho", text, options.rho)
     if options.seed < 0:
         raise ConfigError("seed", "a whole number >= 0", options.seed)
     birds = archives.read_birds(options.cub_dir, fix_labels=options.fix_labels)

@@ -1,0 +1,81 @@
+"""Classes, scenes and usual scenes by their names, as a configuration asks for them. Imports no JAX."""
+
+from collections.abc import Sequence
+
+from flipjax.config import ConfigError, PoolSpec, SplitSpec
+from flipjax.groups import Groups
+from flipjax.ranges import multiple
+
+CREATURES = ("mossling", "ripplet", "duneling", "frostlet")
+"""Classes that the synthetic pool can draw; the first two unless told."""
+LANDSCAPES = ("land", "water", "desert", "snow")
+"""Scenes that the synthetic pool can draw; the first two unless told."""
+
+
+def groups_of(
+    class_names: Sequence[str], scene_names: Sequence[str], usual: Sequence[str | tuple[str, ...]] = ()
+) -> Groups:
+    """Returns the groups of named classes and scenes.
+
+    Args:
+        class_names: F names, y = 0 first.
+        scene_names: S names.
+        usual: `config.pool.usual`: for each class a scene or several; empty: scene y mod S of class y.
+
+    Raises:
+        ConfigError: a name is none of the scenes, a class has no usual scene or no other, or a scene is usual for none.
+
+    Example:
+        >>> groups_of(["cat", "dog"], ["grass", "sand", "sea"], ["sand", ("grass", "sea")]).usual
+        ((1,), (0, 2))
+    """
+    field = "config.pool.usual"
+    own = [(names,) if isinstance(names, str) else names for names in usual]
+    own = own or [(scene_names[y % len(scene_names)],) for y in range(len(class_names))]
+    if len(own) != len(class_names):
+        raise ConfigError(field, f"the usual scenes of each class, {', '.join(class_names)}", repr(tuple(usual)))
+    shown = dict.fromkeys(name for names in own for name in names)
+    if unknown := [name for name in shown if name not in scene_names]:
+        raise ConfigError(field, f"scenes among {', '.join(scene_names)}", ", ".join(unknown))
+    for name, names in zip(class_names, own, strict=True):
+        if not 0 < len(set(names)) == len(names) < len(scene_names):
+            expected = f"different scenes for {name}, not all of {', '.join(scene_names)}"
+            raise ConfigError(field, expected, ", ".join(names) or "none")
+    if absent := [name for name in scene_names if name not in shown]:
+        advice = "" if usual else " (unless told, class i has scene i mod S)"
+        raise ConfigError(field, f"each scene for some class{advice}", f"no class for {', '.join(absent)}")
+    scenes = {name: scene for scene, name in enumerate(scene_names)}
+    return Groups(len(class_names), len(scene_names), tuple(tuple(sorted(scenes[n] for n in names)) for names in own))
+
+
+def known_groups(spec: PoolSpec) -> Groups | None:
+    """Returns the groups of a pool whose names a configuration tells; None where only reading it would.
+
+    Raises:
+        ConfigError: the synthetic pool draws no such class or scene, or usual scenes as in `groups_of`.
+
+    Example:
+        >>> known_groups(PoolSpec(classes=CREATURES[1:], scene_kinds=LANDSCAPES[1:])).common
+        (0, 4, 8)
+    """
+    classes, scenes = spec.classes, spec.scene_kinds
+    if spec.name == "synthetic":
+        classes, scenes = classes or CREATURES[:2], scenes or LANDSCAPES[:2]
+        for field, names, drawn in (("classes", classes, CREATURES), ("scene_kinds", scenes, LANDSCAPES)):
+            if not set(names) <= set(drawn):
+                raise ConfigError(f"config.pool.{field}", f"names among {', '.join(drawn)}", ", ".join(names))
+    return groups_of(classes, scenes, spec.usual) if classes and scenes else None
+
+
+def check_sizes(groups: Groups, split: SplitSpec, rhos: Sequence[float] = ()) -> None:
+    """Raises ConfigError where sizes of the split are no multiples of what the groups need, or rho is out of range."""
+    cells = f"{groups.classes} classes x {groups.scenes} scenes"
+    every, each = multiple(groups.count, groups.count), multiple(groups.classes, 0)
+    checks = [("split.n_train", each, f"{groups.classes} classes", split.n_train)]
+    checks += [("split.n_val", every, cells, split.n_val), ("split.n_test", every, cells, split.n_test)]
+    for field, (accepts, text), why, value in checks:
+        if not accepts(value):
+            raise ConfigError(f"config.{field}", f"{text} ({why})", value)
+    for rho in rhos:
+        if not groups.rho_range.accepts(rho):
+            raise ConfigError("config.axes.rho", groups.rho_range.text, rho)
