@@ -52,6 +52,8 @@ class FlipMetric:
     What is kept of an image is its confusion matrix and its sum of entropies, as NumPy arrays: it can be pickled, and
     gathered over processes by `torch.distributed.all_gather_object` and `merge`.
 
+    For torchmetrics and Lightning there is `flipjax.metrics.torchmetric.TorchFlipMetric`.
+
     With `DataLoader(num_workers=...)` pass `persistent_workers=True`, so that no worker is forked after JAX has
     started its threads: JAX would warn of a deadlock.
 

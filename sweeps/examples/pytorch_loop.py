@@ -1,8 +1,8 @@
 """Measures the flips of a PyTorch model in its evaluation loop: python sweeps/examples/pytorch_loop.py
 
-Put your model and your DataLoader in place of the made-up ones; labels are (N, H, W) integers, 255 is ignored. In
-Lightning call `update` in `validation_step`; in `on_validation_epoch_end` pass what `scalars` returns to
-`self.log_dict`, then `reset`. A DataLoader with workers wants `persistent_workers=True`: forked later, they make JAX
+Put your model and your DataLoader in place of the made-up ones; labels are (N, H, W) integers, 255 is ignored. For
+torchmetrics' MetricCollection, Lightning's `self.log_dict` and several processes there is
+`flipjax.metrics.torchmetric.TorchFlipMetric`, with the same options. A DataLoader with workers wants `persistent_workers=True`: forked later, they make JAX
 warn of its threads.
 """
 

@@ -1,0 +1,92 @@
+"""The metric in torchmetrics' MetricCollection and in Lightning, against FlipMetric; skipped where they are absent."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
+torchmetrics = pytest.importorskip("torchmetrics", reason="torchmetrics is no dependency")
+
+from flipjax.metrics import FlipMetric  # noqa: E402
+from flipjax.metrics.torchmetric import TorchFlipMetric  # noqa: E402
+
+OPTIONS = {"ignore_index": 255, "class_names": ["cat", "dog"]}
+
+
+@pytest.fixture
+def batches():
+    torch.manual_seed(0)
+    labels = torch.randint(0, 3, (3, 4, 6, 7))
+    labels[:, :, 0] = 255
+    return [(torch.randn(4, 3, 6, 7), batch) for batch in labels]
+
+
+def expected(batches, groups=None):
+    metric = FlipMetric(channels="first", **OPTIONS)
+    for logits, labels in batches:
+        metric.update(logits, labels, groups)
+    return metric.compute()
+
+
+def check(found, summary):
+    for name, value in found.items():
+        torch.testing.assert_close(value, torch.tensor(float(summary[name])), equal_nan=True)
+
+
+def test_in_a_metric_collection(batches):
+    accuracy = torchmetrics.classification.MulticlassAccuracy(3, ignore_index=255)
+    metrics = torchmetrics.MetricCollection({"accuracy": accuracy, "flips": TorchFlipMetric(**OPTIONS)}, prefix="val_")
+    for batch in batches:
+        told = metrics(*batch)
+        check({"fg_flip": told["val_fg_flip"]}, expected([batch]))
+    found = metrics.compute()
+    summary = expected(batches)
+    scalars = [name for name, value in summary.items() if isinstance(value, int | float)]
+    assert set(found) == {"val_accuracy", *(f"val_{name}" for name in scalars)}
+    check({name: found[f"val_{name}"] for name in scalars}, summary)
+    metrics.reset()
+    metrics.update(preds=batches[0][0], target=batches[0][1])
+    check({"fg_flip": metrics.compute()["val_fg_flip"]}, expected(batches[:1]))
+
+
+def test_groups_keys_and_what_is_refused(batches):
+    groups = torch.arange(4)
+    metric = TorchFlipMetric(keys=("gap/mean", "fg_flip"), ignore_index=255)
+    for logits, labels in batches:
+        metric.update(logits, labels, groups)
+    check(metric.compute(), expected(batches, groups))
+    assert list(metric.compute()) == ["gap/mean", "fg_flip"]
+    with pytest.raises(ValueError, match="groups: expected with every batch or with none"):
+        metric.update(*batches[0])
+    with pytest.raises(ValueError, match="predictions: expected 3 classes, found 4"):
+        metric.update(torch.randn(4, 4, 6, 7), batches[0][1], groups)
+    assert len(metric.confusion) == len(batches)
+    # As torch.distributed would gather them.
+    states = [TorchFlipMetric(**OPTIONS) for _ in range(2)]
+    for state, batch in zip(states, batches, strict=False):
+        state.update(*batch)
+    states[0]._reduce_states({name: getattr(states[1], name) for name in ("confusion", "risk_sum", "groups")})
+    check(states[0].compute(), expected(batches[:2]))
+
+
+# It would rather be started by srun, have workers and a logger.
+@pytest.mark.filterwarnings("ignore")
+def test_in_lightning(batches, tmp_path):
+    lightning = pytest.importorskip("lightning", reason="Lightning is no dependency")
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.flips = TorchFlipMetric(keys=("fg_flip", "iou/cat"), **OPTIONS)
+
+        def validation_step(self, batch, index):
+            self.flips.update(*batch)
+
+        def on_validation_epoch_end(self):
+            self.log_dict(self.flips.compute())
+            self.flips.reset()
+
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(accelerator="cpu", default_root_dir=tmp_path, enable_model_summary=False, **options)
+    loader = torch.utils.data.DataLoader(batches, batch_size=None)
+    (logged,) = trainer.validate(Module(), loader, verbose=False)
+    summary = expected(batches)
+    assert logged == {name: pytest.approx(summary[name]) for name in ("fg_flip", "iou/cat")}
