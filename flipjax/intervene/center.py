@@ -65,17 +65,17 @@ def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> jax.
             raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
         if center == "auto" and F > 2:
             raise ValueError(f"center: expected 'quota' for {F} classes, found 'auto', which holds them to be even.")
-        if center == "quota":
-            points = quota_center(identity, _check_prior(prior, F))
-            return points - points.mean(where=points < jnp.inf)
-        points = _center(identity, center)
+        if center != "quota":
+            points = _center(identity, center)
+            return points - points.mean()
+        points = quota_center(identity, _check_prior(prior, F))
     else:
         points = jnp.asarray(to_array(center), jnp.float32)
         if points.ndim == 0 and F == 2:
             points = jnp.stack([-points, points]) / 2
         if points.shape != (F,):
             raise ValueError(f"center: expected {F} numbers, one a foreground class, found shape {points.shape}.")
-    return points - points.mean()
+    return points - points.mean(where=points < jnp.inf)
 
 
 def label_shares(labels: Any, *, num_classes: int, background: int | tuple[int, ...] | None = 0) -> np.ndarray:
