@@ -2,8 +2,8 @@
 
 Put your model and your DataLoader in place of the made-up ones; labels are (N, H, W) integers, 255 is ignored. For
 torchmetrics' MetricCollection, Lightning's `self.log_dict` and several processes there is
-`flipjax.metrics.torchmetric.TorchFlipMetric`, with the same options. A DataLoader with workers wants `persistent_workers=True`: forked later, they make JAX
-warn of its threads.
+`flipjax.metrics.torchmetric.TorchFlipMetric`, with the same options. A DataLoader with workers wants
+`persistent_workers=True`: forked later, they make JAX warn of its threads.
 """
 
 import torch
