@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
+from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.methods import METHODS, STRENGTHS, Augmentation, Knobs, parts_of
 from flipjax.ranges import Range, above, multiple, one_of, subset, within
 
@@ -159,7 +160,7 @@ class Experiment:
 
     `active_knobs` names the knobs that any method of the grid sets. The program holds every loss, and of samplers,
     augmentations and averages no more than these need. `packed` is the population's: whether members that are mapped
-    are one pack.
+    are one pack. `groups` are the pool's, two by two until it is read.
     """
 
     pool: PoolSpec = PoolSpec()
@@ -168,6 +169,12 @@ class Experiment:
     train: TrainSpec = TrainSpec()
     active_knobs: tuple[str, ...] = ()
     packed: bool = False
+    groups: Groups = TWO_BY_TWO
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the pool and the background."""
+        return self.groups.classes + 1
 
 
 class Key(NamedTuple):

@@ -80,6 +80,16 @@ class Groups:
         accepts = lambda rho: low - 1e-6 <= rho <= 1  # noqa: E731
         return Range(accepts, f"a number in [{low:.6g}, 1], of which {low:.6g} makes class and scene independent")
 
+    def sides_of(self, y: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Returns the common and the rare groups of class y.
+
+        Example:
+            >>> Groups(2, 4, ((0, 1), (2, 3))).sides_of(1)
+            ((6, 7), (4, 5))
+        """
+        own = [self.of(y, scene) for scene in range(self.scenes)]
+        return tuple(g for g in own if g in self.common), tuple(g for g in own if g in self.rare)
+
     @cached_property
     def common(self) -> tuple[int, ...]:
         """Groups of a class in a usual scene."""

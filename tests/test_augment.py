@@ -188,7 +188,7 @@ def test_swap_moves_scene_and_group_together():
     rows = np.stack([np.arange(400), np.full(400, 7)], axis=1)
     groups, others = np.arange(400) % 4, np.full(400, 9)
     partnered = np.arange(400) % 5 > 0
-    new, moved = swap(jax.random.key(0), rows, groups, others, partnered=partnered, probability=0.25)
+    new, moved = swap(jax.random.key(0), rows, groups, others, groups ^ 1, partnered=partnered, probability=0.25)
     new = np.asarray(new)
     swapped = new[:, 1] == 9
     assert 50 < swapped.sum() < 110 and not swapped[~partnered].any()

@@ -102,6 +102,6 @@ def test_quantities_of_groups():
     assert (values["rim_flip"], values["group/rare/interior_flip"], values["group/0/rim_flip"]) == (1 / 3, 1, 0)
     assert values["group/1/fg_ece"] == pytest.approx(1, abs=1e-3)
     assert np.isnan([values["group/2/rim_flip"], values["group/3/fg_ece"]]).all()
-    assert "group/common/rim_flip" not in region_quantities(sums, np.array([0, 7, 9]), classes=4)
+    assert "group/common/rim_flip" not in region_quantities(sums, np.array([0, 7, 9]), all_groups=None)
     with pytest.raises(ValueError, match=r"^bins"):
         metrics.region_sums(logits, np.zeros((3, 1, 4), int), bins=0)

@@ -89,7 +89,7 @@ def test_the_compiler_is_asked_for_half_the_members_until_a_device_holds_them(wh
 
 def test_waves_give_the_bytes_of_the_whole_run(whole, tmp_path):
     (program,) = plan(faults.read_config(whole[1]))
-    study, spec = make_study(program), PopulationSpec(devices=1)
+    (program, study), spec = make_study(program), PopulationSpec(devices=1)
     one, two = (sum(waves.compiled_bytes(program, spec, study, members=members)) for members in (1, 2))
     assert one < two
     options = f"--config.population.memory_gb={(one + two) / 2 / waves.USED / 1e9}", "--config.population.devices=1"

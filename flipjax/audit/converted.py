@@ -21,7 +21,6 @@ from flipjax.audit.tables import summary_text
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
-from flipjax.intervene import split_point
 from flipjax.plan import Program, plan
 from flipjax.report.galleries import member_items
 from flipjax.report.pictures import Item
@@ -30,7 +29,7 @@ from flipjax.results.pairs import counterfactual_flip
 from flipjax.results.region_shares import region_quantities
 from flipjax.results.swapped_scenes import scene_quantities, scene_swap
 from flipjax.sweep.storage import PAIRS
-from flipjax.sweep.study import Study, check_scenes, make_study, starting_weights, training_scenes
+from flipjax.sweep.study import Study, check_scenes, make_study, split_evenly, starting_weights, training_scenes
 from flipjax.terminal import Bar
 from flipjax.training.assess import Questions
 from flipjax.training.member import Weights, first_weights
@@ -113,7 +112,7 @@ def ask_questions(
     rows = np.concatenate([rows, validation])
     both = map_rows(questions, program.experiment, weights, study.pool, rows, scenes, title="images on other scenes")
     known = both.scene_log_odds[len(table.rows) :]
-    point = np.asarray(jax.jit(split_point)(known))
+    point = np.asarray(jax.jit(split_evenly)(known))
     return jax.tree.map(lambda leaf: leaf[: len(table.rows)], both), point
 
 
@@ -128,11 +127,11 @@ def draw_items(program: Program, weights: Weights, study: Study, table: Table, a
     logits = map_rows(predict, program.experiment, weights, study.pool, rows, title="pictures")
     images, labels = gather(study.pool, jnp.asarray(rows))
     stored = gallery.make_gallery(images, labels, logits, indices=chosen, groups=groups[chosen], kinds=kinds, member="")
-    names = {"class_names": audit.class_names, "scene_names": audit.scene_names}
+    names = {"class_names": audit.class_names, "scene_names": audit.scene_names, "all_groups": audit.all_groups}
     return member_items(stored, audit.decomposition, pairs, label="", swap=audit.swap, **names)
 
 
-def _load_study(program: Program) -> Study:
+def _load_study(program: Program) -> tuple[Program, Study]:
     try:
         return make_study(program)
     except ConfigError:
@@ -158,8 +157,8 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     if options.out:
         files.claim_folder(Path(options.out))
     device = command.start_backend(PopulationSpec(**options.config.population), sys.maxsize)
-    start = starting_weights(spec, whole=True)
-    study = _load_study(program)
+    program, study = _load_study(program)
+    start = starting_weights(program.experiment, whole=True)
     if intervene:
         check_scenes(study, intervene)
     weights = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
@@ -167,12 +166,13 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
     answer, point = ask_questions(program, weights, study, table, intervene=intervene)
     swap = None
-    further = region_quantities(answer.regions, groups)
+    all_groups = study.catalog.groups
+    further = region_quantities(answer.regions, groups, all_groups=all_groups)
     if study.pool.kind == "composite":
         further["counterfactual_flip"] = counterfactual_flip(answer.decomposition, pairs)
     if point is not None:
         swap = scene_swap(answer.decomposition, answer.scene_log_odds, point)
-        further |= scene_quantities(answer.decomposition, answer.scene_log_odds, point, groups)
+        further |= scene_quantities(answer.decomposition, answer.scene_log_odds, point, groups, all_groups=all_groups)
     catalog = study.catalog
     scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
     audit = conclude_audit(
@@ -184,6 +184,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
         samples=options.samples,
         pairs=pairs,
         scene_names=tuple(catalog.scene_names),
+        all_groups=all_groups,
         columns={"scene_photo": scenes},
         swap=swap,
         further=further,

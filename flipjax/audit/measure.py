@@ -27,6 +27,7 @@ from flipjax.audit.read import (
 )
 from flipjax.audit.results import check_class_names, conclude_audit
 from flipjax.audit.tables import summary_text
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics.classes import background_classes, check_background, read_background
 from flipjax.results.region_shares import region_quantities
 from flipjax.terminal import Bar
@@ -174,7 +175,7 @@ def audit_files(options: argparse.Namespace) -> tuple[str, list[str]]:
     measured = measure_pairs(pairs, encoding, unit=options.unit)
     further = {}
     if measured.regions is not None:
-        further = region_quantities(measured.regions, groups, classes=encoding.classes)
+        further = region_quantities(measured.regions, groups, all_groups=TWO_BY_TWO if encoding.classes == 3 else None)
     audit = conclude_audit(
         names,
         groups,

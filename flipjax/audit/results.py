@@ -12,6 +12,7 @@ import numpy as np
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.read import check_names
 from flipjax.audit.segments import Objects, count_objects
+from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics import Decomposition, SegmentTables, bootstrap, class_names, summarize
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import flips_of
@@ -33,6 +34,7 @@ class Audit:
     `summary` is what `flipjax.metrics.summarize` returns without its matrix, `intervals` what `bootstrap` returns of
     each of its keys. `columns` are further texts of each image. `swap` is what scene swap says of the images, where
     the model was at hand; `summary` then has its quantities, too. `objects` is what became of their segments.
+    `all_groups` is what the groups number, None where that is not known.
     """
 
     names: Sequence[str]
@@ -46,6 +48,7 @@ class Audit:
     columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     swap: SceneSwap | None = None
     objects: Objects | None = None
+    all_groups: Groups | None = None
 
     @functools.cached_property
     def has_scores(self) -> bool:
@@ -92,6 +95,7 @@ def conclude_audit(
     further: Mapping[str, float],
     swap: SceneSwap | None = None,
     segments: SegmentTables | None = None,
+    all_groups: Groups | None = None,
     **known: Any,
 ) -> Audit:
     """Summarises a decomposition, with intervals from resamples of the images within each group.
@@ -107,16 +111,19 @@ def conclude_audit(
         further: quantities that `summarize` has not, by key.
         swap: of the images, where their scenes were swapped.
         segments: of the images, where they were counted.
+        all_groups: what `groups` number; of two foreground classes two by two by default.
         **known: `scene_names` and `columns` of the audit.
     """
-    summary = summarize(decomposition, groups, class_names=class_names)
+    foreground = int(is_foreground(len(class_names), decomposition.background).sum())
+    all_groups = all_groups or (TWO_BY_TWO if foreground == 2 else None)
+    options = {"groups": groups, "class_names": class_names, "all_groups": all_groups}
+    summary = summarize(decomposition, **options)
     # The audit has it as its confusion.
     del summary["flip_matrix"]
     keys = [key for key in summary if "n_images" not in key] if len(names) > 1 else []
     intervals = {}
     if keys:
-        options = {"samples": samples, "groups": groups, "pairs": pairs, "class_names": class_names}
-        resampled = functools.partial(bootstrap, key=jax.random.key(0), **options)
+        resampled = functools.partial(bootstrap, key=jax.random.key(0), samples=samples, pairs=pairs, **options)
         intervals = resampled(decomposition, keys)
         # The same key draws the same images.
         for stand_in, names_of in () if swap is None else _stand_ins(decomposition, swap):
@@ -132,7 +139,17 @@ def conclude_audit(
     if not np.isnan(np.asarray(decomposition.risk_sum)).all():
         further |= _mean_risk(decomposition)
     counts = decomposition, ignored, class_names
-    return Audit(names, groups, *counts, {**summary, **further}, intervals, swap=swap, objects=objects, **known)
+    return Audit(
+        names,
+        groups,
+        *counts,
+        {**summary, **further},
+        intervals,
+        swap=swap,
+        objects=objects,
+        all_groups=all_groups,
+        **known,
+    )
 
 
 def _mean_risk(decomposition: Decomposition) -> dict[str, float]:

@@ -7,7 +7,6 @@ import numpy as np
 
 from flipjax.audit.results import Audit, findings, image_rows, largest_flips, with_interval
 from flipjax.audit.segments import WORST, main_segment_tables, other_segment_tables
-from flipjax.groups import TWO_BY_TWO
 from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.text import TextTable, to_text
 
@@ -103,32 +102,33 @@ def by_class(audit: Audit, classes: Sequence[int]) -> TextTable:
 
 
 def by_group(audit: Audit) -> TextTable:
-    """Returns the main quantities of each group; for two foreground classes with the IoU of the group's own class."""
+    """Returns the main quantities of each group; where that is known with the IoU of the group's own class."""
     columns = ["fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc"]
     columns += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
-    two = len(audit.foreground) == 2
     rows = []
     for group in names:
         cells = [str(audit.summary[f"group/{group}/n_images"])]
-        if two:
+        if audit.all_groups:
             key = f"group/{group}/iou/{_group_class(audit, group)}"
             cells.append(with_interval(audit, key, digits=3) if key in audit.summary else "")
         cells += [with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns]
         rows.append([group_label(audit, group), *cells])
-    titles = (["IoU of the class"] if two else []) + [title_of(key) for key in columns]
+    titles = (["IoU of the class"] if audit.all_groups else []) + [title_of(key) for key in columns]
     return TextTable(["group", "images", *titles], rows)
 
 
 def _group_class(audit: Audit, group: str) -> str:
-    return audit.class_names[audit.foreground[TWO_BY_TWO.class_of(int(group))]] if group.isdecimal() else ""
+    if audit.all_groups is None or not group.isdecimal():
+        return ""
+    return audit.class_names[audit.foreground[audit.all_groups.class_of(int(group))]]
 
 
 def group_label(audit: Audit, group: str) -> str:
-    """Names a group: for two foreground classes by class and scene."""
-    if len(audit.foreground) != 2 or not group.isdecimal():
+    """Names a group: where that is known by class and scene."""
+    if audit.all_groups is None or not group.isdecimal():
         return group
-    scene = TWO_BY_TWO.scene_of(int(group))
+    scene = audit.all_groups.scene_of(int(group))
     scene_name = audit.scene_names[scene] if audit.scene_names else f"scene {scene}"
     return f"{group}: {_group_class(audit, group)}, {scene_name}"
 

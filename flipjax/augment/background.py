@@ -3,8 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from flipjax.groups import TWO_BY_TWO
-
 SIDES = (0.1, 0.4)
 """Least and largest side of a CutMix rectangle, as a share of the image's."""
 ENOUGH = 0.3
@@ -21,7 +19,7 @@ def background_cutmix(
     partnered: jax.Array | None = None,
     probability: float | jax.Array = 0.5,
 ) -> jax.Array:
-    """Fills a rectangle's background with that of a partner, an image of the same class in the other scene.
+    """Fills a rectangle's background with that of a partner, an image of the same class in another scene.
 
     A rectangle of 10 to 40% of each side is drawn. Where image and partner are both background, the image takes the
     partner's pixels; where under 30% of the rectangle is, or there is no partner, its background pixels take one random
@@ -74,17 +72,19 @@ def background_swap(
     rows: jax.Array,
     groups: jax.Array,
     others: jax.Array,
+    other_groups: jax.Array,
     *,
     partnered: jax.Array | None = None,
     probability: float | jax.Array = 0.5,
 ) -> tuple[jax.Array, jax.Array]:
-    """Puts objects of a composite pool on a scene of the other kind, with the given probability.
+    """Puts objects of a composite pool on a scene of another kind, with the given probability.
 
     Args:
         key: PRNG key.
         rows: (B, 2) int32, object and scene photo.
-        groups: (B,) int32, 2 * y + scene.
-        others: (B,) int32, a scene photo of the other kind for each row.
+        groups: (B,) int32, class and kind of scene of each (`flipjax.groups`).
+        others: (B,) int32, a scene photo of another kind for each row.
+        other_groups: (B,) int32, the class in that kind.
         partnered: (B,) bool, whether there is one; all by default.
         probability: in [0, 1].
 
@@ -93,7 +93,7 @@ def background_swap(
 
     Example:
         >>> rows, groups = background_swap(jax.random.key(0), jnp.array([[5, 1]]), jnp.array([3]), jnp.array([8]),
-        ...                                probability=1.0)
+        ...                                jnp.array([2]), probability=1.0)
         >>> rows.tolist(), groups.tolist()
         ([[5, 8]], [2])
     """
@@ -101,4 +101,4 @@ def background_swap(
     if partnered is not None:
         swapped &= partnered
     scenes = jnp.where(swapped, others, rows[:, 1])
-    return rows.at[:, 1].set(scenes), jnp.where(swapped, TWO_BY_TWO.moved(groups), groups)
+    return rows.at[:, 1].set(scenes), jnp.where(swapped, other_groups, groups)

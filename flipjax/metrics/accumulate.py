@@ -10,8 +10,9 @@ import numpy as np
 from flipjax.metrics.checks import KINDS, check_channels, check_ignore_index, check_spatial_ndim, to_array
 from flipjax.metrics.classes import check_background, class_names, read_background
 from flipjax.metrics.decomposition import Decomposition, flips_of
+from flipjax.metrics.grouping import members_of
 from flipjax.metrics.kernels import decompose
-from flipjax.metrics.summary import members_of, summarize
+from flipjax.metrics.summary import summarize
 
 
 def concatenate(parts: Iterable[Decomposition]) -> Decomposition:

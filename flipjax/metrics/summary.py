@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flipjax.groups import TWO_BY_TWO
+from flipjax.groups import Groups
 from flipjax.metrics import statistics
 from flipjax.metrics.auroc_interval import AurocEstimate, auroc_estimates
-from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.grouping import Grouping, across_groups, read_grouping
 
 if TYPE_CHECKING:
     import jax
@@ -37,7 +37,11 @@ class Interval(NamedTuple):
 
 
 def summarize(
-    decomposition: Decomposition, groups: Any = None, *, class_names: Sequence[str] | None = None
+    decomposition: Decomposition,
+    groups: Any = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    all_groups: Groups | None = None,
 ) -> dict[str, Any]:
     """Summarises the images of one model: counts as exact integers, the rest in float64, on the host.
 
@@ -59,15 +63,19 @@ def summarize(
 
     - `flip_matrix`: (C, C) pixels of each true class (rows) by prediction (columns), lists of int.
 
-    With groups, each but the matrix again as `group/<g>/<key>`. For two foreground classes g is 0, 1, 2, 3
-    (2 * y + scene), `common` (0, 3) and `rare` (1, 2); `gap/<class>` is the class's IoU in its common group minus that
-    in its rare group, `gap/mean` the mean of the two, and `worst_group_iou` the lowest over the four groups of the IoU
-    of the group's class. For more classes any integer is a group: g is each one present, and there is none of these.
+    With groups, each but the matrix again as `group/<g>/<key>`. Of F foreground classes in S scenes (`all_groups`, two
+    by two by default) g is each of 0, ..., F S - 1 (y * S + scene), `common` (of two by two 0, 3) and `rare` (1, 2);
+    `gap/<class>` is the class's IoU in its common groups minus that in its rare groups, means over the groups,
+    `gap/mean` the mean over the classes, and `worst_group_iou` the lowest over all groups of the IoU of the group's
+    class. Of three classes or more `scene_pull` is the share of the flips in rare groups that go to a class whose usual
+    scene the image shows. Without `all_groups`, for more than two classes any integer is a group: g is each one
+    present, and there is none of these.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         groups: (n,) integers.
         class_names: names of all C classes, or of the foreground classes alone; else `background`, `class1`, ...
+        all_groups: what the groups number; the F foreground classes are its classes, in order.
 
     Returns:
         A dict of int, float and lists of float; NaN where a denominator, a decile or one side of the AUROC is empty.
@@ -88,12 +96,12 @@ def summarize(
     names = _names(class_names, images)
     draws = statistics.Draws(np.arange(len(images.rank))[None], len(images.rank))
     summary = statistics.pooled(images, draws, names) | statistics.ranking(images, draws)
-    members = _members(groups, images)
-    for group, member in members.items():
+    grouping = read_grouping(groups, images, all_groups)
+    for group, member in grouping.members.items():
         part = draws.part(group, member)
         inside = statistics.pooled(images, part, names) | statistics.ranking(images, part)
         summary |= {f"group/{group}/{key}": value for key, value in inside.items()}
-    for name, (sides, combine) in _across_groups(members, images, names).items():
+    for name, (sides, combine) in across_groups(grouping, images, draws, names).items():
         summary[name] = combine(*(summary[side] for side in sides))
     matrix = images.confusion.sum(0)
     return {key: value[0].tolist() for key, value in summary.items()} | {"flip_matrix": matrix.tolist()}
@@ -108,6 +116,7 @@ def bootstrap(
     groups: Any = None,
     pairs: Any = None,
     class_names: Sequence[str] | None = None,
+    all_groups: Groups | None = None,
 ) -> Any:
     """Returns the 95% percentile interval of a statistic under resampling of the images with replacement.
 
@@ -127,6 +136,7 @@ def bootstrap(
         pairs: (n,) integers: images with the same number show the same object and are drawn together, as the two of a
             counterfactual pair; -1 for an image alone. Without it all images are drawn as independent.
         class_names: as in `summarize`.
+        all_groups: as in `summarize`.
 
     Returns:
         `Interval(low, high)`: floats, or arrays for a statistic that is an array. For several keys a dict of them.
@@ -150,13 +160,13 @@ def bootstrap(
         raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).")
     images = statistics.read_images(decomposition)
     names = _names(class_names, images)
-    members = _members(groups, images)
+    grouping = read_grouping(groups, images, all_groups)
     n = len(images.rank)
     if n == 0 or samples < 1:
         raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
     keys = () if callable(statistic) else (statistic,) if isinstance(statistic, str) else tuple(statistic)
     if not callable(statistic):
-        known = summarize(decomposition, groups, class_names=names)
+        known = summarize(decomposition, groups, class_names=names, all_groups=all_groups)
         _check_keys(keys, [name for name in known if name != "flip_matrix"], groups)
     strata = statistics.strata(n, groups, pairs)
     ranks = {name for name in keys if name.rpartition("/")[2] == "risk_auroc"}
@@ -170,9 +180,9 @@ def bootstrap(
             values = [np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]
             blocks.append({"": np.stack(values)})
         else:
-            blocks.append(_evaluate(drawn, images, statistics.Draws(rows, n), names, members))
+            blocks.append(_evaluate(drawn, images, statistics.Draws(rows, n), names, grouping))
     intervals = {name: _percentile_interval(np.concatenate([b[name] for b in blocks])) for name in drawn}
-    ends = auroc_estimates(images, members, pairs) if ranks else {}
+    ends = auroc_estimates(images, grouping.members, pairs) if ranks else {}
     intervals |= {name: Interval(ends[name].low, ends[name].high) for name in ranks}
     intervals = {name: intervals[name] for name in keys or drawn}
     return intervals if not callable(statistic) and not isinstance(statistic, str) else next(iter(intervals.values()))
@@ -185,6 +195,7 @@ def resampled(
     *,
     groups: Any = None,
     class_names: Sequence[str] | None = None,
+    all_groups: Groups | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns keys of `summarize` for resamples of the images: each (S,) float64, or (S, 10) for deciles.
 
@@ -197,6 +208,7 @@ def resampled(
             the same groups `flipjax.metrics.statistics.Draws(rows, n, keep=True)`, which counts them once.
         groups: (n,) integers as in `summarize`.
         class_names: as in `summarize`.
+        all_groups: as in `summarize`.
 
     Example:
         >>> counts = np.array([[[5, 0, 0], [0, 3, 1], [0, 0, 0]], [[5, 0, 0], [0, 0, 0], [2, 2, 0]]])
@@ -207,13 +219,15 @@ def resampled(
     images = statistics.read_images(decomposition)
     names = _names(class_names, images)
     draws = rows if isinstance(rows, statistics.Draws) else statistics.Draws(rows, len(images.rank))
-    return _evaluate(keys, images, draws, names, _members(groups, images))
+    return _evaluate(keys, images, draws, names, read_grouping(groups, images, all_groups))
 
 
-def risk_aurocs(decomposition: Decomposition, groups: Any = None, *, pairs: Any = None) -> dict[str, AurocEstimate]:
+def risk_aurocs(
+    decomposition: Decomposition, groups: Any = None, *, pairs: Any = None, all_groups: Groups | None = None
+) -> dict[str, AurocEstimate]:
     """Returns each `risk_auroc` of `summarize`, by its key, with its interval; arguments as in `bootstrap`."""
     images = statistics.read_images(decomposition)
-    return auroc_estimates(images, _members(groups, images), pairs)
+    return auroc_estimates(images, read_grouping(groups, images, all_groups).members, pairs)
 
 
 def _check_keys(keys: Sequence[str], known: Sequence[str], groups: Any) -> None:
@@ -230,17 +244,17 @@ def _evaluate(
     images: statistics.Images,
     draws: statistics.Draws,
     names: Sequence[str],
-    members: dict[str, np.ndarray],
+    grouping: Grouping,
 ) -> dict[str, np.ndarray]:
     """Evaluates keys of `summarize` for all resamples at once; each group's images are taken once for all its keys."""
-    across = _across_groups(members, images, names)
+    across = across_groups(grouping, images, draws, names)
     by_group: dict[str, dict[str, str]] = {}
     for side in dict.fromkeys(side for name in keys for side in (across[name][0] if name in across else (name,))):
         group, inner = side.split("/", 2)[1:] if side.startswith("group/") else ("", side)
         by_group.setdefault(group, {})[side] = inner
     values = {}
     for group, wanted in by_group.items():
-        inside = draws.part(group, members[group]) if group else draws
+        inside = draws.part(group, grouping.members[group]) if group else draws
         ranked = {inner for inner in wanted.values() if inner in statistics.RANKED}
         table = statistics.ranking(images, inside) if ranked else {}
         if len(ranked) < len(wanted):
@@ -273,48 +287,3 @@ def _percentile_interval(values: np.ndarray) -> Interval:
 
 def _names(names: Sequence[str] | None, images: statistics.Images) -> tuple[str, ...]:
     return class_names_of(names, classes=images.confusion.shape[-1], background=images.background)
-
-
-def members_of(groups: Any, *, images: int, classes: int, background: Background) -> dict[str, np.ndarray]:
-    """Returns the places of the images of each group, by its name, as `summarize` has them.
-
-    Raises:
-        ValueError: not one integer an image, or one that is no group of two foreground classes.
-    """
-    groups = np.asarray(groups)
-    if groups.shape != (images,) or not np.issubdtype(groups.dtype, np.integer):
-        raise ValueError(
-            f"groups: expected {images} integers, one an image, found {groups.dtype} of shape {groups.shape}."
-        )
-    present = np.unique(groups).tolist()
-    if is_foreground(classes, background).sum() != 2:
-        return {str(g): np.flatnonzero(groups == g) for g in present}
-    if not set(present) <= set(range(TWO_BY_TWO.count)):
-        raise ValueError(f"groups: expected 2 * y + scene in 0..3 for two foreground classes, found {present}.")
-    return {name: np.flatnonzero(np.isin(groups, ids)) for name, ids in TWO_BY_TWO.named.items()}
-
-
-def _members(groups: Any, images: statistics.Images) -> dict[str, np.ndarray]:
-    if groups is None:
-        return {}
-    n, C = images.confusion.shape[:2]
-    return members_of(groups, images=n, classes=C, background=images.background)
-
-
-def _across_groups(
-    members: dict[str, np.ndarray], images: statistics.Images, names: Sequence[str]
-) -> dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]]:
-    """Returns the quantities that compare groups: the IoUs that each is made of, and how."""
-    if "common" not in members:
-        return {}
-    foreground = [names[c] for c in np.flatnonzero(is_foreground(len(names), images.background)).tolist()]
-    sides = {
-        name: (f"group/{common}/iou/{name}", f"group/{rare}/iou/{name}")
-        for name, (common, rare) in zip(foreground, zip(TWO_BY_TWO.common, TWO_BY_TWO.rare, strict=True), strict=True)
-    }
-    four = tuple(side for pair in sides.values() for side in pair)
-    return {f"gap/{name}": (pair, np.subtract) for name, pair in sides.items()} | {
-        "gap/mean": (four, lambda *ious: ((ious[0] - ious[1]) + (ious[2] - ious[3])) / 2),
-        # NaN where one group has none.
-        "worst_group_iou": (four, lambda *ious: np.min(ious, axis=0)),
-    }

@@ -6,7 +6,6 @@ from itertools import cycle, islice
 import numpy as np
 import pandas as pd
 
-from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.chart import Chart
@@ -61,7 +60,7 @@ def flip_charts(run: Run) -> list[Chart]:
     gaps.append(Line("gap_mean/all", "mean", WHOLE))
     options = {"y": "IoU, common minus rare", "limits": _span(run, gaps), "reference": (0.0, "")}
     panels = line_panels(run.summary, run.kept(), gaps, **options)
-    caption = "A class's IoU in its common group minus that in its rare group. 0: the scene does not matter."
+    caption = "A class's IoU in its common groups minus that in its rare groups. 0: the scene does not matter."
     note = run.note(dots=True)
     charts = [
         flip_chart(run.summary, run.kept(), note=note),
@@ -145,7 +144,7 @@ def method_charts(run: Run) -> list[Chart]:
 
 
 def class_sections(run: Run) -> list[Numbers | Picture]:
-    """Returns which class is taken for which, and the four groups."""
+    """Returns which class is taken for which, and the groups."""
     panels = []
     for setting, members in _images_by_setting(run):
         axes = [name for name in (*varying_axes(run.summary), "rho") if name in setting]
@@ -156,7 +155,7 @@ def class_sections(run: Run) -> list[Numbers | Picture]:
 
 
 def _group_tables(run: Run) -> list[Numbers]:
-    """Returns the four groups: means over seeds with the lowest and the highest seed."""
+    """Returns the groups: means over seeds with the lowest and the highest seed."""
     if not run.cells:
         return []
     cell = next(iter(run.cells.values()))
@@ -167,13 +166,13 @@ def _group_tables(run: Run) -> list[Numbers]:
     for column, title in (("fg_flip", "Flip"), ("", "IoU of the group's class"), ("risk_auroc", "AUROC of flip-risk")):
         body = []
         for setting, of_setting in groups_of(rows, names):
-            for group in range(TWO_BY_TWO.count):
-                name = cell.class_names[1 + TWO_BY_TWO.class_of(group)]
-                label = TWO_BY_TWO.title_of(group, cell.class_names[1:], cell.scene_names)
+            for group in range(cell.groups.count):
+                name = cell.class_names[1 + cell.groups.class_of(group)]
+                label = cell.groups.title_of(group, cell.class_names[1:], cell.scene_names)
                 chosen = of_setting[of_setting["group"] == str(group)]
                 parts = [chosen if level == "" else chosen[chosen["rho"] == level] for level in levels]
                 texts = [_range(part[column or f"iou_{name}"].dropna()) for part in parts]
-                body.append([f"{label} ({TWO_BY_TWO.kind_of(group)})", *map(str, setting), *texts])
+                body.append([f"{label} ({cell.groups.kind_of(group)})", *map(str, setting), *texts])
         header = ["group", *names, *(f"rho {rho}" if rho != "" else "all" for rho in levels)]
         caption = f"{title} in each group: mean over seeds (lowest to highest seed)"
         tables.append(Numbers(caption, TextTable(header, body), folded=len(body) > 24))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flipjax.groups import TWO_BY_TWO
+from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.pictures import Item, Palette, save_items
 from flipjax.report.run import UNREADABLE, Run
@@ -53,6 +53,7 @@ def items_of(run: Run) -> list[Item]:
                 cell.parts["test"].pairs,
                 class_names=cell.class_names,
                 scene_names=cell.scene_names,
+                all_groups=cell.groups,
                 label=f"{member}: {label}" if label else member,
                 swap=cell.scene_swap(member, "test"),
             )
@@ -68,17 +69,19 @@ def member_items(
     scene_names: Sequence[str],
     label: str,
     swap: SceneSwap | None = None,
+    all_groups: Groups = TWO_BY_TWO,
 ) -> list[Item]:
     """Returns the stored images of one member as items, with what is known of them from all images of the split.
 
     Args:
         stored: R images.
         decomposition: of the split's n images.
-        pairs: int (n,), the counterfactual pair of each image or -1.
+        pairs: int (n,), the counterfactual set of each image or -1.
         class_names: of all classes.
-        scene_names: of both scenes.
+        scene_names: of all scenes.
         label: names the member.
         swap: of the split's n images, where their scenes were swapped.
+        all_groups: what the stored groups number.
     """
     labels = region_class(decomposition)
     blank = np.full(len(labels), np.nan)
@@ -90,9 +93,9 @@ def member_items(
         twins = labels[np.asarray(pairs) == pairs[index]].tolist() if kind.startswith("pair") else []
         items.append(
             Item(
-                name=TWO_BY_TWO.title_of(group, class_names[1:], scene_names),
+                name=all_groups.title_of(group, class_names[1:], scene_names),
                 member=label,
-                group=TWO_BY_TWO.kind_of(group),
+                group=all_groups.kind_of(group),
                 kind=kind,
                 flip=float(stored.flip[place]),
                 flip_risk=float(stored.flip_risk[place]),
@@ -110,9 +113,9 @@ def member_items(
 
 
 def _outcome(labels: Sequence[str]) -> str:
-    """Returns what the scene does to the label of a pair."""
-    if len(set(labels)) == 2:
-        return f"the label changes with the scene, {labels[0]} and {labels[1]}"
+    """Returns what the scene does to the label of a set."""
+    if len(set(labels)) > 1:
+        return f"the label changes with the scene, {', '.join(labels[:-1])} and {labels[-1]}"
     return f"the label stays {labels[0]}" if labels else ""
 
 

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 
 from flipjax.files import DAMAGED
+from flipjax.groups import TWO_BY_TWO
 from flipjax.results.cells import Row, StoredCell, load_cell
 from flipjax.results.choices import method_regret, regret
 from flipjax.results.frames import read_csv, records_of, to_frame
 from flipjax.results.pairs import pair_tests
 from flipjax.results.repair_sign import repair_signs
 from flipjax.results.resampling import Resamples
-from flipjax.results.rows import GROUPS, LEFT_OUT, axes_of, kept_records, member_quantities
+from flipjax.results.rows import COMPARED, LEFT_OUT, axes_of, kept_records, member_quantities
 from flipjax.results.same_run import check_program, check_rows
 from flipjax.results.score_tables import score_rows
 from flipjax.results.seeds import INTERVALS, aggregate, compare, trend
@@ -192,8 +193,9 @@ def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     """Returns the rows of the members that have all groups of a split, and a line about the others."""
     if rows.empty:
         return rows
-    known = rows["group"].where(rows["group"].isin(GROUPS))
-    whole = known.groupby([rows["member"], rows["selection"], rows["split"]]).transform("nunique") == len(GROUPS)
+    known = rows["group"].where(rows["group"].isin(COMPARED) | rows["group"].str.isdecimal())
+    counts = known.groupby([rows["member"], rows["selection"], rows["split"]]).transform("nunique")
+    whole = counts == max(counts.max(), len(COMPARED) + TWO_BY_TWO.count)
     if not whole.all():
         names = sorted(set(rows["member"][~whole]))
         missing.append(f"results.csv: rows of {_listed(names)} are incomplete and left out")

@@ -12,7 +12,8 @@ from flipjax.report.panels import COVERAGE, Curve, curve_panel, mean_of_finite
 from flipjax.report.run import Run
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results.frames import records_of
-from flipjax.results.score_tables import SCORES, SIDES, THRESHOLD, WANTED_RISK, image_scores, score_summary
+from flipjax.results.rows import COMPARED
+from flipjax.results.score_tables import SCORES, THRESHOLD, WANTED_RISK, image_scores, score_summary
 from flipjax.results.text import score_table, varying_axes
 
 DRAWN = {
@@ -85,15 +86,14 @@ def _coverage(run: Run, rows: pd.DataFrame) -> list[Picture]:
     facets = list(dict.fromkeys(settings.values()))[:FACETS]
     curves: dict[tuple, list[np.ndarray]] = {}
     for cell in run.cells.values():
-        part = cell.parts["test"]
         for member, scores in image_scores(cell, "test", run.rows, selection=rows["selection"].iloc[0]):
             if settings.get(member) not in facets:
                 continue
             losses = np.asarray(cell.decomposition(member, "test").flip, np.float64)
-            for name, (side, groups) in product(DRAWN.keys() & scores.keys(), SIDES.items()):
-                curve = _remaining(scores[name], losses, np.isin(part.groups, groups))
+            for name, side in product(DRAWN.keys() & scores.keys(), COMPARED):
+                curve = _remaining(scores[name], losses, cell.on_side("test", side))
                 curves.setdefault((settings[member], side, name), []).append(curve)
-    panels = [_panel(setting, side, curves) for setting, side in product(facets, SIDES)]
+    panels = [_panel(setting, side, curves) for setting, side in product(facets, COMPARED)]
     where = "" if highest is None else f" at rho {highest:g}"
     caption = (
         "Images are set aside by one threshold for all groups; each panel is the mean flip share of those of its "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flipjax.files import DamagedError, read_arrays, write_arrays
+from flipjax.groups import Groups
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.swapped_scenes import SceneSwap, scene_swap
 
@@ -28,8 +29,9 @@ DTYPES: dict[str, Any] = REQUIRED | dict.fromkeys(FLOATS, np.float32) | {"masks"
 class StoredSplit:
     """One split of a cell, for S selection rules, K members, n images and C classes.
 
-    confusion int32 (S, K, n, C, C) and risk_sum float32 (S, K, n) as in `Decomposition`; groups int32 (n,), 2 * class +
-    scene; pairs int32 (n,), the counterfactual pair or -1; rows int32 (n, 2), the pool's object and scene. Where scenes
+    confusion int32 (S, K, n, C, C) and risk_sum float32 (S, K, n) as in `Decomposition`; groups int32 (n,), class and
+    scene as `StoredCell.groups` numbers them; pairs int32 (n,), the counterfactual set or -1; rows int32 (n, 2), the
+    pool's object and scene. Where scenes
     were swapped, scene_log_odds float32 (R, K, n, kinds, C - 1) of the first R rules, as a sweep writes it of the first
     alone, scene_shares float32 (D,), the weight of each of the D passes of a kind (None: one), and centers float32 (R,
     K, C - 1), as in `flipjax.intervene`: risk and repaired counts follow from them and `confusion`. Of the first rule
@@ -55,7 +57,8 @@ class StoredCell:
     """The decompositions of one cell: all members of one static experiment, on the parts `val` and `test`.
 
     `rows` and `history` are the members' rows of results.csv and history.csv; `score_names` names `StoredSplit.scores`;
-    `program` is the identity of the program that they are of, as `flipjax.plan` makes it.
+    `program` is the identity of the program that they are of, as `flipjax.plan` makes it. `usual` are the usual scenes
+    of each class; empty where class y's is scene y mod S, the only ones that are not written.
     """
 
     members: tuple[str, ...]
@@ -67,6 +70,17 @@ class StoredCell:
     history: tuple[Row, ...] = ()
     score_names: tuple[str, ...] = ()
     program: str = ""
+    usual: tuple[tuple[int, ...], ...] = ()
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """The groups of the images: the foreground classes in the scenes."""
+        return Groups(len(self.class_names) - 1, len(self.scene_names), self.usual)
+
+    def on_side(self, part: str, side: str) -> np.ndarray:
+        """Returns which images of a split, bool (n,), are of the groups `common`, `rare` or, for another side, any."""
+        ids = self.groups.named.get(side, range(self.groups.count))
+        return np.isin(self.parts[part].groups, ids)
 
     def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
         """Returns the decomposition of a member on a split by a selection rule, the first by default.
@@ -118,6 +132,8 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
         stored = {field: getattr(part, field) for field in DTYPES}
         arrays |= {f"{name}_{f}": np.asarray(array, DTYPES[f]) for f, array in stored.items() if array is not None}
     arrays |= {name: np.array(getattr(cell, name), np.str_) for name in ("score_names", "program")}
+    if any(own != (y % cell.groups.scenes,) for y, own in enumerate(cell.groups.usual)):
+        arrays["usual"] = np.array(json.dumps(cell.groups.usual))
     for name in TABLES:
         # Row by row: copies of them all would be the most that a large grid takes.
         text = ", ".join(json.dumps(_plain(row)) for row in getattr(cell, name))
@@ -144,4 +160,5 @@ def load_cell(path: str | Path, *, tables: bool = True) -> StoredCell:
     parts = {part: StoredSplit(**{f: arrays.get(f"{part}_{f}") for f in DTYPES}) for part in PARTS}  # type: ignore[arg-type]
     rows = {name: tuple(json.loads(arrays[name].tobytes())) for name in TABLES if tables}
     texts = {field: tuple(arrays[field].tolist()) for field in TEXTS}
-    return StoredCell(**texts, parts=parts, **rows, program=str(arrays["program"]))
+    usual = tuple(map(tuple, json.loads(str(arrays.get("usual", "[]")))))
+    return StoredCell(**texts, parts=parts, **rows, program=str(arrays["program"]), usual=usual)

@@ -49,12 +49,12 @@ def choose_images(
     Args:
         decomposition: of one member, n images.
         groups: int (n,), or None; the typical images are of the groups in turn.
-        pairs: int (n,), the counterfactual pair of each image or -1.
+        pairs: int (n,), the counterfactual set of each image or -1.
         riskiest: how many images of the highest flip-risk, the highest first.
         typical: how many images near the median flip-risk.
         sure: how many of the most flipped images that flip-risk does not point at: those of the less risky half with a
             flip share above 0.1.
-        paired: how many pairs, those first whose flip share changes most with the scene; both images have a flip-risk.
+        paired: how many sets, those first whose flip share changes most with the scene; all images have a flip-risk.
 
     Returns:
         Indices int64 (R,) and kinds (R,): 'riskiest', 'typical', 'flipped, but sure', or 'pair' and its number. Images
@@ -83,17 +83,18 @@ def choose_images(
     blind = blind[np.lexsort((blind, -flip[blind]))][:sure]
     twins = _pairs(decomposition, known, pairs)[:paired]
     kinds = ["riskiest"] * len(highest) + ["typical"] * len(near) + ["flipped, but sure"] * len(blind)
-    kinds += [f"pair {number}" for number in range(len(twins)) for _ in range(2)]
+    kinds += [f"pair {number}" for number, twin in enumerate(twins) for _ in twin]
     return np.concatenate([highest, near, blind, twins.ravel()]).astype(np.int64), np.array(kinds, np.str_)
 
 
 def _pairs(decomposition: Decomposition, known: np.ndarray, pairs: np.ndarray | None) -> np.ndarray:
-    """Returns pairs of images int64 (P, 2), those first whose flip share differs most."""
+    """Returns sets of S images int64 (P, S), those first whose flip share differs most."""
     flip = np.asarray(decomposition.flip, np.float64)
     if pairs is None:
         return np.zeros((0, 2), np.int64)
-    whole = known[whole_pairs(np.asarray(pairs)[known])]
-    change = np.abs(flip[whole[:, 0]] - flip[whole[:, 1]])
+    pairs = np.asarray(pairs)
+    whole = known[whole_pairs(pairs[known], size=whole_pairs(pairs).shape[1])]
+    change = np.ptp(flip[whole], axis=1)
     return whole[np.argsort(-change, kind="stable")]
 
 

@@ -46,8 +46,10 @@ def region_class(decomposition: Decomposition) -> np.ndarray:
     return np.where(counts.any(1), counts.argmax(1), outside[0] if outside else -1)
 
 
-def whole_pairs(pairs: np.ndarray) -> np.ndarray:
-    """Returns the places (P, 2) of the two images of each pair, by its number; -1 is no pair.
+def whole_pairs(pairs: np.ndarray, *, size: int = 0) -> np.ndarray:
+    """Returns the places (P, size) of the images of each counterfactual set, by its number; -1 is no set.
+
+    A set with fewer images is left out; by default `size` is that of the largest set, the number of scenes, 2 at least.
 
     Example:
         >>> whole_pairs(np.array([3, 1, -1, 1, 3, 5])).tolist()
@@ -55,18 +57,19 @@ def whole_pairs(pairs: np.ndarray) -> np.ndarray:
     """
     pairs = np.asarray(pairs)
     numbers, counts = np.unique(pairs[pairs >= 0], return_counts=True)
-    both = [np.flatnonzero(pairs == number) for number in numbers[counts == 2]]
-    return np.array(both, np.int64).reshape(-1, 2)
+    size = size or max(2, counts.max(initial=0))
+    sets = [np.flatnonzero(pairs == number) for number in numbers[counts == size]]
+    return np.array(sets, np.int64).reshape(-1, size)
 
 
 def label_changes(decomposition: Decomposition, pairs: np.ndarray) -> np.ndarray:
-    """Returns whether the predicted label of each pair changes with the scene alone: 1, 0, or NaN, float64 (P,).
+    """Returns whether the predicted label of each set changes with the scene alone: 1, 0, or NaN, float64 (P,).
 
-    The label is that of most of the region (`region_class`); NaN where an image of the pair has no region.
+    The label is that of most of the region (`region_class`); NaN where an image of the set has no region.
 
     Args:
         decomposition: leaves (n, C, C) and (n,).
-        pairs: int (n,), the counterfactual pair of each image or -1.
+        pairs: int (n,), the counterfactual set of each image or -1.
 
     Example:
         >>> counts = np.zeros((4, 3, 3), int)
@@ -76,11 +79,11 @@ def label_changes(decomposition: Decomposition, pairs: np.ndarray) -> np.ndarray
     """
     labels = region_class(decomposition)[whole_pairs(pairs)]
     known = ~np.isin(labels, background_classes(decomposition.background)).any(1)
-    return np.where(known, labels[:, 0] != labels[:, 1], np.nan)
+    return np.where(known, (labels != labels[:, :1]).any(1), np.nan)
 
 
 def counterfactual_flip(decomposition: Decomposition, pairs: np.ndarray) -> float:
-    """Returns the share of the pairs whose predicted label changes with the scene alone; NaN without any.
+    """Returns the share of the sets whose predicted label changes with the scene alone; NaN without any.
 
     No labels are needed. Arguments as in `label_changes`.
     """

@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics.classes import Background, is_foreground
 
 
@@ -63,12 +62,19 @@ QUANTITIES = _by_key(
     Quantity("top_decile_flip_share", "top-decile flip share", "share", "up",
              "Part of all flip shares that the tenth of the images with the highest flip-risk holds; 0.1 is chance."),
     Quantity("gap/<foreground>", "IoU gap of <foreground>", "difference of shares", "down",
-             "IoU of <foreground> in its common group minus that in its rare group; 0: the scene does not "
+             "IoU of <foreground> in its common groups minus that in its rare groups; 0: the scene does not "
              "matter.", across=True),
-    Quantity("gap/mean", "IoU gap", "difference of shares", "down", "Mean of the two classes' IoU gaps.", across=True),
+    Quantity("gap/mean", "IoU gap", "difference of shares", "down", "Mean of the classes' IoU gaps.", across=True),
     Quantity("worst_group_iou", "worst-group IoU", "share", "up",
-             "The lowest over the four groups of the IoU of the group's class.", across=True),
+             "The lowest over all groups of the IoU of the group's class.", across=True),
 )
+
+PULL_QUANTITIES = _by_key(
+    Quantity("scene_pull", "pull of the scene", "share", "down",
+             "Share of the flips in rare groups that go to a class whose usual scene the image shows; by chance it is "
+             "1 / (F - 1) of F classes, each with a scene of its own.", across=True),
+)
+"""Columns of a run of three classes or more: of two, every rare flip goes to the class of the scene."""
 
 SCENE_QUANTITIES = _by_key(
     Quantity("swap_auroc", "scene-swap AUROC", "share", "up",
@@ -89,8 +95,9 @@ SCENE_QUANTITIES = _by_key(
 
 PAIR_QUANTITIES = _by_key(
     Quantity("counterfactual_flip", "counterfactual flip", "share", "down",
-             "Share of the counterfactual pairs, one object in both scenes, whose predicted label (that of most "
-             "of the region) changes with the scene alone; pairs in which an image has no region are left out. "
+             "Share of the counterfactual pairs, one object in both scenes (sets: in all), whose predicted label "
+             "(that of most of the region) changes with the scene alone; those in which an image has no region "
+             "are left out. "
              "Needs no labels.", across=True),
 )
 """Quantities of pairs: a column of a run whose images are composed."""
@@ -169,10 +176,11 @@ SCENE_IMAGE_QUANTITIES = _by_key(
 """Quantities of one image whose scene was swapped: see `flipjax.results.swapped_scenes`."""
 # fmt: on
 
-COLUMNS = QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES | REGION_QUANTITIES
+COLUMNS = QUANTITIES | PULL_QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES | REGION_QUANTITIES
 """All that is a column of results.csv."""
 
-GROUP_TITLES = {"all": ""} | {name: f"group {name}" if name.isdigit() else name for name in TWO_BY_TWO.named}
+GROUP_TITLES = {"all": "", "common": "common", "rare": "rare"}
+"""Titles of groups; others are numbers."""
 
 
 def of_classes(class_names: Sequence[str], *, background: Background = 0) -> dict[str, Quantity]:
@@ -245,7 +253,7 @@ def _split(name: str) -> tuple[Quantity, str]:
         return _named(AUDIT_QUANTITIES["flip/<foreground>"], name.removeprefix("flip/")), "all"
     base, _, group = name.rpartition("/")
     for candidate, of_group in ((base, group), (column(name), "all")):
-        quantity = _by_column(candidate) if of_group in GROUP_TITLES else None
+        quantity = _by_column(candidate) if of_group in GROUP_TITLES or of_group.isdecimal() else None
         if quantity is not None:
             return quantity, of_group
     raise KeyError(f"quantity: expected one of {', '.join(COLUMNS | DECILES)}; found {name!r}")

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipjax.groups import TWO_BY_TWO
+from flipjax.groups import TWO_BY_TWO, Groups
 
 if TYPE_CHECKING:
     from flipjax.metrics.regions import RegionSums
 
 
-def region_quantities(sums: RegionSums, groups: np.ndarray | None = None, *, classes: int = 3) -> dict[str, float]:
+def region_quantities(
+    sums: RegionSums, groups: np.ndarray | None = None, *, all_groups: Groups | None = TWO_BY_TWO
+) -> dict[str, float]:
     """Returns the quantities of a model's regions over its images, and of its groups: see `results.quantities`.
 
     Pixels are pooled over the images. The calibration error is the mean over bins of |confidence - accuracy|, weighted
@@ -20,8 +22,8 @@ def region_quantities(sums: RegionSums, groups: np.ndarray | None = None, *, cla
 
     Args:
         sums: of n images, numpy or JAX leaves (n, ...).
-        groups: int (n,); of three classes 2 * class + scene.
-        classes: C, the background's included.
+        groups: int (n,).
+        all_groups: what they number; None: nothing in particular.
 
     Returns:
         Numbers by key, `group/<g>/<key>` for those of a group; NaN where there is no such pixel.
@@ -36,7 +38,7 @@ def region_quantities(sums: RegionSums, groups: np.ndarray | None = None, *, cla
     arrays = [np.asarray(leaf) for leaf in sums]
     sides = {"": np.ones(len(arrays[0]), bool)}
     if groups is not None:
-        named = TWO_BY_TWO.named if classes == 3 else {str(group): group for group in np.unique(groups)}
+        named = all_groups.named if all_groups else {str(group): group for group in np.unique(groups)}
         sides |= {f"group/{name}/": np.isin(groups, ids) for name, ids in named.items()}
     values = {}
     for prefix, inside in sides.items():

@@ -9,7 +9,7 @@ from flipjax.metrics import resampled, statistics
 from flipjax.metrics.auroc_interval import AurocEstimate
 from flipjax.metrics.summary import risk_aurocs
 from flipjax.results.cells import StoredCell
-from flipjax.results.quantities import column, of_classes
+from flipjax.results.quantities import PULL_QUANTITIES, column, of_classes
 
 SAMPLES = 500
 
@@ -51,7 +51,7 @@ class Resamples:
         if (member, selection) not in self._aurocs:
             part = cell.parts["test"]
             counts = cell.decomposition(member, "test", selection=selection)
-            self._aurocs[member, selection] = risk_aurocs(counts, part.groups, pairs=part.pairs)
+            self._aurocs[member, selection] = risk_aurocs(counts, part.groups, pairs=part.pairs, all_groups=cell.groups)
         return self._aurocs[member, selection].get(_names(cell.class_names).get(quantity, ""))
 
     def _resample(self, cell: StoredCell, member: str, selection: str, keys: list[str]) -> dict[str, np.ndarray]:
@@ -61,13 +61,14 @@ class Resamples:
             self._draws[id(cell)] = statistics.Draws(rows, len(part.groups), keep=True)
         counts = cell.decomposition(member, "test", selection=selection)
         draws, names = self._draws[id(cell)], cell.class_names
-        return resampled(counts, keys, draws, groups=part.groups, class_names=names)
+        return resampled(counts, keys, draws, groups=part.groups, class_names=names, all_groups=cell.groups)
 
 
 @functools.cache
 def _names(class_names: tuple[str, ...]) -> dict[str, str]:
     """Returns the keys of `summarize` by the names of their quantities."""
-    quantities = {key: quantity for key, quantity in of_classes(class_names).items() if "n_images" not in key}
+    table = of_classes(class_names) | (PULL_QUANTITIES if len(class_names) > 3 else {})
+    quantities = {key: quantity for key, quantity in table.items() if "n_images" not in key}
     names = {f"{column(key)}/all": key for key in quantities}
     for group in ("common", "rare"):
         names |= {f"{column(key)}/{group}": f"group/{group}/{key}" for key, q in quantities.items() if not q.across}

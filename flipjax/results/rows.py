@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.groups import TWO_BY_TWO
+from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.cells import Row
-from flipjax.results.quantities import column, of_classes, quantity_of
+from flipjax.results.quantities import PULL_QUANTITIES, column, of_classes, quantity_of
 
-GROUPS = ("all", *TWO_BY_TWO.named)
 COMPARED = ("all", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")
 DIGITS = 6
@@ -42,17 +41,19 @@ def member_rows(
     class_names: Sequence[str],
     more: Mapping[str, float] | None = None,
     further: Iterable[str] = (),
+    all_groups: Groups = TWO_BY_TWO,
 ) -> list[Row]:
-    """Returns the rows of one member on one split: one for each of `all 0 1 2 3 common rare`.
+    """Returns the rows of one member on one split: one for each of `all 0 1 2 3 common rare`, of F S groups.
 
     Args:
         member: `member` and its axes, in the order of the columns, then `status`, `epochs`, `best_epoch`, `selection`.
         decomposition: confusion (n, C, C), risk_sum (n,); None for a member that was not evaluated: blank numbers.
-        groups: int (n,), 2 * class + scene of each image.
+        groups: int (n,), the group of each image.
         part: the split's name, `val` or `test`.
         class_names: C names, the background's first.
         more: values of quantities that `summarize` has not, by key; `group/<g>/<key>` for those of a group.
         further: the keys of all such quantities that the run has.
+        all_groups: what `groups` number.
 
     Example:
         >>> d = Decomposition(np.array([[[4, 0, 0], [0, 3, 1], [0, 0, 0]]]), np.array([0.4]))
@@ -63,11 +64,12 @@ def member_rows(
     """
     leading = {name: value for name, value in member.items() if name not in TRAILING}
     trailing = {name: member.get(name, "") for name in TRAILING}
-    summary = {} if decomposition is None else summarize(decomposition, np.asarray(groups), class_names=class_names)
+    options = {"class_names": class_names, "all_groups": all_groups}
+    summary = {} if decomposition is None else summarize(decomposition, np.asarray(groups), **options)
     summary |= more or {}
-    keys = [*of_classes(class_names), *further]
+    keys = [*of_classes(class_names), *(PULL_QUANTITIES if all_groups.classes > 2 else ()), *further]
     rows = []
-    for group in GROUPS:
+    for group in ("all", *all_groups.named):
         prefix = "" if group == "all" else f"group/{group}/"
         values = {column(key): rounded(summary.get(prefix + key, math.nan)) for key in keys}
         rows.append({**leading, "split": part, "group": group, **values, **trailing})

@@ -11,13 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import selective
 from flipjax.results.cells import PARTS, StoredCell
 from flipjax.results.ensemble import disagreement, pairwise_dice, shared_pixels, unpack_classes
 from flipjax.results.frames import groups_of, records_of, to_frame
 from flipjax.results.quantities import SCORE_QUANTITIES
-from flipjax.results.rows import axes_of, kept_records, rounded
+from flipjax.results.rows import COMPARED, axes_of, kept_records, rounded
 from flipjax.results.seeds import means_of
 
 WANTED_RISK = 0.1
@@ -31,7 +30,6 @@ THRESHOLD = (
     "test_risk/rare",
 )
 """What a threshold gives, as quantities of `score_summary`."""
-SIDES = {"all": range(TWO_BY_TWO.count), "common": TWO_BY_TWO.common, "rare": TWO_BY_TWO.rare}
 ENSEMBLE = ("disagreement", "pairwise_dice")
 
 SMOOTH = "No neutral control: what training shows on smooth ground gains by it."
@@ -63,7 +61,7 @@ SCORES: dict[str, Score] = {
 }
 """The scores by their column in images.parquet; those of logits are means over the predicted foreground."""
 
-SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES.items() for side in SIDES}
+SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES.items() for side in COMPARED}
 """The columns of scores.csv that are numbers, beside `passes` and the `threshold`, which has the score's unit."""
 
 
@@ -120,7 +118,7 @@ def ensembles_of(rows: pd.DataFrame, *, selection: str) -> list[list[str]]:
 def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of scores.csv from those of results.csv: one a member and score, of the first selection rule.
 
-    Columns: `member`, its axes, `selection`, `score`, `passes`, `threshold`, then `SCORE_COLUMNS`: of all four groups,
+    Columns: `member`, its axes, `selection`, `score`, `passes`, `threshold`, then `SCORE_COLUMNS`: of all groups,
     of the common and of the rare ones. The threshold is the largest that keeps the mean flip share of the validation
     images at or below it within WANTED_RISK; blank where none does.
     """
@@ -161,7 +159,7 @@ def score_summary(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     columns = list(rows.columns)
     names = [name for name in columns[1 : columns.index("threshold")] if name != "seed"]
-    keys = {f"{key}_{side}": f"{key}/{side}" for key in SCORE_QUANTITIES for side in SIDES}
+    keys = {f"{key}_{side}": f"{key}/{side}" for key in SCORE_QUANTITIES for side in COMPARED}
     return means_of(rows.rename(columns=keys).assign(status=""), names)
 
 
@@ -189,8 +187,8 @@ def _measures(
         known = {part: ~np.isnan(values[part][0]) & ~np.isnan(losses[part]) for part in scores}
         inside = {part: (values[part][:, known[part]], losses[part][known[part]]) for part in scores}
         columns = {"threshold": selective.thresholds_at_risk(*inside["val"], risk=WANTED_RISK)}
-        for (side, groups), (part, (ranked, lost)) in itertools.product(SIDES.items(), inside.items()):
-            chosen = np.isin(cell.parts[part].groups[known[part]], groups)
+        for side, (part, (ranked, lost)) in itertools.product(COMPARED, inside.items()):
+            chosen = cell.on_side(part, side)[known[part]]
             of_side = ranked[:, chosen], lost[chosen]
             carried = selective.accepted_of_each(*of_side, thresholds=columns["threshold"])
             columns |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flipjax.groups import TWO_BY_TWO
+from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics import selective, summarize
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Decomposition
@@ -63,7 +63,12 @@ def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.nd
 
 
 def scene_quantities(
-    decomposition: Decomposition, log_odds: np.ndarray, center: np.ndarray, groups: np.ndarray
+    decomposition: Decomposition,
+    log_odds: np.ndarray,
+    center: np.ndarray,
+    groups: np.ndarray,
+    *,
+    all_groups: Groups = TWO_BY_TWO,
 ) -> dict[str, float]:
     """Returns the quantities of a model's scene swap over its images, and of its groups: see `results.quantities`.
 
@@ -71,13 +76,14 @@ def scene_quantities(
         decomposition: numpy leaves (n, C, C) and (n,).
         log_odds: (n, K, F) of `scene_marginal`, of F foreground classes.
         center: (F,) of `split_point`, from validation images.
-        groups: int (n,), 2 * class + scene.
+        groups: int (n,).
+        all_groups: what they number.
 
     Returns:
         Numbers by key, `group/<g>/<key>` for those of a group.
     """
     risk, repaired = scene_swap(decomposition, log_odds, center)
-    after = summarize(repaired, groups)
+    after = summarize(repaired, groups, all_groups=all_groups)
     flip = np.asarray(decomposition.flip)
     within = np.var(log_odds, axis=1).sum(-1)
     between = np.nanvar(log_odds.mean(1), axis=0).sum() if np.isfinite(within).any() else np.nan
@@ -85,7 +91,7 @@ def scene_quantities(
     if log_odds.shape[1] > 1 and np.isfinite(between):
         values["scene_reliance"] = float(np.nanmean(within) / (np.nanmean(within) + between))
     sides = {"": np.ones(len(groups), bool)}
-    sides |= {f"group/{name}/": np.isin(groups, ids) for name, ids in TWO_BY_TWO.named.items()}
+    sides |= {f"group/{name}/": np.isin(groups, ids) for name, ids in all_groups.named.items()}
     for prefix, inside in sides.items():
         values |= {
             f"{prefix}swap_auroc": selective.auroc(risk[inside], np.where(np.isnan(flip), 0, flip)[inside] > 0.5),

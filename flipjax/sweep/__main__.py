@@ -93,7 +93,8 @@ def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:
     print(command.start_backend(spec, max(len(program.names) for program in programs)))
     for program in programs:
         try:
-            print(wave(program, spec, make_study(program))[1])
+            loaded, study = make_study(program)
+            print(wave(loaded, spec, study)[1])
         except TooLargeError as error:
             say(printable(f"flipjax sweep: cell {program.name}: {error}"))
             code = command.USAGE

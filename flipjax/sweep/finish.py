@@ -12,6 +12,7 @@ import numpy as np
 from flipjax import intervene, metrics
 from flipjax.config import Config
 from flipjax.data.pool import gather
+from flipjax.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.plan import Program
 from flipjax.results import gallery
@@ -22,7 +23,7 @@ from flipjax.results.region_shares import region_quantities
 from flipjax.results.rows import member_rows
 from flipjax.results.swapped_scenes import scene_quantities
 from flipjax.sweep.storage import shown_images
-from flipjax.sweep.study import Study, training_scenes
+from flipjax.sweep.study import Study, split_evenly, training_scenes
 from flipjax.sweep.workdir import Workdir
 from flipjax.training import dfr, placement, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
@@ -65,7 +66,8 @@ def finish(
         current = dfr.refit_heads(program.experiment, layout, current, pool, study.tables["val"])
     parts, score_names, regions = _assess(program, config, study, layout, current)
     names = ("background", *study.catalog.class_names)
-    stored = StoredCell(program.names, rules, names, study.catalog.scene_names, parts, score_names=score_names)
+    scenes, usual = study.catalog.scene_names, study.catalog.groups.usual
+    stored = StoredCell(program.names, rules, names, scenes, parts, score_names=score_names, usual=usual)
     states = population.states_of(current)
     rows = _rows(program, study, stored, states, regions)
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
@@ -140,7 +142,7 @@ def _assess(
 
 @jax.jit
 def _split_points(log_odds: jax.Array) -> jax.Array:
-    return jax.vmap(jax.vmap(intervene.split_point))(log_odds)
+    return jax.vmap(jax.vmap(split_evenly))(log_odds)
 
 
 def _cut(answer: Any, start: int, end: int) -> Any:
@@ -191,13 +193,15 @@ def _rows(
                     )
                 # A rule that never had a value kept no epoch.
                 evaluated = decomposition if trailing["best_epoch"] else None
-                more = {} if evaluated is None else _more(evaluated, log_odds, center, groups, pairs)
-                more |= {} if evaluated is None else region_quantities(sums, groups)
+                more = {}
+                if evaluated is not None:
+                    more = _more(evaluated, log_odds, center, groups, pairs, all_groups=stored.groups)
+                    more |= region_quantities(sums, groups, all_groups=stored.groups)
                 further = [*(SCENE_QUANTITIES if stored.parts[part].scene_log_odds is not None else ())]
                 further += [*(PAIR_QUANTITIES if study.pool.kind == "composite" else ()), *REGION_QUANTITIES]
-                names = stored.class_names
+                names = {"class_names": stored.class_names, "all_groups": stored.groups}
                 rows += member_rows(
-                    leading | trailing, evaluated, groups, part=part, class_names=names, more=more, further=further
+                    leading | trailing, evaluated, groups, part=part, more=more, further=further, **names
                 )
     return rows
 
@@ -208,12 +212,14 @@ def _more(
     center: np.ndarray | None,
     groups: np.ndarray,
     pairs: np.ndarray,
+    *,
+    all_groups: Groups,
 ) -> dict[str, float]:
     """Returns the quantities that `summarize` has not: of swapped scenes, and of pairs."""
     more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
     if log_odds is None or center is None:
         return more
-    return more | scene_quantities(decomposition, log_odds, center, groups)
+    return more | scene_quantities(decomposition, log_odds, center, groups, all_groups=all_groups)
 
 
 def gallery_members(program: Program, shown: str) -> list[str]:
@@ -237,13 +243,17 @@ def _gallery(
     rows = jnp.asarray(table.rows[indices])
     images, labels = gather(study.pool, rows)
     # No image is a program of its own.
-    logits = _predict(program.experiment, weights, study.pool, rows) if len(indices) else np.zeros((*labels.shape, 3))
+    logits = (
+        _predict(program.experiment, weights, study.pool, rows)
+        if len(indices)
+        else np.zeros((*labels.shape, program.experiment.num_classes))
+    )
     return gallery.make_gallery(
         images, labels, logits, indices=indices, groups=table.groups[indices], kinds=kinds, member=name
     )
 
 
-def failed_rows(program: Program, class_names: Sequence[str]) -> list[dict[str, Any]]:
+def failed_rows(program: Program, class_names: Sequence[str], all_groups: Groups) -> list[dict[str, Any]]:
     """Returns the rows of a program that failed: its members with blank measures."""
     none = np.zeros(0, np.int32)
     blank: dict[str, Any] = {"status": "failed", "epochs": 0, "best_epoch": 0}
@@ -252,4 +262,5 @@ def failed_rows(program: Program, class_names: Sequence[str]) -> list[dict[str, 
         for setting in program.settings
         for rule in program.experiment.train.selection
     ]
-    return [row for member in members for row in member_rows(member, None, none, part="test", class_names=class_names)]
+    names = {"class_names": class_names, "all_groups": all_groups}
+    return [row for member in members for row in member_rows(member, None, none, part="test", **names)]

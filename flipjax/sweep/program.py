@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from flipjax.config import PopulationSpec
-from flipjax.groups import TWO_BY_TWO
 from flipjax.plan import Program
 from flipjax.results.cells import Row
 from flipjax.sweep.checkpoint import Checkpoints
@@ -35,7 +34,7 @@ def blank_history(program: Program) -> dict[str, np.ndarray]:
     """Returns the records of no epoch yet: leaves (K, epochs, ...) float32, NaN."""
     shape = (len(program.settings), max(program.epochs))
     blank = {name: np.full(shape, np.nan, np.float32) for name in MEASURES}
-    return blank | {"group_weights": np.full((*shape, TWO_BY_TWO.count), np.nan, np.float32)}
+    return blank | {"group_weights": np.full((*shape, program.experiment.groups.count), np.nan, np.float32)}
 
 
 def history_rows(program: Program, history: dict[str, np.ndarray], epochs: Any) -> list[Row]:
@@ -124,7 +123,7 @@ def train(
     members = make_members(program, study)
     for line in missing_group_notes(program, members):
         bar.say(f"cell {program.name}: {line}")
-    start = starting_weights(program.experiment.model)
+    start = starting_weights(program.experiment)
     current = population.create(program.experiment, layout, members, start=start)
     checkpoints = checkpoints_of(program, workdir)
     history = blank_history(program)

@@ -18,6 +18,7 @@ from typing import Any
 
 from flipjax import command
 from flipjax.config import Config, ConfigError, PopulationSpec
+from flipjax.groups import Groups
 from flipjax.plan import Program, restrict, select, shard_members
 from flipjax.report import page
 from flipjax.results.cells import Row
@@ -56,6 +57,7 @@ class Sweep:
         self.stored: dict[str, dict[str, Any]] = {}
         self.histories: dict[str, list[Row]] = {}
         self.class_names: dict[str, tuple[str, ...]] = {}
+        self.groups: dict[str, Groups] = {}
         self.failed = False
 
     def read(self, say: storage.Say) -> None:
@@ -99,8 +101,9 @@ class Sweep:
 
     def _run_program(self, program: Program, bar: Bar) -> None:
         spec = PopulationSpec(**self.config.population)
-        study = make_study(program)
+        program, study = make_study(program)
         self.class_names[program.name] = ("background", *study.catalog.class_names)
+        self.groups[program.name] = study.catalog.groups
         check_scenes(study, self.config.intervene)
         self.workdir.record_pool(program, study.catalog)
         size, text = waves.wave(program, spec, study)
@@ -172,7 +175,8 @@ class Sweep:
             absent = [name for name in program.names if name not in stored]
             if absent:
                 names = self.class_names.get(program.name) or storage.class_names_of(stored)
-                failures += failed_rows(restrict(program, absent), names)
+                groups = self.groups.get(program.name) or storage.groups_of(stored)
+                failures += failed_rows(restrict(program, absent), names, groups)
             self.histories[program.name] = storage.rows_of(program, stored, "history") or self.histories[program.name]
         return rows, failures
 

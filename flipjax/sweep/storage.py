@@ -9,6 +9,7 @@ import numpy as np
 
 from flipjax.config import Config
 from flipjax.files import DamagedError
+from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.plan import Program, select
 from flipjax.results import gallery
 from flipjax.results.cells import Row, StoredCell, load_cell, save_cell
@@ -17,7 +18,7 @@ from flipjax.sweep.workdir import Workdir
 # The arrays of a part that have an axis of members, and which one it is.
 AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "scores": 0, "masks": 0}
 
-# Pairs of images of one object, in both scenes, that a gallery shows.
+# Sets of images of one object, in all scenes, that a gallery shows.
 PAIRS = 2
 
 Say = Callable[[str], Any]
@@ -111,3 +112,8 @@ def gather(workdir: Workdir, program: Program, stored: Mapping[str, StoredCell])
 def class_names_of(stored: Mapping[str, StoredCell]) -> tuple[str, ...]:
     """Returns the class names of a program's cells; without any the background alone."""
     return next((cell.class_names for cell in stored.values()), ("background",))
+
+
+def groups_of(stored: Mapping[str, StoredCell]) -> Groups:
+    """Returns the groups of a program's cells; without any two by two."""
+    return next((cell.groups for cell in stored.values()), TWO_BY_TWO)

@@ -1,5 +1,6 @@
 """What a program trains and is tested on: its pool, split, tables and members."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -7,19 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.config import Config, ConfigError, ModelSpec
+from flipjax.config import Config, ConfigError, Experiment
 from flipjax.data import POOLS
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
 from flipjax.data.pool import Catalog, Pool
 from flipjax.data.split import Split, split_pool
-from flipjax.groups import TWO_BY_TWO
+from flipjax.intervene.center import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models.smp import WeightsError
 from flipjax.models.weights import load_weights
 from flipjax.plan import Program
 from flipjax.results.cells import PARTS
-from flipjax.training.member import NO_WEIGHTS, NUM_CLASSES, Member, Weights
+from flipjax.training.member import NO_WEIGHTS, Member, Weights
 from flipjax.training.optimise import Recipe
 
 
@@ -32,30 +33,35 @@ class Study(NamedTuple):
     tables: dict[str, Table]
 
 
-def make_study(program: Program) -> Study:
-    """Loads the program's pool and splits it; for errors see the pools and `flipjax.data.split.split_pool`."""
+def make_study(program: Program) -> tuple[Program, Study]:
+    """Loads the program's pool and splits it, and returns the program with the groups of that pool, too.
+
+    For errors see the pools and `flipjax.data.split.split_pool`.
+    """
     spec = program.experiment
     pool, catalog = POOLS[spec.pool.name](spec.pool)
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
-    return Study(pool, catalog, split, tables)
+    experiment = dataclasses.replace(spec, groups=catalog.groups)
+    return dataclasses.replace(program, experiment=experiment), Study(pool, catalog, split, tables)
 
 
-def starting_weights(model: ModelSpec, *, whole: bool = False) -> Weights:
+def starting_weights(experiment: Experiment, *, whole: bool = False) -> Weights:
     """Returns parameters and statistics of the file that `model.weights` names, or none of either.
 
     Args:
-        model: of the experiment.
+        experiment: with the groups of its pool.
         whole: whether an encoder alone is an error.
 
     Raises:
         ConfigError: if the file does not hold weights of the model.
     """
+    model = experiment.model
     if not model.weights:
         return NO_WEIGHTS
     try:
         encoder = model.name.removeprefix("smp_")
-        return Weights(*load_weights(model.weights, encoder=encoder, num_classes=NUM_CLASSES, whole=whole))
+        return Weights(*load_weights(model.weights, encoder=encoder, num_classes=experiment.num_classes, whole=whole))
     except WeightsError as error:
         raise ConfigError("config.model.weights", problem=str(error)) from error
 
@@ -114,7 +120,7 @@ def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str
     """Returns a line for each method whose members at some rho lack a group that it is about."""
     levels: dict[tuple[str, str], set[float]] = {}
     for setting, member in zip(program.settings, members, strict=True):
-        if np.bincount(member.groups, minlength=TWO_BY_TWO.count).min() == 0:
+        if np.bincount(member.groups, minlength=program.experiment.groups.count).min() == 0:
             for knob in WITHOUT_A_GROUP:
                 if getattr(setting.knobs, knob) > 0:
                     levels.setdefault((setting.axes["method"], knob), set()).add(setting.axes["rho"])
@@ -131,7 +137,7 @@ def check_scenes(study: Study, wanted: Config) -> None:
 
 
 def training_scenes(study: Study, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
-    """Returns training scenes of each kind of a composite pool, (2, D, H, W, channels) in 0..1, and their weights (D,).
+    """Returns training scenes of each of S kinds of a composite pool, (S, D, H, W, channels) in 0..1, and weights (D,).
 
     Args:
         study: of the program.
@@ -141,9 +147,19 @@ def training_scenes(study: Study, wanted: Config, *, seed: int) -> tuple[jax.Arr
     scenes = study.split.train.scenes
     kinds = study.catalog.scene_kind[scenes]
     photos = np.asarray(study.pool.scenes)
-    means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in (0, 1)]
-    drawn = np.zeros((2, 0), np.int64)
+    count = kinds.max() + 1
+    means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in range(count)]
+    drawn = np.zeros((count, 0), np.int64)
     if wanted.scenes != "mean":
         drawn = scenes[draw_scenes(jax.random.key(seed), kinds, count=1)]
     samples = photos[drawn] / np.float32(255)
     return join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=wanted.scenes)
+
+
+def split_evenly(log_odds: jax.Array) -> jax.Array:
+    """Returns the split point (F,) of log-odds (n, K, F) of validation images, which hold the classes evenly.
+
+    Of two classes it is that of `auto`, of more the one by which the regions are each class as often.
+    """
+    F = log_odds.shape[-1]
+    return split_point(log_odds, prior=None if F == 2 else np.full(F, 1 / F))

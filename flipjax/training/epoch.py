@@ -10,10 +10,10 @@ from flipjax import losses, metrics
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
-from flipjax.groups import TWO_BY_TWO
+from flipjax.groups import Groups
 from flipjax.training import optimise
 from flipjax.training.forms import logits_of
-from flipjax.training.member import NUM_CLASSES, Best, Member, State, Status
+from flipjax.training.member import Best, Member, State, Status
 from flipjax.training.predict import evaluation_batch, map_batches
 from flipjax.training.step import total_steps, train_epoch
 
@@ -73,11 +73,12 @@ def validate(
 
     image_losses, decomposition = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
     selecting = jnp.where(refit, 1 - member.knobs.dfr, 1.0)
-    group_losses = losses.group_means(image_losses, groups, num_groups=TWO_BY_TWO.count, weights=selecting)[0]
+    count = experiment.groups.count
+    group_losses = losses.group_means(image_losses, groups, num_groups=count, weights=selecting)[0]
     loss = group_losses.mean()
     # One after another: compilers fuse across no loop, so that it is rounded alike, alone and in any population.
-    counts = jax.nn.one_hot(member.groups, TWO_BY_TWO.count).sum(0)
-    total = jax.lax.fori_loop(0, TWO_BY_TWO.count, lambda g, total: total + counts[g] * group_losses[g], jnp.float32(0))
+    counts = jax.nn.one_hot(member.groups, count).sum(0)
+    total = jax.lax.fori_loop(0, count, lambda g, total: total + counts[g] * group_losses[g], jnp.float32(0))
     loss_at_rho = total / len(member.groups)
     group_weights = state.group_weights
     if "dro_reference" in experiment.active_knobs:
@@ -91,18 +92,21 @@ def validate(
         reference = member.knobs.dro_reference > 0
         loss = jnp.where(reference, robust, loss)
         group_weights = jnp.where(reference, moved, group_weights)
-    return Validation(loss, loss_at_rho, *_measures(decomposition, groups, selecting)), group_weights
+    measures = _measures(decomposition, groups, selecting, all_groups=experiment.groups)
+    return Validation(loss, loss_at_rho, *measures), group_weights
 
 
-def _measures(decomposition: metrics.Decomposition, groups: jax.Array, selecting: jax.Array) -> tuple[jax.Array, ...]:
+def _measures(
+    decomposition: metrics.Decomposition, groups: jax.Array, selecting: jax.Array, *, all_groups: Groups
+) -> tuple[jax.Array, ...]:
     counts = decomposition.confusion * selecting[:, None, None]
-    by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, TWO_BY_TWO.count), counts)
-    group = jnp.arange(TWO_BY_TWO.count)
-    label = 1 + TWO_BY_TWO.class_of(group)
+    by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, all_groups.count), counts)
+    group = jnp.arange(all_groups.count)
+    label = 1 + all_groups.class_of(group)
     both = by_group[group, label, label]
     iou = both / (by_group.sum(2)[group, label] + by_group.sum(1)[group, label] - both)
     truth = counts[:, 1:].sum()
-    flip = (counts[:, 1, 2] + counts[:, 2, 1]).sum() / truth
+    flip = (counts[:, 1:, 1:] * ~jnp.eye(all_groups.classes, dtype=bool)).sum() / truth
     risky = (selecting > 0) & jnp.isfinite(decomposition.flip_risk)
     risk = jnp.where(risky, decomposition.flip_risk, 0.0).sum() / risky.sum()
     return iou.min(), flip, risk
@@ -120,7 +124,7 @@ def settle(
     spec = experiment.train
     epoch = state.epoch + 1
     finite = jnp.isfinite(train_loss) & jnp.isfinite(validation.loss)
-    limit = MARGIN * losses.guess_loss(member.knobs, num_classes=NUM_CLASSES)
+    limit = MARGIN * losses.guess_loss(member.knobs, num_classes=experiment.num_classes)
     lost = jnp.where((train_loss > limit) & (validation.loss > limit), state.lost + 1, 0)
     begins = state.restart + member.knobs.swa * spec.epochs
     eligible = finite & (epoch > begins)

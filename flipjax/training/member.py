@@ -10,13 +10,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flipjax.config import Experiment
-from flipjax.groups import TWO_BY_TWO
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models import MODELS
 from flipjax.training import optimise
 from flipjax.training.optimise import Recipe
-
-NUM_CLASSES = 3
 
 
 class Status(enum.IntEnum):
@@ -104,7 +101,7 @@ def graph(experiment: Experiment) -> nnx.GraphDef:
 
 def build(experiment: Experiment, key: jax.Array) -> nnx.Module:
     """Returns the experiment's model with weights drawn from `key`."""
-    return MODELS[experiment.model.name](experiment.model, num_classes=NUM_CLASSES, rngs=nnx.Rngs(key))
+    return MODELS[experiment.model.name](experiment.model, num_classes=experiment.num_classes, rngs=nnx.Rngs(key))
 
 
 def model_of(experiment: Experiment, weights: Weights, *, training: bool) -> Any:
@@ -144,7 +141,7 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
         weights=weights,
         average=weights if averaged else None,
         opt_state=optimise.start(weights.params),
-        group_weights=jnp.full((TWO_BY_TWO.count,), 1 / TWO_BY_TWO.count, jnp.float32),
+        group_weights=jnp.full((experiment.groups.count,), 1 / experiment.groups.count, jnp.float32),
         image_weights=jnp.ones(member.groups.shape, jnp.float32) if "jtt_epochs" in experiment.active_knobs else None,
         epoch=jnp.int32(0),
         restart=jnp.int32(0),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flipjax import augment
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
-from flipjax.groups import TWO_BY_TWO
+from flipjax.groups import Groups
 from flipjax.methods import Augmentation
 from flipjax.training import optimise, sampling
 from flipjax.training.forms import loss_and_gradients
@@ -34,19 +34,28 @@ def make_batch(
     groups = member.groups[batch]
     if "swap" in experiment.active_knobs:
         draw_key, swap_key = jax.random.split(swap_key)
-        scenes = sampling.directory(TWO_BY_TWO.scene_of(member.groups), size=TWO_BY_TWO.scenes)
-        others, partnered = sampling.draw(draw_key, scenes, TWO_BY_TWO.scene_of(TWO_BY_TWO.moved(groups)))
+        scene_of = experiment.groups.scene_of
+        scenes = sampling.directory(scene_of(member.groups), size=experiment.groups.scenes)
+        moved = _in_another_scene(draw_key, groups, experiment.groups)
+        others, partnered = sampling.draw(draw_key, scenes, scene_of(moved))
         rows, groups = augment.background_swap(
-            swap_key, rows, groups, member.rows[others, 1], partnered=partnered, probability=knobs.swap
+            swap_key, rows, groups, member.rows[others, 1], moved, partnered=partnered, probability=knobs.swap
         )
     images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
     if strongest.crop:
         images, masks = _cropped(crop_key, augmentation, images, masks)
     if "cutmix" in experiment.active_knobs:
-        images = _cutmix(mix_key, member, pool, images, masks, groups)
+        images = _cutmix(mix_key, member, pool, images, masks, groups, all_groups=experiment.groups)
     if strongest.jitter:
         images = _jittered(jitter_key, augmentation, images)
     return images, masks, groups
+
+
+def _in_another_scene(key: jax.Array, groups: jax.Array, all_groups: Groups) -> jax.Array:
+    """Returns the same classes, each in one of the other scenes: evenly drawn where there are several."""
+    if all_groups.scenes == 2:
+        return all_groups.moved(groups)
+    return all_groups.moved(groups, jax.random.randint(jax.random.fold_in(key, 1), groups.shape, 1, all_groups.scenes))
 
 
 # In a loop over members these are branches: only those that are changed pay for it.
@@ -69,12 +78,19 @@ def _jittered(key: jax.Array, augmentation: Augmentation, images: jax.Array) -> 
 
 
 def _cutmix(
-    key: jax.Array, member: Member, pool: Pool, images: jax.Array, masks: jax.Array, groups: jax.Array
+    key: jax.Array,
+    member: Member,
+    pool: Pool,
+    images: jax.Array,
+    masks: jax.Array,
+    groups: jax.Array,
+    *,
+    all_groups: Groups,
 ) -> jax.Array:
     def mixed() -> jax.Array:
         draw_key, mix_key = jax.random.split(key)
-        images_of = sampling.directory(member.groups, size=TWO_BY_TWO.count)
-        positions, partnered = sampling.draw(draw_key, images_of, TWO_BY_TWO.moved(groups))
+        images_of = sampling.directory(member.groups, size=all_groups.count)
+        positions, partnered = sampling.draw(draw_key, images_of, _in_another_scene(draw_key, groups, all_groups))
         others = gather(pool, member.rows[positions])
         probability = member.knobs.cutmix
         return augment.background_cutmix(mix_key, images, masks, *others, partnered=partnered, probability=probability)
@@ -142,7 +158,7 @@ def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State
         weighted = sampling.weighted_order(jax.random.fold_in(order_key, 1), state.image_weights)
         order = jnp.where(jnp.ptp(state.image_weights) > 0, weighted, order)
     if "balanced" in experiment.active_knobs:
-        balanced = sampling.balanced_order(order, member.groups, num_groups=TWO_BY_TWO.count)
+        balanced = sampling.balanced_order(order, member.groups, num_groups=experiment.groups.count)
         order = jnp.where(member.knobs.balanced > 0, balanced, order)
     order = order[: steps * size].reshape(steps, size)
 

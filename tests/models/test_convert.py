@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save, save_file
 
-from flipjax.config import ConfigError, ModelSpec
+from flipjax.config import ConfigError, Experiment, ModelSpec
 from flipjax.models import names, smp, weights
 from flipjax.models.__main__ import main
 from flipjax.sweep.study import starting_weights
@@ -112,7 +112,7 @@ def test_files_that_do_not_fit_the_model_are_refused(folders, tmp_path):
     save_file({"a": np.zeros(3)}, tmp_path / "other.safetensors")
     for name in ("none", "other"):
         with pytest.raises(ConfigError, match=rf"config\.model\.weights: .* flipjax convert.*{name}"):
-            starting_weights(ModelSpec(name="smp_mit_b2", weights=str(tmp_path / name)))
+            starting_weights(Experiment(model=ModelSpec(name="smp_mit_b2", weights=str(tmp_path / name))))
 
 
 def convert(capsys, *arguments):
@@ -198,4 +198,4 @@ def test_a_sweep_refuses_damaged_weights(small, tmp_path):
     content = small[0].read_bytes()
     (tmp_path / "a.safetensors").write_bytes(content[:-1] + b"\1")
     with pytest.raises(ConfigError, match=r"config\.model\.weights: .*a\.safetensors is damaged, convert"):
-        starting_weights(ModelSpec(name="smp_mit_b2", weights=str(tmp_path / "a")))
+        starting_weights(Experiment(model=ModelSpec(name="smp_mit_b2", weights=str(tmp_path / "a"))))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.results import quantities
 from flipjax.results.frames import records_of, to_frame
-from flipjax.results.rows import GROUPS
 
 CLASSES = ("background", "hopper", "skimmer")
 MEASURES = [quantities.column(key) for key in quantities.of_classes(CLASSES) if not key.startswith("n_images")]
@@ -15,7 +15,7 @@ def table_of(values, *, status=None, axes=("rho", "seed")):
     """Rows of results.csv, from {axis values: {(group, column): value}}; what is not given is blank."""
     rows = []
     for key, cells in values.items():
-        for group in GROUPS:
+        for group in ("all", *TWO_BY_TWO.named):
             row = {"member": "-".join(map(str, key)), **dict(zip(axes, key, strict=True)), "split": "test"}
             row |= {"group": group, "n_images": 4}
             row |= {column: cells.get((group, column), "") for column in MEASURES}

@@ -1,0 +1,115 @@
+"""Three classes in four scenes: what trains, validates and is chosen on F x S groups."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flipjax.config import PopulationSpec
+from flipjax.data.correlation import Table, half_of_each_group
+from flipjax.data.pool import Pool, gather
+from flipjax.groups import Groups
+from flipjax.methods import Augmentation, Knobs, active_knobs, knobs_of
+from flipjax.training import placement, population
+from flipjax.training.member import Member
+from flipjax.training.optimise import Recipe
+from flipjax.training.predict import predict
+from flipjax.training.step import make_batch
+
+GROUPS = Groups(3, 4, ((0,), (1, 3), (2,)))
+OBJECTS, PHOTOS = 8, 2  # Of a class, of a kind of scene.
+METHODS = ("balanced+bg_cutmix+dfr", "bg_swap+group_dro")
+
+
+@pytest.fixture(scope="module")
+def many(tiny):
+    recipe = dataclasses.replace(tiny.train, epochs=2, selection=("val_worst_group_iou", "val_flip"))
+    return dataclasses.replace(tiny, train=recipe, active_knobs=active_knobs(METHODS), groups=GROUPS)
+
+
+@pytest.fixture(scope="module")
+def zoo(pool):
+    """Grey squares, lighter by class, on even scenes: of kind k lighter than k / 4 and darker than (k + 1) / 4."""
+    count = GROUPS.classes * OBJECTS
+    alpha = np.resize(np.asarray(pool.masks), (count, *pool.masks.shape[1:]))
+    labels = np.repeat(np.arange(GROUPS.classes, dtype=np.uint8) + 1, OBJECTS)
+    images = (alpha[..., None] > 0) * np.stack([60 * labels] * 3, -1)[:, None, None]
+    kinds = np.repeat(np.arange(GROUPS.scenes), PHOTOS)
+    light = kinds * 64 + 8 + np.arange(len(kinds)) % PHOTOS * 32
+    scenes = np.broadcast_to(light[:, None, None, None], (len(kinds), *images.shape[1:]))
+    arrays = {"images": images.astype(np.uint8), "masks": alpha, "labels": labels, "scenes": scenes.astype(np.uint8)}
+    return jax.tree.map(jnp.asarray, Pool(kind="composite", **arrays))
+
+
+def make_table(scene_of):
+    objects = np.arange(GROUPS.classes * OBJECTS)
+    y, scene = objects // OBJECTS, np.array([scene_of(*divmod(i, OBJECTS)) for i in objects])
+    rows = np.stack([objects, scene * PHOTOS + objects % PHOTOS], axis=1).astype(np.int32)
+    groups = GROUPS.of(y, scene).astype(np.int32)
+    return Table(rows, groups, np.full(len(rows), -1, np.int32), half_of_each_group(groups))
+
+
+@pytest.fixture(scope="module")
+def members():
+    """Three of four images of a class in its usual scene."""
+    table = make_table(lambda y, rank: GROUPS.usual[y][0] if rank < 6 else (GROUPS.usual[y][0] + rank) % 4)
+    recipe = Recipe(*map(jnp.float32, Recipe(learning_rate=1e-2)))
+    return [
+        Member(
+            jax.random.key(1), jnp.asarray(table.rows), jnp.asarray(table.groups), recipe, Knobs(*map(jnp.float32, k))
+        )
+        for k in map(knobs_of, METHODS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(many, members, zoo):
+    validation = make_table(lambda y, rank: rank % 4)
+
+    def train(members):
+        layout = placement.make_layout(PopulationSpec(map="loop"), members=len(members))
+        shared = placement.share(layout, (zoo, validation))
+        current = population.create(many, layout, members)
+        for _ in range(many.train.epochs):
+            current, record = population.run_epoch(many, layout, current, *shared)
+        return population.states_of(current), record
+
+    return train(members), train([members[1], members[1]])
+
+
+def test_a_member_equals_itself_among_others(trained):
+    (states, _), (copies, _) = trained
+    jax.tree.map(np.testing.assert_array_equal, *(population.take_member(each, 1) for each in (states, copies)))
+    assert states.group_weights.shape == (2, GROUPS.count) and np.ptp(states.group_weights[1]) > 0
+
+
+def test_validation_is_the_slow_one(trained, many, zoo):
+    (states, record), _ = trained
+    rows, groups, _, refit = make_table(lambda y, rank: rank % 4)
+    for place, kept in enumerate((~refit, np.ones(len(rows), bool))):  # DFR keeps half to itself.
+        logits = jax.jit(predict, static_argnums=0)(many, population.take_member(states.weights, place), zoo, rows)
+        assert logits.shape[-1] == 4
+        labels, truth = np.asarray(logits).argmax(-1)[kept], np.asarray(gather(zoo, rows)[1])[kept]
+        flips = (labels != truth) & (labels > 0) & (truth > 0)
+        np.testing.assert_allclose(record["valid_flip"][place], flips.sum() / (truth > 0).sum(), rtol=1e-6)
+        ious = []
+        for y, s in np.ndindex(3, 4):
+            inside = groups[kept] == 4 * y + s
+            of_truth, of_label = truth[inside] == y + 1, labels[inside] == y + 1
+            ious.append((of_truth & of_label).sum() / (of_truth | of_label).sum())
+        np.testing.assert_allclose(record["valid_worst_group_iou"][place], min(ious), rtol=1e-6)
+
+
+def test_a_swap_goes_to_each_other_scene_alike(many, members, zoo):
+    member = dataclasses.replace(members[1], knobs=Knobs(swap=1.0), augmentation=Augmentation(hflip=0.0))
+    batch, before = jnp.tile(jnp.arange(len(member.rows)), 40), np.tile(member.groups, 40)
+    images, masks, groups = jax.jit(make_batch, static_argnums=0)(many, member, zoo, batch, jax.random.key(0))
+    images, masks, groups = map(np.asarray, (images, masks, groups))
+    np.testing.assert_array_equal(GROUPS.class_of(groups), GROUPS.class_of(before))
+    # The background says which scene it is.
+    shown = [image[mask == 0].mean() * 255 // 64 for image, mask in zip(images, masks, strict=True)]
+    np.testing.assert_array_equal(shown, GROUPS.scene_of(groups))
+    steps = np.bincount((GROUPS.scene_of(groups) - GROUPS.scene_of(before)) % 4, minlength=4)
+    assert steps[0] == 0 and (np.abs(steps[1:] / len(batch) - 1 / 3) < 0.06).all()
