@@ -68,14 +68,19 @@ class Groups:
         return self.of(self.class_of(group), (self.scene_of(group) + steps) % self.scenes)
 
     @property
+    def independence(self) -> float:
+        """The rho at which a scene tells nothing of the class: the share of usual scenes among all."""
+        return max(map(len, self.usual)) / self.scenes
+
+    @property
     def rho_range(self) -> Range:
-        """The rhos that there can be: from the share of usual scenes among all, where a scene tells nothing, to 1.
+        """The rhos that there can be, from independence to 1.
 
         Example:
             >>> Groups(4, 4).rho_range.text
             'a number in [0.25, 1], of which 0.25 makes class and scene independent'
         """
-        low = max(map(len, self.usual)) / self.scenes
+        low = self.independence
         # A third cannot be written in full.
         accepts = lambda rho: low - 1e-6 <= rho <= 1  # noqa: E731
         return Range(accepts, f"a number in [{low:.6g}, 1], of which {low:.6g} makes class and scene independent")

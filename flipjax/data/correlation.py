@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from flipjax.data.places import scene_orders, take_places
 from flipjax.data.split import PARTS, Split, SplitPart, interleave, shuffle, strata, strata_names
-from flipjax.groups import TWO_BY_TWO
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
@@ -19,10 +19,10 @@ class Table(NamedTuple):
 
     Attributes:
         rows: int32 (n, 2), object (or photo) index and scene-photo index (-1 in a photo pool); for `gather`.
-        groups: int32 (n,), 2 * y + scene.
-        pairs: int32 (n,), id of the counterfactual pair; -1 where there is none.
+        groups: int32 (n,), as in `flipjax.groups.Groups`.
+        pairs: int32 (n,), id of the counterfactual set, an object in all S scenes; -1 where there is none.
         refit: bool (n,), whether DFR refits a head on the image; the others select. Half of each group of an evaluation
-            table, pairs kept together; none of a training table.
+            table, sets kept together; none of a training table.
     """
 
     rows: np.ndarray
@@ -34,20 +34,21 @@ class Table(NamedTuple):
 def training_table(
     catalog: Catalog, split: Split, *, rho: float, seed: int, n_train: int, rhos: Sequence[float] = ()
 ) -> Table:
-    """Draws one member's training set: n = n_train / 2 images of each class, round(rho * n) of them in its usual scene.
+    """Draws one member's training set: n = n_train / F images of each class, round(rho * n) of them in usual scenes.
 
-    The draws are nested. In a composite pool the seed orders the objects of each class, and rank k is common while
-    k < round(rho * n); slot k of scene kind s shows the seed's scene photo k modulo their number, whichever class
-    stands there. So every rho uses the same objects and the same multiset of scene photos. In a photo pool the seed
-    orders each group, and the first round(rho * n) of the usual one and the first rest of the rare one are taken. In
-    both, row i belongs to the same class at every rho, and only the rows that must change do.
+    These are spread evenly over the class's usual scenes, the others over the rest of the scenes. The draws are nested:
+    the seed orders the objects of each class, rank k is common while k < round(rho * n), and `take_places` says where
+    it then stands. In a composite pool slot i of a scene shows the seed's photo i modulo their number, whichever class
+    stands there. So every rho uses the same objects and, where scenes share the classes evenly, the same multiset of
+    scene photos. In a photo pool the seed orders each group, whose first photos are taken. In both, row i belongs to
+    the same class at every rho, and only the rows that must change do.
 
     Args:
         catalog: the pool's catalog.
         split: its split.
-        rho: share of each class in its usual scene, in [0.5, 1].
+        rho: share of each class in its usual scenes, in `catalog.groups.rho_range`.
         seed: the member's seed, >= 0.
-        n_train: number of training images, even.
+        n_train: number of training images, a multiple of F.
         rhos: all levels of the grid, of which an error names the largest n_train; empty: this one alone.
 
     Returns:
@@ -74,25 +75,26 @@ def training_table(
         [9 1 1 9] [1 1 1 1]
     """
     _check_rho(catalog, rho)
-    if n_train < 2 or n_train % 2:
-        raise ValueError(f"n_train: expected a positive even number (two equal classes), found {n_train}")
-    n = n_train // 2
+    groups = catalog.groups
+    if n_train < 1 or n_train % groups.classes:
+        raise ValueError(f"n_train: expected a positive multiple of {groups.classes}, equal classes, found {n_train}")
+    n = n_train // groups.classes
     m = round(rho * n)
     if not _limits(catalog, split).allow(m, n):
         raise ValueError(_impossible(catalog, split, rho, n_train, rhos or [rho]))
+    places = take_places(groups, m, n)
     draw = _photo_rows if catalog.kind == "photo" else _composite_rows
-    columns = [draw(catalog, split.train, y, m, n, seed) for y in (0, 1)]
-    usual = np.arange(n) < m
-    groups = [TWO_BY_TWO.of(y, np.where(usual, y, 1 - y)) for y in (0, 1)]
-    return _table(interleave(columns), interleave(groups), np.full(n_train, -1), np.zeros(n_train, bool))
+    columns = [draw(catalog, split.train, y, place, seed) for y, place in enumerate(places)]
+    cells = interleave([groups.of(y, place[0]) for y, place in enumerate(places)])
+    return _table(interleave(columns), cells, np.full(n_train, -1), np.zeros(n_train, bool))
 
 
 def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"]) -> Table:
-    """Lists a part's images, the four groups equally often; depends on the split alone.
+    """Lists a part's images, the groups equally often; depends on the split alone.
 
-    Composite: the objects alternate between the classes, and each stands in scene 0, then in scene 1 (rows 2 i and
-    2 i + 1 are pair i). The part's photos of a kind pass behind the objects of class 0, then of class 1, and come again
-    when all were used. Photo: the part's photos, groups alternating, without pairs.
+    Composite: the objects alternate between the classes, and each stands in scene 0, then in scene 1, ... (rows S i to
+    S i + S - 1 are set i). The part's photos of a kind pass behind the objects of class 0, then of class 1, ..., and
+    come again when all were used. Photo: the part's photos, groups alternating, without sets.
 
     Args:
         catalog: the pool's catalog.
@@ -114,11 +116,12 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
         rows = np.stack([chosen.objects, np.full(n, -1)], axis=1)
         groups = strata(catalog)[chosen.objects]
         return _table(rows, groups, np.full(n, -1), half_of_each_group(groups))
-    slots = np.arange(n) // 2 + y * (n // 2)
-    photos = [_cycle(chosen.scenes[catalog.scene_kind[chosen.scenes] == s], n)[slots] for s in (0, 1)]
-    rows = [np.stack([chosen.objects, photos[s]], axis=1) for s in (0, 1)]
-    groups = interleave([TWO_BY_TWO.of(y, scene) for scene in (0, 1)])
-    return _table(interleave(rows), groups, np.repeat(np.arange(n), 2), half_of_each_group(groups))
+    cells = catalog.groups
+    slots = np.arange(n) // cells.classes + y * (n // cells.classes)
+    kinds = [chosen.scenes[catalog.scene_kind[chosen.scenes] == s] for s in range(cells.scenes)]
+    rows = interleave([np.stack([chosen.objects, photos[slots % len(photos)]], axis=1) for photos in kinds])
+    groups = interleave([cells.of(y, scene) for scene in range(cells.scenes)])
+    return _table(rows, groups, np.repeat(np.arange(n), cells.scenes), half_of_each_group(groups))
 
 
 def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) -> int:
@@ -127,10 +130,10 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
     Args:
         catalog: the pool's catalog.
         split: its split.
-        rhos: the levels, each in [0.5, 1].
+        rhos: the levels.
 
     Returns:
-        An even number of images; 0 where no size is possible.
+        A multiple of F; 0 where no size is possible.
 
     Raises:
         ValueError: no rho, or one out of range.
@@ -140,7 +143,9 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
     for rho in rhos:
         _check_rho(catalog, rho)
     limits = _limits(catalog, split)
-    return 2 * max(n for n in range(limits.total + 1) if all(limits.allow(round(rho * n), n) for rho in rhos))
+    return catalog.groups.classes * max(
+        n for n in range(limits.total + 1) if all(limits.allow(round(rho * n), n) for rho in rhos)
+    )
 
 
 def count_groups(catalog: Catalog, split: Split) -> dict[str, tuple[int, ...]]:
@@ -151,19 +156,19 @@ def count_groups(catalog: Catalog, split: Split) -> dict[str, tuple[int, ...]]:
         split: its split.
 
     Returns:
-        For 'train', 'val', 'test': the numbers of photos of groups 0..3; in a composite pool, of objects of class 0
-        and 1 and scene photos of kind 0 and 1.
+        For 'train', 'val', 'test': the numbers of photos of each group; in a composite pool, of objects of each class
+        and scene photos of each kind.
     """
     counts = {}
     for name, part in zip(PARTS, split, strict=True):
         objects = np.bincount(strata(catalog)[part.objects], minlength=len(strata_names(catalog)))
-        kinds = np.bincount(catalog.scene_kind[part.scenes], minlength=2) if catalog.kind == "composite" else []
-        counts[name] = (*map(int, objects), *map(int, kinds))
+        kinds = np.bincount(catalog.scene_kind[part.scenes], minlength=len(catalog.scene_names))
+        counts[name] = (*map(int, objects), *(map(int, kinds) if catalog.kind == "composite" else ()))
     return counts
 
 
 class _Limits(NamedTuple):
-    """The most images of a class that train can show: in its usual scene, in the other, and in all."""
+    """The most images of a class that train can show: in usual scenes, in others, and in all."""
 
     usual: int
     rare: int
@@ -174,30 +179,40 @@ class _Limits(NamedTuple):
 
 
 def _limits(catalog: Catalog, split: Split) -> _Limits:
+    groups = catalog.groups
     counts = np.bincount(strata(catalog)[split.train.objects], minlength=len(strata_names(catalog)))
     if catalog.kind == "composite":
         return _Limits(*[int(counts.min())] * 3)
-    usual = int(min(counts[0], counts[3]))
-    rare = int(min(counts[1], counts[2]))
+    # Of j groups in turn, the one at place i has no photo for image j * count + i.
+    usual, rare = (
+        min(
+            len(order) * int(counts[groups.of(y, s)]) + i for y, order in enumerate(orders) for i, s in enumerate(order)
+        )
+        for orders in scene_orders(groups)
+    )
     return _Limits(usual, rare, usual + rare)
 
 
-def _composite_rows(catalog: Catalog, train: SplitPart, y: int, m: int, n: int, seed: int) -> np.ndarray:
+def _composite_rows(catalog: Catalog, train: SplitPart, y: int, place: np.ndarray, seed: int) -> np.ndarray:
+    scene, slots, _ = place
     objects = train.objects[catalog.object_class[train.objects] == y]
-    objects = shuffle(np.sort(objects), seed, f"train objects {y}")[:n]
-    photos = []
-    for s in (y, 1 - y):
-        of_kind = np.sort(train.scenes[catalog.scene_kind[train.scenes] == s])
-        photos.append(_cycle(shuffle(of_kind, seed, f"train scenes {s}"), n))
-    return np.stack([objects, np.where(np.arange(n) < m, *photos)], axis=1)
+    objects = shuffle(np.sort(objects), seed, f"train objects {y}")[: len(scene)]
+    photos = np.zeros(len(scene), np.int64)
+    for s in np.unique(scene):
+        of_kind = shuffle(np.sort(train.scenes[catalog.scene_kind[train.scenes] == s]), seed, f"train scenes {s}")
+        photos = np.where(scene == s, of_kind[slots % len(of_kind)], photos)
+    return np.stack([objects, photos], axis=1)
 
 
-def _photo_rows(catalog: Catalog, train: SplitPart, y: int, m: int, n: int, seed: int) -> np.ndarray:
+def _photo_rows(catalog: Catalog, train: SplitPart, y: int, place: np.ndarray, seed: int) -> np.ndarray:
+    scene, _, turn = place
     stratum = strata(catalog)[train.objects]
-    usual, rare = (shuffle(np.sort(train.objects[stratum == g]), seed, f"train photos {g}") for g in (3 * y, 1 + y))
-    # The rare photos stand in reverse, so that a photo keeps its row when rho drops the last ones.
-    photos = np.concatenate([usual[:m], rare[: n - m][::-1]])
-    return np.stack([photos, np.full(n, -1)], axis=1)
+    photos = np.zeros(len(scene), np.int64)
+    for s in np.unique(scene):
+        group = catalog.groups.of(y, s)
+        of_group = shuffle(np.sort(train.objects[stratum == group]), seed, f"train photos {group}")
+        photos[scene == s] = of_group[turn[scene == s]]
+    return np.stack([photos, np.full(len(scene), -1)], axis=1)
 
 
 def half_of_each_group(groups: np.ndarray) -> np.ndarray:
@@ -217,10 +232,6 @@ def _table(rows: np.ndarray, groups: np.ndarray, pairs: np.ndarray, refit: np.nd
     return Table(rows.astype(np.int32), groups.astype(np.int32), pairs.astype(np.int32), refit)
 
 
-def _cycle(items: np.ndarray, n: int) -> np.ndarray:
-    return items[np.arange(n) % len(items)]
-
-
 def _check_rho(catalog: Catalog, rho: float) -> None:
     accepts, text = catalog.groups.rho_range
     if not accepts(rho):
@@ -228,7 +239,8 @@ def _check_rho(catalog: Catalog, rho: float) -> None:
 
 
 def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: Sequence[float]) -> str:
-    n = n_train // 2
+    n = n_train // catalog.groups.classes
+    low = catalog.groups.independence
     levels = ", ".join(f"{level:g}" for level in sorted(set(rhos)))
     limits = _limits(catalog, split)
     heads = strata_names(catalog)
@@ -238,13 +250,13 @@ def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: 
         f"{part} " + ", ".join(f"{head} {count}" for head, count in zip(heads, counts, strict=True))
         for part, counts in count_groups(catalog, split).items()
     )
-    possible = [m for m in range(round(n / 2), n + 1) if limits.allow(m, n)]
+    possible = [m for m in range(round(low * n), n + 1) if limits.allow(m, n)]
     allowed = "no rho is possible"
     if possible:
-        allowed = f"rho must lie in [{max(0.5, possible[0] / n):.6g}, {possible[-1] / n:.6g}]"
+        allowed = f"rho must lie in [{max(low, possible[0] / n):.6g}, {possible[-1] / n:.6g}]"
     return (
-        f"n_train {n_train} at rho {rho:g} needs {round(rho * n)} images of each class in its usual scene and "
-        f"{n - round(rho * n)} in the other; the pool holds: {parts}. Largest n_train at rho {levels}: "
+        f"n_train {n_train} at rho {rho:g} needs {round(rho * n)} images of each class in usual scenes and "
+        f"{n - round(rho * n)} in others; the pool holds: {parts}. Largest n_train at rho {levels}: "
         f"{largest_n_train(catalog, split, rhos=rhos)}, which config.split.n_train = 0 takes. With n_train {n_train}: "
         f"{allowed}"
     )

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flipjax.groups import TWO_BY_TWO
-
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
 
@@ -37,9 +35,9 @@ class Split(NamedTuple):
 def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split:
     """Divides a pool into train, val and test, once for every rho and member.
 
-    Objects: n_val / 4 of each class go to val (each is shown in both scenes), or of each group in a photo pool; test
-    likewise; the rest trains. Parts that the catalog fixes are kept: val and test draw from their own fixed objects
-    first, then from the free ones; a fixed object that is not drawn is left out, and never trains.
+    Objects: n_val / (F S) of each class go to val (each is shown in all S scenes), or of each group in a photo pool;
+    test likewise; the rest trains. Parts that the catalog fixes are kept: val and test draw from their own fixed
+    objects first, then from the free ones; a fixed object that is not drawn is left out, and never trains.
 
     Scene photos (composite): each kind's free photos are shared out in proportion to the images of that kind that each
     part can show beyond its fixed photos, so that a photo returns about equally often in each part; val and test get
@@ -47,20 +45,22 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
 
     Args:
         catalog: the pool's catalog.
-        n_val: number of validation images, a positive multiple of 4.
-        n_test: number of test images, a positive multiple of 4.
+        n_val: number of validation images, a positive multiple of the number of groups, F S.
+        n_test: number of test images, the same.
         seed: the split's seed, >= 0; members' seeds play no part.
 
     Returns:
         The split.
 
     Raises:
-        ValueError: a size is no positive multiple of 4, or the pool is too small; says what it holds.
+        ValueError: a size is no positive multiple of F S, or the pool is too small; says what it holds.
     """
     sizes = {"test": n_test, "val": n_val}
+    groups = catalog.groups
     for part, size in sizes.items():
-        if size < 4 or size % 4:
-            raise ValueError(f"n_{part}: expected a positive multiple of 4 (four equal groups), found {size}")
+        if size < 1 or size % groups.count:
+            expected = f"a positive multiple of {groups.count} ({groups.classes} x {groups.scenes} equal groups)"
+            raise ValueError(f"n_{part}: expected {expected}, found {size}")
     stratum = strata(catalog)
     objects: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
     for c in range(len(strata_names(catalog))):
@@ -69,15 +69,16 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
         free = order[fixed == -1]
         for part, size in sizes.items():
             candidates = np.concatenate([order[fixed == PARTS.index(part)], free])
-            chosen = candidates[: size // 4]
-            if len(chosen) < size // 4:
+            chosen = candidates[: size // groups.count]
+            if len(chosen) < size // groups.count:
                 raise ValueError(_too_small(catalog, part, sizes))
             free = free[~np.isin(free, chosen)]
             objects[part].append(chosen)
         objects["train"].append(np.concatenate([order[fixed == 0], free]))
         if catalog.kind == "composite" and len(objects["train"][-1]) == 0:
             raise ValueError(_too_small(catalog, "train", sizes))
-    displays = {"train": sum(map(len, objects["train"])) // 2, "val": n_val // 2, "test": n_test // 2}
+    shown = {"train": sum(map(len, objects["train"])), "val": n_val, "test": n_test}
+    displays = {part: images // groups.scenes for part, images in shown.items()}
     scenes = _split_scenes(catalog, displays, seed)
     merge = {"train": np.concatenate, "val": interleave, "test": interleave}
     indices = {part: (merge[part](objects[part]), scenes[part]) for part in PARTS}
@@ -88,7 +89,7 @@ def strata(catalog: Catalog) -> np.ndarray:
     """Returns what must be balanced, int32 (N,): class of each object of a composite pool, group of each photo."""
     if catalog.kind == "composite":
         return catalog.object_class
-    return TWO_BY_TWO.of(catalog.object_class, catalog.object_scene)
+    return catalog.groups.of(catalog.object_class, catalog.object_scene)
 
 
 def strata_names(catalog: Catalog) -> list[str]:
@@ -147,7 +148,7 @@ def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
     counts = count_fixed(catalog).tolist()
     words = [f"{name} {sum(row)}{_fixed_words(row)}" for name, row in zip(names, counts, strict=True)]
     return (
-        f"n_val {sizes['val']}, n_test {sizes['test']}: a quarter of each must be of each "
+        f"n_val {sizes['val']}, n_test {sizes['test']}: each must hold as many images of each "
         f"{'class' if catalog.kind == 'composite' else 'group'}, and too few are left for {part}; the pool holds "
         f"{', '.join(words)}; {_possible_sizes(catalog, counts, sizes)}"
     )
@@ -161,12 +162,14 @@ def _possible_sizes(catalog: Catalog, counts: list[list[int]], sizes: dict[str, 
     """Says how large val and test may be: each draws from its own fixed images and from the free ones of both."""
     # A composite pool keeps an object of each class to train on.
     spare = [row[0] - int(catalog.kind == "composite" and row[1] == 0) for row in counts]
+    cells = catalog.groups.count
 
     def largest(column: int, other: int, size: int) -> int:
-        left = [row[column] + free - max(0, size // 4 - row[other]) for row, free in zip(counts, spare, strict=True)]
-        return 4 * max(0, min(left))
+        taken = [max(0, size // cells - row[other]) for row in counts]
+        left = [row[column] + free - part for row, free, part in zip(counts, spare, taken, strict=True)]
+        return cells * max(0, min(left))
 
-    most = 4 * max(0, min(free + row[2] + row[3] for free, row in zip(spare, counts, strict=True)))
+    most = cells * max(0, min(free + row[2] + row[3] for free, row in zip(spare, counts, strict=True)))
     if not any(any(row[2:]) for row in counts):
         return f"the largest n_val + n_test is {most}"
     return (
