@@ -26,6 +26,7 @@ from flipjax.config import (
 )
 from flipjax.files import cache_folder, keep_newest
 from flipjax.methods import METHODS
+from flipjax.ranges import functions_of, name_of
 from flipjax.terminal import one_line, printable, say
 from flipjax.threads import cores
 
@@ -212,7 +213,7 @@ def describe_keys(config: Config) -> str:
         kind = f"traced, as config.{axis}" if traced else "static"
         lines += [
             "",
-            f"--config.{place}={values[place]!r}",
+            f"--config.{place}={', '.join(map(name_of, functions_of(values[place]))) or repr(values[place])}",
             f"  {meaning}; {kind}",
             f"  {expected or type(default).__name__}",
         ]
@@ -274,7 +275,10 @@ def _run(path: Path, variant: str) -> Config:
     """Returns what a configuration file gives: a program of the user's, whose traceback is the message."""
     from ml_collections import ConfigDict
 
-    module = ModuleType("config")
+    module = ModuleType(f"config {path}")
+    module.__file__ = str(path)
+    # Where the standard library looks for the source of a class, and for the names in annotations.
+    sys.modules[module.__name__] = module
     try:
         exec(compile(path.read_bytes(), path, "exec"), vars(module))
         config = module.get_config(*filter(None, [variant]))

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from flipjax.groups import TWO_BY_TWO, Groups
-from flipjax.methods import METHODS, STRENGTHS, Augmentation, Knobs, parts_of
-from flipjax.ranges import Range, above, multiple, one_of, subset, within
+from flipjax.methods import STRENGTHS, Augmentation, Knobs
+from flipjax.ranges import AUGMENT, BUILD, LOSS, Range, above, multiple, name_of, one_of, subset, within
 
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
@@ -25,8 +25,6 @@ DTYPES = ("float32", "bfloat16")
 ANY = Range(lambda value: True, "")
 FEATURES = Range(lambda names: len(set(names)) == 4, "four names, of image, mask, class and scene")
 SEED = within(0, 2**31 - 1)
-
-
 NAMES = Range(
     lambda names: len(names) != 1 and len(set(names)) == len(names) and all(isinstance(name, str) for name in names),
     "two or more different names, or none",
@@ -35,10 +33,8 @@ USUAL = Range(
     lambda each: all(names and isinstance(names, str | tuple) for names in each), "a scene, or a tuple of scenes, each"
 )
 RHO = Range(lambda rho: 0 < rho <= 1, "a number in (0, 1]")
-METHOD = Range(
-    lambda value: parts_of(value) is not None,
-    f"one of {', '.join(METHODS)}, or several joined by + that do not exclude each other",
-)
+METHOD = Range(bool, "a method, or several joined by +")
+"""`flipjax.plan` compares them, since a configuration may bring its own."""
 
 
 class ConfigError(ValueError):
@@ -94,6 +90,12 @@ class ModelSpec:
     norm: Annotated[str, one_of("batch", "group", "none"), "unet: normalisation"] = "batch"
     dtype: Annotated[str, one_of(*DTYPES), "type that the network computes in; parameters are float32"] = "float32"
     weights: Annotated[str, ANY, "smp_*: file from flipjax convert to start from (empty: drawn afresh)"] = ""
+    build: Annotated[Any, BUILD, "own network, which takes the place of name (None: none)"] = None
+
+    @property
+    def title(self) -> str:
+        """The network's name, or the own one's."""
+        return f"{name_of(self.build)} (own)" if self.build else self.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,8 @@ class TrainSpec:
     batch_size: Annotated[int, within(1), "images a step"] = 16
     patience: Annotated[int, within(1), "epochs without a better score of the first rule before a member stops"] = 8
     selection: Annotated[tuple[str, ...], subset(*SELECTIONS), "rules that choose the epoch"] = SELECTIONS[:1]
+    loss: Annotated[Any, LOSS, "own losses, each a method by its name"] = None
+    augment: Annotated[Any, AUGMENT, "own augmentations, each a method by its name"] = None
     strongest: Augmentation = dataclasses.field(default_factory=Augmentation)
 
 
@@ -223,8 +227,9 @@ AXES = {
 
 PLACES = {name: name for name in KEYS} | {f"axes.{name}": key for name, key in AXES.items()}
 PLACES |= {f"grid.{name}": name for name, key in KEYS.items() if name.split(".")[0] in STATIC and not key.traced}
-# All programs are reported by the same rules.
-del PLACES["grid.train.selection"]
+# All programs are reported by the same rules; own losses and augmentations are methods, an axis already.
+for _name in ("selection", "loss", "augment"):
+    del PLACES[f"grid.train.{_name}"]
 """Every dotted name that a configuration may have, and the key whose values stand there."""
 
 
@@ -299,7 +304,7 @@ def check(config: Config) -> None:
 def check_value(field: str, value: Any) -> None:
     """Raises ConfigError unless `value` is of the kind and in the range of the dotted `field`."""
     default, (accepts, text), *_ = KEYS[field]
-    kinds = (int, float) if isinstance(default, float) else type(default)
+    kinds = object if default is None else (int, float) if isinstance(default, float) else type(default)
     if isinstance(value, bool) or not isinstance(value, kinds) or not accepts(value):
         whole = ", an integer" if isinstance(default, int) and isinstance(value, float) else ""
         raise ConfigError(f"config.{field}", f"{text or f'a value such as {default!r}'}{whole}", repr(value))

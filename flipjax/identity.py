@@ -1,11 +1,17 @@
-"""What tells a run from another: a digest of its configuration, the same of one that was read from its config.json."""
+"""What tells a run from another: a digest of its configuration, the same of one that was read from its config.json.
 
+A function or a class of the configuration is told by its name and a digest of what it is made of (`text_of`).
+"""
+
+import functools
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flipjax.config import Config, leaves
+from flipjax.config import Config, ConfigError, leaves
+from flipjax.ranges import functions_of, name_of
 
 SAME_RUN = {"population.memory_gb"}
 """Fields of which other values make no other run."""
@@ -14,7 +20,7 @@ SAME_RUN = {"population.memory_gb"}
 def digest_of(config: Config | Mapping[str, Any]) -> str:
     """Returns a digest of all that makes another run; 1 and 1.0 are the same."""
     fields = {name: value for name, value in leaves(config).items() if name not in SAME_RUN}
-    text = json.dumps(_plain(fields), sort_keys=True, default=str)
+    text = json.dumps(_plain(fields), sort_keys=True, default=_told)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -24,3 +30,92 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     return float(value) if isinstance(value, int) else value
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """Returns a configuration as nested JSON values; a function is its name and a digest, as `focal 1f0c2a9e77d3`."""
+    return json.loads(json.dumps(config.to_dict(), default=_told))
+
+
+def sources_of(config: Config) -> dict[str, str]:
+    """Returns the text of every function or class in a configuration, by its name."""
+    return {name_of(value): text_of(value) for field in leaves(config).values() for value in functions_of(field)}
+
+
+def _told(value: Any) -> str:
+    if not callable(value):
+        return str(value)
+    return f"{name_of(value)} {hashlib.sha256(text_of(value).encode()).hexdigest()[:12]}"
+
+
+def text_of(function: Any) -> str:
+    """Returns what a function or a class is made of: its source, and a line for each value that it is bound to.
+
+    Those are arguments of `functools.partial`, defaults, values of a closure, and what it uses of its own file, where
+    functions and classes have their source, too. Of other files there are names alone.
+
+    Raises:
+        ConfigError: a value of which no text says what it is, or a function without a source.
+    """
+    told: dict[Any, str] = {}
+    _tell(function, name_of(function), _file_of(function), told)
+    return "\n".join(told.values())
+
+
+def _file_of(function: Any) -> str | None:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(inspect.unwrap(function), "__module__", None)
+
+
+def _tell(value: Any, name: str, file: str | None, told: dict[Any, str]) -> None:
+    """Adds the text of a value to `told`, and of what it is bound to: functions and classes once."""
+    place = id(value) if callable(value) else name
+    if place in told:
+        return
+    bound: dict[str, Any] = {}
+    if isinstance(value, functools.partial):
+        _tell(value.func, name, file, told)
+        arguments = {**dict(enumerate(value.args)), **value.keywords}
+        bound = {f"partial.{argument}": entry for argument, entry in arguments.items()}
+    elif inspect.ismodule(value) or (callable(value) and _file_of(value) != file):
+        told[place] = f"{name} = {getattr(value, '__module__', '')} {getattr(value, '__qualname__', value.__name__)}"
+    elif callable(value):
+        own = inspect.unwrap(value)
+        try:
+            told[place] = inspect.getsource(own).rstrip()
+        except (OSError, TypeError) as error:
+            raise ConfigError(f"config: {name}", "a function or class with a source file", repr(value)) from error
+        bound = dict(_bound(own))
+    else:
+        told[place] = f"{name} = {_value_text(value, name)}"
+    for part, entry in bound.items():
+        _tell(entry, f"{name}.{part}", file, told)
+
+
+def _bound(function: Any) -> Iterator[tuple[str, Any]]:
+    """Yields what a function, or the functions of a class, are bound to, by name."""
+    if inspect.isclass(function):
+        for base in function.__bases__:
+            yield base.__name__, base
+        for method in filter(inspect.isfunction, vars(function).values()):
+            yield from _bound(method)
+    if not inspect.isfunction(function):
+        return
+    names = inspect.getclosurevars(function)
+    yield from (names.nonlocals | names.globals).items()
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.default is not parameter.empty:
+            yield parameter.name, parameter.default
+
+
+def _value_text(value: Any, name: str) -> str:
+    if hasattr(value, "__array__"):
+        import numpy as np
+
+        array = np.asarray(value)
+        return f"{array.dtype}{list(array.shape)} {hashlib.sha256(array.tobytes()).hexdigest()[:12]}"
+    text = repr(value)
+    if " at 0x" in text:
+        raise ConfigError(f"config: {name}", "a value whose text says what it is: numbers, texts, arrays", text)
+    return text

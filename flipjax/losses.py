@@ -1,6 +1,7 @@
 """Pure losses per image, and the weights over groups that a member carries."""
 
 import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -155,7 +156,13 @@ def _dro_coefficients(
 
 
 def batch_loss(
-    logits: jax.Array, labels: jax.Array, groups: jax.Array, knobs: Knobs, weights: jax.Array
+    logits: jax.Array,
+    labels: jax.Array,
+    groups: jax.Array,
+    knobs: Knobs,
+    weights: jax.Array,
+    *,
+    own: Sequence[Callable] = (),
 ) -> tuple[jax.Array, jax.Array]:
     """Returns a member's training loss on a batch and its updated group weights.
 
@@ -165,6 +172,7 @@ def batch_loss(
         groups: (B,) integer in [0, G).
         knobs: of the member's method.
         weights: (G,) float32; returned as they came unless the method is GroupDRO.
+        own: losses that `knobs.own_loss` chooses from, see `image_loss`.
 
     Returns:
         The scalar loss and the weights (G,).
@@ -175,35 +183,46 @@ def batch_loss(
         >>> round(float(loss), 4)
         1.0986
     """
-    losses = image_loss(logits, labels, knobs)
+    losses = image_loss(logits, labels, groups, knobs, own=own)
     robust, moved = _dro_coefficients(losses, groups, weights, knobs.dro_step, knobs.dro_reference)
     robustly = jnp.asarray(knobs.dro) > 0
     coefficients = jnp.where(robustly, robust, 1 / losses.shape[0])
     return (coefficients * losses).sum(), jnp.where(robustly, moved, weights)
 
 
-def image_loss(logits: jax.Array, labels: jax.Array, knobs: Knobs) -> jax.Array:
+def image_loss(
+    logits: jax.Array, labels: jax.Array, groups: jax.Array, knobs: Knobs, *, own: Sequence[Callable] = ()
+) -> jax.Array:
     """Returns the loss of each image before groups are weighed: cross-entropy plus `knobs.dice` times the Dice loss.
 
-    Shapes as in `batch_loss`; (B,) float32.
+    Shapes as in `batch_loss`; (B,) float32. `own` are functions (logits, labels, groups) -> (B,) float32, of which the
+    one at place `knobs.own_loss`, counted from 1, takes the place of the cross-entropy; 0: none does.
 
     Example:
-        >>> jax.eval_shape(image_loss, jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 4, 4), int), Knobs()).shape
-        (2,)
+        >>> def own(logits, labels, groups):
+        ...     return cross_entropy(logits, labels) * (1.0 + groups)
+        >>> logits, labels, groups = jnp.zeros((2, 2, 2, 3)), jnp.ones((2, 2, 2), int), jnp.array([0, 3])
+        >>> image_loss(logits, labels, groups, Knobs(own_loss=1.0), own=[own]).round(3).tolist()
+        [1.0989999771118164, 4.393999576568604]
     """
-    return cross_entropy(logits, labels) + knobs.dice * soft_dice_loss(logits, labels)
+    loss = cross_entropy(logits, labels)
+    if own:
+        built_in: Callable = lambda logits, labels, groups: cross_entropy(logits, labels)  # noqa: E731
+        which = jnp.asarray(knobs.own_loss).astype(jnp.int32)
+        loss = jax.lax.switch(which, [built_in, *own], logits, labels, groups)
+    return loss + knobs.dice * soft_dice_loss(logits, labels)
 
 
 def guess_loss(knobs: Knobs, *, num_classes: int) -> jax.Array:
     """Returns the loss of a prediction that gives every class the same probability everywhere, at most.
 
-    Its cross-entropy is log(num_classes), and no Dice loss exceeds 1.
+    Its cross-entropy is log(num_classes), and no Dice loss exceeds 1; of an own loss nothing is known: infinity.
 
     Example:
         >>> round(float(guess_loss(Knobs(dice=1.0), num_classes=3)), 4)
         2.0986
     """
-    return jnp.log(num_classes) + jnp.asarray(knobs.dice)
+    return jnp.where(jnp.asarray(knobs.own_loss) > 0, jnp.inf, jnp.log(num_classes) + jnp.asarray(knobs.dice))
 
 
 def reference_validation(

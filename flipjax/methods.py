@@ -1,6 +1,6 @@
 """Methods as data: the knobs that a member carries, and what each method sets among them. Imports no JAX."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from flipjax.ranges import within
@@ -30,6 +30,8 @@ class Knobs(NamedTuple):
     jtt_weight: Annotated[
         Any, 10.0, within(1), "how many times as often JTT draws an image that its first run flips"
     ] = 1.0
+    own_loss: Annotated[Any, "which of config.train.loss takes the place of the cross-entropy, from 1; 0: none"] = 0.0
+    own_augment: Annotated[Any, "which of config.train.augment changes the images, from 1; 0: none"] = 0.0
 
 
 class Augmentation(NamedTuple):
@@ -41,10 +43,11 @@ class Augmentation(NamedTuple):
 
 
 class Method(NamedTuple):
-    """The knobs that a method sets, and what it changes against plain cross-entropy."""
+    """The knobs that a method sets, what it changes against plain cross-entropy, and the value of its switches."""
 
     knobs: tuple[str, ...]
     meaning: str
+    value: float = 1.0
 
 
 METHODS: dict[str, Method] = {
@@ -86,7 +89,20 @@ STRENGTHS: dict[str, float] = {
 """The value of a knob where a method sets it, `config.knobs`; the knobs that are not here are switches, 1 when set."""
 
 
-def parts_of(method: str) -> list[str] | None:
+def own_methods(losses: Sequence[str], augmentations: Sequence[str]) -> dict[str, Method]:
+    """Returns the methods that a configuration brings: the names of its own losses and augmentations."""
+    changes = {
+        "own_loss": (losses, "the configuration's own loss in place of the cross-entropy"),
+        "own_augment": (augmentations, "the configuration's own augmentation, after the built-in ones"),
+    }
+    return {
+        name: Method((knob,), meaning, float(place))
+        for knob, (names, meaning) in changes.items()
+        for place, name in enumerate(names, start=1)
+    }
+
+
+def parts_of(method: str, methods: Mapping[str, Method] = METHODS) -> list[str] | None:
     """Returns the names that a method joins with '+'; None where one is unknown, or two exclude each other.
 
     Example:
@@ -94,14 +110,16 @@ def parts_of(method: str) -> list[str] | None:
       (['balanced', 'group_dro'], None)
     """
     parts = method.split("+")
-    if not METHODS.keys() >= set(parts):
+    if not methods.keys() >= set(parts):
         return None
-    names = [knob for part in parts for knob in METHODS[part].knobs]
+    names = [knob for part in parts for knob in methods[part].knobs]
     doubled = len(set(parts)) < len(parts) or len(set(names)) < len(names)
     return None if doubled or any(pair <= set(parts) for pair in EXCLUSIVE) else parts
 
 
-def knobs_of(method: str, strengths: Mapping[str, float] | None = None) -> Knobs:
+def knobs_of(
+    method: str, strengths: Mapping[str, float] | None = None, methods: Mapping[str, Method] = METHODS
+) -> Knobs:
     """Returns a method's knobs; `strengths` takes the place of `STRENGTHS` where it has a value.
 
     Example:
@@ -109,15 +127,16 @@ def knobs_of(method: str, strengths: Mapping[str, float] | None = None) -> Knobs
       (0.0, 1.0, 0.1, 0.0, 1.0, 0.0)
     """
     values = STRENGTHS | dict(strengths or {})
-    return Knobs(**{name: values.get(name, 1.0) for part in parts_of(method) or [] for name in METHODS[part].knobs})
+    parts = [methods[part] for part in parts_of(method, methods) or []]
+    return Knobs(**{name: values.get(name, part.value) for part in parts for name in part.knobs})
 
 
-def active_knobs(methods: Iterable[str]) -> tuple[str, ...]:
-    """Returns, sorted, the knobs that any of the methods sets: what their common program must hold.
+def active_knobs(names: Iterable[str], methods: Mapping[str, Method] = METHODS) -> tuple[str, ...]:
+    """Returns, sorted, the knobs that any of the named methods sets: what their common program must hold.
 
     Example:
       >>> active_knobs(["ce", "balanced+group_dro"])
       ('balanced', 'dro', 'dro_step')
     """
-    parts = {part for method in methods for part in parts_of(method) or []}
-    return tuple(sorted({knob for part in parts for knob in METHODS[part].knobs}))
+    parts = {part for name in names for part in parts_of(name, methods) or []}
+    return tuple(sorted({knob for part in parts for knob in methods[part].knobs}))

@@ -10,7 +10,18 @@ from typing import Any
 from flipjax.config import AXES, STATIC, Config, ConfigError, Experiment, ModelSpec, check, leaves
 from flipjax.data.naming import check_sizes, known_groups
 from flipjax.identity import SAME_RUN, digest_of
-from flipjax.methods import STRENGTHS, Augmentation, Knobs, active_knobs, knobs_of
+from flipjax.methods import (
+    METHODS,
+    STRENGTHS,
+    Augmentation,
+    Knobs,
+    Method,
+    active_knobs,
+    knobs_of,
+    own_methods,
+    parts_of,
+)
+from flipjax.ranges import functions_of, name_of
 
 GALLERY_RHO = 0.9
 """The gallery shows a member of this rho, where flips are many and both kinds of images are trained on."""
@@ -59,6 +70,7 @@ def plan(config: Config) -> list[Program]:
       ConfigError: for a field that cannot run.
     """
     check(config)
+    _check_names(config)
     grid = leaves(config.grid)
     axes = {name: config.axes[name] for name in AXES if name in config.axes}
     programs: list[Program] = []
@@ -79,6 +91,27 @@ def plan(config: Config) -> list[Program]:
     return programs
 
 
+def methods_of(config: Config) -> dict[str, Method]:
+    """Returns the methods by name, the configuration's own losses and augmentations behind those that ship."""
+    losses, augmentations = (map(name_of, functions_of(config.train[field])) for field in ("loss", "augment"))
+    return METHODS | own_methods([*losses], [*augmentations])
+
+
+def _check_names(config: Config) -> None:
+    methods = methods_of(config)
+    own = [name_of(each) for field in ("loss", "augment") for each in functions_of(config.train[field])]
+    if len(methods) < len(METHODS) + len(own):
+        raise ConfigError("config.train.loss", "names that no other method or augmentation has", ", ".join(own))
+    for method in config.axes.method:
+        if parts_of(method, methods) is None:
+            expected = f"one of {', '.join(methods)}, or several joined by + that do not exclude each other"
+            raise ConfigError("config.axes.method", expected, repr(method))
+    unused = set(own).difference(*(method.split("+") for method in config.axes.method))
+    if unused:
+        expected = f"a method with {min(unused)}, which the configuration brings"
+        raise ConfigError("config.axes.method", expected, tuple(config.axes.method))
+
+
 def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     """Returns the static half of a checked configuration, with dotted `overrides` from its grid.
 
@@ -92,7 +125,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         parts[section] = spec(**{name: tuple(v) if isinstance(v, list | tuple) else v for name, v in values.items()})
     strongest = {name: max(config.axes.get(name, (config.train[name],))) for name in Augmentation._fields}
     parts["train"] = dataclasses.replace(parts["train"], strongest=Augmentation(**strongest))
-    built = Experiment(**parts, active_knobs=active_knobs(config.axes.method))
+    built = Experiment(**parts, active_knobs=active_knobs(config.axes.method, methods_of(config)))
     _check_model(built)
     n_train = built.split.n_train
     batch_size = built.train.batch_size
@@ -104,14 +137,17 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
 def _check_model(built: Experiment) -> None:
     model = built.model
     size = built.pool.size
-    large = model.name != "unet"
+    large = model.title != "unet"
     if large and "dfr" in built.active_knobs:
-        raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.name)
-    for field in ("width", "depth", "norm") if large else ("weights",):
+        raise ConfigError("config.axes.method", "model.name unet for dfr, which refits its head", model.title)
+    unset = ("width", "depth", "norm") if large else ("weights",)
+    for field in ("name", "dtype", "weights", *unset) if model.build else unset:
         default = getattr(ModelSpec(), field)
         value = getattr(model, field)
         if value != default:
-            raise ConfigError(f"config.model.{field}", f"{default!r} for model.name {model.name}", repr(value))
+            raise ConfigError(f"config.model.{field}", f"{default!r} for model.name {model.title}", repr(value))
+    if model.build:
+        return
     stride, reason = (
         (32, f"model.name {model.name}") if large else (2 ** (model.depth - 1), f"model.depth {model.depth}")
     )
@@ -120,9 +156,11 @@ def _check_model(built: Experiment) -> None:
 
 
 def _setting(name: str, overrides: Mapping[str, Any], values: Mapping[str, Any], config: Config) -> Setting:
-    knobs = knobs_of(values["method"], {**config.knobs} | {knob: values[knob] for knob in STRENGTHS if knob in values})
+    strengths = {**config.knobs} | {knob: values[knob] for knob in STRENGTHS if knob in values}
+    knobs = knobs_of(values["method"], strengths, methods_of(config))
     augmentation = {part: values.get(part, config.train[part]) for part in Augmentation._fields}
-    return Setting(name, {**overrides, **values}, knobs, Augmentation(**augmentation))
+    static = {field: name_of(value) or ("none" if value is None else value) for field, value in overrides.items()}
+    return Setting(name, {**static, **values}, knobs, Augmentation(**augmentation))
 
 
 def _check_methods(program: Program) -> None:

@@ -1,5 +1,6 @@
 """Ranges of configuration keys: what accepts a value, and the words for what is expected."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -42,3 +43,36 @@ def subset(*choices: str) -> Range:
         return 0 < len(value) == len(set(value)) and set(value) <= set(choices)
 
     return Range(accepts, "a tuple of one or more different names among " + ", ".join(choices))
+
+
+def functions(arguments: str, result: str) -> Range:
+    """Returns the range of None, a function, and tuples of functions, each with another name."""
+
+    def accepts(value: Any) -> bool:
+        names = [name_of(function) for function in functions_of(value)]
+        return value is None or (bool(names) and all(map(str.isidentifier, names)) and len(set(names)) == len(names))
+
+    return Range(accepts, f"a named function {arguments} -> {result}, given in a configuration file")
+
+
+def functions_of(value: Any) -> tuple[Any, ...]:
+    """Returns the functions (or classes) of a key's value: itself, or those that a tuple holds; else none."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    return values if all(map(callable, values)) else ()
+
+
+def name_of(function: Any) -> str:
+    """Returns a function's `__name__`, of a `functools.partial` without one that of its function.
+
+    Example:
+        >>> name_of(functools.partial(print, 1)), name_of(3)
+        ('print', '')
+    """
+    while isinstance(function, functools.partial) and not hasattr(function, "__name__"):
+        function = function.func
+    return getattr(function, "__name__", "")
+
+
+LOSS = functions("(logits, labels, groups)", "(B,)")
+AUGMENT = functions("(key, images, labels)", "(images, labels)")
+BUILD = functions("(num_classes, rngs)", "nnx.Module")

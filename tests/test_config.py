@@ -8,7 +8,7 @@ import pytest
 
 from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, check, check_value, default_config
 from flipjax.data import POOLS
-from flipjax.methods import METHODS, STRENGTHS, Knobs
+from flipjax.methods import METHODS, STRENGTHS, Knobs, own_methods
 from flipjax.models import MODELS
 from flipjax.plan import experiment, plan
 
@@ -24,11 +24,11 @@ BAD = {
     **section("pool", name="birds", size=20, seed=-1, objects=3, scenes=2, features=("image", "mask")),
     **section("pool", classes=("cat",), scene_kinds=("land", "land"), usual=("land", ())),
     **section("split", n_train=-1, n_val=0, n_test=3, seed=-1),
-    **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16"),
+    **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16", build="vgg"),
     **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1),
-    **section("train", selection=("val_loss", "val_loss")),
+    **section("train", selection=("val_loss", "val_loss"), loss="focal", augment=()),
     **section("population", map="lop", width=-1, devices=-1, batch_devices=-1, memory_gb=NAN),
-    **section("axes", rho=0.0, seed=-1, method="sgd", learning_rate=float("inf"), weight_decay=-1.0, warmup=1.5),
+    **section("axes", rho=0.0, seed=-1, method="", learning_rate=float("inf"), weight_decay=-1.0, warmup=1.5),
     **section("axes", schedule="linear", clip_norm=-1.0),
     **section("knobs", dice=-1.0, dro_step=NAN, cutmix=1.5, swap=-0.5, ema=1.0, swa=1.0, jtt_epochs=0, jtt_weight=0.5),
     **section("intervene", scenes="all", scores="some"),
@@ -59,7 +59,8 @@ def test_an_unknown_key_is_refused_with_the_nearest():
 def test_names_are_those_of_the_registries():
     assert set(POOL_NAMES) == set(POOLS)
     assert set(MODEL_NAMES) == set(MODELS)
-    assert {knob for method in METHODS.values() for knob in method.knobs} == set(Knobs._fields)
+    methods = {**METHODS, **own_methods(["mine"], ["dark"])}
+    assert {knob for method in methods.values() for knob in method.knobs} == set(Knobs._fields)
     assert STRENGTHS.keys() <= set(Knobs._fields)
 
 
@@ -157,8 +158,8 @@ def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
     assert program.epochs == (15, 15, 19, 15, 15, 19)
     for method in ("ce+", "balanced+balanced", "group_dro+group_dro_reference", "ema+swa", "vgg"):
         config.axes.method = (method,)
-        with pytest.raises(ConfigError, match=re.escape(f"found {method!r}")):
-            check(config)
+        with pytest.raises(ConfigError, match=re.escape(f"do not exclude each other; found {method!r}")):
+            plan(config)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -176,7 +176,7 @@ def test_all_methods_share_one_trace():
 
     for knobs in METHODS.values():
         loss, weights = compiled(traced(knobs), EVEN)
-        losses = jax.jit(image_loss)(logits, labels, knobs)
+        losses = jax.jit(image_loss)(logits, labels, groups, knobs)
         wanted = (losses.mean(), EVEN)
         if knobs.dro:
             absent = "zero" if knobs.dro_reference else "keep"

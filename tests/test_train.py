@@ -198,7 +198,7 @@ def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation
     def evaluated(weights, rows):
         images, labels = gather(pool, rows)
         logits, _ = apply(tiny, *weights, images, training=False)
-        return logits, labels, losses.image_loss(logits, labels, member.knobs)
+        return logits, labels, losses.image_loss(logits, labels, None, member.knobs)
 
     logits, labels, each = map(np.asarray, evaluated(state.weights, rows))
     wanted = np.mean([each[groups == g].mean() for g in range(4)])  # Whatever the group weights are by now.

@@ -12,6 +12,7 @@ if __name__ == "__main__":
     Signals().__enter__()
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from flipjax import command
 from flipjax.config import ConfigError, PopulationSpec
+from flipjax.data.naming import known_groups
+from flipjax.identity import sources_of
 from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
 from flipjax.sweep.shards import read_shard
@@ -63,6 +66,8 @@ def _launch(options: argparse.Namespace, arguments: Sequence[str], folder: Path)
 def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signals) -> int:
     line = shlex.join(["python", "-m", "flipjax.sweep", *arguments])
     programs = plan(options.config)
+    if sources_of(options.config):
+        _check_functions(programs)
     if options.dry_run:
         from flipjax.sweep.dry_run import describe_plan
 
@@ -82,6 +87,15 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
     from flipjax.sweep.run import run_sweep
 
     return run_sweep(programs, options, workdir, shard=shard, line=line, signals=signals)
+
+
+def _check_functions(programs: Sequence[Program]) -> None:
+    """Tries the functions of a configuration, where it says how many classes there are; else the sweep itself does."""
+    from flipjax.training.own import check_own
+
+    for program in programs:
+        if groups := known_groups(program.experiment.pool):
+            check_own(dataclasses.replace(program.experiment, groups=groups))
 
 
 def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:

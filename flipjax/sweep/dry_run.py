@@ -81,6 +81,8 @@ def _pool_text(program: Program) -> str:
 
 
 def _name_of(model: ModelSpec) -> str:
+    if model.build:
+        return model.title
     if model.name == "unet":
         return f"unet, width {model.width}, depth {model.depth}"
     return f"{model.name} in {model.dtype}, weights {model.weights or 'drawn afresh'}"

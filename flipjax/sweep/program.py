@@ -67,7 +67,7 @@ def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> placem
     """Returns the layout of so many members of a program."""
     experiment = program.experiment
     batch_size = experiment.train.batch_size
-    return placement.make_layout(spec, members=members, model=experiment.model.name, batch_size=batch_size)
+    return placement.make_layout(spec, members=members, model=experiment.model.title, batch_size=batch_size)
 
 
 def checkpoints_of(program: Program, workdir: Workdir) -> Checkpoints:

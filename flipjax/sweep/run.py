@@ -6,7 +6,6 @@ import datetime
 import errno
 import functools
 import importlib.metadata
-import json
 import platform
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 from flipjax import command
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.groups import Groups
+from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, restrict, select, shard_members
 from flipjax.report import page
 from flipjax.results.cells import Row
@@ -33,6 +33,7 @@ from flipjax.sweep.signals import Signals
 from flipjax.sweep.study import Study, check_scenes, make_study
 from flipjax.sweep.workdir import Workdir
 from flipjax.terminal import Bar, say
+from flipjax.training.own import check_own
 
 # How long the last shard waits for another one that collects.
 SECONDS_TO_COLLECT = 600.0
@@ -102,6 +103,7 @@ class Sweep:
     def _run_program(self, program: Program, bar: Bar) -> None:
         spec = PopulationSpec(**self.config.population)
         program, study = make_study(program)
+        check_own(program.experiment)
         self.class_names[program.name] = ("background", *study.catalog.class_names)
         self.groups[program.name] = study.catalog.groups
         check_scenes(study, self.config.intervene)
@@ -224,7 +226,7 @@ def run_sweep(
         OSError: the folder cannot be written to, or is gone.
     """
     lock = shard.lock(workdir.folder) if shard else Lock(workdir.folder)
-    settings = json.loads(options.config.to_json())
+    settings = settings_of(options.config)
     workdir.open(settings, lock=lock, fresh=options.fresh, force=options.force_unlock)
     signals.release = workdir.close
     collect = options.collect or options.launcher
@@ -260,7 +262,8 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: argparse.Namespac
         raise OSError(errno.EROFS, text, str(workdir.folder))
     device = command.start_backend(PopulationSpec(**sweep.config.population), max(len(part.names) for part in parts))
     name = options.config_name
-    workdir.describe(settings, {"name": name, "command": line, "device": device, **_provenance()})
+    facts: dict[str, Any] = {"name": name, "command": line, "device": device, **_provenance()}
+    workdir.describe(settings, facts | {"functions": sources} if (sources := sources_of(sweep.config)) else facts)
     say(f"{device}; compiling, then training {members} members")
     sweep.signals.training = True
     start = time.monotonic()

@@ -92,7 +92,7 @@ def no_room(program: Program, spec: PopulationSpec, study: Study) -> str:
     whose = "that config.population.memory_gb allows" if spec.memory_gb else "of a device"
     experiment = program.experiment
     sizes = {"train.batch_size": experiment.train.batch_size, "pool.size": experiment.pool.size}
-    if experiment.model.name == "unet":
+    if experiment.model.title == "unet":
         sizes |= {"model.width": experiment.model.width, "model.depth": experiment.model.depth}
     lower = ", ".join(f"config.{field} ({value})" for field, value in sizes.items())
     # The devices of a CPU share its memory: a batch on several of them takes as much.

@@ -83,8 +83,8 @@ class Workdir:
             self._lock.release()
             self._lock = None
 
-    def describe(self, config: Mapping[str, Any], provenance: Mapping[str, str]) -> None:
-        """Writes config.json, with strings about the run (name, command, device, versions), unless it is there."""
+    def describe(self, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+        """Writes config.json, with facts about the run (name, command, device, versions), unless it is there."""
         path = self.folder / CONFIG
         if not path.is_file():
             self._write_json(path, {**provenance, "config": config})

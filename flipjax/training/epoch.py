@@ -11,6 +11,7 @@ from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
 from flipjax.groups import Groups
+from flipjax.ranges import functions_of
 from flipjax.training import optimise
 from flipjax.training.forms import logits_of
 from flipjax.training.member import Best, Member, State, Status
@@ -67,11 +68,15 @@ def validate(
     rows, groups, _, refit = map(jnp.asarray, table)
 
     def of_batch(batch: jax.Array) -> tuple[jax.Array, metrics.Decomposition]:
-        images, masks = gather(pool, batch)
+        images, masks = gather(pool, batch[:, :2])
         logits = logits_of(experiment, weights, images)
-        return losses.image_loss(logits, masks, member.knobs), metrics.decompose(logits, masks)
+        image_losses = losses.image_loss(
+            logits, masks, batch[:, 2], member.knobs, own=functions_of(experiment.train.loss)
+        )
+        return image_losses, metrics.decompose(logits, masks)
 
-    image_losses, decomposition = map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+    listed = jnp.concatenate([rows, groups[:, None]], axis=1)
+    image_losses, decomposition = map_batches(of_batch, listed, largest=evaluation_batch(experiment))
     selecting = jnp.where(refit, 1 - member.knobs.dfr, 1.0)
     count = experiment.groups.count
     group_losses = losses.group_means(image_losses, groups, num_groups=count, weights=selecting)[0]

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from flipjax import losses
 from flipjax.config import Experiment
 from flipjax.methods import Knobs
+from flipjax.ranges import functions_of
 from flipjax.training.member import Weights, apply
 
 BATCH = "batch"
@@ -76,7 +77,7 @@ def _loss_and_gradients(
 ) -> tuple[jax.Array, Any, Any, jax.Array]:
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
         logits, statistics = apply(experiment, params, weights.statistics, images, training=True)
-        loss, group_weights = losses.batch_loss(logits, masks, *rest)
+        loss, group_weights = losses.batch_loss(logits, masks, *rest, own=functions_of(experiment.train.loss))
         return loss, (statistics, group_weights)
 
     (loss, (statistics, group_weights)), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights.params)
@@ -88,7 +89,8 @@ def _pack_loss_and_gradients(
 ) -> tuple[jax.Array, Any, Any, jax.Array]:
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
         logits, statistics = apply(experiment, params, weights.statistics, images, training=True)
-        each, group_weights = jax.vmap(losses.batch_loss)(logits, masks, *rest)
+        batch_loss = functools.partial(losses.batch_loss, own=functions_of(experiment.train.loss))
+        each, group_weights = jax.vmap(batch_loss)(logits, masks, *rest)
         return each.sum(), (each, statistics, group_weights)
 
     (_, (each, statistics, group_weights)), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights.params)

@@ -101,7 +101,9 @@ def graph(experiment: Experiment) -> nnx.GraphDef:
 
 def build(experiment: Experiment, key: jax.Array) -> nnx.Module:
     """Returns the experiment's model with weights drawn from `key`."""
-    return MODELS[experiment.model.name](experiment.model, num_classes=experiment.num_classes, rngs=nnx.Rngs(key))
+    spec = experiment.model
+    make = spec.build or functools.partial(MODELS[spec.name], spec)
+    return make(num_classes=experiment.num_classes, rngs=nnx.Rngs(key))
 
 
 def model_of(experiment: Experiment, weights: Weights, *, training: bool) -> Any:

@@ -13,6 +13,7 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.groups import Groups
 from flipjax.methods import Augmentation
+from flipjax.ranges import functions_of
 from flipjax.training import optimise, sampling
 from flipjax.training.forms import loss_and_gradients
 from flipjax.training.member import Member, State, Weights
@@ -21,7 +22,7 @@ from flipjax.training.member import Member, State, Weights
 def make_batch(
     experiment: Experiment, member: Member, pool: Pool, batch: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Makes a training batch: swap, gather, mirror, crop, CutMix and jitter, as the experiment and the member say.
+    """Makes a training batch: swap, gather, mirror, crop, CutMix, jitter, own, as the experiment and the member say.
 
     Returns:
       Images (B, H, W, 3) in [0, 1], masks (B, H, W) int32 and groups (B,) int32.
@@ -48,7 +49,15 @@ def make_batch(
         images = _cutmix(mix_key, member, pool, images, masks, groups, all_groups=experiment.groups)
     if strongest.jitter:
         images = _jittered(jitter_key, augmentation, images)
+    own = functions_of(experiment.train.augment)
+    if own:
+        which = jnp.asarray(knobs.own_augment).astype(jnp.int32)
+        images, masks = jax.lax.switch(which, [_unchanged, *own], jax.random.fold_in(key, 5), images, masks)
     return images, masks, groups
+
+
+def _unchanged(key: jax.Array, images: jax.Array, masks: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return images, masks
 
 
 def _in_another_scene(key: jax.Array, groups: jax.Array, all_groups: Groups) -> jax.Array:

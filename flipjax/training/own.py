@@ -1,0 +1,93 @@
+"""A configuration's own losses, augmentations and model, tried on shapes before a backend starts."""
+
+import re
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from flipjax.config import ConfigError, Experiment
+from flipjax.ranges import functions_of, name_of
+from flipjax.training.member import Weights, apply, build, weights_of
+
+Shape = jax.ShapeDtypeStruct
+
+
+def check_own(experiment: Experiment) -> None:
+    """Raises ConfigError where a function of the configuration has other shapes or dtypes, or is not pure.
+
+    A function that Python's or NumPy's generator, a clock or a counter decides gives another program each time that it
+    is traced; one that keeps an array leaks it.
+    """
+    B, H = experiment.train.batch_size, experiment.pool.size
+    images, labels = Shape((B, H, H, 3), jnp.float32), Shape((B, H, H), jnp.int32)
+    logits, groups, key = Shape((B, H, H, experiment.num_classes), jnp.float32), Shape((B,), jnp.int32), _key()
+    for loss in functions_of(experiment.train.loss):
+        _expect("config.train.loss", loss, (logits, labels, groups), Shape((B,), jnp.float32))
+        _trace("config.train.loss", jax.grad(lambda *inputs, loss=loss: loss(*inputs).sum()), logits, labels, groups)
+    for augmentation in functions_of(experiment.train.augment):
+        _expect("config.train.augment", augmentation, (key, images, labels), (images, labels))
+    if experiment.model.build:
+        _check_model(experiment, images, logits)
+
+
+def _key() -> Any:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _expect(field: str, function: Callable, inputs: tuple[Any, ...], expected: Any) -> None:
+    with jax.checking_leaks():
+        first, result = _trace(field, function, *inputs)
+    if _described(result) != _described(expected):
+        raise ConfigError(field, f"{name_of(function)} to return {_described(expected)}", _described(result))
+    again, _ = _trace(field, function, *inputs)
+    # What is printed of functions inside holds where they lie in memory.
+    same = len({re.sub(r" at 0x\w+", "", str(each)) for each in (first, again)}) == 1
+    if not same or not all(map(np.array_equal, first.consts, again.consts)):
+        found = "another program each time; random numbers come from jax.random and a key"
+        raise ConfigError(field, f"{name_of(function)} to be pure", found)
+
+
+def _trace(field: str, function: Callable, *inputs: Any) -> Any:
+    """Returns a function's jaxpr and the shapes of its results; what it raises is a line that says where."""
+    try:
+        # A function of its own each time: JAX traces none twice.
+        return jax.make_jaxpr(lambda *arrays: function(*arrays), return_shape=True)(*inputs)
+    except Exception as error:
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        place = [frame for frame in traceback.extract_tb(error.__traceback__) if "/jax/" not in frame.filename][-1]
+        found = f"{type(error).__name__}: {text} ({place.filename}:{place.lineno})"
+        raise ConfigError(field, "a pure function of arrays, which JAX can trace", found) from error
+
+
+def _described(tree: Any) -> str:
+    described = jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)
+    return str(described).replace("'", "")
+
+
+def _check_model(experiment: Experiment, images: Any, logits: Any) -> None:
+    field = "config.model.build"
+
+    def make(key: Any) -> Weights:
+        model = build(experiment, key)
+        if not isinstance(model, nnx.Module):
+            raise TypeError(f"expected a flax.nnx.Module, found {type(model).__name__}")
+        return weights_of(model)
+
+    weights = _trace(field, make, _key())[1]
+    if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(weights)):
+        raise ConfigError(field, "a model without PRNG keys in its state, such as dropout's", experiment.model.title)
+    for training in (True, False):
+
+        def answer(weights: Weights, images: Any, training: bool = training) -> Any:
+            return apply(experiment, *weights, images, training=training)
+
+        found, statistics = _trace(field, answer, weights, images)[1]
+        if _described(found) != _described(logits):
+            raise ConfigError(field, f"logits {_described(logits)} of images {_described(images)}", _described(found))
+        if _described(statistics) != _described(weights.statistics):
+            raise ConfigError(field, "a model whose state has the same shapes after a call", _described(statistics))

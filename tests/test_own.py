@@ -1,0 +1,240 @@
+"""A configuration's own loss, augmentation and model: what they do, how they are told apart, and what is refused."""
+
+import dataclasses
+import functools
+import random
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from flipjax import losses
+from flipjax.config import ConfigError, ModelSpec, default_config
+from flipjax.identity import digest_of, settings_of, text_of
+from flipjax.methods import Knobs, own_methods
+from flipjax.plan import first_difference, plan
+from flipjax.training.member import init_state
+from flipjax.training.own import check_own
+from flipjax.training.placement import make_layout
+from flipjax.training.step import make_batch
+
+SCALE = 3.0
+KEPT = []
+
+
+def mine(logits, labels, groups, scale=1.0):
+    return scale * losses.cross_entropy(logits, labels) * (1.0 + (groups == 1))
+
+
+def dark(key, images, labels):
+    return SCALE * images / 6, labels
+
+
+class Net(nnx.Module):
+    """One convolution and a norm that counts."""
+
+    def __init__(self, num_classes, rngs):
+        self.head = nnx.Conv(3, num_classes, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(num_classes, momentum=0.5, rngs=rngs)
+
+    def __call__(self, images):
+        return self.norm(self.head(images))
+
+
+def of_train(experiment, **fields):
+    return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, **fields))
+
+
+def test_an_own_loss_takes_the_place_of_the_cross_entropy():
+    key = jax.random.key(0)
+    logits, labels = jax.random.normal(key, (3, 4, 4, 3)), jax.random.randint(key, (3, 4, 4), 0, 3)
+    groups = jnp.array([0, 1, 3])
+    ce, dice = losses.cross_entropy(logits, labels), losses.soft_dice_loss(logits, labels)
+    doubled = functools.partial(mine, scale=2.0)
+
+    def of(**knobs):
+        return jax.jit(losses.image_loss, static_argnames="own")(
+            logits, labels, groups, Knobs(**knobs), own=(mine, doubled)
+        )
+
+    np.testing.assert_allclose(of(), ce, rtol=1e-6)
+    np.testing.assert_allclose(of(own_loss=1.0), ce * np.array([1, 2, 1]), rtol=1e-6)
+    np.testing.assert_allclose(of(own_loss=2.0, dice=0.5), ce * np.array([2, 4, 2]) + dice / 2, rtol=1e-6)
+    assert np.isinf(losses.guess_loss(Knobs(own_loss=1.0), num_classes=3))
+
+
+def test_a_nan_of_an_own_loss_reaches_no_other_member():
+    logits, labels, groups = jnp.zeros((2, 1, 2, 2, 3)), jnp.ones((2, 1, 2, 2), int), jnp.zeros((2, 1), int)
+    knobs = Knobs(*jnp.zeros((len(Knobs._fields), 2)))._replace(own_loss=jnp.array([0.0, 1.0]))
+
+    def bad(logits, labels, groups):
+        return jnp.sqrt(logits).mean((1, 2, 3)) / 0
+
+    def total(logits):
+        image_loss = functools.partial(losses.image_loss, own=(bad,))
+        return jax.vmap(image_loss)(logits, labels, groups, knobs).sum(1)[0]
+
+    assert np.isfinite(jax.grad(total)(logits)[0]).all()
+
+
+def test_members_with_and_without_share_a_program(tiny, pool, validation, make_member, run_epoch):
+    experiment = of_train(tiny, loss=mine, augment=dark)
+    trained = {}
+    for name, knobs in (("ce", Knobs()), ("mine", Knobs(own_loss=1.0))):
+        member = make_member(knobs=knobs)
+        trained[name] = run_epoch(experiment, member, pool, init_state(tiny, member), validation)
+    member = make_member()
+    _, plain = run_epoch(tiny, member, pool, init_state(tiny, member), validation)
+    for name, value in plain.items():
+        np.testing.assert_allclose(trained["ce"][1][name], value, rtol=1e-4, err_msg=name)
+    assert trained["mine"][1]["train_loss"] > plain["train_loss"]
+    assert trained["mine"][1]["valid_loss"] > plain["valid_loss"]
+
+
+def test_an_own_augmentation_comes_last(tiny, pool, make_member):
+    experiment = of_train(tiny, augment=dark)
+    batch = jnp.arange(4)
+    plain = make_batch(tiny, make_member(), pool, batch, jax.random.key(0))
+    for place, factor in ((0.0, 1.0), (1.0, 0.5)):
+        member = make_member(knobs=Knobs(own_augment=place))
+        images, *rest = make_batch(experiment, member, pool, batch, jax.random.key(0))
+        np.testing.assert_allclose(images, factor * plain[0], rtol=1e-6)
+        np.testing.assert_array_equal(rest[0], plain[1])
+
+
+def test_an_own_model_trains_and_counts(tiny, pool, validation, make_member, run_epoch):
+    experiment = dataclasses.replace(tiny, model=ModelSpec(build=Net))
+    check_own(experiment)
+    member = make_member()
+    state, record = run_epoch(experiment, member, pool, init_state(experiment, member), validation)
+    assert np.isfinite(record["valid_loss"]) and (state.weights.statistics["norm"]["mean"] != 0).any()
+    config = default_config().population
+    config.map = "packed"
+    with pytest.raises(
+        ConfigError, match=r"map: expected auto, loop or vmap for model\.name Net \(own\); found packed"
+    ):
+        make_layout(config, members=2, model=experiment.model.title)
+
+
+def own_config(**train):
+    config = default_config()
+    config.train.update(train)
+    config.axes.method = ("ce", "mine", "mine+dark+balanced")
+    return config
+
+
+def test_they_are_methods_by_their_names_and_a_grid():
+    config = own_config(loss=mine, augment=(dark,))
+    config.grid.model = {"build": (None, Net)}
+    programs = plan(config)
+    knobs = {setting.axes["method"]: setting.knobs for setting in programs[0].settings}
+    assert knobs["ce"] == Knobs() and knobs["mine"] == Knobs(own_loss=1)
+    assert knobs["mine+dark+balanced"] == Knobs(own_loss=1, own_augment=1, balanced=1)
+    assert programs[0].experiment.active_knobs == ("balanced", "own_augment", "own_loss")
+    assert [program.settings[0].axes["model.build"] for program in programs] == ["none", "Net"]
+    assert len({hash(program.experiment) for program in programs}) == 2
+    assert {name: method.value for name, method in own_methods(["a", "b"], ["c"]).items()} == {"a": 1, "b": 2, "c": 1}
+
+
+REFUSED = [
+    ({"loss": lambda *arrays: 0}, "config.train.loss: expected a named function (logits, labels, groups) -> (B,)"),
+    ({"loss": (mine, mine)}, "config.train.loss: expected a named function"),
+    ({"loss": mine}, "config.axes.method: expected one of ce, dice_ce"),
+    ({"loss": dark}, "found 'mine'"),
+    ({"loss": mine, "augment": (dark, Net)}, "config.axes.method: expected a method with Net, which the configuration"),
+    (
+        {"loss": mine, "augment": mine},
+        "config.train.loss: expected names that no other method or augmentation has; found mine",
+    ),
+]
+
+
+@pytest.mark.parametrize(("train", "message"), REFUSED)
+def test_a_configuration_that_cannot_name_them(train, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        plan(own_config(**train))
+
+
+def scalar(logits, labels, groups):
+    return mine(logits, labels, groups).mean()
+
+
+def noisy(logits, labels, groups):
+    return mine(logits, labels, groups) * random.random()
+
+
+def leaky(logits, labels, groups):
+    KEPT.append(logits)
+    return mine(logits, labels, groups)
+
+
+def branching(logits, labels, groups):
+    return mine(logits, labels, groups) if groups[0] else logits.mean((1, 2, 3))
+
+
+def half(key, images, labels):
+    return images.astype(jnp.bfloat16), labels
+
+
+def two_classes(num_classes, rngs):
+    return Net(num_classes - 1, rngs)
+
+
+def dropping(num_classes, rngs):
+    return nnx.Sequential(Net(num_classes, rngs), nnx.Dropout(0.5, rngs=rngs))
+
+
+DOORS = [
+    ("train", "loss", scalar, "scalar to return float32[8]; found float32[]"),
+    ("train", "loss", noisy, "noisy to be pure; found another program each time"),
+    ("train", "loss", leaky, "found Exception: Leaked trace"),
+    ("train", "loss", branching, "a pure function of arrays, which JAX can trace; found TracerBoolConversionError: "),
+    ("train", "augment", dark, None),
+    ("train", "augment", half, "found (bfloat16[8, 16, 16, 3], int32[8, 16, 16])"),
+    ("model", "build", two_classes, "float32[8, 16, 16, 3]; found float32[8, 16, 16, 2]"),
+    ("model", "build", dropping, "without PRNG keys in its state, such as dropout's; found dropping (own)"),
+    ("model", "build", mine, "found TypeError: mine() got an unexpected keyword argument 'num_classes'"),
+]
+
+
+@pytest.mark.parametrize(("section", "field", "function", "message"), DOORS)
+def test_what_does_not_fit_is_one_line(tiny, section, field, function, message):
+    experiment = dataclasses.replace(
+        tiny, **{section: dataclasses.replace(getattr(tiny, section), **{field: function})}
+    )
+    if message is None:
+        return check_own(experiment)
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        check_own(experiment)
+    assert caught.value.field == f"config.{section}.{field}" and "\n" not in str(caught.value)
+
+
+def made(factor, weights=None):
+    def mine(logits, labels, groups):
+        return factor * losses.cross_entropy(logits, labels) * (1 if weights is None else weights.mean())
+
+    return mine
+
+
+def test_they_are_told_by_source_arguments_closure_and_what_they_use(monkeypatch):
+    kinds = [mine, functools.partial(mine, scale=2.0), functools.partial(mine, scale=4.0), made(1.0), made(2.0)]
+    kinds += [made(1.0, np.zeros(2)), made(1.0, np.ones(2))]
+    digests = [digest_of(own_config(loss=kind, augment=dark)) for kind in kinds]
+    assert len({*digests}) == len(kinds)
+    again = own_config(loss=made(1.0), augment=dark)
+    assert digest_of(again) == digests[3] == digest_of(settings_of(again))
+    monkeypatch.setitem(globals(), "SCALE", 4.0)
+    assert "dark.SCALE = 4.0" in text_of(dark) and digest_of(again) != digests[3]
+    assert "class Net" in text_of(two_classes) and text_of(functools.partial(mine, 1, scale=2)).endswith(
+        "partial.scale = 2"
+    )
+    with pytest.raises(ConfigError, match="a value whose text says what it is"):
+        text_of(made(object()))
+
+
+def test_another_function_is_another_run():
+    then, now = (settings_of(own_config(loss=made(factor), augment=dark)) for factor in (1.0, 2.0))
+    assert re.fullmatch(r"config\.train\.loss: 'mine \w{12}' there, 'mine \w{12}' now", first_difference(then, now))
