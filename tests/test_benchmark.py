@@ -1,0 +1,109 @@
+"""`flipjax.data.benchmark` hands over a member's images, and `flipjax.results.score` makes a sweep's rows of them."""
+
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from flipjax.command import read_config
+from flipjax.config import ConfigError
+from flipjax.data import benchmark
+from flipjax.data.pool import gather
+from flipjax.plan import plan
+from flipjax.results import load, score
+from flipjax.results.cells import load_cell
+from flipjax.results.ensemble import unpack_classes
+from flipjax.results.frames import to_frame
+from flipjax.results.rows import member_rows
+from flipjax.sweep.study import make_members, make_study
+from flipjax.training.member import init_state
+from flipjax.training.predict import evaluate, predict
+
+RECORDED = pathlib.Path(__file__).parent / "recorded"
+
+
+@pytest.fixture(scope="module")
+def config():
+    return read_config(RECORDED / "config.py", [])
+
+
+@pytest.fixture(scope="module")
+def images():
+    return benchmark(RECORDED / "config.py", rho=0.95, seed=1)
+
+
+def test_the_images_are_a_members_own(config, images):
+    program, study = make_study(plan(config)[0])
+    index = next(i for i, s in enumerate(program.settings) if (s.axes["rho"], s.axes["seed"]) == (0.95, 1))
+    member = make_members(program, study)[index]
+    tables = {"train": (member.rows, member.groups)}
+    tables |= {part: (table.rows, table.groups) for part, table in study.tables.items()}
+    for part, (rows, groups) in tables.items():
+        made = getattr(images, part)
+        for own, theirs in zip(gather(study.pool, rows), (made.images, made.masks), strict=True):
+            np.testing.assert_array_equal(own, theirs)
+        np.testing.assert_array_equal(groups, made.groups)
+        assert made.images.dtype == np.float32 and all(len(column) == len(rows) for column in made)
+    np.testing.assert_array_equal(images.test.classes, images.test.masks.max((1, 2)) - 1)
+    np.testing.assert_array_equal(images.test.groups, 2 * images.test.classes + images.test.scenes)
+    np.testing.assert_array_equal(images.test.pairs, study.tables["test"].pairs)
+    assert images.class_names == ("background", "mossling", "ripplet") and images.scene_names == ("land", "water")
+
+
+def test_the_rows_are_those_of_the_sweep(images):
+    """Of the predicted classes that the recorded run has stored: all that needs no scores is in its results.csv."""
+    cell, run = load_cell(RECORDED / "run/cells/000/decomposition.npz"), load(RECORDED / "run").members
+    chosen = run[(run.rho == 0.95) & (run.seed == 1) & (run.split == "test") & (run.selection == "val_loss")]
+    for member, own in chosen.groupby("member"):
+        masks = unpack_classes(cell.parts["test"].masks[cell.places[member]]).reshape(images.test.masks.shape)
+        rows = score(masks, images, kind="masks", member=member).set_index("group")
+        own = own.set_index("group")
+        columns = [name for name in own if "risk" not in name and name in rows and rows[name].dtype == float]
+        columns = [name for name in columns if not re.search("rim|interior|ece|decile|epoch", name)]
+        assert len(columns) > 12 and "counterfactual_flip" in columns
+        np.testing.assert_allclose(rows[columns], own.loc[rows.index, columns].astype(float), atol=2e-6)
+
+
+def test_logits_give_the_numbers_of_a_member(config, images):
+    program, study = make_study(plan(config)[0])
+    experiment = program.experiment
+    rows = study.tables["test"].rows
+    weights = init_state(experiment, make_members(program, study)[0]).weights
+
+    @jax.jit
+    def answer(weights):
+        return [function(experiment, weights, study.pool, rows) for function in (predict, evaluate)]
+
+    logits, counts = answer(weights)
+    own = score(logits, images, method="mine")
+    assert score(np.moveaxis(logits, -1, 1), images, channels="first", method="mine").equals(own)
+    assert {*own["method"]} == {"mine"} and {*own["rho"]} == {0.95}
+    theirs = to_frame(member_rows({}, counts, images.test.groups, part="test", class_names=images.class_names))
+    columns = [name for name in theirs if theirs[name].dtype == float]
+    assert {"risk_auroc", "fg_flip"} <= {*columns} and own["rim_risk"].notna().any()
+    np.testing.assert_allclose(own[columns], theirs[columns], atol=2e-6)
+
+
+def test_any_number_of_classes_and_scenes(config):
+    config = config.copy_and_resolve_references()
+    config.pool.scene_kinds, config.split.n_val, config.split.n_test = ("land", "water", "desert"), 6, 12
+    config.pool.usual = ("land", ("water", "desert"))
+    made = benchmark(config, rho=0.9)
+    test = made.test
+    np.testing.assert_array_equal(test.groups, 3 * test.classes + test.scenes)
+    assert np.bincount(test.pairs).tolist() == [3] * 4 and made.all_groups.common == (0, 4, 5)
+    rows = score(test.masks, made, kind="masks")
+    assert rows["group"].tolist() == ["all", *"012345", "common", "rare"] and (rows["fg_correct"] == 1).all()
+
+
+def test_what_is_refused(config, images):
+    with pytest.raises(ValueError, match=r"expected 3 classes \(background, mossling, ripplet\), found 4"):
+        score(np.zeros((*images.test.masks.shape, 4), np.float32), images)
+    config = config.copy_and_resolve_references()
+    config.grid.split = {"seed": (0, 1)}
+    with pytest.raises(ConfigError, match=r"config\.grid\.split\.seed: expected one value, as config\.split\.seed"):
+        benchmark(config, rho=0.9)
+    with pytest.raises(ConfigError, match=r"config\.axes\.rho: expected a number in"):
+        benchmark(RECORDED / "config.py", rho=0.2)
