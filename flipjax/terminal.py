@@ -7,7 +7,7 @@ import unicodedata
 from typing import Any, Self, TextIO
 
 SECONDS_BETWEEN_LINES = 5.0
-LINES = 20
+LINES = 4
 """A plain line comes after this part of the time that has passed: fewer, the longer a run gets."""
 
 

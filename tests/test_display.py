@@ -27,7 +27,7 @@ def test_the_time_left_leaves_out_the_first_call_and_what_is_skipped(monkeypatch
     stream = io.StringIO()
     with Bar("epochs", total=20, stream=stream) as bar:
         bar.skip(2)
-        for seconds in (100, 10, 10):
+        for seconds in (100, 40, 60):
             now[0] += seconds
             bar.advance(1, "one more")
         now[0] += 1
@@ -35,9 +35,9 @@ def test_the_time_left_leaves_out_the_first_call_and_what_is_skipped(monkeypatch
         bar.advance(14, last=True)
     assert stream.getvalue().splitlines() == [
         "[1:40] one more; time left known soon",
-        "[1:50] one more; 2:40 left",
-        "[2:00] one more; 2:30 left",
-        "[2:01] 0:00 left",
+        "[2:20] one more; 10:40 left",
+        "[3:20] one more; 12:30 left",
+        "[3:21] 0:00 left",
     ]
 
 

@@ -167,5 +167,5 @@ def test_repair_is_warned_of_where_the_seeds_disagree():
     assert row["agreement"] == pytest.approx(np.mean(kappas), abs=1e-6)
     assert row["low"] <= row["agreement"] <= row["high"]
     assert (row["rho"], row["seeds"], row["flip"], row["repaired"]) == (0.9, 3, 0.4, 0.2)
-    assert sign_table(to_frame([row])).rows[0][-1].startswith("warning")
-    assert sign_table(to_frame([row | {"agreement": 0.6}])).rows[0][-1] == "no warning"
+    assert sign_table(to_frame([row])).rows[0][-1] == "raises Flip"
+    assert sign_table(to_frame([row | {"agreement": 0.6}])).rows[0][-1] == "no harm"

@@ -14,11 +14,13 @@ from run_folder import CLASSES, make_run
 from flipjax.metrics import Decomposition
 from flipjax.report.__main__ import main
 from flipjax.report.compare import _sentences
-from flipjax.report.page import build_report
+from flipjax.report.front import findings
+from flipjax.report.page import build_report, terminal_text
 from flipjax.report.run import read_run
 from flipjax.results import gallery
 from flipjax.results.frames import read_csv, records_of
 from flipjax.results.quantities import RANGES, quantity_of
+from flipjax.results.text import TextTable
 
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
 FIGURES = {"flip", "gap", "shares", "risk", "top_decile", "coverage", "deciles", "flip_matrix", "training"}
@@ -86,9 +88,13 @@ def test_report_of_a_grid(tmp_path, capsys):
     assert "--config x&amp;y" in html
     assert "Not in this run: scene swap (config.intervene.scenes is none)." in html
     scores = records_of(read_csv(tmp_path / "scores.csv"))
-    first_seeds = [row["auroc_all"] for row in scores if row["score"] == "mirror" and row["rho"] == 0.9]
-    shown = " ".join(f"{value:.2f}" for value in first_seeds)
-    assert re.search(rf">mirror<.*?<td><bdi>{shown}", html, re.S)
+    aurocs = [row["auroc_all"] for row in scores if row["score"] == "mirror" and row["rho"] == 0.9]
+    assert re.search(rf">mirror<.*?<td><bdi>{np.mean(aurocs):.3f}", html, re.S)
+    # The first screen: of the pair in which the scene changes flip most both images, and the chart of flip.
+    front = html[html.index('class="front"') : html.index('id="results"')]
+    assert (
+        front.count('class="pair"') == 2 and "the stored pair in which" in front and "Flip of common and rare" in front
+    )
     # Nothing beside the page, and nothing from elsewhere.
     assert not re.search(r'(src|href)="(?!#|data:)', html)
     ids = re.findall(r'\bid="([^"]*)"', html)
@@ -169,6 +175,33 @@ def test_report_where_all_diverged_and_of_a_run_that_has_not_ended(tmp_path, cap
     assert main([str(tmp_path)]) == 0
     assert "the run has not ended" in capsys.readouterr().out
     assert "What is missing" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_members_that_miss_the_object_are_said_first_and_make_no_sentence(tmp_path):
+    settings = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in range(5)]
+    make_run(tmp_path, settings=settings)
+    whole = findings(read_run(tmp_path))
+    assert whole[0].startswith("Flip in the rare groups rises") and "5 seeds" in whole[0]
+    run = read_run(tmp_path)
+    run.records.loc[run.records["member"] == "rho=0.5_seed=0", "fg_miss/all"] = 0.6
+    warning, first, *_ = findings(run)
+    assert warning.startswith("Warning: 1 of the 10 members") and warning.endswith("rho=0.5_seed=0.")
+    # A trend is paired by seed.
+    assert first.startswith("Flip in the rare groups rises") and "4 seeds" in first
+    # Foreground everywhere would reach the share of the foreground, 105 of 505 pixels.
+    run.records["iou_foreground/all"] = 0.2
+    assert [line[:40] for line in findings(run)] == ["Warning: All 10 members hardly find the "] and "0.21" in findings(
+        run
+    )[0]
+
+
+def test_a_terminal_gets_sentences_first_and_at_most_48_lines():
+    table = TextTable(["rho", "flip, common " * 3, "flip"], [["0.5", "1" * 60, "2" * 60]] * 20)
+    text = terminal_text(["run"], {"first": table, "second": table}, ["word " * 30] * 20, ["lost"] * 9)
+    lines = text.splitlines()
+    assert len(lines) <= 48 and lines[2].startswith("word") and lines[8:10] == ["14 more in summary.md", "lost"]
+    assert lines.count("first") == 1 and "2" * 60 not in text
+    assert lines[-1] == "1 more table on the page and in summary.md"
 
 
 def test_report_without_results_is_a_usage_error(tmp_path, capsys):

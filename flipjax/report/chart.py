@@ -18,6 +18,9 @@ from flipjax.report.style import NOTE, PLAIN
 DPI = 150
 NOTE_INCHES = 0.3
 PANELS = 18
+ROW, GAP = 12.08, 0.164
+"""Inches of a page's width, and between two charts in it."""
+STRETCH = 1.6
 
 
 class Panel(NamedTuple):
@@ -31,7 +34,8 @@ class Panel(NamedTuple):
 class Chart(NamedTuple):
     """Panels under one title. `caption` says how to read them, `note` n and the kind of interval.
 
-    Of more than PANELS panels the first are drawn, and the caption says so.
+    Of more than PANELS panels the first are drawn, and the caption says so. Panels are `stretch` times as wide as they
+    ask for.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Chart(NamedTuple):
     note: str
     panels: Sequence[Panel]
     columns: int = 3
+    stretch: float = 1.0
 
     @property
     def drawn(self) -> Sequence[Panel]:
@@ -50,7 +55,8 @@ class Chart(NamedTuple):
     def widths(self) -> list[float]:
         """The width of each column, in inches."""
         columns = min(self.columns, len(self.drawn))
-        return [max(panel.size[0] for panel in self.drawn[column::columns]) for column in range(columns)]
+        widths = [max(panel.size[0] for panel in self.drawn[column::columns]) for column in range(columns)]
+        return [self.stretch * width for width in widths]
 
     @property
     def size(self) -> tuple[float, float]:
@@ -64,6 +70,20 @@ class Chart(NamedTuple):
         left_out = len(self.panels) - len(self.drawn)
         more = f" {left_out} further panels are left out; their numbers are in the tables." if left_out else ""
         return f"{self.caption}{more}"
+
+
+def fill_rows(charts: Sequence[Chart]) -> list[Chart]:
+    """Returns the charts, stretched so that those that stand side by side on a page fill its width."""
+    rows: list[list[Chart]] = []
+    for chart in charts:
+        if not rows or sum(each.size[0] + GAP for each in rows[-1]) + chart.size[0] > ROW:
+            rows.append([])
+        rows[-1].append(chart)
+    return [
+        chart._replace(stretch=min(STRETCH, max(1.0, (ROW - GAP * (len(row) - 1)) / sum(each.size[0] for each in row))))
+        for row in rows
+        for chart in row
+    ]
 
 
 def draw_chart(chart: Chart) -> dict[str, bytes]:

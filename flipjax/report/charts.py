@@ -77,7 +77,7 @@ def flip_charts(run: Run) -> list[Chart]:
 def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
     """Returns the chart of flips over rho, of a summary and the records of the members that it is of."""
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
-    caption += f" {REPAIR_NOTE}" if "repair_flip/rare" in set(summary["quantity"]) else ""
+    caption += f" {REPAIR_NOTE} The test images are balanced." if "repair_flip/rare" in set(summary["quantity"]) else ""
     panels = line_panels(summary, records, FLIP, y="flip, share of the true foreground")
     return Chart("flip", "Flip of common and rare groups", caption, note, panels)
 

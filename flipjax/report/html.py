@@ -10,14 +10,19 @@ import jinja2
 from markupsafe import Markup
 
 from flipjax.report import pictures
-from flipjax.report.chart import Chart, draw_chart
+from flipjax.report.chart import Chart, draw_chart, fill_rows
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
+from flipjax.results.repair_sign import SAFE
 from flipjax.results.score_tables import SCORES
 from flipjax.results.swapped_scenes import REPAIR_NOTE
 from flipjax.results.text import TextTable
 
 LONGEST = 600
+WIDE = 5.0
+"""Inches from which a chart scrolls where the page is narrower."""
+SCREEN = 16
+"""Rows of a table that a screen holds: longer ones open on a click."""
 FIRST, WARNING = 4, "Warning"
 """Sentences of the answer that a page shows at once, and how those begin that it never folds."""
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
@@ -26,7 +31,10 @@ TERMS = {
         "The share of a class's training images that show it in its usual scene. In the test set all four groups of "
         "class and scene are equally frequent."
     ),
-    "common, rare": "Test images of a class in its usual scene, and in the other one.",
+    "common, rare": (
+        "Test images of a class in a usual scene of it, and in another one. At rho 0.5 no scene was usual in training, "
+        "and the two differ by chance alone."
+    ),
     "correct, flip, miss": (
         "Of the pixels whose true label is a foreground class, the shares predicted as that class, as another "
         "foreground class, and as background. They sum to 1. Spill is background predicted as foreground."
@@ -61,7 +69,18 @@ TERMS = {
     + REPAIR_NOTE,
     "counterfactual pair": (
         "One object in both scenes. Counterfactual flip is the share of the pairs whose predicted label, that of most "
-        "of the region, changes with the scene alone."
+        "of the region, changes with the scene alone. In the table `changed` is that of most of the seeds; then follow "
+        "that of the reference, the pairs that change in this row and not in the reference, the reverse, and p."
+    ),
+    "kappa": (
+        "Cohen's kappa: how far two seeds agree beyond chance, from 1 (always) to 0 (as by chance), here on the class "
+        f"that repair gives each validation region; the mean over pairs of seeds. It needs no labels. From {SAFE} on "
+        "repair did harm in 1 of 26 cases on images still correlated as in training; below, it raised Flip there."
+    ),
+    "regret": (
+        "What a rule that chooses an epoch or a method loses on the test images against the rule that sees the "
+        "quantity itself on labelled validation images: `val_worst_group_iou`, `val_flip`. Above 0 is worse. "
+        "`any method` is the mean over methods."
     ),
     "scores of images": "High where errors are expected, with the forward passes an image (the prediction included). "
     + " ".join(f"{score.title} ({score.passes}): {score.meaning}" for score in SCORES.values()),
@@ -75,8 +94,8 @@ TERMS = {
 class Numbers(NamedTuple):
     """A table with its caption; the cells of `values`, where given, carry their exact values for machines.
 
-    `folded` tables open on a click, `searched` ones have a field that keeps the rows with a text, and the cells
-    of `words` are texts.
+    `folded` tables, and those of more than SCREEN rows, open on a click; `searched` ones have a field that keeps the
+    rows with a text, and the cells of `words` are texts.
     """
 
     template = "numbers"
@@ -86,6 +105,11 @@ class Numbers(NamedTuple):
     folded: bool = False
     searched: bool = False
     words: bool = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the table opens on a click."""
+        return self.folded or len(self.table.rows) > SCREEN
 
 
 @dataclass(frozen=True)
@@ -110,6 +134,16 @@ class Picture:
         """Its width and height on the page."""
         width, height = self.chart.size
         return round(96 * width), round(96 * height)
+
+    @property
+    def wide(self) -> bool:
+        """Whether it would be too small to read in the width of a phone."""
+        return self.chart.size[0] / self.chart.stretch > WIDE
+
+
+def pictures_of(charts: Sequence[Chart]) -> list[Picture]:
+    """Returns charts as a section shows them, side by side where they fit."""
+    return [Picture(chart) for chart in fill_rows(charts)]
 
 
 class Gallery(NamedTuple):
@@ -159,8 +193,12 @@ def render_page(
     terms: Sequence[str],
     config: Mapping[str, Any],
     missing: Sequence[str] = (),
+    front: Any = None,
 ) -> str:
-    """Returns the page: what was found (`lines`), facts, what is missing, sections, keys of TERMS, configuration."""
+    """Returns the page: what was found (`lines`), facts, what is missing, sections, keys of TERMS, configuration.
+
+    `front` is a `flipjax.report.front.Front`, beside the lines, or None.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("flipjax.report", "templates"),
         autoescape=True,
@@ -174,6 +212,7 @@ def render_page(
         title=title,
         lines=[line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],
         more=[line for line in lines[FIRST:] if not line.startswith(WARNING)],
+        front=front,
         facts=facts,
         missing=missing,
         sections=[section for section in sections if section.blocks],

@@ -1,5 +1,7 @@
 """The report of a run folder: tables, figures and one page that holds them all."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -8,24 +10,23 @@ from typing import Any
 import pandas as pd
 
 from flipjax.files import write_text
-from flipjax.report.chart import save_drawing
+from flipjax.report.chart import Chart, save_drawing
 from flipjax.report.charts import class_sections, flip_charts, method_charts, risk_charts, training_charts
+from flipjax.report.front import Front, findings, front_chart, front_items
 from flipjax.report.galleries import CAPTION, items_of, palette_of, save_gallery
-from flipjax.report.html import TERMS, Gallery, Numbers, Picture, Section, render_page
+from flipjax.report.html import TERMS, Gallery, Numbers, Picture, Section, pictures_of, render_page
 from flipjax.report.latex import to_latex
 from flipjax.report.made import made_of, members_table
 from flipjax.report.pictures import Item
 from flipjax.report.run import Run, read_run
 from flipjax.report.scores import left_out, score_blocks
 from flipjax.results.frames import write_csv
-from flipjax.results.repair_sign import SAFE
 from flipjax.results.text import (
+    WIDTH,
     TextTable,
     comparison_table,
-    headline,
     pair_table,
     regret_table,
-    repair_warning,
     sign_table,
     summary_table,
     to_markdown,
@@ -33,12 +34,10 @@ from flipjax.results.text import (
     trend_table,
 )
 
-FOLDED = 48
+LINES, SENTENCES = 48, 12
+"""Lines of a terminal of WIDTH letters that a report takes at most, and the sentences among them."""
 STARRED = "paired by seed; * the interval excludes 0"
-SIGNS = (
-    "Can repair be trusted? How far members of other seeds give the validation regions the same class: it needs no "
-    f"labels. From kappa {SAFE} on repair did no harm to speak of; below, it raises flip on data at the training rho"
-)
+SIGNS = "Repair on images still correlated as in training: do the seeds agree on its labels (kappa)?"
 
 
 def build_report(workdir: str | Path) -> str:
@@ -61,42 +60,73 @@ def build_report(workdir: str | Path) -> str:
         write_csv(folder / f"{name}.csv", table)
     write_csv(run.folder / "scores.csv", run.scores)
     counts = f"{run.members()} {run.note()}"
-    findings = [*headline(run.summary, run.trends), *repair_warning(run.signs)]
+    lines = findings(run)
     run = run.shown()
     tables = tables_of(run)
     items = items_of(run)
-    sections = _sections(run, tables, items)
+    flip, *charts = flip_charts(run)
+    front = _front(run, flip, items)
+    charts = charts if front.picture.chart.name == flip.name else [flip, *charts]
+    sections = _sections(run, tables, items, charts)
     save_gallery(run, items, folder / "figures")
-    write_summary(folder, run.name, counts, findings, tables)
+    write_summary(folder, run.name, counts, [*lines, *run.missing], tables)
     config = run.config.get("config", {})
-    facts = {"title": run.name, "lines": findings, "facts": [counts], "missing": run.missing}
-    write_index(folder, sections, terms=list(TERMS), config=config, **facts)
-    return terminal_text([f"{run.name}: {counts}"], tables, [*findings, *run.missing])
+    facts = {"title": run.name, "lines": lines, "facts": [counts], "missing": run.missing}
+    write_index(folder, sections, terms=list(TERMS), config=config, front=front, **facts)
+    return terminal_text([f"{run.name}: {counts}"], tables, lines, run.missing)
 
 
-def write_index(folder: Path, sections: Sequence[Section], **options: Any) -> None:
+def _front(run: Run, flip: Chart, items: Sequence[Item]) -> Front:
+    return Front(Picture(front_chart(run, flip)), palette_of(run) if items else None, *front_items(items))
+
+
+def write_index(folder: Path, sections: Sequence[Section], *, front: Front | None = None, **options: Any) -> None:
     """Writes index.html, with the options of `render_page`, and its charts to figures/."""
-    save_figures(folder / "figures", sections)
-    write_text(folder / "index.html", render_page(sections=sections, **options))
+    pictures = [block for section in sections for block in section.blocks if isinstance(block, Picture)]
+    pictures += [front.picture] if front else []
+    for picture in pictures:
+        save_drawing(folder / "figures", picture.chart.name, picture.drawing)
+    write_text(folder / "index.html", render_page(sections=sections, front=front, **options))
 
 
-def terminal_text(facts: Sequence[str], tables: dict[str, TextTable], lines: Sequence[str]) -> str:
-    """Returns what a page holds as text for a terminal."""
-    blocks = [f"{name}\n{to_text(table)}" for name, table in tables.items()]
-    return "\n\n".join([*facts, *blocks, "\n".join(lines)]).rstrip()
+def terminal_text(
+    facts: Sequence[str], tables: dict[str, TextTable], lines: Sequence[str], missing: Sequence[str] = ()
+) -> str:
+    """Returns what a page holds as text for a terminal: sentences first, then tables, in LINES lines at most."""
+    text = [*facts, "", *_cut(lines, SENTENCES), *_cut(missing, SENTENCES // 2)]
+    cut = 0
+    for place, (caption, table) in enumerate(tables.items()):
+        parts = to_text(table).split("\n\n")
+        while _height(text) + len(block := ["", caption, *"\n\n".join(parts).splitlines()]) > LINES and len(parts) > 1:
+            # Of the first table the parts that fit, of others nothing.
+            parts = parts[:-1] if place == 0 else [""]
+        fits = parts != [""] and _height(text) + len(block) <= LINES
+        text += block if fits else []
+        cut += not fits
+    more = f"\n{cut} more table{'s' if cut > 1 else ''} on the page and in summary.md"
+    return "\n".join([*text, more if cut else ""]).rstrip()
+
+
+def _height(lines: Sequence[str]) -> int:
+    return sum(max(1, math.ceil(len(line) / WIDTH)) for line in lines)
+
+
+def _cut(lines: Sequence[str], height: int) -> list[str]:
+    """Returns the first lines, at least one, and how many more there are."""
+    shown = [line for place, line in enumerate(lines) if place == 0 or _height(lines[: place + 1]) <= height]
+    more = len(lines) - len(shown)
+    return [*shown, *([f"{more} more in summary.md"] if more else [])]
 
 
 def tables_of(run: Run) -> dict[str, TextTable]:
     """Returns the tables that a person reads, by caption."""
-    tables = {
-        "Test results: mean, or the values of fewer than 4 seeds, and interval of the mean": summary_table(run.summary)
-    }
-    losses = "what a rule loses against one that"
+    tables = {"Test results: mean over seeds and its interval": summary_table(run.summary)}
+    losses = "regret on the test images against a rule that"
     methods = partial(comparison_table, axis="method")
     further = (
         ("Change over rho, paired by seed, with its interval", run.trends, trend_table),
         (f"Difference from {first_reference(run.comparison)}, {STARRED}", run.comparison, methods),
-        (f"Selection: {losses} selects on the quantity itself", run.regrets, regret_table),
+        (f"Selection: {losses} sees the quantity itself", run.regrets, regret_table),
         (f"Choosing among methods: {losses} sees the quantity itself", run.choices, regret_table),
         (pairs_caption(run.pair_tests), run.pair_tests, pair_table),
         (SIGNS, run.signs, sign_table),
@@ -107,8 +137,8 @@ def tables_of(run: Run) -> dict[str, TextTable]:
 def pairs_caption(tests: pd.DataFrame) -> str:
     """Says what a table of McNemar's tests compares."""
     return (
-        "Counterfactual pairs, one object in both scenes: those whose predicted label changes with the scene alone in "
-        f"most of the seeds, against {first_reference(tests)}; McNemar's exact test, for these seeds"
+        "Counterfactual pairs whose label changes with the scene in most seeds, against "
+        f"{first_reference(tests)} (McNemar's test)"
     )
 
 
@@ -117,27 +147,19 @@ def first_reference(table: pd.DataFrame) -> str:
     return str(table["reference"].iloc[0]) if len(table) else ""
 
 
-def _sections(run: Run, tables: dict[str, TextTable], items: Sequence[Item]) -> list[Section]:
-    first, *others = (Numbers(caption, table, folded=len(table.rows) > FOLDED) for caption, table in tables.items())
+def _sections(run: Run, tables: dict[str, TextTable], items: Sequence[Item], charts: Sequence[Chart]) -> list[Section]:
+    first, *others = itertools.starmap(Numbers, tables.items())
     trends = others[: bool(len(run.trends))]
     return [
         Section("Results", [first, *trends]),
-        Section("Flip over rho", [Picture(each) for each in flip_charts(run)]),
-        Section("Flip-risk", [*map(Picture, risk_charts(run)), *score_blocks(run)], left_out(run)),
-        Section("Methods and selection", [*map(Picture, method_charts(run)), *others[len(trends) :]]),
+        Section("Flip over rho", pictures_of(charts)),
+        Section("Flip-risk", [*pictures_of(risk_charts(run)), *score_blocks(run)], left_out(run)),
+        Section("Methods and selection", [*pictures_of(method_charts(run)), *others[len(trends) :]]),
         Section("Classes and groups", class_sections(run)),
-        Section("Training", [Picture(each) for each in training_charts(run)]),
+        Section("Training", pictures_of(training_charts(run))),
         Section("Images", [Gallery(items, palette_of(run), CAPTION)] if items else []),
         Section("How it was made", [made_of(run), members_table(run)]),
     ]
-
-
-def save_figures(folder: Path, sections: Sequence[Section]) -> None:
-    """Writes the charts of a page as SVG and PNG."""
-    for section in sections:
-        for block in section.blocks:
-            if isinstance(block, Picture):
-                save_drawing(folder, block.chart.name, block.drawing)
 
 
 def write_summary(folder: Path, title: str, facts: str, lines: Sequence[str], tables: dict[str, TextTable]) -> None:

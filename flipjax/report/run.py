@@ -22,10 +22,10 @@ from flipjax.results.rows import COMPARED, LEFT_OUT, axes_of, kept_records, memb
 from flipjax.results.same_run import check_program, check_rows
 from flipjax.results.score_tables import score_rows
 from flipjax.results.seeds import INTERVALS, aggregate, compare, trend
+from flipjax.results.text import listed
 
 COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
 UNREADABLE = (*DAMAGED, ValueError, KeyError, OSError)
-LISTED = 20
 SCORED = 2000
 """Members whose scores a report judges, at most."""
 SHOWN = 12
@@ -198,7 +198,7 @@ def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     whole = counts == max(counts.max(), len(COMPARED) + TWO_BY_TWO.count)
     if not whole.all():
         names = sorted(set(rows["member"][~whole]))
-        missing.append(f"results.csv: rows of {_listed(names)} are incomplete and left out")
+        missing.append(f"results.csv: rows of {listed(names)} are incomplete and left out")
     return rows[whole]
 
 
@@ -244,12 +244,7 @@ def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: li
     for status in LEFT_OUT:
         names = records["member"][records["status"] == status].tolist()
         if names:
-            missing.append(f"{status}, and left out of all means: {_listed(names)}")
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+            missing.append(f"{status}, and left out of all means: {listed(names)}")
 
 
 class MemberImages(NamedTuple):

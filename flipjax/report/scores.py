@@ -25,7 +25,6 @@ DRAWN = {
     "swap_risk": ("scene swap", REPAIRED),
 }
 FACETS = 4
-FOLDED = 24
 ALONE = "no setting has two seeds, or too many members to store what they predict"
 REASONS = {"disagreement": ALONE, "pairwise_dice": ALONE, "swap_risk": "config.intervene.scenes is none"}
 REASONS |= dict.fromkeys(("mirror", "grey_fill", "blur_fill"), "config.intervene.scores is not all")
@@ -38,8 +37,8 @@ def score_blocks(run: Run) -> list[Numbers | Picture]:
         return []
     summary = score_summary(rows)
     caption = (
-        "Scores of images, AUROC over all four groups: how well each ranks images with a flip share above 0.5; mean "
-        "and interval over seeds, or the values of fewer than 4 seeds"
+        "Scores of images, AUROC over all groups: how well each ranks images with a flip share above 0.5; mean and "
+        "interval"
     )
     areas = (
         "The same, AUGRC (area under risk times coverage; lower is better). AURC and E-AURC, and all of them for "
@@ -48,14 +47,14 @@ def score_blocks(run: Run) -> list[Numbers | Picture]:
     blocks: list[Numbers | Picture] = []
     for text, quantity in ((caption, "auroc/all"), (areas, "augrc/all")):
         table = score_table(summary, quantity)
-        blocks.append(Numbers(text, table, folded=quantity != "auroc/all" or len(table.rows) > FOLDED))
+        blocks.append(Numbers(text, table, folded=quantity != "auroc/all"))
     charts = _coverage(run, rows)
     carried = (
         f"A threshold for a mean flip of at most {WANTED_RISK:g}, chosen on validation images and carried to the test: "
         "share of the images it keeps and their mean flip; means over seeds, of those for which it keeps any"
     )
     table = score_table(summary, *THRESHOLD)
-    return [*blocks, *charts, Numbers(carried, table, folded=len(table.rows) > FOLDED)]
+    return [*blocks, *charts, Numbers(carried, table)]
 
 
 def left_out(run: Run) -> str:

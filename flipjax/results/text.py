@@ -1,14 +1,14 @@
 """Summaries and trends as tables and sentences that a person reads."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
 from flipjax.results.cells import Row
 from flipjax.results.frames import groups_of, records_of
-from flipjax.results.quantities import quantity_of, title_of
+from flipjax.results.quantities import title_of
 from flipjax.results.repair_sign import SAFE
 from flipjax.results.score_tables import SCORES
 
@@ -22,9 +22,7 @@ COLUMNS = (
     "top_decile_flip_share/all",
 )
 DIFFERENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
-CHANGES = ("fg_flip/rare", "gap_mean/all", "iou_foreground/all")
 EXCLUDES_ZERO = "*"
-BLIND = 0.70
 WIDTH = 80
 
 
@@ -57,7 +55,8 @@ def setting_label(row: Row, axes: Sequence[str]) -> str:
     return ", ".join(f"{name} {row[name]}" for name in axes)
 
 
-def _by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str, Row]]]:
+def by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str, Row]]]:
+    """Yields each setting on `axes` with its rows by quantity."""
     for setting, rows in groups_of(table, axes):
         yield setting, {row["quantity"]: row for row in records_of(rows)}
 
@@ -66,10 +65,8 @@ def _mean(row: Row, n: int) -> str:
     """Returns the mean, or the seeds' own values where the seeds carry no interval; then the interval."""
     if math.isnan(row["mean"]):
         return "-"
-    few = row["interval"] != "seeds"
-    text = " ".join(f"{float(value):.2f}" for value in str(row["values"]).split()) if few else f"{row['mean']:.3f}"
-    ends = "" if math.isnan(row["low"]) else f" [{row['low']:.{2 if few else 3}f}, {row['high']:.{2 if few else 3}f}]"
-    return f"{text}{ends}" + (f" (n {row['n']})" if row["n"] != n else "")
+    ends = "" if math.isnan(row["low"]) else f" [{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{row['mean']:.3f}{ends}" + (f" ({row['n']} of {n} seeds)" if row["n"] != n else "")
 
 
 def _signed(row: Row, value: str, low: str, high: str, *, star: bool = False) -> str:
@@ -84,11 +81,11 @@ def _signed(row: Row, value: str, low: str, high: str, *, star: bool = False) ->
 
 
 def summary_table(summary: pd.DataFrame) -> TextTable:
-    """Returns a row per setting: its main quantities as mean and interval, or as the values of few seeds."""
+    """Returns a row per setting: its main quantities as mean and interval."""
     axes = varying_axes(summary) + (["rho"] if "rho" in summary else [])
     any_left_out = bool(summary["left_out"].any())
     rows = []
-    for values, by_name in _by_setting(summary, axes):
+    for values, by_name in by_setting(summary, axes):
         n = by_name["fg_flip/all"]["n"]
         counts = [str(n)] + ([str(by_name["fg_flip/all"]["left_out"])] if any_left_out else [])
         rows.append([*map(str, values), *counts, *(_mean(by_name[name], n) for name in COLUMNS)])
@@ -100,7 +97,7 @@ def trend_table(trends: pd.DataFrame) -> TextTable:
     """Returns a row per setting and main quantity: the change over rho with its interval."""
     axes = varying_axes(trends)
     rows = []
-    for values, by_name in _by_setting(trends, axes):
+    for values, by_name in by_setting(trends, axes):
         for name in COLUMNS:
             row = by_name[name]
             change = _signed(row, "change", "change_low", "change_high")
@@ -116,7 +113,7 @@ def comparison_table(comparison: pd.DataFrame, axis: str) -> TextTable:
     axes = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
     axes += ["rho"] if "rho" in comparison else []
     rows = []
-    for values, by_name in _by_setting(comparison, [axis, *axes]):
+    for values, by_name in by_setting(comparison, [axis, *axes]):
         cells = [_signed(by_name[name], "difference", "low", "high", star=True) for name in DIFFERENCES]
         rows.append([*map(str, values), str(by_name[DIFFERENCES[0]]["n"]), *cells])
     return TextTable([axis, *axes, "seeds", *map(title_of, DIFFERENCES)], rows, len(axes) + 2)
@@ -142,7 +139,8 @@ def pair_table(tests: pd.DataFrame) -> TextTable:
         counts = [str(row[name]) for name in ("only", "only_reference")]
         p = "below 0.0001" if row["p"] < 1e-4 else f"{row['p']:.4f}"
         rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), str(row["n"]), *shares, *counts, p])
-    titles = ["seeds", "pairs", "changed", f"changed, {tests['reference'].iloc[0]}", "here alone", "there alone", "p"]
+    base = f"{axis} {tests['reference'].iloc[0]}"
+    titles = ["seeds", "pairs", "changed", f"changed, {base}", "changed here only", f"only at {base}", "p"]
     return TextTable([*axes, *titles], rows, len(axes) + 1)
 
 
@@ -162,32 +160,33 @@ def score_table(summary: pd.DataFrame, *quantities: str) -> TextTable:
 
 
 def sign_table(signs: pd.DataFrame) -> TextTable:
-    """Returns a row per setting of `repair_signs`, with a warning where the seeds agree too little."""
+    """Returns a row per setting of `repair_signs`: how far seeds agree, and what repair is expected to do.
+
+    Flip before and after repair is not in it: the test images are balanced, and this is of others.
+    """
     axes = _shown_axes(signs, until="seeds")
     rows = []
     for row in records_of(signs):
         known = not math.isnan(row["agreement"])
         kappa = f"{row['agreement']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if known else "-"
-        warning = "warning: harms at the training rho" if _disagree(row) else "no warning"
-        flips = [f"{row[name]:.3f}" for name in ("flip", "repaired")]
-        rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), *flips, kappa, warning])
-    titles = ["seeds", "flip", "flip after repair", "agreement of seeds (kappa)", "without labels"]
-    return TextTable([*axes, *titles], rows, len(axes))
+        expected = "raises Flip" if disagree(row) else "no harm"
+        rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), kappa, expected])
+    return TextTable([*axes, "seeds", "kappa", "expected of repair"], rows, len(axes) + 1)
 
 
-def repair_warning(signs: pd.DataFrame) -> list[str]:
-    """Returns a sentence on the settings whose repair the seeds do not agree on; none where there are none."""
-    rhos = sorted({row["rho"] for row in records_of(signs) if _disagree(row)})
-    if not rhos:
-        return []
-    return [
-        f"Warning: at rho {', '.join(map(str, rhos))} members of different seeds agree too little on the class that "
-        f"repair gives a region (kappa below {SAFE}): on data still at the training rho expect it to raise flip."
-    ]
-
-
-def _disagree(row: Row) -> bool:
+def disagree(row: Row) -> bool:
+    """Says whether the seeds of a row of `repair_signs` agree too little on repair, or whether that is not known."""
     return not row["agreement"] >= SAFE
+
+
+def listed(names: Sequence[str], *, most: int = 20) -> str:
+    """Returns names as a list, and how many more there are than `most`.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def to_text(table: TextTable, *, width: int = WIDTH) -> str:
@@ -251,53 +250,3 @@ def literal(text: str) -> str:
         a\|b &lt;i>
     """
     return text.replace("|", "\\|").replace("<", "&lt;")
-
-
-def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
-    """Returns what a grid says of rho: a line per sentence, or per setting where there are several.
-
-    A sentence claims what its interval excludes the contrary of; else it says that the grid cannot tell. Without an
-    interval there is none.
-    """
-    axes = varying_axes(trends)
-    settings = {values: records_of(rows) for values, rows in groups_of(summary, axes)}
-    sentences = []
-    for values, by_name in _by_setting(trends, axes):
-        label = setting_label(dict(zip(axes, values, strict=True)), axes)
-        by_rho = {(row["quantity"], row["rho"]): row for row in settings[values]}
-        texts = [_change(by_name[name], by_rho) for name in CHANGES] + [_blindness(by_rho)]
-        texts = [text for text in texts if text]
-        sentences += [f"{label}: {' '.join(texts)}"] if label and texts else texts
-    return sentences
-
-
-def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
-    if math.isnan(row["change_low"]):
-        return ""
-    title = quantity_of(row["quantity"]).title
-    group = row["quantity"].rpartition("/")[2]
-    name = title[0].upper() + title[1:] + ("" if group == "all" else f" in the {group} groups")
-    interval = f"{row['change']:+.2f} [{row['change_low']:+.2f}, {row['change_high']:+.2f}]"
-    seeds = f"{row['n']} seeds" if row["interval"] == "seeds" else f"for these {row['n']} seeds"
-    seeds = "for this seed" if row["n"] == 1 else seeds
-    if row["change_low"] <= 0 <= row["change_high"]:
-        return f"{name}: no change between rho {row['from']} and {row['to']} that could be told ({interval}, {seeds})."
-    verb = "rises" if row["change"] > 0 else "falls"
-    before, after = (f"{by_rho[row['quantity'], row[end]]['mean']:.2f} at rho {row[end]}" for end in ("from", "to"))
-    return f"{name} {verb} from {before} to {after} ({interval}, {seeds})."
-
-
-def _blindness(by_rho: Mapping[tuple, Row]) -> str:
-    risks = {rho: row for (quantity, rho), row in by_rho.items() if quantity == "risk_auroc/all"}
-    rows = {rho: row for rho, row in risks.items() if not math.isnan(row["low"])}
-    if not rows:
-        return ""
-    highest = max(rows)
-    last = rows[highest]
-    interval = f"AUROC {last['mean']:.2f} [{last['low']:.2f}, {last['high']:.2f}] at rho {highest}"
-    if last["low"] > BLIND:
-        return f"Flip-risk still ranks flipped images at the highest rho: {interval}."
-    if last["high"] >= BLIND:
-        return f"Whether flip-risk ranks flipped images at rho {highest} could not be told: {interval}."
-    blind = min(rho for rho in rows if all(rows[higher]["high"] < BLIND for higher in rows if higher >= rho))
-    return f"From rho {blind} on flip-risk is nearly blind to flips: {interval}, below {BLIND:.2f} throughout."

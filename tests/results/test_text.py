@@ -5,13 +5,13 @@ import numpy as np
 from flipjax.results import quantities
 from flipjax.results.cells import load_cell
 from flipjax.results.choices import regret
-from flipjax.results.frames import read_csv, records_of
+from flipjax.results.frames import read_csv, records_of, to_frame
 from flipjax.results.quantities import RANGES
 from flipjax.results.resampling import Resamples
 from flipjax.results.seeds import aggregate, compare, trend
+from flipjax.results.sentences import headline, unlearnt_warning, verdicts
 from flipjax.results.text import (
     comparison_table,
-    headline,
     regret_table,
     summary_table,
     to_markdown,
@@ -47,7 +47,7 @@ def test_tables_fit_a_terminal_and_repeat_what_names_a_row():
     assert "0.615 [0.594, 0.636]" in text
     assert to_markdown(trend_table(trend(grid(0.5)))).count("\n") == 8
     few = to_text(summary_table(aggregate(grid(0.5, seeds=2))))
-    assert "0.60 0.61" in few and "[" not in few
+    assert "0.605" in few and "[" not in few
 
 
 def test_no_sentence_without_an_interval_that_carries_it():
@@ -62,6 +62,32 @@ def test_no_sentence_without_an_interval_that_carries_it():
     assert "rho 0.99" in lines[3] and "[0.5" in lines[3]
     assert "no change" in sentences(grid(-0.015))[0]
     assert sentences(grid(0.5, seeds=3)) == []
+    # The change of 0.004 excludes 0, and shows in neither of the two digits.
+    assert sentences(
+        table_of(
+            {(rho, seed): {("rare", "fg_flip"): 0.1 + 0.004 * (rho > 0.6)} for rho in (0.5, 0.9) for seed in range(4)}
+        )
+    )[0].startswith("Flip in the rare groups stays at 0.10 from rho 0.5 to 0.9 (+0.00 [+0.00, +0.00]")
+
+
+def test_a_verdict_says_what_its_interval_excludes():
+    row = {"rho": 0.95, "method": "mine", "reference": "ce", "quantity": "fg_flip/rare", "n": 4, "interval": "seeds"}
+    cases = [(-0.21, -0.47, 0.05), (-0.21, -0.47, -0.05), (0.2, 0.1, 0.3), (0.2, np.nan, np.nan)]
+    ends = [dict(zip(("difference", "low", "high"), case, strict=True)) for case in cases]
+    table = to_frame([row | {"rho": 0.5} | ends[2], *(row | each for each in ends)])
+    said = verdicts(table)
+    assert said[0] == (
+        "mine against ce: Flip (rare) -0.21 [-0.47, +0.05] at rho 0.95: cannot be told apart with 4 seeds."
+    )
+    assert [line.partition("0.95: ")[2] for line in said[1:]] == [
+        "lower, with 4 seeds.",
+        "higher, with 4 seeds.",
+        "no interval, with 4 seeds.",
+    ]
+    few = verdicts(to_frame([row | ends[0] | {"n": 2, "interval": "images"}]))
+    assert few[0].endswith("cannot be told apart for these 2 seeds alone.") and verdicts(table[:0]) == []
+    assert unlearnt_warning([], members=2, reach=0.1) == []
+    assert unlearnt_warning(["a", "b"], members=2, reach=0.1)[0].startswith("Warning: All 2 members hardly find")
 
 
 def test_no_share_or_interval_of_a_recorded_run_leaves_its_range(recorded):

@@ -1,0 +1,113 @@
+"""The first screen of a run's page: what was found, in sentences; one object in its scenes; Flip over rho."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import NamedTuple
+
+import numpy as np
+
+from flipjax.report.chart import Chart
+from flipjax.report.html import Picture
+from flipjax.report.lines import Line, line_panels
+from flipjax.report.pictures import Item, Palette, tile_uris
+from flipjax.report.run import Run
+from flipjax.report.style import CLASSES
+from flipjax.results.repair_sign import repair_signs
+from flipjax.results.resampling import Resamples
+from flipjax.results.seeds import aggregate, compare, trend
+from flipjax.results.sentences import headline, repair_warning, unlearnt_warning, verdicts
+from flipjax.results.text import varying_axes
+
+FLIP = "fg_flip/rare"
+MISSED = 0.5
+PAIR, TYPICAL = "pair", "typical"
+
+
+class Front(NamedTuple):
+    """Beside the sentences: the chart, and the images in their rows with their colours and what they are."""
+
+    picture: Picture
+    palette: Palette | None
+    items: Sequence[Item]
+    caption: str
+
+    @property
+    def shown(self) -> list[tuple[Item, dict[str, str]]]:
+        """The items, each with its pictures but that of outcomes as data URIs."""
+        rows = [(item, tile_uris(item, self.palette)) for item in self.items if self.palette]
+        return [(item, {name: uri for name, uri in tiles.items() if name != "outcome"}) for item, tiles in rows]
+
+
+def findings(run: Run) -> list[str]:
+    """Returns what a run says, a sentence a question: members that learnt nothing, methods, levels of rho, repair.
+
+    Members that do not find the object count in no sentence but the one that names them.
+    """
+    kept = run.kept()
+    reach = max([_reach(cell.parts["test"].confusion) for cell in run.cells.values()], default=0.0)
+    lost = (kept["fg_miss/all"] > MISSED) | (kept["iou_foreground/all"] < reach)
+    names = kept["member"][lost].tolist()
+    warning = unlearnt_warning(names, members=len(kept), reach=reach)
+    tables = run.comparison, run.summary, run.trends, run.signs
+    if names:
+        rows = run.rows[~run.rows["member"].isin(names)]
+        if rows.empty:
+            return warning
+        options = {"resamples": Resamples(run.cells)}
+        reference = str(run.comparison["reference"].iloc[0]) if len(run.comparison) else None
+        tables = compare(rows, reference=reference, **options), aggregate(rows, **options), trend(rows, **options)
+        tables = *tables, repair_signs(rows, run.cells)
+    comparison, summary, trends, signs = tables
+    return [*warning, *verdicts(comparison), *headline(summary, trends), *repair_warning(signs)]
+
+
+def _reach(confusion: np.ndarray) -> float:
+    """Returns the foreground IoU of a prediction that is foreground everywhere: the share of it, of (K, S, n, C, C)."""
+    truth = confusion[0, 0].sum((0, 2), dtype=np.int64)
+    return float(truth[1:].sum() / max(1, truth.sum()))
+
+
+def front_chart(run: Run, flip: Chart) -> Chart:
+    """Returns `flip`, or of several settings one panel with a line for each: Flip in the rare groups over rho."""
+    axes = varying_axes(run.summary)
+    if len(flip.panels) < 2:
+        return flip
+    summary = run.summary[run.summary["quantity"] == FLIP]
+    records = run.kept()
+    labels, of_members = (table[axes].astype(str).agg(", ".join, axis="columns") for table in (summary, records))
+    names = list(dict.fromkeys(labels))[: len(CLASSES) - 1]
+    columns = {name: records[FLIP].where(of_members == name) for name in names}
+    looks = cycle("osD^vP*")
+    lines = [Line(name, name, colour, next(looks)) for name, colour in zip(names, CLASSES[1:], strict=False)]
+    panels = line_panels(
+        summary.assign(quantity=labels).drop(columns=axes),
+        records[["rho"]].assign(**columns),
+        lines,
+        y="flip, share of the true foreground",
+    )
+    caption = f"Pixels of the true foreground predicted as another foreground class; lines by {', '.join(axes)}."
+    return Chart("flip_rare", "Flip in the rare groups", caption, run.note(dots=True), panels)
+
+
+def front_items(items: Sequence[Item]) -> tuple[list[Item], str]:
+    """Returns two images of the first member and what they are: an object in a usual and in another scene.
+
+    Of its pairs the one in which the scene changes flip most; without pairs the typical images in which flip differs
+    most; none where one of the two is missing.
+    """
+    by_kind: dict[str, list[Item]] = {}
+    for item in items:
+        if item.member == items[0].member:
+            by_kind.setdefault(item.kind, []).append(item)
+    pairs = [few for kind, few in by_kind.items() if kind.startswith(PAIR)]
+    chosen: list[list[Item]] = []
+    for few in pairs or [by_kind.get(TYPICAL, [])]:
+        sides = [[item for item in few if item.group == group] for group in ("common", "rare")]
+        if all(sides):
+            chosen.append([min(sides[0], key=lambda item: item.flip), max(sides[1], key=lambda item: item.flip)])
+    if not chosen:
+        return [], ""
+    most = max(chosen, key=lambda both: both[1].flip - both[0].flip)
+    what = "One object in a usual and in another scene" if pairs else "Two images, in a usual and in another scene"
+    least = "the stored pair" if pairs else "the stored typical images"
+    return most, f"{what}, as {most[0].member} sees them: {least} in which the scene changes flip most."
