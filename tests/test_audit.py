@@ -12,8 +12,9 @@ from PIL import Image
 from flipjax import metrics
 from flipjax.audit.__main__ import main
 from flipjax.audit.arrays import ArrayReader, Limits
+from flipjax.audit.encoding import find_encoding
 from flipjax.audit.measure import measure_pairs
-from flipjax.audit.read import find_encoding, open_source, pair_images
+from flipjax.audit.read import open_source, pair_images
 from flipjax.report import html, page
 from flipjax.results.region_shares import region_quantities
 

@@ -75,8 +75,8 @@ def _parser() -> command.Parser:
     maps = "a CSV with the columns from and to, or ade20k or cityscapes"
     add("--label_map", metavar="CSV|NAME", help=f"which class a label is: {maps}")
     add("--prediction_map", metavar="CSV|NAME", help="the same for masks that the model predicts")
-    text = "what a segment is: all pixels of a class in an image (default), or a connected component"
-    add("--unit", choices=("class", "component"), default="class", help=text)
+    text = "what a segment is: all pixels of a class in an image (default), a connected component, a panoptic segment"
+    add("--unit", choices=("class", "component", "instance"), help=text)
     limits = Limits()
     add("--max_pixels", type=int, default=limits.pixels, metavar="N", help=f"of an image (default {limits.pixels:,})")
     add("--max_bytes", type=int, default=limits.bytes, metavar="N", help=f"of its scores (default {limits.bytes:,})")

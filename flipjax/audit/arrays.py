@@ -5,13 +5,14 @@ Nothing is unpickled. Files are mapped for the moment of a read: pages that stay
 
 import contextlib
 import functools
+import importlib
 import math
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 
 # 16-bit PNGs have mode I;16, or I from older Pillow versions; 1 is black and white.
 MASK_MODES = ("P", "L", "I;16", "I", "1")
+IDS = "ids"
+"""The member of a PNG of three colours, which are the id R + 256 G + 65536 B of a segment (COCO's panoptic format)."""
 ORIENTATION = 274
 """The tag of EXIF that says how a picture is to be turned."""
 SHOWN = 10
+NIFTI = (".nii", ".nii.gz")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -68,16 +72,23 @@ def listed(names: Iterable[object]) -> str:
     return f"{len(texts)}: {', '.join([*texts[:SHOWN], *['...'] * (len(texts) > SHOWN)])}"
 
 
+def suffix_of(path: Path) -> str:
+    """Returns the ending of a file's name in lower case, of which .nii.gz is one."""
+    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+
+
 def read_headers(path: Path, *, limits: Limits) -> dict[str, StoredArray]:
-    """Reads the headers of the arrays in an npy, npz or PNG file, by their names in an npz, else by ''.
+    """Reads the headers of the arrays in an npy, npz, PNG or NIfTI file, by their names in an npz, else by ''.
 
     Raises:
         AuditError: a file of another type, damaged, pickled or truncated; an npz that unpacks to too much; a PNG that
             is no mask of class indices.
     """
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
+    if suffix in NIFTI:
+        return {"": StoredArray(path, "", _open_volume(path).shape, np.dtype(np.int32))}
     if suffix == ".png":
-        with _open_mask(path) as image:
+        with open_mask(path) as image:
             return {"": StoredArray(path, "", (image.height, image.width), np.dtype(np.int32))}
     with _naming(path):
         if suffix == ".npy":
@@ -122,26 +133,53 @@ def _naming(name: object) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _open_mask(path: Path) -> "Iterator[Image.Image]":
+def _open_picture(path: Path, *, modes: Sequence[str], form: str) -> "Iterator[Image.Image]":
     from PIL import Image
 
     with _naming(path), Image.open(path, formats=["PNG"]) as image:
-        found = "" if image.mode in MASK_MODES else f"a picture of mode {image.mode}, perhaps of colours"
+        found = "" if image.mode in modes else f"a picture of mode {image.mode}, perhaps of colours or a palette"
         found = "an animation" if getattr(image, "n_frames", 1) > 1 else found
         if found:
-            raise AuditError(f"{path}: expected a mask of class indices (PNG of mode P, L, I or 1), found {found}")
+            raise AuditError(f"{path}: expected {form}, found {found}")
         yield image
 
 
-def _read_mask(path: Path) -> np.ndarray:
-    with _open_mask(path) as image:
+open_mask = functools.partial(
+    _open_picture, modes=MASK_MODES, form="a mask of class indices (PNG of mode P, L, I or 1)"
+)
+open_ids = functools.partial(_open_picture, modes=("RGB",), form="ids of segments as colours (PNG of mode RGB)")
+
+
+def _open_volume(path: Path) -> Any:
+    try:
+        nibabel = importlib.import_module("nibabel")
+    except ModuleNotFoundError as error:
+        raise AuditError(f"{path}: NIfTI needs nibabel: python -m pip install nibabel") from error
+    with _naming(path):
+        return nibabel.Nifti1Image.from_filename(path)
+
+
+def _read_volume(path: Path) -> np.ndarray:
+    with _naming(path):
+        values = np.asarray(_open_volume(path).dataobj)
+    # Tools store class indices as floating point, too.
+    if values.dtype.kind not in "iuf" or (values != np.rint(values)).any() or np.abs(values).max(initial=0) >= 1 << 31:
+        raise AuditError(f"{path}: expected class indices, found other values of {values.dtype}")
+    return values.astype(np.int32)
+
+
+def _read_picture(array: StoredArray) -> np.ndarray:
+    """Reads a mask, or the ids of segments."""
+    ids = array.member == IDS
+    opened = open_ids if ids else open_mask
+    with opened(array.path) as image:
         image.verify()  # Pillow compares checksums here alone.
-    with _open_mask(path) as image:
+    with opened(array.path) as image:
         values = np.asarray(image).astype(np.int32)
         # Viewers turn such a picture, and programs that read its pixels do not.
         if image.getexif().get(ORIENTATION, 1) != 1:
-            raise AuditError(f"{path}: expected a mask that EXIF does not turn; save it as it is meant")
-        return values
+            raise AuditError(f"{array.path}: expected a mask that EXIF does not turn; save it as it is meant")
+        return values @ np.array([1, 1 << 8, 1 << 16], np.int32) if ids else values
 
 
 class ArrayReader:
@@ -164,7 +202,9 @@ class ArrayReader:
         path, member, shape, dtype, row = array
         with _naming(array):
             if path.suffix.lower() == ".png":
-                return _read_mask(path)
+                return _read_picture(array)
+            if suffix_of(path) in NIFTI:
+                return _read_volume(path)
             if member and row is None:
                 values = self._archive(path)[member]
             else:

@@ -9,14 +9,16 @@ from typing import Any, Self
 import numpy as np
 
 from flipjax.audit import files
+from flipjax.audit.encoding import Encoding
 from flipjax.audit.gather import ImageCounts, check_values, count_image, join_counts
 from flipjax.audit.measure import describe_images
-from flipjax.audit.read import Encoding, check_names
+from flipjax.audit.read import check_names
 from flipjax.audit.results import conclude_audit
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition, class_names
 from flipjax.metrics.checks import KINDS, check_channels, check_ignore_index, to_array
 from flipjax.metrics.classes import Background, read_background
-from flipjax.metrics.summary import members_of
+from flipjax.metrics.grouping import members_of
 from flipjax.metrics.units import UNITS
 from flipjax.results.region_shares import region_quantities
 from flipjax.threads import in_order
@@ -184,7 +186,9 @@ class AuditStream:
         measured = join_counts(self._parts, background=self._encoding.background)
         further = {}
         if measured.regions is not None:
-            further = region_quantities(measured.regions, groups, classes=self._encoding.classes)
+            further = region_quantities(
+                measured.regions, groups, all_groups=TWO_BY_TWO if self._encoding.classes == 3 else None
+            )
         audit = conclude_audit(
             self._names,
             groups,

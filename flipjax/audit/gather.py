@@ -51,7 +51,9 @@ def check_values(scores: np.ndarray, kind: str) -> None:
         )
 
 
-def count_image(scores: Any, labels: Any, options: Options, *, unit: Any = "class") -> ImageCounts:
+def count_image(
+    scores: Any, labels: Any, options: Options, *, unit: Any = "class", predicted_unit: Any = None
+) -> ImageCounts:
     """Counts one image.
 
     Args:
@@ -59,18 +61,21 @@ def count_image(scores: Any, labels: Any, options: Options, *, unit: Any = "clas
         labels: integers (H, W).
         options: as the kernels take them, classes last; masks need `num_classes`.
         unit: of segments, as in `flipjax.metrics.segment_tables`.
+        predicted_unit: of predicted segments, ids; None: as `unit` says.
 
     Raises:
         TypeError, ValueError: what `flipjax.metrics.decompose` and `segment_tables` raise.
     """
-    own: dict[str, Any] = {name: getattr(options, name) for name in ("background", "ignore_index", "kind")}
+    own: dict[str, Any] = {
+        name: getattr(options, name) for name in ("background", "ignore_index", "kind", "spatial_ndim")
+    }
     image = metrics.decompose(scores, labels, num_classes=options.num_classes, **own)
     regions = None
     if options.kind != "masks":
         regions = [np.asarray(leaf) for leaf in metrics.region_sums(scores, labels, **own)]
     confusion = np.asarray(image.confusion, np.int32)
     ignored = labels.size - int(confusion.sum(dtype=np.int64))
-    columns = segment_columns(scores, labels, options, unit=unit)
+    columns = segment_columns(scores, labels, options, unit=unit, predicted_unit=predicted_unit)
     return ImageCounts(confusion, float(image.risk_sum), ignored, regions, columns)
 
 

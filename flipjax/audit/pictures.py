@@ -11,7 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from flipjax import metrics
 from flipjax.audit.arrays import ArrayReader, AuditError, listed
-from flipjax.audit.read import Encoding, Pair, check_names, read_pair
+from flipjax.audit.encoding import Encoding, read_pair
+from flipjax.audit.read import Pair, check_names
 from flipjax.audit.results import Audit
 from flipjax.metrics.checks import Options
 from flipjax.metrics.classes import background_classes
@@ -62,7 +63,7 @@ def read_maps(
     reader: ArrayReader, pair: Pair, encoding: Encoding, *, photo: Path | None = None
 ) -> dict[str, np.ndarray]:
     """Reads an image once more and returns its maps."""
-    scores, labels = read_pair(reader, pair, encoding)
+    scores, labels, *_ = read_pair(reader, pair, encoding)
     return draw_maps(scores, labels, encoding.options, image=None if photo is None else read_photo(photo, labels.shape))
 
 
@@ -77,6 +78,10 @@ def draw_maps(
         options: as the kernels take them.
         image: the photo uint8 (H, W, 3), which is shown with them.
     """
+    if labels.ndim == 3:
+        # Of a volume of masks, the slice along the last axis with the most wrong voxels.
+        wrong = (scores != labels) & (True if options.ignore_index is None else labels != options.ignore_index)
+        scores, labels = (values[..., wrong.sum((0, 1)).argmax()] for values in (scores, labels))
     step = math.ceil(max(labels.shape) / LARGEST_SIDE)
     scores, labels = scores[::step, ::step], labels[::step, ::step]
     masks = options.kind == "masks"

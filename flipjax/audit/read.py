@@ -1,19 +1,11 @@
 """Predictions and labels of an audit: the images of folders and files, paired by name or place, checked by headers."""
 
-import math
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray, listed, read_headers
-from flipjax.audit.gather import check_values
-from flipjax.audit.label_maps import LabelMap, apply_label_map
-from flipjax.metrics.checks import Options
-from flipjax.metrics.classes import Background, background_classes
+from flipjax.audit.arrays import NIFTI, ArrayReader, AuditError, Limits, StoredArray, listed, read_headers, suffix_of
 
 RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
 INDICES = ("masks", "labels")
@@ -41,27 +33,6 @@ class Pair(NamedTuple):
     labels: StoredArray
 
 
-class Encoding(NamedTuple):
-    """What the values mean: `kind` as in `flipjax.metrics`, the axis of the classes (first or last), their number.
-
-    Masks have no such axis; their classes are 0 until they are counted. Maps, where given, are applied on reading.
-    """
-
-    kind: str
-    channels: str
-    classes: int
-    background: Background = 0
-    ignore_index: int | None = None
-    label_map: LabelMap | None = None
-    prediction_map: LabelMap | None = None
-
-    @property
-    def options(self) -> Options:
-        """What the kernels take, of scores with the classes last."""
-        known = background_classes(self.background)
-        return Options(known, self.ignore_index, 2, self.kind, self.classes if self.kind == "masks" else None)
-
-
 def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
     """Returns the names of images; an AuditError where one stands twice, or would steer a terminal or break a table."""
     names = tuple(names)
@@ -80,7 +51,7 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limi
     Reads headers, and the names in an npz.
 
     Args:
-        path: a folder of npy, npz and, for labels and masks, PNG files; or one of them.
+        path: a folder of npy, npz and, for labels and masks, PNG or NIfTI files; or one of them.
         wanted: the array to take from an npz that holds several: logits, probabilities, masks or labels.
         rank: axes of one image's array; a stack has one more.
         reader: reads the array `names` of an npz.
@@ -89,14 +60,14 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limi
     Raises:
         AuditError: nothing there, files or values of another type, or damaged, or names that stand for two images.
     """
-    suffixes = (".npy", ".npz", ".png") if wanted in INDICES else (".npy", ".npz")
+    suffixes = (".npy", ".npz", ".png", *NIFTI) if wanted in INDICES else (".npy", ".npz")
     files = sorted(file for file in path.iterdir() if file.name[0] != ".") if path.is_dir() else [path]
-    wrong = [file.name for file in files if not file.is_file() or file.suffix.lower() not in suffixes]
+    wrong = [file.name for file in files if not file.is_file() or suffix_of(file) not in suffixes]
     if wrong or not files:
         found = listed(wrong) if files and path.exists() else "nothing there"
         raise AuditError(f"{path}: expected files of type {' '.join(suffixes)}, found {found}")
     if path.is_dir():
-        names = check_names(path, [file.stem for file in files])
+        names = check_names(path, [stem_of(file) for file in files])
         return Source(path, names, tuple(_alone(file, wanted, rank, limits) for file in files))
     arrays = read_headers(path, limits=limits)
     array = _member(arrays, wanted)
@@ -108,10 +79,10 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limi
         for member in each.values():
             _check_form(member, member.shape, wanted, rank)
         return Source(path, check_names(path, each), tuple(each.values()))
-    single = len(array.shape) == rank
+    single = len(array.shape) == rank or suffix_of(path) in NIFTI
     _check_form(array, array.shape if single else array.shape[1:], wanted, rank)
     if single:
-        return Source(path, (path.stem,), (array,))
+        return Source(path, (stem_of(path),), (array,))
     rows = tuple(array._replace(shape=array.shape[1:], row=row) for row in range(array.shape[0]))
     if not rows or 0 in array.shape:
         raise AuditError(f"{array}: expected images, found an array of shape {array.shape}")
@@ -130,7 +101,7 @@ def _alone(file: Path, wanted: str, rank: int, limits: Limits) -> StoredArray:
     if array is None:
         raise AuditError(f"{file}: expected one array, or one named {wanted}; found {listed(arrays)}")
     # Models often save a batch of one.
-    batch = len(array.shape) == rank + 1 and array.shape[0] == 1
+    batch = len(array.shape) == rank + 1 and array.shape[0] == 1 and suffix_of(file) not in NIFTI
     array = array._replace(shape=array.shape[1:]) if batch else array
     _check_form(array, array.shape, wanted, rank)
     return array
@@ -142,7 +113,13 @@ def _member(arrays: dict[str, StoredArray], wanted: str) -> StoredArray | None:
     return arrays.get(wanted, others[0] if len(others) == 1 else None)
 
 
+def stem_of(path: Path) -> str:
+    """Returns the name of an image: that of its file without its ending."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
 def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str, rank: int) -> None:
+    rank = 3 if suffix_of(array.path) in NIFTI else rank
     if len(shape) != rank or array.dtype.kind not in ("iu" if wanted in INDICES else "f"):
         form = f"{wanted} (H, W, C) or (C, H, W) in floating point; for class indices pass --kind masks"
         form = "class indices (H, W) of an integer type, the argmax of one-hot ones" if wanted in INDICES else form
@@ -180,127 +157,3 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
         raise AuditError(f"{where}: expected as many labels as predictions, found {counts}")
     names = ours or theirs or tuple(map(str, range(len(labels.images))))
     return [Pair(*entry) for entry in zip(names, predictions.images, labels.images, strict=True)]
-
-
-def find_encoding(
-    pairs: Sequence[Pair],
-    *,
-    kind: str,
-    channels: str | None,
-    background: Background,
-    ignore_index: int | None,
-    limits: Limits,
-) -> Encoding:
-    """Finds the axis of the classes by comparing the predictions' shapes with their labels', by headers alone.
-
-    Args:
-        pairs: the images.
-        kind: what the predictions are.
-        channels: first or last, where the user has said it.
-        background: the class that is background, several or None.
-        ignore_index: the label of pixels that count nowhere.
-        limits: of what an image may take.
-
-    Raises:
-        AuditError: sizes that do not fit or are too large, or an axis that could be either.
-    """
-    if kind == "masks":
-        for each in pairs:
-            check_size(each.prediction, 1, limits)
-            if each.prediction.shape != each.labels.shape:
-                sizes = [" x ".join(map(str, array.shape)) for array in (each.labels, each.prediction)]
-                raise AuditError(f"{each.prediction}: expected the size of its labels, {sizes[0]}, found {sizes[1]}")
-        return Encoding(kind, "none", 0, background, ignore_index)
-    axes = ("last", "first") if channels is None else (channels,)
-    fitting = [[axis for axis in axes if _split(each.prediction, axis)[0] == each.labels.shape] for each in pairs]
-    wrong = [each for each, fits in zip(pairs, fitting, strict=True) if not fits]
-    if wrong:
-        texts = listed(f"{each.name} {each.prediction.shape} with labels {each.labels.shape}" for each in wrong)
-        where = "" if channels is None else f" with the classes {channels}"
-        raise AuditError(f"expected predictions (H, W, C) or (C, H, W){where} for labels (H, W); found others, {texts}")
-    possible = set(axes).intersection(*fitting)
-    if len(possible) != 1:
-        what = "may be on the first or on the last axis" if possible else "are on the first axis in some images alone"
-        raise AuditError(f"{pairs[0].prediction}: its classes {what}; pass --channels first or --channels last")
-    axis = possible.pop()
-    counts = [_split(each.prediction, axis)[1] for each in pairs]
-    others = [f"{each.name} ({count})" for each, count in zip(pairs, counts, strict=True) if count != counts[0]]
-    if others:
-        raise AuditError(f"expected {counts[0]} classes in all images, as in {pairs[0].name}; found {listed(others)}")
-    for each in pairs:
-        check_size(each.prediction, counts[0], limits)
-    check_matrices(len(pairs), counts[0], limits)
-    return Encoding(kind, axis, counts[0], background, ignore_index)
-
-
-def check_matrices(images: int, classes: int, limits: Limits) -> None:
-    """Raises AuditError where the confusion matrices of all images take too much."""
-    matrices = 4 * images * classes**2
-    if matrices > limits.unpacked:
-        raise AuditError(_beyond(f"confusion matrices of {classes} classes", matrices, limits, "unpacked"))
-
-
-def check_size(array: StoredArray, classes: int, limits: Limits) -> None:
-    """Raises AuditError where a prediction has too many pixels or scores."""
-    taken = {
-        "pixels": math.prod(array.shape) // classes,
-        "bytes": math.prod(array.shape) * max(4, array.dtype.itemsize),
-    }
-    for name, value in taken.items():
-        if value > getattr(limits, name):
-            raise AuditError(_beyond(str(array), value, limits, name))
-
-
-def _beyond(what: str, value: int, limits: Limits, name: str) -> str:
-    unit = "pixels" if name == "pixels" else "bytes"
-    return f"{what}: expected at most {getattr(limits, name):,} {unit}, found {value:,} (--max_{name} sets the limit)"
-
-
-def _split(array: StoredArray, axis: str) -> tuple[tuple[int, ...], int]:
-    """Returns the sizes of the image and the number of classes."""
-    return (array.shape[:-1], array.shape[-1]) if axis == "last" else (array.shape[1:], array.shape[0])
-
-
-def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the scores float32 (H, W, C), or the mask (H, W), and the labels (H, W) of one image.
-
-    Raises:
-        AuditError: what `read_scores` raises, and labels that a map does not name.
-    """
-    ignore_index = encoding.ignore_index
-    labels = reader.read(pair.labels)
-    if encoding.label_map is not None:
-        labels = apply_label_map(labels, encoding.label_map, ignore_index=ignore_index, where=pair.labels)
-    if encoding.kind != "masks":
-        return read_scores(reader, pair.prediction, encoding), labels
-    mask = reader.read(pair.prediction)
-    if encoding.prediction_map is not None:
-        mask = apply_label_map(mask, encoding.prediction_map, ignore_index=None, where=pair.prediction)
-    return mask, labels
-
-
-def read_scores(reader: ArrayReader, array: StoredArray, encoding: Encoding) -> np.ndarray:
-    """Reads the prediction of one image, float32 (H, W, C).
-
-    Raises:
-        AuditError: a damaged file, a pixel without a finite largest score, or probabilities that were called logits.
-    """
-    raw = reader.read(array)
-    with np.errstate(over="ignore"):
-        scores = np.asarray(np.moveaxis(raw, 0, -1) if encoding.channels == "first" else raw, np.float32, order="C")
-    try:
-        check_values(scores, encoding.kind)
-    except ValueError as error:
-        raise AuditError(f"{array}: {in_options(error)}") from error
-    return scores
-
-
-def in_options(error: Exception) -> str:
-    """Returns what a metric's error says beyond its field, with arguments spelled as the command line does.
-
-    Example:
-        >>> in_options(ValueError("labels: expected 3 classes; pass ignore_index=255."))
-        'expected 3 classes; pass --ignore_index 255'
-    """
-    problem = str(error).rstrip(".").partition(": ")[2].replace("background=None", "--background none")
-    return re.sub(r"\b(kind|ignore_index|num_classes)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)

@@ -17,7 +17,8 @@ KINDS = ("correct", "whole", "rim", "inside", "miss", "spill", "background")
 """What a pixel is: right; in a segment that flips, taken for another foreground class; the same in another segment,
 near its border or inside; missed; spill; or of one background class and taken for another."""
 LARGEST = ("predicted", "second", "third")
-BOX = ("top", "left", "bottom", "right")
+BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "last", "bottom", "right")}
+"""Where a segment begins and, outside of it, ends along each axis of an image and of a volume."""
 
 
 class Columns(NamedTuple):
@@ -36,6 +37,7 @@ def measure_image(
     foreground: np.ndarray,
     *,
     unit: str | np.ndarray,
+    predicted_unit: str | np.ndarray,
     rim: int,
     min_pixels: int | None,
 ) -> Columns:
@@ -48,16 +50,16 @@ def measure_image(
         risk: float (H, W), or None.
         foreground: bool (C,), the classes that are.
         unit: `class`, `component` or ids (H, W).
+        predicted_unit: the same, of predicted segments.
         rim: in pixels.
         min_pixels: of a segment; None: 64 or 0.1 % of the image.
     """
     classes = len(foreground)
     least = max(LEAST_PIXELS, LEAST_SHARE * truth.size) if min_pixels is None else max(1, min_pixels)
-    by_class = isinstance(unit, str) and unit == "class"
     filled = fill_void(truth, known) if isinstance(unit, str) and unit == "component" else truth
     near = near_border(truth, known, rim)
     units = find_units(filled, foreground, unit)
-    others = find_units(prediction, foreground, "class" if by_class else "component")
+    others = find_units(prediction, foreground, predicted_unit)
     rows, predicted = _Rows(units, known, least), _Rows(others, known, least)
     found = foreground[prediction]
     shares = np.bincount(truth[known], minlength=classes) / truth.size
@@ -115,11 +117,12 @@ class _Rows:
         boxes = ndimage.find_objects(kept[np.where(self.inside, self.units.places, -1)] + 1, max_label=len(self.kept))
         corners = [[side.start for side in box] + [side.stop for side in box] for box in boxes]
         pixels = self.pixels[self.kept]
+        names = BOXES[self.inside.ndim]
         return {
             "class": self.units.classes[self.kept],
             "instance": self.units.numbers[self.kept],
             "pixels": pixels,
-            **dict(zip(BOX, np.array(corners, np.int64).reshape(-1, 4).T, strict=True)),
+            **dict(zip(names, np.array(corners, np.int64).reshape(-1, len(names)).T, strict=True)),
             "stratum": np.digitize(pixels / self.inside.size, STRATA),
         }
 

@@ -133,7 +133,14 @@ def segment_tables(
 
 
 def segment_columns(
-    scores: Any, labels: Any, options: Options, *, unit: Any = "class", rim: int = RIM, min_pixels: int | None = None
+    scores: Any,
+    labels: Any,
+    options: Options,
+    *,
+    unit: Any = "class",
+    predicted_unit: Any = None,
+    rim: int = RIM,
+    min_pixels: int | None = None,
 ) -> Columns:
     """Returns the columns of one image, of which `join_columns` makes the tables: for images that come one by one.
 
@@ -142,6 +149,7 @@ def segment_columns(
         labels: integers (H, W).
         options: as the kernels take them; masks need `num_classes`.
         unit: `class`, `component` or ids (H, W).
+        predicted_unit: of predicted segments, the same; None: classes where `unit` is `class`, else components.
         rim: as in `segment_tables`.
         min_pixels: as in `segment_tables`.
 
@@ -149,7 +157,10 @@ def segment_columns(
         TypeError, ValueError: what `segment_tables` raises.
     """
     ids = None if isinstance(unit, str) else unit
-    return measure_image(*_read(scores, labels, ids, options), unit=unit, rim=rim, min_pixels=min_pixels)
+    units = {"unit": unit, "predicted_unit": predicted_unit}
+    if predicted_unit is None:
+        units["predicted_unit"] = "class" if isinstance(unit, str) and unit == "class" else "component"
+    return measure_image(*_read(scores, labels, ids, options), **units, rim=rim, min_pixels=min_pixels)
 
 
 def _images(values: Any, name: str, ndim: int) -> Any:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 UNITS = ("class", "component")
-_EIGHT = np.ones((3, 3), bool)
 _DENSE = 1 << 20
 """Cells of a table of counts that is counted whole; a larger one by its cells that are not empty."""
 
@@ -74,7 +73,7 @@ def find_units(labels: np.ndarray, foreground: np.ndarray, unit: str | np.ndarra
     for c, box in enumerate(boxes):
         if box is None:
             continue
-        found: Any = ndimage.label(labels[box] == c, structure=_EIGHT)
+        found: Any = ndimage.label(labels[box] == c, structure=np.ones((3,) * labels.ndim))
         components, count = found
         np.copyto(places[box], components + (len(classes) - 1), where=components > 0)
         classes += [c] * count

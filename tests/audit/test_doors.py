@@ -72,7 +72,7 @@ FOLDERS = [
     ({"b/q.png": png(LABELS[1], save_all=True, append_images=[Image.fromarray(LABELS[2])])}, "found an animation"),
     ({"b/q.png": png(LABELS[1], icc_profile=bytes(1 << 21))}, "b/q.png: damaged"),  # Unpacks to more than Pillow reads.
     ({"b/q.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 6\n"}, "b/q.png: damaged"),
-    ({"b/q.jpg": b"", "b/q.png": None}, "expected files of type .npy .npz .png, found 1: q.jpg"),
+    ({"b/q.jpg": b"", "b/q.png": None}, "expected files of type .npy .npz .png .nii .nii.gz, found 1: q.jpg"),
     ({"a/p.npz": npz(x=LOGITS[0])}, "a: expected a name an image, found some more than once, 1: p"),
     ({"a/q.npy": npy(LOGITS[1, :5])}, r"expected predictions .* 1: q \(5, 7, 3\) with labels \(6, 7\)"),
     ({"a/q.npy": npy(np.moveaxis(LOGITS[1], -1, 0))}, "on the first axis in some images alone; pass --channels"),

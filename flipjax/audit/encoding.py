@@ -1,0 +1,186 @@
+"""What the values of predictions and labels mean, and one image's arrays, read and checked."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray, listed
+from flipjax.audit.gather import check_values
+from flipjax.audit.label_maps import LabelMap, apply_label_map
+from flipjax.audit.panoptic import Panoptic
+from flipjax.audit.read import Pair
+from flipjax.metrics.checks import Options
+from flipjax.metrics.classes import Background, background_classes
+
+
+class Arrays(NamedTuple):
+    """One image: scores float32 (H, W, C) or a mask (H, W), labels (H, W), and the units of both: a word or ids."""
+
+    scores: np.ndarray
+    labels: np.ndarray
+    unit: str | np.ndarray
+    predicted_unit: str | np.ndarray | None = None
+
+
+class Encoding(NamedTuple):
+    """What the values mean: `kind` as in `flipjax.metrics`, the axis of the classes (first or last), their number.
+
+    Masks have no such axis; their classes are 0 until they are counted. Maps, where given, are applied on reading;
+    `unit` is `class`, `component`, or `instance`: the segments of a panoptic map.
+    """
+
+    kind: str
+    channels: str
+    classes: int
+    background: Background = 0
+    ignore_index: int | None = None
+    label_map: LabelMap | Panoptic | None = None
+    prediction_map: LabelMap | Panoptic | None = None
+    unit: str = "class"
+    spatial_ndim: int = 2
+
+    @property
+    def options(self) -> Options:
+        """What the kernels take, of scores with the classes last."""
+        known = background_classes(self.background)
+        classes = self.classes if self.kind == "masks" else None
+        return Options(known, self.ignore_index, self.spatial_ndim, self.kind, classes)
+
+
+def find_encoding(
+    pairs: Sequence[Pair],
+    *,
+    kind: str,
+    channels: str | None,
+    background: Background,
+    ignore_index: int | None,
+    limits: Limits,
+) -> Encoding:
+    """Finds the axis of the classes by comparing the predictions' shapes with their labels', by headers alone.
+
+    Args:
+        pairs: the images.
+        kind: what the predictions are.
+        channels: first or last, where the user has said it.
+        background: the class that is background, several or None.
+        ignore_index: the label of pixels that count nowhere.
+        limits: of what an image may take.
+
+    Raises:
+        AuditError: sizes that do not fit or are too large, or an axis that could be either.
+    """
+    if kind == "masks":
+        for each in pairs:
+            check_size(each.prediction, 1, limits)
+            if each.prediction.shape != each.labels.shape:
+                sizes = [" x ".join(map(str, array.shape)) for array in (each.labels, each.prediction)]
+                raise AuditError(f"{each.prediction}: expected the size of its labels, {sizes[0]}, found {sizes[1]}")
+        ranks = {len(each.labels.shape): each for each in pairs}
+        if len(ranks) > 1:
+            raise AuditError(f"{ranks[3].labels}: expected an image, as {ranks[2].labels} is, found a volume")
+        return Encoding(kind, "none", 0, background, ignore_index, spatial_ndim=max(ranks))
+    axes = ("last", "first") if channels is None else (channels,)
+    fitting = [[axis for axis in axes if _split(each.prediction, axis)[0] == each.labels.shape] for each in pairs]
+    wrong = [each for each, fits in zip(pairs, fitting, strict=True) if not fits]
+    if wrong:
+        texts = listed(f"{each.name} {each.prediction.shape} with labels {each.labels.shape}" for each in wrong)
+        where = "" if channels is None else f" with the classes {channels}"
+        raise AuditError(f"expected predictions (H, W, C) or (C, H, W){where} for labels (H, W); found others, {texts}")
+    possible = set(axes).intersection(*fitting)
+    if len(possible) != 1:
+        what = "may be on the first or on the last axis" if possible else "are on the first axis in some images alone"
+        raise AuditError(f"{pairs[0].prediction}: its classes {what}; pass --channels first or --channels last")
+    axis = possible.pop()
+    counts = [_split(each.prediction, axis)[1] for each in pairs]
+    others = [f"{each.name} ({count})" for each, count in zip(pairs, counts, strict=True) if count != counts[0]]
+    if others:
+        raise AuditError(f"expected {counts[0]} classes in all images, as in {pairs[0].name}; found {listed(others)}")
+    for each in pairs:
+        check_size(each.prediction, counts[0], limits)
+    check_matrices(len(pairs), counts[0], limits)
+    return Encoding(kind, axis, counts[0], background, ignore_index)
+
+
+def check_matrices(images: int, classes: int, limits: Limits) -> None:
+    """Raises AuditError where the confusion matrices of all images take too much."""
+    matrices = 4 * images * classes**2
+    if matrices > limits.unpacked:
+        raise AuditError(_beyond(f"confusion matrices of {classes} classes", matrices, limits, "unpacked"))
+
+
+def check_size(array: StoredArray, classes: int, limits: Limits) -> None:
+    """Raises AuditError where a prediction has too many pixels or scores."""
+    taken = {
+        "pixels": math.prod(array.shape) // classes,
+        "bytes": math.prod(array.shape) * max(4, array.dtype.itemsize),
+    }
+    for name, value in taken.items():
+        if value > getattr(limits, name):
+            raise AuditError(_beyond(str(array), value, limits, name))
+
+
+def _beyond(what: str, value: int, limits: Limits, name: str) -> str:
+    unit = "pixels" if name == "pixels" else "bytes"
+    return f"{what}: expected at most {getattr(limits, name):,} {unit}, found {value:,} (--max_{name} sets the limit)"
+
+
+def _split(array: StoredArray, axis: str) -> tuple[tuple[int, ...], int]:
+    """Returns the sizes of the image and the number of classes."""
+    return (array.shape[:-1], array.shape[-1]) if axis == "last" else (array.shape[1:], array.shape[0])
+
+
+def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> Arrays:
+    """Reads and checks one image.
+
+    Raises:
+        AuditError: what `read_scores` raises, and labels that a map does not name.
+    """
+    labels, unit = _mapped(reader, pair.labels, pair.name, encoding, encoding.label_map)
+    if encoding.kind != "masks":
+        return Arrays(read_scores(reader, pair.prediction, encoding), labels, unit)
+    predicted = encoding._replace(ignore_index=None)
+    mask, predicted_unit = _mapped(reader, pair.prediction, pair.name, predicted, encoding.prediction_map)
+    return Arrays(mask, labels, unit, predicted_unit if isinstance(predicted_unit, np.ndarray) else None)
+
+
+def _mapped(
+    reader: ArrayReader, array: StoredArray, name: str, encoding: Encoding, label_map: LabelMap | Panoptic | None
+) -> tuple[np.ndarray, str | np.ndarray]:
+    """Returns classes, and what their units are: the ids of a panoptic map."""
+    values = reader.read(array)
+    if label_map is None:
+        return values, encoding.unit
+    instances = isinstance(label_map, Panoptic) and encoding.unit == "instance"
+    own = label_map.maps[name] if isinstance(label_map, Panoptic) else label_map
+    classes = apply_label_map(values, own, ignore_index=encoding.ignore_index, where=array)
+    return classes, values if instances else encoding.unit
+
+
+def read_scores(reader: ArrayReader, array: StoredArray, encoding: Encoding) -> np.ndarray:
+    """Reads the prediction of one image, float32 (H, W, C).
+
+    Raises:
+        AuditError: a damaged file, a pixel without a finite largest score, or probabilities that were called logits.
+    """
+    raw = reader.read(array)
+    with np.errstate(over="ignore"):
+        scores = np.asarray(np.moveaxis(raw, 0, -1) if encoding.channels == "first" else raw, np.float32, order="C")
+    try:
+        check_values(scores, encoding.kind)
+    except ValueError as error:
+        raise AuditError(f"{array}: {in_options(error)}") from error
+    return scores
+
+
+def in_options(error: Exception) -> str:
+    """Returns what a metric's error says beyond its field, with arguments spelled as the command line does.
+
+    Example:
+        >>> in_options(ValueError("labels: expected 3 classes; pass ignore_index=255."))
+        'expected 3 classes; pass --ignore_index 255'
+    """
+    problem = str(error).rstrip(".").partition(": ")[2].replace("background=None", "--background none")
+    return re.sub(r"\b(kind|ignore_index|num_classes)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
