@@ -7,13 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from run_folder import CLASSES, make_run
 
 from flipjax.metrics import Decomposition
 from flipjax.report.__main__ import main
-from flipjax.report.compare import _sentences
 from flipjax.report.front import findings
 from flipjax.report.page import build_report, terminal_text
 from flipjax.report.run import read_run
@@ -211,13 +209,6 @@ def test_report_without_results_is_a_usage_error(tmp_path, capsys):
     assert "nowhere" in lines[0]
 
 
-def test_a_comparison_says_the_largest_difference_and_how_many_are_sure():
-    rows = [("fg_flip/rare", 0.5, 0.1, 0.05, 0.2), ("fg_flip/rare", 0.9, -0.02, -0.1, 0.06)]
-    table = pd.DataFrame(rows, columns=["quantity", "rho", "difference", "low", "high"])
-    wanted = "difference of b from a is +0.100 [+0.050, +0.200] at rho 0.5; 1 of 2 intervals exclude 0."
-    assert _sentences(table, ("a", "b")) == ["Flip, rare: the largest " + wanted]
-
-
 def test_two_runs_are_compared_by_seed(tmp_path, capsys):
     make_run(tmp_path / "a", settings=SETTINGS, config={"name": "first", "config": {"model": {"width": 8}}})
     make_run(
@@ -234,6 +225,20 @@ def test_two_runs_are_compared_by_seed(tmp_path, capsys):
     html = (tmp_path / "c" / "index.html").read_text()
     assert "model.width" in html
     assert "same images" in capsys.readouterr().out
+    more = [axes | {"method": method} for method in ("ce", "dro") for axes in SETTINGS]
+    make_run(tmp_path / "f", settings=more, config={"name": "third"})
+    make_run(tmp_path / "g", settings=[axes | {"method": "ce"} for axes in SETTINGS[1:3]], config={"name": "fourth"})
+    assert main(["--compare", str(tmp_path / "g"), str(tmp_path / "f"), "--out", str(tmp_path / "h")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    compared = [line for line in said if line.startswith(("Compared", "Only", "third against fourth, "))]
+    assert compared[:3] == [
+        "Compared: method ce rho 0.5 (seeds 1); method ce rho 0.9 (seeds 0).",
+        "Only in third: method ce rho 0.5 (seeds 0); method ce rho 0.9 (seeds 1); method dro rho 0.5, method dro "
+        "rho 0.9 (seeds 0, 1).",
+        "third against fourth, method ce: Flip (rare) +0.00 [+0.00, +0.00] at rho 0.9: cannot be told apart "
+        "for this seed alone.",
+    ]
+    assert any(line.split()[:3] == ["run", "method", "rho"] for line in said)
     make_run(tmp_path / "d", settings=[{"rho": 0.7, "seed": 5}])
     assert main(["--compare", str(tmp_path / "a"), str(tmp_path / "d"), "--out", str(tmp_path / "e")]) == 1
 

@@ -1,7 +1,7 @@
 """Two runs side by side: differences paired by seed, on one page."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,25 @@ from flipjax.report.lines import forest_panels
 from flipjax.report.page import STARRED, pairs_caption, terminal_text, write_index, write_summary
 from flipjax.report.run import ReportError, Run, read_run
 from flipjax.results.cells import StoredCell
-from flipjax.results.frames import records_of, to_frame, write_csv
+from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
 from flipjax.results.pairs import pair_tests
-from flipjax.results.quantities import title_of
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
-from flipjax.results.seeds import aggregate, compare
-from flipjax.results.text import TextTable, comparison_table, pair_table, summary_table
+from flipjax.results.seeds import aggregate, compare, seeds_of
+from flipjax.results.sentences import verdicts
+from flipjax.results.text import (
+    TextTable,
+    comparison_table,
+    listed,
+    pair_table,
+    setting_label,
+    summary_table,
+    varying_axes,
+)
 
 SAME = "Both runs were tested on the same images."
 OTHER = "Warning: the runs were tested on other images."
-SENTENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all")
+LISTED = 6
 
 
 def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
@@ -49,11 +57,14 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     kept = kept_records(member_quantities(rows))
     caption = f"Difference of {names[1]} from {names[0]}, {STARRED}"
-    tables = {caption: comparison_table(differences, "run"), "Test results of both": summary_table(summary)}
+    axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
+    table = comparison_table(differences, "run", axes=axes)
+    tables = {caption: table, "Test results of both": summary_table(summary)}
     same = _same_images(runs)
     tests = pair_tests(rows, cells, axis="run", reference=names[0]) if same else pd.DataFrame()
     tables |= {pairs_caption(tests): pair_table(tests)} if len(tests) else {}
-    lines = _sentences(differences, names)
+    lines = _compared(rows, names, [*axes, *(["rho"] if "rho" in rows else [])])
+    lines += verdicts(differences, axis="run", axes=axes)
     lines += [] if same is None else [SAME if same else OTHER]
     facts = [f"{name}: {run.members()} {run.note()}" for name, run in zip(names, runs, strict=True)]
     note = " ".join(facts)
@@ -110,24 +121,32 @@ def _cells(runs: tuple[Run, Run], names: tuple[str, str]) -> dict[str, StoredCel
     }
 
 
-def _sentences(differences: pd.DataFrame, names: tuple[str, str]) -> list[str]:
-    """Returns a line a quantity: at how many settings an interval excludes 0, and in which direction."""
-    lines = []
-    for quantity in SENTENCES:
-        rows = records_of(differences[(differences["quantity"] == quantity) & differences["difference"].notna()])
-        surer = [row for row in rows if row["low"] > 0 or row["high"] < 0]
-        if not rows:
-            continue
-        largest = max(rows, key=lambda row: abs(row["difference"]))
-        where = f" at rho {largest['rho']}" if "rho" in largest else ""
-        known = largest["low"] == largest["low"]
-        ends = f" [{largest['low']:+.3f}, {largest['high']:+.3f}]" if known else ", without an interval"
-        title = title_of(quantity)
-        lines.append(
-            f"{title[0].upper()}{title[1:]}: the largest difference of {names[1]} from {names[0]} is "
-            f"{largest['difference']:+.3f}{ends}{where}; {len(surer)} of {len(rows)} intervals exclude 0."
-        )
+def _compared(rows: pd.DataFrame, names: tuple[str, str], axes: Sequence[str]) -> list[str]:
+    """Says which settings and seeds both runs have, and which only one of them."""
+    kept = kept_records(rows[rows["split"] == "test"])
+    first, second = (
+        {_setting(values, axes): {*seeds_of(part)} for values, part in groups_of(kept[kept["run"] == name], axes)}
+        for name in names
+    )
+    both = {setting: first[setting] & second.get(setting, set()) for setting in first}
+    lines = [f"Compared: {_settings_text(both)}."]
+    for name, own in zip(names, (first, second), strict=True):
+        rest = {setting: seeds - both.get(setting, set()) for setting, seeds in own.items()}
+        lines += [f"Only in {name}: {_settings_text(rest)}."] if any(rest.values()) else []
     return lines
+
+
+def _setting(values: Sequence[Any], axes: Sequence[str]) -> str:
+    return setting_label(dict(zip(axes, values, strict=True)), axes).replace(", ", " ") or "the one setting"
+
+
+def _settings_text(settings: Mapping[str, set]) -> str:
+    """Returns settings with their seeds in words; those of the same seeds together."""
+    by_seeds: dict[tuple, list[str]] = {}
+    for setting, seeds in settings.items():
+        if seeds:
+            by_seeds.setdefault(tuple(sorted(seeds)), []).append(setting)
+    return "; ".join(f"{listed(few, most=LISTED)} (seeds {', '.join(map(str, key))})" for key, few in by_seeds.items())
 
 
 def _same_images(runs: tuple[Run, Run]) -> bool | None:

@@ -186,12 +186,12 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
                 middle, low, high = map(np.array, ends)
                 axes.hlines(heights, low, high, linewidth=1.4, color=colour)
                 axes.scatter(middle, heights, s=16, zorder=3, label=f"rho {rho}", color=colour)
-            limits = axes.get_xlim()
-            ticks = [float(tick) for tick in MaxNLocator(4).tick_values(*limits) if limits[0] <= tick <= limits[1]]
-            signed = [f"{tick:+g}" if tick else "0" for tick in ticks]
+            axes.axvline(0, color=FAINT, linewidth=1, zorder=1)
+            low, high = axes.get_xlim()
+            ticks = [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+            signed = [f"{tick:+.3g}" if abs(tick) > 1e-9 else "0" for tick in ticks]
             x = f"difference from {plain(reference)}"
             dress(axes, title=title_of(quantity), x=x, y="", ticks=ticks, labels=signed)
-            axes.axvline(0, color=FAINT, linewidth=1, zorder=1)
             axes.set_yticks(range(len(labels)), [plain(each, most=30) for each in labels])
             axes.set_ylim(len(labels) - 0.5, -0.5)
             if len(rhos) > 1:

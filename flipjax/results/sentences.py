@@ -45,16 +45,18 @@ def repair_warning(signs: pd.DataFrame) -> list[str]:
     ]
 
 
-def verdicts(comparison: pd.DataFrame, *, axis: str = "method") -> list[str]:
+def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[str] | None = None) -> list[str]:
     """Returns how Flip in the rare groups differs from the reference's at the highest rho: a sentence a setting.
 
     Args:
         comparison: of `flipjax.results.seeds.compare` along `axis`.
         axis: what is compared.
+        axes: those that name a setting; None: the others that vary.
     """
     rows = comparison[comparison["quantity"] == "fg_flip/rare"] if len(comparison) else comparison
     rows = rows[rows["rho"] == rows["rho"].max()] if "rho" in rows else rows
-    axes = [name for name in varying_axes(rows) if name not in (axis, "reference")]
+    varying = [name for name in varying_axes(rows) if name not in (axis, "reference")]
+    axes = varying if axes is None else axes
     return [_verdict(row, axis, axes) for row in records_of(rows) if not math.isnan(row["difference"])]
 
 
@@ -68,8 +70,9 @@ def _verdict(row: Row, axis: str, axes: Sequence[str]) -> str:
 
 
 def _with_seeds(row: Row) -> str:
-    seeds = f"{row['n']} seed{'s' if row['n'] > 1 else ''}"
-    return f"with {seeds}" if row["interval"] == "seeds" else f"for the{'se' if row['n'] > 1 else ''} {seeds} alone"
+    if row["interval"] == "seeds":
+        return f"with {row['n']} seeds"
+    return f"for these {row['n']} seeds alone" if row["n"] > 1 else "for this seed alone"
 
 
 def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:

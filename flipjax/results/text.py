@@ -105,12 +105,13 @@ def trend_table(trends: pd.DataFrame) -> TextTable:
     return TextTable([*axes, "quantity", "rho", "seeds", "change"], rows, len(axes) + 1)
 
 
-def comparison_table(comparison: pd.DataFrame, axis: str) -> TextTable:
+def comparison_table(comparison: pd.DataFrame, axis: str, *, axes: Sequence[str] | None = None) -> TextTable:
     """Returns a row per setting and value of `axis`: differences from the reference with intervals.
 
-    A star marks an interval over seeds that excludes 0.
+    A star marks an interval over seeds that excludes 0; `axes` name a setting, those that vary unless given.
     """
-    axes = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
+    varying = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
+    axes = varying if axes is None else [*axes]
     axes += ["rho"] if "rho" in comparison else []
     rows = []
     for values, by_name in by_setting(comparison, [axis, *axes]):
