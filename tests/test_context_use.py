@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from flipjax import context
+from flipjax.groups import Groups
 from flipjax.metrics import segments
+from flipjax.results.swapped_scenes import scene_shift, scene_use, training_evidence
 
 C = 5
 
@@ -62,3 +64,37 @@ def test_what_does_not_fit_is_named(photos):
         context.segment_shift(model(0, stands), images, labels[:2], true, images[:1])
     with pytest.raises(ValueError, match=r"^predict: expected logits"):
         context.segment_shift(lambda x: x[:, :4], images, labels, true, images[:1])
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 3)])
+def test_members_of_a_grid_use_what_they_use(shape):
+    all_groups = Groups(*shape)
+    generator = np.random.default_rng(shape[0])
+    shares = np.where(np.isin(np.arange(all_groups.count), all_groups.common), 9, 1)
+    evidence = training_evidence(np.repeat(np.arange(all_groups.count), shares), all_groups)
+    if shape == (2, 2):
+        np.testing.assert_allclose(evidence, np.log([[0.9, 0.1], [0.1, 0.9]]))
+    identity = generator.normal(size=(30, 1, shape[0]))
+    for weight in (0.0, 0.4, 1.0):
+        log_odds = identity + weight * evidence
+        log_odds -= log_odds.mean(-1, keepdims=True)
+        log_odds[3] = np.nan
+        np.testing.assert_allclose(scene_use(log_odds, evidence), weight, atol=1e-12)
+    noisy = log_odds + generator.normal(size=(30, *shape[::-1]))
+    x, y = [], []  # Its twin: every pair of classes of every region, less its mean over the scenes.
+    for region in np.delete(noisy, 3, axis=0):
+        for c in range(shape[0]):
+            for d in range(c):
+                for rows, values in ((x, evidence[:, d] - evidence[:, c]), (y, region[:, d] - region[:, c])):
+                    rows += list(values - values.mean())
+    np.testing.assert_allclose(scene_use(noisy, evidence), np.dot(x, y) / np.dot(x, x))
+
+
+def test_what_scenes_do_not_tell_has_no_use():
+    all_groups = Groups()
+    log_odds = np.array([[[1.0, -1.0], [-2.0, 2.0]], [[np.nan, np.nan]] * 2])
+    assert scene_shift(log_odds, all_groups) == 6.0  # logit_2 - logit_1 goes from -2 to 4.
+    for groups in ([0, 1, 2, 3], [0, 0, 3, 3], [0, 0, 0, 1]):  # rho .5, 1, and a class that is never shown.
+        assert np.isnan(scene_use(log_odds, training_evidence(np.array(groups), all_groups)))
+    assert np.isnan(scene_use(log_odds[:, :1], training_evidence(np.array([0, 0, 1, 2, 3, 3]), all_groups)))
+    assert np.isnan(scene_shift(log_odds[1:], all_groups)) and np.isnan(scene_shift(log_odds[:, :1], all_groups))

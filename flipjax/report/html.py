@@ -64,7 +64,8 @@ TERMS = {
     "scene swap": (
         "Each predicted region is put on the mean scene of each kind, and the model is asked again: the mean of its "
         "answers is the region's identity. Scene-swap risk is how strongly it speaks against the label; repair gives "
-        "the region its class; scene reliance is the share of the answers' variance that the scene makes. "
+        "the region its class; context use is the share of the scene's evidence, 2 log(rho / (1 - rho)), by "
+        "which its answers move. "
     )
     + REPAIR_NOTE,
     "counterfactual pair": (

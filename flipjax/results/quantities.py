@@ -31,6 +31,8 @@ RANGES = {
     "difference of shares": (-1.0, 1.0),
     "nats": (0.0, math.inf),
     "images": (0.0, math.inf),
+    "log-odds": (-math.inf, math.inf),
+    "ratio": (-math.inf, math.inf),
 }
 """Units, and the least and the largest value that a quantity of it can have."""
 
@@ -90,6 +92,13 @@ SCENE_QUANTITIES = _by_key(
     Quantity("scene_reliance", "scene reliance", "share", "down",
              "Share of the variance of a region's log-odds that the scene makes; needs no labels. High: there is "
              "a scene error to mend; not: the model knows the class.", across=True),
+    Quantity("scene_shift", "scene shift", "log-odds", "down",
+             "Nats by which a region's log-odds for a class rise from its other scenes to its usual ones; needs no "
+             "labels.", across=True),
+    Quantity("context_use", "context use", "ratio", "down",
+             "Of the evidence 2 log(rho / (1 - rho)) that rho gives the scene, the share that the member uses: scene "
+             "shift over evidence; of more classes and scenes the slope of log-odds on log P(scene | class). Blank "
+             "where scenes say nothing, as at rho 0.5, or all, as at 1.", across=True),
 )
 """Quantities of `flipjax.intervene`: columns of a run whose scenes were swapped."""
 

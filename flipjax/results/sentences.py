@@ -87,7 +87,7 @@ def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
     for values, by_name in by_setting(trends, axes):
         label = setting_label(dict(zip(axes, values, strict=True)), axes)
         by_rho = {(row["quantity"], row["rho"]): row for row in settings[values]}
-        texts = [_change(by_name[name], by_rho) for name in CHANGES] + [_blindness(by_rho)]
+        texts = [_change(by_name[name], by_rho) for name in CHANGES] + [_blindness(by_rho), _used(by_rho)]
         texts = [text for text in texts if text]
         sentences += [f"{label}: {' '.join(texts)}"] if label and texts else texts
     return sentences
@@ -108,6 +108,15 @@ def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
         return f"{name} stays at {after} from rho {row['from']} to {row['to']} ({interval}, {seeds})."
     verb = "rises" if row["change"] > 0 else "falls"
     return f"{name} {verb} from {before} at rho {row['from']} to {after} at rho {row['to']} ({interval}, {seeds})."
+
+
+def _used(by_rho: Mapping[tuple, Row]) -> str:
+    means = {rho: row["mean"] for (quantity, rho), row in by_rho.items() if quantity == "context_use/all"}
+    told = {rho: mean for rho, mean in sorted(means.items()) if not math.isnan(mean)}
+    if not told:
+        return ""
+    shares = ", ".join(f"{mean:.2f} at rho {rho}" for rho, mean in told.items())
+    return f"Of the evidence that rho gives the scene members use {shares}."
 
 
 def _blindness(by_rho: Mapping[tuple, Row]) -> str:

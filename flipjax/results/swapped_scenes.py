@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ REPAIR_NOTE = (
     "training rho: it is for balanced or shifted data."
 )
 """What must stand wherever figures after repair stand."""
+LEAST_EVIDENCE = 1e-12
+"""Squared nats, below which the scenes say the same."""
 
 
 class SceneSwap(NamedTuple):
@@ -62,6 +65,77 @@ def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.nd
     return SceneSwap(risk, dataclasses.replace(decomposition, confusion=repaired))
 
 
+def training_evidence(groups: np.ndarray, all_groups: Groups) -> np.ndarray:
+    """Returns log P(scene | class), of how often training shows each class in each scene: float64 (S, F).
+
+    Minus infinity where it never does.
+
+    Args:
+        groups: int (n,), those of a training table.
+        all_groups: what groups number, of F classes and S scenes.
+
+    Example:
+        >>> np.exp(training_evidence(np.array([0, 0, 0, 1, 2, 3, 3, 3]), Groups())).tolist()
+        [[0.75, 0.25], [0.25, 0.75]]
+    """
+    counts = np.bincount(groups, minlength=all_groups.count).reshape(all_groups.classes, -1).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(counts / counts.sum(0))
+
+
+def scene_use(log_odds: np.ndarray, evidence: np.ndarray) -> float:
+    """Returns context use: nat by which regions' log-odds follow the evidence of the scene that they stand on, per nat.
+
+    The least-squares slope of the log-odds of a region on log P(scene | class), over scenes and classes, within the
+    region. Of two classes and two scenes it is the mean shift of log-odds between the scenes over 2 log(rho / (1 -
+    rho)). `flipjax.context.context_use` is the same of photos, whose scenes are told from labels.
+
+    Args:
+        log_odds: (n, S, F) of `scene_marginal`, on one scene of each kind; regions with NaN are left out.
+        evidence: (S, F) of `training_evidence`.
+
+    Returns:
+        The slope: 0, the scene has no say; 1, all that training gave it. NaN where the evidence is the same of all
+        scenes, as at rho .5, or infinite, as at rho 1.
+
+    Example:
+        >>> log_odds = np.array([[[3.0, -3.0], [2.0, -2.0]]])  # logit_2 - logit_1 rises by 2 from scene 1 to 2
+        >>> evidence = training_evidence(np.array([0, 0, 0, 1, 2, 3, 3, 3]), Groups())
+        >>> round(scene_use(log_odds, evidence), 6), round(2 / (2 * math.log(3)), 6)
+        (0.910239, 0.910239)
+    """
+    known = ~np.isnan(log_odds).any((1, 2))
+    if log_odds.shape[1:] != evidence.shape or not known.any() or not np.isfinite(evidence).all():
+        return math.nan
+    told = evidence - evidence.mean(0)
+    told -= told.mean(1, keepdims=True)
+    size = float((told**2).sum())
+    return float((log_odds[known].mean(0, dtype=np.float64) * told).sum() / size) if size > LEAST_EVIDENCE else math.nan
+
+
+def scene_shift(log_odds: np.ndarray, all_groups: Groups) -> float:
+    """Returns by how many nats log-odds for a class rise from its other scenes to its usual ones.
+
+    Twice the mean over the classes; of two classes and two scenes, what logit_2 - logit_1 moves by.
+
+    Args:
+        log_odds: (n, S, F) of `scene_marginal`, on one scene of each kind; regions with NaN are left out.
+        all_groups: what groups number, of F classes and S scenes.
+
+    Example:
+        >>> scene_shift(np.array([[[3.0, -3.0], [2.0, -2.0]]]), Groups())
+        2.0
+    """
+    known = ~np.isnan(log_odds).any((1, 2))
+    if log_odds.shape[1:] != (all_groups.scenes, all_groups.classes) or not known.any():
+        return math.nan
+    means = log_odds[known].mean(0, dtype=np.float64)
+    usual = np.zeros(means.shape, bool)
+    for y, scenes in enumerate(all_groups.usual):
+        usual[list(scenes), y] = True
+    return float(2 * (means.mean(0, where=usual) - means.mean(0, where=~usual)).mean())
+
+
 def scene_quantities(
     decomposition: Decomposition,
     log_odds: np.ndarray,
@@ -69,6 +143,7 @@ def scene_quantities(
     groups: np.ndarray,
     *,
     all_groups: Groups = TWO_BY_TWO,
+    evidence: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Returns the quantities of a model's scene swap over its images, and of its groups: see `results.quantities`.
 
@@ -78,6 +153,7 @@ def scene_quantities(
         center: (F,) of `split_point`, from validation images.
         groups: int (n,).
         all_groups: what they number.
+        evidence: (S, F) of `training_evidence`; None: it is not known, and so context use neither.
 
     Returns:
         Numbers by key, `group/<g>/<key>` for those of a group.
@@ -87,7 +163,9 @@ def scene_quantities(
     flip = np.asarray(decomposition.flip)
     within = np.var(log_odds, axis=1).sum(-1)
     between = np.nanvar(log_odds.mean(1), axis=0).sum() if np.isfinite(within).any() else np.nan
-    values = {"repair_worst_iou": after["worst_group_iou"]}
+    values = {"repair_worst_iou": after["worst_group_iou"], "scene_shift": scene_shift(log_odds, all_groups)}
+    if evidence is not None:
+        values["context_use"] = scene_use(log_odds, evidence)
     if log_odds.shape[1] > 1 and np.isfinite(between):
         values["scene_reliance"] = float(np.nanmean(within) / (np.nanmean(within) + between))
     sides = {"": np.ones(len(groups), bool)}

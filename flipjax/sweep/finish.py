@@ -21,7 +21,7 @@ from flipjax.results.pairs import counterfactual_flip
 from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
 from flipjax.results.region_shares import region_quantities
 from flipjax.results.rows import member_rows
-from flipjax.results.swapped_scenes import scene_quantities
+from flipjax.results.swapped_scenes import scene_quantities, training_evidence
 from flipjax.sweep.storage import shown_images
 from flipjax.sweep.study import Study, split_evenly, training_scenes
 from flipjax.sweep.workdir import Workdir
@@ -69,7 +69,9 @@ def finish(
     scenes, usual = study.catalog.scene_names, study.catalog.groups.usual
     stored = StoredCell(program.names, rules, names, scenes, parts, score_names=score_names, usual=usual)
     states = population.states_of(current)
-    rows = _rows(program, study, stored, states, regions)
+    trained = np.asarray(current.members.groups)[current.slots]
+    evidence = [training_evidence(groups, stored.groups) for groups in trained]
+    rows = _rows(program, study, stored, states, regions, evidence)
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
     workdir.verify()
     if shown in program.names:
@@ -167,7 +169,12 @@ def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.
 
 
 def _rows(
-    program: Program, study: Study, stored: StoredCell, states: State, regions: Mapping[str, metrics.RegionSums]
+    program: Program,
+    study: Study,
+    stored: StoredCell,
+    states: State,
+    regions: Mapping[str, metrics.RegionSums],
+    evidence: Sequence[np.ndarray],
 ) -> list[Row]:
     rows = []
     for index, setting in enumerate(program.settings):
@@ -195,7 +202,9 @@ def _rows(
                 evaluated = decomposition if trailing["best_epoch"] else None
                 more = {}
                 if evaluated is not None:
-                    more = _more(evaluated, log_odds, center, groups, pairs, all_groups=stored.groups)
+                    more = _more(
+                        evaluated, log_odds, center, groups, pairs, all_groups=stored.groups, evidence=evidence[index]
+                    )
                     more |= region_quantities(sums, groups, all_groups=stored.groups)
                 further = [*(SCENE_QUANTITIES if stored.parts[part].scene_log_odds is not None else ())]
                 further += [*(PAIR_QUANTITIES if study.pool.kind == "composite" else ()), *REGION_QUANTITIES]
@@ -214,12 +223,13 @@ def _more(
     pairs: np.ndarray,
     *,
     all_groups: Groups,
+    evidence: np.ndarray,
 ) -> dict[str, float]:
     """Returns the quantities that `summarize` has not: of swapped scenes, and of pairs."""
     more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
     if log_odds is None or center is None:
         return more
-    return more | scene_quantities(decomposition, log_odds, center, groups, all_groups=all_groups)
+    return more | scene_quantities(decomposition, log_odds, center, groups, all_groups=all_groups, evidence=evidence)
 
 
 def gallery_members(program: Program, shown: str) -> list[str]:
