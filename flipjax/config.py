@@ -164,7 +164,7 @@ class Experiment:
 
     `active_knobs` names the knobs that any method of the grid sets. The program holds every loss, and of samplers,
     augmentations and averages no more than these need. `packed` is the population's: whether members that are mapped
-    are one pack. `groups` are the pool's, two by two until it is read.
+    are one pack. `groups` are the pool's, two by two until they are known.
     """
 
     pool: PoolSpec = PoolSpec()

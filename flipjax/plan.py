@@ -80,14 +80,15 @@ def plan(config: Config) -> list[Program]:
         first = sum(len(program.settings) for program in programs)
         combinations = [dict(zip(axes, traced, strict=True)) for traced in itertools.product(*axes.values())]
         spec = experiment(config, overrides)
+        if groups := known_groups(spec.pool):
+            check_sizes(groups, spec.split, axes["rho"])
+            spec = dataclasses.replace(spec, groups=groups)
         settings = tuple(
             _setting(f"m{first + index:03d}", overrides, values, config) for index, values in enumerate(combinations)
         )
         name = f"{len(programs):03d}"
         programs.append(Program(name, spec, settings, tuple(axes["rho"]), identity=f"{whole}/{name}"))
         _check_methods(programs[-1])
-        if groups := known_groups(spec.pool):
-            check_sizes(groups, spec.split, programs[-1].rhos)
     return programs
 
 
@@ -168,8 +169,9 @@ def _check_methods(program: Program) -> None:
     for name in program.settings[0].axes:
         if name in STRENGTHS and name not in spec.active_knobs:
             raise ConfigError(f"config.axes.{name}", f"a method with the knob {name} in config.axes.method")
-    if "dfr" in spec.active_knobs and spec.split.n_val < 8:
-        raise ConfigError("config.split.n_val", "at least 8, half of them for dfr to refit on", spec.split.n_val)
+    least = 2 * spec.groups.count
+    if "dfr" in spec.active_knobs and spec.split.n_val < least:
+        raise ConfigError("config.split.n_val", f"at least {least}, half of them for dfr to refit on", spec.split.n_val)
     first = max(int(setting.knobs.jtt_epochs) for setting in program.settings)
     if first > spec.train.epochs:
         raise ConfigError("config.knobs.jtt_epochs", f"at most config.train.epochs ({spec.train.epochs})", first)

@@ -8,12 +8,14 @@ from scipy.stats import binomtest
 
 from flipjax.metrics import Decomposition
 from flipjax.report.galleries import member_items
+from flipjax.report.pulls import scene_table
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit
 from flipjax.results.choices import method_regret
 from flipjax.results.frames import records_of, to_frame
-from flipjax.results.pairs import counterfactual_flip, label_changes, mcnemar, pair_tests, region_class
+from flipjax.results.pairs import counterfactual_flip, label_changes, mcnemar, pair_tests, region_class, whole_pairs
 from flipjax.results.repair_sign import agreement, repair_signs
+from flipjax.results.scene_tests import scene_tests
 from flipjax.results.swapped_scenes import SceneSwap
 from flipjax.results.text import pair_table, sign_table, to_text
 
@@ -40,6 +42,49 @@ def test_pairs_change_where_their_labels_differ():
     order = np.random.default_rng(0).permutation(10)
     shuffled = Decomposition(one.confusion[order], one.risk_sum[order])
     np.testing.assert_array_equal(label_changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
+
+
+def test_sets_of_three_scenes_change_where_any_label_differs():
+    labels = np.array([[1, 1, 1], [1, 1, 2], [2, 0, 2], [1, 2, 1]])
+    three = np.repeat(np.arange(4), 3)
+    np.testing.assert_array_equal(label_changes(member(labels), three), [0, 1, np.nan, 1])
+    assert whole_pairs(np.append(three, [9, 9, -1])).tolist() == np.arange(12).reshape(4, 3).tolist()
+    _, kinds = gallery.choose_images(member(labels), None, three, riskiest=0, typical=0, paired=1)
+    assert kinds.tolist() == ["pair 0"] * 3
+
+
+def test_scenes_are_tested_class_by_class():
+    """Four objects of class 1 in three scenes: right on the first alone, by most of three seeds."""
+    groups = np.tile([0, 1, 2], 4)
+    often = np.array([[1, 2, 2]] * 4)
+    counts = [member(often), member(often), member(np.full((4, 3), 1))]
+    parts = dict.fromkeys(
+        ("val", "test"),
+        StoredSplit(
+            np.stack([[c.confusion for c in counts]]),
+            np.stack([[c.risk_sum for c in counts]]),
+            groups,
+            np.repeat(np.arange(4), 3),
+            np.zeros((12, 2), int),
+        ),
+    )
+    names = ("background", "cat", "dog"), ("land", "sea", "snow")
+    cell = StoredCell(("ce0", "ce1", "ce2"), ("val_loss",), *names, parts, usual=((0,), (1, 2)))
+    rows = to_frame([r for s in range(3) for r in rows_of("ce", s, reliance=0.6, worst=(0.5, 0.4), flip=(0.3, 0.3))])
+    cat, dog = records_of(scene_tests(rows, {"000": cell}))
+    assert [cat[f"right_{name}"] for name in names[1]] == [1, 0, 0] and (cat["n"], cat["q"]) == (4, 8.0)
+    assert cat["p_holm"] == 2 * cat["p"] == pytest.approx(2 * np.exp(-4)) and (dog["n"], dog["p"]) == (0, 1)
+    assert scene_table(scene_tests(rows, {"000": cell})).rows[0] == [
+        "0.9",
+        "cat",
+        "4",
+        "1.00",
+        "0.00",
+        "0.00",
+        "8.0",
+        "0.0366",
+    ]
+    assert scene_tests(rows, {"000": dataclasses.replace(cell, scene_names=("land", "sea"), usual=())}).empty
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (5, 0), (3, 3), (2, 9), (40, 61)])

@@ -90,5 +90,5 @@ def _gap(*ious: np.ndarray, common: int) -> np.ndarray:
 
 def _pull(grouping: Grouping, images: statistics.Images, draws: statistics.Draws) -> np.ndarray:
     options = {"all_groups": grouping.all_groups, "background": images.background}
-    flips, pulled, _ = (draws.counts @ pull_counts(images.confusion, grouping.numbers, **options)).T
+    flips, pulled = (draws.counts @ pull_counts(images.confusion, grouping.numbers, **options)).T
     return np.divide(pulled, flips, out=np.full(len(flips), np.nan), where=flips > 0)

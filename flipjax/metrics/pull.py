@@ -47,11 +47,9 @@ def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups, background: Ba
 
 
 def pull_counts(confusion: Any, groups: Any, *, all_groups: Groups, background: Background = 0) -> np.ndarray:
-    """Returns what the pull of scenes is made of, for each image: float64 (n, 3), 0 for an image of a common group.
+    """Returns the pixels of each image of a rare group that are flipped, and that go to a class whose scene it shows.
 
-    The pixels that are flipped, those of them that go to a class whose usual scene the image shows, and as many as
-    would if flips chose evenly among the F - 1 other classes. Of the sums over images the second to the first is the
-    *pull of the scene*, the third to the first its chance level: 1 / (F - 1) where each scene is usual for one class.
+    Over images the sum of the second over that of the first is the *pull of the scene*.
 
     Args:
         confusion: int (n, C, C), rows truth.
@@ -59,15 +57,34 @@ def pull_counts(confusion: Any, groups: Any, *, all_groups: Groups, background: 
         all_groups: what they number.
         background: its class, several or None.
 
+    Returns:
+        int64 (n, 2); 0 for an image of a common group.
+
     Example:
         >>> counts = np.zeros((2, 4, 4), int)
-        >>> counts[0, 1, 2:], counts[1, 1, 2:] = (6, 2), (5, 5)  # A class in the second's scene, and in its own.
+        >>> counts[:, 1, 2:] = (6, 2)  # The first in the scene of the class that takes 6, the second in its own.
         >>> pull_counts(counts, [1, 0], all_groups=Groups(3, 3)).tolist()
-        [[8.0, 6.0, 4.0], [0.0, 0.0, 0.0]]
+        [[8, 6], [0, 0]]
     """
-    targets = flips_to(confusion, background=background)
-    usual = np.array([[scene in own for own in all_groups.usual] for scene in range(all_groups.scenes)])
-    shown = usual[all_groups.scene_of(np.asarray(groups))]
-    flips = targets.sum(1)
-    drawn = flips * shown.sum(1) / (all_groups.classes - 1)
-    return np.stack([flips, (targets * shown).sum(1), drawn], 1) * np.isin(groups, all_groups.rare)[:, None]
+    groups = np.asarray(groups)
+    targets = flips_to(confusion, background=background) * np.isin(groups, all_groups.rare)[:, None]
+    shown = usual_table(all_groups)[:, all_groups.scene_of(groups)].T
+    return np.stack([targets.sum(1), (targets * shown).sum(1)], axis=1)
+
+
+def pull_chance(all_groups: Groups) -> float:
+    """Returns the pull of flips that choose evenly among the wrong classes: the mean over the rare groups.
+
+    It is 1 / (F - 1) where each scene is usual for one class.
+
+    Example:
+        >>> pull_chance(Groups()), pull_chance(Groups(4, 4)), pull_chance(Groups(4, 2))
+        (1.0, 0.3333333333333333, 0.6666666666666666)
+    """
+    rivals = usual_table(all_groups).sum(0)[all_groups.scene_of(np.array(all_groups.rare))]
+    return float(rivals.mean() / (all_groups.classes - 1))
+
+
+def usual_table(all_groups: Groups) -> np.ndarray:
+    """Returns whether a scene is usual for a class: bool (F, S)."""
+    return np.isin(np.arange(all_groups.count), all_groups.common).reshape(all_groups.classes, all_groups.scenes)

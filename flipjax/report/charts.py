@@ -22,12 +22,12 @@ from flipjax.report.panels import (
     remaining,
     shares_chart,
 )
-from flipjax.report.run import MemberImages, Run, images_of
+from flipjax.report.pulls import pull_charts
+from flipjax.report.run import MemberImages, Run, images_by_setting
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
-from flipjax.results.cells import Row
 from flipjax.results.frames import groups_of
 from flipjax.results.quantities import title_of
-from flipjax.results.rows import axes_of, kept_records
+from flipjax.results.rows import kept_records
 from flipjax.results.swapped_scenes import REPAIR_NOTE
 from flipjax.results.text import TextTable, setting_label, varying_axes
 
@@ -54,7 +54,7 @@ TRAINED = 12
 def flip_charts(run: Run) -> list[Chart]:
     """Returns the charts of flips, of the IoU gap, of reliance where it is known, and of the shares."""
     names = dict.fromkeys(run.summary["quantity"])
-    looks = cycle(zip(CLASSES[1:], "^v", strict=False))
+    looks = cycle(zip(CLASSES[1:], cycle("^v"), strict=False))
     of_classes = [name for name in names if name.startswith("gap_") and name != "gap_mean/all"]
     gaps = [Line(name, title_of(name).removeprefix("IoU gap of "), *next(looks)) for name in of_classes]
     gaps.append(Line("gap_mean/all", "mean", WHOLE))
@@ -107,21 +107,11 @@ def risk_charts(run: Run) -> list[Chart]:
     caption = "The part of all flips that the tenth of the images with the highest flip-risk holds."
     charts.append(Chart("top_decile", "Top-decile flip share", caption, note, panels))
     facets: dict[str, dict[str, Ranking]] = {}
-    for setting, members in _images_by_setting(run):
+    for setting, members in images_by_setting(run):
         label = setting_label(setting, varying_axes(run.summary))
         facet, name = (label, f"rho {setting['rho']:g}") if "rho" in setting else ("", label or "this run")
         facets.setdefault(facet, {})[name] = _mean_ranking(members)
     return [*charts, *(ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
-
-
-def _images_by_setting(run: Run) -> list[tuple[Row, list[MemberImages]]]:
-    """Returns each setting, from the lowest rho on, and the stored test images of its seeds."""
-    names = [name for name in axes_of(run.rows) if name != "seed"]
-    members: dict[tuple, list[MemberImages]] = {}
-    for images in images_of(run):
-        members.setdefault(tuple(images.record[name] for name in names), []).append(images)
-    settings = [(dict(zip(names, values, strict=True)), images) for values, images in members.items()]
-    return sorted(settings, key=lambda entry: entry[0].get("rho", 0.0))
 
 
 def _mean_ranking(members: Iterable[MemberImages]) -> Ranking:
@@ -149,12 +139,12 @@ def method_charts(run: Run) -> list[Chart]:
 def class_sections(run: Run) -> list[Numbers | Picture]:
     """Returns which class is taken for which, and the groups."""
     panels = []
-    for setting, members in _images_by_setting(run):
+    for setting, members in images_by_setting(run):
         axes = [name for name in (*varying_axes(run.summary), "rho") if name in setting]
         confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for images in members], axis=0)
-        panels.append(matrix_panel(confusion, members[0].class_names, title=setting_label(setting, axes)))
+        panels.append(matrix_panel(confusion, members[0].cell.class_names, title=setting_label(setting, axes)))
     charts = [Picture(matrix_chart(panels, note=run.note(interval=False)))] if panels else []
-    return [*charts, *_group_tables(run)]
+    return [*charts, *map(Picture, pull_charts(run)), *_group_tables(run)]
 
 
 def _group_tables(run: Run) -> list[Numbers]:

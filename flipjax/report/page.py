@@ -18,6 +18,7 @@ from flipjax.report.html import TERMS, Gallery, Numbers, Picture, Section, pictu
 from flipjax.report.latex import to_latex
 from flipjax.report.made import made_of, members_table
 from flipjax.report.pictures import Item
+from flipjax.report.pulls import SCENES, scene_table
 from flipjax.report.run import Run, read_run
 from flipjax.report.scores import left_out, score_blocks
 from flipjax.results.frames import write_csv
@@ -44,8 +45,8 @@ def build_report(workdir: str | Path) -> str:
     """Writes `report/` into a run folder, from its stored results alone, and returns its tables as text for a terminal.
 
     Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), method_regret.csv,
-    pairs.csv (McNemar's tests), repair_signs.csv and, beside `report/`, scores.csv (of images' scores), each where it
-    has rows;
+    pairs.csv (McNemar's tests), scenes.csv (Cochran's, of three scenes or more), repair_signs.csv and, beside
+    `report/`, scores.csv (of images' scores), each where it has rows;
     summary.md, summary.tex, figures/*.png and *.svg, and index.html, which needs no other file; each file atomically.
 
     Raises:
@@ -55,7 +56,12 @@ def build_report(workdir: str | Path) -> str:
     run = read_run(workdir)
     folder = run.folder / "report"
     rows = {"summary": run.summary, "trend": run.trends, "comparison": run.comparison, "regret": run.regrets}
-    rows |= {"method_regret": run.choices, "pairs": run.pair_tests, "repair_signs": run.signs}
+    rows |= {
+        "method_regret": run.choices,
+        "pairs": run.pair_tests,
+        "repair_signs": run.signs,
+        "scenes": run.scene_tests,
+    }
     for name, table in rows.items():
         write_csv(folder / f"{name}.csv", table)
     write_csv(run.folder / "scores.csv", run.scores)
@@ -130,6 +136,7 @@ def tables_of(run: Run) -> dict[str, TextTable]:
         (f"Choosing among methods: {losses} sees the quantity itself", run.choices, regret_table),
         (pairs_caption(run.pair_tests), run.pair_tests, pair_table),
         (SIGNS, run.signs, sign_table),
+        (SCENES, run.scene_tests, scene_table),
     )
     return tables | {caption: make(table) for caption, table, make in further if len(table)}
 

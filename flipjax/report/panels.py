@@ -4,7 +4,7 @@ Pure functions from arrays to what draws them. No pyplot, so no global state.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -230,16 +230,28 @@ def matrix_panel(
     rows = [c for c in range(len(class_names)) if c not in outside] if classes is None else list(classes)
     columns = sorted([*rows, *outside])
     shares = confusion[np.ix_(rows, columns)] / np.maximum(confusion[rows].sum(1, keepdims=True), 1)
+    outcomes = [[CORRECT if p == t else MISS if p in outside else FLIP for p in columns] for t in rows]
+    names = [class_names[c] for c in rows], [class_names[c] for c in columns]
+    draw, size = cell_drawing(shares, outcomes, *names, title=title, y="truth")
+    most = shares * (np.array(columns) != np.array(rows)[:, None])
+    t, p = np.unravel_index(most.argmax(), most.shape)
+    error = f"{class_names[rows[t]]} as {class_names[columns[p]]} {most[t, p]:.1%}"
+    text = f"{title or 'Which class is taken for which'}. The largest error: {error} of the class's pixels."
+    return Panel(draw, text, size)
+
+
+def cell_drawing(
+    shares: np.ndarray, colours: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str], **names: str
+) -> tuple[Callable[[Axes], Any], tuple[float, float]]:
+    """Returns what draws shares (R, C) as cells of a colour each, by the names of rows and columns, and its size."""
     C = len(columns)
 
     def draw(axes: Axes) -> None:
-        outcomes = [[CORRECT if p == t else MISS if p in outside else FLIP for p in columns] for t in rows]
-        tints = 1 - np.array([[to_rgb(colour) for colour in row] for row in outcomes])
+        tints = 1 - np.array([[to_rgb(colour) for colour in row] for row in colours])
         # The root, so that small shares can be seen.
         axes.imshow(1 - np.sqrt(shares)[..., None] * tints, aspect="auto")
-        names = [class_names[c] for c in columns]
-        dress(axes, title=title, x="predicted as", y="truth", ticks=range(C), labels=names)
-        axes.set_yticks(range(len(rows)), [plain(class_names[c], most=20) for c in rows])
+        dress(axes, x="predicted as", ticks=range(C), labels=columns, **names)
+        axes.set_yticks(range(len(rows)), [plain(name, most=20) for name in rows])
         axes.grid(False)
         axes.hlines(np.arange(len(rows) - 1) + 0.5, -0.5, C - 0.5, color=LIGHT, linewidth=1.5)
         axes.vlines(np.arange(C - 1) + 0.5, -0.5, len(rows) - 0.5, color=LIGHT, linewidth=1.5)
@@ -247,13 +259,8 @@ def matrix_panel(
             axes.tick_params(axis="x", rotation=90)
             return
         for (row, column), share in np.ndenumerate(shares):
-            ink = LIGHT if share > 0.7 and outcomes[row][column] != CORRECT else DARK
+            ink = LIGHT if share > 0.7 and colours[row][column] != CORRECT else DARK
             axes.text(column, row, f"{share:.1%}" if share else "", ha="center", va="center", fontsize=8.5, color=ink)
 
     cell = 0.95 if C <= 8 else 0.6 if C <= LABELLED else 0.25
-    size = (max(3.9, cell * C + 2.0), max(2.6, cell * 0.75 * len(rows) + 1.2))
-    most = shares * (np.array(columns) != np.array(rows)[:, None])
-    t, p = np.unravel_index(most.argmax(), most.shape)
-    error = f"{class_names[rows[t]]} as {class_names[columns[p]]} {most[t, p]:.1%}"
-    text = f"{title or 'Which class is taken for which'}. The largest error: {error} of the class's pixels."
-    return Panel(draw, text, size)
+    return draw, (max(3.9, cell * C + 2.0), max(2.6, cell * 0.75 * len(rows) + 1.2))

@@ -20,6 +20,7 @@ from flipjax.results.repair_sign import repair_signs
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import COMPARED, LEFT_OUT, axes_of, kept_records, member_quantities
 from flipjax.results.same_run import check_program, check_rows
+from flipjax.results.scene_tests import scene_tests
 from flipjax.results.score_tables import score_rows
 from flipjax.results.seeds import INTERVALS, aggregate, compare, trend
 from flipjax.results.text import listed
@@ -29,7 +30,7 @@ UNREADABLE = (*DAMAGED, ValueError, KeyError, OSError)
 SCORED = 2000
 """Members whose scores a report judges, at most."""
 SHOWN = 12
-SETTINGS = ("rows", "records", "summary", "trends", "comparison", "pair_tests", "signs")
+SETTINGS = ("rows", "records", "summary", "trends", "comparison", "pair_tests", "signs", "scene_tests")
 
 
 class ReportError(Exception):
@@ -43,8 +44,8 @@ class Run(NamedTuple):
 
     `rows`, `records`, `summary`, `trends` and `comparison` (of methods) are of the first selection rule; `regrets`
     compares all of them; `choices` are what choosing a method loses, `pair_tests` McNemar's, of methods or, where there
-    is one, of levels of rho; `signs` how far seeds agree on repair; `scores` are those of scores.csv. `missing` says,
-    a line each, what the folder lacks.
+    is one, of levels of rho, `scene_tests` Cochran's of scenes; `signs` how far seeds agree on repair; `scores` are
+    those of scores.csv. `missing` says, a line each, what the folder lacks.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Run(NamedTuple):
     cells: dict[str, StoredCell]
     missing: list[str]
     scores: pd.DataFrame
+    scene_tests: pd.DataFrame = pd.DataFrame()
 
     @property
     def name(self) -> str:
@@ -152,6 +154,7 @@ def read_run(workdir: str | Path) -> Run:
         cells,
         missing,
         _scores(cells, rows, missing),
+        scene_tests(first, cells),
     )
 
 
@@ -248,12 +251,12 @@ def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: li
 
 
 class MemberImages(NamedTuple):
-    """Of one kept member, by its record: the test images' confusion (n, C, C), risk_sum (n,) and the classes."""
+    """Of one kept member, by its record: the test images' confusion (n, C, C) and risk_sum (n,), and its cell."""
 
     record: Row
     confusion: np.ndarray
     risk_sum: np.ndarray
-    class_names: tuple[str, ...]
+    cell: StoredCell
 
 
 def images_of(run: Run) -> Iterator[MemberImages]:
@@ -263,4 +266,14 @@ def images_of(run: Run) -> Iterator[MemberImages]:
         part = cell.parts["test"]
         for place, member in enumerate(cell.members):
             if member in records:
-                yield MemberImages(records[member], part.confusion[0, place], part.risk_sum[0, place], cell.class_names)
+                yield MemberImages(records[member], part.confusion[0, place], part.risk_sum[0, place], cell)
+
+
+def images_by_setting(run: Run) -> list[tuple[Row, list[MemberImages]]]:
+    """Returns each setting, from the lowest rho on, and the stored test images of its seeds."""
+    names = [name for name in axes_of(run.rows) if name != "seed"]
+    members: dict[tuple, list[MemberImages]] = {}
+    for images in images_of(run):
+        members.setdefault(tuple(images.record[name] for name in names), []).append(images)
+    settings = [(dict(zip(names, values, strict=True)), images) for values, images in members.items()]
+    return sorted(settings, key=lambda entry: entry[0].get("rho", 0.0))

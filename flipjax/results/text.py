@@ -21,6 +21,7 @@ COLUMNS = (
     "risk_auroc/all",
     "top_decile_flip_share/all",
 )
+MANY_CLASSES = ("scene_pull/all",)
 DIFFERENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
 EXCLUDES_ZERO = "*"
 WIDTH = 80
@@ -84,13 +85,14 @@ def summary_table(summary: pd.DataFrame) -> TextTable:
     """Returns a row per setting: its main quantities as mean and interval."""
     axes = varying_axes(summary) + (["rho"] if "rho" in summary else [])
     any_left_out = bool(summary["left_out"].any())
+    columns = [*COLUMNS, *(name for name in MANY_CLASSES if name in set(summary["quantity"]))]
     rows = []
     for values, by_name in by_setting(summary, axes):
         n = by_name["fg_flip/all"]["n"]
         counts = [str(n)] + ([str(by_name["fg_flip/all"]["left_out"])] if any_left_out else [])
-        rows.append([*map(str, values), *counts, *(_mean(by_name[name], n) for name in COLUMNS)])
+        rows.append([*map(str, values), *counts, *(_mean(by_name[name], n) for name in columns)])
     names = [*axes, "seeds"] + (["left out"] if any_left_out else [])
-    return TextTable([*names, *map(title_of, COLUMNS)], rows, len(names))
+    return TextTable([*names, *map(title_of, columns)], rows, len(names))
 
 
 def trend_table(trends: pd.DataFrame) -> TextTable:

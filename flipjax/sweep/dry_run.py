@@ -66,10 +66,11 @@ def tree_bytes(tree: Any) -> int:
 
 def pool_bytes(program: Program) -> int | None:
     """Returns the size of the program's pool on a device, or None where only reading or preparing it would tell."""
-    pool = program.experiment.pool
+    pool, groups = program.experiment.pool, program.experiment.groups
     if pool.name != "synthetic":
         return tfds.stored_bytes(pool)
-    return sum(map(math.prod, store.shapes_of(2 * pool.objects, 2 * pool.scenes, pool.size).values()))
+    counts = groups.classes * pool.objects, groups.scenes * pool.scenes
+    return sum(map(math.prod, store.shapes_of(*counts, pool.size).values()))
 
 
 def _pool_text(program: Program) -> str:

@@ -1,10 +1,13 @@
 """Rows of results.csv and the stored cells they follow from."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from flipjax.files import DamagedError, replacing
+from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import summarize
 from flipjax.results import quantities
 from flipjax.results.cells import StoredCell, StoredSplit, load_cell, save_cell
@@ -119,7 +122,10 @@ def test_cell_round_trip(tmp_path):
     assert (tmp_path / "x" / "decomposition.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
     read = load_cell(tmp_path / "x" / "decomposition.npz")
     assert (read.members, read.class_names, read.scene_names) == (cell.members, cell.class_names, cell.scene_names)
-    assert read.parts["val"].groups.dtype == np.int32
+    assert read.parts["val"].groups.dtype == np.int32 and read.groups == TWO_BY_TWO
+    usual = dataclasses.replace(cell, usual=((1,), (0,)))
+    save_cell(tmp_path / "usual.npz", usual)
+    assert load_cell(tmp_path / "usual.npz").groups == usual.groups != read.groups
     np.testing.assert_array_equal(read.decomposition("b", "test").confusion, decompositions[1].confusion)
     last = read.decomposition("b", "test", selection="last")
     np.testing.assert_array_equal(last.confusion, decompositions[1].confusion + 1)
