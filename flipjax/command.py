@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import contextlib
 import difflib
 import functools
 import os
@@ -13,31 +12,26 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from flipjax.backend import backend_problem
 from flipjax.config import (
     KEYS,
     PLACES,
     Config,
     ConfigError,
-    PopulationSpec,
     check_sections,
     default_config,
     leaves,
     nearest,
 )
-from flipjax.files import cache_folder, keep_newest
 from flipjax.methods import METHODS
 from flipjax.ranges import functions_of, name_of
 from flipjax.terminal import one_line, printable, say
-from flipjax.threads import cores
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 """Exit codes of every command; an interrupted one is continued, or done anew, by the same command."""
 
 MISSING = "python -m pip install flipjax brings it; without, flipjax.metrics and the numbers of flipjax audit work"
 """What to do where a package is not installed."""
-
-PROGRAMS = 2**31
-"""Bytes of compiled programs that are kept on a machine."""
 
 CONFIG_HELP = """configuration:
   --config NAME|FILE         a shipped configuration (see --list_configs) or a file of yours
@@ -86,8 +80,15 @@ def entry(
         # Without a number it is flipjax that looked for what the command line names.
         code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
         text = one_line(f"{error.filename}: {error.strerror}" if error.filename else str(error)) + advice
+    except MemoryError as error:
+        code, text = (
+            USAGE,
+            one_line(f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"),
+        )
     except Exception as error:
         code, text = getattr(error, "exit_code", None), one_line(str(error))
+        if code is None and (problem := backend_problem()):
+            code, text = USAGE, problem
         if code is None:
             raise
     # Where there is no standard error, print would write to standard output.
@@ -291,17 +292,3 @@ def _run(path: Path, variant: str) -> Config:
     if not isinstance(config, ConfigDict):
         raise ConfigError(str(path), "get_config() to return a ConfigDict", repr(config))
     return config
-
-
-def start_backend(spec: PopulationSpec, members: int) -> str:
-    """Gives a CPU one device a core, no more than are used; turns the cache of programs on; names the devices."""
-    import jax
-
-    # A process that has JAX running keeps its devices.
-    with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", min(spec.devices or cores(), members * max(1, spec.batch_devices)))
-    programs = cache_folder() / "xla"
-    keep_newest(programs, most=PROGRAMS)
-    jax.config.update("jax_compilation_cache_dir", str(programs))
-    devices = jax.devices()
-    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
 LAYERS = (
-    ("config", "identity", "methods", "groups", "ranges", "command", "files", "terminal", "threads"),
+    ("config", "identity", "methods", "groups", "ranges", "backend", "command", "files", "terminal", "threads"),
     ("metrics", "losses", "augment"),
     ("models", "data", "results"),
     ("training", "intervene", "report", "plan"),

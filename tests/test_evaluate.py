@@ -12,7 +12,7 @@ import networks
 import numpy as np
 import pytest
 
-from flipjax import metrics
+from flipjax import backend, metrics
 from flipjax.audit import evaluate as command
 from flipjax.config import PoolSpec, SplitSpec
 from flipjax.data import synthetic
@@ -126,7 +126,7 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
     damaged = shutil.copy(folder / "weights.safetensors", tmp_path / "damaged.safetensors")
     os.truncate(damaged, damaged.stat().st_size - 20)
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr(command.command, "start_backend", lambda *_: "CPU")  # The tests' own has started.
+    monkeypatch.setattr(backend, "start_backend", lambda *_: "CPU")  # The tests' own has started.
     cases = (
         ((*model, *stored), "--config"),
         ((*config, *stored), "--model"),
@@ -154,7 +154,7 @@ def test_an_interrupted_evaluation_says_so(folder, capsys, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command.command, "start_backend", interrupt)
+    monkeypatch.setattr(backend, "start_backend", interrupt)
     arguments = ("--model", "smp_resnet50", "--weights", folder, "--config", ROOT / "configs/smoke.py", *OVERRIDES)
     assert command.main([*map(str, arguments)]) == 75
     assert capsys.readouterr().err == "flipjax evaluate: interrupted; the same command starts anew\n"

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from flipjax import command
+from flipjax import backend
 from flipjax.audit import files, page
 from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.tables import summary_text
@@ -156,7 +156,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
         raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
     if options.out:
         files.claim_folder(Path(options.out))
-    device = command.start_backend(PopulationSpec(**options.config.population), sys.maxsize)
+    device = backend.start_backend(PopulationSpec(**options.config.population), sys.maxsize)
     program, study = _load_study(program)
     start = starting_weights(program.experiment, whole=True)
     if intervene:

@@ -56,7 +56,7 @@ class FlipMetric:
     For torchmetrics and Lightning there is `flipjax.metrics.torchmetric.TorchFlipMetric`.
 
     With `DataLoader(num_workers=...)` pass `persistent_workers=True`, so that no worker is forked after JAX has
-    started its threads: JAX would warn of a deadlock.
+    started its threads: it would wait for them for ever, and `update` refuses.
 
     Args:
         background: the class that is background, several in a tuple, or None.

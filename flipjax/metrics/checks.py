@@ -17,6 +17,7 @@ from jax.core import Tracer
 
 from flipjax.metrics.blocks import on_host
 from flipjax.metrics.classes import background_classes, check_background
+from flipjax.metrics.forks import refuse_forked
 from flipjax.metrics.hints import (
     MANY_CLASSES,
     channels_first_hint,
@@ -54,7 +55,9 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
 
     Raises:
         TypeError: a dict of a model's outputs, a masked array, or long double, by name.
+        RuntimeError: in a child that was forked after JAX had started, where JAX would wait for ever.
     """
+    refuse_forked()
     if isinstance(values, jax.Array):
         return values
     if isinstance(values, Mapping):

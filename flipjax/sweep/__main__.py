@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flipjax import command
+from flipjax import backend, command
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.data.naming import known_groups
 from flipjax.identity import sources_of
@@ -104,7 +104,7 @@ def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:
     from flipjax.sweep.waves import TooLargeError, wave
 
     code = command.DONE
-    print(command.start_backend(spec, max(len(program.names) for program in programs)))
+    print(backend.start_backend(spec, max(len(program.names) for program in programs)))
     for program in programs:
         try:
             loaded, study = make_study(program)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flipjax import command
+from flipjax import backend, command
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.groups import Groups
 from flipjax.identity import settings_of, sources_of
@@ -89,7 +89,7 @@ class Sweep:
                 self._run_program(program, bar)
             except InterruptedRunError:
                 return False
-            except (ConfigError, OSError):
+            except (ConfigError, OSError, MemoryError):
                 raise
             except Exception as error:
                 # A ValueError is an impossible request and says so itself; anything else needs its place in the code.
@@ -260,7 +260,7 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: argparse.Namespac
     if not workdir.writable:
         text = f"cannot be written to, and {members} members are not done"
         raise OSError(errno.EROFS, text, str(workdir.folder))
-    device = command.start_backend(PopulationSpec(**sweep.config.population), max(len(part.names) for part in parts))
+    device = backend.start_backend(PopulationSpec(**sweep.config.population), max(len(part.names) for part in parts))
     name = options.config_name
     facts: dict[str, Any] = {"name": name, "command": line, "device": device, **_provenance()}
     workdir.describe(settings, facts | {"functions": sources} if (sources := sources_of(sweep.config)) else facts)

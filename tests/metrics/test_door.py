@@ -1,6 +1,8 @@
 """What flipjax.metrics takes: other libraries' tensors, precisions, and errors at the door."""
 
 import inspect
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -156,6 +158,23 @@ def test_arrays_of_the_other_byte_order_are_read_right():
     np.testing.assert_array_equal(metrics.risk_map(swapped), metrics.risk_map(logits))
     same = metrics.decompose(labels, LABELS, kind="masks", num_classes=3)
     assert same.correct.tolist() == [1, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_after_jax_had_started_refuses_and_does_not_hang():
+    logits, labels = random_case(1)
+    metrics.decompose(logits, labels)
+    with pytest.warns(RuntimeWarning, match="fork"):
+        child = os.fork()
+    if not child:
+        signal.alarm(20)
+        try:
+            metrics.decompose(logits, labels)
+        except RuntimeError as error:
+            os._exit(7 if "multiprocessing_context='spawn'" in str(error) else 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    metrics.decompose(logits, labels)
 
 
 def test_channels_first_is_the_same_image():

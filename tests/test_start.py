@@ -1,0 +1,47 @@
+"""How JAX is started: what the environment asks for is refused in one line, or overridden."""
+
+import resource
+
+import jax
+import pytest
+
+from flipjax import backend, command
+from flipjax.config import ConfigError, PopulationSpec
+
+
+def start(_=()):
+    return backend.start_backend(PopulationSpec(), 2)
+
+
+def test_devices_that_do_not_start_are_one_line(monkeypatch, capsys):
+    def devices():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    assert command.entry("flipjax sweep", start, []) == 2
+    error = capsys.readouterr().err
+    assert "JAX_PLATFORMS: expected a platform" in error and "'cuda'" in error and error.count("\n") == 1
+
+
+def test_an_error_of_the_code_itself_stays_one():
+    with pytest.raises(ZeroDivisionError):
+        command.entry("flipjax sweep", lambda _: 1 // 0, [])
+
+
+def test_want_of_memory_is_one_line(monkeypatch, capsys):
+    assert command.entry("flipjax sweep", lambda _: bytes(1 << 60), []) == 2
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (10**9, resource.RLIM_INFINITY))
+    assert command.entry("flipjax sweep", start, []) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "more memory" in lines[0] and "ulimit -v: expected" in lines[1]
+
+
+def test_wide_floats_are_refused_and_draws_are_pinned():
+    with jax.enable_x64(True), pytest.raises(ConfigError, match="JAX_ENABLE_X64"):
+        start()
+    before = jax.random.bits(jax.random.key(0), (2,)).tolist()
+    for name, value in (("jax_threefry_partitionable", False), ("jax_default_prng_impl", "rbg")):
+        jax.config.update(name, value)
+        start()
+        assert jax.random.bits(jax.random.key(0), (2,)).tolist() == before, name
