@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flipjax.config import Config, ConfigError, leaves
-from flipjax.ranges import functions_of, name_of
+from flipjax.ranges import name_of
 
 SAME_RUN = {"population.memory_gb"}
 """Fields of which other values make no other run."""
@@ -39,7 +39,8 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def sources_of(config: Config) -> dict[str, str]:
     """Returns the text of every function or class in a configuration, by its name."""
-    return {name_of(value): text_of(value) for field in leaves(config).values() for value in functions_of(field)}
+    fields = [field if isinstance(field, tuple | list) else (field,) for field in leaves(config).values()]
+    return {name_of(value): text_of(value) for field in fields for value in field if callable(value)}
 
 
 def _told(value: Any) -> str:

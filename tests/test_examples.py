@@ -3,15 +3,19 @@
 import ast
 import contextlib
 import io
+import json
 import os
 import pathlib
 import pkgutil
+import re
 import runpy
 import subprocess
 import sys
 
 import matplotlib
 import pytest
+
+from flipjax import results
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "sweeps/examples"
@@ -43,6 +47,31 @@ def test_an_audit_of_a_pytorch_model(run, tmp_path):
     assert "fg_flip 0." in run("audit_my_model.py", "out")
     assert (tmp_path / "out/index.html").stat().st_size > 10_000
     assert len((tmp_path / "out/images.csv").read_text().splitlines()) == 13
+
+
+def test_own_loss_augmentation_and_network(run, tmp_path):
+    assert "model Flat (own): " in run("own_method.py", "--dry_run")
+    sizes = {"pool.size": 16, "pool.objects": 40, "pool.scenes": 24, "split.n_train": 16, "split.n_val": 8}
+    sizes |= {"split.n_test": 8, "train.epochs": 1, "train.batch_size": 8, "axes.seed": 0, "model.depth": 1}
+    sizes |= {"intervene.scenes": "none", "intervene.scores": "none", "grid.model.build": None}
+    run("own_method.py", "--workdir", "out", *(f"--config.{name}={value}" for name, value in sizes.items()))
+    members = results.load(tmp_path / "out").members
+    assert members["method"].unique().tolist() == ["ce", "focal", "grey", "focal+grey"]
+    stored = json.loads((tmp_path / "out/config.json").read_text())
+    assert "jax.nn.log_softmax" in stored["functions"]["focal"] and "focal.gamma = 2.0" in stored["functions"]["focal"]
+    assert re.fullmatch(r"focal \w{12}", stored["config"]["train"]["loss"])
+
+
+def test_a_pytorch_model_on_the_benchmark(run):
+    table = run("benchmark_pytorch.py", "smoke", 1).splitlines()
+    assert table[0].split()[:3] == ["method", "rho", "group"] and len(table) == 8
+    assert sum(map(float, table[-1].split()[-3:])) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_lightning_loop(run):
+    pytest.importorskip("lightning", reason="Lightning is no dependency")
+    lines = dict(line.split(" ") for line in run("lightning_loop.py").splitlines())
+    assert sum(float(lines[f"val_fg_{name}"]) for name in ("correct", "flip", "miss")) == pytest.approx(1, abs=0.002)
 
 
 def test_scene_swap_of_a_pytorch_model(run):

@@ -13,7 +13,7 @@ from flax import nnx
 
 from flipjax import losses
 from flipjax.config import ConfigError, ModelSpec, default_config
-from flipjax.identity import digest_of, settings_of, text_of
+from flipjax.identity import digest_of, settings_of, sources_of, text_of
 from flipjax.methods import Knobs, own_methods
 from flipjax.plan import first_difference, plan
 from flipjax.training.member import init_state
@@ -136,6 +136,7 @@ def test_they_are_methods_by_their_names_and_a_grid():
     assert programs[0].experiment.active_knobs == ("balanced", "own_augment", "own_loss")
     assert [program.settings[0].axes["model.build"] for program in programs] == ["none", "Net"]
     assert len({hash(program.experiment) for program in programs}) == 2
+    assert {*sources_of(config)} == {"dark", "mine", "Net"}
     assert {name: method.value for name, method in own_methods(["a", "b"], ["c"]).items()} == {"a": 1, "b": 2, "c": 1}
 
 
