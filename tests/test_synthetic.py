@@ -9,6 +9,7 @@ import pytest
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import synthetic
+from flipjax.data.naming import CREATURES, LANDSCAPES, known_groups
 from flipjax.data.synthetic import creatures, landscapes
 
 SPEC = PoolSpec(size=32, seed=3, objects=200, scenes=40)
@@ -17,6 +18,11 @@ SPEC = PoolSpec(size=32, seed=3, objects=200, scenes=40)
 @pytest.fixture(scope="module")
 def loaded():
     return synthetic.load_synthetic(SPEC)
+
+
+@pytest.fixture(scope="module")
+def four():
+    return synthetic.load_synthetic(dataclasses.replace(SPEC, classes=CREATURES, scene_kinds=LANDSCAPES))
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +38,11 @@ def render(item, kind, strength):
 
 
 def probe_accuracy(features, labels):
-    """Accuracy on the second half of a least-squares line fitted on the first."""
+    """Accuracy on the second half of least-squares lines, one a label, fitted on the first."""
     features = np.column_stack([features, np.ones(len(features))])
     half = len(labels) // 2
-    line = np.linalg.lstsq(features[:half], 2.0 * labels[:half] - 1, rcond=None)[0]
-    return np.mean((features[half:] @ line > 0) == labels[half:])
+    lines = np.linalg.lstsq(features[:half], np.eye(labels.max() + 1)[labels[:half]], rcond=None)[0]
+    return np.mean((features[half:] @ lines).argmax(1) == labels[half:])
 
 
 def test_pool_and_catalog_agree_and_are_balanced(loaded):
@@ -57,8 +63,9 @@ def test_pool_and_catalog_agree_and_are_balanced(loaded):
         np.testing.assert_array_equal(column, np.full(items, -1, np.int32), strict=True)
 
 
-def test_every_creature_is_whole_and_of_a_fair_size(loaded):
-    masks = np.asarray(loaded[0].masks)
+@pytest.mark.parametrize("pool", ["loaded", "four"])
+def test_every_creature_is_whole_and_of_a_fair_size(pool, request):
+    masks = np.asarray(request.getfixturevalue(pool)[0].masks)
     share = (masks > 127).mean((1, 2))
     assert share.min() > 0.08 and share.max() < 0.32
     frame = np.ones((32, 32), bool)
@@ -97,27 +104,55 @@ def test_identity_grows_with_its_strength_and_differs_between_objects(keys):
     assert len(np.unique(whole.round(2))) > 12
 
 
+@pytest.mark.parametrize("drawn", [(0, 1, 2, 3), (1, 0), (3, 2)])
+def test_any_kinds_are_drawn_and_a_hybrid_has_as_much_of_each(drawn, keys):
+    @jax.jit
+    def shares(keys, kind, strength):
+        draw = partial(creatures.draw_creature, identity_strength=strength, drawn=drawn)
+        return jax.vmap(lambda key: draw(key, kind).traits)(keys)
+
+    kinds = range(len(drawn))
+    whole, none = ([np.asarray(shares(keys, kind, strength)) for kind in kinds] for strength in (1.0, 0.0))
+    for kind in kinds:
+        np.testing.assert_allclose(whole[kind].sum(-1), 1, rtol=1e-5)
+        assert np.median(whole[kind][..., drawn[kind]]) > 0.7 and (np.delete(whole[kind], drawn, -1) == 0).all()
+        np.testing.assert_array_equal(none[kind], none[0])
+    assert np.abs(none[0][..., list(drawn)].mean((0, 1)) - 1 / len(drawn)).max() < 0.03
+
+
+def test_four_kinds_have_names_numbers_and_usual_scenes(four):
+    pool, catalog = four
+    assert catalog.class_names == CREATURES and catalog.scene_names == LANDSCAPES
+    assert np.bincount(np.asarray(pool.labels)).tolist() == [0, 200, 200, 200, 200] and len(pool.scenes) == 160
+    assert catalog.object_names[5] == "ripplet_0001" and catalog.scene_photo_names[159] == "snow_0039"
+    assert catalog.groups.common == (0, 5, 10, 15)
+    turned = dataclasses.replace(SPEC, scene_kinds=("snow", "land"), usual=("land", "snow"))
+    assert known_groups(turned).usual == ((1,), (0,))
+
+
 def test_without_scene_strength_the_kind_changes_nothing():
     pairs = [[render(synthetic._scene, kind, strength) for kind in (0, 1)] for strength in (0.0, 0.3, 1.0)]
     none, faint, plain = (np.abs(land - water).mean() for land, water in pairs)
     assert none == 0 and 0 < faint < plain
 
 
-def test_colour_place_and_size_do_not_tell_the_class(loaded):
-    pool, catalog = loaded
+@pytest.mark.parametrize("kinds", [2, 4])
+def test_colour_place_and_size_do_not_tell_the_class(kinds, loaded, four):
+    pool, catalog = loaded if kinds == 2 else four
     alpha = np.asarray(pool.masks, np.float64) / 255
     images = np.asarray(pool.images, np.float64) / 255
     area = alpha.sum((1, 2))
     colour = images.sum((1, 2)) / area[:, None]
     line = np.arange(32)
     place = np.stack([alpha.sum(2) @ line, alpha.sum(1) @ line], 1) / area[:, None]
-    # 200 images are scored: chance is 0.5 with a standard deviation of 0.035.
+    # 200 images a class and more are scored: chance is 1 / kinds with a standard deviation of 0.035 at most.
     for features in (colour, np.column_stack([place, area]), np.column_stack([colour, place, area])):
-        assert abs(probe_accuracy(features, catalog.object_class) - 0.5) < 0.12
+        assert abs(probe_accuracy(features, catalog.object_class) - 1 / kinds) < 0.12
 
 
-def test_colour_tells_the_scene(loaded):
-    pool, catalog = loaded
+@pytest.mark.parametrize("kinds", [2, 4])
+def test_colour_tells_the_scene(kinds, loaded, four):
+    pool, catalog = loaded if kinds == 2 else four
     assert probe_accuracy(np.asarray(pool.scenes, np.float64).mean((1, 2)), catalog.scene_kind) > 0.95
 
 
@@ -134,6 +169,11 @@ def test_size_changes_the_resolution_alone(loaded):
 def test_jit_equals_eager(keys):
     for draw in (partial(creatures.draw_creature, kind=1), landscapes.draw_landscape):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), draw(keys[0]), jax.jit(draw)(keys[0]))
+
+
+def test_kinds_that_are_not_drawn_are_refused_with_those_that_are():
+    with pytest.raises(ConfigError, match=r"scene_kinds: expected .*, desert, snow; found land, sea"):
+        known_groups(dataclasses.replace(SPEC, scene_kinds=("land", "sea")))
 
 
 BAD = [("size", 20, "multiple of 8"), ("objects", 0, r"\[4, 1000000\]"), ("scenes", -1, r"\[3, 1000000\]")]

@@ -48,6 +48,19 @@ def groups_of(
     return Groups(len(class_names), len(scene_names), tuple(tuple(sorted(scenes[n] for n in names)) for names in own))
 
 
+def drawn_names(spec: PoolSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the names of the classes and of the scenes that the synthetic pool of a configuration has.
+
+    Raises:
+        ConfigError: it cannot draw one of them.
+    """
+    asked = {"classes": (spec.classes, CREATURES), "scene_kinds": (spec.scene_kinds, LANDSCAPES)}
+    for field, (names, drawn) in asked.items():
+        if not set(names) <= set(drawn):
+            raise ConfigError(f"config.pool.{field}", f"names among {', '.join(drawn)}", ", ".join(names))
+    return spec.classes or CREATURES[:2], spec.scene_kinds or LANDSCAPES[:2]
+
+
 def known_groups(spec: PoolSpec) -> Groups | None:
     """Returns the groups of a pool whose names a configuration tells; None where only reading it would.
 
@@ -58,12 +71,7 @@ def known_groups(spec: PoolSpec) -> Groups | None:
         >>> known_groups(PoolSpec(classes=CREATURES[1:], scene_kinds=LANDSCAPES[1:])).common
         (0, 4, 8)
     """
-    classes, scenes = spec.classes, spec.scene_kinds
-    if spec.name == "synthetic":
-        classes, scenes = classes or CREATURES[:2], scenes or LANDSCAPES[:2]
-        for field, names, drawn in (("classes", classes, CREATURES), ("scene_kinds", scenes, LANDSCAPES)):
-            if not set(names) <= set(drawn):
-                raise ConfigError(f"config.pool.{field}", f"names among {', '.join(drawn)}", ", ".join(names))
+    classes, scenes = drawn_names(spec) if spec.name == "synthetic" else (spec.classes, spec.scene_kinds)
     return groups_of(classes, scenes, spec.usual) if classes and scenes else None
 
 

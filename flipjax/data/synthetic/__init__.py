@@ -1,10 +1,11 @@
-"""The embedded pool: creatures as cut-outs, land and water as scenes, drawn by seeded, pure JAX code.
+"""The embedded pool: creatures as cut-outs and landscapes as scenes, four kinds of each, in seeded, pure JAX code.
 
 A creature's kind shows in its shape and coat, more or less plainly from one to the next, so that a model which trusts
 the scene more flips more of them, by degrees. Its place, pose, size and colours tell nothing. The scene shows at a
 glance. Nothing is downloaded.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ import numpy as np
 
 from flipjax.config import PoolSpec, check_value
 from flipjax.data import store
+from flipjax.data.naming import CREATURES, LANDSCAPES, drawn_names, groups_of
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
 from flipjax.data.synthetic import creatures, landscapes
 
@@ -26,10 +28,11 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Makes the pool.
 
     Args:
-        spec: `size` (pixels a side), `seed`, `objects` (per class) and `scenes` (per kind).
+        spec: `size` (pixels a side), `seed`, `objects` (per class), `scenes` (per kind), `classes` and `scene_kinds`
+            (of `flipjax.data.naming`; empty: the first two) and `usual`.
 
     Returns:
-        A composite pool and its catalog; objects and scenes alternate between the two kinds. The same on every call.
+        A composite pool and its catalog; objects and scenes alternate between their kinds. The same on every call.
 
     Raises:
         ConfigError: a field is out of its range, or memory has no room for the pool.
@@ -41,12 +44,15 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """
     for field in ("size", "objects", "scenes"):
         check_value(f"pool.{field}", getattr(spec, field))
-    store.check_memory(store.shapes_of(2 * spec.objects, 2 * spec.scenes, spec.size), store.memory_limit())
-    object_class = np.arange(2 * spec.objects, dtype=np.int32) % 2
-    scene_kind = np.arange(2 * spec.scenes, dtype=np.int32) % 2
+    class_names, scene_names = drawn_names(spec)
+    counts = len(class_names) * spec.objects, len(scene_names) * spec.scenes
+    store.check_memory(store.shapes_of(*counts, spec.size), store.memory_limit())
+    object_class = np.arange(counts[0], dtype=np.int32) % len(class_names)
+    scene_kind = np.arange(counts[1], dtype=np.int32) % len(scene_names)
     creature_key, scene_key = jax.random.split(jax.random.key(spec.seed))
-    rgba = _in_chunks(_creature, creature_key, object_class, 1.0, size=spec.size)
-    scenes = _in_chunks(_scene, scene_key, scene_kind, 1.0, size=spec.size)
+    drawn = tuple(map(CREATURES.index, class_names)), tuple(map(LANDSCAPES.index, scene_names))
+    rgba = _in_chunks(_creature, creature_key, object_class, 1.0, size=spec.size, drawn=drawn[0])
+    scenes = _in_chunks(_scene, scene_key, scene_kind, 1.0, size=spec.size, drawn=drawn[1])
     pool = Pool(
         kind="composite",
         images=rgba[..., :3],
@@ -54,40 +60,61 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         labels=jnp.asarray(1 + object_class, jnp.uint8),
         scenes=scenes,
     )
-    return pool, _catalog(object_class, scene_kind)
+    catalog = _catalog(object_class, scene_kind, class_names, scene_names)
+    return pool, dataclasses.replace(catalog, usual=groups_of(class_names, scene_names, spec.usual).usual)
 
 
-def _catalog(object_class: np.ndarray, scene_kind: np.ndarray) -> Catalog:
+def _catalog(
+    object_class: np.ndarray, scene_kind: np.ndarray, class_names: tuple[str, ...], scene_names: tuple[str, ...]
+) -> Catalog:
+    def named(names: tuple[str, ...], kinds: np.ndarray) -> list[str]:
+        return [f"{names[kind]}_{i // len(names):04d}" for i, kind in enumerate(kinds)]
+
+    y, scene = object_class.tolist(), scene_kind.tolist()
     listing = Listing(
         source="the synthetic pool",
         kind="composite",
-        class_names=creatures.NAMES,
-        scene_names=landscapes.NAMES,
-        objects=[PoolItem(f"{creatures.NAMES[y]}_{i // 2:04d}", y=y) for i, y in enumerate(object_class.tolist())],
-        scenes=[PoolItem(f"{landscapes.NAMES[s]}_{i // 2:04d}", scene=s) for i, s in enumerate(scene_kind.tolist())],
+        class_names=class_names,
+        scene_names=scene_names,
+        objects=[PoolItem(name, y=y) for name, y in zip(named(class_names, object_class), y, strict=True)],
+        scenes=[PoolItem(name, scene=s) for name, s in zip(named(scene_names, scene_kind), scene, strict=True)],
     )
     return catalog_of(listing)
 
 
-def _creature(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int) -> jax.Array:
-    return creatures.render_creature(creatures.draw_creature(key, kind, identity_strength=strength), size)
+def _creature(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int, drawn: tuple[int, ...]) -> jax.Array:
+    creature = creatures.draw_creature(key, kind, identity_strength=strength, drawn=drawn)
+    return creatures.render_creature(creature, size)
 
 
-def _scene(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int) -> jax.Array:
-    return landscapes.render_landscape(landscapes.draw_landscape(key), kind, size, scene_strength=strength)
+def _scene(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int, drawn: tuple[int, ...]) -> jax.Array:
+    step = jax.random.randint(jax.random.fold_in(key, 1), (), 1, len(drawn))
+    u = landscapes.draw_landscape(key)
+    return landscapes.render_landscape(u, kind, size, scene_strength=strength, drawn=drawn, step=step)
 
 
-def _in_chunks(item: Callable, key: jax.Array, kinds: np.ndarray, strength: float, *, size: int) -> jax.Array:
+def _in_chunks(
+    item: Callable, key: jax.Array, kinds: np.ndarray, strength: float, *, size: int, drawn: tuple[int, ...]
+) -> jax.Array:
     """Renders item i from `fold_in(key, i)`, whatever their number: uint8 (N, H, W, channels)."""
     count = len(kinds)
     index = np.arange(math.ceil(count / CHUNK) * CHUNK).reshape(-1, CHUNK)
     kinds = np.resize(kinds, index.shape)
-    parts = [_chunk(key, *rows, strength, item=item, size=size) for rows in zip(index, kinds, strict=True)]
+    parts = [_chunk(key, *rows, strength, item=item, size=size, drawn=drawn) for rows in zip(index, kinds, strict=True)]
     return jnp.concatenate(parts)[:count]
 
 
-@partial(jax.jit, static_argnames=("item", "size"))
-def _chunk(key: jax.Array, index: jax.Array, kinds: jax.Array, strength: jax.Array, *, item: Callable, size: int):
+@partial(jax.jit, static_argnames=("item", "size", "drawn"))
+def _chunk(
+    key: jax.Array,
+    index: jax.Array,
+    kinds: jax.Array,
+    strength: jax.Array,
+    *,
+    item: Callable,
+    size: int,
+    drawn: tuple[int, ...] = creatures.PAIR,
+):
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-    images = jax.vmap(item, (0, 0, None, None))(keys, kinds, strength, size)
+    images = jax.vmap(partial(item, size=size, drawn=drawn), (0, 0, None))(keys, kinds, strength)
     return jnp.round(255 * images).astype(jnp.uint8)

@@ -1,8 +1,9 @@
 """Creatures of the synthetic pool: drawn from a key, rendered from signed distances, pure and vmappable.
 
-A creature lives in its own frame: x forwards, y down, the body about one unit long. Four traits in [0, 1], of ears,
-limbs, tail and coat, go from wholly *mossling* (pointed ears, long legs, a round brush, stripes) to wholly *ripplet*
-(round fins, flippers, a fluke, spots). Place, pose, size, proportions and colours are drawn alike for both.
+A creature lives in its own frame: x forwards, y down, the body about one unit long. Its ears, limbs, tail and coat are
+those of a *mossling* (pointed ears, long legs, a round brush, stripes), a *ripplet* (round fins, flippers, a fluke,
+spots), a *duneling* (long ears laid back, thin legs, a tufted whip, bands), a *frostlet* (hanging ears, stout paws, a
+stub, patches), or lie between those of the kinds that are drawn. All else is drawn alike for all.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-NAMES = ("mossling", "ripplet")
+PAIR = (0, 1)
+"""Mossling and ripplet, by their places in `flipjax.data.naming.CREATURES`."""
 MIDDLE = (-0.15, -0.10)
 """Centre of a circle, in creature units, that holds every creature."""
 REACH = 1.40
@@ -38,7 +40,7 @@ FACE = (
 class Creature(NamedTuple):
     """What one creature looks like; float32 scalars, or vectors where a length is given."""
 
-    traits: jax.Array  # (4,) ears, limbs, tail, coat; 0 mossling, 1 ripplet
+    traits: jax.Array  # (4,) ears, limbs, tail, coat; 0 mossling, 1 ripplet; or (4, 4), shares of all kinds
     centre: jax.Array  # (2,) of the frame, x right and y down
     scale: jax.Array  # of the frame
     angle: jax.Array  # radians
@@ -48,7 +50,9 @@ class Creature(NamedTuple):
     coat: jax.Array  # (5,) period, direction, two phases, contrast
 
 
-def draw_creature(key: jax.Array, kind: int | jax.Array, *, identity_strength: float | jax.Array = 1.0) -> Creature:
+def draw_creature(
+    key: jax.Array, kind: int | jax.Array, *, identity_strength: float | jax.Array = 1.0, drawn: tuple[int, ...] = PAIR
+) -> Creature:
     """Draws one creature of a kind.
 
     The lean of a creature towards its kind is `identity_strength` times a share drawn for it alone, from 0 (a hybrid
@@ -57,8 +61,9 @@ def draw_creature(key: jax.Array, kind: int | jax.Array, *, identity_strength: f
 
     Args:
         key: PRNG key.
-        kind: int32 (), 0 mossling or 1 ripplet.
+        kind: int32 (), its place in `drawn`.
         identity_strength: in [0, 1].
+        drawn: the kinds that it may be, by their places in `flipjax.data.naming.CREATURES`.
 
     Returns:
         The creature, float32.
@@ -70,13 +75,15 @@ def draw_creature(key: jax.Array, kind: int | jax.Array, *, identity_strength: f
         True
     """
     u = jax.random.uniform(key, (37,))
-    side = 2.0 * kind - 1.0
-    lean = side * identity_strength * u[0] ** LEAN
-    stray = STRAY * (u[1:5] + u[5:9] - 1)
+    lean = identity_strength * u[0] ** LEAN
+    if drawn == PAIR:
+        traits = jnp.clip(0.5 + 0.5 * ((2.0 * kind - 1.0) * lean + STRAY * (u[1:5] + u[5:9] - 1)), 0.0, 1.0)
+    else:
+        traits = _shares(jax.random.fold_in(key, 1), kind, lean, drawn)
     scale = _mix(*SCALES, u[9])
     room = REACH * scale
     return Creature(
-        traits=jnp.clip(0.5 + 0.5 * (lean + stray), 0.0, 1.0),
+        traits=traits,
         centre=_mix(room, 1 - room, u[10:12]),
         scale=scale,
         angle=0.55 * (u[12] + u[13] - 1),
@@ -85,6 +92,14 @@ def draw_creature(key: jax.Array, kind: int | jax.Array, *, identity_strength: f
         colours=_colours(u[27:32]),
         coat=_coat(u[32:37]),
     )
+
+
+def _shares(key: jax.Array, kind: int | jax.Array, lean: jax.Array, drawn: tuple[int, ...]) -> jax.Array:
+    """Returns how much of each kind there is in each trait (4, 4): of a hybrid, as much of each that is drawn."""
+    others = jax.random.uniform(key, (4, len(drawn))) ** 4
+    stray = STRAY * (others / others.sum(1, keepdims=True) - 1 / len(drawn))
+    shares = jnp.clip(_mix(1 / len(drawn), jax.nn.one_hot(kind, len(drawn)), lean) + stray, 0.0, None)
+    return shares / shares.sum(1, keepdims=True) @ jax.nn.one_hot(jnp.array(drawn), 4)
 
 
 def _colours(u: jax.Array) -> jax.Array:
@@ -108,6 +123,11 @@ def _rgb(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> jax.Array:
 
 def _mix(a, b, share):
     return a + (b - a) * share
+
+
+def _blend(w, *values):
+    """Returns what a trait makes of the values of the kinds."""
+    return _mix(*values[:2], w) if w.ndim == 0 else sum(share * value for share, value in zip(w, values, strict=True))
 
 
 def _step(low, high, x: jax.Array) -> jax.Array:
@@ -141,30 +161,33 @@ def _towards(start, angle, length):
 
 
 def _ear(p, base, tilt, w, size):
-    tip = _towards(base, tilt, size * _mix(0.46, 0.20, w))
-    return _limb(p, base, tip, _mix(0.15, 0.11, w), _mix(0.015, 0.19, w))
+    tip = _towards(base, tilt - _blend(w, 0.0, 0.0, 0.7, 1.7), size * _blend(w, 0.46, 0.20, 0.52, 0.38))
+    return _limb(p, base, tip, _blend(w, 0.15, 0.11, 0.08, 0.09), _blend(w, 0.015, 0.19, 0.07, 0.14))
 
 
 def _leg(p, hip, w, size):
-    foot = (hip[0] - 0.24 * w, hip[1] + size * _mix(0.40, 0.22, w))
-    return _limb(p, hip, foot, _mix(0.11, 0.10, w), _mix(0.10, 0.14, w))
+    foot = (hip[0] - 0.24 * _blend(w, 0.0, 1.0, -0.6, 0.0), hip[1] + size * _blend(w, 0.40, 0.22, 0.50, 0.18))
+    return _limb(p, hip, foot, _blend(w, 0.11, 0.10, 0.08, 0.15), _blend(w, 0.10, 0.14, 0.05, 0.17))
 
 
 def _tail(p, w, size):
     root = (-0.50, 0.0)
     bend = (-0.77, -0.14)
-    tip = (bend[0] - 0.12 * size, bend[1] - 0.18 * size)
-    stem = _join(_limb(p, root, bend, 0.15, 0.09), _limb(p, bend, tip, 0.09, 0.08), 0.1)
-    brush = _ellipse(p, (tip[0] - 0.01, tip[1] - 0.06), (_mix(0.20, 0.07, w), _mix(0.27, 0.07, w)))
+    reach = size * _blend(w, 1.0, 1.0, 2.2, -0.4)
+    fork = _blend(w, 0.0, 1.0, 0.0, 0.0)
+    tip = (bend[0] - 0.12 * reach, bend[1] - 0.18 * reach)
+    stem = _join(_limb(p, root, bend, 0.15, 0.09), _limb(p, bend, tip, 0.09, _blend(w, 0.08, 0.08, 0.05, 0.08)), 0.1)
+    radii = (_blend(w, 0.20, 0.07, 0.10, 0.10), _blend(w, 0.27, 0.07, 0.13, 0.10))
+    brush = _ellipse(p, (tip[0] - 0.01, tip[1] - 0.06), radii)
+    thin = _blend(w, 0.05, 0.10, 0.05, 0.05)
     lobes = [
-        _limb(p, tip, _towards(tip, turn * w - 0.5, 0.04 + 0.25 * w * size), 0.08, _mix(0.05, 0.10, w))
-        for turn in (-1.1, 1.0)
+        _limb(p, tip, _towards(tip, turn * fork - 0.5, 0.04 + 0.25 * fork * size), 0.08, thin) for turn in (-1.1, 1.0)
     ]
     return _join(_join(stem, brush, 0.08), jnp.minimum(*lobes), 0.06)
 
 
 def _markings(p, creature: Creature):
-    """Returns how far each point is marked, in [0, 1]: stripes that break up into spots as the coat trait grows."""
+    """Returns how far each point is marked, in [0, 1]: stripes, spots, bands or patches, by the coat trait."""
     period, direction, shift, slide, contrast = creature.coat
     w = creature.traits[3]
     x = p[0] * jnp.cos(direction) + p[1] * jnp.sin(direction)
@@ -172,7 +195,8 @@ def _markings(p, creature: Creature):
     turn = 2 * jnp.pi / period
     band = jnp.cos(turn * x + shift + 0.35 * jnp.sin(3 * y))
     bead = jnp.cos(turn * y + slide)
-    field = _mix(band - 0.2, 1.4 * (0.5 * (band + bead) - 0.34), w)
+    patch = 1.6 * jnp.cos(0.55 * turn * x + shift) * jnp.cos(0.55 * turn * y + slide) - 0.35
+    field = _blend(w, band - 0.2, 1.4 * (0.5 * (band + bead) - 0.34), bead - 0.2, patch)
     return contrast * _step(-0.12, 0.12, field)
 
 

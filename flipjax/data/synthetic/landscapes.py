@@ -1,8 +1,8 @@
-"""Scenes of the synthetic pool: hills or sea under one sky, drawn from a key, pure and vmappable.
+"""Scenes of the synthetic pool: hills, sea, desert or snow under one sky, drawn from a key, pure and vmappable.
 
-Both kinds of scene share the sky, its light and the horizon. Below it lies ground of both sorts, divided by a shore.
-The share that a scene's own sort takes grows with `scene_strength`, from one half (at 0 the kind changes nothing) to
-most or all of it (at 1).
+All kinds of scene share the sky, its light and the horizon. Below it lies ground of two sorts, divided by a shore. The
+share that a scene's own sort takes grows with `scene_strength`, from one half (of two kinds, the kind changes nothing
+at 0) to most or all of it (at 1).
 """
 
 import math
@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-NAMES = ("land", "water")
+PAIR = (0, 1)
+"""Land and water, by their places in `flipjax.data.naming.LANDSCAPES`."""
 SHORES = 0.6
 """The most of its lean that a scene loses to a shore of its own."""
 
@@ -39,7 +40,7 @@ SHAPES = ((2,), (), (), (3,), (2,), (2, 4, 7), (3, 1, 6), (3, 10, 6), (1, 21, 12
 
 
 def draw_landscape(key: jax.Array) -> Draw:
-    """Draws the numbers of one scene, which are the same for both kinds.
+    """Draws the numbers of one scene, which are the same for all kinds.
 
     Example:
         >>> import jax
@@ -53,16 +54,25 @@ def draw_landscape(key: jax.Array) -> Draw:
 
 
 def render_landscape(
-    u: Draw, kind: int | jax.Array, size: int, *, scene_strength: float | jax.Array = 1.0, supersample: int = 2
+    u: Draw,
+    kind: int | jax.Array,
+    size: int,
+    *,
+    scene_strength: float | jax.Array = 1.0,
+    supersample: int = 2,
+    drawn: tuple[int, ...] = PAIR,
+    step: int | jax.Array = 1,
 ) -> jax.Array:
     """Renders one scene.
 
     Args:
         u: its random numbers.
-        kind: int32 (), 0 land or 1 water.
+        kind: int32 (), its place in `drawn`.
         size: side of the image in pixels.
         scene_strength: in [0, 1]; the scene's own sort of ground takes about the share (1 + scene_strength) / 2.
         supersample: samples along each side of a pixel.
+        drawn: the kinds that there are, by their places in `flipjax.data.naming.LANDSCAPES`.
+        step: how much further on in `drawn` the other sort of ground is.
 
     Returns:
         float32 (size, size, 3), RGB in [0, 1].
@@ -82,12 +92,24 @@ def render_landscape(
     water = _water(u, x, depth / (1 - horizon), sun)
     lean = scene_strength * (1 - SHORES * u.shore[1] ** 2)
     below = _over(depth)[:, None]
-    offshore = _offshore(u.shore[0], x, y, bays, (2.0 * kind - 1.0) * lean)
-    wet = _over(offshore, 0.01)
+    if drawn == PAIR:
+        offshore = _offshore(u.shore[0], x, y, bays, (2.0 * kind - 1.0) * lean)
+        wet = _over(offshore, 0.01)
+        cover, share = skyline * (1 - wet), wet * below
+    else:
+        desert, snow = _desert(u, x, y, horizon, sky), _snow(u, x, y, horizon, sky, patches)
+        grounds = [(land, skyline), (water, jnp.zeros_like(skyline)), desert, snow]
+        colours, covers = (jnp.stack([grounds[place][part] for place in drawn]) for part in (0, 1))
+        other = (kind + step) % len(drawn)
+        land, water = colours[other], colours[kind]
+        offshore = _offshore(u.shore[0], x, y, bays, lean)
+        wet = _over(offshore, 0.01)
+        cover = _mix(covers[other], covers[kind], wet)
+        share = wet * jnp.maximum(below, cover)
     beach = jnp.clip(1.5 + offshore / 0.03, 0, 1) * (1 - wet) * below
     land = _mix(land, jnp.array([0.90, 0.82, 0.62]), 0.8 * beach[..., None])
-    ground = _mix(land, water, (wet * below)[..., None]) * light
-    colour = _mix(sky, ground, jnp.maximum(below, skyline * (1 - wet))[..., None])
+    ground = _mix(land, water, share[..., None]) * light
+    colour = _mix(sky, ground, jnp.maximum(below, cover)[..., None])
     return jnp.clip(colour.reshape(size, supersample, size, supersample, 3).mean((1, 3)), 0, 1)
 
 
@@ -202,6 +224,60 @@ def _water(u: Draw, x, below, sun):
     path = jnp.exp(-(((x - sun[0]) / (0.035 + 0.16 * depth)) ** 2)) * jnp.clip(1.1 - depth, 0, 1)
     glint = path * jnp.clip((glints + 0.25 * crest - 0.42) / 0.2, 0, 1)
     return _mix(sea, jnp.array([1.0, 0.95, 0.80]), (0.75 * glint)[..., None])
+
+
+def _desert(u: Draw, x, y, horizon, sky):
+    """Returns dunes with mesas behind and cacti on them: colours (H, W, 3), and where they cover the sky (H, W)."""
+    sand = _palette(u.tones[0], (0.93, 0.74, 0.44), (0.88, 0.62, 0.38), (0.95, 0.80, 0.54))
+    rock = _mix(sky.mean((0, 1)), jnp.array([0.66, 0.34, 0.22]), 0.75)
+    far, near, _ = _noise(u.ridges, np.zeros(1), x)[:, 0]
+    mesa = _over(y[:, None] - (horizon - 0.02 - 0.13 * _over(far - 0.55, 0.05)))
+    layers = jnp.sin(90 * y[:, None] + 4 * far) * 0.06 + 1
+    dune = y[:, None] - (horizon + 0.01 - 0.05 * near)
+    depth = jnp.clip(dune / 0.6, 0, 1)
+    row = jnp.log1p(9 * jnp.clip((y - horizon) / (1 - horizon), 0, 1)) / math.log(10)
+    swell, chop = _noise(u.swell, row, x)
+    ripples = jnp.sin(2 * jnp.pi * (11 * row[:, None] + 1.6 * swell + 0.3 * chop))
+    colour = jnp.broadcast_to(rock, sky.shape) * layers[..., None]
+    cactus = _cacti(u.trees[1], x, y, horizon + 0.06)
+    earth = sand * (1.02 + (0.03 + 0.09 * depth) * ripples - 0.22 * depth * swell)[..., None]
+    colour = _mix(colour, earth, _over(dune)[..., None])
+    colour = _mix(colour, jnp.array([0.22, 0.44, 0.24]), cactus[..., None])
+    return colour, jnp.maximum(jnp.maximum(mesa, _over(dune)), cactus)
+
+
+def _cacti(u: jax.Array, x, y, foot):
+    """Returns a row of cacti with two arms each (H, W)."""
+    place, height, presence, _ = u
+    high = 0.14 * (0.6 + 0.8 * height)
+    across = (x[:, None] - (np.arange(7) + 0.2 + 0.6 * place) / 7)[None] / high
+    up = ((foot - y)[:, None] / high)[:, None]
+
+    def column(middle, low, top, radius):
+        return radius - jnp.hypot(across - middle, up - jnp.clip(up, low, top))
+
+    arms = jnp.maximum(column(-0.28, 0.45, 0.75, 0.07), column(0.28, 0.30, 0.65, 0.07))
+    bars = jnp.minimum(0.05 - jnp.abs(up - 0.38 - 0.08 * jnp.sign(-across)), 0.28 - jnp.abs(across))
+    shape = jnp.maximum(jnp.maximum(column(0.0, 0.0, 0.95, 0.10), arms), bars)
+    return (_over(shape, 0.04) * (presence < 0.5)).max(-1)
+
+
+def _snow(u: Draw, x, y, horizon, sky, patches):
+    """Returns a snowfield with firs and white peaks behind: colours (H, W, 3), and where they cover the sky (H, W)."""
+    far, near, _ = _noise(u.ridges, np.zeros(1), x)[:, 0]
+    jagged = jnp.abs(((5 + 2 * u.tones[0]) * x + u.tones[1]) % 1 - 0.5) * (0.5 + far)
+    peak = y[:, None] - (horizon - 0.02 - 0.30 * jagged)
+    cap = _over(0.06 + 0.03 * jnp.sin(60 * x) - peak, 0.01)
+    rock = _mix(sky.mean((0, 1)), jnp.array([0.36, 0.42, 0.54]), 0.8)
+    colour = _mix(jnp.broadcast_to(rock, sky.shape), jnp.array([0.95, 0.97, 1.0]), cap[..., None])
+    field = y[:, None] - (horizon + 0.02 - 0.04 * near)
+    wood, bark = _trees(u.trees[0].at[3].set(1.0), x, y, horizon + 0.02 - 0.04 * near, 0.13)
+    colour = _mix(colour, jnp.array([0.13, 0.27, 0.27]), jnp.maximum(wood, bark)[..., None])
+    depth = jnp.clip(field / 0.6, 0, 1)
+    drift = jnp.clip((0.7 * patches + 0.3 * _noise(u.ripple, y, x)[0] - 0.5) * 2.2, -0.6, 0.5)
+    white = _mix(jnp.array([0.95, 0.97, 1.0]), jnp.array([0.72, 0.80, 0.94]), (0.35 * depth - 0.5 * drift)[..., None])
+    colour = _mix(colour, jnp.clip(white, 0, 1), _over(field)[..., None])
+    return colour, jnp.maximum(jnp.maximum(_over(peak), _over(field)), jnp.maximum(wood, bark))
 
 
 def _offshore(bearing, x, y, bays, lean):
