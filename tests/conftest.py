@@ -12,6 +12,8 @@ import tempfile
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Otherwise the cache's path, which each session has its own of, is part of what a program is found by.
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
+# XLA's newer fusions take a third of the time that compilation takes; with XLA_FLAGS= all is compiled as for users.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax
 
@@ -50,6 +52,8 @@ SLOWEST = (
     "test_tfds",
 )
 """Files that start first, so that the workers end together; those that train the same programs start apart."""
+EXACT = {"test_launchers", "test_population", "test_run_folder", "test_scale", "test_sweep"}
+"""Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
 
 
 def pytest_configure(config):
@@ -81,9 +85,24 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def compile_quickly(quick):
+    """Compiles with or without most optimisations from here on, in this process and in those that it starts."""
+    jax.config.update("jax_disable_most_optimizations", quick)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))
+
+
+@pytest.fixture
+def quick_compilation():
+    """For a test of an exact file that compares no programs that differ."""
+    compile_quickly(True)
+    yield
+    compile_quickly(False)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def programs_of_one_module():
+def programs_of_one_module(request):
     """Lets go of compiled programs, which would fill gigabytes by the end, and gives their memory back."""
+    compile_quickly(request.path.stem not in EXACT)
     yield
     jax.clear_caches()
     gc.collect()

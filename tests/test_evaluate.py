@@ -23,7 +23,7 @@ from flipjax.models import weights
 from flipjax.results.frames import read_csv, records_of
 
 ROOT = pathlib.Path(__file__).parents[1]
-POOL, SPLIT = PoolSpec(size=64, objects=16, scenes=6), SplitSpec(n_train=16, n_val=8, n_test=12)
+POOL, SPLIT = PoolSpec(size=32, objects=16, scenes=6), SplitSpec(n_train=16, n_val=8, n_test=12)
 OVERRIDES = [
     *(f"--config.pool.{name}={getattr(POOL, name)}" for name in ("size", "objects", "scenes")),
     *(f"--config.split.{name}={getattr(SPLIT, name)}" for name in ("n_train", "n_val", "n_test")),

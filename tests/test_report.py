@@ -1,5 +1,7 @@
 """The report of a run folder: its gallery, its figures and its page, on a tiny run made here."""
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from run_folder import CLASSES, make_run
 
 from flipjax.metrics import Decomposition
+from flipjax.report import html
 from flipjax.report.__main__ import main
 from flipjax.report.front import findings
 from flipjax.report.page import build_report, terminal_text
@@ -69,49 +73,77 @@ def test_gallery_holds_what_the_member_made_of_its_images(tmp_path):
     assert [a.dtype.kind for a in read] == ["u", "u", "u", "u", "f", "f", "f", "i", "i", "U", "U"]
 
 
-def test_report_of_a_grid(tmp_path, capsys):
-    make_run(
-        tmp_path, settings=SETTINGS, config={"name": "a <grid>", "command": "python -m flipjax.sweep --config x&y"}
-    )
-    assert main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out.startswith("a <grid>: 4 members: 4 finished.")
-    folder = tmp_path / "report"
-    first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """A run whose names are hard to show, with its report, and what the command printed."""
+    folder, out = tmp_path_factory.mktemp("grid"), io.StringIO()
+    classes = ("background", "<img src=x onerror=alert(1)>", "\u202egnp.$x^$" + "a" * 200)
+    config = {"name": 'a <grid>"><script>alert(1)</script>', "command": "python -m flipjax.sweep --config x&y"}
+    make_run(folder, settings=SETTINGS, classes=classes, config=config)
+    with contextlib.redirect_stdout(out):
+        assert main([str(folder)]) == 0
+    return folder, out.getvalue()
+
+
+@pytest.fixture
+def sketched(monkeypatch):
+    """Panels are drawn, and neither laid out nor written, which takes most of the time."""
+
+    def sketch(chart):
+        for panel in chart.drawn:
+            panel.draw(Figure().subplots())
+        return {"svg": b"", "png": b""}
+
+    monkeypatch.setattr(html, "draw_chart", sketch)
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in (folder / "report").rglob("*") if path.is_file()}
+
+
+def test_report_of_a_grid(grid):
+    folder, printed = grid
+    assert printed.startswith('a <grid>"><script>alert(1)</script>: 4 members: 4 finished.')
+    first = files_of(folder)
     names = {path.name for path in first}
     assert names >= {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
     assert names >= {"summary.csv", "trend.csv", "summary.md", "summary.tex", "index.html", "gallery.png"}
     assert all(first.values()), "an empty file"
-    html = (folder / "index.html").read_text()
-    assert "a &lt;grid&gt;" in html
-    assert "--config x&amp;y" in html
-    assert "Not in this run: scene swap (config.intervene.scenes is none)." in html
-    scores = records_of(read_csv(tmp_path / "scores.csv"))
+    page = (folder / "report/index.html").read_text()
+    assert "--config x&amp;y" in page
+    assert "Not in this run: scene swap (config.intervene.scenes is none)." in page
+    scores = records_of(read_csv(folder / "scores.csv"))
     aurocs = [row["auroc_all"] for row in scores if row["score"] == "mirror" and row["rho"] == 0.9]
-    assert re.search(rf">mirror<.*?<td><bdi>{np.mean(aurocs):.3f}", html, re.S)
+    assert re.search(rf">mirror<.*?<td><bdi>{np.mean(aurocs):.3f}", page, re.S)
     # The first screen: of the pair in which the scene changes flip most both images, and the chart of flip.
-    front = html[html.index('class="front"') : html.index('id="results"')]
+    front = page[page.index('class="front"') : page.index('id="results"')]
     assert (
         front.count('class="pair"') == 2 and "the stored pair in which" in front and "Flip of common and rare" in front
     )
     # Nothing beside the page, and nothing from elsewhere.
-    assert not re.search(r'(src|href)="(?!#|data:)', html)
-    ids = re.findall(r'\bid="([^"]*)"', html)
+    assert not re.search(r'(src|href)="(?!#|data:)', page)
+    ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
-    build_report(tmp_path)
-    assert first == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_report_needs_neither_jax_nor_a_pool(tmp_path):
+def test_hard_names_are_shown_as_text(grid):
+    page = (grid[0] / "report/index.html").read_text()
+    assert "a &lt;grid&gt;" in page and "<script>alert" not in page and "<img src=x" not in page
+    assert "\u202e" not in page and r"\u202egnp.$x^$" in page
+    assert CLASSES[1] not in page
+
+
+def test_report_needs_neither_jax_nor_a_pool_and_gives_the_same_bytes(grid, tmp_path):
     """As on a machine where JAX is not installed."""
-    make_run(tmp_path / "run", settings=SETTINGS)
+    before = files_of(grid[0])
     for name in ("jax", "jaxlib", "flax", "tensorflow_datasets"):
-        (tmp_path / "stub" / name).mkdir(parents=True)
-        (tmp_path / "stub" / name / "__init__.py").write_text("raise ImportError('not here')\n")
-    path = os.pathsep.join([str(tmp_path / "stub"), str(Path(gallery.__file__).parents[2])])
-    command = [sys.executable, "-m", "flipjax.report", str(tmp_path / "run")]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not here')\n")
+    path = os.pathsep.join([str(tmp_path), str(Path(gallery.__file__).parents[2])])
+    command = [sys.executable, "-m", "flipjax.report", str(grid[0])]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "report" / "index.html").is_file()
+    assert files_of(grid[0]) == before
 
 
 @pytest.mark.parametrize(
@@ -123,7 +155,7 @@ def test_report_needs_neither_jax_nor_a_pool(tmp_path):
     ],
     ids=["one seed", "no rho", "one member"],
 )
-def test_report_of_small_runs(tmp_path, settings):
+def test_report_of_small_runs(tmp_path, settings, sketched):
     make_run(tmp_path, settings=settings)
     build_report(tmp_path)
     figures = {path.name for path in (tmp_path / "report" / "figures").iterdir()}
@@ -143,7 +175,7 @@ def test_shares_and_their_intervals_lie_between_0_and_1(tmp_path, seeds):
             assert np.isnan(row[name]) or low <= row[name] <= high, row
 
 
-def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys):
+def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, sketched):
     make_run(tmp_path, settings=SETTINGS, config={"config": {"axes": {"rho": [0.5, 0.9], "seed": [0, 1, 2]}}})
     cell = tmp_path / "cells" / "only"
     (cell / "decomposition.npz").unlink()
@@ -165,7 +197,7 @@ def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys):
     assert len(error) == 2
 
 
-def test_report_where_all_diverged_and_of_a_run_that_has_not_ended(tmp_path, capsys):
+def test_report_where_all_diverged_and_of_a_run_that_has_not_ended(tmp_path, capsys, sketched):
     make_run(tmp_path, settings=SETTINGS[:2], status="diverged")
     assert "2 diverged" in build_report(tmp_path)
     assert "left out of all means" in (tmp_path / "report" / "index.html").read_text()
@@ -209,7 +241,7 @@ def test_report_without_results_is_a_usage_error(tmp_path, capsys):
     assert "nowhere" in lines[0]
 
 
-def test_two_runs_are_compared_by_seed(tmp_path, capsys):
+def test_two_runs_are_compared_by_seed(tmp_path, capsys, sketched):
     make_run(tmp_path / "a", settings=SETTINGS, config={"name": "first", "config": {"model": {"width": 8}}})
     make_run(
         tmp_path / "b",
@@ -241,15 +273,3 @@ def test_two_runs_are_compared_by_seed(tmp_path, capsys):
     assert any(line.split()[:3] == ["run", "method", "rho"] for line in said)
     make_run(tmp_path / "d", settings=[{"rho": 0.7, "seed": 5}])
     assert main(["--compare", str(tmp_path / "a"), str(tmp_path / "d"), "--out", str(tmp_path / "e")]) == 1
-
-
-def test_hard_names_are_shown_as_text(tmp_path):
-    classes = ("background", "<img src=x onerror=alert(1)>", "\u202egnp.$x^$" + "a" * 200)
-    make_run(tmp_path, settings=SETTINGS, classes=classes, config={"name": '"><script>alert(1)</script>'})
-    build_report(tmp_path)
-    html = (tmp_path / "report" / "index.html").read_text()
-    assert "<script>alert" not in html
-    assert "<img src=x" not in html
-    assert "\u202e" not in html
-    assert r"\u202egnp.$x^$" in html
-    assert CLASSES[1] not in html

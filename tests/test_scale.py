@@ -136,11 +136,11 @@ def test_an_error_for_want_of_memory_halves_the_wave_which_continues(whole, tmp_
     assert same(tmp_path / "run", whole)
 
 
-def test_devices_that_share_batches_agree_with_one(whole, tmp_path):
+def test_devices_that_share_batches_agree_with_one(whole, tmp_path, quick_compilation):
     options = ["--config.population.devices=8", "--config.population.batch_devices=4"]
     options += ["--config.intervene.scenes=none", "--config.intervene.scores=none"]  # Less to compile.
     command = [sys.executable, "-m", "flipjax.sweep", "--config", whole[1], "--workdir", tmp_path / "run", *options]
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     assert "8 x cpu" in done.stderr

@@ -111,7 +111,7 @@ def test_members_that_fail_or_diverge_do_not_stop_the_others(tmp_path):
     assert code == 2 and "config.train.batch_size: expected at most n_train (" in text and "found 64" in text
 
 
-def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path):
+def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, quick_compilation):
     methods = "('ce', 'group_dro', 'balanced+bg_swap', 'bg_cutmix', 'dfr', 'jtt+ema')"
     rules = "('val_loss', 'val_worst_group_iou', 'val_flip', 'label_free_risk', 'last')"
     changes = ["axes.rho=(1.0,)", "axes.seed=(0, 1)", f"axes.method={methods}", f"train.selection={rules}"]

@@ -213,7 +213,7 @@ def render_creature(creature: Creature, size: int, *, supersample: int = 2) -> j
 
     Example:
         >>> import jax
-        >>> jax.jit(render_creature, static_argnums=1)(draw_creature(jax.random.key(0), 1), 16).shape
+        >>> jax.eval_shape(lambda key: render_creature(draw_creature(key, 1), 16), jax.random.key(0)).shape
         (16, 16, 4)
     """
     side = size * supersample

@@ -79,7 +79,7 @@ def render_landscape(
 
     Example:
         >>> import jax
-        >>> jax.jit(render_landscape, static_argnums=2)(draw_landscape(jax.random.key(0)), 1, 16).shape
+        >>> jax.eval_shape(lambda key: render_landscape(draw_landscape(key), 1, 16), jax.random.key(0)).shape
         (16, 16, 3)
     """
     side = size * supersample
