@@ -13,7 +13,6 @@ from flipjax.config import default_config
 def get_config():
     config = default_config()
     config.pool.name = "folder"
-    config.pool.root = "../shared/photos"
     config.split.n_train = 800
     config.train.epochs = 16
     # Of the training set's group shares: what can be known without group labels. The loss over balanced groups

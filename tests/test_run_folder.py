@@ -1,6 +1,7 @@
 """What a run folder survives: damage, a full disk, two processes, strange places, and being split into shards."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -12,12 +13,15 @@ import faults
 import pytest
 
 from flipjax import files, results
+from flipjax.config import ConfigError
 from flipjax.plan import plan, shard_members
 from flipjax.report.__main__ import main as report
 from flipjax.results.export import main as export
 from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep import checkpoint
 from flipjax.sweep.lock import Lock
+from flipjax.sweep.shards import Shard
+from flipjax.sweep.workdir import Workdir
 from flipjax.terminal import Bar
 
 
@@ -145,6 +149,32 @@ def test_a_folder_of_another_program_or_run_is_left_alone(run, whole):
             code, message = run(*more)
             assert code == 2 and str(run.folder) in message and "Traceback" not in message
         assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+
+
+def test_a_folder_in_which_nothing_was_trained_is_taken_over(tmp_path):
+    def start(config, lock):
+        workdir = Workdir(tmp_path)
+        try:
+            workdir.open(config, lock=lock, fresh=False, force=False)
+            workdir.describe(config, dict.fromkeys(("name", "command", "device", "flipjax"), "x"))
+        finally:
+            workdir.close()
+        return json.loads((tmp_path / "config.json").read_text())["config"]["a"]
+
+    assert start({"a": 1}, Lock(tmp_path)) == 1
+    (tmp_path / "pools.json").write_text("{}")
+    (tmp_path / "checkpoints/000").mkdir(parents=True)
+    assert start({"a": 2}, Lock(tmp_path)) == 2 and not (tmp_path / "pools.json").exists()
+    # Another shard may be about to train.
+    other = Shard(0, 2).lock(tmp_path)
+    other.acquire()
+    refused = r"config\.a: 2 there, 3 now\); pass another --workdir=DIR"
+    with pytest.raises(ConfigError, match=refused):
+        start({"a": 3}, Shard(1, 2).lock(tmp_path))
+    other.release()
+    (tmp_path / "checkpoints/000/file").write_text("")
+    with pytest.raises(ConfigError, match=refused):
+        start({"a": 3}, Lock(tmp_path))
 
 
 def test_places_where_no_folder_can_be(run, tmp_path):

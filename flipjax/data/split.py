@@ -148,8 +148,8 @@ def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
     counts = count_fixed(catalog).tolist()
     words = [f"{name} {sum(row)}{_fixed_words(row)}" for name, row in zip(names, counts, strict=True)]
     return (
-        f"n_val {sizes['val']}, n_test {sizes['test']}: each must hold as many images of each "
-        f"{'class' if catalog.kind == 'composite' else 'group'}, and too few are left for {part}; the pool holds "
+        f"config.split.n_val {sizes['val']}, config.split.n_test {sizes['test']}: each must hold as many images of "
+        f"each {'class' if catalog.kind == 'composite' else 'group'}, and too few are left for {part}; the pool holds "
         f"{', '.join(words)}; {_possible_sizes(catalog, counts, sizes)}"
     )
 

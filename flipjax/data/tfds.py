@@ -65,6 +65,12 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
     return build.load_pool(spec, _key(folder, spec), lambda: _open(folder, spec), leave_out=True)
 
 
+def list_tfds(spec: PoolSpec) -> Listing:
+    """Returns what a data set holds, without decoding an image; for errors see `load_tfds`."""
+    check_value("pool.size", spec.size)
+    return _open(find_data_set(spec), spec)[0]
+
+
 def find_data_set(spec: PoolSpec) -> Path:
     """Returns the folder that holds a data set's `dataset_info.json`; ConfigError, with all there are, without one."""
     data_dir = data_dir_of(spec.data_dir)

@@ -89,10 +89,14 @@ def _front(run: Run, flip: Chart, items: Sequence[Item]) -> Front:
 def write_index(folder: Path, sections: Sequence[Section], *, front: Front | None = None, **options: Any) -> None:
     """Writes index.html, with the options of `render_page`, and its charts to figures/."""
     pictures = [block for section in sections for block in section.blocks if isinstance(block, Picture)]
-    pictures += [front.picture] if front else []
-    for picture in pictures:
-        save_drawing(folder / "figures", picture.chart.name, picture.drawing)
+    save_figures(folder / "figures", [*pictures, *([front.picture] if front else [])])
     write_text(folder / "index.html", render_page(sections=sections, front=front, **options))
+
+
+def save_figures(folder: Path, pictures: Sequence[Picture]) -> None:
+    """Writes the charts of a page as SVG and PNG."""
+    for picture in pictures:
+        save_drawing(folder, picture.chart.name, picture.drawing)
 
 
 def terminal_text(

@@ -69,9 +69,13 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
     if sources_of(options.config):
         _check_functions(programs)
     if options.dry_run:
-        from flipjax.sweep.dry_run import describe_plan
+        from flipjax.sweep.dry_run import check_pools, describe_plan
 
-        print("\n".join(describe_plan(programs)))
+        print("\n".join(describe_plan(programs)), flush=True)
+        for problem in (problems := check_pools(programs)):
+            say(printable(f"flipjax sweep: {problem}"))
+        if problems:
+            return command.SOME_FAILED
         if options.dry_run == "compiled":
             return _print_compiled(programs, PopulationSpec(**options.config.population))
         return command.DONE

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flipjax.config import Experiment, ModelSpec
+from flipjax.config import ConfigError, Experiment, ModelSpec
 from flipjax.data import store, tfds
 from flipjax.methods import Knobs
 from flipjax.plan import Program
+from flipjax.sweep.study import check_sizes_of
 from flipjax.training.member import Member, State, init_state
 from flipjax.training.optimise import Recipe
 
@@ -20,6 +21,19 @@ def describe_plan(programs: Sequence[Program]) -> list[str]:
     lines = [line for program in programs for line in describe_program(program)]
     members = sum(len(program.settings) for program in programs)
     return [*lines, f"programs to compile: {len(programs)}; members: {members}; nothing was trained"]
+
+
+def check_pools(programs: Sequence[Program]) -> list[str]:
+    """Returns a line for each cell whose pool is too small; ConfigError where the sweep would refuse it."""
+    lines = []
+    for program in programs:
+        try:
+            check_sizes_of(program)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            lines.append(f"cell {program.name} would fail: {error}")
+    return lines
 
 
 def describe_program(program: Program) -> list[str]:

@@ -148,6 +148,10 @@ class Lock:
             return self._owner.read_text() == self._text
         return False
 
+    def alone(self) -> bool:
+        """Says whether no other lock of the folder is there, such as that of another shard."""
+        return not {path for path in self.folder.glob(PREFIX + "*") if path.suffix != ".tmp"} - {self.path, self._owner}
+
     def release(self) -> None:
         """Gives the lock back; one that another process took over stays."""
         if self._lock.is_locked and self.owned():

@@ -108,6 +108,7 @@ class Sweep:
         self.groups[program.name] = study.catalog.groups
         check_scenes(study, self.config.intervene)
         self.workdir.record_pool(program, study.catalog)
+        bar.say(f"cell {program.name}: compiling, then training {len(program.names)} members")
         size, text = waves.wave(program, spec, study)
         if size < len(program.names):
             bar.say(text)
@@ -264,7 +265,7 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: argparse.Namespac
     name = options.config_name
     facts: dict[str, Any] = {"name": name, "command": line, "device": device, **_provenance()}
     workdir.describe(settings, facts | {"functions": sources} if (sources := sources_of(sweep.config)) else facts)
-    say(f"{device}; compiling, then training {members} members")
+    say(f"{device}; reading the pool")
     sweep.signals.training = True
     start = time.monotonic()
     with Bar("member epochs", total=sum(sum(part.epochs) for part in parts)) as bar:

@@ -10,15 +10,18 @@ import numpy as np
 
 from flipjax.config import Config, ConfigError, Experiment
 from flipjax.data import POOLS
+from flipjax.data.build import BadFilesError
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
-from flipjax.data.pool import Catalog, Pool
+from flipjax.data.folder import list_folder
+from flipjax.data.pool import Catalog, Pool, catalog_of
 from flipjax.data.split import Split, split_pool
+from flipjax.data.tfds import list_tfds
 from flipjax.intervene.center import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models.smp import WeightsError
 from flipjax.models.weights import load_weights
-from flipjax.plan import Program
+from flipjax.plan import Program, Setting
 from flipjax.results.cells import PARTS
 from flipjax.training.member import NO_WEIGHTS, Member, Weights
 from flipjax.training.optimise import Recipe
@@ -71,29 +74,58 @@ def make_members(program: Program, study: Study) -> list[Member]:
 
     Members of one seed share a PRNG key across rho, so that levels differ only in their index tables.
     """
-    n_train = program.experiment.split.n_train or largest_n_train(study.catalog, study.split, rhos=program.rhos)
-    batch_size = program.experiment.train.batch_size
-    if n_train < batch_size:
-        raise ConfigError(
-            "config.train.batch_size", f"at most n_train ({n_train}, the largest that every rho allows)", batch_size
-        )
+    n_train = training_size(program, study.catalog, study.split)
     members = []
     for setting in program.settings:
-        axes = setting.axes
-        table = training_table(
-            study.catalog, study.split, rho=axes["rho"], seed=axes["seed"], n_train=n_train, rhos=program.rhos
-        )
+        table = table_of(setting, study.catalog, study.split, n_train=n_train, rhos=program.rhos)
         members.append(
             Member(
-                key=jax.random.key(axes["seed"]),
+                key=jax.random.key(setting.axes["seed"]),
                 rows=jnp.asarray(table.rows),
                 groups=jnp.asarray(table.groups),
-                recipe=Recipe(*map(jnp.float32, recipe_of(axes))),
+                recipe=Recipe(*map(jnp.float32, recipe_of(setting.axes))),
                 knobs=Knobs(*map(jnp.float32, setting.knobs)),
                 augmentation=Augmentation(*map(jnp.float32, setting.augmentation)),
             )
         )
     return members
+
+
+def table_of(setting: Setting, catalog: Catalog, split: Split, *, n_train: int, rhos: Sequence[float]) -> Table:
+    """Returns the training set of a setting; see `flipjax.data.correlation.training_table`."""
+    rho, seed = setting.axes["rho"], setting.axes["seed"]
+    return training_table(catalog, split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)
+
+
+def training_size(program: Program, catalog: Catalog, split: Split) -> int:
+    """Returns n_train, or the largest that every rho allows; ConfigError where it holds no batch."""
+    n_train = program.experiment.split.n_train or largest_n_train(catalog, split, rhos=program.rhos)
+    batch_size = program.experiment.train.batch_size
+    if n_train < batch_size:
+        expected = f"at most n_train ({n_train}, the largest that every rho allows)"
+        raise ConfigError("config.train.batch_size", expected, batch_size)
+    return n_train
+
+
+def check_sizes_of(program: Program) -> None:
+    """Raises what the program's sweep would where its pool is missing or too small; reads no pixel, draws nothing.
+
+    Raises:
+        ConfigError: there is no such pool, it has other classes or scenes, or a method cannot use it.
+        ValueError: it is too small.
+    """
+    spec = program.experiment
+    if spec.pool.name == "synthetic":
+        return
+    listing = list_folder(spec.pool)[1] if spec.pool.name == "folder" else list_tfds(spec.pool)
+    if listing.problems:
+        raise BadFilesError(listing.source, listing.problems)
+    catalog = catalog_of(listing)
+    check_pool(program, catalog)
+    split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
+    n_train = training_size(program, catalog, split)
+    for setting in {setting.axes["rho"]: setting for setting in program.settings}.values():
+        table_of(setting, catalog, split, n_train=n_train, rhos=program.rhos)
 
 
 def recipe_of(axes: Mapping[str, Any]) -> Recipe:

@@ -25,7 +25,7 @@ FOLDERS = ("cells", "checkpoints", "report", "report/figures", "logs")
 # Files that a run has for a moment only.
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
-ADVICE = "pass another --workdir, or --fresh, which renames that folder"
+ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
 
 
 class Workdir:
@@ -39,6 +39,8 @@ class Workdir:
 
     def open(self, config: Mapping[str, Any], *, lock: Lock, fresh: bool, force: bool) -> None:
         """Takes the folder for a configuration: locks it; with `fresh` an earlier run's folder gets another name.
+
+        A folder in which nothing was trained is as good as new, whatever configuration it was for.
 
         A run that may be read alone is opened all the same, and `writable` is False then.
 
@@ -57,7 +59,7 @@ class Workdir:
             # What reads config.json later wants names that it can hold, and nobody wants a folder called gs:.
             if str(self.folder).encode() and any(part.endswith(":") for part in self.folder.parts):
                 raise ValueError("not on this machine")
-            self._refuse_others(config, fresh=fresh)
+            self._refuse_others(config, free=fresh or self._untrained())
             self.folder.mkdir(parents=True, exist_ok=True)
         except ConfigError:
             raise
@@ -73,7 +75,10 @@ class Workdir:
             return
         self._lock = lock
         # Another process may have made a run of it since.
-        self._refuse_others(config, fresh=fresh)
+        taken = not fresh and self._untrained() and lock.alone()
+        self._refuse_others(config, free=fresh or taken)
+        for name in (CONFIG, POOLS) if taken else ():
+            (self.folder / name).unlink(missing_ok=True)
         if fresh and (self.folder / CONFIG).is_file():
             self._move_away(lock)
 
@@ -144,7 +149,7 @@ class Workdir:
         """Returns the folder of a program's checkpoints."""
         return self.folder / "checkpoints" / (f"{program.name}-{program.part}" if program.part else program.name)
 
-    def _refuse_others(self, config: Mapping[str, Any], *, fresh: bool) -> None:
+    def _refuse_others(self, config: Mapping[str, Any], *, free: bool) -> None:
         path = self.folder / CONFIG
         if not self.folder.is_dir():
             return
@@ -154,7 +159,7 @@ class Workdir:
             if links:
                 found = f"the link {self.folder / links[0]}, which leads out of it"
                 raise ConfigError("--workdir", "a run without links", found)
-            difference = None if fresh else first_difference(stored["config"], json.loads(json.dumps(config)))
+            difference = None if free else first_difference(stored["config"], json.loads(json.dumps(config)))
             if difference:
                 found = f"one of another in {self.folder} ({difference}); {ADVICE}"
                 raise ConfigError("--workdir", "a run of this configuration", found)
@@ -165,6 +170,11 @@ class Workdir:
         if others:
             found = f"other files in {self.folder}, such as {min(others)}, and no {CONFIG}"
             raise ConfigError("--workdir", "a new or empty folder, or a run", found)
+
+    def _untrained(self) -> bool:
+        """Says whether nothing was trained in the folder, so that another configuration may have it."""
+        files = (path for name in ("cells", "checkpoints") for path in (self.folder / name).rglob("*"))
+        return not any(path.is_file() for path in files) and not (self.folder / "results.csv").exists()
 
     def _move_away(self, lock: Lock) -> None:
         """Renames the folder, with all that is in it, to its name and `.old`, and makes an empty one in its place."""

@@ -11,8 +11,9 @@ from flipjax.data.folder import load_folder
 from flipjax.data.folder.listing import read_listing
 from flipjax.data.pool import gather
 from flipjax.data.split import split_pool
+from flipjax.sweep.__main__ import main as sweep
 from folder.pixels import BLUE, GREEN, RED, place, save, solid, square
-from folder.tree import SIZE, photos, problems_of, spec, write_metadata
+from folder.tree import SIZE, composite, photos, problems_of, spec, write_metadata
 
 
 def test_composite_folder(root):
@@ -143,3 +144,22 @@ def test_listing_is_sorted_and_skips_hidden_files(root):
     place(root, dict.fromkeys(("cutouts/.DS_Store", "cutouts/cat/.DS_Store", "scenes/land/Thumbs.db"), b""))
     listing = read_listing(root)
     assert listing.problems == () and [item.y for item in listing.objects] == [0] * 6 + [1] * 6
+
+
+def test_a_dry_run_checks_the_pool_and_ends_as_the_sweep_would(tmp_path, capsys):
+    composite(tmp_path / "photos", objects=30)
+    line = ["--config", "photos_grid", "--dry_run"]
+    sizes = [f"--config.split.{name}" for name in ("n_train=32", "n_val=12", "n_test=44")]
+    asked = [f"--config.pool.root={tmp_path / 'photos'}", "--config.pool.size=16"]
+    cases = [
+        ([], 2, "config.pool.root: expected a folder of photos: pass --config.pool.root=DIR; found none"),
+        (["--config.pool.root=nowhere"], 2, "'nowhere', which is none"),
+        (asked, 1, "config.split.n_val 128, config.split.n_test 400: "),
+        ([*asked, *sizes[1:]], 1, "cell 000 would fail: n_train 800 at rho 0.5 needs "),
+        ([*asked, *sizes, "--config.pool.classes=('cat','emu')"], 1, "no image of emu"),
+        ([*asked, *sizes], 0, ""),
+    ]
+    for more, code, said in cases:
+        assert sweep([*line, *more]) == code, more
+        out, err = capsys.readouterr()
+        assert "nothing was trained" in out and said in err and err.count("\n") <= 2, err

@@ -32,14 +32,19 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
         ConfigError: root is no folder, or size is out of range.
         BadFilesError: (a ConfigError) the folder is no pool, or files are bad; lists every one of them.
     """
-    check_value("pool.size", spec.size)
-    if not spec.root:
-        raise ConfigError("config.pool.root", "the path of a folder", "nothing")
-    root = Path(spec.root).expanduser()
-    listing = read_listing(root, classes=spec.classes, scene_kinds=spec.scene_kinds)
+    root, listing = list_folder(spec)
     key = _content_key(root, listing, spec)
     decoder = decoder_of(root, listing, size=spec.size)
     return build.load_pool(spec, key, lambda: (listing, decoder))
+
+
+def list_folder(spec: PoolSpec) -> tuple[Path, Listing]:
+    """Returns the folder of a pool and its listing; for errors see `load_folder`."""
+    check_value("pool.size", spec.size)
+    if not spec.root:
+        raise ConfigError("config.pool.root", "a folder of photos: pass --config.pool.root=DIR", "none")
+    root = Path(spec.root).expanduser()
+    return root, read_listing(root, classes=spec.classes, scene_kinds=spec.scene_kinds)
 
 
 def decoder_of(root: Path, listing: Listing, *, size: int) -> PixelReader:
