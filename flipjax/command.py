@@ -276,6 +276,8 @@ def _run(path: Path, variant: str) -> Config:
     """Returns what a configuration file gives: a program of the user's, whose traceback is the message."""
     from ml_collections import ConfigDict
 
+    if path.suffix in (".yaml", ".yml", ".json", ".toml"):
+        raise ConfigError("--config", "a Python file with get_config(), such as configs/smoke.py", str(path))
     module = ModuleType(f"config {path}")
     module.__file__ = str(path)
     # Where the standard library looks for the source of a class, and for the names in annotations.
@@ -290,5 +292,5 @@ def _run(path: Path, variant: str) -> Config:
         lines = "".join(traceback.format_exception(type(error), error, own))
         raise ConfigError(str(path), problem=f"raised\n{lines.rstrip()}") from error
     if not isinstance(config, ConfigDict):
-        raise ConfigError(str(path), "get_config() to return a ConfigDict", repr(config))
+        raise ConfigError(str(path), "get_config() to return what default_config() does", repr(config))
     return config

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from flipjax import metrics
+from flipjax.audit import results
 from flipjax.audit.__main__ import main
 from flipjax.audit.arrays import ArrayReader, Limits
 from flipjax.audit.encoding import find_encoding
@@ -108,7 +109,7 @@ def test_golden_cases_from_one_file(name, tmp_path, without_pictures):
         np.testing.assert_allclose(value, expected["group_iou"][c], rtol=0, atol=5.001e-5)
 
 
-def test_a_folder_by_name(case, tmp_path, capsys):
+def test_a_folder_by_name(case, tmp_path, capsys, monkeypatch):
     inputs = write_folder(tmp_path, case, first=True)
     options = [*inputs, "--groups", tmp_path / "groups.csv", "--ignore_index", 255, "--class_names", "cat,dog"]
     result, rows = audit(tmp_path / "out", *options)
@@ -137,11 +138,17 @@ def test_a_folder_by_name(case, tmp_path, capsys):
     text = (tmp_path / "out" / "index.html").read_text()
     assert not re.search(r'(src|href)="(?!#|data:)', text)
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
-    charts = {f"{name}.{kind}" for name in ("shares", "deciles", "coverage", "flip_matrix") for kind in ("svg", "png")}
+    charts = {f"{name}.{kind}" for name in ("shares", "coverage", "flip_matrix") for kind in ("svg", "png")}
     assert figures == charts | {"pictures.png"}
     files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     audit(tmp_path / "out", *options)
     assert files == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    # A tenth of twelve images is one.
+    assert not re.search("decile|tenth", printed.out)
+    monkeypatch.setattr(results, "FEWEST", 12)
+    audit(tmp_path / "out", *options)
+    assert re.search("The tenth of the images.*deciles", capsys.readouterr().out, re.S)
+    assert (tmp_path / "out" / "figures" / "deciles.svg").is_file()
 
 
 def test_photos_are_shown(case, tmp_path, capsys):

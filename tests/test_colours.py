@@ -63,6 +63,9 @@ def test_outcomes_and_the_first_classes_are_told_apart(eyes):
     outcomes = [style.CORRECT, style.FLIP, style.MISS, style.SPILL]
     assert least_distance(outcomes, EYES[eyes]) >= 30
     assert least_distance(style.CLASSES[:3], EYES[eyes]) >= 30
+    # They stand in one legend.
+    least = min(least_distance(pair, EYES[eyes]) for pair in itertools.product(outcomes, style.CLASSES[1:3]))
+    assert least >= (45 if eyes == "normal" else 15)
     assert least_distance([style.COMMON, style.RARE], EYES[eyes]) >= 20
 
 

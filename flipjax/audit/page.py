@@ -11,7 +11,7 @@ from flipjax.audit.pictures import palette_of
 from flipjax.audit.results import Audit, findings, most_flipped
 from flipjax.audit.tables import details, folded_tables, group_label, main_tables
 from flipjax.report.chart import Chart
-from flipjax.report.html import Gallery, Numbers, Picture, Section
+from flipjax.report.html import Gallery, Numbers, Picture, Section, pictures_of
 from flipjax.report.page import write_index
 from flipjax.report.panels import (
     Ranking,
@@ -46,14 +46,14 @@ def write_page(
     folder: Path, audit: Audit, items: Sequence[Item], *, options: Mapping[str, Any], facts: Sequence[str]
 ) -> None:
     """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
-    shares, *ranked, matrix = map(Picture, charts(audit))
+    shares, *ranked, matrix = charts(audit)
     palette = palette_of(audit, items)
     caption = CAPTION if audit.has_scores else MOST_FLIPPED
     caption += "" if any(item.image is not None for item in items) else f" {HINT}"
     sections = [
-        Section("Results", [*_numbers(main_tables(audit)), shares]),
-        Section("Flip-risk", ranked[::-1], "" if audit.swap else SWAP),
-        Section("Classes", [matrix]),
+        Section("Results", [*_numbers(main_tables(audit)), *pictures_of([shares])]),
+        Section("Flip-risk", pictures_of(ranked[::-1]), "" if audit.swap else SWAP),
+        Section("Classes", [Picture(matrix)]),
         Section("Images", [Gallery(items, palette, caption)] if items else []),
         Section("Details", _numbers(details(audit) | folded_tables(audit), folded=True)),
     ]
@@ -79,6 +79,7 @@ def charts(audit: Audit) -> list[Chart]:
         ranking = {"": {"": Ranking(risk, flip, remaining(audit.decomposition))}}
         bars = f"{note} Bars: 95% intervals over the images." if audit.intervals else note
         ranked = ranking_charts(ranking, note=bars, mean=summary["flip_image_mean"], intervals=audit.intervals)
+        ranked = ranked if audit.has_tenths else ranked[:1]
     cells = most_flipped(audit, limit=CELLS)
     matrix = matrix_panel(audit.confusion, audit.class_names, background=audit.background, classes=cells)
     return [_shares(audit, note), *ranked, matrix_chart([matrix], note=_part(audit, note, len(cells)))]

@@ -25,6 +25,8 @@ from flipjax.results.swapped_scenes import REPAIR_NOTE, SceneSwap
 SAMPLES = 1000
 # Below it predictions and labels agree hardly better than chance (Cohen, 1960).
 LEAST_AGREEMENT = 0.05
+FEWEST = 30
+"""Images of which tenths, of three each, are shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Audit:
     def has_scores(self) -> bool:
         """Whether there is a flip-risk, which masks have not."""
         return not np.isnan(np.asarray(self.decomposition.risk_sum)).all()
+
+    @functools.cached_property
+    def has_tenths(self) -> bool:
+        """Whether enough images have a rank that a tenth of them says something."""
+        return self.has_scores and len(self.names) - self.summary["n_images_without_risk"] >= FEWEST
 
     @functools.cached_property
     def confusion(self) -> np.ndarray:
@@ -237,11 +244,11 @@ def findings(audit: Audit) -> list[str]:
         rare, common = (with_interval(audit, f"group/{group}/fg_flip", percent=True) for group in ("rare", "common"))
         lines.append(f"In the rare groups {rare} is flipped, in the common ones {common}.")
     top = audit.summary["top_decile_flip_share"]
-    if top == top:
-        auroc = with_interval(audit, "risk_auroc", digits=2)
-        ranks = f" Images flipped by more than half are ranked with AUROC {auroc} (chance: 0.5)."
-        ranks = "" if auroc == "-" else ranks
-        lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.{ranks}")
+    if audit.has_tenths and top == top:
+        lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.")
+    auroc = with_interval(audit, "risk_auroc", digits=2)
+    if audit.has_scores and auroc != "-":
+        lines.append(f"Flip-risk ranks images flipped by more than half with AUROC {auroc} (chance: 0.5).")
     if audit.swap is not None:
         auroc = with_interval(audit, "swap_auroc", digits=2)
         after = with_interval(audit, "repair_flip", percent=True)

@@ -36,7 +36,7 @@ def main_tables(audit: Audit) -> dict[str, TextTable]:
 def details(audit: Audit) -> dict[str, TextTable]:
     """Returns the other tables by caption."""
     tables = {}
-    if audit.has_scores:
+    if audit.has_tenths:
         tables["Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals"] = by_decile(audit)
     if largest_flips(audit):
         tables["The largest flips; all are in flip_matrix.csv"] = flip_list(audit)
@@ -78,7 +78,8 @@ def overall(audit: Audit) -> TextTable:
     keys = [key for key in table if key in audit.summary]
     rows = [[title_of("n_images"), str(audit.summary["n_images"])]]
     shown = [key for key in keys[1:] if not key.startswith("iou/") or key == "iou/foreground"]
-    shown = [key for key in shown if audit.has_scores or key not in RANKED]
+    without = () if audit.has_tenths else RANKED[3:] if audit.has_scores else RANKED
+    shown = [key for key in shown if key not in without]
     rows += [[title_of(key), with_interval(audit, key)] for key in shown]
     return TextTable(["quantity", "value [95% interval]"], rows)
 

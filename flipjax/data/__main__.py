@@ -49,7 +49,9 @@ def _run(arguments: Sequence[str]) -> int:
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax data", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    _add_check(commands.add_parser("check", help="read every file of a folder, and report"))
+    example = "Example: flipjax data check ~/photos --class_names cat,dog"
+    reads = "read every file of a folder, and report"
+    _add_check(commands.add_parser("check", help=reads, description=f"{reads.capitalize()}. {example}"))
     makers = commands.add_parser("prepare", help="make a TFDS data set from its archives")
     makers = makers.add_subparsers(dest="name", required=True)
     for name, module in DATA_SETS.items():

@@ -25,9 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _convert(arguments: Sequence[str]) -> int:
     parser = command.Parser(prog="flipjax", description=__doc__)
-    add = (
-        parser.add_subparsers(dest="command", required=True).add_parser("convert", help="convert weights").add_argument
-    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    add = commands.add_parser("convert", help="convert weights", description=__doc__).add_argument
     add("--from", dest="source", required=True, metavar="FILE", help="the weights")
     add("--out", "--to", dest="target", required=True, metavar="FILE", help="a file that does not exist yet")
     add("--encoder", choices=ENCODERS, help="whose they must be (default: what the names say)")

@@ -72,7 +72,9 @@ def _parser() -> command.Parser:
     add("--risk", type=float, metavar="LOSS", help="or the mean loss of those that are not: needs losses")
     add("--false_alarm", type=float, default=0.01, metavar="P", help="of the drift alarm, ever (default 0.01)")
     add("--out", type=Path, required=True, metavar="MONITOR", help="the file to write, such as monitor.json")
-    watching = commands.add_parser("watch", help="flag images of a stream, and test it for drift")
+    example = "Example: tail -f scores.jsonl | flipjax monitor watch monitor.json > watched.jsonl"
+    help_text = "flag images of a stream, and test it for drift"
+    watching = commands.add_parser("watch", help=help_text, description=f"{help_text.capitalize()}. {example}")
     watching.add_argument("monitor", type=Path, metavar="MONITOR", help="what fit wrote")
     watching.add_argument("--seed", type=int, default=0, help="of the order among equal scores (default 0)")
     return parser

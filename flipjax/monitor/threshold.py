@@ -82,7 +82,9 @@ def fit(
             raise ValueError("losses: expected (n,), the loss of each image, for a wanted risk; found none.")
         threshold = selective.threshold_at_risk(values, losses, risk=risk)
         if threshold == -math.inf:
-            raise ValueError(f"risk: expected what the least scores can meet; no threshold meets {risk}.")
+            raise ValueError(
+                f"risk: expected a mean loss that the images of least score have; those of no threshold have {risk}."
+            )
     else:
         threshold = _quantile(ordered, 0.05 if flag_rate is None else flag_rate)
     return Monitor(ordered, threshold, false_alarm, len(values) - len(ordered))
@@ -95,7 +97,9 @@ def _quantile(ordered: np.ndarray, rate: float) -> float:
         raise ValueError(f"flag_rate: expected a number in (0, 1), found {rate}.")
     above = math.floor(rate * (n + 1) + 1e-9)
     if above < 1:
-        raise ValueError(f"flag_rate: expected at least {1 / (n + 1):.3g} for {n} images with a score, found {rate}.")
+        images = math.ceil(1 / rate - 1 - 1e-9)
+        least = f"at least {1 / (n + 1):.3g} for {n} images with a score, or {images} images"
+        raise ValueError(f"flag_rate: expected {least}; found {rate}.")
     return float(ordered[n - min(above, n)])
 
 

@@ -1,4 +1,4 @@
-"""Command line: makes the report of a run folder again, or compares two runs, and prints the tables.
+"""`flipjax report RUN`: makes a run's page again. `flipjax report --compare A B`: sets two runs side by side.
 
 Everything comes from the stored results: neither JAX nor the pool is needed. Exit codes: 0 done, 1 results that cannot
 be read, 2 no results there.

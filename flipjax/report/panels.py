@@ -190,6 +190,9 @@ def curve_panel(
         room = 0.04 * max(high - low, 0.5)
         axes.set_xlim(low - room, high + room)
         axes.set_ylim(*limits)
+        if limits == (0.0, None):
+            # Else points that differ little would lie on the upper edge.
+            axes.set_ylim(top=axes.get_ylim()[1] + 0.05 * axes.get_ylim()[1])
         draw_reference(axes, reference)
         if len(curves) > 1:
             legend(axes, columns=min(3, len(curves)))

@@ -10,7 +10,7 @@ from flipjax.report.chart import Chart, Panel
 from flipjax.report.html import Numbers, Picture
 from flipjax.report.panels import COVERAGE, Curve, curve_panel, mean_of_finite
 from flipjax.report.run import Run
-from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
+from flipjax.report.style import COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results.frames import records_of
 from flipjax.results.rows import COMPARED
 from flipjax.results.score_tables import SCORES, THRESHOLD, WANTED_RISK, image_scores, score_summary
@@ -18,8 +18,8 @@ from flipjax.results.text import score_table, varying_axes
 
 DRAWN = {
     "flip_risk": ("entropy", WHOLE),
-    "energy": ("energy", CLASSES[1]),
-    "mirror": ("mirror", CLASSES[2]),
+    "energy": ("energy", "#56B4E9"),
+    "mirror": ("mirror", "#E69F00"),
     "disagreement": ("seeds", RARE),
     "grey_fill": ("smooth: grey", COMMON),
     "swap_risk": ("scene swap", REPAIRED),

@@ -12,7 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from flipjax.metrics.classes import Background, is_foreground
 
 # Any two of CORRECT, FLIP, MISS and SPILL are at least 30 apart in CIELAB to normal sight and under protanopia,
-# deuteranopia and tritanopia; so are the first two classes (tests/test_colours.py).
+# deuteranopia and tritanopia; so are the first two classes, which to normal sight are 45 apart from all outcomes, too
+# (tests/test_colours.py).
 CORRECT = "#3BA3EE"
 FLIP = "#C4160A"
 MISS = "#737373"
@@ -22,7 +23,7 @@ COMMON = "#8C939B"
 RARE = "#9A5FE0"
 REPAIRED = "#1B9E77"
 WHOLE = "#222222"
-CLASSES = (EMPTY, "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#882255", "#DDCC77", "#117733")
+CLASSES = (EMPTY, "#7B3FA0", "#1B7F3B", "#DE77AE", "#882255", "#44AA99", "#DDCC77", "#332288")
 IGNORED = "#7A7A7A"
 INK = "#222222"
 FAINT = "#6B6B6B"
@@ -49,7 +50,7 @@ def class_colours(classes: int, *, background: Background = 0) -> list[Any]:
 
     Example:
         >>> class_colours(3, background=1)
-        ['#56B4E9', '#F2F2F2', '#E69F00']
+        ['#7B3FA0', '#F2F2F2', '#1B7F3B']
     """
     inside = is_foreground(classes, background)
     F = int(inside.sum())
