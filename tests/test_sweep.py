@@ -145,7 +145,7 @@ def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
     cases = [
         ((), "--config"),
         ((*config, "--config.train.epoch=3"), "--config.train.epochs"),
-        ((*config, "--config.axes.rho=(0.2,)"), "expected a number in [0.5, 1]; found 0.2"),
+        ((*config, "--config.axes.rho=(0.2,)"), "expected a number in [0.5, 1], of which"),
         ((*config, "--config.model.norm=layer"), "one of batch, group, none; found 'layer'"),
         ((*config, "--config.knobs.jtt_epochs=9", "--config.axes.method=('jtt',)"), "config.train.epochs (3); found 9"),
         ((*config, "--workdri=x"), "workdir"),

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
 import jax.numpy as jnp
@@ -27,7 +27,9 @@ Out = TypeVar("Out")
 NAMED = 10
 """What a line names of many."""
 LISTED = 200
-"""Problems that a message lists at most."""
+"""Lines of problems in a message, at most."""
+SHARED = 5
+"""Files of the same problem that are listed one by one."""
 MANY = 12
 RESERVED = ("foreground", "background")
 """Names that stand beside the classes in tables of results."""
@@ -55,9 +57,27 @@ class BadFilesError(ConfigError):
         """Joins the problems into one message."""
         self.problems = tuple(map(one_line, problems))
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        rest = len(self.problems) - LISTED
-        more = [f"... and {rest} more"] if rest > 0 else []
-        super().__init__(printable(str(source)), problem="\n  ".join([count, *self.problems[:LISTED], *more]))
+        super().__init__(printable(str(source)), problem="\n  ".join([count, *shared_lines(self.problems)]))
+
+
+def shared_lines(problems: Sequence[str]) -> list[str]:
+    """Returns problems as lines: one, with their count, for more than SHARED files of the same; LISTED lines at most.
+
+    Example:
+        >>> shared_lines([f"masks/{i}.png: no image" for i in range(9)])
+        ['masks/0.png and 8 other files: no image']
+    """
+    by_reason: dict[str, list[str]] = {}
+    for problem in map(one_line, problems):
+        name, _, reason = problem.partition(": ")
+        by_reason.setdefault(reason.replace(PurePosixPath(name).stem, "NAME"), []).append(problem)
+    lines = []
+    for same in by_reason.values():
+        name, _, reason = same[0].partition(": ")
+        many = len(same) > SHARED
+        lines += [f"{name} and {len(same) - 1} other files: {reason}"] if many else same
+    rest = len(lines) - LISTED
+    return [*lines[:LISTED], *([f"... and {rest} more"] if rest > 0 else [])]
 
 
 def load_pool(

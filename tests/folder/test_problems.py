@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from flipjax.data import images
 from flipjax.data.__main__ import main
 from flipjax.data.folder import load_folder
 from flipjax.data.folder.check import check_folder
+from flipjax.sweep.__main__ import main as sweep
 from folder.pixels import GREEN, RED, encoded, palette, place, save, solid, square
 from folder.tree import SIZE, composite, photos, problems_of, spec, write_metadata
 
@@ -61,6 +63,12 @@ def test_every_bad_composite_file_is_listed(tmp_path, capsys, monkeypatch):
     assert len(problems) == len(reasons)
     assert main(["check", str(root), "--size", "16"]) == 1
     assert f"Bad files: {len(reasons)}" in capsys.readouterr().out
+    # What many files share is said once.
+    for i in range(16):
+        (root / "cutouts" / "dog" / f"{i:02d}.png").unlink()
+    assert main(["check", str(root), "--size", "16"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("no mask; expected") == 1 and "cat/04.jpg and 16 other files: no mask; expected 04.png" in out
 
 
 def test_every_bad_photo_row_and_mask_is_listed(tmp_path):
@@ -123,7 +131,7 @@ def test_unknown_class_and_missing_column_in_metadata(tmp_path):
 
 
 def test_folders_that_are_no_pool(root, tmp_path):
-    with pytest.raises(ConfigError, match=r"config.pool.root: expected the path"):
+    with pytest.raises(ConfigError, match=r"config.pool.root: expected a folder of photos: pass"):
         load_folder(PoolSpec(name="folder", size=SIZE))
     with pytest.raises(ConfigError, match=r"config.pool.root: expected a folder with cutouts/"):
         load_folder(spec(tmp_path / "absent"))
@@ -170,6 +178,12 @@ def test_check_reports_a_photo_folder(tmp_path, capsys):
     levels = dict(line.split(maxsplit=1) for line in report.splitlines() if line.strip().startswith(("rho", "n_train")))
     assert levels["rho"].split() == ["0.5", "0.6", "0.7", "0.8", "0.9", "0.95", "0.99", "1"]
     assert levels["n_train"].split() == ["8", "12", "16", "20", "18", "16", "16", "16"]
+    # Ready to paste, for the levels that leave a batch.
+    command = report.splitlines()[-1].strip()
+    assert command.startswith(f"flipjax sweep --config photos_grid --config.pool.root={root} --config.split.n_train=16")
+    assert "--config.split.n_val=4 --config.split.n_test=12 '--config.axes.rho=(0.7,0.8,0.9,0.95,0.99)'" in command
+    assert sweep([*shlex.split(command)[2:], "--dry_run"]) == 0
+    capsys.readouterr()
     assert main(["check", str(root), "--scene_kinds", "outdoor,indoor"]) == 0
     assert "below 0.5: the usual scenes may be the other way round" in capsys.readouterr().out
     assert main(["check", str(root), "--n_val", "400"]) == 1

@@ -1,21 +1,24 @@
 """A report on a user's folder: bad files, masks, counts, and which correlation levels it allows at which size."""
 
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from flipjax.config import SplitSpec
-from flipjax.data.build import BadFilesError, decoded
+from flipjax.config import PoolSpec, SplitSpec, TrainSpec
+from flipjax.data.build import BadFilesError, decoded, shared_lines
 from flipjax.data.correlation import count_groups, largest_n_train
 from flipjax.data.folder import decoder_of, digests
 from flipjax.data.folder.listing import read_listing
 from flipjax.data.pool import Catalog, Listing, catalog_of
 from flipjax.data.split import PARTS, Split, count_fixed, split_pool, strata_names
-from flipjax.terminal import one_line, printable
+from flipjax.terminal import printable
 
 SHOWN = 8
+N_TRAIN, GRID = 800, (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""Training images and levels of configs/photos_grid.py."""
 RHOS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -53,7 +56,7 @@ def check_folder(
     problems, masks = _decode(root, listing, size)
     catalog = catalog_of(listing)
     lines = _heading(listing, size)
-    lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {one_line(problem)}" for problem in problems)]
+    lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in shared_lines(problems))]
     lines += ["\nMasks", *(f"  {count:6} {values}" for values, count in masks.most_common())]
     lines += _twins(root, listing)
     sizes, note = _sizes(catalog, n_val, n_test)
@@ -62,9 +65,38 @@ def check_folder(
     except ValueError as error:
         lines += ["\nCounts", *_count_table(catalog, None), *_realised(catalog, None), "\nNo split", f"  {error}"]
         return printable("\n".join(lines)), False
-    lines.append(f"\nCounts for n_val {sizes[0]}, n_test {sizes[1]}, split seed {seed}{note}")
+    bad = ", the bad files as if they were good" if problems else ""
+    lines.append(f"\nCounts for n_val {sizes[0]}, n_test {sizes[1]}, split seed {seed}{note}{bad}")
     lines += [*_count_table(catalog, split), *_realised(catalog, split), *_levels(catalog, split)]
+    if not problems:
+        split_sizes = {"n_val": sizes[0], "n_test": sizes[1], "seed": seed}
+        named = {"classes": classes, "scene_kinds": scene_kinds}
+        lines += ["\nNext", f"  {_command(root, catalog, split, split_sizes, named, size)}"]
     return printable("\n".join(lines)), not problems
+
+
+def _command(
+    root: Path,
+    catalog: Catalog,
+    split: Split,
+    sizes: Mapping[str, int],
+    named: Mapping[str, tuple[str, ...]],
+    size: int,
+) -> str:
+    """Returns the sweep that the folder allows, ready to paste, or what it lacks for one."""
+    accepts = catalog.groups.rho_range.accepts
+    largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in GRID if accepts(rho)}
+    levels = tuple(rho for rho, n in largest.items() if n >= TrainSpec().batch_size)
+    if not levels:
+        return f"no sweep: no rho allows a batch of {TrainSpec().batch_size} training images; flipjax audit needs none"
+    n_train = min(N_TRAIN, largest_n_train(catalog, split, rhos=levels)) // catalog.groups.classes
+    default = SplitSpec()
+    changes = {"split.n_train": (n_train * catalog.groups.classes, N_TRAIN), "pool.size": (size, PoolSpec().size)}
+    changes |= {f"split.{name}": (value, getattr(default, name)) for name, value in sizes.items()}
+    changes |= {"axes.rho": (levels, GRID)} | {f"pool.{name}": (names, ()) for name, names in named.items()}
+    values = {name: str(value).replace(" ", "") for name, (value, usual) in changes.items() if value != usual}
+    words = [f"--config.pool.root={root}", *(f"--config.{name}={value}" for name, value in values.items())]
+    return shlex.join(["flipjax", "sweep", "--config", "photos_grid", *words])
 
 
 def _decode(root: Path, listing: Listing, size: int) -> tuple[list[str], Counter[str]]:

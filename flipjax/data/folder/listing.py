@@ -174,7 +174,8 @@ def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterato
     missing = [name for name in required if name not in columns]
     if missing:
         expected = f"expected the columns {', '.join(required)}; found {listed(columns)}"
-        raise BadFilesError(root, [f"metadata.csv: no column {', '.join(missing)}; {expected}"])
+        advice = "; flipjax audit needs no scenes" if "scene" in missing else ""
+        raise BadFilesError(root, [f"metadata.csv: no column {', '.join(missing)}; {expected}{advice}"])
     for number, row in lines:
         where = f"metadata.csv line {number}"
         fields = {name: value.strip() for name, value in row.items()}
