@@ -292,5 +292,5 @@ def _run(path: Path, variant: str) -> Config:
         lines = "".join(traceback.format_exception(type(error), error, own))
         raise ConfigError(str(path), problem=f"raised\n{lines.rstrip()}") from error
     if not isinstance(config, ConfigDict):
-        raise ConfigError(str(path), "get_config() to return what default_config() does", repr(config))
+        raise ConfigError(str(path), "get_config() to return a ConfigDict, as default_config() does", repr(config))
     return config

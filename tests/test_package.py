@@ -116,7 +116,10 @@ CONFIG = "from flipjax.config import default_config\nconfig = default_config()\n
         ("\0", "SyntaxError: source code string cannot contain null bytes"),
         ("import nothing_of_that_name\n", "line 1, in <module>\n.*ModuleNotFoundError"),
         ("def get_config():\n    return 1 / 0\n", "line 2, in get_config\n    return 1 / 0\n.*ZeroDivisionError"),
-        ("def get_config():\n    return 1\n", r"broken\.py: expected get_config\(\) to return a ConfigDict; found 1"),
+        (
+            "def get_config():\n    return 1\n",
+            r"broken\.py: expected get_config\(\) to return a ConfigDict, as default_config\\(\\) does; found 1",
+        ),
         ("x = 1\n", "AttributeError: .*'get_config'"),
         ("class E(Exception):\n    __str__ = None\nraise E\n", "line 3, in <module>\n.*E"),
         (f"{CONFIG}config.model = config\nget_config = lambda: config\n", "RecursionError"),
