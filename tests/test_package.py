@@ -118,7 +118,7 @@ CONFIG = "from flipjax.config import default_config\nconfig = default_config()\n
         ("def get_config():\n    return 1 / 0\n", "line 2, in get_config\n    return 1 / 0\n.*ZeroDivisionError"),
         (
             "def get_config():\n    return 1\n",
-            r"broken\.py: expected get_config\(\) to return a ConfigDict, as default_config\\(\\) does; found 1",
+            r"broken\.py: expected get_config\(\) to return a ConfigDict, as default_config\(\) does; found 1",
         ),
         ("x = 1\n", "AttributeError: .*'get_config'"),
         ("class E(Exception):\n    __str__ = None\nraise E\n", "line 3, in <module>\n.*E"),
