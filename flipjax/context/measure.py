@@ -110,7 +110,7 @@ def _betas(options: argparse.Namespace, true: pd.DataFrame, evidence: np.ndarray
 
 
 def _scenes(options: argparse.Namespace, pairs: list[Pair], reader: ArrayReader) -> np.ndarray:
-    """The scene of each image, int (n,), by clusters of its photo with all that is not background filled."""
+    """Returns the scene of each image, int (n,), by clusters of its photo with all that is not background filled."""
     # Not before: it loads Matplotlib.
     from flipjax.audit.pictures import find_photos
 
