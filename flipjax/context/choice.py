@@ -180,7 +180,7 @@ def _newton(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weights:
 
 
 def _less_class_means(evidence: np.ndarray, truth: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Returns evidence (S, C) less its mean over the segments of the class; 0 for the class itself and the background."""
+    """Returns evidence (S, C) less its mean over the class's segments; 0 for the class itself and the background."""
     kinds, place = np.unique(truth, return_inverse=True)
     sums = np.zeros((len(kinds), evidence.shape[1]))
     np.add.at(sums, place, evidence)
