@@ -18,6 +18,7 @@ class Groups:
         classes: F >= 2.
         scenes: S >= 2.
         usual: the usual scenes of each class; empty for scene y mod S of class y.
+        partial: whether a scene may be usual for no class: of images that are evaluated alone.
 
     Raises:
         ValueError: a class has no usual scene or no other, or a scene is usual for no class.
@@ -32,6 +33,7 @@ class Groups:
     classes: int = 2
     scenes: int = 2
     usual: tuple[tuple[int, ...], ...] = ()
+    partial: bool = False
 
     def __post_init__(self) -> None:
         """Fills in the usual scenes, and checks them."""
@@ -43,7 +45,7 @@ class Groups:
         object.__setattr__(self, "usual", usual)
         if len(usual) != self.classes or not all(0 < len(set(own)) < self.scenes for own in usual):
             raise ValueError(f"usual: expected for each of {self.classes} classes some of its scenes, found {usual}")
-        if {scene for own in usual for scene in own} != set(range(self.scenes)):
+        if not self.partial and {scene for own in usual for scene in own} != set(range(self.scenes)):
             raise ValueError(f"usual: expected each of {self.scenes} scenes for some class, found {usual}")
 
     @property
@@ -124,5 +126,19 @@ class Groups:
         return f"{class_names[self.class_of(group)]} on {scene_names[self.scene_of(group)]}"
 
 
+@dataclasses.dataclass(frozen=True)
+class NamedGroups:
+    """Groups that are no class in a scene, such as cities: group i is the one of name i."""
+
+    names: tuple[str, ...]
+
+    @cached_property
+    def named(self) -> dict[str, tuple[int, ...]]:
+        """Every group by its name."""
+        return {name: (group,) for group, name in enumerate(self.names)}
+
+
+AnyGroups = Groups | NamedGroups
+"""What integers of images can number."""
 TWO_BY_TWO = Groups()
 """Two classes and two scenes, each class in a usual scene of its own: what training and its tables know."""

@@ -96,6 +96,10 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, small):
     stored = json.loads((folder / "out/summary.json").read_text())
     assert (stored["summary"]["n_images"], stored["options"]["model"]) == (12, "smp_resnet50")
     assert (folder / "out/index.html").is_file()
+    predicted = metrics.segment_tables(logits.argmax(-1), np.asarray(labels), kind="masks", num_classes=3)
+    rates = metrics.segment_flips(predicted.true)
+    assert stored["summary"]["seg_flip"] == pytest.approx(rates.loc["all", "seg_flip"], abs=0.01)
+    assert stored["segments"]["all"]["segments"] == len(predicted.true)
     values = {row["quantity"]: row for row in rows if row["quantity"] not in summary}
     assert {
         "swap_auroc",

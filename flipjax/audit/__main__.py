@@ -53,7 +53,10 @@ def _parser() -> command.Parser:
         help="what the model says: scores in floating point, or with --kind masks class indices",
     )
     add("--labels", type=Path, required=True, metavar="DIR|FILE", help="class indices, as integers")
-    add("--groups", type=Path, metavar="CSV", help="columns name and group; for 3 classes in all, 2 * class + scene")
+    text = "columns name, class and scene; or name and group, a name or for two classes 2 * class + scene; or one other"
+    add("--groups", type=Path, metavar="CSV", help=text)
+    text = "columns class and scene of the training images: a class's most frequent scene is common (default --groups)"
+    add("--training_groups", type=Path, metavar="CSV", help=text)
     add("--kind", choices=KINDS, default="logits", help="what --predictions holds (default logits)")
     add("--channels", choices=("first", "last"), help="where the classes are, should the shapes not tell")
     add(

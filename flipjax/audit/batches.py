@@ -14,10 +14,10 @@ from flipjax.audit.gather import ImageCounts, check_values, count_image, join_co
 from flipjax.audit.measure import describe_images
 from flipjax.audit.read import check_names
 from flipjax.audit.results import conclude_audit
-from flipjax.groups import TWO_BY_TWO
+from flipjax.groups import TWO_BY_TWO, AnyGroups
 from flipjax.metrics import Decomposition, class_names
 from flipjax.metrics.checks import KINDS, check_channels, check_ignore_index, to_array
-from flipjax.metrics.classes import Background, read_background
+from flipjax.metrics.classes import Background, is_foreground, read_background
 from flipjax.metrics.grouping import members_of
 from flipjax.metrics.units import UNITS
 from flipjax.results.region_shares import region_quantities
@@ -43,6 +43,8 @@ class AuditStream:
         channels: str,
         num_classes: int | None,
         unit: str,
+        all_groups: AnyGroups | None,
+        scene_names: Sequence[str],
     ):
         """Claims the folder; raises what `stream` raises."""
         check_channels(channels)
@@ -59,6 +61,7 @@ class AuditStream:
         self._given, self._channels, self._unit, self._assumed = class_names, channels, unit, background == 0
         self._assumed &= not isinstance(background, tuple)
         self._encoding = Encoding(kind, channels, num_classes or 0, read_background(background), ignore_index)
+        self._all_groups, self._scene_names = all_groups, tuple(scene_names)
         self._class_names: tuple[str, ...] = ()
         self._parts: list[ImageCounts] = []
         self._names: list[str] = []
@@ -143,6 +146,7 @@ class AuditStream:
             raise ValueError("groups: expected with every batch or with none.")
         if groups is not None:
             own: dict[str, Any] = {"classes": encoding.classes, "background": encoding.background}
+            own["all_groups"] = self._all_groups
             members_of(to_array(groups, name="groups"), images=images, **own)
 
     def _check_photos(self, images: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -161,7 +165,8 @@ class AuditStream:
         highest = len(self._ranks) < HIGHEST or rank > min(self._ranks)
         if highest:
             self._ranks = sorted([*self._ranks, rank])[-HIGHEST:]
-        if (highest or flip > SHOWN_ABOVE) and not files.lacking_packages():
+        flipped = (part.segments.true["outcome"] == "flip").any()
+        if (highest or flipped or flip > SHOWN_ABOVE) and not files.lacking_packages():
             from flipjax.audit.pictures import draw_maps
 
             maps = draw_maps(*job, self._encoding.options, image=photo)
@@ -186,9 +191,9 @@ class AuditStream:
         measured = join_counts(self._parts, background=self._encoding.background)
         further = {}
         if measured.regions is not None:
-            further = region_quantities(
-                measured.regions, groups, all_groups=TWO_BY_TWO if self._encoding.classes == 3 else None
-            )
+            F = int(is_foreground(self._encoding.classes, self._encoding.background).sum())
+            numbered = self._all_groups or (TWO_BY_TWO if F == 2 else None)
+            further = region_quantities(measured.regions, groups, all_groups=numbered)
         audit = conclude_audit(
             self._names,
             groups,
@@ -197,6 +202,8 @@ class AuditStream:
             class_names=self._class_names,
             further=further,
             segments=measured.segments,
+            all_groups=self._all_groups,
+            scene_names=self._scene_names,
         )
         known = {name: getattr(self._encoding, name) for name in ("kind", "channels", "background", "ignore_index")}
         options = {"out": str(self._folder), **known, "unit": self._unit, "class_names": list(self._class_names)}
@@ -227,6 +234,8 @@ def stream(
     channels: str = "last",
     num_classes: int | None = None,
     unit: str = "class",
+    all_groups: AnyGroups | None = None,
+    scene_names: Sequence[str] = (),
 ) -> AuditStream:
     """Returns an audit that takes batches of predictions of any framework, and ends in the files of `flipjax audit`.
 
@@ -242,6 +251,8 @@ def stream(
         channels: `last`, or `first` for (N, C, H, W).
         num_classes: C of masks; None: as many as there are names.
         unit: of segments, `class` or `component`.
+        all_groups: what groups number, as in `flipjax.metrics.summarize`.
+        scene_names: of its S scenes.
 
     Returns:
         An object with `add(predictions, labels)` and `close()`, which is a context manager; after it `summary` has the
@@ -262,4 +273,5 @@ def stream(
     """
     options: dict[str, Any] = {"ignore_index": ignore_index, "kind": kind, "channels": channels}
     options |= {"class_names": class_names, "background": background, "num_classes": num_classes, "unit": unit}
+    options |= {"all_groups": all_groups, "scene_names": scene_names}
     return AuditStream(out, **options)

@@ -21,10 +21,13 @@ from flipjax.audit.tables import summary_text
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
+from flipjax.metrics.checks import Options
+from flipjax.metrics.segment_table import SegmentTables, join_columns, segment_columns
 from flipjax.plan import Program, plan
 from flipjax.report.galleries import member_items
 from flipjax.report.pictures import Item
 from flipjax.results import gallery
+from flipjax.results.ensemble import unpack_classes
 from flipjax.results.pairs import counterfactual_flip
 from flipjax.results.region_shares import region_quantities
 from flipjax.results.swapped_scenes import scene_quantities, scene_swap
@@ -36,6 +39,8 @@ from flipjax.training.member import Weights, first_weights
 from flipjax.training.predict import evaluation_batch, mean_surroundings, predict
 
 SURE = 6
+CHUNK = 64
+"""Images of which labels are made at once."""
 
 
 def make_program(config: Config, model: ModelSpec) -> Program:
@@ -98,7 +103,7 @@ def ask_questions(
         intervene: `config.intervene`, or None for no scene swap; the centre is that of the validation images.
     """
     rows = np.asarray(table.rows)
-    plain = Questions("none", logits=False, passes=False, masks=False)
+    plain = Questions("none", logits=False, passes=False, whole=True)
     if intervene is None:
         return map_rows(plain, program.experiment, weights, study.pool, rows, None, title="images"), None
     validation = np.asarray(study.tables["val"].rows)
@@ -107,13 +112,24 @@ def ask_questions(
     else:
         surroundings = jax.jit(mean_surroundings, static_argnums=0)
         scenes = surroundings(program.experiment, weights, study.pool, validation)[:, None], jnp.ones(1)
-    questions = Questions("given", logits=False, passes=False, masks=False)
+    questions = Questions("given", logits=False, passes=False, whole=True)
     # Together: images of another number would be another program.
     rows = np.concatenate([rows, validation])
     both = map_rows(questions, program.experiment, weights, study.pool, rows, scenes, title="images on other scenes")
     known = both.scene_log_odds[len(table.rows) :]
     point = np.asarray(jax.jit(split_evenly)(known))
     return jax.tree.map(lambda leaf: leaf[: len(table.rows)], both), point
+
+
+def count_segments(study: Study, table: Table, masks: np.ndarray) -> SegmentTables:
+    """Returns the tables of segments of a table's images, from the packed classes of every pixel."""
+    parts = []
+    for first in range(0, len(masks), CHUNK):
+        labels = np.asarray(gather(study.pool, jnp.asarray(table.rows[first : first + CHUNK]))[1])
+        classes = unpack_classes(masks[first : first + CHUNK])[:, : labels[0].size].reshape(labels.shape)
+        options = Options(kind="masks", num_classes=1 + len(study.catalog.class_names))
+        parts += [segment_columns(*image, options) for image in zip(classes, labels, strict=True)]
+    return join_columns(parts)
 
 
 def draw_items(program: Program, weights: Weights, study: Study, table: Table, audit: Audit) -> list[Item]:
@@ -188,6 +204,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
         columns={"scene_photo": scenes},
         swap=swap,
         further=further,
+        segments=count_segments(study, table, answer.masks),
     )
     pool = program.experiment.pool
     facts = [

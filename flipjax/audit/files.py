@@ -22,7 +22,7 @@ from flipjax.results.text import literal, to_markdown
 PROGRAM = "flipjax.audit"
 TITLE = "Audit of flips"
 FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}
-FILES |= {"segments.parquet", "segments.csv", "index.html", "figures"}
+FILES |= {"segments.parquet", "segments.csv", "index.html", "figures", "fiftyone.json"}
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 """What a page needs beside JAX and NumPy: modules, and the packages that bring them."""
 
@@ -72,7 +72,8 @@ def write_audit(
     # Here: the tables need none of what draws.
     from flipjax.audit import page, pictures
 
-    page.write_page(folder, audit, pictures.draw_items(audit, maps_of), options=options, facts=facts)
+    items, segments = pictures.draw_items(audit, maps_of), pictures.draw_segments(audit, maps_of)
+    page.write_page(folder, audit, items, segments, options=options, facts=facts)
 
 
 def write_tables(folder: Path, audit: Audit, *, options: Mapping[str, Any], facts: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.results import Audit
+from flipjax.groups import AnyGroups
 from flipjax.metrics import Decomposition, summarize
 from flipjax.metrics.classes import Background
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
@@ -16,14 +17,18 @@ Limit = tuple[str, float]
 
 
 def check_limits(
-    limits: Sequence[Limit], class_names: Sequence[str], background: Background, groups: np.ndarray | None
+    limits: Sequence[Limit],
+    class_names: Sequence[str],
+    background: Background,
+    groups: np.ndarray | None,
+    all_groups: AnyGroups | None,
 ) -> None:
     """Raises AuditError where a key is none that an audit of such classes and groups has, before anything is read."""
     if not limits:
         return
     n, C = 1 if groups is None else len(groups), len(class_names)
     empty = Decomposition(np.zeros((n, C, C), np.int64), np.zeros(n), background)
-    summary = summarize(empty, groups, class_names=class_names)
+    summary = summarize(empty, groups, class_names=class_names, all_groups=all_groups)
     known = [key for key, value in summary.items() if not isinstance(value, list)]
     known += [key for key in AUDIT_QUANTITIES | REGION_QUANTITIES if "<" not in key and key not in known]
     for key, _ in limits:

@@ -19,8 +19,9 @@ from flipjax.audit.limits import above_limits, check_limits
 from flipjax.audit.panoptic import Panoptic
 from flipjax.audit.read import Pair
 from flipjax.audit.results import check_class_names, conclude_audit
+from flipjax.audit.samples import write_samples
 from flipjax.audit.tables import summary_text
-from flipjax.groups import TWO_BY_TWO
+from flipjax.metrics.classes import is_foreground
 from flipjax.results.region_shares import region_quantities
 from flipjax.terminal import Bar
 from flipjax.threads import in_order
@@ -77,8 +78,12 @@ def audit_files(options: argparse.Namespace) -> tuple[str, list[str]]:
         )
     names = [entry.name for entry in pairs]
     groups = None
+    if options.training_groups and not options.groups:
+        raise AuditError("--training_groups: expected --groups beside it, found none")
     if options.groups:
-        groups, names = read_groups(options.groups, names, classes=encoding.classes, positional=positional)
+        inside = is_foreground(encoding.classes, encoding.background)
+        own = {"foreground": [class_names[c] for c in np.flatnonzero(inside)], "positional": positional}
+        groups, names = read_groups(options.groups, names, **own, training=options.training_groups)
     lacking = files.lacking_packages()
     if lacking and options.images:
         raise AuditError(f"--images: expected {', '.join(lacking)}, which show photos, found none of that name")
@@ -87,22 +92,25 @@ def audit_files(options: argparse.Namespace) -> tuple[str, list[str]]:
         from flipjax.audit import pictures
 
         photos = pictures.find_photos(options.images, names)
-    check_limits(options.fail_above, class_names, encoding.background, groups)
+    numbers, all_groups = (None, None) if groups is None else groups[:2]
+    check_limits(options.fail_above, class_names, encoding.background, numbers, all_groups)
     files.claim_folder(options.out)
-    facts = _facts(pairs, encoding, options)
+    facts = _facts(pairs, encoding, options) + ([groups.fact] if groups is not None and groups.fact else [])
     print(facts[0], file=sys.stderr, flush=True)
     measured = measure_pairs(pairs, encoding)
     further = {}
     if measured.regions is not None:
-        further = region_quantities(measured.regions, groups, all_groups=TWO_BY_TWO if encoding.classes == 3 else None)
+        further = region_quantities(measured.regions, numbers, all_groups=all_groups)
     audit = conclude_audit(
         names,
-        groups,
+        numbers,
         measured.decomposition,
         measured.ignored,
         class_names=class_names,
         further=further,
         segments=measured.segments,
+        all_groups=all_groups,
+        **({} if groups is None else {"scene_names": groups.scene_names, "columns": groups.columns}),
     )
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     used |= {"channels": encoding.channels, "background": encoding.background, "class_names": list(class_names)}
@@ -114,6 +122,8 @@ def audit_files(options: argparse.Namespace) -> tuple[str, list[str]]:
             return pictures.read_maps(reader, pairs[index], encoding, photo=photos.get(names[index]))
 
         files.write_audit(options.out, audit, maps_of, options=used, facts=facts)
+    if photos:
+        write_samples(options.out, audit, pairs, {name: photos[name] for name in names})
     return summary_text(audit, facts), above_limits(audit, options.fail_above)
 
 

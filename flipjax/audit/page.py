@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from flipjax.audit.files import TITLE
-from flipjax.audit.pictures import palette_of
+from flipjax.audit.pictures import anchor_of, palette_of
 from flipjax.audit.results import Audit, findings, most_flipped
 from flipjax.audit.tables import details, folded_tables, group_label, main_tables
+from flipjax.groups import Groups
 from flipjax.report.chart import Chart
 from flipjax.report.html import Gallery, Numbers, Picture, Section, pictures_of
 from flipjax.report.page import write_index
@@ -39,11 +40,19 @@ SWAP = (
 )
 BARS, CELLS = 24, 40
 """Classes or groups that a chart of bars and a matrix show, at most."""
+LINKED = "; a number leads to pictures"
+CUT = "The largest flipped segments of the most frequent pairs, and what is around them; flip is their own share."
 HINT = "Photos are shown where --images names their folder."
 
 
 def write_page(
-    folder: Path, audit: Audit, items: Sequence[Item], *, options: Mapping[str, Any], facts: Sequence[str]
+    folder: Path,
+    audit: Audit,
+    items: Sequence[Item],
+    segments: Sequence[Item] = (),
+    *,
+    options: Mapping[str, Any],
+    facts: Sequence[str],
 ) -> None:
     """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
     shares, *ranked, matrix = charts(audit)
@@ -54,6 +63,7 @@ def write_page(
         Section("Results", [*_numbers(main_tables(audit)), *pictures_of([shares])]),
         Section("Flip-risk", pictures_of(ranked[::-1]), "" if audit.swap else SWAP),
         Section("Classes", [Picture(matrix)]),
+        Section("Segments", _segments(audit, segments)),
         Section("Images", [Gallery(items, palette, caption)] if items else []),
         Section("Details", _numbers(details(audit) | folded_tables(audit), folded=True)),
     ]
@@ -62,11 +72,25 @@ def write_page(
     if items:
         save_items(path, items, palette, title="Images to look at", note=caption)
     swap = ["scene swap", "counterfactual pair"] if audit.swap else []
-    terms = TERMS if audit.groups is not None and len(audit.class_names) == 3 else (TERMS[0], *TERMS[3:])
+    terms = TERMS if isinstance(audit.all_groups, Groups) and audit.groups is not None else (TERMS[0], *TERMS[3:])
     text = {"title": TITLE, "lines": findings(audit), "facts": facts}
     terms = terms if audit.has_scores else [name for name in terms if name not in RISK_TERMS]
     swap += [] if audit.objects is None else ["segment", "StrictFlip"]
     write_index(folder, sections, terms=[*terms, *swap], config=options, **text)
+
+
+def _segments(audit: Audit, items: Sequence[Item]) -> list[Numbers | Gallery]:
+    """Returns the flip matrix in segments, whose cells lead to the pictures, and the pictures."""
+    if audit.objects is None or not audit.objects.flipped_pairs():
+        return []
+    classes, table = audit.objects.matrix()
+    shown = {item.anchor for item in items}
+    places = [(row, column) for row in range(len(classes)) for column in range(len(classes))]
+    links = {(row, column + 1): anchor_of(classes[row], classes[column]) for row, column in places}
+    links = {cell: anchor for cell, anchor in links.items() if anchor in shown}
+    caption = f"Segments of a true class (row) that are taken for a class (column){LINKED if links else ''}"
+    matrix = Numbers(caption, table, links=links)
+    return [matrix, Gallery(items, palette_of(audit, items), CUT)] if items else [matrix]
 
 
 def charts(audit: Audit) -> list[Chart]:

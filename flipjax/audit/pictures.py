@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.colors import to_hex
 from PIL import Image, UnidentifiedImageError
 
@@ -14,6 +15,8 @@ from flipjax.audit.arrays import ArrayReader, AuditError, listed
 from flipjax.audit.encoding import Encoding, read_pair
 from flipjax.audit.read import Pair, check_names
 from flipjax.audit.results import Audit
+from flipjax.audit.tables import group_label
+from flipjax.groups import NamedGroups
 from flipjax.metrics.checks import Options
 from flipjax.metrics.classes import background_classes
 from flipjax.report.pictures import Item, Palette
@@ -24,6 +27,9 @@ from flipjax.results import gallery
 SHOWN = 6
 LARGEST_SIDE = 256
 NAMED = 12
+PAIRS, EACH = 20, 3
+"""Pairs of classes of which segments are shown, and how many of each."""
+MARGIN = 8
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -59,6 +65,46 @@ def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> lis
     return [make_item(audit, i, kind, maps[i]) for i, kind in zip(indices.tolist(), kinds.tolist(), strict=True)]
 
 
+def anchor_of(truth: int, predicted: int) -> str:
+    """Returns the place on the page of the segments of one class that are taken for another."""
+    return f"flip-{truth}-{predicted}"
+
+
+def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
+    """Returns the largest flipped segments of each of the most frequent pairs, cut out of their images."""
+    if audit.objects is None or "first" in audit.objects.tables.true:
+        return []
+    true = audit.objects.tables.true
+    flips = true[true["outcome"] == "flip"].sort_values("pixels", ascending=False, kind="stable")
+    pairs = [(truth, predicted) for truth, predicted, *_ in audit.objects.flipped_pairs()[:PAIRS]]
+    found = {pair: flips[(flips["class"] == pair[0]) & (flips["predicted"] == pair[1])][:EACH] for pair in pairs}
+    drawn = {}
+    for image, rows in pd.concat(found.values()).groupby("image") if found else ():
+        maps = maps_of(int(image))
+        for place, row in zip(rows.index, rows.to_dict("records"), strict=True):
+            cut = _cut(row, int(maps["step"]), maps["truth"].shape)
+            parts = {name: values[cut] for name, values in maps.items() if name != "step"}
+            pair = f"{audit.class_names[row['class']]} as {audit.class_names[row['predicted']]}"
+            item = make_item(audit, int(image), pair, parts)
+            risk = float(row["flip_risk"])
+            drawn[place] = item._replace(flip=float(row["predicted_share"]), flip_risk=risk)
+    items = []
+    for pair, rows in found.items():
+        own = [drawn[place] for place in rows.index]
+        items += [own[0]._replace(anchor=anchor_of(*pair)), *own[1:]]
+    return items
+
+
+def _cut(row: Mapping[str, Any], step: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Returns the box of a segment in its maps, with a margin."""
+    sides = []
+    for low, high, size in zip(("top", "left"), ("bottom", "right"), shape, strict=True):
+        first, last = row[low] // step, -(-row[high] // step)
+        margin = max(MARGIN, (last - first) // 4)
+        sides.append(slice(max(0, first - margin), min(size, last + margin)))
+    return tuple(sides)
+
+
 def read_maps(
     reader: ArrayReader, pair: Pair, encoding: Encoding, *, photo: Path | None = None
 ) -> dict[str, np.ndarray]:
@@ -90,6 +136,7 @@ def draw_maps(
     classes = options.num_classes or scores.shape[-1]
     ignored = False if options.ignore_index is None else labels == options.ignore_index
     return ({} if image is None else {"image": image[::step, ::step]}) | {
+        "step": np.array(step),
         "truth": np.where(ignored, classes, labels),
         "prediction": scores if masks else scores.argmax(-1),
         "errors": np.asarray(metrics.error_map(scores, labels, **own, **more)),
@@ -102,12 +149,18 @@ def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any]) -> I
     return Item(
         name=audit.names[index],
         member="",
-        group="" if audit.groups is None else f"group {audit.groups[index]}",
+        group="" if audit.groups is None else _group_of(audit, int(audit.groups[index])),
         kind=kind,
         flip=float(audit.decomposition.flip[index]),
         flip_risk=float(audit.decomposition.flip_risk[index]),
-        **maps,
+        **{name: values for name, values in maps.items() if name != "step"},
     )
+
+
+def _group_of(audit: Audit, group: int) -> str:
+    if isinstance(audit.all_groups, NamedGroups):
+        return audit.all_groups.names[group]
+    return f"group {group_label(audit, str(group))}"
 
 
 def read_photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:

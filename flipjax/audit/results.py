@@ -12,7 +12,7 @@ import numpy as np
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.read import check_names
 from flipjax.audit.segments import Objects, count_objects
-from flipjax.groups import TWO_BY_TWO, Groups
+from flipjax.groups import TWO_BY_TWO, AnyGroups, NamedGroups
 from flipjax.metrics import Decomposition, SegmentTables, bootstrap, class_names, summarize
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import flips_of
@@ -50,7 +50,7 @@ class Audit:
     columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     swap: SceneSwap | None = None
     objects: Objects | None = None
-    all_groups: Groups | None = None
+    all_groups: AnyGroups | None = None
 
     @functools.cached_property
     def has_scores(self) -> bool:
@@ -102,7 +102,7 @@ def conclude_audit(
     further: Mapping[str, float],
     swap: SceneSwap | None = None,
     segments: SegmentTables | None = None,
-    all_groups: Groups | None = None,
+    all_groups: AnyGroups | None = None,
     **known: Any,
 ) -> Audit:
     """Summarises a decomposition, with intervals from resamples of the images within each group.
@@ -140,7 +140,8 @@ def conclude_audit(
     objects = None
     further = dict(further)
     if segments is not None:
-        objects = count_objects(segments, class_names, samples=samples)
+        inside = is_foreground(len(class_names), decomposition.background)
+        objects = count_objects(segments, class_names, foreground=np.flatnonzero(inside).tolist(), samples=samples)
         further |= objects.summary()
         intervals |= objects.intervals()
     if not np.isnan(np.asarray(decomposition.risk_sum)).all():
@@ -187,9 +188,12 @@ def image_rows(audit: Audit) -> list[Row]:
     risk = columns["flip_risk"]
     first: dict[str, Sequence[Any]] = {"name": audit.names, **audit.columns}
     if audit.groups is not None:
-        first["group"] = audit.groups.tolist()
+        named = audit.all_groups.names if isinstance(audit.all_groups, NamedGroups) else None
+        first["group"] = [named[group] if named else group for group in audit.groups.tolist()]
     quantities = [name for name in (*IMAGE_QUANTITIES, *SCENE_IMAGE_QUANTITIES) if name in columns]
     shares = {name: [rounded(value) for value in columns[name].tolist()] for name in quantities}
+    if not np.isnan(risk).all():
+        shares["flip_risk_share"] = [rounded(value) for value in (risk / np.log(len(audit.foreground))).tolist()]
     counts = {name: columns[name].tolist() for name in ("foreground_pixels", "pixels")}
     last = {"ignored_pixels": audit.ignored.tolist(), "largest_flip": columns["largest_flip"].tolist()}
     table = first | shares | counts | last

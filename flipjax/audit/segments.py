@@ -10,13 +10,16 @@ import numpy as np
 import pandas as pd
 
 from flipjax.files import replacing
-from flipjax.metrics import SegmentTables, error_budget, segment_confusion, segment_flips
+from flipjax.metrics import SegmentTables, error_budget, segment_auroc, segment_confusion, segment_flips
+from flipjax.metrics.objects import STRATA
 from flipjax.results.frames import write_csv
 from flipjax.results.rows import rounded
 from flipjax.results.text import TextTable
 
 WORST = 10
 """Rows that a table of classes or of pairs shows at once."""
+AT_ONCE = 12
+"""Classes of which a table shows all."""
 MENDED = {
     "whole": "whole segments that flip",
     "rim": "flips near borders of other segments",
@@ -35,6 +38,7 @@ class Objects(NamedTuple):
     confusion: np.ndarray
     budget: pd.DataFrame
     class_names: tuple[str, ...]
+    foreground: list[int]
 
     def summary(self) -> dict[str, float]:
         """Returns SegFlip and StrictFlip of all segments."""
@@ -86,17 +90,59 @@ class Objects(NamedTuple):
         header = ["class", "segments", "correct", "SegFlip", "miss", "mixed", "StrictFlip", "of the flips bleeding"]
         return TextTable(header, cells)
 
-    def pairs(self, *, limit: int = WORST) -> TextTable:
-        """Returns the pairs of classes with the most flipped segments."""
+    def flipped_pairs(self) -> list[list[int]]:
+        """Returns true class, predicted class, segments and pixels of each pair that flips, the most segments first."""
         flips = self.tables.true[self.tables.true["outcome"] == "flip"]
         counts = flips.groupby(["class", "predicted"])["pixels"].agg(["size", "sum"]).reset_index()
-        counts = counts.sort_values(["size", "sum"], ascending=False, kind="stable").head(limit)
+        counts = counts.sort_values(["size", "sum"], ascending=False, kind="stable")
+        return counts.astype(np.int64).to_numpy().tolist()
+
+    def pairs(self, *, rest: bool = False) -> TextTable:
+        """Returns the pairs of classes with the most flipped segments; with `rest` the others."""
         totals = self.tables.true["class"].value_counts()
+        found = self.flipped_pairs()
         rows = []
-        for truth, predicted, size, pixels in counts.astype(np.int64).to_numpy().tolist():
+        for truth, predicted, size, pixels in found[WORST:] if rest else found[:WORST]:
             pair = f"{self.class_names[truth]} as {self.class_names[predicted]}"
             rows.append([pair, f"{size:,}", f"{size / totals[truth]:.1%}", f"{pixels:,}"])
         return TextTable(["flip", "segments", "share of the class's", "their pixels"], rows)
+
+    def matrix(self) -> tuple[list[int], TextTable]:
+        """Returns the classes in the most segments that flip, at most AT_ONCE, and how many of each are taken for each.
+
+        Mixed segments are not in it, and what is missed has a column of its own.
+        """
+        inside = np.zeros(len(self.class_names), bool)
+        inside[self.foreground] = True
+        flips = self.confusion * (inside[:, None] & inside & ~np.eye(len(inside), dtype=bool))
+        involved = flips.sum(0) + flips.sum(1)
+        classes = sorted(np.argsort(-involved, kind="stable")[: min(AT_ONCE, np.count_nonzero(involved))].tolist())
+        rows = []
+        for c in classes:
+            counts = self.confusion[c]
+            others = flips[c].sum() - flips[c, classes].sum()
+            cells = [*counts[classes].tolist(), int(others), int(counts[~inside].sum())]
+            rows.append([self.class_names[c], *(f"{count:,}" if count else "" for count in cells)])
+        header = ["true class", *(self.class_names[c] for c in classes), "other classes", "missed"]
+        return classes, TextTable(header, rows)
+
+    def ranking(self) -> TextTable:
+        """Returns how well scores rank predicted segments that are wrong, and size alone; empty for masks."""
+        header = ["predicted segments", "number", "wrong", "flip-risk", "max softmax", "being small"]
+        predicted = self.tables.predicted
+        if not predicted["flip_risk"].notna().any():
+            return TextTable(header, [])
+        risk, softmax = (_rows(segment_auroc(predicted, score=score)) for score in ("flip_risk", "max_softmax"))
+        limits = [f"1/{round(1 / share)}" for share in STRATA]
+        sizes = [f"below {limits[0]} of the image", *(f"from {limit}" for limit in limits)]
+        titles = {"all": "of all sizes", "within strata": "within the sizes below"}
+        titles |= {str(k): size for k, size in enumerate(sizes)}
+        cells = []
+        for key, row in risk.items():
+            values = (row["auroc"], softmax[key]["auroc"], row["size_auroc"])
+            numbers = ["-" if np.isnan(value) else f"{value:.3f}" for value in values]
+            cells.append([titles[key], f"{int(row['segments']):,}", f"{int(row['wrong']):,}", *numbers])
+        return TextTable(header, cells)
 
     def mending(self) -> TextTable:
         """Returns the wrong pixels of each kind, and what mending them is worth, the largest gain first."""
@@ -118,13 +164,16 @@ class Objects(NamedTuple):
         return stored | {"segment_matrix": self.confusion.tolist()}
 
 
-def count_objects(tables: SegmentTables, class_names: Sequence[str], *, samples: int) -> Objects:
+def count_objects(
+    tables: SegmentTables, class_names: Sequence[str], *, foreground: Sequence[int], samples: int
+) -> Objects:
     """Counts segments; intervals are of resamples of the images, where there are several."""
     C = len(class_names)
     key = jax.random.key(0) if tables.true["image"].nunique() > 1 else None
     flips = segment_flips(tables.true, key=key, samples=samples, class_names=class_names)
     budget = error_budget(tables.pixels, num_classes=C)
-    return Objects(tables, flips, segment_confusion(tables.true, num_classes=C), budget, tuple(class_names))
+    confusion = segment_confusion(tables.true, num_classes=C)
+    return Objects(tables, flips, confusion, budget, tuple(class_names), list(foreground))
 
 
 def main_segment_tables(objects: Objects) -> dict[str, TextTable]:
@@ -140,9 +189,13 @@ def main_segment_tables(objects: Objects) -> dict[str, TextTable]:
 
 
 def other_segment_tables(objects: Objects) -> dict[str, TextTable]:
-    """Returns the classes that `main_segment_tables` leaves out."""
-    table = objects.by_class(rest=True)
-    return {"Segments of the other classes": table} if table.rows else {}
+    """Returns the classes and pairs that `main_segment_tables` leaves out, and how well scores rank segments."""
+    tables = {
+        "Segments of the other classes": objects.by_class(rest=True),
+        "Which class's segments are taken for which, the other pairs": objects.pairs(rest=True),
+        "How well scores rank predicted segments that are wrong, AUROC": objects.ranking(),
+    }
+    return {name: table for name, table in tables.items() if table.rows}
 
 
 def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:

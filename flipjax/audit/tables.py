@@ -6,15 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from flipjax.audit.results import Audit, findings, image_rows, largest_flips, with_interval
-from flipjax.audit.segments import WORST, main_segment_tables, other_segment_tables
+from flipjax.audit.segments import AT_ONCE, WORST, main_segment_tables, other_segment_tables
+from flipjax.groups import Groups
 from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.text import TextTable, to_text
 
 RISKIEST = 15
 RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", "top_decile_flip_share")
 """What masks have no answer to."""
-AT_ONCE = 12
-"""Classes of which a table shows all."""
 EVERYTHING = "All numbers of flipjax.metrics.summarize"
 
 
@@ -60,7 +59,8 @@ def _split_classes(audit: Audit) -> tuple[list[int], list[int]]:
         return list(range(C)), []
     flip = [np.nan_to_num(audit.summary[f"flip/{audit.class_names[c]}"], nan=-1) for c in audit.foreground]
     order = [audit.foreground[place] for place in np.argsort(-np.array(flip), kind="stable")]
-    return order[:WORST], [*sorted(set(range(C)) - set(audit.foreground)), *order[WORST:]]
+    worst = [c for c in order[:WORST] if audit.confusion[c].any()]
+    return worst, [*sorted(set(range(C)) - set(audit.foreground)), *order[len(worst) :]]
 
 
 def everything(audit: Audit) -> TextTable:
@@ -110,24 +110,24 @@ def by_group(audit: Audit) -> TextTable:
     rows = []
     for group in names:
         cells = [str(audit.summary[f"group/{group}/n_images"])]
-        if audit.all_groups:
+        if isinstance(audit.all_groups, Groups):
             key = f"group/{group}/iou/{_group_class(audit, group)}"
             cells.append(with_interval(audit, key, digits=3) if key in audit.summary else "")
         cells += [with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns]
         rows.append([group_label(audit, group), *cells])
-    titles = (["IoU of the class"] if audit.all_groups else []) + [title_of(key) for key in columns]
+    titles = (["IoU of the class"] if isinstance(audit.all_groups, Groups) else []) + [title_of(key) for key in columns]
     return TextTable(["group", "images", *titles], rows)
 
 
 def _group_class(audit: Audit, group: str) -> str:
-    if audit.all_groups is None or not group.isdecimal():
+    if not isinstance(audit.all_groups, Groups) or not group.isdecimal():
         return ""
     return audit.class_names[audit.foreground[audit.all_groups.class_of(int(group))]]
 
 
 def group_label(audit: Audit, group: str) -> str:
     """Names a group: where that is known by class and scene."""
-    if audit.all_groups is None or not group.isdecimal():
+    if not isinstance(audit.all_groups, Groups) or not group.isdecimal():
         return group
     scene = audit.all_groups.scene_of(int(group))
     scene_name = audit.scene_names[scene] if audit.scene_names else f"scene {scene}"

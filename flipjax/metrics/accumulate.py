@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from flipjax.groups import AnyGroups
 from flipjax.metrics.checks import KINDS, check_channels, check_ignore_index, check_spatial_ndim, to_array
 from flipjax.metrics.classes import check_background, class_names, read_background
 from flipjax.metrics.decomposition import Decomposition, flips_of
@@ -66,6 +67,7 @@ class FlipMetric:
         num_classes: for masks, the number of classes; else the predictions tell it.
         channels: `last`, or `first` for PyTorch's (N, C, H, W).
         class_names: as in `summarize`.
+        all_groups: what groups number, as in `summarize`.
 
     Example:
         >>> metric = FlipMetric(channels="first", class_names=["cat", "dog"])
@@ -86,6 +88,7 @@ class FlipMetric:
         num_classes: int | None = None,
         channels: str = "last",
         class_names: Sequence[str] | None = None,
+        all_groups: AnyGroups | None = None,
     ):
         """Starts with no image.
 
@@ -108,6 +111,7 @@ class FlipMetric:
         self.num_classes = num_classes
         self.channels = channels
         self.class_names = class_names
+        self.all_groups = all_groups
         self.reset()
 
     def reset(self) -> None:
@@ -133,7 +137,7 @@ class FlipMetric:
         """Adds a batch as `update` does, and returns what `summarize` says of it alone."""
         part, groups = self._read(predictions, labels, groups)
         self._add(part, groups)
-        return summarize(part, groups, class_names=self.class_names)
+        return summarize(part, groups, class_names=self.class_names, all_groups=self.all_groups)
 
     def _read(self, predictions: Any, labels: Any, groups: Any) -> tuple[Decomposition, np.ndarray | None]:
         """Returns the decomposition of a batch and a copy of its groups, checked against the images before."""
@@ -158,7 +162,8 @@ class FlipMetric:
         if groups is None:
             return part, None
         groups = np.array(to_array(groups, name="groups"), ndmin=1, copy=True)
-        members_of(groups, images=len(part.risk_sum), classes=classes, background=self.background)
+        own = {"classes": classes, "background": self.background, "all_groups": self.all_groups}
+        members_of(groups, images=len(part.risk_sum), **own)
         return part, groups
 
     def _add(self, part: Decomposition, groups: np.ndarray | None) -> None:
@@ -176,7 +181,7 @@ class FlipMetric:
     def compute(self) -> dict[str, Any]:
         """Returns what `summarize` says of all images so far."""
         groups = np.concatenate(self._groups) if self._groups else None
-        return summarize(self.decomposition, groups, class_names=self.class_names)
+        return summarize(self.decomposition, groups, class_names=self.class_names, all_groups=self.all_groups)
 
     def top_flips(self, k: int = 10) -> list[tuple[str, str, float]]:
         """Returns the k largest flips: the true class, the one it is taken for, and the share of its pixels.
@@ -196,7 +201,7 @@ class FlipMetric:
         Raises:
             ValueError: metrics of other options or classes, or where only some have groups; then nothing is added.
         """
-        for name in ("background", "ignore_index", "kind", "spatial_ndim"):
+        for name in ("background", "ignore_index", "kind", "spatial_ndim", "all_groups"):
             values = dict.fromkeys(getattr(metric, name) for metric in (self, *others))
             if len(values) > 1:
                 raise ValueError(

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flipjax.groups import TWO_BY_TWO, Groups
+from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import statistics
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.pull import pull_counts
 
 
 def members_of(
-    groups: Any, *, images: int, classes: int, background: Background, all_groups: Groups | None = None
+    groups: Any, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None = None
 ) -> dict[str, np.ndarray]:
     """Returns the places of the images of each group, by its name, as `summarize` has them.
 
@@ -33,7 +33,10 @@ def members_of(
     numbered = all_groups or (TWO_BY_TWO if F == 2 else None)
     if numbered is None:
         return {str(g): np.flatnonzero(groups == g) for g in present}
-    if numbered.classes != F or not set(present) <= set(range(numbered.count)):
+    if isinstance(numbered, NamedGroups):
+        if not set(present) <= set(range(len(numbered.names))):
+            raise ValueError(f"groups: expected 0..{len(numbered.names) - 1}, one of each name, found {present}.")
+    elif numbered.classes != F or not set(present) <= set(range(numbered.count)):
         raise ValueError(
             f"groups: expected {numbered.scenes} * y + scene in 0..{numbered.count - 1} for {numbered.classes} "
             f"foreground classes, found {present} of {F} classes."
@@ -46,10 +49,10 @@ class Grouping(NamedTuple):
 
     numbers: np.ndarray
     members: dict[str, np.ndarray]
-    all_groups: Groups | None
+    all_groups: AnyGroups | None
 
 
-def read_grouping(groups: Any, images: statistics.Images, all_groups: Groups | None) -> Grouping:
+def read_grouping(groups: Any, images: statistics.Images, all_groups: AnyGroups | None) -> Grouping:
     """Returns the grouping of images by groups (n,) or None; for `all_groups` and errors see `members_of`."""
     if groups is None:
         return Grouping(np.zeros(0, int), {}, None)
@@ -63,7 +66,7 @@ def across_groups(
 ) -> dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]]:
     """Returns the quantities that compare groups, by key: the IoUs that each is made of, and how."""
     all_groups = grouping.all_groups
-    if all_groups is None:
+    if not isinstance(all_groups, Groups):
         return {}
     foreground = [names[c] for c in np.flatnonzero(is_foreground(len(names), images.background)).tolist()]
     across: dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]] = {}

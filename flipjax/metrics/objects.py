@@ -33,7 +33,7 @@ def measure_image(
     prediction: np.ndarray,
     truth: np.ndarray,
     known: np.ndarray,
-    risk: np.ndarray | None,
+    risks: dict[str, np.ndarray],
     foreground: np.ndarray,
     *,
     unit: str | np.ndarray,
@@ -47,7 +47,7 @@ def measure_image(
         prediction: int (H, W) in 0..C-1.
         truth: int (H, W) in 0..C-1.
         known: bool (H, W), the pixels that count.
-        risk: float (H, W), or None.
+        risks: float (H, W) by name: `flip_risk` and `max_softmax`, or none.
         foreground: bool (C,), the classes that are.
         unit: `class`, `component` or ids (H, W).
         predicted_unit: the same, of predicted segments.
@@ -69,11 +69,11 @@ def measure_image(
     true["rim_pixels"] = rows.total(near)
     true["rim_errors"] = rows.total(near & wrong)
     true["inside_errors"] = rows.total(wrong) - true["rim_errors"]
-    true["flip_risk"] = rows.mean(risk, found)
+    true["flip_risk"] = rows.mean(risks.get("flip_risk"), found)
     true |= _matches(rows, predicted)
     true |= _context(true, shares, size=truth.size)
     pixels = _pixels(prediction, truth, known, near, foreground, rows.chosen(true["outcome"] == "flip"))
-    return Columns(true, _ownership(predicted, truth, risk, found, classes), pixels)
+    return Columns(true, _ownership(predicted, truth, risks, found, classes), pixels)
 
 
 class _Rows:
@@ -171,13 +171,14 @@ def _matches(rows: _Rows, others: _Rows) -> dict[str, np.ndarray]:
 
 
 def _ownership(
-    rows: _Rows, truth: np.ndarray, risk: np.ndarray | None, found: np.ndarray, classes: int
+    rows: _Rows, truth: np.ndarray, risks: dict[str, np.ndarray], found: np.ndarray, classes: int
 ) -> dict[str, np.ndarray]:
     """Returns the columns of the predicted segments: their risk, and whose pixels most of theirs are."""
     columns = rows.columns()
     counts = rows.count(truth, classes)
     owner = counts.argmax(1)
-    columns |= {"flip_risk": rows.mean(risk, found), "truth": owner, "truth_share": counts.max(1) / columns["pixels"]}
+    columns |= {name: rows.mean(risks.get(name), found) for name in ("flip_risk", "max_softmax")}
+    columns |= {"truth": owner, "truth_share": counts.max(1) / columns["pixels"]}
     return columns | {"right": owner == columns["class"]}
 
 

@@ -26,7 +26,8 @@ class SegmentTables(NamedTuple):
 
     true: a row a true segment, as `segments` has it.
     predicted: a row a predicted segment of a foreground class: image, class, pixels, box (top, left, bottom, right;
-    bottom and right lie outside), stratum, flip_risk, truth (the true class of most of it) and its share, right.
+    bottom and right lie outside), stratum, flip_risk, max_softmax (1 less the largest probability, as in
+    `logit_scores`), truth (the true class of most of it) and its share, right.
     pixels: counts by image, kind (`KINDS`), class and prediction; all counted pixels of all images.
 
     Example:
@@ -185,19 +186,24 @@ def _count_classes(masks: Sequence[Any], labels: Sequence[Any], options: Options
 
 def _read(
     scores: Any, labels: Any, ids: Any, options: Options
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-    """Returns predictions, labels, which pixels count, their risks if there are scores, and which classes count."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """Returns predicted classes, labels, which pixels count, risks if there are scores, and which classes count."""
     if options.kind == "masks":
         prediction, truth, C = checks.check_masks(scores, labels, options)
-        risk = None
+        risks = {}
     else:
         from flipjax.metrics.kernels import risk_map
 
         scores = checks.check_scores(scores, options, labels_shape=labels.shape)
         C = scores.shape[-1]
         truth = checks.check_labels(labels, C, options)
-        risk = np.asarray(risk_map(scores, background=options.background, kind=options.kind))
-        prediction = np.asarray(scores).argmax(-1)
+        risks = {"flip_risk": np.asarray(risk_map(scores, background=options.background, kind=options.kind))}
+        values = np.asarray(scores, np.float32)
+        prediction, largest = np.asarray(scores).argmax(-1), values.max(-1)
+        if options.kind == "logits":
+            with np.errstate(invalid="ignore"):
+                largest = 1 / np.exp(values - largest[..., None]).sum(-1)
+        risks["max_softmax"] = 1 - largest
     if ids is not None and (ids.shape != truth.shape or ids.dtype.kind not in "iu"):
         raise ValueError(
             f"unit: expected integer ids of the labels' shape {truth.shape}, found {ids.dtype} of shape {ids.shape}."
@@ -208,7 +214,7 @@ def _read(
         np.asarray(prediction).astype(np.int32),
         np.where(known, truth, 0).astype(np.int32),
         known,
-        risk,
+        risks,
         is_foreground(C, options.background),
     )
 

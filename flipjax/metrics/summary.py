@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flipjax.groups import Groups
+from flipjax.groups import AnyGroups
 from flipjax.metrics import statistics
 from flipjax.metrics.auroc_interval import AurocEstimate, auroc_estimates
 from flipjax.metrics.classes import class_names as class_names_of
@@ -41,7 +41,7 @@ def summarize(
     groups: Any = None,
     *,
     class_names: Sequence[str] | None = None,
-    all_groups: Groups | None = None,
+    all_groups: AnyGroups | None = None,
 ) -> dict[str, Any]:
     """Summarises the images of one model: counts as exact integers, the rest in float64, on the host.
 
@@ -116,7 +116,7 @@ def bootstrap(
     groups: Any = None,
     pairs: Any = None,
     class_names: Sequence[str] | None = None,
-    all_groups: Groups | None = None,
+    all_groups: AnyGroups | None = None,
 ) -> Any:
     """Returns the 95% percentile interval of a statistic under resampling of the images with replacement.
 
@@ -195,7 +195,7 @@ def resampled(
     *,
     groups: Any = None,
     class_names: Sequence[str] | None = None,
-    all_groups: Groups | None = None,
+    all_groups: AnyGroups | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns keys of `summarize` for resamples of the images: each (S,) float64, or (S, 10) for deciles.
 
@@ -223,7 +223,7 @@ def resampled(
 
 
 def risk_aurocs(
-    decomposition: Decomposition, groups: Any = None, *, pairs: Any = None, all_groups: Groups | None = None
+    decomposition: Decomposition, groups: Any = None, *, pairs: Any = None, all_groups: AnyGroups | None = None
 ) -> dict[str, AurocEstimate]:
     """Returns each `risk_auroc` of `summarize`, by its key, with its interval; arguments as in `bootstrap`."""
     images = statistics.read_images(decomposition)

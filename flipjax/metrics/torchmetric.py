@@ -62,6 +62,8 @@ class TorchFlipMetric(Metric):
         """Returns what `summarize` says of all images so far, tensors by key."""
         stored = {name: np.asarray(dim_zero_cat(values).cpu()) for name in STATES if (values := getattr(self, name))}
         images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.background)
-        summary = summarize(images, stored.get("groups"), class_names=self.batch.class_names)
+        summary = summarize(
+            images, stored.get("groups"), class_names=self.batch.class_names, all_groups=self.batch.all_groups
+        )
         keys = self.keys or [name for name, value in summary.items() if isinstance(value, int | float)]
         return {name: torch.tensor(float(summary[name]), device=self.device) for name in keys}

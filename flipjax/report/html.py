@@ -97,6 +97,7 @@ class Numbers(NamedTuple):
 
     `folded` tables, and those of more than SCREEN rows, open on a click; `searched` ones have a field that keeps the
     rows with a text, and the cells of `words` are texts.
+    `links` are the places on the page that cells (row, column) lead to.
     """
 
     template = "numbers"
@@ -106,6 +107,7 @@ class Numbers(NamedTuple):
     folded: bool = False
     searched: bool = False
     words: bool = False
+    links: Mapping[tuple[int, int], str] = {}
 
     @property
     def closed(self) -> bool:

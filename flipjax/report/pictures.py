@@ -32,7 +32,8 @@ class Item(NamedTuple):
 
     truth and prediction: integers (H, W), classes; errors uint8 (H, W), coded as in `flipjax.metrics.error_map`;
     risk float (H, W), nats; image uint8 (H, W, 3) or None. `kind` says why it was chosen, `pair` what becomes of a
-    pair's label, `swap_risk` and `repaired_flip` what scene swap says, NaN where it was not made.
+    pair's label, `anchor` its place on the page, `swap_risk` and `repaired_flip` what scene swap says, NaN where it
+    was not made.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Item(NamedTuple):
     pair: str = ""
     swap_risk: float = math.nan
     repaired_flip: float = math.nan
+    anchor: str = ""
 
     @property
     def error(self) -> str:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flipjax.groups import TWO_BY_TWO, Groups
+from flipjax.groups import TWO_BY_TWO, AnyGroups
 
 if TYPE_CHECKING:
     from flipjax.metrics.regions import RegionSums
 
 
 def region_quantities(
-    sums: RegionSums, groups: np.ndarray | None = None, *, all_groups: Groups | None = TWO_BY_TWO
+    sums: RegionSums, groups: np.ndarray | None = None, *, all_groups: AnyGroups | None = TWO_BY_TWO
 ) -> dict[str, float]:
     """Returns the quantities of a model's regions over its images, and of its groups: see `results.quantities`.
 

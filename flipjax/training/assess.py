@@ -42,13 +42,14 @@ class Questions:
 
     `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`, each also mirrored.
     `logits`: the scores of logits, at no pass of their own. `passes`: a mirror,
-    and the surroundings filled in two ways, three passes. `masks`: the predicted classes.
+    and the surroundings filled in two ways, three passes. `masks`: the predicted classes, `whole`: of every pixel.
     """
 
     scenes: str = "given"
     logits: bool = True
     passes: bool = True
     masks: bool = True
+    whole: bool = False
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -87,28 +88,29 @@ class Questions:
             of_logits = metrics.logit_scores(logits) if self.logits else {}
             values = [of_logits[name] for name in LOGIT_SCORES[1:] if self.logits]
             values += [intervene.mirror_risk(logits, answers[-1])] if self.passes else []
+            side = {"side": max(labels.shape[1:])} if self.whole else {}
             return Assessed(
                 metrics.decompose(logits, labels),
                 metrics.region_sums(logits, labels),
                 jnp.stack(by_kind, axis=1) if count else None,
                 jnp.stack(log_odds[count:], axis=1) if self.passes else None,
                 jnp.stack(values, axis=-1) if values else None,
-                pack_classes(logits.argmax(-1), classes=logits.shape[-1]) if self.masks else None,
+                pack_classes(logits.argmax(-1), classes=logits.shape[-1], **side) if self.masks else None,
             )
 
         return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
 
 
-def pack_classes(labels: jax.Array, *, classes: int) -> jax.Array:
+def pack_classes(labels: jax.Array, *, classes: int, side: int = MASK_SIDE) -> jax.Array:
     """Returns predicted classes (n, H, W) as bits: uint8 (n, planes, bytes), plane k the k-th bit of each class.
 
-    Of images larger than MASK_SIDE pixels at even distances are kept.
+    Of images larger than `side` pixels at even distances are kept.
 
     Example:
         >>> pack_classes(jnp.array([[[0, 1, 2, 1]]]), classes=3).tolist()
         [[[80], [32]]]
     """
-    step = math.ceil(max(labels.shape[1:]) / MASK_SIDE)
+    step = math.ceil(max(labels.shape[1:]) / side)
     kept = labels[:, step // 2 :: step, step // 2 :: step].reshape(len(labels), 1, -1)
     planes = jnp.arange((classes - 1).bit_length())[:, None]
     return jnp.packbits((kept >> planes) & 1 == 1, axis=-1)

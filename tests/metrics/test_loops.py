@@ -63,7 +63,7 @@ def test_what_a_metric_refuses_changes_nothing():
     assert before["group/1/n_images"] == 1
     refused = {
         "found float64": lambda: metric.update(logits, labels, [0.0, 1.0, 2.0]),
-        r"0..3 for two foreground classes": lambda: metric.update(logits, labels, [0, 1, 7]),
+        r"0..3 for 2 foreground classes": lambda: metric.update(logits, labels, [0, 1, 7]),
         "expected 3 classes, found 4": lambda: metric.update(more, theirs, [0, 1, 2]),
         "background: expected one": lambda: metric.merge(FlipMetric(), FlipMetric(background=1)),
         "ignore_index: expected one": lambda: metric.merge(FlipMetric(ignore_index=255)),
