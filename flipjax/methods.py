@@ -62,9 +62,7 @@ METHODS: dict[str, Method] = {
         "the paper's code: a batch zeroes the weight of a group that it lacks, and validation moves weights too",
     ),
     "balanced": Method(("balanced",), "draws every batch evenly over the groups"),
-    "bg_cutmix": Method(
-        ("cutmix",), "fills rectangles of background from an image of the same class in the other scene"
-    ),
+    "bg_cutmix": Method(("cutmix",), "fills rectangles of background from an image of the same class in another scene"),
     "bg_swap": Method(("swap",), "puts the object on a scene of the other kind; composite pools only"),
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),
     "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),

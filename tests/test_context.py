@@ -47,7 +47,7 @@ def test_beta_is_the_weight_of_the_context_of_a_made_up_model(weight):
     true, evidence, _ = made_up(weight, seed=round(10 * weight))
     beta = context.context_beta(true, evidence, samples=300)
     assert beta.low <= weight <= beta.high and beta.high - beta.low < 0.9
-    assert abs(beta.shuffled) < 0.1
+    assert abs(beta.shuffled) < 0.1 and beta.low - 0.15 <= beta.within <= beta.high + 0.15
     assert beta == context.context_beta(true, evidence, samples=300)
 
 
@@ -155,6 +155,24 @@ def test_the_command_writes_tables_and_takes_its_own_shares(folders, capsys):
         assert (folders / "first" / name).read_bytes() == (folders / "second" / name).read_bytes()
     assert main([*line, "--training_labels", str(folders / "labels"), "--out", str(folders / "second")]) == 0
     assert (folders / "first" / "beta.csv").read_bytes() == (folders / "second" / "beta.csv").read_bytes()
+
+
+def test_the_command_tells_scenes_from_photos(folders, capsys):
+    (folders / "photos").mkdir()
+    for path in sorted((folders / "labels").iterdir()):
+        labels = np.asarray(Image.open(path))
+        shade = 60 * labels[-9, -3] if labels[-9, -3] else 0  # The scene of a photo is what stands at its lower edge.
+        Image.fromarray(np.full((48, 48, 3), shade, np.uint8)).save(folders / "photos" / path.name)
+    line = ["context", "--labels", str(folders / "labels"), "--predictions", str(folders / "predictions")]
+    line += ["--samples=100", "--images", str(folders / "photos"), "--out", str(folders / "third")]
+    assert main(line) == 0
+    assert "evidence of the scene, objects filled)" in capsys.readouterr().out
+    assert pd.read_csv(folders / "third" / "beta.csv")["flips_of"].tolist()[-1].startswith("all, evidence of the scene")
+    assert main([*line, "--background=none"]) == 2
+    assert "background" in capsys.readouterr().err
+    (folders / "photos" / "0.png").unlink()
+    assert main(line) == 2
+    assert "none for 1: 0" in capsys.readouterr().err
 
 
 def test_the_command_refuses_in_one_line(folders, capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import subprocess
@@ -13,15 +14,19 @@ import pytest
 from matplotlib.figure import Figure
 from run_folder import CLASSES, make_run
 
+from flipjax.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.report import html
 from flipjax.report.__main__ import main
 from flipjax.report.front import findings
 from flipjax.report.page import build_report, terminal_text
+from flipjax.report.pulls import pull_charts
 from flipjax.report.run import read_run
 from flipjax.results import gallery
-from flipjax.results.frames import read_csv, records_of
+from flipjax.results.cells import StoredCell, StoredSplit, save_cell
+from flipjax.results.frames import read_csv, records_of, write_csv, write_results
 from flipjax.results.quantities import RANGES, quantity_of
+from flipjax.results.rows import member_rows
 from flipjax.results.text import TextTable
 
 SETTINGS = [{"rho": rho, "seed": seed} for rho in (0.5, 0.9) for seed in (0, 1)]
@@ -195,6 +200,47 @@ def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, sketched
     error = capsys.readouterr().err.splitlines()
     assert "results.csv" in error[-1]
     assert len(error) == 2
+
+
+def make_many(folder, groups):
+    """Writes a run of three classes in four scenes at two rhos: at .9 every flip goes to the scene's class."""
+    names = ("background", "cat", "dog", "cow"), ("land", "sea", "snow", "sand")
+    of_image = np.tile(np.arange(groups.count), 2)
+    image, y, scene = np.arange(len(of_image)), groups.class_of(of_image), groups.scene_of(of_image)
+    usual = np.array([next(d for d in range(3) if s in groups.usual[d]) for s in scene])
+    rows, members = [], []
+    for rho, seed in itertools.product((0.25, 0.9), (0, 1)):
+        confusion = np.zeros((len(image), 4, 4), np.int32)
+        confusion[image, 1 + y, 1 + (y + 1) % 3] = confusion[image, 1 + y, 1 + (y + 2) % 3] = 10 * (rho < 0.5)
+        confusion[image, 1 + y, 1 + usual] += 30
+        counts = Decomposition(confusion, np.full(len(image), 9.0, np.float32))
+        axes = {"member": f"m{len(members)}", "rho": rho, "seed": seed, "status": "finished", "selection": "val_loss"}
+        members.append(counts)
+        for part in ("val", "test"):
+            rows += member_rows(axes, counts, of_image, part=part, class_names=names[0], all_groups=groups)
+    arrays = (np.stack([getattr(m, name) for m in members])[None] for name in ("confusion", "risk_sum"))
+    sets = y + 3 * (image // groups.count)
+    part = StoredSplit(*arrays, of_image, sets, np.zeros((len(image), 2), int))
+    where = {"val": part, "test": part}, tuple(rows)
+    cell = StoredCell(("m0", "m1", "m2", "m3"), ("val_loss",), *names, *where, usual=groups.usual)
+    write_results(folder, rows)
+    write_csv(folder / "history.csv", [])
+    save_cell(folder / "cells" / "000" / "decomposition.npz", cell)
+
+
+def test_of_many_classes_the_page_says_where_flips_go(tmp_path, sketched):
+    make_many(tmp_path, Groups(3, 4, ((0,), (1, 3), (2,))))
+    text = build_report(tmp_path)
+    summary = (tmp_path / "report/summary.md").read_text()
+    assert "pull of the scene" in text and "Cochran's Q" in summary
+    by_rho = {row["rho"]: row for row in records_of(read_run(tmp_path).summary) if row["quantity"] == "scene_pull/all"}
+    # Of 50 flipped pixels 40 go to the scene's class at .25; two rivals: 1/2 by chance.
+    assert (by_rho[0.25]["mean"], by_rho[0.9]["mean"], by_rho[0.9]["interval"]) == (0.8, 1.0, "images")
+    over_rho, matrix = pull_charts(read_run(tmp_path))
+    assert [panel.text for panel in matrix.panels] == ["rho 0.25: 80% in the frames.", "rho 0.9: 100% in the frames."]
+    assert len(over_rho.panels) == 1 and "put 50% of all" in matrix.caption
+    tests = read_csv(tmp_path / "report/scenes.csv")
+    assert tests[tests["rho"] == 0.9].set_index("class").loc["dog", ["right_land", "right_sea"]].tolist() == [0, 1]
 
 
 def test_report_where_all_diverged_and_of_a_run_that_has_not_ended(tmp_path, capsys, sketched):

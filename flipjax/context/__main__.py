@@ -36,6 +36,7 @@ def _parser() -> command.Parser:
         metavar="DIR|CSV",
         help="labels of the training images, or shares.csv as this command writes it (default: --labels)",
     )
+    add("--images", type=Path, metavar="DIR", help="the photos, named as the images: beta of their scenes, too")
     add("--ignore_index", type=int, metavar="LABEL", help="the label of pixels that count nowhere, such as 255")
     add("--background", type=_background, default=(0,), metavar="CLASSES", help="a class, several, or none (default 0)")
     add("--class_names", type=_names, metavar="A,B,C", help="names of all classes, or of those but the background")

@@ -89,7 +89,7 @@ def context_evidence(
     inside = is_foreground(C, background)
     shown, seen = shares >= SHOWN, shares >= SEEN
     truth = np.asarray(true["class"], np.int64)
-    _check_shown(true, truth, shown)
+    check_shown(true, truth, shown)
     if len(shares) < FEW:
         warnings.warn(
             f"shares: found {len(shares)} training images, from which contexts are known roughly; beta is too small by "
@@ -120,7 +120,8 @@ def context_evidence(
     return evidence
 
 
-def _check_shown(true: pd.DataFrame, truth: np.ndarray, shown: np.ndarray) -> None:
+def check_shown(true: pd.DataFrame, truth: np.ndarray, shown: np.ndarray) -> None:
+    """Raises ValueError where no training image shows a class that is true or flipped to, of shown (n, C)."""
     flips = np.asarray(true["outcome"], str) == "flip"
     named = np.union1d(truth, np.asarray(true["predicted"], np.int64)[flips])
     lacking = named[~np.any(shown, axis=0)[named]]

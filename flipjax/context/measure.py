@@ -16,17 +16,22 @@ from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray
 from flipjax.audit.read import Pair, Source, open_source, pair_images
 from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
 from flipjax.context.evidence import context_evidence, image_shares
+from flipjax.context.scenes import cluster_scenes, scene_evidence, scene_features
 from flipjax.context.strata import context_pairs, natural_gap
+from flipjax.data.images import read_image, rgb, squash
 from flipjax.files import replacing
 from flipjax.metrics import segment_flips, segments
-from flipjax.metrics.classes import class_names
+from flipjax.metrics.classes import background_classes, class_names
 
 FILES = ("shares.csv", "segments.csv", "segment_flips.csv", "beta.csv", "natural_gap.csv", "pairs.csv")
 TOGETHER = 64
 """Images whose segments are measured at once."""
+SIDE = 128
+"""Pixels a side of the photos whose scenes are told apart."""
 RATE = 0.1
 """False discovery rate up to which the terminal lists pairs."""
 LISTED = 5
+BY_SCENE = "all, evidence of the scene, objects filled"
 
 
 def measure_context(options: argparse.Namespace) -> str:
@@ -69,15 +74,13 @@ def _measure(options: argparse.Namespace, reader: ArrayReader) -> list[str]:
     place = {name: row for row, name in enumerate(rows)}
     own = np.array([place.get(each.name, -1) for each in pairs])
     evidence = context_evidence(true, shares, own=own, background=options.background)
-    bleeding = np.asarray(true["bleeding"].fillna(False), bool)
-    both = [context_beta(true, evidence, background=options.background, samples=options.samples)]
-    labels = ["all"]
-    for label, chosen in (("confusion", ~bleeding), ("bleeding", bleeding)):
-        if (chosen & (true["outcome"] == "flip")).sum() >= LEAST_FLIPS:
-            labels.append(label)
-            both.append(
-                context_beta(true, evidence, chosen=chosen, background=options.background, samples=options.samples)
-            )
+    labels, both = _betas(options, true, evidence)
+    if options.images:
+        scenes = _scenes(options, pairs, reader)
+        known = np.concatenate([image_shares([reader.read(each.labels)], num_classes=C) for each in pairs])
+        told = scene_evidence(true, scenes, known, scenes, own=np.arange(len(pairs)), background=options.background)
+        both.append(context_beta(true, told, background=options.background, samples=options.samples))
+        labels.append(BY_SCENE)
     gap = natural_gap(true, evidence, samples=options.samples)
     table = context_pairs(true, background=options.background)
     for column in ("class", "context"):
@@ -96,6 +99,36 @@ def _measure(options: argparse.Namespace, reader: ArrayReader) -> list[str]:
     return _summary(flips, labels, both, gap, table, source)
 
 
+def _betas(options: argparse.Namespace, true: pd.DataFrame, evidence: np.ndarray) -> tuple[list[str], list[Choice]]:
+    """Returns what each beta is of, and it: of all flips, of confusion and of bleeding where there are enough."""
+    bleeding = np.asarray(true["bleeding"].fillna(False), bool)
+    flips = np.asarray(true["outcome"] == "flip")
+    parts = {"all": np.ones(len(true), bool), "confusion": ~bleeding, "bleeding": bleeding}
+    kept = {name: chosen for name, chosen in parts.items() if name == "all" or (chosen & flips).sum() >= LEAST_FLIPS}
+    wanted: dict[str, Any] = {"background": options.background, "samples": options.samples}
+    return list(kept), [context_beta(true, evidence, chosen=chosen, **wanted) for chosen in kept.values()]
+
+
+def _scenes(options: argparse.Namespace, pairs: list[Pair], reader: ArrayReader) -> np.ndarray:
+    """Returns the scene of each image, int (n,), by clusters of its photo with all that is not background filled."""
+    # Not before: it loads Matplotlib.
+    from flipjax.audit.pictures import find_photos
+
+    background = background_classes(options.background)
+    if not background:
+        raise AuditError("--images: expected a background class, whose pixels are the scene, found --background none")
+    photos = find_photos(options.images, [each.name for each in pairs])
+    features = []
+    for each in pairs:
+        name = str(photos[each.name])
+        pixels = np.asarray(squash(rgb(read_image(photos[each.name], name=name, turn=True), name), SIDE)) / 255
+        labels = reader.read(each.labels)
+        rows, columns = ((np.arange(SIDE) * size) // SIDE for size in labels.shape)
+        objects = ~np.isin(labels[np.ix_(rows, columns)], background)
+        features.append(scene_features(pixels[None].astype(np.float32), objects[None])[0])
+    return cluster_scenes(np.stack(features))
+
+
 def _summary(
     flips: pd.DataFrame, labels: list[str], betas: list[Choice], gap: Any, table: pd.DataFrame, source: str
 ) -> list[str]:
@@ -108,10 +141,10 @@ def _summary(
     ]
     for label, beta in zip(labels, betas, strict=True):
         lines.append(
-            f"beta {beta.beta:.2f} [{beta.low:.2f}, {beta.high:.2f}], with contexts shuffled {beta.shuffled:.2f} "
-            f"({beta.flips} flips, {label}): 0, the context has no say in which wrong class it is; 1, all that the "
-            "labels give it."
+            f"beta {beta.beta:.2f} [{beta.low:.2f}, {beta.high:.2f}], with contexts shuffled {beta.shuffled:.2f}, "
+            f"within classes {beta.within:.2f} ({beta.flips} flips, {label})."
         )
+    lines.append("0: the context has no say in which wrong class it is; 1: all that the labels give it.")
     lines.append(
         f"SegFlip in rare contexts less that in common ones, within class and size: {gap.gap:.3f} "
         f"[{gap.low:.3f}, {gap.high:.3f}] ({gap.rare} and {gap.common} segments)."

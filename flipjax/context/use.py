@@ -48,29 +48,22 @@ def segment_shift(
         batch: images at once.
 
     Returns:
-        float64 (S, C), less their mean over the foreground classes; 0 for the background. Costs one pass an image and
-        D a segment.
+        float64 (S, C), less their mean over the foreground classes; 0 for the background. Costs one pass an image
+        and D a segment.
 
     Raises:
         TypeError, ValueError: images, scenes or logits that do not fit.
     """
     from flipjax.intervene import paste, region_log_odds, soft_edge
-    from flipjax.metrics.checks import check_logits, to_array
 
-    images, labels, scenes = to_array(images), to_array(labels), to_array(scenes)
-    for name, array in (("images", images), ("scenes", scenes)):
-        if array.dtype.kind != "f" or array.ndim != 4 or array.shape[1:] != images.shape[1:]:
-            raise ValueError(
-                f"{name}: expected floating point (.., H, W, channels), of one size, found {array.dtype} {array.shape}."
-            )
-    if labels.shape != images.shape[:3]:
-        raise ValueError(f"labels: expected shape {images.shape[:3]}, found {labels.shape}.")
+    images, labels = check_photos(images, labels)
+    scenes = _check_images("scenes", scenes, images.shape[1:])
     image, own = (np.asarray(true[name], np.int64) for name in ("image", "class"))
 
-    def ask(pixels: Any, regions: np.ndarray) -> np.ndarray:
-        logits = check_logits(predict(pixels), background=background, spatial_ndim=2)
-        if logits.shape[:-1] != regions.shape:
-            raise ValueError(f"predict: expected logits {regions.shape} and classes last, found {logits.shape}.")
+    def ask(pixels: Any) -> np.ndarray:
+        return ask_model(predict, pixels, background=background)
+
+    def pool(logits: np.ndarray, regions: np.ndarray) -> np.ndarray:
         return np.asarray(region_log_odds(logits, regions, background=background), np.float64)
 
     if not len(true):
@@ -78,15 +71,57 @@ def segment_shift(
     parts = []
     for first in range(0, len(true), batch):
         rows = slice(first, first + batch)
-        regions = np.asarray(labels)[image[rows]] == own[rows, None, None]
-        pixels = np.asarray(images)[image[rows]]
+        regions = labels[image[rows]] == own[rows, None, None]
+        pixels = images[image[rows]]
         cover = soft_edge(regions)
-        moved = [ask(paste(pixels, cover, scene), regions) for scene in scenes]
-        parts.append(np.mean(moved, axis=0) - ask(pixels, regions))
-    inside = is_foreground(parts[0].shape[1] + len(background_classes(background)), background)
+        moved = [pool(ask(paste(pixels, cover, scene)), regions) for scene in scenes]
+        shown, place = np.unique(image[rows], return_inverse=True)
+        parts.append(np.mean(moved, axis=0) - pool(ask(images[shown])[place], regions))
+    inside = is_foreground(_count_classes(true, parts[0].shape[1] + len(background_classes(background))), background)
     shift = np.zeros((len(true), len(inside)))
     shift[:, inside] = np.concatenate(parts)
     return shift
+
+
+def check_photos(images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images (n, H, W, channels) and their labels (n, H, W) as NumPy arrays.
+
+    Raises:
+        TypeError, ValueError: images that are not floating point, or labels of another shape.
+    """
+    from flipjax.metrics.checks import to_array
+
+    images, labels = _check_images("images", images), np.asarray(to_array(labels))
+    if labels.shape != images.shape[:3]:
+        raise ValueError(f"labels: expected shape {images.shape[:3]}, found {labels.shape}.")
+    return images, labels
+
+
+def ask_model(predict: Callable[[Any], Any], pixels: Any, *, background: int | tuple[int, ...] | None) -> np.ndarray:
+    """Returns the logits of `predict`, float32 (b, H, W, C), checked against its images (b, H, W, channels)."""
+    from flipjax.metrics.checks import check_logits
+
+    logits = check_logits(predict(pixels), background=background, spatial_ndim=2)
+    if logits.shape[:-1] != pixels.shape[:-1]:
+        raise ValueError(f"predict: expected logits {pixels.shape[:-1]} and classes last, found {logits.shape}.")
+    return np.asarray(logits, np.float32)
+
+
+def _check_images(name: str, images: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    from flipjax.metrics.checks import to_array
+
+    array = np.asarray(to_array(images))
+    if array.dtype.kind != "f" or array.ndim != 4 or (shape is not None and array.shape[1:] != shape):
+        wanted = "(.., H, W, channels)" if shape is None else f"(.., {', '.join(map(str, shape))})"
+        raise ValueError(f"{name}: expected floating point {wanted}, found {array.dtype} {array.shape}.")
+    return array
+
+
+def _count_classes(true: pd.DataFrame, found: int) -> int:
+    C = sum(str(name).startswith("context_") for name in true.columns)
+    if found != C:
+        raise ValueError(f"predict: expected logits of {C} classes, as many as the segments are of, found {found}.")
+    return C
 
 
 def context_use(

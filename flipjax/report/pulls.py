@@ -53,10 +53,10 @@ def pull_panel(members: list[MemberImages], *, title: str) -> Panel:
     cubes = [flip_cube(each.confusion, each.cell.parts["test"].groups, all_groups=cell.groups) for each in members]
     flips = (np.sum(cubes, axis=0) * ~usual[..., None]).sum(0)
     shares = flips / np.maximum(flips.sum(1, keepdims=True), 1)
-    names = [f"flips on {name}" for name in cell.scene_names], cell.class_names[1:]
+    names = cell.scene_names, cell.class_names[1:]
     pull = (flips * usual.T).sum() / max(flips.sum(), 1)
     head = f"{title}: {pull:.0%} in the frames"
-    draw, size = cell_drawing(shares, [[FLIP] * len(names[1])] * len(names[0]), *names, title=head, y="")
+    draw, size = cell_drawing(shares, [[FLIP] * len(names[1])] * len(names[0]), *names, title=head, y="flips on")
 
     def framed(axes: Axes) -> None:
         draw(axes)

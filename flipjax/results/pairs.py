@@ -1,4 +1,4 @@
-"""Counterfactual pairs: one object in both scenes, and whether its predicted label follows the scene. NumPy alone."""
+"""Counterfactual sets: one object in all scenes, and whether its predicted label follows the scene. NumPy alone."""
 
 from __future__ import annotations
 

@@ -74,11 +74,11 @@ def load(run: str | Path) -> RunData:
     meanings of columns are those of `flipjax.results.quantities`.
 
     - `.members`, results.csv, a row a member, selection rule, split and group: `member`; the axes, such as `rho`,
-      `seed`, `method`; `split`; `group`, one of all 0 1 2 3 common rare; `n_images`; the quantities, such as
+      `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare; `n_images`; the quantities, such as
       `fg_flip`, `iou_<class>`, `gap_mean`, `risk_auroc`; `status`, `epochs`, `best_epoch`, `selection`.
     - `.images`, a row a member, selection rule, split and image: `member`, `selection`, `split`; `image`, its place in
       the split; `object` and `scene_photo`, its rows in the pool; `pair`, the number that the images of one object
-      share (-1: none); `group`, 2 * class + scene; `correct`, `flip`, `miss`, `spill`, `flip_risk`,
+      share (-1: none); `group`, class * S + scene of S scenes; `correct`, `flip`, `miss`, `spill`, `flip_risk`,
       `foreground_pixels`, `pixels`, `largest_flip`; where scenes were swapped `swap_risk` and `repaired_flip`; then a
       column for each other score of `SCORES`, NaN where it is not stored.
     - `.scores`, scores.csv, a row a member and score: `member`, the axes, `selection`, `score`, `passes`, `threshold`,

@@ -12,6 +12,7 @@ from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics import selective, summarize
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.pull import usual_table
 
 REPAIR_NOTE = (
     "Repair brings out what the model knows of the object and no more, and raises flip on data that are still at the "
@@ -130,9 +131,7 @@ def scene_shift(log_odds: np.ndarray, all_groups: Groups) -> float:
     if log_odds.shape[1:] != (all_groups.scenes, all_groups.classes) or not known.any():
         return math.nan
     means = log_odds[known].mean(0, dtype=np.float64)
-    usual = np.zeros(means.shape, bool)
-    for y, scenes in enumerate(all_groups.usual):
-        usual[list(scenes), y] = True
+    usual = usual_table(all_groups).T
     return float(2 * (means.mean(0, where=usual) - means.mean(0, where=~usual)).mean())
 
 
