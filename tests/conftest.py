@@ -175,6 +175,14 @@ def run_epoch():
     return jax.jit(epoch.run_epoch, static_argnums=0)
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """No picture is drawn, which takes most of the time of a page."""
+    from flipjax.report import html
+
+    monkeypatch.setattr(html, "draw_chart", lambda chart: {"svg": b""})
+
+
 SWEEP = """
 from flipjax.config import default_config
 

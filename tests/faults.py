@@ -52,9 +52,8 @@ def sweep(*arguments):
     """Exit code and all that the command printed; the report's pictures, of which no trial asks, are not drawn."""
     text = io.StringIO()
     with contextlib.ExitStack() as stack:
-        for name in ("save_figures", "save_gallery"):
-            stack.enter_context(mock.patch.object(page, name))
-        stack.enter_context(mock.patch.object(html.Picture, "uri", ""))
+        stack.enter_context(mock.patch.object(page, "save_gallery"))
+        stack.enter_context(mock.patch.object(html, "draw_chart", return_value={"svg": b""}))
         stack.enter_context(contextlib.redirect_stdout(text))
         stack.enter_context(contextlib.redirect_stderr(text))
         code = main([str(part) for part in arguments])

@@ -16,7 +16,6 @@ from flipjax.audit.arrays import ArrayReader, Limits
 from flipjax.audit.encoding import find_encoding
 from flipjax.audit.measure import measure_pairs
 from flipjax.audit.read import open_source, pair_images
-from flipjax.report import html, page
 from flipjax.results.region_shares import region_quantities
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
@@ -30,13 +29,6 @@ def case():
     logits = generator.normal(0, 1.5, (12, 8, 10, 3)).astype(np.float32) + 2 * np.eye(3, dtype=np.float32)[labels]
     labels[:, 0, :3] = 255
     return logits, labels, np.arange(12) % 4
-
-
-@pytest.fixture
-def without_pictures(monkeypatch):
-    """No picture is drawn, which takes most of the time."""
-    monkeypatch.setattr(html.Picture, "uri", "")
-    monkeypatch.setattr(page, "save_figures", lambda *_: None)
 
 
 def write_folder(folder, case, *, first=False, sizes=False):
@@ -169,7 +161,7 @@ def test_photos_are_shown(case, tmp_path, capsys):
     assert "8 x 9" in capsys.readouterr().err
 
 
-def test_sizes_may_differ(case, tmp_path):
+def test_sizes_may_differ(case, tmp_path, without_pictures):
     inputs = write_folder(tmp_path, case, sizes=True)
     result, rows = audit(tmp_path / "out", *inputs, "--ignore_index", 255)
     counts = [
@@ -218,7 +210,7 @@ def test_kinds_of_files_agree(case, tmp_path):
         assert ignored.tolist() == [3] * 12
 
 
-def test_more_classes_another_background_and_groups_by_position(tmp_path):
+def test_more_classes_another_background_and_groups_by_position(tmp_path, without_pictures):
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 11, (6, 5, 7))
     logits = generator.normal(size=(6, 5, 7, 11)).astype(np.float32) + 3 * np.eye(11)[labels]
@@ -259,7 +251,7 @@ def test_a_background_that_does_not_fit_is_one_line(tmp_path, capsys, background
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_nothing_to_rank(tmp_path, capsys):
+def test_nothing_to_rank(tmp_path, capsys, without_pictures):
     """One image of background alone, predicted as such: no share exists, and the audit says so."""
     inputs = write_stack(tmp_path, (4 * np.eye(3)[np.zeros((1, 4, 5), int)], np.zeros((1, 4, 5), int)))
     result, rows = audit(tmp_path / "out", *inputs)
@@ -269,7 +261,7 @@ def test_nothing_to_rank(tmp_path, capsys):
     assert not (tmp_path / "out" / "figures" / "pictures.png").exists()
 
 
-def test_what_looks_wrong_is_said(tmp_path, capsys):
+def test_what_looks_wrong_is_said(tmp_path, capsys, without_pictures):
     """Labels in another order, and probabilities that were rounded."""
     generator = np.random.default_rng(2)
     labels = generator.integers(0, 3, (4, 32, 32))

@@ -13,6 +13,8 @@ from flipjax import metrics
 from flipjax.audit.__main__ import main
 from flipjax.audit.label_maps import NAMED, apply_label_map, read_label_map
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 
 @pytest.fixture(scope="module")
 def masks():

@@ -1,5 +1,7 @@
 """`flipjax evaluate` end to end, and a dry run of the large U-Nets."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -30,14 +32,6 @@ OVERRIDES = [
 ]
 
 
-SMALL = """
-import sys, networks, pytest
-networks.shrink(pytest.MonkeyPatch())
-from flipjax.audit.evaluate import main
-sys.exit(main())
-"""
-
-
 @pytest.fixture(scope="module")
 def small():
     """A U-Net of two narrow stages, while the tests run."""
@@ -56,16 +50,15 @@ def folder(small, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def printed(folder):
-    """What the command prints in a process of its own, having written its results to the folder."""
+    """What the command prints, having written its results to the folder."""
     line = ["--model", "smp_resnet50", "--weights", folder / "weights", "--config", ROOT / "configs/smoke.py"]
     line += [*OVERRIDES, "--intervene", "--config.intervene.scenes=both", "--samples", "50", "--out", folder / "out"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run(
-        [sys.executable, "-c", SMALL, *line], capture_output=True, text=True, env=environment, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert "20 of 20 images" in done.stderr
-    return done.stdout
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = command.main([*map(str, line)])
+    assert code == 0, err.getvalue()
+    assert "20 of 20 images" in err.getvalue()
+    return out.getvalue()
 
 
 def test_every_number_is_that_of_the_model_itself(folder, printed, small):
@@ -141,7 +134,10 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
         ((*config, *model, *stored, "--out", tmp_path / "file"), "--out: expected a folder that can be written"),
         ((*config, *model, "--weights", damaged), "--weights: "),
         ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged, convert the weights again"),
-        ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "config.split: n_val 8, n_test 400: a"),
+        (
+            (*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"),
+            "n_val 8, n_test 400: each",
+        ),
         (
             ("--config", tmp_path / "grid.py", *model, *stored),
             "config.grid.pool.size: expected",

@@ -1,7 +1,6 @@
 """Anybody's TFDS data set as a pool: names and parts, masks, stored pools, and a sweep without TensorFlow."""
 
 import csv
-import functools
 import importlib.util
 import io
 import itertools
@@ -19,6 +18,7 @@ from flipjax.config import ConfigError, Experiment, PoolSpec
 from flipjax.data import POOLS, store
 from flipjax.methods import Knobs
 from flipjax.sweep import dry_run
+from flipjax.sweep.__main__ import main
 
 SIZE = 16
 FEATURES = {
@@ -172,14 +172,14 @@ def test_a_pool_larger_than_memory_is_refused_before_it_is_read(data_dir, monkey
         POOLS["tfds"](spec(data_dir, "mine/small"))
 
 
-def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, write_config, without_tensorflow):
+def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, write_config, without_tensorflow, capsys):
     """A run goes on with the pool that it began with, and with no other one of that name."""
     write(tmp_path, "mine", {"train": examples(4)})
     config = write_config(tmp_path / "tiny.py", name="tfds", root="mine/small")
-    run = [sys.executable, "-m", "flipjax.sweep", "--config", config, "--workdir", tmp_path / "run"]
-    run += [f"--config.pool.data_dir={tmp_path}", "--config.pool.features=('photo','segmentation','animal','place')"]
-    run = functools.partial(subprocess.run, run, env=without_tensorflow, capture_output=True, text=True, timeout=300)
-    done = run()
+    run = ["--config", str(config), "--workdir", str(tmp_path / "run"), f"--config.pool.data_dir={tmp_path}"]
+    run += ["--config.pool.features=('photo','segmentation','animal','place')"]
+    line = [sys.executable, "-m", "flipjax.sweep", *run]
+    done = subprocess.run(line, env=without_tensorflow, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "run/results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -187,8 +187,9 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, write_config, 
     (tmp_path / "run/cells/000/decomposition.npz").unlink()
     (tmp_path / "mine/small/1.2.0").rename(tmp_path / "first")
     write(tmp_path, "mine", {"train": examples(4)[::-1]})
-    done = run()
-    assert done.returncode == 2 and "mine/small" in done.stderr and "--fresh" in done.stderr
+    assert main(run) == 2
+    error = capsys.readouterr().err
+    assert "mine/small" in error and "--fresh" in error
 
 
 def test_a_data_set_too_large_to_shuffle_in_memory_needs_no_tensorflow(data_dir, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from flipjax.audit.__main__ import main
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
 from flipjax.audit.read import open_source
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.integers(0, 3, (4, 6, 7)).astype(np.uint8)
 LOGITS = (GENERATOR.normal(size=(4, 6, 7, 3)) + np.eye(3)[LABELS]).astype(np.float32)

@@ -11,6 +11,7 @@ from PIL import Image
 from flipjax import metrics
 from flipjax.audit.__main__ import main
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 20, "name": "sky"}]
 
 

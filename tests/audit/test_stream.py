@@ -9,6 +9,7 @@ import pytest
 from flipjax import audit
 from flipjax.audit.__main__ import main
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ["background", "cat", "dog", "cow"]
 TABLES = ("images.csv", "flip_matrix.csv", "summary.csv", "segments.parquet", "segments.csv", "decomposition.npz")
 
