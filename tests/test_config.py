@@ -165,8 +165,10 @@ def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_files_in_configs_can_run(path):
     names = runpy.run_path(str(path))
-    assert f"flipjax sweep --config {path.stem}" in names["__doc__"]
-    assert plan(names["get_config"]())
+    variants = set(re.findall(rf"flipjax sweep --config {path.stem}:?(\w*)", names["__doc__"]))
+    assert "" in variants
+    for variant in variants:
+        assert plan(names["get_config"](*filter(None, [variant])))
 
 
 def test_knobs_and_augmentation_are_axes_of_one_program():

@@ -185,7 +185,7 @@ def test_large_models_have_one_size_and_only_they_have_weights():
 def test_a_dry_run_of_the_papers_grid_starts_no_backend(tmp_path):
     code = (
         "import sys; from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
-        "code = main(['--config', 'configs/paper_waterbirds.py', '--dry_run'])\n"
+        "code = main(['--config', 'waterbirds:paper', '--dry_run'])\n"
         "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}

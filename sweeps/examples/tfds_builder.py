@@ -55,4 +55,4 @@ data_dir = [*sys.argv[1:], "runs/tfds"][0]
 Pets(data_dir=data_dir, file_format="array_record").download_and_prepare()
 pool = f"--config.pool.name=tfds --config.pool.root=pets --config.pool.data_dir={data_dir}"
 sizes = "--config.split.n_train=16 --config.split.n_val=8 --config.split.n_test=8 --config.train.epochs=1"
-print(f"flipjax sweep --config coco_cd_grid {pool} {sizes} --config.axes.rho=.5 --config.axes.seed=0")
+print(f"flipjax sweep --config coco_cd {pool} {sizes} --config.axes.rho=.5 --config.axes.seed=0")

@@ -1,0 +1,61 @@
+"""Waterbirds-Seg, birds of CUB-200-2011 on scenes of Places365: the grid, and as waterbirds:paper the paper's.
+
+Command: flipjax data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365
+         flipjax sweep --config waterbirds
+Cost: 18 members; not measured, for want of the archives. waterbirds:paper: 8 members, 60,000 steps of 8 a member at
+most, one GPU; not measured, either; `--dry_run` estimates the memory for an 80 GB GPU.
+Expected: Flip in the rare groups and the gaps grow with rho (at 0.95 and 512 pixels the paper's ResNet-50 has an
+image-mean Flip of 0.142 over all groups with CE); not measured here.
+Every rho trains on the same 2,400 birds (the paper: 2,458 at 0.95, 2,460 at 0.5) and is tested on 642 of CUB's test
+birds of each class, each in both scenes.
+
+The paper's recipe, encoders and methods at rho 0.5 and 0.95:
+         flipjax convert --from resnet50.pth --out weights/resnet50
+         flipjax sweep --config waterbirds:paper
+resnet50.pth: torchvision's or timm's ImageNet weights. The other encoder: --config.model.name=smp_mit_b2
+--config.model.weights=weights/mit_b2, converted from SegFormer's mit_b2.pth. From scratch: --config.model.weights=''.
+
+The paper's own test images (2,568, each bird in one scene) and 2,456 of its 2,458 training images at rho 0.95, on which
+`flipjax evaluate --config waterbirds:paper --config.pool.root=NAME ...` tests, too:
+         flipjax data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365
+             --manifest metadata_corr0.95.csv
+         flipjax sweep --config waterbirds:paper --config.pool.root=NAME (as `prepare` prints it)
+             --config.axes.rho='(0.95,)' --config.split.n_train=0
+"""
+
+from flipjax.config import default_config
+
+
+def get_config(variant="grid"):
+    config = default_config()
+    config.pool.name = "waterbirds_seg"
+    config.split.n_train = 2400
+    config.split.n_val = 296
+    config.split.n_test = 2568
+    {"grid": set_grid, "paper": set_recipe}[variant](config)
+    return config
+
+
+def set_grid(config):
+    config.pool.size = 64
+    config.train.epochs = 30
+    config.axes.rho = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+    config.axes.seed = (0, 1, 2)
+
+
+def set_recipe(config):
+    config.pool.size = 512
+    config.model.name = "smp_resnet50"
+    config.model.weights = "weights/resnet50"
+    config.model.dtype = "bfloat16"
+    config.train.epochs = 200
+    config.train.patience = 25
+    config.train.batch_size = 8
+    config.train.hflip = 0.5
+    config.train.crop = 1.0
+    config.train.jitter = 0.3
+    config.axes.rho = (0.5, 0.95)
+    config.axes.method = ("ce", "dice_ce", "group_dro", "bg_cutmix")
+    config.axes.learning_rate = (1e-4,)
+    # One member at a time fills a GPU; a vmap over kernels would be a grouped convolution.
+    config.population.width = 1
