@@ -113,7 +113,8 @@ def stored_bytes(spec: PoolSpec) -> int | None:
 def _choices(data_dir: Path) -> str:
     paths = [path.parent for depth in ("*/*", "*/*/*") for path in data_dir.glob(f"{depth}/{INFO}")]
     names = [path.relative_to(data_dir).as_posix() for path in paths if "/." not in f"/{path.relative_to(data_dir)}"]
-    return f"there are: {listed(sorted(':'.join(name.rsplit('/', 1)) for name in names))}"
+    there = listed(sorted(":".join(name.rsplit("/", 1)) for name in names))
+    return f"there are: {there}" if names else "no data set is there"
 
 
 def _version(text: str) -> list[int]:

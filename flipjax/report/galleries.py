@@ -18,7 +18,8 @@ from flipjax.results.text import setting_label, varying_axes
 
 CAPTION = (
     "Test images and what a member made of them. Flip is the share of the image's true foreground; flip-risk is drawn "
-    "where foreground is predicted, over the faded image. A pair shows one object in all scenes. Scene-swap risk, "
+    "where foreground is predicted, over the faded image. Riskiest: highest flip-risk; typical: near its median. "
+    "A pair shows one object in all scenes. Scene-swap risk, "
     "where there is one: above 0 the model itself would label the region otherwise on other scenes."
 )
 

@@ -21,8 +21,8 @@ from flipjax.results.text import TextTable
 LONGEST = 600
 WIDE = 5.0
 """Inches from which a chart scrolls where the page is narrower."""
-SCREEN = 16
-"""Rows of a table that a screen holds: longer ones open on a click."""
+SCREEN, DENSE = 24, 16
+"""Rows of a table that a screen holds, and of one of many columns, whose cells break: longer ones open on a click."""
 FIRST, WARNING = 4, "Warning"
 """Sentences of the answer that a page shows at once, and how those begin that it never folds."""
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
@@ -43,7 +43,7 @@ TERMS = {
         "Of four seeds or more Student's t over the seeds. It is exact for normal values; of four skewed ones, such as "
         "flip shares near 0, it holds the mean in 84 to 89 of 100 samples. Of fewer seeds an interval over the test "
         "images, for these seeds alone: the percentiles of a bootstrap, of an AUROC what Newcombe's score interval of "
-        "each seed gives (2006, method 5)."
+        "each seed gives (2006, method 5). It is cut off where the quantity's range ends, such as at 0 and 1."
     ),
     "segment": (
         "All pixels of a foreground class in an image, a connected component or an instance, of at least 64 pixels and "
@@ -95,7 +95,7 @@ TERMS = {
 class Numbers(NamedTuple):
     """A table with its caption; the cells of `values`, where given, carry their exact values for machines.
 
-    `folded` tables, and those of more than SCREEN rows, open on a click; `searched` ones have a field that keeps the
+    `folded` tables, and those that a screen does not hold, open on a click; `searched` ones have a field that keeps the
     rows with a text, and the cells of `words` are texts.
     `links` are the places on the page that cells (row, column) lead to.
     """
@@ -112,7 +112,12 @@ class Numbers(NamedTuple):
     @property
     def closed(self) -> bool:
         """Whether the table opens on a click."""
-        return self.folded or len(self.table.rows) > SCREEN
+        return self.folded or len(self.table.rows) > (DENSE if self.dense else SCREEN)
+
+    @property
+    def dense(self) -> bool:
+        """Whether the columns are so many that their cells break."""
+        return len(self.table.header) > 7
 
 
 @dataclass(frozen=True)
