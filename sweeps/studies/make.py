@@ -1,9 +1,11 @@
 """Makes a study anew: trains what its runs lack, then writes the csv files and the figure beside its page.
 
-    python sweeps/studies/make.py STUDY [--photos DIR] [--runs runs]
+    python sweeps/studies/make.py STUDY [--photos DIR] [--data DIR] [--runs runs]
 
-STUDY is correlation_grid, methods_grid, photos_grid, scene_swap or monitor. Run it from the root of the repository; a
-finished run is not trained again. DIR holds cut-outs of two classes and two kinds of scenes (flipjax/data/README.md).
+STUDY is correlation_grid, methods_grid, photos_grid, scene_swap, monitor, one_scale or published_models. Run it from
+the root of the repository; a finished run is not trained again. --photos holds cut-outs of two classes and two kinds of
+scenes (flipjax/data/README.md), --data published models and their photos (published_models/published.py), which are
+asked with PyTorch.
 """
 
 import argparse
@@ -26,9 +28,39 @@ RUNS = {
         "--config.axes.seed=(10,11,12,13)",
     ),
     "fresh": ("correlation_grid", "--config.axes.rho=(.5,.8,.9,.95,.99,1.)", "--config.axes.seed=(20,21,22,23)"),
+    "one_scale": ("correlation_grid", "--config.axes.rho=(.5,.8,.9,.95,.99)", "--config.axes.seed=(40,41,42,43)"),
+    "one_scale_methods": (
+        "correlation_grid",
+        "--config.axes.rho=(.8,.95)",
+        "--config.axes.seed=(40,41)",
+        "--config.axes.method=('balanced','bg_swap','group_dro','jtt')",
+    ),
+    "one_scale_size": (
+        "correlation_grid",
+        "--config.axes.rho=(.8,.9,.95)",
+        "--config.axes.seed=(40,41)",
+        "--config.grid.split.n_train=(128,256)",
+    ),
+    "one_scale_width": (
+        "correlation_grid",
+        "--config.axes.rho=(.8,.9,.95)",
+        "--config.axes.seed=(40,41)",
+        "--config.grid.model.width=(4,16)",
+    ),
+    "one_scale_photos": ("photos_grid", "--config.axes.rho=(.5,.8,.95)", "--config.axes.seed=(40,41)"),
+    "one_scale_4x4": (
+        "correlation_grid",
+        "--config.pool.classes=('mossling','ripplet','duneling','frostlet')",
+        "--config.pool.scene_kinds=('land','water','desert','snow')",
+        "--config.pool.objects=200",
+        "--config.pool.scenes=120",
+        "--config.axes.rho=(.8,.95)",
+        "--config.axes.seed=(40,41)",
+    ),
 }
 """The sweep behind each run folder: configuration and overrides."""
-NEEDS = {"scene_swap": ("scene_swap", "fresh"), "monitor": ("fresh",)}
+NEEDS = {"scene_swap": ("scene_swap", "fresh"), "monitor": ("fresh",), "published_models": ()}
+NEEDS["one_scale"] = tuple(name for name in RUNS if name.startswith("one_scale"))
 """Runs of a study whose name is not that of its only run."""
 COMMANDS = {
     "scene_swap": (
@@ -39,6 +71,11 @@ COMMANDS = {
     "monitor": (
         "scene_swap/pretrained.py {photos} {runs}/pretrained",
         "monitor/study.py {runs}/fresh {runs}/pretrained",
+    ),
+    "one_scale": ("one_scale/study.py {runs}",),
+    "published_models": (
+        "published_models/ask.py {data} {runs}/published_models --photos {photos}",
+        "published_models/study.py {data} {runs}/published_models",
     ),
 }
 FILES = {
@@ -58,7 +95,7 @@ FILES = {
 def train(name, options):
     """Runs a sweep; a diverged member is a result and no failure."""
     config, *overrides = RUNS[name]
-    overrides += [f"--config.pool.root={options.photos}"] if name == "photos_grid" else []
+    overrides += [f"--config.pool.root={options.photos}"] if config == "photos_grid" else []
     line = [sys.executable, "-m", "flipjax.sweep", "--config", config, *overrides]
     code = subprocess.run([*line, "--workdir", options.runs / name], check=False).returncode
     if code not in (0, 1):
@@ -81,16 +118,19 @@ def keep(study, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=[*FILES, "monitor"])
+    parser.add_argument("study", choices=list(dict.fromkeys([*FILES, *COMMANDS])))
     parser.add_argument("--photos", type=pathlib.Path, help="folder of cut-outs and scenes")
+    parser.add_argument("--data", type=pathlib.Path, help="folder of published models and their photos")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
     options = parser.parse_args()
-    if options.photos is None and options.study in ("photos_grid", "scene_swap", "monitor"):
+    if options.photos is None and options.study not in ("correlation_grid", "methods_grid"):
         parser.error(f"--photos: {options.study} needs a folder of cut-outs and scenes")
+    if options.data is None and options.study == "published_models":
+        parser.error("--data: published_models needs a folder of models and photos")
     for name in NEEDS.get(options.study, (options.study,)):
         train(name, options)
     for command in COMMANDS.get(options.study, ()):
-        script, *words = command.format(runs=options.runs, photos=options.photos).split()
+        script, *words = command.format(runs=options.runs, photos=options.photos, data=options.data).split()
         subprocess.run([sys.executable, HERE / script, *words], check=True)
     keep(options.study, options)
     if options.study in figures.DRAWN:

@@ -1,7 +1,7 @@
 """Asks published models about photos: python sweeps/studies/published_models/ask.py DATA OUT [--photos DIR]
 
 Writes OUT/NAME.npz of each model of published.py, and passes over those that are there. Needs PyTorch.
-Of VOC-val all photos, of the training photos all for flips and the first 150 for what needs further passes.
+All photos are asked about for flips, those that published.MODELS counts on other scenes, too.
 """
 
 import argparse
@@ -15,8 +15,6 @@ from PIL import Image
 
 from flipjax import context, intervene, metrics, monitor
 
-TRAINING = 150
-"""Training photos that are asked about on other scenes."""
 CUTOUTS = 24
 """Cats, and as many dogs, that stand on scenes which training did not show; DIR holds their photos and masks."""
 OPTIONS = {"kind": "masks", "num_classes": 21, "ignore_index": published.VOID}
@@ -84,11 +82,15 @@ def ask_composites(predict, folder, scenes):
     return {"composites": np.concatenate(rows), "composite_odds": np.concatenate(odds)}
 
 
-def ask_model(predict, images, labels, splits, scenes):
-    """All that is asked of a model about photos: `study.py` reads it."""
-    val = int((splits == "val").sum())
-    asked = val + TRAINING
-    answer = ask_photos(predict, images, labels, scenes[[0, 2]], swapped=range(0, asked, 10))
+def ask_model(predict, images, labels, splits, scenes, *, counts):
+    """All that is asked of a model about photos, in the order that it returns: `study.py` reads it."""
+    places = [np.flatnonzero(splits == split) for split in ("val", "train_aug")]
+    first = [each[:n] for each, n in zip(places, counts, strict=True)]
+    order = np.concatenate([*first, np.setdiff1d(np.arange(len(images)), np.concatenate(first))])
+    images, labels = images[order], labels[order]
+    val, asked = counts[0], sum(counts)
+    answer = {"order": order, "asked": asked}
+    answer |= ask_photos(predict, images, labels, scenes[[0, 2]], swapped=range(0, asked, 10))
     true = metrics.segments(answer["masks"], labels, **OPTIONS)
     true = true[true["image"] < asked].reset_index(drop=True)
     scaled = images[:asked].astype(np.float32) / 255
@@ -109,16 +111,17 @@ def main():
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--photos", type=pathlib.Path, help="folder with cutouts/cat and cutouts/dog")
+    parser.add_argument("--model", choices=published.MODELS, help="one alone")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     _, images, labels, splits = published.load_photos(options.data)
     scenes = published.load_scenes(options.data)
     for name in published.MODELS:
         path = options.out / f"{name.replace(' ', '_')}.npz"
-        if path.exists():
+        if path.exists() or options.model not in (None, name):
             continue
         predict = published.load_model(options.data, name)
-        answer = ask_model(predict, images, labels, splits, scenes)
+        answer = ask_model(predict, images, labels, splits, scenes, counts=published.MODELS[name][2:])
         if options.photos:
             answer |= ask_composites(predict, options.photos, scenes)
         np.savez_compressed(path, **answer)

@@ -36,11 +36,12 @@ CLASSES = [
 ]
 VOID = 255
 MODELS = {
-    "ESPNetv2 2.0": ("espnetv2", "2.0"),
-    "ESPNetv2 1.0": ("espnetv2", "1.0"),
-    "DiCENet 1.75": ("dicenet", "1.75"),
-    "ESPNetv2 0.5": ("espnetv2", "0.5"),
+    "ESPNetv2 2.0": ("espnetv2", "2.0", 445, 150),
+    "ESPNetv2 1.0": ("espnetv2", "1.0", 220, 80),
+    "DiCENet 1.75": ("dicenet", "1.75", 150, 50),
+    "ESPNetv2 0.5": ("espnetv2", "0.5", 150, 50),
 }
+"""Family and scale of each, and how many photos of VOC-val and of training it is asked about on other scenes."""
 MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 
@@ -49,7 +50,7 @@ def load_model(data, name):
     import torch
 
     torch.set_num_threads(1)
-    family, scale = MODELS[name]
+    family, scale, *_ = MODELS[name]
     sys.path.insert(0, str(data / "EdgeNets"))
     from model.segmentation.dicenet import DiCENetSegmentation
     from model.segmentation.espnetv2 import ESPNetv2Segmentation
@@ -86,3 +87,11 @@ def load_photos(data):
     images = np.stack([np.asarray(each.resize(size, Image.Resampling.BILINEAR)) for each in photos])
     labels = np.stack([np.asarray(each.resize(size, Image.Resampling.NEAREST)) for each in masks])
     return names.tolist(), images, labels, listed["split"].to_numpy()
+
+
+def load_shares(data, names):
+    """Returns class shares (10582, 21) of the training labels, and the row of each photo in them, -1 for none."""
+    with np.load(data / "voc/class_shares_12031.npz") as stored:
+        inside = stored["train_aug"]
+        rows = {name: row for row, name in enumerate(stored["names"][inside].tolist())}
+        return stored["share"][inside], np.array([rows.get(name, -1) for name in names])

@@ -1,0 +1,147 @@
+"""Context use in grids: python sweeps/studies/one_scale/study.py RUNS
+
+RUNS holds the run folders one_scale, one_scale_methods, one_scale_size, one_scale_width and one_scale_photos that
+make.py trains. Writes members.csv and use.png beside this file, and prints the figures of the page.
+"""
+
+import argparse
+import pathlib
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from flipjax import context
+from flipjax.results.cells import load_cell
+from flipjax.results.swapped_scenes import training_evidence
+
+HERE = pathlib.Path(__file__).parent
+RUNS = {"one_scale": "base", "one_scale_methods": "methods", "one_scale_size": "size", "one_scale_width": "width"}
+RUNS |= {"one_scale_photos": "photos", "one_scale_4x4": "4x4"}
+VARIED = {"methods": "method", "size": "split.n_train", "width": "model.width"}
+"""What varies in a run beside rho and seed."""
+KEPT = ("rho", "seed", "method", "split.n_train", "model.width", "scene_shift", "context_use", "scene_reliance")
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a8a8a"
+
+
+def read_members(folder):
+    """A row a member of all runs: its axes, shift, use, reliance, Flip of rare less that of common groups."""
+    parts = []
+    for run, name in RUNS.items():
+        if not (folder / run / "results.csv").exists():
+            continue
+        table = pd.read_csv(folder / run / "results.csv")
+        table = table[(table["split"] == "test") & (table["selection"] == table["selection"].iloc[0])]
+        whole, rare, common = (
+            table[table["group"] == group].set_index("member") for group in ("all", "rare", "common")
+        )
+        part = whole.reindex(columns=KEPT)
+        part["gap"] = rare["fg_flip"] - common["fg_flip"]
+        parts.append(part.reset_index().assign(run=name))
+    return pd.concat(parts, ignore_index=True)
+
+
+def betas(folder):
+    """Rows of the members of 4 x 4: rho, seed, beta, its interval, shuffled and within, where 50 images flip."""
+    for path in sorted(folder.glob("one_scale_4x4/cells/*/decomposition.npz")):
+        cell = load_cell(path)
+        part = cell.parts["test"]
+        groups = cell.groups
+        for row in (row for row in cell.rows if (row["split"], row["group"]) == ("test", "all")):
+            counts = cell.decomposition(row["member"], "test").confusion[:, 1:, 1:].sum(1)
+            truth, wrong = groups.class_of(part.groups), counts.argmax(1)
+            shares = np.where(np.isin(np.arange(groups.count), groups.common), row["rho"], (1 - row["rho"]) / 3)
+            told = training_evidence(np.repeat(np.arange(groups.count), np.rint(3000 * shares).astype(int)), groups)
+            scene = told[groups.scene_of(part.groups)]
+            evidence = np.pad(scene - scene[np.arange(len(truth)), truth][:, None], ((0, 0), (1, 0)))
+            true = pd.DataFrame({"image": np.arange(len(truth)), "class": truth + 1, "predicted": wrong + 1})
+            true["outcome"] = np.where(wrong == truth, "correct", "flip")
+            if (wrong != truth).sum() >= context.choice.LEAST_FLIPS:
+                yield row["rho"], row["seed"], *context.context_beta(true, evidence)
+
+
+def spearman(x, y):
+    """The rank correlation of two columns."""
+    return pd.Series(x).rank().corr(pd.Series(y).rank())
+
+
+def ranked(members, column, *, other=None, samples=2000):
+    """Spearman's correlation of a column with the gap, less that of another, and its interval over members."""
+    generator = np.random.default_rng(0)
+    values = members[[column, other or column, "gap"]].to_numpy()
+
+    def statistic(rows):
+        return spearman(rows[:, 0], rows[:, 2]) - (spearman(rows[:, 1], rows[:, 2]) if other else 0)
+
+    drawn = [statistic(values[generator.integers(0, len(values), len(values))]) for _ in range(samples)]
+    return statistic(values), *np.nanpercentile(drawn, (2.5, 97.5))
+
+
+def _named(rows, run):
+    """What a member of a run has that the default has not."""
+    column = VARIED[run]
+    names = [each if column == "method" else f"{column.split('.')[1]} {each:g}" for each in rows[column]]
+    return pd.Series(names, rows.index, dtype=object)
+
+
+def draw(members):
+    """Context use against rho, by what varies; and the gap against the shift."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    base = members[members["run"] == "base"]
+    told = base[base["rho"] > 0.5]
+    levels = sorted(told["rho"].unique())
+    axes[0].plot([levels.index(rho) for rho in told["rho"]], told["context_use"], ".", color=GREY)
+    means = told.groupby("rho")["context_use"].mean()
+    axes[0].plot(range(len(means)), means, "o-", color=ORANGE, label="mean of four seeds")
+    axes[0].axhspan(0.32, 0.39, color=BLUE, alpha=0.2, label="published models on photos, a trial")
+    axes[0].set_xticks(range(len(levels)), [f"{rho:g}" for rho in levels])
+    axes[0].set(xlabel="rho", ylabel="context use", ylim=(0, 1), title="the drawn grid")
+    others = members[members["run"].isin(("methods", "size", "width")) & (members["rho"] > 0.5)]
+    names = pd.concat([_named(others[others["run"] == run], run) for run in VARIED]).loc[others.index]
+    labels = list(dict.fromkeys(names))
+    for rho, colour in ((0.8, BLUE), (0.95, ORANGE)):
+        some = others["rho"] == rho
+        places = [labels.index(name) for name in names[some]]
+        axes[1].plot(others["context_use"][some], places, "o", color=colour, label=f"rho {rho:g}", alpha=0.7)
+        axes[1].axvline(base["context_use"][base["rho"] == rho].mean(), color=colour, linewidth=0.8, linestyle=":")
+    axes[1].set_yticks(range(len(labels)), labels)
+    axes[1].set(xlabel="context use (dotted: the default)", title="what changes it")
+    for run, colour in (("base", ORANGE), ("photos", BLUE)):
+        some = members[members["run"] == run]
+        axes[2].plot(some["scene_shift"], some["gap"], "o", color=colour, label={"base": "drawn", "photos": run}[run])
+    axes[2].set(xlabel="scene shift, nats", ylabel="Flip, rare less common", title="what it costs")
+    for axis in axes:
+        axis.legend(frameon=False, fontsize="small")
+    figure.savefig(HERE / "use.png", dpi=120)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=pathlib.Path)
+    folder = parser.parse_args().runs
+    members = read_members(folder)
+    members.to_csv(HERE / "members.csv", index=False, float_format="%.4f")
+    base = members[members["run"] == "base"]
+    print(base.groupby("rho")[["scene_shift", "context_use"]].agg(["mean", "min", "max"]).round(3).to_string())
+    for column in ("scene_shift", "scene_reliance"):
+        print(column, *(f"{value:.3f}" for value in ranked(base, column)))
+    print("difference", *(f"{value:.3f}" for value in ranked(base, "scene_shift", other="scene_reliance")))
+    print(
+        members.groupby(["run", "rho", *VARIED.values()], dropna=False)[["scene_shift", "context_use", "gap"]]
+        .mean()
+        .round(3)
+        .to_string()
+    )
+    draw(members)
+    if (folder / "one_scale_4x4").is_dir():
+        names = ["rho", "seed", *context.Choice._fields]
+        table = pd.DataFrame(betas(folder), columns=names)
+        table.to_csv(HERE / "betas_4x4.csv", index=False, float_format="%.4f")
+        print(table.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
