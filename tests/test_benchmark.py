@@ -86,6 +86,18 @@ def test_logits_give_the_numbers_of_a_member(config, images):
     np.testing.assert_allclose(own[columns], theirs[columns], atol=2e-6)
 
 
+def test_any_number_of_classes_and_scenes(config):
+    config = config.copy_and_resolve_references()
+    config.pool.scene_kinds, config.split.n_val, config.split.n_test = ("land", "water", "desert"), 6, 12
+    config.pool.usual, config.axes.rho = ("land", ("water", "desert")), (0.9,)
+    made = benchmark(config, rho=0.9)
+    test = made.test
+    np.testing.assert_array_equal(test.groups, 3 * test.classes + test.scenes)
+    assert np.bincount(test.pairs).tolist() == [3] * 4 and made.all_groups.common == (0, 4, 5)
+    rows = score(test.masks, made, kind="masks")
+    assert rows["group"].tolist() == ["all", *"012345", "common", "rare"] and (rows["fg_correct"] == 1).all()
+
+
 def test_what_is_refused(config, images):
     with pytest.raises(ValueError, match=r"expected 3 classes \(background, mossling, ripplet\), found 4"):
         score(np.zeros((*images.test.masks.shape, 4), np.float32), images)

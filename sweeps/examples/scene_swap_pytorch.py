@@ -11,16 +11,26 @@ import torch
 from flipjax import intervene, monitor
 
 generator = np.random.default_rng(0)
-torch.manual_seed(0)
-model = torch.nn.Conv2d(3, 3, kernel_size=3, padding=1).eval()  # on a GPU add .to(device) here and in predict
-images = generator.random((40, 12, 12, 3), np.float32)  # unlabelled, in the model's units
-photos = generator.random((6, 12, 12, 3), np.float32)  # scenes without objects, in the same units
+
+
+def model(images):
+    """Made up: finds bright regions, and says cat where they are more red than green, or the scene is dark."""
+    bright, lean = 20 * (images.amax(1) - 0.8), 2 * (0.4 - images.mean((1, 2, 3)))
+    redder = images[:, 0] - images[:, 1] + lean[:, None, None]
+    return torch.stack([torch.zeros_like(bright), bright + redder, bright - redder], 1)
+
+
 kinds = np.arange(6) % 2  # land 0, water 1; leave it out where kinds are unknown: then there is no reliance
+photos = generator.uniform(0, 0.5, (6, 12, 12, 3)).astype(np.float32)  # scenes without objects, in the model's units
+photos += 0.2 * kinds[:, None, None, None].astype(np.float32)
+images = photos[np.arange(40) % 6]  # unlabelled; on each an object
+images[:, 3:9, 3:9] = [[[0.9, 1, 0.5]]]
+images[:20, 3:9, 3:9] = [[[1, 0.9, 0.5]]]
 
 
 def predict(batch):
     """Images with channels last to logits with classes last."""
-    with torch.inference_mode():
+    with torch.inference_mode():  # on a GPU add .to(device)
         return model(torch.tensor(np.asarray(batch)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -39,7 +49,7 @@ print("would be labelled otherwise on average scenes", f"{(risk > 0).mean():.2f}
 print("repaired labels", intervene.repair(logits, odds, center=center).shape)
 
 # At work: the same risk as the score of a monitor.
-watched = monitor.fit(risk, flag_rate=0.1)
+watched = monitor.fit(risk, flag_rate=0.3)
 logits = predict(images[:8])
 risk = np.asarray(intervene.scene_swap_risk(logits, log_odds_of(images[:8], logits), center=center))
 print("to look at", np.flatnonzero(monitor.flag(watched, risk)))
