@@ -11,7 +11,9 @@ from flipjax.config import PopulationSpec
 from flipjax.data.correlation import Table, half_of_each_group
 from flipjax.data.pool import Pool, gather
 from flipjax.groups import Groups
+from flipjax.intervene import split_point
 from flipjax.methods import Augmentation, Knobs, active_knobs, knobs_of
+from flipjax.sweep.study import split_evenly
 from flipjax.training import placement, population
 from flipjax.training.member import Member
 from flipjax.training.optimise import Recipe
@@ -113,3 +115,11 @@ def test_a_swap_goes_to_each_other_scene_alike(many, members, zoo):
     np.testing.assert_array_equal(shown, GROUPS.scene_of(groups))
     steps = np.bincount((GROUPS.scene_of(groups) - GROUPS.scene_of(before)) % 4, minlength=4)
     assert steps[0] == 0 and (np.abs(steps[1:] / len(batch) - 1 / 3) < 0.06).all()
+
+
+def test_the_centre_of_more_classes_makes_them_as_frequent():
+    log_odds = np.random.default_rng(0).normal([2, 0, -1], 1, (30, 4, 3)).astype(np.float32)
+    log_odds -= log_odds.mean(2, keepdims=True)
+    classes = (log_odds.mean(1) - np.asarray(split_evenly(log_odds))).argmax(1)
+    assert np.bincount(classes).tolist() == [10] * 3
+    np.testing.assert_array_equal(split_evenly(log_odds[..., :2]), split_point(log_odds[..., :2], center="auto"))

@@ -28,12 +28,12 @@ FIRST, WARNING = 4, "Warning"
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
 TERMS = {
     "rho": (
-        "The share of a class's training images that show it in its usual scene. In the test set all four groups of "
-        "class and scene are equally frequent."
+        "The share of a class's training images that show it in its usual scene. In the test set all groups of class "
+        "and scene are equally frequent."
     ),
     "common, rare": (
-        "Test images of a class in a usual scene of it, and in another one. At rho 0.5 no scene was usual in training, "
-        "and the two differ by chance alone."
+        "Test images of a class in a usual scene of it, and in another one. At the lowest rho (0.5 of two scenes) no "
+        "scene was usual in training, and the two differ by chance alone."
     ),
     "correct, flip, miss": (
         "Of the pixels whose true label is a foreground class, the shares predicted as that class, as another "
@@ -69,7 +69,7 @@ TERMS = {
     )
     + REPAIR_NOTE,
     "counterfactual pair": (
-        "One object in both scenes. Counterfactual flip is the share of the pairs whose predicted label, that of most "
+        "One object in all scenes. Counterfactual flip is the share of the pairs whose predicted label, that of most "
         "of the region, changes with the scene alone. In the table `changed` is that of most of the seeds; then follow "
         "that of the reference, the pairs that change in this row and not in the reference, the reverse, and p."
     ),

@@ -1,0 +1,25 @@
+"""The classes grid: four classes in four scenes, Flip in the rare groups and to which class a scene pulls, against rho.
+
+Command: flipjax sweep --config classes_grid
+Cost: 20 members of 720 steps; a step takes 24 ms of a core (of two classes 22): 3 minutes on 2 cores, and compilation.
+Expected: of seed 0, Flip in the rare groups .17 at rho .25 and .75 at .95, the pull .36 and .87 where chance is .33
+(--config.axes.seed=0 --config.axes.rho=.25,.95).
+Each class has a scene of its own. In flipjax sweep --config classes_grid:many two classes share two scenes, and the
+other two the others, as in Spawrious.
+"""
+
+from flipjax.config import default_config
+
+USUAL = {"own": (), "many": (("land", "water"), ("land", "water"), ("desert", "snow"), ("desert", "snow"))}
+
+
+def get_config(variant="own"):
+    config = default_config()
+    config.pool.classes = ("mossling", "ripplet", "duneling", "frostlet")
+    config.pool.scene_kinds = ("land", "water", "desert", "snow")
+    config.pool.usual = USUAL[variant]
+    config.split.n_train = 768
+    config.split.n_test = 384
+    config.axes.rho = (0.5, 0.8, 0.95, 0.99) if variant == "many" else (0.25, 0.5, 0.8, 0.95, 0.99)
+    config.axes.seed = (0, 1, 2, 3)
+    return config
