@@ -63,10 +63,15 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
 def _verdict(row: Row, axis: str, axes: Sequence[str]) -> str:
     setting = "".join(f", {name} {row[name]}" for name in axes)
     where = f" at rho {row['rho']}" if "rho" in row else ""
-    ends = "" if math.isnan(row["low"]) else f" [{row['low']:+.2f}, {row['high']:+.2f}]"
+    ends = "" if math.isnan(row["low"]) else f" [{_signed(row['low'])}, {_signed(row['high'])}]"
     words = "lower," if row["high"] < 0 else "higher," if row["low"] > 0 else "cannot be told apart"
-    start = f"{row[axis]} against {row['reference']}{setting}: Flip (rare) {row['difference']:+.2f}{ends}{where}"
+    start = f"{row[axis]} against {row['reference']}{setting}: Flip (rare) {_signed(row['difference'])}{ends}{where}"
     return f"{start}: {words if ends else 'no interval,'} {_with_seeds(row)}."
+
+
+def _signed(value: float) -> str:
+    # Without a minus before 0.00.
+    return f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _with_seeds(row: Row) -> str:
@@ -99,7 +104,7 @@ def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
     title = quantity_of(row["quantity"]).title
     group = row["quantity"].rpartition("/")[2]
     name = title[0].upper() + title[1:] + ("" if group == "all" else f" in the {group} groups")
-    interval = f"{row['change']:+.2f} [{row['change_low']:+.2f}, {row['change_high']:+.2f}]"
+    interval = f"{_signed(row['change'])} [{_signed(row['change_low'])}, {_signed(row['change_high'])}]"
     seeds = f"{row['n']} seeds" if row["interval"] == "seeds" else _with_seeds(row)
     if row["change_low"] <= 0 <= row["change_high"]:
         return f"{name}: no change between rho {row['from']} and {row['to']} that could be told ({interval}, {seeds})."
