@@ -104,7 +104,7 @@ def _bound(function: Any) -> Iterator[tuple[str, Any]]:
     if not inspect.isfunction(function):
         return
     names = inspect.getclosurevars(function)
-    yield from (names.nonlocals | names.globals).items()
+    yield from {**names.nonlocals, **names.globals}.items()
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is not parameter.empty:
             yield parameter.name, parameter.default

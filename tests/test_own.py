@@ -16,6 +16,7 @@ from flipjax.config import ConfigError, ModelSpec, default_config
 from flipjax.identity import digest_of, settings_of, sources_of, text_of
 from flipjax.methods import Knobs, own_methods
 from flipjax.plan import first_difference, plan
+from flipjax.training import epoch
 from flipjax.training.member import init_state
 from flipjax.training.own import check_own
 from flipjax.training.placement import make_layout
@@ -117,6 +118,18 @@ def test_an_own_model_trains_and_counts(tiny, pool, validation, make_member, run
         ConfigError, match=r"map: expected auto, loop or vmap for model\.name Net \(own\); found packed"
     ):
         make_layout(config, members=2, model=experiment.model.title)
+
+
+@pytest.mark.parametrize(("packed", "model"), [(True, {}), (False, {"build": Net})])
+def test_they_are_mapped_over_members(tiny, pool, validation, make_member, packed, model):
+    """Shapes alone: as a pack, which takes an own loss and augmentation, and under vmap, which takes any model."""
+    experiment = dataclasses.replace(of_train(tiny, loss=mine, augment=dark), packed=packed)
+    experiment = dataclasses.replace(experiment, model=dataclasses.replace(tiny.model, **model))
+    members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(make_member(seed) for seed in range(2)))
+    states = jax.eval_shape(jax.vmap(functools.partial(init_state, experiment)), members)
+    mapped = jax.vmap(functools.partial(epoch.run_epoch, experiment), in_axes=(0, None, 0, None))
+    new, record = jax.eval_shape(mapped, members, pool, states, validation)
+    assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, states) and record["train_loss"].shape == (2,)
 
 
 def own_config(**train):

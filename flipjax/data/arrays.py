@@ -2,12 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flipjax.command import find_config, read_config
-from flipjax.config import Config, ConfigError, PoolSpec, SplitSpec, check, leaves
+from flipjax.config import ConfigError, PoolSpec, SplitSpec, check, leaves
 from flipjax.data import POOLS
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
 from flipjax.data.naming import check_sizes
@@ -51,7 +51,7 @@ class Benchmark:
     seed: int
 
 
-def make_benchmark(config: Config | str | Path, *, rho: float, seed: int) -> Benchmark:
+def make_benchmark(config: Any, *, rho: float, seed: int) -> Benchmark:
     """Returns what `flipjax.data.benchmark` does."""
     if isinstance(config, str | Path):
         config = read_config(find_config(str(config)), [])
@@ -65,11 +65,11 @@ def make_benchmark(config: Config | str | Path, *, rho: float, seed: int) -> Ben
     check_sizes(catalog.groups, sizes, rhos)
     split = split_pool(catalog, n_val=sizes.n_val, n_test=sizes.n_test, seed=sizes.seed)
     n_train = sizes.n_train or largest_n_train(catalog, split, rhos=rhos)
-    train = training_table(catalog, split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)
-    tables = (train, evaluation_table(catalog, split, "val"), evaluation_table(catalog, split, "test"))
-    parts = [_images_of(pool, table, catalog.groups) for table in tables]
+    own = training_table(catalog, split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)
+    tables = (own, evaluation_table(catalog, split, "val"), evaluation_table(catalog, split, "test"))
+    train, val, test = (_images_of(pool, table, catalog.groups) for table in tables)
     names = ("background", *catalog.class_names)
-    return Benchmark(*parts, names, tuple(catalog.scene_names), catalog.groups, rho, seed)
+    return Benchmark(train, val, test, names, tuple(catalog.scene_names), catalog.groups, rho, seed)
 
 
 def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:

@@ -51,7 +51,7 @@ def score(
         [['oracle', 'rare', 1.0]]
     """
     images = getattr(benchmark, part)
-    options = {"kind": kind, "channels": channels}
+    options: dict[str, Any] = {"kind": kind, "channels": channels}
     C = len(benchmark.class_names)
     counts = metrics.decompose(predictions, images.masks, num_classes=C if kind == "masks" else None, **options)
     if counts.confusion.shape[-1] != C:
