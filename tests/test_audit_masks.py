@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import json
+import pathlib
+import re
 
 import numpy as np
 import pandas as pd
@@ -126,3 +128,30 @@ def test_a_number_above_its_limit_ends_with_1(masks, tmp_path, capsys):
     audit(tmp_path / "out", *inputs, "--fail_above", "fg_flip=0.05", "--fail_above", "seg_flip=1", code=1)
     assert "--fail_above: fg_flip: expected at most 0.05, found 0." in capsys.readouterr().err
     audit(tmp_path / "out", *inputs, "--fail_above", "fg_flip=1")
+
+
+def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_path):
+    inputs = [*save_masks(tmp_path, *masks), "--ignore_index", 255]
+    (tmp_path / "photos").mkdir()
+    for i in range(5):
+        Image.new("RGB", (32, 24), (40 * i, 0, 0)).save(tmp_path / "photos" / f"i{i}.jpg")
+    audit(tmp_path / "out", *inputs, "--images", tmp_path / "photos")
+    true = metrics.segments(*masks, kind="masks", num_classes=21, ignore_index=255)
+    flips = true[true["outcome"] == "flip"]
+    page = (tmp_path / "out/index.html").read_text()
+    linked = re.findall(r'href="#(flip-\d+-\d+)">(\d+)<', page)
+    counts = flips.groupby(["class", "predicted"]).size()
+    expected = {f"flip-{t}-{p}": n for (t, p), n in counts.items()}
+    assert linked and all(expected[name] == int(count) and f'id="{name}"' in page for name, count in linked)
+    samples = json.loads((tmp_path / "out/fiftyone.json").read_text())["samples"]
+    assert [pathlib.Path(sample["filepath"]).name for sample in samples] == [f"i{i}.jpg" for i in range(5)]
+    for i, sample in enumerate(samples):
+        assert (sample["ground_truth"]["_cls"], sample["flips"]["_cls"]) == ("Segmentation", "Detections")
+        masked = np.asarray(Image.open(sample["prediction"]["mask_path"]))
+        assert np.array_equal(masked, masks[0][i])
+        own = flips[flips["image"] == i]
+        for row, found in zip(own.to_dict("records"), sample["flips"]["detections"], strict=True):
+            x, y, width, height = found["bounding_box"]
+            assert found["label"] == f"class{row['class']} as class{row['predicted']}"
+            assert [y * 24, x * 32] == pytest.approx([row["top"], row["left"]])
+            assert [(y + height) * 24, (x + width) * 32] == pytest.approx([row["bottom"], row["right"]])

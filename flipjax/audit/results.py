@@ -140,8 +140,8 @@ def conclude_audit(
     objects = None
     further = dict(further)
     if segments is not None:
-        inside = is_foreground(len(class_names), decomposition.background)
-        objects = count_objects(segments, class_names, foreground=np.flatnonzero(inside).tolist(), samples=samples)
+        own = {"decomposition": decomposition, "ignored": ignored, "samples": samples}
+        objects = count_objects(segments, class_names, **own)
         further |= objects.summary()
         intervals |= objects.intervals()
     if not np.isnan(np.asarray(decomposition.risk_sum)).all():

@@ -9,8 +9,10 @@ import jax
 import numpy as np
 import pandas as pd
 
+from flipjax.audit.contexts import CONTEXT, context_table, measure_contexts
 from flipjax.files import replacing
-from flipjax.metrics import SegmentTables, error_budget, segment_auroc, segment_confusion, segment_flips
+from flipjax.metrics import Decomposition, SegmentTables, error_budget, segment_auroc, segment_confusion, segment_flips
+from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.objects import STRATA
 from flipjax.results.frames import write_csv
 from flipjax.results.rows import rounded
@@ -39,6 +41,7 @@ class Objects(NamedTuple):
     budget: pd.DataFrame
     class_names: tuple[str, ...]
     foreground: list[int]
+    contexts: Mapping[str, Any]
 
     def summary(self) -> dict[str, float]:
         """Returns SegFlip and StrictFlip of all segments."""
@@ -161,19 +164,31 @@ class Objects(NamedTuple):
             name: {key: {column: _number(value) for column, value in row.items()} for key, row in _rows(table).items()}
             for name, table in tables.items()
         }
-        return stored | {"segment_matrix": self.confusion.tolist()}
+        context = {
+            name: {key: _number(v) for key, v in found._asdict().items()} for name, found in self.contexts.items()
+        }
+        return stored | {"segment_matrix": self.confusion.tolist()} | ({"context": context} if context else {})
 
 
 def count_objects(
-    tables: SegmentTables, class_names: Sequence[str], *, foreground: Sequence[int], samples: int
+    tables: SegmentTables,
+    class_names: Sequence[str],
+    *,
+    decomposition: Decomposition,
+    ignored: np.ndarray,
+    samples: int,
 ) -> Objects:
     """Counts segments; intervals are of resamples of the images, where there are several."""
     C = len(class_names)
+    contexts, evidence = measure_contexts(tables.true, decomposition, ignored)
+    if contexts:
+        tables = tables._replace(true=tables.true.assign(evidence=evidence))
     key = jax.random.key(0) if tables.true["image"].nunique() > 1 else None
     flips = segment_flips(tables.true, key=key, samples=samples, class_names=class_names)
     budget = error_budget(tables.pixels, num_classes=C)
     confusion = segment_confusion(tables.true, num_classes=C)
-    return Objects(tables, flips, confusion, budget, tuple(class_names), list(foreground))
+    foreground = np.flatnonzero(is_foreground(C, decomposition.background)).tolist()
+    return Objects(tables, flips, confusion, budget, tuple(class_names), foreground, contexts)
 
 
 def main_segment_tables(objects: Objects) -> dict[str, TextTable]:
@@ -195,6 +210,7 @@ def other_segment_tables(objects: Objects) -> dict[str, TextTable]:
         "Which class's segments are taken for which, the other pairs": objects.pairs(rest=True),
         "How well scores rank predicted segments that are wrong, AUROC": objects.ranking(),
     }
+    tables |= {CONTEXT: context_table(objects.contexts)} if objects.contexts else {}
     return {name: table for name, table in tables.items() if table.rows}
 
 

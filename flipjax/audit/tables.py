@@ -29,7 +29,11 @@ def main_tables(audit: Audit) -> dict[str, TextTable]:
     of = f" the {len(worst)} with the largest shares of flips of {len(audit.class_names)}," if rest else ""
     tables = {"All images": overall(audit), f"Classes,{of} pooled over the images": by_class(audit, worst)}
     tables |= {} if audit.objects is None else main_segment_tables(audit.objects)
-    return tables | ({} if audit.groups is None else {"Groups, with 95% intervals": by_group(audit)})
+    if audit.groups is None:
+        return tables
+    worst, rest = _split_groups(audit)
+    which = f" those with the largest shares of flips of {len(worst) + len(rest)}," if rest else ""
+    return tables | {f"Groups,{which} with 95% intervals": by_group(audit, worst)}
 
 
 def details(audit: Audit) -> dict[str, TextTable]:
@@ -49,7 +53,19 @@ def folded_tables(audit: Audit) -> dict[str, TextTable]:
     rest = _split_classes(audit)[1]
     tables = {"The other classes, pooled over the images": by_class(audit, rest)} if rest else {}
     tables |= {} if audit.objects is None else other_segment_tables(audit.objects)
+    others = [] if audit.groups is None else _split_groups(audit)[1]
+    tables |= {"The other groups": by_group(audit, others)} if others else {}
     return tables | {EVERYTHING: everything(audit)}
+
+
+def _split_groups(audit: Audit) -> tuple[list[str], list[str]]:
+    """Returns the groups that are shown at once, and the others: of many, those that flip most."""
+    names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
+    if len(names) <= 2 * AT_ONCE:
+        return names, []
+    flip = {name: np.nan_to_num(audit.summary[f"group/{name}/fg_flip"], nan=-1) for name in names}
+    shown = {*sorted(names, key=lambda name: -flip[name])[:WORST], "common", "rare"}
+    return [name for name in names if name in shown], [name for name in names if name not in shown]
 
 
 def _split_classes(audit: Audit) -> tuple[list[int], list[int]]:
@@ -102,11 +118,10 @@ def by_class(audit: Audit, classes: Sequence[int]) -> TextTable:
     return TextTable(header, rows)
 
 
-def by_group(audit: Audit) -> TextTable:
-    """Returns the main quantities of each group; where that is known with the IoU of the group's own class."""
+def by_group(audit: Audit, names: Sequence[str]) -> TextTable:
+    """Returns the main quantities of groups; where that is known with the IoU of the group's own class."""
     columns = ["fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc"]
     columns += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
-    names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
     rows = []
     for group in names:
         cells = [str(audit.summary[f"group/{group}/n_images"])]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flipjax import metrics
+from flipjax.audit import tables
 from flipjax.audit.__main__ import main
 from flipjax.groups import Groups, NamedGroups
 
@@ -14,6 +15,8 @@ CLASSES = ("cat", "dog", "cow")
 SCENES = ("barn", "home", "sea")
 CLASS, SCENE = np.arange(18) % 3, np.arange(18) // 3 % 3
 OPTIONS = {"kind": "masks", "num_classes": 4}
+
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,16 @@ def test_any_column_makes_groups(masks, tmp_path):
     assert found["group/Paris/iou/cow"] == pytest.approx(every["iou/cow"])
     with (tmp_path / "out/images.csv").open(newline="") as stream:
         assert {row["group"] for row in csv.DictReader(stream)} == {"Paris", "Rome_EUR"}
+
+
+def test_of_many_groups_those_that_flip_most_come_first(masks, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tables, "AT_ONCE", 8)
+    found = run(masks[0], tmp_path, "name,site\n" + "".join(f"i{k},site{k}\n" for k in range(18)))
+    said = capsys.readouterr().out
+    order = sorted(range(18), key=lambda k: -found[f"group/site{k}/fg_flip"])
+    listed = said.split("Groups, those with the largest shares of flips of 18")[1].split("\n\n")[0]
+    assert {k for k in range(18) if f"site{k} " in listed} == set(order[:10])
+    assert "The other groups" in (tmp_path / "out/summary.md").read_text()
 
 
 @pytest.mark.parametrize(

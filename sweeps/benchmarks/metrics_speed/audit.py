@@ -54,7 +54,7 @@ def measure(name, command):
     done = subprocess.run(command, capture_output=True, text=True)
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
     if done.returncode:
-        print(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+        print(f"{name}: {done.stderr.strip()[-200:]}")
         return
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     # The largest child so far.

@@ -1,0 +1,80 @@
+"""Whether contexts say which wrong class flips take, where an audit has enough of them to tell."""
+
+import importlib
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flipjax.metrics import Decomposition
+from flipjax.metrics.classes import is_foreground
+from flipjax.results.text import TextTable
+
+LEAST_FLIPS, LEAST_CLASSES = 50, 3
+"""Below these there is no beta: it would be noise, and one rival is no choice."""
+SHOWN = 0.001
+"""Share of an image from which on it shows a class, as in `flipjax.context`."""
+WORK = 5e7
+"""Resamples times flips times classes, at most: about ten seconds."""
+CONTEXT = "Context of flips, from where classes stand together in these images, each without itself"
+
+
+def measure_contexts(
+    true: pd.DataFrame, decomposition: Decomposition, ignored: np.ndarray
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Returns beta and the natural gap of `flipjax.context` by name, and each segment's evidence.
+
+    Evidence is that for the class which a flip takes. Training statistics are those of the labels at hand; a flip to a
+    class that no image shows is left out.
+
+    Args:
+        true: of `flipjax.metrics.segments`, S rows.
+        decomposition: of the n images.
+        ignored: pixels of each that count nowhere, int (n,).
+
+    Returns:
+        `{"beta": Choice, "natural_gap": Gap}`, empty below 50 flips or three foreground classes; and float (S,), in
+        nats, NaN of segments that do not flip.
+    """
+    confusion, background = np.asarray(decomposition.confusion), decomposition.background
+    evidence = np.full(len(true), np.nan)
+    flip = np.asarray(true["outcome"] == "flip", bool)
+    labels = confusion.sum(2)
+    wrong = np.asarray(true["predicted"], np.int64)
+    C = confusion.shape[-1]
+    # By name: flipjax.context reads files as an audit does.
+    context = importlib.import_module("flipjax.context")
+    shares = labels / (labels.sum(1) + ignored)[:, None]
+    shown = (shares >= SHOWN).any(0)[wrong] | ~flip
+    if (flip & shown).sum() < LEAST_FLIPS or is_foreground(C, background).sum() < LEAST_CLASSES:
+        return {}, evidence
+    kept = true[shown].reset_index(drop=True)
+    with warnings.catch_warnings():
+        # That the images are few stands in CONTEXT.
+        warnings.simplefilter("ignore", UserWarning)
+        own = context.context_evidence(kept, shares, own=np.arange(len(labels)), background=background)
+    if not own[flip[shown]].any():
+        return {}, evidence
+    evidence[shown & flip] = own[flip[shown], wrong[shown & flip]]
+    samples = int(np.clip(WORK / (flip.sum() * C), 100, 1000))
+    beta = context.context_beta(kept, own, background=background, samples=samples)
+    return {"beta": beta, "natural_gap": context.natural_gap(kept, own, samples=samples)}, evidence
+
+
+def context_table(numbers: Mapping[str, Any]) -> TextTable:
+    """Returns the numbers of `measure_contexts` and what they mean."""
+    beta, gap = numbers["beta"], numbers["natural_gap"]
+    means = "0: the context has no say in which wrong class it is; 1: all that the labels give it"
+    rows = [
+        ["beta", *_cells(beta), f"{beta.flips} flips; {means}; with contexts shuffled {beta.shuffled:.2f}"],
+        ["natural gap", *_cells(gap), f"SegFlip in rare contexts ({gap.rare}) less in common ones ({gap.common})"],
+    ]
+    return TextTable(["quantity", "value", "95% interval", "meaning"], rows)
+
+
+def _cells(found: Any) -> list[str]:
+    value = found[0]
+    return ["-", "-"] if math.isnan(value) else [f"{value:.3f}", f"[{found.low:.3f}, {found.high:.3f}]"]

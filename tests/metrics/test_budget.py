@@ -1,0 +1,64 @@
+"""What mending is worth, and near and far flips, against mended masks and merged classes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flipjax import metrics
+from flipjax.metrics import Decomposition
+from metrics.logits import EXAMPLES, random_case
+
+
+@EXAMPLES
+@given(seed=st.integers(0, 2**16), background=st.sampled_from([None, 0, (0, 1)]))
+def test_the_budget_is_the_confusion_and_its_gains_those_of_mended_masks(seed, background):
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.repeat(rng.integers(0, 4, (2, 3, 3)), 3, 1), 3, 2)
+    prediction = np.where(rng.random(truth.shape) < 0.5, rng.integers(0, 4, truth.shape), truth)
+    options = {"kind": "masks", "num_classes": 4, "background": background}
+    tables = metrics.segment_tables(prediction, truth, min_pixels=4, rim=1, unit="component", **options)
+    budget = metrics.error_budget(tables.pixels, num_classes=4)
+    before = metrics.decompose(prediction, truth, **options)
+    stored = np.zeros((2, 4, 4), int)
+    cells = tables.pixels[["image", "class", "predicted"]].to_numpy().T
+    np.add.at(stored, tuple(cells), tables.pixels["pixels"].to_numpy())
+    np.testing.assert_array_equal(stored, before.confusion)
+    codes = np.asarray(metrics.error_map(prediction, truth, **options))
+    own = metrics.summarize(before)["mean_iou"]
+    for kind, wrong in {"miss": codes == 3, "spill": codes == 4, "all": prediction != truth}.items():
+        mended = metrics.decompose(np.where(wrong, truth, prediction), truth, **options)
+        assert budget.loc[kind, "pixels"] == wrong.sum()
+        assert budget.loc[kind, "gain"] == pytest.approx(metrics.summarize(mended)["mean_iou"] - own)
+    kinds = budget.index.drop("all")
+    assert budget.loc[kinds, "pixels"].sum() == budget.loc["all", "pixels"]
+    flips = budget.loc[["whole", "rim", "inside"], "pixels"].sum()
+    assert flips == (codes == 2).sum()
+
+
+def test_near_and_far_flips_are_those_of_merged_classes():
+    """Merging the classes of a superclass turns near flips into correct pixels and leaves far ones."""
+    logits, labels = random_case(3, (4, 6, 6), 6)
+    group = np.array([0, 1, 1, 2, 2, 2])
+    split = metrics.near_and_far(metrics.decompose(logits, labels), group.tolist())
+    merged = metrics.summarize(metrics.decompose(group[logits.argmax(-1)], group[labels], kind="masks", num_classes=3))
+    own = metrics.summarize(metrics.decompose(logits, labels))
+    assert split["fg_far_flip"] == pytest.approx(merged["fg_flip"])
+    assert split["fg_correct"] + split["fg_near_flip"] == pytest.approx(merged["fg_correct"])
+    assert split["fg_near_flip"] + split["fg_far_flip"] == pytest.approx(own["fg_flip"])
+    assert split["near_flip/class4"] + split["far_flip/class4"] == pytest.approx(own["flip/class4"])
+    assert split["fg_miss"] == pytest.approx(own["fg_miss"])
+
+
+@pytest.mark.parametrize(
+    ("superclasses", "message"),
+    [
+        ({"cat": 0, "dog": 0}, "found none for cow"),
+        ({"cat": 0, "dog": 0, "cow": 1, "ox": 1}, "classes of background, cat, dog, cow, found 'ox'"),
+        ([0, 0, 1], "expected 4, one a class, found 3"),
+    ],
+)
+def test_a_map_that_does_not_fit_is_refused(superclasses, message):
+    counts = Decomposition(np.zeros((4, 4), int), 0.0)
+    with pytest.raises(ValueError, match=message):
+        metrics.near_and_far(counts, superclasses, class_names=["cat", "dog", "cow"])
