@@ -2,11 +2,11 @@
 
 import csv
 import json
-import pathlib
 import re
 
 import numpy as np
 import pytest
+from golden import check_summary, golden_cases, read_case
 from PIL import Image
 
 from flipjax import metrics
@@ -17,8 +17,6 @@ from flipjax.audit.encoding import find_encoding
 from flipjax.audit.measure import measure_pairs
 from flipjax.audit.read import open_source, pair_images
 from flipjax.results.region_shares import region_quantities
-
-GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -74,31 +72,12 @@ def check_against(result, case, **options):
     assert set(result["summary"]) == {*expected, "flip_risk_mean", "flip_risk_share", "seg_flip", "strict_flip"}
 
 
-@pytest.mark.parametrize("name", ["a", "b", "c"])
-def test_golden_cases_from_one_file(name, tmp_path, without_pictures):
-    path = GOLDEN / f"metrics_{name}.npz"
-    if not path.exists():
-        pytest.skip(f"golden cases are not at {GOLDEN}")
-    expected, groups = json.loads(path.with_suffix(".json").read_text()), np.load(path)["groups"]
-    table = "".join(f"{i},{group}\n" for i, group in enumerate(groups))
+@golden_cases
+def test_golden_cases_from_one_file(path, tmp_path, without_pictures):
+    table = "".join(f"{i},{group}\n" for i, group in enumerate(read_case(path)["groups"]))
     (tmp_path / "groups.csv").write_text(f"name,group\n{table}")
     result, _ = audit(tmp_path / "out", "--logits", path, "--labels", path, "--groups", tmp_path / "groups.csv")
-    summary = result["summary"]
-    shares = {"fg_correct": "fg_corr", "fg_flip": "fg_flip", "fg_miss": "fg_miss", "flip_image_mean": "flip_image_mean"}
-    for ours, theirs in shares.items():
-        assert summary[ours] == pytest.approx(expected[theirs], abs=5e-7)
-    printed = {
-        "class_iou": [summary[f"iou/{c}"] for c in ("background", "class1", "class2")],
-        "binary_iou": summary["iou/foreground"],
-        "decile_risk": summary["risk_decile"],
-        "decile_mean_flip": summary["flip_by_risk_decile"],
-        "top10_flip_share": summary["top_decile_flip_share"],
-    }
-    for key, value in printed.items():
-        np.testing.assert_allclose(value, expected[key], rtol=0, atol=5.001e-5, err_msg=key)
-    for c, common, rare in ("class1", 0, 1), ("class2", 3, 2):
-        value = [summary[f"group/{common}/iou/{c}"], summary[f"group/{rare}/iou/{c}"], summary[f"gap/{c}"]]
-        np.testing.assert_allclose(value, expected["group_iou"][c], rtol=0, atol=5.001e-5)
+    check_summary(path, result["summary"])
 
 
 def test_a_folder_by_name(case, tmp_path, capsys, monkeypatch):

@@ -1,18 +1,15 @@
 """summarize and bootstrap: hand-computed cases, slow twins, limits, and the paper's reference implementation."""
 
-import json
-import pathlib
-
 import jax
 import numpy as np
 import pytest
+from golden import check_summary, golden_cases, read_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flipjax import metrics
 from flipjax.metrics import Decomposition
 
-GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
 EXAMPLES = settings(max_examples=20, deadline=None, derandomize=True, database=None)
 
 
@@ -195,30 +192,8 @@ def test_bootstrap_keeps_the_groups_and_leaves_nan_out():
         metrics.bootstrap(result, "fg_flip", key=jax.random.key(0), samples=0)
 
 
-@pytest.mark.parametrize("case", ["a", "b", "c"])
-def test_golden(case):
-    path = GOLDEN / f"metrics_{case}.npz"
-    if not path.exists():
-        pytest.skip(f"golden cases are not at {GOLDEN}")
-    data, expected = np.load(path), json.loads(path.with_suffix(".json").read_text())
-    summary = metrics.summarize(metrics.decompose(data["logits"], data["labels"]), data["groups"])
-    for ours, theirs in {
-        "fg_correct": "fg_corr",
-        "fg_flip": "fg_flip",
-        "fg_miss": "fg_miss",
-        "flip_image_mean": "flip_image_mean",
-    }.items():
-        assert summary[ours] == pytest.approx(expected[theirs], abs=5e-7), ours
-    classes = [summary[f"iou/{name}"] for name in ("background", "class1", "class2")]
-    printed = {
-        "class_iou": classes,
-        "binary_iou": summary["iou/foreground"],
-        "decile_risk": summary["risk_decile"],
-        "decile_mean_flip": summary["flip_by_risk_decile"],
-        "top10_flip_share": summary["top_decile_flip_share"],
-    }
-    for key, value in printed.items():
-        np.testing.assert_allclose(value, expected[key], rtol=0, atol=5.001e-5, err_msg=key)
-    for name, common, rare in ("class1", 0, 1), ("class2", 3, 2):
-        value = [summary[f"group/{common}/iou/{name}"], summary[f"group/{rare}/iou/{name}"], summary[f"gap/{name}"]]
-        np.testing.assert_allclose(value, expected["group_iou"][name], rtol=0, atol=5.001e-5)
+@golden_cases
+def test_golden(path):
+    case = read_case(path)
+    summary = metrics.summarize(metrics.decompose(case["logits"], case["labels"]), case["groups"])
+    check_summary(path, summary)

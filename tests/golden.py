@@ -1,0 +1,37 @@
+"""The golden cases of the metrics, and what the paper's reference implementation printed of them."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+GOLDEN = pathlib.Path(__file__).parents[2] / "shared" / "golden"
+CASES = [GOLDEN / f"metrics_{name}.npz" for name in "abc"]
+golden_cases = pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+SHARES = {"fg_correct": "fg_corr", "fg_flip": "fg_flip", "fg_miss": "fg_miss", "flip_image_mean": "flip_image_mean"}
+
+
+def read_case(path):
+    if not path.exists():
+        pytest.skip(f"golden cases are not at {GOLDEN}")
+    return np.load(path)
+
+
+def check_summary(path, summary):
+    """Compares a summary of the case at a path with the reference's, as many digits as that printed."""
+    expected = json.loads(path.with_suffix(".json").read_text())
+    for ours, theirs in SHARES.items():
+        assert summary[ours] == pytest.approx(expected[theirs], abs=5e-7), ours
+    printed = {
+        "class_iou": [summary[f"iou/{name}"] for name in ("background", "class1", "class2")],
+        "binary_iou": summary["iou/foreground"],
+        "decile_risk": summary["risk_decile"],
+        "decile_mean_flip": summary["flip_by_risk_decile"],
+        "top10_flip_share": summary["top_decile_flip_share"],
+    }
+    for key, value in printed.items():
+        np.testing.assert_allclose(value, expected[key], rtol=0, atol=5.001e-5, err_msg=key)
+    for name, common, rare in ("class1", 0, 1), ("class2", 3, 2):
+        value = [summary[f"group/{common}/iou/{name}"], summary[f"group/{rare}/iou/{name}"], summary[f"gap/{name}"]]
+        np.testing.assert_allclose(value, expected["group_iou"][name], rtol=0, atol=5.001e-5)
