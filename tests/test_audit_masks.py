@@ -96,6 +96,8 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
     mapped = apply_label_map(labels, cityscapes, ignore_index=255, where="")
     assert mapped.tolist() == [[255, 0, 18], [13, 255, 255]]
     assert apply_label_map(np.array([0, 1, 150]), ade20k, ignore_index=255, where="").tolist() == [255, 0, 149]
+    train = read_label_map("cityscapes_train")
+    assert apply_label_map(np.array([0, 18, 255]), train, ignore_index=255, where="").tolist() == [0, 18, 255]
     assert len(NAMED["ade20k"]) == 151
 
 
@@ -110,6 +112,11 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
         ({"size": 20}, ("--ignore_index", "255"), "i3.png: expected the size of its labels, 24 x 32, found 20 x 32"),
         ({}, ("--ignore_index", "255", "--fail_above", "flop=0.1"), "--fail_above: expected a key of the summary"),
         ({}, ("--ignore_index", "255", "--background", "25"), "--background: expected classes in 0..20, found 25"),
+        (
+            {},
+            ("--num_classes", "2", "--background", "0,1"),
+            "expected at least 4 classes (2 of background",
+        ),
     ],
 )
 def test_masks_that_do_not_fit_are_one_line(masks, tmp_path, capsys, change, arguments, message):

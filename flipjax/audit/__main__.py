@@ -75,7 +75,7 @@ def _parser() -> command.Parser:
     )
     add("--class_names", type=_names, metavar="A,B,C", help="names of all classes, or of those but the background")
     add("--num_classes", type=int, metavar="C", help="of masks, should neither names nor values tell")
-    maps = "a CSV with the columns from and to, or ade20k or cityscapes"
+    maps = "a CSV with the columns from and to, or ade20k, cityscapes or cityscapes_train"
     add("--label_map", metavar="CSV|NAME", help=f"which class a label is: {maps}")
     add("--prediction_map", metavar="CSV|NAME", help="the same for masks that the model predicts")
     text = "what a segment is: all pixels of a class in an image (default), a connected component, a panoptic segment"

@@ -89,7 +89,7 @@ def open_pairs(options: argparse.Namespace) -> tuple[list[Pair], Encoding, bool]
         try:
             check_background(encoding.background, encoding.classes)
         except ValueError as error:
-            raise AuditError(f"--{error}") from error
+            raise AuditError(f"--{error}".replace("background=None", "--background none")) from error
         check_matrices(len(pairs), encoding.classes, limits)
     return pairs, encoding, predictions.names is None and labels.names is None
 

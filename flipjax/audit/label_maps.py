@@ -16,9 +16,10 @@ WORD = "ignore"
 CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 NAMED = {
     "ade20k": {0: IGNORED} | {label: label - 1 for label in range(1, 151)},
+    "cityscapes_train": {c: c for c in range(len(CITYSCAPES))} | {-1: IGNORED, IGNORED: IGNORED},
     "cityscapes": dict.fromkeys(range(-1, 34), IGNORED) | {label: c for c, label in enumerate(CITYSCAPES)},
 }
-"""Published maps: ADE20K's 0 is no class, and Cityscapes' label ids become train ids."""
+"""Published maps: ADE20K's 0 is no class, Cityscapes' label ids become train ids, and of those 255 and -1 are none."""
 
 
 class LabelMap(NamedTuple):
