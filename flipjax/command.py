@@ -129,6 +129,19 @@ def underscored(argument: str) -> str:
     return f"--{name.replace('-', '_')}{equals}{value}"
 
 
+def read_names(text: str) -> tuple[str, ...]:
+    """Returns the names of an option such as `--class_names`."""
+    return tuple(name.strip() for name in text.split(","))
+
+
+def read_classes(text: str) -> tuple[int, ...]:
+    """Returns the classes of an option such as `--background`: a tuple, none for `none`."""
+    try:
+        return () if text == "none" else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a class, several as 0,1,2, or none; found {text!r}") from None
+
+
 class ConfigParser(Parser):
     """A parser of commands with a configuration: `--config`, its overrides, and the list of those that ship."""
 

@@ -72,10 +72,7 @@ def cache_folder() -> Path:
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """Opens a temporary file beside `path` and moves it there at the end: readers see the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale(path.parent)
-    partial = _partial(path)
+    path, partial = _beside(path)
     try:
         with partial.open("wb") as stream:
             yield stream
@@ -93,10 +90,7 @@ def write_text(path: str | Path, text: str) -> None:
 @contextlib.contextmanager
 def adding_folder(path: str | Path) -> Iterator[Path]:
     """Makes a temporary folder beside `path` and moves it there at the end, unless another process did so meanwhile."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale(path.parent)
-    partial = _partial(path)
+    path, partial = _beside(path)
     partial.mkdir()
     try:
         yield partial
@@ -215,8 +209,11 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+def _beside(path: str | Path) -> tuple[Path, Path]:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(path.parent)
+    return path, path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
 
 
 def _alive(process: int) -> bool:

@@ -18,18 +18,6 @@ from flipjax.terminal import printable
 KINDS = ("logits", "probabilities", "masks")
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
-def _background(text: str) -> tuple[int, ...]:
-    """Returns the classes: a tuple, by which what is given is told from the default."""
-    try:
-        return () if text == "none" else tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a class, several as 0,1,2, or none; found {text!r}") from None
-
-
 def _limit(text: str) -> tuple[str, float]:
     key, _, value = text.partition("=")
     try:
@@ -61,7 +49,7 @@ def _parser() -> command.Parser:
     add("--channels", choices=("first", "last"), help="where the classes are, should the shapes not tell")
     add(
         "--background",
-        type=_background,
+        type=command.read_classes,
         default=0,
         metavar="CLASSES",
         help="the class that is background, several as 0,1,2, or none (default 0)",
@@ -73,7 +61,12 @@ def _parser() -> command.Parser:
         metavar="LABEL",
         help="the label of pixels that count nowhere, such as 255",
     )
-    add("--class_names", type=_names, metavar="A,B,C", help="names of all classes, or of those but the background")
+    add(
+        "--class_names",
+        type=command.read_names,
+        metavar="A,B,C",
+        help="names of all classes, or of those but the background",
+    )
     add("--num_classes", type=int, metavar="C", help="of masks, should neither names nor values tell")
     maps = "a CSV with the columns from and to, or ade20k, cityscapes or cityscapes_train"
     add("--label_map", metavar="CSV|NAME", help=f"which class a label is: {maps}")

@@ -5,24 +5,12 @@ one file with all images. How often classes stand together is told by the traini
 input or an option that cannot be used, 75 interrupted.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from flipjax import command
 from flipjax.terminal import printable
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
-def _background(text: str) -> tuple[int, ...]:
-    try:
-        return () if text == "none" else tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a class, several as 0,1,2, or none; found {text!r}") from None
 
 
 def _parser() -> command.Parser:
@@ -38,8 +26,10 @@ def _parser() -> command.Parser:
     )
     add("--images", type=Path, metavar="DIR", help="the photos, named as the images: beta of their scenes, too")
     add("--ignore_index", type=int, metavar="LABEL", help="the label of pixels that count nowhere, such as 255")
-    add("--background", type=_background, default=(0,), metavar="CLASSES", help="a class, several, or none (default 0)")
-    add("--class_names", type=_names, metavar="A,B,C", help="names of all classes, or of those but the background")
+    text = "a class, several, or none (default 0)"
+    add("--background", type=command.read_classes, default=(0,), metavar="CLASSES", help=text)
+    text = "names of all classes, or of those but the background"
+    add("--class_names", type=command.read_names, metavar="A,B,C", help=text)
     add("--unit", choices=("class", "component"), default="class", help="what a segment is (default class)")
     add("--samples", type=int, default=1000, metavar="N", help="resamples of images for intervals (default 1000)")
     add("--out", type=Path, default=Path("runs/context"), metavar="DIR", help="where to write (default runs/context)")
