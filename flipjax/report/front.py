@@ -1,7 +1,6 @@
 """The first screen of a run's page: what was found, in sentences; one object in its scenes; Flip over rho."""
 
 from collections.abc import Sequence
-from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,6 @@ from flipjax.report.html import Picture
 from flipjax.report.lines import Line, line_panels
 from flipjax.report.pictures import Item, Palette, tile_uris
 from flipjax.report.run import Run
-from flipjax.report.style import CLASSES
 from flipjax.results.repair_sign import repair_signs
 from flipjax.results.resampling import Resamples
 from flipjax.results.seeds import aggregate, compare, trend
@@ -21,6 +19,8 @@ from flipjax.results.text import varying_axes
 FLIP = "fg_flip/rare"
 MISSED = 0.5
 PAIR, TYPICAL = "pair", "typical"
+LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527F", "#8C939B"), "osD^vP*", strict=True))
+"""Colours, none of them a class's beside it, and markers of settings: as many as are drawn."""
 
 
 class Front(NamedTuple):
@@ -75,10 +75,9 @@ def front_chart(run: Run, flip: Chart) -> Chart:
     summary = run.summary[run.summary["quantity"] == FLIP]
     records = run.kept()
     labels, of_members = (table[axes].astype(str).agg(", ".join, axis="columns") for table in (summary, records))
-    names = list(dict.fromkeys(labels))[: len(CLASSES) - 1]
+    names = list(dict.fromkeys(labels))[: len(LOOKS)]
     columns = {name: records[FLIP].where(of_members == name) for name in names}
-    looks = cycle("osD^vP*")
-    lines = [Line(name, name, colour, next(looks)) for name, colour in zip(names, CLASSES[1:], strict=False)]
+    lines = [Line(name, name, *look) for name, look in zip(names, LOOKS.items(), strict=False)]
     panels = line_panels(
         summary.assign(quantity=labels).drop(columns=axes),
         records[["rho"]].assign(**columns),

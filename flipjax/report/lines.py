@@ -104,6 +104,8 @@ def line_panels(
             dress(axes, title=facet, x="rho" if places.levels else "", y=y, ticks=ticks, labels=labels)
             if not places.levels:
                 axes.set_xlim(-0.5, len(ticks) - 0.5)
+            elif len(ticks) == 1:
+                axes.set_xlim(ticks[0] - 0.03, ticks[0] + 0.03)
             if limits:
                 axes.set_ylim(*limits)
             draw_reference(axes, reference)

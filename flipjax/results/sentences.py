@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -9,10 +10,11 @@ from flipjax.results.cells import Row
 from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import quantity_of
 from flipjax.results.repair_sign import SAFE
-from flipjax.results.text import by_setting, disagree, listed, setting_label, varying_axes
+from flipjax.results.text import by_setting, disagree, listed, setting_label, signed, varying_axes
 
 CHANGES = ("fg_flip/rare", "gap_mean/all", "iou_foreground/all")
 BLIND = 0.70
+_short = partial(signed, digits=2)
 
 
 def unlearnt_warning(names: Sequence[str], *, members: int, reach: float) -> list[str]:
@@ -63,15 +65,10 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
 def _verdict(row: Row, axis: str, axes: Sequence[str]) -> str:
     setting = "".join(f", {name} {row[name]}" for name in axes)
     where = f" at rho {row['rho']}" if "rho" in row else ""
-    ends = "" if math.isnan(row["low"]) else f" [{_signed(row['low'])}, {_signed(row['high'])}]"
+    ends = "" if math.isnan(row["low"]) else f" [{_short(row['low'])}, {_short(row['high'])}]"
     words = "lower," if row["high"] < 0 else "higher," if row["low"] > 0 else "cannot be told apart"
-    start = f"{row[axis]} against {row['reference']}{setting}: Flip (rare) {_signed(row['difference'])}{ends}{where}"
+    start = f"{row[axis]} against {row['reference']}{setting}: Flip (rare) {_short(row['difference'])}{ends}{where}"
     return f"{start}: {words if ends else 'no interval,'} {_with_seeds(row)}."
-
-
-def _signed(value: float) -> str:
-    # Without a minus before 0.00.
-    return f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _with_seeds(row: Row) -> str:
@@ -104,7 +101,7 @@ def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
     title = quantity_of(row["quantity"]).title
     group = row["quantity"].rpartition("/")[2]
     name = title[0].upper() + title[1:] + ("" if group == "all" else f" in the {group} groups")
-    interval = f"{_signed(row['change'])} [{_signed(row['change_low'])}, {_signed(row['change_high'])}]"
+    interval = f"{_short(row['change'])} [{_short(row['change_low'])}, {_short(row['change_high'])}]"
     seeds = f"{row['n']} seeds" if row["interval"] == "seeds" else _with_seeds(row)
     if row["change_low"] <= 0 <= row["change_high"]:
         return f"{name}: no change between rho {row['from']} and {row['to']} that could be told ({interval}, {seeds})."

@@ -70,15 +70,25 @@ def _mean(row: Row, n: int) -> str:
     return f"{row['mean']:.3f}{ends}" + (f" ({row['n']} of {n} seeds)" if row["n"] != n else "")
 
 
+def signed(value: float, *, digits: int = 3) -> str:
+    """Returns a difference with its sign; one that shows as 0 with a plus.
+
+    Example:
+        >>> signed(-0.0004), signed(-0.0006)
+        ('+0.000', '-0.001')
+    """
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
 def _signed(row: Row, value: str, low: str, high: str, *, star: bool = False) -> str:
     if math.isnan(row[value]):
         return "-"
     if math.isnan(row[low]):
-        return f"{row[value]:+.3f}"
+        return signed(row[value])
     # Of an interval that says nothing of other seeds a star would promise too much.
     excludes = row["interval"] == "seeds" and (row[low] > 0 or row[high] < 0)
     mark = EXCLUDES_ZERO if star and excludes else ""
-    return f"{row[value]:+.3f} [{row[low]:+.3f}, {row[high]:+.3f}]{mark}"
+    return f"{signed(row[value])} [{signed(row[low])}, {signed(row[high])}]{mark}"
 
 
 def summary_table(summary: pd.DataFrame) -> TextTable:
