@@ -53,10 +53,14 @@ def findings(run: Run) -> list[str]:
         rows = run.rows[~run.rows["member"].isin(names)]
         if rows.empty:
             return warning
-        options = {"resamples": Resamples(run.cells)}
+        drawn = Resamples(run.cells)
         reference = str(run.comparison["reference"].iloc[0]) if len(run.comparison) else None
-        tables = compare(rows, reference=reference, **options), aggregate(rows, **options), trend(rows, **options)
-        tables = *tables, repair_signs(rows, run.cells)
+        tables = (
+            compare(rows, reference=reference, resamples=drawn),
+            aggregate(rows, resamples=drawn),
+            trend(rows, resamples=drawn),
+            repair_signs(rows, run.cells),
+        )
     comparison, summary, trends, signs = tables
     return [*warning, *verdicts(comparison), *headline(summary, trends), *repair_warning(signs)]
 
