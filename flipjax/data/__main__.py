@@ -28,6 +28,7 @@ FLAGS = {
     "config.pool.size": "--size",
     "config.pool.classes": "--class_names",
     "config.pool.scene_kinds": "--scene_kinds",
+    "config.pool.usual": "--usual",
     "config.split.n_val": "--n_val",
     "config.split.n_test": "--n_test",
     "config.split.seed": "--seed",
@@ -91,6 +92,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="the split's seed (default 0)")
     add("--class_names", "--classes", type=_names, default=(), metavar="A,B", help="class names in order")
     add("--scene_kinds", type=_names, default=(), metavar="A,B", help="scene names in order")
+    text = "usual scene of each class, or several as A+B (default: scene i mod S of class i)"
+    add("--usual", type=_usual, default=(), metavar="A,B", help=text)
     parser.set_defaults(run=_check, parser=parser)
 
 
@@ -112,19 +115,22 @@ def _manifest(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from flipjax.data.folder.check import check_folder
 
-    fields = ("pool.size", "split.n_val", "split.n_test", "split.seed")
-    values = {field: getattr(options, field.split(".")[1]) for field in fields}
+    fields = ("pool.size", "pool.scene_kinds", "pool.usual", "split.n_val", "split.n_test", "split.seed")
+    values = {"pool.classes": options.class_names} | {field: getattr(options, field.split(".")[1]) for field in fields}
     for field, value in values.items():
         if value is not None:
             check_value(field, value)
-    names = {"classes": options.class_names, "scene_kinds": options.scene_kinds}
-    text, fine = check_folder(options.dir, **names, **{field.split(".")[1]: value for field, value in values.items()})
+    text, fine = check_folder(options.dir, **{field.split(".")[1]: value for field, value in values.items()})
     print(text)
     return command.DONE if fine else command.SOME_FAILED
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
+
+
+def _usual(text: str) -> tuple[str | tuple[str, ...], ...]:
+    return tuple(tuple(name.split("+")) if "+" in name else name for name in _names(text))
 
 
 if __name__ == "__main__":

@@ -206,8 +206,8 @@ def say_line(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
-def two_names(source: object, field: str, counts: Mapping[str, int], asked: Sequence[str]) -> tuple[str, str]:
-    """Returns the two names of a source's classes, or of its scenes.
+def names_of(source: object, field: str, counts: Mapping[str, int], asked: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of a source's classes, or of its scenes, at least two.
 
     Args:
         source: in words.
@@ -216,14 +216,14 @@ def two_names(source: object, field: str, counts: Mapping[str, int], asked: Sequ
         asked: the names in order; empty: in the usual one.
 
     Raises:
-        BadFilesError: there are not exactly two, one has no image, or one cannot stand in results.
+        BadFilesError: there are fewer than two, one has no image, or one cannot stand in results.
     """
     names = tuple(asked or counts)
     counted = listed([f"{name} ({count})" for name, count in counts.items()])
-    if len(names) != 2 or len(set(names)) != 2:
+    if len(names) < 2 or len(set(names)) < len(names):
         origin = f" asked for as config.pool.{field}" if asked else ""
         choices = listed(asked) if asked else counted
-        raise BadFilesError(source, [f"{field}: expected exactly two{origin}; found {choices}"])
+        raise BadFilesError(source, [f"{field}: expected two or more that differ{origin}; found {choices}"])
     absent = [name for name in names if not counts.get(name)]
     if absent:
         raise BadFilesError(source, [f"{field}: no image of {', '.join(absent)}; found {counted}"])
@@ -231,8 +231,7 @@ def two_names(source: object, field: str, counts: Mapping[str, int], asked: Sequ
         if name in RESERVED or "$" in name or not name.isprintable() or not name.strip():
             reason = f"the results use {', '.join(RESERVED)}, figures read $ as a formula, and a blank is no name"
             raise BadFilesError(source, [f"{field}: the name {name!r} cannot be used: {reason}; rename it"])
-    first, second = names
-    return first, second
+    return names
 
 
 def listed(names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from PIL.Image import Image
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data import build, images, store
-from flipjax.data.build import PixelReader, listed, two_names
+from flipjax.data.build import PixelReader, listed, names_of
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.terminal import printable
@@ -50,8 +50,8 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
 
     Args:
         spec: `name`, `root` ('NAME/CONFIG:VERSION'; without a version the newest one), `data_dir` (empty: TFDS's own),
-            `features` (of image, mask, class and scene), `size`, `classes` and `scene_kinds` (two names each, in the
-            order of the labels unless given; what is of other ones is then left out).
+            `features` (of image, mask, class and scene), `size`, `classes` and `scene_kinds` (in the order of the
+            labels unless given; what is of other ones is then left out), and `usual`.
 
     Returns:
         The pool and its catalog.
@@ -196,8 +196,8 @@ def _list(source: str, examples: Mapping[str, _Examples], spec: PoolSpec) -> Lis
     scenes = [row for row in rows if row[0] == SCENES]
     parts = _parts([split for split in examples if split != SCENES], source)
     of_scene = scenes if composite else objects
-    class_names = two_names(source, "classes", _count(objects, "class", examples), spec.classes)
-    scene_names = two_names(source, "scene_kinds", _count(of_scene, "scene", examples), spec.scene_kinds)
+    class_names = names_of(source, "classes", _count(objects, "class", examples), spec.classes)
+    scene_names = names_of(source, "scene_kinds", _count(of_scene, "scene", examples), spec.scene_kinds)
 
     def items(rows: Sequence[Row], *, roles: Sequence[str]) -> tuple[PoolItem, ...]:
         by_id = len({labels["id"] for _, _, labels in rows}) == len(rows)
@@ -275,8 +275,8 @@ def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec)
 
 
 def _binary(listing: Listing, labels: Sequence[int], open_image: Callable[[PoolItem, str], Image]) -> list[int]:
-    """Returns the one value, 1 or 255, that marks the foreground in the masks of both classes; empty if labels do."""
+    """Returns the one value, 1 or 255, that marks the foreground in the masks of all classes; empty if labels do."""
     y = int(np.argmax(labels))
     some = [item for item in listing.objects if item.y == y][:SAMPLE]
     values = {value for item in some for value in np.unique(images.labels_of(open_image(item, "mask"), item.name))}
-    return next(([value] * 2 for value in (1, 255) if values <= {0, value}), [])
+    return next(([value] * len(labels) for value in (1, 255) if values <= {0, value}), [])

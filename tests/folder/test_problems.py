@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flipjax.command import find_config, read_config
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import images
 from flipjax.data.__main__ import main
+from flipjax.data.correlation import training_table
 from flipjax.data.folder import load_folder
 from flipjax.data.folder.check import check_folder
+from flipjax.data.split import split_pool
+from flipjax.plan import plan
 from flipjax.sweep.__main__ import main as sweep
 from folder.pixels import GREEN, RED, encoded, palette, place, save, solid, square
 from folder.tree import SIZE, composite, photos, problems_of, spec, write_metadata
@@ -122,7 +126,10 @@ def test_unknown_class_and_missing_column_in_metadata(tmp_path):
     root = tmp_path / "data"
     rows = photos(root)
     write_metadata(root, [*rows[:-1], (rows[-1][0], "dgo", "outdoor", "")])
-    assert problems_of(root) == ("classes: expected exactly two; found cat (9), dgo (1), dog (8)",)
+    assert len(problems_of(root)) == 8  # Masks of the third class, which dog is by the alphabet, should hold 3.
+    write_metadata(root, [(name, "cat", *rest) for name, _, *rest in rows])
+    assert problems_of(root) == ("classes: expected two or more that differ; found cat (18)",)
+    write_metadata(root, [*rows[:-1], (rows[-1][0], "dgo", "outdoor", "")])
     (line,) = problems_of(root, classes=("cat", "dog"))
     assert line == "metadata.csv line 19: 'dog_1_5.jpg': class 'dgo' is none of cat, dog"
     write_metadata(root, [row[:2] for row in rows], columns=("filename", "label"))
@@ -185,7 +192,7 @@ def test_check_reports_a_photo_folder(tmp_path, capsys):
     assert sweep([*shlex.split(command)[2:], "--dry_run"]) == 0
     capsys.readouterr()
     assert main(["check", str(root), "--scene_kinds", "outdoor,indoor"]) == 0
-    assert "below 0.5: the usual scenes may be the other way round" in capsys.readouterr().out
+    assert "below 0.5: the usual scenes may be others; try --usual indoor,outdoor" in capsys.readouterr().out
     assert main(["check", str(root), "--n_val", "400"]) == 1
     assert "the largest n_val + n_test is 24" in capsys.readouterr().out
 
@@ -199,9 +206,30 @@ def test_check_of_a_small_composite_folder(root):
     assert "scenes/land/0.png, scenes/land/copy.png" in check_folder(root, size=SIZE)[0]
 
 
+def test_check_of_three_classes_in_four_scenes_ends_in_a_command_that_runs(tmp_path, capsys):
+    """Of 12 cut-outs a class, 2 + 2 evaluate in a folder this small, and 8 train."""
+    root = composite(tmp_path / "data", 12, 4, ("cat", "cow", "dog"), ("field", "road", "sand", "sea"))
+    usual = ["--usual", "field+road,sand,sea"]
+    assert main(["check", str(root), *usual]) == 0
+    report = capsys.readouterr().out
+    for line in ("class 0 cat, usual scenes field, road\n", "any in [0.5, 1]: a cut-out can stand in any scene"):
+        assert line in report, report
+    line = shlex.split(report.splitlines()[-1])[2:]
+    assert "--config.split.n_train=24" in line
+    assert sweep([*line, "--dry_run"]) == 0
+    (program,) = plan(read_config(find_config("photos_grid"), line[2:]))
+    catalog = load_folder(program.experiment.pool)[1]
+    assert catalog.usual == ((0, 1), (2,), (3,)) and catalog.scene_names == ("field", "road", "sand", "sea")
+    sizes = {name: getattr(program.experiment.split, name) for name in ("n_val", "n_test", "seed")}
+    split = split_pool(catalog, **sizes)
+    for rho in program.rhos:
+        training_table(catalog, split, rho=rho, seed=0, n_train=program.experiment.split.n_train)
+
+
 MISUSE = {
     "absent": "DIR: expected a folder",
     ". --size 5": "--size: expected a multiple of 8",
+    ". --scene_kinds a": "--scene_kinds: expected two or more different names",
     ". --n_val 3": "--n_val: expected a number in [4",
 }
 

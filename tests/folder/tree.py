@@ -12,12 +12,12 @@ from folder.pixels import BLUE, GREEN, save, solid, square
 SIZE = 16
 
 
-def composite(root, objects=6, scenes=4):
-    for y, name in enumerate(("cat", "dog")):
+def composite(root, objects=6, scenes=4, classes=("cat", "dog"), kinds=("land", "water")):
+    for y, name in enumerate(classes):
         for i in range(objects):
-            save(root / "cutouts" / name / f"{i:02d}.jpg", solid((40 * i, 200 * y, 90)), quality=95)
+            save(root / "cutouts" / name / f"{i:02d}.jpg", solid((40 * i % 256, 200 * y % 256, 90)), quality=95)
             save(root / "cutouts" / name / f"{i:02d}.png", square())
-    for name, colour in (("land", GREEN), ("water", BLUE)):
+    for name, colour in zip(kinds, (GREEN, BLUE, GREEN, BLUE), strict=False):
         for i in range(scenes):
             save(root / "scenes" / name / f"{i}.png", solid(colour, 30 + i, 20))
     return root

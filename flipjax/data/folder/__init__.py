@@ -22,8 +22,8 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     The layouts are those of `flipjax.data.folder.listing.read_listing`, the pixels those of `decoder_of`.
 
     Args:
-        spec: `root`, `size` (pixels a side), `classes`
-            and `scene_kinds` (two names each, the usual scene of class y at y; empty: in the order of the alphabet).
+        spec: `root`, `size` (pixels a side), `classes` and `scene_kinds` (empty: all, in the order of the alphabet),
+            and `usual`.
 
     Returns:
         The pool and its catalog.

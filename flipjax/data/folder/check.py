@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from flipjax.data.build import BadFilesError, decoded, shared_lines
 from flipjax.data.correlation import count_groups, largest_n_train
 from flipjax.data.folder import decoder_of, digests
 from flipjax.data.folder.listing import read_listing
+from flipjax.data.naming import groups_of
 from flipjax.data.pool import Catalog, Listing, catalog_of
-from flipjax.data.split import PARTS, Split, count_fixed, split_pool, strata_names
+from flipjax.data.split import PARTS, Split, count_fixed, split_pool, strata, strata_names
+from flipjax.groups import Groups
 from flipjax.terminal import printable
 
 SHOWN = 8
@@ -31,6 +34,7 @@ def check_folder(
     seed: int = 0,
     classes: tuple[str, ...] = (),
     scene_kinds: tuple[str, ...] = (),
+    usual: tuple[str | tuple[str, ...], ...] = (),
 ) -> tuple[str, bool]:
     """Reads every file of a folder as `load_folder` would, and reports.
 
@@ -40,22 +44,24 @@ def check_folder(
         n_val: number of validation images; None: the default, or fewer where the folder is small.
         n_test: the same for the test images.
         seed: the split's seed.
-        classes: the two class names in order; empty: in the order of the alphabet.
-        scene_kinds: the two scene names in order; empty: in the order of the alphabet.
+        classes: the class names in order; empty: all, in the order of the alphabet.
+        scene_kinds: the scene names in order; empty: all, in the order of the alphabet.
+        usual: the usual scene or scenes of each class; empty: scene i mod S of class i.
 
     Returns:
         The report, and whether nothing is wrong.
 
     Raises:
-        ConfigError: root is no folder.
+        ConfigError: root is no folder, or usual scenes cannot be.
     """
     try:
         listing = read_listing(root, classes=classes, scene_kinds=scene_kinds)
     except BadFilesError as error:
         return str(error), False
+    groups = groups_of(listing.class_names, listing.scene_names, usual)
     problems, masks = _decode(root, listing, size)
-    catalog = catalog_of(listing)
-    lines = _heading(listing, size)
+    catalog = replace(catalog_of(listing), usual=groups.usual)
+    lines = _heading(listing, groups, size)
     lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in shared_lines(problems))]
     lines += ["\nMasks", *(f"  {count:6} {values}" for values, count in masks.most_common())]
     lines += _twins(root, listing)
@@ -70,7 +76,7 @@ def check_folder(
     lines += [*_count_table(catalog, split), *_realised(catalog, split), *_levels(catalog, split)]
     if not problems:
         split_sizes = {"n_val": sizes[0], "n_test": sizes[1], "seed": seed}
-        named = {"classes": classes, "scene_kinds": scene_kinds}
+        named = {"classes": classes, "scene_kinds": scene_kinds, "usual": usual}
         lines += ["\nNext", f"  {_command(root, catalog, split, split_sizes, named, size)}"]
     return printable("\n".join(lines)), not problems
 
@@ -84,8 +90,8 @@ def _command(
     size: int,
 ) -> str:
     """Returns the sweep that the folder allows, ready to paste, or what it lacks for one."""
-    accepts = catalog.groups.rho_range.accepts
-    largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in GRID if accepts(rho)}
+    rhos = (low := round(catalog.groups.independence, 6), *(rho for rho in GRID if rho > low))
+    largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in rhos}
     levels = tuple(rho for rho, n in largest.items() if n >= TrainSpec().batch_size)
     if not levels:
         return f"no sweep: no rho allows a batch of {TrainSpec().batch_size} training images; flipjax audit needs none"
@@ -93,8 +99,9 @@ def _command(
     default = SplitSpec()
     changes = {"split.n_train": (n_train * catalog.groups.classes, N_TRAIN), "pool.size": (size, PoolSpec().size)}
     changes |= {f"split.{name}": (value, getattr(default, name)) for name, value in sizes.items()}
-    changes |= {"axes.rho": (levels, GRID)} | {f"pool.{name}": (names, ()) for name, names in named.items()}
-    values = {name: str(value).replace(" ", "") for name, (value, usual) in changes.items() if value != usual}
+    changes |= {"axes.rho": (str(levels).replace(" ", ""), str(GRID).replace(" ", ""))}
+    changes |= {f"pool.{name}": (names, ()) for name, names in named.items()}
+    values = {name: value for name, (value, usual) in changes.items() if value != usual}
     words = [f"--config.pool.root={root}", *(f"--config.{name}={value}" for name, value in values.items())]
     return shlex.join(["flipjax", "sweep", "--config", "photos_grid", *words])
 
@@ -110,15 +117,15 @@ def _decode(root: Path, listing: Listing, size: int) -> tuple[list[str], Counter
     return problems, masks
 
 
-def _heading(listing: Listing, size: int) -> list[str]:
+def _heading(listing: Listing, groups: Groups, size: int) -> list[str]:
     count = f"{len(listing.objects)} photos"
     if listing.kind == "composite":
         count = f"{len(listing.objects)} cut-outs, {len(listing.scenes)} scene photos"
-    names = zip(listing.class_names, listing.scene_names, strict=True)
-    return [
-        f"{listing.source}: a {listing.kind} folder, {count}, read at {size} x {size} pixels",
-        *(f"  class {y} {name}, usual scene {scene}" for y, (name, scene) in enumerate(names)),
-    ]
+    lines = [f"{listing.source}: a {listing.kind} folder, {count}, read at {size} x {size} pixels"]
+    for y, (name, own) in enumerate(zip(listing.class_names, groups.usual, strict=True)):
+        scenes = ", ".join(listing.scene_names[scene] for scene in own)
+        lines.append(f"  class {y} {name}, usual scene{'s' if len(own) > 1 else ''} {scenes}")
+    return lines
 
 
 def _twins(root: Path, listing: Listing) -> list[str]:
@@ -138,16 +145,17 @@ def _some(names: Sequence[str]) -> str:
 
 def _sizes(catalog: Catalog, n_val: int | None, n_test: int | None) -> tuple[tuple[int, int], str]:
     default = SplitSpec()
+    cells = catalog.groups.count
     sizes_of = {2: default.n_val, 3: default.n_test}
     counts = count_fixed(catalog)
     sizes = []
     for column, size in sizes_of.items():
         # Val and test take at most half of what is free, so that there is something to train on.
         free = counts[:, 0] * size // (2 * sum(sizes_of.values()))
-        sizes.append(4 * min(size // 4, max(1, int(np.min(counts[:, column] + free)))))
+        sizes.append(cells * max(1, min(size // cells, int(np.min(counts[:, column] + free)))))
     val = sizes[0] if n_val is None else n_val
     test = sizes[1] if n_test is None else n_test
-    small = sizes != list(sizes_of.values()) and None in (n_val, n_test)
+    small = None in (n_val, n_test) and sizes != [size // cells * cells for size in sizes_of.values()]
     return (val, test), f" (too small for the default {default.n_val} and {default.n_test})" if small else ""
 
 
@@ -156,7 +164,7 @@ def _count_table(catalog: Catalog, split: Split | None) -> list[str]:
     totals = count_fixed(catalog).sum(axis=1).tolist()
     if catalog.kind == "composite":
         heads += [f"{name} scenes" for name in catalog.scene_names]
-        totals += np.bincount(catalog.scene_kind, minlength=2).tolist()
+        totals += np.bincount(catalog.scene_kind, minlength=len(catalog.scene_names)).tolist()
     widths = [max(6, len(head)) for head in heads]
     rows = {"": heads, "all": totals} | (count_groups(catalog, split) if split else {})
     lines = [
@@ -172,28 +180,35 @@ def _count_table(catalog: Catalog, split: Split | None) -> list[str]:
 
 def _realised(catalog: Catalog, split: Split | None) -> list[str]:
     lines = ["\nRealised rho"]
+    groups = catalog.groups
+    low = groups.independence
     if catalog.kind == "composite":
-        return [*lines, "  any in [0.5, 1]: a cut-out can stand in either scene"]
+        which = "either" if groups.scenes == 2 else "any"
+        return [*lines, f"  any in [{low:.3g}, 1]: a cut-out can stand in {which} scene"]
+    common = np.isin(strata(catalog), groups.common)
     rows = {"all": np.arange(len(catalog.object_class))} | ({"train": split.train.objects} if split else {})
     for name, index in rows.items():
-        usual = catalog.object_class[index] == catalog.object_scene[index]
+        usual = common[index]
         shares = []
         for y, class_name in enumerate(catalog.class_names):
             of_class = usual[catalog.object_class[index] == y]
             share = f"{of_class.mean():.3f} ({of_class.sum()} of {len(of_class)})" if len(of_class) else "none"
             shares.append(f"{class_name} {share}")
         lines.append(f"  {name:6}  " + ", ".join(shares))
-    if np.mean(catalog.object_class == catalog.object_scene) < 0.5:
-        pair = ",".join(reversed(catalog.scene_names))
-        lines.append(f"  below 0.5: the usual scenes may be the other way round; try --scene_kinds {pair}")
+    if np.mean(common) < low:
+        counts = np.bincount(strata(catalog), minlength=groups.count).reshape(groups.classes, -1)
+        most = ",".join(catalog.scene_names[scene] for scene in counts.argmax(1))
+        lines.append(f"  below {low:.3g}: the usual scenes may be others; try --usual {most}")
     return lines
 
 
 def _levels(catalog: Catalog, split: Split) -> list[str]:
-    sizes = [largest_n_train(catalog, split, rhos=[rho]) for rho in RHOS]
+    low = round(catalog.groups.independence, 6)
+    rhos = [low, *(rho for rho in RHOS if rho > low)]
+    sizes = [largest_n_train(catalog, split, rhos=[rho]) for rho in rhos]
     return [
         "\nLargest n_train",
-        "  rho     " + "".join(f"{rho:7g}" for rho in RHOS),
+        "  rho     " + "".join(f"{rho:7.3g}" for rho in rhos),
         "  n_train " + "".join(f"{n:7}" for n in sizes),
-        f"  the same at all of them: {largest_n_train(catalog, split, rhos=RHOS)}",
+        f"  the same at all of them: {largest_n_train(catalog, split, rhos=rhos)}",
     ]

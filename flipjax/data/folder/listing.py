@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from flipjax.config import ConfigError
 from flipjax.data import images
-from flipjax.data.build import BadFilesError, listed, two_names
+from flipjax.data.build import BadFilesError, listed, names_of
 from flipjax.data.images import BadFileError
 from flipjax.data.pool import Listing, PoolItem
 from flipjax.data.split import PARTS
@@ -28,15 +28,15 @@ def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tupl
             alpha channel; `scenes/<scene>/*`; optionally `metadata.csv` with filename (below the root) and split.
             Photo: `images/`, `masks/` (the same names, .png) and `metadata.csv` with filename (below images/), class,
             scene and optionally split: train, val, test or empty.
-        classes: the two class names, y = 0 first; empty: in the order of the alphabet.
-        scene_kinds: the two scene names, the usual scene of class y at y; empty: in the order of the alphabet.
+        classes: the class names, y = 0 first; empty: all, in the order of the alphabet.
+        scene_kinds: the scene names; empty: all, in the order of the alphabet.
 
     Returns:
         The listing.
 
     Raises:
         ConfigError: root is no folder.
-        BadFilesError: the folder has neither layout, or not exactly two classes and two scenes.
+        BadFilesError: the folder has neither layout, or fewer than two classes or scenes.
     """
     if not os.path.isdir(root):
         raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", f"{str(root)!r}, which is none")
@@ -61,8 +61,8 @@ def _refused(name: str) -> str:
 
 def _read_composite(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ...]) -> Listing:
     problems: list[str] = []
-    class_names = two_names(root, "classes", _count_files(root / "cutouts"), classes)
-    scene_names = two_names(root, "scene_kinds", _count_files(root / "scenes"), scene_kinds)
+    class_names = names_of(root, "classes", _count_files(root / "cutouts"), classes)
+    scene_names = names_of(root, "scene_kinds", _count_files(root / "scenes"), scene_kinds)
     objects = [item for y, name in enumerate(class_names) for item in _cut_outs(root, name, y, problems)]
     scenes = [
         PoolItem(name, (name,), scene=kind)
@@ -115,8 +115,8 @@ def _read_parts(root: Path, names: set[str], problems: list[str]) -> dict[str, i
 def _read_photo(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ...]) -> Listing:
     problems: list[str] = []
     rows = list(_rows(root, ("filename", "class", "scene"), problems))
-    class_names = two_names(root, "classes", Counter(sorted(row["class"] for _, row in rows)), classes)
-    scene_names = two_names(root, "scene_kinds", Counter(sorted(row["scene"] for _, row in rows)), scene_kinds)
+    class_names = names_of(root, "classes", Counter(sorted(row["class"] for _, row in rows)), classes)
+    scene_names = names_of(root, "scene_kinds", Counter(sorted(row["scene"] for _, row in rows)), scene_kinds)
     items: dict[str, PoolItem] = {}
     masks: dict[str, str] = {}
     lines: dict[str, str] = {}
