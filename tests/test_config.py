@@ -8,6 +8,7 @@ import pytest
 
 from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, check, check_value, default_config
 from flipjax.data import POOLS
+from flipjax.data.naming import CREATURES, LANDSCAPES
 from flipjax.methods import METHODS, STRENGTHS, Knobs, own_methods
 from flipjax.models import MODELS
 from flipjax.plan import experiment, plan
@@ -144,6 +145,50 @@ def test_fields_that_do_not_go_together():
         experiment(default_config(), {"model.depth": 5, "pool.size": 24})
     with pytest.raises(ConfigError, match=r"n_train: expected at least train\.batch_size \(16\), or 0; found 8"):
         experiment(default_config(), {"split.n_train": 8})
+
+
+LAND, WATER = "land", "water"
+GROUPS = [
+    ({"pool.usual": (LAND, "sea")}, "pool.usual: expected scenes among land, water; found sea"),
+    ({"pool.usual": (LAND, LAND)}, "pool.usual: expected each scene for some class; found no class for water"),
+    ({"pool.usual": (LAND,)}, "pool.usual: expected the usual scenes of each class, mossling, ripplet; found"),
+    (
+        {"pool.usual": ((LAND, WATER), LAND)},
+        "pool.usual: expected different scenes for mossling, not all of land, water",
+    ),
+    ({"pool.scene_kinds": (LAND, WATER, "snow")}, "unless told, class i has scene i mod S); found no class for snow"),
+    ({"pool.classes": ("ripplet", "newt")}, "pool.classes: expected names among mossling, ripplet, duneling, frostlet"),
+    ({"split.n_train": 513}, "split.n_train: expected a multiple of 2 in [0, 1000000] (2 classes); found 513"),
+    ({"split.n_val": 6}, "split.n_val: expected a multiple of 4 in [4, 1000000] (2 classes x 2 scenes); found 6"),
+    (
+        {"axes.rho": (0.4, 0.9)},
+        "axes.rho: expected a number in [0.5, 1], of which 0.5 makes class and scene independent",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), GROUPS)
+def test_classes_scenes_sizes_and_rho_fit_each_other(fields, message):
+    config = default_config()
+    for field, value in fields.items():
+        place(config, field, value)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        plan(config)
+
+
+def test_four_by_four_begins_at_a_quarter():
+    config = default_config()
+    config.pool.classes, config.pool.scene_kinds = CREATURES, LANDSCAPES
+    config.pool.usual = ((LAND, WATER), (WATER, "desert"), ("desert", "snow"), ("snow", LAND))
+    config.axes.rho = (0.5, 1.0)
+    assert plan(config)[0].experiment.pool.usual[1] == (WATER, "desert")
+    config.pool.usual, config.axes.rho = (), (0.25,)
+    assert plan(config)
+    config.axes.rho = (0.2,)
+    with pytest.raises(
+        ConfigError, match=re.escape("[0.25, 1], of which 0.25 makes class and scene independent; found")
+    ):
+        plan(config)
 
 
 def test_a_method_is_its_knobs_and_the_program_holds_what_any_needs():

@@ -13,7 +13,7 @@ from coco_cd.tree import HEIGHT, WIDTH, change, write_coco
 from flipjax.data.build import BadFilesError
 from flipjax.data.coco_cd.selection import read_selection
 from flipjax.data.correlation import evaluation_table, largest_n_train, training_table
-from flipjax.data.split import split_pool
+from flipjax.data.split import count_fixed, split_pool
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own.
@@ -21,7 +21,7 @@ def test_pixels_and_tables(golden, tmp_path, capsys):
     assert prepare(golden, tmp_path, "--split", "free") == 0
     captured = capsys.readouterr()
     assert "250 photos: cat indoor 65, cat outdoor 69, dog indoor 47, dog outdoor 69" in captured.err
-    assert "both classes 25" in captured.err and "train 250" in captured.out
+    assert "several classes 25" in captured.err and "train 250" in captured.out
     pool, catalog = open_pool(tmp_path)
     assert pool.kind == "photo" and (catalog.object_split == -1).all()
     assert (catalog.class_names, catalog.scene_names) == (("cat", "dog"), ("indoor", "outdoor"))
@@ -124,6 +124,34 @@ def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):
     assert prepare(root, tmp_path / "small", "--split", "free", "--size", 16) == 0
     assert "1 train photos left out" in capsys.readouterr().err
     np.testing.assert_array_equal(open_pool(tmp_path / "small")[0].masks, pool.masks)
+
+
+def test_any_animals_and_scenes(tmp_path, capsys):
+    """Three animals indoors, on grass (a category) and by water (a supercategory), each photographed at random."""
+    root = write_coco(tmp_path / "coco", per_group=(5, 4, 4, 4, 6, 4, 4, 4, 7), scenes=3)
+    named = ("--classes", "horse,cat,dog", "--scenes", "indoor,grass,water")
+    assert prepare(root, tmp_path, *named, "--split", "free") == 0
+    pool, catalog = open_pool(tmp_path)
+    assert (catalog.class_names, catalog.scene_names) == (("horse", "cat", "dog"), ("indoor", "grass", "water"))
+    assert count_fixed(catalog)[:, 0].tolist() == [4, 4, 7, 5, 4, 4, 4, 6, 4]
+    labels = [np.unique(mask).tolist() for mask in np.asarray(pool.masks)]
+    assert labels == [[0, 1 + y] for y in catalog.object_class]
+    split = split_pool(catalog, n_val=9, n_test=9, seed=0)
+    assert np.bincount(evaluation_table(catalog, split, "test").groups).tolist() == [1] * 9
+    errors = {
+        named: "--split: expected free",
+        ("--classes", "cat,cat"): "--classes: expected two or more different names; found cat,cat",
+        ("--classes", "cat,cow", "--split", "free"): "categories is cow: is it another file? There are cat, x, dog",
+        (
+            "--scenes",
+            "outdoor,grass",
+            "--split",
+            "free",
+        ): "--scenes: expected scenes that share no category; found",
+    }
+    for options, reason in errors.items():
+        assert prepare(root, tmp_path / "out", *options) in (1, 2)
+        assert reason in capsys.readouterr().err, reason
 
 
 def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):

@@ -31,7 +31,7 @@ def test_the_lists_are_the_papers():
 
 def test_scene_limits():
     cases = {(20, 20): 0, (19.9, 0): None, (20, 0): 0, (19, 21): 1, (0, 19.9): None, (15, 10): None, (0, 0): None}
-    assert {areas: scene_of(*areas, 1000) for areas in cases} == cases  # A tie is indoors.
+    assert {areas: scene_of(areas, 1000) for areas in cases} == cases  # A tie is indoors.
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32 - 1))
@@ -99,7 +99,7 @@ def test_selection_by_hand():
     ]
     selection = select(images, {2: (0.0, 301.0), 9: (1e6, 0.0)}, folder=Path("train2017"))
     assert [(photo.animals.image_id, photo.group) for photo in selection.photos] == [(1, 0), (2, 3)]
-    assert selection.left_out == {"both classes": 1, "unknown scene": 1, "foreground not within 1% and 99%": 2}
+    assert selection.left_out == {"several classes": 1, "unknown scene": 1, "foreground not within 1% and 99%": 2}
 
 
 def test_golden_splits(expected):

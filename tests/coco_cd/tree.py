@@ -7,8 +7,8 @@ from PIL import Image
 
 YEARS = ("train2017", "val2017")
 WIDTH, HEIGHT = 20, 16
-NAMES = {17: "cat", 18: "dog", 62: "chair", 3: "car"}
-STUFF = {101: "carpet", 124: "grass", 171: "wall-concrete"}
+NAMES = {17: "cat", 18: "dog", 19: "horse", 62: "chair", 3: "car"}
+STUFF = {101: "carpet", 124: "grass", 155: "sea", 171: "wall-concrete"}
 SQUARE = [[4, 4, 12, 4, 12, 12, 4, 12]]
 
 
@@ -17,7 +17,7 @@ def item(key, image, category, *, shape=SQUARE, area=64.0, crowd=0):
     return result | {"area": area, "iscrowd": crowd, "bbox": [0, 0, 1, 1]}
 
 
-def write_coco(root, per_group=(4, 4, 4, 4)):
+def write_coco(root, per_group=(4, 4, 4, 4), scenes=2):
     """Writes a COCO of plain photos, every fourth in val2017; id 1000 * group + i."""
     ids = [1000 * group + i for group, count in enumerate(per_group) for i in range(count)]
     for part, year in enumerate(YEARS):
@@ -27,15 +27,15 @@ def write_coco(root, per_group=(4, 4, 4, 4)):
         for photo in photos:
             colour = np.full((HEIGHT, WIDTH, 3), photo["id"] % 250, np.uint8)
             Image.fromarray(colour).save(root / year / photo["file_name"], quality=95)
-        animals = [item(i, i, 17 + i // 2000) for i in here]
-        stuff = [item(i, i, (101, 124)[i // 1000 % 2], area=50.0) for i in here]
+        animals = [item(i, i, 17 + i // 1000 // scenes) for i in here]
+        stuff = [item(i, i, (101, 124, 155)[i // 1000 % scenes], area=50.0) for i in here]
         write(root, f"instances_{year}", {"images": photos, "annotations": animals, "categories": named(NAMES)})
         write(root, f"stuff_{year}", {"images": photos, "annotations": stuff, "categories": named(STUFF)})
     return root
 
 
 def named(names):
-    return [{"id": key, "name": name, "supercategory": "x"} for key, name in names.items()]
+    return [{"id": key, "name": name, "supercategory": {155: "water"}.get(key, "x")} for key, name in names.items()]
 
 
 def write(root, name, value):

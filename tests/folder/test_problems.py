@@ -207,7 +207,7 @@ def test_check_of_a_small_composite_folder(root):
 
 
 def test_check_of_three_classes_in_four_scenes_ends_in_a_command_that_runs(tmp_path, capsys):
-    """Of 12 cut-outs a class, 2 + 2 evaluate in a folder this small, and 8 train."""
+    """Of 12 cut-outs a class, 1 + 4 evaluate in a folder this small, and 7 train."""
     root = composite(tmp_path / "data", 12, 4, ("cat", "cow", "dog"), ("field", "road", "sand", "sea"))
     usual = ["--usual", "field+road,sand,sea"]
     assert main(["check", str(root), *usual]) == 0
@@ -215,7 +215,7 @@ def test_check_of_three_classes_in_four_scenes_ends_in_a_command_that_runs(tmp_p
     for line in ("class 0 cat, usual scenes field, road\n", "any in [0.5, 1]: a cut-out can stand in any scene"):
         assert line in report, report
     line = shlex.split(report.splitlines()[-1])[2:]
-    assert "--config.split.n_train=24" in line
+    assert "--config.split.n_train=21" in line
     assert sweep([*line, "--dry_run"]) == 0
     (program,) = plan(read_config(find_config("photos_grid"), line[2:]))
     catalog = load_folder(program.experiment.pool)[1]

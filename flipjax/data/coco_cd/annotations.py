@@ -1,14 +1,16 @@
 """COCO's annotation files, read item by item: a file of a gigabyte costs no more memory than what is kept of it."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from flipjax.config import ConfigError
 from flipjax.data import images as files
-from flipjax.data.coco_cd.categories import CLASSES, IN_INSTANCES, IN_STUFF, INDOOR_STUFF, OUTDOOR_STUFF
+from flipjax.data.coco_cd.categories import CLASSES, SCENES, STUFF, THINGS
 from flipjax.data.images import BadFileError
 
 BUFFER = 1 << 20
@@ -16,12 +18,14 @@ BUFFER = 1 << 20
 
 Segment = tuple[int, bytes]
 """A label, 1 + y, and the compressed run lengths of its pixels, as in `pycocotools.mask`."""
+Categories = dict[int, tuple[str, str]]
+"""Names and supercategories by id."""
 Areas = dict[int, list[float]]
-"""Summed areas, pixels, of what is indoor and what is outdoor, by image id."""
+"""Summed areas, pixels, of what is of each scene, by image id."""
 
 
 class Animals(NamedTuple):
-    """An image that shows a cat, a dog or both.
+    """An image that shows a cat, a dog or both, or animals of the classes that are asked for.
 
     Attributes:
         image_id: COCO's id.
@@ -29,7 +33,7 @@ class Animals(NamedTuple):
         width: of the photo, pixels.
         height: of the photo, pixels.
         segments: a label and the run lengths of each animal, crowds too.
-        areas: of indoor and outdoor things, pixels.
+        areas: of the things of each scene, pixels.
     """
 
     image_id: int
@@ -37,7 +41,7 @@ class Animals(NamedTuple):
     width: int
     height: int
     segments: tuple[Segment, ...]
-    areas: tuple[float, float]
+    areas: tuple[float, ...]
 
 
 def require_packages() -> tuple[ModuleType, ModuleType]:
@@ -55,12 +59,16 @@ def require_packages() -> tuple[ModuleType, ModuleType]:
     return mask, ijson
 
 
-def read_instances(path: Path, *, folder: str) -> list[Animals]:
-    """Reads the images with a cat or a dog from an instances file; all but 'images' is parsed twice.
+def read_instances(
+    path: Path, *, folder: str, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
+) -> list[Animals]:
+    """Reads the images with animals of some classes from an instances file; all but 'images' is parsed twice.
 
     Args:
         path: of `instances_*.json`.
         folder: of the photos, below COCO's root.
+        classes: names of categories.
+        scenes: as in `read_stuff`.
 
     Returns:
         The images, in the order of their ids.
@@ -69,16 +77,17 @@ def read_instances(path: Path, *, folder: str) -> list[Animals]:
         BadFileError: the file is truncated or damaged, or it is no instances file; says what is wrong.
         ImportError: pycocotools or ijson is missing.
     """
-    names = _categories(path, wanted=frozenset(CLASSES))
-    labels = {key: 1 + CLASSES.index(name) for key, name in names.items() if name in CLASSES}
-    scenes = _scenes(names, IN_INSTANCES)
+    names = _categories(path)
+    labels = {key: 1 + classes.index(name) for key, (name, _) in names.items() if name in classes}
+    _check_found(path, names, [name for y, name in enumerate(classes) if 1 + y not in labels.values()])
+    kinds = _kinds(names, [THINGS.get(scene, frozenset()) for scene in scenes])
     areas: Areas = {}
     animals: dict[int, list[dict]] = {}
     for item in _items(path, "annotations", ("image_id", "category_id")):
         if item["category_id"] in labels:
             animals.setdefault(item["image_id"], []).append(item)
-        elif item["category_id"] in scenes:
-            _add_area(areas, item, scenes[item["category_id"]], path)
+        elif item["category_id"] in kinds:
+            _add_area(areas, item, kinds[item["category_id"]], len(scenes), path)
     images = []
     for image in _items(path, "images", ("id", "file_name", "width", "height")):
         if not animals:
@@ -93,19 +102,20 @@ def read_instances(path: Path, *, folder: str) -> list[Animals]:
                 size = f"{width} x {height} pixels, more than {files.MAX_PIXELS:,}"
                 raise BadFileError(f"{path}: image {image['id']}: {size}")
             segments = [(labels[item["category_id"]], run_lengths(item, width, height, path)) for item in annotations]
-            indoor, outdoor = areas.get(image["id"], [0.0, 0.0])
+            beside = tuple(areas.get(image["id"], [0.0] * len(scenes)))
             name = f"{folder}/{image['file_name']}"
-            images.append(Animals(image["id"], name, width, height, tuple(segments), (indoor, outdoor)))
+            images.append(Animals(image["id"], name, width, height, tuple(segments), beside))
     if animals:
         raise BadFileError(f"{path}: annotations of image {min(animals)}, which 'images' does not list")
     return sorted(images)
 
 
-def read_stuff(path: Path) -> Areas:
-    """Sums what is indoor and outdoor in every image of a stuff file; the file is parsed twice.
+def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> Areas:
+    """Sums what is of each scene in every image of a stuff file; the file is parsed twice.
 
     Args:
         path: of `stuff_*.json`.
+        scenes: indoor, outdoor, or names of categories or of supercategories.
 
     Returns:
         Areas by image id, of the images that have any.
@@ -114,13 +124,16 @@ def read_stuff(path: Path) -> Areas:
         BadFileError: as in `read_instances`.
         ImportError: pycocotools or ijson is missing.
     """
-    # Not by IN_STUFF: an instances file has the things of it.
-    names = _categories(path, wanted=INDOOR_STUFF | OUTDOOR_STUFF)
-    scenes = _scenes(names, IN_STUFF)
+    names = _categories(path)
+    # An instances file has the things of a scene.
+    told = [STUFF.get(scene, frozenset([scene])) - THINGS.get(scene, frozenset()) for scene in scenes]
+    found = _kinds(names, told)
+    _check_found(path, names, [scene for s, scene in enumerate(scenes) if s not in found.values()])
+    kinds = _kinds(names, [STUFF.get(scene, frozenset([scene])) for scene in scenes])
     areas: Areas = {}
     for item in _items(path, "annotations", ("image_id", "category_id")):
-        if item["category_id"] in scenes:
-            _add_area(areas, item, scenes[item["category_id"]], path)
+        if item["category_id"] in kinds:
+            _add_area(areas, item, kinds[item["category_id"]], len(scenes), path)
     return areas
 
 
@@ -186,7 +199,7 @@ def decode_runs(counts: bytes) -> list[int]:
 
 
 def label_mask(segments: tuple[Segment, ...], width: int, height: int) -> np.ndarray:
-    """Draws animals: uint8 (height, width), 0 background, 1 cat, 2 dog; the higher label wins where they overlap.
+    """Draws animals: uint8 (height, width), 0 background, 1 + class; the higher label wins where they overlap.
 
     Example:
         >>> print(label_mask(((1, b"41317"),), 5, 4))
@@ -206,23 +219,32 @@ def label_mask(segments: tuple[Segment, ...], width: int, height: int) -> np.nda
     return np.ascontiguousarray(labels.T)
 
 
-def _categories(path: Path, *, wanted: frozenset[str]) -> dict[int, str]:
-    names = {item["id"]: item["name"] for item in _items(path, "categories", ("id", "name"))}
-    if not wanted & set(names.values()):
-        some = ", ".join(sorted(wanted)[:3])
-        raise BadFileError(f"{path}: none of its {len(names)} categories is one of {some} ...: is it another file?")
-    return names
+def _categories(path: Path) -> Categories:
+    items = _items(path, "categories", ("id", "name"))
+    return {item["id"]: (item["name"], str(item.get("supercategory", ""))) for item in items}
 
 
-def _scenes(names: Mapping[int, str], kinds: tuple[frozenset[str], frozenset[str]]) -> dict[int, int]:
-    return {key: scene for key, name in names.items() for scene in (0, 1) if name in kinds[scene]}
+def _check_found(path: Path, names: Categories, absent: Sequence[str]) -> None:
+    if absent:
+        there = ", ".join(dict.fromkeys(name for each in names.values() for name in each if name))
+        problem = f"none of its {len(names)} categories is {', '.join(absent)}: is it another file?"
+        raise BadFileError(f"{path}: {problem} There are {there}")
 
 
-def _add_area(areas: Areas, item: Mapping[str, Any], scene: int, path: Path) -> None:
+def _kinds(names: Categories, scenes: Sequence[frozenset[str]]) -> dict[int, int]:
+    """Returns the scene that each category tells, which two scenes may not share."""
+    pairs = [(key, s) for key, each in names.items() for s, wanted in enumerate(scenes) if wanted & set(each)]
+    twice = [names[key][0] for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ConfigError("--scenes", "scenes that share no category", ", ".join(twice))
+    return dict(pairs)
+
+
+def _add_area(areas: Areas, item: Mapping[str, Any], scene: int, count: int, path: Path) -> None:
     try:
         if item["area"] < 0:
             raise ValueError(item["area"])
-        areas.setdefault(item["image_id"], [0.0, 0.0])[scene] += item["area"]
+        areas.setdefault(item["image_id"], [0.0] * count)[scene] += item["area"]
     except (KeyError, TypeError, ValueError) as error:
         where = f"{path}: annotation {item.get('id')}"
         raise BadFileError(f"{where}: expected a number >= 0 as its area: {error}") from error

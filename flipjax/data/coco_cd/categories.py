@@ -3,11 +3,13 @@
 Every other category (walls, floors, house, paper, window-other, cell phone ...) is neutral.
 """
 
+from collections.abc import Sequence
+
 CLASSES = ("cat", "dog")
 """Class y; its label in a mask is 1 + y."""
 
 SCENES = ("indoor", "outdoor")
-"""Scene y is the usual scene of class y."""
+"""Unless others are asked for."""
 
 
 def _names(text: str) -> frozenset[str]:
@@ -44,37 +46,31 @@ OUTDOOR_STUFF = _names(
     """
 )
 
-IN_INSTANCES = (INDOOR_THINGS, OUTDOOR_THINGS)
-"""The names of scene 0 and scene 1 that count in an instances file."""
+THINGS = {"indoor": INDOOR_THINGS, "outdoor": OUTDOOR_THINGS}
+"""The names of a scene's categories that count in an instances file; none of a scene that is not here."""
 
-IN_STUFF = (INDOOR_STUFF | INDOOR_THINGS, OUTDOOR_STUFF | OUTDOOR_THINGS)
-"""The names of scene 0 and scene 1 that count in a stuff file."""
+STUFF = {"indoor": INDOOR_STUFF | INDOOR_THINGS, "outdoor": OUTDOOR_STUFF | OUTDOOR_THINGS}
+"""The names of a scene's categories that count in a stuff file; a scene that is not here is a category, or many."""
 
 LEAST_SHARE = 0.02
 """Share of the image that a scene's categories must cover."""
 
 
-def scene_of(indoor: float, outdoor: float, pixels: int) -> int | None:
-    """Tells the scene of an image.
-
-    Indoor if the indoor categories make up at least half of all that tells a scene and at least 2% of the image;
-    else outdoor if the outdoor categories do.
+def scene_of(areas: Sequence[float], pixels: int) -> int | None:
+    """Returns the scene of an image: the first whose categories make up half of all that tells one, and 2% of it.
 
     Args:
-        indoor: summed area of the indoor categories, pixels; annotations that overlap count twice.
-        outdoor: the same of the outdoor categories.
+        areas: summed area of the categories of each scene, pixels; annotations that overlap count twice.
         pixels: of the image.
 
     Returns:
-        0 indoor, 1 outdoor, None unknown.
+        The place of the scene; None unknown.
 
     Example:
-        >>> scene_of(50, 50, 1000), scene_of(10, 50, 1000), scene_of(10, 5, 1000), scene_of(0, 0, 1000)
+        >>> scene_of([50, 50], 1000), scene_of([10, 50], 1000), scene_of([10, 5], 1000), scene_of([0, 0], 1000)
         (0, 1, None, None)
+        >>> scene_of([30, 30, 70], 1000), scene_of([30, 30, 50], 1000)
+        (2, None)
     """
-    if indoor + outdoor <= 0:
-        return None
-    share = indoor / (indoor + outdoor)
-    if share >= 0.5 and indoor / pixels >= LEAST_SHARE:
-        return 0
-    return 1 if share <= 0.5 and outdoor / pixels >= LEAST_SHARE else None
+    most = max(areas)
+    return areas.index(most) if most >= sum(areas) / 2 and most / pixels >= LEAST_SHARE else None

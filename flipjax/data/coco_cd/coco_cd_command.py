@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 from flipjax.config import ConfigError
+from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL
 from flipjax.groups import Groups
 
@@ -26,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="reference",
         help="reference: val and test are the paper's (the default); free: a sweep draws them by its own seed",
     )
+    parser.add_argument("--classes", default=",".join(CLASSES), metavar="A,B", help="animals (default: cat,dog)")
+    text = "indoor, outdoor, or stuff by category or supercategory, as grass,water (default: indoor,outdoor)"
+    parser.add_argument("--scenes", default=",".join(SCENES), metavar="A,B", help=text)
     parser.add_argument("--rho", type=float, help="the paper's training set of this level (default: all that is left)")
     parser.add_argument("--val_per_group", type=int, default=N_VAL, help=f"of the reference's split (default {N_VAL})")
     parser.add_argument("--test_per_group", type=int, default=N_TEST, help=f"the same of test (default {N_TEST})")
@@ -48,6 +53,12 @@ def prepare(options: argparse.Namespace) -> str:
     for name in ("val_per_group", "test_per_group"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name}", "a number >= 1", getattr(options, name))
+    classes, scenes = (tuple(name.strip() for name in text.split(",")) for text in (options.classes, options.scenes))
+    for name, values in (("--classes", classes), ("--scenes", scenes)):
+        if len(set(values)) < max(2, len(values)):
+            raise ConfigError(name, "two or more different names", ",".join(values))
+    if (classes, scenes) != (CLASSES, SCENES) and options.split == "reference":
+        raise ConfigError("--split", "free, for other classes or scenes than the paper's", "reference")
     config = CocoCDConfig(
         name=_config_name(options),
         description="Made by flipjax data prepare.",
@@ -56,6 +67,8 @@ def prepare(options: argparse.Namespace) -> str:
         n_val=options.val_per_group,
         n_test=options.test_per_group,
         size=options.size,
+        classes=classes,
+        scenes=scenes,
     )
     root = options.coco_root.expanduser()
     sources = {name: root / name for name in ("train2017", "val2017", "annotations")}
@@ -77,6 +90,8 @@ def _config_name(options: argparse.Namespace) -> str:
     sizes = (options.val_per_group, options.test_per_group)
     if options.split == "reference" and sizes != (N_VAL, N_TEST):
         parts += map(str, sizes)
+    if (options.classes, options.scenes) != (",".join(CLASSES), ",".join(SCENES)):
+        parts.append(re.sub(r"\W+", "_", f"{options.classes}_{options.scenes}"))
     if options.size:
         parts.append(f"size{options.size}")
     return "_".join(parts)

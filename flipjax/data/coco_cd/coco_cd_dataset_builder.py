@@ -34,6 +34,8 @@ class CocoCDConfig(tfds.core.BuilderConfig):
         n_val: validation photos of each group.
         n_test: test photos of each group.
         size: pixels a side; 0: as large as each photo.
+        classes: names of categories, y = 0 first.
+        scenes: indoor, outdoor, or names of categories or supercategories of stuff.
     """
 
     divided: bool = True
@@ -41,6 +43,8 @@ class CocoCDConfig(tfds.core.BuilderConfig):
     n_val: int = N_VAL
     n_test: int = N_TEST
     size: int = 0
+    classes: tuple[str, ...] = CLASSES
+    scenes: tuple[str, ...] = SCENES
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -70,9 +74,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": tfds.features.Image(shape=(size, size, 3)),
                     "mask": tfds.features.Image(shape=(size, size, 1), encoding_format="png", use_colormap=True),
-                    "class": tfds.features.ClassLabel(names=CLASSES),
-                    "scene": tfds.features.ClassLabel(names=SCENES),
-                    "group": tfds.features.Scalar(np.int32, doc="2 * class + scene; 0 and 3 are common"),
+                    "class": tfds.features.ClassLabel(names=self.builder_config.classes),
+                    "scene": tfds.features.ClassLabel(names=self.builder_config.scenes),
+                    "group": tfds.features.Scalar(np.int32, doc="class * scenes + scene"),
                     "id": tfds.features.Scalar(np.int64, doc="of the image in COCO"),
                 }
             ),
@@ -84,10 +88,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         # Messages name the folders that are meant, and not links to them.
         root = Path(epath.Path(dl_manager.manual_dir)).resolve()
         stuff_dir = root / "stuff_annotations" if (root / "stuff_annotations").is_dir() else None
-        selection = read_selection(root, stuff_dir)
+        names = {"classes": self.builder_config.classes, "scenes": self.builder_config.scenes}
+        selection = read_selection(root, stuff_dir, **names)
         photos = {photo.animals.image_id: photo for photo in selection.photos}
         left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items())) or "none"
-        counts = describe(count_groups([photo.group for photo in photos.values()]))
+        counts = describe(count_groups([photo.group for photo in photos.values()], **names))
         build.say_line(f"{len(photos)} photos: {counts}; left out: {left_out}")
         splits = {split: [photos[i] for i in ids] for split, ids in self._divide(photos).items()}
         builders.check_files([photo.item for photo in itertools.chain(*splits.values())])

@@ -12,10 +12,9 @@ from PIL import Image
 
 from flipjax.data.build import BadFilesError
 from flipjax.data.coco_cd.annotations import Animals, label_mask, read_instances, read_stuff
-from flipjax.data.coco_cd.categories import scene_of
+from flipjax.data.coco_cd.categories import CLASSES, SCENES, scene_of
 from flipjax.data.images import BadFileError
 from flipjax.data.pool import PoolItem
-from flipjax.groups import TWO_BY_TWO
 
 YEARS = ("train2017", "val2017")
 """COCO's two parts, which are pooled; folders of photos and ends of file names."""
@@ -25,15 +24,15 @@ FOREGROUND = (0.01, 0.99)
 
 
 class Photo(NamedTuple):
-    """An image of the data set: its item, of one file, and what is annotated in it."""
+    """An image of the data set: its item, of one file, what is annotated in it, and its group of all S scenes."""
 
     item: PoolItem
     animals: Animals
 
     @property
     def group(self) -> int:
-        """Group 2 * y + scene; 0 and 3 are common."""
-        return TWO_BY_TWO.of(self.item.y, self.item.scene)
+        """Group y * S + scene."""
+        return self.item.y * len(self.animals.areas) + self.item.scene
 
 
 class Selection(NamedTuple):
@@ -43,12 +42,20 @@ class Selection(NamedTuple):
     left_out: Counter[str]
 
 
-def read_selection(coco_root: Path, stuff_dir: Path | None = None) -> Selection:
+def read_selection(
+    coco_root: Path,
+    stuff_dir: Path | None = None,
+    *,
+    classes: Sequence[str] = CLASSES,
+    scenes: Sequence[str] = SCENES,
+) -> Selection:
     """Selects from the four annotation files, one after another, with a line for each on stderr.
 
     Args:
         coco_root: holds `annotations/` with `instances_train2017.json` and `instances_val2017.json`.
         stuff_dir: holds `stuff_train2017.json` and `stuff_val2017.json`; `annotations/` unless given.
+        classes: names of categories.
+        scenes: indoor, outdoor, or names of categories or supercategories of stuff.
 
     Returns:
         The selection.
@@ -66,12 +73,12 @@ def read_selection(coco_root: Path, stuff_dir: Path | None = None) -> Selection:
         print(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)", file=sys.stderr, flush=True)
     try:
         for year, (instances, stuff) in zip(YEARS, files, strict=True):
-            animals = read_instances(instances, folder=year)
+            animals = read_instances(instances, folder=year, classes=classes, scenes=scenes)
             twice = seen & {image.image_id for image in animals}
             if twice:
                 raise BadFileError(f"{instances}: image {min(twice)} is in {YEARS[0]}, too")
             seen |= {image.image_id for image in animals}
-            part = select(animals, read_stuff(stuff), folder=(coco_root / year).resolve())
+            part = select(animals, read_stuff(stuff, scenes=scenes), folder=(coco_root / year).resolve())
             photos += part.photos
             left_out += part.left_out
     except BadFileError as error:
@@ -83,18 +90,18 @@ def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]], *, 
     """Tells class and scene of images, and leaves out those that have none or too little or too much foreground.
 
     Args:
-        animals: images with a cat, a dog or both.
-        stuff: areas of indoor and outdoor stuff by image id, pixels; they are added to those of the things.
+        animals: images with animals.
+        stuff: areas of the stuff of each scene by image id, pixels; they are added to those of the things.
         folder: of the photos; COCO's root and the year are the first part of their names.
     """
     photos: list[Photo] = []
     left_out: Counter[str] = Counter()
     for image in animals:
         classes = {label - 1 for label, _ in image.segments}
-        indoor, outdoor = np.add(image.areas, stuff.get(image.image_id, (0, 0))).tolist()
-        scene = scene_of(indoor, outdoor, image.width * image.height)
+        areas = np.add(image.areas, stuff.get(image.image_id, 0)).tolist()
+        scene = scene_of(areas, image.width * image.height)
         if len(classes) > 1:
-            left_out["both classes"] += 1
+            left_out["several classes"] += 1
         elif scene is None:
             left_out["unknown scene"] += 1
         elif not FOREGROUND[0] < foreground_share(image) < FOREGROUND[1]:
@@ -107,7 +114,7 @@ def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]], *, 
 
 
 def foreground_share(image: Animals) -> float:
-    """Returns the share of the pixels that show a cat or a dog, in the mask resized to FILTER_SIZE."""
+    """Returns the share of the pixels that show an animal, in the mask resized to FILTER_SIZE."""
     mask = Image.fromarray(label_mask(image.segments, image.width, image.height))
     small = np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST))
     return float(np.mean(small > 0))

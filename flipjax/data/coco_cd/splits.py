@@ -29,7 +29,7 @@ def reference_split(
 
     Args:
         ids: image ids, unique, in any order.
-        groups: group 2 * y + scene of each.
+        groups: group of each, y, then scene.
         rho: share of a class's training images in its usual scene, in [0.5, 1]; None: all that val and test leave.
         n_val: validation images of each group.
         n_test: test images of each group.
@@ -79,14 +79,16 @@ def class_size(usual: int, rare: int, rho: float) -> int:
     return int(min(usual / rho, rare / (1 - rho))) if rho < 1 else usual
 
 
-def count_groups(groups: Sequence[int]) -> dict[str, int]:
+def count_groups(
+    groups: Sequence[int], classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
+) -> dict[str, int]:
     """Counts the images of each group.
 
     Example:
         >>> count_groups([0, 0, 3])
         {'cat indoor': 2, 'cat outdoor': 0, 'dog indoor': 0, 'dog outdoor': 1}
     """
-    names = [f"{name} {scene}" for name in CLASSES for scene in SCENES]
+    names = [f"{name} {scene}" for name in classes for scene in scenes]
     return {name: list(groups).count(g) for g, name in enumerate(names)}
 
 

@@ -16,7 +16,7 @@ from flipjax.data.images import BadFileError
 from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, class_of
 from flipjax.files import csv_rows, replacing
-from flipjax.groups import TWO_BY_TWO
+from flipjax.groups import Groups
 
 T = TypeVar("T")
 
@@ -140,7 +140,7 @@ def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, r
                 place = y if rank < usual else 1 - y
                 # Slot `rank` of a kind of scene belongs to one class or the other, so no scene is shown twice.
                 photo = photos[place][first + rank]
-                rows.append(Row(bird.number, bird.name, y, split, place, TWO_BY_TWO.of(y, place), photo))
+                rows.append(Row(bird.number, bird.name, y, split, place, Groups().of(y, place), photo))
         first += slots[part]
     return sorted(rows, key=lambda row: (row.split, row.group_id))
 
@@ -184,8 +184,8 @@ def _row(fields: Mapping[str, str]) -> Row:
         if not values[name]:
             raise ValueError(f"{name}: expected a path below its archive, found none")
     row = Row(int(values["img_id"]), values["img_filename"], y, split, place, group, values["place_filename"])
-    if group != TWO_BY_TWO.of(y, place):
-        raise ValueError(f"group_id: expected 2 * y + place = {TWO_BY_TWO.of(y, place)}, found {group}")
+    if group != Groups().of(y, place):
+        raise ValueError(f"group_id: expected 2 * y + place = {Groups().of(y, place)}, found {group}")
     return row
 
 

@@ -16,7 +16,7 @@ from flipjax.data.split import PARTS
 from flipjax.data.waterbirds_seg import archives, pixels
 from flipjax.data.waterbirds_seg.manifest import read_manifest
 from flipjax.data.waterbirds_seg.selection import composites_of, cut_outs_of, parts_of
-from flipjax.groups import TWO_BY_TWO
+from flipjax.groups import Groups
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -76,7 +76,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "id": tfds.features.Text(),
                     "class": tfds.features.ClassLabel(names=archives.CLASS_NAMES, doc="of the bird; -1 none"),
                     "scene": tfds.features.ClassLabel(names=archives.SCENE_NAMES, doc="of the photo; -1 none"),
-                    "group": tfds.features.Scalar(np.int32, doc="2 * class + scene; -1 where one of them is none"),
+                    "group": tfds.features.Scalar(np.int32, doc="as in flipjax.groups; -1 where one of them is none"),
                     "part": tfds.features.ClassLabel(names=PARTS, doc="in which it may stand; -1 any"),
                 }
             ),
@@ -114,7 +114,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "id": item.name,
                     "class": item.y,
                     "scene": item.scene,
-                    "group": TWO_BY_TWO.of(item.y, item.scene) if min(item.y, item.scene) >= 0 else -1,
+                    "group": Groups().of(item.y, item.scene) if min(item.y, item.scene) >= 0 else -1,
                     "part": item.part,
                 },
             )
