@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.colors import to_hex
 from PIL import Image, UnidentifiedImageError
 
@@ -76,23 +75,27 @@ def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> 
         return []
     true = audit.objects.tables.true
     flips = true[true["outcome"] == "flip"].sort_values("pixels", ascending=False, kind="stable")
-    pairs = [(truth, predicted) for truth, predicted, *_ in audit.objects.flipped_pairs()[:PAIRS]]
-    found = {pair: flips[(flips["class"] == pair[0]) & (flips["predicted"] == pair[1])][:EACH] for pair in pairs}
-    drawn = {}
-    for image, rows in pd.concat(found.values()).groupby("image") if found else ():
-        maps = maps_of(int(image))
-        for place, row in zip(rows.index, rows.to_dict("records"), strict=True):
-            cut = _cut(row, int(maps["step"]), maps["truth"].shape)
-            parts = {name: values[cut] for name, values in maps.items() if name != "step"}
-            pair = f"{audit.class_names[row['class']]} as {audit.class_names[row['predicted']]}"
-            item = make_item(audit, int(image), pair, parts)
-            risk = float(row["flip_risk"])
-            drawn[place] = item._replace(flip=float(row["predicted_share"]), flip_risk=risk)
-    items = []
-    for pair, rows in found.items():
-        own = [drawn[place] for place in rows.index]
-        items += [own[0]._replace(anchor=anchor_of(*pair)), *own[1:]]
-    return items
+    found: dict[Any, list[Any]] = {tuple(pair[:2]): [] for pair in audit.objects.flipped_pairs()[:PAIRS]}
+    for row in flips.to_dict("records"):
+        own = found.get((row["class"], row["predicted"]), [])
+        if len(own) < EACH:
+            own.append(row)
+    drawn: dict[tuple[int, int, int], Item] = {}
+    chosen = [(*pair, place, row) for pair, own in found.items() for place, row in enumerate(own)]
+    for image in sorted({row["image"] for *_, row in chosen}):
+        maps = maps_of(image)
+        for truth, predicted, place, row in chosen:
+            if row["image"] == image:
+                cut = _cut(row, int(maps["step"]), maps["truth"].shape)
+                parts = {name: values[cut] for name, values in maps.items() if name != "step"}
+                pair = f"{audit.class_names[truth]} as {audit.class_names[predicted]}"
+                item = make_item(audit, image, pair, parts)
+                drawn[truth, predicted, place] = item._replace(
+                    flip=float(row["predicted_share"]),
+                    flip_risk=float(row["flip_risk"]),
+                    anchor="" if place else anchor_of(truth, predicted),
+                )
+    return [drawn[truth, predicted, place] for truth, predicted, place, _ in chosen]
 
 
 def _cut(row: Mapping[str, Any], step: int, shape: tuple[int, ...]) -> tuple[slice, ...]:

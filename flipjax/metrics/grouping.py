@@ -78,7 +78,8 @@ def across_groups(
 
     def mean_gap(*ious: np.ndarray) -> np.ndarray:
         values = iter(ious)
-        return sum(gap(*islice(values, len(own))) for own, gap in gaps) / len(gaps)
+        total: Any = sum(gap(*islice(values, len(own))) for own, gap in gaps)
+        return total / len(gaps)
 
     # NaN where one group has none.
     across |= {"gap/mean": (sides, mean_gap), "worst_group_iou": (sides, lambda *ious: np.min(ious, axis=0))}
