@@ -26,6 +26,7 @@ from flipjax.config import (
 from flipjax.methods import METHODS
 from flipjax.ranges import functions_of, name_of
 from flipjax.terminal import one_line, printable, say
+from flipjax.threads import cores
 
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 """Exit codes of every command; an interrupted one is continued, or done anew, by the same command."""
@@ -295,6 +296,9 @@ def _run(path: Path, variant: str) -> Config:
     module.__file__ = str(path)
     # Where the standard library looks for the source of a class, and for the names in annotations.
     sys.modules[module.__name__] = module
+    if "jax" not in sys.modules:
+        # An array of JAX in the file starts it: with a device a core, as a sweep does.
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))
     try:
         exec(compile(path.read_bytes(), path, "exec"), vars(module))
         config = module.get_config(*filter(None, [variant]))

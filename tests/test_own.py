@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import random
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -247,6 +249,17 @@ def test_they_are_told_by_source_arguments_closure_and_what_they_use(monkeypatch
     )
     with pytest.raises(ConfigError, match="a value whose text says what it is"):
         text_of(made(object()))
+
+
+def test_an_array_of_jax_in_the_file_leaves_a_device_a_core(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "import jax.numpy as jnp\nfrom flipjax.config import default_config as get_config\nA = jnp.ones(2)\n"
+    )
+    code = f"from flipjax.command import read_config; import pathlib, sys; read_config(pathlib.Path({str(file)!r}), [])"
+    code += "; from flipjax.threads import cores; print(len(sys.modules['jax'].devices()) == cores())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "True\n"
 
 
 def test_another_function_is_another_run():

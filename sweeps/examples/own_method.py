@@ -1,7 +1,7 @@
 """Does MY loss, augmentation or network flip less? flipjax sweep --config sweeps/examples/own_method.py
 
-A configuration file that hands over its own: put yours in place of these. 16 members in two compiled programs, some
-minutes on 2 cores; `python sweeps/examples/own_method.py --workdir DIR` does the same.
+A configuration file that hands over its own: put yours in place of these. 16 members in two compiled programs;
+`python sweeps/examples/own_method.py --workdir DIR` does the same.
 """
 
 import sys
