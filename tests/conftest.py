@@ -40,16 +40,16 @@ SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
 SLOWEST = (
     "test_sweep",
     "test_methods",
-    "test_scale",
-    "test_smp",
-    "test_pack",
-    "test_report",
     "test_launchers",
-    "test_population",
+    "test_scale",
     "test_run_folder",
+    "test_smp",
+    "test_examples",
+    "test_population",
     "test_synthetic",
+    "test_audit",
     "test_evaluate",
-    "test_tfds",
+    "test_report",
 )
 """Files that start first, so that the workers end together; those that train the same programs start apart."""
 EXACT = {"test_launchers", "test_population", "test_run_folder", "test_scale", "test_sweep"}
