@@ -1,6 +1,8 @@
 """Records `run/`, a real run folder without checkpoints and report, which tables and pages are tested on.
 
 Command: python tests/recorded/make.py (from the root of the repository; less than two minutes on 2 cores)
+One machine gives the same bytes every time. After a change of how a step rounds, or on another processor, AUROCs of a
+dozen images may differ by .3: record it anew then.
 """
 
 import pathlib
