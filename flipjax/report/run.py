@@ -12,14 +12,14 @@ import pandas as pd
 
 from flipjax.files import DAMAGED
 from flipjax.groups import TWO_BY_TWO
-from flipjax.results.cells import Row, StoredCell, load_cell
+from flipjax.results.cells import Row, StoredCell
 from flipjax.results.choices import method_regret, regret
 from flipjax.results.frames import read_csv, records_of, to_frame
 from flipjax.results.pairs import pair_tests
 from flipjax.results.repair_sign import repair_signs
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import COMPARED, LEFT_OUT, axes_of, kept_records, member_quantities
-from flipjax.results.same_run import check_program, check_rows
+from flipjax.results.same_run import read_cells
 from flipjax.results.scene_tests import scene_tests
 from flipjax.results.score_tables import score_rows
 from flipjax.results.seeds import INTERVALS, aggregate, compare, trend
@@ -122,12 +122,13 @@ def read_run(workdir: str | Path) -> Run:
     Raises:
         FileNotFoundError: it holds no results.
         ReportError: its results cannot be read.
+        DamagedError: a cell of its results is missing or damaged, or a file is of another run.
     """
     folder = Path(workdir)
     missing: list[str] = []
     table = _results(folder)
     history = _table(folder / "history.csv", missing)
-    cells = dict(_cells(folder, missing, {"results.csv": table, "history.csv": history}))
+    cells = dict(read_cells(folder, results=table, history=history))
     rows = _whole(_rows_of(cells, missing) if table.empty else table, missing)
     if rows.empty or not (rows["split"] == "test").any():
         raise FileNotFoundError(
@@ -203,20 +204,6 @@ def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
         names = sorted(set(rows["member"][~whole]))
         missing.append(f"results.csv: rows of {listed(names)} are incomplete and left out")
     return rows[whole]
-
-
-def _cells(folder: Path, missing: list[str], tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, StoredCell]]:
-    """Yields the cells; a DamagedError names one that is damaged, or a file of another run."""
-    for path in sorted(folder.glob("cells/*/")):
-        try:
-            cell = load_cell(path / "decomposition.npz")
-        except FileNotFoundError:
-            missing.append(f"cells/{path.name}/decomposition.npz: not there; curves and matrices lack its members")
-            continue
-        check_program(path / "decomposition.npz", cell)
-        for name, table in tables.items():
-            check_rows(path / "decomposition.npz", table, cell, name=name)
-        yield path.name, cell
 
 
 def _config(folder: Path, missing: list[str]) -> dict[str, Any]:

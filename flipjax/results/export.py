@@ -6,6 +6,7 @@ Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR);
 """
 
 import argparse
+import hashlib
 import importlib
 import math
 import sys
@@ -15,12 +16,14 @@ from typing import Any, NamedTuple
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.files import DamagedError
+from flipjax.files import DamagedError, write_text
 from flipjax.results.cells import Row
 from flipjax.results.frames import groups_of, records_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities
 from flipjax.results.run_data import RunData, load
 
+TABLES = ("members", "images", "scores", "history", "summary")
+LISTING = "export.sha256"
 TRACKERS = {"mlflow": "mlflow", "trackio": "trackio", "wandb": "wandb"}
 
 
@@ -50,9 +53,22 @@ def _finite(row: Row) -> dict[str, float]:
 
 
 def to_csv(run: RunData, folder: Path) -> None:
-    """Writes members.csv, images.csv, scores.csv, history.csv and summary.csv."""
-    for name in ("members", "images", "scores", "history", "summary"):
-        write_csv(folder / f"{name}.csv", getattr(run, name))
+    """Writes members.csv, images.csv, scores.csv, history.csv, summary.csv and a list of their digests.
+
+    Raises:
+        ConfigError: there is a file of one of these names that no export wrote, or that was edited since.
+    """
+    paths = [folder / f"{name}.csv" for name in TABLES]
+    listing = folder / LISTING
+    known = listing.read_text(errors="replace") if listing.is_file() else ""
+    for path in paths:
+        if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() not in known:
+            raise ConfigError("--out", "a folder without tables, or those of an export", f"{path}, which none wrote")
+    tables = [getattr(run, name) for name in TABLES]
+    for path, table in zip(paths, tables, strict=True):
+        write_csv(path, table)
+    digests = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in paths if path.exists()]
+    write_text(listing, "\n".join([*digests, ""]))
 
 
 def to_mlflow(run: RunData, project: str, mlflow: Any) -> None:
@@ -115,7 +131,7 @@ def _export(run: RunData, options: argparse.Namespace) -> int:
     if options.to == "csv":
         folder = options.out or options.run / "export"
         to_csv(run, folder)
-        print(f"{folder}: members.csv, images.csv, scores.csv, history.csv, summary.csv")
+        print(f"{folder}: {', '.join(f'{name}.csv' for name in TABLES)}")
         return command.DONE
     try:
         tracker = importlib.import_module(TRACKERS[options.to])

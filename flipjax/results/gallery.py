@@ -1,5 +1,6 @@
 """The gallery of a run: which test images to show, and the pixels to show of them."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.files import DamagedError, read_arrays, write_arrays
+from flipjax.files import DAMAGED, DamagedError, read_arrays, write_arrays
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.pairs import whole_pairs
 
@@ -154,6 +155,13 @@ def load_gallery(path: str | Path, *, program: str | None = None) -> StoredImage
     if set(arrays) != set(StoredImages._fields):
         raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
     return StoredImages(**arrays)
+
+
+def program_of(path: str | Path) -> str | None:
+    """Returns whose images a gallery holds, without reading them; None where that cannot be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError, *DAMAGED), np.load(path, allow_pickle=False) as stored:
+        return str(stored["program"])
+    return None
 
 
 def concatenate_galleries(galleries: Sequence[StoredImages]) -> StoredImages:

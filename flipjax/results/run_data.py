@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from flipjax.files import replacing
-from flipjax.results.cells import StoredCell, load_cell
+from flipjax.results.cells import StoredCell
 from flipjax.results.frames import read_csv
 from flipjax.results.image_columns import image_columns
 from flipjax.results.quantities import COLUMNS, IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, column, quantity_of
 from flipjax.results.resampling import Resamples
-from flipjax.results.same_run import check_program, check_rows
+from flipjax.results.same_run import read_cells
 from flipjax.results.score_tables import SCORE_COLUMNS, SCORES, image_scores
 from flipjax.results.seeds import aggregate
 
@@ -40,29 +40,33 @@ class RunData:
     @cached_property
     def history(self) -> pd.DataFrame:
         """history.csv, a row a member and epoch; empty where it is not there."""
-        table = self._table("history.csv")
-        for _ in _cells(self.folder, history=table):
-            pass
-        return table
+        return self._table("history")
 
     @cached_property
     def scores(self) -> pd.DataFrame:
         """scores.csv, a row a member, selection rule and score of images; empty where it is not there."""
-        return self._table("scores.csv")
+        return self._table("scores")
 
     def _table(self, name: str) -> pd.DataFrame:
-        return read_csv(self.folder / name) if (self.folder / name).is_file() else pd.DataFrame()
+        path = self.folder / f"{name}.csv"
+        table = read_csv(path) if path.is_file() else pd.DataFrame()
+        known = {"results": self.members} if name == "scores" else {}
+        for _ in read_cells(self.folder, **known, **{name: table}):
+            pass
+        return table
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row a setting, selection rule and quantity: the mean over seeds of the test images, with its interval."""
-        return aggregate(self.members, resamples=Resamples(dict(_cells(self.folder, members=self.members))))
+        return aggregate(self.members, resamples=Resamples(dict(read_cells(self.folder, results=self.members))))
 
     @cached_property
     def images(self) -> pd.DataFrame:
         """A row a member, selection rule, split and image."""
         parts = [
-            part for _, cell in _cells(self.folder, members=self.members) for part in _image_parts(cell, self.members)
+            part
+            for _, cell in read_cells(self.folder, results=self.members)
+            for part in _image_parts(cell, self.members)
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
@@ -93,7 +97,8 @@ def load(run: str | Path) -> RunData:
 
     Raises:
         FileNotFoundError: it holds no results.csv.
-        DamagedError: results.csv is not what the sweep wrote; once they are read, a cell or a table of another run.
+        DamagedError: results.csv is not what the sweep wrote; once tables are read, a cell that is missing, or a file
+            of another run.
     """
     folder = Path(run)
     path = folder / "results.csv"
@@ -123,7 +128,7 @@ def write_images(run: str | Path) -> Path | None:
     """
     if importlib.util.find_spec("pyarrow") is None:
         return None
-    rows = sum(part.risk_sum.size for _, cell in _cells(Path(run)) for part in cell.parts.values())
+    rows = sum(part.risk_sum.size for _, cell in read_cells(Path(run)) for part in cell.parts.values())
     if not 0 < rows <= MOST_IMAGES:
         return None
     from pyarrow import parquet
@@ -133,7 +138,7 @@ def write_images(run: str | Path) -> Path | None:
     writer = None
     with replacing(path) as stream:
         # A group of rows a member: memory does not grow with the grid.
-        for _, cell in _cells(Path(run)):
+        for _, cell in read_cells(Path(run)):
             for part in _image_parts(cell, members):
                 table = _arrow_table(part)
                 writer = writer or parquet.ParquetWriter(stream, table.schema, compression="zstd")
@@ -151,16 +156,6 @@ def _arrow_table(frame: pd.DataFrame) -> Any:
     metadata = {name: {"unit": unit} for name, unit in units(arrays).items()}
     fields = [pyarrow.field(name, array.type, metadata=metadata.get(name)) for name, array in arrays.items()]
     return pyarrow.table(list(arrays.values()), schema=pyarrow.schema(fields))
-
-
-def _cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, StoredCell]]:
-    """Yields the cells; a DamagedError names a file of another run, also of the `tables` members and history."""
-    for path in sorted(folder.glob("cells/*/decomposition.npz")):
-        cell = load_cell(path, tables=bool(tables))
-        check_program(path, cell)
-        for name, table in tables.items():
-            check_rows(path, table, cell, name={"members": "results.csv", "history": "history.csv"}[name])
-        yield path.parent.name, cell
 
 
 def _image_parts(cell: StoredCell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -1,6 +1,8 @@
-"""Whether the files of a run folder are of one run: what a sweep compares before it goes on, and a reader does here."""
+"""The cells of a run folder, and whether its files are of one run: a reader compares what the sweep compares."""
 
+import contextlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,46 +10,91 @@ import pandas as pd
 
 from flipjax.files import DamagedError
 from flipjax.identity import digest_of
-from flipjax.results.cells import StoredCell
+from flipjax.results.cells import StoredCell, load_cell
 from flipjax.results.frames import to_frame
+from flipjax.results.gallery import program_of
 from flipjax.results.rows import LEFT_OUT
+from flipjax.results.score_tables import score_rows
+from flipjax.results.text import listed
 
-KEYS = {"results.csv": ["member", "selection", "split", "group"], "history.csv": ["member", "epoch"]}
+KEYS = {
+    "results": ["member", "selection", "split", "group"],
+    "history": ["member", "epoch"],
+    "scores": ["member", "selection", "score"],
+}
 """What tells the rows of a table apart."""
+AGAIN = dict.fromkeys(KEYS, "the run's command writes it") | {"scores": "flipjax report writes it"}
 
 
-def check_program(path: Path, cell: StoredCell) -> None:
-    """Raises DamagedError where the cell at `path` was not trained by the configuration of its run folder.
+def read_cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, StoredCell]]:
+    """Yields the cells of a run folder by the names of their folders, or their parts where shards are not collected.
 
-    A cell that names no program, or a folder without a config.json that can be read, says nothing of it.
+    Args:
+        folder: of the run.
+        **tables: `results`, `history` and `scores` as they were read, to compare with the cells' own; `scores` wants
+            `results`, of which cells may then be missing. Without any table the cells have no rows.
+
+    Raises:
+        DamagedError: names a cell that is damaged, a file of another run, or members of `results` that no cell has.
     """
-    try:
-        config = json.loads((path.parents[2] / "config.json").read_bytes())["config"]
-        expected = f"{digest_of(config)}/"
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return
-    if cell.program and not cell.program.startswith(expected):
-        raise DamagedError(f"{path}: expected a cell of the configuration in config.json; found one of another run")
+    missing = _done(tables["results"]) if "results" in tables and "scores" not in tables else set()
+    expected = _expected_program(folder)
+    for place in sorted(folder.glob("cells/*/")):
+        whole = place / "decomposition.npz"
+        for path in [whole] if whole.exists() else sorted(place.glob("parts/*.npz")):
+            cell = load_cell(path, tables=bool(tables))
+            if cell.program and not cell.program.startswith(expected):
+                raise DamagedError(
+                    f"{path}: expected a cell of the configuration in config.json; found one of another run"
+                )
+            if program_of(place / "gallery.npz") not in (None, cell.program):
+                raise DamagedError(f"{place / 'gallery.npz'}: expected the images of this run; found those of another")
+            for name, table in tables.items():
+                if len(table):
+                    _check_rows(folder / f"{name}.csv", table, _own_rows(name, cell, tables), cell=path)
+            missing -= cell.places.keys()
+            yield place.name if path == whole else f"{place.name}/{path.stem}", cell
+    if missing:
+        found = "found none; the run's command makes them again"
+        raise DamagedError(f"{folder / 'cells'}: expected the decompositions of {listed(sorted(missing))}; {found}")
 
 
-def check_rows(path: Path, table: pd.DataFrame, cell: StoredCell, *, name: str) -> None:
-    """Raises DamagedError where a cell's own rows of `results.csv` or `history.csv` are not those of the table.
+def _own_rows(table: str, cell: StoredCell, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    if table == "scores":
+        return score_rows([cell], tables["results"])
+    return to_frame(cell.rows if table == "results" else cell.history)
+
+
+def _done(table: pd.DataFrame) -> set[str]:
+    return {*table["member"][~table["status"].isin([*LEFT_OUT, ""])]} if {"member", "status"} <= {*table} else set()
+
+
+def _expected_program(folder: Path) -> str:
+    """Returns how the programs of a run's cells begin: empty where no configuration can be read."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        return f"{digest_of(json.loads((folder / 'config.json').read_bytes())['config'])}/"
+    return ""
+
+
+def _check_rows(path: Path, table: pd.DataFrame, own: pd.DataFrame, *, cell: Path) -> None:
+    """Raises DamagedError where the rows that a cell has itself are not those of the table at `path`.
 
     Members that failed in the table, or are no part of it, are not compared: their cell came later.
     """
-    own = to_frame(cell.rows if name == "results.csv" else cell.history)
-    keys = KEYS[name]
-    if own.empty or table.empty or not {*keys} <= {*table}:
+    keys = KEYS[path.stem]
+    if not {*keys} <= {*table}:
+        raise DamagedError(f"{path}: expected the columns {', '.join(keys)}; found {', '.join(map(str, table))}")
+    if own.empty:
         return
     done = table[~table["status"].isin(LEFT_OUT)] if "status" in table else table
-    stored = done[done["member"].isin(cell.places)].set_index(keys).sort_index()
+    stored = done[done["member"].isin(own["member"])].set_index(keys).sort_index()
     own = own[own["member"].isin(done["member"])].set_index(keys).sort_index()
     same = stored.index.equals(own.index) and {*own} <= {*stored}
     differs = [column for column in own if not _same(stored[column], own[column])] if same else keys
     if differs:
         found = f"other values of {differs[0]}" if same else "others"
         raise DamagedError(
-            f"{path.parents[2] / name}: expected the rows of {path}; found {found}, those of another run"
+            f"{path}: expected the rows of {cell}; found {found}, of another run or version; {AGAIN[path.stem]} again"
         )
 
 

@@ -64,11 +64,22 @@ def test_what_the_first_rule_alone_is_asked_is_blank_for_later_ones(recorded):
 def test_export_to_csv(recorded, tmp_path, capsys):
     assert export.main([str(recorded), "--to", "csv", "--out", str(tmp_path / "out")]) == 0
     assert len(read_csv(tmp_path / "out/images.csv")) == 8 * 2 * (24 + 48)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        f"{name}.csv" for name in ("members", "images", "scores", "history", "summary")
-    }
+    names = {f"{name}.csv" for name in export.TABLES}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"export.sha256"}
     assert export.main([str(tmp_path), "--to", "csv"]) == 2
     assert "results.csv" in capsys.readouterr().err
+
+
+def test_export_replaces_no_table_but_its_own(recorded, tmp_path, capsys):
+    line = [str(recorded), "--to", "csv", "--out", str(tmp_path)]
+    path = tmp_path / "members.csv"
+    path.write_text("mine")
+    assert export.main(line) == 2 and path.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    assert f"--out: expected a folder without tables, or those of an export; found {path}" in capsys.readouterr().err
+    path.unlink()
+    assert export.main(line) == export.main(line) == 0
+    path.write_text(path.read_text() + "mine\n")
+    assert export.main(line) == 2 and path.read_text().endswith("mine\n")
 
 
 def test_a_tracker_that_is_not_installed_is_one_line(recorded, capsys, monkeypatch):

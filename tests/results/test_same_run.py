@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from flipjax.report.__main__ import main as report
-from flipjax.results import export, load
+from flipjax.results import export, gallery, load
 from flipjax.results.cells import load_cell, save_cell
 
 
@@ -45,12 +45,31 @@ def other_history(folder):
     return "history.csv: expected the rows of"
 
 
+def foreign_history(folder):
+    (folder / "history.csv").write_text("a,b\n1,2\n")
+    return "history.csv: expected the columns member, epoch; found a, b"
+
+
+def other_gallery(folder):
+    path = folder / "cells/000/gallery.npz"
+    gallery.save_gallery(path, gallery.load_gallery(path), program="0" * 64 + "/000")
+    return "gallery.npz: expected the images of this run"
+
+
+def missing(folder):
+    (folder / "cells/000/decomposition.npz").unlink()
+    return "cells: expected the decompositions of m000, m001"
+
+
 def damaged(folder):
     (folder / "cells/000/decomposition.npz").write_bytes(b"")
     return "decomposition.npz: damaged"
 
 
-@pytest.mark.parametrize("change", [other_seed, other_config, other_results, other_history, damaged])
+CHANGES = [other_seed, other_config, other_results, other_history, foreign_history, other_gallery, missing, damaged]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_is_not_of_this_run_is_refused_by_name(change, recorded, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(recorded, folder)
@@ -64,3 +83,28 @@ def test_what_is_not_of_this_run_is_refused_by_name(change, recorded, tmp_path, 
     run = load(folder)
     with pytest.raises(ValueError, match=words):
         assert [run.summary, run.images, run.history]
+
+
+def test_scores_of_another_run_are_refused_and_made_again_by_the_report(recorded, tmp_path):
+    folder = shutil.copytree(recorded, tmp_path / "run")
+    path = folder / "scores.csv"
+    whole = path.read_text()
+    first, second, *rest = whole.splitlines()
+    cells = second.split(",")
+    cells[-1] = "0.987654"
+    for text in ("\n".join([first, ",".join(cells), *rest]), "member,score\nzzz,1"):
+        path.write_text(text + "\n")
+        with pytest.raises(ValueError, match=r"scores\.csv: expected the"):
+            assert len(load(folder).scores)
+        assert export.main([str(folder), "--to", "csv"]) == 2
+    assert report([str(folder)]) == 0 and path.read_text() == whole
+    assert len(load(folder).scores) == len(load(recorded).scores)
+
+
+def test_members_of_a_shard_that_is_not_collected_have_their_intervals(recorded, tmp_path):
+    folder = shutil.copytree(recorded, tmp_path / "run")
+    place = folder / "cells/000"
+    (place / "parts").mkdir()
+    (place / "decomposition.npz").rename(place / "parts/abc.npz")
+    summary = load(folder).summary
+    assert summary["low"].equals(load(recorded).summary["low"]) and summary["low"].notna().any()
