@@ -60,8 +60,15 @@ def test_the_checkpoint_before_a_damaged_one_continues(run, whole):
     for place in range(len(whole_bytes) // 4, len(whole_bytes), 100):
         whole_bytes[place] ^= 255
     data.write_bytes(whole_bytes)
-    code, text = run()
-    assert code == 0, text
+    stored = json.loads((run.folder / "config.json").read_text())
+    now = stored["jax"]
+    (run.folder / "config.json").write_text(json.dumps(stored | {"jax": "0.4.30", "device": "8 x TPU v4 (tpu)"}))
+    differs = f"jax {now} (before 0.4.30), backend cpu (cpu) (before TPU v4 (tpu))"
+    for strict in (("--strict_versions",), ()):
+        code, text = run(*strict)
+        assert differs in text and code == (2 if strict else 0), text
+    assert [start["jax"] for start in json.loads((run.folder / "config.json").read_text())["sessions"]] == [now, now]
+    assert differs in (run.folder / "report/index.html").read_text()
     assert "checkpoints/000/3: a damaged" in text and "continues after epoch 2" in text and same(run, whole)
 
 
@@ -156,7 +163,7 @@ def test_a_folder_in_which_nothing_was_trained_is_taken_over(tmp_path):
         workdir = Workdir(tmp_path)
         try:
             workdir.open(config, lock=lock, fresh=False, force=False)
-            workdir.describe(config, dict.fromkeys(("name", "command", "device", "flipjax"), "x"))
+            workdir.describe(config, {"name": "x", "command": "x"}, {"device": "x", "flipjax": "x"}, strict=True)
         finally:
             workdir.close()
         return json.loads((tmp_path / "config.json").read_text())["config"]["a"]
@@ -270,9 +277,10 @@ def test_shards_in_any_order_give_the_bytes_of_the_whole_run(whole, run):
     assert run("--shard", "1/2")[0] == 0
     code, text = run("--collect")
     assert code == 1 and "1 members are not done" in text
+    assert "not done, and left out of all means" in text and "failed" not in text
     alone = shard_members(plan(faults.read_config(whole[1])), index=1, count=2)
     rows = records_of(read_csv(run.folder / "results.csv"))
-    assert {row["member"] for row in rows if row["status"] != "failed"} == alone
+    assert {row["member"] for row in rows if row["status"] != "not done"} == alone
     code, text = run("--shard", "0/2")
     assert code == 0 and "Flip" in text
     for name in ("results.csv", "history.csv", "report/summary.csv"):

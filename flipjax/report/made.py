@@ -1,11 +1,12 @@
 """How a run was made, and its members one by one."""
 
-import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flipjax.report.html import Numbers
 from flipjax.report.run import Run
 from flipjax.results.frames import records_of
+from flipjax.results.provenance import differing_software
 from flipjax.results.quantities import title_of
 from flipjax.results.text import COLUMNS, TextTable, varying_axes
 
@@ -17,16 +18,20 @@ def made_of(run: Run) -> Numbers:
     """Returns what config.json says of the run: command, commit, device, time and versions."""
     facts = {key: value for key, value in run.config.items() if isinstance(value, str) and key != "name"}
     rows = [[key, facts[key]] for key in FIELDS if key in facts]
-    rows += _time(run)
+    sessions = run.config.get("sessions")
+    sessions = [entry for entry in sessions if isinstance(entry, dict)] if isinstance(sessions, list) else []
+    rows += _time(run, [entry for entry in sessions if "seconds" in entry])
+    for number, session in enumerate(sessions[1:], start=2):
+        others = differing_software([run.config], session)
+        rows += [[f"start {number}, other software", others]] if others else []
     rows += [[key, value] for key, value in facts.items() if key not in FIELDS]
     rows = rows or [["nothing", "-"]]
     return Numbers("What config.json says of the run", TextTable(["fact", "value"], rows), words=True)
 
 
-def _time(run: Run) -> list[list[str]]:
+def _time(run: Run, sessions: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Returns the wall time over all sessions, and the training images a second of it."""
-    sessions = [entry for entry in run.config.get("sessions", []) if isinstance(entry, dict)]
-    seconds = sum(float(entry.get("seconds", math.nan)) for entry in sessions)
+    seconds = sum(float(entry["seconds"]) for entry in sessions)
     if not sessions or not seconds > 0:
         return []
     minutes, rest = divmod(round(seconds), 60)

@@ -16,7 +16,8 @@ from flipjax.results.quantities import PULL_QUANTITIES, column, of_classes, quan
 COMPARED = ("all", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")
 DIGITS = 6
-LEFT_OUT = ("diverged", "failed")
+NOT_DONE = "not done"
+LEFT_OUT = ("diverged", "failed", NOT_DONE)
 """The statuses of members that no mean holds."""
 
 

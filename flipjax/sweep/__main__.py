@@ -41,6 +41,9 @@ def _parser() -> command.ConfigParser:
     )
     parser.add_argument("--fresh", action="store_true", help="start over; an earlier run is renamed to DIR.old")
     parser.add_argument("--fail_fast", action="store_true", help="stop at the first cell that fails")
+    parser.add_argument(
+        "--strict_versions", action="store_true", help="refuse to continue with other software than a run began with"
+    )
     parser.add_argument("--force_unlock", action="store_true", help="take the folder from a process that is gone")
     parser.add_argument("--shard", metavar="i/n|auto", help="train one of n shares of the members, into one folder")
     parser.add_argument("--collect", action="store_true", help="write the tables of what shards have trained")

@@ -263,10 +263,12 @@ def _gallery(
     )
 
 
-def failed_rows(program: Program, class_names: Sequence[str], all_groups: Groups) -> list[dict[str, Any]]:
-    """Returns the rows of a program that failed: its members with blank measures."""
+def blank_rows(
+    program: Program, class_names: Sequence[str], all_groups: Groups, *, status: str
+) -> list[dict[str, Any]]:
+    """Returns the rows of a program that failed or is not done: its members with blank measures."""
     none = np.zeros(0, np.int32)
-    blank: dict[str, Any] = {"status": "failed", "epochs": 0, "best_epoch": 0}
+    blank: dict[str, Any] = {"status": status, "epochs": 0, "best_epoch": 0}
     members = [
         {"member": setting.name, **setting.axes, **blank, "selection": rule}
         for setting in program.settings

@@ -1,13 +1,8 @@
 """A sweep as it runs: the members that the folder lacks, program after program, then tables and a report."""
 
 import argparse
-import contextlib
-import datetime
 import errno
 import functools
-import importlib.metadata
-import platform
-import subprocess
 import tempfile
 import time
 import traceback
@@ -23,9 +18,11 @@ from flipjax.plan import Program, restrict, select, shard_members
 from flipjax.report import page
 from flipjax.results.cells import Row
 from flipjax.results.frames import write_csv, write_results
+from flipjax.results.provenance import describe_start
+from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
 from flipjax.sweep import storage, waves
-from flipjax.sweep.finish import failed_rows, finish
+from flipjax.sweep.finish import blank_rows, finish
 from flipjax.sweep.lock import Lock
 from flipjax.sweep.program import InterruptedRunError, train
 from flipjax.sweep.shards import Shard
@@ -59,7 +56,8 @@ class Sweep:
         self.histories: dict[str, list[Row]] = {}
         self.class_names: dict[str, tuple[str, ...]] = {}
         self.groups: dict[str, Groups] = {}
-        self.failed = False
+        # Programs of which a part failed; what else has no results is not done.
+        self.failed: set[str] = set()
 
     def read(self, say: storage.Say) -> None:
         """Reads what the folder holds of every program."""
@@ -95,7 +93,7 @@ class Sweep:
                 # A ValueError is an impossible request and says so itself; anything else needs its place in the code.
                 text = str(error) if isinstance(error, ValueError) else traceback.format_exc()
                 bar.say(f"cell {program.name} failed: {text}")
-                self.failed = True
+                self.failed.add(program.name)
                 if fail_fast:
                     return True
         return True
@@ -179,7 +177,8 @@ class Sweep:
             if absent:
                 names = self.class_names.get(program.name) or storage.class_names_of(stored)
                 groups = self.groups.get(program.name) or storage.groups_of(stored)
-                failures += failed_rows(restrict(program, absent), names, groups)
+                status = "failed" if program.name in self.failed else NOT_DONE
+                failures += blank_rows(restrict(program, absent), names, groups, status=status)
             self.histories[program.name] = storage.rows_of(program, stored, "history") or self.histories[program.name]
         return rows, failures
 
@@ -191,16 +190,6 @@ def _text_of(folder: Path, rows: Sequence[Row]) -> str:
             (Path(place) / name).symlink_to((folder / name).absolute())
         write_results(Path(place), rows)
         return page.build_report(place)
-
-
-def _provenance() -> dict[str, str]:
-    """Says where and when a run started, of which versions, and of which commit where the code is a checkout of git."""
-    facts = {"host": platform.node(), "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
-    line = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        facts["commit"] = subprocess.run(line, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    names = ("flipjax", "jax", "flax", "optax", "numpy")
-    return {**facts, "python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
 
 def run_sweep(
@@ -262,9 +251,9 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: argparse.Namespac
         text = f"cannot be written to, and {members} members are not done"
         raise OSError(errno.EROFS, text, str(workdir.folder))
     device = backend.start_backend(PopulationSpec(**sweep.config.population), max(len(part.names) for part in parts))
-    name = options.config_name
-    facts: dict[str, Any] = {"name": name, "command": line, "device": device, **_provenance()}
-    workdir.describe(settings, facts | {"functions": sources} if (sources := sources_of(sweep.config)) else facts)
+    facts: dict[str, Any] = {"name": options.config_name, "command": line}
+    facts |= {"functions": sources} if (sources := sources_of(sweep.config)) else {}
+    workdir.describe(settings, facts, describe_start(device), strict=options.strict_versions)
     say(f"{device}; reading the pool")
     sweep.signals.training = True
     start = time.monotonic()
@@ -279,7 +268,7 @@ def _end_shard(sweep: Sweep, shard: Shard) -> int:
     """Says what a shard has done, and collects where all others are done, too."""
     sweep.workdir.close()
     rows = (row for program in sweep.programs for row in storage.rows_of(program, sweep.stored[program.name], "rows"))
-    failed = sweep.failed or any(row["member"] in sweep.members and row["status"] not in DONE for row in rows)
+    failed = bool(sweep.failed) or any(row["member"] in sweep.members and row["status"] not in DONE for row in rows)
     sweep.read(lambda line: None)
     missing = sweep.missing()
     done = len(sweep.members.difference(missing))

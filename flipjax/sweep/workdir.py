@@ -1,16 +1,18 @@
 """The run folder: what is done lies in it, so that the same command continues, finishes, or has nothing to do."""
 
+import contextlib
 import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipjax.config import ConfigError
 from flipjax.files import replacing
 from flipjax.plan import Program, first_difference
+from flipjax.results.provenance import differing_software
 from flipjax.sweep.lock import PREFIX, Lock
 from flipjax.terminal import say
 
@@ -88,20 +90,48 @@ class Workdir:
             self._lock.release()
             self._lock = None
 
-    def describe(self, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-        """Writes config.json, with facts about the run (name, command, device, versions), unless it is there."""
-        path = self.folder / CONFIG
-        if not path.is_file():
-            self._write_json(path, {**provenance, "config": config})
+    def describe(
+        self, config: Mapping[str, Any], facts: Mapping[str, Any], start: Mapping[str, str], *, strict: bool
+    ) -> None:
+        """Writes config.json: facts about the run (name, command), and each of its starts.
+
+        Says what an earlier start had of other software.
+
+        Raises:
+            ConfigError: there is such software, and `strict`.
+        """
+        with self._changing_config() as path:
+            first = {**facts, **start, "config": config}
+            stored = _read_json(path, keys=KEYS) if path.is_file() else first
+            starts = _sessions(stored)
+            others = differing_software([stored, *starts], start)
+            if others and strict:
+                raise ConfigError("--strict_versions", "the software of the run's earlier starts", others)
+            if others:
+                say(
+                    f"warning: {others}: what is done and what follows are of different software; see --strict_versions"
+                )
+            self._write_json(path, {**stored, "sessions": [*starts, start], "config": stored["config"]})
 
     def add_session(self, seconds: float) -> None:
-        """Adds the wall time of this process's training to config.json."""
-        path = self.folder / CONFIG
-        stored = _read_json(path, keys=KEYS)
-        before = stored.pop("sessions", [])
-        sessions = [*(before if isinstance(before, list) else []), {"seconds": round(seconds, 1)}]
-        config = stored.pop("config")
-        self._write_json(path, {**stored, "sessions": sessions, "config": config})
+        """Adds the wall time of this process's training to its start in config.json."""
+        with self._changing_config() as path:
+            stored = _read_json(path, keys=KEYS)
+            *before, last = _sessions(stored) or [{}]
+            self._write_starts(path, stored, [*before, {**last, "seconds": round(seconds, 1)}])
+
+    @contextlib.contextmanager
+    def _changing_config(self) -> Iterator[Path]:
+        """Gives config.json to one shard at a time, where the system has locks of folders."""
+        place = os.open(self.folder, os.O_RDONLY)
+        try:
+            with contextlib.suppress(ImportError, OSError):
+                import fcntl
+
+                fcntl.flock(place, fcntl.LOCK_EX)
+            yield self.folder / CONFIG
+        finally:
+            os.close(place)
 
     def verify(self) -> None:
         """Raises OSError where the folder is not that of this run any more."""
@@ -200,9 +230,18 @@ class Workdir:
         for path in self.folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
 
+    def _write_starts(self, path: Path, stored: Mapping[str, Any], starts: Sequence[Mapping[str, Any]]) -> None:
+        facts = {name: value for name, value in stored.items() if name not in ("sessions", "config")}
+        self._write_json(path, {**facts, "sessions": starts, "config": stored["config"]})
+
     def _write_json(self, path: Path, value: Any) -> None:
         with replacing(path) as stream:
             stream.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+def _sessions(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
+    sessions = stored.get("sessions")
+    return [entry for entry in sessions if isinstance(entry, dict)] if isinstance(sessions, list) else []
 
 
 def _read_json(path: Path, *, keys: Any) -> dict[str, Any]:
