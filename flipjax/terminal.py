@@ -24,11 +24,15 @@ def clock(seconds: float) -> str:
 
 
 def open_closed_streams() -> None:
-    """Opens the null device in place of standard streams that a process was started without, as by daemons and cron."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+    """Opens the null device in place of standard streams that a process was started without, as by daemons and cron.
+
+    `sys.stdin` stays None, so that who reads it can say that it is closed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
-            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+            if number:
+                setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def say(text: str, *, stream: TextIO | None = None) -> None:

@@ -18,6 +18,7 @@ from flipjax import monitor
 from flipjax.files import DamagedError
 from flipjax.monitor.__main__ import main
 from flipjax.monitor.drift import BETS, _insert
+from flipjax.terminal import open_closed_streams
 
 
 def test_the_share_of_flagged_images_is_at_most_the_wanted_one():
@@ -196,6 +197,8 @@ def test_the_alarm_and_what_was_written_read_again(fitted, capsys, monkeypatch):
 
 def test_closed_streams(fitted, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    open_closed_streams()  # As flipjax does first.
     code, answers, said = watch(capsys, fitted)
     assert (code, answers) == (2, []) and "standard input: expected JSON lines; found it closed\n" in said
     feed(monkeypatch, b'{"score": 1}\n')
