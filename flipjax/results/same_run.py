@@ -40,23 +40,30 @@ def read_cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, Stor
     missing = _done(tables["results"]) if "results" in tables and "scores" not in tables else set()
     expected = _expected_program(folder)
     for place in sorted(folder.glob("cells/*/")):
-        whole = place / "decomposition.npz"
-        for path in [whole] if whole.exists() else sorted(place.glob("parts/*.npz")):
-            cell = load_cell(path, tables=bool(tables))
-            if cell.program and not cell.program.startswith(expected):
-                raise DamagedError(
-                    f"{path}: expected a cell of the configuration in config.json; found one of another run"
-                )
+        path = place / "decomposition.npz"
+        cells = {place.name: _read_cell(folder, path, expected, tables)} if path.exists() else {}
+        for part in () if cells else sorted(place.glob("parts/*.npz")):
+            # The sweep does a damaged part again, and until then its members are not done.
+            with contextlib.suppress(DamagedError):
+                cells[f"{place.name}/{part.stem}"] = _read_cell(folder, part, expected, tables)
+        for cell in cells.values():
             if program_of(place / "gallery.npz") not in (None, cell.program):
                 raise DamagedError(f"{place / 'gallery.npz'}: expected the images of this run; found those of another")
-            for name, table in tables.items():
-                if len(table):
-                    _check_rows(folder / f"{name}.csv", table, _own_rows(name, cell, tables), cell=path)
             missing -= cell.places.keys()
-            yield place.name if path == whole else f"{place.name}/{path.stem}", cell
+        yield from cells.items()
     if missing:
         found = "found none; the run's command makes them again"
         raise DamagedError(f"{folder / 'cells'}: expected the decompositions of {listed(sorted(missing))}; {found}")
+
+
+def _read_cell(folder: Path, path: Path, expected: str, tables: Mapping[str, pd.DataFrame]) -> StoredCell:
+    cell = load_cell(path, tables=bool(tables))
+    if cell.program and not cell.program.startswith(expected):
+        raise DamagedError(f"{path}: expected a cell of the configuration in config.json; found one of another run")
+    for name, table in tables.items():
+        if len(table):
+            _check_rows(folder / f"{name}.csv", table, _own_rows(name, cell, tables), cell=path)
+    return cell
 
 
 def _own_rows(table: str, cell: StoredCell, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -108,10 +108,8 @@ class Workdir:
             if others and strict:
                 raise ConfigError("--strict_versions", "the software of the run's earlier starts", others)
             if others:
-                say(
-                    f"warning: {others}: what is done and what follows are of different software; see --strict_versions"
-                )
-            self._write_json(path, {**stored, "sessions": [*starts, start], "config": stored["config"]})
+                say(f"warning: what is done is of other software than what follows: {others}; see --strict_versions")
+            self._write_starts(path, stored, [*starts, start])
 
     def add_session(self, seconds: float) -> None:
         """Adds the wall time of this process's training to its start in config.json."""
