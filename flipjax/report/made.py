@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flipjax.backend import differing_software
 from flipjax.report.html import Numbers
 from flipjax.report.run import Run
 from flipjax.results.frames import records_of
-from flipjax.results.provenance import differing_software
 from flipjax.results.quantities import title_of
 from flipjax.results.text import COLUMNS, TextTable, varying_axes
 

@@ -18,7 +18,6 @@ from flipjax.plan import Program, restrict, select, shard_members
 from flipjax.report import page
 from flipjax.results.cells import Row
 from flipjax.results.frames import write_csv, write_results
-from flipjax.results.provenance import describe_start
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
 from flipjax.sweep import storage, waves
@@ -253,7 +252,7 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: argparse.Namespac
     device = backend.start_backend(PopulationSpec(**sweep.config.population), max(len(part.names) for part in parts))
     facts: dict[str, Any] = {"name": options.config_name, "command": line}
     facts |= {"functions": sources} if (sources := sources_of(sweep.config)) else {}
-    workdir.describe(settings, facts, describe_start(device), strict=options.strict_versions)
+    workdir.describe(settings, facts, backend.describe_start(device), strict=options.strict_versions)
     say(f"{device}; reading the pool")
     sweep.signals.training = True
     start = time.monotonic()

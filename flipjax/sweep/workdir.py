@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flipjax.backend import differing_software
 from flipjax.config import ConfigError
 from flipjax.files import replacing
 from flipjax.plan import Program, first_difference
-from flipjax.results.provenance import differing_software
 from flipjax.sweep.lock import PREFIX, Lock
 from flipjax.terminal import say
 
