@@ -24,6 +24,8 @@ from flipjax.training.own import check_own
 from flipjax.training.placement import make_layout
 from flipjax.training.step import make_batch
 
+# One program each: operation by operation each would compile dozens.
+start, batch_of = (jax.jit(each, static_argnums=0) for each in (init_state, make_batch))
 SCALE = 3.0
 KEPT = []
 
@@ -80,7 +82,7 @@ def test_a_nan_of_an_own_loss_reaches_no_other_member():
         image_loss = functools.partial(losses.image_loss, own=(bad,))
         return jax.vmap(image_loss)(logits, labels, groups, knobs).sum(1)[0]
 
-    assert np.isfinite(jax.grad(total)(logits)[0]).all()
+    assert np.isfinite(jax.jit(jax.grad(total))(logits)[0]).all()
 
 
 def test_members_with_and_without_share_a_program(tiny, pool, validation, make_member, run_epoch):
@@ -88,9 +90,9 @@ def test_members_with_and_without_share_a_program(tiny, pool, validation, make_m
     trained = {}
     for name, knobs in (("ce", Knobs()), ("mine", Knobs(own_loss=1.0))):
         member = make_member(knobs=knobs)
-        trained[name] = run_epoch(experiment, member, pool, init_state(tiny, member), validation)
+        trained[name] = run_epoch(experiment, member, pool, start(tiny, member), validation)
     member = make_member()
-    _, plain = run_epoch(tiny, member, pool, init_state(tiny, member), validation)
+    _, plain = run_epoch(tiny, member, pool, start(tiny, member), validation)
     for name, value in plain.items():
         np.testing.assert_allclose(trained["ce"][1][name], value, rtol=1e-4, err_msg=name)
     assert trained["mine"][1]["train_loss"] > plain["train_loss"]
@@ -100,10 +102,10 @@ def test_members_with_and_without_share_a_program(tiny, pool, validation, make_m
 def test_an_own_augmentation_comes_last(tiny, pool, make_member):
     experiment = of_train(tiny, augment=dark)
     batch = jnp.arange(4)
-    plain = make_batch(tiny, make_member(), pool, batch, jax.random.key(0))
+    plain = batch_of(tiny, make_member(), pool, batch, jax.random.key(0))
     for place, factor in ((0.0, 1.0), (1.0, 0.5)):
         member = make_member(knobs=Knobs(own_augment=place))
-        images, *rest = make_batch(experiment, member, pool, batch, jax.random.key(0))
+        images, *rest = batch_of(experiment, member, pool, batch, jax.random.key(0))
         np.testing.assert_allclose(images, factor * plain[0], rtol=1e-6)
         np.testing.assert_array_equal(rest[0], plain[1])
 
@@ -112,7 +114,7 @@ def test_an_own_model_trains_and_counts(tiny, pool, validation, make_member, run
     experiment = dataclasses.replace(tiny, model=ModelSpec(build=Net))
     check_own(experiment)
     member = make_member()
-    state, record = run_epoch(experiment, member, pool, init_state(experiment, member), validation)
+    state, record = run_epoch(experiment, member, pool, start(experiment, member), validation)
     assert np.isfinite(record["valid_loss"]) and (state.weights.statistics["norm"]["mean"] != 0).any()
     config = default_config().population
     config.map = "packed"
