@@ -42,7 +42,7 @@ def test_the_images_are_a_members_own(config, images):
     tables |= {part: (table.rows, table.groups) for part, table in study.tables.items()}
     for part, (rows, groups) in tables.items():
         made = getattr(images, part)
-        for own, theirs in zip(gather(study.pool, rows), (made.images, made.masks), strict=True):
+        for own, theirs in zip(jax.jit(gather)(study.pool, rows), (made.images, made.masks), strict=True):
             np.testing.assert_array_equal(own, theirs)
         np.testing.assert_array_equal(groups, made.groups)
         assert made.images.dtype == np.float32 and all(len(column) == len(rows) for column in made)
@@ -70,7 +70,7 @@ def test_logits_give_the_numbers_of_a_member(config, images):
     program, study = make_study(plan(config)[0])
     experiment = program.experiment
     rows = study.tables["test"].rows
-    weights = init_state(experiment, make_members(program, study)[0]).weights
+    weights = jax.jit(init_state, static_argnums=0)(experiment, make_members(program, study)[0]).weights
 
     @jax.jit
     def answer(weights):

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from flipjax.command import find_config, read_config
@@ -17,6 +18,8 @@ from flipjax.groups import Groups
 
 AT_ONCE = 256
 """Images that are made at once."""
+
+_gather = jax.jit(gather)
 
 
 class GroupedImages(NamedTuple):
@@ -73,7 +76,7 @@ def make_benchmark(config: Any, *, rho: float, seed: int) -> Benchmark:
 
 
 def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:
-    made = [gather(pool, table.rows[start : start + AT_ONCE]) for start in range(0, len(table.rows), AT_ONCE)]
+    made = [_gather(pool, table.rows[start : start + AT_ONCE]) for start in range(0, len(table.rows), AT_ONCE)]
     images, masks = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*made, strict=True))
     classes, scenes = all_groups.class_of(table.groups), all_groups.scene_of(table.groups)
     return GroupedImages(images, masks, classes, scenes, table.groups, table.pairs)
