@@ -71,7 +71,7 @@ def flip_charts(run: Run) -> list[Chart]:
         panels = line_panels(run.summary, run.kept(), lines, y="nat per nat", reference=(0.0, ""))
         caption = (
             "Of the evidence 2 log(rho / (1 - rho)) that rho gives the scene, the share that members use, from "
-            "unlabelled images. 0: none of it; 1: all. Published models use .3 to .4 of what a photo's context says."
+            "unlabelled images. 0: none of it; 1: all. Published models use .3 to .5 of what a photo's context says."
         )
         charts.append(Chart("context_use", "Context use", caption, note, panels))
     return [*charts, shares_chart(share_panels(run.summary), note=run.note(interval=False))]

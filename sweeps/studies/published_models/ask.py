@@ -57,7 +57,8 @@ def ask_photos(predict, images, labels, scenes, *, swapped):
         if first in swapped:
             rows.append(region_rows(logits, labels[first : first + 10], first))
             odds.append(swap(predict, some, logits, scenes))
-    return {"masks": np.concatenate(masks), "regions": np.concatenate(rows), "odds": np.concatenate(odds)}
+    answer = {"masks": np.concatenate(masks)}
+    return answer | ({"regions": np.concatenate(rows), "odds": np.concatenate(odds)} if rows else {})
 
 
 def ask_composites(predict, folder, scenes):
@@ -91,6 +92,8 @@ def ask_model(predict, images, labels, splits, scenes, *, counts):
     val, asked = counts[0], sum(counts)
     answer = {"order": order, "asked": asked}
     answer |= ask_photos(predict, images, labels, scenes[[0, 2]], swapped=range(0, asked, 10))
+    if not asked:
+        return answer
     true = metrics.segments(answer["masks"], labels, **OPTIONS)
     true = true[true["image"] < asked].reset_index(drop=True)
     scaled = images[:asked].astype(np.float32) / 255

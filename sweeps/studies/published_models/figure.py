@@ -90,6 +90,6 @@ def _draw_betas(axis, table):
         axis.plot(shuffled, place, "o", mfc="none", color=GREY, label="contexts shuffled" if place == 0 else None)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(published.MODELS)), published.MODELS)
-    axis.set(title="share of that evidence in which class a flip takes", xlabel="beta (1: all of it)")
+    axis.set(title="how far flips follow such evidence", xlabel="beta (1: all of it)")
     axis.invert_yaxis()
     axis.legend(frameon=False, fontsize="small")

@@ -38,7 +38,7 @@ VOID = 255
 MODELS = {
     "ESPNetv2 2.0": ("espnetv2", "2.0", 445, 150),
     "ESPNetv2 1.0": ("espnetv2", "1.0", 220, 80),
-    "DiCENet 1.75": ("dicenet", "1.75", 150, 50),
+    "DiCENet 1.75": ("dicenet", "1.75", 0, 0),
     "ESPNetv2 0.5": ("espnetv2", "0.5", 150, 50),
 }
 """Family and scale of each, and how many photos of VOC-val and of training it is asked about on other scenes."""

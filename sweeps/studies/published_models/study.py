@@ -32,16 +32,16 @@ def photo_scenes(images, labels):
     return context.cluster_scenes(np.concatenate(features)), context.image_shares(labels, num_classes=21)
 
 
-def about_flips(true, evidence, own):
-    """Rows: SegFlip, bleeding, beta by classes and by scenes, NaturalGap."""
+def about_flips(true, evidence, kept, told):
+    """Rows: SegFlip, bleeding, beta by classes, by scenes of the segments kept, and NaturalGap."""
     import jax
 
     whole = metrics.segment_flips(true, key=jax.random.key(0)).loc["all"]
     yield "segments", whole["segments"], np.nan, np.nan
     yield "SegFlip", whole["seg_flip"], whole["seg_flip_low"], whole["seg_flip_high"]
     yield "share of flips that bleed", whole["bleeding"], np.nan, np.nan
-    for name, told in (("beta", evidence), ("beta, scenes", own)):
-        beta = context.context_beta(true, told, samples=SAMPLES)
+    for name, rows, each in (("beta", true, evidence), ("beta, scenes", kept, told)):
+        beta = context.context_beta(rows, each, samples=SAMPLES)
         yield name, beta.beta, beta.low, beta.high
         yield f"{name}, shuffled", beta.shuffled, np.nan, np.nan
         yield f"{name}, within", beta.within, np.nan, np.nan
@@ -187,19 +187,27 @@ def about_model(answer, labels, shares, places, scenes, shown):
     for split, photos in (("val", is_val), ("train", ~is_val)):
         own = take(parts, photos)
         evidence = context.context_evidence(own, shares, own=places)
-        told = context.scene_evidence(own, scenes, shown, scenes, own=np.arange(len(labels)))
-        found = [*about_flips(own, evidence, told)]
+        # No photo here shows some classes that a flip can take: of their scenes nothing is known.
+        known = (shown >= context.evidence.SHOWN).any(0)[own["predicted"].fillna(0).to_numpy(int)]
+        kept = own[(own["outcome"] != "flip") | known].reset_index(drop=True)
+        told = context.scene_evidence(kept, scenes, shown, scenes, own=np.arange(len(labels)))
+        found = [*about_flips(own, evidence, kept, told)]
+        if split == "val":
+            matrix = metrics.segment_confusion(own, num_classes=21)
+        rows += [(split, *each) for each in found]
+        if not answer["asked"]:
+            continue
         some = take(whole, photos)
         shift = answer["shift"][photos[whole["image"].to_numpy(int)]]
         use = context.context_use(some, context.context_evidence(some, shares, own=places), shift)
-        found.append(("context use", use.use, use.low, use.high))
+        found = [("context use", use.use, use.low, use.high)]
         flip, pixels, log_odds, count = answer[f"scene_flip_{split}"]
         found += [("SceneFlip", *flip), ("SceneFlip, pixels", *pixels), ("SceneFlip, log-odds", *log_odds)]
         found.append(("SceneFlip, segments", count[0], np.nan, np.nan))
         found += about_regions(regions_of(answer, photos & asked))
         rows += [(split, *each) for each in found]
-        if split == "val":
-            matrix = metrics.segment_confusion(own, num_classes=21)
+    if not answer["asked"]:
+        return rows, matrix
     guessed = take(metrics.segments(answer["masks"], answer["masks"], **OPTIONS), asked & is_val)
     told = context.context_evidence(guessed, shares, own=places)
     use = context.context_use(guessed, told, answer["predicted_shift"])
