@@ -13,16 +13,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from flipjax.backend import backend_problem
-from flipjax.config import (
-    KEYS,
-    PLACES,
-    Config,
-    ConfigError,
-    check_sections,
-    default_config,
-    leaves,
-    nearest,
-)
+from flipjax.config import KEYS, PLACES, Config, ConfigError, check_sections, default_config, leaves, nearest
 from flipjax.methods import METHODS
 from flipjax.ranges import functions_of, name_of
 from flipjax.terminal import one_line, printable, say

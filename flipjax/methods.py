@@ -67,8 +67,7 @@ METHODS: dict[str, Method] = {
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),
     "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),
     "dfr": Method(
-        ("dfr",),
-        "refits the head on a group-balanced half of the validation images; the other half gives the val rows",
+        ("dfr",), "refits the head on a group-balanced half of the validation images; the other half gives the val rows"
     ),
     "jtt": Method(
         ("jtt_epochs", "jtt_weight"), "starts anew after a first run, and draws the images that it flips more often"

@@ -112,11 +112,7 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
         ({"size": 20}, ("--ignore_index", "255"), "i3.png: expected the size of its labels, 24 x 32, found 20 x 32"),
         ({}, ("--ignore_index", "255", "--fail_above", "flop=0.1"), "--fail_above: expected a key of the summary"),
         ({}, ("--ignore_index", "255", "--background", "25"), "--background: expected classes in 0..20, found 25"),
-        (
-            {},
-            ("--num_classes", "2", "--background", "0,1"),
-            "expected at least 4 classes (2 of background",
-        ),
+        ({}, ("--num_classes", "2", "--background", "0,1"), "expected at least 4 classes (2 of background"),
     ],
 )
 def test_masks_that_do_not_fit_are_one_line(masks, tmp_path, capsys, change, arguments, message):

@@ -152,18 +152,12 @@ GROUPS = [
     ({"pool.usual": (LAND, "sea")}, "pool.usual: expected scenes among land, water; found sea"),
     ({"pool.usual": (LAND, LAND)}, "pool.usual: expected each scene for some class; found no class for water"),
     ({"pool.usual": (LAND,)}, "pool.usual: expected the usual scenes of each class, mossling, ripplet; found"),
-    (
-        {"pool.usual": ((LAND, WATER), LAND)},
-        "pool.usual: expected different scenes for mossling, not all",
-    ),
+    ({"pool.usual": ((LAND, WATER), LAND)}, "pool.usual: expected different scenes for mossling, not all"),
     ({"pool.scene_kinds": (LAND, WATER, "snow")}, "unless told, class i has scene i mod S); found no class for snow"),
     ({"pool.classes": ("ripplet", "newt")}, "pool.classes: expected names among mossling, ripplet, duneling, frostlet"),
     ({"split.n_train": 513}, "split.n_train: expected a multiple of 2 in [0, 1000000] (2 classes); found 513"),
     ({"split.n_val": 6}, "split.n_val: expected a multiple of 4 in [4, 1000000] (2 classes x 2 scenes); found 6"),
-    (
-        {"axes.rho": (0.4, 0.9)},
-        "axes.rho: expected a number in [0.5, 1], of which 0.5 makes class and scene",
-    ),
+    ({"axes.rho": (0.4, 0.9)}, "axes.rho: expected a number in [0.5, 1], of which 0.5 makes class and scene"),
 ]
 
 

@@ -134,14 +134,8 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
         ((*config, *model, *stored, "--out", tmp_path / "file"), "--out: expected a folder that can be written"),
         ((*config, *model, "--weights", damaged), "--weights: "),
         ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged, convert the weights again"),
-        (
-            (*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"),
-            "n_test 400: each",
-        ),
-        (
-            ("--config", tmp_path / "grid.py", *model, *stored),
-            "config.grid.pool.size: expected",
-        ),
+        ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "n_test 400: each"),
+        (("--config", tmp_path / "grid.py", *model, *stored), "config.grid.pool.size: expected"),
     )
     for arguments, expected in cases:
         assert command.main([*map(str, arguments)]) == 2, arguments
@@ -167,10 +161,7 @@ def test_large_models_have_one_size_and_only_they_have_weights():
     for overrides, message in (
         ({"model.name": "smp_mit_b2", "model.width": 16}, "config.model.width: expected 8 for model.name smp_mit_b2"),
         ({"model.weights": "folder"}, "config.model.weights: expected '' for model.name unet"),
-        (
-            {"model.name": "smp_mit_b2"},
-            "expected a multiple of 32 for model.name smp_mit_b2; found 48",
-        ),
+        ({"model.name": "smp_mit_b2"}, "expected a multiple of 32 for model.name smp_mit_b2; found 48"),
     ):
         with pytest.raises(ConfigError, match=message):
             experiment(default_config(), overrides)

@@ -184,9 +184,7 @@ def test_each_rule_keeps_the_epoch_it_prefers(trained, rule):
         wanted = 1 + int(np.argmax(curve) if rule == "val_worst_group_iou" else np.argmin(curve))
     assert best.epoch == wanted
     jax.tree.map(
-        np.testing.assert_array_equal,
-        best.weights,
-        population.take_member(trained.states[wanted].average, index),
+        np.testing.assert_array_equal, best.weights, population.take_member(trained.states[wanted].average, index)
     )
 
 

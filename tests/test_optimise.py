@@ -50,11 +50,7 @@ def test_rates_of_four_steps(recipe, rates):
 
 def test_averages_of_the_weights():
     values = np.array([5.0, 1.0, 2.0, 6.0, 4.0, 0.0])
-    for ema, swa, wanted in (
-        (0.0, 0.0, values),
-        (0.0, 0.5, [5, 1, 2, 6, 5, 10 / 3]),
-        (0.15, 0.0, None),
-    ):
+    for ema, swa, wanted in ((0.0, 0.0, values), (0.0, 0.5, [5, 1, 2, 6, 5, 10 / 3]), (0.15, 0.0, None)):
         average, result, twin = 0.0, [], 0.0
         for step, value in enumerate(values):
             kept = float(optimise.kept_share(jnp.int32(step), ema=jnp.float32(ema), swa=jnp.float32(swa), total=6))

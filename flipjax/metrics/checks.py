@@ -18,13 +18,7 @@ from jax.core import Tracer
 from flipjax.metrics.blocks import on_host
 from flipjax.metrics.classes import background_classes, check_background
 from flipjax.metrics.forks import refuse_forked
-from flipjax.metrics.hints import (
-    MANY_CLASSES,
-    channels_first_hint,
-    looks_channels_first,
-    resize_hint,
-    shape_message,
-)
+from flipjax.metrics.hints import MANY_CLASSES, channels_first_hint, looks_channels_first, resize_hint, shape_message
 
 KINDS = ("logits", "probabilities", "masks")
 # Half a percent: sums of 150 classes in float16 stay within it.

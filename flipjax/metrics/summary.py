@@ -240,11 +240,7 @@ def _check_keys(keys: Sequence[str], known: Sequence[str], groups: Any) -> None:
 
 
 def _evaluate(
-    keys: Sequence[str],
-    images: statistics.Images,
-    draws: statistics.Draws,
-    names: Sequence[str],
-    grouping: Grouping,
+    keys: Sequence[str], images: statistics.Images, draws: statistics.Draws, names: Sequence[str], grouping: Grouping
 ) -> dict[str, np.ndarray]:
     """Evaluates keys of `summarize` for all resamples at once; each group's images are taken once for all its keys."""
     across = across_groups(grouping, images, draws, names)

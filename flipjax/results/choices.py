@@ -95,13 +95,7 @@ def _least(values: pd.Series) -> str | None:
 
 
 def _losses(
-    rule: str,
-    quantity: str,
-    oracle: str,
-    records: pd.DataFrame,
-    best: pd.DataFrame,
-    *,
-    resamples: Resamples | None,
+    rule: str, quantity: str, oracle: str, records: pd.DataFrame, best: pd.DataFrame, *, resamples: Resamples | None
 ) -> pd.DataFrame:
     """Returns one row: what records lose against the best ones, the mean over seeds of the mean over their settings."""
     known = np.isfinite(records[quantity].to_numpy() + best[quantity].to_numpy())

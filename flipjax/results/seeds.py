@@ -23,11 +23,7 @@ INTERVALS = {
 
 
 def estimate(
-    records: pd.DataFrame,
-    weights: Any = 1.0,
-    seeds: Any = None,
-    *,
-    resamples: Resamples | None = None,
+    records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None, *, resamples: Resamples | None = None
 ) -> pd.DataFrame:
     """Returns the mean over seeds of weighted sums of records: a row per quantity.
 

@@ -51,11 +51,7 @@ class Validation(NamedTuple):
 
 
 def validate(
-    experiment: Experiment,
-    member: Member,
-    pool: Pool,
-    state: State,
-    table: Table,
+    experiment: Experiment, member: Member, pool: Pool, state: State, table: Table
 ) -> tuple[Validation, jax.Array]:
     """Validates the member on the images of an evaluation table, in evaluation mode.
 
@@ -88,11 +84,7 @@ def validate(
     group_weights = state.group_weights
     if "dro_reference" in experiment.active_knobs:
         robust, moved = losses.reference_validation(
-            image_losses,
-            groups,
-            group_weights,
-            step_size=member.knobs.dro_step,
-            batch_size=experiment.train.batch_size,
+            image_losses, groups, group_weights, step_size=member.knobs.dro_step, batch_size=experiment.train.batch_size
         )
         reference = member.knobs.dro_reference > 0
         loss = jnp.where(reference, robust, loss)
@@ -163,11 +155,7 @@ def settle(
 
 
 def run_epoch(
-    experiment: Experiment,
-    member: Member,
-    pool: Pool,
-    state: State,
-    table: Table,
+    experiment: Experiment, member: Member, pool: Pool, state: State, table: Table
 ) -> tuple[State, dict[str, jax.Array]]:
     """Trains for one epoch, validates (see `validate`), and settles the member.
 

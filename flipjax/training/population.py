@@ -124,11 +124,7 @@ def lower_epoch(experiment: Experiment, layout: Layout, members: Member, states:
 
 
 def run_epoch(
-    experiment: Experiment,
-    layout: Layout,
-    population: Population,
-    pool: Pool,
-    table: Table,
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table
 ) -> tuple[Population, dict[str, np.ndarray]]:
     """Trains every running member for one epoch, and validates it on an evaluation table.
 

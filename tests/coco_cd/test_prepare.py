@@ -142,12 +142,7 @@ def test_any_animals_and_scenes(tmp_path, capsys):
         named: "--split: expected free",
         ("--classes", "cat,cat"): "--classes: expected two or more different names; found cat,cat",
         ("--classes", "cat,cow", "--split", "free"): "categories is cow: is it another file? There are cat, x, dog",
-        (
-            "--scenes",
-            "outdoor,grass",
-            "--split",
-            "free",
-        ): "--scenes: expected scenes that share no category; found",
+        ("--scenes", "outdoor,grass", "--split", "free"): "--scenes: expected scenes that share no category; found",
     }
     for options, reason in errors.items():
         assert prepare(root, tmp_path / "out", *options) in (1, 2)

@@ -29,11 +29,7 @@ DAMAGED = PNG.replace(b"IDAT", b"IDAU", 1)
 BAD = [  # A file, None where it is taken away, and what is said. Some would start a program or take gigabytes.
     ("cutouts/cat/00.jpg", JPEG[: len(JPEG) // 2], "cat/00.jpg: unreadable: (?i:.*truncated)"),
     ("cutouts/cat/01.png", square(20, 30), "cat/01.png: the mask has 20 x 30 pixels, cutouts/cat/01.jpg has 20 x 20"),
-    (
-        "cutouts/cat/02.png",
-        palette(8),
-        "cat/02.png: a palette mask, whose pixels are ids of colours: 0 8; expected",
-    ),
+    ("cutouts/cat/02.png", palette(8), "cat/02.png: a palette mask, whose pixels are ids of colours: 0 8; expected"),
     ("cutouts/cat/03.png", np.dstack([square()] * 3), "cat/03.png: an RGB mask; expected one grey"),
     ("cutouts/cat/04.png", None, "cat/04.jpg: no mask; expected 04.png beside it"),
     ("cutouts/cat/05.jpg", None, "cat/05.png: no alpha channel, and no photo of that name"),

@@ -34,12 +34,7 @@ def test_decompose_by_hand():
 
 @pytest.mark.parametrize(
     ("lead", "spatial", "classes", "background", "ignore_index"),
-    [
-        ((), (1, 1), 3, 0, None),
-        ((2,), (3, 5), 3, 1, 255),
-        ((2, 1), (3, 5), 4, 3, 0),
-        ((2,), (2, 3, 2), 5, 2, 255),
-    ],
+    [((), (1, 1), 3, 0, None), ((2,), (3, 5), 3, 1, 255), ((2, 1), (3, 5), 4, 3, 0), ((2,), (2, 3, 2), 5, 2, 255)],
 )
 @pytest.mark.parametrize("seed", range(5))
 def test_kernels_equal_their_slow_twins(lead, spatial, classes, background, ignore_index, seed):

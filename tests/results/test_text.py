@@ -10,14 +10,7 @@ from flipjax.results.quantities import RANGES
 from flipjax.results.resampling import Resamples
 from flipjax.results.seeds import aggregate, compare, trend
 from flipjax.results.sentences import headline, unlearnt_warning, verdicts
-from flipjax.results.text import (
-    comparison_table,
-    regret_table,
-    summary_table,
-    to_markdown,
-    to_text,
-    trend_table,
-)
+from flipjax.results.text import comparison_table, regret_table, summary_table, to_markdown, to_text, trend_table
 from results.tables import table_of
 
 

@@ -43,11 +43,7 @@ class Selection(NamedTuple):
 
 
 def read_selection(
-    coco_root: Path,
-    stuff_dir: Path | None = None,
-    *,
-    classes: Sequence[str] = CLASSES,
-    scenes: Sequence[str] = SCENES,
+    coco_root: Path, stuff_dir: Path | None = None, *, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
 ) -> Selection:
     """Selects from the four annotation files, one after another, with a line for each on stderr.
 

@@ -47,10 +47,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS = [  # noqa: RUF012
         WaterbirdsSegConfig(name="cutouts", description="Birds with soft alpha, and scenes."),
         WaterbirdsSegConfig(
-            name="manifest",
-            composites=True,
-            manifests=("metadata.csv",),
-            description="The composites of a manifest.",
+            name="manifest", composites=True, manifests=("metadata.csv",), description="The composites of a manifest."
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
