@@ -2,10 +2,10 @@
 
     python sweeps/studies/make.py STUDY [--photos DIR] [--data DIR] [--runs runs]
 
-STUDY is correlation_grid, methods_grid, photos_grid, scene_swap, monitor, one_scale or published_models. Run it from
-the root of the repository; a finished run is not trained again. --photos holds cut-outs of two classes and two kinds of
-scenes (flipjax/data/README.md), --data published models and their photos (published_models/published.py), which are
-asked with PyTorch.
+STUDY is correlation_grid, classes, methods_grid, photos_grid, scene_swap, monitor, one_scale or published_models. Run
+it from the root of the repository; a finished run is not trained again. --photos holds cut-outs of two classes and two
+kinds of scenes (flipjax/data/README.md), --data published models and their photos (published_models/published.py),
+which are asked with PyTorch.
 """
 
 import argparse
@@ -20,6 +20,14 @@ import pandas as pd
 HERE = pathlib.Path(__file__).parent
 RUNS = {
     "correlation_grid": ("correlation_grid",),
+    "classes": ("classes_grid",),
+    "classes_many": ("classes_grid:many",),
+    "classes_methods": (
+        "classes_grid",
+        "--config.axes.rho=(.95,)",
+        "--config.axes.seed=(0,1,2)",
+        "--config.axes.method=('ce','balanced','group_dro','bg_swap','bg_cutmix','jtt','dfr')",
+    ),
     "methods_grid": ("methods_grid",),
     "photos_grid": ("photos_grid",),
     "scene_swap": (
@@ -61,6 +69,7 @@ RUNS = {
 """The sweep behind each run folder: configuration and overrides."""
 NEEDS = {"scene_swap": ("scene_swap", "fresh"), "monitor": ("fresh",), "published_models": ()}
 NEEDS["one_scale"] = tuple(name for name in RUNS if name.startswith("one_scale"))
+NEEDS["classes"] = ("classes", "classes_many", "classes_methods")
 """Runs of a study whose name is not that of its only run."""
 COMMANDS = {
     "scene_swap": (
@@ -80,6 +89,7 @@ COMMANDS = {
 }
 FILES = {
     "correlation_grid": ("results.csv", "report/figures/flip.png", "report/figures/gallery.png"),
+    "classes": ("report/figures/pull_matrix.png",),
     "methods_grid": (
         "report/comparison.csv",
         "report/regret.csv",
@@ -90,6 +100,13 @@ FILES = {
     "scene_swap": ("results.csv",),
 }
 """Files of the first run that a page keeps as they are."""
+
+
+ROWS = {
+    "classes": {"classes": "results.csv", "classes_many": "many.csv", "classes_methods": "methods.csv"},
+    "methods_grid": {"methods_grid": "results.csv"},
+}
+"""Files of the rows of a run's results.csv that a page needs, those of the test."""
 
 
 def train(name, options):
@@ -106,10 +123,10 @@ def keep(study, options):
     """Copies what the page keeps, and writes the rows of long tables that it needs."""
     for name in FILES.get(study, ()):
         shutil.copy(options.runs / study / name, HERE / study)
-    if study == "methods_grid":
-        table = pd.read_csv(options.runs / study / "results.csv", dtype=str, keep_default_na=False)
+    for name, file in ROWS.get(study, {}).items():
+        table = pd.read_csv(options.runs / name / "results.csv", dtype=str, keep_default_na=False)
         rows = (table.split == "test") & (table.selection == "val_loss") & table.group.isin(["all", "common", "rare"])
-        table[rows].to_csv(HERE / study / "results.csv", index=False)
+        table[rows].to_csv(HERE / study / file, index=False)
     if study == "scene_swap":
         table = pd.read_csv(options.runs / "fresh/results.csv", dtype=str, keep_default_na=False)
         table[table.split == "test"].to_csv(HERE / study / "fresh.csv", index=False)
