@@ -250,6 +250,11 @@ def _shortened(folder: Path, arrays: Arrays, objects: int) -> Arrays:
 
 
 def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
-    usual = groups_of(catalog.class_names, catalog.scene_names, spec.usual).usual
     pool = Pool(kind=catalog.kind, **{name: jnp.asarray(array) for name, array in arrays.items()})
-    return pool, dataclasses.replace(catalog, usual=usual)
+    return pool, with_usual(catalog, spec)
+
+
+def with_usual(catalog: Catalog, spec: PoolSpec) -> Catalog:
+    """Returns a catalog with the usual scenes that a configuration names; for errors see `groups_of`."""
+    usual = groups_of(catalog.class_names, catalog.scene_names, spec.usual).usual
+    return dataclasses.replace(catalog, usual=usual)

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.config import Config, ConfigError, Experiment
+from flipjax.config import Config, ConfigError, Experiment, PoolSpec
 from flipjax.data import POOLS
-from flipjax.data.build import BadFilesError
+from flipjax.data.build import BadFilesError, with_usual
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
 from flipjax.data.folder import list_folder
 from flipjax.data.pool import Catalog, Pool, catalog_of
 from flipjax.data.split import Split, split_pool
+from flipjax.data.synthetic import list_synthetic
 from flipjax.data.tfds import list_tfds
 from flipjax.intervene.center import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
@@ -115,17 +116,19 @@ def check_sizes_of(program: Program) -> None:
         ValueError: it is too small.
     """
     spec = program.experiment
-    if spec.pool.name == "synthetic":
-        return
-    listing = list_folder(spec.pool)[1] if spec.pool.name == "folder" else list_tfds(spec.pool)
-    if listing.problems:
-        raise BadFilesError(listing.source, listing.problems)
-    catalog = catalog_of(listing)
+    catalog = list_synthetic(spec.pool) if spec.pool.name == "synthetic" else _listed_catalog(spec.pool)
     check_pool(program, catalog)
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     n_train = training_size(program, catalog, split)
     for setting in {setting.axes["rho"]: setting for setting in program.settings}.values():
         table_of(setting, catalog, split, n_train=n_train, rhos=program.rhos)
+
+
+def _listed_catalog(spec: PoolSpec) -> Catalog:
+    listing = list_folder(spec)[1] if spec.name == "folder" else list_tfds(spec)
+    if listing.problems:
+        raise BadFilesError(listing.source, listing.problems)
+    return with_usual(catalog_of(listing), spec)
 
 
 def recipe_of(axes: Mapping[str, Any]) -> Recipe:

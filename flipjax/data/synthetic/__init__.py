@@ -5,7 +5,6 @@ the scene more flips more of them, by degrees. Its place, pose, size and colours
 glance. Nothing is downloaded.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +15,8 @@ import numpy as np
 
 from flipjax.config import PoolSpec, check_value
 from flipjax.data import store
-from flipjax.data.naming import CREATURES, LANDSCAPES, drawn_names, groups_of
+from flipjax.data.build import with_usual
+from flipjax.data.naming import CREATURES, LANDSCAPES, drawn_names
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
 from flipjax.data.synthetic import creatures, landscapes
 
@@ -44,13 +44,11 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """
     for field in ("size", "objects", "scenes"):
         check_value(f"pool.{field}", getattr(spec, field))
-    class_names, scene_names = drawn_names(spec)
-    counts = len(class_names) * spec.objects, len(scene_names) * spec.scenes
-    store.check_memory(store.shapes_of(*counts, spec.size), store.memory_limit())
-    object_class = np.arange(counts[0], dtype=np.int32) % len(class_names)
-    scene_kind = np.arange(counts[1], dtype=np.int32) % len(scene_names)
+    catalog = list_synthetic(spec)
+    object_class, scene_kind = catalog.object_class, catalog.scene_kind
+    store.check_memory(store.shapes_of(len(object_class), len(scene_kind), spec.size), store.memory_limit())
     creature_key, scene_key = jax.random.split(jax.random.key(spec.seed))
-    drawn = tuple(map(CREATURES.index, class_names)), tuple(map(LANDSCAPES.index, scene_names))
+    drawn = tuple(map(CREATURES.index, catalog.class_names)), tuple(map(LANDSCAPES.index, catalog.scene_names))
     rgba = _in_chunks(_creature, creature_key, object_class, 1.0, size=spec.size, drawn=drawn[0])
     scenes = _in_chunks(_scene, scene_key, scene_kind, 1.0, size=spec.size, drawn=drawn[1])
     pool = Pool(
@@ -60,26 +58,26 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         labels=jnp.asarray(1 + object_class, jnp.uint8),
         scenes=scenes,
     )
-    catalog = _catalog(object_class, scene_kind, class_names, scene_names)
-    return pool, dataclasses.replace(catalog, usual=groups_of(class_names, scene_names, spec.usual).usual)
+    return pool, catalog
 
 
-def _catalog(
-    object_class: np.ndarray, scene_kind: np.ndarray, class_names: tuple[str, ...], scene_names: tuple[str, ...]
-) -> Catalog:
-    def named(names: tuple[str, ...], kinds: np.ndarray) -> list[str]:
-        return [f"{names[kind]}_{i // len(names):04d}" for i, kind in enumerate(kinds)]
+def list_synthetic(spec: PoolSpec) -> Catalog:
+    """Returns the catalog of the pool without drawing it; see `load_synthetic`."""
+    class_names, scene_names = drawn_names(spec)
 
-    y, scene = object_class.tolist(), scene_kind.tolist()
+    def items(names: tuple[str, ...], each: int, field: str) -> list[PoolItem]:
+        kinds = [i % len(names) for i in range(len(names) * each)]
+        return [PoolItem(f"{names[k]}_{i // len(names):04d}", **{field: k}) for i, k in enumerate(kinds)]
+
     listing = Listing(
         source="the synthetic pool",
         kind="composite",
         class_names=class_names,
         scene_names=scene_names,
-        objects=[PoolItem(name, y=y) for name, y in zip(named(class_names, object_class), y, strict=True)],
-        scenes=[PoolItem(name, scene=s) for name, s in zip(named(scene_names, scene_kind), scene, strict=True)],
+        objects=items(class_names, spec.objects, "y"),
+        scenes=items(scene_names, spec.scenes, "scene"),
     )
-    return catalog_of(listing)
+    return with_usual(catalog_of(listing), spec)
 
 
 def _creature(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int, drawn: tuple[int, ...]) -> jax.Array:
