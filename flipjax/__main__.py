@@ -13,7 +13,7 @@ from flipjax.terminal import open_closed_streams
 COMMANDS = {
     "sweep": ("flipjax.sweep.__main__", "train a grid, evaluate it, write tables and a report"),
     "audit": ("flipjax.audit.__main__", "measure flips in anyone's stored predictions"),
-    "context": ("flipjax.context.__main__", "tell whether a photo's context says which wrong class a flip takes"),
+    "context": ("flipjax.audit.context_command", "tell whether a photo's context says which wrong class a flip takes"),
     "monitor": ("flipjax.monitor.__main__", "flag images of a model at work, and test its scores for drift"),
     "data": ("flipjax.data.__main__", "check a folder of photos, prepare the paper's data sets"),
     "report": ("flipjax.report.__main__", "make a run's page again from its stored results"),

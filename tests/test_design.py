@@ -15,8 +15,8 @@ LAYERS = (
     ("config", "identity", "methods", "groups", "ranges", "backend", "command", "files", "terminal", "threads"),
     ("metrics", "losses", "augment"),
     ("models", "data", "results"),
-    ("training", "intervene", "report", "plan"),
-    ("audit", "context", "monitor", "sweep"),
+    ("training", "intervene", "context", "report", "plan"),
+    ("audit", "monitor", "sweep"),
     ("__main__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
@@ -90,7 +90,7 @@ def test_what_the_lower_layers_import():
             assert others <= allowed.get(unit(name), others), name
 
 
-MAINS = ", ".join(f"flipjax.{name}.__main__" for name in ("audit", "context", "data", "models", "report", "sweep"))
+MAINS = ", ".join(f"flipjax.{name}.__main__" for name in ("audit", "data", "models", "report", "sweep"))
 ABSENT = {
     "flipjax.metrics": "flax optax orbax tensorflow_datasets matplotlib tensorflow torch",
     "flipjax.sweep.run, flipjax.sweep.dry_run, flipjax.report.page": "tensorflow_datasets tensorflow torch",
@@ -98,7 +98,7 @@ ABSENT = {
     "flipjax.report.page, flipjax.report.compare": "jax flax tensorflow_datasets",
     "flipjax.audit.measure": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets tensorflow torch",
     # So that --help answers within a second.
-    f"flipjax.audit.evaluate, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
+    f"flipjax.audit.context_command, flipjax.audit.evaluate, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
 }
 
 

@@ -1,6 +1,5 @@
 """Whether contexts say which wrong class flips take, where an audit has enough of them to tell."""
 
-import importlib
 import math
 import warnings
 from collections.abc import Mapping
@@ -9,14 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flipjax.context import context_beta, context_evidence, natural_gap
+from flipjax.context.choice import LEAST_FLIPS
+from flipjax.context.evidence import SHOWN
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import is_foreground
 from flipjax.results.text import TextTable
 
-LEAST_FLIPS, LEAST_CLASSES = 50, 3
-"""Below these there is no beta: it would be noise, and one rival is no choice."""
-SHOWN = 0.001
-"""Share of an image from which on it shows a class, as in `flipjax.context`."""
+LEAST_CLASSES = 3
+"""Below it, and below `LEAST_FLIPS`, there is no beta: it would be noise, and one rival is no choice."""
 WORK = 5e7
 """Resamples times flips times classes, at most: about ten seconds."""
 CONTEXT = "Context of flips, from where classes stand together in these images, each without itself"
@@ -45,8 +45,6 @@ def measure_contexts(
     labels = confusion.sum(2)
     wrong = np.asarray(true["predicted"], np.int64)
     C = confusion.shape[-1]
-    # By name: flipjax.context reads files as an audit does.
-    context = importlib.import_module("flipjax.context")
     shares = labels / (labels.sum(1) + ignored)[:, None]
     shown = (shares >= SHOWN).any(0)[wrong] | ~flip
     if (flip & shown).sum() < LEAST_FLIPS or is_foreground(C, background).sum() < LEAST_CLASSES:
@@ -55,13 +53,13 @@ def measure_contexts(
     with warnings.catch_warnings():
         # That the images are few stands in CONTEXT.
         warnings.simplefilter("ignore", UserWarning)
-        own = context.context_evidence(kept, shares, own=np.arange(len(labels)), background=background)
+        own = context_evidence(kept, shares, own=np.arange(len(labels)), background=background)
     if not own[flip[shown]].any():
         return {}, evidence
     evidence[shown & flip] = own[flip[shown], wrong[shown & flip]]
     samples = int(np.clip(WORK / (flip.sum() * C), 100, 1000))
-    beta = context.context_beta(kept, own, background=background, samples=samples)
-    return {"beta": beta, "natural_gap": context.natural_gap(kept, own, samples=samples)}, evidence
+    beta = context_beta(kept, own, background=background, samples=samples)
+    return {"beta": beta, "natural_gap": natural_gap(kept, own, samples=samples)}, evidence
 
 
 def context_table(numbers: Mapping[str, Any]) -> TextTable:

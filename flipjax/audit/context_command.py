@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _context(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     # Not before: pandas takes a second, and is not needed to explain the options.
-    from flipjax.context.measure import measure_context
+    from flipjax.audit.context_files import measure_context
 
     print(printable(measure_context(options)))
     return command.DONE
