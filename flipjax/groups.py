@@ -65,7 +65,7 @@ class Groups:
         """Returns the scene of a group."""
         return group % self.scenes
 
-    def moved(self, group: Any, steps: int = 1) -> Any:
+    def moved(self, group: Any, steps: Any = 1) -> Any:
         """Returns the group of the same class `steps` scenes on; of two scenes, the other one."""
         return self.of(self.class_of(group), (self.scene_of(group) + steps) % self.scenes)
 

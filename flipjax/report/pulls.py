@@ -69,7 +69,7 @@ def pull_panel(members: list[MemberImages], *, title: str) -> Panel:
 def scene_table(tests: pd.DataFrame) -> TextTable:
     """Returns a row per test of `scene_tests`: shares that are right in each scene, and Cochran's Q."""
     axes = [*({"rho"} & {*tests}), *varying_axes(tests, until="class")]
-    scenes = [name for name in tests if name.startswith("right_")]
+    scenes = [name for name in map(str, tests) if name.startswith("right_")]
     rows = []
     for row in records_of(tests):
         shares = ["-" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in scenes]

@@ -8,6 +8,7 @@ glance. Nothing is downloaded.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,10 @@ def list_synthetic(spec: PoolSpec) -> Catalog:
 
     def items(names: tuple[str, ...], each: int, field: str) -> list[PoolItem]:
         kinds = [i % len(names) for i in range(len(names) * each)]
-        return [PoolItem(f"{names[k]}_{i // len(names):04d}", **{field: k}) for i, k in enumerate(kinds)]
+        named: list[dict[str, Any]] = [
+            {"name": f"{names[k]}_{i // len(names):04d}", field: k} for i, k in enumerate(kinds)
+        ]
+        return [PoolItem(**own) for own in named]
 
     listing = Listing(
         source="the synthetic pool",

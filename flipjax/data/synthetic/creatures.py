@@ -6,7 +6,7 @@ spots), a *duneling* (long ears laid back, thin legs, a tufted whip, bands), a *
 stub, patches), or lie between those of the kinds that are drawn. All else is drawn alike for all.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,9 +125,13 @@ def _mix(a, b, share):
     return a + (b - a) * share
 
 
-def _blend(w, *values):
+def _blend(w, *values) -> Any:
     """Returns what a trait makes of the values of the kinds."""
-    return _mix(*values[:2], w) if w.ndim == 0 else sum(share * value for share, value in zip(w, values, strict=True))
+    return (
+        _mix(values[0], values[1], w)
+        if w.ndim == 0
+        else sum(share * value for share, value in zip(w, values, strict=True))
+    )
 
 
 def _step(low, high, x: jax.Array) -> jax.Array:
