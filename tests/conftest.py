@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import gc
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -12,10 +13,13 @@ import tempfile
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Otherwise the cache's path, which each session has its own of, is part of what a program is found by.
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
-# XLA's newer fusions take a third of the time that compilation takes; with XLA_FLAGS= all is compiled as for users.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+# Devices that wait for each other end the process after 40 s, which a busy machine takes. XLA's newer fusions take a
+# third of the time that compilation takes; 0.12 cannot leave them out. With XLA_FLAGS= all is compiled as for users.
+FLAGS = ["--xla_cpu_collective_call_terminate_timeout_seconds=300"]
+FLAGS += ["--xla_cpu_use_fusion_emitters=false"] * importlib.metadata.version("jax").startswith("0.10.")
+os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
-import jax
+import jax  # noqa: E402
 
 # Before the backend starts: members are dealt over devices even where the tests have one core.
 jax.config.update("jax_num_cpu_devices", 2)
