@@ -18,6 +18,7 @@ from flipjax import monitor
 from flipjax.files import DamagedError
 from flipjax.monitor.__main__ import main
 from flipjax.monitor.drift import BETS, _insert
+from flipjax.monitor.threshold import FORMAT, _digest
 from flipjax.terminal import open_closed_streams
 
 
@@ -140,6 +141,13 @@ def watch(capsys, *arguments):
     code = main(["watch", *map(str, arguments)])
     said = capsys.readouterr()
     return code, [json.loads(line) for line in said.out.splitlines()], said.err
+
+
+def test_a_monitor_whose_scores_are_nested_is_refused(tmp_path):
+    values = {"format": FORMAT, "scores": [[1.0]], "threshold": 1.0, "false_alarm": 0.1, "without_region": 0}
+    (tmp_path / "m.json").write_text(json.dumps(values | {"digest": _digest(values)}))
+    with pytest.raises(DamagedError, match="expected a monitor"):
+        monitor.threshold.load_monitor(tmp_path / "m.json")
 
 
 def test_a_stream_of_lines(fitted, capsys, monkeypatch):

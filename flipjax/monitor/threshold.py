@@ -130,7 +130,7 @@ def load_monitor(path: str | Path) -> Monitor:
         if values.pop("digest") != _digest(values) or values["format"] != FORMAT:
             raise ValueError("its values are not those that were written")
         numbers = float(values["threshold"]), float(values["false_alarm"]), int(values["without_region"])
-        return Monitor(np.array(values["scores"], np.float64), *numbers)
+        return Monitor(np.array([float(score) for score in values["scores"]]), *numbers)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{path}: expected a monitor as `flipjax monitor fit` writes it ({error})") from error
 
