@@ -39,6 +39,8 @@ UNFIT = [
     (np.zeros(40), {"risk": 0.1}, "losses: expected"),
     (np.zeros(40), {"risk": 0.1, "losses": np.ones(40)}, "risk: expected"),
     (np.zeros(40), {"false_alarm": 0.0}, "false_alarm: expected"),
+    (np.zeros(40), {"false_alarm": 5e-324}, "false_alarm: expected"),
+    (np.zeros(40), {"losses": np.zeros(40), "risk": 2.0}, "risk: expected a mean loss in"),
 ]
 
 

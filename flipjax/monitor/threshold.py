@@ -16,6 +16,8 @@ from flipjax.metrics import selective
 FORMAT = "flipjax monitor 2"
 LARGEST = 1 << 28
 """Bytes of a monitor's file."""
+LEAST_ALARM = 1e-300
+"""Probability below which the evidence against it would be no float."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,8 +74,10 @@ def fit(
         raise ValueError(f"scores: expected (n,), found shape {values.shape}.")
     if np.isinf(values).any():
         raise ValueError(f"scores: expected numbers or NaN, found {int(np.isinf(values).sum())} infinite.")
-    if not 0 < false_alarm < 1:
-        raise ValueError(f"false_alarm: expected a number in (0, 1), found {false_alarm}.")
+    if not LEAST_ALARM <= false_alarm < 1:
+        raise ValueError(f"false_alarm: expected a number in [{LEAST_ALARM}, 1), found {false_alarm}.")
+    if risk is not None and not 0 <= risk <= 1:
+        raise ValueError(f"risk: expected a mean loss in [0, 1], found {risk}.")
     if risk is not None and flag_rate is not None:
         raise ValueError("flag_rate: expected either flag_rate or risk, found both.")
     ordered = np.sort(values[~np.isnan(values)])
