@@ -1,7 +1,7 @@
 """Asks published models about photos: python sweeps/studies/published_models/ask.py DATA OUT [--photos DIR]
 
 Writes OUT/NAME.npz of each model of published.py, and passes over those that are there. Needs PyTorch.
-All photos are asked about for flips, those that published.MODELS counts on other scenes, too.
+All photos are asked about for flips, those that published.COUNTS counts on other scenes, too.
 """
 
 import argparse
@@ -57,8 +57,7 @@ def ask_photos(predict, images, labels, scenes, *, swapped):
         if first in swapped:
             rows.append(region_rows(logits, labels[first : first + 10], first))
             odds.append(swap(predict, some, logits, scenes))
-    answer = {"masks": np.concatenate(masks)}
-    return answer | ({"regions": np.concatenate(rows), "odds": np.concatenate(odds)} if rows else {})
+    return {"masks": np.concatenate(masks), "regions": np.concatenate(rows), "odds": np.concatenate(odds)}
 
 
 def ask_composites(predict, folder, scenes):
@@ -83,17 +82,15 @@ def ask_composites(predict, folder, scenes):
     return {"composites": np.concatenate(rows), "composite_odds": np.concatenate(odds)}
 
 
-def ask_model(predict, images, labels, splits, scenes, *, counts):
+def ask_model(predict, images, labels, splits, scenes):
     """All that is asked of a model about photos, in the order that it returns: `study.py` reads it."""
     places = [np.flatnonzero(splits == split) for split in ("val", "train_aug")]
-    first = [each[:n] for each, n in zip(places, counts, strict=True)]
+    first = [each[:n] for each, n in zip(places, published.COUNTS, strict=True)]
     order = np.concatenate([*first, np.setdiff1d(np.arange(len(images)), np.concatenate(first))])
     images, labels = images[order], labels[order]
-    val, asked = counts[0], sum(counts)
+    val, asked = published.COUNTS[0], sum(published.COUNTS)
     answer = {"order": order, "asked": asked}
     answer |= ask_photos(predict, images, labels, scenes[[0, 2]], swapped=range(0, asked, 10))
-    if not asked:
-        return answer
     true = metrics.segments(answer["masks"], labels, **OPTIONS)
     true = true[true["image"] < asked].reset_index(drop=True)
     scaled = images[:asked].astype(np.float32) / 255
@@ -124,7 +121,7 @@ def main():
         if path.exists() or options.model not in (None, name):
             continue
         predict = published.load_model(options.data, name)
-        answer = ask_model(predict, images, labels, splits, scenes, counts=published.MODELS[name][2:])
+        answer = ask_model(predict, images, labels, splits, scenes)
         if options.photos:
             answer |= ask_composites(predict, options.photos, scenes)
         np.savez_compressed(path, **answer)

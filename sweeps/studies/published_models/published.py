@@ -36,12 +36,14 @@ CLASSES = [
 ]
 VOID = 255
 MODELS = {
-    "ESPNetv2 2.0": ("espnetv2", "2.0", 445, 150),
-    "ESPNetv2 1.0": ("espnetv2", "1.0", 220, 80),
-    "DiCENet 1.75": ("dicenet", "1.75", 0, 0),
-    "ESPNetv2 0.5": ("espnetv2", "0.5", 150, 50),
+    "ESPNetv2 2.0": ("espnetv2", "2.0"),
+    "DiCENet 1.75": ("dicenet", "1.75"),
+    "ESPNetv2 1.0": ("espnetv2", "1.0"),
+    "ESPNetv2 0.5": ("espnetv2", "0.5"),
 }
-"""Family and scale of each, and how many photos of VOC-val and of training it is asked about on other scenes."""
+"""Family and scale of each."""
+COUNTS = (150, 50)
+"""How many photos of VOC-val and of training each is asked about on other scenes, the first of each."""
 MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 
@@ -50,7 +52,7 @@ def load_model(data, name):
     import torch
 
     torch.set_num_threads(1)
-    family, scale, *_ = MODELS[name]
+    family, scale = MODELS[name]
     sys.path.insert(0, str(data / "EdgeNets"))
     from model.segmentation.dicenet import DiCENetSegmentation
     from model.segmentation.espnetv2 import ESPNetv2Segmentation

@@ -194,20 +194,15 @@ def about_model(answer, labels, shares, places, scenes, shown):
         found = [*about_flips(own, evidence, kept, told)]
         if split == "val":
             matrix = metrics.segment_confusion(own, num_classes=21)
-        rows += [(split, *each) for each in found]
-        if not answer["asked"]:
-            continue
         some = take(whole, photos)
         shift = answer["shift"][photos[whole["image"].to_numpy(int)]]
         use = context.context_use(some, context.context_evidence(some, shares, own=places), shift)
-        found = [("context use", use.use, use.low, use.high)]
+        found += [("context use", use.use, use.low, use.high)]
         flip, pixels, log_odds, count = answer[f"scene_flip_{split}"]
         found += [("SceneFlip", *flip), ("SceneFlip, pixels", *pixels), ("SceneFlip, log-odds", *log_odds)]
         found.append(("SceneFlip, segments", count[0], np.nan, np.nan))
         found += about_regions(regions_of(answer, photos & asked))
         rows += [(split, *each) for each in found]
-    if not answer["asked"]:
-        return rows, matrix
     guessed = take(metrics.segments(answer["masks"], answer["masks"], **OPTIONS), asked & is_val)
     told = context.context_evidence(guessed, shares, own=places)
     use = context.context_use(guessed, told, answer["predicted_shift"])
