@@ -96,7 +96,7 @@ def draw(members):
     axes[0].plot([levels.index(rho) for rho in told["rho"]], told["context_use"], ".", color=GREY)
     means = told.groupby("rho")["context_use"].mean()
     axes[0].plot(range(len(means)), means, "o-", color=ORANGE, label="mean of four seeds")
-    axes[0].axhspan(0.32, 0.39, color=BLUE, alpha=0.2, label="published models on photos, a trial")
+    axes[0].axhspan(0.46, 0.60, color=BLUE, alpha=0.2, label="published models on VOC-val")
     axes[0].set_xticks(range(len(levels)), [f"{rho:g}" for rho in levels])
     axes[0].set(xlabel="rho", ylabel="context use", ylim=(0, 1), title="the drawn grid")
     others = members[members["run"].isin(("methods", "size", "width")) & (members["rho"] > 0.5)]

@@ -43,7 +43,7 @@ MODELS = {
 }
 """Family and scale of each."""
 COUNTS = (150, 50)
-"""How many photos of VOC-val and of training each is asked about on other scenes, the first of each."""
+"""How many photos of VOC-val and of training each is asked about on other scenes, the first that are listed."""
 MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 
