@@ -140,7 +140,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, help="folder of published models and their photos")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
     options = parser.parse_args()
-    if options.photos is None and options.study not in ("correlation_grid", "methods_grid"):
+    if options.photos is None and options.study not in ("classes", "correlation_grid", "methods_grid"):
         parser.error(f"--photos: {options.study} needs a folder of cut-outs and scenes")
     if options.data is None and options.study == "published_models":
         parser.error("--data: published_models needs a folder of models and photos")
