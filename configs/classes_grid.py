@@ -1,7 +1,7 @@
 """The classes grid: four classes in four scenes, Flip in the rare groups and to which class a scene pulls, against rho.
 
 Command: flipjax sweep --config classes_grid
-Cost: 20 members of 720 steps; a step takes 24 ms of a core (of two classes 22): 3 minutes on 2 cores, and compilation.
+Cost: 20 members of 720 steps; a step takes 24 ms of a core (of two classes 22): 3 min 6 s in all on 2 cores.
 Expected: Flip in the rare groups from .22 at rho .25 to .79 at .95, the pull of the scene from .34, which is chance, to
 .92 (sweeps/studies/classes).
 Each class has a scene of its own. In flipjax sweep --config classes_grid:many two classes share two scenes, and the
