@@ -127,11 +127,13 @@ def _mix(a, b, share):
 
 def _blend(w, *values) -> Any:
     """Returns what a trait makes of the values of the kinds."""
-    return (
-        _mix(values[0], values[1], w)
-        if w.ndim == 0
-        else sum(share * value for share, value in zip(w, values, strict=True))
-    )
+    if w.ndim:
+        return sum(share * value for share, value in zip(w, values, strict=True))
+    first, second, *_ = values
+    # Where the pair is alike, or has the trait itself, no sum is made: its pixels would round otherwise.
+    if isinstance(first, float) and (first == second or (first, second) == (0, 1)):
+        return first if first == second else w
+    return _mix(first, second, w)
 
 
 def _step(low, high, x: jax.Array) -> jax.Array:
