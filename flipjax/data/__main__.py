@@ -12,11 +12,10 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import FrameType, ModuleType
 
 from flipjax import command
-from flipjax.config import check_value
+from flipjax.config import PoolSpec, check_value
 from flipjax.data.coco_cd import coco_cd_command
 from flipjax.data.waterbirds_seg import waterbirds_seg_command
 from flipjax.terminal import printable
@@ -85,13 +84,21 @@ def _terminating() -> Iterator[None]:
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("dir", type=Path, metavar="DIR", help="a composite or photo folder")
+    add("dir", metavar="DIR", help="a composite or photo folder")
     add("--size", type=int, default=48, help="pixels a side (default 48)")
     add("--n_val", type=int, help="validation images (default: the config's, fewer in a small folder)")
     add("--n_test", type=int, help="test images (default: the config's, fewer in a small folder)")
     add("--seed", type=int, default=0, help="the split's seed (default 0)")
-    add("--class_names", "--classes", type=_names, default=(), metavar="A,B", help="class names in order")
-    add("--scene_kinds", type=_names, default=(), metavar="A,B", help="scene names in order")
+    add(
+        "--class_names",
+        "--classes",
+        dest="classes",
+        type=command.read_names,
+        default=(),
+        metavar="A,B",
+        help="class names in order",
+    )
+    add("--scene_kinds", type=command.read_names, default=(), metavar="A,B", help="scene names in order")
     text = "usual scene of each class, or several as A+B (default: scene i mod S of class i)"
     add("--usual", type=_usual, default=(), metavar="A,B", help=text)
     parser.set_defaults(run=_check, parser=parser)
@@ -115,22 +122,19 @@ def _manifest(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from flipjax.data.folder.check import check_folder
 
-    fields = ("pool.size", "pool.scene_kinds", "pool.usual", "split.n_val", "split.n_test", "split.seed")
-    values = {"pool.classes": options.class_names} | {field: getattr(options, field.split(".")[1]) for field in fields}
-    for field, value in values.items():
-        if value is not None:
-            check_value(field, value)
-    text, fine = check_folder(options.dir, **{field.split(".")[1]: value for field, value in values.items()})
+    pool = {name: getattr(options, name) for name in ("size", "classes", "scene_kinds", "usual")}
+    split = {name: getattr(options, name) for name in ("n_val", "n_test", "seed")}
+    for section, values in (("pool", pool), ("split", split)):
+        for name, value in values.items():
+            if value is not None:
+                check_value(f"{section}.{name}", value)
+    text, fine = check_folder(PoolSpec(name="folder", root=str(options.dir), **pool), **split)
     print(text)
     return command.DONE if fine else command.SOME_FAILED
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
 def _usual(text: str) -> tuple[str | tuple[str, ...], ...]:
-    return tuple(tuple(name.split("+")) if "+" in name else name for name in _names(text))
+    return tuple(tuple(name.split("+")) if "+" in name else name for name in command.read_names(text))
 
 
 if __name__ == "__main__":

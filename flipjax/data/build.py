@@ -4,9 +4,8 @@ import contextlib
 import dataclasses
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import NamedTuple, TypeVar
 
 import jax.numpy as jnp
@@ -18,19 +17,18 @@ from flipjax.data.images import BadFileError, EmptyObjectError
 from flipjax.data.naming import groups_of
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
 from flipjax.data.store import Arrays
-from flipjax.files import DamagedError, adding_folder
+from flipjax.files import DamagedError, adding_folder, cache_folder
 from flipjax.terminal import Bar, one_line, printable
 from flipjax.threads import in_order
 
 Out = TypeVar("Out")
 
-NAMED = 10
-"""What a line names of many."""
 LISTED = 200
 """Lines of problems in a message, at most."""
 SHARED = 5
 """Files of the same problem that are listed one by one."""
 MANY = 12
+"""What a line names of many."""
 RESERVED = ("foreground", "background")
 """Names that stand beside the classes in tables of results."""
 
@@ -97,48 +95,42 @@ def load_pool(
         BadFilesError: (a ConfigError) files are bad; lists every one of them.
         ConfigError: the pool is larger than memory.
     """
-    path = store.pools_folder() / key
+    path = cache_folder() / "pools" / key
     try:
         return _to_device(spec, *store.read_pool(path))
     except FileNotFoundError:
         pass
     except DamagedError as error:
         say_line(f"pool: warning: the stored pool {path} is damaged ({error}); making it again")
-    listing, reader = list_items()
+    pool = build_pool(*list_items(), size=spec.size, leave_out=leave_out)
     shutil.rmtree(path, ignore_errors=True)
     try:
         with adding_folder(path) as folder:
-            pool = build_pool(folder, listing, reader, size=spec.size, leave_out=leave_out)
+            store.write_pool(folder, *pool)
     except OSError as error:
         say_line(f"pool: warning: the decoded pool cannot be kept ({error}); XDG_CACHE_HOME names another folder")
-        with tempfile.TemporaryDirectory() as folder:
-            pool = build_pool(Path(folder), listing, reader, size=spec.size, leave_out=leave_out)
     return _to_device(spec, *pool)
 
 
-def build_pool(
-    folder: Path, listing: Listing, reader: PixelReader, *, size: int, leave_out: bool = False
-) -> tuple[Arrays, Catalog]:
-    """Decodes every item and writes a stored pool into an empty folder.
+def build_pool(listing: Listing, reader: PixelReader, *, size: int, leave_out: bool = False) -> tuple[Arrays, Catalog]:
+    """Decodes every item.
 
     Args:
-        folder: to write to.
         listing: the items.
         reader: makes their pixels.
         size: pixels a side.
         leave_out: as in `load_pool`.
 
     Returns:
-        The arrays, mapped, and the catalog.
+        The arrays, and the catalog with their digest.
 
     Raises:
         BadFilesError: files are bad, or the listing has problems.
         ConfigError: the pool is larger than memory.
-        OSError: the folder cannot be written to, or the disk is full.
     """
     shapes = store.shapes_of(len(listing.objects), len(listing.scenes), size)
     store.check_memory(shapes, store.memory_limit())
-    arrays = store.create_arrays(folder, shapes)
+    arrays = {name: np.zeros(shape, np.uint8) for name, shape in shapes.items()}
     problems = list(listing.problems)
     objects: list[PoolItem] = []
     empty: list[str] = []
@@ -155,8 +147,8 @@ def build_pool(
         raise BadFilesError(listing.source, problems)
     if empty:
         say_left_out(empty, f"pool: {len(empty)} images left out, nothing of the object is left at size {size}")
-        arrays = _shortened(folder, arrays, len(objects))
-    return arrays, store.seal_pool(folder, arrays, catalog_of(dataclasses.replace(listing, objects=objects)))
+        arrays = {name: array if name == "scenes" else array[: len(objects)] for name, array in arrays.items()}
+    return arrays, store.with_digest(arrays, catalog_of(dataclasses.replace(listing, objects=objects)))
 
 
 def decoded(
@@ -198,7 +190,7 @@ def decoded(
 
 def say_left_out(names: Sequence[str], text: str) -> None:
     """Prints a line on stderr: `text`, and the first names of what is left out."""
-    say_line(f"{text}: {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}")
+    say_line(f"{text}: {listed(names)}")
 
 
 def say_line(text: str) -> None:
@@ -238,15 +230,6 @@ def listed(names: Sequence[str]) -> str:
     """Returns the first dozen names in words, or 'nothing'."""
     more = ["..."] if len(names) > MANY else []
     return ", ".join([*names[:MANY], *more]) or "nothing"
-
-
-def _shortened(folder: Path, arrays: Arrays, objects: int) -> Arrays:
-    """Returns the arrays with the first objects alone, in files of their own length."""
-    rows = {name: array if name == "scenes" else array[:objects] for name, array in arrays.items()}
-    for name in ("images", "masks", "labels"):
-        np.save(folder / "short.npy", rows[name])
-        (folder / "short.npy").replace(folder / f"{name}.npy")
-    return rows
 
 
 def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:

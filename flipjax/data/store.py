@@ -6,7 +6,6 @@ All in it can be made again: a folder may be deleted at any time.
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from math import isqrt, prod
 from pathlib import Path
@@ -17,22 +16,19 @@ import numpy as np
 
 from flipjax.config import ConfigError
 from flipjax.data.pool import Catalog
-from flipjax.files import DAMAGED, DamagedError, cache_folder
+from flipjax.files import DAMAGED, DamagedError
 from flipjax.threads import in_order
 
 FORMAT = 1
 """Part of every key: raise it when other pixels are made of the same files."""
 ARRAYS = ("images", "masks", "labels", "scenes")
+COLUMNS = ("object_class", "object_scene", "scene_kind", "object_split", "scene_split")
+"""The arrays of a catalog."""
 RECORD = "pool.json"
 BLOCK = 1 << 24
 """Bytes that are hashed at once."""
 
 Arrays = dict[str, np.ndarray]
-
-
-def pools_folder() -> Path:
-    """Returns the folder of the stored pools, flipjax/pools below ~/.cache or XDG_CACHE_HOME."""
-    return cache_folder() / "pools"
 
 
 def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]]:
@@ -45,34 +41,17 @@ def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]
     }
 
 
-def create_arrays(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
-    """Makes files of zeros and maps them to be written; OSError where the disk has no room."""
-    arrays = {}
-    for name, shape in shapes.items():
-        path = folder / f"{name}.npy"
-        if not prod(shape):
-            np.save(path, np.zeros(shape, np.uint8))
-            arrays[name] = np.zeros(shape, np.uint8)
-            continue
-        arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        # A map has holes, and a disk that is full when they are filled kills the process.
-        if hasattr(os, "posix_fallocate"):
-            with path.open("r+b") as stream:
-                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-    return arrays
+def with_digest(arrays: Arrays, catalog: Catalog) -> Catalog:
+    """Returns a catalog whose `content` is the digest of the pool's arrays and of itself."""
+    return dataclasses.replace(catalog, content=_digest(arrays, _to_json(catalog)))
 
 
-def seal_pool(folder: Path, arrays: Arrays, catalog: Catalog) -> Catalog:
-    """Writes the record of a pool whose arrays are filled, and returns the catalog with the pool's digest."""
-    for array in arrays.values():
-        if isinstance(array, np.memmap):
-            array.flush()
-    values = _to_json(catalog)
-    content = _digest(arrays, values)
-    shapes = {name: list(array.shape) for name, array in arrays.items()}
-    record = {"format": FORMAT, "content": content, "shapes": shapes, "catalog": values}
+def write_pool(folder: Path, arrays: Arrays, catalog: Catalog) -> None:
+    """Writes a pool, whose catalog has its digest, to a folder; OSError where the disk has no room."""
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    record = {"format": FORMAT, "content": catalog.content, "catalog": _to_json(catalog)}
     (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
-    return dataclasses.replace(catalog, content=content)
 
 
 def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
@@ -87,14 +66,15 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
         raise FileNotFoundError(folder)
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        arrays = {name: _open(folder / f"{name}.npy", record["shapes"][name]) for name in ARRAYS}
-        values = record["catalog"]
-        content = record["content"]
-        catalog = dataclasses.replace(_from_json(values), content=content)
+        # Maps go to the device without a second copy of the pool on the host.
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+        if any(array.dtype != np.uint8 for array in arrays.values()):
+            raise ValueError("arrays of another type")
+        catalog = dataclasses.replace(_from_json(record["catalog"]), content=record["content"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError, *DAMAGED) as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from error
     check_memory({name: array.shape for name, array in arrays.items()}, memory_limit())
-    if _digest(arrays, values) != content:
+    if _digest(arrays, _to_json(catalog)) != catalog.content:
         raise DamagedError("the digest of its arrays is another one")
     return arrays, catalog
 
@@ -135,14 +115,6 @@ def memory_limit() -> tuple[int, str] | None:
     return 1024 * int(kilobytes) // len(devices), f"each of {len(devices)} CPU devices"
 
 
-def _open(path: Path, shape: list[int]) -> np.ndarray:
-    """Maps an array, so that its bytes go to the device without a second copy of the pool on the host."""
-    array = np.load(path, mmap_mode="r" if prod(shape) else None, allow_pickle=False)
-    if array.shape != tuple(shape) or array.dtype != np.uint8:
-        raise ValueError(f"{path.name} has {array.dtype} of shape {array.shape}")
-    return array
-
-
 def _digest(arrays: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     """Returns 32 hex digits: of the shapes, each block's SHA-256 (on all cores), and the catalog but its source."""
     text = json.dumps({name: value for name, value in values.items() if name != "source"}, sort_keys=True)
@@ -157,17 +129,12 @@ def _digest(arrays: Mapping[str, Any], values: Mapping[str, Any]) -> str:
 
 
 def _to_json(catalog: Catalog) -> dict[str, Any]:
-    values = {field.name: getattr(catalog, field.name) for field in dataclasses.fields(catalog)}
     # Usual scenes are of a configuration, not of the pool.
-    del values["content"], values["usual"]
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    values = {name: value for name, value in vars(catalog).items() if name not in ("content", "usual")}
+    return {name: value.tolist() if name in COLUMNS else value for name, value in values.items()}
 
 
 def _from_json(values: Mapping[str, Any]) -> Catalog:
-    fields = {}
-    for field in dataclasses.fields(Catalog):
-        value = values.get(field.name, () if field.name == "usual" else "")
-        if field.type == "np.ndarray" or field.type is np.ndarray:
-            value = np.array(value, np.int32)
-        fields[field.name] = tuple(value) if isinstance(value, list) else value
-    return Catalog(**fields)
+    fields: dict[str, Any] = {name: tuple(value) for name, value in values.items() if name.endswith("_names")}
+    fields |= {name: np.array(values[name], np.int32) for name in COLUMNS}
+    return Catalog(kind=values["kind"], source=values["source"], **fields)

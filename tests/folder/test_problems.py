@@ -194,12 +194,12 @@ def test_check_reports_a_photo_folder(tmp_path, capsys):
 
 
 def test_check_of_a_small_composite_folder(root):
-    report, fine = check_folder(root, size=SIZE)
+    report, fine = check_folder(spec(root))
     assert fine and "too small for the default" in report
     assert re.search(r"train +3 +3 +2 +2\n +val +1 +1 +1 +1\n +test +2 +2 +1 +1\n", report), report
     assert "scenes/land/0.png" not in report
     save(root / "scenes" / "land" / "copy.png", solid(GREEN, 30, 20))
-    assert "scenes/land/0.png, scenes/land/copy.png" in check_folder(root, size=SIZE)[0]
+    assert "scenes/land/0.png, scenes/land/copy.png" in check_folder(spec(root))[0]
 
 
 def test_check_of_three_classes_in_four_scenes_ends_in_a_command_that_runs(tmp_path, capsys):

@@ -2,51 +2,35 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from flipjax.config import PoolSpec, SplitSpec, TrainSpec
-from flipjax.data.build import BadFilesError, decoded, shared_lines
+from flipjax.data.build import BadFilesError, decoded, listed, shared_lines, with_usual
 from flipjax.data.correlation import count_groups, largest_n_train
-from flipjax.data.folder import decoder_of, digests
-from flipjax.data.folder.listing import read_listing
-from flipjax.data.naming import groups_of
+from flipjax.data.folder import decoder_of, digests, list_folder
 from flipjax.data.pool import Catalog, Listing, catalog_of
 from flipjax.data.split import PARTS, Split, count_fixed, split_pool, strata, strata_names
 from flipjax.groups import Groups
 from flipjax.terminal import printable
 
-SHOWN = 8
 N_TRAIN, GRID = 800, (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Training images and levels of configs/photos_grid.py."""
 RHOS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
 def check_folder(
-    root: Path,
-    *,
-    size: int,
-    n_val: int | None = None,
-    n_test: int | None = None,
-    seed: int = 0,
-    classes: tuple[str, ...] = (),
-    scene_kinds: tuple[str, ...] = (),
-    usual: tuple[str | tuple[str, ...], ...] = (),
+    spec: PoolSpec, *, n_val: int | None = None, n_test: int | None = None, seed: int = 0
 ) -> tuple[str, bool]:
     """Reads every file of a folder as `load_folder` would, and reports.
 
     Args:
-        root: the folder.
-        size: pixels a side.
+        spec: as in `load_folder`.
         n_val: number of validation images; None: the default, or fewer where the folder is small.
         n_test: the same for the test images.
         seed: the split's seed.
-        classes: the class names in order; empty: all, in the order of the alphabet.
-        scene_kinds: the scene names in order; empty: all, in the order of the alphabet.
-        usual: the usual scene or scenes of each class; empty: scene i mod S of class i.
 
     Returns:
         The report, and whether nothing is wrong.
@@ -55,40 +39,30 @@ def check_folder(
         ConfigError: root is no folder, or usual scenes cannot be.
     """
     try:
-        listing = read_listing(root, classes=classes, scene_kinds=scene_kinds)
+        root, listing = list_folder(spec)
     except BadFilesError as error:
         return str(error), False
-    groups = groups_of(listing.class_names, listing.scene_names, usual)
-    problems, masks = _decode(root, listing, size)
-    catalog = replace(catalog_of(listing), usual=groups.usual)
-    lines = _heading(listing, groups, size)
+    catalog = with_usual(catalog_of(listing), spec)
+    problems, masks = _decode(root, listing, spec.size)
+    lines = _heading(listing, catalog.groups, spec.size)
     lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in shared_lines(problems))]
     lines += ["\nMasks", *(f"  {count:6} {values}" for values, count in masks.most_common())]
     lines += _twins(root, listing)
     sizes, note = _sizes(catalog, n_val, n_test)
     try:
-        split = split_pool(catalog, n_val=sizes[0], n_test=sizes[1], seed=seed)
+        split = split_pool(catalog, **sizes, seed=seed)
     except ValueError as error:
         lines += ["\nCounts", *_count_table(catalog, None), *_realised(catalog, None), "\nNo split", f"  {error}"]
         return printable("\n".join(lines)), False
     bad = ", the bad files as if they were good" if problems else ""
-    lines.append(f"\nCounts for n_val {sizes[0]}, n_test {sizes[1]}, split seed {seed}{note}{bad}")
+    lines.append(f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}, split seed {seed}{note}{bad}")
     lines += [*_count_table(catalog, split), *_realised(catalog, split), *_levels(catalog, split)]
     if not problems:
-        split_sizes = {"n_val": sizes[0], "n_test": sizes[1], "seed": seed}
-        named = {"classes": classes, "scene_kinds": scene_kinds, "usual": usual}
-        lines += ["\nNext", f"  {_command(root, catalog, split, split_sizes, named, size)}"]
+        lines += ["\nNext", f"  {_command(spec, catalog, split, sizes | {'seed': seed})}"]
     return printable("\n".join(lines)), not problems
 
 
-def _command(
-    root: Path,
-    catalog: Catalog,
-    split: Split,
-    sizes: Mapping[str, int],
-    named: Mapping[str, tuple[str, ...]],
-    size: int,
-) -> str:
+def _command(spec: PoolSpec, catalog: Catalog, split: Split, sizes: Mapping[str, int]) -> str:
     """Returns the sweep that the folder allows, ready to paste, or what it lacks for one."""
     rhos = (low := round(catalog.groups.independence, 6), *(rho for rho in GRID if rho > low))
     largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in rhos}
@@ -96,14 +70,13 @@ def _command(
     if not levels:
         return f"no sweep: no rho allows a batch of {TrainSpec().batch_size} training images; flipjax audit needs none"
     n_train = min(N_TRAIN, largest_n_train(catalog, split, rhos=levels)) // catalog.groups.classes
-    default = SplitSpec()
-    changes = {"split.n_train": (n_train * catalog.groups.classes, N_TRAIN), "pool.size": (size, PoolSpec().size)}
-    changes |= {f"split.{name}": (value, getattr(default, name)) for name, value in sizes.items()}
+    changes: dict[str, tuple] = {"split.n_train": (n_train * catalog.groups.classes, N_TRAIN)}
+    changes |= {f"split.{name}": (value, getattr(SplitSpec(), name)) for name, value in sizes.items()}
     changes |= {"axes.rho": (str(levels).replace(" ", ""), str(GRID).replace(" ", ""))}
-    changes |= {f"pool.{name}": (names, ()) for name, names in named.items()}
-    values = {name: value for name, (value, usual) in changes.items() if value != usual}
-    words = [f"--config.pool.root={root}", *(f"--config.{name}={value}" for name, value in values.items())]
-    return shlex.join(["flipjax", "sweep", "--config", "photos_grid", *words])
+    names = ("size", "classes", "scene_kinds", "usual")
+    changes |= {f"pool.{name}": (getattr(spec, name), getattr(PoolSpec(), name)) for name in names}
+    values = [f"--config.{name}={value}" for name, (value, usual) in changes.items() if value != usual]
+    return shlex.join(["flipjax", "sweep", "--config", "photos_grid", f"--config.pool.root={spec.root}", *values])
 
 
 def _decode(root: Path, listing: Listing, size: int) -> tuple[list[str], Counter[str]]:
@@ -134,29 +107,23 @@ def _twins(root: Path, listing: Listing) -> list[str]:
     for name, digest in zip(photos, digests(root, photos), strict=True):
         if digest:
             same.setdefault(digest, []).append(name)
-    twins = [_some(names) for names in same.values() if len(names) > 1]
+    twins = [f"  {listed(names)}" for names in same.values() if len(names) > 1]
     return ["\nThe same image under several names (it may stand in two parts of the split)", *twins] if twins else []
 
 
-def _some(names: Sequence[str]) -> str:
-    more = ", ..." if len(names) > SHOWN else ""
-    return f"  {', '.join(names[:SHOWN])}{more}"
-
-
-def _sizes(catalog: Catalog, n_val: int | None, n_test: int | None) -> tuple[tuple[int, int], str]:
-    default = SplitSpec()
+def _sizes(catalog: Catalog, n_val: int | None, n_test: int | None) -> tuple[dict[str, int], str]:
+    default = {name: getattr(SplitSpec(), name) for name in ("n_val", "n_test")}
     cells = catalog.groups.count
-    sizes_of = {2: default.n_val, 3: default.n_test}
     counts = count_fixed(catalog)
-    sizes = []
-    for column, size in sizes_of.items():
+    sizes = {}
+    for column, (name, size) in enumerate(default.items(), start=2):
         # Val and test take at most half of what is free, so that there is something to train on.
-        free = counts[:, 0] * size // (2 * sum(sizes_of.values()))
-        sizes.append(cells * max(1, min(size // cells, int(np.min(counts[:, column] + free)))))
-    val = sizes[0] if n_val is None else n_val
-    test = sizes[1] if n_test is None else n_test
-    small = None in (n_val, n_test) and sizes != [size // cells * cells for size in sizes_of.values()]
-    return (val, test), f" (too small for the default {default.n_val} and {default.n_test})" if small else ""
+        free = counts[:, 0] * size // (2 * sum(default.values()))
+        sizes[name] = cells * max(1, min(size // cells, int(np.min(counts[:, column] + free))))
+    asked = {name: value for name, value in (("n_val", n_val), ("n_test", n_test)) if value is not None}
+    small = len(asked) < 2 and sizes != {name: size // cells * cells for name, size in default.items()}
+    note = " (too small for the default {n_val} and {n_test})".format(**default) if small else ""
+    return sizes | asked, note
 
 
 def _count_table(catalog: Catalog, split: Split | None) -> list[str]:

@@ -8,7 +8,6 @@ glance. Nothing is downloaded.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,21 +64,13 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
 def list_synthetic(spec: PoolSpec) -> Catalog:
     """Returns the catalog of the pool without drawing it; see `load_synthetic`."""
     class_names, scene_names = drawn_names(spec)
-
-    def items(names: tuple[str, ...], each: int, field: str) -> list[PoolItem]:
-        kinds = [i % len(names) for i in range(len(names) * each)]
-        named: list[dict[str, Any]] = [
-            {"name": f"{names[k]}_{i // len(names):04d}", field: k} for i, k in enumerate(kinds)
-        ]
-        return [PoolItem(**own) for own in named]
-
     listing = Listing(
         source="the synthetic pool",
         kind="composite",
         class_names=class_names,
         scene_names=scene_names,
-        objects=items(class_names, spec.objects, "y"),
-        scenes=items(scene_names, spec.scenes, "scene"),
+        objects=[PoolItem(f"{name}_{i:04d}", y=y) for i in range(spec.objects) for y, name in enumerate(class_names)],
+        scenes=[PoolItem(f"{name}_{i:04d}", scene=s) for i in range(spec.scenes) for s, name in enumerate(scene_names)],
     )
     return with_usual(catalog_of(listing), spec)
 
