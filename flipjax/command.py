@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from flipjax.backend import backend_problem
-from flipjax.config import KEYS, PLACES, Config, ConfigError, check_sections, default_config, leaves, nearest
+from flipjax.config import KEYS, PLACES, Config, ConfigError, default_config, leaves, nearest
 from flipjax.methods import METHODS
 from flipjax.ranges import functions_of, name_of
 from flipjax.terminal import one_line, printable, say
@@ -63,7 +63,7 @@ def entry(
     except KeyboardInterrupt:
         code, text = INTERRUPTED, "interrupted; the same command starts anew"
     except ConfigError as error:
-        code, text = error.exit_code, error.named(options or {})
+        code, text = error.exit_code, f"{(options or {}).get(error.field, error.field)}: {error.problem}"
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("flipjax"):
             raise
@@ -73,10 +73,7 @@ def entry(
         code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
         text = one_line(f"{error.filename}: {error.strerror}" if error.filename else str(error)) + advice
     except MemoryError as error:
-        code, text = (
-            USAGE,
-            one_line(f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"),
-        )
+        code, text = USAGE, f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"
     except Exception as error:
         code, text = getattr(error, "exit_code", None), one_line(str(error))
         if code is None and (problem := backend_problem()):
@@ -157,8 +154,7 @@ class ConfigParser(Parser):
         options, rest = self.parse_known_args(arguments)
         for part in rest:
             if part.startswith("-") and not part.startswith("--config."):
-                near = difflib.get_close_matches(part.split("=")[0], self._option_string_actions, n=1)
-                self.error(f"{part}: expected an option{f'; the nearest is {near[0]}' if near else ''}")
+                self.error(f"{part}: expected an option")
         if options.list_configs:
             print(describe_configs())
             self.exit()
@@ -240,7 +236,6 @@ def read_config(path: Path | None, overrides: Sequence[str], *, variant: str = "
             else on the command line.
     """
     config = _run(path, variant) if path else default_config()
-    check_sections(config)
     rest = list(overrides)
     while rest:
         option, equals, text = rest.pop(0).partition("=")
@@ -281,8 +276,6 @@ def _run(path: Path, variant: str) -> Config:
     """Returns what a configuration file gives: a program of the user's, whose traceback is the message."""
     from ml_collections import ConfigDict
 
-    if path.suffix in (".yaml", ".yml", ".json", ".toml"):
-        raise ConfigError("--config", "a Python file with get_config(), such as configs/smoke.py", str(path))
     module = ModuleType(f"config {path}")
     module.__file__ = str(path)
     # Where the standard library looks for the source of a class, and for the names in annotations.

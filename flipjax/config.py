@@ -8,7 +8,6 @@ anything. `config.axes.dro_step = (0.01, 0.1)` or `config.axes.crop = (0.0, 1.0)
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from flipjax.groups import TWO_BY_TWO, Groups
@@ -47,10 +46,6 @@ class ConfigError(ValueError):
         self.field = field
         self.problem = problem or f"expected {expected}" + ("" if found is None else f"; found {found}")
         super().__init__(f"{field}: {self.problem}")
-
-    def named(self, names: Mapping[str, str]) -> str:
-        """Returns the line with the field under the name that a command has for it, where `names` holds one."""
-        return f"{names.get(self.field, self.field)}: {self.problem}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,25 +271,14 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
     return f"the nearest is {prefix}{near[0]}" if near else f"valid are {', '.join(names)}"
 
 
-def check_sections(config: Config) -> None:
-    """Raises ConfigError unless a configuration has the sections of the default one."""
-    from ml_collections import ConfigDict
-
-    for section in (*SECTIONS, "grid"):
-        if not isinstance(config.get(section), ConfigDict):
-            raise ConfigError(f"config.{section}", "a section, as default_config() has it", repr(config.get(section)))
-
-
 def check(config: Config) -> None:
     """Raises ConfigError for the first field of `config` that cannot run, whatever the others are."""
-    check_sections(config)
     fields = leaves(config)
-    for name in (*KEYS, *fields):
-        if name not in fields:
-            raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
+    for name in sorted(KEYS.keys() - fields.keys()):
+        raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
+    for name, value in fields.items():
         if name not in PLACES:
             raise ConfigError(f"config.{name}", f"a field of default_config(); {nearest(name)}")
-    for name, value in fields.items():
         if name.startswith(("axes.", "grid.")):
             _check_axis(name, value)
         else:

@@ -20,16 +20,8 @@ SAME_RUN = {"population.memory_gb"}
 def digest_of(config: Config | Mapping[str, Any]) -> str:
     """Returns a digest of all that makes another run; 1 and 1.0 are the same."""
     fields = {name: value for name, value in leaves(config).items() if name not in SAME_RUN}
-    text = json.dumps(_plain(fields), sort_keys=True, default=_told)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return float(value) if isinstance(value, int) else value
+    plain = json.loads(json.dumps(fields, default=_told), parse_int=float)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def settings_of(config: Config) -> dict[str, Any]:

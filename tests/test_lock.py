@@ -69,7 +69,7 @@ def test_processes_of_two_containers_of_one_host_name_exclude_each_other(tmp_pat
     if subprocess.run([*before, "true"], capture_output=True).returncode:
         pytest.skip("no right to make a pid namespace")
     with hold(tmp_path, *before) as (process, owner):
-        assert owner["pid"] < 100 and owner["namespace"] != locks._machine()["namespace"]
+        assert owner["pid"] < 100 and owner["namespace"] != locks._myself()["namespace"]
         with pytest.raises(ConfigError, match="in use by process"):
             Lock(tmp_path).acquire()
         process.communicate("\n")

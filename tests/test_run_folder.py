@@ -208,19 +208,15 @@ def test_an_edited_table_is_refused_by_readers_and_written_again_by_its_command(
     assert run()[0] == 0 and same(run, whole)
 
 
-def test_a_finished_run_that_cannot_be_written_to_prints_its_tables(run, whole, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_one_line_and_stays(run, monkeypatch):
     def refuse(self, **options):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.path))
 
-    expected = run()[1]
     before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
     monkeypatch.setattr(Lock, "acquire", refuse)
     code, text = run()
-    assert (code, text) == (0, expected)
+    assert code == 1 and "Read-only file system" in text and text.count("\n") == 2
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
-    shutil.rmtree(run.folder / "cells")
-    code, text = run()
-    assert code == 1 and "2 members are not done" in text and text.count("\n") == 2
 
 
 def test_a_full_disk_is_one_sentence_and_costs_nothing(run, whole, monkeypatch):

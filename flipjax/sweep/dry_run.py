@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,34 +47,26 @@ def describe_program(program: Program) -> list[str]:
         work = f"{max(program.epochs)} epochs a member at most, over the largest n_train that every rho allows"
     state = state_shapes(spec)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
+    states = count * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    unknown = "read at the start" if spec.pool.name == "folder" else "no such data set yet"
+    size = pool_bytes(program)
+    pool = f"not counted ({unknown})" if size is None else f"{megabytes(size)}, shared"
     return [
         f"cell {program.name}: {count} members, " + ", ".join(f"{name} {values}" for name, values in axes.items()),
         f"  model {_name_of(spec.model)}: {parameters:,} parameters",
         f"  work: {work}",
-        f"  memory: pool {_pool_text(program)}; states {megabytes(count * tree_bytes(state))}; "
-        "--dry_run=compiled asks the compiler what training takes",
+        f"  memory: pool {pool}; states {megabytes(states)}; --dry_run=compiled asks the compiler what training takes",
     ]
 
 
 def state_shapes(experiment: Experiment) -> State:
     """Returns the state of a member as shapes."""
-    n = experiment.split.n_train
 
     def start() -> State:
-        rows = jnp.zeros((n, 2), jnp.int32)
+        rows = jnp.zeros((experiment.split.n_train, 2), jnp.int32)
         return init_state(experiment, Member(jax.random.key(0), rows, rows[:, 0], Recipe(learning_rate=0.0), Knobs()))
 
     return jax.eval_shape(start)
-
-
-def tree_bytes(tree: Any) -> int:
-    """Returns what the arrays of a tree, or their shapes, take.
-
-    Example:
-        >>> tree_bytes([jnp.zeros((2, 3)), jnp.zeros(4, jnp.uint8)])
-        28
-    """
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def pool_bytes(program: Program) -> int | None:
@@ -85,14 +76,6 @@ def pool_bytes(program: Program) -> int | None:
         return tfds.stored_bytes(pool)
     counts = groups.classes * pool.objects, groups.scenes * pool.scenes
     return sum(map(math.prod, store.shapes_of(*counts, pool.size).values()))
-
-
-def _pool_text(program: Program) -> str:
-    size = pool_bytes(program)
-    if size is not None:
-        return f"{megabytes(size)}, shared"
-    folder = program.experiment.pool.name == "folder"
-    return f"not counted ({'read at the start' if folder else 'no such data set yet'})"
 
 
 def _name_of(model: ModelSpec) -> str:

@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
+import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -75,12 +75,7 @@ def finish(
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
     workdir.verify()
     if shown in program.names:
-        best = states.best[rules[0]].weights
-        galleries = [
-            _gallery(program, config, study, stored, name, population.take_member(best, program.names.index(name)))
-            for name in gallery_members(program, shown)
-        ]
-        galleries = [each for each in galleries if len(each.member)]
+        galleries = _galleries(program, study, stored, states.best[rules[0]].weights, gallery_members(program, shown))
         if galleries:
             path = workdir.results_of(program) / "gallery.npz"
             gallery.save_gallery(path, gallery.concatenate_galleries(galleries), program=program.identity)
@@ -94,13 +89,11 @@ def _assess(
     """Returns what is stored of each split, the names of the scores, and the sums over regions (S, K, n, ...)."""
     wanted = config.intervene
     pool = study.pool
-    form = "none"
-    last = None
-    shares = None
+    form, last, shares = "none", None, None
     if wanted.scenes != "none" and pool.kind == "composite":
         form = "given"
         last = training_scenes(study, wanted, seed=program.experiment.split.seed)
-        shares = np.asarray(last[1])
+        shares = np.repeat(np.asarray(last[1]) / 2, 2)
     elif wanted.scenes != "none":
         form = "surroundings"
         last = jnp.asarray(study.tables["val"].rows)
@@ -110,11 +103,14 @@ def _assess(
     # evaluation.
     fewer = Questions("none", logits=False, passes=False, masks=False)
     # One program for all splits, which takes as long to compile as that of one.
-    ends = dict(zip(study.tables, np.cumsum([len(table.rows) for table in study.tables.values()]), strict=True))
+    ends = np.cumsum([len(table.rows) for table in study.tables.values()])
     rows = np.concatenate([table.rows for table in study.tables.values()])
     shared = placement.share(layout, (pool, rows, last))
-    answer = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
-    answers = {part: _cut(answer, ends[part] - len(table.rows), ends[part]) for part, table in study.tables.items()}
+    whole = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
+    answers = {
+        part: jax.tree.map(operator.itemgetter(np.s_[:, :, end - len(table.rows) : end]), whole)
+        for (part, table), end in zip(study.tables.items(), ends, strict=True)
+    }
     validation = answers["val"]
     centers = None if form == "none" else np.asarray(_split_points(validation.scene_log_odds))
     fills = range(len(FILLS) if questions.passes else 0)
@@ -132,7 +128,7 @@ def _assess(
             table.pairs,
             table.rows,
             scene_log_odds=answer.scene_log_odds,
-            scene_shares=None if shares is None else np.repeat(shares / 2, 2),
+            scene_shares=shares,
             centers=centers,
             scores=np.concatenate(scores, axis=-1)[0] if scores else None,
             masks=None if answer.masks is None else answer.masks[0],
@@ -145,10 +141,6 @@ def _assess(
 @jax.jit
 def _split_points(log_odds: jax.Array) -> jax.Array:
     return jax.vmap(jax.vmap(split_evenly))(log_odds)
-
-
-def _cut(answer: Any, start: int, end: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[:, :, start:end], answer)
 
 
 def _masks_fit(config: Config) -> bool:
@@ -176,60 +168,44 @@ def _rows(
     regions: Mapping[str, metrics.RegionSums],
     evidence: Sequence[np.ndarray],
 ) -> list[Row]:
+    further = [*(SCENE_QUANTITIES if stored.parts["test"].scene_log_odds is not None else ())]
+    further += [*(PAIR_QUANTITIES if study.pool.kind == "composite" else ()), *REGION_QUANTITIES]
+    known = {"all_groups": stored.groups}
     rows = []
     for index, setting in enumerate(program.settings):
-        leading = {"member": setting.name, **setting.axes}
         for place, rule in enumerate(stored.selections):
-            trailing = {
-                "status": Status(int(states.status[index])).name.lower(),
-                "epochs": int(states.epoch[index]),
-                "best_epoch": int(states.best[rule].epoch[index]),
-                "selection": rule,
-            }
+            member = {"member": setting.name, **setting.axes, "status": Status(int(states.status[index])).name.lower()}
+            member |= {"epochs": int(states.epoch[index]), "best_epoch": int(states.best[rule].epoch[index])}
+            center = stored.center(setting.name, selection=rule)
             for part, table in study.tables.items():
                 decomposition = stored.decomposition(setting.name, part, selection=rule)
                 log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
-                center = stored.center(setting.name, selection=rule)
-                sums = jax.tree.map(lambda leaf, at=(place, index): leaf[at], regions[part])
-                groups = table.groups
-                pairs = table.pairs
+                sums = jax.tree.map(operator.itemgetter((place, index)), regions[part])
+                images = decomposition, log_odds, sums, table.groups, table.pairs
                 if part == "val" and setting.knobs.dfr:
                     # The other images fitted the head.
-                    decomposition, log_odds, sums, groups, pairs = jax.tree.map(
-                        lambda leaf, rest=~table.refit: leaf[rest], (decomposition, log_odds, sums, groups, pairs)
-                    )
-                # A rule that never had a value kept no epoch.
-                evaluated = decomposition if trailing["best_epoch"] else None
+                    images = jax.tree.map(operator.itemgetter(~table.refit), images)
+                decomposition, log_odds, sums, groups, pairs = images
                 more = {}
-                if evaluated is not None:
-                    more = _more(
-                        evaluated, log_odds, center, groups, pairs, all_groups=stored.groups, evidence=evidence[index]
-                    )
-                    more |= region_quantities(sums, groups, all_groups=stored.groups)
-                further = [*(SCENE_QUANTITIES if stored.parts[part].scene_log_odds is not None else ())]
-                further += [*(PAIR_QUANTITIES if study.pool.kind == "composite" else ()), *REGION_QUANTITIES]
-                names = {"class_names": stored.class_names, "all_groups": stored.groups}
+                # A rule that never had a value kept no epoch.
+                if member["best_epoch"]:
+                    more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
+                    if log_odds is not None and center is not None:
+                        more |= scene_quantities(
+                            decomposition, log_odds, center, groups, evidence=evidence[index], **known
+                        )
+                    more |= region_quantities(sums, groups, **known)
                 rows += member_rows(
-                    leading | trailing, evaluated, groups, part=part, more=more, further=further, **names
+                    member | {"selection": rule},
+                    decomposition if more else None,
+                    groups,
+                    part=part,
+                    more=more,
+                    further=further,
+                    class_names=stored.class_names,
+                    **known,
                 )
     return rows
-
-
-def _more(
-    decomposition: metrics.Decomposition,
-    log_odds: np.ndarray | None,
-    center: np.ndarray | None,
-    groups: np.ndarray,
-    pairs: np.ndarray,
-    *,
-    all_groups: Groups,
-    evidence: np.ndarray,
-) -> dict[str, float]:
-    """Returns the quantities that `summarize` has not: of swapped scenes, and of pairs."""
-    more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
-    if log_odds is None or center is None:
-        return more
-    return more | scene_quantities(decomposition, log_odds, center, groups, all_groups=all_groups, evidence=evidence)
 
 
 def gallery_members(program: Program, shown: str) -> list[str]:
@@ -245,34 +221,33 @@ def gallery_members(program: Program, shown: str) -> list[str]:
     return list(dict.fromkeys([shown, *others]))[:GALLERY_MEMBERS]
 
 
-def _gallery(
-    program: Program, config: Config, study: Study, stored: StoredCell, name: str, weights: Weights
-) -> gallery.StoredImages:
+def _galleries(
+    program: Program, study: Study, stored: StoredCell, best: Weights, names: Sequence[str]
+) -> list[gallery.StoredImages]:
+    """Returns the galleries of the members that have images to show, with their `best` weights among all members'."""
     table = study.tables["test"]
-    indices, kinds = shown_images(stored, config, name)
-    rows = jnp.asarray(table.rows[indices])
-    images, labels = gather(study.pool, rows)
-    # No image is a program of its own.
-    logits = (
-        _predict(program.experiment, weights, study.pool, rows)
-        if len(indices)
-        else np.zeros((*labels.shape, program.experiment.num_classes))
-    )
-    return gallery.make_gallery(
-        images, labels, logits, indices=indices, groups=table.groups[indices], kinds=kinds, member=name
-    )
+    galleries = []
+    for name in names:
+        indices, kinds = shown_images(stored, name)
+        # No image is a program of its own.
+        if len(indices):
+            rows = jnp.asarray(table.rows[indices])
+            weights = population.take_member(best, program.names.index(name))
+            logits = _predict(program.experiment, weights, study.pool, rows)
+            about = {"indices": indices, "groups": table.groups[indices], "kinds": kinds, "member": name}
+            galleries.append(gallery.make_gallery(*gather(study.pool, rows), logits, **about))
+    return galleries
 
 
-def blank_rows(
-    program: Program, class_names: Sequence[str], all_groups: Groups, *, status: str
-) -> list[dict[str, Any]]:
+def blank_rows(program: Program, class_names: Sequence[str], all_groups: Groups, *, status: str) -> list[Row]:
     """Returns the rows of a program that failed or is not done: its members with blank measures."""
-    none = np.zeros(0, np.int32)
-    blank: dict[str, Any] = {"status": status, "epochs": 0, "best_epoch": 0}
-    members = [
-        {"member": setting.name, **setting.axes, **blank, "selection": rule}
+    blank = {"status": status, "epochs": 0, "best_epoch": 0}
+    known = {"part": "test", "class_names": class_names, "all_groups": all_groups}
+    return [
+        row
         for setting in program.settings
         for rule in program.experiment.train.selection
+        for row in member_rows(
+            {"member": setting.name, **setting.axes, **blank, "selection": rule}, None, np.zeros(0, np.int32), **known
+        )
     ]
-    names = {"class_names": class_names, "all_groups": all_groups}
-    return [row for member in members for row in member_rows(member, None, none, part="test", **names)]

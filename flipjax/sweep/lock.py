@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from flipjax.config import ConfigError
-from flipjax.files import replacing
+from flipjax.files import write_text
 from flipjax.terminal import say
 
 PREFIX = ".lock"
@@ -24,32 +24,27 @@ SECONDS_TO_END = 10.0
 UNKNOWN = {"host": "?", "pid": 0, "since": "?"}
 
 
-def _machine() -> dict[str, Any]:
-    """Returns what tells processes apart: host names and numbers alone do not, in containers."""
-    machine = {"host": socket.gethostname(), "pid": os.getpid()}
-    with contextlib.suppress(OSError):
-        machine["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        machine["namespace"] = os.readlink("/proc/self/ns/pid")
-    return machine
-
-
 def _myself() -> dict[str, Any]:
-    return {
-        **_machine(),
+    """Returns what tells this process from others: host names and numbers alone do not, in containers."""
+    myself = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         "shard_job": os.environ.get(SHARD_JOB, ""),
         "job": os.environ.get("SLURM_JOB_ID", ""),
         "restarts": os.environ.get("SLURM_RESTART_COUNT", "0"),
     }
+    with contextlib.suppress(OSError):
+        myself["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        myself["namespace"] = os.readlink("/proc/self/ns/pid")
+    return myself
 
 
 def _owner_of(path: Path) -> dict[str, Any]:
     """Returns who a lock's file names; UNKNOWN where it names nobody."""
-    try:
-        owner = json.loads(path.with_name(path.name + OWNER).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return UNKNOWN
-    return UNKNOWN | owner if isinstance(owner, dict) else UNKNOWN
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+        return UNKNOWN | json.loads(path.with_name(path.name + OWNER).read_bytes())
+    return UNKNOWN
 
 
 def _may_run_elsewhere(owner: dict[str, Any]) -> bool:
@@ -66,9 +61,9 @@ def _of_my_job(owner: dict[str, Any]) -> bool:
 
 def _end_predecessor(owner: dict[str, Any]) -> float:
     """Kills a shard of this job that outlived its engine's worker; returns how many seconds to wait for its lock."""
-    machine = _machine()
-    reachable = all(owner.get(name) == machine.get(name) for name in ("host", "boot", "namespace"))
-    if not (_of_my_job(owner) and reachable and owner["pid"] != machine["pid"]):
+    mine = _myself()
+    reachable = all(owner.get(name) == mine.get(name) for name in ("host", "boot", "namespace"))
+    if not (_of_my_job(owner) and reachable and owner["pid"] != mine["pid"]):
         return 0.0
     with contextlib.suppress(ProcessLookupError):
         os.kill(owner["pid"], signal.SIGKILL)
@@ -134,8 +129,7 @@ class Lock:
                 path.unlink()
                 lock.acquire(timeout=0)
             if path == self.path:
-                with replacing(self._owner) as stream:
-                    stream.write(self._text.encode())
+                write_text(self._owner, self._text)
             else:
                 path.with_name(path.name + OWNER).unlink(missing_ok=True)
                 path.unlink(missing_ok=True)

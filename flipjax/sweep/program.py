@@ -101,8 +101,8 @@ def train(
     stop_requested: Callable[[], bool],
     after_epoch: Callable[[list[Row]], Any],
     larger: Sequence[Program] = (),
-) -> tuple[placement.Layout, population.Population]:
-    """Trains the program's members from its latest checkpoint until none is running.
+) -> tuple[placement.Layout, population.Population, list[Row]]:
+    """Trains the program's members from its latest checkpoint until none is running; returns their history, too.
 
     Args:
       program: of the plan.
@@ -160,6 +160,7 @@ def train(
         bar.advance(int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
     checkpoints.close()
     # Once more: a run that was killed behind its last checkpoint has not written it yet.
-    after_epoch(history_rows(program, history, population.states_of(current).epoch))
+    rows = history_rows(program, history, population.states_of(current).epoch)
+    after_epoch(rows)
     bar.say(f"cell {program.name}: trained; evaluating {len(program.names)} members")
-    return layout, current
+    return layout, current, rows

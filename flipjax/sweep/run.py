@@ -1,18 +1,15 @@
 """A sweep as it runs: the members that the folder lacks, program after program, then tables and a report."""
 
 import argparse
-import errno
 import functools
-import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flipjax import backend, command
 from flipjax.config import Config, ConfigError, PopulationSpec
-from flipjax.groups import Groups
+from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, restrict, select, shard_members
 from flipjax.report import page
@@ -53,15 +50,15 @@ class Sweep:
         # By program and member, the stored cell; None once it is written and needed no more.
         self.stored: dict[str, dict[str, Any]] = {}
         self.histories: dict[str, list[Row]] = {}
-        self.class_names: dict[str, tuple[str, ...]] = {}
-        self.groups: dict[str, Groups] = {}
+        # What rows of members without results need: class names and groups of the programs that began.
+        self.pools: dict[str, tuple[tuple[str, ...], Groups]] = {}
         # Programs of which a part failed; what else has no results is not done.
         self.failed: set[str] = set()
 
-    def read(self, say: storage.Say) -> None:
+    def read(self, say: Callable[[str], Any]) -> None:
         """Reads what the folder holds of every program."""
         for program in self.programs:
-            stored = storage.read_program(self.workdir, program, self.config, say=say)
+            stored = storage.read_program(self.workdir, program, say=say)
             self.stored[program.name] = stored
             self.histories[program.name] = storage.rows_of(program, stored, "history")
 
@@ -101,8 +98,7 @@ class Sweep:
         spec = PopulationSpec(**self.config.population)
         program, study = make_study(program)
         check_own(program.experiment)
-        self.class_names[program.name] = ("background", *study.catalog.class_names)
-        self.groups[program.name] = study.catalog.groups
+        self.pools[program.name] = ("background", *study.catalog.class_names), study.catalog.groups
         check_scenes(study, self.config.intervene)
         self.workdir.record_pool(program, study.catalog)
         bar.say(f"cell {program.name}: compiling, then training {len(program.names)} members")
@@ -116,26 +112,16 @@ class Sweep:
     def _run_wave(
         self, program: Program, larger: Sequence[Program], study: Study, spec: PopulationSpec, bar: Bar
     ) -> None:
-        history: list[Row] = []
         whole = next(other for other in self.programs if other.name == program.name)
         before = storage.rows_of(whole, self.stored[program.name], "history")
 
         def after_epoch(rows: list[Row]) -> None:
-            history[:] = rows
             if self.shard is None:
                 self.histories[program.name] = before + rows
                 self._write_history()
 
-        layout, trained = train(
-            program,
-            spec,
-            study,
-            self.workdir,
-            bar=bar,
-            stop_requested=lambda: self.signals.stop,
-            after_epoch=after_epoch,
-            larger=larger,
-        )
+        options = {"stop_requested": lambda: self.signals.stop, "after_epoch": after_epoch, "larger": larger}
+        layout, trained, history = train(program, spec, study, self.workdir, bar=bar, **options)
         shown = select(whole)
         cell = finish(program, self.config, study, layout, trained, self.workdir, history=history, shown=shown)
         self.stored[program.name] |= dict.fromkeys(cell.members, cell)
@@ -151,17 +137,15 @@ class Sweep:
             return "no cell finished: no results", command.SOME_FAILED
         rows, failures = self._gather()
         whole = not failures and all(row["status"] in DONE for row in rows)
-        if self.workdir.writable:
-            self.workdir.verify()
-            write_results(folder, rows + failures)
-            self._write_history()
-            # What is on disk is not needed twice: of a large grid it is most of the memory.
-            self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
-            self.histories.clear()
-            rows.clear()
-            write_images(folder)
-        text = page.build_report(folder) if self.workdir.writable else _text_of(folder, rows + failures)
-        text += f"\n{folder}/results.csv, {folder}/report/index.html"
+        self.workdir.verify()
+        write_results(folder, rows + failures)
+        self._write_history()
+        # What is on disk is not needed twice: of a large grid it is most of the memory.
+        self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
+        self.histories.clear()
+        rows.clear()
+        write_images(folder)
+        text = f"{page.build_report(folder)}\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
 
     def _gather(self) -> tuple[list[Row], list[Row]]:
@@ -169,26 +153,16 @@ class Sweep:
         rows, failures = list[Row](), list[Row]()
         for program in self.programs:
             stored = self.stored[program.name]
-            if self.workdir.writable:
-                storage.gather(self.workdir, program, stored)
+            storage.gather(self.workdir, program, stored)
             rows += storage.rows_of(program, stored, "rows")
             absent = [name for name in program.names if name not in stored]
             if absent:
-                names = self.class_names.get(program.name) or storage.class_names_of(stored)
-                groups = self.groups.get(program.name) or storage.groups_of(stored)
+                known = [(cell.class_names, cell.groups) for cell in stored.values()]
+                names, groups = self.pools.get(program.name) or (*known, (("background",), TWO_BY_TWO))[0]
                 status = "failed" if program.name in self.failed else NOT_DONE
                 failures += blank_rows(restrict(program, absent), names, groups, status=status)
             self.histories[program.name] = storage.rows_of(program, stored, "history") or self.histories[program.name]
         return rows, failures
-
-
-def _text_of(folder: Path, rows: Sequence[Row]) -> str:
-    """Returns the report's text of a folder that cannot be written to: made in another one that links to its cells."""
-    with tempfile.TemporaryDirectory() as place:
-        for name in ("config.json", "cells", "history.csv"):
-            (Path(place) / name).symlink_to((folder / name).absolute())
-        write_results(Path(place), rows)
-        return page.build_report(place)
 
 
 def run_sweep(
@@ -227,8 +201,7 @@ def run_sweep(
             return command.INTERRUPTED
         if shard:
             return _end_shard(sweep, shard)
-        if workdir.writable:
-            workdir.remove_partial()
+        workdir.remove_partial()
         text, code = sweep.conclude()
         missing = sweep.missing()
         if collect and missing:
@@ -244,22 +217,17 @@ def _train(sweep: Sweep, settings: Mapping[str, Any], options: argparse.Namespac
     parts = sweep.pending()
     if not parts:
         return True
-    workdir = sweep.workdir
-    members = sum(len(part.names) for part in parts)
-    if not workdir.writable:
-        text = f"cannot be written to, and {members} members are not done"
-        raise OSError(errno.EROFS, text, str(workdir.folder))
     device = backend.start_backend(PopulationSpec(**sweep.config.population), max(len(part.names) for part in parts))
     facts: dict[str, Any] = {"name": options.config_name, "command": line}
     facts |= {"functions": sources} if (sources := sources_of(sweep.config)) else {}
-    workdir.describe(settings, facts, backend.describe_start(device), strict=options.strict_versions)
+    sweep.workdir.describe(settings, facts, backend.describe_start(device), strict=options.strict_versions)
     say(f"{device}; reading the pool")
     sweep.signals.training = True
     start = time.monotonic()
     with Bar("member epochs", total=sum(sum(part.epochs) for part in parts)) as bar:
         unbroken = sweep.run(bar, fail_fast=options.fail_fast)
     if sweep.shard is None:
-        workdir.add_session(time.monotonic() - start)
+        sweep.workdir.add_session(time.monotonic() - start)
     return unbroken
 
 

@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from flipjax.config import Config
 from flipjax.files import DamagedError
-from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.plan import Program, select
 from flipjax.results import gallery
 from flipjax.results.cells import Row, StoredCell, load_cell, save_cell
@@ -21,10 +20,8 @@ AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "score
 # Sets of images of one object, in all scenes, that a gallery shows.
 PAIRS = 2
 
-Say = Callable[[str], Any]
 
-
-def read_program(workdir: Workdir, program: Program, config: Config, *, say: Say) -> dict[str, StoredCell]:
+def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any]) -> dict[str, StoredCell]:
     """Returns the stored results of those members of a program that are whole in the folder, by member.
 
     A damaged file is named by `say`, and its members count as not done.
@@ -37,7 +34,7 @@ def read_program(workdir: Workdir, program: Program, config: Config, *, say: Say
                 cell = load_cell(path)
                 if cell.program != program.identity or not set(cell.members) <= set(program.names):
                     raise DamagedError(f"{path}: expected members of this run's cell {program.name}; found others")
-                _check_gallery(workdir, program, config, cell)
+                _check_gallery(workdir, program, cell)
                 stored = dict.fromkeys(cell.members, cell) | stored
             except DamagedError as error:
                 say(f"{error}; its members are done again")
@@ -46,10 +43,10 @@ def read_program(workdir: Workdir, program: Program, config: Config, *, say: Say
     return stored
 
 
-def _check_gallery(workdir: Workdir, program: Program, config: Config, cell: StoredCell) -> None:
+def _check_gallery(workdir: Workdir, program: Program, cell: StoredCell) -> None:
     """Raises DamagedError where the gallery that belongs to a cell is not whole."""
     shown = select(program)
-    if shown in cell.members and len(shown_images(cell, config, shown)[0]):
+    if shown in cell.members and len(shown_images(cell, shown)[0]):
         path = workdir.results_of(program) / "gallery.npz"
         try:
             gallery.load_gallery(path, program=program.identity)
@@ -57,7 +54,7 @@ def _check_gallery(workdir: Workdir, program: Program, config: Config, cell: Sto
             raise DamagedError(f"{path}: missing") from error
 
 
-def shown_images(stored: StoredCell, config: Config, member: str) -> tuple[np.ndarray, np.ndarray]:
+def shown_images(stored: StoredCell, member: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose_images`."""
     test = stored.parts["test"]
     decomposition = stored.decomposition(member, "test")
@@ -103,17 +100,4 @@ def gather(workdir: Workdir, program: Program, stored: Mapping[str, StoredCell])
         return
     if len(list(_unique(stored))) > 1:
         save_cell(workdir.decomposition_of(program), merge(program, stored))
-    for path in folder.glob("*.npz"):
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def class_names_of(stored: Mapping[str, StoredCell]) -> tuple[str, ...]:
-    """Returns the class names of a program's cells; without any the background alone."""
-    return next((cell.class_names for cell in stored.values()), ("background",))
-
-
-def groups_of(stored: Mapping[str, StoredCell]) -> Groups:
-    """Returns the groups of a program's cells; without any two by two."""
-    return next((cell.groups for cell in stored.values()), TWO_BY_TWO)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,8 @@
 """What a program trains and is tested on: its pool, split, tables and members."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,12 +79,14 @@ def make_members(program: Program, study: Study) -> list[Member]:
     members = []
     for setting in program.settings:
         table = table_of(setting, study.catalog, study.split, n_train=n_train, rhos=program.rhos)
+        numbers = {name: setting.axes[name] for name in ("learning_rate", "weight_decay", "warmup", "clip_norm")}
+        recipe = Recipe(**numbers, cosine=float(setting.axes["schedule"] == "cosine"))
         members.append(
             Member(
                 key=jax.random.key(setting.axes["seed"]),
                 rows=jnp.asarray(table.rows),
                 groups=jnp.asarray(table.groups),
-                recipe=Recipe(*map(jnp.float32, recipe_of(setting.axes))),
+                recipe=Recipe(*map(jnp.float32, recipe)),
                 knobs=Knobs(*map(jnp.float32, setting.knobs)),
                 augmentation=Augmentation(*map(jnp.float32, setting.augmentation)),
             )
@@ -129,12 +131,6 @@ def _listed_catalog(spec: PoolSpec) -> Catalog:
     if listing.problems:
         raise BadFilesError(listing.source, listing.problems)
     return with_usual(catalog_of(listing), spec)
-
-
-def recipe_of(axes: Mapping[str, Any]) -> Recipe:
-    """Returns what the axes say of the optimiser, as numbers."""
-    named = {name: axes[name] for name in ("learning_rate", "weight_decay", "warmup", "clip_norm")}
-    return Recipe(**named, cosine=float(axes["schedule"] == "cosine"))
 
 
 def check_pool(program: Program, catalog: Catalog) -> None:

@@ -5,13 +5,13 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flipjax.backend import differing_software
 from flipjax.config import ConfigError
-from flipjax.files import replacing
+from flipjax.files import write_text
 from flipjax.plan import Program, first_difference
 from flipjax.sweep.lock import PREFIX, Lock
 from flipjax.terminal import say
@@ -26,7 +26,6 @@ KEYS = {"name", "command", "device", "flipjax", "config"}
 FOLDERS = ("cells", "checkpoints", "report", "report/figures", "logs")
 # Files that a run has for a moment only.
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
-UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
 
 
@@ -36,15 +35,12 @@ class Workdir:
     def __init__(self, folder: str | Path):
         """Names the folder; `open` makes it."""
         self.folder = Path(folder)
-        self.writable = True
         self._lock: Lock | None = None
 
     def open(self, config: Mapping[str, Any], *, lock: Lock, fresh: bool, force: bool) -> None:
         """Takes the folder for a configuration: locks it; with `fresh` an earlier run's folder gets another name.
 
         A folder in which nothing was trained is as good as new, whatever configuration it was for.
-
-        A run that may be read alone is opened all the same, and `writable` is False then.
 
         Args:
             config: as nested JSON values.
@@ -55,7 +51,7 @@ class Workdir:
         Raises:
             ConfigError: if there can be no folder, or it is in use, or holds a run of another configuration or files
                 that are not flipjax's.
-            OSError: if it can neither be written to nor holds a run.
+            OSError: if it cannot be written to.
         """
         try:
             # What reads config.json later wants names that it can hold, and nobody wants a folder called gs:.
@@ -68,13 +64,7 @@ class Workdir:
         except (OSError, ValueError) as error:
             expected = "a folder, or a place where one can be made"
             raise ConfigError("--workdir", expected, f"{str(self.folder)!r} ({error})") from error
-        try:
-            lock.acquire(force=force)
-        except OSError as error:
-            if fresh or error.errno not in UNWRITABLE or not (self.folder / CONFIG).is_file():
-                raise
-            self.writable = False
-            return
+        lock.acquire(force=force)
         self._lock = lock
         # Another process may have made a run of it since.
         taken = not fresh and self._untrained() and lock.alone()
@@ -101,22 +91,22 @@ class Workdir:
             ConfigError: there is such software, and `strict`.
         """
         with self._changing_config() as path:
-            first = {**facts, **start, "config": config}
+            first = {**facts, **start, "sessions": [], "config": config}
             stored = _read_json(path, keys=KEYS) if path.is_file() else first
-            starts = _sessions(stored)
+            starts = stored.get("sessions", [])
             others = differing_software([stored, *starts], start)
             if others and strict:
                 raise ConfigError("--strict_versions", "the software of the run's earlier starts", others)
             if others:
                 say(f"warning: what is done is of other software than what follows: {others}; see --strict_versions")
-            self._write_starts(path, stored, [*starts, start])
+            _write_json(path, stored | {"sessions": [*starts, start]})
 
     def add_session(self, seconds: float) -> None:
         """Adds the wall time of this process's training to its start in config.json."""
         with self._changing_config() as path:
             stored = _read_json(path, keys=KEYS)
-            *before, last = _sessions(stored) or [{}]
-            self._write_starts(path, stored, [*before, {**last, "seconds": round(seconds, 1)}])
+            stored["sessions"][-1]["seconds"] = round(seconds, 1)
+            _write_json(path, stored)
 
     @contextlib.contextmanager
     def _changing_config(self) -> Iterator[Path]:
@@ -162,7 +152,7 @@ class Workdir:
             old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
             found = f"one on {old} in {self.folder}; bring that pool back, or {ADVICE}"
             raise ConfigError("--workdir", f"a run on {new}, the pool of today", found)
-        self._write_json(path, pools)
+        _write_json(path, pools)
 
     def results_of(self, program: Program) -> Path:
         """Returns the folder of a program's results."""
@@ -222,24 +212,13 @@ class Workdir:
 
     def remove_partial(self) -> None:
         """Removes what killed processes left half-written; for a process that has the folder alone."""
-        for name in ("cells", "report"):
-            for path in (self.folder / name).rglob(".*.tmp"):
-                path.unlink(missing_ok=True)
-        for path in self.folder.glob(".*.tmp"):
+        folders = self.folder / "cells", self.folder / "report"
+        for path in (*self.folder.glob(".*.tmp"), *(path for folder in folders for path in folder.rglob(".*.tmp"))):
             path.unlink(missing_ok=True)
 
-    def _write_starts(self, path: Path, stored: Mapping[str, Any], starts: Sequence[Mapping[str, Any]]) -> None:
-        facts = {name: value for name, value in stored.items() if name not in ("sessions", "config")}
-        self._write_json(path, {**facts, "sessions": starts, "config": stored["config"]})
 
-    def _write_json(self, path: Path, value: Any) -> None:
-        with replacing(path) as stream:
-            stream.write((json.dumps(value, indent=2) + "\n").encode())
-
-
-def _sessions(stored: Mapping[str, Any]) -> list[dict[str, Any]]:
-    sessions = stored.get("sessions")
-    return [entry for entry in sessions if isinstance(entry, dict)] if isinstance(sessions, list) else []
+def _write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def _read_json(path: Path, *, keys: Any) -> dict[str, Any]:
