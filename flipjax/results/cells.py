@@ -85,8 +85,7 @@ class StoredCell:
     def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
         """Returns the decomposition of a member on a split by a selection rule, the first by default.
 
-        Its leaves are numpy, with one leading image axis; it is a pytree once `flipjax.metrics.kernels` is imported. A
-        KeyError names the valid choices.
+        Its leaves are numpy, with one leading image axis; it is a pytree once `flipjax.metrics.kernels` is imported.
         """
         place = self._place(member, selection)
         return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
@@ -112,12 +111,7 @@ class StoredCell:
         return None if stored is None or rule >= len(stored) else stored[rule, place]
 
     def _place(self, member: str, selection: str | None) -> tuple[int, int]:
-        selection = self.selections[0] if selection is None else selection
-        if selection not in self.selections:
-            raise KeyError(f"selection: expected one of {', '.join(self.selections)}; found {selection!r}")
-        if member not in self.places:
-            raise KeyError(f"member: expected one of {', '.join(self.members)}; found {member!r}")
-        return self.selections.index(selection), self.places[member]
+        return 0 if selection is None else self.selections.index(selection), self.places[member]
 
     @functools.cached_property
     def places(self) -> dict[str, int]:
@@ -136,18 +130,15 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
         arrays["usual"] = np.array(json.dumps(cell.groups.usual))
     for name in TABLES:
         # Row by row: copies of them all would be the most that a large grid takes.
-        text = ", ".join(json.dumps(_plain(row)) for row in getattr(cell, name))
-        arrays[name] = np.frombuffer(f"[{text}]".encode(), np.uint8)
+        rows = ({column: _plain(value) for column, value in row.items()} for row in getattr(cell, name))
+        arrays[name] = np.frombuffer(f"[{', '.join(map(json.dumps, rows))}]".encode(), np.uint8)
     write_arrays(path, arrays)
 
 
-def _plain(row: Row) -> Row:
-    """Returns the row as JSON can hold it: numbers, blank where they are not finite, and texts."""
-    values = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
-    return {
-        name: (value if math.isfinite(value) else "") if isinstance(value, int | float) else str(value)
-        for name, value in values.items()
-    }
+def _plain(value: Any) -> int | float | str:
+    """Returns a value of a row as JSON can hold it: a number, blank where it is not finite, or a text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return (value if math.isfinite(value) else "") if isinstance(value, int | float) else str(value)
 
 
 def load_cell(path: str | Path, *, tables: bool = True) -> StoredCell:

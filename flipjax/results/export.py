@@ -6,11 +6,11 @@ Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR);
 """
 
 import argparse
-import hashlib
 import importlib
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +18,12 @@ from flipjax import command
 from flipjax.config import ConfigError
 from flipjax.files import DamagedError, write_text
 from flipjax.results.cells import Row
-from flipjax.results.frames import groups_of, records_of, write_csv
+from flipjax.results.frames import groups_of, records_of, sha256_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities
 from flipjax.results.run_data import RunData, load
 
 TABLES = ("members", "images", "scores", "history", "summary")
 LISTING = "export.sha256"
-TRACKERS = {"mlflow": "mlflow", "trackio": "trackio", "wandb": "wandb"}
 
 
 class TrackedMember(NamedTuple):
@@ -62,13 +61,13 @@ def to_csv(run: RunData, folder: Path) -> None:
     listing = folder / LISTING
     known = listing.read_text(errors="replace") if listing.is_file() else ""
     for path in paths:
-        if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() not in known:
+        if path.exists() and sha256_of(path) not in known:
             raise ConfigError("--out", "a folder without tables, or those of an export", f"{path}, which none wrote")
+    # All are read before the first is written.
     tables = [getattr(run, name) for name in TABLES]
     for path, table in zip(paths, tables, strict=True):
         write_csv(path, table)
-    digests = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in paths if path.exists()]
-    write_text(listing, "\n".join([*digests, ""]))
+    write_text(listing, "".join(f"{sha256_of(path)}  {path.name}\n" for path in paths if path.exists()))
 
 
 def to_mlflow(run: RunData, project: str, mlflow: Any) -> None:
@@ -82,24 +81,18 @@ def to_mlflow(run: RunData, project: str, mlflow: Any) -> None:
             mlflow.log_metrics(record.test)
 
 
-def to_wandb(run: RunData, project: str, wandb: Any) -> None:
-    """Logs every member as a run of the project, in one group."""
+def to_wandb(run: RunData, project: str, wandb: Any, **options: Any) -> None:
+    """Logs every member as a run of the project, in one group; its test quantities come with the last epoch."""
     for record in records(run):
-        tracked = wandb.init(project=project, group=run.folder.name, name=record.name, config=record.config)
+        wandb.init(project=project, group=run.folder.name, name=record.name, config=record.config, **options)
         for epoch, values in record.history:
-            tracked.log(values, step=epoch)
-        tracked.summary.update(record.test)
-        tracked.finish()
+            wandb.log(values, step=epoch)
+        wandb.log(record.test, step=record.history[-1][0] if record.history else 0)
+        wandb.finish()
 
 
-def to_trackio(run: RunData, project: str, trackio: Any) -> None:
-    """Logs every member as a run of the project; its test quantities come with the last epoch."""
-    for record in records(run):
-        trackio.init(project=project, group=run.folder.name, name=record.name, config=record.config, embed=False)
-        for epoch, values in record.history:
-            trackio.log(values, step=epoch)
-        trackio.log(record.test, step=record.history[-1][0] if record.history else 0)
-        trackio.finish()
+TRACKERS = {"mlflow": to_mlflow, "trackio": partial(to_wandb, embed=False), "wandb": to_wandb}
+"""Functions of a run, a project and the tracker's module."""
 
 
 def _parser() -> command.Parser:
@@ -120,11 +113,10 @@ def _run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _export(load(options.run), options)
-    except (ConfigError, FileNotFoundError, DamagedError):
+    except (ConfigError, DamagedError):
         raise
-    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
-        problem = f"the tables cannot be read or written ({type(error).__name__}: {error})"
-        raise ConfigError(str(options.run), problem=problem) from error
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise ConfigError(str(options.run), "the tables of a run", f"{type(error).__name__}: {error}") from error
 
 
 def _export(run: RunData, options: argparse.Namespace) -> int:
@@ -134,12 +126,11 @@ def _export(run: RunData, options: argparse.Namespace) -> int:
         print(f"{folder}: {', '.join(f'{name}.csv' for name in TABLES)}")
         return command.DONE
     try:
-        tracker = importlib.import_module(TRACKERS[options.to])
+        tracker = importlib.import_module(options.to)
     except ModuleNotFoundError as error:
-        print(f"flipjax export: --to {options.to} needs {error.name}: pip install 'flipjax[export]'", file=sys.stderr)
-        return command.USAGE
+        raise ConfigError("--to", problem=f"{options.to} needs {error.name}: pip install 'flipjax[export]'") from error
     project = options.project or options.run.resolve().name
-    {"mlflow": to_mlflow, "trackio": to_trackio, "wandb": to_wandb}[options.to](run, project, tracker)
+    TRACKERS[options.to](run, project, tracker)
     print(f"{options.to}: project {project}")
     return command.DONE
 

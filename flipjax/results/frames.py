@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.files import DamagedError, replacing
+from flipjax.files import DamagedError, write_text
 from flipjax.results.cells import Row
 
 DIGEST = "results.sha256"
@@ -69,30 +69,24 @@ def write_csv(path: str | Path, table: pd.DataFrame | Iterable[Row]) -> None:
 
     No rows leave no file: an earlier one is removed.
     """
-    data = _encoded(table)
-    if not data:
+    frame = table if isinstance(table, pd.DataFrame) else _exact(list(table))
+    if frame.empty:
         Path(path).unlink(missing_ok=True)
-        return
-    with replacing(path) as stream:
-        stream.write(data)
+    else:
+        write_text(path, frame.map(_cell).to_csv(index=False, lineterminator="\n"))
 
 
 def write_results(folder: Path, table: pd.DataFrame | Iterable[Row]) -> None:
     """Writes results.csv, and beside it its SHA-256 as `sha256sum` writes it, with which `read_csv` compares it."""
-    data = _encoded(table)
     # Whenever this is cut short, no digest is there that says otherwise of a whole file.
     (folder / DIGEST).unlink(missing_ok=True)
-    with replacing(folder / "results.csv") as stream:
-        stream.write(data)
-    with replacing(folder / DIGEST) as stream:
-        stream.write(f"{hashlib.sha256(data).hexdigest()}  results.csv\n".encode())
+    write_csv(folder / "results.csv", table)
+    write_text(folder / DIGEST, f"{sha256_of(folder / 'results.csv')}  results.csv\n")
 
 
-def _encoded(table: pd.DataFrame | Iterable[Row]) -> bytes:
-    frame = table if isinstance(table, pd.DataFrame) else _exact(list(table))
-    if frame.empty:
-        return b""
-    return frame.map(_cell).to_csv(index=False, lineterminator="\n").encode()
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _cell(value: Any) -> Any:

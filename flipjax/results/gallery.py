@@ -1,6 +1,5 @@
 """The gallery of a run: which test images to show, and the pixels to show of them."""
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flipjax.files import DAMAGED, DamagedError, read_arrays, write_arrays
+from flipjax.files import DamagedError, read_arrays, write_arrays
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.pairs import whole_pairs
 
@@ -69,34 +68,28 @@ def choose_images(
         >>> indices.tolist(), kinds.tolist()
         ([1, 2, 3], ['riskiest', 'typical', 'typical'])
     """
-    risk = np.asarray(decomposition.flip_risk, np.float64)
-    flip = np.asarray(decomposition.flip, np.float64)
-    known = np.flatnonzero(np.isfinite(risk) & np.isfinite(flip))
-    middle = np.median(risk[known]) if known.size else 0.0
-    highest = known[np.argsort(-risk[known], kind="stable")][:riskiest]
-    rest = known[~np.isin(known, highest)]
-    rest = rest[np.argsort(np.abs(risk[rest] - middle), kind="stable")]
+    risk, flip = (np.asarray(share, np.float64) for share in (decomposition.flip_risk, decomposition.flip))
+    images = pd.DataFrame({"risk": risk, "flip": flip, "group": 0 if groups is None else np.asarray(groups)})
+    images = images.replace([-np.inf, np.inf], np.nan).dropna()
+    highest = images.sort_values("risk", ascending=False, kind="stable").index[:riskiest]
+    from_middle = (images["risk"] - images["risk"].median()).drop(highest)
+    rest = images.loc[from_middle.abs().sort_values(kind="stable").index]
     # Sorting by each image's place within its group takes one of every group, then a second of every group, and so on.
-    of_rest = np.zeros(len(rest)) if groups is None else np.asarray(groups)[rest]
-    places = pd.Series(of_rest).groupby(of_rest).cumcount()
-    near = rest[np.argsort(places, kind="stable")][:typical]
-    blind = rest[(flip[rest] > 0.1) & (risk[rest] <= middle) & ~np.isin(rest, near)]
-    blind = blind[np.lexsort((blind, -flip[blind]))][:sure]
-    twins = _pairs(decomposition, known, pairs)[:paired]
+    near = rest.groupby("group").cumcount().sort_values(kind="stable").index[:typical]
+    blind = rest[(rest["flip"] > 0.1) & (from_middle[rest.index] <= 0)].drop(near, errors="ignore").sort_index()
+    blind = blind.sort_values("flip", ascending=False, kind="stable").index[:sure]
+    twins = _pairs(images["flip"], np.full(len(risk), -1) if pairs is None else np.asarray(pairs))[:paired]
     kinds = ["riskiest"] * len(highest) + ["typical"] * len(near) + ["flipped, but sure"] * len(blind)
     kinds += [f"pair {number}" for number, twin in enumerate(twins) for _ in twin]
     return np.concatenate([highest, near, blind, twins.ravel()]).astype(np.int64), np.array(kinds, np.str_)
 
 
-def _pairs(decomposition: Decomposition, known: np.ndarray, pairs: np.ndarray | None) -> np.ndarray:
-    """Returns sets of S images int64 (P, S), those first whose flip share differs most."""
-    flip = np.asarray(decomposition.flip, np.float64)
-    if pairs is None:
-        return np.zeros((0, 2), np.int64)
-    pairs = np.asarray(pairs)
-    whole = known[whole_pairs(pairs[known], size=whole_pairs(pairs).shape[1])]
-    change = np.ptp(flip[whole], axis=1)
-    return whole[np.argsort(-change, kind="stable")]
+def _pairs(flip: pd.Series, pairs: np.ndarray) -> np.ndarray:
+    """Returns sets of S images int64 (P, S), those first whose flip share differs most; `flip` of those that have."""
+    known = flip.index.to_numpy()
+    places = whole_pairs(pairs[known], size=whole_pairs(pairs).shape[1])
+    change = np.ptp(flip.to_numpy()[places], axis=1)
+    return known[places[np.argsort(-change, kind="stable")]]
 
 
 def make_gallery(
@@ -155,13 +148,6 @@ def load_gallery(path: str | Path, *, program: str | None = None) -> StoredImage
     if set(arrays) != set(StoredImages._fields):
         raise DamagedError(f"{path}: expected the arrays of a gallery.npz; found {', '.join(arrays)}")
     return StoredImages(**arrays)
-
-
-def program_of(path: str | Path) -> str | None:
-    """Returns whose images a gallery holds, without reading them; None where that cannot be read."""
-    with contextlib.suppress(OSError, ValueError, KeyError, *DAMAGED), np.load(path, allow_pickle=False) as stored:
-        return str(stored["program"])
-    return None
 
 
 def concatenate_galleries(galleries: Sequence[StoredImages]) -> StoredImages:

@@ -16,7 +16,7 @@ from flipjax.results.image_columns import image_columns
 from flipjax.results.quantities import COLUMNS, IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, column, quantity_of
 from flipjax.results.resampling import Resamples
 from flipjax.results.same_run import read_cells
-from flipjax.results.score_tables import SCORE_COLUMNS, SCORES, image_scores
+from flipjax.results.score_tables import SCORE_COLUMNS, SCORES, image_scores, score_rows
 from flipjax.results.seeds import aggregate
 
 MOST_IMAGES = 2_000_000
@@ -40,20 +40,17 @@ class RunData:
     @cached_property
     def history(self) -> pd.DataFrame:
         """history.csv, a row a member and epoch; empty where it is not there."""
-        return self._table("history")
+        path = self.folder / "history.csv"
+        table = read_csv(path) if path.is_file() else pd.DataFrame()
+        # Compares it with the cells.
+        list(read_cells(self.folder, history=table))
+        return table
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """scores.csv, a row a member, selection rule and score of images; empty where it is not there."""
-        return self._table("scores")
-
-    def _table(self, name: str) -> pd.DataFrame:
-        path = self.folder / f"{name}.csv"
-        table = read_csv(path) if path.is_file() else pd.DataFrame()
-        known = {"results": self.members} if name == "scores" else {}
-        for _ in read_cells(self.folder, **known, **{name: table}):
-            pass
-        return table
+        """A row a member and score of images, as scores.csv has it, made of the stored cells."""
+        cells = read_cells(self.folder, results=self.members)
+        return score_rows((cell for _, cell in cells), self.members)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -63,11 +60,8 @@ class RunData:
     @cached_property
     def images(self) -> pd.DataFrame:
         """A row a member, selection rule, split and image."""
-        parts = [
-            part
-            for _, cell in read_cells(self.folder, results=self.members)
-            for part in _image_parts(cell, self.members)
-        ]
+        cells = read_cells(self.folder, results=self.members)
+        parts = [part for _, cell in cells for part in _image_parts(cell, self.members)]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -85,8 +79,9 @@ def load(run: str | Path) -> RunData:
       share (-1: none); `group`, class * S + scene of S scenes; `correct`, `flip`, `miss`, `spill`, `flip_risk`,
       `foreground_pixels`, `pixels`, `largest_flip`; where scenes were swapped `swap_risk` and `repaired_flip`; then a
       column for each other score of `SCORES`, NaN where it is not stored.
-    - `.scores`, scores.csv, a row a member and score: `member`, the axes, `selection`, `score`, `passes`, `threshold`,
-      and `<measure>_<side>` for the measures of `quantities.SCORE_QUANTITIES`, the sides all, common and rare.
+    - `.scores`, as scores.csv, a row a member and score: `member`, the axes, `selection`, `score`, `passes`,
+      `threshold`, and `<measure>_<side>` for the measures of `quantities.SCORE_QUANTITIES`, the sides all, common and
+      rare.
     - `.history`, history.csv, a row a member and epoch: `member`, `epoch`, losses in nats, shares, `learning_rate`,
       `group_weight_<g>`.
     - `.summary`, a row a setting, selection rule and quantity: the axes but the seed, `selection`, `quantity` (as
@@ -100,11 +95,7 @@ def load(run: str | Path) -> RunData:
         DamagedError: results.csv is not what the sweep wrote; once tables are read, a cell that is missing, or a file
             of another run.
     """
-    folder = Path(run)
-    path = folder / "results.csv"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder}: expected a run folder with results.csv; make one with flipjax sweep")
-    return RunData(folder, read_csv(path))
+    return RunData(Path(run), read_csv(Path(run) / "results.csv"))
 
 
 def units(columns: Iterable[str]) -> dict[str, str]:
@@ -116,8 +107,8 @@ def units(columns: Iterable[str]) -> dict[str, str]:
     """
     prefixes = tuple(column(key).partition("<")[0] for key in COLUMNS)
     named = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES | SCORE_COLUMNS | SCORES
-    columns = [name for name in columns if name in named or name.startswith(prefixes)]
-    return {name: (named.get(name) or quantity_of(name)).unit for name in columns}
+    known = [name for name in columns if name in named or name.startswith(prefixes)]
+    return {name: (named.get(name) or quantity_of(name)).unit for name in known}
 
 
 def write_images(run: str | Path) -> Path | None:

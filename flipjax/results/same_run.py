@@ -12,18 +12,11 @@ from flipjax.files import DamagedError
 from flipjax.identity import digest_of
 from flipjax.results.cells import StoredCell, load_cell
 from flipjax.results.frames import to_frame
-from flipjax.results.gallery import program_of
-from flipjax.results.rows import LEFT_OUT
-from flipjax.results.score_tables import score_rows
+from flipjax.results.rows import LEFT_OUT, kept_records
 from flipjax.results.text import listed
 
-KEYS = {
-    "results": ["member", "selection", "split", "group"],
-    "history": ["member", "epoch"],
-    "scores": ["member", "selection", "score"],
-}
+KEYS = {"results": ["member", "selection", "split", "group"], "history": ["member", "epoch"]}
 """What tells the rows of a table apart."""
-AGAIN = dict.fromkeys(KEYS, "the run's command writes it") | {"scores": "flipjax report writes it"}
 
 
 def read_cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, StoredCell]]:
@@ -31,13 +24,13 @@ def read_cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, Stor
 
     Args:
         folder: of the run.
-        **tables: `results`, `history` and `scores` as they were read, to compare with the cells' own; `scores` wants
-            `results`, of which cells may then be missing. Without any table the cells have no rows.
+        **tables: `results` and `history` as they were read, to compare with the cells' own. Without any table the cells
+            have no rows.
 
     Raises:
         DamagedError: names a cell that is damaged, a file of another run, or members of `results` that no cell has.
     """
-    missing = _done(tables["results"]) if "results" in tables and "scores" not in tables else set()
+    missing = _done(tables.get("results", pd.DataFrame()))
     expected = _expected_program(folder)
     for place in sorted(folder.glob("cells/*/")):
         path = place / "decomposition.npz"
@@ -46,10 +39,7 @@ def read_cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, Stor
             # The sweep does a damaged part again, and until then its members are not done.
             with contextlib.suppress(DamagedError):
                 cells[f"{place.name}/{part.stem}"] = _read_cell(folder, part, expected, tables)
-        for cell in cells.values():
-            if program_of(place / "gallery.npz") not in (None, cell.program):
-                raise DamagedError(f"{place / 'gallery.npz'}: expected the images of this run; found those of another")
-            missing -= cell.places.keys()
+        missing.difference_update(*(cell.members for cell in cells.values()))
         yield from cells.items()
     if missing:
         found = "found none; the run's command makes them again"
@@ -60,16 +50,11 @@ def _read_cell(folder: Path, path: Path, expected: str, tables: Mapping[str, pd.
     cell = load_cell(path, tables=bool(tables))
     if cell.program and not cell.program.startswith(expected):
         raise DamagedError(f"{path}: expected a cell of the configuration in config.json; found one of another run")
+    own = {"results": cell.rows, "history": cell.history}
     for name, table in tables.items():
-        if len(table):
-            _check_rows(folder / f"{name}.csv", table, _own_rows(name, cell, tables), cell=path)
+        if len(table) and own[name]:
+            _check_rows(folder / f"{name}.csv", table, to_frame(own[name]), cell=path)
     return cell
-
-
-def _own_rows(table: str, cell: StoredCell, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    if table == "scores":
-        return score_rows([cell], tables["results"])
-    return to_frame(cell.rows if table == "results" else cell.history)
 
 
 def _done(table: pd.DataFrame) -> set[str]:
@@ -91,18 +76,13 @@ def _check_rows(path: Path, table: pd.DataFrame, own: pd.DataFrame, *, cell: Pat
     keys = KEYS[path.stem]
     if not {*keys} <= {*table}:
         raise DamagedError(f"{path}: expected the columns {', '.join(keys)}; found {', '.join(map(str, table))}")
-    if own.empty:
-        return
-    done = table[~table["status"].isin(LEFT_OUT)] if "status" in table else table
+    done = kept_records(table) if "status" in table else table
     stored = done[done["member"].isin(own["member"])].set_index(keys).sort_index()
     own = own[own["member"].isin(done["member"])].set_index(keys).sort_index()
     same = stored.index.equals(own.index) and {*own} <= {*stored}
-    differs = [column for column in own if not _same(stored[column], own[column])] if same else keys
-    if differs:
-        found = f"other values of {differs[0]}" if same else "others"
-        raise DamagedError(
-            f"{path}: expected the rows of {cell}; found {found}, of another run or version; {AGAIN[path.stem]} again"
-        )
+    if not same or not all(_same(stored[column], own[column]) for column in own):
+        found = "others, of another run or version; the run's command writes it again"
+        raise DamagedError(f"{path}: expected the rows of {cell}; found {found}")
 
 
 def _same(first: pd.Series, second: pd.Series) -> bool:
