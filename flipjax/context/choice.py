@@ -1,15 +1,11 @@
 """Whether the context of a flip says which wrong class it takes: a conditional logit among the flips."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from flipjax.metrics.classes import is_foreground
-
-if TYPE_CHECKING:
-    import pandas as pd
+from flipjax.metrics.classes import Background, is_foreground
 
 LEAST_FLIPS = 50
 KAPPA = 5.0
@@ -50,7 +46,7 @@ def rival_rates(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
         [[0.104, 0.104, 0.312, 0.479], [0.104, 0.104, 0.479, 0.312]]
     """
     others = count_others(true, num_classes=num_classes)
-    wrong = np.asarray(true["predicted"], np.int64)[np.asarray(true["outcome"], str) == "flip"]
+    wrong = true.loc[true["outcome"] == "flip", "predicted"].to_numpy(np.int64)
     overall = (np.bincount(wrong, minlength=num_classes) + 0.5) / (len(wrong) + 0.5 * num_classes)
     return np.log((others + KAPPA * overall) / (others.sum(1, keepdims=True) + KAPPA))
 
@@ -64,14 +60,25 @@ def count_others(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
         >>> count_others(pd.DataFrame(rows), num_classes=4).tolist()
         [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]]
     """
-    truth, wrong = (np.asarray(true[name], np.int64) for name in ("class", "predicted"))
-    flip = np.asarray(true["outcome"], str) == "flip"
-    table = np.zeros((num_classes, num_classes))
-    np.add.at(table, (truth[flip], wrong[flip]), 1)
-    pairs, place = np.unique(np.stack([np.asarray(true["image"], np.int64), truth]), axis=1, return_inverse=True)
-    own = np.zeros((pairs.shape[1], num_classes))
-    np.add.at(own, (place.ravel()[flip], wrong[flip]), 1)
-    return table[truth] - own[place.ravel()]
+    flip = (true["outcome"] == "flip").to_numpy()
+    taken = pd.DataFrame(np.eye(num_classes)[true["predicted"]] * flip[:, None], index=true.index)
+    own = taken.groupby([true["class"], true["image"]]).transform("sum")
+    return (taken.groupby(true["class"]).transform("sum") - own).to_numpy()
+
+
+def draw_images(image: Any, generator: np.random.Generator, *, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the place of each row's image among those that there are, (S,), and how often each resample has these.
+
+    Args:
+        image: int (S,).
+        generator: draws.
+        samples: resamples of the images.
+
+    Returns:
+        int64 (S,) and int64 (samples, images).
+    """
+    images, place = np.unique(image, return_inverse=True)
+    return place, generator.multinomial(len(images), np.full(len(images), 1 / len(images)), size=samples)
 
 
 def context_beta(
@@ -79,7 +86,7 @@ def context_beta(
     evidence: np.ndarray,
     *,
     chosen: np.ndarray | None = None,
-    background: int | tuple[int, ...] | None = 0,
+    background: Background = 0,
     samples: int = 1000,
     shuffles: int = 20,
     seed: int = 0,
@@ -117,28 +124,27 @@ def context_beta(
     inside = is_foreground(C, background)
     if inside.sum() < 3:
         raise ValueError(f"evidence: expected three foreground classes or more, found {inside.sum()}: no choice.")
-    truth = np.asarray(true["class"], np.int64)
-    flip = np.asarray(true["outcome"], str) == "flip"
-    flip = flip if chosen is None else flip & chosen
+    truth = true["class"].to_numpy(np.int64)
+    flip = (true["outcome"] == "flip").to_numpy() & (True if chosen is None else chosen)
     if flip.sum() < LEAST_FLIPS:
         raise ValueError(f"flips: expected at least {LEAST_FLIPS}, found {flip.sum()}: too few to tell beta.")
     if not evidence[flip].any():
         raise ValueError("evidence: expected contexts that differ, found the same evidence for all classes.")
-    places = np.flatnonzero(flip)
-    rates = np.where(inside & (np.arange(C) != truth[:, None]), rival_rates(true, num_classes=C), -np.inf)[places]
-    wrong = np.asarray(true["predicted"], np.int64)[places]
-    images, image = np.unique(np.asarray(true["image"], np.int64)[places], return_inverse=True)
+    is_rival = inside & (np.arange(C) != truth[:, None])
+    rates = np.where(is_rival, rival_rates(true, num_classes=C), -np.inf)[flip]
+    wrong = true["predicted"].to_numpy(np.int64)[flip]
     generator = np.random.default_rng(seed)
-    once = np.ones((1, len(places)))
-    beta = fit_logit(evidence[places], rates, wrong, once)[0]
-    counts = generator.multinomial(len(images), np.full(len(images), 1 / len(images)), size=samples)
-    centred = _less_class_means(evidence, truth, inside)[places]
-    within = fit_logit(centred, rates, wrong, once)[0]
-    drawn = fit_logit(evidence[places], rates, wrong, counts[:, image].astype(np.float64))
-    order = [_shuffled(generator, truth)[places] for _ in range(shuffles)]
-    shuffled = [fit_logit(evidence[each], rates, wrong, once)[0] for each in order]
+    image, counts = draw_images(true["image"][flip], generator, samples=samples)
+    by_class = pd.DataFrame(evidence).groupby(truth)
+    centred = np.where(is_rival, evidence - by_class.transform("mean"), 0)
+    once = np.ones((1, len(wrong)))
+    beta, within = (fit_logit(each[flip], rates, wrong, once).item() for each in (evidence, centred))
+    drawn = fit_logit(evidence[flip], rates, wrong, counts[:, image].astype(np.float64))
+    rows = pd.Series(range(len(truth))).groupby(truth)
+    orders = [rows.transform(generator.permutation)[flip] for _ in range(shuffles)]
+    shuffled = [fit_logit(evidence[order], rates, wrong, once) for order in orders]
     low, high = np.percentile(drawn, (2.5, 97.5))
-    return Choice(float(beta), float(low), float(high), float(np.mean(shuffled)), float(within), len(places))
+    return Choice(beta, float(low), float(high), float(np.mean(shuffled)), within, len(wrong))
 
 
 def fit_logit(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -177,21 +183,3 @@ def _newton(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weights:
         if np.abs(change).max() < 1e-7:
             break
     return beta
-
-
-def _less_class_means(evidence: np.ndarray, truth: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Returns evidence (S, C) less its mean over the class's segments; 0 for the class itself and the background."""
-    kinds, place = np.unique(truth, return_inverse=True)
-    sums = np.zeros((len(kinds), evidence.shape[1]))
-    np.add.at(sums, place, evidence)
-    centred = evidence - (sums / np.bincount(place)[:, None])[place]
-    return np.where(inside & (np.arange(evidence.shape[1]) != truth[:, None]), centred, 0)
-
-
-def _shuffled(generator: np.random.Generator, truth: np.ndarray) -> np.ndarray:
-    """Returns places of the segments, shuffled within each class."""
-    order = np.arange(len(truth))
-    for c in np.unique(truth):
-        own = np.flatnonzero(truth == c)
-        order[own] = generator.permutation(own)
-    return order

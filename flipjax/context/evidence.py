@@ -1,17 +1,13 @@
 """What the context of a segment says of its class, from how often classes stand together in training images."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from flipjax.metrics.classes import is_foreground
-
-if TYPE_CHECKING:
-    import pandas as pd
+from flipjax.metrics.classes import Background, is_foreground
 
 SEEN = 0.01
 """Share of the image from which on a class is part of a segment's context."""
@@ -39,18 +35,22 @@ def image_shares(labels: Sequence[Any], *, num_classes: int) -> np.ndarray:
     return np.array(rows, np.float64).reshape(-1, num_classes) / sizes[:, None]
 
 
+def count_classes(true: pd.DataFrame) -> int:
+    """Returns C, of how many classes a table of segments has contexts."""
+    return true.filter(regex="^context_").shape[1]
+
+
 def context_classes(true: pd.DataFrame) -> np.ndarray:
     """Returns z, which classes are the context of each segment: bool (S, C), 1 % of the image outside of it or more.
 
     Args:
         true: of `flipjax.metrics.segments`.
     """
-    names = [name for name in true.columns if name.startswith("context_")]
-    return np.asarray(true[names], np.float64) >= SEEN
+    return true.filter(regex="^context_").to_numpy(np.float64) >= SEEN
 
 
 def context_evidence(
-    true: pd.DataFrame, shares: np.ndarray, *, own: Any = None, background: int | tuple[int, ...] | None = 0
+    true: pd.DataFrame, shares: np.ndarray, *, own: Any = None, background: Background = 0
 ) -> np.ndarray:
     """Returns what the context of each segment says for another class against its own, in nats.
 
@@ -68,7 +68,7 @@ def context_evidence(
         float64 (S, C): 0 for the true class, the background and classes that no training image shows.
 
     Raises:
-        ValueError: shares of another number of classes, or a true or predicted class that no training image shows.
+        ValueError: shares of another number of classes, or a true class or one flipped to that no training image shows.
 
     Warns:
         UserWarning: fewer than 1,000 training images.
@@ -84,8 +84,6 @@ def context_evidence(
     z = context_classes(true)
     C = z.shape[1]
     shares = np.asarray(shares, np.float64)
-    if shares.ndim != 2 or shares.shape[1] != C or not len(shares):
-        raise ValueError(f"shares: expected (training images, {C}), as many classes as segments, found {shares.shape}.")
     inside = is_foreground(C, background)
     shown, seen = shares >= SHOWN, shares >= SEEN
     truth = np.asarray(true["class"], np.int64)
@@ -122,8 +120,7 @@ def context_evidence(
 
 def check_shown(true: pd.DataFrame, truth: np.ndarray, shown: np.ndarray) -> None:
     """Raises ValueError where no training image shows a class that is true or flipped to, of shown (n, C)."""
-    flips = np.asarray(true["outcome"], str) == "flip"
-    named = np.union1d(truth, np.asarray(true["predicted"], np.int64)[flips])
+    named = np.union1d(truth, true.loc[true["outcome"] == "flip", "predicted"].to_numpy(np.int64))
     lacking = named[~np.any(shown, axis=0)[named]]
     if len(lacking):
         raise ValueError(

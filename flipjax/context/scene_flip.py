@@ -1,20 +1,18 @@
 """Whether scenes of the rival class make a model flip: the same cut-out on scenes of its own and its rival's class."""
 
-from __future__ import annotations
-
+import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from flipjax.context.choice import count_others
-from flipjax.context.evidence import SHOWN, image_shares
-from flipjax.context.scenes import fill_objects
-from flipjax.context.use import ask_model, check_photos
-from flipjax.metrics.classes import is_foreground
-
-if TYPE_CHECKING:
-    import pandas as pd
+from flipjax.context.choice import count_others, draw_images
+from flipjax.context.evidence import SHOWN, count_classes, image_shares
+from flipjax.context.scenes import check_photos, fill_objects
+from flipjax.context.use import ask_model
+from flipjax.intervene import paste, soft_edge
+from flipjax.metrics.classes import Background, is_foreground
 
 LARGEST = 0.25
 """Share of a photo that its objects may take, so that its scene is more than fill."""
@@ -40,7 +38,7 @@ def scene_flip(
     true: pd.DataFrame,
     *,
     rivals: Any = None,
-    background: int | tuple[int, ...] | None = 0,
+    background: Background = 0,
     draws: int = 1,
     samples: int = 1000,
     seed: int = 0,
@@ -73,46 +71,34 @@ def scene_flip(
     """
     images, labels = check_photos(images, labels)
     if rivals is None:
-        others = count_others(true, num_classes=_count_classes(true))
+        others = count_others(true, num_classes=count_classes(true))
         rivals = np.where(others.any(1), others.argmax(1), -1)
     rivals = np.asarray(rivals, np.int64)
     if rivals.shape != (len(true),):
         raise ValueError(f"rivals: expected {len(true)} classes, one a segment, found shape {rivals.shape}.")
     rows, donors = _draw_scenes(true, labels, rivals, background=background, draws=draws, seed=seed)
-    image, own = (np.asarray(true[name], np.int64)[rows] for name in ("image", "class"))
+    image, own = (true[name].to_numpy(np.int64)[rows] for name in ("image", "class"))
     values = np.zeros((2, len(rows), 3))
-    for side in (0, 1):
-        for first in range(0, len(rows), batch):
-            some = slice(first, first + batch)
-            regions = labels[image[some]] == own[some, None, None]
-            scenes = fill_objects(images[donors[side, some]], _objects(labels[donors[side, some]], background))
-            values[side, some] = _outcomes(
-                predict, images[image[some]], regions, scenes, own[some], rivals[rows[some]], background=background
-            )
+    for side, first in itertools.product((0, 1), range(0, len(rows), batch)):
+        some = slice(first, first + batch)
+        regions = labels[image[some]] == own[some, None, None]
+        scenes = fill_objects(images[donors[side, some]], _objects(labels[donors[side, some]], background))
+        pasted = paste(images[image[some]], soft_edge(regions), scenes)
+        logits = ask_model(predict, pasted, classes=count_classes(true), background=background)
+        values[side, some] = _outcomes(logits, regions, own[some], rivals[rows[some]], background=background)
     change = values[1] - values[0]
-    found, place = np.unique(image, return_inverse=True)
-    sums = np.zeros((len(found), 4))
+    place, counts = draw_images(image, np.random.default_rng(seed), samples=samples)
+    sums = np.zeros((counts.shape[1], 4))
     np.add.at(sums, place, np.column_stack([change, np.ones(len(change))]))
-    counts = np.random.default_rng(seed).multinomial(len(found), np.full(len(found), 1 / len(found)), size=samples)
     drawn = (counts @ sums)[:, :3] / (counts @ sums)[:, 3:]
     intervals = np.stack([change.mean(0), *np.percentile(drawn, (2.5, 97.5), axis=0)], axis=1)
     return SceneFlip(intervals[0], intervals[1], intervals[2], len(np.unique(rows)))
 
 
 def _outcomes(
-    predict: Callable[[Any], Any],
-    pixels: np.ndarray,
-    regions: np.ndarray,
-    scenes: np.ndarray,
-    own: np.ndarray,
-    rival: np.ndarray,
-    *,
-    background: int | tuple[int, ...] | None,
+    logits: np.ndarray, regions: np.ndarray, own: np.ndarray, rival: np.ndarray, *, background: Background
 ) -> np.ndarray:
     """Returns of cut-outs on scenes (b, 3): whether they flip, the share of the rival's pixels, its log-odds."""
-    from flipjax.intervene import paste, soft_edge
-
-    logits = ask_model(predict, paste(pixels, soft_edge(regions), scenes), background=background)
     C = logits.shape[-1]
     here = np.arange(len(own))
     size = regions.sum((1, 2))
@@ -125,25 +111,17 @@ def _outcomes(
 
 
 def _draw_scenes(
-    true: pd.DataFrame,
-    labels: np.ndarray,
-    rivals: np.ndarray,
-    *,
-    background: int | tuple[int, ...] | None,
-    draws: int,
-    seed: int,
+    true: pd.DataFrame, labels: np.ndarray, rivals: np.ndarray, *, background: Background, draws: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rows that have scenes of both kinds, (R,), each `draws` times, and those photos, (2, R)."""
-    shows = image_shares(list(labels), num_classes=_count_classes(true)) >= SHOWN
+    shows = image_shares(list(labels), num_classes=count_classes(true)) >= SHOWN
     small = _objects(labels, background).mean((1, 2)) <= LARGEST
     generator = np.random.default_rng(seed)
     rows, donors = [], []
     for row, (image, c, r) in enumerate(zip(true["image"], true["class"], rivals, strict=True)):
-        if r < 0:
-            continue
-        fitting = [np.flatnonzero(shows[:, a] & ~shows[:, b] & small) for a, b in ((c, r), (r, c))]
-        fitting = [places[places != image] for places in fitting]
-        if all(map(len, fitting)):
+        other = small & (np.arange(len(labels)) != image)
+        fitting = [np.flatnonzero(shows[:, a] & ~shows[:, b] & other) for a, b in ((c, r), (r, c))]
+        if r >= 0 and all(map(len, fitting)):
             rows += [row] * draws
             donors.append(np.stack([generator.choice(places, draws) for places in fitting]))
     if not rows:
@@ -154,9 +132,5 @@ def _draw_scenes(
     return np.array(rows), np.concatenate(donors, axis=1)
 
 
-def _objects(labels: np.ndarray, background: int | tuple[int, ...] | None) -> np.ndarray:
+def _objects(labels: np.ndarray, background: Background) -> np.ndarray:
     return ~np.isin(labels, () if background is None else background)
-
-
-def _count_classes(true: pd.DataFrame) -> int:
-    return sum(str(name).startswith("context_") for name in true.columns)

@@ -1,16 +1,15 @@
 """Scenes that are no class: photos with their objects filled, features of what is left, and clusters of them."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy import ndimage
 
 from flipjax.context.evidence import SHOWN, check_shown
-from flipjax.metrics.classes import is_foreground
-
-if TYPE_CHECKING:
-    import pandas as pd
+from flipjax.intervene.scenes import blurred_scenes, soft_edge
+from flipjax.metrics.checks import to_array
+from flipjax.metrics.classes import Background, is_foreground
 
 GROWN = 1 / 64
 """How far objects are grown before they are filled, as a share of the image's height: what shines over their border."""
@@ -41,11 +40,7 @@ def fill_objects(images: Any, objects: Any) -> np.ndarray:
         >>> float(fill_objects(images, np.eye(8, dtype=bool)[None]).max().round(4))
         3.0
     """
-    from flipjax.intervene import blurred_scenes, soft_edge
-
-    images, objects = np.asarray(images), np.asarray(objects, bool)
-    if images.ndim != 4 or objects.shape != images.shape[:3]:
-        raise ValueError(f"objects: expected shape {images.shape[:3]}, found {objects.shape}.")
+    images, objects = check_photos(images, objects, name="objects")
     if not len(images):
         return images.astype(np.float32)
     grown = _grow(objects)
@@ -68,21 +63,19 @@ def scene_features(images: Any, objects: Any) -> np.ndarray:
         images: (n, H, W, 3) floating point.
         objects: bool (n, H, W).
     """
-    images, objects = np.asarray(images), np.asarray(objects, bool)
+    images, objects = check_photos(images, objects, name="objects")
     filled = fill_objects(images, objects)
     free = ~_grow(objects)
     steps = [np.abs(np.diff(filled, axis=axis, append=filled.take([-1], axis))).mean(-1) for axis in (2, 1)]
     planes = np.concatenate([filled, filled**2, np.stack(steps, -1)], axis=-1)
     # Where objects take a whole band, the fill is all there is to it.
-    weights = free + FAINT
-    rows = np.array_split(np.arange(images.shape[1]), BANDS)
+    weights = (free + FAINT)[..., None]
+    channels = images.shape[-1]
     parts = []
-    for band in rows:
-        weight = weights[:, band, :, None]
-        mean = (planes[:, band] * weight).sum((1, 2)) / weight.sum((1, 2))
-        channels = images.shape[-1]
-        spread = np.sqrt(np.maximum(mean[:, channels : 2 * channels] - mean[:, :channels] ** 2, 0))
-        parts += [mean[:, :channels], spread, mean[:, 2 * channels :]]
+    for band in np.array_split(np.arange(images.shape[1]), BANDS):
+        mean = (planes[:, band] * weights[:, band]).sum((1, 2)) / weights[:, band].sum((1, 2))
+        first, second, texture = np.split(mean, (channels, 2 * channels), axis=1)
+        parts += [first, np.sqrt(np.maximum(second - first**2, 0)), texture]
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
@@ -104,15 +97,12 @@ def cluster_scenes(features: Any, *, k: int = 8, seed: int = 0) -> np.ndarray:
     from scipy.cluster import vq
 
     features = np.asarray(features, np.float64)
-    if features.ndim != 2 or not 2 <= k <= len(features) or not np.isfinite(features).all():
-        raise ValueError(f"features: expected finite numbers (n, m) of {k} images or more, found {features.shape}.")
     varying = features[:, features.std(0) > 0]
     if not varying.size:
         raise ValueError("features: expected scenes that differ, found the same features for all.")
     scaled = vq.whiten(varying)
     # SciPy calls it rng from 1.15 on, and takes the name that 1.14 knows, too.
-    generator: Any = {"seed": np.random.default_rng(seed)}
-    book, _ = vq.kmeans(scaled, k, iter=RESTARTS, **generator)
+    book, _ = vq.kmeans(scaled, k, iter=RESTARTS, seed=np.random.default_rng(seed))  # pyright: ignore[reportCallIssue]
     return vq.vq(scaled, book)[0].astype(np.int64)
 
 
@@ -123,7 +113,7 @@ def scene_evidence(
     training_scenes: Any,
     *,
     own: Any = None,
-    background: int | tuple[int, ...] | None = 0,
+    background: Background = 0,
 ) -> np.ndarray:
     """Returns what the scene of each segment says for another class against its own: log P(k | d) - log P(k | c).
 
@@ -142,7 +132,8 @@ def scene_evidence(
         float64 (S, C): 0 for the true class, the background and classes that no training image shows.
 
     Raises:
-        ValueError: shapes that do not fit, or a true or predicted class that no training image shows.
+        ValueError, IndexError: shapes that do not fit.
+        ValueError: a true class, or one flipped to, that no training image shows.
 
     Example:
         >>> import pandas as pd
@@ -154,11 +145,6 @@ def scene_evidence(
     scenes, training_scenes = np.asarray(scenes), np.asarray(training_scenes)
     shares = np.asarray(shares, np.float64)
     images, truth = (np.asarray(true[name], np.int64) for name in ("image", "class"))
-    if shares.ndim != 2 or training_scenes.shape != (len(shares),) or images.max(initial=-1) >= len(scenes):
-        raise ValueError(
-            f"scenes: expected one for each image, and one for each row of the shares {shares.shape}, found "
-            f"{scenes.shape} and {training_scenes.shape}."
-        )
     C = shares.shape[1]
     shown = shares >= SHOWN
     check_shown(true, truth, shown)
@@ -175,8 +161,33 @@ def scene_evidence(
     return np.where(is_foreground(C, background) & shown.any(0), evidence, 0.0)
 
 
-def _grow(objects: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
+def check_photos(images: Any, masks: Any, *, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
+    """Returns images (n, H, W, channels) and their labels or objects (n, H, W) as NumPy arrays.
 
+    Raises:
+        TypeError, ValueError: images that are not floating point, or masks of another shape.
+    """
+    images, masks = check_images("images", images), np.asarray(to_array(masks))
+    if masks.shape != images.shape[:3]:
+        raise ValueError(f"{name}: expected shape {images.shape[:3]}, found {masks.shape}.")
+    return images, masks
+
+
+def check_images(name: str, images: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Returns images (n, H, W, channels), each of `shape`, as a NumPy array.
+
+    Raises:
+        TypeError, ValueError: another shape, or no floating point.
+    """
+    array = np.asarray(to_array(images))
+    if array.dtype.kind != "f" or array.ndim != 4 or (shape is not None and array.shape[1:] != shape):
+        wanted = ("H", "W", "channels") if shape is None else shape
+        raise ValueError(
+            f"{name}: expected floating point (.., {', '.join(map(str, wanted))}), found {array.dtype} {array.shape}."
+        )
+    return array
+
+
+def _grow(objects: np.ndarray) -> np.ndarray:
     steps = max(1, round(GROWN * objects.shape[1]))
     return ndimage.binary_dilation(objects, np.ones((1, 3, 3), bool), iterations=steps)

@@ -1,18 +1,17 @@
 """Flips with and without a context, compared among segments of one class and size alone."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+import itertools
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from scipy import special
 
-from flipjax.context.choice import count_others
+from flipjax.context.choice import count_others, draw_images
 from flipjax.context.evidence import context_classes
-from flipjax.metrics.classes import is_foreground
+from flipjax.metrics.classes import Background, is_foreground
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+COLUMNS = ("class", "context", "segments_with", "flips_with", "segments_without", "flips_without", "difference", "p")
 LEAST = 10
 """Segments with a context, and without it, from which on a pair of class and context is tested."""
 
@@ -47,26 +46,25 @@ def natural_gap(true: pd.DataFrame, evidence: np.ndarray, *, samples: int = 1000
 
     Source: Mantel and Haenszel, Statistical aspects of the analysis of data from retrospective studies, 1959.
     """
-    truth, stratum = (np.asarray(true[name], np.int64) for name in ("class", "stratum"))
-    flip = np.asarray(true["outcome"], str) == "flip"
-    images, place = np.unique(np.asarray(true["image"], np.int64), return_inverse=True)
+    flip = (true["outcome"] == "flip").to_numpy()
     others = count_others(true, num_classes=evidence.shape[1])
     rival = others.argmax(1)
     rows = np.arange(len(true))
     kept = (others.max(1) > 0) & ~context_classes(true)[rows, rival]
     rare = kept & (evidence[rows, rival] > 0)
-    cells, cell = np.unique(truth * (stratum.max(initial=0) + 1) + stratum, return_inverse=True)
-    sums = np.zeros((4, len(images), len(cells)))
-    for number, event in enumerate((rare, kept & ~rare, rare & flip, kept & ~rare & flip)):
+    common = kept & ~rare
+    cell = true.groupby(["class", "stratum"]).ngroup()
+    place, counts = draw_images(true["image"], np.random.default_rng(seed), samples=samples)
+    sums = np.zeros((4, counts.shape[1], cell.max() + 1))
+    for number, event in enumerate((rare, common, rare & flip, common & flip)):
         np.add.at(sums[number], (place[event], cell[event]), 1)
-    counts = np.random.default_rng(seed).multinomial(len(images), np.full(len(images), 1 / len(images)), size=samples)
     drawn = _standardised(*(counts @ each for each in sums))
     low, high = np.nanpercentile(drawn, (2.5, 97.5)) if np.isfinite(drawn).any() else (np.nan, np.nan)
     gap = _standardised(*(each.sum(0) for each in sums))
-    return Gap(float(gap), float(low), float(high), int(rare.sum()), int((kept & ~rare).sum()))
+    return Gap(float(gap), float(low), float(high), int(rare.sum()), int(common.sum()))
 
 
-def context_pairs(true: pd.DataFrame, *, background: int | tuple[int, ...] | None = 0) -> pd.DataFrame:
+def context_pairs(true: pd.DataFrame, *, background: Background = 0) -> pd.DataFrame:
     """Returns which contexts go with more confusion of a class, or with less, within strata of size.
 
     A flip to a class that is in the image, bleeding, does not count: the context would name itself.
@@ -82,37 +80,21 @@ def context_pairs(true: pd.DataFrame, *, background: int | tuple[int, ...] | Non
 
     Source: Benjamini and Hochberg, Controlling the false discovery rate, 1995.
     """
-    import pandas as pd
     from scipy import stats
 
     z = context_classes(true)
-    truth, stratum = (np.asarray(true[name], np.int64) for name in ("class", "stratum"))
-    bleeding = np.asarray(true["bleeding"].fillna(False), bool)
-    flip = (np.asarray(true["outcome"], str) == "flip") & ~bleeding
+    truth, stratum = (true[name].to_numpy(np.int64) for name in ("class", "stratum"))
+    flip = (true["outcome"] == "flip").to_numpy() & ~true["bleeding"].fillna(False).to_numpy(bool)
     rows = []
-    for c in np.unique(truth):
-        for e in np.flatnonzero(is_foreground(z.shape[1], background)):
-            own = truth == c
-            having = z[:, e] & own
-            if e == c or min(having.sum(), (own & ~having).sum()) < LEAST:
-                continue
-            numbers = [
-                np.bincount(stratum[each], minlength=stratum.max() + 1).astype(np.float64)
-                for each in (having, own & ~having, having & flip, own & ~having & flip)
-            ]
-            row = [int(c), int(e), *(int(numbers[k].sum()) for k in (0, 2, 1, 3))]
-            rows.append((*row, float(_standardised(*numbers)), _test_strata(*numbers)))
-    columns = [
-        "class",
-        "context",
-        "segments_with",
-        "flips_with",
-        "segments_without",
-        "flips_without",
-        "difference",
-        "p",
-    ]
-    table = pd.DataFrame(rows, columns=columns).dropna(subset=["p"])
+    for c, e in itertools.product(np.unique(truth), np.flatnonzero(is_foreground(z.shape[1], background))):
+        having, lacking = ((truth == c) & (z[:, e] == there) for there in (True, False))
+        if e == c or min(having.sum(), lacking.sum()) < LEAST:
+            continue
+        events = (having, lacking, having & flip, lacking & flip)
+        numbers = [np.bincount(stratum[each], minlength=stratum.max() + 1).astype(np.float64) for each in events]
+        counts = (int(events[k].sum()) for k in (0, 2, 1, 3))
+        rows.append((int(c), int(e), *counts, float(_standardised(*numbers)), _test_strata(*numbers)))
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).dropna(subset=["p"])
     table["q"] = stats.false_discovery_control(table["p"]) if len(table) else []
     return table.sort_values(["p", "class", "context"], ignore_index=True)
 
@@ -127,11 +109,9 @@ def _standardised(rare: np.ndarray, common: np.ndarray, rare_flips: np.ndarray, 
 
 def _test_strata(having: np.ndarray, lacking: np.ndarray, having_flips: np.ndarray, lacking_flips: np.ndarray) -> float:
     """Returns p of the test that flips do not hang on a context in any stratum; NaN where it cannot be told."""
-    from scipy import stats
-
     total, flips = having + lacking, having_flips + lacking_flips
     told = total > 1
     having, lacking, flips, total = having[told], lacking[told], flips[told], total[told]
     excess = (having_flips[told] - having * flips / total).sum()
     variance = (having * lacking * flips * (total - flips) / (total**2 * (total - 1))).sum()
-    return float(stats.chi2.sf(excess**2 / variance, 1)) if variance > 0 else float("nan")
+    return float(special.chdtrc(1, excess**2 / variance)) if variance > 0 else float("nan")

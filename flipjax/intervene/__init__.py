@@ -7,16 +7,15 @@ the region, and the region can be put on other scenes: without labels, for any c
 from flipjax.intervene.center import label_shares, split_point
 from flipjax.intervene.identity import (
     join_members,
-    region_label,
     repair,
     repaired_class,
     scene_reliance,
     scene_swap_risk,
     spread,
 )
-from flipjax.intervene.marginal import foreground, region_log_odds, scene_marginal
+from flipjax.intervene.marginal import region_log_odds, scene_marginal
 from flipjax.intervene.mirror import mirror_risk
-from flipjax.intervene.regions import find_regions, region_images
+from flipjax.intervene.regions import find_regions, foreground, region_images, region_label
 from flipjax.intervene.scenes import (
     blurred_scenes,
     choose_scenes,

@@ -1,7 +1,5 @@
 """The identity at which a model is undecided between classes: its centre."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -11,7 +9,7 @@ from jax.core import Tracer
 
 from flipjax.intervene.quota import quota_center
 from flipjax.metrics.checks import to_array
-from flipjax.metrics.classes import is_foreground
+from flipjax.metrics.classes import Background, is_foreground
 
 CENTERS = ("auto", "clusters", "median", "quota")
 EVEN = 0.25
@@ -58,17 +56,19 @@ def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> jax.
     F = identity.shape[-1]
     if center is None:
         center = "auto" if F == 2 else "quota"
-    if prior is not None and not (isinstance(center, str) and center == "quota"):
+    named = isinstance(center, str)
+    if prior is not None and not (named and center == "quota"):
         raise ValueError(f"prior: expected none for the centre {center!r}, found one; 'quota' takes it.")
-    if isinstance(center, str):
-        if center not in CENTERS:
-            raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
-        if center == "auto" and F > 2:
-            raise ValueError(f"center: expected 'quota' for {F} classes, found 'auto', which holds them to be even.")
-        if center != "quota":
-            points = _center(identity, center)
-            return points - points.mean()
-        points = quota_center(identity, _check_prior(prior, F))
+    if named and (center not in CENTERS or (center == "auto" and F > 2)):
+        raise ValueError(
+            f"center: expected 'quota', another of {CENTERS} for even classes, or numbers, found {center!r}."
+        )
+    if named and center == "quota":
+        if prior is None:
+            raise ValueError(f"prior: expected the shares of {F} classes for 'quota', as of label_shares, found none.")
+        points = quota_center(identity, check_shares(prior, F, name="prior"))
+    elif named:
+        points = _center(identity, center)
     else:
         points = jnp.asarray(to_array(center), jnp.float32)
         if points.ndim == 0 and F == 2:
@@ -78,7 +78,7 @@ def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> jax.
     return points - points.mean(where=points < jnp.inf)
 
 
-def label_shares(labels: Any, *, num_classes: int, background: int | tuple[int, ...] | None = 0) -> np.ndarray:
+def label_shares(labels: Any, *, num_classes: int, background: Background = 0) -> np.ndarray:
     """Returns the share of each foreground class among labels of regions, float64 (F,): a prior for `split_point`.
 
     Args:
@@ -118,22 +118,18 @@ def mean_over_scenes(log_odds: Any) -> jax.Array:
     return check_log_odds(log_odds).mean(1)
 
 
-def _check_prior(prior: Any, F: int) -> jax.Array:
-    if prior is None:
-        raise ValueError(
-            f"prior: expected the shares of {F} foreground classes for the centre 'quota', such as label_shares gives "
-            "of region_label on usual images, found none."
-        )
-    shares = jnp.asarray(to_array(prior, name="prior"), jnp.float32)
-    if shares.shape != (F,):
-        raise ValueError(f"prior: expected {F} numbers, one a foreground class, found shape {shares.shape}.")
-    if not isinstance(shares, Tracer):
-        known = np.asarray(shares)
-        if not np.isfinite(known).all() or known.min() < 0 or abs(known.sum() - 1) > SUM or (known > 0).sum() < 2:
-            raise ValueError(
-                "prior: expected shares of 0 or more that sum to 1, two of them above 0, "
-                f"found {known.round(4).tolist()}."
-            )
+def check_shares(values: Any, count: int, *, name: str) -> jax.Array:
+    """Returns shares that sum to 1 as float32 (count,).
+
+    Raises:
+        ValueError: another shape, or, where values are known, shares below 0, NaN or of another sum.
+    """
+    shares = jnp.asarray(to_array(values, name=name), jnp.float32)
+    if shares.shape != (count,):
+        raise ValueError(f"{name}: expected {count} numbers, found shape {shares.shape}.")
+    # Written so that NaN fails, too.
+    if not isinstance(shares, Tracer) and not (shares.min() >= 0 and abs(shares.sum() - 1) <= SUM):
+        raise ValueError(f"{name}: expected numbers of 0 or more that sum to 1, found {np.asarray(shares).tolist()}.")
     return shares
 
 

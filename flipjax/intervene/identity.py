@@ -1,7 +1,5 @@
 """What follows from the scene-marginal identity: the risk, the repair and the reliance on scenes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -9,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.intervene.center import check_log_odds, mean_over_scenes, split_point
-from flipjax.intervene.regions import find_regions, region_images, region_places, warn_of_objects
+from flipjax.intervene.regions import no_class, region_label, region_rows, warn_of_objects
 from flipjax.metrics.checks import check_logits, to_array
-from flipjax.metrics.classes import background_classes, check_background, is_foreground
+from flipjax.metrics.classes import Background, background_classes, is_foreground
 
 
 def scene_swap_risk(
-    logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: int | tuple[int, ...] | None = 0
+    logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: Background = 0
 ) -> jax.Array:
     """Returns how strongly the identity of a region speaks against the label that most of it has: it needs no labels.
 
@@ -53,9 +51,7 @@ def scene_swap_risk(
     return jnp.where(is_own.any(-1), risk, jnp.nan)
 
 
-def repair(
-    logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: int | tuple[int, ...] | None = 0
-) -> jax.Array:
+def repair(logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: Background = 0) -> jax.Array:
     """Returns the predicted labels, each region's those of its identity: for scenes that training did not show, alone.
 
     Opt-in: its use is a test on scenes that training did not show, with labels balanced over them. Of cats and dogs on
@@ -93,21 +89,15 @@ def repair(
     logits = check_logits(logits, background=background, spatial_ndim=2)
     inside = is_foreground(logits.shape[-1], background)
     labels = logits.argmax(-1)
-    numbers = find_regions(logits, regions=regions, background=background)
-    if numbers is None:
-        warn_of_objects(logits, background=background, stacklevel=2)
-    _check_fit(len(logits) if numbers is None else len(region_images(numbers)), log_odds, inside.sum())
-    target = repaired_class(log_odds, center=center, background=background)
-    if numbers is None:
-        target = target[:, None, None]
-    else:
-        target = jnp.append(target, _nothing(background))[region_places(numbers)]
-    kept = jnp.asarray(inside)
-    mended = kept[labels] & (target >= 0) & kept[target]
-    return jnp.where(mended, target, labels).astype(jnp.int32)
+    warn_of_objects(logits, regions=regions, background=background, stacklevel=2)
+    rows, count = region_rows(logits, regions=regions, background=background)
+    _check_fit(count, log_odds, inside.sum())
+    # The last row, -1, is that of no region.
+    target = jnp.append(repaired_class(log_odds, center=center, background=background), -1)[rows]
+    return jnp.where((target >= 0) & jnp.asarray(inside)[target], target, labels).astype(jnp.int32)
 
 
-def repaired_class(log_odds: Any, *, center: Any, background: int | tuple[int, ...] | None = 0) -> jax.Array:
+def repaired_class(log_odds: Any, *, center: Any, background: Background = 0) -> jax.Array:
     """Returns the class that `repair` gives a region: (N,) int32; the first background class for an image without.
 
     Without a background -1 stands for no class.
@@ -120,34 +110,7 @@ def repaired_class(log_odds: Any, *, center: Any, background: int | tuple[int, .
     known = background_classes(background)
     classes = np.flatnonzero(is_foreground(relative.shape[-1] + len(known), background))
     label = jnp.asarray(classes)[relative.argmax(-1)]
-    return jnp.where(jnp.isnan(relative).any(-1), _nothing(background), label).astype(jnp.int32)
-
-
-def region_label(
-    logits: Any, *, regions: Any = "image", background: int | tuple[int, ...] | None = 0
-) -> jax.Array | np.ndarray:
-    """Returns the label of most of each predicted region: (N,) int32; the first background class where there is none.
-
-    Of labels equally frequent it is the first. Regions are as in `scene_marginal`.
-
-    Example:
-        >>> region_label(jax.nn.one_hot(jnp.array([[[0, 1, 2, 2]], [[0, 0, 0, 0]]]), 3)).tolist()
-        [2, 0]
-        >>> region_label(jax.nn.one_hot(jnp.array([[[1, 0, 2, 2]]]), 3), regions="objects").tolist()
-        [1, 2]
-    """
-    logits = jnp.asarray(to_array(logits))
-    labels = logits.argmax(-1)
-    C = logits.shape[-1]
-    inside = is_foreground(C, check_background(background, C, name="logits"))
-    numbers = find_regions(logits, regions=regions, background=background)
-    if numbers is None:
-        counts = (labels[..., None] == jnp.arange(logits.shape[-1])).sum((-3, -2)) * inside
-        return jnp.where(counts.any(-1), counts.argmax(-1), _nothing(background))
-    places = region_places(numbers)
-    counts = np.zeros((places.max(initial=-1) + 1, C), np.int64)
-    np.add.at(counts, (places[places >= 0], np.asarray(labels)[places >= 0]), 1)
-    return counts.argmax(1).astype(np.int32)
+    return jnp.where(jnp.isnan(relative).any(-1), no_class(background), label).astype(jnp.int32)
 
 
 def scene_reliance(log_odds: Any) -> jax.Array:
@@ -205,11 +168,6 @@ def spread(log_odds: Any) -> jax.Array:
         0.5
     """
     return jnp.sqrt(jnp.nanvar(mean_over_scenes(log_odds), axis=0).mean())
-
-
-def _nothing(background: int | tuple[int, ...] | None) -> int:
-    """Returns the class of an image without region."""
-    return next(iter(background_classes(background)), -1)
 
 
 def _check_fit(regions: int, log_odds: Any, F: int) -> None:

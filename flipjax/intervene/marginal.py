@@ -1,7 +1,5 @@
 """What a model says of its own region on other scenes."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from flipjax.intervene.center import SUM
-from flipjax.intervene.regions import find_regions, region_places, warn_of_objects
-from flipjax.intervene.scenes import paste, soft_edge
+from flipjax.intervene.center import check_shares
+from flipjax.intervene.regions import find_regions, foreground, region_places, warn_of_objects
+from flipjax.intervene.scenes import check_floating, paste, soft_edge
 from flipjax.metrics.checks import check_logits, to_array
-from flipjax.metrics.classes import background_classes, check_background, is_foreground
+from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
 
 Predict = Callable[[Any], Any]
 """Images (B, H, W, channels) to logits (B, H, W, C), classes last: any framework's."""
@@ -23,14 +21,7 @@ UNITS = 30
 """How many times larger the largest value of scenes or images is when one is in 0..255 and the other in model units."""
 
 
-def foreground(logits: Any, *, background: int | tuple[int, ...] | None = 0) -> jax.Array:
-    """Returns where logits (..., H, W, C) say foreground: bool (..., H, W)."""
-    classes = jnp.asarray(to_array(logits, name="logits"))
-    C = classes.shape[-1]
-    return jnp.asarray(is_foreground(C, check_background(background, C, name="logits")))[classes.argmax(-1)]
-
-
-def region_log_odds(logits: Any, regions: Any, *, background: int | tuple[int, ...] | None = 0) -> jax.Array:
+def region_log_odds(logits: Any, regions: Any, *, background: Background = 0) -> jax.Array:
     """Returns the log-odds of the foreground classes over a region: means of logits, less their mean over the classes.
 
     Args:
@@ -63,7 +54,7 @@ def scene_marginal(
     weights: Any = None,
     logits: Any = None,
     regions: Any = "image",
-    background: int | tuple[int, ...] | None = 0,
+    background: Background = 0,
     sigma: float | None = None,
     mirror: bool = False,
 ) -> jax.Array:
@@ -111,16 +102,12 @@ def scene_marginal(
         >>> scene_marginal(predict, image, jnp.zeros((2, 4, 4, 1)), sigma=0.0).tolist()
         [[[-1.0, 1.0], [-1.0, 1.0]]]
     """
-    images = to_array(images, name="images")
-    scenes = to_array(scenes, name="scenes")
+    images, scenes = check_floating(images), check_floating(scenes, name="scenes")
     if not background_classes(background):
         warnings.warn(
             "background: found None, so each region is its whole image and no scene shows in the log-odds.",
             stacklevel=2,
         )
-    for name, array in (("images", images), ("scenes", scenes)):
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise TypeError(f"{name}: expected floating point, in the units of the model, found {array.dtype}.")
     if images.ndim != 4 or scenes.ndim not in (4, 5) or scenes.shape[-3:] != images.shape[1:]:
         raise ValueError(
             f"scenes: expected (K, H, W, channels) or (K, D, H, W, channels) for images {images.shape}, "
@@ -129,15 +116,14 @@ def scene_marginal(
     _warn_of_units(images, scenes)
     scenes = scenes[:, None] if scenes.ndim == 4 else scenes
     K, D = scenes.shape[:2]
-    weights = _check_weights(weights, D)
+    weights = check_shares(np.full(D, 1 / D) if weights is None else weights, D, name="weights")
     # A predict may write to what it is given.
     logits = predict(images.copy()) if logits is None else logits
     logits = check_logits(logits, background=background, spatial_ndim=2)
     if logits.shape[:-1] != images.shape[:-1]:
         raise ValueError(f"logits: expected {images.shape[:-1]} and classes last, found {logits.shape}.")
+    warn_of_objects(logits, regions=regions, background=background, stacklevel=2)
     numbers = find_regions(logits, regions=regions, background=background)
-    if numbers is None:
-        warn_of_objects(logits, background=background, stacklevel=2)
     inside = foreground(logits, background=background) if numbers is None else jnp.asarray(numbers > 0)
     places = None if numbers is None else region_places(numbers)
     cover = soft_edge(inside, sigma=sigma)
@@ -158,7 +144,7 @@ def scene_marginal(
     return jnp.stack(kinds, axis=1)
 
 
-def _pool(logits: jax.Array, places: np.ndarray, *, background: int | tuple[int, ...] | None) -> jax.Array:
+def _pool(logits: jax.Array, places: np.ndarray, *, background: Background) -> jax.Array:
     """Returns what `region_log_odds` gives for each of N regions, (N, F), by the region of each pixel, -1 for none."""
     count = int(places.max(initial=-1)) + 1
     classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
@@ -167,20 +153,6 @@ def _pool(logits: jax.Array, places: np.ndarray, *, background: int | tuple[int,
     sums = jax.ops.segment_sum(scores, rows, num_segments=count + 1)[:count]
     means = sums / np.bincount(rows, minlength=count + 1)[:count, None]
     return means - means.mean(-1, keepdims=True)
-
-
-def _check_weights(weights: Any, D: int) -> jax.Array:
-    if weights is None:
-        return jnp.full(D, 1 / D, jnp.float32)
-    array = jnp.asarray(to_array(weights, name="weights"))
-    if array.shape != (D,):
-        raise ValueError(f"weights: expected {D} numbers, one a scene of each kind, found shape {array.shape}.")
-    if not isinstance(array, Tracer):
-        known = np.asarray(array)
-        # Written so that NaN fails, too.
-        if not (known.min() >= 0 and abs(known.sum() - 1) <= SUM):
-            raise ValueError(f"weights: expected numbers of 0 or more that sum to 1, found {known.tolist()}.")
-    return array
 
 
 def _warn_of_units(images: Any, scenes: Any) -> None:

@@ -1,7 +1,5 @@
 """Test-time augmentation by a mirror: what a model says of an image and of its mirror image."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -9,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.metrics.checks import check_logits
-from flipjax.metrics.classes import is_foreground
+from flipjax.metrics.classes import Background, is_foreground
 
 
-def mirror_risk(logits: Any, mirrored: Any, *, background: int | tuple[int, ...] | None = 0) -> jax.Array:
+def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> jax.Array:
     """Returns the entropy of the mean of two predictions, of the foreground classes over the predicted foreground.
 
     Args:
@@ -35,8 +33,6 @@ def mirror_risk(logits: Any, mirrored: Any, *, background: int | tuple[int, ...]
     """
     logits = check_logits(logits, background=background, spatial_ndim=2)
     mirrored = check_logits(mirrored, background=background, spatial_ndim=2)
-    if mirrored.shape != logits.shape:
-        raise ValueError(f"mirrored: expected the shape of the logits {logits.shape}, found {mirrored.shape}.")
     kept = is_foreground(logits.shape[-1], background)
     both = jnp.stack([logits, mirrored[:, :, ::-1]]).astype(jnp.float32)
     mean = jax.nn.softmax(both[..., np.flatnonzero(kept)]).mean(0)

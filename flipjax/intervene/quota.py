@@ -1,7 +1,5 @@
 """The centre by which the regions of each class come out as often as a prior says: the dual of a transport problem."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -1,23 +1,27 @@
 """Which pixels are one region: all predicted foreground of an image, or each object of it. NumPy and SciPy."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from scipy import ndimage
 
 from flipjax.metrics.checks import to_array
-from flipjax.metrics.classes import check_background, is_foreground
-
-REGIONS = ("image", "objects")
-_EIGHT = np.ones((3, 3), bool)
+from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
 
 
-def find_regions(
-    logits: Any, *, regions: Any = "objects", background: int | tuple[int, ...] | None = 0
-) -> np.ndarray | None:
+def foreground(logits: Any, *, background: Background = 0) -> jax.Array | np.ndarray:
+    """Returns where logits (..., H, W, C) say foreground: bool (..., H, W), a NumPy array where they are one."""
+    logits = to_array(logits, name="logits")
+    C = logits.shape[-1]
+    inside = is_foreground(C, check_background(background, C, name="logits"))
+    return (inside if isinstance(logits, np.ndarray) else jnp.asarray(inside))[logits.argmax(-1)]
+
+
+def find_regions(logits: Any, *, regions: Any = "objects", background: Background = 0) -> np.ndarray | None:
     """Returns which region of its image each pixel belongs to.
 
     An object is an 8-connected component of predicted foreground, whatever its classes: a flipped half and its other
@@ -38,20 +42,20 @@ def find_regions(
         >>> find_regions(np.eye(3)[[[[1, 2, 0, 1]]]]).tolist()
         [[[1, 1, 0, 2]]]
     """
-    if isinstance(regions, str) and regions not in REGIONS:
-        raise ValueError(f"regions: expected one of {', '.join(REGIONS)}, or numbers (B, H, W), found {regions!r}.")
-    if isinstance(regions, str) and regions == "image":
+    if _is_named(regions, "image"):
         return None
-    inside = _foreground(logits, background)
-    if isinstance(regions, str):
-        return _components(inside)
+    inside = np.asarray(foreground(logits, background=background))
+    found = np.zeros(inside.shape, np.int32)
+    if _is_named(regions, "objects"):
+        for image, into in zip(inside, found, strict=True):
+            ndimage.label(image, np.ones((3, 3)), output=into)
+        return found
     numbers = np.asarray(to_array(regions, name="regions"))
     if numbers.shape != inside.shape or numbers.dtype.kind not in "iu" or numbers.min(initial=0) < 0:
         raise ValueError(
-            f"regions: expected integers of 0 or more of shape {inside.shape}, found {numbers.dtype} of shape "
-            f"{numbers.shape}{', some below 0' if numbers.dtype.kind == 'i' and numbers.min(initial=0) < 0 else ''}."
+            f"regions: expected 'image', 'objects', or integers of 0 or more of shape {inside.shape}, found "
+            f"{regions if isinstance(regions, str) else f'{numbers.dtype} of shape {numbers.shape}, or below 0'}."
         )
-    found = np.zeros(inside.shape, np.int32)
     for image, own, into in zip(numbers, inside, found, strict=True):
         into[own] = np.searchsorted(np.unique(image[own & (image > 0)]), image[own], side="right")
     return found
@@ -76,44 +80,58 @@ def region_places(regions: np.ndarray) -> np.ndarray:
     return np.where(regions > 0, regions - 1 + first, -1).astype(np.int32)
 
 
-def warn_of_objects(logits: Any, *, background: int | tuple[int, ...] | None, stacklevel: int) -> None:
+def region_rows(logits: Any, *, regions: Any, background: Background) -> tuple[Any, int]:
+    """Returns the row of the region of each pixel, (B, H, W), -1 for none, and N: of 'image' under jit, too."""
+    numbers = find_regions(logits, regions=regions, background=background)
+    if numbers is not None:
+        return region_places(numbers), len(region_images(numbers))
+    inside = foreground(logits, background=background)
+    return jnp.where(inside, jnp.arange(len(inside))[:, None, None], -1), len(inside)
+
+
+def region_label(logits: Any, *, regions: Any = "image", background: Background = 0) -> jax.Array:
+    """Returns the label of most of each predicted region: (N,) int32; the first background class where there is none.
+
+    Of labels equally frequent it is the first. Regions are as in `scene_marginal`.
+
+    Example:
+        >>> region_label(jax.nn.one_hot(jnp.array([[[0, 1, 2, 2]], [[0, 0, 0, 0]]]), 3)).tolist()
+        [2, 0]
+        >>> region_label(jax.nn.one_hot(jnp.array([[[1, 0, 2, 2]]]), 3), regions="objects").tolist()
+        [1, 2]
+    """
+    logits = to_array(logits)
+    rows, count = region_rows(logits, regions=regions, background=background)
+    # The last row, -1, is that of no region.
+    counts = jnp.zeros((count + 1, logits.shape[-1]), jnp.int32).at[rows, logits.argmax(-1)].add(1)[:count]
+    return jnp.where(counts.any(-1), counts.argmax(-1), no_class(background))
+
+
+def no_class(background: Background) -> int:
+    """Returns the class of an image without region: the first background class, -1 without a background."""
+    return next(iter(background_classes(background)), -1)
+
+
+def warn_of_objects(logits: Any, *, regions: Any, background: Background, stacklevel: int) -> None:
     """Warns where images predict several objects of different classes, which are one region each; not under jit.
 
     Warns:
         UserWarning: how many do, and what it means.
     """
-    if isinstance(logits, Tracer):
+    if isinstance(logits, Tracer) or not _is_named(regions, "image"):
         return
-    inside = _foreground(logits, background)
-    labels = np.asarray(logits).argmax(-1)
-    several = sum(_differ(*image) for image in zip(_components(inside), labels, strict=True))
+    objects = find_regions(logits, regions="objects", background=background)
+    label = region_label(logits, regions=objects, background=background)
+    pairs = np.unique([region_images(objects), label], axis=1)
+    several = np.count_nonzero(np.bincount(pairs[0]) > 1)
     if several:
         warnings.warn(
-            f"regions: {several} of {len(labels)} images predict several objects of different classes, and each image "
+            f"regions: {several} of {len(logits)} images predict several objects of different classes, and each image "
             "is one region: it has one log-odds, one risk, and repair gives all its objects one class. Pass "
             "regions='objects' to tell them apart.",
             stacklevel=stacklevel + 1,
         )
 
 
-def _foreground(logits: Any, background: int | tuple[int, ...] | None) -> np.ndarray:
-    array = np.asarray(to_array(logits, name="logits"))
-    C = array.shape[-1]
-    return is_foreground(C, check_background(background, C, name="logits"))[array.argmax(-1)]
-
-
-def _components(inside: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
-
-    found: list[Any] = [ndimage.label(image, structure=_EIGHT) for image in inside]
-    return np.stack([each[0] for each in found]).astype(np.int32) if found else np.zeros(inside.shape, np.int32)
-
-
-def _differ(components: np.ndarray, labels: np.ndarray) -> bool:
-    """Says whether two components of an image have most pixels of different classes."""
-    inside = components > 0
-    if components.max(initial=0) < 2:
-        return False
-    counts = np.zeros((components.max() + 1, labels.max() + 1), np.int64)
-    np.add.at(counts, (components[inside], labels[inside]), 1)
-    return len(set(counts[1:].argmax(1).tolist())) > 1
+def _is_named(regions: Any, name: str) -> bool:
+    return isinstance(regions, str) and regions == name

@@ -1,12 +1,11 @@
 """Scenes to put a region on, and how it is put there: pure functions of images."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import ndimage
 
 from flipjax.metrics.checks import to_array
 
@@ -32,7 +31,8 @@ def mean_scenes(images: Any, *, kinds: Any = None) -> jax.Array:
 
     Raises:
         TypeError: images that are not floating point.
-        ValueError: shapes that do not fit, or a kind without scene.
+        ValueError, IndexError: shapes that do not fit.
+        ValueError: a kind without scene.
 
     Example:
         >>> scenes = np.arange(4.0).reshape(4, 1, 1, 1)
@@ -135,23 +135,21 @@ def mean_surroundings(images: Any, regions: Any) -> jax.Array:
 
     Raises:
         TypeError: images that are not floating point.
-        ValueError: images or regions of another shape.
+        ValueError: regions of another shape.
 
     Example:
         >>> images = np.array([[[1.0], [3.0], [5.0], [7.0]]])[..., None]
         >>> mean_surroundings(images, np.array([[[True], [False], [False], [False]]])).ravel().tolist()
         [6.0, 6.0, 5.0, 7.0]
     """
-    images, regions = _check_floating(images), to_array(regions)
-    if images.ndim != 4 or regions.shape != images.shape[:3]:
-        raise ValueError(f"regions: expected (n, H, W) of images {images.shape}, found shape {regions.shape}.")
-    return finish_surroundings(*sum_surroundings(images, regions))
+    return finish_surroundings(*sum_surroundings(check_floating(images), regions))
 
 
 def sum_surroundings(images: Any, regions: Any) -> tuple[jax.Array, jax.Array]:
     """Returns what `mean_surroundings` adds up of a batch: sums (H, W, channels) and counts (H, W, 1), float32."""
     images = jnp.asarray(to_array(images), jnp.float32)
-    outside = ~_dilate(jnp.asarray(to_array(regions), bool))[..., None]
+    near = jax.lax.reduce_window(jnp.asarray(to_array(regions), bool), False, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
+    outside = ~near[..., None]
     return jnp.where(outside, images, 0).sum(0), outside.sum(0).astype(jnp.float32)
 
 
@@ -212,7 +210,7 @@ def grey_scenes(images: Any) -> jax.Array:
         >>> grey_scenes(np.array([[[[0.0], [1.0]]]])).ravel().tolist()
         [0.5, 0.5]
     """
-    images = _check_floating(images)
+    images = jnp.asarray(check_floating(images))
     return jnp.broadcast_to(images.mean((1, 2), keepdims=True), images.shape)
 
 
@@ -230,7 +228,7 @@ def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
         >>> print(np.asarray(blurred_scenes(np.array([[[[0.0], [0.0], [1.0], [1.0]]]]), sigma=0.5)).ravel().round(3))
         [0.    0.107 0.893 1.   ]
     """
-    images = _check_floating(images)
+    images = check_floating(images)
     H, W = images.shape[1:3]
     width = WIDE * H if sigma is None else sigma
     rows, columns = _blur_matrix(H, width), _blur_matrix(W, width)
@@ -238,40 +236,26 @@ def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
 
 
 def _check_scenes(images: Any, kinds: Any) -> tuple[jax.Array, np.ndarray]:
-    images = _check_floating(images)
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"images: expected (S, H, W, channels) with S > 0, found shape {images.shape}.")
+    images = jnp.asarray(check_floating(images), jnp.float32)
     kinds = np.zeros(len(images), np.int64) if kinds is None else np.asarray(to_array(kinds))
-    if kinds.shape != (len(images),) or not np.issubdtype(kinds.dtype, np.integer):
-        raise ValueError(f"kinds: expected {len(images)} integers, found {kinds.dtype} of shape {kinds.shape}.")
-    if kinds.min() < 0 or not np.bincount(kinds).all():
+    if not np.bincount(kinds).all():
         raise ValueError(f"kinds: expected 0..K-1, each at least once, found {np.unique(kinds).tolist()}.")
-    return jnp.asarray(images, jnp.float32), kinds
+    return images, kinds
 
 
-def _check_floating(images: Any) -> jax.Array:
-    images = jnp.asarray(to_array(images, name="images"))
+def check_floating(images: Any, *, name: str = "images") -> jax.Array | np.ndarray:
+    """Returns images as an array.
+
+    Raises:
+        TypeError: they are not floating point.
+    """
+    images = to_array(images, name=name)
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(f"images: expected floating point, in the units of the model, found {images.dtype}.")
+        raise TypeError(f"{name}: expected floating point, in the units of the model, found {images.dtype}.")
     return images
-
-
-def _dilate(regions: jax.Array) -> jax.Array:
-    H, W = regions.shape[-2:]
-    padded = jnp.pad(regions, [(0, 0)] * (regions.ndim - 2) + [(1, 1), (1, 1)])
-    shifted = [padded[..., i : i + H, j : j + W] for i in range(3) for j in range(3)]
-    return jnp.stack(shifted).any(0)
 
 
 def _blur_matrix(size: int, sigma: float) -> np.ndarray:
     """Returns the Gaussian blur of a line of pixels as a matrix (size, size); beyond its ends the line is mirrored."""
-    radius = int(REACH * sigma + 0.5)
-    offsets = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    weights /= weights.sum()
-    matrix = np.zeros((size, size))
-    for row in range(size):
-        # d c b a | a b c d | d c b a
-        place = (row + offsets) % (2 * size)
-        np.add.at(matrix[row], np.minimum(place, 2 * size - 1 - place), weights)
+    matrix = ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect", truncate=REACH)
     return matrix.astype(np.float32)

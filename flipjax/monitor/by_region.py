@@ -1,16 +1,14 @@
 """Scores of each region of an image: what a monitor is given where images hold several objects."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flipjax import metrics
-from flipjax.intervene.regions import find_regions, region_images, region_places
+from flipjax.intervene.regions import find_regions, foreground, region_images, region_label, region_places
 from flipjax.metrics.checks import check_logits
-from flipjax.metrics.classes import is_foreground
+from flipjax.metrics.classes import Background, is_foreground
 
 
 class RegionScores(NamedTuple):
@@ -27,9 +25,7 @@ class RegionScores(NamedTuple):
     max_softmax: np.ndarray
 
 
-def region_scores(
-    logits: Any, *, regions: Any = "objects", background: int | tuple[int, ...] | None = 0
-) -> RegionScores:
+def region_scores(logits: Any, *, regions: Any = "objects", background: Background = 0) -> RegionScores:
     """Returns flip-risk and maximum softmax of each predicted region, means over its pixels, from logits alone.
 
     Args:
@@ -50,11 +46,10 @@ def region_scores(
         ([1, 2], [1.0, 0.004], [0.532, 0.0])
     """
     logits = np.asarray(check_logits(logits, background=background, spatial_ndim=2))
-    C = logits.shape[-1]
-    labels = logits.argmax(-1)
     numbers = find_regions(logits, regions=regions, background=background)
     if numbers is None:
-        numbers = is_foreground(C, background)[labels].astype(np.int32)
+        numbers = np.asarray(foreground(logits, background=background), np.int32)
+    label = np.asarray(region_label(logits, regions=numbers, background=background), np.int64)
     place = region_places(numbers)
     inside = place >= 0
     place = place[inside]
@@ -62,8 +57,5 @@ def region_scores(
     risk = np.bincount(place, np.asarray(metrics.risk_map(logits, background=background))[inside]) / count
     likely = logits[inside].astype(np.float64)
     softmax = 1 / np.exp(likely - likely.max(1, keepdims=True)).sum(1)
-    votes = np.bincount(place * C + labels[inside], minlength=len(count) * C).reshape(-1, C)
-    F = int(is_foreground(C, background).sum())
-    return RegionScores(
-        region_images(numbers), votes.argmax(1), risk, risk / math.log(F), np.bincount(place, 1 - softmax) / count
-    )
+    share = risk / math.log(is_foreground(logits.shape[-1], background).sum())
+    return RegionScores(region_images(numbers), label, risk, share, np.bincount(place, 1 - softmax) / count)
