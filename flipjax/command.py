@@ -123,6 +123,14 @@ def read_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
+def read_folder(text: str) -> Path:
+    """Returns the folder that an option such as `--cub_dir` names."""
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a folder; found {text}")
+    return path
+
+
 def read_classes(text: str) -> tuple[int, ...]:
     """Returns the classes of an option such as `--background`: a tuple, none for `none`."""
     try:

@@ -21,6 +21,7 @@ from flipjax.files import DamagedError, adding_folder, cache_folder
 from flipjax.terminal import Bar, one_line, printable
 from flipjax.threads import in_order
 
+Item = TypeVar("Item", bound=PoolItem)
 Out = TypeVar("Out")
 
 LISTED = 200
@@ -152,13 +153,13 @@ def build_pool(listing: Listing, reader: PixelReader, *, size: int, leave_out: b
 
 
 def decoded(
-    items: Sequence[PoolItem],
-    read: Callable[[PoolItem], Out],
+    items: Sequence[Item],
+    read: Callable[[Item], Out],
     *,
     what: str,
     problems: list[str],
     empty: list[str] | None = None,
-) -> Iterator[tuple[PoolItem, Out]]:
+) -> Iterator[tuple[Item, Out]]:
     """Yields each item with what is read of it, in order.
 
     Args:
@@ -169,7 +170,7 @@ def decoded(
         empty: gets the names of objects of which nothing is left; None: these are problems, too.
     """
 
-    def attempt(item: PoolItem) -> Out | BadFileError:
+    def attempt(item: Item) -> Out | BadFileError:
         try:
             return read(item)
         except BadFileError as error:

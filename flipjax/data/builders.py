@@ -17,6 +17,7 @@ from flipjax.data.build import BadFilesError, decoded, say_left_out
 from flipjax.data.pool import PoolItem
 from flipjax.files import adding_folder
 
+Item = TypeVar("Item", bound=PoolItem)
 Out = TypeVar("Out")
 
 
@@ -50,8 +51,8 @@ if importlib.util.find_spec("tensorflow") is None:
 
 
 def encoded(
-    items: Sequence[PoolItem], encode: Callable[[PoolItem], Out], *, what: str, show: bool = False
-) -> Iterator[tuple[PoolItem, Out]]:
+    items: Sequence[Item], encode: Callable[[Item], Out], *, what: str, show: bool = False
+) -> Iterator[tuple[Item, Out]]:
     """Yields items with what `encode` makes of them, in order; with a line for those of which nothing is left.
 
     Args:

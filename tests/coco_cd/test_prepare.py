@@ -27,11 +27,11 @@ def test_pixels_and_tables(golden, tmp_path, capsys):
     assert (catalog.class_names, catalog.scene_names) == (("cat", "dog"), ("indoor", "outdoor"))
     photo = read_selection(golden).photos[3]
     index = catalog.object_names.index(str(photo.animals.image_id))
-    stored = Image.open(golden / photo.item.name).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
+    stored = Image.open(golden / photo.name).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(pool.images[index], np.asarray(stored))
     size = [photo.animals.height, photo.animals.width]
     whole = sum(mask_tools.decode({"size": size, "counts": counts}) for _, counts in photo.animals.segments)
-    mask = Image.fromarray(np.uint8(whole > 0) * np.uint8(1 + photo.item.y)).resize((16, 16), Image.Resampling.NEAREST)
+    mask = Image.fromarray(np.uint8(whole > 0) * np.uint8(1 + photo.y)).resize((16, 16), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(pool.masks[index], np.asarray(mask))
 
     split = split_pool(catalog, n_val=20, n_test=32, seed=0)

@@ -13,8 +13,9 @@ from flipjax.data.__main__ import main
 from flipjax.data.correlation import count_groups, largest_n_train
 from flipjax.data.pool import Listing, catalog_of
 from flipjax.data.split import split_pool
-from flipjax.data.waterbirds_seg import archives, manifest, selection
+from flipjax.data.waterbirds_seg import archives, manifest
 from flipjax.data.waterbirds_seg.archives import Bird, class_of, read_birds, read_scenes, scene_file
+from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import composites_of, parts_of
 from waterbirds_seg.tree import SHARED, arguments
 
 RELEASED = {rho: SHARED / f"reference/metadata_corr{rho}.csv" for rho in (0.5, 0.95)}
@@ -64,14 +65,14 @@ def test_released_manifests_make_pools_with_the_papers_parts(released_lists):
         return catalog_of(Listing(source="", kind=kind, objects=objects, scenes=scenes, **names))
 
     rows = manifest.read_manifest(RELEASED[0.95])
-    composites = selection.composites_of(rows, Path("cub"), Path("places"))
+    composites = composites_of(rows, Path("cub"), Path("places"))
     catalog = listed("photo", [item for items in composites.values() for item in items])
     split = split_pool(catalog, n_val=296, n_test=2568, seed=0)
     counts = {"train": (1167, 62, 62, 1167), "val": (74,) * 4, "test": (642,) * 4}
     assert count_groups(catalog, split) == counts
     assert largest_n_train(catalog, split, rhos=[0.95]) == 2456  # round(0.95 * 1229) is 1168, one more than there are.
     rows = [row for path in RELEASED.values() for row in manifest.read_manifest(path)]
-    splits = selection.parts_of(rows, Path("cub"), Path("places"))
+    splits = parts_of(rows, Path("cub"), Path("places"))
     catalog = listed("composite", splits["birds"], splits["scenes"])
     assert (len(catalog.object_names), len(catalog.scene_photo_names)) == (6741, 5324)
     assert len(set(catalog.scene_photo_names)) == 5324
@@ -125,7 +126,7 @@ def test_the_manifest_command(shared_tree, tmp_path, capsys):
 
 
 def test_misuse_of_the_manifest_command(shared_tree, capsys):
-    for more, message in ((("--rho", 0.3), "rho: expected"), (("--rho", 0.8, "--seed", -1), "seed: expected a whole")):
+    for more, message in ((("--rho", 0.3), "rho: expected"), (("--rho", 0.8, "--seed", -1), "--seed: expected")):
         assert main(arguments(shared_tree, *more, "--out", "never.csv", command="manifest")) == 2
         assert message in capsys.readouterr().err and not Path("never.csv").exists()
 
@@ -133,9 +134,9 @@ def test_misuse_of_the_manifest_command(shared_tree, capsys):
 def test_too_few_scenes_say_what_there_is(shared_tree):
     birds, scenes = read_birds(shared_tree / "cub"), read_scenes(shared_tree / "places")
     few = [scene for scene in scenes if scene[1] == 0] + [scene for scene in scenes if scene[1] == 1][:2]
-    with pytest.raises(ConfigError, match=r"11 scene photos of each kind are needed.*; there are land 16, water 2"):
+    with pytest.raises(ConfigError, match=r"at least 11 scene photos of each kind.*; found land 16, water 2"):
         manifest.make_manifest(birds, few, rho=0.5, seed=0)
-    with pytest.raises(ConfigError, match=r"test needs at least 2 birds of each class; there are landbird 0"):
+    with pytest.raises(ConfigError, match="at least 2 birds of each class for test; found landbird 0"):
         manifest.make_manifest([b for b in birds if b.y or b.part != 2], scenes, rho=0.5, seed=0)
 
 

@@ -48,14 +48,15 @@ def require_packages() -> tuple[ModuleType, ModuleType]:
     """Returns the modules `pycocotools.mask` and `ijson`, which only this data set needs.
 
     Raises:
-        ImportError: one of them is missing; says how to install both.
+        ConfigError: one of them is missing; says how to install both.
     """
     try:
         import ijson
         from pycocotools import mask
     except ImportError as error:
         name = (error.name or "").split(".")[0]
-        raise ImportError(f"coco_cd needs the package {name}: python -m pip install 'flipjax[coco]'") from error
+        advice = "python -m pip install 'flipjax[coco]'"
+        raise ConfigError("flipjax[coco]", problem=f"coco_cd needs the package {name}: {advice}") from error
     return mask, ijson
 
 
@@ -75,7 +76,7 @@ def read_instances(
 
     Raises:
         BadFileError: the file is truncated or damaged, or it is no instances file; says what is wrong.
-        ImportError: pycocotools or ijson is missing.
+        ConfigError: pycocotools or ijson is missing.
     """
     names = _categories(path)
     labels = {key: 1 + classes.index(name) for key, (name, _) in names.items() if name in classes}
@@ -122,7 +123,7 @@ def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> Areas:
 
     Raises:
         BadFileError: as in `read_instances`.
-        ImportError: pycocotools or ijson is missing.
+        ConfigError: pycocotools or ijson is missing.
     """
     names = _categories(path)
     # An instances file has the things of a scene.
@@ -151,8 +152,6 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
     try:
         if isinstance(shape, list):
             polygons = [polygon for polygon in shape if len(polygon) >= 6]
-            if not all(isinstance(x, int | float) for polygon in shape if len(polygon) < 6 for x in polygon):
-                raise ValueError("a polygon that is no list of numbers")
             # pycocotools walks every pixel of an outline, wherever a damaged coordinate sends it.
             if not all(-width <= x <= 2 * width for polygon in polygons for x in polygon[::2]) or not all(
                 -height <= y <= 2 * height for polygon in polygons for y in polygon[1::2]

@@ -1,10 +1,9 @@
 """COCO-CD: cats and dogs of COCO 2017, indoors and outdoors."""
 
 import argparse
-import os
 import re
-from pathlib import Path
 
+from flipjax.command import read_folder, read_names
 from flipjax.config import ConfigError
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL
@@ -13,27 +12,18 @@ from flipjax.groups import Groups
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `prepare` reads."""
-    parser.add_argument(
-        "--coco_root", type=Path, required=True, metavar="DIR", help="has train2017/, val2017/ and annotations/"
-    )
-    parser.add_argument(
-        "--stuff_dir",
-        type=Path,
-        metavar="DIR",
-        help="has stuff_train2017.json and stuff_val2017.json (default: annotations/)",
-    )
-    parser.add_argument(
-        "--split",
-        choices=("reference", "free"),
-        default="reference",
-        help="reference: val and test are the paper's (the default); free: a sweep draws them by its own seed",
-    )
-    parser.add_argument("--classes", default=",".join(CLASSES), metavar="A,B", help="animals (default: cat,dog)")
+    add = parser.add_argument
+    add("--coco_root", type=read_folder, required=True, metavar="DIR", help="has train2017/, val2017/ and annotations/")
+    text = "has stuff_train2017.json and stuff_val2017.json (default: annotations/)"
+    add("--stuff_dir", type=read_folder, metavar="DIR", help=text)
+    text = "reference: val and test are the paper's (the default); free: a sweep draws them by its own seed"
+    add("--split", choices=("reference", "free"), default="reference", help=text)
+    add("--classes", type=read_names, default=CLASSES, metavar="A,B", help="animals (default: cat,dog)")
     text = "indoor, outdoor, or stuff by category or supercategory, as grass,water (default: indoor,outdoor)"
-    parser.add_argument("--scenes", default=",".join(SCENES), metavar="A,B", help=text)
-    parser.add_argument("--rho", type=float, help="the paper's training set of this level (default: all that is left)")
-    parser.add_argument("--val_per_group", type=int, default=N_VAL, help=f"of the reference's split (default {N_VAL})")
-    parser.add_argument("--test_per_group", type=int, default=N_TEST, help=f"the same of test (default {N_TEST})")
+    add("--scenes", type=read_names, default=SCENES, metavar="A,B", help=text)
+    add("--rho", type=float, help="the paper's training set of this level (default: all that is left)")
+    add("--val_per_group", type=int, default=N_VAL, help=f"of the reference's split (default {N_VAL})")
+    add("--test_per_group", type=int, default=N_TEST, help=f"the same of test (default {N_TEST})")
 
 
 def prepare(options: argparse.Namespace) -> str:
@@ -53,11 +43,11 @@ def prepare(options: argparse.Namespace) -> str:
     for name in ("val_per_group", "test_per_group"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name}", "a number >= 1", getattr(options, name))
-    classes, scenes = (tuple(name.strip() for name in text.split(",")) for text in (options.classes, options.scenes))
-    for name, values in (("--classes", classes), ("--scenes", scenes)):
+    for name in ("classes", "scenes"):
+        values = getattr(options, name)
         if len(set(values)) < max(2, len(values)):
-            raise ConfigError(name, "two or more different names", ",".join(values))
-    if (classes, scenes) != (CLASSES, SCENES) and options.split == "reference":
+            raise ConfigError(f"--{name}", "two or more different names", ",".join(values))
+    if (options.classes, options.scenes) != (CLASSES, SCENES) and options.split == "reference":
         raise ConfigError("--split", "free, for other classes or scenes than the paper's", "reference")
     config = CocoCDConfig(
         name=_config_name(options),
@@ -67,20 +57,13 @@ def prepare(options: argparse.Namespace) -> str:
         n_val=options.val_per_group,
         n_test=options.test_per_group,
         size=options.size,
-        classes=classes,
-        scenes=scenes,
+        classes=options.classes,
+        scenes=options.scenes,
     )
-    root = options.coco_root.expanduser()
-    sources = {name: root / name for name in ("train2017", "val2017", "annotations")}
-    for name, folder in (("--coco_root", options.coco_root), ("--stuff_dir", options.stuff_dir)):
-        if folder and not os.path.isdir(folder.expanduser()):
-            raise ConfigError(name, "a folder", folder)
+    sources = {name: options.coco_root / name for name in ("train2017", "val2017", "annotations")}
     if options.stuff_dir:
-        sources["stuff_annotations"] = options.stuff_dir.expanduser()
-    try:
-        return builders.prepare_data_set(Builder, config, sources, data_dir=options.data_dir)
-    except ImportError as error:
-        raise ConfigError("flipjax[coco]", problem=str(error)) from error
+        sources["stuff_annotations"] = options.stuff_dir
+    return builders.prepare_data_set(Builder, config, sources, data_dir=options.data_dir)
 
 
 def _config_name(options: argparse.Namespace) -> str:
@@ -90,8 +73,8 @@ def _config_name(options: argparse.Namespace) -> str:
     sizes = (options.val_per_group, options.test_per_group)
     if options.split == "reference" and sizes != (N_VAL, N_TEST):
         parts += map(str, sizes)
-    if (options.classes, options.scenes) != (",".join(CLASSES), ",".join(SCENES)):
-        parts.append(re.sub(r"\W+", "_", f"{options.classes}_{options.scenes}"))
+    if (options.classes, options.scenes) != (CLASSES, SCENES):
+        parts.append(re.sub(r"\W+", "_", "_".join([*options.classes, *options.scenes])))
     if options.size:
         parts.append(f"size{options.size}")
     return "_".join(parts)

@@ -1,7 +1,6 @@
 """COCO-CD: cats and dogs of COCO 2017, indoors and outdoors, with masks of the animals."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,14 +11,12 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from flipjax.config import ConfigError
 from flipjax.data import build, builders, images
 from flipjax.data.coco_cd.annotations import label_mask
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.selection import Photo, read_selection
-from flipjax.data.coco_cd.splits import N_TEST, N_VAL, count_groups, describe, reference_split
+from flipjax.data.coco_cd.splits import N_TEST, N_VAL, describe_groups, reference_split
 from flipjax.data.images import BadFileError
-from flipjax.data.pool import PoolItem
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
@@ -91,51 +88,39 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         names = {"classes": self.builder_config.classes, "scenes": self.builder_config.scenes}
         selection = read_selection(root, stuff_dir, **names)
         photos = {photo.animals.image_id: photo for photo in selection.photos}
+        groups = [self._group(photo) for photo in selection.photos]
         left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items())) or "none"
-        counts = describe(count_groups([photo.group for photo in photos.values()], **names))
-        build.say_line(f"{len(photos)} photos: {counts}; left out: {left_out}")
-        splits = {split: [photos[i] for i in ids] for split, ids in self._divide(photos).items()}
-        builders.check_files([photo.item for photo in itertools.chain(*splits.values())])
+        build.say_line(f"{len(photos)} photos: {describe_groups(groups, **names)}; left out: {left_out}")
+        splits = {split: [photos[i] for i in ids] for split, ids in self._divide(list(photos), groups).items()}
+        builders.check_files([photo for part in splits.values() for photo in part])
         return {split: self._generate_examples(part, split) for split, part in splits.items()}
 
-    def _divide(self, photos: dict[int, Photo]) -> dict[str, list[int]]:
+    def _group(self, photo: Photo) -> int:
+        return photo.y * len(self.builder_config.scenes) + photo.scene
+
+    def _divide(self, ids: list[int], groups: list[int]) -> dict[str, list[int]]:
         config = self.builder_config
         if not config.divided:
-            return {"train": list(photos)}
-        groups = [photo.group for photo in photos.values()]
-        try:
-            parts = reference_split(list(photos), groups, rho=config.rho, n_val=config.n_val, n_test=config.n_test)
-        except ValueError as error:
-            raise ConfigError("coco_cd", problem=str(error)) from error
-        return {SPLITS[part]: ids for part, ids in parts.items()}
+            return {"train": ids}
+        parts = reference_split(ids, groups, rho=config.rho, n_val=config.n_val, n_test=config.n_test)
+        return {SPLITS[part]: drawn for part, drawn in parts.items()}
 
     def _generate_examples(self, photos: Sequence[Photo], split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yields the examples of a split in the order of the photos."""
-        of_item = {photo.item: photo for photo in photos}
-        encode = partial(_encode, of_item, size=self.builder_config.size)
-        items = list(of_item)
-        for item, (image, mask) in builders.encoded(items, encode, what=f"{split} photos", show=self.show_progress):
-            key = of_item[item].animals.image_id
-            yield (
-                key,
-                {
-                    "image": image,
-                    "mask": mask,
-                    "class": item.y,
-                    "scene": item.scene,
-                    "group": of_item[item].group,
-                    "id": key,
-                },
-            )
+        encode = partial(_encode, size=self.builder_config.size)
+        for photo, (image, mask) in builders.encoded(photos, encode, what=f"{split} photos", show=self.show_progress):
+            key = photo.animals.image_id
+            labels = {"class": photo.y, "scene": photo.scene, "group": self._group(photo), "id": key}
+            yield key, {"image": image, "mask": mask} | labels
 
 
-def _encode(photos: dict[PoolItem, Photo], item: PoolItem, *, size: int) -> tuple[bytes, bytes]:
+def _encode(photo: Photo, *, size: int) -> tuple[bytes, bytes]:
     """Returns the photo's own file, or a PNG where it has not three channels or is resized, and its mask as PNG.
 
     The photo is not turned as an EXIF tag says: COCO's annotations are drawn on the stored pixels.
     """
-    (path,) = item.files
-    animals = photos[item].animals
+    (path,) = photo.files
+    animals = photo.animals
     data = images.read_file(path)
     stored = images.decode(data, name=str(path))
     if stored.size != (animals.width, animals.height):

@@ -1,16 +1,16 @@
 """Which images are in the data set: one class, a known scene, a foreground neither tiny nor everything."""
 
 import itertools
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from flipjax.data.build import BadFilesError
+from flipjax.data.build import BadFilesError, say_line
 from flipjax.data.coco_cd.annotations import Animals, label_mask, read_instances, read_stuff
 from flipjax.data.coco_cd.categories import CLASSES, SCENES, scene_of
 from flipjax.data.images import BadFileError
@@ -23,16 +23,11 @@ FOREGROUND = (0.01, 0.99)
 """Share of the foreground, between which it must lie, in a mask resized to FILTER_SIZE (nearest pixel)."""
 
 
-class Photo(NamedTuple):
-    """An image of the data set: its item, of one file, what is annotated in it, and its group of all S scenes."""
+@dataclass(frozen=True, kw_only=True)
+class Photo(PoolItem):
+    """An image of the data set: an item of one file, and what is annotated in it."""
 
-    item: PoolItem
     animals: Animals
-
-    @property
-    def group(self) -> int:
-        """Group y * S + scene."""
-        return self.item.y * len(self.animals.areas) + self.item.scene
 
 
 class Selection(NamedTuple):
@@ -59,14 +54,14 @@ def read_selection(
     Raises:
         BadFilesError: an annotation file is truncated, damaged or another one.
         OSError: a file is missing or cannot be read.
-        ImportError: pycocotools or ijson is missing.
+        ConfigError: pycocotools or ijson is missing.
     """
     photos: list[Photo] = []
     seen: set[int] = set()
     left_out: Counter[str] = Counter()
     files = _annotation_files(coco_root, stuff_dir)
     for path in itertools.chain(*files):
-        print(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)", file=sys.stderr, flush=True)
+        say_line(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
     try:
         for year, (instances, stuff) in zip(YEARS, files, strict=True):
             animals = read_instances(instances, folder=year, classes=classes, scenes=scenes)
@@ -104,8 +99,7 @@ def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]], *, 
             left_out["foreground not within 1% and 99%"] += 1
         else:
             path = folder / image.file_name.partition("/")[2]
-            item = PoolItem(image.file_name, (path,), classes.pop(), scene)
-            photos.append(Photo(item, image))
+            photos.append(Photo(image.file_name, (path,), classes.pop(), scene, animals=image))
     return Selection(tuple(photos), left_out)
 
 

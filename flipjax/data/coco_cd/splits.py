@@ -1,10 +1,10 @@
 """The reference's split of COCO-CD, draw by draw. Grids use `flipjax.data.correlation`, whose sizes do not change."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from flipjax.config import ConfigError
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
-from flipjax.groups import Groups
 
 SEED = 13
 N_VAL = 50
@@ -38,22 +38,17 @@ def reference_split(
         Ids of each part, in drawn order.
 
     Raises:
-        ValueError: rho is out of range, or a group is too small: says what each group holds.
+        ConfigError: a group is too small: says what each group holds.
 
     Example:
         >>> parts = reference_split(range(40), [i % 4 for i in range(40)], rho=0.75, n_val=2, n_test=3)
         >>> {part: [sum(i % 4 == g for i in drawn) for g in range(4)] for part, drawn in parts.items()}
         {'train': [4, 2, 2, 4], 'val': [2, 2, 2, 2], 'test': [3, 3, 3, 3]}
     """
-    accepts, text = Groups().rho_range
-    if rho is not None and not accepts(rho):
-        raise ValueError(f"rho: expected {text}, found {rho}")
     members = [sorted(i for i, group in zip(ids, groups, strict=True) if group == g) for g in range(4)]
     if min(map(len, members)) < n_val + n_test:
-        raise ValueError(
-            f"the reference's split needs {n_val} + {n_test} images of each group for val and test; "
-            f"there are {describe(count_groups(groups))}"
-        )
+        need = f"the reference's split needs {n_val} + {n_test} images of each group for val and test"
+        raise ConfigError("coco_cd", problem=f"{need}; there are {describe_groups(groups)}")
     draw = random.Random(SEED)
     parts: Parts = {"train": [], "val": [], "test": []}
     left = []
@@ -79,24 +74,12 @@ def class_size(usual: int, rare: int, rho: float) -> int:
     return int(min(usual / rho, rare / (1 - rho))) if rho < 1 else usual
 
 
-def count_groups(
-    groups: Sequence[int], classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
-) -> dict[str, int]:
-    """Counts the images of each group.
+def describe_groups(groups: Sequence[int], classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES) -> str:
+    """Counts the images of each group, in words.
 
     Example:
-        >>> count_groups([0, 0, 3])
-        {'cat indoor': 2, 'cat outdoor': 0, 'dog indoor': 0, 'dog outdoor': 1}
+        >>> describe_groups([0, 0, 3])
+        'cat indoor 2, cat outdoor 0, dog indoor 0, dog outdoor 1'
     """
     names = [f"{name} {scene}" for name in classes for scene in scenes]
-    return {name: list(groups).count(g) for g, name in enumerate(names)}
-
-
-def describe(counts: Mapping[str, int]) -> str:
-    """Returns counts in words.
-
-    Example:
-        >>> describe({"cat indoor": 2, "dog outdoor": 1})
-        'cat indoor 2, dog outdoor 1'
-    """
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+    return ", ".join(f"{name} {list(groups).count(group)}" for group, name in enumerate(names))

@@ -6,8 +6,6 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from flipjax.config import ConfigError
-from flipjax.data import images
-from flipjax.data.images import BadFileError
 from flipjax.data.split import PARTS
 
 CLASS_NAMES = ("landbird", "waterbird")
@@ -139,13 +137,10 @@ def _folders(places_dir: Path, category: str) -> list[Path]:
 
 def _read_list(path: Path) -> dict[int, str]:
     try:
-        lines = images.read_file(path).decode().splitlines()
-        entries = [line.split() for line in lines if line.strip()]
+        entries = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         table = {int(number): value for number, value in entries}
-    except BadFileError as error:
-        raise ConfigError("cub_dir", problem=f"expected CUB's {path.name}; {error}") from error
-    except ValueError as error:
-        raise ConfigError("cub_dir", problem=f"expected lines 'id value' in {path}; {error}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError("cub_dir", problem=f"expected CUB's {path.name}, lines 'id value'; {error}") from error
     if not table or len(table) < len(entries):
         raise ConfigError("cub_dir", problem=f"expected lines of distinct ids in {path}; found {len(entries)} lines")
     return table

@@ -1,25 +1,25 @@
 """Manifests: which bird stands in which scene, as a CSV in the columns of the released ones."""
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from flipjax.config import ConfigError
-from flipjax.data import images
-from flipjax.data.images import BadFileError
 from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, class_of
-from flipjax.files import csv_rows, replacing
+from flipjax.files import csv_rows, write_text
 from flipjax.groups import Groups
 
 T = TypeVar("T")
 
+LIMITS = {"y": 2, "split": 3, "place": 2, "group_id": 4}
+"""Fields of a row that are whole numbers below these."""
 VAL_SHARE = (149, 1379)
 """Of the waterbirds that CUB trains on, those that the released manifests draw their validation set from."""
 
@@ -47,12 +47,12 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         Its rows, in order.
 
     Raises:
-        ConfigError: the file cannot be read, lacks a column, or has a bad row: names the first.
+        ConfigError: the file is no CSV, lacks a column, or has a bad row: names the first.
     """
     try:
-        text = images.read_file(path).decode("utf-8-sig")
-        lines = list(csv_rows(io.StringIO(text, newline="")))
-    except (BadFileError, UnicodeDecodeError, csv.Error) as error:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = list(csv_rows(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError("manifest", problem=f"cannot read {path}: {error}") from error
     missing = [name for name in Row._fields if lines and name not in lines[0][1]]
     if missing:
@@ -74,12 +74,7 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
 
 def write_manifest(path: Path, rows: Sequence[Row]) -> None:
     """Writes a manifest, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
-    writer.writerows(rows)
-    with replacing(path) as stream:
-        stream.write(text.getvalue().encode())
+    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
 def count_groups(rows: Sequence[Row]) -> dict[str, list[int]]:
@@ -130,7 +125,9 @@ def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, r
     members = {part: [_birds_of(part, order) for order in orders] for part in PARTS}
     counts = {part: min(map(len, members[part])) for part in PARTS}
     slots = {part: count if part == "train" else images_per_class(count, 0.5)[0] for part, count in counts.items()}
-    _check_enough(members, slots, photos)
+    for part, each in members.items():
+        _check_enough("cub_dir", CLASS_NAMES, each, 2, f"birds of each class for {part}")
+    _check_enough("places_dir", SCENE_NAMES, photos, sum(slots.values()), "scene photos of each kind, each shown once")
     rows: list[Row] = []
     first = 0
     for split, part in enumerate(PARTS):
@@ -156,43 +153,25 @@ def _birds_of(part: str, birds: Sequence[Bird]) -> list[Bird]:
     return {"train": others[n_val:], "val": others[:n_val], "test": test}[part]
 
 
-def _check_enough(
-    members: Mapping[str, Sequence[Sequence]], slots: Mapping[str, int], photos: Sequence[Sequence]
-) -> None:
-    for part, birds in members.items():
-        if min(map(len, birds)) < 2:
-            count = _counted(CLASS_NAMES, birds)
-            raise ConfigError("cub_dir", problem=f"{part} needs at least 2 birds of each class; there are {count}")
-    need = sum(slots.values())
-    if min(map(len, photos)) < need:
-        count = _counted(SCENE_NAMES, photos)
-        raise ConfigError(
-            "places_dir", problem=f"{need} scene photos of each kind are needed, each shown once; there are {count}"
-        )
-
-
-def _counted(names: Sequence[str], of: Sequence[Sequence]) -> str:
-    return ", ".join(f"{name} {len(items)}" for name, items in zip(names, of, strict=True))
+def _check_enough(field: str, names: Sequence[str], there: Sequence[Sequence], need: int, what: str) -> None:
+    if min(map(len, there)) < need:
+        counts = ", ".join(f"{name} {len(items)}" for name, items in zip(names, there, strict=True))
+        raise ConfigError(field, f"at least {need} {what}", counts)
 
 
 def _row(fields: Mapping[str, str]) -> Row:
-    values = {name: fields[name].strip() for name in Row._fields}
-    y, split, place, group = (
-        _below(name, values, n) for name, n in (("y", 2), ("split", 3), ("place", 2), ("group_id", 4))
-    )
+    values: dict[str, Any] = {name: fields[name].strip() for name in Row._fields}
+    for name, count in LIMITS.items():
+        if values[name] not in map(str, range(count)):
+            raise ValueError(f"{name}: expected a whole number from 0 to {count - 1}, found {values[name]!r}")
     for name in ("img_filename", "place_filename"):
         if not values[name]:
             raise ValueError(f"{name}: expected a path below its archive, found none")
-    row = Row(int(values["img_id"]), values["img_filename"], y, split, place, group, values["place_filename"])
-    if group != Groups().of(y, place):
-        raise ValueError(f"group_id: expected 2 * y + place = {Groups().of(y, place)}, found {group}")
+    values |= {name: int(values[name]) for name in ("img_id", *LIMITS)}
+    row = Row(**values)
+    if row.group_id != Groups().of(row.y, row.place):
+        raise ValueError(f"group_id: expected 2 * y + place = {Groups().of(row.y, row.place)}, found {row.group_id}")
     return row
-
-
-def _below(name: str, values: Mapping[str, str], count: int) -> int:
-    if values[name] not in map(str, range(count)):
-        raise ValueError(f"{name}: expected a whole number from 0 to {count - 1}, found {values[name]!r}")
-    return int(values[name])
 
 
 def _fixed(row: Row) -> Row:

@@ -2,14 +2,12 @@
 
 import argparse
 import hashlib
-import os
 import re
 from functools import partial
 from pathlib import Path
 
-from flipjax.config import ConfigError
-from flipjax.data import images
-from flipjax.data.images import BadFileError
+from flipjax.command import read_folder
+from flipjax.config import ConfigError, check_value
 from flipjax.data.waterbirds_seg import archives, manifest
 from flipjax.groups import Groups
 
@@ -18,20 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `prepare` reads."""
     _add_archives(parser)
     content = parser.add_mutually_exclusive_group()
-    content.add_argument(
-        "--manifest",
-        type=Path,
-        metavar="CSV",
-        help="make this manifest's own composites, instead of cut-outs and scenes for any rho",
-    )
-    content.add_argument(
-        "--split_by",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="CSV",
-        help="cut-outs and scenes of these manifests alone, in the parts that they say (where two differ: the first)",
-    )
+    text = "make this manifest's own composites, instead of cut-outs and scenes for any rho"
+    content.add_argument("--manifest", type=_read_file, metavar="CSV", help=text)
+    text = "cut-outs and scenes of these manifests alone, in the parts that they say (where two differ: the first)"
+    content.add_argument("--split_by", type=_read_file, nargs="+", default=[], metavar="CSV", help=text)
     text = "scene photos of each kind, 0 for all (default {0}, as many as the released manifests show)"
     parser.add_argument("--scenes", type=int, default=archives.SCENES, help=text.format(archives.SCENES))
 
@@ -45,11 +33,8 @@ def prepare(options: argparse.Namespace) -> str:
     from flipjax.data import builders
     from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import Builder, WaterbirdsSegConfig
 
-    for field in ("cub_dir", "places_dir"):
-        if not os.path.isdir(getattr(options, field)):
-            raise ConfigError(field, "a folder", getattr(options, field))
     if options.scenes < 0:
-        raise ConfigError("scenes", "a whole number >= 0", options.scenes)
+        raise ConfigError("--scenes", "a whole number >= 0", options.scenes)
     options.manifest = options.manifest or (None if options.split_by else _beside(options.cub_dir))
     tables = [options.manifest] if options.manifest else options.split_by
     named = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
@@ -83,9 +68,8 @@ def write_manifest(options: argparse.Namespace) -> str:
     """
     accepts, text = Groups().rho_range
     if not accepts(options.rho):
-        raise ConfigError("rho", text, options.rho)
-    if options.seed < 0:
-        raise ConfigError("seed", "a whole number >= 0", options.seed)
+        raise ConfigError("--rho", text, options.rho)
+    check_value("split.seed", options.seed)
     birds = archives.read_birds(options.cub_dir, fix_labels=options.fix_labels)
     scenes = archives.read_scenes(options.places_dir)
     rows = manifest.make_manifest(birds, scenes, rho=options.rho, seed=options.seed)
@@ -96,14 +80,17 @@ def write_manifest(options: argparse.Namespace) -> str:
 
 
 def _add_archives(parser: argparse.ArgumentParser) -> None:
-    add = partial(parser.add_argument, type=Path, required=True, metavar="DIR")
+    add = partial(parser.add_argument, type=read_folder, required=True, metavar="DIR")
     add("--cub_dir", help="CUB_200_2011, with images/ and segmentations/")
     add("--places_dir", help="Places365, its categories bamboo_forest, forest/broadleaf, ocean and lake/natural")
-    parser.add_argument(
-        "--fix_labels",
-        action="store_true",
-        help="call Eastern Towhee, Western Meadowlark and Western Wood Pewee landbirds (the lists: waterbirds)",
-    )
+    text = "call Eastern Towhee, Western Meadowlark and Western Wood Pewee landbirds (the lists: waterbirds)"
+    parser.add_argument("--fix_labels", action="store_true", help=text)
+
+
+def _read_file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"expected a CSV; found {text}")
+    return Path(text)
 
 
 def _beside(cub_dir: Path) -> Path | None:
@@ -116,15 +103,9 @@ def _config_name(options: argparse.Namespace, tables: list[Path]) -> str:
     """Returns a name that tells the options, so that no two data sets share a folder: manifests by their content."""
     parts = ["manifest" if options.manifest else "cutouts"]
     for path in tables:
-        if not os.path.isfile(path):
-            raise ConfigError("manifest", "a CSV", path)
-        try:
-            content = images.read_file(path)
-        except BadFileError as error:
-            raise ConfigError("manifest", problem=str(error)) from error
         # What TFDS can read as a name.
         parts.append(re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII))
-        parts.append(hashlib.sha256(content).hexdigest()[:8])
+        parts.append(hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     if not tables and options.scenes != archives.SCENES:
         parts.append(f"scenes{options.scenes}")
     if options.size:

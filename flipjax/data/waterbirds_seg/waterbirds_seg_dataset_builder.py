@@ -12,11 +12,15 @@ from etils import epath
 
 from flipjax.data import builders, images
 from flipjax.data.pool import PoolItem
-from flipjax.data.split import PARTS
+from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg import archives, pixels
-from flipjax.data.waterbirds_seg.manifest import read_manifest
-from flipjax.data.waterbirds_seg.selection import composites_of, cut_outs_of, parts_of
+from flipjax.data.waterbirds_seg.archives import bird_files, read_birds, read_scenes, scene_file
+from flipjax.data.waterbirds_seg.manifest import Row, read_manifest
 from flipjax.groups import Groups
+
+SPLITS = ("train", "validation", "test")
+
+Splits = dict[str, list[PoolItem]]
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -103,21 +107,59 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         encode = partial(_encode, size=self.builder_config.size)
         what = f"{split} images" if self.builder_config.composites else split
         for item, (image, mask) in builders.encoded(items, encode, what=what, show=self.show_progress):
-            yield (
-                item.name,
-                {
-                    "image": image,
-                    "mask": mask,
-                    "id": item.name,
-                    "class": item.y,
-                    "scene": item.scene,
-                    "group": Groups().of(item.y, item.scene) if min(item.y, item.scene) >= 0 else -1,
-                    "part": item.part,
-                },
-            )
+            group = Groups().of(item.y, item.scene) if min(item.y, item.scene) >= 0 else -1
+            labels = {"id": item.name, "class": item.y, "scene": item.scene, "group": group, "part": item.part}
+            yield item.name, {"image": image, "mask": mask} | labels
 
 
 def _encode(item: PoolItem, *, size: int) -> tuple[bytes, bytes]:
     """Returns image and mask as PNG files: cut-out and alpha, composite and labels, or scene and zeros."""
     image, mask = pixels.draw_item(item, size)
     return images.encode_png(image), images.encode_png(mask)
+
+
+def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: bool) -> Splits:
+    """Returns all birds of CUB, its test birds fixed to test, and free scenes.
+
+    Args:
+        cub_dir: CUB_200_2011.
+        places_dir: Places365.
+        scenes: of each kind, drawn by seed 0; 0: all.
+        fix_labels: as in `flipjax.data.waterbirds_seg.archives.class_of`.
+
+    Raises:
+        ConfigError: lists are malformed, or there is no scene of one kind.
+    """
+    birds = [
+        PoolItem(bird.name, bird_files(cub_dir, bird.name), bird.y, part=bird.part)
+        for bird in read_birds(cub_dir, fix_labels=fix_labels)
+    ]
+    listed = read_scenes(places_dir)
+    views = []
+    for kind in (0, 1):
+        names = np.array([name for name, k in listed if k == kind])
+        chosen = shuffle(names, 0, f"waterbirds scenes {kind}")[: scenes or None]
+        views += [PoolItem(name, (scene_file(places_dir, name),), scene=kind) for name in sorted(chosen.tolist())]
+    return {"birds": birds, "scenes": views}
+
+
+def parts_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
+    """Returns the birds and scenes of manifests, each in the part of its first row."""
+    birds: dict[str, PoolItem] = {}
+    views: dict[str, PoolItem] = {}
+    for row in rows:
+        files = bird_files(cub_dir, row.img_filename), (scene_file(places_dir, row.place_filename),)
+        birds.setdefault(row.img_filename, PoolItem(row.img_filename, files[0], row.y, part=row.split))
+        views.setdefault(row.place_filename, PoolItem(row.place_filename, files[1], scene=row.place, part=row.split))
+    return {"birds": list(birds.values()), "scenes": list(views.values())}
+
+
+def composites_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Splits:
+    """Returns the composites of a manifest: birds in scenes, in its parts; all are free if a part lacks a group."""
+    whole = {(row.split, row.group_id) for row in rows} == {(part, group) for part in range(3) for group in range(4)}
+    splits: Splits = {split: [] for split in SPLITS}
+    for row in rows:
+        files = (*bird_files(cub_dir, row.img_filename), scene_file(places_dir, row.place_filename))
+        item = PoolItem(row.img_filename, files, row.y, row.place, row.split if whole else -1)
+        splits[SPLITS[row.split]].append(item)
+    return splits
