@@ -8,11 +8,10 @@ command starts anew).
 """
 
 import argparse
-import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from types import FrameType, ModuleType
+from collections.abc import Sequence
+from types import ModuleType
 
 from flipjax import command
 from flipjax.config import PoolSpec, check_value
@@ -42,8 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
-    with _terminating():
+    # SIGTERM ends the command as SIGINT does.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
         return options.run(options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> command.Parser:
@@ -60,26 +63,12 @@ def _parser() -> command.Parser:
         prepare.add_argument("--size", type=int, default=0, help=text)
         prepare.add_argument("--data_dir", default="", metavar="DIR", help="where TFDS keeps it (default: TFDS's own)")
         module.add_arguments(prepare)
-        prepare.set_defaults(run=_prepare, parser=prepare)
+        prepare.set_defaults(run=_prepare)
     manifest = commands.add_parser("manifest", help="write a manifest of any rho")
     manifest.add_argument("name", choices=["waterbirds_seg"])
     waterbirds_seg_command.add_manifest_arguments(manifest)
-    manifest.set_defaults(run=_manifest, parser=manifest)
+    manifest.set_defaults(run=_manifest)
     return parser
-
-
-@contextlib.contextmanager
-def _terminating() -> Iterator[None]:
-    """Lets SIGTERM end the command as SIGINT does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +90,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add("--scene_kinds", type=command.read_names, default=(), metavar="A,B", help="scene names in order")
     text = "usual scene of each class, or several as A+B (default: scene i mod S of class i)"
     add("--usual", type=_usual, default=(), metavar="A,B", help=text)
-    parser.set_defaults(run=_check, parser=parser)
+    parser.set_defaults(run=_check)
 
 
 def _prepare(options: argparse.Namespace) -> int:

@@ -1,10 +1,9 @@
 """From an image file to pixels: what may be opened, orientation, masks, sizes. What is wrong is said in a line."""
 
 import io
-import stat
 import zlib
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -27,23 +26,16 @@ class EmptyObjectError(BadFileError):
     """Nothing of an object is left at the size asked for."""
 
 
-def leads_out(name: str) -> bool:
-    """Says whether a name below a folder leads out of it: an absolute one, or one with '..'."""
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts
-
-
 def read_file(path: Path, *, name: str = "") -> bytes:
     """Reads a file whole; BadFileError, with `name` for the path, if it is none, no regular one, or too large."""
     name = name or str(path)
     most = BYTES_A_PIXEL * MAX_PIXELS
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
+        if not path.is_file():
             raise BadFileError(f"{name}: no regular file")
-        if facts.st_size > most:
-            limit = f"the {most:,} of {MAX_PIXELS:,} pixels"
-            raise BadFileError(f"{name}: {facts.st_size:,} bytes, more than {limit}")
+        size = path.stat().st_size
+        if size > most:
+            raise BadFileError(f"{name}: {size:,} bytes, more than the {most:,} of {MAX_PIXELS:,} pixels")
         return path.read_bytes()
     except OSError as error:
         raise BadFileError(f"{name}: unreadable: {error.strerror or error}") from error
@@ -177,10 +169,9 @@ def labels_of(mask: Image.Image, name: str) -> np.ndarray:
 
 def squash_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
     """Returns labels of 8 bits at size x size (nearest pixel), uint8; EmptyObjectError where only zeros are left."""
-    small = Image.fromarray(labels.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
-    if not small.getbbox():
-        raise EmptyObjectError(f"{name}: nothing of the object is left at {size} x {size} pixels")
-    return np.asarray(small)
+    small = np.asarray(Image.fromarray(labels.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST))
+    check_object(small, name)
+    return small
 
 
 def read_labelled(
@@ -208,10 +199,10 @@ def read_labelled(
     return np.asarray(squash(photo, size)), small, f"values {listed(values)}"
 
 
-def check_alpha(alpha: np.ndarray, name: str) -> None:
-    """Raises EmptyObjectError where no pixel of a squashed cut-out is the object's."""
-    if alpha.max() <= 127:
-        raise EmptyObjectError(f"{name}: nothing of the object is left at {len(alpha)} x {len(alpha)} pixels")
+def check_object(pixels: np.ndarray, name: str) -> None:
+    """Raises EmptyObjectError where none of the pixels that are to show an object does."""
+    if not pixels.any():
+        raise EmptyObjectError(f"{name}: nothing of the object is left at {len(pixels)} x {len(pixels)} pixels")
 
 
 def check_sizes(photo: Image.Image, mask: Image.Image, *, names: tuple[str, str]) -> None:

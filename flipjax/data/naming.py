@@ -32,20 +32,16 @@ def groups_of(
     field = "config.pool.usual"
     own = [(names,) if isinstance(names, str) else names for names in usual]
     own = own or [(scene_names[y % len(scene_names)],) for y in range(len(class_names))]
-    if len(own) != len(class_names):
-        raise ConfigError(field, f"the usual scenes of each class, {', '.join(class_names)}", repr(tuple(usual)))
-    shown = dict.fromkeys(name for names in own for name in names)
-    if unknown := [name for name in shown if name not in scene_names]:
-        raise ConfigError(field, f"scenes among {', '.join(scene_names)}", ", ".join(unknown))
-    for name, names in zip(class_names, own, strict=True):
-        if not 0 < len(set(names)) == len(names) < len(scene_names):
-            expected = f"different scenes for {name}, not all of {', '.join(scene_names)}"
-            raise ConfigError(field, expected, ", ".join(names) or "none")
-    if absent := [name for name in scene_names if name not in shown]:
-        advice = "" if usual else " (unless told, class i has scene i mod S)"
-        raise ConfigError(field, f"each scene for some class{advice}", f"no class for {', '.join(absent)}")
+    if unknown := {name for names in own for name in names}.difference(scene_names):
+        raise ConfigError(field, f"scenes among {', '.join(scene_names)}", ", ".join(sorted(unknown)))
     scenes = {name: scene for scene, name in enumerate(scene_names)}
-    return Groups(len(class_names), len(scene_names), tuple(tuple(sorted(scenes[n] for n in names)) for names in own))
+    numbers = tuple(tuple(sorted({scenes[name] for name in names})) for names in own)
+    try:
+        return Groups(len(class_names), len(scene_names), numbers)
+    except ValueError as error:
+        there = f"classes {', '.join(class_names)}; scenes {', '.join(scene_names)}"
+        advice = "" if usual else "; unless told, class i has scene i mod S"
+        raise ConfigError(field, problem=f"{error}; {there}{advice}") from error
 
 
 def drawn_names(spec: PoolSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL.Image import Image
@@ -34,7 +34,7 @@ INFO = "dataset_info.json"
 SAMPLE = 16
 """Masks that tell which values mark the foreground."""
 
-Row = tuple[str, int, dict[str, Any]]
+Row = dict[str, Any]
 """Split, index and labels of an example."""
 
 
@@ -140,93 +140,83 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, PixelReader]:
     names: dict[str, str] = dict(zip(ROLES, spec.features, strict=True))
     absent = [name for name in spec.features if name not in features]
     if absent:
-        raise ConfigError(
-            "config.pool.features",
-            problem=f"{folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}",
-        )
+        problem = f"{folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}"
+        raise ConfigError("config.pool.features", problem=problem)
     # The bytes are decoded here, on all cores.
     skip = tfds.decode.SkipDecoding
     decoders = {names[role]: skip() for role in ("image", "mask")}  # pyright: ignore[reportCallIssue]
     try:
-        sources = {split: builder.as_data_source(split, decoders=decoders) for split in builder.info.splits}
+        sources = {split: builder.as_data_source(split, decoders=decoders) for split in sorted(builder.info.splits)}
     except NotImplementedError as error:
         raise ConfigError("config.pool.root", problem=f"{folder}: expected array_record files: {error}") from error
-    examples = {split: _Examples(source, features, names) for split, source in sources.items()}
-    listing = _list(str(folder), examples, spec)
-    return listing, _reader(listing, examples, spec)
+    data = _DataSet(sources, features, names)
+    listing = _list(str(folder), data, spec)
+    return listing, _reader(listing, data, spec)
 
 
-class _Examples:
-    """The examples of a split, their features by role."""
+class _DataSet(NamedTuple):
+    """Examples by split, the features of each, and which of them has a role."""
 
-    def __init__(self, source: Sequence[Mapping[str, Any]], features: Mapping[str, Any], names: Mapping[str, str]):
-        self.source = source
-        self.features = features
-        self.names = names
+    sources: dict[str, Sequence[Mapping[str, Any]]]
+    features: Mapping[str, Any]
+    names: dict[str, str]
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def image(self, index: int, role: str) -> bytes:
-        return bytes(self.source[index][self.names[role]])
-
-    def names_of(self, role: str) -> list[str]:
+    def labels(self, role: str) -> list[str]:
         """Returns the names of a role's labels in their order; empty where it is no ClassLabel."""
         return list(getattr(self.features[self.names[role]], "names", None) or ())
 
-    def labels(self, index: int) -> dict[str, Any]:
-        """Returns class, scene, part and id; names as text, None where a label is -1 or there is no such feature."""
-        example = self.source[index]
+    def rows(self) -> list[Row]:
+        """Returns split, index, class, scene, part and id of all examples; names as text, None where there is none."""
         keys = {"class": self.names["class"], "scene": self.names["scene"], "part": "part", "id": "id"}
-        return {role: self._text(example[key], key) if key in self.features else None for role, key in keys.items()}
+        return [
+            {"split": split, "index": index} | {role: self._text(example, key) for role, key in keys.items()}
+            for split, source in self.sources.items()
+            for index, example in enumerate(source)
+        ]
 
-    def _text(self, value: Any, key: str) -> str | None:
+    def _text(self, example: Mapping[str, Any], key: str) -> str | None:
+        if key not in self.features:
+            return None
+        value = example[key]
         names = getattr(self.features[key], "names", None)
         if names:
             return names[value] if value >= 0 else None
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _list(source: str, examples: Mapping[str, _Examples], spec: PoolSpec) -> Listing:
-    rows = [
-        (split, index, each.labels(index)) for split, each in sorted(examples.items()) for index in range(len(each))
-    ]
-    composite = SCENES in examples
-    objects = [row for row in rows if row[0] != SCENES]
-    scenes = [row for row in rows if row[0] == SCENES]
-    parts = _parts([split for split in examples if split != SCENES], source)
-    of_scene = scenes if composite else objects
-    class_names = names_of(source, "classes", _count(objects, "class", examples), spec.classes)
-    scene_names = names_of(source, "scene_kinds", _count(of_scene, "scene", examples), spec.scene_kinds)
+def _list(source: str, data: _DataSet, spec: PoolSpec) -> Listing:
+    rows = data.rows()
+    objects = [row for row in rows if row["split"] != SCENES]
+    scenes = [row for row in rows if row["split"] == SCENES]
+    parts = _parts([split for split in data.sources if split != SCENES], source)
+    class_names = names_of(source, "classes", _count(objects, "class", data), spec.classes)
+    scene_names = names_of(source, "scene_kinds", _count(scenes or objects, "scene", data), spec.scene_kinds)
 
-    def items(rows: Sequence[Row], *, roles: Sequence[str]) -> tuple[PoolItem, ...]:
-        by_id = len({labels["id"] for _, _, labels in rows}) == len(rows)
+    def items(rows: Sequence[Row], names: Mapping[str, Sequence[str]]) -> tuple[PoolItem, ...]:
+        by_id = len({row["id"] for row in rows}) == len(rows)
         chosen = []
-        for split, index, labels in rows:
-            y = class_names.index(labels["class"]) if "class" in roles and labels["class"] in class_names else -1
-            scene = scene_names.index(labels["scene"]) if "scene" in roles and labels["scene"] in scene_names else -1
-            if ("class" in roles and y < 0) or ("scene" in roles and scene < 0):
-                continue
-            name = printable(labels["id"]) if by_id else f"{split}/{index:06d}"
-            part = FIXED.get(labels["part"], -1) if "part" in examples[split].features else parts.get(split, -1)
-            chosen.append(PoolItem(name, (split, index), y, scene, part))
+        for row in rows:
+            if all(row[role] in there for role, there in names.items()):
+                name = printable(row["id"]) if by_id else f"{row['split']}/{row['index']:06d}"
+                part = FIXED.get(row["part"], -1) if "part" in data.features else parts.get(row["split"], -1)
+                y, scene = (names[role].index(row[role]) if role in names else -1 for role in ("class", "scene"))
+                chosen.append(PoolItem(name, (row["split"], row["index"]), y, scene, part))
         return tuple(sorted(chosen, key=lambda item: item.name))
 
     return Listing(
         source=source,
-        kind="composite" if composite else "photo",
+        kind="composite" if scenes else "photo",
         class_names=class_names,
         scene_names=scene_names,
-        objects=items(objects, roles=("class",) if composite else ("class", "scene")),
-        scenes=items(scenes, roles=("scene",)),
+        objects=items(objects, {"class": class_names} | ({} if scenes else {"scene": scene_names})),
+        scenes=items(scenes, {"scene": scene_names}),
     )
 
 
-def _count(rows: Sequence[Row], role: str, examples: Mapping[str, "_Examples"]) -> dict[str, int]:
+def _count(rows: Sequence[Row], role: str, data: _DataSet) -> dict[str, int]:
     """Returns how many examples have each name, in the order of the labels or else of the alphabet."""
-    counts = Counter(labels[role] for _, _, labels in rows if labels[role] is not None)
-    order = next(iter(examples.values())).names_of(role) or sorted(counts)
-    return {name: counts[name] for name in order if counts[name]}
+    counts = Counter(row[role] for row in rows if row[role] is not None)
+    return {name: counts[name] for name in data.labels(role) or sorted(counts) if counts[name]}
 
 
 def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
@@ -243,13 +233,13 @@ def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
     return parts
 
 
-def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec) -> PixelReader:
+def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> PixelReader:
     def open_image(item: PoolItem, role: str) -> Image:
         split, index = item.files
-        name = f"{item.name} ({role})"
-        return images.decode(examples[split].image(index, role), name=name)
+        encoded = bytes(data.sources[split][index][data.names[role]])
+        return images.decode(encoded, name=f"{item.name} ({role})")
 
-    order = next(iter(examples.values())).names_of("class") or list(listing.class_names)
+    order = data.labels("class") or list(listing.class_names)
     foreground = [1 + order.index(name) for name in listing.class_names]
     if listing.kind == "photo":
         foreground = _binary(listing, foreground, open_image) or foreground
@@ -259,7 +249,7 @@ def _reader(listing: Listing, examples: Mapping[str, _Examples], spec: PoolSpec)
         alpha = open_image(item, "mask").convert("L")
         images.check_sizes(image, alpha, names=(item.name, item.name))
         small = np.asarray(images.squash(alpha, spec.size))
-        images.check_alpha(small, item.name)
+        images.check_object(small > 127, item.name)
         # Whatever the data set holds, no channel exceeds alpha.
         return np.minimum(np.asarray(images.squash(image, spec.size)), small[..., None]), small, "soft"
 

@@ -95,7 +95,7 @@ def test_every_bad_photo_row_and_mask_is_listed(tmp_path):
     write_metadata(root, [*kept, *bad_rows])
     last = len(kept) + 1
     expected = [
-        f"metadata.csv line {last + 1}: 'dog_1_5.jpg': listed twice (first in metadata.csv line {last})",
+        f"metadata.csv line {last + 1}: 'dog_1_5.jpg': images/dog_1_5.jpg is that of metadata.csv line {last}, too",
         f"metadata.csv line {last + 2}: 'ghost.jpg': no such file: images/ghost.jpg",
         f"metadata.csv line {last + 2}: 'ghost.jpg': no such file: masks/ghost.png",
         f"metadata.csv line {last + 3}: no class",

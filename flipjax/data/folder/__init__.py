@@ -75,7 +75,7 @@ def decoder_of(root: Path, listing: Listing, *, size: int) -> PixelReader:
             photo = photo.convert("RGBA")
             alpha, values = images.alpha_of(photo, name)
         image, alpha = map(np.asarray, images.cut_out(photo, alpha, size))
-        images.check_alpha(alpha, item.files[-1])
+        images.check_object(alpha > 127, item.files[-1])
         return image, alpha, values
 
     def read_photo(item: PoolItem) -> tuple[np.ndarray, np.ndarray, str]:

@@ -1,17 +1,14 @@
 """What a user's folder holds, before any image is opened: files of either layout, their classes, scenes and parts."""
 
 import csv
-import io
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from flipjax.config import ConfigError
-from flipjax.data import images
 from flipjax.data.build import BadFilesError, listed, names_of
-from flipjax.data.images import BadFileError
 from flipjax.data.pool import Listing, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.files import csv_rows
@@ -54,7 +51,7 @@ def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tupl
 
 def _refused(name: str) -> str:
     """Returns why a name below a folder cannot be used; else ''."""
-    if images.leads_out(name):
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         return "expected a name below the folder"
     return "" if name.isprintable() else "control characters, or bytes that are no UTF-8, in its name"
 
@@ -117,46 +114,39 @@ def _read_photo(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ..
     rows = list(_rows(root, ("filename", "class", "scene"), problems))
     class_names = names_of(root, "classes", Counter(sorted(row["class"] for _, row in rows)), classes)
     scene_names = names_of(root, "scene_kinds", Counter(sorted(row["scene"] for _, row in rows)), scene_kinds)
-    items: dict[str, PoolItem] = {}
-    masks: dict[str, str] = {}
-    lines: dict[str, str] = {}
+    items: list[PoolItem] = []
+    seen: dict[str, str] = {}
     for where, row in rows:
         name = row["filename"]
         if reason := _refused(name):
             problems.append(f"{where}: {name!r}: {reason}")
             continue
-        photo = f"images/{name}"
-        mask = PurePosixPath("masks", name).with_suffix(".png").as_posix()
+        files = (f"images/{name}", PurePosixPath("masks", name).with_suffix(".png").as_posix())
         reasons = [
             f"{field} {row[field]!r} is none of {', '.join(names)}"
             for field, names in (("class", class_names), ("scene", scene_names))
             if row[field] not in names
         ]
-        if name in lines:
-            reasons.append(f"listed twice (first in {lines[name]})")
-        elif mask in masks:
-            reasons.append(f"shares its mask {mask} with {masks[mask]}")
-        reasons += [f"no such file: {file}" for file in (photo, mask) if not os.path.isfile(root / file)]
+        reasons += [f"{file} is that of {seen[file]}, too" for file in files if file in seen][:1]
+        reasons += [f"no such file: {file}" for file in files if not os.path.isfile(root / file)]
         problems += [f"{where}: {name!r}: {reason}" for reason in reasons]
-        lines.setdefault(name, where)
-        masks.setdefault(mask, name)
+        seen = dict.fromkeys(files, where) | seen
         part = _part(where, row, problems)
         if not reasons:
-            y = class_names.index(row["class"])
-            items[name] = PoolItem(photo, (photo, mask), y, scene_names.index(row["scene"]), part)
-    problems += _unlisted(root, "images", {f"images/{name}" for name in lines})
-    problems += _unlisted(root, "masks", set(masks))
+            y, scene = class_names.index(row["class"]), scene_names.index(row["scene"])
+            items.append(PoolItem(files[0], files, y, scene, part))
+    problems += [line for folder in ("images", "masks") for line in _unlisted(root, folder, seen)]
     return Listing(
         source=str(root),
         kind="photo",
         class_names=class_names,
         scene_names=scene_names,
-        objects=tuple(items[name] for name in sorted(items)),
+        objects=tuple(sorted(items, key=lambda item: item.name)),
         problems=tuple(problems),
     )
 
 
-def _unlisted(root: Path, folder: str, known: set[str]) -> list[str]:
+def _unlisted(root: Path, folder: str, known: Mapping[str, str]) -> list[str]:
     paths = [path.relative_to(root) for path in sorted((root / folder).rglob("*")) if path.is_file()]
     names = [path.as_posix() for path in paths if not any(map(_hidden, (path, *path.parents[:-1])))]
     return [f"{name}: no row of metadata.csv names it" for name in names if name not in known]
@@ -165,11 +155,10 @@ def _unlisted(root: Path, folder: str, known: set[str]) -> list[str]:
 def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields the rows of metadata.csv that have every required field, each with 'metadata.csv line N'."""
     try:
-        text = images.read_file(root / "metadata.csv", name="metadata.csv").decode("utf-8-sig")
-        lines = list(csv_rows(io.StringIO(text, newline="")))
-    except (BadFileError, UnicodeDecodeError, csv.Error) as error:
-        problem = str(error) if isinstance(error, BadFileError) else f"metadata.csv: no CSV in UTF-8 ({error})"
-        raise BadFilesError(root, [problem]) from error
+        with (root / "metadata.csv").open(encoding="utf-8-sig", newline="") as stream:
+            lines = list(csv_rows(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadFilesError(root, [f"metadata.csv: no CSV in UTF-8 ({error})"]) from error
     columns = tuple(lines[0][1]) if lines else ()
     missing = [name for name in required if name not in columns]
     if missing:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from flipjax.data import images
-from flipjax.data.images import BadFileError, EmptyObjectError
+from flipjax.data.images import BadFileError
 from flipjax.data.pool import PoolItem
 
 THRESHOLD = 127
@@ -48,7 +48,7 @@ def draw_item(item: PoolItem, size: int) -> tuple[Image.Image, Image.Image]:
     photo, alpha = read_bird(*item.files[:2])
     if len(item.files) == 2:
         image, mask = images.cut_out(photo, alpha.convert("L"), size)
-        images.check_alpha(np.asarray(mask), item.name)
+        images.check_object(np.asarray(mask) > 127, item.name)
         return image, mask
     view = _read(scene)
     # What `fit_scene` would make of a scene of a few columns or rows behind a large bird.
@@ -57,8 +57,7 @@ def draw_item(item: PoolItem, size: int) -> tuple[Image.Image, Image.Image]:
         raise BadFileError(f"{scene}: {sizes}: enlarged to both sides it has more than {images.MAX_PIXELS:,}")
     image = composite(photo, alpha, view)
     mask = label_mask(alpha, 1 + item.y, size)
-    if not mask.getbbox():
-        raise EmptyObjectError(f"{item.name}: nothing of the bird is left")
+    images.check_object(np.asarray(mask), item.name)
     return images.squash(image, size), mask
 
 
