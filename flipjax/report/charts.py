@@ -1,6 +1,6 @@
 """The charts and tables of a run, by section of its page."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import cycle, islice
 
 import numpy as np
@@ -10,20 +10,21 @@ from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.chart import Chart
 from flipjax.report.html import Numbers, Picture
-from flipjax.report.lines import Line, forest_panels, line_panels, share_panels
+from flipjax.report.lines import Line, forest_panels, line_chart, line_panels, share_panels
 from flipjax.report.panels import (
+    DECILES,
     Curve,
     Ranking,
     curve_panel,
     matrix_chart,
     matrix_panel,
-    mean_of_finite,
+    mean_curve,
     ranking_charts,
     remaining,
     shares_chart,
 )
 from flipjax.report.pulls import pull_charts
-from flipjax.report.run import MemberImages, Run, images_by_setting
+from flipjax.report.run import Run, images_by_setting
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results.frames import groups_of
 from flipjax.results.quantities import title_of
@@ -59,21 +60,19 @@ def flip_charts(run: Run) -> list[Chart]:
     gaps = [Line(name, title_of(name).removeprefix("IoU gap of "), *next(looks)) for name in of_classes]
     gaps.append(Line("gap_mean/all", "mean", WHOLE))
     options = {"y": "IoU, common minus rare", "limits": _span(run, gaps), "reference": (0.0, "")}
-    panels = line_panels(run.summary, run.kept(), gaps, **options)
     caption = "A class's IoU in its common groups minus that in its rare groups. 0: the scene does not matter."
-    note = run.note(dots=True)
     charts = [
-        flip_chart(run.summary, run.kept(), note=note),
-        Chart("gap", "IoU gap of each class", caption, note, panels),
+        flip_chart(run.summary, run.kept(), note=run.note(dots=True)),
+        line_chart(run, "gap", "IoU gap of each class", caption, gaps, **options),
     ]
     if run.summary[run.summary["quantity"] == "context_use/all"]["mean"].notna().any():
         lines = [Line("context_use/all", "context use", REPAIRED)]
-        panels = line_panels(run.summary, run.kept(), lines, y="nat per nat", reference=(0.0, ""))
         caption = (
             "Of the evidence 2 log(rho / (1 - rho)) that rho gives the scene, the share that members use, from "
             "unlabelled images. 0: none of it; 1: all. Published models use .3 to .5 of what a photo's context says."
         )
-        charts.append(Chart("context_use", "Context use", caption, note, panels))
+        options = {"y": "nat per nat", "reference": (0.0, "")}
+        charts.append(line_chart(run, "context_use", "Context use", caption, lines, **options))
     return [*charts, shares_chart(share_panels(run.summary), note=run.note(interval=False))]
 
 
@@ -87,41 +86,36 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
 
 def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
     """Returns the limits of an axis of differences: from 0 or the least end to the largest, never beyond -1 and 1."""
-    wanted = {line.quantity for line in lines}
-    means = run.summary[run.summary["quantity"].isin(sorted(wanted))][["mean", "low", "high"]]
-    ends = np.concatenate([[0.0], np.ravel(means), np.ravel(run.kept().filter(sorted(wanted)))])
+    wanted = [line.quantity for line in lines]
+    means = run.summary[run.summary["quantity"].isin(wanted)][["mean", "low", "high"]]
+    ends = np.concatenate([[0.0], np.ravel(means), np.ravel(run.kept().filter(wanted))])
     return max(-1.0, float(np.nanmin(ends)) - 0.05), min(1.0, float(np.nanmax(ends)) + 0.05)
 
 
 def risk_charts(run: Run) -> list[Chart]:
     """Returns the charts of how well flip-risk finds flips."""
-    note = run.note(dots=True)
     caption = (
         "AUROC over the images, those with a flip share above 0.5 being the ones to find. 0.5: the score is blind."
     )
-    panels = line_panels(run.summary, run.kept(), AUROC, y="AUROC", reference=(0.5, "chance"))
-    charts = [Chart("risk", "How well flip-risk ranks flipped images", caption, note, panels)]
+    title = "How well flip-risk ranks flipped images"
+    charts = [line_chart(run, "risk", title, caption, AUROC, y="AUROC", reference=(0.5, "chance"))]
     lines = [Line("top_decile_flip_share/all", "all images", WHOLE)]
     options = {"y": "share of all flips", "reference": (0.1, "flips spread evenly")}
-    panels = line_panels(run.summary, run.kept(), lines, **options)
     caption = "The part of all flips that the tenth of the images with the highest flip-risk holds."
-    charts.append(Chart("top_decile", "Top-decile flip share", caption, note, panels))
+    charts.append(line_chart(run, "top_decile", "Top-decile flip share", caption, lines, **options))
     facets: dict[str, dict[str, Ranking]] = {}
-    for setting, members in images_by_setting(run):
+    for _, setting, members in images_by_setting(run):
         label = setting_label(setting, varying_axes(run.summary))
         facet, name = (label, f"rho {setting['rho']:g}") if "rho" in setting else ("", label or "this run")
-        facets.setdefault(facet, {})[name] = _mean_ranking(members)
+        facets.setdefault(facet, {})[name] = _mean_ranking([images for _, images in members])
     return [*charts, *(ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
 
 
-def _mean_ranking(members: Iterable[MemberImages]) -> Ranking:
+def _mean_ranking(members: Sequence[Decomposition]) -> Ranking:
     """Averages the members' images sorted by flip-risk."""
-    rankings = []
-    for images in members:
-        decomposition = Decomposition(images.confusion, images.risk_sum)
-        summary = summarize(decomposition)
-        rankings.append((summary["risk_decile"], summary["flip_by_risk_decile"], remaining(decomposition)))
-    return Ranking(*(mean_of_finite(np.stack(part)) for part in zip(*rankings, strict=True)))
+    summaries = [summarize(images) for images in members]
+    tenths = {name: mean_curve([summary[name] for summary in summaries]) for name in DECILES}
+    return Ranking(**tenths, remaining=mean_curve([remaining(images) for images in members]))
 
 
 def method_charts(run: Run) -> list[Chart]:
@@ -139,10 +133,9 @@ def method_charts(run: Run) -> list[Chart]:
 def class_sections(run: Run) -> list[Numbers | Picture]:
     """Returns which class is taken for which, and the groups."""
     panels = []
-    for setting, members in images_by_setting(run):
-        axes = [name for name in (*varying_axes(run.summary), "rho") if name in setting]
-        confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for images in members], axis=0)
-        panels.append(matrix_panel(confusion, members[0].cell.class_names, title=setting_label(setting, axes)))
+    for title, _, members in images_by_setting(run):
+        confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for _, images in members], axis=0)
+        panels.append(matrix_panel(confusion, members[0][0].class_names, title=title))
     charts = [Picture(matrix_chart(panels, note=run.note(interval=False)))] if panels else []
     return [*charts, *map(Picture, pull_charts(run)), *_group_tables(run)]
 

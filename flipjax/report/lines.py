@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from flipjax.report.chart import Panel
+from flipjax.report.chart import Chart, Panel
 from flipjax.report.panels import SHARES, bar_panel, draw_reference
+from flipjax.report.run import Run
 from flipjax.report.style import FAINT, PAPER, dress, legend, plain, shades
-from flipjax.results.cells import Row
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.text import setting_label, varying_axes
@@ -46,15 +46,14 @@ class Places(NamedTuple):
         """Returns the titles of the facets."""
         return self.labels if self.levels else [""]
 
-    def place(self, row: Row) -> tuple[str, float]:
-        """Returns a row's facet and its place on the x axis."""
-        label = setting_label(row, self.axes)
-        return (label, float(row["rho"])) if self.levels else ("", float(self.labels.index(label)))
-
-    def within(self, facet: str, rows: Sequence[Row]) -> list[tuple[float, Row]]:
-        """Returns the rows of a facet with their places, from left to right."""
-        placed = [(*self.place(row), row) for row in rows]
-        return sorted(((x, row) for label, x, row in placed if label == facet), key=lambda point: point[0])
+    def placed(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Returns rows with their `facet` and their place `x` on the x axis, from left to right."""
+        labels = [setting_label(row, self.axes) for row in records_of(table)]
+        if self.levels:
+            table = table.assign(facet=labels, x=table["rho"])
+        else:
+            table = table.assign(facet="", x=[float(self.labels.index(label)) for label in labels])
+        return table.sort_values("x", kind="stable")
 
     def ticks(self) -> tuple[list[float], list[str]]:
         """Returns the ticks of the x axis and their labels."""
@@ -87,20 +86,21 @@ def line_panels(
     places = Places.of(summary)
     ticks, labels = places.ticks()
     names = dict(zip(ticks, labels, strict=True))
-    known = records_of(summary[summary["mean"].notna()])
-    members = records_of(records)
+    known = places.placed(summary[summary["mean"].notna()])
+    members = places.placed(records)
 
     def panel(facet: str) -> Panel:
-        inside = [(line, places.within(facet, [r for r in known if r["quantity"] == line.quantity])) for line in lines]
-        inside = [(line, points) for line, points in inside if points]
-        dots = places.within(facet, members)
+        inside = known[known["facet"] == facet]
+        drawn = [(line, rows) for line in lines if len(rows := inside[inside["quantity"] == line.quantity])]
+        dots = members[members["facet"] == facet]
 
         def draw(axes: Axes) -> None:
-            for index, (line, points) in enumerate(inside):
-                # Lines are set a little apart, and seeds beside their mean, so that no mark hides another.
-                step = 0.014 * max(np.ptp(ticks), 0.1)
-                shift = step * (index - (len(inside) - 1) / 2)
-                _draw_line(axes, line, points, dots, shift=shift, beside=step / 2, joined=bool(places.levels))
+            # Lines are set a little apart, and seeds beside their mean, so that no mark hides another.
+            step = 0.014 * max(np.ptp(ticks), 0.1)
+            for index, (line, rows) in enumerate(drawn):
+                shift = step * (index - (len(drawn) - 1) / 2)
+                seeds = dots.assign(x=dots["x"] + shift + step / 2)
+                _draw_line(axes, line, rows.assign(x=rows["x"] + shift), seeds, joined=bool(places.levels))
             dress(axes, title=facet, x="rho" if places.levels else "", y=y, ticks=ticks, labels=labels)
             if not places.levels:
                 axes.set_xlim(-0.5, len(ticks) - 0.5)
@@ -109,50 +109,45 @@ def line_panels(
             if limits:
                 axes.set_ylim(*limits)
             draw_reference(axes, reference)
-            if len(inside) > 1:
+            if len(drawn) > 1:
                 legend(axes, columns=2)
 
         where = "at rho" if places.levels else "in"
         texts = []
-        for line, points in inside:
-            values = (f"{row['mean']:.2f} {where} {names[x]}" for x, row in points)
+        for line, rows in drawn:
+            values = (f"{mean:.2f} {where} {names[x]}" for x, mean in zip(rows["x"], rows["mean"], strict=True))
             texts.append(f"{line.label}: {', '.join(values)}.")
         return Panel(draw, f"{facet or y}. {' '.join(texts) or 'No values.'}")
 
     return [panel(facet) for facet in places.facets()]
 
 
-def _draw_line(
-    axes: Axes,
-    line: Line,
-    points: Sequence[tuple[float, Row]],
-    dots: Sequence[tuple[float, Row]],
-    *,
-    shift: float,
-    beside: float,
-    joined: bool,
-) -> None:
-    xs = np.array([x for x, _ in points]) + shift
-    mean, low, high = (np.array([row[name] for _, row in points]) for name in ("mean", "low", "high"))
+def line_chart(run: Run, name: str, title: str, caption: str, lines: Sequence[Line], **options: Any) -> Chart:
+    """Returns a chart of quantities over rho, with the options of `line_panels`."""
+    return Chart(name, title, caption, run.note(dots=True), line_panels(run.summary, run.kept(), lines, **options))
+
+
+def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame, *, joined: bool) -> None:
     if joined:
-        axes.plot(xs, mean, color=line.colour, linewidth=1.8)
-    known = np.isfinite(low) & np.isfinite(high)
-    axes.vlines(xs[known], low[known], high[known], color=line.colour, linewidth=1.6)
+        axes.plot(means["x"], means["mean"], color=line.colour, linewidth=1.8)
+    known = means.dropna(subset=["low", "high"])
+    axes.vlines(known["x"], known["low"], known["high"], color=line.colour, linewidth=1.6)
     look: dict[str, Any] = {"color": line.colour, "marker": line.marker}
-    axes.scatter(xs, mean, s=36, zorder=3, edgecolor=PAPER, linewidth=0.6, label=plain(line.label, most=24), **look)
-    seeds = [x + shift + beside for x, _ in dots], [record[line.quantity] for _, record in dots]
-    axes.scatter(*seeds, s=11, alpha=0.45, linewidth=0, **look)
+    mark: dict[str, Any] = {"s": 36, "zorder": 3, "edgecolor": PAPER, "linewidth": 0.6}
+    axes.scatter(means["x"], means["mean"], label=plain(line.label, most=24), **mark, **look)
+    axes.scatter(seeds["x"], seeds[line.quantity], s=11, alpha=0.45, linewidth=0, **look)
 
 
 def share_panels(summary: pd.DataFrame) -> list[Panel]:
     """Returns panels of correct, flip and miss as stacked shares of the true foreground: common groups, then rare."""
     places = Places.of(summary)
     labels = places.ticks()[1]
+    placed = places.placed(summary).set_index("quantity")
     panels = []
     for facet in places.facets():
-        rows = [row for _, row in places.within(facet, records_of(summary))]
+        means = placed[placed["facet"] == facet]["mean"]
         for group in ("common", "rare"):
-            shares = [[row["mean"] for row in rows if row["quantity"] == f"{name}/{group}"] for name, *_ in SHARES]
+            shares = [means[[f"{name}/{group}"]].tolist() for name, *_ in SHARES]
             title = " · ".join(text for text in (facet, f"{group} groups") if text)
             panels.append(bar_panel(shares, labels, title=title, x="rho" if places.levels else ""))
     return panels
@@ -168,26 +163,26 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
         axis: what is compared.
     """
     names = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
-    shown = comparison[axis].nunique() > 1 or not names
-
-    def label(row: Row) -> str:
-        return ", ".join(text for text in (str(row[axis]) if shown else "", setting_label(row, names)) if text)
-
-    labels = list(dict.fromkeys(map(label, records_of(comparison))))
-    rhos = sorted(comparison["rho"].unique().tolist()) if "rho" in comparison else [""]
-    reference = str(comparison["reference"].iloc[0])
+    shown = [axis] if comparison[axis].nunique() > 1 or not names else []
+    table = comparison if "rho" in comparison else comparison.assign(rho="")
+    of_rows = [
+        ", ".join([*(str(row[name]) for name in shown), *([setting_label(row, names)] if names else [])])
+        for row in records_of(table)
+    ]
+    table = table.assign(label=of_rows)
+    labels = list(dict.fromkeys(of_rows))
+    rhos = sorted(table["rho"].unique().tolist())
+    reference = str(table["reference"].iloc[0])
 
     def panel(quantity: str) -> Panel:
-        rows = records_of(comparison[comparison["quantity"] == quantity])
+        rows = table[table["quantity"] == quantity]
 
         def draw(axes: Axes) -> None:
             for place, (rho, colour) in enumerate(zip(rhos, shades(len(rhos)), strict=True)):
-                chosen = [row for row in rows if row.get("rho", "") == rho]
-                heights = [labels.index(label(row)) + 0.7 * ((place + 0.5) / len(rhos) - 0.5) for row in chosen]
-                ends = ([row[key] for row in chosen] for key in ("difference", "low", "high"))
-                middle, low, high = map(np.array, ends)
-                axes.hlines(heights, low, high, linewidth=1.4, color=colour)
-                axes.scatter(middle, heights, s=16, zorder=3, label=f"rho {rho}", color=colour)
+                chosen = rows[rows["rho"] == rho]
+                heights = chosen["label"].map(labels.index) + 0.7 * ((place + 0.5) / len(rhos) - 0.5)
+                axes.hlines(heights, chosen["low"], chosen["high"], linewidth=1.4, color=colour)
+                axes.scatter(chosen["difference"], heights, s=16, zorder=3, label=f"rho {rho}", color=colour)
             axes.axvline(0, color=FAINT, linewidth=1, zorder=1)
             low, high = axes.get_xlim()
             ticks = [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
@@ -199,8 +194,9 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
             if len(rhos) > 1:
                 legend(axes, columns=min(2, len(rhos)))
 
-        words = (f"{label(row)} at rho {row.get('rho', '')}: {row['difference']:+.2f}" for row in rows[:8])
-        text = f"{title_of(quantity)}, difference from {reference}. {'; '.join(words)}."
+        first = records_of(rows[:8])
+        words = "; ".join(f"{row['label']} at rho {row['rho']}: {row['difference']:+.2f}" for row in first)
+        text = f"{title_of(quantity)}, difference from {reference}. {words}."
         return Panel(draw, text, (4.4, 1.5 + len(labels) * (0.2 + 0.1 * len(rhos))))
 
     return [panel(quantity) for quantity in DIFFERENCES]

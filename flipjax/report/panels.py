@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
@@ -19,7 +20,8 @@ from flipjax.report.chart import Chart, Panel
 from flipjax.report.style import CORRECT, DARK, FAINT, FLIP, LIGHT, MISS, PAPER, dress, legend, plain, shades
 
 SHARES = (("fg_correct", "correct", CORRECT, DARK), ("fg_flip", "flip", FLIP, LIGHT), ("fg_miss", "miss", MISS, LIGHT))
-COVERAGE = np.linspace(0.02, 1, 50)
+COVERAGE, TENTHS = np.linspace(0.02, 1, 50), np.arange(1.0, 11.0)
+DECILES = {"flip_by_risk_decile": "mean flip share", "risk_decile": "mean flip-risk (nats)"}
 IN_WORDS = 6
 """Curves of a panel that its description names."""
 LABELLED = 12
@@ -37,8 +39,8 @@ class Curve(NamedTuple):
 class Ranking(NamedTuple):
     """Images sorted by flip-risk: mean risk, nats, and flip share (10,) of each tenth; flip share (50,) at COVERAGE."""
 
-    risk: np.ndarray
-    flip: np.ndarray
+    risk_decile: np.ndarray
+    flip_by_risk_decile: np.ndarray
     remaining: np.ndarray
 
 
@@ -53,22 +55,21 @@ def remaining(decomposition: Decomposition) -> np.ndarray:
         [0.0, 0.0, 0.25, 0.25]
     """
     images = statistics.read_images(decomposition)
-    count = np.count_nonzero(images.ranked)
-    if not count:
+    flip = images.flip[np.argsort(images.rank)][: images.ranked.sum()]
+    return at_coverage(np.cumsum(flip) / np.arange(1, len(flip) + 1))
+
+
+def at_coverage(risks: np.ndarray) -> np.ndarray:
+    """Returns risks (n,), each of the k images of least score, at the shares COVERAGE of the n: (50,); NaN of none."""
+    if not len(risks):
         return np.full(len(COVERAGE), np.nan)
-    flip = images.flip[np.argsort(images.rank)[:count]]
     # A share that is not a whole number of images is rounded up.
-    places = np.ceil(np.round(COVERAGE * count, 9)).astype(int) - 1
-    return (np.cumsum(flip) / np.arange(1, count + 1))[places]
+    return risks[np.ceil(np.round(COVERAGE * len(risks), 9)).astype(int) - 1]
 
 
-def mean_of_finite(values: np.ndarray) -> np.ndarray:
-    """Returns the mean over the first axis; NaN where no value is finite."""
-    finite = np.isfinite(values)
-    count = finite.sum(axis=0)
-    return np.divide(
-        np.where(finite, values, 0.0).sum(axis=0), count, out=np.full(count.shape, np.nan), where=count > 0
-    )
+def mean_curve(curves: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the mean (n,) of curves (n,) over those that have a value there; NaN where none has."""
+    return pd.DataFrame(curves).mean().to_numpy()
 
 
 def ranking_charts(
@@ -87,22 +88,17 @@ def ranking_charts(
         intervals: low and high (10,) of `flip_by_risk_decile` and `risk_decile`.
     """
     reference = None if mean is None else (mean, f"mean of all images, {mean:.2f}")
-    tenths = np.arange(1.0, 11.0)
+    x, y = "coverage: share of the images kept, least risk first", "mean flip share of the images kept"
     coverage = []
     deciles = []
     for title, rankings in facets.items():
         left = [Curve(label, COVERAGE, ranking.remaining) for label, ranking in rankings.items()]
-        x = "coverage: share of the images kept, least risk first"
-        coverage.append(
-            curve_panel(left, title=title, x=x, y="mean flip share of the images kept", reference=reference)
-        )
-        for name, y, level in (("flip", "mean flip share", reference), ("risk", "mean flip-risk (nats)", None)):
-            curves = [Curve(label, tenths, getattr(ranking, name)) for label, ranking in rankings.items()]
-            ends = (intervals or {}).get({"flip": "flip_by_risk_decile", "risk": "risk_decile"}[name])
-            x = "flip-risk decile (10: the riskiest tenth)"
-            deciles.append(
-                curve_panel(curves, title=title, x=x, y=y, ticks=range(1, 11), reference=level, interval=ends)
-            )
+        coverage.append(curve_panel(left, title=title, x=x, y=y, reference=reference))
+        for name, mean_of in DECILES.items():
+            curves = [Curve(label, TENTHS, getattr(ranking, name)) for label, ranking in rankings.items()]
+            more = {"reference": None if name == "risk_decile" else reference, "interval": (intervals or {}).get(name)}
+            tenth = "flip-risk decile (10: the riskiest tenth)"
+            deciles.append(curve_panel(curves, title=title, x=tenth, y=mean_of, ticks=TENTHS, **more))
     kept = (
         "Mean flip share of the images that are left when the riskiest are set aside. A curve that rises to the right: "
         "setting aside helps."

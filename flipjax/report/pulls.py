@@ -1,6 +1,7 @@
 """To which wrong class a scene pulls: the share over rho, and where the flips in each scene go."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
 from flipjax.report.chart import Chart, Panel
-from flipjax.report.lines import Line, line_panels
+from flipjax.report.lines import Line, line_chart
 from flipjax.report.panels import cell_drawing
-from flipjax.report.run import MemberImages, Run, images_by_setting
+from flipjax.report.run import Run, images_by_setting
 from flipjax.report.style import DARK, FLIP
+from flipjax.results.cells import StoredCell
 from flipjax.results.frames import records_of
-from flipjax.results.text import TextTable, setting_label, varying_axes
+from flipjax.results.text import TextTable, varying_axes
 
 PULL = Line("scene_pull/all", "pull of the scene", FLIP)
 SCENES = (
@@ -31,26 +34,21 @@ def pull_charts(run: Run) -> list[Chart]:
         return []
     chance = pull_chance(next(iter(run.cells.values())).groups)
     options = {"y": "share of the flips in rare groups", "reference": (chance, f"chance, {chance:.2f}")}
-    panels = line_panels(run.summary, run.kept(), [PULL], **options)
     caption = "Of the flips in rare groups, the share that goes to a class whose usual scene the image shows."
-    matrices = [
-        pull_panel(members, title=setting_label(setting, [*varying_axes(run.summary), *({"rho"} & {*setting})]))
-        for setting, members in images_by_setting(run)
-    ]
+    matrices = [pull_panel(members, title=title) for title, _, members in images_by_setting(run)]
     where = "Of the flips of objects in a scene that is not theirs, the class that they go to. Framed: the class whose "
     where += f"usual scene it is; flips that choose evenly put {chance:.0%} of all into the frames."
-    note = run.note(interval=False)
     return [
-        Chart("pull", "Pull of the scene", caption, run.note(dots=True), panels),
-        Chart("pull_matrix", "Where a scene's flips go", where, note, matrices),
+        line_chart(run, "pull", "Pull of the scene", caption, [PULL], **options),
+        Chart("pull_matrix", "Where a scene's flips go", where, run.note(interval=False), matrices),
     ]
 
 
-def pull_panel(members: list[MemberImages], *, title: str) -> Panel:
+def pull_panel(members: Sequence[tuple[StoredCell, Decomposition]], *, title: str) -> Panel:
     """Returns a panel of the flips in each scene by predicted class, of members of one setting."""
-    cell = members[0].cell
+    cell, _ = members[0]
     usual = usual_table(cell.groups)
-    cubes = [flip_cube(each.confusion, each.cell.parts["test"].groups, all_groups=cell.groups) for each in members]
+    cubes = [flip_cube(images.confusion, own.parts["test"].groups, all_groups=cell.groups) for own, images in members]
     flips = (np.sum(cubes, axis=0) * ~usual[..., None]).sum(0)
     shares = flips / np.maximum(flips.sum(1, keepdims=True), 1)
     names = cell.scene_names, cell.class_names[1:]

@@ -2,19 +2,17 @@
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from flipjax.files import DAMAGED
 from flipjax.groups import TWO_BY_TWO
+from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.cells import Row, StoredCell
 from flipjax.results.choices import method_regret, regret
-from flipjax.results.frames import read_csv, records_of, to_frame
+from flipjax.results.frames import groups_of, read_csv, to_frame
 from flipjax.results.pairs import pair_tests
 from flipjax.results.repair_sign import repair_signs
 from flipjax.results.resampling import Resamples
@@ -23,10 +21,10 @@ from flipjax.results.same_run import read_cells
 from flipjax.results.scene_tests import scene_tests
 from flipjax.results.score_tables import score_rows
 from flipjax.results.seeds import INTERVALS, aggregate, compare, trend
-from flipjax.results.text import listed
+from flipjax.results.text import listed, setting_label, varying_axes
 
 COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
-UNREADABLE = (*DAMAGED, ValueError, KeyError, OSError)
+UNREADABLE = (ValueError, KeyError, OSError, TypeError)
 SCORED = 2000
 """Members whose scores a report judges, at most."""
 SHOWN = 12
@@ -85,33 +83,28 @@ class Run(NamedTuple):
             return self
         tables = {name: getattr(self, name) for name in SETTINGS}
         few = {name: table.merge(settings[:SHOWN]) for name, table in tables.items() if {*names} <= {*table}}
-        tables |= few | {"history": self.history}
         if len(self.history):
-            tables["history"] = self.history[self.history["member"].isin(tables["records"]["member"])]
+            few["history"] = self.history.merge(few["records"][["member"]])
         line = (
             f"shown are {SHOWN} of {len(settings)} settings beside rho and seed; results.csv and summary.csv hold all"
         )
-        return self._replace(**tables, missing=[*self.missing, line])
+        return self._replace(**few, missing=[*self.missing, line])
 
     def members(self) -> str:
         """Says how many members there are of each status."""
-        counts = Counter(self.records["status"])
-        return f"{len(self.records)} members: {', '.join(f'{n} {status}' for status, n in sorted(counts.items()))}."
-
-    def seeds(self) -> tuple[int, int]:
-        """Returns the fewest and the most seeds behind a mean."""
-        counts = self.summary[self.summary["quantity"] == "fg_flip/all"]["n"].tolist()
-        return min(counts), max(counts)
+        counts = self.records["status"].value_counts().sort_index()
+        return f"{len(self.records)} members: {', '.join(f'{n} {status}' for status, n in counts.items())}."
 
     def note(self, *, interval: bool = True, dots: bool = False) -> str:
         """Says what the numbers are means of, which interval they carry, and what a chart's small dots are."""
-        fewest, most = self.seeds()
+        means = self.summary[self.summary["quantity"] == "fg_flip/all"]
+        fewest, most = min(means["n"]), max(means["n"])
         test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
         images = " or ".join(f"{n:.0f}" for n in sorted(test["n_images"].dropna().unique())) or "no"
         count = f"{most}" if fewest == most else f"{fewest} to {most}"
         note = f"{'One' if most else 'No'} seed, {images} test images"
         note = f"Means over {count} seeds, {images} test images each" if most > 1 else note
-        kinds = {*self.summary[self.summary["quantity"] == "fg_flip/all"]["interval"]} - {""}
+        kinds = {*means["interval"]} - {""}
         note += f"; {', '.join(INTERVALS[kind] for kind in sorted(kinds))}." if interval and kinds else "."
         return f"{note} Small dots: single seeds." if dots and most > 1 else note
 
@@ -177,7 +170,7 @@ def _results(folder: Path) -> pd.DataFrame:
         return pd.DataFrame()
     try:
         table = read_csv(path)
-    except (*UNREADABLE, TypeError) as error:
+    except UNREADABLE as error:
         raise ReportError(f"{path}: expected a table of results ({error})") from error
     lacking = [name for name in COLUMNS if name not in table]
     if lacking:
@@ -208,19 +201,16 @@ def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
 
 def _config(folder: Path, missing: list[str]) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if isinstance(config, dict):
-            return config
-        missing.append("config.json: expected an object; how the run was made is not known")
-    except (OSError, ValueError) as error:
+        return {} | json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except UNREADABLE as error:
         missing.append(f"config.json: cannot be read ({error}); how the run was made is not known")
-    return {}
+        return {}
 
 
 def _table(path: Path, missing: list[str]) -> pd.DataFrame:
     try:
         return read_csv(path)
-    except (*UNREADABLE, TypeError) as error:
+    except UNREADABLE as error:
         missing.append(f"{path.name}: cannot be read ({error})")
         return pd.DataFrame()
 
@@ -237,30 +227,18 @@ def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: li
             missing.append(f"{status}, and left out of all means: {listed(names)}")
 
 
-class MemberImages(NamedTuple):
-    """Of one kept member, by its record: the test images' confusion (n, C, C) and risk_sum (n,), and its cell."""
+def images_by_setting(run: Run) -> list[tuple[str, Row, list[tuple[StoredCell, Decomposition]]]]:
+    """Returns settings from the lowest rho on: the title, the axes, the members' cells and their stored test images.
 
-    record: Row
-    confusion: np.ndarray
-    risk_sum: np.ndarray
-    cell: StoredCell
-
-
-def images_of(run: Run) -> Iterator[MemberImages]:
-    """Yields what is stored of the test images of every member that was not left out, by the first selection rule."""
-    records = {record["member"]: record for record in records_of(run.kept())}
-    for cell in run.cells.values():
-        part = cell.parts["test"]
-        for place, member in enumerate(cell.members):
-            if member in records:
-                yield MemberImages(records[member], part.confusion[0, place], part.risk_sum[0, place], cell)
-
-
-def images_by_setting(run: Run) -> list[tuple[Row, list[MemberImages]]]:
-    """Returns each setting, from the lowest rho on, and the stored test images of its seeds."""
+    Members that were left out have none; the decompositions are those of the first selection rule.
+    """
     names = [name for name in axes_of(run.rows) if name != "seed"]
-    members: dict[tuple, list[MemberImages]] = {}
-    for images in images_of(run):
-        members.setdefault(tuple(images.record[name] for name in names), []).append(images)
-    settings = [(dict(zip(names, values, strict=True)), images) for values, images in members.items()]
-    return sorted(settings, key=lambda entry: entry[0].get("rho", 0.0))
+    cells = {member: cell for cell in run.cells.values() for member in cell.members}
+    shown = [name for name in (*varying_axes(run.summary), "rho") if name in names]
+    settings = []
+    for values, records in groups_of(run.kept(), names):
+        members = [member for member in records["member"] if member in cells]
+        images = [(cells[member], cells[member].decomposition(member, "test")) for member in members]
+        setting = dict(zip(names, values, strict=True))
+        settings += [(setting_label(setting, shown), setting, images)] if images else []
+    return sorted(settings, key=lambda entry: entry[1].get("rho", 0.0))

@@ -8,7 +8,7 @@ import pandas as pd
 from flipjax.metrics import selective
 from flipjax.report.chart import Chart, Panel
 from flipjax.report.html import Numbers, Picture
-from flipjax.report.panels import COVERAGE, Curve, curve_panel, mean_of_finite
+from flipjax.report.panels import COVERAGE, Curve, at_coverage, curve_panel, mean_curve
 from flipjax.report.run import Run
 from flipjax.report.style import COMMON, RARE, REPAIRED, WHOLE
 from flipjax.results.frames import records_of
@@ -90,8 +90,9 @@ def _coverage(run: Run, rows: pd.DataFrame) -> list[Picture]:
                 continue
             losses = np.asarray(cell.decomposition(member, "test").flip, np.float64)
             for name, side in product(DRAWN.keys() & scores.keys(), COMPARED):
-                curve = _remaining(scores[name], losses, cell.on_side("test", side))
-                curves.setdefault((settings[member], side, name), []).append(curve)
+                # Shares of all images, and of those left the mean loss of the ones of the side.
+                left = selective.risk_coverage(scores[name], losses, inside=cell.on_side("test", side))
+                curves.setdefault((settings[member], side, name), []).append(at_coverage(left.risk))
     panels = [_panel(setting, side, curves) for setting, side in product(facets, COMPARED)]
     where = "" if highest is None else f" at rho {highest:g}"
     caption = (
@@ -103,17 +104,9 @@ def _coverage(run: Run, rows: pd.DataFrame) -> list[Picture]:
     return [Picture(chart)]
 
 
-def _remaining(scores: np.ndarray, losses: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Returns the mean loss (50,) of a group's images of least score, at the shares COVERAGE of all images."""
-    risk = selective.risk_coverage(scores, losses, inside=inside).risk
-    if not len(risk):
-        return np.full(len(COVERAGE), np.nan)
-    return risk[np.ceil(np.round(COVERAGE * len(risk), 9)).astype(int) - 1]
-
-
 def _panel(setting: tuple, side: str, members: dict[tuple, list[np.ndarray]]) -> Panel:
     names = [name for name in DRAWN if (setting, side, name) in members]
-    means = (mean_of_finite(np.stack(members[setting, side, name])) for name in names)
+    means = (mean_curve(members[setting, side, name]) for name in names)
     curves = [Curve(DRAWN[name][0], COVERAGE, mean) for name, mean in zip(names, means, strict=True)]
     title = ", ".join([*map(str, setting), side])
     x, y = "coverage: share of all images kept", "mean flip share of those kept"
