@@ -12,8 +12,7 @@ from flipjax.audit.results import Audit, findings, most_flipped
 from flipjax.audit.tables import details, folded_tables, group_label, main_tables
 from flipjax.groups import Groups
 from flipjax.report.chart import Chart
-from flipjax.report.html import Gallery, Numbers, Picture, Section, pictures_of
-from flipjax.report.page import write_index
+from flipjax.report.html import Gallery, Numbers, Picture, Section, pictures_of, write_index
 from flipjax.report.panels import (
     Ranking,
     bar_panel,

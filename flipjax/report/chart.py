@@ -3,7 +3,6 @@
 import io
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -12,15 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from flipjax.files import replacing
 from flipjax.report.style import NOTE, PLAIN
 
 DPI = 150
 NOTE_INCHES = 0.3
 PANELS = 18
-ROW, GAP = 12.08, 0.164
-"""Inches of a page's width, and between two charts in it."""
-STRETCH = 1.6
 
 
 class Panel(NamedTuple):
@@ -72,20 +67,6 @@ class Chart(NamedTuple):
         return f"{self.caption}{more}"
 
 
-def fill_rows(charts: Sequence[Chart]) -> list[Chart]:
-    """Returns the charts, stretched so that those that stand side by side on a page fill its width."""
-    rows: list[list[Chart]] = []
-    for chart in charts:
-        if not rows or sum(each.size[0] + GAP for each in rows[-1]) + chart.size[0] > ROW:
-            rows.append([])
-        rows[-1].append(chart)
-    return [
-        chart._replace(stretch=min(STRETCH, max(1.0, (ROW - GAP * (len(row) - 1)) / sum(each.size[0] for each in row))))
-        for row in rows
-        for chart in row
-    ]
-
-
 def draw_chart(chart: Chart) -> dict[str, bytes]:
     """Draws a chart and returns the bytes of its `svg` and its `png` file; equal charts give equal bytes."""
     svg, png = io.BytesIO(), io.BytesIO()
@@ -105,10 +86,3 @@ def draw_chart(chart: Chart) -> dict[str, bytes]:
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
     return {"svg": svg.getvalue(), "png": png.getvalue()}
-
-
-def save_drawing(folder: Path, name: str, drawing: dict[str, bytes]) -> None:
-    """Writes a drawing as `<name>.svg` and `<name>.png` (150 dpi)."""
-    for kind, data in drawing.items():
-        with replacing(folder / f"{name}.{kind}") as stream:
-            stream.write(data)

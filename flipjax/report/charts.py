@@ -1,36 +1,27 @@
 """The charts and tables of a run, by section of its page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from flipjax.backend import differing_software
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.report import panels
 from flipjax.report.chart import Chart
 from flipjax.report.html import Numbers, Picture
 from flipjax.report.lines import Line, forest_panels, line_chart, line_panels, share_panels
-from flipjax.report.panels import (
-    DECILES,
-    Curve,
-    Ranking,
-    curve_panel,
-    matrix_chart,
-    matrix_panel,
-    mean_curve,
-    ranking_charts,
-    remaining,
-    shares_chart,
-)
 from flipjax.report.pulls import pull_charts
 from flipjax.report.run import Run, images_by_setting
 from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
-from flipjax.results.frames import groups_of
+from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.rows import kept_records
 from flipjax.results.swapped_scenes import REPAIR_NOTE
-from flipjax.results.text import TextTable, setting_label, varying_axes
+from flipjax.results.text import COLUMNS, TextTable, setting_label, varying_axes
 
 FLIP = (
     Line("fg_flip/common", "common groups", COMMON),
@@ -50,6 +41,8 @@ MEASURES = {
 }
 UNIT = (0.0, 1.0)
 TRAINED = 12
+MEMBER = ("fg_correct/all", "fg_flip/all", "fg_miss/all", *COLUMNS)
+FIELDS = ("command", "started", "host", "device", "commit")
 
 
 def flip_charts(run: Run) -> list[Chart]:
@@ -73,15 +66,15 @@ def flip_charts(run: Run) -> list[Chart]:
         )
         options = {"y": "nat per nat", "reference": (0.0, "")}
         charts.append(line_chart(run, "context_use", "Context use", caption, lines, **options))
-    return [*charts, shares_chart(share_panels(run.summary), note=run.note(interval=False))]
+    return [*charts, panels.shares_chart(share_panels(run.summary), note=run.note(interval=False))]
 
 
 def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
     """Returns the chart of flips over rho, of a summary and the records of the members that it is of."""
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
     caption += f" {REPAIR_NOTE} The test images are balanced." if "repair_flip/rare" in set(summary["quantity"]) else ""
-    panels = line_panels(summary, records, FLIP, y="flip, share of the true foreground")
-    return Chart("flip", "Flip of common and rare groups", caption, note, panels)
+    drawn = line_panels(summary, records, FLIP, y="flip, share of the true foreground")
+    return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
 
 
 def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
@@ -103,19 +96,19 @@ def risk_charts(run: Run) -> list[Chart]:
     options = {"y": "share of all flips", "reference": (0.1, "flips spread evenly")}
     caption = "The part of all flips that the tenth of the images with the highest flip-risk holds."
     charts.append(line_chart(run, "top_decile", "Top-decile flip share", caption, lines, **options))
-    facets: dict[str, dict[str, Ranking]] = {}
+    facets: dict[str, dict[str, panels.Ranking]] = {}
     for _, setting, members in images_by_setting(run):
         label = setting_label(setting, varying_axes(run.summary))
         facet, name = (label, f"rho {setting['rho']:g}") if "rho" in setting else ("", label or "this run")
         facets.setdefault(facet, {})[name] = _mean_ranking([images for _, images in members])
-    return [*charts, *(ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
+    return [*charts, *(panels.ranking_charts(facets, note=run.note(interval=False)) if facets else [])]
 
 
-def _mean_ranking(members: Sequence[Decomposition]) -> Ranking:
+def _mean_ranking(members: Sequence[Decomposition]) -> panels.Ranking:
     """Averages the members' images sorted by flip-risk."""
     summaries = [summarize(images) for images in members]
-    tenths = {name: mean_curve([summary[name] for summary in summaries]) for name in DECILES}
-    return Ranking(**tenths, remaining=mean_curve([remaining(images) for images in members]))
+    tenths = {name: panels.mean_curve([summary[name] for summary in summaries]) for name in panels.DECILES}
+    return panels.Ranking(**tenths, remaining=panels.mean_curve([panels.remaining(images) for images in members]))
 
 
 def method_charts(run: Run) -> list[Chart]:
@@ -132,11 +125,11 @@ def method_charts(run: Run) -> list[Chart]:
 
 def class_sections(run: Run) -> list[Numbers | Picture]:
     """Returns which class is taken for which, and the groups."""
-    panels = []
+    matrices = []
     for title, _, members in images_by_setting(run):
         confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for _, images in members], axis=0)
-        panels.append(matrix_panel(confusion, members[0][0].class_names, title=title))
-    charts = [Picture(matrix_chart(panels, note=run.note(interval=False)))] if panels else []
+        matrices.append(panels.matrix_panel(confusion, members[0][0].class_names, title=title))
+    charts = [Picture(panels.matrix_chart(matrices, note=run.note(interval=False)))] if matrices else []
     return [*charts, *map(Picture, pull_charts(run)), *_group_tables(run)]
 
 
@@ -180,7 +173,7 @@ def training_charts(run: Run) -> list[Chart]:
     # An axis such as learning_rate is a column of the history, too, where it is that of the last step.
     history = run.history.drop(columns=axes, errors="ignore")
     table = history.merge(run.records[["member", *axes, *levels]], on="member")
-    panels = []
+    drawn = []
     for setting, rows in islice(groups_of(table, axes), TRAINED):
         title = setting_label(dict(zip(axes, setting, strict=True)), axes)
         for measure, y in MEASURES.items():
@@ -189,8 +182,51 @@ def training_charts(run: Run) -> list[Chart]:
             for level, part in groups_of(known.sort_values([*levels, "epoch"]), levels):
                 means = part.groupby("epoch")[measure].mean()
                 label = f"rho {level[0]}" if level else ""
-                curves.append(Curve(label, means.index.to_numpy(np.float64), means.to_numpy()))
+                curves.append(panels.Curve(label, means.index.to_numpy(np.float64), means.to_numpy()))
             limits = (0.0, None) if measure == "valid_loss" else UNIT
-            panels += [curve_panel(curves, title=title, x="epoch", y=y, limits=limits)] if curves else []
+            drawn += [panels.curve_panel(curves, title=title, x="epoch", y=y, limits=limits)] if curves else []
     caption = "Each curve is the mean over the seeds that still train; a member that stops early leaves it."
-    return [Chart("training", "Training curves", caption, run.note(interval=False), panels)] if panels else []
+    return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)] if drawn else []
+
+
+def made_of(run: Run) -> Numbers:
+    """Returns what config.json says of the run: command, commit, device, time and versions."""
+    facts = {key: value for key, value in run.config.items() if isinstance(value, str) and key != "name"}
+    rows = [[key, facts[key]] for key in FIELDS if key in facts]
+    sessions = run.config.get("sessions")
+    sessions = [entry for entry in sessions if isinstance(entry, dict)] if isinstance(sessions, list) else []
+    rows += _time(run, [entry for entry in sessions if "seconds" in entry])
+    for number, session in enumerate(sessions[1:], start=2):
+        others = differing_software([run.config], session)
+        rows += [[f"start {number}, other software", others]] if others else []
+    rows += [[key, value] for key, value in facts.items() if key not in FIELDS]
+    rows = rows or [["nothing", "-"]]
+    return Numbers("What config.json says of the run", TextTable(["fact", "value"], rows), words=True)
+
+
+def _time(run: Run, sessions: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Returns the wall time over all sessions, and the training images a second of it."""
+    seconds = sum(float(entry["seconds"]) for entry in sessions)
+    if not sessions or not seconds > 0:
+        return []
+    minutes, rest = divmod(round(seconds), 60)
+    times = f" in {len(sessions)} sessions" if len(sessions) > 1 else ""
+    rows = [["wall time", f"{minutes} min {rest} s{times}" if minutes else f"{seconds:.1f} s"]]
+    images = len(run.history) * int(run.config.get("config", {}).get("split", {}).get("n_train", 0))
+    return [*rows, ["training images a second", f"{images / seconds:,.0f}, all members"]] if images else rows
+
+
+def members_table(run: Run) -> Numbers:
+    """Returns a row a member: its axes, its end, and its main quantities on the test images."""
+    axes = varying_axes(run.records, until="member")
+    axes += ["rho"] if "rho" in run.records else []
+    known = [name for name in MEMBER if name in run.records]
+    body: list[list[str]] = []
+    exact: list[list[str | None]] = []
+    for record in records_of(run.records):
+        names = [str(record[name]) for name in ("member", *axes, "status")]
+        values = [record[name] for name in known]
+        body.append([*names, *(f"{value:.3f}" if value == value else "-" for value in values)])
+        exact.append([*(None for _ in names), *(repr(value) if value == value else None for value in values)])
+    header = ["member", *axes, "status", *map(title_of, known)]
+    return Numbers("All members, on the test images", TextTable(header, body), exact, folded=True, searched=True)

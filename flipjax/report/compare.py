@@ -1,35 +1,27 @@
 """Two runs side by side: differences paired by seed, on one page."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from flipjax.config import leaves
 from flipjax.report.chart import Chart
 from flipjax.report.charts import flip_chart
-from flipjax.report.html import TERMS, Numbers, Picture, Section
+from flipjax.report.html import Numbers, Picture, Section, write_index
 from flipjax.report.lines import forest_panels
-from flipjax.report.page import STARRED, pairs_caption, terminal_text, write_index, write_summary
+from flipjax.report.page import STARRED, pairs_caption, terminal_text, write_summary
 from flipjax.report.run import ReportError, Run, read_run
 from flipjax.results.cells import StoredCell
-from flipjax.results.frames import groups_of, records_of, to_frame, write_csv
+from flipjax.results.frames import records_of, to_frame, write_csv
 from flipjax.results.pairs import pair_tests
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
 from flipjax.results.seeds import aggregate, compare, seeds_of
 from flipjax.results.sentences import verdicts
-from flipjax.results.text import (
-    TextTable,
-    comparison_table,
-    listed,
-    pair_table,
-    setting_label,
-    summary_table,
-    varying_axes,
-)
+from flipjax.results.text import TextTable, comparison_table, listed, pair_table, summary_table, varying_axes
 
 SAME = "Both runs were tested on the same images."
 OTHER = "Warning: the runs were tested on other images."
@@ -46,69 +38,72 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         FileNotFoundError: a folder holds no results.
         ReportError: its results cannot be read, or the runs have no setting and seed in common.
     """
-    runs = read_run(first), read_run(second)
-    names = _names(runs)
-    rows = _joined(runs, names)
-    cells = _cells(runs, names)
+    runs = _named(read_run(first), read_run(second))
+    one, other = runs
+    rows = _joined(runs)
+    cells = _cells(runs)
     resamples = Resamples(cells)
     summary = aggregate(rows, resamples=resamples)
-    differences = compare(rows, axis="run", reference=names[0], resamples=resamples)
+    differences = compare(rows, axis="run", reference=one, resamples=resamples)
     if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
-    kept = kept_records(member_quantities(rows))
-    caption = f"Difference of {names[1]} from {names[0]}, {STARRED}"
     axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
-    table = comparison_table(differences, "run", axes=axes)
-    tables = {caption: table, "Test results of both": summary_table(summary)}
+    tables = {
+        f"Difference of {other} from {one}, {STARRED}": comparison_table(differences, "run", axes=axes),
+        "Test results of both": summary_table(summary),
+    }
     same = _same_images(runs)
-    tests = pair_tests(rows, cells, axis="run", reference=names[0]) if same else pd.DataFrame()
+    tests = pair_tests(rows, cells, axis="run", reference=one) if same else pd.DataFrame()
     tables |= {pairs_caption(tests): pair_table(tests)} if len(tests) else {}
-    lines = _compared(rows, names, [*axes, *(["rho"] if "rho" in rows else [])])
+    lines = _compared(rows, runs, [*axes, *(["rho"] if "rho" in rows else [])])
     lines += verdicts(differences, axis="run", axes=axes)
     lines += [] if same is None else [SAME if same else OTHER]
-    facts = [f"{name}: {run.members()} {run.note()}" for name, run in zip(names, runs, strict=True)]
+    facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
     note = " ".join(facts)
     text = "Where a bar crosses 0 the runs cannot be told apart."
     changes = Chart("difference", "What changes", text, note, forest_panels(differences, "run"))
+    flips = flip_chart(summary, kept_records(member_quantities(rows)), note=note)
     first_table, second_table, *pair_tables = (Numbers(name, table) for name, table in tables.items())
     sections = [
         Section("Differences", [first_table, Picture(changes), *pair_tables]),
-        Section("Both runs", [second_table, Picture(flip_chart(summary, kept, note=note))]),
-        Section("What differs in their configurations", [_settings(runs, names)]),
+        Section("Both runs", [second_table, Picture(flips)]),
+        Section("What differs in their configurations", [_settings(runs)]),
     ]
-    title = f"{names[1]} against {names[0]}"
+    title = f"{other} against {one}"
     write_csv(folder / "comparison.csv", differences)
     write_csv(folder / "pairs.csv", tests)
     write_summary(folder, title, note, lines, tables)
-    missing = [f"{name}: {line}" for name, run in zip(names, runs, strict=True) for line in run.missing]
-    config = {name: run.config.get("config", {}) for name, run in zip(names, runs, strict=True)}
+    missing = [f"{name}: {line}" for name, run in runs.items() for line in run.missing]
+    config = {name: run.config.get("config", {}) for name, run in runs.items()}
     page = {"title": title, "lines": lines, "facts": facts, "missing": missing}
-    write_index(folder, sections, terms=list(TERMS), config=config, **page)
+    write_index(folder, sections, config=config, **page)
     return terminal_text([title, *facts], tables, lines)
 
 
-def _names(runs: tuple[Run, Run]) -> tuple[str, str]:
-    """Names that differ: of the runs, or else of their folders."""
+def _named(*runs: Run) -> dict[str, Run]:
+    """Returns two runs by names that differ: their own, or else those of their folders."""
     first, second = (run.name for run in runs)
     if first == second:
         first, second = (run.folder.resolve().name for run in runs)
-    return (first, second) if first != second else (f"{first} (A)", f"{second} (B)")
+    names = (first, second) if first != second else (f"{first} (A)", f"{second} (B)")
+    return dict(zip(names, runs, strict=True))
 
 
-def _joined(runs: tuple[Run, Run], names: tuple[str, str]) -> pd.DataFrame:
+def _joined(runs: Mapping[str, Run]) -> pd.DataFrame:
     """Joins the rows of both by an axis `run`, without the axes that take one value in each and differ between them."""
-    axes = {name for run in runs for name in axes_of(run.rows)} - {"selection"}
-    constant = {name for name in axes if all(name not in run.rows or run.rows[name].nunique() < 2 for run in runs)}
+    tables = [run.rows for run in runs.values()]
+    axes = {name for table in tables for name in axes_of(table)} - {"selection"}
+    constant = {name for name in axes if all(name not in table or table[name].nunique() < 2 for table in tables)}
     rows = []
-    for run, name in zip(runs, names, strict=True):
-        table = run.rows.drop(columns=sorted(constant & {*run.rows})).assign(selection="first")
+    for name, run in runs.items():
+        table = run.rows.drop(columns=list(constant), errors="ignore").assign(selection="first")
         table["member"] = f"{name}/" + table["member"]
         table.insert(1, "run", name)
         rows += records_of(table)
     return to_frame(rows)
 
 
-def _cells(runs: tuple[Run, Run], names: tuple[str, str]) -> dict[str, StoredCell]:
+def _cells(runs: Mapping[str, Run]) -> dict[str, StoredCell]:
     """Returns the cells of both, their members and first rule named as in `_joined`."""
     return {
         f"{name}/{key}": dataclasses.replace(
@@ -116,56 +111,49 @@ def _cells(runs: tuple[Run, Run], names: tuple[str, str]) -> dict[str, StoredCel
             members=tuple(f"{name}/{member}" for member in cell.members),
             selections=("first", *cell.selections[1:]),
         )
-        for run, name in zip(runs, names, strict=True)
+        for name, run in runs.items()
         for key, cell in run.cells.items()
     }
 
 
-def _compared(rows: pd.DataFrame, names: tuple[str, str], axes: Sequence[str]) -> list[str]:
+def _compared(rows: pd.DataFrame, names: Iterable[str], axes: Sequence[str]) -> list[str]:
     """Says which settings and seeds both runs have, and which only one of them."""
     kept = kept_records(rows[rows["split"] == "test"])
-    first, second = (
-        {_setting(values, axes): {*seeds_of(part)} for values, part in groups_of(kept[kept["run"] == name], axes)}
-        for name in names
-    )
-    both = {setting: first[setting] & second.get(setting, set()) for setting in first}
-    lines = [f"Compared: {_settings_text(both)}."]
-    for name, own in zip(names, (first, second), strict=True):
-        rest = {setting: seeds - both.get(setting, set()) for setting, seeds in own.items()}
-        lines += [f"Only in {name}: {_settings_text(rest)}."] if any(rest.values()) else []
+    settings = [" ".join(f"{name} {row[name]}" for name in axes) or "the one setting" for row in records_of(kept)]
+    table = pd.DataFrame({"run": kept["run"], "setting": settings, "seed": seeds_of(kept)}).drop_duplicates()
+    both = table.duplicated(["setting", "seed"], keep=False)
+    lines = [f"Compared: {_settings_text(table[both].drop_duplicates(['setting', 'seed']))}."]
+    for name in names:
+        rest = table[~both & (table["run"] == name)]
+        lines += [f"Only in {name}: {_settings_text(rest)}."] if len(rest) else []
     return lines
 
 
-def _setting(values: Sequence[Any], axes: Sequence[str]) -> str:
-    return setting_label(dict(zip(axes, values, strict=True)), axes).replace(", ", " ") or "the one setting"
-
-
-def _settings_text(settings: Mapping[str, set]) -> str:
+def _settings_text(table: pd.DataFrame) -> str:
     """Returns settings with their seeds in words; those of the same seeds together."""
-    by_seeds: dict[tuple, list[str]] = {}
-    for setting, seeds in settings.items():
-        if seeds:
-            by_seeds.setdefault(tuple(sorted(seeds)), []).append(setting)
-    return "; ".join(f"{listed(few, most=LISTED)} (seeds {', '.join(map(str, key))})" for key, few in by_seeds.items())
+    seeds = table.groupby("setting", sort=False)["seed"].agg(lambda own: ", ".join(map(str, sorted(own))))
+    parts = seeds.groupby(seeds, sort=False)
+    return "; ".join(f"{listed(list(few.index), most=LISTED)} (seeds {key})" for key, few in parts)
 
 
-def _same_images(runs: tuple[Run, Run]) -> bool | None:
+def _same_images(runs: Mapping[str, Run]) -> bool | None:
     """Says whether both were tested on the same images; None where that is not stored."""
-    rows = [next(iter(run.cells.values())).parts["test"].rows for run in runs if run.cells]
-    pools = [run.config.get("config", {}).get("pool") for run in runs]
-    if len(rows) < 2:
+    if not all(run.cells for run in runs.values()):
         return None
-    return rows[0].shape == rows[1].shape and bool((rows[0] == rows[1]).all()) and pools[0] == pools[1]
+    one, other = (next(iter(run.cells.values())).parts["test"].rows for run in runs.values())
+    first, second = (run.config.get("config", {}).get("pool") for run in runs.values())
+    return np.array_equal(one, other) and first == second
 
 
-def _settings(runs: tuple[Run, Run], names: tuple[str, str]) -> Numbers:
-    def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-        return leaves(config.get("config", {})) | {k: v for k, v in config.items() if isinstance(v, str)}
-
-    first, second = (flat(run.config) for run in runs)
+def _settings(runs: Mapping[str, Run]) -> Numbers:
+    """Returns the fields of config.json that differ."""
+    first, second = (
+        leaves(run.config.get("config", {})) | {k: v for k, v in run.config.items() if isinstance(v, str)}
+        for run in runs.values()
+    )
     rows = [
         [key, str(first.get(key, "-")), str(second.get(key, "-"))]
         for key in dict.fromkeys([*first, *second])
         if first.get(key) != second.get(key)
     ]
-    return Numbers("Fields that differ", TextTable(["field", *names], rows or [["none", "-", "-"]]), words=True)
+    return Numbers("Fields that differ", TextTable(["field", *runs], rows or [["none", "-", "-"]]), words=True)

@@ -1,14 +1,13 @@
 """The first screen of a run's page: what was found, in sentences; one object in its scenes; Flip over rho."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from flipjax.report.chart import Chart
-from flipjax.report.html import Picture
+from flipjax.report.html import Gallery
 from flipjax.report.lines import Line, line_panels
-from flipjax.report.pictures import Item, Palette, tile_uris
+from flipjax.report.pictures import Item, Palette
 from flipjax.report.run import Run
 from flipjax.results.repair_sign import repair_signs
 from flipjax.results.resampling import Resamples
@@ -23,21 +22,6 @@ LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527
 """Colours, none of them a class's beside it, and markers of settings: as many as are drawn."""
 
 
-class Front(NamedTuple):
-    """Beside the sentences: the chart, and the images in their rows with their colours and what they are."""
-
-    picture: Picture
-    palette: Palette | None
-    items: Sequence[Item]
-    caption: str
-
-    @property
-    def shown(self) -> list[tuple[Item, dict[str, str]]]:
-        """The items, each with its pictures but that of outcomes as data URIs."""
-        rows = [(item, tile_uris(item, self.palette)) for item in self.items if self.palette]
-        return [(item, {name: uri for name, uri in tiles.items() if name != "outcome"}) for item, tiles in rows]
-
-
 def findings(run: Run) -> list[str]:
     """Returns what a run says, a sentence a question: members that learnt nothing, methods, levels of rho, repair.
 
@@ -48,7 +32,7 @@ def findings(run: Run) -> list[str]:
     lost = (kept["fg_miss/all"] > MISSED) | (kept["iou_foreground/all"] < reach)
     names = kept["member"][lost].tolist()
     warning = unlearnt_warning(names, members=len(kept), reach=reach)
-    tables = run.comparison, run.summary, run.trends, run.signs
+    tables = run.comparison, run.summary, run.trend, run.repair_signs
     if names:
         rows = run.rows[~run.rows["member"].isin(names)]
         if rows.empty:
@@ -92,11 +76,11 @@ def front_chart(run: Run, flip: Chart) -> Chart:
     return Chart("flip_rare", "Flip in the rare groups", caption, run.note(dots=True), panels)
 
 
-def front_items(items: Sequence[Item]) -> tuple[list[Item], str]:
-    """Returns two images of the first member and what they are: an object in a usual and in another scene.
+def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
+    """Returns two images of the first member, an object in a usual and in another scene, and what they are.
 
     Of its pairs the one in which the scene changes flip most; without pairs the typical images in which flip differs
-    most; none where one of the two is missing.
+    most; None where one of the two is missing.
     """
     by_kind: dict[str, list[Item]] = {}
     for item in items:
@@ -109,8 +93,9 @@ def front_items(items: Sequence[Item]) -> tuple[list[Item], str]:
         if all(sides):
             chosen.append([min(sides[0], key=lambda item: item.flip), max(sides[1], key=lambda item: item.flip)])
     if not chosen:
-        return [], ""
+        return None
     most = max(chosen, key=lambda both: both[1].flip - both[0].flip)
     what = "One object in a usual and in another scene" if pairs else "Two images, in a usual and in another scene"
     least = "the stored pair" if pairs else "the stored typical images"
-    return most, f"{what}, as {most[0].member} sees them: {least} in which the scene changes flip most."
+    caption = f"{what}, as {most[0].member} sees them: {least} in which the scene changes flip most."
+    return Gallery(most, palette, caption)

@@ -4,13 +4,14 @@ import base64
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-from markupsafe import Markup
 
+from flipjax.files import replacing, write_text
 from flipjax.report import pictures
-from flipjax.report.chart import Chart, draw_chart, fill_rows
+from flipjax.report.chart import Chart, draw_chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
 from flipjax.results.repair_sign import SAFE
@@ -19,6 +20,10 @@ from flipjax.results.swapped_scenes import REPAIR_NOTE
 from flipjax.results.text import TextTable
 
 LONGEST = 600
+ROW, GAP = 12.08, 0.164
+"""Inches of a page's width, and between two charts in it."""
+STRETCH = 1.6
+"""The most by which a chart is widened to fill the page."""
 WIDE = 5.0
 """Inches from which a chart scrolls where the page is narrower."""
 SCREEN, DENSE = 24, 16
@@ -150,8 +155,17 @@ class Picture:
 
 
 def pictures_of(charts: Sequence[Chart]) -> list[Picture]:
-    """Returns charts as a section shows them, side by side where they fit."""
-    return [Picture(chart) for chart in fill_rows(charts)]
+    """Returns charts as a section shows them: side by side where they fit, and stretched to fill the page's width."""
+    rows: list[list[Chart]] = []
+    for chart in charts:
+        if not rows or sum(each.size[0] + GAP for each in rows[-1]) + chart.size[0] > ROW:
+            rows.append([])
+        rows[-1].append(chart)
+    pictures = []
+    for row in rows:
+        fill = (ROW - GAP * (len(row) - 1)) / sum(each.size[0] for each in row)
+        pictures += [Picture(chart._replace(stretch=min(STRETCH, max(1.0, fill)))) for chart in row]
+    return pictures
 
 
 class Gallery(NamedTuple):
@@ -192,21 +206,28 @@ class Section(NamedTuple):
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
 
 
-def render_page(
+def write_index(
+    folder: Path,
+    sections: Sequence[Section],
     *,
     title: str,
     lines: Sequence[str],
     facts: Sequence[str],
-    sections: Sequence[Section],
-    terms: Sequence[str],
     config: Mapping[str, Any],
+    terms: Sequence[str] = tuple(TERMS),
     missing: Sequence[str] = (),
-    front: Any = None,
-) -> str:
-    """Returns the page: what was found (`lines`), facts, what is missing, sections, keys of TERMS, configuration.
+    front: tuple[Picture | None, Gallery | None] = (None, None),
+) -> None:
+    """Writes index.html and the figures on it to figures/, as SVG and PNG.
 
-    `front` is a `flipjax.report.front.Front`, beside the lines, or None.
+    The page says what was found (`lines`), facts, what is missing, the sections, keys of TERMS and the configuration;
+    `front` are a chart and images beside the lines.
     """
+    blocks = [block for section in sections for block in section.blocks]
+    for picture in [block for block in (*blocks, front[0]) if isinstance(block, Picture)]:
+        for kind, data in picture.drawing.items():
+            with replacing(folder / "figures" / f"{picture.chart.name}.{kind}") as stream:
+                stream.write(data)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("flipjax.report", "templates"),
         autoescape=True,
@@ -216,7 +237,7 @@ def render_page(
         finalize=_finalize,
     )
     environment.globals |= {"filters": FILTERS, "outcomes": OUTCOMES, "risk_colours": pictures.colour_bar()}
-    return environment.get_template("page.html").render(
+    page = environment.get_template("page.html").render(
         title=title,
         lines=[line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],
         more=[line for line in lines[FIRST:] if not line.startswith(WARNING)],
@@ -227,7 +248,8 @@ def render_page(
         terms={name: TERMS[name] for name in terms},
         config=config,
     )
+    write_text(folder / "index.html", page)
 
 
 def _finalize(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return visible(value) if isinstance(value, str) else value

@@ -29,37 +29,31 @@ class Line(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where a row stands: in the facet of its setting, at its rho; without a rho axis, at the place of its setting."""
+    """Where rows stand: in the facet of their setting, at their rho; without rho, at the place of the setting."""
 
     axes: list[str]
-    labels: list[str]
-    levels: list[float]
+    facets: list[str]
+    ticks: dict[float, str]
+    over: str
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> "Places":
         """Returns the places of a summary's rows."""
         axes = varying_axes(table)
         labels = list(dict.fromkeys(setting_label(row, axes) for row in records_of(table)))
-        return cls(axes, labels, sorted(table["rho"].unique().tolist()) if "rho" in table else [])
-
-    def facets(self) -> list[str]:
-        """Returns the titles of the facets."""
-        return self.labels if self.levels else [""]
+        if "rho" in table:
+            return cls(axes, labels, {rho: f"{rho:g}" for rho in sorted(table["rho"].unique().tolist())}, "rho")
+        return cls(axes, [""], {float(x): label or "this run" for x, label in enumerate(labels)}, "")
 
     def placed(self, table: pd.DataFrame) -> pd.DataFrame:
         """Returns rows with their `facet` and their place `x` on the x axis, from left to right."""
         labels = [setting_label(row, self.axes) for row in records_of(table)]
-        if self.levels:
+        if self.over:
             table = table.assign(facet=labels, x=table["rho"])
         else:
-            table = table.assign(facet="", x=[float(self.labels.index(label)) for label in labels])
+            place = {label: x for x, label in self.ticks.items()}
+            table = table.assign(facet="", x=[place[label or "this run"] for label in labels])
         return table.sort_values("x", kind="stable")
-
-    def ticks(self) -> tuple[list[float], list[str]]:
-        """Returns the ticks of the x axis and their labels."""
-        if self.levels:
-            return self.levels, [f"{level:g}" for level in self.levels]
-        return [float(x) for x in range(len(self.labels))], [label or "this run" for label in self.labels]
 
 
 def line_panels(
@@ -84,8 +78,7 @@ def line_panels(
         reference: a level to compare with, and its name.
     """
     places = Places.of(summary)
-    ticks, labels = places.ticks()
-    names = dict(zip(ticks, labels, strict=True))
+    ticks, labels = list(places.ticks), list(places.ticks.values())
     known = places.placed(summary[summary["mean"].notna()])
     members = places.placed(records)
 
@@ -100,26 +93,27 @@ def line_panels(
             for index, (line, rows) in enumerate(drawn):
                 shift = step * (index - (len(drawn) - 1) / 2)
                 seeds = dots.assign(x=dots["x"] + shift + step / 2)
-                _draw_line(axes, line, rows.assign(x=rows["x"] + shift), seeds, joined=bool(places.levels))
-            dress(axes, title=facet, x="rho" if places.levels else "", y=y, ticks=ticks, labels=labels)
-            if not places.levels:
+                _draw_line(axes, line, rows.assign(x=rows["x"] + shift), seeds, joined=places.over == "rho")
+            dress(axes, title=facet, x=places.over, y=y, ticks=ticks, labels=labels)
+            if not places.over:
                 axes.set_xlim(-0.5, len(ticks) - 0.5)
             elif len(ticks) == 1:
                 axes.set_xlim(ticks[0] - 0.03, ticks[0] + 0.03)
             if limits:
                 axes.set_ylim(*limits)
-            draw_reference(axes, reference)
+            if reference:
+                draw_reference(axes, *reference)
             if len(drawn) > 1:
                 legend(axes, columns=2)
 
-        where = "at rho" if places.levels else "in"
+        where = "at rho" if places.over else "in"
         texts = []
         for line, rows in drawn:
-            values = (f"{mean:.2f} {where} {names[x]}" for x, mean in zip(rows["x"], rows["mean"], strict=True))
+            values = (f"{mean:.2f} {where} {places.ticks[x]}" for x, mean in zip(rows["x"], rows["mean"], strict=True))
             texts.append(f"{line.label}: {', '.join(values)}.")
         return Panel(draw, f"{facet or y}. {' '.join(texts) or 'No values.'}")
 
-    return [panel(facet) for facet in places.facets()]
+    return [panel(facet) for facet in places.facets]
 
 
 def line_chart(run: Run, name: str, title: str, caption: str, lines: Sequence[Line], **options: Any) -> Chart:
@@ -141,15 +135,15 @@ def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame,
 def share_panels(summary: pd.DataFrame) -> list[Panel]:
     """Returns panels of correct, flip and miss as stacked shares of the true foreground: common groups, then rare."""
     places = Places.of(summary)
-    labels = places.ticks()[1]
+    labels = list(places.ticks.values())
     placed = places.placed(summary).set_index("quantity")
     panels = []
-    for facet in places.facets():
+    for facet in places.facets:
         means = placed[placed["facet"] == facet]["mean"]
         for group in ("common", "rare"):
             shares = [means[[f"{name}/{group}"]].tolist() for name, *_ in SHARES]
             title = " · ".join(text for text in (facet, f"{group} groups") if text)
-            panels.append(bar_panel(shares, labels, title=title, x="rho" if places.levels else ""))
+            panels.append(bar_panel(shares, labels, title=title, x=places.over))
     return panels
 
 

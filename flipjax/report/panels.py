@@ -29,11 +29,12 @@ LABELLED = 12
 
 
 class Curve(NamedTuple):
-    """One curve of a panel: its name in the legend, and its points (n,)."""
+    """One curve of a panel: its name in the legend, its points (n,), and its colour; None: a shade by its place."""
 
     label: str
     xs: np.ndarray
     ys: np.ndarray
+    colour: str | None = None
 
 
 class Ranking(NamedTuple):
@@ -98,7 +99,7 @@ def ranking_charts(
             curves = [Curve(label, TENTHS, getattr(ranking, name)) for label, ranking in rankings.items()]
             more = {"reference": None if name == "risk_decile" else reference, "interval": (intervals or {}).get(name)}
             tenth = "flip-risk decile (10: the riskiest tenth)"
-            deciles.append(curve_panel(curves, title=title, x=tenth, y=mean_of, ticks=TENTHS, **more))
+            deciles.append(curve_panel(curves, title=title, x=tenth, y=mean_of, ticks=TENTHS.tolist(), **more))
     kept = (
         "Mean flip share of the images that are left when the riskiest are set aside. A curve that rises to the right: "
         "setting aside helps."
@@ -154,7 +155,6 @@ def curve_panel(
     y: str,
     limits: tuple[float | None, float | None] = (0.0, None),
     ticks: Sequence[float] | None = None,
-    colours: Sequence[Any] | None = None,
     reference: tuple[float, str] | None = None,
     interval: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Panel:
@@ -167,18 +167,17 @@ def curve_panel(
         y: name of the y axis.
         limits: of the y axis; None where the values say.
         ticks: of the x axis.
-        colours: one a curve, in place of the shades.
         reference: a level to compare with, and its name.
         interval: low and high (n,) at the first curve's points.
     """
 
     def draw(axes: Axes) -> None:
-        colour_of = shades(len(curves)) if colours is None else colours
-        for curve, colour in zip(curves, colour_of, strict=True):
+        colours: list[Any] = [curve.colour or shade for curve, shade in zip(curves, shades(len(curves)), strict=True)]
+        for curve, colour in zip(curves, colours, strict=True):
             marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(curve.xs) <= LABELLED else {}
             axes.plot(curve.xs, curve.ys, color=colour, linewidth=1.8, label=plain(curve.label, most=20), **marker)
         if interval is not None:
-            axes.vlines(curves[0].xs, *interval, color=colour_of[0], linewidth=1.4, alpha=0.6)
+            axes.vlines(curves[0].xs, *interval, color=colours[0], linewidth=1.4, alpha=0.6)
         low, high = min(curve.xs[0] for curve in curves), max(curve.xs[-1] for curve in curves)
         locator = MaxNLocator(6, integer=high > 1)
         places = list(ticks) if ticks is not None else [x for x in locator.tick_values(low, high) if low <= x <= high]
@@ -189,7 +188,8 @@ def curve_panel(
         if limits == (0.0, None):
             # Else points that differ little would lie on the upper edge.
             axes.set_ylim(top=axes.get_ylim()[1] + 0.05 * axes.get_ylim()[1])
-        draw_reference(axes, reference)
+        if reference:
+            draw_reference(axes, *reference)
         if len(curves) > 1:
             legend(axes, columns=min(3, len(curves)))
 
@@ -198,11 +198,8 @@ def curve_panel(
     return Panel(draw, f"{title or y}, {y} by {x}. {words}.")
 
 
-def draw_reference(axes: Axes, reference: tuple[float, str] | None) -> None:
+def draw_reference(axes: Axes, level: float, text: str) -> None:
     """Draws a dashed level to compare with, and its name."""
-    if reference is None:
-        return
-    level, text = reference
     axes.axhline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     offset: dict[str, Any] = {"xytext": (0, -2), "textcoords": "offset points", "ha": "right", "va": "top"}
     axes.annotate(text, (1, level), xycoords=("axes fraction", "data"), fontsize=8.5, color=FAINT, **offset)

@@ -3,13 +3,14 @@
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import to_rgb
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
@@ -19,7 +20,6 @@ from flipjax.metrics.classes import Background, background_classes
 from flipjax.report.chart import DPI
 from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, PLAIN, TITLE, plain
 
-TILES = ("image", "truth", "prediction", "outcome", "flip-risk")
 SMALL_SIDE = 96
 FADE = 0.3
 LEAST_ERROR = 0.05
@@ -55,7 +55,7 @@ class Item(NamedTuple):
     @property
     def error(self) -> str:
         """The kind of error with the most pixels; 'correct' where all errors are under 5% of the true foreground."""
-        counts = {name: int(np.count_nonzero(self.errors == code)) for code, name in enumerate(OUTCOMES)}
+        counts = dict(zip(OUTCOMES, np.bincount(self.errors.ravel(), minlength=len(OUTCOMES)).tolist(), strict=False))
         foreground = counts["correct"] + counts["flip"] + counts["miss"]
         worst = max(("flip", "miss", "spill"), key=lambda name: counts[name])
         return worst if counts[worst] > LEAST_ERROR * foreground else "correct"
@@ -76,17 +76,15 @@ class Palette(NamedTuple):
 
 
 def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:
-    """Returns the pictures of an item by their names in TILES, uint8 (H, W, 3); `image` is missing where unknown.
+    """Returns the pictures of an item by their names, uint8 (H, W, 3); `image` is missing where unknown.
 
     Flip-risk is drawn where foreground is predicted, over the faded image: elsewhere it does not count.
     """
-    classes = _colours(palette.colours)
-    outcomes = _colours(OUTCOMES.values())
+    classes, outcomes = _colours(palette.colours), _colours(OUTCOMES.values())
     base = np.full((*item.truth.shape, 3), _colours([EMPTY])[0]) if item.image is None else item.image
     faded = (255 - FADE * (255 - base.astype(np.float32))).astype(np.uint8)
     shades = matplotlib.colormaps[RISK_COLOURS](np.nan_to_num(item.risk) / palette.highest, bytes=True)[..., :3]
-    outside = background_classes(palette.background)
-    counted = ~np.isin(item.prediction, outside) & np.isfinite(item.risk)
+    counted = ~np.isin(item.prediction, background_classes(palette.background)) & np.isfinite(item.risk)
     made = {} if item.image is None else {"image": item.image}
     return made | {
         "truth": classes[item.truth],
@@ -96,13 +94,13 @@ def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:
     }
 
 
-def _colours(colours: Any) -> np.ndarray:
-    return np.array([[round(255 * part) for part in to_rgb(colour)] for colour in colours], np.uint8)
+def _colours(colours: Iterable[Any]) -> np.ndarray:
+    return np.round(255 * to_rgba_array([*colours])[:, :3]).astype(np.uint8)
 
 
 def tile_uris(item: Item, palette: Palette) -> dict[str, str]:
-    """Returns the pictures of an item as data URIs, by their names in TILES."""
-    photos = {"image", "flip-risk"} if item.image is not None else {"image"}
+    """Returns the pictures of an item as data URIs, by their names."""
+    photos = {"image", "flip-risk"} if item.image is not None else set()
     return {name: data_uri(pixels, drawing=name not in photos) for name, pixels in tiles(item, palette).items()}
 
 
@@ -125,33 +123,30 @@ def colour_bar() -> str:
 
 def save_items(path: Path, items: Sequence[Item], palette: Palette, *, title: str, note: str) -> None:
     """Writes the first SHOWN items as a PNG, a row of tiles for each, in two columns."""
+    items = items[:SHOWN]
+    rows = math.ceil(len(items) / 2)
+    legend = [*palette.names.items(), *((name, OUTCOMES[name]) for name in OUTCOMES if name != "background")]
     with replacing(path) as stream, matplotlib.rc_context(PLAIN):
-        figure = _figure(items[:SHOWN], palette, title=title, note=note)
+        figure = Figure(figsize=(12.5, 1.15 * rows + 1.2), layout="constrained")
+        figure.suptitle(title, **TITLE)
+        figure.supxlabel(note, **NOTE)
+        grid = figure.subplots(rows, 2, squeeze=False).T
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, item in zip(grid.flat, items, strict=False):
+            _draw_tiles(axes, item, palette)
+        for axes in grid[:, 0]:
+            axes.set_title(" · ".join(tiles(items[0], palette)), fontsize=8, color=INK)
+        patches = [Patch(facecolor=colour, label=plain(name)) for name, colour in legend]
+        figure.legend(handles=patches, loc="outside upper right", ncols=8, frameon=False, fontsize=8)
         figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None}, facecolor="white")
 
 
-def _figure(items: Sequence[Item], palette: Palette, *, title: str, note: str) -> Figure:
-    rows = math.ceil(len(items) / 2)
-    figure = Figure(figsize=(12.5, 1.15 * rows + 1.2), layout="constrained")
-    figure.suptitle(title, **TITLE)
-    figure.supxlabel(note, **NOTE)
-    grid = figure.subplots(rows, 2, squeeze=False).T
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, item in zip(grid.flat, items, strict=False):
-        made = tiles(item, palette)
-        height, width = item.truth.shape
-        gap = np.full((height, max(1, width // 16), 3), 255, np.uint8)
-        strip = np.concatenate([part for tile in made.values() for part in (tile, gap)], axis=1)
-        axes.imshow(strip[:, : -gap.shape[1]], interpolation="nearest")
-        name = "\n".join(plain(text) for text in (item.name[:24], item.group, item.kind) if text)
-        words = f"{name}\nflip {item.flip:.2f}, risk {item.flip_risk:.2f}"
-        axes.text(-0.02, 0.5, words, transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)
-    for axes in grid[:, 0]:
-        axes.set_title(" · ".join(tiles(items[0], palette)), fontsize=8, color=INK)
-    outcomes = {name: colour for name, colour in OUTCOMES.items() if name != "background"}
-    patches = [
-        Patch(facecolor=colour, label=plain(name)) for name, colour in [*palette.names.items(), *outcomes.items()]
-    ]
-    figure.legend(handles=patches, loc="outside upper right", ncols=8, frameon=False, fontsize=8)
-    return figure
+def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
+    height, width = item.truth.shape
+    gap = np.full((height, max(1, width // 16), 3), 255, np.uint8)
+    strip = np.concatenate([part for tile in tiles(item, palette).values() for part in (tile, gap)], axis=1)
+    axes.imshow(strip[:, : -gap.shape[1]], interpolation="nearest")
+    name = "\n".join(plain(text) for text in (item.name[:24], item.group, item.kind) if text)
+    words = f"{name}\nflip {item.flip:.2f}, risk {item.flip_risk:.2f}"
+    axes.text(-0.02, 0.5, words, transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)

@@ -28,7 +28,8 @@ UNREADABLE = (ValueError, KeyError, OSError, TypeError)
 SCORED = 2000
 """Members whose scores a report judges, at most."""
 SHOWN = 12
-SETTINGS = ("rows", "records", "summary", "trends", "comparison", "pair_tests", "signs", "scene_tests")
+TABLES = ("summary", "trend", "comparison", "regret", "method_regret", "pairs", "repair_signs", "scenes")
+"""The tables of a run that `report/` holds as CSV files of these names."""
 
 
 class ReportError(Exception):
@@ -40,10 +41,10 @@ class ReportError(Exception):
 class Run(NamedTuple):
     """The tables of a run folder, and its cells by the names of their folders.
 
-    `rows`, `records`, `summary`, `trends` and `comparison` (of methods) are of the first selection rule; `regrets`
-    compares all of them; `choices` are what choosing a method loses, `pair_tests` McNemar's, of methods or, where there
-    is one, of levels of rho, `scene_tests` Cochran's of scenes; `signs` how far seeds agree on repair; `scores` are
-    those of scores.csv. `missing` says, a line each, what the folder lacks.
+    `rows`, `records`, `summary`, `trend` and `comparison` (of methods) are of the first selection rule; `regret`
+    compares all of them; `method_regret` is what choosing a method loses, `pairs` McNemar's tests, of methods or, where
+    there is one, of levels of rho, `scenes` Cochran's of scenes; `repair_signs` how far seeds agree on repair; `scores`
+    are those of scores.csv. `missing` says, a line each, what the folder lacks.
     """
 
     folder: Path
@@ -51,17 +52,17 @@ class Run(NamedTuple):
     rows: pd.DataFrame
     records: pd.DataFrame
     summary: pd.DataFrame
-    trends: pd.DataFrame
+    trend: pd.DataFrame
     comparison: pd.DataFrame
-    regrets: pd.DataFrame
-    choices: pd.DataFrame
-    pair_tests: pd.DataFrame
-    signs: pd.DataFrame
+    regret: pd.DataFrame
+    method_regret: pd.DataFrame
+    pairs: pd.DataFrame
+    repair_signs: pd.DataFrame
+    scenes: pd.DataFrame
     history: pd.DataFrame
     cells: dict[str, StoredCell]
-    missing: list[str]
     scores: pd.DataFrame
-    scene_tests: pd.DataFrame = pd.DataFrame()
+    missing: list[str]
 
     @property
     def name(self) -> str:
@@ -81,7 +82,7 @@ class Run(NamedTuple):
         settings = self.records[names].drop_duplicates()
         if len(settings) <= SHOWN or not names:
             return self
-        tables = {name: getattr(self, name) for name in SETTINGS}
+        tables = {name: getattr(self, name) for name in ("rows", "records", *TABLES)}
         few = {name: table.merge(settings[:SHOWN]) for name, table in tables.items() if {*names} <= {*table}}
         if len(self.history):
             few["history"] = self.history.merge(few["records"][["member"]])
@@ -122,7 +123,10 @@ def read_run(workdir: str | Path) -> Run:
     table = _results(folder)
     history = _table(folder / "history.csv", missing)
     cells = dict(read_cells(folder, results=table, history=history))
-    rows = _whole(_rows_of(cells, missing) if table.empty else table, missing)
+    rows = table if len(table) else to_frame(row for cell in cells.values() for row in cell.rows)
+    if table.empty and len(rows):
+        missing.append("results.csv: the run has not ended; these are the results of the cells that have")
+    rows = _whole(rows, missing)
     if rows.empty or not (rows["split"] == "test").any():
         raise FileNotFoundError(
             f"{folder}: expected a run folder whose results.csv has test rows; make one with flipjax sweep"
@@ -142,13 +146,13 @@ def read_run(workdir: str | Path) -> Run:
         compare(first, resamples=resamples),
         regret(rows, resamples=resamples),
         method_regret(first, history, resamples=resamples),
-        pair_tests(first, cells, axis=_compared(first)),
+        pair_tests(first, cells, axis="method" if "method" in first and first["method"].nunique() > 1 else "rho"),
         repair_signs(first, cells),
+        scene_tests(first, cells),
         history,
         cells,
-        missing,
         _scores(cells, rows, missing),
-        scene_tests(first, cells),
+        missing,
     )
 
 
@@ -158,10 +162,6 @@ def _scores(cells: Mapping[str, StoredCell], rows: pd.DataFrame, missing: list[s
         missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_tables makes it")
         return pd.DataFrame()
     return score_rows(cells.values(), rows)
-
-
-def _compared(rows: pd.DataFrame) -> str:
-    return "method" if "method" in rows and rows["method"].nunique() > 1 else "rho"
 
 
 def _results(folder: Path) -> pd.DataFrame:
@@ -176,14 +176,6 @@ def _results(folder: Path) -> pd.DataFrame:
     if lacking:
         raise ReportError(f"{path}: expected the columns of results.csv; it lacks {', '.join(lacking)}")
     return table
-
-
-def _rows_of(cells: Mapping[str, StoredCell], missing: list[str]) -> pd.DataFrame:
-    """Returns the rows that the cells hold: what there is of a run that has not ended."""
-    rows = to_frame(row for cell in cells.values() for row in cell.rows)
-    if len(rows):
-        missing.append("results.csv: the run has not ended; these are the results of the cells that have")
-    return rows
 
 
 def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:

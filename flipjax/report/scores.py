@@ -44,23 +44,21 @@ def score_blocks(run: Run) -> list[Numbers | Picture]:
         "The same, AUGRC (area under risk times coverage; lower is better). AURC and E-AURC, and all of them for "
         "common and rare groups, are in scores.csv"
     )
-    blocks: list[Numbers | Picture] = []
-    for text, quantity in ((caption, "auroc/all"), (areas, "augrc/all")):
-        table = score_table(summary, quantity)
-        blocks.append(Numbers(text, table, folded=quantity != "auroc/all"))
-    charts = _coverage(run, rows)
     carried = (
         f"A threshold for a mean flip of at most {WANTED_RISK:g}, chosen on validation images and carried to the test: "
         "share of the images it keeps and their mean flip; means over seeds, of those for which it keeps any"
     )
-    table = score_table(summary, *THRESHOLD)
-    return [*blocks, *charts, Numbers(carried, table)]
+    return [
+        Numbers(caption, score_table(summary, "auroc/all")),
+        Numbers(areas, score_table(summary, "augrc/all"), folded=True),
+        _coverage(run, rows),
+        Numbers(carried, score_table(summary, *THRESHOLD)),
+    ]
 
 
 def left_out(run: Run) -> str:
     """Says which scores the run has not, and why."""
-    rows = _rows(run)
-    there = {*rows["score"]} if len(rows) else set()
+    there = {*_rows(run).get("score", ())}
     by_reason: dict[str, list[str]] = {}
     for name, score in SCORES.items():
         if there and name not in there:
@@ -76,7 +74,7 @@ def _rows(run: Run) -> pd.DataFrame:
     return run.scores[of_rule & run.scores["member"].isin(run.kept()["member"])]
 
 
-def _coverage(run: Run, rows: pd.DataFrame) -> list[Picture]:
+def _coverage(run: Run, rows: pd.DataFrame) -> Picture:
     """Returns risk-coverage at the highest rho of each of the first settings: all groups, common and rare ones."""
     highest = rows["rho"].max() if "rho" in rows else None
     axes = [name for name in varying_axes(rows, until="selection") if name not in ("member", "seed")]
@@ -101,13 +99,11 @@ def _coverage(run: Run, rows: pd.DataFrame) -> list[Picture]:
         "al., Selective classification can magnify disparities across groups, 2021)."
     )
     chart = Chart("coverage_scores", f"Risk-coverage of the scores{where}", caption, run.note(interval=False), panels)
-    return [Picture(chart)]
+    return Picture(chart)
 
 
 def _panel(setting: tuple, side: str, members: dict[tuple, list[np.ndarray]]) -> Panel:
-    names = [name for name in DRAWN if (setting, side, name) in members]
-    means = (mean_curve(members[setting, side, name]) for name in names)
-    curves = [Curve(DRAWN[name][0], COVERAGE, mean) for name, mean in zip(names, means, strict=True)]
+    drawn = [(*look, members[setting, side, name]) for name, look in DRAWN.items() if (setting, side, name) in members]
+    curves = [Curve(label, COVERAGE, mean_curve(of_members), colour) for label, colour, of_members in drawn]
     title = ", ".join([*map(str, setting), side])
-    x, y = "coverage: share of all images kept", "mean flip share of those kept"
-    return curve_panel(curves, title=title, x=x, y=y, colours=[DRAWN[name][1] for name in names])
+    return curve_panel(curves, title=title, x="coverage: share of all images kept", y="mean flip share of those kept")
