@@ -23,7 +23,7 @@ The paper's own test images (2,568, each bird in one scene) and 2,456 of its 2,4
              --config.axes.rho='(0.95,)' --config.split.n_train=0
 """
 
-from flipjax.config import default_config
+from flipjax.config import default_config, set_paper_recipe
 
 
 def get_config(variant="grid"):
@@ -32,7 +32,7 @@ def get_config(variant="grid"):
     config.split.n_train = 2400
     config.split.n_val = 296
     config.split.n_test = 2568
-    {"grid": set_grid, "paper": set_recipe}[variant](config)
+    {"grid": set_grid, "paper": set_paper_recipe}[variant](config)
     return config
 
 
@@ -41,21 +41,3 @@ def set_grid(config):
     config.train.epochs = 30
     config.axes.rho = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
     config.axes.seed = (0, 1, 2)
-
-
-def set_recipe(config):
-    config.pool.size = 512
-    config.model.name = "smp_resnet50"
-    config.model.weights = "weights/resnet50"
-    config.model.dtype = "bfloat16"
-    config.train.epochs = 200
-    config.train.patience = 25
-    config.train.batch_size = 8
-    config.train.hflip = 0.5
-    config.train.crop = 1.0
-    config.train.jitter = 0.3
-    config.axes.rho = (0.5, 0.95)
-    config.axes.method = ("ce", "dice_ce", "group_dro", "bg_cutmix")
-    config.axes.learning_rate = (1e-4,)
-    # One member at a time fills a GPU; a vmap over kernels would be a grouped convolution.
-    config.population.width = 1

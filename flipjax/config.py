@@ -54,7 +54,7 @@ class PoolSpec:
 
     name: Annotated[str, one_of(*POOL_NAMES), "source of the images"] = "synthetic"
     size: Annotated[int, multiple(8, 16, 2**14), "pixels a side"] = 48
-    seed: Annotated[int, SEED, "synthetic: seed of the drawings"] = 0
+    seed: Annotated[int, SEED, "synthetic: seed of the drawings; for repeats"] = 0
     objects: Annotated[int, within(4), "synthetic: objects a class"] = 400
     scenes: Annotated[int, within(3), "synthetic: scenes a kind"] = 240
     root: Annotated[str, ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)"] = ""
@@ -62,7 +62,7 @@ class PoolSpec:
     scene_kinds: Annotated[tuple[str, ...], NAMES, "scenes in order (empty: as found; synthetic: the first two)"] = ()
     usual: Annotated[tuple, USUAL, "usual scene or scenes of each class (empty: scene i mod S of class i)"] = ()
     data_dir: Annotated[str, ANY, "where TFDS keeps its data sets (empty: TFDS's own)"] = ""
-    features: Annotated[tuple[str, ...], FEATURES, "tfds: names of these four"] = ("image", "mask", "class", "scene")
+    features: Annotated[tuple[str, ...], FEATURES, "tfds: names; for other data"] = ("image", "mask", "class", "scene")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SplitSpec:
     n_train: Annotated[int, within(0), "training images; 0: the largest number that every rho allows"] = 512
     n_val: Annotated[int, within(4), "validation images, as many of each group"] = 128
     n_test: Annotated[int, within(4), "test images, as many of each group"] = 400
-    seed: Annotated[int, SEED, "seed of the train/val/test split"] = 0
+    seed: Annotated[int, SEED, "seed of the train/val/test split; for repeats"] = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +81,8 @@ class ModelSpec:
 
     name: Annotated[str, one_of(*MODEL_NAMES), "network"] = "unet"
     width: Annotated[int, within(1, 2**14), "unet: channels at full resolution, doubled at each further level"] = 8
-    depth: Annotated[int, within(1, 6), "unet: levels"] = 3
-    norm: Annotated[str, one_of("batch", "group", "none"), "unet: normalisation"] = "batch"
+    depth: Annotated[int, within(1, 6), "unet: levels; for larger images"] = 3
+    norm: Annotated[str, one_of("batch", "group", "none"), "unet: normalisation; for small batches"] = "batch"
     dtype: Annotated[str, one_of(*DTYPES), "type that the network computes in; parameters are float32"] = "float32"
     weights: Annotated[str, ANY, "smp_*: file from flipjax convert to start from (empty: drawn afresh)"] = ""
     build: Annotated[Any, BUILD, "own network, which takes the place of name (None: none)"] = None
@@ -120,11 +120,11 @@ class PopulationSpec:
     memory holds wait for others.
     """
 
-    map: Annotated[str, one_of("auto", "loop", "vmap", "packed"), "how members share a device"] = "auto"
+    map: Annotated[str, one_of("auto", "loop", "vmap", "packed"), "members on a device; for comparing maps"] = "auto"
     width: Annotated[int, within(0), "members at once on a device (0: as the map has it)"] = 0
-    devices: Annotated[int, within(0), "devices (0: all; of a CPU its cores)"] = 0
-    batch_devices: Annotated[int, within(0), "devices that share each batch (0: those idle; of a CPU 1)"] = 0
-    memory_gb: Annotated[float, within(0, 1e9), "GB of a device (0: as it says)"] = 0.0
+    devices: Annotated[int, within(0), "devices (0: all; of a CPU its cores); for machines that others use"] = 0
+    batch_devices: Annotated[int, within(0), "devices a batch (0: those idle; of a CPU 1); for few members"] = 0
+    memory_gb: Annotated[float, within(0, 1e9), "GB of a device (0: as it says); for shared devices"] = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +135,8 @@ class InterveneSpec:
     those beside flip-risk, of logits alone, or all, which take three more passes.
     """
 
-    scenes: Annotated[str, one_of("mean", "sampled", "both", "none"), "scenes behind each predicted region"] = "mean"
-    scores: Annotated[str, one_of("all", "logits", "none"), "scores beside flip-risk; all take more passes"] = "all"
+    scenes: Annotated[str, one_of("mean", "sampled", "both", "none"), "scenes behind regions; for real scenes"] = "mean"
+    scores: Annotated[str, one_of("all", "logits", "none"), "scores beside flip-risk; for speed, logits alone"] = "all"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,10 +147,10 @@ class Axes:
     seed: Annotated[int, SEED, "seed of initial weights, batch order and object-scene pairing"] = 0
     method: Annotated[str, METHOD, "method; names joined by + are combined"] = "ce"
     learning_rate: Annotated[float, above(0), "of Adam"] = 2e-3
-    weight_decay: Annotated[float, within(0, 1e3), "above 0: AdamW"] = 0.0
-    warmup: Annotated[float, within(0, 1), "share of the steps over which the learning rate rises"] = 0.0
-    schedule: Annotated[str, one_of("constant", "cosine"), "of the learning rate"] = "constant"
-    clip_norm: Annotated[float, within(0, 1e9), "largest norm of the gradients (0: any)"] = 0.0
+    weight_decay: Annotated[float, within(0, 1e3), "above 0: AdamW; for transformers"] = 0.0
+    warmup: Annotated[float, within(0, 1), "share of the steps of a rising learning rate; for transformers"] = 0.0
+    schedule: Annotated[str, one_of("constant", "cosine"), "of the learning rate; for long training"] = "constant"
+    clip_norm: Annotated[float, within(0, 1e9), "largest norm of the gradients (0: any); for divergence"] = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,6 +244,16 @@ def default_config() -> Config:
     config.axes.unlock()
     config.grid.unlock()
     return config
+
+
+def set_paper_recipe(config: Config) -> None:
+    """Sets the paper's recipe and methods, at rho 0.5 and 0.95; its other encoder is `smp_mit_b2`."""
+    config.pool.size = 512
+    config.model.update(name="smp_resnet50", weights="weights/resnet50", dtype="bfloat16")
+    config.train.update(epochs=200, patience=25, batch_size=8, hflip=0.5, crop=1.0, jitter=0.3)
+    config.axes.update(rho=(0.5, 0.95), method=("ce", "dice_ce", "group_dro", "bg_cutmix"), learning_rate=(1e-4,))
+    # One member at a time fills a GPU; a vmap over kernels would be a grouped convolution.
+    config.population.width = 1
 
 
 def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:

@@ -13,22 +13,22 @@ class Knobs(NamedTuple):
     strength is the value where a method sets the knob. The others are switches, 1 where a method sets them.
     """
 
-    dice: Annotated[Any, 1.0, within(0, 1e3), "weight of the foreground Dice loss beside the cross-entropy"] = 0.0
+    dice: Annotated[Any, 1.0, within(0, 1e3), "weight of the foreground Dice loss; for tuning dice_ce"] = 0.0
     dro: Annotated[Any, "1 for GroupDRO, 0 for the plain mean over images"] = 0.0
-    dro_step: Annotated[Any, 0.01, within(0, 1e3), "step size of GroupDRO's ascent on the group weights"] = 0.0
+    dro_step: Annotated[Any, 0.01, within(0, 1e3), "step size of the group weights' ascent; for tuning group_dro"] = 0.0
     # The paper's code: a batch zeroes the weight of a group that it lacks, and the validation pass moves weights too.
     dro_reference: Annotated[Any, "1 for the rule of the paper's code"] = 0.0
     balanced: Annotated[Any, "1 to draw every batch evenly over the groups"] = 0.0
-    cutmix: Annotated[Any, 0.5, within(0, 1), "probability of background CutMix"] = 0.0
-    swap: Annotated[Any, 0.5, within(0, 1), "probability of putting the object on a scene of the other kind"] = 0.0
+    cutmix: Annotated[Any, 0.5, within(0, 1), "probability of background CutMix; for tuning bg_cutmix"] = 0.0
+    swap: Annotated[Any, 0.5, within(0, 1), "probability of a scene of the other kind; for tuning bg_swap"] = 0.0
     # Averages include the running statistics of norms (Izmailov et al., 2018, compute them anew for SWA).
-    ema: Annotated[Any, 0.99, within(0, 0.99999), "decay per step of the average of the weights"] = 0.0
-    swa: Annotated[Any, 0.5, within(0, 0.99), "share of the epochs after which the average of the weights starts"] = 0.0
+    ema: Annotated[Any, 0.99, within(0, 0.99999), "decay per step of the average of the weights; for tuning ema"] = 0.0
+    swa: Annotated[Any, 0.5, within(0, 0.99), "share of the epochs before the average starts; for tuning swa"] = 0.0
     # The other half of the validation images selects.
     dfr: Annotated[Any, "1 to refit the head on a group-balanced half of the validation images"] = 0.0
-    jtt_epochs: Annotated[Any, 4, within(1), "epochs of JTT's first run"] = 0.0
+    jtt_epochs: Annotated[Any, 4, within(1), "epochs of JTT's first run; for tuning jtt"] = 0.0
     jtt_weight: Annotated[
-        Any, 10.0, within(1), "how many times as often JTT draws an image that its first run flips"
+        Any, 10.0, within(1), "how many times as often JTT draws an image that its first run flips; for tuning jtt"
     ] = 1.0
     own_loss: Annotated[Any, "which of config.train.loss takes the place of the cross-entropy, from 1; 0: none"] = 0.0
     own_augment: Annotated[Any, "which of config.train.augment changes the images, from 1; 0: none"] = 0.0
@@ -37,7 +37,7 @@ class Knobs(NamedTuple):
 class Augmentation(NamedTuple):
     """How a member's training images are changed: scalars, traced; keys of `config.train`."""
 
-    hflip: Annotated[Any, within(0, 1), "probability of the horizontal flip"] = 0.5
+    hflip: Annotated[Any, within(0, 1), "probability of the horizontal flip; for symmetric classes"] = 0.5
     crop: Annotated[Any, within(0, 1), "probability of the random resized crop"] = 0.0
     jitter: Annotated[Any, within(0, 1), "probability of the colour jitter"] = 0.0
 

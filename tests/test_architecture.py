@@ -4,7 +4,7 @@ import pathlib
 import pkgutil
 import re
 
-from flipjax.config import default_config
+from flipjax.config import PLACES
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "flipjax/ARCHITECTURE.md").read_text()
@@ -14,12 +14,7 @@ def exists(name):
     """Whether a name of the page is a file of the project, a key of a configuration, or a name below flipjax."""
     if "/" in name:
         return (ROOT / name).exists() or (not (ROOT / "sweeps").is_dir() and name.startswith("sweeps/"))
-    if name.startswith("config.") and name.split(".")[1] in default_config():
-        config = default_config()
-        for part in name.split(".")[1:]:
-            if part not in config:
-                return False
-            config = config[part]
+    if any(f"config.{key}.".startswith(f"{name}.") for key in PLACES):
         return True
     try:
         pkgutil.resolve_name(f"flipjax.{name}")

@@ -17,6 +17,7 @@ import matplotlib
 import pytest
 
 from flipjax import results
+from flipjax.config import KEYS, PLACES, default_config, leaves, set_paper_recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "sweeps/examples"
@@ -28,8 +29,9 @@ def run(tmp_path, monkeypatch):
     """Runs an example in an empty folder, and returns what it prints."""
 
     def run_example(name, *arguments):
-        if "\nimport torch\n" in (EXAMPLES / name).read_text():
-            pytest.importorskip("torch", reason="PyTorch is no dependency")
+        for package in ("torch", "lightning"):
+            if f"\nimport {package}\n" in (EXAMPLES / name).read_text():
+                pytest.importorskip(package, reason="it is no dependency")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
@@ -39,9 +41,11 @@ def run(tmp_path, monkeypatch):
     return run_example
 
 
-def test_a_pytorch_loop(run):
-    lines = dict(line.split(" ") for line in run("pytorch_loop.py").splitlines())
-    assert sum(float(lines[f"fg_{name}"]) for name in ("correct", "flip", "miss")) == pytest.approx(1, abs=0.002)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("script", "prefix"), [("pytorch_loop.py", "fg_"), ("lightning_loop.py", "val_fg_")])
+def test_a_loop(run, script, prefix):
+    lines = dict(line.split(" ") for line in run(script).splitlines())
+    assert sum(float(lines[f"{prefix}{name}"]) for name in ("correct", "flip", "miss")) == pytest.approx(1, abs=0.002)
 
 
 def test_an_audit_of_a_pytorch_model(run, tmp_path):
@@ -67,13 +71,6 @@ def test_a_pytorch_model_on_the_benchmark(run):
     table = run("benchmark_pytorch.py", ROOT / "tests/recorded/config.py", 1).splitlines()
     assert table[0].split()[:3] == ["method", "rho", "group"] and len(table) == 8
     assert sum(map(float, table[-1].split()[-3:])) == pytest.approx(1, abs=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_lightning_loop(run):
-    pytest.importorskip("lightning", reason="Lightning is no dependency")
-    lines = dict(line.split(" ") for line in run("lightning_loop.py").splitlines())
-    assert sum(float(lines[f"val_fg_{name}"]) for name in ("correct", "flip", "miss")) == pytest.approx(1, abs=0.002)
 
 
 def test_scene_swap_of_a_pytorch_model(run):
@@ -104,6 +101,15 @@ def test_own_photos_from_a_folder_to_a_plan(tmp_path):
     command = ["bash", EXAMPLES / "own_photos.sh", "", "runs/own_photos", "--dry_run"]
     ended = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
     assert "Largest n_train" in ended.stdout and "nothing was trained" in ended.stdout
+
+
+def test_every_key_is_set_by_a_configuration_or_script_or_says_for_whom_it_is():
+    paths = [path for folder in ("configs", "sweeps") for path in (ROOT / folder).rglob("*")]
+    text = "".join(path.read_text() for path in paths if path.suffix in (".py", ".sh"))
+    set_paper_recipe(paper := default_config())
+    changed = leaves(paper).items() - leaves(default_config()).items()
+    known = {PLACES[name] for name in [*re.findall(r"config\.([a-z_.]+)", text), *dict(changed)] if name in PLACES}
+    assert [name for name, key in KEYS.items() if name not in known and "; for " not in key.meaning] == []
 
 
 def names_of(tree):

@@ -12,7 +12,7 @@ CLASSES = 21  # 0 is the background
 
 
 def draw_logits(images, sharpness):
-    """Logits (images, 16, 16, 21) of a model that finds two objects an image, the surer the larger `sharpness` is."""
+    """Returns logits (images, 16, 16, 21) of a model that finds two objects an image, surer with more `sharpness`."""
     logits = generator.normal(size=(images, 16, 16, CLASSES))
     for image in logits:
         for rows, c in zip((slice(1, 7), slice(9, 15)), generator.integers(1, CLASSES, 2), strict=True):

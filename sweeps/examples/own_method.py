@@ -14,7 +14,7 @@ from flipjax.config import default_config
 
 
 def focal(logits, labels, groups, gamma=2.0):
-    """Cross-entropy that sure pixels have little part in (Lin et al., 2017), the mean over each image's pixels."""
+    """Returns the cross-entropy that sure pixels have little part in (Lin et al., 2017), each image's mean."""
     truth = jax.nn.one_hot(labels, logits.shape[-1])
     of_truth = (jax.nn.log_softmax(logits) * truth).sum(-1)
     return ((1 - jnp.exp(of_truth)) ** gamma * -of_truth).mean((1, 2))

@@ -13,7 +13,7 @@ from flipjax.metrics import FlipMetric
 
 
 def scalars(flips):
-    """The numbers of a metric that are no lists, as loggers take them."""
+    """Returns the numbers of a metric that are no lists, as loggers take them."""
     return {name: value for name, value in flips.compute().items() if isinstance(value, (int, float))}
 
 

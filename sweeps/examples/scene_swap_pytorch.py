@@ -14,7 +14,7 @@ generator = np.random.default_rng(0)
 
 
 def model(images):
-    """Made up: finds bright regions, and says cat where they are more red than green, or the scene is dark."""
+    """Finds bright regions, and says cat where they are more red than green, or the scene is dark."""
     bright, lean = 20 * (images.amax(1) - 0.8), 2 * (0.4 - images.mean((1, 2, 3)))
     redder = images[:, 0] - images[:, 1] + lean[:, None, None]
     return torch.stack([torch.zeros_like(bright), bright + redder, bright - redder], 1)
@@ -29,7 +29,7 @@ images[:20, 3:9, 3:9] = [[[1, 0.9, 0.5]]]
 
 
 def predict(batch):
-    """Images with channels last to logits with classes last."""
+    """Returns logits with classes last of images with channels last."""
     with torch.inference_mode():  # on a GPU add .to(device)
         return model(torch.tensor(np.asarray(batch)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 

@@ -12,14 +12,14 @@ from PIL import Image
 
 
 def encode(pixels):
-    """PNG bytes: arrays would ask for TensorFlow."""
+    """Returns PNG bytes: arrays would ask for TensorFlow."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="PNG")
     return stream.getvalue()
 
 
 def examples():
-    """A photo, its mask, its class and its scene: 8 of each of the four groups."""
+    """Yields a photo, its mask, its class and its scene: 8 of each of the four groups."""
     generator = np.random.default_rng(0)
     for index in range(32):
         animal, place = index % 2, index // 2 % 2

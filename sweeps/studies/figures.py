@@ -16,7 +16,7 @@ PAIRS = (
 
 
 def draw_scene_swap(folder):
-    """AUROC of entropy and of scene-swap risk, and Flip before and after repair, over rho; two sets of seeds."""
+    """Draws AUROC of entropy and of scene-swap risk, and Flip before and after repair, over rho; two sets of seeds."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name, style, seeds in (("results.csv", "-", "seeds 10 to 13"), ("fresh.csv", "--", "seeds 20 to 23")):
         table = pd.read_csv(folder / name, dtype={"group": str})
@@ -36,7 +36,7 @@ def draw_scene_swap(folder):
 
 
 def draw_monitor(folder):
-    """Share of streams that ever alarm without drift, against the level that was promised."""
+    """Draws the share of streams that ever alarm without drift, against the level that was promised."""
     table = pd.read_csv(folder / "results.csv")
     rows = table[(table.study == "no drift") & (table.scores == "normal") & (table.reference == 200)]
     figure, axis = plt.subplots(figsize=(5, 3.4), layout="constrained")

@@ -61,7 +61,7 @@ def devices(target):
 
 
 def arguments(experiment, mesh, members):
-    """Shapes of a population's arguments: members, states, pool, validation rows, groups and refit."""
+    """Returns shapes of a population's arguments: members, states, pool, validation rows, groups and refit."""
     spec, pool, shape = experiment.split, experiment.pool, jax.ShapeDtypeStruct
     scalar = shape((), jnp.float32)
     member = Member(
@@ -90,7 +90,7 @@ def arguments(experiment, mesh, members):
 
 
 def traced_layer(experiment, mesh, members, form):
-    """A layer of the first level, its forward pass and both gradients; "shifts" is in no program of flipjax."""
+    """Returns a layer of the first level, its forward pass and both gradients; "shifts" is in no program of flipjax."""
     spec = experiment.model
     shape = {"members": members, "batch": experiment.train.batch_size, "size": experiment.pool.size}
     given = layers.arguments(form, **shape, channels=spec.width, dtype=spec.dtype)
@@ -132,7 +132,7 @@ def traced(program, experiment, mesh, members, form):
 
 
 def computations(text):
-    """The lines of each computation of an HLO module, and the name of the entry."""
+    """Returns the lines of each computation of an HLO module, and the name of the entry."""
     result, entry, name = {}, None, None
     for line in text.splitlines():
         head = re.match(r"(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$", line)
@@ -148,7 +148,7 @@ def computations(text):
 
 
 def trips(line, lines_of):
-    """How often a loop runs: as XLA says, or the one number that its counter is compared with; 1 where it is data."""
+    """Returns how often a loop runs: as XLA says, or what its counter is compared with; 1 where it is data."""
     if known := re.search(r'known_trip_count":\{"n":"(\d+)"', line):
         return int(known[1])
     condition = lines_of.get(re.search(r"condition=%?([\w.\-]+)", line)[1], ())

@@ -25,7 +25,7 @@ CLASSES = 3
 
 @jax.jit
 def plain(logits, labels):
-    """argmax, C * C masked sums, and the entropy from a log-softmax."""
+    """Returns counts by argmax and C * C masked sums, and the entropy from a log-softmax."""
     prediction = jnp.argmax(logits, axis=-1)
     counts = [
         [jnp.sum((labels == truth) & (prediction == p), axis=(-2, -1)) for p in range(CLASSES)]
@@ -37,7 +37,7 @@ def plain(logits, labels):
 
 
 def pytorch(logits, labels):
-    """The same in vectorised PyTorch, counting with one bincount; None where PyTorch is absent."""
+    """Returns the same in vectorised PyTorch, counting with one bincount; None where PyTorch is absent."""
     try:
         import torch
     except ImportError:

@@ -18,7 +18,7 @@ CLASSES, VOID, CELLS = 11, 255, 40
 
 
 def label_maps(images, shape):
-    """Predictions and labels uint8 (n, H, W), from fixed seeds."""
+    """Returns predictions and labels uint8 (n, H, W), from fixed seeds."""
     predictions, labels = np.empty((2, images, *shape), np.uint8)
     for index in range(images):
         rng = np.random.default_rng(index)

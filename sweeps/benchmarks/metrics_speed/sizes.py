@@ -18,7 +18,7 @@ IMAGES = 40
 
 
 def images(classes):
-    """Logits (1, C, H, W) float32 and labels (1, H, W) int64, one image at a time, from fixed seeds."""
+    """Yields logits (1, C, H, W) float32 and labels (1, H, W) int64, one image at a time, from fixed seeds."""
     for index in range(IMAGES):
         rng = np.random.default_rng(index)
         height, width = 200 + 9 * index, 560 - 7 * index

@@ -46,7 +46,7 @@ RUNS = {
 
 
 def make_part(generator, members, rules, images):
-    """Counts, scores and answers on other scenes of all members: flips of the rare groups grow with rho."""
+    """Returns counts, scores and answers on other scenes of all members: flips of the rare groups grow with rho."""
     groups = np.arange(images) % 4
     rare = np.isin(groups, (1, 2))
     label = 1 + groups // 2
@@ -162,7 +162,7 @@ def browser():
 
 
 def measure_paint(page):
-    """Seconds from the start of the page to its first contentful paint and to its load event, the best of three."""
+    """Returns seconds from a page's start to its first contentful paint and to its load event, the best of three."""
     driver = browser()
     if driver is None:
         return {"first_paint_s": "", "loaded_s": ""}

@@ -37,7 +37,7 @@ def encode(image, **options):
 
 
 def photo(rng, width, height):
-    """Smooth colours and noise: a JPEG of about 1.5 bits a pixel, as photos have."""
+    """Returns smooth colours and noise: a JPEG of about 1.5 bits a pixel, as photos have."""
     coarse = rng.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3)).astype(np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
     noisy = smooth + rng.integers(-8, 9, (height, width, 1))
@@ -45,7 +45,7 @@ def photo(rng, width, height):
 
 
 def segmentation(rng, width, height):
-    """An ellipse with a soft edge, over about a quarter of the photo."""
+    """Returns an ellipse with a soft edge, over about a quarter of the photo."""
     mask = Image.new("L", (width, height))
     x, y = (int(rng.uniform(0.1, 0.3) * side) for side in (width, height))
     ImageDraw.Draw(mask).ellipse((x, y, x + int(0.6 * width), y + int(0.6 * height)), fill=255)

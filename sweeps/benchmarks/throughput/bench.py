@@ -52,7 +52,7 @@ def check_twin(running):
 
 
 def ratio(result, members, other):
-    """Median over rounds of the loop's speed by another's, and the range; None where one of them was not measured."""
+    """Returns median and range, over rounds, of the loop's speed by another's; None where one is not measured."""
     speeds = {running.contender.name: running.speeds for running in result if running.members == members}
     if LOOP not in speeds or other not in speeds:
         return None
@@ -82,7 +82,7 @@ def print_ratios(result):
 
 
 def print_memory(result):
-    """Growth of peak resident memory a member; K = 1 is left out, since it uses fewer devices and processes."""
+    """Prints the growth of peak resident memory a member; K = 1 is left out: it uses fewer devices and processes."""
     for name in dict.fromkeys(running.contender.name for running in result):
         peaks = [(r.members, r.peak) for r in result if r.contender.name == name and r.members > 1]
         if len(peaks) > 1:

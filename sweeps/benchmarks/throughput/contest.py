@@ -42,7 +42,7 @@ class Contender:
 
 
 def serve(pipe, module, kind, options):
-    """A contender's process: builds it, then answers until told to stop."""
+    """Builds a contender in its own process, then answers until told to stop."""
     contender = importlib.import_module(module).make(kind, **options)
     pipe.send(None)
     while (request := pipe.recv()) is not None:
@@ -53,13 +53,13 @@ def serve(pipe, module, kind, options):
 
 
 def peak_megabytes():
-    """Peak resident memory of this program alone (ru_maxrss would begin at that of the process it was forked from)."""
+    """Returns this program's own peak resident memory (ru_maxrss begins at that of the process it was forked from)."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def busy_seconds():
-    """Processor time since boot, all programs: user, nice, system, and interrupts."""
+    """Returns processor time since boot, all programs: user, nice, system, and interrupts."""
     user, nice, system, _, _, *interrupts = map(int, pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:8])
     return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
@@ -99,7 +99,7 @@ class Running:
             pipe.recv()
 
     def ask(self, method, *arguments, repeats=1):
-        """Seconds until every process has answered, and the first one's answer."""
+        """Returns seconds until every process has answered, and the first one's answer."""
         start = time.perf_counter()
         for pipe in self.pipes:
             pipe.send((method, repeats, arguments))
@@ -108,7 +108,7 @@ class Running:
         return time.perf_counter() - start, answers[0][0]
 
     def warm_up(self, seconds):
-        """The first epoch, timed, and a second, which tells how many make a turn."""
+        """Runs the first epoch, timed, and a second, which tells how many make a turn."""
         self.first, _ = self.ask("epoch")
         self.repeats = max(1, round(seconds / self.ask("epoch")[0]))
 
@@ -157,7 +157,7 @@ def environment(values):
 
 
 def compare(contenders, members, *, rounds, seconds, after=None):
-    """All contenders at one K in turn, starting with the next one each round; `after` gets them by name at the end."""
+    """Asks all contenders at one K in turn, each round from the next one on; `after` gets them by name at the end."""
     result = [Running(contender, members) for contender in contenders if contender.takes(members)]
     for running in result:
         running.wait_until_ready()

@@ -50,7 +50,7 @@ def in_time():
 
 
 def seconds(function):
-    """Seconds of the first call, and the median of the others."""
+    """Returns seconds of the first call, and the median of the others."""
     times = []
     for _ in range(1 + ROUNDS):
         start = time.perf_counter()
@@ -79,7 +79,7 @@ def populations():
 
 
 def convolutions():
-    """A layer of members that fill 128 lanes, in each form; a gradient's time holds the forward pass that it needs."""
+    """Times a layer of members that fill 128 lanes, in each form; a gradient's time holds the forward pass it needs."""
     size, channels, members = (8, 16, 2) if OPTIONS.tiny else (32, 16, 8)
     for dtype in DTYPES:
         for form in layers.FORMS:
@@ -98,7 +98,7 @@ def convolutions():
 
 
 def peers():
-    """PyTorch, models one after another and a process each; its images are ready, none is composed or flipped."""
+    """Times PyTorch, models one after another and a process each; its images are ready, none is composed or flipped."""
     if not importlib.util.find_spec("torch"):
         print("PyTorch cannot be imported: its rows are left out", flush=True)
         return
@@ -124,7 +124,7 @@ def peers():
 
 
 def reads():
-    """`decompose` beside one plain read of its inputs."""
+    """Times `decompose` beside one plain read of its inputs."""
     count, size = (2, 32) if OPTIONS.tiny else (64, 512)
     logits = jax.random.normal(jax.random.key(0), (count, size, size, 3))
     labels = jax.random.randint(jax.random.key(1), (count, size, size), 0, 3)

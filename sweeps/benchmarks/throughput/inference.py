@@ -24,7 +24,7 @@ CONTENDERS = ("flipjax, one device", "flipjax, a device a core", "PyTorch", "PyT
 
 
 def weights_of(encoder):
-    """The same weights for all: He-scaled kernels, norms near the identity."""
+    """Returns the same weights for all: He-scaled kernels, norms near the identity."""
     from flipjax.models.smp import expected_shapes
 
     rng, state = np.random.default_rng(0), {}
@@ -83,7 +83,7 @@ def make_torch(encoder, channels_last):
 
 
 def serve(pipe, name, encoder):
-    """A contender's process: builds it, then answers with seconds and logits until told to stop."""
+    """Builds a contender in its own process, then answers with seconds and logits until told to stop."""
     if name.startswith("flipjax"):
         run = make_flipjax(encoder, 1 if "one" in name else CORES)
     else:

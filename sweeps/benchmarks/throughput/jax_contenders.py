@@ -77,14 +77,14 @@ class Flipjax:
         assert np.isfinite(record["train_loss"]).all(), record
 
     def operations(self):
-        """Floating-point operations of a training sample, as XLA counts those of a member's compiled step."""
+        """Returns floating-point operations of a training sample, as XLA counts those of a member's compiled step."""
         member = make_members(1, 1)[0]
         compiled = jax.jit(functools.partial(train_step, EXPERIMENT))
         arguments = member, make_pool(), init_state(EXPERIMENT, member), jnp.arange(BATCH), jax.random.key(0)
         return compiled.lower(*arguments).compile().cost_analysis()["flops"] / BATCH
 
     def reference(self):
-        """A member's weights, a batch, and its losses before and after an Adam step, for the PyTorch twin to repeat."""
+        """Returns a member's weights, a batch, and its losses before and after an Adam step, for the PyTorch twin."""
         pool = make_pool()
         member = dataclasses.replace(make_members(1, 1)[0], augmentation=Augmentation(hflip=0.0))
         state = init_state(EXPERIMENT, member)

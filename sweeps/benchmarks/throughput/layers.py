@@ -14,12 +14,12 @@ def packed(images, kernels):
 
 
 def vmapped(images, kernels):
-    """A convolution of K groups; images (K, B, H, W, C)."""
+    """Returns a convolution of K groups; images (K, B, H, W, C)."""
     return jax.vmap(convolve)(images, kernels)
 
 
 def shifts(images, kernels):
-    """Nine products of shifted images, the member being the batch of each; images (K, B, H, W, C)."""
+    """Returns nine products of shifted images, the member being the batch of each; images (K, B, H, W, C)."""
     _, _, H, W, _ = images.shape
     height, width = kernels.shape[1:3]
     around = [(0, 0), (0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)]
@@ -35,7 +35,7 @@ FORMS = {"packed": packed, "vmap": vmapped, "shifts": shifts}
 
 
 def arguments(form, *, members, batch, size, channels, dtype):
-    """Shapes of a form's images and kernels: 3 x 3, as many outputs as inputs."""
+    """Returns shapes of a form's images and kernels: 3 x 3, as many outputs as inputs."""
     images = (members, batch, size, size, channels)
     if form == "packed":
         images = (batch, size, size, members * channels)
@@ -44,7 +44,7 @@ def arguments(form, *, members, batch, size, channels, dtype):
 
 
 def passes(form):
-    """The forward pass, and the gradients of images and of kernels alone, as functions of images and kernels."""
+    """Returns the forward pass, and the gradients of images and of kernels alone, as functions of both."""
 
     def convolved(images, kernels):
         with plain():

@@ -41,7 +41,7 @@ def product_speed(repeats=20):
 
 
 def measure(size, members, rounds):
-    """Rows of the contenders at one size and K."""
+    """Returns rows of the contenders at one size and K."""
     names = [LOOP] + ([BEST] if importlib.util.find_spec("torch") else [])
     contenders = [dataclasses.replace(c, size=size) for c in CONTENDERS if c.name in names]
     operations = []

@@ -98,7 +98,7 @@ class Sequential:
 
 
 def make(kind, *, members, steps, cores, augmented=False, size=32):
-    """`kind`: "threads" or "single" of a CPU, or a device and "eager" or "compiled": "cuda eager". Never augmented."""
+    """Returns a contender. `kind`: "threads" or "single" of a CPU, or a device and "eager" or "compiled"."""
     if kind in ("threads", "single"):
         return Sequential(members=members, steps=steps, threads=cores if kind == "threads" else 1, size=size)
     device, form = kind.split()

@@ -32,14 +32,14 @@ DRIFTS = {
 
 
 def evidence(reference, scores):
-    """The p-value of no drift after each image."""
+    """Returns the p-value of no drift after each image."""
     # An alarm would end the test.
     fitted = monitor.fit(reference, flag_rate=0.5, false_alarm=1e-12)
     return np.array([verdict.p_value for verdict in monitor.watch(fitted, scores)])
 
 
 def windows(reference, scores):
-    """The p-value of each whole window of the stream against the reference, alone."""
+    """Returns the p-value of each whole window of the stream against the reference, alone."""
     ends = range(WINDOW, len(scores) + 1, WINDOW)
     return np.array([ks_2samp(reference, scores[end - WINDOW : end]).pvalue for end in ends])
 

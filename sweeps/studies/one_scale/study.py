@@ -28,7 +28,7 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a8a8a"
 
 
 def read_members(folder):
-    """A row a member of all runs: its axes, shift, use, reliance, Flip of rare less that of common groups."""
+    """Returns a row a member of all runs: its axes, shift, use, reliance, Flip of rare less that of common groups."""
     parts = []
     for run, name in RUNS.items():
         if not (folder / run / "results.csv").exists():
@@ -45,7 +45,7 @@ def read_members(folder):
 
 
 def betas(folder):
-    """Rows of the members of 4 x 4: rho, seed, beta, its interval, shuffled and within, where 50 images flip."""
+    """Yields the members of 4 x 4 of 50 flips or more: rho, seed, beta, its interval, shuffled and within."""
     for path in sorted(folder.glob("one_scale_4x4/cells/*/decomposition.npz")):
         cell = load_cell(path)
         part = cell.parts["test"]
@@ -64,7 +64,7 @@ def betas(folder):
 
 
 def spearman(x, y):
-    """The rank correlation of two columns."""
+    """Returns the rank correlation of two columns."""
     return pd.Series(x).rank().corr(pd.Series(y).rank())
 
 
@@ -81,14 +81,14 @@ def ranked(members, column, *, other=None, samples=2000):
 
 
 def _named(rows, run):
-    """What a member of a run has that the default has not."""
+    """Returns what a member of a run has that the default has not."""
     column = VARIED[run]
     names = [each if column == "method" else f"{column.split('.')[1]} {each:g}" for each in rows[column]]
     return pd.Series(names, rows.index, dtype=object)
 
 
 def draw(members):
-    """Context use against rho, by what varies; and the gap against the shift."""
+    """Draws context use against rho, by what varies; and the gap against the shift."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
     base = members[members["run"] == "base"]
     told = base[base["rho"] > 0.5]

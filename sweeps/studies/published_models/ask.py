@@ -21,7 +21,7 @@ OPTIONS = {"kind": "masks", "num_classes": 21, "ignore_index": published.VOID}
 
 
 def region_rows(logits, labels, first):
-    """Rows of predicted objects: image, label, true class of most of it, pixels, flip-risk, maximum softmax."""
+    """Returns rows of predicted objects: image, label, true class of most of it, pixels, flip-risk, maximum softmax."""
     numbers = intervene.find_regions(logits)
     scores = monitor.region_scores(logits)
     truth, pixels = [], []
@@ -35,7 +35,7 @@ def region_rows(logits, labels, first):
 
 
 def _numbers(images):
-    """The place of each region within its image, from 1 on."""
+    """Returns the place of each region within its image, from 1 on."""
     start = np.searchsorted(images, images)
     return np.arange(len(images)) - start + 1
 
@@ -48,7 +48,7 @@ def swap(predict, images, logits, scenes):
 
 
 def ask_photos(predict, images, labels, scenes, *, swapped):
-    """Predicted classes of all photos; regions and their log-odds on scenes of the photos `swapped`."""
+    """Returns predicted classes of all photos; regions and their log-odds on scenes of the photos `swapped`."""
     masks, rows, odds = [], [], []
     for first in range(0, len(images), 10):
         some = images[first : first + 10].astype(np.float32) / 255
@@ -61,7 +61,7 @@ def ask_photos(predict, images, labels, scenes, *, swapped):
 
 
 def ask_composites(predict, folder, scenes):
-    """Of cats and dogs on forest, on sea and in their own photo: the place, true class, label, flip-risk, log-odds."""
+    """Returns of cats and dogs on forest, sea and their own photo the place, class, label, flip-risk and log-odds."""
     rows, odds = [], []
     size = (published.SIDE, published.SIDE)
     for name, c in (("cat", 8), ("dog", 12)):
@@ -83,7 +83,7 @@ def ask_composites(predict, folder, scenes):
 
 
 def ask_model(predict, images, labels, splits, scenes):
-    """All that is asked of a model about photos, in the order that it returns: `study.py` reads it."""
+    """Returns all that is asked of a model about photos, in the order that `study.py` reads."""
     places = [np.flatnonzero(splits == split) for split in ("val", "train_aug")]
     first = [each[:n] for each, n in zip(places, published.COUNTS, strict=True)]
     order = np.concatenate([*first, np.setdiff1d(np.arange(len(images)), np.concatenate(first))])

@@ -22,7 +22,7 @@ def read_mask(path):
 
 
 def choose_flip(true, evidence):
-    """The row of a confusion with one class around it that speaks for the wrong class most strongly."""
+    """Returns the row of a confusion with one class around it that speaks for the wrong class most strongly."""
     wrong = true["predicted"].to_numpy(int)
     told = evidence[np.arange(len(true)), wrong]
     around = context.context_classes(true)[:, 1:].sum(1)
@@ -49,7 +49,7 @@ def draw(table, answers, images, labels, shares, places, folder):
 
 
 def _draw_objects(axis, true, row, photo):
-    """The photo, or its frame, with a box for each true object."""
+    """Draws the photo, or its frame, with a box for each true object."""
     side = published.SIDE
     if photo is not None:
         axis.imshow(photo)
@@ -65,7 +65,7 @@ def _draw_objects(axis, true, row, photo):
 
 
 def _draw_context(axis, true, row, evidence, shares):
-    """How often training photos of the true and of the wrong class show each class of the context."""
+    """Draws how often training photos of the true and of the wrong class show each class of the context."""
     c, d = int(true["class"][row]), int(true["predicted"][row])
     around = [e for e in np.flatnonzero(context.context_classes(true)[row]) if e not in (0, c, d)]
     shown = [(shares[shares[:, k] >= 0.001][:, around] >= 0.01).mean(0) for k in (c, d)]
@@ -80,7 +80,7 @@ def _draw_context(axis, true, row, evidence, shares):
 
 
 def _draw_betas(axis, table):
-    """Beta on VOC-val: its interval, and its value with shuffled contexts."""
+    """Draws beta on VOC-val: its interval, and its value with shuffled contexts."""
     rows = table[table["split"] == "val"].set_index(["model", "quantity"])
     for place, model in enumerate(published.MODELS):
         beta = rows.loc[model, "beta"]

@@ -26,7 +26,7 @@ SCORES = ("flip_risk", "max_softmax", "swap_quota", "swap_zero")
 
 
 def photo_scenes(images, labels):
-    """The cluster of each photo's scene, and the class shares of each photo."""
+    """Returns the cluster of each photo's scene, and the class shares of each photo."""
     small = images[:, ::2, ::2].astype(np.float32) / 255
     features = [context.scene_features(small[i : i + 50], labels[i : i + 50, ::2, ::2] > 0) for i in range(0, 900, 50)]
     return context.cluster_scenes(np.concatenate(features)), context.image_shares(labels, num_classes=21)
@@ -50,7 +50,7 @@ def about_flips(true, evidence, kept, told):
 
 
 def regions_of(answer, chosen):
-    """Predicted objects of the photos `chosen` (bool) that have a true class, with scores and repaired classes."""
+    """Returns predicted objects of the photos `chosen` (bool) with a true class, their scores and repaired classes."""
     columns = ["image", "label", "truth", "pixels", "flip_risk", "max_softmax"]
     table = pd.DataFrame(answer["regions"], columns=columns)
     usual = ~answer["is_val"][table["image"].to_numpy(int)]
@@ -149,7 +149,7 @@ def about_composites(answer):
 
 
 def about_camvid(data):
-    """Rows of CamVid's stored predictions, whose contexts are those of its own other images."""
+    """Returns rows of CamVid's stored predictions, whose contexts are those of its own other images."""
     paths = sorted((data / "camvid/labels").glob("*.png"))
     own = np.zeros(256, np.uint8)
     for c, trained in enumerate(CAMVID):
@@ -173,12 +173,12 @@ def about_camvid(data):
 
 
 def take(table, images):
-    """The rows of the photos that are chosen, bool (n,)."""
+    """Returns the rows of the photos that are chosen, bool (n,)."""
     return table[images[table["image"].to_numpy(int)]].reset_index(drop=True)
 
 
 def about_model(answer, labels, shares, places, scenes, shown):
-    """Rows (split, quantity, value, low, high) of a model on VOC-val and on training photos, and its flip matrix."""
+    """Returns rows (split, quantity, value, low, high) of a model on VOC-val and training photos; its flip matrix."""
     is_val = answer["is_val"]
     asked = np.arange(len(labels)) < answer["asked"]
     parts = metrics.segments(answer["masks"], labels, unit="component", **OPTIONS)
@@ -212,7 +212,7 @@ def about_model(answer, labels, shares, places, scenes, shown):
 
 
 def read_answer(path, splits):
-    """What ask.py stored of a model, and which photos, in its order, are of VOC-val."""
+    """Returns what ask.py stored of a model, and which photos, in its order, are of VOC-val."""
     with np.load(path) as stored:
         answer = {name: stored[name] for name in stored.files}
     return answer | {"is_val": splits[answer["order"]] == "val"}

@@ -91,7 +91,7 @@ class Unet(nn.Module):
 
 
 def as_callable(model):
-    """Images (B, H, W, 3) in [0, 1] to logits (B, H, W, 3), NumPy: what flipjax takes a model as."""
+    """Returns a model as flipjax takes it: images (B, H, W, 3) in [0, 1] to logits (B, H, W, 3), NumPy."""
     model.eval()
 
     @torch.inference_mode()
@@ -103,14 +103,14 @@ def as_callable(model):
 
 
 def load_model(path):
-    """The model of a stored checkpoint."""
+    """Returns the model of a stored checkpoint."""
     model = Unet(pretrained=False)
     model.load_state_dict(load_file(path))
     return model
 
 
 def study(root, *, seed, n_val=128, n_test=400, size=96):
-    """The pool of a folder with the split of a seed, as a sweep makes them."""
+    """Returns the pool of a folder with the split of a seed, as a sweep makes them."""
     pool, catalog = POOLS["folder"](PoolSpec(name="folder", root=str(root), size=size))
     split = split_pool(catalog, n_val=n_val, n_test=n_test, seed=seed)
     tables = {part: correlation.evaluation_table(catalog, split, part) for part in ("val", "test")}
@@ -147,7 +147,7 @@ def train(data, *, rho, seed, n_train=800, epochs=5, pretrained=True):
 
 
 def scenes_of(data, seed):
-    """The mean training scene and two real ones of each kind: three arrays (2, H, W, 3)."""
+    """Returns the mean training scene and two real ones of each kind: three arrays (2, H, W, 3)."""
     chosen = data.split.train.scenes
     photos = np.asarray(data.pool.scenes)[chosen] / np.float32(255)
     kinds = data.catalog.scene_kind[chosen]
@@ -158,7 +158,7 @@ def scenes_of(data, seed):
 
 
 def measure(predict, data, seed, *, batch=50):
-    """What a model says of the validation and test images: counts, scores, and log-odds (scenes, n, 2, 2)."""
+    """Returns what a model says of the validation and test images: counts, scores, and log-odds (scenes, n, 2, 2)."""
     scenes = scenes_of(data, seed)
     arrays = {}
     for part, table in data.tables.items():
@@ -206,13 +206,13 @@ def make_members(options):
 
 
 def flips(confusion):
-    """Flipped and true foreground pixels of each image."""
+    """Returns flipped and true foreground pixels of each image."""
     inner = confusion[:, 1:, 1:]
     return inner.sum((1, 2)) - np.trace(inner, axis1=1, axis2=2), confusion[:, 1:].sum((1, 2))
 
 
 def read(path):
-    """A stored member: its arrays, and for each variant the score and the counts after repair."""
+    """Returns a stored member: its arrays, and for each variant the score and the counts after repair."""
     arrays = read_arrays(path)
     rho, seed = path.stem.removeprefix("rho").split("-seed")
     test = Decomposition(arrays["test/confusion"], arrays["test/risk_sum"])
@@ -234,7 +234,7 @@ def read(path):
 
 
 def numbers(member, rows):
-    """The quantities of a member on some of its test rows."""
+    """Returns the quantities of a member on some of its test rows."""
     groups = member["groups"][rows]
     values = {f"auroc {n}": selective.auroc(s[rows], member["flipped"][rows]) for n, s in member["scores"].items()}
     values |= {f"auroc {n} - entropy": values[f"auroc {n}"] - values["auroc entropy"] for n in (*RIVALS, *VARIANTS)}
@@ -250,13 +250,13 @@ def numbers(member, rows):
 
 
 def resample(member, generator):
-    """Test rows of objects drawn with replacement, both scenes of an object together."""
+    """Returns test rows of objects drawn with replacement, both scenes of an object together."""
     objects = np.argsort(member["pairs"], kind="stable").reshape(-1, 2)
     return objects[generator.integers(0, len(objects), len(objects))].ravel()
 
 
 def tables(out, *, samples=1000):
-    """The rows of pretrained.csv: mean over members of each quantity at each rho, with its interval."""
+    """Returns the rows of pretrained.csv: mean over members of each quantity at each rho, with its interval."""
     members = [read(path) for path in sorted(out.glob("rho*.npz"))]
     generator = np.random.default_rng(0)
     rows = []

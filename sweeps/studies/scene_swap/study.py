@@ -22,13 +22,13 @@ SAMPLES, DRAWS = 1000, 8
 
 
 def flips(decomposition):
-    """Flipped and true foreground pixels of each image."""
+    """Returns flipped and true foreground pixels of each image."""
     counts = np.asarray(decomposition.confusion)[:, 1:, 1:]
     return counts.sum((1, 2)) - np.trace(counts, axis1=1, axis2=2), decomposition.confusion[:, 1:].sum((1, 2))
 
 
 def numbers(member, rows, groups):
-    """Of one member on test rows: AUROC of entropy and of the swap, and Flip of each side before and after repair."""
+    """Returns AUROC of entropy and of the swap, and Flip of each side before and after repair, of test rows."""
     plain, entropy, swap = member["plain"], member["entropy"], member["swap"]
     flipped = member["share"][rows] > 0.5
     values = {"entropy": selective.auroc(entropy[rows], flipped), "swap": selective.auroc(swap.risk[rows], flipped)}
@@ -43,7 +43,7 @@ def numbers(member, rows, groups):
 
 
 def read(run):
-    """Every member's stored decompositions and log-odds, with its rho."""
+    """Returns every member's stored decompositions and log-odds, with its rho."""
     members = []
     rho = read_csv(run / "results.csv").groupby("member")["rho"].first()
     for path in sorted(run.glob("cells/*/decomposition.npz")):
@@ -65,7 +65,7 @@ def read(run):
 
 
 def uneven(part, minor, generator):
-    """Validation images at 80:20: all objects of one class, and a quarter as many of class `minor`."""
+    """Returns validation images at 80:20: all objects of one class, and a quarter as many of class `minor`."""
     y = part.groups // 2
     objects = [np.unique(part.pairs[y == c]) for c in (0, 1)]
     few = generator.choice(objects[minor], len(objects[1 - minor]) // 4, replace=False)
