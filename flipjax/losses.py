@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from flipjax.methods import Knobs
 
+Scalar = float | jax.Array
+
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns the cross-entropy of each image, the mean over its pixels.
@@ -71,12 +73,7 @@ def soft_dice_loss(
 
 
 def group_dro(
-    image_losses: jax.Array,
-    groups: jax.Array,
-    weights: jax.Array,
-    *,
-    step_size: float | jax.Array = 0.01,
-    absent: str = "keep",
+    image_losses: jax.Array, groups: jax.Array, weights: jax.Array, *, step_size: Scalar = 0.01, absent: str = "keep"
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the GroupDRO loss of a batch and the updated weights (Sagawa et al., 2020, Algorithm 1).
 
@@ -131,24 +128,14 @@ def group_means(
     return (image_losses[:, None] * member).sum(0) / jnp.where(counts > 0, counts, 1), counts
 
 
-def _move(
-    means: jax.Array,
-    counts: jax.Array,
-    weights: jax.Array,
-    step_size: float | jax.Array,
-    zero_absent: float | jax.Array,
-) -> jax.Array:
+def _move(means: jax.Array, counts: jax.Array, weights: jax.Array, step_size: Scalar, zero_absent: Scalar) -> jax.Array:
     kept = jnp.where((counts > 0) | (jnp.asarray(zero_absent) == 0), weights, 0.0)
     grown = kept * jnp.exp(step_size * means)
     return grown / grown.sum()
 
 
 def _dro_coefficients(
-    image_losses: jax.Array,
-    groups: jax.Array,
-    weights: jax.Array,
-    step_size: float | jax.Array,
-    zero_absent: float | jax.Array,
+    image_losses: jax.Array, groups: jax.Array, weights: jax.Array, step_size: Scalar, zero_absent: Scalar
 ) -> tuple[jax.Array, jax.Array]:
     means, counts = group_means(jax.lax.stop_gradient(image_losses), groups, num_groups=weights.shape[0])
     weights = _move(means, counts, weights, step_size, zero_absent)
@@ -226,7 +213,7 @@ def guess_loss(knobs: Knobs, *, num_classes: int) -> jax.Array:
 
 
 def reference_validation(
-    image_losses: jax.Array, groups: jax.Array, weights: jax.Array, *, step_size: float | jax.Array, batch_size: int
+    image_losses: jax.Array, groups: jax.Array, weights: jax.Array, *, step_size: Scalar, batch_size: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the validation loss and the weights after it, as the paper's code has them: it goes on updating them.
 

@@ -30,7 +30,7 @@ def case(members, size=8, **model):
     knobs = Knobs(*[np.zeros(members, np.float32)] * len(Knobs._fields))
     dro, step, dice = np.arange(members, dtype=np.float32) % 2, np.full(members, 0.5, np.float32), knobs.dice + 1
     knobs = knobs._replace(dro=dro, dro_step=step, dice=dice)
-    return experiment, (weights, images, masks, groups, knobs, np.full((members, 4), 0.25, np.float32))
+    return experiment, (weights, (images, masks, groups), knobs, np.full((members, 4), 0.25, np.float32))
 
 
 @functools.cache
@@ -67,7 +67,7 @@ def test_a_pack_equals_its_members_alone(members, model):
     packed = run(experiment, forms.loss_and_gradients, arguments)
     plain = run(experiment, forms.loss_and_gradients, arguments, packed=False)
     assert_close(packed, plain)
-    weights, images = arguments[:2]
+    weights, (images, *_) = arguments[:2]
     for shared in (False, True) if experiment.model.depth == 1 else ():
         given = np.broadcast_to(images[0], images.shape) if shared else images
         plain = run(experiment, forms.logits_of, (weights, given), packed=False)
@@ -88,7 +88,7 @@ def test_a_member_that_is_no_number_is_named_and_harms_no_other(norm, place):
     result = run(experiment, forms.loss_and_gradients, (sick, *arguments[1:]))
     assert_close(*(jax.tree.map(lambda leaf: leaf[others], tree) for tree in (result, whole)))
     assert np.isnan(result[0]).tolist() == [False, True, False, False]
-    logits = run(experiment, forms.logits_of, (sick, arguments[1][0]), (0, None))
+    logits = run(experiment, forms.logits_of, (sick, arguments[1][0][0]), (0, None))
     assert np.isnan(logits).any((1, 2, 3, 4)).tolist() == [False, True, False, False]
 
 

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 
 DRAWS = 10
+Scalar = float | jax.Array
 
 
 def horizontal_flip(
-    key: jax.Array, images: jax.Array, masks: jax.Array, *, probability: float | jax.Array = 0.5
+    key: jax.Array, images: jax.Array, masks: jax.Array, *, probability: Scalar = 0.5
 ) -> tuple[jax.Array, jax.Array]:
     """Mirrors each image and its mask left to right with the given probability.
 
@@ -37,8 +38,8 @@ def random_resized_crop(
     images: jax.Array,
     masks: jax.Array,
     *,
-    probability: float | jax.Array = 1.0,
-    scale: tuple[float | jax.Array, float | jax.Array] = (0.8, 1.0),
+    probability: Scalar = 1.0,
+    scale: tuple[Scalar, Scalar] = (0.8, 1.0),
     ratio: tuple[float, float] = (0.9, 1.1),
 ) -> tuple[jax.Array, jax.Array]:
     """Cuts a random rectangle out of each image and stretches it to the whole, with the given probability.
@@ -78,11 +79,7 @@ def random_resized_crop(
 
 
 def _draw_boxes(
-    key: jax.Array,
-    masks: jax.Array,
-    probability: float | jax.Array,
-    scale: tuple[float | jax.Array, float | jax.Array],
-    ratio: tuple[float, float],
+    key: jax.Array, masks: jax.Array, probability: Scalar, scale: tuple[Scalar, Scalar], ratio: tuple[float, float]
 ) -> jax.Array:
     """Returns top, left, height and width of the rectangles, (B, 4) float32 whole numbers."""
     B, H, W = masks.shape

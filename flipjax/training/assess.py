@@ -85,17 +85,16 @@ class Questions:
                 other = intervene.region_log_odds(answers[count + len(fills) + place], regions[:, :, ::-1])
                 log_odds[place] = (log_odds[place] + other) / 2
             by_kind = [sum(shares[d] * log_odds[first + d] for d in range(D)) for first in range(0, count, max(1, D))]
-            of_logits = metrics.logit_scores(logits) if self.logits else {}
-            values = [of_logits[name] for name in LOGIT_SCORES[1:] if self.logits]
-            values += [intervene.mirror_risk(logits, answers[-1])] if self.passes else []
-            side = {"side": max(labels.shape[1:])} if self.whole else {}
+            values = metrics.logit_scores(logits) if self.logits else {}
+            values |= {"mirror": intervene.mirror_risk(logits, answers[-1])} if self.passes else {}
+            side = max(labels.shape[1:]) if self.whole else MASK_SIDE
             return Assessed(
                 metrics.decompose(logits, labels),
                 metrics.region_sums(logits, labels),
                 jnp.stack(by_kind, axis=1) if count else None,
                 jnp.stack(log_odds[count:], axis=1) if self.passes else None,
-                jnp.stack(values, axis=-1) if values else None,
-                pack_classes(logits.argmax(-1), classes=logits.shape[-1], **side) if self.masks else None,
+                jnp.stack([values[name] for name in self.scores], axis=-1) if values else None,
+                pack_classes(logits.argmax(-1), classes=logits.shape[-1], side=side) if self.masks else None,
             )
 
         return map_batches(of_batch, rows, largest=evaluation_batch(experiment))

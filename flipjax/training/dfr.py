@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax import losses
@@ -14,7 +13,7 @@ from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
 from flipjax.training.member import Best, Member, State, Weights, model_of
-from flipjax.training.placement import AXIS, Layout, shard
+from flipjax.training.placement import AXIS, Layout, shard, share
 from flipjax.training.population import Population
 from flipjax.training.predict import evaluation_batch, map_batches
 
@@ -112,7 +111,7 @@ def refit_heads(experiment: Experiment, layout: Layout, population: Population, 
 
     Of the validation images of a table, those for the refit fit, and the others pick the ridge.
     """
-    halves = jax.device_put((table.rows[table.refit], table.rows[~table.refit]), NamedSharding(layout.mesh, P()))
+    halves = share(layout, (table.rows[table.refit], table.rows[~table.refit]))
     states = _refit_heads(experiment, layout, population.members, population.states, pool, *halves)
     return dataclasses.replace(population, states=states)
 
@@ -125,13 +124,11 @@ def _refit_heads(
         def one(inputs: tuple[Member, State]) -> State:
             member, state = inputs
 
-            def fitted(best: Best) -> Best:
-                return best._replace(weights=refit(experiment, best.weights, pool, *halves))
+            def fitted(best: dict[str, Best]) -> dict[str, Best]:
+                weights = {rule: refit(experiment, kept.weights, pool, *halves) for rule, kept in best.items()}
+                return {rule: kept._replace(weights=weights[rule]) for rule, kept in best.items()}
 
-            def all_fitted(best: dict[str, Best]) -> dict[str, Best]:
-                return {rule: fitted(kept) for rule, kept in best.items()}
-
-            best = jax.lax.cond(member.knobs.dfr > 0, all_fitted, lambda best: best, state.best)
+            best = jax.lax.cond(member.knobs.dfr > 0, fitted, lambda best: best, state.best)
             return dataclasses.replace(state, best=best)
 
         return jax.lax.map(one, (members, states))

@@ -13,7 +13,7 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool
 from flipjax.training.member import NO_WEIGHTS, Member, State, Status, Weights, init_state
 from flipjax.training.placement import AXIS, Layout
-from flipjax.training.population import Population
+from flipjax.training.population import Population, take_member
 from flipjax.training.predict import evaluate
 
 FLIPPED = 0.5
@@ -50,10 +50,13 @@ def start_second_runs(
     for turn, slot in enumerate(np.flatnonzero(due)):
         # One program for each member, as at the start; the devices work side by side.
         device = layout.mesh.devices.flat[turn % layout.devices]
-        own = jax.tree.map(lambda leaf, slot=slot: leaf[slot], (population.members, states))
-        member, state, pixels, given = jax.device_put((*own, pool, start), device)
-        begun[slot] = begin(member, pixels, state, given)
-    host = jax.tree.map(np.array, states)
-    for slot, state in begun.items():
-        jax.tree.map(lambda stacked, leaf, slot=slot: stacked.__setitem__(slot, np.asarray(leaf)), host, state)
-    return dataclasses.replace(population, states=jax.device_put(host, NamedSharding(layout.mesh, P(AXIS))))
+        member, state = take_member((population.members, states), slot)
+        begun[slot] = begin(*jax.device_put((member, pool, state, start), device))
+
+    def merge(leaf: jax.Array, *fresh: jax.Array) -> np.ndarray:
+        merged = np.array(leaf)
+        merged[list(begun)] = jax.device_get(fresh)
+        return merged
+
+    merged = jax.tree.map(merge, states, *begun.values())
+    return dataclasses.replace(population, states=jax.device_put(merged, NamedSharding(layout.mesh, P(AXIS))))

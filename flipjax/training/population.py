@@ -78,14 +78,7 @@ def _stack(trees: Sequence[Any]) -> Any:
 
 @functools.partial(jax.jit, static_argnames=("experiment", "layout"), donate_argnames="states")
 def _epoch(
-    experiment: Experiment,
-    layout: Layout,
-    members: Member,
-    states: State,
-    order: jax.Array,
-    active: jax.Array,
-    pool: Pool,
-    table: Table,
+    experiment: Experiment, layout: Layout, members: Member, states: State, queued: tuple[jax.Array, ...], *shared: Any
 ) -> tuple[State, dict[str, jax.Array]]:
     width = layout.width
     experiment = dataclasses.replace(experiment, packed=layout.packed)
@@ -93,7 +86,8 @@ def _epoch(
     def one(member: Member, state: State, pool: Pool, table: Table) -> tuple[State, dict]:
         return epoch.run_epoch(experiment, member, pool, state, table)
 
-    def local(members: Member, states: State, order: jax.Array, active: jax.Array, *shared: Any) -> Any:
+    def local(members: Member, states: State, queued: tuple[jax.Array, ...], *shared: Any) -> Any:
+        order, active = queued
         blank = jax.eval_shape(one, *jax.tree.map(lambda leaf: leaf[0], (members, states)), *shared)[1]
         share = states.status.shape[0]
         records = jax.tree.map(lambda leaf: jnp.full((share, *leaf.shape), jnp.nan, leaf.dtype), blank)
@@ -112,15 +106,14 @@ def _epoch(
 
         return jax.lax.fori_loop(0, (active[0] + width - 1) // width, chunk, (states, records))
 
-    sharded = shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(AXIS), P(), P())
-    return sharded(members, states, order, active, pool, table)
+    return shard(layout, local, P(AXIS), P(AXIS), P(AXIS), P(), P())(members, states, queued, *shared)
 
 
 def lower_epoch(experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any) -> Any:
     """Returns the epoch of stacked members, arrays or their shapes, lowered for its compiler as `run_epoch` runs it."""
     running = np.ones(states.status.shape, bool)
-    positions, active = queue(running, devices=layout.devices, width=layout.width)
-    return _epoch.lower(experiment, layout, members, states, positions, active, *shared)
+    queued = queue(running, devices=layout.devices, width=layout.width)
+    return _epoch.lower(experiment, layout, members, states, queued, *shared)
 
 
 def run_epoch(
@@ -135,10 +128,10 @@ def run_epoch(
     running = np.asarray(population.states.status) == Status.RUNNING
     order = deal(running, devices=layout.devices)
     if order is not None:
-        population = _permute(layout, population, order)
-        running = running[order]
-    positions, active = queue(running, devices=layout.devices, width=layout.width)
-    states, records = _epoch(experiment, layout, population.members, population.states, positions, active, pool, table)
+        members, states = _take(layout, (population.members, population.states), order)
+        population, running = Population(members, states, np.argsort(order)[population.slots]), running[order]
+    queued = queue(running, devices=layout.devices, width=layout.width)
+    states, records = _epoch(experiment, layout, population.members, population.states, queued, pool, table)
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
     return dataclasses.replace(population, states=states), records
 
@@ -149,17 +142,12 @@ def _take(layout: Layout, tree: Any, order: jax.Array) -> Any:
     return jax.lax.with_sharding_constraint(taken, NamedSharding(layout.mesh, P(AXIS)))
 
 
-def _permute(layout: Layout, population: Population, order: np.ndarray) -> Population:
-    members, states = _take(layout, (population.members, population.states), order)
-    return Population(members, states, np.argsort(order)[population.slots])
-
-
 def states_of(population: Population) -> State:
     """Returns the states on the host in the order of the members, leaves (K, ...) numpy: what a checkpoint holds."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[population.slots], population.states)
 
 
-def take_member(stacked: Tree, index: int | np.ndarray) -> Tree:
+def take_member(stacked: Tree, index: int | np.integer | np.ndarray) -> Tree:
     """Returns one member's tree, or those of several, out of stacked ones."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 

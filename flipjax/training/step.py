@@ -4,6 +4,7 @@ An `Experiment` is static (it decides the program); a `Member` is data (it decid
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,6 @@ from flipjax import augment
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.groups import Groups
-from flipjax.methods import Augmentation
 from flipjax.ranges import functions_of
 from flipjax.training import optimise, sampling
 from flipjax.training.forms import loss_and_gradients
@@ -43,12 +43,16 @@ def make_batch(
             swap_key, rows, groups, member.rows[others, 1], moved, partnered=partnered, probability=knobs.swap
         )
     images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
+    # In a loop over members these are branches: only those that are changed pay for it.
     if strongest.crop:
-        images, masks = _cropped(crop_key, augmentation, images, masks)
+        crop = functools.partial(augment.random_resized_crop, probability=augmentation.crop)
+        images, masks = jax.lax.cond(augmentation.crop > 0, crop, _unchanged, crop_key, images, masks)
     if "cutmix" in experiment.active_knobs:
-        images = _cutmix(mix_key, member, pool, images, masks, groups, all_groups=experiment.groups)
+        mix = functools.partial(_cutmix, groups=groups, of=experiment.groups, member=member, pool=pool)
+        images = jax.lax.cond(knobs.cutmix > 0, mix, lambda key, images, masks: images, mix_key, images, masks)
     if strongest.jitter:
-        images = _jittered(jitter_key, augmentation, images)
+        jitter = functools.partial(augment.colour_jitter, probability=augmentation.jitter)
+        images = jax.lax.cond(augmentation.jitter > 0, jitter, lambda key, images: images, jitter_key, images)
     own = functions_of(experiment.train.augment)
     if own:
         which = jnp.asarray(knobs.own_augment).astype(jnp.int32)
@@ -67,44 +71,15 @@ def _in_another_scene(key: jax.Array, groups: jax.Array, all_groups: Groups) -> 
     return all_groups.moved(groups, jax.random.randint(jax.random.fold_in(key, 1), groups.shape, 1, all_groups.scenes))
 
 
-# In a loop over members these are branches: only those that are changed pay for it.
-
-
-def _cropped(
-    key: jax.Array, augmentation: Augmentation, images: jax.Array, masks: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    def cropped() -> tuple[jax.Array, jax.Array]:
-        return augment.random_resized_crop(key, images, masks, probability=augmentation.crop)
-
-    return jax.lax.cond(augmentation.crop > 0, cropped, lambda: (images, masks))
-
-
-def _jittered(key: jax.Array, augmentation: Augmentation, images: jax.Array) -> jax.Array:
-    def jittered() -> jax.Array:
-        return augment.colour_jitter(key, images, probability=augmentation.jitter)
-
-    return jax.lax.cond(augmentation.jitter > 0, jittered, lambda: images)
-
-
 def _cutmix(
-    key: jax.Array,
-    member: Member,
-    pool: Pool,
-    images: jax.Array,
-    masks: jax.Array,
-    groups: jax.Array,
-    *,
-    all_groups: Groups,
+    key: jax.Array, images: jax.Array, masks: jax.Array, *, groups: jax.Array, of: Groups, member: Member, pool: Pool
 ) -> jax.Array:
-    def mixed() -> jax.Array:
-        draw_key, mix_key = jax.random.split(key)
-        images_of = sampling.directory(member.groups, size=all_groups.count)
-        positions, partnered = sampling.draw(draw_key, images_of, _in_another_scene(draw_key, groups, all_groups))
-        others = gather(pool, member.rows[positions])
-        probability = member.knobs.cutmix
-        return augment.background_cutmix(mix_key, images, masks, *others, partnered=partnered, probability=probability)
-
-    return jax.lax.cond(member.knobs.cutmix > 0, mixed, lambda: images)
+    draw_key, mix_key = jax.random.split(key)
+    images_of = sampling.directory(member.groups, size=of.count)
+    positions, partnered = sampling.draw(draw_key, images_of, _in_another_scene(draw_key, groups, of))
+    others = gather(pool, member.rows[positions])
+    probability = member.knobs.cutmix
+    return augment.background_cutmix(mix_key, images, masks, *others, partnered=partnered, probability=probability)
 
 
 def train_step(
@@ -123,9 +98,9 @@ def train_step(
     Returns:
       The state after the step (`epoch`, `status` and `best*` untouched) and the loss before it.
     """
-    images, masks, groups = make_batch(experiment, member, pool, batch, key)
+    made = make_batch(experiment, member, pool, batch, key)
     loss, gradients, statistics, group_weights = loss_and_gradients(
-        experiment, state.weights, images, masks, groups, member.knobs, state.group_weights
+        experiment, state.weights, made, member.knobs, state.group_weights
     )
     step = state.step
     total = total_steps(experiment, member)

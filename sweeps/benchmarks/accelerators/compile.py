@@ -34,6 +34,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax.config import Experiment
+from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models.convolution import plain
@@ -79,14 +80,15 @@ def arguments(experiment, mesh, members):
         labels=shape((count,), jnp.uint8),
         scenes=shape((scenes, size, size, 3), jnp.uint8),
     )
-    validation = shape((spec.n_val, 2), jnp.int32), shape((spec.n_val,), jnp.int32), shape((spec.n_val,), jnp.bool_)
+    numbers = shape((spec.n_val,), jnp.int32)
+    validation = Table(shape((spec.n_val, 2), jnp.int32), numbers, numbers, shape((spec.n_val,), jnp.bool_))
 
     def placed(tree, part, lead=()):
         sharding = NamedSharding(mesh, part)
         return jax.tree.map(lambda leaf: shape((*lead, *leaf.shape), leaf.dtype, sharding=sharding), tree)
 
     dealt = placed((member, state), P(placement.AXIS), (members,))
-    return *dealt, *placed((pixels, *validation), P())
+    return *dealt, *placed((pixels, validation), P())
 
 
 def traced_layer(experiment, mesh, members, form):
@@ -104,12 +106,12 @@ def traced(program, experiment, mesh, members, form):
         return traced_layer(experiment, mesh, members, form)
     width = 1 if form == "loop" else min(WIDTH, members)
     layout = placement.Layout(mesh, width, packed=form == "packed")
-    stacked, states, pool, *validation = arguments(experiment, mesh, members)
+    stacked, states, pool, validation = arguments(experiment, mesh, members)
     sharding = NamedSharding(mesh, P(placement.AXIS))
     shape = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
     if program == "epoch":
         order, active = shape((members,), jnp.int32), shape((1,), jnp.int32)
-        return population._epoch.trace(experiment, layout, stacked, states, order, active, pool, *validation)
+        return population._epoch.trace(experiment, layout, stacked, states, (order, active), pool, validation)
     if program == "decompose":
         weights = states.best[experiment.train.selection[0]].weights
         wanted = shape((members,), jnp.bool_)
