@@ -14,9 +14,6 @@ from flipjax.terminal import printable
 
 ENCODERS = tuple(name.removeprefix("smp_") for name in MODEL_NAMES if name.startswith("smp_"))
 
-MOST_CLASSES = 65_535
-"""As many as a mask of 16 bits can name."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0, or 2 on misuse or on weights that do not fit."""
@@ -33,8 +30,8 @@ def _convert(arguments: Sequence[str]) -> int:
     add("--num_classes", type=int, default=3, metavar="C", help="outputs of the head (default 3)")
     add("--max_bytes", type=int, default=4 << 30, metavar="N", help="what the weights may take (default 4 GiB)")
     options = parser.parse_args(arguments)
-    if not 1 <= options.num_classes <= MOST_CLASSES:
-        raise ConfigError("--num_classes", f"a whole number from 1 to {MOST_CLASSES:,}", options.num_classes)
+    if options.num_classes < 1:
+        raise ConfigError("--num_classes", "a whole number from 1", options.num_classes)
     # Not before: it loads JAX and Flax.
     from flipjax.models.weights import convert_weights
 

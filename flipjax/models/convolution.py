@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,13 @@ def plain() -> Iterator[None]:
 
 def _for_cpu() -> bool:
     return not _PLAIN.get() and jax.default_backend() == "cpu"
+
+
+def with_gradient(function: Callable, backward: Callable) -> Callable:
+    """Returns a function of arrays whose gradients are `backward` of these and of the output's gradient."""
+    differentiable = jax.custom_vjp(function)
+    differentiable.defvjp(lambda *inputs: (function(*inputs), inputs), backward)
+    return differentiable
 
 
 def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -98,22 +105,13 @@ def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, .
     return functools.reduce(jnp.add, parts).transpose(1, 2, 0, 3)
 
 
-@jax.custom_vjp
-def _convolve_on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _same(images, kernel)
-
-
-def _forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _same(images, kernel), (images, kernel)
-
-
-def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _convolve_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
     image_gradient = _same(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
     return image_gradient, _kernel_gradient(images, gradient, kernel.shape)
 
 
-_convolve_on_cpu.defvjp(_forward, _backward)
+_convolve_on_cpu = with_gradient(_same, _convolve_backward)
 
 
 def double(images: jax.Array) -> jax.Array:
@@ -147,7 +145,7 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
     B, H, W, C = images.shape
     O = kernel.shape[-1]  # noqa: E741
     folded = lax.optimization_barrier(_fold(kernel[:, :, :C]))
-    corners = _corners(images, folded).reshape(B, H + 1, W + 1, 2, 2, O)
+    corners = _convolve_corners(images, folded).reshape(B, H + 1, W + 1, 2, 2, O)
     doubled = corners.swapaxes(2, 3).reshape(B, 2 * H + 2, 2 * W + 2, O)[:, 1:-1, 1:-1]
     if skip is not None and skip.shape[-1]:
         doubled = doubled + convolve(skip, kernel[:, :, C:])
@@ -171,7 +169,6 @@ def _margin(images: jax.Array, kernel: jax.Array) -> int:
     return int(H * W * max(C, kernel.shape[-1]) > LARGE)
 
 
-@jax.custom_vjp
 def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves at every corner between pixels, those at the edge as well: (B, H, W, C) to (B, H + 1, W + 1, O)."""
     # The rest beforehand: XLA:CPU has a fast path for an output no larger than its input alone.
@@ -179,10 +176,6 @@ def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
     before = (1, 1 - margin)
     padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), before, before, (0, 0))))
     return lax.conv_general_dilated(padded, kernel, (1, 1), ((0, margin),) * 2, dimension_numbers=_LAYOUT)
-
-
-def _corners_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _corners(images, kernel), (images, kernel)
 
 
 def _corners_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -196,7 +189,7 @@ def _corners_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -
     return (corners @ turned).reshape(images.shape), taps.reshape(C, 2, 2, -1).transpose(1, 2, 0, 3)
 
 
-_corners.defvjp(_corners_forward, _corners_backward)
+_convolve_corners = with_gradient(_corners, _corners_backward)
 
 
 def convolve_strided(images: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
@@ -259,20 +252,15 @@ def _shifted(images: jax.Array, shape: tuple[int, ...]) -> list[list[jax.Array]]
     return [[padded[:, i : i + H, j : j + W] for j in range(width)] for i in range(height)]
 
 
-@jax.custom_vjp
-def _depthwise_on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
+def _sum_of_shifted(images: jax.Array, kernel: jax.Array) -> jax.Array:
     rows = zip(_shifted(images, kernel.shape), kernel[:, :, 0], strict=True)
     return functools.reduce(jnp.add, [seen * tap for row, taps in rows for seen, tap in zip(row, taps, strict=True)])
-
-
-def _depthwise_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _depthwise_on_cpu(images, kernel), (images, kernel)
 
 
 def _depthwise_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
     taps = [[(seen * gradient).sum((0, 1, 2)) for seen in row] for row in _shifted(images, kernel.shape)]
-    return _depthwise_on_cpu(gradient, kernel[::-1, ::-1]), jnp.array(taps)[:, :, None]
+    return _sum_of_shifted(gradient, kernel[::-1, ::-1]), jnp.array(taps)[:, :, None]
 
 
-_depthwise_on_cpu.defvjp(_depthwise_forward, _depthwise_backward)
+_depthwise_on_cpu = with_gradient(_sum_of_shifted, _depthwise_backward)

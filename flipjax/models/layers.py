@@ -94,14 +94,13 @@ class BatchNorm(nnx.Module):
             moments = self.running_mean[...], self.running_var[...]
             return _normalise(images, *moments, self.weight[...], self.bias[...], self.epsilon)
         output, moments = _normalise_by_batch(images, self.weight[...], self.bias[...], self.epsilon)
-        self._track(*moments, count=images.size // images.shape[-1])
-        return output
-
-    def _track(self, mean: jax.Array, variance: jax.Array, *, count: int) -> None:
+        mean, variance = jax.lax.stop_gradient(moments)
+        count = images.size // images.shape[-1]
         unbiased = variance * (count / max(count - 1, 1))
         for running, seen in ((self.running_mean, mean), (self.running_var, unbiased)):
-            running[...] += MOMENTUM * (jax.lax.stop_gradient(seen) - running[...])
+            running[...] += MOMENTUM * (seen - running[...])
         self.num_batches_tracked[...] += 1
+        return output
 
 
 # The backward passes of norms, GELU and softmax make again what they need from the input alone: under mixed precision

@@ -13,14 +13,10 @@ CLASSIFIERS = ("fc.", "head.", "classifier.", "decode_head.")
 """Parts of an encoder's file that are no encoder."""
 SIGNS = {"resnet50": "layer1.0.conv1.weight", "mit_b2": "patch_embed1.proj.weight"}
 
-# How transformers names MiT's layers. Stages count from 0 there and from 1 here: `{}` is the number plus one.
-_STAGES = (
-    (r"^patch_embeddings\.(\d)\.layer_norm\.", "patch_embed{}.norm."),
-    (r"^patch_embeddings\.(\d)\.", "patch_embed{}."),
-    (r"^layer_norm\.(\d)\.", "norm{}."),
-    (r"^block\.(\d)\.", "block{}."),
-)
+# How transformers names MiT's layers. Stages count from 0 there and from 1 here.
+_STAGES = {"patch_embeddings": "patch_embed", "layer_norm": "norm", "block": "block"}
 _PARTS = (
+    (r"^(patch_embed\d)\.layer_norm\.", r"\1.norm."),
     (r"\.layer_norm_([12])\.", r".norm\1."),
     (r"\.attention\.self\.query\.", ".attn.q."),
     (r"\.attention\.self\.(key|value)\.", r".attn.\1."),
@@ -44,38 +40,37 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
     Raises:
         WeightsError: if neither encoder's names are there.
     """
-    if not any("decoder.blocks." in name for name in arrays):
-        return _encoder_alone(arrays)
-    arrays = _unwrapped(arrays)
+    whole = any("decoder.blocks." in name for name in arrays)
+    named = _unwrapped(arrays) if whole else _encoder_alone(arrays)
     for encoder, sign in SIGNS.items():
-        if f"encoder.{sign}" in arrays:
-            return encoder, arrays
-    raise _unknown(arrays)
+        if f"encoder.{sign}" in named:
+            return encoder, named
+    first = ", ".join(list(arrays)[:4])
+    raise WeightsError(
+        f"expected the weights of a U-Net or an encoder, {' or '.join(SIGNS)}; found arrays such as {first}"
+    )
 
 
-def _encoder_alone(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
-    inner = {name: array for name, array in arrays.items() if not name.startswith(CLASSIFIERS)}
-    inner = {name: array for name, array in _unwrapped(inner).items() if not name.startswith(CLASSIFIERS)}
+def _encoder_alone(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    inner = _unwrapped(arrays, without=CLASSIFIERS)
     renamed = _joined({_renamed(name): array for name, array in inner.items()})
-    for encoder, sign in SIGNS.items():
-        if sign in renamed:
-            # Files from before PyTorch 0.4.1 lack the count of batches, on which nothing depends.
-            means = [name for name in renamed if name.endswith(".running_mean")]
-            counts = {name.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64) for name in means}
-            return encoder, {f"encoder.{name}": array for name, array in (counts | renamed).items()}
-    raise _unknown(arrays)
+    # Files from before PyTorch 0.4.1 lack the count of batches, on which nothing depends.
+    means = [name for name in renamed if name.endswith(".running_mean")]
+    counts = {name.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64) for name in means}
+    return {f"encoder.{name}": array for name, array in (counts | renamed).items()}
 
 
-def _unwrapped(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _unwrapped(arrays: Mapping[str, np.ndarray], *, without: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    inner = {name: array for name, array in arrays.items() if not name.startswith(without)}
     for prefix in WRAPPERS:
-        if arrays and all(name.startswith(prefix) for name in arrays):
-            return _unwrapped({name.removeprefix(prefix): array for name, array in arrays.items()})
-    return dict(arrays)
+        if inner and all(name.startswith(prefix) for name in inner):
+            return _unwrapped({name.removeprefix(prefix): inner[name] for name in inner}, without=without)
+    return inner
 
 
 def _renamed(name: str) -> str:
-    for pattern, template in _STAGES:
-        name = re.sub(pattern, lambda match, template=template: template.format(int(match[1]) + 1), name)
+    stage = rf"^({'|'.join(_STAGES)})\.(\d)\."
+    name = re.sub(stage, lambda match: f"{_STAGES[match[1]]}{int(match[2]) + 1}.", name)
     for pattern, template in _PARTS:
         name = re.sub(pattern, template, name)
     return name
@@ -88,10 +83,3 @@ def _joined(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if value in arrays:
             arrays[name.replace(".attn.key.", ".attn.kv.")] = np.concatenate([arrays.pop(name), arrays.pop(value)])
     return arrays
-
-
-def _unknown(arrays: Mapping[str, np.ndarray]) -> WeightsError:
-    first = ", ".join(list(arrays)[:4])
-    return WeightsError(
-        f"expected the weights of a U-Net or an encoder, {' or '.join(SIGNS)}; found arrays such as {first}"
-    )

@@ -35,17 +35,6 @@ class Bottleneck(nnx.Module):
         return nnx.relu(self.bn3(self.conv3(hidden)) + shortcut)
 
 
-def _layer(inputs: int, width: int, *, blocks: int, stride: int) -> nnx.List:
-    first = Bottleneck(inputs, width, stride=stride)
-    return nnx.List([first, *(Bottleneck(EXPANSION * width, width, stride=1) for _ in range(blocks - 1))])
-
-
-def _max_pool(images: jax.Array) -> jax.Array:
-    """Takes the largest of each 3 x 3 window, stride 2: (B, H, W, C) to (B, H / 2, W / 2, C)."""
-    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-    return lax.reduce_window(images, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
-
-
 class ResNet50(nnx.Module):
     """The encoder, without the classifier."""
 
@@ -55,14 +44,16 @@ class ResNet50(nnx.Module):
         """Makes the layers; draws nothing."""
         self.conv1, self.bn1 = Convolution(3, WIDTHS[0], 7, stride=2), BatchNorm(WIDTHS[0])
         for stage, (inputs, width) in enumerate(zip(self.channels, WIDTHS, strict=False)):
-            layer = _layer(inputs, width, blocks=BLOCKS[stage], stride=2 if stage else 1)
-            setattr(self, f"layer{stage + 1}", layer)
+            first = Bottleneck(inputs, width, stride=2 if stage else 1)
+            others = [Bottleneck(EXPANSION * width, width, stride=1) for _ in range(BLOCKS[stage] - 1)]
+            setattr(self, f"layer{stage + 1}", nnx.List([first, *others]))
 
     def __call__(self, images: jax.Array) -> list[jax.Array]:
         """Maps (B, H, W, 3) to features of `channels` channels at 1/2, 1/4, ... 1/32 of the size."""
         hidden = nnx.relu(self.bn1(self.conv1(images)))
         features = [hidden]
-        hidden = _max_pool(hidden)
+        padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+        hidden = lax.reduce_window(hidden, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
         for stage in range(1, 1 + len(WIDTHS)):
             for block in getattr(self, f"layer{stage}"):
                 hidden = block(hidden)

@@ -6,7 +6,6 @@ outputs), and matrices are transposed; nothing else changes.
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.flatten_util import ravel_pytree
 
 from flipjax.config import ModelSpec
 from flipjax.models.convolution import convolve_doubled
@@ -93,12 +93,11 @@ def build_unet(spec: ModelSpec, *, num_classes: int, rngs: nnx.Rngs) -> Unet:
     model = Unet(spec.name.removeprefix("smp_"), num_classes=num_classes, dtype=spec.dtype, rngs=rngs)
     kernels = {path: leaf for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param)) if leaf.ndim > 1}
     # One draw for all: XLA:CPU takes half a second and more to compile each use of the generator.
-    sizes = [leaf.size for leaf in kernels.values()]
+    flat, unravel = ravel_pytree([leaf[...] for leaf in kernels.values()])
     above = np.nextafter(np.float32(-1), np.float32(0))  # At -1 itself a normal number is infinite.
-    uniform = jax.random.uniform(rngs.params(), (sum(sizes),), minval=above)
-    parts = jnp.split(uniform, list(itertools.accumulate(sizes))[:-1])
-    for (path, leaf), part in zip(kernels.items(), parts, strict=True):
-        leaf[...] = _initial(str(path[0]), part.reshape(leaf.shape))
+    drawn = unravel(jax.random.uniform(rngs.params(), flat.shape, minval=above))
+    for (path, leaf), uniform in zip(kernels.items(), drawn, strict=True):
+        leaf[...] = _initial(str(path[0]), uniform)
     return model
 
 
@@ -163,21 +162,22 @@ def to_jax(state_dict: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
         WeightsError: keys are missing, unused or misshapen, or something is no array of real numbers; names them.
     """
     arrays = {name: np.asarray(value) for name, value in state_dict.items()}
-    # bfloat16 and its like are of kind V.
-    others = [name for name, array in arrays.items() if array.dtype.kind in "OSUcMm"]
-    if others:
-        raise WeightsError(f"weights: expected arrays of real numbers; found others: {', '.join(others)}")
-    check_shapes({name: array.shape for name, array in arrays.items()}, shapes)
+    check_arrays(arrays, shapes)
     return {name: arrays[name].transpose(jax_order(arrays[name].ndim)).astype(dtype_of(name)) for name in shapes}
 
 
-def check_shapes(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises WeightsError unless the two are the same; names the keys that are missing, unused or misshapen."""
-    misshapen = [name for name in wanted if name in shapes and tuple(shapes[name]) != tuple(wanted[name])]
+def check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises WeightsError unless these are real numbers of the wanted shapes; names the arrays that are not."""
+    # bfloat16 and its like are of kind V.
+    others = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind in "OSUcMm"]
+    if others:
+        raise WeightsError(f"weights: expected arrays of real numbers; found others: {', '.join(others)}")
+    shapes = {name: array.shape for name, array in arrays.items()}
+    misshapen = [name for name in wanted if name in shapes and shapes[name] != wanted[name]]
     problems = {
         "missing": [name for name in wanted if name not in shapes],
         "unused": [name for name in shapes if name not in wanted],
-        "misshapen": [f"{name} {tuple(shapes[name])} instead of {tuple(wanted[name])}" for name in misshapen],
+        "misshapen": [f"{name} {shapes[name]} instead of {wanted[name]}" for name in misshapen],
     }
     texts = [
         f"{len(names)} {kind}: {', '.join([*names[:NAMED], *['...'] * (len(names) > NAMED)])}"

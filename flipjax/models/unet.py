@@ -1,15 +1,16 @@
 """A small U-Net (Ronneberger et al., 2015) for populations: written for packs, and a member alone is a pack of one."""
 
 import functools
-import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from flipjax.config import ModelSpec
+from flipjax.models.convolution import with_gradient
 from flipjax.models.pack import Pack, apart, block_diagonal, convolve_pack, join, sound, split
 
 MOMENTUM = 0.9
@@ -19,11 +20,9 @@ MOMENTUM = 0.9
 def _he_kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
     """Draws kernels (height, width, inputs, outputs) with variance 2 / (height * width * inputs) (He et al., 2015)."""
     # One draw for all: XLA:CPU takes half a second and more to compile each use of the generator.
-    sizes = [math.prod(shape) for shape in shapes]
-    parts = jnp.split(jax.random.normal(key, (sum(sizes),)), list(itertools.accumulate(sizes))[:-1])
-    return [
-        part.reshape(shape) * math.sqrt(2 / math.prod(shape[:-1])) for part, shape in zip(parts, shapes, strict=True)
-    ]
+    flat, unravel = ravel_pytree([jnp.zeros(shape) for shape in shapes])
+    kernels = unravel(jax.random.normal(key, flat.shape))
+    return [kernel * math.sqrt(2 / math.prod(kernel.shape[:-1])) for kernel in kernels]
 
 
 class PackBatchNorm(nnx.Module):
@@ -150,17 +149,13 @@ class ConvolutionBlock(nnx.Module):
         dtype = pack[0].dtype
         finite = []
         for kernel, norm in ((self.first, self.first_norm), (self.second, self.second_norm)):
-            weights = stack(kernel[...]).astype(dtype)
+            weights = kernel.astype(dtype)
+            weights = weights if weights.ndim == 5 else weights[None]  # A pack's have an axis of members.
             convolved = convolve_pack(pack, weights, skip=skip)
             finite.append(sound(convolved, members=weights.shape[0]))
             pack = [nnx.relu(chunk.astype(dtype)) for chunk in norm(convolved)]
             skip = None
         return pack, finite[0] & finite[1]
-
-
-def stack(kernel: jax.Array, *, rank: int = 4) -> jax.Array:
-    """Gives a kernel of one member (`rank` axes) a leading axis of members, which those of a pack have."""
-    return kernel[None] if kernel.ndim == rank else kernel
 
 
 def halve(images: jax.Array) -> jax.Array:
@@ -241,17 +236,12 @@ class UNet(nnx.Module):
         return jnp.where(finite[:, None, None, None, None], logits, jnp.nan)
 
 
-@jax.custom_vjp
-def _planes(images: jax.Array, kernel: jax.Array) -> jax.Array:
+def _product_by_class(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Maps images (B, H, W, C) by a kernel (C, classes) to a plane a class, (classes, B, H, W).
 
     The images' gradient is a sum over classes: they are too few for a matrix product to be fast on a CPU.
     """
     return jnp.einsum("bhwc,ck->kbhw", images, kernel)
-
-
-def _planes_forward(images: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _planes(images, kernel), (images, kernel)
 
 
 def _planes_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -260,7 +250,7 @@ def _planes_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) ->
     return functools.reduce(jnp.add, parts), jnp.einsum("bhwc,kbhw->ck", images, gradient)
 
 
-_planes.defvjp(_planes_forward, _planes_backward)
+_planes = with_gradient(_product_by_class, _planes_backward)
 
 
 def _product(images: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ from safetensors.numpy import save as to_bytes
 
 from flipjax.files import digest, replacing
 from flipjax.models.names import canonical
-from flipjax.models.smp import WeightsError, check_shapes, dtype_of, expected_shapes, to_jax
+from flipjax.models.smp import WeightsError, check_arrays, dtype_of, expected_shapes, to_jax
 
 SUFFIX = ".safetensors"
 SUFFIXES = (".pt", ".pth", ".ckpt", SUFFIX)
@@ -36,26 +36,21 @@ def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, n
 
     Raises:
         WeightsError: no such file, another kind of file, PyTorch missing or unsafe, a damaged file, one that holds
-            more than arrays of real numbers, or more than `max_bytes`.
+            more than arrays, or more than `max_bytes`.
     """
     path = Path(path)
-    if not os.path.isfile(path):
-        what = "no regular file" if os.path.exists(path) else "none"
-        raise WeightsError(f"expected a file of weights; found {what} at {path}")
+    if not path.is_file():
+        raise WeightsError(f"expected a regular file of weights; found none at {path}")
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"expected a file that ends in {', '.join(SUFFIXES)}; found {path}")
     _check_size(path, path.stat().st_size, max_bytes)
     try:
-        arrays = _read_safetensors(path) if path.suffix == SUFFIX else _read_torch(path, max_bytes)
+        return _read_safetensors(path) if path.suffix == SUFFIX else _read_torch(path, max_bytes)
     except WeightsError:
         raise
     except Exception as error:  # What the parsers raise at damaged bytes is open-ended.
         text = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise WeightsError(f"{path} cannot be read as weights alone: {text}") from error
-    others = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind not in "biuf"]
-    if others:
-        raise WeightsError(f"{path}: expected real numbers; found others: {', '.join(others)}")
-    return arrays
 
 
 def _check_size(path: Path, size: int, max_bytes: int) -> None:
@@ -97,12 +92,7 @@ def _state_dict(stored: Any, path: Path) -> Mapping[str, Any]:
 
 
 def convert_weights(
-    source: str | Path,
-    target: str | Path,
-    *,
-    encoder: str | None = None,
-    num_classes: int = 3,
-    max_bytes: int = MAX_BYTES,
+    source: str | Path, target: str | Path, *, encoder: str | None, num_classes: int, max_bytes: int
 ) -> str:
     """Converts a file of weights, of a whole U-Net or of an encoder alone, and returns what was written as a sentence.
 
@@ -126,12 +116,10 @@ def convert_weights(
         name, arrays = canonical(read_weights(source, max_bytes=max_bytes))
         if encoder not in (None, name):
             raise WeightsError(f"expected the weights of {encoder}; found those of {name}")
-        shapes = {key: array.shape for key, array in arrays.items()}
-        check_shapes(shapes, _shapes_of(arrays, name, num_classes, whole=False))
-        _check_finite(arrays)
+        check_arrays(arrays, _shapes_of(arrays, name, num_classes, whole=False))
+        save_weights(target, arrays)
     except WeightsError as error:
         raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
-    save_weights(target, arrays)
     whole = any(key.startswith("decoder.") for key in arrays)
     count = sum(array.size for key, array in arrays.items() if not key.endswith(STATISTICS))
     what = "a whole U-Net" if whole else "the encoder alone, decoder and head will be drawn afresh"
@@ -139,11 +127,20 @@ def convert_weights(
 
 
 def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays under PyTorch's names at PyTorch's axis order: float32, counts int64; OSError where it cannot."""
+    """Writes arrays under PyTorch's names at PyTorch's axis order: float32, counts int64.
+
+    Raises:
+        WeightsError: for numbers that are not finite, or not within float32.
+        OSError: the file cannot be written.
+    """
     target = file_of(target)
     stored = {}
-    for name, array in arrays.items():
-        stored[name] = np.asarray(array, np.float32 if dtype_of(name) is np.float32 else np.int64, order="C")
+    with np.errstate(over="ignore"):
+        for name, array in arrays.items():
+            stored[name] = np.asarray(array, np.float32 if dtype_of(name) is np.float32 else np.int64, order="C")
+    others = [name for name, array in stored.items() if not np.isfinite(array).all()]
+    if others:
+        raise WeightsError(f"expected finite numbers within float32; found others: {', '.join(others)}")
     with replacing(target) as stream:
         stream.write(to_bytes(stored, metadata={"format": "pt", DIGEST: digest(stored)}))
 
@@ -193,13 +190,6 @@ def file_of(path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     return path if path.suffix == SUFFIX else path.with_name(f"{path.name}{SUFFIX}")
-
-
-def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    with np.errstate(over="ignore"):
-        others = [name for name, array in arrays.items() if not np.isfinite(np.asarray(array, np.float32)).all()]
-    if others:
-        raise WeightsError(f"expected finite numbers within float32; found others: {', '.join(others)}")
 
 
 def _nested(arrays: Mapping[str, np.ndarray]) -> tuple[dict, dict]:

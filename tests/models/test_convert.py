@@ -142,13 +142,13 @@ def test_files_that_cannot_be_used_give_one_line_and_2(network, folders, tmp_pat
     cases = {
         "misfit.safetensors": r"missing: .*; 1 unused: encoder\.bn1\.gain; 1 misshapen: encoder\.bn1\.bias \(65,\)",
         "other.safetensors": r"found arrays such as a\\x1b",
-        "complex.safetensors": r"real numbers; found others: layer1\.0\.conv1\.weight \(complex64\)",
+        "complex.safetensors": r"real numbers; found others: encoder\.layer1\.0\.conv1\.weight \(complex64\)",
         "beyond.safetensors": r"finite numbers within float32; found others: encoder\.conv1\.weight",
         "nan.safetensors": "finite numbers within float32",
         "cut.safetensors": "cannot be read as weights alone",
         "offsets.safetensors": "cannot be read as weights alone",
-        "fifo.safetensors": "found no regular file",
-        "none.safetensors": "expected a file of weights; found none",
+        "fifo.safetensors": "expected a regular file of weights; found none",
+        "none.safetensors": "expected a regular file of weights; found none",
         "text.txt": "that ends in",
     }
     to = ("--out", tmp_path / "to")
