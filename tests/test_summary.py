@@ -4,13 +4,12 @@ import jax
 import numpy as np
 import pytest
 from golden import check_summary, golden_cases, read_case
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from metrics.logits import EXAMPLES
 
 from flipjax import metrics
 from flipjax.metrics import Decomposition
-
-EXAMPLES = settings(max_examples=20, deadline=None, derandomize=True, database=None)
 
 
 def images(flip, risk, foreground=20):
@@ -130,19 +129,35 @@ def test_summary_of_more_classes_and_another_background():
     assert summary["group/7/fg_flip"] == pytest.approx(flip)
 
 
-def test_errors_at_the_door_of_summarize():
-    result = images([0.0, 1.0], [0.1, 0.2])
-    with pytest.raises(ValueError, match="one leading image axis"):
-        metrics.summarize(jax.tree.map(lambda leaf: leaf[None], result))
-    with pytest.raises(TypeError, match="integer counts"):
-        metrics.summarize(Decomposition(result.confusion / 2, result.risk_sum))
-    with pytest.raises(ValueError, match="groups: expected 2 integers"):
-        metrics.summarize(result, [0])
-    with pytest.raises(ValueError, match=r"in 0..3 .*found \[1, 4\]"):
-        metrics.summarize(result, [1, 4])
-    for names in ["cat"], ["a", "a", "b"], ["background", "foreground", "b"]:
-        with pytest.raises(ValueError, match="class_names: expected 3 different names"):
-            metrics.summarize(result, class_names=names)
+def test_errors_at_the_door_of_summaries():
+    result, key = images([0.0, 1.0], [0.1, 0.2]), jax.random.key(0)
+    for error, message, function, arguments, options in (
+        (TypeError, r"concatenate\(parts\)", metrics.summarize, ([result, result],), {}),
+        (ValueError, "image axis", metrics.summarize, (jax.tree.map(lambda leaf: leaf[None], result),), {}),
+        (TypeError, "integer", metrics.summarize, (Decomposition(result.confusion / 2, result.risk_sum),), {}),
+        (ValueError, "groups: expected 2 integers", metrics.summarize, (result, [0]), {}),
+        (ValueError, r"in 0..3 .*found \[1, 4\]", metrics.summarize, (result, [1, 4]), {}),
+        (ValueError, "expected 3 different names", metrics.summarize, (result,), {"class_names": ["cat"]}),
+        (ValueError, "expected 3 different names", metrics.summarize, (result,), {"class_names": ["a", "a", "b"]}),
+        (
+            ValueError,
+            "different names",
+            metrics.summarize,
+            (result,),
+            {"class_names": ["background", "foreground", "b"]},
+        ),
+        (TypeError, r"key=jax\.random\.key\(0\)", metrics.bootstrap, (result, "fg_flip"), {"key": 0}),
+        (
+            ValueError,
+            "'fg_flop'. Valid: n_images, .*need groups=",
+            metrics.bootstrap,
+            (result, "fg_flop"),
+            {"key": key},
+        ),
+        (ValueError, "one resample", metrics.bootstrap, (result, "fg_flip"), {"key": key, "samples": 0}),
+    ):
+        with pytest.raises(error, match=message):
+            function(*arguments, **options)
 
 
 def test_bootstrap_of_a_key_equals_that_of_a_function():
@@ -186,10 +201,6 @@ def test_bootstrap_keeps_the_groups_and_leaves_nan_out():
     assert share.low == 0.5 and share.high == 1.0
     never = metrics.bootstrap(images([0.0], [0.1]), "risk_auroc", key=jax.random.key(0), samples=5)
     assert np.isnan(never).all()
-    with pytest.raises(ValueError, match=r"found 'fg_flop'. Valid: n_images, .*need groups="):
-        metrics.bootstrap(result, "fg_flop", key=jax.random.key(0))
-    with pytest.raises(ValueError, match="one image and one resample"):
-        metrics.bootstrap(result, "fg_flip", key=jax.random.key(0), samples=0)
 
 
 @golden_cases

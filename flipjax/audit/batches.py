@@ -16,7 +16,7 @@ from flipjax.audit.read import check_names
 from flipjax.audit.results import conclude_audit
 from flipjax.groups import TWO_BY_TWO, AnyGroups
 from flipjax.metrics import Decomposition, class_names
-from flipjax.metrics.checks import KINDS, check_channels, check_ignore_index, to_array
+from flipjax.metrics.checks import Options, check_options, to_array
 from flipjax.metrics.classes import Background, is_foreground, read_background
 from flipjax.metrics.grouping import members_of
 from flipjax.metrics.units import UNITS
@@ -47,11 +47,9 @@ class AuditStream:
         scene_names: Sequence[str],
     ):
         """Claims the folder; raises what `stream` raises."""
-        check_channels(channels)
-        check_ignore_index(ignore_index)
-        for name, value, known in (("kind", kind, KINDS), ("unit", unit, UNITS)):
-            if value not in known:
-                raise ValueError(f"{name}: expected one of {', '.join(known)}, found {value!r}.")
+        check_options(Options(ignore_index=ignore_index, kind=kind, channels=channels))
+        if unit not in UNITS:
+            raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
         if num_classes is None and kind == "masks":
             if class_names is None:
                 raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")

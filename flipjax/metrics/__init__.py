@@ -45,34 +45,24 @@ __all__ = [
     "summarize",
 ]
 
-# Decomposition from where it becomes a pytree.
+# The others come from `kernels`: Decomposition from where it becomes a pytree.
 _MODULES = {
-    "FlipMetric": "accumulate",
-    "Interval": "summary",
-    "RegionSums": "regions",
-    "SegmentTables": "segment_table",
-    "bootstrap": "summary",
-    "class_names": "classes",
-    "concatenate": "accumulate",
-    "error_budget": "budget",
-    "logit_scores": "scores",
-    "near_and_far": "budget",
-    "region_sums": "regions",
-    "resampled": "summary",
-    "rim": "regions",
-    "segment_auroc": "segment_rates",
-    "segment_confusion": "segment_rates",
-    "segment_flips": "segment_rates",
-    "segment_tables": "segment_table",
-    "segments": "segment_table",
-    "summarize": "summary",
+    "accumulate": ("FlipMetric", "concatenate"),
+    "budget": ("error_budget", "near_and_far"),
+    "classes": ("class_names",),
+    "regions": ("RegionSums", "region_sums", "rim"),
+    "scores": ("logit_scores",),
+    "segment_rates": ("segment_auroc", "segment_confusion", "segment_flips"),
+    "segment_table": ("SegmentTables", "segment_tables", "segments"),
+    "summary": ("Interval", "bootstrap", "resampled", "summarize"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'flipjax.metrics' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"flipjax.metrics.{_MODULES.get(name, 'kernels')}"), name)
+    module = next((module for module, names in _MODULES.items() if name in names), "kernels")
+    return getattr(importlib.import_module(f"flipjax.metrics.{module}"), name)
 
 
 def __dir__() -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from flipjax.groups import AnyGroups
-from flipjax.metrics.checks import KINDS, check_channels, check_ignore_index, check_spatial_ndim, to_array
-from flipjax.metrics.classes import check_background, class_names, read_background
+from flipjax.metrics.checks import Options, check_options, to_array
+from flipjax.metrics.classes import background_classes, check_background, class_names
 from flipjax.metrics.decomposition import Decomposition, flips_of
 from flipjax.metrics.grouping import members_of
 from flipjax.metrics.kernels import decompose
@@ -95,21 +95,12 @@ class FlipMetric:
         Raises:
             TypeError, ValueError: an option that no batch could have.
         """
-        check_channels(channels)
-        check_spatial_ndim(spatial_ndim)
-        check_ignore_index(ignore_index)
-        if kind not in KINDS:
-            raise ValueError(f"kind: expected {', '.join(map(repr, KINDS))}, found {kind!r}.")
+        self.options = Options(background_classes(background), ignore_index, spatial_ndim, kind, num_classes, channels)
+        check_options(self.options)
         if kind == "masks" and num_classes is None:
             raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
         if num_classes is not None:
             check_background(background, num_classes)
-        self.background = read_background(background)
-        self.ignore_index = ignore_index
-        self.spatial_ndim = spatial_ndim
-        self.kind = kind
-        self.num_classes = num_classes
-        self.channels = channels
         self.class_names = class_names
         self.all_groups = all_groups
         self.reset()
@@ -131,45 +122,30 @@ class FlipMetric:
             TypeError, ValueError: what `decompose` raises, another C than before, or groups that do not fit; then
                 nothing is added.
         """
-        self._add(*self._read(predictions, labels, groups))
+        self._add(predictions, labels, groups)
 
     def __call__(self, predictions: Any, labels: Any, groups: Any = None) -> dict[str, Any]:
         """Adds a batch as `update` does, and returns what `summarize` says of it alone."""
-        part, groups = self._read(predictions, labels, groups)
-        self._add(part, groups)
+        part, groups = self._add(predictions, labels, groups)
         return summarize(part, groups, class_names=self.class_names, all_groups=self.all_groups)
 
-    def _read(self, predictions: Any, labels: Any, groups: Any) -> tuple[Decomposition, np.ndarray | None]:
-        """Returns the decomposition of a batch and a copy of its groups, checked against the images before."""
-        part = decompose(
-            predictions,
-            labels,
-            background=self.background,
-            ignore_index=self.ignore_index,
-            spatial_ndim=self.spatial_ndim,
-            kind=self.kind,
-            channels=self.channels,
-            num_classes=self.num_classes,
-        )
-        part = concatenate([part])
+    def _add(self, predictions: Any, labels: Any, groups: Any) -> tuple[Decomposition, np.ndarray | None]:
+        """Checks a batch against the images before and adds it; returns its decomposition and a copy of its groups."""
+        part = concatenate([decompose(predictions, labels, **self.options._asdict())])
         classes = part.confusion.shape[-1]
-        expected = self._parts[0].confusion.shape[-1] if self._parts else self.num_classes or classes
+        expected = self._parts[0].confusion.shape[-1] if self._parts else self.options.num_classes or classes
         if classes != expected:
             raise ValueError(f"predictions: expected {expected} classes, found {classes}.")
-        class_names(self.class_names, classes=classes, background=self.background)
+        class_names(self.class_names, classes=classes, background=part.background)
         if self._parts and (groups is None) == bool(self._groups):
             raise ValueError("groups: expected with every batch or with none.")
-        if groups is None:
-            return part, None
-        groups = np.array(to_array(groups, name="groups"), ndmin=1, copy=True)
-        own = {"classes": classes, "background": self.background, "all_groups": self.all_groups}
-        members_of(groups, images=len(part.risk_sum), **own)
-        return part, groups
-
-    def _add(self, part: Decomposition, groups: np.ndarray | None) -> None:
-        self._parts.append(part)
         if groups is not None:
+            groups = np.array(to_array(groups, name="groups"), ndmin=1, copy=True)
+            own = {"classes": classes, "background": part.background, "all_groups": self.all_groups}
+            members_of(groups, images=len(part.risk_sum), **own)
             self._groups.append(groups)
+        self._parts.append(part)
+        return part, groups
 
     @property
     def decomposition(self) -> Decomposition:
@@ -188,9 +164,9 @@ class FlipMetric:
 
         Flips are ordered by pixels; pairs of classes without any are left out.
         """
-        confusion = self.decomposition.confusion.sum(0, dtype=np.int64)
-        flips = flips_of(confusion, background=self.background)
-        names = class_names(self.class_names, classes=len(flips), background=self.background)
+        confusion, background = self.decomposition.confusion.sum(0, dtype=np.int64), self.options.background
+        flips = flips_of(confusion, background=background)
+        names = class_names(self.class_names, classes=len(flips), background=background)
         order = np.argsort(-flips, axis=None, kind="stable")[: max(0, k)]
         pairs = [divmod(int(place), len(flips)) for place in order]
         return [(names[t], names[p], float(flips[t, p] / confusion[t].sum())) for t, p in pairs if flips[t, p]]
@@ -201,18 +177,17 @@ class FlipMetric:
         Raises:
             ValueError: metrics of other options or classes, or where only some have groups; then nothing is added.
         """
-        for name in ("background", "ignore_index", "kind", "spatial_ndim", "all_groups"):
-            values = dict.fromkeys(getattr(metric, name) for metric in (self, *others))
-            if len(values) > 1:
-                raise ValueError(
-                    f"{name}: expected one in all metrics of a merge, found {', '.join(map(repr, values))}."
-                )
-        filled = [metric for metric in (self, *others) if metric._parts]
-        if len({bool(metric._groups) for metric in filled}) > 1:
-            raise ValueError("groups: expected on all sides of a merge or on none.")
-        classes = sorted({metric._parts[0].confusion.shape[-1] for metric in filled})
-        if len(classes) > 1:
-            raise ValueError(f"classes: expected one number in all metrics of a merge, found {classes}.")
+        metrics = (self, *others)
+        filled = [metric for metric in metrics if metric._parts]
+        shared = ("background", "ignore_index", "kind", "spatial_ndim")
+        found: dict[str, list[Any]] = {name: [getattr(each.options, name) for each in metrics] for name in shared}
+        found["all_groups"] = [metric.all_groups for metric in metrics]
+        found["classes"] = [metric._parts[0].confusion.shape[-1] for metric in filled]
+        found["with groups"] = [bool(metric._groups) for metric in filled]
+        for name, values in found.items():
+            if len(set(values)) > 1:
+                texts = ", ".join(map(repr, dict.fromkeys(values)))
+                raise ValueError(f"{name}: expected the same in all metrics of a merge, found {texts}.")
         # Read before any is added to: a metric may be merged with itself.
         parts = [part for other in others for part in other._parts]
         groups = [group for other in others for group in other._groups]

@@ -9,7 +9,7 @@ import numpy as np
 
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.classes import is_foreground
-from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.decomposition import Decomposition, divide, flips_of
 from flipjax.metrics.objects import KINDS
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
     import pandas as pd
 
     counts = np.zeros((len(KINDS), num_classes, num_classes), np.int64)
-    places = {name: k for k, name in enumerate(KINDS)}
-    kinds = np.array([places[name] for name in pixels["kind"]], np.int64)
+    kinds = np.array([KINDS.index(name) for name in pixels["kind"]], np.int64)
     truth, predicted, number = (np.asarray(pixels[name], np.int64) for name in ("class", "predicted", "pixels"))
     np.add.at(counts, (kinds, truth, predicted), number)
     confusion = counts.sum(0)
@@ -55,7 +54,7 @@ def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
         after = mean_iou(confusion - part + np.diag(part.sum(1)))
         rows[name] = {
             "pixels": int(part.sum()),
-            "share": part.sum() / wrong if wrong else np.nan,
+            "share": float(divide(part.sum(), wrong)),
             "mean_iou": after,
             "gain": after - base,
         }
@@ -109,19 +108,15 @@ def near_and_far(
     names = class_names_of(class_names, classes=C, background=decomposition.background)
     inside = is_foreground(C, decomposition.background)
     of_class = _superclasses(superclasses, names, inside)
-    same = np.array([[inside[t] and inside[p] and of_class[t] == of_class[p] for p in range(C)] for t in range(C)])
-    flips = counts * (inside[:, None] & inside & ~np.eye(C, dtype=bool))
+    same = np.array([[own == other for other in of_class] for own in of_class])
+    flips = flips_of(counts, background=decomposition.background)
     near, far, whole = (flips * same).sum(1), (flips * ~same).sum(1), counts.sum(1)
-    total = whole[inside].sum()
-    parts = {
-        "fg_correct": np.diag(counts)[inside].sum(),
-        "fg_near_flip": near.sum(),
-        "fg_far_flip": far.sum(),
-        "fg_miss": counts[inside][:, ~inside].sum(),
-    }
-    split = {name: _ratio(part, total) for name, part in parts.items()}
+    parts = [np.diag(counts)[inside].sum(), near.sum(), far.sum(), counts[inside][:, ~inside].sum()]
+    shares = divide(parts, whole[inside].sum()).tolist()
+    split: dict[str, float] = dict(zip(("fg_correct", "fg_near_flip", "fg_far_flip", "fg_miss"), shares, strict=True))
+    of_classes = {"near_flip": divide(near, whole).tolist(), "far_flip": divide(far, whole).tolist()}
     for c in np.flatnonzero(inside).tolist():
-        split |= {f"near_flip/{names[c]}": _ratio(near[c], whole[c]), f"far_flip/{names[c]}": _ratio(far[c], whole[c])}
+        split |= {f"{name}/{names[c]}": values[c] for name, values in of_classes.items()}
     return split
 
 
@@ -141,7 +136,3 @@ def _superclasses(superclasses: Any, names: Sequence[str], inside: np.ndarray) -
     if missing:
         raise ValueError(f"superclasses: expected one for each foreground class, found none for {', '.join(missing)}.")
     return values
-
-
-def _ratio(part: Any, whole: Any) -> float:
-    return float(part / whole) if whole else float("nan")

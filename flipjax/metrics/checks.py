@@ -6,6 +6,7 @@ Static properties (rank, shapes, dtypes) are checked always, values only where t
 from __future__ import annotations
 
 import operator
+import os
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,17 +18,17 @@ from jax.core import Tracer
 
 from flipjax.metrics.blocks import on_host
 from flipjax.metrics.classes import background_classes, check_background
-from flipjax.metrics.forks import refuse_forked
 from flipjax.metrics.hints import MANY_CLASSES, channels_first_hint, looks_channels_first, resize_hint, shape_message
 
-KINDS = ("logits", "probabilities", "masks")
+SCORES = ("logits", "probabilities")
+KINDS = (*SCORES, "masks")
 # Half a percent: sums of 150 classes in float16 stay within it.
 _TOLERANCE = 5e-3
 _SAMPLE = 6
 _MOST_CLASSES = 1 << 12
 """Of masks: the confusion matrix of an image has their square, then 64 MiB."""
-OUTPUTS = ("out", "logits")
-"""What torchvision and Hugging Face call the logits in a dict of outputs."""
+_FORKED: list[int] = []
+"""This process, where it was forked after JAX had started: it lacks JAX's threads and would wait for them for ever."""
 
 
 class Options(NamedTuple):
@@ -48,17 +49,21 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
     Arrays of the other byte order are swapped: a compiled program reads bytes as they lie.
 
     Raises:
-        TypeError: a dict of a model's outputs, a masked array, or long double, by name.
+        TypeError: a dict of a model's outputs or a masked array, by name.
         RuntimeError: in a child that was forked after JAX had started, where JAX would wait for ever.
     """
-    refuse_forked()
+    if _FORKED:
+        raise RuntimeError(
+            "this process was forked after JAX had started, whose threads it lacks: start workers with "
+            "multiprocessing.get_context('spawn'), a DataLoader's with multiprocessing_context='spawn'."
+        )
     if isinstance(values, jax.Array):
         return values
     if isinstance(values, Mapping):
         keys = ", ".join(map(repr, values))
-        likely = next((key for key in OUTPUTS if key in values), None)
-        advice = "one of its values" if likely is None else f"output[{likely!r}]"
-        raise TypeError(f"{name}: expected an array, found {type(values).__name__} with {keys}; pass {advice}.")
+        raise TypeError(
+            f"{name}: expected an array, found {type(values).__name__} with {keys}; pass one of its values."
+        )
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected an array, found a masked array, whose mask would be lost; for labels pass "
@@ -69,8 +74,6 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
         if "bfloat16" in str(values.dtype):
             values = values.float()
     array = np.asarray(values)
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        raise TypeError(f"{name}: expected at most float64, found {array.dtype}; pass array.astype(np.float32).")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -82,16 +85,10 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
         ValueError: too few axes or classes, axes that look channels-first, an option out of range, or values that are
             no probabilities.
     """
-    kind = options.kind
-    spatial_ndim = options.spatial_ndim
+    check_options(options, kinds=SCORES)
+    kind, spatial_ndim = options.kind, options.spatial_ndim
     array: Any = to_array(scores, name=kind)
     shape = array.shape
-    check_spatial_ndim(spatial_ndim)
-    check_channels(options.channels)
-    # Without labels the question is of scores, which masks have none of.
-    kinds = KINDS[:2] if labels_shape is None else KINDS
-    if kind not in KINDS[:2]:
-        raise ValueError(f"kind: expected {' or '.join(map(repr, kinds))}, found {kind!r}.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
             f"{kind}: expected floating point, found {array.dtype} of shape {shape}. Predictions come first and labels "
@@ -112,7 +109,7 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
         raise ValueError(f"{kind}: {channels_first_hint(shape, spatial_ndim)}{resize}")
     if labels_shape is not None and labels_shape != shape[:-1]:
         raise ValueError(shape_message(labels_shape, shape, spatial_ndim))
-    check_background(options.background, shape[-1], name=kind, shape=shape)
+    check_background(options.background, shape[-1], name=kind)
     if array.size and on_host(array):
         _check_kind(np.asarray(array), kind, labelled=labels_shape is not None)
     return array
@@ -123,23 +120,43 @@ def check_logits(logits: Any, *, background: int | tuple[int, ...] | None, spati
     return jnp.asarray(check_scores(logits, Options(background_classes(background), spatial_ndim=spatial_ndim)))
 
 
-def check_masks(predictions: Any, labels: Any, options: Options) -> tuple[Any, Any, int]:
-    """Checks class indices (..., *spatial) against labels of their shape; returns both and the number of classes.
+def check_pair(
+    predictions: Any, labels: Any, options: Options, *, kinds: tuple[str, ...] = KINDS
+) -> tuple[Any, Any, int]:
+    """Checks predictions of some kinds and labels; returns both and the number of classes.
 
     Raises:
-        TypeError: not integers.
-        ValueError: other shapes, or classes that are out of range or, under jit, not said.
+        TypeError: labels or masks that are not integers, or what `check_scores` raises.
+        ValueError: shapes, options or values that do not fit; classes of masks that, under jit, are not said.
     """
-    check_spatial_ndim(options.spatial_ndim)
-    check_channels(options.channels)
-    masks = to_array(predictions, name="predictions")
+    check_options(options, kinds=kinds)
     truth = to_array(labels, name="labels")
-    for name, array in (("predictions", masks), ("labels", truth)):
-        if not jnp.issubdtype(array.dtype, jnp.integer):
-            raise TypeError(
-                f"{name}: expected integers for kind='masks', found {array.dtype} of shape {array.shape}. "
-                f"Pass {name}.astype(int), for PyTorch {name}.long(); for logits leave kind out."
-            )
+    if options.kind == "masks":
+        masks = to_array(predictions, name="predictions")
+        classes = _check_masks(masks, truth, options)
+        _check_range(masks, classes, None, name="predictions")
+        _check_range(truth, classes, options.ignore_index, name="labels")
+        return masks, truth, classes
+    scores = check_scores(predictions, options, labels_shape=truth.shape)
+    _check_integers(truth, name="labels")
+    _check_range(truth, scores.shape[-1], options.ignore_index, name="labels")
+    return scores, truth, scores.shape[-1]
+
+
+def check_options(options: Options, *, kinds: tuple[str, ...] = KINDS) -> None:
+    """Raises a ValueError, or for an `ignore_index` that is no integer a TypeError, where no arrays could have them."""
+    for name, known in {"kind": kinds, "channels": ("first", "last"), "spatial_ndim": (2, 3)}.items():
+        if getattr(options, name) not in known:
+            expected = " or ".join(map(repr, known))
+            raise ValueError(f"{name}: expected {expected}, found {getattr(options, name)!r}.")
+    if options.ignore_index is not None and not -(2**31) <= operator.index(options.ignore_index) < 2**31:
+        raise ValueError(f"ignore_index: expected an int32, found {options.ignore_index}.")
+
+
+def _check_masks(masks: Any, truth: Any, options: Options) -> int:
+    """Checks the layout of class indices (..., *spatial) and labels; returns the number of classes."""
+    _check_integers(masks, name="predictions")
+    _check_integers(truth, name="labels")
     if masks.shape != truth.shape or masks.ndim < options.spatial_ndim:
         raise ValueError(
             f"predictions: expected class indices (..., *spatial) with {options.spatial_ndim} spatial axes, of the "
@@ -160,52 +177,20 @@ def check_masks(predictions: Any, labels: Any, options: Options) -> tuple[Any, A
             f"{classes}. A label of ignored pixels? Pass ignore_index={classes - 1}."
         )
     check_background(options.background, classes)
-    if not isinstance(masks, Tracer):
-        _check_range(masks, classes, None, name="predictions")
-    return masks, _check_values(truth, classes, options.ignore_index), classes
+    return classes
 
 
-def check_labels(labels: Any, classes: int, options: Options) -> Any:
-    """Checks that labels are integers in 0..C-1 or `ignore_index`, and returns the array.
-
-    Raises:
-        TypeError: labels are not integers.
-        ValueError: a label out of range.
-    """
-    array = to_array(labels, name="labels")
+def _check_integers(array: Any, *, name: str) -> None:
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(
-            f"labels: expected an integer dtype, found {array.dtype} of shape {array.shape}. "
-            "Pass labels.astype(int), for PyTorch labels.long()."
+            f"{name}: expected integers, found {array.dtype} of shape {array.shape}. Pass {name}.astype(int), for "
+            f"PyTorch {name}.long()."
         )
-    return _check_values(array, classes, options.ignore_index)
-
-
-def check_spatial_ndim(spatial_ndim: int) -> None:
-    """Raises a ValueError where there are neither two nor three spatial axes."""
-    if spatial_ndim not in (2, 3):
-        raise ValueError(f"spatial_ndim: expected 2 (H, W) or 3 (D, H, W), found {spatial_ndim!r}.")
-
-
-def check_channels(channels: str) -> None:
-    """Raises a ValueError where the axis of the classes is neither the first nor the last."""
-    if channels not in ("first", "last"):
-        raise ValueError(f"channels: expected 'first' or 'last', found {channels!r}.")
-
-
-def check_ignore_index(ignore_index: int | None) -> None:
-    """Raises a TypeError or a ValueError where it is neither None nor an int32."""
-    if ignore_index is None:
-        return
-    try:
-        fits = -(2**31) <= operator.index(ignore_index) < 2**31
-    except TypeError:
-        raise TypeError(f"ignore_index: expected an integer or None, found {ignore_index!r}.") from None
-    if not fits:
-        raise ValueError(f"ignore_index: expected an int32, found {ignore_index}.")
 
 
 def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
+    # To who called the kernel: with labels there is `check_pair` between.
+    level = 5 if labelled else 4
     if kind == "probabilities":
         problem = _no_probabilities(scores)
         if problem:
@@ -216,7 +201,7 @@ def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
         warnings.warn(
             f"logits: found the whole numbers {scores.min():g} to {scores.max():g} alone, in shape {scores.shape}. "
             "Class indices as floating point? They have no flip-risk; decompose takes integers with kind='masks'.",
-            stacklevel=4,
+            stacklevel=level,
         )
         return
     # One-hot scores are probabilities too, but of a model that is always sure: its entropies are not at stake.
@@ -225,7 +210,7 @@ def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
     warnings.warn(
         "logits: found values in 0..1 that sum to 1 at each pixel. If they are probabilities, pass "
         "kind='probabilities': flip-risk is another number for them.",
-        stacklevel=4,
+        stacklevel=level,
     )
 
 
@@ -249,15 +234,8 @@ def _no_probabilities(scores: np.ndarray) -> str:
     return ""
 
 
-def _check_values(labels: Any, classes: int, ignore_index: int | None) -> Any:
-    check_ignore_index(ignore_index)
-    if not isinstance(labels, Tracer):
-        _check_range(labels, classes, ignore_index, name="labels")
-    return labels
-
-
 def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: str) -> None:
-    if labels.size == 0:
+    if isinstance(labels, Tracer) or labels.size == 0:
         return
     info = jnp.iinfo(labels.dtype)
     if ignore_index is not None and not info.min <= ignore_index <= info.max:
@@ -291,3 +269,17 @@ def _extremes(labels: Any, ignore_index: int | None) -> tuple[Any, Any]:
 
 
 _extremes_on_device = jax.jit(_extremes, static_argnums=1)
+
+
+def _note_fork() -> None:
+    devices = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    try:
+        # JAX refuses another number once it has started; there is no other way to ask.
+        jax.config.update("jax_num_cpu_devices", devices + 1)
+        jax.config.update("jax_num_cpu_devices", devices)
+    except RuntimeError:
+        _FORKED.append(os.getpid())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)

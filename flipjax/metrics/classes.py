@@ -25,14 +25,9 @@ def read_background(background: int | Iterable[int] | None) -> Background:
     if background is None:
         return None
     try:
-        classes = [operator.index(background)]  # pyright: ignore[reportArgumentType]
+        classes = sorted({operator.index(c) for c in (background if np.iterable(background) else (background,))})
     except TypeError:
-        try:
-            classes = sorted({operator.index(c) for c in background})  # pyright: ignore[reportGeneralTypeIssues]
-        except TypeError:
-            raise TypeError(
-                f"background: expected a class, a tuple of classes or None, found {background!r}."
-            ) from None
+        raise TypeError(f"background: expected a class, a tuple of classes or None, found {background!r}.") from None
     if classes and classes[0] < 0:
         raise ValueError(f"background: expected classes from 0 on, found {classes[0]}.")
     return tuple(classes) if len(classes) > 1 else classes[0] if classes else None
@@ -60,7 +55,7 @@ def is_foreground(classes: int, background: int | Iterable[int] | None) -> np.nd
 
 
 def check_background(
-    background: int | Iterable[int] | None, classes: int, *, name: str = "num_classes", shape: object = None
+    background: int | Iterable[int] | None, classes: int, *, name: str = "num_classes"
 ) -> tuple[int, ...]:
     """Checks that the background lies in 0..C-1 and leaves two classes that can be confused; returns its classes.
 
@@ -68,7 +63,6 @@ def check_background(
         background: a class, classes or None.
         classes: C.
         name: what has the C classes, for the message.
-        shape: of the array whose last axis has them, for the message.
 
     Raises:
         TypeError, ValueError: what `read_background` raises; classes out of range, or too few beside them.
@@ -76,15 +70,10 @@ def check_background(
     known = background_classes(background)
     if known and known[-1] >= classes:
         raise ValueError(f"background: expected classes in 0..{classes - 1}, found {known[-1]}.")
-    least = len(known) + 2
-    if classes < least:
-        besides = {0: "", 1: "background and "}.get(len(known), f"{len(known)} of background and ")
-        hint = "; where no class is background, pass background=None" if known and classes >= 2 else ""
-        where = "" if shape is None else " on the last axis"
-        found = classes if shape is None else f"{classes} in shape {shape}"
+    if classes < len(known) + 2:
         raise ValueError(
-            f"{name}: expected at least {least} classes ({besides}two that can be confused){where}, "
-            f"found {found}{hint}."
+            f"{name}: expected at least {len(known) + 2} classes ({len(known)} of background and two that can be "
+            f"confused), found {classes}; where no class is background, pass background=None."
         )
     return known
 

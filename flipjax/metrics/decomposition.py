@@ -84,12 +84,24 @@ class Decomposition:
 
     def _ratio(self, part: Any, whole: Any) -> Any:
         if isinstance(self.confusion, np.ndarray):
-            return _divide(part, whole, np.float64)[()]
+            return divide(part, whole)[()]
         import jax.numpy as jnp
 
         if _on_host(part, whole):
-            return jnp.asarray(_divide(part, whole, np.float32))
+            return jnp.asarray(divide(part, whole, dtype=np.float32))
         return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
+
+
+def divide(part: Any, whole: Any, *, dtype: type = np.float64) -> np.ndarray:
+    """Returns shares on the host, where nothing is compiled for another number of images; NaN where a whole is empty.
+
+    Example:
+        >>> divide([1, 0], [4, 0]).tolist()
+        [0.25, nan]
+    """
+    numerator, denominator = np.asarray(part, dtype), np.asarray(whole, dtype)
+    empty = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan, dtype)
+    return np.divide(numerator, denominator, out=empty, where=denominator > 0)
 
 
 def flips_of(confusion: np.ndarray, *, background: Background = 0) -> np.ndarray:
@@ -108,10 +120,3 @@ def _on_host(*arrays: Any) -> bool:
     from flipjax.metrics.blocks import on_host
 
     return on_host(*arrays)
-
-
-def _divide(part: Any, whole: Any, dtype: type) -> np.ndarray:
-    """Divides on the host, where nothing is compiled for another number of images."""
-    numerator = np.asarray(part).astype(dtype)
-    denominator = np.asarray(whole).astype(dtype)
-    return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan, dtype), where=denominator > 0)

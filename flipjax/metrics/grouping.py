@@ -12,6 +12,7 @@ import numpy as np
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import statistics
 from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.decomposition import divide
 from flipjax.metrics.pull import pull_counts
 
 
@@ -95,4 +96,4 @@ def _gap(*ious: np.ndarray, common: int) -> np.ndarray:
 def _pull(grouping: Grouping, images: statistics.Images, draws: statistics.Draws) -> np.ndarray:
     options = {"all_groups": grouping.all_groups, "background": images.background}
     flips, pulled = (draws.counts @ pull_counts(images.confusion, grouping.numbers, **options)).T
-    return np.divide(pulled, flips, out=np.full(len(flips), np.nan), where=flips > 0)
+    return divide(pulled, flips)

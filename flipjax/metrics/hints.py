@@ -26,28 +26,22 @@ def channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
 def shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
     """Says why the labels' shape is not that of the logits without their last axis, and what to pass in their place."""
     lead = len(logits) - spatial_ndim - 1
-    before = logits[:lead]
-    after = logits[lead + 1 :]
+    before, after, spatial = logits[:lead], logits[lead + 1 :], logits[lead:-1]
+    first = f"The logits' {channels_first_hint(logits, spatial_ndim)}"
+    # Of two that are the same shape, the later.
+    advice = {
+        (*before, logits[-1], *spatial): f"One-hot labels? Pass labels.argmax({lead}).",
+        (*before, 1, *spatial): f"Pass labels.squeeze({lead}).",
+        (*logits[:-1], 1): "Pass labels[..., 0].",
+        logits: f"One-hot labels? Pass labels.argmax(-1), or channels first labels.argmax({lead}). Class indices "
+        "in place of logits? Pass integers and kind='masks', for PyTorch logits.long().",
+        (*before, 1, *after): f"Pass labels.squeeze({lead}). {first}",
+        (*before, *after): first,
+    }
     message = (
         f"labels: expected shape {logits[:-1]}, that of the logits {logits} without their last axis, found {labels}."
     )
-    if labels == before + after:
-        return f"{message} The logits' {channels_first_hint(logits, spatial_ndim)}"
-    if labels == (*before, 1, *after):
-        hint = channels_first_hint(logits, spatial_ndim)
-        return f"{message} Pass labels.squeeze({lead}). The logits' {hint}"
-    if labels == logits:
-        return (
-            f"{message} One-hot labels? Pass labels.argmax(-1), or channels first labels.argmax({lead}). Class indices "
-            "in place of logits? Pass integers and kind='masks', for PyTorch logits.long()."
-        )
-    if labels == (*logits[:-1], 1):
-        return f"{message} Pass labels[..., 0]."
-    if labels == (*before, 1, *logits[lead:-1]):
-        return f"{message} Pass labels.squeeze({lead})."
-    if labels == (*before, logits[-1], *logits[lead:-1]):
-        return f"{message} One-hot labels? Pass labels.argmax({lead})."
-    return message + resize_hint(labels, logits, spatial_ndim)
+    return f"{message} {advice[labels]}" if labels in advice else message + resize_hint(labels, logits, spatial_ndim)
 
 
 def resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:

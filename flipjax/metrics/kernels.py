@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from flipjax.metrics import blocks, checks, pixels
 from flipjax.metrics.checks import Options
 from flipjax.metrics.classes import background_classes
-from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.decomposition import Decomposition, divide
 
 # Here, where JAX is loaded: what reads stored counts does without it.
 jax.tree_util.register_dataclass(Decomposition, data_fields=["confusion", "risk_sum"], meta_fields=["background"])
@@ -76,31 +77,14 @@ def decompose(
         True
     """
     options = Options(background_classes(background), ignore_index, spatial_ndim, kind, num_classes, channels)
-    if kind == "masks":
-        return _decompose_masks(logits, labels, options)
-    labels = checks.to_array(labels, name="labels")
-    scores = checks.check_scores(logits, options, labels_shape=labels.shape)
-    labels = checks.check_labels(labels, scores.shape[-1], options)
-    if not scores.size or not blocks.on_host(scores, labels):
-        confusion, risk_sum = pixels.count(
-            jnp.asarray(scores), jnp.asarray(labels), options.background, ignore_index, spatial_ndim, kind
-        )
-        return Decomposition(confusion, risk_sum, options.background)
-    C = scores.shape[-1]
-    lead = labels.shape[: labels.ndim - spatial_ndim]
-    confusion = np.zeros((math.prod(lead), C, C), np.int32)
-    risk_sum = np.zeros(math.prod(lead))
-    arrays, blanks = _with_blanks(scores, labels, C)
-    with jax.ensure_compile_time_eval():
-        for block in blocks.cut(arrays, blanks, spatial_ndim=spatial_ndim, lead=len(lead), width=C):
-            counts, sums = pixels.count(*block.arrays, options.background, ignore_index, 1, kind)
-            confusion[block.place[0]] += block.taken(counts)
-            risk_sum[block.place[0]] += block.taken(sums)
-    return Decomposition(
-        jnp.asarray(confusion.reshape(*lead, C, C)),
-        jnp.asarray(risk_sum.astype(np.float32).reshape(lead)),
-        options.background,
-    )
+    scores, labels, C = checks.check_pair(logits, labels, options)
+    count = partial(pixels.count, classes=C, background=options.background, ignore_index=ignore_index, kind=kind)
+    if labels.size and blocks.on_host(scores, labels):
+        parts = _cut(scores, labels, C, spatial_ndim)
+        confusion, risk_sum = _sum_blocks(count, parts, labels.shape[: labels.ndim - spatial_ndim])
+    else:
+        confusion, risk_sum = count(jnp.asarray(scores), jnp.asarray(labels), spatial_ndim=spatial_ndim)
+    return Decomposition(jnp.asarray(confusion), jnp.asarray(risk_sum, jnp.float32), options.background)
 
 
 def flip_risk(
@@ -140,7 +124,7 @@ def flip_risk(
     """
     options = Options(background_classes(background), spatial_ndim=spatial_ndim, kind=kind, channels=channels)
     scores = checks.check_scores(logits, options)
-    return foreground_means(pixels.sum_risk, scores, options.background, spatial_ndim, kind)[0]
+    return foreground_means(scores, options)[0]
 
 
 def error_map(
@@ -170,24 +154,11 @@ def error_map(
         [[0, 1, 2, 3, 4]]
     """
     options = Options(background_classes(background), ignore_index, spatial_ndim, kind, num_classes, channels)
-    if kind == "masks":
-        scores, labels, classes = checks.check_masks(logits, labels, options)
-
-        def codes(scores: jax.Array, labels: jax.Array) -> jax.Array:
-            return pixels.errors_of_masks(scores, labels, classes, options.background, ignore_index)
-    else:
-        labels = checks.to_array(labels, name="labels")
-        scores = checks.check_scores(logits, options, labels_shape=labels.shape)
-        classes = scores.shape[-1]
-        labels = checks.check_labels(labels, classes, options)
-
-        def codes(scores: jax.Array, labels: jax.Array) -> jax.Array:
-            return pixels.errors(scores, labels, options.background, ignore_index, kind)
-
+    scores, labels, C = checks.check_pair(logits, labels, options)
+    errors = partial(pixels.errors, classes=C, background=options.background, ignore_index=ignore_index, kind=kind)
     if not labels.size or not blocks.on_host(scores, labels):
-        return codes(jnp.asarray(scores), jnp.asarray(labels))
-    arrays, blanks = _with_blanks(scores, labels, classes)
-    return _map(codes, arrays, blanks, spatial_ndim=spatial_ndim, width=classes, dtype=np.uint8)
+        return errors(jnp.asarray(scores), jnp.asarray(labels))
+    return _map_blocks(errors, _cut(scores, labels, C, spatial_ndim), labels.shape, spatial_ndim, np.uint8)
 
 
 def risk_map(
@@ -215,81 +186,67 @@ def risk_map(
     """
     options = Options(background_classes(background), spatial_ndim=spatial_ndim, kind=kind, channels=channels)
     scores = checks.check_scores(logits, options)
-
-    def risks(scores: jax.Array) -> jax.Array:
-        return pixels.risks(scores, options.background, kind)
-
+    risks = partial(pixels.risks, background=options.background, kind=kind)
     if not scores.size or not blocks.on_host(scores):
         return risks(jnp.asarray(scores))
-    return _map(risks, [np.asarray(scores)], (0,), spatial_ndim=spatial_ndim, width=scores.shape[-1], dtype=np.float32)
+    *shape, C = scores.shape
+    parts = blocks.cut([np.asarray(scores)], (0,), spatial_ndim=spatial_ndim, lead=len(shape) - spatial_ndim, width=C)
+    return _map_blocks(risks, parts, tuple(shape), spatial_ndim, np.float32)
 
 
-def foreground_means(
-    sums_of: Callable[..., tuple[jax.Array, ...]],
-    scores: Any,
-    background: pixels.Classes,
-    spatial_ndim: int,
-    *options: Any,
-) -> list[jax.Array]:
-    """Returns means (...) over the predicted foreground, by a program of `pixels` that counts and sums; NaN if none."""
+def foreground_means(scores: Any, options: Options, *, p: int | None = None) -> list[jax.Array]:
+    """Returns means (...) over the predicted foreground, NaN if none: of the entropy, with a `p` of all scores."""
+    sums_of = partial(pixels.sum_scores, background=options.background, kind=options.kind, p=p)
     if not scores.size or not blocks.on_host(scores):
-        count, *sums = sums_of(jnp.asarray(scores), None, background, spatial_ndim, *options)
+        count, *sums = sums_of(jnp.asarray(scores), None, spatial_ndim=options.spatial_ndim)
         return [jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan) for total in sums]
-    scores = np.asarray(scores)
-    lead = scores.shape[: scores.ndim - spatial_ndim - 1]
-    totals = np.zeros((0, math.prod(lead)))
-    arrays = [scores, np.broadcast_to(np.True_, scores.shape[:-1])]
-    with jax.ensure_compile_time_eval():
-        for block in blocks.cut(arrays, (0, False), spatial_ndim=spatial_ndim, lead=len(lead), width=scores.shape[-1]):
-            parts = [block.taken(part) for part in sums_of(*block.arrays, background, 1, *options)]
-            totals = totals if len(totals) else np.zeros((len(parts), math.prod(lead)))
-            totals[:, block.place[0]] += parts
-    count, *sums = totals
-    means = np.divide(sums, count, out=np.full(np.shape(sums), np.nan), where=count > 0)
-    return [jnp.asarray(mean.astype(np.float32).reshape(lead)) for mean in means]
+    *shape, C = scores.shape
+    lead = tuple(shape[: len(shape) - options.spatial_ndim])
+    arrays = [np.asarray(scores), np.broadcast_to(np.True_, shape)]
+    parts = blocks.cut(arrays, (0, False), spatial_ndim=options.spatial_ndim, lead=len(lead), width=C)
+    count, *sums = _sum_blocks(sums_of, parts, lead)
+    return [jnp.asarray(divide(total, count), jnp.float32) for total in sums]
 
 
-def _decompose_masks(predictions: Any, labels: Any, options: Options) -> Decomposition:
-    masks, labels, classes = checks.check_masks(predictions, labels, options)
-    lead = labels.shape[: labels.ndim - options.spatial_ndim]
-    no_risk = jnp.asarray(np.full(lead, np.nan, np.float32))
-    if not labels.size or not blocks.on_host(masks, labels):
-        confusion = pixels.count_masks(
-            jnp.asarray(masks), jnp.asarray(labels), classes, options.ignore_index, options.spatial_ndim
-        )
-        return Decomposition(confusion, no_risk, options.background)
-    confusion = np.zeros((math.prod(lead), classes, classes), np.int32)
-    arrays, blanks = _with_blanks(masks, labels, classes)
-    with jax.ensure_compile_time_eval():
-        for block in blocks.cut(arrays, blanks, spatial_ndim=options.spatial_ndim, lead=len(lead), width=classes):
-            counts = pixels.count_masks(*block.arrays, classes, options.ignore_index, 1)
-            confusion[block.place[0]] += block.taken(counts)
-    return Decomposition(jnp.asarray(confusion.reshape(*lead, classes, classes)), no_risk, options.background)
-
-
-def _with_blanks(scores: Any, labels: Any, classes: int) -> tuple[list[np.ndarray], tuple[int, int]]:
-    """Returns predictions and labels as NumPy arrays, and what fills them up: a label that counts nowhere."""
+def _cut(scores: Any, labels: Any, classes: int, spatial_ndim: int) -> Iterator[blocks.Block]:
+    """Cuts predictions and labels into blocks, which are filled up with a label that counts nowhere."""
     labels = np.asarray(labels)
     if np.iinfo(labels.dtype).max < classes:
         labels = labels.astype(np.int32)
-    return [np.asarray(scores), labels], (0, int(np.iinfo(labels.dtype).max))
+    blanks = 0, int(np.iinfo(labels.dtype).max)
+    lead = labels.ndim - spatial_ndim
+    return blocks.cut([np.asarray(scores), labels], blanks, spatial_ndim=spatial_ndim, lead=lead, width=classes)
 
 
-def _map(
-    function: Callable[..., jax.Array],
-    arrays: list[np.ndarray],
-    blanks: tuple[int, ...],
-    *,
+def _sum_blocks(
+    program: Callable[..., tuple[jax.Array, ...]], parts: Iterable[blocks.Block], lead: tuple[int, ...]
+) -> list[np.ndarray]:
+    """Returns what a program counts (int32) and sums (float64) of each image (...), block by block."""
+    totals: list[np.ndarray] = []
+    with jax.ensure_compile_time_eval():
+        for block in parts:
+            sums = [block.taken(part) for part in program(*block.arrays, spatial_ndim=1)]
+            # NumPy's type for both keeps int32, and widens float32 to float64.
+            totals = totals or [
+                np.zeros((math.prod(lead), *part.shape[1:]), np.result_type(part.dtype, np.int32)) for part in sums
+            ]
+            for total, part in zip(totals, sums, strict=True):
+                total[block.place[0]] += part
+    return [total.reshape((*lead, *total.shape[1:])) for total in totals]
+
+
+def _map_blocks(
+    program: Callable[..., jax.Array],
+    parts: Iterable[blocks.Block],
+    shape: tuple[int, ...],
     spatial_ndim: int,
-    width: int,
     dtype: type,
 ) -> jax.Array:
-    """Returns an array (..., *spatial) of what `function` makes of each pixel."""
-    shape = arrays[-1].shape if len(arrays) > 1 else arrays[0].shape[:-1]
+    """Returns what a program makes of each pixel (..., *spatial), block by block."""
     lead = len(shape) - spatial_ndim
     output = np.empty((math.prod(shape[:lead]), math.prod(shape[lead:])), dtype)
     with jax.ensure_compile_time_eval():
-        for block in blocks.cut(arrays, blanks, spatial_ndim=spatial_ndim, lead=lead, width=width):
+        for block in parts:
             columns = block.place[1]
-            output[block.place] = block.taken(function(*block.arrays))[:, : columns.stop - columns.start]
+            output[block.place] = block.taken(program(*block.arrays))[:, : columns.stop - columns.start]
     return jnp.asarray(output.reshape(shape))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flipjax.metrics.decomposition import divide
 from flipjax.metrics.units import Units, count_pairs, fill_void, find_units, near_border
 
 LEAST_PIXELS, LEAST_SHARE = 64, 0.001
@@ -101,7 +102,7 @@ class _Rows:
         places = self.places[chosen]
         sums = np.bincount(places, values[self.inside][chosen], minlength=self.number)[self.kept]
         number = np.bincount(places, minlength=self.number)[self.kept]
-        return np.divide(sums, number, out=np.full(len(sums), np.nan), where=number > 0)
+        return divide(sums, number)
 
     def chosen(self, rows: np.ndarray) -> np.ndarray:
         """Says where the image has units of some of the rows: bool (H, W)."""

@@ -22,107 +22,99 @@ _SMALLEST = np.finfo(np.float32).tiny
 Classes = tuple[int, ...]
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
 def count(
-    scores: jax.Array, labels: jax.Array, background: Classes, ignore_index: int | None, spatial_ndim: int, kind: str
+    scores: jax.Array,
+    labels: jax.Array,
+    classes: int,
+    background: Classes,
+    ignore_index: int | None,
+    spatial_ndim: int,
+    kind: str,
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the confusion matrix (..., C, C) and the sum of entropies (...) of each image."""
-    C = scores.shape[-1]
-    scores = _chunked(scores, spatial_ndim, 1)
+    """Returns the confusion matrix (..., C, C) and the sum of entropies (...) of each image: NaN of class indices."""
+    scores = _chunked(scores, spatial_ndim, 0 if kind == "masks" else 1)
     labels = _chunked(labels, spatial_ndim, 0)
+    if kind == "masks":
+        prediction, labels = _indices(scores, labels, classes, ignore_index)
+        counts = _scattered_counts(labels, prediction, classes)
+        return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
     channels = _channels(scores, kind)
-    labels = _counted_label(labels, C, ignore_index)
-    prediction, top = _predict(channels)
-    risk = jnp.where(labels < C, _predicted_risk(channels, prediction, top, background), 0.0)
-    if C == 3:
+    labels = counted_label(labels, classes, ignore_index)
+    prediction, top = predict(channels)
+    risk = jnp.where(labels < classes, _predicted_risk(channels, prediction, top, background), 0.0)
+    if classes == 3:
         counts, risk_sum = _packed_counts(labels, prediction, risk)
     else:
-        counts = _scattered_counts(labels, prediction, C)
+        counts = _scattered_counts(labels, prediction, classes)
         risk_sum = risk.sum(-1)
     return counts, risk_sum.sum(-1)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def count_masks(
-    prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None, spatial_ndim: int
-) -> jax.Array:
-    """Returns the confusion matrix (..., C, C) of each image of predicted class indices."""
-    prediction = _chunked(prediction, spatial_ndim, 0)
-    labels = _chunked(labels, spatial_ndim, 0)
-    prediction = _counted_label(prediction, classes, None)
-    labels = jnp.where(prediction < classes, _counted_label(labels, classes, ignore_index), classes)
-    return _scattered_counts(labels, prediction, classes)
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def sum_scores(
+    scores: jax.Array,
+    counted: jax.Array | None,
+    background: Classes,
+    spatial_ndim: int,
+    kind: str,
+    p: int | None = None,
+) -> tuple[jax.Array, ...]:
+    """Returns how many of the `counted` pixels are predicted as foreground (...), and the sum of their entropies.
 
-
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def sum_risk(
-    scores: jax.Array, counted: jax.Array | None, background: Classes, spatial_ndim: int, kind: str
-) -> tuple[jax.Array, jax.Array]:
-    """Returns how many of the `counted` pixels are predicted as foreground (...), and the sum of their entropies."""
+    With a `p`, the sums of the other scores of logits follow, in their order.
+    """
     channels = _channels(_chunked(scores, spatial_ndim, 1), kind)
-    prediction, top = _predict(channels)
+    prediction, top = predict(channels)
     foreground = is_foreground(prediction, background)
-    risk = _predicted_risk(channels, prediction, top, background)
+    terms = [_predicted_risk(channels, prediction, top, background)]
+    if p is not None:
+        values = _other_scores(channels, prediction, top, kind, p)
+        terms += [jnp.where(jnp.isnan(top), jnp.nan, jnp.where(foreground, value, 0.0)) for value in values]
     if counted is not None:
         counted = _chunked(counted, spatial_ndim, 0)
         foreground = foreground & counted
-        risk = jnp.where(counted, risk, 0.0)
-    pixels, risk_sum = _sum_together(foreground.astype(jnp.int32), risk)
-    return pixels.sum(-1, dtype=jnp.int32), risk_sum.sum(-1)
+        terms = [jnp.where(counted, term, 0.0) for term in terms]
+    pixels, *sums = sum_together(foreground.astype(jnp.int32), *terms)
+    return pixels.sum(-1, dtype=jnp.int32), *(each.sum(-1) for each in sums)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def sum_scores(
-    scores: jax.Array, counted: jax.Array | None, background: Classes, spatial_ndim: int, kind: str, p: int
-) -> tuple[jax.Array, ...]:
-    """Returns what `sum_risk` does, and beside the entropies the sums of the other scores of logits, in their order.
+def _other_scores(
+    channels: list[jax.Array], prediction: jax.Array, top: jax.Array, kind: str, p: int
+) -> list[jax.Array]:
+    """Returns the scores of each pixel that `logit_scores` has beside the entropy.
 
     With g the gaps to the largest channel and r the sum of exp(-g) without that channel's own 1, the largest
     probability is 1 / (1 + r), and the logits less their mean are mean(g) - g.
     """
-    channels = _channels(_chunked(scores, spatial_ndim, 1), kind)
-    prediction, top = _predict(channels)
-    foreground = is_foreground(prediction, background)
     gaps = [jnp.minimum(jnp.where(channel == top, 0.0, top - channel), _LARGEST_GAP) for channel in channels]
     others = [jnp.where(prediction == c, 0.0, jnp.exp(-gap)) for c, gap in enumerate(gaps)]
-    rest = sum(others)
-    centre = sum(gaps) / len(gaps)
+    rest, centre = functools.reduce(operator.add, others), functools.reduce(operator.add, gaps) / len(gaps)
     distances = [jnp.abs(centre - gap) for gap in gaps]
     largest = jnp.maximum(functools.reduce(jnp.maximum, distances), _SMALLEST)
     norm = largest * sum((distance / largest) ** p for distance in distances) ** (1 / p)
-    values = [
+    return [
         rest / (1.0 + rest),
         (rest + functools.reduce(jnp.maximum, others)) / (1.0 + rest),
         -(top + jnp.log1p(rest)) if kind == "logits" else jnp.full_like(top, jnp.nan),
         -centre / jnp.maximum(norm, _SMALLEST),
     ]
-    elsewhere = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
-    values = [jnp.where(foreground, jnp.where(jnp.isnan(top), jnp.nan, value), elsewhere) for value in values]
-    terms = [_predicted_risk(channels, prediction, top, background), *values]
-    if counted is not None:
-        counted = _chunked(counted, spatial_ndim, 0)
-        foreground = foreground & counted
-        terms = [jnp.where(counted, term, 0.0) for term in terms]
-    pixels, *sums = _sum_together(foreground.astype(jnp.int32), *terms)
-    return pixels.sum(-1, dtype=jnp.int32), *(each.sum(-1) for each in sums)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def errors(scores: jax.Array, labels: jax.Array, background: Classes, ignore_index: int | None, kind: str) -> jax.Array:
-    """Returns uint8 (..., *spatial): 0 background or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
-    C = scores.shape[-1]
-    prediction, _ = _predict(_channels(scores, kind))
-    return _codes(prediction, _counted_label(labels, C, ignore_index), C, background)
-
-
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def errors_of_masks(
-    prediction: jax.Array, labels: jax.Array, classes: int, background: Classes, ignore_index: int | None
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def errors(
+    scores: jax.Array, labels: jax.Array, classes: int, background: Classes, ignore_index: int | None, kind: str
 ) -> jax.Array:
-    """Returns what `errors` does, of predicted class indices."""
-    prediction = _counted_label(prediction, classes, None)
-    labels = jnp.where(prediction < classes, _counted_label(labels, classes, ignore_index), classes)
-    return _codes(prediction, labels, classes, background)
+    """Returns uint8 (..., *spatial): 0 background or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
+    if kind == "masks":
+        prediction, labels = _indices(scores, labels, classes, ignore_index)
+    else:
+        prediction, _ = predict(_channels(scores, kind))
+        labels = counted_label(labels, classes, ignore_index)
+    detected = is_foreground(prediction, background)
+    on_foreground = jnp.where(labels == prediction, 1, jnp.where(detected, 2, 3))
+    code = jnp.where(is_foreground(labels, background), on_foreground, jnp.where(detected, 4, 0))
+    return jnp.where(labels < classes, code, 0).astype(jnp.uint8)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -135,19 +127,6 @@ def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
     """Returns where class indices are none of the background classes."""
     apart = [indices != b for b in background]
     return functools.reduce(jnp.logical_and, apart) if apart else jnp.ones(indices.shape, bool)
-
-
-def is_background(indices: jax.Array, background: Classes) -> jax.Array:
-    """Returns where class indices are one of the background classes."""
-    same = [indices == b for b in background]
-    return functools.reduce(jnp.logical_or, same) if same else jnp.zeros(indices.shape, bool)
-
-
-def _codes(prediction: jax.Array, labels: jax.Array, classes: int, background: Classes) -> jax.Array:
-    detected = is_foreground(prediction, background)
-    on_foreground = jnp.where(labels == prediction, 1, jnp.where(detected, 2, 3))
-    code = jnp.where(is_background(labels, background), jnp.where(detected, 4, 0), on_foreground)
-    return jnp.where(labels < classes, code, 0).astype(jnp.uint8)
 
 
 def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
@@ -176,7 +155,7 @@ def _foreground(channels: list[jax.Array], background: Classes) -> list[jax.Arra
     return [channel for c, channel in enumerate(channels) if c not in background]
 
 
-def _counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> jax.Array:
+def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> jax.Array:
     """Returns labels as int32, with `classes` for those that count nowhere."""
     labels = labels.astype(jnp.int32)
     counted = (labels >= 0) & (labels < classes)
@@ -185,7 +164,15 @@ def _counted_label(labels: jax.Array, classes: int, ignore_index: int | None) ->
     return jnp.where(counted, labels, classes)
 
 
-def _predict(channels: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _indices(
+    prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None
+) -> tuple[jax.Array, jax.Array]:
+    """Returns class indices and labels as int32: `classes` for an index that is none, and for a label beside one."""
+    prediction = counted_label(prediction, classes, None)
+    return prediction, jnp.where(prediction < classes, counted_label(labels, classes, ignore_index), classes)
+
+
+def predict(channels: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Returns the index of the first largest channel and its value, which is NaN where any channel is."""
     top = functools.reduce(jnp.maximum, channels)
     prediction = jnp.full(top.shape, len(channels) - 1, jnp.int32)
@@ -213,7 +200,7 @@ def _entropy(channels: list[jax.Array]) -> jax.Array:
         rest = jnp.exp(-gap)
         weighted = gap * rest
     else:
-        prediction, top = _predict(channels)
+        prediction, top = predict(channels)
         gaps = [jnp.minimum(jnp.where(channel == top, 0.0, top - channel), _LARGEST_GAP) for channel in channels]
         terms = [jnp.exp(-gap) for gap in gaps]
         rest = sum(jnp.where(prediction == c, 0.0, term) for c, term in enumerate(terms))
@@ -224,16 +211,16 @@ def _entropy(channels: list[jax.Array]) -> jax.Array:
 
 
 @jax.custom_jvp
-def _sum_together(*terms: jax.Array) -> tuple[jax.Array, ...]:
+def sum_together(*terms: jax.Array) -> tuple[jax.Array, ...]:
     """Sums arrays over their last axis in one pass; separate sums are separate passes on XLA:CPU."""
     zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
     return lax.reduce(terms, zeros, lambda left, right: tuple(map(operator.add, left, right)), (terms[0].ndim - 1,))
 
 
-@_sum_together.defjvp
+@sum_together.defjvp
 def _sum_tangents(terms: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     # JAX has no derivative of a reduction over counts and sums at once; counts have none.
-    sums = _sum_together(*terms)
+    sums = sum_together(*terms)
     changes = [
         tangent.sum(-1) if jnp.issubdtype(each.dtype, jnp.floating) else np.zeros(each.shape, jax.dtypes.float0)
         for each, tangent in zip(sums, tangents, strict=True)
@@ -244,7 +231,7 @@ def _sum_tangents(terms: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tu
 def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Counts each chunk, (..., 3, 3), and sums its risk: one int32 a true class, with a counter for each prediction."""
     one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * prediction)
-    *words, risk_sum = _sum_together(*(jnp.where(labels == c, one, 0) for c in range(3)), risk)
+    *words, risk_sum = sum_together(*(jnp.where(labels == c, one, 0) for c in range(3)), risk)
     words = jnp.stack(words, axis=-2)
     counters = [(words >> (_COUNTER_BITS * p)) & _COUNTER_LIMIT for p in range(3)]
     return jnp.stack([counter.sum(-1, dtype=jnp.int32) for counter in counters], axis=-1), risk_sum

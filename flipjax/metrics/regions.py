@@ -113,9 +113,7 @@ def region_sums(
         ([1, 2], [0, 1], 3, [0.0, 0.0, 0.0])
     """
     options = Options(background_classes(background), ignore_index, spatial_ndim, kind, channels=channels)
-    labels = to_array(labels, name="labels")
-    scores = checks.check_scores(logits, options, labels_shape=labels.shape)
-    labels = checks.check_labels(labels, scores.shape[-1], options)
+    scores, labels, _ = checks.check_pair(logits, labels, options, kinds=checks.SCORES)
     if bins < 1:
         raise ValueError(f"bins: expected a number above 0, found {bins}.")
     width = _width(width, labels.shape, spatial_ndim)
@@ -141,11 +139,9 @@ def _padded(scores: np.ndarray, labels: np.ndarray, options: Options) -> tuple[n
 def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: int, bins: int) -> RegionSums:
     background, ignore_index, spatial_ndim, kind, *_ = options
     C = scores.shape[-1]
-    counted = (labels >= 0) & (labels < C)
-    if ignore_index is not None:
-        counted &= labels != ignore_index
+    counted = pixels.counted_label(labels, C, ignore_index) < C
     channels = [scores[..., c].astype(jnp.float32) for c in range(C)]
-    prediction = _first_largest(channels)
+    prediction, _ = pixels.predict(channels)
     true = counted & pixels.is_foreground(labels, background)
     predicted = counted & pixels.is_foreground(prediction, background)
     shared = true & predicted
@@ -153,31 +149,18 @@ def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: int, bi
     confidence = _confidence([channel for c, channel in enumerate(channels) if c not in background], kind)
     place = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
     risk = pixels.risks(scores, background, kind)
-    true_rim = _near(counted & pixels.is_background(labels, background), width, spatial_ndim)
-    predicted_rim = _near(counted & pixels.is_background(prediction, background), width, spatial_ndim)
+    true_rim = _near(counted & ~true, width, spatial_ndim)
+    predicted_rim = _near(counted & ~predicted, width, spatial_ndim)
     halves = [true & true_rim, true & ~true_rim]
     risky = [predicted & predicted_rim, predicted & ~predicted_rim]
     counts = [*halves, *(wrong & half for half in halves), *risky, shared]
     values = [jnp.where(half, risk, 0) for half in risky]
     values += [jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(bins)]
     # In one pass over the pixels, a row at a time: separate sums are separate passes on XLA:CPU.
-    terms = (*(count.astype(jnp.int32) for count in counts), *values)
-    zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
-    rows = jax.lax.reduce(terms, zeros, lambda left, right: tuple(map(operator.add, left, right)), (labels.ndim - 1,))
+    rows = pixels.sum_together(*(count.astype(jnp.int32) for count in counts), *values)
     sums = [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows]
     true, flips, predicted, risk = (jnp.stack(sums[k : k + 2], axis=-1) for k in (0, 2, 4, 7))
     return RegionSums(true, flips, predicted, risk, sums[6], jnp.stack(sums[9:], axis=-1))
-
-
-def _first_largest(channels: list[jax.Array]) -> jax.Array:
-    """Returns the first class with the largest score; a NaN counts as the largest."""
-    top = channels[0]
-    prediction = jnp.zeros(top.shape, jnp.int32)
-    for c, channel in enumerate(channels[1:], 1):
-        larger = (channel > top) | (jnp.isnan(channel) & ~jnp.isnan(top))
-        prediction = jnp.where(larger, c, prediction)
-        top = jnp.where(larger, channel, top)
-    return prediction
 
 
 def _confidence(channels: list[jax.Array], kind: str) -> jax.Array:

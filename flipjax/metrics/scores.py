@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from flipjax.metrics import checks, pixels
+from flipjax.metrics import checks
 from flipjax.metrics.checks import Options
 from flipjax.metrics.classes import background_classes
 from flipjax.metrics.kernels import foreground_means
@@ -60,5 +60,4 @@ def logit_scores(
     scores = checks.check_scores(logits, options)
     if not isinstance(p, int) or p < 1:
         raise ValueError(f"p: expected an integer above 0, found {p!r}.")
-    means = foreground_means(pixels.sum_scores, scores, options.background, spatial_ndim, kind, p)
-    return dict(zip(LOGIT_SCORES, means, strict=True))
+    return dict(zip(LOGIT_SCORES, foreground_means(scores, options, p=p), strict=True))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flipjax.metrics import selective
+from flipjax.metrics.decomposition import divide
 from flipjax.metrics.objects import OUTCOMES
-from flipjax.metrics.statistics import Draws
+from flipjax.metrics.statistics import Draws, percentile_ends
 
 if TYPE_CHECKING:
     import jax
     import pandas as pd
-
-_PERCENTILES = (2.5, 97.5)
 
 
 def segment_flips(
@@ -65,18 +63,19 @@ def segment_flips(
         np.add.at(sums[name], place, own & event[:, None])
     total = {name: each.sum(0).astype(np.int64) for name, each in sums.items()}
     table = {name: total[name] for name in ("segments", *OUTCOMES)}
-    table["seg_flip"] = _divide(total["flip"], total["segments"])
-    table["flip_of_found"] = _divide(total["flip"], total["flip"] + total["correct"])
-    table["bleeding"] = _divide(total["bleeding"], total["flip"])
+    table["seg_flip"] = divide(total["flip"], total["segments"])
+    table["flip_of_found"] = divide(total["flip"], total["flip"] + total["correct"])
+    table["bleeding"] = divide(total["bleeding"], total["flip"])
     table["matched"] = total["matched"]
-    table["strict_flip"] = _divide(total["strict"], total["matched"])
+    table["strict_flip"] = divide(total["strict"], total["matched"])
     if key is not None and len(images):
         import jax
 
         n = len(images)
         counts = Draws(np.asarray(jax.random.randint(key, (samples, n), 0, n)).astype(np.int64), n).counts
         for name, part, whole in (("seg_flip", "flip", "segments"), ("strict_flip", "strict", "matched")):
-            table[f"{name}_low"], table[f"{name}_high"] = _interval(counts @ sums[part], counts @ sums[whole])
+            drawn = divide(counts @ sums[part], counts @ sums[whole])
+            table[f"{name}_low"], table[f"{name}_high"] = percentile_ends(drawn)
     names = [str(c) if class_names is None else class_names[c] for c in classes]
     return pd.DataFrame(table, index=pd.Index([*names, "all"], name="class"))
 
@@ -139,13 +138,3 @@ def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.Da
 def _ranked(scores: dict[str, np.ndarray], wrong: np.ndarray, inside: np.ndarray) -> dict[str, Any]:
     row: dict[str, Any] = {"segments": int(inside.sum()), "wrong": int(wrong[inside].sum())}
     return row | {name: selective.auroc(values[inside], wrong[inside]) for name, values in scores.items()}
-
-
-def _interval(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
-        return np.nanpercentile(_divide(part, whole), _PERCENTILES, axis=0)
-
-
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

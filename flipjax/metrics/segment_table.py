@@ -115,21 +115,21 @@ def segment_tables(
         raise ValueError(f"rim: expected a number of pixels above 0, found {rim}.")
     truth = _images(labels, "labels", 2)
     scores = _images(predictions, "predictions", 2 if kind == "masks" else 3)
-    ids = [None] * len(truth) if isinstance(unit, str) else _images(unit, "unit", 2)
+    units = [unit] * len(truth) if isinstance(unit, str) else [np.asarray(ids) for ids in _images(unit, "unit", 2)]
     if isinstance(unit, str) and unit not in UNITS:
         raise ValueError(f"unit: expected one of {', '.join(UNITS)}, or ids of the labels' shape, found {unit!r}.")
-    if not len(scores) == len(truth) == len(ids):
+    if not len(scores) == len(truth) == len(units):
         raise ValueError(f"labels: expected as many images as predictions, {len(scores)}, found {len(truth)}.")
     if not len(truth):
         raise ValueError("labels: expected at least one image, found none.")
     if kind == "masks" and num_classes is None:
-        options = options._replace(num_classes=_count_classes(scores, truth, options))
+        found = [checks.check_pair(*pair, options)[2] for pair in zip(scores, truth, strict=True)]
+        options = options._replace(num_classes=max(found))
 
     def measure(image: tuple[Any, Any, Any]) -> Columns:
-        own = unit if image[2] is None else np.asarray(image[2])
-        return segment_columns(*image[:2], options, unit=own, rim=rim, min_pixels=min_pixels)
+        return segment_columns(*image[:2], options, unit=image[2], rim=rim, min_pixels=min_pixels)
 
-    parts = list(in_order(measure, zip(scores, truth, ids, strict=True)))
+    parts = list(in_order(measure, zip(scores, truth, units, strict=True)))
     return join_columns(parts, with_ids=not isinstance(unit, str))
 
 
@@ -157,11 +157,10 @@ def segment_columns(
     Raises:
         TypeError, ValueError: what `segment_tables` raises.
     """
-    ids = None if isinstance(unit, str) else unit
-    units = {"unit": unit, "predicted_unit": predicted_unit}
     if predicted_unit is None:
-        units["predicted_unit"] = "class" if isinstance(unit, str) and unit == "class" else "component"
-    return measure_image(*_read(scores, labels, ids, options), **units, rim=rim, min_pixels=min_pixels)
+        predicted_unit = "class" if isinstance(unit, str) and unit == "class" else "component"
+    arrays = _read(scores, labels, unit, options)
+    return measure_image(*arrays, unit=unit, predicted_unit=predicted_unit, rim=rim, min_pixels=min_pixels)
 
 
 def _images(values: Any, name: str, ndim: int) -> Any:
@@ -180,33 +179,26 @@ def _images(values: Any, name: str, ndim: int) -> Any:
     return images
 
 
-def _count_classes(masks: Sequence[Any], labels: Sequence[Any], options: Options) -> int:
-    return max((checks.check_masks(*pair, options)[2] for pair in zip(masks, labels, strict=True)), default=0)
-
-
 def _read(
-    scores: Any, labels: Any, ids: Any, options: Options
+    scores: Any, labels: Any, unit: Any, options: Options
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]:
     """Returns predicted classes, labels, which pixels count, risks if there are scores, and which classes count."""
-    if options.kind == "masks":
-        prediction, truth, C = checks.check_masks(scores, labels, options)
-        risks = {}
-    else:
+    prediction, truth, C = checks.check_pair(scores, labels, options)
+    risks = {}
+    if options.kind != "masks":
         from flipjax.metrics.kernels import risk_map
 
-        scores = checks.check_scores(scores, options, labels_shape=labels.shape)
-        C = scores.shape[-1]
-        truth = checks.check_labels(labels, C, options)
-        risks = {"flip_risk": np.asarray(risk_map(scores, background=options.background, kind=options.kind))}
+        scores = prediction
+        risks["flip_risk"] = np.asarray(risk_map(scores, background=options.background, kind=options.kind))
         values = np.asarray(scores, np.float32)
         prediction, largest = np.asarray(scores).argmax(-1), values.max(-1)
         if options.kind == "logits":
             with np.errstate(invalid="ignore"):
                 largest = 1 / np.exp(values - largest[..., None]).sum(-1)
         risks["max_softmax"] = 1 - largest
-    if ids is not None and (ids.shape != truth.shape or ids.dtype.kind not in "iu"):
+    if not isinstance(unit, str) and (unit.shape != truth.shape or unit.dtype.kind not in "iu"):
         raise ValueError(
-            f"unit: expected integer ids of the labels' shape {truth.shape}, found {ids.dtype} of shape {ids.shape}."
+            f"unit: expected integer ids of the labels' shape {truth.shape}, found {unit.dtype} of shape {unit.shape}."
         )
     truth = np.asarray(truth)
     known = np.ones(truth.shape, bool) if options.ignore_index is None else truth != options.ignore_index

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from flipjax.metrics.decomposition import divide
+
 
 class RiskCoverage(NamedTuple):
     """Coverage k / n and the mean loss of the k images of least score: float64 (n,) each."""
@@ -56,7 +58,7 @@ def weighted_auroc(scores: np.ndarray, events: np.ndarray, weights: np.ndarray) 
     twice_below = 2 * np.cumsum(negatives, axis=1) - negatives
     pairs = 2 * positives.sum(1) * negatives.sum(1)
     ordered = (positives * twice_below).sum(1)
-    return np.divide(ordered, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    return divide(ordered, pairs)
 
 
 def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | None = None) -> RiskCoverage:
@@ -81,7 +83,7 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | N
     members = np.ones(len(losses)) if inside is None else np.asarray(inside, np.float64)[known]
     order = _order(scores[None])
     whole = _running(order, members)[0]
-    risk = np.divide(_running(order, losses * members)[0], whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    risk = divide(_running(order, losses * members)[0], whole)
     return RiskCoverage(np.arange(1, len(whole) + 1) / max(1, len(whole)), risk)
 
 
@@ -115,7 +117,7 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
     twice_below = np.take_along_axis(misses, order.first, 1) + np.take_along_axis(misses, order.last + 1, 1)
     pairs = 2 * events.sum(1) * misses[:, -1]
     ordered = (events * twice_below).sum(1)
-    auroc = np.divide(ordered, pairs, out=np.full(J, np.nan), where=pairs > 0)
+    auroc = divide(ordered, pairs)
     sums = _running(order, losses)
     sizes = np.arange(1, n + 1)
     aurc = (sums / sizes).mean(1)
@@ -230,7 +232,7 @@ def accepted_of_each(
     inside = scores <= thresholds[:, None]
     count = inside.sum(1)
     J, n = scores.shape
-    risk = np.divide(inside @ losses, count, out=np.full(J, math.nan), where=count > 0)
+    risk = divide(inside @ losses, count)
     return count / n if n else np.full(J, math.nan), risk
 
 

@@ -7,6 +7,7 @@ Every function takes `Draws`: for each of S resamples, the indices of its n imag
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from flipjax.metrics import selective
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.decomposition import Decomposition, divide
 
 DECILES = 10
 RANKED = (
@@ -161,20 +162,20 @@ def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str
     flip = images.flip[known]
     table = {
         "n_images": np.full(len(draws.rows), draws.rows.shape[1]),
-        "fg_correct": _divide(correct, foreground),
-        "fg_flip": _divide(foreground - correct - miss, foreground),
-        "fg_miss": _divide(miss, foreground),
-        "flip_image_mean": _divide(weights @ flip, weights.sum(1)),
-        "flipped_images": _divide(weights @ (flip > 0.5).astype(np.float64), weights.sum(1)),
+        "fg_correct": divide(correct, foreground),
+        "fg_flip": divide(foreground - correct - miss, foreground),
+        "fg_miss": divide(miss, foreground),
+        "flip_image_mean": divide(weights @ flip, weights.sum(1)),
+        "flipped_images": divide(weights @ (flip > 0.5).astype(np.float64), weights.sum(1)),
     }
-    ious = _divide(same, truth + predicted - same)
+    ious = divide(same, truth + predicted - same)
     for c, name in enumerate(class_names):
         table[f"iou/{name}"] = ious[:, c]
-    table["iou/foreground"] = _divide(foreground - miss, foreground + spill)
+    table["iou/foreground"] = divide(foreground - miss, foreground + spill)
     present = ~np.isnan(ious)
-    table["mean_iou"] = _divide(ious.sum(1, where=present), present.sum(1))
+    table["mean_iou"] = divide(ious.sum(1, where=present), present.sum(1))
     for c in np.flatnonzero(inside).tolist():
-        table[f"flip/{class_names[c]}"] = _divide(flips[:, c], truth[:, c])
+        table[f"flip/{class_names[c]}"] = divide(flips[:, c], truth[:, c])
     return table
 
 
@@ -195,10 +196,10 @@ def ranking(images: Images, draws: Draws) -> dict[str, np.ndarray]:
     covered_mean = running[:, 1:] / np.arange(1, n + 1)
     return {
         "risk_auroc": _auroc(images, draws),
-        "risk_aurc": _divide(np.sum(covered_mean, axis=1, where=inside), ranked),
-        "top_decile_flip_share": _divide(flip_sums[:, -1], flip.sum(1)),
-        "risk_decile": _divide(_between(_running(risk), edges), sizes),
-        "flip_by_risk_decile": _divide(flip_sums, sizes),
+        "risk_aurc": divide(np.sum(covered_mean, axis=1, where=inside), ranked),
+        "top_decile_flip_share": divide(flip_sums[:, -1], flip.sum(1)),
+        "risk_decile": divide(_between(_running(risk), edges), sizes),
+        "flip_by_risk_decile": divide(flip_sums, sizes),
         "n_images_without_risk": n - ranked,
     }
 
@@ -207,6 +208,13 @@ def _auroc(images: Images, draws: Draws) -> np.ndarray:
     """Returns how well flip-risk ranks the images flipped by more than half."""
     weights = draws.counts[:, images.ranked]
     return selective.weighted_auroc(images.risk[images.ranked], images.flip[images.ranked] > 0.5, weights)
+
+
+def percentile_ends(values: np.ndarray) -> np.ndarray:
+    """Returns the ends of the 95% interval of resamples (S, ...), the NaN left out: (2, ...), NaN where all are."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
+        return np.nanpercentile(values, (2.5, 97.5), axis=0)
 
 
 def _running(values: np.ndarray) -> np.ndarray:
@@ -218,7 +226,3 @@ def _running(values: np.ndarray) -> np.ndarray:
 
 def _between(running: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.diff(np.take_along_axis(running, edges, axis=1), axis=1)
-
-
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole != 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +18,6 @@ from flipjax.metrics.grouping import Grouping, across_groups, read_grouping
 if TYPE_CHECKING:
     import jax
 
-_PERCENTILES = (2.5, 97.5)
 _INDICES_AT_ONCE = 1 << 22
 
 
@@ -275,9 +273,7 @@ def _take(decomposition: Decomposition, rows: np.ndarray) -> Decomposition:
 
 
 def _percentile_interval(values: np.ndarray) -> Interval:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
-        low, high = np.nanpercentile(values.astype(np.float64), _PERCENTILES, axis=0)
+    low, high = statistics.percentile_ends(values.astype(np.float64))
     return Interval(low, high) if values.ndim > 1 else Interval(float(low), float(high))
 
 

@@ -61,7 +61,7 @@ class TorchFlipMetric(Metric):
     def compute(self) -> dict[str, Any]:
         """Returns what `summarize` says of all images so far, tensors by key."""
         stored = {name: np.asarray(dim_zero_cat(values).cpu()) for name in STATES if (values := getattr(self, name))}
-        images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.background)
+        images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.options.background)
         summary = summarize(
             images, stored.get("groups"), class_names=self.batch.class_names, all_groups=self.batch.all_groups
         )

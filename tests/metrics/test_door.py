@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flipjax import metrics
-from metrics.logits import one_hot, random_case
+from metrics.logits import random_case
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.float64])
@@ -55,89 +55,65 @@ def test_torch_tensors_by_their_methods_alone():
 
 LOGITS, LABELS = random_case(8, (2, 5, 6))
 CONSTANT = jnp.asarray(LABELS + 1)
-DOOR = {
-    "rank": (lambda: metrics.decompose(LOGITS[0, 0], LABELS[0, 0]), ValueError, "at least 3 axes"),
-    "volume": (lambda: metrics.decompose(LOGITS[0], LABELS[0], spatial_ndim=3), ValueError, "at least 4 axes"),
-    "spatial_ndim": (lambda: metrics.flip_risk(LOGITS, spatial_ndim=1), ValueError, "spatial_ndim: expected 2"),
-    "shape": (lambda: metrics.decompose(LOGITS, LABELS[:1]), ValueError, r"expected shape \(2, 5, 6\).*\(1, 5, 6\)"),
-    "channels": (
-        lambda: metrics.decompose(LOGITS.transpose(0, 3, 1, 2), LABELS),
-        ValueError,
-        r"np.transpose\(logits, \(0, 2, 3, 1\)\)",
-    ),
-    "channels unlabelled": (
-        lambda: metrics.flip_risk(np.zeros((2, 3, 64, 64), np.float32)),
-        ValueError,
-        r"channels-first.*\(0, 2, 3, 1\)",
-    ),
-    "channels, volume": (
-        lambda: metrics.risk_map(np.zeros((3, 8, 40, 40), np.float32), spatial_ndim=3),
-        ValueError,
-        r"np.transpose\(logits, \(1, 2, 3, 0\)\)",
-    ),
-    "one-hot": (lambda: metrics.error_map(LOGITS, one_hot(LABELS).astype(int)), ValueError, r"labels.argmax\(-1\)"),
-    "label axis": (lambda: metrics.error_map(LOGITS, LABELS[..., None]), ValueError, r"labels\[..., 0\]"),
-    "label dtype": (lambda: metrics.decompose(LOGITS, LABELS.astype(np.float32)), TypeError, "integer.*float32"),
-    "swapped": (lambda: metrics.decompose(LABELS, LOGITS), TypeError, "Predictions come first"),
-    "range": (lambda: metrics.decompose(LOGITS, LABELS + 253), ValueError, r"0..2.*253, 254, 255.*ignore_index=255"),
-    "negative": (lambda: metrics.decompose(LOGITS, jnp.asarray(LABELS - 1)), ValueError, "found -1.*ignore_index=-1"),
-    "range, one ignored": (
-        lambda: metrics.error_map(LOGITS, np.where(LABELS == 0, 255, LABELS + 2), ignore_index=255),
-        ValueError,
-        "0..2 and ignore_index=255 .*found 3, 4.",
-    ),
-    "wide integers": (lambda: metrics.decompose(LOGITS, LABELS + 2**32), ValueError, "4294967296"),
-    "ignore_index": (lambda: metrics.decompose(LOGITS, LABELS, ignore_index=2**31), ValueError, "ignore_index"),
-    "background": (lambda: metrics.decompose(LOGITS, LABELS, background=3), ValueError, "background: .*0..2, found 3"),
-    "background below": (lambda: metrics.flip_risk(LOGITS, background=-1), ValueError, "found -1"),
-    "classes": (lambda: metrics.flip_risk(LOGITS[..., :2]), ValueError, "at least 3 classes.*found 2"),
-    "two classes, no background said": (lambda: metrics.flip_risk(LOGITS[..., :2]), ValueError, "background=None"),
-    "model's dict": (
-        lambda: metrics.decompose({"aux": LOGITS, "out": LOGITS}, LABELS),
-        TypeError,
-        r"logits: .*found dict with 'aux', 'out'; pass output\['out'\]",
-    ),
-    "quarter size": (
-        lambda: metrics.decompose(np.zeros((2, 8, 12, 3), np.float32), np.zeros((2, 32, 48), int)),
-        ValueError,
-        r"8 x 12, the labels 32 x 48: resize first.*size=\(32, 48\)",
-    ),
-    "quarter size, channels first": (
-        lambda: metrics.decompose(np.zeros((2, 3, 64, 64), np.float32), np.zeros((2, 256, 256), int)),
-        ValueError,
-        "channels='first'.*64 x 64, the labels 256 x 256: resize first",
-    ),
-    "quarter size, channels said": (
-        lambda: metrics.decompose(np.zeros((2, 3, 8, 8), np.float32), np.zeros((2, 32, 32), int), channels="first"),
-        ValueError,
-        "resize first",
-    ),
-    "channels in the middle": (
-        lambda: metrics.decompose(LOGITS, LABELS, channels="middle"),
-        ValueError,
-        "channels: expected",
-    ),
-    "float128": (lambda: metrics.flip_risk(LOGITS.astype(np.longdouble)), TypeError, "logits: .*at most float64"),
-    "masked labels": (lambda: metrics.decompose(LOGITS, np.ma.array(LABELS)), TypeError, "labels: .*filled"),
-    "class of a million": (
-        lambda: metrics.decompose(LABELS, np.where(LABELS == 2, 10**6, LABELS), kind="masks"),
-        ValueError,
-        "num_classes: expected at most 4096.*1000001.*ignore_index=1000000",
-    ),
-    "shape in jit": (lambda: jax.jit(metrics.decompose)(LOGITS, LABELS[:1]), ValueError, "expected shape"),
-    "constant labels in jit": (
-        lambda: jax.jit(lambda x: metrics.decompose(x, CONSTANT))(LOGITS),
-        ValueError,
-        "found 3",
-    ),
-}
+ONE_IGNORED = np.where(LABELS == 0, 255, LABELS + 2)
+MILLION = np.where(LABELS == 2, 10**6, LABELS)
+MASKS = {"kind": "masks", "num_classes": 3}
+decompose, flip_risk = metrics.decompose, metrics.flip_risk
 
 
-@pytest.mark.parametrize("case", DOOR)
-def test_errors_at_the_door(case):
-    call, error, message = DOOR[case]
-    with pytest.raises(error, match=message):
-        call()
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+DOOR = [
+    (decompose, (LOGITS[0], LABELS[0]), {"spatial_ndim": 3}, "at least 4 axes"),
+    (flip_risk, (LOGITS,), {"spatial_ndim": 1}, "spatial_ndim: expected 2"),
+    (decompose, (LOGITS, LABELS[:1]), {}, r"expected shape \(2, 5, 6\).*\(1, 5, 6\)"),
+    (flip_risk, (zeros(2, 3, 64, 64),), {}, r"channels-first.*\(0, 2, 3, 1\)"),
+    (flip_risk, (zeros(4, 21, 64, 64),), {}, r"permute\(0, 2, 3, 1\)"),
+    (decompose, (np.moveaxis(LOGITS, -1, 1), LABELS[:, None]), {}, r"squeeze\(1\)\. .*permute\(0, 2, 3, 1\)"),
+    (decompose, (LOGITS, LABELS.astype(np.float32)), {}, r"labels: .*integer.*float32.*labels\.long\(\)"),
+    (decompose, (LABELS, LOGITS), {}, "Predictions come first.*kind='masks'"),
+    (decompose, (LABELS.astype(float), LABELS), {}, "kind='masks'"),
+    (decompose, (LOGITS, LABELS + 253), {}, r"0..2.*253, 254, 255.*ignore_index=255"),
+    (decompose, (LOGITS, jnp.asarray(LABELS - 1)), {}, "found -1.*ignore_index=-1"),
+    (metrics.error_map, (LOGITS, ONE_IGNORED), {"ignore_index": 255}, "0..2 and ignore_index=255 .*found 3, 4."),
+    (decompose, (LOGITS, LABELS + 2**32), {}, "4294967296"),
+    (decompose, (LOGITS, LABELS), {"ignore_index": 2**31}, "ignore_index"),
+    (flip_risk, (LOGITS[..., :2],), {}, "at least 3 classes.*found 2.*background=None"),
+    (decompose, ({"aux": LOGITS, "out": LOGITS}, LABELS), {}, "logits: .*found dict with 'aux', 'out'"),
+    (decompose, (zeros(2, 8, 12, 3), np.zeros((2, 32, 48), int)), {}, r"8 x 12, the labels 32 x 48: .*size=\(32, 48\)"),
+    (
+        decompose,
+        (zeros(2, 3, 64, 64), np.zeros((2, 256, 256), int)),
+        {},
+        "'first'.*64 x 64, the labels 256 x 256: resize",
+    ),
+    (decompose, (LOGITS, LABELS), {"channels": "middle"}, "channels: expected"),
+    (decompose, (LOGITS, np.ma.array(LABELS)), {}, "labels: .*filled"),
+    (decompose, (LOGITS, LABELS), {"kind": "scores"}, "kind: expected .* or 'masks'"),
+    (flip_risk, (LOGITS,), {"kind": "masks"}, "kind: expected 'logits' or 'probabilities'"),
+    (metrics.region_sums, (LABELS, LABELS), {"kind": "masks"}, "kind: expected 'logits' or 'probabilities'"),
+    (decompose, (LABELS, MILLION), {"kind": "masks"}, "num_classes: .* at most 4096.*1000001.*ignore_index=1000000"),
+    (decompose, (LABELS, LABELS), {"kind": "masks", "num_classes": 2}, "num_classes: .* at least 3"),
+    (decompose, (LABELS + 5, LABELS), MASKS, "predictions: .* found 5, 6, 7"),
+    (decompose, (LABELS, LABELS + 5), MASKS, "labels: .* found 5, 6, 7"),
+    (decompose, (LABELS[:1], LABELS), MASKS, "predictions: .* of the labels' shape"),
+    (decompose, (LABELS.astype(float), LABELS), MASKS, r"predictions: expected integers.* predictions\.long\(\)"),
+    (jax.jit(lambda p: decompose(p, LABELS, kind="masks")), (LABELS,), {}, "num_classes: .* under jit"),
+    (jax.jit(decompose), (LOGITS, LABELS[:1]), {}, "expected shape"),
+    (jax.jit(lambda x: decompose(x, CONSTANT)), (LOGITS,), {}, "found 3"),
+]
+
+
+@pytest.mark.parametrize(("function", "arrays", "options", "message"), DOOR, ids=range(len(DOOR)))
+def test_errors_at_the_door(function, arrays, options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        function(*arrays, **options)
+
+
+def test_labels_say_that_a_last_axis_of_many_is_one_of_classes():
+    assert decompose(zeros(2, 5, 40, 40), np.zeros((2, 5, 40), int)).confusion.shape == (2, 40, 40)
 
 
 def test_ignore_index_need_not_fit_the_label_dtype():
