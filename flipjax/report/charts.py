@@ -1,8 +1,7 @@
 """The charts and tables of a run, by section of its page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle, islice
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +39,7 @@ MEASURES = {
     "valid_worst_group_iou": "validation worst-group IoU",
 }
 UNIT = (0.0, 1.0)
+QUANTITIES = {"fg_flip": "Flip", "iou": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
 TRAINED = 12
 MEMBER = ("fg_correct/all", "fg_flip/all", "fg_miss/all", *COLUMNS)
 FIELDS = ("command", "started", "host", "device", "commit")
@@ -138,20 +138,20 @@ def _group_tables(run: Run) -> list[Numbers]:
     if not run.cells:
         return []
     cell = next(iter(run.cells.values()))
-    rows = kept_records(run.rows[run.rows["split"] == "test"])
     names = varying_axes(run.summary)
-    levels = sorted(rows["rho"].unique()) if "rho" in rows else [""]
+    groups = {str(group): group for group in range(cell.groups.count)}
+    rows = kept_records(run.rows[(run.rows["split"] == "test") & run.rows["group"].isin(groups.keys())])
+    rows = rows if "rho" in rows else rows.assign(rho="")
+    own = [f"iou_{cell.class_names[1 + cell.groups.class_of(groups[name])]}" for name in rows["group"]]
+    iou = [row[column] for row, column in zip(records_of(rows), own, strict=True)]
+    levels = sorted(rows["rho"].unique())
     tables = []
-    for column, title in (("fg_flip", "Flip"), ("", "IoU of the group's class"), ("risk_auroc", "AUROC of flip-risk")):
+    for column, title in QUANTITIES.items():
         body = []
-        for setting, of_setting in groups_of(rows, names):
-            for group in range(cell.groups.count):
-                name = cell.class_names[1 + cell.groups.class_of(group)]
-                label = cell.groups.title_of(group, cell.class_names[1:], cell.scene_names)
-                chosen = of_setting[of_setting["group"] == str(group)]
-                parts = [chosen if level == "" else chosen[chosen["rho"] == level] for level in levels]
-                texts = [_range(part[column or f"iou_{name}"].dropna()) for part in parts]
-                body.append([f"{label} ({cell.groups.kind_of(group)})", *map(str, setting), *texts])
+        for (group, *setting), members in groups_of(rows.assign(iou=iou), ["group", *names]):
+            label = cell.groups.title_of(groups[group], cell.class_names[1:], cell.scene_names)
+            texts = [_range(members[column][members["rho"] == level].dropna()) for level in levels]
+            body.append([f"{label} ({cell.groups.kind_of(groups[group])})", *map(str, setting), *texts])
         header = ["group", *names, *(f"rho {rho}" if rho != "" else "all" for rho in levels)]
         caption = f"{title} in each group: mean over seeds (lowest to highest seed)"
         tables.append(Numbers(caption, TextTable(header, body), folded=len(body) > 24))
@@ -193,9 +193,8 @@ def made_of(run: Run) -> Numbers:
     """Returns what config.json says of the run: command, commit, device, time and versions."""
     facts = {key: value for key, value in run.config.items() if isinstance(value, str) and key != "name"}
     rows = [[key, facts[key]] for key in FIELDS if key in facts]
-    sessions = run.config.get("sessions")
-    sessions = [entry for entry in sessions if isinstance(entry, dict)] if isinstance(sessions, list) else []
-    rows += _time(run, [entry for entry in sessions if "seconds" in entry])
+    sessions = run.config.get("sessions", [])
+    rows += _time(run, [float(entry["seconds"]) for entry in sessions if "seconds" in entry])
     for number, session in enumerate(sessions[1:], start=2):
         others = differing_software([run.config], session)
         rows += [[f"start {number}, other software", others]] if others else []
@@ -204,10 +203,10 @@ def made_of(run: Run) -> Numbers:
     return Numbers("What config.json says of the run", TextTable(["fact", "value"], rows), words=True)
 
 
-def _time(run: Run, sessions: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Returns the wall time over all sessions, and the training images a second of it."""
-    seconds = sum(float(entry["seconds"]) for entry in sessions)
-    if not sessions or not seconds > 0:
+def _time(run: Run, sessions: Sequence[float]) -> list[list[str]]:
+    """Returns the wall time over all sessions, of seconds each, and the training images a second of it."""
+    seconds = sum(sessions)
+    if not seconds:
         return []
     minutes, rest = divmod(round(seconds), 60)
     times = f" in {len(sessions)} sessions" if len(sessions) > 1 else ""

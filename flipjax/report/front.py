@@ -32,21 +32,24 @@ def findings(run: Run) -> list[str]:
     lost = (kept["fg_miss/all"] > MISSED) | (kept["iou_foreground/all"] < reach)
     names = kept["member"][lost].tolist()
     warning = unlearnt_warning(names, members=len(kept), reach=reach)
-    tables = run.comparison, run.summary, run.trend, run.repair_signs
     if names:
         rows = run.rows[~run.rows["member"].isin(names)]
         if rows.empty:
             return warning
         drawn = Resamples(run.cells)
         reference = str(run.comparison["reference"].iloc[0]) if len(run.comparison) else None
-        tables = (
-            compare(rows, reference=reference, resamples=drawn),
-            aggregate(rows, resamples=drawn),
-            trend(rows, resamples=drawn),
-            repair_signs(rows, run.cells),
+        run = run._replace(
+            comparison=compare(rows, reference=reference, resamples=drawn),
+            summary=aggregate(rows, resamples=drawn),
+            trend=trend(rows, resamples=drawn),
+            repair_signs=repair_signs(rows, run.cells),
         )
-    comparison, summary, trends, signs = tables
-    return [*warning, *verdicts(comparison), *headline(summary, trends), *repair_warning(signs)]
+    return [
+        *warning,
+        *verdicts(run.comparison),
+        *headline(run.summary, run.trend),
+        *repair_warning(run.repair_signs),
+    ]
 
 
 def _reach(confusion: np.ndarray) -> float:
@@ -82,16 +85,14 @@ def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
     Of its pairs the one in which the scene changes flip most; without pairs the typical images in which flip differs
     most; None where one of the two is missing.
     """
-    by_kind: dict[str, list[Item]] = {}
-    for item in items:
-        if item.member == items[0].member:
-            by_kind.setdefault(item.kind, []).append(item)
-    pairs = [few for kind, few in by_kind.items() if kind.startswith(PAIR)]
+    own = [item for item in items if item.member == items[0].member]
+    pairs = list(dict.fromkeys(item.kind for item in own if item.kind.startswith(PAIR)))
     chosen: list[list[Item]] = []
-    for few in pairs or [by_kind.get(TYPICAL, [])]:
-        sides = [[item for item in few if item.group == group] for group in ("common", "rare")]
-        if all(sides):
-            chosen.append([min(sides[0], key=lambda item: item.flip), max(sides[1], key=lambda item: item.flip)])
+    for kind in pairs or [TYPICAL]:
+        few = [item for item in own if item.kind == kind]
+        common, rare = ([item for item in few if item.group == side] for side in ("common", "rare"))
+        if common and rare:
+            chosen.append([min(common, key=lambda item: item.flip), max(rare, key=lambda item: item.flip)])
     if not chosen:
         return None
     most = max(chosen, key=lambda both: both[1].flip - both[0].flip)

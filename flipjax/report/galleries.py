@@ -89,8 +89,7 @@ def member_items(
     risk, repaired = (blank, blank) if swap is None else (swap.risk, np.asarray(swap.repaired.flip))
     items = []
     for place, index in enumerate(stored.index.tolist()):
-        group = int(stored.group[place])
-        kind = str(stored.kind[place])
+        group, kind = int(stored.group[place]), str(stored.kind[place])
         twins = labels[np.asarray(pairs) == pairs[index]].tolist() if kind.startswith("pair") else []
         items.append(
             Item(
@@ -122,9 +121,10 @@ def _outcome(labels: Sequence[str]) -> str:
 
 def save_gallery(run: Run, items: Sequence[Item], folder: Path) -> None:
     """Writes the first member's images as gallery.png."""
+    path = folder / "gallery.png"
     if not items:
-        (folder / "gallery.png").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         return
     first = [item for item in items if item.member == items[0].member]
     note = f"Member {items[0].member}. {CAPTION}"
-    save_items(folder / "gallery.png", first, palette_of(run), title="Test images", note=note)
+    save_items(path, first, palette_of(run), title="Test images", note=note)

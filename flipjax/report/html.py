@@ -31,70 +31,6 @@ SCREEN, DENSE = 24, 16
 FIRST, WARNING = 4, "Warning"
 """Sentences of the answer that a page shows at once, and how those begin that it never folds."""
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
-TERMS = {
-    "rho": (
-        "The share of a class's training images that show it in its usual scene. In the test set all groups of class "
-        "and scene are equally frequent."
-    ),
-    "common, rare": (
-        "Test images of a class in a usual scene of it, and in another one. At the lowest rho (0.5 of two scenes) no "
-        "scene was usual in training, and the two differ by chance alone."
-    ),
-    "correct, flip, miss": (
-        "Of the pixels whose true label is a foreground class, the shares predicted as that class, as another "
-        "foreground class, and as background. They sum to 1. Spill is background predicted as foreground."
-    ),
-    "95% interval": (
-        "Of four seeds or more Student's t over the seeds. It is exact for normal values; of four skewed ones, such as "
-        "flip shares near 0, it holds the mean in 84 to 89 of 100 samples. Of fewer seeds an interval over the test "
-        "images, for these seeds alone: the percentiles of a bootstrap, of an AUROC what Newcombe's score interval of "
-        "each seed gives (2006, method 5). It is cut off where the quantity's range ends, such as at 0 and 1."
-    ),
-    "segment": (
-        "All pixels of a foreground class in an image, a connected component or an instance, of at least 64 pixels and "
-        "0.1 % of the image. It is correct where most of it is predicted as its class, flips where at least half is "
-        "one other foreground class, is missed where most is background, and mixed otherwise; SegFlip is the share "
-        "that flips. A flip is bleeding where the image has the wrong class elsewhere."
-    ),
-    "StrictFlip": (
-        "True and predicted segments are matched without regard to class at IoU above 1/2, at most one each, as in "
-        "panoptic quality; the share of the matches with another class."
-    ),
-    "IoU gap": "A class's IoU in its common group minus that in its rare group; the mean of the two classes.",
-    "flip-risk": (
-        "The entropy (nats) of the foreground classes alone, averaged over the predicted foreground of an image. It "
-        "needs no labels. Its AUROC says how well it ranks images with a flip share above 0.5; the top-decile flip "
-        "share is the part of all flips that the riskiest tenth of the images holds."
-    ),
-    "scene swap": (
-        "Each predicted region is put on the mean scene of each kind, and the model is asked again: the mean of its "
-        "answers is the region's identity. Scene-swap risk is how strongly it speaks against the label; repair gives "
-        "the region its class; context use is the share of the scene's evidence, 2 log(rho / (1 - rho)), by "
-        "which its answers move. "
-    )
-    + REPAIR_NOTE,
-    "counterfactual pair": (
-        "One object in all scenes. Counterfactual flip is the share of the pairs whose predicted label, that of most "
-        "of the region, changes with the scene alone. In the table `changed` is that of most of the seeds; then follow "
-        "that of the reference, the pairs that change in this row and not in the reference, the reverse, and p."
-    ),
-    "kappa": (
-        "Cohen's kappa: how far two seeds agree beyond chance, from 1 (always) to 0 (as by chance), here on the class "
-        f"that repair gives each validation region; the mean over pairs of seeds. It needs no labels. From {SAFE} on "
-        "repair did harm in 1 of 26 cases on images still correlated as in training; below, it raised Flip there."
-    ),
-    "regret": (
-        "What a rule that chooses an epoch or a method loses on the test images against the rule that sees the "
-        "quantity itself on labelled validation images: `val_worst_group_iou`, `val_flip`. Above 0 is worse. "
-        "`any method` is the mean over methods."
-    ),
-    "scores of images": "High where errors are expected, with the forward passes an image (the prediction included). "
-    + " ".join(f"{score.title} ({score.passes}): {score.meaning}" for score in SCORES.values()),
-    "risk-coverage": (
-        "The mean flip share of the images that are left when the riskiest are set aside; coverage is the share that "
-        "is left. A curve that rises to the right: setting aside helps."
-    ),
-}
 
 
 class Numbers(NamedTuple):
@@ -214,13 +150,14 @@ def write_index(
     lines: Sequence[str],
     facts: Sequence[str],
     config: Mapping[str, Any],
-    terms: Sequence[str] = tuple(TERMS),
+    terms: Sequence[str] | None = None,
     missing: Sequence[str] = (),
     front: tuple[Picture | None, Gallery | None] = (None, None),
 ) -> None:
     """Writes index.html and the figures on it to figures/, as SVG and PNG.
 
-    The page says what was found (`lines`), facts, what is missing, the sections, keys of TERMS and the configuration;
+    The page says what was found (`lines`), facts, what is missing, the sections, `terms` of
+    templates/terms.html (all unless given) and the configuration;
     `front` are a chart and images beside the lines.
     """
     blocks = [block for section in sections for block in section.blocks]
@@ -237,6 +174,7 @@ def write_index(
         finalize=_finalize,
     )
     environment.globals |= {"filters": FILTERS, "outcomes": OUTCOMES, "risk_colours": pictures.colour_bar()}
+    environment.globals |= {"scores": SCORES, "safe": SAFE, "repair_note": REPAIR_NOTE}
     page = environment.get_template("page.html").render(
         title=title,
         lines=[line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],
@@ -245,7 +183,7 @@ def write_index(
         facts=facts,
         missing=missing,
         sections=[section for section in sections if section.blocks],
-        terms={name: TERMS[name] for name in terms},
+        terms=terms,
         config=config,
     )
     write_text(folder / "index.html", page)

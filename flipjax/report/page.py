@@ -9,16 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from flipjax.files import write_text
+from flipjax.report import charts
 from flipjax.report.chart import Chart
-from flipjax.report.charts import (
-    class_sections,
-    flip_charts,
-    made_of,
-    members_table,
-    method_charts,
-    risk_charts,
-    training_charts,
-)
 from flipjax.report.front import findings, front_chart, front_pair
 from flipjax.report.galleries import CAPTION, items_of, palette_of, save_gallery
 from flipjax.report.html import Gallery, Numbers, Picture, Section, pictures_of, write_index
@@ -66,9 +58,9 @@ def build_report(workdir: str | Path) -> str:
     run = run.shown()
     tables = tables_of(run)
     items = items_of(run)
-    flip, *charts = flip_charts(run)
+    flip, *others = charts.flip_charts(run)
     first = front_chart(run, flip)
-    sections = _sections(run, tables, items, charts if first is flip else [flip, *charts])
+    sections = _sections(run, tables, items, others if first is flip else [flip, *others])
     save_gallery(run, items, folder / "figures")
     write_summary(folder, run.name, counts, [*lines, *run.missing], tables)
     front = Picture(first), front_pair(items, palette_of(run)) if items else None
@@ -136,18 +128,18 @@ def first_reference(table: pd.DataFrame) -> str:
     return str(table["reference"].iloc[0]) if len(table) else ""
 
 
-def _sections(run: Run, tables: dict[str, TextTable], items: Sequence[Item], charts: Sequence[Chart]) -> list[Section]:
+def _sections(run: Run, tables: dict[str, TextTable], items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
     first, *others = itertools.starmap(Numbers, tables.items())
     trends = others[: bool(len(run.trend))]
     return [
         Section("Results", [first, *trends]),
-        Section("Flip over rho", pictures_of(charts)),
-        Section("Flip-risk", [*pictures_of(risk_charts(run)), *score_blocks(run)], left_out(run)),
-        Section("Methods and selection", [*pictures_of(method_charts(run)), *others[len(trends) :]]),
-        Section("Classes and groups", class_sections(run)),
-        Section("Training", pictures_of(training_charts(run))),
+        Section("Flip over rho", pictures_of(flips)),
+        Section("Flip-risk", [*pictures_of(charts.risk_charts(run)), *score_blocks(run)], left_out(run)),
+        Section("Methods and selection", [*pictures_of(charts.method_charts(run)), *others[len(trends) :]]),
+        Section("Classes and groups", charts.class_sections(run)),
+        Section("Training", pictures_of(charts.training_charts(run))),
         Section("Images", [Gallery(items, palette_of(run), CAPTION)] if items else []),
-        Section("How it was made", [made_of(run), members_table(run)]),
+        Section("How it was made", [charts.made_of(run), charts.members_table(run)]),
     ]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,7 +121,7 @@ def read_run(workdir: str | Path) -> Run:
     folder = Path(workdir)
     missing: list[str] = []
     table = _results(folder)
-    history = _table(folder / "history.csv", missing)
+    history = _known(folder / "history.csv", read_csv, pd.DataFrame(), missing)
     cells = dict(read_cells(folder, results=table, history=history))
     rows = table if len(table) else to_frame(row for cell in cells.values() for row in cell.rows)
     if table.empty and len(rows):
@@ -131,10 +131,13 @@ def read_run(workdir: str | Path) -> Run:
         raise FileNotFoundError(
             f"{folder}: expected a run folder whose results.csv has test rows; make one with flipjax sweep"
         )
-    config = _config(folder, missing)
+    config = _known(folder / "config.json", _object, {}, missing)
     first = rows[rows["selection"] == rows["selection"].iloc[0]]
     records = member_quantities(first)
     _count_members(records, config, missing)
+    few = sum(len(cell.members) for cell in cells.values()) <= SCORED
+    if not few:
+        missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_tables makes it")
     resamples = Resamples(cells)
     return Run(
         folder,
@@ -151,17 +154,9 @@ def read_run(workdir: str | Path) -> Run:
         scene_tests(first, cells),
         history,
         cells,
-        _scores(cells, rows, missing),
+        score_rows(cells.values(), rows) if few else pd.DataFrame(),
         missing,
     )
-
-
-def _scores(cells: Mapping[str, StoredCell], rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
-    members = sum(len(cell.members) for cell in cells.values())
-    if members > SCORED:
-        missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_tables makes it")
-        return pd.DataFrame()
-    return score_rows(cells.values(), rows)
 
 
 def _results(folder: Path) -> pd.DataFrame:
@@ -191,20 +186,17 @@ def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     return rows[whole]
 
 
-def _config(folder: Path, missing: list[str]) -> dict[str, Any]:
+def _known(path: Path, read: Callable[[Path], Any], default: Any, missing: list[str]) -> Any:
+    """Returns what a file of the run holds, or the default and a line about it."""
     try:
-        return {} | json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except UNREADABLE as error:
-        missing.append(f"config.json: cannot be read ({error}); how the run was made is not known")
-        return {}
-
-
-def _table(path: Path, missing: list[str]) -> pd.DataFrame:
-    try:
-        return read_csv(path)
+        return read(path)
     except UNREADABLE as error:
         missing.append(f"{path.name}: cannot be read ({error})")
-        return pd.DataFrame()
+        return default
+
+
+def _object(path: Path) -> dict[str, Any]:
+    return {} | json.loads(path.read_text(encoding="utf-8"))
 
 
 def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: list[str]) -> None:
