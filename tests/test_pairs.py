@@ -9,13 +9,11 @@ from scipy.stats import binomtest
 from flipjax.metrics import Decomposition
 from flipjax.report.galleries import member_items
 from flipjax.report.pulls import scene_table
-from flipjax.results import gallery
+from flipjax.results import gallery, pairs
 from flipjax.results.cells import StoredCell, StoredSplit
 from flipjax.results.choices import method_regret
 from flipjax.results.frames import records_of, to_frame
-from flipjax.results.pairs import counterfactual_flip, label_changes, mcnemar, pair_tests, region_class, whole_pairs
 from flipjax.results.repair_sign import agreement, repair_signs
-from flipjax.results.scene_tests import scene_tests
 from flipjax.results.swapped_scenes import SceneSwap
 from flipjax.results.text import pair_table, sign_table, to_text
 
@@ -35,20 +33,20 @@ def member(labels):
 
 def test_pairs_change_where_their_labels_differ():
     one = member(LABELS)
-    assert region_class(one).tolist() == LABELS.ravel().tolist()
-    np.testing.assert_array_equal(label_changes(one, PAIRS), [0, 1, 1, np.nan, 0])
-    assert counterfactual_flip(one, PAIRS) == 0.5
-    assert np.isnan(counterfactual_flip(one, np.full(10, -1)))
+    assert pairs.region_class(one).tolist() == LABELS.ravel().tolist()
+    np.testing.assert_array_equal(pairs.label_changes(one, PAIRS), [0, 1, 1, np.nan, 0])
+    assert pairs.counterfactual_flip(one, PAIRS) == 0.5
+    assert np.isnan(pairs.counterfactual_flip(one, np.full(10, -1)))
     order = np.random.default_rng(0).permutation(10)
     shuffled = Decomposition(one.confusion[order], one.risk_sum[order])
-    np.testing.assert_array_equal(label_changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
+    np.testing.assert_array_equal(pairs.label_changes(shuffled, PAIRS[order]), [0, 1, 1, np.nan, 0])
 
 
 def test_sets_of_three_scenes_change_where_any_label_differs():
     labels = np.array([[1, 1, 1], [1, 1, 2], [2, 0, 2], [1, 2, 1]])
     three = np.repeat(np.arange(4), 3)
-    np.testing.assert_array_equal(label_changes(member(labels), three), [0, 1, np.nan, 1])
-    assert whole_pairs(np.append(three, [9, 9, -1])).tolist() == np.arange(12).reshape(4, 3).tolist()
+    np.testing.assert_array_equal(pairs.label_changes(member(labels), three), [0, 1, np.nan, 1])
+    assert pairs.whole_pairs(np.append(three, [9, 9, -1])).tolist() == np.arange(12).reshape(4, 3).tolist()
     _, kinds = gallery.choose_images(member(labels), None, three, riskiest=0, typical=0, paired=1)
     assert kinds.tolist() == ["pair 0"] * 3
 
@@ -71,10 +69,10 @@ def test_scenes_are_tested_class_by_class():
     names = ("background", "cat", "dog"), ("land", "sea", "snow")
     cell = StoredCell(("ce0", "ce1", "ce2"), ("val_loss",), *names, parts, usual=((0,), (1, 2)))
     rows = to_frame([r for s in range(3) for r in rows_of("ce", s, reliance=0.6, worst=(0.5, 0.4), flip=(0.3, 0.3))])
-    cat, dog = records_of(scene_tests(rows, {"000": cell}))
+    cat, dog = records_of(pairs.scene_tests(rows, {"000": cell}))
     assert [cat[f"right_{name}"] for name in names[1]] == [1, 0, 0] and (cat["n"], cat["q"]) == (4, 8.0)
     assert cat["p_holm"] == 2 * cat["p"] == pytest.approx(2 * np.exp(-4)) and (dog["n"], dog["p"]) == (0, 1)
-    assert scene_table(scene_tests(rows, {"000": cell})).rows[0] == [
+    assert scene_table(pairs.scene_tests(rows, {"000": cell})).rows[0] == [
         "0.9",
         "cat",
         "4",
@@ -84,14 +82,14 @@ def test_scenes_are_tested_class_by_class():
         "8.0",
         "0.0366",
     ]
-    assert scene_tests(rows, {"000": dataclasses.replace(cell, scene_names=("land", "sea"), usual=())}).empty
+    assert pairs.scene_tests(rows, {"000": dataclasses.replace(cell, scene_names=("land", "sea"), usual=())}).empty
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (5, 0), (3, 3), (2, 9), (40, 61)])
 def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ(b, c):
     first = np.concatenate([np.ones(b), np.zeros(c), np.ones(4), [np.nan, 1]])
     second = np.concatenate([np.zeros(b), np.ones(c), np.ones(4), [1, np.nan]])
-    test = mcnemar(first, second)
+    test = pairs.mcnemar(first, second)
     assert test[:3] == (b + c + 4, b, c)
     assert test.p == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1)
 
@@ -150,14 +148,14 @@ def test_methods_are_tested_on_the_pairs_that_change_in_most_seeds():
     for name in cell.members:
         rows += rows_of(name[:-1], int(name[-1]), reliance=0.1, worst=(0.1, 0.1), flip=(0.1, 0.1))
     rows = to_frame(rows)
-    (row,) = records_of(pair_tests(rows, {"only": cell}))
+    (row,) = records_of(pairs.pair_tests(rows, {"only": cell}))
     assert (row["method"], row["reference"], row["seeds"], row["n"]) == ("swap", "ce", 3, 5)
     # In two of the three seeds of ce pairs 1, 2 and 3 change; in two of swap none does.
     assert (row["share"], row["reference_share"], row["only"], row["only_reference"]) == (0, 0.6, 0, 3)
     assert row["p"] == pytest.approx(binomtest(0, 3).pvalue)
     assert to_text(pair_table(to_frame([row]))).startswith("method")
     silent = cell_of(ce0=other, ce1=other, ce2=same, swap0=0 * same, swap1=0 * same, swap2=0 * same)
-    (row,) = records_of(pair_tests(rows, {"only": silent}))
+    (row,) = records_of(pairs.pair_tests(rows, {"only": silent}))
     assert (row["n"], row["reference_share"], row["p"]) == (0, 0.6, 1) and np.isnan(row["share"])
     assert pair_table(to_frame([row])).rows[0][-5:] == ["-", "0.600", "0", "0", "1.0000"]
 

@@ -1,6 +1,5 @@
 """To which wrong class a scene pulls: the share over rho, and where the flips in each scene go."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from flipjax.report.run import Run, images_by_setting
 from flipjax.report.style import DARK, FLIP
 from flipjax.results.cells import StoredCell
 from flipjax.results.frames import records_of
-from flipjax.results.text import TextTable, varying_axes
+from flipjax.results.text import TextTable, number, probability, varying_axes
 
 PULL = Line("scene_pull/all", "pull of the scene", FLIP)
 SCENES = (
@@ -70,8 +69,8 @@ def scene_table(tests: pd.DataFrame) -> TextTable:
     scenes = [name for name in map(str, tests) if name.startswith("right_")]
     rows = []
     for row in records_of(tests):
-        shares = ["-" if math.isnan(row[name]) else f"{row[name]:.2f}" for name in scenes]
-        p = "below 0.0001" if row["p_holm"] < 1e-4 else f"{row['p_holm']:.4f}"
-        rows.append([*(str(row[name]) for name in (*axes, "class", "n")), *shares, f"{row['q']:.1f}", p])
+        shares = [number(row[name], ".2f") for name in scenes]
+        numbers = [*shares, f"{row['q']:.1f}", probability(row["p_holm"])]
+        rows.append([*(str(row[name]) for name in (*axes, "class", "n")), *numbers])
     titles = [f"on {name.removeprefix('right_')}" for name in scenes]
     return TextTable([*axes, "class", "objects", *titles, "Q", "p (Holm)"], rows, len(axes) + 1)

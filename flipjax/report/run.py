@@ -13,12 +13,11 @@ from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.cells import Row, StoredCell
 from flipjax.results.choices import method_regret, regret
 from flipjax.results.frames import groups_of, read_csv, to_frame
-from flipjax.results.pairs import pair_tests
+from flipjax.results.pairs import pair_tests, scene_tests
 from flipjax.results.repair_sign import repair_signs
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import COMPARED, LEFT_OUT, axes_of, kept_records, member_quantities
 from flipjax.results.same_run import read_cells
-from flipjax.results.scene_tests import scene_tests
 from flipjax.results.score_tables import score_rows
 from flipjax.results.seeds import INTERVALS, aggregate, compare, trend
 from flipjax.results.text import listed, setting_label, varying_axes

@@ -1,5 +1,7 @@
 """What choosing without the labels loses: an epoch by a selection rule, a method by what a rule says of it."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
@@ -25,12 +27,10 @@ def regret(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.Data
     records = kept_records(member_quantities(rows))
     by_rule = {rule: members.set_index("member", drop=False) for (rule,), members in groups_of(records, ["selection"])}
     tables = []
-    for rule, members in by_rule.items():
-        for quantity, oracle in ORACLES.items():
-            if oracle in by_rule and rule != oracle:
-                names = [name for name in members.index if name in by_rule[oracle].index]
-                both = members.loc[names], by_rule[oracle].loc[names]
-                tables.append(_losses(rule, quantity, oracle, *both, resamples=resamples))
+    for rule, (quantity, oracle) in itertools.product(by_rule, ORACLES.items()):
+        if oracle in by_rule and rule != oracle:
+            members, best = by_rule[rule].align(by_rule[oracle], join="inner", axis=0)
+            tables.append(_losses(rule, quantity, oracle, members, best, resamples=resamples))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -101,9 +101,8 @@ def _losses(
     known = np.isfinite(records[quantity].to_numpy() + best[quantity].to_numpy())
     records, best = records[known], best[known]
     seeds = seeds_of(records).to_numpy()
-    signs = (1.0 if quantity_of(quantity).better == "down" else -1.0) / pd.Series(seeds).map(
-        pd.Series(seeds).value_counts()
-    ).to_numpy(np.float64)
+    sizes = records.groupby(seeds)["selection"].transform("size").to_numpy(np.float64)
+    signs = (1.0 if quantity_of(quantity).better == "down" else -1.0) / sizes
     columns = ["member", "selection", quantity]
     both = pd.concat([records[columns], best[columns]])
     table = estimate(both, np.concatenate([signs, -signs]), np.concatenate([seeds, seeds]), resamples=resamples)

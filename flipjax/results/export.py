@@ -38,17 +38,15 @@ class TrackedMember(NamedTuple):
 def records(run: RunData) -> Iterator[TrackedMember]:
     """Yields the members of a run that have test rows, by the first selection rule."""
     rows = run.members[run.members["selection"] == run.members["selection"].iloc[0]]
-    histories = {name: table for (name,), table in groups_of(run.history, ["member"])}
+    by_member = groups_of(run.history, ["member"])
+    histories = {name: table.drop(columns="member").set_index("epoch") for (name,), table in by_member}
     for record in records_of(member_quantities(rows)):
         config = {name: record[name] for name in (*axes_of(rows), "status")}
         test = {f"test/{name}": value for name, value in record.items() if "/" in name and math.isfinite(value)}
-        epochs = records_of(histories[record["member"]]) if record["member"] in histories else []
-        history = [(int(epoch.pop("epoch")), _finite(epoch)) for epoch in epochs]
+        epochs = histories.get(record["member"], run.history[:0])
+        numbers = [{key: value for key, value in row.items() if math.isfinite(value)} for row in records_of(epochs)]
+        history = list(zip(epochs.index.tolist(), numbers, strict=True))
         yield TrackedMember(record["member"], config, history, test)
-
-
-def _finite(row: Row) -> dict[str, float]:
-    return {name: float(value) for name, value in row.items() if name != "member" and math.isfinite(value)}
 
 
 def to_csv(run: RunData, folder: Path) -> None:
@@ -95,22 +93,18 @@ TRACKERS = {"mlflow": to_mlflow, "trackio": partial(to_wandb, embed=False), "wan
 """Functions of a run, a project and the tracker's module."""
 
 
-def _parser() -> command.Parser:
-    parser = command.Parser(prog="flipjax export", description=__doc__)
-    parser.add_argument("run", type=Path, help="a run folder, as flipjax sweep writes it")
-    parser.add_argument("--to", choices=("csv", *TRACKERS), required=True, help="where the members go")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables of csv (default RUN/export)")
-    parser.add_argument("--project", metavar="NAME", help="the tracker's project (default: the run folder's name)")
-    return parser
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0, or 2 for a folder or a tracker that is not there."""
     return command.entry("flipjax export", _run, arguments)
 
 
 def _run(arguments: Sequence[str]) -> int:
-    options = _parser().parse_args(arguments)
+    parser = command.Parser(prog="flipjax export", description=__doc__)
+    parser.add_argument("run", type=Path, help="a run folder, as flipjax sweep writes it")
+    parser.add_argument("--to", choices=("csv", *TRACKERS), required=True, help="where the members go")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables of csv (default RUN/export)")
+    parser.add_argument("--project", metavar="NAME", help="the tracker's project (default: the run folder's name)")
+    options = parser.parse_args(arguments)
     try:
         return _export(load(options.run), options)
     except (ConfigError, DamagedError):

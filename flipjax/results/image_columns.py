@@ -1,5 +1,6 @@
 """What stored decompositions say of each image, and which class is taken for which."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,13 +59,9 @@ def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: 
     """
     rows = []
     inside = is_foreground(len(class_names), background)
-    for truth, name in enumerate(class_names):
-        if not inside[truth]:
-            continue
-        whole = int(confusion[truth].sum())
-        for other, prediction in enumerate(class_names):
-            outcome = "correct" if other == truth else "flip" if inside[other] else "miss"
-            pixels = int(confusion[truth, other])
-            row = {"truth": name, "prediction": prediction, "outcome": outcome, "pixels": pixels}
-            rows.append(row | {"share": rounded(pixels / whole) if whole else ""})
+    for truth, other in itertools.product(np.flatnonzero(inside).tolist(), range(len(class_names))):
+        outcome = "correct" if other == truth else "flip" if inside[other] else "miss"
+        pixels, whole = int(confusion[truth, other]), int(confusion[truth].sum())
+        row = {"truth": class_names[truth], "prediction": class_names[other], "outcome": outcome, "pixels": pixels}
+        rows.append(row | {"share": rounded(pixels / whole) if whole else ""})
     return rows

@@ -1,14 +1,13 @@
-"""Counterfactual sets: one object in all scenes, and whether its predicted label follows the scene. NumPy alone."""
+"""Counterfactual sets: one object in all scenes, whether its predicted label follows the scene, and tests of it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import bdtr
+from scipy.special import bdtr, chdtrc
 
 from flipjax.metrics.classes import background_classes
 from flipjax.metrics.decomposition import Decomposition
@@ -87,9 +86,7 @@ def counterfactual_flip(decomposition: Decomposition, pairs: np.ndarray) -> floa
 
     No labels are needed. Arguments as in `label_changes`.
     """
-    changes = label_changes(decomposition, pairs)
-    known = changes[~np.isnan(changes)]
-    return float(known.mean()) if len(known) else math.nan
+    return float(pd.Series(label_changes(decomposition, pairs)).mean())
 
 
 def mcnemar(first: Any, second: Any) -> McNemar:
@@ -108,13 +105,10 @@ def mcnemar(first: Any, second: Any) -> McNemar:
         >>> mcnemar([1, 1, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 1])
         McNemar(n=7, only_first=5, only_second=0, p=0.0625)
     """
-    first = np.asarray(first, np.float64)
-    second = np.asarray(second, np.float64)
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"second: expected (n,), as the first {first.shape}, found {second.shape}.")
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     known = ~np.isnan(first) & ~np.isnan(second)
-    b = int(((first == 1) & (second == 0))[known].sum())
-    c = int(((first == 0) & (second == 1))[known].sum())
+    b = int(((first == 1) & (second == 0)).sum())
+    c = int(((first == 0) & (second == 1)).sum())
     p = min(1.0, 2 * float(bdtr(min(b, c), b + c, 0.5))) if b + c else 1.0
     return McNemar(int(known.sum()), b, c, p)
 
@@ -135,40 +129,125 @@ def pair_tests(
         axis: what is compared.
         reference: a value of it.
     """
-    changes = {}
-    for cell in cells.values():
-        for member in cell.members:
-            changes[member] = label_changes(cell.decomposition(member, "test"), cell.parts["test"].pairs)
+    changes = {
+        member: label_changes(cell.decomposition(member, "test"), cell.parts["test"].pairs)
+        for cell in cells.values()
+        for member in cell.members
+    }
     names = [name for name in axes_of(rows) if name not in (axis, "seed")]
     table = []
     for setting, records in groups_of(member_quantities(rows), names) if axis in axes_of(rows) else ():
         base = records[axis].iloc[0] if reference is None else reference
         kept = kept_records(records)
-        by_value = {
-            value: dict(zip(seeds_of(members), members["member"], strict=True))
-            for (value,), members in groups_of(kept, [axis])
-        }
-        for value in by_value if base in by_value else ():
-            seeds = [seed for seed in by_value[value] if seed in by_value[base]]
-            sides = [[changes.get(by_value[side][seed], np.zeros(0)) for seed in seeds] for side in (value, base)]
+        by_seed = kept.assign(seed=seeds_of(kept)).pivot(index="seed", columns=axis, values="member")
+        for value in kept[axis].unique() if base in by_seed else ():
+            both = by_seed[[value, base]].dropna()
+            sides = [[changes.get(member, np.zeros(0)) for member in both[side]] for side in (value, base)]
             lengths = {len(each) for side in sides for each in side}
             if value == base or len(lengths) != 1 or 0 in lengths:
                 continue
-            first, second = map(_most, sides)
+            first, second = (pd.Series(_most(changed)) for changed in sides)
             test = mcnemar(first, second)
-            row = {axis: value, **dict(zip(names, setting, strict=True)), "reference": base, "seeds": len(seeds)}
-            row |= {"n": test.n, "share": _share(first), "reference_share": _share(second)}
+            row = {axis: value, **dict(zip(names, setting, strict=True)), "reference": base, "seeds": len(both)}
+            row |= {"n": test.n, "share": rounded(first.mean()), "reference_share": rounded(second.mean())}
             table.append(row | {"only": test.only_first, "only_reference": test.only_second, "p": rounded(test.p)})
     return to_frame(table)
 
 
-def _most(changes: Sequence[np.ndarray]) -> np.ndarray:
-    """Says whether each pair changes in more than half of the seeds; NaN where any seed has no label."""
-    mean = np.mean(changes, axis=0)
+def _most(outcomes: Sequence[np.ndarray]) -> np.ndarray:
+    """Says what is so in more than half of the seeds: float64 1, 0, or NaN where a seed has no label."""
+    mean = np.mean(outcomes, axis=0)
     return np.where(np.isnan(mean), np.nan, mean > 0.5)
 
 
-def _share(changes: np.ndarray) -> float | int | str:
-    """Returns the share of the labelled pairs that change; blank where none is labelled."""
-    labelled = changes[~np.isnan(changes)]
-    return rounded(float(labelled.mean()) if labelled.size else math.nan)
+class CochranQ(NamedTuple):
+    """Cochran's test of n things under S conditions: its statistic and p, chi-squared of S - 1 degrees."""
+
+    n: int
+    statistic: float
+    p: float
+
+
+def cochran_q(outcomes: Any) -> CochranQ:
+    """Returns Cochran's test of whether an event is as frequent under S conditions of the same n things.
+
+    Things without a value (NaN) under some condition are left out; of two conditions it is McNemar's chi-squared.
+
+    Args:
+        outcomes: (n, S) 1, 0 or NaN.
+
+    Source: Cochran, The comparison of percentages in matched samples, 1950.
+
+    Example:
+        >>> cochran_q([[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 1, 1]]).statistic
+        4.666666666666667
+    """
+    known = np.asarray(outcomes, np.float64)
+    known = known[~np.isnan(known).any(1)]
+    S = known.shape[1]
+    of_things, of_conditions = known.sum(1), known.sum(0)
+    spread = S * of_things.sum() - (of_things**2).sum()
+    gaps = S * (of_conditions**2).sum() - of_conditions.sum() ** 2
+    statistic = float((S - 1) * gaps / spread) if spread else 0.0
+    return CochranQ(len(known), statistic, float(chdtrc(S - 1, statistic)))
+
+
+def holm(p: Any) -> np.ndarray:
+    """Returns the p of several tests (m,) adjusted by Holm's method, float64: below a level, the whole family is.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p, np.float64)
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]))
+    return adjusted
+
+
+def scene_tests(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> pd.DataFrame:
+    """Returns Cochran's Q of the test objects of each class: is their label right as often in each of S > 2 scenes?
+
+    An outcome an object and scene: right in more than half of the seeds; it speaks for these seeds. Objects without a
+    region somewhere are left out. No rows where there are two scenes or no sets.
+
+    Args:
+        rows: of results.csv.
+        cells: the run's, by name.
+
+    Returns:
+        A row a setting and class: the axes but the seed, `class`, `n`, `right_<scene>` for each scene, `q`, `p`, and
+        `p_holm`, adjusted for all rows.
+    """
+    cell_of = {member: cell for cell in cells.values() for member in cell.members if len(cell.scene_names) > 2}
+    names = [name for name in axes_of(rows) if name != "seed"]
+    table = []
+    for setting, records in groups_of(kept_records(member_quantities(rows)), names):
+        members = [name for name in records["member"] if name in cell_of]
+        if members:
+            cell = cell_of[members[0]]
+            outcomes = _most([_right(cell_of[name], name) for name in members])
+            part = cell.parts["test"]
+            y = cell.groups.class_of(part.groups[whole_pairs(part.pairs)[:, :1]]).ravel()
+            for own, title in enumerate(cell.class_names[1:]):
+                right = pd.DataFrame(outcomes[y == own], columns=[f"right_{scene}" for scene in cell.scene_names])
+                test = cochran_q(right)
+                row = dict(zip(names, setting, strict=True)) | {"class": title, "n": test.n}
+                row |= {scene: rounded(share) for scene, share in right.dropna().mean().items()}
+                table.append(row | {"q": rounded(test.statistic), "p": test.p})
+    frame = to_frame(table)
+    return frame.assign(p_holm=holm(frame["p"])) if len(frame) else frame
+
+
+def _right(cell: StoredCell, member: str) -> np.ndarray:
+    """Returns whether each object's label is right in each scene, float64 (P, S): 1, 0, or NaN without a region."""
+    part = cell.parts["test"]
+    labels = region_class(cell.decomposition(member, "test"))
+    right = np.where(labels == 0, np.nan, labels == 1 + cell.groups.class_of(part.groups))
+    sets = whole_pairs(part.pairs)
+    # Images of a set stand in the order of their scenes.
+    order = np.argsort(cell.groups.scene_of(part.groups[sets]), axis=1)
+    return np.take_along_axis(right[sets], order, axis=1)

@@ -5,6 +5,7 @@ each class but the background. Its column in results.csv is the key with `_` for
 list of columns (`describe`) take titles from here: a new quantity is an entry here, and the function that computes it.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -199,16 +200,11 @@ def of_classes(class_names: Sequence[str], *, background: Background = 0) -> dic
         >>> list(of_classes(("background", "cat", "dog")))[7:11]
         ['iou/background', 'iou/cat', 'iou/dog', 'iou/foreground']
     """
-    inside = is_foreground(len(class_names), background)
-    foreground = [name for name, own in zip(class_names, inside, strict=True) if own]
+    foreground = list(itertools.compress(class_names, is_foreground(len(class_names), background)))
     table: dict[str, Quantity] = {}
     for key, quantity in QUANTITIES.items():
-        if "<class>" in key:
-            table |= {key.replace("<class>", name): _named(quantity, name) for name in class_names}
-        elif "<foreground>" in key:
-            table |= {key.replace("<foreground>", name): _named(quantity, name) for name in foreground}
-        else:
-            table[key] = quantity
+        names = class_names if "<class>" in key else foreground if "<foreground>" in key else [""]
+        table |= _by_key(*(_named(quantity, name) for name in names))
     return table
 
 
@@ -256,10 +252,6 @@ def _split(name: str) -> tuple[Quantity, str]:
     if name.startswith("group/"):
         _, group, key = name.split("/", 2)
         return _split(key)[0], group
-    if name in AUDIT_QUANTITIES:
-        return AUDIT_QUANTITIES[name], "all"
-    if name.startswith("flip/"):
-        return _named(AUDIT_QUANTITIES["flip/<foreground>"], name.removeprefix("flip/")), "all"
     base, _, group = name.rpartition("/")
     for candidate, of_group in ((base, group), (column(name), "all")):
         quantity = _by_column(candidate) if of_group in GROUP_TITLES or of_group.isdecimal() else None
@@ -269,10 +261,10 @@ def _split(name: str) -> tuple[Quantity, str]:
 
 
 def _by_column(name: str) -> Quantity | None:
-    for key, quantity in (COLUMNS | SCORE_QUANTITIES | DECILES).items():
+    for key, quantity in (COLUMNS | SCORE_QUANTITIES | AUDIT_QUANTITIES | DECILES).items():
         if column(key) == name:
             return quantity
-    for key, quantity in QUANTITIES.items():
+    for key, quantity in (QUANTITIES | AUDIT_QUANTITIES).items():
         prefix, mark, _ = column(key).partition("<")
         if mark and name.startswith(prefix) and name != prefix:
             return _named(quantity, name.removeprefix(prefix))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from flipjax.metrics.classes import Background, background_classes
-from flipjax.results.cells import Row, StoredCell
+from flipjax.results.cells import StoredCell
 from flipjax.results.frames import groups_of, to_frame
 from flipjax.results.pairs import region_class
 from flipjax.results.resampling import draw_objects
@@ -20,16 +19,15 @@ SAFE = 0.6
 RATES = {"flip": "fg_flip/all", "repaired": "repair_flip/all"}
 
 
-def agreement(first: np.ndarray, second: np.ndarray, rows: np.ndarray, *, background: Background = 0) -> np.ndarray:
+def agreement(first: np.ndarray, second: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Returns Cohen's kappa of two labellings of the same images, for each of several samples of them: float64 (S,).
 
-    1: always the same, 0: no more often than by chance. Images that either calls background are left out.
+    1: always the same, 0: no more often than by chance. Images that either calls background, 0, are left out.
 
     Args:
         first: int (n,), a class for each image, such as the repaired ones of a model.
         second: int (n,), of another model.
         rows: int (S, n), the images of each sample; `np.arange(n)[None]` for all.
-        background: the class that is background, several or None.
 
     Source: Cohen, A coefficient of agreement for nominal scales, 1960.
 
@@ -37,8 +35,7 @@ def agreement(first: np.ndarray, second: np.ndarray, rows: np.ndarray, *, backgr
         >>> agreement(np.array([1, 1, 2, 2]), np.array([1, 1, 2, 1]), np.arange(4)[None]).tolist()
         [0.5]
     """
-    outside = background_classes(background)
-    known = ~np.isin(first, outside) & ~np.isin(second, outside)
+    known = (first != 0) & (second != 0)
     count = known[rows].sum(1)
     same = ((first == second) & known)[rows].sum(1) / np.maximum(count, 1)
     shares = [
@@ -64,23 +61,20 @@ def repair_signs(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> pd.Data
     if "rho" not in axes_of(rows):
         return to_frame([])
     names = [name for name in axes_of(rows) if name not in ("rho", "seed")]
-    records = kept_records(member_quantities(rows))
-    settings = [group for _, setting in groups_of(records, names) for _, group in groups_of(setting, ["rho"])]
-    return to_frame(row for group in settings for row in _signs(group, names, cells))
-
-
-def _signs(records: pd.DataFrame, names: Sequence[str], cells: Mapping[str, StoredCell]) -> list[Row]:
-    """Returns the row of one setting, none where seeds cannot be compared."""
     cell_of = {member: cell for cell in cells.values() for member in cell.members}
-    records = records[records["member"].isin(cell_of)]
-    swaps = [cell_of[member].scene_swap(member, "val") for member in records["member"]]
-    classes = [region_class(swap.repaired) for swap in swaps if swap is not None]
-    if len(classes) < max(2, len(records)):
-        return []
-    part = cell_of[records["member"].iloc[0]].parts["val"]
-    samples = np.concatenate([np.arange(len(part.groups))[None], draw_objects(part.groups, part.pairs)])
-    kappa = np.mean([agreement(*both, samples) for both in itertools.combinations(classes, 2)], axis=0)
-    low, high = np.nanpercentile(kappa[1:], (2.5, 97.5)) if np.isfinite(kappa[1:]).any() else (np.nan, np.nan)
-    row = {name: records[name].iloc[0] for name in ("rho", *names)} | {"seeds": len(records)}
-    row |= {"agreement": rounded(kappa[0]), "low": rounded(low), "high": rounded(high)}
-    return [row | {name: rounded(records[quantity].to_numpy().mean()) for name, quantity in RATES.items()}]
+    kept = kept_records(member_quantities(rows))
+    kept = kept[kept["member"].isin(cell_of)]
+    table = []
+    for records in (group for _, setting in groups_of(kept, names) for _, group in groups_of(setting, ["rho"])):
+        swaps = [cell_of[member].scene_swap(member, "val") for member in records["member"]]
+        classes = [region_class(swap.repaired) for swap in swaps if swap is not None]
+        if len(classes) < max(2, len(records)):
+            continue
+        part = cell_of[records["member"].iloc[0]].parts["val"]
+        samples = np.concatenate([np.arange(len(part.groups))[None], draw_objects(part.groups, part.pairs)])
+        kappa = np.mean([agreement(*both, samples) for both in itertools.combinations(classes, 2)], axis=0)
+        low, high = np.nanpercentile(kappa[1:], (2.5, 97.5)) if np.isfinite(kappa[1:]).any() else (np.nan, np.nan)
+        row = {name: records[name].iloc[0] for name in ("rho", *names)} | {"seeds": len(records)}
+        row |= {"agreement": rounded(kappa[0]), "low": rounded(low), "high": rounded(high)}
+        table.append(row | {name: rounded(records[quantity].to_numpy().mean()) for name, quantity in RATES.items()})
+    return to_frame(table)

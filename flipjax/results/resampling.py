@@ -38,10 +38,14 @@ class Resamples:
         # Those that need a ranking of the images take ten times as long as the others.
         place = member, selection, _ranked(names[quantity])
         if place not in self._values:
-            wanted = {key: name for name, key in names.items() if _ranked(key) == place[2]}
-            values = self._resample(cell, member, selection, list(wanted))
-            self._values[place] = {wanted[key]: value for key, value in values.items()}
-        return self._values[place][quantity]
+            part, options = cell.parts["test"], {"class_names": cell.class_names, "all_groups": cell.groups}
+            if id(cell) not in self._draws:
+                rows = draw_objects(part.groups, part.pairs, samples=self._samples)
+                self._draws[id(cell)] = statistics.Draws(rows, len(part.groups), keep=True)
+            counts = cell.decomposition(member, "test", selection=selection)
+            keys = [key for key in names.values() if _ranked(key) == place[2]]
+            self._values[place] = resampled(counts, keys, self._draws[id(cell)], groups=part.groups, **options)
+        return self._values[place][names[quantity]]
 
     def auroc(self, member: str, selection: str, quantity: str) -> AurocEstimate | None:
         """Returns a member's `risk_auroc/<group>` with its interval; None where unknown."""
@@ -53,15 +57,6 @@ class Resamples:
             counts = cell.decomposition(member, "test", selection=selection)
             self._aurocs[member, selection] = risk_aurocs(counts, part.groups, pairs=part.pairs, all_groups=cell.groups)
         return self._aurocs[member, selection].get(_names(cell.class_names).get(quantity, ""))
-
-    def _resample(self, cell: StoredCell, member: str, selection: str, keys: list[str]) -> dict[str, np.ndarray]:
-        part = cell.parts["test"]
-        if id(cell) not in self._draws:
-            rows = draw_objects(part.groups, part.pairs, samples=self._samples)
-            self._draws[id(cell)] = statistics.Draws(rows, len(part.groups), keep=True)
-        counts = cell.decomposition(member, "test", selection=selection)
-        draws, names = self._draws[id(cell)], cell.class_names
-        return resampled(counts, keys, draws, groups=part.groups, class_names=names, all_groups=cell.groups)
 
 
 @functools.cache

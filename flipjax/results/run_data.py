@@ -1,6 +1,7 @@
 """A run's results as pandas data frames, and what the units of their columns are."""
 
 import importlib.util
+import itertools
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -158,18 +159,14 @@ def _image_parts(cell: StoredCell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]
         for selection in cell.selections
         for split in cell.parts
     }
-    for member in cell.members:
-        for selection in cell.selections:
-            for split, part in cell.parts.items():
-                ids = {"member": member, "selection": selection, "split": split, "image": np.arange(len(part.groups))}
-                ids |= {"object": part.rows[:, 0], "scene_photo": part.rows[:, 1]}
-                ids |= {"pair": part.pairs, "group": part.groups}
-                counts = cell.decomposition(member, split, selection=selection)
-                swap = cell.scene_swap(member, split, selection=selection)
-                columns = image_columns(counts, cell.class_names, swap=swap)
-                of_image = scores[selection, split][member]
-                columns |= {name: of_image.get(name, np.nan) for name in SCORES if name not in columns}
-                order = order or [*ids, *columns]
-                frame = pd.DataFrame(ids | columns).reindex(columns=order)
-                integers = frame.select_dtypes("integer").columns
-                yield frame.astype(dict.fromkeys(integers, np.int64))
+    for member, ((selection, split), of_members) in itertools.product(cell.members, scores.items()):
+        part = cell.parts[split]
+        ids = {"member": member, "selection": selection, "split": split, "image": np.arange(len(part.groups))}
+        ids |= {"object": part.rows[:, 0], "scene_photo": part.rows[:, 1], "pair": part.pairs, "group": part.groups}
+        counts = cell.decomposition(member, split, selection=selection)
+        swap = cell.scene_swap(member, split, selection=selection)
+        columns = image_columns(counts, cell.class_names, swap=swap)
+        columns |= {name: of_members[member].get(name, np.nan) for name in SCORES if name not in columns}
+        order = order or [*ids, *columns]
+        frame = pd.DataFrame(ids | columns).reindex(columns=order)
+        yield frame.astype(dict.fromkeys(frame.select_dtypes("integer"), np.int64))

@@ -21,14 +21,8 @@ from flipjax.results.seeds import means_of
 
 WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
-THRESHOLD = (
-    "val_coverage/all",
-    "val_risk/all",
-    "test_coverage/all",
-    "test_risk/all",
-    "test_risk/common",
-    "test_risk/rare",
-)
+THRESHOLD = ("val_coverage/all", "val_risk/all", "test_coverage/all", "test_risk/all")
+THRESHOLD += ("test_risk/common", "test_risk/rare")
 """What a threshold gives, as quantities of `score_summary`."""
 ENSEMBLE = ("disagreement", "pairwise_dice")
 
@@ -97,13 +91,11 @@ def _ensembles(cell: StoredCell, part: str, rows: pd.DataFrame) -> dict[str, dic
         return {}
     scores = {}
     for members in ensembles_of(rows, selection=cell.selections[0]):
-        if not set(members) <= cell.places.keys():
-            continue
-        places = [cell.places[member] for member in members]
-        shared = shared_pixels(unpack_classes(masks[places]))
-        dice = 1 - pairwise_dice(shared)
-        for member, values in zip(members, disagreement(shared), strict=True):
-            scores[member] = {"disagreement": values, "pairwise_dice": dice}
+        if set(members) <= cell.places.keys():
+            shared = shared_pixels(unpack_classes(masks[[cell.places[member] for member in members]]))
+            dice = 1 - pairwise_dice(shared)
+            for member, values in zip(members, disagreement(shared), strict=True):
+                scores[member] = {"disagreement": values, "pairwise_dice": dice}
     return scores
 
 
@@ -134,15 +126,13 @@ def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
             if member not in records:
                 continue
             record = records[member]
-            losses = {part: np.asarray(cell.decomposition(member, part).flip, np.float64) for part in PARTS}
+            losses = {part: np.array(cell.decomposition(member, part).flip, np.float64) for part in PARTS}
             refit = cell.parts["val"].refit
-            unseen = np.ones(len(losses["val"]), bool)
             if refit is not None and "dfr" in str(record.get("method", "")).split("+"):
                 # Images on which a head was fitted choose no threshold.
-                unseen = ~refit
+                losses["val"][refit] = np.nan
             leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
-            known = {name: np.where(unseen, validation[member][name], np.nan) for name in scores}
-            measures = _measures(cell, {"val": known, "test": scores}, losses)
+            measures = _measures(cell, {"val": validation[member], "test": scores}, losses)
             for name in scores:
                 passes = _passes(name, cell, sizes.get(member, 0))
                 table.append(leading | {"score": name, "passes": passes} | measures[name])
@@ -179,12 +169,12 @@ def _measures(
     # Scores that rank the same images of both parts are computed together.
     alike: dict[tuple[bytes, ...], list[str]] = {}
     for name in scores["test"]:
-        unknown = [np.isnan(scores[part][name]) | np.isnan(losses[part]) for part in scores]
-        alike.setdefault(tuple(each.tobytes() for each in unknown), []).append(name)
+        unknown = tuple(np.isnan(scores[part][name] + losses[part]).tobytes() for part in scores)
+        alike.setdefault(unknown, []).append(name)
     measures = {}
     for names in alike.values():
         values = {part: np.stack([scores[part][name] for name in names]) for part in scores}
-        known = {part: ~np.isnan(values[part][0]) & ~np.isnan(losses[part]) for part in scores}
+        known = {part: ~np.isnan(values[part][0] + losses[part]) for part in scores}
         inside = {part: (values[part][:, known[part]], losses[part][known[part]]) for part in scores}
         columns = {"threshold": selective.thresholds_at_risk(*inside["val"], risk=WANTED_RISK)}
         for side, (part, (ranked, lost)) in itertools.product(COMPARED, inside.items()):

@@ -62,14 +62,6 @@ def score(
         sums = metrics.region_sums(predictions, images.masks, **options)
         more |= region_quantities(sums, images.groups, all_groups=benchmark.all_groups)
     member = {"member": "own", "rho": benchmark.rho, "seed": benchmark.seed, "status": "finished"} | columns
-    rows = member_rows(
-        member,
-        counts,
-        images.groups,
-        part=part,
-        class_names=benchmark.class_names,
-        more=more,
-        further=[*(PAIR_QUANTITIES if (images.pairs >= 0).any() else ()), *REGION_QUANTITIES],
-        all_groups=benchmark.all_groups,
-    )
-    return to_frame(rows)
+    further = [*(PAIR_QUANTITIES if (images.pairs >= 0).any() else ()), *REGION_QUANTITIES]
+    names = {"class_names": benchmark.class_names, "all_groups": benchmark.all_groups}
+    return to_frame(member_rows(member, counts, images.groups, part=part, more=more, further=further, **names))

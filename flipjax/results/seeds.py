@@ -12,7 +12,12 @@ from scipy.special import stdtrit
 from flipjax.results.frames import groups_of
 from flipjax.results.quantities import RANGES, quantity_of
 from flipjax.results.resampling import Resamples
-from flipjax.results.rows import axes_of, kept_records, member_quantities, quantities_of, rounded
+from flipjax.results.rows import DIGITS, axes_of, kept_records, member_quantities, quantities_of, rounded
+
+Terms = Iterable[tuple[list[str], float]]
+"""Of a sum of records: the member and the rule of each, and its weight."""
+Interval = tuple[float, float, str]
+"""Both ends and a key of INTERVALS."""
 
 FEWEST = 4
 """Seeds below which there is no Student t interval."""
@@ -69,36 +74,28 @@ def estimate(
             low, high = np.clip([low, high], *_bounds(weights[codes == np.argmax(inside)], quantity)).tolist()
         texts = " ".join(str(rounded(value)) for value in values.tolist())
         mean = float(values.mean()) if len(values) else math.nan
-        rows.append((quantity, len(values), texts, *(_round(end) for end in (mean, low, high)), interval))
+        rows.append((quantity, len(values), texts, *(round(x, DIGITS) + 0.0 for x in (mean, low, high)), interval))
     return pd.DataFrame(rows, columns=["quantity", "n", "values", "mean", "low", "high", "interval"])
 
 
-def _round(value: float) -> float:
-    return float(rounded(value) if math.isfinite(value) else math.nan)
-
-
-def _interval(
-    values: np.ndarray, terms: Iterable[tuple[list[str], float]], quantity: str, resamples: Resamples | None
-) -> tuple[float, float, str]:
+def _interval(values: np.ndarray, terms: Terms, quantity: str, resamples: Resamples | None) -> Interval:
     if len(values) >= FEWEST:
         half = float(stdtrit(len(values) - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(len(values))
         return float(values.mean()) - half, float(values.mean()) + half, "seeds"
-    total: Any = np.zeros(0)
-    if resamples is not None and len(values):
-        if quantity.startswith("risk_auroc/"):
-            return _auroc_interval(values, terms, quantity, resamples)
-        total = 0.0
-        for (member, rule), weight in terms:
-            drawn = resamples.of(member, rule, quantity)
-            # Where a member's images are not stored there is no interval.
-            total = total + weight * (np.nan if drawn is None else drawn) / len(values)
-    finite = np.atleast_1d(total)[np.isfinite(np.atleast_1d(total))]
+    if resamples is None or not len(values):
+        return math.nan, math.nan, ""
+    if quantity.startswith("risk_auroc/"):
+        return _auroc_interval(values, terms, quantity, resamples)
+    total = np.zeros(1)
+    for (member, rule), weight in terms:
+        drawn = resamples.of(member, rule, quantity)
+        # Where a member's images are not stored there is no interval.
+        total = total + weight * (np.nan if drawn is None else drawn) / len(values)
+    finite = total[np.isfinite(total)]
     return (*np.percentile(finite, (2.5, 97.5)).tolist(), "images") if finite.size else (math.nan, math.nan, "")
 
 
-def _auroc_interval(
-    values: np.ndarray, terms: Iterable[tuple[list[str], float]], quantity: str, resamples: Resamples
-) -> tuple[float, float, str]:
+def _auroc_interval(values: np.ndarray, terms: Terms, quantity: str, resamples: Resamples) -> Interval:
     """Returns an interval of weighted AUROCs from their own ones.
 
     Those of one sign, on the same images, are taken to err together, the two signs on their own: where they err alike,
@@ -168,12 +165,12 @@ def trend(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataF
     tables = []
     for setting, records in groups_of(member_quantities(rows), names) if "rho" in axes_of(rows) else ():
         kept = kept_records(records).sort_values("rho", kind="stable")
-        left_out = len(records) - len(kept)
         levels = kept["rho"].unique().astype(np.float64)
         if len(levels) < 2:
             continue
         seeds = seeds_of(kept)
         whole = kept.groupby(seeds)["rho"].transform("nunique") == len(levels)
+        axes = {"from": levels[0], "to": levels[-1], "left_out": len(records) - len(kept)}
         kept, seeds = kept[whole], seeds[whole]
         centred = levels - levels.mean()
         place = np.searchsorted(levels, kept["rho"])
@@ -183,8 +180,7 @@ def trend(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataF
         change = estimate(kept, ends[place], seeds, resamples=resamples)
         table = slope.rename(columns={"mean": "slope", "low": "slope_low", "high": "slope_high"})
         table = table.assign(change=change["mean"], change_low=change["low"], change_high=change["high"])
-        axes = {**dict(zip(names, setting, strict=True)), "from": levels[0], "to": levels[-1]}
-        tables.append(table.assign(**axes, left_out=left_out))
+        tables.append(table.assign(**axes, **dict(zip(names, setting, strict=True))))
     means = ("slope", "slope_low", "slope_high", "change", "change_low", "change_high")
     return _joined(tables, [*names, "quantity", "n", "left_out", "from", "to", *means, "interval"])
 

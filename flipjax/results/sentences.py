@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import pandas as pd
 
@@ -10,11 +9,11 @@ from flipjax.results.cells import Row
 from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import quantity_of
 from flipjax.results.repair_sign import SAFE
-from flipjax.results.text import by_setting, disagree, listed, setting_label, signed, varying_axes
+from flipjax.results.text import by_setting, disagree, listed, setting_label, varying_axes, with_interval
 
 CHANGES = ("fg_flip/rare", "gap_mean/all", "iou_foreground/all")
 BLIND = 0.70
-_short = partial(signed, digits=2)
+SHORT = "+z.2f"
 
 
 def unlearnt_warning(names: Sequence[str], *, members: int, reach: float) -> list[str]:
@@ -65,10 +64,11 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
 def _verdict(row: Row, axis: str, axes: Sequence[str]) -> str:
     setting = "".join(f", {name} {row[name]}" for name in axes)
     where = f" at rho {row['rho']}" if "rho" in row else ""
-    ends = "" if math.isnan(row["low"]) else f" [{_short(row['low'])}, {_short(row['high'])}]"
     words = "lower," if row["high"] < 0 else "higher," if row["low"] > 0 else "cannot be told apart"
-    start = f"{row[axis]} against {row['reference']}{setting}: Flip (rare) {_short(row['difference'])}{ends}{where}"
-    return f"{start}: {words if ends else 'no interval,'} {_with_seeds(row)}."
+    words = "no interval," if math.isnan(row["low"]) else words
+    difference = with_interval(row, "difference", form=SHORT)
+    start = f"{row[axis]} against {row['reference']}{setting}: Flip (rare) {difference}{where}"
+    return f"{start}: {words} {_with_seeds(row)}."
 
 
 def _with_seeds(row: Row) -> str:
@@ -101,7 +101,7 @@ def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
     title = quantity_of(row["quantity"]).title
     group = row["quantity"].rpartition("/")[2]
     name = title[0].upper() + title[1:] + ("" if group == "all" else f" in the {group} groups")
-    interval = f"{_short(row['change'])} [{_short(row['change_low'])}, {_short(row['change_high'])}]"
+    interval = with_interval(row, "change", "change_low", "change_high", form=SHORT)
     seeds = f"{row['n']} seeds" if row["interval"] == "seeds" else _with_seeds(row)
     if row["change_low"] <= 0 <= row["change_high"]:
         return f"{name}: no change between rho {row['from']} and {row['to']} that could be told ({interval}, {seeds})."
@@ -113,25 +113,26 @@ def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
 
 
 def _used(by_rho: Mapping[tuple, Row]) -> str:
-    means = {rho: row["mean"] for (quantity, rho), row in by_rho.items() if quantity == "context_use/all"}
-    told = {rho: mean for rho, mean in sorted(means.items()) if not math.isnan(mean)}
-    if not told:
-        return ""
-    shares = ", ".join(f"{mean:.2f} at rho {rho}" for rho, mean in told.items())
-    return f"Of the evidence that rho gives the scene members use {shares}."
+    rows = _known(by_rho, "context_use/all", "mean")
+    shares = ", ".join(f"{rows[rho]['mean']:.2f} at rho {rho}" for rho in sorted(rows))
+    return f"Of the evidence that rho gives the scene members use {shares}." if rows else ""
 
 
 def _blindness(by_rho: Mapping[tuple, Row]) -> str:
-    risks = {rho: row for (quantity, rho), row in by_rho.items() if quantity == "risk_auroc/all"}
-    rows = {rho: row for rho, row in risks.items() if not math.isnan(row["low"])}
+    rows = _known(by_rho, "risk_auroc/all", "low")
     if not rows:
         return ""
     highest = max(rows)
     last = rows[highest]
-    interval = f"AUROC {last['mean']:.2f} [{last['low']:.2f}, {last['high']:.2f}] at rho {highest}"
+    interval = f"AUROC {with_interval(last, 'mean', form='.2f')} at rho {highest}"
     if last["low"] > BLIND:
         return f"Flip-risk still ranks flipped images at the highest rho: {interval}."
     if last["high"] >= BLIND:
         return f"Whether flip-risk ranks flipped images at rho {highest} could not be told: {interval}."
     blind = min(rho for rho in rows if all(rows[higher]["high"] < BLIND for higher in rows if higher >= rho))
     return f"From rho {blind} on flip-risk is nearly blind to flips: {interval}, below {BLIND:.2f} throughout."
+
+
+def _known(by_rho: Mapping[tuple, Row], quantity: str, number: str) -> dict[float, Row]:
+    """Returns the rows of a quantity by rho, without those that lack the number."""
+    return {rho: row for (name, rho), row in by_rho.items() if name == quantity and not math.isnan(row[number])}

@@ -12,18 +12,11 @@ from flipjax.results.quantities import title_of
 from flipjax.results.repair_sign import SAFE
 from flipjax.results.score_tables import SCORES
 
-COLUMNS = (
-    "fg_flip/common",
-    "fg_flip/rare",
-    "gap_mean/all",
-    "worst_group_iou/all",
-    "iou_foreground/all",
-    "risk_auroc/all",
-    "top_decile_flip_share/all",
-)
+COLUMNS = ("fg_flip/common", "fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
+COLUMNS += ("risk_auroc/all", "top_decile_flip_share/all")
 MANY_CLASSES = ("scene_pull/all",)
 DIFFERENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
-EXCLUDES_ZERO = "*"
+SIGNED = "+z.3f"
 WIDTH = 80
 
 
@@ -62,33 +55,41 @@ def by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tuple
         yield setting, {row["quantity"]: row for row in records_of(rows)}
 
 
-def _mean(row: Row, n: int) -> str:
-    """Returns the mean, or the seeds' own values where the seeds carry no interval; then the interval."""
-    if math.isnan(row["mean"]):
-        return "-"
-    ends = "" if math.isnan(row["low"]) else f" [{row['low']:.3f}, {row['high']:.3f}]"
-    return f"{row['mean']:.3f}{ends}" + (f" ({row['n']} of {n} seeds)" if row["n"] != n else "")
-
-
-def signed(value: float, *, digits: int = 3) -> str:
-    """Returns a difference with its sign; one that shows as 0 with a plus.
+def number(value: float, form: str = ".3f") -> str:
+    """Returns a number as text, a dash where it does not exist.
 
     Example:
-        >>> signed(-0.0004), signed(-0.0006)
-        ('+0.000', '-0.001')
+        >>> number(math.nan), number(-0.0004, SIGNED), number(-0.0006, SIGNED)
+        ('-', '+0.000', '-0.001')
     """
-    return f"{round(value, digits) + 0.0:+.{digits}f}"
+    return "-" if math.isnan(value) else format(value, form)
 
 
-def _signed(row: Row, value: str, low: str, high: str, *, star: bool = False) -> str:
-    if math.isnan(row[value]):
-        return "-"
-    if math.isnan(row[low]):
-        return signed(row[value])
+def with_interval(row: Row, value: str, low: str = "low", high: str = "high", *, form: str = ".3f") -> str:
+    """Returns a value of a row with its interval where it has one.
+
+    Example:
+        >>> with_interval({"mean": 0.25, "low": 0.2, "high": 0.3}, "mean", form=".2f")
+        '0.25 [0.20, 0.30]'
+    """
+    ends = "" if math.isnan(row[low]) else f" [{row[low]:{form}}, {row[high]:{form}}]"
+    return number(row[value], form) + ends
+
+
+def probability(p: float) -> str:
+    """Returns the p of a test as text."""
+    return "below 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def _mean(row: Row, n: int) -> str:
+    few = row["n"] != n and not math.isnan(row["mean"])
+    return with_interval(row, "mean") + (f" ({row['n']} of {n} seeds)" if few else "")
+
+
+def _starred(row: Row, value: str) -> str:
     # Of an interval that says nothing of other seeds a star would promise too much.
-    excludes = row["interval"] == "seeds" and (row[low] > 0 or row[high] < 0)
-    mark = EXCLUDES_ZERO if star and excludes else ""
-    return f"{signed(row[value])} [{signed(row[low])}, {signed(row[high])}]{mark}"
+    excludes = row["interval"] == "seeds" and (row["low"] > 0 or row["high"] < 0)
+    return with_interval(row, value, form=SIGNED) + ("*" if excludes else "")
 
 
 def summary_table(summary: pd.DataFrame) -> TextTable:
@@ -112,7 +113,7 @@ def trend_table(trends: pd.DataFrame) -> TextTable:
     for values, by_name in by_setting(trends, axes):
         for name in COLUMNS:
             row = by_name[name]
-            change = _signed(row, "change", "change_low", "change_high")
+            change = with_interval(row, "change", "change_low", "change_high", form=SIGNED)
             rows.append([*map(str, values), title_of(name), f"{row['from']} to {row['to']}", str(row["n"]), change])
     return TextTable([*axes, "quantity", "rho", "seeds", "change"], rows, len(axes) + 1)
 
@@ -127,18 +128,17 @@ def comparison_table(comparison: pd.DataFrame, axis: str, *, axes: Sequence[str]
     axes += ["rho"] if "rho" in comparison else []
     rows = []
     for values, by_name in by_setting(comparison, [axis, *axes]):
-        cells = [_signed(by_name[name], "difference", "low", "high", star=True) for name in DIFFERENCES]
+        cells = [_starred(by_name[name], "difference") for name in DIFFERENCES]
         rows.append([*map(str, values), str(by_name[DIFFERENCES[0]]["n"]), *cells])
     return TextTable([axis, *axes, "seeds", *map(title_of, DIFFERENCES)], rows, len(axes) + 2)
 
 
 def regret_table(regrets: pd.DataFrame) -> TextTable:
     """Returns a row per selection rule and quantity: its value and its regret with the interval."""
-    rows = []
-    for row in records_of(regrets):
-        loss = _signed(row, "regret", "low", "high", star=True)
-        value = "-" if math.isnan(row["mean"]) else f"{row['mean']:.3f}"
-        rows.append([row["selection"], title_of(row["quantity"]), str(row["members"]), value, loss])
+    rows = [
+        [row["selection"], title_of(row["quantity"]), str(row["members"]), number(row["mean"]), _starred(row, "regret")]
+        for row in records_of(regrets)
+    ]
     return TextTable(["selection", "quantity", "members", "value", "regret"], rows, 2)
 
 
@@ -148,10 +148,9 @@ def pair_table(tests: pd.DataFrame) -> TextTable:
     axes = [axis, *(name for name in _shown_axes(tests, until="reference") if name != axis)]
     rows = []
     for row in records_of(tests):
-        shares = ["-" if math.isnan(row[name]) else f"{row[name]:.3f}" for name in ("share", "reference_share")]
-        counts = [str(row[name]) for name in ("only", "only_reference")]
-        p = "below 0.0001" if row["p"] < 1e-4 else f"{row['p']:.4f}"
-        rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), str(row["n"]), *shares, *counts, p])
+        names = [str(row[name]) for name in (*axes, "seeds", "n")]
+        shares = [number(row[name]) for name in ("share", "reference_share")]
+        rows.append([*names, *shares, str(row["only"]), str(row["only_reference"]), probability(row["p"])])
     base = f"{axis} {tests['reference'].iloc[0]}"
     titles = ["seeds", "pairs", "changed", f"changed, {base}", "changed here only", f"only at {base}", "p"]
     return TextTable([*axes, *titles], rows, len(axes) + 1)
@@ -180,10 +179,9 @@ def sign_table(signs: pd.DataFrame) -> TextTable:
     axes = _shown_axes(signs, until="seeds")
     rows = []
     for row in records_of(signs):
-        known = not math.isnan(row["agreement"])
-        kappa = f"{row['agreement']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if known else "-"
         expected = "raises Flip" if disagree(row) else "no harm"
-        rows.append([*(str(row[name]) for name in axes), str(row["seeds"]), kappa, expected])
+        kappa = with_interval(row, "agreement", form=".2f")
+        rows.append([*(str(row[name]) for name in (*axes, "seeds")), kappa, expected])
     return TextTable([*axes, "seeds", "kappa", "expected of repair"], rows, len(axes) + 1)
 
 
@@ -231,14 +229,9 @@ def to_text(table: TextTable, *, width: int = WIDTH) -> str:
 
 
 def _aligned(table: TextTable, widths: Sequence[int], part: Sequence[int]) -> str:
-    lines = []
-    for cells in (table.header, ["-" * width for width in widths], *table.rows):
-        padded = [
-            cells[column].rjust(widths[column]) if place else cells[column].ljust(widths[column])
-            for place, column in enumerate(part)
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    form = "  ".join(f"{{{column}:{'>' if place else '<'}{widths[column]}}}" for place, column in enumerate(part))
+    lines = (table.header, ["-" * width for width in widths], *table.rows)
+    return "\n".join(form.format(*cells).rstrip() for cells in lines)
 
 
 def to_markdown(table: TextTable) -> str:

@@ -9,7 +9,7 @@ from flipjax import metrics
 from flipjax.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.pull import flip_cube, pull_chance, pull_counts
-from flipjax.results.scene_tests import cochran_q, holm
+from flipjax.results.pairs import cochran_q, holm
 
 MANY = Groups(3, 4, ((0,), (1, 3), (2,)))
 
