@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from unittest import mock
 
 import faults
 import pytest
@@ -25,27 +26,16 @@ from flipjax.sweep.workdir import Workdir
 from flipjax.terminal import Bar
 
 
-@pytest.fixture(scope="module")
-def whole():
-    """A finished run, its configuration, and its rows."""
-    folder, config = faults.whole_run()
-    return folder, config, (folder / "results.csv").read_bytes()
-
-
 @pytest.fixture
-def run(whole, tmp_path):
+def run(tmp_path):
     """Runs the command on a copy of the finished run, or of a part of it."""
 
     def call(*arguments, folder=tmp_path / "run"):
-        return faults.sweep("--config", whole[1], "--workdir", folder, *arguments)
+        return faults.run(folder, *arguments)
 
-    shutil.copytree(whole[0], tmp_path / "run")
+    shutil.copytree(faults.whole_run()[0], tmp_path / "run")
     call.folder = tmp_path / "run"
     return call
-
-
-def same(run, whole):
-    return (run.folder / "results.csv").read_bytes() == whole[2]
 
 
 def test_damage_gives_the_same_bytes_or_a_refusal_in_words(tmp_path):
@@ -53,7 +43,7 @@ def test_damage_gives_the_same_bytes_or_a_refusal_in_words(tmp_path):
     assert {result for _, _, result in counts} <= {"same", "refused"}, counts
 
 
-def test_the_checkpoint_before_a_damaged_one_continues(run, whole):
+def test_the_checkpoint_before_a_damaged_one_continues(run):
     shutil.rmtree(run.folder / "cells")
     data = max((run.folder / "checkpoints/000/3").rglob("*"), key=lambda path: path.stat().st_size)
     whole_bytes = bytearray(data.read_bytes())
@@ -69,42 +59,39 @@ def test_the_checkpoint_before_a_damaged_one_continues(run, whole):
         assert differs in text and code == (2 if strict else 0), text
     assert [start["jax"] for start in json.loads((run.folder / "config.json").read_text())["sessions"]] == [now, now]
     assert differs.split(", ")[0] in (run.folder / "report/index.html").read_text()
-    assert "checkpoints/000/3: a damaged" in text and "continues after epoch 2" in text and same(run, whole)
+    assert "checkpoints/000/3: a damaged" in text and "continues after epoch 2" in text and faults.same(run.folder)
 
 
-def test_whole_files_of_another_run_or_epoch_are_not_taken_for_this_ones(run, whole, tmp_path):
-    assert run("--config.axes.seed=(1,)", folder=tmp_path / "other")[0] == 0
-    for name in ("decomposition.npz", "gallery.npz"):
-        shutil.copy(tmp_path / "other/cells/000" / name, run.folder / "cells/000" / name)
+def test_whole_files_of_another_run_or_epoch_are_not_taken_for_this_ones(run):
+    for name in ("cells/000/decomposition.npz", "cells/000/gallery.npz"):
+        shutil.copy(faults.other_run() / name, run.folder / name)
         code, text = run()
-        assert code == 0 and f"{name}: expected" in text and "done again" in text and same(run, whole)
-        assert (run.folder / "cells/000" / name).read_bytes() == (whole[0] / "cells/000" / name).read_bytes()
+        assert code == 0 and f"{name}: expected" in text and "done again" in text
+        assert faults.same(run.folder, "results.csv", name)
     shutil.rmtree(run.folder / "cells")
     place = run.folder / "checkpoints/000/3"
-    for source, said in ((tmp_path / "other/checkpoints/000/3", "run"), (place.with_name("2"), "epoch")):
+    for source, said in ((faults.other_run() / "checkpoints/000/3", "run"), (place.with_name("2"), "epoch")):
         shutil.rmtree(place)
         shutil.copytree(source, place)
         code, text = run()
         assert code == 2 and f"{place} is a whole checkpoint, but not of this {said}" in text and place.is_dir()
     shutil.rmtree(place)
     code, text = run()
-    assert code == 0 and "continues after epoch 2" in text and same(run, whole)
+    assert code == 0 and "continues after epoch 2" in text and faults.same(run.folder)
 
 
-def test_rows_follow_from_the_decomposition(run, whole):
+def test_rows_follow_from_the_decomposition(run):
     (run.folder / "results.csv").write_text("nothing")
     (run.folder / "history.csv").unlink()
-    assert run()[0] == 0 and same(run, whole)
-    history = (run.folder / "history.csv").read_bytes()
-    assert history == (whole[0] / "history.csv").read_bytes()
+    assert run()[0] == 0 and faults.same(run.folder, "results.csv", "history.csv")
     # A file of another kind is whole, and not this one.
     shutil.copy(run.folder / "cells/000/decomposition.npz", run.folder / "cells/000/gallery.npz")
     code, text = run()
-    assert code == 0 and "gallery.npz" in text and same(run, whole)
+    assert code == 0 and "gallery.npz" in text and faults.same(run.folder)
     # As killed behind the last checkpoint.
     for name in ("history.csv", "cells/000/decomposition.npz"):
         (run.folder / name).unlink()
-    assert run()[0] == 0 and (run.folder / "history.csv").read_bytes() == history and same(run, whole)
+    assert run()[0] == 0 and faults.same(run.folder, "results.csv", "history.csv")
 
 
 def test_a_second_process_is_refused_with_the_name_of_the_first(run):
@@ -119,13 +106,13 @@ def test_a_second_process_is_refused_with_the_name_of_the_first(run):
     other.release()
 
 
-def test_fresh_renames_the_earlier_runs_each_to_a_name_of_its_own(run, whole, tmp_path, monkeypatch):
+def test_fresh_renames_the_earlier_runs_each_to_a_name_of_its_own(run, tmp_path, monkeypatch):
     (run.folder / "thesis.txt").write_text("mine")
     for _ in range(2):
         code, text = run("--fresh")
-        assert code == 0 and "the earlier run is now" in text and same(run, whole)
+        assert code == 0 and "the earlier run is now" in text and faults.same(run.folder)
     assert (tmp_path / "run.old/thesis.txt").read_text() == "mine"
-    assert all((tmp_path / name / "results.csv").read_bytes() == whole[2] for name in ("run.old", "run.old2"))
+    assert faults.same(tmp_path / "run.old") and faults.same(tmp_path / "run.old2")
     assert not (run.folder / "thesis.txt").exists() and not list(tmp_path.glob("*/.lock*"))
     monkeypatch.chdir(run.folder / "cells")
     assert run("--fresh")[0] == 2 and (run.folder / "cells").is_dir()
@@ -143,9 +130,9 @@ def test_a_link_that_leads_out_of_the_run_is_refused(run, tmp_path):
     assert sorted(run.folder.rglob("*")) == before and (tmp_path / "photos/index.html").read_text() == "mine"
 
 
-def test_a_folder_of_another_program_or_run_is_left_alone(run, whole):
+def test_a_folder_of_another_program_or_run_is_left_alone(run):
     text = run("--config.train.epochs=2")[1]
-    assert "config.train.epochs: 3 there, 2 now" in text and "--fresh" in text and same(run, whole)
+    assert "config.train.epochs: 3 there, 2 now" in text and "--fresh" in text and faults.same(run.folder)
     for text in ('{"a": 1}', '{"name": "x", "config": {}}', "[]", "text", "", None):
         if text is None:
             (run.folder / "config.json").unlink()
@@ -195,7 +182,7 @@ def test_places_where_no_folder_can_be(run, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_an_edited_table_is_refused_by_readers_and_written_again_by_its_command(run, whole, capsys):
+def test_an_edited_table_is_refused_by_readers_and_written_again_by_its_command(run, capsys):
     table = run.folder / "results.csv"
     edited = table.read_bytes().replace(b",0.", b",0.9", 1)
     table.write_bytes(edited)
@@ -205,7 +192,7 @@ def test_an_edited_table_is_refused_by_readers_and_written_again_by_its_command(
     assert report([str(run.folder)]) == 1 and export([str(run.folder), "--to", "csv"]) == 2
     assert capsys.readouterr().err.count("results.csv: not as the sweep wrote it") == 2
     assert table.read_bytes() == edited
-    assert run()[0] == 0 and same(run, whole)
+    assert run()[0] == 0 and faults.same(run.folder)
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_line_and_stays(run, monkeypatch):
@@ -219,19 +206,24 @@ def test_a_folder_that_cannot_be_written_to_is_one_line_and_stays(run, monkeypat
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
 
 
-def test_a_full_disk_is_one_sentence_and_costs_nothing(run, whole, monkeypatch):
+@pytest.mark.parametrize("name", ["checkpoints", "decomposition.npz", "index.html"])
+def test_a_full_disk_is_one_sentence_and_costs_nothing(run, monkeypatch, name):
+    def replace(old, new, replace=os.replace):
+        if new.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(new))
+        replace(old, new)
+
     shutil.rmtree(run.folder / "cells")
     shutil.rmtree(run.folder / "checkpoints/000/3")
     with monkeypatch.context() as patch:
-        patch.setattr(
-            checkpoint.ocp.Checkpointer,
-            "save",
-            lambda *arguments, **options: (_ for _ in ()).throw(ValueError("x" * 300 + " [os_error_code='28']")),
-        )
+        patch.setattr(os, "replace", replace)
+        if name == "checkpoints":
+            full = mock.Mock(side_effect=ValueError("x" * 300 + " [os_error_code='28']"))
+            patch.setattr(checkpoint.ocp.Checkpointer, "save", full)
         code, text = run()
     assert code == 1 and "No space left on device" in text and "Traceback" not in text
     assert text.splitlines()[-1].endswith("the same command continues")
-    assert run()[0] == 0 and same(run, whole)
+    assert run()[0] == 0 and faults.same(run.folder)
 
 
 def test_a_folder_that_is_removed_while_running_is_not_made_again(run, monkeypatch):
@@ -245,11 +237,7 @@ def test_a_folder_that_is_removed_while_running_is_not_made_again(run, monkeypat
 
 @pytest.mark.parametrize(
     ("number", "command", "moment"),
-    [
-        (signal.SIGINT, "flipjax.sweep", "argparse"),
-        (signal.SIGTERM, "flipjax sweep", "jax"),
-        (signal.SIGINT, "flipjax.sweep", "optax"),
-    ],
+    [(signal.SIGINT, "flipjax.sweep", "argparse"), (signal.SIGTERM, "flipjax sweep", "optax")],
 )
 def test_a_signal_in_the_first_seconds_ends_as_later_ones_do(tmp_path, number, command, moment):
     # What is imported, and when, Python says itself.
@@ -264,7 +252,7 @@ def test_a_signal_in_the_first_seconds_ends_as_later_ones_do(tmp_path, number, c
     assert (process.returncode, out, said) == (75, "", ["interrupted; the same command continues"])
 
 
-def test_shards_in_any_order_give_the_bytes_of_the_whole_run(whole, run):
+def test_shards_in_any_order_give_the_bytes_of_the_whole_run(run):
     shutil.rmtree(run.folder)
     code, text = run("--shard", "2/3")
     assert code == 0 and "members of the run are not done" in text
@@ -274,12 +262,11 @@ def test_shards_in_any_order_give_the_bytes_of_the_whole_run(whole, run):
     code, text = run("--collect")
     assert code == 1 and "1 members are not done" in text
     assert "not done, and left out of all means" in text and "failed" not in text
-    alone = shard_members(plan(faults.read_config(whole[1])), index=1, count=2)
+    alone = shard_members(plan(faults.read_config()), index=1, count=2)
     rows = records_of(read_csv(run.folder / "results.csv"))
     assert {row["member"] for row in rows if row["status"] != "not done"} == alone
     code, text = run("--shard", "0/2")
     assert code == 0 and "Flip" in text
-    for name in ("results.csv", "history.csv", "report/summary.csv"):
-        assert (run.folder / name).read_bytes() == (whole[0] / name).read_bytes(), name
+    assert faults.same(run.folder, "results.csv", "history.csv", "report/summary.csv")
     assert not list(run.folder.glob("cells/*/parts"))
-    assert run()[0] == 0 and same(run, whole)
+    assert run()[0] == 0 and faults.same(run.folder)

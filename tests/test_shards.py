@@ -3,6 +3,7 @@
 import faults
 import pytest
 
+from flipjax.command import read_config
 from flipjax.config import ConfigError
 from flipjax.plan import plan, shard_members
 from flipjax.sweep.shards import read_shard
@@ -10,7 +11,7 @@ from flipjax.sweep.shards import read_shard
 
 def test_shards_partition_members_whatever_the_grid_order(tmp_path):
     (tmp_path / "tiny.py").write_text(faults.CONFIG)
-    config = faults.read_config(tmp_path / "tiny.py")
+    config = read_config(tmp_path / "tiny.py", ())
     config.axes.seed = tuple(range(5))
     programs = plan(config)
     names = [shard_members(programs, index=index, count=3) for index in range(3)]
