@@ -12,8 +12,8 @@ from PIL import Image
 from flipjax import metrics
 from flipjax.audit import results
 from flipjax.audit.__main__ import main
-from flipjax.audit.arrays import ArrayReader, Limits
-from flipjax.audit.encoding import find_encoding
+from flipjax.audit.arrays import Limits
+from flipjax.audit.encoding import Encoding, find_encoding
 from flipjax.audit.measure import measure_pairs
 from flipjax.audit.read import open_source, pair_images
 from flipjax.results.region_shares import region_quantities
@@ -178,12 +178,10 @@ def test_kinds_of_files_agree(case, tmp_path):
     expected = metrics.decompose(logits, labels, ignore_index=255)
     for predictions, masks in files:
         kind = "probabilities" if "prob" in predictions else "logits"
-        with ArrayReader() as reader:
-            scores = open_source(tmp_path / predictions, wanted=kind, rank=3, reader=reader, limits=Limits())
-            truth = open_source(tmp_path / masks, wanted="labels", rank=2, reader=reader, limits=Limits())
-        options = {"channels": None, "background": 0, "ignore_index": 255, "limits": Limits()}
-        pairs = pair_images(scores, truth)
-        decomposition, ignored, *_ = measure_pairs(pairs, find_encoding(pairs, kind=kind, **options))
+        scores = open_source(tmp_path / predictions, wanted=kind, limits=Limits())
+        pairs = pair_images(scores, open_source(tmp_path / masks, wanted="labels", limits=Limits()))
+        encoding = find_encoding(pairs, Encoding(kind, None, 0, ignore_index=255), Limits())
+        decomposition, ignored, *_ = measure_pairs(pairs, encoding)
         assert np.array_equal(decomposition.confusion, expected.confusion), predictions
         np.testing.assert_allclose(decomposition.risk_sum, expected.risk_sum, rtol=1e-5, err_msg=predictions)
         assert ignored.tolist() == [3] * 12

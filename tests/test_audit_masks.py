@@ -109,7 +109,7 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
         ({"label": 160}, ("--label_map", "ade20k"), "labels/i3.png: expected labels that ade20k names, found others"),
         ({"prediction": 40}, ("--num_classes", "21", "--ignore_index", "255"), "predictions/i3.png: expected class"),
         ({"label": 40}, ("--num_classes", "21", "--ignore_index", "255"), "labels/i3.png: expected class indices"),
-        ({"size": 20}, ("--ignore_index", "255"), "i3.png: expected the size of its labels, 24 x 32, found 20 x 32"),
+        ({"size": 20}, ("--ignore_index", "255"), "found others, 1: i3 (20, 32) with labels (24, 32)"),
         ({}, ("--ignore_index", "255", "--fail_above", "flop=0.1"), "--fail_above: expected a key of the summary"),
         ({}, ("--ignore_index", "255", "--background", "25"), "--background: expected classes in 0..20, found 25"),
         ({}, ("--num_classes", "2", "--background", "0,1"), "expected at least 4 classes (2 of background"),

@@ -1,4 +1,4 @@
-"""Arrays in files, known by their headers and read an image at a time: npy, the members of npz, PNG masks.
+"""Arrays in files, known by their headers and read an image at a time: npy, the members of npz, PNG masks; tables.
 
 Nothing is unpickled. Files are mapped for the moment of a read: pages that stay mapped count as memory in use.
 """
@@ -10,19 +10,20 @@ import math
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flipjax.files import check_archive
+from flipjax.files import check_archive, csv_rows
 
 if TYPE_CHECKING:
     from PIL import Image
 
 # 16-bit PNGs have mode I;16, or I from older Pillow versions; 1 is black and white.
 MASK_MODES = ("P", "L", "I;16", "I", "1")
+ID_MODES = ("RGB",)
 IDS = "ids"
 """The member of a PNG of three colours, which are the id R + 256 G + 65536 B of a segment (COCO's panoptic format)."""
 ORIENTATION = 274
@@ -77,6 +78,12 @@ def suffix_of(path: Path) -> str:
     return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
 
 
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a CSV by column; an AuditError where it is none."""
+    with naming(path), path.open(newline="", encoding="utf-8-sig") as stream:
+        return [row for _, row in csv_rows(stream)]
+
+
 def read_headers(path: Path, *, limits: Limits) -> dict[str, StoredArray]:
     """Reads the headers of the arrays in an npy, npz, PNG or NIfTI file, by their names in an npz, else by ''.
 
@@ -85,12 +92,11 @@ def read_headers(path: Path, *, limits: Limits) -> dict[str, StoredArray]:
             is no mask of class indices.
     """
     suffix = suffix_of(path)
-    if suffix in NIFTI:
-        return {"": StoredArray(path, "", _open_volume(path).shape, np.dtype(np.int32))}
-    if suffix == ".png":
-        with open_mask(path) as image:
-            return {"": StoredArray(path, "", (image.height, image.width), np.dtype(np.int32))}
-    with _naming(path):
+    with naming(path):
+        if suffix in NIFTI:
+            return {"": StoredArray(path, "", _open_volume(path).shape, np.dtype(np.int32))}
+        if suffix == ".png":
+            return {"": mask_header(path)}
         if suffix == ".npy":
             with path.open("rb") as stream:
                 return {"": _header(stream, path, "", path.stat().st_size)}
@@ -107,47 +113,45 @@ def read_headers(path: Path, *, limits: Limits) -> dict[str, StoredArray]:
 
 
 def _header(stream: IO[bytes], path: Path, member: str, size: int) -> StoredArray:
-    try:
-        version = np.lib.format.read_magic(stream)
-        shape, _, dtype = _HEADERS[version](stream)
-        if dtype.hasobject:
-            raise ValueError("it holds pickled Python objects, which are never loaded")
-    except (ValueError, KeyError) as error:
-        name = StoredArray(path, member, (), np.dtype(bool))
-        raise AuditError(f"{name}: expected an array of numbers as np.save writes it ({error})") from error
+    shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
     array = StoredArray(path, member, shape, dtype)
+    if dtype.hasobject:
+        raise AuditError(f"{array}: expected numbers, found pickled Python objects, which are never loaded")
     if min(shape, default=0) < 0 or size < stream.tell() + math.prod(shape) * dtype.itemsize:
         raise AuditError(f"{array}: truncated: {size} bytes, too few for its {dtype} values of shape {shape}")
     return array
 
 
 @contextlib.contextmanager
-def _naming(name: object) -> Iterator[None]:
+def naming(name: object) -> Iterator[None]:
     """Says which file could not be read: what damaged ones raise is open-ended."""
     try:
         yield
     except (AuditError, ImportError, MemoryError):
         raise
     except Exception as error:
-        raise AuditError(f"{name}: damaged, of another type than its name says, or unreadable ({error})") from error
+        found = f"{type(error).__name__}: {error}"
+        raise AuditError(f"{name}: damaged, of another type than its name says, or unreadable ({found})") from error
 
 
 @contextlib.contextmanager
-def _open_picture(path: Path, *, modes: Sequence[str], form: str) -> "Iterator[Image.Image]":
+def _open_mask(path: Path, *, ids: bool) -> "Iterator[Image.Image]":
     from PIL import Image
 
-    with _naming(path), Image.open(path, formats=["PNG"]) as image:
-        found = "" if image.mode in modes else f"a picture of mode {image.mode}, perhaps of colours or a palette"
-        found = "an animation" if getattr(image, "n_frames", 1) > 1 else found
-        if found:
-            raise AuditError(f"{path}: expected {form}, found {found}")
+    modes = ID_MODES if ids else MASK_MODES
+    with Image.open(path, formats=["PNG"]) as image:
+        frames = getattr(image, "n_frames", 1)
+        if image.mode not in modes or frames > 1:
+            what = "ids of segments as colours" if ids else "a mask of class indices"
+            found = f"a picture of mode {image.mode}" if frames == 1 else "an animation"
+            raise AuditError(f"{path}: expected {what} (PNG of mode {', '.join(modes)}), found {found}")
         yield image
 
 
-open_mask = functools.partial(
-    _open_picture, modes=MASK_MODES, form="a mask of class indices (PNG of mode P, L, I or 1)"
-)
-open_ids = functools.partial(_open_picture, modes=("RGB",), form="ids of segments as colours (PNG of mode RGB)")
+def mask_header(path: Path, *, ids: bool = False) -> StoredArray:
+    """Reads the header of a PNG of class indices; with `ids` of one whose colours are the ids of segments."""
+    with naming(path), _open_mask(path, ids=ids) as image:
+        return StoredArray(path, IDS if ids else "", (image.height, image.width), np.dtype(np.int32))
 
 
 def _open_volume(path: Path) -> Any:
@@ -155,13 +159,11 @@ def _open_volume(path: Path) -> Any:
         nibabel = importlib.import_module("nibabel")
     except ModuleNotFoundError as error:
         raise AuditError(f"{path}: NIfTI needs nibabel: python -m pip install nibabel") from error
-    with _naming(path):
-        return nibabel.Nifti1Image.from_filename(path)
+    return nibabel.Nifti1Image.from_filename(path)
 
 
 def _read_volume(path: Path) -> np.ndarray:
-    with _naming(path):
-        values = np.asarray(_open_volume(path).dataobj)
+    values = np.asarray(_open_volume(path).dataobj)
     # Tools store class indices as floating point, too.
     if values.dtype.kind not in "iuf" or (values != np.rint(values)).any() or np.abs(values).max(initial=0) >= 1 << 31:
         raise AuditError(f"{path}: expected class indices, found other values of {values.dtype}")
@@ -171,10 +173,9 @@ def _read_volume(path: Path) -> np.ndarray:
 def _read_picture(array: StoredArray) -> np.ndarray:
     """Reads a mask, or the ids of segments."""
     ids = array.member == IDS
-    opened = open_ids if ids else open_mask
-    with opened(array.path) as image:
+    with _open_mask(array.path, ids=ids) as image:
         image.verify()  # Pillow compares checksums here alone.
-    with opened(array.path) as image:
+    with _open_mask(array.path, ids=ids) as image:
         values = np.asarray(image).astype(np.int32)
         # Viewers turn such a picture, and programs that read its pixels do not.
         if image.getexif().get(ORIENTATION, 1) != 1:
@@ -200,7 +201,7 @@ class ArrayReader:
     def read(self, array: StoredArray) -> np.ndarray:
         """Returns an array in its own dtype and native byte order; an AuditError where its file is damaged or gone."""
         path, member, shape, dtype, row = array
-        with _naming(array):
+        with naming(array):
             if path.suffix.lower() == ".png":
                 return _read_picture(array)
             if suffix_of(path) in NIFTI:

@@ -10,17 +10,16 @@ import numpy as np
 
 from flipjax.audit import files
 from flipjax.audit.encoding import Encoding
-from flipjax.audit.gather import ImageCounts, check_values, count_image, join_counts
+from flipjax.audit.gather import ImageCounts, count_image, join_counts
 from flipjax.audit.measure import describe_images
 from flipjax.audit.read import check_names
 from flipjax.audit.results import conclude_audit
-from flipjax.groups import TWO_BY_TWO, AnyGroups
+from flipjax.groups import AnyGroups
 from flipjax.metrics import Decomposition, class_names
 from flipjax.metrics.checks import Options, check_options, to_array
-from flipjax.metrics.classes import Background, is_foreground, read_background
+from flipjax.metrics.classes import Background, read_background
 from flipjax.metrics.grouping import members_of
 from flipjax.metrics.units import UNITS
-from flipjax.results.region_shares import region_quantities
 from flipjax.threads import in_order
 
 SHOWN_ABOVE = 0.1
@@ -35,31 +34,17 @@ class AuditStream:
     def __init__(
         self,
         out: Path | str,
+        encoding: Encoding,
         *,
         class_names: Sequence[str] | None,
-        background: Any,
-        ignore_index: int | None,
-        kind: str,
-        channels: str,
-        num_classes: int | None,
-        unit: str,
+        assumed: bool,
         all_groups: AnyGroups | None,
         scene_names: Sequence[str],
     ):
-        """Claims the folder; raises what `stream` raises."""
-        check_options(Options(ignore_index=ignore_index, kind=kind, channels=channels))
-        if unit not in UNITS:
-            raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
-        if num_classes is None and kind == "masks":
-            if class_names is None:
-                raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
-            num_classes = len(class_names)
+        """Claims the folder; `assumed` says that nobody has named the background."""
         self.summary: dict[str, Any] = {}
-        self._folder = Path(out)
-        self._given, self._channels, self._unit, self._assumed = class_names, channels, unit, background == 0
-        self._assumed &= not isinstance(background, tuple)
-        self._encoding = Encoding(kind, channels, num_classes or 0, read_background(background), ignore_index)
-        self._all_groups, self._scene_names = all_groups, tuple(scene_names)
+        self._folder, self._encoding, self._given, self._assumed = Path(out), encoding, class_names, assumed
+        self._all_groups, self._scene_names = all_groups, scene_names
         self._class_names: tuple[str, ...] = ()
         self._parts: list[ImageCounts] = []
         self._names: list[str] = []
@@ -97,9 +82,7 @@ class AuditStream:
                 f"labels: expected (N, H, W) for predictions of shape {scores.shape}, found {truth.shape}."
             )
         if self._encoding.kind != "masks":
-            if scores.ndim != 4:
-                raise ValueError(f"predictions: expected 4 axes, found shape {scores.shape}; masks need kind='masks'.")
-            scores = np.moveaxis(np.asarray(scores), 1, -1) if self._channels == "first" else scores
+            scores = np.moveaxis(np.asarray(scores), 1, -1) if self._encoding.channels == "first" else scores
             scores = np.asarray(scores, np.float32 if np.issubdtype(scores.dtype, np.floating) else None, order="C")
         photos = [None] * len(truth) if images is None else self._check_photos(images, truth.shape)
         encoding, all_names = self._check_classes(scores)
@@ -110,9 +93,7 @@ class AuditStream:
         check_names("names", [*self._names, *new])
 
         def count(job: tuple[np.ndarray, np.ndarray]) -> ImageCounts:
-            if encoding.kind != "masks":
-                check_values(job[0], encoding.kind)
-            return count_image(*job, encoding.options, unit=self._unit)
+            return count_image(*job, encoding.options, unit=encoding.unit)
 
         jobs = list(zip(np.asarray(scores), np.asarray(truth), strict=True))
         parts = list(in_order(count, jobs) if encoding.kind == "masks" else map(count, jobs))
@@ -187,24 +168,17 @@ class AuditStream:
             raise ValueError("stream: expected at least one image, found none.")
         groups = np.concatenate(self._groups) if self._groups else None
         measured = join_counts(self._parts, background=self._encoding.background)
-        further = {}
-        if measured.regions is not None:
-            F = int(is_foreground(self._encoding.classes, self._encoding.background).sum())
-            numbered = self._all_groups or (TWO_BY_TWO if F == 2 else None)
-            further = region_quantities(measured.regions, groups, all_groups=numbered)
         audit = conclude_audit(
             self._names,
             groups,
-            measured.decomposition,
-            measured.ignored,
+            measured,
             class_names=self._class_names,
-            further=further,
-            segments=measured.segments,
             all_groups=self._all_groups,
             scene_names=self._scene_names,
         )
-        known = {name: getattr(self._encoding, name) for name in ("kind", "channels", "background", "ignore_index")}
-        options = {"out": str(self._folder), **known, "unit": self._unit, "class_names": list(self._class_names)}
+        known = ("kind", "channels", "background", "ignore_index", "unit")
+        options = {"out": str(self._folder)} | {name: getattr(self._encoding, name) for name in known}
+        options["class_names"] = list(self._class_names)
         facts = [describe_images(self._shapes, self._encoding)]
         files.write_audit(self._folder, audit, self._maps_of, options=options, facts=facts)
         self._maps.cleanup()
@@ -269,7 +243,13 @@ def stream(
         >>> audit.summary["fg_correct"]
         1.0
     """
-    options: dict[str, Any] = {"ignore_index": ignore_index, "kind": kind, "channels": channels}
-    options |= {"class_names": class_names, "background": background, "num_classes": num_classes, "unit": unit}
-    options |= {"all_groups": all_groups, "scene_names": scene_names}
-    return AuditStream(out, **options)
+    check_options(Options(ignore_index=ignore_index, kind=kind, channels=channels))
+    if unit not in UNITS:
+        raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
+    if kind == "masks" and num_classes is None:
+        if class_names is None:
+            raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
+        num_classes = len(class_names)
+    encoding = Encoding(kind, channels, num_classes or 0, read_background(background), ignore_index, unit=unit)
+    own: dict[str, Any] = {"all_groups": all_groups, "scene_names": scene_names}
+    return AuditStream(out, encoding, class_names=class_names, assumed=background == 0, **own)

@@ -5,27 +5,29 @@ from __future__ import annotations
 import argparse
 import csv
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray
-from flipjax.audit.read import Pair, Source, open_source, pair_images
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits
+from flipjax.audit.encoding import Arrays, Encoding, in_options, read_values
+from flipjax.audit.inputs import open_pairs
+from flipjax.audit.read import Pair, open_source
 from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
 from flipjax.context.evidence import context_evidence, image_shares
 from flipjax.context.scenes import cluster_scenes, scene_evidence, scene_features
 from flipjax.context.strata import context_pairs, natural_gap
 from flipjax.data.images import read_image, rgb, squash
 from flipjax.files import replacing
-from flipjax.metrics import segment_flips, segments
+from flipjax.metrics import segment_flips
 from flipjax.metrics.classes import background_classes, class_names
+from flipjax.metrics.objects import Columns
+from flipjax.metrics.segment_table import join_columns, segment_columns
+from flipjax.threads import in_order
 
 FILES = ("shares.csv", "segments.csv", "segment_flips.csv", "beta.csv", "natural_gap.csv", "pairs.csv")
-TOGETHER = 64
-"""Images whose segments are measured at once."""
 SIDE = 128
 """Pixels a side of the photos whose scenes are told apart."""
 RATE = 0.1
@@ -43,42 +45,33 @@ def measure_context(options: argparse.Namespace) -> str:
     folder = options.out
     if folder.exists() and {path.name for path in folder.iterdir()} - set(FILES):
         raise AuditError(f"--out: expected a new folder, or one of this command; found other files in {folder}")
-    with ArrayReader() as reader, warnings.catch_warnings(record=True) as caught:
+    with in_options(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        try:
-            lines = _measure(options, reader)
-        except (TypeError, ValueError) as error:
-            raise AuditError(str(error)) from error
+        lines = _measure(options)
     lines += [f"Note: {warning.message}" for warning in caught if issubclass(warning.category, UserWarning)]
     return "\n".join([*lines, "", ", ".join(str(folder / name) for name in FILES)])
 
 
-def _measure(options: argparse.Namespace, reader: ArrayReader) -> list[str]:
-    limits = Limits()
-    sources = [
-        open_source(path, wanted="labels", rank=2, reader=reader, limits=limits)
-        for path in (options.predictions, options.labels)
-    ]
-    pairs = pair_images(*sources)
-    for each in pairs:
-        _check_size(each, limits)
+def _measure(options: argparse.Namespace) -> list[str]:
     given = options.training_labels
     stored = _read_shares(given) if given and given.suffix == ".csv" else None
-    training = (
-        None if given is None or stored else open_source(given, wanted="labels", rank=2, reader=reader, limits=limits)
-    )
-    C = _count_classes(options, pairs, reader, stored)
-    names = class_names(options.class_names, classes=C, background=options.background)
-    true = _segments(options, pairs, reader, C)
-    rows, shares = stored or _shares(training or sources[1], [each.name for each in pairs], reader, C)
+    own: dict[str, Any] = {"kind": "masks", "channels": None, "label_map": None, "prediction_map": None}
+    own["num_classes"] = stored and stored[1].shape[1]
+    pairs, encoding, _ = open_pairs(argparse.Namespace(**vars(options), **own), Limits())
+    names = class_names(options.class_names, classes=encoding.classes, background=options.background)
+    true, own_shares, scenes = _measure_images(options, pairs, encoding)
+    rows, shares = stored or ([each.name for each in pairs], own_shares)
+    if given and not stored:
+        rows, shares = _training_shares(given, rows, encoding.classes)
     place = {name: row for row, name in enumerate(rows)}
-    own = np.array([place.get(each.name, -1) for each in pairs])
-    evidence = context_evidence(true, shares, own=own, background=options.background)
+    evidence = context_evidence(
+        true, shares, own=np.array([place.get(each.name, -1) for each in pairs]), background=options.background
+    )
     labels, both = _betas(options, true, evidence)
-    if options.images:
-        scenes = _scenes(options, pairs, reader)
-        known = np.concatenate([image_shares([reader.read(each.labels)], num_classes=C) for each in pairs])
-        told = scene_evidence(true, scenes, known, scenes, own=np.arange(len(pairs)), background=options.background)
+    if scenes is not None:
+        told = scene_evidence(
+            true, scenes, own_shares, scenes, own=np.arange(len(pairs)), background=options.background
+        )
         both.append(context_beta(true, told, background=options.background, samples=options.samples))
         labels.append(BY_SCENE)
     gap = natural_gap(true, evidence, samples=options.samples)
@@ -99,6 +92,51 @@ def _measure(options: argparse.Namespace, reader: ArrayReader) -> list[str]:
     return _summary(flips, labels, both, gap, table, source)
 
 
+def _measure_images(
+    options: argparse.Namespace, pairs: list[Pair], encoding: Encoding
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray | None]:
+    """Returns the true segments of the images, the shares of their classes, and of photos the scene of each."""
+    background = background_classes(options.background)
+    photos = {}
+    if options.images:
+        # Not before: it loads Matplotlib.
+        from flipjax.audit.pictures import find_photos
+
+        if not background:
+            raise AuditError("--images: expected a background, whose pixels are the scene, found --background none")
+        photos = find_photos(options.images, [each.name for each in pairs])
+
+    def measure(job: tuple[Pair, Arrays]) -> tuple[Columns, np.ndarray, np.ndarray | None]:
+        pair, (predicted, labels, unit, _) = job
+        with in_options(pair):
+            columns = segment_columns(predicted, labels, encoding.options, unit=unit)
+        shares = image_shares([labels], num_classes=encoding.classes)[0]
+        return columns, shares, _features(photos[pair.name], labels, background) if photos else None
+
+    jobs = zip(pairs, read_values(pairs, encoding), strict=True)
+    parts, shares, features = zip(*in_order(measure, jobs), strict=True)
+    return join_columns(parts).true, np.stack(shares), cluster_scenes(np.stack(features)) if photos else None
+
+
+def _features(photo: Path, labels: np.ndarray, background: tuple[int, ...]) -> np.ndarray:
+    """Returns the features of an image's scene: of its photo with all that is not background filled."""
+    name = str(photo)
+    pixels = np.asarray(squash(rgb(read_image(photo, name=name, turn=True), name), SIDE)) / 255
+    rows, columns = ((np.arange(SIDE) * size) // SIDE for size in labels.shape)
+    objects = ~np.isin(labels[np.ix_(rows, columns)], background)
+    return scene_features(pixels[None].astype(np.float32), objects[None])[0]
+
+
+def _training_shares(path: Path, names: list[str], C: int) -> tuple[list[str], np.ndarray]:
+    """Returns the names of training images, or where they have none those given, and the shares of their classes."""
+    source = open_source(path, wanted="labels", limits=Limits())
+    numbers = map(str, range(len(source.images)))
+    rows = source.names or (names if len(names) == len(source.images) else numbers)
+    with ArrayReader() as reader:
+        shares = [image_shares([reader.read(image)], num_classes=C)[0] for image in source.images]
+    return list(rows), np.stack(shares)
+
+
 def _betas(options: argparse.Namespace, true: pd.DataFrame, evidence: np.ndarray) -> tuple[list[str], list[Choice]]:
     """Returns what each beta is of, and it: of all flips, of confusion and of bleeding where there are enough."""
     bleeding = np.asarray(true["bleeding"].fillna(False), bool)
@@ -107,26 +145,6 @@ def _betas(options: argparse.Namespace, true: pd.DataFrame, evidence: np.ndarray
     kept = {name: chosen for name, chosen in parts.items() if name == "all" or (chosen & flips).sum() >= LEAST_FLIPS}
     wanted: dict[str, Any] = {"background": options.background, "samples": options.samples}
     return list(kept), [context_beta(true, evidence, chosen=chosen, **wanted) for chosen in kept.values()]
-
-
-def _scenes(options: argparse.Namespace, pairs: list[Pair], reader: ArrayReader) -> np.ndarray:
-    """Returns the scene of each image, int (n,), by clusters of its photo with all that is not background filled."""
-    # Not before: it loads Matplotlib.
-    from flipjax.audit.pictures import find_photos
-
-    background = background_classes(options.background)
-    if not background:
-        raise AuditError("--images: expected a background class, whose pixels are the scene, found --background none")
-    photos = find_photos(options.images, [each.name for each in pairs])
-    features = []
-    for each in pairs:
-        name = str(photos[each.name])
-        pixels = np.asarray(squash(rgb(read_image(photos[each.name], name=name, turn=True), name), SIDE)) / 255
-        labels = reader.read(each.labels)
-        rows, columns = ((np.arange(SIDE) * size) // SIDE for size in labels.shape)
-        objects = ~np.isin(labels[np.ix_(rows, columns)], background)
-        features.append(scene_features(pixels[None].astype(np.float32), objects[None])[0])
-    return cluster_scenes(np.stack(features))
 
 
 def _summary(
@@ -159,56 +177,6 @@ def _summary(
             f"{row['flips_without']} of {row['segments_without']} (q {row['q']:.3f})"
         )
     return [*lines, "All of this is observational: images with another context differ in other things, too."]
-
-
-def _check_size(pair: Pair, limits: Limits) -> None:
-    if pair.prediction.shape != pair.labels.shape:
-        raise AuditError(
-            f"{pair.name}: expected a prediction of the labels' shape {pair.labels.shape}, "
-            f"found {pair.prediction.shape}"
-        )
-    if np.prod(pair.labels.shape, dtype=np.int64) > limits.pixels:
-        raise AuditError(f"{pair.name}: expected at most {limits.pixels:,} pixels, found shape {pair.labels.shape}")
-
-
-def _count_classes(options: argparse.Namespace, pairs: list[Pair], reader: ArrayReader, stored: Any) -> int:
-    """Returns C: that of shares.csv, else one more than the largest class, and no less than there are names."""
-    if stored is not None:
-        return stored[1].shape[1]
-    largest = 0
-    for each in pairs:
-        for array in (each.prediction, each.labels):
-            values = reader.read(array)
-            known = values[values != options.ignore_index] if array is each.labels else values
-            largest = max(largest, int(known.max(initial=0)))
-    return max(largest + 1, len(options.class_names or ()))
-
-
-def _segments(options: argparse.Namespace, pairs: list[Pair], reader: ArrayReader, C: int) -> pd.DataFrame:
-    parts = []
-    for first in range(0, len(pairs), TOGETHER):
-        some = pairs[first : first + TOGETHER]
-        predictions, labels = ([reader.read(getattr(each, side)) for each in some] for side in ("prediction", "labels"))
-        part = segments(
-            predictions,
-            labels,
-            kind="masks",
-            num_classes=C,
-            background=options.background,
-            ignore_index=options.ignore_index,
-            unit=options.unit,
-        )
-        parts.append(part.assign(image=part["image"] + first))
-    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-
-
-def _shares(source: Source, names: list[str], reader: ArrayReader, C: int) -> tuple[list[str], np.ndarray]:
-    rows = list(source.names or (names if len(names) == len(source.images) else map(str, range(len(source.images)))))
-
-    def read(images: Iterable[StoredArray]) -> np.ndarray:
-        return np.concatenate([image_shares([reader.read(image)], num_classes=C) for image in images])
-
-    return rows, read(source.images)
 
 
 def _read_shares(path: Path) -> tuple[list[str], np.ndarray]:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from flipjax import backend
 from flipjax.audit import files, page
+from flipjax.audit.gather import Measured
 from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.tables import summary_text
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
@@ -29,7 +30,6 @@ from flipjax.report.pictures import Item
 from flipjax.results import gallery
 from flipjax.results.ensemble import unpack_classes
 from flipjax.results.pairs import counterfactual_flip
-from flipjax.results.region_shares import region_quantities
 from flipjax.results.swapped_scenes import scene_quantities, scene_swap
 from flipjax.sweep.storage import PAIRS
 from flipjax.sweep.study import Study, check_scenes, make_study, split_evenly, starting_weights, training_scenes
@@ -183,7 +183,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     answer, point = ask_questions(program, weights, study, table, intervene=intervene)
     swap = None
     all_groups = study.catalog.groups
-    further = region_quantities(answer.regions, groups, all_groups=all_groups)
+    further = {}
     if study.pool.kind == "composite":
         further["counterfactual_flip"] = counterfactual_flip(answer.decomposition, pairs)
     if point is not None:
@@ -191,11 +191,11 @@ def evaluate_weights(options: argparse.Namespace) -> str:
         further |= scene_quantities(answer.decomposition, answer.scene_log_odds, point, groups, all_groups=all_groups)
     catalog = study.catalog
     scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
+    segments = count_segments(study, table, answer.masks)
     audit = conclude_audit(
         [catalog.object_names[index] for index in table.rows[:, 0]],
         groups,
-        answer.decomposition,
-        np.zeros(len(groups), np.int64),
+        Measured(answer.decomposition, np.zeros(len(groups), np.int64), answer.regions, segments),
         class_names=("background", *catalog.class_names),
         samples=options.samples,
         pairs=pairs,
@@ -204,7 +204,6 @@ def evaluate_weights(options: argparse.Namespace) -> str:
         columns={"scene_photo": scenes},
         swap=swap,
         further=further,
-        segments=count_segments(study, table, answer.masks),
     )
     pool = program.experiment.pool
     facts = [

@@ -1,19 +1,24 @@
 """What the values of predictions and labels mean, and one image's arrays, read and checked."""
 
+import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray, listed
-from flipjax.audit.gather import check_values
-from flipjax.audit.label_maps import LabelMap, apply_label_map
-from flipjax.audit.panoptic import Panoptic
+from flipjax.audit.label_maps import LabelMap, Panoptic, apply_label_map
 from flipjax.audit.read import Pair
 from flipjax.metrics.checks import Options
 from flipjax.metrics.classes import Background, background_classes
+
+FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
+"""The axes of predictions, by that of the classes."""
+OPTIONS = ("background", "class_names", "ignore_index", "num_classes")
+"""Arguments of metrics that are options of the command."""
 
 
 class Arrays(NamedTuple):
@@ -28,12 +33,12 @@ class Arrays(NamedTuple):
 class Encoding(NamedTuple):
     """What the values mean: `kind` as in `flipjax.metrics`, the axis of the classes (first or last), their number.
 
-    Masks have no such axis; their classes are 0 until they are counted. Maps, where given, are applied on reading;
+    Masks have no such axis ("none"); their classes are 0 until they are counted. Maps are applied on reading;
     `unit` is `class`, `component`, or `instance`: the segments of a panoptic map.
     """
 
     kind: str
-    channels: str
+    channels: str | None
     classes: int
     background: Background = 0
     ignore_index: int | None = None
@@ -50,45 +55,24 @@ class Encoding(NamedTuple):
         return Options(known, self.ignore_index, self.spatial_ndim, self.kind, classes)
 
 
-def find_encoding(
-    pairs: Sequence[Pair],
-    *,
-    kind: str,
-    channels: str | None,
-    background: Background,
-    ignore_index: int | None,
-    limits: Limits,
-) -> Encoding:
+def find_encoding(pairs: Sequence[Pair], encoding: Encoding, limits: Limits) -> Encoding:
     """Finds the axis of the classes by comparing the predictions' shapes with their labels', by headers alone.
 
     Args:
         pairs: the images.
-        kind: what the predictions are.
-        channels: first or last, where the user has said it.
-        background: the class that is background, several or None.
-        ignore_index: the label of pixels that count nowhere.
+        encoding: its channels are those that the user has said, or None.
         limits: of what an image may take.
 
     Raises:
         AuditError: sizes that do not fit or are too large, or an axis that could be either.
     """
-    if kind == "masks":
-        for each in pairs:
-            check_size(each.prediction, 1, limits)
-            if each.prediction.shape != each.labels.shape:
-                sizes = [" x ".join(map(str, array.shape)) for array in (each.labels, each.prediction)]
-                raise AuditError(f"{each.prediction}: expected the size of its labels, {sizes[0]}, found {sizes[1]}")
-        ranks = {len(each.labels.shape): each for each in pairs}
-        if len(ranks) > 1:
-            raise AuditError(f"{ranks[3].labels}: expected an image, as {ranks[2].labels} is, found a volume")
-        return Encoding(kind, "none", 0, background, ignore_index, spatial_ndim=max(ranks))
-    axes = ("last", "first") if channels is None else (channels,)
+    axes = ("none",) if encoding.kind == "masks" else (encoding.channels,) if encoding.channels else ("last", "first")
     fitting = [[axis for axis in axes if _split(each.prediction, axis)[0] == each.labels.shape] for each in pairs]
     wrong = [each for each, fits in zip(pairs, fitting, strict=True) if not fits]
     if wrong:
         texts = listed(f"{each.name} {each.prediction.shape} with labels {each.labels.shape}" for each in wrong)
-        where = "" if channels is None else f" with the classes {channels}"
-        raise AuditError(f"expected predictions (H, W, C) or (C, H, W){where} for labels (H, W); found others, {texts}")
+        form = " or ".join(FORMS[axis] for axis in axes)
+        raise AuditError(f"expected predictions {form} for labels (H, W); found others, {texts}")
     possible = set(axes).intersection(*fitting)
     if len(possible) != 1:
         what = "may be on the first or on the last axis" if possible else "are on the first axis in some images alone"
@@ -100,8 +84,8 @@ def find_encoding(
         raise AuditError(f"expected {counts[0]} classes in all images, as in {pairs[0].name}; found {listed(others)}")
     for each in pairs:
         check_size(each.prediction, counts[0], limits)
-    check_matrices(len(pairs), counts[0], limits)
-    return Encoding(kind, axis, counts[0], background, ignore_index)
+    ndim = max(len(each.labels.shape) for each in pairs)
+    return encoding._replace(channels=axis, classes=0 if axis == "none" else counts[0], spatial_ndim=ndim)
 
 
 def check_matrices(images: int, classes: int, limits: Limits) -> None:
@@ -128,19 +112,35 @@ def _beyond(what: str, value: int, limits: Limits, name: str) -> str:
 
 
 def _split(array: StoredArray, axis: str) -> tuple[tuple[int, ...], int]:
-    """Returns the sizes of the image and the number of classes."""
+    """Returns the sizes of the image and the number of classes, of masks 1."""
+    if axis == "none":
+        return array.shape, 1
     return (array.shape[:-1], array.shape[-1]) if axis == "last" else (array.shape[1:], array.shape[0])
 
 
+def read_values(pairs: Sequence[Pair], encoding: Encoding) -> Iterator[Arrays]:
+    """Reads the images in order, the next one while one is used."""
+    with ArrayReader() as reader, ThreadPoolExecutor(1) as thread:
+        following = thread.submit(read_pair, reader, pairs[0], encoding)
+        for each in pairs[1:]:
+            arrays = following.result()
+            following = thread.submit(read_pair, reader, each, encoding)
+            yield arrays
+        yield following.result()
+
+
 def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> Arrays:
-    """Reads and checks one image.
+    """Reads one image, scores as float32.
 
     Raises:
-        AuditError: what `read_scores` raises, and labels that a map does not name.
+        AuditError: a damaged file, or labels that a map does not name.
     """
     labels, unit = _mapped(reader, pair.labels, pair.name, encoding, encoding.label_map)
     if encoding.kind != "masks":
-        return Arrays(read_scores(reader, pair.prediction, encoding), labels, unit)
+        raw = reader.read(pair.prediction)
+        with np.errstate(over="ignore"):
+            scores = np.asarray(np.moveaxis(raw, 0, -1) if encoding.channels == "first" else raw, np.float32, order="C")
+        return Arrays(scores, labels, unit)
     predicted = encoding._replace(ignore_index=None)
     mask, predicted_unit = _mapped(reader, pair.prediction, pair.name, predicted, encoding.prediction_map)
     return Arrays(mask, labels, unit, predicted_unit if isinstance(predicted_unit, np.ndarray) else None)
@@ -159,28 +159,24 @@ def _mapped(
     return classes, values if instances else encoding.unit
 
 
-def read_scores(reader: ArrayReader, array: StoredArray, encoding: Encoding) -> np.ndarray:
-    """Reads the prediction of one image, float32 (H, W, C).
-
-    Raises:
-        AuditError: a damaged file, a pixel without a finite largest score, or probabilities that were called logits.
-    """
-    raw = reader.read(array)
-    with np.errstate(over="ignore"):
-        scores = np.asarray(np.moveaxis(raw, 0, -1) if encoding.channels == "first" else raw, np.float32, order="C")
-    try:
-        check_values(scores, encoding.kind)
-    except ValueError as error:
-        raise AuditError(f"{array}: {in_options(error)}") from error
-    return scores
-
-
-def in_options(error: Exception) -> str:
-    """Returns what a metric's error says beyond its field, with arguments spelled as the command line does.
+@contextlib.contextmanager
+def in_options(pair: Pair | None = None) -> Iterator[None]:
+    """Makes an AuditError of what a metric refuses, which names the file and spells arguments as options.
 
     Example:
-        >>> in_options(ValueError("labels: expected 3 classes; pass ignore_index=255."))
-        'expected 3 classes; pass --ignore_index 255'
+        >>> with in_options():
+        ...     raise ValueError("num_classes: expected 3 classes; pass ignore_index=255.")
+        Traceback (most recent call last):
+        flipjax.audit.arrays.AuditError: --num_classes: expected 3 classes; pass --ignore_index 255
     """
-    problem = str(error).rstrip(".").partition(": ")[2].replace("background=None", "--background none")
-    return re.sub(r"\b(kind|ignore_index|num_classes)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if isinstance(error, AuditError):
+            raise
+        name, _, problem = str(error).rstrip(".").replace("background=None", "--background none").partition(": ")
+        problem = re.sub(r"\b(kind|ignore_index|num_classes)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
+        where: object = f"--{name}" if name in OPTIONS else name
+        if pair and name not in OPTIONS:
+            where = pair.labels if name == "labels" else pair.prediction
+        raise AuditError(f"{where}: {problem}") from error

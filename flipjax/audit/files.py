@@ -1,4 +1,4 @@
-"""The tables of an audit and its decomposition, each written whole or not at all."""
+"""The tables of an audit, its decomposition and samples of FiftyOne, each written whole or not at all."""
 
 import importlib.util
 import json
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flipjax.audit.arrays import AuditError
+from flipjax.audit.read import Pair
 from flipjax.audit.results import Audit, findings, image_rows, summary_rows
 from flipjax.audit.segments import write_segments
 from flipjax.audit.tables import details, folded_tables, main_tables
@@ -23,6 +24,7 @@ PROGRAM = "flipjax.audit"
 TITLE = "Audit of flips"
 FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}
 FILES |= {"segments.parquet", "segments.csv", "index.html", "figures", "fiftyone.json"}
+SAMPLE_NUMBERS = ("flip", "miss", "flip_risk", "flip_risk_share")
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 """What a page needs beside JAX and NumPy: modules, and the packages that bring them."""
 
@@ -86,8 +88,7 @@ def write_tables(folder: Path, audit: Audit, *, options: Mapping[str, Any], fact
     write_csv(folder / "images.csv", image_rows(audit))
     write_csv(folder / "flip_matrix.csv", flip_rows(audit.confusion, audit.class_names, background=audit.background))
     write_csv(folder / "summary.csv", summary_rows(audit))
-    if audit.objects is not None:
-        write_segments(folder, audit.objects, audit.names)
+    write_segments(folder, audit.objects, audit.names)
     arrays = {"confusion": audit.decomposition.confusion, "risk_sum": audit.decomposition.risk_sum}
     arrays |= {"names": np.array(audit.names, np.str_), "class_names": np.array(audit.class_names, np.str_)}
     arrays |= {} if audit.groups is None else {"groups": audit.groups}
@@ -100,6 +101,47 @@ def write_tables(folder: Path, audit: Audit, *, options: Mapping[str, Any], fact
     write_text(folder / "summary.md", "\n\n".join([f"# {TITLE}", head, bullets, *sections]) + "\n")
 
 
+def write_samples(folder: Path, audit: Audit, pairs: Sequence[Pair], photos: Mapping[str, Path]) -> None:
+    """Writes fiftyone.json: {"samples": [...]}, each as `fiftyone.Sample.from_dict` takes it; needs no FiftyOne.
+
+    Masks that are PNGs of class indices are named by their paths. Boxes are shares of the image's width and height.
+
+    Args:
+        folder: of the audit.
+        audit: of n images.
+        pairs: the n images.
+        photos: of each by its name.
+    """
+    rows = {row["name"]: row for row in image_rows(audit)}
+    samples = []
+    for index, (name, pair) in enumerate(zip(audit.names, pairs, strict=True)):
+        masks = {"ground_truth": pair.labels, "prediction": pair.prediction}
+        sample: dict[str, Any] = {"filepath": str(photos[name].resolve()), "tags": []}
+        for field, array in masks.items():
+            if array.path.suffix.lower() == ".png":
+                sample[field] = {"_cls": "Segmentation", "mask_path": str(array.path.resolve())}
+        numbers = {key: rows[name].get(key, "") for key in SAMPLE_NUMBERS}
+        sample |= {key: value for key, value in numbers.items() if value != ""}
+        sample["flips"] = {"_cls": "Detections", "detections": _flips(audit, index, pair.labels.shape)}
+        samples.append(sample)
+    write_text(folder / "fiftyone.json", json.dumps({"samples": samples}, ensure_ascii=False) + "\n")
+
+
+def _flips(audit: Audit, index: int, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    if len(shape) != 2:
+        return []
+    true = audit.objects.tables.true
+    found = true[(true["image"] == index) & (true["outcome"] == "flip")]
+    height, width = shape
+    detections = []
+    for row in found.to_dict("records"):
+        top, left = row["top"] / height, row["left"] / width
+        box = [left, top, row["right"] / width - left, row["bottom"] / height - top]
+        label = f"{audit.class_names[row['class']]} as {audit.class_names[row['predicted']]}"
+        detections.append({"_cls": "Detection", "label": label, "bounding_box": box, "tags": [], "attributes": {}})
+    return detections
+
+
 def _as_json(audit: Audit, options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "program": PROGRAM,
@@ -109,7 +151,7 @@ def _as_json(audit: Audit, options: Mapping[str, Any]) -> dict[str, Any]:
         "summary": {key: _finite(value) for key, value in audit.summary.items()},
         "intervals": {key: _finite(np.stack(ends, axis=-1).tolist()) for key, ends in audit.intervals.items()},
         "flip_matrix": audit.confusion.tolist(),
-        **({} if audit.objects is None else audit.objects.as_json()),
+        **audit.objects.as_json(),
     }
 
 

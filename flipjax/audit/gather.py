@@ -34,23 +34,6 @@ class Measured(NamedTuple):
     segments: metrics.SegmentTables
 
 
-def check_values(scores: np.ndarray, kind: str) -> None:
-    """Raises ValueError for a pixel of scores (H, W, C) without a finite score, or probabilities called logits."""
-    # A class may be ruled out by -inf, but not all of them.
-    known = np.isfinite([scores.min(), scores.max()]).all() or np.isfinite(scores.max(-1))
-    if not np.all(known):
-        wrong = np.argwhere(~known)
-        row, column = wrong[0]
-        raise ValueError(
-            f"predictions: expected a finite largest score at each pixel, found {len(wrong)} without, the first at row "
-            f"{row}, column {column}, of {scores[row, column].max()} (float16 ends at 65504)."
-        )
-    if kind == "logits" and scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() <= TOLERANCE:
-        raise ValueError(
-            "predictions: expected logits, found values in 0..1 that sum to 1 at each pixel; pass kind='probabilities'."
-        )
-
-
 def count_image(
     scores: Any, labels: Any, options: Options, *, unit: Any = "class", predicted_unit: Any = None
 ) -> ImageCounts:
@@ -64,19 +47,37 @@ def count_image(
         predicted_unit: of predicted segments, ids; None: as `unit` says.
 
     Raises:
-        TypeError, ValueError: what `flipjax.metrics.decompose` and `segment_tables` raise.
+        TypeError, ValueError: what `flipjax.metrics.decompose` and `segment_tables` raise; a pixel without a finite
+            score, or probabilities called logits.
     """
     own: dict[str, Any] = {
         name: getattr(options, name) for name in ("background", "ignore_index", "kind", "spatial_ndim")
     }
-    image = metrics.decompose(scores, labels, num_classes=options.num_classes, **own)
     regions = None
     if options.kind != "masks":
+        _check_values(scores, options.kind)
         regions = [np.asarray(leaf) for leaf in metrics.region_sums(scores, labels, **own)]
+    image = metrics.decompose(scores, labels, num_classes=options.num_classes, **own)
     confusion = np.asarray(image.confusion, np.int32)
     ignored = labels.size - int(confusion.sum(dtype=np.int64))
     columns = segment_columns(scores, labels, options, unit=unit, predicted_unit=predicted_unit)
     return ImageCounts(confusion, float(image.risk_sum), ignored, regions, columns)
+
+
+def _check_values(scores: np.ndarray, kind: str) -> None:
+    # A class may be ruled out by -inf, but not all of them.
+    known = np.isfinite([scores.min(), scores.max()]).all() or np.isfinite(scores.max(-1))
+    if not np.all(known):
+        wrong = np.argwhere(~known)
+        row, column = wrong[0]
+        raise ValueError(
+            f"predictions: expected a finite largest score at each pixel, found {len(wrong)} without, the first at row "
+            f"{row}, column {column}, of {scores[row, column].max()} (float16 ends at 65504)."
+        )
+    if kind == "logits" and scores.min() >= 0 and np.abs(scores.sum(-1) - 1).max() <= TOLERANCE:
+        raise ValueError(
+            "predictions: expected logits, found values in 0..1 that sum to 1 at each pixel; pass kind='probabilities'."
+        )
 
 
 def join_counts(parts: Sequence[ImageCounts], *, background: Any, with_ids: bool = False) -> Measured:

@@ -1,42 +1,28 @@
 """From files to tables and a page: predictions and labels are decomposed an image at a time, in bounded memory."""
 
 import argparse
-import contextlib
+import math
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from flipjax.audit import files
-from flipjax.audit.arrays import ArrayReader, AuditError
-from flipjax.audit.encoding import Arrays, Encoding, in_options
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits
+from flipjax.audit.encoding import Arrays, Encoding, in_options, read_values
 from flipjax.audit.gather import ImageCounts, Measured, count_image, join_counts
-from flipjax.audit.groups import read_groups
-from flipjax.audit.inputs import open_pairs, read_ahead
-from flipjax.audit.limits import above_limits, check_limits
-from flipjax.audit.panoptic import Panoptic
+from flipjax.audit.groups import ImageGroups, read_groups
+from flipjax.audit.inputs import open_pairs
+from flipjax.audit.label_maps import Panoptic
 from flipjax.audit.read import Pair
-from flipjax.audit.results import check_class_names, conclude_audit
-from flipjax.audit.samples import write_samples
+from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.tables import summary_text
-from flipjax.metrics.classes import is_foreground
-from flipjax.results.region_shares import region_quantities
+from flipjax.metrics import Decomposition, class_names, summarize
+from flipjax.metrics.classes import Background, is_foreground
+from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 from flipjax.terminal import Bar
 from flipjax.threads import in_order
-
-
-@contextlib.contextmanager
-def naming(pair: Pair) -> Iterator[None]:
-    """Names the file that a metric refuses, and spells its options as the command line does."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        name = str(error).partition(": ")[0]
-        option = f"--{name}: " if name == "background" else ""
-        where = pair.labels if name == "labels" else pair.prediction
-        raise AuditError(f"{option}{where}: {in_options(error)}") from error
 
 
 def measure_pairs(pairs: Sequence[Pair], encoding: Encoding) -> Measured:
@@ -47,13 +33,13 @@ def measure_pairs(pairs: Sequence[Pair], encoding: Encoding) -> Measured:
     """
 
     def count(job: tuple[Pair, Arrays]) -> ImageCounts:
-        scores, labels, unit, predicted_unit = job[1]
-        with naming(job[0]):
+        pair, (scores, labels, unit, predicted_unit) = job
+        with in_options(pair):
             return count_image(scores, labels, encoding.options, unit=unit, predicted_unit=predicted_unit)
 
     parts = []
-    with ArrayReader() as reader, ThreadPoolExecutor(1) as thread, Bar("images", total=len(pairs)) as bar:
-        jobs = zip(pairs, read_ahead(reader, pairs, encoding, thread), strict=True)
+    jobs = zip(pairs, read_values(pairs, encoding), strict=True)
+    with Bar("images", total=len(pairs)) as bar:
         for part in in_order(count, jobs) if encoding.kind == "masks" else map(count, jobs):
             parts.append(part)
             bar.advance(1, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
@@ -66,54 +52,47 @@ def audit_files(options: argparse.Namespace) -> tuple[str, list[str]]:
     Raises:
         AuditError: an input or an option cannot be used.
     """
-    pairs, encoding, positional = open_pairs(options)
+    pairs, encoding, positional = open_pairs(
+        options, Limits(options.max_pixels, options.max_bytes, options.max_unpacked)
+    )
     panoptic = encoding.label_map if isinstance(encoding.label_map, Panoptic) else None
     given = options.class_names or (panoptic and panoptic.names_of(encoding.classes))
-    class_names = check_class_names(encoding.classes, encoding.background, given)
-    if options.background == 0 and not panoptic and "background" not in class_names[0].lower():
+    with in_options():
+        all_names = class_names(given, classes=encoding.classes, background=encoding.background)
+    if options.background == 0 and not panoptic and "background" not in all_names[0].lower():
         print(
-            f"flipjax audit: class 0, {class_names[0]!r}, is taken for the background; where no class is, pass "
+            f"flipjax audit: class 0, {all_names[0]!r}, is taken for the background; where no class is, pass "
             "--background none, and --background 0 where it is.",
             file=sys.stderr,
         )
     names = [entry.name for entry in pairs]
-    groups = None
+    groups = ImageGroups(None)
     if options.training_groups and not options.groups:
         raise AuditError("--training_groups: expected --groups beside it, found none")
     if options.groups:
-        inside = is_foreground(encoding.classes, encoding.background)
-        own = {"foreground": [class_names[c] for c in np.flatnonzero(inside)], "positional": positional}
+        inside = np.flatnonzero(is_foreground(encoding.classes, encoding.background))
+        own = {"foreground": [all_names[c] for c in inside], "positional": positional}
         groups, names = read_groups(options.groups, names, **own, training=options.training_groups)
-    lacking = files.lacking_packages()
-    if lacking and options.images:
-        raise AuditError(f"--images: expected {', '.join(lacking)}, which show photos, found none of that name")
     photos = {}
     if options.images:
         from flipjax.audit import pictures
 
         photos = pictures.find_photos(options.images, names)
-    numbers, all_groups = (None, None) if groups is None else groups[:2]
-    check_limits(options.fail_above, class_names, encoding.background, numbers, all_groups)
+    check_limits(options.fail_above, all_names, encoding.background, groups)
     files.claim_folder(options.out)
-    facts = _facts(pairs, encoding, options) + ([groups.fact] if groups is not None and groups.fact else [])
+    facts = [*_facts(pairs, encoding, options), *filter(None, [groups.fact])]
     print(facts[0], file=sys.stderr, flush=True)
-    measured = measure_pairs(pairs, encoding)
-    further = {}
-    if measured.regions is not None:
-        further = region_quantities(measured.regions, numbers, all_groups=all_groups)
     audit = conclude_audit(
         names,
-        numbers,
-        measured.decomposition,
-        measured.ignored,
-        class_names=class_names,
-        further=further,
-        segments=measured.segments,
-        all_groups=all_groups,
-        **({} if groups is None else {"scene_names": groups.scene_names, "columns": groups.columns}),
+        groups.numbers,
+        measure_pairs(pairs, encoding),
+        class_names=all_names,
+        all_groups=groups.all_groups,
+        scene_names=groups.scene_names,
+        columns=groups.columns,
     )
     used = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    used |= {"channels": encoding.channels, "background": encoding.background, "class_names": list(class_names)}
+    used |= {"channels": encoding.channels, "background": encoding.background, "class_names": list(all_names)}
     with ArrayReader() as reader:
 
         def maps_of(index: int) -> dict[str, np.ndarray]:
@@ -123,8 +102,36 @@ def audit_files(options: argparse.Namespace) -> tuple[str, list[str]]:
 
         files.write_audit(options.out, audit, maps_of, options=used, facts=facts)
     if photos:
-        write_samples(options.out, audit, pairs, {name: photos[name] for name in names})
+        files.write_samples(options.out, audit, pairs, photos)
     return summary_text(audit, facts), above_limits(audit, options.fail_above)
+
+
+def check_limits(
+    limits: Sequence[tuple[str, float]], names: Sequence[str], background: Background, groups: ImageGroups
+) -> None:
+    """Raises AuditError where a key is none that an audit of such classes and groups has, before anything is read."""
+    n, C = 1 if groups.numbers is None else len(groups.numbers), len(names)
+    empty = Decomposition(np.zeros((n, C, C), np.int64), np.zeros(n), background)
+    summary = summarize(empty, groups.numbers, class_names=names, all_groups=groups.all_groups) if limits else {}
+    known = {key for key, value in summary.items() if not isinstance(value, list)}
+    known |= {key for key in AUDIT_QUANTITIES | REGION_QUANTITIES if "<" not in key}
+    for key, _ in limits:
+        if key not in known:
+            short = ", ".join(sorted(name for name in known if "/" not in name))
+            raise AuditError(
+                f"--fail_above: expected a key of the summary ({short}; iou/CLASS, flip/CLASS), found {key!r}"
+            )
+
+
+def above_limits(audit: Audit, limits: Sequence[tuple[str, float]]) -> list[str]:
+    """Returns a line for each limit that is not kept; a number that does not exist keeps none."""
+    lines = []
+    for key, limit in limits:
+        value = audit.summary.get(key, math.nan)
+        if not value <= limit:
+            found = "no number" if math.isnan(value) else f"{value:.6g}"
+            lines.append(f"{key}: expected at most {limit:g}, found {found}")
+    return lines
 
 
 def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> str:

@@ -74,13 +74,12 @@ def write_page(
     terms = TERMS if isinstance(audit.all_groups, Groups) and audit.groups is not None else (TERMS[0], *TERMS[3:])
     text = {"title": TITLE, "lines": findings(audit), "facts": facts}
     terms = terms if audit.has_scores else [name for name in terms if name not in RISK_TERMS]
-    swap += [] if audit.objects is None else ["segment", "StrictFlip"]
-    write_index(folder, sections, terms=[*terms, *swap], config=options, **text)
+    write_index(folder, sections, terms=[*terms, *swap, "segment", "StrictFlip"], config=options, **text)
 
 
 def _segments(audit: Audit, items: Sequence[Item]) -> list[Numbers | Gallery]:
     """Returns the flip matrix in segments, whose cells lead to the pictures, and the pictures."""
-    if audit.objects is None or not audit.objects.flipped_pairs():
+    if not audit.objects.flipped_pairs():
         return []
     classes, table = audit.objects.matrix()
     shown = {item.anchor for item in items}

@@ -71,9 +71,9 @@ def anchor_of(truth: int, predicted: int) -> str:
 
 def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
     """Returns the largest flipped segments of each of the most frequent pairs, cut out of their images."""
-    if audit.objects is None or "first" in audit.objects.tables.true:
-        return []
     true = audit.objects.tables.true
+    if "first" in true:
+        return []
     flips = true[true["outcome"] == "flip"].sort_values("pixels", ascending=False, kind="stable")
     found: dict[Any, list[Any]] = {tuple(pair[:2]): [] for pair in audit.objects.flipped_pairs()[:PAIRS]}
     for row in flips.to_dict("records"):

@@ -10,6 +10,8 @@ from flipjax.audit.arrays import NIFTI, ArrayReader, AuditError, Limits, StoredA
 RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
 INDICES = ("masks", "labels")
 """What holds class indices, in PNG files too."""
+RANKS = {"logits": 3, "probabilities": 3, "masks": 2, "labels": 2}
+"""Axes of one image's array; a stack has one more."""
 
 
 class Source(NamedTuple):
@@ -45,7 +47,7 @@ def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limits: Limits) -> Source:
+def open_source(path: Path, *, wanted: str, limits: Limits) -> Source:
     """Finds the images of a folder (one file an image) or of a file (a stack of images, or an array for each).
 
     Reads headers, and the names in an npz.
@@ -53,14 +55,13 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limi
     Args:
         path: a folder of npy, npz and, for labels and masks, PNG or NIfTI files; or one of them.
         wanted: the array to take from an npz that holds several: logits, probabilities, masks or labels.
-        rank: axes of one image's array; a stack has one more.
-        reader: reads the array `names` of an npz.
         limits: of what an npz unpacks to.
 
     Raises:
         AuditError: nothing there, files or values of another type, or damaged, or names that stand for two images.
     """
-    suffixes = (".npy", ".npz", ".png", *NIFTI) if wanted in INDICES else (".npy", ".npz")
+    rank = RANKS[wanted]
+    suffixes = (".npy", ".npz") if rank == 3 else (".npy", ".npz", ".png", *NIFTI)
     files = sorted(file for file in path.iterdir() if file.name[0] != ".") if path.is_dir() else [path]
     wrong = [file.name for file in files if not file.is_file() or suffix_of(file) not in suffixes]
     if wrong or not files:
@@ -68,7 +69,7 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limi
         raise AuditError(f"{path}: expected files of type {' '.join(suffixes)}, found {found}")
     if path.is_dir():
         names = check_names(path, [stem_of(file) for file in files])
-        return Source(path, names, tuple(_alone(file, wanted, rank, limits) for file in files))
+        return Source(path, names, tuple(_alone(file, wanted, limits) for file in files))
     arrays = read_headers(path, limits=limits)
     array = _member(arrays, wanted)
     if array is None:
@@ -77,10 +78,10 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limi
             texts = listed(f"{name} {member.shape}" for name, member in arrays.items())
             raise AuditError(f"{path}: expected an array named {wanted}, or for each image one of {rank} axes; {texts}")
         for member in each.values():
-            _check_form(member, member.shape, wanted, rank)
+            _check_form(member, member.shape, wanted)
         return Source(path, check_names(path, each), tuple(each.values()))
     single = len(array.shape) == rank or suffix_of(path) in NIFTI
-    _check_form(array, array.shape if single else array.shape[1:], wanted, rank)
+    _check_form(array, array.shape if single else array.shape[1:], wanted)
     if single:
         return Source(path, (stem_of(path),), (array,))
     rows = tuple(array._replace(shape=array.shape[1:], row=row) for row in range(array.shape[0]))
@@ -91,20 +92,16 @@ def open_source(path: Path, *, wanted: str, rank: int, reader: ArrayReader, limi
     stored = arrays["names"]
     if stored.shape != (len(rows),) or stored.dtype.kind != "U":
         raise AuditError(f"{stored}: expected {len(rows)} strings, found {stored.dtype} of shape {stored.shape}")
-    return Source(path, check_names(stored, map(str, reader.read(stored))), rows)
+    with ArrayReader() as reader:
+        return Source(path, check_names(stored, map(str, reader.read(stored))), rows)
 
 
-def _alone(file: Path, wanted: str, rank: int, limits: Limits) -> StoredArray:
-    """Returns the one image of a file in a folder."""
-    arrays = read_headers(file, limits=limits)
-    array = _member(arrays, wanted)
-    if array is None:
-        raise AuditError(f"{file}: expected one array, or one named {wanted}; found {listed(arrays)}")
-    # Models often save a batch of one.
-    batch = len(array.shape) == rank + 1 and array.shape[0] == 1 and suffix_of(file) not in NIFTI
-    array = array._replace(shape=array.shape[1:]) if batch else array
-    _check_form(array, array.shape, wanted, rank)
-    return array
+def _alone(file: Path, wanted: str, limits: Limits) -> StoredArray:
+    """Returns the one image of a file in a folder: models often save a batch of one."""
+    image, *others = open_source(file, wanted=wanted, limits=limits).images
+    if others:
+        raise AuditError(f"{file}: expected one image in each file of a folder, found {1 + len(others)}")
+    return image._replace(row=None)
 
 
 def _member(arrays: dict[str, StoredArray], wanted: str) -> StoredArray | None:
@@ -118,8 +115,8 @@ def stem_of(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix_of(path))]
 
 
-def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str, rank: int) -> None:
-    rank = 3 if suffix_of(array.path) in NIFTI else rank
+def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str) -> None:
+    rank = 3 if suffix_of(array.path) in NIFTI else RANKS[wanted]
     if len(shape) != rank or array.dtype.kind not in ("iu" if wanted in INDICES else "f"):
         form = f"{wanted} (H, W, C) or (C, H, W) in floating point; for class indices pass --kind masks"
         form = "class indices (H, W) of an integer type, the argmax of one-hot ones" if wanted in INDICES else form

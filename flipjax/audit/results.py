@@ -9,20 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from flipjax.audit.arrays import AuditError
-from flipjax.audit.read import check_names
+from flipjax.audit.gather import Measured
 from flipjax.audit.segments import Objects, count_objects
 from flipjax.groups import TWO_BY_TWO, AnyGroups, NamedGroups
-from flipjax.metrics import Decomposition, SegmentTables, bootstrap, class_names, summarize
+from flipjax.metrics import Decomposition, bootstrap, summarize
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import flips_of
 from flipjax.results.cells import Row
 from flipjax.results.image_columns import flip_rows, image_columns
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
+from flipjax.results.region_shares import region_quantities
 from flipjax.results.rows import rounded
 from flipjax.results.swapped_scenes import REPAIR_NOTE, SceneSwap
 
-SAMPLES = 1000
 # Below it predictions and labels agree hardly better than chance (Cohen, 1960).
 LEAST_AGREEMENT = 0.05
 FEWEST = 30
@@ -34,9 +33,9 @@ class Audit:
     """An audit of n images: their names, groups int64 (n,) or None, ignored pixels int64 (n,), and the class names.
 
     `summary` is what `flipjax.metrics.summarize` returns without its matrix, `intervals` what `bootstrap` returns of
-    each of its keys. `columns` are further texts of each image. `swap` is what scene swap says of the images, where
-    the model was at hand; `summary` then has its quantities, too. `objects` is what became of their segments.
-    `all_groups` is what the groups number, None where that is not known.
+    each of its keys. `objects` is what became of their segments. `all_groups` is what the groups number, None where
+    that is not known. `swap` is what scene swap says of the images, where the model was at hand; `summary` then has its
+    quantities, too. `columns` are further texts of each image.
     """
 
     names: Sequence[str]
@@ -46,11 +45,11 @@ class Audit:
     class_names: tuple[str, ...]
     summary: Mapping[str, Any]
     intervals: Mapping[str, tuple[Any, Any]]
-    scene_names: tuple[str, ...] = ()
-    columns: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
-    swap: SceneSwap | None = None
-    objects: Objects | None = None
-    all_groups: AnyGroups | None = None
+    objects: Objects
+    all_groups: AnyGroups | None
+    swap: SceneSwap | None
+    scene_names: Sequence[str]
+    columns: Mapping[str, Sequence[str]]
 
     @functools.cached_property
     def has_scores(self) -> bool:
@@ -78,49 +77,36 @@ class Audit:
         return np.flatnonzero(is_foreground(len(self.class_names), self.background)).tolist()
 
 
-def check_class_names(classes: int, background: Background, names: Sequence[str] | None) -> tuple[str, ...]:
-    """Returns the names of all classes; an AuditError where those given do not fit."""
-    try:
-        return class_names(
-            check_names("--class_names", names) if names else None, classes=classes, background=background
-        )
-    except AuditError:
-        raise
-    except ValueError as error:
-        raise AuditError(f"--{error}") from error
-
-
 def conclude_audit(
     names: Sequence[str],
     groups: np.ndarray | None,
-    decomposition: Decomposition,
-    ignored: np.ndarray,
+    measured: Measured,
     *,
     class_names: tuple[str, ...],
-    samples: int = SAMPLES,
+    samples: int = 1000,
     pairs: np.ndarray | None = None,
-    further: Mapping[str, float],
+    further: Mapping[str, float] | None = None,
     swap: SceneSwap | None = None,
-    segments: SegmentTables | None = None,
     all_groups: AnyGroups | None = None,
-    **known: Any,
+    scene_names: Sequence[str] = (),
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Audit:
-    """Summarises a decomposition, with intervals from resamples of the images within each group.
+    """Summarises what was counted, with intervals from resamples of the images within each group.
 
     Args:
         names: of n images.
         groups: int (n,) or None.
-        decomposition: leaves (n, C, C) and (n,).
-        ignored: pixels of each image, int (n,).
+        measured: the n images.
         class_names: C names.
         samples: number of resamples.
         pairs: int (n,), the counterfactual pair of each image or -1: its images are drawn together.
-        further: quantities that `summarize` has not, by key.
+        further: quantities that follow from none of it, by key.
         swap: of the images, where their scenes were swapped.
-        segments: of the images, where they were counted.
         all_groups: what `groups` number; of two foreground classes two by two by default.
-        **known: `scene_names` and `columns` of the audit.
+        scene_names: of the scenes of `all_groups`.
+        columns: further texts of each image, by name.
     """
+    decomposition = measured.decomposition
     foreground = int(is_foreground(len(class_names), decomposition.background).sum())
     all_groups = all_groups or (TWO_BY_TWO if foreground == 2 else None)
     options = {"groups": groups, "class_names": class_names, "all_groups": all_groups}
@@ -128,6 +114,9 @@ def conclude_audit(
     # The audit has it as its confusion.
     del summary["flip_matrix"]
     keys = [key for key in summary if "n_images" not in key] if len(names) > 1 else []
+    if measured.regions is not None:
+        summary |= region_quantities(measured.regions, groups, all_groups=all_groups)
+    summary |= further or {}
     intervals = {}
     if keys:
         resampled = functools.partial(bootstrap, key=jax.random.key(0), samples=samples, pairs=pairs, **options)
@@ -135,29 +124,15 @@ def conclude_audit(
         # The same key draws the same images.
         for stand_in, names_of in () if swap is None else _stand_ins(decomposition, swap):
             renamed = {key: _renamed(key, names_of) for key in keys}
-            renamed = {key: name for key, name in renamed.items() if name in further}
+            renamed = {key: name for key, name in renamed.items() if name in summary}
             intervals |= {renamed[key]: ends for key, ends in resampled(stand_in, list(renamed)).items()}
-    objects = None
-    further = dict(further)
-    if segments is not None:
-        own = {"decomposition": decomposition, "ignored": ignored, "samples": samples}
-        objects = count_objects(segments, class_names, **own)
-        further |= objects.summary()
-        intervals |= objects.intervals()
+    objects = count_objects(measured, class_names, samples=samples)
+    summary |= objects.summary()
+    intervals |= objects.intervals()
     if not np.isnan(np.asarray(decomposition.risk_sum)).all():
-        further |= _mean_risk(decomposition)
-    counts = decomposition, ignored, class_names
-    return Audit(
-        names,
-        groups,
-        *counts,
-        {**summary, **further},
-        intervals,
-        swap=swap,
-        objects=objects,
-        all_groups=all_groups,
-        **known,
-    )
+        summary |= _mean_risk(decomposition)
+    found = (summary, intervals, objects, all_groups, swap, scene_names, columns or {})
+    return Audit(names, groups, decomposition, measured.ignored, class_names, *found)
 
 
 def _mean_risk(decomposition: Decomposition) -> dict[str, float]:
@@ -196,9 +171,7 @@ def image_rows(audit: Audit) -> list[Row]:
         shares["flip_risk_share"] = [rounded(value) for value in (risk / np.log(len(audit.foreground))).tolist()]
     counts = {name: columns[name].tolist() for name in ("foreground_pixels", "pixels")}
     last = {"ignored_pixels": audit.ignored.tolist(), "largest_flip": columns["largest_flip"].tolist()}
-    table = first | shares | counts | last
-    if audit.objects is not None:
-        table |= audit.objects.of_images(len(audit.names))
+    table = first | shares | counts | last | audit.objects.of_images(len(audit.names))
     flip = np.nan_to_num(columns["flip"]) if np.isnan(risk).all() else np.zeros(len(risk))
     order = np.lexsort((-flip, np.where(np.isnan(risk), np.inf, -risk))).tolist()
     return [{name: values[i] for name, values in table.items()} for i in order]
@@ -242,8 +215,7 @@ def findings(audit: Audit) -> list[str]:
         f"The largest flip: {row['truth']} is taken for {row['prediction']} on {row['share']:.1%} of its pixels."
         for row in largest_flips(audit, limit=1)
     ]
-    if audit.objects is not None:
-        lines += audit.objects.findings()
+    lines += audit.objects.findings()
     if "group/rare/fg_flip" in audit.summary:
         rare, common = (with_interval(audit, f"group/{group}/fg_flip", percent=True) for group in ("rare", "common"))
         lines.append(f"In the rare groups {rare} is flipped, in the common ones {common}.")

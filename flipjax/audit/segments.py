@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.contexts import CONTEXT, context_table, measure_contexts
+from flipjax.audit.gather import Measured
 from flipjax.files import replacing
-from flipjax.metrics import Decomposition, SegmentTables, error_budget, segment_auroc, segment_confusion, segment_flips
+from flipjax.metrics import SegmentTables, error_budget, segment_auroc, segment_confusion, segment_flips
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.objects import STRATA
 from flipjax.results.frames import write_csv
@@ -170,16 +171,10 @@ class Objects(NamedTuple):
         return stored | {"segment_matrix": self.confusion.tolist()} | ({"context": context} if context else {})
 
 
-def count_objects(
-    tables: SegmentTables,
-    class_names: Sequence[str],
-    *,
-    decomposition: Decomposition,
-    ignored: np.ndarray,
-    samples: int,
-) -> Objects:
+def count_objects(measured: Measured, class_names: Sequence[str], *, samples: int) -> Objects:
     """Counts segments; intervals are of resamples of the images, where there are several."""
     C = len(class_names)
+    decomposition, ignored, _, tables = measured
     contexts, evidence = measure_contexts(tables.true, decomposition, ignored)
     if contexts:
         tables = tables._replace(true=tables.true.assign(evidence=evidence))

@@ -28,7 +28,7 @@ def main_tables(audit: Audit) -> dict[str, TextTable]:
     worst, rest = _split_classes(audit)
     of = f" the {len(worst)} with the largest shares of flips of {len(audit.class_names)}," if rest else ""
     tables = {"All images": overall(audit), f"Classes,{of} pooled over the images": by_class(audit, worst)}
-    tables |= {} if audit.objects is None else main_segment_tables(audit.objects)
+    tables |= main_segment_tables(audit.objects)
     if audit.groups is None:
         return tables
     worst, rest = _split_groups(audit)
@@ -52,7 +52,7 @@ def folded_tables(audit: Audit) -> dict[str, TextTable]:
     """Returns what only a page and Markdown show: the classes left out of the main tables, and every number."""
     rest = _split_classes(audit)[1]
     tables = {"The other classes, pooled over the images": by_class(audit, rest)} if rest else {}
-    tables |= {} if audit.objects is None else other_segment_tables(audit.objects)
+    tables |= other_segment_tables(audit.objects)
     others = [] if audit.groups is None else _split_groups(audit)[1]
     tables |= {"The other groups": by_group(audit, others)} if others else {}
     return tables | {EVERYTHING: everything(audit)}

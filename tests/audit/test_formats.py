@@ -83,9 +83,9 @@ def test_panoptic_segments_are_instances(case, tmp_path, capsys):
         ),
         ({"told": [segment(1, 8)]}, r"model.json: a.png: segment 1: expected a category of the labels \(3: 7, 3, 20\)"),
         ({"told": [segment(1, 7), segment(1, 3)]}, "model.json: a.png: expected different ids .* found 1"),
-        ({"told": [{"id": 1}]}, "model.json: expected COCO's panoptic JSON .*KeyError: 'category_id'"),
-        ({"size": 20}, "model/a.png.*: expected the size of its labels, 30 x 30, found 20 x 30"),
-        ({"file": "truth.json"}, "truth.json: expected a PNG for each annotation in .*none for 1: a.png"),
+        ({"told": [{"id": 1}]}, "model.json: expected COCO's panoptic JSON.*KeyError: 'category_id'"),
+        ({"size": 20}, r"found others, 1: a \(20, 30\) with labels \(30, 30\)"),
+        ({"file": "truth.json"}, "truth/a.png: .*No such file"),
         ({"option": "--unit=instance"}, "--unit instance: expected labels in COCO's panoptic format"),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_stream_is_the_command(case, kind, tmp_path):
         ({"labels": np.full((2, 4, 4), 7)}, "labels: expected class indices 0..3"),
         ({"predictions": np.full((2, 4, 4, 4), 0.25)}, "expected logits, .* pass kind='probabilities'"),
         ({"predictions": np.full((2, 4, 4, 4), np.nan)}, "predictions: expected a finite largest score"),
-        ({"predictions": np.zeros((2, 4, 4), int)}, "found shape .* masks need kind='masks'"),
+        ({"predictions": np.zeros((2, 4, 4), int)}, "expected floating point, .* pass kind='masks'"),
         ({"predictions": np.ones((2, 4, 4, 6)) * 2}, "class_names: expected 6 different names"),
         ({"predictions": np.zeros((2, 4, 4, 4), int)}, "expected floating point"),
         ({"names": ["a", "a"]}, "names: expected a name an image, found some more than once, 1: a"),
