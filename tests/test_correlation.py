@@ -226,16 +226,6 @@ def test_fixed_parts_are_kept():
         split_pool(pool, n_val=8, n_test=40, seed=1)
 
 
-def test_the_largest_sizes_where_parts_are_fixed():
-    """Of each group 6 photos are val's, 2 test's and 2 free: test can have 4 of each, and 5 with fewer for val."""
-    pool = catalog("photo", objects=(10,) * 4, object_split=([1] * 6 + [2] * 2 + [-1] * 2) * 4)
-    split_pool(pool, n_val=24, n_test=16, seed=0)
-    with pytest.raises(ValueError, match="the largest n_test with this n_val is 16"):
-        split_pool(pool, n_val=8, n_test=20, seed=0)
-    with pytest.raises(ValueError, match="the largest n_val with this n_test is 28"):
-        split_pool(pool, n_val=32, n_test=12, seed=0)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [

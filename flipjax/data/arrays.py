@@ -71,8 +71,8 @@ def make_benchmark(config: Any, *, rho: float, seed: int) -> Benchmark:
     own = training_table(catalog, split, rho=rho, seed=seed, n_train=n_train, rhos=rhos)
     tables = (own, evaluation_table(catalog, split, "val"), evaluation_table(catalog, split, "test"))
     train, val, test = (_images_of(pool, table, catalog.groups) for table in tables)
-    names = ("background", *catalog.class_names)
-    return Benchmark(train, val, test, names, tuple(catalog.scene_names), catalog.groups, rho, seed)
+    class_names = ("background", *catalog.class_names)
+    return Benchmark(train, val, test, class_names, catalog.scene_names, catalog.groups, rho, seed)
 
 
 def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:

@@ -24,8 +24,6 @@ from flipjax.threads import in_order
 Item = TypeVar("Item", bound=PoolItem)
 Out = TypeVar("Out")
 
-LISTED = 200
-"""Lines of problems in a message, at most."""
 SHARED = 5
 """Files of the same problem that are listed one by one."""
 MANY = 12
@@ -60,7 +58,7 @@ class BadFilesError(ConfigError):
 
 
 def shared_lines(problems: Sequence[str]) -> list[str]:
-    """Returns problems as lines: one, with their count, for more than SHARED files of the same; LISTED lines at most.
+    """Returns problems as lines: one, with their count, for more than SHARED files of the same.
 
     Example:
         >>> shared_lines([f"masks/{i}.png: no image" for i in range(9)])
@@ -75,8 +73,7 @@ def shared_lines(problems: Sequence[str]) -> list[str]:
         name, _, reason = same[0].partition(": ")
         many = len(same) > SHARED
         lines += [f"{name} and {len(same) - 1} other files: {reason}"] if many else same
-    rest = len(lines) - LISTED
-    return [*lines[:LISTED], *([f"... and {rest} more"] if rest > 0 else [])]
+    return lines
 
 
 def load_pool(
@@ -99,7 +96,7 @@ def load_pool(
     path = cache_folder() / "pools" / key
     try:
         return _to_device(spec, *store.read_pool(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except DamagedError as error:
         say_line(f"pool: warning: the stored pool {path} is damaged ({error}); making it again")
@@ -147,7 +144,8 @@ def build_pool(listing: Listing, reader: PixelReader, *, size: int, leave_out: b
     if problems:
         raise BadFilesError(listing.source, problems)
     if empty:
-        say_left_out(empty, f"pool: {len(empty)} images left out, nothing of the object is left at size {size}")
+        lost = f"nothing of the object is left at size {size}: {listed(empty)}"
+        say_line(f"pool: {len(empty)} images left out, {lost}")
         arrays = {name: array if name == "scenes" else array[: len(objects)] for name, array in arrays.items()}
     return arrays, store.with_digest(arrays, catalog_of(dataclasses.replace(listing, objects=objects)))
 
@@ -187,11 +185,6 @@ def decoded(
                 yield item, result
             if bar:
                 bar.advance(1, f"{what}: {done} of {len(items)}", last=done == len(items))
-
-
-def say_left_out(names: Sequence[str], text: str) -> None:
-    """Prints a line on stderr: `text`, and the first names of what is left out."""
-    say_line(f"{text}: {listed(names)}")
 
 
 def say_line(text: str) -> None:

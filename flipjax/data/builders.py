@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core import shuffle
 
-from flipjax.data.build import BadFilesError, decoded, say_left_out
+from flipjax.data.build import BadFilesError, decoded, listed, say_line
 from flipjax.data.pool import PoolItem
 from flipjax.files import adding_folder
 
@@ -21,33 +21,13 @@ Item = TypeVar("Item", bound=PoolItem)
 Out = TypeVar("Out")
 
 
-class _Appended:
-    """A file that is open only while it is written to: TFDS holds a thousand of them."""
-
-    def __init__(self, path: Any):
-        self._path = path
-
-    def write(self, data: bytes) -> None:
-        with open(self._path, "ab") as stream:
-            stream.write(data)
-
-    def flush(self) -> None:
-        """Does nothing: nothing waits."""
-
-    def close(self) -> None:
-        """Does nothing: it is closed."""
-
-
-def _open_bucket(path: Any, mode: str) -> BinaryIO | _Appended:
-    return open(path, "rb") if mode == "rb" else _Appended(path)
-
-
 if importlib.util.find_spec("tensorflow") is None:
-    # TFDS shuffles a split of more than 1 GB through files, which it opens with TensorFlow alone.
-    _files = SimpleNamespace(GFile=_open_bucket, exists=os.path.exists, remove=os.remove)
-    shuffle.__dict__["tf"] = SimpleNamespace(
-        io=SimpleNamespace(gfile=_files), errors=SimpleNamespace(ResourceExhaustedError=MemoryError)
-    )
+    # TFDS shuffles a split of more than 1 GB through files, which it opens with TensorFlow alone: a thousand at once,
+    # as many as a process may have. The order is the same with fewer.
+    shuffle.BUCKETS_NUMBER = 100
+    _io = SimpleNamespace(gfile=SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove))
+    _errors = SimpleNamespace(ResourceExhaustedError=MemoryError)
+    shuffle.__dict__["tf"] = SimpleNamespace(io=_io, errors=_errors)
 
 
 def encoded(
@@ -68,7 +48,7 @@ def encoded(
     empty: list[str] = []
     yield from decoded(items, encode, what=what if show else "", problems=problems, empty=empty)
     if empty:
-        say_left_out(empty, f"{len(empty)} {what} left out, nothing of them is left")
+        say_line(f"{len(empty)} {what} left out, nothing of them is left: {listed(empty)}")
     if problems:
         raise BadFilesError(f"of {len(items)} {what}, {len(problems)} cannot be used", problems)
 

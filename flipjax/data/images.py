@@ -75,8 +75,7 @@ def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
 
 def read_image(path: Path, *, name: str = "", turn: bool = False) -> Image.Image:
     """Returns an image file decoded, as `read_file` and `decode` do, with their errors."""
-    data = read_file(path, name=name)
-    return decode(data, name=name or str(path), turn=turn)
+    return decode(read_file(path, name=name), name=name or str(path), turn=turn)
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -158,12 +157,9 @@ def alpha_of(mask: Image.Image, name: str) -> tuple[Image.Image, str]:
 
 def labels_of(mask: Image.Image, name: str) -> np.ndarray:
     """Returns the whole numbers of a label mask (H, W); BadFileError where it has several channels or is of floats."""
-    if len(mask.getbands()) > 1:
-        channels = ", ".join(mask.getbands())
-        raise BadFileError(f"{name}: a mask of channels {channels}; expected one channel of labels 0, 1 and 2")
     labels = np.asarray(mask)
-    if labels.dtype.kind == "f":
-        raise BadFileError(f"{name}: a mask of floating-point numbers; expected one channel of labels 0, 1 and 2")
+    if labels.ndim > 2 or labels.dtype.kind == "f":
+        raise BadFileError(f"{name}: a mask of mode {mask.mode}; expected one channel of labels 0, 1 and 2")
     return labels.astype(np.int64) if labels.dtype != np.uint8 else labels
 
 

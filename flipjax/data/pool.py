@@ -121,19 +121,17 @@ class Listing:
 
 def catalog_of(listing: Listing) -> Catalog:
     """Returns the catalog of a listing."""
-    objects = listing.objects
-    scenes = listing.scenes
     return Catalog(
         kind=listing.kind,
         class_names=listing.class_names,
         scene_names=listing.scene_names,
-        object_class=np.array([item.y for item in objects], np.int32),
-        object_scene=np.array([item.scene for item in objects], np.int32),
-        scene_kind=np.array([item.scene for item in scenes], np.int32),
-        object_names=tuple(item.name for item in objects),
-        scene_photo_names=tuple(item.name for item in scenes),
-        object_split=np.array([item.part for item in objects], np.int32),
-        scene_split=np.array([item.part for item in scenes], np.int32),
+        object_class=np.array([item.y for item in listing.objects], np.int32),
+        object_scene=np.array([item.scene for item in listing.objects], np.int32),
+        scene_kind=np.array([item.scene for item in listing.scenes], np.int32),
+        object_names=tuple(item.name for item in listing.objects),
+        scene_photo_names=tuple(item.name for item in listing.scenes),
+        object_split=np.array([item.part for item in listing.objects], np.int32),
+        scene_split=np.array([item.part for item in listing.scenes], np.int32),
         source=listing.source,
     )
 

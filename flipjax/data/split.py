@@ -150,7 +150,7 @@ def _too_small(catalog: Catalog, part: str, sizes: dict[str, int]) -> str:
     return (
         f"config.split.n_val {sizes['val']}, config.split.n_test {sizes['test']}: each must hold as many images of "
         f"each {'class' if catalog.kind == 'composite' else 'group'}, and too few are left for {part}; the pool holds "
-        f"{', '.join(words)}; {_possible_sizes(catalog, counts, sizes)}"
+        f"{', '.join(words)}{_possible_sizes(catalog, counts)}"
     )
 
 
@@ -158,21 +158,9 @@ def _fixed_words(row: list[int]) -> str:
     return f" (free {row[0]}, fixed train {row[1]}, val {row[2]}, test {row[3]})" if any(row[1:]) else ""
 
 
-def _possible_sizes(catalog: Catalog, counts: list[list[int]], sizes: dict[str, int]) -> str:
-    """Says how large val and test may be: each draws from its own fixed images and from the free ones of both."""
+def _possible_sizes(catalog: Catalog, counts: list[list[int]]) -> str:
+    """Says how large val and test may be together, where neither has images of its own."""
     # A composite pool keeps an object of each class to train on.
     spare = [row[0] - int(catalog.kind == "composite" and row[1] == 0) for row in counts]
-    cells = catalog.groups.count
-
-    def largest(column: int, other: int, size: int) -> int:
-        taken = [max(0, size // cells - row[other]) for row in counts]
-        left = [row[column] + free - part for row, free, part in zip(counts, spare, taken, strict=True)]
-        return cells * max(0, min(left))
-
-    most = cells * max(0, min(free + row[2] + row[3] for free, row in zip(spare, counts, strict=True)))
-    if not any(any(row[2:]) for row in counts):
-        return f"the largest n_val + n_test is {most}"
-    return (
-        f"the largest n_test with this n_val is {largest(3, 2, sizes['val'])}, "
-        f"the largest n_val with this n_test is {largest(2, 3, sizes['test'])}"
-    )
+    fixed = any(any(row[2:]) for row in counts)
+    return "" if fixed else f"; the largest n_val + n_test is {catalog.groups.count * max(0, min(spare))}"

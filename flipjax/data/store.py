@@ -58,14 +58,13 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
     """Maps a stored pool and compares its digest.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError, NotADirectoryError: there is none.
         DamagedError: it is not what was written.
         ConfigError: it is too large for memory; nothing is read then.
     """
-    if not (folder / RECORD).exists():
-        raise FileNotFoundError(folder)
+    text = (folder / RECORD).read_bytes()
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(text)
         # Maps go to the device without a second copy of the pool on the host.
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
         if any(array.dtype != np.uint8 for array in arrays.values()):
@@ -103,8 +102,7 @@ def memory_limit() -> tuple[int, str] | None:
     """Returns the bytes that a pool may have and what has them: a device, or this machine; None where unknown."""
     devices = jax.local_devices()
     for device in devices:
-        limit = (device.memory_stats() or {}).get("bytes_limit")
-        if limit:
+        if limit := (device.memory_stats() or {}).get("bytes_limit"):
             return limit, f"the device {device.device_kind}"
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

@@ -225,8 +225,8 @@ def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
         return {}
     strange = [split for split in splits if split not in FIXED]
     if strange:
-        expected = "expected train, validation and test, or a single one"
-        raise ConfigError("config.pool.root", problem=f"{source} has the splits {', '.join(splits)}; {expected}")
+        expected = "the splits train, validation and test, or a single one"
+        raise ConfigError("config.pool.root", expected, f"{', '.join(splits)} in {source}")
     parts = {split: FIXED[split] for split in splits}
     if PARTS.index("val") not in parts.values():
         parts["train"] = -1

@@ -107,7 +107,7 @@ def test_every_bad_photo_row_and_mask_is_listed(tmp_path):
         "masks/cat_0_0.png: the mask has the values 0 2; expected 0 and 1",
         "masks/cat_0_1.png: the mask has the values 0 255; expected 0 and 1",
         "masks/cat_0_2.png: the mask has the values 0 1 255; expected 0 and 1",
-        "masks/cat_0_3.png: a mask of channels R, G, B; expected one channel of labels 0, 1 and 2",
+        "masks/cat_0_3.png: a mask of mode RGB; expected one channel of labels 0, 1 and 2",
         "masks/cat_0_4.png: the mask has 18 x 20 pixels, images/cat_0_4.jpg has 20 x 20",
         "masks/dog_1_0.png: the mask has the values 0 7; expected 0 and 2",
         "masks/dog_1_1.png: the mask has the values 0; expected 0 and 2",

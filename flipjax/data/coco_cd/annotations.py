@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flipjax.config import ConfigError
-from flipjax.data import images as files
 from flipjax.data.coco_cd.categories import CLASSES, SCENES, STUFF, THINGS
-from flipjax.data.images import BadFileError
+from flipjax.data.images import MAX_PIXELS, BadFileError
 
 BUFFER = 1 << 20
 """Bytes read at once."""
@@ -84,7 +83,7 @@ def read_instances(
     kinds = _kinds(names, [THINGS.get(scene, frozenset()) for scene in scenes])
     areas: Areas = {}
     animals: dict[int, list[dict]] = {}
-    for item in _items(path, "annotations", ("image_id", "category_id")):
+    for item in _items(path, "annotations", ("image_id", "category_id", "area")):
         if item["category_id"] in labels:
             animals.setdefault(item["image_id"], []).append(item)
         elif item["category_id"] in kinds:
@@ -97,11 +96,9 @@ def read_instances(
         if annotations:
             width = image["width"]
             height = image["height"]
-            if not all(isinstance(side, int) and side > 0 for side in (width, height)):
-                raise BadFileError(f"{path}: image {image['id']}: expected whole numbers as its sides: {image}")
-            if width * height > files.MAX_PIXELS:
-                size = f"{width} x {height} pixels, more than {files.MAX_PIXELS:,}"
-                raise BadFileError(f"{path}: image {image['id']}: {size}")
+            if not all(isinstance(side, int) and side > 0 for side in (width, height)) or width * height > MAX_PIXELS:
+                expected = f"expected sides in whole numbers, and at most {MAX_PIXELS:,} pixels"
+                raise BadFileError(f"{path}: image {image['id']}: {expected}: {image}")
             segments = [(labels[item["category_id"]], run_lengths(item, width, height, path)) for item in annotations]
             beside = tuple(areas.get(image["id"], [0.0] * len(scenes)))
             name = f"{folder}/{image['file_name']}"
@@ -132,7 +129,7 @@ def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> Areas:
     _check_found(path, names, [scene for s, scene in enumerate(scenes) if s not in found.values()])
     kinds = _kinds(names, [STUFF.get(scene, frozenset([scene])) for scene in scenes])
     areas: Areas = {}
-    for item in _items(path, "annotations", ("image_id", "category_id")):
+    for item in _items(path, "annotations", ("image_id", "category_id", "area")):
         if item["category_id"] in kinds:
             _add_area(areas, item, kinds[item["category_id"]], len(scenes), path)
     return areas
@@ -240,13 +237,9 @@ def _kinds(names: Categories, scenes: Sequence[frozenset[str]]) -> dict[int, int
 
 
 def _add_area(areas: Areas, item: Mapping[str, Any], scene: int, count: int, path: Path) -> None:
-    try:
-        if item["area"] < 0:
-            raise ValueError(item["area"])
-        areas.setdefault(item["image_id"], [0.0] * count)[scene] += item["area"]
-    except (KeyError, TypeError, ValueError) as error:
-        where = f"{path}: annotation {item.get('id')}"
-        raise BadFileError(f"{where}: expected a number >= 0 as its area: {error}") from error
+    if not item["area"] >= 0:
+        raise BadFileError(f"{path}: annotation {item.get('id')}: expected a number >= 0 as its area: {item['area']}")
+    areas.setdefault(item["image_id"], [0.0] * count)[scene] += item["area"]
 
 
 def _items(path: Path, field: str, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -55,11 +55,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         CocoCDConfig(name="corr0.95", rho=0.95, description="The reference's training set at rho 0.95."),
         CocoCDConfig(name="undivided", divided=False, description="Every photo, in one split."),
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    manual_dir must have COCO 2017 (https://cocodataset.org/#download): train2017.zip, val2017.zip,
-    annotations_trainval2017.zip and stuff_annotations_trainval2017.zip, unpacked to train2017/, val2017/ and
-    annotations/ with instances_*2017.json and stuff_*2017.json (these may also lie in stuff_annotations/).
-    """
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir must have what the README beside this builder lists."
     builder_config: CocoCDConfig
     show_progress = False
 

@@ -59,7 +59,9 @@ def read_selection(
     photos: list[Photo] = []
     seen: set[int] = set()
     left_out: Counter[str] = Counter()
-    files = _annotation_files(coco_root, stuff_dir)
+    annotations = (coco_root / "annotations").resolve()
+    stuff = stuff_dir.resolve() if stuff_dir else annotations
+    files = [(annotations / f"instances_{year}.json", stuff / f"stuff_{year}.json") for year in YEARS]
     for path in itertools.chain(*files):
         say_line(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
     try:
@@ -108,10 +110,3 @@ def foreground_share(image: Animals) -> float:
     mask = Image.fromarray(label_mask(image.segments, image.width, image.height))
     small = np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST))
     return float(np.mean(small > 0))
-
-
-def _annotation_files(coco_root: Path, stuff_dir: Path | None) -> list[tuple[Path, Path]]:
-    """Returns the instances file and the stuff file of each year."""
-    annotations = (coco_root / "annotations").resolve()
-    stuff = stuff_dir.resolve() if stuff_dir else annotations
-    return [(annotations / f"instances_{year}.json", stuff / f"stuff_{year}.json") for year in YEARS]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from flipjax.config import PoolSpec, SplitSpec, TrainSpec
 from flipjax.data.build import BadFilesError, decoded, listed, shared_lines, with_usual
@@ -103,11 +104,8 @@ def _heading(listing: Listing, groups: Groups, size: int) -> list[str]:
 
 def _twins(root: Path, listing: Listing) -> list[str]:
     photos = [item.files[0] for item in (*listing.objects, *listing.scenes)]
-    same: dict[str, list[str]] = {}
-    for name, digest in zip(photos, digests(root, photos), strict=True):
-        if digest:
-            same.setdefault(digest, []).append(name)
-    twins = [f"  {listed(names)}" for names in same.values() if len(names) > 1]
+    same = pd.Series(photos).groupby(digests(root, photos), sort=False)
+    twins = [f"  {listed(list(names))}" for digest, names in same if digest and len(names) > 1]
     return ["\nThe same image under several names (it may stand in two parts of the split)", *twins] if twins else []
 
 
@@ -150,8 +148,7 @@ def _realised(catalog: Catalog, split: Split | None) -> list[str]:
     groups = catalog.groups
     low = groups.independence
     if catalog.kind == "composite":
-        which = "either" if groups.scenes == 2 else "any"
-        return [*lines, f"  any in [{low:.3g}, 1]: a cut-out can stand in {which} scene"]
+        return [*lines, f"  any in [{low:.3g}, 1]: a cut-out can stand in any scene"]
     common = np.isin(strata(catalog), groups.common)
     rows = {"all": np.arange(len(catalog.object_class))} | ({"train": split.train.objects} if split else {})
     for name, index in rows.items():

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from flipjax.config import ConfigError
 from flipjax.data.build import BadFilesError, listed, names_of
-from flipjax.data.pool import Listing, PoolItem
+from flipjax.data.pool import Kind, Listing, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.files import csv_rows
 
@@ -17,7 +17,12 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"
 
 
-def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tuple[str, ...] = ()) -> Listing:
+Names = tuple[str, ...]
+Content = tuple[Names, Names, list[PoolItem], list[PoolItem]]
+"""Names of classes and scenes, objects and scene photos."""
+
+
+def read_listing(root: Path, *, classes: Names = (), scene_kinds: Names = ()) -> Listing:
     """Lists a folder of either layout.
 
     Args:
@@ -37,16 +42,26 @@ def read_listing(root: Path, *, classes: tuple[str, ...] = (), scene_kinds: tupl
     """
     if not os.path.isdir(root):
         raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", f"{str(root)!r}, which is none")
-    parts = {
+    parts: dict[Kind, list[Path]] = {
         "composite": [root / "cutouts", root / "scenes"],
         "photo": [root / "images", root / "masks", root / "metadata.csv"],
     }
-    whole = [kind for kind, paths in parts.items() if all(path.exists() for path in paths)]
+    whole: list[Kind] = [kind for kind, paths in parts.items() if all(path.exists() for path in paths)]
     if len(whole) != 1:
         names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir() if not _hidden(path))
         raise BadFilesError(root, [f"expected {LAYOUTS}, {'not both' if whole else 'whole'}; found {listed(names)}"])
+    problems: list[str] = []
     read = _read_composite if whole == ["composite"] else _read_photo
-    return read(root, classes, scene_kinds)
+    class_names, scene_names, objects, scenes = read(root, classes, scene_kinds, problems)
+    return Listing(
+        source=str(root),
+        kind=whole[0],
+        class_names=class_names,
+        scene_names=scene_names,
+        objects=objects,
+        scenes=scenes,
+        problems=tuple(problems),
+    )
 
 
 def _refused(name: str) -> str:
@@ -56,8 +71,7 @@ def _refused(name: str) -> str:
     return "" if name.isprintable() else "control characters, or bytes that are no UTF-8, in its name"
 
 
-def _read_composite(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ...]) -> Listing:
-    problems: list[str] = []
+def _read_composite(root: Path, classes: Names, scene_kinds: Names, problems: list[str]) -> Content:
     class_names = names_of(root, "classes", _count_files(root / "cutouts"), classes)
     scene_names = names_of(root, "scene_kinds", _count_files(root / "scenes"), scene_kinds)
     objects = [item for y, name in enumerate(class_names) for item in _cut_outs(root, name, y, problems)]
@@ -70,15 +84,7 @@ def _read_composite(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str
         parts = _read_parts(root, {item.name for item in objects + scenes}, problems)
         objects = [replace(item, part=parts.get(item.name, -1)) for item in objects]
         scenes = [replace(item, part=parts.get(item.name, -1)) for item in scenes]
-    return Listing(
-        source=str(root),
-        kind="composite",
-        class_names=class_names,
-        scene_names=scene_names,
-        objects=tuple(objects),
-        scenes=tuple(scenes),
-        problems=tuple(problems),
-    )
+    return class_names, scene_names, objects, scenes
 
 
 def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[PoolItem]:
@@ -109,8 +115,7 @@ def _read_parts(root: Path, names: set[str], problems: list[str]) -> dict[str, i
     return parts
 
 
-def _read_photo(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ...]) -> Listing:
-    problems: list[str] = []
+def _read_photo(root: Path, classes: Names, scene_kinds: Names, problems: list[str]) -> Content:
     rows = list(_rows(root, ("filename", "class", "scene"), problems))
     class_names = names_of(root, "classes", Counter(sorted(row["class"] for _, row in rows)), classes)
     scene_names = names_of(root, "scene_kinds", Counter(sorted(row["scene"] for _, row in rows)), scene_kinds)
@@ -136,14 +141,7 @@ def _read_photo(root: Path, classes: tuple[str, ...], scene_kinds: tuple[str, ..
             y, scene = class_names.index(row["class"]), scene_names.index(row["scene"])
             items.append(PoolItem(files[0], files, y, scene, part))
     problems += [line for folder in ("images", "masks") for line in _unlisted(root, folder, seen)]
-    return Listing(
-        source=str(root),
-        kind="photo",
-        class_names=class_names,
-        scene_names=scene_names,
-        objects=tuple(sorted(items, key=lambda item: item.name)),
-        problems=tuple(problems),
-    )
+    return class_names, scene_names, sorted(items, key=lambda item: item.name), []
 
 
 def _unlisted(root: Path, folder: str, known: Mapping[str, str]) -> list[str]:

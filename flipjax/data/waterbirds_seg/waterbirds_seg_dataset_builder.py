@@ -54,15 +54,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             name="manifest", composites=True, manifests=("metadata.csv",), description="The composites of a manifest."
         ),
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    manual_dir must have:
-    * CUB_200_2011/ with images/, segmentations/ (an archive of its own), images.txt and train_test_split.txt, from
-      https://www.vision.caltech.edu/datasets/cub_200_2011/
-    * places365/ with the categories bamboo_forest, forest/broadleaf, ocean and lake/natural, from
-      http://places2.csail.mit.edu/
-    * for the config `manifest`, metadata.csv: a released manifest, or one that
-      `flipjax data manifest waterbirds_seg` wrote.
-    """
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir must have what the README beside this builder lists."
     builder_config: WaterbirdsSegConfig
     show_progress = False
 
