@@ -28,9 +28,12 @@ ADDRESSES = 2_500_000 << 10
 
 
 def start_backend(spec: PopulationSpec, members: int) -> str:
-    """Gives a CPU one device a core, no more than are used; turns the cache of programs on; names the devices.
+    """Configures JAX: one CPU device per core (at most one per member) and a persistent compilation cache.
 
     Draws are pinned: neither the environment nor another default of JAX gives other random bits.
+
+    Returns:
+        A description of the devices.
 
     Raises:
         ConfigError: settings of the process under which nothing is trained, or in other numbers.

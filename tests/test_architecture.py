@@ -1,5 +1,6 @@
-"""ARCHITECTURE.md uses names that exist, and stays short."""
+"""ARCHITECTURE.md, the other pages and the scripts use names that exist, and the page stays short."""
 
+import ast
 import pathlib
 import pkgutil
 import re
@@ -53,3 +54,20 @@ def test_pages_point_to_what_is_there():
         stale += [(page.name, link) for link in links if not (page.parent / link).exists()]
         stale += [(page.name, file) for file in files if not (ROOT / file).exists()]
     assert stale == []
+
+
+def names_of(tree):
+    """Every dotted name of flipjax that a script imports, and every attribute that it takes of what it imported."""
+    known, nodes = {}, list(ast.walk(tree))
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "flipjax":
+            known |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    return {*known.values(), *(f"{known[node.value.id]}.{node.attr}" for node in attributes if node.value.id in known)}
+
+
+def test_scripts_ask_for_what_is_there():
+    for path in (ROOT / "sweeps").rglob("*.py"):
+        # Of a package that is no dependency nothing can be said.
+        names = [name for name in names_of(ast.parse(path.read_text())) if "torchmetric" not in name]
+        assert [name for name in names if not exists(name.removeprefix("flipjax."))] == [], path

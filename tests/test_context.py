@@ -9,7 +9,6 @@ from PIL import Image
 
 from flipjax import context
 from flipjax.__main__ import main
-from flipjax.metrics import segments
 
 C = 6
 
@@ -190,12 +189,3 @@ def test_the_command_refuses_in_one_line(folders, capsys, tmp_path):
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
     assert (tmp_path / "mine" / "notes.txt").read_text() == "kept" and not (tmp_path / "out").exists()
-
-
-def test_evidence_is_told_from_label_maps():
-    labels = np.zeros((4, 8, 8), int)
-    labels[:, :4, :4], labels[::2, 6:, 6:] = 1, 2
-    true = segments(labels, labels, kind="masks", num_classes=4, min_pixels=1)
-    shares = context.image_shares(labels, num_classes=4)
-    np.testing.assert_allclose(shares[0], [0.6875, 0.25, 0.0625, 0])
-    assert context.context_classes(true)[:, 1:].any(0).tolist() == [True, True, False]

@@ -1,5 +1,7 @@
 """flipjax.intervene against slow NumPy twins and hand-computed cases, for two and three foreground classes."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,14 +18,12 @@ KINDS = np.array([0, 0, 1, 1, 1])
 
 
 # One program each: operation by operation each would compile dozens.
-scene_marginal = jax.jit(intervene.scene_marginal, static_argnames=("mirror", "background"))
+scene_marginal = jax.jit(intervene.scene_marginal, static_argnames="mirror")
 split_point = jax.jit(intervene.split_point, static_argnames="center")
-scene_swap_risk, repair = (
-    jax.jit(each, static_argnames="background") for each in (intervene.scene_swap_risk, intervene.repair)
+scene_swap_risk, repair, repaired_class = map(
+    jax.jit, (intervene.scene_swap_risk, intervene.repair, intervene.repaired_class)
 )
-repaired_class, mirror_risk, blurred_scenes = map(
-    jax.jit, (intervene.repaired_class, intervene.mirror_risk, intervene.blurred_scenes)
-)
+mirror_risk, blurred_scenes = map(jax.jit, (intervene.mirror_risk, intervene.blurred_scenes))
 
 
 def model(weights):
@@ -33,7 +33,7 @@ def model(weights):
 
 @pytest.fixture(scope="module", params=[3, 4])
 def study(request):
-    """Weights, images with a bright object (the last without any), scenes and their kinds."""
+    """A model, images with a bright object (the last without any), scenes, and what follows from their means."""
     rng = np.random.default_rng(0)
     C = request.param
     weights = rng.normal(size=(3, C)).astype(np.float32)
@@ -41,7 +41,10 @@ def study(request):
     images = rng.uniform(-1, -0.5, (7, H, W, 3)).astype(np.float32)
     images[:-1, 3:9, 2:8] += rng.uniform(1.5, 2, (6, 6, 6, 3))
     scenes = rng.uniform(-1, -0.5, (5, H, W, 3)).astype(np.float32)
-    return weights, images, scenes
+    predict, means = model(weights), intervene.mean_scenes(scenes, kinds=KINDS)
+    log_odds = scene_marginal(predict, images, means)
+    center = split_point(log_odds, center="median")
+    return types.SimpleNamespace(**locals(), logits=predict(images))
 
 
 def twin_marginal(predict, images, scenes, sigma):
@@ -60,39 +63,34 @@ def twin_marginal(predict, images, scenes, sigma):
 
 
 def test_scene_marginal_equals_its_twin(study):
-    weights, images, scenes = study
-    means = intervene.mean_scenes(scenes, kinds=KINDS)
-    np.testing.assert_allclose(means, [scenes[:2].mean(0), scenes[2:].mean(0)], rtol=1e-6)
-    twin = twin_marginal(model(weights), images, np.asarray(means), sigma=0.7 * H / 48)
+    np.testing.assert_allclose(study.means, [study.scenes[:2].mean(0), study.scenes[2:].mean(0)], rtol=1e-6)
+    twin = twin_marginal(study.predict, study.images, np.asarray(study.means), sigma=0.7 * H / 48)
     assert np.isnan(twin[-1]).all() and np.isfinite(twin[:-1]).all()
-    np.testing.assert_allclose(scene_marginal(model(weights), images, means), twin, atol=1e-5)
+    np.testing.assert_allclose(study.log_odds, twin, atol=1e-5)
 
 
 def test_jit_equals_eager_and_several_draws_are_averaged(study):
-    weights, images, scenes = study
-    pasted, shares = intervene.choose_scenes(jax.random.key(3), scenes, kinds=KINDS, scenes="both", count=2)
+    pasted, shares = intervene.choose_scenes(jax.random.key(3), study.scenes, kinds=KINDS, scenes="both", count=2)
     assert pasted.shape == (2, 3, H, W, 3) and shares.tolist() == [0.5, 0.25, 0.25]
-
-    jitted = scene_marginal(model(weights), images, pasted, weights=shares)
-    if weights.shape[1] == 3:
-        eager = intervene.scene_marginal(model(weights), images, pasted, weights=shares)
+    jitted = scene_marginal(study.predict, study.images, pasted, weights=shares)
+    if study.C == 3:
+        eager = intervene.scene_marginal(study.predict, study.images, pasted, weights=shares)
         np.testing.assert_allclose(jitted, eager, atol=1e-5)
-    single = [np.asarray(scene_marginal(model(weights), images, pasted[:, d])) for d in range(3)]
+    single = [np.asarray(scene_marginal(study.predict, study.images, pasted[:, d])) for d in range(3)]
     np.testing.assert_allclose(0.5 * single[0] + 0.25 * (single[1] + single[2]), jitted, atol=1e-5)
 
 
 def test_mirrored_pastes_are_averaged_with_the_others(study):
-    weights, images, scenes = study
-    ramp = np.linspace(-1, 1, W)[:, None] * np.arange(weights.shape[1])
-
-    columns = np.where(np.arange(weights.shape[1]) > 0, ramp, 0).astype(np.float32)
     # The class depends on the column, too.
-    predict = jax.tree_util.Partial(lambda columns, images: images @ weights + columns, columns)
-    turned = jax.tree_util.Partial(lambda columns, images: images @ weights + columns, columns[::-1])
-    logits = predict(images)
-    both = [scene_marginal(each, images, scenes[:2], logits=logits) for each in (predict, turned)]
+    columns = (np.linspace(-1, 1, W)[:, None] * np.arange(study.C)).astype(np.float32)
+    predict, turned = (
+        jax.tree_util.Partial(lambda columns, images: images @ study.weights + columns, each)
+        for each in (columns, columns[::-1])
+    )
+    given = {"logits": predict(study.images)}
+    both = [scene_marginal(each, study.images, study.scenes[:2], **given) for each in (predict, turned)]
     assert np.nanmax(np.abs(both[0] - both[1])) > 0.01
-    mirrored = scene_marginal(predict, images, scenes[:2], logits=logits, mirror=True)
+    mirrored = scene_marginal(predict, study.images, study.scenes[:2], **given, mirror=True)
     np.testing.assert_allclose(mirrored, (both[0] + both[1]) / 2, atol=1e-5)
 
 
@@ -112,16 +110,11 @@ def test_without_scenes_the_surroundings_are_the_scene():
 
 
 def test_risk_and_repair_equal_their_twins(study):
-    weights, images, scenes = study
-    predict = model(weights)
-    logits = predict(images)
-    log_odds = scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS), logits=logits)
-    center = split_point(log_odds, center="median")
-    risk = scene_swap_risk(logits, log_odds, center=center)
-    repaired = repair(logits, log_odds, center=center)
-    plain = np.asarray(logits).argmax(-1)
-    for i in range(len(images) - 1):
-        identity = np.asarray(log_odds)[i].mean(0) - np.asarray(center)
+    risk = scene_swap_risk(study.logits, study.log_odds, center=study.center)
+    repaired = repair(study.logits, study.log_odds, center=study.center)
+    plain = np.asarray(study.logits).argmax(-1)
+    for i in range(len(plain) - 1):
+        identity = np.asarray(study.log_odds)[i].mean(0) - np.asarray(study.center)
         own = np.bincount(plain[i][plain[i] > 0]).argmax() - 1
         np.testing.assert_allclose(risk[i], np.delete(identity, own).max() - identity[own], atol=1e-5)
         np.testing.assert_array_equal(repaired[i], np.where(plain[i] > 0, 1 + identity.argmax(), 0))
@@ -136,19 +129,6 @@ def test_risk_follows_the_definition_for_two_classes():
     np.testing.assert_allclose(scene_swap_risk(logits, log_odds, center=0.5), [1.5, 2.5])  # -s (L - c)
     assert repaired_class(log_odds, center=0.5).tolist() == [2, 1]
     np.testing.assert_allclose(intervene.scene_reliance(log_odds), 2.5 / (2.5 + 4))  # V = (1 + 4) / 2
-
-
-def test_another_background_permutes_the_classes(study):
-    weights, images, scenes = study
-    C = weights.shape[1]
-    means = intervene.mean_scenes(scenes, kinds=KINDS)
-    moved = np.roll(weights, 1, axis=1)  # background is class 1, the last class is class 0
-    first = scene_marginal(model(weights), images, means)
-    second = scene_marginal(model(moved), images, means, background=1)
-    np.testing.assert_allclose(np.roll(second, -1, axis=-1), first, atol=1e-5)
-    labels = repair(model(moved)(images), second, center=np.zeros(C - 1), background=1)
-    wanted = repair(model(weights)(images), first, center=np.zeros(C - 1))
-    np.testing.assert_array_equal(labels, (wanted + 1) % C)
 
 
 def twin_split(values, deviation, middle):
@@ -182,13 +162,11 @@ def test_clusters_are_otsus_and_move_with_the_data(values, shift):
 
 
 def test_members_joined_equal_a_member_that_is_repeated(study):
-    weights, images, scenes = study
-    log_odds = scene_marginal(model(weights), images, intervene.mean_scenes(scenes, kinds=KINDS))
-    center, scale = split_point(log_odds, center="median"), intervene.spread(log_odds)
+    log_odds, center, scale = study.log_odds, study.center, intervene.spread(study.log_odds)
     joined = intervene.join_members(jnp.stack([log_odds, log_odds]), center=[center, center], scale=[scale, scale])
     np.testing.assert_allclose(joined * scale + center, log_odds, atol=1e-5)
-    zeros = np.zeros(log_odds.shape[-1])
-    np.testing.assert_array_equal(repaired_class(joined, center=zeros), repaired_class(log_odds, center=center))
+    classes = repaired_class(joined, center=np.zeros(study.C - 1))
+    np.testing.assert_array_equal(classes, repaired_class(log_odds, center=center))
 
 
 IMAGES = np.zeros((2, 4, 4, 3))
@@ -233,29 +211,24 @@ def test_the_default_centre_is_the_median_of_even_classes_and_the_split_of_uneve
 
 
 def test_stored_counts_give_what_the_images_give(study):
-    weights, images, scenes = study
-    predict = model(weights)
-    logits = predict(images)
-    labels = np.random.default_rng(2).integers(0, weights.shape[1], images.shape[:-1])
-    log_odds = np.asarray(scene_marginal(predict, images, intervene.mean_scenes(scenes, kinds=KINDS)))
-    center = np.asarray(split_point(log_odds, center="median"))
+    logits, log_odds, center = study.logits, np.asarray(study.log_odds), np.asarray(study.center)
+    labels = np.random.default_rng(2).integers(0, study.C, logits.shape[:-1])
     stored = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
     risk, repaired = intervene.scene_swap(stored, log_odds, center)
     np.testing.assert_allclose(risk, scene_swap_risk(logits, log_odds, center=center), atol=1e-5)
     wanted = repair(logits, log_odds, center=center)
-    counts = metrics.decompose(jax.nn.one_hot(wanted, weights.shape[1]), labels).confusion
+    counts = metrics.decompose(jax.nn.one_hot(wanted, study.C), labels).confusion
     np.testing.assert_array_equal(repaired.confusion, counts)
     np.testing.assert_allclose(repaired.miss, stored.miss)
-    if weights.shape[1] == 3:
-        groups = np.arange(len(images)) % 4
+    if study.C == 3:
+        groups = np.arange(len(labels)) % 4
         values = scene_quantities(stored, log_odds, center, groups)
         assert values["repair_flip"] == metrics.summarize(repaired)["fg_flip"]
         np.testing.assert_allclose(values["scene_reliance"], intervene.scene_reliance(log_odds), rtol=1e-5)
 
 
 def test_mirror_and_fills_equal_their_twins(study):
-    weights, images, _ = study
-    logits = np.asarray(model(weights)(images))
+    images, logits = study.images, np.asarray(study.logits)
     other = np.random.default_rng(4).normal(size=logits.shape).astype(np.float32)
     risk = mirror_risk(logits, other)
     for i in range(len(images) - 1):

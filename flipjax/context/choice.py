@@ -56,9 +56,9 @@ def count_others(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
 
     Example:
         >>> import pandas as pd
-        >>> rows = {"image": [0, 1], "class": [1, 1], "predicted": [2, 3], "outcome": ["flip", "flip"]}
+        >>> rows = {"image": [0, 1, 1], "class": [1, 1, 2], "predicted": [2, 3, 3], "outcome": 3 * ["flip"]}
         >>> count_others(pd.DataFrame(rows), num_classes=4).tolist()
-        [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]]
+        [[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
     flip = (true["outcome"] == "flip").to_numpy()
     taken = pd.DataFrame(np.eye(num_classes)[true["predicted"]] * flip[:, None], index=true.index)

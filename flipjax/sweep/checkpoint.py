@@ -18,7 +18,7 @@ from flipjax.config import ConfigError
 from flipjax.files import DamagedError, adding_folder
 
 MAX_CHECKPOINTS = 2
-# Whose arrays a checkpoint holds, and the SHA-256 of its files; TensorStore chokes on damaged ones.
+# Run identity, epoch and SHA-256 of the files, so that a damaged checkpoint, or another run's, is rejected.
 RECORD = "record.json"
 ARRAYS = "arrays"
 
