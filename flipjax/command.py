@@ -162,7 +162,8 @@ class ConfigParser(Parser):
         options, rest = self.parse_known_args(arguments)
         for part in rest:
             if part.startswith("-") and not part.startswith("--config."):
-                self.error(f"{part}: expected an option")
+                near = difflib.get_close_matches(part.split("=")[0], self._option_string_actions, n=1)
+                self.error(f"{part}: expected an option{f'; the nearest is {near[0]}' if near else ''}")
         if options.list_configs:
             print(describe_configs())
             self.exit()
@@ -284,6 +285,8 @@ def _run(path: Path, variant: str) -> Config:
     """Returns what a configuration file gives: a program of the user's, whose traceback is the message."""
     from ml_collections import ConfigDict
 
+    if path.suffix != ".py":
+        raise ConfigError("--config", "a Python file with get_config(), such as configs/smoke.py", str(path))
     module = ModuleType(f"config {path}")
     module.__file__ = str(path)
     # Where the standard library looks for the source of a class, and for the names in annotations.

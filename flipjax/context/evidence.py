@@ -84,6 +84,8 @@ def context_evidence(
     z = context_classes(true)
     C = z.shape[1]
     shares = np.asarray(shares, np.float64)
+    if shares.shape[1:] != (C,) or not len(shares):
+        raise ValueError(f"shares: expected (training images, {C}), as many classes as segments, found {shares.shape}.")
     inside = is_foreground(C, background)
     shown, seen = shares >= SHOWN, shares >= SEEN
     truth = np.asarray(true["class"], np.int64)

@@ -105,6 +105,8 @@ def load_pool(
     try:
         with adding_folder(path) as folder:
             store.write_pool(folder, *pool)
+        # Mapped, so that the host's copy is gone before the device has its own.
+        pool = store.read_pool(path)
     except OSError as error:
         say_line(f"pool: warning: the decoded pool cannot be kept ({error}); XDG_CACHE_HOME names another folder")
     return _to_device(spec, *pool)

@@ -39,9 +39,10 @@ def groups_of(
     try:
         return Groups(len(class_names), len(scene_names), numbers)
     except ValueError as error:
-        there = f"classes {', '.join(class_names)}; scenes {', '.join(scene_names)}"
+        expected = str(error).removeprefix("usual: ").partition(", found")[0]
+        found = f"{dict(zip(class_names, own, strict=False))} of scenes {', '.join(scene_names)}"
         advice = "" if usual else "; unless told, class i has scene i mod S"
-        raise ConfigError(field, problem=f"{error}; {there}{advice}") from error
+        raise ConfigError(field, problem=f"{expected}; found {found}{advice}") from error
 
 
 def drawn_names(spec: PoolSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -59,16 +59,21 @@ def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> jax.
     named = isinstance(center, str)
     if prior is not None and not (named and center == "quota"):
         raise ValueError(f"prior: expected none for the centre {center!r}, found one; 'quota' takes it.")
-    if named and (center not in CENTERS or (center == "auto" and F > 2)):
-        raise ValueError(
-            f"center: expected 'quota', another of {CENTERS} for even classes, or numbers, found {center!r}."
-        )
+    if named and center not in CENTERS:
+        raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
+    if named and center == "auto" and F > 2:
+        raise ValueError(f"center: expected 'quota' for {F} classes, found 'auto', which holds them to be even.")
     if named and center == "quota":
         if prior is None:
             raise ValueError(f"prior: expected the shares of {F} classes for 'quota', as of label_shares, found none.")
-        points = quota_center(identity, check_shares(prior, F, name="prior"))
+        shares = check_shares(prior, F, name="prior")
+        if not isinstance(shares, Tracer) and (shares > 0).sum() < 2:
+            raise ValueError(f"prior: expected two shares or more above 0, found {np.asarray(shares).tolist()}.")
+        points = quota_center(identity, shares)
     elif named:
         points = _center(identity, center)
+        # A masked mean rounds otherwise.
+        return points - points.mean()
     else:
         points = jnp.asarray(to_array(center), jnp.float32)
         if points.ndim == 0 and F == 2:

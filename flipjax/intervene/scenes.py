@@ -31,8 +31,7 @@ def mean_scenes(images: Any, *, kinds: Any = None) -> jax.Array:
 
     Raises:
         TypeError: images that are not floating point.
-        ValueError, IndexError: shapes that do not fit.
-        ValueError: a kind without scene.
+        ValueError: shapes that do not fit, or a kind without scene.
 
     Example:
         >>> scenes = np.arange(4.0).reshape(4, 1, 1, 1)
@@ -142,7 +141,10 @@ def mean_surroundings(images: Any, regions: Any) -> jax.Array:
         >>> mean_surroundings(images, np.array([[[True], [False], [False], [False]]])).ravel().tolist()
         [6.0, 6.0, 5.0, 7.0]
     """
-    return finish_surroundings(*sum_surroundings(check_floating(images), regions))
+    images, regions = check_floating(images), to_array(regions)
+    if images.ndim != 4 or regions.shape != images.shape[:3]:
+        raise ValueError(f"regions: expected (n, H, W) of images {images.shape}, found shape {regions.shape}.")
+    return finish_surroundings(*sum_surroundings(images, regions))
 
 
 def sum_surroundings(images: Any, regions: Any) -> tuple[jax.Array, jax.Array]:
@@ -237,7 +239,11 @@ def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
 
 def _check_scenes(images: Any, kinds: Any) -> tuple[jax.Array, np.ndarray]:
     images = jnp.asarray(check_floating(images), jnp.float32)
+    if images.ndim != 4 or not len(images):
+        raise ValueError(f"images: expected (S, H, W, channels) with S > 0, found shape {images.shape}.")
     kinds = np.zeros(len(images), np.int64) if kinds is None else np.asarray(to_array(kinds))
+    if kinds.shape != (len(images),):
+        raise ValueError(f"kinds: expected {len(images)} integers, found shape {kinds.shape}.")
     if not np.bincount(kinds).all():
         raise ValueError(f"kinds: expected 0..K-1, each at least once, found {np.unique(kinds).tolist()}.")
     return images, kinds
