@@ -1,6 +1,7 @@
 """flipjax.context against made-up models of known use of the context, theory, slow twins, and published models."""
 
-import itertools
+import pathlib
+import runpy
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from PIL import Image
 
 from flipjax import context
 from flipjax.__main__ import main
+from flipjax.metrics import segments
 
 C = 6
 
@@ -139,53 +141,80 @@ def folders(tmp_path_factory):
     return root
 
 
-def test_the_command_writes_tables_and_takes_its_own_shares(folders, capsys):
-    line = ["context", "--labels", str(folders / "labels"), "--predictions", str(folders / "predictions")]
-    line += ["--samples=100", "--class_names=cat,cow,dog,horse"]
-    assert main([*line, "--out", str(folders / "first")]) == 0
-    text = capsys.readouterr().out
-    assert "80 of 320 segments flip (0.250)" in text and "beta " in text and "found 160 training images" in text
-    shares = folders / "first" / "shares.csv"
-    assert list(pd.read_csv(shares).columns) == ["name", "background", "cat", "cow", "dog", "horse"]
-    assert main([*line, "--training_labels", str(shares), "--out", str(folders / "second")]) == 0
-    assert main([*line, "--training_labels", str(folders / "labels"), "--out", str(folders / "third")]) == 0
-    for name, other in itertools.product(
-        ("beta.csv", "pairs.csv", "natural_gap.csv", "segments.csv"), ("second", "third")
-    ):
-        assert (folders / "first" / name).read_bytes() == (folders / other / name).read_bytes()
+@pytest.fixture
+def ask(folders, capsys):
+    """Runs the command: its exit code, what it printed, and what it said."""
+
+    def run(out, **options):
+        options = {"labels": folders / "labels", "predictions": folders / "predictions", "samples": 100} | options
+        line = [f"--{name}={value}" for name, value in (options | {"out": out}).items()]
+        return main(["context", *line]), *capsys.readouterr()
+
+    return run
 
 
-def test_the_command_tells_scenes_from_photos(folders, capsys):
+def test_the_command_writes_tables_and_takes_its_own_shares(folders, ask):
+    first, names = folders / "first", "cat,cow,dog,horse"
+    code, text, _ = ask(first, class_names=names)
+    assert code == 0 and "80 of 320 segments flip (0.250)" in text and "beta " in text
+    assert "found 160 training images" in text
+    assert list(pd.read_csv(first / "shares.csv").columns) == ["name", "background", *names.split(",")]
+    for training in (first / "shares.csv", folders / "labels"):
+        assert ask(folders / "second", class_names=names, training_labels=training)[0] == 0
+        for name in ("beta.csv", "pairs.csv", "natural_gap.csv", "segments.csv"):
+            assert (first / name).read_bytes() == (folders / "second" / name).read_bytes()
+
+
+def test_the_command_tells_scenes_from_photos(folders, ask):
     (folders / "photos").mkdir()
     for path in sorted((folders / "labels").iterdir()):
         labels = np.asarray(Image.open(path))
         shade = 60 * labels[-9, -3] if labels[-9, -3] else 0  # The scene of a photo is what stands at its lower edge.
         Image.fromarray(np.full((48, 48, 3), shade, np.uint8)).save(folders / "photos" / path.name)
-    line = ["context", "--labels", str(folders / "labels"), "--predictions", str(folders / "predictions")]
-    line += ["--samples=100", "--images", str(folders / "photos"), "--out", str(folders / "fourth")]
-    assert main(line) == 0
-    assert "evidence of the scene, objects filled)" in capsys.readouterr().out
-    assert pd.read_csv(folders / "fourth" / "beta.csv")["flips_of"].iloc[-1].startswith("all, evidence of the scene")
-    assert main([*line, "--background=none"]) == 2
-    assert "background" in capsys.readouterr().err
-    (folders / "photos" / "0.png").unlink()
-    assert main(line) == 2
-    assert "none for 1: 0" in capsys.readouterr().err
+    out, photos = folders / "third", folders / "photos"
+    code, text, _ = ask(out, images=photos)
+    assert code == 0 and "evidence of the scene, objects filled)" in text
+    assert pd.read_csv(out / "beta.csv")["flips_of"].iloc[-1].startswith("all, evidence of the scene")
+    code, _, said = ask(out, images=photos, background="none")
+    assert code == 2 and "background" in said
+    (photos / "0.png").unlink()
+    code, _, said = ask(out, images=photos)
+    assert code == 2 and "none for 1: 0" in said
 
 
-def test_the_command_refuses_in_one_line(folders, capsys, tmp_path):
-    line = ["context", "--labels", str(folders / "labels"), "--out", str(tmp_path / "out")]
+def test_the_command_refuses_in_one_line(folders, ask, tmp_path):
     (tmp_path / "wrong.csv").write_text("name,a,b,c,d,e\n1,2,0,0,0,0\n")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("kept")
-    capsys.readouterr()
-    for predictions, more, said in (
-        (folders / "labels", [], "flips: expected at least 50, found 0"),
-        (tmp_path / "none", [], "nothing there"),
-        (folders / "predictions", ["--training_labels", tmp_path / "wrong.csv"], "expected shares of an image in each"),
-        (folders / "predictions", ["--out", tmp_path / "mine"], "--out: expected"),
+    for out, options, expected in (
+        ("out", {"predictions": folders / "labels"}, "flips: expected at least 50, found 0"),
+        ("out", {"predictions": tmp_path / "none"}, "nothing there"),
+        ("out", {"training_labels": tmp_path / "wrong.csv"}, "expected shares of an image in each row"),
+        ("mine", {}, "--out: expected"),
     ):
-        assert main([*line, "--predictions", *map(str, [predictions, *more])]) == 2
-        error = capsys.readouterr().err
-        assert said in error and error.count("\n") == 1
+        code, _, said = ask(tmp_path / out, **options)
+        assert code == 2 and expected in said and said.count("\n") == 1
     assert (tmp_path / "mine" / "notes.txt").read_text() == "kept" and not (tmp_path / "out").exists()
+
+
+ROOT = pathlib.Path(__file__).parents[1]
+MANY = ROOT.parent / "shared/many"
+
+
+@pytest.mark.parametrize(("scale", "low", "high", "seg_flip"), [("2.0", 0.15, 0.72, 0.126), ("1.0", 0.31, 0.91, 0.205)])
+def test_beta_lies_in_the_interval_of_the_trial(scale, low, high, seg_flip):
+    """The trial's flip rates were of twice to eight times as many photos; takes minutes, and data from elsewhere."""
+    pytest.importorskip("torch", reason="PyTorch is no dependency")
+    if not MANY.is_dir():
+        pytest.skip(f"no {MANY}")
+    study = runpy.run_path(str(ROOT / "sweeps/studies/published_models/published.py"))
+    names, images, labels, splits = study["load_photos"](MANY)
+    predict = study["load_model"](MANY, f"ESPNetv2 {scale}")
+    photos = images[splits == "val"].astype(np.float32) / 255
+    predictions = [predict(photos[first : first + 8]).argmax(-1) for first in range(0, len(photos), 8)]
+    predictions = np.concatenate(predictions).astype(np.uint8)
+    options = {"kind": "masks", "num_classes": 21, "ignore_index": 255, "unit": "component"}
+    true = segments(predictions, labels[splits == "val"], **options)
+    beta = context.context_beta(true, context.context_evidence(true, study["load_shares"](MANY, names)[0]))
+    assert low <= beta.beta <= high and beta.low > max(0, beta.shuffled - 0.05)
+    assert abs((true["outcome"] == "flip").mean() - seg_flip) < 0.01

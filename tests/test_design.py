@@ -25,12 +25,8 @@ TORCH = "flipjax.metrics.torchmetric"
 POSITIONAL = {"summarize": ["groups"]}  # As the contract writes it.
 
 
-def name_of(path):
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-TREES = {name_of(path): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+FILES = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name.removesuffix(".__init__"): ast.parse(path.read_text()) for name, path in FILES.items()}
 
 
 def imports(name):
@@ -69,9 +65,7 @@ def test_what_the_lower_layers_import():
         "losses": {"jax"},
         "augment": {"jax"},
         "intervene": {"jax", "numpy", "scipy"},
-        "methods": set(),
-        "ranges": set(),
-        "plan": set(),
+        **{name: set() for name in ("methods", "ranges", "plan")},
     }
     for name in TREES.keys() - {"flipjax", TORCH}:
         others = {other.split(".")[0] for other in imports(name)} - sys.stdlib_module_names - {"flipjax"}
@@ -129,5 +123,5 @@ def test_docstrings_begin_with_an_indicative_verb():
 
 
 def test_files_are_short():
-    long = {path.name: count for path in ROOT.rglob("*.py") if (count := len(path.read_text().splitlines())) > 320}
+    long = {name: count for name, path in FILES.items() if (count := len(path.read_text().splitlines())) > 320}
     assert not long

@@ -14,6 +14,7 @@ import matplotlib
 import pytest
 
 from flipjax import results
+from flipjax.__main__ import main
 from flipjax.config import KEYS, PLACES, default_config, leaves, set_paper_recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -85,10 +86,9 @@ def test_a_plot_of_a_run(run, tmp_path):
     assert (tmp_path / "flip.png").stat().st_size > 1000
 
 
-def test_a_tfds_data_set_and_its_sweep(run, tmp_path):
-    command = run("tfds_builder.py").splitlines()[-1].split()
-    ended = subprocess.run([sys.executable, "-m", *command, "--dry_run"], cwd=tmp_path, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
+def test_a_tfds_data_set_and_its_sweep(run):
+    _, *command = run("tfds_builder.py").splitlines()[-1].split()
+    assert main([*command, "--dry_run"]) == 0
 
 
 def test_own_photos_from_a_folder_to_a_plan(tmp_path):

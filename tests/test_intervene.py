@@ -1,4 +1,4 @@
-"""flipjax.intervene against slow NumPy twins and hand-computed cases, for two and three foreground classes."""
+"""flipjax.intervene against slow NumPy twins, hand-computed cases, and for the quota an assignment solver."""
 
 import types
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
 
 from flipjax import intervene, metrics
 from flipjax.results.swapped_scenes import scene_quantities
@@ -123,14 +124,6 @@ def test_risk_and_repair_equal_their_twins(study):
     np.testing.assert_array_equal(repaired > 0, plain > 0)
 
 
-def test_risk_follows_the_definition_for_two_classes():
-    logits = jax.nn.one_hot(jnp.array([[[1, 1, 2, 0]], [[2, 2, 2, 0]]]), 3)
-    log_odds = jnp.array([[1.0, 3.0], [-4.0, 0.0]])[..., None] * jnp.array([-0.5, 0.5])  # L_0, L_1 of two images
-    np.testing.assert_allclose(scene_swap_risk(logits, log_odds, center=0.5), [1.5, 2.5])  # -s (L - c)
-    assert repaired_class(log_odds, center=0.5).tolist() == [2, 1]
-    np.testing.assert_allclose(intervene.scene_reliance(log_odds), 2.5 / (2.5 + 4))  # V = (1 + 4) / 2
-
-
 def twin_split(values, deviation, middle):
     """Midway between the middles of the two clusters that deviate least from them, trying every split."""
     values = np.sort(values[~np.isnan(values)])
@@ -159,14 +152,6 @@ def test_clusters_are_otsus_and_move_with_the_data(values, shift):
     shifted = (identity + 2**10 * shift)[:, None, None] * sides
     moved = 2 * float(split_point(shifted, center="clusters")[1])
     assert cost(np.array(values), moved - 2**10 * shift) <= cost(np.array(values), point) * (1 + 1e-4) + 1e-3
-
-
-def test_members_joined_equal_a_member_that_is_repeated(study):
-    log_odds, center, scale = study.log_odds, study.center, intervene.spread(study.log_odds)
-    joined = intervene.join_members(jnp.stack([log_odds, log_odds]), center=[center, center], scale=[scale, scale])
-    np.testing.assert_allclose(joined * scale + center, log_odds, atol=1e-5)
-    classes = repaired_class(joined, center=np.zeros(study.C - 1))
-    np.testing.assert_array_equal(classes, repaired_class(log_odds, center=center))
 
 
 IMAGES = np.zeros((2, 4, 4, 3))
@@ -242,3 +227,55 @@ def test_mirror_and_fills_equal_their_twins(study):
     wanted = ndimage.gaussian_filter(images, (0, 1.2, 1.2, 0), mode="reflect", truncate=4)
     np.testing.assert_allclose(blurred_scenes(images), wanted, atol=1e-5)
     np.testing.assert_allclose(intervene.grey_scenes(images)[2, 5, 5], images[2].mean((0, 1)), rtol=1e-5)
+
+
+quota = jax.jit(lambda values, prior: intervene.split_point(values[:, None], center="quota", prior=prior))
+
+
+def largest_remainders(shares, n):
+    exact = n * shares
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: n - counts.sum()]] += 1
+    return counts
+
+
+@pytest.mark.parametrize(("F", "n", "seed"), [(2, 17, 0), (3, 40, 1), (7, 40, 2), (7, 40, 3), (20, 40, 4)])
+def test_quota_equals_the_best_assignment_to_the_counts(F, n, seed):
+    rng = np.random.default_rng(seed)
+    values = (rng.normal(size=(n, F)) * 3 + rng.normal(size=F) * 3).astype(np.float32)
+    prior = rng.dirichlet(np.full(F, 0.7)).astype(np.float32)
+    if F > 2:
+        prior[seed] = 0
+        prior /= prior.sum()
+    values[5] = np.nan  # No region.
+    center = np.asarray(quota(values, prior))
+    assert (np.isinf(center) == (prior == 0)).all()
+    known = np.delete(values, 5, axis=0)
+    counts = largest_remainders(prior, n - 1)
+    columns = np.repeat(np.arange(F), counts)
+    places = linear_sum_assignment(-known.astype(float)[:, columns])[1]
+    np.testing.assert_array_equal((known - center).argmax(1), columns[places])
+    order = np.arange(n)[::-1]
+    np.testing.assert_allclose(quota(values[order], prior), center, atol=1e-4)
+    # Where the classes move, the centre does, summing to 0 over those in use.
+    moved = np.where(prior > 0, np.arange(F, dtype=np.float32), np.nan)
+    shifted = quota(values + np.arange(F, dtype=np.float32), prior) - center
+    np.testing.assert_allclose(shifted, moved - np.nanmean(moved), atol=1e-4)
+
+
+def test_the_median_is_the_quota_of_two_even_classes():
+    identity = np.random.default_rng(0).normal(size=40)[:, None] * np.array([-0.5, 0.5])
+    median = intervene.split_point(identity[:, None], center="median")
+    np.testing.assert_allclose(quota(identity, np.array([0.5, 0.5])), median, atol=1e-6)
+
+
+def test_the_default_centre_of_more_classes_is_the_quota_and_a_class_left_out_is_never_named():
+    rng = np.random.default_rng(1)
+    identity = rng.normal(size=(30, 1, 3)).astype(np.float32)
+    prior = intervene.label_shares(np.repeat([0, 1, 2], [4, 20, 10]), num_classes=4)
+    center = intervene.split_point(identity, prior=prior)
+    labels = intervene.repaired_class(identity, center=center)
+    assert np.bincount(labels, minlength=4).tolist() == [0, 20, 10, 0]
+    logits = jax.nn.one_hot(jnp.full((30, 1, 2), 3), 4)
+    assert np.isinf(intervene.scene_swap_risk(logits, identity, center=center)).all()
+    assert np.isnan(intervene.split_point(np.full((2, 1, 3), np.nan), prior=prior)).all()

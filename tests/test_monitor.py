@@ -218,12 +218,10 @@ def test_a_risk_from_the_table_of_an_audit_or_from_lines(run, tmp_path):
 
 
 MISUSE = {
-    "fit --out x": "the following arguments are required: --scores",
     "fit --scores scores.csv --out x --risk 0.1": "--risk: expected scores with losses",
     "fit --scores scores.csv --out x --flag_rate 0.001": "--flag_rate: expected at least 0.01",
     "fit --scores none.csv --out x": "none.csv",
     "fit --scores scores.csv --out scores.csv": "--out: expected a new file, or a monitor",
-    "fit --scores scores.csv --out .": "--out: expected a new file, or a monitor",
     "watch scores.csv": "scores.csv: expected a monitor",
     "watch monitor.json --seed -1": "--seed: expected a number >= 0",
 }
