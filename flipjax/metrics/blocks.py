@@ -33,14 +33,15 @@ class Block(NamedTuple):
 
 def on_host(*arrays: Any) -> bool:
     """Says whether all are concrete arrays in this process's memory, which can be cut without a program."""
-    return all(isinstance(array, np.ndarray) or _on_cpu(array) for array in arrays)
-
-
-def _on_cpu(array: Any) -> bool:
-    if isinstance(array, Tracer) or not isinstance(array, jax.Array):
-        return False
-    devices = array.devices()
-    return len(devices) == 1 and next(iter(devices)).platform == "cpu"
+    return all(
+        isinstance(array, np.ndarray)
+        or (
+            isinstance(array, jax.Array)
+            and not isinstance(array, Tracer)
+            and [d.platform for d in array.devices()] == ["cpu"]
+        )
+        for array in arrays
+    )
 
 
 def cut(

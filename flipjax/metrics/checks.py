@@ -189,8 +189,6 @@ def _check_integers(array: Any, *, name: str) -> None:
 
 
 def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
-    # To who called the kernel: with labels there is `check_pair` between.
-    level = 5 if labelled else 4
     if kind == "probabilities":
         problem = _no_probabilities(scores)
         if problem:
@@ -198,20 +196,20 @@ def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
         return
     sample = scores[tuple(slice(None, None, max(1, size // _SAMPLE)) for size in scores.shape[:-1])]
     if not labelled and scores.shape[-1] >= MANY_CLASSES and _are_indices(sample) and _are_indices(scores):
-        warnings.warn(
+        text = (
             f"logits: found the whole numbers {scores.min():g} to {scores.max():g} alone, in shape {scores.shape}. "
-            "Class indices as floating point? They have no flip-risk; decompose takes integers with kind='masks'.",
-            stacklevel=level,
+            "Class indices as floating point? They have no flip-risk; decompose takes integers with kind='masks'."
         )
-        return
     # One-hot scores are probabilities too, but of a model that is always sure: its entropies are not at stake.
-    if _no_probabilities(sample) or _no_probabilities(scores) or ((scores == 0) | (scores == 1)).all():
+    elif _no_probabilities(sample) or _no_probabilities(scores) or ((scores == 0) | (scores == 1)).all():
         return
-    warnings.warn(
-        "logits: found values in 0..1 that sum to 1 at each pixel. If they are probabilities, pass "
-        "kind='probabilities': flip-risk is another number for them.",
-        stacklevel=level,
-    )
+    else:
+        text = (
+            "logits: found values in 0..1 that sum to 1 at each pixel. If they are probabilities, pass "
+            "kind='probabilities': flip-risk is another number for them."
+        )
+    # To who called the kernel: with labels there is `check_pair` between.
+    warnings.warn(text, stacklevel=5 if labelled else 4)
 
 
 def _are_indices(scores: np.ndarray) -> bool:
@@ -251,14 +249,10 @@ def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: s
     values = np.unique(np.asarray(labels)).tolist()
     bad = [v for v in values if not 0 <= v < classes and v != ignore_index]
     examples = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
-    if name == "predictions":
-        raise ValueError(
-            f"predictions: expected class indices 0..{classes - 1} (num_classes={classes}), found {examples}."
-        )
     besides = "" if ignore_index is None else f" and ignore_index={ignore_index}"
+    advice = f" To leave pixels out, pass their label: ignore_index={bad[-1]}." if name == "labels" else ""
     raise ValueError(
-        f"labels: expected class indices 0..{classes - 1}{besides} for {classes} classes, found {examples}. "
-        f"To leave pixels out, pass their label: ignore_index={bad[-1]}."
+        f"{name}: expected class indices 0..{classes - 1}{besides} for {classes} classes, found {examples}.{advice}"
     )
 
 

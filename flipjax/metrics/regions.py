@@ -128,10 +128,7 @@ def _padded(scores: np.ndarray, labels: np.ndarray, options: Options) -> tuple[n
     steps = [2 ** max(3, (size - 1).bit_length() - 2) for size in spatial]
     more = [(0, -size % step) for size, step in zip(spatial, steps, strict=True)]
     lead = [(0, 0)] * (labels.ndim - options.spatial_ndim)
-    known = labels.astype(np.int64)
-    if options.ignore_index is not None:
-        known = np.where(labels == options.ignore_index, NOWHERE, known)
-    labels = np.pad(known.astype(np.int32), [*lead, *more], constant_values=NOWHERE)
+    labels = np.pad(labels.astype(np.int32), [*lead, *more], constant_values=NOWHERE)
     return np.pad(scores, [*lead, *more, (0, 0)]), labels
 
 

@@ -78,9 +78,7 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | N
         >>> risk_coverage([0.3, 0.1, 0.2, 0.4], [1, 0, 0, 1], inside=[True, False, True, False]).risk.tolist()
         [nan, 0.0, 0.5, 0.5]
     """
-    known = ~np.isnan(np.asarray(scores, np.float64)) & ~np.isnan(np.asarray(losses, np.float64))
-    scores, losses = _ranked(scores, losses)
-    members = np.ones(len(losses)) if inside is None else np.asarray(inside, np.float64)[known]
+    scores, losses, members = _ranked(scores, losses, np.ones(np.shape(losses)) if inside is None else inside)
     order = _order(scores[None])
     whole = _running(order, members)[0]
     risk = divide(_running(order, losses * members)[0], whole)
@@ -199,13 +197,12 @@ def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -
         >>> thresholds_at_risk(np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]), np.array([0, 0, 1]), risk=0.2).tolist()
         [0.2, -inf]
     """
-    J, n = scores.shape
+    places = np.arange(scores.shape[1])
     order = _order(scores)
-    curve = _running(order, np.asarray(losses, np.float64)) / np.arange(1, n + 1)
-    allowed = (order.last == np.arange(n)) & (curve <= risk)
-    place = n - 1 - np.argmax(allowed[:, ::-1], axis=1) if n else np.zeros(J, np.int64)
+    curve = _running(order, np.asarray(losses, np.float64)) / (places + 1)
+    allowed = (order.last == places) & (curve <= risk)
     ordered = np.take_along_axis(scores, order.images, 1)
-    return np.where(allowed.any(1), ordered[np.arange(J), place], -math.inf) if n else np.full(J, -math.inf)
+    return np.max(ordered, axis=1, initial=-math.inf, where=allowed)
 
 
 def accepted(scores: ArrayLike, losses: ArrayLike, *, threshold: float) -> tuple[float, float]:
@@ -256,13 +253,15 @@ def calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 
     return float(np.abs(gaps).sum() / len(confidence)) if len(confidence) else math.nan
 
 
-def _ranked(scores: ArrayLike, losses: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    scores = np.asarray(scores, np.float64)
-    losses = np.asarray(losses, np.float64)
-    if scores.ndim != 1 or scores.shape != losses.shape:
-        raise ValueError(f"scores: expected (n,), one for each of the losses, found {scores.shape} and {losses.shape}.")
-    known = ~np.isnan(scores) & ~np.isnan(losses)
-    return scores[known], losses[known]
+def _ranked(scores: ArrayLike, losses: ArrayLike, *others: ArrayLike) -> list[np.ndarray]:
+    """Returns columns (n,) as float64, without the images that have no score or no loss."""
+    columns = [np.asarray(column, np.float64) for column in (scores, losses, *others)]
+    if columns[0].ndim != 1 or columns[0].shape != columns[1].shape:
+        raise ValueError(
+            f"scores: expected (n,), one for each of the losses, found {columns[0].shape} and {columns[1].shape}."
+        )
+    known = ~np.isnan(columns[0]) & ~np.isnan(columns[1])
+    return [column[known] for column in columns]
 
 
 class _Order(NamedTuple):

@@ -134,8 +134,7 @@ def resample(
     """
     rows = np.empty((samples, sum(stratum.size for stratum in strata)), np.int64)
     for number, stratum in enumerate(strata):
-        chosen = stratum[draw(number, (samples, len(stratum)))]
-        rows[:, stratum] = chosen
+        rows[:, stratum] = stratum[draw(number, (samples, len(stratum)))]
     return rows
 
 
@@ -181,9 +180,9 @@ def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str
 
 def ranking(images: Images, draws: Draws) -> dict[str, np.ndarray]:
     """Returns statistics of the images sorted by flip-risk: each (S,), or (S, 10) for the deciles."""
-    rows = draws.rows
+    rows, known = draws.rows, images.ranked
     n = rows.shape[1]
-    ranked = np.count_nonzero(images.ranked[rows], axis=1)
+    ranked = np.count_nonzero(known[rows], axis=1)
     place = np.sort(images.rank[rows], axis=1)
     inside = np.arange(n) < ranked[:, None]
     order = np.argsort(images.rank)
@@ -195,19 +194,13 @@ def ranking(images: Images, draws: Draws) -> dict[str, np.ndarray]:
     flip_sums = _between(running, edges)
     covered_mean = running[:, 1:] / np.arange(1, n + 1)
     return {
-        "risk_auroc": _auroc(images, draws),
+        "risk_auroc": selective.weighted_auroc(images.risk[known], images.flip[known] > 0.5, draws.counts[:, known]),
         "risk_aurc": divide(np.sum(covered_mean, axis=1, where=inside), ranked),
         "top_decile_flip_share": divide(flip_sums[:, -1], flip.sum(1)),
         "risk_decile": divide(_between(_running(risk), edges), sizes),
         "flip_by_risk_decile": divide(flip_sums, sizes),
         "n_images_without_risk": n - ranked,
     }
-
-
-def _auroc(images: Images, draws: Draws) -> np.ndarray:
-    """Returns how well flip-risk ranks the images flipped by more than half."""
-    weights = draws.counts[:, images.ranked]
-    return selective.weighted_auroc(images.risk[images.ranked], images.flip[images.ranked] > 0.5, weights)
 
 
 def percentile_ends(values: np.ndarray) -> np.ndarray:

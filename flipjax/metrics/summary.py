@@ -167,6 +167,7 @@ def bootstrap(
         known = summarize(decomposition, groups, class_names=names, all_groups=all_groups)
         _check_keys(keys, [name for name in known if name != "flip_matrix"], groups)
     strata = statistics.strata(n, groups, pairs)
+    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
     ranks = {name for name in keys if name.rpartition("/")[2] == "risk_auroc"}
     drawn = [name for name in keys if name not in ranks] if keys else [""]
     blocks = []
@@ -175,8 +176,8 @@ def bootstrap(
         draw = partial(_draw, jax.random.fold_in(key, start))
         rows = statistics.resample(strata, min(block, samples - start), draw=draw)
         if callable(statistic):
-            values = [np.asarray(statistic(_take(decomposition, row)), np.float64) for row in rows]
-            blocks.append({"": np.stack(values)})
+            drawn_images = (Decomposition(confusion[row], risk_sum[row], decomposition.background) for row in rows)
+            blocks.append({"": np.stack([np.asarray(statistic(each), np.float64) for each in drawn_images])})
         else:
             blocks.append(_evaluate(drawn, images, statistics.Draws(rows, n), names, grouping))
     intervals = {name: _percentile_interval(np.concatenate([b[name] for b in blocks])) for name in drawn}
@@ -264,12 +265,6 @@ def _draw(key: jax.Array, stratum: int, shape: tuple[int, int]) -> np.ndarray:
     import jax
 
     return np.asarray(jax.random.randint(jax.random.fold_in(key, stratum), shape, 0, shape[1]))
-
-
-def _take(decomposition: Decomposition, rows: np.ndarray) -> Decomposition:
-    confusion = np.asarray(decomposition.confusion)
-    risk_sum = np.asarray(decomposition.risk_sum)
-    return Decomposition(confusion[rows], risk_sum[rows], decomposition.background)
 
 
 def _percentile_interval(values: np.ndarray) -> Interval:

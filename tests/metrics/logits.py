@@ -22,15 +22,19 @@ def slow_entropy(foreground):
     return np.log1p(e[1:].sum()) + (e * (z[0] - z)).sum() / e.sum()
 
 
-def slow_decompose(logits, labels, background, ignore_index):
-    """One image, pixel by pixel."""
+def slow_decompose(logits, labels, background, ignore_index=None):
+    """Confusion, entropies over the predicted foreground, and codes of one image, pixel by pixel."""
     classes = logits.shape[-1]
-    confusion, risk_sum = np.zeros((classes, classes), int), 0.0
-    for z, label in zip(logits.reshape(-1, classes), labels.ravel(), strict=True):
+    confusion, entropies, codes = np.zeros((classes, classes), int), [], np.zeros(labels.shape, int)
+    for place in np.ndindex(labels.shape):
+        label, prediction = int(labels[place]), int(np.argmax(logits[place]))
         if label == ignore_index:
             continue
-        prediction = int(np.argmax(z))
         confusion[label, prediction] += 1
-        if prediction != background:
-            risk_sum += slow_entropy(np.delete(z, background))
-    return confusion, risk_sum
+        if prediction not in background:
+            entropies.append(slow_entropy(np.delete(logits[place], background)))
+        if label in background:
+            codes[place] = 0 if prediction in background else 4
+        else:
+            codes[place] = 1 if prediction == label else 3 if prediction in background else 2
+    return confusion, entropies, codes
