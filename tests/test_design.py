@@ -74,7 +74,7 @@ def test_what_the_lower_layers_import():
 
 MAINS = ", ".join(f"flipjax.{name}.__main__" for name in ("audit", "data", "models", "report", "sweep"))
 ABSENT = {
-    "flipjax.metrics": "flax optax orbax tensorflow_datasets matplotlib tensorflow torch",
+    "flipjax.metrics, flipjax.results": "flax optax orbax tensorflow_datasets matplotlib tensorflow torch",
     "flipjax.sweep.run, flipjax.sweep.dry_run, flipjax.report.page": "tensorflow_datasets tensorflow torch",
     "flipjax.config, flipjax.plan, flipjax.methods": "jax flax",
     "flipjax.report.page, flipjax.report.compare": "jax flax tensorflow_datasets",

@@ -54,9 +54,13 @@ def benchmark(config: Any, *, rho: float, seed: int = 0) -> Any:
         ValueError: the pool has too few images.
 
     Example:
-        >>> test = benchmark("smoke", rho=0.9).test
-        >>> test.images.shape, test.groups[:4].tolist(), test.pairs[:4].tolist()
+        >>> images = benchmark("smoke", rho=0.9)
+        >>> images.test.images.shape, images.test.groups[:4].tolist(), images.test.pairs[:4].tolist()
         ((128, 32, 32, 3), [0, 1, 2, 3], [0, 0, 1, 1])
+        >>> from flipjax.results import score
+        >>> rows = score(images.test.masks, images, kind="masks", method="oracle")
+        >>> rows[["method", "group", "fg_correct"]].tail(1).values.tolist()
+        [['oracle', 'rare', 1.0]]
     """
     from flipjax.data.arrays import make_benchmark
 

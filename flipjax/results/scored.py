@@ -29,7 +29,8 @@ def score(
     """Returns the rows of results.csv for a model's predictions: one for each group, `all`, `common` and `rare`.
 
     The numbers are those that a sweep gives the same predictions. What takes further passes of a model, on other
-    scenes, is not among them. The rows can stand below those of a run: `pd.concat([load(run).members, rows])`.
+    scenes, is not among them. The rows can stand below those of a run: `pd.concat([load(run).members, rows])`. The
+    example of `flipjax.data.benchmark` has a call.
 
     Args:
         predictions: of `benchmark.test.images` in order, as `flipjax.metrics.decompose` takes them: logits
@@ -42,13 +43,6 @@ def score(
 
     Raises:
         ValueError: predictions of other images or classes.
-
-    Example:
-        >>> from flipjax.data import benchmark
-        >>> images = benchmark("smoke", rho=0.9)
-        >>> rows = score(images.test.masks, images, kind="masks", method="oracle")
-        >>> rows[["method", "group", "fg_correct"]].tail(1).values.tolist()
-        [['oracle', 'rare', 1.0]]
     """
     images = getattr(benchmark, part)
     options: dict[str, Any] = {"kind": kind, "channels": channels}

@@ -1,14 +1,21 @@
-"""Rows of results.csv and decompositions, made up."""
+"""A recorded run; rows of results.csv, decompositions and cells, made up."""
+
+import pathlib
 
 import numpy as np
 
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import Decomposition
 from flipjax.results import quantities
+from flipjax.results.cells import StoredCell, StoredSplit
 from flipjax.results.frames import records_of, to_frame
 
+RECORDED = pathlib.Path(__file__).parents[1] / "recorded" / "run"
+"""The run that tests/recorded/make.py records."""
 CLASSES = ("background", "hopper", "skimmer")
 MEASURES = [quantities.column(key) for key in quantities.of_classes(CLASSES) if not key.startswith("n_images")]
+LEAVES = ("confusion", "risk_sum")
+END = {"status": "done", "epochs": 3, "best_epoch": 2, "selection": "val_loss"}
 
 
 def table_of(values, *, status=None, axes=("rho", "seed")):
@@ -19,8 +26,7 @@ def table_of(values, *, status=None, axes=("rho", "seed")):
             row = {"member": "-".join(map(str, key)), **dict(zip(axes, key, strict=True)), "split": "test"}
             row |= {"group": group, "n_images": 4}
             row |= {column: cells.get((group, column), "") for column in MEASURES}
-            row |= {"status": (status or {}).get(key, "done"), "epochs": 3, "best_epoch": 2, "selection": "val_loss"}
-            rows.append(row)
+            rows.append(row | END | {"status": (status or {}).get(key, "done")})
     return to_frame(rows)
 
 
@@ -34,3 +40,11 @@ def random_decomposition(n, seed=0):
     generator = np.random.default_rng(seed)
     confusion = generator.integers(1, 50, (n, 3, 3)).astype(np.int32)
     return Decomposition(confusion, generator.uniform(0, 20, n).astype(np.float32))
+
+
+def cell_of(members, groups, pairs, *, classes=CLASSES, scenes=("land", "water"), rules=("val_loss",), usual=()):
+    """A cell of one split, from {member: its decomposition by each rule}."""
+    by_rule = list(zip(*members.values(), strict=True))
+    confusion, risk = (np.array([[getattr(d, leaf) for d in few] for few in by_rule]) for leaf in LEAVES)
+    part = StoredSplit(confusion, risk, groups, pairs, np.zeros((len(groups), 2), int))
+    return StoredCell(tuple(members), rules, classes, scenes, {"val": part, "test": part}, usual=usual)

@@ -14,87 +14,81 @@ from flipjax import results
 from flipjax.results import export
 from flipjax.results.frames import read_csv
 from flipjax.results.run_data import units, write_images
+from results.tables import RECORDED
 
 
-def test_a_run_is_loaded_as_data_frames_with_units(recorded):
-    run = results.load(recorded)
-    assert [len(table) for table in (run.members, run.history, run.images)] == [8 * 2 * 2 * 7, 8 * 3, 8 * 2 * (24 + 48)]
+@pytest.fixture(scope="module")
+def run():
+    return results.load(RECORDED)
+
+
+def test_a_run_is_loaded_as_data_frames_with_units(run):
+    rows, images = run.members, run.images
+    assert [len(table) for table in (rows, run.history, images)] == [8 * 2 * 2 * 7, 8 * 3, 8 * 2 * (24 + 48)]
     assert "8 members, 2 selections, 2 splits" in repr(run) and ".summary" in repr(run)
     # The rows of images and of members are of the same counts.
-    here = (run.images["member"] == "m003") & (run.images["selection"] == "val_loss") & (run.images["split"] == "test")
-    rows = run.members
-    there = (rows["member"] == "m003") & (rows["selection"] == "val_loss") & (rows["split"] == "test")
-    (mean,) = rows["flip_image_mean"][there & (rows["group"] == "all")]
-    assert np.nanmean(run.images["flip"][here]) == pytest.approx(mean, abs=1e-6)
-    assert sorted(np.unique(run.images["pair"][here], return_counts=True)[1]) == [2] * 24
+    chosen = {"member": "m003", "selection": "val_loss", "split": "test"}
+    images, rows = (table[(table[list(chosen)] == list(chosen.values())).all(axis=1)] for table in (images, rows))
+    (row,) = rows[rows["group"] == "all"].to_dict("records")
+    assert np.nanmean(images["flip"]) == pytest.approx(row["flip_image_mean"], abs=1e-6)
+    assert (images["pair"].value_counts() == 2).all() and images["pair"].nunique() == 24
     # Repair gives the whole region one class: pixels mend or flip, none is missed anew.
-    repaired = run.images["repaired_flip"][here]
-    after = repaired * run.images["foreground_pixels"][here]
-    (flipped,) = rows["repair_flip"][there & (rows["group"] == "all")]
-    assert after.sum() / run.images["foreground_pixels"][here].sum() == pytest.approx(flipped, abs=1e-6)
-    assert np.isfinite(run.images["swap_risk"][here]).any()
-    of_images = units(run.images)
+    after = images["repaired_flip"] * images["foreground_pixels"]
+    assert after.sum() / images["foreground_pixels"].sum() == pytest.approx(row["repair_flip"], abs=1e-6)
+    assert np.isfinite(images["swap_risk"]).any()
+    of_images = units(images)
     assert (of_images["flip_risk"], of_images["swap_risk"], of_images["repaired_flip"]) == ("nats", "log-odds", "share")
     assert {name for name in rows if name.startswith(("fg_", "gap_", "worst", "risk_"))} <= set(units(rows))
     with pytest.raises(FileNotFoundError, match=r"results\.csv"):
-        results.load(recorded.parent)
+        results.load(RECORDED.parent)
 
 
-def test_images_as_parquet_hold_what_load_gives(recorded, tmp_path):
+def test_images_as_parquet_hold_what_load_gives(run, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    run = shutil.copytree(recorded, tmp_path / "run")
-    table = parquet.read_table(write_images(run))
-    images = results.load(run).images
-    assert table.column_names == list(images)
-    for name, values in images.items():
+    table = parquet.read_table(write_images(shutil.copytree(RECORDED, tmp_path / "run")))
+    assert table.column_names == list(run.images)
+    for name, values in run.images.items():
         np.testing.assert_array_equal(table[name].to_numpy(), values.to_numpy())
     assert table.schema.field("flip_risk").metadata == {b"unit": b"nats"}
 
 
-def test_what_the_first_rule_alone_is_asked_is_blank_for_later_ones(recorded):
-    images = results.load(recorded).images
-    later = images["selection"] == "val_flip"
-    predicted = ~np.isnan(images["flip_risk"])
+def test_what_the_first_rule_alone_is_asked_is_blank_for_later_ones(run):
+    later = run.images["selection"] == "val_flip"
+    predicted = run.images["flip_risk"].notna()
     for name in ("swap_risk", "repaired_flip", "grey_fill"):
-        assert np.isnan(images[name][later]).all()
-        assert np.isfinite(images[name][~later & predicted]).mean() > 0.9
-    assert np.isfinite(images["flip_risk"][later]).any()
+        assert run.images[name][later].isna().all()
+        assert run.images[name][~later & predicted].notna().mean() > 0.9
+    assert predicted[later].any()
 
 
-def test_export_to_csv(recorded, tmp_path, capsys):
-    assert export.main([str(recorded), "--to", "csv", "--out", str(tmp_path / "out")]) == 0
-    assert len(read_csv(tmp_path / "out/images.csv")) == 8 * 2 * (24 + 48)
-    names = {f"{name}.csv" for name in export.TABLES}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"export.sha256"}
-    assert export.main([str(tmp_path), "--to", "csv"]) == 2
-    assert "results.csv" in capsys.readouterr().err
-
-
-def test_export_replaces_no_table_but_its_own(recorded, tmp_path, capsys):
-    line = [str(recorded), "--to", "csv", "--out", str(tmp_path)]
+def test_export_to_csv_replaces_no_table_but_its_own(tmp_path, capsys):
+    line = [str(RECORDED), "--to", "csv", "--out", str(tmp_path)]
     path = tmp_path / "members.csv"
     path.write_text("mine")
     assert export.main(line) == 2 and path.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
     assert f"--out: expected a folder without tables, or those of an export; found {path}" in capsys.readouterr().err
     path.unlink()
     assert export.main(line) == export.main(line) == 0
+    assert len(read_csv(tmp_path / "images.csv")) == 8 * 2 * (24 + 48)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.csv" for name in export.TABLES} | {"export.sha256"}
     path.write_text(path.read_text() + "mine\n")
     assert export.main(line) == 2 and path.read_text().endswith("mine\n")
 
 
-def test_a_tracker_that_is_not_installed_is_one_line(recorded, capsys, monkeypatch):
+def test_a_folder_or_a_tracker_that_is_not_there_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert export.main([str(recorded), "--to", "wandb"]) == 2
-    err = capsys.readouterr().err
-    assert "flipjax[export]" in err and err.count("\n") == 1
+    for folder, tracker, word in ((tmp_path, "csv", "results.csv"), (RECORDED, "wandb", "flipjax[export]")):
+        assert export.main([str(folder), "--to", tracker]) == 2
+        err = capsys.readouterr().err
+        assert word in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("tracker", ["mlflow", "trackio", "wandb"])
-def test_export_to_a_real_tracker_offline(recorded, tmp_path, tracker):
+def test_export_to_a_real_tracker_offline(run, tmp_path, tracker):
     pytest.importorskip(tracker)
     places = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "TRACKIO_DIR": str(tmp_path / "trackio")}
     places |= {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}
-    line = [sys.executable, "-m", "flipjax.results.export", str(recorded), "--to", tracker, "--project", "demo"]
+    line = [sys.executable, "-m", "flipjax.results.export", str(RECORDED), "--to", tracker, "--project", "demo"]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **places})
     assert done.returncode == 0, done.stderr
     if tracker == "wandb":
@@ -109,11 +103,5 @@ def test_export_to_a_real_tracker_offline(recorded, tmp_path, tracker):
         if tracker == "mlflow":
             query = "select m.value, m.step from metrics m join runs r using (run_uuid) where r.name = 'm000'"
             stored = database.execute(f"{query} and m.key = 'valid_loss' order by m.step").fetchall()
-            history = results.load(recorded).history
-            chosen = history["member"] == "m000"
-            assert stored == list(zip(history["valid_loss"][chosen], history["epoch"][chosen], strict=True))
-
-
-def test_import_needs_no_matplotlib():
-    code = "import sys, flipjax.results; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+            own = run.history[run.history["member"] == "m000"]
+            assert stored == list(zip(own["valid_loss"], own["epoch"], strict=True))

@@ -10,81 +10,65 @@ from flipjax.files import DamagedError, replacing
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics import summarize
 from flipjax.results import quantities
-from flipjax.results.cells import StoredCell, StoredSplit, load_cell, save_cell
+from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.rows import member_quantities, member_rows
-from results.tables import CLASSES, MEASURES, random_decomposition
+from results.tables import CLASSES, END, MEASURES, RECORDED, cell_of, random_decomposition
 
 CONTRACT = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
 CONTRACT += ("iou_foreground", "risk_auroc", "top_decile_flip_share")
 ACROSS = ("gap_hopper", "gap_skimmer", "gap_mean", "worst_group_iou")
 
 
+def rows_of(decomposition, member, *, class_names=CLASSES):
+    groups = np.arange(40 if decomposition is None else len(decomposition.confusion)) % 4
+    return member_rows(member, decomposition, groups, part="test", class_names=class_names)
+
+
 def test_rows_of_a_member_are_the_summaries_of_its_groups():
     decomposition, groups = random_decomposition(40), np.arange(40) % 4
-    member = {
-        "member": "m",
-        "rho": 0.9,
-        "seed": 1,
-        "status": "done",
-        "epochs": 5,
-        "best_epoch": 3,
-        "selection": "val_loss",
-    }
-    rows = member_rows(member, decomposition, groups, part="test", class_names=CLASSES)
+    rows = rows_of(decomposition, {"member": "m", "rho": 0.9, "seed": 1, **END})
     assert [row["group"] for row in rows] == ["all", "0", "1", "2", "3", "common", "rare"]
-    first, last = ["member", "rho", "seed", "split", "group"], ["status", "epochs", "best_epoch", "selection"]
-    assert list(rows[0]) == [*first, *map(quantities.column, quantities.of_classes(CLASSES)), *last]
+    first = ["member", "rho", "seed", "split", "group"]
+    assert list(rows[0]) == [*first, *map(quantities.column, quantities.of_classes(CLASSES)), *END]
     assert [name for name in rows[0] if name in CONTRACT] == list(CONTRACT)
-    assert {rows[-1][name] for name in ACROSS} == {""}
     rare = rows[-1]
+    assert {rare[name] for name in ACROSS} == {""} and rare["n_images"] == 20
     confusion = np.asarray(decomposition.confusion)[np.isin(groups, (1, 2))].sum(0, dtype=np.int64)
-    foreground = confusion[1:].sum()
-    assert rare["n_images"] == 20
-    assert rare["fg_flip"] == pytest.approx((confusion[1, 2] + confusion[2, 1]) / foreground, abs=1e-6)
-    assert rare["iou_hopper"] == pytest.approx(
-        confusion[1, 1] / (confusion[1].sum() + confusion[:, 1].sum() - confusion[1, 1]), abs=1e-6
-    )
+    assert rare["fg_flip"] == pytest.approx((confusion[1, 2] + confusion[2, 1]) / confusion[1:].sum(), abs=1e-6)
     whole = summarize(decomposition, groups, class_names=CLASSES)
     (record,) = records_of(member_quantities(to_frame(rows)))
     for name in ("gap/hopper", "gap/skimmer", "gap/mean", "worst_group_iou"):
         assert record[f"{name.replace('/', '_')}/all"] == round(whole[name], 6)
-
-
-def test_empty_groups_and_members_without_evaluation_are_blank():
-    member = {"member": "m", "seed": 0, "status": "failed"}
-    rows = member_rows(member, random_decomposition(6), np.zeros(6, int), part="val", class_names=CLASSES)
-    by_group = {row["group"]: row for row in rows}
-    assert (by_group["common"]["n_images"], by_group["rare"]["n_images"]) == (6, 0)
-    assert {by_group["rare"][name] for name in MEASURES} == {""}
-    missing = member_rows(member, None, np.zeros(6, int), part="val", class_names=CLASSES)
+    missing = rows_of(None, {"member": "m", "rho": 0.9, "seed": 1, **END})
     assert {row["n_images"] for row in missing} == {row["fg_flip"] for row in missing} == {""}
     assert list(missing[0]) == list(rows[0])
 
 
+def test_empty_groups_are_blank():
+    rows = member_rows({}, random_decomposition(6), np.zeros(6, int), part="val", class_names=CLASSES)
+    by_group = {row["group"]: row for row in rows}
+    assert (by_group["common"]["n_images"], by_group["rare"]["n_images"]) == (6, 0)
+    assert {by_group["rare"][name] for name in MEASURES} == {""}
+
+
 def test_csv_round_trip_is_the_same_byte_for_byte(tmp_path):
     axes = {"size": "NA", "learning_rate": 1e-7, "seed": np.int64(3), "rho": np.float64(0.95), "method": "ce, plain"}
-    member = {"member": "12", **axes}
-    rows = member_rows(member, random_decomposition(5), np.array([0, 1, 2, 3, 0]), part="test", class_names=CLASSES)
+    rows = rows_of(random_decomposition(5), {"member": "12", **axes})
     first, second = tmp_path / "deep" / "a.csv", tmp_path / "b.csv"
     write_csv(first, rows)
     read = read_csv(first)
     pd.testing.assert_frame_equal(read, to_frame(rows), check_dtype=False)
     write_csv(second, read)
-    assert first.read_bytes() == second.read_bytes()
-    assert b"\r" not in first.read_bytes()
+    assert first.read_bytes() == second.read_bytes() and b"\r" not in first.read_bytes()
     assert (read["member"][0], read["size"][0], read["iou_hopper"].dtype) == ("12", "NA", np.float64)
     assert [path.name for path in first.parent.iterdir()] == ["a.csv"]
 
 
 def test_cells_of_pools_with_other_classes_share_a_table(tmp_path):
-    member = {"member": "a", "seed": 0, "status": "finished"}
     rows = []
-    for index, names in enumerate((CLASSES, ("background", "cat", "dog"))):
-        decomposition, groups = random_decomposition(16, index), np.arange(16) % 4
-        rows += member_rows(
-            {**member, "member": f"m{index}", "seed": index}, decomposition, groups, part="test", class_names=names
-        )
+    for seed, names in enumerate((CLASSES, ("background", "cat", "dog"))):
+        rows += rows_of(random_decomposition(16, seed), {"member": f"m{seed}", "seed": seed, **END}, class_names=names)
     write_csv(tmp_path / "results.csv", rows)
     table = read_csv(tmp_path / "results.csv")
     names = list(table)
@@ -103,47 +87,33 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(RuntimeError), replacing(path) as stream:
         stream.write(b"half")
         raise RuntimeError
-    assert path.read_text() == "a\n1\n"
-    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "a\n1\n" and list(tmp_path.iterdir()) == [path]
 
 
 def test_cell_round_trip(tmp_path):
-    decompositions = [random_decomposition(8, seed) for seed in range(2)]
-    part = StoredSplit(
-        np.stack([[d.confusion for d in decompositions], [d.confusion + 1 for d in decompositions]]),
-        np.stack([[d.risk_sum for d in decompositions]] * 2),
-        np.arange(8) % 4,
-        np.arange(8) // 2,
-        np.zeros((8, 2), int),
-    )
-    cell = StoredCell(("a", "b"), ("val_loss", "last"), CLASSES, ("land", "water"), {"val": part, "test": part})
-    save_cell(tmp_path / "x" / "decomposition.npz", cell)
-    save_cell(tmp_path / "again.npz", cell)
-    assert (tmp_path / "x" / "decomposition.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
-    read = load_cell(tmp_path / "x" / "decomposition.npz")
+    a, b, c, d = (random_decomposition(8, seed) for seed in range(4))
+    cell = cell_of({"a": (a, c), "b": (b, d)}, np.arange(8) % 4, np.arange(8) // 2, rules=("val_loss", "last"))
+    usual = dataclasses.replace(cell, usual=((1,), (0,)))
+    paths = [tmp_path / "x" / "decomposition.npz", tmp_path / "again.npz", tmp_path / "usual.npz"]
+    for path, stored in zip(paths, (cell, cell, usual), strict=True):
+        save_cell(path, stored)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    read = load_cell(paths[0])
     assert (read.members, read.class_names, read.scene_names) == (cell.members, cell.class_names, cell.scene_names)
     assert read.parts["val"].groups.dtype == np.int32 and read.groups == TWO_BY_TWO
-    usual = dataclasses.replace(cell, usual=((1,), (0,)))
-    save_cell(tmp_path / "usual.npz", usual)
-    assert load_cell(tmp_path / "usual.npz").groups == usual.groups != read.groups
-    np.testing.assert_array_equal(read.decomposition("b", "test").confusion, decompositions[1].confusion)
-    last = read.decomposition("b", "test", selection="last")
-    np.testing.assert_array_equal(last.confusion, decompositions[1].confusion + 1)
+    assert load_cell(paths[2]).groups == usual.groups != read.groups
+    np.testing.assert_array_equal(read.decomposition("b", "test").confusion, b.confusion)
+    np.testing.assert_array_equal(read.decomposition("b", "test", selection="last").confusion, d.confusion)
     np.savez(tmp_path / "other.npz", members=np.array(["a"]))
     with pytest.raises(DamagedError, match=r"other\.npz"):
         load_cell(tmp_path / "other.npz")
 
 
-def test_a_recorded_run_gives_its_rows_again(recorded):
-    cell = load_cell(next(recorded.glob("cells/*/decomposition.npz")))
-    part = cell.parts["test"]
-    for row in records_of(read_csv(recorded / "results.csv")):
-        if (row["split"], row["group"]) == ("test", "all"):
-            whole = summarize(
-                cell.decomposition(row["member"], "test", selection=row["selection"]),
-                part.groups,
-                class_names=cell.class_names,
-            )
-            names = {quantities.column(key): key for key in quantities.of_classes(cell.class_names)}
-            for name, key in ((name, key) for name, key in names.items() if name in row):
-                assert row[name] == pytest.approx(whole[key], abs=1e-6, nan_ok=True)
+def test_a_recorded_run_gives_its_rows_again():
+    cell = load_cell(next(RECORDED.glob("cells/*/decomposition.npz")))
+    table = read_csv(RECORDED / "results.csv")
+    for row in records_of(table[(table["split"] == "test") & (table["group"] == "all")]):
+        counts = cell.decomposition(row["member"], "test", selection=row["selection"])
+        whole = summarize(counts, cell.parts["test"].groups, class_names=cell.class_names)
+        for key in quantities.of_classes(cell.class_names):
+            assert row[quantities.column(key)] == pytest.approx(whole[key], abs=1e-6, nan_ok=True)

@@ -10,6 +10,7 @@ from flipjax.report.__main__ import main as report
 from flipjax.results import export, load
 from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import read_csv, write_csv
+from results.tables import RECORDED
 
 
 def other_seed(folder):
@@ -58,17 +59,17 @@ def damaged(folder):
 
 
 @pytest.fixture
-def folder(recorded, tmp_path):
-    return shutil.copytree(recorded, tmp_path / "run")
+def folder(tmp_path):
+    return shutil.copytree(RECORDED, tmp_path / "run")
 
 
 CHANGES = [other_seed, other_config, other_results, other_history, foreign_history, missing, damaged]
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_is_not_of_this_run_is_refused_by_name(change, recorded, folder, capsys):
+def test_what_is_not_of_this_run_is_refused_by_name(change, folder, capsys):
     words = change(folder)
-    commands = [(report, [folder]), (report, ["--compare", folder, recorded])]
+    commands = [(report, [folder]), (report, ["--compare", folder, RECORDED])]
     commands += [(export.main, [folder, "--to", "csv", "--out", folder / "out"])]
     for main, line in commands:
         assert main([str(word) for word in line]) == 2
@@ -85,9 +86,9 @@ def test_scores_are_those_of_the_cells_whatever_the_file_says(folder):
     pd.testing.assert_frame_equal(load(folder).scores, whole, check_dtype=False)
 
 
-def test_members_of_a_shard_that_is_not_collected_have_their_intervals(recorded, folder):
+def test_members_of_a_shard_that_is_not_collected_have_their_intervals(folder):
     place = folder / "cells/000"
     (place / "parts").mkdir()
     (place / "decomposition.npz").rename(place / "parts/abc.npz")
     summary = load(folder).summary
-    assert summary["low"].equals(load(recorded).summary["low"]) and summary["low"].notna().any()
+    assert summary["low"].equals(load(RECORDED).summary["low"]) and summary["low"].notna().any()

@@ -1,5 +1,7 @@
 """Means over seeds, intervals, trends and comparisons, against hand-computed values."""
 
+import itertools
+
 import jax
 import numpy as np
 import pandas as pd
@@ -8,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flipjax.metrics import bootstrap
-from flipjax.results.cells import StoredCell, StoredSplit
 from flipjax.results.choices import regret
 from flipjax.results.frames import records_of, to_frame
 from flipjax.results.resampling import Resamples
 from flipjax.results.rows import member_rows
 from flipjax.results.seeds import aggregate, compare, estimate, trend
 from flipjax.results.text import comparison_table, regret_table
-from results.tables import CLASSES, find, table_of
+from results.tables import CLASSES, END, cell_of, find, random_decomposition, table_of
+
+HALF = 3.182446 / 2
+"""Of four seeds with standard deviation 1, half the width of their interval."""
 
 
 def mean_of(values, quantity="fg_flip/all", weight=1.0):
@@ -50,50 +54,35 @@ def test_no_interval_leaves_the_range_of_its_quantity(values, weight):
         assert ends[0] <= row["low"] <= row["mean"] + 2e-6 and row["mean"] - 2e-6 <= row["high"] <= ends[1]
 
 
-def stored_cell(members=3, n=24, selections=("val_loss",)):
+def stored_cell():
     """Each object stands in both scenes; member k flips more than member k - 1."""
-    generator = np.random.default_rng(1)
-    confusion = generator.integers(1, 50, (len(selections), members, n, 3, 3)).astype(np.int32)
-    for k in range(members):
-        confusion[:, k, :, 1, 2] += 40 * k
-    groups = np.arange(n) % 4
-    risk = generator.uniform(0, 20, confusion.shape[:3]).astype(np.float32)
-    part = StoredSplit(confusion, risk, groups, np.arange(n) // 2, np.zeros((n, 2), int))
-    names = tuple(f"m{k}" for k in range(members))
-    return StoredCell(names, selections, CLASSES, ("land", "water"), {"val": part, "test": part})
+    members = {f"m{k}": [random_decomposition(24, k)] for k in range(3)}
+    for k, (decomposition,) in enumerate(members.values()):
+        decomposition.confusion[:, 1, 2] += 40 * k
+    return cell_of(members, np.arange(24) % 4, np.arange(24) // 2)
 
 
 def test_few_seeds_are_resampled_by_object_and_paired():
     cell = stored_cell()
     resamples = Resamples({"000": cell}, samples=200)
-    rows = []
+    rows, part = [], cell.parts["test"]
     for k, member in enumerate(cell.members):
-        known = {"member": member, "rho": 0.5 + 0.2 * (k == 2), "seed": k % 2, "status": "finished"}
-        known["selection"] = "val_loss"
-        groups = cell.parts["test"].groups
-        rows += member_rows(known, cell.decomposition(member, "test"), groups, part="test", class_names=CLASSES)
+        known = {"member": member, "rho": 0.5 + 0.2 * (k == 2), "seed": k % 2, **END}
+        rows += member_rows(known, cell.decomposition(member, "test"), part.groups, part="test", class_names=CLASSES)
     rows = to_frame(rows)
+    m0, m1, m2 = (resamples.of(member, "val_loss", "fg_flip/rare") for member in cell.members)
     low = find(aggregate(rows, resamples=resamples), "fg_flip/rare", rho=0.5)
-    mean = np.mean([resamples.of(member, "val_loss", "fg_flip/rare") for member in ("m0", "m1")], axis=0)
     assert (low["n"], low["interval"], len(low["values"].split())) == (2, "images", 2)
-    assert [low["low"], low["high"]] == pytest.approx(np.percentile(mean, (2.5, 97.5)), abs=1e-6)
+    assert [low["low"], low["high"]] == pytest.approx(np.percentile((m0 + m1) / 2, (2.5, 97.5)), abs=1e-6)
     # Only seed 0 has both levels, and the change is that of the same resamples.
     line = find(trend(rows, resamples=resamples), "fg_flip/rare")
-    change = resamples.of("m2", "val_loss", "fg_flip/rare") - resamples.of("m0", "val_loss", "fg_flip/rare")
     assert (line["n"], line["interval"]) == (1, "images")
-    assert [line["change_low"], line["change_high"]] == pytest.approx(np.percentile(change, (2.5, 97.5)), abs=1e-6)
+    assert [line["change_low"], line["change_high"]] == pytest.approx(np.percentile(m2 - m0, (2.5, 97.5)), abs=1e-6)
     # As `bootstrap` has it, but for the draws.
-    ends = bootstrap(
-        cell.decomposition("m2", "test"),
-        "group/rare/fg_flip",
-        key=jax.random.key(0),
-        groups=cell.parts["test"].groups,
-        pairs=cell.parts["test"].pairs,
-    )
-    own = np.percentile(resamples.of("m2", "val_loss", "fg_flip/rare"), (2.5, 97.5))
-    np.testing.assert_allclose(own, ends, atol=0.02)
-    assert resamples.of("other", "val_loss", "fg_flip/rare") is None
-    assert resamples.of("m0", "last", "fg_flip/rare") is None
+    options = {"key": jax.random.key(0), "groups": part.groups, "pairs": part.pairs}
+    ends = bootstrap(cell.decomposition("m2", "test"), "group/rare/fg_flip", **options)
+    np.testing.assert_allclose(np.percentile(m2, (2.5, 97.5)), ends, atol=0.02)
+    assert resamples.of("other", "val_loss", "fg_flip/rare") is resamples.of("m0", "last", "fg_flip/rare") is None
     assert find(aggregate(rows), "fg_flip/rare", rho=0.5)["interval"] == ""
 
 
@@ -112,13 +101,17 @@ def test_aurocs_of_few_seeds_have_what_their_own_intervals_give():
     assert change["interval"] == "images"
 
 
+def rare_flips(flips, **options):
+    return table_of({key: {("rare", "fg_flip"): flip} for key, flip in flips.items()}, **options)
+
+
 def test_aggregate_by_hand():
     flips = {(0.5, 0): 0.1, (0.5, 1): 0.3, (0.5, 2): 0.2, (0.5, 3): 0.2, (0.9, 0): 0.6, (0.9, 1): ""}
     gap = {("all", "gap_mean"): 0.35}
     rows = table_of({key: {("rare", "fg_flip"): flip, **gap} for key, flip in flips.items()})
     summary = aggregate(rows)
     low = find(summary, "fg_flip/rare", rho=0.5)
-    half = 3.182446 * np.std([0.1, 0.3, 0.2, 0.2], ddof=1) / 2
+    half = HALF * np.std([0.1, 0.3, 0.2, 0.2], ddof=1)
     assert (low["n"], low["left_out"], low["mean"], low["values"]) == (4, 0, 0.2, "0.1 0.3 0.2 0.2")
     assert (low["low"], low["high"]) == pytest.approx((0.2 - half, 0.2 + half), abs=2e-6)
     high = find(summary, "fg_flip/rare", rho=0.9)
@@ -140,15 +133,11 @@ def test_members_that_diverged_are_left_out_and_counted():
 def test_trend_by_hand_is_paired_by_seed():
     # Slopes 1, 2, 1 and 2; changes 0.4, 0.8, 0.4 and 0.8; seed 2 lacks a level.
     curves = {0: (0.1, 0.3, 0.5), 1: (0.2, 0.6, 1.0), 2: (0.2, "", 0.4), 3: (0.5, 0.7, 0.9), 4: (0.0, 0.4, 0.8)}
-    values = {
-        (rho, seed): {("rare", "fg_flip"): curve[i]}
-        for i, rho in enumerate((0.5, 0.7, 0.9))
-        for seed, curve in curves.items()
-    }
-    line = find(trend(table_of(values)), "fg_flip/rare")
+    flips = {(rho, seed): curve[i] for i, rho in enumerate((0.5, 0.7, 0.9)) for seed, curve in curves.items()}
+    line = find(trend(rare_flips(flips)), "fg_flip/rare")
     assert (line["n"], line["from"], line["to"]) == (4, 0.5, 0.9)
     assert line["slope"] == pytest.approx(1.5)
-    half = 3.182446 * np.std([1, 1, 2, 2], ddof=1) / 2
+    half = HALF * np.std([1, 1, 2, 2], ddof=1)
     assert line["slope"] - line["slope_low"] == pytest.approx(half, abs=1e-5)
     # No slope between values in 0..1 is steeper.
     assert line["slope_high"] == pytest.approx(min(1.5 + half, 1 / 0.4), abs=1e-5)
@@ -157,32 +146,23 @@ def test_trend_by_hand_is_paired_by_seed():
 
 
 def test_trend_is_split_by_other_axes_and_needs_two_levels():
-    values = {
-        (method, rho, seed): {("all", "fg_flip"): rho * (1 + (method == "dro"))}
-        for method in ("ce", "dro")
-        for rho in (0.5, 0.9)
-        for seed in (0, 1)
-    }
-    trends = trend(table_of(values, axes=("method", "rho", "seed")))
-    assert find(trends, "fg_flip/all", method="ce")["slope"] == pytest.approx(1.0)
-    assert find(trends, "fg_flip/all", method="dro")["slope"] == pytest.approx(2.0)
+    slopes = {"ce": 1.0, "dro": 2.0}
+    flips = {(name, rho, seed): slopes[name] * rho for name, rho, seed in itertools.product(slopes, (0.5, 0.9), (0, 1))}
+    trends = trend(rare_flips(flips, axes=("method", "rho", "seed")))
+    for method, slope in slopes.items():
+        assert find(trends, "fg_flip/rare", method=method)["slope"] == pytest.approx(slope)
     assert trend(table_of({(0.5, 0): {}, (0.5, 1): {}})).empty
     assert trend(table_of({(0,): {}, (1,): {}}, axes=("seed",))).empty
 
 
 def test_methods_are_compared_seed_by_seed():
-    flips = {"ce": (0.6, 0.8, 0.7, 0.7), "swap": (0.1, 0.2, 0.3, 0.2), "dro": (0.6, "", 0.9, 0.7)}
-    values = {
-        (method, rho, seed): {("rare", "fg_flip"): flip}
-        for method, row in flips.items()
-        for rho in (0.5, 0.9)
-        for seed, flip in enumerate(row)
-    }
-    rows = table_of(values, axes=("method", "rho", "seed"), status={("swap", 0.9, 2): "diverged"})
+    own = {"ce": (0.6, 0.8, 0.7, 0.7), "swap": (0.1, 0.2, 0.3, 0.2), "dro": (0.6, "", 0.9, 0.7)}
+    flips = {(name, rho, seed): own[name][seed] for name, rho, seed in itertools.product(own, (0.5, 0.9), range(4))}
+    rows = rare_flips(flips, axes=("method", "rho", "seed"), status={("swap", 0.9, 2): "diverged"})
     found = compare(rows)
     whole = find(found, "fg_flip/rare", method="swap", rho=0.5)
     assert (whole["reference"], whole["n"], whole["difference"]) == ("ce", 4, pytest.approx(-0.5))
-    half = 3.182446 * np.std([0.5, 0.6, 0.4, 0.5], ddof=1) / 2
+    half = HALF * np.std([0.5, 0.6, 0.4, 0.5], ddof=1)
     assert whole["high"] - whole["difference"] == pytest.approx(half, abs=1e-5)
     partial = find(found, "fg_flip/rare", method="swap", rho=0.9)
     assert (partial["n"], partial["left_out"]) == (3, 1) and np.isnan(partial["low"])

@@ -1,5 +1,7 @@
 """Tables and sentences of a terminal."""
 
+import itertools
+
 import numpy as np
 
 from flipjax.results import quantities
@@ -11,24 +13,19 @@ from flipjax.results.resampling import Resamples
 from flipjax.results.seeds import aggregate, compare, trend
 from flipjax.results.sentences import headline, unlearnt_warning, verdicts
 from flipjax.results.text import comparison_table, regret_table, summary_table, to_markdown, to_text, trend_table
-from results.tables import table_of
+from results.tables import RECORDED, table_of
 
 
 def grid(change, *, seeds=4):
     """A grid whose Flip in the rare groups changes by `change` over rho, with some spread over seeds."""
-    return table_of(
-        {
-            (rho, seed): {
-                ("rare", "fg_flip"): 0.1 + change * (rho > 0.9) + 0.01 * seed * (rho > 0.9),
-                ("all", "fg_flip"): 0.2,
-                ("all", "iou_foreground"): 0.9 + 0.02 * (seed % 2) * (-1 if rho > 0.9 else 1),
-                ("all", "gap_mean"): -0.1,
-                ("all", "risk_auroc"): (0.9 if rho < 0.9 else 0.55) + 0.01 * seed,
-            }
-            for rho in (0.5, 0.9, 0.99)
-            for seed in range(seeds)
-        }
-    )
+    values = {}
+    for rho, seed in itertools.product((0.5, 0.9, 0.99), range(seeds)):
+        high = rho > 0.9
+        whole = {"fg_flip": 0.2, "iou_foreground": 0.9 + 0.02 * (seed % 2) * (-1 if high else 1), "gap_mean": -0.1}
+        whole["risk_auroc"] = (0.9 if rho < 0.9 else 0.55) + 0.01 * seed
+        values[rho, seed] = {("all", name): value for name, value in whole.items()}
+        values[rho, seed]["rare", "fg_flip"] = 0.1 + (change + 0.01 * seed) * high
+    return table_of(values)
 
 
 def test_tables_fit_a_terminal_and_repeat_what_names_a_row():
@@ -56,11 +53,9 @@ def test_no_sentence_without_an_interval_that_carries_it():
     assert "no change" in sentences(grid(-0.015))[0]
     assert sentences(grid(0.5, seeds=3)) == []
     # The change of 0.004 excludes 0, and shows in neither of the two digits.
-    assert sentences(
-        table_of(
-            {(rho, seed): {("rare", "fg_flip"): 0.1 + 0.004 * (rho > 0.6)} for rho in (0.5, 0.9) for seed in range(4)}
-        )
-    )[0].startswith("Flip in the rare groups stays at 0.10 from rho 0.5 to 0.9 (+0.00 [+0.00, +0.00]")
+    few = {(rho, seed): {("rare", "fg_flip"): 0.1 + 0.01 * (rho - 0.5)} for rho in (0.5, 0.9) for seed in range(4)}
+    line = "Flip in the rare groups stays at 0.10 from rho 0.5 to 0.9 (+0.00 [+0.00, +0.00]"
+    assert sentences(table_of(few))[0].startswith(line)
 
 
 def test_a_verdict_says_what_its_interval_excludes():
@@ -68,25 +63,20 @@ def test_a_verdict_says_what_its_interval_excludes():
     cases = [(-0.21, -0.47, 0.05), (-0.21, -0.47, -0.05), (0.2, 0.1, 0.3), (0.2, np.nan, np.nan)]
     ends = [dict(zip(("difference", "low", "high"), case, strict=True)) for case in cases]
     table = to_frame([row | {"rho": 0.5} | ends[2], *(row | each for each in ends)])
-    said = verdicts(table)
-    assert said[0] == (
-        "mine against ce: Flip (rare) -0.21 [-0.47, +0.05] at rho 0.95: cannot be told apart with 4 seeds."
-    )
-    assert [line.partition("0.95: ")[2] for line in said[1:]] == [
-        "lower, with 4 seeds.",
-        "higher, with 4 seeds.",
-        "no interval, with 4 seeds.",
-    ]
+    first, *others = verdicts(table)
+    assert first == "mine against ce: Flip (rare) -0.21 [-0.47, +0.05] at rho 0.95: cannot be told apart with 4 seeds."
+    for line, words in zip(others, ("lower", "higher", "no interval"), strict=True):
+        assert line.endswith(f"0.95: {words}, with 4 seeds.")
     few = verdicts(to_frame([row | ends[0] | {"n": 2, "interval": "images"}]))
     assert few[0].endswith("cannot be told apart for these 2 seeds alone.") and verdicts(table[:0]) == []
     assert unlearnt_warning([], members=2, reach=0.1) == []
     assert unlearnt_warning(["a", "b"], members=2, reach=0.1)[0].startswith("Warning: All 2 members hardly find")
 
 
-def test_no_share_or_interval_of_a_recorded_run_leaves_its_range(recorded):
-    table = read_csv(recorded / "results.csv")
+def test_no_share_or_interval_of_a_recorded_run_leaves_its_range():
+    table = read_csv(RECORDED / "results.csv")
     rows = table[table["selection"] == "val_loss"]
-    resamples = Resamples({"000": load_cell(recorded / "cells/000/decomposition.npz")}, samples=50)
+    resamples = Resamples({"000": load_cell(RECORDED / "cells/000/decomposition.npz")}, samples=50)
     summary = aggregate(rows, resamples=resamples)
     for row in records_of(summary):
         least, most = RANGES[quantities.quantity_of(row["quantity"]).unit]

@@ -1,6 +1,7 @@
 """Counterfactual pairs, McNemar's exact test, and choosing among methods: hand-computed, and against SciPy."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ from flipjax.metrics import Decomposition
 from flipjax.report.galleries import member_items
 from flipjax.report.pulls import scene_table
 from flipjax.results import gallery, pairs
-from flipjax.results.cells import StoredCell, StoredSplit
 from flipjax.results.choices import method_regret
 from flipjax.results.frames import records_of, to_frame
 from flipjax.results.repair_sign import agreement, repair_signs
 from flipjax.results.swapped_scenes import SceneSwap
 from flipjax.results.text import pair_table, sign_table, to_text
+from results import tables
 
 LABELS = np.array([[1, 1], [1, 2], [2, 1], [0, 2], [2, 2]])
 """The predicted labels of five pairs: same, changed, changed, no region in one scene, same."""
@@ -55,33 +56,15 @@ def test_scenes_are_tested_class_by_class():
     """Four objects of class 1 in three scenes: right on the first alone, by most of three seeds."""
     groups = np.tile([0, 1, 2], 4)
     often = np.array([[1, 2, 2]] * 4)
-    counts = [member(often), member(often), member(np.full((4, 3), 1))]
-    parts = dict.fromkeys(
-        ("val", "test"),
-        StoredSplit(
-            np.stack([[c.confusion for c in counts]]),
-            np.stack([[c.risk_sum for c in counts]]),
-            groups,
-            np.repeat(np.arange(4), 3),
-            np.zeros((12, 2), int),
-        ),
-    )
-    names = ("background", "cat", "dog"), ("land", "sea", "snow")
-    cell = StoredCell(("ce0", "ce1", "ce2"), ("val_loss",), *names, parts, usual=((0,), (1, 2)))
-    rows = to_frame([r for s in range(3) for r in rows_of("ce", s, reliance=0.6, worst=(0.5, 0.4), flip=(0.3, 0.3))])
+    members = {"ce0": [member(often)], "ce1": [member(often)], "ce2": [member(np.full((4, 3), 1))]}
+    scenes = ("land", "sea", "snow")
+    cell = tables.cell_of(members, groups, np.repeat(np.arange(4), 3), scenes=scenes, usual=((0,), (1, 2)))
+    rows = to_frame(row for name in members for row in rows_of(name))
     cat, dog = records_of(pairs.scene_tests(rows, {"000": cell}))
-    assert [cat[f"right_{name}"] for name in names[1]] == [1, 0, 0] and (cat["n"], cat["q"]) == (4, 8.0)
+    assert [cat[f"right_{name}"] for name in scenes] == [1, 0, 0] and (cat["n"], cat["q"]) == (4, 8.0)
     assert cat["p_holm"] == 2 * cat["p"] == pytest.approx(2 * np.exp(-4)) and (dog["n"], dog["p"]) == (0, 1)
-    assert scene_table(pairs.scene_tests(rows, {"000": cell})).rows[0] == [
-        "0.9",
-        "cat",
-        "4",
-        "1.00",
-        "0.00",
-        "0.00",
-        "8.0",
-        "0.0366",
-    ]
+    line = scene_table(pairs.scene_tests(rows, {"000": cell})).rows[0]
+    assert line == ["0.9", "hopper", "4", "1.00", "0.00", "0.00", "8.0", "0.0366"]
     assert pairs.scene_tests(rows, {"000": dataclasses.replace(cell, scene_names=("land", "sea"), usual=())}).empty
 
 
@@ -94,28 +77,25 @@ def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ(b, c):
     assert test.p == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1)
 
 
-def rows_of(method, seed, *, reliance, worst, flip):
-    axes = {"member": f"{method}{seed}", "rho": 0.9, "seed": seed, "method": method}
-    end = {"status": "finished", "best_epoch": 2, "selection": "val_loss"}
-    return [
-        axes
-        | {"split": split, "group": group, "n_images": 4, "fg_flip": flip[place], "worst_group_iou": worst[place]}
-        | {"scene_reliance": reliance, "repair_flip": 0.2}
-        | end
-        for place, split in enumerate(("val", "test"))
-        for group in ("all", "common", "rare")
-    ]
+def rows_of(name, *, reliance=0.1, worst=(0.1, 0.1), flip=(0.3, 0.4)):
+    """Rows of the member of a method and a seed, with its numbers on the validation and the test images."""
+    member = {"member": name, "rho": 0.9, "seed": int(name[-1]), "method": name[:-1]}
+    rows = []
+    for (place, split), group in itertools.product(enumerate(("val", "test")), ("all", "common", "rare")):
+        row = member | {"split": split, "group": group, "n_images": 4, "fg_flip": flip[place]}
+        row |= {"worst_group_iou": worst[place], "scene_reliance": reliance, "repair_flip": 0.2}
+        rows.append(row | tables.END)
+    return rows
 
 
 def test_choosing_a_method_by_reliance_is_held_against_choosing_with_labels():
-    rows = rows_of("ce", 0, reliance=0.6, worst=(0.5, 0.4), flip=(0.3, 0.35))
-    rows += rows_of("swap", 0, reliance=0.2, worst=(0.4, 0.3), flip=(0.2, 0.15))
-    rows += rows_of("ce", 1, reliance=0.3, worst=(0.2, 0.1), flip=(0.5, 0.5))
-    rows += rows_of("swap", 1, reliance=0.5, worst=(0.6, 0.5), flip=(0.1, 0.1))
-    history = [
-        {"member": f"{m}{s}", "epoch": e, "valid_risk": e} for m in ("ce", "swap") for s in (0, 1) for e in (1, 2)
-    ]
+    rows = rows_of("ce0", reliance=0.6, worst=(0.5, 0.4), flip=(0.3, 0.35))
+    rows += rows_of("swap0", reliance=0.2, worst=(0.4, 0.3), flip=(0.2, 0.15))
+    rows += rows_of("ce1", reliance=0.3, worst=(0.2, 0.1), flip=(0.5, 0.5))
+    rows += rows_of("swap1", reliance=0.5, worst=(0.6, 0.5), flip=(0.1, 0.1))
     rows = to_frame(rows)
+    names = rows["member"].unique()
+    history = [{"member": name, "epoch": epoch, "valid_risk": epoch} for name in names for epoch in (1, 2)]
     found = records_of(method_regret(rows, to_frame(history)))
     table = {(row["selection"], row["quantity"]): row for row in found}
     by_reliance = table["least scene reliance, no labels", "worst_group_iou/all"]
@@ -129,25 +109,14 @@ def test_choosing_a_method_by_reliance_is_held_against_choosing_with_labels():
 
 
 def cell_of(**labels):
-    members = [member(each) for each in labels.values()]
-    part = StoredSplit(
-        np.stack([each.confusion for each in members])[None],
-        np.ones((1, len(members), 10)),
-        np.tile([0, 1], 5),
-        PAIRS,
-        np.zeros((10, 2), int),
-    )
-    names = ("background", "cat", "dog"), ("land", "water")
-    return StoredCell(tuple(labels), ("val_loss",), *names, {"val": part, "test": part})
+    members = {name: [member(each)] for name, each in labels.items()}
+    return tables.cell_of(members, np.tile([0, 1], 5), PAIRS)
 
 
 def test_methods_are_tested_on_the_pairs_that_change_in_most_seeds():
     same, other = np.ones_like(LABELS), np.where(LABELS == 0, 1, LABELS)
     cell = cell_of(ce0=other, ce1=other, ce2=same, swap0=same, swap1=same, swap2=other)
-    rows = []
-    for name in cell.members:
-        rows += rows_of(name[:-1], int(name[-1]), reliance=0.1, worst=(0.1, 0.1), flip=(0.1, 0.1))
-    rows = to_frame(rows)
+    rows = to_frame(row for name in cell.members for row in rows_of(name))
     (row,) = records_of(pairs.pair_tests(rows, {"only": cell}))
     assert (row["method"], row["reference"], row["seeds"], row["n"]) == ("swap", "ce", 3, 5)
     # In two of the three seeds of ce pairs 1, 2 and 3 change; in two of swap none does.
@@ -163,24 +132,14 @@ def test_methods_are_tested_on_the_pairs_that_change_in_most_seeds():
 def test_a_pair_in_the_gallery_says_what_became_of_its_label():
     cell = cell_of(m=LABELS)
     indices, kinds = np.array([2, 3, 8, 9, 6]), ["pair 0", "pair 0", "pair 1", "pair 1", "riskiest"]
-    blank = np.zeros((5, 4, 4), int)
-    made = gallery.make_gallery(
-        np.zeros((5, 4, 4, 3)),
-        blank,
-        np.zeros((5, 4, 4, 3)),
-        indices=indices,
-        groups=[0, 1, 0, 1, 0],
-        kinds=kinds,
-        member="m",
-    )
+    blank = np.zeros((5, 4, 4, 3))
+    options = {"indices": indices, "groups": [0, 1, 0, 1, 0], "kinds": kinds, "member": "m"}
+    made = gallery.make_gallery(blank, blank[..., 0].astype(int), blank, **options)
     swap = SceneSwap(np.arange(10.0), member(LABELS))
     options = {"class_names": cell.class_names, "scene_names": cell.scene_names, "label": "m", "swap": swap}
     items = member_items(made, cell.decomposition("m", "test"), PAIRS, **options)
-    assert [item.pair for item in items[::2]] == [
-        "the label changes with the scene, cat and dog",
-        "the label stays dog",
-        "",
-    ]
+    changed = "the label changes with the scene, hopper and skimmer"
+    assert [item.pair for item in items[::2]] == [changed, "the label stays skimmer", ""]
     assert [item.swap_risk for item in items] == [2, 3, 8, 9, 6]
 
 
@@ -193,17 +152,15 @@ def test_agreement_is_cohens_kappa():
 
 
 def test_repair_is_warned_of_where_the_seeds_disagree():
-    names = [f"ce{seed}" for seed in (0, 1, 2)]
+    names = ("ce0", "ce1", "ce2")
     cell = cell_of(**dict.fromkeys(names, LABELS))
     generator = np.random.default_rng(0)
     value = generator.normal(size=(1, 3, 10, 2, 1))
     odds = value * np.array([-0.5, 0.5])
     part = dataclasses.replace(cell.parts["val"], scene_log_odds=odds, centers=np.zeros((1, 3, 2)))
     cell = dataclasses.replace(cell, parts={"val": part, "test": part})
-    rows = []
-    for seed in (0, 1, 2):
-        rows += rows_of("ce", seed, reliance=0.1, worst=(0.1, 0.1), flip=(0.3, 0.4))
-    (row,) = records_of(repair_signs(to_frame(rows), {"only": cell}))
+    rows = to_frame(row for name in names for row in rows_of(name))
+    (row,) = records_of(repair_signs(rows, {"only": cell}))
     identity = np.where(LABELS.ravel() > 0, 1 + (value[0].mean((2, 3)) > 0), 0)
     every = np.arange(10)[None]
     kappas = [agreement(identity[a], identity[b], every) for a, b in ((0, 1), (0, 2), (1, 2))]
