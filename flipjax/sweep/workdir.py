@@ -23,7 +23,6 @@ CONFIG = "config.json"
 POOLS = "pools.json"
 # What config.json holds, by which a run is told from another program's folder.
 KEYS = {"name", "command", "device", "flipjax", "config"}
-FOLDERS = ("cells", "checkpoints", "report", "report/figures", "logs")
 # Files that a run has for a moment only.
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
@@ -173,10 +172,6 @@ class Workdir:
             return
         if path.is_symlink() or path.is_file():
             stored = _read_json(path, keys=KEYS)
-            links = [name for name in FOLDERS if (self.folder / name).is_symlink()]
-            if links:
-                found = f"the link {self.folder / links[0]}, which leads out of it"
-                raise ConfigError("--workdir", "a run without links", found)
             difference = None if free else first_difference(stored["config"], json.loads(json.dumps(config)))
             if difference:
                 found = f"one of another in {self.folder} ({difference}); {ADVICE}"
