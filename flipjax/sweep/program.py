@@ -1,6 +1,6 @@
 """Training one program of a sweep, with a checkpoint after every epoch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,27 +70,6 @@ def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> placem
     return placement.make_layout(spec, members=members, model=experiment.model.title, batch_size=batch_size)
 
 
-def checkpoints_of(program: Program, workdir: Workdir) -> Checkpoints:
-    """Opens the checkpoints of a program in a run folder."""
-    return Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
-
-
-def _restore_larger(
-    program: Program, larger: Sequence[Program], blank: Any, workdir: Workdir, *, say: Callable[[str], Any]
-) -> tuple[int, Any] | None:
-    """Returns the program's members out of the checkpoint of a wave that held them, epoch and tree; None without."""
-    for wave in larger:
-        where = np.array([wave.names.index(name) for name in program.names])
-        checkpoints = checkpoints_of(wave, workdir)
-        states = population.take_member(blank[0], np.zeros(len(wave.names), int))
-        stored = checkpoints.restore((states, blank_history(wave)), say=say)
-        checkpoints.close()
-        if stored:
-            states, history = population.take_member(stored[1], where)
-            return stored[0], (states, {name: history[name][:, : leaf.shape[1]] for name, leaf in blank[1].items()})
-    return None
-
-
 def train(
     program: Program,
     spec: PopulationSpec,
@@ -100,7 +79,6 @@ def train(
     bar: Bar,
     stop_requested: Callable[[], bool],
     after_epoch: Callable[[list[Row]], Any],
-    larger: Sequence[Program] = (),
 ) -> tuple[placement.Layout, population.Population, list[Row]]:
     """Trains the program's members from its latest checkpoint until none is running; returns their history, too.
 
@@ -112,7 +90,6 @@ def train(
       bar: told of every epoch.
       stop_requested: asked after every epoch; True ends the run.
       after_epoch: called with the rows of the history when an epoch's checkpoint is written.
-      larger: waves with these members among others that this process gave up; their checkpoints do, too.
 
     Raises:
       InterruptedRunError: when `stop_requested` said so.
@@ -125,18 +102,15 @@ def train(
         bar.say(f"cell {program.name}: {line}")
     start = starting_weights(program.experiment)
     current = population.create(program.experiment, layout, members, start=start)
-    checkpoints = checkpoints_of(program, workdir)
+    checkpoints = Checkpoints(workdir.checkpoints_of(program), identity=f"{program.identity}/{program.part}")
     history = blank_history(program)
     budgets = np.array(program.epochs)
     epoch = 0
-    blank = (population.states_of(current), history)
-    own = checkpoints.restore(blank, say=bar.say)
-    stored = own or _restore_larger(program, larger, blank, workdir, say=bar.say)
+    stored = checkpoints.restore((population.states_of(current), history), say=bar.say)
     if stored:
         epoch, (states, history) = stored
         current = population.create(program.experiment, layout, members, states)
         bar.say(f"cell {program.name}: continues after epoch {epoch}")
-    if own:
         bar.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
     shared = placement.share(layout, (study.pool, study.tables["val"]))
     while (current.status == Status.RUNNING).any():

@@ -109,9 +109,7 @@ class Sweep:
         refuse = functools.partial(waves.no_room, spec=spec, study=study)
         waves.in_waves(program, size, run, say=bar.say, refuse=refuse)
 
-    def _run_wave(
-        self, program: Program, larger: Sequence[Program], study: Study, spec: PopulationSpec, bar: Bar
-    ) -> None:
+    def _run_wave(self, program: Program, study: Study, spec: PopulationSpec, bar: Bar) -> None:
         whole = next(other for other in self.programs if other.name == program.name)
         before = storage.rows_of(whole, self.stored[program.name], "history")
 
@@ -120,7 +118,7 @@ class Sweep:
                 self.histories[program.name] = before + rows
                 self._write_history()
 
-        options = {"stop_requested": lambda: self.signals.stop, "after_epoch": after_epoch, "larger": larger}
+        options = {"stop_requested": lambda: self.signals.stop, "after_epoch": after_epoch}
         layout, trained, history = train(program, spec, study, self.workdir, bar=bar, **options)
         shown = select(whole)
         cell = finish(program, self.config, study, layout, trained, self.workdir, history=history, shown=shown)
@@ -138,6 +136,7 @@ class Sweep:
         rows, failures = self._gather()
         whole = not failures and all(row["status"] in DONE for row in rows)
         self.workdir.verify()
+        self.workdir.remove_partial()
         write_results(folder, rows + failures)
         self._write_history()
         # What is on disk is not needed twice: of a large grid it is most of the memory.
@@ -201,7 +200,6 @@ def run_sweep(
             return command.INTERRUPTED
         if shard:
             return _end_shard(sweep, shard)
-        workdir.remove_partial()
         text, code = sweep.conclude()
         missing = sweep.missing()
         if collect and missing:

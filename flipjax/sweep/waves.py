@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 from jax.sharding import NamedSharding
@@ -90,25 +90,20 @@ def no_room(program: Program, spec: PopulationSpec, study: Study) -> str:
     given, working = compiled_bytes(program, spec, study, members=1)
     devices = layout_of(program, spec, members=1).mesh.size
     whose = "that config.population.memory_gb allows" if spec.memory_gb else "of a device"
-    experiment = program.experiment
-    sizes = {"train.batch_size": experiment.train.batch_size, "pool.size": experiment.pool.size}
-    if experiment.model.title == "unet":
-        sizes |= {"model.width": experiment.model.width, "model.depth": experiment.model.depth}
-    lower = ", ".join(f"config.{field} ({value})" for field, value in sizes.items())
     # The devices of a CPU share its memory: a batch on several of them takes as much.
     idle = devices < jax.device_count() and jax.default_backend() != "cpu"
     return (
         f"no memory for one member alone, {program.names[0]}: it takes {megabytes(given + working)} "
         f"({megabytes(given)} of states and data, {megabytes(working)} of work) of the "
-        f"{megabytes(device_bytes(spec, devices=devices))} {whose}; lower one of {lower}"
-        + (f", or raise config.population.batch_devices ({devices})" if idle else "")
+        f"{megabytes(device_bytes(spec, devices=devices))} {whose}; lower config.train.batch_size, config.pool.size or "
+        "the size of the model" + (f", or raise config.population.batch_devices ({devices})" if idle else "")
     )
 
 
 def in_waves(
     program: Program,
     size: int,
-    run: Callable[[Program, Sequence[Program]], None],
+    run: Callable[[Program], None],
     *,
     say: Callable[[str], object],
     refuse: Callable[[Program], str],
@@ -118,7 +113,7 @@ def in_waves(
     Args:
         program: with the members to run.
         size: of a wave.
-        run: called with a wave, and with those that were given up and hold its members, the smallest first.
+        run: called with a wave.
         say: told of waves that are given up.
         refuse: returns what is said of a wave of one that is given up, see `no_room`.
 
@@ -126,21 +121,17 @@ def in_waves(
         TooLargeError: a device has no memory for one member.
     """
     names = program.names
-    larger: list[Program] = []
     while names:
-        larger = [wave for wave in larger if names[0] in wave.names]
-        within = larger[0].names if larger else names
-        wave = restrict(program, [name for name in names[:size] if name in within])
+        wave = restrict(program, names[:size])
         count = len(wave.names)
         try:
-            run(wave, larger)
+            run(wave)
         except Exception as error:
             if not out_of_memory(error):
                 raise
             if count == 1:
                 raise TooLargeError(refuse(wave)) from error
             size = (count + 1) // 2
-            larger = [wave, *larger]
             say(f"cell {program.name}: no memory for {count} members at a time; on with {size}")
         else:
             names = names[count:]

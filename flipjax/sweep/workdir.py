@@ -1,13 +1,14 @@
 """The run folder: what is done lies in it, so that the same command continues, finishes, or has nothing to do."""
 
-import contextlib
 import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from flipjax.backend import differing_software
 from flipjax.config import ConfigError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 POOLS = "pools.json"
+# The lock of those who change config.json: one shard at a time.
+CHANGING = ".config.tmp"
 # What config.json holds, by which a run is told from another program's folder.
 KEYS = {"name", "command", "device", "flipjax", "config"}
 # Files that a run has for a moment only.
@@ -89,7 +92,8 @@ class Workdir:
         Raises:
             ConfigError: there is such software, and `strict`.
         """
-        with self._changing_config() as path:
+        path = self.folder / CONFIG
+        with FileLock(self.folder / CHANGING):
             first = {**facts, **start, "sessions": [], "config": config}
             stored = _read_json(path, keys=KEYS) if path.is_file() else first
             starts = stored.get("sessions", [])
@@ -102,23 +106,11 @@ class Workdir:
 
     def add_session(self, seconds: float) -> None:
         """Adds the wall time of this process's training to its start in config.json."""
-        with self._changing_config() as path:
+        path = self.folder / CONFIG
+        with FileLock(self.folder / CHANGING):
             stored = _read_json(path, keys=KEYS)
             stored["sessions"][-1]["seconds"] = round(seconds, 1)
             _write_json(path, stored)
-
-    @contextlib.contextmanager
-    def _changing_config(self) -> Iterator[Path]:
-        """Gives config.json to one shard at a time, where the system has locks of folders."""
-        place = os.open(self.folder, os.O_RDONLY)
-        try:
-            with contextlib.suppress(ImportError, OSError):
-                import fcntl
-
-                fcntl.flock(place, fcntl.LOCK_EX)
-            yield self.folder / CONFIG
-        finally:
-            os.close(place)
 
     def verify(self) -> None:
         """Raises OSError where the folder is not that of this run any more."""
@@ -145,8 +137,6 @@ class Workdir:
         now = {"content": catalog.content, "holds": f"{catalog.source} ({count} at size {pool.size})"}
         pools = _read_json(path, keys=()) if path.is_file() else {}
         before = pools.setdefault(f"{pool.name} {pool.size} {pool.root}".strip(), now)
-        if not isinstance(before, dict) or not now.keys() <= before.keys():
-            raise ConfigError("--workdir", "a run of flipjax", f"{path}, which is damaged; restore it, or {ADVICE}")
         if before["content"] != now["content"]:
             old, new = (f"{each['holds']} [{each['content'][:8]}]" for each in (before, now))
             found = f"one on {old} in {self.folder}; bring that pool back, or {ADVICE}"
