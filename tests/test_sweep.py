@@ -131,7 +131,7 @@ def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
         ((*config, "--config.axes.rho=(0.2,)"), "expected a number in [0.5, 1], of which"),
         ((*config, "--config.model.norm=layer"), "one of batch, group, none; found 'layer'"),
         ((*config, "--config.knobs.jtt_epochs=9", "--config.axes.method=('jtt',)"), "config.train.epochs (3); found 9"),
-        ((*config, "--workdri=x"), "--workdri=x: expected an option"),
+        ((*config, "--workdri=x"), "nearest is --workdir"),
         ((*config, "stray"), "stray"),
         (("--config", str(tmp_path / "none.py")), "none.py"),
         ((*config, "--dry_run", "--config.pool.size=20", "--config.model.depth=4"), "multiple of 8"),
