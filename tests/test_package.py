@@ -189,7 +189,7 @@ def test_options_are_spelt_either_way_and_overrides_reach_the_grid():
     options = parser.parse(line)
     assert options.dry_run and options.config.train.epochs == 3
     assert options.config.grid.model.width == (8, 16)
-    with pytest.raises(ConfigError, match="--dry_rum: .* nearest is --dry_run"):
+    with pytest.raises(ConfigError, match=r"--dry_rum: .* nearest is --dry_run"):
         parser.parse(["--config=smoke", "--dry_rum"])
 
 
