@@ -1,4 +1,4 @@
-"""The large U-Nets in tests: with the weights of the golden cases, or with two narrow stages alone."""
+"""Networks in tests: large U-Nets with golden weights or two narrow stages alone; gradients against a twin's."""
 
 import functools
 import zlib
@@ -50,3 +50,19 @@ def golden_weight(name, shape):
     if name.endswith("running_var") or len(shape) == 1:
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
     return (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
+
+
+def assert_alike(function, wanted, *shapes):
+    """Compares two functions of arrays of these shapes, and their gradients."""
+    rng = np.random.default_rng(1)
+    arguments = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    outputs = jax.eval_shape(wanted, *arguments)
+    cotangents = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), outputs)
+
+    @jax.jit
+    def both(arguments, cotangents):
+        runs = [jax.vjp(each, *arguments) for each in (function, wanted)]
+        return [(output, pull(cotangents)) for output, pull in runs]
+
+    for result, exact in zip(*map(jax.tree.leaves, both(arguments, cotangents)), strict=True):
+        np.testing.assert_allclose(result, exact, rtol=0, atol=1e-5 * np.abs(exact).max(initial=0))

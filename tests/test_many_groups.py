@@ -5,18 +5,19 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import populations
 import pytest
 
-from flipjax.config import PopulationSpec
 from flipjax.data.correlation import Table, half_of_each_group
 from flipjax.data.pool import Pool, gather
 from flipjax.groups import Groups
 from flipjax.intervene import split_point
 from flipjax.methods import Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.sweep.study import split_evenly
-from flipjax.training import placement, population
+from flipjax.training import dfr, jtt, population
 from flipjax.training.member import Member
 from flipjax.training.optimise import Recipe
+from flipjax.training.population import take_member
 from flipjax.training.predict import predict
 from flipjax.training.step import make_batch
 
@@ -28,7 +29,7 @@ METHODS = ("balanced+bg_cutmix+dfr", "bg_swap+group_dro")
 @pytest.fixture(scope="module")
 def many(tiny):
     recipe = dataclasses.replace(tiny.train, epochs=2, selection=("val_worst_group_iou", "val_flip"))
-    return dataclasses.replace(tiny, train=recipe, active_knobs=active_knobs(METHODS), groups=GROUPS)
+    return dataclasses.replace(tiny, train=recipe, active_knobs=active_knobs((*METHODS, "jtt")), groups=GROUPS)
 
 
 @pytest.fixture(scope="module")
@@ -67,41 +68,74 @@ def members():
 
 
 @pytest.fixture(scope="module")
-def trained(many, members, zoo):
-    validation = make_table(lambda y, rank: rank % 4)
-
-    def train(members):
-        layout = placement.make_layout(PopulationSpec(map="loop"), members=len(members))
-        shared = placement.share(layout, (zoo, validation))
-        current = population.create(many, layout, members)
-        for _ in range(many.train.epochs):
-            current, record = population.run_epoch(many, layout, current, *shared)
-        return population.states_of(current), record
-
-    return train(members), train([members[1], members[1]])
+def validation():
+    return make_table(lambda y, rank: rank % 4)
 
 
-def test_a_member_equals_itself_among_others(trained):
-    (states, _), (copies, _) = trained
-    jax.tree.map(np.testing.assert_array_equal, *(population.take_member(each, 1) for each in (states, copies)))
+@pytest.fixture(scope="module")
+def trained(many, members, zoo, validation):
+    return populations.train(many, members, zoo, validation)
+
+
+@pytest.fixture(scope="module")
+def answer(many, zoo):
+    """Answers for weights on rows of the zoo: classes as predicted and true, on the host."""
+    compiled = jax.jit(predict, static_argnums=0)
+
+    def answer(weights, rows):
+        logits = np.asarray(compiled(many, weights, zoo, rows))
+        assert logits.shape[-1] == 4
+        return logits.argmax(-1), np.asarray(gather(zoo, rows)[1])
+
+    return answer
+
+
+def flipped(labels, truth):
+    return (labels != truth) & (labels > 0) & (truth > 0)
+
+
+def test_a_member_equals_itself_among_others(trained, many, members, zoo, validation):
+    states, copies = trained.states[-1], populations.train(many, [members[1]] * 2, zoo, validation).states[-1]
+    populations.assert_same(*(take_member(each, 1) for each in (states, copies)))
     assert states.group_weights.shape == (2, GROUPS.count) and np.ptp(states.group_weights[1]) > 0
 
 
-def test_validation_is_the_slow_one(trained, many, zoo):
-    (states, record), _ = trained
-    rows, groups, _, refit = make_table(lambda y, rank: rank % 4)
+def test_validation_is_the_slow_one(trained, validation, answer):
+    record = trained.records[-1]
+    rows, groups, _, refit = validation
     for place, kept in enumerate((~refit, np.ones(len(rows), bool))):  # DFR keeps half to itself.
-        logits = jax.jit(predict, static_argnums=0)(many, population.take_member(states.weights, place), zoo, rows)
-        assert logits.shape[-1] == 4
-        labels, truth = np.asarray(logits).argmax(-1)[kept], np.asarray(gather(zoo, rows)[1])[kept]
-        flips = (labels != truth) & (labels > 0) & (truth > 0)
-        np.testing.assert_allclose(record["valid_flip"][place], flips.sum() / (truth > 0).sum(), rtol=1e-6)
+        labels, truth = (each[kept] for each in answer(take_member(trained.states[-1].weights, place), rows))
+        wanted = flipped(labels, truth).sum() / (truth > 0).sum()
+        np.testing.assert_allclose(record["valid_flip"][place], wanted, rtol=1e-6)
         ious = []
         for y, s in np.ndindex(3, 4):
             inside = groups[kept] == 4 * y + s
             of_truth, of_label = truth[inside] == y + 1, labels[inside] == y + 1
             ious.append((of_truth & of_label).sum() / (of_truth | of_label).sum())
         np.testing.assert_allclose(record["valid_worst_group_iou"][place], min(ious), rtol=1e-6)
+
+
+def test_dfr_refits_on_half_of_each_group(trained, many):
+    zoo, (rows, groups, _, half) = trained.shared
+    assert np.bincount(groups[half]).tolist() == np.bincount(groups[~half]).tolist() == [1] * GROUPS.count
+    refitted = dfr.refit_heads(many, trained.layout, trained.current, *trained.shared)
+    before, after = (states.best["val_flip"].weights for states in (trained.states[-1], population.states_of(refitted)))
+    populations.assert_same(*(take_member(weights, 1) for weights in (before, after)))
+    refit, head = jax.jit(dfr.refit, static_argnums=0), take_member(after.params["head"], 0)
+    for fitted, others, close in ((half, ~half, True), (~half, half, False)):
+        alone = refit(many, take_member(before, 0), zoo, rows[fitted], rows[others]).params["head"]
+        assert np.allclose(head["kernel"], alone["kernel"], rtol=1e-3, atol=1e-3) == close
+
+
+def test_jtt_weights_up_the_images_of_which_more_than_half_is_flipped(trained, many, members, zoo, answer):
+    member = dataclasses.replace(members[0], knobs=Knobs(*map(jnp.float32, knobs_of("jtt", {}))))
+    state = take_member(trained.states[-1], 0)
+    state.weights.params["head"]["bias"] = np.float32([-9, 0, 0, 0])  # Some class everywhere.
+    weights = jax.jit(jtt.second_run, static_argnums=0)(many, member, zoo, state).image_weights
+    labels, truth = answer(state.weights, member.rows)
+    shares = flipped(labels, truth).sum((1, 2)) / (truth > 0).sum((1, 2))
+    assert 0 < (shares > 0.5).sum() < len(shares)
+    np.testing.assert_array_equal(weights, np.where(shares > 0.5, member.knobs.jtt_weight, 1))
 
 
 def test_a_swap_goes_to_each_other_scene_alike(many, members, zoo):

@@ -1,5 +1,6 @@
 """The convolution against XLA's own, and the U-Net: shapes, sizes, norms, weights."""
 
+import functools
 import math
 
 import jax
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from networks import assert_alike
 
 from flipjax.config import Experiment, ModelSpec
 from flipjax.models import MODELS, convolution, unet
 from flipjax.training.member import apply, weights_of
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def build(key=0, **spec):
@@ -23,8 +27,10 @@ def outline(images=(2, 24, 16, 3), **spec):
     return jax.eval_shape(lambda x: build(**spec)(x), jax.ShapeDtypeStruct(images, jnp.float32))
 
 
-def xla_convolve(images, kernel):
-    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def xla_convolve(images, kernel, stride=1, padding="SAME", groups=1):
+    return lax.conv_general_dilated(
+        images, kernel, (stride, stride), padding, dimension_numbers=LAYOUT, feature_group_count=groups
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,41 +48,55 @@ def xla_convolve(images, kernel):
     ],
 )
 def test_convolution_and_its_gradients_are_xlas(images, kernel):
-    rng = np.random.default_rng(1)
-    arguments = [rng.normal(size=shape).astype(np.float32) for shape in (images, kernel)]
-    cotangent = rng.normal(size=(*images[:3], kernel[-1])).astype(np.float32)
+    assert_alike(convolution.convolve, xla_convolve, images, kernel)
 
-    def run(function):
-        output, pull = jax.vjp(function, *arguments)
-        return output, *pull(cotangent)
 
-    for result, wanted in zip(
-        *(jax.jit(run, static_argnums=0)(each) for each in (convolution.convolve, xla_convolve)), strict=True
-    ):
-        np.testing.assert_allclose(result, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
+def test_depthwise_convolution_and_its_gradients_are_xlas():
+    assert_alike(convolution.depthwise, functools.partial(xla_convolve, groups=4), (2, 5, 6, 4), (3, 3, 1, 4))
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel", "stride", "padding"),
+    [
+        ((2, 6, 8, 3), (3, 3, 3, 4), 1, 1),
+        ((2, 6, 8, 3), (3, 3, 3, 4), 2, 1),
+        ((1, 8, 16, 3), (7, 7, 3, 4), 4, 3),
+        ((2, 6, 8, 3), (1, 1, 3, 4), 2, 0),
+        ((2, 8, 12, 3), (4, 4, 3, 5), 4, 0),
+    ],
+)
+def test_strided_convolutions_are_pytorchs(images, kernel, stride, padding):
+    wanted = functools.partial(xla_convolve, stride=stride, padding=[(padding, padding)] * 2)
+    assert_alike(functools.partial(convolution.convolve_strided, stride=stride), wanted, images, kernel)
 
 
 @pytest.mark.parametrize(
     ("size", "channels", "skip"), [((1, 1), 2, 3), ((3, 2), 5, 4), ((4, 4), 3, None), ((4, 4), 3, 0), ((44, 40), 20, 4)]
 )
 def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channels, skip):
-    rng = np.random.default_rng(3)
-    shapes = [(2, *size, channels), (2, 2 * size[0], 2 * size[1], skip or 0), (3, 3, channels + (skip or 0), 4)]
-    arguments = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
-    cotangent = rng.normal(size=(*shapes[1][:3], 4)).astype(np.float32)
-
-    def run(function):
-        output, pull = jax.vjp(function, *arguments)
-        return output, *pull(cotangent)
-
     def folded(images, others, kernel):
         return convolution.convolve_doubled(images, None if skip is None else others, kernel)
 
     def whole(images, others, kernel):
         return xla_convolve(jnp.concatenate([images.repeat(2, axis=1).repeat(2, axis=2), others], axis=-1), kernel)
 
-    for found, wanted in zip(*(jax.jit(run, static_argnums=0)(each) for each in (folded, whole)), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max(initial=0), rtol=0)
+    skips = (2, 2 * size[0], 2 * size[1], skip or 0)
+    assert_alike(folded, whole, (2, *size, channels), skips, (3, 3, channels + (skip or 0), 4))
+
+
+def test_the_heads_planes_and_their_gradients_are_a_products():
+    assert_alike(unet._planes, lambda images, kernel: jnp.moveaxis(images @ kernel, -1, 0), (2, 3, 4, 5), (5, 3))
+
+
+def test_batch_norm_and_its_gradients_are_flaxs():
+    def normalise(make, scale, bias, values):
+        norm = make()
+        norm.scale[...], norm.bias[...], images = scale, bias, 3 + 2 * values
+        output = norm([images])[0] if isinstance(norm, unet.PackBatchNorm) else norm(images)
+        return output, *lax.stop_gradient((norm.mean[...], norm.var[...]))
+
+    makes = (lambda: unet.PackBatchNorm(3), lambda: nnx.BatchNorm(3, momentum=unet.MOMENTUM, rngs=nnx.Rngs(0)))
+    assert_alike(*(functools.partial(normalise, make) for make in makes), (3,), (3,), (4, 5, 6, 3))
 
 
 def test_convolution_in_bfloat16_stays_in_it():
@@ -128,49 +148,6 @@ def small():
     params, statistics = weights_of(build(width=4, depth=2))
     images = np.random.default_rng(0).uniform(size=(4, 8, 8, 3)).astype(np.float32)
     return experiment, compiled, params, statistics, images
-
-
-def test_batch_norm_and_its_gradients_are_flaxs():
-    rng = np.random.default_rng(4)
-    images = rng.normal(3, 2, (4, 5, 6, 3)).astype(np.float32)
-    cotangent = rng.normal(size=images.shape).astype(np.float32)
-    results = []
-    for norm in (unet.PackBatchNorm(3), nnx.BatchNorm(3, momentum=unet.MOMENTUM, rngs=nnx.Rngs(0))):
-        norm.scale[...], norm.bias[...] = jnp.array([0.5, 0.0, -2.0]), jnp.array([1.0, 2.0, 0.0])
-        graph, params, statistics = nnx.split(norm, nnx.Param, nnx.BatchStat)
-
-        def normalise(params, images, graph=graph, statistics=statistics):
-            norm = nnx.merge(graph, params, statistics, copy=True)
-            output = norm([images])[0] if isinstance(norm, unet.PackBatchNorm) else norm(images)
-            return output, (norm.mean[...], norm.var[...])
-
-        @jax.jit
-        def run(params, images, normalise=normalise):
-            output, pull, moments = jax.vjp(normalise, params, images, has_aux=True)
-            return output, moments, *pull(cotangent)
-
-        output, moments, of_params, of_images = run(params, images)
-        results.append((output, *moments, of_params["scale"][...], of_params["bias"][...], of_images))
-    for result, wanted in zip(*results, strict=True):
-        np.testing.assert_allclose(result, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
-
-
-def test_the_heads_planes_and_their_gradients_are_a_products():
-    rng = np.random.default_rng(5)
-    images = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
-    kernel = rng.normal(size=(5, 3)).astype(np.float32)
-    cotangent = rng.normal(size=(3, 2, 3, 4)).astype(np.float32)
-    results = []
-    for planes in (unet._planes, lambda images, kernel: jnp.moveaxis(images @ kernel, -1, 0)):
-
-        @jax.jit
-        def run(images, kernel, planes=planes):
-            output, pull = jax.vjp(planes, images, kernel)
-            return output, *pull(cotangent)
-
-        results.append(run(images, kernel))
-    for result, wanted in zip(*results, strict=True):
-        np.testing.assert_allclose(result, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
 
 
 def test_no_norm_touches_the_logits(small):

@@ -1,25 +1,22 @@
 """A population against its members trained alone, bit for bit: dealt over two devices, stopped, diverged, continued."""
 
-import dataclasses
-from types import SimpleNamespace
+import functools
 
 import jax
 import numpy as np
+import populations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from populations import LOOP, assert_same
 
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.training import placement, population
 from flipjax.training.member import Status
+from flipjax.training.population import take_member
 from flipjax.training.predict import evaluate
 
-LOOP = PopulationSpec(map="loop")
 PACKED = PopulationSpec(map="packed", width=2)
-
-
-def assert_same(result, wanted):
-    jax.tree.map(np.testing.assert_array_equal, result, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -30,42 +27,13 @@ def members(make_member):
 
 
 @pytest.fixture(scope="module")
-def start(tiny, members, pool, validation):
-    """Makes a population, and what all members read, on its devices."""
-
-    def make(spec=LOOP, states=None, members=members):
-        layout = placement.make_layout(spec, members=len(members))
-        shared = placement.share(layout, (pool, validation))
-        return layout, population.create(tiny, layout, members, states), shared
-
-    return make
+def train(tiny, pool, validation):
+    return functools.partial(populations.train, tiny, pool=pool, validation=validation)
 
 
 @pytest.fixture(scope="module")
-def trained(tiny, start):
-    """The five trained to the end: the last population, its layout, the states and records after each epoch."""
-    layout, current, shared = start()
-    states, records = [population.states_of(current)], []
-    while (current.status == Status.RUNNING).any():
-        current, record = population.run_epoch(tiny, layout, current, *shared)
-        states.append(population.states_of(current))
-        records.append(record)
-    return SimpleNamespace(layout=layout, current=current, states=states, records=records)
-
-
-@pytest.fixture(scope="module")
-def alone(tiny, members, start):
-    """The five, each a population of its own: the states and records after each epoch."""
-    runs = []
-    for member in members:
-        layout, current, shared = start(members=[member])
-        states, records = [population.states_of(current)], []
-        while (current.status == Status.RUNNING).any():
-            current, record = population.run_epoch(tiny, layout, current, *shared)
-            states.append(population.states_of(current))
-            records.append(record)
-        runs.append((states, records))
-    return runs
+def trained(train, members):
+    return train(members)
 
 
 def test_members_stop_at_different_epochs_and_are_dealt_anew(trained):
@@ -77,105 +45,81 @@ def test_members_stop_at_different_epochs_and_are_dealt_anew(trained):
     assert trained.current.slots.tolist() != [0, 1, 2, 3, 4]
 
 
-def test_a_member_equals_itself_trained_alone_bit_for_bit(trained, alone):
-    for index, (states, records) in enumerate(alone):
-        for turn, state in enumerate(states):
-            assert_same(population.take_member(trained.states[turn], [index]), state)
-        for turn, record in enumerate(records):
-            assert_same({name: leaf[[index]] for name, leaf in trained.records[turn].items()}, record)
-
-
-def test_a_stopped_member_is_left_as_it_is(trained, alone):
-    for index, (states, records) in enumerate(alone):
-        for turn in range(len(records), len(trained.records)):
-            assert_same(population.take_member(trained.states[turn + 1], [index]), states[-1])
-            assert all(np.isnan(leaf[index]).all() for leaf in trained.records[turn].values())
+def test_a_member_equals_itself_trained_alone_bit_for_bit_and_stays_as_it_stopped(trained, train, members):
+    for index, member in enumerate(members):
+        alone = train([member])
+        last = len(alone.records)
+        for turn, states in enumerate(trained.states):
+            assert_same(take_member(states, [index]), alone.states[min(turn, last)])
+        for turn, record in enumerate(trained.records):
+            own = take_member(record, [index])
+            assert_same(own, alone.records[turn] if turn < last else jax.tree.map(lambda leaf: leaf * np.nan, own))
 
 
 @pytest.mark.parametrize("epoch", [1, 4])
-def test_a_continued_run_equals_an_unbroken_one(tiny, start, trained, epoch):
-    states = trained.states[epoch]
-    kept = jax.tree.map(np.copy, states)
-    layout, current, shared = start(states=states)
-    assert_same(population.states_of(current), kept)
-    for record in trained.records[epoch:]:
-        current, result = population.run_epoch(tiny, layout, current, *shared)
-        assert_same(result, record)
-    assert_same(population.states_of(current), trained.states[-1])
-    assert_same(states, kept)  # Donated buffers are not those of the checkpoint.
+def test_a_continued_run_equals_an_unbroken_one(train, trained, members, epoch):
+    kept = jax.tree.map(np.copy, trained.states[epoch])
+    again = train(members, states=trained.states[epoch])
+    assert_same(again.states, trained.states[epoch:])
+    assert_same(again.records, trained.records[epoch:])
+    assert_same(trained.states[epoch], kept)  # Donated buffers are not those of the checkpoint.
 
 
-def test_a_diverged_member_is_frozen_and_harms_no_other(tiny, start, trained, members):
-    lost = 1
-    changed = [*members]
-    changed[lost] = dataclasses.replace(
-        members[lost], recipe=members[lost].recipe._replace(learning_rate=np.float32(np.inf))
-    )
-    layout, current, shared = start(members=changed)
+def test_a_diverged_member_is_frozen_and_harms_no_other(train, trained, members, make_member):
     others = np.array([0, 2, 3, 4])
+    changed = train([members[0], make_member(1, 0.75, np.inf), *members[2:]], epochs=3)
     for turn in range(3):
-        current, record = population.run_epoch(tiny, layout, current, *shared)
-        states = population.states_of(current)
-        assert_same(population.take_member(states, others), population.take_member(trained.states[turn + 1], others))
-        wanted = {name: leaf[others] for name, leaf in trained.records[turn].items()}
-        assert_same({name: leaf[others] for name, leaf in record.items()}, wanted)
-        assert np.isnan(record["train_loss"][lost])
-    frozen = population.take_member(states, lost)
+        for result, wanted in ((changed.states[1:], trained.states[1:]), (changed.records, trained.records)):
+            assert_same(take_member(result[turn], others), take_member(wanted[turn], others))
+        assert np.isnan(changed.records[turn]["train_loss"][1])
+    frozen = take_member(changed.states[-1], 1)
     assert (frozen.status, frozen.epoch, frozen.best_epoch) == (Status.DIVERGED, 1, 0)
-    assert_same(frozen.best["val_loss"].weights, population.take_member(trained.states[0], lost).weights)
+    assert_same(frozen.best["val_loss"].weights, take_member(trained.states[0], 1).weights)
 
 
-def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(tiny, start, trained):
-    layout, current, shared = start(PACKED, states=trained.states[0])
-    assert (layout.devices, layout.width) == (2, 2)  # Three slots a device: the second chunk has one member.
-    current, record = population.run_epoch(tiny, layout, current, *shared)
-    calm = [0, 1, 2, 3]  # A learning rate of 100 magnifies what rounding does.
-    for name in ("train_loss", "valid_loss"):
-        np.testing.assert_allclose(record[name][calm], trained.records[0][name][calm], rtol=1e-4)
-    assert np.isfinite(record["valid_loss"]).all()
-    before = population.states_of(current)
+def test_packed_members_stay_close_to_the_loop_and_skip_who_stopped(train, trained, members):
+    packed = train(members, spec=PACKED, states=trained.states[0], epochs=1)
+    assert (packed.layout.devices, packed.layout.width) == (2, 2)  # Three slots a device: the second chunk has one.
+    for name in ("train_loss", "valid_loss"):  # A learning rate of 100 magnifies what rounding does.
+        np.testing.assert_allclose(packed.records[0][name][:4], trained.records[0][name][:4], rtol=1e-4)
+    assert np.isfinite(packed.records[0]["valid_loss"]).all()
+    before = packed.states[1]
     before.status[[1, 2]] = Status.STOPPED  # The first device has one member left, and one lane too many.
-    layout, current, shared = start(PACKED, states=before)
-    current, record = population.run_epoch(tiny, layout, current, *shared)
-    assert np.isnan(record["train_loss"]).tolist() == [False, True, True, False, False]
-    after = population.states_of(current)
-    assert after.epoch.tolist() == [2, 1, 1, 2, 2]
-    assert_same(population.take_member(after, np.array([1, 2])), population.take_member(before, np.array([1, 2])))
+    after = train(members, spec=PACKED, states=before, epochs=1)
+    assert np.isnan(after.records[0]["train_loss"]).tolist() == [False, True, True, False, False]
+    assert after.states[1].epoch.tolist() == [2, 1, 1, 2, 2]
+    assert_same(*(take_member(states, np.array([1, 2])) for states in (after.states[1], before)))
 
 
-@pytest.mark.parametrize("spec", [LOOP, PACKED], ids=["loop", "packed"])
-def test_decompositions_are_those_of_each_member(tiny, start, trained, pool, validation, spec):
-    layout, current, _ = start(spec, states=trained.states[-1])
-    stacked = population.map_selected(tiny, layout, current, evaluate, *placement.share(layout, (pool, validation[0])))
-    assert (stacked.confusion.shape, stacked.risk_sum.shape) == ((1, 5, 8, 3, 3), (1, 5, 8))
-    stacked = jax.tree.map(lambda leaf: leaf[0], stacked)
-    compiled = jax.jit(evaluate, static_argnums=0)
-    for index in range(5):
-        wanted = compiled(
-            tiny, population.take_member(trained.states[-1].best["val_loss"].weights, index), pool, validation[0]
-        )
-        if spec is LOOP:
-            np.testing.assert_array_equal(stacked.confusion[index], wanted.confusion)
+def test_decompositions_are_those_of_each_member(tiny, train, trained, members):
+    pool, (rows, *_) = trained.shared
+    best = trained.states[-1].best["val_loss"].weights
+    alone = [jax.jit(evaluate, static_argnums=0)(tiny, take_member(best, index), pool, rows) for index in range(5)]
+    confusion, risk_sum = (np.stack(leaves) for leaves in zip(*map(jax.tree.leaves, alone), strict=True))
+    for spec in (LOOP, PACKED):
+        made = train(members, spec=spec, states=trained.states[-1])
+        result = population.map_selected(tiny, made.layout, made.current, evaluate, pool, rows)
+        assert (result.confusion.shape, result.risk_sum.shape) == ((1, 5, 8, 3, 3), (1, 5, 8))
         # Rounding may turn a pixel whose classes tie.
-        assert np.abs(stacked.confusion[index] - wanted.confusion).sum() <= 4
-        np.testing.assert_allclose(stacked.risk_sum[index], wanted.risk_sum, rtol=1e-3, atol=0.5)
+        assert np.abs(result.confusion[0] - confusion).sum((1, 2, 3)).max() <= (0 if spec is LOOP else 4)
+        np.testing.assert_allclose(result.risk_sum[0], risk_sum, rtol=1e-3, atol=0.5)
 
 
 def test_layout_follows_the_backend_the_members_and_the_config():
-    def outline(members, **spec):
-        layout = placement.make_layout(PopulationSpec(**spec), members=members)
-        return layout.devices, layout.width
-
     assert jax.default_backend() == "cpu"
-    assert outline(5) == (2, 1)
-    assert outline(1) == (1, 1)
-    assert outline(5, devices=1, map="loop") == (1, 1)
-    assert outline(5, map="vmap") == (2, 3)
-    assert outline(5, map="packed") == (2, 4)
+    for members, spec, devices, width in (
+        (5, {}, 2, 1),
+        (1, {}, 1, 1),
+        (5, {"devices": 1, "map": "loop"}, 1, 1),
+        (5, {"map": "vmap"}, 2, 3),
+        (5, {"map": "packed"}, 2, 4),
+        (100, {"map": "vmap"}, 2, placement.DEFAULT_WIDTH),
+    ):
+        layout = placement.make_layout(PopulationSpec(**spec), members=members)
+        assert (layout.devices, layout.width) == (devices, width)
     with pytest.raises(ConfigError, match=r"config\.population\.map: expected auto, loop or vmap"):
         placement.make_layout(PACKED, members=5, model="smp_mit_b2")
-    assert outline(100, map="vmap") == (2, placement.DEFAULT_WIDTH)
-    with pytest.raises(ValueError, match=r"config\.population\.devices: expected at most 2 \(cpu\); found 3"):
+    with pytest.raises(ConfigError, match=r"config\.population\.devices: expected at most 2 \(cpu\); found 3"):
         placement.make_layout(PopulationSpec(devices=3), members=5)
 
 

@@ -9,13 +9,13 @@ import networks
 import numpy as np
 import pytest
 from flax import nnx
-from jax import lax
+from populations import assert_same
 
 from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, SplitSpec, TrainSpec
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
-from flipjax.models import MODELS, convolution, layers, mit, smp
+from flipjax.models import MODELS, layers, mit, smp
 from flipjax.training import placement, population
 from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe
@@ -28,11 +28,6 @@ FINGERPRINTS = {
     "mit_b2": (9.14772, (0.0437, 2.3827, 2.038, -0.2441, 0.46, 1.5573, 1.5919, 0.1434)),
 }
 """The largest logit, and those of a few pixels."""
-LAYOUT = ("NHWC", "HWIO", "NHWC")
-
-
-def count(model):
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="no ../shared/golden")
@@ -48,24 +43,18 @@ def test_logits_are_pytorchs(encoder, network):
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_logits_have_the_fingerprint_of_the_golden_network(encoder, network):
+def test_weights_come_back_bit_for_bit_and_logits_have_the_fingerprint(encoder, network):
     """Some logits of the network of the golden cases, written down when it equalled PyTorch's there."""
-    image = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
-    logits = np.asarray(network(encoder).logits(image))
-    largest, sample = FINGERPRINTS[encoder]
-    np.testing.assert_allclose(np.abs(logits).max(), largest, rtol=1e-4)
-    np.testing.assert_allclose(logits[:, ::21, 5::31].ravel()[::6], sample, rtol=0, atol=1e-4 * largest)
-
-
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_weights_come_back_bit_for_bit(encoder, network):
     made = network(encoder)
-    assert count(made.model) == ENCODERS[encoder]
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(made.model, nnx.Param))) == ENCODERS[encoder]
     back = smp.to_state_dict(made.model)
     assert back.keys() == made.state_dict.keys()
     for name, array in made.state_dict.items():
-        assert (back[name].dtype, back[name].shape) == (array.dtype, array.shape)
-        np.testing.assert_array_equal(back[name], array)
+        np.testing.assert_array_equal(back[name], array, strict=True)
+    logits = np.asarray(made.logits(np.random.default_rng(0).random((2, 64, 64, 3), np.float32)))
+    largest, sample = FINGERPRINTS[encoder]
+    np.testing.assert_allclose(np.abs(logits).max(), largest, rtol=1e-4)
+    np.testing.assert_allclose(logits[:, ::21, 5::31].ravel()[::6], sample, rtol=0, atol=1e-4 * largest)
 
 
 def test_every_key_that_does_not_fit_is_listed(network):
@@ -107,39 +96,6 @@ def test_fresh_weights_are_scaled_as_pytorchs(monkeypatch):
         assert abs(weights[name].std() / deviation - 1) < 4 / np.sqrt(weights[name].size), name
         assert bound is None or 0.97 * bound < np.abs(weights[name]).max() <= bound
     assert (weights["encoder.norm1.weight"] == 1).all() and (weights["encoder.norm1.bias"] == 0).all()
-
-
-STRIDED = [  # Shapes of images and kernels, stride, padding.
-    ((2, 6, 8, 3), (3, 3, 3, 4), 1, 1),
-    ((2, 6, 8, 3), (3, 3, 3, 4), 2, 1),
-    ((1, 8, 16, 3), (7, 7, 3, 4), 4, 3),
-    ((2, 6, 8, 3), (1, 1, 3, 4), 2, 0),
-    ((2, 8, 12, 3), (4, 4, 3, 5), 4, 0),
-]
-
-
-@pytest.mark.parametrize(("images", "kernel", "stride", "padding"), STRIDED)
-def test_strided_convolutions_are_pytorchs(images, kernel, stride, padding):
-    rng = np.random.default_rng(0)
-    values, weights = (rng.normal(size=shape).astype(np.float32) for shape in (images, kernel))
-    wanted = lax.conv_general_dilated(values, weights, (stride,) * 2, [(padding,) * 2] * 2, dimension_numbers=LAYOUT)
-    result = convolution.convolve_strided(values, weights, stride=stride)
-    np.testing.assert_allclose(result, wanted, atol=1e-5, rtol=1e-5)
-
-
-def test_depthwise_convolution_and_its_gradients_are_xlas():
-    rng = np.random.default_rng(1)
-    arguments = [rng.normal(size=shape).astype(np.float32) for shape in ((2, 5, 6, 4), (3, 3, 1, 4))]
-    cotangent = rng.normal(size=(2, 5, 6, 4)).astype(np.float32)
-
-    def run(function):
-        output, pull = jax.vjp(function, *arguments)
-        return output, *pull(cotangent)
-
-    with convolution.plain():
-        wanted = run(convolution.depthwise)
-    for result, exact in zip(jax.jit(lambda: run(convolution.depthwise))(), wanted, strict=True):
-        np.testing.assert_allclose(result, exact, atol=1e-5, rtol=1e-5)
 
 
 def test_batch_norm_moves_as_pytorchs():
@@ -229,8 +185,8 @@ def test_members_of_a_population_train_wherever_they_stand(pair, photos, monkeyp
     result = population.states_of(current).weights
     turned = population.create(experiment, layout, members[::-1], population.take_member(first, np.array([1, 0])))
     turned, other = population.run_epoch(experiment, layout, turned, *shared)
-    for own, wanted in ((other, record), (population.states_of(turned).weights, result)):
-        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[::-1], b), own, wanted)
+    turned = population.take_member((other, population.states_of(turned).weights), np.array([1, 0]))
+    assert_same(turned, (record, result))
     assert record["train_loss"][0] != record["train_loss"][1]
     for part in (result.statistics["encoder"]["bn1"], result.statistics["decoder"]["blocks"][2]["conv2"][1]):
         assert (part["num_batches_tracked"] == 2).all() and (part["running_mean"][0] != part["running_mean"][1]).any()

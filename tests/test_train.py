@@ -23,6 +23,11 @@ RUNNING, STOPPED, DIVERGED, FINISHED = Status
 NAN, INF = float("nan"), float("inf")
 
 
+def state_of(**fields):
+    """A state of these fields alone."""
+    return State(**dict.fromkeys(field.name for field in dataclasses.fields(State)) | fields)
+
+
 @pytest.fixture(scope="module")
 def epochs(tiny, pool, make_member, validation, run_epoch):
     """A member's states and records, epoch after epoch; the first state is the untrained one."""
@@ -42,11 +47,6 @@ def test_loss_falls(epochs):
     assert epochs.states[-1].epoch == len(epochs.records)
 
 
-def test_epoch_is_deterministic(tiny, pool, validation, epochs, run_epoch):
-    again, _ = run_epoch(tiny, epochs.member, pool, epochs.states[0], validation)
-    jax.tree.map(np.testing.assert_array_equal, again, epochs.states[1])
-
-
 @pytest.mark.parametrize("count", [24, 29])
 def test_epoch_visits_every_row_once_in_a_fresh_order(monkeypatch, tiny, count):
     def note_positions(experiment, member, pool, state, batch, key):
@@ -57,10 +57,9 @@ def test_epoch_visits_every_row_once_in_a_fresh_order(monkeypatch, tiny, count):
 
     monkeypatch.setattr(step, "train_step", note_positions)
     member = Member(jax.random.key(3), np.zeros((count, 2), int), None, None, None)
-    blank = State(**dict.fromkeys([field.name for field in dataclasses.fields(State)], None))
     orders = []
     for number in (0, 1):
-        state = dataclasses.replace(blank, weights=jnp.zeros(count, int), opt_state=jnp.int32(0), epoch=number)
+        state = state_of(weights=jnp.zeros(count, int), opt_state=jnp.int32(0), epoch=number)
         state, mean = jax.jit(train_epoch, static_argnums=(0, 2))(tiny, member, None, state)
         assert np.bincount(state.weights).tolist() == [count - 24, 8, 8, 8] and mean == 2
         orders.append(state.weights)
@@ -78,115 +77,74 @@ def test_flip_moves_image_and_mask_alike():
 
 
 @pytest.fixture(scope="module")
-def settled(tiny):
-    """Plays losses to `settle`; the weights after epoch e are e."""
-    settle = jax.jit(epoch.settle, static_argnums=0)
-
-    def play(valid, train_losses=None, knobs=None, restarts=(), rule="val_loss", risk=0.0, tenths=1, spec=tiny):
-        # In tenths of a nat: three epochs above twice log 3 would be divergence.
-        valid, train_losses = ([0.1 * tenths * loss for loss in losses] for losses in (valid, train_losses or valid))
-        member = Member(None, None, None, None, knobs or Knobs())
-        unplayed = Best(jnp.float32(0), jnp.float32(INF), jnp.int32(0))
-        state = State(
-            weights=jnp.float32(0),
-            average=None,
-            opt_state=None,
-            group_weights=jnp.full(4, 0.25),
-            image_weights=None,
-            epoch=jnp.int32(0),
-            restart=jnp.int32(0),
-            status=jnp.int32(RUNNING),
-            lost=jnp.int32(0),
-            best_score=jnp.float32(INF),
-            best_epoch=jnp.int32(0),
-            best={rule: unplayed},
-        )
-        for number, loss in enumerate(valid, start=1):
-            assert state.status == RUNNING
-            result = Validation(*[jnp.float32(loss)] * 2, *[jnp.float32(0)] * 2, jnp.float32(risk))
-            state = dataclasses.replace(state, weights=jnp.float32(number))
-            state = settle(spec, member, state, train_losses[number - 1], result)
-            if number in restarts:
-                fresh = {"best_score": jnp.float32(INF), "best_epoch": jnp.int32(0), "best": {"val_loss": unplayed}}
-                state = dataclasses.replace(state, restart=state.epoch, **fresh)
-        return state
-
-    return play
+def settle():
+    return jax.jit(epoch.settle, static_argnums=0)
 
 
+def play(settle, experiment, valid, *, train_losses=None, knobs=None, restart=0, risk=0.0, selection=("val_loss",)):
+    """Plays losses to `settle`, to a second run after the epoch `restart`; the weights after epoch e are e."""
+    experiment = dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, selection=selection))
+    member = Member(None, None, None, None, knobs or Knobs())
+    unplayed = Best(jnp.float32(0), jnp.float32(INF), jnp.int32(0))
+    fresh = {"best_score": jnp.float32(INF), "best_epoch": jnp.int32(0)}
+    fresh["best"] = dict.fromkeys(selection, unplayed)
+    zeros = dict.fromkeys(("epoch", "restart", "status", "lost"), jnp.int32(RUNNING))
+    state = state_of(weights=jnp.float32(0), **zeros, **fresh)
+    for number, pair in enumerate(zip(valid, train_losses or valid, strict=True), start=1):
+        assert state.status == RUNNING
+        loss, train_loss = map(np.float32, pair)
+        result = Validation(loss, loss, np.float32(0), np.float32(0), np.float32(risk))
+        state = settle(experiment, member, dataclasses.replace(state, weights=jnp.float32(number)), train_loss, result)
+        if number == restart:
+            state = dataclasses.replace(state, restart=state.epoch, **fresh)
+    return state
+
+
+RULES = ("val_loss", "label_free_risk")
+SWA, JTT = Knobs(swa=0.5), Knobs(jtt_epochs=3.0)
+
+
+# Six epochs, a patience of 2. Three epochs above twice log 3 are divergence.
 @pytest.mark.parametrize(
-    ("valid", "status", "best"),
+    ("valid", "options", "status", "best"),
     [
-        ([3, 2, 1], RUNNING, 3),
-        ([6, 5, 4, 3, 2, 1], FINISHED, 6),
-        ([6, 5, 4, 3, 2, 2], FINISHED, 5),
-        ([1, 2], RUNNING, 1),
-        ([1, 2, 3], STOPPED, 1),
-        ([1, 1, 1], STOPPED, 1),
-        ([4, 5, 3, 5, 4], STOPPED, 3),
-        ([3, 2, NAN], DIVERGED, 2),
-        ([3, INF], DIVERGED, 1),
-        ([NAN], DIVERGED, 0),
+        ([0.3, 0.2, 0.1], {}, RUNNING, 3),
+        ([0.6, 0.5, 0.4, 0.3, 0.2, 0.1], {}, FINISHED, 6),
+        ([0.6, 0.5, 0.4, 0.3, 0.2, 0.2], {}, FINISHED, 5),
+        ([0.1, 0.2], {}, RUNNING, 1),
+        ([0.1, 0.2, 0.3], {}, STOPPED, 1),
+        ([0.1, 0.1, 0.1], {}, STOPPED, 1),
+        ([0.4, 0.5, 0.3, 0.5, 0.4], {}, STOPPED, 3),
+        ([0.3, 0.2, NAN], {}, DIVERGED, 2),
+        ([0.3, INF], {}, DIVERGED, 1),
+        ([NAN], {}, DIVERGED, 0),
+        ([0.3, 0.2, 0.25], {"train_losses": [0.3, 0.2, NAN]}, DIVERGED, 2),
+        ([30, 1e11, 50], {}, DIVERGED, 1),
+        ([30, 1e11, 1], {}, RUNNING, 3),  # It recovered.
+        ([30, 40, 50], {"train_losses": [0.9, 0.8, 0.7]}, STOPPED, 1),  # It learns, and is sure where it is wrong.
+        ([0.9, 0.8, 0.7], {"train_losses": [30, 40, 50]}, RUNNING, 3),
+        ([2, 1.9, 2.1], {}, RUNNING, 2),  # Worse than a guess, but not beyond it.
+        ([1, 1, 30], {}, DIVERGED, 1),  # Out of patience, and lost.
+        ([1, 0.9, 0.8, 0.7, 0.6, 30], {}, DIVERGED, 5),
+        ([0.3, 0.2, 0.1], {"selection": RULES[::-1]}, STOPPED, (1, 3)),  # The risk stays as it is.
+        ([0.3, 0.2, 0.1], {"selection": RULES, "risk": NAN}, RUNNING, (3, 0)),
+        ([0.1, 0.2, 0.3, 0.9, 0.8, 0.85], {"knobs": SWA}, FINISHED, 5),  # The average begins in the fourth.
+        ([0.1, 0.2, 0.3], {"knobs": SWA}, RUNNING, 0),
+        ([0.3, 0.3, 0.3, 0.5, 0.6, 0.7], {"knobs": SWA}, STOPPED, 4),
+        ([0.1, NAN], {"knobs": SWA}, DIVERGED, 0),
+        ([0.1, 0.2, 0.3], {"knobs": JTT}, RUNNING, 1),
+        ([0.1, 0.2, 0.3, 0.5, 0.6, 0.7], {"knobs": JTT, "restart": 3}, STOPPED, 4),
+        ([0.1, 0.2, 0.3, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], {"knobs": JTT, "restart": 3}, FINISHED, 9),
     ],
 )
-def test_settle(settled, valid, status, best):
-    state = settled(valid)
-    assert Status(int(state.status)) == status
-    assert (state.epoch, state.best_epoch) == (len(valid), best)
-    kept = state.best["val_loss"]
-    assert kept.weights == kept.epoch == best
-    assert state.best_score == kept.score == np.float32(0.1 * valid[best - 1] if best else INF)
-
-
-def test_a_training_loss_alone_shows_divergence(settled):
-    state = settled([3, 2, 2.5], train_losses=[3, 2, NAN])
-    assert (state.status, state.best_epoch, state.best["val_loss"].weights) == (DIVERGED, 2, 2)
-
-
-@pytest.mark.parametrize(
-    ("valid", "train_losses", "status"),
-    [
-        ([30, 1e11, 50], None, DIVERGED),
-        ([30, 1e11, 1], None, RUNNING),  # It recovered.
-        ([30, 40, 50], [0.9, 0.8, 0.7], STOPPED),  # It learns, and is sure of itself where it is wrong.
-        ([0.9, 0.8, 0.7], [30, 40, 50], RUNNING),
-        ([2, 1.9, 2.1], None, RUNNING),  # Worse than a guess, but not beyond it.
-        ([1, 1, 30], None, DIVERGED),  # Out of patience, and lost.
-        ([1, 0.9, 0.8, 0.7, 0.6, 30], None, DIVERGED),
-    ],
-)
-def test_a_member_that_stays_above_a_guess_has_diverged(settled, valid, train_losses, status):
-    state = settled(valid, train_losses=train_losses, tenths=10)
-    assert Status(int(state.status)) == status
-
-
-def test_patience_waits_for_the_first_rule(settled, tiny):
-    spec = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, selection=("label_free_risk", "val_loss")))
-    state = settled([3, 2, 1], spec=spec)  # Its risk stays as it is.
-    assert (state.status, state.best_epoch, state.best["val_loss"].epoch) == (STOPPED, 1, 3)
-
-
-def test_a_tail_average_selects_only_once_it_has_begun(settled):
-    swa = Knobs(swa=0.5)  # Of six epochs: from the fourth on.
-    state = settled([1, 2, 3, 9, 8, 8.5], knobs=swa)
-    assert (state.status, state.best_epoch, state.best["val_loss"].epoch) == (FINISHED, 5, 5)
-    assert settled([1, 2, 3], knobs=swa).best["val_loss"].epoch == 0
-    assert settled([3, 3, 3, 5, 6, 7], knobs=swa).status == STOPPED
-    assert settled([1, NAN], knobs=swa).status == DIVERGED
-
-
-def test_a_rule_without_a_value_keeps_no_epoch(settled):
-    state = settled([3, 2, 1], rule="label_free_risk", risk=NAN)
-    assert (state.status, state.best_epoch, state.best["label_free_risk"].epoch) == (RUNNING, 3, 0)
-
-
-def test_a_first_run_waits_for_its_second(settled):
-    jtt = Knobs(jtt_epochs=3.0)
-    assert settled([1, 2, 3], knobs=jtt).status == RUNNING  # Patience is 2.
-    state = settled([1, 2, 3, 5, 6, 7], knobs=jtt, restarts=(3,))
-    assert (state.status, state.best_epoch, state.best["val_loss"].epoch) == (STOPPED, 4, 4)
-    state = settled([1, 2, 3, 6, 5, 4, 3, 2, 1], knobs=jtt, restarts=(3,))
-    assert (state.status, state.epoch) == (FINISHED, 9)
+def test_settle(settle, tiny, valid, options, status, best):
+    state = play(settle, tiny, valid, **options)
+    assert (Status(int(state.status)), state.epoch) == (status, len(valid))
+    kept = [state.best[rule] for rule in options.get("selection", ("val_loss",))]
+    wanted = best if isinstance(best, tuple) else (best,)
+    assert [each.epoch for each in kept] == [each.weights for each in kept] == [*wanted]
+    assert (state.best_epoch, state.best_score) == (wanted[0], kept[0].score)
+    assert state.best["val_loss"].score == np.float32(valid[max(wanted) - 1] if max(wanted) else INF)
 
 
 def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation, epochs):
@@ -249,12 +207,9 @@ def test_batches_cover_counts_that_do_not_divide(count):
 
 
 def test_evaluation_is_of_the_weights_given(tiny, pool, validation, epochs):
-    rows = validation.rows
-    kept = epochs.states[-1].best["val_loss"].weights
-    compiled = jax.jit(predict, static_argnums=0)
-    logits = compiled(tiny, kept, pool, rows)
+    weights, rows = epochs.states[-1].best["val_loss"].weights, validation.rows
+    logits, result = (jax.jit(ask, static_argnums=0)(tiny, weights, pool, rows) for ask in (predict, evaluate))
     assert logits.shape == (8, 16, 16, 3) and np.ptp(logits) > 0.1
     wanted = decompose(logits, gather(pool, rows)[1])
-    result = jax.jit(evaluate, static_argnums=0)(tiny, kept, pool, rows)
     np.testing.assert_array_equal(result.confusion, wanted.confusion)
     np.testing.assert_allclose(result.risk_sum, wanted.risk_sum, rtol=1e-4)
