@@ -83,20 +83,14 @@ def test_all_methods_are_one_program_and_end_finite(trained, rich):
 
 
 def test_levels_rates_knobs_and_augmentation_need_no_new_program(trained, train, make_member):
-    config = default_config()
-    config.axes.rho, config.axes.seed, config.axes.method = (0.75,), (0, 1), ("group_dro", "bg_cutmix")
-    config.axes.dro_step, config.axes.crop, config.axes.jitter = (0.01, 1.0), (0.5, 1.0), (0.0, 0.5)
-    (program,) = plan(config)
-    assert len(program.settings) == 32 and {s.axes["crop"] for s in program.settings} == {0.5, 1.0}
-    settings = program.settings[:: len(program.settings) // len(NAMES)][: len(NAMES)]
-    levels = np.linspace(0.5, 1, len(NAMES))
-    varied = [
-        make_member(s.axes["seed"], r, r / 99, s.knobs, s.augmentation) for s, r in zip(settings, levels, strict=True)
-    ]
+    varied = []
+    for seed, level in enumerate(np.linspace(0.5, 1, len(NAMES))):
+        knobs = knobs_of(("group_dro", "bg_cutmix")[seed % 2], {"dro_step": level})
+        varied.append(make_member(seed // 2, level, level / 99, knobs, Augmentation(crop=level, jitter=1 - level)))
     compiled = population._epoch._cache_size()
     kernels = train(varied, epochs=1).states[-1].weights.params["head"]["kernel"]
     assert population._epoch._cache_size() == compiled
-    assert len({kernel.tobytes() for kernel in kernels}) > len(NAMES) // 2
+    assert len({kernel.tobytes() for kernel in kernels}) == len(NAMES)
 
 
 def test_a_member_among_all_methods_equals_itself_among_its_copies(trained, train, members):

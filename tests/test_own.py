@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from flipjax import losses
-from flipjax.config import ConfigError, ModelSpec, default_config
+from flipjax.config import ConfigError, ModelSpec, PopulationSpec, default_config
 from flipjax.identity import digest_of, settings_of, sources_of, text_of
 from flipjax.methods import Knobs, own_methods
 from flipjax.plan import first_difference, plan
@@ -86,17 +86,15 @@ def test_a_nan_of_an_own_loss_reaches_no_other_member():
 
 
 def test_members_with_and_without_share_a_program(tiny, pool, validation, make_member, run_epoch):
-    experiment = of_train(tiny, loss=mine, augment=dark)
-    trained = {}
-    for name, knobs in (("ce", Knobs()), ("mine", Knobs(own_loss=1.0))):
-        member = make_member(knobs=knobs)
-        trained[name] = run_epoch(experiment, member, pool, start(tiny, member), validation)
-    member = make_member()
-    _, plain = run_epoch(tiny, member, pool, start(tiny, member), validation)
+    def record(experiment, **knobs):
+        member = make_member(knobs=Knobs(**knobs))
+        return run_epoch(experiment, member, pool, start(tiny, member), validation)[1]
+
+    both = of_train(tiny, loss=mine, augment=dark)
+    plain, without, with_own = record(tiny), record(both), record(both, own_loss=1.0)
     for name, value in plain.items():
-        np.testing.assert_allclose(trained["ce"][1][name], value, rtol=1e-4, err_msg=name)
-    assert trained["mine"][1]["train_loss"] > plain["train_loss"]
-    assert trained["mine"][1]["valid_loss"] > plain["valid_loss"]
+        np.testing.assert_allclose(without[name], value, rtol=1e-4, err_msg=name)
+    assert with_own["train_loss"] > plain["train_loss"] and with_own["valid_loss"] > plain["valid_loss"]
 
 
 def test_an_own_augmentation_comes_last(tiny, pool, make_member):
@@ -116,12 +114,10 @@ def test_an_own_model_trains_and_counts(tiny, pool, validation, make_member, run
     member = make_member()
     state, record = run_epoch(experiment, member, pool, start(experiment, member), validation)
     assert np.isfinite(record["valid_loss"]) and (state.weights.statistics["norm"]["mean"] != 0).any()
-    config = default_config().population
-    config.map = "packed"
     with pytest.raises(
         ConfigError, match=r"map: expected auto, loop or vmap for model\.name Net \(own\); found packed"
     ):
-        make_layout(config, members=2, model=experiment.model.title)
+        make_layout(PopulationSpec(map="packed"), members=2, model=experiment.model.title)
 
 
 @pytest.mark.parametrize(("packed", "model"), [(True, {}), (False, {"build": Net})])
@@ -220,9 +216,8 @@ DOORS = [
 
 @pytest.mark.parametrize(("section", "field", "function", "message"), DOORS)
 def test_what_does_not_fit_is_one_line(tiny, section, field, function, message):
-    experiment = dataclasses.replace(
-        tiny, **{section: dataclasses.replace(getattr(tiny, section), **{field: function})}
-    )
+    spec = dataclasses.replace(getattr(tiny, section), **{field: function})
+    experiment = dataclasses.replace(tiny, **{section: spec})
     if message is None:
         return check_own(experiment)
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
@@ -242,8 +237,10 @@ def test_they_are_told_by_source_arguments_closure_and_what_they_use(monkeypatch
     kinds += [made(1.0, np.zeros(2)), made(1.0, np.ones(2))]
     digests = [digest_of(own_config(loss=kind, augment=dark)) for kind in kinds]
     assert len({*digests}) == len(kinds)
-    again = own_config(loss=made(1.0), augment=dark)
+    again, other = (own_config(loss=made(factor), augment=dark) for factor in (1.0, 2.0))
     assert digest_of(again) == digests[3] == digest_of(settings_of(again))
+    difference = first_difference(settings_of(again), settings_of(other))
+    assert re.fullmatch(r"config\.train\.loss: 'mine \w{12}' there, 'mine \w{12}' now", difference)
     monkeypatch.setitem(globals(), "SCALE", 4.0)
     assert "dark.SCALE = 4.0" in text_of(dark) and digest_of(again) != digests[3]
     assert "class Net" in text_of(two_classes) and text_of(functools.partial(mine, 1, scale=2)).endswith(
@@ -262,8 +259,3 @@ def test_an_array_of_jax_in_the_file_leaves_a_device_a_core(tmp_path):
     code += "; from flipjax.threads import cores; print(len(sys.modules['jax'].devices()) == cores())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said == "True\n"
-
-
-def test_another_function_is_another_run():
-    then, now = (settings_of(own_config(loss=made(factor), augment=dark)) for factor in (1.0, 2.0))
-    assert re.fullmatch(r"config\.train\.loss: 'mine \w{12}' there, 'mine \w{12}' now", first_difference(then, now))

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from folder import tree
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -24,23 +24,8 @@ def pretrained():
     return module
 
 
-def write_photos(folder):
-    """16 cut-outs of each of two classes, and 8 scenes of each of two kinds."""
-    generator = np.random.default_rng(0)
-    for shade, (label, scene) in zip((60, 180), (("cat", "land"), ("dog", "water")), strict=True):
-        for kind, count in ((f"cutouts/{label}", 16), (f"scenes/{scene}", 8)):
-            (folder / kind).mkdir(parents=True)
-            for index in range(count):
-                pixels = generator.integers(0, 60, (32, 32, 3)) + shade
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / kind / f"{index}.jpg")
-        mask = np.zeros((32, 32), np.uint8)
-        mask[8:24, 8:24] = 255
-        for index in range(16):
-            Image.fromarray(mask).save(folder / "cutouts" / label / f"{index}.png")
-
-
 def test_a_member_from_training_to_tables(pretrained, tmp_path, capsys):
-    write_photos(tmp_path / "photos")
+    tree.composite(tmp_path / "photos", objects=16, scenes=8)
     sizes = ["--size", "32", "--n_val", "8", "--n_test", "8"]
     recipe = ["--rhos", "0.5", "--seeds", "0", "--n_train", "16", "--epochs", "1", "--samples", "5", "--random"]
     pretrained.main([str(tmp_path / "photos"), str(tmp_path / "out"), *sizes, *recipe])

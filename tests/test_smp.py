@@ -57,17 +57,7 @@ def test_weights_come_back_bit_for_bit_and_logits_have_the_fingerprint(encoder, 
     np.testing.assert_allclose(logits[:, ::21, 5::31].ravel()[::6], sample, rtol=0, atol=1e-4 * largest)
 
 
-def test_every_key_that_does_not_fit_is_listed(network):
-    weights = dict(network("mit_b2").state_dict)
-    wrong, gone = "encoder.block1.0.attn.q.weight", ["encoder.norm1.bias", "segmentation_head.0.bias"]
-    weights[wrong] = weights[wrong][:3]
-    weights |= {"head.weight": np.zeros(3, np.float32), "head.bias": np.zeros(3, np.float32)}
-    weights = {name: array for name, array in weights.items() if name not in gone}
-    with pytest.raises(smp.WeightsError) as caught:
-        smp.from_state_dict("mit_b2", weights)
-    text = str(caught.value)
-    assert "unused: head.weight, head.bias" in text and f"misshapen: {wrong} (3, 64) instead of (64, 64)" in text
-    assert all(name in text.split("missing: ")[1].split(";")[0] for name in gone)
+def test_weights_of_other_networks_are_refused(network):
     with pytest.raises(smp.WeightsError, match=r"head.0.weight \(3, 16, 3, 3\) instead of \(5, 16, 3, 3\)"):
         smp.from_state_dict("mit_b2", network("mit_b2").state_dict, num_classes=5)
     with pytest.raises(ValueError, match="expected one of mit_b2, resnet50; found 'vgg'"):
