@@ -5,8 +5,6 @@ name, or one file with all images, matched by position. Exit codes: 0 done, 1 a 
 --fail_above, 2 an input or an option that cannot be used, 75 interrupted.
 """
 
-import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,28 +16,17 @@ from flipjax.terminal import printable
 KINDS = ("logits", "probabilities", "masks")
 
 
-def _limit(text: str) -> tuple[str, float]:
+def limit(text: str) -> tuple[str, float]:
+    """Returns a key of summary.json and the largest value that it may have."""
     key, _, value = text.partition("=")
-    try:
-        limit = float(value)
-    except ValueError:
-        limit = math.nan
-    if not key or math.isnan(limit):
-        raise argparse.ArgumentTypeError(f"expected a key and a limit as fg_flip=0.05, found {text!r}")
-    return key, limit
+    return key, float(value)
 
 
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax audit", description=__doc__)
     add = parser.add_argument
-    add(
-        "--predictions",
-        "--logits",
-        type=Path,
-        required=True,
-        metavar="DIR|FILE",
-        help="what the model says: scores in floating point, or with --kind masks class indices",
-    )
+    text = "what the model says: scores in floating point, or with --kind masks class indices"
+    add("--predictions", "--logits", type=Path, required=True, metavar="DIR|FILE", help=text)
     add("--labels", type=Path, required=True, metavar="DIR|FILE", help="class indices, as integers")
     text = "columns name, class and scene; or name and group, a name or for two classes 2 * class + scene; or one other"
     add("--groups", type=Path, metavar="CSV", help=text)
@@ -47,26 +34,12 @@ def _parser() -> command.Parser:
     add("--training_groups", type=Path, metavar="CSV", help=text)
     add("--kind", choices=KINDS, default="logits", help="what --predictions holds (default logits)")
     add("--channels", choices=("first", "last"), help="where the classes are, should the shapes not tell")
-    add(
-        "--background",
-        type=command.read_classes,
-        default=0,
-        metavar="CLASSES",
-        help="the class that is background, several as 0,1,2, or none (default 0)",
-    )
-    add(
-        "--ignore_index",
-        "--ignore_label",
-        type=int,
-        metavar="LABEL",
-        help="the label of pixels that count nowhere, such as 255",
-    )
-    add(
-        "--class_names",
-        type=command.read_names,
-        metavar="A,B,C",
-        help="names of all classes, or of those but the background",
-    )
+    text = "the class that is background, several as 0,1,2, or none (default 0)"
+    add("--background", type=command.read_classes, default=0, metavar="CLASSES", help=text)
+    text = "the label of pixels that count nowhere, such as 255"
+    add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help=text)
+    text = "names of all classes, or of those but the background"
+    add("--class_names", type=command.read_names, metavar="A,B,C", help=text)
     add("--num_classes", type=int, metavar="C", help="of masks, should neither names nor values tell")
     maps = "a CSV with the columns from and to, or ade20k, cityscapes or cityscapes_train"
     add("--label_map", metavar="CSV|NAME", help=f"which class a label is: {maps}")
@@ -80,7 +53,7 @@ def _parser() -> command.Parser:
     add("--max_unpacked", type=int, default=limits.unpacked, metavar="N", help=f"bytes {text}")
     add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, named and sized as the images, to be shown")
     text = "exit with 1 where a number of summary.json is above a limit, as fg_flip=0.05; may be repeated"
-    add("--fail_above", type=_limit, action="append", default=[], metavar="KEY=LIMIT", help=text)
+    add("--fail_above", type=limit, action="append", default=[], metavar="KEY=LIMIT", help=text)
     add("--out", type=Path, default=Path("runs/audit"), metavar="DIR", help="where to write (default runs/audit)")
     return parser
 

@@ -5,7 +5,6 @@ one file with all images. How often classes stand together is told by the traini
 input or an option that cannot be used, 75 interrupted.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +17,8 @@ def _parser() -> command.Parser:
     add = parser.add_argument
     add("--labels", type=Path, required=True, metavar="DIR|FILE", help="class indices, as integers")
     add("--predictions", type=Path, required=True, metavar="DIR|FILE", help="the model's class indices")
-    add(
-        "--training_labels",
-        type=Path,
-        metavar="DIR|CSV",
-        help="labels of the training images, or shares.csv as this command writes it (default: --labels)",
-    )
+    text = "labels of the training images, or shares.csv as this command writes it (default: --labels)"
+    add("--training_labels", type=Path, metavar="DIR|CSV", help=text)
     add("--images", type=Path, metavar="DIR", help="the photos, named as the images: beta of their scenes, too")
     add("--ignore_index", type=int, metavar="LABEL", help="the label of pixels that count nowhere, such as 255")
     text = "a class, several, or none (default 0)"
@@ -48,7 +43,3 @@ def _context(arguments: Sequence[str]) -> int:
 
     print(printable(measure_context(options)))
     return command.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

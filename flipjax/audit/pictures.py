@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_hex
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from flipjax import metrics
-from flipjax.audit.arrays import ArrayReader, AuditError, listed
+from flipjax.audit.arrays import ArrayReader, AuditError, listed, naming
 from flipjax.audit.encoding import Encoding, read_pair
 from flipjax.audit.read import Pair, check_names
 from flipjax.audit.results import Audit
@@ -168,16 +168,11 @@ def _group_of(audit: Audit, group: int) -> str:
 
 def read_photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Reads a photo uint8 (H, W, 3) of the size of its labels; an AuditError where it is none."""
-    try:
-        with Image.open(path, formats=["PNG", "JPEG"]) as image:
-            if (image.height, image.width) != tuple(shape):
-                size = f"{image.height} x {image.width}"
-                raise AuditError(f"{path}: expected the size of its labels, {shape[0]} x {shape[1]}, found {size}")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        if isinstance(error, AuditError):
-            raise
-        raise AuditError(f"{path}: expected a photo, PNG or JPEG ({error})") from error
+    with naming(path), Image.open(path, formats=["PNG", "JPEG"]) as image:
+        if (image.height, image.width) != tuple(shape):
+            size = f"{image.height} x {image.width}"
+            raise AuditError(f"{path}: expected the size of its labels, {shape[0]} x {shape[1]}, found {size}")
+        return np.asarray(image.convert("RGB"))
 
 
 def palette_of(audit: Audit, items: Sequence[Item]) -> Palette:

@@ -144,18 +144,17 @@ class Objects(NamedTuple):
         cells = []
         for key, row in risk.items():
             values = (row["auroc"], softmax[key]["auroc"], row["size_auroc"])
-            numbers = ["-" if np.isnan(value) else f"{value:.3f}" for value in values]
-            cells.append([titles[key], f"{int(row['segments']):,}", f"{int(row['wrong']):,}", *numbers])
+            numbers = [f"{int(row['segments']):,}", f"{int(row['wrong']):,}"]
+            cells.append([titles[key], *numbers, *(_shown(value, ".3f") for value in values)])
         return TextTable(header, cells)
 
     def mending(self) -> TextTable:
         """Returns the wrong pixels of each kind, and what mending them is worth, the largest gain first."""
         kinds = self.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
-        table = pd.concat([kinds[kinds["pixels"] > 0], self.budget.loc[["all"]]])
-        rows = [
-            [MENDED.get(kind, kind), f"{int(row['pixels']):,}", _percent(row["share"]), _gain(row["gain"])]
-            for kind, row in _rows(table).items()
-        ]
+        rows = []
+        for kind, row in _rows(pd.concat([kinds[kinds["pixels"] > 0], self.budget.loc[["all"]]])).items():
+            numbers = [f"{int(row['pixels']):,}", _shown(row["share"], ".1%"), _shown(row["gain"], "+.3f")]
+            rows.append([MENDED.get(kind, kind), *numbers])
         return TextTable(["wrong pixels", "pixels", "share", "gain in mean IoU"], rows)
 
     def as_json(self) -> dict[str, Any]:
@@ -211,15 +210,10 @@ def other_segment_tables(objects: Objects) -> dict[str, TextTable]:
 
 def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:
     """Writes a row for each true segment: segments.parquet, or segments.csv where pyarrow is not installed."""
-    table = objects.tables.true
-    spelled: Mapping[str, Any] = {
-        "name": np.array(names, object)[table["image"].to_numpy()],
-        "class_name": np.array(objects.class_names, object)[table["class"].to_numpy()],
-        "predicted_name": np.array(objects.class_names, object)[table["predicted"].to_numpy()],
-    }
-    for place, (name, values) in enumerate(spelled.items()):
-        table = table.copy() if place == 0 else table
-        table.insert(place, name, values)
+    true, class_names = objects.tables.true, np.array(objects.class_names, object)
+    spelled = {"name": np.array(names, object)[true["image"].to_numpy()]}
+    spelled |= {f"{column}_name": class_names[true[column].to_numpy()] for column in ("class", "predicted")}
+    table = pd.concat([pd.DataFrame(spelled, index=true.index), true], axis=1)
     arrow = importlib.util.find_spec("pyarrow") is not None
     (folder / ("segments.csv" if arrow else "segments.parquet")).unlink(missing_ok=True)
     if not arrow:
@@ -233,11 +227,15 @@ def _rows(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     return {str(key): dict(zip(map(str, table), map(float, row), strict=True)) for key, *row in table.itertuples()}
 
 
+def _shown(value: float, form: str) -> str:
+    return "-" if np.isnan(value) else format(value, form)
+
+
 def _fate(row: Mapping[str, float]) -> list[str]:
-    counts = [f"{row[name] / row['segments']:.3f}" if row["segments"] else "-" for name in ("correct", "miss", "mixed")]
-    bleeding = "-" if np.isnan(row["bleeding"]) else f"{row['bleeding']:.0%}"
-    parts = [counts[0], _share(row, "seg_flip"), *counts[1:], _share(row, "strict_flip")]
-    return [f"{int(row['segments']):,}", *parts, bleeding]
+    whole = row["segments"] or np.nan
+    correct, miss, mixed = (_shown(row[name] / whole, ".3f") for name in ("correct", "miss", "mixed"))
+    shares = [correct, _share(row, "seg_flip"), miss, mixed, _share(row, "strict_flip"), _shown(row["bleeding"], ".0%")]
+    return [f"{int(row['segments']):,}", *shares]
 
 
 def _share(row: Mapping[str, float], name: str) -> str:
@@ -245,14 +243,6 @@ def _share(row: Mapping[str, float], name: str) -> str:
         return "-"
     ends = [row.get(f"{name}_{end}", np.nan) for end in ("low", "high")]
     return f"{row[name]:.3f}" + ("" if np.isnan(ends).any() else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
-
-
-def _percent(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.1%}"
-
-
-def _gain(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:+.3f}"
 
 
 def _number(value: Any) -> Any:
