@@ -1,6 +1,5 @@
 """The audit of label maps: files of classes, label maps, segments, limits."""
 
-import csv
 import importlib.util
 import json
 import pathlib
@@ -9,11 +8,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from audited import audit, refused, rows_of, segments_of
 from PIL import Image
 
 from flipjax import metrics
-from flipjax.audit.__main__ import main
-from flipjax.audit.label_maps import NAMED, apply_label_map, read_label_map
+from flipjax.audit.label_maps import apply_label_map, read_label_map
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -29,29 +28,20 @@ def masks():
     return predictions, labels
 
 
-def save_masks(folder, predictions, labels, *, suffix=".png"):
+def save_masks(folder, predictions, labels):
     for name, stack in ("predictions", predictions), ("labels", labels):
         (folder / name).mkdir()
         for i, mask in enumerate(stack):
-            path = folder / name / f"i{i}{suffix}"
-            if suffix == ".npy":
-                np.save(path, mask)
-                continue
             image = Image.fromarray(mask)
             if name == "labels":
                 image.putpalette(np.arange(768).astype(np.uint8).tobytes())
-            image.save(path)
+            image.save(folder / name / f"i{i}.png")
     return ["--predictions", folder / "predictions", "--labels", folder / "labels", "--kind", "masks"]
 
 
-def audit(folder, *arguments, code=0):
-    assert main([*map(str, arguments), "--out", str(folder)]) == code
-    return json.loads((folder / "summary.json").read_text())
-
-
 def test_png_masks_agree_with_the_arrays_and_the_tables_of_segments(masks, tmp_path, capsys):
-    arguments = [*save_masks(tmp_path, *masks), "--ignore_index", 255]
-    result = audit(tmp_path / "out", *arguments)
+    arguments = [*save_masks(tmp_path, *masks), "--ignore_index", 255, "--fail_above"]
+    result = audit(tmp_path / "out", *arguments, "fg_flip=0.05", "--fail_above", "seg_flip=1", code=1)
     options = {"kind": "masks", "num_classes": 21, "ignore_index": 255}
     expected = metrics.summarize(metrics.decompose(*masks, **options))
     for name in ("fg_correct", "fg_flip", "fg_miss", "mean_iou"):
@@ -62,43 +52,40 @@ def test_png_masks_agree_with_the_arrays_and_the_tables_of_segments(masks, tmp_p
     assert result["budget"]["whole"]["gain"] == pytest.approx(
         metrics.error_budget(tables.pixels, num_classes=21).loc["whole", "gain"], abs=1e-6
     )
-    arrow = importlib.util.find_spec("pyarrow") is not None
-    path = tmp_path / "out" / ("segments.parquet" if arrow else "segments.csv")
-    stored = pd.read_parquet(path) if arrow else pd.read_csv(path)
+    stored = segments_of(tmp_path / "out")
     assert stored["name"].tolist() == [f"i{i}" for i in tables.true["image"]]
     assert stored["outcome"].tolist() == tables.true["outcome"].tolist()
-    if arrow:
+    if importlib.util.find_spec("pyarrow"):
         pd.testing.assert_frame_equal(stored[list(tables.true)], tables.true, check_dtype=False)
-    with (tmp_path / "out" / "images.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = rows_of(tmp_path / "out/images.csv")
     shares = [float(row["flip"]) for row in rows]
     assert shares == sorted(shares, reverse=True)
     assert sum(int(row["flipped_segments"]) for row in rows) == flips.loc["all", "flip"]
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert "--fail_above: fg_flip: expected at most 0.05, found 0." in said
     assert "What to mend first: whole segments that flip" in printed
     assert "the 10 worst of" in printed and "decile" not in printed and len(printed.splitlines()) < 120
     page = (tmp_path / "out" / "index.html").read_text()
     assert "Segments of the other classes" in page and "StrictFlip" in page
-    assert audit(tmp_path / "again", *arguments, "--unit", "component")["summary"]["seg_flip"] != "nan"
+    assert audit(tmp_path / "again", *arguments, "fg_flip=1", "--unit", "component")["summary"]["seg_flip"] is not None
 
 
 def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
     predictions, labels = masks
     (tmp_path / "map.csv").write_text("from,to\n" + "".join(f"{c + 30},{c}\n" for c in range(21)) + "7,ignore\n")
     shifted = np.where(labels == 255, 7, labels + 30).astype(np.uint8)
-    inputs = save_masks(tmp_path, predictions, shifted, suffix=".npy")
+    inputs = save_masks(tmp_path, predictions, shifted)
     result = audit(tmp_path / "out", *inputs, "--label_map", tmp_path / "map.csv")
     options = {"kind": "masks", "num_classes": 21, "ignore_index": 255}
     assert result["flip_matrix"] == metrics.summarize(metrics.decompose(*masks, **options))["flip_matrix"]
-    cityscapes, ade20k = map(read_label_map, ("cityscapes", "ade20k"))
-    assert (cityscapes.count, ade20k.count) == (19, 150)
-    labels = np.array([[0, 7, 33], [26, 18, 255]])
-    mapped = apply_label_map(labels, cityscapes, ignore_index=255, where="")
-    assert mapped.tolist() == [[255, 0, 18], [13, 255, 255]]
-    assert apply_label_map(np.array([0, 1, 150]), ade20k, ignore_index=255, where="").tolist() == [255, 0, 149]
-    train = read_label_map("cityscapes_train")
-    assert apply_label_map(np.array([0, 18, 255]), train, ignore_index=255, where="").tolist() == [0, 18, 255]
-    assert len(NAMED["ade20k"]) == 151
+    for name, count, labels, classes in (
+        ("cityscapes", 19, [[0, 7, 33], [26, 18, 255]], [[255, 0, 18], [13, 255, 255]]),
+        ("cityscapes_train", 19, [0, 18, 255], [0, 18, 255]),
+        ("ade20k", 150, [0, 1, 150], [255, 0, 149]),
+    ):
+        found = read_label_map(name)
+        assert found.count == count
+        assert apply_label_map(np.array(labels), found, ignore_index=255, where="").tolist() == classes
 
 
 @pytest.mark.parametrize(
@@ -111,8 +98,8 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
         ({"label": 40}, ("--num_classes", "21", "--ignore_index", "255"), "labels/i3.png: expected class indices"),
         ({"size": 20}, ("--ignore_index", "255"), "found others, 1: i3 (20, 32) with labels (24, 32)"),
         ({}, ("--ignore_index", "255", "--fail_above", "flop=0.1"), "--fail_above: expected a key of the summary"),
-        ({}, ("--ignore_index", "255", "--background", "25"), "--background: expected classes in 0..20, found 25"),
         ({}, ("--num_classes", "2", "--background", "0,1"), "expected at least 4 classes (2 of background"),
+        ({}, ("--unit", "instance"), "--unit instance: expected labels in COCO's panoptic format"),
     ],
 )
 def test_masks_that_do_not_fit_are_one_line(masks, tmp_path, capsys, change, arguments, message):
@@ -121,27 +108,20 @@ def test_masks_that_do_not_fit_are_one_line(masks, tmp_path, capsys, change, arg
     predictions[3][5, 5] = change.get("prediction", predictions[3][5, 5])
     predictions[3] = predictions[3][: change.get("size", 24)]
     inputs = save_masks(tmp_path, predictions, labels)
-    assert main([*map(str, [*inputs, *arguments]), "--out", str(tmp_path / "out")]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert message in lines[-1] and sum("flipjax audit: " in line for line in lines) == 1
+    assert message in refused(capsys, *inputs, *arguments, f"--out={tmp_path / 'out'}")
 
 
-def test_a_number_above_its_limit_ends_with_1(masks, tmp_path, capsys):
-    inputs = [*save_masks(tmp_path, *masks), "--ignore_index", 255]
-    audit(tmp_path / "out", *inputs, "--fail_above", "fg_flip=0.05", "--fail_above", "seg_flip=1", code=1)
-    assert "--fail_above: fg_flip: expected at most 0.05, found 0." in capsys.readouterr().err
-    audit(tmp_path / "out", *inputs, "--fail_above", "fg_flip=1")
-
-
-def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_path):
-    inputs = [*save_masks(tmp_path, *masks), "--ignore_index", 255]
+def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_path, capsys):
+    options = [*save_masks(tmp_path, *masks), "--ignore_label", 255, "--images", tmp_path / "photos"]
     (tmp_path / "photos").mkdir()
     for i in range(5):
         Image.new("RGB", (32, 24), (40 * i, 0, 0)).save(tmp_path / "photos" / f"i{i}.jpg")
-    audit(tmp_path / "out", *inputs, "--images", tmp_path / "photos")
+    audit(tmp_path / "out", *options)
+    capsys.readouterr()
     true = metrics.segments(*masks, kind="masks", num_classes=21, ignore_index=255)
     flips = true[true["outcome"] == "flip"]
     page = (tmp_path / "out/index.html").read_text()
+    assert 'alt="image"' in page
     linked = re.findall(r'href="#(flip-\d+-\d+)">(\d+)<', page)
     counts = flips.groupby(["class", "predicted"]).size()
     expected = {f"flip-{t}-{p}": n for (t, p), n in counts.items()}
@@ -158,3 +138,8 @@ def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_p
             assert found["label"] == f"class{row['class']} as class{row['predicted']}"
             assert [y * 24, x * 32] == pytest.approx([row["top"], row["left"]])
             assert [(y + height) * 24, (x + width) * 32] == pytest.approx([row["bottom"], row["right"]])
+    for i in range(5):
+        Image.new("RGB", (9, 8)).save(tmp_path / "photos" / f"i{i}.jpg")
+    assert "labels, 24 x 32, found 8 x 9" in refused(capsys, *options, f"--out={tmp_path / 'other'}")
+    (tmp_path / "photos" / "i3.jpg").unlink()
+    assert "none for 1: i3" in refused(capsys, *options, f"--out={tmp_path / 'other'}")

@@ -1,27 +1,27 @@
 """`flipjax evaluate` end to end, and a dry run of the large U-Nets."""
 
-import contextlib
-import io
 import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
+from unittest import mock
 
+import faults
 import jax
 import networks
 import numpy as np
 import pytest
+from jax._src import xla_bridge
 
 from flipjax import backend, metrics
 from flipjax.audit import evaluate as command
-from flipjax.config import PoolSpec, SplitSpec
+from flipjax.config import ConfigError, PoolSpec, SplitSpec, default_config
 from flipjax.data import synthetic
 from flipjax.data.correlation import evaluation_table
 from flipjax.data.pool import gather
 from flipjax.data.split import split_pool
 from flipjax.models import weights
+from flipjax.plan import experiment
 from flipjax.results.frames import read_csv, records_of
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -33,39 +33,28 @@ OVERRIDES = [
 
 
 @pytest.fixture(scope="module")
-def small():
-    """A U-Net of two narrow stages, while the tests run."""
+def small(tmp_path_factory):
+    """A U-Net of two narrow stages, and the folder that holds its weights, converted."""
+    folder = tmp_path_factory.mktemp("evaluate")
     with pytest.MonkeyPatch.context() as patch:
         networks.shrink(patch)
-        yield networks.make("resnet50")
+        model = networks.make("resnet50")
+    weights.save_weights(folder / "weights", model.state_dict)
+    return model, folder
 
 
-@pytest.fixture(scope="module")
-def folder(small, tmp_path_factory):
-    """Its weights, converted."""
-    folder = tmp_path_factory.mktemp("evaluate")
-    weights.save_weights(folder / "weights", small.state_dict)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def printed(folder):
-    """What the command prints, having written its results to the folder."""
+def test_every_number_is_that_of_the_model_itself(small, monkeypatch, capsys):
+    model, folder = small
+    networks.shrink(monkeypatch)
     line = ["--model", "smp_resnet50", "--weights", folder / "weights", "--config", ROOT / "configs/smoke.py"]
     line += [*OVERRIDES, "--intervene", "--config.intervene.scenes=both", "--samples", "50", "--out", folder / "out"]
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = command.main([*map(str, line)])
-    assert code == 0, err.getvalue()
-    assert "20 of 20 images" in err.getvalue()
-    return out.getvalue()
-
-
-def test_every_number_is_that_of_the_model_itself(folder, printed, small):
+    assert command.main([*map(str, line)]) == 0
+    printed = capsys.readouterr()
+    assert "20 of 20 images" in printed.err
     pool, catalog = synthetic.load_synthetic(POOL)
     table = evaluation_table(catalog, split_pool(catalog, n_val=8, n_test=12, seed=0), "test")
     images, labels = gather(pool, table.rows)
-    logits = np.concatenate([small.logits(images[i : i + 2]) for i in range(0, 12, 2)])
+    logits = np.concatenate([model.logits(images[i : i + 2]) for i in range(0, 12, 2)])
     result = jax.tree.map(np.asarray, metrics.decompose(logits, labels))
     summary = metrics.summarize(result, table.groups, class_names=catalog.class_names)
     rows = records_of(read_csv(folder / "out/summary.csv"))
@@ -110,10 +99,11 @@ def test_every_number_is_that_of_the_model_itself(folder, printed, small):
     page = (folder / "out/index.html").read_text()
     assert page.count('<li class="item') >= 12 and "Scene-swap risk from" in page and "the label " in page
     for text in ("IoU gap of mossling", "0: mossling, ", "95% intervals"):
-        assert text in printed
+        assert text in printed.out
 
 
-def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
+def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path, monkeypatch):
+    _, folder = small
     (tmp_path / "grid.py").write_text(
         "from flipjax.config import default_config\ndef get_config():\n    config = default_config()\n"
         "    config.grid.pool = {'size': (32, 64)}\n    return config\n"
@@ -142,48 +132,34 @@ def test_misuse_is_one_line_and_2(folder, capsys, tmp_path, monkeypatch):
         err = capsys.readouterr().err
         assert expected in err and err.count("\n") == 1, err
     assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_an_interrupted_evaluation_says_so(folder, capsys, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(backend, "start_backend", interrupt)
-    arguments = ("--model", "smp_resnet50", "--weights", folder, "--config", ROOT / "configs/smoke.py", *OVERRIDES)
-    assert command.main([*map(str, arguments)]) == 75
+    monkeypatch.setattr(backend, "start_backend", mock.Mock(side_effect=KeyboardInterrupt))
+    assert command.main([*map(str, (*config, *model, *stored, *OVERRIDES))]) == 75
     assert capsys.readouterr().err == "flipjax evaluate: interrupted; the same command starts anew\n"
 
 
 def test_large_models_have_one_size_and_only_they_have_weights():
-    from flipjax.config import ConfigError, default_config
-    from flipjax.plan import experiment
-
-    for overrides, message in (
-        ({"model.name": "smp_mit_b2", "model.width": 16}, "config.model.width: expected 8 for model.name smp_mit_b2"),
-        ({"model.weights": "folder"}, "config.model.weights: expected '' for model.name unet"),
-        ({"model.name": "smp_mit_b2"}, "expected a multiple of 32 for model.name smp_mit_b2; found 48"),
+    plain, dfr = default_config(), default_config()
+    dfr.axes.method = ("dfr",)
+    large = {"model.name": "smp_mit_b2"}
+    for config, overrides, message in (
+        (plain, large | {"model.width": 16}, "config.model.width: expected 8 for model.name smp_mit_b2"),
+        (plain, {"model.weights": "folder"}, "config.model.weights: expected '' for model.name unet"),
+        (plain, large, "expected a multiple of 32 for model.name smp_mit_b2; found 48"),
+        (
+            dfr,
+            large | {"pool.size": 64},
+            "config.axes.method: expected model.name unet for dfr.*; found smp_mit_b2",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
-            experiment(default_config(), overrides)
-    config = default_config()
-    config.axes.method = ("dfr",)
-    with pytest.raises(
-        ConfigError, match=r"config\.axes\.method: expected model\.name unet for dfr.*; found smp_mit_b2"
-    ):
-        experiment(config, {"model.name": "smp_mit_b2", "pool.size": 64})
+            experiment(config, overrides)
 
 
-def test_a_dry_run_of_the_papers_grid_starts_no_backend(tmp_path):
-    code = (
-        "import sys; from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
-        "code = main(['--config', 'waterbirds:paper', '--dry_run'])\n"
-        "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
-    )
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT, env=environment
-    )
+def test_a_dry_run_of_the_papers_grid_starts_no_backend(monkeypatch):
+    # Whatever asks for a device, asks for it here.
+    monkeypatch.setattr(xla_bridge, "backends", mock.Mock(side_effect=AssertionError))
+    code, text = faults.sweep("--config", "waterbirds:paper", "--dry_run")
     # As the sweep would end.
-    assert done.returncode == 2 and "config.pool.root: no data set 'waterbirds_seg" in done.stderr
-    assert "smp_resnet50 in bfloat16, weights weights/resnet50: 32,521,395 parameters" in done.stdout
-    assert "memory: pool not counted (no such data set yet); states " in done.stdout
+    assert code == 2 and "config.pool.root: no data set 'waterbirds_seg" in text
+    assert "smp_resnet50 in bfloat16, weights weights/resnet50: 32,521,395 parameters" in text
+    assert "memory: pool not counted (no such data set yet); states " in text

@@ -1,14 +1,11 @@
 """Groups of images from a CSV: classes in scenes, names of any kind, and what is refused."""
 
-import csv
-import json
-
 import numpy as np
 import pytest
+from audited import audit, refused, rows_of
 
 from flipjax import metrics
 from flipjax.audit import tables
-from flipjax.audit.__main__ import main
 from flipjax.groups import Groups, NamedGroups
 
 CLASSES = ("cat", "dog", "cow")
@@ -31,54 +28,52 @@ def masks(tmp_path_factory):
     return path, predictions, labels
 
 
-def run(path, folder, groups, *more, code=0, training=""):
-    (folder / "groups.csv").write_text(groups)
-    options = [f"--groups={folder / 'groups.csv'}", f"--out={folder / 'out'}", *more]
-    if training:
-        (folder / "training.csv").write_text(training)
-        options.append(f"--training_groups={folder / 'training.csv'}")
-    own = ["--kind=masks", f"--class_names={','.join(CLASSES)}", f"--predictions={path}", f"--labels={path}"]
-    assert main([*own, *options]) == code
-    return json.loads((folder / "out/summary.json").read_text())["summary"] if code == 0 else {}
+def options(path, folder, groups, training=""):
+    """Writes the tables of groups, and returns the options that name all inputs."""
+    for name, text in ("groups", groups), ("training_groups", training):
+        if text:
+            (folder / f"{name}.csv").write_text(text)
+            yield f"--{name}={folder / name}.csv"
+    yield from ("--kind=masks", f"--class_names={','.join(CLASSES)}", f"--predictions={path}", f"--labels={path}")
 
 
-ROWS = "".join(f"i{k},{CLASSES[CLASS[k]]},{SCENES[SCENE[k]]}\n" for k in range(18))
+def run(path, folder, *tables):
+    return audit(folder / "out", *options(path, folder, *tables))["summary"]
+
+
+ROWS = "name,class,scene\n" + "".join(f"i{k},{CLASSES[CLASS[k]]},{SCENES[SCENE[k]]}\n" for k in range(18))
 
 
 def test_classes_in_scenes_have_gaps_whatever_their_number(masks, tmp_path, capsys):
     path, predictions, labels = masks
     training = "class,scene,images\ncat,sea,9\ncat,home,4\ndog,sea,5\ncow,home,1\n"
-    found = run(path, tmp_path, f"name,class,scene\n{ROWS}", training=training)
+    found = run(path, tmp_path, ROWS, training)
     all_groups = Groups(3, 3, ((2,), (2,), (1,)), partial=True)
     decomposition = metrics.decompose(predictions, labels, **OPTIONS)
     expected = metrics.summarize(decomposition, 3 * CLASS + SCENE, class_names=CLASSES, all_groups=all_groups)
     for key in ("gap/cat", "gap/mean", "worst_group_iou", "group/rare/fg_flip", "group/8/iou/cow", "scene_pull"):
         assert found[key] == pytest.approx(expected[key]), key
     said = capsys.readouterr().out
-    assert "training.csv: cat in sea, dog in sea, cow in home." in said and "4: dog, home" in said
-    with (tmp_path / "out/images.csv").open(newline="") as stream:
-        rows = {row["name"]: (row["class"], row["scene"], row["group"]) for row in csv.DictReader(stream)}
-    assert rows["i4"] == ("dog", "home", "4")
-    # The images themselves hold each pair twice: no scene is the most frequent.
-    found = run(path, tmp_path, f"name,class,scene\n{ROWS}")
+    assert "training_groups.csv: cat in sea, dog in sea, cow in home." in said and "4: dog, home" in said
+    (row,) = (row for row in rows_of(tmp_path / "out/images.csv") if row["name"] == "i4")
+    assert (row["class"], row["scene"], row["group"]) == ("dog", "home", "4")
+    # The images themselves hold each pair twice, but for one: no scene is the most frequent of the two other classes.
+    found = run(path, tmp_path, ROWS.replace("i0,cat,barn", "i0,cat,sea"))
     assert "gap/cat" not in found and found["group/dog in home/n_images"] == 2
-    assert "Groups have no common side: no scene is the most frequent of cat, dog, cow" in capsys.readouterr().out
-    found = run(path, tmp_path, f"name,class,scene\n{ROWS.replace('i0,cat,barn', 'i0,cat,sea')}", code=0)
-    assert "gap/cat" not in found
+    assert "Groups have no common side: no scene is the most frequent of dog, cow in" in capsys.readouterr().out
 
 
 def test_any_column_makes_groups(masks, tmp_path):
     path, predictions, labels = masks
     cities = ["Paris", "Rome/EUR"]
     found = run(path, tmp_path, "name,city\n" + "".join(f"i{k},{cities[k % 2]}\n" for k in range(18)))
-    options = {"class_names": CLASSES, "all_groups": NamedGroups(("Paris", "Rome_EUR"))}
-    metric = metrics.FlipMetric(**OPTIONS, **options)
+    all_groups = NamedGroups(("Paris", "Rome_EUR"))
+    metric = metrics.FlipMetric(**OPTIONS, class_names=CLASSES, all_groups=all_groups)
     metric.update(predictions, labels, np.arange(18) % 2)
     assert found["group/Rome_EUR/fg_flip"] == pytest.approx(metric.compute()["group/Rome_EUR/fg_flip"])
     every = metrics.summarize(metrics.decompose(predictions[::2], labels[::2], **OPTIONS), class_names=CLASSES)
     assert found["group/Paris/iou/cow"] == pytest.approx(every["iou/cow"])
-    with (tmp_path / "out/images.csv").open(newline="") as stream:
-        assert {row["group"] for row in csv.DictReader(stream)} == {"Paris", "Rome_EUR"}
+    assert {row["group"] for row in rows_of(tmp_path / "out/images.csv")} == {"Paris", "Rome_EUR"}
 
 
 def test_of_many_groups_those_that_flip_most_come_first(masks, tmp_path, capsys, monkeypatch):
@@ -95,10 +90,10 @@ def test_of_many_groups_those_that_flip_most_come_first(masks, tmp_path, capsys,
     ("groups", "training", "message"),
     [
         (ROWS.replace("i4,dog", "i4,ox"), "", "expected classes of cat, dog, cow, found others, 1: i4 (ox)"),
-        (ROWS, "class,images\ncat,2\n", "training.csv: expected a CSV with the columns class and scene"),
-        (ROWS, "class,scene,images\ncat,sea,many\n", "training.csv: expected a CSV with the columns class and scene"),
+        (ROWS, "class,images\ncat,2\n", "_groups.csv: expected a CSV with the columns class and scene"),
+        (ROWS, "class,scene,images\ncat,sea,many\n", "_groups.csv: expected a CSV with the columns class and scene"),
     ],
 )
 def test_groups_that_do_not_fit_are_one_line(masks, tmp_path, capsys, groups, training, message):
-    run(masks[0], tmp_path, f"name,class,scene\n{groups}", training=training, code=2)
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    line = refused(capsys, *options(masks[0], tmp_path, groups, training), f"--out={tmp_path / 'out'}")
+    assert message in line

@@ -5,9 +5,9 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from audited import audit
 
-from flipjax import audit
-from flipjax.audit.__main__ import main
+from flipjax.audit import stream
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 NAMES = ["background", "cat", "dog", "cow"]
@@ -37,9 +37,9 @@ def test_a_stream_is_the_command(case, kind, tmp_path):
     (tmp_path / "groups.csv").write_text(f"name,group\n{rows}")
     inputs = [f"--{name}={tmp_path / 'in.npz'}" for name in ("predictions", "labels")]
     options = ["--ignore_index=255", f"--kind={kind}", f"--class_names={','.join(NAMES)}"]
-    assert main([*inputs, *options, f"--groups={tmp_path / 'groups.csv'}", f"--out={tmp_path / 'command'}"]) == 0
+    audit(tmp_path / "command", *inputs, *options, f"--groups={tmp_path / 'groups.csv'}")
     own = {"class_names": NAMES, "ignore_index": 255, "kind": kind}
-    with audit.stream(tmp_path / "stream", channels="first", **own) as batches:
+    with stream(tmp_path / "stream", channels="first", **own) as batches:
         for at in (slice(0, 5), slice(5, 6), slice(6, 14)):
             part = np.moveaxis(logits[at], -1, 1) if kind == "logits" else jnp.asarray(predictions[at])
             batches.add(part, labels[at], names=[f"i{k}" for k in range(14)][at], groups=groups[at])
@@ -61,7 +61,6 @@ def test_a_stream_is_the_command(case, kind, tmp_path):
         ({"predictions": np.full((2, 4, 4, 4), np.nan)}, "predictions: expected a finite largest score"),
         ({"predictions": np.zeros((2, 4, 4), int)}, "expected floating point, .* pass kind='masks'"),
         ({"predictions": np.ones((2, 4, 4, 6)) * 2}, "class_names: expected 6 different names"),
-        ({"predictions": np.zeros((2, 4, 4, 4), int)}, "expected floating point"),
         ({"names": ["a", "a"]}, "names: expected a name an image, found some more than once, 1: a"),
         ({"names": ["a"]}, "names: expected 2, one an image, found 1"),
         ({"groups": [0]}, r"groups: expected 2 integers"),
@@ -70,7 +69,7 @@ def test_a_stream_is_the_command(case, kind, tmp_path):
 )
 def test_a_batch_that_does_not_fit_is_refused_whole(change, message, tmp_path):
     batch = {"predictions": np.arange(128.0).reshape(2, 4, 4, 4), "labels": np.zeros((2, 4, 4), int)}
-    with pytest.raises(KeyError), audit.stream(tmp_path / "out", class_names=NAMES) as batches:
+    with pytest.raises(KeyError), stream(tmp_path / "out", class_names=NAMES) as batches:
         with pytest.raises((TypeError, ValueError), match=message):
             batches.add(**(batch | change))
         with pytest.raises(ValueError, match="expected at least one image, found none"):
@@ -81,13 +80,13 @@ def test_a_batch_that_does_not_fit_is_refused_whole(change, message, tmp_path):
 
 def test_a_stream_says_what_it_takes_for_background_and_writes_nothing_after_an_error(tmp_path):
     labels = np.zeros((1, 2, 2), int)
-    streets = audit.stream(tmp_path / "out", class_names=["road", "car", "sky"], kind="masks")
+    streets = stream(tmp_path / "out", class_names=["road", "car", "sky"], kind="masks")
     with pytest.raises(KeyError), streets as batches:
         with pytest.warns(UserWarning, match="class 0, 'road', is taken for the background"):
             batches.add(labels, labels)
         raise KeyError
     assert not any((tmp_path / "out").iterdir())
     with pytest.raises(ValueError, match="num_classes: expected the number of classes"):
-        audit.stream(tmp_path / "c", kind="masks")
+        stream(tmp_path / "c", kind="masks")
     with pytest.raises(ValueError, match="unit: expected one of class, component"):
-        audit.stream(tmp_path / "c", unit="instance")
+        stream(tmp_path / "c", unit="instance")

@@ -1,0 +1,33 @@
+"""Runs of the audit's command line, and what they wrote."""
+
+import csv
+import json
+
+import pandas as pd
+
+from flipjax.audit.__main__ import main
+
+
+def audit(folder, *arguments, code=0):
+    """Runs the command line and reads summary.json."""
+    assert main([*map(str, arguments), f"--out={folder}"]) == code
+    return json.loads((folder / "summary.json").read_text())
+
+
+def refused(capsys, *arguments):
+    """Runs the command line, which must refuse in one line, and returns the line."""
+    assert main(list(map(str, arguments))) == 2
+    lines = capsys.readouterr().err.splitlines()
+    lines = [line for line in lines if not line.startswith("[") and "images of" not in line]
+    assert len(lines) == 1 and lines[0].startswith("flipjax audit: ")
+    return lines[0]
+
+
+def rows_of(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def segments_of(folder):
+    stored = folder / "segments.parquet"
+    return pd.read_parquet(stored) if stored.is_file() else pd.read_csv(stored.with_suffix(".csv"))
