@@ -1,5 +1,7 @@
 """flipjax.intervene with several regions an image, and what `predict`, scenes and options must be."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,44 +19,40 @@ def predict(images):
     return jnp.stack([0.5 - jnp.abs(x), -x, x], axis=-1)
 
 
-@pytest.fixture
-def images():
-    return np.select([RIGHT == 1, RIGHT == 2], [-1.0, 1.0], 0.0).astype(np.float32)[..., None]
-
-
+IMAGES = np.select([RIGHT == 1, RIGHT == 2], [-1.0, 1.0], 0.0).astype(np.float32)[..., None]
+LOGITS = np.stack([0.5 - np.abs(IMAGES[..., 0]), -IMAGES[..., 0], IMAGES[..., 0]], axis=-1)
 SCENES = np.zeros((2, 2, 6, 1), np.float32)
+marginal = functools.partial(intervene.scene_marginal, predict, sigma=0)
 
 
-def test_objects_keep_their_classes_where_an_image_of_two_loses_one(images):
-    logits = predict(images)
+def test_objects_keep_their_classes_where_an_image_of_two_loses_one():
     with pytest.warns(UserWarning, match="^regions: 1 of 3 images predict several objects of different classes"):
-        whole = intervene.scene_marginal(predict, images, SCENES, sigma=0)
+        whole = marginal(IMAGES, SCENES)
     with pytest.warns(UserWarning, match="repair gives all its objects one class"):
-        repaired = intervene.repair(logits, whole, center=0.0)
+        repaired = intervene.repair(LOGITS, whole, center=0.0)
     assert (repaired[0] != RIGHT[0]).mean() == 1 / 3
-    odds = intervene.scene_marginal(predict, images, SCENES, sigma=0, regions="objects")
+    odds = marginal(IMAGES, SCENES, regions="objects")
     assert odds.shape == (3, 2, 2)
     np.testing.assert_allclose(odds[:, 0, 1], [-1, 1, -0.5], atol=1e-6)
-    numbers = intervene.find_regions(logits)
+    numbers = intervene.find_regions(LOGITS)
     assert intervene.region_images(numbers).tolist() == [0, 0, 2]
-    assert intervene.region_label(logits, regions="objects").tolist() == [1, 2, 1]
+    assert intervene.region_label(LOGITS, regions="objects").tolist() == [1, 2, 1]
     np.testing.assert_allclose(
-        intervene.scene_swap_risk(logits, odds, center=0.0, regions="objects"), [-2, -2, -1], atol=1e-6
+        intervene.scene_swap_risk(LOGITS, odds, center=0.0, regions="objects"), [-2, -2, -1], atol=1e-6
     )
-    repaired = intervene.repair(logits, odds, center=0.0, regions=numbers)
+    repaired = intervene.repair(LOGITS, odds, center=0.0, regions=numbers)
     np.testing.assert_array_equal(repaired[:2], RIGHT[:2])
     np.testing.assert_array_equal(repaired[2], np.where(RIGHT[2] > 0, 1, 0))
 
 
-def test_given_instances_are_regions_within_the_predicted_foreground(images):
-    logits = predict(images)
+def test_given_instances_are_regions_within_the_predicted_foreground():
     given = np.zeros(RIGHT.shape, np.int64)
     given[0, 0], given[0, 1], given[2] = 7, 3, 5
-    numbers = intervene.find_regions(logits, regions=given)
+    numbers = intervene.find_regions(LOGITS, regions=given)
     wanted = np.where(RIGHT > 0, np.array([[[2], [1]], [[0], [0]], [[1], [1]]]), 0)
     np.testing.assert_array_equal(numbers, wanted)
-    np.testing.assert_array_equal(intervene.find_regions(logits, regions=numbers), numbers)
-    mirrored = intervene.scene_marginal(predict, images, SCENES, sigma=0, regions=given, mirror=True)
+    np.testing.assert_array_equal(intervene.find_regions(LOGITS, regions=numbers), numbers)
+    mirrored = marginal(IMAGES, SCENES, regions=given, mirror=True)
     np.testing.assert_allclose(mirrored[:, 0, 1], [0, 0, -0.5], atol=1e-6)
 
 
@@ -66,17 +64,17 @@ def test_one_object_an_image_is_what_an_image_is():
     np.testing.assert_allclose(both[0], both[1], atol=1e-6)
 
 
-def test_a_predict_that_writes_to_its_input_does_no_harm(images):
+def test_a_predict_that_writes_to_its_input_does_no_harm():
     def writes(batch):
         answer = np.array(predict(batch))
         if isinstance(batch, np.ndarray):
             batch[...] = 7
         return answer
 
-    kept = images.copy()
+    images = IMAGES.copy()
     odds = intervene.scene_marginal(writes, images, SCENES, sigma=0, regions="objects")
-    np.testing.assert_array_equal(images, kept)
-    np.testing.assert_allclose(odds, intervene.scene_marginal(predict, images, SCENES, sigma=0, regions="objects"))
+    np.testing.assert_array_equal(images, IMAGES)
+    np.testing.assert_allclose(odds, marginal(IMAGES, SCENES, regions="objects"))
 
 
 @pytest.mark.parametrize(
@@ -96,16 +94,15 @@ def test_a_predict_that_writes_to_its_input_does_no_harm(images):
         ({"regions": -np.ones((3, 2, 6), int)}, "or below 0"),
     ],
 )
-def test_what_pasting_needs_is_checked(images, options, said):
-    wanted = {"predict": predict, "images": images, "scenes": SCENES, "regions": "objects", "logits": predict(images)}
+def test_what_pasting_needs_is_checked(options, said):
+    wanted = {"predict": predict, "images": IMAGES, "scenes": SCENES, "regions": "objects", "logits": LOGITS}
     with pytest.raises((TypeError, ValueError), match=said):
         intervene.scene_marginal(**wanted | options)
     with pytest.warns(UserWarning, match="^scenes: the largest value is 255, of the images 1;"):
         intervene.scene_marginal(**wanted | {"scenes": SCENES + 255})
 
 
-def test_log_odds_of_other_regions_are_named(images):
-    logits = predict(images)
+def test_log_odds_of_other_regions_are_named():
     with pytest.raises(ValueError, match=r"^log_odds: expected .* a row for each of 3 regions"):
-        intervene.repair(logits, np.zeros((2, 1, 2)), center=0.0, regions="objects")
-    assert jax.jit(lambda x: intervene.scene_marginal(predict, x, SCENES))(images).shape == (3, 2, 2)
+        intervene.repair(LOGITS, np.zeros((2, 1, 2)), center=0.0, regions="objects")
+    assert jax.jit(lambda x: intervene.scene_marginal(predict, x, SCENES))(IMAGES).shape == (3, 2, 2)

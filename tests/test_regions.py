@@ -3,13 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from metrics.logits import draw
 
 from flipjax import metrics
 from flipjax.results.region_shares import region_quantities
-
-
-def draw(text):
-    return np.array([[int(c) for c in line] for line in text.split()])
 
 
 def test_rims_by_hand():
@@ -31,36 +28,31 @@ def test_rims_by_hand():
 
 def twin(logits, labels, *, width, bins, background, ignore_index):
     """One image, pixel by pixel, in float64."""
-    C = logits.shape[-1]
-    place = {name: np.zeros(2) for name in ("true", "flips", "predicted", "risk")}
-    shared, confidences, rights = 0, [], []
+    sums = {name: np.zeros(2) for name in ("true", "flips", "predicted", "risk")}
+    sums |= {"shared": 0, "gaps": np.zeros(bins)}
+    confidences, rights = [], []
     predictions = logits.argmax(-1)
-    for (y, x), label in np.ndenumerate(labels):
+    for place, label in np.ndenumerate(labels):
         if label == ignore_index:
             continue
-        z = np.delete(logits[y, x].astype(np.float64), background)
+        z = np.delete(logits[place].astype(np.float64), background)
         p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
-        around = [(v, u) for v, u in np.ndindex(labels.shape) if max(abs(v - y), abs(u - x)) <= width]
-        around = [each for each in around if labels[each] != ignore_index]
+        near = [each for each in np.ndindex(labels.shape) if np.abs(np.subtract(each, place)).max() <= width]
+        near = [each for each in near if labels[each] != ignore_index]
         if label != background:
-            half = 0 if any(labels[each] == background for each in around) else 1
-            place["true"][half] += 1
-            place["flips"][half] += predictions[y, x] not in (background, label)
-        if predictions[y, x] != background:
-            half = 0 if any(predictions[each] == background for each in around) else 1
-            place["predicted"][half] += 1
-            place["risk"][half] -= (p * np.log(p)).sum()
-            if label != background:
-                shared += 1
-                confidences.append(p.max())
-                rights.append(predictions[y, x] == label)
-    gaps = np.zeros(bins)
-    for confidence, right in zip(confidences, rights, strict=True):
-        for b in range(bins):
-            if b / bins < confidence <= (b + 1) / bins:
-                gaps[b] += confidence - right
-    assert C >= 3
-    return *place.values(), shared, gaps, np.array(confidences), np.array(rights)
+            half = 0 if any(labels[each] == background for each in near) else 1
+            sums["true"][half] += 1
+            sums["flips"][half] += predictions[place] not in (background, label)
+        if predictions[place] != background:
+            half = 0 if any(predictions[each] == background for each in near) else 1
+            sums["predicted"][half] += 1
+            sums["risk"][half] -= (p * np.log(p)).sum()
+        if background not in (label, predictions[place]):
+            sums["shared"] += 1
+            confidences.append(p.max())
+            rights.append(predictions[place] == label)
+            sums["gaps"][np.ceil(p.max() * bins).astype(int) - 1] += p.max() - rights[-1]
+    return sums, np.array(confidences), np.array(rights)
 
 
 @pytest.mark.parametrize(("C", "background"), [(3, 0), (4, 2)])
@@ -73,19 +65,14 @@ def test_sums_equal_their_twin(C, background):
     labels[2] = background
     options = {"width": 1, "bins": 7, "background": background, "ignore_index": 255}
     sums = jax.tree.map(np.asarray, metrics.region_sums(logits, labels, **options))
-    ranked = []
-    for i in range(3):
-        *wanted, confidence, right = twin(logits[i], labels[i], **options)
-        for name, leaf, value in zip(sums._fields, sums, wanted, strict=True):
-            np.testing.assert_allclose(leaf[i], value, rtol=2e-5, atol=1e-5, err_msg=name)
-        ranked.append((confidence, right))
-    confidence, right = (np.concatenate(part) for part in zip(*ranked, strict=True))
-    pooled = region_quantities(sums)["fg_ece"]
-    assert pooled == pytest.approx(metrics.selective.calibration_error(confidence, right, bins=7), abs=1e-5)
+    twins, confidences, rights = zip(*(twin(x, y, **options) for x, y in zip(logits, labels, strict=True)), strict=True)
+    for name, leaf in sums._asdict().items():
+        np.testing.assert_allclose(leaf, [own[name] for own in twins], rtol=2e-5, atol=1e-5, err_msg=name)
+    error = metrics.selective.calibration_error(np.concatenate(confidences), np.concatenate(rights), bins=7)
+    assert region_quantities(sums)["fg_ece"] == pytest.approx(error, abs=1e-5)
     # Rim and interior are all of the region.
     whole = jax.tree.map(np.asarray, metrics.decompose(logits, labels, background=background, ignore_index=255))
-    foreground = [c for c in range(C) if c != background]
-    np.testing.assert_array_equal(sums.true.sum(-1), whole.confusion[:, foreground].sum((1, 2)))
+    np.testing.assert_array_equal(sums.true.sum(-1), np.delete(whole.confusion, background, 1).sum((1, 2)))
     np.testing.assert_allclose(sums.risk.sum(-1), whole.risk_sum, rtol=1e-5)
     traced = jax.jit(lambda logits, labels: metrics.region_sums(logits, labels, **options))(logits, labels)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), traced, sums)

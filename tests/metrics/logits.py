@@ -1,9 +1,14 @@
-"""Random logits and labels, and slow twins of the kernels."""
+"""Drawn and random arrays, and slow twins of the kernels."""
 
 import numpy as np
 from hypothesis import settings
 
 EXAMPLES = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+
+
+def draw(text):
+    """Small integers (H, W), a digit each, of lines."""
+    return np.array([[int(digit) for digit in line] for line in text.split()])
 
 
 def one_hot(prediction, classes=3, scale=1.0):

@@ -1,7 +1,8 @@
 """Intervals of an AUROC: against the inequality that defines them, their limits, pairs, and the study of coverage."""
 
-import importlib.util
+import functools
 import pathlib
+import runpy
 
 import jax
 import numpy as np
@@ -34,24 +35,20 @@ def drawn(n):
 
 def test_bootstrap_of_an_auroc_has_these_ends_and_images_of_one_object_count_once():
     model, groups = drawn(24), np.arange(24) % 4
-    low, high = bootstrap(model, "risk_auroc", key=jax.random.key(0))
+    ends = functools.partial(bootstrap, statistic="risk_auroc", key=jax.random.key(0))
     events = int((np.asarray(model.flip) > 0.5).sum())
-    assert (low, high) == auroc_ends(metrics.summarize(model)["risk_auroc"], events, 24 - events)
+    assert ends(model) == auroc_ends(metrics.summarize(model)["risk_auroc"], events, 24 - events)
     twice = Decomposition(np.repeat(model.confusion, 2, 0), np.repeat(model.risk_sum, 2))
-    again = bootstrap(twice, "risk_auroc", key=jax.random.key(0), pairs=np.repeat(np.arange(24), 2))
-    np.testing.assert_allclose(again, (low, high), rtol=1e-9)
-    keys = ["group/rare/risk_auroc", "fg_flip"]
+    np.testing.assert_allclose(ends(twice, pairs=np.repeat(np.arange(24), 2)), ends(model), rtol=1e-9)
+    keys, inside = ["group/rare/risk_auroc", "fg_flip"], np.isin(groups, (1, 2))
     both = bootstrap(model, keys, key=jax.random.key(0), groups=groups, samples=20)
-    rare = Decomposition(model.confusion[np.isin(groups, (1, 2))], model.risk_sum[np.isin(groups, (1, 2))])
-    assert list(both) == keys and both[keys[0]] == bootstrap(rare, "risk_auroc", key=jax.random.key(0))
+    rare = Decomposition(model.confusion[inside], model.risk_sum[inside])
+    assert list(both) == keys and both[keys[0]] == ends(rare)
 
 
 def test_two_rows_of_the_study():
-    spec = importlib.util.spec_from_file_location("coverage_study", STUDY)
-    study = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(study)
-    generator = np.random.default_rng(0)
+    over_images, generator = runpy.run_path(str(STUDY))["over_images"], np.random.default_rng(0)
     for simulation in ("sizes vary", "all or nothing"):
-        (row,) = study.over_images(generator, simulation, 20, 200, keys=("risk_auroc",))
+        (row,) = over_images(generator, simulation, 20, 200, keys=("risk_auroc",))
         # A percentile bootstrap: .74 and .57.
         assert row["coverage"] >= 0.93 - 0.03 and row["samples"] > 150

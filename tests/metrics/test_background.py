@@ -75,8 +75,6 @@ def test_a_background_that_does_not_fit_is_refused_in_a_line(background, message
 def test_names_of_all_sets():
     assert metrics.class_names(None, classes=3, background=None) == ("class0", "class1", "class2")
     assert metrics.class_names(["c", "d"], classes=4, background=(0, 2)) == ("background0", "c", "background2", "d")
-    with pytest.raises(ValueError, match="expected 3 different names, none"):
-        metrics.class_names(["c", "d"], classes=3, background=None)
 
 
 @pytest.mark.parametrize("background", [(0, 2), (1, 3)])
@@ -88,17 +86,17 @@ def test_interventions_with_several_background_classes_equal_one_of_their_maximu
     several[..., second] = -1e9
     log_odds = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32))
     inside = intervene.foreground(several, background=background)
-    answers = []
-    for x, own in ((several, background), (single, first - (second < first))):
-        np.testing.assert_array_equal(inside, intervene.foreground(x, background=own))
-        answers.append(
-            (
-                intervene.region_log_odds(x, inside, background=own),
-                intervene.scene_swap_risk(x, log_odds, center=0.0, background=own),
-                intervene.mirror_risk(x, x[:, :, ::-1], background=own),
-            )
-        )
-    jax.tree.map(lambda *both: np.testing.assert_allclose(*both, rtol=1e-5), *answers)
+
+    def act(x, background):
+        return [
+            intervene.foreground(x, background=background),
+            intervene.region_log_odds(x, inside, background=background),
+            intervene.scene_swap_risk(x, log_odds, center=0.0, background=background),
+            intervene.mirror_risk(x, x[:, :, ::-1], background=background),
+        ]
+
+    for one, other in zip(act(several, background), act(single, first - (second < first)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
     repaired = np.asarray(intervene.repair(several, log_odds, center=0.0, background=background))
     target = np.delete(np.arange(4), background)[np.asarray(log_odds).mean(1).argmax(-1)]
     np.testing.assert_array_equal(repaired, np.where(inside, target[:, None, None], several.argmax(-1)))

@@ -14,16 +14,6 @@ from flipjax import metrics
 from metrics.logits import random_case
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.float64])
-def test_other_precisions_compute_in_float32(dtype):
-    logits, labels = random_case(1)
-    logits = np.asarray(jnp.asarray(logits).astype(jnp.bfloat16).astype(jnp.float32))
-    expected = metrics.decompose(logits, labels)
-    result = metrics.decompose(logits.astype(dtype), labels)
-    jax.tree.map(np.testing.assert_array_equal, result, expected)
-    assert metrics.risk_map(logits.astype(dtype)).dtype == metrics.flip_risk(logits.astype(dtype)).dtype == jnp.float32
-
-
 class FakeTensor:
     """A PyTorch tensor that requires a gradient, as NumPy sees it: readable once detached, and never in bfloat16."""
 
@@ -43,14 +33,6 @@ class FakeTensor:
         if not self.detached or self.dtype == "torch.bfloat16":
             raise TypeError("cannot read")
         return self.array
-
-
-def test_torch_tensors_by_their_methods_alone():
-    logits, labels = random_case(2)
-    expected = metrics.decompose(logits, labels)
-    for dtype in "torch.float32", "torch.bfloat16":
-        result = metrics.decompose(FakeTensor(logits, dtype), FakeTensor(labels, "torch.int64"))
-        jax.tree.map(np.testing.assert_array_equal, result, expected)
 
 
 LOGITS, LABELS = random_case(8, (2, 5, 6))
@@ -116,55 +98,47 @@ def test_labels_say_that_a_last_axis_of_many_is_one_of_classes():
     assert decompose(zeros(2, 5, 40, 40), np.zeros((2, 5, 40), int)).confusion.shape == (2, 40, 40)
 
 
-def test_ignore_index_need_not_fit_the_label_dtype():
-    expected = metrics.decompose(LOGITS, LABELS).confusion
-    for labels in LABELS.astype(np.uint8), jnp.asarray(LABELS, jnp.uint8), jnp.asarray(LABELS, jnp.int8):
-        np.testing.assert_array_equal(metrics.decompose(LOGITS, labels, ignore_index=-1).confusion, expected)
-        np.testing.assert_array_equal(metrics.decompose(LOGITS, labels, ignore_index=255).confusion, expected)
-
-
-def test_arrays_of_the_other_byte_order_are_read_right():
-    logits = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype(np.float32)
-    swapped, labels = logits.astype(">f4"), LABELS.astype(">i4")
-    expected = metrics.decompose(logits, LABELS)
-    for arrays in (swapped, LABELS), (logits, labels), (swapped, labels):
-        result = metrics.decompose(*arrays)
+def test_other_arrays_of_one_image_give_the_same_numbers():
+    rounded = jnp.asarray(LOGITS).astype(jnp.bfloat16)
+    logits = np.asarray(rounded, np.float32)
+    expected, risk, codes = decompose(logits, LABELS), metrics.risk_map(logits), metrics.error_map(logits, LABELS)
+    moved = np.moveaxis(logits, -1, 1)
+    for scores, labels, options in (
+        (rounded, LABELS, {}),
+        (logits.astype(np.float16), jnp.asarray(LABELS, jnp.uint8), {"ignore_index": -1}),
+        (logits.astype(np.float64), LABELS.astype(np.uint8), {"ignore_index": 255}),
+        (logits.astype(">f4"), jnp.asarray(LABELS, jnp.int8), {"ignore_index": 255}),
+        (logits, LABELS.astype(">i4"), {}),
+        (moved, LABELS, {"channels": "first"}),
+        (jnp.asarray(moved), LABELS, {"channels": "first"}),
+        (FakeTensor(logits, "torch.float32"), FakeTensor(LABELS, "torch.int64"), {}),
+        (FakeTensor(logits, "torch.bfloat16"), FakeTensor(LABELS, "torch.int64"), {}),
+    ):
+        result, axis = decompose(scores, labels, **options), {"channels": options.get("channels", "last")}
         np.testing.assert_array_equal(result.confusion, expected.confusion)
-        np.testing.assert_array_equal(result.risk_sum, expected.risk_sum)
-        np.testing.assert_array_equal(metrics.error_map(*arrays), metrics.error_map(logits, LABELS))
-    np.testing.assert_array_equal(metrics.risk_map(swapped), metrics.risk_map(logits))
-    same = metrics.decompose(labels, LABELS, kind="masks", num_classes=3)
-    assert same.correct.tolist() == [1, 1]
+        np.testing.assert_array_equal(metrics.error_map(scores, labels, **options), codes)
+        found = result.risk_sum, metrics.risk_map(scores, **axis), flip_risk(scores, **axis)
+        assert {each.dtype for each in found} == {jnp.dtype(jnp.float32)}
+        for ours, wanted in zip(found, (expected.risk_sum, risk, expected.flip_risk), strict=True):
+            np.testing.assert_allclose(ours, wanted, rtol=1e-6)
+    assert decompose(LABELS.astype(">i4"), LABELS, **MASKS).correct.tolist() == [1, 1]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_forked_after_jax_had_started_refuses_and_does_not_hang():
-    logits, labels = random_case(1)
-    metrics.decompose(logits, labels)
+    decompose(LOGITS, LABELS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of JAX's threads, and from Python 3.12 on of any.
         child = os.fork()
     if not child:
         signal.alarm(20)
         try:
-            metrics.decompose(logits, labels)
+            decompose(LOGITS, LABELS)
         except RuntimeError as error:
             os._exit(7 if "multiprocessing_context='spawn'" in str(error) else 1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    metrics.decompose(logits, labels)
-
-
-def test_channels_first_is_the_same_image():
-    logits = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype(np.float32)
-    moved = np.moveaxis(logits, -1, 1)
-    for array in moved, jnp.asarray(moved):
-        result = metrics.decompose(array, LABELS, channels="first")
-        np.testing.assert_array_equal(result.confusion, metrics.decompose(logits, LABELS).confusion)
-        np.testing.assert_allclose(metrics.flip_risk(array, channels="first"), metrics.flip_risk(logits), rtol=1e-6)
-        np.testing.assert_array_equal(
-            metrics.error_map(array, LABELS, channels="first"), metrics.error_map(logits, LABELS)
-        )
+    decompose(LOGITS, LABELS)
 
 
 def test_public_names_are_documented_with_an_example():

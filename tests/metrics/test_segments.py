@@ -9,26 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from metrics.logits import EXAMPLES, one_hot, random_case
+from metrics.logits import EXAMPLES, draw, one_hot, random_case
 
-TRUTH = np.array(
-    [
-        [1, 1, 1, 0, 2, 2],
-        [1, 1, 1, 0, 2, 2],
-        [0, 0, 0, 0, 0, 0],
-        [3, 3, 0, 1, 1, 9],
-        [3, 3, 0, 1, 1, 9],
-    ]
-)
-PREDICTION = np.array(
-    [
-        [2, 2, 2, 0, 2, 2],
-        [2, 2, 1, 3, 2, 2],
-        [0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 1, 3, 1],
-        [0, 1, 0, 1, 2, 1],
-    ]
-)
+TRUTH = draw("111022 111022 000000 330119 330119")
+PREDICTION = draw("222022 221322 000000 000131 010121")
 OPTIONS = {"kind": "masks", "num_classes": 4, "ignore_index": 9, "min_pixels": 1, "rim": 1}
 
 

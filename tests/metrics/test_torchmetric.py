@@ -60,11 +60,11 @@ def test_groups_keys_and_what_is_refused(batches):
         metric.update(torch.randn(4, 4, 6, 7), batches[0][1], groups)
     assert len(metric.confusion) == len(batches)
     # As torch.distributed would gather them.
-    states = [TorchFlipMetric(**OPTIONS) for _ in range(2)]
-    for state, batch in zip(states, batches, strict=False):
-        state.update(*batch)
-    states[0]._reduce_states({name: getattr(states[1], name) for name in ("confusion", "risk_sum", "groups")})
-    check(states[0].compute(), expected(batches[:2]))
+    first, second = TorchFlipMetric(**OPTIONS), TorchFlipMetric(**OPTIONS)
+    first.update(*batches[0])
+    second.update(*batches[1])
+    first._reduce_states({name: getattr(second, name) for name in ("confusion", "risk_sum", "groups")})
+    check(first.compute(), expected(batches[:2]))
 
 
 # It would rather be started by srun, have workers and a logger.
