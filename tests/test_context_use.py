@@ -1,5 +1,7 @@
 """Context use against made-up models that use a known share of the context's evidence."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,12 +20,11 @@ def photos():
     generator = np.random.default_rng(0)
     together = generator.uniform(0.1, 0.7, (C, C))
     labels = np.zeros((240, 8, 8), np.int64)
-    for image in labels:
-        c = generator.integers(1, C)
-        image[2:5, 2:5] = c
-        for e in range(1, C):
-            if e != c and generator.random() < together[c, e]:
-                image[6, 2 * e - 2 : 2 * e] = e
+    classes = generator.integers(1, C, len(labels))
+    labels[:, 2:5, 2:5] = classes[:, None, None]
+    beside = generator.random((len(labels), C)) < together[classes]
+    for e in range(1, C):
+        labels[beside[:, e] & (classes != e), 6, 2 * e - 2 : 2 * e] = e
     shares = context.image_shares(labels, num_classes=C)
     true = segments(labels, labels, kind="masks", num_classes=C, min_pixels=3)
     shown = shares >= 0.001
@@ -85,11 +86,9 @@ def test_members_of_a_grid_use_what_they_use(shape):
         np.testing.assert_allclose(scene_use(log_odds, evidence), weight, atol=1e-12)
     noisy = log_odds + generator.normal(size=(30, *shape[::-1]))
     x, y = [], []  # Its twin: every pair of classes of every region, less its mean over the scenes.
-    for region in np.delete(noisy, 3, axis=0):
-        for c in range(shape[0]):
-            for d in range(c):
-                for rows, values in ((x, evidence[:, d] - evidence[:, c]), (y, region[:, d] - region[:, c])):
-                    rows += list(values - values.mean())
+    for region, (c, d) in itertools.product(np.delete(noisy, 3, axis=0), itertools.combinations(range(shape[0]), 2)):
+        for rows, values in ((x, evidence[:, d] - evidence[:, c]), (y, region[:, d] - region[:, c])):
+            rows += list(values - values.mean())
     np.testing.assert_allclose(scene_use(noisy, evidence), np.dot(x, y) / np.dot(x, x))
 
 
