@@ -42,9 +42,9 @@ def quota_center(identity: jax.Array, prior: jax.Array) -> jax.Array:
         # With the points, no loss is negative but by rounding, so that no path runs in a ring.
         shifted = losses - jnp.where(allowed, points, 0)[:, None] + jnp.where(allowed, points, 0)
         distance, before = _shortest(jnp.maximum(shifted, 0), counts > wanted)
-        last = jnp.where(counts < wanted, distance, jnp.inf).argmin()
-        points = points - jnp.minimum(distance, distance[last])
-        return step + 1, _along(scores, classes, before, last), points
+        end = jnp.where(counts < wanted, distance, jnp.inf).argmin()
+        points = points - jnp.minimum(distance, distance[end])
+        return step + 1, _along(scores, classes, before, end), points
 
     start = jnp.where(known, scores.argmax(1), F)
     _, classes, _ = jax.lax.while_loop(is_short, move, (jnp.int32(0), start, jnp.zeros(F, scores.dtype)))
@@ -89,8 +89,8 @@ def _shortest(lengths: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Arra
     return jax.lax.fori_loop(0, F - 1, relax, (jnp.where(first, 0.0, jnp.inf), jnp.full(F, -1)))
 
 
-def _along(scores: jax.Array, classes: jax.Array, before: jax.Array, last: jax.Array) -> jax.Array:
-    """Returns the classes after one region has moved along each step of the path that ends at `last`."""
+def _along(scores: jax.Array, classes: jax.Array, before: jax.Array, end: jax.Array) -> jax.Array:
+    """Returns the classes after one region has moved along each step of the path to `end`."""
     gaps = _own(scores, classes) - scores
 
     def step(_: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -100,7 +100,7 @@ def _along(scores: jax.Array, classes: jax.Array, before: jax.Array, last: jax.A
         moved = jnp.where((here >= 0) & (jnp.arange(len(moved)) == region), there, moved)
         return moved, jnp.where(here >= 0, here, there)
 
-    return jax.lax.fori_loop(0, scores.shape[1] - 1, step, (classes, last))[0]
+    return jax.lax.fori_loop(0, scores.shape[1] - 1, step, (classes, end))[0]
 
 
 def _middle(scores: jax.Array, classes: jax.Array) -> jax.Array:

@@ -56,16 +56,16 @@ class Questions:
         """The names of the scores, in order."""
         return (*(LOGIT_SCORES[1:] if self.logits else ()), *(("mirror",) if self.passes else ()))
 
-    def __call__(self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, last: Any) -> Assessed:
+    def __call__(self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenery: Any) -> Assessed:
         """Returns the answers on pool rows (n, 2).
 
-        `last` is the scenes (K, D, H, W, 3) that are given and their weights (D,), or the pool rows (m, 2) whose
+        `scenery` is the scenes (K, D, H, W, 3) that are given and their weights (D,), or the pool rows (m, 2) whose
         surroundings make one; else None.
         """
         model = functools.partial(logits_of, experiment, weights)
-        scenes, shares = last if self.scenes == "given" else ((), ())
+        scenes, shares = scenery if self.scenes == "given" else ((), ())
         if self.scenes == "surroundings":
-            scenes, shares = mean_surroundings(experiment, weights, pool, last)[:, None], jnp.ones(1)
+            scenes, shares = mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1)
 
         def of_batch(batch: jax.Array) -> Assessed:
             images, labels = gather(pool, batch)

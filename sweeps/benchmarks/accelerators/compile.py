@@ -159,7 +159,7 @@ def trips(line, lines_of):
 
 
 def cycles(text):
-    """libtpu's estimated cycles: bodies of loops by their known trips, else once; of branches the dearest."""
+    """Returns libtpu's estimated cycles: bodies of loops by their known trips, else once; of branches the dearest."""
     lines_of, entry = computations(text)
 
     @functools.cache
@@ -183,7 +183,7 @@ def cycles(text):
 
 
 def convolutions(text):
-    """(pass, window, groups, dtype) of each convolution, and how often."""
+    """Returns (pass, window, groups, dtype) of each convolution, and how often."""
     result = collections.Counter()
     for line in text.splitlines():
         call = re.search(r'custom_call_target="__cudnn\$(conv\w+)"', line)

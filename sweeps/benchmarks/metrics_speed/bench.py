@@ -58,7 +58,7 @@ def pytorch(logits, labels):
 
 
 def measure(calls, rounds):
-    """Milliseconds of each call in each round."""
+    """Returns milliseconds of each call in each round."""
     times = {name: [] for name in calls}
     for call in calls.values():
         jax.block_until_ready(call())

@@ -127,7 +127,7 @@ def make_run(folder, sizes, rules):
 
 
 def measure_report(folder):
-    """Seconds, those of the processor and the peak memory of the process that makes a report; the page's size."""
+    """Returns seconds, processor seconds and peak memory of the process that makes a report; the page's size."""
     command = [sys.executable, "-m", "flipjax.report", str(folder)]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -146,7 +146,7 @@ def measure_report(folder):
 
 @functools.cache
 def browser():
-    """Headless Chromium, or None where it, its driver or selenium is not installed."""
+    """Returns headless Chromium, or None where it, its driver or selenium is not installed."""
     chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     try:
         from selenium import webdriver

@@ -33,7 +33,7 @@ class Contender:
     size: int = 32
 
     def steps(self, members):
-        """Steps of a member in one epoch: together about a second; fewer where a single step of all takes that long."""
+        """Returns steps of a member in one epoch: about a second in all; fewer where a single step takes that long."""
         return max(1, min(16, 16 // members)) if self.slow else max(2, min(32, 64 // members))
 
     def takes(self, members):

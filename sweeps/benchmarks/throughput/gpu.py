@@ -60,7 +60,7 @@ def seconds(function):
 
 
 def populations():
-    """Samples a second of whole epochs, as a sweep runs them."""
+    """Yields samples a second of whole epochs, as a sweep runs them."""
     whole = jax_contenders.EXPERIMENT
     for members in MEMBERS:
         for dtype in DTYPES:

@@ -31,7 +31,7 @@ AUGMENTATION = Augmentation()
 
 
 def make_pool():
-    """Discs of one grey on noise: what they show is of no account, only that it is composed and learnt."""
+    """Returns discs of one grey on noise: what they show is of no account, only that it is composed and learnt."""
     rng = np.random.default_rng(0)
     across = np.arange(SIZE) - SIZE / 2
     alpha = np.where(np.hypot(*np.meshgrid(across, across)) < SIZE / 4, 255, 0).astype(np.uint8)

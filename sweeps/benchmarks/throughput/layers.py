@@ -8,7 +8,7 @@ from flipjax.models.pack import convolve_pack
 
 
 def packed(images, kernels):
-    """Members side by side in channels, (B, H, W, K C), and one block-diagonal kernel."""
+    """Returns the convolution of members side by side in channels, (B, H, W, K C), by one block-diagonal kernel."""
     (output,) = convolve_pack([images], kernels)
     return output
 

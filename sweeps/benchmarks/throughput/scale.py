@@ -28,7 +28,7 @@ SIDE = 2048
 
 
 def product_speed(repeats=20):
-    """Operations a second of a matrix product on all cores: the best of `repeats`."""
+    """Returns operations a second of a matrix product on all cores: the best of `repeats`."""
     matrix = jnp.ones((SIDE, SIDE), jnp.float32)
     multiply = jax.jit(jnp.matmul)
     multiply(matrix, matrix).block_until_ready()

@@ -56,7 +56,7 @@ def count(intervals, truth):
 
 
 def over_images(generator, simulation, n, repetitions, *, keys=KEYS, samples=400):
-    """Rows: intervals of one model's numbers over its images."""
+    """Yields rows: intervals of one model's numbers over its images."""
     large = summarize(draw_model(generator, *draw_shares(generator, simulation, MANY)))
     found = []
     for repetition in range(repetitions):
@@ -69,7 +69,7 @@ def over_images(generator, simulation, n, repetitions, *, keys=KEYS, samples=400
 
 
 def over_pairs(generator, n, repetitions, *, samples=400):
-    """Rows: images that come in pairs of one object, wholly dependent, with `pairs` and as if each were alone."""
+    """Yields rows: images that come in pairs of one object, dependent, with `pairs` and as if each were alone."""
     large = summarize(draw_model(generator, *draw_shares(generator, "sizes vary", MANY)))
     found = {True: [], False: []}
     for repetition in range(repetitions):
@@ -88,7 +88,7 @@ def over_pairs(generator, n, repetitions, *, samples=400):
 
 
 def over_models(generator, simulation, n, repetitions):
-    """Rows: the mean of two seeds and the difference of two methods, that are tested on the same images."""
+    """Yields rows: the mean of two seeds and the difference of two methods, tested on the same images."""
     large = summarize(draw_model(generator, *draw_shares(generator, simulation, MANY)))
     # Where all is flipped or nothing, two models flip the same.
     quantities = ("fg_flip/all", "risk_auroc/all") if simulation == "sizes vary" else ("risk_auroc/all",)
@@ -123,7 +123,7 @@ def over_models(generator, simulation, n, repetitions):
 
 
 def over_seeds(generator, n, repetitions):
-    """Rows: Student's t over seeds."""
+    """Yields rows: Student's t over seeds."""
     draws = {
         "normal (.3, .05)": (0.3, lambda: generator.normal(0.3, 0.05, n)),
         "Beta(.5, 2)": (0.2, lambda: generator.beta(0.5, 2, n)),

@@ -45,7 +45,7 @@ def windows(reference, scores):
 
 
 def without_drift(generator, streams):
-    """Shares of streams that ever alarm."""
+    """Returns the shares of streams that ever alarm."""
     rows = []
     draws = {
         "normal": generator.normal,
@@ -78,7 +78,7 @@ def dependent(noise, memory=0.8):
 
 
 def delays(first, before):
-    """Shares of alarms before and after the change, and the median delay of those after it (of all: none is inf)."""
+    """Returns shares of alarms before and after the change, and the median delay of those after it (none: inf)."""
     early = first < before
     delay = np.where(first == np.inf, np.inf, first - before + 1)[~early]
     return {"early": early.mean(), "alarms": np.isfinite(first).mean(), "delay": np.median(delay)}
@@ -90,7 +90,7 @@ def first_alarm(p_values, level, step=1):
 
 
 def with_drift(generator, streams, level=0.01):
-    """Delays where scores change after CHANGE images."""
+    """Returns delays where scores change after CHANGE images."""
     rows = []
     for n in (100, 1000):
         for name, drift in DRIFTS.items():
@@ -108,7 +108,7 @@ def with_drift(generator, streams, level=0.01):
 
 
 def members(run):
-    """Names, groups, and scores by name, of the members at RHOS in a run's folder, or of stored pretrained ones."""
+    """Yields name, groups, and scores by name, of members at RHOS in a run's folder, or of stored pretrained ones."""
     table = records_of(read_csv(run / "results.csv")) if (run / "results.csv").is_file() else []
     labels = {row["member"]: f"rho {row['rho']} seed {row['seed']}" for row in table}
     for path in sorted(run.glob("cells/*/decomposition.npz")):
@@ -137,7 +137,7 @@ def scores_of(test, val_odds, test_odds):
 
 
 def real(run, generator, level=0.01):
-    """Delays on a member's own scores: half of the common test images is the reference, a quarter comes first.
+    """Returns delays on a member's own scores: half of the common test images is the reference, a quarter comes first.
 
     Then come BALANCED images, drawn with replacement: half from the last quarter, half from the rare groups.
     """

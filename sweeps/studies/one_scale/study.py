@@ -69,7 +69,7 @@ def spearman(x, y):
 
 
 def ranked(members, column, *, other=None, samples=2000):
-    """Spearman's correlation of a column with the gap, less that of another, and its interval over members."""
+    """Returns Spearman's correlation of a column with the gap, less that of another, and its interval over members."""
     generator = np.random.default_rng(0)
     values = members[[column, other or column, "gap"]].to_numpy()
 

@@ -41,7 +41,7 @@ def _numbers(images):
 
 
 def swap(predict, images, logits, scenes):
-    """Log-odds of predicted objects on scenes, (N, K, 20)."""
+    """Returns log-odds of predicted objects on scenes, (N, K, 20)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return np.asarray(intervene.scene_marginal(predict, images, scenes, logits=logits, regions="objects"))

@@ -16,7 +16,7 @@ MODEL = "ESPNetv2 2.0"
 
 
 def read_mask(path):
-    """Class indices (H, W) of a PNG."""
+    """Returns the class indices (H, W) of a PNG."""
     with Image.open(path) as image:
         return np.asarray(image)
 

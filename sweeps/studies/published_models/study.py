@@ -33,7 +33,7 @@ def photo_scenes(images, labels):
 
 
 def about_flips(true, evidence, kept, told):
-    """Rows: SegFlip, bleeding, beta by classes, by scenes of the segments kept, and NaturalGap."""
+    """Yields rows: SegFlip, bleeding, beta by classes, by scenes of the segments kept, and NaturalGap."""
     import jax
 
     whole = metrics.segment_flips(true, key=jax.random.key(0)).loc["all"]
@@ -78,7 +78,7 @@ def regions_of(answer, chosen):
 
 
 def about_regions(table):
-    """Rows: AUROC of scores over all sizes and within strata, and right regions before and after repair."""
+    """Yields rows: AUROC of scores over all sizes and within strata, and right regions before and after repair."""
     images = table["image"].unique()
     generator = np.random.default_rng(0)
     groups = {image: rows.index.to_numpy() for image, rows in table.groupby("image")}
@@ -113,7 +113,7 @@ def about_regions(table):
 
 
 def about_composites(answer):
-    """Rows: cats and dogs on forest and sea, and in their own photos: right before and after repair, and AUROCs."""
+    """Yields rows of cats and dogs on forest and sea and in their own photos: right before and after repair, AUROCs."""
     place, truth, label, risk = answer["composites"].T
     odds = answer["composite_odds"]
     found = np.isfinite(odds).all((1, 2))
