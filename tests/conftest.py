@@ -187,42 +187,6 @@ def without_pictures(monkeypatch):
     monkeypatch.setattr(html, "draw_chart", lambda chart: {"svg": b""})
 
 
-SWEEP = """
-from flipjax.config import default_config
-
-def get_config():
-    config = default_config()
-    config.pool.name, config.pool.root, config.pool.size = {name!r}, {root!r}, 16
-    config.split.n_train, config.split.n_val, config.split.n_test = 8, 4, 4
-    config.model.width, config.model.depth = 4, 1
-    config.train.epochs, config.train.batch_size = 1, 4
-    config.intervene.scenes, config.intervene.scores = "none", "none"
-    config.axes.rho = (0.5,)
-    return config
-"""
-
-
-@pytest.fixture(scope="session")
-def write_config():
-    """Writes the configuration of a tiny sweep over a pool of 16 photos: all such pools have the same programs."""
-
-    def write(path, *, name, root=""):
-        path.write_text(SWEEP.format(name=name, root=str(root)))
-        return path
-
-    return write
-
-
-@pytest.fixture(scope="session")
-def without_tensorflow(tmp_path_factory):
-    """An environment for processes that end, and say where, when they import TensorFlow or PyTorch."""
-    folder = tmp_path_factory.mktemp("stub")
-    for name in ("tensorflow", "torch"):
-        (folder / name).mkdir()
-        (folder / name / "__init__.py").write_text("import os, traceback\ntraceback.print_stack()\nos._exit(3)\n")
-    return os.environ | {"PYTHONPATH": str(folder)}
-
-
 @pytest.fixture(scope="session")
 def network():
     """The large U-Net of an encoder, made once."""

@@ -1,13 +1,11 @@
 """Anybody's TFDS data set as a pool: names and parts, masks, stored pools, and a sweep without TensorFlow."""
 
-import csv
 import importlib.util
-import io
 import itertools
-import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -16,6 +14,7 @@ from tensorflow_datasets.core import shuffle
 from flipjax import plan
 from flipjax.config import ConfigError, Experiment, PoolSpec
 from flipjax.data import POOLS, store
+from flipjax.data.images import encode_png
 from flipjax.methods import Knobs
 from flipjax.sweep import dry_run
 from flipjax.sweep.__main__ import main
@@ -29,18 +28,13 @@ FEATURES = {
 }
 
 
-def png(array):
-    stream = io.BytesIO()
-    Image.fromarray(array).save(stream, format="PNG")
-    return stream.getvalue()
-
-
 def example(index, *, animal, place, value):
     """A photo of one grey, and a square mask of one value."""
     mask = np.zeros((20, 24), np.uint8)
     mask[5:15, 6:18] = value
-    photo = np.full((20, 24, 3), 10 * (index % 25), np.uint8)
-    return {"photo": png(photo), "segmentation": png(mask), "animal": animal, "place": place}
+    photo = Image.new("RGB", (24, 20), (10 * (index % 25),) * 3)
+    files = {"photo": encode_png(photo), "segmentation": encode_png(Image.fromarray(mask))}
+    return files | {"animal": animal, "place": place}
 
 
 class Animals(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -143,7 +137,7 @@ def test_a_wrong_name_says_what_there_is(data_dir, root, options, message):
 def test_masks_that_fit_no_rule_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     bad = examples(2)
-    bad[0]["segmentation"] = png(np.full((20, 24), 7, np.uint8))
+    bad[0]["segmentation"] = encode_png(Image.new("L", (24, 20), 7))
     bad[1]["photo"] = b"no image"
     write(tmp_path, "mine", {"train": bad})
     with pytest.raises(ConfigError, match="2 problems") as raised:
@@ -174,21 +168,26 @@ def test_a_pool_larger_than_memory_is_refused_before_it_is_read(data_dir, monkey
         POOLS["tfds"](spec(data_dir, "mine/small"))
 
 
-def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, write_config, without_tensorflow, capsys):
+TINY = {"pool.name": "tfds", "pool.root": "mine/small", "pool.size": SIZE, "pool.features": spec("", "").features}
+TINY |= {"split.n_train": 8, "split.n_val": 4, "split.n_test": 4, "model.width": 4, "model.depth": 1}
+TINY |= {"train.epochs": 1, "train.batch_size": 4, "intervene.scenes": "none", "intervene.scores": "none"}
+TINY |= {"axes.rho": 0.5, "axes.seed": 0}
+
+
+def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, monkeypatch, capsys):
     """A run goes on with the pool that it began with, and with no other one of that name."""
     write(tmp_path, "mine", {"train": examples(4)})
-    config = write_config(tmp_path / "tiny.py", name="tfds", root="mine/small")
-    run = ["--config", str(config), "--workdir", str(tmp_path / "run"), f"--config.pool.data_dir={tmp_path}"]
-    run += ["--config.pool.features=('photo','segmentation','animal','place')"]
-    line = [sys.executable, "-m", "flipjax.sweep", *run]
-    done = subprocess.run(line, env=without_tensorflow, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    with open(tmp_path / "run/results.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["status"] for row in rows} == {"finished"} and "iou_dog" in rows[0]
+    run = ["--config", "smoke", "--workdir", str(tmp_path / "run"), f"--config.pool.data_dir={tmp_path}"]
+    run += [f"--config.{key}={value}" for key, value in TINY.items()]
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "tensorflow", None)
+        assert main(run) == 0
+    rows = pd.read_csv(tmp_path / "run/results.csv")
+    assert {*rows["status"]} == {"finished"} and "iou_dog" in rows
     (tmp_path / "run/cells/000/decomposition.npz").unlink()
     (tmp_path / "mine/small/1.2.0").rename(tmp_path / "first")
     write(tmp_path, "mine", {"train": examples(4)[::-1]})
+    capsys.readouterr()
     assert main(run) == 2
     error = capsys.readouterr().err
     assert "mine/small" in error and "--fresh" in error

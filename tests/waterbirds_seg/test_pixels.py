@@ -68,18 +68,6 @@ def test_fit_equals_its_twin(sides):
     np.testing.assert_array_equal(fitted, twin_fit(scene, sides[2:]))
 
 
-def test_a_cut_out_holds_nothing_of_its_background():
-    photo = np.full((12, 12, 3), (0, 0, 255), np.uint8)
-    alpha = np.zeros((12, 12), np.uint8)
-    photo[3:9, 3:9], alpha[3:9, 3:9] = (255, 0, 0), 255
-    image, mask = map(np.asarray, images.cut_out(Image.fromarray(photo), Image.fromarray(alpha), 8))
-    assert image.shape == (8, 8, 3) and image[..., 2].max() == 0
-    np.testing.assert_array_equal(image[..., 0], mask)
-    assert 0 < mask[1, 3] < 255
-    whole, _ = images.cut_out(Image.fromarray(photo), Image.fromarray(alpha), 0)
-    assert whole.size == (12, 12)
-
-
 @needs_golden
 def test_the_golden_tree_through_the_data_set_to_a_pool(tmp_path):
     """It has no images.txt, so its manifest's own composites are taken: the reference's, to the bit."""

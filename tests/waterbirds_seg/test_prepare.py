@@ -3,11 +3,11 @@
 import os
 import resource
 import signal
-import subprocess
-import sys
+import socket
 
 import numpy as np
 import pytest
+from folder.pixels import place
 
 from flipjax.config import ConfigError
 from flipjax.data import images
@@ -17,6 +17,7 @@ from flipjax.data.pool import gather
 from flipjax.data.split import split_pool
 from flipjax.data.waterbirds_seg import archives, manifest, pixels
 from flipjax.data.waterbirds_seg.archives import bird_files, read_birds, scene_file
+from flipjax.files import adding_folder
 from waterbirds_seg.tree import SIZE, arguments, draw_mask, draw_photo, make_tree, open_pool, prepare, save
 
 
@@ -103,52 +104,31 @@ def files_of(tree, index=3):
     return bird_files(tree / "cub", read_birds(tree / "cub")[index].name)
 
 
-def cut_short(path):
-    os.truncate(path, 100)
-    return path, "1 cannot be used"
+def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys):
+    def said(path, *options):
+        assert prepare(tree, tmp_path / "out", *options) == 1
+        text = capsys.readouterr().err
+        assert str(path) in text and "Traceback" not in text and not list((tmp_path / "out").iterdir())
+        return text
 
-
-def other_size(tree):
-    path = files_of(tree)[1]
-    save(path, np.full((9, 9), 255, np.uint8))
-    return path, "the mask has 9 x 9 pixels"
-
-
-def missing_mask(tree):
-    path = files_of(tree)[1]
-    path.unlink()
-    return path, "files are missing for 56 images"
-
-
-def tall_scene(tree):
-    """Enlarged to the width of its bird it would have gigapixels."""
     photo, segmentation = files_of(tree)
-    save(photo, np.zeros((400, 400, 3), np.uint8))
-    save(segmentation, np.full((400, 400), 255, np.uint8))
-    path = tree / "places/b/bamboo_forest/00000000.jpg"
-    save(path, np.zeros((30_000, 1, 3), np.uint8))
-    row = f"4,{photo.parent.name}/{photo.name},0,0,0,0,/b/bamboo_forest/00000000.jpg"
+    scene = tree / "places/b/bamboo_forest/00000000.jpg"
+    for path, content, message in (
+        (photo, photo.read_bytes()[:100], "1 cannot be used"),
+        (scene, scene.read_bytes()[:100], "1 cannot be used"),
+        (segmentation, np.full((9, 9), 255, np.uint8), "the mask has 9 x 9 pixels"),
+        (segmentation, None, "files are missing for 56 images"),
+    ):
+        whole = path.read_bytes()
+        place(tree, {path: content})
+        assert message in said(path)
+        path.write_bytes(whole)
+    # Enlarged to the width of its bird this scene would have gigapixels.
+    tall, large, whole = np.zeros((30_000, 1, 3), np.uint8), np.zeros((400, 400, 3), np.uint8), np.full((400, 400), 255)
+    place(tree, {scene: tall, photo: large, segmentation: whole.astype(np.uint8)})
+    row = f"4,{photo.parent.name}/{photo.name},0,0,0,0,/b/bamboo_forest/{scene.name}"
     (tree / "own.csv").write_text(f"{','.join(manifest.Row._fields)}\n{row}\n")
-    return path, "1 x 30000 pixels cannot fill 400 x 400"
-
-
-HARMS = {
-    "a bad photo": lambda tree: cut_short(files_of(tree)[0]),
-    "a bad scene": lambda tree: cut_short(tree / "places/o/ocean/00000002.jpg"),
-    "another size": other_size,
-    "a missing mask": missing_mask,
-    "a tall scene": tall_scene,
-}
-
-
-@pytest.mark.parametrize("harm", HARMS)
-def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys, harm):
-    path, message = HARMS[harm](tree)
-    own = ["--manifest", tree / "own.csv"] if (tree / "own.csv").exists() else []
-    assert prepare(tree, tmp_path / "out", *own) == 1
-    said = capsys.readouterr().err
-    assert message in said and str(path) in said and "Traceback" not in said
-    assert not list((tmp_path / "out").iterdir())
+    assert "1 x 30000 pixels cannot fill 400 x 400" in said(scene, "--manifest", tree / "own.csv")
 
 
 def test_a_disk_that_cannot_be_written_to_is_one_line(tree, tmp_path, capsys):
@@ -166,65 +146,45 @@ def test_a_disk_that_cannot_be_written_to_is_one_line(tree, tmp_path, capsys):
     assert prepare(tree, tmp_path / "pool") == 0
 
 
-SLOW = """
-import sys, time
-from flipjax.data.waterbirds_seg import pixels
-draw, made = pixels.draw_item, []
-
-def slow(item, size):
-    made.append(item)
-    if len(made) == 9:
-        print("half done", file=sys.stderr, flush=True)
-    time.sleep(0 if len(made) < 9 else 2)
-    return draw(item, size)
-
-pixels.draw_item = slow
-from flipjax.data.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def start(tree, data_dir, *, script=None):
-    command = [sys.executable, "-c", script] if script else [sys.executable, "-m", "flipjax.data"]
-    command += arguments(tree, "--data_dir", data_dir)
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def test_what_a_killed_prepare_leaves_is_gone_after_the_next(shared_tree, tmp_path):
-    """A .DS_Store is no reason to refuse; SIGTERM says how to go on; two at once both end well."""
-    (tmp_path / "waterbirds_seg").mkdir()
+def test_what_an_interrupted_or_killed_prepare_leaves_is_gone(shared_tree, tmp_path, capsys, monkeypatch):
+    """A .DS_Store is no reason to refuse; SIGTERM says how to go on; of two at once the first is kept."""
+    cutouts = tmp_path / "waterbirds_seg/cutouts"
+    killed = cutouts / f".1.0.0.{socket.gethostname()}.{2**22 + 1}.tmp"  # No process has such a number.
+    killed.mkdir(parents=True)
     (tmp_path / "waterbirds_seg/.DS_Store").write_text("")
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        process = start(shared_tree, tmp_path, script=SLOW)
-        assert "half done\n" in iter(process.stderr.readline, "")
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == (75 if number == signal.SIGTERM else -number)
-        assert ("the same command starts anew" in err) == (number == signal.SIGTERM)
-    left = list((tmp_path / "waterbirds_seg/cutouts").iterdir())
-    assert left and all(path.name.startswith(".") for path in left)
-    both = [start(shared_tree, tmp_path) for _ in range(2)]
-    for process in both:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-        assert "birds 24, scenes 32" in out
-    assert [path.name for path in (tmp_path / "waterbirds_seg/cutouts").iterdir()] == ["1.0.0"]
-    assert len(open_pool(tmp_path)[1].object_names) == 24
+    signals, draw = iter([signal.SIGTERM]), pixels.draw_item
+
+    def interrupted(item, size):
+        for number in signals:
+            os.kill(os.getpid(), number)
+        return draw(item, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels, "draw_item", interrupted)
+        assert prepare(shared_tree, tmp_path) == 75
+    assert "the same command starts anew" in capsys.readouterr().err and not cutouts.exists()
+    killed.mkdir(parents=True)
+    assert prepare(shared_tree, tmp_path) == 0
+    assert [path.name for path in cutouts.iterdir()] == ["1.0.0"]
+    with adding_folder(cutouts / "2.0.0") as folder:
+        (folder / "slow").touch()
+        (cutouts / "2.0.0/fast").mkdir(parents=True)
+    assert [path.name for path in (cutouts / "2.0.0").iterdir()] == ["fast"] and len(list(cutouts.iterdir())) == 2
 
 
-ABSENT = {
-    "cub": "cub_dir: expected a folder; found",
-    "places": "places_dir: expected a folder; found",
-    "cub/images.txt": "cub_dir: expected CUB's images.txt",
-    "cub/train_test_split.txt": "cub_dir: expected CUB's train_test_split.txt",
-}
-
-
-@pytest.mark.parametrize(("absent", "message"), ABSENT.items())
-def test_missing_parts_of_the_archives(tree, tmp_path, capsys, absent, message):
-    (tree / absent).rename(tree / "away")
-    assert prepare(tree, tmp_path / "pool") == 2
-    assert message in capsys.readouterr().err and not list((tmp_path / "pool").rglob("*"))
+def test_missing_parts_of_the_archives(tree, tmp_path, capsys):
+    for absent, message in (
+        ("cub", "cub_dir: expected a folder; found"),
+        ("places", "places_dir: expected a folder; found"),
+        ("cub/images.txt", "cub_dir: expected CUB's images.txt"),
+        ("cub/train_test_split.txt", "cub_dir: expected CUB's train_test_split.txt"),
+    ):
+        (tree / absent).rename(tree / "away")
+        assert prepare(tree, tmp_path / "pool") == 2
+        assert message in capsys.readouterr().err and not list((tmp_path / "pool").rglob("*"))
+        (tree / "away").rename(tree / absent)
+    assert prepare(tree, tmp_path / "pool", "--manifest", tree / "absent.csv") == 2
+    assert "--manifest: expected a CSV; found" in capsys.readouterr().err
 
 
 def test_malformed_lists(tree):
