@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coco_cd.pools import GOLDEN, needs
-from coco_cd.tree import YEARS
+from coco_cd.tree import GOLDEN, YEARS, needs
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The data set of COCO-CD from the command to pools, and what it says of damage."""
 
-import itertools
 import sys
 
 import numpy as np
@@ -8,16 +7,14 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from coco_cd.pools import SMALL, open_pool, prepare, refused
-from coco_cd.tree import HEIGHT, WIDTH, change, write_coco
+from coco_cd.tree import HEIGHT, SMALL, WIDTH, change, open_pool, prepare, refused, write_coco
 from flipjax.data.build import BadFilesError
 from flipjax.data.coco_cd.selection import read_selection
-from flipjax.data.correlation import evaluation_table, largest_n_train, training_table
-from flipjax.data.split import count_fixed, split_pool
+from flipjax.data.split import count_fixed
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own.
-def test_pixels_and_tables(golden, tmp_path, capsys):
+def test_pixels(golden, tmp_path, capsys):
     assert prepare(golden, tmp_path, "--split", "free") == 0
     captured = capsys.readouterr()
     assert "250 photos: cat indoor 65, cat outdoor 69, dog indoor 47, dog outdoor 69" in captured.err
@@ -34,14 +31,6 @@ def test_pixels_and_tables(golden, tmp_path, capsys):
     mask = Image.fromarray(np.uint8(whole > 0) * np.uint8(1 + photo.y)).resize((16, 16), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(pool.masks[index], np.asarray(mask))
 
-    split = split_pool(catalog, n_val=20, n_test=32, seed=0)
-    n_train = largest_n_train(catalog, split, rhos=[0.5, 0.7, 0.9])
-    tables = [training_table(catalog, split, rho=rho, seed=0, n_train=n_train) for rho in (0.5, 0.7, 0.9)]
-    assert {len(table.rows) for table in tables} == {n_train}
-    same = [np.sum(a.rows == b.rows) // 2 for a, b in itertools.pairwise(tables)]
-    assert all(count >= 0.75 * n_train for count in same)
-    assert np.bincount(evaluation_table(catalog, split, "test").groups).tolist() == [8] * 4
-
 
 def test_the_reference_split_fixes_the_parts(golden, expected, tmp_path):
     assert prepare(golden, tmp_path, "--val_per_group", 5, "--test_per_group", 8, "--rho", 0.9) == 0
@@ -50,9 +39,6 @@ def test_the_reference_split_fixes_the_parts(golden, expected, tmp_path):
     for index, part in enumerate(("train", "val", "test")):
         names = [name for name, fixed in zip(catalog.object_names, catalog.object_split, strict=True) if fixed == index]
         assert sorted(map(int, names)) == sorted(expected["splits"]["0.9"][part]["image_id"])
-    split = split_pool(catalog, n_val=20, n_test=32, seed=0)
-    table = training_table(catalog, split, rho=0.9, seed=0, n_train=largest_n_train(catalog, split, rhos=[0.9]))
-    assert np.bincount(table.groups).tolist() == [51, 6, 6, 51]
 
 
 def test_bad_photos_are_all_named_and_leave_nothing(tmp_path, capsys):
@@ -136,8 +122,6 @@ def test_any_animals_and_scenes(tmp_path, capsys):
     assert count_fixed(catalog)[:, 0].tolist() == [4, 4, 7, 5, 4, 4, 4, 6, 4]
     labels = [np.unique(mask).tolist() for mask in np.asarray(pool.masks)]
     assert labels == [[0, 1 + y] for y in catalog.object_class]
-    split = split_pool(catalog, n_val=9, n_test=9, seed=0)
-    assert np.bincount(evaluation_table(catalog, split, "test").groups).tolist() == [1] * 9
     errors = {
         named: "--split: expected free",
         ("--classes", "cat,cat"): "--classes: expected two or more different names; found cat,cat",

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as mask_tools
 
-from coco_cd.pools import GOLDEN, SHARED, needs
-from coco_cd.tree import HEIGHT, SQUARE, WIDTH, item
+from coco_cd.tree import GOLDEN, HEIGHT, SHARED, SQUARE, WIDTH, item, needs
 from flipjax.data.coco_cd import categories
 from flipjax.data.coco_cd.annotations import Animals, decode_runs, label_mask, run_lengths
 from flipjax.data.coco_cd.categories import scene_of

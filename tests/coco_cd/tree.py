@@ -1,14 +1,23 @@
-"""A tiny COCO for tests: plain photos, a square animal on each, and stuff that tells the scene."""
+"""A tiny COCO for tests: plain photos, a square animal on each, stuff that tells the scene; its command and pools."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from flipjax.config import PoolSpec
+from flipjax.data import POOLS
+from flipjax.data.__main__ import main
+
+SHARED = Path(__file__).parents[3] / "shared"
+GOLDEN = SHARED / "golden/coco_tiny"
 YEARS = ("train2017", "val2017")
 WIDTH, HEIGHT = 20, 16
 NAMES = {17: "cat", 18: "dog", 19: "horse", 62: "chair", 3: "car"}
 STUFF = {101: "carpet", 124: "grass", 155: "sea", 171: "wall-concrete"}
+SMALL = ("--val_per_group", 1, "--test_per_group", 2)
 SQUARE = [[4, 4, 12, 4, 12, 12, 4, 12]]
 
 
@@ -48,3 +57,24 @@ def change(root, name, edit):
     value = json.loads(path.read_text())
     edit(value)
     path.write_text(json.dumps(value))
+
+
+def needs(path):
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+
+
+def prepare(root, data_dir, *options):
+    return main(["prepare", "coco_cd", "--coco_root", str(root), "--data_dir", str(data_dir), *map(str, options)])
+
+
+def refused(capsys, root, data_dir, *options):
+    """Runs a command that must fail and leave nothing; returns what it says."""
+    assert prepare(root, data_dir, *options) == 1
+    assert not data_dir.exists() or not list(data_dir.iterdir())
+    return capsys.readouterr().err
+
+
+def open_pool(data_dir, root=""):
+    spec = PoolSpec(name="coco_cd", root=root, data_dir=str(data_dir), size=16)
+    return POOLS["coco_cd"](spec)

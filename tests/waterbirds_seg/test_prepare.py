@@ -12,9 +12,7 @@ from folder.pixels import place
 from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.__main__ import main
-from flipjax.data.correlation import evaluation_table, training_table
 from flipjax.data.pool import gather
-from flipjax.data.split import split_pool
 from flipjax.data.waterbirds_seg import archives, manifest, pixels
 from flipjax.data.waterbirds_seg.archives import bird_files, read_birds, scene_file
 from flipjax.files import adding_folder
@@ -45,13 +43,6 @@ def test_cutouts_serve_sweeps_of_any_size(shared_tree, tmp_path, capsys):
     assert open_pool(tmp_path, size=24)[0].images.shape[1] == 24
     assert prepare(shared_tree, tmp_path) == 0
     assert "nothing to do" in capsys.readouterr().out
-    split = split_pool(catalog, n_val=4, n_test=8, seed=0)
-    official = {bird.name for bird in read_birds(shared_tree / "cub") if bird.part == 2}
-    shown = {catalog.object_names[i] for i in evaluation_table(catalog, split, "test").rows[:, 0]}
-    assert shown <= official and len(shown) == 4
-    for rho, counts in ((0.5, [2, 2, 2, 2]), (1.0, [4, 0, 0, 4])):
-        table = training_table(catalog, split, rho=rho, seed=0, n_train=8)
-        assert np.bincount(table.groups, minlength=4).tolist() == counts
 
 
 def test_options_have_data_sets_of_their_own(shared_tree, tmp_path):
