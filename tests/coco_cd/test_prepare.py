@@ -1,13 +1,14 @@
 """The data set of COCO-CD from the command to pools, and what it says of damage."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from coco_cd.tree import HEIGHT, SMALL, WIDTH, change, open_pool, prepare, refused, write_coco
+from coco_cd.tree import HEIGHT, SMALL, WIDTH, YEARS, change, copy_coco, open_pool, prepare, refused
 from flipjax.data.build import BadFilesError
 from flipjax.data.coco_cd.selection import read_selection
 from flipjax.data.split import count_fixed
@@ -42,7 +43,7 @@ def test_the_reference_split_fixes_the_parts(golden, expected, tmp_path):
 
 
 def test_bad_photos_are_all_named_and_leave_nothing(tmp_path, capsys):
-    root = write_coco(tmp_path / "coco")
+    root = copy_coco(tmp_path / "coco")
     paths = sorted(root.glob("*2017/*.jpg"))
     paths[0].write_bytes(paths[0].read_bytes()[:200])
     paths[1].write_bytes(b"no photo")
@@ -80,7 +81,7 @@ DAMAGES = [
 
 
 def test_damaged_annotations_are_named(tmp_path, capsys):
-    root = write_coco(tmp_path / "coco")
+    root = copy_coco(tmp_path / "coco")
     path = root / "annotations/stuff_val2017.json"
     text = path.read_text()
     for damaged in (text[: len(text) // 2], text[:-1], ""):
@@ -98,7 +99,7 @@ def test_damaged_annotations_are_named(tmp_path, capsys):
 
 
 def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):
-    root = write_coco(tmp_path / "coco")
+    root = copy_coco(tmp_path / "coco")
     # One column, which is none of the 16 that the nearest pixels of 20 are: floor(1.25 * (i + 0.5)).
     shape = {"size": [HEIGHT, WIDTH], "counts": [7 * HEIGHT, HEIGHT, 12 * HEIGHT]}
     change(root, "instances_train2017", lambda value: value["annotations"][0].update(segmentation=shape))
@@ -113,13 +114,24 @@ def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):
 
 
 def test_any_animals_and_scenes(tmp_path, capsys):
-    """Three animals indoors, on grass (a category) and by water (a supercategory), each photographed at random."""
-    root = write_coco(tmp_path / "coco", per_group=(5, 4, 4, 4, 6, 4, 4, 4, 7), scenes=3)
+    """Three animals indoors, on grass (a category) and by water (a supercategory), photo after photo."""
+    root = copy_coco(tmp_path / "coco")
+
+    def relabel(value, names, step):
+        there = [(i, name, "water" if name == "sea" else "x") for i, name in enumerate(names)]
+        value["categories"] = [dict(zip(("id", "name", "supercategory"), each, strict=True)) for each in there]
+        for item in value["annotations"]:
+            number = item["image_id"] // 1000 * 4 + item["image_id"] % 1000
+            item["category_id"] = number // step % 3
+
+    for year in YEARS:
+        change(root, f"instances_{year}", partial(relabel, names=("cat", "dog", "horse"), step=3))
+        change(root, f"stuff_{year}", partial(relabel, names=("carpet", "grass", "sea"), step=1))
     named = ("--classes", "horse,cat,dog", "--scenes", "indoor,grass,water")
     assert prepare(root, tmp_path, *named, "--split", "free") == 0
     pool, catalog = open_pool(tmp_path)
     assert (catalog.class_names, catalog.scene_names) == (("horse", "cat", "dog"), ("indoor", "grass", "water"))
-    assert count_fixed(catalog)[:, 0].tolist() == [4, 4, 7, 5, 4, 4, 4, 6, 4]
+    assert count_fixed(catalog)[:, 0].tolist() == [2, 1, 1, 2, 2, 2, 2, 2, 2]
     labels = [np.unique(mask).tolist() for mask in np.asarray(pool.masks)]
     assert labels == [[0, 1 + y] for y in catalog.object_class]
     errors = {
@@ -134,13 +146,13 @@ def test_any_animals_and_scenes(tmp_path, capsys):
 
 
 def test_usage_errors_end_with_2(tmp_path, capsys, monkeypatch):
-    root = write_coco(tmp_path / "coco", per_group=(4, 1, 3, 3))
+    root = copy_coco(tmp_path / "coco")
     cases = {
         ("--rho", 2): "found 2.0",
         ("--split", "free", "--rho", 0.9): "--rho: expected",
         ("--val_per_group", 0): "--val_per_group: expected",
         ("--size", 20): "--size: expected a multiple",
-        SMALL: "cat indoor 4, cat outdoor 1, dog indoor 3, dog outdoor 3",
+        ("--test_per_group", 4): "cat indoor 4, cat outdoor 4, dog indoor 4, dog outdoor 4",
     }
     for options, reason in cases.items():
         assert prepare(root, tmp_path / "out", *options) == 2

@@ -1,17 +1,13 @@
-"""Trees like CUB and Places."""
+"""A tree like CUB and Places."""
+
+import shutil
 
 import pytest
 
-from waterbirds_seg.tree import make_tree
-
-
-@pytest.fixture(scope="module")
-def shared_tree(tmp_path_factory):
-    """A tree that no test changes."""
-    return make_tree(tmp_path_factory.mktemp("tree"))
+from waterbirds_seg.tree import TREE
 
 
 @pytest.fixture
 def tree(tmp_path):
     """A tree of the test's own."""
-    return make_tree(tmp_path / "tree")
+    return shutil.copytree(TREE, tmp_path / "tree", ignore=shutil.ignore_patterns("metadata.csv"))

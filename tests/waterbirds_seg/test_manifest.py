@@ -16,7 +16,7 @@ from flipjax.data.split import split_pool
 from flipjax.data.waterbirds_seg import archives, manifest
 from flipjax.data.waterbirds_seg.archives import Bird, class_of, read_birds, read_scenes, scene_file
 from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import composites_of, parts_of
-from waterbirds_seg.tree import SHARED, arguments
+from waterbirds_seg.tree import CUB, PLACES, SHARED, TREE, arguments
 
 RELEASED = {rho: SHARED / f"reference/metadata_corr{rho}.csv" for rho in (0.5, 0.95)}
 FIXED = {"021.Eastern_Towhee", "088.Western_Meadowlark", "102.Western_Wood_Pewee"}
@@ -84,8 +84,8 @@ def test_released_manifests_make_pools_with_the_papers_parts(released_lists):
     assert (catalog.scene_split[split.train.scenes] == 0).all()
 
 
-def test_draws_are_nested_and_show_every_photo_once(shared_tree):
-    birds, scenes = read_birds(shared_tree / "cub"), read_scenes(shared_tree / "places")
+def test_draws_are_nested_and_show_every_photo_once():
+    birds, scenes = read_birds(TREE / CUB), read_scenes(TREE / PLACES)
     low, high = (manifest.make_manifest(birds, scenes, rho=rho, seed=3) for rho in (0.5, 0.75))
     for rows in (low, high):
         for field in ("img_filename", "place_filename"):
@@ -112,29 +112,29 @@ def test_image_counts_keep_to_rho(birds, percent):
     assert birds - total <= 1 + 100 / percent
 
 
-def test_the_manifest_command(shared_tree, tmp_path, capsys):
+def test_the_manifest_command(tmp_path, capsys):
     out = tmp_path / "own.csv"
-    assert main(arguments(shared_tree, "--rho", 0.75, "--out", out, command="manifest")) == 0
+    assert main(arguments(TREE, "--rho", 0.75, "--out", out, command="manifest")) == 0
     assert "train  groups 0 1 2 3:" in capsys.readouterr().out
     rows = manifest.read_manifest(out)
-    birds, scenes = read_birds(shared_tree / "cub"), read_scenes(shared_tree / "places")
+    birds, scenes = read_birds(TREE / CUB), read_scenes(TREE / PLACES)
     assert rows == manifest.make_manifest(birds, scenes, rho=0.75, seed=0)
     assert out.read_text().splitlines()[0] == "img_id,img_filename,y,split,place,group_id,place_filename"
-    assert all(scene_file(shared_tree / "places", row.place_filename).is_file() for row in rows)
-    fixed = read_birds(shared_tree / "cub", fix_labels=True)
-    assert Counter(bird.y for bird in fixed) == {0: 18, 1: 6}
+    assert all(scene_file(TREE / PLACES, row.place_filename).is_file() for row in rows)
+    fixed = read_birds(TREE / CUB, fix_labels=True)
+    assert Counter(bird.y for bird in fixed) == {0: 15, 1: 5}
 
 
-def test_misuse_of_the_manifest_command(shared_tree, capsys):
+def test_misuse_of_the_manifest_command(capsys):
     for more, message in ((("--rho", 0.3), "rho: expected"), (("--rho", 0.8, "--seed", -1), "--seed: expected")):
-        assert main(arguments(shared_tree, *more, "--out", "never.csv", command="manifest")) == 2
+        assert main(arguments(TREE, *more, "--out", "never.csv", command="manifest")) == 2
         assert message in capsys.readouterr().err and not Path("never.csv").exists()
 
 
-def test_too_few_scenes_say_what_there_is(shared_tree):
-    birds, scenes = read_birds(shared_tree / "cub"), read_scenes(shared_tree / "places")
+def test_too_few_scenes_say_what_there_is():
+    birds, scenes = read_birds(TREE / CUB), read_scenes(TREE / PLACES)
     few = [scene for scene in scenes if scene[1] == 0] + [scene for scene in scenes if scene[1] == 1][:2]
-    with pytest.raises(ConfigError, match=r"at least 11 scene photos of each kind.*; found land 16, water 2"):
+    with pytest.raises(ConfigError, match=r"at least 10 scene photos of each kind.*; found land 10, water 2"):
         manifest.make_manifest(birds, few, rho=0.5, seed=0)
     with pytest.raises(ConfigError, match="at least 2 birds of each class for test; found landbird 0"):
         manifest.make_manifest([b for b in birds if b.y or b.part != 2], scenes, rho=0.5, seed=0)

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flipjax.data import images
+from flipjax.data.__main__ import main
 from flipjax.data.waterbirds_seg import manifest, pixels
 from flipjax.data.waterbirds_seg.archives import bird_files, scene_file
-from waterbirds_seg.tree import GOLDEN, SIZE, draw_photo, needs_golden, open_pool, prepare
+from waterbirds_seg.tree import GOLDEN, SIZE, needs_golden, open_pool
 
 
 @needs_golden
@@ -62,7 +63,7 @@ def twin_fit(scene, size):
 @settings(max_examples=40, deadline=None)
 @given(st.tuples(*[st.integers(8, 40)] * 4))
 def test_fit_equals_its_twin(sides):
-    scene = Image.fromarray(draw_photo(np.random.default_rng(1), *sides[:2]))
+    scene = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*sides[1::-1], 3), np.uint8))
     fitted = pixels.fit_scene(scene, sides[2:])
     assert fitted.size == sides[2:]
     np.testing.assert_array_equal(fitted, twin_fit(scene, sides[2:]))
@@ -71,7 +72,8 @@ def test_fit_equals_its_twin(sides):
 @needs_golden
 def test_the_golden_tree_through_the_data_set_to_a_pool(tmp_path):
     """It has no images.txt, so its manifest's own composites are taken: the reference's, to the bit."""
-    assert prepare(GOLDEN, tmp_path) == 0
+    folders = ["--cub_dir", str(GOLDEN / "cub"), "--places_dir", str(GOLDEN / "places")]
+    assert main(["prepare", "waterbirds_seg", *folders, "--data_dir", str(tmp_path)]) == 0
     pool, catalog = open_pool(tmp_path)
     assert len(catalog.object_names) == 16 and (catalog.object_split == -1).all()
     for name, image, mask in zip(catalog.object_names, np.asarray(pool.images), np.asarray(pool.masks), strict=True):

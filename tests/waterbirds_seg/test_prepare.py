@@ -8,6 +8,7 @@ import socket
 import numpy as np
 import pytest
 from folder.pixels import place
+from PIL import Image
 
 from flipjax.config import ConfigError
 from flipjax.data import images
@@ -16,54 +17,50 @@ from flipjax.data.pool import gather
 from flipjax.data.waterbirds_seg import archives, manifest, pixels
 from flipjax.data.waterbirds_seg.archives import bird_files, read_birds, scene_file
 from flipjax.files import adding_folder
-from waterbirds_seg.tree import SIZE, arguments, draw_mask, draw_photo, make_tree, open_pool, prepare, save
+from waterbirds_seg.tree import CUB, PLACES, SIZE, TREE, arguments, open_pool, prepare
 
 
-def test_cutouts_serve_sweeps_of_any_size(shared_tree, tmp_path, capsys):
+def test_cutouts_serve_sweeps_of_any_size(tmp_path, capsys):
     """Photos keep their size in the data set; a pool holds cut-outs and scenes as if they had never been in it."""
-    assert prepare(shared_tree, tmp_path) == 0
+    assert prepare(TREE, tmp_path) == 0
     written = capsys.readouterr()
-    assert "birds: 24 of 24" in written.err and "birds 24, scenes 32" in written.out
+    assert "birds: 20 of 20" in written.err and "birds 20, scenes 20" in written.out
     assert sorted(path.name for path in (tmp_path / "waterbirds_seg").iterdir()) == ["cutouts"]
     pool, catalog = open_pool(tmp_path)
-    assert pool.kind == "composite" and pool.images.shape == (24, SIZE, SIZE, 3) and pool.scenes.shape[0] == 32
-    names = [bird.name for bird in read_birds(shared_tree / "cub")]
+    assert pool.kind == "composite" and pool.images.shape == (20, SIZE, SIZE, 3) and pool.scenes.shape[0] == 20
+    names = [bird.name for bird in read_birds(TREE / CUB)]
     order = [names.index(name) for name in catalog.object_names]
     assert catalog.object_class.tolist() == [[1, 1, 0, 0][i % 4] for i in order]
     assert catalog.object_split.tolist() == [2 if i % 5 > 2 else -1 for i in order]
-    assert np.bincount(catalog.scene_kind).tolist() == [16, 16] and (catalog.scene_split == -1).all()
+    assert np.bincount(catalog.scene_kind).tolist() == [10, 10] and (catalog.scene_split == -1).all()
     assert (np.asarray(pool.images) <= np.asarray(pool.masks)[..., None]).all()
-    for index in range(24):
-        bird, alpha = pixels.read_bird(*bird_files(shared_tree / "cub", catalog.object_names[index]))
+    for index in range(20):
+        bird, alpha = pixels.read_bird(*bird_files(TREE / CUB, catalog.object_names[index]))
         image, alpha = images.cut_out(bird, alpha, SIZE)
         np.testing.assert_array_equal(pool.images[index], image)
         np.testing.assert_array_equal(pool.masks[index], alpha)
-    scene = images.read_image(scene_file(shared_tree / "places", catalog.scene_photo_names[20]))
-    np.testing.assert_array_equal(pool.scenes[20], images.middle_square(scene, SIZE))
+    scene = images.read_image(scene_file(TREE / PLACES, catalog.scene_photo_names[12]))
+    np.testing.assert_array_equal(pool.scenes[12], images.middle_square(scene, SIZE))
     assert open_pool(tmp_path, size=24)[0].images.shape[1] == 24
-    assert prepare(shared_tree, tmp_path) == 0
+    assert prepare(TREE, tmp_path) == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_options_have_data_sets_of_their_own(shared_tree, tmp_path):
-    assert prepare(shared_tree, tmp_path, "--size", SIZE, "--fix_labels", "--scenes", 4) == 0
+def test_options_have_data_sets_of_their_own(tmp_path):
+    assert prepare(TREE, tmp_path, "--size", SIZE, "--fix_labels", "--scenes", 4) == 0
     pool, catalog = open_pool(tmp_path)  # The only one that is there.
     assert catalog.source.endswith("cutouts_scenes4_16_fixed/1.0.0")
-    assert catalog.object_class.sum() == 6 and pool.scenes.shape[0] == 8
-    assert prepare(shared_tree, tmp_path, "--scenes", 8) == 0
+    assert catalog.object_class.sum() == 5 and pool.scenes.shape[0] == 8
+    assert prepare(TREE, tmp_path, "--scenes", 8) == 0
     with pytest.raises(ConfigError, match=r"root: no data set .*/cutouts' .*cutouts_scenes4_16_fixed:1.0.0.*prepare"):
         open_pool(tmp_path)
     assert open_pool(tmp_path, "cutouts_scenes8")[0].scenes.shape[0] == 16
 
 
-def test_the_two_kinds_of_pool_show_the_same_image(tmp_path):
+def test_the_two_kinds_of_pool_show_the_same_image(tree, tmp_path):
     """Birds and scenes of SIZE x SIZE need no resizing: a row of a manifest is a pair of indices, within a level."""
-    tree = make_tree(tmp_path / "tree")
-    rng = np.random.default_rng(4)
-    for path in [*(tree / "cub/images").rglob("*.jpg"), *(tree / "places").rglob("*.jpg")]:
-        save(path, draw_photo(rng, SIZE, SIZE))
-    for path in (tree / "cub/segmentations").rglob("*.png"):
-        save(path, draw_mask(rng, SIZE, SIZE))
+    for path in [*tree.rglob("*.jpg"), *tree.rglob("*.png")]:
+        Image.open(path).resize((SIZE, SIZE)).save(path)
     csv_path = tmp_path / "own.csv"
     assert main(arguments(tree, "--rho", 0.75, "--out", csv_path, command="manifest")) == 0
     assert prepare(tree, tmp_path / "photos", "--manifest", csv_path) == 0
@@ -82,17 +79,17 @@ def test_the_two_kinds_of_pool_show_the_same_image(tmp_path):
 
 
 def test_a_bird_of_which_nothing_is_left_is_left_out(tree, tmp_path, capsys):
-    name = read_birds(tree / "cub")[5].name
-    save(files_of(tree, 5)[1], np.zeros((19, 22), np.uint8))
+    name = read_birds(tree / CUB)[5].name
+    place(tree, {files_of(tree, 5)[1]: np.zeros((19, 22), np.uint8)})
     assert prepare(tree, tmp_path) == 0
     assert f"1 birds left out, nothing of them is left: {name}" in capsys.readouterr().err
     pool, catalog = open_pool(tmp_path)
-    assert len(catalog.object_names) == len(pool.images) == 23 and name not in catalog.object_names
+    assert len(catalog.object_names) == len(pool.images) == 19 and name not in catalog.object_names
 
 
 def files_of(tree, index=3):
     """The photo and the segmentation of a bird."""
-    return bird_files(tree / "cub", read_birds(tree / "cub")[index].name)
+    return bird_files(tree / CUB, read_birds(tree / CUB)[index].name)
 
 
 def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys):
@@ -103,12 +100,12 @@ def test_a_bad_file_is_named_and_leaves_nothing(tree, tmp_path, capsys):
         return text
 
     photo, segmentation = files_of(tree)
-    scene = tree / "places/b/bamboo_forest/00000000.jpg"
+    scene = tree / PLACES / "b/bamboo_forest/00000000.jpg"
     for path, content, message in (
         (photo, photo.read_bytes()[:100], "1 cannot be used"),
         (scene, scene.read_bytes()[:100], "1 cannot be used"),
         (segmentation, np.full((9, 9), 255, np.uint8), "the mask has 9 x 9 pixels"),
-        (segmentation, None, "files are missing for 56 images"),
+        (segmentation, None, "files are missing for 40 images"),
     ):
         whole = path.read_bytes()
         place(tree, {path: content})
@@ -137,7 +134,7 @@ def test_a_disk_that_cannot_be_written_to_is_one_line(tree, tmp_path, capsys):
     assert prepare(tree, tmp_path / "pool") == 0
 
 
-def test_what_an_interrupted_or_killed_prepare_leaves_is_gone(shared_tree, tmp_path, capsys, monkeypatch):
+def test_what_an_interrupted_or_killed_prepare_leaves_is_gone(tmp_path, capsys, monkeypatch):
     """A .DS_Store is no reason to refuse; SIGTERM says how to go on; of two at once the first is kept."""
     cutouts = tmp_path / "waterbirds_seg/cutouts"
     killed = cutouts / f".1.0.0.{socket.gethostname()}.{2**22 + 1}.tmp"  # No process has such a number.
@@ -152,10 +149,10 @@ def test_what_an_interrupted_or_killed_prepare_leaves_is_gone(shared_tree, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(pixels, "draw_item", interrupted)
-        assert prepare(shared_tree, tmp_path) == 75
+        assert prepare(TREE, tmp_path) == 75
     assert "the same command starts anew" in capsys.readouterr().err and not cutouts.exists()
     killed.mkdir(parents=True)
-    assert prepare(shared_tree, tmp_path) == 0
+    assert prepare(TREE, tmp_path) == 0
     assert [path.name for path in cutouts.iterdir()] == ["1.0.0"]
     with adding_folder(cutouts / "2.0.0") as folder:
         (folder / "slow").touch()
@@ -165,10 +162,10 @@ def test_what_an_interrupted_or_killed_prepare_leaves_is_gone(shared_tree, tmp_p
 
 def test_missing_parts_of_the_archives(tree, tmp_path, capsys):
     for absent, message in (
-        ("cub", "cub_dir: expected a folder; found"),
-        ("places", "places_dir: expected a folder; found"),
-        ("cub/images.txt", "cub_dir: expected CUB's images.txt"),
-        ("cub/train_test_split.txt", "cub_dir: expected CUB's train_test_split.txt"),
+        (CUB, "cub_dir: expected a folder; found"),
+        (PLACES, "places_dir: expected a folder; found"),
+        (f"{CUB}/images.txt", "cub_dir: expected CUB's images.txt"),
+        (f"{CUB}/train_test_split.txt", "cub_dir: expected CUB's train_test_split.txt"),
     ):
         (tree / absent).rename(tree / "away")
         assert prepare(tree, tmp_path / "pool") == 2
@@ -179,15 +176,15 @@ def test_missing_parts_of_the_archives(tree, tmp_path, capsys):
 
 
 def test_malformed_lists(tree):
-    path = tree / "cub/train_test_split.txt"
+    path = tree / CUB / "train_test_split.txt"
     for text in ("1 1\n2 0\n", path.read_text().replace("1 1\n", "1 x\n", 1), "1 1\n1 0\n", "one 1\n"):
         path.write_text(text)
         with pytest.raises(ConfigError, match="cub_dir: expected"):
-            read_birds(tree / "cub")
-    names = (tree / "cub/images.txt").read_text().splitlines()
-    (tree / "cub/images.txt").write_text("\n".join([names[0], names[1].split()[0] + " " + names[0].split()[1]]))
+            read_birds(tree / CUB)
+    names = (tree / CUB / "images.txt").read_text().splitlines()
+    (tree / CUB / "images.txt").write_text("\n".join([names[0], names[1].split()[0] + " " + names[0].split()[1]]))
     path.write_text("1 1\n2 0\n")
     with pytest.raises(ConfigError, match="every name once"):
-        read_birds(tree / "cub")
+        read_birds(tree / CUB)
     with pytest.raises(ConfigError, match="places_dir: expected scenes of land in any of b/bamboo_forest/"):
-        archives.read_scenes(tree / "cub")
+        archives.read_scenes(tree / CUB)
