@@ -83,8 +83,11 @@ def test_the_seed_decides_and_an_item_does_not_depend_on_the_number(loaded):
     assert not (np.asarray(other.scenes) == np.asarray(fewer.scenes)).all((1, 2, 3)).any()
 
 
-def test_without_identity_the_class_changes_nothing():
-    np.testing.assert_array_equal(*(render(synthetic._creature, kind, 0.0) for kind in (0, 1)))
+@pytest.mark.parametrize("item", [synthetic._creature, synthetic._scene])
+def test_without_strength_the_kind_changes_nothing_and_with_more_it_shows_more(item):
+    pairs = [[render(item, kind, strength) for kind in (0, 1)] for strength in (0.0, 0.3, 1.0)]
+    none, faint, plain = (np.abs(one - other).mean() for one, other in pairs)
+    assert none == 0 and 0 < faint < plain
 
 
 def test_identity_grows_with_its_strength_and_differs_between_objects(keys):
@@ -128,12 +131,6 @@ def test_four_kinds_have_names_numbers_and_usual_scenes(four):
     assert catalog.groups.common == (0, 5, 10, 15)
     turned = dataclasses.replace(SPEC, scene_kinds=("snow", "land"), usual=("land", "snow"))
     assert known_groups(turned).usual == ((1,), (0,))
-
-
-def test_without_scene_strength_the_kind_changes_nothing():
-    pairs = [[render(synthetic._scene, kind, strength) for kind in (0, 1)] for strength in (0.0, 0.3, 1.0)]
-    none, faint, plain = (np.abs(land - water).mean() for land, water in pairs)
-    assert none == 0 and 0 < faint < plain
 
 
 @pytest.mark.parametrize("kinds", [2, 4])

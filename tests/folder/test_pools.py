@@ -6,7 +6,6 @@ from PIL import Image
 from flipjax.data import build, store
 from flipjax.data.correlation import evaluation_table
 from flipjax.data.folder import load_folder
-from flipjax.data.folder.listing import read_listing
 from flipjax.data.pool import gather
 from flipjax.data.split import split_pool
 from flipjax.groups import Groups
@@ -16,6 +15,7 @@ from folder.tree import SIZE, composite, photos, problems_of, spec, write_metada
 
 
 def test_composite_folder(root):
+    place(root, dict.fromkeys(("cutouts/.DS_Store", "cutouts/cat/.DS_Store", "scenes/land/Thumbs.db"), b""))
     pool, catalog = load_folder(spec(root))
     assert (pool.kind, catalog.class_names, catalog.scene_names) == ("composite", ("cat", "dog"), ("land", "water"))
     assert pool.images.shape == (12, SIZE, SIZE, 3) and pool.scenes.shape == (8, SIZE, SIZE, 3)
@@ -134,12 +134,6 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(root, tmp_path, cap
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     load_folder(spec(root))
     assert "XDG_CACHE_HOME names another folder" in capsys.readouterr().err
-
-
-def test_listing_is_sorted_and_skips_hidden_files(root):
-    place(root, dict.fromkeys(("cutouts/.DS_Store", "cutouts/cat/.DS_Store", "scenes/land/Thumbs.db"), b""))
-    listing = read_listing(root)
-    assert listing.problems == () and [item.y for item in listing.objects] == [0] * 6 + [1] * 6
 
 
 def test_a_dry_run_checks_the_pool_and_ends_as_the_sweep_would(tmp_path, capsys):
