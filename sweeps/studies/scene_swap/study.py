@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 
 from flipjax import intervene
 from flipjax.metrics import Decomposition, selective
+from flipjax.metrics.decomposition import flips_of
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv
 
@@ -23,8 +24,8 @@ SAMPLES, DRAWS = 1000, 8
 
 def flips(decomposition):
     """Returns flipped and true foreground pixels of each image."""
-    counts = np.asarray(decomposition.confusion)[:, 1:, 1:]
-    return counts.sum((1, 2)) - np.trace(counts, axis1=1, axis2=2), decomposition.confusion[:, 1:].sum((1, 2))
+    confusion = np.asarray(decomposition.confusion)
+    return flips_of(confusion).sum((1, 2)), confusion[:, 1:].sum((1, 2))
 
 
 def numbers(member, rows, groups):
