@@ -297,8 +297,6 @@ def _run(path: Path, variant: str) -> Config:
     try:
         exec(compile(path.read_bytes(), path, "exec"), vars(module))
         config = module.get_config(*filter(None, [variant]))
-        if isinstance(config, ConfigDict):
-            leaves(config)
     except Exception as error:
         own = error.__traceback__ and error.__traceback__.tb_next
         lines = "".join(traceback.format_exception(type(error), error, own))

@@ -41,20 +41,8 @@ from flipjax.training.optimise import Recipe  # noqa: E402
 PROGRAMS = 1 << 28
 """Bytes of compiled programs that are kept between sessions, in .pytest_cache; a session compiles a quarter of it."""
 SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
-SLOWEST = (
-    "test_sweep",
-    "test_methods",
-    "test_launchers",
-    "test_scale",
-    "test_run_folder",
-    "test_smp",
-    "test_examples",
-    "test_population",
-    "test_synthetic",
-    "test_audit",
-    "test_evaluate",
-    "test_report",
-)
+SLOWEST = ["sweep", "methods", "launchers", "scale", "run_folder", "smp", "examples"]
+SLOWEST += ["population", "synthetic", "audit", "evaluate", "report"]
 """Files that start first, so that the workers end together; those that train the same programs start apart."""
 EXACT = {"test_launchers", "test_population", "test_run_folder", "test_scale", "test_sweep"}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
@@ -81,7 +69,8 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: (*SLOWEST, item.path.stem).index(item.path.stem))
+    names = {f"test_{name}": place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: names.get(item.path.stem, len(names)))
 
 
 def pytest_collection_finish():

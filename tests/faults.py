@@ -16,6 +16,7 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from unittest import mock
 
 import damage
@@ -72,6 +73,15 @@ def other_run():
 def run(folder, *options):
     """The command with the configuration of the whole run, on a folder: exit code and all that it printed."""
     return sweep("--config", whole_run()[1], "--workdir", folder, *options)
+
+
+def wait_for(path, process=None):
+    """Waits until there is a path, made by a process that goes on."""
+    deadline = time.monotonic() + 300
+    while not path.exists():
+        assert process is None or process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def same(folder, *names):

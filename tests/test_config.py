@@ -81,6 +81,8 @@ def test_experiments_take_the_values_of_the_grid():
     assert sorted(result) == [(4, 32), (4, 64), (12, 32), (12, 64)]
     assert all(program.experiment.model.norm == "group" for program in programs)
     assert len({hash(program.experiment) for program in programs}) == 4
+    assert len({name for program in programs for name in program.names}) == 4 * len(programs[0].names)
+    assert dict(programs[0].settings[0].axes)["model.width"] == programs[0].experiment.model.width
     assert experiment(config, {"pool.classes": ("cat", "dog")}).pool.classes == ("cat", "dog")
 
 
@@ -108,9 +110,16 @@ REFUSED = [
     ({"grid.train.crop": (1, 2)}, "grid.train.crop: expected a field of default_config(); "),
     ({"grid.population": {"width": (1,)}}, "grid.population.width: expected a field of default_config(); "),
     ({"axes.lr": (1,)}, "axes.lr: expected a field of default_config(); the nearest is config.axes.learning_rate"),
+    # Absurd sizes.
+    *(
+        ({field: 10**20}, f"{field}: expected a number in [")
+        for field in ("model.width", "split.n_train", "pool.objects", "train.epochs")
+    ),
     # Fields go together.
     ({"model.depth": 5, "pool.size": 24}, "pool.size: expected a multiple of 16 for model.depth 5; found 24"),
     ({"split.n_train": 8}, "split.n_train: expected at least train.batch_size (16), or 0; found 8"),
+    ({"train.batch_size": 10**6}, "split.n_train: expected at least train.batch_size (1000000), or 0; found 512"),
+    ({"knobs.jtt_epochs": 16, "axes.method": ("jtt",)}, "knobs.jtt_epochs: expected at most config.train.epochs (15)"),
     ({"axes.swap": (0.5, 1.0)}, "axes.swap: expected a method with the knob swap"),
     *(
         ({"axes.method": (method,)}, f"do not exclude each other; found {method!r}")

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 import faults
 import pytest
@@ -40,13 +39,6 @@ def engines(monkeypatch):
         shutil.rmtree(folder)
 
 
-def wait_for(path):
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_launcher_starts_a_killed_shard_again_and_names_one_that_fails(tmp_path):
     killed = ("sh", "-c", 'if [ -e "$0" ]; then echo done; else touch "$0"; kill -9 $$; fi', str(tmp_path / "mark"))
     lines = []
@@ -76,10 +68,10 @@ def test_shards_outlive_their_launcher(tmp_path):
     begun, done = (tmp_path / f"mark.{name}" for name in ("begun", "done"))
     job = ("sh", "-c", 'touch "$0.begun"; sleep 1; touch "$0.done"', str(tmp_path / "mark"))
     with subprocess.Popen(launcher("local", tmp_path / "logs", job)) as process:
-        wait_for(begun)
+        faults.wait_for(begun)
         process.kill()
     assert not done.exists()
-    wait_for(done)
+    faults.wait_for(done)
 
 
 def test_the_command_launches_shards_that_are_the_sweeps_own_and_collects(tmp_path, monkeypatch):

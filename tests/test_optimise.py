@@ -25,9 +25,9 @@ def test_steps_are_those_of_optax(recipe, twin):
     result, opt_state, wanted, state = params, optimise.start(params), params, twin.init(params)
     step = jax.jit(optimise.update)
     for scale in (0.01, 3.0, 1.0):
-        gradients = jax.tree.map(
-            lambda leaf, s=scale: jnp.asarray(s * rng.normal(size=leaf.shape), jnp.float32), params
-        )
+        gradients = {
+            name: jnp.asarray(scale * rng.normal(size=leaf.shape), jnp.float32) for name, leaf in params.items()
+        }
         result, opt_state = step(gradients, opt_state, result, recipe, rate=jnp.float32(1e-2))
         updates, state = twin.update(gradients, state, wanted)
         wanted = optax.apply_updates(wanted, updates)

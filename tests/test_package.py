@@ -27,19 +27,15 @@ def test_submodules_load_when_they_are_asked_for():
         _ = flipjax.nothing
 
 
-# What pyproject.toml asks for beside JAX and what JAX brings.
-ABSENT = "absl flax importlib_resources jinja2 matplotlib ml_collections optax orbax PIL rich safetensors"
-
-
 def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
-def run_beside_jax_alone(code):
-    return run(f"import sys; sys.modules.update(dict.fromkeys('{ABSENT} tensorflow_datasets'.split()))\n{code}")
-
-
+# What pyproject.toml asks for beside JAX and what JAX brings.
 JAX_ALONE = """
+import sys
+absent = "absl flax importlib_resources jinja2 matplotlib ml_collections optax orbax PIL rich safetensors"
+sys.modules.update(dict.fromkeys(f"{absent} tensorflow_datasets".split()))
 import numpy as np, flipjax
 from flipjax.__main__ import main
 labels, logits = np.array([[[0, 1], [2, 2]]]), 9.0 * np.eye(3)[[[[0, 1], [1, 0]]]]
@@ -48,27 +44,21 @@ flips.update(logits, labels)
 print(*map(float, (parts.correct[0], parts.flip[0], parts.miss[0])), flips.compute()["fg_flip"])
 print(flipjax.metrics.selective.auroc(np.array([0.1, 0.9]), np.array([False, True])))
 lines = ["sweep --config=smoke", "report x", "evaluate --config=smoke --model=smp_resnet50 --weights=x"]
-print({main(line.split()) for line in [*lines, "convert --from=x --out=y", "data check x"]})
+print([main(line.split()) for line in [*lines, "convert --from=x --out=y", "data check x", AUDIT + "alone"]])
 """
 
 
-def test_metrics_work_beside_jax_alone_and_commands_say_what_they_lack():
-    done = run_beside_jax_alone(JAX_ALONE)
-    shares, auroc, codes = done.stdout.splitlines()
-    assert np.allclose([float(share) for share in shares.split()], 1 / 3) and float(auroc) == 1 and codes == "{2}"
-    messages = done.stderr.splitlines()
-    assert len(messages) == 5 and all("pip install flipjax" in message for message in messages), messages
-
-
-def test_an_audit_beside_jax_alone_has_the_numbers_and_no_page(tmp_path):
+def test_beside_jax_alone_metrics_and_audits_have_their_numbers_and_commands_say_what_they_lack(tmp_path):
     generator = np.random.default_rng(0)
     np.save(tmp_path / "logits.npy", generator.normal(size=(6, 8, 8, 3)).astype(np.float32))
     np.save(tmp_path / "labels.npy", generator.integers(0, 3, (6, 8, 8)))
-    line = ["audit", "--logits", str(tmp_path / "logits.npy"), "--labels", str(tmp_path / "labels.npy"), "--out"]
-    code = f"from flipjax.__main__ import main\nprint(main({[*line, str(tmp_path / 'alone')]!r}))"
-    done = run_beside_jax_alone(code)
+    line = f"audit --logits={tmp_path}/logits.npy --labels={tmp_path}/labels.npy --out={tmp_path}/"
+    done = run(JAX_ALONE.replace("AUDIT", repr(line)))
+    shares, auroc, *_, codes = done.stdout.splitlines()
+    assert np.allclose([float(share) for share in shares.split()], 1 / 3) and float(auroc) == 1
+    assert codes == "[2, 2, 2, 2, 2, 0]" and done.stderr.count("pip install flipjax brings it;") == 5, done.stderr
     assert "no page: it needs jinja2, matplotlib, pillow" in done.stderr
-    assert main([*line, str(tmp_path / "whole")]) == 0
+    assert main(f"{line}whole".split()) == 0
     names = {path.name for path in (tmp_path / "whole").iterdir()}
     assert names - {path.name for path in (tmp_path / "alone").iterdir()} == {"index.html", "figures"}
     for name in ("images.csv", "summary.csv", "flip_matrix.csv", "decomposition.npz"):
@@ -113,16 +103,13 @@ CONFIG = "from flipjax.config import default_config\nconfig = default_config()\n
     ("text", "says"),
     [
         ("def get_config(:\n", r"broken\.py\", line 1\n.*SyntaxError"),
-        ("\0", "SyntaxError: source code string cannot contain null bytes"),
         ("import nothing_of_that_name\n", "line 1, in <module>\n.*ModuleNotFoundError"),
         ("def get_config():\n    return 1 / 0\n", "line 2, in get_config\n    return 1 / 0\n.*ZeroDivisionError"),
         (
             "def get_config():\n    return 1\n",
-            r"broken\.py: expected get_config\(\) to return a ConfigDict, as default_config\(\) does; found 1",
+            r"broken\.py: expected get_config\(\) to return a ConfigDict",
         ),
         ("x = 1\n", "AttributeError: .*'get_config'"),
-        ("class E(Exception):\n    __str__ = None\nraise E\n", "line 3, in <module>\n.*E"),
-        (f"{CONFIG}config.model = config\nget_config = lambda: config\n", "RecursionError"),
     ],
 )
 def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys, text, says):
@@ -144,10 +131,8 @@ def test_an_error_of_the_users_file_is_shown_with_its_traceback(tmp_path, capsys
         ("pool.classes", "cat,dog", ("cat", "dog")),
         ("train.selection", "last", ("last",)),
         ("axes.rho", ".9,.95", (0.9, 0.95)),
-        ("axes.rho", "0.9", (0.9,)),
         ("axes.seed", "[0, 1]", (0, 1)),
         ("axes.method", "ce,balanced+group_dro", ("ce", "balanced+group_dro")),
-        ("axes.method", "('ce',)", ("ce",)),
         ("axes.crop", "0.0,1.0", (0.0, 1.0)),
         ("grid.model.width", "(8, 16)", (8, 16)),
         ("grid.model.norm", "batch,group", ("batch", "group")),

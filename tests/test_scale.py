@@ -137,21 +137,6 @@ def test_devices_that_share_batches_agree_with_one(tmp_path, quick_compilation):
                 np.testing.assert_allclose(row[key], other[key], rtol=1e-4, atol=2e-3 if name == "results.csv" else 0)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "named"),
-    [
-        ("model.width", 10**10, "config.model.width"),
-        ("split.n_train", 10**12, "config.split.n_train"),
-        ("pool.objects", 10**20, "config.pool.objects"),
-        ("train.epochs", 10**15, "config.train.epochs"),
-        ("train.batch_size", 10**6, "config.split.n_train"),
-    ],
-)
-def test_absurd_sizes_are_refused_by_name(key, value, named):
-    with pytest.raises(ConfigError, match=named):
-        plan(faults.read_config(f"--config.{key}={value}"))
-
-
 def test_what_memory_has_no_room_for_is_refused_before_it_is_made():
     with pytest.raises(ConfigError, match=r"config\.pool\.size: the pool at size 16384 has"):
         POOLS["synthetic"](PoolSpec(size=2**14, objects=10**3))

@@ -1,17 +1,14 @@
 """Which members a shard has, and how a job says which shard it is; what shards write: `test_run_folder.py`."""
 
-import faults
 import pytest
 
-from flipjax.command import read_config
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, default_config
 from flipjax.plan import plan, shard_members
 from flipjax.sweep.shards import read_shard
 
 
-def test_shards_partition_members_whatever_the_grid_order(tmp_path):
-    (tmp_path / "tiny.py").write_text(faults.CONFIG)
-    config = read_config(tmp_path / "tiny.py", ())
+def test_shards_partition_members_whatever_the_grid_order():
+    config = default_config()
     config.axes.seed = tuple(range(5))
     programs = plan(config)
     names = [shard_members(programs, index=index, count=3) for index in range(3)]

@@ -6,15 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from unittest import mock
 
 import faults
 import numpy as np
 from jax._src import xla_bridge
 
-from flipjax.config import default_config
-from flipjax.plan import plan
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep.__main__ import main
@@ -56,25 +53,17 @@ def start(folder, *before, stderr=None):
     return subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
-def wait_for(path, process):
-    deadline = time.monotonic() + 300
-    while not path.is_dir():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_killed_then_interrupted_then_continued_gives_the_same_bytes(tmp_path):
     folder = tmp_path / "run"
     # As daemons and cron start it: without any standard stream.
     process = start(folder, "sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
-    wait_for(folder / "checkpoints/000/1", process)
+    faults.wait_for(folder / "checkpoints/000/1", process)
     process.kill()
     process.wait()
     assert not (folder / "results.csv").exists()
 
     process = start(folder, stderr=subprocess.PIPE)
-    wait_for(folder / "checkpoints/000/2", process)
+    faults.wait_for(folder / "checkpoints/000/2", process)
     # Who read its words is gone, as `head` is, or a terminal that was closed.
     process.stderr.close()
     process.send_signal(signal.SIGTERM)
@@ -128,14 +117,12 @@ def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
     cases = [
         ((), "--config"),
         ((*config, "--config.train.epoch=3"), "--config.train.epochs"),
-        ((*config, "--config.axes.rho=(0.2,)"), "expected a number in [0.5, 1], of which"),
-        ((*config, "--config.model.norm=layer"), "one of batch, group, none; found 'layer'"),
-        ((*config, "--config.knobs.jtt_epochs=9", "--config.axes.method=('jtt',)"), "config.train.epochs (3); found 9"),
         ((*config, "--workdri=x"), "nearest is --workdir"),
         ((*config, "stray"), "stray"),
         (("--config", str(tmp_path / "none.py")), "none.py"),
         ((*config, "--dry_run", "--config.pool.size=20", "--config.model.depth=4"), "multiple of 8"),
         ((*config, "--fresh", "--shard=0/2"), "a run of all members by one process"),
+        ((*config, "--launcher=local", "--collect"), "neither --shard nor --collect"),
     ]
     for arguments, expected in cases:
         assert main(arguments) == 2, arguments
@@ -151,15 +138,3 @@ def test_dry_run_lists_cells_and_starts_no_backend(monkeypatch):
     assert code == 0, text
     assert "cell 000: 2 members, rho [0.5, 1.0]" in text
     assert "unet, width 4, depth 1: " in text and "memory: pool 0.0 MB, shared; states 0.0 MB" in text
-
-
-def test_the_plan_is_the_product_of_grid_and_axes():
-    config = default_config()
-    config.grid.model = {"width": (4, 8), "depth": (2,)}
-    config.axes.seed = (0, 1, 2)
-    cells = plan(config)
-    assert [len(cell.settings) for cell in cells] == [6, 6]
-    assert [cell.experiment.model.width for cell in cells] == [4, 8]
-    names = [name for cell in cells for name in cell.names]
-    assert len(set(names)) == 12
-    assert dict(cells[1].settings[0].axes)["model.width"] == 8

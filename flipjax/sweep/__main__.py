@@ -57,15 +57,6 @@ def _parser() -> command.ConfigParser:
     return parser
 
 
-def _launch(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> None:
-    """Runs the shards with an engine; what they could not do, the run that collects says."""
-    if options.shard or options.collect or options.shards < 1:
-        raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
-    pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
-    jobs = Jobs(shard_commands(arguments, options.shards), folder / "logs", pairs)
-    launch(options.launcher, jobs, say=say)
-
-
 def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signals) -> int:
     line = shlex.join(["python", "-m", "flipjax.sweep", *arguments])
     programs = plan(options.config)
@@ -88,7 +79,12 @@ def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signa
     shard = None if options.shard is None else read_shard(options.shard)
     workdir = Workdir(options.workdir or Path("runs") / name)
     if options.launcher:
-        _launch(options, arguments, workdir.folder)
+        if options.shard or options.collect or options.shards < 1:
+            raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
+        pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
+        jobs = Jobs(shard_commands(arguments, options.shards), workdir.folder / "logs", pairs)
+        # What the shards could not do, the run that collects says.
+        launch(options.launcher, jobs, say=say)
     members = sum(len(program.names) for program in programs)
     say(f"{name}: members {members}, programs to compile {len(programs)}, folder {workdir.folder}; starting JAX")
     from flipjax.sweep.run import run_sweep

@@ -118,9 +118,9 @@ def _assess(
     parts = {}
     for part, table in study.tables.items():
         answer = answers[part]
-        scores = [] if answer.scores is None else [answer.scores]
-        first = jax.tree.map(lambda leaf: leaf[:1], answer.decomposition)
-        scores += [_swap_risks(first, answer.fill_log_odds[..., [k], :], points[k]) for k in fills]
+        scores = [] if answer.scores is None else [answer.scores[0]]
+        first = jax.tree.map(operator.itemgetter(0), answer.decomposition)
+        scores += [_swap_risks(first, answer.fill_log_odds[0][..., [k], :], points[k][0]) for k in fills]
         parts[part] = StoredSplit(
             answer.decomposition.confusion,
             answer.decomposition.risk_sum,
@@ -130,7 +130,7 @@ def _assess(
             scene_log_odds=answer.scene_log_odds,
             scene_shares=shares,
             centers=centers,
-            scores=np.concatenate(scores, axis=-1)[0] if scores else None,
+            scores=np.concatenate(scores, axis=-1) if scores else None,
             masks=None if answer.masks is None else answer.masks[0],
             refit=table.refit if "dfr" in program.experiment.active_knobs else None,
         )
@@ -152,12 +152,12 @@ def _masks_fit(config: Config) -> bool:
 
 
 def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Returns the scene-swap risk (S, K, n, 1) of stacked members whose scenes were filled."""
-    risks = np.empty((*decomposition.risk_sum.shape, 1))
-    for place in np.ndindex(risks.shape[:2]):
-        one = jax.tree.map(lambda leaf, place=place: leaf[place], decomposition)
-        risks[place] = intervene.scene_swap(one, log_odds[place], centers[place]).risk[:, None]
-    return risks
+    """Returns the scene-swap risk (K, n, 1) of stacked members whose scenes were filled."""
+    risks = []
+    for k, center in enumerate(centers):
+        one = jax.tree.map(operator.itemgetter(k), decomposition)
+        risks.append(intervene.scene_swap(one, log_odds[k], center).risk)
+    return np.stack(risks)[..., None]
 
 
 def _rows(

@@ -27,7 +27,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Engine(Protocol):
-    """What runs the commands of `Jobs`, with the names of its `options`."""
+    """What runs the commands of `Jobs`."""
 
     def submit(self, shards: Sequence[int]) -> None:
         """Starts the commands of some shards, or starts them again."""
@@ -55,12 +55,17 @@ class Jobs:
         """Returns the file of a shard's output."""
         return self.logs / f"shard-{shard}-of-{len(self.commands)}.log"
 
-    def option(self, name: str, kind: Callable[[str], Any], default: Any) -> Any:
-        """Returns an option; a ConfigError names one of another kind."""
-        try:
-            return kind(self.options[name]) if name in self.options else default
-        except ValueError as error:
-            raise ConfigError(f"--launcher_option {name}", problem=str(error)) from error
+    def parameters(self, options: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
+        """Returns the engine's parameters: `options` has the name and kind of each; a ConfigError names a wrong one."""
+        given = {}
+        for name, text in self.options.items():
+            try:
+                parameter, kind = options[name]
+                given[parameter] = kind(text)
+            except (KeyError, ValueError) as error:
+                found = f"{name}={text}"
+                raise ConfigError("--launcher_option", f"one of {', '.join(options) or 'none'}", found) from error
+        return given
 
 
 def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
@@ -134,9 +139,6 @@ def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int
     except ImportError as error:
         problem = f"{kind} needs the package {error.name}: python -m pip install 'flipjax[{kind}]'"
         raise ConfigError("--launcher", problem=problem) from error
-    unknown = sorted(set(jobs.options) - set(engine_of.options))
-    if unknown:
-        raise ConfigError("--launcher_option", f"one of {', '.join(engine_of.options) or 'none'}", unknown[0])
     jobs.logs.mkdir(parents=True, exist_ok=True)
     engine: Engine = engine_of(jobs)
     try:

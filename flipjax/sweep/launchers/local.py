@@ -10,10 +10,9 @@ from flipjax.sweep.launchers import Jobs, exit_code
 class Local:
     """Processes in sessions of their own, so that Ctrl-C at the launcher reaches them from here alone."""
 
-    options = ()
-
     def __init__(self, jobs: Jobs):
         """Starts nothing yet."""
+        jobs.parameters({})
         self._jobs = jobs
         self._processes: dict[int, subprocess.Popen] = {}
 

@@ -10,6 +10,8 @@ from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
 from flipjax.sweep.launchers import KILLED, Jobs, exit_code
 
+OPTIONS = {"address": ("address", str), "gpus": ("num_gpus", float), "cpus": ("num_cpus", float)}
+
 
 def _run(command: tuple[str, ...], log: str) -> int:
     with open(log, "ab") as stream:
@@ -22,15 +24,11 @@ class Ray:
     Options: `address` of a cluster (default: one of its own on this machine), `gpus` and `cpus` that each shard takes.
     """
 
-    options = ("address", "gpus", "cpus")
-
     def __init__(self, jobs: Jobs):
         """Connects to the cluster, or starts one."""
         self._jobs = jobs
-        ray.init(address=jobs.option("address", str, "local"), log_to_driver=False, include_dashboard=False)
-        options: dict[str, Any] = {"max_calls": 1, "max_retries": 2, "num_cpus": jobs.option("cpus", float, 1)}
-        if "gpus" in jobs.options:
-            options["num_gpus"] = jobs.option("gpus", float, 0)
+        options = {"max_calls": 1, "max_retries": 2, "num_cpus": 1, "address": "local"} | jobs.parameters(OPTIONS)
+        ray.init(address=options.pop("address"), log_to_driver=False, include_dashboard=False)
         # By value: workers need no more than the standard library for it.
         self._task = ray.remote(**options)(_run)
         self._tasks: dict[int, Any] = {}

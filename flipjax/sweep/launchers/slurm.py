@@ -12,6 +12,16 @@ import submitit
 
 from flipjax.sweep.launchers import KILLED, Jobs, exit_code
 
+OPTIONS = {
+    "partition": ("slurm_partition", str),
+    "minutes": ("timeout_min", int),
+    "gpus": ("gpus_per_node", int),
+    "cpus": ("cpus_per_task", int),
+    "memory_gb": ("mem_gb", float),
+    "parallel": ("slurm_array_parallelism", int),
+    "account": ("slurm_account", str),
+    "setup": ("slurm_setup", lambda line: [line]),
+}
 # How long after a job's end its result may still come: other machines see a file late.
 SECONDS_FOR_A_RESULT = 15.0
 
@@ -22,24 +32,12 @@ class Slurm:
     Options: SLURM's, `parallel`, how many shards run at once, and `setup`, a line of shell before each.
     """
 
-    options = ("partition", "minutes", "gpus", "cpus", "memory_gb", "parallel", "account", "setup")
-
     def __init__(self, jobs: Jobs):
         """Starts nothing yet."""
         logging.getLogger("submitit").setLevel(logging.ERROR)
-        parameters = {
-            "timeout_min": jobs.option("minutes", int, 24 * 60),
-            "cpus_per_task": jobs.option("cpus", int, None),
-            "gpus_per_node": jobs.option("gpus", int, None),
-            "mem_gb": jobs.option("memory_gb", float, None),
-            "slurm_partition": jobs.option("partition", str, None),
-            "slurm_account": jobs.option("account", str, None),
-            "slurm_array_parallelism": jobs.option("parallel", int, len(jobs.commands)),
-            "slurm_setup": jobs.option("setup", lambda line: [line], None),
-        }
         self._executor = submitit.AutoExecutor(folder=jobs.logs / "submitit", cluster="slurm")
-        given = {name: value for name, value in parameters.items() if value is not None}
-        self._executor.update_parameters(name="flipjax", **given)
+        defaults = {"name": "flipjax", "timeout_min": 24 * 60, "slurm_array_parallelism": len(jobs.commands)}
+        self._executor.update_parameters(**defaults | jobs.parameters(OPTIONS))
         self._jobs = jobs
         self._submitted: dict[int, submitit.Job[Any]] = {}
         self._ended: dict[int, float] = {}
