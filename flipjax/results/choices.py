@@ -8,7 +8,7 @@ import pandas as pd
 from flipjax.results.frames import groups_of
 from flipjax.results.quantities import quantity_of
 from flipjax.results.resampling import Resamples
-from flipjax.results.rows import axes_of, kept_records, member_quantities, quantities_of, rounded
+from flipjax.results.rows import axes_of, kept_records, member_quantities, rounded
 from flipjax.results.seeds import estimate, seeds_of
 
 ORACLES = {"worst_group_iou/all": "val_worst_group_iou", "fg_flip/all": "val_flip"}
@@ -61,8 +61,7 @@ def method_regret(
         history: of history.csv; without it there are no rules of loss and flip-risk.
         resamples: of the run's test images.
     """
-    valid = member_quantities(rows, split="val").set_index("member")
-    values = valid[quantities_of(valid)]
+    values = member_quantities(rows, split="val").set_index("member").filter(like="/")
     if history is not None and len(history):
         kept = history["member"].map(rows.drop_duplicates("member").set_index("member")["best_epoch"])
         measures = history[history["epoch"] == kept].set_index("member").filter(like="valid_")
@@ -71,8 +70,6 @@ def method_regret(
     records = records[records.index.isin(values.index)]
     names = [name for name in axes_of(rows) if name != "method"]
     groups = [methods.index for _, methods in groups_of(records, names) if len(methods) > 1]
-    if not groups:
-        return pd.DataFrame()
     least = {
         rule: [_least(sign * values.loc[members, column]) if column in values else None for members in groups]
         for rule, (column, sign) in CHOICES.items()

@@ -5,7 +5,6 @@ selection rule as `test/<quantity>/<group>`. `csv` writes tables instead.
 Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR); they come with the extra `export`.
 """
 
-import argparse
 import importlib
 import math
 import sys
@@ -16,14 +15,13 @@ from typing import Any, NamedTuple
 
 from flipjax import command
 from flipjax.config import ConfigError
-from flipjax.files import DamagedError, write_text
+from flipjax.files import write_text
 from flipjax.results.cells import Row
 from flipjax.results.frames import groups_of, records_of, sha256_of, write_csv
 from flipjax.results.rows import axes_of, member_quantities
 from flipjax.results.run_data import RunData, load
 
 TABLES = ("members", "images", "scores", "history", "summary")
-LISTING = "export.sha256"
 
 
 class TrackedMember(NamedTuple):
@@ -56,7 +54,7 @@ def to_csv(run: RunData, folder: Path) -> None:
         ConfigError: there is a file of one of these names that no export wrote, or that was edited since.
     """
     paths = [folder / f"{name}.csv" for name in TABLES]
-    listing = folder / LISTING
+    listing = folder / "export.sha256"
     known = listing.read_text(errors="replace") if listing.is_file() else ""
     for path in paths:
         if path.exists() and sha256_of(path) not in known:
@@ -105,15 +103,7 @@ def _run(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables of csv (default RUN/export)")
     parser.add_argument("--project", metavar="NAME", help="the tracker's project (default: the run folder's name)")
     options = parser.parse_args(arguments)
-    try:
-        return _export(load(options.run), options)
-    except (ConfigError, DamagedError):
-        raise
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ConfigError(str(options.run), "the tables of a run", f"{type(error).__name__}: {error}") from error
-
-
-def _export(run: RunData, options: argparse.Namespace) -> int:
+    run = load(options.run)
     if options.to == "csv":
         folder = options.out or options.run / "export"
         to_csv(run, folder)

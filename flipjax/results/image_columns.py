@@ -38,14 +38,12 @@ def image_columns(
     columns = {name: np.asarray(getattr(host, name), np.float64) for name in IMAGE_QUANTITIES}
     if swap is not None:
         columns |= {"swap_risk": swap.risk, "repaired_flip": np.asarray(swap.repaired.flip, np.float64)}
-    pixels = confusion.sum((1, 2))
     inside = is_foreground(confusion.shape[-1], decomposition.background)
     columns["foreground_pixels"] = confusion[:, inside].sum((1, 2))
-    columns["pixels"] = pixels
+    columns["pixels"] = confusion.sum((1, 2))
     flips = flips_of(confusion, background=decomposition.background).reshape(len(confusion), -1)
-    names = [f"{truth} as {other}" for truth in class_names for other in class_names]
-    places = flips.argmax(1)
-    columns["largest_flip"] = np.where(flips.max(1, initial=0) > 0, np.array(names, np.str_)[places], "")
+    names = np.array([f"{truth} as {other}" for truth in class_names for other in class_names], np.str_)
+    columns["largest_flip"] = np.where(flips.max(1, initial=0) > 0, names[flips.argmax(1)], "")
     return columns
 
 

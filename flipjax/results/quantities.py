@@ -1,8 +1,8 @@
 """The one table of quantities: what each is called, its unit, which direction is better, what it means.
 
 A quantity has one key, that of `flipjax.metrics.summarize`; `<class>` in it stands for each class, `<foreground>` for
-each class but the background. Its column in results.csv is the key with `_` for `/`. Tables, figures, pages and the
-list of columns (`describe`) take titles from here: a new quantity is an entry here, and the function that computes it.
+each class but the background. Its column in results.csv is the key with `_` for `/`. Tables, figures and pages
+take titles from here: a new quantity is an entry here, and the function that computes it.
 """
 
 import itertools
@@ -107,8 +107,7 @@ PAIR_QUANTITIES = _by_key(
     Quantity("counterfactual_flip", "counterfactual flip", "share", "down",
              "Share of the counterfactual pairs, one object in both scenes (sets: in all), whose predicted label "
              "(that of most of the region) changes with the scene alone; those in which an image has no region "
-             "are left out. "
-             "Needs no labels.", across=True),
+             "are left out. Needs no labels.", across=True),
 )
 """Quantities of pairs: a column of a run whose images are composed."""
 
@@ -269,13 +268,3 @@ def _by_column(name: str) -> Quantity | None:
         if mark and name.startswith(prefix) and name != prefix:
             return _named(quantity, name.removeprefix(prefix))
     return None
-
-
-def describe() -> str:
-    """Returns the columns of results.csv, images.parquet and scores.csv as a table in Markdown."""
-    rows = [(column(key), quantity) for key, quantity in COLUMNS.items()]
-    images = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES
-    rows += [(f"{key} (of an image)", quantity) for key, quantity in images.items()]
-    rows += [(f"{key}_all, _common, _rare (of a score)", quantity) for key, quantity in SCORE_QUANTITIES.items()]
-    lines = [f"| {name} | {q.title} | {q.unit} | {q.better or '-'} | {q.meaning} |" for name, q in rows]
-    return "\n".join(["| column | title | unit | better | meaning |", "| --- | --- | --- | --- | --- |", *lines])

@@ -58,14 +58,13 @@ def repair_signs(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> pd.Data
         rows: of results.csv, of the first selection rule.
         cells: of the run, by name.
     """
-    if "rho" not in axes_of(rows):
-        return to_frame([])
     names = [name for name in axes_of(rows) if name not in ("rho", "seed")]
     cell_of = {member: cell for cell in cells.values() for member in cell.members}
     kept = kept_records(member_quantities(rows))
     kept = kept[kept["member"].isin(cell_of)]
     table = []
-    for records in (group for _, setting in groups_of(kept, names) for _, group in groups_of(setting, ["rho"])):
+    settings = groups_of(kept, names) if "rho" in kept else ()
+    for records in (group for _, setting in settings for _, group in groups_of(setting, ["rho"])):
         swaps = [cell_of[member].scene_swap(member, "val") for member in records["member"]]
         classes = [region_class(swap.repaired) for swap in swaps if swap is not None]
         if len(classes) < max(2, len(records)):

@@ -106,11 +106,6 @@ def member_quantities(rows: pd.DataFrame, *, split: str = "test") -> pd.DataFram
     return pd.concat([whole, pd.DataFrame(quantities, index=whole.index)], axis=1)
 
 
-def quantities_of(records: pd.DataFrame) -> list[str]:
-    """Returns the names of the quantities in a table of `member_quantities`, in order."""
-    return [name for name in records.columns if "/" in name]
-
-
 def kept_records(records: pd.DataFrame) -> pd.DataFrame:
     """Returns the members of which means are made: all but those that diverged or failed."""
     return records[~records["status"].isin(LEFT_OUT)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.files import replacing
+from flipjax.files import DamagedError, replacing
 from flipjax.results.cells import StoredCell
 from flipjax.results.frames import read_csv
 from flipjax.results.image_columns import image_columns
@@ -93,10 +93,14 @@ def load(run: str | Path) -> RunData:
 
     Raises:
         FileNotFoundError: it holds no results.csv.
-        DamagedError: results.csv is not what the sweep wrote; once tables are read, a cell that is missing, or a file
+        DamagedError: results.csv is not what a sweep wrote; once tables are read, a cell that is missing, or a file
             of another run.
     """
-    return RunData(Path(run), read_csv(Path(run) / "results.csv"))
+    path = Path(run) / "results.csv"
+    members = read_csv(path)
+    if not {"member", "split", "group", "n_images", "status", "selection"} <= {*members}:
+        raise DamagedError(f"{path}: expected the columns of results.csv; found {', '.join(map(str, members))}")
+    return RunData(path.parent, members)
 
 
 def units(columns: Iterable[str]) -> dict[str, str]:
@@ -127,16 +131,12 @@ def write_images(run: str | Path) -> Path | None:
 
     path = Path(run) / "images.parquet"
     members = read_csv(Path(run) / "results.csv")
-    writer = None
-    with replacing(path) as stream:
-        # A group of rows a member: memory does not grow with the grid.
-        for _, cell in read_cells(Path(run)):
-            for part in _image_parts(cell, members):
-                table = _arrow_table(part)
-                writer = writer or parquet.ParquetWriter(stream, table.schema, compression="zstd")
-                writer.write_table(table)
-        if writer:
-            writer.close()
+    # A group of rows a member: memory does not grow with the grid.
+    tables = (_arrow_table(part) for _, cell in read_cells(Path(run)) for part in _image_parts(cell, members))
+    first = next(tables)
+    with replacing(path) as stream, parquet.ParquetWriter(stream, first.schema, compression="zstd") as writer:
+        for table in itertools.chain([first], tables):
+            writer.write_table(table)
     return path
 
 

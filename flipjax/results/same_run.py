@@ -12,7 +12,7 @@ from flipjax.files import DamagedError
 from flipjax.identity import digest_of
 from flipjax.results.cells import StoredCell, load_cell
 from flipjax.results.frames import to_frame
-from flipjax.results.rows import LEFT_OUT, kept_records
+from flipjax.results.rows import kept_records
 from flipjax.results.text import listed
 
 KEYS = {"results": ["member", "selection", "split", "group"], "history": ["member", "epoch"]}
@@ -30,7 +30,7 @@ def read_cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, Stor
     Raises:
         DamagedError: names a cell that is damaged, a file of another run, or members of `results` that no cell has.
     """
-    missing = _done(tables.get("results", pd.DataFrame()))
+    missing = {*kept_records(tables["results"])["member"]} if len(tables.get("results", ())) else set()
     expected = _expected_program(folder)
     for place in sorted(folder.glob("cells/*/")):
         path = place / "decomposition.npz"
@@ -55,10 +55,6 @@ def _read_cell(folder: Path, path: Path, expected: str, tables: Mapping[str, pd.
         if len(table) and own[name]:
             _check_rows(folder / f"{name}.csv", table, to_frame(own[name]), cell=path)
     return cell
-
-
-def _done(table: pd.DataFrame) -> set[str]:
-    return {*table["member"][~table["status"].isin([*LEFT_OUT, ""])]} if {"member", "status"} <= {*table} else set()
 
 
 def _expected_program(folder: Path) -> str:

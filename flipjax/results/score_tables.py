@@ -24,7 +24,7 @@ WANTED_RISK = 0.1
 THRESHOLD = ("val_coverage/all", "val_risk/all", "test_coverage/all", "test_risk/all")
 THRESHOLD += ("test_risk/common", "test_risk/rare")
 """What a threshold gives, as quantities of `score_summary`."""
-ENSEMBLE = ("disagreement", "pairwise_dice")
+Arrays = dict[str, np.ndarray]
 
 SMOOTH = "No neutral control: what training shows on smooth ground gains by it."
 
@@ -59,9 +59,7 @@ SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES
 """The columns of scores.csv that are numbers, beside `passes` and the `threshold`, which has the score's unit."""
 
 
-def image_scores(
-    cell: StoredCell, part: str, rows: pd.DataFrame, *, selection: str
-) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+def image_scores(cell: StoredCell, part: str, rows: pd.DataFrame, *, selection: str) -> Iterator[tuple[str, Arrays]]:
     """Yields each member with its scores of a split's images: float64 (n,) for those of SCORES that are stored.
 
     Of a selection rule that is not the first these are flip-risk and scene swap alone. `rows` of results.csv say which
@@ -84,7 +82,7 @@ def image_scores(
         yield member, {name: np.where(region, scores[name], np.nan) for name in SCORES if name in scores}
 
 
-def _ensembles(cell: StoredCell, part: str, rows: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+def _ensembles(cell: StoredCell, part: str, rows: pd.DataFrame) -> dict[str, Arrays]:
     """Returns the scores of each member that other seeds of its setting give; none where masks are not stored."""
     masks = cell.parts[part].masks
     if masks is None:
@@ -145,8 +143,6 @@ def score_summary(rows: pd.DataFrame) -> pd.DataFrame:
     Columns: the axes but the seed, `selection`, `score`, `passes`, then those of `aggregate`, without an
     interval below four seeds.
     """
-    if rows.empty:
-        return rows
     columns = list(rows.columns)
     names = [name for name in columns[1 : columns.index("threshold")] if name != "seed"]
     keys = {f"{key}_{side}": f"{key}/{side}" for key in SCORE_QUANTITIES for side in COMPARED}
@@ -154,7 +150,7 @@ def score_summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _passes(name: str, cell: StoredCell, seeds: int) -> int:
-    if name in ENSEMBLE:
+    if SCORES[name].passes == "seeds":
         return seeds
     part = cell.parts["test"]
     if name == "swap_risk" and part.scene_log_odds is not None:
@@ -162,9 +158,7 @@ def _passes(name: str, cell: StoredCell, seeds: int) -> int:
     return int(SCORES[name].passes)
 
 
-def _measures(
-    cell: StoredCell, scores: Mapping[str, Mapping[str, np.ndarray]], losses: Mapping[str, np.ndarray]
-) -> dict[str, dict[str, float | str]]:
+def _measures(cell: StoredCell, scores: Mapping[str, Arrays], losses: Arrays) -> dict[str, dict[str, float | str]]:
     """Returns a member's numbers by score and column; `scores` and `losses` are of each part's images."""
     # Scores that rank the same images of both parts are computed together.
     alike: dict[tuple[bytes, ...], list[str]] = {}
@@ -184,6 +178,6 @@ def _measures(
             columns |= dict(zip((f"{part}_coverage_{side}", f"{part}_risk_{side}"), carried, strict=True))
             if part == "test":
                 columns |= {f"{key}_{side}": value for key, value in selective.areas(*of_side)._asdict().items()}
-        order = ("threshold", *SCORE_COLUMNS)
-        measures |= {name: {key: rounded(columns[key][k]) for key in order} for k, name in enumerate(names)}
+        for place, name in enumerate(names):
+            measures[name] = {key: rounded(columns[key][place]) for key in ("threshold", *SCORE_COLUMNS)}
     return measures

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 from flipjax.results.frames import groups_of
 from flipjax.results.quantities import RANGES, quantity_of
 from flipjax.results.resampling import Resamples
-from flipjax.results.rows import DIGITS, axes_of, kept_records, member_quantities, quantities_of, rounded
+from flipjax.results.rows import DIGITS, axes_of, kept_records, member_quantities, rounded
 
 Terms = Iterable[tuple[list[str], float]]
 """Of a sum of records: the member and the rule of each, and its weight."""
@@ -57,7 +57,7 @@ def estimate(
         >>> estimate(pd.DataFrame({"fg_flip/all": [0.25, 0.5]}), [1, -1], [0, 0])["mean"].tolist()
         [-0.25]
     """
-    quantities = quantities_of(records)
+    quantities = [name for name in records.columns if "/" in name]
     weights = np.broadcast_to(np.asarray(weights, np.float64), len(records))
     codes = np.arange(len(records)) if seeds is None else pd.factorize(np.asarray(seeds), use_na_sentinel=False)[0]
     members = [] if resamples is None else records[["member", "selection"]].to_numpy().tolist()

@@ -14,7 +14,6 @@ from flipjax.results.score_tables import SCORES
 
 COLUMNS = ("fg_flip/common", "fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
 COLUMNS += ("risk_auroc/all", "top_decile_flip_share/all")
-MANY_CLASSES = ("scene_pull/all",)
 DIFFERENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
 SIGNED = "+z.3f"
 WIDTH = 80
@@ -95,15 +94,14 @@ def _starred(row: Row, value: str) -> str:
 def summary_table(summary: pd.DataFrame) -> TextTable:
     """Returns a row per setting: its main quantities as mean and interval."""
     axes = varying_axes(summary) + (["rho"] if "rho" in summary else [])
-    any_left_out = bool(summary["left_out"].any())
-    columns = [*COLUMNS, *(name for name in MANY_CLASSES if name in set(summary["quantity"]))]
+    counts = {"seeds": "n"} | ({"left out": "left_out"} if summary["left_out"].any() else {})
+    columns = [*COLUMNS, *({"scene_pull/all"} & {*summary["quantity"]})]
     rows = []
     for values, by_name in by_setting(summary, axes):
-        n = by_name["fg_flip/all"]["n"]
-        counts = [str(n)] + ([str(by_name["fg_flip/all"]["left_out"])] if any_left_out else [])
-        rows.append([*map(str, values), *counts, *(_mean(by_name[name], n) for name in columns)])
-    names = [*axes, "seeds"] + (["left out"] if any_left_out else [])
-    return TextTable([*names, *map(title_of, columns)], rows, len(names))
+        first = by_name["fg_flip/all"]
+        means = [_mean(by_name[name], first["n"]) for name in columns]
+        rows.append([*map(str, values), *(str(first[name]) for name in counts.values()), *means])
+    return TextTable([*axes, *counts, *map(title_of, columns)], rows, len(axes) + len(counts))
 
 
 def trend_table(trends: pd.DataFrame) -> TextTable:

@@ -26,6 +26,7 @@ def test_a_run_is_loaded_as_data_frames_with_units(run):
     rows, images = run.members, run.images
     assert [len(table) for table in (rows, run.history, images)] == [8 * 2 * 2 * 7, 8 * 3, 8 * 2 * (24 + 48)]
     assert "8 members, 2 selections, 2 splits" in repr(run) and ".summary" in repr(run)
+    assert (images[["image", "object", "pair", "group", "pixels"]].dtypes == np.int64).all()
     # The rows of images and of members are of the same counts.
     chosen = {"member": "m003", "selection": "val_loss", "split": "test"}
     images, rows = (table[(table[list(chosen)] == list(chosen.values())).all(axis=1)] for table in (images, rows))
@@ -94,14 +95,13 @@ def test_export_to_a_real_tracker_offline(run, tmp_path, tracker):
     if tracker == "wandb":
         assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 8
         return
-    file, names = {
-        "mlflow": ("mlflow.db", "select name from runs"),
-        "trackio": ("trackio/demo.db", "select distinct run_name from metrics"),
-    }[tracker]
+    stored = {"mlflow": ("mlflow.db", "select name from runs")}
+    stored["trackio"] = ("trackio/demo.db", "select distinct run_name from metrics")
+    file, names = stored[tracker]
     with contextlib.closing(sqlite3.connect(tmp_path / file)) as database:
         assert sorted(database.execute(names).fetchall()) == [(f"m{index:03d}",) for index in range(8)]
         if tracker == "mlflow":
             query = "select m.value, m.step from metrics m join runs r using (run_uuid) where r.name = 'm000'"
-            stored = database.execute(f"{query} and m.key = 'valid_loss' order by m.step").fetchall()
+            losses = database.execute(f"{query} and m.key = 'valid_loss' order by m.step").fetchall()
             own = run.history[run.history["member"] == "m000"]
-            assert stored == list(zip(own["valid_loss"], own["epoch"], strict=True))
+            assert losses == list(zip(own["valid_loss"], own["epoch"], strict=True))

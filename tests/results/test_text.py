@@ -31,9 +31,8 @@ def grid(change, *, seeds=4):
 def test_tables_fit_a_terminal_and_repeat_what_names_a_row():
     text = to_text(summary_table(aggregate(grid(0.5))))
     assert max(map(len, text.splitlines())) <= 80
-    blocks = text.split("\n\n")
-    assert len(blocks) > 1 and all(block.splitlines()[0].split()[:2] == ["rho", "seeds"] for block in blocks)
-    assert all(len(block.splitlines()) == 5 for block in blocks)
+    blocks = [block.splitlines() for block in text.split("\n\n")]
+    assert len(blocks) > 1 and all(lines[0].split()[:2] == ["rho", "seeds"] and len(lines) == 5 for lines in blocks)
     assert "0.615 [0.594, 0.636]" in text
     assert to_markdown(trend_table(trend(grid(0.5)))).count("\n") == 8
     few = to_text(summary_table(aggregate(grid(0.5, seeds=2))))
