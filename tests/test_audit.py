@@ -62,6 +62,7 @@ def test_golden_cases_from_one_file(path, tmp_path, without_pictures):
 
 
 def test_a_folder_by_name(case, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(results, "FEWEST", 12)
     inputs = write_folder(tmp_path, case, first=True)
     options = [*inputs, "--groups", tmp_path / "groups.csv", "--ignore_index", 255, "--class_names", "cat,dog"]
     result, rows = audit(tmp_path / "out", *options), rows_of(tmp_path / "out/images.csv")
@@ -87,6 +88,7 @@ def test_a_folder_by_name(case, tmp_path, capsys, monkeypatch):
     assert low < result["summary"]["gap/cat"] < high
     printed = capsys.readouterr()
     assert "12 images of 8 x 10 pixels, 3 classes (logits, channels first)." in printed.out
+    assert re.search("The tenth of the images.*deciles", printed.out, re.S)
     assert "The largest flip: " in printed.out and "IoU gap of dog" in printed.out
     assert "12 of 12 images; 0:00 left" in printed.err
     flips = [row for row in rows_of(tmp_path / "out/flip_matrix.csv") if row["outcome"] == "flip"]
@@ -94,22 +96,18 @@ def test_a_folder_by_name(case, tmp_path, capsys, monkeypatch):
     text = (tmp_path / "out" / "index.html").read_text()
     assert not re.search(r'(src|href)="(?!#|data:)', text)
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
-    charts = {f"{name}.{kind}" for name in ("shares", "coverage", "flip_matrix") for kind in ("svg", "png")}
+    charts = {f"{name}.{kind}" for name in ("shares", "coverage", "deciles", "flip_matrix") for kind in ("svg", "png")}
     assert figures == charts | {"pictures.png"}
     files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     audit(tmp_path / "out", *options)
     assert files == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    # A tenth of twelve images is one.
-    assert not re.search("decile|tenth", printed.out)
-    monkeypatch.setattr(results, "FEWEST", 12)
-    audit(tmp_path / "out", *options)
-    assert re.search("The tenth of the images.*deciles", capsys.readouterr().out, re.S)
-    assert (tmp_path / "out" / "figures" / "deciles.svg").is_file()
 
 
-def test_sizes_may_differ(case, tmp_path, without_pictures):
+def test_sizes_may_differ(case, tmp_path, capsys, without_pictures):
     inputs = write_folder(tmp_path, case, sizes=True)
     result = audit(tmp_path / "out", *inputs, "--ignore_index", 255)
+    # A tenth of twelve images is one.
+    assert not re.search("decile|tenth", capsys.readouterr().out)
     counts = [
         metrics.decompose(s[None, : 8 - i % 3], m[None, : 8 - i % 3], ignore_index=255)
         for i, (s, m) in enumerate(zip(*case[:2], strict=True))

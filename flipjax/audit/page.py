@@ -11,22 +11,12 @@ from flipjax.audit.pictures import anchor_of, palette_of
 from flipjax.audit.results import Audit, findings, most_flipped
 from flipjax.audit.tables import details, folded_tables, group_label, main_tables
 from flipjax.groups import Groups
+from flipjax.report import panels
 from flipjax.report.chart import Chart
 from flipjax.report.html import Gallery, Numbers, Picture, Section, pictures_of, write_index
-from flipjax.report.panels import (
-    Ranking,
-    bar_panel,
-    matrix_chart,
-    matrix_panel,
-    ranking_charts,
-    remaining,
-    shares_chart,
-)
 from flipjax.report.pictures import Item, save_items
 from flipjax.results.text import TextTable
 
-TERMS = ("correct, flip, miss", "common, rare", "IoU gap", "flip-risk", "risk-coverage")
-RISK_TERMS = TERMS[3:]
 CAPTION = (
     "The images of the highest flip-risk; the most flipped ones of the less risky half, where the model flips with "
     "confidence and flip-risk does not point at them; and, where scenes are known, typical ones and pairs, one object "
@@ -70,11 +60,11 @@ def write_page(
     path.unlink(missing_ok=True)
     if items:
         save_items(path, items, palette, title="Images to look at", note=caption)
-    swap = ["scene swap", "counterfactual pair"] if audit.swap else []
-    terms = TERMS if isinstance(audit.all_groups, Groups) and audit.groups is not None else (TERMS[0], *TERMS[3:])
-    text = {"title": TITLE, "lines": findings(audit), "facts": facts}
-    terms = terms if audit.has_scores else [name for name in terms if name not in RISK_TERMS]
-    write_index(folder, sections, terms=[*terms, *swap, "segment", "StrictFlip"], config=options, **text)
+    terms = ["correct, flip, miss", "segment", "StrictFlip"]
+    terms += ["common, rare", "IoU gap"] if isinstance(audit.all_groups, Groups) and audit.groups is not None else []
+    terms += ["flip-risk", "risk-coverage"] if audit.has_scores else []
+    terms += ["scene swap", "counterfactual pair"] if audit.swap else []
+    write_index(folder, sections, title=TITLE, lines=findings(audit), facts=facts, terms=terms, config=options)
 
 
 def _segments(audit: Audit, items: Sequence[Item]) -> list[Numbers | Gallery]:
@@ -98,13 +88,13 @@ def charts(audit: Audit) -> list[Chart]:
     ranked = []
     if audit.has_scores:
         risk, flip = (np.array(summary[key]) for key in ("risk_decile", "flip_by_risk_decile"))
-        ranking = {"": {"": Ranking(risk, flip, remaining(audit.decomposition))}}
+        ranking = {"": {"": panels.Ranking(risk, flip, panels.remaining(audit.decomposition))}}
         bars = f"{note} Bars: 95% intervals over the images." if audit.intervals else note
-        ranked = ranking_charts(ranking, note=bars, mean=summary["flip_image_mean"], intervals=audit.intervals)
+        ranked = panels.ranking_charts(ranking, note=bars, mean=summary["flip_image_mean"], intervals=audit.intervals)
         ranked = ranked if audit.has_tenths else ranked[:1]
     cells = most_flipped(audit, limit=CELLS)
-    matrix = matrix_panel(audit.confusion, audit.class_names, background=audit.background, classes=cells)
-    return [_shares(audit, note), *ranked, matrix_chart([matrix], note=_part(audit, note, len(cells)))]
+    matrix = panels.matrix_panel(audit.confusion, audit.class_names, background=audit.background, classes=cells)
+    return [_shares(audit, note), *ranked, panels.matrix_chart([matrix], note=_part(audit, note, len(cells)))]
 
 
 def _shares(audit: Audit, note: str) -> Chart:
@@ -120,11 +110,11 @@ def _shares(audit: Audit, note: str) -> Chart:
     by_class = np.stack([correct, rows.sum(1) - correct - miss, miss]) / np.maximum(rows.sum(1), 1)
     labels = [group_label(audit, name).replace(", ", "\n") for name in groups]
     names = [audit.class_names[c] for c in classes]
-    panels = [
-        bar_panel(by_group, labels, title="by group" if keys else "all images"),
-        bar_panel(by_class.tolist(), names, title="by true class"),
+    bars = [
+        panels.bar_panel(by_group, labels, title="by group" if keys else "all images"),
+        panels.bar_panel(by_class.tolist(), names, title="by true class"),
     ]
-    return shares_chart(panels, note=_part(audit, note, len(classes)))
+    return panels.shares_chart(bars, note=_part(audit, note, len(classes)))
 
 
 def _part(audit: Audit, note: str, shown: int) -> str:
