@@ -118,6 +118,7 @@ def test_what_beta_cannot_tell_is_refused():
         (context.context_beta, (true, evidence), (0, 1, 2, 3), "evidence: expected three foreground classes"),
         (context.context_beta, (true, np.zeros_like(evidence)), 0, "evidence: expected contexts that differ"),
         (context.context_evidence, (true, shares * (np.arange(C) != 3)), 0, "shares: expected .* none for 3"),
+        (context.context_evidence, (true, shares[:, :5]), 0, "shares: expected .* as many classes as segments"),
     ):
         with pytest.raises(ValueError, match=f"^{said}"):
             function(*arrays, background=background)

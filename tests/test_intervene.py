@@ -156,7 +156,9 @@ MISFITS = [
     *((make, (IMAGES.astype(np.uint8),), {}, "images") for make in (intervene.mean_scenes, intervene.grey_scenes)),
     (intervene.blurred_scenes, (IMAGES.astype(np.uint8),), {}, "images"),
     (intervene.mean_surroundings, (IMAGES.astype(np.uint8), IMAGES[..., 0] > 0), {}, "images"),
-    (intervene.mean_scenes, (IMAGES,), {"kinds": [0, 2]}, "kinds"),
+    (intervene.mean_surroundings, (IMAGES, IMAGES[:1, ..., 0] > 0), {}, "regions"),
+    (intervene.mean_scenes, (IMAGES[0],), {}, "images"),
+    *((intervene.mean_scenes, (IMAGES,), {"kinds": kinds}, "kinds") for kinds in ([0, 2], [0])),
     (intervene.choose_scenes, (None, IMAGES), {"scenes": "all"}, "scenes"),
     (intervene.choose_scenes, (None, IMAGES), {"scenes": "sampled", "count": 3}, "count"),
     (intervene.split_point, (np.zeros((2, 2)),), {}, "log_odds"),
@@ -169,7 +171,7 @@ MISFITS = [
     ),
     *(
         (intervene.split_point, (np.zeros((2, 1, 3)),), {"prior": prior}, "prior")
-        for prior in (None, [0.5, 0.5], [0.5, 0.6, -0.1], [0.5, 0.4, 0.4], [0.5, np.nan, 0.5])
+        for prior in (None, [0.5, 0.5], [0.5, 0.6, -0.1], [0.5, 0.4, 0.4], [0.5, np.nan, 0.5], [1, 0, 0])
     ),
     (intervene.split_point, (np.zeros((2, 1, 3)),), {"center": "median", "prior": [0.5, 0.25, 0.25]}, "prior"),
 ]
