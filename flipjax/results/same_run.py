@@ -12,7 +12,7 @@ from flipjax.files import DamagedError
 from flipjax.identity import digest_of
 from flipjax.results.cells import StoredCell, load_cell
 from flipjax.results.frames import to_frame
-from flipjax.results.rows import kept_records
+from flipjax.results.rows import LEFT_OUT, kept_records
 from flipjax.results.text import listed
 
 KEYS = {"results": ["member", "selection", "split", "group"], "history": ["member", "epoch"]}
@@ -30,7 +30,9 @@ def read_cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, Stor
     Raises:
         DamagedError: names a cell that is damaged, a file of another run, or members of `results` that no cell has.
     """
-    missing = {*kept_records(tables["results"])["member"]} if len(tables.get("results", ())) else set()
+    results = tables.get("results", pd.DataFrame())
+    # A row that was cut off has no status.
+    missing = {*results["member"][~results["status"].isin([*LEFT_OUT, ""])]} if len(results) else set()
     expected = _expected_program(folder)
     for place in sorted(folder.glob("cells/*/")):
         path = place / "decomposition.npz"
