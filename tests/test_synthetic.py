@@ -22,7 +22,7 @@ def loaded():
 
 @pytest.fixture(scope="module")
 def four():
-    return synthetic.load_synthetic(dataclasses.replace(SPEC, classes=CREATURES, scene_kinds=LANDSCAPES))
+    return synthetic.load_synthetic(dataclasses.replace(SPEC, objects=100, classes=CREATURES, scene_kinds=LANDSCAPES))
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,7 @@ def test_pool_and_catalog_agree_and_are_balanced(loaded):
     np.testing.assert_array_equal(pool.labels, 1 + catalog.object_class)
     assert np.bincount(catalog.object_class).tolist() == [200, 200]
     assert np.bincount(catalog.scene_kind).tolist() == [40, 40]
-    assert catalog.class_names == ("mossling", "ripplet") and catalog.scene_names == ("land", "water")
     assert len(set(catalog.object_names)) == 400 and len(set(catalog.scene_photo_names)) == 80
-    named = zip(catalog.object_class, catalog.object_names, strict=True)
-    assert all(catalog.class_names[y] in name for y, name in named)
     for column, items in ((catalog.object_scene, 400), (catalog.object_split, 400), (catalog.scene_split, 80)):
         np.testing.assert_array_equal(column, np.full(items, -1, np.int32), strict=True)
 
@@ -126,7 +123,7 @@ def test_any_kinds_are_drawn_and_a_hybrid_has_as_much_of_each(drawn, keys):
 def test_four_kinds_have_names_numbers_and_usual_scenes(four):
     pool, catalog = four
     assert catalog.class_names == CREATURES and catalog.scene_names == LANDSCAPES
-    assert np.bincount(np.asarray(pool.labels)).tolist() == [0, 200, 200, 200, 200] and len(pool.scenes) == 160
+    assert np.bincount(np.asarray(pool.labels)).tolist() == [0, 100, 100, 100, 100] and len(pool.scenes) == 160
     assert catalog.object_names[5] == "ripplet_0001" and catalog.scene_photo_names[159] == "snow_0039"
     assert catalog.groups.common == (0, 5, 10, 15)
     turned = dataclasses.replace(SPEC, scene_kinds=("snow", "land"), usual=("land", "snow"))

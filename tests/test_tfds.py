@@ -28,46 +28,37 @@ FEATURES = {
 }
 
 
-def example(index, *, animal, place, value):
-    """A photo of one grey, and a square mask of one value."""
-    mask = np.zeros((20, 24), np.uint8)
-    mask[5:15, 6:18] = value
-    photo = Image.new("RGB", (24, 20), (10 * (index % 25),) * 3)
-    files = {"photo": encode_png(photo), "segmentation": encode_png(Image.fromarray(mask))}
-    return files | {"animal": animal, "place": place}
-
-
-class Animals(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """What anybody writes."""
-
-    VERSION = tfds.core.Version("1.2.0")
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="small")]  # noqa: RUF012
-
-    def __init__(self, *, splits, **options):
-        self.splits = splits
-        super().__init__(**options)
-
-    def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(FEATURES))
-
-    def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(examples) for split, examples in self.splits.items()}
-
-    def _generate_examples(self, examples):
-        yield from enumerate(examples)
-
-
 def write(data_dir, name, splits):
-    """Builds a data set with TFDS's public API: examples by split."""
+    """Builds a data set as anybody would, with TFDS's public API: examples by split."""
 
-    named = type(name, (Animals,), {"name": name}, skip_registration=True)
-    named(config="small", data_dir=data_dir, file_format="array_record", splits=splits).download_and_prepare()
+    class Animals(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.2.0")
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="small")]  # noqa: RUF012
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(FEATURES))
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(examples) for split, examples in splits.items()}
+
+        def _generate_examples(self, examples):
+            yield from enumerate(examples)
+
+    Animals.name = name
+    Animals(config="small", data_dir=data_dir, file_format="array_record").download_and_prepare()
     return data_dir
 
 
 def examples(per_group, *, value=lambda animal: 1 + animal, animals=(0, 1)):
-    pairs = enumerate(itertools.product(animals, ("indoor", "outdoor") * per_group))
-    return [example(index, animal=animal, place=place, value=value(animal)) for index, (animal, place) in pairs]
+    """Photos of one grey, and square masks of one value."""
+    made = []
+    for index, (animal, place) in enumerate(itertools.product(animals, ("indoor", "outdoor") * per_group)):
+        mask = np.zeros((20, 24), np.uint8)
+        mask[5:15, 6:18] = value(animal)
+        photo = Image.new("RGB", (24, 20), (10 * (index % 25),) * 3)
+        files = {"photo": encode_png(photo), "segmentation": encode_png(Image.fromarray(mask))}
+        made.append(files | {"animal": animal, "place": place})
+    return made
 
 
 def spec(data_dir, root, **options):

@@ -1,5 +1,7 @@
 """The data set of COCO-CD from the command to pools, and what it says of damage."""
 
+import json
+import shutil
 import sys
 from functools import partial
 
@@ -8,14 +10,23 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from coco_cd.tree import HEIGHT, SMALL, WIDTH, YEARS, change, copy_coco, open_pool, prepare, refused
+from coco_cd.tree import GOLDEN, HEIGHT, WIDTH, YEARS, change, copy_coco, needs, open_pool, prepare
 from flipjax.data.build import BadFilesError
 from flipjax.data.coco_cd.selection import read_selection
 from flipjax.data.split import count_fixed
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own.
-def test_pixels(golden, tmp_path, capsys):
+def test_pixels(tmp_path, capsys):
+    """The golden annotations, and photos of the sizes that they tell; some are greyscale."""
+    needs(GOLDEN)
+    golden, rng = tmp_path / "coco", np.random.default_rng(5)
+    shutil.copytree(GOLDEN / "annotations", golden / "annotations")
+    for year in YEARS:
+        (golden / year).mkdir()
+        for photo in json.loads((golden / f"annotations/instances_{year}.json").read_text())["images"]:
+            pixels = rng.integers(0, 256, (photo["height"], photo["width"], 3)).astype(np.uint8)
+            Image.fromarray(pixels if photo["id"] % 9 else pixels[..., 0]).save(golden / year / photo["file_name"])
     assert prepare(golden, tmp_path, "--split", "free") == 0
     captured = capsys.readouterr()
     assert "250 photos: cat indoor 65, cat outdoor 69, dog indoor 47, dog outdoor 69" in captured.err
@@ -33,30 +44,27 @@ def test_pixels(golden, tmp_path, capsys):
     np.testing.assert_array_equal(pool.masks[index], np.asarray(mask))
 
 
-def test_the_reference_split_fixes_the_parts(golden, expected, tmp_path):
-    assert prepare(golden, tmp_path, "--val_per_group", 5, "--test_per_group", 8, "--rho", 0.9) == 0
-    _, catalog = open_pool(tmp_path)
-    assert catalog.source.endswith("coco_cd/corr0.9_5_8/1.0.0")
-    for index, part in enumerate(("train", "val", "test")):
-        names = [name for name, fixed in zip(catalog.object_names, catalog.object_split, strict=True) if fixed == index]
-        assert sorted(map(int, names)) == sorted(expected["splits"]["0.9"][part]["image_id"])
-
-
 def test_bad_photos_are_all_named_and_leave_nothing(tmp_path, capsys):
+    def refused():
+        """Runs the command, which must fail and leave nothing; returns what it says."""
+        assert prepare(root, tmp_path / "out", "--split", "free") == 1
+        assert not list((tmp_path / "out").glob("*"))
+        return capsys.readouterr().err
+
     root = copy_coco(tmp_path / "coco")
     paths = sorted(root.glob("*2017/*.jpg"))
     paths[0].write_bytes(paths[0].read_bytes()[:200])
     paths[1].write_bytes(b"no photo")
     Image.fromarray(np.zeros((WIDTH, HEIGHT, 3), np.uint8)).save(paths[2])
-    said = refused(capsys, root, tmp_path / "out", "--split", "free")
+    said = refused()
     assert f"{paths[0]}: unreadable" in said and f"{paths[1]}: " in said
     assert f"{paths[2]}: the photo has 16 x 20 pixels, its annotation 20 x 16" in said
     for path in (root / "train2017").glob("*.jpg"):
         path.unlink()
-    said = refused(capsys, root, tmp_path / "out", "--split", "free")
+    said = refused()
     assert "files are missing for 16 images: 12 problems" in said
     (root / "annotations/stuff_val2017.json").unlink()  # Which is seen before any photo is opened.
-    said = refused(capsys, root, tmp_path / "out")
+    said = refused()
     assert "No such file or directory" in said and "stuff_val2017.json" in said
 
 
@@ -95,7 +103,8 @@ def test_damaged_annotations_are_named(tmp_path, capsys):
         with pytest.raises(BadFilesError, match=f"{name}.json.*{reason}"):
             read_selection(root)
         (root / f"annotations/{name}.json").write_text(whole)
-    assert prepare(root, tmp_path / "out", *SMALL, "--rho", 0.5) == 0
+    assert prepare(root, tmp_path / "out", "--val_per_group", 1, "--test_per_group", 2, "--rho", 0.5) == 0
+    assert [path.name for path in (tmp_path / "out/coco_cd").iterdir()] == ["corr0.5_1_2"]
 
 
 def test_photos_of_which_no_pixel_is_left_are_left_out(tmp_path, capsys):

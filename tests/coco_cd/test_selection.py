@@ -59,11 +59,9 @@ def test_polygons_runs_and_crowds_draw_the_same_square():
 
 
 def test_the_higher_label_wins():
-    rows = [(label, run_lengths(item(1, 1, 17, shape=[box]), 4, 2, Path("x"))) for label, box in BOXES]
+    boxes = [(2, [1, 0, 4, 0, 4, 2, 1, 2]), (1, [0, 0, 3, 0, 3, 2, 0, 2])]
+    rows = [(label, run_lengths(item(1, 1, 17, shape=[box]), 4, 2, Path("x"))) for label, box in boxes]
     assert label_mask(tuple(rows), 4, 2).tolist() == [[1, 2, 2, 2]] * 2
-
-
-BOXES = [(2, [1, 0, 4, 0, 4, 2, 1, 2]), (1, [0, 0, 3, 0, 3, 2, 0, 2])]
 
 
 UNDRAWABLE = [
@@ -101,7 +99,9 @@ def test_selection_by_hand():
     assert selection.left_out == {"several classes": 1, "unknown scene": 1, "foreground not within 1% and 99%": 2}
 
 
-def test_golden_splits(expected):
+def test_golden_splits():
+    needs(GOLDEN)
+    expected = json.loads((GOLDEN / "expected_splits.json").read_text())
     photos = read_selection(GOLDEN).photos
     group_of = {photo.animals.image_id: 2 * photo.y + photo.scene for photo in photos}
     sizes = {"n_val": expected["val_per_group"], "n_test": expected["test_per_group"]}
@@ -110,6 +110,9 @@ def test_golden_splits(expected):
         for part, listed in wanted.items():
             wanted_groups = sorted(zip(listed["image_id"], listed["group_id"], strict=True))
             assert sorted((i, group_of[i]) for i in result[part]) == wanted_groups
+
+
+GROUPS = np.repeat(np.arange(4), (2943, 592, 1480, 1989)).tolist()
 
 
 def test_the_released_splits_follow_the_rule():
@@ -121,10 +124,9 @@ def test_the_released_splits_follow_the_rule():
     path = SHARED / "reference/coco_cd_released_splits.json"
     needs(path)
     released = json.loads(path.read_text())
-    groups = np.repeat(np.arange(4), (2943, 592, 1480, 1989)).tolist()
-    drawn = reference_split(range(len(groups)), groups, rho=0.95)
+    drawn = reference_split(range(len(GROUPS)), GROUPS, rho=0.95)
     for group in range(4):
-        pattern = sorted((i, part) for part, ids in drawn.items() for i in ids if groups[i] == group)
+        pattern = sorted((i, part) for part, ids in drawn.items() for i in ids if GROUPS[i] == group)
         wanted = sorted(
             (int(Path(name).stem), part.split("_")[0])
             for part, listed in released.items()
@@ -135,11 +137,10 @@ def test_the_released_splits_follow_the_rule():
 
 
 def test_reference_sizes():
-    groups = np.repeat(np.arange(4), (2943, 592, 1480, 1989)).tolist()
     counts = {}
     for rho in (0.5, 0.75, 0.95, 1.0):
-        train = reference_split(range(len(groups)), groups, rho=rho)["train"]
-        counts[rho] = np.bincount([groups[i] for i in train], minlength=4).tolist()
+        train = reference_split(range(len(GROUPS)), GROUPS, rho=rho)["train"]
+        counts[rho] = np.bincount([GROUPS[i] for i in train], minlength=4).tolist()
     # At 0.5 cats outdoors are the fewest (592 - 175), at 0.75 they still are (417 / 0.25), at 0.95 the cap holds.
     usual = {0.5: (417, 417), 0.75: (1251, 417), 0.95: (792, 42), 1.0: (1814, 0)}
     assert counts == {rho: [common, rare, rare, common] for rho, (common, rare) in usual.items()}

@@ -14,7 +14,6 @@ SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = SHARED / "golden/coco_tiny"
 YEARS = ("train2017", "val2017")
 WIDTH, HEIGHT = 20, 16
-SMALL = ("--val_per_group", 1, "--test_per_group", 2)
 SQUARE = [[4, 4, 12, 4, 12, 12, 4, 12]]
 
 
@@ -42,13 +41,6 @@ def needs(path):
 
 def prepare(root, data_dir, *options):
     return main(["prepare", "coco_cd", "--coco_root", str(root), "--data_dir", str(data_dir), *map(str, options)])
-
-
-def refused(capsys, root, data_dir, *options):
-    """Runs a command that must fail and leave nothing; returns what it says."""
-    assert prepare(root, data_dir, *options) == 1
-    assert not data_dir.exists() or not list(data_dir.iterdir())
-    return capsys.readouterr().err
 
 
 def open_pool(data_dir, root=""):
