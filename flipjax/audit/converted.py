@@ -136,7 +136,7 @@ def draw_items(program: Program, weights: Weights, study: Study, table: Table, a
     """Returns the images to look at: those of a sweep, and those that are flipped where flip-risk is low."""
     groups = np.asarray(table.groups)
     pairs = np.asarray(table.pairs)
-    chosen, kinds = gallery.choose_images(audit.decomposition, groups, pairs, sure=SURE, paired=PAIRS)
+    chosen, kinds = gallery.choose_images(audit.decomposition, groups, pairs, confident=SURE, paired=PAIRS)
     if not len(chosen):
         return []
     rows = np.asarray(table.rows)[chosen]

@@ -51,7 +51,7 @@ def find_photos(folder: Path, names: Sequence[str]) -> dict[str, Path]:
 def choose_items(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
     """Returns the places of the images to look at, and why each is; of masks, those of the largest flip share."""
     if audit.has_scores:
-        return gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, sure=SHOWN)
+        return gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, confident=SHOWN)
     flip = np.nan_to_num(np.asarray(audit.decomposition.flip))
     most = np.argsort(-flip, kind="stable")[: 2 * SHOWN]
     return most[flip[most] > 0], np.full(np.count_nonzero(flip[most]), "most flipped")

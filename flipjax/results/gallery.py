@@ -41,7 +41,7 @@ def choose_images(
     *,
     riskiest: int = 6,
     typical: int = 6,
-    sure: int = 0,
+    confident: int = 0,
     paired: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Chooses the images that a page shows, and says why; none is chosen twice but for a pair.
@@ -52,8 +52,8 @@ def choose_images(
         pairs: int (n,), the counterfactual set of each image or -1.
         riskiest: how many images of the highest flip-risk, the highest first.
         typical: how many images near the median flip-risk.
-        sure: how many of the most flipped images that flip-risk does not point at: those of the less risky half with a
-            flip share above 0.1.
+        confident: how many of the most flipped images that flip-risk does not point at: those of the less risky half
+            with a flip share above 0.1.
         paired: how many sets, those first whose flip share changes most with the scene; all images have a flip-risk.
 
     Returns:
@@ -77,7 +77,7 @@ def choose_images(
     # Sorting by each image's place within its group takes one of every group, then a second of every group, and so on.
     near = rest.groupby("group").cumcount().sort_values(kind="stable").index[:typical]
     blind = rest[(rest["flip"] > 0.1) & (from_middle[rest.index] <= 0)].drop(near, errors="ignore").sort_index()
-    blind = blind.sort_values("flip", ascending=False, kind="stable").index[:sure]
+    blind = blind.sort_values("flip", ascending=False, kind="stable").index[:confident]
     twins = _pairs(images["flip"], np.full(len(risk), -1) if pairs is None else np.asarray(pairs))[:paired]
     kinds = ["riskiest"] * len(highest) + ["typical"] * len(near) + ["flipped, but sure"] * len(blind)
     kinds += [f"pair {number}" for number, twin in enumerate(twins) for _ in twin]
