@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from flipjax.report.style import NOTE, PLAIN
 
@@ -71,7 +72,8 @@ def draw_chart(chart: Chart) -> dict[str, bytes]:
     """Draws a chart and returns the bytes of its `svg` and its `png` file; equal charts give equal bytes."""
     svg, png = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(PLAIN):
-        figure = Figure(figsize=chart.size, dpi=DPI, facecolor="white", layout="constrained")
+        layout = ConstrainedLayoutEngine()
+        figure = Figure(figsize=chart.size, dpi=DPI, facecolor="white", layout=layout)
         columns = len(chart.widths)
         rows = math.ceil(len(chart.drawn) / columns)
         grid = figure.subplots(rows, columns, squeeze=False, width_ratios=chart.widths).ravel()
@@ -80,8 +82,8 @@ def draw_chart(chart: Chart) -> dict[str, bytes]:
         for axes in grid[len(chart.drawn) :]:
             axes.set_axis_off()
         figure.supxlabel(chart.note, **NOTE)
-        figure.draw_without_rendering()
         # Laid out once, for both files.
+        layout.execute(figure)
         figure.set_layout_engine("none")
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
