@@ -110,13 +110,13 @@ def test_other_scores_passed_as_logits_are_recognised():
 def test_masks_give_all_that_needs_no_score():
     logits, labels = random_case(3, (3, 6, 7))
     masks = logits.argmax(-1).astype(np.uint8)
-    scored = metrics.decompose(logits, labels, ignore_index=2)
+    scored = metrics.decompose(logits, labels, ignore_index=1)
     for result in (
-        metrics.decompose(masks, labels, kind="masks", ignore_index=2),
-        metrics.decompose(masks, np.where(labels == 2, 255, labels), kind="masks", ignore_index=255),
+        metrics.decompose(masks, labels, kind="masks", ignore_index=1),
+        metrics.decompose(masks, np.where(labels == 1, 255, labels), kind="masks", ignore_index=255),
         # Where it is not checked, a class that is none counts nowhere.
         jax.jit(lambda p, t: metrics.decompose(p, t, kind="masks", num_classes=3))(
-            np.where(labels == 2, 7, masks), labels
+            np.where(labels == 1, 7, masks), labels
         ),
     ):
         np.testing.assert_array_equal(result.confusion, scored.confusion)
