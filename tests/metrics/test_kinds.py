@@ -24,13 +24,14 @@ def assert_same(one, other, rtol=2e-6):
     np.testing.assert_allclose(one.risk_sum, other.risk_sum, rtol=rtol, atol=1e-5)
 
 
-@pytest.mark.parametrize(("classes", "length"), [(3, 1 << 10), (4, 1 << 10), (3, 1 << 21)])
 @pytest.mark.parametrize(
-    ("shape", "dtype", "ignore_index"),
+    ("shape", "dtype", "ignore_index", "classes", "length"),
     [
-        pytest.param((40, 33), np.uint8, None, id="one-image"),
-        pytest.param((1, 7, 9), np.int64, 0, id="a-batch-of-one"),
-        pytest.param((2, 3, 13, 21), np.int8, -1, id="two-leading-axes"),
+        pytest.param((40, 33), np.uint8, None, 3, 1 << 10, id="one-image-cut"),
+        pytest.param((40, 33), np.uint8, None, 4, 1 << 21, id="one-image"),
+        pytest.param((1, 7, 9), np.int64, 0, 3, 1 << 10, id="a-batch-of-one"),
+        pytest.param((2, 3, 13, 21), np.int8, -1, 4, 1 << 10, id="two-leading-axes-cut"),
+        pytest.param((2, 3, 13, 21), np.int8, -1, 3, 1 << 21, id="two-leading-axes-in-one"),
     ],
 )
 def test_blocks_change_no_count(shape, dtype, ignore_index, length, classes):
