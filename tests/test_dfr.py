@@ -12,7 +12,7 @@ def test_a_head_is_the_minimum_of_its_convex_problem():
     masks = rng.integers(0, 3, (4, 5, 6))
     features = rng.normal(size=(4, 5, 6, 2)) + masks[..., None] * [0.5, -0.3]
     head = {"kernel": jnp.asarray(rng.normal(size=(2, 3)), jnp.float32), "bias": jnp.ones(3)}
-    result = fit_head(jnp.asarray(features, jnp.float32), jnp.asarray(masks), head, ridge=0.05, steps=8)
+    result = fit_head(jnp.asarray(features, jnp.float32), jnp.asarray(masks), head, ridge=0.05)
 
     def loss(flat):
         table = flat.reshape(3, 3)

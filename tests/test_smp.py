@@ -141,42 +141,27 @@ def setting(encoder, dtype="float32"):
     return experiment, lambda seed: Member(jax.random.key(seed), *fixed)
 
 
-@pytest.fixture(scope="module")
-def pair():
-    """Two members of one experiment that start from one encoder, in a loop on one device."""
-    experiment, make_member = setting("resnet50")
-    members = [make_member(0), make_member(1)]
-    layout = placement.make_layout(PopulationSpec(map="loop", devices=1), members=2)
-    with pytest.MonkeyPatch.context() as patch:
-        networks.shrink(patch)
-        drawn = jax.jit(init_state, static_argnums=0)(experiment, make_member(9)).weights
-        start = jax.tree.map(np.asarray, [{"encoder": tree["encoder"]} for tree in drawn])
-        made = population.create(experiment, layout, members, start=start)
-    return experiment, members, layout, made, drawn.params
-
-
-def test_members_share_an_encoder_and_draw_the_rest_from_their_keys(pair):
-    *_, made, start = pair
-    params = population.states_of(made).weights.params
-    jax.tree.map(
-        lambda both, leaf: np.testing.assert_array_equal(both, [leaf, leaf]),
-        *(dict(tree["encoder"]) for tree in (params, start)),
-    )
-    drawn, other = (tree["decoder"]["blocks"][0]["conv1"][0]["weight"] for tree in (params, start))
-    assert (drawn[0] != drawn[1]).any() and (drawn[0] != other).any()
-
-
-def test_members_of_a_population_train_wherever_they_stand(pair, photos, monkeypatch):
+def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, monkeypatch):
     networks.shrink(monkeypatch)
-    experiment, members, layout, made, _ = pair
+    experiment, make_member = setting("resnet50")
+    members, turn = [make_member(0), make_member(1)], np.array([1, 0])
+    layout = placement.make_layout(PopulationSpec(map="loop", devices=1), members=2)
+    drawn = jax.jit(init_state, static_argnums=0)(experiment, make_member(9)).weights
+    start = jax.tree.map(np.asarray, [{"encoder": tree["encoder"]} for tree in drawn])
+    made = population.create(experiment, layout, members, start=start)
+    first = population.states_of(made)
+    params = first.weights.params
+    assert_same(params["encoder"], jax.tree.map(lambda leaf: np.stack([leaf, leaf]), start[0]["encoder"]))
+    own, other = (tree["decoder"]["blocks"][0]["conv1"][0]["weight"] for tree in (params, drawn.params))
+    assert (own[0] != own[1]).any() and (own[0] != other).any()
+
     table = Table(members[0].rows[:4], members[0].groups[:4], np.full(4, -1), np.arange(4) % 2 == 0)
-    shared, first = placement.share(layout, (photos, table)), population.states_of(made)
+    shared = placement.share(layout, (photos, table))
     current, record = population.run_epoch(experiment, layout, made, *shared)
     result = population.states_of(current).weights
-    turned = population.create(experiment, layout, members[::-1], population.take_member(first, np.array([1, 0])))
+    turned = population.create(experiment, layout, members[::-1], population.take_member(first, turn))
     turned, other = population.run_epoch(experiment, layout, turned, *shared)
-    turned = population.take_member((other, population.states_of(turned).weights), np.array([1, 0]))
-    assert_same(turned, (record, result))
+    assert_same(population.take_member((other, population.states_of(turned).weights), turn), (record, result))
     assert record["train_loss"][0] != record["train_loss"][1]
     for part in (result.statistics["encoder"]["bn1"], result.statistics["decoder"]["blocks"][2]["conv2"][1]):
         assert (part["num_batches_tracked"] == 2).all() and (part["running_mean"][0] != part["running_mean"][1]).any()

@@ -148,36 +148,30 @@ def test_settle(settle, tiny, valid, options, status, best):
 
 
 def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation, epochs):
-    rows, groups, _, half = validation
+    rows, groups, _, refit = validation
     state = dataclasses.replace(epochs.states[-1], group_weights=jnp.array([0.1, 0.2, 0.3, 0.4]))
-    member = dataclasses.replace(epochs.member, knobs=Knobs(dice=0.5))
+    validate = jax.jit(epoch.validate, static_argnums=0)
 
     @jax.jit
-    def evaluated(weights, rows):
+    def answered(weights, rows):
         images, labels = gather(pool, rows)
         logits, _ = apply(tiny, *weights, images, training=False)
-        return logits, labels, losses.image_loss(logits, labels, None, member.knobs)
+        return logits, labels, losses.image_loss(logits, labels, None, Knobs(dice=0.5)), flip_risk(logits)
 
-    logits, labels, each = map(np.asarray, evaluated(state.weights, rows))
-    wanted = np.mean([each[groups == g].mean() for g in range(4)])  # Whatever the group weights are by now.
-    result, weights = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, validation)
-    np.testing.assert_allclose(result.loss, wanted, rtol=1e-5)
-    shares = np.bincount(member.groups, minlength=4) / len(member.groups)
-    wanted = sum(share * each[groups == g].mean() for g, share in enumerate(shares))
-    np.testing.assert_allclose(result.loss_at_rho, wanted, rtol=1e-5)
-    np.testing.assert_array_equal(weights, state.group_weights)
-    summary = summarize(decompose(logits, labels), groups)
-    np.testing.assert_allclose(result.flip, summary["fg_flip"], rtol=1e-5)
-    worst = min(summary[f"group/{g}/iou/class{1 + g // 2}"] for g in range(4))
-    np.testing.assert_allclose(result.worst_group_iou, worst, rtol=1e-5)
-    risks = np.asarray(flip_risk(logits))
-    np.testing.assert_allclose(result.risk, np.nanmean(risks), rtol=1e-4)
-    # DFR keeps half of each group to itself.
-    member = dataclasses.replace(member, knobs=Knobs(dfr=1.0))
-    result, _ = jax.jit(epoch.validate, static_argnums=0)(tiny, member, pool, state, validation)
-    summary = summarize(decompose(logits[~half], labels[~half]), groups[~half])
-    np.testing.assert_allclose(result.flip, summary["fg_flip"], rtol=1e-5)
-    np.testing.assert_allclose(result.risk, np.nanmean(risks[~half]), rtol=1e-4)
+    logits, labels, each, risks = map(np.asarray, answered(state.weights, rows))
+    for dfr, kept in ((0.0, refit | True), (1.0, ~refit)):  # DFR keeps half of each group to itself.
+        member = dataclasses.replace(epochs.member, knobs=Knobs(dice=0.5, dfr=dfr))
+        result, weights = validate(tiny, member, pool, state, validation)
+        of_group = [each[kept & (groups == g)].mean() for g in range(4)]
+        np.testing.assert_allclose(result.loss, np.mean(of_group), rtol=1e-5)  # Whatever the group weights are by now.
+        shares = np.bincount(member.groups, minlength=4) / len(member.groups)
+        np.testing.assert_allclose(result.loss_at_rho, shares @ of_group, rtol=1e-5)
+        np.testing.assert_array_equal(weights, state.group_weights)
+        summary = summarize(decompose(logits[kept], labels[kept]), groups[kept])
+        np.testing.assert_allclose(result.flip, summary["fg_flip"], rtol=1e-5)
+        worst = min(summary[f"group/{g}/iou/class{1 + g // 2}"] for g in range(4))
+        np.testing.assert_allclose(result.worst_group_iou, worst, rtol=1e-5)
+        np.testing.assert_allclose(result.risk, np.nanmean(risks[kept]), rtol=1e-4)
 
 
 def test_validation_changes_no_weight_and_no_statistic(tiny, pool, validation, make_member, epochs, run_epoch):

@@ -179,11 +179,7 @@ def check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[in
         "unused": [name for name in shapes if name not in wanted],
         "misshapen": [f"{name} {shapes[name]} instead of {wanted[name]}" for name in misshapen],
     }
-    texts = [
-        f"{len(names)} {kind}: {', '.join([*names[:NAMED], *['...'] * (len(names) > NAMED)])}"
-        for kind, names in problems.items()
-        if names
-    ]
+    texts = [f"{len(names)} {kind}: {', '.join(names[:NAMED])}" for kind, names in problems.items() if names]
     if texts:
         raise WeightsError("; ".join([f"weights: expected the {len(wanted)} arrays of the model", *texts]))
 

@@ -69,11 +69,8 @@ def _read_torch(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
     except ImportError as error:
         raise WeightsError(f"{path} needs PyTorch: pip install torch, or save it as {SUFFIX} elsewhere") from error
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
-        wanted = ".".join(map(str, SAFE_TORCH))
-        raise WeightsError(
-            f"{path} needs PyTorch {wanted} or newer, whose weights_only runs no code (CVE-2025-32434); "
-            f"found {torch.__version__}"
-        )
+        wanted = f"PyTorch {SAFE_TORCH[0]}.{SAFE_TORCH[1]} or newer, whose weights_only runs no code"
+        raise WeightsError(f"{path} needs {wanted} (CVE-2025-32434); found {torch.__version__}")
     tensors = _state_dict(torch.load(path, map_location="cpu", weights_only=True), path)
     strays = [str(name) for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
     if strays:

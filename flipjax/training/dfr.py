@@ -25,7 +25,7 @@ LENGTHS = (1.0, 0.5, 0.125, 0.0)
 """Shares of a Newton step that are tried; the one with the lowest loss is taken."""
 
 
-def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float | jax.Array, steps: int = STEPS) -> Any:
+def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float | jax.Array) -> Any:
     """Fits a linear head to features by cross-entropy with a ridge: a convex problem, by Newton's method.
 
     Args:
@@ -33,7 +33,6 @@ def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float |
       masks: (n, H, W) integer in [0, C).
       head: where to start: `kernel` (F, C) and `bias` (C,) float32.
       ridge: weight of half the squared norm of kernel and bias, > 0.
-      steps: of Newton's method.
 
     Returns:
       The head, a dict as `head`.
@@ -66,7 +65,7 @@ def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float |
         return tried[jnp.argmin(jax.lax.map(loss_of, tried))], None
 
     table = jnp.concatenate([head["kernel"], head["bias"][None]])
-    table, _ = jax.lax.scan(step, table, None, length=steps)
+    table, _ = jax.lax.scan(step, table, None, length=STEPS)
     return {"kernel": table[:-1], "bias": table[-1]}
 
 

@@ -1,7 +1,7 @@
 """One member's epoch: training, validation, what each selection rule keeps, early stopping, and JTT's second run."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -166,8 +166,7 @@ def run_epoch(
     state, train_loss = train_epoch(experiment, member, pool, state)
     validation, group_weights = validate(experiment, member, pool, state, table)
     state = dataclasses.replace(state, group_weights=group_weights)
-    record: dict[str, Any] = {f"valid_{name}": value for name, value in validation._asdict().items()}
-    record |= {"train_loss": train_loss, "group_weights": group_weights}
-    total = total_steps(experiment, member)
-    record["learning_rate"] = optimise.rate_at(state.step - 1, member.recipe, total=total)
+    rate = optimise.rate_at(state.step - 1, member.recipe, total=total_steps(experiment, member))
+    record = {"train_loss": train_loss, "learning_rate": rate, "group_weights": group_weights}
+    record |= {f"valid_{name}": value for name, value in validation._asdict().items()}
     return settle(experiment, member, state, train_loss, validation), record

@@ -48,11 +48,8 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
     available = spec.devices or len(devices)
     sharing = _sharing(spec, available, members=members, batch_size=batch_size, cpu=platform == "cpu")
     count = min(available // sharing, members)
-    form = spec.map
-    if form == "auto" and platform == "cpu":
-        form = "loop"
-    elif form == "auto":
-        form = "packed" if model == "unet" else "vmap"
+    fastest = "loop" if platform == "cpu" else "packed" if model == "unet" else "vmap"
+    form = fastest if spec.map == "auto" else spec.map
     if form == "packed" and model != "unet":
         raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
     width = min(spec.width or DEFAULT_WIDTH, math.ceil(members / count))

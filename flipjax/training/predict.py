@@ -59,7 +59,7 @@ def evaluation_batch(experiment: Experiment) -> int:
     return min(16, max(experiment.train.batch_size, 2**20 // experiment.pool.size**2))
 
 
-def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, largest: int = 64) -> Any:
+def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, largest: int) -> Any:
     """Maps `function`, from rows (B, 2) to leaves (B, ...), over rows (n, 2); leaves (n, ...).
 
     Batches are equal and at most `largest`: the first rows fill up the last one.
