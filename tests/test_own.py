@@ -14,14 +14,13 @@ import pytest
 from flax import nnx
 
 from flipjax import losses
-from flipjax.config import ConfigError, ModelSpec, PopulationSpec, default_config
+from flipjax.config import ConfigError, ModelSpec, default_config
 from flipjax.identity import digest_of, settings_of, sources_of, text_of
 from flipjax.methods import Knobs, own_methods
 from flipjax.plan import first_difference, plan
 from flipjax.training import epoch
 from flipjax.training.member import init_state
 from flipjax.training.own import check_own
-from flipjax.training.placement import make_layout
 from flipjax.training.step import make_batch
 
 # One program each: operation by operation each would compile dozens.
@@ -60,14 +59,15 @@ def test_an_own_loss_takes_the_place_of_the_cross_entropy():
     ce, dice = losses.cross_entropy(logits, labels), losses.soft_dice_loss(logits, labels)
     doubled = functools.partial(mine, scale=2.0)
 
-    def of(**knobs):
-        return jax.jit(losses.image_loss, static_argnames="own")(
-            logits, labels, groups, Knobs(**knobs), own=(mine, doubled)
-        )
+    @jax.jit
+    def image_loss(knobs):
+        return losses.image_loss(logits, labels, groups, knobs, own=(mine, doubled))
 
-    np.testing.assert_allclose(of(), ce, rtol=1e-6)
-    np.testing.assert_allclose(of(own_loss=1.0), ce * np.array([1, 2, 1]), rtol=1e-6)
-    np.testing.assert_allclose(of(own_loss=2.0, dice=0.5), ce * np.array([2, 4, 2]) + dice / 2, rtol=1e-6)
+    np.testing.assert_allclose(image_loss(Knobs()), ce, rtol=1e-6)
+    np.testing.assert_allclose(image_loss(Knobs(own_loss=1.0)), ce * np.array([1, 2, 1]), rtol=1e-6)
+    np.testing.assert_allclose(
+        image_loss(Knobs(own_loss=2.0, dice=0.5)), ce * np.array([2, 4, 2]) + dice / 2, rtol=1e-6
+    )
     assert np.isinf(losses.guess_loss(Knobs(own_loss=1.0), num_classes=3))
 
 
@@ -114,10 +114,6 @@ def test_an_own_model_trains_and_counts(tiny, pool, validation, make_member, run
     member = make_member()
     state, record = run_epoch(experiment, member, pool, start(experiment, member), validation)
     assert np.isfinite(record["valid_loss"]) and (state.weights.statistics["norm"]["mean"] != 0).any()
-    with pytest.raises(
-        ConfigError, match=r"map: expected auto, loop or vmap for model\.name Net \(own\); found packed"
-    ):
-        make_layout(PopulationSpec(map="packed"), members=2, model=experiment.model.title)
 
 
 @pytest.mark.parametrize(("packed", "model"), [(True, {}), (False, {"build": Net})])

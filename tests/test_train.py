@@ -119,7 +119,7 @@ SWA, JTT = Knobs(swa=0.5), Knobs(jtt_epochs=3.0)
         ([0.3, INF], {}, DIVERGED, 1),
         ([NAN], {}, DIVERGED, 0),
         ([0.3, 0.2, 0.25], {"train_losses": [0.3, 0.2, NAN]}, DIVERGED, 2),
-        ([30, 1e11, 50], {}, DIVERGED, 1),
+        ([50, 40, 30], {}, DIVERGED, 3),
         ([30, 1e11, 1], {}, RUNNING, 3),  # It recovered.
         ([30, 40, 50], {"train_losses": [0.9, 0.8, 0.7]}, STOPPED, 1),  # It learns, and is sure where it is wrong.
         ([0.9, 0.8, 0.7], {"train_losses": [30, 40, 50]}, RUNNING, 3),
