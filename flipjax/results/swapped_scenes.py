@@ -55,11 +55,9 @@ def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.nd
     counts = confusion.sum(1)[:, foreground]
     own = counts.argmax(1)
     images = np.arange(len(own))
-    others = relative.copy()
-    others[images, own] = -np.inf
+    others = np.where(np.arange(len(foreground)) == own[:, None], -np.inf, relative)
     risk = np.where(known & (counts.sum(1) > 0), others.max(1) - relative[images, own], np.nan)
-    moved = np.zeros_like(confusion)
-    moved[..., ~inside] = confusion[..., ~inside]
+    moved = np.where(inside, 0, confusion)
     target = foreground[np.where(known[:, None], relative, 0).argmax(1)]
     moved[images, :, target] += confusion[..., foreground].sum(-1)
     repaired = np.where(known[:, None, None], moved, confusion)

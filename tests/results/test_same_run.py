@@ -54,10 +54,7 @@ def folder(tmp_path):
     return shutil.copytree(RECORDED, tmp_path / "run")
 
 
-CHANGES = [other_config, other_results, other_history, foreign_history, missing, damaged]
-
-
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [other_config, other_results, other_history, foreign_history, missing, damaged])
 def test_what_is_not_of_this_run_is_refused_by_name(change, folder, capsys):
     words = change(folder)
     commands = [(report, [folder]), (report, ["--compare", folder, RECORDED])]
