@@ -107,9 +107,8 @@ class Lock:
 
     def _take(self, *, force: bool) -> dict[str, Any] | None:
         """Returns None, or who has a lock that is in the way."""
-        others = [path for path in self.folder.glob(PREFIX + "*") if path.suffix not in (OWNER, ".tmp")]
-        friends = [path for path in others if self._together is not None and path.name.startswith(self._together)]
-        for path in (self.path, *sorted({*others} - {*friends, self.path})):
+        friends = {path for path in self._locks() if self._together and path.name.startswith(self._together)}
+        for path in (self.path, *sorted(self._locks() - friends - {self.path})):
             lock = self._lock if path == self.path else FileLock(path)
             owner = _owner_of(path)
             try:
@@ -144,7 +143,10 @@ class Lock:
 
     def alone(self) -> bool:
         """Says whether no other lock of the folder is there, such as that of another shard."""
-        return not {path for path in self.folder.glob(PREFIX + "*") if path.suffix != ".tmp"} - {self.path, self._owner}
+        return self._locks() == {self.path}
+
+    def _locks(self) -> set[Path]:
+        return {path for path in self.folder.glob(PREFIX + "*") if path.suffix not in (OWNER, ".tmp")}
 
     def release(self) -> None:
         """Gives the lock back; one that another process took over stays."""

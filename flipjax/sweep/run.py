@@ -1,6 +1,7 @@
 """A sweep as it runs: the members that the folder lacks, program after program, then tables and a report."""
 
 import argparse
+import dataclasses
 import functools
 import time
 import traceback
@@ -33,27 +34,33 @@ SECONDS_TO_COLLECT = 600.0
 DONE = ("finished", "stopped")
 
 
+@dataclasses.dataclass
 class Sweep:
-    """The programs of a plan, the folder they go to, and what happened to them."""
+    """The programs of a plan, the folder they go to, and what happened to them.
 
-    def __init__(
-        self, programs: Sequence[Program], config: Config, workdir: Workdir, signals: Signals, *, shard: Shard | None
-    ):
-        """Starts no work; `shard` None: all members."""
-        self.programs = programs
-        self.config = config
-        self.workdir = workdir
-        self.signals = signals
-        self.shard = shard
-        whole = {name for program in programs for name in program.names}
-        self.members = shard_members(programs, index=shard.index, count=shard.count) if shard else whole
-        # By program and member, the stored cell; None once it is written and needed no more.
-        self.stored: dict[str, dict[str, Any]] = {}
-        self.histories: dict[str, list[Row]] = {}
-        # What rows of members without results need: class names and groups of the programs that began.
-        self.pools: dict[str, tuple[tuple[str, ...], Groups]] = {}
-        # Programs of which a part failed; what else has no results is not done.
-        self.failed: set[str] = set()
+    Attributes:
+        shard: whose members are trained; None: all.
+        stored: by program and member the stored cell; None once it is written and needed no more.
+        histories: by program the rows of history.csv.
+        pools: class names and groups of the programs that began, for the rows of members without results.
+        failed: programs of which a part failed; what else has no results is not done.
+    """
+
+    programs: Sequence[Program]
+    config: Config
+    workdir: Workdir
+    signals: Signals
+    shard: Shard | None
+    stored: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    histories: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
+    pools: dict[str, tuple[tuple[str, ...], Groups]] = dataclasses.field(default_factory=dict)
+    failed: set[str] = dataclasses.field(default_factory=set)
+
+    @functools.cached_property
+    def members(self) -> set[str]:
+        """The members that this process trains."""
+        shard = self.shard or Shard(0, 1)
+        return shard_members(self.programs, index=shard.index, count=shard.count)
 
     def read(self, say: Callable[[str], Any]) -> None:
         """Reads what the folder holds of every program."""
@@ -193,7 +200,7 @@ def run_sweep(
     signals.release = workdir.close
     collect = options.collect or options.launcher
     try:
-        sweep = Sweep(programs, options.config, workdir, signals, shard=shard)
+        sweep = Sweep(programs, options.config, workdir, signals, shard)
         sweep.read(say)
         if not collect and not _train(sweep, settings, options, line):
             say(f"interrupted; the same command continues in {workdir.folder}")
