@@ -9,6 +9,7 @@ import pytest
 from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, check, default_config
 from flipjax.data import POOLS
 from flipjax.data.naming import CREATURES, LANDSCAPES
+from flipjax.identity import digest_of
 from flipjax.methods import METHODS, STRENGTHS, Knobs, own_methods
 from flipjax.models import MODELS
 from flipjax.plan import experiment, plan
@@ -53,6 +54,7 @@ def test_default_is_whole_and_is_a_copy():
     assert {name for name, key in KEYS.items() if key.values.text} == BAD.keys()
     with pytest.raises(AttributeError, match='Did you mean "width"'):
         config.model.widht = 1
+    assert digest_of({"a": (1, "x")}) == digest_of({"a": [1.0, "x"]}) != digest_of({"a": [1, "y"]})
 
 
 def test_names_are_those_of_the_registries():

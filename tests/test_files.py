@@ -1,6 +1,7 @@
 """Folders that are kept small, and arrays that are what was written."""
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -30,3 +31,13 @@ def test_an_npz_whose_arrays_are_others_is_damaged(tmp_path, change):
     np.savez(tmp_path / "b.npz", **change(arrays), digest=files.digest(arrays))
     with pytest.raises(files.DamagedError, match=r"b\.npz"):
         files.read_arrays(tmp_path / "b.npz")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_that_numpy_would_not_have_written_is_refused(tmp_path):
+    for names, method, said in (("aa", zipfile.ZIP_STORED, "one name"), ("ab", zipfile.ZIP_LZMA, "another way")):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
+            for name in names:
+                archive.writestr(name, b"x")
+        with pytest.raises(ValueError, match=said):
+            files.check_archive(tmp_path / "a.npz", max_bytes=9, option="--max")

@@ -6,11 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from unittest import mock
 
 import faults
 import numpy as np
-from jax._src import xla_bridge
 
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv, records_of
@@ -36,7 +34,8 @@ def test_a_run_writes_what_the_contract_names():
     assert {row["status"] for row in rows} <= {"finished", "stopped"}
     assert all(row["n_images"] == 8 for row in rows_of(folder))
     assert all(abs(row["fg_correct"] + row["fg_flip"] + row["fg_miss"] - 1) < 2e-6 for row in rows_of(folder))
-    assert len(records_of(read_csv(folder / "history.csv"))) == sum(row["epochs"] for row in rows_of(folder))
+    history = read_csv(folder / "history.csv")
+    assert len(history) == sum(row["epochs"] for row in rows_of(folder)) == history.valid_loss.dropna().nunique()
     assert json.loads((folder / "config.json").read_text())["config"]["axes"]["rho"] == [0.5, 1.0]
     cell = load_cell(folder / "cells/000/decomposition.npz")
     assert cell.parts["test"].confusion.shape == (1, 2, 8, 3, 3)
@@ -101,6 +100,10 @@ def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, quick_com
     rows = rows_of(folder)
     assert len(rows) == 2 * 6 * 5
     assert {row["epochs"] for row in rows if row["method"] == "jtt+ema"} == {3}
+    frame = read_csv(folder / "results.csv")
+    # The other half of the validation images fitted the head.
+    validated = frame[(frame.split == "val") & (frame.group == "all")].groupby("method").n_images.unique()
+    assert validated["dfr"] == [4] and validated["ce"] == [8]
     assert all(row["best_epoch"] == row["epochs"] for row in rows if row["selection"] == "last")
     history = records_of(read_csv(folder / "history.csv"))
     assert len(history) == 2 * (5 * 2 + 3)
@@ -130,11 +133,14 @@ def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
         assert expected in err and err.count("\n") == 1, err
 
 
-def test_dry_run_lists_cells_and_starts_no_backend(monkeypatch):
-    config = faults.whole_run()[1]
-    # Whatever asks for a device, asks for it here.
-    monkeypatch.setattr(xla_bridge, "backends", mock.Mock(side_effect=AssertionError))
-    code, text = faults.sweep("--config", config, "--dry_run")
-    assert code == 0, text
-    assert "cell 000: 2 members, rho [0.5, 1.0]" in text
-    assert "unet, width 4, depth 1: " in text and "memory: pool 0.0 MB, shared; states 0.0 MB" in text
+def test_dry_run_lists_cells_and_starts_no_backend():
+    code = (
+        "import sys; from flipjax.sweep.__main__ import main; from jax._src import xla_bridge\n"
+        "code = main(['--config', sys.argv[1], '--dry_run'])\n"
+        "sys.exit(code or 3 * xla_bridge.backends_are_initialized())"
+    )
+    line = [sys.executable, "-c", code, faults.whole_run()[1]]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "cell 000: 2 members, rho [0.5, 1.0]" in done.stdout and done.stderr == ""
+    assert "unet, width 4, depth 1: " in done.stdout and "memory: pool 0.0 MB, shared; states 0.0 MB" in done.stdout
