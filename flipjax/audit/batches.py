@@ -39,7 +39,7 @@ class AuditStream:
         class_names: Sequence[str] | None,
         assumed: bool,
         all_groups: AnyGroups | None,
-        scene_names: Sequence[str],
+        scene_names: tuple[str, ...],
     ):
         """Claims the folder; `assumed` says that nobody has named the background."""
         self.summary: dict[str, Any] = {}
@@ -251,5 +251,5 @@ def stream(
             raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
         num_classes = len(class_names)
     encoding = Encoding(kind, channels, num_classes or 0, read_background(background), ignore_index, unit=unit)
-    own: dict[str, Any] = {"all_groups": all_groups, "scene_names": scene_names}
+    own: dict[str, Any] = {"all_groups": all_groups, "scene_names": tuple(scene_names)}
     return AuditStream(out, encoding, class_names=class_names, assumed=background == 0, **own)

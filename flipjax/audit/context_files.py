@@ -54,6 +54,8 @@ def measure_context(options: argparse.Namespace) -> str:
 
 def _measure(options: argparse.Namespace) -> list[str]:
     given = options.training_labels
+    if options.labels.suffix == ".json":
+        raise AuditError(f"--labels: expected PNG, npy or npz, found {options.labels}")
     stored = _read_shares(given) if given and given.suffix == ".csv" else None
     own: dict[str, Any] = {"kind": "masks", "channels": None, "label_map": None, "prediction_map": None}
     own["num_classes"] = stored and stored[1].shape[1]

@@ -182,14 +182,14 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
     answer, point = ask_questions(program, weights, study, table, intervene=intervene)
     swap = None
-    all_groups = study.catalog.groups
+    catalog = study.catalog
     further = {}
     if study.pool.kind == "composite":
         further["counterfactual_flip"] = counterfactual_flip(answer.decomposition, pairs)
     if point is not None:
         swap = scene_swap(answer.decomposition, answer.scene_log_odds, point)
-        further |= scene_quantities(answer.decomposition, answer.scene_log_odds, point, groups, all_groups=all_groups)
-    catalog = study.catalog
+        asked = (answer.decomposition, answer.scene_log_odds, point, groups)
+        further |= scene_quantities(*asked, all_groups=catalog.groups)
     scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
     segments = count_segments(study, table, answer.masks)
     audit = conclude_audit(
@@ -200,7 +200,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
         samples=options.samples,
         pairs=pairs,
         scene_names=tuple(catalog.scene_names),
-        all_groups=all_groups,
+        all_groups=catalog.groups,
         columns={"scene_photo": scenes},
         swap=swap,
         further=further,

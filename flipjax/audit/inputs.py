@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flipjax.audit.arrays import AuditError, Limits
-from flipjax.audit.encoding import Encoding, check_matrices, find_encoding, in_options, read_values
+from flipjax.audit.encoding import Encoding, find_encoding, in_options, read_values
 from flipjax.audit.label_maps import IGNORED, VOID, LabelMap, Panoptic, open_panoptic, read_label_map
 from flipjax.audit.read import Pair, Source, open_source, pair_images
 from flipjax.metrics.classes import Background, background_classes, check_background, read_background
@@ -40,7 +40,6 @@ def open_pairs(options: argparse.Namespace, limits: Limits) -> tuple[list[Pair],
         encoding = encoding._replace(classes=_count_classes(pairs, encoding, options))
     with in_options():
         check_background(background, encoding.classes, name=str(options.predictions))
-    check_matrices(len(pairs), encoding.classes, limits)
     return pairs, encoding, predictions.names is None and labels.names is None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from flipjax.audit import files
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
-from flipjax.audit.encoding import Arrays, Encoding, in_options, read_values
+from flipjax.audit.encoding import Arrays, Encoding, check_matrices, in_options, read_values
 from flipjax.audit.gather import ImageCounts, Measured, count_image, join_counts
 from flipjax.audit.groups import ImageGroups, read_groups
 from flipjax.audit.inputs import open_pairs
@@ -52,9 +52,9 @@ def audit_files(options: argparse.Namespace) -> tuple[str, list[str]]:
     Raises:
         AuditError: an input or an option cannot be used.
     """
-    pairs, encoding, positional = open_pairs(
-        options, Limits(options.max_pixels, options.max_bytes, options.max_unpacked)
-    )
+    limits = Limits(options.max_pixels, options.max_bytes, options.max_unpacked)
+    pairs, encoding, positional = open_pairs(options, limits)
+    check_matrices(len(pairs), encoding.classes, limits)
     panoptic = encoding.label_map if isinstance(encoding.label_map, Panoptic) else None
     given = options.class_names or (panoptic and panoptic.names_of(encoding.classes))
     with in_options():

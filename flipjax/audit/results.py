@@ -48,7 +48,7 @@ class Audit:
     objects: Objects
     all_groups: AnyGroups | None
     swap: SceneSwap | None
-    scene_names: Sequence[str]
+    scene_names: tuple[str, ...]
     columns: Mapping[str, Sequence[str]]
 
     @functools.cached_property
@@ -88,7 +88,7 @@ def conclude_audit(
     further: Mapping[str, float] | None = None,
     swap: SceneSwap | None = None,
     all_groups: AnyGroups | None = None,
-    scene_names: Sequence[str] = (),
+    scene_names: tuple[str, ...] = (),
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Audit:
     """Summarises what was counted, with intervals from resamples of the images within each group.

@@ -122,31 +122,33 @@ def by_group(audit: Audit, names: Sequence[str]) -> TextTable:
     """Returns the main quantities of groups; where that is known with the IoU of the group's own class."""
     columns = ["fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc"]
     columns += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
+    numbered = isinstance(audit.all_groups, Groups)
     rows = []
     for group in names:
         cells = [str(audit.summary[f"group/{group}/n_images"])]
-        if isinstance(audit.all_groups, Groups):
-            key = f"group/{group}/iou/{_group_class(audit, group)}"
+        if numbered:
+            key = f"group/{group}/iou/{_place_of(audit, group)[0]}"
             cells.append(with_interval(audit, key, digits=3) if key in audit.summary else "")
         cells += [with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns]
         rows.append([group_label(audit, group), *cells])
-    titles = (["IoU of the class"] if isinstance(audit.all_groups, Groups) else []) + [title_of(key) for key in columns]
+    titles = (["IoU of the class"] if numbered else []) + [title_of(key) for key in columns]
     return TextTable(["group", "images", *titles], rows)
 
 
-def _group_class(audit: Audit, group: str) -> str:
-    if not isinstance(audit.all_groups, Groups) or not group.isdecimal():
-        return ""
-    return audit.class_names[audit.foreground[audit.all_groups.class_of(int(group))]]
+def _place_of(audit: Audit, group: str) -> tuple[str, str]:
+    """Returns the class and the scene of a group, where that is known."""
+    numbered = audit.all_groups
+    if not isinstance(numbered, Groups) or not group.isdecimal():
+        return "", ""
+    scene = numbered.scene_of(int(group))
+    name = audit.class_names[audit.foreground[numbered.class_of(int(group))]]
+    return name, audit.scene_names[scene] if audit.scene_names else f"scene {scene}"
 
 
 def group_label(audit: Audit, group: str) -> str:
     """Names a group: where that is known by class and scene."""
-    if not isinstance(audit.all_groups, Groups) or not group.isdecimal():
-        return group
-    scene = audit.all_groups.scene_of(int(group))
-    scene_name = audit.scene_names[scene] if audit.scene_names else f"scene {scene}"
-    return f"{group}: {_group_class(audit, group)}, {scene_name}"
+    name, scene = _place_of(audit, group)
+    return f"{group}: {name}, {scene}" if name else group
 
 
 def by_decile(audit: Audit) -> TextTable:
