@@ -106,3 +106,4 @@ def test_log_odds_of_other_regions_are_named():
     with pytest.raises(ValueError, match=r"^log_odds: expected .* a row for each of 3 regions"):
         intervene.repair(LOGITS, np.zeros((2, 1, 2)), center=0.0, regions="objects")
     assert jax.jit(lambda x: intervene.scene_marginal(predict, x, SCENES))(IMAGES).shape == (3, 2, 2)
+    assert intervene.scene_marginal(predict, IMAGES[:0], SCENES).shape == (0, 2, 2)

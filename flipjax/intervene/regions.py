@@ -69,13 +69,13 @@ def region_images(regions: Any) -> np.ndarray:
         [0, 0, 2]
     """
     numbers = np.asarray(regions)
-    counts = numbers.reshape(len(numbers), -1).max(1, initial=0)
+    counts = numbers.max((1, 2), initial=0)
     return np.repeat(np.arange(len(numbers)), counts)
 
 
 def region_places(regions: np.ndarray) -> np.ndarray:
     """Returns the row of the region of each pixel, int32 (B, H, W), -1 for none: regions counted over all images."""
-    counts = regions.reshape(len(regions), -1).max(1, initial=0)
+    counts = regions.max((1, 2), initial=0)
     first = (np.cumsum(counts) - counts)[:, None, None]
     return np.where(regions > 0, regions - 1 + first, -1).astype(np.int32)
 
