@@ -24,7 +24,7 @@ from flipjax.training.predict import evaluate, predict
 RECORDED = pathlib.Path(__file__).parent / "recorded"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def config():
     return read_config(RECORDED / "config.py", [])
 
@@ -87,7 +87,6 @@ def test_logits_give_the_numbers_of_a_member(config, images):
 
 
 def test_any_number_of_classes_and_scenes(config):
-    config = config.copy_and_resolve_references()
     config.pool.scene_kinds, config.split.n_val, config.split.n_test = ("land", "water", "desert"), 6, 12
     config.pool.usual, config.axes.rho = ("land", ("water", "desert")), (0.9,)
     made = benchmark(config, rho=0.9)
@@ -101,7 +100,6 @@ def test_any_number_of_classes_and_scenes(config):
 def test_what_is_refused(config, images):
     with pytest.raises(ValueError, match=r"expected 3 classes \(background, mossling, ripplet\), found 4"):
         score(np.zeros((*images.test.masks.shape, 4), np.float32), images)
-    config = config.copy_and_resolve_references()
     config.grid.split = {"seed": (0, 1)}
     with pytest.raises(ConfigError, match=r"config\.grid\.split\.seed: expected one value, as config\.split\.seed"):
         benchmark(config, rho=0.9)

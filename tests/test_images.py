@@ -39,8 +39,3 @@ def test_a_damaged_file_is_one_error(form, seed, cut, noise):
         decode(bytes(damaged))
     except BadFileError as error:
         assert str(error).startswith("it: ")
-
-
-def test_run_lengths_keep_every_pixel():
-    image = Image.fromarray(PIXELS)
-    np.testing.assert_array_equal(decode(images.encode_png(image)), PIXELS)

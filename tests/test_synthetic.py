@@ -165,15 +165,11 @@ def test_jit_equals_eager(keys):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), draw(keys[0]), jax.jit(draw)(keys[0]))
 
 
-def test_kinds_that_are_not_drawn_are_refused_with_those_that_are():
-    with pytest.raises(ConfigError, match=r"scene_kinds: expected .*, desert, snow; found land, sea"):
-        known_groups(dataclasses.replace(SPEC, scene_kinds=("land", "sea")))
-
-
 BAD = [("size", 20, "multiple of 8"), ("objects", 0, r"\[4, 1000000\]"), ("scenes", -1, r"\[3, 1000000\]")]
+BAD += [("scene_kinds", ("land", "sea"), "desert, snow; found land, sea")]
 
 
-@pytest.mark.parametrize(("field", "value", "expected"), BAD)
-def test_a_bad_option_is_named_with_its_range(field, value, expected):
-    with pytest.raises(ConfigError, match=f"{field}.*{expected}.*{value}"):
+@pytest.mark.parametrize(("field", "value", "said"), BAD)
+def test_a_bad_option_is_named_with_what_there_is(field, value, said):
+    with pytest.raises(ConfigError, match=f"{field}: expected .*{said}"):
         synthetic.load_synthetic(dataclasses.replace(PoolSpec(), **{field: value}))

@@ -17,9 +17,8 @@ WIDTH, HEIGHT = 20, 16
 SQUARE = [[4, 4, 12, 4, 12, 12, 4, 12]]
 
 
-def item(key, image, category, *, shape=SQUARE, area=64.0, crowd=0):
-    result = {"id": key, "image_id": image, "category_id": category, "segmentation": shape}
-    return result | {"area": area, "iscrowd": crowd, "bbox": [0, 0, 1, 1]}
+def item(key, image, category, *, shape=SQUARE):
+    return {"id": key, "image_id": image, "category_id": category, "segmentation": shape, "area": 64.0}
 
 
 def copy_coco(root):

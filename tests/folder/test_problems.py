@@ -64,8 +64,7 @@ def test_every_bad_composite_file_is_listed(tmp_path, capsys, monkeypatch):
 def test_every_bad_photo_row_and_mask_is_listed(tmp_path):
     root = tmp_path / "data"
     rows = photos(root)
-    void = square(value=1)
-    void[0] = 255
+    void = np.maximum(square(value=1), 255 * np.eye(20, dtype=np.uint8))
     masks = {
         "cat_0_0.png": (square(value=2), "the mask has the values 0 2; expected 0 and 1"),
         "cat_0_1.png": (square(value=255), "the mask has the values 0 255; expected 0 and 1"),
@@ -120,10 +119,10 @@ def test_unknown_class_and_missing_column_in_metadata(tmp_path):
 
 
 def test_folders_that_are_no_pool(root, tmp_path):
-    with pytest.raises(ConfigError, match=r"config.pool.root: expected a folder of photos: pass"):
-        load_folder(PoolSpec(name="folder", size=SIZE))
-    with pytest.raises(ConfigError, match=r"config.pool.root: expected a folder with cutouts/"):
-        load_folder(spec(tmp_path / "absent"))
+    absent = spec(tmp_path / "absent")
+    for asked, said in ((PoolSpec(size=SIZE), "a folder of photos"), (absent, "a folder with cutouts/")):
+        with pytest.raises(ConfigError, match=rf"config\.pool\.root: expected {said}"):
+            load_folder(asked)
     (tmp_path / "empty").mkdir()
     assert "found nothing" in problems_of(tmp_path / "empty")[0]
     (tmp_path / "half" / "cutouts").mkdir(parents=True)
@@ -201,7 +200,7 @@ MISUSE = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "message"), MISUSE.items())
-def test_misuse_exits_with_2(arguments, message, capsys):
-    assert main(["check", *arguments.split()]) == 2
-    assert message in capsys.readouterr().err
+def test_misuse_exits_with_2(capsys):
+    for arguments, message in MISUSE.items():
+        assert main(["check", *arguments.split()]) == 2
+        assert message in capsys.readouterr().err
