@@ -22,9 +22,6 @@ from flipjax.threads import cores
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 """Exit codes of every command; an interrupted one is continued, or done anew, by the same command."""
 
-MISSING = "python -m pip install flipjax brings it; without, flipjax.metrics and the numbers of flipjax audit work"
-"""What to do where a package is not installed."""
-
 CONFIG_HELP = """configuration:
   --config NAME|FILE         a shipped configuration (see --list_configs) or a file of yours
   --config.KEY=VALUE         another value for a key of it (see --list_keys), such as --config.train.epochs=30
@@ -67,7 +64,8 @@ def entry(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("flipjax"):
             raise
-        code, text = USAGE, f"expected the package {error.name}, found none; {MISSING}"
+        code, advice = USAGE, "without, flipjax.metrics and the numbers of flipjax audit work"
+        text = f"expected the package {error.name}, found none; python -m pip install flipjax brings it; {advice}"
     except OSError as error:
         # Without a number it is flipjax that looked for what the command line names.
         code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
@@ -147,14 +145,10 @@ class ConfigParser(Parser):
         super().__init__(prog=f"flipjax {name}", description=text, epilog=CONFIG_HELP)
         self.add_argument("--config", metavar="NAME|FILE", help="the configuration; NAME:VARIANT where it has several")
         self.add_argument("--list_configs", action="store_true", help="list the configurations that ship, and stop")
-        self.add_argument(
-            "--list_keys", action="store_true", help="list the keys and values of the configuration, and stop"
-        )
+        self.add_argument("--list_keys", action="store_true", help="list the configuration's keys and values, and stop")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Reads a command line without the program's name; `config` of the result is the configuration itself.
-
-        The result has `config_name` too, of its file and variant.
+        """Reads a command line without the program's name; the result has `config` itself, and `config_name`.
 
         Raises:
             ConfigError: if the line cannot be read, or names no configuration.
@@ -187,11 +181,7 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def find_config(name: str) -> Path:
-    """Returns the file that `name` means: a path, or what ships as NAME or configs/NAME.py.
-
-    Raises:
-      ConfigError: if there is neither, with the nearest name that there is.
-    """
+    """Returns the file that `name` means: a path, or what ships as NAME or configs/NAME.py; else a ConfigError."""
     path = Path(name)
     if path.is_file():
         return path

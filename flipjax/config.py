@@ -1,9 +1,8 @@
 """All that a configuration can say, as one table of keys, and the frozen specifications made from it. Imports no JAX.
 
 A key is one annotated field: default, range and meaning in one place. The fields of `PoolSpec` to `InterveneSpec` are
-static: another value is another program, and `config.grid.model.width = (8, 16)` makes a grid of one. The fields of
-`Axes` and of `flipjax.methods.Knobs` and `Augmentation` are traced: data of a member, no value of which compiles
-anything. `config.axes.dro_step = (0.01, 0.1)` or `config.axes.crop = (0.0, 1.0)` makes an axis of a traced key.
+static: another value is another program; `config.grid.model.width = (8, 16)` is a grid. Those of `Axes` and of
+`flipjax.methods.Knobs` and `Augmentation` are traced, data of a member: `config.axes.crop = (0.0, 1.0)` is an axis.
 """
 
 import dataclasses
@@ -12,7 +11,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.methods import STRENGTHS, Augmentation, Knobs
-from flipjax.ranges import AUGMENT, BUILD, LOSS, Range, above, multiple, name_of, one_of, subset, within
+from flipjax.ranges import AUGMENT, BUILD, LOSS, NAMES, USUAL, Range, above, multiple, name_of, one_of, subset, within
 
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
@@ -24,16 +23,8 @@ DTYPES = ("float32", "bfloat16")
 ANY = Range(lambda value: True, "")
 FEATURES = Range(lambda names: len(set(names)) == 4, "four names, of image, mask, class and scene")
 SEED = within(0, 2**31 - 1)
-NAMES = Range(
-    lambda names: len(names) != 1 and len(set(names)) == len(names) and all(isinstance(name, str) for name in names),
-    "two or more different names, or none",
-)
-USUAL = Range(
-    lambda each: all(names and isinstance(names, str | tuple) for names in each), "a scene, or a tuple of scenes, each"
-)
 RHO = Range(lambda rho: 0 < rho <= 1, "a number in (0, 1]")
-METHOD = Range(bool, "a method, or several joined by +")
-"""`flipjax.plan` compares them, since a configuration may bring its own."""
+METHOD = Range(bool, "a method, or several joined by +")  # `flipjax.plan` compares them: a file may bring its own.
 
 
 class ConfigError(ValueError):
@@ -185,7 +176,6 @@ class Key(NamedTuple):
     traced: bool
 
 
-TRACED = (Axes, Augmentation, Knobs)
 STATIC = {"pool": PoolSpec, "split": SplitSpec, "model": ModelSpec, "train": TrainSpec}
 SECTIONS: dict[str, tuple[type, ...]] = {
     **{name: (spec,) for name, spec in STATIC.items()},
@@ -203,7 +193,7 @@ def _keys_of(section: str, part: type) -> dict[str, Key]:
         entry = getattr(hint, "__metadata__", ())
         if len(entry) > 1:
             default = STRENGTHS[name] if part is Knobs else getattr(part(), name)
-            keys[f"{section}.{name}"] = Key(default, entry[-2], entry[-1], part in TRACED)
+            keys[f"{section}.{name}"] = Key(default, entry[-2], entry[-1], part in (Axes, Augmentation, Knobs))
     return keys
 
 
@@ -221,10 +211,9 @@ AXES = {
 """Keys that `config.axes` may vary, in the order of the columns: the traced ones, by their last name."""
 
 PLACES = {name: name for name in KEYS} | {f"axes.{name}": key for name, key in AXES.items()}
-PLACES |= {f"grid.{name}": name for name, key in KEYS.items() if name.split(".")[0] in STATIC and not key.traced}
 # All programs are reported by the same rules; own losses and augmentations are methods, an axis already.
-for _name in ("selection", "loss", "augment"):
-    del PLACES[f"grid.train.{_name}"]
+ALIKE = ("train.selection", "train.loss", "train.augment")
+PLACES |= {f"grid.{n}": n for n, key in KEYS.items() if n.split(".")[0] in STATIC and not key.traced and n not in ALIKE}
 """Every dotted name that a configuration may have, and the key whose values stand there."""
 
 
@@ -260,10 +249,7 @@ def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
     """Flattens a nested mapping to dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        if hasattr(value, "items"):
-            flat.update(leaves(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
+        flat |= leaves(value, f"{prefix}{name}.") if hasattr(value, "items") else {prefix + name: value}
     return flat
 
 

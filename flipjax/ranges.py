@@ -76,3 +76,10 @@ def name_of(function: Any) -> str:
 LOSS = functions("(logits, labels, groups)", "(B,)")
 AUGMENT = functions("(key, images, labels)", "(images, labels)")
 BUILD = functions("(num_classes, rngs)", "nnx.Module")
+NAMES = Range(
+    lambda names: len(names) != 1 and len(set(names)) == len(names) and all(isinstance(name, str) for name in names),
+    "two or more different names, or none",
+)
+USUAL = Range(
+    lambda each: all(names and isinstance(names, str | tuple) for names in each), "a scene, or a tuple of scenes, each"
+)
