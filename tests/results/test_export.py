@@ -40,8 +40,14 @@ def test_a_run_is_loaded_as_data_frames_with_units(run):
     of_images = units(images)
     assert (of_images["flip_risk"], of_images["swap_risk"], of_images["repaired_flip"]) == ("nats", "log-odds", "share")
     assert {name for name in rows if name.startswith(("fg_", "gap_", "worst", "risk_"))} <= set(units(rows))
-    with pytest.raises(FileNotFoundError, match=r"results\.csv"):
-        results.load(RECORDED.parent)
+
+
+def test_a_tracker_has_the_axes_epochs_and_test_numbers_of_each_member(run):
+    members = list(export.records(run))
+    first = members[0]
+    assert len(members) == 8 and first.name == "m000" and {"rho", "seed", "status"} <= first.config.keys()
+    assert [epoch for epoch, _ in first.history] == [1, 2, 3] and "valid_loss" in first.history[0][1]
+    assert all(name.startswith("test/") and np.isfinite(value) for name, value in first.test.items())
 
 
 def test_images_as_parquet_hold_what_load_gives(run, tmp_path):
@@ -78,7 +84,9 @@ def test_export_to_csv_replaces_no_table_but_its_own(tmp_path, capsys):
 
 def test_a_folder_or_a_tracker_that_is_not_there_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    for folder, tracker, word in ((tmp_path, "csv", "results.csv"), (RECORDED, "wandb", "flipjax[export]")):
+    (tmp_path / "results.csv").write_text("a,b\n1,2\n")
+    cases = ((tmp_path / "none", "csv", "results.csv"), (tmp_path, "csv", "the columns of results.csv; found a, b"))
+    for folder, tracker, word in (*cases, (RECORDED, "wandb", "flipjax[export]")):
         assert export.main([str(folder), "--to", tracker]) == 2
         err = capsys.readouterr().err
         assert word in err and err.count("\n") == 1

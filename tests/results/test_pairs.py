@@ -55,7 +55,7 @@ def test_sets_of_three_scenes_change_where_any_label_differs():
 def test_scenes_are_tested_class_by_class():
     """Of four objects of class 1 in three scenes one is missed, the others right on the first alone, by most seeds."""
     groups = np.tile([0, 1, 2], 4)
-    often = np.array([[1, 2, 2]] * 3 + [[0, 2, 2]])
+    often = np.array([[1, 2, 2]] * 3 + [[0, 1, 2]])
     members = {"ce0": [member(often)], "ce1": [member(often)], "ce2": [member(np.full((4, 3), 1))]}
     scenes = ("land", "sea", "snow")
     cell = tables.cell_of(members, groups, np.repeat(np.arange(4), 3), scenes=scenes, usual=((0,), (1, 2)))

@@ -28,9 +28,7 @@ def other_results(folder):
 
 
 def other_history(folder):
-    table = read_csv(folder / "history.csv")
-    table.loc[0, "valid_loss"] = table.loc[1, "valid_loss"]
-    write_csv(folder / "history.csv", table)
+    write_csv(folder / "history.csv", read_csv(folder / "history.csv")[1:])
     return "history.csv: expected the rows of"
 
 
