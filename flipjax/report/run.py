@@ -130,7 +130,7 @@ def read_run(workdir: str | Path) -> Run:
         raise FileNotFoundError(
             f"{folder}: expected a run folder whose results.csv has test rows; make one with flipjax sweep"
         )
-    config = _known(folder / "config.json", _object, {}, missing)
+    config = _known(folder / "config.json", _object, {}, missing, "; how the run was made is not known")
     first = rows[rows["selection"] == rows["selection"].iloc[0]]
     records = member_quantities(first)
     _count_members(records, config, missing)
@@ -185,12 +185,12 @@ def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
     return rows[whole]
 
 
-def _known(path: Path, read: Callable[[Path], Any], default: Any, missing: list[str]) -> Any:
-    """Returns what a file of the run holds, or the default and a line about it."""
+def _known(path: Path, read: Callable[[Path], Any], default: Any, missing: list[str], loss: str = "") -> Any:
+    """Returns what a file of the run holds, or the default, and a line about it and what is lost by it."""
     try:
         return read(path)
     except UNREADABLE as error:
-        missing.append(f"{path.name}: cannot be read ({error})")
+        missing.append(f"{path.name}: cannot be read ({error}){loss}")
         return default
 
 
