@@ -49,7 +49,7 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
     Arrays of the other byte order are swapped: a compiled program reads bytes as they lie.
 
     Raises:
-        TypeError: a dict of a model's outputs or a masked array, by name.
+        TypeError: a dict of a model's outputs, a masked array, or long double, by name.
         RuntimeError: in a child that was forked after JAX had started, where JAX would wait for ever.
     """
     if _FORKED:
@@ -74,6 +74,8 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
         if "bfloat16" in str(values.dtype):
             values = values.float()
     array = np.asarray(values)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        raise TypeError(f"{name}: expected at most float64, found {array.dtype}; pass array.astype(np.float32).")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

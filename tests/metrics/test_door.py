@@ -74,6 +74,7 @@ DOOR = [
     ),
     (decompose, (LOGITS, LABELS), {"channels": "middle"}, "channels: expected"),
     (decompose, (LOGITS, np.ma.array(LABELS)), {}, "labels: .*filled"),
+    (decompose, (LOGITS.astype(np.longdouble), LABELS), {}, "logits: .*at most float64"),
     (decompose, (LOGITS, LABELS), {"kind": "scores"}, "kind: expected .* or 'masks'"),
     (flip_risk, (LOGITS,), {"kind": "masks"}, "kind: expected 'logits' or 'probabilities'"),
     (metrics.region_sums, (LABELS, LABELS), {"kind": "masks"}, "kind: expected 'logits' or 'probabilities'"),
