@@ -53,7 +53,12 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
 
 def _encoder_alone(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     inner = _unwrapped(arrays, without=CLASSIFIERS)
-    renamed = _joined({_renamed(name): array for name, array in inner.items()})
+    renamed = {_renamed(name): array for name, array in inner.items()}
+    # Where keys and values stand apart, as transformers has them, they are stacked: the keys come first.
+    for key in [name for name in renamed if ".attn.key." in name]:
+        value = key.replace(".attn.key.", ".attn.value.")
+        if value in renamed:
+            renamed[key.replace(".attn.key.", ".attn.kv.")] = np.concatenate([renamed.pop(key), renamed.pop(value)])
     # Files from before PyTorch 0.4.1 lack the count of batches, on which nothing depends.
     means = [name for name in renamed if name.endswith(".running_mean")]
     counts = {name.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64) for name in means}
@@ -74,12 +79,3 @@ def _renamed(name: str) -> str:
     for pattern, template in _PARTS:
         name = re.sub(pattern, template, name)
     return name
-
-
-def _joined(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Stacks keys and values that stand apart, as transformers has them: the keys come first."""
-    for name in [name for name in arrays if ".attn.key." in name]:
-        value = name.replace(".attn.key.", ".attn.value.")
-        if value in arrays:
-            arrays[name.replace(".attn.key.", ".attn.kv.")] = np.concatenate([arrays.pop(name), arrays.pop(value)])
-    return arrays

@@ -27,7 +27,6 @@ def make_batch(
     Returns:
       Images (B, H, W, 3) in [0, 1], masks (B, H, W) int32 and groups (B,) int32.
     """
-    strongest = experiment.train.strongest
     knobs = member.knobs
     augmentation = member.augmentation
     flip_key, crop_key, jitter_key, mix_key, swap_key = jax.random.split(key, 5)
@@ -44,13 +43,13 @@ def make_batch(
         )
     images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
     # In a loop over members these are branches: only those that are changed pay for it.
-    if strongest.crop:
+    if experiment.train.strongest.crop:
         crop = functools.partial(augment.random_resized_crop, probability=augmentation.crop)
         images, masks = jax.lax.cond(augmentation.crop > 0, crop, _unchanged, crop_key, images, masks)
     if "cutmix" in experiment.active_knobs:
         mix = functools.partial(_cutmix, groups=groups, of=experiment.groups, member=member, pool=pool)
         images = jax.lax.cond(knobs.cutmix > 0, mix, lambda key, images, masks: images, mix_key, images, masks)
-    if strongest.jitter:
+    if experiment.train.strongest.jitter:
         jitter = functools.partial(augment.colour_jitter, probability=augmentation.jitter)
         images = jax.lax.cond(augmentation.jitter > 0, jitter, lambda key, images: images, jitter_key, images)
     own = functions_of(experiment.train.augment)
