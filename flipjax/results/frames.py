@@ -99,8 +99,8 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     """Reads a table that `write_csv` or `write_results` wrote, its columns as `to_frame` has them.
 
     Raises:
-        DamagedError: a results.csv that is not what was written, or columns that are there twice or without a name.
-        ValueError: no such table.
+        DamagedError: no such table, a results.csv that is not what was written, or columns that are there twice or
+            without a name.
     """
     path = Path(path)
     data = path.read_bytes()
@@ -109,8 +109,11 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     if known is not None and hashlib.sha256(data).hexdigest() not in known:
         raise DamagedError(f"{path}: not as the sweep wrote it; its command writes it again, or delete {DIGEST}")
     texts = dict.fromkeys(TEXTS, str)
-    frame = pd.read_csv(io.BytesIO(data), dtype=texts, keep_default_na=False, na_values=[""])
-    header = next(csv.reader(io.StringIO(data.decode())))
+    try:
+        frame = pd.read_csv(io.BytesIO(data), dtype=texts, keep_default_na=False, na_values=[""])
+        header = next(csv.reader(io.StringIO(data.decode())))
+    except ValueError as error:
+        raise DamagedError(f"{path}: expected a table ({error})") from error
     if list(frame.columns) != header or not isinstance(frame.index, pd.RangeIndex):
         raise DamagedError(f"{path}: expected a name for each column, and none twice; found {', '.join(header)}")
     return frame.fillna({name: "" for name in frame if not pd.api.types.is_numeric_dtype(frame[name])})

@@ -84,8 +84,13 @@ def test_export_to_csv_replaces_no_table_but_its_own(tmp_path, capsys):
 
 def test_a_folder_or_a_tracker_that_is_not_there_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    (tmp_path / "results.csv").write_text("a,b\n1,2\n")
-    cases = ((tmp_path / "none", "csv", "results.csv"), (tmp_path, "csv", "the columns of results.csv; found a, b"))
+    files = {"none": None, "blank": "", "bytes": "\udcff", "other": "a,b\n1,2\n"}
+    words = ("results.csv", "expected a table", "expected a table", "the columns of results.csv; found a, b")
+    for name, text in files.items():
+        (tmp_path / name).mkdir()
+        if text is not None:
+            (tmp_path / name / "results.csv").write_text(text, errors="surrogateescape")
+    cases = [(tmp_path / name, "csv", word) for name, word in zip(files, words, strict=True)]
     for folder, tracker, word in (*cases, (RECORDED, "wandb", "flipjax[export]")):
         assert export.main([str(folder), "--to", tracker]) == 2
         err = capsys.readouterr().err
