@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 from run_folder import CLASSES, SETTINGS, make_run
 
 from flipjax.groups import Groups
@@ -104,6 +105,7 @@ def test_report_of_a_grid(grid):
     names = {"summary.csv", "trend.csv", "summary.md", "summary.tex", "index.html", "gallery.png"}
     names |= {f"{name}.{kind}" for name in (*FIGURES, "coverage_scores") for kind in ("svg", "png")}
     assert names <= {path.name for path in first} and all(first.values())
+    assert round(Image.open(folder / "report/figures/flip.png").info["dpi"][0]) == 150
     page = (folder / "report/index.html").read_text()
     assert "--config x&amp;y" in page
     assert "Not in this run: scene swap (config.intervene.scenes is none)." in page
