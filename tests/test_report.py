@@ -105,7 +105,8 @@ def test_report_of_a_grid(grid):
     names = {"summary.csv", "trend.csv", "summary.md", "summary.tex", "index.html", "gallery.png"}
     names |= {f"{name}.{kind}" for name in (*FIGURES, "coverage_scores") for kind in ("svg", "png")}
     assert names <= {path.name for path in first} and all(first.values())
-    assert round(Image.open(folder / "report/figures/flip.png").info["dpi"][0]) == 150
+    with Image.open(folder / "report/figures/flip.png") as figure:
+        assert round(figure.info["dpi"][0]) == 150
     page = (folder / "report/index.html").read_text()
     assert "--config x&amp;y" in page
     assert "Not in this run: scene swap (config.intervene.scenes is none)." in page
