@@ -71,8 +71,7 @@ def shared_lines(problems: Sequence[str]) -> list[str]:
     lines = []
     for same in by_reason.values():
         name, _, reason = same[0].partition(": ")
-        many = len(same) > SHARED
-        lines += [f"{name} and {len(same) - 1} other files: {reason}"] if many else same
+        lines += [f"{name} and {len(same) - 1} other files: {reason}"] if len(same) > SHARED else same
     return lines
 
 

@@ -165,7 +165,9 @@ def test_check_reports_a_photo_folder(tmp_path, capsys):
     assert sweep([*shlex.split(command)[2:], "--dry_run"]) == 0
     capsys.readouterr()
     assert main(["check", str(root), "--scene_kinds", "outdoor,indoor"]) == 0
-    assert "below 0.5: the usual scenes may be others; try --usual indoor,outdoor" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "below 0.5: the usual scenes may be others; try --usual indoor,outdoor" in report
+    assert "Counts for n_val 4, n_test 8, split seed 0 (too small for the default 128 and 400)" in report
     assert main(["check", str(root), "--n_val", "400"]) == 1
     assert "the largest n_val + n_test is 24" in capsys.readouterr().out
 
