@@ -38,7 +38,8 @@ def test_scenes_are_found_again():
     objects[:, 6:14, 6:14] = True
     found = context.cluster_scenes(context.scene_features(images, objects), k=3)
     assert len(set(zip(scenes, found, strict=True))) == 3
-    for features in (np.zeros((60, 2)), np.eye(2), np.full((60, 2), np.nan)):
+    holed = np.where(generator.random((60, 2)) < 0.1, [[0, np.nan]], generator.random((60, 2)))
+    for features in (np.zeros((60, 2)), np.eye(2), np.full((60, 2), np.nan), holed):
         with pytest.raises(ValueError):
             context.cluster_scenes(features, k=3)
 

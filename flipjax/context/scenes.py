@@ -97,7 +97,7 @@ def cluster_scenes(features: Any, *, k: int = 8, seed: int = 0) -> np.ndarray:
     from scipy.cluster import vq
 
     features = np.asarray(features, np.float64)
-    varying = features[:, features.std(0) > 0]
+    varying = features[:, features.std(0) != 0]
     if not varying.size:
         raise ValueError("features: expected scenes that differ, found the same features for all.")
     scaled = vq.whiten(varying)

@@ -1,6 +1,7 @@
 """What a user's folder holds, before any image is opened: files of either layout, their classes, scenes and parts."""
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from flipjax.config import ConfigError
 from flipjax.data.build import BadFilesError, listed, names_of
+from flipjax.data.images import BadFileError, read_file
 from flipjax.data.pool import Kind, Listing, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.files import csv_rows
@@ -153,9 +155,9 @@ def _unlisted(root: Path, folder: str, known: Mapping[str, str]) -> list[str]:
 def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields the rows of metadata.csv that have every required field, each with 'metadata.csv line N'."""
     try:
-        with (root / "metadata.csv").open(encoding="utf-8-sig", newline="") as stream:
-            lines = list(csv_rows(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_file(root / "metadata.csv", name="metadata.csv").decode("utf-8-sig")
+        lines = list(csv_rows(io.StringIO(text, newline="")))
+    except (BadFileError, UnicodeDecodeError, csv.Error) as error:
         raise BadFilesError(root, [f"metadata.csv: no CSV in UTF-8 ({error})"]) from error
     columns = tuple(lines[0][1]) if lines else ()
     missing = [name for name in required if name not in columns]
