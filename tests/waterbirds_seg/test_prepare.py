@@ -186,3 +186,7 @@ def test_malformed_lists(tree):
         read_birds(tree / CUB)
     with pytest.raises(ConfigError, match="places_dir: expected scenes of land in any of b/bamboo_forest/"):
         archives.read_scenes(tree / CUB)
+    os.truncate(path, 1 << 30)  # Holes alone, which take no room on the disk.
+    for read, given in ((read_birds, tree / CUB), (manifest.read_manifest, path)):
+        with pytest.raises(ConfigError, match="1,073,741,824 bytes, more than"):
+            read(given)

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from flipjax.config import ConfigError
+from flipjax.data.images import read_file
 from flipjax.data.split import PARTS
 
 CLASS_NAMES = ("landbird", "waterbird")
@@ -137,9 +138,9 @@ def _folders(places_dir: Path, category: str) -> list[Path]:
 
 def _read_list(path: Path) -> dict[int, str]:
     try:
-        entries = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        entries = [line.split() for line in read_file(path).decode().splitlines() if line.strip()]
         table = {int(number): value for number, value in entries}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError("cub_dir", problem=f"expected CUB's {path.name}, lines 'id value'; {error}") from error
     if not table or len(table) < len(entries):
         raise ConfigError("cub_dir", problem=f"expected lines of distinct ids in {path}; found {len(entries)} lines")

@@ -1,6 +1,7 @@
 """Manifests: which bird stands in which scene, as a CSV in the columns of the released ones."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.config import ConfigError
+from flipjax.data.images import read_file
 from flipjax.data.split import PARTS, shuffle
 from flipjax.data.waterbirds_seg.archives import CLASS_NAMES, SCENE_NAMES, Bird, class_of
 from flipjax.files import csv_rows, write_text
@@ -50,9 +52,9 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
         ConfigError: the file is no CSV, lacks a column, or has a bad row: names the first.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = list(csv_rows(stream))
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = read_file(path).decode("utf-8-sig")
+        lines = list(csv_rows(io.StringIO(text, newline="")))
+    except (ValueError, csv.Error) as error:
         raise ConfigError("manifest", problem=f"cannot read {path}: {error}") from error
     missing = [name for name in Row._fields if lines and name not in lines[0][1]]
     if missing:
