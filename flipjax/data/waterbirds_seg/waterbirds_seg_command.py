@@ -105,7 +105,8 @@ def _config_name(options: argparse.Namespace, tables: list[Path]) -> str:
     for path in tables:
         # What TFDS can read as a name.
         parts.append(re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII))
-        parts.append(hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+        with path.open("rb") as stream:
+            parts.append(hashlib.file_digest(stream, "sha256").hexdigest()[:8])
     if not tables and options.scenes != archives.SCENES:
         parts.append(f"scenes{options.scenes}")
     if options.size:
