@@ -107,3 +107,5 @@ def test_log_odds_of_other_regions_are_named():
         intervene.repair(LOGITS, np.zeros((2, 1, 2)), center=0.0, regions="objects")
     assert jax.jit(lambda x: intervene.scene_marginal(predict, x, SCENES))(IMAGES).shape == (3, 2, 2)
     assert intervene.scene_marginal(predict, IMAGES[:0], SCENES).shape == (0, 2, 2)
+    with pytest.raises(ValueError, match=r"^logits: expected \(B, H, W, C\)"):
+        intervene.region_label(LOGITS[0])

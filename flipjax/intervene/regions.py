@@ -86,6 +86,8 @@ def region_rows(logits: Any, *, regions: Any, background: Background) -> tuple[A
     if numbers is not None:
         return region_places(numbers), len(region_images(numbers))
     inside = foreground(logits, background=background)
+    if inside.ndim != 3:
+        raise ValueError(f"logits: expected (B, H, W, C), found the shape {logits.shape}.")
     return jnp.where(inside, jnp.arange(len(inside))[:, None, None], -1), len(inside)
 
 
