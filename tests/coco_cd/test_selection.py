@@ -69,6 +69,7 @@ UNDRAWABLE = [
     ({"size": [HEIGHT, WIDTH], "counts": [5, 5]}, "runs do not fill 16 x 20"),
     ([[0, 0, 1e9, 0, 1e9, 5]], "polygon far outside the image of 20 x 16"),
     ([["a"] * 6], "cannot be used"),
+    ([[[0, 0, 5, 0, 5, 5]]], "cannot be used"),
     (None, "neither polygons nor run lengths"),
 ]
 

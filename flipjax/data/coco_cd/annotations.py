@@ -148,7 +148,7 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
     shape = item.get("segmentation")
     try:
         if isinstance(shape, list):
-            polygons = [polygon for polygon in shape if len(polygon) >= 6]
+            polygons = [polygon for polygon in shape if len(polygon) >= 6 or list in map(type, polygon)]
             # pycocotools walks every pixel of an outline, wherever a damaged coordinate sends it.
             if not all(-width <= x <= 2 * width for polygon in polygons for x in polygon[::2]) or not all(
                 -height <= y <= 2 * height for polygon in polygons for y in polygon[1::2]
