@@ -201,3 +201,6 @@ def test_what_looks_wrong_is_said(tmp_path, capsys, without_pictures):
     audit(tmp_path / "out", *inputs, "--kind", "probabilities")
     printed = capsys.readouterr().out
     assert "agree hardly better than chance" in printed and "flip-risk is 0 in every image" in printed
+    soft = np.concatenate([0.7 * np.eye(3)[labels[:1]] + 0.1, np.eye(3)[labels[1:]]])
+    audit(tmp_path / "soft", *write_stack(tmp_path, (soft, labels)), "--kind", "probabilities")
+    assert "flip-risk is 0" not in capsys.readouterr().out

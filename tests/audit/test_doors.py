@@ -80,6 +80,7 @@ FOLDERS = [
     ({"g.csv": GROUPS.replace("s,0", "s,0,3")}, "line 5 has more fields than there are columns"),
     ({"g.csv": "image;class\n"}, "columns name and group; .*, found no row"),
     ({"out/mine.txt": b"x"}, "--out: .* found other files"),
+    ({"out/summary.json": b'{"program": "mine"}'}, "--out: .* found other files"),
 ]
 VALUES = [
     (BROKEN, LABELS, "", r"logits.npy row 2: .* found 1 without, the first at row 1, column 3, of nan"),
