@@ -119,6 +119,7 @@ REFUSED = [
     ),
     # Fields go together.
     ({"model.depth": 5, "pool.size": 24}, "pool.size: expected a multiple of 16 for model.depth 5; found 24"),
+    ({"model.name": "smp_mit_b2", "pool.size": 48}, "pool.size: expected a multiple of 32 for model.name smp_mit_b2; "),
     ({"split.n_train": 8}, "split.n_train: expected at least train.batch_size (16), or 0; found 8"),
     ({"train.batch_size": 10**6}, "split.n_train: expected at least train.batch_size (1000000), or 0; found 512"),
     ({"knobs.jtt_epochs": 16, "axes.method": ("jtt",)}, "knobs.jtt_epochs: expected at most config.train.epochs (15)"),
