@@ -35,9 +35,13 @@ def images():
 
 
 def test_the_images_are_a_members_own(config, images):
+    config.axes.schedule = ("constant", "cosine")
     program, study = make_study(plan(config)[0])
     index = next(i for i, s in enumerate(program.settings) if (s.axes["rho"], s.axes["seed"]) == (0.95, 1))
-    member = make_members(program, study)[index]
+    members = make_members(program, study)
+    scheduled = [setting.axes["schedule"] == "cosine" for setting in program.settings]
+    assert [float(member.recipe.cosine) for member in members] == scheduled and 0 < sum(scheduled) < len(scheduled)
+    member = members[index]
     tables = {"train": (member.rows, member.groups)}
     tables |= {part: (table.rows, table.groups) for part, table in study.tables.items()}
     for part, (rows, groups) in tables.items():
