@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,8 @@ def _measure_images(
         shares = image_shares([labels], num_classes=encoding.classes)[0]
         return columns, shares, _features(photos[pair.name], labels, background) if photos else None
 
-    jobs = zip(pairs, read_values(pairs, encoding), strict=True)
-    parts, shares, features = zip(*in_order(measure, jobs), strict=True)
+    with closing(read_values(pairs, encoding)) as values:
+        parts, shares, features = zip(*in_order(measure, zip(pairs, values, strict=True)), strict=True)
     return join_columns(parts).true, np.stack(shares), cluster_scenes(np.stack(features)) if photos else None
 
 

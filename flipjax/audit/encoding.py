@@ -3,7 +3,7 @@
 import contextlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -118,7 +118,7 @@ def _split(array: StoredArray, axis: str) -> tuple[tuple[int, ...], int]:
     return (array.shape[:-1], array.shape[-1]) if axis == "last" else (array.shape[1:], array.shape[0])
 
 
-def read_values(pairs: Sequence[Pair], encoding: Encoding) -> Iterator[Arrays]:
+def read_values(pairs: Sequence[Pair], encoding: Encoding) -> Generator[Arrays]:
     """Reads the images in order, the next one while one is used."""
     with ArrayReader() as reader, ThreadPoolExecutor(1) as thread:
         following = thread.submit(read_pair, reader, pairs[0], encoding)

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from flipjax.audit.arrays import AuditError, Limits
@@ -74,11 +75,12 @@ def _count_classes(pairs: Sequence[Pair], encoding: Encoding, options: argparse.
     names = options.class_names or ()
     all_named = encoding.background is None or any("background" in name.lower() for name in names)
     if not (options.num_classes or least or (names and all_named)):
-        for each, (predicted, labels, *_) in zip(pairs, read_values(pairs, encoding), strict=True):
-            top = int(labels[labels != encoding.ignore_index].max(initial=0))
-            if top == IGNORED and predicted.max(initial=0) < IGNORED and encoding.ignore_index is None:
-                raise AuditError(f"{each.labels}: expected classes, found 255; pass --ignore_index 255")
-            least = max(least, top + 1, int(predicted.max(initial=0)) + 1)
+        with closing(read_values(pairs, encoding)) as values:
+            for each, (predicted, labels, *_) in zip(pairs, values, strict=True):
+                top = int(labels[labels != encoding.ignore_index].max(initial=0))
+                if top == IGNORED and predicted.max(initial=0) < IGNORED and encoding.ignore_index is None:
+                    raise AuditError(f"{each.labels}: expected classes, found 255; pass --ignore_index 255")
+                least = max(least, top + 1, int(predicted.max(initial=0)) + 1)
     if names:
         least = len(names) + (0 if least <= len(names) else len(background_classes(encoding.background)))
     return options.num_classes or least

@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,8 @@ def measure_pairs(pairs: Sequence[Pair], encoding: Encoding) -> Measured:
             return count_image(scores, labels, encoding.options, unit=unit, predicted_unit=predicted_unit)
 
     parts = []
-    jobs = zip(pairs, read_values(pairs, encoding), strict=True)
-    with Bar("images", total=len(pairs)) as bar:
+    with closing(read_values(pairs, encoding)) as values, Bar("images", total=len(pairs)) as bar:
+        jobs = zip(pairs, values, strict=True)
         for part in in_order(count, jobs) if encoding.kind == "masks" else map(count, jobs):
             parts.append(part)
             bar.advance(1, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
