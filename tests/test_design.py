@@ -5,7 +5,6 @@ import graphlib
 import importlib
 import inspect
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -104,25 +103,3 @@ def test_arrays_come_first_and_options_by_keyword(module):
             name, []
         )
         assert "rng" not in parameters and "key" not in free[1:], name
-
-
-NOUNS = {"Class", "Delays", "Discs", "Distances", "Headless", "Images", "Its", "Logits", "Members", "Milliseconds"}
-NOUNS |= {"Operations", "Predictions", "Rows", "Samples", "Seconds", "Shapes", "Shares", "Statistics", "Steps"}
-
-
-def test_docstrings_begin_with_an_indicative_verb():
-    """As ruff's D401, which asks for the imperative; a property is what it returns."""
-    first = [
-        (path.name, node.name, docstring.split()[0].rstrip(".,:;"))
-        for folder in ("flipjax", "sweeps", "configs")
-        for path in ROOT.parent.joinpath(folder).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef) and (docstring := ast.get_docstring(node))
-        if not any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
-    ]
-    assert not [found for found in first if found[2] in NOUNS or not re.fullmatch("[A-Z][a-z-]*s", found[2])]
-
-
-def test_files_are_short():
-    long = {name: count for name, path in FILES.items() if (count := len(path.read_text().splitlines())) > 320}
-    assert not long
