@@ -25,8 +25,7 @@ from flipjax.data.pool import Pool, gather
 from flipjax.metrics.checks import Options
 from flipjax.metrics.segment_table import SegmentTables, join_columns, segment_columns
 from flipjax.plan import Program, plan
-from flipjax.report.galleries import member_items
-from flipjax.report.pictures import Item
+from flipjax.report.pictures import Item, member_items
 from flipjax.results import gallery
 from flipjax.results.ensemble import unpack_classes
 from flipjax.results.pairs import counterfactual_flip

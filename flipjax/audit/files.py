@@ -12,8 +12,7 @@ import numpy as np
 
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.read import Pair
-from flipjax.audit.results import Audit, findings, image_rows, summary_rows
-from flipjax.audit.segments import write_segments
+from flipjax.audit.results import Audit, findings, image_rows, summary_rows, write_segments
 from flipjax.audit.tables import details, folded_tables, main_tables
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.results.frames import write_csv

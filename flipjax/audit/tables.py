@@ -5,8 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flipjax.audit.results import Audit, findings, image_rows, largest_flips, with_interval
-from flipjax.audit.segments import AT_ONCE, WORST, main_segment_tables, other_segment_tables
+from flipjax.audit.results import (
+    AT_ONCE,
+    WORST,
+    Audit,
+    findings,
+    image_rows,
+    largest_flips,
+    main_segment_tables,
+    other_segment_tables,
+    with_interval,
+)
 from flipjax.groups import Groups
 from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.text import TextTable, to_text

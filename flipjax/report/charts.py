@@ -1,28 +1,45 @@
 """The charts and tables of a run, by section of its page."""
 
 from collections.abc import Iterable, Sequence
-from itertools import cycle, islice
+from itertools import cycle, islice, product
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from flipjax.backend import differing_software
-from flipjax.metrics import summarize
+from flipjax.metrics import selective, summarize
 from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
-from flipjax.report.chart import Chart
+from flipjax.report.chart import Chart, Panel
 from flipjax.report.html import Numbers, Picture
-from flipjax.report.lines import Line, forest_panels, line_chart, line_panels, share_panels
-from flipjax.report.pulls import pull_charts
+from flipjax.report.panels import (
+    COVERAGE,
+    Curve,
+    Line,
+    at_coverage,
+    cell_drawing,
+    curve_panel,
+    forest_panels,
+    line_chart,
+    line_panels,
+    mean_curve,
+    share_panels,
+)
 from flipjax.report.run import Run, images_by_setting
-from flipjax.report.style import CLASSES, COMMON, RARE, REPAIRED, WHOLE
+from flipjax.report.style import CLASSES, COMMON, DARK, FLIP, RARE, REPAIRED, WHOLE
+from flipjax.results.cells import StoredCell
 from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import title_of
-from flipjax.results.rows import kept_records
+from flipjax.results.rows import COMPARED, kept_records
+from flipjax.results.score_tables import SCORES, THRESHOLD, WANTED_RISK, image_scores, score_summary
 from flipjax.results.swapped_scenes import REPAIR_NOTE
-from flipjax.results.text import COLUMNS, TextTable, setting_label, varying_axes
+from flipjax.results.text import COLUMNS, TextTable, number, probability, score_table, setting_label, varying_axes
 
-FLIP = (
+FLIP_LINES = (
     Line("fg_flip/common", "common groups", COMMON),
     Line("fg_flip/rare", "rare groups", RARE, "s"),
     Line("repair_flip/common", "common, repaired", COMMON, "v"),
@@ -73,7 +90,7 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
     """Returns the chart of flips over rho, of a summary and the records of the members that it is of."""
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
     caption += f" {REPAIR_NOTE} The test images are balanced." if "repair_flip/rare" in set(summary["quantity"]) else ""
-    drawn = line_panels(summary, records, FLIP, y="flip, share of the true foreground")
+    drawn = line_panels(summary, records, FLIP_LINES, y="flip, share of the true foreground")
     return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
 
 
@@ -195,9 +212,9 @@ def made_of(run: Run) -> Numbers:
     rows = [[key, facts[key]] for key in FIELDS if key in facts]
     sessions = run.config.get("sessions", [])
     rows += _time(run, [float(entry["seconds"]) for entry in sessions if "seconds" in entry])
-    for number, session in enumerate(sessions[1:], start=2):
+    for place, session in enumerate(sessions[1:], start=2):
         others = differing_software([run.config], session)
-        rows += [[f"start {number}, other software", others]] if others else []
+        rows += [[f"start {place}, other software", others]] if others else []
     rows += [[key, value] for key, value in facts.items() if key not in FIELDS]
     rows = rows or [["nothing", "-"]]
     return Numbers("What config.json says of the run", TextTable(["fact", "value"], rows), words=True)
@@ -229,3 +246,153 @@ def members_table(run: Run) -> Numbers:
         exact.append([*(None for _ in names), *(repr(value) if value == value else None for value in values)])
     header = ["member", *axes, "status", *map(title_of, known)]
     return Numbers("All members, on the test images", TextTable(header, body), exact, folded=True, searched=True)
+
+
+PULL = Line("scene_pull/all", "pull of the scene", FLIP)
+SCENES = (
+    "Share of the test objects of a class whose label is right in most of the seeds, in each scene; Cochran's Q, p "
+    "adjusted by Holm for all rows"
+)
+OUTLINE: dict[str, Any] = {"fill": False, "edgecolor": DARK, "linewidth": 2.5, "clip_on": False, "zorder": 3}
+
+
+def pull_charts(run: Run) -> list[Chart]:
+    """Returns the pull over rho and the matrices of scenes and predicted classes; none for two classes."""
+    if PULL.quantity not in set(run.summary["quantity"]) or not run.cells:
+        return []
+    chance = pull_chance(next(iter(run.cells.values())).groups)
+    options = {"y": "share of the flips in rare groups", "reference": (chance, f"chance, {chance:.2f}")}
+    caption = "Of the flips in rare groups, the share that goes to a class whose usual scene the image shows."
+    matrices = [pull_panel(members, title=title) for title, _, members in images_by_setting(run)]
+    where = "Of the flips of objects in a scene that is not theirs, the class that they go to. Framed: the class whose "
+    where += f"usual scene it is; flips that choose evenly put {chance:.0%} of all into the frames."
+    return [
+        line_chart(run, "pull", "Pull of the scene", caption, [PULL], **options),
+        Chart("pull_matrix", "Where a scene's flips go", where, run.note(interval=False), matrices),
+    ]
+
+
+def pull_panel(members: Sequence[tuple[StoredCell, Decomposition]], *, title: str) -> Panel:
+    """Returns a panel of the flips in each scene by predicted class, of members of one setting."""
+    cell, _ = members[0]
+    usual = usual_table(cell.groups)
+    cubes = [flip_cube(images.confusion, own.parts["test"].groups, all_groups=cell.groups) for own, images in members]
+    flips = (np.sum(cubes, axis=0) * ~usual[..., None]).sum(0)
+    shares = flips / np.maximum(flips.sum(1, keepdims=True), 1)
+    names = cell.scene_names, cell.class_names[1:]
+    pull = (flips * usual.T).sum() / max(flips.sum(), 1)
+    head = f"{title}: {pull:.0%} in the frames"
+    draw, size = cell_drawing(shares, [[FLIP] * len(names[1])] * len(names[0]), *names, title=head, y="flips on")
+
+    def framed(axes: Axes) -> None:
+        draw(axes)
+        for scene, y in np.argwhere(usual.T):
+            axes.add_patch(Rectangle((y - 0.47, scene - 0.47), 0.94, 0.94, **OUTLINE))
+
+    return Panel(framed, f"{head}.", size)
+
+
+def scene_table(tests: pd.DataFrame) -> TextTable:
+    """Returns a row per test of `scene_tests`: shares that are right in each scene, and Cochran's Q."""
+    axes = [*({"rho"} & {*tests}), *varying_axes(tests, until="class")]
+    scenes = [name for name in map(str, tests) if name.startswith("right_")]
+    rows = []
+    for row in records_of(tests):
+        shares = [number(row[name], ".2f") for name in scenes]
+        numbers = [*shares, f"{row['q']:.1f}", probability(row["p_holm"])]
+        rows.append([*(str(row[name]) for name in (*axes, "class", "n")), *numbers])
+    titles = [f"on {name.removeprefix('right_')}" for name in scenes]
+    return TextTable([*axes, "class", "objects", *titles, "Q", "p (Holm)"], rows, len(axes) + 1)
+
+
+DRAWN = {
+    "flip_risk": ("entropy", WHOLE),
+    "energy": ("energy", "#56B4E9"),
+    "mirror": ("mirror", "#E69F00"),
+    "disagreement": ("seeds", RARE),
+    "grey_fill": ("smooth: grey", COMMON),
+    "swap_risk": ("scene swap", REPAIRED),
+}
+FACETS = 4
+ALONE = "no setting has two seeds, or too many members to store what they predict"
+REASONS = {"disagreement": ALONE, "pairwise_dice": ALONE, "swap_risk": "config.intervene.scenes is none"}
+REASONS |= dict.fromkeys(("mirror", "grey_fill", "blur_fill"), "config.intervene.scores is not all")
+
+
+def score_blocks(run: Run) -> list[Numbers | Picture]:
+    """Returns the tables and the curves of all scores that are stored; nothing where flip-risk is the only one."""
+    rows = _rows(run)
+    if rows.empty or rows["score"].nunique() < 2:
+        return []
+    summary = score_summary(rows)
+    caption = (
+        "Scores of images, AUROC over all groups: how well each ranks images with a flip share above 0.5; mean and "
+        "interval"
+    )
+    areas = (
+        "The same, AUGRC (area under risk times coverage; lower is better). AURC and E-AURC, and all of them for "
+        "common and rare groups, are in scores.csv"
+    )
+    carried = (
+        f"A threshold for a mean flip of at most {WANTED_RISK:g}, chosen on validation images and carried to the test: "
+        "share of the images it keeps and their mean flip; means over seeds, of those for which it keeps any"
+    )
+    return [
+        Numbers(caption, score_table(summary, "auroc/all")),
+        Numbers(areas, score_table(summary, "augrc/all"), folded=True),
+        _coverage(run, rows),
+        Numbers(carried, score_table(summary, *THRESHOLD)),
+    ]
+
+
+def left_out(run: Run) -> str:
+    """Says which scores the run has not, and why."""
+    there = {*_rows(run).get("score", ())}
+    by_reason: dict[str, list[str]] = {}
+    for name, score in SCORES.items():
+        if there and name not in there:
+            by_reason.setdefault(REASONS.get(name, "config.intervene.scores is none"), []).append(score.title)
+    texts = [f"{', '.join(titles)} ({reason})" for reason, titles in by_reason.items()]
+    return f"Not in this run: {'; '.join(texts)}." if texts else ""
+
+
+def _rows(run: Run) -> pd.DataFrame:
+    if run.scores.empty:
+        return run.scores
+    of_rule = run.scores["selection"] == run.rows["selection"].iloc[0]
+    return run.scores[of_rule & run.scores["member"].isin(run.kept()["member"])]
+
+
+def _coverage(run: Run, rows: pd.DataFrame) -> Picture:
+    """Returns risk-coverage at the highest rho of each of the first settings: all groups, common and rare ones."""
+    highest = rows["rho"].max() if "rho" in rows else None
+    axes = [name for name in varying_axes(rows, until="selection") if name not in ("member", "seed")]
+    shown = rows if highest is None else rows[rows["rho"] == highest]
+    settings = {row["member"]: tuple(row[name] for name in axes) for row in records_of(shown)}
+    facets = list(dict.fromkeys(settings.values()))[:FACETS]
+    curves: dict[tuple, list[np.ndarray]] = {}
+    for cell in run.cells.values():
+        for member, scores in image_scores(cell, "test", run.rows, selection=rows["selection"].iloc[0]):
+            if settings.get(member) not in facets:
+                continue
+            losses = np.asarray(cell.decomposition(member, "test").flip, np.float64)
+            for name, side in product(DRAWN.keys() & scores.keys(), COMPARED):
+                # Shares of all images, and of those left the mean loss of the ones of the side.
+                left = selective.risk_coverage(scores[name], losses, inside=cell.on_side("test", side))
+                curves.setdefault((settings[member], side, name), []).append(at_coverage(left.risk))
+    panels = [_panel(setting, side, curves) for setting, side in product(facets, COMPARED)]
+    where = "" if highest is None else f" at rho {highest:g}"
+    caption = (
+        "Images are set aside by one threshold for all groups; each panel is the mean flip share of those of its "
+        "groups that are left. A score that helps on average can leave the rare groups worse off than before (Jones et "
+        "al., Selective classification can magnify disparities across groups, 2021)."
+    )
+    chart = Chart("coverage_scores", f"Risk-coverage of the scores{where}", caption, run.note(interval=False), panels)
+    return Picture(chart)
+
+
+def _panel(setting: tuple, side: str, members: dict[tuple, list[np.ndarray]]) -> Panel:
+    drawn = [(*look, members[setting, side, name]) for name, look in DRAWN.items() if (setting, side, name) in members]
+    curves = [Curve(label, COVERAGE, mean_curve(of_members), colour) for label, colour, of_members in drawn]
+    title = ", ".join([*map(str, setting), side])
+    return curve_panel(curves, title=title, x="coverage: share of all images kept", y="mean flip share of those kept")

@@ -11,8 +11,8 @@ from flipjax.config import leaves
 from flipjax.report.chart import Chart
 from flipjax.report.charts import flip_chart
 from flipjax.report.html import Numbers, Picture, Section, write_index
-from flipjax.report.lines import forest_panels
 from flipjax.report.page import STARRED, pairs_caption, terminal_text, write_summary
+from flipjax.report.panels import forest_panels
 from flipjax.report.run import ReportError, Run, read_run
 from flipjax.results.cells import StoredCell
 from flipjax.results.frames import records_of, to_frame, write_csv

@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import binomtest
 
 from flipjax.metrics import Decomposition
-from flipjax.report.galleries import member_items
-from flipjax.report.pulls import scene_table
+from flipjax.report.charts import scene_table
+from flipjax.report.pictures import member_items
 from flipjax.results import gallery, pairs
 from flipjax.results.choices import method_regret
 from flipjax.results.frames import records_of, to_frame
