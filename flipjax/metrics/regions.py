@@ -132,8 +132,9 @@ def _padded(scores: np.ndarray, labels: np.ndarray, options: Options) -> tuple[n
     return np.pad(scores, [*lead, *more, (0, 0)]), labels
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: int, bins: int) -> RegionSums:
+# Heights share a program: the width of the rim is traced.
+@functools.partial(jax.jit, static_argnums=(2, 4))
+def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: Any, bins: int) -> RegionSums:
     background, ignore_index, spatial_ndim, kind, *_ = options
     C = scores.shape[-1]
     counted = pixels.counted_label(labels, C, ignore_index) < C
@@ -175,12 +176,15 @@ def _width(width: int | None, shape: tuple[int, ...], spatial_ndim: int) -> int:
     return width
 
 
-def _near(outside: jax.Array, width: int, spatial_ndim: int) -> jax.Array:
-    """Says where a pixel of `outside` lies within `width` pixels along every axis."""
-    for axis in range(-spatial_ndim, 0):
-        size = outside.shape[axis]
-        padding = [(width, width) if a == outside.ndim + axis else (0, 0) for a in range(outside.ndim)]
-        padded = jnp.pad(outside, padding)
-        shifted = [jax.lax.slice_in_dim(padded, s, s + size, axis=axis) for s in range(2 * width + 1)]
-        outside = functools.reduce(jnp.logical_or, shifted)
-    return outside
+def _near(outside: jax.Array, width: Any, spatial_ndim: int) -> jax.Array:
+    """Returns the pixels that lie within `width` pixels of `outside` along every axis; `width` may be traced."""
+
+    def grow(_: Any, near: jax.Array) -> jax.Array:
+        for axis in range(near.ndim - spatial_ndim, near.ndim):
+            size = near.shape[axis]
+            padded = jnp.pad(near, [(1, 1) if a == axis else (0, 0) for a in range(near.ndim)])
+            before, after = (jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in (0, 2))
+            near = before | near | after
+        return near
+
+    return jax.lax.fori_loop(0, width, grow, outside)
