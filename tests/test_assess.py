@@ -20,7 +20,7 @@ from flipjax.results.cells import StoredCell, StoredSplit, load_cell, save_cell
 from flipjax.results.frames import records_of, to_frame
 from flipjax.results.rows import member_rows
 from flipjax.results.score_tables import WANTED_RISK, score_rows
-from flipjax.sweep.study import check_scenes, training_scenes
+from flipjax.task import check_scenes, training_scenes
 from flipjax.training import placement, population
 from flipjax.training.assess import Questions, pack_classes
 from flipjax.training.forms import logits_of

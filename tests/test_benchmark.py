@@ -17,7 +17,7 @@ from flipjax.results.cells import load_cell
 from flipjax.results.ensemble import unpack_classes
 from flipjax.results.frames import to_frame
 from flipjax.results.rows import member_rows
-from flipjax.sweep.study import make_members, make_study
+from flipjax.task import make_members, make_task
 from flipjax.training.member import init_state
 from flipjax.training.predict import evaluate, predict
 
@@ -36,23 +36,23 @@ def images():
 
 def test_the_images_are_a_members_own(config, images):
     config.axes.schedule = ("constant", "cosine")
-    program, study = make_study(plan(config)[0])
+    program, task = make_task(plan(config)[0])
     index = next(i for i, s in enumerate(program.settings) if (s.axes["rho"], s.axes["seed"]) == (0.95, 1))
-    members = make_members(program, study)
+    members = make_members(program, task)
     scheduled = [setting.axes["schedule"] == "cosine" for setting in program.settings]
     assert [float(member.recipe.cosine) for member in members] == scheduled and 0 < sum(scheduled) < len(scheduled)
     member = members[index]
     tables = {"train": (member.rows, member.groups)}
-    tables |= {part: (table.rows, table.groups) for part, table in study.tables.items()}
+    tables |= {part: (table.rows, table.groups) for part, table in task.tables.items()}
     for part, (rows, groups) in tables.items():
         made = getattr(images, part)
-        for own, theirs in zip(jax.jit(gather)(study.pool, rows), (made.images, made.masks), strict=True):
+        for own, theirs in zip(jax.jit(gather)(task.pool, rows), (made.images, made.masks), strict=True):
             np.testing.assert_array_equal(own, theirs)
         np.testing.assert_array_equal(groups, made.groups)
         assert made.images.dtype == np.float32 and all(len(column) == len(rows) for column in made)
     np.testing.assert_array_equal(images.test.classes, images.test.masks.max((1, 2)) - 1)
     np.testing.assert_array_equal(images.test.groups, 2 * images.test.classes + images.test.scenes)
-    np.testing.assert_array_equal(images.test.pairs, study.tables["test"].pairs)
+    np.testing.assert_array_equal(images.test.pairs, task.tables["test"].pairs)
     assert images.class_names == ("background", "mossling", "ripplet") and images.scene_names == ("land", "water")
 
 
@@ -71,14 +71,14 @@ def test_the_rows_are_those_of_the_sweep(images):
 
 
 def test_logits_give_the_numbers_of_a_member(config, images):
-    program, study = make_study(plan(config)[0])
+    program, task = make_task(plan(config)[0])
     experiment = program.experiment
-    rows = study.tables["test"].rows
-    weights = jax.jit(init_state, static_argnums=0)(experiment, make_members(program, study)[0]).weights
+    rows = task.tables["test"].rows
+    weights = jax.jit(init_state, static_argnums=0)(experiment, make_members(program, task)[0]).weights
 
     @jax.jit
     def answer(weights):
-        return [function(experiment, weights, study.pool, rows) for function in (predict, evaluate)]
+        return [function(experiment, weights, task.pool, rows) for function in (predict, evaluate)]
 
     logits, counts = answer(weights)
     own = score(logits, images, method="mine")

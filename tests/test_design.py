@@ -16,6 +16,7 @@ LAYERS = (
     ("metrics", "losses", "augment"),
     ("models", "data", "results"),
     ("training", "intervene", "context", "report", "plan"),
+    ("task",),
     ("audit", "monitor", "sweep"),
     ("__main__",),
 )

@@ -13,7 +13,7 @@ from flipjax.data.pool import Pool, gather
 from flipjax.groups import Groups
 from flipjax.intervene import split_point
 from flipjax.methods import Augmentation, Knobs, active_knobs, knobs_of
-from flipjax.sweep.study import split_evenly
+from flipjax.task import split_evenly
 from flipjax.training import dfr, jtt, population
 from flipjax.training.member import Member
 from flipjax.training.optimise import Recipe

@@ -16,7 +16,7 @@ from flipjax.config import SELECTIONS, ConfigError, PopulationSpec, default_conf
 from flipjax.data.pool import gather
 from flipjax.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.plan import plan
-from flipjax.sweep.study import check_pool, missing_group_notes
+from flipjax.task import check_pool, missing_group_notes
 from flipjax.training import dfr, epoch, population
 from flipjax.training.member import Status
 from flipjax.training.population import take_member

@@ -16,7 +16,7 @@ from flipjax.data import POOLS
 from flipjax.plan import plan
 from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep import waves
-from flipjax.sweep.study import make_study
+from flipjax.task import make_task
 from flipjax.training import placement, population
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
@@ -53,7 +53,7 @@ def stub_compiler(monkeypatch):
     """A member of width 4 takes 4 MB of states, and work 2 MB; returns the numbers of members that are asked for."""
     asked = []
 
-    def taken(program, spec, study, *, members):
+    def taken(program, spec, task, *, members):
         asked.append(members)
         return members * 1_000_000 * program.experiment.model.width, 2_000_000
 
@@ -75,8 +75,8 @@ def test_the_compiler_is_asked_for_half_the_members_until_a_device_holds_them(mo
 
 def test_a_device_that_has_no_room_for_two_members_as_compiled_takes_one(tmp_path):
     (program,) = plan(faults.read_config())
-    (program, study), spec = make_study(program), PopulationSpec(devices=1)
-    one, two = (sum(waves.compiled_bytes(program, spec, study, members=members)) for members in (1, 2))
+    (program, task), spec = make_task(program), PopulationSpec(devices=1)
+    one, two = (sum(waves.compiled_bytes(program, spec, task, members=members)) for members in (1, 2))
     assert one < two
     options = f"--config.population.memory_gb={(one + two) / 2 / waves.USED / 1e9}", "--config.population.devices=1"
     code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", *options)

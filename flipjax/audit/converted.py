@@ -30,8 +30,7 @@ from flipjax.results import gallery
 from flipjax.results.ensemble import unpack_classes
 from flipjax.results.pairs import counterfactual_flip
 from flipjax.results.swapped_scenes import scene_quantities, scene_swap
-from flipjax.sweep.storage import PAIRS
-from flipjax.sweep.study import Study, check_scenes, make_study, split_evenly, starting_weights, training_scenes
+from flipjax.task import Task, check_scenes, make_task, split_evenly, starting_weights, training_scenes
 from flipjax.terminal import Bar
 from flipjax.training.assess import Questions
 from flipjax.training.member import Weights, first_weights
@@ -90,65 +89,65 @@ def map_rows(
 
 
 def ask_questions(
-    program: Program, weights: Weights, study: Study, table: Table, *, intervene: Config | None
+    program: Program, weights: Weights, task: Task, table: Table, *, intervene: Config | None
 ) -> tuple[Any, np.ndarray | None]:
     """Returns what a member of a sweep is asked, of the images of a table (`Assessed`), and the split point or None.
 
     Args:
         program: of the model.
         weights: its weights.
-        study: whose training scenes the regions are put on; for photos, the surroundings of the validation images.
+        task: whose training scenes the regions are put on; for photos, the surroundings of the validation images.
         table: of the images.
         intervene: `config.intervene`, or None for no scene swap; the centre is that of the validation images.
     """
     rows = np.asarray(table.rows)
     plain = Questions("none", logits=False, passes=False, whole=True)
     if intervene is None:
-        return map_rows(plain, program.experiment, weights, study.pool, rows, None, title="images"), None
-    validation = np.asarray(study.tables["val"].rows)
-    if study.pool.kind == "composite":
-        scenes = training_scenes(study, intervene, seed=program.experiment.split.seed)
+        return map_rows(plain, program.experiment, weights, task.pool, rows, None, title="images"), None
+    validation = np.asarray(task.tables["val"].rows)
+    if task.pool.kind == "composite":
+        scenes = training_scenes(task, intervene, seed=program.experiment.split.seed)
     else:
         surroundings = jax.jit(mean_surroundings, static_argnums=0)
-        scenes = surroundings(program.experiment, weights, study.pool, validation)[:, None], jnp.ones(1)
+        scenes = surroundings(program.experiment, weights, task.pool, validation)[:, None], jnp.ones(1)
     questions = Questions("given", logits=False, passes=False, whole=True)
     # Together: images of another number would be another program.
     rows = np.concatenate([rows, validation])
-    both = map_rows(questions, program.experiment, weights, study.pool, rows, scenes, title="images on other scenes")
+    both = map_rows(questions, program.experiment, weights, task.pool, rows, scenes, title="images on other scenes")
     known = both.scene_log_odds[len(table.rows) :]
     point = np.asarray(jax.jit(split_evenly)(known))
     return jax.tree.map(lambda leaf: leaf[: len(table.rows)], both), point
 
 
-def count_segments(study: Study, table: Table, masks: np.ndarray) -> SegmentTables:
+def count_segments(task: Task, table: Table, masks: np.ndarray) -> SegmentTables:
     """Returns the tables of segments of a table's images, from the packed classes of every pixel."""
     parts = []
     for first in range(0, len(masks), CHUNK):
-        labels = np.asarray(gather(study.pool, jnp.asarray(table.rows[first : first + CHUNK]))[1])
+        labels = np.asarray(gather(task.pool, jnp.asarray(table.rows[first : first + CHUNK]))[1])
         classes = unpack_classes(masks[first : first + CHUNK])[:, : labels[0].size].reshape(labels.shape)
-        options = Options(kind="masks", num_classes=1 + len(study.catalog.class_names))
+        options = Options(kind="masks", num_classes=1 + len(task.catalog.class_names))
         parts += [segment_columns(*image, options) for image in zip(classes, labels, strict=True)]
     return join_columns(parts)
 
 
-def draw_items(program: Program, weights: Weights, study: Study, table: Table, audit: Audit) -> list[Item]:
+def draw_items(program: Program, weights: Weights, task: Task, table: Table, audit: Audit) -> list[Item]:
     """Returns the images to look at: those of a sweep, and those that are flipped where flip-risk is low."""
     groups = np.asarray(table.groups)
     pairs = np.asarray(table.pairs)
-    chosen, kinds = gallery.choose_images(audit.decomposition, groups, pairs, confident=SURE, paired=PAIRS)
+    chosen, kinds = gallery.choose_images(audit.decomposition, groups, pairs, confident=SURE, paired=gallery.PAIRS)
     if not len(chosen):
         return []
     rows = np.asarray(table.rows)[chosen]
-    logits = map_rows(predict, program.experiment, weights, study.pool, rows, title="pictures")
-    images, labels = gather(study.pool, jnp.asarray(rows))
+    logits = map_rows(predict, program.experiment, weights, task.pool, rows, title="pictures")
+    images, labels = gather(task.pool, jnp.asarray(rows))
     stored = gallery.make_gallery(images, labels, logits, indices=chosen, groups=groups[chosen], kinds=kinds, member="")
     names = {"class_names": audit.class_names, "scene_names": audit.scene_names, "all_groups": audit.all_groups}
     return member_items(stored, audit.decomposition, pairs, label="", swap=audit.swap, **names)
 
 
-def _load_study(program: Program) -> tuple[Program, Study]:
+def _load_task(program: Program) -> tuple[Program, Task]:
     try:
-        return make_study(program)
+        return make_task(program)
     except ConfigError:
         raise
     except ValueError as error:
@@ -172,25 +171,25 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     if options.out:
         files.claim_folder(Path(options.out))
     device = backend.start_backend(PopulationSpec(**options.config.population), sys.maxsize)
-    program, study = _load_study(program)
+    program, task = _load_task(program)
     start = starting_weights(program.experiment, whole=True)
     if intervene:
-        check_scenes(study, intervene)
+        check_scenes(task, intervene)
     weights = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
-    table = study.tables[options.split]
+    table = task.tables[options.split]
     groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
-    answer, point = ask_questions(program, weights, study, table, intervene=intervene)
+    answer, point = ask_questions(program, weights, task, table, intervene=intervene)
     swap = None
-    catalog = study.catalog
+    catalog = task.catalog
     further = {}
-    if study.pool.kind == "composite":
+    if task.pool.kind == "composite":
         further["counterfactual_flip"] = counterfactual_flip(answer.decomposition, pairs)
     if point is not None:
         swap = scene_swap(answer.decomposition, answer.scene_log_odds, point)
         asked = (answer.decomposition, answer.scene_log_odds, point, groups)
         further |= scene_quantities(*asked, all_groups=catalog.groups)
     scenes = [catalog.scene_photo_names[index] if index >= 0 else "" for index in table.rows[:, 1]]
-    segments = count_segments(study, table, answer.masks)
+    segments = count_segments(task, table, answer.masks)
     audit = conclude_audit(
         [catalog.object_names[index] for index in table.rows[:, 0]],
         groups,
@@ -212,7 +211,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     if options.out:
         used = {name: getattr(options, name) for name in ("model", "weights", "dtype", "split", "samples")}
         used |= {"pool": pool.name, "size": pool.size, "device": device, "intervene": intervene and dict(intervene)}
-        items = draw_items(program, weights, study, table, audit)
+        items = draw_items(program, weights, task, table, audit)
         files.write_tables(Path(options.out), audit, options=used, facts=facts)
         page.write_page(Path(options.out), audit, items, options=used, facts=facts)
     return summary_text(audit, facts)

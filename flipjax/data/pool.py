@@ -1,4 +1,4 @@
-"""The pool: every image a study can show, as uint8 arrays shared by all members, and the catalog that describes it."""
+"""The pool: all images of a task as uint8 arrays shared by all members, and the catalog that describes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -11,6 +11,9 @@ from flipjax.files import DamagedError, read_arrays, write_arrays
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.pairs import whole_pairs
 
+PAIRS = 2
+"""Counterfactual sets in a gallery: images of one object in all scenes."""
+
 
 class StoredImages(NamedTuple):
     """R images and what a member made of them: the arrays of `gallery.npz`.

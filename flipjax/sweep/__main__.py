@@ -103,15 +103,15 @@ def _check_functions(programs: Sequence[Program]) -> None:
 
 def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:
     """Starts JAX, prints what the compiled program of each cell says of its memory; returns the exit code."""
-    from flipjax.sweep.study import make_study
     from flipjax.sweep.waves import TooLargeError, wave
+    from flipjax.task import make_task
 
     code = command.DONE
     print(backend.start_backend(spec, max(len(program.names) for program in programs)))
     for program in programs:
         try:
-            loaded, study = make_study(program)
-            print(wave(loaded, spec, study)[1])
+            loaded, task = make_task(program)
+            print(wave(loaded, spec, task)[1])
         except TooLargeError as error:
             say(printable(f"flipjax sweep: cell {program.name}: {error}"))
             code = command.USAGE

@@ -10,7 +10,7 @@ from flipjax.config import ConfigError, Experiment, ModelSpec
 from flipjax.data import store, tfds
 from flipjax.methods import Knobs
 from flipjax.plan import Program
-from flipjax.sweep.study import check_sizes_of
+from flipjax.task import check_sizes_of
 from flipjax.training.member import Member, State, init_state
 from flipjax.training.optimise import Recipe
 

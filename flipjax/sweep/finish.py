@@ -23,8 +23,8 @@ from flipjax.results.region_shares import region_quantities
 from flipjax.results.rows import member_rows
 from flipjax.results.swapped_scenes import scene_quantities, training_evidence
 from flipjax.sweep.storage import shown_images
-from flipjax.sweep.study import Study, split_evenly, training_scenes
 from flipjax.sweep.workdir import Workdir
+from flipjax.task import Task, split_evenly, training_scenes
 from flipjax.training import dfr, placement, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
 from flipjax.training.member import State, Status, Weights
@@ -40,7 +40,7 @@ MASK_BYTES = 2**28
 def finish(
     program: Program,
     config: Config,
-    study: Study,
+    task: Task,
     layout: placement.Layout,
     current: population.Population,
     workdir: Workdir,
@@ -53,7 +53,7 @@ def finish(
     Args:
       program: its members, all or a part.
       config: of the run.
-      study: of the program.
+      task: of the program.
       layout: of the population.
       current: the trained population.
       workdir: the run folder.
@@ -62,20 +62,20 @@ def finish(
     """
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
-        pool = placement.share(layout, study.pool)
-        current = dfr.refit_heads(program.experiment, layout, current, pool, study.tables["val"])
-    parts, score_names, regions = _assess(program, config, study, layout, current)
-    names = ("background", *study.catalog.class_names)
-    scenes, usual = study.catalog.scene_names, study.catalog.groups.usual
+        pool = placement.share(layout, task.pool)
+        current = dfr.refit_heads(program.experiment, layout, current, pool, task.tables["val"])
+    parts, score_names, regions = _assess(program, config, task, layout, current)
+    names = ("background", *task.catalog.class_names)
+    scenes, usual = task.catalog.scene_names, task.catalog.groups.usual
     stored = StoredCell(program.names, rules, names, scenes, parts, score_names=score_names, usual=usual)
     states = population.states_of(current)
     trained = np.asarray(current.members.groups)[current.slots]
     evidence = [training_evidence(groups, stored.groups) for groups in trained]
-    rows = _rows(program, study, stored, states, regions, evidence)
+    rows = _rows(program, task, stored, states, regions, evidence)
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
     workdir.verify()
     if shown in program.names:
-        galleries = _galleries(program, study, stored, states.best[rules[0]].weights, gallery_members(program, shown))
+        galleries = _galleries(program, task, stored, states.best[rules[0]].weights, gallery_members(program, shown))
         if galleries:
             path = workdir.results_of(program) / "gallery.npz"
             gallery.save_gallery(path, gallery.concatenate_galleries(galleries), program=program.identity)
@@ -84,39 +84,39 @@ def finish(
 
 
 def _assess(
-    program: Program, config: Config, study: Study, layout: placement.Layout, current: population.Population
+    program: Program, config: Config, task: Task, layout: placement.Layout, current: population.Population
 ) -> tuple[dict[str, StoredSplit], tuple[str, ...], dict[str, metrics.RegionSums]]:
     """Returns what is stored of each split, the names of the scores, and the sums over regions (S, K, n, ...)."""
     wanted = config.intervene
-    pool = study.pool
+    pool = task.pool
     form, last, shares = "none", None, None
     if wanted.scenes != "none" and pool.kind == "composite":
         form = "given"
-        last = training_scenes(study, wanted, seed=program.experiment.split.seed)
+        last = training_scenes(task, wanted, seed=program.experiment.split.seed)
         shares = np.repeat(np.asarray(last[1]) / 2, 2)
     elif wanted.scenes != "none":
         form = "surroundings"
-        last = jnp.asarray(study.tables["val"].rows)
+        last = jnp.asarray(task.tables["val"].rows)
     asked = wanted.scores != "none"
     questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
     # All that needs further passes is of the first rule alone, which the tables compare: of six it would be most of the
     # evaluation.
     fewer = Questions("none", logits=False, passes=False, masks=False)
     # One program for all splits, which takes as long to compile as that of one.
-    ends = np.cumsum([len(table.rows) for table in study.tables.values()])
-    rows = np.concatenate([table.rows for table in study.tables.values()])
+    ends = np.cumsum([len(table.rows) for table in task.tables.values()])
+    rows = np.concatenate([table.rows for table in task.tables.values()])
     shared = placement.share(layout, (pool, rows, last))
     whole = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
     answers = {
         part: jax.tree.map(operator.itemgetter(np.s_[:, :, end - len(table.rows) : end]), whole)
-        for (part, table), end in zip(study.tables.items(), ends, strict=True)
+        for (part, table), end in zip(task.tables.items(), ends, strict=True)
     }
     validation = answers["val"]
     centers = None if form == "none" else np.asarray(_split_points(validation.scene_log_odds))
     fills = range(len(FILLS) if questions.passes else 0)
     points = [np.asarray(_split_points(validation.fill_log_odds[..., [fill], :])) for fill in fills]
     parts = {}
-    for part, table in study.tables.items():
+    for part, table in task.tables.items():
         answer = answers[part]
         scores = [] if answer.scores is None else [answer.scores[0]]
         first = jax.tree.map(operator.itemgetter(0), answer.decomposition)
@@ -162,14 +162,14 @@ def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.
 
 def _rows(
     program: Program,
-    study: Study,
+    task: Task,
     stored: StoredCell,
     states: State,
     regions: Mapping[str, metrics.RegionSums],
     evidence: Sequence[np.ndarray],
 ) -> list[Row]:
     further = [*(SCENE_QUANTITIES if stored.parts["test"].scene_log_odds is not None else ())]
-    further += [*(PAIR_QUANTITIES if study.pool.kind == "composite" else ()), *REGION_QUANTITIES]
+    further += [*(PAIR_QUANTITIES if task.pool.kind == "composite" else ()), *REGION_QUANTITIES]
     known = {"all_groups": stored.groups}
     rows = []
     for index, setting in enumerate(program.settings):
@@ -177,7 +177,7 @@ def _rows(
             member = {"member": setting.name, **setting.axes, "status": Status(int(states.status[index])).name.lower()}
             member |= {"epochs": int(states.epoch[index]), "best_epoch": int(states.best[rule].epoch[index])}
             center = stored.center(setting.name, selection=rule)
-            for part, table in study.tables.items():
+            for part, table in task.tables.items():
                 decomposition = stored.decomposition(setting.name, part, selection=rule)
                 log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
                 sums = jax.tree.map(operator.itemgetter((place, index)), regions[part])
@@ -222,10 +222,10 @@ def gallery_members(program: Program, shown: str) -> list[str]:
 
 
 def _galleries(
-    program: Program, study: Study, stored: StoredCell, best: Weights, names: Sequence[str]
+    program: Program, task: Task, stored: StoredCell, best: Weights, names: Sequence[str]
 ) -> list[gallery.StoredImages]:
     """Returns the galleries of the members that have images to show, with their `best` weights among all members'."""
-    table = study.tables["test"]
+    table = task.tables["test"]
     galleries = []
     for name in names:
         indices, kinds = shown_images(stored, name)
@@ -233,9 +233,9 @@ def _galleries(
         if len(indices):
             rows = jnp.asarray(table.rows[indices])
             weights = population.take_member(best, program.names.index(name))
-            logits = _predict(program.experiment, weights, study.pool, rows)
+            logits = _predict(program.experiment, weights, task.pool, rows)
             about = {"indices": indices, "groups": table.groups[indices], "kinds": kinds, "member": name}
-            galleries.append(gallery.make_gallery(*gather(study.pool, rows), logits, **about))
+            galleries.append(gallery.make_gallery(*gather(task.pool, rows), logits, **about))
     return galleries
 
 

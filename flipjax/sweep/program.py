@@ -9,8 +9,8 @@ from flipjax.config import PopulationSpec
 from flipjax.plan import Program
 from flipjax.results.cells import Row
 from flipjax.sweep.checkpoint import Checkpoints
-from flipjax.sweep.study import Study, check_pool, make_members, missing_group_notes, starting_weights
 from flipjax.sweep.workdir import Workdir
+from flipjax.task import Task, check_pool, make_members, missing_group_notes, starting_weights
 from flipjax.terminal import Bar
 from flipjax.training import jtt, placement, population
 from flipjax.training.member import Status
@@ -73,7 +73,7 @@ def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> placem
 def train(
     program: Program,
     spec: PopulationSpec,
-    study: Study,
+    task: Task,
     workdir: Workdir,
     *,
     bar: Bar,
@@ -85,7 +85,7 @@ def train(
     Args:
       program: of the plan.
       spec: how members map to devices.
-      study: of the program.
+      task: of the program.
       workdir: where checkpoints go.
       bar: told of every epoch.
       stop_requested: asked after every epoch; True ends the run.
@@ -95,9 +95,9 @@ def train(
       InterruptedRunError: when `stop_requested` said so.
       OSError: the run folder cannot be written to.
     """
-    check_pool(program, study.catalog)
+    check_pool(program, task.catalog)
     layout = layout_of(program, spec, members=len(program.settings))
-    members = make_members(program, study)
+    members = make_members(program, task)
     for line in missing_group_notes(program, members):
         bar.say(f"cell {program.name}: {line}")
     start = starting_weights(program.experiment)
@@ -112,7 +112,7 @@ def train(
         current = population.create(program.experiment, layout, members, states)
         bar.say(f"cell {program.name}: continues after epoch {epoch}")
         bar.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
-    shared = placement.share(layout, (study.pool, study.tables["val"]))
+    shared = placement.share(layout, (task.pool, task.tables["val"]))
     while (current.status == Status.RUNNING).any():
         if stop_requested():
             checkpoints.close()
@@ -123,7 +123,7 @@ def train(
             history[name][:, epoch] = values
         epoch += 1
         if "jtt_epochs" in program.experiment.active_knobs:
-            current = jtt.start_second_runs(program.experiment, layout, current, study.pool, start)
+            current = jtt.start_second_runs(program.experiment, layout, current, task.pool, start)
         states = population.states_of(current)
         workdir.verify()
         checkpoints.save(epoch, (states, history))

@@ -24,8 +24,8 @@ from flipjax.sweep.lock import Lock
 from flipjax.sweep.program import InterruptedRunError, train
 from flipjax.sweep.shards import Shard
 from flipjax.sweep.signals import Signals
-from flipjax.sweep.study import Study, check_scenes, make_study
 from flipjax.sweep.workdir import Workdir
+from flipjax.task import Task, check_scenes, make_task
 from flipjax.terminal import Bar, say
 from flipjax.training.own import check_own
 
@@ -103,20 +103,20 @@ class Sweep:
 
     def _run_program(self, program: Program, bar: Bar) -> None:
         spec = PopulationSpec(**self.config.population)
-        program, study = make_study(program)
+        program, task = make_task(program)
         check_own(program.experiment)
-        self.pools[program.name] = ("background", *study.catalog.class_names), study.catalog.groups
-        check_scenes(study, self.config.intervene)
-        self.workdir.record_pool(program, study.catalog)
+        self.pools[program.name] = ("background", *task.catalog.class_names), task.catalog.groups
+        check_scenes(task, self.config.intervene)
+        self.workdir.record_pool(program, task.catalog)
         bar.say(f"cell {program.name}: compiling, then training {len(program.names)} members")
-        size, text = waves.wave(program, spec, study)
+        size, text = waves.wave(program, spec, task)
         if size < len(program.names):
             bar.say(text)
-        run = functools.partial(self._run_wave, study=study, spec=spec, bar=bar)
-        refuse = functools.partial(waves.no_room, spec=spec, study=study)
+        run = functools.partial(self._run_wave, task=task, spec=spec, bar=bar)
+        refuse = functools.partial(waves.no_room, spec=spec, task=task)
         waves.in_waves(program, size, run, say=bar.say, refuse=refuse)
 
-    def _run_wave(self, program: Program, study: Study, spec: PopulationSpec, bar: Bar) -> None:
+    def _run_wave(self, program: Program, task: Task, spec: PopulationSpec, bar: Bar) -> None:
         whole = next(other for other in self.programs if other.name == program.name)
         before = storage.rows_of(whole, self.stored[program.name], "history")
 
@@ -126,9 +126,9 @@ class Sweep:
                 self._write_history()
 
         options = {"stop_requested": lambda: self.signals.stop, "after_epoch": after_epoch}
-        layout, trained, history = train(program, spec, study, self.workdir, bar=bar, **options)
+        layout, trained, history = train(program, spec, task, self.workdir, bar=bar, **options)
         shown = select(whole)
-        cell = finish(program, self.config, study, layout, trained, self.workdir, history=history, shown=shown)
+        cell = finish(program, self.config, task, layout, trained, self.workdir, history=history, shown=shown)
         self.stored[program.name] |= dict.fromkeys(cell.members, cell)
 
     def _write_history(self) -> None:

@@ -17,9 +17,6 @@ from flipjax.sweep.workdir import Workdir
 # The arrays of a part that have an axis of members, and which one it is.
 AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "scores": 0, "masks": 0}
 
-# Sets of images of one object, in all scenes, that a gallery shows.
-PAIRS = 2
-
 
 def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any]) -> dict[str, StoredCell]:
     """Returns the stored results of those members of a program that are whole in the folder, by member.
@@ -58,7 +55,7 @@ def shown_images(stored: StoredCell, member: str) -> tuple[np.ndarray, np.ndarra
     """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose_images`."""
     test = stored.parts["test"]
     decomposition = stored.decomposition(member, "test")
-    return gallery.choose_images(decomposition, test.groups, test.pairs, paired=PAIRS)
+    return gallery.choose_images(decomposition, test.groups, test.pairs, paired=gallery.PAIRS)
 
 
 def rows_of(program: Program, stored: Mapping[str, StoredCell], table: str) -> list[Row]:

@@ -12,7 +12,7 @@ from flipjax.config import PopulationSpec
 from flipjax.plan import Program, restrict
 from flipjax.sweep.dry_run import megabytes
 from flipjax.sweep.program import layout_of
-from flipjax.sweep.study import Study, make_members
+from flipjax.task import Task, make_members
 from flipjax.training import placement, population
 from flipjax.training.member import init_state
 
@@ -24,7 +24,7 @@ class TooLargeError(ValueError):
     """A device has no memory for one member alone."""
 
 
-def compiled_bytes(program: Program, spec: PopulationSpec, study: Study, *, members: int) -> tuple[int, int]:
+def compiled_bytes(program: Program, spec: PopulationSpec, task: Task, *, members: int) -> tuple[int, int]:
     """Compiles the epoch of so many members, makes none of their arrays, and returns what the compiler says.
 
     Returns:
@@ -38,10 +38,10 @@ def compiled_bytes(program: Program, spec: PopulationSpec, study: Study, *, memb
         sharding = NamedSharding(layout.mesh, P(placement.AXIS))
         return jax.ShapeDtypeStruct((slots, *leaf.shape), leaf.dtype, sharding=sharding)
 
-    read = (study.pool, study.tables["val"])
+    read = (task.pool, task.tables["val"])
     everywhere = NamedSharding(layout.mesh, P())
     shared = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), read)
-    member = make_members(restrict(program, program.names[:1]), study)[0]
+    member = make_members(restrict(program, program.names[:1]), task)[0]
     one = member, jax.eval_shape(functools.partial(init_state, experiment), member)
     lowered = population.lower_epoch(experiment, layout, *jax.tree.map(stacked, one), *shared)
     analysis = lowered.compile().memory_analysis()
@@ -63,7 +63,7 @@ def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
     return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (devices or jax.device_count())
 
 
-def wave(program: Program, spec: PopulationSpec, study: Study) -> tuple[int, str]:
+def wave(program: Program, spec: PopulationSpec, task: Task) -> tuple[int, str]:
     """Returns how many of a program's members are trained at a time, and a line that says what they take.
 
     All, or half as many until the device holds them. What is compiled here is not compiled again to run it.
@@ -73,11 +73,11 @@ def wave(program: Program, spec: PopulationSpec, study: Study) -> tuple[int, str
     """
     size = members = len(program.names)
     limit = device_bytes(spec)
-    while sum(taken := compiled_bytes(program, spec, study, members=size)) > USED * limit and size > 1:
+    while sum(taken := compiled_bytes(program, spec, task, members=size)) > USED * limit and size > 1:
         size = (size + 1) // 2
     devices = layout_of(program, spec, members=size).mesh.size
     if size == 1 and sum(taken) > device_bytes(spec, devices=devices):
-        raise TooLargeError(no_room(program, spec, study))
+        raise TooLargeError(no_room(program, spec, task))
     given, working = map(megabytes, taken)
     return size, (
         f"cell {program.name}: {size} of {members} members at a time take {given} of states and data and {working} of "
@@ -85,9 +85,9 @@ def wave(program: Program, spec: PopulationSpec, study: Study) -> tuple[int, str
     )
 
 
-def no_room(program: Program, spec: PopulationSpec, study: Study) -> str:
+def no_room(program: Program, spec: PopulationSpec, task: Task) -> str:
     """Returns a sentence: a device has no memory for the first member alone, what that takes, and what to lower."""
-    given, working = compiled_bytes(program, spec, study, members=1)
+    given, working = compiled_bytes(program, spec, task, members=1)
     devices = layout_of(program, spec, members=1).mesh.size
     whose = "that config.population.memory_gb allows" if spec.memory_gb else "of a device"
     # The devices of a CPU share its memory: a batch on several of them takes as much.

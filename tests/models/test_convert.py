@@ -15,7 +15,7 @@ from safetensors.numpy import save, save_file
 from flipjax.config import ConfigError, Experiment, ModelSpec
 from flipjax.models import names, smp, weights
 from flipjax.models.__main__ import main
-from flipjax.sweep.study import starting_weights
+from flipjax.task import starting_weights
 
 APART = {"q": "query", "k": "key", "v": "value"}
 

@@ -28,7 +28,7 @@ from flipjax.training.member import NO_WEIGHTS, Member, Weights
 from flipjax.training.optimise import Recipe
 
 
-class Study(NamedTuple):
+class Task(NamedTuple):
     """What a program trains and is tested on."""
 
     pool: Pool
@@ -37,7 +37,7 @@ class Study(NamedTuple):
     tables: dict[str, Table]
 
 
-def make_study(program: Program) -> tuple[Program, Study]:
+def make_task(program: Program) -> tuple[Program, Task]:
     """Loads the program's pool and splits it, and returns the program with the groups of that pool, too.
 
     For errors see the pools and `flipjax.data.split.split_pool`.
@@ -47,7 +47,7 @@ def make_study(program: Program) -> tuple[Program, Study]:
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
     experiment = dataclasses.replace(spec, groups=catalog.groups)
-    return dataclasses.replace(program, experiment=experiment), Study(pool, catalog, split, tables)
+    return dataclasses.replace(program, experiment=experiment), Task(pool, catalog, split, tables)
 
 
 def starting_weights(experiment: Experiment, *, whole: bool = False) -> Weights:
@@ -70,15 +70,15 @@ def starting_weights(experiment: Experiment, *, whole: bool = False) -> Weights:
         raise ConfigError("config.model.weights", problem=str(error)) from error
 
 
-def make_members(program: Program, study: Study) -> list[Member]:
+def make_members(program: Program, task: Task) -> list[Member]:
     """Returns the members.
 
     Members of one seed share a PRNG key across rho, so that levels differ only in their index tables.
     """
-    n_train = training_size(program, study.catalog, study.split)
+    n_train = training_size(program, task.catalog, task.split)
     members = []
     for setting in program.settings:
-        table = table_of(setting, study.catalog, study.split, n_train=n_train, rhos=program.rhos)
+        table = table_of(setting, task.catalog, task.split, n_train=n_train, rhos=program.rhos)
         numbers = {name: setting.axes[name] for name in ("learning_rate", "weight_decay", "warmup", "clip_norm")}
         recipe = Recipe(**numbers, cosine=float(setting.axes["schedule"] == "cosine"))
         members.append(
@@ -161,23 +161,23 @@ def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str
     ]
 
 
-def check_scenes(study: Study, wanted: Config) -> None:
+def check_scenes(task: Task, wanted: Config) -> None:
     """Raises ConfigError where the pool has not the scenes that `config.intervene` wants."""
-    if wanted.scenes in ("sampled", "both") and study.pool.kind != "composite":
+    if wanted.scenes in ("sampled", "both") and task.pool.kind != "composite":
         raise ConfigError("config.intervene.scenes", "mean or none for a pool of photos", wanted.scenes)
 
 
-def training_scenes(study: Study, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
+def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
     """Returns training scenes of each of S kinds of a composite pool, (S, D, H, W, channels) in 0..1, and weights (D,).
 
     Args:
-        study: of the program.
+        task: of the program.
         wanted: `config.intervene`, checked by `check_scenes`.
         seed: of the split, and so of the draw: the same scenes for all members.
     """
-    scenes = study.split.train.scenes
-    kinds = study.catalog.scene_kind[scenes]
-    photos = np.asarray(study.pool.scenes)
+    scenes = task.split.train.scenes
+    kinds = task.catalog.scene_kind[scenes]
+    photos = np.asarray(task.pool.scenes)
     count = kinds.max() + 1
     means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in range(count)]
     drawn = np.zeros((count, 0), np.int64)
