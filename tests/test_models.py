@@ -28,6 +28,13 @@ def xla_convolve(images, kernel, stride=1, padding="SAME", groups=1):
     )
 
 
+@pytest.fixture(params=["all-rows", "blocks-of-rows"])
+def rows_at_once(request, monkeypatch):
+    """Gradients of a whole batch, and in the blocks that large images take."""
+    if request.param == "blocks-of-rows":
+        monkeypatch.setattr(convolution, "BLOCKED", 64)
+
+
 @pytest.mark.parametrize(
     ("images", "kernel"),
     [
@@ -42,8 +49,8 @@ def xla_convolve(images, kernel, stride=1, padding="SAME", groups=1):
         pytest.param((1, 2, 2, 20), (3, 3, 20, 20), id="plain-smaller-than-its-kernel"),
     ],
 )
-def test_convolution_and_its_gradients_are_xlas(images, kernel):
-    assert_alike(convolution.convolve, xla_convolve, images, kernel)
+def test_convolution_and_its_gradients_are_xlas(images, kernel, rows_at_once):
+    assert_alike(lambda *arrays: convolution.convolve(*arrays), xla_convolve, images, kernel)
 
 
 def test_depthwise_convolution_and_its_gradients_are_xlas():
@@ -68,7 +75,7 @@ def test_strided_convolutions_are_pytorchs(images, kernel, stride, padding):
 @pytest.mark.parametrize(
     ("size", "channels", "skip"), [((1, 1), 2, 3), ((3, 2), 5, 4), ((4, 4), 3, None), ((4, 4), 3, 0), ((44, 40), 20, 4)]
 )
-def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channels, skip):
+def test_convolution_of_a_doubled_image_and_its_gradients_are_xlas(size, channels, skip, rows_at_once):
     def folded(images, others, kernel):
         return convolution.convolve_doubled(images, None if skip is None else others, kernel)
 

@@ -15,6 +15,9 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 LARGE = 2**15
 """Values of an image above which an unpadded convolution on XLA:CPU is slow (sweeps/benchmarks/throughput)."""
 
+BLOCKED = 2**18
+"""Values of a batch above which a gradient on XLA:CPU is summed in blocks that stay in a core's cache."""
+
 _PLAIN = contextvars.ContextVar("plain", default=False)
 
 
@@ -88,21 +91,49 @@ def _same(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _kernel_gradient(images: jax.Array, gradient: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Correlates images with the gradient: channels and batch trade places, and the gradient is the kernel."""
-    B, H, W, C = images.shape
+    H, W, C = images.shape[1:]
     height, width, _, O = shape  # noqa: E741
     pixels = _pixels_at_once(W, C, O)
     swapped = O <= 16 < C  # The two trade places for the sake of the columns, and the offsets change sign.
-    moving, fixed = (gradient, images) if swapped else (images, gradient.reshape(B, H, W // pixels, pixels * O))
-    # The barriers keep XLA from folding the transposes back into permuted convolution dimensions.
-    moving, fixed = lax.optimization_barrier((moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3)))
-    padding = ((height // 2, height // 2), (width // 2, width // 2))
-    taps = lax.optimization_barrier(
-        lax.conv_general_dilated(moving, fixed, (1, 1), padding, rhs_dilation=(1, pixels), dimension_numbers=_LAYOUT)
-    )
+    moving, fixed = (gradient, images) if swapped else (images, gradient)
+    above, block = height // 2, _rows_at_once(images.shape, max(C, O))
+    taps_of = functools.partial(_taps, width=width, pixels=pixels)
+    if block == H:
+        taps = taps_of(moving, fixed, above=above)
+    else:
+        moving, fixed = lax.optimization_barrier(
+            (jnp.pad(moving, ((0, 0), (above, above), (0, 0), (0, 0))), fixed),
+        )
+
+        def add(index: jax.Array, total: jax.Array) -> jax.Array:
+            seen = lax.dynamic_slice_in_dim(moving, index * block, block + 2 * above, axis=1)
+            return total + taps_of(seen, lax.dynamic_slice_in_dim(fixed, index * block, block, axis=1), above=0)
+
+        sums = (moving.shape[-1], height, width + pixels - 1, pixels * fixed.shape[-1])
+        taps = lax.fori_loop(0, H // block, add, jnp.zeros(sums, images.dtype))
     if swapped:
         return taps[:, ::-1, ::-1].transpose(1, 2, 3, 0)
     parts = [taps[:, :, i : i + width, i * O : (i + 1) * O] for i in range(pixels)]
     return functools.reduce(jnp.add, parts).transpose(1, 2, 0, 3)
+
+
+def _rows_at_once(shape: tuple[int, ...], channels: int) -> int:
+    """Returns rows of a block whose operands stay in a core's cache; all of them where the images are small."""
+    B, H, W, _ = shape
+    if B * H * W * channels <= BLOCKED:
+        return H
+    return max((rows for rows in range(1, H) if H % rows == 0 and B * rows * W * channels <= BLOCKED // 2), default=1)
+
+
+def _taps(moving: jax.Array, fixed: jax.Array, *, width: int, pixels: int, above: int) -> jax.Array:
+    B, H, W, C = fixed.shape
+    fixed = fixed.reshape(B, H, W // pixels, pixels * C)
+    # The barriers keep XLA from folding the transposes back into permuted convolution dimensions.
+    moving, fixed = lax.optimization_barrier((moving.transpose(3, 1, 2, 0), fixed.transpose(1, 2, 0, 3)))
+    padding = ((above, above), (width // 2, width // 2))
+    return lax.optimization_barrier(
+        lax.conv_general_dilated(moving, fixed, (1, 1), padding, rhs_dilation=(1, pixels), dimension_numbers=_LAYOUT)
+    )
 
 
 def _convolve_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -181,12 +212,26 @@ def _corners(images: jax.Array, kernel: jax.Array) -> jax.Array:
 def _corners_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     images, kernel = saved
     B, H, W, C = images.shape
-    # The four corners of each pixel side by side: both gradients are a matrix product of them.
-    around = [gradient[:, i : i + H, j : j + W] for i in (1, 0) for j in (1, 0)]
-    corners = lax.optimization_barrier(jnp.concatenate(around, axis=-1).reshape(B * H * W, -1))
-    taps = lax.optimization_barrier(images.reshape(B * H * W, C).T @ corners)
     turned = lax.optimization_barrier(kernel.swapaxes(2, 3).reshape(-1, C))
-    return (corners @ turned).reshape(images.shape), taps.reshape(C, 2, 2, -1).transpose(1, 2, 0, 3)
+
+    def gradients(images: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # The four corners of each pixel side by side: both gradients are a matrix product of them.
+        around = [gradient[:, i : i + H, j : j + W] for i in (1, 0) for j in (1, 0)]
+        corners = lax.optimization_barrier(jnp.concatenate(around, axis=-1).reshape(len(images) * H * W, -1))
+        taps = lax.optimization_barrier(images.reshape(-1, C).T @ corners)
+        return taps, (corners @ turned).reshape(images.shape)
+
+    if B * H * W * max(C, gradient.shape[-1]) <= BLOCKED:
+        taps, image_gradient = gradients(images, gradient)
+    else:  # An image at a time stays in a core's cache.
+
+        def add(total: jax.Array, one: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            taps, image_gradient = gradients(*(each[None] for each in lax.optimization_barrier(one)))
+            return total + taps, image_gradient[0]
+
+        zero = jnp.zeros((C, 4 * gradient.shape[-1]), images.dtype)
+        taps, image_gradient = lax.scan(add, zero, lax.optimization_barrier((images, gradient)))
+    return image_gradient, taps.reshape(C, 2, 2, -1).transpose(1, 2, 0, 3)
 
 
 _convolve_corners = with_gradient(_corners, _corners_backward)
