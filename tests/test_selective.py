@@ -54,9 +54,3 @@ def test_images_without_score_have_no_rank():
     assert selective.accepted([0.1, np.nan], [0.5, 1.0], threshold=1.0) == (1.0, 0.5)
     assert selective.aurc([np.nan, 1.0], [1, 0]) == 0.0
     assert np.isnan([selective.aurc([np.nan], [1]), selective.augrc([np.nan, 1.0], [1, 0])]).all()
-
-
-def test_calibration_error_of_two_bins():
-    assert selective.calibration_error([0.25, 0.25, 1.0], [True, False, True], bins=2) == pytest.approx(0.5 / 3)
-    with pytest.raises(ValueError, match="scores"):
-        selective.calibration_error([0.5], [True, False])

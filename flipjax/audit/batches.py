@@ -16,10 +16,10 @@ from flipjax.audit.read import check_names
 from flipjax.audit.results import conclude_audit
 from flipjax.groups import AnyGroups
 from flipjax.metrics import Decomposition, class_names
-from flipjax.metrics.checks import Options, check_options, to_array
-from flipjax.metrics.classes import Background, read_background
-from flipjax.metrics.grouping import members_of
-from flipjax.metrics.units import UNITS
+from flipjax.metrics.checks import to_array
+from flipjax.metrics.classes import Background, LabelSpec, read_background
+from flipjax.metrics.objects import UNITS
+from flipjax.metrics.statistics import members_of
 from flipjax.threads import in_order
 
 SHOWN_ABOVE = 0.1
@@ -243,7 +243,7 @@ def stream(
         >>> audit.summary["fg_correct"]
         1.0
     """
-    check_options(Options(ignore_index=ignore_index, kind=kind, channels=channels))
+    LabelSpec(ignore_index=ignore_index, kind=kind, channels=channels)
     if unit not in UNITS:
         raise ValueError(f"unit: expected one of {', '.join(UNITS)}, found {unit!r}.")
     if kind == "masks" and num_classes is None:

@@ -22,7 +22,7 @@ from flipjax.audit.tables import summary_text
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
-from flipjax.metrics.checks import Options
+from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.segment_table import SegmentTables, join_columns, segment_columns
 from flipjax.plan import Program, plan
 from flipjax.report.pictures import Item, member_items
@@ -125,7 +125,7 @@ def count_segments(task: Task, table: Table, masks: np.ndarray) -> SegmentTables
     for first in range(0, len(masks), CHUNK):
         labels = np.asarray(gather(task.pool, jnp.asarray(table.rows[first : first + CHUNK]))[1])
         classes = unpack_classes(masks[first : first + CHUNK])[:, : labels[0].size].reshape(labels.shape)
-        options = Options(kind="masks", num_classes=1 + len(task.catalog.class_names))
+        options = LabelSpec(kind="masks", num_classes=1 + len(task.catalog.class_names))
         parts += [segment_columns(*image, options) for image in zip(classes, labels, strict=True)]
     return join_columns(parts)
 

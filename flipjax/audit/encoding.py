@@ -12,8 +12,7 @@ import numpy as np
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits, StoredArray, listed
 from flipjax.audit.label_maps import LabelMap, Panoptic, apply_label_map
 from flipjax.audit.read import Pair
-from flipjax.metrics.checks import Options
-from flipjax.metrics.classes import Background, background_classes
+from flipjax.metrics.classes import Background, LabelSpec, background_classes
 
 FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
 """The axes of predictions, by that of the classes."""
@@ -48,11 +47,11 @@ class Encoding(NamedTuple):
     spatial_ndim: int = 2
 
     @property
-    def options(self) -> Options:
+    def options(self) -> LabelSpec:
         """What the kernels take, of scores with the classes last."""
         known = background_classes(self.background)
         classes = self.classes if self.kind == "masks" else None
-        return Options(known, self.ignore_index, self.spatial_ndim, self.kind, classes)
+        return LabelSpec(known, self.ignore_index, self.spatial_ndim, self.kind, num_classes=classes)
 
 
 def find_encoding(pairs: Sequence[Pair], encoding: Encoding, limits: Limits) -> Encoding:

@@ -7,7 +7,7 @@ import numpy as np
 
 from flipjax import metrics
 from flipjax.metrics import Decomposition
-from flipjax.metrics.checks import Options
+from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.objects import Columns
 from flipjax.metrics.segment_table import join_columns, segment_columns
 
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
 
 
 def count_image(
-    scores: Any, labels: Any, options: Options, *, unit: Any = "class", predicted_unit: Any = None
+    scores: Any, labels: Any, options: LabelSpec, *, unit: Any = "class", predicted_unit: Any = None
 ) -> ImageCounts:
     """Counts one image.
 

@@ -16,8 +16,7 @@ from flipjax.audit.read import Pair, check_names
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import group_label
 from flipjax.groups import NamedGroups
-from flipjax.metrics.checks import Options
-from flipjax.metrics.classes import background_classes
+from flipjax.metrics.classes import LabelSpec, background_classes
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
 from flipjax.report.style import class_colours
@@ -117,7 +116,7 @@ def read_maps(
 
 
 def draw_maps(
-    scores: np.ndarray, labels: np.ndarray, options: Options, *, image: np.ndarray | None = None
+    scores: np.ndarray, labels: np.ndarray, options: LabelSpec, *, image: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Returns the maps of one image that a page shows, by name, of LARGEST_SIDE pixels a side or less.
 

@@ -7,21 +7,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flipjax.metrics.accumulate import FlipMetric, concatenate
-    from flipjax.metrics.budget import error_budget, near_and_far
-    from flipjax.metrics.classes import class_names
-    from flipjax.metrics.decomposition import Decomposition
-    from flipjax.metrics.kernels import decompose, error_map, flip_risk, risk_map
+    from flipjax.metrics.accumulate import FlipMetric
+    from flipjax.metrics.classes import LabelSpec, class_names
+    from flipjax.metrics.decomposition import Decomposition, concatenate
+    from flipjax.metrics.kernels import decompose, error_map, flip_risk, logit_scores, risk_map
     from flipjax.metrics.regions import RegionSums, region_sums, rim
-    from flipjax.metrics.scores import logit_scores
-    from flipjax.metrics.segment_rates import segment_auroc, segment_confusion, segment_flips
-    from flipjax.metrics.segment_table import SegmentTables, segment_tables, segments
+    from flipjax.metrics.segment_table import (
+        SegmentTables,
+        error_budget,
+        segment_auroc,
+        segment_confusion,
+        segment_flips,
+        segment_tables,
+        segments,
+    )
     from flipjax.metrics.summary import Interval, bootstrap, resampled, summarize
 
 __all__ = [
     "Decomposition",
     "FlipMetric",
     "Interval",
+    "LabelSpec",
     "RegionSums",
     "SegmentTables",
     "bootstrap",
@@ -32,7 +38,6 @@ __all__ = [
     "error_map",
     "flip_risk",
     "logit_scores",
-    "near_and_far",
     "region_sums",
     "resampled",
     "rim",
@@ -47,13 +52,19 @@ __all__ = [
 
 # The others come from `kernels`: Decomposition from where it becomes a pytree.
 _MODULES = {
-    "accumulate": ("FlipMetric", "concatenate"),
-    "budget": ("error_budget", "near_and_far"),
-    "classes": ("class_names",),
+    "accumulate": ("FlipMetric",),
+    "classes": ("LabelSpec", "class_names"),
+    "decomposition": ("concatenate",),
     "regions": ("RegionSums", "region_sums", "rim"),
-    "scores": ("logit_scores",),
-    "segment_rates": ("segment_auroc", "segment_confusion", "segment_flips"),
-    "segment_table": ("SegmentTables", "segment_tables", "segments"),
+    "segment_table": (
+        "SegmentTables",
+        "error_budget",
+        "segment_auroc",
+        "segment_confusion",
+        "segment_flips",
+        "segment_tables",
+        "segments",
+    ),
     "summary": ("Interval", "bootstrap", "resampled", "summarize"),
 }
 

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from flipjax.groups import AnyGroups
-from flipjax.metrics.checks import Options, check_options, to_array
-from flipjax.metrics.classes import background_classes, check_background, class_names
-from flipjax.metrics.decomposition import Decomposition, flips_of
-from flipjax.metrics.grouping import members_of
+from flipjax.metrics.checks import to_array
+from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.decomposition import Decomposition, concatenate, flips_of
 from flipjax.metrics.kernels import decompose
+from flipjax.metrics.statistics import members_of
 from flipjax.metrics.summary import summarize
-
-
-def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
-    """Returns the images of all parts, in order, as one decomposition with NumPy leaves, on which all shares are exact.
-
-    Args:
-        parts: one or more, leaves of any leading axes: (C, C) and () of one image, (n, C, C) and (n,) of a batch.
-
-    Returns:
-        A `Decomposition` with leaves int32 (images, C, C) and float32 (images,).
-
-    Raises:
-        ValueError: no part, or parts of different numbers of classes or backgrounds.
-
-    Example:
-        >>> labels = np.array([[0, 1, 2], [0, 0, 1]])
-        >>> logits = np.eye(3, dtype=np.float32)[labels]
-        >>> parts = [decompose(logits[None], labels[None]), decompose(logits, labels)]
-        >>> concatenate(parts).confusion.shape
-        (2, 3, 3)
-    """
-    parts = list(parts)
-    if not parts:
-        raise ValueError("parts: expected at least one decomposition, found none.")
-    kinds = list(dict.fromkeys((part.confusion.shape[-1], part.background) for part in parts))
-    if len(kinds) > 1:
-        texts = ", ".join(f"{classes} classes with background {background}" for classes, background in kinds)
-        raise ValueError(f"parts: expected one number of classes and one background, found {texts}.")
-    classes, background = kinds[0]
-    confusion = [np.asarray(part.confusion).reshape(-1, classes, classes) for part in parts]
-    risk_sum = [np.asarray(part.risk_sum).reshape(-1) for part in parts]
-    return Decomposition(np.concatenate(confusion), np.concatenate(risk_sum), background)
 
 
 class FlipMetric:
@@ -60,13 +27,7 @@ class FlipMetric:
     started its threads: it would wait for them for ever, and `update` refuses.
 
     Args:
-        background: the class that is background, several in a tuple, or None.
-        ignore_index: label of pixels that count nowhere.
-        spatial_ndim: 2 for images, 3 for volumes.
-        kind: of the predictions: `logits`, `probabilities` or `masks`.
-        num_classes: for masks, the number of classes; else the predictions tell it.
-        channels: `last`, or `first` for PyTorch's (N, C, H, W).
-        class_names: as in `summarize`.
+        **spec: fields of `LabelSpec`; masks need `num_classes`.
         all_groups: what groups number, as in `summarize`.
 
     Example:
@@ -78,30 +39,15 @@ class FlipMetric:
         (0.75, 1.0)
     """
 
-    def __init__(
-        self,
-        *,
-        background: int | tuple[int, ...] | None = 0,
-        ignore_index: int | None = None,
-        spatial_ndim: int = 2,
-        kind: str = "logits",
-        num_classes: int | None = None,
-        channels: str = "last",
-        class_names: Sequence[str] | None = None,
-        all_groups: AnyGroups | None = None,
-    ):
+    def __init__(self, *, all_groups: AnyGroups | None = None, **spec: Any):
         """Starts with no image.
 
         Raises:
-            TypeError, ValueError: an option that no batch could have.
+            TypeError, ValueError: a field that fits no batch.
         """
-        self.options = Options(background_classes(background), ignore_index, spatial_ndim, kind, num_classes, channels)
-        check_options(self.options)
-        if kind == "masks" and num_classes is None:
+        self.spec = LabelSpec(**spec)
+        if self.spec.kind == "masks" and self.spec.num_classes is None:
             raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
-        if num_classes is not None:
-            check_background(background, num_classes)
-        self.class_names = class_names
         self.all_groups = all_groups
         self.reset()
 
@@ -127,16 +73,16 @@ class FlipMetric:
     def __call__(self, predictions: Any, labels: Any, groups: Any = None) -> dict[str, Any]:
         """Adds a batch as `update` does, and returns what `summarize` says of it alone."""
         part, groups = self._add(predictions, labels, groups)
-        return summarize(part, groups, class_names=self.class_names, all_groups=self.all_groups)
+        return summarize(part, groups, class_names=self.spec.class_names, all_groups=self.all_groups)
 
     def _add(self, predictions: Any, labels: Any, groups: Any) -> tuple[Decomposition, np.ndarray | None]:
         """Checks a batch against the images before and adds it; returns its decomposition and a copy of its groups."""
-        part = concatenate([decompose(predictions, labels, **self.options._asdict())])
+        part = concatenate([decompose(predictions, labels, **self.spec.keywords)])
         classes = part.confusion.shape[-1]
-        expected = self._parts[0].confusion.shape[-1] if self._parts else self.options.num_classes or classes
+        expected = self._parts[0].confusion.shape[-1] if self._parts else self.spec.num_classes or classes
         if classes != expected:
             raise ValueError(f"predictions: expected {expected} classes, found {classes}.")
-        class_names(self.class_names, classes=classes, background=part.background)
+        self.spec.names(classes)
         if self._parts and (groups is None) == bool(self._groups):
             raise ValueError("groups: expected with every batch or with none.")
         if groups is not None:
@@ -157,16 +103,16 @@ class FlipMetric:
     def compute(self) -> dict[str, Any]:
         """Returns what `summarize` says of all images so far."""
         groups = np.concatenate(self._groups) if self._groups else None
-        return summarize(self.decomposition, groups, class_names=self.class_names, all_groups=self.all_groups)
+        return summarize(self.decomposition, groups, class_names=self.spec.class_names, all_groups=self.all_groups)
 
     def top_flips(self, k: int = 10) -> list[tuple[str, str, float]]:
         """Returns the k largest flips: the true class, the one it is taken for, and the share of its pixels.
 
         Flips are ordered by pixels; pairs of classes without any are left out.
         """
-        confusion, background = self.decomposition.confusion.sum(0, dtype=np.int64), self.options.background
-        flips = flips_of(confusion, background=background)
-        names = class_names(self.class_names, classes=len(flips), background=background)
+        confusion = self.decomposition.confusion.sum(0, dtype=np.int64)
+        flips = flips_of(confusion, background=self.spec.background)
+        names = self.spec.names(len(flips))
         order = np.argsort(-flips, axis=None, kind="stable")[: max(0, k)]
         pairs = [divmod(int(place), len(flips)) for place in order]
         return [(names[t], names[p], float(flips[t, p] / confusion[t].sum())) for t, p in pairs if flips[t, p]]
@@ -180,7 +126,7 @@ class FlipMetric:
         metrics = (self, *others)
         filled = [metric for metric in metrics if metric._parts]
         shared = ("background", "ignore_index", "kind", "spatial_ndim")
-        found: dict[str, list[Any]] = {name: [getattr(each.options, name) for each in metrics] for name in shared}
+        found: dict[str, list[Any]] = {name: [getattr(each.spec, name) for each in metrics] for name in shared}
         found["all_groups"] = [metric.all_groups for metric in metrics]
         found["classes"] = [metric._parts[0].confusion.shape[-1] for metric in filled]
         found["with groups"] = [bool(metric._groups) for metric in filled]

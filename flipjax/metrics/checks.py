@@ -9,37 +9,26 @@ import operator
 import os
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from flipjax.metrics.blocks import on_host
-from flipjax.metrics.classes import background_classes, check_background
-from flipjax.metrics.hints import MANY_CLASSES, channels_first_hint, looks_channels_first, resize_hint, shape_message
+from flipjax.metrics.classes import KINDS, Background, LabelSpec, check_background
 
 SCORES = ("logits", "probabilities")
-KINDS = (*SCORES, "masks")
 # Half a percent: sums of 150 classes in float16 stay within it.
 _TOLERANCE = 5e-3
 _SAMPLE = 6
+# Without labels, a channels-first array is only recognisable where its last axis cannot be a number of classes.
+_FEW_ROWS = range(3, 8)
+MANY_CLASSES = 32
 _MOST_CLASSES = 1 << 12
 """Of masks: the confusion matrix of an image has their square, then 64 MiB."""
 _FORKED: list[int] = []
 """This process, where it was forked after JAX had started: it lacks JAX's threads and would wait for them for ever."""
-
-
-class Options(NamedTuple):
-    """What the kernels take beside arrays; hashable."""
-
-    background: tuple[int, ...] = (0,)
-    ignore_index: int | None = None
-    spatial_ndim: int = 2
-    kind: str = "logits"
-    num_classes: int | None = None
-    channels: str = "last"
 
 
 def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
@@ -79,7 +68,20 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...] | None = None) -> Any:
+def on_host(*arrays: Any) -> bool:
+    """Says whether all are concrete arrays in this process's memory, which can be cut without a program."""
+    return all(
+        isinstance(array, np.ndarray)
+        or (
+            isinstance(array, jax.Array)
+            and not isinstance(array, Tracer)
+            and [d.platform for d in array.devices()] == ["cpu"]
+        )
+        for array in arrays
+    )
+
+
+def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] | None = None) -> Any:
     """Checks logits or probabilities (..., *spatial, C) and the options that go with them, and returns the array.
 
     Raises:
@@ -87,8 +89,8 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
         ValueError: too few axes or classes, axes that look channels-first, an option out of range, or values that are
             no probabilities.
     """
-    check_options(options, kinds=SCORES)
-    kind, spatial_ndim = options.kind, options.spatial_ndim
+    _check_kinds(spec, SCORES)
+    kind, spatial_ndim = spec.kind, spec.spatial_ndim
     array: Any = to_array(scores, name=kind)
     shape = array.shape
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -102,7 +104,7 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
             f"so at least {spatial_ndim + 1} axes, found shape {shape}. For volumes or images pass spatial_ndim=3 or "
             "2; for class indices pass integers and kind='masks', for PyTorch scores.long()."
         )
-    if options.channels == "first":
+    if spec.channels == "first":
         move = np.moveaxis if isinstance(array, np.ndarray) else jnp.moveaxis
         array = move(array, -1 - spatial_ndim, -1)
         shape = array.shape
@@ -111,19 +113,21 @@ def check_scores(scores: Any, options: Options, *, labels_shape: tuple[int, ...]
         raise ValueError(f"{kind}: {channels_first_hint(shape, spatial_ndim)}{resize}")
     if labels_shape is not None and labels_shape != shape[:-1]:
         raise ValueError(shape_message(labels_shape, shape, spatial_ndim))
-    check_background(options.background, shape[-1], name=kind)
+    check_background(spec.background, shape[-1], name=kind)
+    if labels_shape is None and spec.ignore_index is not None:
+        raise ValueError(f"ignore_index: expected None where no labels are read, found {spec.ignore_index}.")
     if array.size and on_host(array):
         _check_kind(np.asarray(array), kind, labelled=labels_shape is not None)
     return array
 
 
-def check_logits(logits: Any, *, background: int | tuple[int, ...] | None, spatial_ndim: int) -> jax.Array:
+def check_logits(logits: Any, *, background: Background, spatial_ndim: int) -> jax.Array:
     """Returns checked logits (..., *spatial, C) as a JAX array; raises what `check_scores` raises."""
-    return jnp.asarray(check_scores(logits, Options(background_classes(background), spatial_ndim=spatial_ndim)))
+    return jnp.asarray(check_scores(logits, LabelSpec(background, spatial_ndim=spatial_ndim)))
 
 
 def check_pair(
-    predictions: Any, labels: Any, options: Options, *, kinds: tuple[str, ...] = KINDS
+    predictions: Any, labels: Any, spec: LabelSpec, *, kinds: tuple[str, ...] = KINDS
 ) -> tuple[Any, Any, int]:
     """Checks predictions of some kinds and labels; returns both and the number of classes.
 
@@ -131,46 +135,41 @@ def check_pair(
         TypeError: labels or masks that are not integers, or what `check_scores` raises.
         ValueError: shapes, options or values that do not fit; classes of masks that, under jit, are not said.
     """
-    check_options(options, kinds=kinds)
+    _check_kinds(spec, kinds)
     truth = to_array(labels, name="labels")
-    if options.kind == "masks":
+    if spec.kind == "masks":
         masks = to_array(predictions, name="predictions")
-        classes = _check_masks(masks, truth, options)
+        classes = _check_masks(masks, truth, spec)
         _check_range(masks, classes, None, name="predictions")
-        _check_range(truth, classes, options.ignore_index, name="labels")
+        _check_range(truth, classes, spec.ignore_index, name="labels")
         return masks, truth, classes
-    scores = check_scores(predictions, options, labels_shape=truth.shape)
+    scores = check_scores(predictions, spec, labels_shape=truth.shape)
     _check_integers(truth, name="labels")
-    _check_range(truth, scores.shape[-1], options.ignore_index, name="labels")
+    _check_range(truth, scores.shape[-1], spec.ignore_index, name="labels")
     return scores, truth, scores.shape[-1]
 
 
-def check_options(options: Options, *, kinds: tuple[str, ...] = KINDS) -> None:
-    """Raises a ValueError, or for an `ignore_index` that is no integer a TypeError, where no arrays could have them."""
-    for name, known in {"kind": kinds, "channels": ("first", "last"), "spatial_ndim": (2, 3)}.items():
-        if getattr(options, name) not in known:
-            expected = " or ".join(map(repr, known))
-            raise ValueError(f"{name}: expected {expected}, found {getattr(options, name)!r}.")
-    if options.ignore_index is not None and not -(2**31) <= operator.index(options.ignore_index) < 2**31:
-        raise ValueError(f"ignore_index: expected an int32, found {options.ignore_index}.")
+def _check_kinds(spec: LabelSpec, kinds: tuple[str, ...]) -> None:
+    if spec.kind not in kinds:
+        raise ValueError(f"kind: expected {' or '.join(map(repr, kinds))}, found {spec.kind!r}.")
 
 
-def _check_masks(masks: Any, truth: Any, options: Options) -> int:
+def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
     """Checks the layout of class indices (..., *spatial) and labels; returns the number of classes."""
     _check_integers(masks, name="predictions")
     _check_integers(truth, name="labels")
-    if masks.shape != truth.shape or masks.ndim < options.spatial_ndim:
+    if masks.shape != truth.shape or masks.ndim < spec.spatial_ndim:
         raise ValueError(
-            f"predictions: expected class indices (..., *spatial) with {options.spatial_ndim} spatial axes, of the "
+            f"predictions: expected class indices (..., *spatial) with {spec.spatial_ndim} spatial axes, of the "
             f"labels' shape {truth.shape}, found {masks.shape}."
         )
-    classes = options.num_classes
+    classes = spec.num_classes
     if classes is None:
         if isinstance(masks, Tracer) or isinstance(truth, Tracer):
             raise ValueError("num_classes: expected the number of classes under jit, found None.")
         known = np.asarray(truth)
-        known = known if options.ignore_index is None else known[known != options.ignore_index]
-        least = max(1 + len(options.background), *options.background, 0)
+        known = known if spec.ignore_index is None else known[known != spec.ignore_index]
+        least = max(1 + len(spec.background_classes), *spec.background_classes, 0)
         classes = 1 + max(least, *(int(array.max(initial=0)) for array in (np.asarray(masks), known)))
     classes = operator.index(classes)
     if classes > _MOST_CLASSES:
@@ -178,7 +177,7 @@ def _check_masks(masks: Any, truth: Any, options: Options) -> int:
             f"num_classes: expected at most {_MOST_CLASSES}, for the confusion matrix has their square, found "
             f"{classes}. A label of ignored pixels? Pass ignore_index={classes - 1}."
         )
-    check_background(options.background, classes)
+    check_background(spec.background, classes)
     return classes
 
 
@@ -265,6 +264,57 @@ def _extremes(labels: Any, ignore_index: int | None) -> tuple[Any, Any]:
 
 
 _extremes_on_device = jax.jit(_extremes, static_argnums=1)
+
+
+def looks_channels_first(shape: tuple[int, ...], spatial_ndim: int) -> bool:
+    """Says whether the last axis is too long for classes and the first spatial one short, or the last two a square."""
+    first, *_, before, last = shape[-1 - spatial_ndim :]
+    return last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
+
+
+def channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
+    """Says how to pass an array of this shape, whose classes stand before its spatial axes."""
+    lead = len(shape) - spatial_ndim - 1
+    axes = (*range(lead), *range(lead + 1, len(shape)), lead)
+    return (
+        f"shape {shape} is channels-first, expected channels last: "
+        f"pass channels='first', or np.transpose(logits, {axes}), for PyTorch logits.permute{axes}."
+    )
+
+
+def shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
+    """Says why the labels' shape is not that of the logits without their last axis, and what to pass in their place."""
+    lead = len(logits) - spatial_ndim - 1
+    before, after, spatial = logits[:lead], logits[lead + 1 :], logits[lead:-1]
+    first = f"The logits' {channels_first_hint(logits, spatial_ndim)}"
+    # Of two that are the same shape, the later.
+    advice = {
+        (*before, logits[-1], *spatial): f"One-hot labels? Pass labels.argmax({lead}).",
+        (*before, 1, *spatial): f"Pass labels.squeeze({lead}).",
+        (*logits[:-1], 1): "Pass labels[..., 0].",
+        logits: f"One-hot labels? Pass labels.argmax(-1), or channels first labels.argmax({lead}). Class indices "
+        "in place of logits? Pass integers and kind='masks', for PyTorch logits.long().",
+        (*before, 1, *after): f"Pass labels.squeeze({lead}). {first}",
+        (*before, *after): first,
+    }
+    message = (
+        f"labels: expected shape {logits[:-1]}, that of the logits {logits} without their last axis, found {labels}."
+    )
+    return f"{message} {advice[labels]}" if labels in advice else message + resize_hint(labels, logits, spatial_ndim)
+
+
+def resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
+    """Says what to do where the logits are smaller than the labels by one factor along all axes, in either layout."""
+    target = labels[-spatial_ndim:]
+    for source in (logits[-1 - spatial_ndim : -1], logits[-spatial_ndim:]):
+        factors = {large / small for large, small in zip(target, source, strict=True) if small}
+        if len(target) == spatial_ndim and len(factors) == 1 and factors != {1.0}:
+            return (
+                f" The logits are {' x '.join(map(str, source))}, the labels {' x '.join(map(str, target))}: resize "
+                f"first, in PyTorch torch.nn.functional.interpolate(logits, size={tuple(target)}), in JAX "
+                "jax.image.resize."
+            )
+    return ""
 
 
 def _note_fork() -> None:

@@ -1,14 +1,80 @@
-"""Which classes are background: none, one or several; and the names of all. NumPy alone."""
+"""How labels are read: their classes, the background among them, and the class names. NumPy alone."""
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 Background = int | tuple[int, ...] | None
 """One class, several in ascending order, or None: every class is foreground."""
+KINDS = ("logits", "probabilities", "masks")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSpec:
+    """Describes predictions and labels. Functions of `flipjax.metrics` take its fields as keywords. Hashable.
+
+    Attributes:
+        background: the background class, a tuple of them, or None if every class is foreground: then nothing is missed
+            or spilled, and flip-risk is a mean over all pixels. Stored as `read_background` returns it.
+        ignore_index: label of the pixels to leave out; may lie outside 0..C-1.
+        spatial_ndim: 2 for images, 3 for volumes.
+        kind: of the predictions: `logits`; `probabilities`, a softmax over all classes; or `masks`, class indices.
+        channels: `last`, or `first` for (..., C, *spatial) as in PyTorch.
+        num_classes: C of masks; None: one more than the largest class found.
+        class_names: names of all C classes, or of the foreground classes alone; None: see `class_names`.
+
+    Raises:
+        TypeError, ValueError: a field that fits no arrays.
+
+    Example:
+        >>> LabelSpec(background=[0], kind="masks", num_classes=4).foreground(4).tolist()
+        [False, True, True, True]
+    """
+
+    background: Background = 0
+    ignore_index: int | None = None
+    spatial_ndim: int = 2
+    kind: str = "logits"
+    channels: str = "last"
+    num_classes: int | None = None
+    class_names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Brings the fields to one form and checks them."""
+        object.__setattr__(self, "background", read_background(self.background))
+        if self.class_names is not None and not isinstance(self.class_names, str):
+            object.__setattr__(self, "class_names", tuple(self.class_names))
+        for name, known in {"kind": KINDS, "channels": ("first", "last"), "spatial_ndim": (2, 3)}.items():
+            if getattr(self, name) not in known:
+                expected = " or ".join(map(repr, known))
+                raise ValueError(f"{name}: expected {expected}, found {getattr(self, name)!r}.")
+        if self.ignore_index is not None and not -(2**31) <= operator.index(self.ignore_index) < 2**31:
+            raise ValueError(f"ignore_index: expected an int32, found {self.ignore_index}.")
+        if self.num_classes is not None:
+            check_background(self.background, operator.index(self.num_classes))
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The fields that `decompose` takes."""
+        return {name: value for name, value in vars(self).items() if name != "class_names"}
+
+    @property
+    def background_classes(self) -> tuple[int, ...]:
+        """The background classes in ascending order."""
+        return background_classes(self.background)
+
+    def foreground(self, classes: int) -> np.ndarray:
+        """Returns whether each of C classes is foreground: bool (C,)."""
+        return is_foreground(classes, self.background)
+
+    def names(self, classes: int) -> tuple[str, ...]:
+        """Returns the names of C classes; raises what `class_names` raises."""
+        return class_names(self.class_names, classes=classes, background=self.background)
 
 
 def read_background(background: int | Iterable[int] | None) -> Background:

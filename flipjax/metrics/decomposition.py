@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,39 @@ class Decomposition:
         return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
 
 
+def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
+    """Returns the images of all parts, in order, as one decomposition with NumPy leaves, on which all shares are exact.
+
+    Args:
+        parts: one or more, leaves of any leading axes: (C, C) and () of one image, (n, C, C) and (n,) of a batch.
+
+    Returns:
+        A `Decomposition` with leaves int32 (images, C, C) and float32 (images,).
+
+    Raises:
+        ValueError: no part, or parts of different numbers of classes or backgrounds.
+
+    Example:
+        >>> from flipjax.metrics import decompose
+        >>> labels = np.array([[0, 1, 2], [0, 0, 1]])
+        >>> logits = np.eye(3, dtype=np.float32)[labels]
+        >>> parts = [decompose(logits[None], labels[None]), decompose(logits, labels)]
+        >>> concatenate(parts).confusion.shape
+        (2, 3, 3)
+    """
+    parts = list(parts)
+    if not parts:
+        raise ValueError("parts: expected at least one decomposition, found none.")
+    kinds = list(dict.fromkeys((part.confusion.shape[-1], part.background) for part in parts))
+    if len(kinds) > 1:
+        texts = ", ".join(f"{classes} classes with background {background}" for classes, background in kinds)
+        raise ValueError(f"parts: expected one number of classes and one background, found {texts}.")
+    classes, background = kinds[0]
+    confusion = [np.asarray(part.confusion).reshape(-1, classes, classes) for part in parts]
+    risk_sum = [np.asarray(part.risk_sum).reshape(-1) for part in parts]
+    return Decomposition(np.concatenate(confusion), np.concatenate(risk_sum), background)
+
+
 def divide(part: Any, whole: Any, *, dtype: type = np.float64) -> np.ndarray:
     """Returns shares on the host, where nothing is compiled for another number of images; NaN where a whole is empty.
 
@@ -117,6 +151,6 @@ def flips_of(confusion: np.ndarray, *, background: Background = 0) -> np.ndarray
 
 
 def _on_host(*arrays: Any) -> bool:
-    from flipjax.metrics.blocks import on_host
+    from flipjax.metrics.checks import on_host
 
     return on_host(*arrays)

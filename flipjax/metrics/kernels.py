@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.metrics import blocks, checks, pixels
-from flipjax.metrics.checks import Options
-from flipjax.metrics.classes import background_classes
+from flipjax.metrics import checks, pixels
+from flipjax.metrics.checks import on_host
+from flipjax.metrics.classes import Background, LabelSpec
 from flipjax.metrics.decomposition import Decomposition, divide
+
+LOGIT_SCORES = ("flip_risk", "max_softmax", "margin", "energy", "p_norm")
+NORM = 5
+"""The p of the p-norm: its authors tune it on labelled images; here it is fixed."""
+SCORES = 1 << 21
+"""Scores in a block, at most: 8 MiB of float32."""
+SHORTEST = 1 << 10
+"""Pixels of the shortest block."""
 
 # Here, where JAX is loaded: what reads stored counts does without it.
 jax.tree_util.register_dataclass(Decomposition, data_fields=["confusion", "risk_sum"], meta_fields=["background"])
@@ -24,7 +32,7 @@ def decompose(
     logits: Any,
     labels: Any,
     *,
-    background: int | tuple[int, ...] | None = 0,
+    background: Background = 0,
     ignore_index: int | None = None,
     spatial_ndim: int = 2,
     kind: str = "logits",
@@ -76,25 +84,18 @@ def decompose(
         >>> decompose(predicted, labels, kind="masks").confusion.tolist() == result.confusion.tolist()
         True
     """
-    options = Options(background_classes(background), ignore_index, spatial_ndim, kind, num_classes, channels)
-    scores, labels, C = checks.check_pair(logits, labels, options)
-    count = partial(pixels.count, classes=C, background=options.background, ignore_index=ignore_index, kind=kind)
-    if labels.size and blocks.on_host(scores, labels):
+    spec = LabelSpec(background, ignore_index, spatial_ndim, kind, channels, num_classes)
+    scores, labels, C = checks.check_pair(logits, labels, spec)
+    count = partial(pixels.count, classes=C, background=spec.background_classes, ignore_index=ignore_index, kind=kind)
+    if labels.size and on_host(scores, labels):
         parts = _cut(scores, labels, C, spatial_ndim)
         confusion, risk_sum = _sum_blocks(count, parts, labels.shape[: labels.ndim - spatial_ndim])
     else:
         confusion, risk_sum = count(jnp.asarray(scores), jnp.asarray(labels), spatial_ndim=spatial_ndim)
-    return Decomposition(jnp.asarray(confusion), jnp.asarray(risk_sum, jnp.float32), options.background)
+    return Decomposition(jnp.asarray(confusion), jnp.asarray(risk_sum, jnp.float32), spec.background)
 
 
-def flip_risk(
-    logits: Any,
-    *,
-    background: int | tuple[int, ...] | None = 0,
-    spatial_ndim: int = 2,
-    kind: str = "logits",
-    channels: str = "last",
-) -> jax.Array:
+def flip_risk(logits: Any, **spec: Any) -> jax.Array:
     """Returns each image's mean entropy of the foreground classes over its predicted foreground: it needs no labels.
 
     Without labels no pixel can be ignored. Where `decompose` is given an `ignore_index`, its `flip_risk` leaves those
@@ -102,10 +103,7 @@ def flip_risk(
 
     Args:
         logits: (..., *spatial, C) floating point of any precision; computed in float32.
-        background: the class that is background, several in a tuple, or None: the mean is then over all pixels.
-        spatial_ndim: 2 for images, 3 for volumes.
-        kind: `logits` or `probabilities`.
-        channels: `last`, or `first` for (..., C, *spatial).
+        **spec: `background`, `spatial_ndim`, `kind` and `channels` of `LabelSpec`.
 
     Returns:
         (...) float32, nats, in 0..log F of F foreground classes; NaN for an image without predicted foreground,
@@ -122,22 +120,12 @@ def flip_risk(
         >>> print(f"{flip_risk(np.array([[[0.0, 2.0, 2.0], [3.0, 1.0, 0.0]]])):.4f}")
         0.6931
     """
-    options = Options(background_classes(background), spatial_ndim=spatial_ndim, kind=kind, channels=channels)
-    scores = checks.check_scores(logits, options)
-    return foreground_means(scores, options)[0]
+    read = LabelSpec(**spec)
+    scores = checks.check_scores(logits, read)
+    return foreground_means(scores, read)[0]
 
 
-def error_map(
-    logits: Any,
-    labels: Any,
-    *,
-    background: int | tuple[int, ...] | None = 0,
-    ignore_index: int | None = None,
-    spatial_ndim: int = 2,
-    kind: str = "logits",
-    channels: str = "last",
-    num_classes: int | None = None,
-) -> jax.Array:
+def error_map(logits: Any, labels: Any, **spec: Any) -> jax.Array:
     """Says of each pixel what happened to it.
 
     Takes the arguments of `decompose`, and raises what it raises.
@@ -153,22 +141,16 @@ def error_map(
         >>> error_map(np.eye(3, dtype=np.float32)[predicted], np.array([[0, 1, 1, 2, 0]])).tolist()
         [[0, 1, 2, 3, 4]]
     """
-    options = Options(background_classes(background), ignore_index, spatial_ndim, kind, num_classes, channels)
-    scores, labels, C = checks.check_pair(logits, labels, options)
-    errors = partial(pixels.errors, classes=C, background=options.background, ignore_index=ignore_index, kind=kind)
-    if not labels.size or not blocks.on_host(scores, labels):
+    read = LabelSpec(**spec)
+    scores, labels, C = checks.check_pair(logits, labels, read)
+    own = {"background": read.background_classes, "ignore_index": read.ignore_index, "kind": read.kind}
+    errors = partial(pixels.errors, classes=C, **own)
+    if not labels.size or not on_host(scores, labels):
         return errors(jnp.asarray(scores), jnp.asarray(labels))
-    return _map_blocks(errors, _cut(scores, labels, C, spatial_ndim), labels.shape, spatial_ndim, np.uint8)
+    return _map_blocks(errors, _cut(scores, labels, C, read.spatial_ndim), labels.shape, read.spatial_ndim, np.uint8)
 
 
-def risk_map(
-    logits: Any,
-    *,
-    background: int | tuple[int, ...] | None = 0,
-    spatial_ndim: int = 2,
-    kind: str = "logits",
-    channels: str = "last",
-) -> jax.Array:
+def risk_map(logits: Any, **spec: Any) -> jax.Array:
     """Returns the entropy of the foreground classes at each pixel, whatever is predicted there.
 
     Takes the arguments of `flip_risk`, which is the mean of this map over the predicted foreground, and raises what it
@@ -184,42 +166,84 @@ def risk_map(
         >>> print(risk_map(np.array([[[0.0, 2.0, 2.0], [0.0, 99.0, -99.0]]])).round(4))
         [[0.6931 0.    ]]
     """
-    options = Options(background_classes(background), spatial_ndim=spatial_ndim, kind=kind, channels=channels)
-    scores = checks.check_scores(logits, options)
-    risks = partial(pixels.risks, background=options.background, kind=kind)
-    if not scores.size or not blocks.on_host(scores):
+    read = LabelSpec(**spec)
+    scores = checks.check_scores(logits, read)
+    risks = partial(pixels.risks, background=read.background_classes, kind=read.kind)
+    if not scores.size or not on_host(scores):
         return risks(jnp.asarray(scores))
     *shape, C = scores.shape
-    parts = blocks.cut([np.asarray(scores)], (0,), spatial_ndim=spatial_ndim, lead=len(shape) - spatial_ndim, width=C)
-    return _map_blocks(risks, parts, tuple(shape), spatial_ndim, np.float32)
+    lead = len(shape) - read.spatial_ndim
+    parts = cut([np.asarray(scores)], (0,), spatial_ndim=read.spatial_ndim, lead=lead, width=C)
+    return _map_blocks(risks, parts, tuple(shape), read.spatial_ndim, np.float32)
 
 
-def foreground_means(scores: Any, options: Options, *, p: int | None = None) -> list[jax.Array]:
+def logit_scores(
+    logits: Any,
+    *,
+    p: int = NORM,
+    **spec: Any,
+) -> dict[str, jax.Array]:
+    """Returns the scores of each image that its logits give, means over the predicted foreground: high expects errors.
+
+    - `flip_risk`: the entropy of the foreground classes, as `flipjax.metrics.flip_risk`.
+    - `max_softmax`: 1 less the largest probability, over all classes (Hendrycks and Gimpel, arXiv 1610.02136).
+    - `margin`: 1 less the gap between the two largest probabilities (Scheffer et al., 2001).
+    - `energy`: minus the logarithm of the summed exponentials (Liu et al., arXiv 2010.03759); NaN for probabilities.
+    - `p_norm`: minus the largest logit over the p-norm of all, the logits less their mean (Cattelan and Silva, arXiv
+      2305.15508).
+
+    Args:
+        logits: (..., *spatial, C) floating point of any precision; computed in float32.
+        p: of the norm, an integer above 0.
+        **spec: `background`, `spatial_ndim`, `kind` and `channels` of `LabelSpec`.
+
+    Returns:
+        (...) float32 by name; NaN for an image without predicted foreground, or with a NaN logit. Gaps between logits
+        above 128 count as 128.
+
+    Raises:
+        TypeError: logits that are not floating point.
+        ValueError: rank, C, background, p or values that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = logit_scores(np.log(np.array([[[0.2, 0.5, 0.3], [0.9, 0.05, 0.05]]])))
+        >>> {name: round(score.item(), 3) for name, score in scores.items()}
+        {'flip_risk': 0.662, 'max_softmax': 0.5, 'margin': 0.8, 'energy': 0.0, 'p_norm': -0.901}
+    """
+    read = LabelSpec(**spec)
+    scores = checks.check_scores(logits, read)
+    if not isinstance(p, int) or p < 1:
+        raise ValueError(f"p: expected an integer above 0, found {p!r}.")
+    return dict(zip(LOGIT_SCORES, foreground_means(scores, read, p=p), strict=True))
+
+
+def foreground_means(scores: Any, spec: LabelSpec, *, p: int | None = None) -> list[jax.Array]:
     """Returns means (...) over the predicted foreground, NaN if none: of the entropy, with a `p` of all scores."""
-    sums_of = partial(pixels.sum_scores, background=options.background, kind=options.kind, p=p)
-    if not scores.size or not blocks.on_host(scores):
-        count, *sums = sums_of(jnp.asarray(scores), None, spatial_ndim=options.spatial_ndim)
+    sums_of = partial(pixels.sum_scores, background=spec.background_classes, kind=spec.kind, p=p)
+    if not scores.size or not on_host(scores):
+        count, *sums = sums_of(jnp.asarray(scores), None, spatial_ndim=spec.spatial_ndim)
         return [jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan) for total in sums]
     *shape, C = scores.shape
-    lead = tuple(shape[: len(shape) - options.spatial_ndim])
+    lead = tuple(shape[: len(shape) - spec.spatial_ndim])
     arrays = [np.asarray(scores), np.broadcast_to(np.True_, shape)]
-    parts = blocks.cut(arrays, (0, False), spatial_ndim=options.spatial_ndim, lead=len(lead), width=C)
+    parts = cut(arrays, (0, False), spatial_ndim=spec.spatial_ndim, lead=len(lead), width=C)
     count, *sums = _sum_blocks(sums_of, parts, lead)
     return [jnp.asarray(divide(total, count), jnp.float32) for total in sums]
 
 
-def _cut(scores: Any, labels: Any, classes: int, spatial_ndim: int) -> Iterator[blocks.Block]:
+def _cut(scores: Any, labels: Any, classes: int, spatial_ndim: int) -> Iterator[Block]:
     """Cuts predictions and labels into blocks, which are filled up with a label that counts nowhere."""
     labels = np.asarray(labels)
     if np.iinfo(labels.dtype).max < classes:
         labels = labels.astype(np.int32)
     blanks = 0, int(np.iinfo(labels.dtype).max)
     lead = labels.ndim - spatial_ndim
-    return blocks.cut([np.asarray(scores), labels], blanks, spatial_ndim=spatial_ndim, lead=lead, width=classes)
+    return cut([np.asarray(scores), labels], blanks, spatial_ndim=spatial_ndim, lead=lead, width=classes)
 
 
 def _sum_blocks(
-    program: Callable[..., tuple[jax.Array, ...]], parts: Iterable[blocks.Block], lead: tuple[int, ...]
+    program: Callable[..., tuple[jax.Array, ...]], parts: Iterable[Block], lead: tuple[int, ...]
 ) -> list[np.ndarray]:
     """Returns what a program counts (int32) and sums (float64) of each image (...), block by block."""
     totals: list[np.ndarray] = []
@@ -237,7 +261,7 @@ def _sum_blocks(
 
 def _map_blocks(
     program: Callable[..., jax.Array],
-    parts: Iterable[blocks.Block],
+    parts: Iterable[Block],
     shape: tuple[int, ...],
     spatial_ndim: int,
     dtype: type,
@@ -250,3 +274,48 @@ def _map_blocks(
             columns = block.place[1]
             output[block.place] = block.taken(program(*block.arrays))[:, : columns.stop - columns.start]
     return jnp.asarray(output.reshape(shape))
+
+
+class Block(NamedTuple):
+    """Where a block's pixels come from, (images, pixels), and its arrays (rows, length, ...), filled up at the end."""
+
+    place: tuple[slice, slice]
+    arrays: list[np.ndarray]
+
+    def taken(self, output: Any) -> np.ndarray:
+        """Returns what a program makes of the images: (rows, ...) without the rows that were filled in."""
+        return np.asarray(output)[: self.place[0].stop - self.place[0].start]
+
+
+def cut(
+    arrays: Sequence[np.ndarray], blanks: Sequence[Any], *, spatial_ndim: int, lead: int, width: int
+) -> Iterator[Block]:
+    """Cuts arrays that share their leading and spatial axes into blocks of one shape.
+
+    Args:
+        arrays: (..., *spatial, ...).
+        blanks: what fills each of them up.
+        spatial_ndim: the number of spatial axes.
+        lead: the number of axes before them; without any there is one image, and its block has one row.
+        width: scores at each pixel, which say how many pixels a block holds.
+    """
+    shape = arrays[0].shape
+    pixels = math.prod(shape[lead : lead + spatial_ndim])
+    images = math.prod(shape[:lead])
+    rows = [array.reshape(images, pixels, *array.shape[lead + spatial_ndim :]) for array in arrays]
+    most = max(SHORTEST, 1 << (SCORES // width).bit_length() - 1)
+    length = min(most, max(SHORTEST, 1 << (pixels - 1).bit_length()))
+    height = most // length if lead else 1
+    for first in range(0, images, height):
+        for start in range(0, pixels, length):
+            place = slice(first, min(first + height, images)), slice(start, min(start + length, pixels))
+            pieces = zip(rows, blanks, strict=True)
+            yield Block(place, [_filled(array[place], (height, length), blank) for array, blank in pieces])
+
+
+def _filled(array: np.ndarray, shape: tuple[int, int], blank: Any) -> np.ndarray:
+    if array.shape[:2] == shape:
+        return array
+    block = np.full((*shape, *array.shape[2:]), blank, array.dtype)
+    block[: array.shape[0], : array.shape[1]] = array
+    return block

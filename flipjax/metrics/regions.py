@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.metrics import blocks, checks, pixels
-from flipjax.metrics.checks import Options, to_array
-from flipjax.metrics.classes import background_classes
+from flipjax.metrics import checks, pixels
+from flipjax.metrics.checks import to_array
+from flipjax.metrics.classes import LabelSpec
 
 SHARE = 24
 """The rim is as wide as the height of the image over this: two pixels of 48."""
@@ -73,11 +73,7 @@ def region_sums(
     *,
     width: int | None = None,
     bins: int = BINS,
-    background: int | tuple[int, ...] | None = 0,
-    ignore_index: int | None = None,
-    spatial_ndim: int = 2,
-    kind: str = "logits",
-    channels: str = "last",
+    **spec: Any,
 ) -> RegionSums:
     """Sums flips over the rim and the interior of the true region, flip-risk over those of the predicted one.
 
@@ -90,11 +86,7 @@ def region_sums(
         labels: (..., *spatial) integers in 0..C-1, or `ignore_index`.
         width: of the rim, as in `rim`.
         bins: number of bins of equal width over confidences of 0..1.
-        background: the class that is background, several in a tuple, or None.
-        ignore_index: label of pixels that count nowhere, and are outside of no region.
-        spatial_ndim: 2 for images, 3 for volumes.
-        kind: `logits` or `probabilities`.
-        channels: `last`, or `first` for (..., C, *spatial).
+        **spec: fields of `LabelSpec`. Ignored pixels lie outside no region.
 
     Returns:
         `RegionSums`; `flipjax.results.region_shares` makes shares and the expected calibration error of them.
@@ -112,30 +104,30 @@ def region_sums(
         >>> sums.true.tolist(), sums.flips.tolist(), sums.shared.item(), sums.gaps.round(3).tolist()
         ([1, 2], [0, 1], 3, [0.0, 0.0, 0.0])
     """
-    options = Options(background_classes(background), ignore_index, spatial_ndim, kind, channels=channels)
-    scores, labels, _ = checks.check_pair(logits, labels, options, kinds=checks.SCORES)
+    read = LabelSpec(**spec)
+    scores, labels, _ = checks.check_pair(logits, labels, read, kinds=checks.SCORES)
     if bins < 1:
         raise ValueError(f"bins: expected a number above 0, found {bins}.")
-    width = _width(width, labels.shape, spatial_ndim)
-    if labels.size and blocks.on_host(scores, labels):
-        scores, labels = _padded(np.asarray(scores), np.asarray(labels), options)
-    return _sums(jnp.asarray(scores), jnp.asarray(labels), options, width, bins)
+    width = _width(width, labels.shape, read.spatial_ndim)
+    if labels.size and checks.on_host(scores, labels):
+        scores, labels = _padded(np.asarray(scores), np.asarray(labels), read)
+    return _sums(jnp.asarray(scores), jnp.asarray(labels), read, width, bins)
 
 
-def _padded(scores: np.ndarray, labels: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
+def _padded(scores: np.ndarray, labels: np.ndarray, spec: LabelSpec) -> tuple[np.ndarray, np.ndarray]:
     """Fills images up to one of a few sizes, so that few are compiled, with pixels that count nowhere."""
-    spatial = labels.shape[-options.spatial_ndim :]
+    spatial = labels.shape[-spec.spatial_ndim :]
     steps = [2 ** max(3, (size - 1).bit_length() - 2) for size in spatial]
     more = [(0, -size % step) for size, step in zip(spatial, steps, strict=True)]
-    lead = [(0, 0)] * (labels.ndim - options.spatial_ndim)
+    lead = [(0, 0)] * (labels.ndim - spec.spatial_ndim)
     labels = np.pad(labels.astype(np.int32), [*lead, *more], constant_values=NOWHERE)
     return np.pad(scores, [*lead, *more, (0, 0)]), labels
 
 
 # Heights share a program: the width of the rim is traced.
 @functools.partial(jax.jit, static_argnums=(2, 4))
-def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: Any, bins: int) -> RegionSums:
-    background, ignore_index, spatial_ndim, kind, *_ = options
+def _sums(scores: jax.Array, labels: jax.Array, spec: LabelSpec, width: Any, bins: int) -> RegionSums:
+    background, ignore_index, spatial_ndim = spec.background_classes, spec.ignore_index, spec.spatial_ndim
     C = scores.shape[-1]
     counted = pixels.counted_label(labels, C, ignore_index) < C
     channels = [scores[..., c].astype(jnp.float32) for c in range(C)]
@@ -144,9 +136,9 @@ def _sums(scores: jax.Array, labels: jax.Array, options: Options, width: Any, bi
     predicted = counted & pixels.is_foreground(prediction, background)
     shared = true & predicted
     wrong = shared & (prediction != labels)
-    confidence = _confidence([channel for c, channel in enumerate(channels) if c not in background], kind)
+    confidence = _confidence([channel for c, channel in enumerate(channels) if c not in background], spec.kind)
     place = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
-    risk = pixels.risks(scores, background, kind)
+    risk = pixels.risks(scores, background, spec.kind)
     true_rim = _near(counted & ~true, width, spatial_ndim)
     predicted_rim = _near(counted & ~predicted, width, spatial_ndim)
     halves = [true & true_rim, true & ~true_rim]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flipjax.metrics import checks
-from flipjax.metrics.checks import Options, to_array
-from flipjax.metrics.classes import background_classes, is_foreground
-from flipjax.metrics.objects import Columns, measure_image
-from flipjax.metrics.units import UNITS
+from flipjax.metrics import checks, selective
+from flipjax.metrics.checks import to_array
+from flipjax.metrics.classes import LabelSpec
+from flipjax.metrics.decomposition import divide
+from flipjax.metrics.objects import KINDS, OUTCOMES, UNITS, Columns, measure_image
+from flipjax.metrics.statistics import Draws, percentile_ends
 from flipjax.threads import in_order
 
 if TYPE_CHECKING:
+    import jax
     import pandas as pd
 
 RIM = 4
@@ -71,14 +74,10 @@ def segment_tables(
     predictions: Any,
     labels: Any,
     *,
-    background: int | tuple[int, ...] | None = 0,
-    ignore_index: int | None = None,
-    kind: str = "logits",
-    channels: str = "last",
-    num_classes: int | None = None,
     unit: Any = "class",
     rim: int = RIM,
     min_pixels: int | None = None,
+    **spec: Any,
 ) -> SegmentTables:
     """Returns the tables of true segments, predicted segments and pixels, in one pass over the images.
 
@@ -86,16 +85,12 @@ def segment_tables(
         predictions: logits or probabilities (..., H, W, C) or class indices (..., H, W), with one image axis or none;
             or a sequence of images of different sizes.
         labels: integers (..., H, W), or a sequence of them.
-        background: the class that is background, several in a tuple, or None.
-        ignore_index: label of pixels that count nowhere.
-        kind: `logits`, `probabilities` or `masks`.
-        channels: `last`, or `first` for (..., C, H, W).
-        num_classes: C of masks; None: one more than the largest class.
         unit: `class`: all pixels of a class in an image are a segment; `component`: each 8-connected component, where
             ignored pixels have the nearest label; or ids of instances, integers of the labels' shape: all pixels of
             one id and one class. Predicted segments are components in that case.
         rim: in pixels, the width of the rim.
         min_pixels: smaller segments have no row; None: 64 or 0.1 % of the image, whichever is more.
+        **spec: fields of `LabelSpec`.
 
     Returns:
         `SegmentTables`; needs pandas.
@@ -110,11 +105,11 @@ def segment_tables(
         >>> segment_tables(np.array([[1, 2]]), np.array([[1, 1]]), kind="masks", min_pixels=1).true["outcome"].item()
         'correct'
     """
-    options = Options(background_classes(background), ignore_index, 2, kind, num_classes, channels)
+    read = LabelSpec(**spec)
     if rim < 1:
         raise ValueError(f"rim: expected a number of pixels above 0, found {rim}.")
     truth = _images(labels, "labels", 2)
-    scores = _images(predictions, "predictions", 2 if kind == "masks" else 3)
+    scores = _images(predictions, "predictions", 2 if read.kind == "masks" else 3)
     units = [unit] * len(truth) if isinstance(unit, str) else [np.asarray(ids) for ids in _images(unit, "unit", 2)]
     if isinstance(unit, str) and unit not in UNITS:
         raise ValueError(f"unit: expected one of {', '.join(UNITS)}, or ids of the labels' shape, found {unit!r}.")
@@ -122,12 +117,12 @@ def segment_tables(
         raise ValueError(f"labels: expected as many images as predictions, {len(scores)}, found {len(truth)}.")
     if not len(truth):
         raise ValueError("labels: expected at least one image, found none.")
-    if kind == "masks" and num_classes is None:
-        found = [checks.check_pair(*pair, options)[2] for pair in zip(scores, truth, strict=True)]
-        options = options._replace(num_classes=max(found))
+    if read.kind == "masks" and read.num_classes is None:
+        found = [checks.check_pair(*pair, read)[2] for pair in zip(scores, truth, strict=True)]
+        read = dataclasses.replace(read, num_classes=max(found))
 
     def measure(image: tuple[Any, Any, Any]) -> Columns:
-        return segment_columns(*image[:2], options, unit=image[2], rim=rim, min_pixels=min_pixels)
+        return segment_columns(*image[:2], read, unit=image[2], rim=rim, min_pixels=min_pixels)
 
     parts = list(in_order(measure, zip(scores, truth, units, strict=True)))
     return join_columns(parts, with_ids=not isinstance(unit, str))
@@ -136,7 +131,7 @@ def segment_tables(
 def segment_columns(
     scores: Any,
     labels: Any,
-    options: Options,
+    spec: LabelSpec,
     *,
     unit: Any = "class",
     predicted_unit: Any = None,
@@ -146,9 +141,9 @@ def segment_columns(
     """Returns the columns of one image, of which `join_columns` makes the tables: for images that come one by one.
 
     Args:
-        scores: (H, W, C), or class indices (H, W) where `options.kind` is `masks`.
+        scores: (H, W, C), or class indices (H, W) where `spec.kind` is `masks`.
         labels: integers (H, W).
-        options: as the kernels take them; masks need `num_classes`.
+        spec: how to read them; masks need `num_classes`.
         unit: `class`, `component` or ids (H, W).
         predicted_unit: of predicted segments, the same; None: classes where `unit` is `class`, else components.
         rim: as in `segment_tables`.
@@ -159,7 +154,7 @@ def segment_columns(
     """
     if predicted_unit is None:
         predicted_unit = "class" if isinstance(unit, str) and unit == "class" else "component"
-    arrays = _read(scores, labels, unit, options)
+    arrays = _read(scores, labels, unit, spec)
     return measure_image(*arrays, unit=unit, predicted_unit=predicted_unit, rim=rim, min_pixels=min_pixels)
 
 
@@ -180,19 +175,19 @@ def _images(values: Any, name: str, ndim: int) -> Any:
 
 
 def _read(
-    scores: Any, labels: Any, unit: Any, options: Options
+    scores: Any, labels: Any, unit: Any, spec: LabelSpec
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]:
     """Returns predicted classes, labels, which pixels count, risks if there are scores, and which classes count."""
-    prediction, truth, C = checks.check_pair(scores, labels, options)
+    prediction, truth, C = checks.check_pair(scores, labels, spec)
     risks = {}
-    if options.kind != "masks":
+    if spec.kind != "masks":
         from flipjax.metrics.kernels import risk_map
 
         scores = prediction
-        risks["flip_risk"] = np.asarray(risk_map(scores, background=options.background, kind=options.kind))
+        risks["flip_risk"] = np.asarray(risk_map(scores, background=spec.background, kind=spec.kind))
         values = np.asarray(scores, np.float32)
         prediction, largest = np.asarray(scores).argmax(-1), values.max(-1)
-        if options.kind == "logits":
+        if spec.kind == "logits":
             with np.errstate(invalid="ignore"):
                 largest = 1 / np.exp(values - largest[..., None]).sum(-1)
         risks["max_softmax"] = 1 - largest
@@ -201,13 +196,13 @@ def _read(
             f"unit: expected integer ids of the labels' shape {truth.shape}, found {unit.dtype} of shape {unit.shape}."
         )
     truth = np.asarray(truth)
-    known = np.ones(truth.shape, bool) if options.ignore_index is None else truth != options.ignore_index
+    known = np.ones(truth.shape, bool) if spec.ignore_index is None else truth != spec.ignore_index
     return (
         np.asarray(prediction).astype(np.int32),
         np.where(known, truth, 0).astype(np.int32),
         known,
         risks,
-        is_foreground(C, options.background),
+        spec.foreground(C),
     )
 
 
@@ -235,3 +230,181 @@ def join_columns(parts: Sequence[Columns], *, with_ids: bool = False) -> Segment
             table.pop("instance", None)
         frames.append(pd.DataFrame(table))
     return SegmentTables(*frames)
+
+
+def segment_flips(
+    true: pd.DataFrame, *, key: jax.Array | None = None, samples: int = 1000, class_names: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Returns how many segments of each class flip, with 95% bootstrap intervals over the images that have segments.
+
+    Args:
+        true: of `segments`.
+        key: a JAX PRNG key; None: no intervals.
+        samples: the number of resamples of images.
+        class_names: of all C classes, for the index; None: the classes themselves.
+
+    Returns:
+        A DataFrame by class that occurs, and `all`:
+        `segments`, and of these `correct`, `flip`, `miss`, `mixed`;
+        `seg_flip`: flips over segments; `flip_of_found`: flips over those that are correct or flip;
+        `bleeding`: the share of the flips to a class that the image has elsewhere;
+        `matched`: segments that a predicted one matches at IoU above 1/2, and `strict_flip`, the share of these whose
+        match has another class; with a key `..._low` and `..._high` of `seg_flip` and `strict_flip`.
+        NaN where the denominator is empty. Resamples without any segment of a class are left out of its interval.
+
+    Source: Kirillov et al., Panoptic segmentation, 2019, for the match; Efron and Tibshirani, 1993.
+
+    Example:
+        >>> truth, prediction = np.array([[[1, 1], [2, 2]]]), np.array([[[2, 2], [2, 2]]])
+        >>> table = segment_flips(segments(prediction, truth, kind="masks", min_pixels=1))
+        >>> table[["segments", "flip", "seg_flip", "bleeding"]].values.tolist()
+        [[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, nan], [2.0, 1.0, 0.5, 1.0]]
+    """
+    import pandas as pd
+
+    classes = np.unique(np.asarray(true["class"], np.int64))
+    images, place = np.unique(np.asarray(true["image"], np.int64), return_inverse=True)
+    own = np.asarray(true["class"], np.int64)[:, None] == classes
+    own = np.concatenate([own, np.ones((len(true), 1), bool)], axis=1)
+    outcome = np.asarray(true["outcome"], str)
+    matched = np.asarray(true["matched"].notna(), bool)
+    strict = matched & (np.asarray(true["matched"].fillna(-1), np.int64) != np.asarray(true["class"], np.int64))
+    events = {name: outcome == name for name in OUTCOMES} | {"segments": np.ones(len(true), bool)}
+    events |= {"matched": matched, "strict": strict, "bleeding": np.asarray(true["bleeding"].fillna(False), bool)}
+    sums = {}
+    for name, event in events.items():
+        sums[name] = np.zeros((len(images), len(classes) + 1))
+        np.add.at(sums[name], place, own & event[:, None])
+    total = {name: each.sum(0).astype(np.int64) for name, each in sums.items()}
+    table = {name: total[name] for name in ("segments", *OUTCOMES)}
+    table["seg_flip"] = divide(total["flip"], total["segments"])
+    table["flip_of_found"] = divide(total["flip"], total["flip"] + total["correct"])
+    table["bleeding"] = divide(total["bleeding"], total["flip"])
+    table["matched"] = total["matched"]
+    table["strict_flip"] = divide(total["strict"], total["matched"])
+    if key is not None and len(images):
+        import jax
+
+        n = len(images)
+        counts = Draws(np.asarray(jax.random.randint(key, (samples, n), 0, n)).astype(np.int64), n).counts
+        for name, part, whole in (("seg_flip", "flip", "segments"), ("strict_flip", "strict", "matched")):
+            drawn = divide(counts @ sums[part], counts @ sums[whole])
+            table[f"{name}_low"], table[f"{name}_high"] = percentile_ends(drawn)
+    names = [str(c) if class_names is None else class_names[c] for c in classes]
+    return pd.DataFrame(table, index=pd.Index([*names, "all"], name="class"))
+
+
+def segment_confusion(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
+    """Returns int64 (C, C): how many segments of a class (rows) are correct, flip to another or are missed (columns).
+
+    Mixed segments are not in it. The flip matrix in segments is what is off the diagonal and in no background column.
+
+    Example:
+        >>> truth, prediction = np.array([[[1, 1], [2, 2]]]), np.array([[[2, 2], [2, 2]]])
+        >>> segment_confusion(segments(prediction, truth, kind="masks", min_pixels=1), num_classes=3).tolist()
+        [[0, 0, 0], [0, 0, 1], [0, 0, 1]]
+    """
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    told = true[true["outcome"] != "mixed"]
+    np.add.at(counts, (np.asarray(told["class"], np.int64), np.asarray(told["predicted"], np.int64)), 1)
+    return counts
+
+
+def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.DataFrame:
+    """Returns how well a score, and size alone, rank predicted segments whose majority is wrong over the others.
+
+    Small segments are wrong more often and uncertain more often: a score that only knows sizes ranks well over all
+    sizes. So it is judged within the strata of size, too.
+
+    Args:
+        predicted: of `segment_tables`.
+        score: the column that is high where an error is expected; segments where it is blank are left out.
+
+    Returns:
+        A DataFrame by `all`, `within strata` (pairs of one stratum alone) and each stratum: `segments`, `wrong`,
+        `auroc` of the score and `size_auroc` of being small. NaN where one side is empty.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = {"flip_risk": [0.9, 0.2, 0.4, 0.1], "pixels": [70, 80, 900, 950], "stratum": [0, 0, 1, 1]}
+        >>> segment_auroc(pd.DataFrame(rows | {"right": [False, True, False, True]})).round(2)["size_auroc"].tolist()
+        [0.75, 1.0, 1.0, 1.0]
+    """
+    import pandas as pd
+
+    table = predicted[predicted[score].notna()]
+    wrong = ~np.asarray(table["right"], bool)
+    stratum = np.asarray(table["stratum"], np.int64)
+    scores = {"auroc": np.asarray(table[score], np.float64), "size_auroc": -np.asarray(table["pixels"], np.float64)}
+    sides: dict[Any, np.ndarray] = {"all": np.ones(len(table), bool)}
+    sides |= {k: stratum == k for k in np.unique(stratum).tolist()}
+    rows = {name: _ranked(scores, wrong, inside) for name, inside in sides.items()}
+    pairs = {name: row["wrong"] * (row["segments"] - row["wrong"]) for name, row in rows.items() if name != "all"}
+    within = dict(rows["all"])
+    for name in scores:
+        ordered = sum(pairs[k] * rows[k][name] for k in pairs if pairs[k])
+        within[name] = ordered / sum(pairs.values()) if sum(pairs.values()) else np.nan
+    rows = {"all": rows.pop("all"), "within strata": within} | rows
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("stratum")
+
+
+def _ranked(scores: dict[str, np.ndarray], wrong: np.ndarray, inside: np.ndarray) -> dict[str, Any]:
+    row: dict[str, Any] = {"segments": int(inside.sum()), "wrong": int(wrong[inside].sum())}
+    return row | {name: selective.auroc(values[inside], wrong[inside]) for name, values in scores.items()}
+
+
+def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
+    """Returns the wrong pixels of each kind, and what mending that kind alone would add to mIoU.
+
+    Mended means that the true class is written into those pixels, as TIDE does for detectors; a kind's gain depends on
+    what else is left wrong, so gains do not add up. Kinds: `whole`: segments that flip; `rim` and `inside` of the
+    others; `miss`; `spill`; `background`: one background class taken for another.
+
+    Args:
+        pixels: of `segment_tables`, of any number of batches.
+        num_classes: C.
+
+    Returns:
+        A DataFrame by kind and `all`: `pixels`, `share` of the wrong pixels, `mean_iou` after mending, and `gain`.
+        NaN where nothing is wrong or no class occurs.
+
+    Source: Bolya et al., TIDE: A general toolbox for identifying object detection errors, 2020.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = [["correct", 1, 1, 6], ["whole", 2, 1, 3], ["miss", 1, 0, 1], ["correct", 0, 0, 5]]
+        >>> table = error_budget(pd.DataFrame(rows, columns=["kind", "class", "predicted", "pixels"]), num_classes=3)
+        >>> table.loc[["whole", "miss", "all"], ["pixels", "gain"]].round(3).values.tolist()
+        [[3.0, 0.419], [1.0, 0.089], [4.0, 0.522]]
+    """
+    import pandas as pd
+
+    counts = np.zeros((len(KINDS), num_classes, num_classes), np.int64)
+    kinds = np.array([KINDS.index(name) for name in pixels["kind"]], np.int64)
+    truth, predicted, number = (np.asarray(pixels[name], np.int64) for name in ("class", "predicted", "pixels"))
+    np.add.at(counts, (kinds, truth, predicted), number)
+    confusion = counts.sum(0)
+    base = mean_iou(confusion)
+    wrong = confusion.sum() - np.trace(confusion)
+    rows = {}
+    for name, part in [*zip(KINDS[1:], counts[1:], strict=True), ("all", counts[1:].sum(0))]:
+        after = mean_iou(confusion - part + np.diag(part.sum(1)))
+        rows[name] = {
+            "pixels": int(part.sum()),
+            "share": float(divide(part.sum(), wrong)),
+            "mean_iou": after,
+            "gain": after - base,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("kind")
+
+
+def mean_iou(confusion: np.ndarray) -> float:
+    """Returns the mean IoU over the classes that occur in truth or prediction; NaN where none does.
+
+    Example:
+        >>> mean_iou(np.array([[2, 1, 0], [0, 1, 0], [0, 0, 0]]))
+        0.5833333333333333
+    """
+    same = np.diag(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - same
+    return float(np.mean(same[union > 0] / union[union > 0])) if union.any() else float("nan")

@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike
 
 from flipjax.metrics.decomposition import divide
 
+_Z = 1.959963984540054
+_HALVINGS = 40
+
 
 class RiskCoverage(NamedTuple):
     """Coverage k / n and the mean loss of the k images of least score: float64 (n,) each."""
@@ -233,24 +236,46 @@ def accepted_of_each(
     return count / n if n else np.full(J, math.nan), risk
 
 
-def calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> float:
-    """Returns the expected calibration error: mean |confidence - accuracy| of equal-width bins, weighted by size.
+class AurocEstimate(NamedTuple):
+    """An AUROC and the ends of its 95% interval; all NaN where one side is empty."""
+
+    value: float
+    low: float
+    high: float
+
+
+def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:
+    """Returns the 95% interval of an AUROC of so many events and others, that of Newcombe's score method.
+
+    It holds the values that the AUROC found does not contradict: those nearer than 1.96 standard errors, each with the
+    standard error that scores of two exponential distributions have at that value. It needs one event, and is no point
+    where the AUROC is 0 or 1. `sweeps/studies/coverage` says how often it holds the truth.
 
     Args:
-        confidence: (n,) in 0..1, of the predicted class: of the foreground, pixels or images of it.
-        correct: (n,) bool.
-        bins: number of bins over 0..1.
+        auroc: in [0, 1].
+        events: independent images with an event, at least 1.
+        others: independent images without, at least 1.
 
-    Source: Guo et al., On calibration of modern neural networks, 2017.
+    Source: Newcombe, Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2, 2006,
+        method 5, on the variance of Hanley and McNeil, 1982.
 
     Example:
-        >>> round(calibration_error([0.9, 0.9, 0.6], [True, False, True], bins=5), 6)
-        0.4
+        >>> low, high = auroc_ends(1.0, 2, 18)
+        >>> round(low, 3), high
+        (0.573, 1.0)
     """
-    confidence, correct = _ranked(confidence, correct)
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(place, weights=confidence - correct, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence)) if len(confidence) else math.nan
+    size = (events + others) / 2 - 1
+    ends = []
+    for outer in (0.0, 1.0):
+        inside = auroc
+        for _ in range(_HALVINGS):
+            middle = (inside + outer) / 2
+            spread = 1 + size * ((1 - middle) / (2 - middle) + middle / (1 + middle))
+            variance = middle * (1 - middle) * spread / (events * others)
+            near = (middle - auroc) ** 2 <= _Z**2 * variance
+            inside, outer = (middle, outer) if near else (inside, middle)
+        ends.append(outer)
+    return ends[0], ends[1]
 
 
 def _ranked(scores: ArrayLike, losses: ArrayLike, *others: ArrayLike) -> list[np.ndarray]:

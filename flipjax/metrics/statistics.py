@@ -9,13 +9,16 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import selective
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.decomposition import Decomposition, divide
+from flipjax.metrics.decomposition import Decomposition, divide, flips_of
 
 DECILES = 10
 RANKED = (
@@ -219,3 +222,165 @@ def _running(values: np.ndarray) -> np.ndarray:
 
 def _between(running: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.diff(np.take_along_axis(running, edges, axis=1), axis=1)
+
+
+def members_of(
+    groups: Any, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None = None
+) -> dict[str, np.ndarray]:
+    """Returns the places of the images of each group, by its name, as `summarize` has them.
+
+    Raises:
+        ValueError: not one integer an image, one that is no group, or groups of another number of classes.
+    """
+    groups = np.asarray(groups)
+    if groups.shape != (images,) or not np.issubdtype(groups.dtype, np.integer):
+        raise ValueError(
+            f"groups: expected {images} integers, one an image, found {groups.dtype} of shape {groups.shape}."
+        )
+    present = np.unique(groups).tolist()
+    F = int(is_foreground(classes, background).sum())
+    numbered = all_groups or (TWO_BY_TWO if F == 2 else None)
+    if numbered is None:
+        return {str(g): np.flatnonzero(groups == g) for g in present}
+    if isinstance(numbered, NamedGroups):
+        if not set(present) <= set(range(len(numbered.names))):
+            raise ValueError(f"groups: expected 0..{len(numbered.names) - 1}, one of each name, found {present}.")
+    elif numbered.classes != F or not set(present) <= set(range(numbered.count)):
+        raise ValueError(
+            f"groups: expected {numbered.scenes} * y + scene in 0..{numbered.count - 1} for {numbered.classes} "
+            f"foreground classes, found {present} of {F} classes."
+        )
+    return {name: np.flatnonzero(np.isin(groups, ids)) for name, ids in numbered.named.items()}
+
+
+class Grouping(NamedTuple):
+    """The groups of n images: their numbers, the places of each group's images by its name, and what is numbered."""
+
+    numbers: np.ndarray
+    members: dict[str, np.ndarray]
+    all_groups: AnyGroups | None
+
+
+def read_grouping(groups: Any, images: Images, all_groups: AnyGroups | None) -> Grouping:
+    """Returns the grouping of images by groups (n,) or None; for `all_groups` and errors see `members_of`."""
+    if groups is None:
+        return Grouping(np.zeros(0, int), {}, None)
+    n, C = images.confusion.shape[:2]
+    members = members_of(groups, images=n, classes=C, background=images.background, all_groups=all_groups)
+    return Grouping(np.asarray(groups), members, all_groups or (TWO_BY_TWO if "common" in members else None))
+
+
+def across_groups(
+    grouping: Grouping, images: Images, draws: Draws, names: Sequence[str]
+) -> dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]]:
+    """Returns the quantities that compare groups, by key: the IoUs that each is made of, and how."""
+    all_groups = grouping.all_groups
+    if not isinstance(all_groups, Groups):
+        return {}
+    foreground = [names[c] for c in np.flatnonzero(is_foreground(len(names), images.background)).tolist()]
+    across: dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]] = {}
+    for y, name in enumerate(foreground):
+        common, rare = all_groups.sides_of(y)
+        across[f"gap/{name}"] = tuple(f"group/{g}/iou/{name}" for g in common + rare), partial(_gap, common=len(common))
+    gaps = list(across.values())
+    sides = tuple(side for own, _ in gaps for side in own)
+
+    def mean_gap(*ious: np.ndarray) -> np.ndarray:
+        values = iter(ious)
+        total: Any = sum(gap(*islice(values, len(own))) for own, gap in gaps)
+        return total / len(gaps)
+
+    # NaN where one group has none.
+    across |= {"gap/mean": (sides, mean_gap), "worst_group_iou": (sides, lambda *ious: np.min(ious, axis=0))}
+    if all_groups.classes > 2:
+        across["scene_pull"] = (), lambda: _pull(grouping, images, draws)
+    return across
+
+
+def _gap(*ious: np.ndarray, common: int) -> np.ndarray:
+    return np.mean(ious[:common], axis=0) - np.mean(ious[common:], axis=0)
+
+
+def _pull(grouping: Grouping, images: Images, draws: Draws) -> np.ndarray:
+    options = {"all_groups": grouping.all_groups, "background": images.background}
+    flips, pulled = (draws.counts @ pull_counts(images.confusion, grouping.numbers, **options)).T
+    return divide(pulled, flips)
+
+
+def flips_to(confusion: Any, *, background: Background = 0) -> np.ndarray:
+    """Returns the pixels of each image that are flipped to each foreground class, int64 (n, F).
+
+    Args:
+        confusion: int (n, C, C), rows truth.
+        background: its class, several or None.
+
+    Example:
+        >>> flips_to(np.array([[[9, 0, 0], [0, 3, 1], [0, 2, 5]]])).tolist()
+        [[2, 1]]
+    """
+    confusion = np.asarray(confusion).astype(np.int64)
+    inside = is_foreground(confusion.shape[-1], background)
+    return flips_of(confusion, background=background).sum(1)[:, inside]
+
+
+def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups, background: Background = 0) -> np.ndarray:
+    """Returns the pixels of each class and scene that are flipped to each class: int64 (F, S, F).
+
+    Args:
+        confusion: int (n, C, C) of images that show one class each.
+        groups: int (n,).
+        all_groups: what they number.
+        background: its class, several or None.
+
+    Example:
+        >>> counts = np.array([[[9, 0, 0], [0, 3, 1], [0, 0, 0]]])
+        >>> flip_cube(counts, [1], all_groups=Groups()).tolist()
+        [[[0, 0], [0, 1]], [[0, 0], [0, 0]]]
+    """
+    cube = np.zeros((all_groups.count, all_groups.classes), np.int64)
+    np.add.at(cube, np.asarray(groups), flips_to(confusion, background=background))
+    return cube.reshape(all_groups.classes, all_groups.scenes, all_groups.classes)
+
+
+def pull_counts(confusion: Any, groups: Any, *, all_groups: Groups, background: Background = 0) -> np.ndarray:
+    """Returns the pixels of each image of a rare group that are flipped, and that go to a class whose scene it shows.
+
+    Over images the sum of the second over that of the first is the *pull of the scene*.
+
+    Args:
+        confusion: int (n, C, C), rows truth.
+        groups: int (n,).
+        all_groups: what they number.
+        background: its class, several or None.
+
+    Returns:
+        int64 (n, 2); 0 for an image of a common group.
+
+    Example:
+        >>> counts = np.zeros((2, 4, 4), int)
+        >>> counts[:, 1, 2:] = (6, 2)  # The first in the scene of the class that takes 6, the second in its own.
+        >>> pull_counts(counts, [1, 0], all_groups=Groups(3, 3)).tolist()
+        [[8, 6], [0, 0]]
+    """
+    groups = np.asarray(groups)
+    targets = flips_to(confusion, background=background) * np.isin(groups, all_groups.rare)[:, None]
+    shown = usual_table(all_groups)[:, all_groups.scene_of(groups)].T
+    return np.stack([targets.sum(1), (targets * shown).sum(1)], axis=1)
+
+
+def pull_chance(all_groups: Groups) -> float:
+    """Returns the pull of flips that choose evenly among the wrong classes: the mean over the rare groups.
+
+    It is 1 / (F - 1) where each scene is usual for one class.
+
+    Example:
+        >>> pull_chance(Groups()), pull_chance(Groups(4, 4)), pull_chance(Groups(4, 2))
+        (1.0, 0.3333333333333333, 0.6666666666666666)
+    """
+    rivals = usual_table(all_groups).sum(0)[all_groups.scene_of(np.array(all_groups.rare))]
+    return float(rivals.mean() / (all_groups.classes - 1))
+
+
+def usual_table(all_groups: Groups) -> np.ndarray:
+    """Returns whether a scene is usual for a class: bool (F, S)."""
+    return np.isin(np.arange(all_groups.count), all_groups.common).reshape(all_groups.classes, all_groups.scenes)

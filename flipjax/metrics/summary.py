@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flipjax.groups import AnyGroups
-from flipjax.metrics import statistics
-from flipjax.metrics.auroc_interval import AurocEstimate, auroc_estimates
+from flipjax.metrics import selective, statistics
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.grouping import Grouping, across_groups, read_grouping
+from flipjax.metrics.selective import AurocEstimate, auroc_ends
+from flipjax.metrics.statistics import Draws, Grouping, Images
 
 if TYPE_CHECKING:
     import jax
@@ -92,14 +92,14 @@ def summarize(
     """
     images = statistics.read_images(decomposition)
     names = _names(class_names, images)
-    draws = statistics.Draws(np.arange(len(images.rank))[None], len(images.rank))
+    draws = Draws(np.arange(len(images.rank))[None], len(images.rank))
     summary = statistics.pooled(images, draws, names) | statistics.ranking(images, draws)
-    grouping = read_grouping(groups, images, all_groups)
+    grouping = statistics.read_grouping(groups, images, all_groups)
     for group, member in grouping.members.items():
         part = draws.part(group, member)
         inside = statistics.pooled(images, part, names) | statistics.ranking(images, part)
         summary |= {f"group/{group}/{key}": value for key, value in inside.items()}
-    for name, (sides, combine) in across_groups(grouping, images, draws, names).items():
+    for name, (sides, combine) in statistics.across_groups(grouping, images, draws, names).items():
         summary[name] = combine(*(summary[side] for side in sides))
     matrix = images.confusion.sum(0)
     return {key: value[0].tolist() for key, value in summary.items()} | {"flip_matrix": matrix.tolist()}
@@ -119,8 +119,8 @@ def bootstrap(
     """Returns the 95% percentile interval of a statistic under resampling of the images with replacement.
 
     Resamples in which the statistic is NaN are left out; if all are, the interval is NaN. The percentiles of an AUROC
-    of few flipped images are far too narrow: `risk_auroc`, of all images and of groups, has the interval of
-    `flipjax.metrics.auroc_interval`, from no resamples. `sweeps/studies/coverage` says how often each holds the truth.
+    of few flipped images are far too narrow, so `risk_auroc` has the interval of `flipjax.metrics.selective.auroc_ends`
+    instead, without resamples. `sweeps/studies/coverage` measures how often each interval covers the truth.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
@@ -158,7 +158,7 @@ def bootstrap(
         raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).")
     images = statistics.read_images(decomposition)
     names = _names(class_names, images)
-    grouping = read_grouping(groups, images, all_groups)
+    grouping = statistics.read_grouping(groups, images, all_groups)
     n = len(images.rank)
     if n == 0 or samples < 1:
         raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
@@ -179,7 +179,7 @@ def bootstrap(
             drawn_images = (Decomposition(confusion[row], risk_sum[row], decomposition.background) for row in rows)
             blocks.append({"": np.stack([np.asarray(statistic(each), np.float64) for each in drawn_images])})
         else:
-            blocks.append(_evaluate(drawn, images, statistics.Draws(rows, n), names, grouping))
+            blocks.append(_evaluate(drawn, images, Draws(rows, n), names, grouping))
     intervals = {name: _percentile_interval(np.concatenate([b[name] for b in blocks])) for name in drawn}
     ends = auroc_estimates(images, grouping.members, pairs) if ranks else {}
     intervals |= {name: Interval(ends[name].low, ends[name].high) for name in ranks}
@@ -190,7 +190,7 @@ def bootstrap(
 def resampled(
     decomposition: Decomposition,
     keys: Sequence[str],
-    rows: np.ndarray | statistics.Draws,
+    rows: np.ndarray | Draws,
     *,
     groups: Any = None,
     class_names: Sequence[str] | None = None,
@@ -217,8 +217,8 @@ def resampled(
     """
     images = statistics.read_images(decomposition)
     names = _names(class_names, images)
-    draws = rows if isinstance(rows, statistics.Draws) else statistics.Draws(rows, len(images.rank))
-    return _evaluate(keys, images, draws, names, read_grouping(groups, images, all_groups))
+    draws = rows if isinstance(rows, Draws) else Draws(rows, len(images.rank))
+    return _evaluate(keys, images, draws, names, statistics.read_grouping(groups, images, all_groups))
 
 
 def risk_aurocs(
@@ -226,7 +226,29 @@ def risk_aurocs(
 ) -> dict[str, AurocEstimate]:
     """Returns each `risk_auroc` of `summarize`, by its key, with its interval; arguments as in `bootstrap`."""
     images = statistics.read_images(decomposition)
-    return auroc_estimates(images, read_grouping(groups, images, all_groups).members, pairs)
+    return auroc_estimates(images, statistics.read_grouping(groups, images, all_groups).members, pairs)
+
+
+def auroc_estimates(images: Images, members: Mapping[str, np.ndarray], pairs: Any = None) -> dict[str, AurocEstimate]:
+    """Returns how well flip-risk ranks the images flipped by more than half, by the keys of `summarize`.
+
+    Args:
+        images: of one model.
+        members: the places of each group's images.
+        pairs: int (n,), images that are drawn together, -1 for one alone: of one side they count as one.
+    """
+    numbers = np.full(len(images.flip), -1) if pairs is None else np.asarray(pairs)
+    numbers = np.where(numbers < 0, -1 - np.arange(len(numbers)), numbers)
+    sides = {"": np.arange(len(numbers))} | {f"group/{name}/": places for name, places in members.items()}
+    estimates = {}
+    for prefix, places in sides.items():
+        places = places[images.ranked[places]]
+        flipped = images.flip[places] > 0.5
+        counts = [len(np.unique(numbers[places[side]])) for side in (flipped, ~flipped)]
+        value = selective.auroc(images.risk[places], flipped)
+        ends = auroc_ends(value, counts[0], counts[1]) if min(counts) else (np.nan, np.nan)
+        estimates[f"{prefix}risk_auroc"] = AurocEstimate(value, *ends)
+    return estimates
 
 
 def _check_keys(keys: Sequence[str], known: Sequence[str], groups: Any) -> None:
@@ -239,10 +261,14 @@ def _check_keys(keys: Sequence[str], known: Sequence[str], groups: Any) -> None:
 
 
 def _evaluate(
-    keys: Sequence[str], images: statistics.Images, draws: statistics.Draws, names: Sequence[str], grouping: Grouping
+    keys: Sequence[str],
+    images: Images,
+    draws: Draws,
+    names: Sequence[str],
+    grouping: Grouping,
 ) -> dict[str, np.ndarray]:
     """Evaluates keys of `summarize` for all resamples at once; each group's images are taken once for all its keys."""
-    across = across_groups(grouping, images, draws, names)
+    across = statistics.across_groups(grouping, images, draws, names)
     by_group: dict[str, dict[str, str]] = {}
     for side in dict.fromkeys(side for name in keys for side in (across[name][0] if name in across else (name,))):
         group, inner = side.split("/", 2)[1:] if side.startswith("group/") else ("", side)
@@ -272,5 +298,5 @@ def _percentile_interval(values: np.ndarray) -> Interval:
     return Interval(low, high) if values.ndim > 1 else Interval(float(low), float(high))
 
 
-def _names(names: Sequence[str] | None, images: statistics.Images) -> tuple[str, ...]:
+def _names(names: Sequence[str] | None, images: Images) -> tuple[str, ...]:
     return class_names_of(names, classes=images.confusion.shape[-1], background=images.background)

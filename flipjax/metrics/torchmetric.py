@@ -25,7 +25,7 @@ class TorchFlipMetric(Metric):
     Args:
         keys: of `summarize`; None: all that are one number.
         channels: `first`, as in PyTorch, or `last`.
-        **options: of `FlipMetric`.
+        **spec: of `FlipMetric`.
 
     Raises:
         TypeError, ValueError: an option that no batch could have.
@@ -35,11 +35,11 @@ class TorchFlipMetric(Metric):
     higher_is_better = None
     full_state_update = False
 
-    def __init__(self, *, keys: tuple[str, ...] | None = None, channels: str = "first", **options: Any):
+    def __init__(self, *, keys: tuple[str, ...] | None = None, channels: str = "first", **spec: Any):
         """Starts with no image."""
         super().__init__()
         self.keys = keys
-        self.batch = FlipMetric(channels=channels, **options)
+        self.batch = FlipMetric(channels=channels, **spec)
         for name in STATES:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -61,9 +61,9 @@ class TorchFlipMetric(Metric):
     def compute(self) -> dict[str, Any]:
         """Returns what `summarize` says of all images so far, tensors by key."""
         stored = {name: np.asarray(dim_zero_cat(values).cpu()) for name in STATES if (values := getattr(self, name))}
-        images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.options.background)
+        images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.spec.background)
         summary = summarize(
-            images, stored.get("groups"), class_names=self.batch.class_names, all_groups=self.batch.all_groups
+            images, stored.get("groups"), class_names=self.batch.spec.class_names, all_groups=self.batch.all_groups
         )
         keys = self.keys or [name for name, value in summary.items() if isinstance(value, int | float)]
         return {name: torch.tensor(float(summary[name]), device=self.device) for name in keys}

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from flipjax.backend import differing_software
 from flipjax.metrics import selective, summarize
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.pull import flip_cube, pull_chance, usual_table
+from flipjax.metrics.statistics import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.chart import Chart, Panel
 from flipjax.report.html import Numbers, Picture

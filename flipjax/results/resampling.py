@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from flipjax.metrics import resampled, statistics
-from flipjax.metrics.auroc_interval import AurocEstimate
+from flipjax.metrics.selective import AurocEstimate
 from flipjax.metrics.summary import risk_aurocs
 from flipjax.results.cells import StoredCell
 from flipjax.results.quantities import PULL_QUANTITIES, column, of_classes

@@ -36,7 +36,7 @@ def estimate(
     Student's t over seeds: exact for normal values, and of few skewed ones too short. Of four seeds it holds the mean
     in .84 of the samples of a lognormal distribution (`sweeps/studies/coverage`). Below FEWEST it is the percentiles of
     the mean under resampling of the test images, if there are `resamples`, or of an AUROC what the members' own
-    intervals give (`flipjax.metrics.auroc_interval`). All are cut off where the quantity's range ends.
+    intervals give (`flipjax.metrics.selective.auroc_ends`). All are cut off where the quantity's range ends.
 
     Args:
         records: (n rows) of `member_quantities`.

@@ -12,7 +12,7 @@ from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics import selective, summarize
 from flipjax.metrics.classes import is_foreground
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.pull import usual_table
+from flipjax.metrics.statistics import usual_table
 
 REPAIR_NOTE = (
     "Repair is opt-in: for scenes that training did not show, in tests whose labels are balanced over them. It raises "

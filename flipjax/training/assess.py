@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flipjax import intervene, metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
-from flipjax.metrics.scores import LOGIT_SCORES
+from flipjax.metrics.kernels import LOGIT_SCORES
 from flipjax.training.forms import logits_of
 from flipjax.training.member import Weights
 from flipjax.training.predict import evaluation_batch, map_batches, mean_surroundings

@@ -10,7 +10,7 @@ import pytest
 
 from flipjax import metrics
 from flipjax.metrics import Decomposition, bootstrap
-from flipjax.metrics.auroc_interval import auroc_ends
+from flipjax.metrics.selective import auroc_ends
 
 STUDY = pathlib.Path(__file__).parents[2] / "sweeps/studies/coverage/study.py"
 

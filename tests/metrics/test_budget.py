@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics import Decomposition
-from metrics.logits import EXAMPLES, random_case
+from metrics.logits import EXAMPLES
 
 
 @EXAMPLES
@@ -31,30 +30,3 @@ def test_the_budget_is_the_confusion_and_its_gains_those_of_mended_masks(seed, b
         assert budget.loc[kind, "gain"] == pytest.approx(metrics.summarize(mended)["mean_iou"] - own)
     assert budget["pixels"].drop("all").sum() == budget.loc["all", "pixels"]
     assert budget.loc[["whole", "rim", "inside"], "pixels"].sum() == (codes == 2).sum()
-
-
-def test_near_and_far_flips_are_those_of_merged_classes():
-    """Merging the classes of a superclass turns near flips into correct pixels and leaves far ones."""
-    logits, labels = random_case(3, (4, 6, 6), 6)
-    group = np.array([0, 1, 1, 2, 2, 2])
-    split = metrics.near_and_far(metrics.decompose(logits, labels), group.tolist())
-    merged = metrics.summarize(metrics.decompose(group[logits.argmax(-1)], group[labels], kind="masks", num_classes=3))
-    own = metrics.summarize(metrics.decompose(logits, labels))
-    assert split["fg_far_flip"] == pytest.approx(merged["fg_flip"])
-    assert split["fg_correct"] + split["fg_near_flip"] == pytest.approx(merged["fg_correct"])
-    assert split["fg_near_flip"] + split["fg_far_flip"] == pytest.approx(own["fg_flip"])
-    assert split["near_flip/class4"] + split["far_flip/class4"] == pytest.approx(own["flip/class4"])
-    assert split["fg_miss"] == pytest.approx(own["fg_miss"])
-
-
-@pytest.mark.parametrize(
-    ("superclasses", "message"),
-    [
-        ({"cat": 0, "dog": 0}, "found none for cow"),
-        ({"cat": 0, "dog": 0, "cow": 1, "ox": 1}, "classes of background, cat, dog, cow, found 'ox'"),
-        ([0, 0, 1], "expected 4, one a class, found 3"),
-    ],
-)
-def test_a_map_that_does_not_fit_is_refused(superclasses, message):
-    with pytest.raises(ValueError, match=message):
-        metrics.near_and_far(Decomposition(np.zeros((4, 4), int), 0.0), superclasses, class_names=["cat", "dog", "cow"])

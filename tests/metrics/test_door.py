@@ -97,7 +97,7 @@ def test_errors_at_the_door(function, arrays, options, message):
 
 
 def test_labels_say_that_a_last_axis_of_many_is_one_of_classes():
-    assert checks.check_pair(zeros(2, 5, 40, 40), np.zeros((2, 5, 40), int), checks.Options())[2] == 40
+    assert checks.check_pair(zeros(2, 5, 40, 40), np.zeros((2, 5, 40), int), metrics.LabelSpec())[2] == 40
 
 
 def test_other_arrays_of_one_image_give_the_same_numbers():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flipjax import metrics
-from flipjax.metrics import blocks, pixels
+from flipjax.metrics import kernels, pixels
 from metrics.logits import EXAMPLES, random_case
 
 
@@ -41,8 +41,8 @@ def test_blocks_change_no_count(shape, dtype, ignore_index, length, classes):
     decompose = functools.partial(metrics.decompose, ignore_index=ignore_index)
     error_map = functools.partial(metrics.error_map, ignore_index=ignore_index)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "SCORES", length)
-        patch.setattr(blocks, "SHORTEST", 1 << 8)
+        patch.setattr(kernels, "SCORES", length)
+        patch.setattr(kernels, "SHORTEST", 1 << 8)
         results = [decompose(x, labels) for x in (logits, jnp.asarray(logits))]
         risk, risks, codes = metrics.flip_risk(logits), metrics.risk_map(logits), error_map(logits, labels)
     for result in results:
@@ -67,9 +67,9 @@ def test_new_sizes_and_a_ragged_last_batch_compile_nothing():
 
 def test_memory_is_that_of_a_block():
     logits = np.broadcast_to(np.float32(0), (3, 2000, 3000, 21))  # 1.5 GB, were it there.
-    parts = blocks.cut([logits], (0,), spatial_ndim=2, lead=1, width=21)
+    parts = kernels.cut([logits], (0,), spatial_ndim=2, lead=1, width=21)
     (shape,) = {next(parts).arrays[0].shape for _ in range(5)}
-    assert np.prod(shape) <= blocks.SCORES
+    assert np.prod(shape) <= kernels.SCORES
 
 
 def test_constants_inside_a_callers_jit():

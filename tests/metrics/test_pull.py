@@ -8,7 +8,7 @@ from scipy.stats import chi2
 from flipjax import metrics
 from flipjax.groups import Groups
 from flipjax.metrics import Decomposition
-from flipjax.metrics.pull import flip_cube, pull_chance, pull_counts
+from flipjax.metrics.statistics import flip_cube, pull_chance, pull_counts
 from flipjax.results.pairs import cochran_q, holm
 
 MANY = Groups(3, 4, ((0,), (1, 3), (2,)))

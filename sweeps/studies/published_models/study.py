@@ -16,7 +16,7 @@ from ask import OPTIONS
 
 from flipjax import context, intervene, metrics
 from flipjax.metrics.objects import STRATA
-from flipjax.metrics.segment_rates import segment_auroc
+from flipjax.metrics.segment_table import segment_auroc
 
 HERE = pathlib.Path(__file__).parent
 SAMPLES = 1000
