@@ -42,14 +42,20 @@ __all__ = [
 ]
 
 
+NAMES = {"Model": "model", "load_model": "model"}
+"""Classes and functions of the package itself, and the module of each."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in NAMES:
+        return getattr(importlib.import_module(f"flipjax.{NAMES[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"flipjax.{name}")
     if name == "__version__":
         metadata = importlib.import_module("importlib.metadata")
         return metadata.version("flipjax")
-    raise AttributeError(f"module 'flipjax' has no attribute {name!r}; it has {', '.join(__all__)}")
+    raise AttributeError(f"module 'flipjax' has no attribute {name!r}; it has {', '.join([*__all__, *NAMES])}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__, "__version__"]
+    return [*globals(), *__all__, *NAMES, "__version__"]

@@ -83,6 +83,11 @@ class ModelSpec:
         """The network's name, or the own one's."""
         return f"{name_of(self.build)} (own)" if self.build else self.name
 
+    @property
+    def stride(self) -> int:
+        """What must divide height and width; 1 for an own network, which may refuse more."""
+        return 1 if self.build else 2 ** (self.depth - 1) if self.name == "unet" else 32
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:

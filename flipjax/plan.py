@@ -147,13 +147,9 @@ def _check_model(built: Experiment) -> None:
         value = getattr(model, field)
         if value != default:
             raise ConfigError(f"config.model.{field}", f"{default!r} for model.name {model.title}", repr(value))
-    if model.build:
-        return
-    stride, reason = (
-        (32, f"model.name {model.name}") if large else (2 ** (model.depth - 1), f"model.depth {model.depth}")
-    )
-    if size % stride:
-        raise ConfigError("config.pool.size", f"a multiple of {stride} for {reason}", size)
+    if size % model.stride:
+        reason = f"model.name {model.name}" if large else f"model.depth {model.depth}"
+        raise ConfigError("config.pool.size", f"a multiple of {model.stride} for {reason}", size)
 
 
 def _setting(name: str, overrides: Mapping[str, Any], values: Mapping[str, Any], config: Config) -> Setting:

@@ -16,7 +16,7 @@ LAYERS = (
     ("metrics", "losses", "augment"),
     ("models", "data", "results"),
     ("training", "intervene", "context", "report", "plan"),
-    ("task",),
+    ("task", "model"),
     ("audit", "monitor", "sweep"),
     ("__main__",),
 )

@@ -123,7 +123,7 @@ def test_misuse_is_one_line_and_2_and_an_interruption_75(small, capsys, tmp_path
         ((*config, *model, *stored, "--config.pool.siez=40"), "--config.pool.size"),
         ((*config, *model, *stored, "--out", tmp_path / "file"), "--out: expected a folder that can be written"),
         ((*config, *model, "--weights", damaged), "--weights: "),
-        ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged, convert the weights again"),
+        ((*config, *model, "--weights", damaged), "damaged.safetensors is damaged"),
         ((*config, *model, *stored, *OVERRIDES, "--config.split.n_test=400"), "n_test 400: each"),
         (("--config", tmp_path / "grid.py", *model, *stored), "config.grid.pool.size: expected"),
     )

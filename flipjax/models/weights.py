@@ -155,27 +155,31 @@ def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whol
         WeightsError: no such file, a damaged one, weights of another encoder, or keys that are missing or misshapen.
     """
     path = file_of(source)
-    name, arrays = canonical(read_converted(path))
+    name, arrays = canonical(read_digested(path)[0])
     if name != encoder:
         raise WeightsError(f"expected the weights of {encoder}; found those of {name} in {path}")
     return _nested(to_jax(arrays, _shapes_of(arrays, encoder, num_classes, whole=whole)))
 
 
-def read_converted(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file that `save_weights` wrote; WeightsError unless they are those that were written."""
+def read_digested(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Returns arrays and metadata of a .safetensors file with a digest, which flipjax wrote.
+
+    Raises:
+        WeightsError: no such file, another program's, or one whose arrays are not those that were written.
+    """
     if not path.is_file():
-        raise WeightsError(f"expected a file that flipjax convert wrote; found none at {path}")
+        raise WeightsError(f"expected a file of weights that flipjax wrote; found none at {path}")
     try:
         arrays = read_weights(path)
         with safe_open(path, framework="numpy") as stored:
-            written = (stored.metadata() or {}).get(DIGEST)
+            metadata = stored.metadata() or {}
     except WeightsError as error:
-        raise WeightsError(f"{path} is damaged, convert the weights again ({error})") from error
-    if written is None:
-        raise WeightsError(f"expected a file that flipjax convert wrote; found another one at {path}")
-    if digest(arrays) != written:
-        raise WeightsError(f"{path} is damaged, convert the weights again (its arrays differ from their digest)")
-    return arrays
+        raise WeightsError(f"{path} is damaged, write it again ({error})") from error
+    if DIGEST not in metadata:
+        raise WeightsError(f"expected a file of weights that flipjax wrote; found another one at {path}")
+    if digest(arrays) != metadata[DIGEST]:
+        raise WeightsError(f"{path} is damaged, write it again (its arrays differ from their digest)")
+    return arrays, metadata
 
 
 def file_of(path: str | Path) -> Path:

@@ -193,7 +193,7 @@ def test_a_damaged_file_is_named_or_gives_the_same_arrays(small, kind, place, va
     other = path.with_name("damaged.safetensors")
     other.write_bytes(damaged(path.read_bytes(), kind, place, value))
     try:
-        stored = weights.read_converted(other)
+        stored, _ = weights.read_digested(other)
     except smp.WeightsError as error:
         assert "damaged.safetensors" in str(error) and "\n" not in str(error)
     else:

@@ -1,0 +1,260 @@
+"""A trained network as a value: a pure function of images, to a file and back, to Flax and to PyTorch."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import save as to_bytes
+
+from flipjax import metrics
+from flipjax.config import Experiment, ModelSpec
+from flipjax.files import digest, replacing
+from flipjax.groups import Groups
+from flipjax.models.smp import WeightsError, check_arrays, jax_order, to_torch, torch_order
+from flipjax.models.weights import DIGEST, read_digested
+from flipjax.training.forms import logits_of
+from flipjax.training.member import Weights, build, model_of, weights_of
+
+ABOUT = "flipjax_model"
+BATCH = 16
+"""Images at once, as a sweep evaluates them: the same program gives the same bits."""
+# A block of PyTorch's U-Net is a Sequential: convolution, norm, ReLU, twice.
+LAYERS = {"first": "0", "first_norm": "1", "second": "3", "second_norm": "4"}
+LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+COUNT = "num_batches_tracked"
+"""What PyTorch's norms count, and the small U-Net's do not."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["weights"], meta_fields=["spec", "class_names", "size"]
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A network and its weights, a pytree whose leaves are the weights; calling it is pure.
+
+    Attributes:
+        weights: parameters and running statistics.
+        spec: of the network.
+        class_names: C names, the background's first.
+        size: side of the training images, in pixels.
+
+    Example:
+        >>> spec = ModelSpec(width=4, depth=1)
+        >>> model = Model(draw_weights(spec, 3, jax.random.key(0)), spec, ("background", "cat", "dog"), 16)
+        >>> model(jnp.zeros((2, 16, 24, 3))).shape, model.predict(np.zeros((5, 16, 16, 3), np.uint8)).shape
+        ((2, 16, 24, 3), (5, 16, 16))
+    """
+
+    weights: Weights
+    spec: ModelSpec
+    class_names: tuple[str, ...]
+    size: int
+
+    @property
+    def stride(self) -> int:
+        """What must divide height and width."""
+        return self.spec.stride
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment of this network alone, as the functions of `flipjax.training` take it."""
+        return _experiment(self.spec, len(self.class_names))
+
+    def __call__(self, images: Any) -> jax.Array:
+        """Returns logits (B, H, W, C) float32 of images (B, H, W, 3), uint8 or in [0, 1]; under jit, vmap and grad, too.
+
+        Raises:
+            ValueError: images of another shape or type.
+        """
+        images, stride = jnp.asarray(images), self.stride
+        if images.ndim != 4 or images.shape[1] % stride or images.shape[2] % stride or images.shape[3] != 3:
+            raise ValueError(f"images: expected (B, H, W, 3), H and W multiples of {stride}; found {images.shape}")
+        if images.dtype == jnp.uint8:
+            images = images.astype(jnp.float32) / 255
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(f"images: expected uint8, or floats in [0, 1]; found {images.dtype}")
+        return logits_of(self.experiment, self.weights, images.astype(jnp.float32))
+
+    def logits(self, images: Any) -> np.ndarray:
+        """Returns logits (n, H, W, C) float32 of any number of images (n, H, W, 3), uint8 or in [0, 1]."""
+        return self._by_batches(_logits, images)
+
+    def predict(self, images: Any) -> np.ndarray:
+        """Returns classes (n, H, W) uint8 of images as `logits` takes them; 0 is the background."""
+        return self._by_batches(_classes, images)
+
+    def _by_batches(self, function: Callable, images: Any) -> np.ndarray:
+        images = np.asarray(images)
+        if images.dtype.kind == "f" and not (images.min(initial=0) >= 0 and images.max(initial=1) <= 1):
+            raise ValueError(f"images: expected floats in [0, 1], or uint8; found {images.min()} to {images.max()}")
+        parts = []
+        for part in _batches(images):
+            # Filled up to a power of two: few programs, whatever the number of images.
+            size = 2 ** (len(part) - 1).bit_length()
+            parts.append(np.asarray(function(self, np.resize(part, (size, *part.shape[1:]))))[: len(part)])
+        return np.concatenate(parts)
+
+    def decompose(self, images: Any, labels: Any) -> metrics.Decomposition:
+        """Returns `flipjax.metrics.decompose` of images and labels (n, H, W), leaves numpy.
+
+        On a sweep's images it has the bits that the sweep stored.
+        """
+        # Two programs: in one, the sum of entropies is fused with the last layer and rounded otherwise.
+        pairs = zip(_batches(images), _batches(labels), strict=True)
+        parts = [metrics.decompose(self.logits(part), truth) for part, truth in pairs]
+        return jax.tree.map(np.asarray, metrics.concatenate(parts))
+
+    def nnx(self) -> nnx.Module:
+        """Returns the network as a Flax module in evaluation mode."""
+        return model_of(self.experiment, self.weights, training=False)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Returns the weights under PyTorch's names, at PyTorch's axis order.
+
+        The small U-Net's names are those of `sweeps/examples/benchmark_pytorch.py`, the large ones' those of
+        segmentation_models_pytorch. A network of one's own keeps its names and its axis order.
+        """
+        flat = {_name(self.spec, path): leaf for path, leaf in _flat(self.weights).items()}
+        arrays = {name: _torch_array(self.spec, name, np.asarray(leaf)) for name, leaf in flat.items()}
+        if self.spec.title == "unet":
+            means = [name for name in arrays if name.endswith("running_mean")]
+            arrays |= {name.replace("running_mean", COUNT): np.zeros((), np.int64) for name in means}
+        return arrays
+
+    def save(self, path: str | Path) -> Path:
+        """Writes `state_dict` as a .safetensors file that describes its network; PyTorch reads it, too."""
+        fields = {field.name: getattr(self.spec, field.name) for field in dataclasses.fields(self.spec)}
+        fields |= {"build": self.spec.title if self.spec.build else "", "weights": ""}
+        about = json.dumps({"spec": fields, "class_names": self.class_names, "size": self.size})
+        arrays = {name: np.asarray(array, order="C") for name, array in self.state_dict().items()}
+        metadata = {"format": "pt", DIGEST: digest(arrays), ABOUT: f"{_digest(about)} {about}"}
+        with replacing(path) as stream:
+            stream.write(to_bytes(arrays, metadata=metadata))
+        return Path(path)
+
+
+def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = None) -> Model:
+    """Reads a file that `Model.save` wrote.
+
+    Args:
+        path: of the file.
+        build: the function that makes the network, `config.model.build`, where that is one's own.
+
+    Raises:
+        WeightsError: the file is missing, damaged or another program's; or `build` is missing, superfluous, or makes a
+            network of other weights.
+    """
+    path = Path(path).expanduser()
+    arrays, metadata = read_digested(path)
+    stored, _, text = metadata.get(ABOUT, "").partition(" ")
+    if stored != _digest(text):
+        raise WeightsError(
+            f"{path}: expected a file that flipjax.Model.save wrote; found another one, or a damaged one"
+        )
+    about = json.loads(text)
+    own = about["spec"].pop("build")
+    if bool(own) != bool(build):
+        expected = f"the function that makes the network, {own}" if own else f"none for {about['spec']['name']}"
+        raise WeightsError(f"build: expected {expected}, to read {path}; found {build}")
+    names = tuple(about["class_names"])
+    try:
+        return from_state_dict(arrays, ModelSpec(**about["spec"], build=build), names, about["size"])
+    except (TypeError, WeightsError) as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def from_state_dict(
+    arrays: Mapping[str, np.ndarray], spec: ModelSpec, class_names: tuple[str, ...], size: int
+) -> Model:
+    """Returns the model of a `state_dict`.
+
+    Raises:
+        WeightsError: arrays are missing, unused or misshapen; names them.
+    """
+    outline = jax.eval_shape(lambda: draw_weights(spec, len(class_names), jax.random.key(0)))
+    paths = {_name(spec, path): (path, leaf) for path, leaf in _flat(outline).items()}
+    if spec.title == "unet":
+        arrays = {name: array for name, array in arrays.items() if not name.endswith(COUNT)}
+    check_arrays(arrays, {name: _torch_shape(spec, name, leaf.shape) for name, (_, leaf) in paths.items()})
+    flat = {path: jnp.asarray(_jax_array(spec, name, arrays[name]), leaf.dtype) for name, (path, leaf) in paths.items()}
+    parts = [unflatten_dict({path: flat[path] for path in flatten_dict(part)}) for part in outline]
+    return Model(Weights(*parts), spec, class_names, size)
+
+
+def draw_weights(spec: ModelSpec, num_classes: int, key: jax.Array) -> Weights:
+    """Returns a network's first weights."""
+    return weights_of(build(_experiment(spec, num_classes), key))
+
+
+@functools.cache
+def _experiment(spec: ModelSpec, num_classes: int) -> Experiment:
+    return Experiment(model=spec, groups=Groups(num_classes - 1, 2, partial=True))
+
+
+def _flat(weights: Weights) -> dict[tuple, Any]:
+    return flatten_dict(weights.params) | flatten_dict(weights.statistics)
+
+
+def _name(spec: ModelSpec, path: tuple) -> str:
+    """Returns PyTorch's name of a weight."""
+    if spec.title != "unet":
+        return ".".join(map(str, path))
+    if path[0] == "head":
+        return f"head.{LEAVES[path[1]]}"
+    part, level, layer, *leaf = path
+    # Without a norm, PyTorch's convolution has the offset.
+    layer = layer.removesuffix("_norm") if spec.norm == "none" else layer
+    return f"{part}.{level}.{LAYERS[layer]}.{LEAVES[leaf[0]] if leaf else 'weight'}"
+
+
+def _torch_shape(spec: ModelSpec, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if spec.build:
+        return shape
+    return tuple(shape[axis] for axis in torch_order(len(shape))) + (1, 1) * _pointwise(spec, name)
+
+
+def _torch_array(spec: ModelSpec, name: str, array: np.ndarray) -> np.ndarray:
+    if spec.build:
+        return array
+    return to_torch(array)[:, :, None, None] if _pointwise(spec, name) else to_torch(array)
+
+
+def _jax_array(spec: ModelSpec, name: str, array: np.ndarray) -> np.ndarray:
+    if spec.build:
+        return array
+    array = array[:, :, 0, 0] if _pointwise(spec, name) else array
+    return array.transpose(jax_order(array.ndim))
+
+
+def _pointwise(spec: ModelSpec, name: str) -> bool:
+    """Whether a weight is a matrix here and a 1 x 1 convolution in PyTorch."""
+    return spec.title == "unet" and name == "head.weight"
+
+
+def _batches(arrays: Any) -> list[Any]:
+    if not len(arrays):
+        raise ValueError("images: expected at least one, found none")
+    return [arrays[first : first + BATCH] for first in range(0, len(arrays), BATCH)]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@jax.jit
+def _logits(model: Model, images: jax.Array) -> jax.Array:
+    return model(images)
+
+
+@jax.jit
+def _classes(model: Model, images: jax.Array) -> jax.Array:
+    return model(images).argmax(-1).astype(jnp.uint8)

@@ -1,0 +1,143 @@
+"""A trained network as a value: its transformations, its file, and the road to PyTorch and back."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import pytest
+from damage import KINDS, damaged
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flipjax
+from flipjax import metrics
+from flipjax.config import ModelSpec
+from flipjax.model import Model, draw_weights
+from flipjax.models.smp import WeightsError
+
+NAMES = ("background", "hopper", "skimmer")
+EXAMPLE = pathlib.Path(__file__).parents[1] / "sweeps/examples/benchmark_pytorch.py"
+SPECS = [ModelSpec(width=4, depth=2, norm=norm) for norm in ("batch", "group", "none")]
+
+
+class Net(nnx.Module):
+    """One convolution and a norm that counts."""
+
+    def __init__(self, num_classes, rngs):
+        self.head = nnx.Conv(3, num_classes, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(num_classes, rngs=rngs)
+
+    def __call__(self, images):
+        return self.norm(self.head(images))
+
+
+def drawn(spec, seed=0):
+    """A model whose every weight, running statistics too, is drawn."""
+    weights = draw_weights(spec, len(NAMES), jax.random.key(0))
+    leaves, structure = jax.tree.flatten(weights)
+    generator = np.random.default_rng(seed)
+    noise = [jnp.asarray(generator.uniform(0.2, 1, leaf.shape), leaf.dtype) for leaf in leaves]
+    return Model(jax.tree.unflatten(structure, noise), spec, NAMES, 16)
+
+
+def images(*shape):
+    return np.random.default_rng(1).uniform(size=(*shape, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("spec", [*SPECS, ModelSpec(name="smp_resnet50"), ModelSpec(build=Net)], ids=lambda s: s.title)
+def test_a_file_gives_the_same_model(spec, tmp_path, monkeypatch):
+    networks.shrink(monkeypatch)
+    model = drawn(spec)
+    again = flipjax.load_model(model.save(tmp_path / "x.safetensors"), build=spec.build)
+    assert (again.spec, again.class_names, again.size) == (spec, NAMES, 16)
+    jax.tree.map(np.testing.assert_array_equal, again.weights, model.weights)
+    sample = images(2, 32, 64)
+    np.testing.assert_array_equal(again.logits(sample), model.logits(sample))
+    np.testing.assert_allclose(model.nnx()(jnp.asarray(sample)), model.logits(sample), rtol=1e-4, atol=1e-4)
+
+
+def test_any_number_of_images_is_as_each_alone():
+    model = drawn(SPECS[0])
+    sample = images(19, 4, 6)
+    logits = model.logits(sample)
+    np.testing.assert_array_equal(np.concatenate([model.logits(each[None]) for each in sample]), logits)
+    np.testing.assert_array_equal(model.predict(sample), logits.argmax(-1))
+    labels = np.random.default_rng(0).integers(0, 3, logits.shape[:-1])
+    whole, found = metrics.decompose(logits, labels), model.decompose(sample, labels)
+    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(np.asarray, whole))
+    levels = np.rint(sample * 255).astype(np.uint8)
+    np.testing.assert_allclose(model.logits(levels), model.logits(levels / 255), rtol=1e-5)
+
+
+def test_it_is_pure_and_a_pytree():
+    models = [drawn(SPECS[0], seed) for seed in range(2)]
+    sample = jnp.asarray(images(2, 4, 4))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+    mapped = jax.jit(jax.vmap(lambda model: model(sample)))(stacked)
+    np.testing.assert_allclose(mapped, np.stack([model(sample) for model in models]), rtol=1e-4, atol=1e-4)
+    slope = jax.grad(lambda inputs: models[0](inputs)[..., 1].mean())(sample)
+    assert slope.shape == sample.shape and jnp.isfinite(slope).all() and jnp.abs(slope).max() > 0
+    for wrong in (sample[0], sample[:, :3], sample[..., :2], sample.astype(jnp.int32)):
+        with pytest.raises(ValueError, match="^images: "):
+            models[0](wrong)
+    for wrong in (np.array(sample) * 255, np.array(sample)[:0]):
+        with pytest.raises(ValueError, match="^images: "):
+            models[0].logits(wrong)
+
+
+def test_pytorch_reads_it_strictly_and_computes_the_same(tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    source = EXAMPLE.read_text()
+    module: dict = {}
+    exec(source[: source.index("config, epochs")], module)
+    model = drawn(ModelSpec(width=8, depth=3))
+    net = module["UNet"](3).eval()
+    net.load_state_dict(load_file(model.save(tmp_path / "x.safetensors")), strict=True)
+    sample = images(3, 16, 24)
+    with torch.inference_mode():
+        logits = np.moveaxis(net(module["channels_first"](sample)).numpy(), 1, -1)
+    np.testing.assert_allclose(logits, model.logits(sample), rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    model = drawn(ModelSpec(width=1, depth=1))
+    path = model.save(tmp_path_factory.mktemp("models") / "whole.safetensors")
+    return path, model
+
+
+@given(st.sampled_from(KINDS), st.integers(0, 4000), st.integers(0, 255))
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+def test_a_damaged_file_is_named_or_gives_the_same_model(stored, kind, place, value):
+    path, model = stored
+    other = path.with_name("damaged.safetensors")
+    other.write_bytes(damaged(path.read_bytes(), kind, place, value))
+    try:
+        again = flipjax.load_model(other)
+    except WeightsError as error:
+        assert "damaged.safetensors" in str(error) and "\n" not in str(error)
+    else:
+        assert (again.spec, again.class_names, again.size) == (model.spec, NAMES, 16)
+        jax.tree.map(np.testing.assert_array_equal, again.weights, model.weights)
+
+
+def test_what_is_no_such_file_is_refused(stored, tmp_path):
+    from safetensors.numpy import save_file
+
+    path, _ = stored
+    save_file({"a": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
+    own = drawn(ModelSpec(build=Net)).save(tmp_path / "own.safetensors")
+
+    def another(num_classes, rngs):
+        return Net(num_classes + 1, rngs)
+
+    cases = [(tmp_path / "none.safetensors", None, "none"), (tmp_path / "other.safetensors", None, "other")]
+    cases += [(own, None, "build: "), (path, Net, "build: "), (own, another, "misshapen")]
+    for file, build, named in cases:
+        with pytest.raises(WeightsError, match=named):
+            flipjax.load_model(file, build=build)
