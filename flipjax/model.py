@@ -70,7 +70,7 @@ class Model:
         return _experiment(self.spec, len(self.class_names))
 
     def __call__(self, images: Any) -> jax.Array:
-        """Returns logits (B, H, W, C) float32 of images (B, H, W, 3), uint8 or in [0, 1]; under jit, vmap and grad, too.
+        """Returns logits (B, H, W, C) float32 of images (B, H, W, 3), uint8 or in [0, 1].
 
         Raises:
             ValueError: images of another shape or type.
