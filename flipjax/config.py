@@ -103,6 +103,9 @@ class TrainSpec:
     batch_size: Annotated[int, within(1), "images a step"] = 16
     patience: Annotated[int, within(1), "epochs without a better score of the first rule before a member stops"] = 8
     selection: Annotated[tuple[str, ...], subset(*SELECTIONS), "rules that choose the epoch"] = SELECTIONS[:1]
+    crop_in: Annotated[
+        str, one_of("square", "photo"), "where crops are drawn: in the pool's squares or in the photos"
+    ] = "square"
     loss: Annotated[Any, LOSS, "own losses, each a method by its name"] = None
     augment: Annotated[Any, AUGMENT, "own augmentations, each a method by its name"] = None
     strongest: Augmentation = dataclasses.field(default_factory=Augmentation)

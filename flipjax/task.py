@@ -44,6 +44,9 @@ def make_task(program: Program) -> tuple[Program, Task]:
     """
     spec = program.experiment
     pool, catalog = POOLS[spec.pool.name](spec.pool)
+    if spec.train.crop_in == "photo" and pool.aspects is None:
+        problem = f"photo needs the shapes of the photos, which {catalog.source} lacks; prepare it anew, or set square"
+        raise ConfigError("config.train.crop_in", problem=problem)
     split = split_pool(catalog, n_val=spec.split.n_val, n_test=spec.split.n_test, seed=spec.split.seed)
     tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
     experiment = dataclasses.replace(spec, groups=catalog.groups)

@@ -54,6 +54,52 @@ def boxes(key, masks, probability=1.0, scale=(0.8, 1.0), ratio=(0.9, 1.1)):
     return np.asarray(draw_boxes(key, masks, probability, scale, ratio)).astype(int)
 
 
+def get_params(draws, height, width, scale=(0.8, 1.0), ratio=(0.9, 1.1)):
+    """torchvision's RandomResizedCrop.get_params on a photo, from uniform draws (4, 10)."""
+    for area, shape, down, right in draws.T:
+        area, shape = height * width * np.interp(area, (0, 1), scale), np.exp(np.interp(shape, (0, 1), np.log(ratio)))
+        w, h = round(np.sqrt(area * shape)), round(np.sqrt(area / shape))
+        if 0 < w <= width and 0 < h <= height:
+            return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
+    h, w = min(height, round(width / ratio[0])), min(width, round(height * ratio[1]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+CENTRAL = {(500, 375): 0.89, (640, 480): 0.89, (500, 333): 1.0, (640, 427): 1.0, (480, 640): 0.84, (500, 500): 0.0}
+"""Shares of the draws in which torchvision takes the central crop, by width and height (4,000 draws of its code)."""
+
+
+@pytest.mark.parametrize(("size", "share"), CENTRAL.items())
+def test_crops_in_photos_are_torchvisions(size, share):
+    count, side, key = 4000, 96, jax.random.key(7)
+    aspects = np.full(count, size[0] / size[1], np.float32)
+    found = draw_boxes(key, np.ones((count, side, side), np.uint8), 1.0, (0.8, 1.0), (0.9, 1.1), aspects)
+    draws = np.asarray(jax.random.uniform(key, (count, 41)), np.float64)[:, 1:].reshape(count, 4, 10)
+    height = side if size[0] == size[1] else geometry.PHOTO
+    width = round(height * size[0] / size[1])
+    wanted = np.array([get_params(draw, height, width) for draw in draws])
+    scale = np.tile([side / height, side / width], 2)
+    # float32 rounds a side or a corner otherwise now and then.
+    assert np.isclose(found, wanted * scale, atol=1e-3).all(1).mean() > 0.997
+    centre = get_params(np.empty((4, 0)), height, width)
+    assert abs(np.isclose(found, centre * scale, atol=1e-3).all(1).mean() - share) < 0.02
+
+
+def test_a_crop_in_a_photo_holds_the_object_or_is_none():
+    masks = np.zeros((3, 64, 64), np.int32)
+    masks[0, 30:34, 30:34] = masks[1, 30:34, :3] = masks[2, 2:5, 10:20] = 1
+    found = np.asarray(draw_boxes(jax.random.key(0), masks, 1.0, (0.8, 1.0), (0.9, 1.1), np.float32([2.0, 2.0, 0.3])))
+    np.testing.assert_allclose(found[0, 2:], [64, 64 * 1.1 / 2], atol=0.1)
+    assert found[1:].tolist() == [[0, 0, 64, 64]] * 2  # The central crop misses the object.
+
+
+def test_square_photos_are_cropped_as_squares_are(batch):
+    images, masks = (np.pad(part, [(0, 0), (2, 2)] + [(0, 0)] * (part.ndim - 2)) for part in batch)
+    for seed in range(4):
+        square, photo = (crop(jax.random.key(seed), images, masks, aspects=a) for a in (None, np.ones(B, np.float32)))
+        jax.tree.map(np.testing.assert_array_equal, square, photo)
+
+
 def test_crop_equals_its_twin(batch):
     images, masks = batch
     for seed in range(3):

@@ -28,7 +28,7 @@ BAD = {
     **section("split", n_train=-1, n_val=0, n_test=3, seed=-1),
     **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16", build="vgg"),
     **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1),
-    **section("train", selection=("val_loss", "val_loss"), loss="focal", augment=()),
+    **section("train", selection=("val_loss", "val_loss"), loss="focal", augment=(), crop_in="pool"),
     **section("population", map="lop", width=-1, devices=-1, batch_devices=-1, memory_gb=NAN),
     **section("axes", rho=0.0, seed=-1, method="", learning_rate=float("inf"), weight_decay=-1.0, warmup=1.5),
     **section("axes", schedule="linear", clip_norm=-1.0),

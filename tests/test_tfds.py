@@ -28,7 +28,7 @@ FEATURES = {
 }
 
 
-def write(data_dir, name, splits):
+def write(data_dir, name, splits, features=FEATURES):
     """Builds a data set as anybody would, with TFDS's public API: examples by split."""
 
     class Animals(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -36,7 +36,7 @@ def write(data_dir, name, splits):
         BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="small")]  # noqa: RUF012
 
         def _info(self):
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(FEATURES))
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, dl_manager):
             return {split: self._generate_examples(examples) for split, examples in splits.items()}
@@ -78,6 +78,7 @@ def data_dir(tmp_path_factory):
 def test_a_single_split_is_free_and_masks_may_mark_the_foreground(data_dir):
     pool, catalog = POOLS["tfds"](spec(data_dir, "mine/small:1.2.0"))
     assert pool.kind == "photo" and pool.images.shape == (16, SIZE, SIZE, 3)
+    np.testing.assert_array_equal(pool.aspects, np.full(16, 24 / 20, np.float32))
     # In the order of the labels, and of the alphabet where there are none.
     assert (catalog.class_names, catalog.scene_names) == (("dog", "cat"), ("indoor", "outdoor"))
     assert (catalog.object_split == -1).all() and len(set(catalog.object_names)) == 16
@@ -140,7 +141,7 @@ def test_a_plan_knows_the_size_of_a_data_set(data_dir, tmp_path):
         program = plan.Program("000", Experiment(pool=pool), (plan.Setting("m000", {}, Knobs()),), (0.5,))
         return dry_run.pool_bytes(program)
 
-    assert size(spec(data_dir, "mine/small")) == 16 * (SIZE**2 * 4 + 1)
+    assert size(spec(data_dir, "mine/small")) == 16 * (SIZE**2 * 4 + 2)
     assert size(PoolSpec(name="folder")) is size(PoolSpec(name="coco_cd", data_dir=str(tmp_path))) is None
 
 
@@ -167,7 +168,8 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, monkeypatch, c
     """A run goes on with the pool that it began with, and with no other one of that name."""
     write(tmp_path, "mine", {"train": examples(4)})
     run = ["--config", "smoke", "--workdir", str(tmp_path / "run"), f"--config.pool.data_dir={tmp_path}"]
-    run += [f"--config.{key}={value}" for key, value in TINY.items()]
+    run += [f"--config.{key}={value}" for key, value in TINY.items()] + ["--config.train.crop=1.0"]
+    run += ["--config.train.crop_in=photo"]
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "tensorflow", None)
         assert main(run) == 0
@@ -180,6 +182,15 @@ def test_a_sweep_needs_no_tensorflow_and_keeps_its_pool(tmp_path, monkeypatch, c
     assert main(run) == 2
     error = capsys.readouterr().err
     assert "mine/small" in error and "--fresh" in error
+
+
+def test_crops_in_photos_need_their_shapes(tmp_path, capsys):
+    """Photos that were all written at one size may have had any."""
+    write(tmp_path, "mine", {"train": examples(4)}, FEATURES | {"photo": tfds.features.Image(shape=(20, 24, 3))})
+    assert POOLS["tfds"](spec(tmp_path, "mine/small"))[0].aspects is None
+    run = ["--config", "smoke", "--workdir", str(tmp_path / "run"), f"--config.pool.data_dir={tmp_path}"]
+    assert main([*run, *(f"--config.{k}={v}" for k, v in TINY.items()), "--config.train.crop_in=photo"]) == 2
+    assert "config.train.crop_in" in capsys.readouterr().err and not (tmp_path / "run/results.csv").exists()
 
 
 def test_a_data_set_too_large_to_shuffle_in_memory_needs_no_tensorflow(data_dir, tmp_path, monkeypatch):

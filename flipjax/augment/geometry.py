@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 
 DRAWS = 10
+PHOTO = 512
+"""Rows of a photo whose rectangles are whole pixels: rounding changes which of them fit."""
 Scalar = float | jax.Array
 
 
@@ -41,12 +43,15 @@ def random_resized_crop(
     probability: Scalar = 1.0,
     scale: tuple[Scalar, Scalar] = (0.8, 1.0),
     ratio: tuple[float, float] = (0.9, 1.1),
+    aspects: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Cuts a random rectangle out of each image and stretches it to the whole, with the given probability.
+    """Crops a random rectangle of each image and resizes it to the image's size, with the given probability.
 
-    Ten rectangles are drawn; the first that fits and holds foreground is taken, and the image stays as it is where none
-    does. The share of the area is uniform in `scale`, the logarithm of width by height uniform in that of `ratio`.
-    Images are resampled bilinearly (never smaller, so nothing is filtered), masks take the nearest pixel.
+    Draws ten rectangles and takes the first that fits and holds foreground. The area is uniform in `scale`, the
+    logarithm of width by height uniform in that of `ratio`. Where none qualifies, takes the largest central rectangle
+    within `ratio` if it holds foreground, else the whole image. With `aspects` the rectangles are those of the photos
+    that were resized to these images: a 4:3 photo mostly gives its central crop. Images are resampled bilinearly (only
+    enlarged, so without a filter), masks take the nearest pixel.
 
     Args:
         key: PRNG key.
@@ -55,6 +60,8 @@ def random_resized_crop(
         probability: in [0, 1].
         scale: least and largest share of the area, in (0, 1].
         ratio: least and largest width by height, above 0.
+        aspects: (B,) float32, width by height of each photo, above 0; None: the images are the photos, and the whole
+            image takes the place of the central crop.
 
     Returns:
         Images and masks of the same shapes and dtypes.
@@ -67,7 +74,7 @@ def random_resized_crop(
         >>> cropped.shape, bool(jnp.allclose(cropped, 1)), int(labels.max())
         ((1, 8, 8, 3), True, 2)
     """
-    boxes = _draw_boxes(key, masks, probability, scale, ratio)
+    boxes = _draw_boxes(key, masks, probability, scale, ratio, aspects)
     top, left, height, width = boxes.T[:, :, None]
     rows = _places(top, height, images.shape[1])
     columns = _places(left, width, images.shape[2])
@@ -79,21 +86,40 @@ def random_resized_crop(
 
 
 def _draw_boxes(
-    key: jax.Array, masks: jax.Array, probability: Scalar, scale: tuple[Scalar, Scalar], ratio: tuple[float, float]
+    key: jax.Array,
+    masks: jax.Array,
+    probability: Scalar,
+    scale: tuple[Scalar, Scalar],
+    ratio: tuple[float, float],
+    aspects: jax.Array | None = None,
 ) -> jax.Array:
-    """Returns top, left, height and width of the rectangles, (B, 4) float32 whole numbers."""
+    """Returns top, left, height and width in pixels of the masks, (B, 4) float32; whole numbers without `aspects`."""
     B, H, W = masks.shape
+    if aspects is None:
+        rows, columns = jnp.full((B, 1), H, jnp.float32), jnp.full((B, 1), W, jnp.float32)
+    else:
+        # A square photo has the mask's pixels: its rectangles are those without `aspects`, bit for bit.
+        rows = jnp.where(aspects == 1, H, max(H, PHOTO))[:, None]
+        columns = jnp.round(rows * aspects[:, None])
     # One draw for all: XLA:CPU compiles each use of the generator anew.
     draws = jax.random.uniform(key, (B, 4 * DRAWS + 1))
     area, shape, down, right = jnp.split(draws[:, 1:], 4, axis=1)
-    area = (scale[0] + (scale[1] - scale[0]) * area) * H * W
+    area = (scale[0] + (scale[1] - scale[0]) * area) * (rows * columns)
     low, high = jnp.log(ratio[0]), jnp.log(ratio[1])
     shape = jnp.exp(low + (high - low) * shape)
     height, width = jnp.round(jnp.sqrt(area / shape)), jnp.round(jnp.sqrt(area * shape))
-    fits = (height >= 1) & (width >= 1) & (height <= H) & (width <= W)
-    top = jnp.clip(jnp.floor(down * (H - height + 1)), 0, H - 1)
-    left = jnp.clip(jnp.floor(right * (W - width + 1)), 0, W - 1)
+    fits = (height >= 1) & (width >= 1) & (height <= rows) & (width <= columns)
+    top = jnp.clip(jnp.floor(down * (rows - height + 1)), 0, rows - 1)
+    left = jnp.clip(jnp.floor(right * (columns - width + 1)), 0, columns - 1)
     boxes = jnp.stack([top, left, height, width], axis=-1)
+    if aspects is not None:
+        height, width = (
+            jnp.minimum(rows, jnp.round(columns / ratio[0])),
+            jnp.minimum(columns, jnp.round(rows * ratio[1])),
+        )
+        centre = jnp.stack([(rows - height) // 2, (columns - width) // 2, height, width], axis=-1)
+        boxes = jnp.concatenate([boxes, centre], axis=1) * jnp.tile(jnp.stack([H / rows, W / columns], axis=-1), 2)
+        fits = jnp.concatenate([fits, jnp.ones((B, 1), bool)], axis=1)
     qualifies = fits & _holds_foreground(masks, boxes)
     first = jnp.take_along_axis(boxes, jnp.argmax(qualifies, axis=1)[:, None, None], axis=1)[:, 0]
     taken = qualifies.any(1) & (draws[:, 0] < probability)
@@ -104,9 +130,10 @@ def _holds_foreground(masks: jax.Array, boxes: jax.Array) -> jax.Array:
     """Returns whether each of the rectangles (B, N, 4) holds a pixel above 0, from sums over all corners at 0, 0."""
     B, H, W = masks.shape
     sums = jnp.pad(jnp.cumsum(jnp.cumsum(masks > 0, axis=1), axis=2), ((0, 0), (1, 0), (1, 0)))
-    top, left, height, width = jnp.moveaxis(boxes.astype(jnp.int32), -1, 0)
-    image = jnp.arange(B)[:, None]
-    bottom, right = jnp.minimum(top + height, H), jnp.minimum(left + width, W)
+    top, left, height, width = jnp.moveaxis(boxes, -1, 0)
+    corners = (jnp.round(edge).astype(jnp.int32) for edge in (top, left, top + height, left + width))
+    (top, left, bottom, right), image = corners, jnp.arange(B)[:, None]
+    bottom, right = jnp.minimum(bottom, H), jnp.minimum(right, W)
     inside = sums[image, bottom, right] - sums[image, top, right] - sums[image, bottom, left] + sums[image, top, left]
     return inside > 0
 

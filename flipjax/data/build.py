@@ -13,7 +13,7 @@ import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import store
-from flipjax.data.images import BadFileError, EmptyObjectError
+from flipjax.data.images import BadFileError, EmptyObjectError, Pixels
 from flipjax.data.naming import groups_of
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
 from flipjax.data.store import Arrays
@@ -36,12 +36,11 @@ class PixelReader(NamedTuple):
     """How items become pixels; BadFileError where one cannot.
 
     Attributes:
-        read_object: returns image, uint8 (size, size, 3), mask or alpha, uint8 (size, size), and in words what values
-            the mask had.
+        read_object: returns the pixels of a photo or cut-out.
         read_scene: returns an image, uint8 (size, size, 3).
     """
 
-    read_object: Callable[[PoolItem], tuple[np.ndarray, np.ndarray, str]]
+    read_object: Callable[[PoolItem], Pixels]
     read_scene: Callable[[PoolItem], np.ndarray]
 
 
@@ -129,7 +128,7 @@ def build_pool(listing: Listing, reader: PixelReader, *, size: int, leave_out: b
     """
     shapes = store.shapes_of(len(listing.objects), len(listing.scenes), size)
     store.check_memory(shapes, store.memory_limit())
-    arrays = {name: np.zeros(shape, np.uint8) for name, shape in shapes.items()}
+    arrays = {name: np.zeros(shape, store.dtype_of(name)) for name, shape in shapes.items()}
     problems = list(listing.problems)
     objects: list[PoolItem] = []
     empty: list[str] = []
@@ -137,7 +136,7 @@ def build_pool(listing: Listing, reader: PixelReader, *, size: int, leave_out: b
         listing.objects, reader.read_object, what="images", problems=problems, empty=empty if leave_out else None
     )
     for row, (item, pixels) in enumerate(kept):
-        arrays["images"][row], arrays["masks"][row], _ = pixels
+        arrays["images"][row], arrays["masks"][row], _, arrays["aspects"][row] = pixels
         arrays["labels"][row] = 1 + item.y
         objects.append(item)
     for row, (_, image) in enumerate(decoded(listing.scenes, reader.read_scene, what="scenes", problems=problems)):
@@ -228,8 +227,10 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
-    pool = Pool(kind=catalog.kind, **{name: jnp.asarray(array) for name, array in arrays.items()})
-    return pool, with_usual(catalog, spec)
+    known = {name: jnp.asarray(array) for name, array in arrays.items()}
+    if np.isnan(arrays["aspects"]).any():
+        del known["aspects"]
+    return Pool(kind=catalog.kind, **known), with_usual(catalog, spec)
 
 
 def with_usual(catalog: Catalog, spec: PoolSpec) -> Catalog:

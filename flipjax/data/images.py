@@ -4,6 +4,7 @@ import io
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,6 +17,19 @@ BYTES_A_PIXEL = 8
 """A file may have as many bytes for each pixel that it may have: twice RGBA."""
 SOFT = 4
 """More values than these make a mask's edge soft."""
+
+
+class Pixels(NamedTuple):
+    """A photo or cut-out at the size asked for.
+
+    image: uint8 (size, size, 3). mask: labels or alpha, uint8 (size, size). values: of the mask, in words. aspect:
+    width by height of the photo before it was resized; NaN where unknown.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    values: str
+    aspect: float
 
 
 class BadFileError(ValueError):
@@ -172,8 +186,8 @@ def squash_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
 
 def read_labelled(
     photo: Image.Image, mask: Image.Image, *, names: tuple[str, str], value: int, label: int, size: int
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Returns a photo and its mask at size x size, uint8, and in words which values the mask held.
+) -> Pixels:
+    """Returns a photo and its mask at size x size.
 
     Args:
         photo: of any mode.
@@ -192,7 +206,7 @@ def read_labelled(
     if value not in values or not {0, value} >= set(values):
         raise BadFileError(f"{names[1]}: the mask has the values {listed(values)}; expected 0 and {value}")
     small = squash_labels((labels == value) * label, size, names[1])
-    return np.asarray(squash(photo, size)), small, f"values {listed(values)}"
+    return Pixels(np.asarray(squash(photo, size)), small, f"values {listed(values)}", photo.width / photo.height)
 
 
 def check_object(pixels: np.ndarray, name: str) -> None:

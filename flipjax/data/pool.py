@@ -14,7 +14,11 @@ from flipjax.groups import Groups
 Kind = Literal["composite", "photo"]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["images", "masks", "labels", "scenes"], meta_fields=["kind"])
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["images", "masks", "labels", "scenes", "aspects"],
+    meta_fields=["kind"],
+)
 @dataclass(frozen=True, kw_only=True)
 class Pool:
     """The pixels of a pool; a pytree whose `kind` is static.
@@ -28,6 +32,8 @@ class Pool:
         masks: uint8 (N, H, W). Photo: labels 0..F. Composite: alpha 0..255.
         labels: uint8 (N,). 1 + y of each object.
         scenes: uint8 (S, H, W, 3); S = 0 in a photo pool.
+        aspects: float32 (N,), width by height of each photo (of a cut-out, of the photo that it was cut from) before
+            it was resized to a square; None where unknown.
     """
 
     kind: Kind
@@ -35,6 +41,7 @@ class Pool:
     masks: jax.Array
     labels: jax.Array
     scenes: jax.Array
+    aspects: jax.Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,9 +19,9 @@ from flipjax.data.pool import Catalog
 from flipjax.files import DAMAGED, DamagedError
 from flipjax.threads import in_order
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: raise it when other pixels are made of the same files."""
-ARRAYS = ("images", "masks", "labels", "scenes")
+ARRAYS = ("images", "masks", "labels", "scenes", "aspects")
 COLUMNS = ("object_class", "object_scene", "scene_kind", "object_split", "scene_split")
 """The arrays of a catalog."""
 RECORD = "pool.json"
@@ -32,13 +32,19 @@ Arrays = dict[str, np.ndarray]
 
 
 def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of a pool's uint8 arrays."""
+    """Returns the shapes of a pool's arrays: `dtype_of` each."""
     return {
         "images": (objects, size, size, 3),
         "masks": (objects, size, size),
         "labels": (objects,),
         "scenes": (scenes, size, size, 3),
+        "aspects": (objects,),
     }
+
+
+def dtype_of(name: str) -> type:
+    """Returns the dtype of a pool's array."""
+    return np.float32 if name == "aspects" else np.uint8
 
 
 def with_digest(arrays: Arrays, catalog: Catalog) -> Catalog:
@@ -67,7 +73,7 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
         record = json.loads(text)
         # Maps go to the device without a second copy of the pool on the host.
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
-        if any(array.dtype != np.uint8 for array in arrays.values()):
+        if any(array.dtype != dtype_of(name) for name, array in arrays.items()):
             raise ValueError("arrays of another type")
         catalog = dataclasses.replace(_from_json(record["catalog"]), content=record["content"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError, *DAMAGED) as error:
@@ -82,7 +88,7 @@ def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[int, str] |
     """Raises ConfigError where a pool is larger than the memory it would stand in.
 
     Args:
-        shapes: of the pool's uint8 arrays.
+        shapes: of the pool's arrays.
         limit: bytes, and what has them; None: unknown.
     """
     total = sum(prod(shape) for shape in shapes.values())

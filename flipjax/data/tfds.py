@@ -18,6 +18,7 @@ from PIL.Image import Image
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data import build, images, store
 from flipjax.data.build import PixelReader, listed, names_of
+from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
 from flipjax.data.split import PARTS
 from flipjax.terminal import printable
@@ -244,19 +245,27 @@ def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> PixelReader:
     if listing.kind == "photo":
         foreground = _binary(listing, foreground, open_image) or foreground
 
-    def read_cut_out(item: PoolItem) -> tuple[np.ndarray, np.ndarray, str]:
+    def aspect(item: PoolItem, photo: Image) -> float:
+        split, index = item.files
+        # Photos of one shape were resized to it.
+        own = data.features[data.names["image"]].shape[0] is None
+        return photo.width / photo.height if own else float(data.sources[split][index].get("aspect", np.nan))
+
+    def read_cut_out(item: PoolItem) -> Pixels:
         image = images.rgb(open_image(item, "image"), item.name)
         alpha = open_image(item, "mask").convert("L")
         images.check_sizes(image, alpha, names=(item.name, item.name))
         small = np.asarray(images.squash(alpha, spec.size))
         images.check_object(small > 127, item.name)
         # Whatever the data set holds, no channel exceeds alpha.
-        return np.minimum(np.asarray(images.squash(image, spec.size)), small[..., None]), small, "soft"
+        pixels = np.minimum(np.asarray(images.squash(image, spec.size)), small[..., None])
+        return Pixels(pixels, small, "soft", aspect(item, image))
 
-    def read_photo(item: PoolItem) -> tuple[np.ndarray, np.ndarray, str]:
+    def read_photo(item: PoolItem) -> Pixels:
         options = {"value": foreground[item.y], "label": 1 + item.y, "size": spec.size}
         photo, mask = open_image(item, "image"), open_image(item, "mask")
-        return images.read_labelled(photo, mask, names=(item.name, item.name), **options)
+        pixels = images.read_labelled(photo, mask, names=(item.name, item.name), **options)
+        return pixels._replace(aspect=aspect(item, photo))
 
     def read_scene(item: PoolItem) -> np.ndarray:
         return np.asarray(images.middle_square(images.rgb(open_image(item, "image"), item.name), spec.size))

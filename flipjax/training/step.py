@@ -44,7 +44,8 @@ def make_batch(
     images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
     # In a loop over members these are branches: only those that are changed pay for it.
     if experiment.train.strongest.crop:
-        crop = functools.partial(augment.random_resized_crop, probability=augmentation.crop)
+        aspects = None if pool.aspects is None or experiment.train.crop_in == "square" else pool.aspects[rows[:, 0]]
+        crop = functools.partial(augment.random_resized_crop, probability=augmentation.crop, aspects=aspects)
         images, masks = jax.lax.cond(augmentation.crop > 0, crop, _unchanged, crop_key, images, masks)
     if "cutmix" in experiment.active_knobs:
         mix = functools.partial(_cutmix, groups=groups, of=experiment.groups, member=member, pool=pool)

@@ -13,6 +13,7 @@ from pycocotools import mask as mask_tools
 from coco_cd.tree import GOLDEN, HEIGHT, WIDTH, YEARS, change, copy_coco, needs, open_pool, prepare
 from flipjax.data.build import BadFilesError
 from flipjax.data.coco_cd.selection import read_selection
+from flipjax.data.images import read_image
 from flipjax.data.split import count_fixed
 
 
@@ -36,7 +37,9 @@ def test_pixels(tmp_path, capsys):
     assert (catalog.class_names, catalog.scene_names) == (("cat", "dog"), ("indoor", "outdoor"))
     photo = read_selection(golden).photos[3]
     index = catalog.object_names.index(str(photo.animals.image_id))
-    stored = Image.open(golden / photo.name).convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)
+    stored = read_image(golden / photo.name).convert("RGB")
+    assert pool.aspects[index] == np.float32(stored.width / stored.height)
+    stored = stored.resize((16, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(pool.images[index], np.asarray(stored))
     size = [photo.animals.height, photo.animals.width]
     whole = sum(mask_tools.decode({"size": size, "counts": counts}) for _, counts in photo.animals.segments)

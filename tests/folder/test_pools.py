@@ -6,6 +6,7 @@ from PIL import Image
 
 from flipjax.data import build
 from flipjax.data.folder import load_folder
+from flipjax.data.images import read_image
 from flipjax.groups import Groups
 from flipjax.sweep.__main__ import main as sweep
 from folder.pixels import BLUE, GREEN, RED, place, save, solid, square
@@ -56,6 +57,7 @@ def test_exif_orientation_and_scene_crop(root):
     save(root / "cutouts" / "cat" / "00.png", np.full((40, 20), 255, np.uint8))
     save(root / "scenes" / "land" / "0.png", np.hstack([solid(RED, 10), solid(GREEN, 20), solid(RED, 10)]))
     pool, _ = load_folder(spec(root))
+    assert pool.aspects[0] == 0.5
     np.testing.assert_allclose(pool.images[0, 1, 8].astype(int), RED, atol=6)
     np.testing.assert_allclose(pool.images[0, -2, 8].astype(int), BLUE, atol=6)
     np.testing.assert_array_equal(pool.scenes[0], np.broadcast_to(np.uint8(GREEN), (SIZE, SIZE, 3)))
@@ -66,6 +68,8 @@ def test_photo_folder_with_splits(tmp_path):
     photos(root, per_group=(9, 6, 6, 9), splits=("train", "val", "test"))
     pool, catalog = load_folder(spec(root))
     assert (pool.kind, catalog.class_names, catalog.scene_names) == ("photo", ("cat", "dog"), ("indoor", "outdoor"))
+    widths, heights = zip(*(read_image(root / name).size for name in catalog.object_names), strict=True)
+    np.testing.assert_allclose(pool.aspects, np.divide(widths, heights))
     assert pool.scenes.shape == (0, SIZE, SIZE, 3) and len(catalog.scene_photo_names) == 0
     assert catalog.object_split.tolist() == [0, 1, 2] * 10
     for image, mask, y, scene in zip(pool.images, pool.masks, catalog.object_class, catalog.object_scene, strict=True):

@@ -38,6 +38,7 @@ def test_cutouts_serve_sweeps_of_any_size(tmp_path, capsys):
         image, alpha = images.cut_out(bird, alpha, SIZE)
         np.testing.assert_array_equal(pool.images[index], image)
         np.testing.assert_array_equal(pool.masks[index], alpha)
+        assert pool.aspects[index] == np.float32(bird.width / bird.height)
     scene = images.read_image(scene_file(TREE / PLACES, catalog.scene_photo_names[12]))
     np.testing.assert_array_equal(pool.scenes[12], images.middle_square(scene, SIZE))
     assert open_pool(tmp_path, size=24)[0].images.shape[1] == 24
@@ -48,6 +49,8 @@ def test_cutouts_serve_sweeps_of_any_size(tmp_path, capsys):
 def test_options_have_data_sets_of_their_own(tmp_path):
     assert prepare(TREE, tmp_path, "--size", SIZE, "--fix_labels", "--scenes", 4) == 0
     pool, catalog = open_pool(tmp_path)  # The only one that is there.
+    birds = [images.read_image(bird_files(TREE / CUB, name)[0]) for name in catalog.object_names]
+    np.testing.assert_allclose(pool.aspects, [bird.width / bird.height for bird in birds])
     assert catalog.source.endswith("cutouts_scenes4_16_fixed/1.0.0")
     assert catalog.object_class.sum() == 5 and pool.scenes.shape[0] == 8
     assert prepare(TREE, tmp_path, "--scenes", 8) == 0

@@ -71,6 +71,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "scene": tfds.features.ClassLabel(names=self.builder_config.scenes),
                     "group": tfds.features.Scalar(np.int32, doc="class * scenes + scene"),
                     "id": tfds.features.Scalar(np.int64, doc="of the image in COCO"),
+                    "aspect": tfds.features.Scalar(np.float32, doc="width by height of the photo before resizing"),
                 }
             ),
             homepage="https://cocodataset.org",
@@ -107,7 +108,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         for photo, (image, mask) in builders.encoded(photos, encode, what=f"{split} photos", show=self.show_progress):
             key = photo.animals.image_id
             labels = {"class": photo.y, "scene": photo.scene, "group": self._group(photo), "id": key}
-            yield key, {"image": image, "mask": mask} | labels
+            aspect = photo.animals.width / photo.animals.height
+            yield key, {"image": image, "mask": mask, "aspect": aspect} | labels
 
 
 def _encode(photo: Photo, *, size: int) -> tuple[bytes, bytes]:

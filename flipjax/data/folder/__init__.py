@@ -11,7 +11,7 @@ from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data import build, images, store
 from flipjax.data.build import PixelReader
 from flipjax.data.folder.listing import read_listing
-from flipjax.data.images import BadFileError
+from flipjax.data.images import BadFileError, Pixels
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
 from flipjax.threads import in_order
 
@@ -62,7 +62,7 @@ def decoder_of(root: Path, listing: Listing, *, size: int) -> PixelReader:
     def open_image(name: str):
         return images.read_image(root / name, name=name, turn=True)
 
-    def read_cut_out(item: PoolItem) -> tuple[np.ndarray, np.ndarray, str]:
+    def read_cut_out(item: PoolItem) -> Pixels:
         name, *mask = item.files
         photo = open_image(name)
         if mask:
@@ -76,9 +76,9 @@ def decoder_of(root: Path, listing: Listing, *, size: int) -> PixelReader:
             alpha, values = images.alpha_of(photo, name)
         image, alpha = map(np.asarray, images.cut_out(photo, alpha, size))
         images.check_object(alpha > 127, item.files[-1])
-        return image, alpha, values
+        return Pixels(image, alpha, values, photo.width / photo.height)
 
-    def read_photo(item: PoolItem) -> tuple[np.ndarray, np.ndarray, str]:
+    def read_photo(item: PoolItem) -> Pixels:
         name, mask = item.files
         options = {"value": 1 + item.y, "label": 1 + item.y, "size": size}
         return images.read_labelled(open_image(name), open_image(mask), names=(name, mask), **options)

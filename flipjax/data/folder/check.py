@@ -85,7 +85,7 @@ def _decode(root: Path, listing: Listing, size: int) -> tuple[list[str], Counter
     problems = list(listing.problems)
     read = decoder_of(root, listing, size=size)
     objects = decoded(listing.objects, read.read_object, what="images", problems=problems)
-    masks = Counter(values for _, (_, _, values) in objects)
+    masks = Counter(values for _, (_, _, values, _) in objects)
     for _ in decoded(listing.scenes, read.read_scene, what="scenes", problems=problems):
         pass
     return problems, masks

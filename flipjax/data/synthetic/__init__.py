@@ -57,6 +57,7 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         masks=rgba[..., 3],
         labels=jnp.asarray(1 + object_class, jnp.uint8),
         scenes=scenes,
+        aspects=jnp.ones(len(object_class)),
     )
     return pool, catalog
 

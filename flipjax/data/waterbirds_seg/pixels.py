@@ -31,8 +31,10 @@ def read_bird(photo: Path, segmentation: Path) -> tuple[Image.Image, Image.Image
     return image, alpha
 
 
-def draw_item(item: PoolItem, size: int) -> tuple[Image.Image, Image.Image]:
-    """Returns image (RGB) and mask (L) of an item: cut-out and alpha, composite and labels, or scene and zeros.
+def draw_item(item: PoolItem, size: int) -> tuple[Image.Image, Image.Image, float]:
+    """Returns image (RGB), mask (L) and aspect of an item: cut-out and alpha, composite and labels, or scene and zeros.
+
+    The aspect is width by height of the bird's photo, or of the scene, before it is resized.
 
     Args:
         item: its files are photo and segmentation of a bird, a scene, or all three.
@@ -43,13 +45,13 @@ def draw_item(item: PoolItem, size: int) -> tuple[Image.Image, Image.Image]:
     """
     scene = item.files[-1]
     if len(item.files) == 1:
-        view = images.middle_square(_read(scene), size)
-        return view, Image.new("L", view.size)
+        view = images.middle_square(photo := _read(scene), size)
+        return view, Image.new("L", view.size), photo.width / photo.height
     photo, alpha = read_bird(*item.files[:2])
     if len(item.files) == 2:
         image, mask = images.cut_out(photo, alpha.convert("L"), size)
         images.check_object(np.asarray(mask) > 127, item.name)
-        return image, mask
+        return image, mask, photo.width / photo.height
     view = _read(scene)
     # What `fit_scene` would make of a scene of a few columns or rows behind a large bird.
     if max(photo.width / view.width, photo.height / view.height) ** 2 * view.width * view.height > images.MAX_PIXELS:
@@ -58,7 +60,7 @@ def draw_item(item: PoolItem, size: int) -> tuple[Image.Image, Image.Image]:
     image = composite(photo, alpha, view)
     mask = label_mask(alpha, 1 + item.y, size)
     images.check_object(np.asarray(mask), item.name)
-    return images.squash(image, size), mask
+    return images.squash(image, size), mask, photo.width / photo.height
 
 
 def _read(path: Path) -> Image.Image:

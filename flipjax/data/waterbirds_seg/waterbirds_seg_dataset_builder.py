@@ -71,6 +71,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "scene": tfds.features.ClassLabel(names=archives.SCENE_NAMES, doc="of the photo; -1 none"),
                     "group": tfds.features.Scalar(np.int32, doc="as in flipjax.groups; -1 where one of them is none"),
                     "part": tfds.features.ClassLabel(names=PARTS, doc="in which it may stand; -1 any"),
+                    "aspect": tfds.features.Scalar(np.float32, doc="width by height of the photo before resizing"),
                 }
             ),
             homepage="https://arxiv.org/abs/2604.13326",
@@ -98,16 +99,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """Yields the examples of a split in the order of the items."""
         encode = partial(_encode, size=self.builder_config.size)
         what = f"{split} images" if self.builder_config.composites else split
-        for item, (image, mask) in builders.encoded(items, encode, what=what, show=self.show_progress):
+        for item, (image, mask, aspect) in builders.encoded(items, encode, what=what, show=self.show_progress):
             group = Groups().of(item.y, item.scene) if min(item.y, item.scene) >= 0 else -1
             labels = {"id": item.name, "class": item.y, "scene": item.scene, "group": group, "part": item.part}
-            yield item.name, {"image": image, "mask": mask} | labels
+            yield item.name, {"image": image, "mask": mask, "aspect": aspect} | labels
 
 
-def _encode(item: PoolItem, *, size: int) -> tuple[bytes, bytes]:
-    """Returns image and mask as PNG files: cut-out and alpha, composite and labels, or scene and zeros."""
-    image, mask = pixels.draw_item(item, size)
-    return images.encode_png(image), images.encode_png(mask)
+def _encode(item: PoolItem, *, size: int) -> tuple[bytes, bytes, float]:
+    """Returns image and mask of `pixels.draw_item` as PNG files, and the aspect."""
+    image, mask, aspect = pixels.draw_item(item, size)
+    return images.encode_png(image), images.encode_png(mask), aspect
 
 
 def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: bool) -> Splits:
