@@ -8,8 +8,8 @@ import pytest
 
 from flipjax import context
 from flipjax.groups import Groups
+from flipjax.intervene import scene_shift, scene_use, training_evidence
 from flipjax.metrics import segments
-from flipjax.results.swapped_scenes import scene_shift, scene_use, training_evidence
 
 C = 5
 

@@ -14,8 +14,9 @@ ROOT = pathlib.Path(__file__).parents[1] / "flipjax"
 LAYERS = (
     ("config", "identity", "methods", "groups", "ranges", "backend", "command", "files", "terminal", "threads"),
     ("metrics", "losses", "augment"),
+    ("intervene",),
     ("models", "data", "results"),
-    ("training", "intervene", "context", "report", "plan"),
+    ("training", "context", "report", "plan"),
     ("task", "model"),
     ("audit", "monitor", "sweep"),
     ("__main__",),

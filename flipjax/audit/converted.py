@@ -22,6 +22,7 @@ from flipjax.audit.tables import summary_text
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
+from flipjax.intervene.identity import scene_swap
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.segment_table import SegmentTables, join_columns, segment_columns
 from flipjax.plan import Program, plan
@@ -29,7 +30,7 @@ from flipjax.report.pictures import Item, member_items
 from flipjax.results import gallery
 from flipjax.results.ensemble import unpack_classes
 from flipjax.results.pairs import counterfactual_flip
-from flipjax.results.swapped_scenes import scene_quantities, scene_swap
+from flipjax.results.swapped_scenes import scene_quantities
 from flipjax.task import Task, check_scenes, make_task, split_evenly, starting_weights, training_scenes
 from flipjax.terminal import Bar
 from flipjax.training.assess import Questions

@@ -16,6 +16,7 @@ from flipjax.audit.contexts import CONTEXT, context_table, measure_contexts
 from flipjax.audit.gather import Measured
 from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, AnyGroups, NamedGroups
+from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics import (
     Decomposition,
     SegmentTables,
@@ -35,7 +36,7 @@ from flipjax.results.image_columns import flip_rows, image_columns
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
 from flipjax.results.region_shares import region_quantities
 from flipjax.results.rows import rounded
-from flipjax.results.swapped_scenes import REPAIR_NOTE, SceneSwap
+from flipjax.results.swapped_scenes import REPAIR_NOTE
 from flipjax.results.text import TextTable
 
 WORST = 10

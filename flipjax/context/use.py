@@ -11,6 +11,7 @@ from flipjax.context.choice import draw_images
 from flipjax.context.evidence import context_classes, count_classes
 from flipjax.context.scenes import check_images, check_photos
 from flipjax.intervene import paste, region_log_odds, soft_edge
+from flipjax.intervene.identity import slope_within
 from flipjax.metrics.checks import check_logits
 from flipjax.metrics.classes import Background, is_foreground
 
@@ -125,10 +126,7 @@ def context_use(
     sums = [sparse.csr_array((v, (image[rows], cell)), shape=shape) for v in (np.ones(len(x)), x, y, x * x, x * y)]
 
     def slope(weights: np.ndarray) -> np.ndarray:
-        n, xs, ys, xx, xy = (weights @ each for each in sums)
-        n = np.maximum(n, 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return -(xy - xs * ys / n).sum(1) / (xx - xs * xs / n).sum(1)
+        return -slope_within(*(weights @ each for each in sums))
 
     low, high = np.percentile(slope(counts.astype(np.float64)), (2.5, 97.5))
     return Use(float(slope(np.ones((1, counts.shape[1])))[0]), float(low), float(high), len(rows))

@@ -1,31 +1,34 @@
-"""Acting on the background at inference: what a model says of its own region on other scenes.
+"""Scene swap at inference, without labels: a model's own predicted regions on other scenes.
 
-A model that leans on the scene flips with confidence, so the entropy of its prediction does not show it. But it finds
-the region, and the region can be put on other scenes: without labels, for any callable from images to logits.
+A model that relies on the scene flips confidently, so its entropy does not show it. But it finds the region, and the
+region can be pasted onto other scenes, for any callable from images to logits. Names load their modules when first
+used: what follows from stored log-odds needs no JAX.
 """
 
-from flipjax.intervene.center import label_shares, split_point
-from flipjax.intervene.identity import (
-    join_members,
-    repair,
-    repaired_class,
-    scene_reliance,
-    scene_swap_risk,
-    spread,
-)
-from flipjax.intervene.marginal import region_log_odds, scene_marginal
-from flipjax.intervene.mirror import mirror_risk
-from flipjax.intervene.regions import find_regions, foreground, region_images, region_label
-from flipjax.intervene.scenes import (
-    blurred_scenes,
-    choose_scenes,
-    grey_scenes,
-    mean_scenes,
-    mean_surroundings,
-    paste,
-    soft_edge,
-)
-from flipjax.results.swapped_scenes import scene_swap
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flipjax.intervene.center import label_shares, split_point
+    from flipjax.intervene.identity import scene_reliance, scene_shift, scene_swap, scene_use, training_evidence
+    from flipjax.intervene.regions import find_regions, foreground, region_images, region_label
+    from flipjax.intervene.scenes import (
+        blurred_scenes,
+        choose_scenes,
+        grey_scenes,
+        mean_scenes,
+        mean_surroundings,
+        paste,
+        soft_edge,
+    )
+    from flipjax.intervene.swap import (
+        log_odds_on_scenes,
+        mirror_risk,
+        region_log_odds,
+        repair,
+        scene_marginal,
+        scene_swap_risk,
+    )
 
 __all__ = [
     "blurred_scenes",
@@ -33,8 +36,8 @@ __all__ = [
     "find_regions",
     "foreground",
     "grey_scenes",
-    "join_members",
     "label_shares",
+    "log_odds_on_scenes",
     "mean_scenes",
     "mean_surroundings",
     "mirror_risk",
@@ -43,12 +46,26 @@ __all__ = [
     "region_label",
     "region_log_odds",
     "repair",
-    "repaired_class",
     "scene_marginal",
     "scene_reliance",
+    "scene_shift",
     "scene_swap",
     "scene_swap_risk",
+    "scene_use",
     "soft_edge",
     "split_point",
-    "spread",
+    "training_evidence",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for home in ("identity", "center", "regions", "scenes", "swap"):
+            module = importlib.import_module(f"flipjax.intervene.{home}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module 'flipjax.intervene' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

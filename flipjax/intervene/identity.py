@@ -1,184 +1,189 @@
-"""What follows from the scene-marginal identity: the risk, the repair and the reliance on scenes."""
+"""Scene-marginal identity: risk, repair and use of the scene from the log-odds of regions on scenes. NumPy alone."""
 
-from typing import Any
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from flipjax.intervene.center import check_log_odds, mean_over_scenes, split_point
-from flipjax.intervene.regions import no_class, region_label, region_rows, warn_of_objects
-from flipjax.metrics.checks import check_logits, to_array
-from flipjax.metrics.classes import Background, background_classes, is_foreground
+from flipjax.groups import Groups
+from flipjax.metrics.classes import is_foreground
+from flipjax.metrics.decomposition import Decomposition
+from flipjax.metrics.statistics import usual_table
+
+LEAST_EVIDENCE = 1e-12
+"""Squared nats below which the scenes carry the same evidence."""
 
 
-def scene_swap_risk(
-    logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: Background = 0
-) -> jax.Array:
-    """Returns how strongly the identity of a region speaks against the label that most of it has: it needs no labels.
+class SceneSwap(NamedTuple):
+    """Scene-swap risk of n images, float64 (n,), NaN without a region; and their decomposition after repair."""
 
-    The largest log-odds of the other classes less those of the region's own label, both less the centre; above 0 the
-    model itself would label the region otherwise on average scenes. Entropy does not see flips that are confident.
-
-    An AUROC inside rare groups alone rewards any detector of "the prediction agrees with the scene": judge the score
-    on all groups.
-
-    Args:
-        logits: (B, H, W, C) floating point, of the images as they are.
-        log_odds: (N, K, F) of `scene_marginal`, with the same regions.
-        center: of `split_point`; (F,) numbers, or one number for two foreground classes.
-        regions: as in `scene_marginal`.
-        background: the class that is background, several in a tuple, or None.
-
-    Returns:
-        (N,) float32, in nats of log-odds; NaN for an image without predicted foreground.
-
-    Raises:
-        TypeError, ValueError: logits or shapes that do not fit.
-
-    Example:
-        >>> logits = jax.nn.one_hot(jnp.array([[[0, 1, 1]]]), 3)
-        >>> scene_swap_risk(logits, jnp.array([[[-2.0, 2.0]]]), center=0.0).tolist()
-        [4.0]
-    """
-    logits = check_logits(logits, background=background, spatial_ndim=2)
-    classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
-    label = region_label(logits, regions=regions, background=background)
-    _check_fit(len(label), log_odds, len(classes))
-    relative = _relative(log_odds, center)
-    is_own = classes == label[:, None]
-    risk = jnp.where(is_own, -jnp.inf, relative).max(-1) - jnp.where(is_own, relative, 0).sum(-1)
-    return jnp.where(is_own.any(-1), risk, jnp.nan)
+    risk: np.ndarray
+    repaired: Decomposition
 
 
-def repair(logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: Background = 0) -> jax.Array:
-    """Returns the predicted labels, each region's those of its identity: for scenes that training did not show, alone.
+def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.ndarray) -> SceneSwap:
+    """Returns scene-swap risk and the decomposition after repair, from the confusion matrices of images.
 
-    Opt-in: its use is a test on scenes that training did not show, with labels balanced over them. Of cats and dogs on
-    forest and sea a published model had .12 [.04, .20] more regions right by 'quota'. Elsewhere it does harm, for there
-    the scene helps: of VOC-val's regions the same model had .23 [.15, .29] fewer right by 'quota', .31 by 'clusters'
-    (sweeps/studies/published_models).
-
-    The region stays as it is, and so does foreground IoU. What the model knows is brought out and no more: where the
-    identities of the classes lie no further apart than by chance, nothing is mended. On data still at the training rho
-    repair *raises* Flip. Where two members of other seeds agree on the repaired classes with a kappa of 0.6 or more
-    (`flipjax.results.repair_sign`, no labels), it did no harm even there; no sign is known of how much it helps on
-    balanced data (sweeps/studies/scene_swap).
+    Repair gives the whole predicted foreground one class, so it moves counts between columns of a confusion matrix. The
+    label of a region is read from its columns, in which ignored pixels do not count.
 
     Args:
-        logits: (B, H, W, C) floating point, of the images as they are.
-        log_odds: (N, K, F) of `scene_marginal`, with the same regions.
-        center: of `split_point`; (F,) numbers, or one number for two foreground classes.
-        regions: as in `scene_marginal`.
-        background: the class that is background, several in a tuple, or None.
+        decomposition: numpy leaves (n, C, C) and (n,).
+        log_odds: (n, K, F) of `scene_marginal`, of F foreground classes.
+        center: (F,) of `split_point`.
+
+    Example:
+        >>> one = Decomposition(np.array([[[4, 1, 0], [0, 3, 1], [0, 0, 0]]]), np.zeros(1))
+        >>> swap = scene_swap(one, np.array([[[-2.0, 2.0]]]), np.zeros(2))
+        >>> swap.risk.tolist(), swap.repaired.confusion.tolist()
+        ([4.0], [[[4, 0, 1], [0, 0, 4], [0, 0, 0]]])
+    """
+    confusion = np.asarray(decomposition.confusion)
+    inside = is_foreground(confusion.shape[-1], decomposition.background)
+    foreground = np.flatnonzero(inside)
+    risk, place = swap_regions(confusion.sum(1)[:, foreground], log_odds, center=center)
+    moved = np.where(inside, 0, confusion)
+    moved[np.arange(len(moved)), :, foreground[place]] += confusion[..., foreground].sum(-1)
+    repaired = np.where((place >= 0)[:, None, None], moved, confusion)
+    return SceneSwap(risk, dataclasses.replace(decomposition, confusion=repaired))
+
+
+def swap_regions(counts: np.ndarray, log_odds: Any, *, center: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the scene-swap risk of each region, float64 (N,), and the class of its identity, int64 (N,).
+
+    Args:
+        counts: int (N, F), pixels of each region that are predicted as each foreground class.
+        log_odds: (N, K, F) of `scene_marginal`.
+        center: (F,) of `split_point`.
 
     Returns:
-        (B, H, W) int32; unchanged where there is no region.
-
-    Raises:
-        TypeError, ValueError: logits or shapes that do not fit.
-
-    Warns:
-        UserWarning: images with several objects of different classes that are one region each.
+        The largest log-odds of the other classes less those of the predicted one, both less the centre, and the place
+        of the largest among the F classes; NaN and -1 without a region.
 
     Example:
-        >>> logits = jax.nn.one_hot(jnp.array([[[0, 1, 2]]]), 3)
-        >>> repair(logits, jnp.array([[[-2.0, 2.0]]]), center=0.0).tolist()
-        [[[0, 2, 2]]]
+        >>> risk, place = swap_regions(np.array([[3, 1]]), np.array([[[-2.0, 2.0]]]), center=np.zeros(2))
+        >>> risk.tolist(), place.tolist()
+        ([4.0], [1])
     """
-    logits = check_logits(logits, background=background, spatial_ndim=2)
-    inside = is_foreground(logits.shape[-1], background)
-    labels = logits.argmax(-1)
-    warn_of_objects(logits, regions=regions, background=background, stacklevel=2)
-    rows, count = region_rows(logits, regions=regions, background=background)
-    _check_fit(count, log_odds, inside.sum())
-    # The last row, -1, is that of no region.
-    target = jnp.append(repaired_class(log_odds, center=center, background=background), -1)[rows]
-    return jnp.where((target >= 0) & jnp.asarray(inside)[target], target, labels).astype(jnp.int32)
+    relative = np.asarray(log_odds).astype(np.float64).mean(1) - center
+    known = ~np.isnan(relative).any(1) & (counts.sum(1) > 0)
+    own = counts.argmax(1)[:, None]
+    others = np.where(np.arange(counts.shape[1]) == own, -np.inf, relative)
+    with np.errstate(invalid="ignore"):
+        risk = others.max(1) - np.take_along_axis(relative, own, 1)[:, 0]
+    return np.where(known, risk, np.nan), np.where(known, np.where(known[:, None], relative, 0).argmax(1), -1)
 
 
-def repaired_class(log_odds: Any, *, center: Any, background: Background = 0) -> jax.Array:
-    """Returns the class that `repair` gives a region: (N,) int32; the first background class for an image without.
+def scene_reliance(log_odds: Any) -> float:
+    """Returns the fraction of the log-odds' variance that is due to the scene, in 0..1. It needs no labels.
 
-    Without a background -1 stands for no class.
-
-    Example:
-        >>> repaired_class(jnp.array([[[-2.0, 2.0]], [[jnp.nan, jnp.nan]]]), center=0.0).tolist()
-        [2, 0]
-    """
-    relative = _relative(log_odds, center)
-    known = background_classes(background)
-    classes = np.flatnonzero(is_foreground(relative.shape[-1] + len(known), background))
-    label = jnp.asarray(classes)[relative.argmax(-1)]
-    return jnp.where(jnp.isnan(relative).any(-1), no_class(background), label).astype(jnp.int32)
-
-
-def scene_reliance(log_odds: Any) -> jax.Array:
-    """Returns the share of the log-odds' variance that the scene makes: it needs no labels and no centre.
-
-    The variance over the kinds of scenes, averaged over images, against the variance of the identity over images.
-    Between populations of models it follows the gap Flip(rare) - Flip(common); between two seeds it may not. A high
-    value says that there is a scene error to mend, not that the model knows the class.
+    The variance over kinds of scenes, averaged over images, against that plus the variance of the identity over images.
+    It ranks members of one architecture and data set by Flip(rare) - Flip(common), not published models.
 
     Args:
         log_odds: (n, K, F) of `scene_marginal`, K >= 2; images with NaN are left out.
 
     Returns:
-        A float32 number in 0..1; NaN for one kind of scene, or no image with a region.
+        NaN for one kind of scene, or without any region.
 
     Example:
-        >>> half = jnp.array([-0.5, 0.5])
-        >>> round(scene_reliance(jnp.array([[3.0, 1.0], [-1.0, -3.0]])[..., None] * half).item(), 6)
+        >>> half = np.array([-0.5, 0.5])
+        >>> round(scene_reliance(np.array([[3.0, 1.0], [-1.0, -3.0]])[..., None] * half), 6)
         0.2
     """
-    log_odds = check_log_odds(log_odds)
-    within = jnp.nanmean(log_odds.var(1).sum(-1))
-    between = jnp.nanvar(log_odds.mean(1), axis=0).sum()
-    return within / (within + between) if log_odds.shape[1] > 1 else jnp.float32(jnp.nan)
+    log_odds = np.asarray(log_odds)
+    within = np.var(log_odds, axis=1).sum(-1)
+    if log_odds.shape[1] < 2 or not np.isfinite(within).any():
+        return math.nan
+    between = np.nanvar(log_odds.mean(1), axis=0).sum()
+    return float(np.nanmean(within) / (np.nanmean(within) + between))
 
 
-def join_members(log_odds: Any, *, center: Any, scale: Any) -> jax.Array:
-    """Returns the log-odds of an ensemble, centred: those of each member less its centre, over its scale, averaged.
+def scene_shift(log_odds: np.ndarray, all_groups: Groups) -> float:
+    """Returns how many nats the log-odds of a class gain from its other scenes to its usual ones.
+
+    Twice the mean over the classes: with two classes and two scenes, the change of logit_2 - logit_1.
 
     Args:
-        log_odds: (M, B, K, F), of `scene_marginal` for each member.
-        center: (M, F) of `split_point` for each member.
-        scale: (M,) of `spread` for each member.
+        log_odds: (n, S, F) of `scene_marginal`, on one scene of each kind; regions with NaN are left out.
+        all_groups: the F classes and S scenes.
+
+    Example:
+        >>> scene_shift(np.array([[[3.0, -3.0], [2.0, -2.0]]]), Groups())
+        2.0
+    """
+    known = ~np.isnan(log_odds).any((1, 2))
+    if log_odds.shape[1:] != (all_groups.scenes, all_groups.classes) or not known.any():
+        return math.nan
+    means = log_odds[known].mean(0, dtype=np.float64)
+    usual = usual_table(all_groups).T
+    return float(2 * (means.mean(0, where=usual) - means.mean(0, where=~usual)).mean())
+
+
+def training_evidence(groups: np.ndarray, all_groups: Groups) -> np.ndarray:
+    """Returns log P(scene | class) in a training table, float64 (S, F); minus infinity for a group without images.
+
+    Args:
+        groups: int (n,), those of the table.
+        all_groups: the F classes and S scenes.
+
+    Example:
+        >>> np.exp(training_evidence(np.array([0, 0, 0, 1, 2, 3, 3, 3]), Groups())).tolist()
+        [[0.75, 0.25], [0.25, 0.75]]
+    """
+    counts = np.bincount(groups, minlength=all_groups.count).reshape(all_groups.classes, -1).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(counts / counts.sum(0))
+
+
+def scene_use(log_odds: np.ndarray, evidence: np.ndarray) -> float:
+    """Returns context use: the change of regions' log-odds per nat of evidence of the scene they stand on.
+
+    The slope of `slope_within` over scenes, within regions and pairs of classes. With two classes and two scenes it is
+    the mean shift of log-odds between the scenes over 2 log(rho / (1 - rho)). `flipjax.context.context_use` is its
+    form for photos.
+
+    Args:
+        log_odds: (n, S, F) of `scene_marginal`, on one scene of each kind; regions with NaN are left out.
+        evidence: (S, F) of `training_evidence`.
 
     Returns:
-        (B, K, F) float32, for a center of 0; a member without region has no say; NaN where none has one.
+        0: the scene has no influence; 1: as much as the training set gives it. NaN where the evidence does not differ
+        between scenes, as at rho .5, or is infinite, as at rho 1.
 
     Example:
-        >>> halves = jnp.array([-0.5, 0.5])
-        >>> members = jnp.array([3.0, 4.0])[:, None, None, None] * halves
-        >>> join_members(members, center=jnp.array([1.0, 0.0])[:, None] * halves, scale=[1.0, 2.0]).tolist()
-        [[[-1.0, 1.0]]]
+        >>> log_odds = np.array([[[3.0, -3.0], [2.0, -2.0]]])  # logit_2 - logit_1 rises by 2 from scene 1 to 2
+        >>> evidence = training_evidence(np.array([0, 0, 0, 1, 2, 3, 3, 3]), Groups())
+        >>> round(scene_use(log_odds, evidence), 6), round(2 / (2 * math.log(3)), 6)
+        (0.910239, 0.910239)
     """
-    log_odds = jnp.asarray(to_array(log_odds), jnp.float32)
-    center = jnp.asarray(to_array(center), jnp.float32)[:, None, None]
-    scale = jnp.asarray(to_array(scale), jnp.float32)[:, None, None, None]
-    return jnp.nanmean((log_odds - center) / scale, axis=0)
+    known = ~np.isnan(log_odds).any((1, 2))
+    if log_odds.shape[1:] != evidence.shape or not known.any() or not np.isfinite(evidence).all():
+        return math.nan
+    first, second = np.triu_indices(evidence.shape[1], 1)
+    means = log_odds[known].mean(0, dtype=np.float64)
+    x, y = (each[:, second] - each[:, first] for each in (evidence, means))
+    return float(slope_within(len(x), x.sum(0), y.sum(0), (x * x).sum(0), (x * y).sum(0)))
 
 
-def spread(log_odds: Any) -> jax.Array:
-    """Returns the standard deviation of the identity over images, a float32 number: the scale of a member.
+def slope_within(n: Any, x: Any, y: Any, xx: Any, xy: Any) -> np.ndarray:
+    """Returns the least-squares slope of y on x within cells (..., cells), each with an intercept of its own: (...).
+
+    Args:
+        n: number of points in each cell.
+        x: their sums.
+        y: their sums.
+        xx: sums of x * x.
+        xy: sums of x * y.
 
     Example:
-        >>> spread(jnp.array([3.0, 1.0])[:, None, None] * jnp.array([-0.5, 0.5])).item()
-        0.5
+        >>> slope_within(np.array([2, 1]), np.array([1, 5]), np.array([6, 0]), np.array([1, 25]), np.array([4, 0]))
+        array(2.)
     """
-    return jnp.sqrt(jnp.nanvar(mean_over_scenes(log_odds), axis=0).mean())
-
-
-def _check_fit(regions: int, log_odds: Any, F: int) -> None:
-    shape = jnp.shape(to_array(log_odds))
-    if len(shape) != 3 or (shape[0], shape[2]) != (regions, F):
-        raise ValueError(
-            f"log_odds: expected ({regions}, kinds of scenes, {F}), a row for each of {regions} regions of the logits, "
-            f"found {shape}."
-        )
-
-
-def _relative(log_odds: Any, center: Any) -> jax.Array:
-    identity = mean_over_scenes(log_odds)
-    return identity - split_point(identity[:, None], center=center)
+    n = np.maximum(n, 1)
+    variance = (xx - x * x / n).sum(-1)
+    slope = (xy - x * y / n).sum(-1) / np.where(variance > LEAST_EVIDENCE, variance, 1)
+    return np.where(variance > LEAST_EVIDENCE, slope, np.nan)

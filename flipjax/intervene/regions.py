@@ -1,4 +1,4 @@
-"""Which pixels are one region: all predicted foreground of an image, or each object of it. NumPy and SciPy."""
+"""Predicted regions: all foreground of an image, or each object of it. NumPy and SciPy."""
 
 import warnings
 from typing import Any
@@ -14,7 +14,7 @@ from flipjax.metrics.classes import Background, background_classes, check_backgr
 
 
 def foreground(logits: Any, *, background: Background = 0) -> jax.Array | np.ndarray:
-    """Returns where logits (..., H, W, C) say foreground: bool (..., H, W), a NumPy array where they are one."""
+    """Returns where logits (..., H, W, C) predict foreground: bool (..., H, W), of the logits' own kind of array."""
     logits = to_array(logits, name="logits")
     C = logits.shape[-1]
     inside = is_foreground(C, check_background(background, C, name="logits"))
@@ -22,7 +22,7 @@ def foreground(logits: Any, *, background: Background = 0) -> jax.Array | np.nda
 
 
 def find_regions(logits: Any, *, regions: Any = "objects", background: Background = 0) -> np.ndarray | None:
-    """Returns which region of its image each pixel belongs to.
+    """Returns the number of each pixel's region within its image.
 
     An object is an 8-connected component of predicted foreground, whatever its classes: a flipped half and its other
     half are one object, and so are two objects that touch.
@@ -62,7 +62,7 @@ def find_regions(logits: Any, *, regions: Any = "objects", background: Backgroun
 
 
 def region_images(regions: Any) -> np.ndarray:
-    """Returns the image of each region of `find_regions`: int64 (N,), in the order in which regions have rows.
+    """Returns the image of each region of `find_regions`: int64 (N,), in the order of the regions' rows.
 
     Example:
         >>> region_images(np.array([[[1, 1, 0, 2]], [[0, 0, 0, 0]], [[1, 0, 0, 0]]])).tolist()
@@ -74,27 +74,33 @@ def region_images(regions: Any) -> np.ndarray:
 
 
 def region_places(regions: np.ndarray) -> np.ndarray:
-    """Returns the row of the region of each pixel, int32 (B, H, W), -1 for none: regions counted over all images."""
+    """Returns the row of each pixel's region over all images, int32 (B, H, W), -1 for none."""
     counts = regions.max((1, 2), initial=0)
     first = (np.cumsum(counts) - counts)[:, None, None]
     return np.where(regions > 0, regions - 1 + first, -1).astype(np.int32)
 
 
-def region_rows(logits: Any, *, regions: Any, background: Background) -> tuple[Any, int]:
-    """Returns the row of the region of each pixel, (B, H, W), -1 for none, and N: of 'image' under jit, too."""
+def count_labels(logits: Any, *, regions: Any, background: Background) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the row of each pixel's region, int (B, H, W), -1 for none, and its predicted labels, int64 (N, C)."""
+    logits = np.asarray(to_array(logits, name="logits"))
     numbers = find_regions(logits, regions=regions, background=background)
-    if numbers is not None:
-        return region_places(numbers), len(region_images(numbers))
-    inside = foreground(logits, background=background)
-    if inside.ndim != 3:
+    if logits.ndim != 4:
         raise ValueError(f"logits: expected (B, H, W, C), found the shape {logits.shape}.")
-    return jnp.where(inside, jnp.arange(len(inside))[:, None, None], -1), len(inside)
+    if numbers is None:
+        count = len(logits)
+        rows = np.where(foreground(logits, background=background), np.arange(count)[:, None, None], -1)
+    else:
+        rows, count = region_places(numbers), len(region_images(numbers))
+    inside, C = rows >= 0, logits.shape[-1]
+    counts = np.bincount(rows[inside] * C + logits.argmax(-1)[inside], minlength=count * C)
+    return rows, counts.reshape(count, C)
 
 
-def region_label(logits: Any, *, regions: Any = "image", background: Background = 0) -> jax.Array:
-    """Returns the label of most of each predicted region: (N,) int32; the first background class where there is none.
+def region_label(logits: Any, *, regions: Any = "image", background: Background = 0) -> np.ndarray:
+    """Returns the most frequent label of each predicted region, the first of equals: int64 (N,).
 
-    Of labels equally frequent it is the first. Regions are as in `scene_marginal`.
+    An image without region has the first background class, or -1 without a background. Regions are as in
+    `scene_marginal`.
 
     Example:
         >>> region_label(jax.nn.one_hot(jnp.array([[[0, 1, 2, 2]], [[0, 0, 0, 0]]]), 3)).tolist()
@@ -102,23 +108,15 @@ def region_label(logits: Any, *, regions: Any = "image", background: Background 
         >>> region_label(jax.nn.one_hot(jnp.array([[[1, 0, 2, 2]]]), 3), regions="objects").tolist()
         [1, 2]
     """
-    logits = to_array(logits)
-    rows, count = region_rows(logits, regions=regions, background=background)
-    # The last row, -1, is that of no region.
-    counts = jnp.zeros((count + 1, logits.shape[-1]), jnp.int32).at[rows, logits.argmax(-1)].add(1)[:count]
-    return jnp.where(counts.any(-1), counts.argmax(-1), no_class(background))
-
-
-def no_class(background: Background) -> int:
-    """Returns the class of an image without region: the first background class, -1 without a background."""
-    return next(iter(background_classes(background)), -1)
+    _, counts = count_labels(logits, regions=regions, background=background)
+    return np.where(counts.any(1), counts.argmax(1), next(iter(background_classes(background)), -1))
 
 
 def warn_of_objects(logits: Any, *, regions: Any, background: Background, stacklevel: int) -> None:
     """Warns where images predict several objects of different classes, which are one region each; not under jit.
 
     Warns:
-        UserWarning: how many do, and what it means.
+        UserWarning: the number of such images, and what to pass.
     """
     if isinstance(logits, Tracer) or not _is_named(regions, "image"):
         return
@@ -128,9 +126,8 @@ def warn_of_objects(logits: Any, *, regions: Any, background: Background, stackl
     several = np.count_nonzero(np.bincount(pairs[0]) > 1)
     if several:
         warnings.warn(
-            f"regions: {several} of {len(logits)} images predict several objects of different classes, and each image "
-            "is one region: it has one log-odds, one risk, and repair gives all its objects one class. Pass "
-            "regions='objects' to tell them apart.",
+            f"regions: {several} of {len(logits)} images predict several objects of different classes as one region, "
+            "so repair gives all of them one class. Pass regions='objects' to treat each alone.",
             stacklevel=stacklevel + 1,
         )
 

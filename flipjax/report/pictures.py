@@ -17,6 +17,7 @@ from PIL import Image
 
 from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, Groups
+from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.chart import DPI
@@ -25,7 +26,6 @@ from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, PLAIN, TITLE, class
 from flipjax.results import gallery
 from flipjax.results.frames import records_of
 from flipjax.results.pairs import region_class
-from flipjax.results.swapped_scenes import SceneSwap
 from flipjax.results.text import setting_label, varying_axes
 
 SMALL_SIDE = 96

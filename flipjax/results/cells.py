@@ -12,8 +12,8 @@ import numpy as np
 
 from flipjax.files import DamagedError, read_arrays, write_arrays
 from flipjax.groups import Groups
+from flipjax.intervene.identity import SceneSwap, scene_swap
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results.swapped_scenes import SceneSwap, scene_swap
 
 Row = dict[str, Any]
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import Decomposition, flips_of
 from flipjax.results.cells import Row
 from flipjax.results.quantities import IMAGE_QUANTITIES
 from flipjax.results.rows import rounded
-from flipjax.results.swapped_scenes import SceneSwap
 
 
 def image_columns(

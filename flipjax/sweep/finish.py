@@ -13,6 +13,7 @@ from flipjax import intervene, metrics
 from flipjax.config import Config
 from flipjax.data.pool import gather
 from flipjax.groups import Groups
+from flipjax.intervene.identity import training_evidence
 from flipjax.metrics import Decomposition
 from flipjax.plan import Program
 from flipjax.results import gallery
@@ -21,7 +22,7 @@ from flipjax.results.pairs import counterfactual_flip
 from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
 from flipjax.results.region_shares import region_quantities
 from flipjax.results.rows import member_rows
-from flipjax.results.swapped_scenes import scene_quantities, training_evidence
+from flipjax.results.swapped_scenes import scene_quantities
 from flipjax.sweep.storage import shown_images
 from flipjax.sweep.workdir import Workdir
 from flipjax.task import Task, split_evenly, training_scenes

@@ -3,14 +3,17 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flipjax import intervene, metrics
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
+from flipjax.intervene.swap import average_draws
 from flipjax.metrics.kernels import LOGIT_SCORES
 from flipjax.training.forms import logits_of
 from flipjax.training.member import Weights
@@ -62,37 +65,35 @@ class Questions:
         `scenery` is the scenes (K, D, H, W, 3) that are given and their weights (D,), or the pool rows (m, 2) whose
         surroundings make one; else None.
         """
-        model = functools.partial(logits_of, experiment, weights)
         scenes, shares = scenery if self.scenes == "given" else ((), ())
         if self.scenes == "surroundings":
             scenes, shares = mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1)
 
+        def ask(inputs: Iterable[jax.Array]) -> jax.Array:
+            # One after another: the model is compiled once for all of them.
+            return jax.lax.map(functools.partial(logits_of, experiment, weights), jnp.stack(list(inputs)))
+
         def of_batch(batch: jax.Array) -> Assessed:
             images, labels = gather(pool, batch)
-            logits = model(images)
-            regions = intervene.foreground(logits)
-            cover = intervene.soft_edge(regions)
+            logits, *turned = ask([images, images[:, :, ::-1]][: 1 + self.passes])
             fills = [fill(images) for fill in FILLS.values()] if self.passes else []
             each = [scene for kind in scenes for scene in kind]
-            count, D = len(each), len(shares)
-            inputs = [intervene.paste(images, cover, scene) for scene in (*each, *fills)]
-            turned = [pasted[:, :, ::-1] for pasted in inputs[:count]]
-            inputs += [*turned, *([images[:, :, ::-1]] if self.passes else [])]
-            # One after another: the model is compiled once for all of them.
-            answers = list(jax.lax.map(model, jnp.stack(inputs))) if inputs else []
-            log_odds = [intervene.region_log_odds(answer, regions) for answer in answers[: count + len(fills)]]
-            for place in range(len(turned)):
-                other = intervene.region_log_odds(answers[count + len(fills) + place], regions[:, :, ::-1])
-                log_odds[place] = (log_odds[place] + other) / 2
-            by_kind = [sum(shares[d] * log_odds[first + d] for d in range(D)) for first in range(0, count, max(1, D))]
+            mirror = np.arange(len(each) + len(fills)) < len(each)
+            canvases = [*each, *fills]
+            regions = intervene.foreground(logits)
+            odds = (
+                intervene.log_odds_on_scenes(ask, images, regions, canvases, mirror=mirror)
+                if canvases
+                else jnp.zeros(0)
+            )
             values = metrics.logit_scores(logits) if self.logits else {}
-            values |= {"mirror": intervene.mirror_risk(logits, answers[-1])} if self.passes else {}
+            values |= {"mirror": intervene.mirror_risk(logits, *turned)} if self.passes else {}
             side = max(labels.shape[1:]) if self.whole else MASK_SIDE
             return Assessed(
                 metrics.decompose(logits, labels),
                 metrics.region_sums(logits, labels),
-                jnp.stack(by_kind, axis=1) if count else None,
-                jnp.stack(log_odds[count:], axis=1) if self.passes else None,
+                average_draws(odds[:, : len(each)], shares) if each else None,
+                odds[:, len(each) :] if fills else None,
                 jnp.stack([values[name] for name in self.scores], axis=-1) if values else None,
                 pack_classes(logits.argmax(-1), classes=logits.shape[-1], side=side) if self.masks else None,
             )

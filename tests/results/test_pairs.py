@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics import Decomposition
 from flipjax.report.charts import scene_table
 from flipjax.report.pictures import member_items
@@ -14,7 +15,6 @@ from flipjax.results import gallery, pairs
 from flipjax.results.choices import method_regret
 from flipjax.results.frames import records_of, to_frame
 from flipjax.results.repair_sign import agreement, repair_signs
-from flipjax.results.swapped_scenes import SceneSwap
 from flipjax.results.text import pair_table, sign_table, to_text
 from results import tables
 

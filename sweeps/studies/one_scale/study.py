@@ -15,8 +15,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from flipjax import context
+from flipjax.intervene import training_evidence
 from flipjax.results.cells import load_cell
-from flipjax.results.swapped_scenes import training_evidence
 
 HERE = pathlib.Path(__file__).parent
 RUNS = {"one_scale": "base", "one_scale_methods": "methods", "one_scale_size": "size", "one_scale_width": "width"}

@@ -74,10 +74,11 @@ def uneven(part, minor, generator):
 
 
 def join(group):
-    """Gives each member of a group the scene swap of all of them together."""
-    odds, test = ([member["odds"][part] for member in group] for part in ("val", "test"))
-    center, scale = [intervene.split_point(each) for each in odds], [intervene.spread(each) for each in odds]
-    joined = np.asarray(intervene.join_members(test, center=center, scale=scale))
+    """Gives each member of a group the scene swap of all of them together: each centred and scaled, then averaged."""
+    odds, test = (np.stack([member["odds"][part] for member in group]) for part in ("val", "test"))
+    center = np.stack([np.asarray(intervene.split_point(each)) for each in odds])
+    scale = np.sqrt(np.nanvar(odds.mean(2), axis=1).mean(1))
+    joined = np.nanmean((test - center[:, None, None]) / scale[:, None, None, None], axis=0)
     for member in group:
         member["swap"] = intervene.scene_swap(member["test"], joined, np.zeros(2))
 

@@ -1,0 +1,326 @@
+"""Scene swap: the log-odds of predicted regions on other scenes, and the risk and repair that follow from them."""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from numpy.typing import ArrayLike
+
+from flipjax.intervene.center import check_shares, split_point
+from flipjax.intervene.identity import swap_regions
+from flipjax.intervene.regions import (
+    count_labels,
+    find_regions,
+    foreground,
+    region_places,
+    warn_of_objects,
+)
+from flipjax.intervene.scenes import check_floating, paste, soft_edge
+from flipjax.metrics.checks import check_logits, to_array
+from flipjax.metrics.classes import Background, background_classes, check_background, is_foreground
+
+Predict = Callable[[Any], Any]
+"""Images (B, H, W, channels) to logits (B, H, W, C), classes last: a `flipjax.model.Model`, or any framework's."""
+UNITS = 30
+"""Ratio of the largest values of scenes and images above which one is probably in 0..255, the other in model units."""
+
+
+def log_odds_on_scenes(
+    predict: Callable[[Iterable[Any]], Iterable[Any]],
+    images: Any,
+    regions: Any,
+    scenes: Sequence[Any],
+    *,
+    mirror: ArrayLike = False,
+    sigma: float | None = None,
+    background: Background = 0,
+) -> jax.Array:
+    """Returns the log-odds of each region pasted on each scene: (N, D, F) float32.
+
+    Args:
+        predict: D batches of images to D batches of logits: `lambda inputs: map(model, inputs)`, or one that stacks
+            them for `jax.lax.map`.
+        images: (B, H, W, channels) floating point.
+        regions: as in `region_log_odds`.
+        scenes: D arrays (H, W, channels), or (B, H, W, channels) with a scene for each image.
+        mirror: whether to average with the mirrored paste, for all scenes or for each.
+        sigma: of the edge, as in `soft_edge`.
+        background: the class that is background, several in a tuple, or None.
+
+    Example:
+        >>> image, region = np.ones((1, 2, 2, 1)), np.array([[[True, True], [False, False]]])
+        >>> def models(inputs):
+        ...     return (jnp.concatenate([0 * x, -x, x], axis=-1) for x in inputs)
+        >>> log_odds_on_scenes(models, image, region, [np.zeros((2, 2, 1))], sigma=0).tolist()
+        [[[-1.0, 1.0]]]
+    """
+    cover = soft_edge(regions if regions.dtype == bool else regions >= 0, sigma=sigma)
+    turns = [(1, -1) if both else (1,) for both in np.broadcast_to(mirror, len(scenes))]
+    pasted = (paste(images, cover, scene) for scene in scenes)
+    inputs = (each[:, :, ::turn] for each, own in zip(pasted, turns, strict=True) for turn in own)
+    answers = iter(predict(inputs))
+    odds = [
+        [region_log_odds(next(answers), regions[:, :, ::turn], background=background) for turn in own] for own in turns
+    ]
+    return jnp.stack([sum(each) / len(each) for each in odds], axis=1)
+
+
+def region_log_odds(logits: Any, regions: Any, *, background: Background = 0) -> jax.Array:
+    """Returns the log-odds of the foreground classes over each region: mean logits, less their mean over the classes.
+
+    Args:
+        logits: (..., H, W, C) floating point.
+        regions: (..., H, W) bool, one region an image; or int, the row of each pixel's region as in `region_places`.
+        background: the class that is background, several in a tuple, or None.
+
+    Returns:
+        (..., F) or (N, F) float32 of F foreground classes, which sum to 0; NaN for an empty region. With two classes
+        the second value is half of logit_2 - logit_1.
+
+    Example:
+        >>> region_log_odds(jnp.array([[[0.0, 1.0, 3.0], [5.0, 9.0, 0.0]]]), jnp.array([[True, False]])).tolist()
+        [-1.0, 1.0]
+    """
+    logits, regions = jnp.asarray(to_array(logits), jnp.float32), to_array(regions)
+    C = logits.shape[-1]
+    classes = np.flatnonzero(is_foreground(C, check_background(background, C, name="logits")))
+    scores = logits[..., classes]
+    if regions.dtype == bool:
+        inside = jnp.asarray(regions, jnp.float32)[..., None]
+        count = inside.sum((-3, -2))
+        sums = (scores * inside).sum((-3, -2))
+    else:
+        N = int(regions.max(initial=-1)) + 1
+        rows = np.where(regions < 0, N, regions).ravel()
+        sums = jax.ops.segment_sum(scores.reshape(-1, len(classes)), rows, num_segments=N + 1)[:N]
+        count = np.bincount(rows, minlength=N + 1)[:N, None]
+    means = sums / jnp.maximum(count, 1)
+    return jnp.where(count > 0, means - means.mean(-1, keepdims=True), jnp.nan)
+
+
+def scene_marginal(
+    predict: Predict,
+    images: Any,
+    scenes: Any,
+    *,
+    weights: Any = None,
+    logits: Any = None,
+    regions: Any = "image",
+    background: Background = 0,
+    sigma: float | None = None,
+    mirror: bool = False,
+) -> jax.Array:
+    """Returns the log-odds of the model's own predicted regions when they stand on other scenes.
+
+    Each region is pasted on every scene with a slightly soft edge, and the log-odds of the foreground classes are
+    averaged over it. Their mean over the kinds of scenes is the *scene-marginal identity*: the class that the model
+    gives the object whatever surrounds it.
+
+    Args:
+        predict: images (B, H, W, channels) to logits (B, H, W, C), C >= 3: a `flipjax.model.Model` or another JAX
+            function (then all of this can be jitted), or any other callable, such as a wrapped PyTorch model.
+        images: (B, H, W, channels) floating point.
+        scenes: (K, H, W, channels) or (K, D, H, W, channels): one or D scenes of each of K kinds, in the units of the
+            images (`mean_scenes`, `choose_scenes`, `mean_surroundings`, or your own).
+        weights: (D,) floats of 0 or more that sum to 1; None: equal ones.
+        logits: of `predict(images)` where known, which saves one pass.
+        regions: 'image': all predicted foreground of an image is one region; 'objects': each of its components is, or
+            numbers (B, H, W) of instances (`find_regions`). Objects of an image stay together on a scene.
+        background: the class that is background, several in a tuple, or None: the region is then the whole image, and
+            no scene shows.
+        sigma: of the edge, as in `soft_edge`.
+        mirror: whether to average with the mirrored paste, for models whose classes have no handedness.
+
+    Returns:
+        (N, K, F) float32 of F foreground classes, log-odds on each kind of scene (`region_log_odds`). N is B for
+        'image', with NaN for an image without predicted foreground; else the number of regions, image by image
+        (`region_images`). Costs K * D passes, twice as many with `mirror`, and one more where `logits` are not given.
+
+    Raises:
+        TypeError: images or scenes that are not floating point, or an output of `predict` that is no logits.
+        ValueError: shapes that do not fit, also of an output of `predict`; weights or sigma out of range.
+
+    Warns:
+        UserWarning: no background; images with several objects of different classes that are one region each; scenes
+            that are probably in other units than the images.
+
+    Example:
+        >>> def predict(images):  # the class of an object is the sign of its first channel
+        ...     x = jnp.asarray(images)[..., 0]
+        ...     return jnp.stack([0.5 - jnp.abs(x), -x, x], axis=-1)
+        >>> image = jnp.zeros((1, 4, 4, 1)).at[:, :, 2:].set(1.0)
+        >>> scene_marginal(predict, image, jnp.zeros((2, 4, 4, 1)), sigma=0.0).tolist()
+        [[[-1.0, 1.0], [-1.0, 1.0]]]
+    """
+    images, scenes = check_floating(images), check_floating(scenes, name="scenes")
+    if not background_classes(background):
+        warnings.warn(
+            "background: found None, so each region is its whole image and no scene shows in the log-odds.",
+            stacklevel=2,
+        )
+    if images.ndim != 4 or scenes.ndim not in (4, 5) or scenes.shape[-3:] != images.shape[1:]:
+        raise ValueError(
+            f"scenes: expected (K, H, W, channels) or (K, D, H, W, channels) for images {images.shape}, "
+            f"found {scenes.shape}."
+        )
+    _warn_of_units(images, scenes)
+    D = scenes.shape[1] if scenes.ndim == 5 else 1
+    weights = check_shares(np.full(D, 1 / D) if weights is None else weights, D, name="weights")
+    # A predict may write to what it is given.
+    logits = predict(images.copy()) if logits is None else logits
+    logits = check_logits(logits, background=background, spatial_ndim=2)
+    if logits.shape[:-1] != images.shape[:-1]:
+        raise ValueError(f"logits: expected {images.shape[:-1]} and classes last, found {logits.shape}.")
+    warn_of_objects(logits, regions=regions, background=background, stacklevel=2)
+    numbers = find_regions(logits, regions=regions, background=background)
+    inside = foreground(logits, background=background) if numbers is None else region_places(numbers)
+
+    def ask(pasted: jax.Array) -> Any:
+        answer = check_logits(predict(pasted), background=background, spatial_ndim=2)
+        if answer.shape != logits.shape:
+            raise ValueError(f"predict: expected logits {logits.shape} of pasted images too, found {answer.shape}.")
+        return answer
+
+    flat = scenes.reshape(-1, *scenes.shape[-3:])
+    options = {"mirror": mirror, "sigma": sigma, "background": background}
+    return average_draws(log_odds_on_scenes(lambda inputs: map(ask, inputs), images, inside, flat, **options), weights)
+
+
+def average_draws(log_odds: jax.Array, weights: Any) -> jax.Array:
+    """Returns the mean (N, K, F), by weights (D,), of log-odds (N, K * D, F) on D scenes of each of K kinds."""
+    D = len(weights)
+    return sum((weights[d] * log_odds[:, d::D] for d in range(D)), start=jnp.zeros(()))
+
+
+def scene_swap_risk(
+    logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: Background = 0
+) -> np.ndarray:
+    """Returns how strongly the identity of each region contradicts its predicted class. It needs no labels.
+
+    The largest log-odds of the other classes less those of the predicted one, both less the centre; above 0 the model
+    itself would label the region otherwise on average scenes. Entropy does not detect confident flips.
+
+    Judge it over all groups: within rare groups, any detector of "the prediction agrees with the scene" has a high
+    AUROC.
+
+    Args:
+        logits: (B, H, W, C) floating point, of the images as they are.
+        log_odds: (N, K, F) of `scene_marginal`, with the same regions.
+        center: of `split_point`; (F,) numbers, or one number for two foreground classes.
+        regions: as in `scene_marginal`.
+        background: the class that is background, several in a tuple, or None.
+
+    Returns:
+        (N,) float64, in nats; NaN for an image without predicted foreground.
+
+    Raises:
+        TypeError, ValueError: logits or shapes that do not fit.
+
+    Example:
+        >>> logits = jax.nn.one_hot(jnp.array([[[0, 1, 1]]]), 3)
+        >>> scene_swap_risk(logits, jnp.array([[[-2.0, 2.0]]]), center=0.0).tolist()
+        [4.0]
+    """
+    return _swap(logits, log_odds, center=center, regions=regions, background=background)[0]
+
+
+def repair(
+    logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: Background = 0
+) -> np.ndarray:
+    """Returns labels in which each region has the class predicted when it is pasted onto other scenes.
+
+    Opt-in. Use it only on balanced test sets with unseen scenes; elsewhere it increases flips
+    (sweeps/studies/published_models, sweeps/studies/scene_swap). Regions, and so foreground IoU, stay as they are.
+
+    Args:
+        logits: (B, H, W, C) floating point, of the images as they are.
+        log_odds: (N, K, F) of `scene_marginal`, with the same regions.
+        center: of `split_point`; (F,) numbers, or one number for two foreground classes.
+        regions: as in `scene_marginal`.
+        background: the class that is background, several in a tuple, or None.
+
+    Returns:
+        (B, H, W) int32; unchanged where there is no region.
+
+    Raises:
+        TypeError, ValueError: logits or shapes that do not fit.
+
+    Warns:
+        UserWarning: images with several objects of different classes that are one region each.
+
+    Example:
+        >>> logits = jax.nn.one_hot(jnp.array([[[0, 1, 2]]]), 3)
+        >>> repair(logits, jnp.array([[[-2.0, 2.0]]]), center=0.0).tolist()
+        [[[0, 2, 2]]]
+    """
+    warn_of_objects(logits, regions=regions, background=background, stacklevel=2)
+    _, target, rows, labels = _swap(logits, log_odds, center=center, regions=regions, background=background)
+    # The last row, -1, is that of no region.
+    target = np.append(target, -1)[rows]
+    return np.where(target >= 0, target, labels).astype(np.int32)
+
+
+def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> jax.Array:
+    """Returns the entropy of the mean of a prediction and that of the mirrored image, over the predicted foreground.
+
+    Args:
+        logits: (B, H, W, C) floating point, of the images as they are.
+        mirrored: (B, H, W, C), of the images mirrored left to right, in the mirror's own coordinates.
+        background: the class that is background, several in a tuple, or None.
+
+    Returns:
+        (B,) float32, nats, of the foreground classes; NaN for an image without predicted foreground.
+
+    Raises:
+        TypeError, ValueError: logits or shapes that do not fit.
+
+    Source: Wang et al., Aleatoric uncertainty estimation with test-time augmentation, arXiv 1807.07356.
+
+    Example:
+        >>> logits = jnp.array([[[[0.0, 9.0, -9.0], [9.0, 0.0, 0.0]]]])
+        >>> round(mirror_risk(logits, -logits[:, :, ::-1]).item(), 4)
+        0.6931
+    """
+    logits = check_logits(logits, background=background, spatial_ndim=2)
+    mirrored = check_logits(mirrored, background=background, spatial_ndim=2)
+    kept = is_foreground(logits.shape[-1], background)
+    both = jnp.stack([logits, mirrored[:, :, ::-1]]).astype(jnp.float32)
+    mean = jax.nn.softmax(both[..., np.flatnonzero(kept)]).mean(0)
+    entropy = jax.scipy.special.entr(mean).sum(-1)
+    inside = jnp.asarray(kept)[logits.argmax(-1)]
+    count = inside.sum((-2, -1))
+    return jnp.where(count > 0, jnp.where(inside, entropy, 0).sum((-2, -1)) / jnp.maximum(count, 1), jnp.nan)
+
+
+def _swap(
+    logits: Any, log_odds: Any, *, center: Any, regions: Any, background: Background
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns risk and class of each region (N,), class -1 for none, and the region and label of each pixel."""
+    logits = check_logits(logits, background=background, spatial_ndim=2)
+    rows, counts = count_labels(logits, regions=regions, background=background)
+    classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
+    log_odds = np.asarray(to_array(log_odds))
+    if log_odds.ndim != 3 or (log_odds.shape[0], log_odds.shape[2]) != (len(counts), len(classes)):
+        raise ValueError(
+            f"log_odds: expected ({len(counts)}, kinds of scenes, {len(classes)}), a row for each of {len(counts)} "
+            f"regions of the logits, found {log_odds.shape}."
+        )
+    points = np.asarray(split_point(log_odds, center=center))
+    risk, place = swap_regions(counts[:, classes], log_odds, center=points)
+    return risk, np.where(place >= 0, classes[place], -1), rows, np.asarray(logits).argmax(-1)
+
+
+def _warn_of_units(images: Any, scenes: Any) -> None:
+    if isinstance(images, Tracer) or isinstance(scenes, Tracer) or 0 in (images.size, scenes.size):
+        return
+    largest = [float(np.abs(np.asarray(array)).max()) for array in (images, scenes)]
+    if min(largest) > 0 and max(largest) > UNITS * min(largest):
+        warnings.warn(
+            f"scenes: the largest value is {largest[1]:.3g}, of the images {largest[0]:.3g}; both must be in the units "
+            "of the model.",
+            stacklevel=3,
+        )
