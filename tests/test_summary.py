@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from metrics.logits import EXAMPLES
 
 from flipjax import metrics
-from flipjax.metrics import Decomposition
+from flipjax.metrics import Decomposition, statistics
 
 
 def images(flip, risk, foreground=20):
@@ -26,13 +26,18 @@ def slow_ranking(flip, risk):
     order = sorted(range(len(risk)), key=lambda i: risk[i])
     n = len(order)
     parts = [order[d * n // 10 : (d + 1) * n // 10] for d in range(10)]
+    most = sum(sorted(flip)[9 * n // 10 :]) / sum(flip) if sum(flip) else np.nan
+    tied = [np.mean([flip[j] for j in order if risk[j] == risk[i]]) for i in range(n)]
+    top = sum(tied[i] for i in parts[-1]) / sum(flip) if sum(flip) else np.nan
     pairs = [(risk[i], risk[j]) for i in range(n) for j in range(n) if flip[i] > 0.5 >= flip[j]]
     return {
         "risk_decile": [np.mean([risk[i] for i in part]) if part else np.nan for part in parts],
-        "flip_by_risk_decile": [np.mean([flip[i] for i in part]) if part else np.nan for part in parts],
-        "top_decile_flip_share": sum(flip[i] for i in parts[-1]) / sum(flip) if sum(flip) else np.nan,
+        "flip_by_risk_decile": [np.mean([tied[i] for i in part]) if part else np.nan for part in parts],
+        "top_decile_flip_share": top,
+        "top_decile_ceiling": most,
+        "top_decile_of_ceiling": (top - 0.1) / (most - 0.1) if most > 0.1 + 1e-9 else np.nan,
         "risk_auroc": np.mean([(a > b) + (a == b) / 2 for a, b in pairs]) if pairs else np.nan,
-        "risk_aurc": np.mean([np.mean([flip[i] for i in order[:k]]) for k in range(1, n + 1)]) if n else np.nan,
+        "risk_aurc": np.mean([np.mean([tied[i] for i in order[:k]]) for k in range(1, n + 1)]) if n else np.nan,
     }
 
 
@@ -185,6 +190,41 @@ def test_bootstrap_keeps_the_groups_and_leaves_nan_out():
     share = metrics.bootstrap(images([0.0, 1.0], [0.1, 0.2]), "top_decile_flip_share", key=key)
     assert share.low == 0.5 and share.high == 1.0
     assert np.isnan(metrics.bootstrap(images([0.0], [0.1]), "risk_auroc", key=key, samples=5)).all()
+
+
+@EXAMPLES
+@given(st.lists(st.integers(-1, 4), min_size=1, max_size=12), st.integers(1, 5))
+def test_clusters_are_drawn_whole_and_as_many_as_there_are(numbers, samples):
+    draws = statistics.draw_images(np.random.default_rng(0), len(numbers), samples=samples, clusters=np.array(numbers))
+    own = np.where(np.array(numbers) < 0, -1 - np.arange(len(numbers)), numbers)
+    first = np.unique(own, return_index=True)[1]
+    assert (draws.counts[:, first].sum(1) == len(first)).all() and (draws.sizes == draws.counts.sum(1)).all()
+    for number in own:
+        assert (np.ptp(draws.counts[:, own == number], axis=1) == 0).all()
+
+
+@EXAMPLES
+@given(st.integers(0, 2**16), st.booleans())
+def test_summaries_depend_on_no_order_and_resamples_on_no_shortcut(seed, clustered):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 25))
+    confusion, groups = rng.integers(0, 4, (n, 3, 3)), rng.integers(0, 4, n)
+    whole = Decomposition(confusion, rng.integers(0, 4, n) * confusion[:, :, 1:].sum((1, 2)))
+    order, cut = rng.permutation(n), int(rng.integers(0, n + 1))
+    parts = [jax.tree.map(lambda leaf, part=part: leaf[part], whole) for part in (order[:cut], order[cut:])]
+    summary, again = metrics.summarize(whole, groups), metrics.summarize(metrics.concatenate(parts), groups[order])
+    assert summary.keys() == again.keys()
+    for key, value in summary.items():
+        np.testing.assert_allclose(again[key], value, rtol=1e-9, atol=1e-12, err_msg=key)
+    keys = [key for key in summary if key != "flip_matrix"]
+    together = {"clusters": rng.integers(-1, 3, n)} if clustered else {"groups": groups, "pairs": None}
+    draws = statistics.draw_images(rng, n, samples=3, **together)
+    values = metrics.resampled(whole, keys, draws, groups=groups)
+    for k, row in enumerate(draws.rows):
+        row = row[row >= 0]
+        one = metrics.summarize(Decomposition(whole.confusion[row], whole.risk_sum[row]), groups[row])
+        for key in keys:
+            np.testing.assert_allclose(values[key][k], one[key], rtol=1e-9, atol=1e-12, err_msg=key)
 
 
 @golden_cases

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,54 +43,123 @@ class Decomposition:
 
     @property
     def correct(self) -> Any:
-        """Share (...) of the true foreground that is predicted as what it is."""
-        truth, _, same = self._cells()
-        return self._ratio(self._count(truth & same), self._count(truth))
+        """Share (...) of the true foreground predicted as its own class."""
+        return self._rate("correct")
 
     @property
     def flip(self) -> Any:
-        """Share (...) of the true foreground that is predicted as another foreground class."""
-        truth, predicted, same = self._cells()
-        return self._ratio(self._count(truth & predicted & ~same), self._count(truth))
+        """Share (...) of the true foreground predicted as another foreground class."""
+        return self._rate("flip")
 
     @property
     def miss(self) -> Any:
-        """Share (...) of the true foreground that is predicted as background."""
-        truth, predicted, _ = self._cells()
-        return self._ratio(self._count(truth & ~predicted), self._count(truth))
+        """Share (...) of the true foreground predicted as background."""
+        return self._rate("miss")
 
     @property
     def spill(self) -> Any:
-        """Share (...) of the true background that is predicted as foreground."""
-        truth, predicted, _ = self._cells()
-        return self._ratio(self._count(~truth & predicted), self._count(~truth))
+        """Share (...) of the true background predicted as foreground."""
+        return self._rate("spill")
 
     @property
     def flip_risk(self) -> Any:
-        """Mean entropy (...) in nats over the predicted foreground that is not ignored."""
-        _, predicted, _ = self._cells()
-        return self._ratio(self.risk_sum, self._count(predicted))
+        """Mean entropy (...) in nats over the predicted foreground."""
+        on_host = self._on_host()
+        counts = margins(np.asarray(self.confusion) if on_host else self.confusion, background=self.background)
+        whole = counts.predicted[..., is_foreground(self.confusion.shape[-1], self.background)].sum(-1)
+        return self._stored(divide(np.asarray(self.risk_sum) if on_host else self.risk_sum, whole))
 
-    def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns which cells (C, C) have true foreground, predicted foreground, and the same class twice."""
-        classes = self.confusion.shape[-1]
-        foreground = is_foreground(classes, self.background)
-        truth, predicted = np.meshgrid(foreground, foreground, indexing="ij")
-        return truth, predicted, np.eye(classes, dtype=bool)
+    def _rate(self, name: str) -> Any:
+        confusion = np.asarray(self.confusion) if self._on_host() else self.confusion
+        counts = margins(confusion, background=self.background)
+        return self._stored(getattr(rates(counts, background=self.background), name))
 
-    def _count(self, cells: np.ndarray) -> Any:
-        if isinstance(self.confusion, np.ndarray) or _on_host(self.confusion):
-            return np.sum(np.asarray(self.confusion), axis=(-2, -1), where=cells, dtype=np.int64)
-        return self.confusion.sum(axis=(-2, -1), where=cells)
-
-    def _ratio(self, part: Any, whole: Any) -> Any:
+    def _on_host(self) -> bool:
+        # In NumPy nothing compiles for another number of images.
         if isinstance(self.confusion, np.ndarray):
-            return divide(part, whole)[()]
+            return True
+        from flipjax.metrics.checks import on_host
+
+        return on_host(self.confusion, self.risk_sum)
+
+    def _stored(self, values: Any) -> Any:
+        if isinstance(self.confusion, np.ndarray):
+            return values[()]
         import jax.numpy as jnp
 
-        if _on_host(part, whole):
-            return jnp.asarray(divide(part, whole, dtype=np.float32))
-        return jnp.where(whole > 0, part / jnp.maximum(whole, 1), jnp.nan)
+        return jnp.asarray(values, jnp.float32)
+
+
+class Margins(NamedTuple):
+    """Counts (..., C) of confusion matrices, linear in them: true, predicted and correct pixels, and missed ones."""
+
+    truth: Any
+    predicted: Any
+    same: Any
+    missed: Any
+
+
+class Rates(NamedTuple):
+    """What follows from `Margins`; NaN where the denominator is empty.
+
+    Attributes:
+        correct, flip, miss: (...), shares of the true foreground.
+        spill: (...), share of the true background predicted as foreground.
+        iou: (..., C), intersection over union of each class.
+        foreground_iou: (...), of the foreground as a whole, whatever its class.
+        mean_iou: (...), over the classes that occur in truth or prediction.
+        class_flip: (..., C), share of each class predicted as another foreground class; NaN for background.
+    """
+
+    correct: Any
+    flip: Any
+    miss: Any
+    spill: Any
+    iou: Any
+    foreground_iou: Any
+    mean_iou: Any
+    class_flip: Any
+
+
+def margins(confusion: Any, *, background: Background = 0) -> Margins:
+    """Returns the margins of confusion matrices (..., C, C), NumPy (exact int64 for integers) or JAX.
+
+    Example:
+        >>> [each.tolist() for each in margins(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]]))]
+        [[6, 10, 0], [7, 7, 2], [5, 6, 0], [5, 2, 0]]
+    """
+    inside = is_foreground(confusion.shape[-1], background)
+    dtype = np.int64 if isinstance(confusion, np.ndarray) and confusion.dtype.kind in "iu" else confusion.dtype
+    missed = confusion[..., ~inside].sum(-1, dtype=dtype)
+    same = confusion.diagonal(0, -2, -1).astype(dtype)
+    return Margins(confusion.sum(-1, dtype=dtype), confusion.sum(-2, dtype=dtype), same, missed)
+
+
+def rates(counts: Margins, *, background: Background = 0) -> Rates:
+    """Returns shares and IoU of margins: float64 for NumPy, float32 for JAX.
+
+    Example:
+        >>> values = rates(margins(np.array([[5, 1, 0], [2, 6, 2], [0, 0, 0]])))
+        >>> values.flip.item(), values.iou.round(3).tolist()
+        (0.2, [0.625, 0.545, 0.0])
+    """
+    truth, predicted, same, missed = counts
+    inside = is_foreground(truth.shape[-1], background)
+    foreground, correct, miss = (each[..., inside].sum(-1) for each in (truth, same, missed))
+    spill = (truth - missed)[..., ~inside].sum(-1)
+    union = truth + predicted - same
+    iou = divide(same, union)
+    present = union > 0
+    return Rates(
+        correct=divide(correct, foreground),
+        flip=divide(foreground - correct - miss, foreground),
+        miss=divide(miss, foreground),
+        spill=divide(spill, truth[..., ~inside].sum(-1)),
+        iou=iou,
+        foreground_iou=divide(foreground - miss, foreground + spill),
+        mean_iou=divide(iou.sum(-1, where=present), present.sum(-1)),
+        class_flip=divide(truth - same - missed, truth * inside),
+    )
 
 
 def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
@@ -126,15 +195,19 @@ def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
     return Decomposition(np.concatenate(confusion), np.concatenate(risk_sum), background)
 
 
-def divide(part: Any, whole: Any, *, dtype: type = np.float64) -> np.ndarray:
-    """Returns shares on the host, where nothing is compiled for another number of images; NaN where a whole is empty.
+def divide(part: Any, whole: Any) -> Any:
+    """Returns ratios, NaN where a whole is not above 0: float64 on the host, float32 for JAX arrays.
 
     Example:
         >>> divide([1, 0], [4, 0]).tolist()
         [0.25, nan]
     """
-    numerator, denominator = np.asarray(part, dtype), np.asarray(whole, dtype)
-    empty = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan, dtype)
+    if hasattr(whole, "aval") or hasattr(part, "aval"):
+        import jax.numpy as jnp
+
+        return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), jnp.nan)
+    numerator, denominator = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    empty = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     return np.divide(numerator, denominator, out=empty, where=denominator > 0)
 
 
@@ -148,9 +221,3 @@ def flips_of(confusion: np.ndarray, *, background: Background = 0) -> np.ndarray
     C = confusion.shape[-1]
     inside = is_foreground(C, background)
     return confusion * (inside[:, None] & inside & ~np.eye(C, dtype=bool))
-
-
-def _on_host(*arrays: Any) -> bool:
-    from flipjax.metrics.checks import on_host
-
-    return on_host(*arrays)

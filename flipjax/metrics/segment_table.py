@@ -11,9 +11,9 @@ import numpy as np
 from flipjax.metrics import checks, selective
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
-from flipjax.metrics.decomposition import divide
+from flipjax.metrics.decomposition import divide, margins, rates
 from flipjax.metrics.objects import KINDS, OUTCOMES, UNITS, Columns, measure_image
-from flipjax.metrics.statistics import Draws, percentile_ends
+from flipjax.metrics.statistics import draw_images, percentile_ends
 from flipjax.threads import in_order
 
 if TYPE_CHECKING:
@@ -285,8 +285,8 @@ def segment_flips(
     if key is not None and len(images):
         import jax
 
-        n = len(images)
-        counts = Draws(np.asarray(jax.random.randint(key, (samples, n), 0, n)).astype(np.int64), n).counts
+        generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        counts = draw_images(generator, len(images), samples=samples).counts
         for name, part, whole in (("seg_flip", "flip", "segments"), ("strict_flip", "strict", "matched")):
             drawn = divide(counts @ sums[part], counts @ sums[whole])
             table[f"{name}_low"], table[f"{name}_high"] = percentile_ends(drawn)
@@ -384,27 +384,15 @@ def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
     truth, predicted, number = (np.asarray(pixels[name], np.int64) for name in ("class", "predicted", "pixels"))
     np.add.at(counts, (kinds, truth, predicted), number)
     confusion = counts.sum(0)
-    base = mean_iou(confusion)
+    base = rates(margins(confusion)).mean_iou
     wrong = confusion.sum() - np.trace(confusion)
     rows = {}
     for name, part in [*zip(KINDS[1:], counts[1:], strict=True), ("all", counts[1:].sum(0))]:
-        after = mean_iou(confusion - part + np.diag(part.sum(1)))
+        after = rates(margins(confusion - part + np.diag(part.sum(1)))).mean_iou
         rows[name] = {
             "pixels": int(part.sum()),
             "share": float(divide(part.sum(), wrong)),
-            "mean_iou": after,
-            "gain": after - base,
+            "mean_iou": float(after),
+            "gain": float(after - base),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("kind")
-
-
-def mean_iou(confusion: np.ndarray) -> float:
-    """Returns the mean IoU over the classes that occur in truth or prediction; NaN where none does.
-
-    Example:
-        >>> mean_iou(np.array([[2, 1, 0], [0, 1, 0], [0, 0, 0]]))
-        0.5833333333333333
-    """
-    same = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - same
-    return float(np.mean(same[union > 0] / union[union > 0])) if union.any() else float("nan")

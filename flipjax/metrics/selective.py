@@ -6,7 +6,7 @@ NumPy only. A score is high where an error is expected; images whose score or lo
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,44 +24,38 @@ class RiskCoverage(NamedTuple):
     risk: np.ndarray
 
 
-def auroc(scores: ArrayLike, events: ArrayLike) -> float:
+def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = None) -> Any:
     """Returns the share of pairs (an event, none) that the scores order; a tie is half; NaN where one side is empty.
+
+    Args:
+        scores: (n,).
+        events: bool (n,).
+        weights: (S, n) whole numbers, how often each of S resamples holds each image; None: once.
+
+    Returns:
+        A float; with weights float64 (S,).
 
     Example:
         >>> auroc([0.1, 0.4, 0.4, 0.9], [False, False, True, True])
         0.875
+        >>> auroc([0.1, 0.4, 0.9], [False, True, False], weights=np.array([[1, 1, 1], [2, 1, 0]])).tolist()
+        [0.5, 1.0]
     """
-    return _areas_of_one(scores, np.asarray(events, bool)).auroc.item()
+    columns = [scores, events] if weights is None else [scores, events, *weights]
+    values, positive, *rows = _ranked(*columns)
+    order = _order(values[None])
+    areas = _aurocs(order, positive > 0.5, np.ones((1, len(values))) if weights is None else np.array(rows))
+    return areas.item() if weights is None else areas
 
 
-def weighted_auroc(scores: np.ndarray, events: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the AUROC of many resamples of n images at once, from exact integers.
-
-    Args:
-        scores: (n,), none of them NaN.
-        events: bool (n,).
-        weights: int (S, n), how often each resample holds each image.
-
-    Returns:
-        float64 (S,).
-
-    Example:
-        >>> weighted_auroc(np.array([0.1, 0.4, 0.9]), np.array([False, True, False]), np.array([[1, 1, 1], [2, 1, 0]]))
-        array([0.5, 1. ])
-    """
-    order = np.argsort(scores, kind="stable")
-    if not len(order):
-        return np.full(len(weights), np.nan)
-    weights = weights[:, order]
-    events = events[order]
-    scores = scores[order]
-    ties = np.flatnonzero(np.append(True, np.diff(scores) > 0))
-    positives = np.add.reduceat(weights * events, ties, axis=1)
-    negatives = np.add.reduceat(weights * ~events, ties, axis=1)
-    twice_below = 2 * np.cumsum(negatives, axis=1) - negatives
-    pairs = 2 * positives.sum(1) * negatives.sum(1)
-    ordered = (positives * twice_below).sum(1)
-    return divide(ordered, pairs)
+def _aurocs(order: _Order, events: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the AUROC (J,) of J orders of n images, or of one order under J rows of weights (J, n)."""
+    weights = np.take_along_axis(weights, order.images, 1)
+    positive = weights * events[order.images]
+    below = np.zeros((len(weights), weights.shape[1] + 1))
+    np.cumsum(weights - positive, axis=1, out=below[:, 1:])
+    twice_below = np.take_along_axis(below, order.first, 1) + np.take_along_axis(below, order.last + 1, 1)
+    return divide((positive * twice_below).sum(1), 2 * positive.sum(1) * below[:, -1])
 
 
 def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | None = None) -> RiskCoverage:
@@ -112,13 +106,7 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
     if n == 0:
         return Areas(*np.full((4, J), math.nan))
     order = _order(scores)
-    events = (losses > 0.5)[order.images]
-    misses = np.zeros((J, n + 1), np.int64)
-    np.cumsum(~events, axis=1, out=misses[:, 1:])
-    twice_below = np.take_along_axis(misses, order.first, 1) + np.take_along_axis(misses, order.last + 1, 1)
-    pairs = 2 * events.sum(1) * misses[:, -1]
-    ordered = (events * twice_below).sum(1)
-    auroc = divide(ordered, pairs)
+    auroc = _aurocs(order, losses > 0.5, np.ones((1, n)))
     sums = _running(order, losses)
     sizes = np.arange(1, n + 1)
     aurc = (sums / sizes).mean(1)

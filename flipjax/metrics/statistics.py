@@ -1,7 +1,6 @@
-"""Statistics of a set of images, computed for many resamples of it at once: exact integers and float64, NumPy only.
+"""Statistics of sets of images, for many resamples at once: exact integers and float64. NumPy alone.
 
-`summarize` evaluates them on the images as they are, `bootstrap` on its resamples, so the two cannot differ.
-Every function takes `Draws`: for each of S resamples, the indices of its n images.
+`summarize` evaluates them on all images, `bootstrap` on resamples, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -18,43 +17,142 @@ import numpy as np
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.metrics import selective
 from flipjax.metrics.classes import Background, is_foreground
-from flipjax.metrics.decomposition import Decomposition, divide, flips_of
+from flipjax.metrics.decomposition import Decomposition, Margins, divide, flips_of, margins, rates
 
 DECILES = 10
 RANKED = (
     "risk_auroc",
     "risk_aurc",
     "top_decile_flip_share",
+    "top_decile_ceiling",
+    "top_decile_of_ceiling",
     "risk_decile",
     "flip_by_risk_decile",
     "n_images_without_risk",
 )
-"""What `ranking` tells; `pooled` tells all else."""
+"""Keys that `ranking` returns; `pooled` returns the others."""
 
 
 class Draws:
-    """Resamples of N images: `rows` (S, n), the indices of n of them. What follows from them is counted once."""
+    """Resamples of N images: `rows` (S, n), indices of images, -1 for an empty place."""
 
-    def __init__(self, rows: np.ndarray, images: int, *, keep: bool = False):
-        """Counts nothing yet; `keep`, where many models are asked about: parts are counted once, too."""
+    def __init__(self, rows: np.ndarray, images: int, *, keep: bool = False, aligned: bool = True):
+        """Counts nothing yet.
+
+        Args:
+            rows: int (S, n).
+            images: N.
+            keep: whether to store the draws of each group, for many models on the same resamples.
+            aligned: whether place i of a resample holds an image of image i's group.
+        """
         self.rows = rows
         self._images = images
+        self._aligned = aligned
         self._parts: dict[str, Draws] | None = {} if keep else None
 
-    def part(self, name: str, places: np.ndarray) -> Draws:
-        """Returns the draws of some places of each resample, those of a group; the same places for a name."""
-        if self._parts is None:
-            return Draws(self.rows[:, places], self._images)
-        if name not in self._parts:
-            self._parts[name] = Draws(self.rows[:, places], self._images)
+    def part(self, name: str, members: np.ndarray) -> Draws:
+        """Returns the draws within a group, given the indices of its images; the same indices for a name."""
+        if self._parts is None or name not in self._parts:
+            if self._aligned:
+                rows = self.rows[:, members]
+            else:
+                inside = np.zeros(self._images + 1, bool)
+                inside[members] = True
+                rows = np.where(inside[self.rows], self.rows, -1)
+            part = Draws(rows, self._images, aligned=self._aligned)
+            if self._parts is None:
+                return part
+            self._parts[name] = part
         return self._parts[name]
 
     @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """Number of images in each resample: int (S,)."""
+        return np.count_nonzero(self.rows >= 0, axis=1)
+
+    @functools.cached_property
     def counts(self) -> np.ndarray:
-        """How often each image stands in each row: whole numbers as float64 (S, N), which BLAS multiplies."""
+        """How often each resample holds each image: whole numbers as float64 (S, N), which BLAS multiplies."""
         samples, N = len(self.rows), self._images
-        cells = self.rows + N * np.arange(samples)[:, None]
-        return np.bincount(cells.ravel(), minlength=samples * N).reshape(samples, N).astype(np.float64)
+        places = np.where(self.rows < 0, N, self.rows) + (N + 1) * np.arange(samples)[:, None]
+        counts = np.bincount(places.ravel(), minlength=samples * (N + 1)).reshape(samples, N + 1)
+        return counts[:, :N].astype(np.float64)
+
+
+def draw_images(
+    generator: np.random.Generator,
+    images: int,
+    *,
+    samples: int,
+    groups: Any = None,
+    pairs: Any = None,
+    clusters: Any = None,
+) -> Draws:
+    """Draws resamples of images with replacement.
+
+    Args:
+        generator: of NumPy.
+        images: N.
+        samples: S.
+        groups: int (N,), kept: image i of a resample is drawn from the group of image i. None: one group.
+        pairs: int (N,): images of one number show one object and are drawn together, in exchange for images with the
+            same groups; -1 for an image alone.
+        clusters: int (N,): whole clusters, such as films or patients, are drawn, as many as there are; -1 for an image
+            alone. Sizes of groups and of resamples vary.
+
+    Raises:
+        ValueError: arrays that are not N integers, or pairs and clusters together.
+
+    Example:
+        >>> draws = draw_images(np.random.default_rng(0), 5, samples=200, clusters=np.array([0, 0, 0, 1, 1]))
+        >>> np.unique(draws.counts, axis=0).tolist()
+        [[0.0, 0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 0.0, 0.0]]
+    """
+    if clusters is not None:
+        if pairs is not None:
+            raise ValueError("clusters: expected none beside pairs; give images of a pair one cluster.")
+        return Draws(_draw_clusters(generator, _together("clusters", clusters, images), samples), images, aligned=False)
+    groups = np.zeros(images, np.int64) if groups is None else np.asarray(groups)
+    numbers = _together("pairs", np.full(images, -1) if pairs is None else pairs, images)
+    sets: dict[int, list[int]] = {}
+    for image in np.argsort(groups, kind="stable").tolist():
+        sets.setdefault(int(numbers[image]), []).append(image)
+    strata: dict[tuple[int, ...], list[list[int]]] = {}
+    for members in sets.values():
+        strata.setdefault(tuple(groups[members].tolist()), []).append(members)
+    rows = np.empty((samples, images), np.int64)
+    for kind in sorted(strata):
+        stratum = np.array(strata[kind], np.int64)
+        rows[:, stratum] = stratum[generator.integers(0, len(stratum), (samples, len(stratum)))]
+    return Draws(rows, images)
+
+
+def _draw_clusters(generator: np.random.Generator, numbers: np.ndarray, samples: int) -> np.ndarray:
+    """Returns rows (S, n) of whole clusters, filled up with -1."""
+    _, cluster, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
+    members, starts = np.argsort(cluster, kind="stable"), np.cumsum(sizes) - sizes
+    drawn = generator.integers(0, len(sizes), (samples, len(sizes)))
+    lengths = sizes[drawn]
+    ends = np.cumsum(lengths, axis=1)
+    rows = np.full((samples, ends[:, -1].max(initial=0)), -1)
+    inside = np.arange(rows.shape[1]) < ends[:, -1:]
+    offsets = np.repeat((starts[drawn] - (ends - lengths)).ravel(), lengths.ravel())
+    rows[inside] = members[offsets + np.nonzero(inside)[1]]
+    return rows
+
+
+def _together(name: str, values: Any, images: int) -> np.ndarray:
+    """Returns numbers (N,), each image that is alone with one of its own."""
+    numbers = np.asarray(values)
+    if numbers.shape != (images,) or not np.issubdtype(numbers.dtype, np.integer):
+        raise ValueError(f"{name}: expected {images} integers, found {numbers.dtype} of shape {numbers.shape}.")
+    return np.where(numbers < 0, -1 - np.arange(images), numbers)
+
+
+def independent(images: int, *, pairs: Any = None, clusters: Any = None) -> np.ndarray:
+    """Returns an integer (N,) for each image, equal for images that are drawn together."""
+    name, values = ("pairs", pairs) if clusters is None else ("clusters", clusters)
+    return _together(name, np.full(images, -1) if values is None else values, images)
 
 
 class Images(NamedTuple):
@@ -101,109 +199,83 @@ def read_images(decomposition: Decomposition) -> Images:
     return Images(host.confusion, host.background, flip, risk, ranked, rank)
 
 
-def strata(n: int, groups: np.ndarray | None, pairs: np.ndarray | None) -> list[np.ndarray]:
-    """Returns what a bootstrap draws from, in turn: int64 (m, k), m sets of k images, those of one set drawn together.
-
-    Sets of one stratum are alike in the groups of their images, in order.
-
-    Raises:
-        ValueError: pairs are not n integers.
-
-    Example:
-        >>> [stratum.tolist() for stratum in strata(5, np.array([0, 1, 0, 1, 1]), np.array([7, 7, 2, 2, -1]))]
-        [[[0, 1], [2, 3]], [[4]]]
-    """
-    groups = np.zeros(n, np.int64) if groups is None else np.asarray(groups)
-    numbers = np.full(n, -1) if pairs is None else np.asarray(pairs)
-    if numbers.shape != (n,) or not np.issubdtype(numbers.dtype, np.integer):
-        raise ValueError(f"pairs: expected {n} integers, found {numbers.dtype} of shape {numbers.shape}.")
-    # An image alone is a set of its own.
-    numbers = np.where(numbers < 0, -1 - np.arange(n), numbers)
-    sets: dict[int, list[int]] = {}
-    for image in np.argsort(groups, kind="stable").tolist():
-        sets.setdefault(int(numbers[image]), []).append(image)
-    alike: dict[tuple[int, ...], list[list[int]]] = {}
-    for images in sets.values():
-        alike.setdefault(tuple(groups[images].tolist()), []).append(images)
-    return [np.array(alike[kind], np.int64) for kind in sorted(alike)]
-
-
-def resample(
-    strata: Sequence[np.ndarray], samples: int, *, draw: Callable[[int, tuple[int, int]], np.ndarray]
-) -> np.ndarray:
-    """Returns rows (samples, n) of resamples: each set of images gives way to one of its stratum.
-
-    `draw` takes a stratum's number and the shape (samples, m), and returns integers below m.
-    """
-    rows = np.empty((samples, sum(stratum.size for stratum in strata)), np.int64)
-    for number, stratum in enumerate(strata):
-        rows[:, stratum] = stratum[draw(number, (samples, len(stratum)))]
-    return rows
-
-
 def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Returns shares and IoU of the pixels of all images together, and the image-mean Flip: each (S,)."""
-    inside = is_foreground(images.confusion.shape[-1], images.background)
-    truth = images.confusion.sum(2)
-    predicted = images.confusion.sum(1)
-    same = np.diagonal(images.confusion, axis1=1, axis2=2)
-    unseen = images.confusion[..., ~inside].sum(2)
-    # Resampled in place of the C * C cells, of which nothing else is needed.
-    margins = np.concatenate([truth, predicted, same, unseen], axis=1)
+    """Returns rates of the pixels of all images together, and image means of the flip share: each (S,)."""
+    own = np.concatenate(margins(images.confusion, background=images.background), axis=1)
+    # Margins are resampled, not the C * C counts. Sums of whole numbers are exact in float64.
     weights = draws.counts
-    # Sums of whole numbers: exact in float64.
-    sums = (weights @ margins.astype(np.float64)).astype(np.int64)
-    truth, predicted, same, unseen = np.split(sums, 4, axis=1)
-    foreground = truth[:, inside].sum(1)
-    correct = same[:, inside].sum(1)
-    miss = unseen[:, inside].sum(1)
-    spill = (truth - unseen)[:, ~inside].sum(1)
-    flips = truth - same - unseen
+    sums = (weights @ own.astype(np.float64)).astype(np.int64)
+    values = rates(Margins(*np.split(sums, 4, axis=1)), background=images.background)
     known = ~np.isnan(images.flip)
     weights = weights if known.all() else weights[:, known]
     flip = images.flip[known]
     table = {
-        "n_images": np.full(len(draws.rows), draws.rows.shape[1]),
-        "fg_correct": divide(correct, foreground),
-        "fg_flip": divide(foreground - correct - miss, foreground),
-        "fg_miss": divide(miss, foreground),
+        "n_images": draws.sizes,
+        "fg_correct": values.correct,
+        "fg_flip": values.flip,
+        "fg_miss": values.miss,
         "flip_image_mean": divide(weights @ flip, weights.sum(1)),
         "flipped_images": divide(weights @ (flip > 0.5).astype(np.float64), weights.sum(1)),
     }
-    ious = divide(same, truth + predicted - same)
-    for c, name in enumerate(class_names):
-        table[f"iou/{name}"] = ious[:, c]
-    table["iou/foreground"] = divide(foreground - miss, foreground + spill)
-    present = ~np.isnan(ious)
-    table["mean_iou"] = divide(ious.sum(1, where=present), present.sum(1))
-    for c in np.flatnonzero(inside).tolist():
-        table[f"flip/{class_names[c]}"] = divide(flips[:, c], truth[:, c])
-    return table
+    table |= {f"iou/{name}": values.iou[:, c] for c, name in enumerate(class_names)}
+    table |= {"iou/foreground": values.foreground_iou, "mean_iou": values.mean_iou}
+    foreground = np.flatnonzero(is_foreground(len(class_names), images.background)).tolist()
+    return table | {f"flip/{class_names[c]}": values.class_flip[:, c] for c in foreground}
 
 
 def ranking(images: Images, draws: Draws) -> dict[str, np.ndarray]:
-    """Returns statistics of the images sorted by flip-risk: each (S,), or (S, 10) for the deciles."""
-    rows, known = draws.rows, images.ranked
-    n = rows.shape[1]
-    ranked = np.count_nonzero(known[rows], axis=1)
-    place = np.sort(images.rank[rows], axis=1)
-    inside = np.arange(n) < ranked[:, None]
+    """Returns statistics of the images sorted by flip-risk: each (S,), or (S, 10) for the deciles.
+
+    Images of equal risk share the mean of their flip shares, so that their order does not matter.
+    """
+    # An empty place has index -1, the last: not ranked.
+    ranked = np.count_nonzero(np.append(images.ranked, False)[draws.rows], axis=1)
+    place = np.sort(np.append(images.rank, len(images.rank)).astype(np.int32)[draws.rows], axis=1)
+    inside = np.arange(place.shape[1]) < ranked[:, None]
     order = np.argsort(images.rank)
-    flip = np.where(inside, images.flip[order][place], 0.0)
-    risk = np.where(inside, images.risk[order][place], 0.0)
+    own_flip = np.where(inside, np.append(images.flip[order], 0.0)[place], 0.0)
+    risk = np.where(inside, np.append(images.risk[order], 0.0)[place], 0.0)
+    flip = _tied_means(images, draws, order, place, own_flip)
     edges = np.arange(DECILES + 1) * ranked[:, None] // DECILES
     sizes = np.diff(edges, axis=1)
     running = _running(flip)
     flip_sums = _between(running, edges)
-    covered_mean = running[:, 1:] / np.arange(1, n + 1)
+    total = flip.sum(1)
+    ascending = np.sort(np.where(inside, own_flip, np.inf), axis=1)
+    largest = _between(_running(np.where(inside, ascending, 0.0)), edges)[:, -1]
+    share, ceiling = divide(flip_sums[:, -1], total), divide(largest, total)
+    above = np.where(ceiling > 1 / DECILES + 1e-9, ceiling - 1 / DECILES, 0.0)
+    known = images.ranked
     return {
-        "risk_auroc": selective.weighted_auroc(images.risk[known], images.flip[known] > 0.5, draws.counts[:, known]),
-        "risk_aurc": divide(np.sum(covered_mean, axis=1, where=inside), ranked),
-        "top_decile_flip_share": divide(flip_sums[:, -1], flip.sum(1)),
+        "risk_auroc": selective.auroc(images.risk[known], images.flip[known] > 0.5, weights=draws.counts[:, known]),
+        "risk_aurc": divide(np.sum(running[:, 1:] / np.arange(1, place.shape[1] + 1), axis=1, where=inside), ranked),
+        "top_decile_flip_share": share,
+        "top_decile_ceiling": ceiling,
+        "top_decile_of_ceiling": divide(share - 1 / DECILES, above),
         "risk_decile": divide(_between(_running(risk), edges), sizes),
         "flip_by_risk_decile": divide(flip_sums, sizes),
-        "n_images_without_risk": n - ranked,
+        "n_images_without_risk": draws.sizes - ranked,
     }
+
+
+def _tied_means(images: Images, draws: Draws, order: np.ndarray, place: np.ndarray, flip: np.ndarray) -> np.ndarray:
+    """Returns flip shares (S, n) by place, those of different images of equal risk replaced by their mean."""
+    order = order[: np.count_nonzero(images.ranked)]
+    new = np.append(True, np.diff(images.risk[order]) > 0)[: len(order)]
+    if new.all():
+        return flip
+    starts = np.flatnonzero(new)
+    weights = draws.counts[:, order]
+    number = np.add.reduceat(weights, starts, axis=1)
+    means = divide(np.add.reduceat(weights * images.flip[order], starts, axis=1), number)
+    tie = np.cumsum(new) - 1
+    inside = place < len(order)
+    return np.where(inside, np.take_along_axis(means, tie[np.where(inside, place, 0)], axis=1), 0.0)
+
+
+def is_ranked(key: str, groups: Sequence[str] = ()) -> bool:
+    """Returns whether a key of `summarize`, of all images or of some groups, needs their ranking."""
+    return key in RANKED or any(key.removeprefix(f"group/{group}/") in RANKED for group in groups)
 
 
 def percentile_ends(values: np.ndarray) -> np.ndarray:

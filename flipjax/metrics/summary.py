@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flipjax.groups import AnyGroups
-from flipjax.metrics import selective, statistics
+from flipjax.metrics import statistics
 from flipjax.metrics.classes import class_names as class_names_of
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.metrics.selective import AurocEstimate, auroc_ends
+from flipjax.metrics.selective import AurocEstimate, auroc, auroc_ends
 from flipjax.metrics.statistics import Draws, Grouping, Images
 
 if TYPE_CHECKING:
@@ -57,7 +56,10 @@ def summarize(
       the mean flip share of the k images of least flip-risk, averaged over all k.
     - `risk_decile`, `flip_by_risk_decile`: mean flip-risk and mean flip share of each tenth of the ranking, lists
       of 10. Decile d holds the places d*n//10 up to (d+1)*n//10, so some are empty where n < 10.
-      `top_decile_flip_share`: the last decile's part of the sum of all flip shares.
+    - `top_decile_flip_share`: the last decile's part of the sum of all flip shares. `top_decile_ceiling`: the largest
+      part that any ranking could put there. `top_decile_of_ceiling`: (share - .1) / (ceiling - .1), 0 by chance and 1
+      at the ceiling; NaN where the ceiling is not above .1.
+      Images of equal risk share the mean of their flip shares.
 
     - `flip_matrix`: (C, C) pixels of each true class (rows) by prediction (columns), lists of int.
 
@@ -113,6 +115,7 @@ def bootstrap(
     samples: int = 1000,
     groups: Any = None,
     pairs: Any = None,
+    clusters: Any = None,
     class_names: Sequence[str] | None = None,
     all_groups: AnyGroups | None = None,
 ) -> Any:
@@ -131,8 +134,10 @@ def bootstrap(
         samples: the number of resamples.
         groups: (n,) integers as in `summarize`. Image i of a resample is then drawn from the group of image i, so
             that the groups keep their sizes; the keys of groups and gaps need it.
-        pairs: (n,) integers: images with the same number show the same object and are drawn together, as the two of a
-            counterfactual pair; -1 for an image alone. Without it all images are drawn as independent.
+        pairs: (n,) integers: images of one number show one object and are drawn together, as in a counterfactual pair;
+            -1 for an image alone.
+        clusters: (n,) integers: whole clusters (films, patients, sites) are drawn, and groups do not keep their sizes;
+            -1 for an image alone.
         class_names: as in `summarize`.
         all_groups: as in `summarize`.
 
@@ -166,25 +171,23 @@ def bootstrap(
     if not callable(statistic):
         known = summarize(decomposition, groups, class_names=names, all_groups=all_groups)
         _check_keys(keys, [name for name in known if name != "flip_matrix"], groups)
-    strata = statistics.strata(n, groups, pairs)
-    confusion, risk_sum = np.asarray(decomposition.confusion), np.asarray(decomposition.risk_sum)
-    ranks = {name for name in keys if name.rpartition("/")[2] == "risk_auroc"}
-    drawn = [name for name in keys if name not in ranks] if keys else [""]
-    blocks = []
-    block = max(1, _INDICES_AT_ONCE // n)
+    together = {"pairs": pairs, "clusters": clusters}
+    estimates = auroc_estimates(images, grouping.members, **together)
+    intervals = {name: Interval(estimates[name].low, estimates[name].high) for name in keys if name in estimates}
+    drawn = [name for name in keys if name not in intervals] if keys else [""]
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    parts, block = [], max(1, _INDICES_AT_ONCE // n)
     for start in range(0, samples if drawn else 0, block):
-        draw = partial(_draw, jax.random.fold_in(key, start))
-        rows = statistics.resample(strata, min(block, samples - start), draw=draw)
+        count = min(block, samples - start)
+        draws = statistics.draw_images(generator, n, samples=count, groups=groups, **together)
         if callable(statistic):
-            drawn_images = (Decomposition(confusion[row], risk_sum[row], decomposition.background) for row in rows)
-            blocks.append({"": np.stack([np.asarray(statistic(each), np.float64) for each in drawn_images])})
+            parts.append({"": np.stack([np.asarray(statistic(_taken(decomposition, row))) for row in draws.rows])})
         else:
-            blocks.append(_evaluate(drawn, images, Draws(rows, n), names, grouping))
-    intervals = {name: _percentile_interval(np.concatenate([b[name] for b in blocks])) for name in drawn}
-    ends = auroc_estimates(images, grouping.members, pairs) if ranks else {}
-    intervals |= {name: Interval(ends[name].low, ends[name].high) for name in ranks}
-    intervals = {name: intervals[name] for name in keys or drawn}
-    return intervals if not callable(statistic) and not isinstance(statistic, str) else next(iter(intervals.values()))
+            parts.append(_evaluate(drawn, images, draws, names, grouping))
+    intervals |= {name: _percentile_interval(np.concatenate([part[name] for part in parts])) for name in drawn}
+    if callable(statistic) or isinstance(statistic, str):
+        return next(iter(intervals.values()))
+    return {name: intervals[name] for name in keys}
 
 
 def resampled(
@@ -222,30 +225,38 @@ def resampled(
 
 
 def risk_aurocs(
-    decomposition: Decomposition, groups: Any = None, *, pairs: Any = None, all_groups: AnyGroups | None = None
+    decomposition: Decomposition,
+    groups: Any = None,
+    *,
+    pairs: Any = None,
+    clusters: Any = None,
+    all_groups: AnyGroups | None = None,
 ) -> dict[str, AurocEstimate]:
     """Returns each `risk_auroc` of `summarize`, by its key, with its interval; arguments as in `bootstrap`."""
     images = statistics.read_images(decomposition)
-    return auroc_estimates(images, statistics.read_grouping(groups, images, all_groups).members, pairs)
+    members = statistics.read_grouping(groups, images, all_groups).members
+    return auroc_estimates(images, members, pairs=pairs, clusters=clusters)
 
 
-def auroc_estimates(images: Images, members: Mapping[str, np.ndarray], pairs: Any = None) -> dict[str, AurocEstimate]:
+def auroc_estimates(
+    images: Images, members: Mapping[str, np.ndarray], *, pairs: Any = None, clusters: Any = None
+) -> dict[str, AurocEstimate]:
     """Returns how well flip-risk ranks the images flipped by more than half, by the keys of `summarize`.
 
     Args:
         images: of one model.
-        members: the places of each group's images.
-        pairs: int (n,), images that are drawn together, -1 for one alone: of one side they count as one.
+        members: indices of each group's images.
+        pairs: int (n,), images that are drawn together, -1 for one alone. On one side they count as one.
+        clusters: the same.
     """
-    numbers = np.full(len(images.flip), -1) if pairs is None else np.asarray(pairs)
-    numbers = np.where(numbers < 0, -1 - np.arange(len(numbers)), numbers)
+    numbers = statistics.independent(len(images.flip), pairs=pairs, clusters=clusters)
     sides = {"": np.arange(len(numbers))} | {f"group/{name}/": places for name, places in members.items()}
     estimates = {}
     for prefix, places in sides.items():
         places = places[images.ranked[places]]
         flipped = images.flip[places] > 0.5
         counts = [len(np.unique(numbers[places[side]])) for side in (flipped, ~flipped)]
-        value = selective.auroc(images.risk[places], flipped)
+        value = auroc(images.risk[places], flipped)
         ends = auroc_ends(value, counts[0], counts[1]) if min(counts) else (np.nan, np.nan)
         estimates[f"{prefix}risk_auroc"] = AurocEstimate(value, *ends)
     return estimates
@@ -271,8 +282,8 @@ def _evaluate(
     across = statistics.across_groups(grouping, images, draws, names)
     by_group: dict[str, dict[str, str]] = {}
     for side in dict.fromkeys(side for name in keys for side in (across[name][0] if name in across else (name,))):
-        group, inner = side.split("/", 2)[1:] if side.startswith("group/") else ("", side)
-        by_group.setdefault(group, {})[side] = inner
+        group = next((group for group in grouping.members if side.startswith(f"group/{group}/")), "")
+        by_group.setdefault(group, {})[side] = side.removeprefix(f"group/{group}/") if group else side
     values = {}
     for group, wanted in by_group.items():
         inside = draws.part(group, grouping.members[group]) if group else draws
@@ -287,10 +298,11 @@ def _evaluate(
     return {name: values[name] for name in keys}
 
 
-def _draw(key: jax.Array, stratum: int, shape: tuple[int, int]) -> np.ndarray:
-    import jax
-
-    return np.asarray(jax.random.randint(jax.random.fold_in(key, stratum), shape, 0, shape[1]))
+def _taken(decomposition: Decomposition, row: np.ndarray) -> Decomposition:
+    """Returns the images of a resample, with NumPy leaves."""
+    row = row[row >= 0]
+    leaves = np.asarray(decomposition.confusion)[row], np.asarray(decomposition.risk_sum)[row]
+    return Decomposition(*leaves, decomposition.background)
 
 
 def _percentile_interval(values: np.ndarray) -> Interval:

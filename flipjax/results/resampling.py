@@ -76,6 +76,6 @@ def _ranked(key: str) -> bool:
 
 def draw_objects(groups: np.ndarray, pairs: np.ndarray, *, samples: int = SAMPLES) -> np.ndarray:
     """Returns resamples of n images, int64 (samples, n): images of one object together, the same ones every time."""
-    generator = np.random.default_rng(0)
-    strata = statistics.strata(len(groups), groups, pairs)
-    return statistics.resample(strata, samples, draw=lambda _, shape: generator.integers(0, shape[1], shape))
+    return statistics.draw_images(
+        np.random.default_rng(0), len(groups), samples=samples, groups=groups, pairs=pairs
+    ).rows
