@@ -10,10 +10,8 @@ from PIL import Image
 
 from flipjax import metrics
 from flipjax.audit import results
-from flipjax.audit.arrays import Limits
-from flipjax.audit.encoding import Encoding, find_encoding
-from flipjax.audit.measure import measure_pairs
-from flipjax.audit.read import open_source, pair_images
+from flipjax.audit.counts import count_pairs
+from flipjax.audit.pairs import open_pairs
 from flipjax.results.region_shares import region_quantities
 
 
@@ -143,10 +141,8 @@ def test_kinds_of_files_agree(case, tmp_path):
     expected = metrics.decompose(logits, labels, ignore_index=255)
     for predictions, masks in files:
         kind = "probabilities" if "prob" in predictions else "logits"
-        scores = open_source(tmp_path / predictions, wanted=kind, limits=Limits())
-        pairs = pair_images(scores, open_source(tmp_path / masks, wanted="labels", limits=Limits()))
-        encoding = find_encoding(pairs, Encoding(kind, None, 0, ignore_index=255), Limits())
-        decomposition, ignored, *_ = measure_pairs(pairs, encoding)
+        pairs, encoding, *_ = open_pairs(tmp_path / predictions, tmp_path / masks, kind=kind, ignore_index=255)
+        decomposition, ignored, *_ = count_pairs(pairs, encoding)
         assert np.array_equal(decomposition.confusion, expected.confusion), predictions
         np.testing.assert_allclose(decomposition.risk_sum, expected.risk_sum, rtol=1e-5, err_msg=predictions)
         assert ignored.tolist() == [3] * 12

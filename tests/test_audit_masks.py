@@ -62,7 +62,7 @@ def test_png_masks_agree_with_the_arrays_and_the_tables_of_segments(masks, tmp_p
     assert shares == sorted(shares, reverse=True)
     assert sum(int(row["flipped_segments"]) for row in rows) == flips.loc["all", "flip"]
     printed, said = capsys.readouterr()
-    assert "--fail_above: fg_flip: expected at most 0.05, found 0." in said
+    assert "--fail_above fg_flip=0.05: found 0." in said
     assert "What to mend first: whole segments that flip" in printed
     assert "the 10 worst of" in printed and "decile" not in printed and len(printed.splitlines()) < 120
     page = (tmp_path / "out" / "index.html").read_text()
@@ -85,7 +85,10 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
     ):
         found = read_label_map(name)
         assert found.count == count
-        assert apply_label_map(np.array(labels), found, ignore_index=255, where="").tolist() == classes
+        assert (
+            apply_label_map(np.array(labels), found.classes, ignore_index=255, where="", origin=name).tolist()
+            == classes
+        )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
         ({"size": 20}, ("--ignore_index", "255"), "found others, 1: i3 (20, 32) with labels (24, 32)"),
         ({}, ("--ignore_index", "255", "--fail_above", "flop=0.1"), "--fail_above: expected a key of the summary"),
         ({}, ("--num_classes", "2", "--background", "0,1"), "expected at least 4 classes (2 of background"),
-        ({}, ("--unit", "instance"), "--unit instance: expected labels in COCO's panoptic format"),
+        ({}, ("--unit", "instance"), "--unit instance: expected labels in COCO's"),
     ],
 )
 def test_masks_that_do_not_fit_are_one_line(masks, tmp_path, capsys, change, arguments, message):

@@ -79,7 +79,7 @@ ABSENT = {
     "flipjax.sweep.run, flipjax.sweep.dry_run, flipjax.report.page": "tensorflow_datasets tensorflow torch",
     "flipjax.plan, flipjax.report.page, flipjax.report.compare": "jax flax tensorflow_datasets",
     # Its own metrics among them.
-    "flipjax.results, flipjax.audit.measure": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",
+    "flipjax.results, flipjax.audit.audits": "flax optax orbax matplotlib jinja2 PIL tensorflow_datasets torch",
     # So that --help answers within a second.
     f"flipjax.audit.context_command, flipjax.audit.evaluate, {MAINS}": "jax flax matplotlib scipy tensorflow_datasets",
 }

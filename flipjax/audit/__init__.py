@@ -1,15 +1,12 @@
-"""An audit of anyone's predictions: `flipjax audit --logits DIR|FILE --labels DIR|FILE`; no flipjax model.
-
-`flipjax.audit.stream` is the same for a model at hand.
-"""
+"""Audits of anyone's predictions, in files (`audit_files`, as `flipjax audit`) or in batches of a model (`stream`)."""
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name != "stream":
+    if name not in ("audit_files", "stream"):
         raise AttributeError(f"module 'flipjax.audit' has no attribute {name!r}")
     # Not before: the command line explains its options without JAX.
-    from flipjax.audit.batches import stream
+    from flipjax.audit import audits
 
-    return stream
+    return getattr(audits, name)

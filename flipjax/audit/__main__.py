@@ -1,8 +1,8 @@
-"""`flipjax audit --predictions DIR|FILE --labels DIR|FILE`: how anyone's segmentation model flips, and how surely.
+"""`flipjax audit --predictions DIR|FILE --labels DIR|FILE`: how often a segmentation model flips, and how confidently.
 
 Predictions are npy or npz, labels and predicted masks npy, npz or PNG: a folder with one file an image, matched by
-name, or one file with all images, matched by position. Exit codes: 0 done, 1 a number is above a limit of
---fail_above, 2 an input or an option that cannot be used, 75 interrupted.
+name, or one file with all images, matched by position. Exit codes: 0 done, 1 a number is above a limit of --fail_above
+or below one of --fail_below, 2 an input or an option that cannot be used, 75 interrupted.
 """
 
 import sys
@@ -17,43 +17,51 @@ KINDS = ("logits", "probabilities", "masks")
 
 
 def limit(text: str) -> tuple[str, float]:
-    """Returns a key of summary.json and the largest value that it may have."""
-    key, _, value = text.partition("=")
+    """Returns a key of summary.json and its limit."""
+    key, _, value = text.rpartition("=")
     return key, float(value)
 
 
 def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax audit", description=__doc__)
     add = parser.add_argument
-    text = "what the model says: scores in floating point, or with --kind masks class indices"
+    text = "the model's scores in floating point, or with --kind masks class indices"
     add("--predictions", "--logits", type=Path, required=True, metavar="DIR|FILE", help=text)
     add("--labels", type=Path, required=True, metavar="DIR|FILE", help="class indices, as integers")
-    text = "columns name, class and scene; or name and group, a name or for two classes 2 * class + scene; or one other"
-    add("--groups", type=Path, metavar="CSV", help=text)
+    text = "columns name, class and scene; or name and group; or name and one other; or a regular expression on names"
+    add("--groups", metavar="CSV|REGEX", help=text)
     text = "columns class and scene of the training images: a class's most frequent scene is common (default --groups)"
     add("--training_groups", type=Path, metavar="CSV", help=text)
+    text = "a column of --groups, or a regular expression on names: films, patients or sites to resample as a whole"
+    add("--clusters", metavar="COLUMN|REGEX", help=text)
     add("--kind", choices=KINDS, default="logits", help="what --predictions holds (default logits)")
-    add("--channels", choices=("first", "last"), help="where the classes are, should the shapes not tell")
+    add("--channels", choices=("first", "last"), help="the axis of the classes, where shapes fit both")
     text = "the class that is background, several as 0,1,2, or none (default 0)"
     add("--background", type=command.read_classes, default=0, metavar="CLASSES", help=text)
     text = "the label of pixels that count nowhere, such as 255"
     add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help=text)
     text = "names of all classes, or of those but the background"
     add("--class_names", type=command.read_names, metavar="A,B,C", help=text)
-    add("--num_classes", type=int, metavar="C", help="of masks, should neither names nor values tell")
+    add("--num_classes", type=int, metavar="C", help="of masks, where neither names nor values give it")
     maps = "a CSV with the columns from and to, or ade20k, cityscapes or cityscapes_train"
-    add("--label_map", metavar="CSV|NAME", help=f"which class a label is: {maps}")
-    add("--prediction_map", metavar="CSV|NAME", help="the same for masks that the model predicts")
-    text = "what a segment is: all pixels of a class in an image (default), a connected component, a panoptic segment"
+    add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")
+    add("--prediction_map", metavar="CSV|NAME", help="the same for predicted masks")
+    text = "a segment: all pixels of a class in an image (default), a connected component, or a COCO segment"
     add("--unit", choices=("class", "component", "instance"), help=text)
+    add("--min_score", type=float, default=0.5, metavar="P", help="of COCO results that count (default 0.5)")
+    text = "endings of file names to leave out, such as _gtFine_labelIds,_leftImg8bit"
+    add("--suffixes", type=command.read_names, default=(), metavar="A,B", help=text)
     limits = Limits()
     add("--max_pixels", type=int, default=limits.pixels, metavar="N", help=f"of an image (default {limits.pixels:,})")
     add("--max_bytes", type=int, default=limits.bytes, metavar="N", help=f"of its scores (default {limits.bytes:,})")
     text = f"that an npz unpacks to (default {limits.unpacked:,})"
     add("--max_unpacked", type=int, default=limits.unpacked, metavar="N", help=f"bytes {text}")
     add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, named and sized as the images, to be shown")
-    text = "exit with 1 where a number of summary.json is above a limit, as fg_flip=0.05; may be repeated"
-    add("--fail_above", type=limit, action="append", default=[], metavar="KEY=LIMIT", help=text)
+    text = "exit with 1 where a number of summary.json, or KEY:low or KEY:high of its interval, is above a limit"
+    more = {"type": limit, "action": "append", "default": [], "metavar": "KEY=LIMIT"}
+    add("--fail_above", **more, help=f"{text}, as fg_flip=0.05; may be repeated")
+    add("--fail_below", **more, help="the same where it is below, as mean_iou:low=0.6")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that read and count (default 1)")
     add("--out", type=Path, default=Path("runs/audit"), metavar="DIR", help="where to write (default runs/audit)")
     return parser
 
@@ -64,16 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _audit(arguments: Sequence[str]) -> int:
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    out = options["out"]
+    options["limits"] = Limits(*(options.pop(f"max_{name}") for name in Limits._fields))
+    for name in ("fail_above", "fail_below"):
+        options[name] = dict(options[name])
     # Not before: JAX takes a second, and is not needed to explain the options.
-    from flipjax.audit.measure import audit_files
+    from flipjax.audit.audits import audit_files
 
-    text, above = audit_files(options)
-    made = [path for path in (options.out / "index.html", options.out / "images.csv") if path.is_file()]
+    _, text, failed = audit_files(**options)
+    made = [path for path in (out / "index.html", out / "images.csv") if path.is_file()]
     print(printable(f"{text}\n\n{', '.join(map(str, made))}"))
-    for line in above:
-        print(f"flipjax audit: --fail_above: {printable(line)}", file=sys.stderr)
-    return command.SOME_FAILED if above else command.DONE
+    for line in failed:
+        print(f"flipjax audit: {printable(line)}", file=sys.stderr)
+    return command.SOME_FAILED if failed else command.DONE
 
 
 if __name__ == "__main__":

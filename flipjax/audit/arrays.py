@@ -1,7 +1,4 @@
-"""Arrays in files, known by their headers and read an image at a time: npy, the members of npz, PNG masks; tables.
-
-Nothing is unpickled. Files are mapped for the moment of a read: pages that stay mapped count as memory in use.
-"""
+"""Arrays in npy, npz, PNG, NIfTI and COCO files, read by header and then an image at a time. Nothing is unpickled."""
 
 import contextlib
 import functools
@@ -10,7 +7,7 @@ import math
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
 # 16-bit PNGs have mode I;16, or I from older Pillow versions; 1 is black and white.
 MASK_MODES = ("P", "L", "I;16", "I", "1")
 ID_MODES = ("RGB",)
-IDS = "ids"
-"""The member of a PNG of three colours, which are the id R + 256 G + 65536 B of a segment (COCO's panoptic format)."""
 ORIENTATION = 274
 """The tag of EXIF that says how a picture is to be turned."""
 SHOWN = 10
@@ -40,7 +35,7 @@ class AuditError(ValueError):
 
 
 class Limits(NamedTuple):
-    """What inputs may take: pixels of an image, bytes of its scores in float32, and bytes that an npz unpacks to."""
+    """Largest inputs: pixels of an image, bytes of its float32 scores, bytes that an npz unpacks to."""
 
     pixels: int = 1 << 26
     bytes: int = 1 << 29
@@ -48,13 +43,21 @@ class Limits(NamedTuple):
 
 
 class StoredArray(NamedTuple):
-    """An array in a file, by its header; `member` is its name in an npz, `row` its place where it is one of a stack."""
+    """An array in a file, described by its header.
+
+    `member` is its name in an npz, `row` its place in a stack, `axis` the class axis (0 or -1) of a one-hot mask.
+    `classes` maps the segment ids that a COCO file stores to classes; `outlines` are such segments as COCO encodes
+    them, by id, in the order in which they are painted.
+    """
 
     path: Path
     member: str
     shape: tuple[int, ...]
     dtype: np.dtype
     row: int | None = None
+    axis: int | None = None
+    classes: Mapping[int, int] | None = None
+    outlines: Sequence[tuple[int, Any]] | None = None
 
     def __str__(self) -> str:
         """Returns the file, the member of an npz, and the row of a stack."""
@@ -94,7 +97,7 @@ def read_headers(path: Path, *, limits: Limits) -> dict[str, StoredArray]:
     suffix = suffix_of(path)
     with naming(path):
         if suffix in NIFTI:
-            return {"": StoredArray(path, "", _open_volume(path).shape, np.dtype(np.int32))}
+            return {"": StoredArray(path, "", open_volume(path).shape, np.dtype(np.int32))}
         if suffix == ".png":
             return {"": mask_header(path)}
         if suffix == ".npy":
@@ -122,7 +125,7 @@ def _header(stream: IO[bytes], path: Path, member: str, size: int) -> StoredArra
 
 @contextlib.contextmanager
 def naming(name: object) -> Iterator[None]:
-    """Says which file could not be read: what damaged ones raise is open-ended."""
+    """Raises any error of a damaged file as an AuditError that names it."""
     try:
         yield
     except (AuditError, ImportError, MemoryError):
@@ -146,22 +149,30 @@ def _open_mask(path: Path, *, ids: bool) -> "Iterator[Image.Image]":
         yield image
 
 
-def mask_header(path: Path, *, ids: bool = False) -> StoredArray:
-    """Reads the header of a PNG of class indices; with `ids` of one whose colours are the ids of segments."""
-    with naming(path), _open_mask(path, ids=ids) as image:
-        return StoredArray(path, IDS if ids else "", (image.height, image.width), np.dtype(np.int32))
+def mask_header(path: Path, *, classes: Mapping[int, int] | None = None) -> StoredArray:
+    """Reads the header of a PNG of class indices; with `classes` of one whose colours are segment ids."""
+    with naming(path), _open_mask(path, ids=classes is not None) as image:
+        return StoredArray(path, "", (image.height, image.width), np.dtype(np.int32), classes=classes)
 
 
-def _open_volume(path: Path) -> Any:
+def _optional(name: str, path: Path) -> Any:
+    """Imports a package that flipjax does not depend on."""
     try:
-        nibabel = importlib.import_module("nibabel")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise AuditError(f"{path}: NIfTI needs nibabel: python -m pip install nibabel") from error
-    return nibabel.Nifti1Image.from_filename(path)
+        package = name.partition(".")[0]
+        raise AuditError(
+            f"{path}: expected the package {package}, which reads it; python -m pip install {package}"
+        ) from error
+
+
+def open_volume(path: Path) -> Any:
+    """Opens a NIfTI image without reading its values."""
+    return _optional("nibabel", path).Nifti1Image.from_filename(path)
 
 
 def _read_volume(path: Path) -> np.ndarray:
-    values = np.asarray(_open_volume(path).dataobj)
+    values = np.asarray(open_volume(path).dataobj)
     # Tools store class indices as floating point, too.
     if values.dtype.kind not in "iuf" or (values != np.rint(values)).any() or np.abs(values).max(initial=0) >= 1 << 31:
         raise AuditError(f"{path}: expected class indices, found other values of {values.dtype}")
@@ -169,8 +180,8 @@ def _read_volume(path: Path) -> np.ndarray:
 
 
 def _read_picture(array: StoredArray) -> np.ndarray:
-    """Reads a mask, or the ids of segments."""
-    ids = array.member == IDS
+    """Reads a mask, or the ids R + 256 G + 65536 B of segments (COCO's panoptic format)."""
+    ids = array.classes is not None
     with _open_mask(array.path, ids=ids) as image:
         image.verify()  # Pillow compares checksums here alone.
     with _open_mask(array.path, ids=ids) as image:
@@ -179,6 +190,30 @@ def _read_picture(array: StoredArray) -> np.ndarray:
         if image.getexif().get(ORIENTATION, 1) != 1:
             raise AuditError(f"{array.path}: expected a mask that EXIF does not turn; save it as it is meant")
         return values @ np.array([1, 1 << 8, 1 << 16], np.int32) if ids else values
+
+
+def _paint(array: StoredArray) -> np.ndarray:
+    """Returns the segment id of each pixel, 0 where there is none; later outlines cover earlier ones."""
+    coder = _optional("pycocotools.mask", array.path)
+    height, width = array.shape
+    ids = np.zeros(array.shape, np.int32)
+    for number, outline in array.outlines or ():
+        if isinstance(outline, list) or isinstance(outline["counts"], list):
+            outline = coder.frPyObjects(outline, height, width)
+            outline = coder.merge(outline) if isinstance(outline, list) else outline
+        mask = coder.decode(outline)
+        if mask.shape != array.shape:
+            raise AuditError(f"{array}: segment {number}: expected {height} x {width} pixels, found {mask.shape}")
+        ids[mask > 0] = number
+    return ids
+
+
+def _classes_of(values: np.ndarray, array: StoredArray) -> np.ndarray:
+    """Returns the class indices of a one-hot mask."""
+    axis = array.axis or 0
+    if values.min() < 0 or (values.sum(axis, dtype=np.int64) != 1).any():
+        raise AuditError(f"{array}: expected class indices or a one-hot mask, one 1 at each pixel; found other values")
+    return values.argmax(axis).astype(np.int32)
 
 
 class ArrayReader:
@@ -198,8 +233,10 @@ class ArrayReader:
 
     def read(self, array: StoredArray) -> np.ndarray:
         """Returns an array in its own dtype and native byte order; an AuditError where its file is damaged or gone."""
-        path, member, shape, dtype, row = array
+        path, member, shape, dtype, row, axis, *_ = array
         with naming(array):
+            if array.outlines is not None:
+                return _paint(array)
             if path.suffix.lower() == ".png":
                 return _read_picture(array)
             if suffix_of(path) in NIFTI:
@@ -209,7 +246,8 @@ class ArrayReader:
             else:
                 stored = np.load(self._unpacked(path, member) if member else path, mmap_mode="r", allow_pickle=False)
                 values = stored if row is None else stored[row]
-            return np.array(values, dtype.newbyteorder("=")).reshape(shape)
+            values = np.array(values, dtype.newbyteorder("="))
+            return values.reshape(shape) if axis is None else _classes_of(values, array).reshape(shape)
 
     def _unpack(self, path: Path, member: str) -> Path:
         target = Path(self._folder.name) / f"{self._unpacked.cache_info().currsize}.npy"

@@ -13,9 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
-from flipjax.audit.encoding import Arrays, Encoding, in_options, read_values
-from flipjax.audit.inputs import open_pairs
-from flipjax.audit.read import Pair, open_source
+from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, open_pairs, open_source, read_values
 from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
 from flipjax.context.evidence import context_evidence, image_shares
 from flipjax.context.scenes import cluster_scenes, scene_evidence, scene_features
@@ -58,9 +56,9 @@ def _measure(options: argparse.Namespace) -> list[str]:
     if options.labels.suffix == ".json":
         raise AuditError(f"--labels: expected PNG, npy or npz, found {options.labels}")
     stored = _read_shares(given) if given and given.suffix == ".csv" else None
-    own: dict[str, Any] = {"kind": "masks", "channels": None, "label_map": None, "prediction_map": None}
-    own["num_classes"] = stored and stored[1].shape[1]
-    pairs, encoding, _ = open_pairs(argparse.Namespace(**vars(options), **own), Limits())
+    own = {name: getattr(options, name) for name in ("background", "ignore_index", "class_names", "unit")}
+    own |= {"kind": "masks", "num_classes": stored and stored[1].shape[1]}
+    pairs, encoding, *_ = open_pairs(options.predictions, options.labels, **own)
     names = class_names(options.class_names, classes=encoding.classes, background=options.background)
     true, own_shares, scenes = _measure_images(options, pairs, encoding)
     rows, shares = stored or ([each.name for each in pairs], own_shares)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from flipjax import backend
 from flipjax.audit import files, page
-from flipjax.audit.gather import Measured
+from flipjax.audit.counts import Measured
 from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.tables import summary_text
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves

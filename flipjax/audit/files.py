@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from flipjax.audit.arrays import AuditError
-from flipjax.audit.read import Pair
+from flipjax.audit.pairs import Arrays, Pair
 from flipjax.audit.results import Audit, findings, image_rows, summary_rows, write_segments
 from flipjax.audit.tables import details, folded_tables, main_tables
 from flipjax.files import make_folder, replacing, write_text
@@ -22,7 +22,9 @@ from flipjax.results.text import literal, to_markdown
 PROGRAM = "flipjax.audit"
 TITLE = "Audit of flips"
 FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}
-FILES |= {"segments.parquet", "segments.csv", "index.html", "figures", "fiftyone.json"}
+FILES |= {"segments.parquet", "segments.csv", "index.html", "figures", "fiftyone.json", "masks"}
+FIELDS = ("ground_truth", "prediction")
+"""Masks of a sample of FiftyOne."""
 SAMPLE_NUMBERS = ("flip", "miss", "flip_risk", "flip_risk_share")
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 """What a page needs beside JAX and NumPy: modules, and the packages that bring them."""
@@ -63,12 +65,13 @@ def write_audit(
     *,
     options: Mapping[str, Any],
     facts: Sequence[str],
+    gates: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Writes all files and, where what draws it is installed, the page; `maps_of` gives the maps of an image."""
-    write_tables(folder, audit, options=options, facts=facts)
+    write_tables(folder, audit, options=options, facts=facts, gates=gates)
     lacking = lacking_packages()
     if lacking:
-        print(f"no page: it needs {', '.join(lacking)}; python -m pip install flipjax brings them", file=sys.stderr)
+        print(f"no page: it needs {', '.join(lacking)}; python -m pip install {' '.join(lacking)}", file=sys.stderr)
         return
     # Here: the tables need none of what draws.
     from flipjax.audit import page, pictures
@@ -77,12 +80,19 @@ def write_audit(
     page.write_page(folder, audit, items, segments, options=options, facts=facts)
 
 
-def write_tables(folder: Path, audit: Audit, *, options: Mapping[str, Any], facts: Sequence[str]) -> None:
+def write_tables(
+    folder: Path,
+    audit: Audit,
+    *,
+    options: Mapping[str, Any],
+    facts: Sequence[str],
+    gates: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Writes all files but the page.
 
     summary.json comes first: it says that the folder is an audit's, so that one that was interrupted can be made again.
     """
-    stored = json.dumps(_as_json(audit, options), indent=2, ensure_ascii=False)
+    stored = json.dumps(_as_json(audit, options, gates), indent=2, ensure_ascii=False)
     write_text(folder / "summary.json", f"{stored}\n")
     write_csv(folder / "images.csv", image_rows(audit))
     write_csv(folder / "flip_matrix.csv", flip_rows(audit.confusion, audit.class_names, background=audit.background))
@@ -100,30 +110,67 @@ def write_tables(folder: Path, audit: Audit, *, options: Mapping[str, Any], fact
     write_text(folder / "summary.md", "\n\n".join([f"# {TITLE}", head, bullets, *sections]) + "\n")
 
 
-def write_samples(folder: Path, audit: Audit, pairs: Sequence[Pair], photos: Mapping[str, Path]) -> None:
-    """Writes fiftyone.json: {"samples": [...]}, each as `fiftyone.Sample.from_dict` takes it; needs no FiftyOne.
+def write_masks(
+    pair: Pair,
+    arrays: Arrays,
+    *,
+    folder: Path,
+    classes: int,
+    ignore_index: int | None,
+    names: Mapping[str, str],
+) -> None:
+    """Writes the labels and the prediction of an image as PNGs of class indices, for viewers; of images alone."""
+    from PIL import Image
 
-    Masks that are PNGs of class indices are named by their paths. Boxes are shares of the image's width and height.
+    if arrays.labels.ndim != 2:
+        return
+    ignored = ignored_value(classes)
+    scores = arrays.scores
+    for field, values in ((FIELDS[0], arrays.labels), (FIELDS[1], scores if scores.ndim == 2 else scores.argmax(-1))):
+        mask = np.where(values == ignore_index, ignored, values).astype(np.uint8 if ignored < 256 else np.uint16)
+        path = mask_path(folder, field, names[pair.name])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as stream:
+            Image.fromarray(mask).save(stream, "PNG")
+
+
+def ignored_value(classes: int) -> int:
+    """Returns the value of ignored pixels in written masks."""
+    return 255 if classes < 256 else 65535
+
+
+def mask_path(folder: Path, field: str, name: str) -> Path:
+    """Returns the path of a written mask."""
+    return folder / "masks" / field / f"{name}.png"
+
+
+def write_samples(folder: Path, audit: Audit, photos: Mapping[str, Path], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Writes fiftyone.json: {"samples": [...], "mask_targets": {...}}; needs no FiftyOne.
+
+    A sample is as `fiftyone.Sample.from_dict` takes it. Boxes are shares of the image's width and height.
 
     Args:
-        folder: of the audit.
+        folder: of the audit, where `write_masks` has written.
         audit: of n images.
-        pairs: the n images.
         photos: of each by its name.
+        shapes: of each image.
     """
     rows = {row["name"]: row for row in image_rows(audit)}
     samples = []
-    for index, (name, pair) in enumerate(zip(audit.names, pairs, strict=True)):
-        masks = {"ground_truth": pair.labels, "prediction": pair.prediction}
+    for index, (name, shape) in enumerate(zip(audit.names, shapes, strict=True)):
         sample: dict[str, Any] = {"filepath": str(photos[name].resolve()), "tags": []}
-        for field, array in masks.items():
-            if array.path.suffix.lower() == ".png":
-                sample[field] = {"_cls": "Segmentation", "mask_path": str(array.path.resolve())}
+        for field in FIELDS:
+            path = mask_path(folder, field, name)
+            if path.is_file():
+                sample[field] = {"_cls": "Segmentation", "mask_path": str(path.resolve())}
         numbers = {key: rows[name].get(key, "") for key in SAMPLE_NUMBERS}
         sample |= {key: value for key, value in numbers.items() if value != ""}
-        sample["flips"] = {"_cls": "Detections", "detections": _flips(audit, index, pair.labels.shape)}
+        sample["flips"] = {"_cls": "Detections", "detections": _flips(audit, index, shape)}
         samples.append(sample)
-    write_text(folder / "fiftyone.json", json.dumps({"samples": samples}, ensure_ascii=False) + "\n")
+    targets = {str(c): name for c, name in enumerate(audit.class_names)}
+    targets[str(ignored_value(len(audit.class_names)))] = "ignored"
+    stored = {"samples": samples, "mask_targets": dict.fromkeys(FIELDS, targets), "classes": list(audit.class_names)}
+    write_text(folder / "fiftyone.json", json.dumps(stored, ensure_ascii=False) + "\n")
 
 
 def _flips(audit: Audit, index: int, shape: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -141,10 +188,11 @@ def _flips(audit: Audit, index: int, shape: tuple[int, ...]) -> list[dict[str, A
     return detections
 
 
-def _as_json(audit: Audit, options: Mapping[str, Any]) -> dict[str, Any]:
+def _as_json(audit: Audit, options: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "program": PROGRAM,
         "options": dict(options),
+        **({"gates": list(gates)} if gates else {}),
         "findings": findings(audit),
         "class_names": list(audit.class_names),
         "summary": {key: _finite(value) for key, value in audit.summary.items()},

@@ -1,4 +1,4 @@
-"""The groups of the images: a CSV with the columns name and group, or name, class and scene."""
+"""Groups and clusters of the images, from a CSV or from their names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.arrays import AuditError, listed, read_table
-from flipjax.audit.read import check_names
+from flipjax.audit.pairs import check_names
 from flipjax.groups import TWO_BY_TWO, Groups, NamedGroups
 
 INTEGER = r"\s*-?\d{1,18}\s*"
@@ -19,38 +19,84 @@ TRAINING = "a CSV with the columns class and scene, a row a training image or wi
 
 
 class ImageGroups(NamedTuple):
-    """The groups int64 (n,) of images, what they number, the names of scenes, further texts, and what was found."""
+    """Groups int64 (n,) of images, what they number, scene names, further texts, a sentence, and the table's columns.
+
+    `table` has the rows of the images, by column.
+    """
 
     numbers: np.ndarray | None
     all_groups: Groups | NamedGroups | None = None
     scene_names: tuple[str, ...] = ()
     columns: Mapping[str, Sequence[str]] = {}
     fact: str = ""
+    table: pd.DataFrame = pd.DataFrame()
+
+
+def match_names(pattern: str, names: Sequence[str], *, option: str) -> list[str]:
+    """Returns what a regular expression finds in each name: its first group, or all that it matches.
+
+    Raises:
+        AuditError: not a regular expression, or names that it does not match.
+
+    Example:
+        >>> match_names("[a-z]+", ["rome_01", "paris_02"], option="--groups")
+        ['rome', 'paris']
+    """
+    form = f"{option}: expected a CSV, or a regular expression that is found in each image's name"
+    form = form.replace("a CSV", "a column of --groups") if option == "--clusters" else form
+    try:
+        found = [re.search(pattern, name) for name in names]
+    except re.error as error:
+        raise AuditError(f"{form}; found {pattern!r} ({error})") from error
+    missing = [name for name, match in zip(names, found, strict=True) if match is None]
+    if missing:
+        raise AuditError(f"{form}; {pattern!r} is not in {listed(missing)}")
+    return [match[min(1, len(match.groups()))] or "" for match in found if match]
+
+
+def read_clusters(given: str, groups: ImageGroups, names: Sequence[str]) -> np.ndarray:
+    """Returns int64 (n,), the cluster of each image: a column of the groups' table, or a match in its name.
+
+    Raises:
+        AuditError: neither is there, or all images are of one cluster.
+    """
+    texts = groups.table[given] if given in groups.table else match_names(given, names, option="--clusters")
+    numbers, present = pd.factorize(pd.Series(list(texts)), sort=True)
+    if len(present) < 2:
+        raise AuditError(f"--clusters: expected at least two clusters, which are resampled, found {listed(present)}")
+    return numbers.astype(np.int64)
 
 
 def read_groups(
-    path: Path, names: Sequence[str], *, foreground: Sequence[str], positional: bool, training: Path | None = None
+    given: str,
+    names: Sequence[str],
+    *,
+    foreground: Sequence[str],
+    positional: bool,
+    training: Path | None = None,
+    suffixes: Sequence[str] = (),
 ) -> tuple[ImageGroups, list[str]]:
-    """Reads the group of each image.
+    """Returns the group of each image, and the images' names.
 
     A name may be written with its file's ending or folders. For images that are known by position, names are positions
     from 0; or, where the table has other names and a row for each image, its rows are in the images' order and their
     names become the images'.
 
     Args:
-        path: of the table.
+        given: the path of a table, or a regular expression whose match in a name is the image's group.
         names: the images' names, in order.
         foreground: the names of the F foreground classes. Of two, integer groups are 0..3 (2 * class + scene).
         positional: whether the names are mere positions.
         training: a table of training images by class and scene: a class's scene that most of them show is common.
             None: that of the images themselves.
-
-    Returns:
-        The groups, and the images' names.
+        suffixes: endings that are no part of a name.
 
     Raises:
         AuditError: not such a table, images without a group, classes that are none, or groups out of range.
     """
+    path = Path(given)
+    if not path.exists() and path.suffix.lower() != ".csv":
+        return _by_name(pd.Series(match_names(given, names, option="--groups"), dtype=object)), list(names)
     table = pd.DataFrame(read_table(path))
     others = [name for name in map(str, table) if name != "name"]
     column = others[0] if len(others) == 1 else "group"
@@ -59,12 +105,14 @@ def read_groups(
         raise AuditError(f"{path}: expected {FORM}, found {', '.join(map(str, table)) or 'no row'}")
     rows = check_names(path, table["name"])
     places = {name: str(int(name)) for name in rows if positional and re.fullmatch(r"\d{1,18}", name)}
-    images = tuple(places.get(name, name if name in set(names) else Path(name).stem) for name in rows)
+    known = set(names)
+    images = tuple(places.get(name, name if name in known else _stem(name, suffixes)) for name in rows)
     if positional and len(rows) == len(names) and len({*places.values()}) == len(places) and {*images} != {*names}:
         images = names = rows
     check_names(path, images)
-    missing = [name for name in names if name not in set(images)]
-    strangers = [name for name, image in zip(rows, images, strict=True) if image not in set(names)]
+    known = set(names)
+    missing = sorted(known - set(images))
+    strangers = [name for name, image in zip(rows, images, strict=True) if image not in known]
     if missing or strangers:
         found = [f"none for {listed(missing)}"] if missing else []
         found += [f"rows that name none, {listed(strangers)}"] if strangers else []
@@ -72,10 +120,11 @@ def read_groups(
     table = table.set_index(pd.Index(images)).loc[list(names)]
     if scenic:
         told = table[["class", "scene"]] if training is None else pd.DataFrame(read_table(training))
-        return _of_scenes(path, table, foreground, told, training or path), list(names)
+        found = _of_scenes(path, table, foreground, told, training or path)
+        return found._replace(table=table), list(names)
     if training is not None:
         raise AuditError(f"--training_groups: expected the columns class and scene in {path}, found {column}")
-    return _of_column(path, table[column], two=len(foreground) == 2), list(names)
+    return _of_column(path, table[column], two=len(foreground) == 2)._replace(table=table), list(names)
 
 
 def _of_scenes(
@@ -118,7 +167,17 @@ def _of_column(path: Path, texts: pd.Series, *, two: bool) -> ImageGroups:
     return ImageGroups(numbers, TWO_BY_TWO if two else None)
 
 
+def _stem(name: str, suffixes: Sequence[str]) -> str:
+    stem = Path(name).stem
+    return next((stem.removesuffix(ending) for ending in suffixes if ending and stem.endswith(ending)), stem)
+
+
 def _by_name(texts: pd.Series) -> ImageGroups:
     # Keys of the summary are made of groups' names and of slashes.
-    numbers, present = pd.factorize(texts.str.strip().str.replace("/", "_"), sort=True)
+    cleaned = texts.str.strip().str.replace("/", "_")
+    alike = texts.groupby(cleaned).nunique()
+    if (alike > 1).any():
+        found = listed(map(repr, sorted(texts[cleaned.isin(alike.index[alike > 1])].unique())))
+        raise AuditError(f"--groups: expected names that differ in more than spaces, / and _; found {found}")
+    numbers, present = pd.factorize(cleaned, sort=True)
     return ImageGroups(numbers.astype(np.int64), NamedGroups(tuple(present)))

@@ -10,9 +10,8 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from flipjax import metrics
-from flipjax.audit.arrays import ArrayReader, AuditError, listed, naming
-from flipjax.audit.encoding import Encoding, read_pair
-from flipjax.audit.read import Pair, check_names
+from flipjax.audit.arrays import AuditError, listed, naming
+from flipjax.audit.pairs import check_names
 from flipjax.audit.results import Audit
 from flipjax.audit.tables import group_label
 from flipjax.groups import NamedGroups
@@ -105,14 +104,6 @@ def _cut(row: Mapping[str, Any], step: int, shape: tuple[int, ...]) -> tuple[sli
         margin = max(MARGIN, (last - first) // 4)
         sides.append(slice(max(0, first - margin), min(size, last + margin)))
     return tuple(sides)
-
-
-def read_maps(
-    reader: ArrayReader, pair: Pair, encoding: Encoding, *, photo: Path | None = None
-) -> dict[str, np.ndarray]:
-    """Reads an image once more and returns its maps."""
-    scores, labels, *_ = read_pair(reader, pair, encoding)
-    return draw_maps(scores, labels, encoding.options, image=None if photo is None else read_photo(photo, labels.shape))
 
 
 def draw_maps(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.contexts import CONTEXT, context_table, measure_contexts
-from flipjax.audit.gather import Measured
+from flipjax.audit.counts import Measured
 from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, AnyGroups, NamedGroups
 from flipjax.intervene.identity import SceneSwap
@@ -337,6 +337,7 @@ def conclude_audit(
     all_groups: AnyGroups | None = None,
     scene_names: tuple[str, ...] = (),
     columns: Mapping[str, Sequence[str]] | None = None,
+    clusters: np.ndarray | None = None,
 ) -> Audit:
     """Summarises what was counted, with intervals from resamples of the images within each group.
 
@@ -352,6 +353,7 @@ def conclude_audit(
         all_groups: what `groups` number; of two foreground classes two by two by default.
         scene_names: of the scenes of `all_groups`.
         columns: further texts of each image, by name.
+        clusters: int (n,): images of one cluster are drawn together.
     """
     decomposition = measured.decomposition
     foreground = int(is_foreground(len(class_names), decomposition.background).sum())

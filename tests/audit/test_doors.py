@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
-from flipjax.audit.read import open_source
+from flipjax.audit.pairs import open_source
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 GENERATOR = np.random.default_rng(0)
@@ -88,8 +88,8 @@ VALUES = [
     (LOGITS.argmax(-1), LABELS, "", "in floating point; for class indices pass --kind masks; found int64"),
     (PROBABILITIES, LABELS, "", "logits.npy row 0: expected logits, .* pass --kind probabilities"),
     (LOGITS, LABELS, "--kind=probabilities", "logits.npy row 0: expected values in 0..1 .* pass --kind logits"),
-    (LOGITS, np.eye(3, dtype=int)[LABELS], "", "labels.npy: expected .* argmax of one-hot ones; found int64"),
-    (LOGITS, LABELS.astype(float), "", "of an integer type, .* found float64"),
+    (LOGITS, 2 * np.eye(3, dtype=int)[LABELS], "", "labels.npy row 0: expected class indices or a one-hot mask"),
+    (LOGITS, LABELS.astype(float), "", "of an integer type; found float64"),
     (LOGITS, np.where(LABELS == 1, 255, LABELS), "", "labels.npy row 0: .* 0..2 .* found 255. .* --ignore_index 255"),
     (LOGITS, LABELS[:3], "", "found 4 predictions and 3 labels"),
     (LOGITS[..., :2], LABELS % 2, "", "logits.npy: expected at least 3 classes .* found 2"),

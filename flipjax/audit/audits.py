@@ -1,25 +1,31 @@
-"""An audit of a model at hand: batches of its predictions in, the files and the page of `flipjax audit` out."""
+"""Audits: of predictions in files (`audit_files`), or of a model's batches (`stream`)."""
 
+import functools
+import shutil
+import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from flipjax.audit import files
-from flipjax.audit.encoding import Encoding
-from flipjax.audit.gather import ImageCounts, count_image, join_counts
-from flipjax.audit.measure import describe_images
-from flipjax.audit.read import check_names
-from flipjax.audit.results import conclude_audit
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits
+from flipjax.audit.counts import ImageCounts, Measured, count_image, count_pairs, join_counts
+from flipjax.audit.gates import check_gates, failures, read_gates, try_gates
+from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
+from flipjax.audit.pairs import Encoding, Inputs, check_limit, check_names, in_options, open_pairs, read_pair
+from flipjax.audit.results import Audit, conclude_audit
+from flipjax.audit.tables import summary_text
 from flipjax.groups import AnyGroups
-from flipjax.metrics import Decomposition, class_names
+from flipjax.metrics import Decomposition, class_names, summarize
 from flipjax.metrics.checks import to_array
-from flipjax.metrics.classes import Background, LabelSpec, read_background
+from flipjax.metrics.classes import Background, LabelSpec, is_foreground, read_background
 from flipjax.metrics.objects import UNITS
 from flipjax.metrics.statistics import members_of
+from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 from flipjax.threads import in_order
 
 SHOWN_ABOVE = 0.1
@@ -28,8 +34,164 @@ HIGHEST = 12
 """Images of the highest flip-risk so far whose maps are kept, too."""
 
 
+class Audited(NamedTuple):
+    """An audit whose files are written: the audit, its tables as text, and a line for each gate that failed."""
+
+    audit: Audit
+    text: str
+    failed: list[str]
+
+
+def audit_files(
+    predictions: Path,
+    labels: Path,
+    *,
+    out: Path,
+    groups: str | None = None,
+    training_groups: Path | None = None,
+    clusters: str | None = None,
+    class_names: Sequence[str] | None = None,
+    background: Background = 0,
+    images: Path | None = None,
+    suffixes: Sequence[str] = (),
+    fail_above: Mapping[str, float] | None = None,
+    fail_below: Mapping[str, float] | None = None,
+    jobs: int = 1,
+    limits: Limits | None = None,
+    **encoding: Any,
+) -> Audited:
+    """Audits predictions in files, and writes the files that README.md of this folder lists.
+
+    Args:
+        predictions: a folder with one file an image, or a file with all.
+        labels: the same.
+        out: a new folder, or that of an earlier audit.
+        groups: a CSV, or a regular expression on the images' names.
+        training_groups: a CSV of the training images by class and scene.
+        clusters: a column of `groups`, or a regular expression on names: images of one cluster are resampled together.
+        class_names: of all classes, or of those but the background.
+        background: the class that is background, several, or None.
+        images: a folder of photos.
+        suffixes: endings of file names that are no part of an image's name.
+        fail_above: largest values by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
+        fail_below: smallest values.
+        jobs: processes that read and count.
+        limits: of what inputs may take.
+        encoding: further arguments of `flipjax.audit.pairs.open_pairs`.
+
+    Raises:
+        AuditError: an input or an option cannot be used.
+    """
+    limits = limits or Limits()
+    own: dict[str, Any] = {"background": background, "class_names": class_names, "suffixes": suffixes}
+    inputs = open_pairs(predictions, labels, **own, **encoding, limits=limits)
+    pairs, values, _, coco = inputs
+    classes = values.classes
+    check_limit(f"confusion matrices of {classes} classes", 4 * len(pairs) * classes**2, limits, "unpacked")
+    with in_options():
+        all_names = _class_names(class_names or (coco and coco.names_of(classes)), values)
+    if background == 0 and not coco and "background" not in all_names[0].lower():
+        print(
+            f"flipjax audit: class 0, {all_names[0]!r}, is taken for the background; where no class is, pass "
+            "--background none, and --background 0 where it is.",
+            file=sys.stderr,
+        )
+    found, names = _groups(inputs, all_names, groups, training_groups, suffixes)
+    together = read_clusters(clusters, found, names) if clusters else None
+    photos = {}
+    if images:
+        from flipjax.audit import pictures
+
+        photos = pictures.find_photos(images, names)
+    gates = read_gates(fail_above, fail_below)
+    check_gates(gates, _known_keys(all_names, values.background, found) if gates else ())
+    files.claim_folder(out)
+    shutil.rmtree(out / "masks", ignore_errors=True)
+    source = f"Predictions: {predictions}. Labels: {labels}.{f' Groups: {groups}.' if groups else ''}"
+    facts = [describe_images([each.labels.shape for each in pairs], values), source, *filter(None, [found.fact])]
+    print(facts[0], file=sys.stderr, flush=True)
+    keep = None
+    if photos:
+        places = {pair.name: name for pair, name in zip(pairs, names, strict=True)}
+        own = {"classes": classes, "ignore_index": values.ignore_index, "names": places}
+        keep = functools.partial(files.write_masks, folder=out, **own)
+    measured = count_pairs(pairs, values, jobs=jobs, keep=keep)
+    audit = _conclude(names, found, measured, all_names, together)
+    used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
+    used |= {"clusters": clusters, "images": images, "suffixes": list(suffixes), "jobs": jobs} | encoding
+    used |= {"channels": values.channels, "background": values.background, "class_names": list(all_names)}
+    used |= {"ignore_index": values.ignore_index, "unit": values.unit, "kind": values.kind}
+    used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items()}
+    tried = try_gates(gates, audit.summary, audit.intervals)
+    with ArrayReader() as reader:
+
+        def maps_of(index: int) -> dict[str, np.ndarray]:
+            from flipjax.audit import pictures
+
+            scores, truth, *_ = read_pair(reader, pairs[index], values)
+            photo = photos.get(names[index])
+            image = None if photo is None else pictures.read_photo(photo, truth.shape)
+            return pictures.draw_maps(scores, truth, values.options, image=image)
+
+        files.write_audit(out, audit, maps_of, options=used, facts=facts, gates=tried)
+    if photos:
+        files.write_samples(out, audit, photos, [pair.labels.shape for pair in pairs])
+    return Audited(audit, summary_text(audit, facts), failures(tried))
+
+
+def _class_names(given: Sequence[str] | None, encoding: Encoding) -> tuple[str, ...]:
+    return class_names(given, classes=encoding.classes, background=encoding.background)
+
+
+def _groups(
+    inputs: Inputs,
+    all_names: Sequence[str],
+    groups: str | None,
+    training: Path | None,
+    suffixes: Sequence[str],
+) -> tuple[ImageGroups, list[str]]:
+    names = [entry.name for entry in inputs.pairs]
+    if not groups:
+        if training:
+            raise AuditError("--training_groups: expected --groups beside it, found none")
+        return ImageGroups(None), names
+    inside = np.flatnonzero(is_foreground(inputs.encoding.classes, inputs.encoding.background)).tolist()
+    foreground = [all_names[c] for c in inside]
+    own: dict[str, Any] = {"training": training, "suffixes": suffixes}
+    return read_groups(groups, names, foreground=foreground, positional=inputs.positional, **own)
+
+
+def _known_keys(names: Sequence[str], background: Background, groups: ImageGroups) -> set[str]:
+    """Returns the keys that the summary of such classes and groups has."""
+    n, C = 1 if groups.numbers is None else len(groups.numbers), len(names)
+    empty = Decomposition(np.zeros((n, C, C), np.int64), np.zeros(n), background)
+    summary = summarize(empty, groups.numbers, class_names=names, all_groups=groups.all_groups)
+    known = {key for key, value in summary.items() if not isinstance(value, list)}
+    return known | {key for key in AUDIT_QUANTITIES | REGION_QUANTITIES if "<" not in key}
+
+
+def _conclude(
+    names: Sequence[str],
+    groups: ImageGroups,
+    measured: Measured,
+    all_names: tuple[str, ...],
+    clusters: np.ndarray | None = None,
+) -> Audit:
+    own: dict[str, Any] = {"all_groups": groups.all_groups, "scene_names": groups.scene_names}
+    own |= {"columns": groups.columns, "clusters": clusters}
+    return conclude_audit(names, groups.numbers, measured, class_names=all_names, **own)
+
+
+def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> str:
+    """Returns how many images there are, of which sizes, classes and form."""
+    sizes = sorted(set(shapes))
+    size = f"{' x '.join(map(str, sizes[0]))} pixels" if len(sizes) == 1 else f"{len(sizes)} different sizes"
+    form = encoding.kind if encoding.kind == "masks" else f"{encoding.kind}, channels {encoding.channels}"
+    return f"{len(shapes)} images of {size}, {encoding.classes} classes ({form})."
+
+
 class AuditStream:
-    """Takes predictions batch by batch; `flipjax.audit.stream` makes one and says how it is used."""
+    """Takes predictions batch by batch; see `flipjax.audit.stream`."""
 
     def __init__(
         self,
@@ -41,7 +203,7 @@ class AuditStream:
         all_groups: AnyGroups | None,
         scene_names: tuple[str, ...],
     ):
-        """Claims the folder; `assumed` says that nobody has named the background."""
+        """Claims the folder; `assumed` where no one has named the background."""
         self.summary: dict[str, Any] = {}
         self._folder, self._encoding, self._given, self._assumed = Path(out), encoding, class_names, assumed
         self._all_groups, self._scene_names = all_groups, scene_names
@@ -111,14 +273,15 @@ class AuditStream:
             raise ValueError(f"predictions: expected {classes} classes, found {scores.shape[-1]}.")
         if self._class_names:
             return self._encoding, self._class_names
-        names = class_names(self._given, classes=classes, background=self._encoding.background)
+        encoding = self._encoding._replace(classes=classes)
+        names = _class_names(self._given, encoding)
         if self._assumed and "background" not in names[0].lower():
             warnings.warn(
                 f"class 0, {names[0]!r}, is taken for the background; where no class is, pass background=None, "
                 "and background=(0,) where it is.",
                 stacklevel=3,
             )
-        return self._encoding._replace(classes=classes), names
+        return encoding, names
 
     def _check_groups(self, groups: Any, images: int, encoding: Encoding) -> None:
         if self._parts and (groups is None) == bool(self._groups):
@@ -168,14 +331,8 @@ class AuditStream:
             raise ValueError("stream: expected at least one image, found none.")
         groups = np.concatenate(self._groups) if self._groups else None
         measured = join_counts(self._parts, background=self._encoding.background)
-        audit = conclude_audit(
-            self._names,
-            groups,
-            measured,
-            class_names=self._class_names,
-            all_groups=self._all_groups,
-            scene_names=self._scene_names,
-        )
+        found = ImageGroups(groups, self._all_groups, self._scene_names)
+        audit = _conclude(self._names, found, measured, self._class_names)
         known = ("kind", "channels", "background", "ignore_index", "unit")
         options = {"out": str(self._folder)} | {name: getattr(self._encoding, name) for name in known}
         options["class_names"] = list(self._class_names)

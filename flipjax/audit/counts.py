@@ -1,18 +1,31 @@
-"""What an audit keeps of each image, from arrays: counts, sums over regions and columns of segments."""
+"""Counts of each image of an audit: its confusion matrix, sums over regions and columns of segments."""
 
-from collections.abc import Sequence
+import functools
+import math
+import multiprocessing
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flipjax import metrics
+from flipjax.audit.arrays import AuditError
+from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, read_values
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.objects import Columns
 from flipjax.metrics.segment_table import join_columns, segment_columns
+from flipjax.terminal import Bar
+from flipjax.threads import in_order
 
 # Half a percent: sums of 150 classes in float16 stay within it.
 TOLERANCE = 5e-3
+PIECES = 8
+"""Pieces that each process counts, of which the progress is made."""
+Keep = Callable[[Pair, Arrays], None]
 
 
 class ImageCounts(NamedTuple):
@@ -80,8 +93,64 @@ def _check_values(scores: np.ndarray, kind: str) -> None:
         )
 
 
+def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, keep: Keep | None = None) -> Measured:
+    """Reads and counts images, in order; one process counts masks on all cores.
+
+    Args:
+        pairs: the images.
+        encoding: what their values mean.
+        jobs: processes.
+        keep: called with each image and its arrays, in any process.
+
+    Raises:
+        AuditError: a damaged file or values that do not fit; names the image.
+    """
+    sizes = [math.prod(pair.labels.shape) for pair in pairs]
+    counted = _in_processes(pairs, encoding, jobs, keep) if jobs > 1 else _count(pairs, encoding, keep, threads=True)
+    parts: list[ImageCounts] = []
+    # Time left follows from pixels: images differ in size.
+    with closing(counted) as counts, Bar("pixels", total=sum(sizes)) as bar:
+        for size, part in zip(sizes, counts, strict=True):
+            parts.append(part)
+            bar.advance(size, f"{len(parts)} of {len(pairs)} images", last=len(parts) == len(pairs))
+    return join_counts(parts, background=encoding.background, with_ids=encoding.unit == "instance")
+
+
+def _count(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None, *, threads: bool) -> Generator[ImageCounts]:
+    def count(job: tuple[Pair, Arrays]) -> ImageCounts:
+        pair, arrays = job
+        with in_options(pair):
+            units = {"unit": arrays.unit, "predicted_unit": arrays.predicted_unit}
+            part = count_image(arrays.scores, arrays.labels, encoding.options, **units)
+        if keep is not None:
+            keep(pair, arrays)
+        return part
+
+    with closing(read_values(pairs, encoding)) as values:
+        jobs = zip(pairs, values, strict=True)
+        yield from in_order(count, jobs) if threads and encoding.kind == "masks" else map(count, jobs)
+
+
+def _count_piece(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None) -> list[ImageCounts]:
+    return list(_count(pairs, encoding, keep, threads=False))
+
+
+def _in_processes(pairs: Sequence[Pair], encoding: Encoding, jobs: int, keep: Keep | None) -> Generator[ImageCounts]:
+    size = math.ceil(len(pairs) / (jobs * PIECES))
+    pieces = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    # JAX has threads, which a fork would lose.
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        for parts in pool.map(functools.partial(_count_piece, encoding=encoding, keep=keep), pieces):
+            yield from parts
+    except BrokenProcessPool as error:
+        raise AuditError(f"--jobs {jobs}: a process ended at once; with fewer jobs each has more memory") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def join_counts(parts: Sequence[ImageCounts], *, background: Any, with_ids: bool = False) -> Measured:
-    """Joins images, in order, into one set."""
+    """Joins the counts of images, in order."""
     confusion = np.stack([part.confusion for part in parts])
     risk_sum = np.array([part.risk_sum for part in parts], np.float32)
     regions = [part.regions for part in parts if part.regions is not None]

@@ -1,0 +1,483 @@
+"""Pairs of a prediction and its labels in files: found by headers, matched by name or place, read one at a time."""
+
+import contextlib
+import math
+import re
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flipjax.audit.arrays import (
+    NIFTI,
+    ArrayReader,
+    AuditError,
+    Limits,
+    StoredArray,
+    listed,
+    open_volume,
+    read_headers,
+    suffix_of,
+)
+from flipjax.audit.coco import VOID, Coco, open_coco
+from flipjax.audit.label_maps import IGNORED, LabelMap, apply_label_map, read_label_map
+from flipjax.metrics.classes import Background, LabelSpec, background_classes, check_background, read_background
+
+RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
+INDICES = ("masks", "labels")
+"""What holds class indices, in PNG files too."""
+RANKS = {"logits": 3, "probabilities": 3, "masks": 2, "labels": 2}
+"""Axes of one image's array; a stack has one more."""
+FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
+"""The axes of predictions, by that of the classes."""
+OPTIONS = ("background", "class_names", "ignore_index", "num_classes")
+"""Arguments of metrics that are options of the command."""
+
+
+class Source(NamedTuple):
+    """The images that one argument names, in order; without names they are known by their place alone."""
+
+    path: Path
+    names: tuple[str, ...] | None
+    images: tuple[StoredArray, ...]
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the images are the rows of one array."""
+        return self.images[0].row is not None
+
+
+class Pair(NamedTuple):
+    """One image: its name, its prediction and its labels."""
+
+    name: str
+    prediction: StoredArray
+    labels: StoredArray
+
+
+class Arrays(NamedTuple):
+    """One image: scores float32 (H, W, C) or a mask (H, W), labels (H, W), and the units of both: a word or ids."""
+
+    scores: np.ndarray
+    labels: np.ndarray
+    unit: str | np.ndarray
+    predicted_unit: str | np.ndarray | None = None
+
+
+class Encoding(NamedTuple):
+    """What the values mean: `kind` as in `flipjax.metrics`, the axis of the classes (first or last), their number.
+
+    Masks have no such axis ("none"); their classes are 0 until they are counted. Maps are applied on reading;
+    `unit` is `class`, `component`, or `instance`: the segments of a COCO file.
+    """
+
+    kind: str
+    channels: str | None
+    classes: int
+    background: Background = 0
+    ignore_index: int | None = None
+    label_map: LabelMap | None = None
+    prediction_map: LabelMap | None = None
+    unit: str = "class"
+    spatial_ndim: int = 2
+
+    @property
+    def options(self) -> LabelSpec:
+        """Options of the kernels, of scores with the classes last."""
+        known = background_classes(self.background)
+        classes = self.classes if self.kind == "masks" else None
+        return LabelSpec(known, self.ignore_index, self.spatial_ndim, self.kind, num_classes=classes)
+
+
+class Inputs(NamedTuple):
+    """Images, what their values mean, whether they are known by position alone, and COCO's categories if they have."""
+
+    pairs: list[Pair]
+    encoding: Encoding
+    positional: bool
+    coco: Coco | None = None
+
+
+def open_pairs(
+    predictions: Path,
+    labels: Path,
+    *,
+    kind: str = "logits",
+    channels: str | None = None,
+    background: Background = 0,
+    ignore_index: int | None = None,
+    class_names: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    label_map: str | None = None,
+    prediction_map: str | None = None,
+    unit: str | None = None,
+    min_score: float = 0.5,
+    suffixes: Sequence[str] = (),
+    limits: Limits | None = None,
+) -> Inputs:
+    """Finds the images of two folders or files by headers alone, but for the values of masks without a class count.
+
+    Args:
+        predictions: a folder with one file an image, or a file with all.
+        labels: the same.
+        kind: `logits`, `probabilities` or `masks`.
+        channels: `first` or `last`, where shapes fit both.
+        background: the class that is background, several, or None.
+        ignore_index: the label of pixels that count nowhere.
+        class_names: of all classes, or of those but the background.
+        num_classes: of masks, where neither names nor values give it.
+        label_map: a CSV or the name of a map of labels to classes.
+        prediction_map: the same for predicted masks.
+        unit: of segments, `class`, `component` or `instance`.
+        min_score: of COCO results.
+        suffixes: endings that are no part of an image's name.
+        limits: of what an image may take.
+
+    Raises:
+        AuditError: an input cannot be used, or an option does not go with it.
+    """
+    limits = limits or Limits()
+    masks = kind == "masks"
+    for name, value in (("prediction_map", prediction_map), ("num_classes", num_classes)):
+        if value and not masks:
+            raise AuditError(f"--{name}: expected --kind masks beside it, found {kind}")
+    sides: dict[str, Any] = {"suffixes": tuple(suffixes), "limits": limits}
+    truth_source, coco = _open_side(labels, "labels", label_map, truth=None, min_score=0, **sides)
+    source, _ = _open_side(predictions, kind, prediction_map, truth=coco, min_score=min_score, **sides)
+    pairs = pair_images(source, truth_source)
+    unit = unit or ("instance" if coco else "class")
+    if unit == "instance" and not coco:
+        raise AuditError(f"--unit instance: expected labels in COCO's panoptic or instances format, found {labels}")
+    to_class = read_label_map(label_map) if label_map else None
+    if coco:
+        ignore_index = VOID
+    elif to_class and ignore_index is None and IGNORED in to_class.classes.values():
+        ignore_index = IGNORED
+    found = read_label_map(prediction_map) if prediction_map else None
+    background = _background(background, coco, masks=masks)
+    encoding = Encoding(kind, channels, 0, background, ignore_index, to_class, found, unit)
+    encoding = find_encoding(pairs, encoding, limits)
+    if masks:
+        count = coco.classes(kind) if coco else _count_classes(pairs, encoding, num_classes, class_names or ())
+        encoding = encoding._replace(classes=count)
+    with in_options():
+        check_background(background, encoding.classes, name=str(predictions))
+    return Inputs(pairs, encoding, source.names is None and truth_source.names is None, coco)
+
+
+def _open_side(
+    path: Path,
+    wanted: str,
+    label_map: str | None,
+    *,
+    truth: Coco | None,
+    min_score: float,
+    suffixes: tuple[str, ...],
+    limits: Limits,
+) -> tuple[Source, Coco | None]:
+    """Returns the images of one argument, and of a COCO file its categories."""
+    if path.suffix.lower() != ".json":
+        return open_source(path, wanted=wanted, suffixes=suffixes, limits=limits), truth
+    if wanted != "labels" and not (wanted == "masks" and truth):
+        raise AuditError(f"{path}: expected --kind masks and --labels in COCO's panoptic or instances format beside it")
+    if label_map is not None:
+        raise AuditError(f"{path}: expected no label map beside a COCO JSON, which has its own categories")
+    arrays, coco = open_coco(path, truth=truth, min_score=min_score)
+    named = [_without(name, suffixes) for name in arrays]
+    return Source(path, check_names(path, named), tuple(arrays.values())), coco
+
+
+def _background(given: Background, coco: Coco | None, *, masks: bool) -> Background:
+    """Returns the background; panoptic masks have that of pixels of no predicted segment beside the given one."""
+    with in_options():
+        if not (coco and coco.panoptic):
+            return read_background(given)
+        own = () if given == 0 else background_classes(given)
+        return read_background([*own, *([len(coco.class_names)] if masks else [])])
+
+
+def _count_classes(pairs: Sequence[Pair], encoding: Encoding, given: int | None, names: Sequence[str]) -> int:
+    """Returns the number of classes of masks: given, that of a map or of the names, or counted."""
+    least = encoding.label_map.count if encoding.label_map else 0
+    all_named = encoding.background is None or any("background" in name.lower() for name in names)
+    if not (given or least or (names and all_named)):
+        with contextlib.closing(read_values(pairs, encoding)) as values:
+            for each, (predicted, labels, *_) in zip(pairs, values, strict=True):
+                top = int(labels[labels != encoding.ignore_index].max(initial=0))
+                if top == IGNORED and predicted.max(initial=0) < IGNORED and encoding.ignore_index is None:
+                    raise AuditError(f"{each.labels}: expected classes, found 255; pass --ignore_index 255")
+                least = max(least, top + 1, int(predicted.max(initial=0)) + 1)
+    if names:
+        least = len(names) + (0 if least <= len(names) else len(background_classes(encoding.background)))
+    return given or least
+
+
+def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
+    """Returns the names of images; an AuditError where one stands twice."""
+    names = tuple(names)
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise AuditError(f"{where}: expected a name an image, found some more than once, {listed(twice)}")
+    return names
+
+
+def open_source(path: Path, *, wanted: str, limits: Limits, suffixes: Sequence[str] = ()) -> Source:
+    """Finds the images of a folder (one file an image) or of a file (a stack of images, or an array for each).
+
+    Reads headers, and the names in an npz.
+
+    Args:
+        path: a folder of npy, npz and, for labels and masks, PNG or NIfTI files; or one of them.
+        wanted: the array to take from an npz that holds several: logits, probabilities, masks or labels.
+        limits: of what an npz unpacks to.
+        suffixes: endings that are no part of an image's name.
+
+    Raises:
+        AuditError: nothing there, files or values of another type, or damaged, or names that stand for two images.
+    """
+    rank = RANKS[wanted]
+    endings = (".npy", ".npz") if rank == 3 else (".npy", ".npz", ".png", *NIFTI)
+    files = sorted(file for file in path.iterdir() if file.name[0] != ".") if path.is_dir() else [path]
+    wrong = [file.name for file in files if not file.is_file() or suffix_of(file) not in endings]
+    if wrong or not files:
+        found = listed(wrong) if files and path.exists() else "nothing there"
+        raise AuditError(f"{path}: expected files of type {' '.join(endings)}, found {found}")
+    if path.is_dir():
+        names = check_names(path, [stem_of(file, suffixes) for file in files])
+        return Source(path, names, tuple(_alone(file, wanted, limits) for file in files))
+    arrays = read_headers(path, limits=limits)
+    array = _member(arrays, wanted)
+    if array is None:
+        each = {name: arrays[name] for name in sorted(arrays) if name not in RESERVED}
+        if not each or any(len(member.shape) != rank for member in each.values()):
+            texts = listed(f"{name} {member.shape}" for name, member in arrays.items())
+            raise AuditError(f"{path}: expected an array named {wanted}, or for each image one of {rank} axes; {texts}")
+        checked = tuple(_check_form(member, member.shape, wanted) for member in each.values())
+        return Source(path, check_names(path, each), checked)
+    if len(array.shape) == rank or suffix_of(path) in NIFTI:
+        return Source(path, (stem_of(path, suffixes),), (_check_form(array, array.shape, wanted),))
+    one = _check_form(array, array.shape[1:], wanted)
+    rows = tuple(one._replace(row=row) for row in range(array.shape[0]))
+    if "names" not in arrays:
+        return Source(path, None, rows)
+    stored = arrays["names"]
+    if stored.shape != (len(rows),) or stored.dtype.kind != "U":
+        raise AuditError(f"{stored}: expected {len(rows)} strings, found {stored.dtype} of shape {stored.shape}")
+    with ArrayReader() as reader:
+        return Source(path, check_names(stored, map(str, reader.read(stored))), rows)
+
+
+def _alone(file: Path, wanted: str, limits: Limits) -> StoredArray:
+    """Returns the one image of a file in a folder: models often save a batch of one."""
+    array = _member(read_headers(file, limits=limits), wanted)
+    if array and wanted in INDICES and len(array.shape) == 3 and array.shape[0] != 1 and suffix_of(file) not in NIFTI:
+        return _check_form(array, array.shape, wanted)
+    image, *others = open_source(file, wanted=wanted, limits=limits).images
+    if others:
+        raise AuditError(f"{file}: expected one image in each file of a folder, found {1 + len(others)}")
+    return image._replace(row=None)
+
+
+def _member(arrays: dict[str, StoredArray], wanted: str) -> StoredArray | None:
+    """Returns the array to take from a file: the one of that name, or the only one that has no other meaning."""
+    others = [array for name, array in arrays.items() if name not in RESERVED]
+    return arrays.get(wanted, others[0] if len(others) == 1 else None)
+
+
+def stem_of(path: Path, suffixes: Sequence[str] = ()) -> str:
+    """Returns the name of an image: that of its file without its type and without one of the suffixes."""
+    return _without(path.name[: len(path.name) - len(suffix_of(path))], suffixes)
+
+
+def _without(name: str, suffixes: Sequence[str]) -> str:
+    return next((name.removesuffix(ending) for ending in suffixes if ending and name.endswith(ending)), name)
+
+
+def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str) -> StoredArray:
+    """Returns one image of an array, of which `shape` is that of one image; a one-hot mask by its class axis."""
+    volume = suffix_of(array.path) in NIFTI
+    rank = 3 if volume else RANKS[wanted]
+    hot = wanted in INDICES and not volume and len(shape) == rank + 1
+    if len(shape) - hot != rank or array.dtype.kind not in ("iub" if hot else "iu" if wanted in INDICES else "f"):
+        form = f"{wanted} (H, W, C) or (C, H, W) in floating point; for class indices pass --kind masks"
+        form = "class indices (H, W) or one-hot masks of an integer type" if wanted in INDICES else form
+        raise AuditError(f"{array}: expected {form}; found {array.dtype} of shape {array.shape}")
+    if 0 in array.shape:
+        raise AuditError(f"{array}: expected images, found an array of shape {array.shape}")
+    if not hot:
+        return array._replace(shape=shape)
+    # There are fewer classes than rows or columns.
+    last = shape[-1] <= shape[0]
+    return array._replace(shape=shape[:-1] if last else shape[1:], axis=-1 if last else 0)
+
+
+def pair_images(predictions: Source, labels: Source) -> list[Pair]:
+    """Pairs each prediction with its labels: by name where both have names, else by place.
+
+    Raises:
+        AuditError: names that only one side has, other orders, other counts, names on one side alone, or volumes that
+            lie elsewhere than their labels.
+    """
+    where = f"{predictions.path} and {labels.path}"
+    ours, theirs = predictions.names, labels.names
+    both = predictions.stacked and labels.stacked
+    # Two files of one image each are a pair, whatever they are called.
+    single = len(predictions.images) == len(labels.images) == 1 and not predictions.path.is_dir()
+    if ours is not None and theirs is not None and not single:
+        lacking = {"predictions without labels": set(ours) - set(theirs)}
+        lacking["labels without a prediction"] = set(theirs) - set(ours)
+        found = [f"{what}, {listed(sorted(names))}" for what, names in lacking.items() if names]
+        moved = [name for name, other in zip(ours, theirs, strict=False) if name != other] if both else []
+        found += [f"another order of the rows, {listed(moved)}"] if moved and not found else []
+        if found:
+            advice = " (--suffixes names endings to leave out)" if all(lacking.values()) else ""
+            raise AuditError(f"expected the same names in {where}; found {'; '.join(found)}{advice}")
+        by_name = dict(zip(theirs, labels.images, strict=True))
+        pairs = [Pair(name, image, by_name[name]) for name, image in zip(ours, predictions.images, strict=True)]
+    else:
+        if not single and not both:
+            raise AuditError(
+                f"{where}: images with names are matched by name, those of a stack by place; give two folders, two "
+                "stacks, or npz files that also hold the array names"
+            )
+        if len(predictions.images) != len(labels.images):
+            counts = f"{len(predictions.images)} predictions and {len(labels.images)} labels"
+            raise AuditError(f"{where}: expected as many labels as predictions, found {counts}")
+        names = ours or theirs or tuple(map(str, range(len(labels.images))))
+        pairs = [Pair(*entry) for entry in zip(names, predictions.images, labels.images, strict=True)]
+    for pair in pairs:
+        _check_place(pair)
+    return pairs
+
+
+def _check_place(pair: Pair) -> None:
+    """Raises AuditError where two volumes have voxels of other sizes, directions or places."""
+    if suffix_of(pair.prediction.path) in NIFTI and suffix_of(pair.labels.path) in NIFTI:
+        found, expected = (open_volume(array.path).affine for array in (pair.prediction, pair.labels))
+        if not np.allclose(found, expected, rtol=1e-4, atol=1e-3):
+            raise AuditError(
+                f"{pair.prediction}: expected the affine of its labels, {expected[:3].round(3).tolist()}, found "
+                f"{found[:3].round(3).tolist()}; resample one onto the other"
+            )
+
+
+def find_encoding(pairs: Sequence[Pair], encoding: Encoding, limits: Limits) -> Encoding:
+    """Finds the axis of the classes by comparing the predictions' shapes with their labels', by headers alone.
+
+    Args:
+        pairs: the images.
+        encoding: its channels are those that were given, or None.
+        limits: of what an image may take.
+
+    Raises:
+        AuditError: sizes that do not fit or are too large, or an axis that could be either.
+    """
+    axes = ("none",) if encoding.kind == "masks" else (encoding.channels,) if encoding.channels else ("last", "first")
+    fitting = [[axis for axis in axes if _split(each.prediction, axis)[0] == each.labels.shape] for each in pairs]
+    wrong = [each for each, fits in zip(pairs, fitting, strict=True) if not fits]
+    if wrong:
+        texts = listed(f"{each.name} {each.prediction.shape} with labels {each.labels.shape}" for each in wrong)
+        form = " or ".join(FORMS[axis] for axis in axes)
+        raise AuditError(f"expected predictions {form} for labels (H, W); found others, {texts}")
+    possible = set(axes).intersection(*fitting)
+    if len(possible) != 1:
+        where = "may be on the first or on the last axis" if possible else "are on the first axis in some images alone"
+        raise AuditError(f"{pairs[0].prediction}: its classes {where}; pass --channels first or --channels last")
+    axis = possible.pop()
+    counts = [_split(each.prediction, axis)[1] for each in pairs]
+    others = [f"{each.name} ({count})" for each, count in zip(pairs, counts, strict=True) if count != counts[0]]
+    if others:
+        raise AuditError(f"expected {counts[0]} classes in all images, as in {pairs[0].name}; found {listed(others)}")
+    for each in pairs:
+        size = math.prod(each.prediction.shape)
+        check_limit(str(each.prediction), size // counts[0], limits, "pixels")
+        check_limit(str(each.prediction), size * max(4, each.prediction.dtype.itemsize), limits, "bytes")
+    ndim = max(len(each.labels.shape) for each in pairs)
+    return encoding._replace(channels=axis, classes=0 if axis == "none" else counts[0], spatial_ndim=ndim)
+
+
+def check_limit(what: str, value: int, limits: Limits, name: str) -> None:
+    """Raises AuditError where a number of pixels or bytes is above its limit."""
+    if value > getattr(limits, name):
+        unit = "pixels" if name == "pixels" else "bytes"
+        most = f"{getattr(limits, name):,} {unit}"
+        raise AuditError(f"{what}: expected at most {most}, found {value:,} (--max_{name} sets the limit)")
+
+
+def _split(array: StoredArray, axis: str) -> tuple[tuple[int, ...], int]:
+    """Returns the sizes of the image and the number of classes, of masks 1."""
+    if axis == "none":
+        return array.shape, 1
+    return (array.shape[:-1], array.shape[-1]) if axis == "last" else (array.shape[1:], array.shape[0])
+
+
+def read_values(pairs: Sequence[Pair], encoding: Encoding) -> Generator[Arrays]:
+    """Reads the images in order, the next one while one is used."""
+    with ArrayReader() as reader, ThreadPoolExecutor(1) as thread:
+        following = thread.submit(read_pair, reader, pairs[0], encoding)
+        for each in pairs[1:]:
+            arrays = following.result()
+            following = thread.submit(read_pair, reader, each, encoding)
+            yield arrays
+        yield following.result()
+
+
+def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> Arrays:
+    """Reads one image, scores as float32.
+
+    Raises:
+        AuditError: a damaged file, or labels that a map does not name.
+    """
+    own = encoding.ignore_index
+    labels, ids = _mapped(reader, pair.labels, encoding.label_map, ignore_index=own)
+    unit = encoding.unit if ids is None or encoding.unit != "instance" else ids
+    if encoding.kind != "masks":
+        raw = reader.read(pair.prediction)
+        with np.errstate(over="ignore"):
+            scores = np.asarray(np.moveaxis(raw, 0, -1) if encoding.channels == "first" else raw, np.float32, order="C")
+        return Arrays(scores, labels, unit)
+    mask, ids = _mapped(reader, pair.prediction, encoding.prediction_map, ignore_index=None)
+    return Arrays(mask, labels, unit, ids if encoding.unit == "instance" else None)
+
+
+def _mapped(
+    reader: ArrayReader, array: StoredArray, label_map: LabelMap | None, *, ignore_index: int | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns classes, and the segment ids of a COCO file."""
+    values = reader.read(array)
+    if array.classes is not None:
+        origin = f"{array.path.parent}.json"
+        return apply_label_map(values, array.classes, ignore_index=None, where=array, origin=origin), values
+    if label_map is None:
+        return values, None
+    own: dict[str, Any] = {"where": array, "origin": label_map.origin}
+    return apply_label_map(values, label_map.classes, ignore_index=ignore_index, **own), None
+
+
+@contextlib.contextmanager
+def in_options(pair: Pair | None = None) -> Iterator[None]:
+    """Raises a metric's error as an AuditError that names the file and spells arguments as options.
+
+    Example:
+        >>> with in_options():
+        ...     raise ValueError("num_classes: expected 3 classes; pass ignore_index=255.")
+        Traceback (most recent call last):
+        flipjax.audit.arrays.AuditError: --num_classes: expected 3 classes; pass --ignore_index 255
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if isinstance(error, AuditError):
+            raise
+        name, _, problem = str(error).rstrip(".").replace("background=None", "--background none").partition(": ")
+        problem = re.sub(r"\b(kind|ignore_index|num_classes)=['\"]?(\w+)['\"]?", r"--\1 \2", problem)
+        where: object = f"--{name}" if name in OPTIONS else name
+        if pair and name not in OPTIONS:
+            where = pair.labels if name == "labels" else pair.prediction
+            if "expected class indices" in problem:
+                own = "label_map" if name == "labels" else "prediction_map"
+                problem += f"; where they are other numbers, --{own} maps them to classes"
+        raise AuditError(f"{where}: {problem}") from error
