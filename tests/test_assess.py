@@ -15,11 +15,10 @@ from flipjax import intervene, metrics
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.data.pool import gather
 from flipjax.metrics import selective
-from flipjax.results import ensemble
 from flipjax.results.cells import StoredCell, StoredSplit, load_cell, save_cell
 from flipjax.results.frames import records_of, to_frame
 from flipjax.results.rows import member_rows
-from flipjax.results.score_tables import WANTED_RISK, score_rows
+from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
 from flipjax.task import check_scenes, training_scenes
 from flipjax.training import placement, population
 from flipjax.training.assess import Questions, pack_classes
@@ -75,7 +74,7 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     np.testing.assert_allclose(mapped.fill_log_odds[0, 1, :, 1], blurred, rtol=1e-4, atol=1e-5)
     for place, name in enumerate(questions.scores):
         np.testing.assert_allclose(mapped.scores[0, 1, :, place], scores[name], rtol=1e-4, atol=1e-5)
-    classes = ensemble.unpack_classes(mapped.masks[0, 1])
+    classes = unpack_classes(mapped.masks[0, 1])
     np.testing.assert_array_equal(classes, np.asarray(wanted).reshape(len(rows), -1))
 
 
@@ -102,15 +101,15 @@ def test_training_scenes_are_those_of_the_training_split(pool):
 
 def test_large_masks_are_kept_at_even_distances():
     labels = np.random.default_rng(0).integers(0, 5, (2, 96, 96))
-    classes = ensemble.unpack_classes(np.asarray(pack_classes(jnp.asarray(labels), classes=5)))
+    classes = unpack_classes(np.asarray(pack_classes(jnp.asarray(labels), classes=5)))
     np.testing.assert_array_equal(classes, labels[:, 1::2, 1::2].reshape(2, -1))
 
 
 def test_seeds_are_compared_pixel_by_pixel():
     classes = np.random.default_rng(1).integers(0, 3, (3, 4, 10))
     classes[0, 0] = classes[1, 1] = classes[2, 1] = 0
-    shared = ensemble.shared_pixels(classes)
-    dice, differ = ensemble.pairwise_dice(shared), ensemble.disagreement(shared)
+    shared = shared_pixels(classes)
+    dice, differ = pairwise_dice(shared), disagreement(shared)
     for i in range(4):
         pairs = []
         for a, b in itertools.combinations(classes[:, i], 2):

@@ -14,9 +14,9 @@ from flipjax.data.pool import gather
 from flipjax.plan import plan
 from flipjax.results import load, score
 from flipjax.results.cells import load_cell
-from flipjax.results.ensemble import unpack_classes
 from flipjax.results.frames import to_frame
 from flipjax.results.rows import member_rows
+from flipjax.results.scores import unpack_classes
 from flipjax.task import make_members, make_task
 from flipjax.training.member import init_state
 from flipjax.training.predict import evaluate, predict

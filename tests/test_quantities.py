@@ -20,8 +20,7 @@ def test_every_number_of_a_summary_is_in_the_table_of_quantities():
     assert {quantities.quantity_of(key).unit for key in summary.keys() - {"flip_matrix"}} <= set(RANGES)
     assert quantities.title_of("flip/rare") == "flip of rare"
     assert quantities.title_of("group/rare/gap/common") == "IoU gap of common, rare"
-    assert quantities.title_of("iou/rare") == "IoU of rare"
-    assert quantities.title_of("iou_rare/rare") == "IoU of rare, rare"
-    assert quantities.quantity_of("augrc/rare").better == "down"
+    assert quantities.title_of("group/rare/iou/rare") == "IoU of rare, rare"
+    assert quantities.quantity_of("group/rare/augrc").better == "down"
     with pytest.raises(KeyError, match=r"fg_flip.*found 'flips'"):
         quantities.quantity_of("flips")

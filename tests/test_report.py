@@ -201,7 +201,7 @@ def test_of_many_classes_the_page_says_where_flips_go(tmp_path, sketched):
     make_run(tmp_path, settings, **names, all_groups=MANY, counts=counts_of_three)
     text = build_report(tmp_path)
     assert "pull of the scene" in text and "Cochran's Q" in (tmp_path / "report/summary.md").read_text()
-    pulls = read_run(tmp_path).summary.query("quantity == 'scene_pull/all'")
+    pulls = read_run(tmp_path).summary.query("quantity == 'scene_pull'")
     # Of 50 flipped pixels 40 go to the scene's class at .25; two rivals: 1/2 by chance.
     assert pulls[["rho", "mean", "interval"]].to_numpy().tolist() == [[0.25, 0.8, "images"], [0.9, 1.0, "images"]]
     over_rho, matrix = pull_charts(read_run(tmp_path))
@@ -226,13 +226,13 @@ def test_members_that_miss_the_object_are_said_first_and_make_no_sentence(tmp_pa
     run = read_run(tmp_path)
     first = findings(run)[0]
     assert first.startswith("Flip in the rare groups rises") and "5 seeds" in first
-    run.records.loc[run.records["member"] == "rho=0.5_seed=0", "fg_miss/all"] = 0.6
+    run.records.loc[run.records["member"] == "rho=0.5_seed=0", "fg_miss"] = 0.6
     warning, first, *_ = findings(run)
     assert warning.startswith("Warning: 1 of the 10 members") and warning.endswith("rho=0.5_seed=0.")
     # A trend is paired by seed.
     assert first.startswith("Flip in the rare groups rises") and "4 seeds" in first
     # Foreground everywhere would reach the share of the foreground, 105 of 505 pixels.
-    run.records["iou_foreground/all"] = 0.2
+    run.records["iou/foreground"] = 0.2
     (warning,) = findings(run)
     assert warning.startswith("Warning: All 10 members hardly find the ") and "0.21" in warning
 
@@ -256,7 +256,7 @@ def test_two_runs_are_compared_by_seed(tmp_path, capsys, sketched):
     make("a", name="first")
     make("b", [axes | {"method": "dro"} for axes in SETTINGS[:3]], "second", 16, shift=0.2)
     assert compared("a", "b") == 0
-    rows = read_csv(tmp_path / "out/comparison.csv").query("quantity == 'fg_flip/rare'")
+    rows = read_csv(tmp_path / "out/comparison.csv").query("quantity == 'group/rare/fg_flip'")
     assert rows[["rho", "n"]].to_numpy().tolist() == [[0.5, 2], [0.9, 1]]
     assert rows["difference"].iloc[0] == pytest.approx(0.2, abs=0.02)
     assert "model.width" in (tmp_path / "out/index.html").read_text()

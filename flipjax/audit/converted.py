@@ -28,8 +28,8 @@ from flipjax.metrics.segment_table import SegmentTables, join_columns, segment_c
 from flipjax.plan import Program, plan
 from flipjax.report.pictures import Item, member_items
 from flipjax.results import gallery
-from flipjax.results.ensemble import unpack_classes
-from flipjax.results.pairs import counterfactual_flip
+from flipjax.results.images import counterfactual_flip
+from flipjax.results.scores import unpack_classes
 from flipjax.results.swapped_scenes import scene_quantities
 from flipjax.task import Task, check_scenes, make_task, split_evenly, starting_weights, training_scenes
 from flipjax.terminal import Bar

@@ -16,7 +16,7 @@ from flipjax.audit.results import Audit, findings, image_rows, summary_rows, wri
 from flipjax.audit.tables import details, folded_tables, main_tables
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.results.frames import write_csv
-from flipjax.results.image_columns import flip_rows
+from flipjax.results.images import flip_rows
 from flipjax.results.text import literal, to_markdown
 
 PROGRAM = "flipjax.audit"

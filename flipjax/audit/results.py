@@ -30,12 +30,10 @@ from flipjax.metrics import (
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import flips_of
 from flipjax.metrics.objects import STRATA
-from flipjax.results.cells import Row
-from flipjax.results.frames import write_csv
-from flipjax.results.image_columns import flip_rows, image_columns
+from flipjax.results.frames import Row, rounded, write_csv
+from flipjax.results.images import flip_rows, image_columns
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
 from flipjax.results.region_shares import region_quantities
-from flipjax.results.rows import rounded
 from flipjax.results.swapped_scenes import REPAIR_NOTE
 from flipjax.results.text import TextTable
 

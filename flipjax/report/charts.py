@@ -35,20 +35,20 @@ from flipjax.results.cells import StoredCell
 from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.rows import COMPARED, kept_records
-from flipjax.results.score_tables import SCORES, THRESHOLD, WANTED_RISK, image_scores, score_summary
+from flipjax.results.scores import SCORES, THRESHOLD, WANTED_RISK, image_scores, score_summary
 from flipjax.results.swapped_scenes import REPAIR_NOTE
 from flipjax.results.text import COLUMNS, TextTable, number, probability, score_table, setting_label, varying_axes
 
 FLIP_LINES = (
-    Line("fg_flip/common", "common groups", COMMON),
-    Line("fg_flip/rare", "rare groups", RARE, "s"),
-    Line("repair_flip/common", "common, repaired", COMMON, "v"),
-    Line("repair_flip/rare", "rare, repaired", REPAIRED, "D"),
+    Line("group/common/fg_flip", "common groups", COMMON),
+    Line("group/rare/fg_flip", "rare groups", RARE, "s"),
+    Line("group/common/repair_flip", "common, repaired", COMMON, "v"),
+    Line("group/rare/repair_flip", "rare, repaired", REPAIRED, "D"),
 )
 AUROC = (
-    Line("risk_auroc/all", "entropy, all", WHOLE),
-    Line("risk_auroc/rare", "entropy, rare", RARE, "s"),
-    Line("swap_auroc/all", "scene swap, all", REPAIRED, "D"),
+    Line("risk_auroc", "entropy, all", WHOLE),
+    Line("group/rare/risk_auroc", "entropy, rare", RARE, "s"),
+    Line("swap_auroc", "scene swap, all", REPAIRED, "D"),
 )
 MEASURES = {
     "valid_loss": "validation loss",
@@ -58,7 +58,7 @@ MEASURES = {
 UNIT = (0.0, 1.0)
 QUANTITIES = {"fg_flip": "Flip", "iou": "IoU of the group's class", "risk_auroc": "AUROC of flip-risk"}
 TRAINED = 12
-MEMBER = ("fg_correct/all", "fg_flip/all", "fg_miss/all", *COLUMNS)
+MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS)
 FIELDS = ("command", "started", "host", "device", "commit")
 
 
@@ -66,17 +66,17 @@ def flip_charts(run: Run) -> list[Chart]:
     """Returns the charts of flips, of the IoU gap, of reliance where it is known, and of the shares."""
     names = dict.fromkeys(run.summary["quantity"])
     looks = cycle(zip(CLASSES[1:], cycle("^v"), strict=False))
-    of_classes = [name for name in names if name.startswith("gap_") and name != "gap_mean/all"]
+    of_classes = [name for name in names if name.startswith("gap/") and name != "gap/mean"]
     gaps = [Line(name, title_of(name).removeprefix("IoU gap of "), *next(looks)) for name in of_classes]
-    gaps.append(Line("gap_mean/all", "mean", WHOLE))
+    gaps.append(Line("gap/mean", "mean", WHOLE))
     options = {"y": "IoU, common minus rare", "limits": _span(run, gaps), "reference": (0.0, "")}
     caption = "A class's IoU in its common groups minus that in its rare groups. 0: the scene does not matter."
     charts = [
         flip_chart(run.summary, run.kept(), note=run.note(dots=True)),
         line_chart(run, "gap", "IoU gap of each class", caption, gaps, **options),
     ]
-    if run.summary[run.summary["quantity"] == "context_use/all"]["mean"].notna().any():
-        lines = [Line("context_use/all", "context use", REPAIRED)]
+    if run.summary[run.summary["quantity"] == "context_use"]["mean"].notna().any():
+        lines = [Line("context_use", "context use", REPAIRED)]
         caption = (
             "Of the evidence 2 log(rho / (1 - rho)) that rho gives the scene, the share that members use, from "
             "unlabelled images. 0: none of it; 1: all. Published models use .3 to .5 of what a photo's context says."
@@ -89,7 +89,8 @@ def flip_charts(run: Run) -> list[Chart]:
 def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
     """Returns the chart of flips over rho, of a summary and the records of the members that it is of."""
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
-    caption += f" {REPAIR_NOTE} The test images are balanced." if "repair_flip/rare" in set(summary["quantity"]) else ""
+    if "group/rare/repair_flip" in set(summary["quantity"]):
+        caption += f" {REPAIR_NOTE} The test images are balanced."
     drawn = line_panels(summary, records, FLIP_LINES, y="flip, share of the true foreground")
     return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
 
@@ -109,7 +110,7 @@ def risk_charts(run: Run) -> list[Chart]:
     )
     title = "How well flip-risk ranks flipped images"
     charts = [line_chart(run, "risk", title, caption, AUROC, y="AUROC", reference=(0.5, "chance"))]
-    lines = [Line("top_decile_flip_share/all", "all images", WHOLE)]
+    lines = [Line("top_decile_flip_share", "all images", WHOLE)]
     options = {"y": "share of all flips", "reference": (0.1, "flips spread evenly")}
     caption = "The part of all flips that the tenth of the images with the highest flip-risk holds."
     charts.append(line_chart(run, "top_decile", "Top-decile flip share", caption, lines, **options))
@@ -248,7 +249,7 @@ def members_table(run: Run) -> Numbers:
     return Numbers("All members, on the test images", TextTable(header, body), exact, folded=True, searched=True)
 
 
-PULL = Line("scene_pull/all", "pull of the scene", FLIP)
+PULL = Line("scene_pull", "pull of the scene", FLIP)
 SCENES = (
     "Share of the test objects of a class whose label is right in most of the seeds, in each scene; Cochran's Q, p "
     "adjusted by Holm for all rows"
@@ -338,8 +339,8 @@ def score_blocks(run: Run) -> list[Numbers | Picture]:
         "share of the images it keeps and their mean flip; means over seeds, of those for which it keeps any"
     )
     return [
-        Numbers(caption, score_table(summary, "auroc/all")),
-        Numbers(areas, score_table(summary, "augrc/all"), folded=True),
+        Numbers(caption, score_table(summary, "auroc")),
+        Numbers(areas, score_table(summary, "augrc"), folded=True),
         _coverage(run, rows),
         Numbers(carried, score_table(summary, *THRESHOLD)),
     ]

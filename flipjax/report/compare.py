@@ -15,13 +15,12 @@ from flipjax.report.page import STARRED, pairs_caption, terminal_text, write_sum
 from flipjax.report.panels import forest_panels
 from flipjax.report.run import ReportError, Run, read_run
 from flipjax.results.cells import StoredCell
-from flipjax.results.frames import records_of, to_frame, write_csv
+from flipjax.results.estimates import Resamples, aggregate, compare, seeds_of
+from flipjax.results.frames import listed, records_of, to_frame, write_csv
 from flipjax.results.pairs import pair_tests
-from flipjax.results.resampling import Resamples
 from flipjax.results.rows import axes_of, kept_records, member_quantities
-from flipjax.results.seeds import aggregate, compare, seeds_of
 from flipjax.results.sentences import verdicts
-from flipjax.results.text import TextTable, comparison_table, listed, pair_table, summary_table, varying_axes
+from flipjax.results.text import TextTable, comparison_table, pair_table, summary_table, varying_axes
 
 SAME = "Both runs were tested on the same images."
 OTHER = "Warning: the runs were tested on other images."

@@ -15,7 +15,7 @@ from flipjax.report.chart import Chart, draw_chart
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES, visible
 from flipjax.results.repair_sign import SAFE
-from flipjax.results.score_tables import SCORES
+from flipjax.results.scores import SCORES
 from flipjax.results.swapped_scenes import REPAIR_NOTE
 from flipjax.results.text import TextTable
 

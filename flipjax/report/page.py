@@ -19,10 +19,9 @@ from flipjax.report.pictures import CAPTION, Item, Palette, items_of, palette_of
 from flipjax.report.run import TABLES, Run, read_run
 from flipjax.report.style import visible
 from flipjax.results import text
+from flipjax.results.estimates import Resamples, aggregate, compare, trend
 from flipjax.results.frames import write_csv
 from flipjax.results.repair_sign import repair_signs
-from flipjax.results.resampling import Resamples
-from flipjax.results.seeds import aggregate, compare, trend
 from flipjax.results.sentences import headline, repair_warning, unlearnt_warning, verdicts
 from flipjax.results.text import TextTable, varying_axes
 
@@ -189,7 +188,7 @@ def escape(text: str) -> str:
     return "".join(ESCAPES.get(letter, letter) for letter in visible(text))
 
 
-FLIP = "fg_flip/rare"
+FLIP = "group/rare/fg_flip"
 MISSED = 0.5
 PAIR, TYPICAL = "pair", "typical"
 LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527F", "#8C939B"), "osD^vP*", strict=True))
@@ -203,7 +202,7 @@ def findings(run: Run) -> list[str]:
     """
     kept = run.kept()
     reach = max([_reach(cell.parts["test"].confusion) for cell in run.cells.values()], default=0.0)
-    lost = (kept["fg_miss/all"] > MISSED) | (kept["iou_foreground/all"] < reach)
+    lost = (kept["fg_miss"] > MISSED) | (kept["iou/foreground"] < reach)
     names = kept["member"][lost].tolist()
     warning = unlearnt_warning(names, members=len(kept), reach=reach)
     if names:

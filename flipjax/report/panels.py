@@ -266,7 +266,7 @@ def cell_drawing(
     return draw, (max(3.9, cell * C + 2.0), max(2.6, cell * 0.75 * len(rows) + 1.2))
 
 
-DIFFERENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all")
+DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou")
 
 
 class Line(NamedTuple):
@@ -320,7 +320,7 @@ def line_panels(
     Without a rho axis there is one panel, and the settings stand side by side on its x axis.
 
     Args:
-        summary: of `flipjax.results.seeds.aggregate`.
+        summary: of `flipjax.results.estimates.aggregate`.
         records: of `flipjax.results.rows.member_quantities`, without the members that were left out.
         lines: what to draw; a line without a value is left out.
         y: name of the y axis.
@@ -391,7 +391,7 @@ def share_panels(summary: pd.DataFrame) -> list[Panel]:
     for facet in places.facets:
         means = placed[placed["facet"] == facet]["mean"]
         for group in ("common", "rare"):
-            shares = [means[[f"{name}/{group}"]].tolist() for name, *_ in SHARES]
+            shares = [means[[f"group/{group}/{name}"]].tolist() for name, *_ in SHARES]
             title = " · ".join(text for text in (facet, f"{group} groups") if text)
             panels.append(bar_panel(shares, labels, title=title, x=places.over))
     return panels
@@ -403,7 +403,7 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
     Settings of further axes are rows of their own.
 
     Args:
-        comparison: of `flipjax.results.seeds.compare` along `axis`.
+        comparison: of `flipjax.results.estimates.compare` along `axis`.
         axis: what is compared.
     """
     names = [name for name in varying_axes(comparison) if name not in (axis, "reference")]

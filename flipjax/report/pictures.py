@@ -25,7 +25,7 @@ from flipjax.report.run import UNREADABLE, Run
 from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, PLAIN, TITLE, class_colours, plain
 from flipjax.results import gallery
 from flipjax.results.frames import records_of
-from flipjax.results.pairs import region_class
+from flipjax.results.images import region_class
 from flipjax.results.text import setting_label, varying_axes
 
 SMALL_SIDE = 96

@@ -10,17 +10,15 @@ import pandas as pd
 
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results.cells import Row, StoredCell
+from flipjax.results.cells import StoredCell, read_cells
 from flipjax.results.choices import method_regret, regret
-from flipjax.results.frames import groups_of, read_csv, to_frame
+from flipjax.results.estimates import INTERVALS, Resamples, aggregate, compare, trend
+from flipjax.results.frames import Row, groups_of, listed, read_csv, to_frame
 from flipjax.results.pairs import pair_tests, scene_tests
 from flipjax.results.repair_sign import repair_signs
-from flipjax.results.resampling import Resamples
 from flipjax.results.rows import COMPARED, LEFT_OUT, axes_of, kept_records, member_quantities
-from flipjax.results.same_run import read_cells
-from flipjax.results.score_tables import score_rows
-from flipjax.results.seeds import INTERVALS, aggregate, compare, trend
-from flipjax.results.text import listed, setting_label, varying_axes
+from flipjax.results.scores import score_rows
+from flipjax.results.text import setting_label, varying_axes
 
 COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
 UNREADABLE = (ValueError, KeyError, OSError, TypeError)
@@ -97,7 +95,7 @@ class Run(NamedTuple):
 
     def note(self, *, interval: bool = True, dots: bool = False) -> str:
         """Says what the numbers are means of, which interval they carry, and what a chart's small dots are."""
-        means = self.summary[self.summary["quantity"] == "fg_flip/all"]
+        means = self.summary[self.summary["quantity"] == "fg_flip"]
         fewest, most = min(means["n"]), max(means["n"])
         test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
         images = " or ".join(f"{n:.0f}" for n in sorted(test["n_images"].dropna().unique())) or "no"
@@ -136,7 +134,7 @@ def read_run(workdir: str | Path) -> Run:
     _count_members(records, config, missing)
     few = sum(len(cell.members) for cell in cells.values()) <= SCORED
     if not few:
-        missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.score_tables makes it")
+        missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
     resamples = Resamples(cells)
     return Run(
         folder,

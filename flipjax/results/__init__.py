@@ -4,7 +4,7 @@
 units and directions. All else is imported from the module that defines it.
 """
 
+from flipjax.results.rows import score
 from flipjax.results.run_data import RunData, load, units
-from flipjax.results.scored import score
 
 __all__ = ["RunData", "load", "score", "units"]

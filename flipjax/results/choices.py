@@ -5,13 +5,12 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from flipjax.results.frames import groups_of
+from flipjax.results.estimates import Resamples, estimate, seeds_of
+from flipjax.results.frames import groups_of, rounded
 from flipjax.results.quantities import quantity_of
-from flipjax.results.resampling import Resamples
-from flipjax.results.rows import axes_of, kept_records, member_quantities, rounded
-from flipjax.results.seeds import estimate, seeds_of
+from flipjax.results.rows import axes_of, kept_records, member_quantities, quantities_in
 
-ORACLES = {"worst_group_iou/all": "val_worst_group_iou", "fg_flip/all": "val_flip"}
+ORACLES = {"worst_group_iou": "val_worst_group_iou", "fg_flip": "val_flip"}
 """Quantities, and the rule that selects on each with labels of all groups."""
 
 
@@ -35,12 +34,12 @@ def regret(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.Data
 
 
 CHOICES: dict[str, tuple[str, float]] = {
-    "least scene reliance, no labels": ("scene_reliance/all", 1.0),
-    "least counterfactual flip, no labels": ("counterfactual_flip/all", 1.0),
+    "least scene reliance, no labels": ("scene_reliance", 1.0),
+    "least counterfactual flip, no labels": ("counterfactual_flip", 1.0),
     "least flip-risk, no labels": ("valid_risk", 1.0),
     "least validation loss": ("valid_loss", 1.0),
-    "val_worst_group_iou": ("worst_group_iou/all", -1.0),
-    "val_flip": ("fg_flip/all", 1.0),
+    "val_worst_group_iou": ("worst_group_iou", -1.0),
+    "val_flip": ("fg_flip", 1.0),
 }
 """Rules that choose a method by a quantity of the validation images, and the sign that makes the least one best."""
 ANY = "any method"
@@ -61,7 +60,8 @@ def method_regret(
         history: of history.csv; without it there are no rules of loss and flip-risk.
         resamples: of the run's test images.
     """
-    values = member_quantities(rows, split="val").set_index("member").filter(like="/")
+    values = member_quantities(rows, split="val")
+    values = values[["member", *quantities_in(values)]].set_index("member")
     if history is not None and len(history):
         kept = history["member"].map(rows.drop_duplicates("member").set_index("member")["best_epoch"])
         measures = history[history["epoch"] == kept].set_index("member").filter(like="valid_")
@@ -100,7 +100,7 @@ def _losses(
     seeds = seeds_of(records).to_numpy()
     sizes = records.groupby(seeds)["selection"].transform("size").to_numpy(np.float64)
     signs = (1.0 if quantity_of(quantity).better == "down" else -1.0) / sizes
-    columns = ["member", "selection", quantity]
+    columns = ["member", "selection", "status", quantity]
     both = pd.concat([records[columns], best[columns]])
     table = estimate(both, np.concatenate([signs, -signs]), np.concatenate([seeds, seeds]), resamples=resamples)
     table = table.assign(selection=rule, oracle=oracle, members=len(records), regret=table["mean"])

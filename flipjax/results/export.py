@@ -1,7 +1,7 @@
 """`flipjax export RUN --to csv|mlflow|trackio|wandb`: a run's members, handed to a tracker.
 
 Every member becomes a run of the tracker: its axes, its history by epoch, and its test quantities of the first
-selection rule as `test/<quantity>/<group>`. `csv` writes tables instead.
+selection rule as `test/<key>`. `csv` writes tables instead.
 Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR); they come with the extra `export`.
 """
 
@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 from flipjax import command
 from flipjax.config import ConfigError
 from flipjax.files import write_text
-from flipjax.results.cells import Row
-from flipjax.results.frames import groups_of, records_of, sha256_of, write_csv
-from flipjax.results.rows import axes_of, member_quantities
+from flipjax.results.frames import Row, groups_of, records_of, sha256_of, write_csv
+from flipjax.results.rows import axes_of, member_quantities, quantities_in
 from flipjax.results.run_data import RunData, load
 
 TABLES = ("members", "images", "scores", "history", "summary")
@@ -38,9 +37,11 @@ def records(run: RunData) -> Iterator[TrackedMember]:
     rows = run.members[run.members["selection"] == run.members["selection"].iloc[0]]
     by_member = groups_of(run.history, ["member"])
     histories = {name: table.drop(columns="member").set_index("epoch") for (name,), table in by_member}
-    for record in records_of(member_quantities(rows)):
+    table = member_quantities(rows)
+    keys = quantities_in(table)
+    for record in records_of(table):
         config = {name: record[name] for name in (*axes_of(rows), "status")}
-        test = {f"test/{name}": value for name, value in record.items() if "/" in name and math.isfinite(value)}
+        test = {f"test/{name}": record[name] for name in keys if math.isfinite(record[name])}
         epochs = histories.get(record["member"], run.history[:0])
         numbers = [{key: value for key, value in row.items() if math.isfinite(value)} for row in records_of(epochs)]
         history = list(zip(epochs.index.tolist(), numbers, strict=True))

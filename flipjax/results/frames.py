@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from flipjax.files import DamagedError, write_text
-from flipjax.results.cells import Row
 
+Row = dict[str, Any]
+
+DIGITS = 6
 DIGEST = "results.sha256"
 TEXTS = ("member", "split", "group", "status", "selection", "values", "interval")
 """Columns that are text, whatever it looks like."""
@@ -117,3 +119,25 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     if list(frame.columns) != header or not isinstance(frame.index, pd.RangeIndex):
         raise DamagedError(f"{path}: expected a name for each column, and none twice; found {', '.join(header)}")
     return frame.fillna({name: "" for name in frame if not pd.api.types.is_numeric_dtype(frame[name])})
+
+
+def rounded(value: float) -> float | int | str:
+    """Returns a number as a value of a row: six decimals, a count as it is, blank where it is not finite.
+
+    Example:
+        >>> rounded(1 / 3), rounded(4), rounded(math.nan)
+        (0.333333, 4, '')
+    """
+    if isinstance(value, int):
+        return value
+    return round(float(value), DIGITS) + 0.0 if math.isfinite(value) else ""
+
+
+def listed(names: Sequence[str], *, most: int = 20) -> str:
+    """Returns names as a list, and how many more there are than `most`.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -187,6 +187,9 @@ SCENE_IMAGE_QUANTITIES = _by_key(
 
 COLUMNS = QUANTITIES | PULL_QUANTITIES | SCENE_QUANTITIES | PAIR_QUANTITIES | REGION_QUANTITIES
 """All that is a column of results.csv."""
+KNOWN = COLUMNS | SCORE_QUANTITIES | AUDIT_QUANTITIES | DECILES
+PER_CLASS = ("iou", "gap")
+"""Beginnings of the columns that each class has."""
 
 GROUP_TITLES = {"all": "", "common": "common", "rare": "rare"}
 """Titles of groups; others are numbers."""
@@ -222,49 +225,54 @@ def column(key: str) -> str:
     return key.replace("/", "_")
 
 
-def quantity_of(name: str) -> Quantity:
-    """Returns the quantity that a name is of; a KeyError lists the valid ones.
-
-    A name is a key (`iou/cat`, `group/rare/fg_flip`), a column (`iou_cat`) or a column and a group (`fg_flip/rare`).
+def key_of(column: str, group: str = "all") -> str:
+    """Returns the key of a column of results.csv in the rows of a group.
 
     Example:
-        >>> quantity_of("fg_flip/rare").title, quantity_of("group/1/iou/cat").title, quantity_of("gap_mean").title
+        >>> key_of("iou_cat"), key_of("fg_flip", "rare")
+        ('iou/cat', 'group/rare/fg_flip')
+    """
+    prefix, mark, name = column.partition("_")
+    key = f"{prefix}/{name}" if mark and prefix in PER_CLASS else column
+    return key if group == "all" else f"group/{group}/{key}"
+
+
+def quantity_of(key: str) -> Quantity:
+    """Returns the quantity of a key of `summarize`, of one group or of all; a KeyError lists the valid ones.
+
+    Example:
+        >>> quantity_of("group/rare/fg_flip").title, quantity_of("group/1/iou/cat").title, quantity_of("gap/mean").title
         ('flip', 'IoU of cat', 'IoU gap')
     """
-    return _split(name)[0]
+    quantity = find_quantity(key)
+    if quantity is None:
+        raise KeyError(f"quantity: expected one of {', '.join(COLUMNS | DECILES)}; found {key!r}")
+    return quantity
 
 
-def title_of(name: str) -> str:
+def find_quantity(key: str) -> Quantity | None:
+    """Returns the quantity of a key, or None."""
+    base = _split(key)[1]
+    if "<" not in base and base in KNOWN:
+        return KNOWN[base]
+    prefix, _, name = base.partition("/")
+    found = [KNOWN[f"{prefix}/{each}"] for each in ("<class>", "<foreground>") if f"{prefix}/{each}" in KNOWN]
+    return _named(found[0], name) if found and name else None
+
+
+def title_of(key: str) -> str:
     """Returns the title of a quantity, with its group.
 
     Example:
-        >>> title_of("fg_flip/rare"), title_of("group/1/iou/cat"), title_of("risk_auroc/all")
+        >>> title_of("group/rare/fg_flip"), title_of("group/1/iou/cat"), title_of("risk_auroc")
         ('flip, rare', 'IoU of cat, group 1', 'flip-risk AUROC')
     """
-    quantity, group = _split(name)
-    words = [quantity.title, GROUP_TITLES.get(group, f"group {group}")]
+    group = _split(key)[0]
+    words = [quantity_of(key).title, GROUP_TITLES.get(group, f"group {group}")]
     return ", ".join(word for word in words if word)
 
 
-def _split(name: str) -> tuple[Quantity, str]:
-    """Returns a name's quantity and group."""
-    if name.startswith("group/"):
-        _, group, key = name.split("/", 2)
-        return _split(key)[0], group
-    base, _, group = name.rpartition("/")
-    for candidate, of_group in ((base, group), (column(name), "all")):
-        quantity = _by_column(candidate) if of_group in GROUP_TITLES or of_group.isdecimal() else None
-        if quantity is not None:
-            return quantity, of_group
-    raise KeyError(f"quantity: expected one of {', '.join(COLUMNS | DECILES)}; found {name!r}")
-
-
-def _by_column(name: str) -> Quantity | None:
-    for key, quantity in (COLUMNS | SCORE_QUANTITIES | AUDIT_QUANTITIES | DECILES).items():
-        if column(key) == name:
-            return quantity
-    for key, quantity in (QUANTITIES | AUDIT_QUANTITIES).items():
-        prefix, mark, _ = column(key).partition("<")
-        if mark and name.startswith(prefix) and name != prefix:
-            return _named(quantity, name.removeprefix(prefix))
-    return None
+def _split(key: str) -> tuple[str, str]:
+    """Returns the group of a key and the key within it."""
+    _, group, base = key.split("/", 2) if key.startswith("group/") and key.count("/") > 1 else ("", "all", key)
+    return group, base

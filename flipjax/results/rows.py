@@ -1,36 +1,39 @@
 """The rows of results.csv, and what they say of each member: one value per quantity."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from flipjax import metrics
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results.cells import Row
-from flipjax.results.quantities import PULL_QUANTITIES, column, of_classes, quantity_of
+from flipjax.results.frames import Row, rounded, to_frame
+from flipjax.results.images import counterfactual_flip
+from flipjax.results.quantities import (
+    PAIR_QUANTITIES,
+    PULL_QUANTITIES,
+    REGION_QUANTITIES,
+    column,
+    key_of,
+    of_classes,
+    quantity_of,
+)
+from flipjax.results.region_shares import region_quantities
+
+if TYPE_CHECKING:
+    from flipjax.data.arrays import Benchmark
 
 COMPARED = ("all", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")
-DIGITS = 6
 NOT_DONE = "not done"
 LEFT_OUT = ("diverged", "failed", NOT_DONE)
 """The statuses of members that no mean holds."""
-
-
-def rounded(value: float) -> float | int | str:
-    """Returns a number as a value of a row: six decimals, a count as it is, blank where it is not finite.
-
-    Example:
-        >>> rounded(1 / 3), rounded(4), rounded(math.nan)
-        (0.333333, 4, '')
-    """
-    if isinstance(value, int):
-        return value
-    return round(float(value), DIGITS) + 0.0 if math.isfinite(value) else ""
 
 
 def member_rows(
@@ -86,7 +89,7 @@ def axes_of(rows: pd.DataFrame) -> tuple[str, ...]:
 def member_quantities(rows: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
     """Returns a row per member and selection rule: its axes, `member`, `status`, and the value of every quantity.
 
-    A quantity is named `<column>/<group>` for the groups all, common and rare; one that compares groups for all alone.
+    Quantities are named as `summarize` names them, of all images, the common and the rare groups, and follow `status`.
 
     Args:
         rows: of results.csv.
@@ -98,14 +101,64 @@ def member_quantities(rows: pd.DataFrame, *, split: str = "test") -> pd.DataFram
     of_group = {group: rows.set_index(place)[(rows["group"] == group).to_numpy()] for group in COMPARED}
     names = list(rows.columns)
     quantities = {
-        f"{name}/{group}": of_group[group][name]
+        key_of(name, group): of_group[group][name]
         for name in names[names.index("n_images") + 1 : names.index("status")]
-        for group in (("all",) if quantity_of(name).across else COMPARED)
+        for group in (("all",) if quantity_of(key_of(name)).across else COMPARED)
     }
     whole = of_group["all"][[*axes, "member", "status"]]
     return pd.concat([whole, pd.DataFrame(quantities, index=whole.index)], axis=1)
 
 
+def quantities_in(records: pd.DataFrame) -> list[str]:
+    """Returns the columns of `member_quantities` that are quantities."""
+    names = list(records.columns)
+    return names[names.index("status") + 1 :]
+
+
 def kept_records(records: pd.DataFrame) -> pd.DataFrame:
     """Returns the members of which means are made: all but those that diverged or failed."""
     return records[~records["status"].isin(LEFT_OUT)]
+
+
+def score(
+    predictions: Any,
+    benchmark: Benchmark,
+    *,
+    part: str = "test",
+    kind: str = "logits",
+    channels: str = "last",
+    **columns: Any,
+) -> pd.DataFrame:
+    """Returns the rows of results.csv for a model's predictions: one for each group, `all`, `common` and `rare`.
+
+    The numbers are those that a sweep gives the same predictions. What takes further passes of a model, on other
+    scenes, is not among them. The rows can stand below those of a run: `pd.concat([load(run).members, rows])`. The
+    example of `flipjax.data.benchmark` has a call.
+
+    Args:
+        predictions: of `benchmark.test.images` in order, as `flipjax.metrics.decompose` takes them: logits
+            (n, H, W, C) of NumPy, JAX or PyTorch.
+        benchmark: of `flipjax.data.benchmark`.
+        part: whose images they are, `val` or `test`.
+        kind: `logits`, `probabilities`, or `masks`, whose rows have no flip-risk.
+        channels: `last`, or `first` for (n, C, H, W).
+        **columns: `member` ("own" unless told) and axes, such as `method="mine"`; rho and seed are the benchmark's.
+
+    Raises:
+        ValueError: predictions of other images or classes.
+    """
+    images = getattr(benchmark, part)
+    options: dict[str, Any] = {"kind": kind, "channels": channels}
+    C = len(benchmark.class_names)
+    counts = metrics.decompose(predictions, images.masks, num_classes=C if kind == "masks" else None, **options)
+    if counts.confusion.shape[-1] != C:
+        names = ", ".join(benchmark.class_names)
+        raise ValueError(f"predictions: expected {C} classes ({names}), found {counts.confusion.shape[-1]}.")
+    more = {"counterfactual_flip": counterfactual_flip(counts, images.pairs)}
+    if kind != "masks":
+        sums = metrics.region_sums(predictions, images.masks, **options)
+        more |= region_quantities(sums, images.groups, all_groups=benchmark.all_groups)
+    member = {"member": "own", "rho": benchmark.rho, "seed": benchmark.seed, "status": "finished"} | columns
+    further = [*(PAIR_QUANTITIES if (images.pairs >= 0).any() else ()), *REGION_QUANTITIES]
+    names = {"class_names": benchmark.class_names, "all_groups": benchmark.all_groups}
+    return to_frame(member_rows(member, counts, images.groups, part=part, more=more, further=further, **names))

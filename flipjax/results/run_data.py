@@ -11,14 +11,12 @@ import numpy as np
 import pandas as pd
 
 from flipjax.files import DamagedError, replacing
-from flipjax.results.cells import StoredCell
+from flipjax.results.cells import StoredCell, read_cells
+from flipjax.results.estimates import Resamples, aggregate
 from flipjax.results.frames import read_csv
-from flipjax.results.image_columns import image_columns
-from flipjax.results.quantities import COLUMNS, IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, column, quantity_of
-from flipjax.results.resampling import Resamples
-from flipjax.results.same_run import read_cells
-from flipjax.results.score_tables import SCORE_COLUMNS, SCORES, image_scores, score_rows
-from flipjax.results.seeds import aggregate
+from flipjax.results.images import image_columns
+from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, find_quantity, key_of
+from flipjax.results.scores import SCORE_COLUMNS, SCORES, image_scores, score_rows
 
 MOST_IMAGES = 2_000_000
 
@@ -86,7 +84,8 @@ def load(run: str | Path) -> RunData:
     - `.history`, history.csv, a row a member and epoch: `member`, `epoch`, losses in nats, shares, `learning_rate`,
       `group_weight_<g>`.
     - `.summary`, a row a setting, selection rule and quantity: the axes but the seed, `selection`, `quantity` (as
-      `fg_flip/rare`), `n`, `left_out`, `values`, `mean`, `low`, `high`, `interval`, see `flipjax.results.seeds`.
+      `group/rare/fg_flip`), `n`, `left_out`, `values`, `mean`, `low`, `high`, `interval`, see
+      `flipjax.results.estimates`.
 
     Args:
         run: the folder that a sweep wrote.
@@ -110,10 +109,9 @@ def units(columns: Iterable[str]) -> dict[str, str]:
         >>> units(["member", "fg_flip", "flip_risk"])
         {'fg_flip': 'share', 'flip_risk': 'nats'}
     """
-    prefixes = tuple(column(key).partition("<")[0] for key in COLUMNS)
     named = IMAGE_QUANTITIES | SCENE_IMAGE_QUANTITIES | SCORE_COLUMNS | SCORES
-    known = [name for name in columns if name in named or name.startswith(prefixes)]
-    return {name: (named.get(name) or quantity_of(name)).unit for name in known}
+    found = {name: named.get(name) or find_quantity(key_of(name)) for name in columns}
+    return {name: quantity.unit for name, quantity in found.items() if quantity is not None}
 
 
 def write_images(run: str | Path) -> Path | None:

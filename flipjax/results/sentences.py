@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from flipjax.results.cells import Row
-from flipjax.results.frames import groups_of, records_of
+from flipjax.results.frames import Row, groups_of, listed, records_of
 from flipjax.results.quantities import quantity_of
 from flipjax.results.repair_sign import SAFE
-from flipjax.results.text import by_setting, disagree, listed, setting_label, varying_axes, with_interval
+from flipjax.results.text import by_setting, disagree, setting_label, varying_axes, with_interval
 
-CHANGES = ("fg_flip/rare", "gap_mean/all", "iou_foreground/all")
+CHANGES = ("group/rare/fg_flip", "gap/mean", "iou/foreground")
 BLIND = 0.70
 SHORT = "+z.2f"
 
@@ -50,11 +49,11 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
     """Returns how Flip in the rare groups differs from the reference's at the highest rho: a sentence a setting.
 
     Args:
-        comparison: of `flipjax.results.seeds.compare` along `axis`.
+        comparison: of `flipjax.results.estimates.compare` along `axis`.
         axis: what is compared.
         axes: those that name a setting; None: the others that vary.
     """
-    rows = comparison[comparison["quantity"] == "fg_flip/rare"] if len(comparison) else comparison
+    rows = comparison[comparison["quantity"] == "group/rare/fg_flip"] if len(comparison) else comparison
     rows = rows[rows["rho"] == rows["rho"].max()] if "rho" in rows else rows
     varying = [name for name in varying_axes(rows) if name not in (axis, "reference")]
     axes = varying if axes is None else axes
@@ -99,8 +98,8 @@ def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
     if math.isnan(row["change_low"]):
         return ""
     title = quantity_of(row["quantity"]).title
-    group = row["quantity"].rpartition("/")[2]
-    name = title[0].upper() + title[1:] + ("" if group == "all" else f" in the {group} groups")
+    group = row["quantity"].split("/")[1] if row["quantity"].startswith("group/") else ""
+    name = title[0].upper() + title[1:] + (f" in the {group} groups" if group else "")
     interval = with_interval(row, "change", "change_low", "change_high", form=SHORT)
     seeds = f"{row['n']} seeds" if row["interval"] == "seeds" else _with_seeds(row)
     if row["change_low"] <= 0 <= row["change_high"]:
@@ -113,13 +112,13 @@ def _change(row: Row, by_rho: Mapping[tuple, Row]) -> str:
 
 
 def _used(by_rho: Mapping[tuple, Row]) -> str:
-    rows = _known(by_rho, "context_use/all", "mean")
+    rows = _known(by_rho, "context_use", "mean")
     shares = ", ".join(f"{rows[rho]['mean']:.2f} at rho {rho}" for rho in sorted(rows))
     return f"Of the evidence that rho gives the scene members use {shares}." if rows else ""
 
 
 def _blindness(by_rho: Mapping[tuple, Row]) -> str:
-    rows = _known(by_rho, "risk_auroc/all", "low")
+    rows = _known(by_rho, "risk_auroc", "low")
     if not rows:
         return ""
     highest = max(rows)

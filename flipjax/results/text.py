@@ -6,15 +6,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from flipjax.results.cells import Row
-from flipjax.results.frames import groups_of, records_of
+from flipjax.results.frames import Row, groups_of, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.repair_sign import SAFE
-from flipjax.results.score_tables import SCORES
+from flipjax.results.scores import SCORES
 
-COLUMNS = ("fg_flip/common", "fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
-COLUMNS += ("risk_auroc/all", "top_decile_flip_share/all")
-DIFFERENCES = ("fg_flip/rare", "gap_mean/all", "worst_group_iou/all", "iou_foreground/all")
+COLUMNS = ("group/common/fg_flip", "group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground")
+COLUMNS += ("risk_auroc", "top_decile_flip_share")
+DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground")
 SIGNED = "+z.3f"
 WIDTH = 80
 
@@ -95,10 +94,10 @@ def summary_table(summary: pd.DataFrame) -> TextTable:
     """Returns a row per setting: its main quantities as mean and interval."""
     axes = varying_axes(summary) + (["rho"] if "rho" in summary else [])
     counts = {"seeds": "n"} | ({"left out": "left_out"} if summary["left_out"].any() else {})
-    columns = [*COLUMNS, *({"scene_pull/all"} & {*summary["quantity"]})]
+    columns = [*COLUMNS, *({"scene_pull"} & {*summary["quantity"]})]
     rows = []
     for values, by_name in by_setting(summary, axes):
-        first = by_name["fg_flip/all"]
+        first = by_name["fg_flip"]
         means = [_mean(by_name[name], first["n"]) for name in columns]
         rows.append([*map(str, values), *(str(first[name]) for name in counts.values()), *means])
     return TextTable([*axes, *counts, *map(title_of, columns)], rows, len(axes) + len(counts))
@@ -186,16 +185,6 @@ def sign_table(signs: pd.DataFrame) -> TextTable:
 def disagree(row: Row) -> bool:
     """Says whether the seeds of a row of `repair_signs` agree too little on repair, or whether that is not known."""
     return not row["agreement"] >= SAFE
-
-
-def listed(names: Sequence[str], *, most: int = 20) -> str:
-    """Returns names as a list, and how many more there are than `most`.
-
-    Example:
-        >>> listed(["a", "b", "c"], most=2)
-        'a, b and 1 more'
-    """
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def to_text(table: TextTable, *, width: int = WIDTH) -> str:

@@ -17,8 +17,9 @@ from flipjax.intervene.identity import training_evidence
 from flipjax.metrics import Decomposition
 from flipjax.plan import Program
 from flipjax.results import gallery
-from flipjax.results.cells import Row, StoredCell, StoredSplit, save_cell
-from flipjax.results.pairs import counterfactual_flip
+from flipjax.results.cells import StoredCell, StoredSplit, save_cell
+from flipjax.results.frames import Row
+from flipjax.results.images import counterfactual_flip
 from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
 from flipjax.results.region_shares import region_quantities
 from flipjax.results.rows import member_rows

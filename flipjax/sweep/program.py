@@ -7,7 +7,7 @@ import numpy as np
 
 from flipjax.config import PopulationSpec
 from flipjax.plan import Program
-from flipjax.results.cells import Row
+from flipjax.results.frames import Row
 from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.workdir import Workdir
 from flipjax.task import Task, check_pool, make_members, missing_group_notes, starting_weights

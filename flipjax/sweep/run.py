@@ -14,8 +14,7 @@ from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.identity import settings_of, sources_of
 from flipjax.plan import Program, restrict, select, shard_members
 from flipjax.report import page
-from flipjax.results.cells import Row
-from flipjax.results.frames import write_csv, write_results
+from flipjax.results.frames import Row, write_csv, write_results
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
 from flipjax.sweep import storage, waves

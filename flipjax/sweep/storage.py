@@ -11,7 +11,8 @@ import numpy as np
 from flipjax.files import DamagedError
 from flipjax.plan import Program, select
 from flipjax.results import gallery
-from flipjax.results.cells import Row, StoredCell, load_cell, save_cell
+from flipjax.results.cells import StoredCell, load_cell, save_cell
+from flipjax.results.frames import Row
 from flipjax.sweep.workdir import Workdir
 
 # The arrays of a part that have an axis of members, and which one it is.

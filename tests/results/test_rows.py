@@ -14,7 +14,7 @@ from flipjax.results import quantities
 from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import read_csv, records_of, to_frame, write_csv
 from flipjax.results.rows import member_quantities, member_rows
-from flipjax.results.score_tables import score_rows
+from flipjax.results.scores import score_rows
 from results.tables import CLASSES, END, MEASURES, RECORDED, cell_of, random_decomposition
 
 CONTRACT = ("fg_correct", "fg_flip", "fg_miss", "flip_image_mean", "iou_background", "iou_hopper", "iou_skimmer")
@@ -41,7 +41,7 @@ def test_rows_of_a_member_are_the_summaries_of_its_groups():
     (record,) = records_of(member_quantities(to_frame(rows)))
     for key in ("gap/hopper", "gap/skimmer", "gap/mean", "worst_group_iou"):
         name = quantities.column(key)
-        assert record[f"{name}/all"] == round(whole[key], 6) and rare[name] == ""
+        assert record[key] == round(whole[key], 6) and rare[name] == ""
     missing = rows_of(None, {"member": "m", "rho": 0.9, "seed": 1, **END})
     assert {row["n_images"] for row in missing} == {row["fg_flip"] for row in missing} == {""}
     assert list(missing[0]) == list(rows[0])
@@ -73,9 +73,9 @@ def test_cells_of_pools_with_other_classes_share_a_table(tmp_path):
     assert np.isnan([table["iou_cat"].iloc[0], table["iou_hopper"].iloc[-1]]).all()
     first, second = records_of(member_quantities(table))
     for record, own, other in ((first, CLASSES[1:], ("cat", "dog")), (second, ("cat", "dog"), CLASSES[1:])):
-        gaps = [record[f"gap_{name}/all"] for name in own]
-        assert record["gap_mean/all"] == pytest.approx(sum(gaps) / 2, abs=2e-6)
-        assert all(np.isnan(record[f"gap_{name}/all"]) for name in other)
+        gaps = [record[f"gap/{name}"] for name in own]
+        assert record["gap/mean"] == pytest.approx(sum(gaps) / 2, abs=2e-6)
+        assert all(np.isnan(record[f"gap/{name}"]) for name in other)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

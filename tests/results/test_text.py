@@ -7,10 +7,9 @@ import numpy as np
 from flipjax.results import quantities
 from flipjax.results.cells import load_cell
 from flipjax.results.choices import regret
+from flipjax.results.estimates import Resamples, aggregate, compare, trend
 from flipjax.results.frames import read_csv, records_of, to_frame
 from flipjax.results.quantities import RANGES
-from flipjax.results.resampling import Resamples
-from flipjax.results.seeds import aggregate, compare, trend
 from flipjax.results.sentences import headline, unlearnt_warning, verdicts
 from flipjax.results.text import comparison_table, regret_table, summary_table, to_markdown, to_text, trend_table
 from results.tables import RECORDED, table_of
@@ -58,7 +57,14 @@ def test_no_sentence_without_an_interval_that_carries_it():
 
 
 def test_a_verdict_says_what_its_interval_excludes():
-    row = {"rho": 0.95, "method": "mine", "reference": "ce", "quantity": "fg_flip/rare", "n": 4, "interval": "seeds"}
+    row = {
+        "rho": 0.95,
+        "method": "mine",
+        "reference": "ce",
+        "quantity": "group/rare/fg_flip",
+        "n": 4,
+        "interval": "seeds",
+    }
     cases = [(-0.21, -0.47, 0.05), (-0.21, -0.47, -0.05), (0.2, 0.1, 0.3), (0.2, np.nan, np.nan)]
     ends = [dict(zip(("difference", "low", "high"), case, strict=True)) for case in cases]
     table = to_frame([row | {"rho": 0.5} | ends[2], *(row | each for each in ends)])

@@ -27,10 +27,10 @@ from flipjax.config import SELECTIONS
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import write_csv
-from flipjax.results.pairs import counterfactual_flip
+from flipjax.results.images import counterfactual_flip
 from flipjax.results.quantities import PAIR_QUANTITIES, SCENE_QUANTITIES
 from flipjax.results.rows import member_rows
-from flipjax.results.score_tables import SCORES
+from flipjax.results.scores import SCORES
 from flipjax.results.swapped_scenes import scene_quantities
 
 CLASSES, SCENES = ("background", "mossling", "ripplet"), ("land", "water")

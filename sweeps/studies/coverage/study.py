@@ -15,9 +15,8 @@ from scipy.stats import norm
 
 from flipjax.metrics import Decomposition, bootstrap, summarize
 from flipjax.results.cells import StoredCell, StoredSplit
+from flipjax.results.estimates import Resamples, estimate
 from flipjax.results.frames import to_frame, write_csv
-from flipjax.results.resampling import Resamples
-from flipjax.results.seeds import estimate
 
 SIZES = (20, 50, 200)
 SEEDS = (4, 5, 8, 20)
@@ -91,7 +90,7 @@ def over_models(generator, simulation, n, repetitions):
     """Yields rows: the mean of two seeds and the difference of two methods, tested on the same images."""
     large = summarize(draw_model(generator, *draw_shares(generator, simulation, MANY)))
     # Where all is flipped or nothing, two models flip the same.
-    quantities = ("fg_flip/all", "risk_auroc/all") if simulation == "sizes vary" else ("risk_auroc/all",)
+    quantities = ("fg_flip", "risk_auroc") if simulation == "sizes vary" else ("risk_auroc",)
     found = {(form, name): [] for form in ("mean of 2 seeds", "difference") for name in quantities}
     for _ in range(repetitions):
         images = draw_shares(generator, simulation, n)
@@ -106,7 +105,8 @@ def over_models(generator, simulation, n, repetitions):
             {
                 "member": cell.members,
                 "selection": "val_loss",
-                **{name: [each[name.removesuffix("/all")] for each in summaries] for name in quantities},
+                "status": "done",
+                **{name: [each[name] for each in summaries] for name in quantities},
             }
         )
         options = {"resamples": Resamples({"000": cell}, samples=400)}
@@ -118,7 +118,7 @@ def over_models(generator, simulation, n, repetitions):
             for name, low, high in table[["quantity", "low", "high"]].to_numpy().tolist():
                 found[form, name].append((low, high))
     for (form, name), intervals in found.items():
-        truth = 0.0 if form == "difference" else large[name.removesuffix("/all")]
+        truth = 0.0 if form == "difference" else large[name]
         yield {"interval": form, "simulation": simulation, "n": n, "quantity": name} | count(intervals, truth)
 
 
@@ -134,9 +134,9 @@ def over_seeds(generator, n, repetitions):
         ),
     }
     for simulation, (truth, draw) in draws.items():
-        tables = [estimate(pd.DataFrame({"fg_flip/all": draw()})) for _ in range(repetitions)]
+        tables = [estimate(pd.DataFrame({"status": "done", "fg_flip": draw()})) for _ in range(repetitions)]
         ends = [tuple(table[["low", "high"]].iloc[0]) for table in tables]
-        yield {"interval": "seeds", "simulation": simulation, "n": n, "quantity": "fg_flip/all"} | count(ends, truth)
+        yield {"interval": "seeds", "simulation": simulation, "n": n, "quantity": "fg_flip"} | count(ends, truth)
 
 
 def main():

@@ -1,16 +1,16 @@
-"""What stored decompositions say of each image, and which class is taken for which."""
+"""Columns of single images, the predicted label of each, and counterfactual sets: one object in all scenes."""
 
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from flipjax.intervene.identity import SceneSwap
-from flipjax.metrics.classes import Background, is_foreground
+from flipjax.metrics.classes import Background, background_classes, is_foreground
 from flipjax.metrics.decomposition import Decomposition, flips_of
-from flipjax.results.cells import Row
+from flipjax.results.frames import Row, rounded
 from flipjax.results.quantities import IMAGE_QUANTITIES
-from flipjax.results.rows import rounded
 
 
 def image_columns(
@@ -63,3 +63,66 @@ def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: 
         row = {"truth": class_names[truth], "prediction": class_names[other], "outcome": outcome, "pixels": pixels}
         rows.append(row | {"share": rounded(pixels / whole) if whole else ""})
     return rows
+
+
+def region_class(decomposition: Decomposition) -> np.ndarray:
+    """Returns the label of most of each image's predicted region, int64 (n,): the first background class if none.
+
+    It is read off the counts, of which ignored pixels are no part. Of labels equally frequent it is the first.
+
+    Args:
+        decomposition: leaves (n, C, C) and (n,).
+
+    Example:
+        >>> counts = np.array([[[4, 0, 0], [0, 1, 2], [0, 0, 0]], [[4, 0, 0], [1, 0, 0], [0, 0, 0]]])
+        >>> region_class(Decomposition(counts, np.zeros(2))).tolist()
+        [2, 0]
+    """
+    counts = np.asarray(decomposition.confusion).sum(1, dtype=np.int64)
+    outside = background_classes(decomposition.background)
+    counts[:, list(outside)] = 0
+    return np.where(counts.any(1), counts.argmax(1), outside[0] if outside else -1)
+
+
+def whole_pairs(pairs: np.ndarray, *, size: int = 0) -> np.ndarray:
+    """Returns the places (P, size) of the images of each counterfactual set, by its number; -1 is no set.
+
+    A set with fewer images is left out; by default `size` is that of the largest set, the number of scenes, 2 at least.
+
+    Example:
+        >>> whole_pairs(np.array([3, 1, -1, 1, 3, 5])).tolist()
+        [[1, 3], [0, 4]]
+    """
+    pairs = np.asarray(pairs)
+    numbers, counts = np.unique(pairs[pairs >= 0], return_counts=True)
+    size = size or max(2, counts.max(initial=0))
+    sets = [np.flatnonzero(pairs == number) for number in numbers[counts == size]]
+    return np.array(sets, np.int64).reshape(-1, size)
+
+
+def label_changes(decomposition: Decomposition, pairs: np.ndarray) -> np.ndarray:
+    """Returns whether the predicted label of each set changes with the scene alone: 1, 0, or NaN, float64 (P,).
+
+    The label is that of most of the region (`region_class`); NaN where an image of the set has no region.
+
+    Args:
+        decomposition: leaves (n, C, C) and (n,).
+        pairs: int (n,), the counterfactual set of each image or -1.
+
+    Example:
+        >>> counts = np.zeros((4, 3, 3), int)
+        >>> counts[[0, 1, 2, 3], 1, [1, 2, 1, 1]] = 5
+        >>> label_changes(Decomposition(counts, np.zeros(4)), np.array([0, 0, 1, 1])).tolist()
+        [1.0, 0.0]
+    """
+    labels = region_class(decomposition)[whole_pairs(pairs)]
+    known = ~np.isin(labels, background_classes(decomposition.background)).any(1)
+    return np.where(known, (labels != labels[:, :1]).any(1), np.nan)
+
+
+def counterfactual_flip(decomposition: Decomposition, pairs: np.ndarray) -> float:
+    """Returns the share of the sets whose predicted label changes with the scene alone; NaN without any.
+
+    No labels are needed. Arguments as in `label_changes`.
+    """
+    return float(pd.Series(label_changes(decomposition, pairs)).mean())

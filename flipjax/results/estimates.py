@@ -1,18 +1,22 @@
 """Means over seeds and trends in the correlation level, each with an interval that the seeds or the images carry."""
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from flipjax.results.frames import groups_of
-from flipjax.results.quantities import RANGES, quantity_of
-from flipjax.results.resampling import Resamples
-from flipjax.results.rows import DIGITS, axes_of, kept_records, member_quantities, rounded
+from flipjax.metrics import resampled, statistics
+from flipjax.metrics.selective import AurocEstimate
+from flipjax.metrics.summary import risk_aurocs
+from flipjax.results.cells import StoredCell
+from flipjax.results.frames import DIGITS, groups_of, rounded
+from flipjax.results.quantities import PULL_QUANTITIES, RANGES, of_classes, quantity_of
+from flipjax.results.rows import axes_of, kept_records, member_quantities, quantities_in
 
 Terms = Iterable[tuple[list[str], float]]
 """Of a sum of records: the member and the rule of each, and its weight."""
@@ -25,6 +29,72 @@ INTERVALS = {
     "seeds": "95% Student t interval over seeds",
     "images": "95% interval over the test images (bootstrap; of an AUROC, Newcombe's), for these seeds alone",
 }
+
+
+SAMPLES = 500
+
+
+class Resamples:
+    """Resampled quantities of a run's members, computed when asked for.
+
+    Images of one object are drawn together. All members of a cell see the same resamples, so that differences between
+    them are paired.
+    """
+
+    def __init__(self, cells: Mapping[str, StoredCell], *, samples: int = SAMPLES):
+        """Starts no work; `cells` by name, as `flipjax.results.cells.load_cell` reads them."""
+        self._cells = {member: cell for cell in cells.values() for member in cell.members}
+        self._samples = samples
+        self._draws: dict[int, statistics.Draws] = {}
+        self._values: dict[tuple[str, str, bool], dict[str, np.ndarray]] = {}
+        self._aurocs: dict[tuple[str, str], dict[str, AurocEstimate]] = {}
+
+    def of(self, member: str, selection: str, quantity: str) -> np.ndarray | None:
+        """Returns a quantity of each resample: float64 (samples,); None where unknown."""
+        cell = self._cells.get(member)
+        if cell is None or selection not in cell.selections or quantity not in _keys(cell.class_names):
+            return None
+        # Those that need a ranking of the images take ten times as long as the others.
+        place = member, selection, _ranked(quantity)
+        if place not in self._values:
+            part, options = cell.parts["test"], {"class_names": cell.class_names, "all_groups": cell.groups}
+            if id(cell) not in self._draws:
+                rows = draw_objects(part.groups, part.pairs, samples=self._samples)
+                self._draws[id(cell)] = statistics.Draws(rows, len(part.groups), keep=True)
+            counts = cell.decomposition(member, "test", selection=selection)
+            keys = [key for key in _keys(cell.class_names) if _ranked(key) == place[2]]
+            self._values[place] = resampled(counts, keys, self._draws[id(cell)], groups=part.groups, **options)
+        return self._values[place][quantity]
+
+    def auroc(self, member: str, selection: str, quantity: str) -> AurocEstimate | None:
+        """Returns a member's `risk_auroc`, of all images or a group, with its interval; None where unknown."""
+        cell = self._cells.get(member)
+        if cell is None or selection not in cell.selections:
+            return None
+        if (member, selection) not in self._aurocs:
+            part = cell.parts["test"]
+            counts = cell.decomposition(member, "test", selection=selection)
+            self._aurocs[member, selection] = risk_aurocs(counts, part.groups, pairs=part.pairs, all_groups=cell.groups)
+        return self._aurocs[member, selection].get(quantity)
+
+
+@functools.cache
+def _keys(class_names: tuple[str, ...]) -> frozenset[str]:
+    """Returns the keys of `summarize` that a resample has."""
+    table = of_classes(class_names) | (PULL_QUANTITIES if len(class_names) > 3 else {})
+    quantities = {key: quantity for key, quantity in table.items() if "n_images" not in key}
+    inside = [f"group/{g}/{key}" for g in ("common", "rare") for key, q in quantities.items() if not q.across]
+    return frozenset([*quantities, *inside])
+
+
+def _ranked(key: str) -> bool:
+    return key.rpartition("/")[2] in statistics.RANKED
+
+
+def draw_objects(groups: np.ndarray, pairs: np.ndarray, *, samples: int = SAMPLES) -> np.ndarray:
+    """Returns resamples of n images, int64 (samples, n): images of one object together, the same ones every time."""
+    generator = np.random.default_rng(0)
+    return statistics.draw_images(generator, len(groups), samples=samples, groups=groups, pairs=pairs).rows
 
 
 def estimate(
@@ -52,21 +122,21 @@ def estimate(
         key of INTERVALS, or '' without one.
 
     Example:
-        >>> estimate(pd.DataFrame({"fg_flip/all": [0.0, 0.25, 0.5, 0.75]})).to_dict("records")[0]["high"]
+        >>> estimate(pd.DataFrame({"status": "done", "fg_flip": [0.0, 0.25, 0.5, 0.75]})).to_dict("records")[0]["high"]
         0.888565
-        >>> estimate(pd.DataFrame({"fg_flip/all": [0.25, 0.5]}), [1, -1], [0, 0])["mean"].tolist()
+        >>> estimate(pd.DataFrame({"status": "done", "fg_flip": [0.25, 0.5]}), [1, -1], [0, 0])["mean"].tolist()
         [-0.25]
     """
-    quantities = [name for name in records.columns if "/" in name]
+    quantities = quantities_in(records)
     weights = np.broadcast_to(np.asarray(weights, np.float64), len(records))
     codes = np.arange(len(records)) if seeds is None else pd.factorize(np.asarray(seeds), use_na_sentinel=False)[0]
     members = [] if resamples is None else records[["member", "selection"]].to_numpy().tolist()
     sums = np.zeros((codes.max(initial=-1) + 1, len(quantities)))
     np.add.at(sums, codes, weights[:, None] * records[quantities].to_numpy(np.float64))
     rows = []
-    for quantity, column in zip(quantities, sums.T, strict=True):
-        inside = np.isfinite(column)
-        values = column[inside]
+    for quantity, own in zip(quantities, sums.T, strict=True):
+        inside = np.isfinite(own)
+        values = own[inside]
         whole = inside[codes]
         terms = zip(itertools.compress(members, whole), weights[whole].tolist(), strict=False)
         low, high, interval = _interval(values, terms, quantity, resamples)
@@ -84,7 +154,7 @@ def _interval(values: np.ndarray, terms: Terms, quantity: str, resamples: Resamp
         return float(values.mean()) - half, float(values.mean()) + half, "seeds"
     if resamples is None or not len(values):
         return math.nan, math.nan, ""
-    if quantity.startswith("risk_auroc/"):
+    if quantity.endswith("risk_auroc"):
         return _auroc_interval(values, terms, quantity, resamples)
     total = np.zeros(1)
     for (member, rule), weight in terms:
