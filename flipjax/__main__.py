@@ -33,23 +33,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 2 where there is no such command, else as the command's help says."""
     if arguments is None:
         open_closed_streams()
-    return command.entry("flipjax", _run, arguments)
-
-
-def _run(arguments: list[str]) -> int:
-    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if name in ("", "-h", "--help"):
-        print(_help())
-        return command.DONE if name else command.USAGE
-    if name == "--version":
-        print(f"flipjax {flipjax.__version__}")
-        return command.DONE
+        arguments = sys.argv[1:]
+    name, *rest = arguments or ("",)
     if name not in COMMANDS:
-        raise ConfigError("COMMAND", f"one of {', '.join(COMMANDS)}", name)
-    with Signals():
-        module = importlib.import_module(COMMANDS[name][0])
+        return _describe([name])
+    try:
+        with Signals():
+            module = importlib.import_module(COMMANDS[name][0])
+    except ModuleNotFoundError as error:
+        return command.refuse(f"flipjax {name}", error, options={})
     # `python -m flipjax.models` has one command, which is this one.
     return module.main([name, *rest] if name == "convert" else rest)
+
+
+@command.main("flipjax")
+def _describe(arguments: list[str]) -> int:
+    (name,) = arguments
+    if name == "--version":
+        print(f"flipjax {flipjax.__version__}")
+    elif name in ("", "-h", "--help"):
+        print(_help())
+    else:
+        raise ConfigError("COMMAND", f"one of {', '.join(COMMANDS)}", name)
+    return command.DONE if name else command.USAGE
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import argparse
 import ast
 import difflib
 import functools
+import itertools
 import os
 import sys
 import traceback
@@ -29,59 +30,76 @@ CONFIG_HELP = """configuration:
 """
 
 
-def entry(
-    prog: str,
-    body: Callable[[list[str]], int],
-    arguments: Sequence[str] | None,
-    *,
-    options: Mapping[str, str] | None = None,
-    system_code: int = USAGE,
-    advice: str = "",
-) -> int:
-    """Runs a command and returns its exit code; an error that a user can act on is one line on standard error.
+def main(
+    prog: str, *, options: Mapping[str, str] | None = None, system_code: int = USAGE, advice: str = ""
+) -> Callable[[Callable[[list[str]], int]], Callable[..., int]]:
+    """Makes a command of a function of its arguments: an error that a user can act on is one line and an exit code.
 
     Args:
-        prog: what the line begins with, such as `flipjax sweep`.
-        body: takes the command line without the program's name, returns the exit code.
-        arguments: the command line; None: that of this process.
+        prog: begins the line, such as `flipjax sweep`.
         options: the option that stands for a field of the configuration, and is named in its place.
         system_code: exit code of an error of the system, such as a file that is not there or a disk that is full.
-        advice: what to do about such an error, behind its line.
+        advice: follows the line of such an error.
+
+    Returns:
+        A decorator. The command takes the arguments behind the program's name, by default those of this process.
     """
-    try:
-        try:
-            return body(sys.argv[1:] if arguments is None else list(arguments))
-        finally:
-            print(end="", flush=True)
-    except BrokenPipeError:
-        # Who reads has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    except KeyboardInterrupt:
-        code, text = INTERRUPTED, "interrupted; the same command starts anew"
-    except ConfigError as error:
-        code, text = error.exit_code, f"{(options or {}).get(error.field, error.field)}: {error.problem}"
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("flipjax"):
-            raise
-        code, advice = USAGE, "without, flipjax.metrics and the numbers of flipjax audit work"
-        text = f"expected the package {error.name}, found none; python -m pip install flipjax brings it; {advice}"
-    except OSError as error:
-        # Without a number it is flipjax that looked for what the command line names.
-        code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
-        text = one_line(f"{error.filename}: {error.strerror}" if error.filename else str(error)) + advice
-    except MemoryError as error:
-        code, text = USAGE, f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"
-    except Exception as error:
-        code, text = getattr(error, "exit_code", None), one_line(str(error))
-        if code is None and (problem := backend_problem()):
-            code, text = USAGE, problem
-        if code is None:
-            raise
+
+    def decorate(body: Callable[[list[str]], int]) -> Callable[..., int]:
+        @functools.wraps(body)
+        def run(arguments: Sequence[str] | None = None) -> int:
+            try:
+                try:
+                    return body(sys.argv[1:] if arguments is None else list(arguments))
+                finally:
+                    print(end="", flush=True)
+            except BrokenPipeError:
+                # Who reads has seen enough.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return DONE
+            except (Exception, KeyboardInterrupt) as error:
+                return refuse(prog, error, options=options or {}, system_code=system_code, advice=advice)
+
+        return run
+
+    return decorate
+
+
+def refuse(
+    prog: str, error: BaseException, *, options: Mapping[str, str], system_code: int = USAGE, advice: str = ""
+) -> int:
+    """Says an error in a line and returns its exit code, as `main` does; one of the code itself is raised."""
+    problem = _explain(error, options, system_code, advice)
+    if problem is None:
+        raise error
     # Where there is no standard error, print would write to standard output.
     if sys.stderr is not None:
-        say(printable(f"{prog}: {text}"))
-    return code
+        say(printable(f"{prog}: {problem[1]}"))
+    return problem[0]
+
+
+def _explain(error: BaseException, options: Mapping[str, str], system_code: int, advice: str) -> tuple[int, str] | None:
+    """Returns exit code and line of an error; None for one of the code itself."""
+    match error:
+        case KeyboardInterrupt():
+            return INTERRUPTED, "interrupted; the same command starts anew"
+        case ConfigError():
+            return error.exit_code, f"{options.get(error.field, error.field)}: {error.problem}"
+        case ModuleNotFoundError():
+            if (error.name or "").startswith("flipjax"):
+                return None
+            text = f"expected the package {error.name}, found none; python -m pip install flipjax brings it"
+            return USAGE, f"{text}; without, flipjax.metrics and the numbers of flipjax audit work"
+        case OSError():
+            # Without a number it is flipjax that looked for what the command line names.
+            code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
+            return code, one_line(f"{error.filename}: {error.strerror}" if error.filename else str(error)) + advice
+        case MemoryError():
+            return USAGE, f"expected more memory than this process may take ({error or 'ulimit -v'}){advice}"
+    if (code := getattr(error, "exit_code", None)) is not None:
+        return code, one_line(str(error))
+    problem = backend_problem()
+    return (USAGE, problem) if problem else None
 
 
 class Parser(argparse.ArgumentParser):
@@ -153,9 +171,15 @@ class ConfigParser(Parser):
         Raises:
             ConfigError: if the line cannot be read, or names no configuration.
         """
-        options, rest = self.parse_known_args(arguments)
+        parts, overrides, others = map(underscored, arguments), list[str](), list[str]()
+        for part in parts:
+            if part.startswith("--config."):
+                overrides += [part] if "=" in part else [part, *itertools.islice(parts, 1)]
+            else:
+                others.append(part)
+        options, rest = self.parse_known_args(others)
         for part in rest:
-            if part.startswith("-") and not part.startswith("--config."):
+            if part.startswith("-"):
                 near = difflib.get_close_matches(part.split("=")[0], self._option_string_actions, n=1)
                 self.error(f"{part}: expected an option{f'; the nearest is {near[0]}' if near else ''}")
         if options.list_configs:
@@ -166,7 +190,7 @@ class ConfigParser(Parser):
             raise ConfigError("--config", "the name of a configuration or a file, such as correlation_grid", "none")
         file = find_config(name) if name else None
         options.config_name = f"{file.stem}_{variant}" if file and variant else file and file.stem
-        options.config = read_config(file, rest, variant=variant)
+        options.config = read_config(file, [*rest, *overrides], variant=variant)
         if options.list_keys:
             print(describe_keys(options.config))
             self.exit()

@@ -124,6 +124,9 @@ class PopulationSpec:
     devices: Annotated[int, within(0), "devices (0: all; of a CPU its cores); for machines that others use"] = 0
     batch_devices: Annotated[int, within(0), "devices a batch (0: those idle; of a CPU 1); for few members"] = 0
     memory_gb: Annotated[float, within(0, 1e9), "GB of a device (0: as it says); for shared devices"] = 0.0
+    keep: Annotated[str, one_of("first", "all", "none"), "rules whose weights are kept; for models of every rule"] = (
+        "first"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,13 +268,13 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
     """Returns which name of a configuration is like an unknown one, by initials or spelling; else those of its section.
 
     Example:
-      >>> nearest("axes.lr"), nearest("train.epoch", prefix="--config.")
+      >>> nearest("train.lr"), nearest("train.epoch", prefix="--config.")
       ('the nearest is config.axes.learning_rate', 'the nearest is --config.train.epochs')
     """
     section, last = name.split(".")[0], name.split(".")[-1]
     names = [full for full in PLACES if full.startswith(f"{section}.")] or list(PLACES)
-    near = [full for full in names if last == "".join(word[0] for word in full.split(".")[-1].split("_"))]
-    near = near or difflib.get_close_matches(name, names, n=1)
+    short = [full for full in PLACES if last == "".join(word[0] for word in full.split(".")[-1].split("_"))]
+    near = [full for full in short if full in names] or short or difflib.get_close_matches(name, names, n=1)
     return f"the nearest is {prefix}{near[0]}" if near else f"valid are {', '.join(names)}"
 
 

@@ -1,9 +1,10 @@
-"""Files and folders that appear whole or not at all, what damaged ones raise, and the place of those made again."""
+"""Atomic file writes, corruption errors, digests, and the cache directory."""
 
 import contextlib
 import csv
 import hashlib
 import os
+import secrets
 import shutil
 import socket
 import tokenize
@@ -69,7 +70,8 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """Opens a temporary file beside `path` and moves it there at the end: readers see the old file or the new one."""
     path, partial = _beside(path)
     try:
-        with partial.open("wb") as stream:
+        # Never through a link that lies there.
+        with partial.open("xb") as stream:
             yield stream
         os.replace(partial, path)
     finally:
@@ -99,9 +101,9 @@ def adding_folder(path: str | Path) -> Iterator[Path]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Deletes what killed processes of this machine left in a folder, of `replacing` and of `adding_folder`."""
-    for path in folder.glob(f".*.{socket.gethostname()}.*.tmp"):
-        process = path.name.split(".")[-2]
+    """Deletes temporary files and folders of processes that were killed; of this machine and PID namespace alone."""
+    for path in folder.glob(f".*.{_machine()}.*.tmp"):
+        process = path.name.split(".")[-3]
         if process.isdigit() and not _alive(int(process)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
@@ -180,6 +182,11 @@ def check_archive(path: str | Path, *, max_bytes: int, option: str) -> None:
         raise ValueError(f"an archive unpacks to {size:,} bytes, more than {max_bytes:,} ({option} sets the limit)")
 
 
+def sha256(content: bytes | str) -> str:
+    """Returns the SHA-256 of bytes, or of a text as UTF-8, in hex digits."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
     """Returns a SHA-256 of arrays by name, of their types, shapes and values, whatever the order of the names.
 
@@ -199,7 +206,15 @@ def _beside(path: str | Path) -> tuple[Path, Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(path.parent)
-    return path, path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    return path, path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+
+
+def _machine() -> str:
+    """Returns what makes numbers of processes comparable: the host, and its PID namespace where it has several."""
+    space = ""
+    with contextlib.suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    return f"{socket.gethostname()}.{space or 0}"
 
 
 def _alive(process: int) -> bool:

@@ -4,16 +4,16 @@ A function or a class of the configuration is told by its name and a digest of w
 """
 
 import functools
-import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flipjax.config import Config, ConfigError, leaves
+from flipjax.files import sha256
 from flipjax.ranges import name_of
 
-SAME_RUN = {"population.memory_gb"}
+SAME_RUN = {"population.memory_gb", "population.keep"}
 """Fields of which other values make no other run."""
 
 
@@ -21,7 +21,7 @@ def digest_of(config: Config | Mapping[str, Any]) -> str:
     """Returns a digest of all that makes another run; 1 and 1.0 are the same."""
     fields = {name: value for name, value in leaves(config).items() if name not in SAME_RUN}
     plain = json.loads(json.dumps(fields, default=_told), parse_int=float)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(plain, sort_keys=True))
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def sources_of(config: Config) -> dict[str, str]:
 def _told(value: Any) -> str:
     if not callable(value):
         return str(value)
-    return f"{name_of(value)} {hashlib.sha256(text_of(value).encode()).hexdigest()[:12]}"
+    return f"{name_of(value)} {sha256(text_of(value))[:12]}"
 
 
 def text_of(function: Any) -> str:
@@ -107,7 +107,7 @@ def _value_text(value: Any, name: str) -> str:
         import numpy as np
 
         array = np.asarray(value)
-        return f"{array.dtype}{list(array.shape)} {hashlib.sha256(array.tobytes()).hexdigest()[:12]}"
+        return f"{array.dtype}{list(array.shape)} {sha256(array.tobytes())[:12]}"
     text = repr(value)
     if " at 0x" in text:
         raise ConfigError(f"config: {name}", "a value whose text says what it is: numbers, texts, arrays", text)

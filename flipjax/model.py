@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors.numpy import save as to_bytes
 
 from flipjax import metrics
 from flipjax.config import Experiment, ModelSpec
-from flipjax.files import digest, replacing
+from flipjax.files import digest, replacing, sha256
 from flipjax.groups import Groups
 from flipjax.models.smp import WeightsError, check_arrays, jax_order, to_torch, torch_order
 from flipjax.models.weights import DIGEST, read_digested
@@ -136,7 +135,7 @@ class Model:
         fields |= {"build": self.spec.title if self.spec.build else "", "weights": ""}
         about = json.dumps({"spec": fields, "class_names": self.class_names, "size": self.size})
         arrays = {name: np.asarray(array, order="C") for name, array in self.state_dict().items()}
-        metadata = {"format": "pt", DIGEST: digest(arrays), ABOUT: f"{_digest(about)} {about}"}
+        metadata = {"format": "pt", DIGEST: digest(arrays), ABOUT: f"{sha256(about)} {about}"}
         with replacing(path) as stream:
             stream.write(to_bytes(arrays, metadata=metadata))
         return Path(path)
@@ -156,7 +155,7 @@ def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = No
     path = Path(path).expanduser()
     arrays, metadata = read_digested(path)
     stored, _, text = metadata.get(ABOUT, "").partition(" ")
-    if stored != _digest(text):
+    if stored != sha256(text):
         raise WeightsError(
             f"{path}: expected a file that flipjax.Model.save wrote; found another one, or a damaged one"
         )
@@ -197,7 +196,7 @@ def draw_weights(spec: ModelSpec, num_classes: int, key: jax.Array) -> Weights:
 
 @functools.cache
 def _experiment(spec: ModelSpec, num_classes: int) -> Experiment:
-    return Experiment(model=spec, groups=Groups(num_classes - 1, 2, partial=True))
+    return Experiment(model=dataclasses.replace(spec, dtype="float32"), groups=Groups(num_classes - 1, 2, partial=True))
 
 
 def _flat(weights: Weights) -> dict[tuple, Any]:
@@ -244,10 +243,6 @@ def _batches(arrays: Any) -> list[Any]:
     if not len(arrays):
         raise ValueError("images: expected at least one, found none")
     return [arrays[first : first + BATCH] for first in range(0, len(arrays), BATCH)]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @jax.jit

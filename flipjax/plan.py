@@ -204,7 +204,7 @@ def select(program: Program, *, rho: float = GALLERY_RHO) -> str:
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """Returns the first dotted field in which two configurations differ, with both values, or None.
 
-    How much memory there is makes no other run.
+    How much memory there is, and which weights are kept, makes no other run.
     """
     before, after = leaves(old), leaves(new)
     for name in sorted((before.keys() | after.keys()) - SAME_RUN):

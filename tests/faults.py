@@ -24,6 +24,7 @@ import damage
 from flipjax import command
 from flipjax.report import html, page
 from flipjax.sweep.__main__ import main
+from flipjax.sweep.workdir import Workdir
 
 CONFIG = """
 from flipjax.config import default_config
@@ -52,6 +53,11 @@ def sweep(*arguments):
     return code, text.getvalue()
 
 
+def keep_checkpoints():
+    """Runs within leave their folders as if killed before their checkpoints go."""
+    return mock.patch.object(Workdir, "remove_checkpoints")
+
+
 @functools.cache
 def whole_run(*options):
     """A finished run of CONFIG, which the tests of this process share and none changes: its folder and its file."""
@@ -59,7 +65,8 @@ def whole_run(*options):
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     config = place / "tiny.py"
     config.write_text(CONFIG)
-    code, text = sweep("--config", config, "--workdir", place / "whole", *options)
+    with keep_checkpoints():
+        code, text = sweep("--config", config, "--workdir", place / "whole", *options)
     assert code == 0, text
     (place / "said").write_text(text)
     return place / "whole", config

@@ -169,8 +169,10 @@ def test_a_configuration_has_the_fields_of_the_default_one(tmp_path):
 
 def test_options_are_spelt_either_way_and_overrides_reach_the_grid():
     parser = command.ConfigParser("sweep", "")
-    parser.add_argument("--dry_run", action="store_true")
+    parser.add_argument("--dry_run", nargs="?", const="shapes")
     line = ["--dry-run", "--config=smoke", "--config.train.epochs", "3", "--config.grid.model.width=(8, 16)"]
+    options = parser.parse(["--dry_run", "--config.axes.rho", "(0.5, 0.9)", *line])
+    assert options.config.axes.rho == (0.5, 0.9)
     options = parser.parse(line)
     assert options.dry_run and options.config.train.epochs == 3
     assert options.config.grid.model.width == (8, 16)

@@ -20,8 +20,7 @@ from flipjax.report.__main__ import main as report
 from flipjax.results.export import main as export
 from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep import checkpoint
-from flipjax.sweep.lock import Lock
-from flipjax.sweep.shards import Shard
+from flipjax.sweep.lock import Lock, Shard
 from flipjax.sweep.workdir import Workdir
 from flipjax.terminal import Bar
 
@@ -212,7 +211,7 @@ def test_a_folder_that_is_removed_while_running_is_not_made_again(run, monkeypat
     shutil.rmtree(run.folder / "checkpoints")
     monkeypatch.setattr(Bar, "advance", lambda *arguments, **options: shutil.rmtree(run.folder))
     code, text = run()
-    assert code == 1 and str(run.folder) in text and "removed while" in text
+    assert code == 1 and str(run.folder) in text and "removed or moved while" in text
     assert not run.folder.exists()
 
 

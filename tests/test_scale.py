@@ -13,40 +13,25 @@ import pytest
 
 from flipjax.config import ConfigError, PoolSpec, PopulationSpec
 from flipjax.data import POOLS
-from flipjax.plan import plan
+from flipjax.plan import plan, restrict
 from flipjax.results.frames import read_csv, records_of
-from flipjax.sweep import waves
+from flipjax.sweep import memory
 from flipjax.task import make_task
 from flipjax.training import placement, population
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
 
 
-def test_waves_halve_where_memory_ends_and_run_every_member_once():
+def test_members_that_memory_has_no_room_for_are_halved(monkeypatch):
     (program,) = plan(faults.read_config("--config.axes.seed=(0,1,2,3,4,5)"))
-    tried, done, lines = [], [], []
-
-    def train(wave):
-        tried.append(len(wave.names))
-        if len(wave.names) > 3 - (len(done) > 5):
-            raise FULL
-        done.extend(wave.names)
-
-    def refuse(wave):
-        return f"no memory for {' and '.join(wave.names)}"
-
-    waves.in_waves(program, 11, train, say=lines.append, refuse=refuse)
-    assert tried == [11, 6, 3, 3, 3, 2, 2, 2]
-    assert done == list(program.names)
-    assert len(lines) == 3 and "no memory for 11 members at a time; on with 6" in lines[0]
-
-    def fail(wave):
-        raise FULL
-
-    with pytest.raises(waves.TooLargeError, match=r"^no memory for m000$"):
-        waves.in_waves(program, 1, fail, say=lines.append, refuse=refuse)
-    assert not waves.out_of_memory(jax.errors.JaxRuntimeError("INTERNAL"))
-    assert not waves.out_of_memory(ValueError("RESOURCE_EXHAUSTED"))
+    stub_compiler(monkeypatch)
+    for count, half in ((12, 6), (3, 2), (2, 1)):
+        assert memory.halve(FULL, restrict(program, program.names[:count]), PopulationSpec(), SimpleNamespace()) == half
+    with pytest.raises(memory.TooLargeError, match="m000"):
+        memory.halve(FULL, restrict(program, program.names[:1]), PopulationSpec(), SimpleNamespace())
+    for other in (jax.errors.JaxRuntimeError("INTERNAL"), ValueError("RESOURCE_EXHAUSTED")):
+        with pytest.raises(type(other)):
+            memory.halve(other, program, PopulationSpec(), SimpleNamespace())
 
 
 def stub_compiler(monkeypatch):
@@ -57,15 +42,15 @@ def stub_compiler(monkeypatch):
         asked.append(members)
         return members * 1_000_000 * program.experiment.model.width, 2_000_000
 
-    monkeypatch.setattr(waves, "compiled_bytes", taken)
+    monkeypatch.setattr(memory, "compiled_bytes", taken)
     return asked
 
 
 def test_the_compiler_is_asked_for_half_the_members_until_a_device_holds_them(monkeypatch):
     (program,) = plan(faults.read_config("--config.axes.seed=(0,1,2,3,4,5)"))
     asked = stub_compiler(monkeypatch)
-    assert waves.wave(program, PopulationSpec(memory_gb=0.06), SimpleNamespace())[0] == 12
-    assert waves.wave(program, PopulationSpec(memory_gb=0.02), SimpleNamespace()) == (
+    assert memory.fit(program, PopulationSpec(memory_gb=0.06), SimpleNamespace())[0] == 12
+    assert memory.fit(program, PopulationSpec(memory_gb=0.02), SimpleNamespace()) == (
         3,
         "cell 000: 3 of 12 members at a time take 12.0 MB of states and data and 2.0 MB of work on each of 2 devices, "
         "which have 20.0 MB",
@@ -76,9 +61,9 @@ def test_the_compiler_is_asked_for_half_the_members_until_a_device_holds_them(mo
 def test_a_device_that_has_no_room_for_two_members_as_compiled_takes_one(tmp_path):
     (program,) = plan(faults.read_config())
     (program, task), spec = make_task(program), PopulationSpec(devices=1)
-    one, two = (sum(waves.compiled_bytes(program, spec, task, members=members)) for members in (1, 2))
+    one, two = (sum(memory.compiled_bytes(program, spec, task, members=members)) for members in (1, 2))
     assert one < two
-    options = f"--config.population.memory_gb={(one + two) / 2 / waves.USED / 1e9}", "--config.population.devices=1"
+    options = f"--config.population.memory_gb={(one + two) / 2 / memory.USED / 1e9}", "--config.population.devices=1"
     code, text = faults.run(tmp_path / "dry", "--dry_run=compiled", *options)
     assert code == 0 and "cell 000: 1 of 2 members at a time take " in text, text
     assert not (tmp_path / "dry").exists()

@@ -4,7 +4,7 @@ import pytest
 
 from flipjax.config import ConfigError, default_config
 from flipjax.plan import plan, shard_members
-from flipjax.sweep.shards import read_shard
+from flipjax.sweep.lock import read_shard
 
 
 def test_shards_partition_members_whatever_the_grid_order():

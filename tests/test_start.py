@@ -19,20 +19,20 @@ def test_devices_that_do_not_start_are_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr(jax, "devices", devices)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    assert command.entry("flipjax sweep", start, []) == 2
+    assert command.main("flipjax sweep")(start)([]) == 2
     error = capsys.readouterr().err
     assert "JAX_PLATFORMS: expected a platform" in error and "'cuda'" in error and error.count("\n") == 1
 
 
 def test_an_error_of_the_code_itself_stays_one():
     with pytest.raises(ZeroDivisionError):
-        command.entry("flipjax sweep", lambda _: 1 // 0, [])
+        command.main("flipjax sweep")(lambda _: 1 // 0)([])
 
 
 def test_want_of_memory_is_one_line(monkeypatch, capsys):
-    assert command.entry("flipjax sweep", lambda _: bytes(1 << 60), []) == 2
+    assert command.main("flipjax sweep")(lambda _: bytes(1 << 60))([]) == 2
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10**9, resource.RLIM_INFINITY))
-    assert command.entry("flipjax sweep", start, []) == 2
+    assert command.main("flipjax sweep")(start)([]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and "more memory" in lines[0] and "ulimit -v: expected" in lines[1]
 

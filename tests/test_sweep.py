@@ -40,6 +40,7 @@ def test_a_run_writes_what_the_contract_names():
     cell = load_cell(folder / "cells/000/decomposition.npz")
     assert cell.parts["test"].confusion.shape == (1, 2, 8, 3, 3)
     assert np.array_equal(cell.parts["test"].pairs, np.repeat(np.arange(4), 2))
+    assert len(list(folder.glob("cells/000/weights/m00?.val_loss.safetensors"))) == 2
     for name in ("index.html", "summary.csv", "trend.csv"):
         assert (folder / "report" / name).stat().st_size > 0
     said = (folder.parent / "said").read_text()
@@ -90,7 +91,8 @@ def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, quick_com
     changes += ["knobs.jtt_epochs=1", "intervene.scenes=none", "intervene.scores=none"]
     options = [f"--config.{change}" for change in changes]
     whole, folder = tmp_path / "whole", tmp_path / "run"
-    assert faults.run(whole, *options)[0] == 0
+    with faults.keep_checkpoints():
+        assert faults.run(whole, *options)[0] == 0
     # As killed amid the second run of JTT: one epoch, then two.
     shutil.copytree(whole / "checkpoints", folder / "checkpoints", ignore=shutil.ignore_patterns("3"))
     shutil.copy(whole / "config.json", folder)

@@ -6,7 +6,6 @@ or below one of --fail_below, 2 an input or an option that cannot be used, 75 in
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from flipjax import command
@@ -66,12 +65,9 @@ def _parser() -> command.Parser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command.main("flipjax audit")
+def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
-    return command.entry("flipjax audit", _audit, arguments)
-
-
-def _audit(arguments: Sequence[str]) -> int:
     options = vars(_parser().parse_args(arguments))
     out = options["out"]
     options["limits"] = Limits(*(options.pop(f"max_{name}") for name in Limits._fields))

@@ -5,7 +5,6 @@ one file with all images. How often classes stand together is told by the traini
 input or an option that cannot be used, 75 interrupted.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from flipjax import command
@@ -31,12 +30,9 @@ def _parser() -> command.Parser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command.main("flipjax context")
+def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
-    return command.entry("flipjax context", _context, arguments)
-
-
-def _context(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     # Not before: pandas takes a second, and is not needed to explain the options.
     from flipjax.audit.context_files import measure_context

@@ -5,8 +5,6 @@ and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 9
 --intervene scene-swap risk, repair and reliance. With --out a page, with pictures.
 """
 
-from collections.abc import Sequence
-
 from flipjax import command
 from flipjax.config import DTYPES, MODEL_NAMES
 
@@ -27,12 +25,9 @@ def _parser() -> command.ConfigParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command.main("flipjax evaluate", options={"config.model.weights": "--weights"})
+def main(arguments: list[str]) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
-    return command.entry("flipjax evaluate", _evaluate, arguments, options={"config.model.weights": "--weights"})
-
-
-def _evaluate(arguments: Sequence[str]) -> int:
     options = _parser().parse(arguments)
     # Not before: JAX takes a second, and most of it is not needed to explain the options.
     from flipjax.audit.converted import evaluate_weights

@@ -10,7 +10,6 @@ command starts anew).
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
 from types import ModuleType
 
 from flipjax import command
@@ -34,12 +33,9 @@ FLAGS = {
 """What this command calls fields of a configuration."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command.main("flipjax data", options=FLAGS, system_code=command.SOME_FAILED)
+def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
-    return command.entry("flipjax data", _run, arguments, options=FLAGS, system_code=command.SOME_FAILED)
-
-
-def _run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     # SIGTERM ends the command as SIGINT does.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -3,7 +3,6 @@
 TensorFlow Datasets is imported where a data set is read, and nowhere else; TensorFlow is not needed.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from flipjax.data.build import PixelReader, listed, names_of
 from flipjax.data.images import Pixels
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
 from flipjax.data.split import PARTS
+from flipjax.files import sha256
 from flipjax.terminal import printable
 
 DEFAULTS = {"coco_cd": "coco_cd/photos", "waterbirds_seg": "waterbirds_seg/cutouts"}
@@ -129,7 +129,7 @@ def _key(folder: Path, spec: PoolSpec) -> str:
     """
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
     options = (store.FORMAT, spec.size, spec.features, spec.classes, spec.scene_kinds)
-    return hashlib.sha256(f"tfds {folder.parts[-3:]} {files} {options}".encode()).hexdigest()[:32]
+    return sha256(f"tfds {folder.parts[-3:]} {files} {options}")[:32]
 
 
 def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, PixelReader]:

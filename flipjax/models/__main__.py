@@ -6,7 +6,6 @@ new .safetensors file under PyTorch's names, with a digest that is compared when
 """
 
 import sys
-from collections.abc import Sequence
 
 from flipjax import command
 from flipjax.config import MODEL_NAMES, ConfigError
@@ -15,12 +14,9 @@ from flipjax.terminal import printable
 ENCODERS = tuple(name.removeprefix("smp_") for name in MODEL_NAMES if name.startswith("smp_"))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command.main("flipjax convert")
+def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code: 0, or 2 on misuse or on weights that do not fit."""
-    return command.entry("flipjax convert", _convert, arguments)
-
-
-def _convert(arguments: Sequence[str]) -> int:
     parser = command.Parser(prog="flipjax", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     add = commands.add_parser("convert", help="convert weights", description=__doc__).add_argument

@@ -23,7 +23,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -53,12 +53,9 @@ class ScoredImage(NamedTuple):
     beside: Mapping[str, Any]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command.main("flipjax monitor")
+def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
-    return command.entry("flipjax monitor", _run, arguments)
-
-
-def _run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     return {"fit": _fit, "watch": _watch}[options.command](options)
 

@@ -1,7 +1,6 @@
 """A monitor: the reference scores, and the threshold above which an image is flagged."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flipjax.files import DamagedError, replacing
+from flipjax.files import DamagedError, replacing, sha256
 from flipjax.metrics import selective
 
 FORMAT = "flipjax monitor 2"
@@ -140,4 +139,4 @@ def load_monitor(path: str | Path) -> Monitor:
 
 
 def _digest(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(values, sort_keys=True))

@@ -5,18 +5,14 @@ be read, 2 no results there.
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from flipjax import command
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command.main("flipjax report", system_code=command.SOME_FAILED)
+def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
-    return command.entry("flipjax report", _report, arguments, system_code=command.SOME_FAILED)
-
-
-def _report(arguments: Sequence[str]) -> int:
     parser = command.Parser(prog="flipjax report", description=__doc__)
     parser.add_argument("workdir", type=Path, nargs="?", help="a run folder, as flipjax sweep writes it")
     parser.add_argument(

@@ -8,7 +8,7 @@ Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR);
 import importlib
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,12 +92,9 @@ TRACKERS = {"mlflow": to_mlflow, "trackio": partial(to_wandb, embed=False), "wan
 """Functions of a run, a project and the tracker's module."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command.main("flipjax export")
+def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code: 0, or 2 for a folder or a tracker that is not there."""
-    return command.entry("flipjax export", _run, arguments)
-
-
-def _run(arguments: Sequence[str]) -> int:
     parser = command.Parser(prog="flipjax export", description=__doc__)
     parser.add_argument("run", type=Path, help="a run folder, as flipjax sweep writes it")
     parser.add_argument("--to", choices=("csv", *TRACKERS), required=True, help="where the members go")

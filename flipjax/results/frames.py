@@ -1,7 +1,6 @@
 """Tables of a run as data frames: made of rows, read from CSV and written to it; results.csv has a digest beside it."""
 
 import csv
-import hashlib
 import io
 import itertools
 import math
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.files import DamagedError, write_text
+from flipjax.files import DamagedError, sha256, write_text
 
 Row = dict[str, Any]
 
@@ -88,7 +87,7 @@ def write_results(folder: Path, table: pd.DataFrame | Iterable[Row]) -> None:
 
 def sha256_of(path: Path) -> str:
     """Returns the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(path.read_bytes())
 
 
 def _cell(value: Any) -> Any:
@@ -108,7 +107,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
     data = path.read_bytes()
     listing = path.parent / DIGEST
     known = listing.read_text(errors="replace") if path.name == "results.csv" and listing.is_file() else None
-    if known is not None and hashlib.sha256(data).hexdigest() not in known:
+    if known is not None and sha256(data) not in known:
         raise DamagedError(f"{path}: not as the sweep wrote it; its command writes it again, or delete {DIGEST}")
     texts = dict.fromkeys(TEXTS, str)
     try:

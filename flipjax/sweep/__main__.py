@@ -24,8 +24,7 @@ from flipjax.data.naming import known_groups
 from flipjax.identity import sources_of
 from flipjax.plan import Program, plan
 from flipjax.sweep.launchers import LAUNCHERS, Jobs, launch, shard_commands
-from flipjax.sweep.shards import read_shard
-from flipjax.sweep.workdir import Workdir
+from flipjax.sweep.lock import Shard, read_shard
 from flipjax.terminal import printable, say
 
 
@@ -57,41 +56,6 @@ def _parser() -> command.ConfigParser:
     return parser
 
 
-def _sweep(options: argparse.Namespace, arguments: Sequence[str], signals: Signals) -> int:
-    line = shlex.join(["python", "-m", "flipjax.sweep", *arguments])
-    programs = plan(options.config)
-    if sources_of(options.config):
-        _check_functions(programs)
-    if options.dry_run:
-        from flipjax.sweep.dry_run import check_pools, describe_plan
-
-        print("\n".join(describe_plan(programs)), flush=True)
-        for problem in (problems := check_pools(programs)):
-            say(printable(f"flipjax sweep: {problem}"))
-        if problems:
-            return command.SOME_FAILED
-        if options.dry_run == "compiled":
-            return _print_compiled(programs, PopulationSpec(**options.config.population))
-        return command.DONE
-    if options.fresh and (options.shard or options.collect or options.launcher):
-        raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
-    name = options.config_name
-    shard = None if options.shard is None else read_shard(options.shard)
-    workdir = Workdir(options.workdir or Path("runs") / name)
-    if options.launcher:
-        if options.shard or options.collect or options.shards < 1:
-            raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
-        pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
-        jobs = Jobs(shard_commands(arguments, options.shards), workdir.folder / "logs", pairs)
-        # What the shards could not do, the run that collects says.
-        launch(options.launcher, jobs, say=say)
-    members = sum(len(program.names) for program in programs)
-    say(f"{name}: members {members}, programs to compile {len(programs)}, folder {workdir.folder}; starting JAX")
-    from flipjax.sweep.run import run_sweep
-
-    return run_sweep(programs, options, workdir, shard=shard, line=line, signals=signals)
-
-
 def _check_functions(programs: Sequence[Program]) -> None:
     """Tries the functions of a configuration, where it says how many classes there are; else the sweep itself does."""
     from flipjax.training.own import check_own
@@ -103,7 +67,7 @@ def _check_functions(programs: Sequence[Program]) -> None:
 
 def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:
     """Starts JAX, prints what the compiled program of each cell says of its memory; returns the exit code."""
-    from flipjax.sweep.waves import TooLargeError, wave
+    from flipjax.sweep.memory import TooLargeError, fit
     from flipjax.task import make_task
 
     code = command.DONE
@@ -111,23 +75,73 @@ def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:
     for program in programs:
         try:
             loaded, task = make_task(program)
-            print(wave(loaded, spec, task)[1])
+            print(fit(loaded, spec, task)[1])
         except TooLargeError as error:
             say(printable(f"flipjax sweep: cell {program.name}: {error}"))
             code = command.USAGE
     return code
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+# The folder is checked first: what the system refuses later is the disk, and what is written is whole.
+@command.main(
+    "flipjax sweep",
+    system_code=command.SOME_FAILED,
+    advice="; what is done is safe, and the same command continues",
+)
+def main(arguments: list[str]) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
-    # The folder is checked first: what the system refuses later is the disk, and what is written is whole.
-    advice = "; what is done is safe, and the same command continues"
-    return command.entry("flipjax sweep", _run, arguments, system_code=command.SOME_FAILED, advice=advice)
-
-
-def _run(arguments: list[str]) -> int:
     with Signals() as signals:
-        return _sweep(_parser().parse(arguments), arguments, signals)
+        options = _parser().parse(arguments)
+        programs = plan(options.config)
+        if sources_of(options.config):
+            _check_functions(programs)
+        if options.dry_run:
+            return _dry_run(programs, options)
+        folder = options.workdir or Path("runs") / options.config_name
+        shard = _shard(options, arguments, folder)
+        members = sum(len(program.names) for program in programs)
+        counts = f"members {members}, programs to compile {len(programs)}"
+        say(f"{options.config_name}: {counts}, folder {folder}; starting JAX")
+        from flipjax.sweep.run import run_sweep
+
+        text, code = run_sweep(
+            options.config,
+            folder,
+            name=options.config_name,
+            line=shlex.join(["python", "-m", "flipjax.sweep", *arguments]),
+            collect=bool(options.collect or options.launcher),
+            shard=shard,
+            signals=signals,
+            **{field: getattr(options, field) for field in ("fresh", "fail_fast", "force_unlock", "strict_versions")},
+        )
+        print(text, file=sys.stderr if code == command.INTERRUPTED else sys.stdout)
+        return code
+
+
+def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
+    from flipjax.sweep.dry_run import check_pools, describe_plan
+
+    print("\n".join(describe_plan(programs)), flush=True)
+    for problem in (problems := check_pools(programs)):
+        say(printable(f"flipjax sweep: {problem}"))
+    if problems:
+        return command.SOME_FAILED
+    if options.dry_run == "compiled":
+        return _print_compiled(programs, PopulationSpec(**options.config.population))
+    return command.DONE
+
+
+def _shard(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> Shard | None:
+    """Returns which members to train (None: all), once a launcher has run all shards."""
+    if options.fresh and (options.shard or options.collect or options.launcher):
+        raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
+    if options.launcher:
+        if options.shard or options.collect or options.shards < 1:
+            raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
+        pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
+        # What the shards could not do, the run that collects says.
+        launch(options.launcher, Jobs(shard_commands(arguments, options.shards), folder / "logs", pairs), say=say)
+    return None if options.shard is None else read_shard(options.shard)
 
 
 if __name__ == "__main__":

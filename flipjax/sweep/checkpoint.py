@@ -1,6 +1,5 @@
 """Checkpoints of a population: the stacked states and what was recorded so far, through Orbax."""
 
-import hashlib
 import json
 import logging
 import os
@@ -15,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from flipjax.config import ConfigError
-from flipjax.files import DamagedError, adding_folder
+from flipjax.files import DamagedError, adding_folder, sha256
 
 MAX_CHECKPOINTS = 2
 # Run identity, epoch and SHA-256 of the files, so that a damaged checkpoint, or another run's, is rejected.
@@ -100,7 +99,7 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
 
 def _file_digests(folder: Path) -> dict[str, str]:
     paths = sorted(path for path in (folder / ARRAYS).rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {str(path.relative_to(folder)): sha256(path.read_bytes()) for path in paths}
 
 
 def _verified_record(place: Path) -> dict[str, Any]:

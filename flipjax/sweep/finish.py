@@ -15,6 +15,7 @@ from flipjax.data.pool import gather
 from flipjax.groups import Groups
 from flipjax.intervene.identity import training_evidence
 from flipjax.metrics import Decomposition
+from flipjax.model import Model
 from flipjax.plan import Program
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit, save_cell
@@ -76,6 +77,12 @@ def finish(
     rows = _rows(program, task, stored, states, regions, evidence)
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
     workdir.verify()
+    # Before the decompositions: what is done has its weights.
+    for rule in {"first": rules[:1], "all": rules, "none": ()}[config.population.keep]:
+        for index in np.flatnonzero(states.best[rule].epoch):
+            weights = population.take_member(states.best[rule].weights, index)
+            model = Model(weights, program.experiment.model, names, program.experiment.pool.size)
+            model.save(workdir.weights_of(program, program.names[index], rule))
     if shown in program.names:
         galleries = _galleries(program, task, stored, states.best[rules[0]].weights, gallery_members(program, shown))
         if galleries:

@@ -1,4 +1,4 @@
-"""A lock on a run folder, which ends with its process, and beside it a file that says who has it."""
+"""Who has a run folder: a lock that ends with its process, a file that names the owner, and shards side by side."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -21,6 +21,12 @@ OWNER = ".owner"
 # A launcher's name of a shard's job: the same when it starts the shard again, so that the first one has ended.
 SHARD_JOB = "FLIPJAX_SHARD_JOB"
 SECONDS_TO_END = 10.0
+# Index and count of a job's share: SLURM's arrays, Kubernetes' indexed jobs, SLURM's tasks.
+VARIABLES = (
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+)
 UNKNOWN = {"host": "?", "pid": 0, "since": "?"}
 
 
@@ -154,3 +160,36 @@ class Lock:
             self._owner.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
         self._lock.release()
+
+
+class Shard(NamedTuple):
+    """The share `index` of `count`, from 0."""
+
+    index: int
+    count: int
+
+    def lock(self, folder: Path, *, collect: bool = False) -> Lock:
+        """Returns the lock of this shard, beside which those of the same count may be taken."""
+        together = f"-of-{self.count}-"
+        return Lock(folder, name=f"{together}{'collect' if collect else self.index}", together=together)
+
+
+def read_shard(text: str) -> Shard:
+    """Returns what `--shard` means: `i/n`, or `auto` for what a job's environment says.
+
+    `n/n` is the same as `0/n`, so that counting from 1 is right, too.
+
+    Raises:
+        ConfigError: it is neither, or the environment says nothing.
+    """
+    if text == "auto":
+        for index, count in VARIABLES:
+            if index in os.environ and count in os.environ:
+                first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0)) if index == "SLURM_ARRAY_TASK_ID" else 0
+                text = f"{int(os.environ[index]) - first}/{os.environ[count]}"
+                break
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) <= int(count) > 0):
+        names = "; ".join(" and ".join(pair) for pair in VARIABLES)
+        raise ConfigError("--shard", f"i/n with 0 <= i <= n, or auto where a job sets {names}", text)
+    return Shard(int(index) % int(count), int(count))

@@ -1,27 +1,29 @@
 """A sweep as it runs: the members that the folder lacks, program after program, then tables and a report."""
 
-import argparse
 import dataclasses
 import functools
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+import jax
 
 from flipjax import backend, command
 from flipjax.config import Config, ConfigError, PopulationSpec
 from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.identity import settings_of, sources_of
-from flipjax.plan import Program, restrict, select, shard_members
+from flipjax.plan import Program, plan, restrict, select, shard_members
 from flipjax.report import page
 from flipjax.results.frames import Row, write_csv, write_results
 from flipjax.results.rows import NOT_DONE
 from flipjax.results.run_data import write_images
-from flipjax.sweep import storage, waves
+from flipjax.sweep import storage
 from flipjax.sweep.finish import blank_rows, finish
-from flipjax.sweep.lock import Lock
+from flipjax.sweep.lock import Lock, Shard
+from flipjax.sweep.memory import fit, halve
 from flipjax.sweep.program import InterruptedRunError, train
-from flipjax.sweep.shards import Shard
 from flipjax.sweep.signals import Signals
 from flipjax.sweep.workdir import Workdir
 from flipjax.task import Task, check_scenes, make_task
@@ -55,6 +57,11 @@ class Sweep:
     pools: dict[str, tuple[tuple[str, ...], Groups]] = dataclasses.field(default_factory=dict)
     failed: set[str] = dataclasses.field(default_factory=set)
 
+    @property
+    def spec(self) -> PopulationSpec:
+        """How members map to the machine."""
+        return PopulationSpec(**self.config.population)
+
     @functools.cached_property
     def members(self) -> set[str]:
         """The members that this process trains."""
@@ -77,16 +84,33 @@ class Sweep:
         """Returns the members that are not stored, of whatever shard."""
         return [name for program in self.programs for name in program.names if name not in self.stored[program.name]]
 
-    def run(self, bar: Bar, *, fail_fast: bool) -> bool:
-        """Runs what is pending; returns False when interrupted.
+    def train(self, bar: Bar, *, fail_fast: bool) -> bool:
+        """Trains what is pending, as many members of a program at a time as the devices hold.
+
+        Returns:
+            False when interrupted.
 
         Raises:
-            ConfigError: if the data cannot be used.
-            OSError: if the folder cannot be written to.
+            ConfigError: the data cannot be used.
+            OSError: the folder cannot be written to.
         """
         for program in self.pending():
             try:
-                self._run_program(program, bar)
+                loaded, task = self._load(program, bar)
+                size, text = fit(loaded, self.spec, task)
+                if size < len(loaded.names):
+                    bar.say(text)
+                names = loaded.names
+                while names:
+                    wave = restrict(loaded, names[:size])
+                    try:
+                        self._train_wave(wave, task, bar)
+                        names = names[size:]
+                    except jax.errors.JaxRuntimeError as error:
+                        size = halve(error, wave, self.spec, task)
+                        bar.say(
+                            f"cell {program.name}: no memory for {len(wave.names)} members at a time; on with {size}"
+                        )
             except InterruptedRunError:
                 return False
             except (ConfigError, OSError, MemoryError):
@@ -100,35 +124,29 @@ class Sweep:
                     return True
         return True
 
-    def _run_program(self, program: Program, bar: Bar) -> None:
-        spec = PopulationSpec(**self.config.population)
+    def _load(self, program: Program, bar: Bar) -> tuple[Program, Task]:
         program, task = make_task(program)
         check_own(program.experiment)
         self.pools[program.name] = ("background", *task.catalog.class_names), task.catalog.groups
         check_scenes(task, self.config.intervene)
         self.workdir.record_pool(program, task.catalog)
         bar.say(f"cell {program.name}: compiling, then training {len(program.names)} members")
-        size, text = waves.wave(program, spec, task)
-        if size < len(program.names):
-            bar.say(text)
-        run = functools.partial(self._run_wave, task=task, spec=spec, bar=bar)
-        refuse = functools.partial(waves.no_room, spec=spec, task=task)
-        waves.in_waves(program, size, run, say=bar.say, refuse=refuse)
+        return program, task
 
-    def _run_wave(self, program: Program, task: Task, spec: PopulationSpec, bar: Bar) -> None:
-        whole = next(other for other in self.programs if other.name == program.name)
-        before = storage.rows_of(whole, self.stored[program.name], "history")
+    def _train_wave(self, wave: Program, task: Task, bar: Bar) -> None:
+        whole = next(program for program in self.programs if program.name == wave.name)
+        before = storage.rows_of(whole, self.stored[wave.name], "history")
 
         def after_epoch(rows: list[Row]) -> None:
             if self.shard is None:
-                self.histories[program.name] = before + rows
+                self.histories[wave.name] = before + rows
                 self._write_history()
 
         options = {"stop_requested": lambda: self.signals.stop, "after_epoch": after_epoch}
-        layout, trained, history = train(program, spec, task, self.workdir, bar=bar, **options)
-        shown = select(whole)
-        cell = finish(program, self.config, task, layout, trained, self.workdir, history=history, shown=shown)
-        self.stored[program.name] |= dict.fromkeys(cell.members, cell)
+        layout, trained, history = train(wave, self.spec, task, self.workdir, bar=bar, **options)
+        cell = finish(wave, self.config, task, layout, trained, self.workdir, history=history, shown=select(whole))
+        self.stored[wave.name] |= dict.fromkeys(cell.members, cell)
+        self.workdir.remove_checkpoints(wave)
 
     def _write_history(self) -> None:
         rows = [row for program in self.programs for row in self.histories[program.name]]
@@ -171,88 +189,90 @@ class Sweep:
 
 
 def run_sweep(
-    programs: Sequence[Program],
-    options: argparse.Namespace,
-    workdir: Workdir,
+    config: Config,
+    folder: str | Path,
     *,
-    shard: Shard | None,
+    name: str,
     line: str,
-    signals: Signals,
-) -> int:
-    """Runs a plan in a folder, prints its tables, and returns the exit code.
+    fresh: bool = False,
+    fail_fast: bool = False,
+    force_unlock: bool = False,
+    strict_versions: bool = False,
+    shard: Shard | None = None,
+    collect: bool = False,
+    signals: Signals | None = None,
+) -> tuple[str, int]:
+    """Trains what a run folder lacks of a configuration, and writes its tables and its page.
 
     Args:
-        programs: of the plan.
-        options: of the command line, as `flipjax sweep --help` lists them, and its `config`.
-        workdir: the run folder.
+        config: the configuration.
+        folder: the run folder.
+        name: of the run, for config.json.
+        line: the command or call, for config.json.
+        fresh: whether to start over; an earlier run is renamed.
+        fail_fast: whether to stop at the first program that fails.
+        force_unlock: whether to take the folder from a process that is gone.
+        strict_versions: whether to refuse to continue with other software.
         shard: which members to train; None: all.
-        line: the command line, for config.json.
-        signals: which may end the run.
+        collect: whether to train nothing, and write the tables of what is there.
+        signals: which may end the run; None: exceptions alone, such as KeyboardInterrupt.
+
+    Returns:
+        The text of the tables, and the exit code.
 
     Raises:
-        ConfigError: the folder or the data cannot be used.
+        ConfigError: the configuration, the folder or the data cannot be used.
         OSError: the folder cannot be written to, or is gone.
     """
+    programs, workdir, signals = plan(config), Workdir(folder), signals or Signals()
+    settings = settings_of(config)
     lock = shard.lock(workdir.folder) if shard else Lock(workdir.folder)
-    settings = settings_of(options.config)
-    workdir.open(settings, lock=lock, fresh=options.fresh, force=options.force_unlock)
+    workdir.open(settings, lock=lock, fresh=fresh, force=force_unlock)
     signals.release = workdir.close
-    collect = options.collect or options.launcher
     try:
-        sweep = Sweep(programs, options.config, workdir, signals, shard)
+        sweep = Sweep(programs, config, workdir, signals, shard)
         sweep.read(say)
-        if not collect and not _train(sweep, settings, options, line):
-            say(f"interrupted; the same command continues in {workdir.folder}")
-            return command.INTERRUPTED
+        parts = [] if collect else sweep.pending()
+        if parts:
+            device = backend.start_backend(sweep.spec, max(len(part.names) for part in parts))
+            facts = {"name": name, "command": line} | ({"functions": own} if (own := sources_of(config)) else {})
+            workdir.describe(settings, facts, backend.describe_start(device), strict=strict_versions)
+            say(f"{device}; reading the pool")
+            signals.training, start = True, time.monotonic()
+            with Bar("member epochs", total=sum(sum(part.epochs) for part in parts)) as bar:
+                unbroken = sweep.train(bar, fail_fast=fail_fast)
+            if shard is None:
+                workdir.add_session(time.monotonic() - start)
+            if not unbroken:
+                return f"interrupted; the same command continues in {workdir.folder}", command.INTERRUPTED
         if shard:
             return _end_shard(sweep, shard)
         text, code = sweep.conclude()
         missing = sweep.missing()
         if collect and missing:
             text += f"\n{len(missing)} members are not done: {', '.join(missing[:20])}{' ...' if missing[20:] else ''}"
-        print(text)
-        return code
+        return text, code
     finally:
         workdir.close()
 
 
-def _train(sweep: Sweep, settings: Mapping[str, Any], options: argparse.Namespace, line: str) -> bool:
-    """Trains what is pending; False: interrupted."""
-    parts = sweep.pending()
-    if not parts:
-        return True
-    device = backend.start_backend(PopulationSpec(**sweep.config.population), max(len(part.names) for part in parts))
-    facts: dict[str, Any] = {"name": options.config_name, "command": line}
-    facts |= {"functions": sources} if (sources := sources_of(sweep.config)) else {}
-    sweep.workdir.describe(settings, facts, backend.describe_start(device), strict=options.strict_versions)
-    say(f"{device}; reading the pool")
-    sweep.signals.training = True
-    start = time.monotonic()
-    with Bar("member epochs", total=sum(sum(part.epochs) for part in parts)) as bar:
-        unbroken = sweep.run(bar, fail_fast=options.fail_fast)
-    if sweep.shard is None:
-        sweep.workdir.add_session(time.monotonic() - start)
-    return unbroken
-
-
-def _end_shard(sweep: Sweep, shard: Shard) -> int:
-    """Says what a shard has done, and collects where all others are done, too."""
+def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
+    """Returns what a shard has done, and collects where all others are done, too."""
     sweep.workdir.close()
     rows = (row for program in sweep.programs for row in storage.rows_of(program, sweep.stored[program.name], "rows"))
     failed = bool(sweep.failed) or any(row["member"] in sweep.members and row["status"] not in DONE for row in rows)
     sweep.read(lambda line: None)
     missing = sweep.missing()
     done = len(sweep.members.difference(missing))
-    print(f"shard {shard.index}/{shard.count}: {done} of {len(sweep.members)} members done")
+    text = f"shard {shard.index}/{shard.count}: {done} of {len(sweep.members)} members done\n"
     if missing:
-        print(f"{len(missing)} members of the run are not done; the last shard collects, or --collect does")
-        return command.SOME_FAILED if failed else command.DONE
+        text += f"{len(missing)} members of the run are not done; the last shard collects, or --collect does"
+        return text, command.SOME_FAILED if failed else command.DONE
     lock = shard.lock(sweep.workdir.folder, collect=True)
     lock.acquire(seconds=SECONDS_TO_COLLECT)
     try:
         sweep.read(lambda line: None)
-        text, code = sweep.conclude()
+        tables, code = sweep.conclude()
     finally:
         lock.release()
-    print(text)
-    return code
+    return text + tables, code

@@ -1,9 +1,11 @@
 """The run folder: what is done lies in it, so that the same command continues, finishes, or has nothing to do."""
 
+import contextlib
 import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,12 @@ KEYS = {"name", "command", "device", "flipjax", "config"}
 # Files that a run has for a moment only.
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
+
+
+class FolderGoneError(ConfigError):
+    """The run folder is not where it was."""
+
+    exit_code = 1
 
 
 class Workdir:
@@ -113,9 +121,10 @@ class Workdir:
             _write_json(path, stored)
 
     def verify(self) -> None:
-        """Raises OSError where the folder is not that of this run any more."""
+        """Raises FolderGoneError or OSError where the folder is not that of this run any more."""
         if not (self.folder / CONFIG).is_file():
-            raise OSError(errno.ENOENT, "the run folder was removed while the run was going on", str(self.folder))
+            problem = f"{self.folder} was removed or moved while the run was going on; pass its new place, if any"
+            raise FolderGoneError("--workdir", problem=problem)
         if self._lock and not self._lock.owned():
             raise OSError(errno.EBUSY, "another process took the run folder", str(self.folder))
 
@@ -155,6 +164,16 @@ class Workdir:
     def checkpoints_of(self, program: Program) -> Path:
         """Returns the folder of a program's checkpoints."""
         return self.folder / "checkpoints" / (f"{program.name}-{program.part}" if program.part else program.name)
+
+    def weights_of(self, program: Program, member: str, rule: str) -> Path:
+        """Returns the file of the weights that a selection rule kept of a member."""
+        return self.results_of(program) / "weights" / f"{member}.{rule}.safetensors"
+
+    def remove_checkpoints(self, program: Program) -> None:
+        """Removes the checkpoints of a program whose results are stored."""
+        shutil.rmtree(self.checkpoints_of(program), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.checkpoints_of(program).parent.rmdir()
 
     def _refuse_others(self, config: Mapping[str, Any], *, free: bool) -> None:
         path = self.folder / CONFIG

@@ -1,6 +1,5 @@
 """A pool made from a user's own folder, composite or photo."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from flipjax.data.build import PixelReader
 from flipjax.data.folder.listing import read_listing
 from flipjax.data.images import BadFileError, Pixels
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
+from flipjax.files import sha256
 from flipjax.threads import in_order
 
 
@@ -98,15 +98,13 @@ def digests(root: Path, names: Sequence[str]) -> list[str]:
 def _content_key(root: Path, listing: Listing, spec: PoolSpec) -> str:
     """Returns 32 hex digits of the SHA-256 of the names, classes and bytes of all files, the size and the options."""
     options = (listing.kind, listing.class_names, listing.scene_names, listing.problems, spec.size)
-    content = hashlib.sha256(f"folder {store.FORMAT} {options}\n".encode())
     items = [*listing.objects, *listing.scenes]
     files = [name for item in items for name in item.files]
-    content.update(f"{items} {digests(root, files)}".encode())
-    return content.hexdigest()[:32]
+    return sha256(f"folder {store.FORMAT} {options}\n{items} {digests(root, files)}")[:32]
 
 
 def _digest(root: Path, name: str) -> str:
     try:
-        return hashlib.sha256(images.read_file(root / name)).hexdigest()
+        return sha256(images.read_file(root / name))
     except BadFileError:
         return ""

@@ -1,8 +1,7 @@
-"""How many members of a program a device holds at once, as its compiler says; the others wait."""
+"""How many members of a program the devices hold at once, as the compiler says; the others wait."""
 
 import functools
 import os
-from collections.abc import Callable
 
 import jax
 from jax.sharding import NamedSharding
@@ -63,7 +62,7 @@ def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
     return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (devices or jax.device_count())
 
 
-def wave(program: Program, spec: PopulationSpec, task: Task) -> tuple[int, str]:
+def fit(program: Program, spec: PopulationSpec, task: Task) -> tuple[int, str]:
     """Returns how many of a program's members are trained at a time, and a line that says what they take.
 
     All, or half as many until the device holds them. What is compiled here is not compiled again to run it.
@@ -100,41 +99,19 @@ def no_room(program: Program, spec: PopulationSpec, task: Task) -> str:
     )
 
 
-def in_waves(
-    program: Program,
-    size: int,
-    run: Callable[[Program], None],
-    *,
-    say: Callable[[str], object],
-    refuse: Callable[[Program], str],
-) -> None:
-    """Runs a program by `size` members at a time, and by half as many where a device has no memory for them.
-
-    Args:
-        program: with the members to run.
-        size: of a wave.
-        run: called with a wave.
-        say: told of waves that are given up.
-        refuse: returns what is said of a wave of one that is given up, see `no_room`.
+def halve(error: Exception, program: Program, spec: PopulationSpec, task: Task) -> int:
+    """Returns how many members to train at a time where those of a program were too many for a device.
 
     Raises:
-        TooLargeError: a device has no memory for one member.
+        TooLargeError: it was one.
+        Exception: `error`, where that says nothing of memory.
     """
-    names = program.names
-    while names:
-        wave = restrict(program, names[:size])
-        count = len(wave.names)
-        try:
-            run(wave)
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            if count == 1:
-                raise TooLargeError(refuse(wave)) from error
-            size = (count + 1) // 2
-            say(f"cell {program.name}: no memory for {count} members at a time; on with {size}")
-        else:
-            names = names[count:]
+    if not out_of_memory(error):
+        raise error
+    count = len(program.names)
+    if count == 1:
+        raise TooLargeError(no_room(program, spec, task)) from error
+    return (count + 1) // 2
 
 
 def out_of_memory(error: BaseException) -> bool:

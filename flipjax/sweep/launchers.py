@@ -1,0 +1,319 @@
+"""Engines that run a sweep's shards as jobs. A job is the sweep's own command with `--shard i/n`, never a pickle."""
+
+import dataclasses
+import logging
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from flipjax.config import ConfigError
+from flipjax.sweep.lock import SHARD_JOB
+from flipjax.sweep.signals import INTERRUPTED
+
+SLURM_OPTIONS = {
+    "partition": ("slurm_partition", str),
+    "minutes": ("timeout_min", int),
+    "gpus": ("gpus_per_node", int),
+    "cpus": ("cpus_per_task", int),
+    "memory_gb": ("mem_gb", float),
+    "parallel": ("slurm_array_parallelism", int),
+    "account": ("slurm_account", str),
+    "setup": ("slurm_setup", lambda line: [line]),
+}
+RAY_OPTIONS = {"address": ("address", str), "gpus": ("num_gpus", float), "cpus": ("num_cpus", float)}
+RETRIES = 2
+# What a shell says of a command that SIGKILL ended.
+KILLED = 137
+# How long after a job's end its result may still come: other machines see a file late.
+SECONDS_FOR_A_RESULT = 15.0
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Engine(Protocol):
+    """What runs the commands of `Jobs`."""
+
+    def submit(self, shards: Sequence[int]) -> None:
+        """Starts the commands of some shards, or starts them again."""
+
+    def poll(self, shard: int) -> int | None:
+        """Returns the exit code of a shard's job, None while it waits or runs; one that was killed has 128 or more."""
+
+    def describe(self, shard: int) -> str:
+        """Says where a shard's job runs or ran: host and process, or the engine's number of the job."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends what this process started of the engine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Jobs:
+    """The commands of all shards, the folder of their logs, and the engine's own options."""
+
+    commands: tuple[tuple[str, ...], ...]
+    logs: Path
+    options: Mapping[str, str]
+
+    def log(self, shard: int) -> Path:
+        """Returns the file of a shard's output."""
+        return self.logs / f"shard-{shard}-of-{len(self.commands)}.log"
+
+    def parameters(self, options: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
+        """Returns the engine's parameters: `options` has the name and kind of each; a ConfigError names a wrong one."""
+        given = {}
+        for name, text in self.options.items():
+            try:
+                parameter, kind = options[name]
+                given[parameter] = kind(text)
+            except (KeyError, ValueError) as error:
+                found = f"{name}={text}"
+                raise ConfigError("--launcher_option", f"one of {', '.join(options) or 'none'}", found) from error
+        return given
+
+
+def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
+    """Returns the command of each shard: the sweep's own arguments, without those of the launcher.
+
+    Each has the name of its job, by which a shard that is started again knows that the first one has ended.
+    """
+    shared = []
+    skip = False
+    for part in arguments:
+        name, equals, _ = part.replace("-", "_").partition("=")
+        if name in ("__launcher", "__shards", "__launcher_option"):
+            skip = not equals
+        elif skip:
+            skip = False
+        else:
+            shared.append(part)
+    job = uuid.uuid4().hex
+    python = (sys.executable, "-m", "flipjax.sweep", *shared)
+    return tuple(
+        ("env", f"{SHARD_JOB}={job}-{index}", *python, "--shard", f"{index}/{count}") for index in range(count)
+    )
+
+
+def run_jobs(engine: Engine, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
+    """Runs all shards, those that are killed or interrupted again, and returns their exit codes.
+
+    Says how far each is, by the last line of its log, and names host, process and log of what fails.
+    """
+    codes: dict[int, int] = {}
+    tries = dict.fromkeys(range(len(jobs.commands)), 0)
+    spoken: dict[int, str] = {}
+    last = time.monotonic()
+    jobs.logs.mkdir(parents=True, exist_ok=True)
+    engine.submit(list(tries))
+    while len(codes) < len(tries):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        speak = time.monotonic() - last > SECONDS_BETWEEN_LINES
+        last = time.monotonic() if speak else last
+        for shard in tries.keys() - codes.keys():
+            code = engine.poll(shard)
+            line = _last_line(jobs.log(shard))
+            if code is None:
+                if speak and line != spoken.get(shard):
+                    say(f"shard {shard}: {line}")
+                    spoken[shard] = line
+            elif (code == INTERRUPTED or code >= 128) and tries[shard] < RETRIES:
+                tries[shard] += 1
+                say(f"shard {shard} was ended with {code} on {engine.describe(shard)}; started again")
+                engine.submit([shard])
+            else:
+                codes[shard] = code
+                where = f" on {engine.describe(shard)}, see {jobs.log(shard)}: {line}" if code else ""
+                say(f"shard {shard} ended with {code}{where}")
+    return codes
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "waiting")
+
+
+def exit_code(code: int) -> int:
+    """Returns the exit code of a process as a shell has it: 128 and the signal's number where a signal ended it.
+
+    Example:
+        >>> exit_code(2), exit_code(-9)
+        (2, 137)
+    """
+    return code if code >= 0 else 128 - code
+
+
+class Local:
+    """Processes in sessions of their own, so that Ctrl-C at the launcher reaches them from here alone."""
+
+    def __init__(self, jobs: Jobs):
+        """Starts nothing yet."""
+        jobs.parameters({})
+        self._jobs = jobs
+        self._processes: dict[int, subprocess.Popen] = {}
+
+    def submit(self, shards: Sequence[int]) -> None:
+        """Starts the processes."""
+        for shard in shards:
+            with self._jobs.log(shard).open("ab") as log:
+                streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+                command = self._jobs.commands[shard]
+                self._processes[shard] = subprocess.Popen(command, start_new_session=True, **streams)
+
+    def poll(self, shard: int) -> int | None:
+        """Returns the exit code."""
+        code = self._processes[shard].poll()
+        return None if code is None else exit_code(code)
+
+    def describe(self, shard: int) -> str:
+        """Names host and process."""
+        return f"{socket.gethostname()}, process {self._processes[shard].pid}"
+
+    def close(self) -> None:
+        """Asks what still runs to stop after its epoch, and waits for it."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes.values():
+            process.wait()
+
+
+class Slurm:
+    """Jobs that run `sh -c COMMAND`; submitit pickles no more than that text.
+
+    Options: SLURM's, `parallel`, how many shards run at once, and `setup`, a line of shell before each.
+    """
+
+    def __init__(self, jobs: Jobs):
+        """Starts nothing yet."""
+        import submitit
+
+        logging.getLogger("submitit").setLevel(logging.ERROR)
+        self._executor = submitit.AutoExecutor(folder=jobs.logs / "submitit", cluster="slurm")
+        defaults = {"name": "flipjax", "timeout_min": 24 * 60, "slurm_array_parallelism": len(jobs.commands)}
+        self._executor.update_parameters(**defaults | jobs.parameters(SLURM_OPTIONS))
+        self._jobs = jobs
+        self._submitted: dict[int, Any] = {}
+        self._ended: dict[int, float] = {}
+
+    def submit(self, shards: Sequence[int]) -> None:
+        """Submits the shards as one array."""
+        # The exit code is the job's result: to submitit a command that fails is a traceback.
+        lines = [
+            f"{shlex.join(self._jobs.commands[shard])} >> {shlex.quote(str(self._jobs.log(shard).absolute()))} 2>&1"
+            for shard in shards
+        ]
+        with self._executor.batch():
+            submitted = [self._executor.submit(os.system, line) for line in lines]
+        self._submitted |= dict(zip(shards, submitted, strict=True))
+        for shard in shards:
+            self._ended.pop(shard, None)
+
+    def poll(self, shard: int) -> int | None:
+        """Returns the exit code of the command; of a job that ended without one, that of SIGKILL."""
+        job = self._submitted[shard]
+        if not job.done():
+            # Without accounting SLURM forgets a job that was killed, and submitit waits for it for ever.
+            return KILLED if job.state == "UNKNOWN" and not _queued(job) and not job.done(force_check=True) else None
+        # Asked for a result that is not there, submitit would wait, and with it all other shards.
+        if not job.paths.result_pickle.exists():
+            ended = self._ended.setdefault(shard, time.monotonic())
+            return KILLED if time.monotonic() - ended > SECONDS_FOR_A_RESULT else None
+        try:
+            return exit_code(os.waitstatus_to_exitcode(job.result()))
+        except Exception:
+            # Killed, out of time or of memory: the engine's own log says which.
+            return KILLED
+
+    def describe(self, shard: int) -> str:
+        """Names the engine's job."""
+        return f"job {self._submitted[shard].job_id} ({self._submitted[shard].state})"
+
+    def close(self) -> None:
+        """Cancels what still runs: each shard stops after its epoch, or is killed and continues from there."""
+        for job in self._submitted.values():
+            if not job.done():
+                job.cancel()
+
+
+def _queued(job: Any) -> bool:
+    """Says whether SLURM still has a job."""
+    line = ["squeue", "--noheader", "--jobs", job.job_id]
+    return bool(subprocess.run(line, capture_output=True, text=True).stdout.strip())
+
+
+def _run_command(command: tuple[str, ...], log: str) -> int:
+    with open(log, "ab") as stream:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream).returncode
+
+
+class Ray:
+    """Tasks that Ray starts again where a worker dies; the run folder is on a disk that all nodes share.
+
+    Options: `address` of a cluster (default: one of its own on this machine), `gpus` and `cpus` that each shard takes.
+    """
+
+    def __init__(self, jobs: Jobs):
+        """Connects to the cluster, or starts one."""
+        import ray  # pyright: ignore[reportMissingImports]
+
+        self._ray = ray
+        self._jobs = jobs
+        options = {"max_calls": 1, "max_retries": 2, "num_cpus": 1, "address": "local"} | jobs.parameters(RAY_OPTIONS)
+        ray.init(address=options.pop("address"), log_to_driver=False, include_dashboard=False)
+        # By value: workers need no more than the standard library for it.
+        self._task = ray.remote(**options)(_run_command)
+        self._tasks: dict[int, Any] = {}
+
+    def submit(self, shards: Sequence[int]) -> None:
+        """Submits the shards."""
+        for shard in shards:
+            log = os.path.abspath(self._jobs.log(shard))
+            self._tasks[shard] = self._task.remote(self._jobs.commands[shard], log)
+
+    def poll(self, shard: int) -> int | None:
+        """Returns the exit code of the command, that of SIGKILL where Ray gave the task up."""
+        ready, _ = self._ray.wait([self._tasks[shard]], timeout=0)
+        if not ready:
+            return None
+        try:
+            return exit_code(self._ray.get(self._tasks[shard]))
+        except self._ray.exceptions.RayError:
+            return KILLED
+
+    def describe(self, shard: int) -> str:
+        """Names the task."""
+        return f"Ray task {self._tasks[shard].hex()[:16]}"
+
+    def close(self) -> None:
+        """Ends the tasks and the connection."""
+        for task in self._tasks.values():
+            self._ray.cancel(task, force=True)
+        self._ray.shutdown()
+
+
+LAUNCHERS = {"local": Local, "slurm": Slurm, "ray": Ray}
+"""The engine of each launcher."""
+
+
+def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
+    """Runs all shards with an engine; returns their exit codes.
+
+    Raises:
+        ConfigError: the engine's package is missing, or an option is wrong.
+    """
+    try:
+        engine = LAUNCHERS[kind](jobs)
+    except ImportError as error:
+        problem = f"{kind} needs the package {error.name}: python -m pip install 'flipjax[{kind}]'"
+        raise ConfigError("--launcher", problem=problem) from error
+    try:
+        return run_jobs(engine, jobs, say=say)
+    finally:
+        engine.close()
