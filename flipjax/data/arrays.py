@@ -1,19 +1,23 @@
-"""What a member of a sweep trains and is tested on, as NumPy arrays for any framework."""
+"""Images as arrays: those of a sweep's member for any framework, and one's own in memory in place of a folder."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flipjax.command import find_config, read_config
 from flipjax.config import ConfigError, PoolSpec, SplitSpec, check, leaves
 from flipjax.data import POOLS
+from flipjax.data.build import BadFilesError, names_of
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
-from flipjax.data.naming import check_sizes
-from flipjax.data.pool import Pool, gather
-from flipjax.data.split import split_pool
+from flipjax.data.naming import check_sizes, groups_of
+from flipjax.data.pool import Catalog, Kind, Listing, Pool, PoolItem, catalog_of, gather
+from flipjax.data.split import PARTS, split_pool
+from flipjax.data.store import with_digest
 from flipjax.groups import Groups
 
 AT_ONCE = 256
@@ -54,8 +58,36 @@ class Benchmark:
     seed: int
 
 
-def make_benchmark(config: Any, *, rho: float, seed: int) -> Benchmark:
-    """Returns what `flipjax.data.benchmark` does."""
+def benchmark(config: Any, *, rho: float, seed: int = 0, data: "ArrayData | None" = None) -> Benchmark:
+    """Returns the images that a member of a sweep is trained, validated and tested on, for training of any framework.
+
+    They are the very ones: the draw of `seed` at `rho`, before any augmentation. Predictions of the test images become
+    rows as in results.csv by `flipjax.results.score`.
+
+    Args:
+        config: a configuration, the name of one that ships, or a file; its pool, split and levels of rho count.
+        rho: share of a class's training images that show its usual scene; one of `config.axes.rho` where the sweep is
+            to have the same images and `config.split.n_train` is 0.
+        seed: of the member.
+        data: images in memory, in place of the configuration's pool.
+
+    Returns:
+        `train`, `val` and `test`, each with images, masks, classes, scenes, groups
+        and pairs as NumPy arrays, and the names of classes and scenes.
+
+    Raises:
+        ConfigError: a field that cannot be, or a grid of pools or splits.
+        ValueError: the pool has too few images.
+
+    Example:
+        >>> images = benchmark("smoke", rho=0.9)
+        >>> images.test.images.shape, images.test.groups[:4].tolist(), images.test.pairs[:4].tolist()
+        ((128, 32, 32, 3), [0, 1, 2, 3], [0, 0, 1, 1])
+        >>> from flipjax.results import score
+        >>> rows = score(images.test.masks, images, kind="masks", method="oracle")
+        >>> rows[["method", "group", "fg_correct"]].tail(1).values.tolist()
+        [['oracle', 'rare', 1.0]]
+    """
     if isinstance(config, str | Path):
         config = read_config(find_config(str(config)), [])
     check(config)
@@ -63,7 +95,7 @@ def make_benchmark(config: Any, *, rho: float, seed: int) -> Benchmark:
     if varied:
         raise ConfigError(f"config.grid.{varied[0]}", f"one value, as config.{varied[0]}", "several")
     spec, sizes = PoolSpec(**config.pool), SplitSpec(**config.split)
-    pool, catalog = POOLS[spec.name](spec)
+    pool, catalog = data or POOLS[spec.name](spec)
     rhos = (*config.axes.rho, rho)
     check_sizes(catalog.groups, sizes, rhos)
     split = split_pool(catalog, n_val=sizes.n_val, n_test=sizes.n_test, seed=sizes.seed)
@@ -80,3 +112,173 @@ def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:
     images, masks = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*made, strict=True))
     classes, scenes = all_groups.class_of(table.groups), all_groups.scene_of(table.groups)
     return GroupedImages(images, masks, classes, scenes, table.groups, table.pairs)
+
+
+class ArrayData(NamedTuple):
+    """Images in memory, in a pool's place: what `flipjax.make_train` and `flipjax.run` take as `data`."""
+
+    pool: Pool
+    catalog: Catalog
+
+
+def from_arrays(
+    images: Any,
+    masks: Any,
+    classes: Any,
+    scenes: Any,
+    *,
+    class_names: Sequence[str],
+    scene_names: Sequence[str],
+    usual: Sequence[str | tuple[str, ...]] = (),
+    parts: Sequence[str] | None = None,
+) -> ArrayData:
+    """Makes a pool of photos in memory, checked as a folder's are.
+
+    A scene is any attribute of an image that may correlate with its class: a site, a scanner, a marker.
+
+    Args:
+        images: (n, H, H, 3), uint8 or floats in [0, 1].
+        masks: (n, H, H), bool: the pixels of the image's class; or integers, 0 the background and 1 + class elsewhere.
+        classes: (n,), numbers from 0 or names.
+        scenes: (n,), numbers from 0 or names.
+        class_names: F names.
+        scene_names: S names.
+        usual: the usual scene of each class, or several in a tuple; empty: scene i mod S of class i.
+        parts: (n,), the part that an image must be in, `train`, `val` or `test`; empty: any.
+
+    Raises:
+        ConfigError: names the argument, what was expected and what was found.
+
+    Example:
+        >>> photos = np.zeros((8, 16, 16, 3), np.uint8)
+        >>> object = np.tile(np.arange(16) < 4, (8, 16, 1))
+        >>> names = {"class_names": ("cat", "dog"), "scene_names": ("indoor", "outdoor")}
+        >>> data = from_arrays(photos, object, [0, 1] * 4, ["indoor"] * 4 + ["outdoor"] * 4, **names)
+        >>> data.catalog.kind, data.pool.masks.max().item(), len(data.catalog.content)
+        ('photo', 2, 32)
+    """
+    images, masks = _pixels("images", images, 3), np.asarray(masks)
+    y, scene = (_numbers(*each) for each in (("classes", classes, class_names), ("scenes", scenes, scene_names)))
+    counts = {"masks": len(masks), "classes": len(y), "scenes": len(scene)}
+    _expect_count(len(images), "images", counts | ({} if parts is None else {"parts": len(parts)}))
+    if masks.shape != images.shape[:3] or masks.dtype.kind not in "bui":
+        raise ConfigError("masks", f"{images.shape[:3]} of bool or integers", f"{masks.shape} of {masks.dtype}")
+    labels = np.where(masks, 1 + y[:, None, None], 0) if masks.dtype == bool else masks
+    if labels.min() < 0 or labels.max() > len(class_names):
+        raise ConfigError("masks", f"labels from 0 to {len(class_names)}", f"{labels.min()} to {labels.max()}")
+    empty = np.flatnonzero(~(labels == 1 + y[:, None, None]).any((1, 2)))
+    if len(empty):
+        raise ConfigError("masks", "pixels of its own class in each image", f"none in image {empty[0]}")
+    nothing = np.zeros((0, *images.shape[1:]), np.uint8)
+    names = _names("class_names", class_names, y), _names("scene_names", scene_names, scene)
+    return _data("photo", images, labels, y, scene, nothing, np.zeros(0, np.int32), names, usual, parts)
+
+
+def from_cut_outs(
+    cut_outs: Any,
+    classes: Any,
+    scenes: Any,
+    scene_kinds: Any,
+    *,
+    class_names: Sequence[str],
+    scene_names: Sequence[str],
+    usual: Sequence[str | tuple[str, ...]] = (),
+) -> ArrayData:
+    """Makes a composite pool in memory, of objects that can stand in any scene.
+
+    Args:
+        cut_outs: (n, H, H, 4), uint8 or floats in [0, 1]; the last channel is alpha.
+        classes: (n,) as in `from_arrays`.
+        scenes: photos of scenes, (m, H, H, 3).
+        scene_kinds: (m,), which scene each shows, numbers from 0 or names.
+        class_names: as in `from_arrays`.
+        scene_names: as in `from_arrays`.
+        usual: as in `from_arrays`.
+
+    Raises:
+        ConfigError: names the argument, what was expected and what was found.
+    """
+    cut_outs, scenes = _pixels("cut_outs", cut_outs, 4), _pixels("scenes", scenes, 3)
+    y = _numbers("classes", classes, class_names)
+    kinds = _numbers("scene_kinds", scene_kinds, scene_names)
+    _expect_count(len(cut_outs), "cut_outs", {"classes": len(y)})
+    _expect_count(len(scenes), "scenes", {"scene_kinds": len(kinds)})
+    if scenes.shape[1:3] != cut_outs.shape[1:3]:
+        raise ConfigError("scenes", f"the size of the cut-outs, {cut_outs.shape[1:3]}", scenes.shape[1:3])
+    alpha = cut_outs[..., 3]
+    empty = np.flatnonzero(~(alpha > 127).any((1, 2)))
+    if len(empty):
+        raise ConfigError("cut_outs", "an object, alpha above 127, in each", f"none in cut-out {empty[0]}")
+    images = ((cut_outs[..., :3].astype(np.uint16) * alpha[..., None] + 127) // 255).astype(np.uint8)
+    names = _names("class_names", class_names, y), _names("scene_names", scene_names, kinds)
+    return _data("composite", images, alpha, y, np.full(len(y), -1), scenes, kinds, names, usual, None)
+
+
+def _data(
+    kind: Kind,
+    images: np.ndarray,
+    masks: np.ndarray,
+    y: np.ndarray,
+    scene: np.ndarray,
+    scenes: np.ndarray,
+    kinds: np.ndarray,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    usual: Sequence[Any],
+    parts: Sequence[str] | None,
+) -> ArrayData:
+    fixed = [PARTS.index(part) if part else -1 for part in _parts(parts, len(y))]
+    objects = [PoolItem(f"image {i}", y=int(y[i]), scene=int(scene[i]), part=fixed[i]) for i in range(len(y))]
+    photos = [PoolItem(f"scene {i}", scene=int(kinds[i])) for i in range(len(kinds))]
+    arrays = {"images": images, "masks": masks.astype(np.uint8), "labels": (1 + y).astype(np.uint8), "scenes": scenes}
+    arrays["aspects"] = np.ones(len(y), np.float32)
+    listing = Listing(
+        source="arrays", kind=kind, class_names=names[0], scene_names=names[1], objects=objects, scenes=photos
+    )
+    catalog = dataclasses.replace(with_digest(arrays, catalog_of(listing)), usual=groups_of(*names, usual).usual)
+    return ArrayData(Pool(kind=kind, **{name: jnp.asarray(array) for name, array in arrays.items()}), catalog)
+
+
+def _parts(parts: Sequence[str] | None, count: int) -> Sequence[str]:
+    parts = [""] * count if parts is None else list(parts)
+    if unknown := {*parts}.difference(PARTS, {""}):
+        raise ConfigError("parts", f"{', '.join(PARTS)} or nothing", min(unknown, key=str))
+    return parts
+
+
+def _pixels(field: str, images: Any, channels: int) -> np.ndarray:
+    """Returns images as uint8 (n, H, H, channels)."""
+    images = np.asarray(images)
+    square = images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == channels
+    if not square or images.shape[1] % 8 or not len(images):
+        raise ConfigError(field, f"(n, H, H, {channels}), H a multiple of 8", images.shape)
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
+        raise ConfigError(field, "uint8, or floats in [0, 1]", f"{images.dtype}, {images.min()} to {images.max()}")
+    return np.rint(images * 255).astype(np.uint8)
+
+
+def _numbers(field: str, values: Any, names: Sequence[str]) -> np.ndarray:
+    """Returns numbers from 0, int32 (n,), of values that are these or names."""
+    values = np.asarray(values)
+    known = [*range(len(names))] if values.dtype.kind in "iu" else [*names]
+    if values.ndim != 1 or (unknown := {*values.tolist()}.difference(known)):
+        found = f"an array of shape {values.shape}" if values.ndim != 1 else min(unknown, key=str)
+        raise ConfigError(field, f"a number below {len(names)} or one of {', '.join(names)} for each image", found)
+    return (
+        values.astype(np.int32) if values.dtype.kind in "iu" else np.array([known.index(v) for v in values], np.int32)
+    )
+
+
+def _names(field: str, names: Sequence[str], numbers: np.ndarray) -> tuple[str, ...]:
+    counts = {name: int((numbers == number).sum()) for number, name in enumerate(names)}
+    try:
+        return names_of("arrays", field, counts, tuple(names))
+    except BadFilesError as error:
+        raise ConfigError(field, problem=error.problems[0]) from error
+
+
+def _expect_count(count: int, field: str, others: Mapping[str, int]) -> None:
+    for name, other in others.items():
+        if other != count:
+            raise ConfigError(name, f"{count}, as many as {field}", other)
