@@ -42,20 +42,19 @@ KINDS = (*damage.KINDS, "gone", "other", "older")
 
 
 def sweep(*arguments):
-    """Exit code and all that the command printed; the report's pictures, of which no trial asks, are not drawn."""
+    """Exit code and all that the command printed.
+
+    The report's pictures, of which no trial asks, are not drawn, and checkpoints stay, as if it was killed before.
+    """
     text = io.StringIO()
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(page, "save_gallery"))
+        stack.enter_context(mock.patch.object(Workdir, "remove_checkpoints"))
         stack.enter_context(mock.patch.object(html, "draw_chart", return_value={"svg": b""}))
         stack.enter_context(contextlib.redirect_stdout(text))
         stack.enter_context(contextlib.redirect_stderr(text))
         code = main([str(part) for part in arguments])
     return code, text.getvalue()
-
-
-def keep_checkpoints():
-    """Runs within leave their folders as if killed before their checkpoints go."""
-    return mock.patch.object(Workdir, "remove_checkpoints")
 
 
 @functools.cache
@@ -65,8 +64,7 @@ def whole_run(*options):
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     config = place / "tiny.py"
     config.write_text(CONFIG)
-    with keep_checkpoints():
-        code, text = sweep("--config", config, "--workdir", place / "whole", *options)
+    code, text = sweep("--config", config, "--workdir", place / "whole", *options)
     assert code == 0, text
     (place / "said").write_text(text)
     return place / "whole", config

@@ -91,8 +91,7 @@ def test_every_kind_of_method_and_rule_from_the_command_line(tmp_path, quick_com
     changes += ["knobs.jtt_epochs=1", "intervene.scenes=none", "intervene.scores=none"]
     options = [f"--config.{change}" for change in changes]
     whole, folder = tmp_path / "whole", tmp_path / "run"
-    with faults.keep_checkpoints():
-        assert faults.run(whole, *options)[0] == 0
+    assert faults.run(whole, *options)[0] == 0
     # As killed amid the second run of JTT: one epoch, then two.
     shutil.copytree(whole / "checkpoints", folder / "checkpoints", ignore=shutil.ignore_patterns("3"))
     shutil.copy(whole / "config.json", folder)
