@@ -263,7 +263,7 @@ class Ray:
         """Connects to the cluster, or starts one."""
         import ray  # pyright: ignore[reportMissingImports]
 
-        self._ray = ray
+        self._ray: Any = ray
         self._jobs = jobs
         options = {"max_calls": 1, "max_retries": 2, "num_cpus": 1, "address": "local"} | jobs.parameters(RAY_OPTIONS)
         ray.init(address=options.pop("address"), log_to_driver=False, include_dashboard=False)
