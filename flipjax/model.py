@@ -20,8 +20,7 @@ from flipjax.files import digest, replacing, sha256
 from flipjax.groups import Groups
 from flipjax.models.smp import WeightsError, check_arrays, jax_order, to_torch, torch_order
 from flipjax.models.weights import DIGEST, read_digested
-from flipjax.training.forms import logits_of
-from flipjax.training.member import Weights, build, model_of, weights_of
+from flipjax.training.network import Weights, build, logits_of, model_of, weights_of
 
 ABOUT = "flipjax_model"
 BATCH = 16

@@ -24,7 +24,8 @@ from flipjax.models.smp import WeightsError
 from flipjax.models.weights import load_weights
 from flipjax.plan import Program, Setting
 from flipjax.results.cells import PARTS
-from flipjax.training.member import NO_WEIGHTS, Member, Weights
+from flipjax.training.member import Member
+from flipjax.training.network import NO_WEIGHTS, Weights
 from flipjax.training.optimise import Recipe
 
 

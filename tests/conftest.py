@@ -34,7 +34,7 @@ from flipjax.data.correlation import Table, half_of_each_group  # noqa: E402
 from flipjax.data.pool import Pool  # noqa: E402
 from flipjax.files import cache_folder, keep_newest  # noqa: E402
 from flipjax.methods import Augmentation, Knobs  # noqa: E402
-from flipjax.training import epoch  # noqa: E402
+from flipjax.training import run  # noqa: E402
 from flipjax.training.member import Member  # noqa: E402
 from flipjax.training.optimise import Recipe  # noqa: E402
 
@@ -164,8 +164,8 @@ def validation():
 
 @pytest.fixture(scope="session")
 def run_epoch():
-    """`flipjax.training.epoch.run_epoch`, compiled."""
-    return jax.jit(epoch.run_epoch, static_argnums=0)
+    """`flipjax.training.run.run_epoch`, compiled."""
+    return jax.jit(run.run_epoch, static_argnums=0)
 
 
 @pytest.fixture

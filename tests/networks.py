@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from flipjax.models import mit, resnet, smp
-from flipjax.training import member
+from flipjax.training import network
 
 BLOCKS, WIDTHS, DECODER = (1, 1), (8, 16), (24, 16, 8)
 """Of what is trained or run in many ways: more of the same would compile and be moved, and answer nothing."""
@@ -24,7 +24,7 @@ def shrink(patch):
     patch.setattr(resnet.ResNet50, "channels", (WIDTHS[0], *(resnet.EXPANSION * width for width in WIDTHS)))
     patch.setattr(smp, "DECODER_CHANNELS", DECODER)
     # Not what the large ones left there.
-    for module, name in ((smp, "_outline"), (member, "graph")):
+    for module, name in ((smp, "_outline"), (network, "graph")):
         patch.setattr(module, name, functools.cache(getattr(module, name).__wrapped__))
 
 

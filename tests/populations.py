@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from flipjax.config import PopulationSpec
-from flipjax.training import jtt, placement, population
+from flipjax.training import devices, population
 from flipjax.training.member import Status
 
 LOOP = PopulationSpec(map="loop")
@@ -14,13 +14,13 @@ LOOP = PopulationSpec(map="loop")
 
 def train(experiment, members, pool, validation, *, spec=LOOP, states=None, epochs=99):
     """Returns the layout, what all members read, the last population, and states and records epoch by epoch."""
-    layout = placement.make_layout(spec, members=len(members))
-    shared = placement.share(layout, (pool, validation))
+    layout = devices.make_layout(spec, members=len(members))
+    shared = devices.replicate(layout, (pool, validation))
     current = population.create(experiment, layout, members, states)
     states, records = [population.states_of(current)], []
     while (current.status == Status.RUNNING).any() and len(records) < epochs:
         current, record = population.run_epoch(experiment, layout, current, *shared)
-        current = jtt.start_second_runs(experiment, layout, current, pool)
+        current = population.start_second_runs(experiment, layout, current, pool)
         states.append(population.states_of(current))
         records.append(record)
     return SimpleNamespace(layout=layout, shared=shared, current=current, states=states, records=records)

@@ -20,17 +20,17 @@ from flipjax.results.frames import records_of, to_frame
 from flipjax.results.rows import member_rows
 from flipjax.results.scores import WANTED_RISK, disagreement, pairwise_dice, score_rows, shared_pixels, unpack_classes
 from flipjax.task import check_scenes, training_scenes
-from flipjax.training import placement, population
+from flipjax.training import devices, population
 from flipjax.training.assess import Questions, pack_classes
-from flipjax.training.forms import logits_of
 from flipjax.training.member import init_state
+from flipjax.training.network import logits_of
 
 CLASSES, SCENES = ("background", "cat", "dog"), ("land", "water")
 
 
 def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, pool, validation):
     members = [make_member(seed) for seed in (0, 1, 2)]
-    layout = placement.make_layout(PopulationSpec(map="loop"), members=3)
+    layout = devices.make_layout(PopulationSpec(map="loop"), members=3)
     current = population.create(tiny, layout, members)
     rows = validation[0]
     photos = np.asarray(pool.scenes) / np.float32(255)
@@ -38,7 +38,7 @@ def test_a_member_of_a_population_answers_as_it_does_alone(tiny, make_member, po
     last = intervene.choose_scenes(jax.random.key(0), photos, kinds=kinds, scenes="both", count=2)
 
     def ask(questions, last):
-        return population.map_selected(tiny, layout, current, questions, *placement.share(layout, (pool, rows, last)))
+        return population.map_selected(tiny, layout, current, questions, *devices.replicate(layout, (pool, rows, last)))
 
     questions = Questions()
     mapped = ask(questions, last)

@@ -19,7 +19,7 @@ from flipjax.results.rows import member_rows
 from flipjax.results.scores import unpack_classes
 from flipjax.task import make_members, make_task
 from flipjax.training.member import init_state
-from flipjax.training.predict import evaluate, predict
+from flipjax.training.network import evaluate, predict
 
 RECORDED = pathlib.Path(__file__).parent / "recorded"
 

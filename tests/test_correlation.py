@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flipjax.data.correlation import count_groups, evaluation_table, largest_n_train, training_table
-from flipjax.data.places import scene_orders
+from flipjax.data.deck import scene_orders
 from flipjax.data.pool import Catalog
 from flipjax.data.split import split_pool
 from flipjax.groups import Groups

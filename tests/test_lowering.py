@@ -12,10 +12,10 @@ import pytest
 from flipjax.config import ModelSpec, PopulationSpec
 from flipjax.methods import METHODS, Augmentation, active_knobs
 from flipjax.models import convolution
-from flipjax.training import dfr, jtt, placement, population
+from flipjax.training import devices, population, run
 from flipjax.training.assess import Questions
 from flipjax.training.member import init_state
-from flipjax.training.predict import evaluate
+from flipjax.training.network import evaluate
 
 PLATFORMS = ("cuda", "tpu")
 # What JAX's own lowering leaves to the platform: sharding, random bits, sorting, and the solution of linear equations.
@@ -44,9 +44,9 @@ def given(tiny, make_member, pool, validation):
     members = [make_member(seed) for seed in range(2)]
 
     def make(form):
-        layout = placement.make_layout(PopulationSpec(map=form, devices=1), members=2)
+        layout = devices.make_layout(PopulationSpec(map=form, devices=1), members=2)
         current = population.create(experiment, layout, members)
-        return layout, current, placement.share(layout, (pool, validation))
+        return layout, current, devices.replicate(layout, (pool, validation))
 
     return experiment, make
 
@@ -73,5 +73,7 @@ def test_the_first_weights_and_what_methods_do_between_epochs_lower(given):
     layout, current, (pool, (rows, _, _, refit)) = make("loop")
     member, state = jax.tree.map(lambda leaf: leaf[0], (current.members, current.states))
     check(jax.jit(functools.partial(init_state, experiment)), member)
-    check(jax.jit(functools.partial(jtt.second_run, experiment)), member, pool, state)
-    check(dfr._refit_heads, experiment, layout, current.members, current.states, pool, rows[refit], rows[~refit])
+    check(jax.jit(functools.partial(run.second_run, experiment)), member, pool, state)
+    check(
+        population._refit_heads, experiment, layout, current.members, current.states, pool, (rows[refit], rows[~refit])
+    )

@@ -14,11 +14,11 @@ from flipjax.groups import Groups
 from flipjax.intervene import split_point
 from flipjax.methods import Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.task import split_evenly
-from flipjax.training import dfr, jtt, population
+from flipjax.training import dfr, population, run
 from flipjax.training.member import Member
+from flipjax.training.network import predict
 from flipjax.training.optimise import Recipe
 from flipjax.training.population import take_member
-from flipjax.training.predict import predict
 from flipjax.training.step import make_batch
 
 GROUPS = Groups(3, 4, ((0,), (1, 3), (2,)))
@@ -118,7 +118,7 @@ def test_validation_is_the_slow_one(trained, validation, answer):
 def test_dfr_refits_on_half_of_each_group(trained, many):
     zoo, (rows, groups, _, half) = trained.shared
     assert np.bincount(groups[half]).tolist() == np.bincount(groups[~half]).tolist() == [1] * GROUPS.count
-    refitted = dfr.refit_heads(many, trained.layout, trained.current, *trained.shared)
+    refitted = population.refit_heads(many, trained.layout, trained.current, *trained.shared)
     before, after = (states.best["val_flip"].weights for states in (trained.states[-1], population.states_of(refitted)))
     populations.assert_same(*(take_member(weights, 1) for weights in (before, after)))
     refit, head = jax.jit(dfr.refit, static_argnums=0), take_member(after.params["head"], 0)
@@ -131,7 +131,7 @@ def test_jtt_weights_up_the_images_of_which_more_than_half_is_flipped(trained, m
     member = dataclasses.replace(members[0], knobs=Knobs(*map(jnp.float32, knobs_of("jtt", {}))))
     state = take_member(trained.states[-1], 0)
     state.weights.params["head"]["bias"] = np.float32([-9, 0, 0, 0])  # Some class everywhere.
-    weights = jax.jit(jtt.second_run, static_argnums=0)(many, member, zoo, state).image_weights
+    weights = jax.jit(run.second_run, static_argnums=0)(many, member, zoo, state).image_weights
     labels, truth = answer(state.weights, member.rows)
     shares = flipped(labels, truth).sum((1, 2)) / (truth > 0).sum((1, 2))
     assert 0 < (shares > 0.5).sum() < len(shares)

@@ -17,10 +17,10 @@ from flipjax.data.pool import gather
 from flipjax.methods import METHODS, Augmentation, Knobs, active_knobs, knobs_of
 from flipjax.plan import plan
 from flipjax.task import check_pool, missing_group_notes
-from flipjax.training import dfr, epoch, population
+from flipjax.training import dfr, population, run
 from flipjax.training.member import Status
+from flipjax.training.network import evaluate
 from flipjax.training.population import take_member
-from flipjax.training.predict import evaluate
 from flipjax.training.step import make_batch
 
 NAMES = (*METHODS, "balanced+group_dro", "balanced+bg_cutmix+jtt")
@@ -60,14 +60,14 @@ def members(make_member):
 @pytest.fixture(scope="module")
 def trained(train, members):
     traces = []
-    plain = epoch.run_epoch
+    plain = run.run_epoch
 
     def counting(*arguments):
         traces.append(arguments)
         return plain(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(epoch, "run_epoch", counting)
+        patch.setattr(run, "run_epoch", counting)
         result = train(list(members.values()))
     result.traces = len(traces)
     return result
@@ -187,7 +187,7 @@ def test_rules_that_kept_one_epoch_share_its_evaluation(trained, rich, monkeypat
 
 def test_refitted_heads_touch_only_those_who_ask(trained, rich, pool, validation):
     before = trained.states[-1]
-    refitted = dfr.refit_heads(rich, trained.layout, trained.current, pool, validation)
+    refitted = population.refit_heads(rich, trained.layout, trained.current, pool, validation)
     after = population.states_of(refitted)
     for name in NAMES:
         for rule in SELECTIONS:

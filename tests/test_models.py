@@ -13,7 +13,7 @@ from networks import assert_alike
 
 from flipjax.config import Experiment, ModelSpec
 from flipjax.models import MODELS, convolution, unet
-from flipjax.training.member import apply, weights_of
+from flipjax.training.network import apply, weights_of
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 

@@ -18,7 +18,7 @@ from flipjax.config import ConfigError, ModelSpec, default_config
 from flipjax.identity import digest_of, settings_of, sources_of, text_of
 from flipjax.methods import Knobs, own_methods
 from flipjax.plan import first_difference, plan
-from flipjax.training import epoch
+from flipjax.training import run
 from flipjax.training.member import init_state
 from flipjax.training.own import check_own
 from flipjax.training.step import make_batch
@@ -123,7 +123,7 @@ def test_they_are_mapped_over_members(tiny, pool, validation, make_member, packe
     experiment = dataclasses.replace(experiment, model=dataclasses.replace(tiny.model, **model))
     members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(make_member(seed) for seed in range(2)))
     states = jax.eval_shape(jax.vmap(functools.partial(init_state, experiment)), members)
-    mapped = jax.vmap(functools.partial(epoch.run_epoch, experiment), in_axes=(0, None, 0, None))
+    mapped = jax.vmap(functools.partial(run.run_epoch, experiment), in_axes=(0, None, 0, None))
     new, record = jax.eval_shape(mapped, members, pool, states, validation)
     assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, states) and record["train_loss"].shape == (2,)
 

@@ -11,8 +11,8 @@ import pytest
 from flipjax.config import Experiment, ModelSpec
 from flipjax.methods import Knobs
 from flipjax.models import convolution
-from flipjax.training import forms
-from flipjax.training.member import build, weights_of
+from flipjax.training import network
+from flipjax.training.network import build, weights_of
 
 TOLERANCE = 2e-5
 """Of the largest value of each array: what reordered sums in float32 differ by."""
@@ -64,15 +64,15 @@ def assert_close(packed, plain, scale=TOLERANCE):
 )
 def test_a_pack_equals_its_members_alone(members, model):
     experiment, arguments = case(members, **model)
-    packed = run(experiment, forms.loss_and_gradients, arguments)
-    plain = run(experiment, forms.loss_and_gradients, arguments, packed=False)
+    packed = run(experiment, network.loss_and_gradients, arguments)
+    plain = run(experiment, network.loss_and_gradients, arguments, packed=False)
     assert_close(packed, plain)
     weights, (images, *_) = arguments[:2]
     for shared in (False, True) if experiment.model.depth == 1 else ():
         given = np.broadcast_to(images[0], images.shape) if shared else images
-        plain = run(experiment, forms.logits_of, (weights, given), packed=False)
+        plain = run(experiment, network.logits_of, (weights, given), packed=False)
         given, axis = (images[0], None) if shared else (images, 0)
-        assert_close(run(experiment, forms.logits_of, (weights, given), (0, axis)), plain)
+        assert_close(run(experiment, network.logits_of, (weights, given), (0, axis)), plain)
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
@@ -84,11 +84,11 @@ def test_a_member_that_is_no_number_is_named_and_harms_no_other(norm, place):
     name = "kernel" if place == "head" else place
     kernels[name][1] = np.nan
     others = np.array([0, 2, 3])
-    whole = run(experiment, forms.loss_and_gradients, arguments)
-    result = run(experiment, forms.loss_and_gradients, (sick, *arguments[1:]))
+    whole = run(experiment, network.loss_and_gradients, arguments)
+    result = run(experiment, network.loss_and_gradients, (sick, *arguments[1:]))
     assert_close(*(jax.tree.map(lambda leaf: leaf[others], tree) for tree in (result, whole)))
     assert np.isnan(result[0]).tolist() == [False, True, False, False]
-    logits = run(experiment, forms.logits_of, (sick, arguments[1][0][0]), (0, None))
+    logits = run(experiment, network.logits_of, (sick, arguments[1][0][0]), (0, None))
     assert np.isnan(logits).any((1, 2, 3, 4)).tolist() == [False, True, False, False]
 
 
@@ -107,7 +107,7 @@ def test_a_step_has_small_windows_but_where_a_kernels_gradient_is_taken(packed):
     experiment, arguments = case(4, size=16, width=4, depth=2)
     experiment = dataclasses.replace(experiment, packed=packed)
     with convolution.plain():
-        step = jax.jit(jax.vmap(functools.partial(forms.loss_and_gradients, experiment))).trace(*arguments)
+        step = jax.jit(jax.vmap(functools.partial(network.loss_and_gradients, experiment))).trace(*arguments)
     for platform in ("cuda", "tpu"):
         with convolution.plain():
             text = step.lower(lowering_platforms=(platform,)).as_text()

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from populations import LOOP, assert_same
 
 from flipjax.config import ConfigError, PopulationSpec
-from flipjax.training import placement, population
+from flipjax.training import population
+from flipjax.training.devices import DEFAULT_WIDTH, deal, make_layout, queue
 from flipjax.training.member import Status
+from flipjax.training.network import evaluate
 from flipjax.training.population import take_member
-from flipjax.training.predict import evaluate
 
 PACKED = PopulationSpec(map="packed", width=2)
 
@@ -113,14 +114,14 @@ def test_layout_follows_the_backend_the_members_and_the_config():
         (5, {"devices": 1, "map": "loop"}, 1, 1),
         (5, {"map": "vmap"}, 2, 3),
         (5, {"map": "packed"}, 2, 4),
-        (100, {"map": "vmap"}, 2, placement.DEFAULT_WIDTH),
+        (100, {"map": "vmap"}, 2, DEFAULT_WIDTH),
     ):
-        layout = placement.make_layout(PopulationSpec(**spec), members=members)
+        layout = make_layout(PopulationSpec(**spec), members=members)
         assert (layout.devices, layout.width) == (devices, width)
     with pytest.raises(ConfigError, match=r"config\.population\.map: expected auto, loop or vmap"):
-        placement.make_layout(PACKED, members=5, model="smp_mit_b2")
+        make_layout(PACKED, members=5, model="smp_mit_b2")
     with pytest.raises(ConfigError, match=r"config\.population\.devices: expected at most 2 \(cpu\); found 3"):
-        placement.make_layout(PopulationSpec(devices=3), members=5)
+        make_layout(PopulationSpec(devices=3), members=5)
 
 
 @st.composite
@@ -137,7 +138,7 @@ law = settings(derandomize=True, deadline=None, max_examples=150, database=None)
 @given(case=slots(), width=st.integers(1, 8))
 def test_every_running_slot_is_queued_once(case, width):
     running, devices, share = case
-    positions, counts = placement.queue(running, devices=devices, width=width)
+    positions, counts = queue(running, devices=devices, width=width)
     positions = positions.reshape(devices, -1)
     assert positions.shape[1] % width == 0
     for device, (queued, count) in enumerate(zip(positions, counts, strict=True)):
@@ -150,7 +151,7 @@ def test_every_running_slot_is_queued_once(case, width):
 @given(case=slots())
 def test_a_deal_is_a_balanced_permutation(case):
     running, devices, _ = case
-    order = placement.deal(running, devices=devices)
+    order = deal(running, devices=devices)
     if order is not None:
         assert sorted(order.tolist()) == list(range(len(running)))
         running = running[order]

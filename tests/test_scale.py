@@ -17,7 +17,7 @@ from flipjax.plan import plan, restrict
 from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep import memory
 from flipjax.task import make_task
-from flipjax.training import placement, population
+from flipjax.training import devices, population
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
 
@@ -126,4 +126,4 @@ def test_what_memory_has_no_room_for_is_refused_before_it_is_made():
     with pytest.raises(ConfigError, match=r"config\.pool\.size: the pool at size 16384 has"):
         POOLS["synthetic"](PoolSpec(size=2**14, objects=10**3))
     with pytest.raises(ConfigError, match=r"batch_devices: expected a divisor of train\.batch_size \(8\)"):
-        placement.make_layout(PopulationSpec(batch_devices=3), members=2, batch_size=8)
+        devices.make_layout(PopulationSpec(batch_devices=3), members=2, batch_size=8)

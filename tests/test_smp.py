@@ -16,7 +16,7 @@ from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models import MODELS, layers, mit, smp
-from flipjax.training import placement, population
+from flipjax.training import devices, population
 from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step
@@ -145,7 +145,7 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
     networks.shrink(monkeypatch)
     experiment, make_member = setting("resnet50")
     members, turn = [make_member(0), make_member(1)], np.array([1, 0])
-    layout = placement.make_layout(PopulationSpec(map="loop", devices=1), members=2)
+    layout = devices.make_layout(PopulationSpec(map="loop", devices=1), members=2)
     drawn = jax.jit(init_state, static_argnums=0)(experiment, make_member(9)).weights
     start = jax.tree.map(np.asarray, [{"encoder": tree["encoder"]} for tree in drawn])
     made = population.create(experiment, layout, members, start=start)
@@ -156,7 +156,7 @@ def test_members_start_from_one_encoder_and_train_wherever_they_stand(photos, mo
     assert (own[0] != own[1]).any() and (own[0] != other).any()
 
     table = Table(members[0].rows[:4], members[0].groups[:4], np.full(4, -1), np.arange(4) % 2 == 0)
-    shared = placement.share(layout, (photos, table))
+    shared = devices.replicate(layout, (photos, table))
     current, record = population.run_epoch(experiment, layout, made, *shared)
     result = population.states_of(current).weights
     turned = population.create(experiment, layout, members[::-1], population.take_member(first, turn))

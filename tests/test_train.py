@@ -13,10 +13,10 @@ from flipjax import augment, losses
 from flipjax.data.pool import gather
 from flipjax.methods import Knobs
 from flipjax.metrics import decompose, flip_risk, summarize
-from flipjax.training import epoch, step
-from flipjax.training.epoch import Validation
-from flipjax.training.member import Best, Member, State, Status, apply, init_state
-from flipjax.training.predict import evaluate, map_batches, predict
+from flipjax.training import run, step
+from flipjax.training.member import Best, Member, State, Status, init_state
+from flipjax.training.network import apply, evaluate, map_batches, predict
+from flipjax.training.run import Validation
 from flipjax.training.step import train_epoch
 
 RUNNING, STOPPED, DIVERGED, FINISHED = Status
@@ -78,7 +78,7 @@ def test_flip_moves_image_and_mask_alike():
 
 @pytest.fixture(scope="module")
 def settle():
-    return jax.jit(epoch.settle, static_argnums=0)
+    return jax.jit(run.settle, static_argnums=0)
 
 
 def play(settle, experiment, valid, *, train_losses=None, knobs=None, restart=0, risk=0.0, selection=("val_loss",)):
@@ -150,7 +150,7 @@ def test_settle(settle, tiny, valid, options, status, best):
 def test_validation_is_the_members_loss_over_equal_groups(tiny, pool, validation, epochs):
     rows, groups, _, refit = validation
     state = dataclasses.replace(epochs.states[-1], group_weights=jnp.array([0.1, 0.2, 0.3, 0.4]))
-    validate = jax.jit(epoch.validate, static_argnums=0)
+    validate = jax.jit(run.validate, static_argnums=0)
 
     @jax.jit
     def answered(weights, rows):

@@ -34,8 +34,7 @@ from flipjax.results.swapped_scenes import scene_quantities
 from flipjax.task import Task, check_scenes, make_task, split_evenly, starting_weights, training_scenes
 from flipjax.terminal import Bar
 from flipjax.training.assess import Questions
-from flipjax.training.member import Weights, first_weights
-from flipjax.training.predict import evaluation_batch, mean_surroundings, predict
+from flipjax.training.network import Weights, evaluation_batch, first_weights, mean_surroundings, predict
 
 SURE = 6
 CHUNK = 64

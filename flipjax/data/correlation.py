@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from flipjax.data.places import scene_orders, take_places
-from flipjax.data.split import PARTS, Split, SplitPart, interleave, shuffle, strata, strata_names
+from flipjax.data.deck import deal, draw_deck, scene_orders
+from flipjax.data.split import PARTS, Split, SplitPart, interleave, strata, strata_names
 
 if TYPE_CHECKING:
     from flipjax.data.pool import Catalog
@@ -37,11 +37,10 @@ def training_table(
     """Draws one member's training set: n = n_train / F images of each class, round(rho * n) of them in usual scenes.
 
     These are spread evenly over the class's usual scenes, the others over the rest of the scenes. The draws are nested:
-    the seed orders the objects of each class, rank k is common while k < round(rho * n), and `take_places` says where
-    it then stands. In a composite pool slot i of a scene shows the seed's photo i modulo their number, whichever class
-    stands there. So every rho uses the same objects and, where scenes share the classes evenly, the same multiset of
-    scene photos. In a photo pool the seed orders each group, whose first photos are taken. In both, row i belongs to
-    the same class at every rho, and only the rows that must change do.
+    the seed orders the objects of each class (`flipjax.data.deck.draw_deck`), rank k is common while k < round(rho n),
+    and `flipjax.data.deck.deal` puts it in a scene. So every rho uses the same objects and, where scenes share the
+    classes evenly, the same multiset of scene photos. In a photo pool the seed orders each group, whose first photos
+    are taken. In both, row i belongs to the same class at every rho, and only the rows that must change do.
 
     Args:
         catalog: the pool's catalog.
@@ -79,14 +78,11 @@ def training_table(
     if n_train < 1 or n_train % groups.classes:
         raise ValueError(f"n_train: expected a positive multiple of {groups.classes}, equal classes, found {n_train}")
     n = n_train // groups.classes
-    m = round(rho * n)
-    if not _limits(catalog, split).allow(m, n):
+    common = round(rho * n)
+    if not limits_of(catalog, split).allow(common, n):
         raise ValueError(_impossible(catalog, split, rho, n_train, rhos or [rho]))
-    places = take_places(groups, m, n)
-    draw = _photo_rows if catalog.kind == "photo" else _composite_rows
-    columns = [draw(catalog, split.train, y, place, seed) for y, place in enumerate(places)]
-    cells = interleave([groups.of(y, place[0]) for y, place in enumerate(places)])
-    return _table(interleave(columns), cells, np.full(n_train, -1), np.zeros(n_train, bool))
+    rows, cells = deal(groups, draw_deck(catalog, split, seed=seed, n_train=n_train), common, n=n)
+    return _table(rows, cells, np.full(n_train, -1), np.zeros(n_train, bool))
 
 
 def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"]) -> Table:
@@ -142,7 +138,7 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
         raise ValueError("rhos: expected at least one rho, found none")
     for rho in rhos:
         _check_rho(catalog, rho)
-    limits = _limits(catalog, split)
+    limits = limits_of(catalog, split)
     return catalog.groups.classes * max(
         n for n in range(limits.total + 1) if all(limits.allow(round(rho * n), n) for rho in rhos)
     )
@@ -167,22 +163,24 @@ def count_groups(catalog: Catalog, split: Split) -> dict[str, tuple[int, ...]]:
     return counts
 
 
-class _Limits(NamedTuple):
+class Limits(NamedTuple):
     """The most images of a class that train can show: in usual scenes, in others, and in all."""
 
     usual: int
     rare: int
     total: int
 
-    def allow(self, m: int, n: int) -> bool:
-        return m <= self.usual and n - m <= self.rare and n <= self.total
+    def allow(self, common: Any, n: int) -> Any:
+        """Returns whether n images of a class, so many of them common, are possible; `common` may be traced."""
+        return (common <= self.usual) & (n - common <= self.rare) & (n <= self.total)
 
 
-def _limits(catalog: Catalog, split: Split) -> _Limits:
+def limits_of(catalog: Catalog, split: Split) -> Limits:
+    """Returns the limits of the training part of a pool."""
     groups = catalog.groups
     counts = np.bincount(strata(catalog)[split.train.objects], minlength=len(strata_names(catalog)))
     if catalog.kind == "composite":
-        return _Limits(*[int(counts.min())] * 3)
+        return Limits(*[int(counts.min())] * 3)
     # Of j groups in turn, the one at place i has no photo for image j * count + i.
     usual, rare = (
         min(
@@ -190,29 +188,7 @@ def _limits(catalog: Catalog, split: Split) -> _Limits:
         )
         for orders in scene_orders(groups)
     )
-    return _Limits(usual, rare, usual + rare)
-
-
-def _composite_rows(catalog: Catalog, train: SplitPart, y: int, place: np.ndarray, seed: int) -> np.ndarray:
-    scene, slots, _ = place
-    objects = train.objects[catalog.object_class[train.objects] == y]
-    objects = shuffle(np.sort(objects), seed, f"train objects {y}")[: len(scene)]
-    photos = np.zeros(len(scene), np.int64)
-    for s in np.unique(scene):
-        of_kind = shuffle(np.sort(train.scenes[catalog.scene_kind[train.scenes] == s]), seed, f"train scenes {s}")
-        photos = np.where(scene == s, of_kind[slots % len(of_kind)], photos)
-    return np.stack([objects, photos], axis=1)
-
-
-def _photo_rows(catalog: Catalog, train: SplitPart, y: int, place: np.ndarray, seed: int) -> np.ndarray:
-    scene, _, turn = place
-    stratum = strata(catalog)[train.objects]
-    photos = np.zeros(len(scene), np.int64)
-    for s in np.unique(scene):
-        group = catalog.groups.of(y, s)
-        of_group = shuffle(np.sort(train.objects[stratum == group]), seed, f"train photos {group}")
-        photos[scene == s] = of_group[turn[scene == s]]
-    return np.stack([photos, np.full(len(scene), -1)], axis=1)
+    return Limits(usual, rare, usual + rare)
 
 
 def half_of_each_group(groups: np.ndarray) -> np.ndarray:
@@ -242,7 +218,7 @@ def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: 
     n = n_train // catalog.groups.classes
     low = catalog.groups.independence
     levels = ", ".join(f"{level:g}" for level in sorted(set(rhos)))
-    limits = _limits(catalog, split)
+    limits = limits_of(catalog, split)
     heads = strata_names(catalog)
     if catalog.kind == "composite":
         heads += [f"{name} scenes" for name in catalog.scene_names]

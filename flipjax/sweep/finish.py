@@ -28,10 +28,10 @@ from flipjax.results.swapped_scenes import scene_quantities
 from flipjax.sweep.storage import shown_images
 from flipjax.sweep.workdir import Workdir
 from flipjax.task import Task, split_evenly, training_scenes
-from flipjax.training import dfr, placement, population
+from flipjax.training import devices, population
 from flipjax.training.assess import FILLS, MASK_SIDE, Questions
-from flipjax.training.member import State, Status, Weights
-from flipjax.training.predict import predict
+from flipjax.training.member import State, Status
+from flipjax.training.network import Weights, predict
 
 _predict = jax.jit(predict, static_argnums=0)
 
@@ -44,7 +44,7 @@ def finish(
     program: Program,
     config: Config,
     task: Task,
-    layout: placement.Layout,
+    layout: devices.Layout,
     current: population.Population,
     workdir: Workdir,
     *,
@@ -65,8 +65,8 @@ def finish(
     """
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
-        pool = placement.share(layout, task.pool)
-        current = dfr.refit_heads(program.experiment, layout, current, pool, task.tables["val"])
+        pool = devices.replicate(layout, task.pool)
+        current = population.refit_heads(program.experiment, layout, current, pool, task.tables["val"])
     parts, score_names, regions = _assess(program, config, task, layout, current)
     names = ("background", *task.catalog.class_names)
     scenes, usual = task.catalog.scene_names, task.catalog.groups.usual
@@ -93,7 +93,7 @@ def finish(
 
 
 def _assess(
-    program: Program, config: Config, task: Task, layout: placement.Layout, current: population.Population
+    program: Program, config: Config, task: Task, layout: devices.Layout, current: population.Population
 ) -> tuple[dict[str, StoredSplit], tuple[str, ...], dict[str, metrics.RegionSums]]:
     """Returns what is stored of each split, the names of the scores, and the sums over regions (S, K, n, ...)."""
     wanted = config.intervene
@@ -114,7 +114,7 @@ def _assess(
     # One program for all splits, which takes as long to compile as that of one.
     ends = np.cumsum([len(table.rows) for table in task.tables.values()])
     rows = np.concatenate([table.rows for table in task.tables.values()])
-    shared = placement.share(layout, (pool, rows, last))
+    shared = devices.replicate(layout, (pool, rows, last))
     whole = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
     answers = {
         part: jax.tree.map(operator.itemgetter(np.s_[:, :, end - len(table.rows) : end]), whole)

@@ -12,7 +12,7 @@ from flipjax.plan import Program, restrict
 from flipjax.sweep.dry_run import megabytes
 from flipjax.sweep.program import layout_of
 from flipjax.task import Task, make_members
-from flipjax.training import placement, population
+from flipjax.training import devices, population
 from flipjax.training.member import init_state
 
 # Share of a device's memory that a program may be planned to take: the rest is the runtime's.
@@ -34,7 +34,7 @@ def compiled_bytes(program: Program, spec: PopulationSpec, task: Task, *, member
     slots = members + -members % layout.devices
 
     def stacked(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-        sharding = NamedSharding(layout.mesh, P(placement.AXIS))
+        sharding = NamedSharding(layout.mesh, P(devices.AXIS))
         return jax.ShapeDtypeStruct((slots, *leaf.shape), leaf.dtype, sharding=sharding)
 
     read = (task.pool, task.tables["val"])

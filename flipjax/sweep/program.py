@@ -12,7 +12,7 @@ from flipjax.sweep.checkpoint import Checkpoints
 from flipjax.sweep.workdir import Workdir
 from flipjax.task import Task, check_pool, make_members, missing_group_notes, starting_weights
 from flipjax.terminal import Bar
-from flipjax.training import jtt, placement, population
+from flipjax.training import devices, population
 from flipjax.training.member import Status
 
 MEASURES = (
@@ -63,11 +63,11 @@ def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndar
     return f"cell {program.name}, epoch {epoch}/{max(program.epochs)}: {members}; mean validation loss {mean}"
 
 
-def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> placement.Layout:
+def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> devices.Layout:
     """Returns the layout of so many members of a program."""
     experiment = program.experiment
     batch_size = experiment.train.batch_size
-    return placement.make_layout(spec, members=members, model=experiment.model.title, batch_size=batch_size)
+    return devices.make_layout(spec, members=members, model=experiment.model.title, batch_size=batch_size)
 
 
 def train(
@@ -79,7 +79,7 @@ def train(
     bar: Bar,
     stop_requested: Callable[[], bool],
     after_epoch: Callable[[list[Row]], Any],
-) -> tuple[placement.Layout, population.Population, list[Row]]:
+) -> tuple[devices.Layout, population.Population, list[Row]]:
     """Trains the program's members from its latest checkpoint until none is running; returns their history, too.
 
     Args:
@@ -112,7 +112,7 @@ def train(
         current = population.create(program.experiment, layout, members, states)
         bar.say(f"cell {program.name}: continues after epoch {epoch}")
         bar.skip(int(budgets.sum() - (budgets - epoch)[current.status == Status.RUNNING].sum()))
-    shared = placement.share(layout, (task.pool, task.tables["val"]))
+    shared = devices.replicate(layout, (task.pool, task.tables["val"]))
     while (current.status == Status.RUNNING).any():
         if stop_requested():
             checkpoints.close()
@@ -123,7 +123,7 @@ def train(
             history[name][:, epoch] = values
         epoch += 1
         if "jtt_epochs" in program.experiment.active_knobs:
-            current = jtt.start_second_runs(program.experiment, layout, current, task.pool, start)
+            current = population.start_second_runs(program.experiment, layout, current, task.pool, start)
         states = population.states_of(current)
         workdir.verify()
         checkpoints.save(epoch, (states, history))

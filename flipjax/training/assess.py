@@ -15,9 +15,7 @@ from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene.swap import average_draws
 from flipjax.metrics.kernels import LOGIT_SCORES
-from flipjax.training.forms import logits_of
-from flipjax.training.member import Weights
-from flipjax.training.predict import evaluation_batch, map_batches, mean_surroundings
+from flipjax.training.network import Weights, evaluation_batch, logits_of, map_batches, mean_surroundings
 
 FILLS = {"grey_fill": intervene.grey_scenes, "blur_fill": intervene.blurred_scenes}
 MASK_SIDE = 64

@@ -1,21 +1,14 @@
 """DFR: the 1 x 1 head refitted on group-balanced validation images (Kirichenko et al., 2023), convex, one member."""
 
-import dataclasses
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec as P
 
 from flipjax import losses
 from flipjax.config import Experiment
-from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
-from flipjax.training.member import Best, Member, State, Weights, model_of
-from flipjax.training.placement import AXIS, Layout, shard, share
-from flipjax.training.population import Population
-from flipjax.training.predict import evaluation_batch, map_batches
+from flipjax.training.network import Weights, evaluation_batch, map_batches, model_of
 
 RIDGES = (0.1, 0.01, 0.001, 0.0001)
 """Weights of the squared norm of the head: from the strongest, each fit starts at the last one."""
@@ -103,33 +96,3 @@ def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array,
     kernel = best["kernel"] / scale[:, None]
     fitted = {**head, "kernel": kernel, "bias": best["bias"] - mean @ kernel}
     return Weights({**weights.params, "head": fitted}, weights.statistics)
-
-
-def refit_heads(experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table) -> Population:
-    """Refits the heads of the members that ask for it (DFR), for every selection rule.
-
-    Of the validation images of a table, those for the refit fit, and the others pick the ridge.
-    """
-    halves = share(layout, (table.rows[table.refit], table.rows[~table.refit]))
-    states = _refit_heads(experiment, layout, population.members, population.states, pool, *halves)
-    return dataclasses.replace(population, states=states)
-
-
-@functools.partial(jax.jit, static_argnames=("experiment", "layout"))
-def _refit_heads(
-    experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, *halves: jax.Array
-) -> State:
-    def local(members: Member, states: State, pool: Pool, *halves: jax.Array) -> State:
-        def one(inputs: tuple[Member, State]) -> State:
-            member, state = inputs
-
-            def fitted(best: dict[str, Best]) -> dict[str, Best]:
-                weights = {rule: refit(experiment, kept.weights, pool, *halves) for rule, kept in best.items()}
-                return {rule: kept._replace(weights=weights[rule]) for rule, kept in best.items()}
-
-            best = jax.lax.cond(member.knobs.dfr > 0, fitted, lambda best: best, state.best)
-            return dataclasses.replace(state, best=best)
-
-        return jax.lax.map(one, (members, states))
-
-    return shard(layout, local, P(AXIS), P(AXIS), P(), P(), P())(members, states, pool, *halves)

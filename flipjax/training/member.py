@@ -2,17 +2,15 @@
 
 import dataclasses
 import enum
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from flipjax.config import Experiment
 from flipjax.methods import Augmentation, Knobs
-from flipjax.models import MODELS
 from flipjax.training import optimise
+from flipjax.training.network import NO_WEIGHTS, Weights, first_weights
 from flipjax.training.optimise import Recipe
 
 
@@ -36,17 +34,6 @@ class Member:
     recipe: Recipe
     knobs: Knobs
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
-
-
-class Weights(NamedTuple):
-    """What a model computes with: parameters and running statistics, nested dicts of arrays."""
-
-    params: Any
-    statistics: Any
-
-
-NO_WEIGHTS = Weights({}, {})
-"""What a run starts from whose weights are all drawn."""
 
 
 class Best(NamedTuple):
@@ -92,45 +79,6 @@ class State:
         return self.weights if self.average is None else self.average
 
 
-@functools.cache
-def graph(experiment: Experiment) -> nnx.GraphDef:
-    """Returns the static half of the experiment's model, without making arrays."""
-    model = nnx.eval_shape(lambda: build(experiment, jax.random.key(0)))
-    return nnx.split(model, nnx.Param, ...)[0]
-
-
-def build(experiment: Experiment, key: jax.Array) -> nnx.Module:
-    """Returns the experiment's model with weights drawn from `key`."""
-    spec = experiment.model
-    make = spec.build or functools.partial(MODELS[spec.name], spec)
-    return make(num_classes=experiment.num_classes, rngs=nnx.Rngs(key))
-
-
-def model_of(experiment: Experiment, weights: Weights, *, training: bool) -> Any:
-    """Returns the experiment's model with these weights."""
-    model = nnx.merge(graph(experiment), *weights)
-    if training:
-        model.train()
-    else:
-        model.eval()
-    return model
-
-
-def apply(
-    experiment: Experiment, params: Any, statistics: Any, images: jax.Array, *, training: bool
-) -> tuple[jax.Array, Any]:
-    """Returns logits (B, H, W, C) float32 of images (B, H, W, 3) in [0, 1], and the running statistics afterwards."""
-    model = model_of(experiment, Weights(params, statistics), training=training)
-    logits = model(images)
-    return logits, weights_of(model).statistics
-
-
-def weights_of(model: nnx.Module) -> Weights:
-    """Returns a model's parameters and its other state, nested dicts of arrays."""
-    _, params, statistics = nnx.split(model, nnx.Param, ...)
-    return Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(statistics))
-
-
 def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGHTS) -> State:
     """Returns a member's state before its first epoch: its key alone decides the weights that `start` does not give.
 
@@ -153,14 +101,3 @@ def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGH
         best_epoch=jnp.int32(0),
         best=dict.fromkeys(experiment.train.selection, unplayed),
     )
-
-
-def first_weights(experiment: Experiment, key: jax.Array, start: Weights) -> Weights:
-    """Returns parameters and other state as `start` gives them, and as drawn from `key` where it has none."""
-    return Weights(*map(_overlay, weights_of(build(experiment, key)), start))
-
-
-def _overlay(drawn: Any, given: Any) -> Any:
-    if not isinstance(drawn, dict):
-        return jnp.asarray(given, drawn.dtype)
-    return {name: _overlay(leaf, given[name]) if name in given else leaf for name, leaf in drawn.items()}

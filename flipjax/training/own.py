@@ -11,7 +11,7 @@ import numpy as np
 
 from flipjax.config import ConfigError, Experiment
 from flipjax.ranges import functions_of, name_of
-from flipjax.training.member import Weights, apply, build, weights_of
+from flipjax.training.network import Weights, apply, build, weights_of
 
 Shape = jax.ShapeDtypeStruct
 

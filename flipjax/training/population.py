@@ -4,7 +4,7 @@ A CPU has one device per core and, on each, a loop over that device's members; e
 once, packed side by side in channels (`flipjax.models.pack`) or under vmap. The loop's trip count is data: members that
 stopped or diverged are left out of it, so they cost no work, and the program is compiled once whatever their number. In
 float32 a member under the loop equals the same member trained alone, bit for bit; the other forms equal it to rounding.
-Where there are more devices than members, some share each batch (`flipjax.training.forms.deal_batch`).
+Where there are more devices than members, some share each batch (`flipjax.training.network.deal_batch`).
 """
 
 import dataclasses
@@ -21,9 +21,10 @@ from jax.sharding import PartitionSpec as P
 from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
-from flipjax.training import epoch
-from flipjax.training.member import NO_WEIGHTS, Member, State, Status, Weights, init_state
-from flipjax.training.placement import AXIS, Layout, deal, queue, shard
+from flipjax.training import run
+from flipjax.training.devices import AXIS, Layout, deal, queue, replicate, shard
+from flipjax.training.member import Member, State, Status, init_state
+from flipjax.training.network import NO_WEIGHTS, Weights
 
 Tree = TypeVar("Tree")
 
@@ -83,12 +84,13 @@ def _epoch(
     width = layout.width
     experiment = dataclasses.replace(experiment, packed=layout.packed)
 
-    def one(member: Member, state: State, pool: Pool, table: Table) -> tuple[State, dict]:
-        return epoch.run_epoch(experiment, member, pool, state, table)
+    one = functools.partial(run.run_epoch, experiment)
 
     def local(members: Member, states: State, queued: tuple[jax.Array, ...], *shared: Any) -> Any:
         order, active = queued
-        blank = jax.eval_shape(one, *jax.tree.map(lambda leaf: leaf[0], (members, states)), *shared)[1]
+        pool, table = shared
+        first, state = jax.tree.map(lambda leaf: leaf[0], (members, states))
+        blank = jax.eval_shape(one, first, pool, state, table)[1]
         share = states.status.shape[0]
         records = jax.tree.map(lambda leaf: jnp.full((share, *leaf.shape), jnp.nan, leaf.dtype), blank)
 
@@ -96,11 +98,11 @@ def _epoch(
             where = jax.lax.dynamic_slice(order, (index * width,), (width,))
             if width == 1:
                 where = where[0]
-                run = one
+                train = one
             else:
-                run = jax.vmap(one, in_axes=(0, 0, *[None] * len(shared)))
+                train = jax.vmap(one, in_axes=(0, None, 0, None))
             member, state = jax.tree.map(lambda leaf: leaf[where], (members, carry[0]))
-            new = run(member, state, *shared)
+            new = train(member, pool, state, table)
             # Positions past the last active member are out of bounds: read as anything, written nowhere.
             return jax.tree.map(lambda leaf, value: leaf.at[where].set(value, mode="drop"), carry, new)
 
@@ -134,6 +136,58 @@ def run_epoch(
     states, records = _epoch(experiment, layout, population.members, population.states, queued, pool, table)
     records = {name: np.asarray(leaf)[population.slots] for name, leaf in records.items()}
     return dataclasses.replace(population, states=states), records
+
+
+def start_second_runs(
+    experiment: Experiment, layout: Layout, population: Population, pool: Pool, start: Weights = NO_WEIGHTS
+) -> Population:
+    """Starts the second run of every member whose first one (JTT) is over; the others are left as they are.
+
+    `start`: see `flipjax.training.member.init_state`.
+    """
+    states = population.states
+    due = np.asarray(population.members.knobs.jtt_epochs) == np.asarray(states.epoch)
+    due &= (np.asarray(states.restart) == 0) & (np.asarray(states.status) == Status.RUNNING)
+    if not due.any():
+        return population
+    begin = jax.jit(functools.partial(run.second_run, experiment))
+    begun = {}
+    for turn, slot in enumerate(np.flatnonzero(due)):
+        # One program for each member, as at the start; the devices work side by side.
+        device = layout.mesh.devices.flat[turn % layout.devices]
+        member, state = take_member((population.members, states), slot)
+        begun[slot] = begin(*jax.device_put((member, pool, state, start), device))
+
+    def merge(leaf: jax.Array, *fresh: jax.Array) -> np.ndarray:
+        merged = np.array(leaf)
+        merged[list(begun)] = jax.device_get(fresh)
+        return merged
+
+    merged = jax.tree.map(merge, states, *begun.values())
+    return dataclasses.replace(population, states=jax.device_put(merged, NamedSharding(layout.mesh, P(AXIS))))
+
+
+def refit_heads(experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table) -> Population:
+    """Refits the heads of the members that ask for it (DFR), for every selection rule.
+
+    Of the validation images of a table, those for the refit fit, and the others pick the ridge.
+    """
+    halves = replicate(layout, (table.rows[table.refit], table.rows[~table.refit]))
+    states = _refit_heads(experiment, layout, population.members, population.states, pool, halves)
+    return dataclasses.replace(population, states=states)
+
+
+@functools.partial(jax.jit, static_argnames=("experiment", "layout"))
+def _refit_heads(
+    experiment: Experiment, layout: Layout, members: Member, states: State, pool: Pool, halves: tuple[Any, Any]
+) -> State:
+    def local(members: Member, states: State, pool: Pool, halves: tuple[Any, Any]) -> State:
+        def one(inputs: tuple[Member, State]) -> State:
+            return run.refit(experiment, *inputs, pool, halves)
+
+        return jax.lax.map(one, (members, states))
+
+    return shard(layout, local, P(AXIS), P(AXIS), P(), P())(members, states, pool, halves)
 
 
 @functools.partial(jax.jit, static_argnames="layout")

@@ -15,8 +15,8 @@ from flipjax.data.pool import Pool, gather
 from flipjax.groups import Groups
 from flipjax.ranges import functions_of
 from flipjax.training import optimise, sampling
-from flipjax.training.forms import loss_and_gradients
-from flipjax.training.member import Member, State, Weights
+from flipjax.training.member import Member, State
+from flipjax.training.network import Weights, loss_and_gradients
 
 
 def make_batch(

@@ -39,10 +39,11 @@ from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models.convolution import plain
 from flipjax.results.frames import write_csv
-from flipjax.training import placement, population, step
+from flipjax.training import population, step
+from flipjax.training.devices import AXIS
 from flipjax.training.member import Member, init_state
+from flipjax.training.network import evaluate
 from flipjax.training.optimise import Recipe
-from flipjax.training.predict import evaluate
 
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent / "throughput"))
@@ -87,7 +88,7 @@ def arguments(experiment, mesh, members):
         sharding = NamedSharding(mesh, part)
         return jax.tree.map(lambda leaf: shape((*lead, *leaf.shape), leaf.dtype, sharding=sharding), tree)
 
-    dealt = placed((member, state), P(placement.AXIS), (members,))
+    dealt = placed((member, state), P(AXIS), (members,))
     return *dealt, *placed((pixels, validation), P())
 
 
@@ -105,9 +106,9 @@ def traced(program, experiment, mesh, members, form):
     if program == "layer":
         return traced_layer(experiment, mesh, members, form)
     width = 1 if form == "loop" else min(WIDTH, members)
-    layout = placement.Layout(mesh, width, packed=form == "packed")
+    layout = devices.Layout(mesh, width, packed=form == "packed")
     stacked, states, pool, validation = arguments(experiment, mesh, members)
-    sharding = NamedSharding(mesh, P(placement.AXIS))
+    sharding = NamedSharding(mesh, P(AXIS))
     shape = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
     if program == "epoch":
         order, active = shape((members,), jnp.int32), shape((1,), jnp.int32)
@@ -199,7 +200,7 @@ def convolutions(text):
 
 
 def measure(target, program, experiment, members, form):
-    mesh = Mesh(np.array(devices(target)), (placement.AXIS,))
+    mesh = Mesh(np.array(devices(target)), (AXIS,))
     began = time.process_time()
     with plain():
         lowered = traced(program, experiment, mesh, members, form).lower(lowering_platforms=(PLATFORMS[target],))

@@ -13,7 +13,7 @@ from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models import convolution, pack
-from flipjax.training import placement, population, step
+from flipjax.training import devices, population, step
 from flipjax.training.member import Member, init_state
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step
@@ -66,11 +66,11 @@ class Flipjax:
 
     def __init__(self, *, members, steps, map, batch_devices=0):
         spec = PopulationSpec(map=map, batch_devices=batch_devices)
-        self.layout = placement.make_layout(spec, members=members, batch_size=BATCH)
+        self.layout = devices.make_layout(spec, members=members, batch_size=BATCH)
         self.population = population.create(EXPERIMENT, self.layout, make_members(members, steps))
         none = np.zeros(1, np.int32)
         table = Table(np.zeros((1, 2), np.int32), none, none, np.zeros(1, bool))
-        self.shared = placement.share(self.layout, (make_pool(), table))
+        self.shared = devices.replicate(self.layout, (make_pool(), table))
 
     def epoch(self):
         self.population, record = population.run_epoch(EXPERIMENT, self.layout, self.population, *self.shared)

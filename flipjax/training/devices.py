@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flipjax.config import ConfigError, PopulationSpec
-from flipjax.training.forms import BATCH
+from flipjax.training.network import BATCH
 
 AXIS = "members"
 DEFAULT_WIDTH = 16
@@ -48,10 +48,7 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
     available = spec.devices or len(devices)
     sharing = _sharing(spec, available, members=members, batch_size=batch_size, cpu=platform == "cpu")
     count = min(available // sharing, members)
-    fastest = "loop" if platform == "cpu" else "packed" if model == "unet" else "vmap"
-    form = fastest if spec.map == "auto" else spec.map
-    if form == "packed" and model != "unet":
-        raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
+    form = form_of(spec, model=model)
     width = min(spec.width or DEFAULT_WIDTH, math.ceil(members / count))
     if form == "packed":
         # A power of two: chunks of a pack hold equal numbers of members at every level.
@@ -59,6 +56,19 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
     grid = np.array(devices[: count * sharing])
     mesh = Mesh(grid.reshape(count, sharing), (AXIS, BATCH)) if sharing > 1 else Mesh(grid, (AXIS,))
     return Layout(mesh, 1 if form == "loop" else width, packed=form == "packed")
+
+
+def form_of(spec: PopulationSpec, *, model: str) -> str:
+    """Returns how members of a model run on a device: loop, vmap or packed; see `PopulationSpec` for `auto`.
+
+    Raises:
+      ConfigError: a pack of a model that has none.
+    """
+    fastest = "loop" if jax.default_backend() == "cpu" else "packed" if model == "unet" else "vmap"
+    form = fastest if spec.map == "auto" else spec.map
+    if form == "packed" and model != "unet":
+        raise ConfigError("config.population.map", f"auto, loop or vmap for model.name {model}", form)
+    return form
 
 
 def _sharing(spec: PopulationSpec, available: int, *, members: int, batch_size: int, cpu: bool) -> int:
@@ -72,7 +82,7 @@ def _sharing(spec: PopulationSpec, available: int, *, members: int, batch_size: 
     return asked or max(share for share in range(1, idle + 1) if batch_size % share == 0)
 
 
-def share(layout: Layout, tree: Any) -> Any:
+def replicate(layout: Layout, tree: Any) -> Any:
     """Puts a copy of every array on each device: what all members read."""
     return jax.device_put(tree, NamedSharding(layout.mesh, P()))
 

@@ -1,7 +1,12 @@
-"""One member's epoch: training, validation, what each selection rule keeps, early stopping, and JTT's second run."""
+"""One member's run as pure functions: epochs, selection rules, early stopping, JTT, DFR and the test.
+
+`train_member` is the whole run in one program, for `flipjax.make_train`. The engine of a sweep drives the same
+`run_epoch`, `second_run` and `refit` itself, with checkpoints between them.
+"""
 
 import dataclasses
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +17,13 @@ from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
 from flipjax.groups import Groups
 from flipjax.ranges import functions_of
-from flipjax.training import optimise
-from flipjax.training.forms import logits_of
-from flipjax.training.member import Best, Member, State, Status
-from flipjax.training.predict import evaluation_batch, map_batches
+from flipjax.training import dfr, optimise
+from flipjax.training.member import Best, Member, State, Status, init_state
+from flipjax.training.network import NO_WEIGHTS, Weights, evaluate, evaluation_batch, logits_of, map_batches
 from flipjax.training.step import total_steps, train_epoch
+
+FLIPPED = 0.5
+"""Share of an image's foreground above which JTT counts the image as flipped."""
 
 MARGIN = 2.0
 """How many times the loss of a guess a loss must be before it counts as lost."""
@@ -170,3 +177,97 @@ def run_epoch(
     record = {"train_loss": train_loss, "learning_rate": rate, "group_weights": group_weights}
     record |= {f"valid_{name}": value for name, value in validation._asdict().items()}
     return settle(experiment, member, state, train_loss, validation), record
+
+
+def second_run(experiment: Experiment, member: Member, pool: Pool, state: State, start: Weights = NO_WEIGHTS) -> State:
+    """Starts a member's training anew, with the images that it flips now weighted up (JTT-by-flip).
+
+    Liu et al., 2021, up-weight what an early model misclassifies; here it is the images of whose foreground it flips
+    more than half. The epochs go on counting; weights (`start`: see `init_state`), optimiser, selection and patience
+    begin afresh.
+    """
+    flip = evaluate(experiment, state.weights, pool, member.rows).flip
+    image_weights = jnp.where(flip > FLIPPED, member.knobs.jtt_weight, 1.0)
+    fresh = init_state(experiment, member, start)
+    return dataclasses.replace(fresh, image_weights=image_weights, epoch=state.epoch, restart=state.epoch)
+
+
+def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halves: tuple[Any, Any]) -> State:
+    """Refits the head of what each rule kept, for a member with DFR: the rows of one half fit, the others choose."""
+
+    def fitted(best: dict[str, Best]) -> dict[str, Best]:
+        return {
+            rule: kept._replace(weights=dfr.refit(experiment, kept.weights, pool, *halves))
+            for rule, kept in best.items()
+        }
+
+    best = jax.lax.cond(member.knobs.dfr > 0, fitted, lambda best: best, state.best)
+    return dataclasses.replace(state, best=best)
+
+
+class Data(NamedTuple):
+    """All that the members of an experiment share.
+
+    `pool`; `val`, the `Table` of validation; `test`, the pool rows (n, 2) of the test images; `halves`, the rows of
+    validation images that DFR refits on and those that choose its ridge.
+    """
+
+    pool: Pool
+    val: Table
+    test: jax.Array
+    halves: tuple[jax.Array, jax.Array]
+
+
+class Trained(NamedTuple):
+    """A trained member; a pytree, whose leaves have one more leading axis for each map over members.
+
+    Attributes:
+        status: int32, a `Status`.
+        epochs: int32, how many were run; JTT's first run is among them.
+        history: by name, float32 (E, ...) of at most E epochs; NaN for those that were not run. See `run_epoch`.
+        best: by selection rule, the weights kept, their score and epoch (0: the rule never had a value).
+        test: by selection rule, the `Decomposition` of the n test images.
+    """
+
+    status: jax.Array
+    epochs: jax.Array
+    history: dict[str, jax.Array]
+    best: dict[str, Best]
+    test: dict[str, metrics.Decomposition]
+
+
+def train_member(experiment: Experiment, member: Member, data: Data, start: Weights = NO_WEIGHTS) -> Trained:
+    """Trains one member until it stops, and tests what each rule kept.
+
+    A pure function of arrays, the whole run in one program. Under a vmap a member that stopped stands still until the
+    last one has stopped.
+    """
+    # A number that the caller fixed must not be folded into the program: it would be rounded otherwise.
+    member = jax.lax.optimization_barrier(member)
+    state = init_state(experiment, member, start)
+    record = jax.eval_shape(functools.partial(run_epoch, experiment), member, data.pool, state, data.val)[1]
+    two_runs = "jtt_epochs" in experiment.active_knobs
+    length = experiment.train.epochs * (1 + two_runs)
+    history = jax.tree.map(lambda leaf: jnp.full((length, *leaf.shape), jnp.nan, leaf.dtype), record)
+
+    def epoch(carry: tuple[State, Any]) -> tuple[State, Any]:
+        before, history = carry
+        state, record = run_epoch(experiment, member, data.pool, before, data.val)
+        return state, jax.tree.map(lambda rows, row: rows.at[before.epoch].set(row), history, record)
+
+    def running(carry: tuple[State, Any]) -> jax.Array:
+        return carry[0].status == Status.RUNNING
+
+    carry = (state, history)
+    if two_runs:
+        # A loop of its own: under a vmap the second run then begins once for all members, and not in every epoch.
+        first = member.knobs.jtt_epochs
+        carry = jax.lax.while_loop(lambda carry: running(carry) & (carry[0].epoch < first), epoch, carry)
+        due = running(carry) & (first > 0)
+        again = functools.partial(second_run, experiment, member, data.pool, start=start)
+        carry = jax.lax.cond(due, again, lambda state: state, carry[0]), carry[1]
+    state, history = jax.lax.while_loop(running, epoch, carry)
+    if "dfr" in experiment.active_knobs:
+        state = refit(experiment, member, state, data.pool, data.halves)
+    test = {rule: evaluate(experiment, kept.weights, data.pool, data.test) for rule, kept in state.best.items()}
+    return Trained(state.status, state.epoch, history, state.best, test)

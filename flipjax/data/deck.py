@@ -1,0 +1,138 @@
+"""Decks: the orders that a seed draws from the training part of a pool, and how a correlation level deals from them.
+
+NumPy on the host; JAX where the seed or the level is an array of JAX, which may be traced.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from flipjax.data.pcg import traced_orders
+from flipjax.data.split import Split, shuffle, strata
+from flipjax.groups import Groups
+
+if TYPE_CHECKING:
+    from flipjax.data.pool import Catalog
+
+
+class Deck(NamedTuple):
+    """All that a seed draws of a training set, whatever rho: int32 arrays.
+
+    Attributes:
+        objects: (F, n), the objects of each class in order; None in a photo pool.
+        photos: (R, P), the photos of each scene in order, in a photo pool those of each group; padded.
+        counts: (R,), how many of them there are.
+    """
+
+    objects: Any
+    photos: Any
+    counts: Any
+
+
+def draw_deck(catalog: Catalog, split: Split, *, seed: Any, n_train: int) -> Deck:
+    """Draws the deck of a seed.
+
+    Args:
+        catalog: the pool's catalog.
+        split: its split.
+        seed: >= 0; an integer, or an integer array of JAX, which may be traced.
+        n_train: number of training images.
+    """
+    groups, train = catalog.groups, split.train
+    stratum = strata(catalog)[train.objects]
+    if catalog.kind == "photo":
+        sets = {f"train photos {g}": train.objects[stratum == g] for g in range(groups.count)}
+    else:
+        kinds = catalog.scene_kind[train.scenes]
+        sets = {f"train objects {y}": train.objects[stratum == y] for y in range(groups.classes)}
+        sets |= {f"train scenes {s}": train.scenes[kinds == s] for s in range(groups.scenes)}
+    items = {name: np.sort(each).astype(np.int32) for name, each in sets.items()}
+    if isinstance(seed, jax.Array):
+        orders = traced_orders(seed, {name: len(each) for name, each in items.items()})
+        drawn = [jnp.asarray(each)[order] for each, order in zip(items.values(), orders, strict=True)]
+    else:
+        drawn = [shuffle(each, seed, name) for name, each in items.items()]
+    xp = _namespace(drawn[0])
+    objects = drawn[: 0 if catalog.kind == "photo" else groups.classes]
+    photos = drawn[len(objects) :]
+    counts = np.array([len(order) for order in photos], np.int32)
+    padded = xp.stack([xp.pad(order, (0, counts.max() - len(order))) for order in photos])
+    n = n_train // groups.classes
+    return Deck(xp.stack([order[:n] for order in objects]) if objects else None, padded, counts)
+
+
+def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
+    """Deals a training set: n images of each class, of which the first `common` ranks stand in usual scenes.
+
+    Ranks pass through a class's scenes in turn: common ones from the first rank on, rare ones from the last one back.
+    In a composite pool slot i of a scene shows its photo i modulo their number; common slots are counted from the
+    first, rare ones from the last. So each image keeps its place when more ranks are common, and two classes change
+    places.
+
+    Args:
+        groups: F classes in S scenes.
+        deck: of the member's seed.
+        common: integer in 0..n; an integer array of JAX may be traced.
+        n: images of a class.
+
+    Returns:
+        Rows int32 (F n, 2) and groups int32 (F n,), the classes alternating.
+    """
+    xp = _namespace(common, deck.photos)
+    is_common = xp.arange(n) < common
+    steps = xp.where(is_common, xp.arange(n), n - 1 - xp.arange(n))
+    scenes, turns = [], []
+    for usual, others in zip(*scene_orders(groups), strict=True):
+        scenes.append(
+            xp.where(is_common, xp.asarray(usual)[steps % len(usual)], xp.asarray(others)[steps % len(others)])
+        )
+        turns.append(steps // xp.where(is_common, len(usual), len(others)))
+    # Rank by rank, the classes in turn.
+    scene, turn = (xp.stack(each, axis=1).reshape(-1) for each in (scenes, turns))
+    cells = groups.of(xp.tile(xp.arange(groups.classes), n), scene)
+    if deck.objects is None:
+        first = xp.asarray(deck.photos)[cells, turn]
+        second = xp.full_like(first, -1)
+    else:
+        side = xp.repeat(is_common, groups.classes)
+        slots = xp.zeros_like(scene)
+        for s in range(groups.scenes):
+            for chosen, end in (((scene == s) & side, 0), ((scene == s) & ~side, n * groups.classes // groups.scenes)):
+                place = xp.cumsum(chosen) - 1 + (end - chosen.sum() if end else 0)
+                slots = xp.where(chosen, place, slots)
+        first = xp.asarray(deck.objects).T.reshape(-1)
+        second = xp.asarray(deck.photos)[scene, slots % xp.asarray(deck.counts)[scene]]
+    return xp.stack([first, second], axis=1).astype(np.int32), cells.astype(np.int32)
+
+
+def _namespace(*arrays: Any) -> Any:
+    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
+
+
+def scene_orders(groups: Groups) -> list[list[list[int]]]:
+    """Returns each class's usual scenes, and each one's others, in the order in which ranks pass through them.
+
+    At each step the classes stand in scenes as different as can be. So if each scene is usual for as many classes, each
+    has as many of them at every step (Koenig: a regular bipartite graph is a union of perfect matchings).
+    """
+    usual = np.array([[scene in own for scene in range(groups.scenes)] for own in groups.usual])
+    # Standing in a scene as the second class costs more. Roots decide ties, by any version of SciPy alike.
+    roots = np.sqrt(np.arange(groups.count)).reshape(groups.classes, -1, 1)
+    costs = np.arange(groups.classes) + 1e-3 * (roots % 1)
+    sides = []
+    for rest in (usual, ~usual):
+        orders: list[list[int]] = [[] for _ in groups.usual]
+        while rest.any():
+            places = np.where(rest[..., None], costs, groups.count**2).reshape(groups.classes, -1)
+            for y, column in zip(*linear_sum_assignment(places), strict=True):
+                scene = int(column) // groups.classes
+                if rest[y, scene]:
+                    orders[y].append(scene)
+                    rest[y, scene] = False
+        sides.append(orders)
+    return sides

@@ -1,0 +1,213 @@
+"""A member's network: weights, logits and gradients, alone or in a pack, and its answers on a table of the pool."""
+
+import functools
+import math
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.custom_batching import custom_vmap
+from jax.sharding import PartitionSpec as P
+
+from flipjax import intervene, losses, metrics
+from flipjax.config import Experiment
+from flipjax.data.pool import Pool, gather
+from flipjax.intervene.scenes import finish_surroundings, sum_surroundings
+from flipjax.methods import Knobs
+from flipjax.models import MODELS
+from flipjax.ranges import functions_of
+
+BATCH = "batch_devices"
+"""The axis of a mesh whose devices share each batch."""
+
+
+class Weights(NamedTuple):
+    """What a model computes with: parameters and running statistics, nested dicts of arrays."""
+
+    params: Any
+    statistics: Any
+
+
+NO_WEIGHTS = Weights({}, {})
+"""What a run starts from whose weights are all drawn."""
+
+
+@functools.cache
+def graph(experiment: Experiment) -> nnx.GraphDef:
+    """Returns the static half of the experiment's model, without making arrays."""
+    model = nnx.eval_shape(lambda: build(experiment, jax.random.key(0)))
+    return nnx.split(model, nnx.Param, ...)[0]
+
+
+def build(experiment: Experiment, key: jax.Array) -> nnx.Module:
+    """Returns the experiment's model with weights drawn from `key`."""
+    spec = experiment.model
+    make = spec.build or functools.partial(MODELS[spec.name], spec)
+    return make(num_classes=experiment.num_classes, rngs=nnx.Rngs(key))
+
+
+def model_of(experiment: Experiment, weights: Weights, *, training: bool) -> Any:
+    """Returns the experiment's model with these weights."""
+    model = nnx.merge(graph(experiment), *weights)
+    if training:
+        model.train()
+    else:
+        model.eval()
+    return model
+
+
+def apply(
+    experiment: Experiment, params: Any, statistics: Any, images: jax.Array, *, training: bool
+) -> tuple[jax.Array, Any]:
+    """Returns logits (B, H, W, C) float32 of images (B, H, W, 3) in [0, 1], and the running statistics afterwards."""
+    model = model_of(experiment, Weights(params, statistics), training=training)
+    logits = model(images)
+    return logits, weights_of(model).statistics
+
+
+def weights_of(model: nnx.Module) -> Weights:
+    """Returns a model's parameters and its other state, nested dicts of arrays."""
+    _, params, statistics = nnx.split(model, nnx.Param, ...)
+    return Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(statistics))
+
+
+def first_weights(experiment: Experiment, key: jax.Array, start: Weights) -> Weights:
+    """Returns parameters and other state as `start` gives them, and as drawn from `key` where it has none."""
+    return Weights(*map(_overlay, weights_of(build(experiment, key)), start))
+
+
+def _overlay(drawn: Any, given: Any) -> Any:
+    if not isinstance(drawn, dict):
+        return jnp.asarray(given, drawn.dtype)
+    return {name: _overlay(leaf, given[name]) if name in given else leaf for name, leaf in drawn.items()}
+
+
+def deal_batch(images: jax.Array) -> jax.Array:
+    """Deals images (B, ...) over the devices that share a batch; without any it is the identity."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.lax.with_sharding_constraint(images, P(BATCH)) if BATCH in mesh.axis_names else images
+
+
+def logits_of(experiment: Experiment, weights: Weights, images: jax.Array) -> jax.Array:
+    """Returns logits (B, H, W, C) float32 of images (B, H, W, 3), in evaluation mode."""
+
+    def logits(weights: Weights, images: jax.Array) -> jax.Array:
+        return apply(experiment, *weights, images, training=False)[0]
+
+    # Evaluated images are the same for all members.
+    return _packable(logits, logits, experiment, common=(1,))(weights, deal_batch(images))
+
+
+def loss_and_gradients(
+    experiment: Experiment, weights: Weights, batch: tuple[jax.Array, ...], knobs: Knobs, group_weights: jax.Array
+) -> tuple[jax.Array, Any, Any, jax.Array]:
+    """Returns the loss of a training batch, the parameters' gradients, the statistics and the group weights after it.
+
+    Batch: images (B, H, W, 3), masks (B, H, W) and groups (B,) as `flipjax.training.step.make_batch` makes them.
+    """
+    knobs = jax.tree.map(jnp.asarray, knobs)
+    batch_loss = functools.partial(losses.batch_loss, own=functions_of(experiment.train.loss))
+    alone, packed = (
+        functools.partial(_loss_and_gradients, experiment, each) for each in (batch_loss, jax.vmap(batch_loss))
+    )
+    function = _packable(alone, packed, experiment)
+    images, masks, groups = batch
+    return function(weights, (deal_batch(images), deal_batch(masks), groups), knobs, group_weights)
+
+
+def _packable(alone: Callable, packed: Callable, experiment: Experiment, *, common: Collection[int] = ()) -> Callable:
+    """Returns `alone`, for one member; mapped over members of a packed experiment it is `packed`, once for all.
+
+    Arguments of `packed` have a leading axis of members, all but those at the places `common` where they have none.
+    """
+    if not experiment.packed:
+        return alone
+    mapped = custom_vmap(alone)
+
+    @mapped.def_vmap
+    def rule(members: int, batched: Any, *arguments: Any) -> tuple[Any, Any]:
+        def spread(leaf: jax.Array, own: bool) -> jax.Array:
+            return leaf if own else jnp.broadcast_to(leaf, (members, *leaf.shape))
+
+        spreading = [
+            argument if place in common and not any(jax.tree.leaves(own)) else jax.tree.map(spread, argument, own)
+            for place, (argument, own) in enumerate(zip(arguments, batched, strict=True))
+        ]
+        outputs = packed(*spreading)
+        return outputs, jax.tree.map(lambda _: True, outputs)
+
+    return mapped
+
+
+def _loss_and_gradients(
+    experiment: Experiment, batch_loss: Callable, weights: Weights, batch: tuple[jax.Array, ...], *rest: Any
+) -> tuple[jax.Array, Any, Any, jax.Array]:
+    """Returns as `loss_and_gradients` does; a pack's losses are added up, whose gradients are each member's own."""
+    images, masks, groups = batch
+
+    def loss_of(params: Any) -> tuple[jax.Array, Any]:
+        logits, statistics = apply(experiment, params, weights.statistics, images, training=True)
+        each, group_weights = batch_loss(logits, masks, groups, *rest)
+        return each.sum(), (each, statistics, group_weights)
+
+    (_, (each, statistics, group_weights)), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights.params)
+    return each, gradients, statistics, group_weights
+
+
+def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
+    """Returns logits (n, H, W, C) float32 of the weights on pool rows (n, 2)."""
+
+    def of_batch(batch: jax.Array) -> jax.Array:
+        images, _ = gather(pool, batch)
+        return logits_of(experiment, weights, images)
+
+    return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+
+
+def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
+    """Returns the decomposition, leading axis n, of the weights on pool rows (n, 2)."""
+
+    def of_batch(batch: jax.Array) -> metrics.Decomposition:
+        images, labels = gather(pool, batch)
+        return metrics.decompose(logits_of(experiment, weights, images), labels)
+
+    return map_batches(of_batch, rows, largest=evaluation_batch(experiment))
+
+
+def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
+    """Returns `flipjax.intervene.mean_surroundings`, (1, H, W, channels), of the images of pool rows (m, 2)."""
+    size = min(evaluation_batch(experiment), rows.shape[0])
+    # The last few that fill no batch have no part in the mean.
+    batches = rows[: rows.shape[0] // size * size].reshape(-1, size, 2)
+
+    def add(sums: tuple[jax.Array, jax.Array], batch: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+        images, _ = gather(pool, batch)
+        more = sum_surroundings(images, intervene.foreground(logits_of(experiment, weights, images)))
+        return (sums[0] + more[0], sums[1] + more[1]), None
+
+    H, W, channels = pool.images.shape[1:]
+    sums, _ = jax.lax.scan(add, (jnp.zeros((H, W, channels)), jnp.zeros((H, W, 1))), batches)
+    return finish_surroundings(*sums)
+
+
+def evaluation_batch(experiment: Experiment) -> int:
+    """Returns how many images are evaluated at once: 16, or fewer large ones, but a training batch at least.
+
+    On a CPU 16 of 48 x 48 take four fifths of their time among 64 (`sweeps/scene_swap/cost.py` of b4a3fac).
+    """
+    return min(16, max(experiment.train.batch_size, 2**20 // experiment.pool.size**2))
+
+
+def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, largest: int) -> Any:
+    """Maps `function`, from rows (B, 2) to leaves (B, ...), over rows (n, 2); leaves (n, ...).
+
+    Batches are equal and at most `largest`: the first rows fill up the last one.
+    """
+    count = rows.shape[0]
+    steps = math.ceil(count / largest)
+    size = math.ceil(count / steps)
+    padded = jnp.concatenate([rows, rows[: steps * size - count]])
+    mapped = jax.lax.map(function, padded.reshape(steps, size, *rows.shape[1:]))
+    return jax.tree.map(lambda leaf: leaf.reshape(steps * size, *leaf.shape[2:])[:count], mapped)
