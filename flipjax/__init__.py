@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-NAMES = {"Model": "model", "load_model": "model"}
+NAMES = {"Model": "model", "configure": "train", "load_model": "model", "make_train": "train"}
 """Classes and functions of the package itself, and the module of each."""
 
 

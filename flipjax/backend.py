@@ -40,8 +40,8 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
     """
     import jax
 
-    if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        raise ConfigError("JAX_ENABLE_X64", "0, or unset: flipjax trains in float32", 1)
+    jax.config.update("jax_threefry_partitionable", True)
+    check_settings()
     with contextlib.suppress(ImportError):  # Of Unix alone.
         import resource
 
@@ -49,7 +49,6 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
         if most != resource.RLIM_INFINITY and most < ADDRESSES:
             raise ConfigError("ulimit -v", f"unlimited, or at least {ADDRESSES >> 10}", most >> 10)
     jax.config.update("jax_default_prng_impl", "threefry2x32")
-    jax.config.update("jax_threefry_partitionable", True)
     # A process that has JAX running keeps its devices.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", min(spec.devices or cores(), members * max(1, spec.batch_devices)))
@@ -58,6 +57,25 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
     jax.config.update("jax_compilation_cache_dir", str(programs))
     devices = jax.devices()
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+
+
+def check_settings() -> None:
+    """Raises ConfigError where settings of JAX give other numbers."""
+    import jax
+
+    if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise ConfigError("JAX_ENABLE_X64", "0, or unset: flipjax trains in float32", 1)
+    if not jax.config.jax_threefry_partitionable:  # type: ignore[attr-defined]
+        raise ConfigError("JAX_THREEFRY_PARTITIONABLE", "1, or unset: other random bits are another run", 0)
+
+
+def key_of(seed: Any) -> Any:
+    """Returns the PRNG key of a seed in [0, 2**31), which may be traced; no setting of JAX gives another one."""
+    import jax
+    import jax.numpy as jnp
+
+    words = jnp.stack([jnp.uint32(0), jnp.asarray(seed).astype(jnp.uint32)])
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 
 def backend_problem() -> str:
@@ -83,7 +101,7 @@ def describe_start(device: str) -> dict[str, str]:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         facts["commit"] = subprocess.run(line, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     facts |= {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
-    return facts | {BITS: " ".join(f"{word:08x}" for word in jax.random.bits(jax.random.key(0), (2,)).tolist())}
+    return facts | {BITS: " ".join(f"{word:08x}" for word in jax.random.bits(key_of(0), (2,)).tolist())}
 
 
 def differing_software(earlier: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from flipjax.ranges import AUGMENT, BUILD, LOSS, NAMES, USUAL, Range, above, mul
 Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
-POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd")
+POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
 MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2")
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
 DTYPES = ("float32", "bfloat16")

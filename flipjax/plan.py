@@ -84,7 +84,8 @@ def plan(config: Config) -> list[Program]:
             check_sizes(groups, spec.split, axes["rho"])
             spec = dataclasses.replace(spec, groups=groups)
         settings = tuple(
-            _setting(f"m{first + index:03d}", overrides, values, config) for index, values in enumerate(combinations)
+            setting_of(config, values, name=f"m{first + index:03d}", static=overrides)
+            for index, values in enumerate(combinations)
         )
         name = f"{len(programs):03d}"
         programs.append(Program(name, spec, settings, tuple(axes["rho"]), identity=f"{whole}/{name}"))
@@ -152,12 +153,30 @@ def _check_model(built: Experiment) -> None:
         raise ConfigError("config.pool.size", f"a multiple of {model.stride} for {reason}", size)
 
 
-def _setting(name: str, overrides: Mapping[str, Any], values: Mapping[str, Any], config: Config) -> Setting:
+def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: Mapping[str, Any]) -> Setting:
+    """Returns the setting of a member from the values of its axes, which are not checked and may be traced.
+
+    `static` are those of the grid by their dotted names.
+    """
     strengths = {**config.knobs} | {knob: values[knob] for knob in STRENGTHS if knob in values}
     knobs = knobs_of(values["method"], strengths, methods_of(config))
     augmentation = {part: values.get(part, config.train[part]) for part in Augmentation._fields}
-    static = {field: name_of(value) or ("none" if value is None else value) for field, value in overrides.items()}
-    return Setting(name, {**static, **values}, knobs, Augmentation(**augmentation))
+    shown = {field: name_of(value) or ("none" if value is None else value) for field, value in static.items()}
+    return Setting(name, {**shown, **values}, knobs, Augmentation(**augmentation))
+
+
+def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
+    """Raises ConfigError where a program leaves out what a setting needs, since no member of its plan needs it."""
+    method = setting.axes["method"]
+    parts = parts_of(method, methods_of(config))
+    if parts is None or not set(active_knobs([method], methods_of(config))) <= set(experiment.active_knobs):
+        raise ConfigError("config.axes.method", f"one of the program's, {', '.join(config.axes.method)}", repr(method))
+    for name in ("crop", "jitter"):
+        value = getattr(setting.augmentation, name)
+        if not getattr(experiment.train.strongest, name) and not (isinstance(value, int | float) and value == 0):
+            raise ConfigError(
+                f"config.train.{name}", "above 0 in the configuration of the program, for such a member", 0
+            )
 
 
 def _check_methods(program: Program) -> None:

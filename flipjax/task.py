@@ -2,16 +2,17 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flipjax.backend import key_of
 from flipjax.config import Config, ConfigError, Experiment, PoolSpec
 from flipjax.data import POOLS
 from flipjax.data.build import BadFilesError, with_usual
-from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
+from flipjax.data.correlation import Table, evaluation_table, largest_n_train, traced_table, training_table
 from flipjax.data.folder import list_folder
 from flipjax.data.pool import Catalog, Pool, catalog_of
 from flipjax.data.split import Split, split_pool
@@ -38,13 +39,16 @@ class Task(NamedTuple):
     tables: dict[str, Table]
 
 
-def make_task(program: Program) -> tuple[Program, Task]:
+def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
     """Loads the program's pool and splits it, and returns the program with the groups of that pool, too.
 
-    For errors see the pools and `flipjax.data.split.split_pool`.
+    `data` takes the pool's place: its `pool` and `catalog`, for a configuration of `with_data`. For errors see the pools
+    and `flipjax.data.split.split_pool`.
     """
     spec = program.experiment
-    pool, catalog = POOLS[spec.pool.name](spec.pool)
+    if (spec.pool.name == "arrays") != (data is not None):
+        raise ConfigError("config.pool.name", "another source; arrays are given from Python, as data=", spec.pool.name)
+    pool, catalog = (data.pool, data.catalog) if data else POOLS[spec.pool.name](spec.pool)
     if spec.train.crop_in == "photo" and pool.aspects is None:
         problem = f"photo needs the shapes of the photos, which {catalog.source} lacks; prepare it anew, or set square"
         raise ConfigError("config.train.crop_in", problem=problem)
@@ -52,6 +56,13 @@ def make_task(program: Program) -> tuple[Program, Task]:
     tables = {part: evaluation_table(catalog, split, part) for part in PARTS}
     experiment = dataclasses.replace(spec, groups=catalog.groups)
     return dataclasses.replace(program, experiment=experiment), Task(pool, catalog, split, tables)
+
+
+def with_data(config: Config, data: Any) -> Config:
+    """Returns a configuration whose pool is `data`: its `pool` and `catalog`, as `flipjax.data.from_arrays` makes."""
+    config = config.copy_and_resolve_references()
+    config.pool.update(name="arrays", size=int(data.pool.images.shape[1]), root=data.catalog.content[:16])
+    return config
 
 
 def starting_weights(experiment: Experiment, *, whole: bool = False) -> Weights:
@@ -80,22 +91,32 @@ def make_members(program: Program, task: Task) -> list[Member]:
     Members of one seed share a PRNG key across rho, so that levels differ only in their index tables.
     """
     n_train = training_size(program, task.catalog, task.split)
-    members = []
-    for setting in program.settings:
-        table = table_of(setting, task.catalog, task.split, n_train=n_train, rhos=program.rhos)
-        numbers = {name: setting.axes[name] for name in ("learning_rate", "weight_decay", "warmup", "clip_norm")}
-        recipe = Recipe(**numbers, cosine=float(setting.axes["schedule"] == "cosine"))
-        members.append(
-            Member(
-                key=jax.random.key(setting.axes["seed"]),
-                rows=jnp.asarray(table.rows),
-                groups=jnp.asarray(table.groups),
-                recipe=Recipe(*map(jnp.float32, recipe)),
-                knobs=Knobs(*map(jnp.float32, setting.knobs)),
-                augmentation=Augmentation(*map(jnp.float32, setting.augmentation)),
-            )
-        )
-    return members
+    return [make_member(setting, task, n_train=n_train, rhos=program.rhos) for setting in program.settings]
+
+
+def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[float]) -> Member:
+    """Returns the member of a setting, whose numbers may be arrays of JAX, traced ones too.
+
+    A traced rho that the pool does not allow gives a learning rate of NaN: such a member diverges in its first epoch.
+    """
+    axes = setting.axes
+    rate = axes["learning_rate"]
+    if isinstance(axes["rho"], jax.Array) or isinstance(axes["seed"], jax.Array):
+        drawn = {"rho": axes["rho"], "seed": axes["seed"], "n_train": n_train}
+        rows, groups, possible = traced_table(task.catalog, task.split, **drawn)
+        rate = jnp.where(possible, rate, jnp.nan)
+    else:
+        rows, groups, *_ = table_of(setting, task.catalog, task.split, n_train=n_train, rhos=rhos)
+    numbers = {name: axes[name] for name in ("weight_decay", "warmup", "clip_norm")}
+    recipe = Recipe(learning_rate=rate, **numbers, cosine=float(axes["schedule"] == "cosine"))
+    return Member(
+        key=key_of(axes["seed"]),
+        rows=jnp.asarray(rows),
+        groups=jnp.asarray(groups),
+        recipe=Recipe(*map(jnp.float32, recipe)),
+        knobs=Knobs(*map(jnp.float32, setting.knobs)),
+        augmentation=Augmentation(*map(jnp.float32, setting.augmentation)),
+    )
 
 
 def table_of(setting: Setting, catalog: Catalog, split: Split, *, n_train: int, rhos: Sequence[float]) -> Table:
@@ -186,7 +207,7 @@ def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array
     means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in range(count)]
     drawn = np.zeros((count, 0), np.int64)
     if wanted.scenes != "mean":
-        drawn = scenes[draw_scenes(jax.random.key(seed), kinds, count=1)]
+        drawn = scenes[draw_scenes(key_of(seed), kinds, count=1)]
     samples = photos[drawn] / np.float32(255)
     return join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=wanted.scenes)
 

@@ -58,7 +58,7 @@ def test_default_is_whole_and_is_a_copy():
 
 
 def test_names_are_those_of_the_registries():
-    assert set(POOL_NAMES) == set(POOLS)
+    assert set(POOL_NAMES) == {*POOLS, "arrays"}
     assert set(MODEL_NAMES) == set(MODELS)
     methods = {**METHODS, **own_methods(["mine"], ["dark"])}
     assert {knob for method in methods.values() for knob in method.knobs} == set(Knobs._fields)

@@ -18,6 +18,7 @@ LAYERS = (
     ("models", "data", "results"),
     ("training", "context", "report", "plan"),
     ("task", "model"),
+    ("train",),
     ("audit", "monitor", "sweep"),
     ("__main__",),
 )

@@ -1,10 +1,12 @@
-"""Correlation levels as index tables: who trains on what, in which scene. Host numpy only."""
+"""Correlation levels as index tables: who trains on what, in which scene. NumPy, or JAX for traced ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flipjax.data.deck import deal, draw_deck, scene_orders
@@ -73,16 +75,42 @@ def training_table(
         >>> print(np.bincount(table.groups), np.bincount(evaluation_table(catalog, split, "test").groups))
         [9 1 1 9] [1 1 1 1]
     """
+    common = _common_count(catalog, split, rho=rho, n_train=n_train, rhos=rhos)
+    deck = draw_deck(catalog, split, seed=seed, n_train=n_train)
+    rows, groups = deal(catalog.groups, deck, common, n=n_train // catalog.groups.classes)
+    return _table(rows, groups, np.full(n_train, -1), np.zeros(n_train, bool))
+
+
+def traced_table(
+    catalog: Catalog, split: Split, *, rho: Any, seed: Any, n_train: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns rows (n, 2) and groups (n,) of `training_table`, and whether the pool allows this rho.
+
+    `rho` and `seed` may be arrays of JAX, traced ones too, in which nothing can be refused. In float32 rho n is rounded
+    as such: where it ends in .5, the table may differ by one image a class from that of a Python number.
+    """
+    n = n_train // catalog.groups.classes
+    possible = jnp.bool_(True)
+    if isinstance(rho, jax.Array):
+        common = jnp.round(rho * n).astype(jnp.int32)
+        low = catalog.groups.independence - 1e-6
+        possible = (low <= rho) & (rho <= 1) & limits_of(catalog, split).allow(common, n)
+    else:
+        common = _common_count(catalog, split, rho=rho, n_train=n_train, rhos=())
+    deck = draw_deck(catalog, split, seed=seed, n_train=n_train)
+    return *deal(catalog.groups, deck, jnp.asarray(common), n=n), possible
+
+
+def _common_count(catalog: Catalog, split: Split, *, rho: float, n_train: int, rhos: Sequence[float]) -> int:
+    """Returns how many images of a class stand in usual scenes; ValueError where that is impossible."""
     _check_rho(catalog, rho)
-    groups = catalog.groups
-    if n_train < 1 or n_train % groups.classes:
-        raise ValueError(f"n_train: expected a positive multiple of {groups.classes}, equal classes, found {n_train}")
-    n = n_train // groups.classes
-    common = round(rho * n)
-    if not limits_of(catalog, split).allow(common, n):
+    classes = catalog.groups.classes
+    if n_train < 1 or n_train % classes:
+        raise ValueError(f"n_train: expected a positive multiple of {classes}, equal classes, found {n_train}")
+    n = n_train // classes
+    if not limits_of(catalog, split).allow(round(rho * n), n):
         raise ValueError(_impossible(catalog, split, rho, n_train, rhos or [rho]))
-    rows, cells = deal(groups, draw_deck(catalog, split, seed=seed, n_train=n_train), common, n=n)
-    return _table(rows, cells, np.full(n_train, -1), np.zeros(n_train, bool))
+    return round(rho * n)
 
 
 def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"]) -> Table:

@@ -88,8 +88,8 @@ def _draws(seed: jax.Array, name: jax.Array, *, count: int) -> tuple[jax.Array, 
         low, high, turn = w[0] ^ w[2], w[1] ^ w[3], w[3] >> 26
         low, high = jnp.where(turn >= 32, high, low), jnp.where(turn >= 32, low, high)
         right, left = turn & 31, -turn & 31
-        rotated = ((low >> right) | (high << left), (high >> right) | (low << left))
-        return state, tuple(jnp.where(right == 0, *pair) for pair in zip((low, high), rotated, strict=True))
+        rotated = (low >> right) | (high << left), (high >> right) | (low << left)
+        return state, (jnp.where(right == 0, low, rotated[0]), jnp.where(right == 0, high, rotated[1]))
 
     _, drawn = jax.lax.scan(draw, step(_multiply_add(increment, _limbs(1), start)), None, length=count)
     return drawn

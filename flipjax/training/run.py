@@ -214,8 +214,8 @@ class Data(NamedTuple):
 
     pool: Pool
     val: Table
-    test: jax.Array
-    halves: tuple[jax.Array, jax.Array]
+    test: Any
+    halves: tuple[Any, Any]
 
 
 class Trained(NamedTuple):
