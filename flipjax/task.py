@@ -42,8 +42,9 @@ class Task(NamedTuple):
 def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
     """Loads the program's pool and splits it, and returns the program with the groups of that pool, too.
 
-    `data` takes the pool's place: its `pool` and `catalog`, for a configuration of `with_data`. For errors see the pools
-    and `flipjax.data.split.split_pool`.
+    `data` takes the pool's place: its `pool` and `catalog`, for a configuration of `with_data`.
+
+    For errors see the pools and `flipjax.data.split.split_pool`.
     """
     spec = program.experiment
     if (spec.pool.name == "arrays") != (data is not None):

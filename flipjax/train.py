@@ -77,7 +77,7 @@ class Setup:
             if not isinstance(value, jax.Array):
                 check_value(AXES[name], value)
         first = {name: self.config.axes[name][0] for name in AXES if name in self.config.axes}
-        setting = setting_of(self.config, first | values, name="", static={})
+        setting = setting_of(self.config, {**first, **values}, name="", static={})
         check_setting(self.program.experiment, setting, self.config)
         return setting
 

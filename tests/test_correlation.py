@@ -2,15 +2,18 @@
 
 from collections import Counter
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flipjax.data.correlation import count_groups, evaluation_table, largest_n_train, training_table
-from flipjax.data.deck import scene_orders
+from flipjax.data.deck import deal, draw_deck, scene_orders
+from flipjax.data.pcg import traced_orders
 from flipjax.data.pool import Catalog
-from flipjax.data.split import split_pool
+from flipjax.data.split import shuffle, split_pool
 from flipjax.groups import Groups
 
 SHARES = st.floats(0, 1)
@@ -98,6 +101,28 @@ def test_training_table_counts(pool, share, seed, split_seed, fraction):
     assert (table.pairs == -1).all()
     with pytest.raises(ValueError, match=f"Largest n_train at rho {rho:g}: {largest}, which config.split.n_train = 0"):
         training_table(pool, split, rho=rho, seed=seed, n_train=largest + groups.classes)
+
+
+@settings(law, max_examples=10)
+@given(pool=pools(), share=SHARES, seed=SEEDS)
+def test_jax_deals_the_tables_of_numpy(pool, share, seed):
+    groups = pool.groups
+    split = split_pool(pool, n_val=groups.count, n_test=groups.count, seed=0)
+    n = largest_n_train(pool, split, rhos=[rho_of(groups, share)]) // groups.classes
+    if n:
+        common = round(rho_of(groups, share) * n)
+        deck = draw_deck(pool, split, seed=seed, n_train=n * groups.classes)
+        for one, two in zip(deal(groups, deck, common, n=n), deal(groups, deck, jnp.int32(common), n=n), strict=True):
+            np.testing.assert_array_equal(one, two)
+            assert one.dtype == two.dtype == np.int32
+
+
+def test_a_traced_seed_orders_as_numpy_does():
+    counts = {"train objects 0": 40, "train scenes 1": 7}
+    orders = jax.jit(lambda seed: traced_orders(seed, counts))
+    for seed in (0, 7, 2**31 - 1):
+        for (name, count), order in zip(counts.items(), orders(jnp.int32(seed)), strict=True):
+            np.testing.assert_array_equal(order, shuffle(np.arange(count), seed, name))
 
 
 @law

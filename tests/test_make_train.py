@@ -1,0 +1,140 @@
+"""`make_train` under the transformations of JAX, against the engine of a sweep."""
+
+import pathlib
+import traceback
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import populations
+import pytest
+from jax.sharding import PartitionSpec as P
+
+import flipjax
+from flipjax.backend import key_of
+from flipjax.config import ConfigError
+from flipjax.task import make_members
+from flipjax.training import network, population
+from flipjax.training.member import Status, init_state
+from flipjax.training.network import evaluate
+
+METHODS = ("ce", "group_dro", "jtt", "dfr", "ema")
+SMALL = {"pool.size": 16, "pool.objects": 40, "pool.scenes": 24, "model.width": 4, "model.depth": 1}
+SMALL |= {"split.n_train": 32, "split.n_val": 16, "split.n_test": 16}
+
+
+def make(**changes):
+    return flipjax.make_train("smoke", SMALL | {name.replace("__", "."): value for name, value in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Of one method, two epochs."""
+    return make(train__epochs=2, axes__method=("ce",), axes__rho=(0.5,), axes__seed=(0,))
+
+
+def test_a_sharded_map_of_whole_runs_has_the_bits_of_a_sweep():
+    train = make(
+        train__epochs=4, train__patience=2, train__selection=("val_loss", "last"), axes__method=METHODS,
+        axes__rho=(0.9,), axes__seed=(0, 1), axes__learning_rate=(0.05,), knobs__jtt_epochs=2,
+    )  # fmt: skip
+    setup, experiment = train.setup, train.experiment
+    members = make_members(setup.program, setup.task)
+    engine = populations.train(experiment, members, train.data.pool, train.data.val)
+    current = population.refit_heads(experiment, engine.layout, engine.current, *engine.shared)
+    states = population.states_of(current)
+    mesh = jax.make_mesh((2,), ("members",), axis_types=(jax.sharding.AxisType.Auto,))
+    dealt = jax.shard_map(
+        lambda members: jax.lax.map(train, members),
+        mesh=mesh, in_specs=P("members"), out_specs=P("members"), check_vma=False,
+    )  # fmt: skip
+    trained = jax.jit(dealt)(train.members())
+    assert (trained.epochs < 4).any() and (trained.epochs > 4).any()
+    populations.assert_same((trained.status, trained.epochs), (states.status, states.epoch))
+    populations.assert_same(trained.best, states.best)
+    length = len(engine.records)
+    for name, rows in trained.history.items():
+        wanted = np.stack([record[name] for record in engine.records], axis=1)
+        np.testing.assert_array_equal(rows[:, :length], wanted)
+        assert jnp.isnan(rows[:, length:]).all()
+    answers = population.map_selected(experiment, engine.layout, current, evaluate, train.data.pool, train.data.test)
+    for place, rule in enumerate(experiment.train.selection):
+        populations.assert_same(trained.test[rule].confusion, answers.confusion[place])
+
+
+def test_vmap_over_traced_levels_seeds_and_rates(small):
+    def run(train, rho, seed, rate):
+        return train(train.member(rho=rho, seed=seed, learning_rate=rate))
+
+    rhos, rates = jnp.float32([0.5, 0.75, 0.3]), jnp.float32([2e-3, jnp.nan])
+    levels = jax.vmap(jax.vmap(run, (None, 0, None, None)), (None, None, None, 0))
+    trained = jax.jit(levels)(small, rhos, jnp.int32(1), rates)
+    diverged, finished = Status.DIVERGED, Status.FINISHED
+    assert trained.status.tolist() == [[finished, finished, diverged], [diverged] * 3]
+    assert trained.epochs.tolist() == [[2, 2, 1], [1, 1, 1]]
+    alone = jax.jit(small)
+    for place, rho in enumerate((0.5, 0.75)):
+        one = alone(small.member(rho=rho, seed=1))
+        np.testing.assert_allclose(trained.history["valid_loss"][0, place], one.history["valid_loss"], atol=1e-2)
+    assert alone._cache_size() == 1
+    traced = alone(jax.jit(small.member)(rho=rhos[1], seed=jnp.int32(1)))
+    populations.assert_same(traced, one)
+    with pytest.raises(ValueError, match="expected one member"):
+        small.model(trained)
+    model = small.model(one, "val_loss")
+    tuned = flipjax.make_train(small.setup.config, start=model)
+    began = init_state(small.experiment, small.member(), tuned.start).weights
+    populations.assert_same(began, one.best["val_loss"].weights)
+    with pytest.raises(ValueError, match="start"):
+        flipjax.make_train(small.setup.config, {"model.width": 8}, start=model)
+
+
+def test_few_frames_lie_between_the_call_and_the_network(small, monkeypatch):
+    frames, plain = [], network.apply
+
+    def apply(*arguments, **options):
+        root = str(pathlib.Path(flipjax.__file__).parent)
+        frames.append(1 + sum(frame.filename.startswith(root) for frame in traceback.extract_stack()))
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(network, "apply", apply)
+    jax.eval_shape(small, small.member())
+    assert max(frames) <= 12
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (lambda train: train.member(roh=0.9), "axes.rho"),
+        (lambda train: train.member(rho=0.3), "rho"),
+        (lambda train: train.member(learning_rate=-1.0), "axes.learning_rate|config.learning_rate"),
+        (lambda train: train.member(method="jtt"), "method"),
+        (lambda train: train.member(crop=1.0), "crop"),
+        (lambda train: train.members([{"rho": 0.9}], rho=(0.5,)), "rho"),
+        (lambda train: train.members([]), "members"),
+        (lambda train: flipjax.make_train("smoke", {"grid.model.width": (4, 8)}), "grid"),
+        (lambda train: flipjax.make_train("smoke", {"train.epoch": 4}), "train.epochs"),
+    ],
+)
+def test_what_is_refused_is_named(small, call, names):
+    with pytest.raises(ValueError, match=names):
+        call(small)
+
+
+def test_explicit_axes_and_other_settings_of_jax_are_refused(small):
+    with jax.set_mesh(jax.make_mesh((2,), ("members",))), pytest.raises(ConfigError, match="Explicit"):
+        jax.eval_shape(small, small.member())
+    with jax.enable_x64(True), pytest.raises(ConfigError, match="JAX_ENABLE_X64"):
+        flipjax.make_train("smoke")
+
+
+def test_keys_depend_on_the_seed_alone():
+    seeds = (0, 5, 2**31 - 1)
+    wanted = [jax.random.key(seed, impl="threefry2x32") for seed in seeds]
+    jax.config.update("jax_random_seed_offset", 3)
+    try:
+        with jax.default_prng_impl("rbg"):
+            found = [key_of(seed) for seed in seeds]
+    finally:
+        jax.config.update("jax_random_seed_offset", 0)
+    assert [jax.random.key_data(key).tolist() for key in found] == [jax.random.key_data(key).tolist() for key in wanted]
