@@ -18,7 +18,8 @@ from flipjax.metrics import Decomposition
 from flipjax.report import html
 from flipjax.report.__main__ import main
 from flipjax.report.charts import pull_charts
-from flipjax.report.page import build_report, findings, terminal_text
+from flipjax.report.document import Document, Numbers, Section, terminal_text
+from flipjax.report.page import build_report, findings
 from flipjax.report.run import read_run
 from flipjax.results import gallery
 from flipjax.results.cells import load_cell, save_cell
@@ -239,7 +240,8 @@ def test_members_that_miss_the_object_are_said_first_and_make_no_sentence(tmp_pa
 
 def test_a_terminal_gets_sentences_first_and_at_most_48_lines():
     table = TextTable(["rho", "flip, common " * 3, "flip"], [["0.5", "1" * 60, "2" * 60]] * 20)
-    text = terminal_text(["run"], {"first": table, "second": table}, ["word " * 30] * 20, ["lost"] * 9)
+    tables = [Section("Results", [Numbers(name, table) for name in ("first", "second")])]
+    text = terminal_text(Document("run", ["fact"], ["word " * 30] * 20, tables, missing=["lost"] * 9))
     lines = text.splitlines()
     assert len(lines) <= 48 and lines[2].startswith("word") and lines[8:10] == ["14 more in summary.md", "lost"]
     assert lines.count("first") == 1 and "2" * 60 not in text

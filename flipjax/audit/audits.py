@@ -17,14 +17,15 @@ from flipjax.audit.counts import ImageCounts, Measured, count_image, count_pairs
 from flipjax.audit.gates import check_gates, failures, read_gates, try_gates
 from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
 from flipjax.audit.pairs import Encoding, Inputs, check_limit, check_names, in_options, open_pairs, read_pair
-from flipjax.audit.results import Audit, conclude_audit
-from flipjax.audit.tables import summary_text
+from flipjax.audit.results import Audit, conclude_audit, name_groups, with_names
+from flipjax.audit.tables import make_document
 from flipjax.groups import AnyGroups
 from flipjax.metrics import Decomposition, class_names, summarize
 from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, LabelSpec, is_foreground, read_background
 from flipjax.metrics.objects import UNITS
 from flipjax.metrics.statistics import members_of
+from flipjax.report.document import terminal_text
 from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 from flipjax.threads import in_order
 
@@ -123,6 +124,7 @@ def audit_files(
     used |= {"ignore_index": values.ignore_index, "unit": values.unit, "kind": values.kind}
     used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items()}
     tried = try_gates(gates, audit.summary, audit.intervals)
+    document = make_document(audit, facts=facts, options=used)
     with ArrayReader() as reader:
 
         def maps_of(index: int) -> dict[str, np.ndarray]:
@@ -133,10 +135,10 @@ def audit_files(
             image = None if photo is None else pictures.read_photo(photo, truth.shape)
             return pictures.draw_maps(scores, truth, values.options, image=image)
 
-        files.write_audit(out, audit, maps_of, options=used, facts=facts, gates=tried)
+        files.write_audit(out, audit, document, maps_of, gates=tried)
     if photos:
         files.write_samples(out, audit, photos, [pair.labels.shape for pair in pairs])
-    return Audited(audit, summary_text(audit, facts), failures(tried))
+    return Audited(audit, terminal_text(document), failures(tried))
 
 
 def _class_names(given: Sequence[str] | None, encoding: Encoding) -> tuple[str, ...]:
@@ -166,7 +168,9 @@ def _known_keys(names: Sequence[str], background: Background, groups: ImageGroup
     n, C = 1 if groups.numbers is None else len(groups.numbers), len(names)
     empty = Decomposition(np.zeros((n, C, C), np.int64), np.zeros(n), background)
     summary = summarize(empty, groups.numbers, class_names=names, all_groups=groups.all_groups)
-    known = {key for key, value in summary.items() if not isinstance(value, list)}
+    foreground = [names[c] for c in np.flatnonzero(is_foreground(C, background)).tolist()]
+    named = name_groups(groups.all_groups, foreground, groups.scene_names, present=groups.numbers)
+    known = {key for key, value in with_names(summary, named).items() if not isinstance(value, list)}
     return known | {key for key in AUDIT_QUANTITIES | REGION_QUANTITIES if "<" not in key}
 
 
@@ -337,7 +341,7 @@ class AuditStream:
         options = {"out": str(self._folder)} | {name: getattr(self._encoding, name) for name in known}
         options["class_names"] = list(self._class_names)
         facts = [describe_images(self._shapes, self._encoding)]
-        files.write_audit(self._folder, audit, self._maps_of, options=options, facts=facts)
+        files.write_audit(self._folder, audit, make_document(audit, facts=facts, options=options), self._maps_of)
         self._maps.cleanup()
         self.summary = dict(audit.summary)
         return self.summary

@@ -18,7 +18,7 @@ from flipjax import backend
 from flipjax.audit import files, page
 from flipjax.audit.counts import Measured
 from flipjax.audit.results import Audit, conclude_audit
-from flipjax.audit.tables import summary_text
+from flipjax.audit.tables import make_document
 from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
@@ -26,6 +26,7 @@ from flipjax.intervene.identity import scene_swap
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.segment_table import SegmentTables, join_columns, segment_columns
 from flipjax.plan import Program, plan
+from flipjax.report.document import terminal_text
 from flipjax.report.pictures import Item, member_items
 from flipjax.results import gallery
 from flipjax.results.images import counterfactual_flip
@@ -141,7 +142,11 @@ def draw_items(program: Program, weights: Weights, task: Task, table: Table, aud
     logits = map_rows(predict, program.experiment, weights, task.pool, rows, title="pictures")
     images, labels = gather(task.pool, jnp.asarray(rows))
     stored = gallery.make_gallery(images, labels, logits, indices=chosen, groups=groups[chosen], kinds=kinds, member="")
-    names = {"class_names": audit.class_names, "scene_names": audit.scene_names, "all_groups": audit.all_groups}
+    names = {
+        "class_names": audit.class_names,
+        "scene_names": task.catalog.scene_names,
+        "all_groups": task.catalog.groups,
+    }
     return member_items(stored, audit.decomposition, pairs, label="", swap=audit.swap, **names)
 
 
@@ -208,10 +213,11 @@ def evaluate_weights(options: argparse.Namespace) -> str:
         f"{spec.name} of {spec.weights} on {len(groups)} {options.split} images of {pool.name}, {pool.size} x "
         f"{pool.size}, with 95% intervals over the images ({options.samples} resamples)."
     ]
+    used = {name: getattr(options, name) for name in ("model", "weights", "dtype", "split", "samples")}
+    used |= {"pool": pool.name, "size": pool.size, "device": device, "intervene": intervene and dict(intervene)}
+    document = make_document(audit, facts=facts, options=used)
     if options.out:
-        used = {name: getattr(options, name) for name in ("model", "weights", "dtype", "split", "samples")}
-        used |= {"pool": pool.name, "size": pool.size, "device": device, "intervene": intervene and dict(intervene)}
         items = draw_items(program, weights, task, table, audit)
-        files.write_tables(Path(options.out), audit, options=used, facts=facts)
-        page.write_page(Path(options.out), audit, items, options=used, facts=facts)
-    return summary_text(audit, facts)
+        files.write_tables(Path(options.out), audit, document)
+        page.write_audit_page(Path(options.out), audit, document, items)
+    return terminal_text(document)

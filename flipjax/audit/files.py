@@ -12,17 +12,15 @@ import numpy as np
 
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.pairs import Arrays, Pair
-from flipjax.audit.results import Audit, findings, image_rows, summary_rows, write_segments
-from flipjax.audit.tables import details, folded_tables, main_tables
+from flipjax.audit.results import Audit, image_rows, summary_rows, write_segments
 from flipjax.files import make_folder, replacing, write_text
-from flipjax.results.frames import write_csv
+from flipjax.report.document import Document, write_summary
+from flipjax.results.frames import records_of, write_csv
 from flipjax.results.images import flip_rows
-from flipjax.results.text import literal, to_markdown
 
 PROGRAM = "flipjax.audit"
-TITLE = "Audit of flips"
 FILES = {"summary.json", "summary.md", "summary.csv", "images.csv", "flip_matrix.csv", "decomposition.npz"}
-FILES |= {"segments.parquet", "segments.csv", "index.html", "figures", "fiftyone.json", "masks"}
+FILES |= {"segments.parquet", "segments.csv", "index.html", "figures", "fiftyone.json", "masks", "flips_by_group.csv"}
 FIELDS = ("ground_truth", "prediction")
 """Masks of a sample of FiftyOne."""
 SAMPLE_NUMBERS = ("flip", "miss", "flip_risk", "flip_risk_share")
@@ -61,14 +59,13 @@ def lacking_packages() -> list[str]:
 def write_audit(
     folder: Path,
     audit: Audit,
+    document: Document,
     maps_of: Callable[[int], Mapping[str, Any]],
     *,
-    options: Mapping[str, Any],
-    facts: Sequence[str],
     gates: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Writes all files and, where what draws it is installed, the page; `maps_of` gives the maps of an image."""
-    write_tables(folder, audit, options=options, facts=facts, gates=gates)
+    write_tables(folder, audit, document, gates=gates)
     lacking = lacking_packages()
     if lacking:
         print(f"no page: it needs {', '.join(lacking)}; python -m pip install {' '.join(lacking)}", file=sys.stderr)
@@ -77,25 +74,19 @@ def write_audit(
     from flipjax.audit import page, pictures
 
     items, segments = pictures.draw_items(audit, maps_of), pictures.draw_segments(audit, maps_of)
-    page.write_page(folder, audit, items, segments, options=options, facts=facts)
+    page.write_audit_page(folder, audit, document, items, segments)
 
 
-def write_tables(
-    folder: Path,
-    audit: Audit,
-    *,
-    options: Mapping[str, Any],
-    facts: Sequence[str],
-    gates: Sequence[Mapping[str, Any]] = (),
-) -> None:
+def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Sequence[Mapping[str, Any]] = ()) -> None:
     """Writes all files but the page.
 
-    summary.json comes first: it says that the folder is an audit's, so that one that was interrupted can be made again.
+    summary.json comes first: by it an audit that was interrupted can be made again in the folder.
     """
-    stored = json.dumps(_as_json(audit, options, gates), indent=2, ensure_ascii=False)
+    stored = json.dumps(_as_json(audit, document, gates), indent=2, ensure_ascii=False)
     write_text(folder / "summary.json", f"{stored}\n")
     write_csv(folder / "images.csv", image_rows(audit))
     write_csv(folder / "flip_matrix.csv", flip_rows(audit.confusion, audit.class_names, background=audit.background))
+    write_csv(folder / "flips_by_group.csv", audit.by_group)
     write_csv(folder / "summary.csv", summary_rows(audit))
     write_segments(folder, audit.objects, audit.names)
     arrays = {"confusion": audit.decomposition.confusion, "risk_sum": audit.decomposition.risk_sum}
@@ -103,11 +94,7 @@ def write_tables(
     arrays |= {} if audit.groups is None else {"groups": audit.groups}
     with replacing(folder / "decomposition.npz") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
-    tables = main_tables(audit) | details(audit) | folded_tables(audit)
-    sections = [f"## {name}\n\n{to_markdown(table)}" for name, table in tables.items()]
-    bullets = "\n".join(f"- {literal(line)}" for line in findings(audit))
-    head = "  \n".join(literal(fact) for fact in facts)
-    write_text(folder / "summary.md", "\n\n".join([f"# {TITLE}", head, bullets, *sections]) + "\n")
+    write_summary(folder, document)
 
 
 def write_masks(
@@ -188,14 +175,15 @@ def _flips(audit: Audit, index: int, shape: tuple[int, ...]) -> list[dict[str, A
     return detections
 
 
-def _as_json(audit: Audit, options: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _as_json(audit: Audit, document: Document, gates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "program": PROGRAM,
-        "options": dict(options),
+        "options": dict(document.config),
         **({"gates": list(gates)} if gates else {}),
-        "findings": findings(audit),
+        "findings": list(document.lines),
         "class_names": list(audit.class_names),
         "summary": {key: _finite(value) for key, value in audit.summary.items()},
+        "flips_by_group": [{name: _finite(cell) for name, cell in row.items()} for row in records_of(audit.by_group)],
         "intervals": {key: _finite(np.stack(ends, axis=-1).tolist()) for key, ends in audit.intervals.items()},
         "flip_matrix": audit.confusion.tolist(),
         **audit.objects.as_json(),

@@ -141,7 +141,8 @@ def _of_scenes(
     scenes = sorted({*table["scene"], *map(str, counts)})
     counts = counts.reindex(index=list(foreground), columns=scenes, fill_value=0)
     columns = {name: table[name].tolist() for name in ("class", "scene")}
-    ties = counts.eq(counts.max(axis=1), axis=0).sum(axis=1) > 1
+    present = counts.any(axis=1)
+    ties = present & (counts.eq(counts.max(axis=1), axis=0).sum(axis=1) > 1)
     if ties.any() or len(scenes) < 2:
         unsure = ", ".join(counts.index[ties])
         fact = f"Groups have no common side: no scene is the most frequent of {unsure} in {where} (--training_groups)."
@@ -149,8 +150,8 @@ def _of_scenes(
     usual = counts.to_numpy().argmax(1).tolist()
     all_groups = Groups(len(foreground), len(scenes), tuple((scene,) for scene in usual), partial=True)
     y, s = counts.index.get_indexer(pd.Index(table["class"])), counts.columns.get_indexer(pd.Index(table["scene"]))
-    pairs = ", ".join(f"{name} in {scenes[s]}" for name, s in zip(foreground[:10], usual, strict=False))
-    fact = f"Common, most frequent in {where}: {pairs}{', ...' * (len(foreground) > 10)}."
+    pairs = [f"{name} in {scenes[s]}" for name, s in zip(foreground, usual, strict=True) if present[name]]
+    fact = f"Common, most frequent in {where}: {', '.join(pairs[:10])}{', ...' * (len(pairs) > 10)}."
     return ImageGroups(all_groups.of(y, s), all_groups, tuple(scenes), columns, fact)
 
 

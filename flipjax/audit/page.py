@@ -1,84 +1,69 @@
-"""The page of an audit and its figures."""
+"""The page of an audit: its report with charts and pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flipjax.audit.files import TITLE
 from flipjax.audit.pictures import anchor_of, palette_of
-from flipjax.audit.results import Audit, findings, most_flipped
-from flipjax.audit.tables import details, folded_tables, group_label, main_tables
-from flipjax.groups import Groups
+from flipjax.audit.results import Audit
+from flipjax.audit.tables import LINKED, most_flipped, segment_matrix
 from flipjax.report import panels
 from flipjax.report.chart import Chart
-from flipjax.report.html import Gallery, Numbers, Picture, Section, pictures_of, write_index
+from flipjax.report.document import Document, Numbers
+from flipjax.report.html import Gallery, Picture, pictures_of, write_page
 from flipjax.report.pictures import Item, save_items
-from flipjax.results.text import TextTable
 
-CAPTION = (
-    "The images of the highest flip-risk; the most flipped ones of the less risky half, where the model flips with "
-    "confidence and flip-risk does not point at them; and, where scenes are known, typical ones and pairs, one object "
-    "in both scenes. Flip-risk is drawn where foreground is predicted."
+RISKIEST = (
+    "The images of the highest flip-risk, and the most flipped ones of the less risky half; where scenes are known, "
+    "typical images and pairs, one object in both scenes. Flip-risk is drawn where foreground is predicted."
 )
-MOST_FLIPPED = "The images of the largest flip share; masks have no flip-risk."
-SWAP = (
-    "Flips that follow the scene are confident, and flip-risk does not see them. Scene-swap risk and repair do, but "
-    "they ask the model: flipjax evaluate --intervene for converted weights, flipjax.intervene for any model."
-)
+MOST_FLIPPED = "The images of the largest flip share."
+CUT = "The largest flipped segments of the most frequent pairs, and what is around them; flip is their own share."
 BARS, CELLS = 24, 40
 """Classes or groups that a chart of bars and a matrix show, at most."""
-LINKED = "; a number leads to pictures"
-CUT = "The largest flipped segments of the most frequent pairs, and what is around them; flip is their own share."
 HINT = "Photos are shown where --images names their folder."
 
 
-def write_page(
-    folder: Path,
-    audit: Audit,
-    items: Sequence[Item],
-    segments: Sequence[Item] = (),
-    *,
-    options: Mapping[str, Any],
-    facts: Sequence[str],
+def write_audit_page(
+    folder: Path, audit: Audit, document: Document, items: Sequence[Item], segments: Sequence[Item] = ()
 ) -> None:
     """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
-    shares, *ranked, matrix = charts(audit)
     palette = palette_of(audit, items)
-    caption = CAPTION if audit.has_scores else MOST_FLIPPED
+    caption = RISKIEST if audit.has_scores else MOST_FLIPPED
     caption += "" if any(item.image is not None for item in items) else f" {HINT}"
-    sections = [
-        Section("Results", [*_numbers(main_tables(audit)), *pictures_of([shares])]),
-        Section("Flip-risk", pictures_of(ranked[::-1]), "" if audit.swap else SWAP),
-        Section("Classes", [Picture(matrix)]),
-        Section("Segments", _segments(audit, segments)),
-        Section("Images", [Gallery(items, palette, caption)] if items else []),
-        Section("Details", _numbers(details(audit) | folded_tables(audit), folded=True)),
-    ]
+    shares, *ranked, matrix = charts(audit)
+    drawn: dict[str, list[Any]] = {
+        "Results": pictures_of([shares]),
+        "Flip-risk": pictures_of(ranked[::-1]),
+        "Classes": [Picture(matrix)],
+        "Segments": [Gallery(segments, palette_of(audit, segments), CUT)] if segments else [],
+        "Images": [Gallery(items, palette, caption)] if items else [],
+    }
+    sections = []
+    for section in document.sections:
+        blocks = [_linked(block, audit, segments) for block in section.blocks]
+        before = section.title in ("Flip-risk", "Classes")
+        more = drawn.get(section.title, [])
+        sections.append(section._replace(blocks=[*more, *blocks] if before else [*blocks, *more]))
     path = folder / "figures" / "pictures.png"
     path.unlink(missing_ok=True)
     if items:
         save_items(path, items, palette, title="Images to look at", note=caption)
-    terms = ["correct, flip, miss", "segment", "StrictFlip"]
-    terms += ["common, rare", "IoU gap"] if isinstance(audit.all_groups, Groups) and audit.groups is not None else []
-    terms += ["flip-risk", "risk-coverage"] if audit.has_scores else []
-    terms += ["scene swap", "counterfactual pair"] if audit.swap else []
-    write_index(folder, sections, title=TITLE, lines=findings(audit), facts=facts, terms=terms, config=options)
+    write_page(folder, document._replace(sections=sections))
 
 
-def _segments(audit: Audit, items: Sequence[Item]) -> list[Numbers | Gallery]:
-    """Returns the flip matrix in segments, whose cells lead to the pictures, and the pictures."""
-    if not audit.objects.flipped_pairs():
-        return []
-    classes, table = audit.objects.matrix()
-    shown = {item.anchor for item in items}
+def _linked(block: Numbers, audit: Audit, segments: Sequence[Item]) -> Numbers:
+    """Returns the flip matrix in segments with cells that lead to the pictures; other tables as they are."""
+    classes, table = segment_matrix(audit.objects)
+    if block.table != table:
+        return block
+    shown = {item.anchor for item in segments}
     places = [(row, column) for row in range(len(classes)) for column in range(len(classes))]
     links = {(row, column + 1): anchor_of(classes[row], classes[column]) for row, column in places}
     links = {cell: anchor for cell, anchor in links.items() if anchor in shown}
-    caption = f"Segments of a true class (row) that are taken for a class (column){LINKED if links else ''}"
-    matrix = Numbers(caption, table, links=links)
-    return [matrix, Gallery(items, palette_of(audit, items), CUT)] if items else [matrix]
+    return block._replace(caption=f"{block.caption}{LINKED if links else ''}", links=links)
 
 
 def charts(audit: Audit) -> list[Chart]:
@@ -108,7 +93,7 @@ def _shares(audit: Audit, note: str) -> Chart:
     correct = audit.confusion[classes, classes]
     miss = rows.sum(1) - rows[:, audit.foreground].sum(1)
     by_class = np.stack([correct, rows.sum(1) - correct - miss, miss]) / np.maximum(rows.sum(1), 1)
-    labels = [group_label(audit, name).replace(", ", "\n") for name in groups]
+    labels = [name.replace("+", "\n") for name in groups]
     names = [audit.class_names[c] for c in classes]
     bars = [
         panels.bar_panel(by_group, labels, title="by group" if keys else "all images"),
@@ -118,9 +103,5 @@ def _shares(audit: Audit, note: str) -> Chart:
 
 
 def _part(audit: Audit, note: str, shown: int) -> str:
-    """Says which classes are left out."""
+    """Returns the note, with the number of classes shown where some are left out."""
     return note if shown == len(audit.foreground) else f"{note} Shown are the {shown} classes in the most flips."
-
-
-def _numbers(tables: Mapping[str, TextTable], *, folded: bool = False) -> list[Numbers]:
-    return [Numbers(caption, table, folded=folded) for caption, table in tables.items()]

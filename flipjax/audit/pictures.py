@@ -13,8 +13,6 @@ from flipjax import metrics
 from flipjax.audit.arrays import AuditError, listed, naming
 from flipjax.audit.pairs import check_names
 from flipjax.audit.results import Audit
-from flipjax.audit.tables import group_label
-from flipjax.groups import NamedGroups
 from flipjax.metrics.classes import LabelSpec, background_classes
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import IGNORED as IGNORED_COLOUR
@@ -142,18 +140,12 @@ def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any]) -> I
     return Item(
         name=audit.names[index],
         member="",
-        group="" if audit.groups is None else _group_of(audit, int(audit.groups[index])),
+        group="" if audit.groups is None else audit.group_names[int(audit.groups[index])],
         kind=kind,
         flip=float(audit.decomposition.flip[index]),
         flip_risk=float(audit.decomposition.flip_risk[index]),
         **{name: values for name, values in maps.items() if name != "step"},
     )
-
-
-def _group_of(audit: Audit, group: int) -> str:
-    if isinstance(audit.all_groups, NamedGroups):
-        return audit.all_groups.names[group]
-    return f"group {group_label(audit, str(group))}"
 
 
 def read_photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,74 +1,231 @@
-"""The tables that a person reads: in the terminal, in Markdown and on the page."""
+"""The report of an audit: findings and tables, for the terminal, Markdown and the page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from flipjax.audit.results import (
-    AT_ONCE,
-    WORST,
-    Audit,
-    findings,
-    image_rows,
-    largest_flips,
-    main_segment_tables,
-    other_segment_tables,
-    with_interval,
-)
-from flipjax.groups import Groups
+from flipjax.audit.contexts import CONTEXT, context_table
+from flipjax.audit.results import Audit, Objects, image_rows, rows_by_name
+from flipjax.metrics import segment_auroc
+from flipjax.metrics.decomposition import divide
+from flipjax.metrics.objects import STRATA
+from flipjax.report.document import Document, Numbers, Section
+from flipjax.results.frames import records_of
 from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
-from flipjax.results.text import TextTable, to_text
+from flipjax.results.swapped_scenes import REPAIR_NOTE
+from flipjax.results.text import TextTable, number, probability
 
-RISKIEST = 15
+TITLE = "Audit of flips"
+WORST = 10
+"""Rows that a table of classes or of pairs shows at once."""
+AT_ONCE = 12
+"""Classes and groups of which a table shows all."""
+LEAST_AGREEMENT = 0.05
+"""Cohen's kappa below which predictions and labels agree hardly better than chance (Cohen, 1960)."""
+LEVEL = 0.05
 RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", "top_decile_flip_share")
-"""What masks have no answer to."""
-EVERYTHING = "All numbers of flipjax.metrics.summarize"
+"""Quantities that masks do not have."""
+OF_BACKGROUND = ("fg_miss", "iou/foreground")
+"""Quantities that are constant where no class is background."""
+OF_GROUPS = ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc")
+MENDED = {
+    "whole": "whole segments that flip",
+    "rim": "flips near borders of other segments",
+    "inside": "flips inside other segments",
+    "miss": "misses",
+    "spill": "spills",
+    "background": "confusion between background classes",
+}
+LINKED = "; a number leads to pictures"
 
 
-def summary_text(audit: Audit, facts: Sequence[str]) -> str:
-    """Returns facts, findings and tables as text for a terminal."""
-    blocks = [f"{name}\n{to_text(table)}" for name, table in (main_tables(audit) | details(audit)).items()]
-    return "\n\n".join(["\n".join([*facts, *findings(audit)]), *blocks])
+def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, Any]) -> Document:
+    """Returns the report without pictures: sections by title, in the order of the page."""
+    numbered = [f"{len(audit.names)} images"]
+    sections = {
+        "Results": [*_by_group(audit), Numbers("All images", overall(audit)), *_by_class(audit)],
+        "Flip-risk": _deciles(audit),
+        "Classes": _flip_list(audit),
+        "Segments": _segments(audit.objects),
+        "Images": [Numbers(_riskiest_title(audit), riskiest(audit))],
+        "Details": _details(audit),
+    }
+    terms = ["correct, flip, miss", "segment", "StrictFlip"]
+    terms += ["common, rare", "IoU gap"] if "gap/mean" in audit.summary else []
+    terms += ["flip-risk", "risk-coverage"] if audit.has_scores else []
+    terms += ["scene swap", "counterfactual pair"] if audit.swap else []
+    return Document(
+        title=TITLE,
+        facts=facts or numbered,
+        lines=findings(audit),
+        sections=[Section(title, blocks) for title, blocks in sections.items()],
+        terms=terms,
+        config=options,
+    )
 
 
-def main_tables(audit: Audit) -> dict[str, TextTable]:
-    """Returns the tables that come first, by caption; of many classes those with the most wrong pixels."""
-    worst, rest = _split_classes(audit)
-    of = f" the {len(worst)} with the largest shares of flips of {len(audit.class_names)}," if rest else ""
-    tables = {"All images": overall(audit), f"Classes,{of} pooled over the images": by_class(audit, worst)}
-    tables |= main_segment_tables(audit.objects)
+def findings(audit: Audit) -> list[str]:
+    """Returns the findings in sentences; each repeats a row of a table of the report, or a value of summary.json."""
+    lines = [_overall_line(audit), *_group_lines(audit)]
+    for row in records_of(audit.pairs[:1]):
+        lines.append(
+            f"Largest flip by the lower bound: {row['truth']} is predicted as {row['prediction']} on "
+            f"{_rate(row, 'share', percent=True)} of its pixels ({row['flipped_images']} of {row['images']} images)."
+        )
+    lines += _segment_lines(audit.objects)
+    top = audit.summary["top_decile_flip_share"]
+    if audit.has_tenths and top == top:
+        lines.append(f"The tenth of the images with the highest flip-risk holds {top:.0%} of all flips.")
+    auroc = with_interval(audit, "risk_auroc", digits=2)
+    if audit.has_scores and auroc != "-":
+        lines.append(f"Flip-risk ranks images flipped by more than half with AUROC {auroc} (chance: 0.5).")
+    if audit.swap is not None:
+        auroc = with_interval(audit, "swap_auroc", digits=2)
+        after = with_interval(audit, "repair_flip", percent=True)
+        reliance = audit.summary.get("scene_reliance")
+        tail = "" if reliance is None else f"; scene reliance {reliance:.2f}"
+        lines += [f"Scene-swap risk ranks flipped images with AUROC {auroc}; Flip after repair {after}{tail}."]
+        lines += [REPAIR_NOTE]
+    return lines + warnings(audit)
+
+
+def _overall_line(audit: Audit) -> str:
+    names = {"fg_correct": "correct", "fg_flip": "flipped", "fg_miss": "missed"}
+    shares = [
+        f"{with_interval(audit, key, percent=True)} {word}" for key, word in names.items() if key not in constant(audit)
+    ]
+    return f"Pixels of the true foreground: {', '.join(shares)}."
+
+
+def _group_lines(audit: Audit) -> list[str]:
+    lines = []
+    if len(audit.by_group):
+        row = records_of(audit.by_group[:1])[0]
+        if row["q"] < LEVEL:
+            more = "more" if row["difference"] > 0 else "less"
+            lines.append(
+                f"Largest difference between groups: {row['class']} flips {more} in {row['group']}, "
+                f"{_rate(row, 'flip', percent=True)} ({row['images']} images) against {row['others']:.1%} elsewhere "
+                f"({row['others_images']}): {_difference(row)}, q {_q(row)}."
+            )
+        else:
+            lines.append(
+                f"No class flips significantly more in one group than in the others (least q {_least(audit)})."
+            )
+    if "flip_gap/mean" in audit.summary:
+        gap = with_interval(audit, "flip_gap/mean", digits=3)
+        lines.append(f"Flip in rare minus common groups, within classes and averaged over them: {gap}.")
+    return lines
+
+
+def _least(audit: Audit) -> str:
+    return number(float(audit.by_group["q"].min()), ".2f")
+
+
+def _segment_lines(objects: Objects) -> list[str]:
+    row = rows_by_name(objects.flips)["all"]
+    if not row["segments"]:
+        return []
+    strict = _share(row, "strict_flip")
+    of_matched = "" if strict == "-" else f"; of those matched by a predicted one, {strict} have another class"
+    lines = [f"Of {int(row['segments']):,} true segments {_share(row, 'seg_flip')} flip{of_matched}."]
+    kinds = {name: kind for name, kind in rows_by_name(objects.budget).items() if name != "all" and kind["gain"] > 0}
+    best = max(kinds, key=lambda name: kinds[name]["gain"], default="")
+    if best:
+        share, gain = kinds[best]["share"], kinds[best]["gain"]
+        lines.append(
+            f"Largest gain from one kind of error: {MENDED[best]}, {share:.0%} of wrong pixels, {gain:+.3f} mIoU."
+        )
+    return lines
+
+
+def warnings(audit: Audit) -> list[str]:
+    """Returns warnings: labels that do not fit, images without a rank, ignored pixels."""
+    lines = []
+    total = audit.confusion.sum()
+    shares = audit.confusion / max(total, 1)
+    expected = shares.sum(0) @ shares.sum(1)
+    kappa = (np.trace(shares) - expected) / (1 - expected) if total and expected < 1 else 1.0
+    if kappa < LEAST_AGREEMENT:
+        lines.append(
+            "Warning: predictions and labels agree hardly better than chance (Cohen's kappa "
+            f"{kappa:.3f}). Are the labels in the order of the predictions?"
+        )
+    without = audit.summary["n_images_without_risk"]
+    if without and audit.has_scores:
+        lines.append(f"{without} of {len(audit.names)} images lack true or predicted foreground: they have no rank.")
+    risk = np.asarray(audit.decomposition.flip_risk)
+    if (risk == 0).any() and not (risk > 0).any():
+        lines.append("Warning: flip-risk is 0 in every image. Were the predictions rounded to 0 and 1?")
+    if audit.ignored.any():
+        lines.append(f"{audit.ignored.sum() / (total + audit.ignored.sum()):.1%} of the pixels are ignored.")
+    return lines
+
+
+def constant(audit: Audit) -> set[str]:
+    """Returns keys of the summary that no prediction could change, or that masks do not have."""
+    keys = set(OF_BACKGROUND) if len(audit.foreground) == len(audit.class_names) else set()
+    keys |= set() if audit.has_tenths else {*(RANKED[3:] if audit.has_scores else RANKED)}
+    return keys | ({"flipped_images"} if not audit.summary["flipped_images"] > 0 else set())
+
+
+def _by_group(audit: Audit) -> list[Numbers]:
+    """Returns Flip of each class in each group, the largest differences, and the groups' main quantities."""
     if audit.groups is None:
-        return tables
-    worst, rest = _split_groups(audit)
-    which = f" those with the largest shares of flips of {len(worst) + len(rest)}," if rest else ""
-    return tables | {f"Groups,{which} with 95% intervals": by_group(audit, worst)}
+        return []
+    table, blocks = audit.by_group, []
+    if len(table):
+        unit = "images" if audit.clusters is None else "clusters"
+        rows = []
+        for row in records_of(table):
+            shares = [number(row["flip"]), number(row["others"]), _difference(row), _q(row)]
+            rows.append([row["class"], row["group"], str(row["images"]), *shares])
+        header = ["class", "group", "images", "Flip", "elsewhere", "difference [95%]", "q"]
+        corrected = f"over {unit}, q over all {len(rows)} rows (Benjamini-Hochberg)"
+        caption = f"Flip of a class by group, largest lower bound of a difference first; {corrected}"
+        blocks.append(Numbers(caption, TextTable(header, rows[:WORST], 2)))
+        blocks += [Numbers("The other differences between groups", TextTable(header, rows[WORST:], 2), folded=True)]
+        blocks += _flip_of_groups(audit)
+    shown, others = _split_groups(audit)
+    which = f", those with the largest Flip of {len(shown) + len(others)}" if others else ""
+    blocks.append(Numbers(f"Groups{which}, with 95% intervals", by_group(audit, shown), folded=len(table) > 0))
+    blocks += [Numbers("The other groups", by_group(audit, others), folded=True)] if others else []
+    return [block for block in blocks if block.table.rows]
 
 
-def details(audit: Audit) -> dict[str, TextTable]:
-    """Returns the other tables by caption."""
-    tables = {}
-    if audit.has_tenths:
-        tables["Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals"] = by_decile(audit)
-    if largest_flips(audit):
-        tables["The largest flips; all are in flip_matrix.csv"] = flip_list(audit)
-    which = "riskiest" if audit.has_scores else "most flipped"
-    tables[f"The {which} images; all are in images.csv"] = riskiest(audit)
-    return tables
+def _difference(row: Mapping[str, Any]) -> str:
+    ends = [row["difference_low"], row["difference_high"]]
+    interval = "" if np.isnan(ends).any() else f" [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+    return f"{row['difference']:+.3f}{interval}"
 
 
-def folded_tables(audit: Audit) -> dict[str, TextTable]:
-    """Returns what only a page and Markdown show: the classes left out of the main tables, and every number."""
-    rest = _split_classes(audit)[1]
-    tables = {"The other classes, pooled over the images": by_class(audit, rest)} if rest else {}
-    tables |= other_segment_tables(audit.objects)
-    others = [] if audit.groups is None else _split_groups(audit)[1]
-    tables |= {"The other groups": by_group(audit, others)} if others else {}
-    return tables | {EVERYTHING: everything(audit)}
+def _q(row: Mapping[str, Any]) -> str:
+    return "-" if math.isnan(row["q"]) else probability(row["q"])
+
+
+def _flip_of_groups(audit: Audit) -> list[Numbers]:
+    """Returns the matrix of Flip by class and group, where there are few groups."""
+    groups = list(audit.groups_of_class)
+    if len(groups) > AT_ONCE:
+        return []
+    rows = []
+    for c in most_flipped(audit, limit=AT_ONCE):
+        shares = [_flip_of(audit, c, group) for group in groups]
+        if any(share == share for share in shares):
+            rows.append([audit.class_names[c], *(number(share) for share in shares)])
+    return [Numbers("Flip of each class by group", TextTable(["class", *groups], rows))] if rows else []
+
+
+def _flip_of(audit: Audit, c: int, group: str) -> float:
+    rows = np.asarray(audit.decomposition.confusion)[audit.groups_of_class[group][c], c].sum(0, dtype=np.int64)
+    return float(divide(rows[audit.foreground].sum() - rows[c], rows.sum()))
 
 
 def _split_groups(audit: Audit) -> tuple[list[str], list[str]]:
-    """Returns the groups that are shown at once, and the others: of many, those that flip most."""
+    """Returns the groups shown at once, and the others: of many, those with the largest Flip."""
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
     if len(names) <= 2 * AT_ONCE:
         return names, []
@@ -77,106 +234,105 @@ def _split_groups(audit: Audit) -> tuple[list[str], list[str]]:
     return [name for name in names if name in shown], [name for name in names if name not in shown]
 
 
-def _split_classes(audit: Audit) -> tuple[list[int], list[int]]:
-    """Returns the classes shown at once, and the others: of many, the foreground ones with the largest flips first."""
-    C = len(audit.class_names)
-    if C <= AT_ONCE:
-        return list(range(C)), []
-    flip = [np.nan_to_num(audit.summary[f"flip/{audit.class_names[c]}"], nan=-1) for c in audit.foreground]
-    order = [audit.foreground[place] for place in np.argsort(-np.array(flip), kind="stable")]
-    worst = [c for c in order[:WORST] if audit.confusion[c].any()]
-    return worst, [*sorted(set(range(C)) - set(audit.foreground)), *order[len(worst) :]]
-
-
-def everything(audit: Audit) -> TextTable:
-    """Returns every number of `flipjax.metrics.summarize` by its key, but for the lists of deciles."""
+def by_group(audit: Audit, names: Sequence[str]) -> TextTable:
+    """Returns the main quantities of groups, with the IoU of the group's own class where it has one."""
+    left_out = constant(audit)
+    columns = [
+        key for key in ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc") if key not in left_out
+    ]
+    columns += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
+    own = {name: f"group/{name}/iou/{audit.class_of_group[name]}" for name in names if name in audit.class_of_group}
     rows = []
-    for key, value in audit.summary.items():
-        if not isinstance(value, list):
-            rows.append([key, str(value) if isinstance(value, int) else with_interval(audit, key, digits=6)])
-    return TextTable(["key", "value [95% interval]"], rows)
+    for group in names:
+        cells = [str(audit.summary[f"group/{group}/n_images"])]
+        if own:
+            cells.append(with_interval(audit, own[group], digits=3) if group in own else "")
+        cells += [with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns]
+        rows.append([group, *cells])
+    titles = (["IoU of the class"] if own else []) + [title_of(key) for key in columns]
+    return TextTable(["group", "images", *titles], rows)
 
 
 def overall(audit: Audit) -> TextTable:
     """Returns the main quantities over all images, and the IoU gaps where there are groups."""
     table = of_classes(audit.class_names, background=audit.background) | COLUMNS | AUDIT_QUANTITIES
-    keys = [key for key in table if key in audit.summary]
+    left_out = constant(audit)
+    keys = [key for key in table if key in audit.summary and key not in left_out]
+    keys = [key for key in keys[1:] if not key.startswith(("iou/", "flip/")) or key == "iou/foreground"]
     rows = [[title_of("n_images"), str(audit.summary["n_images"])]]
-    shown = [key for key in keys[1:] if not key.startswith("iou/") or key == "iou/foreground"]
-    without = () if audit.has_tenths else RANKED[3:] if audit.has_scores else RANKED
-    shown = [key for key in shown if key not in without]
-    rows += [[title_of(key), with_interval(audit, key)] for key in shown]
+    rows += [[title_of(key), cell] for key in keys if (cell := with_interval(audit, key)) != "-"]
     return TextTable(["quantity", "value [95% interval]"], rows)
+
+
+def _by_class(audit: Audit) -> list[Numbers]:
+    """Returns the classes; of many, those with the largest Flip first and the others folded."""
+    C = len(audit.class_names)
+    if C <= AT_ONCE:
+        return [Numbers("Classes, pooled over the images", by_class(audit, range(C)))]
+    flip = [np.nan_to_num(audit.summary[f"flip/{audit.class_names[c]}"], nan=-1) for c in audit.foreground]
+    order = [audit.foreground[place] for place in np.argsort(-np.array(flip), kind="stable")]
+    worst = [c for c in order[:WORST] if audit.confusion[c].any()]
+    rest = [*sorted(set(range(C)) - set(audit.foreground)), *order[len(worst) :]]
+    caption = f"Classes, the {len(worst)} with the largest Flip of {C}, pooled over the images"
+    return [
+        Numbers(caption, by_class(audit, worst)),
+        Numbers("The other classes, pooled over the images", by_class(audit, rest), folded=True),
+    ]
 
 
 def by_class(audit: Audit, classes: Sequence[int]) -> TextTable:
     """Returns the fate of each class's pixels and its IoU; a dash for a class that is not there."""
-    header = ["class", "pixels", "correct", "flip", "miss", "IoU [95% interval]"]
     rows = []
+    missed = "fg_miss" not in constant(audit)
     for c in classes:
         name = audit.class_names[c]
         pixels = audit.confusion[c].sum()
+        own = [name, str(np.count_nonzero(np.asarray(audit.decomposition.confusion)[:, c].any(-1))), f"{pixels:,}"]
         iou = with_interval(audit, f"iou/{name}") if pixels else "-"
         if c not in audit.foreground:
-            rows.append([name, f"{pixels:,}", "", "", "", iou])
+            rows.append([*own, *[""] * (2 + missed), iou])
             continue
         correct = audit.confusion[c, c]
-        miss = audit.confusion[c].sum() - audit.confusion[c, audit.foreground].sum()
-        shares = [f"{part / pixels:.4f}" if pixels else "-" for part in (correct, pixels - correct - miss, miss)]
-        rows.append([name, f"{pixels:,}", *shares, iou])
+        miss = pixels - audit.confusion[c, audit.foreground].sum()
+        shares = [f"{correct / pixels:.4f}" if pixels else "-", with_interval(audit, f"flip/{name}", digits=3)]
+        shares += [f"{miss / pixels:.4f}" if pixels else "-"] if missed else []
+        rows.append([*own, *shares, iou])
+    header = ["class", "images", "pixels", "correct", "Flip [95%]", *(["miss"] if missed else []), "IoU [95%]"]
     return TextTable(header, rows)
 
 
-def by_group(audit: Audit, names: Sequence[str]) -> TextTable:
-    """Returns the main quantities of groups; where that is known with the IoU of the group's own class."""
-    columns = ["fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc"]
-    columns += [] if audit.swap is None else ["swap_auroc", "repair_flip"]
-    numbered = isinstance(audit.all_groups, Groups)
+def _deciles(audit: Audit) -> list[Numbers]:
+    """Returns mean flip-risk and flip share of each tenth of the images, where they are enough."""
+    if not audit.has_tenths:
+        return []
     rows = []
-    for group in names:
-        cells = [str(audit.summary[f"group/{group}/n_images"])]
-        if numbered:
-            key = f"group/{group}/iou/{_place_of(audit, group)[0]}"
-            cells.append(with_interval(audit, key, digits=3) if key in audit.summary else "")
-        cells += [with_interval(audit, f"group/{group}/{key}", digits=3) for key in columns]
-        rows.append([group_label(audit, group), *cells])
-    titles = (["IoU of the class"] if numbered else []) + [title_of(key) for key in columns]
-    return TextTable(["group", "images", *titles], rows)
+    F = len(audit.foreground)
+    for i in range(10):
+        risk, flip = (with_interval(audit, key, index=i) for key in ("risk_decile", "flip_by_risk_decile"))
+        share = audit.summary["risk_decile"][i] / math.log(F)
+        rows.append([str(i + 1), risk, number(share, ".1%"), flip])
+    caption = "Flip-risk deciles (10: the riskiest tenth of the images), with 95% intervals"
+    return [Numbers(caption, TextTable(["decile", "mean flip-risk (nats)", "of log F", "mean flip share"], rows))]
 
 
-def _place_of(audit: Audit, group: str) -> tuple[str, str]:
-    """Returns the class and the scene of a group, where that is known."""
-    numbered = audit.all_groups
-    if not isinstance(numbered, Groups) or not group.isdecimal():
-        return "", ""
-    scene = numbered.scene_of(int(group))
-    name = audit.class_names[audit.foreground[numbered.class_of(int(group))]]
-    return name, audit.scene_names[scene] if audit.scene_names else f"scene {scene}"
+def _flip_list(audit: Audit) -> list[Numbers]:
+    """Returns the flips between classes, the largest lower bound first."""
+    rows = [
+        [
+            f"{row['truth']} as {row['prediction']}",
+            f"{row['flipped_images']} of {row['images']}",
+            f"{row['pixels']:,}",
+            _rate(row, "share", percent=True),
+        ]
+        for row in records_of(audit.pairs[:WORST])
+    ]
+    table = TextTable(["flip", "images", "pixels", "share of the true class [95%]"], rows)
+    caption = "The largest flips by the lower bound; all are in flip_matrix.csv"
+    return [Numbers(caption, table)] if rows else []
 
 
-def group_label(audit: Audit, group: str) -> str:
-    """Names a group: where that is known by class and scene."""
-    name, scene = _place_of(audit, group)
-    return f"{group}: {name}, {scene}" if name else group
-
-
-def by_decile(audit: Audit) -> TextTable:
-    """Returns mean flip-risk and mean flip share of each tenth of the images, sorted by flip-risk."""
-    keys = ("risk_decile", "flip_by_risk_decile")
-    most = math.log(len(audit.foreground))
-    rows = []
-    for d in range(10):
-        risk, flip = (with_interval(audit, key, index=d) for key in keys)
-        share = audit.summary[keys[0]][d] / most
-        rows.append([str(d + 1), risk, "-" if math.isnan(share) else f"{share:.1%}", flip])
-    return TextTable(["decile", "mean flip-risk (nats)", "of log F", "mean flip share"], rows)
-
-
-def flip_list(audit: Audit) -> TextTable:
-    """Returns the largest flips."""
-    flips = largest_flips(audit)
-    rows = [[f"{row['truth']} as {row['prediction']}", f"{row['pixels']:,}", f"{row['share']:.1%}"] for row in flips]
-    return TextTable(["flip", "pixels", "share of the true class"], rows)
+def _riskiest_title(audit: Audit) -> str:
+    return f"The {'riskiest' if audit.has_scores else 'most flipped'} images; all are in images.csv"
 
 
 def riskiest(audit: Audit) -> TextTable:
@@ -184,6 +340,150 @@ def riskiest(audit: Audit) -> TextTable:
     columns = ["name", *(["group"] if audit.groups is not None else [])]
     columns += [*(["flip_risk"] if audit.has_scores else []), "flip", "correct", "miss", "spill", "largest_flip"]
     columns += [] if audit.swap is None else [*SCENE_IMAGE_QUANTITIES]
-    rows = [row for row in image_rows(audit) if row["flip_risk"] != "" or not audit.has_scores][:RISKIEST]
+    left_out = {"miss", "spill"} if "fg_miss" in constant(audit) else set()
+    columns = [column for column in columns if column not in left_out]
+    rows = [row for row in image_rows(audit) if row["flip_risk"] != "" or not audit.has_scores][:WORST]
     cells = [[f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
     return TextTable(columns, cells)
+
+
+def _details(audit: Audit) -> list[Numbers]:
+    """Returns every number of the summary by its key, but for the lists of deciles."""
+    rows = []
+    for key, value in audit.summary.items():
+        if not isinstance(value, list):
+            rows.append([key, str(value) if isinstance(value, int) else with_interval(audit, key, digits=6)])
+    table = TextTable(["key", "value [95% interval]"], rows)
+    return [Numbers("All numbers of summary.json", table, folded=True)]
+
+
+def _segments(objects: Objects) -> list[Numbers]:
+    """Returns the segments by class, which are taken for which, the budget of errors, and how scores rank them."""
+    if not len(objects.flips) - 1:
+        return []
+    classes, matrix = segment_matrix(objects)
+    worst, others = by_segment_class(objects)
+    most, more = by_segment_pair(objects)
+    which = f"the {WORST} worst of {len(objects.flips) - 1} classes" if others.rows else "by class"
+    blocks = [
+        Numbers(f"Segments, {which}, by the lower bound of SegFlip", worst),
+        Numbers("Pairs of classes with the most flipped segments", most),
+        Numbers("Gain in mean IoU from correcting each kind of error alone", mending(objects)),
+        Numbers("Segments of the other classes", others, folded=True),
+        Numbers("The other pairs of classes", more, folded=True),
+        Numbers("Ranking of wrong predicted segments by scores, AUROC", ranking(objects), folded=True),
+        Numbers("Segments of a true class (row) predicted as a class (column)", matrix, folded=not classes),
+    ]
+    blocks += [Numbers(CONTEXT, context_table(objects.contexts))] if objects.contexts else []
+    return [block for block in blocks if block.table.rows]
+
+
+def by_segment_class(objects: Objects) -> tuple[TextTable, TextTable]:
+    """Returns the fate of the segments of the classes of the largest lower bound of SegFlip, and of the others."""
+    classes = rows_by_name(objects.flips)
+    total = classes.pop("all")
+    bound = {name: row.get("seg_flip_low", row["seg_flip"]) for name, row in classes.items()}
+    order = sorted(classes, key=lambda name: (-np.nan_to_num(bound[name]), -classes[name]["seg_flip"]))
+    worst = [[name, *_fate(classes[name])] for name in order[:WORST]]
+    rest = [[name, *_fate(classes[name])] for name in order[WORST:]]
+    rest += [[name, "0", *["-"] * 6] for name in objects.class_names if name not in classes]
+    header = ["class", "segments", "correct", "SegFlip", "miss", "mixed", "StrictFlip", "of the flips bleeding"]
+    return TextTable(header, [*worst, ["all", *_fate(total)]]), TextTable(header, rest if order[WORST:] else [])
+
+
+def by_segment_pair(objects: Objects) -> tuple[TextTable, TextTable]:
+    """Returns the pairs of classes with the most flipped segments, and the others."""
+    totals = objects.tables.true["class"].value_counts()
+    rows = []
+    for truth, predicted, size, pixels in objects.flipped_pairs():
+        pair = f"{objects.class_names[truth]} as {objects.class_names[predicted]}"
+        rows.append([pair, f"{size:,}", f"{size / totals[truth]:.1%}", f"{pixels:,}"])
+    header = ["flip", "segments", "share of the class's", "their pixels"]
+    return TextTable(header, rows[:WORST]), TextTable(header, rows[WORST:])
+
+
+def segment_matrix(objects: Objects) -> tuple[list[int], TextTable]:
+    """Returns the classes in the most segments that flip, at most AT_ONCE, and how many of each are taken for each.
+
+    Mixed segments are left out, and misses have a column.
+    """
+    inside = np.zeros(len(objects.class_names), bool)
+    inside[objects.foreground] = True
+    flips = objects.confusion * (inside[:, None] & inside & ~np.eye(len(inside), dtype=bool))
+    involved = flips.sum(0) + flips.sum(1)
+    classes = sorted(np.argsort(-involved, kind="stable")[: min(AT_ONCE, np.count_nonzero(involved))].tolist())
+    rows = []
+    for c in classes:
+        counts = objects.confusion[c]
+        others = flips[c].sum() - flips[c, classes].sum()
+        cells = [*counts[classes].tolist(), int(others), int(counts[~inside].sum())]
+        rows.append([objects.class_names[c], *(f"{count:,}" if count else "" for count in cells)])
+    header = ["true class", *(objects.class_names[c] for c in classes), "other classes", "missed"]
+    return classes, TextTable(header, rows)
+
+
+def ranking(objects: Objects) -> TextTable:
+    """Returns how well scores, and size alone, rank predicted segments that are wrong; empty for masks."""
+    header = ["predicted segments", "number", "wrong", "flip-risk", "max softmax", "being small"]
+    predicted = objects.tables.predicted
+    if not predicted["flip_risk"].notna().any():
+        return TextTable(header, [])
+    risk, softmax = (rows_by_name(segment_auroc(predicted, score=score)) for score in ("flip_risk", "max_softmax"))
+    limits = [f"1/{round(1 / share)}" for share in STRATA]
+    sizes = [f"below {limits[0]} of the image", *(f"from {limit}" for limit in limits)]
+    titles = {"all": "of all sizes", "within strata": "within the sizes below"}
+    titles |= {str(k): size for k, size in enumerate(sizes)}
+    cells = []
+    for key, row in risk.items():
+        values = (row["auroc"], softmax[key]["auroc"], row["size_auroc"])
+        cells.append([titles[key], f"{int(row['segments']):,}", f"{int(row['wrong']):,}", *map(number, values)])
+    return TextTable(header, cells)
+
+
+def mending(objects: Objects) -> TextTable:
+    """Returns the wrong pixels of each kind, and the mean IoU that correcting them gains, the largest gain first."""
+    kinds = objects.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
+    rows = []
+    for kind, row in rows_by_name(pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]])).items():
+        cells = [f"{int(row['pixels']):,}", number(row["share"], ".1%"), number(row["gain"], "+.3f")]
+        rows.append([MENDED.get(kind, kind), *cells])
+    return TextTable(["wrong pixels", "pixels", "share", "gain in mean IoU"], rows)
+
+
+def most_flipped(audit: Audit, *, limit: int) -> list[int]:
+    """Returns the foreground classes in order; of more than `limit`, those with the most flips to or from them."""
+    flips = audit.confusion * (1 - np.eye(len(audit.class_names), dtype=np.int64))
+    flips = flips[np.ix_(audit.foreground, audit.foreground)]
+    involved = dict(zip(audit.foreground, flips.sum(0) + flips.sum(1), strict=True))
+    return sorted(sorted(audit.foreground, key=lambda c: -involved[c])[:limit])
+
+
+def with_interval(audit: Audit, key: str, *, percent: bool = False, digits: int = 4, index: int | None = None) -> str:
+    """Returns a value of the summary with its interval in brackets, or '-' where it does not exist."""
+    values = [audit.summary[key], *audit.intervals.get(key, ())]
+    if index is not None:
+        values = [value[index] for value in values]
+    if values[0] != values[0]:
+        return "-"
+    if isinstance(values[0], int):
+        return f"{values[0]:,}"
+    texts = [f"{value:.1%}" if percent else f"{value:.{digits}f}" for value in values]
+    return texts[0] if len(texts) == 1 else f"{texts[0]} [{', '.join(texts[1:])}]"
+
+
+def _rate(row: Mapping[str, Any], name: str, *, percent: bool = False) -> str:
+    form = ".1%" if percent else ".3f"
+    ends = "" if math.isnan(row["low"]) else f" [{row['low']:{form}}, {row['high']:{form}}]"
+    return f"{row[name]:{form}}{ends}"
+
+
+def _fate(row: Mapping[str, float]) -> list[str]:
+    whole = row["segments"] or np.nan
+    correct, miss, mixed = (number(row[name] / whole) for name in ("correct", "miss", "mixed"))
+    shares = [correct, _share(row, "seg_flip"), miss, mixed, _share(row, "strict_flip"), number(row["bleeding"], ".0%")]
+    return [f"{int(row['segments']):,}", *shares]
+
+
+def _share(row: Mapping[str, float], name: str) -> str:
+    ends = {end: row.get(f"{name}_{end}", np.nan) for end in ("low", "high")}
+    return _rate({name: row[name]} | ends, name) if row[name] == row[name] else "-"

@@ -15,7 +15,8 @@ from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.statistics import flip_cube, pull_chance, usual_table
 from flipjax.report import panels
 from flipjax.report.chart import Chart, Panel
-from flipjax.report.html import Numbers, Picture
+from flipjax.report.document import Numbers
+from flipjax.report.html import Picture
 from flipjax.report.panels import (
     COVERAGE,
     Curve,

@@ -10,8 +10,9 @@ import pandas as pd
 from flipjax.config import leaves
 from flipjax.report.chart import Chart
 from flipjax.report.charts import flip_chart
-from flipjax.report.html import Numbers, Picture, Section, write_index
-from flipjax.report.page import STARRED, pairs_caption, terminal_text, write_summary
+from flipjax.report.document import Document, Numbers, Section, terminal_text, write_latex, write_summary
+from flipjax.report.html import Picture, write_page
+from flipjax.report.page import STARRED, pairs_caption
 from flipjax.report.panels import forest_panels
 from flipjax.report.run import ReportError, Run, read_run
 from flipjax.results.cells import StoredCell
@@ -47,13 +48,8 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
-    tables = {
-        f"Difference of {other} from {one}, {STARRED}": comparison_table(differences, "run", axes=axes),
-        "Test results of both": summary_table(summary),
-    }
     same = _same_images(runs)
     tests = pair_tests(rows, cells, axis="run", reference=one) if same else pd.DataFrame()
-    tables |= {pairs_caption(tests): pair_table(tests)} if len(tests) else {}
     lines = _compared(rows, runs, [*axes, *(["rho"] if "rho" in rows else [])])
     lines += verdicts(differences, axis="run", axes=axes)
     lines += [] if same is None else [SAME if same else OTHER]
@@ -62,21 +58,27 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     text = "Where a bar crosses 0 the runs cannot be told apart."
     changes = Chart("difference", "What changes", text, note, forest_panels(differences, "run"))
     flips = flip_chart(summary, kept_records(member_quantities(rows)), note=note)
-    first_table, second_table, *pair_tables = (Numbers(name, table) for name, table in tables.items())
-    sections = [
-        Section("Differences", [first_table, Picture(changes), *pair_tables]),
-        Section("Both runs", [second_table, Picture(flips)]),
-        Section("What differs in their configurations", [_settings(runs)]),
-    ]
-    title = f"{other} against {one}"
+    caption = f"Difference of {other} from {one}, {STARRED}"
+    pairs = [Numbers(pairs_caption(tests), pair_table(tests))] if len(tests) else []
+    first_table = Numbers(caption, comparison_table(differences, "run", axes=axes))
+    document = Document(
+        title=f"{other} against {one}",
+        facts=facts,
+        lines=lines,
+        sections=[
+            Section("Differences", [first_table, Picture(changes), *pairs]),
+            Section("Both runs", [Numbers("Test results of both", summary_table(summary)), Picture(flips)]),
+            Section("Differences of their configurations", [_settings(runs)]),
+        ],
+        missing=[f"{name}: {line}" for name, run in runs.items() for line in run.missing],
+        config={name: run.config.get("config", {}) for name, run in runs.items()},
+    )
     write_csv(folder / "comparison.csv", differences)
     write_csv(folder / "pairs.csv", tests)
-    write_summary(folder, title, note, lines, tables)
-    missing = [f"{name}: {line}" for name, run in runs.items() for line in run.missing]
-    config = {name: run.config.get("config", {}) for name, run in runs.items()}
-    page = {"title": title, "lines": lines, "facts": facts, "missing": missing}
-    write_index(folder, sections, config=config, **page)
-    return terminal_text([title, *facts], tables, lines)
+    write_page(folder, document)
+    write_summary(folder, document)
+    write_latex(folder, document)
+    return terminal_text(document)
 
 
 def _named(*runs: Run) -> dict[str, Run]:

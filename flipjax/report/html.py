@@ -2,22 +2,22 @@
 
 import base64
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 
 from flipjax.files import replacing, write_text
 from flipjax.report import pictures
 from flipjax.report.chart import Chart, draw_chart
+from flipjax.report.document import Document, visible
 from flipjax.report.pictures import Item, Palette
-from flipjax.report.style import OUTCOMES, visible
+from flipjax.report.style import OUTCOMES
 from flipjax.results.repair_sign import SAFE
 from flipjax.results.scores import SCORES
 from flipjax.results.swapped_scenes import REPAIR_NOTE
-from flipjax.results.text import TextTable
 
 LONGEST = 600
 ROW, GAP = 12.08, 0.164
@@ -26,39 +26,9 @@ STRETCH = 1.6
 """The most by which a chart is widened to fill the page."""
 WIDE = 5.0
 """Inches from which a chart scrolls where the page is narrower."""
-SCREEN, DENSE = 24, 16
-"""Rows of a table that a screen holds, and of one of many columns, whose cells break: longer ones open on a click."""
 FIRST, WARNING = 4, "Warning"
 """Sentences of the answer that a page shows at once, and how those begin that it never folds."""
 FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "Main error"}
-
-
-class Numbers(NamedTuple):
-    """A table with its caption; the cells of `values`, where given, carry their exact values for machines.
-
-    `folded` tables, and those that a screen does not hold, open on a click; `searched` ones have a field that keeps the
-    rows with a text, and the cells of `words` are texts.
-    `links` are the places on the page that cells (row, column) lead to.
-    """
-
-    template = "numbers"
-    caption: str
-    table: TextTable
-    values: Sequence[Sequence[Any]] | None = None
-    folded: bool = False
-    searched: bool = False
-    words: bool = False
-    links: Mapping[tuple[int, int], str] = {}
-
-    @property
-    def closed(self) -> bool:
-        """Whether the table opens on a click."""
-        return self.folded or len(self.table.rows) > (DENSE if self.dense else SCREEN)
-
-    @property
-    def dense(self) -> bool:
-        """Whether the columns are so many that their cells break."""
-        return len(self.table.header) > 7
 
 
 @dataclass(frozen=True)
@@ -124,44 +94,21 @@ class Gallery(NamedTuple):
         return {name: values[name] for name in FILTERS if len(values[name]) > 1}
 
     @property
+    def ranked(self) -> bool:
+        """Whether any item has a flip-risk: masks have none."""
+        return any(item.flip_risk == item.flip_risk for item in self.items)
+
+    @property
     def swapped(self) -> bool:
-        """Whether scene swap says something of any item."""
+        """Whether the scene of any item was swapped."""
         return any(item.swap_risk == item.swap_risk for item in self.items)
 
 
-class Section(NamedTuple):
-    """A section of the page: its title, an introduction, and its tables, charts and galleries."""
-
-    title: str
-    blocks: Sequence[Numbers | Picture | Gallery]
-    lead: str = ""
-
-    @property
-    def anchor(self) -> str:
-        """Its place in the page's address."""
-        return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
-
-
-def write_index(
-    folder: Path,
-    sections: Sequence[Section],
-    *,
-    title: str,
-    lines: Sequence[str],
-    facts: Sequence[str],
-    config: Mapping[str, Any],
-    terms: Sequence[str] | None = None,
-    missing: Sequence[str] = (),
-    front: tuple[Picture | None, Gallery | None] = (None, None),
-) -> None:
-    """Writes index.html and the figures on it to figures/, as SVG and PNG.
-
-    The page says what was found (`lines`), facts, what is missing, the sections, `terms` of
-    templates/terms.html (all unless given) and the configuration;
-    `front` are a chart and images beside the lines.
-    """
-    blocks = [block for section in sections for block in section.blocks]
-    for picture in [block for block in (*blocks, front[0]) if isinstance(block, Picture)]:
+def write_page(folder: Path, document: Document) -> None:
+    """Writes index.html, which needs no other file, and its charts as figures/*.png and *.svg."""
+    blocks = [block for section in document.sections for block in section.blocks]
+    charts = [block for block in (*blocks, document.front[0]) if isinstance(block, Picture)]
+    for picture in charts:
         for kind, data in picture.drawing.items():
             with replacing(folder / "figures" / f"{picture.chart.name}.{kind}") as stream:
                 stream.write(data)
@@ -171,23 +118,17 @@ def write_index(
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_finalize,
+        finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
     environment.globals |= {"filters": FILTERS, "outcomes": OUTCOMES, "risk_colours": pictures.colour_bar()}
     environment.globals |= {"scores": SCORES, "safe": SAFE, "repair_note": REPAIR_NOTE}
+    lines = document.lines
     page = environment.get_template("page.html").render(
-        title=title,
-        lines=[line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],
-        more=[line for line in lines[FIRST:] if not line.startswith(WARNING)],
-        front=front,
-        facts=facts,
-        missing=missing,
-        sections=[section for section in sections if section.blocks],
-        terms=terms,
-        config=config,
+        document._asdict()
+        | {
+            "lines": [line for place, line in enumerate(lines) if place < FIRST or line.startswith(WARNING)],
+            "more": [line for line in lines[FIRST:] if not line.startswith(WARNING)],
+            "sections": [section for section in document.sections if section.blocks],
+        }
     )
     write_text(folder / "index.html", page)
-
-
-def _finalize(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) else value

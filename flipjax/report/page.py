@@ -1,45 +1,37 @@
-"""The report of a run folder: tables, figures and one page that holds them all."""
+"""The report of a run folder: findings, tables, figures, and one page that holds them all."""
 
-import itertools
-import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from flipjax.files import write_text
 from flipjax.report import charts
 from flipjax.report.chart import Chart
 from flipjax.report.charts import SCENES, left_out, scene_table, score_blocks
-from flipjax.report.html import Gallery, Numbers, Picture, Section, pictures_of, write_index
+from flipjax.report.document import Document, Numbers, Section, terminal_text, write_latex, write_summary
+from flipjax.report.html import Gallery, Picture, pictures_of, write_page
 from flipjax.report.panels import Line, line_panels
 from flipjax.report.pictures import CAPTION, Item, Palette, items_of, palette_of, save_gallery
 from flipjax.report.run import TABLES, Run, read_run
-from flipjax.report.style import visible
 from flipjax.results import text
 from flipjax.results.estimates import Resamples, aggregate, compare, trend
 from flipjax.results.frames import write_csv
 from flipjax.results.repair_sign import repair_signs
 from flipjax.results.sentences import headline, repair_warning, unlearnt_warning, verdicts
-from flipjax.results.text import TextTable, varying_axes
+from flipjax.results.text import TextTable, comparison_table, varying_axes
 
-LINES, SENTENCES = 48, 12
-"""Lines of a terminal of WIDTH letters that a report takes at most, and the sentences among them."""
 STARRED = "paired by seed; * the interval excludes 0"
 SIGNS = "Repair on images still correlated as in training: do the seeds agree on its labels (kappa)?"
-ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "·": r"$\cdot$",
-}
+FLIP = "group/rare/fg_flip"
+MISSED = 0.5
+PAIR, TYPICAL = "pair", "typical"
+LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527F", "#8C939B"), "osD^vP*", strict=True))
+"""Colours, none of them a class's beside it, and markers of settings: as many as are drawn."""
 
 
 def build_report(workdir: str | Path) -> str:
-    """Writes `report/` into a run folder, from its stored results alone, and returns its tables as text for a terminal.
+    """Writes `report/` into a run folder, from its stored results alone, and returns its first tables as text.
 
     Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), method_regret.csv,
     pairs.csv (McNemar's tests), scenes.csv (Cochran's, of three scenes or more), repair_signs.csv and, beside
@@ -55,70 +47,58 @@ def build_report(workdir: str | Path) -> str:
     for name in TABLES:
         write_csv(folder / f"{name}.csv", getattr(run, name))
     write_csv(run.folder / "scores.csv", run.scores)
-    counts = f"{run.members()} {run.note()}"
+    facts = [f"{run.members()} {run.note()}"]
     lines = findings(run)
     run = run.shown()
-    tables = tables_of(run)
     items = items_of(run)
     flip, *others = charts.flip_charts(run)
     first = front_chart(run, flip)
-    sections = _sections(run, tables, items, others if first is flip else [flip, *others])
+    document = Document(
+        title=run.name,
+        facts=facts,
+        lines=lines,
+        sections=_sections(run, items, others if first is flip else [flip, *others]),
+        missing=run.missing,
+        config=run.config.get("config", {}),
+        front=(Picture(first), front_pair(items, palette_of(run)) if items else None),
+    )
     save_gallery(run, items, folder / "figures")
-    write_summary(folder, run.name, counts, [*lines, *run.missing], tables)
-    front = Picture(first), front_pair(items, palette_of(run)) if items else None
-    page = {"title": run.name, "lines": lines, "facts": [counts], "missing": run.missing, "front": front}
-    write_index(folder, sections, config=run.config.get("config", {}), **page)
-    return terminal_text([f"{run.name}: {counts}"], tables, lines, run.missing)
+    write_page(folder, document)
+    write_summary(folder, document)
+    write_latex(folder, document)
+    return terminal_text(document)
 
 
-def terminal_text(
-    facts: Sequence[str], tables: dict[str, TextTable], lines: Sequence[str], missing: Sequence[str] = ()
-) -> str:
-    """Returns what a page holds as text for a terminal: sentences first, then tables, in LINES lines at most."""
-    shown = [*facts, "", *_cut(lines, SENTENCES), *_cut(missing, SENTENCES // 2)]
-    others = 0
-    for place, (caption, table) in enumerate(tables.items()):
-        parts = text.to_text(table).split("\n\n")
-        while _height(shown) + len(block := ["", caption, *"\n\n".join(parts).splitlines()]) > LINES and len(parts) > 1:
-            # Of the first table the parts that fit, of others nothing.
-            parts = parts[:-1] if place == 0 else [""]
-        fits = parts != [""] and _height(shown) + len(block) <= LINES
-        shown += block if fits else []
-        others += not fits
-    more = f"\n{others} more table{'s' if others > 1 else ''} on the page and in summary.md"
-    return "\n".join([*shown, more if others else ""]).rstrip()
-
-
-def _height(lines: Sequence[str]) -> int:
-    return sum(max(1, math.ceil(len(line) / text.WIDTH)) for line in lines)
-
-
-def _cut(lines: Sequence[str], height: int) -> list[str]:
-    """Returns the first lines, at least one, and how many more there are."""
-    shown = [line for place, line in enumerate(lines) if place == 0 or _height(lines[: place + 1]) <= height]
-    more = len(lines) - len(shown)
-    return [*shown, *([f"{more} more in summary.md"] if more else [])]
-
-
-def tables_of(run: Run) -> dict[str, TextTable]:
-    """Returns the tables that a person reads, by caption."""
-    tables = {"Test results: mean over seeds and its interval": text.summary_table(run.summary)}
+def _sections(run: Run, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
     losses = "regret on the test images against a rule that"
-    methods = partial(text.comparison_table, axis="method")
-    further = (
-        ("Change over rho, paired by seed, with its interval", run.trend, text.trend_table),
-        (f"Difference from {first_reference(run.comparison)}, {STARRED}", run.comparison, methods),
+    selection = [
+        (f"Difference from {first_reference(run.comparison)}, {STARRED}", run.comparison, comparison_table),
         (f"Selection: {losses} sees the quantity itself", run.regret, text.regret_table),
         (f"Choosing among methods: {losses} sees the quantity itself", run.method_regret, text.regret_table),
         (pairs_caption(run.pairs), run.pairs, text.pair_table),
         (SIGNS, run.repair_signs, text.sign_table),
         (SCENES, run.scenes, scene_table),
-    )
-    return tables | {caption: make(table) for caption, table, make in further if len(table)}
+    ]
+    trends = [("Change over rho, paired by seed, with its interval", run.trend, text.trend_table)]
+    first = Numbers("Test results: mean over seeds and its interval", text.summary_table(run.summary))
+    return [
+        Section("Results", [first, *_numbers(trends)]),
+        Section("Flip over rho", pictures_of(flips)),
+        Section("Flip-risk", [*pictures_of(charts.risk_charts(run)), *score_blocks(run)], left_out(run)),
+        Section("Methods and selection", [*pictures_of(charts.method_charts(run)), *_numbers(selection)]),
+        Section("Classes and groups", charts.class_sections(run)),
+        Section("Training", pictures_of(charts.training_charts(run))),
+        Section("Images", [Gallery(items, palette_of(run), CAPTION)] if items else []),
+        Section("How it was made", [charts.made_of(run), charts.members_table(run)]),
+    ]
+
+
+def _numbers(tables: Iterable[tuple[str, pd.DataFrame, Callable[[pd.DataFrame], TextTable]]]) -> list[Numbers]:
+    return [Numbers(caption, make(table)) for caption, table, make in tables if len(table)]
 
 
 def pairs_caption(tests: pd.DataFrame) -> str:
-    """Says what a table of McNemar's tests compares."""
+    """Returns the caption of a table of McNemar's tests."""
     return (
         "Counterfactual pairs whose label changes with the scene in most seeds, against "
         f"{first_reference(tests)} (McNemar's test)"
@@ -128,71 +108,6 @@ def pairs_caption(tests: pd.DataFrame) -> str:
 def first_reference(table: pd.DataFrame) -> str:
     """Returns what a table of differences compares with; '' without rows."""
     return str(table["reference"].iloc[0]) if len(table) else ""
-
-
-def _sections(run: Run, tables: dict[str, TextTable], items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
-    first, *others = itertools.starmap(Numbers, tables.items())
-    trends = others[: bool(len(run.trend))]
-    return [
-        Section("Results", [first, *trends]),
-        Section("Flip over rho", pictures_of(flips)),
-        Section("Flip-risk", [*pictures_of(charts.risk_charts(run)), *score_blocks(run)], left_out(run)),
-        Section("Methods and selection", [*pictures_of(charts.method_charts(run)), *others[len(trends) :]]),
-        Section("Classes and groups", charts.class_sections(run)),
-        Section("Training", pictures_of(charts.training_charts(run))),
-        Section("Images", [Gallery(items, palette_of(run), CAPTION)] if items else []),
-        Section("How it was made", [charts.made_of(run), charts.members_table(run)]),
-    ]
-
-
-def write_summary(folder: Path, title: str, facts: str, lines: Sequence[str], tables: dict[str, TextTable]) -> None:
-    """Writes summary.md and summary.tex."""
-    bullets = ["\n".join(f"- {line}" for line in lines)] if lines else []
-    sections = [f"## {name}\n\n{text.to_markdown(table)}" for name, table in tables.items()]
-    write_text(folder / "summary.md", "\n\n".join([f"# {title}", facts, *bullets, *sections]) + "\n")
-    floats = "\n\n".join(to_latex(table, caption=f"{caption}. {facts}") for caption, table in tables.items())
-    write_text(folder / "summary.tex", f"% \\usepackage{{booktabs}}\n{floats}\n")
-
-
-def to_latex(table: TextTable, *, caption: str) -> str:
-    r"""Returns a table as a LaTeX `table` with the rules of the package booktabs.
-
-    Example:
-        >>> print(to_latex(TextTable(["rho", "flip"], [["0.5", "0.1 ± 0.0"]]), caption="5% of a_b"))
-        \begin{table}
-        \centering
-        \caption{5\% of a\_b}
-        \begin{tabular}{lr}
-        \toprule
-        rho & flip \\
-        \midrule
-        0.5 & 0.1 $\pm$ 0.0 \\
-        \bottomrule
-        \end{tabular}
-        \end{table}
-    """
-    header, rows, _ = table
-    lines = [" & ".join(map(escape, cells)) + r" \\" for cells in (header, *rows)]
-    body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-    tabular = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", *body, r"\end{tabular}"]
-    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}", *tabular, r"\end{table}"])
-
-
-def escape(text: str) -> str:
-    r"""Returns a text that LaTeX sets as it is.
-
-    Example:
-        >>> print(escape(r"a_b\c & 50% $z$ #1"))
-        a\_b\textbackslash{}c \& 50\% \$z\$ \#1
-    """
-    return "".join(ESCAPES.get(letter, letter) for letter in visible(text))
-
-
-FLIP = "group/rare/fg_flip"
-MISSED = 0.5
-PAIR, TYPICAL = "pair", "typical"
-LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527F", "#8C939B"), "osD^vP*", strict=True))
-"""Colours, none of them a class's beside it, and markers of settings: as many as are drawn."""
 
 
 def findings(run: Run) -> list[str]:

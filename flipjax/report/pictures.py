@@ -84,7 +84,7 @@ class Palette(NamedTuple):
 
 
 def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:
-    """Returns the pictures of an item by their names, uint8 (H, W, 3); `image` is missing where unknown.
+    """Returns the pictures of an item by their names, uint8 (H, W, 3), without an unknown `image` or `flip-risk`.
 
     Flip-risk is drawn where foreground is predicted, over the faded image: elsewhere it does not count.
     """
@@ -94,12 +94,8 @@ def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:
     shades = matplotlib.colormaps[RISK_COLOURS](np.nan_to_num(item.risk) / palette.highest, bytes=True)[..., :3]
     counted = ~np.isin(item.prediction, background_classes(palette.background)) & np.isfinite(item.risk)
     made = {} if item.image is None else {"image": item.image}
-    return made | {
-        "truth": classes[item.truth],
-        "prediction": classes[item.prediction],
-        "outcome": outcomes[item.errors],
-        "flip-risk": np.where(counted[..., None], shades, faded),
-    }
+    made |= {"truth": classes[item.truth], "prediction": classes[item.prediction], "outcome": outcomes[item.errors]}
+    return made | ({"flip-risk": np.where(counted[..., None], shades, faded)} if np.isfinite(item.risk).any() else {})
 
 
 def _colours(colours: Iterable[Any]) -> np.ndarray:
@@ -156,7 +152,9 @@ def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
     strip = np.concatenate([part for tile in tiles(item, palette).values() for part in (tile, gap)], axis=1)
     axes.imshow(strip[:, : -gap.shape[1]], interpolation="nearest")
     name = "\n".join(plain(text) for text in (item.name[:24], item.group, item.kind) if text)
-    words = f"{name}\nflip {item.flip:.2f}, risk {item.flip_risk:.2f}"
+    words = f"{name}\nflip {item.flip:.2f}" + (
+        f", risk {item.flip_risk:.2f}" if item.flip_risk == item.flip_risk else ""
+    )
     axes.text(-0.02, 0.5, words, transform=axes.transAxes, ha="right", va="center", fontsize=7, color=INK)
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
 from flipjax.metrics.classes import Background, is_foreground
+from flipjax.report.document import visible
 
 # Any two of CORRECT, FLIP, MISS and SPILL are at least 30 apart in CIELAB to normal sight and under protanopia,
 # deuteranopia and tritanopia; so are the first two classes, which to normal sight are 45 apart from all outcomes, too
@@ -75,17 +76,6 @@ def plain(text: str, *, most: int = 56) -> str:
     """
     text = visible(text)
     return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def visible(text: str) -> str:
-    r"""Returns a text whose control characters and marks of writing direction are written out.
-
-    Example:
-        >>> visible("a\u202eb\x07")
-        'a\\u202eb\\u0007'
-    """
-    hidden = (c for c in dict.fromkeys(text) if c not in "\n\t" and not c.isprintable() and not c.isspace())
-    return text.translate({ord(c): f"\\u{ord(c):04x}" for c in hidden})
 
 
 def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], labels: Sequence[str]) -> None:

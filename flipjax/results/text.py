@@ -115,7 +115,7 @@ def trend_table(trends: pd.DataFrame) -> TextTable:
     return TextTable([*axes, "quantity", "rho", "seeds", "change"], rows, len(axes) + 1)
 
 
-def comparison_table(comparison: pd.DataFrame, axis: str, *, axes: Sequence[str] | None = None) -> TextTable:
+def comparison_table(comparison: pd.DataFrame, axis: str = "method", *, axes: Sequence[str] | None = None) -> TextTable:
     """Returns a row per setting and value of `axis`: differences from the reference with intervals.
 
     A star marks an interval over seeds that excludes 0; `axes` name a setting, those that vary unless given.

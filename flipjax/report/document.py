@@ -1,0 +1,187 @@
+"""A report before it is drawn: sentences, and sections of tables and pictures, as Markdown, LaTeX and terminal text."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flipjax.files import write_text
+from flipjax.results import text
+from flipjax.results.text import TextTable, literal
+
+LINES, SENTENCES = 48, 12
+"""Lines that a report takes on a terminal of WIDTH letters, and the sentences among them, at most."""
+ROWS, DENSE = 40, 16
+"""Rows from which a table opens on a click, and those of a table whose many columns make its cells break."""
+ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+}
+
+
+class Numbers(NamedTuple):
+    """A table with its caption; the cells of `values`, where given, carry their exact values for machines.
+
+    `folded` tables open on a click and are not printed on a terminal; `searched` ones, of the page alone, have a field
+    that keeps the rows with a text. The cells of `words` are texts. `links` are the places on the page that cells
+    (row, column) lead to.
+    """
+
+    template = "numbers"
+    caption: str
+    table: TextTable
+    values: Sequence[Sequence[Any]] | None = None
+    folded: bool = False
+    searched: bool = False
+    words: bool = False
+    links: Mapping[tuple[int, int], str] = {}
+
+    @property
+    def closed(self) -> bool:
+        """Whether the table opens on a click."""
+        return self.folded or len(self.table.rows) > (DENSE if self.dense else ROWS)
+
+    @property
+    def dense(self) -> bool:
+        """Whether the columns are so many that their cells break."""
+        return len(self.table.header) > 7
+
+
+class Section(NamedTuple):
+    """A section of the page: its title, its blocks (tables, charts and galleries), and an introduction."""
+
+    title: str
+    blocks: Sequence[Any]
+    lead: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """Its place in the page's address."""
+        return self.title.lower().replace(" ", "-")
+
+
+class Document(NamedTuple):
+    """A report: `lines` are the findings, `facts` describe the input, `missing` names what could not be read.
+
+    `front` are a chart and a gallery beside the findings; `terms` the definitions of templates/terms.html, all of them
+    unless given; `config` is shown as JSON.
+    """
+
+    title: str
+    facts: Sequence[str]
+    lines: Sequence[str]
+    sections: Sequence[Section]
+    missing: Sequence[str] = ()
+    terms: Sequence[str] | None = None
+    config: Any = None
+    front: tuple[Any, Any] = (None, None)
+
+    @property
+    def tables(self) -> list[Numbers]:
+        """The tables of results, in order."""
+        blocks = [block for section in self.sections for block in section.blocks if isinstance(block, Numbers)]
+        return [block for block in blocks if not (block.searched or block.words)]
+
+
+def terminal_text(document: Document) -> str:
+    """Returns facts, findings and the first tables as text of at most LINES lines."""
+    first, *facts = document.facts
+    shown = [
+        f"{document.title}: {first}",
+        *facts,
+        "",
+        *_cut(document.lines, SENTENCES),
+        *_cut(document.missing, SENTENCES // 2),
+    ]
+    others = 0
+    for place, block in enumerate(document.tables):
+        parts = [] if block.folded else text.to_text(block.table).split("\n\n")
+        lines = _lines(block.caption, parts)
+        while place == 0 and len(parts) > 1 and _height(shown) + len(lines) > LINES:
+            # Of the first table, as many columns as fit.
+            parts = parts[:-1]
+            lines = _lines(block.caption, parts)
+        fits = bool(parts) and _height(shown) + len(lines) <= LINES
+        shown += lines if fits else []
+        others += not fits
+    more = f"\n{others} more table{'s' if others > 1 else ''} on the page and in summary.md"
+    return "\n".join([*shown, more if others else ""]).rstrip()
+
+
+def _lines(caption: str, parts: Sequence[str]) -> list[str]:
+    return ["", caption, *"\n\n".join(parts).splitlines()]
+
+
+def _height(lines: Sequence[str]) -> int:
+    return sum(max(1, math.ceil(len(line) / text.WIDTH)) for line in lines)
+
+
+def _cut(lines: Sequence[str], height: int) -> list[str]:
+    """Returns the first lines, at least one, and how many more there are."""
+    shown = [line for place, line in enumerate(lines) if place == 0 or _height(lines[: place + 1]) <= height]
+    more = len(lines) - len(shown)
+    return [*shown, *([f"{more} more in summary.md"] if more else [])]
+
+
+def write_summary(folder: Path, document: Document) -> None:
+    """Writes summary.md, with all tables of results."""
+    facts = "  \n".join(map(literal, document.facts))
+    bullets = "\n".join(f"- {literal(line)}" for line in (*document.lines, *document.missing))
+    sections = [f"## {literal(block.caption)}\n\n{text.to_markdown(block.table)}" for block in document.tables]
+    parts = [f"# {literal(document.title)}", facts, bullets, *sections]
+    write_text(folder / "summary.md", "\n\n".join(filter(None, parts)) + "\n")
+
+
+def write_latex(folder: Path, document: Document) -> None:
+    """Writes summary.tex, with all tables of results."""
+    facts = " ".join(document.facts)
+    floats = [to_latex(block.table, caption=f"{block.caption}. {facts}") for block in document.tables]
+    write_text(folder / "summary.tex", "% \\usepackage{booktabs}\n" + "\n\n".join(floats) + "\n")
+
+
+def to_latex(table: TextTable, *, caption: str) -> str:
+    r"""Returns a table as a LaTeX `table` with the rules of the package booktabs.
+
+    Example:
+        >>> print(to_latex(TextTable(["rho", "flip"], [["0.5", "0.1 ± 0.0"]]), caption="5% of a_b"))
+        \begin{table}
+        \centering
+        \caption{5\% of a\_b}
+        \begin{tabular}{lr}
+        \toprule
+        rho & flip \\
+        \midrule
+        0.5 & 0.1 $\pm$ 0.0 \\
+        \bottomrule
+        \end{tabular}
+        \end{table}
+    """
+    header, rows, _ = table
+    lines = [" & ".join(map(escape, cells)) + r" \\" for cells in (header, *rows)]
+    body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    tabular = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", *body, r"\end{tabular}"]
+    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}", *tabular, r"\end{table}"])
+
+
+def escape(text: str) -> str:
+    r"""Returns a text that LaTeX sets as it is.
+
+    Example:
+        >>> print(escape(r"a_b\c & 50% $z$ #1"))
+        a\_b\textbackslash{}c \& 50\% \$z\$ \#1
+    """
+    return "".join(ESCAPES.get(letter, letter) for letter in visible(text))
+
+
+def visible(text: str) -> str:
+    r"""Returns a text whose control characters and marks of writing direction are written out.
+
+    Example:
+        >>> visible("a\u202eb\x07")
+        'a\\u202eb\\u0007'
+    """
+    hidden = (c for c in dict.fromkeys(text) if c not in "\n\t" and not c.isprintable() and not c.isspace())
+    return text.translate({ord(c): f"\\u{ord(c):04x}" for c in hidden})
