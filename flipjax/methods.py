@@ -20,6 +20,8 @@ class Knobs(NamedTuple):
     dro_reference: Annotated[Any, "1 for the rule of the paper's code"] = 0.0
     balanced: Annotated[Any, "1 to draw every batch evenly over the groups"] = 0.0
     cutmix: Annotated[Any, 0.5, within(0, 1), "probability of background CutMix; for tuning bg_cutmix"] = 0.0
+    # Also augments the partner, and fixes the order of the jitter.
+    cutmix_reference: Annotated[Any, "1 for CutMix as the paper's code has it"] = 0.0
     swap: Annotated[Any, 0.5, within(0, 1), "probability of a scene of the other kind; for tuning bg_swap"] = 0.0
     # Averages include the running statistics of norms (Izmailov et al., 2018, compute them anew for SWA).
     ema: Annotated[Any, 0.99, within(0, 0.99999), "decay per step of the average of the weights; for tuning ema"] = 0.0
@@ -63,6 +65,10 @@ METHODS: dict[str, Method] = {
     ),
     "balanced": Method(("balanced",), "draws every batch evenly over the groups"),
     "bg_cutmix": Method(("cutmix",), "fills rectangles of background from an image of the same class in another scene"),
+    "bg_cutmix_reference": Method(
+        ("cutmix", "cutmix_reference"),
+        "the paper's code: bg_cutmix whose partner is augmented too, with noise in place of a missing partner",
+    ),
     "bg_swap": Method(("swap",), "puts the object on a scene of the other kind; composite pools only"),
     "ema": Method(("ema",), "evaluates an exponential average of the weights"),
     "swa": Method(("swa",), "evaluates the average of the weights of the last epochs"),

@@ -10,16 +10,16 @@ from flipjax.augment import geometry
 B, H, W = 12, 10, 14
 LUMA = np.array([0.2989, 0.587, 0.114])
 # One program each: operation by operation each shape would compile dozens.
-crop, jitter, cutmix, swap, draw_boxes = map(
+crop, jitter, swap, draw_boxes = map(
     jax.jit,
     (
         augment.random_resized_crop,
         augment.colour_jitter,
-        augment.background_cutmix,
         augment.background_swap,
         geometry._draw_boxes,
     ),
 )
+cutmix = jax.jit(augment.background_cutmix, static_argnames="reference")
 
 
 @pytest.fixture(scope="module")
@@ -153,49 +153,55 @@ def slow_jitter(image, factors, order):
     return image
 
 
-def test_jitter_equals_its_twin(batch):
+@pytest.mark.parametrize("ordered", [False, True])
+def test_jitter_equals_its_twin(batch, ordered):
     images, _ = batch
     key = jax.random.key(4)
-    jittered = np.asarray(jitter(key, images, probability=0.5, strength=0.4))
+    jittered = np.asarray(jitter(key, images, probability=0.5, strength=0.4, ordered=ordered))
     draws = np.asarray(jax.random.uniform(key, (B, 7)), np.float64)
     for index, draw in enumerate(draws):
         wanted = np.asarray(images[index], np.float64)
         if draw[0] < 0.5:
-            wanted = slow_jitter(wanted, 1 + 0.4 * (2 * draw[1:4] - 1), np.argsort(draw[4:]))
+            wanted = slow_jitter(wanted, 1 + 0.4 * (2 * draw[1:4] - 1), range(3) if ordered else np.argsort(draw[4:]))
         np.testing.assert_allclose(jittered[index], wanted, atol=3e-6)
     assert 2 < (draws[:, 0] < 0.5).sum() < 10 and len({tuple(np.argsort(draw[4:])) for draw in draws}) > 3
 
 
-def slow_cutmix(image, mask, partner, partner_mask, partnered, draw, probability):
-    """One image, from its eight uniform draws."""
+def slow_cutmix(image, mask, partner, partner_mask, partnered, draw, noise, probability, fit):
+    """One image, from its eight uniform draws and its noise, if any."""
     image = np.array(image)
     if draw[0] >= probability:
         return image
     (height, top), (width, left) = [
-        (length := int(np.clip(np.round((0.1 + 0.3 * a) * size), 1, size)), int(b * (size - length + 1)))
+        (length := int(np.clip(fit((0.1 + 0.3 * a) * size), 1, size)), int(b * (size - length + 1)))
         for a, b, size in ((draw[1], draw[2], H), (draw[3], draw[4], W))
     ]
     places = [(i, j) for i in range(top, top + height) for j in range(left, left + width)]
     both = [place for place in places if mask[place] == 0 and partner_mask[place] == 0]
     mixes = partnered and len(both) >= 0.3 * len(places)
     for place in both if mixes else [place for place in places if mask[place] == 0]:
-        image[place] = partner[place] if mixes else draw[5:]
+        image[place] = partner[place] if mixes else draw[5:] if noise is None else noise[place]
     return image
 
 
-def test_cutmix_equals_its_twin_and_leaves_objects_alone():
+@pytest.mark.parametrize("reference", [False, True])
+def test_cutmix_equals_its_twin_and_leaves_objects_alone(reference):
     rng = np.random.default_rng(1)
     count = 60
     images, partners = rng.random((2, count, H, W, 3)).astype(np.float32)
     masks, partner_masks = (rng.random((2, count, H, W)) < rng.random((2, count, 1, 1))).astype(np.int32)
     partnered = rng.random(count) < 0.8
     key = jax.random.key(2)
-    options = {"partnered": partnered, "probability": 0.7}
+    options = {"partnered": partnered, "probability": 0.7, "reference": reference}
     mixed = np.asarray(cutmix(key, images, masks, partners, partner_masks, **options))
     draws = np.asarray(jax.random.uniform(key, (count, 8)))
+    noise_key, coin_key = jax.random.split(jax.random.fold_in(key, 1))
+    noise, coins = jax.random.uniform(noise_key, images.shape), jax.random.bernoulli(coin_key, shape=(count,))
+    noise = [np.asarray(noise[i]) if reference and coins[i] else None for i in range(count)]
+    assert 0.3 < np.mean(coins) < 0.7
     for index in range(count):
-        case = (images, masks, partners, partner_masks, partnered, draws)
-        wanted = slow_cutmix(*[leaf[index] for leaf in case], 0.7)
+        case = (images, masks, partners, partner_masks, partnered, draws, noise)
+        wanted = slow_cutmix(*[leaf[index] for leaf in case], 0.7, np.floor if reference else np.round)
         np.testing.assert_array_equal(mixed[index], wanted)
     np.testing.assert_array_equal(mixed[masks > 0], images[masks > 0])
     taken = (mixed == partners).all(-1).any((1, 2))

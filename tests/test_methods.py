@@ -134,6 +134,22 @@ def test_methods_differ_where_their_names_say(trained):
         np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
 
 
+def test_only_the_reference_augments_the_partner_of_a_mix(rich, pool, make_member):
+    """Where every image is one gradient, mirrored, a mirrored partner leaves no trace."""
+    size = pool.masks.shape[-1]
+    gradient = jnp.broadcast_to(jnp.arange(size, dtype=jnp.uint8)[:, None], (size, size, 3))
+    spot = jnp.zeros((size, size), jnp.uint8).at[0, 0].set(1)
+    whole = [jnp.broadcast_to(part, (len(pool.labels), *part.shape)) for part in (gradient, spot)]
+    photos = dataclasses.replace(pool, kind="photo", images=whole[0], masks=whole[1])
+    traces = {}
+    for name in ("bg_cutmix", "bg_cutmix_reference"):
+        knobs = knobs_of(name, {"cutmix": 1.0})
+        member = make_member(0, 0.5, knobs=knobs, augmentation=Augmentation(hflip=1.0))
+        images = make_batch(rich, member, photos, jnp.arange(8), jax.random.key(0))[0]
+        traces[name] = int((images != gradient[:, ::-1] / 255).any((1, 2, 3)).sum())
+    assert traces == {"bg_cutmix": 8, "bg_cutmix_reference": 0}
+
+
 def test_the_second_run_weights_up_what_the_first_one_flips(trained, rich, members, pool):
     before, after = (of("jtt", trained.states[turn]) for turn in (1, 2))
     assert (after.epoch, after.restart, before.restart) == (2, 2, 0)

@@ -18,6 +18,7 @@ from flipjax.methods import Augmentation, Knobs
 from flipjax.models import MODELS, layers, mit, smp
 from flipjax.training import devices, population
 from flipjax.training.member import Member, init_state
+from flipjax.training.network import logits_of
 from flipjax.training.optimise import Recipe
 from flipjax.training.step import train_step
 
@@ -183,3 +184,6 @@ def test_training_in_bfloat16_lowers_the_loss(photos, monkeypatch):
     assert {leaf.dtype for leaf in jax.tree.leaves(state.weights.params)} == {jnp.dtype("float32")}
     keys = [result.weights.statistics["encoder"]["drop_path_key"] for result in (first, state)]
     assert (keys[0] != keys[1]).any()
+    images, wanted = photos.images / 255, setting("mit_b2")[0]
+    logits = [jax.jit(logits_of, static_argnums=0)(each, state.weights, images) for each in (experiment, wanted)]
+    np.testing.assert_array_equal(*logits)  # Whatever training computes in.

@@ -1,5 +1,7 @@
 """Augmentations of the background, which leave the object and its mask alone."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -18,12 +20,13 @@ def background_cutmix(
     *,
     partnered: jax.Array | None = None,
     probability: float | jax.Array = 0.5,
+    reference: bool = False,
 ) -> jax.Array:
-    """Fills a rectangle's background with that of a partner, an image of the same class in another scene.
+    """Fills the background of a rectangle with that of a partner, an image of the same class in another scene.
 
-    A rectangle of 10 to 40% of each side is drawn. Where image and partner are both background, the image takes the
-    partner's pixels; where under 30% of the rectangle is, or there is no partner, its background pixels take one random
-    colour instead. Masks stay as they are.
+    Draws a rectangle of 10 to 40% of each side. Where image and partner are both background, the image takes the
+    partner's pixels. If that is under 30% of the rectangle, or there is no partner, the background pixels take one
+    random colour instead. Masks do not change.
 
     Args:
         key: PRNG key.
@@ -33,6 +36,8 @@ def background_cutmix(
         partner_masks: (B, H, W) integer.
         partnered: (B,) bool, whether there is a partner; all by default.
         probability: in [0, 1].
+        reference: whether to follow the paper's code, which rounds sides down, and in half of the images without a
+            partner draws a colour for each pixel.
 
     Returns:
         (B, H, W, 3), the dtype of `images`.
@@ -47,21 +52,28 @@ def background_cutmix(
     """
     B, H, W = masks.shape
     draws = jax.random.uniform(key, (B, 8))
-    inside = _within(draws[:, 1], draws[:, 2], H)[:, :, None] & _within(draws[:, 3], draws[:, 4], W)[:, None, :]
+    fit = jnp.floor if reference else jnp.round
+    rows, columns = _within(draws[:, 1], draws[:, 2], H, fit), _within(draws[:, 3], draws[:, 4], W, fit)
+    inside = rows[:, :, None] & columns[:, None, :]
     own = inside & (masks == 0)
     both = own & (partner_masks == 0)
     enough = both.sum((1, 2)) >= ENOUGH * inside.sum((1, 2))
     if partnered is not None:
         enough &= partnered
     taken = jnp.where(enough[:, None, None], both, own) & (draws[:, 0] < probability)[:, None, None]
-    filling = jnp.where(enough[:, None, None, None], partners, draws[:, None, None, 5:])
+    colours = draws[:, None, None, 5:]
+    if reference:
+        noise_key, coin_key = jax.random.split(jax.random.fold_in(key, 1))
+        noisy = jax.random.bernoulli(coin_key, shape=(B, 1, 1, 1))
+        colours = jnp.where(noisy, jax.random.uniform(noise_key, images.shape), colours)
+    filling = jnp.where(enough[:, None, None, None], partners, colours)
     return jnp.where(taken[..., None], filling, images)
 
 
-def _within(length: jax.Array, start: jax.Array, size: int) -> jax.Array:
+def _within(length: jax.Array, start: jax.Array, size: int, fit: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Returns which of `size` pixels lie in a random stretch, (B, size) bool, from two uniform draws (B,)."""
     low, high = SIDES
-    length = jnp.clip(jnp.round((low + (high - low) * length) * size), 1, size)
+    length = jnp.clip(fit((low + (high - low) * length) * size), 1, size)
     start = jnp.floor(start * (size - length + 1))
     pixels = jnp.arange(size)
     return (pixels >= start[:, None]) & (pixels < (start + length)[:, None])

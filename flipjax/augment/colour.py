@@ -8,9 +8,14 @@ LUMA = (0.2989, 0.587, 0.114)
 
 
 def colour_jitter(
-    key: jax.Array, images: jax.Array, *, probability: float | jax.Array = 0.3, strength: float | jax.Array = 0.2
+    key: jax.Array,
+    images: jax.Array,
+    *,
+    probability: float | jax.Array = 0.3,
+    strength: float | jax.Array = 0.2,
+    ordered: bool | jax.Array = False,
 ) -> jax.Array:
-    """Changes brightness, contrast and saturation of each image, in random order, with the given probability.
+    """Changes brightness, contrast and saturation of each image with the given probability, in random order.
 
     Each is a blend, factor * image + (1 - factor) * other, clipped to [0, 1], where other is black (brightness), the
     image's mean grey (contrast) or each pixel's grey (saturation); each factor is uniform in 1 - strength to
@@ -21,6 +26,7 @@ def colour_jitter(
         images: (B, H, W, 3) float in [0, 1].
         probability: in [0, 1].
         strength: in [0, 1].
+        ordered: whether the order is fixed: brightness, contrast, saturation.
 
     Returns:
         (B, H, W, 3) in [0, 1], the dtype of `images`.
@@ -35,7 +41,7 @@ def colour_jitter(
     """
     draws = jax.random.uniform(key, (images.shape[0], 7))
     factors = 1 + strength * (2 * draws[:, 1:4] - 1)
-    order = jnp.argsort(draws[:, 4:], axis=1)
+    order = jnp.where(ordered, jnp.arange(3), jnp.argsort(draws[:, 4:], axis=1))
     luma = jnp.array(LUMA, images.dtype)
     changed = images
     for turn in range(3):

@@ -1,5 +1,6 @@
 """A member's network: weights, logits and gradients, alone or in a pack, and its answers on a table of the pool."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Collection
@@ -91,10 +92,12 @@ def deal_batch(images: jax.Array) -> jax.Array:
 
 
 def logits_of(experiment: Experiment, weights: Weights, images: jax.Array) -> jax.Array:
-    """Returns logits (B, H, W, C) float32 of images (B, H, W, 3), in evaluation mode."""
+    """Returns logits (B, H, W, C) of images (B, H, W, 3) in evaluation mode, always computed in float32."""
+    experiment = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, dtype="float32"))
 
     def logits(weights: Weights, images: jax.Array) -> jax.Array:
-        return apply(experiment, *weights, images, training=False)[0]
+        with jax.default_matmul_precision("float32"):
+            return apply(experiment, *weights, images, training=False)[0]
 
     # Evaluated images are the same for all members.
     return _packable(logits, logits, experiment, common=(1,))(weights, deal_batch(images))

@@ -13,6 +13,7 @@ from flipjax import augment
 from flipjax.config import Experiment
 from flipjax.data.pool import Pool, gather
 from flipjax.groups import Groups
+from flipjax.methods import Augmentation
 from flipjax.ranges import functions_of
 from flipjax.training import optimise, sampling
 from flipjax.training.member import Member, State
@@ -41,23 +42,36 @@ def make_batch(
         rows, groups = augment.background_swap(
             swap_key, rows, groups, member.rows[others, 1], moved, partnered=partnered, probability=knobs.swap
         )
-    images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
-    # In a loop over members these are branches: only those that are changed pay for it.
-    if experiment.train.strongest.crop:
-        aspects = None if pool.aspects is None or experiment.train.crop_in == "square" else pool.aspects[rows[:, 0]]
-        crop = functools.partial(augment.random_resized_crop, probability=augmentation.crop, aspects=aspects)
-        images, masks = jax.lax.cond(augmentation.crop > 0, crop, _unchanged, crop_key, images, masks)
+    images, masks = _flip_and_crop(experiment, augmentation, pool, rows, flip_key, crop_key)
     if "cutmix" in experiment.active_knobs:
-        mix = functools.partial(_cutmix, groups=groups, of=experiment.groups, member=member, pool=pool)
+        mix = functools.partial(_cutmix, experiment=experiment, groups=groups, member=member, pool=pool)
         images = jax.lax.cond(knobs.cutmix > 0, mix, lambda key, images, masks: images, mix_key, images, masks)
     if experiment.train.strongest.jitter:
-        jitter = functools.partial(augment.colour_jitter, probability=augmentation.jitter)
+        ordered = "cutmix_reference" in experiment.active_knobs and knobs.cutmix_reference > 0
+        jitter = functools.partial(augment.colour_jitter, probability=augmentation.jitter, ordered=ordered)
         images = jax.lax.cond(augmentation.jitter > 0, jitter, lambda key, images: images, jitter_key, images)
     own = functions_of(experiment.train.augment)
     if own:
         which = jnp.asarray(knobs.own_augment).astype(jnp.int32)
         images, masks = jax.lax.switch(which, [_unchanged, *own], jax.random.fold_in(key, 5), images, masks)
     return images, masks, groups
+
+
+def _flip_and_crop(
+    experiment: Experiment,
+    augmentation: Augmentation,
+    pool: Pool,
+    rows: jax.Array,
+    flip_key: jax.Array,
+    crop_key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
+    # In a loop over members these are branches: only those that are changed pay for it.
+    if experiment.train.strongest.crop:
+        aspects = None if pool.aspects is None or experiment.train.crop_in == "square" else pool.aspects[rows[:, 0]]
+        crop = functools.partial(augment.random_resized_crop, probability=augmentation.crop, aspects=aspects)
+        images, masks = jax.lax.cond(augmentation.crop > 0, crop, _unchanged, crop_key, images, masks)
+    return images, masks
 
 
 def _unchanged(key: jax.Array, images: jax.Array, masks: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -72,14 +86,32 @@ def _in_another_scene(key: jax.Array, groups: jax.Array, all_groups: Groups) -> 
 
 
 def _cutmix(
-    key: jax.Array, images: jax.Array, masks: jax.Array, *, groups: jax.Array, of: Groups, member: Member, pool: Pool
+    key: jax.Array,
+    images: jax.Array,
+    masks: jax.Array,
+    *,
+    experiment: Experiment,
+    groups: jax.Array,
+    member: Member,
+    pool: Pool,
 ) -> jax.Array:
     draw_key, mix_key = jax.random.split(key)
-    images_of = sampling.directory(member.groups, size=of.count)
-    positions, partnered = sampling.draw(draw_key, images_of, _in_another_scene(draw_key, groups, of))
-    others = gather(pool, member.rows[positions])
-    probability = member.knobs.cutmix
-    return augment.background_cutmix(mix_key, images, masks, *others, partnered=partnered, probability=probability)
+    images_of = sampling.directory(member.groups, size=experiment.groups.count)
+    positions, partnered = sampling.draw(draw_key, images_of, _in_another_scene(draw_key, groups, experiment.groups))
+    rows = member.rows[positions]
+
+    def mix(others: tuple[jax.Array, jax.Array], *, reference: bool = False) -> jax.Array:
+        options = {"partnered": partnered, "probability": member.knobs.cutmix, "reference": reference}
+        return augment.background_cutmix(mix_key, images, masks, *others, **options)
+
+    if "cutmix_reference" not in experiment.active_knobs:
+        return mix(gather(pool, rows))
+    keys = jax.random.split(jax.random.fold_in(key, 1))
+    return jax.lax.cond(
+        member.knobs.cutmix_reference > 0,
+        lambda: mix(_flip_and_crop(experiment, member.augmentation, pool, rows, *keys), reference=True),
+        lambda: mix(gather(pool, rows)),
+    )
 
 
 def train_step(

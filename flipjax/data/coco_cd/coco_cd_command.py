@@ -7,13 +7,33 @@ from flipjax.command import read_folder, read_names
 from flipjax.config import ConfigError
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
 from flipjax.data.coco_cd.splits import N_TEST, N_VAL
+from flipjax.data.download import Archive, fetch
 from flipjax.groups import Groups
+
+COCO = "http://images.cocodataset.org"
+ANNOTATIONS = r"(instances|stuff)_(train|val)2017\.json$"
+ARCHIVES = (
+    Archive(f"{COCO}/zips/train2017.zip", md5="cced6f7f71b7629ddf16f17bbcfab6b2"),
+    Archive(f"{COCO}/zips/val2017.zip", md5="442b8da7639aecaf257c1dceb8ba8c80"),
+    Archive(
+        f"{COCO}/annotations/annotations_trainval2017.zip",
+        members=ANNOTATIONS,
+        into="annotations",
+        flat=True,
+        md5="f4bbac642086de4f52a3fdda2de5fa2c",
+    ),
+    Archive(
+        f"{COCO}/annotations/stuff_annotations_trainval2017.zip", members=ANNOTATIONS, into="annotations", flat=True
+    ),
+)
+"""What `--download` fetches: 21 GB, and as much unpacked."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `prepare` reads."""
     add = parser.add_argument
-    add("--coco_root", type=read_folder, required=True, metavar="DIR", help="has train2017/, val2017/ and annotations/")
+    add("--coco_root", type=read_folder, metavar="DIR", help="has train2017/, val2017/ and annotations/")
+    add("--download", action="store_true", help="fetch COCO 2017 first (21 GB) in place of --coco_root")
     text = "has stuff_train2017.json and stuff_val2017.json (default: annotations/)"
     add("--stuff_dir", type=read_folder, metavar="DIR", help=text)
     text = "reference: val and test are the paper's (the default); free: a sweep draws them by its own seed"
@@ -49,6 +69,10 @@ def prepare(options: argparse.Namespace) -> str:
             raise ConfigError(f"--{name}", "two or more different names", ",".join(values))
     if (options.classes, options.scenes) != (CLASSES, SCENES) and options.split == "reference":
         raise ConfigError("--split", "free, for other classes or scenes than the paper's", "reference")
+    if options.download:
+        options.coco_root = fetch(ARCHIVES, options.data_dir / "downloads" / "coco_cd")
+    if options.coco_root is None:
+        raise ConfigError("--coco_root", "a folder, or --download", "none")
     config = CocoCDConfig(
         name=_config_name(options),
         description="Made by flipjax data prepare.",

@@ -8,13 +8,28 @@ from pathlib import Path
 
 from flipjax.command import read_folder
 from flipjax.config import ConfigError, check_value
+from flipjax.data.download import Archive, fetch
 from flipjax.data.waterbirds_seg import archives, manifest
 from flipjax.groups import Groups
+
+PLACES = "/(bamboo_forest|forest-broadleaf|ocean|lake-natural)/"
+ARCHIVES = (
+    Archive(
+        "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+        members="^CUB_200_2011/",
+        md5="97eceeb196236b17998738112f37df78",
+    ),
+    Archive("https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz", into="CUB_200_2011"),
+    Archive("http://data.csail.mit.edu/places/places365/places365standard_easyformat.tar", members=PLACES),
+)
+"""What `--download` fetches: 27 GB, of which 3 GB are unpacked."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `prepare` reads."""
-    _add_archives(parser)
+    _add_archives(parser, required=False)
+    text = "fetch CUB and Places365 first (27 GB) in place of --cub_dir and --places_dir"
+    parser.add_argument("--download", action="store_true", help=text)
     content = parser.add_mutually_exclusive_group()
     text = "make this manifest's own composites, instead of cut-outs and scenes for any rho"
     content.add_argument("--manifest", type=_read_file, metavar="CSV", help=text)
@@ -33,6 +48,12 @@ def prepare(options: argparse.Namespace) -> str:
     from flipjax.data import builders
     from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import Builder, WaterbirdsSegConfig
 
+    if options.download:
+        root = fetch(ARCHIVES, options.data_dir / "downloads" / "waterbirds_seg")
+        options.cub_dir, options.places_dir = root / "CUB_200_2011", root / "places365_standard"
+    for name in ("cub_dir", "places_dir"):
+        if getattr(options, name) is None:
+            raise ConfigError(f"--{name}", "a folder, or --download", "none")
     if options.scenes < 0:
         raise ConfigError("--scenes", "a whole number >= 0", options.scenes)
     options.manifest = options.manifest or (None if options.split_by else _beside(options.cub_dir))
@@ -79,8 +100,8 @@ def write_manifest(options: argparse.Namespace) -> str:
     return "\n".join([*lines, f"{options.out}: {len(rows)} images"])
 
 
-def _add_archives(parser: argparse.ArgumentParser) -> None:
-    add = partial(parser.add_argument, type=read_folder, required=True, metavar="DIR")
+def _add_archives(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    add = partial(parser.add_argument, type=read_folder, required=required, metavar="DIR")
     add("--cub_dir", help="CUB_200_2011, with images/ and segmentations/")
     add("--places_dir", help="Places365, its categories bamboo_forest, forest/broadleaf, ocean and lake/natural")
     text = "call Eastern Towhee, Western Meadowlark and Western Wood Pewee landbirds (the lists: waterbirds)"
