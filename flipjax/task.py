@@ -18,7 +18,7 @@ from flipjax.data.pool import Catalog, Pool, catalog_of
 from flipjax.data.split import Split, split_pool
 from flipjax.data.synthetic import list_synthetic
 from flipjax.data.tfds import list_tfds
-from flipjax.intervene.center import split_point
+from flipjax.intervene.identity import split_point
 from flipjax.intervene.scenes import draw_scenes, join_scenes
 from flipjax.methods import Augmentation, Knobs
 from flipjax.models.smp import WeightsError
@@ -213,10 +213,10 @@ def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array
     return join_scenes(jnp.stack(means).astype(jnp.float32), samples, scenes=wanted.scenes)
 
 
-def split_evenly(log_odds: jax.Array) -> jax.Array:
+def split_evenly(log_odds: np.ndarray) -> np.ndarray:
     """Returns the split point (F,) of log-odds (n, K, F) of validation images, which hold the classes evenly.
 
-    Of two classes it is that of `auto`, of more the one by which the regions are each class as often.
+    With two classes it is the median, with more the quota of equal class frequencies.
     """
     F = log_odds.shape[-1]
     return split_point(log_odds, prior=None if F == 2 else np.full(F, 1 / F))

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flipjax import intervene
 
@@ -77,6 +79,35 @@ def test_a_predict_that_writes_to_its_input_does_no_harm():
     np.testing.assert_allclose(odds, marginal(IMAGES, SCENES, regions="objects"))
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["image", "objects"]))
+def test_a_scene_blind_model_is_left_alone_and_of_a_scene_only_model_the_reliance_is_one(seed, regions):
+    """The first two channels are the object, one hot, the third is the scene."""
+    generator = np.random.default_rng(seed)
+    classes = generator.integers(0, 2, 4)
+    images = np.zeros((4, 6, 6, 3), np.float32)
+    images[:, 2:4, 1:5, :2] = generator.uniform(1, 2, 4)[:, None, None, None] * np.eye(2)[classes][:, None, None]
+    images[..., 2] = generator.normal(size=(4, 6, 6))
+    scenes = np.zeros((2, 6, 6, 3), np.float32)
+    scenes[..., 2] = generator.normal(np.array([-1, 1])[:, None, None], 1, (2, 6, 6))
+
+    def blind(x):
+        return np.concatenate([np.full((*x.shape[:3], 1), 0.5), x[..., :2]], axis=-1)
+
+    def scene_only(x):
+        scene = np.where(x[..., :2].sum(-1) > 0, 0, x[..., 2]).mean((1, 2))[:, None, None] + 0 * x[..., 2]
+        return np.stack([10 - 20 * (x[..., :2].sum(-1) > 0.5), scene, -scene], axis=-1)
+
+    logits, options = blind(images), {"regions": regions, "sigma": 0}
+    odds = intervene.scene_marginal(blind, images, scenes, **options)
+    assert intervene.scene_reliance(odds) == 0
+    risk = intervene.scene_swap_risk(logits, odds, center=0.0, regions=regions)
+    assert (risk < 0).all()
+    np.testing.assert_array_equal(intervene.repair(logits, odds, center=0.0, regions=regions), logits.argmax(-1))
+    odds = intervene.scene_marginal(scene_only, images, scenes, **options)
+    np.testing.assert_allclose(intervene.scene_reliance(odds), 1, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -84,8 +115,8 @@ def test_a_predict_that_writes_to_its_input_does_no_harm():
         ({"predict": lambda x: predict(x)[:1]}, "predict: expected logits"),
         ({"predict": lambda x: predict(x).mean((1, 2), keepdims=True)}, "predict: expected logits"),
         ({"predict": lambda x: jnp.pad(predict(x), [(0, 0)] * 3 + [(0, 1)])}, "predict: expected logits"),
-        ({"weights": [5.0]}, "weights: expected numbers of 0 or more that sum to 1"),
-        ({"weights": [np.nan]}, "weights: expected numbers of 0 or more"),
+        ({"weights": [5.0]}, "weights: expected"),
+        ({"weights": [np.nan]}, "weights: expected"),
         ({"sigma": -1.0}, "sigma: expected a number of pixels"),
         ({"sigma": np.nan}, "sigma: expected a number of pixels"),
         ({"background": -1}, "background: expected classes from 0 on"),

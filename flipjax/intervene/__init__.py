@@ -9,8 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flipjax.intervene.center import label_shares, split_point
-    from flipjax.intervene.identity import scene_reliance, scene_shift, scene_swap, scene_use, training_evidence
+    from flipjax.intervene.identity import (
+        label_shares,
+        scene_reliance,
+        scene_shift,
+        scene_swap,
+        scene_use,
+        split_point,
+        training_evidence,
+    )
     from flipjax.intervene.regions import find_regions, foreground, region_images, region_label
     from flipjax.intervene.scenes import (
         blurred_scenes,
@@ -60,7 +67,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for home in ("identity", "center", "regions", "scenes", "swap"):
+        for home in ("identity", "regions", "scenes", "swap"):
             module = importlib.import_module(f"flipjax.intervene.{home}")
             if hasattr(module, name):
                 return getattr(module, name)

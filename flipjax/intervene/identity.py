@@ -1,4 +1,4 @@
-"""Scene-marginal identity: risk, repair and use of the scene from the log-odds of regions on scenes. NumPy alone."""
+"""Scene-marginal identity: centre, risk, repair and use of the scene, from regions' log-odds on scenes. No JAX."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flipjax.groups import Groups
-from flipjax.metrics.classes import is_foreground
+from flipjax.metrics.classes import Background, is_foreground
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.metrics.statistics import usual_table
 
+CENTERS = ("median", "quota")
+SUM = 1e-3
+"""Largest distance of the sum of a prior from 1."""
 LEAST_EVIDENCE = 1e-12
 """Squared nats below which the scenes carry the same evidence."""
 
@@ -22,6 +25,141 @@ class SceneSwap(NamedTuple):
 
     risk: np.ndarray
     repaired: Decomposition
+
+
+def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> np.ndarray:
+    """Returns the identity at which a model is undecided between classes, from unlabelled images.
+
+    Pasting shifts log-odds, so zero is no good centre. `median` assumes classes of equal frequency. `quota` chooses
+    per-class offsets so that predicted class counts match the prior. Use it for more than two classes, which are rarely
+    balanced. With two classes, equal shares and an even number of regions both are the same.
+
+    Args:
+        log_odds: (n, K, F) of `scene_marginal`; images with NaN are left out.
+        center: 'median', 'quota', (F,) numbers, or one number of logit_2 - logit_1 where F = 2. None: 'quota' where a
+            prior is given or F > 2, else 'median'.
+        prior: (F,) class frequencies that sum to 1, for 'quota': your own, or those predicted on usual images
+            (`label_shares`). A class of frequency 0 is never predicted: its centre is infinite.
+
+    Returns:
+        (F,) float32 that sum to 0 over the classes in use; NaN where no image has a region.
+
+    Raises:
+        ValueError: another center, a prior that is missing, superfluous or none, or shapes that do not fit.
+
+    Source: for the correction of class frequencies Saerens, Latinne and Decaestecker, Adjusting the outputs of a
+    classifier to new a priori probabilities, 2002.
+
+    Example:
+        >>> log_odds = np.array([-4.0, -3.0, -3.0, 5.0])[:, None, None] * np.array([-0.5, 0.5])
+        >>> split_point(log_odds).tolist(), split_point(log_odds, center=1.0).tolist()
+        ([1.5, -1.5], [-0.5, 0.5])
+    """
+    log_odds = np.asarray(log_odds, np.float64)
+    if log_odds.ndim != 3 or log_odds.shape[-1] < 2:
+        raise ValueError(f"log_odds: expected (images, kinds of scenes, F), F >= 2, found shape {log_odds.shape}.")
+    identity = log_odds.mean(1)
+    identity = identity[~np.isnan(identity).any(1)]
+    F = identity.shape[1]
+    if center is None:
+        center = "quota" if prior is not None or F > 2 else "median"
+    if isinstance(center, str) and center not in CENTERS:
+        raise ValueError(f"center: expected one of {', '.join(CENTERS)}, or numbers, found {center!r}.")
+    quota = isinstance(center, str) and center == "quota"
+    if quota == (prior is None):
+        problem = f"the class frequencies of {F} classes for 'quota', found none" if quota else "none without 'quota'"
+        raise ValueError(f"prior: expected {problem}.")
+    shares = _check_prior(prior, F) if quota else None
+    if isinstance(center, str) and not len(identity):
+        return np.full(F, np.nan, np.float32)
+    if shares is not None:
+        points = _quota(identity, shares)
+    elif isinstance(center, str):
+        points = np.quantile(identity, (F - 1) / F, axis=0)
+    else:
+        points = np.asarray(center, np.float64)
+        points = np.stack([-points, points]) / 2 if points.ndim == 0 and F == 2 else points
+        if points.shape != (F,):
+            raise ValueError(f"center: expected {F} numbers, one for each class, found shape {points.shape}.")
+    return (points - points.mean(where=points < np.inf)).astype(np.float32)
+
+
+def label_shares(labels: Any, *, num_classes: int, background: Background = 0) -> np.ndarray:
+    """Returns the frequency of each foreground class among labels of regions, float64 (F,): a prior for `split_point`.
+
+    Args:
+        labels: integers (n,) of `region_label`, of usual images; background and -1 do not count.
+        num_classes: C, with the background.
+        background: the class that is background, several in a tuple, or None.
+
+    Raises:
+        ValueError: no label of a foreground class.
+
+    Example:
+        >>> label_shares([1, 1, 2, 0, 1], num_classes=4).tolist()
+        [0.75, 0.25, 0.0]
+    """
+    array = np.asarray(labels)
+    counts = np.bincount(array[array >= 0], minlength=num_classes)[:num_classes]
+    counts = counts[is_foreground(num_classes, background)]
+    if not counts.any():
+        raise ValueError("labels: expected a label of a foreground class, found none.")
+    return counts / counts.sum()
+
+
+def _check_prior(prior: Any, F: int) -> np.ndarray:
+    shares = np.asarray(prior, np.float64)
+    # Written so that NaN fails, too.
+    fits = shares.shape == (F,) and shares.min() >= 0 and abs(shares.sum() - 1) <= SUM and (shares > 0).sum() > 1
+    if not fits:
+        raise ValueError(
+            f"prior: expected {F} numbers of 0 or more that sum to 1, two above 0, found {shares.tolist()}."
+        )
+    return shares / shares.sum()
+
+
+def _quota(identity: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Returns offsets (F,) by which n regions are assigned to classes in whole numbers nearest to n * shares.
+
+    The dual of a transport problem: the assignment of largest log-odds has the wanted counts, and the offsets lie in
+    the middle of those that keep it.
+    """
+    used = shares > 0
+    scores, exact = identity[:, used], len(identity) * shares[used]
+    counts = np.floor(exact)
+    counts[np.argsort(counts - exact, kind="stable")[: len(identity) - int(counts.sum())]] += 1
+    points = np.full(len(shares), np.inf)
+    points[used] = _middle(scores, _assign(scores, counts))
+    return points
+
+
+def _assign(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Returns the class of each region (n,) of largest total score (n, F) where classes have the given counts."""
+    # Here, so that a report, which makes no centre, loads no solver.
+    from scipy.optimize import linear_sum_assignment
+
+    columns = np.repeat(np.arange(len(counts)), counts.astype(int))
+    return columns[linear_sum_assignment(-scores[:, columns])[1]]
+
+
+def _middle(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Returns the middle of the offsets (F,) that keep regions in their classes.
+
+    A class without regions has no upper bound: its offset lies above all regions by their mean distance.
+    """
+    F = scores.shape[1]
+    own = np.take_along_axis(scores, classes[:, None], 1)
+    held = np.flatnonzero(np.bincount(classes, minlength=F))
+    # The least loss of a move from class c to d, directly and then through others: 0 to itself.
+    losses = np.stack([(own - scores)[classes == c].min(0)[held] for c in held])
+    for k in range(len(held)):
+        losses = np.minimum(losses, losses[:, [k]] + losses[k])
+    points = np.zeros(F)
+    points[held] = (losses - losses.T).mean(1) / 2
+    entry = scores - own + points[classes][:, None]
+    empty = np.setdiff1d(np.arange(F), held)
+    points[empty] = (entry.max(0) + (entry.max(0) - entry.min(0)) / len(scores))[empty]
+    return points
 
 
 def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.ndarray) -> SceneSwap:

@@ -10,8 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from numpy.typing import ArrayLike
 
-from flipjax.intervene.center import check_shares, split_point
-from flipjax.intervene.identity import swap_regions
+from flipjax.intervene.identity import SUM, split_point, swap_regions
 from flipjax.intervene.regions import (
     count_labels,
     find_regions,
@@ -169,7 +168,7 @@ def scene_marginal(
         )
     _warn_of_units(images, scenes)
     D = scenes.shape[1] if scenes.ndim == 5 else 1
-    weights = check_shares(np.full(D, 1 / D) if weights is None else weights, D, name="weights")
+    weights = _check_weights(np.full(D, 1 / D) if weights is None else weights, D)
     # A predict may write to what it is given.
     logits = predict(images.copy()) if logits is None else logits
     logits = check_logits(logits, background=background, spatial_ndim=2)
@@ -309,9 +308,18 @@ def _swap(
             f"log_odds: expected ({len(counts)}, kinds of scenes, {len(classes)}), a row for each of {len(counts)} "
             f"regions of the logits, found {log_odds.shape}."
         )
-    points = np.asarray(split_point(log_odds, center=center))
+    points = split_point(log_odds, center=center)
     risk, place = swap_regions(counts[:, classes], log_odds, center=points)
     return risk, np.where(place >= 0, classes[place], -1), rows, np.asarray(logits).argmax(-1)
+
+
+def _check_weights(weights: Any, D: int) -> jax.Array:
+    array = jnp.asarray(to_array(weights, name="weights"), jnp.float32)
+    # Written so that NaN fails, too.
+    known = not isinstance(array, Tracer)
+    if array.shape != (D,) or (known and not (array.min() >= 0 and abs(array.sum() - 1) <= SUM)):
+        raise ValueError(f"weights: expected {D} numbers of 0 or more that sum to 1, found {weights}.")
+    return array
 
 
 def _warn_of_units(images: Any, scenes: Any) -> None:

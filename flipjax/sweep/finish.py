@@ -121,9 +121,9 @@ def _assess(
         for (part, table), end in zip(task.tables.items(), ends, strict=True)
     }
     validation = answers["val"]
-    centers = None if form == "none" else np.asarray(_split_points(validation.scene_log_odds))
+    centers = None if form == "none" else _split_points(validation.scene_log_odds)
     fills = range(len(FILLS) if questions.passes else 0)
-    points = [np.asarray(_split_points(validation.fill_log_odds[..., [fill], :])) for fill in fills]
+    points = [_split_points(validation.fill_log_odds[..., [fill], :]) for fill in fills]
     parts = {}
     for part, table in task.tables.items():
         answer = answers[part]
@@ -147,9 +147,9 @@ def _assess(
     return parts, (*questions.scores, *(FILLS if questions.passes else ())), regions
 
 
-@jax.jit
-def _split_points(log_odds: jax.Array) -> jax.Array:
-    return jax.vmap(jax.vmap(split_evenly))(log_odds)
+def _split_points(log_odds: np.ndarray) -> np.ndarray:
+    """Returns the centres (R, M, F) of log-odds (R, M, n, K, F) of R rules and M members."""
+    return np.stack([[split_evenly(member) for member in rule] for rule in log_odds])
 
 
 def _masks_fit(config: Config) -> bool:

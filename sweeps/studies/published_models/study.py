@@ -62,7 +62,7 @@ def regions_of(answer, chosen):
         centers = {
             "quota": np.asarray(intervene.split_point(odds, prior=prior)),
             "zero": np.zeros(20, np.float32),
-            "clusters": np.asarray(intervene.split_point(odds, center="clusters")),
+            "median": np.asarray(intervene.split_point(odds, center="median")),
         }
     for name, center in centers.items():
         relative = odds.mean(1) - center
@@ -104,7 +104,7 @@ def about_regions(table):
                 )
             ),
         )
-    for center in ("quota", "zero", "clusters"):
+    for center in ("quota", "zero", "median"):
 
         def change(rows, center=center):
             return ((rows[f"repaired_{center}"] == rows["truth"]) * 1.0 - rows["right"]).mean()
@@ -121,14 +121,14 @@ def about_composites(answer):
     prior = intervene.label_shares(label[place == 2].astype(int), num_classes=21)
     foreign = place < 2
     quota = np.asarray(intervene.split_point(odds[foreign], prior=prior))
-    even = np.asarray(intervene.split_point(odds[foreign], center="clusters"))
+    even = np.asarray(intervene.split_point(odds[foreign], center="median"))
     generator = np.random.default_rng(0)
     for name, rows in (("forest and sea", foreign), ("own photo", place == 2)):
         wrong = label[rows] != truth[rows]
         yield f"composites, {name}: right", (~wrong).mean(), np.nan, np.nan
         n = int(rows.sum())
         draws = generator.integers(0, n, (500, n))
-        for center, points in (("quota", quota), ("clusters", even)):
+        for center, points in (("quota", quota), ("median", even)):
             relative = odds[rows].mean(1) - points
             change = (relative.argmax(1) + 1 == truth[rows]) * 1.0 - ~wrong
             ends = np.percentile(change[draws].mean(1), (2.5, 97.5))

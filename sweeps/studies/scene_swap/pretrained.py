@@ -40,17 +40,14 @@ ENDS = {0: 16, 2: 24, 4: 40, 10: 112, 15: 320}
 """The last block of each stage of EfficientNet-Lite0, at strides 2 to 32, and its channels."""
 WIDTHS = (96, 64, 48, 32)
 VARIANTS = {
-    "V1": ("mean scenes, clusters", (1, 0, 0), "clusters"),
-    "auto": ("mean scenes, auto", (1, 0, 0), "auto"),
     "V2": ("mean scenes, median", (1, 0, 0), "median"),
     "V4": ("two scenes a kind, median", (0, 0.5, 0.5), "median"),
-    "V5": ("two scenes a kind, clusters", (0, 0.5, 0.5), "clusters"),
     "V6": ("mean and one scene a kind, median", (0.5, 0.5, 0), "median"),
     "V7": ("two scenes a kind, centre 0", (0, 0.5, 0.5), 0.0),
 }
 """Scenes and centre: the weights of the mean scene and of two real ones of each kind, and how identities are split."""
 RIVALS = ("max_softmax", "margin", "energy", "p_norm")
-RELIANCES = ("V1", "V4", "V6")
+RELIANCES = ("V2", "V4", "V6")
 SIDES = {"all": (0, 1, 2, 3), "common": (0, 3), "rare": (1, 2)}
 
 

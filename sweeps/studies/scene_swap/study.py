@@ -1,7 +1,7 @@
 """Tables of scene swap from a finished run: python sweeps/studies/scene_swap/study.py RUN
 
 From the stored log-odds of each member, without inference: AUROC of entropy and of scene-swap risk, Flip before and
-after repair, by rho and for each centre; the centre also from validation images of unequal classes; the seeds of a rho
+after repair, by rho; the centre also from validation images of unequal classes; the seeds of a rho
 joined; reliance against the Flip gap. Intervals: 95% bootstrap over test objects, both scenes of an object together,
 for these members.
 """
@@ -18,7 +18,6 @@ from flipjax.metrics.decomposition import flips_of
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv
 
-CENTERS = ("auto", "median", "clusters")
 SAMPLES, DRAWS = 1000, 8
 
 
@@ -83,9 +82,9 @@ def join(group):
         member["swap"] = intervene.scene_swap(member["test"], joined, np.zeros(2))
 
 
-def swap_alone(member, center, chosen=slice(None)):
-    """Returns a member's scene swap by a centre of the validation images that are chosen."""
-    point = np.asarray(intervene.split_point(member["odds"]["val"][chosen], center=center))
+def swap_alone(member, chosen=slice(None)):
+    """Returns a member's scene swap by the centre of the validation images that are chosen."""
+    point = intervene.split_point(member["odds"]["val"][chosen])
     return intervene.scene_swap(member["test"], member["odds"]["test"], point)
 
 
@@ -110,18 +109,17 @@ def main(run):
     generator = np.random.default_rng(0)
     resamples = [pairs[generator.integers(0, len(pairs), len(pairs))].ravel() for _ in range(SAMPLES)]
     told = ("swap", "difference", "repair/all", "repair/common", "fall")
-    for center in CENTERS:
-        print(f"\ncentre {center}: mean over members [95%]")
-        for member in members:
-            member["swap"] = swap_alone(member, center)
-        for rho, group in by_rho.items():
-            print(f"rho {rho}: {describe(group, test.groups, resamples if center == 'auto' else [], told=told)}")
-        line = [f"50:50 {np.mean([numbers(m, every, test.groups)['repair/all'] for m in members]):.3f}"]
-        for minor, name in ((1, "80:20"), (0, "20:80")):
-            masks = [uneven(val, minor, generator) for _ in range(DRAWS)]
-            swaps = [flips(swap_alone(member, center, mask).repaired) for member in members for mask in masks]
-            line.append(f"{name} {np.mean([part.sum() / whole.sum() for part, whole in swaps]):.3f}")
-        print("Flip all after repair over all rho, validation at " + ", ".join(line))
+    print("\nmean over members [95%]")
+    for member in members:
+        member["swap"] = swap_alone(member)
+    for rho, group in by_rho.items():
+        print(f"rho {rho}: {describe(group, test.groups, resamples, told=told)}")
+    line = [f"50:50 {np.mean([numbers(m, every, test.groups)['repair/all'] for m in members]):.3f}"]
+    for minor, name in ((1, "80:20"), (0, "20:80")):
+        masks = [uneven(val, minor, generator) for _ in range(DRAWS)]
+        swaps = [flips(swap_alone(member, mask).repaired) for member in members for mask in masks]
+        line.append(f"{name} {np.mean([part.sum() / whole.sum() for part, whole in swaps]):.3f}")
+    print("Flip all after repair over all rho, validation at " + ", ".join(line))
     print("\nmembers of all seeds joined, centre auto, each member's regions: mean over members [95%]")
     keys = ("swap", "repair/all", "repair/rare", "repair/common")
     for rho, group in by_rho.items():
