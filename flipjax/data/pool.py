@@ -12,19 +12,25 @@ import numpy as np
 from flipjax.groups import Groups
 
 Kind = Literal["composite", "photo"]
+Cue = Literal["scene", "marker", "tint", "texture"]
+
+
+TINTED = 0.35
+"""Share of a tint's colour in an image at full strength."""
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["images", "masks", "labels", "scenes", "aspects"],
-    meta_fields=["kind"],
+    data_fields=["images", "masks", "labels", "scenes", "aspects", "backdrops", "strength"],
+    meta_fields=["kind", "cue"],
 )
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """The pixels of a pool; a pytree whose `kind` is static.
+    """The pixels of a pool; a pytree whose `kind` and `cue` are static.
 
     A composite pool holds cut-outs and scene photos apart, and an image is made from a pair of indices. A photo pool
-    holds whole photos.
+    holds whole photos. Cues other than scenes are layers in place of the scene photos: a marker or a tint lies over
+    the image, a texture behind the object.
 
     Attributes:
         kind: 'composite' or 'photo'.
@@ -34,6 +40,10 @@ class Pool:
         scenes: uint8 (S, H, W, 3); S = 0 in a photo pool.
         aspects: float32 (N,), width by height of each photo (of a cut-out, of the photo that it was cut from) before
             it was resized to a square; None where unknown.
+        cue: what goes with the class: 'scene', or layers of 'marker', 'tint' or 'texture'.
+        backdrops: uint8 (N, H, W, 3), the scene behind each object whatever its cue; (1, H, W, 3), the mean scene,
+            where scenes are the cue; None where their strength never changes.
+        strength: float32 () in [0, 1], of the cue; None: 1.
     """
 
     kind: Kind
@@ -42,6 +52,9 @@ class Pool:
     labels: jax.Array
     scenes: jax.Array
     aspects: jax.Array | None = None
+    cue: Cue = "scene"
+    backdrops: jax.Array | None = None
+    strength: jax.Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,8 +159,8 @@ def catalog_of(listing: Listing) -> Catalog:
 def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]:
     """Makes the images and masks of some rows of an index table.
 
-    A composite is cut-out + scene * (1 - alpha); its mask is the object's label where alpha > 127. The sum is taken in
-    whole numbers below 2**24 and divided once, so jit, eager and numpy agree.
+    A composite is cut-out + scene * (1 - alpha), under the layer of a marker or a tint; its mask is the object's label
+    where alpha > 127. The sum is taken in whole numbers below 2**24 and divided once, so jit, eager and numpy agree.
 
     Args:
         pool: the pool.
@@ -176,6 +189,42 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
     if pool.kind == "photo":
         return images / 255, masks.astype(jnp.int32)
     labels = jnp.asarray(pool.labels)[rows[..., 0], None, None].astype(jnp.int32)
-    scenes = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32)
     cover = 255 - masks[..., None].astype(jnp.float32)
-    return (255 * images + scenes * cover) / 255**2, jnp.where(masks > 127, labels, 0)
+    images = (255 * images + _behind(pool, rows) * cover) / 255**2
+    return _over(pool, images, rows), jnp.where(masks > 127, labels, 0)
+
+
+def scenes_alone(pool: Pool, photos: jax.Array | np.ndarray) -> jax.Array:
+    """Returns scene photos (...) of a composite pool without objects: float32 (..., H, W, 3) in [0, 1].
+
+    The layers of other cues than scenes are laid over, or added to, the backdrops of the first objects.
+    """
+    photos = jnp.asarray(photos)
+    rows = jnp.stack([photos % len(pool.images), photos], axis=-1)
+    return _over(pool, _behind(pool, rows) / 255, rows)
+
+
+def _over(pool: Pool, images: jax.Array, rows: jax.Array) -> jax.Array:
+    """Lays markers and tints over images in [0, 1]."""
+    if pool.cue not in ("marker", "tint"):
+        return images
+    layers = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32) / 255
+    shares = TINTED if pool.cue == "tint" else (layers > 0).any(-1, keepdims=True)
+    return images + shares * _strength(pool) * (layers - images)
+
+
+def _behind(pool: Pool, rows: jax.Array) -> jax.Array:
+    """Returns what is behind the objects, (..., H, W, 3) in 0..255."""
+    scenes = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32)
+    if pool.cue == "scene":
+        if pool.strength is None or pool.backdrops is None:
+            return scenes
+        # Whole numbers: at strength 1 the scene itself.
+        mean = jnp.asarray(pool.backdrops)[0].astype(jnp.float32)
+        return mean + pool.strength * (scenes - mean)
+    behind = jnp.asarray(pool.backdrops)[rows[..., 0]].astype(jnp.float32)
+    return jnp.clip(behind + _strength(pool) * (scenes - 128), 0, 255) if pool.cue == "texture" else behind
+
+
+def _strength(pool: Pool) -> jax.Array | float:
+    return 1.0 if pool.strength is None else pool.strength

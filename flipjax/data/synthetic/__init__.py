@@ -5,6 +5,7 @@ the scene more flips more of them, by degrees. Its place, pose, size and colours
 glance. Nothing is downloaded.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +19,7 @@ from flipjax.data import store
 from flipjax.data.build import with_usual
 from flipjax.data.naming import CREATURES, LANDSCAPES, drawn_names
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
-from flipjax.data.synthetic import creatures, landscapes
+from flipjax.data.synthetic import creatures, cues, landscapes
 
 CHUNK = 32
 """Images rendered at once: bounds the memory of the supersampled layers."""
@@ -58,8 +59,20 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         labels=jnp.asarray(1 + object_class, jnp.uint8),
         scenes=scenes,
         aspects=jnp.ones(len(object_class)),
+        backdrops=jnp.round(scenes.astype(jnp.float32).mean(0, keepdims=True)).astype(jnp.uint8),
     )
-    return pool, catalog
+    return _with_cue(pool, scene_kind, jax.random.fold_in(scene_key, len(scene_kind)), spec.cue), catalog
+
+
+def _with_cue(pool: Pool, kinds: np.ndarray, key: jax.Array, cue: str) -> Pool:
+    """Returns the pool with a cue in place of its scenes, which stand behind the objects whatever the class."""
+    if cue == "scene":
+        return pool
+    place_key, layer_key = jax.random.split(key)
+    behind = jax.random.randint(place_key, (len(pool.images),), 0, len(kinds))
+    draw = partial(cues.draw_cue, cue=cue, kinds=int(kinds.max()) + 1, size=pool.images.shape[1])
+    layers = jax.jit(jax.vmap(draw))(jax.random.split(layer_key, len(kinds)), kinds)
+    return dataclasses.replace(pool, scenes=layers, backdrops=pool.scenes[behind], cue=cue)
 
 
 def list_synthetic(spec: PoolSpec) -> Catalog:
