@@ -9,7 +9,8 @@ import pytest
 
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import synthetic
-from flipjax.data.naming import CREATURES, LANDSCAPES, known_groups
+from flipjax.data.naming import CREATURES, CUES, LANDSCAPES, known_groups
+from flipjax.data.pool import gather
 from flipjax.data.synthetic import creatures, landscapes
 
 SPEC = PoolSpec(size=32, seed=3, objects=200, scenes=40)
@@ -50,7 +51,7 @@ def test_pool_and_catalog_agree_and_are_balanced(loaded):
     assert pool.kind == "composite"
     assert (pool.images.shape, pool.masks.shape) == ((400, 32, 32, 3), (400, 32, 32))
     assert (pool.labels.shape, pool.scenes.shape) == ((400,), (80, 32, 32, 3))
-    assert {leaf.dtype for leaf in jax.tree.leaves(pool)} == {np.dtype(np.uint8)}
+    assert {each.dtype for each in (pool.images, pool.masks, pool.labels, pool.scenes)} == {np.dtype(np.uint8)}
     assert (np.asarray(pool.images) <= np.asarray(pool.masks)[..., None]).all()  # Premultiplied.
     np.testing.assert_array_equal(pool.labels, 1 + catalog.object_class)
     assert np.bincount(catalog.object_class).tolist() == [200, 200]
@@ -173,3 +174,27 @@ BAD += [("scene_kinds", ("land", "sea"), "desert, snow; found land, sea")]
 def test_a_bad_option_is_named_with_what_there_is(field, value, said):
     with pytest.raises(ConfigError, match=f"{field}: expected .*{said}"):
         synthetic.load_synthetic(dataclasses.replace(PoolSpec(), **{field: value}))
+
+
+@pytest.mark.parametrize("cue", CUES)
+def test_a_cue_is_all_that_differs_within_a_set_and_at_strength_0_nothing_does(cue):
+    drawn, catalog = synthetic.load_synthetic(PoolSpec(size=16, objects=4, scenes=3, cue=cue))
+    rows = np.array(
+        [[[y, scene] for scene in np.flatnonzero(catalog.scene_kind == kind)[:1]] for y in range(4) for kind in (0, 1)]
+    )
+    images, masks = (np.asarray(each).reshape(4, 2, 16, 16, -1) for each in gather(drawn, rows))
+
+    def at(strength):
+        return np.asarray(gather(dataclasses.replace(drawn, strength=jax.numpy.float32(strength)), rows)[0])
+
+    np.testing.assert_array_equal(at(1).reshape(images.shape), images)
+    off, half = (at(strength).reshape(images.shape) for strength in (0, 0.5))
+    np.testing.assert_array_equal(off[:, 0], off[:, 1])
+    assert (masks[:, 0] == masks[:, 1]).all() and catalog.scene_names == CUES[cue][:2]
+    distance = [np.abs(each[:, 0] - each[:, 1]).mean() for each in (half, images)]
+    assert 0 < distance[0] < distance[1]
+
+
+def test_images_of_a_folder_have_no_cue_of_another_kind():
+    with pytest.raises(ConfigError, match="cue"):
+        known_groups(PoolSpec(name="folder", cue="tint"))

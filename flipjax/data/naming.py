@@ -7,9 +7,13 @@ from flipjax.groups import Groups
 from flipjax.ranges import multiple
 
 CREATURES = ("mossling", "ripplet", "duneling", "frostlet")
-"""Classes that the synthetic pool can draw; the first two unless told."""
+"""Classes that the synthetic pool can draw; the first two by default."""
 LANDSCAPES = ("land", "water", "desert", "snow")
-"""Scenes that the synthetic pool can draw; the first two unless told."""
+"""Scenes that the synthetic pool can draw; the first two by default."""
+HUES = ("red", "cyan", "lime", "violet")
+STRIPES = ("upright", "level", "rising", "falling")
+CUES = {"scene": LANDSCAPES, "marker": HUES, "tint": HUES, "texture": STRIPES}
+"""Values of each cue of the synthetic pool: its scenes."""
 
 
 def groups_of(
@@ -51,11 +55,11 @@ def drawn_names(spec: PoolSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Raises:
         ConfigError: it cannot draw one of them.
     """
-    asked = {"classes": (spec.classes, CREATURES), "scene_kinds": (spec.scene_kinds, LANDSCAPES)}
+    asked = {"classes": (spec.classes, CREATURES), "scene_kinds": (spec.scene_kinds, CUES[spec.cue])}
     for field, (names, drawn) in asked.items():
         if not set(names) <= set(drawn):
             raise ConfigError(f"config.pool.{field}", f"names among {', '.join(drawn)}", ", ".join(names))
-    return spec.classes or CREATURES[:2], spec.scene_kinds or LANDSCAPES[:2]
+    return spec.classes or CREATURES[:2], spec.scene_kinds or CUES[spec.cue][:2]
 
 
 def known_groups(spec: PoolSpec) -> Groups | None:
@@ -68,6 +72,8 @@ def known_groups(spec: PoolSpec) -> Groups | None:
         >>> known_groups(PoolSpec(classes=CREATURES[1:], scene_kinds=LANDSCAPES[1:])).common
         (0, 4, 8)
     """
+    if spec.name != "synthetic" and spec.cue != "scene":
+        raise ConfigError("config.pool.cue", "scene, as images have no other cue", spec.cue)
     classes, scenes = drawn_names(spec) if spec.name == "synthetic" else (spec.classes, spec.scene_kinds)
     return groups_of(classes, scenes, spec.usual) if classes and scenes else None
 

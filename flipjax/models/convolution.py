@@ -15,7 +15,7 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 LARGE = 2**15
 """Values of an image above which an unpadded convolution on XLA:CPU is slow (sweeps/benchmarks/throughput)."""
 
-BLOCKED = 2**18
+BLOCKED = 2**19
 """Values of a batch above which a gradient on XLA:CPU is summed in blocks that stay in a core's cache."""
 
 _PLAIN = contextvars.ContextVar("plain", default=False)
@@ -122,7 +122,7 @@ def _rows_at_once(shape: tuple[int, ...], channels: int) -> int:
     B, H, W, _ = shape
     if B * H * W * channels <= BLOCKED:
         return H
-    return max((rows for rows in range(1, H) if H % rows == 0 and B * rows * W * channels <= BLOCKED // 2), default=1)
+    return max((rows for rows in range(1, H) if H % rows == 0 and B * rows * W * channels <= BLOCKED // 4), default=1)
 
 
 def _taps(moving: jax.Array, fixed: jax.Array, *, width: int, pixels: int, above: int) -> jax.Array:

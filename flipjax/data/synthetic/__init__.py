@@ -17,7 +17,7 @@ import numpy as np
 from flipjax.config import PoolSpec, check_value
 from flipjax.data import store
 from flipjax.data.build import with_usual
-from flipjax.data.naming import CREATURES, LANDSCAPES, drawn_names
+from flipjax.data.naming import CREATURES, CUES, drawn_names
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
 from flipjax.data.synthetic import creatures, cues, landscapes
 
@@ -29,8 +29,8 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Makes the pool.
 
     Args:
-        spec: `size` (pixels a side), `seed`, `objects` (per class), `scenes` (per kind), `classes` and `scene_kinds`
-            (of `flipjax.data.naming`; empty: the first two) and `usual`.
+        spec: `size` (pixels a side), `seed`, `objects` (per class), `scenes` (per kind), `cue`, `classes` and
+            `scene_kinds` (of `flipjax.data.naming`; empty: the first two) and `usual`.
 
     Returns:
         A composite pool and its catalog; objects and scenes alternate between their kinds. The same on every call.
@@ -49,7 +49,7 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     object_class, scene_kind = catalog.object_class, catalog.scene_kind
     store.check_memory(store.shapes_of(len(object_class), len(scene_kind), spec.size), store.memory_limit())
     creature_key, scene_key = jax.random.split(jax.random.key(spec.seed))
-    drawn = tuple(map(CREATURES.index, catalog.class_names)), tuple(map(LANDSCAPES.index, catalog.scene_names))
+    drawn = tuple(map(CREATURES.index, catalog.class_names)), tuple(map(CUES[spec.cue].index, catalog.scene_names))
     rgba = _in_chunks(_creature, creature_key, object_class, 1.0, size=spec.size, drawn=drawn[0])
     scenes = _in_chunks(_scene, scene_key, scene_kind, 1.0, size=spec.size, drawn=drawn[1])
     pool = Pool(
@@ -61,18 +61,14 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         aspects=jnp.ones(len(object_class)),
         backdrops=jnp.round(scenes.astype(jnp.float32).mean(0, keepdims=True)).astype(jnp.uint8),
     )
-    return _with_cue(pool, scene_kind, jax.random.fold_in(scene_key, len(scene_kind)), spec.cue), catalog
-
-
-def _with_cue(pool: Pool, kinds: np.ndarray, key: jax.Array, cue: str) -> Pool:
-    """Returns the pool with a cue in place of its scenes, which stand behind the objects whatever the class."""
-    if cue == "scene":
-        return pool
-    place_key, layer_key = jax.random.split(key)
-    behind = jax.random.randint(place_key, (len(pool.images),), 0, len(kinds))
-    draw = partial(cues.draw_cue, cue=cue, kinds=int(kinds.max()) + 1, size=pool.images.shape[1])
-    layers = jax.jit(jax.vmap(draw))(jax.random.split(layer_key, len(kinds)), kinds)
-    return dataclasses.replace(pool, scenes=layers, backdrops=pool.scenes[behind], cue=cue)
+    if spec.cue != "scene":
+        # What was drawn stands behind the objects, whatever their class; the cue takes the place of the scenes.
+        cue_key, place_key = jax.random.split(jax.random.fold_in(scene_key, len(scene_kind)))
+        behind = jax.random.randint(place_key, (len(object_class),), 0, len(scene_kind))
+        draw = jax.jit(jax.vmap(partial(cues.draw_cue, cue=spec.cue, size=spec.size, drawn=drawn[1])))
+        layers = draw(jax.random.split(cue_key, len(scene_kind)), scene_kind)
+        pool = dataclasses.replace(pool, scenes=layers, backdrops=scenes[behind], cue=spec.cue)
+    return pool, catalog
 
 
 def list_synthetic(spec: PoolSpec) -> Catalog:
