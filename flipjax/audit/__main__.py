@@ -7,9 +7,11 @@ or below one of --fail_below, 2 an input or an option that cannot be used, 75 in
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from flipjax import command
 from flipjax.audit.arrays import Limits
+from flipjax.config import ConfigError
 from flipjax.terminal import printable
 
 KINDS = ("logits", "probabilities", "masks")
@@ -25,8 +27,11 @@ def _parser() -> command.Parser:
     parser = command.Parser(prog="flipjax audit", description=__doc__)
     add = parser.add_argument
     text = "the model's scores in floating point, or with --kind masks class indices"
-    add("--predictions", "--logits", type=Path, required=True, metavar="DIR|FILE", help=text)
-    add("--labels", type=Path, required=True, metavar="DIR|FILE", help="class indices, as integers")
+    add("--predictions", "--logits", type=Path, metavar="DIR|FILE", help=text)
+    add("--labels", type=Path, metavar="DIR|FILE", help="class indices, as integers")
+    add("--model", metavar="FILE", help="a model that flipjax saved, instead of predictions: of the photos of --images")
+    text = "two audits of the same images, instead of predictions: paired differences, to which limits then apply"
+    add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help=text)
     text = "columns name, class and scene; or name and group; or name and one other; or a regular expression on names"
     add("--groups", metavar="CSV|REGEX", help=text)
     text = "columns class and scene of the training images: a class's most frequent scene is common (default --groups)"
@@ -61,7 +66,7 @@ def _parser() -> command.Parser:
     add("--fail_above", **more, help=f"{text}, as fg_flip=0.05; may be repeated")
     add("--fail_below", **more, help="the same where it is below, as mean_iou:low=0.6")
     add("--jobs", type=int, default=1, metavar="N", help="processes that read and count (default 1)")
-    add("--out", type=Path, default=Path("runs/audit"), metavar="DIR", help="where to write (default runs/audit)")
+    add("--out", type=Path, metavar="DIR", help="where to write (default runs/audit, of --compare runs/comparison)")
     return parser
 
 
@@ -69,19 +74,41 @@ def _parser() -> command.Parser:
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     options = vars(_parser().parse_args(arguments))
-    out = options["out"]
-    options["limits"] = Limits(*(options.pop(f"max_{name}") for name in Limits._fields))
     for name in ("fail_above", "fail_below"):
         options[name] = dict(options[name])
     # Not before: JAX takes a second, and is not needed to explain the options.
-    from flipjax.audit.audits import audit_files
-
-    _, text, failed = audit_files(**options)
-    made = [path for path in (out / "index.html", out / "images.csv") if path.is_file()]
-    print(printable(f"{text}\n\n{', '.join(map(str, made))}"))
+    text, failed, made = (_compare if options["compare"] else _measure)(options)
+    print(printable(f"{text}\n\n{', '.join(str(path) for path in made if path.is_file())}"))
     for line in failed:
         print(f"flipjax audit: {printable(line)}", file=sys.stderr)
     return command.SOME_FAILED if failed else command.DONE
+
+
+def _compare(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
+    from flipjax.audit.compare import compare_audits
+
+    if options["predictions"] or options["labels"] or options["model"]:
+        raise ConfigError("--compare", "two folders of audits alone", "--predictions, --labels or --model, too")
+    out = options["out"] or Path("runs/comparison")
+    limits = {name: options[name] for name in ("fail_above", "fail_below")}
+    _, text, failed = compare_audits(*options["compare"], out=out, **limits)
+    return text, failed, [out / "compare.csv", out / "compare.json"]
+
+
+def _measure(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
+    from flipjax.audit.audits import audit_files
+
+    del options["compare"]
+    if not options["labels"]:
+        raise ConfigError("--labels", "a folder or a file", "none")
+    out = options["out"] = options["out"] or Path("runs/audit")
+    options["limits"] = Limits(*(options.pop(f"max_{name}") for name in Limits._fields))
+    if options["model"]:
+        from flipjax.model import load_model
+
+        options["model"] = load_model(options["model"])
+    _, text, failed = audit_files(options.pop("predictions"), options.pop("labels"), **options)
+    return text, failed, [out / "index.html", out / "images.csv"]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ ORIENTATION = 274
 """The tag of EXIF that says how a picture is to be turned."""
 SHOWN = 10
 NIFTI = (".nii", ".nii.gz")
+PHOTOS = (".png", ".jpg", ".jpeg")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -177,6 +178,17 @@ def _read_volume(path: Path) -> np.ndarray:
     if values.dtype.kind not in "iuf" or (values != np.rint(values)).any() or np.abs(values).max(initial=0) >= 1 << 31:
         raise AuditError(f"{path}: expected class indices, found other values of {values.dtype}")
     return values.astype(np.int32)
+
+
+def read_photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Reads a photo uint8 (H, W, 3) of the size of its labels; an AuditError where it is none."""
+    from PIL import Image
+
+    with naming(path), Image.open(path, formats=["PNG", "JPEG"]) as image:
+        if (image.height, image.width) != tuple(shape):
+            size = f"{image.height} x {image.width}"
+            raise AuditError(f"{path}: expected the size of its labels, {shape[0]} x {shape[1]}, found {size}")
+        return np.asarray(image.convert("RGB"))
 
 
 def _read_picture(array: StoredArray) -> np.ndarray:

@@ -5,18 +5,27 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from flipjax.audit import files
-from flipjax.audit.arrays import ArrayReader, AuditError, Limits
+from flipjax.audit.arrays import ArrayReader, AuditError, Limits, read_photo
 from flipjax.audit.counts import ImageCounts, Measured, count_image, count_pairs, join_counts
 from flipjax.audit.gates import check_gates, failures, read_gates, try_gates
 from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
-from flipjax.audit.pairs import Encoding, Inputs, check_limit, check_names, in_options, open_pairs, read_pair
+from flipjax.audit.pairs import (
+    Encoding,
+    Inputs,
+    check_limit,
+    check_names,
+    find_photos,
+    in_options,
+    open_pairs,
+    read_pair,
+)
 from flipjax.audit.results import Audit, conclude_audit, name_groups, with_names
 from flipjax.audit.tables import make_document
 from flipjax.groups import AnyGroups
@@ -44,10 +53,11 @@ class Audited(NamedTuple):
 
 
 def audit_files(
-    predictions: Path,
+    predictions: Path | None,
     labels: Path,
     *,
     out: Path,
+    model: Callable[[Any], Any] | None = None,
     groups: str | None = None,
     training_groups: Path | None = None,
     clusters: str | None = None,
@@ -64,8 +74,9 @@ def audit_files(
     """Audits predictions in files, and writes the files that README.md of this folder lists.
 
     Args:
-        predictions: a folder with one file an image, or a file with all.
+        predictions: a folder with one file an image, or a file with all; None with a model.
         labels: the same.
+        model: makes logits (1, H, W, C) of the photo uint8 (1, H, W, 3) of each image, such as a `flipjax.Model`.
         out: a new folder, or that of an earlier audit.
         groups: a CSV, or a regular expression on the images' names.
         training_groups: a CSV of the training images by class and scene.
@@ -84,7 +95,13 @@ def audit_files(
         AuditError: an input or an option cannot be used.
     """
     limits = limits or Limits()
+    if model is not None:
+        class_names = class_names or getattr(model, "class_names", None)
+        encoding["predict"] = functools.partial(predict_photo, model)
+        if jobs > 1:
+            raise AuditError(f"--jobs: expected 1 beside a model, which has its own threads, found {jobs}")
     own: dict[str, Any] = {"background": background, "class_names": class_names, "suffixes": suffixes}
+    own["images"] = images
     inputs = open_pairs(predictions, labels, **own, **encoding, limits=limits)
     pairs, values, _, coco = inputs
     classes = values.classes
@@ -99,16 +116,13 @@ def audit_files(
         )
     found, names = _groups(inputs, all_names, groups, training_groups, suffixes)
     together = read_clusters(clusters, found, names) if clusters else None
-    photos = {}
-    if images:
-        from flipjax.audit import pictures
-
-        photos = pictures.find_photos(images, names)
+    photos = find_photos(images, names, suffixes=suffixes) if images else {}
     gates = read_gates(fail_above, fail_below)
     check_gates(gates, _known_keys(all_names, values.background, found) if gates else ())
     files.claim_folder(out)
     shutil.rmtree(out / "masks", ignore_errors=True)
-    source = f"Predictions: {predictions}. Labels: {labels}.{f' Groups: {groups}.' if groups else ''}"
+    source = f"Predictions: {predictions or f'of a model, from {images}'}. Labels: {labels}."
+    source += f" Groups: {groups}." if groups else ""
     facts = [describe_images([each.labels.shape for each in pairs], values), source, *filter(None, [found.fact])]
     print(facts[0], file=sys.stderr, flush=True)
     keep = None
@@ -120,6 +134,7 @@ def audit_files(
     audit = _conclude(names, found, measured, all_names, together)
     used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
     used |= {"clusters": clusters, "images": images, "suffixes": list(suffixes), "jobs": jobs} | encoding
+    used.pop("predict", None)
     used |= {"channels": values.channels, "background": values.background, "class_names": list(all_names)}
     used |= {"ignore_index": values.ignore_index, "unit": values.unit, "kind": values.kind}
     used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items()}
@@ -132,13 +147,22 @@ def audit_files(
 
             scores, truth, *_ = read_pair(reader, pairs[index], values)
             photo = photos.get(names[index])
-            image = None if photo is None else pictures.read_photo(photo, truth.shape)
+            image = None if photo is None else read_photo(photo, truth.shape)
             return pictures.draw_maps(scores, truth, values.options, image=image)
 
         files.write_audit(out, audit, document, maps_of, gates=tried)
     if photos:
         files.write_samples(out, audit, photos, [pair.labels.shape for pair in pairs])
     return Audited(audit, terminal_text(document), failures(tried))
+
+
+def predict_photo(model: Callable[[Any], Any], photo: np.ndarray) -> np.ndarray:
+    """Returns a model's logits float32 (H, W, C) of a photo, padded at its edges to what the model's stride divides."""
+    height, width = photo.shape[:2]
+    stride = getattr(model, "stride", 1)
+    padded = np.pad(photo, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
+    logits = getattr(model, "logits", model)(padded[None])
+    return np.asarray(to_array(logits, name="predictions"), np.float32)[0, :height, :width]
 
 
 def _class_names(given: Sequence[str] | None, encoding: Encoding) -> tuple[str, ...]:

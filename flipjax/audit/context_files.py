@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
-from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, open_pairs, open_source, read_values
+from flipjax.audit.pairs import Arrays, Encoding, Pair, find_photos, in_options, open_pairs, open_source, read_values
 from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
 from flipjax.context.evidence import context_evidence, image_shares
 from flipjax.context.scenes import cluster_scenes, scene_evidence, scene_features
@@ -100,9 +100,6 @@ def _measure_images(
     background = background_classes(options.background)
     photos = {}
     if options.images:
-        # Not before: it loads Matplotlib.
-        from flipjax.audit.pictures import find_photos
-
         if not background:
             raise AuditError("--images: expected a background, whose pixels are the scene, found --background none")
         photos = find_photos(options.images, [each.name for each in pairs])

@@ -92,6 +92,9 @@ def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Seque
     arrays = {"confusion": audit.decomposition.confusion, "risk_sum": audit.decomposition.risk_sum}
     arrays |= {"names": np.array(audit.names, np.str_), "class_names": np.array(audit.class_names, np.str_)}
     arrays |= {} if audit.groups is None else {"groups": audit.groups}
+    if audit.groups is not None:
+        arrays["group_names"] = np.array([audit.group_names[group] for group in audit.groups.tolist()], np.str_)
+    arrays |= {} if audit.clusters is None else {"clusters": audit.clusters}
     with replacing(folder / "decomposition.npz") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
     write_summary(folder, document)

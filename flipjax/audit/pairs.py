@@ -4,7 +4,7 @@ import contextlib
 import math
 import re
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 
 from flipjax.audit.arrays import (
     NIFTI,
+    PHOTOS,
     ArrayReader,
     AuditError,
     Limits,
@@ -20,6 +21,7 @@ from flipjax.audit.arrays import (
     listed,
     open_volume,
     read_headers,
+    read_photo,
     suffix_of,
 )
 from flipjax.audit.coco import VOID, Coco, open_coco
@@ -35,6 +37,8 @@ FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
 """The axes of predictions, by that of the classes."""
 OPTIONS = ("background", "class_names", "ignore_index", "num_classes")
 """Arguments of metrics that are options of the command."""
+Predict = Callable[[np.ndarray], np.ndarray]
+"""From a photo uint8 (H, W, 3) to logits float32 (H, W, C)."""
 
 
 class Source(NamedTuple):
@@ -71,7 +75,8 @@ class Encoding(NamedTuple):
     """What the values mean: `kind` as in `flipjax.metrics`, the axis of the classes (first or last), their number.
 
     Masks have no such axis ("none"); their classes are 0 until they are counted. Maps are applied on reading;
-    `unit` is `class`, `component`, or `instance`: the segments of a COCO file.
+    `unit` is `class`, `component`, or `instance`: the segments of a COCO file. `predict` makes logits of a photo
+    where predictions are not stored.
     """
 
     kind: str
@@ -83,6 +88,7 @@ class Encoding(NamedTuple):
     prediction_map: LabelMap | None = None
     unit: str = "class"
     spatial_ndim: int = 2
+    predict: Predict | None = None
 
     @property
     def options(self) -> LabelSpec:
@@ -102,9 +108,11 @@ class Inputs(NamedTuple):
 
 
 def open_pairs(
-    predictions: Path,
+    predictions: Path | None,
     labels: Path,
     *,
+    predict: Predict | None = None,
+    images: Path | None = None,
     kind: str = "logits",
     channels: str | None = None,
     background: Background = 0,
@@ -121,8 +129,10 @@ def open_pairs(
     """Finds the images of two folders or files by headers alone, but for the values of masks without a class count.
 
     Args:
-        predictions: a folder with one file an image, or a file with all.
+        predictions: a folder with one file an image, or a file with all; None where `predict` makes them.
         labels: the same.
+        predict: makes logits of a photo.
+        images: the folder of the photos.
         kind: `logits`, `probabilities` or `masks`.
         channels: `first` or `last`, where shapes fit both.
         background: the class that is background, several, or None.
@@ -146,7 +156,14 @@ def open_pairs(
             raise AuditError(f"--{name}: expected --kind masks beside it, found {kind}")
     sides: dict[str, Any] = {"suffixes": tuple(suffixes), "limits": limits}
     truth_source, coco = _open_side(labels, "labels", label_map, truth=None, min_score=0, **sides)
-    source, _ = _open_side(predictions, kind, prediction_map, truth=coco, min_score=min_score, **sides)
+    if predict:
+        if kind != "logits" or images is None:
+            raise AuditError(f"--model: expected --images beside it and --kind logits, found {images} and {kind}")
+        source = _predicted(predict, find_photos(images, truth_source.names, suffixes=suffixes), truth_source)
+    elif predictions is None:
+        raise AuditError("--predictions: expected a folder or a file, or --model with --images, found none")
+    else:
+        source, _ = _open_side(predictions, kind, prediction_map, truth=coco, min_score=min_score, **sides)
     pairs = pair_images(source, truth_source)
     unit = unit or ("instance" if coco else "class")
     if unit == "instance" and not coco:
@@ -158,13 +175,13 @@ def open_pairs(
         ignore_index = IGNORED
     found = read_label_map(prediction_map) if prediction_map else None
     background = _background(background, coco, masks=masks)
-    encoding = Encoding(kind, channels, 0, background, ignore_index, to_class, found, unit)
+    encoding = Encoding(kind, channels, 0, background, ignore_index, to_class, found, unit, predict=predict)
     encoding = find_encoding(pairs, encoding, limits)
     if masks:
         count = coco.classes(kind) if coco else _count_classes(pairs, encoding, num_classes, class_names or ())
         encoding = encoding._replace(classes=count)
     with in_options():
-        check_background(background, encoding.classes, name=str(predictions))
+        check_background(background, encoding.classes, name=str(predictions or "--model"))
     return Inputs(pairs, encoding, source.names is None and truth_source.names is None, coco)
 
 
@@ -188,6 +205,35 @@ def _open_side(
     arrays, coco = open_coco(path, truth=truth, min_score=min_score)
     named = [_without(name, suffixes) for name in arrays]
     return Source(path, check_names(path, named), tuple(arrays.values())), coco
+
+
+def find_photos(folder: Path, names: Sequence[str] | None = None, *, suffixes: Sequence[str] = ()) -> dict[str, Path]:
+    """Returns the photo of each image by its name; without names all of the folder.
+
+    Raises:
+        AuditError: not a folder, images without a photo, or several photos of one name.
+    """
+    if not folder.is_dir():
+        raise AuditError(f"--images: expected a folder of photos ({' '.join(PHOTOS)}), found {folder}")
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTOS and path.is_file()]
+    named = check_names(f"--images: {folder}", [stem_of(path, suffixes) for path in paths])
+    photos = dict(zip(named, paths, strict=True))
+    missing = [name for name in names or () if name not in photos]
+    if missing or not photos:
+        found = f"none for {listed(missing)}" if missing else "found none"
+        raise AuditError(f"--images: expected a photo named as each image in {folder}; {found}")
+    return photos if names is None else {name: photos[name] for name in names}
+
+
+def _predicted(predict: Predict, photos: Mapping[str, Path], labels: Source) -> Source:
+    """Returns the images of labels as predictions that a model makes of their photos; C is that of the first."""
+    if labels.names is None:
+        raise AuditError(f"{labels.path}: expected labels with names beside --model, those of the photos")
+    first = predict(read_photo(photos[labels.names[0]], labels.images[0].shape))
+    shapes = [(*array.shape, first.shape[-1]) for array in labels.images]
+    pairs = zip(labels.names, shapes, strict=True)
+    arrays = [StoredArray(photos[name], "", shape, np.dtype(np.float32)) for name, shape in pairs]
+    return Source(labels.path, labels.names, tuple(arrays))
 
 
 def _background(given: Background, coco: Coco | None, *, masks: bool) -> Background:
@@ -434,6 +480,8 @@ def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> Arrays:
     own = encoding.ignore_index
     labels, ids = _mapped(reader, pair.labels, encoding.label_map, ignore_index=own)
     unit = encoding.unit if ids is None or encoding.unit != "instance" else ids
+    if encoding.predict:
+        return Arrays(encoding.predict(read_photo(pair.prediction.path, labels.shape)), labels, unit)
     if encoding.kind != "masks":
         raw = reader.read(pair.prediction)
         with np.errstate(over="ignore"):

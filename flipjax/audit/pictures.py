@@ -2,16 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_hex
-from PIL import Image
 
 from flipjax import metrics
-from flipjax.audit.arrays import AuditError, listed, naming
-from flipjax.audit.pairs import check_names
 from flipjax.audit.results import Audit
 from flipjax.metrics.classes import LabelSpec, background_classes
 from flipjax.report.pictures import Item, Palette
@@ -25,23 +21,6 @@ NAMED = 12
 PAIRS, EACH = 20, 3
 """Pairs of classes of which segments are shown, and how many of each."""
 MARGIN = 8
-SUFFIXES = (".png", ".jpg", ".jpeg")
-
-
-def find_photos(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Returns the photo of each image by its name.
-
-    Raises:
-        AuditError: not a folder, images without a photo, or several photos of one name.
-    """
-    if not folder.is_dir():
-        raise AuditError(f"--images: expected a folder of photos ({' '.join(SUFFIXES)}), found {folder}")
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    photos = dict(zip(check_names(f"--images: {folder}", [path.stem for path in files]), files, strict=True))
-    missing = [name for name in names if name not in photos]
-    if missing:
-        raise AuditError(f"--images: expected a photo named as each image in {folder}; none for {listed(missing)}")
-    return {name: photos[name] for name in names}
 
 
 def choose_items(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
@@ -146,15 +125,6 @@ def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any]) -> I
         flip_risk=float(audit.decomposition.flip_risk[index]),
         **{name: values for name, values in maps.items() if name != "step"},
     )
-
-
-def read_photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Reads a photo uint8 (H, W, 3) of the size of its labels; an AuditError where it is none."""
-    with naming(path), Image.open(path, formats=["PNG", "JPEG"]) as image:
-        if (image.height, image.width) != tuple(shape):
-            size = f"{image.height} x {image.width}"
-            raise AuditError(f"{path}: expected the size of its labels, {shape[0]} x {shape[1]}, found {size}")
-        return np.asarray(image.convert("RGB"))
 
 
 def palette_of(audit: Audit, items: Sequence[Item]) -> Palette:

@@ -85,15 +85,20 @@ class Objects(NamedTuple):
         return stored | {"segment_matrix": self.confusion.tolist()} | ({"context": context} if context else {})
 
 
-def count_objects(measured: Measured, class_names: Sequence[str], *, samples: int) -> Objects:
-    """Counts segments; intervals are of resamples of the images, where there are several."""
+def count_objects(
+    measured: Measured, class_names: Sequence[str], *, samples: int, clusters: np.ndarray | None = None
+) -> Objects:
+    """Counts segments; intervals are of resamples of the images, where there are several, or of their clusters."""
     C = len(class_names)
     decomposition, ignored, _, tables = measured
     contexts, evidence = measure_contexts(tables.true, decomposition, ignored)
     if contexts:
         tables = tables._replace(true=tables.true.assign(evidence=evidence))
-    key = jax.random.key(0) if tables.true["image"].nunique() > 1 else None
-    flips = segment_flips(tables.true, key=key, samples=samples, class_names=class_names)
+    # Rates of segments are sums over images, so that a cluster is an image.
+    place = tables.true["image"].to_numpy()
+    drawn = tables.true.assign(image=place if clusters is None else clusters[place])
+    key = jax.random.key(0) if drawn["image"].nunique() > 1 else None
+    flips = segment_flips(drawn, key=key, samples=samples, class_names=class_names)
     budget = error_budget(tables.pixels, num_classes=C)
     confusion = segment_confusion(tables.true, num_classes=C)
     foreground = np.flatnonzero(is_foreground(C, decomposition.background)).tolist()
@@ -240,7 +245,7 @@ def conclude_audit(
             renamed = {key: _renamed(key, names_of) for key in keys}
             renamed = {key: name for key, name in renamed.items() if name in summary}
             intervals |= {renamed[key]: ends for key, ends in resampled(stand_in, list(renamed)).items()}
-    objects = count_objects(measured, class_names, samples=samples)
+    objects = count_objects(measured, class_names, samples=samples, clusters=clusters)
     summary |= objects.summary()
     intervals |= objects.intervals()
     if not np.isnan(np.asarray(decomposition.risk_sum)).all():

@@ -1,0 +1,169 @@
+"""Comparison of two audits of the same images: paired differences with intervals."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from flipjax.audit.arrays import AuditError, listed, naming
+from flipjax.audit.gates import check_gates, failures, read_gates, try_gates
+from flipjax.files import make_folder, replacing, write_text
+from flipjax.groups import NamedGroups
+from flipjax.metrics import Decomposition, resampled, summarize
+from flipjax.metrics.statistics import draw_images
+
+PROGRAM = "flipjax.audit.compare"
+FILES = {"compare.json", "compare.csv"}
+COLUMNS = ("old", "new", "difference", "low", "high")
+SHOWN = 12
+"""Differences that the terminal shows beside the main ones."""
+MAIN = ("fg_correct", "fg_flip", "fg_miss", "mean_iou", "iou/foreground", "risk_auroc")
+
+
+class Stored(NamedTuple):
+    """What an audit stored of n images: their names, counts, class names, named groups and clusters, or None."""
+
+    names: list[str]
+    decomposition: Decomposition
+    class_names: tuple[str, ...]
+    groups: np.ndarray | None
+    group_names: tuple[str, ...]
+    clusters: np.ndarray | None
+
+    def take(self, rows: np.ndarray) -> "Stored":
+        """Returns the images in another order."""
+        counts = Decomposition(
+            self.decomposition.confusion[rows], self.decomposition.risk_sum[rows], self.decomposition.background
+        )
+        groups, clusters = (None if each is None else each[rows] for each in (self.groups, self.clusters))
+        names = [self.names[row] for row in rows]
+        return self._replace(names=names, decomposition=counts, groups=groups, clusters=clusters)
+
+
+class Comparison(NamedTuple):
+    """Differences, new less old: a row a quantity with old, new, difference, low and high; text; gates that failed."""
+
+    table: pd.DataFrame
+    text: str
+    failed: list[str]
+
+
+def read_audit(folder: Path) -> Stored:
+    """Reads what an audit stored.
+
+    Raises:
+        AuditError: not the folder of an audit.
+    """
+    path = folder / "decomposition.npz"
+    if not path.is_file():
+        raise AuditError(f"--compare: expected the folder of an audit, which has {path.name}, found {folder}")
+    with naming(path), np.load(path, allow_pickle=False) as stored:
+        arrays = dict(stored)
+        background = json.loads((folder / "summary.json").read_bytes())["options"]["background"]
+        background = tuple(background) if isinstance(background, list) else background
+        named, groups = np.unique(arrays["group_names"], return_inverse=True) if "group_names" in arrays else ((), None)
+        return Stored(
+            [str(name) for name in arrays["names"]],
+            Decomposition(arrays["confusion"], arrays["risk_sum"], background),
+            tuple(map(str, arrays["class_names"])),
+            groups,
+            tuple(map(str, named)),
+            arrays.get("clusters"),
+        )
+
+
+def _pair(old: Path, new: Path) -> tuple[Stored, Stored]:
+    """Returns both audits with their images in the order of the new one."""
+    before, after = read_audit(old), read_audit(new)
+    lacking = sorted({*before.names} ^ {*after.names})
+    if lacking:
+        raise AuditError(f"--compare: expected the same images in {old} and {new}; in one alone are {listed(lacking)}")
+    for what, first, second in (
+        ("classes", before.class_names, after.class_names),
+        ("background", before.decomposition.background, after.decomposition.background),
+    ):
+        if first != second:
+            raise AuditError(f"--compare: expected the same {what}, found {first} in {old} and {second} in {new}")
+    place = {name: row for row, name in enumerate(before.names)}
+    before = before.take(np.array([place[name] for name in after.names]))
+    labels = [each.decomposition.confusion.sum(-1) for each in (before, after)]
+    others = [name for name, same in zip(after.names, (labels[0] == labels[1]).all(-1), strict=True) if not same]
+    if others:
+        raise AuditError(f"--compare: expected the same labels; {old} and {new} have others in {listed(others)}")
+    return before, after
+
+
+def compare_audits(
+    old: Path,
+    new: Path,
+    *,
+    out: Path,
+    samples: int = 1000,
+    fail_above: Mapping[str, float] | None = None,
+    fail_below: Mapping[str, float] | None = None,
+) -> Comparison:
+    """Compares two audits of the same images and labels, and writes compare.csv and compare.json.
+
+    Intervals are of 95%, from resamples of the images, which both share; of whole clusters where the new audit has
+    them. Gates are limits on differences, by key of the summary or by `KEY:low` or `KEY:high`.
+
+    Args:
+        old: the folder of an audit.
+        new: the folder of another one.
+        out: a new folder, or that of an earlier comparison.
+        samples: the number of resamples.
+        fail_above: largest differences by key.
+        fail_below: smallest differences by key.
+
+    Raises:
+        AuditError: folders that hold no audits of the same images, or a folder that cannot be used.
+    """
+    before, after = _pair(old, new)
+    make_folder(out)
+    if {path.name for path in out.iterdir()} - FILES:
+        raise AuditError(f"--out: expected a new folder, or that of an earlier comparison; found other files in {out}")
+    own: dict[str, Any] = {"class_names": after.class_names, "groups": after.groups}
+    own["all_groups"] = NamedGroups(after.group_names) if after.group_names else None
+    values = [summarize(each.decomposition, **own) for each in (before, after)]
+    keys = [key for key, value in values[1].items() if np.ndim(value) == 0 and "n_images" not in key]
+    gates = read_gates(fail_above, fail_below)
+    check_gates(gates, keys)
+    draws = draw_images(np.random.default_rng(0), len(after.names), samples=samples, clusters=after.clusters)
+    drawn = [resampled(each.decomposition, keys, draws, **own) for each in (before, after)]
+    found = {}
+    for key in keys:
+        first, second = (float(value[key]) for value in values)
+        changes = drawn[1][key] - drawn[0][key]
+        known = changes[~np.isnan(changes)]
+        ends = np.percentile(known, [2.5, 97.5]).tolist() if len(known) else [math.nan] * 2
+        found[key] = [first, second, second - first, *ends]
+    table = pd.DataFrame.from_dict(found, orient="index", columns=list(COLUMNS)).rename_axis("quantity")
+    limits = {key: (row[3], row[4]) for key, row in found.items()}
+    tried = try_gates(gates, {key: row[2] for key, row in found.items()}, limits)
+    with replacing(out / "compare.csv") as stream:
+        table.to_csv(stream, float_format="%.6g")
+    images = {"old": str(old), "new": str(new), "images": len(after.names)}
+    if after.clusters is not None:
+        images["clusters"] = len(np.unique(after.clusters))
+    numbers = {key: dict(zip(COLUMNS, map(_number, row), strict=True)) for key, row in found.items()}
+    stored = {"program": PROGRAM, **images, "differences": numbers, "gates": tried}
+    write_text(out / "compare.json", json.dumps(stored, indent=2, ensure_ascii=False) + "\n")
+    return Comparison(table, _text(table, images), failures(tried))
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 6)
+
+
+def _text(table: pd.DataFrame, images: Mapping[str, Any]) -> str:
+    main = table.loc[[key for key in MAIN if key in table.index]]
+    sure = table[(table["low"] > 0) | (table["high"] < 0)].drop(index=main.index, errors="ignore")
+    order = sure["difference"].abs().sort_values(ascending=False, kind="stable").index[:SHOWN]
+    shown = pd.concat([main, sure.loc[order]]).dropna(subset=["difference"]).map("{:.4f}".format)
+    unit = f"{images['clusters']} clusters" if "clusters" in images else "the images"
+    head = f"{images['images']} images; differences are new less old, with 95% intervals over {unit}."
+    return f"{head}\n\n{shown.to_string()}"
