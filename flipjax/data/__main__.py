@@ -54,7 +54,7 @@ def _parser() -> command.Parser:
     makers = commands.add_parser("prepare", help="make a TFDS data set from its archives")
     makers = makers.add_subparsers(dest="name", required=True)
     for name, module in DATA_SETS.items():
-        prepare = makers.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
+        prepare = makers.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
         text = "pixels a side (default: as large as each photo, for sweeps of any size)"
         prepare.add_argument("--size", type=int, default=0, help=text)
         prepare.add_argument("--data_dir", default="", metavar="DIR", help="where TFDS keeps it (default: TFDS's own)")
