@@ -26,7 +26,8 @@ AT_ONCE = 12
 LEAST_AGREEMENT = 0.05
 """Cohen's kappa below which predictions and labels agree hardly better than chance (Cohen, 1960)."""
 LEVEL = 0.05
-RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", "top_decile_flip_share")
+TENTHS = ("top_decile_flip_share", "top_decile_ceiling", "top_decile_of_ceiling")
+RANKED = ("n_images_without_risk", "risk_auroc", "risk_aurc", *TENTHS)
 """Quantities that masks do not have."""
 OF_BACKGROUND = ("fg_miss", "iou/foreground")
 """Quantities that are constant where no class is background."""
