@@ -38,7 +38,7 @@ from flipjax.results.quantities import title_of
 from flipjax.results.rows import COMPARED, kept_records
 from flipjax.results.scores import SCORES, THRESHOLD, WANTED_RISK, image_scores, score_summary
 from flipjax.results.swapped_scenes import REPAIR_NOTE
-from flipjax.results.text import COLUMNS, TextTable, number, probability, score_table, setting_label, varying_axes
+from flipjax.results.text import COLUMNS, TextTable, score_table, setting_label, varying_axes
 
 FLIP_LINES = (
     Line("group/common/fg_flip", "common groups", COMMON),
@@ -135,8 +135,8 @@ def method_charts(run: Run) -> list[Chart]:
     if run.comparison.empty:
         return []
     caption = (
-        "Differences between a method and the first one of the grid, same seed and rho. Where a bar crosses 0, the "
-        "grid cannot tell the two apart; of many bars, one in twenty misses 0 by chance. Left of 0 is better for flip "
+        "Differences between a method and the first one of the grid, same seed and rho. Bars are not corrected for "
+        "their number: verdicts are in the table. Left of 0 is better for flip "
         "and the gap, right of 0 for IoU."
     )
     return [Chart("methods", "What each method changes", caption, run.note(), forest_panels(run.comparison))]
@@ -251,10 +251,6 @@ def members_table(run: Run) -> Numbers:
 
 
 PULL = Line("scene_pull", "pull of the scene", FLIP)
-SCENES = (
-    "Share of the test objects of a class whose label is right in most of the seeds, in each scene; Cochran's Q, p "
-    "adjusted by Holm for all rows"
-)
 OUTLINE: dict[str, Any] = {"fill": False, "edgecolor": DARK, "linewidth": 2.5, "clip_on": False, "zorder": 3}
 
 
@@ -292,19 +288,6 @@ def pull_panel(members: Sequence[tuple[StoredCell, Decomposition]], *, title: st
             axes.add_patch(Rectangle((y - 0.47, scene - 0.47), 0.94, 0.94, **OUTLINE))
 
     return Panel(framed, f"{head}.", size)
-
-
-def scene_table(tests: pd.DataFrame) -> TextTable:
-    """Returns a row per test of `scene_tests`: shares that are right in each scene, and Cochran's Q."""
-    axes = [*({"rho"} & {*tests}), *varying_axes(tests, until="class")]
-    scenes = [name for name in map(str, tests) if name.startswith("right_")]
-    rows = []
-    for row in records_of(tests):
-        shares = [number(row[name], ".2f") for name in scenes]
-        numbers = [*shares, f"{row['q']:.1f}", probability(row["p_holm"])]
-        rows.append([*(str(row[name]) for name in (*axes, "class", "n")), *numbers])
-    titles = [f"on {name.removeprefix('right_')}" for name in scenes]
-    return TextTable([*axes, "class", "objects", *titles, "Q", "p (Holm)"], rows, len(axes) + 1)
 
 
 DRAWN = {

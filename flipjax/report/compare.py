@@ -12,16 +12,13 @@ from flipjax.report.chart import Chart
 from flipjax.report.charts import flip_chart
 from flipjax.report.document import Document, Numbers, Section, terminal_text, write_latex, write_summary
 from flipjax.report.html import Picture, write_page
-from flipjax.report.page import STARRED, pairs_caption
 from flipjax.report.panels import forest_panels
 from flipjax.report.run import ReportError, Run, read_run
 from flipjax.results.cells import StoredCell
-from flipjax.results.estimates import Resamples, aggregate, compare, seeds_of
+from flipjax.results.estimates import Resamples, aggregate, compare, judge, seeds_of
 from flipjax.results.frames import listed, records_of, to_frame, write_csv
-from flipjax.results.pairs import pair_tests
 from flipjax.results.rows import axes_of, kept_records, member_quantities
-from flipjax.results.sentences import verdicts
-from flipjax.results.text import TextTable, comparison_table, pair_table, summary_table, varying_axes
+from flipjax.results.text import TextTable, comparison_table, legend, summary_table, varying_axes, verdicts
 
 SAME = "Both runs were tested on the same images."
 OTHER = "Warning: the runs were tested on other images."
@@ -32,7 +29,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     """Writes a page that compares two run folders, and returns its tables as text for a terminal.
 
     Settings and seeds that only one run has are left out of the differences. Writes index.html, comparison.csv,
-    pairs.csv (McNemar's tests, of runs on the same test images), summary.md, summary.tex and figures/.
+    summary.md, summary.tex and figures/.
 
     Raises:
         FileNotFoundError: a folder holds no results.
@@ -41,15 +38,12 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     runs = _named(read_run(first), read_run(second))
     one, other = runs
     rows = _joined(runs)
-    cells = _cells(runs)
-    resamples = Resamples(cells)
-    summary = aggregate(rows, resamples=resamples)
-    differences = compare(rows, axis="run", reference=one, resamples=resamples)
+    summary = aggregate(rows, resamples=Resamples(_cells(runs)))
+    (differences,) = judge(compare(rows, axis="run", reference=one))
     if not sum(differences["n"]):
         raise ReportError(f"{first} and {second}: expected runs that share a setting and a seed, found none")
     axes = [name for name in varying_axes(rows, until="split") if name not in ("member", "run", "seed")]
     same = _same_images(runs)
-    tests = pair_tests(rows, cells, axis="run", reference=one) if same else pd.DataFrame()
     lines = _compared(rows, runs, [*axes, *(["rho"] if "rho" in rows else [])])
     lines += verdicts(differences, axis="run", axes=axes)
     lines += [] if same is None else [SAME if same else OTHER]
@@ -58,15 +52,14 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     text = "Where a bar crosses 0 the runs cannot be told apart."
     changes = Chart("difference", "What changes", text, note, forest_panels(differences, "run"))
     flips = flip_chart(summary, kept_records(member_quantities(rows)), note=note)
-    caption = f"Difference of {other} from {one}, {STARRED}"
-    pairs = [Numbers(pairs_caption(tests), pair_table(tests))] if len(tests) else []
+    caption = f"Difference of {other} from {one}, paired by seed; {legend(differences)}"
     first_table = Numbers(caption, comparison_table(differences, "run", axes=axes))
     document = Document(
         title=f"{other} against {one}",
         facts=facts,
         lines=lines,
         sections=[
-            Section("Differences", [first_table, Picture(changes), *pairs]),
+            Section("Differences", [first_table, Picture(changes)]),
             Section("Both runs", [Numbers("Test results of both", summary_table(summary)), Picture(flips)]),
             Section("Differences of their configurations", [_settings(runs)]),
         ],
@@ -74,7 +67,6 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
         config={name: run.config.get("config", {}) for name, run in runs.items()},
     )
     write_csv(folder / "comparison.csv", differences)
-    write_csv(folder / "pairs.csv", tests)
     write_page(folder, document)
     write_summary(folder, document)
     write_latex(folder, document)

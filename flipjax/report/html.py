@@ -15,7 +15,6 @@ from flipjax.report.chart import Chart, draw_chart
 from flipjax.report.document import Document, visible
 from flipjax.report.pictures import Item, Palette
 from flipjax.report.style import OUTCOMES
-from flipjax.results.repair_sign import SAFE
 from flipjax.results.scores import SCORES
 from flipjax.results.swapped_scenes import REPAIR_NOTE
 
@@ -121,7 +120,7 @@ def write_page(folder: Path, document: Document) -> None:
         finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
     environment.globals |= {"filters": FILTERS, "outcomes": OUTCOMES, "risk_colours": pictures.colour_bar()}
-    environment.globals |= {"scores": SCORES, "safe": SAFE, "repair_note": REPAIR_NOTE}
+    environment.globals |= {"scores": SCORES, "repair_note": REPAIR_NOTE}
     lines = document.lines
     page = environment.get_template("page.html").render(
         document._asdict()

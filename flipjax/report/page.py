@@ -1,30 +1,25 @@
 """The report of a run folder: findings, tables, figures, and one page that holds them all."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from flipjax.report import charts
 from flipjax.report.chart import Chart
-from flipjax.report.charts import SCENES, left_out, scene_table, score_blocks
+from flipjax.report.charts import left_out, score_blocks
 from flipjax.report.document import Document, Numbers, Section, terminal_text, write_latex, write_summary
 from flipjax.report.html import Gallery, Picture, pictures_of, write_page
 from flipjax.report.panels import Line, line_panels
 from flipjax.report.pictures import CAPTION, Item, Palette, items_of, palette_of, save_gallery
 from flipjax.report.run import TABLES, Run, read_run
 from flipjax.results import text
-from flipjax.results.estimates import Resamples, aggregate, compare, trend
 from flipjax.results.frames import write_csv
-from flipjax.results.repair_sign import repair_signs
-from flipjax.results.sentences import headline, repair_warning, unlearnt_warning, verdicts
+from flipjax.results.rows import NOT_LEARNT
 from flipjax.results.text import TextTable, comparison_table, varying_axes
 
-STARRED = "paired by seed; * the interval excludes 0"
-SIGNS = "Repair on images still correlated as in training: do the seeds agree on its labels (kappa)?"
 FLIP = "group/rare/fg_flip"
-MISSED = 0.5
 PAIR, TYPICAL = "pair", "typical"
 LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527F", "#8C939B"), "osD^vP*", strict=True))
 """Colours, none of them a class's beside it, and markers of settings: as many as are drawn."""
@@ -33,9 +28,8 @@ LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527
 def build_report(workdir: str | Path) -> str:
     """Writes `report/` into a run folder, from its stored results alone, and returns its first tables as text.
 
-    Writes summary.csv, trend.csv, comparison.csv (of methods), regret.csv (of selection rules), method_regret.csv,
-    pairs.csv (McNemar's tests), scenes.csv (Cochran's, of three scenes or more), repair_signs.csv and, beside
-    `report/`, scores.csv (of images' scores), each where it has rows;
+    Writes summary.csv, trend.csv, comparison.csv (of methods), selection.csv (of selection
+    rules) and, beside `report/`, scores.csv (of images' scores), each where it has rows;
     summary.md, summary.tex, figures/*.png and *.svg, and index.html, which needs no other file; each file atomically.
 
     Raises:
@@ -48,8 +42,8 @@ def build_report(workdir: str | Path) -> str:
         write_csv(folder / f"{name}.csv", getattr(run, name))
     write_csv(run.folder / "scores.csv", run.scores)
     facts = [f"{run.members()} {run.note()}"]
-    lines = findings(run)
     run = run.shown()
+    lines = findings(run)
     items = items_of(run)
     flip, *others = charts.flip_charts(run)
     first = front_chart(run, flip)
@@ -70,16 +64,11 @@ def build_report(workdir: str | Path) -> str:
 
 
 def _sections(run: Run, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
-    losses = "regret on the test images against a rule that"
-    selection = [
-        (f"Difference from {first_reference(run.comparison)}, {STARRED}", run.comparison, comparison_table),
-        (f"Selection: {losses} sees the quantity itself", run.regret, text.regret_table),
-        (f"Choosing among methods: {losses} sees the quantity itself", run.method_regret, text.regret_table),
-        (pairs_caption(run.pairs), run.pairs, text.pair_table),
-        (SIGNS, run.repair_signs, text.sign_table),
-        (SCENES, run.scenes, scene_table),
-    ]
-    trends = [("Change over rho, paired by seed, with its interval", run.trend, text.trend_table)]
+    rule = f"paired by seed; {text.legend(run.trend, run.comparison, run.selection)}"
+    rules = partial(comparison_table, axis="selection")
+    trends = [(f"Change over rho, {rule}", run.trend, text.trend_table)]
+    selection = [(f"Difference from {first_reference(run.comparison)}, {rule}", run.comparison, comparison_table)]
+    selection += [(f"Selection: difference from {first_reference(run.selection)}, {rule}", run.selection, rules)]
     first = Numbers("Test results: mean over seeds and its interval", text.summary_table(run.summary))
     return [
         Section("Results", [first, *_numbers(trends)]),
@@ -97,53 +86,19 @@ def _numbers(tables: Iterable[tuple[str, pd.DataFrame, Callable[[pd.DataFrame], 
     return [Numbers(caption, make(table)) for caption, table, make in tables if len(table)]
 
 
-def pairs_caption(tests: pd.DataFrame) -> str:
-    """Returns the caption of a table of McNemar's tests."""
-    return (
-        "Counterfactual pairs whose label changes with the scene in most seeds, against "
-        f"{first_reference(tests)} (McNemar's test)"
-    )
-
-
 def first_reference(table: pd.DataFrame) -> str:
     """Returns what a table of differences compares with; '' without rows."""
     return str(table["reference"].iloc[0]) if len(table) else ""
 
 
 def findings(run: Run) -> list[str]:
-    """Returns what a run says, a sentence a question: members that learnt nothing, methods, levels of rho, repair.
-
-    Members that do not find the object count in no sentence but the one that names them.
-    """
-    kept = run.kept()
-    reach = max([_reach(cell.parts["test"].confusion) for cell in run.cells.values()], default=0.0)
-    lost = (kept["fg_miss"] > MISSED) | (kept["iou/foreground"] < reach)
-    names = kept["member"][lost].tolist()
-    warning = unlearnt_warning(names, members=len(kept), reach=reach)
-    if names:
-        rows = run.rows[~run.rows["member"].isin(names)]
-        if rows.empty:
-            return warning
-        drawn = Resamples(run.cells)
-        reference = str(run.comparison["reference"].iloc[0]) if len(run.comparison) else None
-        run = run._replace(
-            comparison=compare(rows, reference=reference, resamples=drawn),
-            summary=aggregate(rows, resamples=drawn),
-            trend=trend(rows, resamples=drawn),
-            repair_signs=repair_signs(rows, run.cells),
-        )
+    """Returns what a run says, in sentences that are rows of its tables."""
+    unlearnt = run.records["member"][run.records["status"] == NOT_LEARNT].tolist()
     return [
-        *warning,
-        *verdicts(run.comparison),
-        *headline(run.summary, run.trend),
-        *repair_warning(run.repair_signs),
+        *text.unlearnt_warning(unlearnt, members=len(run.records)),
+        *text.verdicts(run.comparison),
+        *text.headline(run.summary, run.trend),
     ]
-
-
-def _reach(confusion: np.ndarray) -> float:
-    """Returns the foreground IoU of a prediction that is foreground everywhere: the share of it, of (K, S, n, C, C)."""
-    truth = confusion[0, 0].sum((0, 2), dtype=np.int64)
-    return float(truth[1:].sum() / max(1, truth.sum()))
 
 
 def front_chart(run: Run, flip: Chart) -> Chart:

@@ -10,13 +10,10 @@ import pandas as pd
 
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics.decomposition import Decomposition
-from flipjax.results.cells import StoredCell, read_cells
-from flipjax.results.choices import method_regret, regret
-from flipjax.results.estimates import INTERVALS, Resamples, aggregate, compare, trend
+from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
+from flipjax.results.estimates import IMAGES_INTERVAL, SEEDS_INTERVAL, Resamples, aggregate, compare, judge, trend
 from flipjax.results.frames import Row, groups_of, listed, read_csv, to_frame
-from flipjax.results.pairs import pair_tests, scene_tests
-from flipjax.results.repair_sign import repair_signs
-from flipjax.results.rows import COMPARED, LEFT_OUT, axes_of, kept_records, member_quantities
+from flipjax.results.rows import COMPARED, LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.scores import score_rows
 from flipjax.results.text import setting_label, varying_axes
 
@@ -24,8 +21,10 @@ COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
 UNREADABLE = (ValueError, KeyError, OSError, TypeError)
 SCORED = 2000
 """Members whose scores a report judges, at most."""
+RESAMPLED = 200
+"""Members that have an interval over images, at most."""
 SHOWN = 12
-TABLES = ("summary", "trend", "comparison", "regret", "method_regret", "pairs", "repair_signs", "scenes")
+TABLES = ("summary", "trend", "comparison", "selection")
 """The tables of a run that `report/` holds as CSV files of these names."""
 
 
@@ -38,9 +37,8 @@ class ReportError(Exception):
 class Run(NamedTuple):
     """The tables of a run folder, and its cells by the names of their folders.
 
-    `rows`, `records`, `summary`, `trend` and `comparison` (of methods) are of the first selection rule; `regret`
-    compares all of them; `method_regret` is what choosing a method loses, `pairs` McNemar's tests, of methods or, where
-    there is one, of levels of rho, `scenes` Cochran's of scenes; `repair_signs` how far seeds agree on repair; `scores`
+    `rows`, `records`, `summary`, `trend` and `comparison` (of methods) are of the first selection rule; `selection`
+    compares all of them with the first. All three comparisons are judged together. `scores`
     are those of scores.csv. `missing` says, a line each, what the folder lacks.
     """
 
@@ -51,11 +49,7 @@ class Run(NamedTuple):
     summary: pd.DataFrame
     trend: pd.DataFrame
     comparison: pd.DataFrame
-    regret: pd.DataFrame
-    method_regret: pd.DataFrame
-    pairs: pd.DataFrame
-    repair_signs: pd.DataFrame
-    scenes: pd.DataFrame
+    selection: pd.DataFrame
     history: pd.DataFrame
     cells: dict[str, StoredCell]
     scores: pd.DataFrame
@@ -102,8 +96,8 @@ class Run(NamedTuple):
         count = f"{most}" if fewest == most else f"{fewest} to {most}"
         note = f"{'One' if most else 'No'} seed, {images} test images"
         note = f"Means over {count} seeds, {images} test images each" if most > 1 else note
-        kinds = {*means["interval"]} - {""}
-        note += f"; {', '.join(INTERVALS[kind] for kind in sorted(kinds))}." if interval and kinds else "."
+        kind = SEEDS_INTERVAL if most > 1 else IMAGES_INTERVAL if means["images_low"].notna().any() else ""
+        note += f"; {kind}." if interval and kind else "."
         return f"{note} Small dots: single seeds." if dots and most > 1 else note
 
 
@@ -129,29 +123,26 @@ def read_run(workdir: str | Path) -> Run:
             f"{folder}: expected a run folder whose results.csv has test rows; make one with flipjax sweep"
         )
     config = _known(folder / "config.json", _object, {}, missing, "; how the run was made is not known")
+    stored, rows = rows, mark_unlearnt(rows, cells)
     first = rows[rows["selection"] == rows["selection"].iloc[0]]
     records = member_quantities(first)
     _count_members(records, config, missing)
     few = sum(len(cell.members) for cell in cells.values()) <= SCORED
     if not few:
         missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
-    resamples = Resamples(cells)
+    trends, comparison, selection = judge(trend(first), compare(first), compare(rows, axis="selection"))
     return Run(
         folder,
         config,
         first,
         records,
-        aggregate(first, resamples=resamples),
-        trend(first, resamples=resamples),
-        compare(first, resamples=resamples),
-        regret(rows, resamples=resamples),
-        method_regret(first, history, resamples=resamples),
-        pair_tests(first, cells, axis="method" if "method" in first and first["method"].nunique() > 1 else "rho"),
-        repair_signs(first, cells),
-        scene_tests(first, cells),
+        aggregate(first, resamples=Resamples(cells) if len(records) <= RESAMPLED else None),
+        trends,
+        comparison,
+        selection,
         history,
         cells,
-        score_rows(cells.values(), rows) if few else pd.DataFrame(),
+        score_rows(cells.values(), stored) if few else pd.DataFrame(),
         missing,
     )
 
@@ -202,7 +193,7 @@ def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: li
     planned = math.prod(len(values) for values in axes if isinstance(values, list)) if axes else 0
     if len(records) < planned:
         missing.append(f"{planned - len(records)} of the {planned} planned members have no results")
-    for status in LEFT_OUT:
+    for status in (each for each in LEFT_OUT if each != NOT_LEARNT):
         names = records["member"][records["status"] == status].tolist()
         if names:
             missing.append(f"{status}, and left out of all means: {listed(names)}")

@@ -18,7 +18,7 @@ from flipjax.identity import digest_of
 from flipjax.intervene.identity import SceneSwap, scene_swap
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.frames import Row, listed, to_frame
-from flipjax.results.rows import LEFT_OUT, kept_records
+from flipjax.results.rows import LEFT_OUT, NOT_LEARNT, kept_records
 
 PARTS = ("val", "test")
 TEXTS = ("members", "selections", "class_names", "scene_names", "score_names")
@@ -158,6 +158,8 @@ def load_cell(path: str | Path, *, tables: bool = True) -> StoredCell:
     return StoredCell(**texts, parts=parts, **rows, program=str(arrays["program"]), usual=usual)
 
 
+MISSED = 0.5
+"""Share of the true foreground; a member that misses more has not learnt to find the object."""
 KEYS = {"results": ["member", "selection", "split", "group"], "history": ["member", "epoch"]}
 """What tells the rows of a table apart."""
 
@@ -233,3 +235,19 @@ def _same(first: pd.Series, second: pd.Series) -> bool:
         return np.allclose(*numbers, rtol=1e-6, atol=1e-6, equal_nan=True)
     texts = [["" if value != value else str(value) for value in column.tolist()] for column in (first, second)]
     return texts[0] == texts[1]
+
+
+def mark_unlearnt(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> pd.DataFrame:
+    """Returns rows of results.csv in which members that hardly find the object have the status NOT_LEARNT.
+
+    They miss more than MISSED of the true foreground, or their foreground IoU is below that of foreground everywhere.
+    """
+    reach: dict[str, float] = {}
+    for cell in cells.values():
+        truth = cell.parts["test"].confusion[0, 0].sum((0, 2), dtype=np.int64)
+        reach |= dict.fromkeys(cell.members, float(truth[1:].sum() / max(1, truth.sum())))
+    whole = kept_records(rows[(rows["split"] == "test") & (rows["group"] == "all")])
+    lost = (whole["fg_miss"] > MISSED) | (whole["iou_foreground"] < whole["member"].map(reach).astype(np.float64))
+    names = {*zip(whole["member"][lost], whole["selection"][lost], strict=True)}
+    marked = [pair in names for pair in zip(rows["member"], rows["selection"], strict=True)]
+    return rows.assign(status=rows["status"].mask(np.array(marked, bool), NOT_LEARNT))

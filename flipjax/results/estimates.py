@@ -1,194 +1,184 @@
-"""Means over seeds and trends in the correlation level, each with an interval that the seeds or the images carry."""
+"""Means, differences and trends over seeds, with one rule for intervals and verdicts.
+
+The interval is Student's t over seeds, of two or more, whatever its width. A verdict, lower or higher, needs FEWEST
+seeds and a p below LEVEL after Holm's correction for all comparisons of a page. The interval over the test images
+stands beside the one over seeds and is for these models alone.
+"""
 
 import functools
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from flipjax.metrics import resampled, statistics
-from flipjax.metrics.selective import AurocEstimate
 from flipjax.metrics.summary import risk_aurocs
 from flipjax.results.cells import StoredCell
 from flipjax.results.frames import DIGITS, groups_of, rounded
 from flipjax.results.quantities import PULL_QUANTITIES, RANGES, of_classes, quantity_of
 from flipjax.results.rows import axes_of, kept_records, member_quantities, quantities_in
 
-Terms = Iterable[tuple[list[str], float]]
-"""Of a sum of records: the member and the rule of each, and its weight."""
-Interval = tuple[float, float, str]
-"""Both ends and a key of INTERVALS."""
-
 FEWEST = 4
-"""Seeds below which there is no Student t interval."""
-INTERVALS = {
-    "seeds": "95% Student t interval over seeds",
-    "images": "95% interval over the test images (bootstrap; of an AUROC, Newcombe's), for these seeds alone",
-}
-
-
+"""Seeds below which there is no verdict."""
+LEVEL = 0.05
+JUDGED = ("group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground", "risk_auroc")
+"""The quantities that a page compares and judges."""
 SAMPLES = 500
+SEEDS_INTERVAL = "95% Student t interval over seeds"
+IMAGES_INTERVAL = "95% interval over the test images, for these models"
+SUMMARY = ("quantity", "n", "left_out", "values", "mean", "low", "high", "images_low", "images_high")
+DIFFERENCE = ("quantity", "n", "left_out", "values", "difference", "low", "high", "p")
 
 
 class Resamples:
-    """Resampled quantities of a run's members, computed when asked for.
+    """Quantities of a run's members on resampled test images, computed when asked for.
 
-    Images of one object are drawn together. All members of a cell see the same resamples, so that differences between
-    them are paired.
+    Images of one object are drawn together, and all members of a cell see the same resamples.
     """
 
     def __init__(self, cells: Mapping[str, StoredCell], *, samples: int = SAMPLES):
-        """Starts no work; `cells` by name, as `flipjax.results.cells.load_cell` reads them."""
+        """Keeps the cells of `flipjax.results.cells.read_cells`, by name."""
         self._cells = {member: cell for cell in cells.values() for member in cell.members}
         self._samples = samples
         self._draws: dict[int, statistics.Draws] = {}
-        self._values: dict[tuple[str, str, bool], dict[str, np.ndarray]] = {}
-        self._aurocs: dict[tuple[str, str], dict[str, AurocEstimate]] = {}
 
-    def of(self, member: str, selection: str, quantity: str) -> np.ndarray | None:
-        """Returns a quantity of each resample: float64 (samples,); None where unknown."""
-        cell = self._cells.get(member)
-        if cell is None or selection not in cell.selections or quantity not in _keys(cell.class_names):
-            return None
-        # Those that need a ranking of the images take ten times as long as the others.
-        place = member, selection, _ranked(quantity)
-        if place not in self._values:
-            part, options = cell.parts["test"], {"class_names": cell.class_names, "all_groups": cell.groups}
-            if id(cell) not in self._draws:
-                rows = draw_objects(part.groups, part.pairs, samples=self._samples)
-                self._draws[id(cell)] = statistics.Draws(rows, len(part.groups), keep=True)
-            counts = cell.decomposition(member, "test", selection=selection)
-            keys = [key for key in _keys(cell.class_names) if _ranked(key) == place[2]]
-            self._values[place] = resampled(counts, keys, self._draws[id(cell)], groups=part.groups, **options)
-        return self._values[place][quantity]
+    def intervals(self, members: Sequence[str], selection: str) -> dict[str, np.ndarray]:
+        """Returns the 95% interval (2,) of each quantity's mean over some members; none where no images are stored.
 
-    def auroc(self, member: str, selection: str, quantity: str) -> AurocEstimate | None:
-        """Returns a member's `risk_auroc`, of all images or a group, with its interval; None where unknown."""
-        cell = self._cells.get(member)
-        if cell is None or selection not in cell.selections:
-            return None
-        if (member, selection) not in self._aurocs:
-            part = cell.parts["test"]
-            counts = cell.decomposition(member, "test", selection=selection)
-            self._aurocs[member, selection] = risk_aurocs(counts, part.groups, pairs=part.pairs, all_groups=cell.groups)
-        return self._aurocs[member, selection].get(quantity)
+        It is the percentiles of the bootstrap, for an AUROC the mean of the members' own intervals.
+        """
+        cells = [self._cells.get(member) for member in members]
+        if not cells or any(cell is None or selection not in cell.selections for cell in cells):
+            return {}
+        of_members = [self._of(member, cell, selection) for member, cell in zip(members, cells, strict=True)]
+        drawn, ends = zip(*of_members, strict=True)
+        found = {}
+        for key in drawn[0]:
+            mean = np.mean([each[key] for each in drawn], axis=0)
+            found[key] = statistics.percentile_ends(mean)
+        return found | {key: np.mean([each[key] for each in ends], axis=0) for key in ends[0]}
+
+    def _of(self, member: str, cell: Any, selection: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Returns the resamples (samples,) of each quantity, and the intervals (2,) of the AUROCs."""
+        part, counts = cell.parts["test"], cell.decomposition(member, "test", selection=selection)
+        keys = [key for key in _keys(cell.class_names) if not key.endswith("risk_auroc")]
+        options = {"groups": part.groups, "class_names": cell.class_names, "all_groups": cell.groups}
+        if id(cell) not in self._draws:
+            sets = {"groups": part.groups, "pairs": part.pairs}
+            generator = np.random.default_rng(0)
+            drawn = statistics.draw_images(generator, len(part.groups), samples=self._samples, **sets)
+            self._draws[id(cell)] = statistics.Draws(drawn.rows, len(part.groups), keep=True)
+        aurocs = risk_aurocs(counts, part.groups, pairs=part.pairs, all_groups=cell.groups)
+        ends = {key: np.array([each.low, each.high]) for key, each in aurocs.items()}
+        return resampled(counts, keys, self._draws[id(cell)], **options), ends
 
 
 @functools.cache
-def _keys(class_names: tuple[str, ...]) -> frozenset[str]:
-    """Returns the keys of `summarize` that a resample has."""
+def _keys(class_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the keys of `summarize` that have an interval over images."""
     table = of_classes(class_names) | (PULL_QUANTITIES if len(class_names) > 3 else {})
     quantities = {key: quantity for key, quantity in table.items() if "n_images" not in key}
     inside = [f"group/{g}/{key}" for g in ("common", "rare") for key, q in quantities.items() if not q.across]
-    return frozenset([*quantities, *inside])
+    return (*quantities, *inside)
 
 
-def _ranked(key: str) -> bool:
-    return key.rpartition("/")[2] in statistics.RANKED
-
-
-def draw_objects(groups: np.ndarray, pairs: np.ndarray, *, samples: int = SAMPLES) -> np.ndarray:
-    """Returns resamples of n images, int64 (samples, n): images of one object together, the same ones every time."""
-    generator = np.random.default_rng(0)
-    return statistics.draw_images(generator, len(groups), samples=samples, groups=groups, pairs=pairs).rows
-
-
-def estimate(
-    records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None, *, resamples: Resamples | None = None
-) -> pd.DataFrame:
+def estimate(records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None) -> pd.DataFrame:
     """Returns the mean over seeds of weighted sums of records: a row per quantity.
 
-    A seed takes part in a quantity if all its records have a finite value. From FEWEST seeds on the interval is
-    Student's t over seeds: exact for normal values, and of few skewed ones too short. Of four seeds it holds the mean
-    in .84 of the samples of a lognormal distribution (`sweeps/studies/coverage`). Below FEWEST it is the percentiles of
-    the mean under resampling of the test images, if there are `resamples`, or of an AUROC what the members' own
-    intervals give (`flipjax.metrics.selective.auroc_ends`). All are cut off where the quantity's range ends.
+    A seed takes part in a quantity if all its records have a finite value. The interval is exact for normal values, and
+    of few skewed ones too short (`sweeps/studies/coverage`); it is cut off where the quantity's range ends.
 
     Args:
         records: (n rows) of `member_quantities`.
         weights: (n,), the weight of each record in its seed's sum: 1 and -1 for a difference.
         seeds: (n,), whose sum a record is part of; by default each is a seed of its own.
-        resamples: of the run's test images.
-
-    Source: for sums of AUROCs Zou and Donner, Construction of confidence limits about effect measures: a general
-        approach, 2008.
 
     Returns:
-        Columns `quantity`; `n`, seeds; `values`, theirs, with blanks between; `mean`, `low` and `high`; `interval`, a
-        key of INTERVALS, or '' without one.
+        Columns `quantity`; `n`, seeds; `values`, theirs, with blanks between; `mean`; `low` and `high`, NaN below two
+        seeds; `p` of the t test that the mean is 0, NaN below FEWEST seeds.
 
     Example:
-        >>> estimate(pd.DataFrame({"status": "done", "fg_flip": [0.0, 0.25, 0.5, 0.75]})).to_dict("records")[0]["high"]
-        0.888565
+        >>> table = estimate(pd.DataFrame({"status": "done", "fg_flip": [0.0, 0.25, 0.5, 0.75]}))
+        >>> table[["mean", "high", "p"]].round(3).to_numpy().tolist()
+        [[0.375, 0.889, 0.103]]
         >>> estimate(pd.DataFrame({"status": "done", "fg_flip": [0.25, 0.5]}), [1, -1], [0, 0])["mean"].tolist()
         [-0.25]
     """
     quantities = quantities_in(records)
     weights = np.broadcast_to(np.asarray(weights, np.float64), len(records))
     codes = np.arange(len(records)) if seeds is None else pd.factorize(np.asarray(seeds), use_na_sentinel=False)[0]
-    members = [] if resamples is None else records[["member", "selection"]].to_numpy().tolist()
     sums = np.zeros((codes.max(initial=-1) + 1, len(quantities)))
     np.add.at(sums, codes, weights[:, None] * records[quantities].to_numpy(np.float64))
-    rows = []
-    for quantity, own in zip(quantities, sums.T, strict=True):
-        inside = np.isfinite(own)
-        values = own[inside]
-        whole = inside[codes]
-        terms = zip(itertools.compress(members, whole), weights[whole].tolist(), strict=False)
-        low, high, interval = _interval(values, terms, quantity, resamples)
-        if interval:
-            low, high = np.clip([low, high], *_bounds(weights[codes == np.argmax(inside)], quantity)).tolist()
-        texts = " ".join(str(rounded(value)) for value in values.tolist())
-        mean = float(values.mean()) if len(values) else math.nan
-        rows.append((quantity, len(values), texts, *(round(x, DIGITS) + 0.0 for x in (mean, low, high)), interval))
-    return pd.DataFrame(rows, columns=["quantity", "n", "values", "mean", "low", "high", "interval"])
+    known = np.isfinite(sums)
+    n = known.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, sums, 0.0).sum(0) / n
+        spread = np.sqrt((np.where(known, sums - mean, 0.0) ** 2).sum(0) / (n - 1))
+        half = np.where(n > 1, stdtrit(np.maximum(n - 1, 1), 0.975) * spread / np.sqrt(n), np.nan)
+        # Values are rounded: no spread is smaller than their last digit.
+        t = np.abs(mean) / (np.maximum(spread, 10.0**-DIGITS) / np.sqrt(n))
+        p = np.where(n >= FEWEST, 2 * stdtr(np.maximum(n - 1, 1), -t), np.nan)
+    least, most = np.array([_bounds(weights[codes == 0], quantity) for quantity in quantities]).reshape(-1, 2).T
+    texts = [
+        " ".join(str(rounded(value)) for value in own[inside].tolist())
+        for own, inside in zip(sums.T, known.T, strict=True)
+    ]
+    numbers = {"mean": mean, "low": np.clip(mean - half, least, most), "high": np.clip(mean + half, least, most)}
+    exact = {name: np.round(values, DIGITS) + 0.0 for name, values in numbers.items()}
+    return pd.DataFrame({"quantity": quantities, "n": n, "values": texts, **exact, "p": p})
 
 
-def _interval(values: np.ndarray, terms: Terms, quantity: str, resamples: Resamples | None) -> Interval:
-    if len(values) >= FEWEST:
-        half = float(stdtrit(len(values) - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(len(values))
-        return float(values.mean()) - half, float(values.mean()) + half, "seeds"
-    if resamples is None or not len(values):
-        return math.nan, math.nan, ""
-    if quantity.endswith("risk_auroc"):
-        return _auroc_interval(values, terms, quantity, resamples)
-    total = np.zeros(1)
-    for (member, rule), weight in terms:
-        drawn = resamples.of(member, rule, quantity)
-        # Where a member's images are not stored there is no interval.
-        total = total + weight * (np.nan if drawn is None else drawn) / len(values)
-    finite = total[np.isfinite(total)]
-    return (*np.percentile(finite, (2.5, 97.5)).tolist(), "images") if finite.size else (math.nan, math.nan, "")
-
-
-def _auroc_interval(values: np.ndarray, terms: Terms, quantity: str, resamples: Resamples) -> Interval:
-    """Returns an interval of weighted AUROCs from their own ones.
-
-    Those of one sign, on the same images, are taken to err together, the two signs on their own: where they err alike,
-    as models on the same images mostly do, the interval is wider than it need be.
-    """
-    # By sign of the weight: how far the sum may lie above the truth, and how far below.
-    above, below = np.zeros(2), np.zeros(2)
-    for (member, rule), weight in terms:
-        found = resamples.auroc(member, rule, quantity)
-        ends = (np.nan, np.nan) if found is None else (found.value - found.low, found.high - found.value)
-        sign = int(weight < 0)
-        above[sign] += abs(weight) * ends[sign] / len(values)
-        below[sign] += abs(weight) * ends[1 - sign] / len(values)
-    mean = float(values.mean())
-    low, high = mean - math.hypot(*above.tolist()), mean + math.hypot(*below.tolist())
-    return (low, high, "images") if math.isfinite(low + high) else (math.nan, math.nan, "")
+@functools.cache
+def _range_of(quantity: str) -> tuple[float, float]:
+    return RANGES[quantity_of(quantity).unit]
 
 
 def _bounds(weights: np.ndarray, quantity: str) -> tuple[float, float]:
     """Returns the least and the largest value that a sum of so weighted records can have."""
-    least, most = RANGES[quantity_of(quantity).unit]
-    ends = [(weight * least, weight * most) for weight in weights.tolist() if weight]
+    ends = [[weight * end for end in _range_of(quantity)] for weight in weights.tolist() if weight]
     return sum(map(min, ends)), sum(map(max, ends))
+
+
+def holm(p: Any) -> np.ndarray:
+    """Returns the p of several tests (m,) adjusted by Holm's method, float64.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p, np.float64)
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]))
+    return adjusted
+
+
+def judge(*tables: pd.DataFrame) -> list[pd.DataFrame]:
+    """Returns the comparisons of one page with `p` adjusted for all of them, and a `verdict`.
+
+    The family are the rows of the JUDGED quantities, in all tables of `compare` and `trend`, that have a p: those of
+    FEWEST seeds or more. By Holm's method a page whose differences are all 0 has any verdict with probability LEVEL at
+    most. `verdict` is 'lower', 'higher', or '' for none; rows outside the family have no p.
+
+    Example:
+        >>> four = pd.DataFrame({"quantity": ["gap/mean"] * 2, "difference": [0.3, 0.1], "p": [0.01, 0.04]})
+        >>> judge(four, four[:0])[0][["p", "verdict"]].to_numpy().tolist()
+        [[0.02, 'higher'], [0.04, 'higher']]
+    """
+    p = [table["p"].where(table["quantity"].isin(JUDGED)).to_numpy(np.float64) for table in tables]
+    adjusted = np.concatenate([np.zeros(0), *p])
+    known = np.isfinite(adjusted)
+    adjusted[known] = holm(adjusted[known])
+    judged = []
+    for table, own in zip(tables, np.split(adjusted, np.cumsum([len(each) for each in p])[:-1]), strict=True):
+        sides = np.where(table["difference"] > 0, "higher", "lower")
+        judged.append(table.assign(p=own, verdict=np.where(own < LEVEL, sides, "")))
+    return judged
 
 
 def seeds_of(records: pd.DataFrame) -> pd.Series:
@@ -203,9 +193,9 @@ def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
 def aggregate(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataFrame:
     """Returns the mean of every quantity over seeds, per setting of the other axes: a row per setting and quantity.
 
-    Columns: the axes but the seed; `quantity`; `n`, the members with a finite value; `left_out`, those that diverged
-    or failed; `values`, the seeds' own, with blanks between; `mean`, `low` and `high`: the mean and its interval, see
-    `estimate`; `interval`, which one it is.
+    Columns: the axes but the seed; `quantity`; `n`, the members with a finite value; `left_out`, the others; `values`,
+    the seeds' own, with blanks between; `mean`, `low` and `high`, see `estimate`; `images_low` and `images_high`, the
+    interval over the test images for these models, where there are `resamples`.
     """
     names = [name for name in axes_of(rows) if name != "seed"]
     return means_of(member_quantities(rows), names, resamples=resamples)
@@ -217,19 +207,20 @@ def means_of(records: pd.DataFrame, names: Sequence[str], *, resamples: Resample
     for setting, members in groups_of(records, names):
         kept = kept_records(members)
         axes = dict(zip(names, setting, strict=True))
-        tables.append(estimate(kept, resamples=resamples).assign(**axes, left_out=len(members) - len(kept)))
-    return _joined(tables, [*names, "quantity", "n", "left_out", "values", "mean", "low", "high", "interval"])
+        table = estimate(kept).assign(**axes, left_out=len(members) - len(kept))
+        found = {} if resamples is None else resamples.intervals(kept["member"].tolist(), axes.get("selection", ""))
+        ends = [found.get(quantity, (math.nan, math.nan)) for quantity in table["quantity"]]
+        low, high = np.round(np.array(ends, np.float64).reshape(-1, 2), DIGITS).T
+        tables.append(table.assign(images_low=low, images_high=high))
+    return _joined(tables, [*names, *SUMMARY])
 
 
-def trend(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataFrame:
-    """Returns the trend of every quantity in the correlation level, paired by seed: a row per setting and quantity.
+def trend(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns how every quantity changes from the lowest to the highest rho, paired by seed: a row per setting.
 
-    Per seed: the least-squares slope over the levels, per unit of rho, and the change from the lowest to the
-    highest level. A seed takes part in a quantity if it has a finite value at every level; a level at which every
-    member was left out is none. Columns: the other axes; `quantity`; `n`, the seeds that take part; `left_out`, the
-    members that diverged or failed; `from` and `to`, the levels; `slope` and `change`, the means over seeds; each
-    of the two with `_low` and `_high`, the interval of `estimate`; `interval`, which one it is. A setting with fewer
-    than two levels has no rows.
+    A seed takes part in a quantity if it has a finite value at every level; a level at which every member was left out
+    is none. Columns: the other axes; `from` and `to`, the levels; `before` and `after`, the means there over the seeds
+    that take part; then as `compare`. A setting with fewer than two levels has no rows.
     """
     names = [name for name in axes_of(rows) if name not in ("rho", "seed")]
     tables = []
@@ -240,45 +231,43 @@ def trend(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataF
             continue
         seeds = seeds_of(kept)
         whole = kept.groupby(seeds)["rho"].transform("nunique") == len(levels)
-        axes = {"from": levels[0], "to": levels[-1], "left_out": len(records) - len(kept)}
-        kept, seeds = kept[whole], seeds[whole]
-        centred = levels - levels.mean()
-        place = np.searchsorted(levels, kept["rho"])
-        slope = estimate(kept, (centred / (centred @ centred))[place], seeds, resamples=resamples)
+        kept, seeds, place = kept[whole], seeds[whole], np.searchsorted(levels, kept["rho"][whole])
         # The levels between take part with weight 0: a seed that lacks one has no trend.
-        ends = np.array([-1.0, *np.zeros(len(levels) - 2), 1.0])
-        change = estimate(kept, ends[place], seeds, resamples=resamples)
-        table = slope.rename(columns={"mean": "slope", "low": "slope_low", "high": "slope_high"})
-        table = table.assign(change=change["mean"], change_low=change["low"], change_high=change["high"])
-        tables.append(table.assign(**axes, **dict(zip(names, setting, strict=True))))
-    means = ("slope", "slope_low", "slope_high", "change", "change_low", "change_high")
-    return _joined(tables, [*names, "quantity", "n", "left_out", "from", "to", *means, "interval"])
+        ends = np.eye(len(levels))[[0, -1]]
+        first, last, change = (estimate(kept, each[place], seeds) for each in (*ends, ends[1] - ends[0]))
+        axes = {"from": levels[0], "to": levels[-1], "left_out": len(records) - len(kept)}
+        axes |= dict(zip(names, setting, strict=True))
+        tables.append(change.assign(**axes, before=first["mean"], after=last["mean"], difference=change["mean"]))
+    return _joined(tables, [*names, "from", "to", "before", "after", *DIFFERENCE])
 
 
-def compare(
-    rows: pd.DataFrame, *, axis: str = "method", reference: str | None = None, resamples: Resamples | None = None
-) -> pd.DataFrame:
+def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None = None) -> pd.DataFrame:
     """Returns how every quantity differs between a value of an axis and a reference value, paired by seed.
 
-    The reference is the axis's first value unless given. A seed takes part if both have a finite value. Columns: the
-    other axes; `axis`; `reference`; `quantity`; `n`, the seeds that take part; `left_out`, the members of the two that
-    diverged or failed; `difference` (value minus reference), the mean over seeds, with `low`, `high` and `interval`,
-    see `estimate`. No rows where the axis takes one value.
+    The reference is the axis's first value unless given; where it does not use a knob, its axis is blank and it is
+    compared with every value of it. A seed takes part if both have a finite value. Columns: the other axes; `axis`;
+    `reference`; `quantity`; `n`, the seeds that take part; `left_out`, the members
+    of the two that are in no mean; `values`, the seeds'
+    differences, with blanks between; `difference` (value minus reference), their mean; `low`, `high` and `p`, see
+    `estimate`. No rows where the axis takes one value.
     """
     names = [name for name in axes_of(rows) if name not in (axis, "seed")]
+    records = member_quantities(rows) if axis in axes_of(rows) else rows[:0]
+    base = reference if reference is not None or records.empty else records[axis].iloc[0]
     tables = []
-    for setting, records in groups_of(member_quantities(rows), names) if axis in axes_of(rows) else ():
-        base = records[axis].iloc[0] if reference is None else reference
-        for value in records[axis].unique() if (records[axis] == base).any() else ():
-            if value == base:
-                continue
-            both = records[records[axis].isin([value, base])]
-            kept = kept_records(both)
-            seeds = seeds_of(kept)
-            paired = kept.groupby(seeds)[axis].transform("nunique") == 2
-            weights = np.where(kept[axis] == value, 1.0, -1.0)
-            table = estimate(kept[paired], weights[paired], seeds[paired], resamples=resamples)
-            axes = dict(zip(names, setting, strict=True)) | {axis: value, "reference": base}
-            tables.append(table.assign(**axes, left_out=len(both) - len(kept)))
-    table = _joined(tables, [*names, axis, "reference", "quantity", "n", "left_out", "mean", "low", "high", "interval"])
-    return table.rename(columns={"mean": "difference"})
+    for setting, own in groups_of(records[records[axis] != base], [*names, axis]) if len(records) else ():
+        others = records[records[axis] == base]
+        for name, value in zip(names, setting, strict=False):
+            column = others[name]
+            others = others[(column == value) | column.isna() | (column == "")]
+        if others.empty:
+            continue
+        both = pd.concat([own, others])
+        kept = kept_records(both)
+        seeds = seeds_of(kept)
+        paired = kept.groupby(seeds)[axis].transform("nunique") == 2
+        weights = np.where(kept[axis] == base, -1.0, 1.0)
+        table = estimate(kept[paired], weights[paired], seeds[paired])
+        axes = dict(zip([*names, axis], setting, strict=True)) | {"reference": base}
+        tables.append(table.assign(**axes, left_out=len(both) - len(kept), difference=table["mean"]))
+    return _joined(tables, [*names, axis, "reference", *DIFFERENCE])

@@ -64,6 +64,11 @@ QUANTITIES = _by_key(
              "over k."),
     Quantity("top_decile_flip_share", "top-decile flip share", "share", "up",
              "Part of all flip shares that the tenth of the images with the highest flip-risk holds; 0.1 is chance."),
+    Quantity("top_decile_ceiling", "top-decile ceiling", "share", "",
+             "The largest top-decile flip share that any ranking of these images could have."),
+    Quantity("top_decile_of_ceiling", "top-decile share of its ceiling", "ratio", "up",
+             "Top-decile flip share above chance over its ceiling above chance: 0 is chance, 1 the ceiling; comparable "
+             "over rho."),
     Quantity("gap/<foreground>", "IoU gap of <foreground>", "difference of shares", "down",
              "IoU of <foreground> in its common groups minus that in its rare groups; 0: the scene does not "
              "matter.", across=True),

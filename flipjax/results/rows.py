@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 COMPARED = ("all", "common", "rare")
 TRAILING = ("status", "epochs", "best_epoch", "selection")
 NOT_DONE = "not done"
-LEFT_OUT = ("diverged", "failed", NOT_DONE)
+NOT_LEARNT = "not learnt"
+LEFT_OUT = ("diverged", "failed", NOT_DONE, NOT_LEARNT)
 """The statuses of members that no mean holds."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.files import DamagedError, replacing
-from flipjax.results.cells import StoredCell, read_cells
+from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
 from flipjax.results.estimates import Resamples, aggregate
 from flipjax.results.frames import read_csv
 from flipjax.results.images import image_columns
@@ -54,7 +54,8 @@ class RunData:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row a setting, selection rule and quantity: the mean over seeds of the test images, with its interval."""
-        return aggregate(self.members, resamples=Resamples(dict(read_cells(self.folder, results=self.members))))
+        cells = dict(read_cells(self.folder, results=self.members))
+        return aggregate(mark_unlearnt(self.members, cells), resamples=Resamples(cells))
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -84,8 +85,8 @@ def load(run: str | Path) -> RunData:
     - `.history`, history.csv, a row a member and epoch: `member`, `epoch`, losses in nats, shares, `learning_rate`,
       `group_weight_<g>`.
     - `.summary`, a row a setting, selection rule and quantity: the axes but the seed, `selection`, `quantity` (as
-      `group/rare/fg_flip`), `n`, `left_out`, `values`, `mean`, `low`, `high`, `interval`, see
-      `flipjax.results.estimates`.
+      `group/rare/fg_flip`), `n`, `left_out`, `values`, `mean`, `low`, `high`,
+      `images_low`, `images_high`, see `flipjax.results.estimates.aggregate`.
 
     Args:
         run: the folder that a sweep wrote.

@@ -1,19 +1,24 @@
-"""Summaries and trends as tables and sentences that a person reads."""
+"""Summaries and comparisons as tables and sentences that a person reads; each sentence is a row of a table."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
-from flipjax.results.frames import Row, groups_of, records_of
+from flipjax.results.estimates import FEWEST, JUDGED
+from flipjax.results.frames import Row, groups_of, listed, records_of
 from flipjax.results.quantities import title_of
-from flipjax.results.repair_sign import SAFE
 from flipjax.results.scores import SCORES
 
 COLUMNS = ("group/common/fg_flip", "group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground")
-COLUMNS += ("risk_auroc", "top_decile_flip_share")
-DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou", "iou/foreground")
+COLUMNS += ("risk_auroc", "top_decile_flip_share", "top_decile_of_ceiling")
+FURTHER = ("scene_pull", "context_use", "group/common/fg_ece", "group/rare/fg_ece")
+"""Columns of runs that have them."""
+CHANGES = ("group/rare/fg_flip", "gap/mean", "iou/foreground")
+"""Quantities whose change over rho makes a sentence."""
+BLIND, POOR = 0.5, 0.7
 SIGNED = "+z.3f"
 WIDTH = 80
 
@@ -44,7 +49,7 @@ def setting_label(row: Row, axes: Sequence[str]) -> str:
         >>> setting_label({"rho": 0.9, "method": "ce", "learning_rate": 0.001}, ["method", "learning_rate"])
         'method ce, learning_rate 0.001'
     """
-    return ", ".join(f"{name} {row[name]}" for name in axes)
+    return ", ".join(f"{name} {row[name]}" for name in axes if row[name] == row[name] and row[name] != "")
 
 
 def by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str, Row]]]:
@@ -79,78 +84,68 @@ def probability(p: float) -> str:
     return "below 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
-def _mean(row: Row, n: int) -> str:
-    few = row["n"] != n and not math.isnan(row["mean"])
-    return with_interval(row, "mean") + (f" ({row['n']} of {n} seeds)" if few else "")
+def mean_text(row: Row, n: int | None = None) -> str:
+    """Returns the mean of a row of `aggregate` with its interval over seeds, of one seed with that over images."""
+    few = n is not None and row["n"] != n and not math.isnan(row["mean"])
+    ends = ("images_low", "images_high") if math.isnan(row["low"]) and "images_low" in row else ("low", "high")
+    text = with_interval(row, "mean", *ends).replace("[", "[" if ends[0] == "low" else "images [")
+    return text + (f" ({row['n']} of {n} seeds)" if few else "")
 
 
-def _starred(row: Row, value: str) -> str:
-    # Of an interval that says nothing of other seeds a star would promise too much.
-    excludes = row["interval"] == "seeds" and (row["low"] > 0 or row["high"] < 0)
-    return with_interval(row, value, form=SIGNED) + ("*" if excludes else "")
+def difference_text(row: Row) -> str:
+    """Returns the difference of a row of `compare` or `trend` with its interval, starred where it has a verdict."""
+    return with_interval(row, "difference", form=SIGNED) + ("*" if row["verdict"] else "")
+
+
+def legend(*tables: pd.DataFrame) -> str:
+    """Says what a star means; empty where no table has enough seeds for one."""
+    if not any(len(table) and (table["n"] >= FEWEST).any() for table in tables):
+        return f"no verdicts below {FEWEST} seeds"
+    return f"* lower or higher: p below 0.05 after Holm's correction for all comparisons of the page, {FEWEST} seeds on"
 
 
 def summary_table(summary: pd.DataFrame) -> TextTable:
     """Returns a row per setting: its main quantities as mean and interval."""
     axes = varying_axes(summary) + (["rho"] if "rho" in summary else [])
     counts = {"seeds": "n"} | ({"left out": "left_out"} if summary["left_out"].any() else {})
-    columns = [*COLUMNS, *({"scene_pull"} & {*summary["quantity"]})]
+    known = {*summary["quantity"][summary["mean"].notna()]}
+    columns = [name for name in (*COLUMNS, *FURTHER) if name in known or name in COLUMNS[:6]]
     rows = []
     for values, by_name in by_setting(summary, axes):
         first = by_name["fg_flip"]
-        means = [_mean(by_name[name], first["n"]) for name in columns]
+        means = [mean_text(by_name[name], first["n"]) for name in columns]
         rows.append([*map(str, values), *(str(first[name]) for name in counts.values()), *means])
     return TextTable([*axes, *counts, *map(title_of, columns)], rows, len(axes) + len(counts))
 
 
 def trend_table(trends: pd.DataFrame) -> TextTable:
-    """Returns a row per setting and main quantity: the change over rho with its interval."""
-    axes = varying_axes(trends)
+    """Returns a row per setting and judged quantity: the means at both ends of rho and the change."""
+    axes = varying_axes(trends, until="from")
     rows = []
     for values, by_name in by_setting(trends, axes):
-        for name in COLUMNS:
-            row = by_name[name]
-            change = with_interval(row, "change", "change_low", "change_high", form=SIGNED)
-            rows.append([*map(str, values), title_of(name), f"{row['from']} to {row['to']}", str(row["n"]), change])
-    return TextTable([*axes, "quantity", "rho", "seeds", "change"], rows, len(axes) + 1)
+        for row in (by_name[name] for name in JUDGED):
+            ends = [number(row["before"]), number(row["after"]), difference_text(row)]
+            names = [*map(str, values), title_of(row["quantity"]), f"{row['from']} to {row['to']}", str(row["n"])]
+            rows.append([*names, *ends])
+    return TextTable([*axes, "quantity", "rho", "seeds", "before", "after", "change"], rows, len(axes) + 1)
 
 
 def comparison_table(comparison: pd.DataFrame, axis: str = "method", *, axes: Sequence[str] | None = None) -> TextTable:
     """Returns a row per setting and value of `axis`: differences from the reference with intervals.
 
-    A star marks an interval over seeds that excludes 0; `axes` name a setting, those that vary unless given.
+    A star marks a verdict; `axes` name a setting, those that vary unless given.
     """
-    varying = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
-    axes = varying if axes is None else [*axes]
+    axes = _setting_axes(comparison, axis) if axes is None else [*axes]
     axes += ["rho"] if "rho" in comparison else []
     rows = []
     for values, by_name in by_setting(comparison, [axis, *axes]):
-        cells = [_starred(by_name[name], "difference") for name in DIFFERENCES]
-        rows.append([*map(str, values), str(by_name[DIFFERENCES[0]]["n"]), *cells])
-    return TextTable([axis, *axes, "seeds", *map(title_of, DIFFERENCES)], rows, len(axes) + 2)
+        cells = [difference_text(by_name[name]) for name in JUDGED]
+        rows.append([*map(str, values), str(by_name[JUDGED[0]]["n"]), *cells])
+    return TextTable([axis, *axes, "seeds", *map(title_of, JUDGED)], rows, len(axes) + 2)
 
 
-def regret_table(regrets: pd.DataFrame) -> TextTable:
-    """Returns a row per selection rule and quantity: its value and its regret with the interval."""
-    rows = [
-        [row["selection"], title_of(row["quantity"]), str(row["members"]), number(row["mean"]), _starred(row, "regret")]
-        for row in records_of(regrets)
-    ]
-    return TextTable(["selection", "quantity", "members", "value", "regret"], rows, 2)
-
-
-def pair_table(tests: pd.DataFrame) -> TextTable:
-    """Returns a row per test of `pair_tests`: shares of the pairs that change, and McNemar's p."""
-    axis = str(tests.columns[0])
-    axes = [axis, *(name for name in _shown_axes(tests, until="reference") if name != axis)]
-    rows = []
-    for row in records_of(tests):
-        names = [str(row[name]) for name in (*axes, "seeds", "n")]
-        shares = [number(row[name]) for name in ("share", "reference_share")]
-        rows.append([*names, *shares, str(row["only"]), str(row["only_reference"]), probability(row["p"])])
-    base = f"{axis} {tests['reference'].iloc[0]}"
-    titles = ["seeds", "pairs", "changed", f"changed, {base}", "changed here only", f"only at {base}", "p"]
-    return TextTable([*axes, *titles], rows, len(axes) + 1)
+def _setting_axes(comparison: pd.DataFrame, axis: str) -> list[str]:
+    return [name for name in varying_axes(comparison) if name not in (axis, "reference")]
 
 
 def score_table(summary: pd.DataFrame, *quantities: str) -> TextTable:
@@ -162,29 +157,10 @@ def score_table(summary: pd.DataFrame, *quantities: str) -> TextTable:
     most = int(summary["n"].max())
     rows = []
     for (score, *values), members in groups_of(summary[summary["quantity"].isin(quantities)], names):
-        cells = {row[across]: _mean(row, most) for row in records_of(members)}
+        cells = {row[across]: mean_text(row, most) for row in records_of(members)}
         rows.append([SCORES[score].title, *map(str, values), *(cells.get(column, "-") for column in columns)])
     header = [f"rho {column}" if across == "rho" else title_of(column) for column in columns]
     return TextTable([*names, *header], rows, len(names))
-
-
-def sign_table(signs: pd.DataFrame) -> TextTable:
-    """Returns a row per setting of `repair_signs`: how far seeds agree, and what repair is expected to do.
-
-    Flip before and after repair is not in it: the test images are balanced, and this is of others.
-    """
-    axes = _shown_axes(signs, until="seeds")
-    rows = []
-    for row in records_of(signs):
-        expected = "raises Flip" if disagree(row) else "no harm"
-        kappa = with_interval(row, "agreement", form=".2f")
-        rows.append([*(str(row[name]) for name in (*axes, "seeds")), kappa, expected])
-    return TextTable([*axes, "seeds", "kappa", "expected of repair"], rows, len(axes) + 1)
-
-
-def disagree(row: Row) -> bool:
-    """Says whether the seeds of a row of `repair_signs` agree too little on repair, or whether that is not known."""
-    return not row["agreement"] >= SAFE
 
 
 def to_text(table: TextTable, *, width: int = WIDTH) -> str:
@@ -236,10 +212,96 @@ def to_markdown(table: TextTable) -> str:
 
 
 def literal(text: str) -> str:
-    r"""Returns a text as Markdown that shows it as it is: names cannot end a cell or become HTML.
+    r"""Returns a text as one line of Markdown that shows it as it is: no cell ends, and no link, image or HTML begins.
 
     Example:
-        >>> print(literal("a|b <i>"))
-        a\|b &lt;i>
+        >>> print(literal("a|b <i> ![i](https://x)"))
+        a\|b &lt;i> ![i]\(https://x)
     """
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    text = re.sub(r"\s+", " ", text.replace("\\", "\\\\"))
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("](", "]\\(").replace("`", "\\`")
+
+
+def unlearnt_warning(names: Sequence[str], *, members: int) -> list[str]:
+    """Returns a sentence on the members that are left out because they hardly find the object; none without any."""
+    if not names:
+        return []
+    which = "All" if len(names) == members else f"{len(names)} of the"
+    return [
+        f"Warning: {which} {members} members hardly find the object: more than half of the true foreground missed, or "
+        f"a foreground IoU below that of foreground everywhere. They are in no mean: {listed(names)}."
+    ]
+
+
+def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[str] | None = None) -> list[str]:
+    """Returns how Flip in the rare groups differs from the reference's at the highest rho: a sentence a row.
+
+    Args:
+        comparison: of `compare` along `axis`, judged.
+        axis: what is compared.
+        axes: those that name a setting; None: the others that vary.
+    """
+    rows = comparison[(comparison["quantity"] == JUDGED[0]) & comparison["difference"].notna()]
+    axes = _setting_axes(comparison, axis) if axes is None and len(rows) else axes or []
+    rows = rows[rows["rho"] == rows["rho"].max()] if "rho" in rows else rows
+    sentences = []
+    for row in records_of(rows):
+        setting = setting_label(row, [*axes, *(["rho"] if "rho" in row else [])])
+        where = f" ({setting})" if setting else ""
+        start = f"{row[axis]} against {row['reference']}{where}: {title_of(row['quantity'])} {difference_text(row)}"
+        sentences.append(f"{start}, {_seeds(row['n'])}: {_judgement(row)}.")
+    return sentences
+
+
+def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
+    """Returns what a run says of rho, a sentence a row: changes over rho, flip-risk's ranking, context use."""
+    axes = varying_axes(trends, until="from")
+    sentences = []
+    for values, by_name in by_setting(trends, axes):
+        label = setting_label(dict(zip(axes, values, strict=True)), axes)
+        changes = [_change(by_name[name]) for name in CHANGES if not math.isnan(by_name[name]["difference"])]
+        sentences += [f"{label}: {text}" if label else text for text in changes]
+    axes = varying_axes(summary)
+    for values, rows in groups_of(summary[summary["mean"].notna()], axes):
+        label = setting_label(dict(zip(axes, values, strict=True)), axes)
+        of_levels = {"risk_auroc": _ranking, "context_use": _context_use}
+        for name, sentence in of_levels.items():
+            own = rows[rows["quantity"] == name]
+            last = records_of(own[own["rho"] == own["rho"].max()] if "rho" in own else own)
+            sentences += [f"{label}: {sentence(row)}" if label else sentence(row) for row in last]
+    return sentences
+
+
+def _change(row: Row) -> str:
+    name, _, group = title_of(row["quantity"]).partition(", ")
+    title = name[0].upper() + name[1:] + (f" in the {group} groups" if group else "")
+    verb = {"higher": "rises", "lower": "falls", "": "goes"}[row["verdict"]]
+    levels = f"from {number(row['before'])} at rho {row['from']} to {number(row['after'])} at rho {row['to']}"
+    judgement = "" if row["verdict"] else f": {_judgement(row)}"
+    return f"{title} {verb} {levels} ({difference_text(row)}, {_seeds(row['n'])}){judgement}."
+
+
+def _judgement(row: Row) -> str:
+    return row["verdict"] or ("no significant difference" if row["n"] >= FEWEST else f"no verdict below {FEWEST} seeds")
+
+
+def _ranking(row: Row) -> str:
+    low, high = row["low"], row["high"]
+    cases = {
+        "flip-risk is blind to flips": low <= BLIND <= high < POOR,
+        "flip-risk ranks flips the wrong way": high < BLIND,
+        "flip-risk ranks flips poorly": low > BLIND and high < POOR,
+        "flip-risk ranks flips": low > POOR,
+    }
+    words = [text for text, holds in cases.items() if holds] if row["n"] >= FEWEST else []
+    where = f" at rho {row['rho']}" if "rho" in row else ""
+    return f"{(words or ['no verdict on flip-risk'])[0]}: AUROC {mean_text(row)}{where}, {_seeds(row['n'])}."
+
+
+def _context_use(row: Row) -> str:
+    where = f" at rho {row['rho']}" if "rho" in row else ""
+    return f"context use: {mean_text(row)}{where}, {_seeds(row['n'])}."
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seeds" if n > 1 else "one seed"

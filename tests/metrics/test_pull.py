@@ -3,13 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from scipy.stats import chi2
 
 from flipjax import metrics
 from flipjax.groups import Groups
 from flipjax.metrics import Decomposition
 from flipjax.metrics.statistics import flip_cube, pull_chance, pull_counts
-from flipjax.results.pairs import cochran_q, holm
 
 MANY = Groups(3, 4, ((0,), (1, 3), (2,)))
 
@@ -89,14 +87,3 @@ def test_groups_that_do_not_fit_are_refused(case, groups, found):
     counts = case[0].confusion if groups[0] else case[0].confusion[:, :3, :3]
     with pytest.raises(ValueError, match=found):
         metrics.summarize(Decomposition(counts, case[0].risk_sum), groups, all_groups=MANY)
-
-
-def test_cochrans_q_of_two_scenes_is_mcnemars_and_of_more_that_of_the_book():
-    two = np.repeat([[1, 0], [0, 1], [1, 1], [0, 0]], (9, 3, 5, 4), axis=0)
-    assert cochran_q(two).statistic == (9 - 3) ** 2 / (9 + 3)
-    three = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, np.nan, 0], [0, 0, 0], [1, 0, 1], [1, 0, 0]], float)
-    # Conditions 5, 2, 2; things 2, 1, 3, 0, 2, 1: 2 (3 * 33 - 81) / (3 * 9 - 19).
-    test = cochran_q(three)
-    assert (test.n, test.statistic) == (6, 4.5) and test.p == pytest.approx(chi2.sf(4.5, 2))
-    assert cochran_q(np.ones((3, 4)))[1:] == (0.0, 1.0)
-    np.testing.assert_allclose(holm([0.5, 0.01, 0.02, 0.3]), [0.6, 0.04, 0.06, 0.6])

@@ -1,0 +1,181 @@
+"""The rule for intervals and verdicts: hand-computed values, and laws over generated runs."""
+
+import itertools
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flipjax.results.estimates import FEWEST, JUDGED, Resamples, aggregate, compare, estimate, holm, judge, trend
+from flipjax.results.frames import records_of, to_frame
+from flipjax.results.rows import member_rows
+from flipjax.results.text import comparison_table, headline, legend, summary_table, trend_table, verdicts
+from results.tables import CLASSES, END, cell_of, find, random_decomposition, table_of
+
+T = {2: 12.706205, 3: 4.302653, 4: 3.182446, 10: 2.262157}
+"""Student's t at .975 by the number of seeds."""
+
+
+def mean_of(values, quantity="fg_flip", weight=1.0):
+    (row,) = records_of(estimate(pd.DataFrame({"status": "done", quantity: np.array(values, np.float64)}), weight))
+    return row
+
+
+@pytest.mark.parametrize("n", T)
+def test_the_interval_is_student_t_whatever_the_number_of_seeds(n):
+    values = np.random.default_rng(n).normal(0.5, 0.01, size=n)
+    row = mean_of([*values, np.nan])
+    half = T[n] * values.std(ddof=1) / np.sqrt(n)
+    wanted = [values.mean(), values.mean() - half, values.mean() + half]
+    np.testing.assert_allclose([row["mean"], row["low"], row["high"]], wanted, atol=2e-6)
+    np.testing.assert_allclose([float(text) for text in row["values"].split()], values, atol=1e-6)
+    assert row["n"] == n and np.isnan(row["p"]) == (n < FEWEST)
+
+
+@pytest.mark.parametrize("values", [(), (0.5,), (np.nan, 0.1)])
+def test_below_two_seeds_there_is_no_interval(values):
+    row = mean_of(values)
+    assert row["n"] == np.isfinite(values).sum() and np.isnan([row["low"], row["high"], row["p"]]).all()
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.sampled_from([1.0, -1.0, 0.5]))
+def test_no_interval_leaves_the_range_of_its_quantity(values, weight):
+    for quantity, least in (("fg_flip", 0.0), ("gap/mean", -1.0)):
+        row = mean_of(values, quantity, weight)
+        ends = sorted([weight * least, weight * 1.0])
+        assert ends[0] <= row["low"] <= row["mean"] + 2e-6 and row["mean"] - 2e-6 <= row["high"] <= ends[1]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_holm_rejects_in_order_and_never_more_than_the_tests_alone(p):
+    adjusted = holm(p)
+    assert (adjusted >= np.array(p)).all() and (np.diff(adjusted[np.argsort(p)]) >= 0).all()
+    assert adjusted.min() == min(1, len(p) * min(p))
+
+
+def rare_flips(flips, **options):
+    return table_of({key: {("rare", "fg_flip"): flip} for key, flip in flips.items()}, **options)
+
+
+def test_means_leave_out_members_that_diverged_and_count_them():
+    flips = {(0.5, 0): 0.1, (0.5, 1): 0.3, (0.5, 2): 0.2, (0.5, 3): 0.2, (0.9, 0): 0.6, (0.9, 1): "", (0.9, 2): 0.7}
+    summary = aggregate(rare_flips(flips, status={(0.9, 2): "diverged"}))
+    low = find(summary, "group/rare/fg_flip", rho=0.5)
+    assert (low["n"], low["left_out"], low["mean"], low["values"]) == (4, 0, 0.2, "0.1 0.3 0.2 0.2")
+    high = find(summary, "group/rare/fg_flip", rho=0.9)
+    assert (high["n"], high["left_out"], high["mean"]) == (1, 1, 0.6) and np.isnan(high["images_low"])
+    assert find(summary, "risk_auroc", rho=0.5)["n"] == 0 and "group/rare/gap/mean" not in set(summary["quantity"])
+
+
+def test_trend_by_hand_is_paired_by_seed():
+    # Changes 0.4, 0.8, 0.4 and 0.8; seed 2 lacks a level.
+    curves = {0: (0.1, 0.3, 0.5), 1: (0.2, 0.6, 1.0), 2: (0.2, "", 0.4), 3: (0.5, 0.7, 0.9), 4: (0.0, 0.4, 0.8)}
+    flips = {(rho, seed): curve[i] for i, rho in enumerate((0.5, 0.7, 0.9)) for seed, curve in curves.items()}
+    line = find(trend(rare_flips(flips)), "group/rare/fg_flip")
+    assert (line["n"], line["from"], line["to"], line["before"], line["after"]) == (4, 0.5, 0.9, 0.2, 0.8)
+    assert line["difference"] == pytest.approx(0.6)
+    half = T[4] / 2 * np.std([0.4, 0.8, 0.4, 0.8], ddof=1)
+    assert line["difference"] - line["low"] == pytest.approx(half, abs=2e-6)
+    assert trend(table_of({(0.5, 0): {}, (0.5, 1): {}})).empty
+    assert trend(table_of({(0,): {}, (1,): {}}, axes=("seed",))).empty
+
+
+def test_methods_are_compared_seed_by_seed():
+    own = {"ce": (0.6, 0.8, 0.7, 0.7), "swap": (0.1, 0.2, 0.3, 0.2), "dro": (0.6, "", 0.9, 0.7)}
+    flips = {(name, rho, seed): own[name][seed] for name, rho, seed in itertools.product(own, (0.5, 0.9), range(4))}
+    rows = rare_flips(flips, axes=("method", "rho", "seed"), status={("swap", 0.9, 2): "diverged"})
+    found = compare(rows)
+    whole = find(found, "group/rare/fg_flip", method="swap", rho=0.5)
+    assert (whole["reference"], whole["n"], whole["difference"]) == ("ce", 4, pytest.approx(-0.5))
+    half = T[4] / 2 * np.std([0.5, 0.6, 0.4, 0.5], ddof=1)
+    assert whole["high"] - whole["difference"] == pytest.approx(half, abs=2e-6)
+    partial = find(found, "group/rare/fg_flip", method="swap", rho=0.9)
+    assert (partial["n"], partial["left_out"]) == (3, 1) and np.isnan(partial["p"])
+    assert find(found, "group/rare/fg_flip", method="dro", rho=0.5)["n"] == 3
+    back = compare(rows, reference="swap")
+    assert find(back, "group/rare/fg_flip", method="ce", rho=0.5)["difference"] == pytest.approx(0.5)
+    assert compare(table_of({(0.5, 0): {}})).empty
+
+
+def test_a_reference_without_a_knob_is_compared_with_each_value_of_it():
+    flips = {("ce", "", seed): 0.5 for seed in range(2)}
+    flips |= {("dro", step, seed): step for step in (0.1, 0.2) for seed in range(2)}
+    found = compare(rare_flips(flips, axes=("method", "dro_step", "seed")))
+    differences = {step: find(found, "group/rare/fg_flip", dro_step=step)["difference"] for step in (0.1, 0.2)}
+    assert differences == pytest.approx({0.1: -0.4, 0.2: -0.3}) and set(found["method"]) == {"dro"}
+
+
+def test_the_interval_over_images_is_that_of_bootstraps_for_these_models():
+    members = {f"m{k}": [random_decomposition(24, k)] for k in range(2)}
+    cell = cell_of(members, np.arange(24) % 4, np.arange(24) // 2)
+    rows, part = [], cell.parts["test"]
+    for k, member in enumerate(cell.members):
+        known = {"member": member, "rho": 0.5, "seed": k, **END}
+        rows += member_rows(known, cell.decomposition(member, "test"), part.groups, part="test", class_names=CLASSES)
+    resamples = Resamples({"000": cell}, samples=200)
+    alone, both = (aggregate(to_frame(chosen), resamples=resamples) for chosen in (rows[: len(rows) // 2], rows))
+    for quantity in ("group/rare/fg_flip", "risk_auroc", "gap/mean", "top_decile_of_ceiling"):
+        one, two = find(alone, quantity), find(both, quantity)
+        assert one["images_low"] < one["mean"] < one["images_high"] and np.isnan(one["low"])
+        assert two["images_low"] < two["mean"] < two["images_high"] and two["low"] < two["high"]
+    assert Resamples({}).intervals(["m0"], "val_loss") == {}
+
+
+AXES = ("width", "learning_rate", "method", "rho", "seed")
+
+
+@st.composite
+def runs(draw):
+    """Rows of runs of several widths, rates and methods, of one to six seeds, some of whose members are left out."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    seeds = draw(st.integers(1, 6))
+    grid = itertools.product((4, 8), (0.1, 0.2), ("ce", "dro"), (0.5, 0.9), range(seeds))
+    values, status = {}, {}
+    scale = draw(st.sampled_from([0.003, 0.03, 0.3]))
+    for key in grid:
+        shift = draw(st.sampled_from([0.0, 0.2])) * (key[3] > 0.5) + 0.1 * (key[2] == "dro")
+        whole = {"fg_flip": 0.2, "gap_mean": shift, "worst_group_iou": 0.5, "iou_foreground": 0.8, "risk_auroc": 0.6}
+        noise = dict(zip(whole, generator.normal(0, scale, len(whole)), strict=True))
+        values[key] = {("all", name): float(np.clip(v + noise[name], 0, 1)) for name, v in whole.items()}
+        values[key]["rare", "fg_flip"] = float(np.clip(0.2 + shift + generator.normal(0, scale), 0, 1))
+        status |= {key: draw(st.sampled_from(["diverged", "not learnt"]))} if generator.random() < 0.1 else {}
+    return table_of(values, axes=AXES, status=status)
+
+
+@settings(max_examples=25, deadline=None)
+@given(runs())
+def test_a_sentence_is_a_row_of_a_table_and_a_verdict_needs_four_seeds(rows):
+    summary, (trends, comparison) = aggregate(rows), judge(trend(rows), compare(rows))
+    for table in (trends, comparison):
+        judged = table[table["verdict"] != ""]
+        assert (judged["n"] >= FEWEST).all() and judged["quantity"].isin(JUDGED).all()
+        assert ((judged["low"] > 0) | (judged["high"] < 0)).all()
+    tables = (summary_table(summary), trend_table(trends), comparison_table(comparison, "method"))
+    shown = [(row[: table.names], row[table.names :]) for table in tables for row in table.rows]
+    for sentence in [*headline(summary, trends), *verdicts(comparison)]:
+        setting = {*re.findall(r"(?:width|learning_rate|rho|method) ([^\s,:)]+)", sentence)}
+        rows_of_it = [cells for names, cells in shown if setting <= {*" ".join((*names, *cells)).split()}]
+        cells = [cell.split(" (")[0] for row in rows_of_it for cell in row if "." in cell]
+        assert any(re.search(rf"[( ]{re.escape(cell)}[, ]", sentence) for cell in cells), sentence
+    judged = max(table["n"].max() for table in (trends, comparison))
+    assert legend(trends, comparison).startswith("*") == (judged >= FEWEST)
+
+
+def test_a_method_equal_to_the_reference_to_rounding_gets_no_verdict():
+    generator = np.random.default_rng(0)
+    found = 0
+    for _ in range(100):
+        values = {}
+        for seed in range(4):
+            base = generator.normal(0.4, 0.1, len(JUDGED))
+            for method, shift in (("ce", 0.0), ("null", generator.normal(0, 1e-4, len(JUDGED))), ("swap", -0.3)):
+                own = base + shift
+                values[method, seed] = {("all", "gap_mean"): own[1], ("all", "worst_group_iou"): own[2]}
+                values[method, seed] |= {("rare", "fg_flip"): own[0], ("all", "iou_foreground"): own[3]}
+        (table,) = judge(compare(table_of(values, axes=("method", "seed"))))
+        found += (table["verdict"][table["method"] == "null"] != "").any()
+        assert (table["verdict"][table["method"] == "swap"] == "lower").sum() == 4
+    assert found <= 12  # Of 100 at .05: the binomial error with it.
