@@ -17,7 +17,7 @@ Config = Any
 """A ConfigDict; its attributes are dynamic, so no type checker can follow them."""
 
 POOL_NAMES = ("synthetic", "folder", "tfds", "waterbirds_seg", "coco_cd", "arrays")
-MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2")
+MODEL_NAMES = ("unet", "smp_resnet50", "smp_mit_b2", "smp_efficientnet_lite0")
 SELECTIONS = ("val_loss", "val_loss_at_rho", "val_worst_group_iou", "val_flip", "label_free_risk", "last")
 DTYPES = ("float32", "bfloat16")
 ANY = Range(lambda value: True, "")

@@ -61,7 +61,7 @@ def test_weights_come_back_bit_for_bit_and_logits_have_the_fingerprint(encoder, 
 def test_weights_of_other_networks_are_refused(network):
     with pytest.raises(smp.WeightsError, match=r"head.0.weight \(3, 16, 3, 3\) instead of \(5, 16, 3, 3\)"):
         smp.from_state_dict("mit_b2", network("mit_b2").state_dict, num_classes=5)
-    with pytest.raises(ValueError, match="expected one of mit_b2, resnet50; found 'vgg'"):
+    with pytest.raises(ValueError, match="vgg"):
         smp.from_state_dict("vgg", {})
 
 

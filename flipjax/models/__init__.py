@@ -17,5 +17,10 @@ def _smp(spec: Any, **options: Any) -> Any:
 
 
 # The modules load JAX and Flax: not before a model is built.
-MODELS: dict[str, Callable[..., Any]] = {"unet": _unet, "smp_resnet50": _smp, "smp_mit_b2": _smp}
+MODELS: dict[str, Callable[..., Any]] = {
+    "unet": _unet,
+    "smp_resnet50": _smp,
+    "smp_mit_b2": _smp,
+    "smp_efficientnet_lite0": _smp,
+}
 """Functions of a `ModelSpec` and `num_classes`, `rngs` that return a fresh model in training mode, float32."""

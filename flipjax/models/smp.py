@@ -1,5 +1,7 @@
 """The U-Nets of `segmentation_models_pytorch` (`smp.Unet`) with a ResNet-50 or a MiT-B2 encoder, weight for weight.
 
+A third, with an EfficientNet-Lite0 encoder and a decoder half as wide, is for CPUs.
+
 Paths of parameters follow PyTorch's state_dict: `decoder.blocks.0.conv1.0.weight` is
 `model.decoder.blocks[0].conv1[0].weight`. Kernels (outputs, inputs, height, width) become (height, width, inputs,
 outputs), and matrices are transposed; nothing else changes.
@@ -18,13 +20,15 @@ from jax.flatten_util import ravel_pytree
 
 from flipjax.config import ModelSpec
 from flipjax.models.convolution import convolve_doubled
+from flipjax.models.efficientnet import EfficientNetLite0
 from flipjax.models.layers import BatchNorm, Convolution
 from flipjax.models.mit import MitB2
 from flipjax.models.resnet import ResNet50
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
+NARROW_CHANNELS = (128, 64, 32, 16, 16)
 STRIDE = 32
-ENCODERS = {"mit_b2": MitB2, "resnet50": ResNet50}
+ENCODERS = {"efficientnet_lite0": EfficientNetLite0, "mit_b2": MitB2, "resnet50": ResNet50}
 """`encoder(rngs)`, with `channels` of its features from 1/2 of the size down to 1/32."""
 NAMED = 20
 """Keys of each kind that a message names at most."""
@@ -55,11 +59,11 @@ class DecoderBlock(nnx.Module):
 class Decoder(nnx.Module):
     """Five blocks, from 1/32 of the size up to the whole."""
 
-    def __init__(self, channels: tuple[int, ...]):
+    def __init__(self, channels: tuple[int, ...], outputs: tuple[int, ...]):
         """Makes the blocks for features of `channels`, from 1/2 of the size to 1/32."""
         *skips, deepest = channels
-        inputs = (deepest, *DECODER_CHANNELS[:-1])
-        sizes = zip(inputs, (*skips[::-1], 0), DECODER_CHANNELS, strict=True)
+        inputs = (deepest, *outputs[:-1])
+        sizes = zip(inputs, (*skips[::-1], 0), outputs, strict=True)
         self.blocks = nnx.List([DecoderBlock(*size) for size in sizes])
 
     def __call__(self, features: list[jax.Array]) -> jax.Array:
@@ -76,8 +80,9 @@ class Unet(nnx.Module):
     def __init__(self, encoder: str, *, num_classes: int, dtype: str, rngs: nnx.Rngs):
         """Makes the layers, kernels at zero; `dtype` is what it computes in, parameters are float32."""
         self.encoder = ENCODERS[encoder](rngs)
-        self.decoder = Decoder(self.encoder.channels)
-        self.segmentation_head = nnx.List([Convolution(DECODER_CHANNELS[-1], num_classes, 3, bias=True)])
+        outputs = NARROW_CHANNELS if encoder == "efficientnet_lite0" else DECODER_CHANNELS
+        self.decoder = Decoder(self.encoder.channels, outputs)
+        self.segmentation_head = nnx.List([Convolution(outputs[-1], num_classes, 3, bias=True)])
         self.dtype = jnp.dtype(dtype)
 
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -118,7 +123,7 @@ def from_state_dict(encoder: str, state_dict: Mapping[str, Any], *, num_classes:
     """Makes a U-Net out of PyTorch's weights.
 
     Args:
-        encoder: 'resnet50' or 'mit_b2'.
+        encoder: a key of `ENCODERS`.
         state_dict: arrays of numbers under PyTorch's names, such as 'encoder.conv1.weight', at PyTorch's axis order.
         num_classes: outputs of the head.
 
