@@ -124,6 +124,18 @@ def test_report_of_a_grid(grid):
     assert len(ids) == len(set(ids))
 
 
+def test_a_report_is_made_again_only_of_other_results(tmp_path, sketched):
+    make_run(tmp_path, SETTINGS[:2])
+    text = build_report(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "report").rglob("*")}
+    assert build_report(tmp_path) == text
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "report").rglob("*")} == before
+    (tmp_path / "report" / "index.html").unlink()
+    assert build_report(tmp_path) == text and (tmp_path / "report" / "index.html").is_file()
+    make_run(tmp_path, SETTINGS[:2], shift=0.2)
+    assert build_report(tmp_path) != text
+
+
 def test_hard_names_are_shown_as_text(grid):
     page = (grid[0] / "report/index.html").read_text()
     assert "a &lt;grid&gt;" in page and "\u202e" not in page and r"\u202egnp.$x^$" in page

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         text = compare_runs(options.compare[0], options.compare[1], folder)
     else:
         folder = options.workdir / "report"
-        text = build_report(options.workdir)
+        text = build_report(options.workdir, again=True)
     print(f"{text}\n\nreport: {folder / 'index.html'}")
     return command.DONE
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -83,6 +85,7 @@ def draw_chart(chart: Chart) -> dict[str, bytes]:
         # Laid out once, for both files.
         layout.execute(figure)
         figure.set_layout_engine("none")
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+        # Figure.savefig would draw each file twice.
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
     return {"svg": svg.getvalue(), "png": png.getvalue()}

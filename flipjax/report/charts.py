@@ -37,7 +37,6 @@ from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.rows import COMPARED, kept_records
 from flipjax.results.scores import SCORES, THRESHOLD, WANTED_RISK, image_scores, score_summary
-from flipjax.results.swapped_scenes import REPAIR_NOTE
 from flipjax.results.text import COLUMNS, TextTable, score_table, setting_label, varying_axes
 
 FLIP_LINES = (
@@ -50,6 +49,10 @@ AUROC = (
     Line("risk_auroc", "entropy, all", WHOLE),
     Line("group/rare/risk_auroc", "entropy, rare", RARE, "s"),
     Line("swap_auroc", "scene swap, all", REPAIRED, "D"),
+)
+CALIBRATION = (
+    Line("group/common/fg_ece", "common groups", COMMON),
+    Line("group/rare/fg_ece", "rare groups", RARE, "s"),
 )
 MEASURES = {
     "valid_loss": "validation loss",
@@ -80,7 +83,7 @@ def flip_charts(run: Run) -> list[Chart]:
         lines = [Line("context_use", "context use", REPAIRED)]
         caption = (
             "Of the evidence 2 log(rho / (1 - rho)) that rho gives the scene, the share that members use, from "
-            "unlabelled images. 0: none of it; 1: all. Published models use .3 to .5 of what a photo's context says."
+            "unlabelled images. 0: none of it; 1: all."
         )
         options = {"y": "nat per nat", "reference": (0.0, "")}
         charts.append(line_chart(run, "context_use", "Context use", caption, lines, **options))
@@ -91,7 +94,7 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
     """Returns the chart of flips over rho, of a summary and the records of the members that it is of."""
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
     if "group/rare/repair_flip" in set(summary["quantity"]):
-        caption += f" {REPAIR_NOTE} The test images are balanced."
+        caption += " The test images are balanced over scenes; repair raises Flip where scenes stay correlated."
     drawn = line_panels(summary, records, FLIP_LINES, y="flip, share of the true foreground")
     return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
 
@@ -111,10 +114,16 @@ def risk_charts(run: Run) -> list[Chart]:
     )
     title = "How well flip-risk ranks flipped images"
     charts = [line_chart(run, "risk", title, caption, AUROC, y="AUROC", reference=(0.5, "chance"))]
-    lines = [Line("top_decile_flip_share", "all images", WHOLE)]
+    lines = [Line("top_decile_flip_share", "flip-risk", WHOLE), Line("top_decile_ceiling", "best ranking", COMMON, "^")]
     options = {"y": "share of all flips", "reference": (0.1, "flips spread evenly")}
-    caption = "The part of all flips that the tenth of the images with the highest flip-risk holds."
+    caption = (
+        "Part of all flips in the tenth of the images with the highest flip-risk, and the most that any tenth holds."
+    )
     charts.append(line_chart(run, "top_decile", "Top-decile flip share", caption, lines, **options))
+    if run.summary[run.summary["quantity"] == "group/rare/fg_ece"]["mean"].notna().any():
+        caption = "Expected calibration error of the class of predicted regions. 0: confidence equals accuracy."
+        options = {"y": "calibration error"}
+        charts.append(line_chart(run, "calibration", "Calibration inside regions", caption, CALIBRATION, **options))
     facets: dict[str, dict[str, panels.Ranking]] = {}
     for _, setting, members in images_by_setting(run):
         label = setting_label(setting, varying_axes(run.summary))

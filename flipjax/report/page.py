@@ -1,11 +1,16 @@
 """The report of a run folder: findings, tables, figures, and one page that holds them all."""
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
+from flipjax.files import write_text
 from flipjax.report import charts
 from flipjax.report.chart import Chart
 from flipjax.report.charts import left_out, score_blocks
@@ -19,25 +24,31 @@ from flipjax.results.frames import write_csv
 from flipjax.results.rows import NOT_LEARNT
 from flipjax.results.text import TextTable, comparison_table, varying_axes
 
+MADE_OF = "made_of.json"
 FLIP = "group/rare/fg_flip"
 PAIR, TYPICAL = "pair", "typical"
 LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527F", "#8C939B"), "osD^vP*", strict=True))
 """Colours, none of them a class's beside it, and markers of settings: as many as are drawn."""
 
 
-def build_report(workdir: str | Path) -> str:
+def build_report(workdir: str | Path, *, again: bool = False) -> str:
     """Writes `report/` into a run folder, from its stored results alone, and returns its first tables as text.
 
-    Writes summary.csv, trend.csv, comparison.csv (of methods), selection.csv (of selection
-    rules) and, beside `report/`, scores.csv (of images' scores), each where it has rows;
+    Returns at once where results, configuration and flipjax are those of the report that is there, unless `again`.
+
+    Writes summary.csv, trend.csv, comparison.csv (of methods), selection.csv (of selection rules) and, beside
+    `report/`, scores.csv (of images' scores), each where it has rows;
     summary.md, summary.tex, figures/*.png and *.svg, and index.html, which needs no other file; each file atomically.
 
     Raises:
         FileNotFoundError: the folder holds no results.
         ReportError: its results cannot be read.
     """
+    folder = Path(workdir) / "report"
+    source = _digest(folder.parent)
+    if not again and (known := _text_of(folder, source)) is not None:
+        return known
     run = read_run(workdir)
-    folder = run.folder / "report"
     for name in TABLES:
         write_csv(folder / f"{name}.csv", getattr(run, name))
     write_csv(run.folder / "scores.csv", run.scores)
@@ -60,7 +71,36 @@ def build_report(workdir: str | Path) -> str:
     write_page(folder, document)
     write_summary(folder, document)
     write_latex(folder, document)
-    return terminal_text(document)
+    shown = terminal_text(document)
+    # Last: with it the report is whole.
+    write_text(folder / MADE_OF, json.dumps({"source": source, "text": shown}, indent=1) + "\n")
+    return shown
+
+
+def _digest(folder: Path) -> str:
+    """Returns a digest of what a report is made of: flipjax, tables and configuration, and cells by size and time."""
+    digest = hashlib.sha256(version("flipjax").encode())
+    for path in (folder / "results.csv", folder / "history.csv", folder / "config.json"):
+        content = path.read_bytes() if path.is_file() else b""
+        if path.suffix == ".json":
+            with contextlib.suppress(ValueError, TypeError):
+                # A start that trains nothing adds a session alone.
+                content = json.dumps(json.loads(content) | {"sessions": []}).encode()
+        digest.update(hashlib.sha256(content).digest())
+    for path in sorted(folder.glob("cells/*/*.npz")):
+        found = path.stat()
+        digest.update(f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _text_of(folder: Path, source: str) -> str | None:
+    """Returns the terminal text of the report that is there, where it was made of the same source."""
+    try:
+        stored = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
+        whole = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
+        return str(stored["text"]) if whole and stored["source"] == source else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _sections(run: Run, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
