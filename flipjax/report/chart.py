@@ -86,6 +86,6 @@ def draw_chart(chart: Chart) -> dict[str, bytes]:
         layout.execute(figure)
         figure.set_layout_engine("none")
         # Figure.savefig would draw each file twice.
-        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
     return {"svg": svg.getvalue(), "png": png.getvalue()}
