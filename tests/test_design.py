@@ -45,6 +45,14 @@ def imports(name):
     return result
 
 
+TO_MOVE = {"flipjax.audit.converted", "flipjax.audit.context_files"}
+
+
+def test_command_lines_are_read_at_the_door_alone():
+    doors = {"flipjax.command", *(name for name in TREES if name.endswith("__main__"))}
+    assert {name for name in TREES if "argparse" in imports(name)} <= doors | TO_MOVE
+
+
 def unit(name):
     """The module or folder at the top level that a module of flipjax belongs to."""
     return name.split(".")[1]

@@ -15,9 +15,9 @@ from waterbirds_seg.tree import CUB, PLACES, TREE, open_pool
 
 from flipjax.config import ConfigError
 from flipjax.data.__main__ import main
-from flipjax.data.coco_cd import coco_cd_command
+from flipjax.data.coco_cd import preparation as coco_cd
 from flipjax.data.download import Archive, fetch
-from flipjax.data.waterbirds_seg import waterbirds_seg_command
+from flipjax.data.waterbirds_seg import preparation as waterbirds_seg
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -89,9 +89,9 @@ def test_waterbirds_from_archives_that_are_cut_off(server, tmp_path, monkeypatch
     }
     archives = [
         each._replace(url=server.url(name), md5=hashlib.md5(server.files[name]).hexdigest(), members="")
-        for each, name in zip(waterbirds_seg_command.ARCHIVES, server.files, strict=True)
+        for each, name in zip(waterbirds_seg.ARCHIVES, server.files, strict=True)
     ]
-    monkeypatch.setattr(waterbirds_seg_command, "ARCHIVES", archives)
+    monkeypatch.setattr(waterbirds_seg, "ARCHIVES", archives)
     command = ["prepare", "waterbirds_seg", "--download", "--data_dir", str(tmp_path / "tfds")]
     downloads = tmp_path / "tfds/downloads/waterbirds_seg"
     server.cut, server.left = 3000, 4000
@@ -119,9 +119,9 @@ def test_coco_from_archives(server, tmp_path, monkeypatch):
     server.files = {name: zipped(files) for name, files in zip("abcd", parts, strict=True)}
     server.ranges = False
     archives = [
-        each._replace(url=server.url(name), md5="") for each, name in zip(coco_cd_command.ARCHIVES, "abcd", strict=True)
+        each._replace(url=server.url(name), md5="") for each, name in zip(coco_cd.ARCHIVES, "abcd", strict=True)
     ]
-    monkeypatch.setattr(coco_cd_command, "ARCHIVES", archives)
+    monkeypatch.setattr(coco_cd, "ARCHIVES", archives)
     assert main(["prepare", "coco_cd", "--download", "--split", "free", "--data_dir", str(tmp_path / "tfds")]) == 0
     assert len(open_coco(tmp_path / "tfds")[0].images) == 16
     assert len(list((tmp_path / "tfds/downloads/coco_cd/unpacked/annotations").iterdir())) == 4

@@ -8,18 +8,18 @@ command starts anew).
 """
 
 import argparse
+import functools
 import signal
 import sys
-from types import ModuleType
+from pathlib import Path
+from typing import Any
 
 from flipjax import command
 from flipjax.config import PoolSpec, check_value
-from flipjax.data.coco_cd import coco_cd_command
-from flipjax.data.waterbirds_seg import waterbirds_seg_command
+from flipjax.data.coco_cd import preparation as coco_cd
+from flipjax.data.waterbirds_seg import preparation as waterbirds_seg
 from flipjax.terminal import printable
 
-DATA_SETS: dict[str, ModuleType] = {"coco_cd": coco_cd_command, "waterbirds_seg": waterbirds_seg_command}
-"""What `prepare` may name: modules with `add_arguments(parser)` and `prepare(options)`, which returns a text."""
 FLAGS = {
     "config.pool.root": "DIR",
     "config.pool.size": "--size",
@@ -53,16 +53,19 @@ def _parser() -> command.Parser:
     _add_check(commands.add_parser("check", help=reads, description=f"{reads.capitalize()}. {example}"))
     makers = commands.add_parser("prepare", help="make a TFDS data set from its archives")
     makers = makers.add_subparsers(dest="name", required=True)
-    for name, module in DATA_SETS.items():
+    for name, module in (("coco_cd", coco_cd), ("waterbirds_seg", waterbirds_seg)):
         prepare = makers.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
         text = "pixels a side (default: as large as each photo, for sweeps of any size)"
         prepare.add_argument("--size", type=int, default=0, help=text)
         prepare.add_argument("--data_dir", default="", metavar="DIR", help="where TFDS keeps it (default: TFDS's own)")
-        module.add_arguments(prepare)
-        prepare.set_defaults(run=_prepare)
+        prepare.set_defaults(run=_prepare, make=module.prepare)
+        (_add_coco_cd if module is coco_cd else _add_waterbirds_seg)(prepare)
     manifest = commands.add_parser("manifest", help="write a manifest of any rho")
     manifest.add_argument("name", choices=["waterbirds_seg"])
-    waterbirds_seg_command.add_manifest_arguments(manifest)
+    _add_archives(manifest)
+    manifest.add_argument("--rho", type=float, required=True, help="share of a class in its usual scene, in [0.5, 1]")
+    manifest.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    manifest.add_argument("--out", type=Path, required=True, metavar="CSV", help="the file to write")
     manifest.set_defaults(run=_manifest)
     return parser
 
@@ -89,18 +92,70 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_check)
 
 
+def _add_coco_cd(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    text = "has train2017/, val2017/ and annotations/"
+    add("--coco_root", type=command.read_folder, metavar="DIR", help=text)
+    add("--download", action="store_true", help="fetch COCO 2017 first (21 GB) in place of --coco_root")
+    text = "has stuff_train2017.json and stuff_val2017.json (default: annotations/)"
+    add("--stuff_dir", type=command.read_folder, metavar="DIR", help=text)
+    text = "reference: val and test are the paper's (the default); free: a sweep draws them by its own seed"
+    add("--split", choices=("reference", "free"), default="reference", help=text)
+    text = "animals (default: cat,dog)"
+    add("--classes", type=command.read_names, default=coco_cd.CLASSES, metavar="A,B", help=text)
+    text = "indoor, outdoor, or stuff by category or supercategory, as grass,water (default: indoor,outdoor)"
+    add("--scenes", type=command.read_names, default=coco_cd.SCENES, metavar="A,B", help=text)
+    add("--rho", type=float, help="the paper's training set of this level (default: all that is left)")
+    for part, count in (("val", coco_cd.N_VAL), ("test", coco_cd.N_TEST)):
+        text = f"{part} images a group of the reference's split (default {count})"
+        add(f"--{part}_per_group", type=int, default=count, help=text)
+
+
+def _add_waterbirds_seg(parser: argparse.ArgumentParser) -> None:
+    _add_archives(parser, required=False)
+    text = "fetch CUB and Places365 first (27 GB) in place of --cub_dir and --places_dir"
+    parser.add_argument("--download", action="store_true", help=text)
+    content = parser.add_mutually_exclusive_group()
+    text = "make this manifest's own composites, instead of cut-outs and scenes for any rho"
+    content.add_argument("--manifest", type=_read_file, metavar="CSV", help=text)
+    text = "cut-outs and scenes of these manifests alone, in the parts that they say (where two differ: the first)"
+    content.add_argument("--split_by", type=_read_file, nargs="+", default=[], metavar="CSV", help=text)
+    most = waterbirds_seg.archives.SCENES
+    text = f"scene photos of each kind, 0 for all (default {most}, as many as the released manifests show)"
+    parser.add_argument("--scenes", type=int, default=most, help=text)
+
+
+def _add_archives(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    add = functools.partial(parser.add_argument, type=command.read_folder, required=required, metavar="DIR")
+    add("--cub_dir", help="CUB_200_2011, with images/ and segmentations/")
+    add("--places_dir", help="Places365, its categories bamboo_forest, forest/broadleaf, ocean and lake/natural")
+    text = "call Eastern Towhee, Western Meadowlark and Western Wood Pewee landbirds (the lists: waterbirds)"
+    parser.add_argument("--fix_labels", action="store_true", help=text)
+
+
+def _read_file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"expected a CSV; found {text}")
+    return Path(text)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options of a command alone, as keyword arguments."""
+    return {name: value for name, value in vars(options).items() if name not in ("command", "name", "run", "make")}
+
+
 def _prepare(options: argparse.Namespace) -> int:
     if options.size:
         check_value("pool.size", options.size)
     from flipjax.data.tfds import data_dir_of
 
-    options.data_dir = data_dir_of(options.data_dir)
-    print(printable(DATA_SETS[options.name].prepare(options)))
+    given = _given(options) | {"data_dir": data_dir_of(options.data_dir)}
+    print(printable(options.make(**given)))
     return command.DONE
 
 
 def _manifest(options: argparse.Namespace) -> int:
-    print(printable(waterbirds_seg_command.write_manifest(options)))
+    print(printable(waterbirds_seg.write_manifest(**_given(options))))
     return command.DONE
 
 

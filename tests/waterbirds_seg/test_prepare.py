@@ -3,13 +3,13 @@
 import os
 import resource
 import signal
-import socket
 
 import numpy as np
 import pytest
 from folder.pixels import place
 from PIL import Image
 
+from flipjax import files
 from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.__main__ import main
@@ -139,7 +139,7 @@ def test_a_disk_that_cannot_be_written_to_is_one_line(tree, tmp_path, capsys):
 def test_what_an_interrupted_or_killed_prepare_leaves_is_gone(tmp_path, capsys, monkeypatch):
     """A .DS_Store is no reason to refuse; SIGTERM says how to go on; of two at once the first is kept."""
     cutouts = tmp_path / "waterbirds_seg/cutouts"
-    killed = cutouts / f".1.0.0.{socket.gethostname()}.{2**22 + 1}.tmp"  # No process has such a number.
+    killed = cutouts / f".1.0.0.{files._machine()}.{2**22 + 1}.0.tmp"  # No process has such a number.
     killed.mkdir(parents=True)
     (tmp_path / "waterbirds_seg/.DS_Store").write_text("")
     signals, draw = iter([signal.SIGTERM]), pixels.draw_item
