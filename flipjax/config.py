@@ -53,6 +53,7 @@ class PoolSpec:
     scene_kinds: Annotated[tuple[str, ...], NAMES, "scenes in order (empty: as found; synthetic: the first two)"] = ()
     cue: Annotated[str, one_of("scene", "marker", "tint", "texture"), "synthetic: what goes with the class"] = "scene"
     usual: Annotated[tuple, USUAL, "usual scene or scenes of each class (empty: scene i mod S of class i)"] = ()
+    attribute: Annotated[str, ANY, "what a scene is, such as site or scanner; for pages"] = "scene"
     data_dir: Annotated[str, ANY, "where TFDS keeps its data sets (empty: TFDS's own)"] = ""
     features: Annotated[tuple[str, ...], FEATURES, "tfds: names; for other data"] = ("image", "mask", "class", "scene")
 

@@ -13,7 +13,7 @@ from flipjax.config import Config, ConfigError, leaves
 from flipjax.files import sha256
 from flipjax.ranges import name_of
 
-SAME_RUN = {"population.memory_gb", "population.keep"}
+SAME_RUN = {"population.memory_gb", "population.keep", "pool.attribute"}
 """Fields of which other values make no other run."""
 
 

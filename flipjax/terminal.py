@@ -1,5 +1,6 @@
 """How a long command says how far it is: a live bar on a terminal, plain lines elsewhere."""
 
+import importlib.util
 import os
 import sys
 import time
@@ -56,7 +57,7 @@ class Bar:
         # What was done at the first call of `advance`, in which a compilation may be, and when.
         self._first: tuple[int, float] | None = None
         self._spoken = float("-inf")
-        self._bar: Any = _live_bar(self._stream) if self._stream.isatty() else None
+        self._bar: Any = _live_bar(self._stream) if self._stream.isatty() or _in_notebook() else None
         self._task = None if self._bar is None else self._bar.add_task(what, total=total, note="")
 
     def __enter__(self) -> Self:
@@ -96,6 +97,11 @@ class Bar:
             seconds = (now - self._first[1]) / timed * (self._total - self._done) if timed else None
             left = "time left known soon" if seconds is None else f"{clock(seconds)} left"
             self.say(f"[{clock(now - self._start)}] {note}{'; ' if note else ''}{left}")
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook shows the bar; without ipywidgets it could not move."""
+    return "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
 
 
 def _live_bar(stream: TextIO) -> Any:

@@ -20,7 +20,7 @@ LAYERS = (
     ("task", "model"),
     ("train",),
     ("audit", "monitor", "sweep"),
-    ("__main__",),
+    ("runs", "__main__"),
 )
 LEVELS = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 TORCH = "flipjax.metrics.torchmetric"

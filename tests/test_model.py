@@ -1,6 +1,7 @@
 """A trained network as a value: its transformations, its file, and the road to PyTorch and back."""
 
 import pathlib
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -92,9 +93,7 @@ def test_pytorch_reads_it_strictly_and_computes_the_same(tmp_path):
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file
 
-    source = EXAMPLE.read_text()
-    module: dict = {}
-    exec(source[: source.index("config, epochs")], module)
+    module = runpy.run_path(str(EXAMPLE))
     model = drawn(ModelSpec(width=8, depth=3))
     net = module["UNet"](3).eval()
     net.load_state_dict(load_file(model.save(tmp_path / "x.safetensors")), strict=True)

@@ -30,7 +30,7 @@ class Checkpoints:
         self._identity = identity
         self._folder = Path(folder).absolute()
         # They log, with tracebacks, what `save` says in one line.
-        for name in ("absl", "asyncio"):
+        for name in ("absl", "asyncio", "concurrent.futures"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
 

@@ -41,6 +41,7 @@ class Sweep:
 
     Attributes:
         shard: whose members are trained; None: all.
+        data: images in memory, in place of the configuration's pool.
         stored: by program and member the stored cell; None once it is written and needed no more.
         histories: by program the rows of history.csv.
         pools: class names and groups of the programs that began, for the rows of members without results.
@@ -51,7 +52,8 @@ class Sweep:
     config: Config
     workdir: Workdir
     signals: Signals
-    shard: Shard | None
+    shard: Shard | None = None
+    data: Any = None
     stored: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     histories: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
     pools: dict[str, tuple[tuple[str, ...], Groups]] = dataclasses.field(default_factory=dict)
@@ -125,7 +127,7 @@ class Sweep:
         return True
 
     def _load(self, program: Program, bar: Bar) -> tuple[Program, Task]:
-        program, task = make_task(program)
+        program, task = make_task(program, self.data)
         check_own(program.experiment)
         self.pools[program.name] = ("background", *task.catalog.class_names), task.catalog.groups
         check_scenes(task, self.config.intervene)
@@ -194,6 +196,7 @@ def run_sweep(
     *,
     name: str,
     line: str,
+    data: Any = None,
     fresh: bool = False,
     fail_fast: bool = False,
     force_unlock: bool = False,
@@ -209,6 +212,7 @@ def run_sweep(
         folder: the run folder.
         name: of the run, for config.json.
         line: the command or call, for config.json.
+        data: images in memory (`flipjax.data.from_arrays`), for a configuration of `flipjax.task.with_data`.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
         force_unlock: whether to take the folder from a process that is gone.
@@ -230,7 +234,7 @@ def run_sweep(
     workdir.open(settings, lock=lock, fresh=fresh, force=force_unlock)
     signals.release = workdir.close
     try:
-        sweep = Sweep(programs, config, workdir, signals, shard)
+        sweep = Sweep(programs, config, workdir, signals, shard, data)
         sweep.read(say)
         parts = [] if collect else sweep.pending()
         if parts:

@@ -45,21 +45,22 @@ def channels_first(images):
     return torch.from_numpy(np.moveaxis(images, -1, 1).copy())
 
 
-config, epochs = [*sys.argv[1:], *("smoke", "15")[len(sys.argv) - 1 :]]
-images = data.benchmark(config, rho=0.9, seed=0)
-torch.manual_seed(0)
-model = UNet(num_classes=len(images.class_names))
-optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-inputs, masks = channels_first(images.train.images), torch.from_numpy(images.train.masks).long()
-for _ in range(int(epochs)):
-    for batch in torch.randperm(len(inputs)).split(16):
-        loss = functional.cross_entropy(model(inputs[batch]), masks[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-model.eval()
-with torch.inference_mode():
-    logits = torch.cat([model(batch) for batch in channels_first(images.test.images).split(16)])
-rows = results.score(logits, images, channels="first", method="pytorch")
-# Below those of a run: pandas.concat([results.load("runs/smoke").members, rows]).
-print(rows[["method", "rho", "group", "n_images", "fg_correct", "fg_flip", "fg_miss"]].to_string(index=False))
+if __name__ == "__main__":
+    config, epochs = [*sys.argv[1:], *("smoke", "15")[len(sys.argv) - 1 :]]
+    images = data.benchmark(config, rho=0.9, seed=0)
+    torch.manual_seed(0)
+    model = UNet(num_classes=len(images.class_names))
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    inputs, masks = channels_first(images.train.images), torch.from_numpy(images.train.masks).long()
+    for _ in range(int(epochs)):
+        for batch in torch.randperm(len(inputs)).split(16):
+            loss = functional.cross_entropy(model(inputs[batch]), masks[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    model.eval()
+    with torch.inference_mode():
+        logits = torch.cat([model(batch) for batch in channels_first(images.test.images).split(16)])
+    rows = results.score(logits, images, channels="first", method="pytorch")
+    # Below those of a run: pandas.concat([results.load("runs/smoke").members, rows]).
+    print(rows[["method", "rho", "group", "n_images", "fg_correct", "fg_flip", "fg_miss"]].to_string(index=False))

@@ -1,0 +1,217 @@
+"""A sweep from Python: `run` trains what a folder lacks by the engine of the command line; `open_run` reads one."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from flipjax.config import PLACES, Config, ConfigError, default_config, leaves
+from flipjax.data.arrays import ArrayData, Benchmark, benchmark
+from flipjax.files import DamagedError
+from flipjax.identity import digest_of
+from flipjax.metrics import Decomposition
+from flipjax.model import Model, load_model
+from flipjax.ranges import name_of
+from flipjax.report.page import build_report
+from flipjax.results.cells import StoredCell, load_cell
+from flipjax.results.run_data import RunData, load
+from flipjax.sweep.run import run_sweep
+from flipjax.task import with_data
+from flipjax.train import configure
+
+OWN = ("model.build", "train.loss", "train.augment")
+"""Keys of functions of one's own, of which config.json has names and texts alone."""
+TITLES = {"all": "Flip", "common": "Flip, common", "rare": "Flip, rare"}
+
+
+def run(
+    config: Config | str | Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    data: ArrayData | None = None,
+    workdir: str | Path | None = None,
+    fresh: bool = False,
+    fail_fast: bool = False,
+) -> "Run":
+    """Trains the members that a run folder lacks, writes tables and page, and returns the run.
+
+    A call that was interrupted continues where it is made again; of a finished run it trains nothing.
+
+    Args:
+        config: as `flipjax.configure` takes it.
+        changes: values of other keys, by dotted name.
+        data: images in memory, of `flipjax.data.from_arrays`.
+        workdir: the run folder; by default runs/NAME, as on the command line, and runs/NAME-DIGEST where changes or
+            data make another run.
+        fresh: whether to start over; an earlier run is renamed.
+        fail_fast: whether to stop at the first program that fails.
+
+    Raises:
+        ConfigError: the configuration, the folder or the data cannot be used.
+        RuntimeError: every program failed.
+    """
+    own = configure(config, changes)
+    if data is not None:
+        own = with_data(own, data)
+    name = str(config).replace(":", "_") if isinstance(config, str | Path) else "run"
+    name = Path(name).stem
+    plain = isinstance(config, str | Path) and digest_of(own) == digest_of(configure(config))
+    folder = Path(workdir or Path("runs") / (name if plain else f"{name}-{digest_of(own)[:8]}"))
+    line = f"flipjax.run({name!r}, {dict(changes or {})!r})"
+    text, _ = run_sweep(own, folder, name=name, line=line, data=data, fresh=fresh, fail_fast=fail_fast)
+    if not (folder / "results.csv").is_file():
+        raise RuntimeError(f"{folder}: {text}")
+    return Run(folder, own, data)
+
+
+def open_run(folder: str | Path) -> "Run":
+    """Reads a run folder; for errors see `flipjax.results.load`."""
+    return Run(Path(folder))
+
+
+class Run:
+    """A run folder; its tables are data frames, read when they are asked for, as `flipjax.results.load` has them."""
+
+    def __init__(self, folder: Path, config: Config | None = None, data: ArrayData | None = None):
+        """Reads results.csv; `config` and `data` are those of the call that made the run."""
+        self.folder = folder
+        self.data = data
+        self.tables: RunData = load(folder)
+        self._config = config
+
+    def __repr__(self) -> str:
+        """Names the folder, and counts its members."""
+        return f"<Run {self.folder}: {len(self.members)} members; .results .members .history .images .summary>"
+
+    def _repr_html_(self) -> str:
+        first = self.results["selection"] == self.results["selection"].iloc[0]
+        flips = self.results[first & (self.results["split"] == "test")].pivot(index="member", columns="group")[
+            "fg_flip"
+        ]
+        table = self.members.join(flips[[*TITLES]].rename(columns=TITLES))
+        return table.to_html(na_rep="", float_format="{:.3g}".format)
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """results.csv: a row a member, selection rule, split and group."""
+        return self.tables.members
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """history.csv: a row a member and epoch."""
+        return self.tables.history
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """A row a member, selection rule, split and image."""
+        return self.tables.images
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """A row a setting, selection rule and quantity, over seeds."""
+        return self.tables.summary
+
+    @cached_property
+    def members(self) -> pd.DataFrame:
+        """A row a member: the axes that differ, status, epochs, and the epoch that the first rule kept."""
+        rows = self.results.drop_duplicates("member").set_index("member")
+        axes = rows.loc[:, :"split"].iloc[:, :-1]
+        varied = axes.columns[axes.nunique(dropna=False) > 1]
+        return rows[[*varied, "status", "epochs", "best_epoch"]]
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration; of a run that was opened, without functions of one's own."""
+        if self._config is not None:
+            return self._config
+        config = default_config()
+        stored = json.loads((self.folder / "config.json").read_text())["config"]
+        for name, value in leaves(stored).items():
+            *sections, field = name.split(".")
+            section = functools.reduce(lambda tree, part: tree[part], sections, config)
+            with section.unlocked(), section.ignore_type():
+                section[field] = None if PLACES.get(name) in OWN else _tuples(value)
+        return config
+
+    def member(self, name: str) -> "RunMember":
+        """Returns a member by its name, such as m003."""
+        if name not in self.members.index:
+            raise ConfigError("member", f"one of {', '.join(self.members.index)}", name)
+        return RunMember(self, name)
+
+    def report(self) -> str:
+        """Draws the page where something changed, and returns its tables as text."""
+        return build_report(self.folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunMember:
+    """A member of a run, by its name."""
+
+    run: Run
+    name: str
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """Its rows of results.csv."""
+        return self.run.results[self.run.results["member"] == self.name]
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """Its value of every axis."""
+        return self.results.iloc[0].loc[:"split"].iloc[1:-1].to_dict()
+
+    @cached_property
+    def _cell(self) -> tuple[Path, StoredCell]:
+        for path in sorted(self.run.folder.glob("cells/*/decomposition.npz")):
+            cell = load_cell(path, tables=False)
+            if self.name in cell.members:
+                return path, cell
+        raise DamagedError(f"{self.run.folder}: expected the results of {self.name}; found none")
+
+    def decomposition(self, part: str = "test", rule: str | None = None) -> Decomposition:
+        """Returns the stored decomposition of `val` or `test`, of what a selection rule kept: the first by default."""
+        return self._cell[1].decomposition(self.name, part, selection=rule)
+
+    def images(self) -> Benchmark:
+        """Returns the images that it was trained, validated and tested on, as `flipjax.data.benchmark` does."""
+        own = {name: value for name, value in self.axes.items() if name.startswith(("pool.", "split."))}
+        config = configure(self.run.config, own)
+        config.grid = default_config().grid
+        return benchmark(config, rho=self.axes["rho"], seed=int(self.axes["seed"]), data=self.run.data)
+
+    def model(self, rule: str | None = None, *, build: Callable | None = None) -> Model:
+        """Returns the network with the weights that a selection rule kept, the first by default.
+
+        Args:
+            rule: of `config.train.selection`; `config.population.keep` says which have weights.
+            build: the function that makes the network, where that is one's own and the run was opened.
+
+        Raises:
+            FileNotFoundError: the run kept no such weights.
+            WeightsError: the file is damaged, or wants `build`.
+        """
+        path, cell = self._cell
+        rule = rule or cell.selections[0]
+        file = path.parent / "weights" / f"{self.name}.{rule}.safetensors"
+        if not file.is_file():
+            kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))
+            found = f"config.population.keep kept {', '.join(kept) or 'none'}"
+            raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {found}")
+        return load_model(file, build=build or self._own_network())
+
+    def _own_network(self) -> Callable | None:
+        """Returns the function that makes its network, where the run's configuration has it."""
+        config = self.run.config
+        functions = [each for each in (config.model.build, *config.grid.model.get("build", ())) if callable(each)]
+        asked = self.axes.get("model.build", name_of(config.model.build) if config.model.build else "none")
+        return {name_of(function): function for function in functions}.get(asked)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
