@@ -13,7 +13,7 @@ from typing import Any
 
 from flipjax.config import ConfigError, PopulationSpec
 from flipjax.files import cache_folder, keep_newest
-from flipjax.terminal import one_line
+from flipjax.terminal import one_line, say
 from flipjax.threads import cores
 
 PACKAGES = ("flipjax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -49,13 +49,17 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
         if most != resource.RLIM_INFINITY and most < ADDRESSES:
             raise ConfigError("ulimit -v", f"unlimited, or at least {ADDRESSES >> 10}", most >> 10)
     jax.config.update("jax_default_prng_impl", "threefry2x32")
+    wanted = min(spec.devices or cores(), members * max(1, spec.batch_devices))
     # A process that has JAX running keeps its devices.
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", min(spec.devices or cores(), members * max(1, spec.batch_devices)))
+        jax.config.update("jax_num_cpu_devices", wanted)
     programs = cache_folder() / "xla"
     keep_newest(programs, most=PROGRAMS)
     jax.config.update("jax_compilation_cache_dir", str(programs))
     devices = jax.devices()
+    if devices[0].platform == "cpu" and len(devices) < wanted:
+        all_of_them = f"JAX_NUM_CPU_DEVICES={wanted}, set before it starts, uses all cores"
+        say(f"JAX runs with {len(devices)} CPU devices of {wanted}; {all_of_them}")
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
 
 

@@ -49,7 +49,7 @@ def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
     spec = program.experiment
     if (spec.pool.name == "arrays") != (data is not None):
         raise ConfigError("config.pool.name", "another source; arrays are given from Python, as data=", spec.pool.name)
-    pool, catalog = (data.pool, data.catalog) if data else POOLS[spec.pool.name](spec.pool)
+    pool, catalog = (jax.tree.map(jnp.asarray, data.pool), data.catalog) if data else POOLS[spec.pool.name](spec.pool)
     if spec.train.crop_in == "photo" and pool.aspects is None:
         problem = f"photo needs the shapes of the photos, which {catalog.source} lacks; prepare it anew, or set square"
         raise ConfigError("config.train.crop_in", problem=problem)

@@ -10,10 +10,11 @@ import runpy
 import subprocess
 import sys
 
+import faults
 import matplotlib
 import pytest
 
-from flipjax import results
+from flipjax import command, results
 from flipjax.__main__ import main
 from flipjax.config import KEYS, PLACES, default_config, leaves, set_paper_recipe
 
@@ -69,6 +70,21 @@ def test_a_pytorch_model_on_the_benchmark(run):
     table = run("benchmark_pytorch.py", ROOT / "tests/recorded/config.py", 1).splitlines()
     assert table[0].split()[:3] == ["method", "rho", "group"] and len(table) == 8
     assert sum(map(float, table[-1].split()[-3:])) == pytest.approx(1, abs=1e-5)
+
+
+def test_images_in_memory_and_the_page_that_names_their_attribute(run, tmp_path, without_pictures):
+    assert "rare" in run("own_arrays.py")
+    assert json.loads((tmp_path / "runs/own_arrays/config.json").read_text())["config"]["pool"]["attribute"] == "site"
+
+
+def test_the_readme_from_python(tmp_path, monkeypatch, without_pictures):
+    _, part, text = (ROOT / "README.md").read_text().partition("## From Python\n")
+    if not part:
+        pytest.skip("the README has no such part")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "shipped_configs", lambda: {"smoke": faults.whole_run()[1]})
+    exec(text.partition("```python\n")[2].partition("```")[0], {})
+    assert (tmp_path / "model.safetensors").is_file()
 
 
 def test_scene_swap_of_a_pytorch_model(run):

@@ -2,17 +2,23 @@
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
 import sys
+import traceback
 
 import faults
 import numpy as np
+import pytest
 
+import flipjax
+from flipjax.__main__ import main as every_command
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv, records_of
 from flipjax.sweep.__main__ import main
+from flipjax.training import network
 
 
 def rows_of(folder):
@@ -132,6 +138,24 @@ def test_usage_errors_name_the_field_and_end_with_2(tmp_path, capsys):
         assert main(arguments) == 2, arguments
         err = capsys.readouterr().err
         assert expected in err and err.count("\n") == 1, err
+
+
+def test_at_most_18_frames_lie_between_the_command_line_and_the_network(tmp_path, monkeypatch):
+    class ReachedError(BaseException):
+        """No error of a program, which would be told."""
+
+    depths = []
+
+    def reach(*_, **__):
+        place = str(pathlib.Path(flipjax.__file__).parent)
+        depths.append(sum(frame.filename.startswith(place) for frame in traceback.extract_stack()))
+        raise ReachedError
+
+    monkeypatch.setattr(network, "apply", reach)
+    config = ["--config", str(faults.whole_run()[1]), "--config.model.width=5"]  # Not traced before.
+    with pytest.raises(ReachedError):
+        every_command(["sweep", *config, "--workdir", str(tmp_path / "run")])
+    assert depths[0] <= 18
 
 
 def test_dry_run_lists_cells_and_starts_no_backend():

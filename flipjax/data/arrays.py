@@ -96,6 +96,7 @@ def benchmark(config: Any, *, rho: float, seed: int = 0, data: "ArrayData | None
         raise ConfigError(f"config.grid.{varied[0]}", f"one value, as config.{varied[0]}", "several")
     spec, sizes = PoolSpec(**config.pool), SplitSpec(**config.split)
     pool, catalog = data or POOLS[spec.name](spec)
+    pool = jax.tree.map(jnp.asarray, pool)
     rhos = (*config.axes.rho, rho)
     check_sizes(catalog.groups, sizes, rhos)
     split = split_pool(catalog, n_val=sizes.n_val, n_test=sizes.n_test, seed=sizes.seed)
@@ -235,7 +236,8 @@ def _data(
         source="arrays", kind=kind, class_names=names[0], scene_names=names[1], objects=objects, scenes=photos
     )
     catalog = dataclasses.replace(with_digest(arrays, catalog_of(listing)), usual=groups_of(*names, usual).usual)
-    return ArrayData(Pool(kind=kind, **{name: jnp.asarray(array) for name, array in arrays.items()}), catalog)
+    # NumPy's own until a task takes them: JAX starts no device here.
+    return ArrayData(Pool(kind=kind, **arrays), catalog)  # type: ignore[arg-type]
 
 
 def _parts(parts: Sequence[str] | None, count: int) -> Sequence[str]:

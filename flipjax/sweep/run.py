@@ -169,7 +169,10 @@ class Sweep:
         self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
         self.histories.clear()
         rows.clear()
-        write_images(folder)
+        made = folder / "images.parquet"
+        cells = [path.stat().st_mtime_ns for path in folder.glob("cells/**/*.npz")]
+        if not made.is_file() or made.stat().st_mtime_ns < max(cells):
+            write_images(folder)
         text = f"{page.build_report(folder)}\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED
 
