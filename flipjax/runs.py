@@ -164,7 +164,9 @@ class RunMember:
     @property
     def axes(self) -> dict[str, Any]:
         """Its value of every axis."""
-        return self.results.iloc[0].loc[:"split"].iloc[1:-1].to_dict()
+        row = self.results.iloc[0]
+        names = [str(name) for name in self.results.columns]
+        return {name: row[name] for name in names[1 : names.index("split")]}
 
     @cached_property
     def _cell(self) -> tuple[Path, StoredCell]:
