@@ -49,7 +49,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     lines += [] if same is None else [SAME if same else OTHER]
     facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
     note = " ".join(facts)
-    text = "Where a bar crosses 0 the runs cannot be told apart."
+    text = "Differences paired by seed, with 95% intervals over seeds."
     changes = Chart("difference", "What changes", text, note, forest_panels(differences, "run"))
     flips = flip_chart(summary, kept_records(member_quantities(rows)), note=note)
     caption = f"Difference of {other} from {one}, paired by seed; {legend(differences)}"

@@ -53,6 +53,8 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
         write_csv(folder / f"{name}.csv", getattr(run, name))
     write_csv(run.folder / "scores.csv", run.scores)
     facts = [f"{run.members()} {run.note()}"]
+    attribute = run.config.get("config", {}).get("pool", {}).get("attribute", "scene")
+    facts += [f"The scene of an image is its {attribute}."] if attribute != "scene" else []
     run = run.shown()
     lines = findings(run)
     items = items_of(run)

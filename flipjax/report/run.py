@@ -88,7 +88,7 @@ class Run(NamedTuple):
         return f"{len(self.records)} members: {', '.join(f'{n} {status}' for status, n in counts.items())}."
 
     def note(self, *, interval: bool = True, dots: bool = False) -> str:
-        """Says what the numbers are means of, which interval they carry, and what a chart's small dots are."""
+        """Returns a note on the number of seeds and images, the kind of interval, and the small dots of a chart."""
         means = self.summary[self.summary["quantity"] == "fg_flip"]
         fewest, most = min(means["n"]), max(means["n"])
         test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]

@@ -1,4 +1,4 @@
-"""How the figures of a report look."""
+"""Colours and axes of the figures of a report."""
 
 import math
 from collections.abc import Sequence

@@ -10,10 +10,10 @@ from flipjax.metrics import selective, summarize
 from flipjax.metrics.decomposition import Decomposition
 
 REPAIR_NOTE = (
-    "Repair is opt-in: for scenes that training did not show, in tests whose labels are balanced over them. It raises "
-    "Flip on data still at the training rho; on usual photos .23 fewer of a published model's regions were right by it."
+    "Repair is opt-in: use it only on balanced test sets with scenes that training did not show; elsewhere it "
+    "increases Flip."
 )
-"""What must stand wherever figures after repair stand."""
+"""Stands wherever figures after repair stand."""
 
 
 def scene_quantities(
