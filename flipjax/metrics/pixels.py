@@ -1,10 +1,12 @@
-"""What happens to each pixel, and the counts and sums of it: traced kernels over checked arrays."""
+"""Traced kernels over checked arrays: predictions, entropies and errors of pixels, and counts and sums of them."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,7 +21,15 @@ _COUNTER_LIMIT = (1 << _COUNTER_BITS) - 1
 _LARGEST_GAP = 128.0
 _SMALLEST = np.finfo(np.float32).tiny
 
+# Up to so many classes the channels are unrolled into one loop of XLA:CPU; beyond, blocks of pixels are read in a loop,
+# and the program does not grow.
+_UNROLLED = 192
+_BLOCK_SCORES = 1 << 18
+_PACKED = 8
+
 Classes = tuple[int, ...]
+Channels = list[jax.Array] | jax.Array
+"""The logits of each class at every pixel, as a list; or those of one pixel, (C,)."""
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
@@ -32,21 +42,21 @@ def count(
     spatial_ndim: int,
     kind: str,
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the confusion matrix (..., C, C) and the sum of entropies (...) of each image: NaN of class indices."""
+    """Returns the confusion matrix (..., C, C) and the sum of entropies (...) of each image: NaN for class indices."""
     scores = _chunked(scores, spatial_ndim, 0 if kind == "masks" else 1)
     labels = _chunked(labels, spatial_ndim, 0)
     if kind == "masks":
         prediction, labels = _indices(scores, labels, classes, ignore_index)
         counts = _scattered_counts(labels, prediction, classes)
         return counts, jnp.full(counts.shape[:-2], jnp.nan, jnp.float32)
-    channels = _channels(scores, kind)
     labels = counted_label(labels, classes, ignore_index)
-    prediction, top = predict(channels)
-    risk = jnp.where(labels < classes, _predicted_risk(channels, prediction, top, background), 0.0)
-    if classes == 3:
-        counts, risk_sum = _packed_counts(labels, prediction, risk)
+    prediction, risk = _per_pixel(lambda channels: _predicted_risk(channels, background), scores, kind)
+    risk = jnp.where(labels < classes, risk, 0.0)
+    if classes <= _PACKED:
+        counts, risk_sum = _packed_counts(labels, prediction, risk, classes)
     else:
-        counts = _scattered_counts(labels, prediction, classes)
+        # Without the barrier XLA computes the prediction anew for each index of the scatter.
+        counts = _scattered_counts(labels, lax.optimization_barrier(prediction), classes)
         risk_sum = risk.sum(-1)
     return counts, risk_sum.sum(-1)
 
@@ -64,41 +74,42 @@ def sum_scores(
 
     With a `p`, the sums of the other scores of logits follow, in their order.
     """
-    channels = _channels(_chunked(scores, spatial_ndim, 1), kind)
-    prediction, top = predict(channels)
+
+    def terms_of(channels: Channels) -> tuple[jax.Array, ...]:
+        prediction, risk = _predicted_risk(channels, background)
+        return prediction, risk, *([] if p is None else _other_scores(channels, kind, p))
+
+    prediction, risk, *others = _per_pixel(terms_of, _chunked(scores, spatial_ndim, 1), kind)
     foreground = is_foreground(prediction, background)
-    terms = [_predicted_risk(channels, prediction, top, background)]
-    if p is not None:
-        values = _other_scores(channels, prediction, top, kind, p)
-        terms += [jnp.where(jnp.isnan(top), jnp.nan, jnp.where(foreground, value, 0.0)) for value in values]
+    terms = [risk, *(jnp.where(foreground | jnp.isnan(risk), value, 0.0) for value in others)]
     if counted is not None:
         counted = _chunked(counted, spatial_ndim, 0)
         foreground = foreground & counted
         terms = [jnp.where(counted, term, 0.0) for term in terms]
-    pixels, *sums = sum_together(foreground.astype(jnp.int32), *terms)
-    return pixels.sum(-1, dtype=jnp.int32), *(each.sum(-1) for each in sums)
+    number, *sums = sum_together(foreground.astype(jnp.int32), *terms)
+    return number.sum(-1, dtype=jnp.int32), *(each.sum(-1) for each in sums)
 
 
-def _other_scores(
-    channels: list[jax.Array], prediction: jax.Array, top: jax.Array, kind: str, p: int
-) -> list[jax.Array]:
-    """Returns the scores of each pixel that `logit_scores` has beside the entropy.
+def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
+    """Returns the scores of each pixel that `logit_scores` has beside the entropy; NaN where a logit is.
 
     With g the gaps to the largest channel and r the sum of exp(-g) without that channel's own 1, the largest
     probability is 1 / (1 + r), and the logits less their mean are mean(g) - g.
     """
-    gaps = [jnp.minimum(jnp.where(channel == top, 0.0, top - channel), _LARGEST_GAP) for channel in channels]
-    others = [jnp.where(prediction == c, 0.0, jnp.exp(-gap)) for c, gap in enumerate(gaps)]
-    rest, centre = functools.reduce(operator.add, others), functools.reduce(operator.add, gaps) / len(gaps)
-    distances = [jnp.abs(centre - gap) for gap in gaps]
-    largest = jnp.maximum(functools.reduce(jnp.maximum, distances), _SMALLEST)
-    norm = largest * sum((distance / largest) ** p for distance in distances) ** (1 / p)
-    return [
+    prediction, top = predict(channels)
+    gaps = _gaps(channels, top)
+    others = _each(lambda c, gap: jnp.where(prediction == c, 0.0, jnp.exp(-gap)), gaps)
+    rest, centre = _add(others), _add(gaps) / len(gaps)
+    distances = _each(lambda _, gap: jnp.abs(centre - gap), gaps)
+    largest = jnp.maximum(_largest(distances), _SMALLEST)
+    norm = largest * _add(_each(lambda _, distance: (distance / largest) ** p, distances)) ** (1 / p)
+    scores = [
         rest / (1.0 + rest),
-        (rest + functools.reduce(jnp.maximum, others)) / (1.0 + rest),
+        (rest + _largest(others)) / (1.0 + rest),
         -(top + jnp.log1p(rest)) if kind == "logits" else jnp.full_like(top, jnp.nan),
         -centre / jnp.maximum(norm, _SMALLEST),
     ]
+    return [jnp.where(jnp.isnan(top), jnp.nan, score) for score in scores]
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
@@ -109,7 +120,7 @@ def errors(
     if kind == "masks":
         prediction, labels = _indices(scores, labels, classes, ignore_index)
     else:
-        prediction, _ = predict(_channels(scores, kind))
+        (prediction,) = _per_pixel(lambda channels: predict(channels)[:1], scores, kind)
         labels = counted_label(labels, classes, ignore_index)
     detected = is_foreground(prediction, background)
     on_foreground = jnp.where(labels == prediction, 1, jnp.where(detected, 2, 3))
@@ -120,7 +131,19 @@ def errors(
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def risks(scores: jax.Array, background: Classes, kind: str) -> jax.Array:
     """Returns the entropy (..., *spatial) of the foreground classes at each pixel."""
-    return _entropy(_foreground(_channels(scores, kind), background))
+    return _per_pixel(lambda channels: (_entropy(channels, background),), scores, kind)[0]
+
+
+def read(scores: jax.Array, background: Classes, kind: str) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns each pixel's prediction, its largest softmax over the foreground, and their entropy (..., *spatial)."""
+
+    def values(channels: Channels) -> tuple[jax.Array, jax.Array, jax.Array]:
+        inside = _foreground(channels, background)
+        _, top = predict(inside)
+        rest = _add(_each(lambda _, gap: jnp.exp(-gap), _gaps(inside, top)))
+        return predict(channels)[0], 1 / rest, _entropy(channels, background)
+
+    return _per_pixel(values, scores, kind)
 
 
 def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
@@ -140,23 +163,69 @@ def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
     return array.reshape(*lead, pixels // chunk, chunk, *rest)
 
 
-def _channels(scores: jax.Array, kind: str) -> list[jax.Array]:
-    """Returns the logits of each class; for probabilities their logarithms, up to a constant at each pixel."""
-    # Slices stay inside one XLA:CPU loop, where a reduction over the last axis would be a pass of its own.
-    channels = [scores[..., c].astype(jnp.float32) for c in range(scores.shape[-1])]
+def _per_pixel(
+    function: Callable[[Channels], tuple[jax.Array, ...]], scores: jax.Array, kind: str
+) -> tuple[jax.Array, ...]:
+    """Applies a function of channels to the pixels of scores (..., C)."""
+    C = scores.shape[-1]
+    if C <= _UNROLLED or not scores.size:
+        # Slices stay inside one XLA:CPU loop, where a reduction over the last axis would be a pass of its own.
+        return function(_logits([scores[..., c].astype(jnp.float32) for c in range(C)], kind))
+    # A power of two, which divides the blocks that come from outside jit.
+    rows = max(1, 1 << (_BLOCK_SCORES // C).bit_length() - 1)
+    each = lax.map(
+        lambda row: function(_logits(row.astype(jnp.float32), kind)),
+        scores.reshape(-1, C),
+        batch_size=rows,
+    )
+    return tuple(values.reshape(scores.shape[:-1]) for values in each)
+
+
+def _logits(channels: Any, kind: str) -> Channels:
+    """Returns logits as they are; for probabilities their logarithms, up to a constant at each pixel."""
     if kind == "logits":
         return channels
     # Over the largest: two probabilities that differ in their last bit could have equal logarithms.
-    top = functools.reduce(jnp.maximum, channels)
-    return [jnp.log(jnp.maximum(channel, _SMALLEST) / top) for channel in channels]
+    top = _largest(channels)
+    return _each(lambda _, channel: jnp.log(jnp.maximum(channel, _SMALLEST) / top), channels)
 
 
-def _foreground(channels: list[jax.Array], background: Classes) -> list[jax.Array]:
-    return [channel for c, channel in enumerate(channels) if c not in background]
+def _each(function: Callable[[Any, jax.Array], jax.Array], channels: Channels) -> Channels:
+    """Applies a function of index and value to each channel."""
+    if isinstance(channels, list):
+        return [function(c, channel) for c, channel in enumerate(channels)]
+    return function(jnp.arange(len(channels)), channels)
+
+
+def _add(channels: Channels) -> jax.Array:
+    return functools.reduce(operator.add, channels) if isinstance(channels, list) else channels.sum()
+
+
+def _largest(channels: Channels) -> jax.Array:
+    """Returns the largest channel, NaN where any is."""
+    if isinstance(channels, list):
+        return functools.reduce(jnp.maximum, channels)
+    # A reduction of XLA:CPU ignores NaN.
+    return jnp.where(jnp.isnan(channels).any(), jnp.nan, channels.max())
+
+
+def _gaps(channels: Channels, top: jax.Array) -> Channels:
+    """Returns how far each channel is below the largest; equal channels have no gap, infinite ones neither."""
+    return _each(lambda _, z: jnp.minimum(jnp.where(z == top, 0.0, top - z), _LARGEST_GAP), channels)
+
+
+def _foreground(channels: Channels, background: Classes) -> Channels:
+    if isinstance(channels, list):
+        return [channel for c, channel in enumerate(channels) if c not in background]
+    ends = [-1, *background, len(channels)]
+    return jnp.concatenate([channels[a + 1 : b] for a, b in itertools.pairwise(ends)])
 
 
 def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> jax.Array:
     """Returns labels as int32, with `classes` for those that count nowhere."""
+    if labels.dtype.itemsize > 4:
+        # Before int32 could wrap them into the range.
+        labels = jnp.where((labels >= 0) & (labels < classes), labels, -1)
     labels = labels.astype(jnp.int32)
     counted = (labels >= 0) & (labels < classes)
     if ignore_index is not None:
@@ -172,28 +241,32 @@ def _indices(
     return prediction, jnp.where(prediction < classes, counted_label(labels, classes, ignore_index), classes)
 
 
-def predict(channels: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+def predict(channels: Channels) -> tuple[jax.Array, jax.Array]:
     """Returns the index of the first largest channel and its value, which is NaN where any channel is."""
-    top = functools.reduce(jnp.maximum, channels)
+    top = _largest(channels)
+    if not isinstance(channels, list):
+        indices = jnp.arange(len(channels), dtype=jnp.float32)
+        return jnp.where((channels == top) | jnp.isnan(channels), indices, jnp.inf).min().astype(jnp.int32), top
     prediction = jnp.full(top.shape, len(channels) - 1, jnp.int32)
     for c in reversed(range(len(channels) - 1)):
         prediction = jnp.where((channels[c] == top) | jnp.isnan(channels[c]), c, prediction)
     return prediction, top
 
 
-def _predicted_risk(channels: list[jax.Array], prediction: jax.Array, top: jax.Array, background: Classes) -> jax.Array:
-    """Returns the entropy where foreground is predicted, 0 elsewhere, and NaN where a logit is."""
+def _predicted_risk(channels: Channels, background: Classes) -> tuple[jax.Array, jax.Array]:
+    """Returns the prediction, and the entropy where it is foreground, 0 elsewhere, and NaN where a logit is."""
+    prediction, top = predict(channels)
     elsewhere = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
-    return jnp.where(is_foreground(prediction, background), _entropy(_foreground(channels, background)), elsewhere)
+    return prediction, jnp.where(is_foreground(prediction, background), _entropy(channels, background), elsewhere)
 
 
-def _entropy(channels: list[jax.Array]) -> jax.Array:
-    """Returns the entropy in nats of the softmax over the channels.
+def _entropy(channels: Channels, background: Classes) -> jax.Array:
+    """Returns the entropy in nats of the softmax over the foreground channels.
 
     With g the gaps to the largest channel, e = exp(-g), and r the sum of e without that channel's own 1:
-    H = log(1 + r) + sum(g e) / (1 + r). Equal channels have no gap, infinite ones neither.
-    For two channels, with difference d: log1p(exp(-|d|)) + |d| sigmoid(-|d|).
+    H = log(1 + r) + sum(g e) / (1 + r). For two channels, with difference d: log1p(exp(-|d|)) + |d| sigmoid(-|d|).
     """
+    channels = _foreground(channels, background)
     if len(channels) == 2:
         gap = jnp.where(channels[0] == channels[1], 0.0, jnp.abs(channels[0] - channels[1]))
         gap = jnp.minimum(gap, _LARGEST_GAP)
@@ -201,10 +274,9 @@ def _entropy(channels: list[jax.Array]) -> jax.Array:
         weighted = gap * rest
     else:
         prediction, top = predict(channels)
-        gaps = [jnp.minimum(jnp.where(channel == top, 0.0, top - channel), _LARGEST_GAP) for channel in channels]
-        terms = [jnp.exp(-gap) for gap in gaps]
-        rest = sum(jnp.where(prediction == c, 0.0, term) for c, term in enumerate(terms))
-        weighted = sum(gap * term for gap, term in zip(gaps, terms, strict=True))
+        gaps = _gaps(channels, top)
+        rest = _add(_each(lambda c, gap: jnp.where(prediction == c, 0.0, jnp.exp(-gap)), gaps))
+        weighted = _add(_each(lambda _, gap: gap * jnp.exp(-gap), gaps))
     # A series where 1 + r would round r off: as precise as jnp.log1p, and cheaper on XLA:CPU.
     series = rest * (1.0 - rest * (1 / 2 - rest * (1 / 3 - rest / 4)))
     return jnp.where(rest < 1 / 64, series, jnp.log(1.0 + rest)) + weighted / (1.0 + rest)
@@ -228,13 +300,21 @@ def _sum_tangents(terms: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tu
     return sums, tuple(changes)
 
 
-def _packed_counts(labels: jax.Array, prediction: jax.Array, risk: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Counts each chunk, (..., 3, 3), and sums its risk: one int32 a true class, with a counter for each prediction."""
-    one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * prediction)
-    *words, risk_sum = sum_together(*(jnp.where(labels == c, one, 0) for c in range(3)), risk)
-    words = jnp.stack(words, axis=-2)
-    counters = [(words >> (_COUNTER_BITS * p)) & _COUNTER_LIMIT for p in range(3)]
-    return jnp.stack([counter.sum(-1, dtype=jnp.int32) for counter in counters], axis=-1), risk_sum
+def _packed_counts(
+    labels: jax.Array, prediction: jax.Array, risk: jax.Array, classes: int
+) -> tuple[jax.Array, jax.Array]:
+    """Counts each chunk (..., C, C) and sums its risk in one pass: three counters share an int32."""
+    # Of three classes a word has one true class, of more any three neighbours of the C * C.
+    place = labels * classes + prediction
+    word, counter = (labels, prediction) if classes == 3 else (place // 3, place % 3)
+    one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * counter)
+    number = -(-classes * classes // 3)
+    *words, risk_sum = sum_together(*(jnp.where(word == w, one, 0) for w in range(number)), risk)
+    packed = jnp.stack(words, axis=-1)
+    counters = [(packed >> (_COUNTER_BITS * k)) & _COUNTER_LIMIT for k in range(3)]
+    counts = jnp.stack([each.sum(-2, dtype=jnp.int32) for each in counters], axis=-1)
+    counts = counts.reshape(*counts.shape[:-2], 3 * number)[..., : classes * classes]
+    return counts.reshape(*counts.shape[:-1], classes, classes), risk_sum
 
 
 def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) -> jax.Array:

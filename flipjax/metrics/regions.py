@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -130,15 +129,12 @@ def _sums(scores: jax.Array, labels: jax.Array, spec: LabelSpec, width: Any, bin
     background, ignore_index, spatial_ndim = spec.background_classes, spec.ignore_index, spec.spatial_ndim
     C = scores.shape[-1]
     counted = pixels.counted_label(labels, C, ignore_index) < C
-    channels = [scores[..., c].astype(jnp.float32) for c in range(C)]
-    prediction, _ = pixels.predict(channels)
+    prediction, confidence, risk = pixels.read(scores, background, spec.kind)
     true = counted & pixels.is_foreground(labels, background)
     predicted = counted & pixels.is_foreground(prediction, background)
     shared = true & predicted
     wrong = shared & (prediction != labels)
-    confidence = _confidence([channel for c, channel in enumerate(channels) if c not in background], spec.kind)
     place = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
-    risk = pixels.risks(scores, background, spec.kind)
     true_rim = _near(counted & ~true, width, spatial_ndim)
     predicted_rim = _near(counted & ~predicted, width, spatial_ndim)
     halves = [true & true_rim, true & ~true_rim]
@@ -151,14 +147,6 @@ def _sums(scores: jax.Array, labels: jax.Array, spec: LabelSpec, width: Any, bin
     sums = [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows]
     true, flips, predicted, risk = (jnp.stack(sums[k : k + 2], axis=-1) for k in (0, 2, 4, 7))
     return RegionSums(true, flips, predicted, risk, sums[6], jnp.stack(sums[9:], axis=-1))
-
-
-def _confidence(channels: list[jax.Array], kind: str) -> jax.Array:
-    """Returns the largest softmax over the channels."""
-    top = functools.reduce(jnp.maximum, channels)
-    if kind == "probabilities":
-        return top / functools.reduce(operator.add, channels)
-    return 1 / functools.reduce(operator.add, [jnp.where(z == top, 1.0, jnp.exp(z - top)) for z in channels])
 
 
 def _width(width: int | None, shape: tuple[int, ...], spatial_ndim: int) -> int:
