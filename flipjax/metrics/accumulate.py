@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -65,8 +67,8 @@ class FlipMetric:
             groups: (N,) integers as in `summarize`, which are copied; with every batch or with none.
 
         Raises:
-            TypeError, ValueError: what `decompose` raises, another C than before, or groups that do not fit; then
-                nothing is added.
+            TypeError, ValueError: what `decompose` raises, NaN scores, another C than before, or groups that do not
+                fit; then nothing is added.
         """
         self._add(predictions, labels, groups)
 
@@ -83,6 +85,12 @@ class FlipMetric:
         if classes != expected:
             raise ValueError(f"predictions: expected {expected} classes, found {classes}.")
         self.spec.names(classes)
+        broken = np.flatnonzero(np.isnan(part.risk_sum))
+        if len(broken) and self.spec.kind != "masks":
+            raise ValueError(
+                f"{self.spec.kind}: expected numbers, found NaN in {len(broken)} images of the batch, the first "
+                f"{broken[0]}. Has the model diverged? `decompose` counts a NaN as the largest."
+            )
         if self._parts and (groups is None) == bool(self._groups):
             raise ValueError("groups: expected with every batch or with none.")
         if groups is not None:
@@ -104,6 +112,26 @@ class FlipMetric:
         """Returns what `summarize` says of all images so far."""
         groups = np.concatenate(self._groups) if self._groups else None
         return summarize(self.decomposition, groups, class_names=self.spec.class_names, all_groups=self.all_groups)
+
+    def check_keys(self, keys: Iterable[str]) -> None:
+        """Raises a ValueError for a key that `compute` has not as one number; any class will do where none is named."""
+        spec, named = self.spec, len(self.spec.class_names or ())
+        background = len(spec.background_classes)
+        sizes = {spec.num_classes or max(named, background + 2), spec.num_classes or max(named, 2) + background}
+        known: set[str] = set()
+        for C in sizes:
+            empty = Decomposition(np.zeros((0, C, C), np.int64), np.zeros(0), spec.background)
+            names = {"class_names": spec.class_names, "all_groups": self.all_groups}
+            # Names of all classes are no names of the foreground alone.
+            with contextlib.suppress(ValueError):
+                summary = summarize(empty, np.zeros(0, np.int64), **names)
+                known |= {key for key, value in summary.items() if isinstance(value, int | float)}
+        numbered = any(key.startswith("group/") for key in known)
+        for key in keys:
+            inner = key.split("/", 2)[-1] if key.startswith("group/") and not numbered else key
+            of_class = "/".join(inner.split("/")[-2:]).startswith(("iou/", "flip/", "gap/"))
+            if inner not in known and not (of_class and not named and spec.num_classes is None):
+                raise ValueError(f"keys: expected keys of summarize that are one number, found {key!r}.")
 
     def top_flips(self, k: int = 10) -> list[tuple[str, str, float]]:
         """Returns the k largest flips: the true class, the one it is taken for, and the share of its pixels.

@@ -5,6 +5,7 @@ Static properties (rank, shapes, dtypes) are checked always, values only where t
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import warnings
@@ -114,6 +115,7 @@ def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] 
     if labels_shape is not None and labels_shape != shape[:-1]:
         raise ValueError(shape_message(labels_shape, shape, spatial_ndim))
     check_background(spec.background, shape[-1], name=kind)
+    _check_size(shape[:-1], spec.spatial_ndim, name=kind)
     if labels_shape is None and spec.ignore_index is not None:
         raise ValueError(f"ignore_index: expected None where no labels are read, found {spec.ignore_index}.")
     if array.size and on_host(array):
@@ -163,6 +165,7 @@ def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
             f"predictions: expected class indices (..., *spatial) with {spec.spatial_ndim} spatial axes, of the "
             f"labels' shape {truth.shape}, found {masks.shape}."
         )
+    _check_size(masks.shape, spec.spatial_ndim, name="predictions")
     classes = spec.num_classes
     if classes is None:
         if isinstance(masks, Tracer) or isinstance(truth, Tracer):
@@ -179,6 +182,12 @@ def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
         )
     check_background(spec.background, classes)
     return classes
+
+
+def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None:
+    pixels = math.prod(shape[len(shape) - spatial_ndim :])
+    if pixels >= 1 << 31:
+        raise ValueError(f"{name}: expected images below 2^31 pixels, which int32 counts, found {pixels}; cut them.")
 
 
 def _check_integers(array: Any, *, name: str) -> None:
@@ -223,6 +232,8 @@ def _no_probabilities(scores: np.ndarray) -> str:
     """Returns what speaks against values (..., C) being probabilities; NaN does not."""
     scores = scores.astype(np.float32, copy=False)
     low = np.fmin.reduce(scores, axis=None)
+    if np.isnan(low):
+        return "NaN alone"
     high = np.fmax.reduce(scores, axis=None)
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
         return f"{low:.4g} to {high:.4g}; for logits pass kind='logits'"

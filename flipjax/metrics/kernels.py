@@ -91,7 +91,10 @@ def decompose(
         parts = _cut(scores, labels, C, spatial_ndim)
         confusion, risk_sum = _sum_blocks(count, parts, labels.shape[: labels.ndim - spatial_ndim])
     else:
-        confusion, risk_sum = count(jnp.asarray(scores), jnp.asarray(labels), spatial_ndim=spatial_ndim)
+        arrays = jnp.asarray(scores), jnp.asarray(labels)
+        confusion, risk_sum = pixels.run(
+            partial(count, spatial_ndim=spatial_ndim), *arrays, kept=labels.ndim - spatial_ndim
+        )
     return Decomposition(jnp.asarray(confusion), jnp.asarray(risk_sum, jnp.float32), spec.background)
 
 
@@ -146,7 +149,7 @@ def error_map(logits: Any, labels: Any, **spec: Any) -> jax.Array:
     own = {"background": read.background_classes, "ignore_index": read.ignore_index, "kind": read.kind}
     errors = partial(pixels.errors, classes=C, **own)
     if not labels.size or not on_host(scores, labels):
-        return errors(jnp.asarray(scores), jnp.asarray(labels))
+        return pixels.run(errors, jnp.asarray(scores), jnp.asarray(labels), kept=labels.ndim)
     return _map_blocks(errors, _cut(scores, labels, C, read.spatial_ndim), labels.shape, read.spatial_ndim, np.uint8)
 
 
@@ -170,7 +173,7 @@ def risk_map(logits: Any, **spec: Any) -> jax.Array:
     scores = checks.check_scores(logits, read)
     risks = partial(pixels.risks, background=read.background_classes, kind=read.kind)
     if not scores.size or not on_host(scores):
-        return risks(jnp.asarray(scores))
+        return pixels.run(risks, jnp.asarray(scores), kept=scores.ndim - 1)
     *shape, C = scores.shape
     lead = len(shape) - read.spatial_ndim
     parts = cut([np.asarray(scores)], (0,), spatial_ndim=read.spatial_ndim, lead=lead, width=C)
@@ -222,7 +225,8 @@ def foreground_means(scores: Any, spec: LabelSpec, *, p: int | None = None) -> l
     """Returns means (...) over the predicted foreground, NaN if none: of the entropy, with a `p` of all scores."""
     sums_of = partial(pixels.sum_scores, background=spec.background_classes, kind=spec.kind, p=p)
     if not scores.size or not on_host(scores):
-        count, *sums = sums_of(jnp.asarray(scores), None, spatial_ndim=spec.spatial_ndim)
+        program = partial(sums_of, counted=None, spatial_ndim=spec.spatial_ndim)
+        count, *sums = pixels.run(program, jnp.asarray(scores), kept=scores.ndim - 1 - spec.spatial_ndim)
         return [jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan) for total in sums]
     *shape, C = scores.shape
     lead = tuple(shape[: len(shape) - spec.spatial_ndim])

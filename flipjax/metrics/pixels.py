@@ -32,6 +32,14 @@ Channels = list[jax.Array] | jax.Array
 """The logits of each class at every pixel, as a list; or those of one pixel, (C,)."""
 
 
+def run(program: Callable[..., Any], *arrays: jax.Array, kept: int) -> Any:
+    """Calls a program. On a mesh with Explicit axes XLA shards its inside, and outputs as the first `kept` axes."""
+    sharding = jax.typeof(arrays[0]).sharding
+    if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
+        return program(*arrays)
+    return jax.sharding.auto_axes(program, out_sharding=jax.P(*sharding.spec[:kept]))(*arrays)
+
+
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
 def count(
     scores: jax.Array,

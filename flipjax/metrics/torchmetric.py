@@ -28,7 +28,7 @@ class TorchFlipMetric(Metric):
         **spec: of `FlipMetric`.
 
     Raises:
-        TypeError, ValueError: an option that no batch could have.
+        TypeError, ValueError: a field that fits no batch, or keys that no summary has.
     """
 
     is_differentiable = False
@@ -40,6 +40,8 @@ class TorchFlipMetric(Metric):
         super().__init__()
         self.keys = keys
         self.batch = FlipMetric(channels=channels, **spec)
+        if keys is not None:
+            self.batch.check_keys(keys)
         for name in STATES:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -60,6 +62,8 @@ class TorchFlipMetric(Metric):
 
     def compute(self) -> dict[str, Any]:
         """Returns what `summarize` says of all images so far, tensors by key."""
+        if not self.confusion:
+            raise ValueError("TorchFlipMetric: expected at least one update, found none.")
         stored = {name: np.asarray(dim_zero_cat(values).cpu()) for name in STATES if (values := getattr(self, name))}
         images = Decomposition(stored["confusion"], stored["risk_sum"], self.batch.spec.background)
         summary = summarize(

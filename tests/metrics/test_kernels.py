@@ -135,6 +135,42 @@ def test_limits():
     np.testing.assert_allclose(uncertain.flip_risk, np.log(2), rtol=1e-6)
 
 
+def test_many_classes_equal_the_slow_twin_and_keep_their_gradient():
+    C, background = 200, (0, 5)
+    logits, labels = random_case(1, (6, 4, 8), C)
+    logits[1], logits[2], logits[3, 1] = np.round(logits[1]), 1, -np.inf
+    logits[4, 1, 1, 7] = np.inf
+    logits[5, 0, 0, [9, 3]] = np.nan
+    result = jax.jit(functools.partial(metrics.decompose, background=background))(logits, labels)
+    for image in range(6):
+        with np.errstate(invalid="ignore"):
+            confusion, entropies, _ = slow_decompose(logits[image], labels[image], background)
+        np.testing.assert_array_equal(result.confusion[image], confusion)
+        if image < 3:
+            np.testing.assert_allclose(result.risk_sum[image], sum(entropies), rtol=1e-5, atol=1e-6)
+    assert np.isfinite(result.risk_sum[:5]).all() and np.isnan(result.risk_sum[5])
+    wide = jnp.asarray(logits[:1] + 5 * (np.arange(C) == 1))
+    slope = jax.jit(jax.grad(lambda x: metrics.flip_risk(x, background=background).sum()))(wide)
+    z = np.delete(np.asarray(wide, np.float64), background, -1)
+    p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    inside = ~np.isin(np.asarray(wide).argmax(-1), background)[..., None]
+    expected = -p * (np.log(p) - (p * np.log(p)).sum(-1, keepdims=True)) * inside / inside.sum()
+    np.testing.assert_allclose(np.delete(slope, background, -1), expected, atol=1e-6)
+
+
+def test_wide_labels_are_checked_before_they_are_narrow():
+    logits, labels = random_case(6, (4, 4))
+    with jax.enable_x64(True):
+        result = jax.jit(metrics.decompose)(logits, jnp.asarray(labels) + (1 << 32))
+    assert result.confusion.sum() == 0
+
+
+def test_images_beyond_int32_are_refused():
+    huge = np.broadcast_to(np.uint8(1), (1, 1 << 16, 1 << 15))
+    with pytest.raises(ValueError, match="2147483648"):
+        metrics.decompose(huge, huge, kind="masks", num_classes=3)
+
+
 @pytest.mark.parametrize("classes", [3, 4])
 def test_jit_and_vmap_equal_eager(classes):
     logits, labels = random_case(4, (3, 2, 8, 8), classes)
