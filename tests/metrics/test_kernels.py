@@ -137,7 +137,7 @@ def test_limits():
 
 def test_many_classes_equal_the_slow_twin_and_keep_their_gradient():
     C, background = 200, (0, 5)
-    logits, labels = random_case(1, (6, 4, 8), C)
+    logits, labels = random_case(1, (6, 9, 4), C)
     logits[1], logits[2], logits[3, 1] = np.round(logits[1]), 1, -np.inf
     logits[4, 1, 1, 7] = np.inf
     logits[5, 0, 0, [9, 3]] = np.nan
