@@ -21,6 +21,8 @@ NORM = 5
 """The p of the p-norm: its authors tune it on labelled images; here it is fixed."""
 SCORES = 1 << 21
 """Scores in a block, at most: 8 MiB of float32."""
+_ALIGNMENT = 64
+"""Bytes: XLA:CPU reads an array in place where it begins at a multiple, and copies others into fresh memory."""
 SHORTEST = 1 << 10
 """Pixels of the shortest block."""
 
@@ -42,7 +44,8 @@ def decompose(
     """Counts truth against prediction in each image and sums the flip-risk over its predicted foreground, in one pass.
 
     A pixel is predicted as its largest logit, the first of equals. A NaN logit counts as the largest, as in
-    `numpy.argmax`, so the pixel is counted, and the `risk_sum` of its image is NaN. Logits may be infinite.
+    `numpy.argmax`, so the pixel is counted, and the `risk_sum` of its image is NaN. Logits may be infinite. Those below
+    1.2e-38, subnormal in float32, count as 0, since XLA flushes them.
     Under jit or vmap the values of labels cannot be checked: a label outside 0..C-1 then counts nowhere.
     Outside jit, arrays in host memory run through programs of a few sizes: another image size, or a smaller last batch,
     compiles nothing. Counts do not depend on it; `risk_sum` is rounded in another order.
@@ -310,16 +313,27 @@ def cut(
     most = max(SHORTEST, 1 << (SCORES // width).bit_length() - 1)
     length = min(most, max(SHORTEST, 1 << (pixels - 1).bit_length()))
     height = most // length if lead else 1
+    # One buffer for all blocks: each is done with before the next is cut, and fresh memory costs more than the copy.
+    buffers = [_aligned((height, length, *array.shape[2:]), array.dtype) for array in rows]
     for first in range(0, images, height):
         for start in range(0, pixels, length):
             place = slice(first, min(first + height, images)), slice(start, min(start + length, pixels))
-            pieces = zip(rows, blanks, strict=True)
-            yield Block(place, [_filled(array[place], (height, length), blank) for array, blank in pieces])
+            pieces = zip(rows, buffers, blanks, strict=True)
+            yield Block(place, [_filled(array[place], buffer, blank) for array, buffer, blank in pieces])
 
 
-def _filled(array: np.ndarray, shape: tuple[int, int], blank: Any) -> np.ndarray:
-    if array.shape[:2] == shape:
+def _filled(array: np.ndarray, buffer: np.ndarray, blank: Any) -> np.ndarray:
+    """Returns pixels (rows, length, ...) as they are where XLA can read them in place, else in the buffer."""
+    if array.shape == buffer.shape and array.flags.c_contiguous and array.ctypes.data % _ALIGNMENT == 0:
         return array
-    block = np.full((*shape, *array.shape[2:]), blank, array.dtype)
-    block[: array.shape[0], : array.shape[1]] = array
-    return block
+    if array.shape != buffer.shape:
+        buffer[...] = blank
+    buffer[: array.shape[0], : array.shape[1]] = array
+    return buffer
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)

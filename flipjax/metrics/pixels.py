@@ -142,10 +142,10 @@ def risks(scores: jax.Array, background: Classes, kind: str) -> jax.Array:
     return _per_pixel(lambda channels: (_entropy(channels, background),), scores, kind)[0]
 
 
-def read(scores: jax.Array, background: Classes, kind: str) -> tuple[jax.Array, jax.Array, jax.Array]:
+def read(scores: jax.Array, background: Classes, kind: str) -> tuple[jax.Array, ...]:
     """Returns each pixel's prediction, its largest softmax over the foreground, and their entropy (..., *spatial)."""
 
-    def values(channels: Channels) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def values(channels: Channels) -> tuple[jax.Array, ...]:
         inside = _foreground(channels, background)
         _, top = predict(inside)
         rest = _add(_each(lambda _, gap: jnp.exp(-gap), _gaps(inside, top)))

@@ -16,6 +16,7 @@ from flipjax.config import Experiment
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
 from flipjax.groups import Groups
+from flipjax.metrics.decomposition import margins, rates
 from flipjax.ranges import functions_of
 from flipjax.training import dfr, optimise
 from flipjax.training.member import Best, Member, State, Status, init_state
@@ -107,10 +108,8 @@ def _measures(
     by_group = jnp.einsum("ng,nij->gij", jax.nn.one_hot(groups, all_groups.count), counts)
     group = jnp.arange(all_groups.count)
     label = 1 + all_groups.class_of(group)
-    both = by_group[group, label, label]
-    iou = both / (by_group.sum(2)[group, label] + by_group.sum(1)[group, label] - both)
-    truth = counts[:, 1:].sum()
-    flip = (counts[:, 1:, 1:] * ~jnp.eye(all_groups.classes, dtype=bool)).sum() / truth
+    iou = rates(margins(by_group)).iou[group, label]
+    flip = rates(margins(counts.sum(0))).flip
     risky = (selecting > 0) & jnp.isfinite(decomposition.flip_risk)
     risk = jnp.where(risky, decomposition.flip_risk, 0.0).sum() / risky.sum()
     return iou.min(), flip, risk

@@ -1,9 +1,9 @@
-"""How long `flipjax.metrics.decompose` takes against reading its logits once.
+"""Times `flipjax.metrics.decompose` against one read of its logits, a plain JAX formulation and PyTorch.
 
-    python sweeps/benchmarks/metrics_speed/bench.py
+    python sweeps/benchmarks/metrics_speed/bench.py [--classes 3 5 21 150 1000]
 
-All formulations are timed in turn, round after round, on the same logits; each must return the same counts. PyTorch is
-measured where it can be imported. Prints a table and writes results.csv beside this file.
+Formulations take turns, round after round, on the same logits, and must return the same counts. PyTorch is measured
+where it can be imported. Prints a table and writes results.csv beside this file.
 """
 
 import argparse
@@ -20,20 +20,22 @@ import numpy as np
 from flipjax import metrics
 from flipjax.results.frames import write_csv
 
-CLASSES = 3
+SCORES = 1 << 23
+"""Logits of a case, 32 MiB: 128 x 128 pixels an image, as many images as fit."""
+SIDE = 128
+COLUMNS = ("classes", "formulation", "median_ms", "best_ms", "images_per_second", "times_one_read", "first_call_s")
 
 
 @jax.jit
 def plain(logits, labels):
-    """Returns counts by argmax and C * C masked sums, and the entropy from a log-softmax."""
+    """Returns counts by argmax and a scatter, and the entropy from a log-softmax."""
+    C = logits.shape[-1]
     prediction = jnp.argmax(logits, axis=-1)
-    counts = [
-        [jnp.sum((labels == truth) & (prediction == p), axis=(-2, -1)) for p in range(CLASSES)]
-        for truth in range(CLASSES)
-    ]
+    cells = (labels.astype(jnp.int32) * C + prediction).reshape(len(logits), -1)
+    counts = jax.vmap(lambda each: jnp.bincount(each, length=C * C))(cells)
     log_probability = jax.nn.log_softmax(logits[..., 1:])
     entropy = -jnp.sum(jnp.exp(log_probability) * log_probability, axis=-1)
-    return jnp.array(counts), jnp.sum(entropy, axis=(-2, -1), where=prediction > 0)
+    return counts, jnp.sum(entropy, axis=(-2, -1), where=prediction > 0)
 
 
 def pytorch(logits, labels):
@@ -43,13 +45,14 @@ def pytorch(logits, labels):
     except ImportError:
         return None
     logits, labels = torch.from_numpy(np.array(logits)), torch.from_numpy(np.array(labels)).long()
+    C = logits.shape[-1]
 
     def run():
         with torch.inference_mode():
             prediction = logits.argmax(-1)
             image = torch.arange(len(logits)).view(-1, 1, 1)
-            cells = (image * CLASSES + labels) * CLASSES + prediction
-            counts = torch.bincount(cells.flatten(), minlength=len(logits) * CLASSES**2)
+            cells = (image * C + labels) * C + prediction
+            counts = torch.bincount(cells.flatten(), minlength=len(logits) * C**2)
             log_probability = torch.log_softmax(logits[..., 1:], -1)
             entropy = -(log_probability.exp() * log_probability).sum(-1)
             return counts, (entropy * (prediction > 0)).sum((-2, -1))
@@ -57,72 +60,59 @@ def pytorch(logits, labels):
     return run
 
 
-def measure(calls, rounds):
-    """Returns milliseconds of each call in each round."""
-    times = {name: [] for name in calls}
-    for call in calls.values():
+def measure(classes, rounds):
+    """Returns rows of one number of classes."""
+    images = max(1, SCORES // (classes * SIDE**2))
+    generator = np.random.default_rng(classes)
+    logits = generator.normal(0, 3, (images, SIDE, SIDE, classes)).astype(np.float32)
+    labels = generator.integers(0, classes, logits.shape[:-1]).astype(np.uint8 if classes <= 256 else np.int32)
+    own, own_labels = jnp.asarray(logits), jnp.asarray(labels)
+    half, read = own.astype(jnp.bfloat16), jax.jit(jnp.sum)
+    decompose, flip_risk = jax.jit(metrics.decompose), jax.jit(metrics.flip_risk)
+    calls = {
+        "one read (jnp.sum)": lambda: read(own),
+        "flipjax decompose": lambda: decompose(own, own_labels),
+        "flipjax decompose, bfloat16 logits": lambda: decompose(half, own_labels),
+        "flipjax decompose, NumPy arrays, not jitted": lambda: metrics.decompose(logits, labels),
+        "flipjax flip_risk": lambda: flip_risk(own),
+        "plain JAX": lambda: plain(own, own_labels),
+    }
+    if run := pytorch(own, own_labels):
+        calls["PyTorch"] = run
+    first, times = {}, {name: [] for name in calls}
+    for name, call in calls.items():
+        start = time.perf_counter()
         jax.block_until_ready(call())
+        first[name] = time.perf_counter() - start
+    counts = np.asarray(calls["flipjax decompose"]().confusion).ravel()
+    for name in calls.keys() & {"plain JAX", "PyTorch"}:
+        np.testing.assert_array_equal(np.asarray(calls[name]()[0]).ravel(), counts)
     for _ in range(rounds):
         for name, call in calls.items():
             start = time.perf_counter()
             jax.block_until_ready(call())
             times[name].append(1e3 * (time.perf_counter() - start))
-    return times
-
-
-def check_counts(calls):
-    total = np.asarray(calls["flipjax decompose"]().confusion)
-    np.testing.assert_array_equal(np.moveaxis(np.asarray(calls["plain JAX"]()[0]), -1, 0), total)
-    if "PyTorch" in calls:
-        np.testing.assert_array_equal(calls["PyTorch"]()[0].reshape(total.shape), total)
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=25)
-    options = parser.parse_args()
-
-    rng = np.random.default_rng(0)
-    shape = (options.images, options.size, options.size)
-    logits = jnp.asarray(rng.normal(0, 3, (*shape, CLASSES)).astype(np.float32))
-    labels = jnp.asarray(rng.integers(0, CLASSES, shape).astype(np.uint8))
-    wide_labels, half_logits = labels.astype(jnp.int32), logits.astype(jnp.bfloat16)
-    read, decompose, flip_risk = jax.jit(jnp.sum), jax.jit(metrics.decompose), jax.jit(metrics.flip_risk)
-    calls = {
-        "one read (jnp.sum)": lambda: read(logits),
-        "flipjax decompose": lambda: decompose(logits, labels),
-        "flipjax decompose, int32 labels": lambda: decompose(logits, wide_labels),
-        "flipjax decompose, bfloat16 logits": lambda: decompose(half_logits, labels),
-        "flipjax decompose, not jitted": lambda: metrics.decompose(logits, labels),
-        "flipjax flip_risk": lambda: flip_risk(logits),
-        "plain JAX": lambda: plain(logits, labels),
-    }
-    if run := pytorch(logits, labels):
-        calls["PyTorch"] = run
-    check_counts(calls)
-    times = measure(calls, options.rounds)
-
     one_read = statistics.median(times["one read (jnp.sum)"])
     rows = []
     for name, values in times.items():
         median = statistics.median(values)
-        rows.append(
-            {
-                "formulation": name,
-                "median_ms": f"{median:.2f}",
-                "best_ms": f"{min(values):.2f}",
-                "images_per_second": f"{1e3 * options.images / median:.0f}",
-                "times_one_read": f"{median / one_read:.2f}",
-            }
-        )
-    print(f"logits {(*shape, CLASSES)} float32, {jax.devices()[0].device_kind}, {os.cpu_count()} cores,", end=" ")
-    print(f"Python {platform.python_version()}, JAX {jax.__version__}, median of {options.rounds} rounds")
-    print(f"{'':36}{'ms':>8}{'best':>8}{'images/s':>10}{'reads':>8}")
+        figures = f"{median:.2f}", f"{min(values):.2f}", f"{1e3 * images / median:.0f}", f"{median / one_read:.2f}"
+        rows.append(dict(zip(COLUMNS, (classes, name, *figures, f"{first[name]:.2f}"), strict=True)))
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--classes", type=int, nargs="+", default=[3, 5, 21, 150, 1000])
+    parser.add_argument("--rounds", type=int, default=25)
+    options = parser.parse_args()
+    machine = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{machine}, JAX {jax.__version__}, median of {options.rounds} rounds")
+    rows = []
+    for classes in options.classes:
+        rows += measure(classes, options.rounds)
     for row in rows:
-        name, *figures = row.values()
-        print(f"{name:36}" + "".join(f"{v:>{w}}" for v, w in zip(figures, (8, 8, 10, 8), strict=True)))
+        print(f"{row['classes']:>6}  {row['formulation']:46}" + "".join(f"{row[name]:>10}" for name in COLUMNS[2:]))
     write_csv(pathlib.Path(__file__).with_name("results.csv"), rows)
 
 
