@@ -8,8 +8,7 @@ import pytest
 
 from flipjax.models import smp
 from flipjax.models.efficientnet import Depthwise
-from flipjax.models.names import canonical
-from flipjax.models.weights import convert_weights, load_weights, read_weights
+from flipjax.models.weights import canonical, convert_weights, load_weights, read_weights
 
 NAME = "efficientnet_lite0"
 

