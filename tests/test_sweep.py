@@ -151,8 +151,8 @@ def test_at_most_18_frames_lie_between_the_command_line_and_the_network(tmp_path
         depths.append(sum(frame.filename.startswith(place) for frame in traceback.extract_stack()))
         raise ReachedError
 
-    monkeypatch.setattr(network, "apply", reach)
     config = ["--config", str(faults.whole_run()[1]), "--config.model.width=5"]  # Not traced before.
+    monkeypatch.setattr(network, "apply", reach)
     with pytest.raises(ReachedError):
         every_command(["sweep", *config, "--workdir", str(tmp_path / "run")])
     assert depths[0] <= 18
