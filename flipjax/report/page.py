@@ -146,10 +146,9 @@ def findings(run: Run) -> list[str]:
 def front_chart(run: Run, flip: Chart) -> Chart:
     """Returns `flip`, or of several settings one panel with a line for each: Flip in the rare groups over rho."""
     axes = varying_axes(run.summary)
-    if len(flip.panels) < 2:
+    summary, records = run.summary[run.summary["quantity"] == FLIP], run.kept()
+    if len(flip.panels) < 2 or records.empty:
         return flip
-    summary = run.summary[run.summary["quantity"] == FLIP]
-    records = run.kept()
     labels, of_members = (table[axes].astype(str).agg(", ".join, axis="columns") for table in (summary, records))
     names = list(dict.fromkeys(labels))[: len(LOOKS)]
     columns = {name: records[FLIP].where(of_members == name) for name in names}
