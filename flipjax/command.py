@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from flipjax.backend import backend_problem
-from flipjax.config import KEYS, PLACES, Config, ConfigError, default_config, leaves, nearest
+from flipjax.config import KEYS, LISTS, PLACES, Config, ConfigError, default_config, leaves, nearest
 from flipjax.methods import METHODS
 from flipjax.ranges import functions_of, name_of
 from flipjax.terminal import one_line, printable, say
@@ -265,7 +265,7 @@ def read_config(path: Path | None, overrides: Sequence[str], *, variant: str = "
         name = option.removeprefix("--config.")
         if name == option:
             raise ConfigError("arguments", "options, such as --config correlation_grid", repr(option))
-        if name not in PLACES:
+        if name not in PLACES and name not in LISTS:
             raise ConfigError(option, f"a key of the configuration; {nearest(name, prefix='--config.')}")
         if not equals and not rest:
             raise ConfigError(option, "a value", "none")
@@ -284,7 +284,7 @@ def parse_value(name: str, text: str) -> Any:
         >>> parse_value("axes.rho", ".9,.95"), parse_value("axes.method", "ce,group_dro"), parse_value("pool.root", "7")
         ((0.9, 0.95), ('ce', 'group_dro'), '7')
     """
-    default = KEYS[PLACES[name]].default
+    default = () if name in LISTS else KEYS[PLACES[name]].default
     several = name not in KEYS or name.startswith("axes.") or isinstance(default, tuple)
     try:
         value = ast.literal_eval(text)

@@ -7,6 +7,7 @@ static: another value is another program; `config.grid.model.width = (8, 16)` is
 
 import dataclasses
 import difflib
+import itertools
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from flipjax.groups import TWO_BY_TWO, Groups
@@ -28,12 +29,12 @@ METHOD = Range(bool, "a method, or several joined by +")  # `flipjax.plan` compa
 
 
 class ConfigError(ValueError):
-    """A request that cannot be met: `field` names the key, flag or file, `problem` what was expected and what found."""
+    """A request that cannot be met: `field` names the key, flag or file, `problem` the expected and the found value."""
 
     exit_code = 2
 
     def __init__(self, field: str, expected: str = "", found: Any = None, *, problem: str = ""):
-        """Makes the sentence from what was expected and found, or takes it as `problem`."""
+        """Makes the sentence of `expected` and `found`, or takes it as `problem`."""
         self.field = field
         self.problem = problem or f"expected {expected}" + ("" if found is None else f"; found {found}")
         super().__init__(f"{field}: {self.problem}")
@@ -87,7 +88,7 @@ class ModelSpec:
 
     @property
     def stride(self) -> int:
-        """What must divide height and width; 1 for an own network, which may refuse more."""
+        """The divisor of height and width; 1 for an own network, which may refuse more."""
         return 1 if self.build else 2 ** (self.depth - 1) if self.name == "unet" else 32
 
 
@@ -133,7 +134,7 @@ class PopulationSpec:
 
 @dataclasses.dataclass(frozen=True)
 class InterveneSpec:
-    """Scene-swap risk, repair and reliance of what the first selection rule keeps.
+    """Scene-swap risk, repair and reliance of the weights of the first selection rule.
 
     `scenes`: training scenes that each predicted region is put on, the mean of each kind or sampled ones. `scores`:
     those beside flip-risk, of logits alone, or all, which take three more passes.
@@ -145,7 +146,7 @@ class InterveneSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """What every run varies: each is a tuple in `config.axes` and a column of results.csv."""
+    """Axes of every run: each is a tuple in `config.axes` and a column of results.csv."""
 
     rho: Annotated[float, RHO, "share of a class's training images that show a usual scene"] = 0.5
     seed: Annotated[int, SEED, "seed of initial weights, batch order and object-scene pairing"] = 0
@@ -181,7 +182,7 @@ class Experiment:
 
 
 class Key(NamedTuple):
-    """An entry of the table: what a configuration may have at one dotted name."""
+    """An entry of the table of keys: the value allowed at one dotted name."""
 
     default: Any
     values: Range
@@ -226,8 +227,14 @@ AXES = {
 PLACES = {name: name for name in KEYS} | {f"axes.{name}": key for name, key in AXES.items()}
 # All programs are reported by the same rules; own losses and augmentations are methods, an axis already.
 ALIKE = ("train.selection", "train.loss", "train.augment")
-PLACES |= {f"grid.{n}": n for n, key in KEYS.items() if n.split(".")[0] in STATIC and not key.traced and n not in ALIKE}
+STATIC_KEYS = {n: n for n, key in KEYS.items() if n.split(".")[0] in STATIC and not key.traced and n not in ALIKE}
+"""Keys that `config.grid` may vary."""
+PLACES |= {f"grid.{name}": name for name in STATIC_KEYS}
 """Every dotted name that a configuration may have, and the key whose values stand there."""
+
+
+LISTS = ("grid", "members")
+"""Fields that may be a list of settings: static keys that belong together, and axes of members that are no product."""
 
 
 def default_config() -> Config:
@@ -235,13 +242,15 @@ def default_config() -> Config:
     # Loaded here: an audit needs the errors of this module and no configuration.
     from ml_collections import ConfigDict
 
-    config: Config = ConfigDict({section: {} for section in SECTIONS})
+    # A grid may be a mapping or a list; `check` has a sentence for every other type.
+    config: Config = ConfigDict({section: {} for section in SECTIONS}, type_safe=False)
     for name, key in KEYS.items():
         section, field = name.split(".")
         config[section][field] = (key.default,) if section == "axes" else key.default
     config.axes.rho = (0.5, 0.95)
     # Sections that are empty: the command line can fill them, `--config.grid.model.width=8,16`.
     config.grid = ConfigDict({name: {} for name in STATIC})
+    config.members = ()
     config.lock()
     config.axes.unlock()
     config.grid.unlock()
@@ -267,6 +276,16 @@ def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def static_settings(config: Config) -> list[dict[str, Any]]:
+    """Returns the static keys that each program sets, dotted: those of a list, or the product of a mapping."""
+    if hasattr(config.grid, "items"):
+        grid = leaves(config.grid)
+        return [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
+    names = list(dict.fromkeys(name for own in config.grid for name in own))
+    alike = {name: config[section][field] for name in names for section, field in [name.split(".")]}
+    return [alike | dict(own) for own in config.grid]
+
+
 def nearest(name: str, *, prefix: str = "config.") -> str:
     """Returns which name of a configuration is like an unknown one, by initials or spelling; else those of its section.
 
@@ -284,6 +303,7 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
 def check(config: Config) -> None:
     """Raises ConfigError for the first field of `config` that cannot run, whatever the others are."""
     fields = leaves(config)
+    lists = {name: fields.pop(name) for name in LISTS if name in fields}
     for name in sorted(KEYS.keys() - fields.keys()):
         raise ConfigError(f"config.{name}", "a value, as default_config() has it", "none")
     for name, value in fields.items():
@@ -293,6 +313,28 @@ def check(config: Config) -> None:
             _check_axis(name, value)
         else:
             check_value(name, value)
+
+    for name, settings in lists.items():
+        _check_settings(name, settings)
+    for name in {name: 0 for own in lists.get("members", ()) for name in own}:
+        if len(config.axes.get(name, ())) > 1:
+            raise ConfigError(f"config.axes.{name}", "one value where config.members sets it, too", config.axes[name])
+
+
+def _check_settings(field: str, settings: Any) -> None:
+    """Raises ConfigError unless `settings` is a list of mappings from axes, or in a grid static keys, to values."""
+    kind, names = ("axes", AXES) if field == "members" else ("static keys", STATIC_KEYS)
+    if not isinstance(settings, list | tuple) or not all(hasattr(own, "items") and own for own in settings):
+        raise ConfigError(
+            f"config.{field}", f"a list of settings, each a mapping from {kind} to values", repr(settings)
+        )
+    for place, own in enumerate(settings):
+        for name, value in own.items():
+            if name not in names:
+                raise ConfigError(f"config.{field}[{place}].{name}", f"one of the {kind}: {', '.join(names)}")
+            check_value(names[name], value)
+    if field == "grid" and not settings:
+        raise ConfigError("config.grid", "at least one setting", "none")
 
 
 def check_value(field: str, value: Any) -> None:

@@ -71,7 +71,7 @@ class Groups:
 
     @property
     def independence(self) -> float:
-        """The rho at which a scene tells nothing of the class: the share of usual scenes among all."""
+        """The rho at which scene and class are independent: the fraction of usual scenes."""
         return max(map(len, self.usual)) / self.scenes
 
     @property
@@ -139,6 +139,6 @@ class NamedGroups:
 
 
 AnyGroups = Groups | NamedGroups
-"""What integers of images can number."""
+"""Groups that images can be numbered by."""
 TWO_BY_TWO = Groups()
-"""Two classes and two scenes, each class in a usual scene of its own: what training and its tables know."""
+"""Two classes and two scenes, each class with a usual scene of its own."""

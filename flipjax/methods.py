@@ -1,4 +1,4 @@
-"""Methods as data: the knobs that a member carries, and what each method sets among them. Imports no JAX."""
+"""Methods as data: the knobs of a member, and the values that each method sets. Imports no JAX."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, get_type_hints
@@ -7,7 +7,7 @@ from flipjax.ranges import within
 
 
 class Knobs(NamedTuple):
-    """What makes a member's training its method's: scalars, traced, so that all methods share one program.
+    """The settings of a member's method: traced scalars, so that all methods share one program.
 
     A knob that a method does not set has the default. Those with a strength and a range are keys of `config.knobs`: the
     strength is the value where a method sets the knob. The others are switches, 1 where a method sets them.
@@ -45,7 +45,7 @@ class Augmentation(NamedTuple):
 
 
 class Method(NamedTuple):
-    """The knobs that a method sets, what it changes against plain cross-entropy, and the value of its switches."""
+    """The knobs that a method sets, its change to plain cross-entropy, and the value of its switches."""
 
     knobs: tuple[str, ...]
     meaning: str
@@ -135,7 +135,7 @@ def knobs_of(
 
 
 def active_knobs(names: Iterable[str], methods: Mapping[str, Method] = METHODS) -> tuple[str, ...]:
-    """Returns, sorted, the knobs that any of the named methods sets: what their common program must hold.
+    """Returns, sorted, the knobs that any of the named methods sets, which their common program must hold.
 
     Example:
       >>> active_knobs(["ce", "balanced+group_dro"])

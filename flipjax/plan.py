@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from flipjax.config import AXES, STATIC, Config, ConfigError, Experiment, ModelSpec, check, leaves
+from flipjax.config import AXES, STATIC, Config, ConfigError, Experiment, ModelSpec, check, leaves, static_settings
 from flipjax.data.naming import check_sizes, known_groups
 from flipjax.identity import SAME_RUN, digest_of
 from flipjax.methods import (
@@ -64,33 +64,54 @@ class Program:
 
 
 def plan(config: Config) -> list[Program]:
-    """Returns the programs of a configuration: the product of `config.grid`, each with the product of `config.axes`.
+    """Returns the programs of a configuration, one for each setting of `config.grid`, each with the members of all.
 
     Raises:
       ConfigError: for a field that cannot run.
     """
     check(config)
     _check_names(config)
-    grid = leaves(config.grid)
-    axes = {name: config.axes[name] for name in AXES if name in config.axes}
+    members = member_axes(config)
+    rhos = values_of(config, "rho")
     programs: list[Program] = []
     whole = digest_of(config)
-    for static in itertools.product(*grid.values()):
-        overrides = dict(zip(grid, static, strict=True))
+    for static in static_settings(config):
         first = sum(len(program.settings) for program in programs)
-        combinations = [dict(zip(axes, traced, strict=True)) for traced in itertools.product(*axes.values())]
-        spec = experiment(config, overrides)
+        spec = experiment(config, static)
         if groups := known_groups(spec.pool):
-            check_sizes(groups, spec.split, axes["rho"])
+            check_sizes(groups, spec.split, rhos)
             spec = dataclasses.replace(spec, groups=groups)
         settings = tuple(
-            setting_of(config, values, name=f"m{first + index:03d}", static=overrides)
-            for index, values in enumerate(combinations)
+            setting_of(config, values, name=f"m{first + index:03d}", static=static)
+            for index, values in enumerate(members)
         )
         name = f"{len(programs):03d}"
-        programs.append(Program(name, spec, settings, tuple(axes["rho"]), identity=f"{whole}/{name}"))
+        programs.append(Program(name, spec, settings, rhos, identity=f"{whole}/{name}"))
         _check_methods(programs[-1])
     return programs
+
+
+def member_axes(config: Config) -> list[dict[str, Any]]:
+    """Returns the value of every axis for each member: of `config.members`, each with the product of the other axes."""
+    names = [name for name in AXES if name in config.axes or any(name in own for own in config.members)]
+    return [
+        dict(zip(names, point, strict=True))
+        for own in config.members or ({},)
+        for point in itertools.product(*([own[name]] if name in own else _unlisted(config, name) for name in names))
+    ]
+
+
+def values_of(config: Config, name: str) -> tuple[Any, ...]:
+    """Returns all values of an axis, those of `config.members` among them, or else the one that all members have."""
+    listed = [own[name] for own in config.members if name in own]
+    others = () if listed and all(name in own for own in config.members) else _unlisted(config, name)
+    return tuple(dict.fromkeys([*listed, *others]))
+
+
+def _unlisted(config: Config, name: str) -> tuple[Any, ...]:
+    """Returns the values of an axis for members whose setting in `config.members` does not have it."""
+    section, _, key = AXES[name].partition(".")
+    return tuple(config.axes.get(name, (config[section].get(key),)))
 
 
 def methods_of(config: Config) -> dict[str, Method]:
@@ -104,14 +125,15 @@ def _check_names(config: Config) -> None:
     own = [name_of(each) for field in ("loss", "augment") for each in functions_of(config.train[field])]
     if len(methods) < len(METHODS) + len(own):
         raise ConfigError("config.train.loss", "names that no other method or augmentation has", ", ".join(own))
-    for method in config.axes.method:
+    asked = values_of(config, "method")
+    for method in asked:
         if parts_of(method, methods) is None:
             expected = f"one of {', '.join(methods)}, or several joined by + that do not exclude each other"
             raise ConfigError("config.axes.method", expected, repr(method))
-    unused = set(own).difference(*(method.split("+") for method in config.axes.method))
+    unused = set(own).difference(*(method.split("+") for method in asked))
     if unused:
         expected = f"a method with {min(unused)}, which the configuration brings"
-        raise ConfigError("config.axes.method", expected, tuple(config.axes.method))
+        raise ConfigError("config.axes.method", expected, asked)
 
 
 def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
@@ -125,9 +147,9 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         values = {field.name: config[section].get(field.name) for field in dataclasses.fields(spec)}
         values |= {name.split(".")[1]: value for name, value in overrides.items() if name.startswith(f"{section}.")}
         parts[section] = spec(**{name: tuple(v) if isinstance(v, list | tuple) else v for name, v in values.items()})
-    strongest = {name: max(config.axes.get(name, (config.train[name],))) for name in Augmentation._fields}
+    strongest = {name: max(values_of(config, name)) for name in Augmentation._fields}
     parts["train"] = dataclasses.replace(parts["train"], strongest=Augmentation(**strongest))
-    built = Experiment(**parts, active_knobs=active_knobs(config.axes.method, methods_of(config)))
+    built = Experiment(**parts, active_knobs=active_knobs(values_of(config, "method"), methods_of(config)))
     _check_model(built)
     n_train = built.split.n_train
     batch_size = built.train.batch_size
@@ -166,11 +188,13 @@ def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: 
 
 
 def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
-    """Raises ConfigError where a program leaves out what a setting needs, since no member of its plan needs it."""
+    """Raises ConfigError where a setting needs a part that no planned member needs and the program leaves out."""
     method = setting.axes["method"]
     parts = parts_of(method, methods_of(config))
     if parts is None or not set(active_knobs([method], methods_of(config))) <= set(experiment.active_knobs):
-        raise ConfigError("config.axes.method", f"one of the program's, {', '.join(config.axes.method)}", repr(method))
+        raise ConfigError(
+            "config.axes.method", f"one of the program's, {', '.join(values_of(config, 'method'))}", repr(method)
+        )
     for name in ("crop", "jitter"):
         value = getattr(setting.augmentation, name)
         if not getattr(experiment.train.strongest, name) and not (isinstance(value, int | float) and value == 0):

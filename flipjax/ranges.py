@@ -1,4 +1,4 @@
-"""Ranges of configuration keys: what accepts a value, and the words for what is expected."""
+"""Ranges of configuration keys: a test of values, and its words for errors."""
 
 import functools
 import math
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 MANY = 10**6
-"""Upper limit of what is counted (objects, images, epochs): beyond the memory and time of any machine."""
+"""Upper limit of counts (objects, images, epochs): beyond the memory and time of any machine."""
 
 
 class Range(NamedTuple):
-    """A set of values: `accepts` says whether one of the right type is in it, `text` names it in an error."""
+    """A set of values: `accepts` tests one of the right type, `text` names the set in an error."""
 
     accepts: Callable[[Any], bool]
     text: str

@@ -1,4 +1,4 @@
-"""What a program trains and is tested on: its pool, split, tables and members."""
+"""The task of a program: its pool, split, tables and members."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from flipjax.training.optimise import Recipe
 
 
 class Task(NamedTuple):
-    """What a program trains and is tested on."""
+    """The data of a program, for training, validation and test."""
 
     pool: Pool
     catalog: Catalog
@@ -137,7 +137,7 @@ def training_size(program: Program, catalog: Catalog, split: Split) -> int:
 
 
 def check_sizes_of(program: Program) -> None:
-    """Raises what the program's sweep would where its pool is missing or too small; reads no pixel, draws nothing.
+    """Checks the sizes of a program's pool as its sweep would, but reads no pixel and draws nothing.
 
     Raises:
         ConfigError: there is no such pool, it has other classes or scenes, or a method cannot use it.
@@ -165,7 +165,7 @@ def check_pool(program: Program, catalog: Catalog) -> None:
         raise ConfigError("config.axes.method", "a composite pool, whose scenes can change, for bg_swap", "photos")
 
 
-# What a knob does where the training set lacks a group.
+# The effect of a knob where the training set lacks a group.
 WITHOUT_A_GROUP = {
     "cutmix": "its images take a random colour instead of a partner's background",
     "balanced": "batches are drawn evenly over the groups that exist",

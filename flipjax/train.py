@@ -17,10 +17,10 @@ import jax.numpy as jnp
 
 from flipjax.backend import check_settings
 from flipjax.command import find_config, read_config
-from flipjax.config import AXES, PLACES, Config, ConfigError, Experiment, PopulationSpec, check_value, nearest
+from flipjax.config import AXES, LISTS, PLACES, Config, ConfigError, Experiment, PopulationSpec, check_value, nearest
 from flipjax.identity import digest_of
 from flipjax.model import Model
-from flipjax.plan import Program, Setting, check_setting, plan, setting_of
+from flipjax.plan import Program, Setting, check_setting, plan, setting_of, values_of
 from flipjax.task import Task, check_pool, make_member, make_task, starting_weights, training_size, with_data
 from flipjax.training.devices import form_of
 from flipjax.training.member import Member
@@ -46,7 +46,7 @@ def configure(config: Any, changes: Mapping[str, Any] | None = None) -> Config:
     else:
         config = config.copy_and_resolve_references()
     for name, value in (changes or {}).items():
-        if name not in PLACES:
+        if name not in PLACES and name not in LISTS:
             raise ConfigError(f"config.{name}", f"a key of the configuration; {nearest(name)}")
         *sections, field = name.split(".")
         section = functools.reduce(lambda tree, part: tree[part], sections, config)
@@ -69,15 +69,15 @@ class Setup:
         """Returns the setting of some axes, the configuration's first values for the others; numbers are checked.
 
         Raises:
-            ConfigError: there is no such axis, a value is out of its range, or the program leaves out what it needs.
+            ConfigError: there is no such axis, a value is out of its range, or the program has no such method.
         """
         for name, value in values.items():
             if name not in AXES:
                 raise ConfigError(f"config.axes.{name}", f"an axis; {nearest(f'axes.{name}')}")
             if not isinstance(value, jax.Array):
                 check_value(AXES[name], value)
-        first = {name: self.config.axes[name][0] for name in AXES if name in self.config.axes}
-        setting = setting_of(self.config, {**first, **values}, name="", static={})
+        values = {name: values_of(self.config, name)[0] for name in AXES} | dict(values)
+        setting = setting_of(self.config, values, name="", static={})
         check_setting(self.program.experiment, setting, self.config)
         return setting
 
@@ -190,7 +190,7 @@ def make_train(
         start: a model, or parts of its weights, to fine-tune.
 
     Raises:
-        ConfigError: for what cannot run; a grid of several programs; settings of JAX that give other numbers.
+        ConfigError: a field that cannot run; a grid of several programs; settings of JAX that give other numbers.
         ValueError: the pool is too small, or `start` does not fit the network.
 
     Example:

@@ -5,7 +5,7 @@ import pathlib
 import pkgutil
 import re
 
-from flipjax.config import PLACES
+from flipjax.config import LISTS, PLACES
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "flipjax/ARCHITECTURE.md").read_text()
@@ -15,7 +15,7 @@ def exists(name):
     """Whether a name of the page is a file of the project, a key of a configuration, or a name below flipjax."""
     if "/" in name:
         return (ROOT / name).exists() or (not (ROOT / "sweeps").is_dir() and name.startswith("sweeps/"))
-    if any(f"config.{key}.".startswith(f"{name}.") for key in PLACES):
+    if any(f"config.{key}.".startswith(f"{name}.") for key in (*PLACES, *LISTS)):
         return True
     try:
         pkgutil.resolve_name(f"flipjax.{name}")

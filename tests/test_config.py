@@ -29,7 +29,7 @@ BAD = {
     **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16", build="vgg"),
     **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1),
     **section("train", selection=("val_loss", "val_loss"), loss="focal", augment=(), crop_in="pool"),
-    **section("population", map="lop", width=-1, devices=-1, batch_devices=-1, memory_gb=NAN),
+    **section("population", map="lop", width=-1, devices=-1, batch_devices=-1, memory_gb=NAN, keep="best"),
     **section("axes", rho=0.0, seed=-1, method="", learning_rate=float("inf"), weight_decay=-1.0, warmup=1.5),
     **section("axes", schedule="linear", clip_norm=-1.0),
     **section("knobs", dice=-1.0, dro_step=NAN, cutmix=1.5, swap=-0.5, ema=1.0, swa=1.0, jtt_epochs=0, jtt_weight=0.5),
@@ -88,6 +88,32 @@ def test_experiments_take_the_values_of_the_grid():
     assert experiment(config, {"pool.classes": ("cat", "dog")}).pool.classes == ("cat", "dog")
 
 
+def test_members_that_are_no_product_stand_in_a_list():
+    config = default_config()
+    config.axes.rho, config.axes.seed = (0.5,), (0, 1)
+    config.members = [
+        {"rho": 0.9, "learning_rate": 1e-3, "crop": 0.5},
+        {"rho": 0.6, "method": "group_dro", "dro_step": 0.1},
+    ]
+    (program,) = plan(config)
+    axes = [dict(setting.axes) for setting in program.settings]
+    assert [(each["rho"], each["seed"], each["learning_rate"]) for each in axes] == [
+        (0.9, 0, 1e-3), (0.9, 1, 1e-3), (0.6, 0, 2e-3), (0.6, 1, 2e-3)
+    ]  # fmt: skip
+    assert program.rhos == (0.9, 0.6) and program.experiment.train.strongest.crop == 0.5
+    assert [setting.knobs.dro for setting in program.settings] == [0, 0, 1, 1]
+    assert [each["dro_step"] for each in axes] == [0.01, 0.01, 0.1, 0.1]
+    assert [[*each] for each in axes] == [[*axes[0]]] * 4
+
+
+def test_static_keys_that_belong_together_are_a_list():
+    config = default_config()
+    config.grid = [{"model.width": 4, "pool.size": 32}, {"model.width": 16}]
+    found = [(each.experiment.model.width, each.experiment.pool.size, each.settings[0].axes) for each in plan(config)]
+    assert [each[:2] for each in found] == [(4, 32), (16, 48)]
+    assert all((axes["model.width"], axes["pool.size"]) == (width, size) for width, size, axes in found)
+
+
 LAND, WATER = "land", "water"
 REFUSED = [
     # Counts and seeds are integers.
@@ -112,6 +138,14 @@ REFUSED = [
     ({"grid.train.crop": (1, 2)}, "grid.train.crop: expected a field of default_config(); "),
     ({"grid.population": {"width": (1,)}}, "grid.population.width: expected a field of default_config(); "),
     ({"axes.lr": (1,)}, "axes.lr: expected a field of default_config(); the nearest is config.axes.learning_rate"),
+    # A list of settings has keys and values of the table, each in one place.
+    ({"members": [{"rho": 0.5}]}, "axes.rho: expected one value"),
+    ({"members": [{"rate": 0.5}]}, "members[0].rate: expected one of the axes"),
+    ({"members": [{"learning_rate": 0.0}]}, "axes.learning_rate: expected"),
+    ({"members": 0.5}, "members: expected a list"),
+    ({"members": [{}]}, "members: expected a list"),
+    ({"grid": [{"train.crop": 1.0}]}, "grid[0].train.crop: expected one of the static keys"),
+    ({"grid": []}, "grid: expected at least one setting"),
     # Absurd sizes.
     *(
         ({field: 10**20}, f"{field}: expected a number in [")

@@ -19,7 +19,7 @@ from flipjax.audit import files, page
 from flipjax.audit.counts import Measured
 from flipjax.audit.results import Audit, conclude_audit
 from flipjax.audit.tables import make_document
-from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, leaves
+from flipjax.config import Config, ConfigError, Experiment, ModelSpec, PopulationSpec, static_settings
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool, gather
 from flipjax.intervene.identity import scene_swap
@@ -48,7 +48,7 @@ def make_program(config: Config, model: ModelSpec) -> Program:
     Raises:
         ConfigError: for a field that cannot run, or a grid with more than one pool or split.
     """
-    for name in leaves(config.grid):
+    for name in static_settings(config)[0]:
         if name.startswith(("pool.", "split.")):
             raise ConfigError(f"config.grid.{name}", "a configuration of one pool and one split to evaluate on")
     with config.unlocked():

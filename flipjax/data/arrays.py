@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax.command import find_config, read_config
-from flipjax.config import ConfigError, PoolSpec, SplitSpec, check, leaves
+from flipjax.config import ConfigError, PoolSpec, SplitSpec, check, static_settings
 from flipjax.data import POOLS
 from flipjax.data.build import BadFilesError, names_of
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
@@ -91,7 +91,7 @@ def benchmark(config: Any, *, rho: float, seed: int = 0, data: "ArrayData | None
     if isinstance(config, str | Path):
         config = read_config(find_config(str(config)), [])
     check(config)
-    varied = [name for name in leaves(config.grid) if name.startswith(("pool.", "split."))]
+    varied = [name for name in static_settings(config)[0] if name.startswith(("pool.", "split."))]
     if varied:
         raise ConfigError(f"config.grid.{varied[0]}", f"one value, as config.{varied[0]}", "several")
     spec, sizes = PoolSpec(**config.pool), SplitSpec(**config.split)

@@ -56,7 +56,7 @@ def training_table(
         A table of n_train rows, the classes alternating; the trainer shuffles.
 
     Raises:
-        ValueError: an argument is out of range, or the pool is too small: says what it holds, the largest n_train and
+        ValueError: an argument is out of range, or the pool is too small; names its contents, the largest n_train and
             the rho that this n_train allows.
 
     Example:
@@ -94,7 +94,7 @@ def traced_table(
     if isinstance(rho, jax.Array):
         common = jnp.round(rho * n).astype(jnp.int32)
         low = catalog.groups.independence - 1e-6
-        possible = (low <= rho) & (rho <= 1) & limits_of(catalog, split).allow(common, n)
+        possible = (low <= rho) & (rho <= 1) & capacity_of(catalog, split).allow(common, n)
     else:
         common = _common_count(catalog, split, rho=rho, n_train=n_train, rhos=())
     deck = draw_deck(catalog, split, seed=seed, n_train=n_train)
@@ -108,7 +108,7 @@ def _common_count(catalog: Catalog, split: Split, *, rho: float, n_train: int, r
     if n_train < 1 or n_train % classes:
         raise ValueError(f"n_train: expected a positive multiple of {classes}, equal classes, found {n_train}")
     n = n_train // classes
-    if not limits_of(catalog, split).allow(round(rho * n), n):
+    if not capacity_of(catalog, split).allow(round(rho * n), n):
         raise ValueError(_impossible(catalog, split, rho, n_train, rhos or [rho]))
     return round(rho * n)
 
@@ -166,14 +166,14 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
         raise ValueError("rhos: expected at least one rho, found none")
     for rho in rhos:
         _check_rho(catalog, rho)
-    limits = limits_of(catalog, split)
+    capacity = capacity_of(catalog, split)
     return catalog.groups.classes * max(
-        n for n in range(limits.total + 1) if all(limits.allow(round(rho * n), n) for rho in rhos)
+        n for n in range(capacity.total + 1) if all(capacity.allow(round(rho * n), n) for rho in rhos)
     )
 
 
 def count_groups(catalog: Catalog, split: Split) -> dict[str, tuple[int, ...]]:
-    """Counts what each part holds.
+    """Counts the contents of each part.
 
     Args:
         catalog: the pool's catalog.
@@ -191,7 +191,7 @@ def count_groups(catalog: Catalog, split: Split) -> dict[str, tuple[int, ...]]:
     return counts
 
 
-class Limits(NamedTuple):
+class Capacity(NamedTuple):
     """The most images of a class that train can show: in usual scenes, in others, and in all."""
 
     usual: int
@@ -203,12 +203,12 @@ class Limits(NamedTuple):
         return (common <= self.usual) & (n - common <= self.rare) & (n <= self.total)
 
 
-def limits_of(catalog: Catalog, split: Split) -> Limits:
-    """Returns the limits of the training part of a pool."""
+def capacity_of(catalog: Catalog, split: Split) -> Capacity:
+    """Returns the capacity of the training part of a pool."""
     groups = catalog.groups
     counts = np.bincount(strata(catalog)[split.train.objects], minlength=len(strata_names(catalog)))
     if catalog.kind == "composite":
-        return Limits(*[int(counts.min())] * 3)
+        return Capacity(*[int(counts.min())] * 3)
     # Of j groups in turn, the one at place i has no photo for image j * count + i.
     usual, rare = (
         min(
@@ -216,7 +216,7 @@ def limits_of(catalog: Catalog, split: Split) -> Limits:
         )
         for orders in scene_orders(groups)
     )
-    return Limits(usual, rare, usual + rare)
+    return Capacity(usual, rare, usual + rare)
 
 
 def half_of_each_group(groups: np.ndarray) -> np.ndarray:
@@ -246,7 +246,7 @@ def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: 
     n = n_train // catalog.groups.classes
     low = catalog.groups.independence
     levels = ", ".join(f"{level:g}" for level in sorted(set(rhos)))
-    limits = limits_of(catalog, split)
+    capacity = capacity_of(catalog, split)
     heads = strata_names(catalog)
     if catalog.kind == "composite":
         heads += [f"{name} scenes" for name in catalog.scene_names]
@@ -254,7 +254,7 @@ def _impossible(catalog: Catalog, split: Split, rho: float, n_train: int, rhos: 
         f"{part} " + ", ".join(f"{head} {count}" for head, count in zip(heads, counts, strict=True))
         for part, counts in count_groups(catalog, split).items()
     )
-    possible = [m for m in range(round(low * n), n + 1) if limits.allow(m, n)]
+    possible = [m for m in range(round(low * n), n + 1) if capacity.allow(m, n)]
     allowed = "no rho is possible"
     if possible:
         allowed = f"rho must lie in [{max(low, possible[0] / n):.6g}, {possible[-1] / n:.6g}]"

@@ -59,7 +59,7 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Catalog:
-    """What the rows of a `Pool` are: host arrays and names only.
+    """Classes, scenes and names of the rows of a `Pool`, on the host.
 
     Attributes:
         kind: 'composite' or 'photo'.
@@ -103,7 +103,7 @@ class PoolItem:
 
     Attributes:
         name: unique among the objects, or among the scene photos.
-        files: what its pixels are read from: the photo, its mask if that is a file of its own, ...
+        files: the sources of its pixels: the photo, its mask if that is a file of its own, ...
         y: class; -1 for a scene photo.
         scene: kind of scene; -1 for an object that can stand in either.
         part: the part that is fixed: -1 free, 0 train, 1 val, 2 test.

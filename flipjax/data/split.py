@@ -18,7 +18,7 @@ PARTS = ("train", "val", "test")
 
 
 class SplitPart(NamedTuple):
-    """What one part of the split may show: int32 indices of objects (or photos) and of scene photos, in drawn order."""
+    """One part of the split: int32 indices of objects (or photos) and of scene photos, in drawn order."""
 
     objects: np.ndarray
     scenes: np.ndarray
@@ -53,7 +53,7 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
         The split.
 
     Raises:
-        ValueError: a size is no positive multiple of F S, or the pool is too small; says what it holds.
+        ValueError: a size is no positive multiple of F S, or the pool is too small; names its contents.
     """
     sizes = {"test": n_test, "val": n_val}
     groups = catalog.groups
@@ -86,7 +86,7 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
 
 
 def strata(catalog: Catalog) -> np.ndarray:
-    """Returns what must be balanced, int32 (N,): class of each object of a composite pool, group of each photo."""
+    """Returns the strata to balance, int32 (N,): class of each object of a composite pool, group of each photo."""
     if catalog.kind == "composite":
         return catalog.object_class
     return catalog.groups.of(catalog.object_class, catalog.object_scene)

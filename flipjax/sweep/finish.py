@@ -1,7 +1,6 @@
 """What a trained program leaves behind: decompositions, a gallery, and the rows of results.csv."""
 
 import dataclasses
-import math
 import operator
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +15,7 @@ from flipjax.groups import Groups
 from flipjax.intervene.identity import training_evidence
 from flipjax.metrics import Decomposition
 from flipjax.model import Model
-from flipjax.plan import Program
+from flipjax.plan import Program, member_axes, values_of
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import Row
@@ -154,10 +153,10 @@ def _split_points(log_odds: np.ndarray) -> np.ndarray:
 
 def _masks_fit(config: Config) -> bool:
     """Says whether the predicted classes of the whole grid, whichever part this is, are of use and can be stored."""
-    members = math.prod(len(values) or 1 for values in config.axes.values())
+    members = len(member_axes(config))
     images = config.split.n_val + config.split.n_test
     side = min(config.pool.size, MASK_SIDE)
-    return len(config.axes.seed) > 1 and members * images * side**2 // 4 <= MASK_BYTES
+    return len(values_of(config, "seed")) > 1 and members * images * side**2 // 4 <= MASK_BYTES
 
 
 def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ class Layout:
 
 
 def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batch_size: int = 1) -> Layout:
-    """Returns the layout for a number of members of a model; see `PopulationSpec` for what `auto` means.
+    """Returns the layout for a number of members of a model; see `PopulationSpec` for `auto`.
 
     Raises:
       ConfigError: if more devices are asked for than there are, a pack of a model that has none, or shares of a batch
@@ -83,7 +83,7 @@ def _sharing(spec: PopulationSpec, available: int, *, members: int, batch_size: 
 
 
 def replicate(layout: Layout, tree: Any) -> Any:
-    """Puts a copy of every array on each device: what all members read."""
+    """Copies every array to each device, for data that all members read."""
     return jax.device_put(tree, NamedSharding(layout.mesh, P()))
 
 

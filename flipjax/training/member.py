@@ -1,4 +1,4 @@
-"""A member of a population: what decides its run, its model, and the state that training changes."""
+"""A member: the traced inputs of a run, and the state that training changes."""
 
 import dataclasses
 import enum
@@ -15,7 +15,7 @@ from flipjax.training.optimise import Recipe
 
 
 class Status(enum.IntEnum):
-    """What became of a member; stored as int32."""
+    """Status of a member, stored as int32."""
 
     RUNNING = 0
     STOPPED = 1
@@ -52,7 +52,7 @@ class State:
     `average` is None unless a method of the experiment averages weights, `image_weights` (n,) unless one draws images
     unevenly. `epoch` counts finished epochs; `restart` is its value when the present run began (0, or JTT's second
     run); `lost` the epochs in a row up to now whose losses were beyond those of a guess. `best_score` and `best_epoch`
-    are what patience waits for; `best` holds a `Best` for each selection rule.
+    are those of the first rule, for patience; `best` holds a `Best` for each selection rule.
     """
 
     weights: Weights

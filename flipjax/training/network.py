@@ -25,14 +25,14 @@ BATCH = "batch_devices"
 
 
 class Weights(NamedTuple):
-    """What a model computes with: parameters and running statistics, nested dicts of arrays."""
+    """Parameters and running statistics of a model, nested dicts of arrays."""
 
     params: Any
     statistics: Any
 
 
 NO_WEIGHTS = Weights({}, {})
-"""What a run starts from whose weights are all drawn."""
+"""The start of a run whose weights are all drawn from its key."""
 
 
 @functools.cache

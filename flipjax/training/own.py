@@ -41,7 +41,7 @@ def _expect(field: str, function: Callable, inputs: tuple[Any, ...], expected: A
     if _described(result) != _described(expected):
         raise ConfigError(field, f"{name_of(function)} to return {_described(expected)}", _described(result))
     again, _ = _trace(field, function, *inputs)
-    # What is printed of functions inside holds where they lie in memory.
+    # Functions are printed with their address in memory.
     same = len({re.sub(r" at 0x\w+", "", str(each)) for each in (first, again)}) == 1
     if not same or not all(map(np.array_equal, first.consts, again.consts)):
         found = "another program each time; random numbers come from jax.random and a key"
@@ -49,7 +49,7 @@ def _expect(field: str, function: Callable, inputs: tuple[Any, ...], expected: A
 
 
 def _trace(field: str, function: Callable, *inputs: Any) -> Any:
-    """Returns a function's jaxpr and the shapes of its results; what it raises is a line that says where."""
+    """Returns a function's jaxpr and the shapes of its results; an error becomes one line with its place."""
     try:
         # A function of its own each time: JAX traces none twice.
         return jax.make_jaxpr(lambda *arrays: function(*arrays), return_shape=True)(*inputs)

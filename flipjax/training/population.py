@@ -197,7 +197,7 @@ def _take(layout: Layout, tree: Any, order: jax.Array) -> Any:
 
 
 def states_of(population: Population) -> State:
-    """Returns the states on the host in the order of the members, leaves (K, ...) numpy: what a checkpoint holds."""
+    """Returns the states on the host in the order of the members, leaves (K, ...) numpy, as checkpoints store them."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[population.slots], population.states)
 
 
@@ -214,7 +214,7 @@ def map_selected(
     *shared: Any,
     later: Callable | None = None,
 ) -> Any:
-    """Returns what `function(experiment, weights, *shared)` says of the weights that each rule kept of every member.
+    """Evaluates `function(experiment, weights, *shared)` on the weights that each rule kept of every member.
 
     Rules that kept the same epoch of a member share one call; under the loop it is not repeated.
 
@@ -222,9 +222,9 @@ def map_selected(
       experiment: of all members.
       layout: of the population.
       population: trained.
-      function: what is asked.
+      function: pure; static.
       *shared: its further arguments.
-      later: what is asked of the rules after the first, where that is less: None in place of some leaves.
+      later: a function for the rules after the first, which returns None in place of some leaves.
 
     Returns:
       Leaves (S, K, ...) numpy, the rules in the order of `experiment.train.selection`; (1, K, ...) those that `later`

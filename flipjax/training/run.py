@@ -47,7 +47,7 @@ class Validation(NamedTuple):
     risk: jax.Array
 
     def scores(self, epoch: jax.Array) -> dict[str, jax.Array]:
-        """Returns what each selection rule minimises; one that does not exist is NaN and never chosen."""
+        """Returns the score that each selection rule minimises; NaN is never chosen."""
         return {
             "val_loss": self.loss,
             "val_loss_at_rho": self.loss_at_rho,
@@ -118,7 +118,7 @@ def _measures(
 def settle(
     experiment: Experiment, member: Member, state: State, train_loss: jax.Array, validation: Validation
 ) -> State:
-    """Ends an epoch: keeps what each rule selects; stops a member that diverged, ran out of patience or is through.
+    """Ends an epoch: updates each rule's weights, and stops a member that diverged, ran out of patience or finished.
 
     A member has diverged when a loss is not finite, or when training and validation loss both were above `MARGIN` times
     that of a guess (`flipjax.losses.guess_loss`) for `LOST_EPOCHS` epochs in a row or at its end. Nothing is selected,
@@ -192,7 +192,7 @@ def second_run(experiment: Experiment, member: Member, pool: Pool, state: State,
 
 
 def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halves: tuple[Any, Any]) -> State:
-    """Refits the head of what each rule kept, for a member with DFR: the rows of one half fit, the others choose."""
+    """Refits the head of each rule's weights for a member with DFR: one half of the rows fits, the other chooses."""
 
     def fitted(best: dict[str, Best]) -> dict[str, Best]:
         return {
@@ -236,7 +236,7 @@ class Trained(NamedTuple):
 
 
 def train_member(experiment: Experiment, member: Member, data: Data, start: Weights = NO_WEIGHTS) -> Trained:
-    """Trains one member until it stops, and tests what each rule kept.
+    """Trains one member until it stops, and tests the weights of each rule.
 
     A pure function of arrays, the whole run in one program. Under a vmap a member that stopped stands still until the
     last one has stopped.
