@@ -1,0 +1,145 @@
+"""Formats and options of `flipjax audit` beyond plain files: COCO instances, suffixes, clusters, gates, a model."""
+
+import json
+
+import numpy as np
+import pytest
+from audited import audit, refused
+from PIL import Image
+
+from flipjax import metrics
+from flipjax.audit import audit_files
+from flipjax.audit.__main__ import main
+
+pytestmark = pytest.mark.usefixtures("without_pictures")
+GENERATOR = np.random.default_rng(0)
+LABELS = np.kron(GENERATOR.integers(0, 4, (12, 2, 2)), np.ones((6, 8), int)).astype(np.uint8)
+MASKS = np.where(GENERATOR.random(LABELS.shape) < 0.3, GENERATOR.integers(0, 4, LABELS.shape), LABELS).astype(np.uint8)
+NAMES = [f"{film}_{frame}" for film in "abc" for frame in range(4)]
+FILMS = np.repeat(np.arange(3), 4)
+
+
+def save(folder, stacks=(MASKS, LABELS), endings=("", "")):
+    """Writes masks as PNGs, and returns the options that name them."""
+    for field, stack, ending in zip(("predictions", "labels"), stacks, endings, strict=True):
+        (folder / field).mkdir(parents=True, exist_ok=True)
+        for name, mask in zip(NAMES, stack, strict=True):
+            Image.fromarray(mask).save(folder / field / f"{name}{ending}.png")
+    return [f"--predictions={folder}/predictions", f"--labels={folder}/labels", "--kind=masks", "--num_classes=4"]
+
+
+def test_suffixes_are_no_part_of_names_and_processes_count_the_same(tmp_path):
+    plain = audit(tmp_path / "plain", *save(tmp_path / "a"), "--jobs=2")
+    options = save(tmp_path / "b", endings=("_leftImg8bit", "_gtFine_labelIds"))
+    other = audit(tmp_path / "other", *options, "--suffixes=_leftImg8bit,_gtFine_labelIds")
+    assert (tmp_path / "plain/images.csv").read_bytes() == (tmp_path / "other/images.csv").read_bytes()
+    assert plain["flip_matrix"] == other["flip_matrix"]
+
+
+def test_clusters_are_resampled_as_a_whole(tmp_path):
+    options = [*save(tmp_path), "--groups=^[ab]|c"]
+    found = audit(tmp_path / "out", *options, "--clusters=^[a-c]")
+    decomposition = metrics.decompose(MASKS, LABELS, kind="masks", num_classes=4)
+    import jax
+
+    low, high = metrics.bootstrap(decomposition, "fg_flip", key=jax.random.key(0), clusters=FILMS)
+    assert found["intervals"]["fg_flip"] == pytest.approx([low, high], abs=1e-6)
+    with np.load(tmp_path / "out/decomposition.npz") as stored:
+        assert stored["clusters"].tolist() == FILMS.tolist()
+        assert stored["group_names"].tolist() == [name[0] for name in NAMES]
+    lines = "".join(f"{name},{name[0]},x{name[0]}\n" for name in NAMES)
+    (tmp_path / "g.csv").write_text(f"name,group,film\n{lines}")
+    by_column = audit(tmp_path / "out", *options[:-1], f"--groups={tmp_path / 'g.csv'}", "--clusters=film")
+    assert by_column["intervals"] == found["intervals"]
+
+
+def test_audits_are_compared_image_by_image_and_gated(tmp_path, capsys):
+    audit(tmp_path / "old", *save(tmp_path / "a"))
+    audit(tmp_path / "new", *save(tmp_path / "b", (LABELS, LABELS)))
+    line = [f"--out={tmp_path / 'out'}", "--compare", tmp_path / "old", tmp_path / "new"]
+    capsys.readouterr()
+    assert main([*map(str, line), "--fail_above=fg_flip:high=0", "--fail_below=mean_iou=0"]) == 0
+    found = json.loads((tmp_path / "out/compare.json").read_text())
+    change = found["differences"]["fg_flip"]
+    old = metrics.summarize(metrics.decompose(MASKS, LABELS, kind="masks", num_classes=4))
+    assert change["difference"] == pytest.approx(-old["fg_flip"], abs=1e-6) and change["new"] == 0
+    assert change["low"] < change["difference"] < change["high"] < 0
+    assert [gate["passed"] for gate in found["gates"]] == [True, True]
+    assert main([*map(str, line), "--fail_below=fg_flip=0"]) == 1
+    assert "fg_flip" in capsys.readouterr().err
+    same = ["--compare", tmp_path / "old", tmp_path / "old", f"--out={tmp_path / 'same'}", "--fail_above=fg_flip=0"]
+    assert main([*map(str, same)]) == 0
+    audit(tmp_path / "other", *save(tmp_path / "c", (LABELS, MASKS)))
+    for pair, named in (((tmp_path / "old", tmp_path / "other"), "a_0"), ((tmp_path, tmp_path / "new"), str(tmp_path))):
+        assert named in refused(capsys, "--compare", *pair, f"--out={tmp_path / 'none'}")
+    assert not (tmp_path / "none").exists()
+
+
+def test_instances_and_results_of_coco(tmp_path, capsys):
+    coder = pytest.importorskip("pycocotools.mask", reason="pycocotools is no dependency")
+    truth, found = np.zeros((2, 40, 60), int)
+    truth[4:16, 4:20], truth[20:36, 8:24], truth[4:12, 40:56] = 1, 1, 2
+    found[4:16, 4:20], found[20:36, 8:24], found[4:12, 40:56] = 2, 1, 2
+    box = [[8, 20, 24, 20, 24, 36, 8, 36]]
+
+    def encoded(mask):
+        stored = coder.encode(np.asfortranarray(mask.astype(np.uint8)))
+        return stored | {"counts": stored["counts"].decode()}
+
+    parts = [(7, encoded((truth == 1) & (np.arange(40) < 18)[:, None])), (7, box), (3, encoded(truth == 2))]
+    annotations = [
+        {"id": i, "image_id": 5, "category_id": c, "segmentation": s, "area": 9} for i, (c, s) in enumerate(parts, 1)
+    ]
+    categories = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}]
+    images = [{"id": 5, "file_name": "x.jpg", "height": 40, "width": 60}]
+    stored = {"images": images, "annotations": annotations, "categories": categories}
+    results = [
+        {"image_id": 5, "category_id": c, "segmentation": s, "score": score}
+        for c, s, score in ((3, parts[0][1], 0.9), (7, parts[0][1], 0.2), (7, encoded(found == 1), 0.8))
+    ]
+    results += [{"image_id": 5, "category_id": 3, "segmentation": parts[2][1], "score": 0.7}]
+    for name, value in (("truth", stored), ("model", results)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    options = [f"--labels={tmp_path / 'truth.json'}", f"--predictions={tmp_path / 'model.json'}", "--kind=masks"]
+    result = audit(tmp_path / "out", *options)
+    expected = metrics.decompose(found[None], truth[None], kind="masks", num_classes=3)
+    assert result["class_names"] == ["background", "cat", "dog"]
+    assert result["flip_matrix"] == np.asarray(expected.confusion)[0].tolist()
+    assert result["segments"]["cat"]["segments"] == 2 and result["segments"]["cat"]["seg_flip"] == 0.5
+    low = audit(tmp_path / "low", *options, "--min_score=0.95")
+    assert low["summary"]["fg_miss"] == 1
+    (tmp_path / "model.json").write_text(json.dumps([results[0] | {"image_id": 6}]))
+    assert "image_id 6" in refused(capsys, *options, f"--out={tmp_path / 'none'}")
+
+
+def test_volumes_that_lie_elsewhere_are_refused(tmp_path, capsys):
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is no dependency")
+    for name, affine in (("a", np.eye(4)), ("b", np.diag([2.0, 1, 1, 1]))):
+        nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.int16), affine), tmp_path / f"{name}.nii")
+    options = [f"--predictions={tmp_path / 'a.nii'}", f"--labels={tmp_path / 'b.nii'}", "--kind=masks"]
+    assert "a.nii" in refused(capsys, *options, f"--out={tmp_path / 'out'}")
+
+
+class Model:
+    """Predicts the class that a photo's red value names."""
+
+    stride, class_names = 5, ("background", "cat", "dog", "cow")
+
+    def __call__(self, images):
+        assert images.shape[1] % 5 == images.shape[2] % 5 == 0
+        return 9 * np.eye(4, dtype=np.float32)[images[..., 0] // 60]
+
+
+def test_a_model_is_audited_on_photos(tmp_path):
+    stored = audit(tmp_path / "stored", *save(tmp_path))
+    (tmp_path / "photos").mkdir()
+    for name, mask in zip(NAMES, MASKS, strict=True):
+        Image.fromarray(np.repeat(60 * mask[..., None], 3, -1)).save(tmp_path / "photos" / f"{name}.png")
+    own = {"out": tmp_path / "model", "images": tmp_path / "photos"}
+    found = audit_files(None, tmp_path / "labels", model=Model(), **own)
+    assert found.audit.confusion.tolist() == stored["flip_matrix"] and found.audit.has_scores
+    assert found.audit.class_names == Model.class_names
+    samples = json.loads((tmp_path / "model/fiftyone.json").read_text())
+    assert samples["mask_targets"]["prediction"]["1"] == "cat"
+    mask = np.asarray(Image.open(samples["samples"][0]["prediction"]["mask_path"]))
+    assert np.array_equal(mask, MASKS[0])
