@@ -1,6 +1,5 @@
 """Converted weights on a split of a configuration's pool: from a model to an audit."""
 
-import argparse
 import math
 import sys
 from collections.abc import Callable
@@ -159,31 +158,51 @@ def _load_task(program: Program) -> tuple[Program, Task]:
         raise ConfigError("config.split", problem=str(error)) from error
 
 
-def evaluate_weights(options: argparse.Namespace) -> str:
-    """Does what the command line asks for, and returns its tables as text for a terminal.
+def evaluate_weights(
+    config: Config,
+    *,
+    model: str,
+    weights: str,
+    dtype: str = "float32",
+    split: str = "test",
+    intervene: bool = False,
+    samples: int = 1000,
+    out: str | None = None,
+) -> str:
+    """Evaluates converted weights on a configuration's images, and returns the tables as text for a terminal.
+
+    Args:
+        config: of the pool and the split.
+        model: the network's name.
+        weights: the file of its converted weights.
+        dtype: what it computes in.
+        split: `val` or `test`.
+        intervene: whether regions are put on other scenes (`config.intervene`).
+        samples: resamples of the intervals.
+        out: the folder of the files and the page; None: none is written.
 
     Raises:
         AuditError: the output folder cannot be used.
         ConfigError: for what cannot be evaluated.
     """
-    if options.samples < 1:
-        raise ConfigError("--samples", "a number >= 1", options.samples)
-    spec = ModelSpec(name=options.model, dtype=options.dtype, weights=options.weights)
-    program = make_program(options.config, spec)
-    intervene = options.config.intervene if options.intervene else None
-    if intervene and intervene.scenes == "none":
+    if samples < 1:
+        raise ConfigError("--samples", "a number >= 1", samples)
+    spec = ModelSpec(name=model, dtype=dtype, weights=weights)
+    program = make_program(config, spec)
+    swapping = config.intervene if intervene else None
+    if swapping and swapping.scenes == "none":
         raise ConfigError("config.intervene.scenes", "mean, sampled or both for --intervene", "none")
-    if options.out:
-        files.claim_folder(Path(options.out))
-    device = backend.start_backend(PopulationSpec(**options.config.population), sys.maxsize)
+    if out:
+        files.claim_folder(Path(out))
+    device = backend.start_backend(PopulationSpec(**config.population), sys.maxsize)
     program, task = _load_task(program)
     start = starting_weights(program.experiment, whole=True)
-    if intervene:
-        check_scenes(task, intervene)
-    weights = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
-    table = task.tables[options.split]
+    if swapping:
+        check_scenes(task, swapping)
+    trained = jax.jit(first_weights, static_argnums=0)(program.experiment, jax.random.key(0), start)
+    table = task.tables[split]
     groups, pairs = np.asarray(table.groups), np.asarray(table.pairs)
-    answer, point = ask_questions(program, weights, task, table, intervene=intervene)
+    answer, point = ask_questions(program, trained, task, table, intervene=swapping)
     swap = None
     catalog = task.catalog
     further = {}
@@ -200,7 +219,7 @@ def evaluate_weights(options: argparse.Namespace) -> str:
         groups,
         Measured(answer.decomposition, np.zeros(len(groups), np.int64), answer.regions, segments),
         class_names=("background", *catalog.class_names),
-        samples=options.samples,
+        samples=samples,
         pairs=pairs,
         scene_names=tuple(catalog.scene_names),
         all_groups=catalog.groups,
@@ -210,14 +229,14 @@ def evaluate_weights(options: argparse.Namespace) -> str:
     )
     pool = program.experiment.pool
     facts = [
-        f"{spec.name} of {spec.weights} on {len(groups)} {options.split} images of {pool.name}, {pool.size} x "
-        f"{pool.size}, with 95% intervals over the images ({options.samples} resamples)."
+        f"{spec.name} of {spec.weights} on {len(groups)} {split} images of {pool.name}, {pool.size} x "
+        f"{pool.size}, with 95% intervals over the images ({samples} resamples)."
     ]
-    used = {name: getattr(options, name) for name in ("model", "weights", "dtype", "split", "samples")}
-    used |= {"pool": pool.name, "size": pool.size, "device": device, "intervene": intervene and dict(intervene)}
+    used: dict[str, Any] = {"model": model, "weights": weights, "dtype": dtype, "split": split, "samples": samples}
+    used |= {"pool": pool.name, "size": pool.size, "device": device, "intervene": swapping and dict(swapping)}
     document = make_document(audit, facts=facts, options=used)
-    if options.out:
-        items = draw_items(program, weights, task, table, audit)
-        files.write_tables(Path(options.out), audit, document)
-        page.write_audit_page(Path(options.out), audit, document, items)
+    if out:
+        items = draw_items(program, trained, task, table, audit)
+        files.write_tables(Path(out), audit, document)
+        page.write_audit_page(Path(out), audit, document, items)
     return terminal_text(document)

@@ -32,5 +32,6 @@ def main(arguments: list[str]) -> int:
     # Not before: JAX takes a second, and most of it is not needed to explain the options.
     from flipjax.audit.converted import evaluate_weights
 
-    print(evaluate_weights(options))
+    known = ("model", "weights", "dtype", "split", "intervene", "samples", "out")
+    print(evaluate_weights(options.config, **{name: getattr(options, name) for name in known}))
     return command.DONE
