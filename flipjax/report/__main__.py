@@ -1,7 +1,8 @@
-"""`flipjax report RUN`: makes a run's page again. `flipjax report --compare A B`: sets two runs side by side.
+"""`flipjax report RUN`: makes a run's page again.
 
-Everything comes from the stored results: neither JAX nor the pool is needed. Exit codes: 0 done, 1 results that cannot
-be read, 2 no results there.
+`flipjax report --compare A B` sets two runs side by side. `flipjax report --table paper RUN [RUN ...]` writes the
+paper's table (CSV, Markdown, LaTeX) and its figure of flip-risk deciles. Everything comes from the stored results:
+neither JAX nor the pool is needed. Exit codes: 0 done, 1 results that cannot be read, 2 no results there.
 """
 
 import sys
@@ -14,14 +15,27 @@ from flipjax import command
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     parser = command.Parser(prog="flipjax report", description=__doc__)
-    parser.add_argument("workdir", type=Path, nargs="?", help="a run folder, as flipjax sweep writes it")
+    parser.add_argument("workdir", type=Path, nargs="*", help="a run folder, as flipjax sweep writes it")
+    parser.add_argument("--table", choices=("paper",), help="make this table of one or more runs")
+    parser.add_argument("--published", action="store_true", help="with --table paper: draw the paper's curves dashed")
     parser.add_argument(
         "--compare", type=Path, nargs=2, metavar=("A", "B"), help="two run folders: B is compared with A"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where a comparison goes (default B/report/compare)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where a comparison or a table goes (default B/report/compare, the first RUN/report)",
+    )
     options = parser.parse_args(arguments)
-    if (options.workdir is None) == (options.compare is None):
-        parser.error("expected a run folder, or --compare A B")
+    if bool(options.workdir) == bool(options.compare) or (len(options.workdir) > 1 and not options.table):
+        parser.error("expected a run folder, --table paper RUN [RUN ...], or --compare A B")
+    if options.table:
+        from flipjax.report.paper import write_paper
+
+        folder = options.out or options.workdir[0] / "report"
+        print(f"{write_paper(options.workdir, folder, published=options.published)}\n\ntable: {folder / 'paper.csv'}")
+        return command.DONE
     # Not before: they load matplotlib.
     from flipjax.report.compare import compare_runs
     from flipjax.report.page import build_report
@@ -30,8 +44,8 @@ def main(arguments: list[str]) -> int:
         folder = options.out or options.compare[1] / "report" / "compare"
         text = compare_runs(options.compare[0], options.compare[1], folder)
     else:
-        folder = options.workdir / "report"
-        text = build_report(options.workdir, again=True)
+        folder = options.workdir[0] / "report"
+        text = build_report(options.workdir[0], again=True)
     print(f"{text}\n\nreport: {folder / 'index.html'}")
     return command.DONE
 

@@ -13,7 +13,8 @@ from flipjax import results
 run, out = [*sys.argv[1:], *("runs/smoke", "flip.png")[len(sys.argv) - 1 :]]
 members = pd.DataFrame(results.load(run).members)  # a row for each member, rule, split and group
 test = members[(members.split == "test") & members.group.isin(["common", "rare"])]
-flip = test.pivot_table(index="rho", columns="group", values="fg_flip")  # mean over seeds
+columns = [name for name in ("method", "group") if name in test]
+flip = test.pivot_table(index="rho", columns=columns, values="fg_flip")  # mean over seeds, a line a method and group
 print(flip.round(3))
 axes = flip.plot(marker="o", ylabel="Flip: share of the true foreground", ylim=(0, 1))
 axes.figure.savefig(out)

@@ -72,6 +72,7 @@ NEEDS["one_scale"] = tuple(name for name in RUNS if name.startswith("one_scale")
 NEEDS["classes"] = ("classes", "classes_many", "classes_methods")
 """Runs of a study whose name is not that of its only run."""
 COMMANDS = {
+    "methods_grid": ("methods_grid/choices.py {runs}/methods_grid",),
     "scene_swap": (
         "scene_swap/study.py {runs}/scene_swap",
         "scene_swap/study.py {runs}/fresh",
@@ -92,8 +93,7 @@ FILES = {
     "classes": ("report/figures/pull_matrix.png",),
     "methods_grid": (
         "report/comparison.csv",
-        "report/regret.csv",
-        "report/method_regret.csv",
+        "report/selection.csv",
         "report/figures/methods.png",
     ),
     "photos_grid": ("results.csv", "report/figures/flip.png"),

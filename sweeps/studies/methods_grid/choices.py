@@ -1,36 +1,22 @@
-"""What choosing without the labels loses: an epoch by a selection rule, a method by what a rule says of it."""
+"""What choosing a method without labels loses: python sweeps/studies/methods_grid/choices.py RUN
 
-import itertools
+Writes method_regret.csv beside this file: a row a rule and quantity, against the rule that sees the labels.
+"""
+
+import pathlib
+import sys
 
 import numpy as np
 import pandas as pd
 
-from flipjax.results.estimates import Resamples, estimate, seeds_of
-from flipjax.results.frames import groups_of, rounded
+from flipjax.results import load
+from flipjax.results.estimates import estimate, seeds_of
+from flipjax.results.frames import groups_of, rounded, write_csv
 from flipjax.results.quantities import quantity_of
 from flipjax.results.rows import axes_of, kept_records, member_quantities, quantities_in
 
 ORACLES = {"worst_group_iou": "val_worst_group_iou", "fg_flip": "val_flip"}
 """Quantities, and the rule that selects on each with labels of all groups."""
-
-
-def regret(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataFrame:
-    """Returns what each selection rule loses against the one that selects on the quantity itself, on labelled images.
-
-    Worst-group IoU is compared with the rule `val_worst_group_iou`, Flip with `val_flip`: both see the labels and the
-    groups of the validation images. Differences are taken member by member and averaged over the settings within a
-    seed. Columns: `selection`; `quantity`; `oracle`; `n`, seeds; `members`; `mean`, the rule's own value; `regret`,
-    positive where the rule is worse, with `low`, `high` and `interval`, see `estimate`. Members that diverged, or
-    have no value for either rule, are left out.
-    """
-    records = kept_records(member_quantities(rows))
-    by_rule = {rule: members.set_index("member", drop=False) for (rule,), members in groups_of(records, ["selection"])}
-    tables = []
-    for rule, (quantity, oracle) in itertools.product(by_rule, ORACLES.items()):
-        if oracle in by_rule and rule != oracle:
-            members, best = by_rule[rule].align(by_rule[oracle], join="inner", axis=0)
-            tables.append(_losses(rule, quantity, oracle, members, best, resamples=resamples))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 CHOICES: dict[str, tuple[str, float]] = {
@@ -45,20 +31,17 @@ CHOICES: dict[str, tuple[str, float]] = {
 ANY = "any method"
 
 
-def method_regret(
-    rows: pd.DataFrame, history: pd.DataFrame | None = None, *, resamples: Resamples | None = None
-) -> pd.DataFrame:
+def method_regret(rows: pd.DataFrame, history: pd.DataFrame | None = None) -> pd.DataFrame:
     """Returns what choosing among methods loses, by rules with and without labels, against the one with them.
 
     In each setting of the other axes, seed by seed, a rule of CHOICES takes the method whose validation images say most
     for it; it is compared with the rule that sees the quantity itself there (`ORACLES`). `any method` is the mean over
     methods. The means of loss and flip-risk are those of history.csv at the epoch kept: of `dfr` before its refit.
-    Columns as in `regret`, `selection` being the rule.
+    `regret` is the mean over seeds of the loss, positive where the rule is worse, with Student's t interval.
 
     Args:
         rows: of results.csv, of one selection rule.
         history: of history.csv; without it there are no rules of loss and flip-risk.
-        resamples: of the run's test images.
     """
     values = member_quantities(rows, split="val")
     values = values[["member", *quantities_in(values)]].set_index("member")
@@ -82,7 +65,7 @@ def method_regret(
             known = [(name, best) for name, best in pairs if name is not None and best is not None]
             if known:
                 both = (records.loc[list(side)] for side in zip(*known, strict=True))
-                tables.append(_losses(rule, quantity, oracle, *both, resamples=resamples))
+                tables.append(_losses(rule, quantity, oracle, *both))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -91,9 +74,7 @@ def _least(values: pd.Series) -> str | None:
     return None if values.isna().any() else str(values.idxmin())
 
 
-def _losses(
-    rule: str, quantity: str, oracle: str, records: pd.DataFrame, best: pd.DataFrame, *, resamples: Resamples | None
-) -> pd.DataFrame:
+def _losses(rule: str, quantity: str, oracle: str, records: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
     """Returns one row: what records lose against the best ones, the mean over seeds of the mean over their settings."""
     known = np.isfinite(records[quantity].to_numpy() + best[quantity].to_numpy())
     records, best = records[known], best[known]
@@ -102,7 +83,15 @@ def _losses(
     signs = (1.0 if quantity_of(quantity).better == "down" else -1.0) / sizes
     columns = ["member", "selection", "status", quantity]
     both = pd.concat([records[columns], best[columns]])
-    table = estimate(both, np.concatenate([signs, -signs]), np.concatenate([seeds, seeds]), resamples=resamples)
+    table = estimate(both, np.concatenate([signs, -signs]), np.concatenate([seeds, seeds]))
     table = table.assign(selection=rule, oracle=oracle, members=len(records), regret=table["mean"])
     table["mean"] = float(rounded(float(records[quantity].to_numpy().mean())) if len(records) else np.nan)
-    return table[["selection", "quantity", "oracle", "n", "members", "mean", "regret", "low", "high", "interval"]]
+    return table[["selection", "quantity", "oracle", "n", "members", "mean", "regret", "low", "high"]]
+
+
+if __name__ == "__main__":
+    run = load(sys.argv[1])
+    first = run.members[run.members["selection"] == run.members["selection"].iloc[0]]
+    table = method_regret(first, run.history)
+    print(table.to_string(index=False))
+    write_csv(pathlib.Path(__file__).with_name("method_regret.csv"), table)

@@ -1,0 +1,123 @@
+"""The paper's results table and its curves of Flip by decile of flip-risk, from run folders."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flipjax.config import ConfigError
+from flipjax.metrics import summarize
+from flipjax.results.cells import mark_unlearnt, read_cells
+from flipjax.results.estimates import aggregate
+from flipjax.results.frames import Row, groups_of, read_csv, records_of
+from flipjax.results.rows import axes_of, kept_records, member_quantities
+from flipjax.results.text import TextTable, mean_text
+
+PUBLISHED = Path(__file__).with_name("published_deciles.csv")
+"""Mean flip share by decile of flip-risk at rho .95, read off the figure of the README of acharaakshit/label-flips, the
+code of arXiv 2604.13326: within .002."""
+KEYS = ("data", "encoder", "method", "rho")
+SHARES = {
+    "iou/foreground": "foreground IoU",
+    "fg_correct": "FG-Corr",
+    "fg_flip": "FG-Flip",
+    "fg_miss": "FG-Miss",
+    "flip_image_mean": "Flip",
+    "top_decile_flip_share": "top-decile share",
+    "top_decile_of_ceiling": "of its ceiling",
+}
+
+
+def paper_table(runs: Sequence[str | Path]) -> pd.DataFrame:
+    """Returns a row a data set, encoder, method and rho: the paper's quantities, each with `_low` and `_high`.
+
+    Columns: KEYS; `classes`, the foreground classes in order; `seeds`; `iou/1`, `gap/1` and so on of each class; the
+    keys of SHARES. Numbers are means over seeds of the first selection rule, with Student's t interval.
+
+    Raises:
+        ConfigError: runs of different numbers of classes, or two of one data set, encoder, method and rho.
+    """
+    rows = [row for run in runs for row in _rows_of(Path(run))]
+    counts = sorted({row["classes"].count(",") + 1 for row in rows})
+    if len(counts) > 1:
+        found = " and ".join(map(str, counts))
+        raise ConfigError("--table", "runs with one number of classes", f"{found} classes")
+    table = pd.DataFrame(rows)
+    twice = table[table.duplicated(list(KEYS))]
+    if len(twice):
+        found = ", ".join(str(twice[name].iloc[0]) for name in KEYS)
+        raise ConfigError("--table", "one run for each data set, encoder, method and rho", f"two of {found}")
+    return table
+
+
+def _rows_of(folder: Path) -> list[Row]:
+    results, cells, setting = _read(folder)
+    class_names = next(iter(cells.values())).class_names[1:]
+    quantities = {f"iou/{number}": f"iou/{name}" for number, name in enumerate(class_names, start=1)}
+    quantities |= {f"gap/{number}": f"gap/{name}" for number, name in enumerate(class_names, start=1)}
+    quantities |= {key: key for key in SHARES}
+    rows = []
+    names = [name for name in axes_of(results) if name not in ("seed", *KEYS)]
+    if results[names].drop_duplicates().shape[0] > 1:
+        varying = [name for name in names if results[name].nunique() > 1]
+        raise ConfigError("--table", "runs over method, rho and seed", f"{folder}, which varies {', '.join(varying)}")
+    keys = [name for name in ("method", "rho") if name in results]
+    for values, means in groups_of(aggregate(results), keys):
+        row: Row = setting | {"method": "", "rho": np.nan} | dict(zip(keys, values, strict=True))
+        by_key = {each["quantity"]: each for each in records_of(means)}
+        row |= {"classes": ", ".join(class_names), "seeds": by_key["fg_flip"]["n"]}
+        for name, key in quantities.items():
+            row |= {name: by_key[key]["mean"], f"{name}_low": by_key[key]["low"], f"{name}_high": by_key[key]["high"]}
+        rows.append(row)
+    return rows
+
+
+def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], Row]:
+    """Returns the test rows of the first selection rule, the cells, and the run's data set and encoder."""
+    table = read_csv(folder / "results.csv")
+    cells = dict(read_cells(folder, results=table))
+    if not cells:
+        raise FileNotFoundError(f"{folder}: expected a run folder with stored cells")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+    rows = mark_unlearnt(table[table["selection"] == table["selection"].iloc[0]], cells)
+    return rows, cells, {"data": config["pool"]["name"], "encoder": config["model"]["name"]}
+
+
+def paper_text(table: pd.DataFrame) -> TextTable:
+    """Returns the table as text: each cell is a mean with its interval over seeds."""
+    numbers = [str(name) for name in table if f"{name}_low" in table]
+    titles = {name: name.replace("iou/", "IoU, class ").replace("gap/", "gap, class ") for name in numbers} | SHARES
+    rows = []
+    for row in records_of(table):
+        cells = [mean_text({"mean": row[n], "low": row[f"{n}_low"], "high": row[f"{n}_high"]}) for n in numbers]
+        rows.append([*(str(row[name]) for name in (*KEYS, "classes", "seeds")), *cells])
+    return TextTable([*KEYS, "classes", "seeds", *(titles[name] for name in numbers)], rows, len(KEYS) + 2)
+
+
+def decile_curves(runs: Sequence[str | Path], *, rho: float = 0.95) -> pd.DataFrame:
+    """Returns mean Flip by decile of flip-risk, as published_deciles.csv has it: a row a run and decile.
+
+    The mean over seeds of the first method at `rho`, or at the run's highest rho where it has no such level.
+    """
+    rows = []
+    for run in runs:
+        results, cells, setting = _read(Path(run))
+        records = kept_records(member_quantities(results))
+        records = records[records["method"] == records["method"].iloc[0]] if "method" in records else records
+        level = np.nan
+        if "rho" in records:
+            level = rho if (records["rho"] == rho).any() else records["rho"].max()
+            records = records[records["rho"] == level]
+        of = {member: cell for cell in cells.values() for member in cell.members}
+        curves = [summarize(of[name].decomposition(name, "test"))["flip_by_risk_decile"] for name in records["member"]]
+        means = np.mean(curves, axis=0).tolist()
+        rows += [setting | {"rho": level, "decile": d, "mean_flip": mean} for d, mean in enumerate(means, start=1)]
+    return pd.DataFrame(rows).rename(columns={"data": "dataset"})
+
+
+def published_curves() -> pd.DataFrame:
+    """Returns the paper's curves: `dataset`, `encoder`, `rho`, `decile` 1 to 10, `mean_flip`."""
+    return pd.read_csv(PUBLISHED)
