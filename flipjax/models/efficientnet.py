@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from flipjax.models.convolution import depthwise
 from flipjax.models.layers import BatchNorm, Convolution
@@ -36,11 +37,14 @@ class Depthwise(nnx.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, channels) to (B, H / stride, W / stride, channels); 2 divides H and W where it strides."""
         kernel = self.weight[...].astype(images.dtype)
+        # XLA:CPU would fuse what is before and after into each of the taps: minutes of compiling, and slow.
+        images = lax.optimization_barrier(images)
         if self.stride == 1:
-            return depthwise(images, kernel)
+            return lax.optimization_barrier(depthwise(images, kernel))
         taps = _taps(images, len(kernel))
         weights = kernel.reshape(len(taps), -1)
-        return functools.reduce(jnp.add, [seen * weight for seen, weight in zip(taps, weights, strict=True)])
+        output = functools.reduce(jnp.add, [seen * weight for seen, weight in zip(taps, weights, strict=True)])
+        return lax.optimization_barrier(output)
 
 
 class Stem(nnx.Module):
