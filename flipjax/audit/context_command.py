@@ -1,8 +1,8 @@
-"""`flipjax context --labels DIR --predictions DIR`: whether a photo's context says which wrong class a flip takes.
+"""`flipjax context --labels DIR --predictions DIR`: the influence of context on which wrong class a flip takes.
 
 Labels and predictions are class indices: PNG masks, npy or npz, a folder with one file an image, matched by name, or
-one file with all images. How often classes stand together is told by the training labels. Exit codes: 0 done, 2 an
-input or an option that cannot be used, 75 interrupted.
+one file with all images. Co-occurrence of classes is counted in the training labels. Exit codes: 0 done, 2 an input or
+an option that cannot be used, 75 interrupted.
 """
 
 from pathlib import Path
@@ -18,12 +18,13 @@ def _parser() -> command.Parser:
     add("--predictions", type=Path, required=True, metavar="DIR|FILE", help="the model's class indices")
     text = "labels of the training images, or shares.csv as this command writes it (default: --labels)"
     add("--training_labels", type=Path, metavar="DIR|CSV", help=text)
-    add("--images", type=Path, metavar="DIR", help="the photos, named as the images: beta of their scenes, too")
+    add("--label_map", metavar="FILE|NAME", help="map of label values to classes, as for flipjax audit")
+    add("--prediction_map", metavar="FILE|NAME", help="the same for predictions")
     add("--ignore_index", type=int, metavar="LABEL", help="the label of pixels that count nowhere, such as 255")
     text = "a class, several, or none (default 0)"
     add("--background", type=command.read_classes, default=(0,), metavar="CLASSES", help=text)
     text = "names of all classes, or of those but the background"
-    add("--class_names", type=command.read_names, metavar="A,B,C", help=text)
+    add("--class_names", dest="names", type=command.read_names, metavar="A,B,C", help=text)
     add("--unit", choices=("class", "component"), default="class", help="what a segment is (default class)")
     add("--samples", type=int, default=1000, metavar="N", help="resamples of images for intervals (default 1000)")
     add("--out", type=Path, default=Path("runs/context"), metavar="DIR", help="where to write (default runs/context)")
@@ -37,5 +38,5 @@ def main(arguments: list[str]) -> int:
     # Not before: pandas takes a second, and is not needed to explain the options.
     from flipjax.audit.context_files import measure_context
 
-    print(printable(measure_context(options)))
+    print(printable(measure_context(**vars(options))))
     return command.DONE

@@ -1,4 +1,4 @@
-"""Whether contexts say which wrong class flips take, where an audit has enough of them to tell."""
+"""Beta of the contexts of an audit, where it has enough flips."""
 
 import math
 import warnings
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flipjax.context import context_beta, context_evidence, natural_gap
+from flipjax.context import context_beta, context_evidence
 from flipjax.context.choice import LEAST_FLIPS
 from flipjax.context.evidence import SHOWN
 from flipjax.metrics import Decomposition
@@ -25,7 +25,7 @@ CONTEXT = "Context of flips, from where classes stand together in these images, 
 def measure_contexts(
     true: pd.DataFrame, decomposition: Decomposition, ignored: np.ndarray
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns beta and the natural gap of `flipjax.context` by name, and each segment's evidence.
+    """Returns beta of `flipjax.context` by name, and each segment's evidence.
 
     Evidence is that for the class which a flip takes. Training statistics are those of the labels at hand; a flip to a
     class that no image shows is left out.
@@ -36,7 +36,7 @@ def measure_contexts(
         ignored: pixels of each that count nowhere, int (n,).
 
     Returns:
-        `{"beta": Choice, "natural_gap": Gap}`, empty below 50 flips or three foreground classes; and float (S,), in
+        `{"beta": Choice}`, empty below 50 flips or three foreground classes; and float (S,), in
         nats, NaN of segments that do not flip.
     """
     confusion, background = np.asarray(decomposition.confusion), decomposition.background
@@ -59,20 +59,22 @@ def measure_contexts(
     evidence[shown & flip] = own[flip[shown], wrong[shown & flip]]
     samples = int(np.clip(WORK / (flip.sum() * C), 100, 1000))
     beta = context_beta(kept, own, background=background, samples=samples)
-    return {"beta": beta, "natural_gap": natural_gap(kept, own, samples=samples)}, evidence
+    return {"beta": beta}, evidence
 
 
 def context_table(numbers: Mapping[str, Any]) -> TextTable:
-    """Returns the numbers of `measure_contexts` and what they mean."""
-    beta, gap = numbers["beta"], numbers["natural_gap"]
-    means = "0: the context has no say in which wrong class it is; 1: all that the labels give it"
+    """Returns the numbers of `measure_contexts` and their meaning."""
+    beta = numbers["beta"]
     rows = [
-        ["beta", *_cells(beta), f"{beta.flips} flips; {means}; with contexts shuffled {beta.shuffled:.2f}"],
-        ["natural gap", *_cells(gap), f"SegFlip in rare contexts ({gap.rare}) less in common ones ({gap.common})"],
+        ["beta", *_cells(beta.beta, beta.low, beta.high), f"{beta.flips} flips; 1: as in the labels"],
+        [
+            "beta less shuffled",
+            *_cells(beta.difference, beta.difference_low, beta.difference_high),
+            beta.verdict,
+        ],
     ]
     return TextTable(["quantity", "value", "95% interval", "meaning"], rows)
 
 
-def _cells(found: Any) -> list[str]:
-    value = found[0]
-    return ["-", "-"] if math.isnan(value) else [f"{value:.3f}", f"[{found.low:.3f}, {found.high:.3f}]"]
+def _cells(value: float, low: float, high: float) -> list[str]:
+    return ["-", "-"] if math.isnan(value) else [f"{value:.3f}", f"[{low:.3f}, {high:.3f}]"]

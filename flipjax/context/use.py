@@ -1,4 +1,4 @@
-"""How much of the context's evidence a model uses: its segments are put on other scenes, and its log-odds move."""
+"""Context use: the change of a segment's log-odds, when it is pasted onto other scenes, per nat of evidence."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,10 +9,9 @@ from scipy import sparse
 
 from flipjax.context.choice import draw_images
 from flipjax.context.evidence import context_classes, count_classes
-from flipjax.context.scenes import check_images, check_photos
 from flipjax.intervene import paste, region_log_odds, soft_edge
 from flipjax.intervene.identity import slope_within
-from flipjax.metrics.checks import check_logits
+from flipjax.metrics.checks import check_logits, to_array
 from flipjax.metrics.classes import Background, is_foreground
 
 RIVAL = 0.02
@@ -130,3 +129,30 @@ def context_use(
 
     low, high = np.percentile(slope(counts.astype(np.float64)), (2.5, 97.5))
     return Use(float(slope(np.ones((1, counts.shape[1])))[0]), float(low), float(high), len(rows))
+
+
+def check_photos(images: Any, masks: Any, *, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
+    """Returns images (n, H, W, channels) and their labels or objects (n, H, W) as NumPy arrays.
+
+    Raises:
+        TypeError, ValueError: images that are not floating point, or masks of another shape.
+    """
+    images, masks = check_images("images", images), np.asarray(to_array(masks))
+    if masks.shape != images.shape[:3]:
+        raise ValueError(f"{name}: expected shape {images.shape[:3]}, found {masks.shape}.")
+    return images, masks
+
+
+def check_images(name: str, images: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Returns images (n, H, W, channels), each of `shape`, as a NumPy array.
+
+    Raises:
+        TypeError, ValueError: another shape, or no floating point.
+    """
+    array = np.asarray(to_array(images))
+    if array.dtype.kind != "f" or array.ndim != 4 or (shape is not None and array.shape[1:] != shape):
+        wanted = ("H", "W", "channels") if shape is None else shape
+        raise ValueError(
+            f"{name}: expected floating point (.., {', '.join(map(str, wanted))}), found {array.dtype} {array.shape}."
+        )
+    return array

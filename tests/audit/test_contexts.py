@@ -33,7 +33,6 @@ def test_they_are_those_of_the_labels_at_hand_and_few_flips_have_none(tmp_path, 
     expected = context.context_beta(true, evidence)
     for name, value in expected._asdict().items():
         assert found["beta"][name] == pytest.approx(value, abs=1e-6), name
-    assert found["natural_gap"]["gap"] == pytest.approx(context.natural_gap(true, evidence).gap, abs=1e-6)
     table, flip = segments_of(tmp_path / "out"), (true["outcome"] == "flip").to_numpy()
     np.testing.assert_allclose(table["evidence"][flip], evidence[flip, true["predicted"][flip]])
     assert table["evidence"][~flip].isna().all()

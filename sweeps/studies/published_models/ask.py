@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 import published
+import scene_flip
 from PIL import Image
 
 from flipjax import context, intervene, metrics, monitor
@@ -101,7 +102,7 @@ def ask_model(predict, images, labels, splits, scenes):
     for part, start, end in (("val", 0, val), ("train", val, asked)):
         own = true[(true["image"] >= start) & (true["image"] < end)].reset_index(drop=True)
         own["image"] -= start
-        flips = context.scene_flip(predict, scaled[start:end], labels[start:end], own)
+        flips = scene_flip.scene_flip(predict, scaled[start:end], labels[start:end], own)
         answer[f"scene_flip_{part}"] = np.stack([*flips[:3], np.full(3, flips.segments)])
     return answer
 

@@ -9,9 +9,11 @@ import pathlib
 import warnings
 
 import figure
+import natural_gap
 import numpy as np
 import pandas as pd
 import published
+import scenes
 from ask import OPTIONS
 
 from flipjax import context, intervene, metrics
@@ -28,8 +30,8 @@ SCORES = ("flip_risk", "max_softmax", "swap_quota", "swap_zero")
 def photo_scenes(images, labels):
     """Returns the cluster of each photo's scene, and the class shares of each photo."""
     small = images[:, ::2, ::2].astype(np.float32) / 255
-    features = [context.scene_features(small[i : i + 50], labels[i : i + 50, ::2, ::2] > 0) for i in range(0, 900, 50)]
-    return context.cluster_scenes(np.concatenate(features)), context.image_shares(labels, num_classes=21)
+    features = [scenes.scene_features(small[i : i + 50], labels[i : i + 50, ::2, ::2] > 0) for i in range(0, 900, 50)]
+    return scenes.cluster_scenes(np.concatenate(features)), context.image_shares(labels, num_classes=21)
 
 
 def about_flips(true, evidence, kept, told):
@@ -45,7 +47,7 @@ def about_flips(true, evidence, kept, told):
         yield name, beta.beta, beta.low, beta.high
         yield f"{name}, shuffled", beta.shuffled, np.nan, np.nan
         yield f"{name}, within", beta.within, np.nan, np.nan
-    gap = context.natural_gap(true, evidence, samples=SAMPLES)
+    gap = natural_gap.natural_gap(true, evidence, samples=SAMPLES)
     yield "NaturalGap", gap.gap, gap.low, gap.high
 
 
@@ -190,7 +192,7 @@ def about_model(answer, labels, shares, places, scenes, shown):
         # No photo here shows some classes that a flip can take: of their scenes nothing is known.
         known = (shown >= context.evidence.SHOWN).any(0)[own["predicted"].fillna(0).to_numpy(int)]
         kept = own[(own["outcome"] != "flip") | known].reset_index(drop=True)
-        told = context.scene_evidence(kept, scenes, shown, scenes, own=np.arange(len(labels)))
+        told = scenes.scene_evidence(kept, scenes, shown, scenes, own=np.arange(len(labels)))
         found = [*about_flips(own, evidence, kept, told)]
         if split == "val":
             matrix = metrics.segment_confusion(own, num_classes=21)

@@ -7,8 +7,8 @@ import pandas as pd
 from scipy import ndimage
 
 from flipjax.context.evidence import SHOWN, check_shown
+from flipjax.context.use import check_photos
 from flipjax.intervene.scenes import blurred_scenes, soft_edge
-from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import Background, is_foreground
 
 GROWN = 1 / 64
@@ -159,33 +159,6 @@ def scene_evidence(
     log_share = np.log((n + SHRINK * share[here, None]) / (counts.sum(1) - left_out + SHRINK))
     evidence = log_share - log_share[np.arange(len(true)), truth][:, None]
     return np.where(is_foreground(C, background) & shown.any(0), evidence, 0.0)
-
-
-def check_photos(images: Any, masks: Any, *, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
-    """Returns images (n, H, W, channels) and their labels or objects (n, H, W) as NumPy arrays.
-
-    Raises:
-        TypeError, ValueError: images that are not floating point, or masks of another shape.
-    """
-    images, masks = check_images("images", images), np.asarray(to_array(masks))
-    if masks.shape != images.shape[:3]:
-        raise ValueError(f"{name}: expected shape {images.shape[:3]}, found {masks.shape}.")
-    return images, masks
-
-
-def check_images(name: str, images: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Returns images (n, H, W, channels), each of `shape`, as a NumPy array.
-
-    Raises:
-        TypeError, ValueError: another shape, or no floating point.
-    """
-    array = np.asarray(to_array(images))
-    if array.dtype.kind != "f" or array.ndim != 4 or (shape is not None and array.shape[1:] != shape):
-        wanted = ("H", "W", "channels") if shape is None else shape
-        raise ValueError(
-            f"{name}: expected floating point (.., {', '.join(map(str, wanted))}), found {array.dtype} {array.shape}."
-        )
-    return array
 
 
 def _grow(objects: np.ndarray) -> np.ndarray:

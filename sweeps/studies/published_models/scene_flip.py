@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scenes import fill_objects
 
 from flipjax.context.choice import count_others, draw_images
 from flipjax.context.evidence import SHOWN, count_classes, image_shares
-from flipjax.context.scenes import check_photos, fill_objects
-from flipjax.context.use import ask_model
+from flipjax.context.use import ask_model, check_photos
 from flipjax.intervene import paste, soft_edge
 from flipjax.metrics.classes import Background, is_foreground
 
