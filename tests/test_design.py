@@ -45,7 +45,7 @@ def imports(name):
     return result
 
 
-TO_MOVE = {"flipjax.audit.converted", "flipjax.audit.context_files"}
+TO_MOVE = {"flipjax.audit.converted"}
 
 
 def test_command_lines_are_read_at_the_door_alone():
