@@ -1,7 +1,6 @@
 """From a configuration to programs (one compiled program each) and their members. Imports no JAX."""
 
 import dataclasses
-import hashlib
 import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 from flipjax.config import AXES, STATIC, Config, ConfigError, Experiment, ModelSpec, check, leaves, static_settings
 from flipjax.data.naming import check_sizes, known_groups
+from flipjax.files import sha256
 from flipjax.identity import SAME_RUN, digest_of
 from flipjax.methods import (
     METHODS,
@@ -222,7 +222,7 @@ def restrict(program: Program, names: Collection[str]) -> Program:
     settings = tuple(setting for setting in program.settings if setting.name in chosen)
     if len(settings) == len(program.settings):
         return program
-    part = hashlib.sha256(" ".join(setting.name for setting in settings).encode()).hexdigest()[:12]
+    part = sha256(" ".join(setting.name for setting in settings))[:12]
     return dataclasses.replace(program, settings=settings, part=part)
 
 
@@ -233,8 +233,7 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
     """
     settings = [setting for program in programs for setting in program.settings]
     contents = {
-        setting.name: hashlib.sha256(json.dumps(dict(setting.axes), sort_keys=True, default=str).encode()).digest()
-        for setting in settings
+        setting.name: sha256(json.dumps(dict(setting.axes), sort_keys=True, default=str)) for setting in settings
     }
     return set(sorted(contents, key=lambda name: (contents[name], name))[index::count])
 

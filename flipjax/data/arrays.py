@@ -1,7 +1,7 @@
 """Images as arrays: those of a sweep's member for any framework, and one's own in memory in place of a folder."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from flipjax.data import POOLS
 from flipjax.data.build import BadFilesError, names_of
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
 from flipjax.data.naming import check_sizes, groups_of
-from flipjax.data.pool import Catalog, Kind, Listing, Pool, PoolItem, catalog_of, gather
+from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of, gather
 from flipjax.data.split import PARTS, split_pool
 from flipjax.data.store import with_digest
 from flipjax.groups import Groups
@@ -159,20 +159,21 @@ def from_arrays(
         ('photo', 2, 32)
     """
     images, masks = _pixels("images", images, 3), np.asarray(masks)
-    y, scene = (_numbers(*each) for each in (("classes", classes, class_names), ("scenes", scenes, scene_names)))
-    counts = {"masks": len(masks), "classes": len(y), "scenes": len(scene)}
-    _expect_count(len(images), "images", counts | ({} if parts is None else {"parts": len(parts)}))
+    y, class_names = _attribute("classes", classes, class_names, count=len(images))
+    scene, scene_names = _attribute("scenes", scenes, scene_names, count=len(images))
     if masks.shape != images.shape[:3] or masks.dtype.kind not in "bui":
         raise ConfigError("masks", f"{images.shape[:3]} of bool or integers", f"{masks.shape} of {masks.dtype}")
     labels = np.where(masks, 1 + y[:, None, None], 0) if masks.dtype == bool else masks
     if labels.min() < 0 or labels.max() > len(class_names):
         raise ConfigError("masks", f"labels from 0 to {len(class_names)}", f"{labels.min()} to {labels.max()}")
-    empty = np.flatnonzero(~(labels == 1 + y[:, None, None]).any((1, 2)))
-    if len(empty):
-        raise ConfigError("masks", "pixels of its own class in each image", f"none in image {empty[0]}")
-    nothing = np.zeros((0, *images.shape[1:]), np.uint8)
-    names = _names("class_names", class_names, y), _names("scene_names", scene_names, scene)
-    return _data("photo", images, labels, y, scene, nothing, np.zeros(0, np.int32), names, usual, parts)
+    _expect_objects("masks", labels == 1 + y[:, None, None])
+    fixed = [""] * len(images) if parts is None else list(parts)
+    if len(fixed) != len(images) or not {*fixed} <= {*PARTS, ""}:
+        raise ConfigError("parts", f"{len(images)} of {', '.join(PARTS)} or nothing", fixed)
+    places = [PARTS.index(part) if part else -1 for part in fixed]
+    objects = [PoolItem(f"image {i}", (), *each) for i, each in enumerate(zip(y, scene, places, strict=True))]
+    listing = Listing(source="arrays", kind="photo", class_names=class_names, scene_names=scene_names, objects=objects)
+    return _data(listing, usual, images=images, masks=labels, scenes=images[:0])
 
 
 def from_cut_outs(
@@ -200,51 +201,32 @@ def from_cut_outs(
         ConfigError: names the argument, what was expected and what was found.
     """
     cut_outs, scenes = _pixels("cut_outs", cut_outs, 4), _pixels("scenes", scenes, 3)
-    y = _numbers("classes", classes, class_names)
-    kinds = _numbers("scene_kinds", scene_kinds, scene_names)
-    _expect_count(len(cut_outs), "cut_outs", {"classes": len(y)})
-    _expect_count(len(scenes), "scenes", {"scene_kinds": len(kinds)})
+    y, class_names = _attribute("classes", classes, class_names, count=len(cut_outs))
+    kinds, scene_names = _attribute("scene_kinds", scene_kinds, scene_names, count=len(scenes))
     if scenes.shape[1:3] != cut_outs.shape[1:3]:
         raise ConfigError("scenes", f"the size of the cut-outs, {cut_outs.shape[1:3]}", scenes.shape[1:3])
     alpha = cut_outs[..., 3]
-    empty = np.flatnonzero(~(alpha > 127).any((1, 2)))
-    if len(empty):
-        raise ConfigError("cut_outs", "an object, alpha above 127, in each", f"none in cut-out {empty[0]}")
+    _expect_objects("cut_outs", alpha > 127)
     images = ((cut_outs[..., :3].astype(np.uint16) * alpha[..., None] + 127) // 255).astype(np.uint8)
-    names = _names("class_names", class_names, y), _names("scene_names", scene_names, kinds)
-    return _data("composite", images, alpha, y, np.full(len(y), -1), scenes, kinds, names, usual, None)
-
-
-def _data(
-    kind: Kind,
-    images: np.ndarray,
-    masks: np.ndarray,
-    y: np.ndarray,
-    scene: np.ndarray,
-    scenes: np.ndarray,
-    kinds: np.ndarray,
-    names: tuple[tuple[str, ...], tuple[str, ...]],
-    usual: Sequence[Any],
-    parts: Sequence[str] | None,
-) -> ArrayData:
-    fixed = [PARTS.index(part) if part else -1 for part in _parts(parts, len(y))]
-    objects = [PoolItem(f"image {i}", y=int(y[i]), scene=int(scene[i]), part=fixed[i]) for i in range(len(y))]
-    photos = [PoolItem(f"scene {i}", scene=int(kinds[i])) for i in range(len(kinds))]
-    arrays = {"images": images, "masks": masks.astype(np.uint8), "labels": (1 + y).astype(np.uint8), "scenes": scenes}
-    arrays["aspects"] = np.ones(len(y), np.float32)
     listing = Listing(
-        source="arrays", kind=kind, class_names=names[0], scene_names=names[1], objects=objects, scenes=photos
+        source="arrays",
+        kind="composite",
+        class_names=class_names,
+        scene_names=scene_names,
+        objects=[PoolItem(f"cut-out {i}", y=each) for i, each in enumerate(y)],
+        scenes=[PoolItem(f"scene {i}", scene=each) for i, each in enumerate(kinds)],
     )
-    catalog = dataclasses.replace(with_digest(arrays, catalog_of(listing)), usual=groups_of(*names, usual).usual)
+    return _data(listing, usual, images=images, masks=alpha, scenes=scenes)
+
+
+def _data(listing: Listing, usual: Sequence[Any], **pixels: np.ndarray) -> ArrayData:
+    labels = np.array([1 + item.y for item in listing.objects], np.uint8)
+    arrays = pixels | {"masks": pixels["masks"].astype(np.uint8), "labels": labels}
+    arrays["aspects"] = np.ones(len(labels), np.float32)
+    groups = groups_of(listing.class_names, listing.scene_names, usual)
+    catalog = dataclasses.replace(with_digest(arrays, catalog_of(listing)), usual=groups.usual)
     # NumPy's own until a task takes them: JAX starts no device here.
-    return ArrayData(Pool(kind=kind, **arrays), catalog)  # type: ignore[arg-type]
-
-
-def _parts(parts: Sequence[str] | None, count: int) -> Sequence[str]:
-    parts = [""] * count if parts is None else list(parts)
-    if unknown := {*parts}.difference(PARTS, {""}):
-        raise ConfigError("parts", f"{', '.join(PARTS)} or nothing", min(unknown, key=str))
-    return parts
+    return ArrayData(Pool(kind=listing.kind, **arrays), catalog)  # type: ignore[arg-type]
 
 
 def _pixels(field: str, images: Any, channels: int) -> np.ndarray:
@@ -260,27 +242,23 @@ def _pixels(field: str, images: Any, channels: int) -> np.ndarray:
     return np.rint(images * 255).astype(np.uint8)
 
 
-def _numbers(field: str, values: Any, names: Sequence[str]) -> np.ndarray:
-    """Returns numbers from 0, int32 (n,), of values that are these or names."""
+def _attribute(field: str, values: Any, names: Sequence[str], *, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Returns the number of each value, given as such or by name, and the names."""
     values = np.asarray(values)
+    if values.shape != (count,):
+        raise ConfigError(field, f"shape {(count,)}, a value for each image", values.shape)
     known = [*range(len(names))] if values.dtype.kind in "iu" else [*names]
-    if values.ndim != 1 or (unknown := {*values.tolist()}.difference(known)):
-        found = f"an array of shape {values.shape}" if values.ndim != 1 else min(unknown, key=str)
-        raise ConfigError(field, f"a number below {len(names)} or one of {', '.join(names)} for each image", found)
-    return (
-        values.astype(np.int32) if values.dtype.kind in "iu" else np.array([known.index(v) for v in values], np.int32)
-    )
-
-
-def _names(field: str, names: Sequence[str], numbers: np.ndarray) -> tuple[str, ...]:
-    counts = {name: int((numbers == number).sum()) for number, name in enumerate(names)}
+    if unknown := {*values.tolist()}.difference(known):
+        raise ConfigError(field, f"numbers below {len(names)}, or {', '.join(names)}", min(unknown, key=str))
+    numbers = np.array([known.index(value) for value in values.tolist()], np.int32)
     try:
-        return names_of("arrays", field, counts, tuple(names))
+        counts = np.bincount(numbers, minlength=len(names)).tolist()
+        return numbers, names_of("arrays", field, dict(zip(names, counts, strict=True)), tuple(names))
     except BadFilesError as error:
-        raise ConfigError(field, problem=error.problems[0]) from error
+        raise ConfigError(field, problem=error.problems[0].partition(": ")[2]) from error
 
 
-def _expect_count(count: int, field: str, others: Mapping[str, int]) -> None:
-    for name, other in others.items():
-        if other != count:
-            raise ConfigError(name, f"{count}, as many as {field}", other)
+def _expect_objects(field: str, pixels: np.ndarray) -> None:
+    """Raises ConfigError where an image has no pixel of its object."""
+    if len(empty := np.flatnonzero(~pixels.any((1, 2)))):
+        raise ConfigError(field, "an object of its class in each image", f"none in image {empty[0]}")

@@ -65,23 +65,6 @@ def _check_functions(programs: Sequence[Program]) -> None:
             check_own(dataclasses.replace(program.experiment, groups=groups))
 
 
-def _print_compiled(programs: Sequence[Program], spec: PopulationSpec) -> int:
-    """Starts JAX, prints what the compiled program of each cell says of its memory; returns the exit code."""
-    from flipjax.sweep.memory import TooLargeError, fit
-    from flipjax.task import make_task
-
-    code = command.DONE
-    print(backend.start_backend(spec, max(len(program.names) for program in programs)))
-    for program in programs:
-        try:
-            loaded, task = make_task(program)
-            print(fit(loaded, spec, task)[1])
-        except TooLargeError as error:
-            say(printable(f"flipjax sweep: cell {program.name}: {error}"))
-            code = command.USAGE
-    return code
-
-
 # The folder is checked first: what the system refuses later is the disk, and what is written is whole.
 @command.main(
     "flipjax sweep",
@@ -119,16 +102,26 @@ def main(arguments: list[str]) -> int:
 
 
 def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
+    """Prints what the programs would do, and what the compiler says of their memory; returns the exit code."""
+    from flipjax.sweep import memory
     from flipjax.sweep.dry_run import check_pools, describe_plan
+    from flipjax.task import make_task
 
     print("\n".join(describe_plan(programs)), flush=True)
     for problem in (problems := check_pools(programs)):
         say(printable(f"flipjax sweep: {problem}"))
-    if problems:
-        return command.SOME_FAILED
-    if options.dry_run == "compiled":
-        return _print_compiled(programs, PopulationSpec(**options.config.population))
-    return command.DONE
+    if problems or options.dry_run != "compiled":
+        return command.SOME_FAILED if problems else command.DONE
+    code, spec = command.DONE, PopulationSpec(**options.config.population)
+    print(backend.start_backend(spec, max(len(program.names) for program in programs)))
+    for program in programs:
+        try:
+            loaded, task = make_task(program)
+            print(memory.fit(loaded, spec, task)[1])
+        except memory.TooLargeError as error:
+            say(printable(f"flipjax sweep: cell {program.name}: {error}"))
+            code = command.USAGE
+    return code
 
 
 def _shard(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> Shard | None:

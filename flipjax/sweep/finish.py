@@ -1,7 +1,6 @@
 """What a trained program leaves behind: decompositions, a gallery, and the rows of results.csv."""
 
 import dataclasses
-import operator
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -13,7 +12,6 @@ from flipjax.config import Config
 from flipjax.data.pool import gather
 from flipjax.groups import Groups
 from flipjax.intervene.identity import training_evidence
-from flipjax.metrics import Decomposition
 from flipjax.model import Model
 from flipjax.plan import Program, member_axes, values_of
 from flipjax.results import gallery
@@ -116,7 +114,7 @@ def _assess(
     shared = devices.replicate(layout, (pool, rows, last))
     whole = population.map_selected(program.experiment, layout, current, questions, *shared, later=fewer)
     answers = {
-        part: jax.tree.map(operator.itemgetter(np.s_[:, :, end - len(table.rows) : end]), whole)
+        part: population.take_member(whole, np.s_[:, :, end - len(table.rows) : end])
         for (part, table), end in zip(task.tables.items(), ends, strict=True)
     }
     validation = answers["val"]
@@ -127,7 +125,7 @@ def _assess(
     for part, table in task.tables.items():
         answer = answers[part]
         scores = [] if answer.scores is None else [answer.scores[0]]
-        first = jax.tree.map(operator.itemgetter(0), answer.decomposition)
+        first = population.take_member(answer.decomposition, 0)
         scores += [_swap_risks(first, answer.fill_log_odds[0][..., [k], :], points[k][0]) for k in fills]
         parts[part] = StoredSplit(
             answer.decomposition.confusion,
@@ -159,12 +157,11 @@ def _masks_fit(config: Config) -> bool:
     return len(values_of(config, "seed")) > 1 and members * images * side**2 // 4 <= MASK_BYTES
 
 
-def _swap_risks(decomposition: Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
+def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """Returns the scene-swap risk (K, n, 1) of stacked members whose scenes were filled."""
     risks = []
     for k, center in enumerate(centers):
-        one = jax.tree.map(operator.itemgetter(k), decomposition)
-        risks.append(intervene.scene_swap(one, log_odds[k], center).risk)
+        risks.append(intervene.scene_swap(population.take_member(decomposition, k), log_odds[k], center).risk)
     return np.stack(risks)[..., None]
 
 
@@ -188,11 +185,11 @@ def _rows(
             for part, table in task.tables.items():
                 decomposition = stored.decomposition(setting.name, part, selection=rule)
                 log_odds = stored.scene_log_odds(setting.name, part, selection=rule)
-                sums = jax.tree.map(operator.itemgetter((place, index)), regions[part])
+                sums = population.take_member(regions[part], (place, index))
                 images = decomposition, log_odds, sums, table.groups, table.pairs
                 if part == "val" and setting.knobs.dfr:
                     # The other images fitted the head.
-                    images = jax.tree.map(operator.itemgetter(~table.refit), images)
+                    images = population.take_member(images, ~table.refit)
                 decomposition, log_odds, sums, groups, pairs = images
                 more = {}
                 # A rule that never had a value kept no epoch.

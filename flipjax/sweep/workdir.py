@@ -64,7 +64,7 @@ class Workdir:
             OSError: if it cannot be written to.
         """
         try:
-            # What reads config.json later wants names that it can hold, and nobody wants a folder called gs:.
+            # Neither paths that are no UTF-8, nor URLs such as gs://, which would make a local folder.
             if str(self.folder).encode() and any(part.endswith(":") for part in self.folder.parts):
                 raise ValueError("not on this machine")
             self._refuse_others(config, free=fresh or self._untrained())

@@ -201,8 +201,8 @@ def states_of(population: Population) -> State:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[population.slots], population.states)
 
 
-def take_member(stacked: Tree, index: int | np.integer | np.ndarray) -> Tree:
-    """Returns one member's tree, or those of several, out of stacked ones."""
+def take_member(stacked: Tree, index: Any) -> Tree:
+    """Returns what an index takes of every leaf: one member's tree, or those of several, out of stacked ones."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
