@@ -128,7 +128,7 @@ def test_numbers_are_those_of_results_csv(browser, run):
     columns += [(name, "all") for name in ("gap_mean", "worst_group_iou", "iou_foreground", "risk_auroc")]
     for member, cells in shown.items():
         stored = [float(rows.at[(member, group), column]) for column, group in columns]
-        assert cells[-10:-1] == ["-" if value != value else repr(value) for value in stored], member
+        assert cells[-11:-2] == ["-" if value != value else repr(value) for value in stored], member
 
 
 def test_filters_show_what_they_say(browser, run):

@@ -139,6 +139,15 @@ def _mean_ranking(members: Sequence[Decomposition]) -> panels.Ranking:
     return panels.Ranking(**tenths, remaining=panels.mean_curve([panels.remaining(images) for images in members]))
 
 
+def map_charts(run: Run) -> list[Chart]:
+    """Returns the map of Flip in the rare groups over all settings of a run, where a page shows some of them alone."""
+    if run.shown() is run or "rho" not in run.summary:
+        return []
+    caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
+    drawn = panels.map_panels(run.summary, "group/rare/fg_flip")
+    return [Chart("settings", "Flip in the rare groups over all settings", caption, run.note(interval=False), drawn)]
+
+
 def method_charts(run: Run) -> list[Chart]:
     """Returns the chart of what each method changes; none where there is one method."""
     if run.comparison.empty:
@@ -148,7 +157,7 @@ def method_charts(run: Run) -> list[Chart]:
         "their number: verdicts are in the table. Left of 0 is better for flip "
         "and the gap, right of 0 for IoU."
     )
-    return [Chart("methods", "What each method changes", caption, run.note(), forest_panels(run.comparison))]
+    return [Chart("methods", "What each method changes", caption, run.note(dots=True), forest_panels(run.comparison))]
 
 
 def class_sections(run: Run) -> list[Numbers | Picture]:

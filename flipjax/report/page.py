@@ -55,6 +55,7 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
     facts = [f"{run.members()} {run.note()}"]
     attribute = run.config.get("config", {}).get("pool", {}).get("attribute", "scene")
     facts += [f"The scene of an image is its {attribute}."] if attribute != "scene" else []
+    maps = charts.map_charts(run)
     run = run.shown()
     lines = findings(run)
     items = items_of(run)
@@ -64,7 +65,7 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
         title=run.name,
         facts=facts,
         lines=lines,
-        sections=_sections(run, items, others if first is flip else [flip, *others]),
+        sections=_sections(run, items, [*maps, *(others if first is flip else [flip, *others])]),
         missing=run.missing,
         config=run.config.get("config", {}),
         front=(Picture(first), front_pair(items, palette_of(run)) if items else None),

@@ -19,6 +19,7 @@ from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.chart import Chart, Panel
 from flipjax.report.run import Run
 from flipjax.report.style import CORRECT, DARK, FAINT, FLIP, LIGHT, MISS, PAPER, dress, legend, plain, shades
+from flipjax.results.estimates import FEWEST
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.text import setting_label, varying_axes
@@ -374,12 +375,45 @@ def line_chart(run: Run, name: str, title: str, caption: str, lines: Sequence[Li
 def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame, *, joined: bool) -> None:
     if joined:
         axes.plot(means["x"], means["mean"], color=line.colour, linewidth=1.8)
-    known = means.dropna(subset=["low", "high"])
+    # Of fewer seeds the dots say more than a wide interval.
+    known = means[means["n"] >= FEWEST].dropna(subset=["low", "high"])
     axes.vlines(known["x"], known["low"], known["high"], color=line.colour, linewidth=1.6)
     look: dict[str, Any] = {"color": line.colour, "marker": line.marker}
     mark: dict[str, Any] = {"s": 36, "zorder": 3, "edgecolor": PAPER, "linewidth": 0.6}
     axes.scatter(means["x"], means["mean"], label=plain(line.label, most=24), **mark, **look)
     axes.scatter(seeds["x"], seeds[line.quantity], s=11, alpha=0.45, linewidth=0, **look)
+
+
+def map_panels(summary: pd.DataFrame, quantity: str) -> list[Panel]:
+    """Returns a map of a share over rho and all settings, sorted, and its distribution over settings at each rho.
+
+    Args:
+        summary: of `flipjax.results.estimates.aggregate`, with a rho axis.
+        quantity: a share.
+    """
+    rows = summary[(summary["quantity"] == quantity) & summary["mean"].notna()]
+    labels = [setting_label(row, varying_axes(summary)) for row in records_of(rows)]
+    table = rows.assign(label=labels).pivot_table(index="label", columns="rho", values="mean")
+    table = table.sort_values(table.columns[-1])
+    rhos = [f"{rho:g}" for rho in table.columns]
+    title = title_of(quantity)
+
+    def draw_map(axes: Axes) -> None:
+        image = axes.imshow(table, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+        dress(axes, title=title, x="rho", y="settings, sorted", ticks=range(len(rhos)), labels=rhos)
+        axes.grid(False)
+        axes.set_yticks([])
+        axes.figure.colorbar(image, ax=axes)
+
+    def draw_distribution(axes: Axes) -> None:
+        columns = [table[rho].dropna() for rho in table.columns]
+        axes.boxplot(columns, positions=range(len(rhos)), widths=0.6, flierprops={"markersize": 2})
+        dress(axes, title="over settings", x="rho", y=title, ticks=range(len(rhos)), labels=rhos)
+        axes.set_ylim(0, 1)
+
+    ends = [f"{rho}: {table[rho].min():.2f} to {table[rho].max():.2f}" for rho in table.columns]
+    text = f"{title} of {len(table)} settings. Lowest to highest at rho {'; '.join(ends)}."
+    return [Panel(draw_map, text, (5.2, 4.4)), Panel(draw_distribution, text, (4.4, 4.4))]
 
 
 def share_panels(summary: pd.DataFrame) -> list[Panel]:
@@ -425,7 +459,12 @@ def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]
             for place, (rho, colour) in enumerate(zip(rhos, shades(len(rhos)), strict=True)):
                 chosen = rows[rows["rho"] == rho]
                 heights = chosen["label"].map(labels.index) + 0.7 * ((place + 0.5) / len(rhos) - 0.5)
-                axes.hlines(heights, chosen["low"], chosen["high"], linewidth=1.4, color=colour)
+                few = chosen["n"] < FEWEST
+                ends = chosen[["low", "high"]].mask(few)
+                axes.hlines(heights, ends["low"], ends["high"], linewidth=1.4, color=colour)
+                for height, values in zip(heights[few], chosen["values"][few], strict=True):
+                    seeds = [float(value) for value in str(values).split()]
+                    axes.scatter(seeds, [height] * len(seeds), s=11, alpha=0.45, linewidth=0, color=colour)
                 axes.scatter(chosen["difference"], heights, s=16, zorder=3, label=f"rho {rho}", color=colour)
             axes.axvline(0, color=FAINT, linewidth=1, zorder=1)
             low, high = axes.get_xlim()

@@ -11,7 +11,16 @@ import pandas as pd
 from flipjax.groups import TWO_BY_TWO
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
-from flipjax.results.estimates import IMAGES_INTERVAL, SEEDS_INTERVAL, Resamples, aggregate, compare, judge, trend
+from flipjax.results.estimates import (
+    FEWEST,
+    IMAGES_INTERVAL,
+    SEEDS_INTERVAL,
+    Resamples,
+    aggregate,
+    compare,
+    judge,
+    trend,
+)
 from flipjax.results.frames import Row, groups_of, listed, read_csv, to_frame
 from flipjax.results.rows import COMPARED, LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
 from flipjax.results.scores import score_rows
@@ -97,7 +106,8 @@ class Run(NamedTuple):
         note = f"{'One' if most else 'No'} seed, {images} test images"
         note = f"Means over {count} seeds, {images} test images each" if most > 1 else note
         kind = SEEDS_INTERVAL if most > 1 else IMAGES_INTERVAL if means["images_low"].notna().any() else ""
-        note += f"; {kind}." if interval and kind else "."
+        # Charts draw no interval of fewer seeds than a verdict needs.
+        note += f"; {kind}." if interval and kind and not (dots and 1 < most < FEWEST) else "."
         return f"{note} Small dots: single seeds." if dots and most > 1 else note
 
 
