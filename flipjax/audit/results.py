@@ -45,6 +45,11 @@ class Objects(NamedTuple):
     foreground: list[int]
     contexts: Mapping[str, Any]
 
+    @property
+    def background(self) -> bool:
+        """Whether any class is background, as which a segment can be missed."""
+        return len(self.foreground) < len(self.class_names)
+
     def summary(self) -> dict[str, float]:
         """Returns SegFlip and StrictFlip of all segments."""
         return {name: rows_by_name(self.flips)["all"][name] for name in ("seg_flip", "strict_flip")}

@@ -16,7 +16,7 @@ from flipjax.report.document import Document, Numbers, Section
 from flipjax.results.frames import records_of
 from flipjax.results.quantities import AUDIT_QUANTITIES, COLUMNS, SCENE_IMAGE_QUANTITIES, of_classes, title_of
 from flipjax.results.swapped_scenes import REPAIR_NOTE
-from flipjax.results.text import TextTable, number, probability
+from flipjax.results.text import TextTable, number
 
 TITLE = "Audit of flips"
 WORST = 10
@@ -204,7 +204,7 @@ def _difference(row: Mapping[str, Any]) -> str:
 
 
 def _q(row: Mapping[str, Any]) -> str:
-    return "-" if math.isnan(row["q"]) else probability(row["q"])
+    return "<0.001" if row["q"] < 0.001 else number(row["q"])
 
 
 def _flip_of_groups(audit: Audit) -> list[Numbers]:
@@ -389,7 +389,11 @@ def by_segment_class(objects: Objects) -> tuple[TextTable, TextTable]:
     rest = [[name, *_fate(classes[name])] for name in order[WORST:]]
     rest += [[name, "0", *["-"] * 6] for name in objects.class_names if name not in classes]
     header = ["class", "segments", "correct", "SegFlip", "miss", "mixed", "StrictFlip", "of the flips bleeding"]
-    return TextTable(header, [*worst, ["all", *_fate(total)]]), TextTable(header, rest if order[WORST:] else [])
+    # Without background nothing is missed.
+    kept = [place for place in range(len(header)) if header[place] != "miss" or objects.background]
+    header, *rows = ([row[place] for place in kept] for row in (header, *worst, ["all", *_fate(total)], *rest))
+    shown = len(worst) + 1
+    return TextTable(header, rows[:shown]), TextTable(header, rows[shown:] if order[WORST:] else [])
 
 
 def by_segment_pair(objects: Objects) -> tuple[TextTable, TextTable]:
@@ -417,9 +421,10 @@ def segment_matrix(objects: Objects) -> tuple[list[int], TextTable]:
     for c in classes:
         counts = objects.confusion[c]
         others = flips[c].sum() - flips[c, classes].sum()
-        cells = [*counts[classes].tolist(), int(others), int(counts[~inside].sum())]
+        cells = [*counts[classes].tolist(), int(others), *([int(counts[~inside].sum())] if objects.background else [])]
         rows.append([objects.class_names[c], *(f"{count:,}" if count else "" for count in cells)])
-    header = ["true class", *(objects.class_names[c] for c in classes), "other classes", "missed"]
+    missed = ["missed"] if objects.background else []
+    header = ["true class", *(objects.class_names[c] for c in classes), "other classes", *missed]
     return classes, TextTable(header, rows)
 
 
