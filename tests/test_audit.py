@@ -12,7 +12,7 @@ from flipjax import metrics
 from flipjax.audit import results
 from flipjax.audit.counts import count_pairs
 from flipjax.audit.pairs import open_pairs
-from flipjax.results.region_shares import region_quantities
+from flipjax.results.images import region_quantities
 
 
 @pytest.fixture(scope="session")

@@ -29,9 +29,8 @@ from flipjax.metrics import (
 )
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.results.frames import Row, rounded, write_csv
-from flipjax.results.images import image_columns
+from flipjax.results.images import image_columns, region_quantities
 from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES, title_of
-from flipjax.results.region_shares import region_quantities
 
 
 class Objects(NamedTuple):

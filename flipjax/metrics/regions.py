@@ -88,7 +88,7 @@ def region_sums(
         **spec: fields of `LabelSpec`. Ignored pixels lie outside no region.
 
     Returns:
-        `RegionSums`; `flipjax.results.region_shares` makes shares and the expected calibration error of them.
+        `RegionSums`; `flipjax.results.images` makes shares and the expected calibration error of them.
 
     Raises:
         TypeError: logits that are not floating point, or labels that are not integers.

@@ -14,7 +14,7 @@ from flipjax.groups import TWO_BY_TWO, Groups
 from flipjax.metrics import summarize
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.results.frames import Row, rounded, to_frame
-from flipjax.results.images import counterfactual_flip
+from flipjax.results.images import counterfactual_flip, region_quantities
 from flipjax.results.quantities import (
     PAIR_QUANTITIES,
     PULL_QUANTITIES,
@@ -24,7 +24,6 @@ from flipjax.results.quantities import (
     of_classes,
     quantity_of,
 )
-from flipjax.results.region_shares import region_quantities
 
 if TYPE_CHECKING:
     from flipjax.data.arrays import Benchmark

@@ -17,9 +17,8 @@ from flipjax.plan import Program, member_axes, values_of
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import Row
-from flipjax.results.images import counterfactual_flip
+from flipjax.results.images import counterfactual_flip, region_quantities
 from flipjax.results.quantities import PAIR_QUANTITIES, REGION_QUANTITIES, SCENE_QUANTITIES
-from flipjax.results.region_shares import region_quantities
 from flipjax.results.rows import member_rows
 from flipjax.results.swapped_scenes import scene_quantities
 from flipjax.sweep.storage import shown_images
