@@ -36,6 +36,11 @@ class Setting:
     knobs: Knobs
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The axes as columns of a table, blank where the member's method has no use for one."""
+        return {name: "" if value is None else value for name, value in self.axes.items()}
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -92,13 +97,21 @@ def plan(config: Config) -> list[Program]:
 
 
 def member_axes(config: Config) -> list[dict[str, Any]]:
-    """Returns the value of every axis for each member: of `config.members`, each with the product of the other axes."""
+    """Returns the value of every axis for each member: of `config.members`, each with the product of the other axes.
+
+    A knob that a method does not use is None, and members that would be the same training are one.
+    """
     names = [name for name in AXES if name in config.axes or any(name in own for own in config.members)]
-    return [
-        dict(zip(names, point, strict=True))
-        for own in config.members or ({},)
-        for point in itertools.product(*([own[name]] if name in own else _unlisted(config, name) for name in names))
-    ]
+    methods = methods_of(config)
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for own in config.members or ({},):
+        values = [[own[name]] if name in own else _unlisted(config, name) for name in names]
+        for point in itertools.product(*values):
+            member = dict(zip(names, point, strict=True))
+            used = active_knobs([member["method"]], methods)
+            member |= dict.fromkeys((name for name in names if name in STRENGTHS and name not in used), None)
+            found.setdefault(tuple(member.values()), member)
+    return [*found.values()]
 
 
 def values_of(config: Config, name: str) -> tuple[Any, ...]:
@@ -180,7 +193,7 @@ def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: 
 
     `static` are those of the grid by their dotted names.
     """
-    strengths = {**config.knobs} | {knob: values[knob] for knob in STRENGTHS if knob in values}
+    strengths = {**config.knobs} | {knob: values[knob] for knob in STRENGTHS if values.get(knob) is not None}
     knobs = knobs_of(values["method"], strengths, methods_of(config))
     augmentation = {part: values.get(part, config.train[part]) for part in Augmentation._fields}
     shown = {field: name_of(value) or ("none" if value is None else value) for field, value in static.items()}

@@ -24,7 +24,7 @@ def section(name, /, **values):
 
 BAD = {
     **section("pool", name="birds", size=20, seed=-1, objects=3, scenes=2, features=("image", "mask")),
-    **section("pool", classes=("cat",), scene_kinds=("land", "land"), usual=("land", ())),
+    **section("pool", classes=("cat",), scene_kinds=("land", "land"), usual=("land", ()), cue="colour"),
     **section("split", n_train=-1, n_val=0, n_test=3, seed=-1),
     **section("model", name="vgg", width=0, depth=7, norm="layer", dtype="float16", build="vgg"),
     **section("train", epochs=0, batch_size=0, patience=0, hflip=NAN, crop=1.5, jitter=-0.1),
@@ -102,7 +102,7 @@ def test_members_that_are_no_product_stand_in_a_list():
     ]  # fmt: skip
     assert program.rhos == (0.9, 0.6) and program.experiment.train.strongest.crop == 0.5
     assert [setting.knobs.dro for setting in program.settings] == [0, 0, 1, 1]
-    assert [each["dro_step"] for each in axes] == [0.01, 0.01, 0.1, 0.1]
+    assert [each["dro_step"] for each in axes] == [None, None, 0.1, 0.1]
     assert [[*each] for each in axes] == [[*axes[0]]] * 4
 
 
@@ -112,6 +112,15 @@ def test_static_keys_that_belong_together_are_a_list():
     found = [(each.experiment.model.width, each.experiment.pool.size, each.settings[0].axes) for each in plan(config)]
     assert [each[:2] for each in found] == [(4, 32), (16, 48)]
     assert all((axes["model.width"], axes["pool.size"]) == (width, size) for width, size, axes in found)
+
+
+def test_members_that_are_the_same_training_are_one():
+    config = default_config()
+    config.axes.update(rho=(0.5,), method=("ce", "group_dro", "dice_ce"), dro_step=(0.01, 0.1), dice=(0.5, 1.0))
+    settings = plan(config)[0].settings
+    assert [(each.axes["method"], each.columns["dice"], each.columns["dro_step"]) for each in settings] == [
+        ("ce", "", ""), ("group_dro", "", 0.01), ("group_dro", "", 0.1), ("dice_ce", 0.5, ""), ("dice_ce", 1.0, "")
+    ]  # fmt: skip
 
 
 LAND, WATER = "land", "water"
@@ -226,6 +235,6 @@ def test_knobs_and_augmentation_are_axes_of_one_program():
     assert program.experiment.train.strongest.crop == 0.75
     knobs = [(s.axes["method"], s.axes["dro_step"], s.knobs.dro_step, s.knobs.cutmix) for s in program.settings[::2]]
     assert knobs[:2] == [("group_dro", 0.1, 0.1, 0.0), ("group_dro", 1.0, 1.0, 0.0)]
-    assert knobs[2:] == [("bg_cutmix", 0.1, 0.0, 0.25), ("bg_cutmix", 1.0, 0.0, 0.25)]
-    assert [s.augmentation.crop for s in program.settings] == [0.0, 0.75] * 4
+    assert knobs[2:] == [("bg_cutmix", None, 0.0, 0.25)]
+    assert [s.augmentation.crop for s in program.settings] == [0.0, 0.75] * 3
     assert {s.augmentation.hflip for s in program.settings} == {0.5} and "hflip" not in program.settings[0].axes

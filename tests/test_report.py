@@ -173,7 +173,7 @@ def test_report_of_small_runs(tmp_path, settings, sketched):
 
 
 def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, sketched):
-    make_run(tmp_path, config={"config": {"axes": {"rho": [0.5, 0.9], "seed": [0, 1, 2]}}})
+    make_run(tmp_path, config={"members": 6})
     path = tmp_path / "cells/only/decomposition.npz"
     save_cell(path, dataclasses.replace(load_cell(path), rows=()))  # As of a version that wrote none.
     (tmp_path / "history.csv").unlink()

@@ -1,7 +1,6 @@
 """What a report is made of: the tables of a run folder, read from its files alone, and what they lack."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,9 +197,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: list[str]) -> None:
-    settings = config.get("config", {})
-    axes = [*settings.get("axes", {}).values(), *settings.get("grid", {}).values()]
-    planned = math.prod(len(values) for values in axes if isinstance(values, list)) if axes else 0
+    planned = config.get("members", 0)
     if len(records) < planned:
         missing.append(f"{planned - len(records)} of the {planned} planned members have no results")
     for status in (each for each in LEFT_OUT if each != NOT_LEARNT):

@@ -178,7 +178,11 @@ def _rows(
     rows = []
     for index, setting in enumerate(program.settings):
         for place, rule in enumerate(stored.selections):
-            member = {"member": setting.name, **setting.axes, "status": Status(int(states.status[index])).name.lower()}
+            member = {
+                "member": setting.name,
+                **setting.columns,
+                "status": Status(int(states.status[index])).name.lower(),
+            }
             member |= {"epochs": int(states.epoch[index]), "best_epoch": int(states.best[rule].epoch[index])}
             center = stored.center(setting.name, selection=rule)
             for part, table in task.tables.items():
@@ -252,6 +256,9 @@ def blank_rows(program: Program, class_names: Sequence[str], all_groups: Groups,
         for setting in program.settings
         for rule in program.experiment.train.selection
         for row in member_rows(
-            {"member": setting.name, **setting.axes, **blank, "selection": rule}, None, np.zeros(0, np.int32), **known
+            {"member": setting.name, **setting.columns, **blank, "selection": rule},
+            None,
+            np.zeros(0, np.int32),
+            **known,
         )
     ]

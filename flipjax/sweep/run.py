@@ -242,7 +242,8 @@ def run_sweep(
         parts = [] if collect else sweep.pending()
         if parts:
             device = backend.start_backend(sweep.spec, max(len(part.names) for part in parts))
-            facts = {"name": name, "command": line} | ({"functions": own} if (own := sources_of(config)) else {})
+            facts = {"name": name, "command": line, "members": sum(len(program.names) for program in programs)}
+            facts |= {"functions": own} if (own := sources_of(config)) else {}
             workdir.describe(settings, facts, backend.describe_start(device), strict=strict_versions)
             say(f"{device}; reading the pool")
             signals.training, start = True, time.monotonic()
