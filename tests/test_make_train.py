@@ -90,6 +90,8 @@ def test_vmap_over_traced_levels_seeds_and_rates(small, quick_compilation):
 
 
 def test_data_in_memory_takes_the_place_of_the_pool(small):
+    # Equal configurations share programs.
+    assert jax.tree.structure(flipjax.make_train(small.setup.config)) == jax.tree.structure(small)
     given = flipjax.make_train(small.setup.config, data=small.setup.task)
     populations.assert_same(given.member(rho=0.9).rows, small.member(rho=0.9).rows)
     with pytest.raises(ConfigError, match="arrays"):

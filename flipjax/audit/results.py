@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import pandas as pd
 
 from flipjax.audit.contexts import measure_contexts
 from flipjax.audit.counts import Measured
 from flipjax.audit.flips import flip_gap, flip_pairs, flips_by_group
+from flipjax.backend import key_of
 from flipjax.files import replacing
 from flipjax.groups import TWO_BY_TWO, AnyGroups, Groups, NamedGroups
 from flipjax.intervene.identity import SceneSwap
@@ -101,7 +101,7 @@ def count_objects(
     # Rates of segments are sums over images, so that a cluster is an image.
     place = tables.true["image"].to_numpy()
     drawn = tables.true.assign(image=place if clusters is None else clusters[place])
-    key = jax.random.key(0) if drawn["image"].nunique() > 1 else None
+    key = key_of(0) if drawn["image"].nunique() > 1 else None
     flips = segment_flips(drawn, key=key, samples=samples, class_names=class_names)
     budget = error_budget(tables.pixels, num_classes=C)
     confusion = segment_confusion(tables.true, num_classes=C)
@@ -241,7 +241,7 @@ def conclude_audit(
     intervals = {}
     if keys:
         resampled = functools.partial(
-            bootstrap, key=jax.random.key(0), samples=samples, pairs=pairs, clusters=clusters, **options
+            bootstrap, key=key_of(0), samples=samples, pairs=pairs, clusters=clusters, **options
         )
         intervals = resampled(decomposition, keys)
         # The same key draws the same images.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flipjax.backend import key_of
 from flipjax.config import PoolSpec, check_value
 from flipjax.data import store
 from flipjax.data.build import with_usual
@@ -48,7 +49,7 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
     catalog = list_synthetic(spec)
     object_class, scene_kind = catalog.object_class, catalog.scene_kind
     store.check_memory(store.shapes_of(len(object_class), len(scene_kind), spec.size), store.memory_limit())
-    creature_key, scene_key = jax.random.split(jax.random.key(spec.seed))
+    creature_key, scene_key = jax.random.split(key_of(spec.seed))
     drawn = tuple(map(CREATURES.index, catalog.class_names)), tuple(map(CUES[spec.cue].index, catalog.scene_names))
     rgba = _in_chunks(_creature, creature_key, object_class, 1.0, size=spec.size, drawn=drawn[0])
     scenes = _in_chunks(_scene, scene_key, scene_kind, 1.0, size=spec.size, drawn=drawn[1])
