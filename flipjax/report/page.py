@@ -20,7 +20,7 @@ from flipjax.report.panels import Line, line_panels
 from flipjax.report.pictures import CAPTION, Item, Palette, items_of, palette_of, save_gallery
 from flipjax.report.run import TABLES, Run, read_run
 from flipjax.results import text
-from flipjax.results.frames import write_csv
+from flipjax.results.frames import records_of, write_csv
 from flipjax.results.rows import NOT_LEARNT
 from flipjax.results.text import TextTable, comparison_table, varying_axes
 
@@ -150,7 +150,12 @@ def front_chart(run: Run, flip: Chart) -> Chart:
     summary, records = run.summary[run.summary["quantity"] == FLIP], run.kept()
     if len(flip.panels) < 2 or records.empty:
         return flip
-    labels, of_members = (table[axes].astype(str).agg(", ".join, axis="columns") for table in (summary, records))
+    labels, of_members = (
+        pd.Series(
+            [", ".join(f"{row[name]}" for name in axes if row[name] == row[name]) for row in records_of(table)]
+        ).set_axis(table.index)
+        for table in (summary, records)
+    )
     names = list(dict.fromkeys(labels))[: len(LOOKS)]
     columns = {name: records[FLIP].where(of_members == name) for name in names}
     lines = [Line(name, name, *look) for name, look in zip(names, LOOKS.items(), strict=False)]

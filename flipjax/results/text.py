@@ -58,6 +58,11 @@ def by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tuple
         yield setting, {row["quantity"]: row for row in records_of(rows)}
 
 
+def _shown(values: Sequence) -> list[str]:
+    """Returns the values of a setting as texts, a dash for an axis that its method does not use."""
+    return ["-" if value != value else str(value) for value in values]
+
+
 def number(value: float, form: str = ".3f") -> str:
     """Returns a number as text, a dash where it does not exist.
 
@@ -114,7 +119,7 @@ def summary_table(summary: pd.DataFrame) -> TextTable:
     for values, by_name in by_setting(summary, axes):
         first = by_name["fg_flip"]
         means = [mean_text(by_name[name], first["n"]) for name in columns]
-        rows.append([*map(str, values), *(str(first[name]) for name in counts.values()), *means])
+        rows.append([*_shown(values), *(str(first[name]) for name in counts.values()), *means])
     return TextTable([*axes, *counts, *map(title_of, columns)], rows, len(axes) + len(counts))
 
 
@@ -125,7 +130,7 @@ def trend_table(trends: pd.DataFrame) -> TextTable:
     for values, by_name in by_setting(trends, axes):
         for row in (by_name[name] for name in JUDGED):
             ends = [number(row["before"]), number(row["after"]), difference_text(row)]
-            names = [*map(str, values), title_of(row["quantity"]), f"{row['from']} to {row['to']}", str(row["n"])]
+            names = [*_shown(values), title_of(row["quantity"]), f"{row['from']} to {row['to']}", str(row["n"])]
             rows.append([*names, *ends])
     return TextTable([*axes, "quantity", "rho", "seeds", "before", "after", "change"], rows, len(axes) + 1)
 
@@ -140,7 +145,7 @@ def comparison_table(comparison: pd.DataFrame, axis: str = "method", *, axes: Se
     rows = []
     for values, by_name in by_setting(comparison, [axis, *axes]):
         cells = [difference_text(by_name[name]) for name in JUDGED]
-        rows.append([*map(str, values), str(by_name[JUDGED[0]]["n"]), *cells])
+        rows.append([*_shown(values), str(by_name[JUDGED[0]]["n"]), *cells])
     return TextTable([axis, *axes, "seeds", *map(title_of, JUDGED)], rows, len(axes) + 2)
 
 
@@ -158,7 +163,7 @@ def score_table(summary: pd.DataFrame, *quantities: str) -> TextTable:
     rows = []
     for (score, *values), members in groups_of(summary[summary["quantity"].isin(quantities)], names):
         cells = {row[across]: mean_text(row, most) for row in records_of(members)}
-        rows.append([SCORES[score].title, *map(str, values), *(cells.get(column, "-") for column in columns)])
+        rows.append([SCORES[score].title, *_shown(values), *(cells.get(column, "-") for column in columns)])
     header = [f"rho {column}" if across == "rho" else title_of(column) for column in columns]
     return TextTable([*names, *header], rows, len(names))
 
