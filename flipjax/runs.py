@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from flipjax.config import PLACES, Config, ConfigError, default_config, leaves
+from flipjax.config import PLACES, Config, ConfigError, default_config, leaves, static_settings
 from flipjax.data.arrays import ArrayData, Benchmark, benchmark
 from flipjax.files import DamagedError
 from flipjax.identity import digest_of
@@ -210,9 +210,9 @@ class RunMember:
     def _own_network(self) -> Callable | None:
         """Returns the function that makes its network, where the run's configuration has it."""
         config = self.run.config
-        functions = [each for each in (config.model.build, *config.grid.model.get("build", ())) if callable(each)]
+        functions = [config.model.build, *(own.get("model.build") for own in static_settings(config))]
         asked = self.axes.get("model.build", name_of(config.model.build) if config.model.build else "none")
-        return {name_of(function): function for function in functions}.get(asked)
+        return {name_of(function): function for function in functions if callable(function)}.get(asked)
 
 
 def _tuples(value: Any) -> Any:

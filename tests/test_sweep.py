@@ -47,7 +47,7 @@ def test_a_run_writes_what_the_contract_names():
     assert cell.parts["test"].confusion.shape == (1, 2, 8, 3, 3)
     assert np.array_equal(cell.parts["test"].pairs, np.repeat(np.arange(4), 2))
     assert len(list(folder.glob("cells/000/weights/m00?.val_loss.safetensors"))) == 2
-    for name in ("index.html", "summary.csv", "trend.csv"):
+    for name in ("index.html", "summary.csv"):
         assert (folder / "report" / name).stat().st_size > 0
     said = (folder.parent / "said").read_text()
     assert "epoch 3/3" in said and "flip, rare" in said
