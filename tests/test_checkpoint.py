@@ -55,6 +55,15 @@ def test_a_whole_checkpoint_that_does_not_fit_is_refused_by_name_and_stays(check
         checkpoints.restore(TREE, say=print)
 
 
+def test_a_disk_without_room_is_refused_before_anything_is_written(checkpoints, tmp_path, monkeypatch):
+    before = sorted(tmp_path.rglob("*"))
+    full = shutil.disk_usage(tmp_path)._replace(free=checkpoint.SPARE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(OSError, match="4") as refused:
+        checkpoints.save(4, TREE)
+    assert refused.value.errno == errno.ENOSPC and sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_checkpoint_that_cannot_be_read_now_is_kept(checkpoints, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "_file_digests", mock.Mock(side_effect=PermissionError(errno.EACCES, "")))

@@ -1,5 +1,6 @@
 """Checkpoints of a population: the stacked states and what was recorded so far, through Orbax."""
 
+import errno
 import json
 import logging
 import os
@@ -17,6 +18,8 @@ from flipjax.config import ConfigError
 from flipjax.files import DamagedError, adding_folder, sha256
 
 MAX_CHECKPOINTS = 2
+SPARE = 2**20
+"""Bytes of a disk that a checkpoint leaves free."""
 # Run identity, epoch and SHA-256 of the files, so that a damaged checkpoint, or another run's, is rejected.
 RECORD = "record.json"
 ARRAYS = "arrays"
@@ -42,6 +45,10 @@ class Checkpoints:
         """
         arrays = _flat(tree)
         place = self._folder / str(epoch)
+        # Asked before: of a disk that fills up TensorStore's threads print tracebacks.
+        disk = next(path for path in self._folder.parents if path.exists())
+        if shutil.disk_usage(disk).free < SPARE + 2 * sum(array.nbytes for array in arrays.values()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
         try:
             with adding_folder(place) as partial:
                 self._orbax.save(partial / ARRAYS, args=ocp.args.StandardSave(arrays))
