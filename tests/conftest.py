@@ -44,7 +44,15 @@ SIZE, OBJECTS, SCENES = 16, 12, 4  # objects a class, scene photos a kind
 SLOWEST = ["sweep", "methods", "launchers", "scale", "run_folder", "smp", "examples"]
 SLOWEST += ["population", "synthetic", "audit", "evaluate", "report"]
 """Files that start first, so that the workers end together; those that train the same programs start apart."""
-EXACT = {"test_launchers", "test_make_train", "test_population", "test_run_folder", "test_scale", "test_sweep"}
+EXACT = {
+    "test_launchers",
+    "test_make_train",
+    "test_population",
+    "test_run_folder",
+    "test_runs",
+    "test_scale",
+    "test_sweep",
+}
 """Files that ask for equal bits of programs that differ; the programs of all others are compiled as fast as can be."""
 
 
