@@ -17,8 +17,7 @@ from scipy.stats import beta
 from flipjax import monitor
 from flipjax.files import DamagedError
 from flipjax.monitor.__main__ import main
-from flipjax.monitor.drift import BETS, _insert
-from flipjax.monitor.threshold import FORMAT, _digest
+from flipjax.monitor.monitor import BETS, FORMAT, _digest, _insert
 from flipjax.terminal import open_closed_streams
 
 
@@ -92,14 +91,34 @@ def test_false_alarms_are_rare_and_drift_is_seen():
     assert alarms <= 6
 
 
-def test_images_without_region_say_nothing():
+def test_images_without_foreground_rank_above_all_and_are_flagged_where_they_are_rare():
     generator = np.random.default_rng(0)
-    fitted = monitor.fit(generator.normal(size=50))
-    scores = generator.normal(size=20)
-    gaps = np.insert(scores, [0, 5, 20], np.nan)
-    with_gaps = [verdict for verdict in monitor.watch(fitted, gaps) if not math.isnan(verdict.score)]
-    assert with_gaps == list(monitor.watch(fitted, scores))
-    assert not monitor.flag(fitted, [np.nan]).any()
+    reference, stream = generator.normal(size=50), generator.normal(size=20)
+    gaps = np.insert(stream, [0, 5, 20], np.nan)
+    highest = list(monitor.watch(monitor.fit([*reference, 9.0]), np.nan_to_num(gaps, nan=9.0)))
+    rare = list(monitor.watch(monitor.fit([*reference, np.nan]), gaps))
+    assert [each[2:] for each in rare] == [each[2:] for each in highest]
+    for empty, flagged in ((2, True), (3, False)):
+        fitted = monitor.fit([*reference, *[np.nan] * empty])
+        assert fitted.flags_empty == flagged == monitor.flag(fitted, [np.nan]).item()
+        assert [each.flagged for each in monitor.watch(fitted, gaps)] == monitor.flag(fitted, gaps).tolist()
+    silent = list(monitor.watch(monitor.fit(reference), np.full(20, np.nan)))
+    assert silent[-1].alarm and all(each.flagged for each in silent)
+
+
+def test_detection_by_counting():
+    generator = np.random.default_rng(0)
+    scores, losses = generator.random((2, 200))
+    losses[:20] = scores[10:30] = np.nan
+    fitted = monitor.fit(generator.random(100), flag_rate=0.3)
+    found = monitor.detection(fitted, scores, losses)
+    flagged, error = (scores > fitted.threshold) | np.isnan(scores), losses > 0.5
+    known = ~np.isnan(losses)
+    expected = flagged.mean(), error[flagged & known].mean(), flagged[error].mean()
+    for (value, low, high), wanted in zip(found, expected, strict=True):
+        assert value == pytest.approx(wanted) and 0 <= low < value < high <= 1
+    nothing = monitor.detection(fitted, scores, np.full(200, np.nan))
+    assert np.isnan([*nothing.precision, *nothing.recall]).all()
 
 
 def test_a_monitor_on_disk(tmp_path):
@@ -115,7 +134,7 @@ def test_a_monitor_on_disk(tmp_path):
         text[:50]: "expected a monitor",
         "[]": "expected a monitor",
         "[" * 100_000: "expected a monitor",
-        text.replace('"false_alarm": 0.01', '"false_alarm": 0.02'): "values are not those",
+        text.replace('"false_alarm": 0.01', '"false_alarm": 0.02'): "do not match",
         json.dumps(nested | {"digest": _digest(nested)}): "expected a monitor",
     }.items():
         path.write_text(damaged)
@@ -138,7 +157,7 @@ def run(tmp_path, capsys, monkeypatch):
     (tmp_path / "scores.csv").write_text("score\n" + "\n".join(map(str, range(99))))
     for _ in range(2):  # A monitor is replaced by another.
         code, printed, _ = run_command("fit --scores scores.csv --out monitor.json")
-        assert code == 0 and "99 reference images" in printed
+        assert code == 0 and "monitor.json" in printed
     return run_command
 
 
@@ -152,12 +171,12 @@ def test_a_stream_of_lines(run):
     )
     answers = [json.loads(line) for line in printed.splitlines()]
     assert code == 1
-    rows = [("a", 12, False), ("b", None, None), (5, 98, True), ("last", 0.5, False)]
+    rows = [("a", 12, False), ("b", None, True), (5, 98, True), ("last", 0.5, False)]
     assert [(row["id"], row["score"], row["flagged"]) for row in answers] == rows
     assert set(answers[0]["drift"]) == {"evidence", "p_value", "alarm"}
     assert {name: answers[-1][name] for name in last} == last and "other" not in answers[-1]
     assert [int(n) for n in re.findall(r"line (\d+): ", said)] == [3, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18]
-    assert "4 images, 1 flagged, 1 without region, 13 unreadable; no drift alarm" in said
+    assert "4 images, 2 flagged, 1 without foreground, 13 unreadable; no drift alarm" in said
 
 
 @pytest.mark.parametrize("regions", ["objects", "image"])
@@ -201,7 +220,8 @@ def test_closed_streams(run, capsys, monkeypatch):
 def test_a_risk_from_the_table_of_an_audit_or_from_lines(run, tmp_path):
     table, out = tmp_path / "images.csv", tmp_path / "risk.json"
     table.write_text("name,flip_risk,flip\na,0.1,0.0\nb,,0.0\nc,4e-1,1\nd,.3,0.5\ne,0.2,0.0\n")
-    assert run("fit --scores images.csv --out risk.json --risk 0.2")[0] == 0
+    code, printed, _ = run("fit --scores images.csv --out risk.json --risk 0.2")
+    assert code == 0 and re.search(r"fitted +0.3 +0.40 \[.*\] +0.50 \[.*\] +1.00", printed)
     fitted = monitor.load_monitor(out)
     assert (fitted.threshold, fitted.without_region) == (0.3, 1)
     rows = [line.split(",") for line in table.read_text().splitlines()[1:]]

@@ -1,13 +1,27 @@
-"""Watching a model at work without labels: which images to look at, and whether their scores have drifted."""
+"""Monitoring a deployed model without labels: which images to inspect, and whether their scores have drifted."""
 
-from flipjax.monitor.by_region import RegionScores, region_scores
-from flipjax.monitor.drift import Verdict, watch
-from flipjax.monitor.threshold import Monitor, fit, flag, load_monitor, save_monitor
+from flipjax.monitor.monitor import (
+    Detection,
+    Monitor,
+    RegionScores,
+    Verdict,
+    alarm_delay,
+    detection,
+    fit,
+    flag,
+    load_monitor,
+    region_scores,
+    save_monitor,
+    watch,
+)
 
 __all__ = [
+    "Detection",
     "Monitor",
     "RegionScores",
     "Verdict",
+    "alarm_delay",
+    "detection",
     "fit",
     "flag",
     "load_monitor",

@@ -1,0 +1,263 @@
+"""Scores of images from a CSV or JSON lines: fitting a monitor to them, and watching a stream of them."""
+
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from flipjax.config import ConfigError
+from flipjax.files import DamagedError, csv_rows
+from flipjax.metrics.selective import accepted
+from flipjax.monitor.monitor import (
+    ERROR,
+    RARE,
+    Monitor,
+    Verdict,
+    alarm_delay,
+    detection,
+    fit,
+    load_monitor,
+    save_monitor,
+    watch,
+)
+from flipjax.terminal import printable
+
+SCORES = ("score", "flip_risk")
+LOSSES = ("loss", "flip")
+"""Names of a column or key; the second of each is an audit's."""
+BESIDE = ("region", "max_softmax", "flip_risk_share")
+"""Keys that are copied from a line to its answer: the region, and its other scores."""
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+LONGEST = 1 << 20
+"""Bytes of a line, at most."""
+RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Flag rates of the table of `fit_monitor`."""
+SHIFTS = (0.5, 1.0, 2.0)
+"""Rises of the scores, in standard deviations, for which the delay of the drift alarm is given."""
+LONGEST_DELAY = 1000
+
+
+class ScoredImage(NamedTuple):
+    """An image or region: its name, score (NaN without foreground), loss (NaN: unknown) and copied keys."""
+
+    id: Any
+    score: float
+    loss: float
+    beside: Mapping[str, Any]
+
+
+def fit_monitor(
+    scores: str, *, out: Path, flag_rate: float | None = None, risk: float | None = None, false_alarm: float = 0.01
+) -> str:
+    """Fits a monitor to a CSV or JSON lines, writes it and returns a summary.
+
+    Args:
+        scores: a CSV, or `-` for JSON lines on standard input.
+        out: a new file, or a monitor to replace.
+        flag_rate: as in `fit`.
+        risk: as in `fit`; needs losses.
+        false_alarm: as in `fit`.
+
+    Raises:
+        ConfigError: an option that cannot be used, a line that cannot be read, or `out` that is no monitor.
+    """
+    if os.path.lexists(out):
+        try:
+            load_monitor(out)
+        except (DamagedError, OSError) as error:
+            raise ConfigError("--out", "a new file, or a monitor to replace", out) from error
+    images = list(read_lines(_stdin(), complain=_refuse) if scores == "-" else read_table(Path(scores)))
+    values, losses = ([getattr(image, name) for image in images] for name in ("score", "loss"))
+    if risk is not None and all(map(math.isnan, losses)):
+        raise ConfigError("--risk", f"scores with losses: a column or key {' or '.join(LOSSES)}")
+    try:
+        monitor = fit(values, losses=losses, flag_rate=flag_rate, risk=risk, false_alarm=false_alarm)
+    except ValueError as error:
+        name, _, problem = str(error).partition(": ")
+        raise ConfigError(f"--{name}", problem=problem) from error
+    save_monitor(monitor, out)
+    return "\n".join([f"Wrote {out}.", *_summary(monitor, np.array(values), np.array(losses), risk)])
+
+
+def _summary(monitor: Monitor, scores: np.ndarray, losses: np.ndarray, risk: float | None) -> list[str]:
+    """Returns the table of thresholds, what is bounded, the rule for empty images and the delay of the drift alarm."""
+    from flipjax.results.text import TextTable, to_text  # pandas, which `watch` does without.
+
+    rows = []
+    for name, own in _alternatives(monitor):
+        found = [_fraction_text(values) for values in detection(own, scores, losses)]
+        rows.append([name, f"{own.threshold:.6g}", *found])
+    table = to_text(TextTable(["flag_rate", "threshold", "flagged", "precision", "recall"], rows))
+    lines = ["", table.rstrip(), "", "On the reference images, with 95% intervals (Wilson)."]
+    if np.isnan(losses).all():
+        lines.append(f"Precision and recall need losses: a column or key {' or '.join(LOSSES)}.")
+    else:
+        lines.append(f"Precision: errors (loss above {ERROR}) among flagged images; recall: flagged among errors.")
+    if risk is not None:
+        mean = accepted(scores, losses, threshold=monitor.threshold)[1]
+        lines.append(
+            f"--risk {risk:g} bounds the mean loss of reference images at or below the threshold ({mean:.4f}); it does "
+            "not bound that of new images."
+        )
+    empty, verb = monitor.without_region, "are" if monitor.flags_empty else "are not"
+    lines.append(
+        f"Images without predicted foreground {verb} flagged: {empty} of {len(scores)} reference images have none "
+        f"(limit {RARE:.0%}). In the drift test they rank above all scores."
+    )
+    spread = float(monitor.scores.std())
+    delays = [(shift, alarm_delay(monitor, monitor.scores + shift * spread, longest=LONGEST_DELAY)) for shift in SHIFTS]
+    texts = [f"{delay:.0f}" if delay < math.inf else f"more than {LONGEST_DELAY}" for _, delay in delays]
+    shifts = ", ".join(f"{shift:g}: {text}" for (shift, _), text in zip(delays, texts, strict=True))
+    return [*lines, f"Median images until the drift alarm, by the rise of scores in standard deviations: {shifts}."]
+
+
+def _alternatives(monitor: Monitor) -> Iterator[tuple[str, Monitor]]:
+    """Yields the fitted monitor, and those of other flag rates that its scores allow."""
+    yield "fitted", monitor
+    for rate in RATES:
+        if rate * (len(monitor.scores) + 1) >= 1:
+            threshold = fit(monitor.scores, flag_rate=rate).threshold
+            yield f"{rate:g}", dataclasses.replace(monitor, threshold=threshold)
+
+
+def _fraction_text(values: tuple[float, float, float]) -> str:
+    return "-" if math.isnan(values[0]) else "{:.2f} [{:.2f}, {:.2f}]".format(*values)
+
+
+def watch_stream(path: Path, *, seed: int = 0) -> int:
+    """Flags the images of standard input, prints a JSON line for each, and returns how many lines cannot be read.
+
+    Args:
+        path: a monitor.
+        seed: of the order among equal scores.
+
+    Raises:
+        ConfigError: a seed below 0, or no standard input.
+        DamagedError: no monitor.
+    """
+    monitor = load_monitor(path)
+    if seed < 0:
+        raise ConfigError("--seed", "a number >= 0", seed)
+    counts = dict.fromkeys(("images", "flagged", "without foreground", "unreadable"), 0)
+    alarm = "no drift alarm"
+
+    def complain(problem: str) -> None:
+        counts["unreadable"] += 1
+        _say(problem)
+
+    images, twins = itertools.tee(read_lines(_stdin(), complain=complain))
+    verdicts = watch(monitor, (image.score for image in twins), seed=seed)
+    try:
+        for image, verdict in zip(images, verdicts, strict=False):
+            counts["images"] += 1
+            counts["flagged"] += verdict.flagged
+            counts["without foreground"] += math.isnan(verdict.score)
+            if verdict.alarm and alarm == "no drift alarm":
+                alarm = f"drift alarm at image {counts['images']} ({image.id})"
+                _say(alarm)
+            print(_line(image, verdict), flush=True)
+    finally:
+        _say(f"{', '.join(f'{count} {name}' for name, count in counts.items())}; {alarm}")
+    return counts["unreadable"]
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise ConfigError("standard input", "JSON lines", "it closed")
+    return sys.stdin.buffer
+
+
+def read_table(path: Path) -> list[ScoredImage]:
+    """Reads scores from a CSV with a column of SCORES; an empty field is an image without predicted foreground.
+
+    Raises:
+        ConfigError: another content; names the line.
+        OSError: it cannot be read.
+    """
+    number, images = 1, []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            for number, row in csv_rows(stream):
+                images.append(_scored(_parsed(row), number))
+    except (csv.Error, ValueError) as error:
+        raise ConfigError("--scores", problem=f"{path} line {number}: {error}") from error
+    return images
+
+
+def read_lines(stream: BinaryIO, *, complain: Callable[[str], None]) -> Iterator[ScoredImage]:
+    """Yields the images of JSON lines as they come, and complains of each line that cannot be read, by its number."""
+    number = 0
+    while line := stream.readline(LONGEST):
+        number += 1
+        long = len(line) == LONGEST
+        while len(line) == LONGEST and not line.endswith(b"\n"):
+            line = stream.readline(LONGEST)
+        try:
+            if long:
+                raise ValueError(f"expected fewer than {LONGEST:,} bytes")
+            if line.strip():
+                values = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
+                yield _scored(values, number)
+        except (ValueError, RecursionError) as error:
+            complain(f"line {number}: {error}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"expected every key once, found {', '.join(name for name, _ in pairs)}")
+    return values
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"expected a number, or null without predicted foreground, found {text}")
+
+
+def _parsed(row: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the fields of a row: numbers, None for an empty one, or text."""
+    fields = {name: text.strip() for name, text in row.items()}
+    return {name: float(text) if NUMBER.fullmatch(text) else text or None for name, text in fields.items()}
+
+
+def _scored(values: Any, number: int) -> ScoredImage:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"expected an object with id and score, found {type(values).__name__}")
+    score, loss = (next((name for name in names if name in values), "") for names in (SCORES, LOSSES))
+    if not score:
+        raise ValueError(f"expected {' or '.join(SCORES)}, found {', '.join(map(str, values))}")
+    beside = {name: values[name] for name in BESIDE if name in values}
+    return ScoredImage(values.get("id", number), _number(values[score]), _number(values.get(loss)), beside)
+
+
+def _number(value: Any) -> float:
+    if value is None:
+        return math.nan
+    if type(value) not in (int, float) or abs(value) > sys.float_info.max:
+        _no_number(str(value)[:40])
+    return float(value)
+
+
+def _line(image: ScoredImage, verdict: Verdict) -> str:
+    score = None if math.isnan(verdict.score) else verdict.score
+    drift = {name: float(f"{getattr(verdict, name):.6g}") for name in ("evidence", "p_value")}
+    values = {"id": image.id, **image.beside, "score": score, "flagged": verdict.flagged}
+    return json.dumps(values | {"drift": drift | {"alarm": verdict.alarm}})
+
+
+def _refuse(problem: str) -> None:
+    raise ConfigError("standard input", problem=problem)
+
+
+def _say(text: str) -> None:
+    # Without standard error, print would write among the JSON lines.
+    if sys.stderr is not None:
+        print(printable(f"flipjax monitor: {text}"), file=sys.stderr, flush=True)
