@@ -23,6 +23,9 @@ from flipjax.threads import cores
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 """Exit codes of every command; an interrupted one is continued, or done anew, by the same command."""
 
+DISTRIBUTIONS = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
+"""What installs a package of another name."""
+
 CONFIG_HELP = """configuration:
   --config NAME|FILE         a shipped configuration (see --list_configs) or a file of yours
   --config.KEY=VALUE         another value for a key of it (see --list_keys), such as --config.train.epochs=30
@@ -88,8 +91,10 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
         case ModuleNotFoundError():
             if (error.name or "").startswith("flipjax"):
                 return None
-            text = f"expected the package {error.name}, found none; python -m pip install flipjax brings it"
-            return USAGE, f"{text}; without, flipjax.metrics and the numbers of flipjax audit work"
+            name = (error.name or "").partition(".")[0]
+            brings = f"python -m pip install {DISTRIBUTIONS.get(name, name.replace('_', '-'))}"
+            works = "without, flipjax.metrics and the numbers of flipjax audit work"
+            return USAGE, f"expected the package {name}, found none; {brings}; {works}"
         case OSError():
             # Without a number it is flipjax that looked for what the command line names.
             code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
