@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import flipjax
 from flipjax import command
 from flipjax.audit.arrays import Limits
 from flipjax.config import ConfigError
@@ -29,7 +30,10 @@ def _parser() -> command.Parser:
     text = "the model's scores in floating point, or with --kind masks class indices"
     add("--predictions", "--logits", type=Path, metavar="DIR|FILE", help=text)
     add("--labels", type=Path, metavar="DIR|FILE", help="class indices, as integers")
-    add("--model", metavar="FILE", help="a model that flipjax saved, instead of predictions: of the photos of --images")
+    add("--model", metavar="FILE", help="a model that flipjax saved, which predicts the photos of --images")
+    add("--run", type=Path, metavar="DIR", help="the folder of a sweep, whose --member predicts the photos of --images")
+    add("--member", metavar="NAME", help="of the run, such as m003")
+    add("--rule", metavar="NAME", help="the selection rule whose weights the member has (default the first)")
     text = "two audits of the same images, instead of predictions: paired differences, to which limits then apply"
     add("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help=text)
     text = "columns name, class and scene; or name and group; or name and one other; or a regular expression on names"
@@ -73,6 +77,11 @@ def _parser() -> command.Parser:
 @command.main("flipjax audit")
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
+    return run_audit(arguments)
+
+
+def run_audit(arguments: list[str]) -> int:
+    """Runs the command line and returns its exit code; errors are raised."""
     options = vars(_parser().parse_args(arguments))
     for name in ("fail_above", "fail_below"):
         options[name] = dict(options[name])
@@ -87,8 +96,8 @@ def main(arguments: list[str]) -> int:
 def _compare(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
     from flipjax.audit.compare import compare_audits
 
-    if options["predictions"] or options["labels"] or options["model"]:
-        raise ConfigError("--compare", "two folders of audits alone", "--predictions, --labels or --model, too")
+    if more := [f"--{name}" for name in ("predictions", "labels", "model", "run") if options[name]]:
+        raise ConfigError("--compare", "two folders of audits alone", f"{', '.join(more)}, too")
     out = options["out"] or Path("runs/comparison")
     limits = {name: options[name] for name in ("fail_above", "fail_below")}
     _, text, failed = compare_audits(*options["compare"], out=out, **limits)
@@ -103,10 +112,15 @@ def _measure(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
         raise ConfigError("--labels", "a folder or a file", "none")
     out = options["out"] = options["out"] or Path("runs/audit")
     options["limits"] = Limits(*(options.pop(f"max_{name}") for name in Limits._fields))
-    if options["model"]:
-        from flipjax.model import load_model
-
-        options["model"] = load_model(options["model"])
+    run, member, rule = (options.pop(name) for name in ("run", "member", "rule"))
+    if run:
+        if options["model"] or options["predictions"] or not member:
+            raise ConfigError("--run", "--member beside it, and neither --model nor --predictions", member or "none")
+        options["model"] = flipjax.open_run(run).member(member).model(rule)
+    elif member or rule:
+        raise ConfigError("--member", "--run beside it", "none")
+    elif options["model"]:
+        options["model"] = flipjax.load_model(options["model"])
     _, text, failed = audit_files(options.pop("predictions"), options.pop("labels"), **options)
     return text, failed, [out / "index.html", out / "images.csv"]
 

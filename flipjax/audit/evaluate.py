@@ -1,11 +1,15 @@
-"""`flipjax evaluate --model smp_resnet50 --weights FILE --config NAME`: a trained model, evaluated.
+"""`flipjax evaluate`: a trained network on labelled images, with 95% intervals over the images.
 
-FILE is what `flipjax convert` wrote, and the configuration says on which pool and split: IoU, group IoU
-and gaps, FG-Corr, FG-Flip and FG-Miss, flip-risk and its deciles, each with a 95% interval over images; with
---intervene scene-swap risk, repair and reliance. With --out a page, with pictures.
+    flipjax evaluate --model smp_resnet50 --weights FILE --config NAME
+    flipjax evaluate --run RUN --member m003 [--rule RULE] --images DIR --labels DIR
+
+The first form evaluates FILE, written by `flipjax convert`, on the pool and split of a configuration; --intervene
+adds scene-swap risk, repair and reliance, --out a page with pictures. The second form audits a member of a sweep on
+photos, and takes all other options of `flipjax audit`.
 """
 
 from flipjax import command
+from flipjax.audit.__main__ import run_audit
 from flipjax.config import DTYPES, MODEL_NAMES
 
 MODELS = tuple(name for name in MODEL_NAMES if name != "unet")
@@ -28,6 +32,8 @@ def _parser() -> command.ConfigParser:
 @command.main("flipjax evaluate", options={"config.model.weights": "--weights"})
 def main(arguments: list[str]) -> int:
     """Runs the command line, without the program's name, and returns its exit code."""
+    if any(command.underscored(part).partition("=")[0] == "--run" for part in arguments):
+        return run_audit(arguments)
     options = _parser().parse(arguments)
     # Not before: JAX takes a second, and most of it is not needed to explain the options.
     from flipjax.audit.converted import evaluate_weights

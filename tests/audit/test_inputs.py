@@ -2,14 +2,19 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from audited import audit, refused
 from PIL import Image
+from run_folder import END, make_run
 
 from flipjax import metrics
 from flipjax.audit import audit_files
 from flipjax.audit.__main__ import main
+from flipjax.audit.evaluate import main as evaluate
+from flipjax.config import ModelSpec
+from flipjax.model import Model, draw_weights
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 GENERATOR = np.random.default_rng(0)
@@ -40,8 +45,6 @@ def test_clusters_are_resampled_as_a_whole(tmp_path):
     options = [*save(tmp_path), "--groups=^[ab]|c"]
     found = audit(tmp_path / "out", *options, "--clusters=^[a-c]")
     decomposition = metrics.decompose(MASKS, LABELS, kind="masks", num_classes=4)
-    import jax
-
     low, high = metrics.bootstrap(decomposition, "fg_flip", key=jax.random.key(0), clusters=FILMS)
     assert found["intervals"]["fg_flip"] == pytest.approx([low, high], abs=1e-6)
     with np.load(tmp_path / "out/decomposition.npz") as stored:
@@ -120,7 +123,7 @@ def test_volumes_that_lie_elsewhere_are_refused(tmp_path, capsys):
     assert "a.nii" in refused(capsys, *options, f"--out={tmp_path / 'out'}")
 
 
-class Model:
+class Painted:
     """Predicts the class that a photo's red value names."""
 
     stride, class_names = 5, ("background", "cat", "dog", "cow")
@@ -136,10 +139,33 @@ def test_a_model_is_audited_on_photos(tmp_path):
     for name, mask in zip(NAMES, MASKS, strict=True):
         Image.fromarray(np.repeat(60 * mask[..., None], 3, -1)).save(tmp_path / "photos" / f"{name}.png")
     own = {"out": tmp_path / "model", "images": tmp_path / "photos"}
-    found = audit_files(None, tmp_path / "labels", model=Model(), **own)
+    found = audit_files(None, tmp_path / "labels", model=Painted(), **own)
     assert found.audit.confusion.tolist() == stored["flip_matrix"] and found.audit.has_scores
-    assert found.audit.class_names == Model.class_names
+    assert found.audit.class_names == Painted.class_names
     samples = json.loads((tmp_path / "model/fiftyone.json").read_text())
     assert samples["mask_targets"]["prediction"]["1"] == "cat"
     mask = np.asarray(Image.open(samples["samples"][0]["prediction"]["mask_path"]))
     assert np.array_equal(mask, MASKS[0])
+
+
+def test_a_saved_model_and_a_member_of_a_run_are_audited_alike(tmp_path, capsys):
+    spec = ModelSpec(width=4, depth=1)
+    model = Model(draw_weights(spec, 3, jax.random.key(0)), spec, ("background", "cat", "dog"), 16)
+    photos = GENERATOR.integers(0, 256, (12, 12, 16, 3)).astype(np.uint8)
+    labels = LABELS % 3
+    (tmp_path / "photos").mkdir()
+    for name, photo in zip(NAMES, photos, strict=True):
+        Image.fromarray(photo).save(tmp_path / "photos" / f"{name}.png")
+    options = [save(tmp_path, (MASKS, labels))[1], f"--images={tmp_path / 'photos'}"]
+    make_run(tmp_path / "run", [{"rho": 1, "seed": 0}], config={"config": {}})
+    (tmp_path / "run/cells/only/weights").mkdir()
+    stored = model.save(tmp_path / "run/cells/only/weights" / f"rho=1_seed=0.{END['selection']}.safetensors")
+    found = audit(tmp_path / "model", f"--model={stored}", *options)
+    assert found["flip_matrix"] == model.decompose(photos, labels).confusion.sum(0).tolist()
+    line = [f"--run={tmp_path / 'run'}", *options, f"--out={tmp_path / 'member'}"]
+    assert evaluate([*line, "--member=rho=1_seed=0", "--rule=val_loss"]) == 0
+    assert (tmp_path / "model/images.csv").read_bytes() == (tmp_path / "member/images.csv").read_bytes()
+    for member, named in (("--member=m9", "m9"), ("--rule=last", "--member")):
+        capsys.readouterr()
+        assert evaluate([*line[:-1], f"--out={tmp_path / 'none'}", member]) == 2
+        assert named in capsys.readouterr().err and not (tmp_path / "none").exists()
