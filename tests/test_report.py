@@ -229,7 +229,7 @@ def test_report_where_all_diverged_and_of_a_run_that_has_not_ended(tmp_path, cap
     (tmp_path / "results.csv").unlink()
     assert main([str(tmp_path)]) == 0
     assert "the run has not ended" in capsys.readouterr().out
-    assert "What is missing" in (tmp_path / "report" / "index.html").read_text()
+    assert "Missing data" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_members_that_miss_the_object_are_said_first_and_make_no_sentence(tmp_path):

@@ -20,7 +20,7 @@ RISKIEST = (
     "typical images and pairs, one object in both scenes. Flip-risk is drawn where foreground is predicted."
 )
 MOST_FLIPPED = "The images of the largest flip share."
-CUT = "The largest flipped segments of the most frequent pairs, and what is around them; flip is their own share."
+CUT = "The largest flipped segments of the most frequent pairs, with a margin; flip is the share of the segment."
 BARS, CELLS = 24, 40
 """Classes or groups that a chart of bars and a matrix show, at most."""
 HINT = "Photos are shown where --images names their folder."

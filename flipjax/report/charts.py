@@ -149,7 +149,7 @@ def map_charts(run: Run) -> list[Chart]:
 
 
 def method_charts(run: Run) -> list[Chart]:
-    """Returns the chart of what each method changes; none where there is one method."""
+    """Returns the chart of differences between methods; none where there is one method."""
     if run.comparison.empty:
         return []
     caption = (
@@ -157,7 +157,9 @@ def method_charts(run: Run) -> list[Chart]:
         "their number: verdicts are in the table. Left of 0 is better for flip "
         "and the gap, right of 0 for IoU."
     )
-    return [Chart("methods", "What each method changes", caption, run.note(dots=True), forest_panels(run.comparison))]
+    return [
+        Chart("methods", "Differences between methods", caption, run.note(dots=True), forest_panels(run.comparison))
+    ]
 
 
 def class_sections(run: Run) -> list[Numbers | Picture]:
@@ -237,7 +239,7 @@ def made_of(run: Run) -> Numbers:
         rows += [[f"start {place}, other software", others]] if others else []
     rows += [[key, value] for key, value in facts.items() if key not in FIELDS]
     rows = rows or [["nothing", "-"]]
-    return Numbers("What config.json says of the run", TextTable(["fact", "value"], rows), words=True)
+    return Numbers("The run, from config.json", TextTable(["fact", "value"], rows), words=True)
 
 
 def _time(run: Run, sessions: Sequence[float]) -> list[list[str]]:
@@ -349,7 +351,7 @@ def score_blocks(run: Run) -> list[Numbers | Picture]:
 
 
 def left_out(run: Run) -> str:
-    """Says which scores the run has not, and why."""
+    """Returns a sentence on the scores that the run lacks, and why."""
     there = {*_rows(run).get("score", ())}
     by_reason: dict[str, list[str]] = {}
     for name, score in SCORES.items():

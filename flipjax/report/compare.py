@@ -50,7 +50,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     facts = [f"{name}: {run.members()} {run.note()}" for name, run in runs.items()]
     note = " ".join(facts)
     text = "Differences paired by seed, with 95% intervals over seeds."
-    changes = Chart("difference", "What changes", text, note, forest_panels(differences, "run"))
+    changes = Chart("difference", "Differences", text, note, forest_panels(differences, "run"))
     flips = flip_chart(summary, kept_records(member_quantities(rows)), note=note)
     caption = f"Difference of {other} from {one}, paired by seed; {legend(differences)}"
     first_table = Numbers(caption, comparison_table(differences, "run", axes=axes))
@@ -110,7 +110,7 @@ def _cells(runs: Mapping[str, Run]) -> dict[str, StoredCell]:
 
 
 def _compared(rows: pd.DataFrame, names: Iterable[str], axes: Sequence[str]) -> list[str]:
-    """Says which settings and seeds both runs have, and which only one of them."""
+    """Returns sentences on the settings and seeds of both runs and of one of them alone."""
     kept = kept_records(rows[rows["split"] == "test"])
     settings = [" ".join(f"{name} {row[name]}" for name in axes) or "the one setting" for row in records_of(kept)]
     table = pd.DataFrame({"run": kept["run"], "setting": settings, "seed": seeds_of(kept)}).drop_duplicates()
@@ -130,7 +130,7 @@ def _settings_text(table: pd.DataFrame) -> str:
 
 
 def _same_images(runs: Mapping[str, Run]) -> bool | None:
-    """Says whether both were tested on the same images; None where that is not stored."""
+    """Returns whether both were tested on the same images; None where that is not stored."""
     if not all(run.cells for run in runs.values()):
         return None
     one, other = (next(iter(run.cells.values())).parts["test"].rows for run in runs.values())

@@ -117,15 +117,15 @@ def ranking_charts(
 
 
 def shares_chart(panels: Sequence[Panel], *, note: str) -> Chart:
-    """Returns the chart of what becomes of the true foreground, from panels of `bar_panel`."""
+    """Returns the chart of correct, flip and miss, from panels of `bar_panel`."""
     caption = "Shares of the true foreground, pooled over the images; they sum to 1."
-    return Chart("shares", "What becomes of the true foreground", caption, note, panels, columns=2)
+    return Chart("shares", "Correct, flip and miss", caption, note, panels, columns=2)
 
 
 def matrix_chart(panels: Sequence[Panel], *, note: str) -> Chart:
-    """Returns the chart of which class is taken for which, from panels of `matrix_panel`."""
+    """Returns the chart of predictions by true class, from panels of `matrix_panel`."""
     caption = "Of each true class, the share of its pixels that is predicted as each class."
-    return Chart("flip_matrix", "Which class is taken for which", caption, note, panels)
+    return Chart("flip_matrix", "Predictions of each true class", caption, note, panels)
 
 
 def bar_panel(shares: Sequence[Sequence[float]], labels: Sequence[str], *, title: str, x: str = "") -> Panel:
@@ -237,7 +237,7 @@ def matrix_panel(
     most = shares * (np.array(columns) != np.array(rows)[:, None])
     t, p = np.unravel_index(most.argmax(), most.shape)
     error = f"{class_names[rows[t]]} as {class_names[columns[p]]} {most[t, p]:.1%}"
-    text = f"{title or 'Which class is taken for which'}. The largest error: {error} of the class's pixels."
+    text = f"{title or 'Predictions of each true class'}. The largest error: {error} of the class's pixels."
     return Panel(draw, text, size)
 
 

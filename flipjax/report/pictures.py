@@ -1,4 +1,4 @@
-"""Images and what a member made of them: tiles for the page, and one figure for files."""
+"""Images with their predictions: tiles for the page, and one figure for files."""
 
 import base64
 import io
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -36,7 +37,7 @@ RISK_COLOURS = "viridis"
 
 
 class Item(NamedTuple):
-    """One image, and what one member made of it.
+    """One image and its prediction by one member.
 
     truth and prediction: integers (H, W), classes; errors uint8 (H, W), coded as in `flipjax.metrics.error_map`;
     risk float (H, W), nats; image uint8 (H, W, 3) or None. `kind` says why it was chosen, `pair` what becomes of a
@@ -131,7 +132,7 @@ def save_items(path: Path, items: Sequence[Item], palette: Palette, *, title: st
     rows = math.ceil(len(items) / 2)
     legend = [*palette.names.items(), *((name, OUTCOMES[name]) for name in OUTCOMES if name != "background")]
     with replacing(path) as stream, matplotlib.rc_context(PLAIN):
-        figure = Figure(figsize=(12.5, 1.15 * rows + 1.2), layout="constrained")
+        figure = Figure(figsize=(12.5, 1.15 * rows + 1.2), dpi=DPI, facecolor="white", layout="constrained")
         figure.suptitle(title, **TITLE)
         figure.supxlabel(note, **NOTE)
         grid = figure.subplots(rows, 2, squeeze=False).T
@@ -143,7 +144,7 @@ def save_items(path: Path, items: Sequence[Item], palette: Palette, *, title: st
             axes.set_title(" · ".join(tiles(items[0], palette)), fontsize=8, color=INK)
         patches = [Patch(facecolor=colour, label=plain(name)) for name, colour in legend]
         figure.legend(handles=patches, loc="outside upper right", ncols=8, frameon=False, fontsize=8)
-        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None}, facecolor="white")
+        FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
 
 
 def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
@@ -159,7 +160,7 @@ def _draw_tiles(axes: Axes, item: Item, palette: Palette) -> None:
 
 
 CAPTION = (
-    "Test images and what a member made of them. Flip is the share of the image's true foreground; flip-risk is drawn "
+    "Test images and their predictions. Flip is the share of the image's true foreground; flip-risk is drawn "
     "where foreground is predicted, over the faded image. Riskiest: highest flip-risk; typical: near its median. "
     "A pair shows one object in all scenes. Scene-swap risk, "
     "where there is one: above 0 the model itself would label the region otherwise on other scenes."

@@ -1,4 +1,4 @@
-"""What a report is made of: the tables of a run folder, read from its files alone, and what they lack."""
+"""The tables of a run folder, read from its files alone, and a list of missing data."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -91,7 +91,7 @@ class Run(NamedTuple):
         return self._replace(**few, missing=[*self.missing, line])
 
     def members(self) -> str:
-        """Says how many members there are of each status."""
+        """Returns a sentence on the number of members of each status."""
         counts = self.records["status"].value_counts().sort_index()
         return f"{len(self.records)} members: {', '.join(f'{n} {status}' for status, n in counts.items())}."
 
