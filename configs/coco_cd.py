@@ -2,20 +2,20 @@
 
 Command: flipjax data prepare coco_cd --coco_root COCO (or --download)
          flipjax sweep --config coco_cd
-Cost: 18 members; not measured, for want of the archives. coco_cd:paper: 10 members, 200 epochs at most, one GPU; not
-measured, either; `--dry_run` estimates the memory for an 80 GB GPU.
+Cost: 18 members; not measured, because the archives were not available. coco_cd:paper: 20 members of at
+most 200 epochs, on one 80 GB GPU; not measured either.
 Expected: Flip in the rare groups and the gaps grow with rho (at 0.95 and 512 pixels the paper's ResNet-50 has an
 image-mean Flip of 0.098 over all groups with CE); not measured here.
 COCO has train2017/, val2017/ and annotations/ with instances_*2017.json and stuff_*2017.json. Every rho trains on the
 same number of photos, the largest that all of them allow (the paper: 1,668 at 0.95), and is tested on the paper's own
 500. `--split free` at the first command lets the sweep draw val and test.
 
-The paper's recipe, encoders and methods at rho 0.5 and 0.95:
+The paper's recipe, both encoders and all methods at rho 0.5 and 0.95:
          flipjax convert --from resnet50-19c8e357.pth --out weights/resnet50
+         flipjax convert --from mit_b2.pth --out weights/mit_b2
          flipjax sweep --config coco_cd:paper
-resnet50-19c8e357.pth is torchvision's first ImageNet weights; its SHA-256 begins with these digits. The other encoder:
---config.model.name=smp_mit_b2 --config.model.weights=weights/mit_b2, converted from SegFormer's mit_b2.pth. From
-scratch: --config.model.weights=''. flipjax/PAPER.md lists what still differs from the paper's code.
+The files are torchvision's first ImageNet weights (their SHA-256 begins with 19c8e357) and SegFormer's. One encoder,
+here from scratch: --config.grid='[{"model.name": "smp_resnet50"}]'. flipjax/PAPER.md lists the remaining differences.
 
 The paper's own training set at rho 0.95, on which `flipjax evaluate --config coco_cd:paper ...` tests, too:
          flipjax data prepare coco_cd --coco_root COCO --rho 0.95

@@ -2,19 +2,19 @@
 
 Command: flipjax data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365 (or --download)
          flipjax sweep --config waterbirds
-Cost: 18 members; not measured, for want of the archives. waterbirds:paper: 10 members, 60,000 steps of 8 a member at
-most, one GPU; not measured, either; `--dry_run` estimates the memory for an 80 GB GPU.
+Cost: 18 members; not measured, because the archives were not available. waterbirds:paper: 20 members of at
+most 60,000 steps of 8 images, on one 80 GB GPU; not measured either.
 Expected: Flip in the rare groups and the gaps grow with rho (at 0.95 and 512 pixels the paper's ResNet-50 has an
 image-mean Flip of 0.142 over all groups with CE); not measured here.
 Every rho trains on the same 2,400 birds (the paper: 2,458 at 0.95, 2,460 at 0.5) and is tested on 642 of CUB's test
 birds of each class, each in both scenes.
 
-The paper's recipe, encoders and methods at rho 0.5 and 0.95:
+The paper's recipe, both encoders and all methods at rho 0.5 and 0.95:
          flipjax convert --from resnet50-19c8e357.pth --out weights/resnet50
+         flipjax convert --from mit_b2.pth --out weights/mit_b2
          flipjax sweep --config waterbirds:paper
-resnet50-19c8e357.pth is torchvision's first ImageNet weights; its SHA-256 begins with these digits. The other encoder:
---config.model.name=smp_mit_b2 --config.model.weights=weights/mit_b2, converted from SegFormer's mit_b2.pth. From
-scratch: --config.model.weights=''. flipjax/PAPER.md lists what still differs from the paper's code.
+The files are torchvision's first ImageNet weights (their SHA-256 begins with 19c8e357) and SegFormer's. One encoder,
+here from scratch: --config.grid='[{"model.name": "smp_resnet50"}]'. flipjax/PAPER.md lists the remaining differences.
 
 The paper's own test images (2,568, each bird in one scene) and 2,456 of its 2,458 training images at rho 0.95, on which
 `flipjax evaluate --config waterbirds:paper --config.pool.root=NAME ...` tests, too:

@@ -52,7 +52,9 @@ class PoolSpec:
     root: Annotated[str, ANY, "folder of photos, or TFDS data set NAME/CONFIG:VERSION (empty: the pool's own)"] = ""
     classes: Annotated[tuple[str, ...], NAMES, "classes in order (empty: as found; synthetic: the first two)"] = ()
     scene_kinds: Annotated[tuple[str, ...], NAMES, "scenes in order (empty: as found; synthetic: the first two)"] = ()
-    cue: Annotated[str, one_of("scene", "marker", "tint", "texture"), "synthetic: what goes with the class"] = "scene"
+    cue: Annotated[
+        str, one_of("scene", "marker", "tint", "texture"), "synthetic: what correlates with the class; for other cues"
+    ] = "scene"
     usual: Annotated[tuple, USUAL, "usual scene or scenes of each class (empty: scene i mod S of class i)"] = ()
     attribute: Annotated[str, ANY, "what a scene is, such as site or scanner; for pages"] = "scene"
     data_dir: Annotated[str, ANY, "where TFDS keeps its data sets (empty: TFDS's own)"] = ""
@@ -258,9 +260,11 @@ def default_config() -> Config:
 
 
 def set_paper_recipe(config: Config) -> None:
-    """Sets the recipe and methods of the paper's code, and Sagawa's GroupDRO beside its own, at rho 0.5 and 0.95."""
+    """Sets the recipe, encoders and methods of the paper's code, and Sagawa's GroupDRO, at rho 0.5 and 0.95."""
     config.pool.size = 512
-    config.model.update(name="smp_resnet50", weights="weights/resnet50", dtype="bfloat16")
+    config.model.dtype = "bfloat16"
+    encoders = ("resnet50", "mit_b2")
+    config.grid = [{"model.name": f"smp_{name}", "model.weights": f"weights/{name}"} for name in encoders]
     config.train.update(epochs=200, patience=25, batch_size=8, hflip=0.5, crop=1.0, crop_in="photo", jitter=0.3)
     methods = ("ce", "dice_ce", "group_dro_reference", "group_dro", "bg_cutmix_reference")
     config.axes.update(rho=(0.5, 0.95), method=methods, learning_rate=(1e-4,))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from flipjax.models import mit, resnet, smp
+from flipjax.models import encoders, smp
 from flipjax.training import network
 
 BLOCKS, WIDTHS, DECODER = (1, 1), (8, 16), (24, 16, 8)
@@ -17,11 +17,11 @@ BLOCKS, WIDTHS, DECODER = (1, 1), (8, 16), (24, 16, 8)
 
 def shrink(patch):
     """Makes the networks that are built from here on shallow and narrow."""
-    for encoder in (mit, resnet):
-        patch.setattr(encoder, "BLOCKS", BLOCKS)
-        patch.setattr(encoder, "WIDTHS", WIDTHS)
-    patch.setattr(mit.MitB2, "channels", (0, *WIDTHS))
-    patch.setattr(resnet.ResNet50, "channels", (WIDTHS[0], *(resnet.EXPANSION * width for width in WIDTHS)))
+    patch.setattr(encoders, "BLOCKS", BLOCKS)
+    for name in ("MIT_WIDTHS", "RESNET_WIDTHS"):
+        patch.setattr(encoders, name, WIDTHS)
+    patch.setattr(encoders.MitB2, "channels", (0, *WIDTHS))
+    patch.setattr(encoders.ResNet50, "channels", (WIDTHS[0], *(encoders.EXPANSION * width for width in WIDTHS)))
     patch.setattr(smp, "DECODER_CHANNELS", DECODER)
     # Not what the large ones left there.
     for module, name in ((smp, "_outline"), (network, "graph")):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flipjax.models import smp
-from flipjax.models.efficientnet import Depthwise
+from flipjax.models.encoders import Depthwise
 from flipjax.models.weights import canonical, convert_weights, load_weights, read_weights
 
 NAME = "efficientnet_lite0"

@@ -16,7 +16,7 @@ import pytest
 
 from flipjax import command, results
 from flipjax.__main__ import main
-from flipjax.config import KEYS, PLACES, default_config, leaves, set_paper_recipe
+from flipjax.config import KEYS, PLACES, default_config, leaves, set_paper_recipe, static_settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "sweeps/examples"
@@ -120,6 +120,8 @@ def test_every_key_is_set_by_a_configuration_or_script_or_says_for_whom_it_is():
     paths = [path for folder in ("configs", "sweeps") for path in (ROOT / folder).rglob("*")]
     text = "".join(path.read_text() for path in paths if path.suffix in (".py", ".sh"))
     set_paper_recipe(paper := default_config())
-    changed = leaves(paper).items() - leaves(default_config()).items()
-    known = {PLACES[name] for name in [*re.findall(r"config\.([a-z_.]+)", text), *dict(changed)] if name in PLACES}
+    plain = leaves(default_config())
+    changed = [name for name, value in leaves(paper).items() if value != plain.get(name)]
+    names = [*re.findall(r"config\.([a-z_.]+)", text), *changed, *static_settings(paper)[0]]
+    known = {PLACES[name] for name in names if name in PLACES}
     assert [name for name, key in KEYS.items() if name not in known and "; for " not in key.meaning] == []

@@ -15,7 +15,7 @@ from flipjax.config import Experiment, ModelSpec, PoolSpec, PopulationSpec, Spli
 from flipjax.data.correlation import Table
 from flipjax.data.pool import Pool
 from flipjax.methods import Augmentation, Knobs
-from flipjax.models import MODELS, layers, mit, smp
+from flipjax.models import MODELS, encoders, layers, smp
 from flipjax.training import devices, population
 from flipjax.training.member import Member, init_state
 from flipjax.training.network import logits_of
@@ -72,7 +72,7 @@ def test_images_must_divide(network):
 
 
 def test_fresh_weights_are_scaled_as_pytorchs(monkeypatch):
-    monkeypatch.setattr(mit, "BLOCKS", (1, 1, 1, 1))
+    monkeypatch.setattr(encoders, "BLOCKS", (1, 1, 1, 1))
     spec = setting("mit_b2")[0].model
     model = nnx.jit(lambda: MODELS[spec.name](spec, num_classes=3, rngs=nnx.Rngs(9)))()
     wanted = {  # Standard deviation, and the bound of a uniform draw: of PyTorch's own fresh U-Net.
@@ -114,7 +114,7 @@ def test_branches_are_left_out_in_training_alone(network):
     before = np.asarray(encoder.drop_path_key[...])
     first, second = encoder._branch_scales(2000), encoder._branch_scales(2000)
     assert (encoder.drop_path_key[...] != before).any() and (first != second).any()
-    rates = np.linspace(0, mit.DROP_PATH, sum(mit.BLOCKS))
+    rates = np.linspace(0, encoders.DROP_PATH, sum(encoders.BLOCKS))
     np.testing.assert_allclose((first == 0).mean((1, 2)), rates, atol=0.02)
     for scales, rate in zip(first, rates.astype(np.float32), strict=True):
         assert set(np.unique(scales)) <= {0, 1 / (1 - rate)}

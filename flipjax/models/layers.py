@@ -60,7 +60,7 @@ class Linear(nnx.Module):
 class LayerNorm(nnx.Module):
     """Layer normalisation of the last axis (Ba et al., 2016)."""
 
-    def __init__(self, channels: int, *, epsilon: float):
+    def __init__(self, channels: int, *, epsilon: float = 1e-5):
         """Starts as the plain normalisation."""
         self.weight = nnx.Param(jnp.ones((channels,)))
         self.bias = nnx.Param(jnp.zeros((channels,)))

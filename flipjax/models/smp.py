@@ -20,10 +20,8 @@ from jax.flatten_util import ravel_pytree
 
 from flipjax.config import ModelSpec
 from flipjax.models.convolution import convolve_doubled
-from flipjax.models.efficientnet import EfficientNetLite0
+from flipjax.models.encoders import EfficientNetLite0, MitB2, ResNet50
 from flipjax.models.layers import BatchNorm, Convolution
-from flipjax.models.mit import MitB2
-from flipjax.models.resnet import ResNet50
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 NARROW_CHANNELS = (128, 64, 32, 16, 16)

@@ -1,0 +1,312 @@
+"""Encoders of the large U-Nets, which map images (B, H, W, 3) in [0, 1] to features at 1/2, 1/4, ... 1/32 of the size.
+
+ResNet-50 (He et al., 2016) has its stride in the 3 x 3 convolution, as torchvision's; MiT-B2 is SegFormer's (Xie et
+al., 2021); EfficientNet-Lite0 (Tan and Le, 2019) is padded as TensorFlow pads.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from flipjax.models.convolution import depthwise
+from flipjax.models.layers import BatchNorm, Convolution, DepthwiseConvolution, LayerNorm, Linear, gelu, softmax
+
+BLOCKS = (3, 4, 6, 3)
+"""Blocks in each stage of ResNet-50 and MiT-B2."""
+EXPANSION = 4
+RESNET_WIDTHS = (64, 128, 256, 512)
+MIT_WIDTHS = (64, 128, 320, 512)
+HEADS = (1, 2, 5, 8)
+REDUCTIONS = (8, 4, 2, 1)
+MLP_RATIO = 4
+DROP_PATH = 0.1
+MIT_EPSILON = 1e-6
+STEM = 32
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+"""Blocks, size of the kernel, stride of the first block, expansion and outputs of each stage."""
+FEATURES = (1, 2, 4, 6)
+"""Stages whose outputs are features, after the stem's."""
+LITE_EPSILON = 1e-3
+
+
+class Bottleneck(nnx.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions around a shortcut."""
+
+    def __init__(self, inputs: int, width: int, *, stride: int):
+        """Makes the layers; the shortcut is a convolution where shapes change."""
+        outputs = EXPANSION * width
+        self.conv1, self.bn1 = Convolution(inputs, width, 1), BatchNorm(width)
+        self.conv2, self.bn2 = Convolution(width, width, 3, stride=stride), BatchNorm(width)
+        self.conv3, self.bn3 = Convolution(width, outputs, 1), BatchNorm(outputs)
+        changes = stride > 1 or inputs != outputs
+        shortcut = [Convolution(inputs, outputs, 1, stride=stride), BatchNorm(outputs)] if changes else []
+        self.downsample = nnx.List(shortcut)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, inputs) to (B, H / stride, W / stride, 4 * width)."""
+        hidden = nnx.relu(self.bn1(self.conv1(images)))
+        hidden = nnx.relu(self.bn2(self.conv2(hidden)))
+        shortcut = images
+        for layer in self.downsample:
+            shortcut = layer(shortcut)
+        return nnx.relu(self.bn3(self.conv3(hidden)) + shortcut)
+
+
+class ResNet50(nnx.Module):
+    """ResNet-50 without its classifier."""
+
+    channels = (RESNET_WIDTHS[0], *(EXPANSION * width for width in RESNET_WIDTHS))
+
+    def __init__(self, rngs: nnx.Rngs):
+        """Makes the layers; draws nothing."""
+        self.conv1, self.bn1 = Convolution(3, RESNET_WIDTHS[0], 7, stride=2), BatchNorm(RESNET_WIDTHS[0])
+        for stage, (inputs, width) in enumerate(zip(self.channels, RESNET_WIDTHS, strict=False)):
+            first = Bottleneck(inputs, width, stride=2 if stage else 1)
+            others = [Bottleneck(EXPANSION * width, width, stride=1) for _ in range(BLOCKS[stage] - 1)]
+            setattr(self, f"layer{stage + 1}", nnx.List([first, *others]))
+
+    def __call__(self, images: jax.Array) -> list[jax.Array]:
+        """Maps (B, H, W, 3) to features of `channels` channels at 1/2, 1/4, ... 1/32 of the size."""
+        hidden = nnx.relu(self.bn1(self.conv1(images)))
+        features = [hidden]
+        padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+        hidden = lax.reduce_window(hidden, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+        for stage in range(1, 1 + len(RESNET_WIDTHS)):
+            for block in getattr(self, f"layer{stage}"):
+                hidden = block(hidden)
+            features.append(hidden)
+        return features
+
+
+class Randomness(nnx.Variable):
+    """Key data of the random numbers that training draws; not a weight."""
+
+
+class PatchEmbedding(nnx.Module):
+    """A strided convolution whose patches overlap, and a norm."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, stride: int):
+        """Makes the layers."""
+        self.proj = Convolution(inputs, outputs, size, stride=stride, bias=True)
+        self.norm = LayerNorm(outputs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
+        return self.norm(self.proj(images))
+
+
+class Attention(nnx.Module):
+    """Attention from every pixel to an image `reduction` times smaller."""
+
+    def __init__(self, width: int, *, heads: int, reduction: int):
+        """Makes the layers; the reduction is a convolution of patches that abut."""
+        self.q = Linear(width, width)
+        self.kv = Linear(width, 2 * width)
+        self.proj = Linear(width, width)
+        self.sr = Convolution(width, width, reduction, stride=reduction, bias=True) if reduction > 1 else None
+        self.norm = LayerNorm(width) if reduction > 1 else None
+        self.heads = heads
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, width) to the same shape."""
+        B, H, W, C = images.shape
+        depth = C // self.heads
+        reduced = images if self.sr is None or self.norm is None else self.norm(self.sr(images))
+        # Heads before pixels: XLA:CPU is up to three times slower on products whose batch axes are not the first.
+        query = self.q(images).reshape(B, H * W, self.heads, depth).swapaxes(1, 2)
+        key, value = self.kv(reduced).reshape(B, -1, 2, self.heads, depth).transpose(2, 0, 3, 1, 4)
+        scores = jnp.einsum("bhqd,bhkd->bhqk", query * depth**-0.5, key)
+        weights = softmax(scores)
+        mixed = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
+        return self.proj(mixed.swapaxes(1, 2).reshape(B, H, W, C))
+
+
+class Mixing(nnx.Module):
+    """The depthwise convolution inside the MLP, under PyTorch's name."""
+
+    def __init__(self, channels: int):
+        """Makes the layer."""
+        self.dwconv = DepthwiseConvolution(channels)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, channels) to the same shape."""
+        return self.dwconv(images)
+
+
+class Mlp(nnx.Module):
+    """Two linear maps, between them a depthwise convolution and the exact GELU."""
+
+    def __init__(self, width: int):
+        """Makes the layers."""
+        self.fc1 = Linear(width, MLP_RATIO * width)
+        self.fc2 = Linear(MLP_RATIO * width, width)
+        self.dwconv = Mixing(MLP_RATIO * width)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, width) to the same shape."""
+        return self.fc2(gelu(self.dwconv(self.fc1(images))))
+
+
+class AttentionBlock(nnx.Module):
+    """Attention and MLP, each behind a norm and beside a shortcut."""
+
+    def __init__(self, width: int, *, heads: int, reduction: int):
+        """Makes the layers."""
+        self.norm1, self.norm2 = (LayerNorm(width, epsilon=MIT_EPSILON) for _ in range(2))
+        self.attn = Attention(width, heads=heads, reduction=reduction)
+        self.mlp = Mlp(width)
+
+    def __call__(self, images: jax.Array, scales: jax.Array) -> jax.Array:
+        """Maps (B, H, W, width) to the same shape; `scales` (2, B) scales the two branches of each image."""
+        attention, mlp = scales.astype(images.dtype)[:, :, None, None, None]
+        images = images + attention * self.attn(self.norm1(images))
+        return images + mlp * self.mlp(self.norm2(images))
+
+
+class MitB2(nnx.Module):
+    """MiT-B2; training drops whole branches at random (stochastic depth, Huang et al., 2016). Tokens stay images."""
+
+    channels = (0, *MIT_WIDTHS)
+
+    def __init__(self, rngs: nnx.Rngs):
+        """Makes the layers; draws the first key of stochastic depth."""
+        for stage, (inputs, width) in enumerate(zip((3, *MIT_WIDTHS), MIT_WIDTHS, strict=False)):
+            size, stride = (3, 2) if stage else (7, 4)
+            blocks = [
+                AttentionBlock(width, heads=HEADS[stage], reduction=REDUCTIONS[stage]) for _ in range(BLOCKS[stage])
+            ]
+            setattr(self, f"patch_embed{stage + 1}", PatchEmbedding(inputs, width, size, stride=stride))
+            setattr(self, f"block{stage + 1}", nnx.List(blocks))
+            setattr(self, f"norm{stage + 1}", LayerNorm(width, epsilon=MIT_EPSILON))
+        self.drop_path_key = Randomness(jax.random.key_data(rngs.params()))
+        self.deterministic = False
+
+    def __call__(self, images: jax.Array) -> list[jax.Array]:
+        """Maps (B, H, W, 3) to features of `channels` channels at 1/2 (empty), 1/4, ... 1/32 of the size."""
+        B, H, W, _ = images.shape
+        scales = iter(self._branch_scales(B))
+        hidden = images
+        features = [jnp.zeros((B, H // 2, W // 2, 0), images.dtype)]
+        for stage in range(1, 1 + len(MIT_WIDTHS)):
+            hidden = getattr(self, f"patch_embed{stage}")(hidden)
+            for block in getattr(self, f"block{stage}"):
+                hidden = block(hidden, next(scales))
+            hidden = getattr(self, f"norm{stage}")(hidden)
+            features.append(hidden)
+        return features
+
+    def _branch_scales(self, images: int) -> jax.Array:
+        """Returns the scale of each branch of each image, (blocks, 2, B): 1, or in training 0 or 1 / (1 - rate)."""
+        shape = (sum(BLOCKS), 2, images)
+        if self.deterministic:
+            return jnp.ones(shape)
+        rates = np.linspace(0, DROP_PATH, sum(BLOCKS), dtype=np.float32)[:, None, None]
+        draw, following = jax.random.split(jax.random.wrap_key_data(self.drop_path_key[...]))
+        self.drop_path_key[...] = jax.random.key_data(following)
+        return (jax.random.uniform(draw, shape) >= rates) / (1 - rates)
+
+
+class Depthwise(nnx.Module):
+    """A convolution of each channel by itself; `weight` (size, size, 1, channels)."""
+
+    def __init__(self, channels: int, size: int, *, stride: int):
+        """Starts at zero."""
+        self.weight = nnx.Param(jnp.zeros((size, size, 1, channels)))
+        self.stride = stride
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, channels) to (B, H / stride, W / stride, channels); 2 divides H and W where it strides."""
+        kernel = self.weight[...].astype(images.dtype)
+        # Without barriers XLA:CPU fuses the neighbouring operations into each tap: minutes to compile, and slow.
+        images = lax.optimization_barrier(images)
+        if self.stride == 1:
+            return lax.optimization_barrier(depthwise(images, kernel))
+        taps = _taps(images, len(kernel))
+        weights = kernel.reshape(len(taps), -1)
+        output = functools.reduce(jnp.add, [seen * weight for seen, weight in zip(taps, weights, strict=True)])
+        return lax.optimization_barrier(output)
+
+
+class Stem(nnx.Module):
+    """A 3 x 3 convolution of stride 2, computed as one matrix product."""
+
+    def __init__(self, outputs: int):
+        """Starts at zero; `weight` (3, 3, 3, outputs)."""
+        self.weight = nnx.Param(jnp.zeros((3, 3, 3, outputs)))
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, 3) to (B, H / 2, W / 2, outputs)."""
+        weight = self.weight[...].astype(images.dtype)
+        return jnp.concatenate(_taps(images, 3), axis=-1) @ weight.reshape(27, -1)
+
+
+def _taps(images: jax.Array, size: int) -> list[jax.Array]:
+    """Returns the strided views (B, H / 2, W / 2, C) of the taps of a kernel of stride 2, row by row."""
+    _, H, W, _ = images.shape
+    padding = ((size - 2) // 2, (size - 1) // 2)
+    padded = jnp.pad(images, ((0, 0), padding, padding, (0, 0)))
+    return [padded[:, i : i + H - 1 : 2, j : j + W - 1 : 2] for i in range(size) for j in range(size)]
+
+
+class InvertedResidual(nnx.Module):
+    """Expands, filters each channel and projects; adds the input where the shapes agree."""
+
+    def __init__(self, inputs: int, outputs: int, *, size: int, stride: int, expansion: int):
+        """Makes the layers."""
+        hidden = expansion * inputs
+        if expansion > 1:
+            self._expand_conv, self._bn0 = Convolution(inputs, hidden, 1), BatchNorm(hidden, epsilon=LITE_EPSILON)
+        self._depthwise_conv, self._bn1 = (
+            Depthwise(hidden, size, stride=stride),
+            BatchNorm(hidden, epsilon=LITE_EPSILON),
+        )
+        self._project_conv, self._bn2 = Convolution(hidden, outputs, 1), BatchNorm(outputs, epsilon=LITE_EPSILON)
+        self.expands, self.adds = expansion > 1, stride == 1 and inputs == outputs
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
+        hidden = nnx.relu6(self._bn0(self._expand_conv(images))) if self.expands else images
+        hidden = nnx.relu6(self._bn1(self._depthwise_conv(hidden)))
+        output = self._bn2(self._project_conv(hidden))
+        return images + output if self.adds else output
+
+
+class EfficientNetLite0(nnx.Module):
+    """EfficientNet-Lite0 without its classifier; training drops no branches."""
+
+    channels = (STEM, *(STAGES[stage][-1] for stage in FEATURES))
+
+    def __init__(self, rngs: nnx.Rngs):
+        """Makes the layers; draws nothing."""
+        self._conv_stem, self._bn0 = Stem(STEM), BatchNorm(STEM, epsilon=LITE_EPSILON)
+        inputs, blocks = STEM, []
+        for count, size, stride, expansion, outputs in STAGES:
+            for index in range(count):
+                first = {"stride": 1 if index else stride, "size": size, "expansion": expansion}
+                blocks.append(InvertedResidual(inputs, outputs, **first))
+                inputs = outputs
+        self._blocks = nnx.List(blocks)
+
+    def __call__(self, images: jax.Array) -> list[jax.Array]:
+        """Maps (B, H, W, 3) in [0, 1] to features of `channels` channels at 1/2, 1/4, ... 1/32 of the size."""
+        # Its weights expect images in [-1, 1].
+        hidden = nnx.relu6(self._bn0(self._conv_stem(2 * images - 1)))
+        features, blocks = [hidden], iter(self._blocks)
+        for stage, (count, *_) in enumerate(STAGES):
+            for _ in range(count):
+                hidden = next(blocks)(hidden)
+            if stage in FEATURES:
+                features.append(hidden)
+        return features
