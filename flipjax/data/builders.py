@@ -1,4 +1,4 @@
-"""How flipjax's own TFDS data sets are made: on all cores, in a fixed order, whole or not at all. Imports TFDS."""
+"""Builds flipjax's own TFDS data sets atomically, on all cores, in a fixed order. Imports TFDS."""
 
 import contextlib
 import importlib.util
@@ -22,27 +22,36 @@ Out = TypeVar("Out")
 
 
 if importlib.util.find_spec("tensorflow") is None:
-    # TFDS shuffles a split of more than 1 GB through files, which it opens with TensorFlow alone: a thousand at once,
-    # as many as a process may have. The order is the same with fewer.
+    # TFDS shuffles splits above 1 GB through a thousand files, opened by TensorFlow: more than a process may open. The
+    # order is the same with fewer.
     shuffle.BUCKETS_NUMBER = 100
     _io = SimpleNamespace(gfile=SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove))
     _errors = SimpleNamespace(ResourceExhaustedError=MemoryError)
     shuffle.__dict__["tf"] = SimpleNamespace(io=_io, errors=_errors)
 
 
+class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """The base of flipjax's data sets; needs no TensorFlow with `file_format="array_record"`."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "Initial release."}  # noqa: RUF012 - TFDS's way.
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir must have what the README beside this builder lists."
+    show_progress = False
+
+
 def encoded(
     items: Sequence[Item], encode: Callable[[Item], Out], *, what: str, show: bool = False
 ) -> Iterator[tuple[Item, Out]]:
-    """Yields items with what `encode` makes of them, in order; with a line for those of which nothing is left.
+    """Yields items and their encoded examples, in order; prints a line about items with an empty object.
 
     Args:
-        items: of a split.
-        encode: makes the files of an example, on all cores; raises BadFileError where it cannot.
-        what: the items in words, a plural.
-        show: whether a bar shows how far it is.
+        items: the items of a split.
+        encode: makes the files of an example, on all cores; may raise BadFileError.
+        what: a plural noun for the items.
+        show: whether to show a progress bar.
 
     Raises:
-        BadFilesError: at the end; lists every item that could not be encoded.
+        BadFilesError: at the end; lists all items that could not be encoded.
     """
     problems: list[str] = []
     empty: list[str] = []
@@ -54,7 +63,7 @@ def encoded(
 
 
 def check_files(items: Sequence[PoolItem]) -> None:
-    """Raises BadFilesError, before any work, if files of items are missing."""
+    """Raises BadFilesError if files of the items are missing."""
     files = dict.fromkeys(path for item in items for path in item.files)
     missing = [f"{path}: no such file" for path in files if not os.path.isfile(path)]
     if missing:
@@ -68,21 +77,21 @@ def prepare_data_set(
     *,
     data_dir: Path,
 ) -> str:
-    """Makes a data set, unless it is there, and returns in words what it holds.
+    """Makes a data set, unless it exists, and returns a sentence about its content.
 
-    It is made in a folder beside its place and then moved: two processes may make the same one, and what a killed one
-    leaves is deleted by the next.
+    Works in a folder beside the final one, then moves it: two processes may make the same data set, and the next
+    process deletes what a killed one left.
 
     Args:
-        builder_class: of the data set.
-        config: of the builder.
-        sources: what the builder finds in `manual_dir`, by name.
+        builder_class: the builder.
+        config: its configuration.
+        sources: the content of `manual_dir`, by name.
         data_dir: where TFDS keeps data sets.
 
     Raises:
-        BadFilesError: files are missing, or cannot be used.
-        ConfigError: the sources are none, or do not hold enough.
-        OSError: the disk is full, or cannot be written to.
+        BadFilesError: files are missing or unusable.
+        ConfigError: the sources are no data set, or too small.
+        OSError: the disk is full or not writable.
     """
     tfds.disable_progress_bar()
     logging.set_verbosity(logging.ERROR)
@@ -98,7 +107,7 @@ def prepare_data_set(
                 (manual_dir / name).symlink_to(path.resolve())
             builder: Any = builder_class(config=config, data_dir=folder / "tfds", file_format="array_record")
             builder.show_progress = True
-            # TFDS says where it works, which is not where the data set will be.
+            # TFDS prints its working folder, which is not the final one.
             with contextlib.redirect_stdout(None):
                 builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
             for path in Path(builder.data_dir).iterdir():
@@ -106,7 +115,7 @@ def prepare_data_set(
             shutil.rmtree(folder / "tfds")
             shutil.rmtree(manual_dir)
     except RuntimeError as error:
-        # How array_record says that the disk is full.
+        # array_record raises this when the disk is full.
         raise OSError(f"cannot write the data set: {error}") from error
     finally:
         for parent in (place.parent, place.parent.parent):

@@ -1,6 +1,6 @@
-"""Downloads of the archives of a data set: continued where they were cut off, compared with checksums, unpacked whole.
+"""Downloads archives, resumes after a cut connection, compares checksums and unpacks.
 
-TFDS's own downloads start anew after a cut, know no MD5, and are unpacked by TensorFlow.
+TFDS's download manager does not resume, does not check MD5, and unpacks with TensorFlow.
 """
 
 import hashlib
@@ -22,17 +22,18 @@ from flipjax.terminal import Bar, say
 
 BLOCK = 1 << 20
 ATTEMPTS = 5
-"""Connections that may be cut in a row, without a byte, before the command ends."""
+"""Connections in a row without a byte, after which the command ends."""
 
 
 class Archive(NamedTuple):
     """An archive on the web, .zip or .tar, compressed or not.
 
     Attributes:
-        url: of it.
-        members: a regular expression that is found in the names of the members that are unpacked.
-        into: the folder that they are put in; `flat`: by their last name alone.
-        md5: of the archive, hex; empty where unknown.
+        url: its address.
+        members: a regular expression; only members whose names contain a match are unpacked.
+        into: the folder to unpack into.
+        flat: whether members lose their folders.
+        md5: hex; empty where unknown.
     """
 
     url: str
@@ -43,18 +44,17 @@ class Archive(NamedTuple):
 
 
 def fetch(archives: Sequence[Archive], folder: Path) -> Path:
-    """Downloads archives and unpacks them, unless that is done, and returns the folder of what they hold.
+    """Downloads and unpacks archives, unless that is done, and returns the folder with their content.
 
-    What a cut connection or an interrupt leaves is kept and continued by the next call. Archives are deleted once all
-    are unpacked.
+    The next call resumes a partial download. Archives are deleted once all are unpacked.
 
     Args:
-        archives: in the order of their unpacking.
-        folder: of the data set's downloads.
+        archives: in the order of unpacking.
+        folder: where downloads are kept.
 
     Raises:
-        ConfigError: a download has another checksum, or is no archive; it is deleted.
-        OSError: the network fails, or the disk is full.
+        ConfigError: a download is no archive or has the wrong checksum; it is deleted.
+        OSError: the network fails or the disk is full.
     """
     place = folder / "unpacked"
     if place.is_dir():
@@ -71,7 +71,7 @@ def fetch(archives: Sequence[Archive], folder: Path) -> Path:
 
 
 def _download(archive: Archive, path: Path) -> Path:
-    """Returns the path of a whole archive; a part is called .part."""
+    """Returns the path of a complete archive; a partial one ends in .part."""
     if path.is_file():
         return path
     part = path.with_name(f"{path.name}.part")
@@ -91,12 +91,12 @@ def _download(archive: Archive, path: Path) -> Path:
 
 
 def _append(url: str, part: Path) -> int:
-    """Appends to a file what it lacks, as far as the connection lasts, and returns how many bytes the whole has."""
+    """Appends the missing bytes until the connection ends, and returns the size of the whole archive."""
     start = part.stat().st_size
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            # A server that knows no ranges begins anew.
+            # A server without ranges sends the whole archive again.
             start = start if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
             total = start + int(answer.headers.get("Content-Length") or -1)
             with part.open("ab" if start else "wb") as stream, Bar(part.name, total=max(1, total - start)) as bar:
@@ -106,7 +106,7 @@ def _append(url: str, part: Path) -> int:
                     bar.advance(len(block), note, last=done == total)
             return total if total >= start else part.stat().st_size
     except HTTPError as error:
-        # The part is the whole already.
+        # The part is complete already.
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return start
         raise OSError(f"{url}: {error}") from error
@@ -122,7 +122,7 @@ def _blocks(answer: http.client.HTTPResponse, done: int) -> Iterator[tuple[int, 
 
 
 def _problem(archive: Archive, path: Path) -> str:
-    """Returns what is wrong with a whole download; '' where nothing is."""
+    """Returns the problem with a complete download, or ''."""
     if archive.md5:
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "md5").hexdigest()
@@ -147,7 +147,7 @@ def _unpack(archive: Archive, path: Path, target: Path) -> None:
 
 
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yields the files of an archive, one after another; no links."""
+    """Yields the files of an archive, in order; skips links."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():

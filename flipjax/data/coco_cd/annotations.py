@@ -1,4 +1,4 @@
-"""COCO's annotation files, read item by item: a file of a gigabyte costs no more memory than what is kept of it."""
+"""Reads COCO's annotation files item by item, so that memory does not grow with their size."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +20,11 @@ Segment = tuple[int, bytes]
 Categories = dict[int, tuple[str, str]]
 """Names and supercategories by id."""
 Areas = dict[int, list[float]]
-"""Summed areas, pixels, of what is of each scene, by image id."""
+"""Summed areas in pixels of each scene's categories, by image id."""
 
 
 class Animals(NamedTuple):
-    """An image that shows a cat, a dog or both, or animals of the classes that are asked for.
+    """An image with animals of the chosen classes.
 
     Attributes:
         image_id: COCO's id.
@@ -62,7 +62,7 @@ def require_packages() -> tuple[ModuleType, ModuleType]:
 def read_instances(
     path: Path, *, folder: str, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
 ) -> list[Animals]:
-    """Reads the images with animals of some classes from an instances file; all but 'images' is parsed twice.
+    """Reads the images with animals of some classes from an instances file.
 
     Args:
         path: of `instances_*.json`.
@@ -109,7 +109,7 @@ def read_instances(
 
 
 def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> Areas:
-    """Sums what is of each scene in every image of a stuff file; the file is parsed twice.
+    """Sums the areas of each scene's categories in every image of a stuff file; parses the file twice.
 
     Args:
         path: of `stuff_*.json`.
@@ -124,8 +124,8 @@ def read_stuff(path: Path, *, scenes: Sequence[str] = SCENES) -> Areas:
     """
     names = _categories(path)
     # An instances file has the things of a scene.
-    told = [STUFF.get(scene, frozenset([scene])) - THINGS.get(scene, frozenset()) for scene in scenes]
-    found = _kinds(names, told)
+    defined = [STUFF.get(scene, frozenset([scene])) - THINGS.get(scene, frozenset()) for scene in scenes]
+    found = _kinds(names, defined)
     _check_found(path, names, [scene for s, scene in enumerate(scenes) if s not in found.values()])
     kinds = _kinds(names, [STUFF.get(scene, frozenset([scene])) for scene in scenes])
     areas: Areas = {}
@@ -228,7 +228,7 @@ def _check_found(path: Path, names: Categories, absent: Sequence[str]) -> None:
 
 
 def _kinds(names: Categories, scenes: Sequence[frozenset[str]]) -> dict[int, int]:
-    """Returns the scene that each category tells, which two scenes may not share."""
+    """Returns the scene of each category; two scenes may not share one."""
     pairs = [(key, s) for key, each in names.items() for s, wanted in enumerate(scenes) if wanted & set(each)]
     twice = [names[key][0] for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     if twice:

@@ -44,20 +44,16 @@ class CocoCDConfig(tfds.core.BuilderConfig):
     scenes: tuple[str, ...] = SCENES
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """COCO-CD. Needs no TensorFlow with `file_format="array_record"`."""
+class Builder(builders.ArchiveBuilder):
+    """COCO-CD."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Initial release."}  # noqa: RUF012 - TFDS's way.
-    BUILDER_CONFIGS = [  # noqa: RUF012
+    BUILDER_CONFIGS = [  # noqa: RUF012 - TFDS's way.
         CocoCDConfig(name="photos", description="The reference's validation and test; every other photo trains."),
         CocoCDConfig(name="corr0.5", rho=0.5, description="The reference's training set at rho 0.5."),
         CocoCDConfig(name="corr0.95", rho=0.95, description="The reference's training set at rho 0.95."),
         CocoCDConfig(name="undivided", divided=False, description="Every photo, in one split."),
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir must have what the README beside this builder lists."
     builder_config: CocoCDConfig
-    show_progress = False
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Returns the features."""

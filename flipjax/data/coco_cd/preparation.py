@@ -42,7 +42,7 @@ def prepare(
     size: int = 0,
     data_dir: Path,
 ) -> str:
-    """Makes the data set and returns in words what it holds; errors as in `flipjax.data.builders.prepare_data_set`.
+    """Makes the data set and returns a sentence about its content; raises as `builders.prepare_data_set` does.
 
     Args:
         coco_root: has train2017/, val2017/ and annotations/.
@@ -51,11 +51,11 @@ def prepare(
         split: `reference` for the paper's val and test, `free` for a sweep's own.
         classes: animals.
         scenes: indoor, outdoor, or stuff by category or supercategory.
-        rho: level of the paper's training set; None: all that is left.
+        rho: of the paper's training set; None: all remaining photos.
         val_per_group: validation images of the reference's split.
-        test_per_group: test images of it.
+        test_per_group: its test images.
         size: pixels a side; 0: as large as each photo.
-        data_dir: where TFDS keeps it.
+        data_dir: of TFDS.
 
     Raises:
         ConfigError: an option is out of range, or a package is missing.

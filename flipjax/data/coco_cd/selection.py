@@ -1,4 +1,4 @@
-"""Which images are in the data set: one class, a known scene, a foreground neither tiny nor everything."""
+"""Selects images with one class, a known scene, and a foreground neither tiny nor everything."""
 
 import itertools
 from collections import Counter
@@ -31,7 +31,7 @@ class Photo(PoolItem):
 
 
 class Selection(NamedTuple):
-    """The images of the data set in the order of their ids, and how many were left out why."""
+    """The images of the data set in the order of their ids, and the numbers left out by reason."""
 
     photos: tuple[Photo, ...]
     left_out: Counter[str]
@@ -80,7 +80,7 @@ def read_selection(
 
 
 def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]], *, folder: Path) -> Selection:
-    """Tells class and scene of images, and leaves out those that have none or too little or too much foreground.
+    """Assigns class and scene to images; leaves out those without either, or with too little or too much foreground.
 
     Args:
         animals: images with animals.

@@ -1,4 +1,4 @@
-"""What the archives hold: the birds of CUB-200-2011 with their species, and the scenes of Places365. Opens no image."""
+"""Lists the birds of CUB-200-2011, by species, and the scenes of Places365, without opening an image."""
 
 import re
 from collections import Counter
@@ -12,7 +12,7 @@ from flipjax.data.split import PARTS
 CLASS_NAMES = ("landbird", "waterbird")
 SCENE_NAMES = ("land", "water")
 SCENES = 2662
-"""Scene photos of each kind that a data set takes unless told: as many as the released manifests show."""
+"""Default number of scene photos of each kind, the number in the released manifests."""
 CATEGORIES = (("bamboo_forest", "forest/broadleaf"), ("ocean", "lake/natural"))
 """The categories of Places365 that show land and water."""
 # fmt: off

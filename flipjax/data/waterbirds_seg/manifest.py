@@ -1,4 +1,4 @@
-"""Manifests: which bird stands in which scene, as a CSV in the columns of the released ones."""
+"""Manifests: CSV files that pair birds with scenes, in the columns of the released ones."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ T = TypeVar("T")
 LIMITS = {"y": 2, "split": 3, "place": 2, "group_id": 4}
 """Fields of a row that are whole numbers below these."""
 VAL_SHARE = (149, 1379)
-"""Of the waterbirds that CUB trains on, those that the released manifests draw their validation set from."""
+"""Waterbirds of CUB's training set that the released manifests keep for validation, and all of them."""
 
 
 class Row(NamedTuple):
@@ -86,11 +86,10 @@ def count_groups(rows: Sequence[Row]) -> dict[str, list[int]]:
 
 
 def images_per_class(birds: int, rho: float) -> tuple[int, int]:
-    """Returns how many images of a class a part has, and how many of them in its usual scene, of so many birds.
+    """Returns the images of a class in a part, and those in its usual scene, given the number of birds.
 
-    This is the reference's rule, applied to what a share `rho` of the birds makes; it gives the released counts.
-    So the size of the training set depends a little on rho, as in the reference (2,458 images at rho 0.95, 2,460 at
-    0.5); a sweep over the composite pool has the same size at every rho.
+    The reference's rule, which gives the released counts: the size of the training set depends a little on rho (2,458
+    images at rho 0.95, 2,460 at 0.5). A sweep over the composite pool has one size at every rho.
 
     Example:
         >>> images_per_class(1230, 0.95), images_per_class(1230, 0.5), images_per_class(149, 0.5)

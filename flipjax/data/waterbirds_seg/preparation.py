@@ -36,18 +36,18 @@ def prepare(
     size: int = 0,
     data_dir: Path,
 ) -> str:
-    """Makes the data set and returns in words what it holds; errors as in `flipjax.data.builders.prepare_data_set`.
+    """Makes the data set and returns a sentence about its content; raises as `builders.prepare_data_set` does.
 
     Args:
         cub_dir: CUB_200_2011, with images/ and segmentations/.
         places_dir: Places365.
         download: whether to fetch both in place of these folders.
-        manifest: a manifest whose own composites are made, in place of cut-outs and scenes for any rho.
-        split_by: manifests whose cut-outs and scenes alone are taken, in the parts that they name.
+        manifest: makes the composites of this manifest, instead of cut-outs and scenes for any rho.
+        split_by: uses only the cut-outs and scenes of these manifests, in their parts.
         scenes: scene photos of each kind; 0: all.
-        fix_labels: whether the three species that the lists call waterbirds are landbirds.
+        fix_labels: whether to relabel three species of landbirds that the lists call waterbirds.
         size: pixels a side; 0: as large as each photo.
-        data_dir: where TFDS keeps it.
+        data_dir: of TFDS.
     """
     from flipjax.data import builders
     from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import Builder, WaterbirdsSegConfig
@@ -83,7 +83,7 @@ def prepare(
 
 
 def _beside(cub_dir: Path) -> Path | None:
-    """Returns the metadata.csv in or beside a folder that has not CUB's own lists."""
+    """Returns the metadata.csv in or beside a folder without CUB's own lists."""
     paths = [] if (cub_dir / "images.txt").exists() else [cub_dir / "metadata.csv", cub_dir.parent / "metadata.csv"]
     return next((path for path in paths if path.is_file()), None)
 
@@ -91,10 +91,10 @@ def _beside(cub_dir: Path) -> Path | None:
 def write_manifest(
     cub_dir: Path, places_dir: Path, out: Path, *, rho: float, seed: int = 0, fix_labels: bool = False
 ) -> str:
-    """Writes a manifest of any rho and returns its counts in words.
+    """Writes a manifest for any rho and returns its counts as text.
 
     Raises:
-        ConfigError: an argument is wrong, or the archives do not hold enough.
+        ConfigError: an argument is wrong, or the archives are too small.
         OSError: the file cannot be written.
     """
     accepts, text = Groups().rho_range

@@ -43,20 +43,16 @@ class WaterbirdsSegConfig(tfds.core.BuilderConfig):
     fix_labels: bool = False
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """Waterbirds-Seg. Needs no TensorFlow with `file_format="array_record"`."""
+class Builder(builders.ArchiveBuilder):
+    """Waterbirds-Seg."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Initial release."}  # noqa: RUF012 - TFDS's way.
-    BUILDER_CONFIGS = [  # noqa: RUF012
+    BUILDER_CONFIGS = [  # noqa: RUF012 - TFDS's way.
         WaterbirdsSegConfig(name="cutouts", description="Birds with soft alpha, and scenes."),
         WaterbirdsSegConfig(
             name="manifest", composites=True, manifests=("metadata.csv",), description="The composites of a manifest."
         ),
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir must have what the README beside this builder lists."
     builder_config: WaterbirdsSegConfig
-    show_progress = False
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Returns the features."""
