@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save, save_file
 
 from flipjax.config import ConfigError, Experiment, ModelSpec
-from flipjax.models import names, smp, weights
+from flipjax.models import smp, weights
 from flipjax.models.__main__ import main
 from flipjax.task import starting_weights
 
@@ -71,15 +71,15 @@ def test_names_of_others_are_brought_to_one(network):
         ("mit_b2", transformers | {"classifier.weight": classifier}, mit),
     ]
     for encoder, arrays, wanted in cases:
-        result, canonical = names.canonical(arrays)
+        result, canonical = weights.canonical(arrays)
         assert result == encoder
         np.testing.assert_equal(canonical, {f"encoder.{name}": array for name, array in wanted.items()})
     whole = network("mit_b2")
     for prefix in ("", "module.", "model.", "module.model.", "_orig_mod."):
-        result, canonical = names.canonical({prefix + name: array for name, array in whole.items()})
+        result, canonical = weights.canonical({prefix + name: array for name, array in whole.items()})
         assert result == "mit_b2" and canonical.keys() == whole.keys()
     with pytest.raises(smp.WeightsError, match=r"found arrays such as layer\.weight"):
-        names.canonical({"layer.weight": classifier})
+        weights.canonical({"layer.weight": classifier})
 
 
 @pytest.fixture(scope="module")
