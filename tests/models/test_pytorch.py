@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from flipjax.models import names
+from flipjax.models import weights
 from flipjax.models.smp import WeightsError
 from flipjax.models.weights import _state_dict, read_weights
 
@@ -48,7 +48,7 @@ def test_pytorchs_files_are_read(tmp_path):
     torch.save(wrapped, tmp_path / "wrapped.ckpt")
     torch.save(halves, tmp_path / "halves.pth", _use_new_zipfile_serialization=False)
     for name in ("plain.pt", "wrapped.ckpt", "halves.pth"):
-        encoder, result = names.canonical(read_weights(tmp_path / name))
+        encoder, result = weights.canonical(read_weights(tmp_path / name))
         assert encoder == "resnet50" and result.keys() == arrays.keys()
         for key, array in arrays.items():
             assert result[key].dtype == array.dtype
