@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -134,12 +135,35 @@ def _quota(identity: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def _assign(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Returns the class of each region (n,) of largest total score (n, F) where classes have the given counts."""
-    # Here, so that a report, which makes no centre, loads no solver.
-    from scipy.optimize import linear_sum_assignment
+    """Returns the class of each region (n,) of largest total score (n, F) where classes have the given counts.
 
-    columns = np.repeat(np.arange(len(counts)), counts.astype(int))
-    return columns[linear_sum_assignment(-scores[:, columns])[1]]
+    Successive shortest paths among the F classes, from the classes of largest score: a path moves a region from each
+    class on it to the next, at the least loss. Faster than an assignment of n x n, which grows as n^3.
+    """
+    F = scores.shape[1]
+    classes = scores.argmax(1)
+    excess = np.bincount(classes, minlength=F) - counts
+    losses, movers = np.empty((F, F)), np.empty((F, F), np.int64)
+    changed, tolerance = list(range(F)), 1e-12 * max(1.0, np.ptp(scores))
+    while True:
+        for c in changed:
+            members = np.flatnonzero(classes == c)
+            loss = scores[members, c][:, None] - scores[members]
+            losses[c] = loss.min(0, initial=np.inf)
+            movers[c] = members[loss.argmin(0)] if len(members) else -1
+        if not (excess > 0).any():
+            return classes
+        length, before = np.where(excess > 0, 0, np.inf), np.full(F, -1)
+        for _ in range(F):
+            through = length[:, None] + losses
+            shorter = through.min(0) < length - tolerance
+            before = np.where(shorter, through.argmin(0), before)
+            length = np.where(shorter, through.min(0), length)
+        changed = [int(np.where(excess < 0, length, np.inf).argmin())]
+        while (c := int(before[changed[-1]])) >= 0:
+            changed.append(c)
+        classes[[movers[c, d] for d, c in itertools.pairwise(changed)]] = changed[:-1]
+        excess[[changed[0], changed[-1]]] += 1, -1
 
 
 def _middle(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
