@@ -89,6 +89,13 @@ def test_vmap_over_traced_levels_seeds_and_rates(small, quick_compilation):
         flipjax.make_train(small.setup.config, {"model.width": 8}, start=model)
 
 
+def test_a_pack_spreads_over_its_members_what_a_map_leaves_alone():
+    train = make(population__map="packed", train__epochs=1)
+    rates = jnp.float32([1e-3, 2e-3, 4e-3])
+    trained = jax.eval_shape(jax.vmap(lambda rate: train(train.member(learning_rate=rate))), rates)
+    assert train.experiment.packed and trained.status.shape == (3,)
+
+
 def test_data_in_memory_takes_the_place_of_the_pool(small):
     # Equal configurations share programs.
     assert jax.tree.structure(flipjax.make_train(small.setup.config)) == jax.tree.structure(small)
