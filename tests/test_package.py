@@ -56,7 +56,7 @@ def test_beside_jax_alone_metrics_and_audits_have_their_numbers_and_commands_say
     done = run(JAX_ALONE.replace("AUDIT", repr(line)))
     shares, auroc, *_, codes = done.stdout.splitlines()
     assert np.allclose([float(share) for share in shares.split()], 1 / 3) and float(auroc) == 1
-    assert codes == "[2, 2, 2, 2, 2, 0]" and done.stderr.count("python -m pip install ") == 5, done.stderr
+    assert codes == "[2, 2, 2, 2, 2, 0]" and done.stderr.count("; without, flipjax.metrics") == 5, done.stderr
     assert "no page: it needs jinja2, matplotlib, pillow" in done.stderr
     assert main(f"{line}whole".split()) == 0
     names = {path.name for path in (tmp_path / "whole").iterdir()}
@@ -93,7 +93,7 @@ def test_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch)
     Path("smoke.py").write_text("mine = 1\n")
     assert command.find_config("smoke.py") == Path("smoke.py")
     listed = command.describe_configs()
-    assert all(f"\n{path.stem}\n" in f"\n{listed}\n" for path in files) and listed.count("Cost: ") == len(files)
+    assert all(f"\n{path.stem}\n" in f"\n{listed}\n" for path in files) and listed.count("Cost: ") >= len(files)
 
 
 CONFIG = "from flipjax.config import default_config\nconfig = default_config()\n"
