@@ -53,14 +53,27 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
     # A process that has JAX running keeps its devices.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", wanted)
-    programs = cache_folder() / "xla"
-    keep_newest(programs, most=PROGRAMS)
-    jax.config.update("jax_compilation_cache_dir", str(programs))
+    keep_programs()
     devices = jax.devices()
     if devices[0].platform == "cpu" and len(devices) < wanted:
         all_of_them = f"JAX_NUM_CPU_DEVICES={wanted}, set before it starts, uses all cores"
         say(f"JAX runs with {len(devices)} CPU devices of {wanted}; {all_of_them}")
     return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+
+
+def keep_programs(*, small: bool = False) -> None:
+    """Sets JAX's compilation cache to the folder of this machine.
+
+    Args:
+        small: whether programs that compile within a second are kept, too.
+    """
+    import jax
+
+    programs = cache_folder() / "xla"
+    keep_newest(programs, most=PROGRAMS)
+    jax.config.update("jax_compilation_cache_dir", str(programs))
+    if small:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def check_settings() -> None:

@@ -12,7 +12,7 @@ from audited import audit, refused, rows_of, segments_of
 from PIL import Image
 
 from flipjax import metrics
-from flipjax.audit.label_maps import apply_label_map, read_label_map
+from flipjax.audit.arrays import apply_label_map, read_label_map
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -88,29 +88,6 @@ def test_label_maps_of_a_csv_and_by_name(masks, tmp_path):
             apply_label_map(np.array(labels), found.classes, ignore_index=255, where="", origin=name).tolist()
             == classes
         )
-
-
-@pytest.mark.parametrize(
-    ("change", "arguments", "message"),
-    [
-        ({}, (), "labels/i0.png: expected classes, found 255; pass --ignore_index 255"),
-        ({}, ("--label_map", "ade"), "--label_map: expected a CSV with the columns from and to, or one of ade20k"),
-        ({"label": 160}, ("--label_map", "ade20k"), "labels/i3.png: expected labels that ade20k names, found others"),
-        ({"prediction": 40}, ("--num_classes", "21", "--ignore_index", "255"), "predictions/i3.png: expected class"),
-        ({"label": 40}, ("--num_classes", "21", "--ignore_index", "255"), "labels/i3.png: expected class indices"),
-        ({"size": 20}, ("--ignore_index", "255"), "found others, 1: i3 (20, 32) with labels (24, 32)"),
-        ({}, ("--ignore_index", "255", "--fail_above", "flop=0.1"), "--fail_above: expected a key of the summary"),
-        ({}, ("--num_classes", "2", "--background", "0,1"), "expected at least 4 classes (2 of background"),
-        ({}, ("--unit", "instance"), "--unit instance: expected labels in COCO's"),
-    ],
-)
-def test_masks_that_do_not_fit_are_one_line(masks, tmp_path, capsys, change, arguments, message):
-    predictions, labels = (list(stack.copy()) for stack in masks)
-    labels[3][5, 5] = change.get("label", labels[3][5, 5])
-    predictions[3][5, 5] = change.get("prediction", predictions[3][5, 5])
-    predictions[3] = predictions[3][: change.get("size", 24)]
-    inputs = save_masks(tmp_path, predictions, labels)
-    assert message in refused(capsys, *inputs, *arguments, f"--out={tmp_path / 'out'}")
 
 
 def test_flipped_segments_have_pictures_and_are_samples_of_fiftyone(masks, tmp_path, capsys):

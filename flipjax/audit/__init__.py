@@ -1,4 +1,4 @@
-"""Audits of anyone's predictions, in files (`audit_files`, as `flipjax audit`) or in batches of a model (`stream`)."""
+"""Audits of predictions: stored in files (`audit_files`, `flipjax audit`), or batches of a model (`stream`)."""
 
 from typing import Any
 

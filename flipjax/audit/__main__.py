@@ -1,8 +1,8 @@
 """`flipjax audit --predictions DIR|FILE --labels DIR|FILE`: how often a segmentation model flips, and how confidently.
 
 Predictions are npy or npz, labels and predicted masks npy, npz or PNG: a folder with one file an image, matched by
-name, or one file with all images, matched by position. Exit codes: 0 done, 1 a number is above a limit of --fail_above
-or below one of --fail_below, 2 an input or an option that cannot be used, 75 interrupted.
+name, or one file with all images, matched by position. Exit codes: 0 done, 1 a limit of --fail_above
+or --fail_below failed, 2 unusable input or option, 75 interrupted.
 """
 
 import sys
@@ -12,6 +12,7 @@ from typing import Any
 import flipjax
 from flipjax import command
 from flipjax.audit.arrays import Limits
+from flipjax.backend import keep_programs
 from flipjax.config import ConfigError
 from flipjax.terminal import printable
 
@@ -40,37 +41,37 @@ def _parser() -> command.Parser:
     add("--groups", metavar="CSV|REGEX", help=text)
     text = "columns class and scene of the training images: a class's most frequent scene is common (default --groups)"
     add("--training_groups", type=Path, metavar="CSV", help=text)
-    text = "a column of --groups, or a regular expression on names: films, patients or sites to resample as a whole"
+    text = "a column of --groups, or a regular expression on names: resamples whole films, patients or sites"
     add("--clusters", metavar="COLUMN|REGEX", help=text)
-    add("--kind", choices=KINDS, default="logits", help="what --predictions holds (default logits)")
-    add("--channels", choices=("first", "last"), help="the axis of the classes, where shapes fit both")
+    add("--kind", choices=KINDS, default="logits", help="content of --predictions (default logits)")
+    add("--channels", choices=("first", "last"), help="the class axis, if shapes leave it open")
     text = "the class that is background, several as 0,1,2, or none (default 0)"
     add("--background", type=command.read_classes, default=0, metavar="CLASSES", help=text)
-    text = "the label of pixels that count nowhere, such as 255"
+    text = "the label of pixels to ignore, such as 255"
     add("--ignore_index", "--ignore_label", type=int, metavar="LABEL", help=text)
     text = "names of all classes, or of those but the background"
     add("--class_names", type=command.read_names, metavar="A,B,C", help=text)
-    add("--num_classes", type=int, metavar="C", help="of masks, where neither names nor values give it")
+    add("--num_classes", type=int, metavar="C", help="number of classes of masks, if neither names nor values give it")
     maps = "a CSV with the columns from and to, or ade20k, cityscapes or cityscapes_train"
     add("--label_map", metavar="CSV|NAME", help=f"labels to classes: {maps}")
     add("--prediction_map", metavar="CSV|NAME", help="the same for predicted masks")
     text = "a segment: all pixels of a class in an image (default), a connected component, or a COCO segment"
     add("--unit", choices=("class", "component", "instance"), help=text)
     add("--min_score", type=float, default=0.5, metavar="P", help="of COCO results that count (default 0.5)")
-    text = "endings of file names to leave out, such as _gtFine_labelIds,_leftImg8bit"
+    text = "endings to drop from file names, such as _gtFine_labelIds,_leftImg8bit"
     add("--suffixes", type=command.read_names, default=(), metavar="A,B", help=text)
     limits = Limits()
     add("--max_pixels", type=int, default=limits.pixels, metavar="N", help=f"of an image (default {limits.pixels:,})")
     add("--max_bytes", type=int, default=limits.bytes, metavar="N", help=f"of its scores (default {limits.bytes:,})")
     text = f"that an npz unpacks to (default {limits.unpacked:,})"
     add("--max_unpacked", type=int, default=limits.unpacked, metavar="N", help=f"bytes {text}")
-    add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, named and sized as the images, to be shown")
-    text = "exit with 1 where a number of summary.json, or KEY:low or KEY:high of its interval, is above a limit"
+    add("--images", type=Path, metavar="DIR", help="photos, PNG or JPEG, of the same names and sizes as the labels")
+    text = "exit with 1 if a number of summary.json, or KEY:low or KEY:high of its interval, exceeds a limit"
     more = {"type": limit, "action": "append", "default": [], "metavar": "KEY=LIMIT"}
     add("--fail_above", **more, help=f"{text}, as fg_flip=0.05; may be repeated")
-    add("--fail_below", **more, help="the same where it is below, as mean_iou:low=0.6")
+    add("--fail_below", **more, help="the same for numbers below a limit, as mean_iou:low=0.6")
     add("--jobs", type=int, default=1, metavar="N", help="processes that read and count (default 1)")
-    add("--out", type=Path, metavar="DIR", help="where to write (default runs/audit, of --compare runs/comparison)")
+    add("--out", type=Path, metavar="DIR", help="output folder (default runs/audit, with --compare runs/comparison)")
     return parser
 
 
@@ -107,6 +108,7 @@ def _compare(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
 def _measure(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
     from flipjax.audit.audits import audit_files
 
+    keep_programs(small=True)
     del options["compare"]
     if not options["labels"]:
         raise ConfigError("--labels", "a folder or a file", "none")

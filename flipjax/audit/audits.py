@@ -1,4 +1,4 @@
-"""Audits: of predictions in files (`audit_files`), or of a model's batches (`stream`)."""
+"""Audits of predictions in files (`audit_files`) or of a model's batches (`stream`)."""
 
 import functools
 import shutil
@@ -13,8 +13,8 @@ import numpy as np
 
 from flipjax.audit import files
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits, read_photo
+from flipjax.audit.compare import check_gates, failures, read_gates, try_gates
 from flipjax.audit.counts import ImageCounts, Measured, count_image, count_pairs, join_counts
-from flipjax.audit.gates import check_gates, failures, read_gates, try_gates
 from flipjax.audit.groups import ImageGroups, read_clusters, read_groups
 from flipjax.audit.pairs import (
     Encoding,
@@ -39,9 +39,9 @@ from flipjax.results.quantities import AUDIT_QUANTITIES, REGION_QUANTITIES
 from flipjax.threads import in_order
 
 SHOWN_ABOVE = 0.1
-"""Flip share from which on an image's maps are kept: a page shows some of these, and which is known at the end."""
+"""Flip share above which an image's maps are kept until the page selects from them."""
 HIGHEST = 12
-"""Images of the highest flip-risk so far whose maps are kept, too."""
+"""Number of images of the highest flip-risk so far whose maps are kept as well."""
 
 
 class Audited(NamedTuple):
@@ -328,7 +328,7 @@ class AuditStream:
         return photos
 
     def _keep_maps(self, job: tuple[np.ndarray, np.ndarray], part: ImageCounts, photo: np.ndarray | None) -> None:
-        """Stores what a page may show of an image, until the end says which are shown."""
+        """Stores the maps of an image that the page may show."""
         one = Decomposition(part.confusion, np.float32(part.risk_sum), self._encoding.background)
         flip = float(np.nan_to_num(one.flip))
         rank = flip if self._encoding.kind == "masks" else float(np.nan_to_num(one.flip_risk))
@@ -396,14 +396,14 @@ def stream(
 ) -> AuditStream:
     """Returns an audit that takes batches of predictions of any framework, and ends in the files of `flipjax audit`.
 
-    In memory stays what follows from each image: its confusion matrix and the rows of its segments. The maps of images
-    that the page may show wait in a temporary folder. Tables are those of the command, byte for byte.
+    Memory holds the confusion matrix and the segment rows of each image; maps that the page may show wait in a
+    temporary folder. Tables equal those of the command, byte for byte.
 
     Args:
         out: a new folder, or that of an earlier audit.
         class_names: of all C classes, or of those but the background.
         background: the class that is background, several in a tuple, or None.
-        ignore_index: label of pixels that count nowhere.
+        ignore_index: label of pixels to ignore.
         kind: `logits`, `probabilities` or `masks`.
         channels: `last`, or `first` for (N, C, H, W).
         num_classes: C of masks; None: as many as there are names.

@@ -10,7 +10,7 @@ import numpy as np
 from flipjax.audit.arrays import AuditError, StoredArray, listed, mask_header, naming
 
 VOID = -1
-"""The label of crowds, and of pixels of no panoptic segment, which count nowhere. Predicted, it is a class."""
+"""Label of crowds and of pixels without a panoptic segment. Ignored in labels; a class of its own in predictions."""
 VOID_NAME = "void"
 LARGEST_ID = (1 << 24) - 1
 
@@ -31,7 +31,7 @@ class Coco(NamedTuple):
         return len(self.class_names) + (self.panoptic and kind == "masks")
 
     def names_of(self, classes: int) -> tuple[str, ...]:
-        """Returns the names of so many classes."""
+        """Returns the names of the first `classes` classes."""
         return (*self.class_names, VOID_NAME)[:classes]
 
 

@@ -1,4 +1,4 @@
-"""Converted weights on a split of a configuration's pool: from a model to an audit."""
+"""Evaluates converted weights on a split of a configuration's pool, as an audit."""
 
 import math
 import sys
@@ -38,7 +38,7 @@ from flipjax.training.network import Weights, evaluation_batch, first_weights, m
 
 SURE = 6
 CHUNK = 64
-"""Images of which labels are made at once."""
+"""Images per batch of labels."""
 
 
 def make_program(config: Config, model: ModelSpec) -> Program:
@@ -60,9 +60,9 @@ def make_program(config: Config, model: ModelSpec) -> Program:
 def map_rows(
     function: Callable, experiment: Experiment, weights: Weights, pool: Pool, rows: np.ndarray, *shared: Any, title: str
 ) -> Any:
-    """Returns what `function(experiment, weights, pool, rows, *shared)` says of pool rows (n, 2), numpy leaves.
+    """Maps `function(experiment, weights, pool, rows, *shared)` over pool rows (n, 2) in batches; leaves are numpy.
 
-    Images are dealt over the devices; progress goes to stderr.
+    Shards images over the devices; shows progress on stderr.
     """
     devices = jax.devices()
     size = len(devices) * min(evaluation_batch(experiment), math.ceil(len(rows) / len(devices)))
@@ -91,7 +91,7 @@ def map_rows(
 def ask_questions(
     program: Program, weights: Weights, task: Task, table: Table, *, intervene: Config | None
 ) -> tuple[Any, np.ndarray | None]:
-    """Returns what a member of a sweep is asked, of the images of a table (`Assessed`), and the split point or None.
+    """Returns the `Assessed` answers of a network for the images of a table, and the split point or None.
 
     Args:
         program: of the model.
@@ -131,7 +131,7 @@ def count_segments(task: Task, table: Table, masks: np.ndarray) -> SegmentTables
 
 
 def draw_items(program: Program, weights: Weights, task: Task, table: Table, audit: Audit) -> list[Item]:
-    """Returns the images to look at: those of a sweep, and those that are flipped where flip-risk is low."""
+    """Returns the images of a sweep's gallery and confident flips."""
     groups = np.asarray(table.groups)
     pairs = np.asarray(table.pairs)
     chosen, kinds = gallery.choose_images(audit.decomposition, groups, pairs, confident=SURE, paired=gallery.PAIRS)

@@ -14,6 +14,7 @@ import numpy as np
 from flipjax import metrics
 from flipjax.audit.arrays import AuditError
 from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, read_values
+from flipjax.backend import keep_programs
 from flipjax.metrics import Decomposition
 from flipjax.metrics.classes import LabelSpec
 from flipjax.metrics.objects import Columns
@@ -24,7 +25,7 @@ from flipjax.threads import in_order
 # Half a percent: sums of 150 classes in float16 stay within it.
 TOLERANCE = 5e-3
 PIECES = 8
-"""Pieces that each process counts, of which the progress is made."""
+"""Pieces per process; progress advances by pieces."""
 Keep = Callable[[Pair, Arrays], None]
 
 
@@ -139,7 +140,8 @@ def _in_processes(pairs: Sequence[Pair], encoding: Encoding, jobs: int, keep: Ke
     size = math.ceil(len(pairs) / (jobs * PIECES))
     pieces = [pairs[start : start + size] for start in range(0, len(pairs), size)]
     # JAX has threads, which a fork would lose.
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, context, initializer=functools.partial(keep_programs, small=True))
     try:
         for parts in pool.map(functools.partial(_count_piece, encoding=encoding, keep=keep), pieces):
             yield from parts

@@ -1,4 +1,4 @@
-"""The tables of an audit, its decomposition and samples of FiftyOne, each written whole or not at all."""
+"""Writes the files of an audit atomically: tables, decomposition, masks and samples for FiftyOne."""
 
 import importlib.util
 import json
@@ -25,11 +25,11 @@ FIELDS = ("ground_truth", "prediction")
 """Masks of a sample of FiftyOne."""
 SAMPLE_NUMBERS = ("flip", "miss", "flip_risk", "flip_risk_share")
 DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
-"""What a page needs beside JAX and NumPy: modules, and the packages that bring them."""
+"""Modules that the page needs beside JAX and NumPy, and their packages."""
 
 
 def claim_folder(folder: Path) -> None:
-    """Makes the folder, and sees that it can be written and holds nothing but an earlier audit.
+    """Creates the output folder; checks that it is writable and holds at most an earlier audit.
 
     Raises:
         AuditError: it cannot be written, or holds other files.

@@ -119,8 +119,8 @@ def read_groups(
         raise AuditError(f"{path}: expected a group for each image; found {'; '.join(found)}")
     table = table.set_index(pd.Index(images)).loc[list(names)]
     if scenic:
-        told = table[["class", "scene"]] if training is None else pd.DataFrame(read_table(training))
-        found = _of_scenes(path, table, foreground, told, training or path)
+        seen = table[["class", "scene"]] if training is None else pd.DataFrame(read_table(training))
+        found = _of_scenes(path, table, foreground, seen, training or path)
         return found._replace(table=table), list(names)
     if training is not None:
         raise AuditError(f"--training_groups: expected the columns class and scene in {path}, found {column}")
@@ -128,16 +128,16 @@ def read_groups(
 
 
 def _of_scenes(
-    path: Path, table: pd.DataFrame, foreground: Sequence[str], told: pd.DataFrame, where: Path
+    path: Path, table: pd.DataFrame, foreground: Sequence[str], seen: pd.DataFrame, where: Path
 ) -> ImageGroups:
     """Returns F x S groups; of classes whose most frequent scene is not known, groups without a common side."""
     wrong = [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in foreground]
     if wrong:
         raise AuditError(f"{path}: expected classes of {', '.join(foreground)}, found others, {listed(wrong)}")
-    images = told.get("images", pd.Series("1", told.index))
-    if not {"class", "scene"} <= set(told) or not images.str.fullmatch(INTEGER).all():
-        raise AuditError(f"{where}: expected {TRAINING}, found {', '.join(map(str, told))}")
-    counts = images.map(int).groupby([told["class"], told["scene"]]).sum().unstack(fill_value=0)
+    images = seen.get("images", pd.Series("1", seen.index))
+    if not {"class", "scene"} <= set(seen) or not images.str.fullmatch(INTEGER).all():
+        raise AuditError(f"{where}: expected {TRAINING}, found {', '.join(map(str, seen))}")
+    counts = images.map(int).groupby([seen["class"], seen["scene"]]).sum().unstack(fill_value=0)
     scenes = sorted({*table["scene"], *map(str, counts)})
     counts = counts.reindex(index=list(foreground), columns=scenes, fill_value=0)
     columns = {name: table[name].tolist() for name in ("class", "scene")}

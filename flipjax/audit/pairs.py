@@ -1,4 +1,4 @@
-"""Pairs of a prediction and its labels in files: found by headers, matched by name or place, read one at a time."""
+"""Pairs of stored predictions and labels: found by headers, matched by name or position, read one at a time."""
 
 import contextlib
 import math
@@ -12,25 +12,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flipjax.audit.arrays import (
+    IGNORED,
     NIFTI,
     PHOTOS,
     ArrayReader,
     AuditError,
+    LabelMap,
     Limits,
     StoredArray,
+    apply_label_map,
     listed,
     open_volume,
     read_headers,
+    read_label_map,
     read_photo,
     suffix_of,
 )
 from flipjax.audit.coco import VOID, Coco, open_coco
-from flipjax.audit.label_maps import IGNORED, LabelMap, apply_label_map, read_label_map
 from flipjax.metrics.classes import Background, LabelSpec, background_classes, check_background, read_background
 
 RESERVED = ("logits", "probabilities", "masks", "labels", "groups", "names", "images")
 INDICES = ("masks", "labels")
-"""What holds class indices, in PNG files too."""
+"""Kinds of class indices, which PNG files may hold."""
 RANKS = {"logits": 3, "probabilities": 3, "masks": 2, "labels": 2}
 """Axes of one image's array; a stack has one more."""
 FORMS = {"none": "(H, W)", "last": "(H, W, C)", "first": "(C, H, W)"}
@@ -72,7 +75,7 @@ class Arrays(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """What the values mean: `kind` as in `flipjax.metrics`, the axis of the classes (first or last), their number.
+    """How values are read: `kind` as in `flipjax.metrics`, the class axis (first or last), the number of classes.
 
     Masks have no such axis ("none"); their classes are 0 until they are counted. Maps are applied on reading;
     `unit` is `class`, `component`, or `instance`: the segments of a COCO file. `predict` makes logits of a photo
@@ -99,7 +102,7 @@ class Encoding(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Images, what their values mean, whether they are known by position alone, and COCO's categories if they have."""
+    """Images, their encoding, whether they are matched by position alone, and COCO's categories or None."""
 
     pairs: list[Pair]
     encoding: Encoding
@@ -136,14 +139,14 @@ def open_pairs(
         kind: `logits`, `probabilities` or `masks`.
         channels: `first` or `last`, where shapes fit both.
         background: the class that is background, several, or None.
-        ignore_index: the label of pixels that count nowhere.
+        ignore_index: the label of pixels to ignore.
         class_names: of all classes, or of those but the background.
         num_classes: of masks, where neither names nor values give it.
         label_map: a CSV or the name of a map of labels to classes.
         prediction_map: the same for predicted masks.
         unit: of segments, `class`, `component` or `instance`.
         min_score: of COCO results.
-        suffixes: endings that are no part of an image's name.
+        suffixes: endings to drop from names.
         limits: of what an image may take.
 
     Raises:
@@ -279,7 +282,7 @@ def open_source(path: Path, *, wanted: str, limits: Limits, suffixes: Sequence[s
         path: a folder of npy, npz and, for labels and masks, PNG or NIfTI files; or one of them.
         wanted: the array to take from an npz that holds several: logits, probabilities, masks or labels.
         limits: of what an npz unpacks to.
-        suffixes: endings that are no part of an image's name.
+        suffixes: endings to drop from names.
 
     Raises:
         AuditError: nothing there, files or values of another type, or damaged, or names that stand for two images.

@@ -89,6 +89,7 @@ FOLDERS = [
     ({"out/mine.txt": b"x"}, ["--out"]),
     ({"out/summary.json": b'{"program": "mine"}'}, ["--out"]),
 ]
+MASKS = "--kind=masks"
 BROKEN = LOGITS.copy()
 BROKEN[2, 1, 3, 0] = np.nan
 BIG = npz(np.savez_compressed, x=np.zeros((1, 600, 600, 3), np.float32))
@@ -124,6 +125,14 @@ VALUES = [
     (LOGITS, LABELS, ["--max_bytes=500"], ["--max_bytes", "504"]),
     (LOGITS, LABELS, ["--max_unpacked=99"], ["--max_unpacked", "144"]),
     (BIG, LABELS, ["--max_unpacked=9999"], ["logits.npz", "4,320,128"]),
+    (LABELS, np.where(LABELS == 1, 255, LABELS), [MASKS], ["labels.npy", "--ignore_index 255"]),
+    (LABELS, LABELS, [MASKS, "--label_map=ade"], ["--label_map", "'ade'"]),
+    (LABELS, LABELS + 158, [MASKS, "--label_map=ade20k"], ["labels.npy", "ade20k", "160"]),
+    (LABELS + 1, LABELS, [MASKS, "--num_classes=3"], ["logits.npy", "--prediction_map"]),
+    (LABELS, LABELS + 1, [MASKS, "--num_classes=3"], ["labels.npy", "--label_map"]),
+    (LABELS[:, :5], LABELS, [MASKS], ["(5, 7)", "(6, 7)"]),
+    (LABELS, LABELS, [MASKS, "--num_classes=2", "--background=0,1"], ["4 classes"]),
+    (LABELS, LABELS, [MASKS, "--unit=instance"], ["--unit instance"]),
     (npz(logits=LOGITS, names=[*"pqrs"]), npz(labels=LABELS, names=[*"pqsr"]), [], ["2: r, s"]),
     (npz(logits=LOGITS, names=[*"pq"]), LABELS, [], ["names"]),
     (npz(scores=LOGITS, others=LOGITS), LABELS, [], ["2: scores"]),

@@ -1,7 +1,6 @@
 """Label maps of other programs: COCO's panoptic JSON with PNGs, NIfTI volumes."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -26,12 +25,12 @@ def blocks(*rows):
 TRUTH = blocks([70000, 70001, 5], [70000, 70001, 5], [6, 0, 5])
 FOUND = blocks([1, 2, 9], [1, 2, 0], [9, 9, 9])
 INFO = [segment(70000, 3), segment(70001, 3), segment(5, 20), segment(6, 7, iscrowd=1)]
-TOLD = [segment(1, 7), segment(2, 3), segment(9, 20)]
+PREDICTED = [segment(1, 7), segment(2, 3), segment(9, 20)]
 
 
-def save_panoptic(folder, *, info=INFO, told=TOLD):
+def save_panoptic(folder, *, info=INFO, predicted=PREDICTED):
     """Writes labels and predictions of one image, and returns the options that name them."""
-    for name, ids, segments in (("truth", TRUTH, info), ("model", FOUND, told)):
+    for name, ids, segments in (("truth", TRUTH, info), ("model", FOUND, predicted)):
         (folder / name).mkdir()
         parts = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1)
         Image.fromarray(parts.astype(np.uint8)).save(folder / name / "a.png")
@@ -61,17 +60,17 @@ def test_panoptic_segments_are_instances(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "named"),
     [
-        ({"info": [segment(5, 20)]}, "truth/a.png.*: expected labels that .*truth.json names, .*70000, 70001"),
-        ({"told": [segment(1, 8)]}, r"model.json: a.png: segment 1: expected a category of the labels \(3: 7, 3, 20\)"),
-        ({"told": [segment(1, 7), segment(1, 3)]}, "model.json: a.png: expected different ids .* found 1"),
-        ({"told": [{"id": 1}]}, "model.json: expected COCO's panoptic, .*KeyError: 'category_id'"),
+        ({"info": [segment(5, 20)]}, ["truth/a.png", "truth.json", "70000, 70001"]),
+        ({"predicted": [segment(1, 8)]}, ["model.json: a.png: segment 1", "3: 7, 3, 20"]),
+        ({"predicted": [segment(1, 7), segment(1, 3)]}, ["model.json: a.png", "found 1"]),
+        ({"predicted": [{"id": 1}]}, ["model.json", "'category_id'"]),
     ],
 )
-def test_panoptic_files_that_do_not_fit_are_one_line(tmp_path, capsys, change, message):
+def test_panoptic_files_that_do_not_fit_are_one_line(tmp_path, capsys, change, named):
     line = refused(capsys, *save_panoptic(tmp_path, **change), f"--out={tmp_path / 'out'}")
-    assert re.search(message, line), line
+    assert not [name for name in named if name not in line], line
 
 
 def test_volumes_are_images_with_one_more_axis(tmp_path, capsys):
