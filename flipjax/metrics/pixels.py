@@ -33,11 +33,12 @@ Channels = list[jax.Array] | jax.Array
 
 
 def run(program: Callable[..., Any], *arrays: jax.Array, kept: int) -> Any:
-    """Calls a program. On a mesh with Explicit axes XLA shards its inside, and outputs as the first `kept` axes."""
+    """Calls a program. On a mesh of Explicit axes its inside is Auto; outputs are sharded as the first `kept` axes."""
     sharding = jax.typeof(arrays[0]).sharding
     if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
         return program(*arrays)
-    return jax.sharding.auto_axes(program, out_sharding=jax.P(*sharding.spec[:kept]))(*arrays)
+    out = jax.NamedSharding(sharding.mesh, jax.P(*sharding.spec[:kept]))
+    return jax.sharding.auto_axes(program, out_sharding=out)(*arrays)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
