@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metrics.logits import random_case
 
 from flipjax import intervene
 
@@ -140,3 +141,28 @@ def test_log_odds_of_other_regions_are_named():
     assert intervene.scene_marginal(predict, IMAGES[:0], SCENES).shape == (0, 2, 2)
     with pytest.raises(ValueError, match=r"^logits: expected \(B, H, W, C\)"):
         intervene.region_label(LOGITS[0])
+
+
+def test_several_background_classes_act_as_one_of_their_maximum():
+    """Two background classes whose logits are one's and minus infinity."""
+    logits, _ = random_case(3, (4, 6, 7), 4)
+    single, several = logits[..., :3], logits.copy()
+    several[..., 3] = -1e9
+    log_odds = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 2)).astype(np.float32))
+    inside = intervene.foreground(several, background=(1, 3))
+
+    def act(x, background):
+        return [
+            intervene.foreground(x, background=background),
+            intervene.region_log_odds(x, inside, background=background),
+            intervene.scene_swap_risk(x, log_odds, center=0.0, background=background),
+            intervene.mirror_risk(x, x[:, :, ::-1], background=background),
+        ]
+
+    for one, other in zip(act(several, (1, 3)), act(single, 1), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    repaired = np.asarray(intervene.repair(several, log_odds, center=0.0, background=(1, 3)))
+    target = np.array([0, 2])[np.asarray(log_odds).mean(1).argmax(-1)]
+    np.testing.assert_array_equal(repaired, np.where(inside, target[:, None, None], several.argmax(-1)))
+    with pytest.warns(UserWarning, match="background: found None"):
+        intervene.scene_marginal(predict, IMAGES, SCENES, background=None)

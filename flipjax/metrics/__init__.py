@@ -1,6 +1,6 @@
-"""Flip metrics of a segmentation: pure kernels over logits and labels, and host-side summaries of what they return.
+"""Flip metrics of segmentations: pure kernels over logits and labels, and summaries of their counts on the host.
 
-Names load their modules when they are first asked for: summaries of stored counts need no JAX.
+Modules load lazily, so that summaries of stored counts need no JAX.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Decompositions of many batches as one, and an object that gathers them in other people's loops."""
+"""`FlipMetric`: accumulates decompositions over the batches of an evaluation loop."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from flipjax.metrics.summary import summarize
 
 
 class FlipMetric:
-    """Gathers decompositions batch by batch, in the manner of torchmetrics: PyTorch, NumPy or JAX arrays come in.
+    """Accumulates decompositions over batches of PyTorch, NumPy or JAX arrays, with the interface of torchmetrics.
 
-    What is kept of an image is its confusion matrix and its sum of entropies, as NumPy arrays: it can be pickled, and
-    gathered over processes by `torch.distributed.all_gather_object` and `merge`.
+    Keeps the confusion matrix and the summed entropy of each image as NumPy arrays. It can be pickled, so
+    `torch.distributed.all_gather_object` and `merge` combine processes.
 
-    For torchmetrics and Lightning there is `flipjax.metrics.torchmetric.TorchFlipMetric`.
+    For torchmetrics and Lightning use `flipjax.metrics.torchmetric.TorchFlipMetric`.
 
     With `DataLoader(num_workers=...)` pass `persistent_workers=True`, so that no worker is forked after JAX has
-    started its threads: it would wait for them for ever, and `update` refuses.
+    started its threads; `update` raises in such a worker, which would hang.
 
     Args:
         **spec: fields of `LabelSpec`; masks need `num_classes`.
-        all_groups: what groups number, as in `summarize`.
+        all_groups: the groups that `groups` number, as in `summarize`.
 
     Example:
         >>> metric = FlipMetric(channels="first", class_names=["cat", "dog"])
@@ -42,19 +42,19 @@ class FlipMetric:
     """
 
     def __init__(self, *, all_groups: AnyGroups | None = None, **spec: Any):
-        """Starts with no image.
+        """Starts empty.
 
         Raises:
-            TypeError, ValueError: a field that fits no batch.
+            TypeError, ValueError: invalid fields.
         """
         self.spec = LabelSpec(**spec)
         if self.spec.kind == "masks" and self.spec.num_classes is None:
-            raise ValueError("num_classes: expected the number of classes, which masks do not tell, found None.")
+            raise ValueError("num_classes: expected the number of classes for masks, found None.")
         self.all_groups = all_groups
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all images."""
+        """Removes all images."""
         self._parts: list[Decomposition] = []
         self._groups: list[np.ndarray] = []
 
@@ -64,21 +64,21 @@ class FlipMetric:
         Args:
             predictions: as `decompose` takes them; (N, C, *spatial) with `channels="first"`.
             labels: (N, *spatial) integers.
-            groups: (N,) integers as in `summarize`, which are copied; with every batch or with none.
+            groups: (N,) integers as in `summarize`, copied; with every batch or with none.
 
         Raises:
-            TypeError, ValueError: what `decompose` raises, NaN scores, another C than before, or groups that do not
-                fit; then nothing is added.
+            TypeError, ValueError: invalid arrays as in `decompose`, NaN scores, a different C, or invalid groups. The
+                batch is then not added.
         """
         self._add(predictions, labels, groups)
 
     def __call__(self, predictions: Any, labels: Any, groups: Any = None) -> dict[str, Any]:
-        """Adds a batch as `update` does, and returns what `summarize` says of it alone."""
+        """Adds a batch as `update` does and returns the summary of this batch."""
         part, groups = self._add(predictions, labels, groups)
         return summarize(part, groups, class_names=self.spec.class_names, all_groups=self.all_groups)
 
     def _add(self, predictions: Any, labels: Any, groups: Any) -> tuple[Decomposition, np.ndarray | None]:
-        """Checks a batch against the images before and adds it; returns its decomposition and a copy of its groups."""
+        """Checks and adds a batch; returns its decomposition and a copy of its groups."""
         part = concatenate([decompose(predictions, labels, **self.spec.keywords)])
         classes = part.confusion.shape[-1]
         expected = self._parts[0].confusion.shape[-1] if self._parts else self.spec.num_classes or classes
@@ -103,18 +103,18 @@ class FlipMetric:
 
     @property
     def decomposition(self) -> Decomposition:
-        """The decomposition of all images so far, NumPy leaves; a ValueError where there is none."""
+        """The decomposition of all images, with NumPy leaves; raises a ValueError before the first update."""
         if not self._parts:
             raise ValueError("FlipMetric: expected at least one update, found none.")
         return concatenate(self._parts)
 
     def compute(self) -> dict[str, Any]:
-        """Returns what `summarize` says of all images so far."""
+        """Returns the summary of all images; see `summarize`."""
         groups = np.concatenate(self._groups) if self._groups else None
         return summarize(self.decomposition, groups, class_names=self.spec.class_names, all_groups=self.all_groups)
 
     def check_keys(self, keys: Iterable[str]) -> None:
-        """Raises a ValueError for a key that `compute` has not as one number; any class will do where none is named."""
+        """Raises a ValueError for keys that are no scalars of `compute`; without class names any class passes."""
         spec, named = self.spec, len(self.spec.class_names or ())
         background = len(spec.background_classes)
         sizes = {spec.num_classes or max(named, background + 2), spec.num_classes or max(named, 2) + background}
@@ -134,9 +134,9 @@ class FlipMetric:
                 raise ValueError(f"keys: expected keys of summarize that are one number, found {key!r}.")
 
     def top_flips(self, k: int = 10) -> list[tuple[str, str, float]]:
-        """Returns the k largest flips: the true class, the one it is taken for, and the share of its pixels.
+        """Returns the k most frequent flips: true class, predicted class, and the share of the true class's pixels.
 
-        Flips are ordered by pixels; pairs of classes without any are left out.
+        Sorted by pixels; class pairs without flips are omitted.
         """
         confusion = self.decomposition.confusion.sum(0, dtype=np.int64)
         flips = flips_of(confusion, background=self.spec.background)
@@ -146,10 +146,10 @@ class FlipMetric:
         return [(names[t], names[p], float(flips[t, p] / confusion[t].sum())) for t, p in pairs if flips[t, p]]
 
     def merge(self, *others: FlipMetric) -> Self:
-        """Adds the images of others, in order, and returns this metric.
+        """Adds the images of other metrics, in order, and returns this metric.
 
         Raises:
-            ValueError: metrics of other options or classes, or where only some have groups; then nothing is added.
+            ValueError: different options or numbers of classes, or only some with groups. Nothing is added then.
         """
         metrics = (self, *others)
         filled = [metric for metric in metrics if metric._parts]
@@ -162,7 +162,7 @@ class FlipMetric:
             if len(set(values)) > 1:
                 texts = ", ".join(map(repr, dict.fromkeys(values)))
                 raise ValueError(f"{name}: expected the same in all metrics of a merge, found {texts}.")
-        # Read before any is added to: a metric may be merged with itself.
+        # Copied first: a metric may be merged with itself.
         parts = [part for other in others for part in other._parts]
         groups = [group for other in others for group in other._groups]
         self._parts.extend(parts)
@@ -170,7 +170,7 @@ class FlipMetric:
         return self
 
     def plot(self, ax: Any = None) -> tuple[Any, Any]:
-        """Draws the shares of the true foreground, and returns matplotlib's figure and axes.
+        """Plots the correct, flip and miss shares and returns the matplotlib figure and axes.
 
         Raises:
             ImportError: matplotlib is not installed.

@@ -1,6 +1,6 @@
-"""Door checks of the metric kernels: NumPy, JAX or PyTorch arrays come in, NumPy or JAX arrays of a known layout leave.
+"""Input checks of the metric kernels: convert NumPy, JAX or PyTorch arrays to NumPy or JAX, classes last.
 
-Static properties (rank, shapes, dtypes) are checked always, values only where they can be read: not under jit or vmap.
+Rank, shapes and dtypes are always checked; values only for concrete arrays, so not under jit or vmap.
 """
 
 from __future__ import annotations
@@ -20,32 +20,31 @@ from jax.core import Tracer
 from flipjax.metrics.classes import KINDS, Background, LabelSpec, check_background
 
 SCORES = ("logits", "probabilities")
-# Half a percent: sums of 150 classes in float16 stay within it.
+# Half a percent covers the rounding of float16 sums over 150 classes.
 _TOLERANCE = 5e-3
 _SAMPLE = 6
-# Without labels, a channels-first array is only recognisable where its last axis cannot be a number of classes.
+# Without labels, channels-first is recognisable only where the last axis cannot be classes.
 _FEW_ROWS = range(3, 8)
 MANY_CLASSES = 32
 _MOST_CLASSES = 1 << 12
-"""Of masks: the confusion matrix of an image has their square, then 64 MiB."""
+"""Limit for masks: the confusion matrix of one image then takes 64 MiB."""
 _FORKED: list[int] = []
-"""This process, where it was forked after JAX had started: it lacks JAX's threads and would wait for them for ever."""
+"""Holds this process's id if it was forked after JAX started: it lacks JAX's threads and would hang."""
 
 
 def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
-    """Returns JAX arrays unchanged, and NumPy arrays, PyTorch tensors and other array-likes as native NumPy arrays.
+    """Returns JAX arrays unchanged and all other array-likes as NumPy arrays in native byte order.
 
-    PyTorch is recognised by its methods and never imported. NumPy has no bfloat16, so such a tensor is widened first.
-    Arrays of the other byte order are swapped: a compiled program reads bytes as they lie.
+    PyTorch is detected by its methods, never imported. bfloat16 tensors become float32, since NumPy has no bfloat16.
 
     Raises:
-        TypeError: a dict of a model's outputs, a masked array, or long double, by name.
-        RuntimeError: in a child that was forked after JAX had started, where JAX would wait for ever.
+        TypeError: a dict of model outputs, a masked array, or long double.
+        RuntimeError: the process was forked after JAX started.
     """
     if _FORKED:
         raise RuntimeError(
-            "this process was forked after JAX had started, whose threads it lacks: start workers with "
-            "multiprocessing.get_context('spawn'), a DataLoader's with multiprocessing_context='spawn'."
+            "this process was forked after JAX had started and would hang: start workers with "
+            "multiprocessing.get_context('spawn'), a DataLoader with multiprocessing_context='spawn'."
         )
     if isinstance(values, jax.Array):
         return values
@@ -70,7 +69,7 @@ def to_array(values: Any, *, name: str = "array") -> jax.Array | np.ndarray:
 
 
 def on_host(*arrays: Any) -> bool:
-    """Says whether all are concrete arrays in this process's memory, which can be cut without a program."""
+    """Returns whether all are concrete arrays in host memory."""
     return all(
         isinstance(array, np.ndarray)
         or (
@@ -83,12 +82,11 @@ def on_host(*arrays: Any) -> bool:
 
 
 def check_scores(scores: Any, spec: LabelSpec, *, labels_shape: tuple[int, ...] | None = None) -> Any:
-    """Checks logits or probabilities (..., *spatial, C) and the options that go with them, and returns the array.
+    """Checks logits or probabilities and their options; returns the array (..., *spatial, C).
 
     Raises:
         TypeError: not floating point.
-        ValueError: too few axes or classes, axes that look channels-first, an option out of range, or values that are
-            no probabilities.
+        ValueError: too few axes or classes, channels first, an invalid option, or invalid probabilities.
     """
     _check_kinds(spec, SCORES)
     kind, spatial_ndim = spec.kind, spec.spatial_ndim
@@ -131,11 +129,11 @@ def check_logits(logits: Any, *, background: Background, spatial_ndim: int) -> j
 def check_pair(
     predictions: Any, labels: Any, spec: LabelSpec, *, kinds: tuple[str, ...] = KINDS
 ) -> tuple[Any, Any, int]:
-    """Checks predictions of some kinds and labels; returns both and the number of classes.
+    """Checks predictions of the given kinds and labels; returns both and the number of classes.
 
     Raises:
-        TypeError: labels or masks that are not integers, or what `check_scores` raises.
-        ValueError: shapes, options or values that do not fit; classes of masks that, under jit, are not said.
+        TypeError: labels or masks that are not integers, or scores that are not floating point.
+        ValueError: invalid shapes, options or values; masks without `num_classes` under jit.
     """
     _check_kinds(spec, kinds)
     truth = to_array(labels, name="labels")
@@ -186,8 +184,8 @@ def _check_masks(masks: Any, truth: Any, spec: LabelSpec) -> int:
 
 def _check_size(shape: tuple[int, ...], spatial_ndim: int, *, name: str) -> None:
     pixels = math.prod(shape[len(shape) - spatial_ndim :])
-    if pixels >= 1 << 31:
-        raise ValueError(f"{name}: expected images below 2^31 pixels, which int32 counts, found {pixels}; cut them.")
+    if not 0 < pixels < 1 << 31:
+        raise ValueError(f"{name}: expected images of 1 to 2^31 - 1 pixels, which int32 counts, found {pixels}.")
 
 
 def _check_integers(array: Any, *, name: str) -> None:
@@ -210,7 +208,7 @@ def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
             f"logits: found the whole numbers {scores.min():g} to {scores.max():g} alone, in shape {scores.shape}. "
             "Class indices as floating point? They have no flip-risk; decompose takes integers with kind='masks'."
         )
-    # One-hot scores are probabilities too, but of a model that is always sure: its entropies are not at stake.
+    # One-hot scores are probabilities too, but have no entropy to distort.
     elif _no_probabilities(sample) or _no_probabilities(scores) or ((scores == 0) | (scores == 1)).all():
         return
     else:
@@ -218,18 +216,18 @@ def _check_kind(scores: np.ndarray, kind: str, *, labelled: bool) -> None:
             "logits: found values in 0..1 that sum to 1 at each pixel. If they are probabilities, pass "
             "kind='probabilities': flip-risk is another number for them."
         )
-    # To who called the kernel: with labels there is `check_pair` between.
+    # The caller of the kernel: with labels, `check_pair` is one frame more.
     warnings.warn(text, stacklevel=5 if labelled else 4)
 
 
 def _are_indices(scores: np.ndarray) -> bool:
-    """Says whether scores (..., C) look like class indices, and their last axis like an image's: no one-hot scores."""
+    """Returns whether scores (..., C) are whole numbers that are not one-hot, as class indices are."""
     whole = bool(((scores >= 0) & (scores == np.floor(scores))).all())
     return whole and not ((scores > 0).sum(-1) == 1).all()
 
 
 def _no_probabilities(scores: np.ndarray) -> str:
-    """Returns what speaks against values (..., C) being probabilities; NaN does not."""
+    """Returns why values (..., C) are not probabilities, or an empty string; NaN is ignored."""
     scores = scores.astype(np.float32, copy=False)
     low = np.fmin.reduce(scores, axis=None)
     if np.isnan(low):
@@ -251,7 +249,7 @@ def _check_range(labels: Any, classes: int, ignore_index: int | None, *, name: s
     if ignore_index is not None and not info.min <= ignore_index <= info.max:
         ignore_index = None
     if on_host(labels):
-        # Here, not on the device: a cast to int32 could wrap a wide integer into the valid range.
+        # Not on the device, where a cast to int32 could wrap a wide integer into the valid range.
         low, high = _extremes(np.asarray(labels), ignore_index)
     else:
         with jax.ensure_compile_time_eval():
@@ -278,13 +276,13 @@ _extremes_on_device = jax.jit(_extremes, static_argnums=1)
 
 
 def looks_channels_first(shape: tuple[int, ...], spatial_ndim: int) -> bool:
-    """Says whether the last axis is too long for classes and the first spatial one short, or the last two a square."""
+    """Returns whether a shape looks like (C, *spatial): a long last axis after a short first one or in a square."""
     first, *_, before, last = shape[-1 - spatial_ndim :]
     return last >= MANY_CLASSES and (first in _FEW_ROWS or first < before == last)
 
 
 def channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
-    """Says how to pass an array of this shape, whose classes stand before its spatial axes."""
+    """Returns the advice for an array of this channels-first shape."""
     lead = len(shape) - spatial_ndim - 1
     axes = (*range(lead), *range(lead + 1, len(shape)), lead)
     return (
@@ -294,11 +292,11 @@ def channels_first_hint(shape: tuple[int, ...], spatial_ndim: int) -> str:
 
 
 def shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
-    """Says why the labels' shape is not that of the logits without their last axis, and what to pass in their place."""
+    """Returns the message for labels whose shape does not match the logits, with the most likely repair."""
     lead = len(logits) - spatial_ndim - 1
     before, after, spatial = logits[:lead], logits[lead + 1 :], logits[lead:-1]
     first = f"The logits' {channels_first_hint(logits, spatial_ndim)}"
-    # Of two that are the same shape, the later.
+    # Of equal shapes the last entry wins.
     advice = {
         (*before, logits[-1], *spatial): f"One-hot labels? Pass labels.argmax({lead}).",
         (*before, 1, *spatial): f"Pass labels.squeeze({lead}).",
@@ -315,7 +313,7 @@ def shape_message(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim
 
 
 def resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: int) -> str:
-    """Says what to do where the logits are smaller than the labels by one factor along all axes, in either layout."""
+    """Returns the advice for logits that are smaller than the labels by one factor on all axes, in either layout."""
     target = labels[-spatial_ndim:]
     for source in (logits[-1 - spatial_ndim : -1], logits[-spatial_ndim:]):
         factors = {large / small for large, small in zip(target, source, strict=True) if small}
@@ -331,7 +329,7 @@ def resize_hint(labels: tuple[int, ...], logits: tuple[int, ...], spatial_ndim: 
 def _note_fork() -> None:
     devices = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
     try:
-        # JAX refuses another number once it has started; there is no other way to ask.
+        # JAX raises here once it has started; there is no other way to ask.
         jax.config.update("jax_num_cpu_devices", devices + 1)
         jax.config.update("jax_num_cpu_devices", devices)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""How labels are read: their classes, the background among them, and the class names. NumPy alone."""
+"""`LabelSpec`: the classes of labels, the background among them, and class names. NumPy only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 Background = int | tuple[int, ...] | None
-"""One class, several in ascending order, or None: every class is foreground."""
+"""One class, several in ascending order, or None if every class is foreground."""
 KINDS = ("logits", "probabilities", "masks")
 
 
@@ -19,9 +19,9 @@ class LabelSpec:
     """Describes predictions and labels. Functions of `flipjax.metrics` take its fields as keywords. Hashable.
 
     Attributes:
-        background: the background class, a tuple of them, or None if every class is foreground: then nothing is missed
-            or spilled, and flip-risk is a mean over all pixels. Stored as `read_background` returns it.
-        ignore_index: label of the pixels to leave out; may lie outside 0..C-1.
+        background: the background class, a tuple of them, or None if every class is foreground: then there is no miss
+            or spill, and flip-risk averages over all pixels. Stored as `read_background` returns it.
+        ignore_index: label of pixels to leave out; may lie outside 0..C-1.
         spatial_ndim: 2 for images, 3 for volumes.
         kind: of the predictions: `logits`; `probabilities`, a softmax over all classes; or `masks`, class indices.
         channels: `last`, or `first` for (..., C, *spatial) as in PyTorch.
@@ -29,7 +29,7 @@ class LabelSpec:
         class_names: names of all C classes, or of the foreground classes alone; None: see `class_names`.
 
     Raises:
-        TypeError, ValueError: a field that fits no arrays.
+        TypeError, ValueError: invalid fields.
 
     Example:
         >>> LabelSpec(background=[0], kind="masks", num_classes=4).foreground(4).tolist()
@@ -45,7 +45,7 @@ class LabelSpec:
     class_names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        """Brings the fields to one form and checks them."""
+        """Normalises and checks the fields."""
         object.__setattr__(self, "background", read_background(self.background))
         if self.class_names is not None and not isinstance(self.class_names, str):
             object.__setattr__(self, "class_names", tuple(self.class_names))
@@ -78,7 +78,7 @@ class LabelSpec:
 
 
 def read_background(background: int | Iterable[int] | None) -> Background:
-    """Returns the background as it is stored: a class, two or more in ascending order, or None for no class.
+    """Normalises a background: one class, a tuple of two or more in ascending order, or None for no class.
 
     Raises:
         TypeError: not a class, classes or None.
@@ -123,15 +123,15 @@ def is_foreground(classes: int, background: int | Iterable[int] | None) -> np.nd
 def check_background(
     background: int | Iterable[int] | None, classes: int, *, name: str = "num_classes"
 ) -> tuple[int, ...]:
-    """Checks that the background lies in 0..C-1 and leaves two classes that can be confused; returns its classes.
+    """Checks that the background lies in 0..C-1 and leaves at least two foreground classes; returns its classes.
 
     Args:
         background: a class, classes or None.
         classes: C.
-        name: what has the C classes, for the message.
+        name: the argument that has C classes, for the message.
 
     Raises:
-        TypeError, ValueError: what `read_background` raises; classes out of range, or too few beside them.
+        TypeError, ValueError: an invalid background, or too few other classes.
     """
     known = background_classes(background)
     if known and known[-1] >= classes:
@@ -147,7 +147,7 @@ def check_background(
 def class_names(
     names: Sequence[str] | None, *, classes: int, background: int | Iterable[int] | None = 0
 ) -> tuple[str, ...]:
-    """Returns the names of all classes: those given, with the background's added where they lack.
+    """Returns the names of all classes, adding those of the background if missing.
 
     Args:
         names: of all classes, or of the foreground classes alone; None: `background`, `class1`, ...
@@ -155,8 +155,7 @@ def class_names(
         background: the class that is background, several (`background0`, ...) or None.
 
     Raises:
-        ValueError: another number of names, names that are not different, or `foreground` or `mean`, which stand
-            for all foreground classes together.
+        ValueError: a wrong number of names, duplicates, or the reserved names `foreground` and `mean`.
 
     Example:
         >>> class_names(["cat", "dog"], classes=3)
@@ -178,7 +177,6 @@ def class_names(
     if len(full) != classes or len(set(full)) != classes or {"foreground", "mean"} & set(full):
         without = f", or {len(foreground)} without the background's" if known else ""
         raise ValueError(
-            f"class_names: expected {classes} different names{without}, none of "
-            f"them 'foreground' or 'mean' (iou/foreground, gap/mean), found {names!r}."
+            f"class_names: expected {classes} different names{without}, except 'foreground', 'mean', found {names!r}."
         )
     return full

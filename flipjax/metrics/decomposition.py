@@ -1,4 +1,4 @@
-"""The sufficient statistic: what `decompose` returns, and the shares that follow from it. Needs no JAX by itself."""
+"""`Decomposition`, the sufficient statistic of an image, and the rates that follow from it. Imports no JAX."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from flipjax.metrics.classes import Background, is_foreground, read_background
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decomposition:
-    """Counts of truth against prediction, and the summed flip-risk, of each image.
+    """Confusion matrix and summed flip-risk of each image.
 
-    A pytree of two leaves: it maps, shards, stacks and indexes with `jax.tree.map`. The derived shares are NaN where
-    their denominator is empty. With NumPy leaves they are NumPy float64, from exact integers; with JAX leaves float32.
+    A pytree of two leaves. Rates are NaN where their denominator is 0. NumPy leaves give float64 rates from exact
+    integers, JAX leaves float32.
 
     Attributes:
-        confusion: int32 (..., C, C), pixels; rows are the truth, columns the prediction. Ignored pixels are not in it.
+        confusion: int32 (..., C, C), pixels by truth (rows) and prediction (columns), without ignored pixels.
         risk_sum: float32 (...), nats: the entropy of the foreground classes summed over the predicted foreground.
-        background: the class that is background, several in a tuple, or None: then nothing is missed and nothing is
-            spill. Static.
+        background: the background class, a tuple of them, or None, which has no miss and no spill. Static.
 
     Source: Achara et al., arXiv 2604.13326, foreground decomposition and flip-risk.
 
@@ -38,7 +37,7 @@ class Decomposition:
     background: Background = 0
 
     def __post_init__(self) -> None:
-        """Brings the background to one form, so that equal sets are equal in a pytree."""
+        """Normalises the background, so that equal sets make equal pytrees."""
         object.__setattr__(self, "background", read_background(self.background))
 
     @property
@@ -75,7 +74,7 @@ class Decomposition:
         return self._stored(getattr(rates(counts, background=self.background), name))
 
     def _on_host(self) -> bool:
-        # In NumPy nothing compiles for another number of images.
+        # NumPy compiles nothing for a new number of images.
         if isinstance(self.confusion, np.ndarray):
             return True
         from flipjax.metrics.checks import on_host
@@ -100,13 +99,13 @@ class Margins(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What follows from `Margins`; NaN where the denominator is empty.
+    """Rates of `Margins`; NaN where the denominator is 0.
 
     Attributes:
         correct, flip, miss: (...), shares of the true foreground.
         spill: (...), share of the true background predicted as foreground.
         iou: (..., C), intersection over union of each class.
-        foreground_iou: (...), of the foreground as a whole, whatever its class.
+        foreground_iou: (...), of the union of the foreground classes.
         mean_iou: (...), over the classes that occur in truth or prediction.
         class_flip: (..., C), share of each class predicted as another foreground class; NaN for background.
     """
@@ -163,16 +162,16 @@ def rates(counts: Margins, *, background: Background = 0) -> Rates:
 
 
 def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
-    """Returns the images of all parts, in order, as one decomposition with NumPy leaves, on which all shares are exact.
+    """Concatenates the images of all parts into one decomposition with NumPy leaves.
 
     Args:
-        parts: one or more, leaves of any leading axes: (C, C) and () of one image, (n, C, C) and (n,) of a batch.
+        parts: one or more decompositions with any leading axes.
 
     Returns:
         A `Decomposition` with leaves int32 (images, C, C) and float32 (images,).
 
     Raises:
-        ValueError: no part, or parts of different numbers of classes or backgrounds.
+        ValueError: no parts, or different numbers of classes or backgrounds.
 
     Example:
         >>> from flipjax.metrics import decompose
@@ -196,7 +195,7 @@ def concatenate(parts: Iterable[Decomposition]) -> Decomposition:
 
 
 def divide(part: Any, whole: Any) -> Any:
-    """Returns ratios, NaN where a whole is not above 0: float64 on the host, float32 for JAX arrays.
+    """Divides, with NaN where the denominator is not above 0: float64 on the host, float32 for JAX arrays.
 
     Example:
         >>> divide([1, 0], [4, 0]).tolist()
@@ -212,7 +211,7 @@ def divide(part: Any, whole: Any) -> Any:
 
 
 def flips_of(confusion: np.ndarray, *, background: Background = 0) -> np.ndarray:
-    """Returns the confusion matrices (..., C, C) with the flips alone, the rest 0.
+    """Returns confusion matrices (..., C, C) in which all but flips is 0.
 
     Example:
         >>> flips_of(np.full((3, 3), 7)).tolist()

@@ -1,4 +1,4 @@
-"""The sufficient statistic of a segmentation and the maps drawn from it, over logits, probabilities or masks."""
+"""Public kernels: `decompose`, `flip_risk`, `error_map`, `risk_map` and `logit_scores`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from flipjax.metrics.decomposition import Decomposition, divide
 
 LOGIT_SCORES = ("flip_risk", "max_softmax", "margin", "energy", "p_norm")
 NORM = 5
-"""The p of the p-norm: its authors tune it on labelled images; here it is fixed."""
+"""The p of the p-norm; its authors tune it on labelled images."""
 SCORES = 1 << 21
-"""Scores in a block, at most: 8 MiB of float32."""
+"""Most scores in a block: 8 MiB of float32."""
 _ALIGNMENT = 64
-"""Bytes: XLA:CPU reads an array in place where it begins at a multiple, and copies others into fresh memory."""
+"""Bytes: XLA:CPU reads arrays aligned to this in place and copies others."""
 SHORTEST = 1 << 10
 """Pixels of the shortest block."""
 
-# Here, where JAX is loaded: what reads stored counts does without it.
+# Registered here because `decomposition` does not import JAX.
 jax.tree_util.register_dataclass(Decomposition, data_fields=["confusion", "risk_sum"], meta_fields=["background"])
 
 
@@ -41,25 +41,23 @@ def decompose(
     channels: str = "last",
     num_classes: int | None = None,
 ) -> Decomposition:
-    """Counts truth against prediction in each image and sums the flip-risk over its predicted foreground, in one pass.
+    """Computes the confusion matrix and the summed flip-risk of each image in one pass over the logits.
 
-    A pixel is predicted as its largest logit, the first of equals. A NaN logit counts as the largest, as in
-    `numpy.argmax`, so the pixel is counted, and the `risk_sum` of its image is NaN. Logits may be infinite. Those below
-    1.2e-38, subnormal in float32, count as 0, since XLA flushes them.
-    Under jit or vmap the values of labels cannot be checked: a label outside 0..C-1 then counts nowhere.
-    Outside jit, arrays in host memory run through programs of a few sizes: another image size, or a smaller last batch,
-    compiles nothing. Counts do not depend on it; `risk_sum` is rounded in another order.
+    The prediction is the first largest logit. NaN counts as the largest, as in `numpy.argmax`, and makes the `risk_sum`
+    of its image NaN. Infinite logits are valid. Logits below 1.2e-38, subnormal in float32, count as 0.
+    Under jit or vmap label values are not checked: labels outside 0..C-1 are then not counted.
+    Outside jit, host arrays are padded to a few block sizes, so that new image sizes compile nothing. Counts are exact;
+    only the rounding of `risk_sum` depends on the blocks.
 
     Args:
         logits: (..., *spatial, C) floating point of any precision, with two classes or more beside the background;
             computed in float32. NumPy, JAX or PyTorch (CPU). For `kind="masks"` class indices (..., *spatial).
         labels: (..., *spatial) integers in 0..C-1, or `ignore_index`.
-        background: the class that is background, several in a tuple, or None where no class is: then nothing is missed,
-            nothing is spill, and flip-risk is over all pixels.
-        ignore_index: label of pixels that leave every count and the flip-risk; may lie outside 0..C-1.
+        background: the background class, a tuple of them, or None: then there is no miss or spill, and flip-risk is
+            over all pixels.
+        ignore_index: label of pixels to leave out of all counts and of flip-risk; may lie outside 0..C-1.
         spatial_ndim: 2 for images, 3 for volumes.
-        kind: `logits`; `probabilities`, the softmax over all classes; or `masks`, which have no scores: their
-            `risk_sum` is NaN.
+        kind: `logits`; `probabilities`, a softmax over all classes; or `masks`, whose `risk_sum` is NaN.
         channels: `last`, or `first` for (..., C, *spatial), as in PyTorch.
         num_classes: C of masks; None: one more than the largest class.
 
@@ -68,10 +66,10 @@ def decompose(
 
     Raises:
         TypeError: logits that are not floating point, or labels that are not integers.
-        ValueError: rank, shapes, C, background or values that do not fit.
+        ValueError: invalid rank, shape, C, background or values.
 
     Warns:
-        UserWarning: logits that are probabilities, by their values; outside jit.
+        UserWarning: logits that look like probabilities; outside jit.
 
     Source: Achara et al., arXiv 2604.13326, foreground decomposition and flip-risk.
 
@@ -102,10 +100,9 @@ def decompose(
 
 
 def flip_risk(logits: Any, **spec: Any) -> jax.Array:
-    """Returns each image's mean entropy of the foreground classes over its predicted foreground: it needs no labels.
+    """Computes the mean entropy of the foreground classes over the predicted foreground of each image, without labels.
 
-    Without labels no pixel can be ignored. Where `decompose` is given an `ignore_index`, its `flip_risk` leaves those
-    pixels out and may differ from this one.
+    `Decomposition.flip_risk` differs where `ignore_index` leaves pixels out.
 
     Args:
         logits: (..., *spatial, C) floating point of any precision; computed in float32.
@@ -132,12 +129,12 @@ def flip_risk(logits: Any, **spec: Any) -> jax.Array:
 
 
 def error_map(logits: Any, labels: Any, **spec: Any) -> jax.Array:
-    """Says of each pixel what happened to it.
+    """Computes the error type of each pixel.
 
-    Takes the arguments of `decompose`, and raises what it raises.
+    Takes the arguments of `decompose` and raises the same errors.
 
     Returns:
-        (..., *spatial) uint8: 0 background (rightly so, or ignored), 1 correct, 2 flip, 3 miss, 4 spill.
+        (..., *spatial) uint8: 0 true negative or ignored, 1 correct, 2 flip, 3 miss, 4 spill.
 
     Source: Achara et al., arXiv 2604.13326, foreground decomposition.
 
@@ -157,10 +154,10 @@ def error_map(logits: Any, labels: Any, **spec: Any) -> jax.Array:
 
 
 def risk_map(logits: Any, **spec: Any) -> jax.Array:
-    """Returns the entropy of the foreground classes at each pixel, whatever is predicted there.
+    """Computes the entropy of the foreground classes at each pixel.
 
-    Takes the arguments of `flip_risk`, which is the mean of this map over the predicted foreground, and raises what it
-    raises.
+    Takes the arguments of `flip_risk`, which is the mean of this map over the predicted foreground, and raises the same
+    errors.
 
     Returns:
         (..., *spatial) float32, nats, in 0..log F of F foreground classes; NaN where a foreground logit is.
@@ -189,7 +186,7 @@ def logit_scores(
     p: int = NORM,
     **spec: Any,
 ) -> dict[str, jax.Array]:
-    """Returns the scores of each image that its logits give, means over the predicted foreground: high expects errors.
+    """Computes label-free scores of each image, means over its predicted foreground; high scores predict errors.
 
     - `flip_risk`: the entropy of the foreground classes, as `flipjax.metrics.flip_risk`.
     - `max_softmax`: 1 less the largest probability, over all classes (Hendrycks and Gimpel, arXiv 1610.02136).
@@ -240,7 +237,7 @@ def foreground_means(scores: Any, spec: LabelSpec, *, p: int | None = None) -> l
 
 
 def _cut(scores: Any, labels: Any, classes: int, spatial_ndim: int) -> Iterator[Block]:
-    """Cuts predictions and labels into blocks, which are filled up with a label that counts nowhere."""
+    """Cuts predictions and labels into blocks, padded with a label that is not counted."""
     labels = np.asarray(labels)
     if np.iinfo(labels.dtype).max < classes:
         labels = labels.astype(np.int32)
@@ -252,12 +249,12 @@ def _cut(scores: Any, labels: Any, classes: int, spatial_ndim: int) -> Iterator[
 def _sum_blocks(
     program: Callable[..., tuple[jax.Array, ...]], parts: Iterable[Block], lead: tuple[int, ...]
 ) -> list[np.ndarray]:
-    """Returns what a program counts (int32) and sums (float64) of each image (...), block by block."""
+    """Adds up the counts (int32) and sums (float64) of a program over the blocks of each image (...)."""
     totals: list[np.ndarray] = []
     with jax.ensure_compile_time_eval():
         for block in parts:
             sums = [block.taken(part) for part in program(*block.arrays, spatial_ndim=1)]
-            # NumPy's type for both keeps int32, and widens float32 to float64.
+            # Keeps int32 and widens float32 to float64.
             totals = totals or [
                 np.zeros((math.prod(lead), *part.shape[1:]), np.result_type(part.dtype, np.int32)) for part in sums
             ]
@@ -273,7 +270,7 @@ def _map_blocks(
     spatial_ndim: int,
     dtype: type,
 ) -> jax.Array:
-    """Returns what a program makes of each pixel (..., *spatial), block by block."""
+    """Maps a program over blocks of pixels to an array (..., *spatial)."""
     lead = len(shape) - spatial_ndim
     output = np.empty((math.prod(shape[:lead]), math.prod(shape[lead:])), dtype)
     with jax.ensure_compile_time_eval():
@@ -284,13 +281,13 @@ def _map_blocks(
 
 
 class Block(NamedTuple):
-    """Where a block's pixels come from, (images, pixels), and its arrays (rows, length, ...), filled up at the end."""
+    """The place of a block in (images, pixels), and its padded arrays (rows, length, ...)."""
 
     place: tuple[slice, slice]
     arrays: list[np.ndarray]
 
     def taken(self, output: Any) -> np.ndarray:
-        """Returns what a program makes of the images: (rows, ...) without the rows that were filled in."""
+        """Returns a program's output (rows, ...) without padded rows."""
         return np.asarray(output)[: self.place[0].stop - self.place[0].start]
 
 
@@ -301,10 +298,10 @@ def cut(
 
     Args:
         arrays: (..., *spatial, ...).
-        blanks: what fills each of them up.
-        spatial_ndim: the number of spatial axes.
-        lead: the number of axes before them; without any there is one image, and its block has one row.
-        width: scores at each pixel, which say how many pixels a block holds.
+        blanks: the padding value of each.
+        spatial_ndim: number of spatial axes.
+        lead: number of leading axes; with none there is one image, and its blocks have one row.
+        width: scores per pixel, which limit the pixels of a block.
     """
     shape = arrays[0].shape
     pixels = math.prod(shape[lead : lead + spatial_ndim])
@@ -313,7 +310,7 @@ def cut(
     most = max(SHORTEST, 1 << (SCORES // width).bit_length() - 1)
     length = min(most, max(SHORTEST, 1 << (pixels - 1).bit_length()))
     height = most // length if lead else 1
-    # One buffer for all blocks: each is done with before the next is cut, and fresh memory costs more than the copy.
+    # One buffer serves all blocks in turn: fresh memory costs more than the copy.
     buffers = [_aligned((height, length, *array.shape[2:]), array.dtype) for array in rows]
     for first in range(0, images, height):
         for start in range(0, pixels, length):
@@ -323,7 +320,7 @@ def cut(
 
 
 def _filled(array: np.ndarray, buffer: np.ndarray, blank: Any) -> np.ndarray:
-    """Returns pixels (rows, length, ...) as they are where XLA can read them in place, else in the buffer."""
+    """Returns pixels (rows, length, ...): the array if XLA can read it in place, else a padded copy in the buffer."""
     if array.shape == buffer.shape and array.flags.c_contiguous and array.ctypes.data % _ALIGNMENT == 0:
         return array
     if array.shape != buffer.shape:

@@ -1,4 +1,4 @@
-"""What becomes of the objects of one image: the columns of the tables of segments. NumPy and SciPy."""
+"""Segments of one image and their outcomes: the columns of the segment tables. NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from flipjax.metrics.decomposition import divide
 
 LEAST_PIXELS, LEAST_SHARE = 64, 0.001
-"""A segment has at least so many pixels, and so large a share of its image."""
+"""Least pixels of a segment, and least share of its image."""
 STRATA = (1 / 256, 1 / 64, 1 / 16, 1 / 4)
-"""Shares of the image between the strata of size: 256, 1024, 4096 and 16384 pixels of 256 x 256."""
+"""Limits of the size strata, as shares of the image: 256, 1024, 4096 and 16384 pixels of 256 x 256."""
 OUTCOMES = ("correct", "flip", "miss", "mixed")
 KINDS = ("correct", "whole", "rim", "inside", "miss", "spill", "background")
-"""What a pixel is: right; in a segment that flips, taken for another foreground class; the same in another segment,
-near its border or inside; missed; spill; or of one background class and taken for another."""
+"""Error type of each pixel: correct; flip in a flipped segment; flip near the border or inside of another segment;
+missed; spill; confusion between background classes."""
 LARGEST = ("predicted", "second", "third")
 BOXES = {2: ("top", "left", "bottom", "right"), 3: ("first", "top", "left", "last", "bottom", "right")}
-"""Where a segment begins and, outside of it, ends along each axis of an image and of a volume."""
+"""Columns of the bounding box of an image and of a volume; ends are exclusive."""
 UNITS = ("class", "component")
 _DENSE = 1 << 20
-"""Cells of a table of counts that is counted whole; a larger one by its cells that are not empty."""
+"""Most entries of a table that is counted densely."""
 
 
 class Columns(NamedTuple):
-    """The columns of one image, without its number; -1 stands for a blank."""
+    """The columns of one image without its number; -1 for blanks."""
 
     true: dict[str, np.ndarray]
     predicted: dict[str, np.ndarray]
@@ -44,16 +44,16 @@ def measure_image(
     rim: int,
     min_pixels: int | None,
 ) -> Columns:
-    """Returns the columns of an image's segments and pixels, as `flipjax.metrics.segment_tables` describes them.
+    """Returns the columns of one image; see `flipjax.metrics.segment_tables`.
 
     Args:
         prediction: int (H, W) in 0..C-1.
         truth: int (H, W) in 0..C-1.
         known: bool (H, W), the pixels that count.
         risks: float (H, W) by name: `flip_risk` and `max_softmax`, or none.
-        foreground: bool (C,), the classes that are.
+        foreground: bool (C,).
         unit: `class`, `component` or ids (H, W).
-        predicted_unit: the same, of predicted segments.
+        predicted_unit: unit of predicted segments.
         rim: in pixels.
         min_pixels: of a segment; None: 64 or 0.1 % of the image.
     """
@@ -80,7 +80,7 @@ def measure_image(
 
 
 class _Rows:
-    """The units of an image that are large enough for a row, and sums over their known pixels."""
+    """The units of an image that are large enough for a row, with sums over their known pixels."""
 
     def __init__(self, units: Units, known: np.ndarray, least: float):
         self.units = units
@@ -107,7 +107,7 @@ class _Rows:
         return divide(sums, number)
 
     def chosen(self, rows: np.ndarray) -> np.ndarray:
-        """Says where the image has units of some of the rows: bool (H, W)."""
+        """Returns the pixels of the units of some rows: bool (H, W)."""
         units = np.zeros(self.number + 1, bool)
         units[self.kept] = rows
         return units[self.units.places]
@@ -133,7 +133,7 @@ class _Rows:
 def _fates(
     counts: np.ndarray, true: dict[str, np.ndarray], shares: np.ndarray, foreground: np.ndarray, *, size: int
 ) -> dict[str, np.ndarray]:
-    """Returns what most of each segment is taken for, of counts (segments, C)."""
+    """Returns predictions and outcome of each segment from its counts (segments, C)."""
     order = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
     order = np.pad(order, ((0, 0), (0, len(LARGEST) - order.shape[1])))
     largest = np.take_along_axis(counts, order, 1)
@@ -152,14 +152,14 @@ def _fates(
 
 
 def _context(true: dict[str, np.ndarray], shares: np.ndarray, *, size: int) -> dict[str, np.ndarray]:
-    """Returns the share of the image that each class has outside of each segment."""
+    """Returns the share of the image that each class covers outside of each segment."""
     outside = np.repeat(shares[None], len(true["class"]), 0)
     outside[np.arange(len(outside)), true["class"]] -= true["pixels"] / size
     return {f"context_{c}": outside[:, c].astype(np.float32) for c in range(len(shares))}
 
 
 def _matches(rows: _Rows, others: _Rows) -> dict[str, np.ndarray]:
-    """Returns the class of the one predicted unit that has an IoU above 1/2 with each segment, and the IoU."""
+    """Returns class and IoU of the predicted unit that has an IoU above 1/2 with each segment."""
     both = rows.inside & others.inside
     first, second, shared = count_pairs(
         rows.units.places[both], others.units.places[both], (rows.number, others.number)
@@ -176,7 +176,7 @@ def _matches(rows: _Rows, others: _Rows) -> dict[str, np.ndarray]:
 def _ownership(
     rows: _Rows, truth: np.ndarray, risks: dict[str, np.ndarray], found: np.ndarray, classes: int
 ) -> dict[str, np.ndarray]:
-    """Returns the columns of the predicted segments: their risk, and whose pixels most of theirs are."""
+    """Returns the columns of predicted segments: their risks and the true class of most of their pixels."""
     columns = rows.columns()
     counts = rows.count(truth, classes)
     owner = counts.argmax(1)
@@ -213,9 +213,9 @@ def _pixels(
 
 
 class Units(NamedTuple):
-    """Which unit each pixel belongs to, int32 (H, W) from 0 on and -1 for none; and each unit's class and number.
+    """The unit of each pixel, int32 (H, W), -1 for none, and the class and number of each unit.
 
-    A class's number is itself, a component's its place within the class, an instance's its id.
+    The number of a class is itself, of a component its index within the class, of an instance its id.
     """
 
     places: np.ndarray
@@ -224,7 +224,7 @@ class Units(NamedTuple):
 
 
 def fill_void(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Returns labels (H, W) with those of pixels that are not known replaced by the nearest known one's.
+    """Replaces the labels (H, W) of unknown pixels with the nearest known label.
 
     Example:
         >>> fill_void(np.array([[3, 9, 9, 9, 5]]), np.array([[True, False, False, False, True]])).tolist()
@@ -245,7 +245,7 @@ def find_units(labels: np.ndarray, foreground: np.ndarray, unit: str | np.ndarra
 
     Args:
         labels: class indices in 0..C-1.
-        foreground: bool (C,), the classes that have units.
+        foreground: bool (C,); only these classes have units.
         unit: `class`, all pixels of a class; `component`, 8-connected; or ids (H, W): the pixels of one id and class.
 
     Example:
@@ -283,9 +283,9 @@ def find_units(labels: np.ndarray, foreground: np.ndarray, unit: str | np.ndarra
 
 
 def near_border(labels: np.ndarray, known: np.ndarray, width: int) -> np.ndarray:
-    """Returns the pixels within `width` rows and columns of a pixel with another label: bool (H, W).
+    """Returns the pixels within `width` (1 or more) rows and columns of a pixel with another label: bool (H, W).
 
-    What lies beyond the image and what is not known has no label. The limit is 1 pixel or more.
+    Unknown pixels and those outside of the image have no label.
 
     Example:
         >>> near_border(np.array([[1, 1, 1, 2]]), np.ones((1, 4), bool), 2).tolist()
@@ -293,7 +293,7 @@ def near_border(labels: np.ndarray, known: np.ndarray, width: int) -> np.ndarray
     """
     from scipy import ndimage
 
-    # In the smallest integers, with 0 and the largest for what is not known: filters are bound by memory.
+    # In the smallest integers, as filters are bound by memory; 0 and the largest stand for unknown.
     shifted = labels.astype(np.min_scalar_type(int(labels.max(initial=0)) + 2)) + np.uint8(1)
     low, high = np.where(known, shifted, np.iinfo(shifted.dtype).max), np.where(known, shifted, 0)
     size = 2 * width + 1
@@ -303,7 +303,7 @@ def near_border(labels: np.ndarray, known: np.ndarray, width: int) -> np.ndarray
 def count_pairs(
     first: np.ndarray, second: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the pairs (first, second) that occur, in ascending order, and how often each does."""
+    """Counts the pairs (first, second) that occur; returns both in ascending order, and the counts."""
     cells = first.astype(np.int64) * shape[1] + second
     if shape[0] * shape[1] <= _DENSE:
         counts = np.bincount(cells, minlength=shape[0] * shape[1])

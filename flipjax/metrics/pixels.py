@@ -1,4 +1,4 @@
-"""Traced kernels over checked arrays: predictions, entropies and errors of pixels, and counts and sums of them."""
+"""Jitted kernels over checked arrays: predictions, entropies and error types of pixels, and their sums."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _COUNTER_LIMIT = (1 << _COUNTER_BITS) - 1
 _LARGEST_GAP = 128.0
 _SMALLEST = np.finfo(np.float32).tiny
 
-# Up to so many classes the channels are unrolled into one loop of XLA:CPU; beyond, blocks of pixels are read in a loop,
-# and the program does not grow.
+# Up to this many classes the channels are unrolled into one loop of XLA:CPU; with more, a loop reads blocks of pixels,
+# so that the program does not grow.
 _UNROLLED = 192
 _BLOCK_SCORES = 1 << 18
 _PACKED = 8
 
 Classes = tuple[int, ...]
 Channels = list[jax.Array] | jax.Array
-"""The logits of each class at every pixel, as a list; or those of one pixel, (C,)."""
+"""The logits of each class at all pixels, as a list; or the logits of one pixel, (C,)."""
 
 
 def run(program: Callable[..., Any], *arrays: jax.Array, kept: int) -> Any:
@@ -51,7 +51,7 @@ def count(
     spatial_ndim: int,
     kind: str,
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the confusion matrix (..., C, C) and the sum of entropies (...) of each image: NaN for class indices."""
+    """Returns the confusion matrix (..., C, C) and the summed entropy (...) of each image; NaN for masks."""
     scores = _chunked(scores, spatial_ndim, 0 if kind == "masks" else 1)
     labels = _chunked(labels, spatial_ndim, 0)
     if kind == "masks":
@@ -79,9 +79,9 @@ def sum_scores(
     kind: str,
     p: int | None = None,
 ) -> tuple[jax.Array, ...]:
-    """Returns how many of the `counted` pixels are predicted as foreground (...), and the sum of their entropies.
+    """Returns the number of `counted` pixels predicted as foreground (...) and their summed entropy.
 
-    With a `p`, the sums of the other scores of logits follow, in their order.
+    With `p` also the sums of the other scores of `logit_scores`, in their order.
     """
 
     def terms_of(channels: Channels) -> tuple[jax.Array, ...]:
@@ -100,7 +100,7 @@ def sum_scores(
 
 
 def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
-    """Returns the scores of each pixel that `logit_scores` has beside the entropy; NaN where a logit is.
+    """Returns the scores of `logit_scores` other than the entropy, per pixel; NaN where a logit is NaN.
 
     With g the gaps to the largest channel and r the sum of exp(-g) without that channel's own 1, the largest
     probability is 1 / (1 + r), and the logits less their mean are mean(g) - g.
@@ -125,7 +125,7 @@ def _other_scores(channels: Channels, kind: str, p: int) -> list[jax.Array]:
 def errors(
     scores: jax.Array, labels: jax.Array, classes: int, background: Classes, ignore_index: int | None, kind: str
 ) -> jax.Array:
-    """Returns uint8 (..., *spatial): 0 background or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
+    """Returns uint8 (..., *spatial): 0 true negative or not counted, 1 correct, 2 flip, 3 miss, 4 spill."""
     if kind == "masks":
         prediction, labels = _indices(scores, labels, classes, ignore_index)
     else:
@@ -144,7 +144,7 @@ def risks(scores: jax.Array, background: Classes, kind: str) -> jax.Array:
 
 
 def read(scores: jax.Array, background: Classes, kind: str) -> tuple[jax.Array, ...]:
-    """Returns each pixel's prediction, its largest softmax over the foreground, and their entropy (..., *spatial)."""
+    """Returns each pixel's prediction, and largest softmax and entropy over the foreground (..., *spatial)."""
 
     def values(channels: Channels) -> tuple[jax.Array, ...]:
         inside = _foreground(channels, background)
@@ -156,13 +156,13 @@ def read(scores: jax.Array, background: Classes, kind: str) -> tuple[jax.Array, 
 
 
 def is_foreground(indices: jax.Array, background: Classes) -> jax.Array:
-    """Returns where class indices are none of the background classes."""
+    """Returns where class indices are foreground."""
     apart = [indices != b for b in background]
     return functools.reduce(jnp.logical_and, apart) if apart else jnp.ones(indices.shape, bool)
 
 
 def _chunked(array: jax.Array, spatial_ndim: int, trailing: int) -> jax.Array:
-    """Reshapes the spatial axes to (chunks, pixels); a divisor of the number of pixels needs no padding, so no copy."""
+    """Reshapes the spatial axes to (chunks, pixels), a divisor of their size, so that nothing is padded or copied."""
     split = array.ndim - trailing
     lead = array.shape[: split - spatial_ndim]
     spatial = array.shape[split - spatial_ndim : split]
@@ -180,7 +180,7 @@ def _per_pixel(
     if C <= _UNROLLED or not scores.size:
         # Slices stay inside one XLA:CPU loop, where a reduction over the last axis would be a pass of its own.
         return function(_logits([scores[..., c].astype(jnp.float32) for c in range(C)], kind))
-    # A power of two, which divides the blocks that come from outside jit.
+    # A power of two, as are the blocks from outside jit.
     rows = max(1, 1 << (_BLOCK_SCORES // C).bit_length() - 1)
     each = lax.map(
         lambda row: function(_logits(row.astype(jnp.float32), kind)),
@@ -191,10 +191,10 @@ def _per_pixel(
 
 
 def _logits(channels: Any, kind: str) -> Channels:
-    """Returns logits as they are; for probabilities their logarithms, up to a constant at each pixel."""
+    """Returns logits unchanged, and logarithms of probabilities up to a constant per pixel."""
     if kind == "logits":
         return channels
-    # Over the largest: two probabilities that differ in their last bit could have equal logarithms.
+    # Divided by the largest: probabilities that differ in the last bit could have equal logarithms.
     top = _largest(channels)
     return _each(lambda _, channel: jnp.log(jnp.maximum(channel, _SMALLEST) / top), channels)
 
@@ -211,7 +211,7 @@ def _add(channels: Channels) -> jax.Array:
 
 
 def _largest(channels: Channels) -> jax.Array:
-    """Returns the largest channel, NaN where any is."""
+    """Returns the largest channel, NaN where any is NaN."""
     if isinstance(channels, list):
         return functools.reduce(jnp.maximum, channels)
     # A reduction of XLA:CPU ignores NaN.
@@ -219,7 +219,7 @@ def _largest(channels: Channels) -> jax.Array:
 
 
 def _gaps(channels: Channels, top: jax.Array) -> Channels:
-    """Returns how far each channel is below the largest; equal channels have no gap, infinite ones neither."""
+    """Returns the gap of each channel to the largest; 0 for equal channels, also infinite ones."""
     return _each(lambda _, z: jnp.minimum(jnp.where(z == top, 0.0, top - z), _LARGEST_GAP), channels)
 
 
@@ -231,9 +231,9 @@ def _foreground(channels: Channels, background: Classes) -> Channels:
 
 
 def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> jax.Array:
-    """Returns labels as int32, with `classes` for those that count nowhere."""
+    """Returns labels as int32, with `classes` for those that are not counted."""
     if labels.dtype.itemsize > 4:
-        # Before int32 could wrap them into the range.
+        # Before int32 could wrap them into 0..C-1.
         labels = jnp.where((labels >= 0) & (labels < classes), labels, -1)
     labels = labels.astype(jnp.int32)
     counted = (labels >= 0) & (labels < classes)
@@ -245,13 +245,13 @@ def counted_label(labels: jax.Array, classes: int, ignore_index: int | None) -> 
 def _indices(
     prediction: jax.Array, labels: jax.Array, classes: int, ignore_index: int | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns class indices and labels as int32: `classes` for an index that is none, and for a label beside one."""
+    """Returns class indices and labels as int32, with `classes` where either is invalid."""
     prediction = counted_label(prediction, classes, None)
     return prediction, jnp.where(prediction < classes, counted_label(labels, classes, ignore_index), classes)
 
 
 def predict(channels: Channels) -> tuple[jax.Array, jax.Array]:
-    """Returns the index of the first largest channel and its value, which is NaN where any channel is."""
+    """Returns the index of the first largest channel and its value, NaN where any channel is NaN."""
     top = _largest(channels)
     if not isinstance(channels, list):
         indices = jnp.arange(len(channels), dtype=jnp.float32)
@@ -263,7 +263,7 @@ def predict(channels: Channels) -> tuple[jax.Array, jax.Array]:
 
 
 def _predicted_risk(channels: Channels, background: Classes) -> tuple[jax.Array, jax.Array]:
-    """Returns the prediction, and the entropy where it is foreground, 0 elsewhere, and NaN where a logit is."""
+    """Returns the prediction and the entropy: 0 where background is predicted, NaN where a logit is NaN."""
     prediction, top = predict(channels)
     elsewhere = jnp.where(jnp.isnan(top), jnp.nan, 0.0)
     return prediction, jnp.where(is_foreground(prediction, background), _entropy(channels, background), elsewhere)
@@ -286,21 +286,21 @@ def _entropy(channels: Channels, background: Classes) -> jax.Array:
         gaps = _gaps(channels, top)
         rest = _add(_each(lambda c, gap: jnp.where(prediction == c, 0.0, jnp.exp(-gap)), gaps))
         weighted = _add(_each(lambda _, gap: gap * jnp.exp(-gap), gaps))
-    # A series where 1 + r would round r off: as precise as jnp.log1p, and cheaper on XLA:CPU.
+    # A series where 1 + r would round r: as precise as jnp.log1p and cheaper on XLA:CPU.
     series = rest * (1.0 - rest * (1 / 2 - rest * (1 / 3 - rest / 4)))
     return jnp.where(rest < 1 / 64, series, jnp.log(1.0 + rest)) + weighted / (1.0 + rest)
 
 
 @jax.custom_jvp
 def sum_together(*terms: jax.Array) -> tuple[jax.Array, ...]:
-    """Sums arrays over their last axis in one pass; separate sums are separate passes on XLA:CPU."""
+    """Sums arrays over their last axis in one pass; XLA:CPU makes a pass for each separate sum."""
     zeros = tuple(jnp.zeros((), term.dtype) for term in terms)
     return lax.reduce(terms, zeros, lambda left, right: tuple(map(operator.add, left, right)), (terms[0].ndim - 1,))
 
 
 @sum_together.defjvp
 def _sum_tangents(terms: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    # JAX has no derivative of a reduction over counts and sums at once; counts have none.
+    # JAX cannot differentiate a joint reduction over integers and floats.
     sums = sum_together(*terms)
     changes = [
         tangent.sum(-1) if jnp.issubdtype(each.dtype, jnp.floating) else np.zeros(each.shape, jax.dtypes.float0)
@@ -312,8 +312,8 @@ def _sum_tangents(terms: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> tu
 def _packed_counts(
     labels: jax.Array, prediction: jax.Array, risk: jax.Array, classes: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Counts each chunk (..., C, C) and sums its risk in one pass: three counters share an int32."""
-    # Of three classes a word has one true class, of more any three neighbours of the C * C.
+    """Counts each chunk into (..., C, C) and sums its risk in one pass; three counters share an int32."""
+    # With three classes a word holds one true class, with more any three neighbours of the C * C.
     place = labels * classes + prediction
     word, counter = (labels, prediction) if classes == 3 else (place // 3, place % 3)
     one = jnp.left_shift(jnp.int32(1), _COUNTER_BITS * counter)
@@ -327,7 +327,7 @@ def _packed_counts(
 
 
 def _scattered_counts(labels: jax.Array, prediction: jax.Array, classes: int) -> jax.Array:
-    """Returns the confusion (..., C, C) by a scatter, whose cost does not grow with the number of classes."""
+    """Returns the confusion (..., C, C) by a scatter, whose cost does not depend on C."""
     lead = labels.shape[:-2]
     cells = (labels * classes + prediction).reshape(math.prod(lead), -1 if labels.size else 0)
     images = jnp.arange(len(cells))[:, None]

@@ -1,4 +1,4 @@
-"""Where in a region errors lie, in its rim or its interior, and whether the model is as sure of the class as right."""
+"""Errors in the rim and the interior of regions, and calibration of the class inside them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from flipjax.metrics.checks import to_array
 from flipjax.metrics.classes import LabelSpec
 
 SHARE = 24
-"""The rim is as wide as the height of the image over this: two pixels of 48."""
+"""Image height over the default width of the rim: two pixels of 48."""
 BINS = 15
 NOWHERE = -1
-"""A label that counts nowhere."""
+"""A label that is not counted."""
 
 
 class RegionSums(NamedTuple):
-    """Sums over each image's regions, leading axes (...); an axis of two is the rim, then the interior.
+    """Sums over the regions of each image (...); axes of two are rim and interior.
 
-    true and flips int32 (..., 2): pixels of the true foreground, and those labelled as another foreground class.
+    true and flips int32 (..., 2): pixels of the true foreground, and those predicted as another foreground class.
     predicted int32 (..., 2) and risk float32 (..., 2): pixels of the predicted foreground, and the sum of their
     entropies in nats. shared int32 (...): pixels that are foreground in truth and prediction; gaps float32 (..., bins):
-    the sum of their confidence less correctness, by bin of confidence.
+    their confidence minus correctness, summed by bin of confidence.
 
     Example:
         >>> sums = RegionSums(true=np.array([4, 2]), flips=np.array([1, 2]), predicted=0, risk=0, shared=0, gaps=0)
@@ -43,13 +43,13 @@ class RegionSums(NamedTuple):
 
 
 def rim(regions: Any, *, width: int | None = None, spatial_ndim: int = 2) -> jax.Array:
-    """Returns the pixels of regions that lie within `width` pixels of what is outside, rows, columns or both.
+    """Returns the pixels of regions within `width` rows and columns of a pixel outside.
 
-    What lies beyond the image's border is not known, and so not outside.
+    The border of the image does not count as outside.
 
     Args:
         regions: (..., *spatial) bool.
-        width: in pixels; None: a 24th of the height, at least 1.
+        width: in pixels; None: 1/24 of the height, at least 1.
         spatial_ndim: 2 for images, 3 for volumes.
 
     Returns:
@@ -74,21 +74,21 @@ def region_sums(
     bins: int = BINS,
     **spec: Any,
 ) -> RegionSums:
-    """Sums flips over the rim and the interior of the true region, flip-risk over those of the predicted one.
+    """Sums flips over rim and interior of the true region, and flip-risk over those of the predicted region.
 
-    A label that is wrong as a whole flips rim and interior alike; a boundary that is confused flips the rim. Beside it,
-    the calibration of the class where the region is right: confidence is the largest softmax over the foreground
-    classes, whose entropy is flip-risk, and correct a pixel with the right one of them.
+    A flipped object flips rim and interior alike; a confused boundary flips the rim only. Also sums the calibration gap
+    where truth and prediction are foreground: confidence is the largest softmax over the foreground classes, and a
+    pixel is correct if that class is the true one.
 
     Args:
         logits: (..., *spatial, C) floating point of any precision, C >= 3; computed in float32.
         labels: (..., *spatial) integers in 0..C-1, or `ignore_index`.
         width: of the rim, as in `rim`.
         bins: number of bins of equal width over confidences of 0..1.
-        **spec: fields of `LabelSpec`. Ignored pixels lie outside no region.
+        **spec: fields of `LabelSpec`. Ignored pixels do not make a rim.
 
     Returns:
-        `RegionSums`; `flipjax.results.images` makes shares and the expected calibration error of them.
+        `RegionSums`; `flipjax.results.images` computes rates and the expected calibration error.
 
     Raises:
         TypeError: logits that are not floating point, or labels that are not integers.
@@ -114,7 +114,7 @@ def region_sums(
 
 
 def _padded(scores: np.ndarray, labels: np.ndarray, spec: LabelSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Fills images up to one of a few sizes, so that few are compiled, with pixels that count nowhere."""
+    """Pads images to one of a few sizes, so that few programs compile, with pixels that are not counted."""
     spatial = labels.shape[-spec.spatial_ndim :]
     steps = [2 ** max(3, (size - 1).bit_length() - 2) for size in spatial]
     more = [(0, -size % step) for size, step in zip(spatial, steps, strict=True)]
@@ -123,7 +123,7 @@ def _padded(scores: np.ndarray, labels: np.ndarray, spec: LabelSpec) -> tuple[np
     return np.pad(scores, [*lead, *more, (0, 0)]), labels
 
 
-# Heights share a program: the width of the rim is traced.
+# The width is traced, so that images of different heights share a program.
 @functools.partial(jax.jit, static_argnums=(2, 4))
 def _sums(scores: jax.Array, labels: jax.Array, spec: LabelSpec, width: Any, bins: int) -> RegionSums:
     background, ignore_index, spatial_ndim = spec.background_classes, spec.ignore_index, spec.spatial_ndim
@@ -142,7 +142,7 @@ def _sums(scores: jax.Array, labels: jax.Array, spec: LabelSpec, width: Any, bin
     counts = [*halves, *(wrong & half for half in halves), *risky, shared]
     values = [jnp.where(half, risk, 0) for half in risky]
     values += [jnp.where(shared & (place == b), confidence - ~wrong, 0) for b in range(bins)]
-    # In one pass over the pixels, a row at a time: separate sums are separate passes on XLA:CPU.
+    # One pass over the pixels, row by row.
     rows = pixels.sum_together(*(count.astype(jnp.int32) for count in counts), *values)
     sums = [row.sum(tuple(range(1 - spatial_ndim, 0))) for row in rows]
     true, flips, predicted, risk = (jnp.stack(sums[k : k + 2], axis=-1) for k in (0, 2, 4, 7))

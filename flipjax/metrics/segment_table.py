@@ -1,4 +1,4 @@
-"""Objects in place of pixels: a row for each true segment and each predicted one, and what wrong pixels are."""
+"""Tables of true segments, predicted segments and error pixels, and the rates that follow from them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ RIM = 4
 
 
 class SegmentTables(NamedTuple):
-    """What `segment_tables` returns: three DataFrames of the same images.
+    """Three DataFrames of the same images.
 
-    true: a row a true segment, as `segments` has it.
-    predicted: a row a predicted segment of a foreground class: image, class, pixels, box (top, left, bottom, right;
-    bottom and right lie outside), stratum, flip_risk, max_softmax (1 less the largest probability, as in
-    `logit_scores`), truth (the true class of most of it) and its share, right.
-    pixels: counts by image, kind (`KINDS`), class and prediction; all counted pixels of all images.
+    true: one row per true segment; see `segments`.
+    predicted: one row per predicted segment of a foreground class: image, class, pixels, box (top, left, bottom, right;
+    ends exclusive), stratum, flip_risk, max_softmax (1 minus the largest probability), truth (its most frequent true
+    class) with truth_share, right.
+    pixels: all counted pixels by image, kind (`KINDS`), class and prediction.
 
     Example:
         >>> tables = segment_tables(np.array([[1, 1, 2]]), np.array([[1, 1, 1]]), kind="masks", min_pixels=1)
@@ -47,20 +47,20 @@ class SegmentTables(NamedTuple):
 
 
 def segments(predictions: Any, labels: Any, **options: Any) -> pd.DataFrame:
-    """Returns a table with a row for each true segment of a foreground class: what it is, and what it is taken for.
+    """Tabulates true segments of foreground classes with their predictions, one row per segment.
 
-    Takes the arguments of `segment_tables`, and raises what it raises. Columns:
+    Takes the arguments of `segment_tables` and raises the same errors. Columns:
 
-    - `image`, `class`, `pixels`, the box `top`, `left`, `bottom`, `right` (the last two lie outside), `stratum` 0..4 of
-      its share of the image (below 1/256, 1/64, 1/16, 1/4, above); with ids `instance`.
-    - `predicted`, `second`, `third` with `..._share`: the three largest predictions; blank where there are fewer.
+    - `image`, `class`, `pixels`, the box `top`, `left`, `bottom`, `right` (ends exclusive), `stratum` 0..4 of its
+      share of the image (below 1/256, 1/64, 1/16, 1/4, above); with ids `instance`.
+    - `predicted`, `second`, `third` with `..._share`: the three most frequent predictions; blank where there are fewer.
     - `outcome`: `correct`: most of it is predicted as its class; `flip`: at least half as one other foreground class;
       `miss`: most of it as background; else `mixed`. `bleeding`: of a flip, whether the image has that class elsewhere.
     - `rim_pixels`: those within `rim` pixels of another label. `rim_errors`, `inside_errors`: wrong pixels.
     - `flip_risk`: mean entropy over its pixels that are predicted as foreground; blank for masks.
-    - `matched`, `iou`: class of the predicted segment with an IoU above 1/2, if there is one: it is the only one
-      (Kirillov et al., Panoptic segmentation, 2019). Classes have no say in it.
-    - `context_<c>`: the share of the image that class c has outside of the segment.
+    - `matched`, `iou`: class and IoU of the predicted segment with an IoU above 1/2, of any class; there is at most one
+      (Kirillov et al., Panoptic segmentation, 2019).
+    - `context_<c>`: the share of the image that class c covers outside of the segment.
 
     Example:
         >>> table = segments(np.array([[2, 2, 1, 0]]), np.array([[1, 1, 1, 0]]), kind="masks", min_pixels=1)
@@ -79,15 +79,15 @@ def segment_tables(
     min_pixels: int | None = None,
     **spec: Any,
 ) -> SegmentTables:
-    """Returns the tables of true segments, predicted segments and pixels, in one pass over the images.
+    """Tabulates true segments, predicted segments and pixels in one pass over the images.
 
     Args:
         predictions: logits or probabilities (..., H, W, C) or class indices (..., H, W), with one image axis or none;
             or a sequence of images of different sizes.
         labels: integers (..., H, W), or a sequence of them.
-        unit: `class`: all pixels of a class in an image are a segment; `component`: each 8-connected component, where
-            ignored pixels have the nearest label; or ids of instances, integers of the labels' shape: all pixels of
-            one id and one class. Predicted segments are components in that case.
+        unit: the pixels of a segment. `class`: all of one class in an image; `component`: an 8-connected component,
+            where ignored pixels take the nearest label; or instance ids, integers of the labels' shape: all of one id
+            and class. Predicted segments are then components.
         rim: in pixels, the width of the rim.
         min_pixels: smaller segments have no row; None: 64 or 0.1 % of the image, whichever is more.
         **spec: fields of `LabelSpec`.
@@ -96,8 +96,8 @@ def segment_tables(
         `SegmentTables`; needs pandas.
 
     Raises:
-        TypeError: arrays of other types than these.
-        ValueError: shapes, sizes, classes or options that do not fit.
+        TypeError: invalid dtypes.
+        ValueError: invalid shapes, classes or options, or empty images.
 
     Source: shares of a segment's pixels, as in Rottmann et al., Prediction error meta classification (MetaSeg), 2020.
 
@@ -138,19 +138,19 @@ def segment_columns(
     rim: int = RIM,
     min_pixels: int | None = None,
 ) -> Columns:
-    """Returns the columns of one image, of which `join_columns` makes the tables: for images that come one by one.
+    """Returns the columns of one image, for `join_columns`: for images that come one by one.
 
     Args:
         scores: (H, W, C), or class indices (H, W) where `spec.kind` is `masks`.
         labels: integers (H, W).
-        spec: how to read them; masks need `num_classes`.
+        spec: of both; masks need `num_classes`.
         unit: `class`, `component` or ids (H, W).
-        predicted_unit: of predicted segments, the same; None: classes where `unit` is `class`, else components.
+        predicted_unit: unit of predicted segments; None: classes where `unit` is `class`, else components.
         rim: as in `segment_tables`.
         min_pixels: as in `segment_tables`.
 
     Raises:
-        TypeError, ValueError: what `segment_tables` raises.
+        TypeError, ValueError: as `segment_tables`.
     """
     if predicted_unit is None:
         predicted_unit = "class" if isinstance(unit, str) and unit == "class" else "component"
@@ -159,7 +159,7 @@ def segment_columns(
 
 
 def _images(values: Any, name: str, ndim: int) -> Any:
-    """Returns a sequence of images (H, W) or (H, W, C), of an array with or without an image axis, or of a sequence."""
+    """Returns a sequence of images (H, W) or (H, W, C), from a sequence or an array with or without an image axis."""
     if isinstance(values, (list, tuple)):
         images = [to_array(value, name=name) for value in values]
     else:
@@ -177,7 +177,7 @@ def _images(values: Any, name: str, ndim: int) -> Any:
 def _read(
     scores: Any, labels: Any, unit: Any, spec: LabelSpec
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """Returns predicted classes, labels, which pixels count, risks if there are scores, and which classes count."""
+    """Returns predicted classes, labels, known pixels, risks (none for masks), and foreground classes."""
     prediction, truth, C = checks.check_pair(scores, labels, spec)
     risks = {}
     if spec.kind != "masks":
@@ -207,7 +207,7 @@ def _read(
 
 
 def join_columns(parts: Sequence[Columns], *, with_ids: bool = False) -> SegmentTables:
-    """Returns the tables of images, numbered from 0 in the order of their columns; `with_ids` keeps `instance`.
+    """Joins the columns of images, numbered from 0 in order, into tables; `with_ids` keeps `instance`.
 
     Raises:
         ValueError: images of different numbers of classes.
@@ -235,22 +235,22 @@ def join_columns(parts: Sequence[Columns], *, with_ids: bool = False) -> Segment
 def segment_flips(
     true: pd.DataFrame, *, key: jax.Array | None = None, samples: int = 1000, class_names: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Returns how many segments of each class flip, with 95% bootstrap intervals over the images that have segments.
+    """Computes flip rates of the segments of each class, with 95% bootstrap intervals over images with segments.
 
     Args:
-        true: of `segments`.
+        true: from `segments`.
         key: a JAX PRNG key; None: no intervals.
         samples: the number of resamples of images.
-        class_names: of all C classes, for the index; None: the classes themselves.
+        class_names: of all C classes, for the index; None: class numbers.
 
     Returns:
         A DataFrame by class that occurs, and `all`:
-        `segments`, and of these `correct`, `flip`, `miss`, `mixed`;
-        `seg_flip`: flips over segments; `flip_of_found`: flips over those that are correct or flip;
-        `bleeding`: the share of the flips to a class that the image has elsewhere;
+        `segments`, and the numbers of them that are `correct`, `flip`, `miss`, `mixed`;
+        `seg_flip`: flips over segments; `flip_of_found`: flips over segments that are correct or flip;
+        `bleeding`: the share of flips to a class that the image has elsewhere;
         `matched`: segments that a predicted one matches at IoU above 1/2, and `strict_flip`, the share of these whose
         match has another class; with a key `..._low` and `..._high` of `seg_flip` and `strict_flip`.
-        NaN where the denominator is empty. Resamples without any segment of a class are left out of its interval.
+        NaN where the denominator is 0. Intervals leave out resamples without segments of the class.
 
     Source: Kirillov et al., Panoptic segmentation, 2019, for the match; Efron and Tibshirani, 1993.
 
@@ -295,9 +295,9 @@ def segment_flips(
 
 
 def segment_confusion(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
-    """Returns int64 (C, C): how many segments of a class (rows) are correct, flip to another or are missed (columns).
+    """Returns the confusion matrix of segments by class (rows) and prediction (columns): int64 (C, C).
 
-    Mixed segments are not in it. The flip matrix in segments is what is off the diagonal and in no background column.
+    Mixed segments are left out. Flips lie off the diagonal, outside of background columns.
 
     Example:
         >>> truth, prediction = np.array([[[1, 1], [2, 2]]]), np.array([[[2, 2], [2, 2]]])
@@ -305,24 +305,24 @@ def segment_confusion(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
         [[0, 0, 0], [0, 0, 1], [0, 0, 1]]
     """
     counts = np.zeros((num_classes, num_classes), np.int64)
-    told = true[true["outcome"] != "mixed"]
-    np.add.at(counts, (np.asarray(told["class"], np.int64), np.asarray(told["predicted"], np.int64)), 1)
+    clear = true[true["outcome"] != "mixed"]
+    np.add.at(counts, (np.asarray(clear["class"], np.int64), np.asarray(clear["predicted"], np.int64)), 1)
     return counts
 
 
 def segment_auroc(predicted: pd.DataFrame, *, score: str = "flip_risk") -> pd.DataFrame:
-    """Returns how well a score, and size alone, rank predicted segments whose majority is wrong over the others.
+    """Computes how well a score, and size alone, rank wrong predicted segments above right ones.
 
-    Small segments are wrong more often and uncertain more often: a score that only knows sizes ranks well over all
-    sizes. So it is judged within the strata of size, too.
+    Small segments are wrong and uncertain more often, so that any score that follows size ranks well. The AUROC within
+    strata of size removes this effect.
 
     Args:
-        predicted: of `segment_tables`.
-        score: the column that is high where an error is expected; segments where it is blank are left out.
+        predicted: from `segment_tables`.
+        score: the column to rank by, high where an error is expected; blank segments are left out.
 
     Returns:
-        A DataFrame by `all`, `within strata` (pairs of one stratum alone) and each stratum: `segments`, `wrong`,
-        `auroc` of the score and `size_auroc` of being small. NaN where one side is empty.
+        A DataFrame by `all`, `within strata` (pairs of one stratum) and each stratum: `segments`, `wrong`, `auroc` of
+        the score and `size_auroc` of small size. NaN where one side is empty.
 
     Example:
         >>> import pandas as pd
@@ -354,18 +354,18 @@ def _ranked(scores: dict[str, np.ndarray], wrong: np.ndarray, inside: np.ndarray
 
 
 def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
-    """Returns the wrong pixels of each kind, and what mending that kind alone would add to mIoU.
+    """Counts the wrong pixels of each kind and computes the mIoU gained by correcting that kind alone.
 
-    Mended means that the true class is written into those pixels, as TIDE does for detectors; a kind's gain depends on
-    what else is left wrong, so gains do not add up. Kinds: `whole`: segments that flip; `rim` and `inside` of the
-    others; `miss`; `spill`; `background`: one background class taken for another.
+    As TIDE does for detectors, the true class replaces the prediction of these pixels; gains do not add up. Kinds:
+    `whole`: flipped segments; `rim` and `inside`: flips in other segments; `miss`; `spill`; `background`: confusion
+    between background classes.
 
     Args:
-        pixels: of `segment_tables`, of any number of batches.
+        pixels: from `segment_tables`, of any number of batches.
         num_classes: C.
 
     Returns:
-        A DataFrame by kind and `all`: `pixels`, `share` of the wrong pixels, `mean_iou` after mending, and `gain`.
+        A DataFrame by kind and `all`: `pixels`, `share` of the wrong pixels, `mean_iou` once corrected, and `gain`.
         NaN where nothing is wrong or no class occurs.
 
     Source: Bolya et al., TIDE: A general toolbox for identifying object detection errors, 2020.

@@ -1,6 +1,6 @@
-"""Selective prediction: how well a score says where a model errs, and what is left when the worst are handed on.
+"""Selective prediction: AUROC, risk-coverage curves and thresholds of scores.
 
-NumPy only. A score is high where an error is expected; images whose score or loss is NaN have no place in any ranking.
+NumPy only. A high score predicts an error. Images with a NaN score or loss are left out.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class RiskCoverage(NamedTuple):
 
 
 def auroc(scores: ArrayLike, events: ArrayLike, *, weights: np.ndarray | None = None) -> Any:
-    """Returns the share of pairs (an event, none) that the scores order; a tie is half; NaN where one side is empty.
+    """Computes the AUROC of scores for events: ties count half; NaN where one side is empty.
 
     Args:
         scores: (n,).
         events: bool (n,).
-        weights: (S, n) whole numbers, how often each of S resamples holds each image; None: once.
+        weights: (S, n) whole numbers, the count of each image in each of S resamples; None: 1.
 
     Returns:
         A float; with weights float64 (S,).
@@ -59,13 +59,13 @@ def _aurocs(order: _Order, events: np.ndarray, weights: np.ndarray) -> np.ndarra
 
 
 def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | None = None) -> RiskCoverage:
-    """Returns the risk-coverage curve of losses (n,) in 0..1 by ascending scores (n,); equal scores share their loss.
+    """Computes the risk-coverage curve: the mean loss of the k images of least score; ties share their mean loss.
 
     Args:
         scores: (n,).
-        losses: (n,).
-        inside: bool (n,), the images whose loss is told, where all are ranked together: what one threshold for all
-            does to a group. NaN where none of them is among those of least score.
+        losses: (n,) in 0..1.
+        inside: bool (n,), a group over which the risk is averaged while all images are ranked together: the effect of
+            one common threshold on it. NaN where none of it is among the k images.
 
     Source: Geifman and El-Yaniv, Selective classification for deep neural networks, 2017.
 
@@ -83,7 +83,7 @@ def risk_coverage(scores: ArrayLike, losses: ArrayLike, *, inside: ArrayLike | N
 
 
 class Areas(NamedTuple):
-    """What single numbers say of J scores: float64 (J,) each, NaN as in the functions of their names."""
+    """Areas of J scores: float64 (J,) each, NaN as in the functions of the same names."""
 
     auroc: np.ndarray
     aurc: np.ndarray
@@ -95,8 +95,8 @@ def areas(scores: np.ndarray, losses: np.ndarray) -> Areas:
     """Returns `auroc` (of losses above 0.5), `aurc`, `excess_aurc` and `augrc` of J scores of n images at once.
 
     Args:
-        scores: (J, n), none of them NaN.
-        losses: (n,), none of them NaN.
+        scores: (J, n) without NaN.
+        losses: (n,) without NaN.
 
     Example:
         >>> areas(np.array([[0.3, 0.4, 0.2], [0.2, 0.1, 0.3]]), np.array([0.0, 1.0, 0.0])).aurc.round(4).tolist()
@@ -123,10 +123,10 @@ def _areas_of_one(scores: ArrayLike, losses: ArrayLike) -> Areas:
 
 
 def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
-    """Returns the area under the risk-coverage curve: the mean loss of the k images of least score, averaged over k.
+    """Computes the area under the risk-coverage curve: the mean loss of the k images of least score, averaged over k.
 
-    NaN without images. It is what `flipjax.metrics.summarize` calls `risk_aurc`. Packages that sum trapezoids, such as
-    torch-uncertainty, leave out half of the curve's two ends.
+    NaN without images. `risk_aurc` of `flipjax.metrics.summarize`. Packages that sum trapezoids, such as
+    torch-uncertainty, weight both ends of the curve by half.
 
     Source: Geifman and El-Yaniv, 2017; the sum over n coverages of Geifman, Uziel and El-Yaniv, 2019.
 
@@ -138,7 +138,7 @@ def aurc(scores: ArrayLike, losses: ArrayLike) -> float:
 
 
 def excess_aurc(scores: ArrayLike, losses: ArrayLike) -> float:
-    """Returns E-AURC: the area under the risk-coverage curve less that of the best ranking there is.
+    """Computes E-AURC: the area under the risk-coverage curve minus that of a perfect ranking.
 
     Source: Geifman, Uziel and El-Yaniv, Bias-reduced uncertainty estimation for deep neural classifiers, 2019.
 
@@ -150,10 +150,10 @@ def excess_aurc(scores: ArrayLike, losses: ArrayLike) -> float:
 
 
 def augrc(scores: ArrayLike, losses: ArrayLike) -> float:
-    """Returns the area under the generalised risk-coverage curve: the risk times its coverage.
+    """Computes AUGRC, the area under the generalised risk-coverage curve: risk times coverage.
 
-    It is the mean risk of silent failure, and does not weigh the few most confident images more than others. NaN below
-    two images: it is summed by trapezoids from coverage 1 / n to 1, over that width.
+    The mean risk of silent failures, which weights all images alike. The mean over trapezoids from coverage 1 / n to 1;
+    NaN for fewer than two images.
 
     Source: Traub et al., Overcoming common flaws in the evaluation of selective classification systems, 2024; the
         trapezoids of torch-uncertainty's `AUGRC`.
@@ -166,12 +166,12 @@ def augrc(scores: ArrayLike, losses: ArrayLike) -> float:
 
 
 def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> float:
-    """Returns the largest score such that the images at or below it have a mean loss of at most `risk`.
+    """Finds the largest score at or below which images have a mean loss of at most `risk`.
 
-    To be fitted on validation images and carried to others: `accepted` says what it gives there.
+    Fit it on validation images and evaluate it on others with `accepted`.
 
     Returns:
-        A score; -inf where even the images of least score have a higher loss: nothing is accepted then.
+        A score; -inf if no threshold keeps the risk: nothing is then accepted.
 
     Example:
         >>> threshold_at_risk([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1], risk=0.4)
@@ -182,7 +182,7 @@ def threshold_at_risk(scores: ArrayLike, losses: ArrayLike, *, risk: float) -> f
 
 
 def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -> np.ndarray:
-    """Returns `threshold_at_risk` of J scores (J, n) of n images with losses (n,), none of them NaN: float64 (J,).
+    """Returns `threshold_at_risk` for J scores (J, n) and losses (n,), all without NaN: float64 (J,).
 
     Example:
         >>> thresholds_at_risk(np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]]), np.array([0, 0, 1]), risk=0.2).tolist()
@@ -197,7 +197,7 @@ def thresholds_at_risk(scores: np.ndarray, losses: np.ndarray, *, risk: float) -
 
 
 def accepted(scores: ArrayLike, losses: ArrayLike, *, threshold: float) -> tuple[float, float]:
-    """Returns the coverage and the mean loss of the images whose score is at most a threshold; NaN where none is.
+    """Returns coverage and mean loss of the images with scores up to a threshold; NaN loss if there are none.
 
     Example:
         >>> accepted([0.1, 0.2, 0.3, 0.4], [0, 1, 0, 1], threshold=0.3)
@@ -211,7 +211,7 @@ def accepted(scores: ArrayLike, losses: ArrayLike, *, threshold: float) -> tuple
 def accepted_of_each(
     scores: np.ndarray, losses: np.ndarray, *, thresholds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `accepted` of J scores (J, n) of n images with losses (n,), none of them NaN: float64 (J,) each.
+    """Returns `accepted` for J scores (J, n) and losses (n,), all without NaN: float64 (J,) each.
 
     Example:
         >>> accepted_of_each(np.array([[0.1, 0.2], [0.2, 0.1]]), np.array([0, 1]), thresholds=np.array([0.1, 0.1]))
@@ -225,7 +225,7 @@ def accepted_of_each(
 
 
 class AurocEstimate(NamedTuple):
-    """An AUROC and the ends of its 95% interval; all NaN where one side is empty."""
+    """An AUROC with its 95% interval; NaN where one side is empty."""
 
     value: float
     low: float
@@ -233,11 +233,11 @@ class AurocEstimate(NamedTuple):
 
 
 def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:
-    """Returns the 95% interval of an AUROC of so many events and others, that of Newcombe's score method.
+    """Computes the 95% interval of an AUROC by Newcombe's score method.
 
-    It holds the values that the AUROC found does not contradict: those nearer than 1.96 standard errors, each with the
-    standard error that scores of two exponential distributions have at that value. It needs one event, and is no point
-    where the AUROC is 0 or 1. `sweeps/studies/coverage` says how often it holds the truth.
+    It contains the values within 1.96 standard errors of the estimate, with the standard error at each value that
+    exponentially distributed scores have. One event suffices, and the interval has a width at 0 and 1, too.
+    `sweeps/studies/coverage` measures its coverage.
 
     Args:
         auroc: in [0, 1].
@@ -267,7 +267,7 @@ def auroc_ends(auroc: float, events: int, others: int) -> tuple[float, float]:
 
 
 def _ranked(scores: ArrayLike, losses: ArrayLike, *others: ArrayLike) -> list[np.ndarray]:
-    """Returns columns (n,) as float64, without the images that have no score or no loss."""
+    """Returns columns (n,) as float64, without images whose score or loss is NaN."""
     columns = [np.asarray(column, np.float64) for column in (scores, losses, *others)]
     if columns[0].ndim != 1 or columns[0].shape != columns[1].shape:
         raise ValueError(
@@ -278,7 +278,7 @@ def _ranked(scores: ArrayLike, losses: ArrayLike, *others: ArrayLike) -> list[np
 
 
 class _Order(NamedTuple):
-    """Of J scores of n images, in ascending order: the images, and the first and last place of those of equal score."""
+    """Ascending order of J scores (J, n): the images, and the first and last place of each tie."""
 
     images: np.ndarray
     first: np.ndarray
@@ -297,7 +297,7 @@ def _order(scores: np.ndarray) -> _Order:
 
 
 def _running(order: _Order, values: np.ndarray) -> np.ndarray:
-    """Sums (J, n) of the values (n,) of the k images of least score: of equal scores each has the mean."""
+    """Returns running sums (J, n) of values (n,) over the images in order; ties share their mean."""
     sums = np.zeros((len(order.images), len(values) + 1))
     np.cumsum(values[order.images], axis=1, out=sums[:, 1:])
     below, through = np.take_along_axis(sums, order.first, 1), np.take_along_axis(sums, order.last + 1, 1)

@@ -1,6 +1,6 @@
-"""Statistics of sets of images, for many resamples at once: exact integers and float64. NumPy alone.
+"""Statistics of many resamples of images at once, in exact integers and float64. NumPy only.
 
-`summarize` evaluates them on all images, `bootstrap` on resamples, so the two cannot differ.
+`summarize` evaluates them on all images and `bootstrap` on resamples.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ RANKED = (
     "flip_by_risk_decile",
     "n_images_without_risk",
 )
-"""Keys that `ranking` returns; `pooled` returns the others."""
+"""Keys of `ranking`; `pooled` returns the others."""
 
 
 class Draws:
     """Resamples of N images: `rows` (S, n), indices of images, -1 for an empty place."""
 
     def __init__(self, rows: np.ndarray, images: int, *, keep: bool = False, aligned: bool = True):
-        """Counts nothing yet.
+        """Stores the resamples.
 
         Args:
             rows: int (S, n).
             images: N.
             keep: whether to store the draws of each group, for many models on the same resamples.
-            aligned: whether place i of a resample holds an image of image i's group.
+            aligned: whether column i always holds an image of the group of image i.
         """
         self.rows = rows
         self._images = images
@@ -51,7 +51,7 @@ class Draws:
         self._parts: dict[str, Draws] | None = {} if keep else None
 
     def part(self, name: str, members: np.ndarray) -> Draws:
-        """Returns the draws within a group, given the indices of its images; the same indices for a name."""
+        """Returns the draws within a group, given its name and the indices of its images."""
         if self._parts is None or name not in self._parts:
             if self._aligned:
                 rows = self.rows[:, members]
@@ -72,7 +72,7 @@ class Draws:
 
     @functools.cached_property
     def counts(self) -> np.ndarray:
-        """How often each resample holds each image: whole numbers as float64 (S, N), which BLAS multiplies."""
+        """Count of each image in each resample: whole numbers as float64 (S, N), for BLAS."""
         samples, N = len(self.rows), self._images
         places = np.where(self.rows < 0, N, self.rows) + (N + 1) * np.arange(samples)[:, None]
         counts = np.bincount(places.ravel(), minlength=samples * (N + 1)).reshape(samples, N + 1)
@@ -94,14 +94,14 @@ def draw_images(
         generator: of NumPy.
         images: N.
         samples: S.
-        groups: int (N,), kept: image i of a resample is drawn from the group of image i. None: one group.
-        pairs: int (N,): images of one number show one object and are drawn together, in exchange for images with the
-            same groups; -1 for an image alone.
-        clusters: int (N,): whole clusters, such as films or patients, are drawn, as many as there are; -1 for an image
-            alone. Sizes of groups and of resamples vary.
+        groups: int (N,): image i of a resample is drawn from the group of image i. None: one group.
+        pairs: int (N,): images with one number show one object and are drawn together, in place of images of the same
+            groups; -1 for a single image.
+        clusters: int (N,): whole clusters, such as films or patients, are drawn; -1 for a single image. Sizes of groups
+            and resamples vary.
 
     Raises:
-        ValueError: arrays that are not N integers, or pairs and clusters together.
+        ValueError: arrays that are not N integers, or both pairs and clusters.
 
     Example:
         >>> draws = draw_images(np.random.default_rng(0), 5, samples=200, clusters=np.array([0, 0, 0, 1, 1]))
@@ -128,7 +128,7 @@ def draw_images(
 
 
 def _draw_clusters(generator: np.random.Generator, numbers: np.ndarray, samples: int) -> np.ndarray:
-    """Returns rows (S, n) of whole clusters, filled up with -1."""
+    """Returns rows (S, n) of whole clusters, padded with -1."""
     _, cluster, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
     members, starts = np.argsort(cluster, kind="stable"), np.cumsum(sizes) - sizes
     drawn = generator.integers(0, len(sizes), (samples, len(sizes)))
@@ -142,7 +142,7 @@ def _draw_clusters(generator: np.random.Generator, numbers: np.ndarray, samples:
 
 
 def _together(name: str, values: Any, images: int) -> np.ndarray:
-    """Returns numbers (N,), each image that is alone with one of its own."""
+    """Returns numbers (N,) with a unique one for each single image."""
     numbers = np.asarray(values)
     if numbers.shape != (images,) or not np.issubdtype(numbers.dtype, np.integer):
         raise ValueError(f"{name}: expected {images} integers, found {numbers.dtype} of shape {numbers.shape}.")
@@ -150,16 +150,16 @@ def _together(name: str, values: Any, images: int) -> np.ndarray:
 
 
 def independent(images: int, *, pairs: Any = None, clusters: Any = None) -> np.ndarray:
-    """Returns an integer (N,) for each image, equal for images that are drawn together."""
+    """Returns integers (N,), equal for images that are drawn together."""
     name, values = ("pairs", pairs) if clusters is None else ("clusters", clusters)
     return _together(name, np.full(images, -1) if values is None else values, images)
 
 
 class Images(NamedTuple):
-    """What the statistics need of each image.
+    """Counts, flip shares and flip-risks of images on the host.
 
-    An image is ranked where it has true and predicted foreground and no NaN risk. `rank` is its place in ascending
-    flip-risk (equal risks in the order given); the images that are not ranked come last.
+    Images with true and predicted foreground and no NaN risk are ranked. `rank` is the place in ascending flip-risk,
+    unranked images last.
     """
 
     confusion: np.ndarray
@@ -174,7 +174,7 @@ def read_images(decomposition: Decomposition) -> Images:
     """Brings a decomposition with one image axis to the host, and ranks its images.
 
     Raises:
-        TypeError: no decomposition, or its confusion does not hold integers.
+        TypeError: a list, or a confusion that is not of integers.
         ValueError: not exactly one image axis.
     """
     if isinstance(decomposition, list):
@@ -200,9 +200,9 @@ def read_images(decomposition: Decomposition) -> Images:
 
 
 def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Returns rates of the pixels of all images together, and image means of the flip share: each (S,)."""
+    """Returns rates of pixels pooled over images, and image means of the flip share: each (S,)."""
     own = np.concatenate(margins(images.confusion, background=images.background), axis=1)
-    # Margins are resampled, not the C * C counts. Sums of whole numbers are exact in float64.
+    # Resamples the margins, not the C * C counts. Sums of whole numbers are exact in float64.
     weights = draws.counts
     sums = (weights @ own.astype(np.float64)).astype(np.int64)
     values = rates(Margins(*np.split(sums, 4, axis=1)), background=images.background)
@@ -224,11 +224,11 @@ def pooled(images: Images, draws: Draws, class_names: Sequence[str]) -> dict[str
 
 
 def ranking(images: Images, draws: Draws) -> dict[str, np.ndarray]:
-    """Returns statistics of the images sorted by flip-risk: each (S,), or (S, 10) for the deciles.
+    """Returns statistics of images sorted by flip-risk: each (S,), or (S, 10) for deciles.
 
-    Images of equal risk share the mean of their flip shares, so that their order does not matter.
+    Images of equal risk share their mean flip share, so that their order does not matter.
     """
-    # An empty place has index -1, the last: not ranked.
+    # Empty places have index -1, the appended last: not ranked.
     ranked = np.count_nonzero(np.append(images.ranked, False)[draws.rows], axis=1)
     place = np.sort(np.append(images.rank, len(images.rank)).astype(np.int32)[draws.rows], axis=1)
     inside = np.arange(place.shape[1]) < ranked[:, None]
@@ -259,7 +259,7 @@ def ranking(images: Images, draws: Draws) -> dict[str, np.ndarray]:
 
 
 def _tied_means(images: Images, draws: Draws, order: np.ndarray, place: np.ndarray, flip: np.ndarray) -> np.ndarray:
-    """Returns flip shares (S, n) by place, those of different images of equal risk replaced by their mean."""
+    """Returns flip shares (S, n) by place, averaged over images of equal risk."""
     order = order[: np.count_nonzero(images.ranked)]
     new = np.append(True, np.diff(images.risk[order]) > 0)[: len(order)]
     if new.all():
@@ -274,12 +274,12 @@ def _tied_means(images: Images, draws: Draws, order: np.ndarray, place: np.ndarr
 
 
 def is_ranked(key: str, groups: Sequence[str] = ()) -> bool:
-    """Returns whether a key of `summarize`, of all images or of some groups, needs their ranking."""
+    """Returns whether a key of `summarize`, of all images or of a group, is in `RANKED`."""
     return key in RANKED or any(key.removeprefix(f"group/{group}/") in RANKED for group in groups)
 
 
 def percentile_ends(values: np.ndarray) -> np.ndarray:
-    """Returns the ends of the 95% interval of resamples (S, ...), the NaN left out: (2, ...), NaN where all are."""
+    """Returns the 95% percentile interval of resamples (S, ...), ignoring NaN: (2, ...)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
         return np.nanpercentile(values, (2.5, 97.5), axis=0)
@@ -299,15 +299,15 @@ def _between(running: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def members_of(
     groups: Any, *, images: int, classes: int, background: Background, all_groups: AnyGroups | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns the places of the images of each group, by its name, as `summarize` has them.
+    """Returns the indices of the images of each group, by its name in `summarize`.
 
     Raises:
-        ValueError: not one integer an image, one that is no group, or groups of another number of classes.
+        ValueError: not one integer per image, an unknown group, or groups of a different number of classes.
     """
     groups = np.asarray(groups)
     if groups.shape != (images,) or not np.issubdtype(groups.dtype, np.integer):
         raise ValueError(
-            f"groups: expected {images} integers, one an image, found {groups.dtype} of shape {groups.shape}."
+            f"groups: expected {images} integers, one per image, found {groups.dtype} of shape {groups.shape}."
         )
     present = np.unique(groups).tolist()
     F = int(is_foreground(classes, background).sum())
@@ -326,7 +326,7 @@ def members_of(
 
 
 class Grouping(NamedTuple):
-    """The groups of n images: their numbers, the places of each group's images by its name, and what is numbered."""
+    """Group numbers of n images, indices of the images of each group by name, and the groups that are numbered."""
 
     numbers: np.ndarray
     members: dict[str, np.ndarray]
@@ -334,7 +334,7 @@ class Grouping(NamedTuple):
 
 
 def read_grouping(groups: Any, images: Images, all_groups: AnyGroups | None) -> Grouping:
-    """Returns the grouping of images by groups (n,) or None; for `all_groups` and errors see `members_of`."""
+    """Groups images by groups (n,) or None; see `members_of` for `all_groups` and errors."""
     if groups is None:
         return Grouping(np.zeros(0, int), {}, None)
     n, C = images.confusion.shape[:2]
@@ -345,7 +345,7 @@ def read_grouping(groups: Any, images: Images, all_groups: AnyGroups | None) -> 
 def across_groups(
     grouping: Grouping, images: Images, draws: Draws, names: Sequence[str]
 ) -> dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]]:
-    """Returns the quantities that compare groups, by key: the IoUs that each is made of, and how."""
+    """Returns the quantities that compare groups: for each key the IoU keys it needs and a function of them."""
     all_groups = grouping.all_groups
     if not isinstance(all_groups, Groups):
         return {}
@@ -380,11 +380,11 @@ def _pull(grouping: Grouping, images: Images, draws: Draws) -> np.ndarray:
 
 
 def flips_to(confusion: Any, *, background: Background = 0) -> np.ndarray:
-    """Returns the pixels of each image that are flipped to each foreground class, int64 (n, F).
+    """Counts the pixels of each image that flip to each foreground class: int64 (n, F).
 
     Args:
         confusion: int (n, C, C), rows truth.
-        background: its class, several or None.
+        background: as in `LabelSpec`.
 
     Example:
         >>> flips_to(np.array([[[9, 0, 0], [0, 3, 1], [0, 2, 5]]])).tolist()
@@ -396,13 +396,13 @@ def flips_to(confusion: Any, *, background: Background = 0) -> np.ndarray:
 
 
 def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups, background: Background = 0) -> np.ndarray:
-    """Returns the pixels of each class and scene that are flipped to each class: int64 (F, S, F).
+    """Counts the pixels of each class and scene that flip to each class: int64 (F, S, F).
 
     Args:
-        confusion: int (n, C, C) of images that show one class each.
+        confusion: int (n, C, C) of images with one class each.
         groups: int (n,).
-        all_groups: what they number.
-        background: its class, several or None.
+        all_groups: the groups that they number.
+        background: as in `LabelSpec`.
 
     Example:
         >>> counts = np.array([[[9, 0, 0], [0, 3, 1], [0, 0, 0]]])
@@ -415,18 +415,18 @@ def flip_cube(confusion: Any, groups: Any, *, all_groups: Groups, background: Ba
 
 
 def pull_counts(confusion: Any, groups: Any, *, all_groups: Groups, background: Background = 0) -> np.ndarray:
-    """Returns the pixels of each image of a rare group that are flipped, and that go to a class whose scene it shows.
+    """Counts the flipped pixels of images of rare groups, and those that flip to a class whose usual scene is shown.
 
-    Over images the sum of the second over that of the first is the *pull of the scene*.
+    The ratio of their sums, second over first, is the *pull of the scene*.
 
     Args:
         confusion: int (n, C, C), rows truth.
         groups: int (n,).
-        all_groups: what they number.
-        background: its class, several or None.
+        all_groups: the groups that they number.
+        background: as in `LabelSpec`.
 
     Returns:
-        int64 (n, 2); 0 for an image of a common group.
+        int64 (n, 2); 0 for images of common groups.
 
     Example:
         >>> counts = np.zeros((2, 4, 4), int)
@@ -441,9 +441,9 @@ def pull_counts(confusion: Any, groups: Any, *, all_groups: Groups, background: 
 
 
 def pull_chance(all_groups: Groups) -> float:
-    """Returns the pull of flips that choose evenly among the wrong classes: the mean over the rare groups.
+    """Returns the pull of the scene by chance, for flips spread evenly over wrong classes: a mean over rare groups.
 
-    It is 1 / (F - 1) where each scene is usual for one class.
+    1 / (F - 1) where each scene is usual for one class.
 
     Example:
         >>> pull_chance(Groups()), pull_chance(Groups(4, 4)), pull_chance(Groups(4, 2))

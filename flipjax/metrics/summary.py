@@ -1,4 +1,4 @@
-"""Host-side summaries of a decomposition, and bootstrap intervals of them."""
+"""Summaries of a decomposition on the host, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ def summarize(
     class_names: Sequence[str] | None = None,
     all_groups: AnyGroups | None = None,
 ) -> dict[str, Any]:
-    """Summarises the images of one model: counts as exact integers, the rest in float64, on the host.
+    """Summarises the images of one model on the host, in exact integers and float64.
 
-    Pixels are pooled over the images, except where an image-mean or a ranking by flip-risk is named:
+    Pixels are pooled over images, except in image means and rankings by flip-risk:
 
-    - `n_images`; `n_images_without_risk`: without true or without predicted foreground, or with a NaN risk. They
-      have no place in the ranking.
+    - `n_images`; `n_images_without_risk`: images without true or predicted foreground, or with a NaN risk, which are
+      not ranked.
     - `fg_correct`, `fg_flip`, `fg_miss`: shares of the true foreground. `flip_image_mean`: the mean flip share
-      of the images that have true foreground, `flipped_images` the share of them whose flip share is above 0.5.
-    - `iou/<class>` for each class, and `iou/foreground`: of foreground against background, whatever the class.
-      `mean_iou`: over the classes that occur in truth or prediction, the background's included.
-    - `flip/<class>`: the share of a foreground class that is predicted as another one.
-    - `risk_auroc`: how well flip-risk ranks the images with a flip share above 0.5 over the others; a tie is half.
+      of images with true foreground. `flipped_images`: the share of these images whose flip share is above 0.5.
+    - `iou/<class>` for each class, and `iou/foreground` of the union of the foreground classes. `mean_iou`: over the
+      classes, background included, that occur in truth or prediction.
+    - `flip/<class>`: the share of a foreground class predicted as another foreground class.
+    - `risk_auroc`: the AUROC of flip-risk for images with a flip share above 0.5; ties count half.
     - `risk_aurc`: the area under the risk-coverage curve (Geifman and El-Yaniv, 2017), the flip share as the loss:
       the mean flip share of the k images of least flip-risk, averaged over all k.
     - `risk_decile`, `flip_by_risk_decile`: mean flip-risk and mean flip share of each tenth of the ranking, lists
       of 10. Decile d holds the places d*n//10 up to (d+1)*n//10, so some are empty where n < 10.
-    - `top_decile_flip_share`: the last decile's part of the sum of all flip shares. `top_decile_ceiling`: the largest
-      part that any ranking could put there. `top_decile_of_ceiling`: (share - .1) / (ceiling - .1), 0 by chance and 1
+    - `top_decile_flip_share`: the part of all flip shares in the last decile. `top_decile_ceiling`: the largest
+      part that any ranking can reach. `top_decile_of_ceiling`: (share - .1) / (ceiling - .1), 0 by chance and 1
       at the ceiling; NaN where the ceiling is not above .1.
-      Images of equal risk share the mean of their flip shares.
+      Images of equal risk share their mean flip share.
 
-    - `flip_matrix`: (C, C) pixels of each true class (rows) by prediction (columns), lists of int.
+    - `flip_matrix`: pixels by true class (rows) and prediction (columns), lists of int (C, C).
 
     With groups, each but the matrix again as `group/<g>/<key>`. Of F foreground classes in S scenes (`all_groups`, two
     by two by default) g is each of 0, ..., F S - 1 (y * S + scene), `common` (of two by two 0, 3) and `rare` (1, 2);
@@ -119,25 +119,23 @@ def bootstrap(
     class_names: Sequence[str] | None = None,
     all_groups: AnyGroups | None = None,
 ) -> Any:
-    """Returns the 95% percentile interval of a statistic under resampling of the images with replacement.
+    """Computes the 95% percentile interval of a statistic by resampling images with replacement.
 
-    Resamples in which the statistic is NaN are left out; if all are, the interval is NaN. The percentiles of an AUROC
-    of few flipped images are far too narrow, so `risk_auroc` has the interval of `flipjax.metrics.selective.auroc_ends`
-    instead, without resamples. `sweeps/studies/coverage` measures how often each interval covers the truth.
+    Resamples with a NaN statistic are left out; if all are, the interval is NaN. Percentiles are far too narrow for an
+    AUROC of few flipped images, so `risk_auroc` has the interval of `flipjax.metrics.selective.auroc_ends`.
+    `sweeps/studies/coverage` measures the coverage of both.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
-        statistic: a key of `summarize`, evaluated for all resamples at once; several keys, from the same resamples;
-            or a function from a Decomposition with NumPy leaves of n images to a number or an array, called once for
-            each resample.
+        statistic: a key of `summarize`, or several, evaluated for all resamples at once; or a function from a
+            Decomposition with NumPy leaves to a number or an array, called for each resample.
         key: a JAX PRNG key.
         samples: the number of resamples.
-        groups: (n,) integers as in `summarize`. Image i of a resample is then drawn from the group of image i, so
-            that the groups keep their sizes; the keys of groups and gaps need it.
-        pairs: (n,) integers: images of one number show one object and are drawn together, as in a counterfactual pair;
-            -1 for an image alone.
-        clusters: (n,) integers: whole clusters (films, patients, sites) are drawn, and groups do not keep their sizes;
-            -1 for an image alone.
+        groups: (n,) integers as in `summarize`, needed by keys of groups and gaps. Image i of a resample is drawn from
+            the group of image i, so that groups keep their sizes.
+        pairs: (n,) integers: images with one number show one object and are drawn together; -1 for a single image.
+        clusters: (n,) integers: whole clusters (films, patients, sites) are drawn, so that group sizes vary; -1 for a
+            single image.
         class_names: as in `summarize`.
         all_groups: as in `summarize`.
 
@@ -145,8 +143,8 @@ def bootstrap(
         `Interval(low, high)`: floats, or arrays for a statistic that is an array. For several keys a dict of them.
 
     Raises:
-        TypeError: a key that is no PRNG key, such as `key=0`.
-        ValueError: an unknown statistic, no image, no resample, or what `summarize` raises.
+        TypeError: `key` is not a PRNG key.
+        ValueError: an unknown statistic, no images or resamples, or invalid arguments of `summarize`.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, percentile interval.
 
@@ -199,15 +197,15 @@ def resampled(
     class_names: Sequence[str] | None = None,
     all_groups: AnyGroups | None = None,
 ) -> dict[str, np.ndarray]:
-    """Returns keys of `summarize` for resamples of the images: each (S,) float64, or (S, 10) for deciles.
+    """Evaluates keys of `summarize` on resamples of images: each (S,) float64, or (S, 10) for deciles.
 
-    The same rows for several models give paired resamples: their differences have intervals of their own.
+    The same rows for several models give paired resamples, for intervals of their differences.
 
     Args:
         decomposition: leaves of shape (n, C, C) and (n,), NumPy or JAX.
         keys: keys of `summarize`.
-        rows: (S, n) integers, the images of each resample; image i is of the group of place i. For many models with
-            the same groups `flipjax.metrics.statistics.Draws(rows, n, keep=True)`, which counts them once.
+        rows: (S, n) integers, the images of each resample; column i holds images of the group of image i. For many
+            models with the same groups pass `flipjax.metrics.statistics.Draws(rows, n, keep=True)`.
         groups: (n,) integers as in `summarize`.
         class_names: as in `summarize`.
         all_groups: as in `summarize`.
@@ -232,7 +230,7 @@ def risk_aurocs(
     clusters: Any = None,
     all_groups: AnyGroups | None = None,
 ) -> dict[str, AurocEstimate]:
-    """Returns each `risk_auroc` of `summarize`, by its key, with its interval; arguments as in `bootstrap`."""
+    """Returns each `risk_auroc` of `summarize` with its interval, by key; arguments as in `bootstrap`."""
     images = statistics.read_images(decomposition)
     members = statistics.read_grouping(groups, images, all_groups).members
     return auroc_estimates(images, members, pairs=pairs, clusters=clusters)
@@ -241,12 +239,12 @@ def risk_aurocs(
 def auroc_estimates(
     images: Images, members: Mapping[str, np.ndarray], *, pairs: Any = None, clusters: Any = None
 ) -> dict[str, AurocEstimate]:
-    """Returns how well flip-risk ranks the images flipped by more than half, by the keys of `summarize`.
+    """Returns the AUROC of flip-risk for images with a flip share above 0.5, by the keys of `summarize`.
 
     Args:
         images: of one model.
         members: indices of each group's images.
-        pairs: int (n,), images that are drawn together, -1 for one alone. On one side they count as one.
+        pairs: int (n,), images that count as one on each side, -1 for a single image.
         clusters: the same.
     """
     numbers = statistics.independent(len(images.flip), pairs=pairs, clusters=clusters)
@@ -278,7 +276,7 @@ def _evaluate(
     names: Sequence[str],
     grouping: Grouping,
 ) -> dict[str, np.ndarray]:
-    """Evaluates keys of `summarize` for all resamples at once; each group's images are taken once for all its keys."""
+    """Evaluates keys of `summarize` for all resamples at once, group by group."""
     across = statistics.across_groups(grouping, images, draws, names)
     by_group: dict[str, dict[str, str]] = {}
     for side in dict.fromkeys(side for name in keys for side in (across[name][0] if name in across else (name,))):
@@ -299,7 +297,7 @@ def _evaluate(
 
 
 def _taken(decomposition: Decomposition, row: np.ndarray) -> Decomposition:
-    """Returns the images of a resample, with NumPy leaves."""
+    """Returns the images of a resample with NumPy leaves."""
     row = row[row >= 0]
     leaves = np.asarray(decomposition.confusion)[row], np.asarray(decomposition.risk_sum)[row]
     return Decomposition(*leaves, decomposition.background)

@@ -1,4 +1,4 @@
-"""FlipMetric as a metric of torchmetrics: in a MetricCollection, and where Lightning logs. Needs PyTorch."""
+"""`FlipMetric` as a torchmetrics metric, for `MetricCollection` and Lightning. Needs PyTorch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ STATES = ("confusion", "risk_sum", "groups")
 
 
 class TorchFlipMetric(Metric):
-    """The numbers of `summarize` as a `torchmetrics.Metric`, gathered over processes by torchmetrics.
+    """Computes the scalars of `summarize` as a `torchmetrics.Metric`, which also synchronises processes.
 
-    `compute` returns a dict of tensors: those of `summarize` that are one number, by its keys, or those of `keys`.
+    `compute` returns a dict of scalar tensors by key.
 
     Args:
-        keys: of `summarize`; None: all that are one number.
+        keys: scalar keys of `summarize`; None: all of them.
         channels: `first`, as in PyTorch, or `last`.
-        **spec: of `FlipMetric`.
+        **spec: arguments of `FlipMetric`.
 
     Raises:
-        TypeError, ValueError: a field that fits no batch, or keys that no summary has.
+        TypeError, ValueError: invalid fields or unknown keys.
     """
 
     is_differentiable = False
@@ -36,7 +36,7 @@ class TorchFlipMetric(Metric):
     full_state_update = False
 
     def __init__(self, *, keys: tuple[str, ...] | None = None, channels: str = "first", **spec: Any):
-        """Starts with no image."""
+        """Starts empty."""
         super().__init__()
         self.keys = keys
         self.batch = FlipMetric(channels=channels, **spec)
@@ -46,8 +46,8 @@ class TorchFlipMetric(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, preds: Any, target: Any, groups: Any = None) -> None:
-        """Adds a batch; takes and raises what `FlipMetric.update` does."""
-        # It checks and counts one batch; what is kept is torchmetrics' to move and to gather.
+        """Adds a batch; see `FlipMetric.update`."""
+        # `self.batch` checks and counts one batch; torchmetrics owns the state, so that it can move and gather it.
         self.batch.reset()
         self.batch.update(preds, target, groups)
         part = self.batch.decomposition
@@ -61,7 +61,7 @@ class TorchFlipMetric(Metric):
             getattr(self, name).append(torch.as_tensor(np.array(array), device=self.device))
 
     def compute(self) -> dict[str, Any]:
-        """Returns what `summarize` says of all images so far, tensors by key."""
+        """Returns the summary of all images as tensors by key."""
         if not self.confusion:
             raise ValueError("TorchFlipMetric: expected at least one update, found none.")
         stored = {name: np.asarray(dim_zero_cat(values).cpu()) for name in STATES if (values := getattr(self, name))}

@@ -1,4 +1,4 @@
-"""Drawn and random arrays, and slow twins of the kernels."""
+"""Drawn and random arrays, other libraries' tensors, and slow twins of the kernels."""
 
 import numpy as np
 from hypothesis import settings
@@ -18,6 +18,32 @@ def one_hot(prediction, classes=3, scale=1.0):
 def random_case(seed, shape=(2, 6, 7), classes=3, scale=2.0):
     rng = np.random.default_rng(seed)
     return rng.normal(0, scale, (*shape, classes)).astype(np.float32), rng.integers(0, classes, shape)
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+class FakeTensor:
+    """A PyTorch tensor that requires a gradient, as NumPy sees it: readable once detached, and never in bfloat16."""
+
+    def __init__(self, array, dtype=None, detached=False):
+        self.array, self.dtype, self.detached = array, dtype or f"torch.{array.dtype}", detached
+
+    def detach(self):
+        return FakeTensor(self.array, self.dtype, detached=True)
+
+    def cpu(self):
+        return self
+
+    def float(self):
+        return FakeTensor(self.array.astype(np.float32), "torch.float32", self.detached)
+
+    def __array__(self, dtype=None, copy=None):
+        if not self.detached or self.dtype == "torch.bfloat16":
+            raise TypeError("cannot read")
+        return self.array
 
 
 def slow_entropy(foreground):
