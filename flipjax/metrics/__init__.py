@@ -3,6 +3,7 @@
 Modules load lazily, so that summaries of stored counts need no JAX.
 """
 
+# ruff: noqa: F401
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -23,56 +24,26 @@ if TYPE_CHECKING:
     )
     from flipjax.metrics.summary import Interval, bootstrap, resampled, summarize
 
-__all__ = [
-    "Decomposition",
-    "FlipMetric",
-    "Interval",
-    "LabelSpec",
-    "RegionSums",
-    "SegmentTables",
-    "bootstrap",
-    "class_names",
-    "concatenate",
-    "decompose",
-    "error_budget",
-    "error_map",
-    "flip_risk",
-    "logit_scores",
-    "region_sums",
-    "resampled",
-    "rim",
-    "risk_map",
-    "segment_auroc",
-    "segment_confusion",
-    "segment_flips",
-    "segment_tables",
-    "segments",
-    "summarize",
-]
-
-# The others come from `kernels`: Decomposition from where it becomes a pytree.
 _MODULES = {
     "accumulate": ("FlipMetric",),
     "classes": ("LabelSpec", "class_names"),
     "decomposition": ("concatenate",),
+    # Decomposition from where it becomes a pytree.
+    "kernels": ("Decomposition", "decompose", "error_map", "flip_risk", "logit_scores", "risk_map"),
     "regions": ("RegionSums", "region_sums", "rim"),
     "segment_table": (
-        "SegmentTables",
-        "error_budget",
-        "segment_auroc",
-        "segment_confusion",
-        "segment_flips",
-        "segment_tables",
-        "segments",
+        *("SegmentTables", "segment_tables", "segments"),
+        *("error_budget", "segment_auroc", "segment_confusion", "segment_flips"),
     ),
     "summary": ("Interval", "bootstrap", "resampled", "summarize"),
 }
+__all__ = sorted(name for names in _MODULES.values() for name in names)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'flipjax.metrics' has no attribute {name!r}")
-    module = next((module for module, names in _MODULES.items() if name in names), "kernels")
+    module = next(module for module, names in _MODULES.items() if name in names)
     return getattr(importlib.import_module(f"flipjax.metrics.{module}"), name)
 
 

@@ -88,14 +88,12 @@ def decompose(
     spec = LabelSpec(background, ignore_index, spatial_ndim, kind, channels, num_classes)
     scores, labels, C = checks.check_pair(logits, labels, spec)
     count = partial(pixels.count, classes=C, background=spec.background_classes, ignore_index=ignore_index, kind=kind)
+    lead = labels.ndim - spatial_ndim
     if labels.size and on_host(scores, labels):
-        parts = _cut(scores, labels, C, spatial_ndim)
-        confusion, risk_sum = _sum_blocks(count, parts, labels.shape[: labels.ndim - spatial_ndim])
+        confusion, risk_sum = _sum_blocks(count, _cut(scores, labels, C, spatial_ndim), labels.shape[:lead])
     else:
-        arrays = jnp.asarray(scores), jnp.asarray(labels)
-        confusion, risk_sum = pixels.run(
-            partial(count, spatial_ndim=spatial_ndim), *arrays, kept=labels.ndim - spatial_ndim
-        )
+        program = partial(count, spatial_ndim=spatial_ndim)
+        confusion, risk_sum = pixels.run(program, jnp.asarray(scores), jnp.asarray(labels), kept=lead)
     return Decomposition(jnp.asarray(confusion), jnp.asarray(risk_sum, jnp.float32), spec.background)
 
 
@@ -180,12 +178,7 @@ def risk_map(logits: Any, **spec: Any) -> jax.Array:
     return _map_blocks(risks, parts, tuple(shape), read.spatial_ndim, np.float32)
 
 
-def logit_scores(
-    logits: Any,
-    *,
-    p: int = NORM,
-    **spec: Any,
-) -> dict[str, jax.Array]:
+def logit_scores(logits: Any, *, p: int = NORM, **spec: Any) -> dict[str, jax.Array]:
     """Computes label-free scores of each image, means over its predicted foreground; high scores predict errors.
 
     - `flip_risk`: the entropy of the foreground classes, as `flipjax.metrics.flip_risk`.
@@ -264,11 +257,7 @@ def _sum_blocks(
 
 
 def _map_blocks(
-    program: Callable[..., jax.Array],
-    parts: Iterable[Block],
-    shape: tuple[int, ...],
-    spatial_ndim: int,
-    dtype: type,
+    program: Callable[..., jax.Array], parts: Iterable[Block], shape: tuple[int, ...], spatial_ndim: int, dtype: type
 ) -> jax.Array:
     """Maps a program over blocks of pixels to an array (..., *spatial)."""
     lead = len(shape) - spatial_ndim

@@ -182,11 +182,7 @@ def _per_pixel(
         return function(_logits([scores[..., c].astype(jnp.float32) for c in range(C)], kind))
     # A power of two, as are the blocks from outside jit.
     rows = max(1, 1 << (_BLOCK_SCORES // C).bit_length() - 1)
-    each = lax.map(
-        lambda row: function(_logits(row.astype(jnp.float32), kind)),
-        scores.reshape(-1, C),
-        batch_size=rows,
-    )
+    each = lax.map(lambda row: function(_logits(row.astype(jnp.float32), kind)), scores.reshape(-1, C), batch_size=rows)
     return tuple(values.reshape(scores.shape[:-1]) for values in each)
 
 

@@ -66,14 +66,7 @@ def rim(regions: Any, *, width: int | None = None, spatial_ndim: int = 2) -> jax
     return regions & _near(~regions, _width(width, regions.shape, spatial_ndim), spatial_ndim)
 
 
-def region_sums(
-    logits: Any,
-    labels: Any,
-    *,
-    width: int | None = None,
-    bins: int = BINS,
-    **spec: Any,
-) -> RegionSums:
+def region_sums(logits: Any, labels: Any, *, width: int | None = None, bins: int = BINS, **spec: Any) -> RegionSums:
     """Sums flips over rim and interior of the true region, and flip-risk over those of the predicted region.
 
     A flipped object flips rim and interior alike; a confused boundary flips the rim only. Also sums the calibration gap

@@ -71,13 +71,7 @@ def segments(predictions: Any, labels: Any, **options: Any) -> pd.DataFrame:
 
 
 def segment_tables(
-    predictions: Any,
-    labels: Any,
-    *,
-    unit: Any = "class",
-    rim: int = RIM,
-    min_pixels: int | None = None,
-    **spec: Any,
+    predictions: Any, labels: Any, *, unit: Any = "class", rim: int = RIM, min_pixels: int | None = None, **spec: Any
 ) -> SegmentTables:
     """Tabulates true segments, predicted segments and pixels in one pass over the images.
 
@@ -389,10 +383,6 @@ def error_budget(pixels: pd.DataFrame, *, num_classes: int) -> pd.DataFrame:
     rows = {}
     for name, part in [*zip(KINDS[1:], counts[1:], strict=True), ("all", counts[1:].sum(0))]:
         after = rates(margins(confusion - part + np.diag(part.sum(1)))).mean_iou
-        rows[name] = {
-            "pixels": int(part.sum()),
-            "share": float(divide(part.sum(), wrong)),
-            "mean_iou": float(after),
-            "gain": float(after - base),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("kind")
+        rows[name] = int(part.sum()), float(divide(part.sum(), wrong)), float(after), float(after - base)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["pixels", "share", "mean_iou", "gain"])
+    return table.rename_axis("kind")

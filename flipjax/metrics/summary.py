@@ -92,16 +92,14 @@ def summarize(
         >>> summary["fg_flip"], summary["iou/cat"], summary["group/2/fg_flip"]
         (0.375, 0.5, 0.5)
     """
-    images = statistics.read_images(decomposition)
-    names = _names(class_names, images)
-    draws = Draws(np.arange(len(images.rank))[None], len(images.rank))
-    summary = statistics.pooled(images, draws, names) | statistics.ranking(images, draws)
-    grouping = statistics.read_grouping(groups, images, all_groups)
-    for group, member in grouping.members.items():
-        part = draws.part(group, member)
-        inside = statistics.pooled(images, part, names) | statistics.ranking(images, part)
-        summary |= {f"group/{group}/{key}": value for key, value in inside.items()}
-    for name, (sides, combine) in statistics.across_groups(grouping, images, draws, names).items():
+    images, names, grouping = _read(decomposition, groups, class_names, all_groups)
+    whole = Draws(np.arange(len(images.rank))[None], len(images.rank))
+    parts = {f"group/{group}/": whole.part(group, member) for group, member in grouping.members.items()}
+    summary: dict[str, Any] = {}
+    for prefix, draws in ({"": whole} | parts).items():
+        inside = statistics.pooled(images, draws, names) | statistics.ranking(images, draws)
+        summary |= {prefix + key: value for key, value in inside.items()}
+    for name, (sides, combine) in statistics.across_groups(grouping, images, whole, names).items():
         summary[name] = combine(*(summary[side] for side in sides))
     matrix = images.confusion.sum(0)
     return {key: value[0].tolist() for key, value in summary.items()} | {"flip_matrix": matrix.tolist()}
@@ -159,9 +157,7 @@ def bootstrap(
 
     if not hasattr(key, "dtype"):
         raise TypeError(f"key: expected a JAX PRNG key, found {key!r}. Pass key=jax.random.key(0).")
-    images = statistics.read_images(decomposition)
-    names = _names(class_names, images)
-    grouping = statistics.read_grouping(groups, images, all_groups)
+    images, names, grouping = _read(decomposition, groups, class_names, all_groups)
     n = len(images.rank)
     if n == 0 or samples < 1:
         raise ValueError(f"bootstrap: expected at least one image and one resample, found {n} and samples={samples}.")
@@ -170,7 +166,7 @@ def bootstrap(
         known = summarize(decomposition, groups, class_names=names, all_groups=all_groups)
         _check_keys(keys, [name for name in known if name != "flip_matrix"], groups)
     together = {"pairs": pairs, "clusters": clusters}
-    estimates = auroc_estimates(images, grouping.members, **together)
+    estimates = _auroc_estimates(images, grouping.members, **together)
     intervals = {name: Interval(estimates[name].low, estimates[name].high) for name in keys if name in estimates}
     drawn = [name for name in keys if name not in intervals] if keys else [""]
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
@@ -216,10 +212,9 @@ def resampled(
         >>> resampled(Decomposition(counts, np.array([1.0, 2.0])), ["fg_flip"], rows)["fg_flip"].tolist()
         [0.375, 0.25]
     """
-    images = statistics.read_images(decomposition)
-    names = _names(class_names, images)
+    images, names, grouping = _read(decomposition, groups, class_names, all_groups)
     draws = rows if isinstance(rows, Draws) else Draws(rows, len(images.rank))
-    return _evaluate(keys, images, draws, names, statistics.read_grouping(groups, images, all_groups))
+    return _evaluate(keys, images, draws, names, grouping)
 
 
 def risk_aurocs(
@@ -231,22 +226,14 @@ def risk_aurocs(
     all_groups: AnyGroups | None = None,
 ) -> dict[str, AurocEstimate]:
     """Returns each `risk_auroc` of `summarize` with its interval, by key; arguments as in `bootstrap`."""
-    images = statistics.read_images(decomposition)
-    members = statistics.read_grouping(groups, images, all_groups).members
-    return auroc_estimates(images, members, pairs=pairs, clusters=clusters)
+    images, _, grouping = _read(decomposition, groups, None, all_groups)
+    return _auroc_estimates(images, grouping.members, pairs=pairs, clusters=clusters)
 
 
-def auroc_estimates(
+def _auroc_estimates(
     images: Images, members: Mapping[str, np.ndarray], *, pairs: Any = None, clusters: Any = None
 ) -> dict[str, AurocEstimate]:
-    """Returns the AUROC of flip-risk for images with a flip share above 0.5, by the keys of `summarize`.
-
-    Args:
-        images: of one model.
-        members: indices of each group's images.
-        pairs: int (n,), images that count as one on each side, -1 for a single image.
-        clusters: the same.
-    """
+    """Returns the AUROC of flip-risk for images with a flip share above 0.5; images drawn together count as one."""
     numbers = statistics.independent(len(images.flip), pairs=pairs, clusters=clusters)
     sides = {"": np.arange(len(numbers))} | {f"group/{name}/": places for name, places in members.items()}
     estimates = {}
@@ -270,11 +257,7 @@ def _check_keys(keys: Sequence[str], known: Sequence[str], groups: Any) -> None:
 
 
 def _evaluate(
-    keys: Sequence[str],
-    images: Images,
-    draws: Draws,
-    names: Sequence[str],
-    grouping: Grouping,
+    keys: Sequence[str], images: Images, draws: Draws, names: Sequence[str], grouping: Grouping
 ) -> dict[str, np.ndarray]:
     """Evaluates keys of `summarize` for all resamples at once, group by group."""
     across = statistics.across_groups(grouping, images, draws, names)
@@ -285,10 +268,9 @@ def _evaluate(
     values = {}
     for group, wanted in by_group.items():
         inside = draws.part(group, grouping.members[group]) if group else draws
-        ranked = {inner for inner in wanted.values() if inner in statistics.RANKED}
+        ranked = set(wanted.values()) & set(statistics.RANKED)
         table = statistics.ranking(images, inside) if ranked else {}
-        if len(ranked) < len(wanted):
-            table |= statistics.pooled(images, inside, names)
+        table |= statistics.pooled(images, inside, names) if set(wanted.values()) - ranked else {}
         values |= {side: table[inner] for side, inner in wanted.items()}
     for name in across.keys() & set(keys):
         sides, combine = across[name]
@@ -308,5 +290,10 @@ def _percentile_interval(values: np.ndarray) -> Interval:
     return Interval(low, high) if values.ndim > 1 else Interval(float(low), float(high))
 
 
-def _names(names: Sequence[str] | None, images: Images) -> tuple[str, ...]:
-    return class_names_of(names, classes=images.confusion.shape[-1], background=images.background)
+def _read(
+    decomposition: Decomposition, groups: Any, names: Sequence[str] | None, all_groups: AnyGroups | None
+) -> tuple[Images, tuple[str, ...], Grouping]:
+    """Reads the arguments that all summaries share."""
+    images = statistics.read_images(decomposition)
+    full = class_names_of(names, classes=images.confusion.shape[-1], background=images.background)
+    return images, full, statistics.read_grouping(groups, images, all_groups)

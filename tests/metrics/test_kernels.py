@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flipjax import metrics
 from flipjax.metrics import Decomposition, kernels, pixels
-from metrics.logits import EXAMPLES, FakeTensor, draw, one_hot, random_case, slow_decompose, slow_entropy, softmax
+from metrics.logits import EXAMPLES, FakeTensor, one_hot, random_case, slow_decompose, slow_entropy, softmax
 
 # Few, so that few programs compile; more than 192 classes are read in blocks.
 SPECS = [
@@ -121,20 +121,6 @@ def test_kernels_equal_their_slow_twins(case, layout, length):
     close([summary[name] for name in ("fg_correct", "fg_flip", "fg_miss")], pooled)
     C = host.confusion.shape[-1]
     np.testing.assert_array_equal(summary["flip_matrix"], host.confusion.reshape(-1, C, C).sum(0))
-
-
-def test_decompose_by_hand():
-    labels, predicted = (np.stack([draw(own), draw("0000 0000")]) for own in ("0001 1122", "0121 2022"))
-    predicted[1, 1, 3] = 2
-    result = metrics.decompose(one_hot(predicted, scale=np.log(3.0)), labels)
-    np.testing.assert_array_equal(result.confusion[0], [[1, 1, 1], [1, 1, 1], [0, 0, 2]])
-    np.testing.assert_array_equal(result.confusion[1], [[7, 0, 1], [0, 0, 0], [0, 0, 0]])
-    entropy = np.log(4.0) - 0.75 * np.log(3.0)
-    np.testing.assert_allclose(result.risk_sum, [6 * entropy, entropy], rtol=1e-6)
-    shares = [result.correct, result.flip, result.miss, result.spill]
-    expected = [[3 / 5, np.nan], [1 / 5, np.nan], [1 / 5, np.nan], [2 / 3, 1 / 8]]
-    np.testing.assert_allclose(shares, expected, rtol=1e-6)
-    np.testing.assert_array_equal(metrics.error_map(one_hot(predicted), labels), [draw("0441 2311"), draw("0000 0004")])
 
 
 def test_cityscapes_without_background():
