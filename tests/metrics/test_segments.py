@@ -191,7 +191,7 @@ Y = np.arange(40).reshape(2, 4, 5) % 3
     ("named", "arrays", "options"),
     [
         ("predictions", (Y, Y[..., 1:]), {}),
-        ("predictions", (one_hot(Y[None]), Y[None]), {"kind": "logits"}),
+        ("labels", (one_hot(Y[None]), Y[None]), {"kind": "logits"}),
         ("predictions", (Y[..., :0], Y[..., :0]), {}),
         ("labels", (Y, Y[:1]), {}),
         ("labels", (Y[None], Y[None]), {}),
