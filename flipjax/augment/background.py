@@ -1,4 +1,4 @@
-"""Augmentations of the background, which leave the object and its mask alone."""
+"""Augmentations of the background; objects and masks do not change."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Augmentations that move pixels: image and mask together."""
+"""Geometric augmentations of images with their masks."""
 
 import jax
 import jax.numpy as jnp
@@ -127,7 +127,7 @@ def _draw_boxes(
 
 
 def _holds_foreground(masks: jax.Array, boxes: jax.Array) -> jax.Array:
-    """Returns whether each of the rectangles (B, N, 4) holds a pixel above 0, from sums over all corners at 0, 0."""
+    """Returns whether each rectangle (B, N, 4) contains a pixel above 0, from a summed-area table."""
     B, H, W = masks.shape
     sums = jnp.pad(jnp.cumsum(jnp.cumsum(masks > 0, axis=1), axis=2), ((0, 0), (1, 0), (1, 0)))
     top, left, height, width = jnp.moveaxis(boxes, -1, 0)
@@ -139,7 +139,7 @@ def _holds_foreground(masks: jax.Array, boxes: jax.Array) -> jax.Array:
 
 
 def _places(start: jax.Array, length: jax.Array, size: int) -> jax.Array:
-    """Returns where `size` output pixels look along an axis, (B, size), counted in input pixels from the centres."""
+    """Returns the sampling positions of `size` output pixels along an axis, (B, size), in input pixels."""
     return start - 0.5 + (jnp.arange(size) + 0.5) * (length / size)
 
 

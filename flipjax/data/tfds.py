@@ -1,6 +1,6 @@
-"""A pool read from a TFDS data set: of anybody, or one that `flipjax data prepare` made.
+"""Reads a pool from a TFDS data set, such as one of `flipjax data prepare`.
 
-TensorFlow Datasets is imported where a data set is read, and nowhere else; TensorFlow is not needed.
+TensorFlow Datasets is imported only to read a data set; TensorFlow is not needed.
 """
 
 import json
@@ -24,23 +24,23 @@ from flipjax.files import sha256
 from flipjax.terminal import printable
 
 DEFAULTS = {"coco_cd": "coco_cd/photos", "waterbirds_seg": "waterbirds_seg/cutouts"}
-"""What flipjax's own builders make, and which of several configurations is read unless told."""
+"""Default configurations of flipjax's own builders."""
 SCENES = "scenes"
-"""The split of a composite data set that holds its scene photos."""
+"""The split with the scene photos of a composite data set."""
 FIXED = {"train": 0, "validation": 1, "val": 1, "test": 2}
 """Splits that are parts."""
 ROLES = ("image", "mask", "class", "scene")
 ROOT = re.compile(r"(?P<name>\w[\w.+-]*(/\w[\w.+-]*)?)(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
 INFO = "dataset_info.json"
 SAMPLE = 16
-"""Masks that tell which values mark the foreground."""
+"""Masks from which the foreground's values are read."""
 
 Row = dict[str, Any]
 """Split, index and labels of an example."""
 
 
 def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
-    """Loads a TFDS data set; its decoded pool is kept and found again by the data set's files.
+    """Loads a TFDS data set; caches the decoded pool under a key of its files.
 
     Photo: each example has an image, a mask of one channel, a class and a scene. The foreground has one more than the
     class's label in the mask, or one value in all of them (1 or 255). Composite, where there is a split `scenes`:
@@ -67,13 +67,13 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
 
 
 def list_tfds(spec: PoolSpec) -> Listing:
-    """Returns what a data set holds, without decoding an image; for errors see `load_tfds`."""
+    """Lists a data set without decoding an image; raises as `load_tfds` does."""
     check_value("pool.size", spec.size)
     return _open(find_data_set(spec), spec)[0]
 
 
 def find_data_set(spec: PoolSpec) -> Path:
-    """Returns the folder that holds a data set's `dataset_info.json`; ConfigError, with all there are, without one."""
+    """Returns the folder of a data set; raises ConfigError, which lists all data sets, if there is none."""
     data_dir = data_dir_of(spec.data_dir)
     root = spec.root or DEFAULTS.get(spec.name, "")
     if spec.name in DEFAULTS:
@@ -95,12 +95,12 @@ def find_data_set(spec: PoolSpec) -> Path:
 
 
 def data_dir_of(text: str) -> Path:
-    """Returns where TFDS keeps data sets: the folder named, or TFDS's own."""
+    """Returns the folder of TFDS's data sets, by default TFDS's own."""
     return Path(text or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def stored_bytes(spec: PoolSpec) -> int | None:
-    """Returns the size of the pool's uint8 arrays, by what the data set says of itself; None where there is none."""
+    """Returns the size of the pool's uint8 arrays from the data set's info; None where there is none."""
     try:
         info = json.loads((find_data_set(spec) / INFO).read_text(encoding="utf-8"))
         counts = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
@@ -133,7 +133,7 @@ def _key(folder: Path, spec: PoolSpec) -> str:
 
 
 def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, PixelReader]:
-    """Returns what a data set holds, and what decodes it."""
+    """Returns the listing of a data set, and its reader."""
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_from_directory(folder)
@@ -257,7 +257,7 @@ def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> PixelReader:
         images.check_sizes(image, alpha, names=(item.name, item.name))
         small = np.asarray(images.squash(alpha, spec.size))
         images.check_object(small > 127, item.name)
-        # Whatever the data set holds, no channel exceeds alpha.
+        # No channel exceeds alpha, in any data set.
         pixels = np.minimum(np.asarray(images.squash(image, spec.size)), small[..., None])
         return Pixels(pixels, small, "soft", aspect(item, image))
 

@@ -1,4 +1,4 @@
-"""`flipjax convert --from FILE --out FILE`: weights from elsewhere, for `config.model.weights`.
+"""`flipjax convert --from FILE --out FILE`: converts weights for `config.model.weights`.
 
 The first is a state_dict of segmentation_models_pytorch's Unet (.pt, .pth, .ckpt, which need PyTorch, or .safetensors),
 or ImageNet weights of its encoder alone, as torchvision, timm, SegFormer and transformers have them. The second is a
@@ -22,9 +22,9 @@ def main(arguments: list[str]) -> int:
     add = commands.add_parser("convert", help="convert weights", description=__doc__).add_argument
     add("--from", dest="source", required=True, metavar="FILE", help="the weights")
     add("--out", "--to", dest="target", required=True, metavar="FILE", help="a file that does not exist yet")
-    add("--encoder", choices=ENCODERS, help="whose they must be (default: what the names say)")
+    add("--encoder", choices=ENCODERS, help="the required encoder (default: by the names)")
     add("--num_classes", type=int, default=3, metavar="C", help="outputs of the head (default 3)")
-    add("--max_bytes", type=int, default=4 << 30, metavar="N", help="what the weights may take (default 4 GiB)")
+    add("--max_bytes", type=int, default=4 << 30, metavar="N", help="limit of the weights (default 4 GiB)")
     options = parser.parse_args(arguments)
     if options.num_classes < 1:
         raise ConfigError("--num_classes", "a whole number from 1", options.num_classes)

@@ -1,4 +1,4 @@
-"""Layers that hold PyTorch's parameters under PyTorch's names, channels last: what the large U-Nets are made of.
+"""Layers of the large U-Nets, channels last, with PyTorch's parameters under PyTorch's names.
 
 Parameters are float32. A layer computes in the dtype of its input, normalisations in float32.
 """
@@ -16,7 +16,7 @@ MOMENTUM = 0.1
 
 
 class Convolution(nnx.Module):
-    """A convolution; `weight` (size, size, inputs, outputs). Padding keeps the size, or is none where patches abut."""
+    """A convolution; `weight` (size, size, inputs, outputs). Padding keeps the size; patches that abut have none."""
 
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, bias: bool = False):
         """Starts at zero; `stride` equal to a `size` above 1 gives patches that abut."""
@@ -103,8 +103,8 @@ class BatchNorm(nnx.Module):
         return output
 
 
-# The backward passes of norms, GELU and softmax make again what they need from the input alone: under mixed precision
-# their float32 would take more memory than all else.
+# Backward passes of norms, GELU and softmax recompute from the input: under mixed precision their float32 values would
+# take more memory than everything else.
 
 
 @functools.partial(jax.checkpoint, static_argnums=3)

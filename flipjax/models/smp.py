@@ -29,11 +29,11 @@ STRIDE = 32
 ENCODERS = {"efficientnet_lite0": EfficientNetLite0, "mit_b2": MitB2, "resnet50": ResNet50}
 """`encoder(rngs)`, with `channels` of its features from 1/2 of the size down to 1/32."""
 NAMED = 20
-"""Keys of each kind that a message names at most."""
+"""Largest number of keys of a kind in a message."""
 
 
 class WeightsError(ValueError):
-    """Weights that cannot be used: what was expected and what was found."""
+    """Unusable weights; the message has the expected and the found."""
 
     exit_code = 2
 
@@ -76,7 +76,7 @@ class Unet(nnx.Module):
     """The whole network, in training mode until `eval()`."""
 
     def __init__(self, encoder: str, *, num_classes: int, dtype: str, rngs: nnx.Rngs):
-        """Makes the layers, kernels at zero; `dtype` is what it computes in, parameters are float32."""
+        """Makes the layers with zero kernels; computes in `dtype`, parameters are float32."""
         self.encoder = ENCODERS[encoder](rngs)
         outputs = NARROW_CHANNELS if encoder == "efficientnet_lite0" else DECODER_CHANNELS
         self.decoder = Decoder(self.encoder.channels, outputs)
@@ -118,7 +118,7 @@ def _initial(part: str, uniform: jax.Array) -> jax.Array:
 
 
 def from_state_dict(encoder: str, state_dict: Mapping[str, Any], *, num_classes: int = 3) -> Unet:
-    """Makes a U-Net out of PyTorch's weights.
+    """Makes a U-Net from PyTorch's weights.
 
     Args:
         encoder: a key of `ENCODERS`.
@@ -205,7 +205,7 @@ def torch_order(axes: int) -> tuple[int, ...]:
 
 
 def dtype_of(name: str) -> type:
-    """Returns what a weight is stored as."""
+    """Returns the dtype of a weight."""
     return np.int32 if name.endswith("num_batches_tracked") else np.float32
 
 

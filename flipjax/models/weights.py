@@ -1,7 +1,7 @@
-"""Weights in files: anybody's of `segmentation_models_pytorch` or of its encoders, and those that flipjax converted.
+"""Reads and writes weight files: of `segmentation_models_pytorch`, of its encoders, and converted by flipjax.
 
-A converted file, which `config.model.weights` names, is `.safetensors` under PyTorch's names, with a digest of its
-arrays that is compared whenever they are read. No file can run code: PyTorch's are read with `weights_only`.
+A converted file, for `config.model.weights`, is `.safetensors` under PyTorch's names, with a digest that is compared at
+each reading. No file can run code: PyTorch's are read with `weights_only`.
 """
 
 import hashlib
@@ -25,22 +25,22 @@ SUFFIXES = (".pt", ".pth", ".ckpt", SUFFIX)
 DIGEST = "flipjax_digest"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 NESTS = ("state_dict", "model_state_dict", "model", "ema_state_dict", "net")
-"""Keys under which training scripts put a state_dict beside other things; the first found is taken."""
+"""Keys under which training scripts store a state_dict; the first one found is read."""
 MAX_BYTES = 4 << 30
-"""What a file, and its arrays, may take unless told otherwise."""
+"""Default limit of a file and its arrays."""
 SAFE_TORCH = (2, 6)
-"""Before it, `weights_only` could be made to run code (CVE-2025-32434)."""
+"""Earlier versions can run code in spite of `weights_only` (CVE-2025-32434)."""
 WRAPPERS = ("module.", "model.", "_orig_mod.", "net.", "backbone.", "segformer.", "encoder.")
-"""What wraps a whole network; removed where every name has it."""
+"""Prefixes of wrapped networks; removed where every name has one."""
 CLASSIFIERS = ("fc.", "head.", "classifier.", "decode_head.", "_conv_head.", "_bn1.", "_fc.")
-"""Parts of an encoder's file that are no encoder."""
+"""Parts of an encoder's file outside the encoder."""
 SIGNS = {
     "resnet50": "layer1.0.conv1.weight",
     "mit_b2": "patch_embed1.proj.weight",
     "efficientnet_lite0": "_conv_stem.weight",
 }
 
-# How transformers names MiT's layers. Stages count from 0 there and from 1 here.
+# The names of transformers for MiT's layers, whose stages count from 0.
 _STAGES = {"patch_embeddings": "patch_embed", "layer_norm": "norm", "block": "block"}
 _PARTS = (
     (r"^(patch_embed\d)\.layer_norm\.", r"\1.norm."),
@@ -55,7 +55,7 @@ _PARTS = (
 
 
 def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """Returns the arrays of a PyTorch or safetensors file by name; a checkpoint's state_dict is sought in NESTS.
+    """Returns the arrays of a PyTorch or safetensors file by name; searches checkpoints for the keys in NESTS.
 
     Raises:
         WeightsError: no such file, another kind of file, PyTorch missing or unsafe, a damaged file, one that holds
@@ -71,7 +71,7 @@ def read_weights(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str, n
         return _read_safetensors(path) if path.suffix == SUFFIX else _read_torch(path, max_bytes)
     except WeightsError:
         raise
-    except Exception as error:  # What the parsers raise at damaged bytes is open-ended.
+    except Exception as error:  # Parsers raise anything at damaged bytes.
         text = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise WeightsError(f"{path} cannot be read as weights alone: {text}") from error
 
@@ -114,14 +114,14 @@ def _state_dict(stored: Any, path: Path) -> Mapping[str, Any]:
 def convert_weights(
     source: str | Path, target: str | Path, *, encoder: str | None, num_classes: int, max_bytes: int
 ) -> str:
-    """Converts a file of weights, of a whole U-Net or of an encoder alone, and returns what was written as a sentence.
+    """Converts the weights of a whole U-Net or of an encoder, and returns a sentence about the written file.
 
     Args:
         source: a file that `read_weights` reads.
         target: a file that does not exist; `.safetensors` is added to a name without it.
-        encoder: whose weights they must be; None: those of either.
+        encoder: the required encoder; None: any.
         num_classes: outputs of the head.
-        max_bytes: what the arrays may take.
+        max_bytes: limit of the arrays.
 
     Raises:
         WeightsError: the file cannot be read, is another encoder's, has keys that are missing, unused or misshapen,
@@ -129,7 +129,7 @@ def convert_weights(
         OSError: the target cannot be written.
     """
     target = file_of(target)
-    # A link that leads nowhere would be replaced, too.
+    # A dangling link would be replaced, too.
     if os.path.lexists(target):
         raise WeightsError(f"--out: expected a file that does not exist yet; found {target}")
     try:
@@ -168,13 +168,13 @@ def save_weights(target: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whole: bool = False) -> tuple[Any, Any]:
-    """Returns parameters and batch statistics, nested like those of the model; an encoder alone lacks the other parts.
+    """Returns parameters and batch statistics, nested as in the model; those of an encoder lack the other parts.
 
     Args:
         source: a file that `convert_weights` or `save_weights` wrote; its name may lack `.safetensors`.
-        encoder: whose weights are wanted.
+        encoder: the required encoder.
         num_classes: outputs of the head.
-        whole: whether an encoder alone is an error.
+        whole: whether to refuse an encoder alone.
 
     Raises:
         WeightsError: no such file, a damaged one, weights of another encoder, or keys that are missing or misshapen.
@@ -187,10 +187,10 @@ def load_weights(source: str | Path, *, encoder: str, num_classes: int = 3, whol
 
 
 def read_digested(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Returns arrays and metadata of a .safetensors file with a digest, which flipjax wrote.
+    """Returns arrays and metadata of a .safetensors file that flipjax wrote.
 
     Raises:
-        WeightsError: no such file, another program's, or one whose arrays are not those that were written.
+        WeightsError: no such file, one without a digest, or one whose arrays differ from it.
     """
     if not path.is_file():
         raise WeightsError(f"expected a file of weights that flipjax wrote; found none at {path}")
@@ -225,7 +225,7 @@ def _nested(arrays: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
 
 
 def _shapes_of(arrays: Mapping[str, Any], encoder: str, num_classes: int, *, whole: bool) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes that the arrays must have: those of the whole network, or of its encoder."""
+    """Returns the required shapes, of the whole network or of its encoder."""
     shapes = expected_shapes(encoder, num_classes=num_classes)
     if any(name.startswith("decoder.") for name in arrays):
         return shapes
@@ -235,7 +235,7 @@ def _shapes_of(arrays: Mapping[str, Any], encoder: str, num_classes: int, *, who
 
 
 def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarray]]:
-    """Returns whose weights these are, and the weights under the names of `segmentation_models_pytorch`.
+    """Returns the encoder, and the weights under the names of `segmentation_models_pytorch`.
 
     Args:
         arrays: of a whole U-Net, or of an encoder alone as named by torchvision and timm (ResNet-50), SegFormer and
@@ -245,7 +245,7 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
         a key of `SIGNS`, and the arrays; those of an encoder alone begin with 'encoder.', without its classifier.
 
     Raises:
-        WeightsError: if neither encoder's names are there.
+        WeightsError: the names are those of no encoder.
     """
     whole = any("decoder.blocks." in name for name in arrays)
     named = _unwrapped(arrays) if whole else _encoder_alone(arrays)
@@ -261,12 +261,12 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, np.ndarr
 def _encoder_alone(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     inner = _unwrapped(arrays, without=CLASSIFIERS)
     renamed = {_renamed(name): array for name, array in inner.items()}
-    # Where keys and values stand apart, as transformers has them, they are stacked: the keys come first.
+    # transformers stores keys and values apart; here they are stacked, keys first.
     for key in [name for name in renamed if ".attn.key." in name]:
         value = key.replace(".attn.key.", ".attn.value.")
         if value in renamed:
             renamed[key.replace(".attn.key.", ".attn.kv.")] = np.concatenate([renamed.pop(key), renamed.pop(value)])
-    # Files from before PyTorch 0.4.1 lack the count of batches, on which nothing depends.
+    # Files older than PyTorch 0.4.1 lack the count of batches, which is never used.
     means = [name for name in renamed if name.endswith(".running_mean")]
     counts = {name.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64) for name in means}
     return {f"encoder.{name}": array for name, array in (counts | renamed).items()}
