@@ -16,7 +16,7 @@ EfficientNet-Lite0 encoder from ImageNet, on cats and dogs at 96 pixels.
          flipjax sweep --config photos_grid:pretrained --config.pool.root=DIR
 Expected: if Flip at rho 0.5 is below 0.15 (a limit fixed before any training), the networks recognise the classes;
 then compare flip-risk's AUROC and top-decile share with the paper's at Flip 0.07 to 0.14 (0.30 to 0.47).
-Cost: 16 members of 15 epochs of 800 images, not measured; compiling takes more than a minute on 2 cores.
+Its 16 members train 15 epochs on 800 images; the time was not measured. Compiling takes more than a minute on 2 cores.
 """
 
 from flipjax.config import default_config
