@@ -14,8 +14,7 @@ from coco_cd.tree import GOLDEN, HEIGHT, SHARED, SQUARE, WIDTH, item, needs
 from flipjax.data.coco_cd import categories
 from flipjax.data.coco_cd.annotations import Animals, decode_runs, label_mask, run_lengths
 from flipjax.data.coco_cd.categories import scene_of
-from flipjax.data.coco_cd.selection import read_selection, select
-from flipjax.data.coco_cd.splits import reference_split
+from flipjax.data.coco_cd.selection import read_selection, reference_split, select
 from flipjax.data.images import BadFileError
 
 

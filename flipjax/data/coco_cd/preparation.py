@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flipjax.config import ConfigError
 from flipjax.data.coco_cd.categories import CLASSES, SCENES
-from flipjax.data.coco_cd.splits import N_TEST, N_VAL
+from flipjax.data.coco_cd.selection import N_TEST, N_VAL
 from flipjax.data.download import Archive, fetch
 from flipjax.groups import Groups
 

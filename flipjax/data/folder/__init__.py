@@ -1,25 +1,38 @@
-"""A pool made from a user's own folder, composite or photo."""
+"""Pools made of a user's own folder, composite or photo."""
 
-from collections.abc import Sequence
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from flipjax.config import ConfigError, PoolSpec, check_value
 from flipjax.data import build, images, store
-from flipjax.data.build import PixelReader
-from flipjax.data.folder.listing import read_listing
-from flipjax.data.images import BadFileError, Pixels
-from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
-from flipjax.files import sha256
+from flipjax.data.build import BadFilesError, PixelReader, listed, names_of
+from flipjax.data.images import BadFileError, Pixels, read_file
+from flipjax.data.pool import Catalog, Kind, Listing, Pool, PoolItem
+from flipjax.data.split import PARTS
+from flipjax.files import csv_rows, sha256
 from flipjax.threads import in_order
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"
+
+
+Names = tuple[str, ...]
+Content = tuple[Names, Names, list[PoolItem], list[PoolItem]]
+"""Names of classes and scenes, objects and scene photos."""
 
 
 def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Loads a folder; its decoded pool is kept and found again by the content of the files.
 
-    The layouts are those of `flipjax.data.folder.listing.read_listing`, the pixels those of `decoder_of`.
+    The layouts are those of `read_listing`, the pixels those of `decoder_of`.
 
     Args:
         spec: `root`, `size` (pixels a side), `classes` and `scene_kinds` (empty: all, in the order of the alphabet),
@@ -108,3 +121,186 @@ def _digest(root: Path, name: str) -> str:
         return sha256(images.read_file(root / name))
     except BadFileError:
         return ""
+
+
+def read_listing(root: Path, *, classes: Names = (), scene_kinds: Names = ()) -> Listing:
+    """Lists a folder of either layout.
+
+    Args:
+        root: the folder. Composite: `cutouts/<class>/NAME.jpg` with `NAME.png` as its mask, or `NAME.png` alone with an
+            alpha channel; `scenes/<scene>/*`; optionally `metadata.csv` with filename (below the root) and split.
+            Photo: `images/`, `masks/` (the same names, .png) and `metadata.csv` with filename (below images/), class,
+            scene and optionally split: train, val, test or empty.
+        classes: the class names, y = 0 first; empty: all, in the order of the alphabet.
+        scene_kinds: the scene names; empty: all, in the order of the alphabet.
+
+    Returns:
+        The listing.
+
+    Raises:
+        ConfigError: root is no folder.
+        BadFilesError: the folder has neither layout, or fewer than two classes or scenes.
+    """
+    if not os.path.isdir(root):
+        raise ConfigError("config.pool.root", f"a folder with {LAYOUTS}", f"{str(root)!r}, which is none")
+    parts: dict[Kind, list[Path]] = {
+        "composite": [root / "cutouts", root / "scenes"],
+        "photo": [root / "images", root / "masks", root / "metadata.csv"],
+    }
+    whole: list[Kind] = [kind for kind, paths in parts.items() if all(path.exists() for path in paths)]
+    if len(whole) != 1:
+        names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir() if not _hidden(path))
+        raise BadFilesError(root, [f"expected {LAYOUTS}, {'not both' if whole else 'whole'}; found {listed(names)}"])
+    problems: list[str] = []
+    read = _read_composite if whole == ["composite"] else _read_photo
+    class_names, scene_names, objects, scenes = read(root, classes, scene_kinds, problems)
+    return Listing(
+        source=str(root),
+        kind=whole[0],
+        class_names=class_names,
+        scene_names=scene_names,
+        objects=objects,
+        scenes=scenes,
+        problems=tuple(problems),
+    )
+
+
+def _refused(name: str) -> str:
+    """Returns why a name below a folder cannot be used; else ''."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        return "expected a name below the folder"
+    return "" if name.isprintable() else "control characters, or bytes that are no UTF-8, in its name"
+
+
+def _read_composite(root: Path, classes: Names, scene_kinds: Names, problems: list[str]) -> Content:
+    class_names = names_of(root, "classes", _count_files(root / "cutouts"), classes)
+    scene_names = names_of(root, "scene_kinds", _count_files(root / "scenes"), scene_kinds)
+    objects = [item for y, name in enumerate(class_names) for item in _cut_outs(root, name, y, problems)]
+    scenes = [
+        PoolItem(name, (name,), scene=kind)
+        for kind, folder in enumerate(scene_names)
+        for name in _images(root, root / "scenes" / folder, problems)
+    ]
+    if (root / "metadata.csv").exists():
+        parts = _read_parts(root, {item.name for item in objects + scenes}, problems)
+        objects = [replace(item, part=parts.get(item.name, -1)) for item in objects]
+        scenes = [replace(item, part=parts.get(item.name, -1)) for item in scenes]
+    return class_names, scene_names, objects, scenes
+
+
+def _cut_outs(root: Path, name: str, y: int, problems: list[str]) -> Iterator[PoolItem]:
+    stems: dict[str, list[str]] = {}
+    for path in _images(root, root / "cutouts" / name, problems):
+        stems.setdefault(PurePosixPath(path).stem, []).append(path)
+    for stem, paths in stems.items():
+        masks = [path for path in paths if path.lower().endswith(".png")]
+        photos = [path for path in paths if path not in masks] or masks
+        if len(photos) > 1 or len(masks) > 1:
+            problems.append(f"{photos[0]}: the name {stem} stands for more than one photo: {', '.join(paths)}")
+        elif not masks:
+            problems.append(f"{photos[0]}: no mask; expected {stem}.png beside it (255 where the object is, else 0)")
+        else:
+            yield PoolItem(photos[0], tuple(dict.fromkeys([photos[0], masks[0]])), y)
+
+
+def _read_parts(root: Path, names: set[str], problems: list[str]) -> dict[str, int]:
+    parts: dict[str, int] = {}
+    for where, row in _rows(root, ("filename", "split"), problems):
+        name = row["filename"]
+        if name not in names:
+            problems.append(f"{where}: {name!r} is no listed image of cutouts/ or scenes/")
+        elif name in parts:
+            problems.append(f"{where}: {name!r} is listed twice")
+        else:
+            parts[name] = _part(where, row, problems)
+    return parts
+
+
+def _read_photo(root: Path, classes: Names, scene_kinds: Names, problems: list[str]) -> Content:
+    rows = list(_rows(root, ("filename", "class", "scene"), problems))
+    class_names = names_of(root, "classes", Counter(sorted(row["class"] for _, row in rows)), classes)
+    scene_names = names_of(root, "scene_kinds", Counter(sorted(row["scene"] for _, row in rows)), scene_kinds)
+    items: list[PoolItem] = []
+    seen: dict[str, str] = {}
+    for where, row in rows:
+        name = row["filename"]
+        if reason := _refused(name):
+            problems.append(f"{where}: {name!r}: {reason}")
+            continue
+        files = (f"images/{name}", PurePosixPath("masks", name).with_suffix(".png").as_posix())
+        reasons = [
+            f"{field} {row[field]!r} is none of {', '.join(names)}"
+            for field, names in (("class", class_names), ("scene", scene_names))
+            if row[field] not in names
+        ]
+        reasons += [f"{file} is that of {seen[file]}, too" for file in files if file in seen][:1]
+        reasons += [f"no such file: {file}" for file in files if not os.path.isfile(root / file)]
+        problems += [f"{where}: {name!r}: {reason}" for reason in reasons]
+        seen = dict.fromkeys(files, where) | seen
+        part = _part(where, row, problems)
+        if not reasons:
+            y, scene = class_names.index(row["class"]), scene_names.index(row["scene"])
+            items.append(PoolItem(files[0], files, y, scene, part))
+    problems += [line for folder in ("images", "masks") for line in _unlisted(root, folder, seen)]
+    return class_names, scene_names, sorted(items, key=lambda item: item.name), []
+
+
+def _unlisted(root: Path, folder: str, known: Mapping[str, str]) -> list[str]:
+    paths = [path.relative_to(root) for path in sorted((root / folder).rglob("*")) if path.is_file()]
+    names = [path.as_posix() for path in paths if not any(map(_hidden, (path, *path.parents[:-1])))]
+    return [f"{name}: no row of metadata.csv names it" for name in names if name not in known]
+
+
+def _rows(root: Path, required: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the rows of metadata.csv that have every required field, each with 'metadata.csv line N'."""
+    try:
+        text = read_file(root / "metadata.csv", name="metadata.csv").decode("utf-8-sig")
+        lines = list(csv_rows(io.StringIO(text, newline="")))
+    except (BadFileError, UnicodeDecodeError, csv.Error) as error:
+        raise BadFilesError(root, [f"metadata.csv: no CSV in UTF-8 ({error})"]) from error
+    columns = tuple(lines[0][1]) if lines else ()
+    missing = [name for name in required if name not in columns]
+    if missing:
+        expected = f"expected the columns {', '.join(required)}; found {listed(columns)}"
+        advice = "; flipjax audit needs no scenes" if "scene" in missing else ""
+        raise BadFilesError(root, [f"metadata.csv: no column {', '.join(missing)}; {expected}{advice}"])
+    for number, row in lines:
+        where = f"metadata.csv line {number}"
+        fields = {name: value.strip() for name, value in row.items()}
+        empty = [name for name in required if not fields[name] and name != "split"]
+        if empty:
+            problems.append(f"{where}: no {', '.join(empty)}")
+        else:
+            yield where, fields
+
+
+def _part(where: str, row: dict[str, str], problems: list[str]) -> int:
+    split = row.get("split", "")
+    if split and split not in PARTS:
+        problems.append(f"{where}: split: expected {', '.join(PARTS)} or nothing; found {split!r}")
+    return PARTS.index(split) if split in PARTS else -1
+
+
+def _count_files(folder: Path) -> Counter[str]:
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _hidden(path)]
+    return Counter({path.name: sum(not _hidden(file) for file in path.iterdir()) for path in folders})
+
+
+def _images(root: Path, folder: Path, problems: list[str]) -> Iterator[str]:
+    """Yields the names of a folder's images, below the root."""
+    for path in sorted(folder.iterdir()):
+        name = path.relative_to(root).as_posix()
+        if _hidden(path):
+            continue
+        if path.is_dir():
+            problems.append(f"{name}: a folder; images must lie in {folder.relative_to(root).as_posix()}/ itself")
+        elif path.suffix.lower() not in SUFFIXES:
+            problems.append(f"{name}: no image; expected {' '.join(SUFFIXES)}")
+        elif reason := _refused(name):
+            problems.append(f"{name}: {reason}")
+        else:
+            yield name
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
