@@ -11,6 +11,10 @@ CLASSES = ("cat", "dog")
 SCENES = ("indoor", "outdoor")
 """Unless others are asked for."""
 
+N_VAL = 50
+N_TEST = 125
+"""Images of each group in val and test, in the reference's split."""
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(" ".join(text.split()).split(", "))

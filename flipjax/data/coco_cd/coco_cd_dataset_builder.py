@@ -13,8 +13,8 @@ from PIL import Image
 
 from flipjax.data import build, builders, images
 from flipjax.data.coco_cd.annotations import label_mask
-from flipjax.data.coco_cd.categories import CLASSES, SCENES
-from flipjax.data.coco_cd.selection import N_TEST, N_VAL, Photo, describe_groups, read_selection, reference_split
+from flipjax.data.coco_cd.categories import CLASSES, N_TEST, N_VAL, SCENES
+from flipjax.data.coco_cd.selection import Photo, describe_groups, read_selection, reference_split
 from flipjax.data.images import BadFileError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}

@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 from flipjax.config import ConfigError
-from flipjax.data.coco_cd.categories import CLASSES, SCENES
-from flipjax.data.coco_cd.selection import N_TEST, N_VAL
+from flipjax.data.coco_cd.categories import CLASSES, N_TEST, N_VAL, SCENES
 from flipjax.data.download import Archive, fetch
 from flipjax.groups import Groups
 

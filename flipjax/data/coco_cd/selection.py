@@ -17,7 +17,7 @@ from PIL import Image
 from flipjax.config import ConfigError
 from flipjax.data.build import BadFilesError, say_line
 from flipjax.data.coco_cd.annotations import Animals, label_mask, read_instances, read_stuff
-from flipjax.data.coco_cd.categories import CLASSES, SCENES, scene_of
+from flipjax.data.coco_cd.categories import CLASSES, N_TEST, N_VAL, SCENES, scene_of
 from flipjax.data.images import BadFileError
 from flipjax.data.pool import PoolItem
 
@@ -118,9 +118,6 @@ def foreground_share(image: Animals) -> float:
 
 
 SEED = 13
-N_VAL = 50
-N_TEST = 125
-"""Images of each group in val and in test."""
 CAPS = {0.95: 834}
 """Images a class in the released training set of a rho: the reference takes no more there."""
 
