@@ -60,13 +60,13 @@ def _rows_of(folder: Path) -> list[Row]:
     quantities |= {f"gap/{number}": f"gap/{name}" for number, name in enumerate(class_names, start=1)}
     quantities |= {key: key for key in SHARES}
     rows = []
-    names = [name for name in axes_of(results) if name not in ("seed", *KEYS)]
-    if results[names].drop_duplicates().shape[0] > 1:
-        varying = [name for name in names if results[name].nunique() > 1]
-        raise ConfigError("--table", "runs over method, rho and seed", f"{folder}, which varies {', '.join(varying)}")
-    keys = [name for name in ("method", "rho") if name in results]
+    keys = [name for name in ("model.name", "method", "rho") if name in results]
     for values, means in groups_of(aggregate(results), keys):
+        if means["quantity"].duplicated().any():
+            varying = [name for name in axes_of(results) if name not in ("seed", *keys) and means[name].nunique() > 1]
+            raise ConfigError("--table", "one setting of each method and rho", f"{folder}, over {', '.join(varying)}")
         row: Row = setting | {"method": "", "rho": np.nan} | dict(zip(keys, values, strict=True))
+        row["encoder"] = str(row.pop("model.name", row["encoder"])).removeprefix("smp_")
         by_key = {each["quantity"]: each for each in records_of(means)}
         row |= {"classes": ", ".join(class_names), "seeds": by_key["fg_flip"]["n"]}
         for name, key in quantities.items():
@@ -83,7 +83,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], Row]:
         raise FileNotFoundError(f"{folder}: expected a run folder with stored cells")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
     rows = mark_unlearnt(table[table["selection"] == table["selection"].iloc[0]], cells)
-    return rows, cells, {"data": config["pool"]["name"], "encoder": config["model"]["name"]}
+    return rows, cells, {"data": config["pool"]["name"], "encoder": config["model"]["name"].removeprefix("smp_")}
 
 
 def paper_text(table: pd.DataFrame) -> TextTable:
@@ -107,14 +107,17 @@ def decile_curves(runs: Sequence[str | Path], *, rho: float = 0.95) -> pd.DataFr
         results, cells, setting = _read(Path(run))
         records = kept_records(member_quantities(results))
         records = records[records["method"] == records["method"].iloc[0]] if "method" in records else records
-        level = np.nan
-        if "rho" in records:
-            level = rho if (records["rho"] == rho).any() else records["rho"].max()
-            records = records[records["rho"] == level]
         of = {member: cell for cell in cells.values() for member in cell.members}
-        curves = [summarize(of[name].decomposition(name, "test"))["flip_by_risk_decile"] for name in records["member"]]
-        means = np.mean(curves, axis=0).tolist()
-        rows += [setting | {"rho": level, "decile": d, "mean_flip": mean} for d, mean in enumerate(means, start=1)]
+        records = records.assign(encoder=records.get("model.name", setting["encoder"]))
+        for (encoder,), own in groups_of(records, ["encoder"]):
+            level = np.nan
+            if "rho" in own:
+                level = rho if (own["rho"] == rho).any() else own["rho"].max()
+                own = own[own["rho"] == level]
+            curves = [summarize(of[name].decomposition(name, "test"))["flip_by_risk_decile"] for name in own["member"]]
+            row = setting | {"encoder": str(encoder).removeprefix("smp_"), "rho": level}
+            means = np.mean(curves, axis=0).tolist()
+            rows += [row | {"decile": d, "mean_flip": mean} for d, mean in enumerate(means, start=1)]
     return pd.DataFrame(rows).rename(columns={"data": "dataset"})
 
 

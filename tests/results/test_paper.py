@@ -7,6 +7,7 @@ import pytest
 
 from flipjax.metrics import summarize
 from flipjax.report.__main__ import main
+from flipjax.results import paper
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv
 from flipjax.results.paper import SHARES, paper_table, published_curves
@@ -31,6 +32,14 @@ def test_the_table_holds_means_of_summaries_of_a_recorded_run(tmp_path, capsys):
         keys |= {f"{kind}/{i}": f"{kind}/{cell.class_names[i]}" for kind in ("iou", "gap") for i in (1, 2)}
         for column, key in keys.items():
             assert row[column] == pytest.approx(np.mean([each[key] for each in summaries]), abs=2e-6)
+
+
+def test_encoders_of_one_run_have_rows_and_curves_of_their_own(monkeypatch):
+    results, cells, setting = paper._read(RECORDED)
+    results.insert(1, "model.name", np.where(results["seed"] == 0, "smp_resnet50", "smp_mit_b2"))
+    monkeypatch.setattr(paper, "_read", lambda folder: (results, cells, setting))
+    assert set(paper.paper_table([RECORDED])["encoder"]) == {"resnet50", "mit_b2"}
+    assert (paper.decile_curves([RECORDED]).groupby("encoder").size() == 10).all()
 
 
 def test_runs_of_one_setting_or_other_classes_are_refused(tmp_path, capsys):
