@@ -196,7 +196,7 @@ def make_train(
     Example:
         >>> train = make_train("smoke", {"axes.rho": (0.5,)})
         >>> train.member(rho=0.9).rows.shape, train.members(rho=(0.5, 0.9), seed=(0, 1)).knobs.dro.shape
-        ((256, 2), (4,))
+        ((192, 2), (4,))
     """
     check_settings()
     own = configure(config, changes)
