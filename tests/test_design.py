@@ -45,12 +45,9 @@ def imports(name):
     return result
 
 
-TO_MOVE = {"flipjax.audit.converted"}
-
-
 def test_command_lines_are_read_at_the_door_alone():
     doors = {"flipjax.command", *(name for name in TREES if name.endswith("__main__"))}
-    assert {name for name in TREES if "argparse" in imports(name)} <= doors | TO_MOVE
+    assert {name for name in TREES if "argparse" in imports(name)} <= doors
 
 
 def unit(name):

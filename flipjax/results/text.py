@@ -293,19 +293,19 @@ def _judgement(row: Row) -> str:
 def _ranking(row: Row) -> str:
     low, high = row["low"], row["high"]
     cases = {
-        "flip-risk is blind to flips": low <= BLIND <= high < POOR,
-        "flip-risk ranks flips the wrong way": high < BLIND,
-        "flip-risk ranks flips poorly": low > BLIND and high < POOR,
-        "flip-risk ranks flips": low > POOR,
+        "Flip-risk is blind to flips": low <= BLIND <= high < POOR,
+        "Flip-risk ranks flips the wrong way": high < BLIND,
+        "Flip-risk ranks flips poorly": low > BLIND and high < POOR,
+        "Flip-risk ranks flips": low > POOR,
     }
     words = [text for text, holds in cases.items() if holds] if row["n"] >= FEWEST else []
     where = f" at rho {row['rho']}" if "rho" in row else ""
-    return f"{(words or ['no verdict on flip-risk'])[0]}: AUROC {mean_text(row)}{where}, {_seeds(row['n'])}."
+    return f"{(words or ['No verdict on flip-risk'])[0]}: AUROC {mean_text(row)}{where}, {_seeds(row['n'])}."
 
 
 def _context_use(row: Row) -> str:
     where = f" at rho {row['rho']}" if "rho" in row else ""
-    return f"context use: {mean_text(row)}{where}, {_seeds(row['n'])}."
+    return f"Context use: {mean_text(row)}{where}, {_seeds(row['n'])}."
 
 
 def _seeds(n: int) -> str:
