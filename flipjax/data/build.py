@@ -227,10 +227,12 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, Catalog]:
-    known = {name: jnp.asarray(array) for name, array in arrays.items()}
-    if np.isnan(arrays["aspects"]).any():
-        del known["aspects"]
-    return Pool(kind=catalog.kind, **known), with_usual(catalog, spec)
+    images, masks, labels, scenes, aspects = (
+        jnp.asarray(arrays[name]) for name in ("images", "masks", "labels", "scenes", "aspects")
+    )
+    known = None if np.isnan(arrays["aspects"]).any() else aspects
+    pool = Pool(kind=catalog.kind, images=images, masks=masks, labels=labels, scenes=scenes, aspects=known)
+    return pool, with_usual(catalog, spec)
 
 
 def with_usual(catalog: Catalog, spec: PoolSpec) -> Catalog:
