@@ -1,8 +1,8 @@
 """`flipjax audit --predictions DIR|FILE --labels DIR|FILE`: how often a segmentation model flips, and how confidently.
 
-Predictions are npy or npz, labels and predicted masks npy, npz or PNG: a folder with one file an image, matched by
-name, or one file with all images, matched by position. Exit codes: 0 done, 1 a limit of --fail_above
-or --fail_below failed, 2 unusable input or option, 75 interrupted.
+Predictions are npy or npz; labels and predicted masks npy, npz or PNG. A folder holds one file per image, matched by
+name; one file holds all images, matched by position. Exit codes: 0 done, 1 a limit of --fail_above or --fail_below
+failed, 2 unusable input or option, 75 interrupted.
 """
 
 import sys
@@ -86,7 +86,7 @@ def run_audit(arguments: list[str]) -> int:
     options = vars(_parser().parse_args(arguments))
     for name in ("fail_above", "fail_below"):
         options[name] = dict(options[name])
-    # Not before: JAX takes a second, and is not needed to explain the options.
+    # Imported late, because JAX takes a second and `--help` does not need it.
     text, failed, made = (_compare if options["compare"] else _measure)(options)
     print(printable(f"{text}\n\n{', '.join(str(path) for path in made if path.is_file())}"))
     for line in failed:

@@ -1,4 +1,4 @@
-"""Arrays in npy, npz, PNG, NIfTI and COCO files, read header first and image by image, and label maps. No pickles."""
+"""Reads npy, npz, PNG, NIfTI and COCO arrays by header and image by image, and label maps. Refuses pickles."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ ORIENTATION = 274
 IGNORED = 255
 """The class of ignored pixels in a label map."""
 WORD = "ignore"
-# Of cityscapesScripts: the label ids of the train ids 0 to 18; the other ids are not evaluated.
+# Label ids of the train ids 0 to 18 in cityscapesScripts; other ids are not evaluated.
 CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 NAMED = {
     "ade20k": {0: IGNORED} | {label: label - 1 for label in range(1, 151)},
@@ -41,13 +41,13 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 class AuditError(ValueError):
-    """Unusable input or option: names it, what was expected and what was found."""
+    """Unusable input or option. The message names it, with the expected and the found value."""
 
     exit_code = 2
 
 
 class Limits(NamedTuple):
-    """Largest inputs: pixels of an image, bytes of its float32 scores, bytes that an npz unpacks to."""
+    """Size limits: pixels per image, bytes of its float32 scores, unpacked bytes of an npz."""
 
     pixels: int = 1 << 26
     bytes: int = 1 << 29
@@ -57,9 +57,8 @@ class Limits(NamedTuple):
 class StoredArray(NamedTuple):
     """An array in a file, described by its header.
 
-    `member` is its name in an npz, `row` its place in a stack, `axis` the class axis (0 or -1) of a one-hot mask.
-    `classes` maps the segment ids that a COCO file stores to classes; `outlines` are such segments as COCO encodes
-    them, by id, in the order in which they are painted.
+    `member` is its name in an npz, `row` its index in a stack, `axis` the class axis (0 or -1) of a one-hot mask.
+    `classes` maps COCO segment ids to classes; `outlines` are encoded COCO segments by id, in painting order.
     """
 
     path: Path
@@ -72,13 +71,13 @@ class StoredArray(NamedTuple):
     outlines: Sequence[tuple[int, Any]] | None = None
 
     def __str__(self) -> str:
-        """Returns the file, the member of an npz, and the row of a stack."""
+        """Returns the file, with npz member and stack row if any."""
         name = f"{self.path}[{self.member}]" if self.member else str(self.path)
         return name if self.row is None else f"{name} row {self.row}"
 
 
 def listed(names: Iterable[object]) -> str:
-    """Counts names and lists the first ten.
+    """Returns the number of names and the first ten.
 
     Example:
         >>> listed(range(12))
@@ -94,17 +93,17 @@ def suffix_of(path: Path) -> str:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of a CSV by column; an AuditError where it is none."""
+    """Returns the rows of a CSV as dicts; raises AuditError if it is not a CSV."""
     with naming(path), path.open(newline="", encoding="utf-8-sig") as stream:
         return [row for _, row in csv_rows(stream)]
 
 
 def read_headers(path: Path, *, limits: Limits) -> dict[str, StoredArray]:
-    """Reads the headers of the arrays in an npy, npz, PNG or NIfTI file, by their names in an npz, else by ''.
+    """Reads the array headers of an npy, npz, PNG or NIfTI file, by npz name or ''.
 
     Raises:
-        AuditError: a file of another type, damaged, pickled or truncated; an npz that unpacks to too much; a PNG that
-            is no mask of class indices.
+        AuditError: the file has another type, or is damaged, pickled or truncated; an npz unpacks to too many bytes; a
+            PNG is not a mask of class indices.
     """
     suffix = suffix_of(path)
     with naming(path):
@@ -137,7 +136,7 @@ def _header(stream: IO[bytes], path: Path, member: str, size: int) -> StoredArra
 
 @contextlib.contextmanager
 def naming(name: object) -> Iterator[None]:
-    """Raises any error of a damaged file as an AuditError that names it."""
+    """Converts errors of damaged files to an AuditError that names the file."""
     try:
         yield
     except (AuditError, ImportError, MemoryError):
@@ -162,7 +161,7 @@ def _open_mask(path: Path, *, ids: bool) -> "Iterator[Image.Image]":
 
 
 def mask_header(path: Path, *, classes: Mapping[int, int] | None = None) -> StoredArray:
-    """Reads the header of a PNG of class indices; with `classes` of one whose colours are segment ids."""
+    """Reads the header of a PNG of class indices or, with `classes`, of segment ids as colours."""
     with naming(path), _open_mask(path, ids=classes is not None) as image:
         return StoredArray(path, "", (image.height, image.width), np.dtype(np.int32), classes=classes)
 
@@ -185,14 +184,14 @@ def open_volume(path: Path) -> Any:
 
 def _read_volume(path: Path) -> np.ndarray:
     values = np.asarray(open_volume(path).dataobj)
-    # Tools store class indices as floating point, too.
+    # Some tools store class indices as floating point.
     if values.dtype.kind not in "iuf" or (values != np.rint(values)).any() or np.abs(values).max(initial=0) >= 1 << 31:
         raise AuditError(f"{path}: expected class indices, found other values of {values.dtype}")
     return values.astype(np.int32)
 
 
 def read_photo(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Reads a photo uint8 (H, W, 3) of the size of its labels; an AuditError where it is none."""
+    """Reads a photo uint8 (H, W, 3); raises AuditError unless it has the size of its labels."""
     from PIL import Image
 
     with naming(path), Image.open(path, formats=["PNG", "JPEG"]) as image:
@@ -206,17 +205,17 @@ def _read_picture(array: StoredArray) -> np.ndarray:
     """Reads a mask, or the ids R + 256 G + 65536 B of segments (COCO's panoptic format)."""
     ids = array.classes is not None
     with _open_mask(array.path, ids=ids) as image:
-        image.verify()  # Pillow compares checksums here alone.
+        image.verify()  # Pillow checks checksums only here.
     with _open_mask(array.path, ids=ids) as image:
         values = np.asarray(image).astype(np.int32)
-        # Viewers turn such a picture, and programs that read its pixels do not.
+        # Viewers apply the rotation, but programs that read pixels do not.
         if image.getexif().get(ORIENTATION, 1) != 1:
             raise AuditError(f"{array.path}: expected a mask that EXIF does not turn; save it as it is meant")
         return values @ np.array([1, 1 << 8, 1 << 16], np.int32) if ids else values
 
 
 def _paint(array: StoredArray) -> np.ndarray:
-    """Returns the segment id of each pixel, 0 where there is none; later outlines cover earlier ones."""
+    """Returns the segment id of each pixel, 0 for none. Later outlines cover earlier ones."""
     coder = _optional("pycocotools.mask", array.path)
     height, width = array.shape
     ids = np.zeros(array.shape, np.int32)
@@ -240,7 +239,7 @@ def _classes_of(values: np.ndarray, array: StoredArray) -> np.ndarray:
 
 
 class ArrayReader:
-    """Reads arrays. The last two npz files stay open, and a stack inside one is unpacked once, to a temporary file."""
+    """Reads arrays. Keeps the last two npz files open, and unpacks stacks in them once, to a temporary file."""
 
     def __enter__(self) -> "ArrayReader":
         """Returns the reader."""
@@ -250,12 +249,12 @@ class ArrayReader:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Closes what is open and removes what was unpacked."""
+        """Closes open files and removes unpacked ones."""
         self._archive.cache_clear()
         self._folder.cleanup()
 
     def read(self, array: StoredArray) -> np.ndarray:
-        """Returns an array in its own dtype and native byte order; an AuditError where its file is damaged or gone."""
+        """Returns an array in native byte order; raises AuditError if its file is damaged or missing."""
         path, member, shape, dtype, row, axis, *_ = array
         with naming(array):
             if array.outlines is not None:
@@ -280,7 +279,7 @@ class ArrayReader:
 
 
 class LabelMap(NamedTuple):
-    """A map of labels to classes, IGNORED for none; `origin` is its name or file."""
+    """A map from labels to classes, or IGNORED; `origin` is its name or file."""
 
     origin: str
     classes: dict[int, int]
@@ -292,10 +291,10 @@ class LabelMap(NamedTuple):
 
 
 def read_label_map(text: str) -> LabelMap:
-    """Returns a map of NAMED, or that of a CSV with the columns `from` and `to` (a class or `ignore`).
+    """Returns a map of NAMED, or one from a CSV with the columns `from` and `to` (a class or `ignore`).
 
     Raises:
-        AuditError: no such map, or a row without a class or for a label that has one already.
+        AuditError: the map does not exist, or a row has no class or repeats a label.
     """
     if text in NAMED:
         return LabelMap(text, NAMED[text])
@@ -317,10 +316,10 @@ def read_label_map(text: str) -> LabelMap:
 def apply_label_map(
     values: np.ndarray, classes: Mapping[int, int], *, ignore_index: int | None, where: object, origin: str
 ) -> np.ndarray:
-    """Returns the classes int32 of labels; `ignore_index` stays as it is unless the map names it.
+    """Returns the classes of labels, int32. `ignore_index` is unchanged unless the map contains it.
 
     Raises:
-        AuditError: labels that the map of `origin` lacks, and where they are.
+        AuditError: the map lacks some labels, which the message lists.
     """
     present, places = np.unique(values, return_inverse=True)
     known = ({} if ignore_index is None else {ignore_index: ignore_index}) | dict(classes)

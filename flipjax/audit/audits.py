@@ -1,4 +1,4 @@
-"""Audits of predictions in files (`audit_files`) or of a model's batches (`stream`)."""
+"""Audits predictions in files (`audit_files`) or a model's batches (`stream`)."""
 
 import functools
 import shutil
@@ -45,7 +45,7 @@ HIGHEST = 12
 
 
 class Audited(NamedTuple):
-    """An audit whose files are written: the audit, its tables as text, and a line for each gate that failed."""
+    """A written audit, its tables as text, and a line per failed gate."""
 
     audit: Audit
     text: str
@@ -71,24 +71,24 @@ def audit_files(
     limits: Limits | None = None,
     **encoding: Any,
 ) -> Audited:
-    """Audits predictions in files, and writes the files that README.md of this folder lists.
+    """Audits predictions in files, and writes the files listed in this folder's README.md.
 
     Args:
-        predictions: a folder with one file an image, or a file with all; None with a model.
+        predictions: a folder with one file per image, or one file with all; None with a model.
         labels: the same.
-        model: makes logits (1, H, W, C) of the photo uint8 (1, H, W, 3) of each image, such as a `flipjax.Model`.
-        out: a new folder, or that of an earlier audit.
+        model: maps a photo uint8 (1, H, W, 3) to logits (1, H, W, C), such as a `flipjax.Model`.
+        out: a new folder, or the folder of an earlier audit.
         groups: a CSV, or a regular expression on the images' names.
         training_groups: a CSV of the training images by class and scene.
         clusters: a column of `groups`, or a regular expression on names: images of one cluster are resampled together.
-        class_names: of all classes, or of those but the background.
-        background: the class that is background, several, or None.
+        class_names: names of all classes, or of all except the background.
+        background: the background class, several, or None.
         images: a folder of photos.
-        suffixes: endings of file names that are no part of an image's name.
-        fail_above: largest values by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
-        fail_below: smallest values.
-        jobs: processes that read and count.
-        limits: of what inputs may take.
+        suffixes: file name endings to drop from image names.
+        fail_above: upper limits by key of the summary, or by `KEY:low` or `KEY:high` of its interval.
+        fail_below: lower limits, likewise.
+        jobs: number of processes.
+        limits: size limits of inputs.
         encoding: further arguments of `flipjax.audit.pairs.open_pairs`.
 
     Raises:
@@ -157,7 +157,7 @@ def audit_files(
 
 
 def predict_photo(model: Callable[[Any], Any], photo: np.ndarray) -> np.ndarray:
-    """Returns a model's logits float32 (H, W, C) of a photo, padded at its edges to what the model's stride divides."""
+    """Returns a model's logits float32 (H, W, C) for a photo, edge-padded to a multiple of the model's stride."""
     height, width = photo.shape[:2]
     stride = getattr(model, "stride", 1)
     padded = np.pad(photo, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
@@ -188,7 +188,7 @@ def _groups(
 
 
 def _known_keys(names: Sequence[str], background: Background, groups: ImageGroups) -> set[str]:
-    """Returns the keys that the summary of such classes and groups has."""
+    """Returns the keys of the summary for these classes and groups."""
     n, C = 1 if groups.numbers is None else len(groups.numbers), len(names)
     empty = Decomposition(np.zeros((n, C, C), np.int64), np.zeros(n), background)
     summary = summarize(empty, groups.numbers, class_names=names, all_groups=groups.all_groups)
@@ -211,7 +211,7 @@ def _conclude(
 
 
 def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> str:
-    """Returns how many images there are, of which sizes, classes and form."""
+    """Describes the images: their number, sizes, classes and form."""
     sizes = sorted(set(shapes))
     size = f"{' x '.join(map(str, sizes[0]))} pixels" if len(sizes) == 1 else f"{len(sizes)} different sizes"
     form = encoding.kind if encoding.kind == "masks" else f"{encoding.kind}, channels {encoding.channels}"
@@ -219,7 +219,7 @@ def describe_images(shapes: Sequence[tuple[int, ...]], encoding: Encoding) -> st
 
 
 class AuditStream:
-    """Takes predictions batch by batch; see `flipjax.audit.stream`."""
+    """Audits predictions batch by batch; see `flipjax.audit.stream`."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class AuditStream:
         all_groups: AnyGroups | None,
         scene_names: tuple[str, ...],
     ):
-        """Claims the folder; `assumed` where no one has named the background."""
+        """Claims the folder. `assumed` is true for the default background 0."""
         self.summary: dict[str, Any] = {}
         self._folder, self._encoding, self._given, self._assumed = Path(out), encoding, class_names, assumed
         self._all_groups, self._scene_names = all_groups, scene_names
@@ -253,17 +253,17 @@ class AuditStream:
         groups: Any = None,
         images: Any = None,
     ) -> None:
-        """Counts the images of a batch.
+        """Adds a batch of images.
 
         Args:
             predictions: (N, H, W, C), with `channels="first"` (N, C, H, W), or masks (N, H, W); of any framework.
             labels: integers (N, H, W).
-            names: N texts, the images' names; None: their places from 0.
-            groups: integers (N,) as in `flipjax.metrics.summarize`, with every batch or with none.
-            images: uint8 (N, H, W, 3), photos that the page shows.
+            names: N image names; None numbers images from 0.
+            groups: integers (N,) as in `flipjax.metrics.summarize`, for all batches or none.
+            images: uint8 (N, H, W, 3), photos for the page.
 
         Raises:
-            TypeError, ValueError: arrays that do not fit, which are named; then no image of the batch is counted.
+            TypeError, ValueError: arrays do not fit; then no image of the batch is counted.
         """
         truth = to_array(labels, name="labels")
         scores = to_array(predictions, name="predictions")
@@ -328,7 +328,7 @@ class AuditStream:
         return photos
 
     def _keep_maps(self, job: tuple[np.ndarray, np.ndarray], part: ImageCounts, photo: np.ndarray | None) -> None:
-        """Stores the maps of an image that the page may show."""
+        """Stores the maps of an image for the page."""
         one = Decomposition(part.confusion, np.float32(part.risk_sum), self._encoding.background)
         flip = float(np.nan_to_num(one.flip))
         rank = flip if self._encoding.kind == "masks" else float(np.nan_to_num(one.flip_risk))
@@ -350,7 +350,7 @@ class AuditStream:
             return dict(stored)
 
     def close(self) -> dict[str, Any]:
-        """Writes all files and the page, and returns the numbers of summary.json.
+        """Writes all files, and returns the numbers of summary.json.
 
         Raises:
             ValueError: no image was added.
@@ -375,7 +375,7 @@ class AuditStream:
         return self
 
     def __exit__(self, kind: Any, *error: Any) -> None:
-        """Closes the stream; after an error nothing is written."""
+        """Closes the stream. After an error, writes nothing."""
         if kind is None:
             self.close()
         self._maps.cleanup()
@@ -394,30 +394,30 @@ def stream(
     all_groups: AnyGroups | None = None,
     scene_names: Sequence[str] = (),
 ) -> AuditStream:
-    """Returns an audit that takes batches of predictions of any framework, and ends in the files of `flipjax audit`.
+    """Returns an audit that takes batches from any framework and writes the files of `flipjax audit`.
 
-    Memory holds the confusion matrix and the segment rows of each image; maps that the page may show wait in a
-    temporary folder. Tables equal those of the command, byte for byte.
+    Keeps confusion matrices and segment rows in memory, and maps for the page in a temporary folder. Tables equal those
+    of the command byte for byte.
 
     Args:
-        out: a new folder, or that of an earlier audit.
-        class_names: of all C classes, or of those but the background.
-        background: the class that is background, several in a tuple, or None.
+        out: a new folder, or the folder of an earlier audit.
+        class_names: names of all C classes, or of all except the background.
+        background: the background class, several in a tuple, or None.
         ignore_index: label of pixels to ignore.
         kind: `logits`, `probabilities` or `masks`.
         channels: `last`, or `first` for (N, C, H, W).
-        num_classes: C of masks; None: as many as there are names.
+        num_classes: C of masks; None uses the number of names.
         unit: of segments, `class` or `component`.
-        all_groups: what groups number, as in `flipjax.metrics.summarize`.
-        scene_names: of its S scenes.
+        all_groups: the groups that are numbered, as in `flipjax.metrics.summarize`.
+        scene_names: names of its S scenes.
 
     Returns:
-        An object with `add(predictions, labels)` and `close()`, which is a context manager; after it `summary` has the
-        numbers of summary.json.
+        A context manager with `add(predictions, labels)` and `close()`. Once closed, `summary` has the numbers of
+        summary.json.
 
     Raises:
-        AuditError: a folder that cannot be used.
-        TypeError, ValueError: options that do not fit.
+        AuditError: the folder cannot be used.
+        TypeError, ValueError: options do not fit.
 
     Example:
         >>> import tempfile

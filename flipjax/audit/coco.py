@@ -1,4 +1,4 @@
-"""COCO files: panoptic segments (a JSON beside a folder of PNGs), instances and results (outlines or run lengths)."""
+"""Reads COCO files: panoptic segments (JSON and PNGs), instances and results (outlines or run lengths)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ LARGEST_ID = (1 << 24) - 1
 
 
 class Coco(NamedTuple):
-    """The labels of a COCO file: class by category id, class names, and of instances each image's name and size.
+    """The labels of a COCO file: class by category id, class names, and for instances the name and size of images.
 
-    Class 0 of instances is the background, pixels of no instance; panoptic labels have none.
+    For instances, class 0 is background (pixels without instance). Panoptic labels have no background.
     """
 
     panoptic: bool
@@ -27,7 +27,7 @@ class Coco(NamedTuple):
     images: Mapping[int, tuple[str, tuple[int, int]]]
 
     def classes(self, kind: str) -> int:
-        """Returns the number of classes; predicted panoptic masks have one more, for pixels of no segment."""
+        """Returns the number of classes, with one more in predicted panoptic masks for pixels without segment."""
         return len(self.class_names) + (self.panoptic and kind == "masks")
 
     def names_of(self, classes: int) -> tuple[str, ...]:
@@ -36,15 +36,15 @@ class Coco(NamedTuple):
 
 
 def open_coco(path: Path, *, truth: Coco | None = None, min_score: float = 0.5) -> tuple[dict[str, StoredArray], Coco]:
-    """Returns the images of a COCO file by name, and its categories; reads the JSON and the headers of its PNGs.
+    """Returns the images of a COCO file by name and its categories, from the JSON and PNG headers.
 
     Args:
-        path: of the JSON.
-        truth: of the labels, where this is of predictions.
-        min_score: results below it are left out; of those that overlap the one with the highest score is seen.
+        path: the JSON.
+        truth: for predictions, the categories of the labels.
+        min_score: lowest score of results to keep. Higher scores cover lower ones.
 
     Raises:
-        AuditError: another JSON, categories or images that the labels lack, or PNGs that are missing or no colours.
+        AuditError: the JSON has another format, the labels lack categories or images, or PNGs are missing or not RGB.
     """
     with naming(f"{path}: expected COCO's panoptic, instances or results JSON"):
         stored = json.loads(path.read_bytes())
@@ -98,7 +98,7 @@ def _panoptic(path: Path, annotations: Sequence[Any], truth: Coco, *, void: int)
 
 
 def _instances(path: Path, annotations: Sequence[Any], truth: Coco) -> dict[str, StoredArray]:
-    """Returns the images of instances: crowds are painted first, then the others from the largest to the smallest."""
+    """Returns the images of instances. Crowds are painted first, then the others by decreasing size."""
     order = sorted(annotations, key=lambda entry: (not entry.get("iscrowd", 0), -float(entry.get("area", 0))))
     return _painted(path, order, truth)
 

@@ -1,4 +1,4 @@
-"""Comparison of two audits of the same images by paired differences, and gates: limits on an audit or a comparison."""
+"""Compares two audits of the same images by paired differences, and checks gates (limits on results)."""
 
 import json
 import math
@@ -25,7 +25,7 @@ ENDS = ("low", "high")
 
 
 class Stored(NamedTuple):
-    """A stored audit of n images: names, counts, class names, and named groups and clusters or None."""
+    """A stored audit of n images: names, counts, class names, and optional named groups and clusters."""
 
     names: list[str]
     decomposition: Decomposition
@@ -45,7 +45,7 @@ class Stored(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Differences, new less old: a row a quantity with old, new, difference, low and high; text; gates that failed."""
+    """Differences (new minus old) with intervals, one row per quantity; their text; failed gates."""
 
     table: pd.DataFrame
     text: str
@@ -53,10 +53,10 @@ class Comparison(NamedTuple):
 
 
 def read_audit(folder: Path) -> Stored:
-    """Reads what an audit stored.
+    """Reads a stored audit.
 
     Raises:
-        AuditError: not the folder of an audit.
+        AuditError: the folder holds no audit.
     """
     path = folder / "decomposition.npz"
     if not path.is_file():
@@ -77,7 +77,7 @@ def read_audit(folder: Path) -> Stored:
 
 
 def _pair(old: Path, new: Path) -> tuple[Stored, Stored]:
-    """Returns both audits with their images in the order of the new one."""
+    """Returns both audits with images in the order of the new one."""
     before, after = read_audit(old), read_audit(new)
     lacking = sorted({*before.names} ^ {*after.names})
     if lacking:
@@ -108,19 +108,19 @@ def compare_audits(
 ) -> Comparison:
     """Compares two audits of the same images and labels, and writes compare.csv and compare.json.
 
-    Intervals are of 95%, from resamples of the images, which both share; of whole clusters where the new audit has
-    them. Gates are limits on differences, by key of the summary or by `KEY:low` or `KEY:high`.
+    Intervals are 95% bootstrap intervals from resamples shared by both audits, of images or of the new audit's
+    clusters. Gates limit differences, by key of the summary or by `KEY:low` or `KEY:high`.
 
     Args:
         old: the folder of an audit.
         new: the folder of another one.
-        out: a new folder, or that of an earlier comparison.
+        out: a new folder, or the folder of an earlier comparison.
         samples: the number of resamples.
-        fail_above: largest differences by key.
-        fail_below: smallest differences by key.
+        fail_above: upper limits by key.
+        fail_below: lower limits by key.
 
     Raises:
-        AuditError: folders that hold no audits of the same images, or a folder that cannot be used.
+        AuditError: the folders hold no audits of the same images, or `out` cannot be used.
     """
     before, after = _pair(old, new)
     make_folder(out)
@@ -170,7 +170,7 @@ def _text(table: pd.DataFrame, images: Mapping[str, Any]) -> str:
 
 
 class Gate(NamedTuple):
-    """A limit: `key` of the summary, `end` of its interval or '', and whether it fails above the limit or below."""
+    """A limit on a `key` of the summary, or on one `end` of its interval, that fails above or below it."""
 
     key: str
     end: str
@@ -183,7 +183,7 @@ class Gate(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The key, and the end of its interval behind a colon."""
+        """The key, with `:` and the end of its interval, if any."""
         return f"{self.key}:{self.end}" if self.end else self.key
 
 
@@ -198,7 +198,7 @@ def read_gates(above: Mapping[str, float] | None, below: Mapping[str, float] | N
 
 
 def check_gates(gates: Sequence[Gate], known: Collection[str]) -> None:
-    """Raises AuditError where a key is none of those known."""
+    """Raises AuditError for an unknown key."""
     for gate in gates:
         if gate.key not in known:
             short = ", ".join(sorted(name for name in known if "/" not in name))
@@ -212,9 +212,9 @@ def check_gates(gates: Sequence[Gate], known: Collection[str]) -> None:
 def try_gates(
     gates: Sequence[Gate], values: Mapping[str, Any], intervals: Mapping[str, tuple[Any, Any]]
 ) -> list[dict[str, Any]]:
-    """Returns a row for each gate: its key, limit, value (None if there is none) and whether it passed.
+    """Returns a row per gate: key, limit, value (or None) and whether it passed.
 
-    A number that does not exist passes no gate.
+    Undefined numbers fail.
     """
     rows = []
     for gate in gates:
@@ -227,7 +227,7 @@ def try_gates(
 
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns a line for each gate that failed."""
+    """Returns a line per failed gate."""
     lines = []
     for row in rows:
         if not row["passed"]:

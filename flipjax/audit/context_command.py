@@ -1,8 +1,8 @@
-"""`flipjax context --labels DIR --predictions DIR`: the influence of context on which wrong class a flip takes.
+"""`flipjax context --labels DIR --predictions DIR`: measures how strongly context predicts the wrong class of a flip.
 
-Labels and predictions are class indices: PNG masks, npy or npz, a folder with one file an image, matched by name, or
-one file with all images. Co-occurrence of classes is counted in the training labels. Exit codes: 0 done, 2 an input or
-an option that cannot be used, 75 interrupted.
+Labels and predictions are class indices in PNG, npy or npz: a folder with one file per image, matched by name, or one
+file with all images. Co-occurrence of classes is counted in the training labels. Exit codes: 0 done, 2 unusable input
+or option, 75 interrupted.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ def _parser() -> command.Parser:
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     options = _parser().parse_args(arguments)
-    # Not before: pandas takes a second, and is not needed to explain the options.
+    # Imported late, because pandas takes a second and `--help` does not need it.
     from flipjax.audit.context_files import measure_context
 
     print(printable(measure_context(**vars(options))))

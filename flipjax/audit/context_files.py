@@ -1,4 +1,4 @@
-"""Beta of stored predictions: label maps to tables, a verdict and a summary."""
+"""Computes beta of stored predictions, and writes tables and a summary."""
 
 import csv
 import warnings
@@ -37,23 +37,23 @@ def measure_context(
     unit: str = "class",
     samples: int = 1000,
 ) -> str:
-    """Writes the tables of FILES into `out` and returns the summary.
+    """Writes the tables FILES into `out` and returns the summary.
 
     Args:
         predictions: class indices, a folder or a file.
         labels: class indices of the same images.
-        out: a new folder, or one of an earlier call.
-        training_labels: labels of the training images, or shares.csv of an earlier call; None: `labels`.
-        label_map: file of label map, as for an audit.
-        prediction_map: the same, of the predictions.
+        out: a new folder, or the folder of an earlier call.
+        training_labels: labels of the training images, or shares.csv of an earlier call; None uses `labels`.
+        label_map: a label map, as for an audit.
+        prediction_map: the same for predictions.
         ignore_index: the label of ignored pixels.
-        background: the class that is background, several in a tuple, or None.
-        names: of the classes.
+        background: the background class, several in a tuple, or None.
+        names: class names.
         unit: 'class' or 'component'.
-        samples: resamples of images.
+        samples: number of resamples.
 
     Raises:
-        AuditError: files or values that do not fit, too few flips, or a folder that holds other files.
+        AuditError: files or values do not fit, flips are too few, or the folder holds other files.
     """
     if out.exists() and {path.name for path in out.iterdir()} - set(FILES):
         raise AuditError(f"--out: expected a new folder, or one of this command; found other files in {out}")
@@ -91,7 +91,7 @@ def measure_context(
 
 
 def _measure_images(pairs: list[Pair], encoding: Encoding) -> tuple[pd.DataFrame, np.ndarray]:
-    """Returns the true segments of the images, and the shares of their classes."""
+    """Returns the true segments of the images, and their class shares."""
 
     def measure(job: tuple[Pair, Arrays]) -> tuple[Columns, np.ndarray]:
         pair, (predicted, labels, unit, _) = job
@@ -105,7 +105,7 @@ def _measure_images(pairs: list[Pair], encoding: Encoding) -> tuple[pd.DataFrame
 
 
 def _training_shares(path: Path, names: list[str], C: int) -> tuple[list[str], np.ndarray]:
-    """Returns the names of training images, or where they have none those given, and the shares of their classes."""
+    """Returns the names of training images (those given if they have none) and their class shares."""
     source = open_source(path, wanted="labels", limits=Limits())
     numbers = map(str, range(len(source.images)))
     rows = source.names or (names if len(names) == len(source.images) else numbers)
@@ -115,7 +115,7 @@ def _training_shares(path: Path, names: list[str], C: int) -> tuple[list[str], n
 
 
 def _betas(true: pd.DataFrame, evidence: np.ndarray, background: Background, samples: int) -> dict[str, Choice]:
-    """Returns beta of all flips, and of confusion and bleeding where there are enough."""
+    """Returns beta of all flips, and of confusion and bleeding if there are enough."""
     bleeding = np.asarray(true["bleeding"].fillna(False), bool)
     flips = np.asarray(true["outcome"] == "flip")
     parts = {"all": np.ones(len(true), bool), "confusion": ~bleeding, "bleeding": bleeding}

@@ -1,4 +1,4 @@
-"""Beta of the contexts of an audit, where it has enough flips."""
+"""Computes beta in an audit with enough flips."""
 
 import math
 import warnings
@@ -25,19 +25,19 @@ CONTEXT = "Context of flips, from where classes stand together in these images, 
 def measure_contexts(
     true: pd.DataFrame, decomposition: Decomposition, ignored: np.ndarray
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns beta of `flipjax.context` by name, and each segment's evidence.
+    """Returns beta of `flipjax.context` by name, and the evidence of each segment.
 
-    Evidence is that for the class which a flip takes. Training statistics are those of the labels at hand; a flip to a
-    class that no image shows is left out.
+    Evidence is for the predicted class of a flip. Training statistics come from the audited labels; flips to classes
+    that no image shows are left out.
 
     Args:
-        true: of `flipjax.metrics.segments`, S rows.
-        decomposition: of the n images.
-        ignored: pixels of each that count nowhere, int (n,).
+        true: S rows of `flipjax.metrics.segments`.
+        decomposition: the decomposition of n images.
+        ignored: ignored pixels per image, int (n,).
 
     Returns:
         `{"beta": Choice}`, empty below 50 flips or three foreground classes; and float (S,), in
-        nats, NaN of segments that do not flip.
+        nats, NaN for segments that do not flip.
     """
     confusion, background = np.asarray(decomposition.confusion), decomposition.background
     evidence = np.full(len(true), np.nan)
@@ -51,7 +51,7 @@ def measure_contexts(
         return {}, evidence
     kept = true[shown].reset_index(drop=True)
     with warnings.catch_warnings():
-        # That the images are few stands in CONTEXT.
+        # CONTEXT already states that images are few.
         warnings.simplefilter("ignore", UserWarning)
         own = context_evidence(kept, shares, own=np.arange(len(labels)), background=background)
     if not own[flip[shown]].any():
@@ -63,7 +63,7 @@ def measure_contexts(
 
 
 def context_table(numbers: Mapping[str, Any]) -> TextTable:
-    """Returns the numbers of `measure_contexts` and their meaning."""
+    """Returns the numbers of `measure_contexts` with their definitions."""
     beta = numbers["beta"]
     rows = [
         ["beta", *_cells(beta.beta, beta.low, beta.high), f"{beta.flips} flips; 1: as in the labels"],

@@ -1,4 +1,4 @@
-"""Evaluates converted weights on a split of a configuration's pool, as an audit."""
+"""Audits converted weights on a split of a configuration's pool."""
 
 import math
 import sys
@@ -45,7 +45,7 @@ def make_program(config: Config, model: ModelSpec) -> Program:
     """Returns the configuration's pool and split with another model.
 
     Raises:
-        ConfigError: for a field that cannot run, or a grid with more than one pool or split.
+        ConfigError: a field is invalid, or the grid has several pools or splits.
     """
     for name in static_settings(config)[0]:
         if name.startswith(("pool.", "split.")):
@@ -60,9 +60,9 @@ def make_program(config: Config, model: ModelSpec) -> Program:
 def map_rows(
     function: Callable, experiment: Experiment, weights: Weights, pool: Pool, rows: np.ndarray, *shared: Any, title: str
 ) -> Any:
-    """Maps `function(experiment, weights, pool, rows, *shared)` over pool rows (n, 2) in batches; leaves are numpy.
+    """Maps `function(experiment, weights, pool, rows, *shared)` over pool rows (n, 2) in batches, to NumPy leaves.
 
-    Shards images over the devices; shows progress on stderr.
+    Shards images over devices, and shows progress on stderr.
     """
     devices = jax.devices()
     size = len(devices) * min(evaluation_batch(experiment), math.ceil(len(rows) / len(devices)))
@@ -91,14 +91,14 @@ def map_rows(
 def ask_questions(
     program: Program, weights: Weights, task: Task, table: Table, *, intervene: Config | None
 ) -> tuple[Any, np.ndarray | None]:
-    """Returns the `Assessed` answers of a network for the images of a table, and the split point or None.
+    """Returns a network's `Assessed` results on a table's images, and the split point or None.
 
     Args:
-        program: of the model.
+        program: the model's program.
         weights: its weights.
-        task: whose training scenes the regions are put on; for photos, the surroundings of the validation images.
-        table: of the images.
-        intervene: `config.intervene`, or None for no scene swap; the centre is that of the validation images.
+        task: source of the training scenes for swaps; for photos, of the surroundings of the validation images.
+        table: index table of the images.
+        intervene: `config.intervene`, or None for no scene swap. The centre is fitted on the validation images.
     """
     rows = np.asarray(table.rows)
     plain = Questions("none", logits=False, passes=False, whole=True)
@@ -111,7 +111,7 @@ def ask_questions(
         surroundings = jax.jit(mean_surroundings, static_argnums=0)
         scenes = surroundings(program.experiment, weights, task.pool, validation)[:, None], jnp.ones(1)
     questions = Questions("given", logits=False, passes=False, whole=True)
-    # Together: images of another number would be another program.
+    # Concatenated, because another number of images would compile another program.
     rows = np.concatenate([rows, validation])
     both = map_rows(questions, program.experiment, weights, task.pool, rows, scenes, title="images on other scenes")
     known = both.scene_log_odds[len(table.rows) :]
@@ -120,7 +120,7 @@ def ask_questions(
 
 
 def count_segments(task: Task, table: Table, masks: np.ndarray) -> SegmentTables:
-    """Returns the tables of segments of a table's images, from the packed classes of every pixel."""
+    """Returns the segment tables of a table's images, from packed classes."""
     parts = []
     for first in range(0, len(masks), CHUNK):
         labels = np.asarray(gather(task.pool, jnp.asarray(table.rows[first : first + CHUNK]))[1])
@@ -131,7 +131,7 @@ def count_segments(task: Task, table: Table, masks: np.ndarray) -> SegmentTables
 
 
 def draw_items(program: Program, weights: Weights, task: Task, table: Table, audit: Audit) -> list[Item]:
-    """Returns the images of a sweep's gallery and confident flips."""
+    """Returns gallery images as in a sweep, with confident flips."""
     groups = np.asarray(table.groups)
     pairs = np.asarray(table.pairs)
     chosen, kinds = gallery.choose_images(audit.decomposition, groups, pairs, confident=SURE, paired=gallery.PAIRS)
@@ -169,21 +169,21 @@ def evaluate_weights(
     samples: int = 1000,
     out: str | None = None,
 ) -> str:
-    """Evaluates converted weights on a configuration's images, and returns the tables as text for a terminal.
+    """Evaluates converted weights on a configuration's images, and returns the tables as terminal text.
 
     Args:
-        config: of the pool and the split.
+        config: configuration of the pool and split.
         model: the network's name.
         weights: the file of its converted weights.
-        dtype: what it computes in.
+        dtype: the dtype of its computations.
         split: `val` or `test`.
-        intervene: whether regions are put on other scenes (`config.intervene`).
-        samples: resamples of the intervals.
-        out: the folder of the files and the page; None: none is written.
+        intervene: whether to swap scenes (`config.intervene`).
+        samples: number of resamples for intervals.
+        out: output folder; None writes nothing.
 
     Raises:
         AuditError: the output folder cannot be used.
-        ConfigError: for what cannot be evaluated.
+        ConfigError: the configuration cannot be evaluated.
     """
     if samples < 1:
         raise ConfigError("--samples", "a number >= 1", samples)

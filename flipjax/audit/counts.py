@@ -1,4 +1,4 @@
-"""Counts of each image of an audit: its confusion matrix, sums over regions and columns of segments."""
+"""Counts the confusion matrix, region sums and segments of each image of an audit."""
 
 import functools
 import math
@@ -22,7 +22,7 @@ from flipjax.metrics.segment_table import join_columns, segment_columns
 from flipjax.terminal import Bar
 from flipjax.threads import in_order
 
-# Half a percent: sums of 150 classes in float16 stay within it.
+# Half a percent bounds the rounding of a float16 sum over 150 classes.
 TOLERANCE = 5e-3
 PIECES = 8
 """Pieces per process; progress advances by pieces."""
@@ -30,7 +30,7 @@ Keep = Callable[[Pair, Arrays], None]
 
 
 class ImageCounts(NamedTuple):
-    """One image: confusion int32 (C, C), risk_sum, sums over its regions (None for masks), columns of its segments."""
+    """One image: confusion int32 (C, C), risk_sum, region sums (None for masks), segment columns."""
 
     confusion: np.ndarray
     risk_sum: float
@@ -40,7 +40,7 @@ class ImageCounts(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """n images: their decomposition, ignored pixels int64 (n,), sums over regions (None for masks) and segments."""
+    """n images: decomposition, ignored pixels int64 (n,), region sums (None for masks) and segments."""
 
     decomposition: Decomposition
     ignored: np.ndarray
@@ -54,15 +54,15 @@ def count_image(
     """Counts one image.
 
     Args:
-        scores: float (H, W, C), or class indices (H, W) where `options.kind` is `masks`.
+        scores: float (H, W, C), or class indices (H, W) if `options.kind` is `masks`.
         labels: integers (H, W).
-        options: as the kernels take them, classes last; masks need `num_classes`.
-        unit: of segments, as in `flipjax.metrics.segment_tables`.
-        predicted_unit: of predicted segments, ids; None: as `unit` says.
+        options: kernel options, classes last; masks need `num_classes`.
+        unit: segment unit, as in `flipjax.metrics.segment_tables`.
+        predicted_unit: ids of predicted segments; None uses `unit`.
 
     Raises:
-        TypeError, ValueError: what `flipjax.metrics.decompose` and `segment_tables` raise; a pixel without a finite
-            score, or probabilities called logits.
+        TypeError, ValueError: as in `flipjax.metrics.decompose` and `segment_tables`; a pixel has no finite score, or
+            probabilities are passed as logits.
     """
     own: dict[str, Any] = {
         name: getattr(options, name) for name in ("background", "ignore_index", "kind", "spatial_ndim")
@@ -79,7 +79,7 @@ def count_image(
 
 
 def _check_values(scores: np.ndarray, kind: str) -> None:
-    # A class may be ruled out by -inf, but not all of them.
+    # -inf may exclude some classes of a pixel, but not all.
     known = np.isfinite([scores.min(), scores.max()]).all() or np.isfinite(scores.max(-1))
     if not np.all(known):
         wrong = np.argwhere(~known)
@@ -95,21 +95,21 @@ def _check_values(scores: np.ndarray, kind: str) -> None:
 
 
 def count_pairs(pairs: Sequence[Pair], encoding: Encoding, *, jobs: int = 1, keep: Keep | None = None) -> Measured:
-    """Reads and counts images, in order; one process counts masks on all cores.
+    """Reads and counts images in order. One process counts masks on all cores.
 
     Args:
         pairs: the images.
-        encoding: what their values mean.
-        jobs: processes.
+        encoding: their encoding.
+        jobs: number of processes.
         keep: called with each image and its arrays, in any process.
 
     Raises:
-        AuditError: a damaged file or values that do not fit; names the image.
+        AuditError: a file is damaged or values do not fit. The message names the image.
     """
     sizes = [math.prod(pair.labels.shape) for pair in pairs]
     counted = _in_processes(pairs, encoding, jobs, keep) if jobs > 1 else _count(pairs, encoding, keep, threads=True)
     parts: list[ImageCounts] = []
-    # Time left follows from pixels: images differ in size.
+    # Progress counts pixels, because images differ in size.
     with closing(counted) as counts, Bar("pixels", total=sum(sizes)) as bar:
         for size, part in zip(sizes, counts, strict=True):
             parts.append(part)
@@ -139,7 +139,7 @@ def _count_piece(pairs: Sequence[Pair], encoding: Encoding, keep: Keep | None) -
 def _in_processes(pairs: Sequence[Pair], encoding: Encoding, jobs: int, keep: Keep | None) -> Generator[ImageCounts]:
     size = math.ceil(len(pairs) / (jobs * PIECES))
     pieces = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    # JAX has threads, which a fork would lose.
+    # JAX is multithreaded, which is unsafe with fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, context, initializer=functools.partial(keep_programs, small=True))
     try:

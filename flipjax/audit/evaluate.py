@@ -1,10 +1,10 @@
-"""`flipjax evaluate`: a trained network on labelled images, with 95% intervals over the images.
+"""`flipjax evaluate`: evaluates a trained network on labelled images, with 95% intervals over images.
 
     flipjax evaluate --model smp_resnet50 --weights FILE --config NAME
     flipjax evaluate --run RUN --member m003 [--rule RULE] --images DIR --labels DIR
 
-The first form evaluates FILE, written by `flipjax convert`, on the pool and split of a configuration; --intervene
-adds scene-swap risk, repair and reliance, --out a page with pictures. The second form audits a member of a sweep on
+The first form evaluates FILE (from `flipjax convert`) on the pool and split of a configuration. --intervene adds
+scene-swap risk, repair and reliance; --out adds a page with pictures. The second form audits a sweep's member on
 photos, and takes all other options of `flipjax audit`.
 """
 
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     if any(command.underscored(part).partition("=")[0] == "--run" for part in arguments):
         return run_audit(arguments)
     options = _parser().parse(arguments)
-    # Not before: JAX takes a second, and most of it is not needed to explain the options.
+    # Imported late, because JAX takes a second and `--help` does not need most of it.
     from flipjax.audit.converted import evaluate_weights
 
     known = ("model", "weights", "dtype", "split", "intervene", "samples", "out")

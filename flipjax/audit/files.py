@@ -29,10 +29,10 @@ DRAWN_WITH = {"jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 
 
 def claim_folder(folder: Path) -> None:
-    """Creates the output folder; checks that it is writable and holds at most an earlier audit.
+    """Creates the output folder, and checks that it is writable and holds at most an earlier audit.
 
     Raises:
-        AuditError: it cannot be written, or holds other files.
+        AuditError: the folder is not writable, or holds other files.
     """
     try:
         make_folder(folder)
@@ -52,7 +52,7 @@ def _is_audit(path: Path) -> bool:
 
 
 def lacking_packages() -> list[str]:
-    """Returns the packages that a page needs and that are not installed."""
+    """Returns missing packages that a page needs."""
     return [package for module, package in DRAWN_WITH.items() if importlib.util.find_spec(module) is None]
 
 
@@ -64,13 +64,13 @@ def write_audit(
     *,
     gates: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Writes all files and, where what draws it is installed, the page; `maps_of` gives the maps of an image."""
+    """Writes all files and, if its packages are installed, the page. `maps_of` returns the maps of an image."""
     write_tables(folder, audit, document, gates=gates)
     lacking = lacking_packages()
     if lacking:
         print(f"no page: it needs {', '.join(lacking)}; python -m pip install {' '.join(lacking)}", file=sys.stderr)
         return
-    # Here: the tables need none of what draws.
+    # Imported here, because tables need no drawing packages.
     from flipjax.audit import page, pictures
 
     items, segments = pictures.draw_items(audit, maps_of), pictures.draw_segments(audit, maps_of)
@@ -78,9 +78,9 @@ def write_audit(
 
 
 def write_tables(folder: Path, audit: Audit, document: Document, *, gates: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Writes all files but the page.
+    """Writes all files except the page.
 
-    summary.json comes first: by it an audit that was interrupted can be made again in the folder.
+    summary.json comes first. It marks the folder as an audit, so that an interrupted audit can be repeated in it.
     """
     stored = json.dumps(_as_json(audit, document, gates), indent=2, ensure_ascii=False)
     write_text(folder / "summary.json", f"{stored}\n")
@@ -109,7 +109,7 @@ def write_masks(
     ignore_index: int | None,
     names: Mapping[str, str],
 ) -> None:
-    """Writes the labels and the prediction of an image as PNGs of class indices, for viewers; of images alone."""
+    """Writes labels and prediction as PNGs of class indices for viewers; skips volumes."""
     from PIL import Image
 
     if arrays.labels.ndim != 2:
@@ -137,13 +137,13 @@ def mask_path(folder: Path, field: str, name: str) -> Path:
 def write_samples(folder: Path, audit: Audit, photos: Mapping[str, Path], shapes: Sequence[tuple[int, ...]]) -> None:
     """Writes fiftyone.json: {"samples": [...], "mask_targets": {...}}; needs no FiftyOne.
 
-    A sample is as `fiftyone.Sample.from_dict` takes it. Boxes are shares of the image's width and height.
+    Samples have the format of `fiftyone.Sample.from_dict`. Boxes are fractions of the image's width and height.
 
     Args:
-        folder: of the audit, where `write_masks` has written.
-        audit: of n images.
-        photos: of each by its name.
-        shapes: of each image.
+        folder: the audit's folder, with files of `write_masks`.
+        audit: an audit of n images.
+        photos: the photo of each image, by name.
+        shapes: the shape of each image.
     """
     rows = {row["name"]: row for row in image_rows(audit)}
     samples = []
@@ -194,7 +194,7 @@ def _as_json(audit: Audit, document: Document, gates: Sequence[Mapping[str, Any]
 
 
 def _finite(value: Any) -> Any:
-    """Replaces numbers that are not finite by None: JSON has no NaN."""
+    """Replaces non-finite numbers by None, because JSON has no NaN."""
     if isinstance(value, list):
         return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Flip of each class, by group of images and by predicted class, with 95% intervals over the images."""
+"""Computes Flip of each class, by group and by predicted class, with 95% intervals over images."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,26 +17,26 @@ PAIRS = 400
 
 
 class Rates(NamedTuple):
-    """Ratios of sums, float64 (k,): their values, variances, and degrees of freedom."""
+    """Ratios of sums, float64 (k,): values, variances and degrees of freedom."""
 
     value: np.ndarray
     variance: np.ndarray
     freedom: np.ndarray
 
     def minus(self, other: "Rates") -> "Rates":
-        """Returns the differences from rates of other images, with Welch's degrees of freedom."""
+        """Returns differences from rates on other images, with Welch's degrees of freedom."""
         variance = self.variance + other.variance
         freedom = divide(variance**2, self.variance**2 / self.freedom + other.variance**2 / other.freedom)
         return Rates(self.value - other.value, variance, freedom)
 
     def interval(self, least: float = 0.0, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-        """Returns both ends of the 95% Student t interval, within the range of the values."""
+        """Returns the 95% Student t interval, clipped to the range of the values."""
         half = stdtrit(np.maximum(self.freedom, 1e-3), 0.975) * np.sqrt(self.variance)
         return np.clip(self.value - half, least, most), np.clip(self.value + half, least, most)
 
     @property
     def p(self) -> np.ndarray:
-        """The two-sided p of the value 0; NaN without a variance."""
+        """The two-sided p of value 0; NaN without a variance."""
         known = self.variance > 0
         t = np.abs(self.value) / np.sqrt(np.where(known, self.variance, 1))
         return np.where(known, 2 * stdtr(np.maximum(self.freedom, 1e-3), -t), np.nan)
@@ -48,12 +48,12 @@ def ratios(part: np.ndarray, whole: np.ndarray, clusters: np.ndarray | None = No
     Args:
         part: (n, k) numbers.
         whole: (n, k) numbers.
-        clusters: int (n,), images sampled together, such as the frames of one film; None: each image alone.
+        clusters: int (n,), images sampled together, such as the frames of one film; None samples each image alone.
 
     Returns:
-        Rates (k,). The variance is that of the linearised ratio; degrees of freedom are those of as many images of
-        equal size (Kish): m. Where all images have one share the standard deviation is half an image, 1/(2 m). NaN
-        where one image holds all of a whole.
+        Rates (k,). The variance is that of the linearised ratio. Degrees of freedom follow from Kish's effective number
+        m of images. If all images have the same share, the standard deviation is half an image, 1/(2 m). NaN if one
+        image holds all of a whole.
 
     Source: Cochran, Sampling Techniques, 1977, section 6.4; Kish, Survey Sampling, 1965.
 
@@ -84,24 +84,24 @@ def flips_by_group(
     *,
     clusters: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Returns how much more a class flips in the images of one group than in those of the others.
+    """Compares the Flip of each class in one group with that in the other groups.
 
     Args:
         decomposition: of n images.
-        columns: by group the places of its images by class; a class without images in a group has no row there.
-        class_names: of all C classes.
+        columns: image indices by group and class; a class without images in a group has no row there.
+        class_names: names of all C classes.
         clusters: as in `ratios`.
 
     Returns:
-        A row a class and group, the largest lower bound of a difference first: `class`, `group`; `images` of the group
+        A row per class and group, largest lower bound of a difference first: `class`, `group`; `images` of the group
         that show the class; `flip`, the flipped share of its pixels there, `low`, `high`; `others`, that of the other
-        groups, with `others_images`; `difference`, `difference_low`, `difference_high`; `p`, and `q`, which
-        Benjamini and Hochberg's correction makes of it over all rows. Of two groups the one that flips more has a row.
+        groups, with `others_images`; `difference`, `difference_low`, `difference_high`; `p`, and `q`, corrected over
+        all rows (Benjamini and Hochberg). Of two groups, only the one that flips more has a row.
     """
     rows = []
     for c in np.flatnonzero(is_foreground(len(class_names), decomposition.background)).tolist():
         flip, whole = _pixels(decomposition, c)
-        # A class that never flips has no differences, and would only make the correction larger.
+        # A class that never flips has no differences, and would only strengthen the correction.
         own = (
             {}
             if not flip.any()
@@ -142,15 +142,15 @@ def _pixels(decomposition: Decomposition, c: int) -> tuple[np.ndarray, np.ndarra
 def flip_gap(
     decomposition: Decomposition, sides: Mapping[int, tuple[np.ndarray, np.ndarray]], clusters: np.ndarray | None = None
 ) -> tuple[float, float, float]:
-    """Returns Flip of rare minus common groups within each class, averaged over the classes that have both.
+    """Returns Flip in rare minus common groups within each class, averaged over classes that have both.
 
     Args:
         decomposition: of n images.
-        sides: by class the places of its images in common and in rare groups.
+        sides: image indices in common and rare groups, by class.
         clusters: as in `ratios`.
 
     Returns:
-        The mean and both ends of its 95% interval; NaN where no class has both.
+        The mean and its 95% interval; NaN if no class has both.
     """
     differences = []
     for c, both in sides.items():
@@ -175,7 +175,7 @@ def flip_gap(
 def flip_pairs(
     decomposition: Decomposition, class_names: Sequence[str], *, clusters: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Returns the share of each class that is predicted as another one, the largest lower bound first.
+    """Returns the share of each class predicted as each other class, largest lower bound first.
 
     Args:
         decomposition: of n images.
@@ -183,8 +183,8 @@ def flip_pairs(
         clusters: as in `ratios`.
 
     Returns:
-        A row a pair of foreground classes, of at most PAIRS of the most pixels: `truth`, `prediction`; `images` that
-        show the class, `flipped_images` of these with such a flip; `pixels`; `share` of the class, `low`, `high`.
+        A row per pair of foreground classes, for at most PAIRS with the most pixels: `truth`, `prediction`; `images`
+        that show the class, `flipped_images` of these with such a flip; `pixels`; `share` of the class, `low`, `high`.
     """
     confusion = np.asarray(decomposition.confusion)
     flips = flips_of(confusion.sum(0, dtype=np.int64), background=decomposition.background)

@@ -1,4 +1,4 @@
-"""Groups and clusters of the images, from a CSV or from their names."""
+"""Reads groups and clusters of images from a CSV or from their names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ TRAINING = "a CSV with the columns class and scene, a row a training image or wi
 
 
 class ImageGroups(NamedTuple):
-    """Groups int64 (n,) of images, what they number, scene names, further texts, a sentence, and the table's columns.
+    """Groups int64 (n,) of images, their numbering, scene names, further texts, a sentence, and the table.
 
-    `table` has the rows of the images, by column.
+    `table` maps columns to the images' values.
     """
 
     numbers: np.ndarray | None
@@ -33,10 +33,10 @@ class ImageGroups(NamedTuple):
 
 
 def match_names(pattern: str, names: Sequence[str], *, option: str) -> list[str]:
-    """Returns what a regular expression finds in each name: its first group, or all that it matches.
+    """Returns the first group, or the whole match, of a regular expression in each name.
 
     Raises:
-        AuditError: not a regular expression, or names that it does not match.
+        AuditError: the expression is invalid, or does not match some names.
 
     Example:
         >>> match_names("[a-z]+", ["rome_01", "paris_02"], option="--groups")
@@ -55,10 +55,10 @@ def match_names(pattern: str, names: Sequence[str], *, option: str) -> list[str]
 
 
 def read_clusters(given: str, groups: ImageGroups, names: Sequence[str]) -> np.ndarray:
-    """Returns int64 (n,), the cluster of each image: a column of the groups' table, or a match in its name.
+    """Returns the cluster of each image, int64 (n,), from a column of the groups' table or a match in its name.
 
     Raises:
-        AuditError: neither is there, or all images are of one cluster.
+        AuditError: neither exists, or all images are in one cluster.
     """
     texts = groups.table[given] if given in groups.table else match_names(given, names, option="--clusters")
     numbers, present = pd.factorize(pd.Series(list(texts)), sort=True)
@@ -78,21 +78,20 @@ def read_groups(
 ) -> tuple[ImageGroups, list[str]]:
     """Returns the group of each image, and the images' names.
 
-    A name may be written with its file's ending or folders. For images that are known by position, names are positions
-    from 0; or, where the table has other names and a row for each image, its rows are in the images' order and their
-    names become the images'.
+    Names may include file endings or folders. Images known by position are named by their index from 0. If the table
+    has other names and a row per image, its rows must be in the images' order, and the images take its names.
 
     Args:
-        given: the path of a table, or a regular expression whose match in a name is the image's group.
+        given: the path of a table, or a regular expression that matches the group in a name.
         names: the images' names, in order.
-        foreground: the names of the F foreground classes. Of two, integer groups are 0..3 (2 * class + scene).
-        positional: whether the names are mere positions.
-        training: a table of training images by class and scene: a class's scene that most of them show is common.
-            None: that of the images themselves.
-        suffixes: endings that are no part of a name.
+        foreground: the names of the F foreground classes. For two, integer groups are 0..3 (2 * class + scene).
+        positional: whether the names are only positions.
+        training: a table of training images by class and scene. The most frequent scene of a class is its common one.
+            None uses the images themselves.
+        suffixes: endings to drop from names.
 
     Raises:
-        AuditError: not such a table, images without a group, classes that are none, or groups out of range.
+        AuditError: the table has another format, images have no group, or classes or groups are unknown.
     """
     path = Path(given)
     if not path.exists() and path.suffix.lower() != ".csv":
@@ -130,7 +129,7 @@ def read_groups(
 def _of_scenes(
     path: Path, table: pd.DataFrame, foreground: Sequence[str], seen: pd.DataFrame, where: Path
 ) -> ImageGroups:
-    """Returns F x S groups; of classes whose most frequent scene is not known, groups without a common side."""
+    """Returns F x S groups. Classes without a known most frequent scene have no common side."""
     wrong = [f"{name} ({text[:40]})" for name, text in table["class"].items() if text not in foreground]
     if wrong:
         raise AuditError(f"{path}: expected classes of {', '.join(foreground)}, found others, {listed(wrong)}")
@@ -174,7 +173,7 @@ def _stem(name: str, suffixes: Sequence[str]) -> str:
 
 
 def _by_name(texts: pd.Series) -> ImageGroups:
-    # Keys of the summary are made of groups' names and of slashes.
+    # Summary keys join group names with slashes.
     cleaned = texts.str.strip().str.replace("/", "_")
     alike = texts.groupby(cleaned).nunique()
     if (alike > 1).any():

@@ -1,4 +1,4 @@
-"""The page of an audit: its report with charts and pictures."""
+"""Writes the page of an audit: its report with charts and pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ HINT = "Photos are shown where --images names their folder."
 def write_audit_page(
     folder: Path, audit: Audit, document: Document, items: Sequence[Item], segments: Sequence[Item] = ()
 ) -> None:
-    """Writes index.html, which needs no other file, and its figures as SVG and PNG."""
+    """Writes a self-contained index.html, and its figures as SVG and PNG."""
     palette = palette_of(audit, items)
     caption = RISKIEST if audit.has_scores else MOST_FLIPPED
     caption += "" if any(item.image is not None for item in items) else f" {HINT}"
@@ -55,7 +55,7 @@ def write_audit_page(
 
 
 def _linked(block: Numbers, audit: Audit, segments: Sequence[Item]) -> Numbers:
-    """Returns the flip matrix in segments with cells that lead to the pictures; other tables as they are."""
+    """Links the cells of the segment flip matrix to pictures; returns other tables unchanged."""
     classes, table = segment_matrix(audit.objects)
     if block.table != table:
         return block
@@ -67,7 +67,7 @@ def _linked(block: Numbers, audit: Audit, segments: Sequence[Item]) -> Numbers:
 
 
 def charts(audit: Audit) -> list[Chart]:
-    """Returns the charts of shares, of risk-coverage and of deciles but for masks, and of the flip matrix."""
+    """Returns charts of shares, of risk-coverage and deciles (not for masks), and of the flip matrix."""
     summary = audit.summary
     note = f"{len(audit.names)} images, {len(audit.foreground)} foreground classes."
     ranked = []
@@ -83,7 +83,7 @@ def charts(audit: Audit) -> list[Chart]:
 
 
 def _shares(audit: Audit, note: str) -> Chart:
-    """Returns correct, flip and miss as stacked shares: of all images and of each group, and of each true class."""
+    """Returns stacked shares of correct, flip and miss, for all images, each group and each true class."""
     keys = [key for key in audit.summary if key.startswith("group/") and key.endswith("/fg_flip")]
     groups = {"all": ""} | {key.split("/")[1]: key.removesuffix("fg_flip") for key in keys[:BARS]}
     names = ("fg_correct", "fg_flip", "fg_miss")
@@ -103,5 +103,5 @@ def _shares(audit: Audit, note: str) -> Chart:
 
 
 def _part(audit: Audit, note: str, shown: int) -> str:
-    """Returns the note, with the number of classes shown where some are left out."""
+    """Returns the note, with the number of classes shown if some are left out."""
     return note if shown == len(audit.foreground) else f"{note} Shown are the {shown} classes in the most flips."

@@ -1,4 +1,4 @@
-"""Pairs of stored predictions and labels: found by headers, matched by name or position, read one at a time."""
+"""Finds stored predictions and labels by header, matches them by name or position, and reads them one by one."""
 
 import contextlib
 import math
@@ -45,7 +45,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 class Source(NamedTuple):
-    """The images that one argument names, in order; without names they are known by their place alone."""
+    """The images of one argument, in order. Without names they are identified by position."""
 
     path: Path
     names: tuple[str, ...] | None
@@ -75,11 +75,11 @@ class Arrays(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """How values are read: `kind` as in `flipjax.metrics`, the class axis (first or last), the number of classes.
+    """How to read values: `kind` as in `flipjax.metrics`, class axis (first or last) and number of classes.
 
-    Masks have no such axis ("none"); their classes are 0 until they are counted. Maps are applied on reading;
-    `unit` is `class`, `component`, or `instance`: the segments of a COCO file. `predict` makes logits of a photo
-    where predictions are not stored.
+    Masks have class axis "none", and 0 classes until they are counted. Maps are applied on reading. `unit` is `class`,
+    `component`, or `instance` (segments of a COCO file). `predict` computes logits from photos if predictions are not
+    stored.
     """
 
     kind: str
@@ -95,14 +95,14 @@ class Encoding(NamedTuple):
 
     @property
     def options(self) -> LabelSpec:
-        """Options of the kernels, of scores with the classes last."""
+        """Kernel options, for scores with classes last."""
         known = background_classes(self.background)
         classes = self.classes if self.kind == "masks" else None
         return LabelSpec(known, self.ignore_index, self.spatial_ndim, self.kind, num_classes=classes)
 
 
 class Inputs(NamedTuple):
-    """Images, their encoding, whether they are matched by position alone, and COCO's categories or None."""
+    """Images, their encoding, whether they are matched by position only, and COCO categories or None."""
 
     pairs: list[Pair]
     encoding: Encoding
@@ -129,28 +129,28 @@ def open_pairs(
     suffixes: Sequence[str] = (),
     limits: Limits | None = None,
 ) -> Inputs:
-    """Finds the images of two folders or files by headers alone, but for the values of masks without a class count.
+    """Finds the images of two folders or files by headers only, except that masks without a class count are read.
 
     Args:
-        predictions: a folder with one file an image, or a file with all; None where `predict` makes them.
+        predictions: a folder with one file per image, or one file with all; None with `predict`.
         labels: the same.
-        predict: makes logits of a photo.
+        predict: computes logits from a photo.
         images: the folder of the photos.
         kind: `logits`, `probabilities` or `masks`.
-        channels: `first` or `last`, where shapes fit both.
-        background: the class that is background, several, or None.
+        channels: `first` or `last`, needed if shapes fit both.
+        background: the background class, several, or None.
         ignore_index: the label of pixels to ignore.
-        class_names: of all classes, or of those but the background.
-        num_classes: of masks, where neither names nor values give it.
-        label_map: a CSV or the name of a map of labels to classes.
+        class_names: names of all classes, or of all except the background.
+        num_classes: number of classes of masks, if names and values do not determine it.
+        label_map: a CSV, or the name of a map from labels to classes.
         prediction_map: the same for predicted masks.
-        unit: of segments, `class`, `component` or `instance`.
-        min_score: of COCO results.
+        unit: segment unit, `class`, `component` or `instance`.
+        min_score: lowest score of COCO results.
         suffixes: endings to drop from names.
-        limits: of what an image may take.
+        limits: size limits of images.
 
     Raises:
-        AuditError: an input cannot be used, or an option does not go with it.
+        AuditError: an input is unusable, or an option does not fit it.
     """
     limits = limits or Limits()
     masks = kind == "masks"
@@ -198,7 +198,7 @@ def _open_side(
     suffixes: tuple[str, ...],
     limits: Limits,
 ) -> tuple[Source, Coco | None]:
-    """Returns the images of one argument, and of a COCO file its categories."""
+    """Returns the images of one argument, and the categories of a COCO file."""
     if path.suffix.lower() != ".json":
         return open_source(path, wanted=wanted, suffixes=suffixes, limits=limits), truth
     if wanted != "labels" and not (wanted == "masks" and truth):
@@ -211,10 +211,10 @@ def _open_side(
 
 
 def find_photos(folder: Path, names: Sequence[str] | None = None, *, suffixes: Sequence[str] = ()) -> dict[str, Path]:
-    """Returns the photo of each image by its name; without names all of the folder.
+    """Returns the photos of images by name, or all photos of the folder without names.
 
     Raises:
-        AuditError: not a folder, images without a photo, or several photos of one name.
+        AuditError: the folder is missing, or an image has no photo or several.
     """
     if not folder.is_dir():
         raise AuditError(f"--images: expected a folder of photos ({' '.join(PHOTOS)}), found {folder}")
@@ -229,7 +229,7 @@ def find_photos(folder: Path, names: Sequence[str] | None = None, *, suffixes: S
 
 
 def _predicted(predict: Predict, photos: Mapping[str, Path], labels: Source) -> Source:
-    """Returns the images of labels as predictions that a model makes of their photos; C is that of the first."""
+    """Returns photos of labelled images as predictions to compute, with C taken from the first one."""
     if labels.names is None:
         raise AuditError(f"{labels.path}: expected labels with names beside --model, those of the photos")
     first = predict(read_photo(photos[labels.names[0]], labels.images[0].shape))
@@ -240,7 +240,7 @@ def _predicted(predict: Predict, photos: Mapping[str, Path], labels: Source) -> 
 
 
 def _background(given: Background, coco: Coco | None, *, masks: bool) -> Background:
-    """Returns the background; panoptic masks have that of pixels of no predicted segment beside the given one."""
+    """Returns the background. Panoptic masks add the class of pixels without predicted segment."""
     with in_options():
         if not (coco and coco.panoptic):
             return read_background(given)
@@ -249,7 +249,7 @@ def _background(given: Background, coco: Coco | None, *, masks: bool) -> Backgro
 
 
 def _count_classes(pairs: Sequence[Pair], encoding: Encoding, given: int | None, names: Sequence[str]) -> int:
-    """Returns the number of classes of masks: given, that of a map or of the names, or counted."""
+    """Returns the number of classes of masks: given, from a map or names, or counted."""
     least = encoding.label_map.count if encoding.label_map else 0
     all_named = encoding.background is None or any("background" in name.lower() for name in names)
     if not (given or least or (names and all_named)):
@@ -265,7 +265,7 @@ def _count_classes(pairs: Sequence[Pair], encoding: Encoding, given: int | None,
 
 
 def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
-    """Returns the names of images; an AuditError where one stands twice."""
+    """Returns image names; raises AuditError for duplicates."""
     names = tuple(names)
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
@@ -274,18 +274,18 @@ def check_names(where: object, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def open_source(path: Path, *, wanted: str, limits: Limits, suffixes: Sequence[str] = ()) -> Source:
-    """Finds the images of a folder (one file an image) or of a file (a stack of images, or an array for each).
+    """Finds the images of a folder (one file per image) or of a file (a stack, or one array per image).
 
-    Reads headers, and the names in an npz.
+    Reads only headers, and the names in an npz.
 
     Args:
         path: a folder of npy, npz and, for labels and masks, PNG or NIfTI files; or one of them.
         wanted: the array to take from an npz that holds several: logits, probabilities, masks or labels.
-        limits: of what an npz unpacks to.
+        limits: size limits of an unpacked npz.
         suffixes: endings to drop from names.
 
     Raises:
-        AuditError: nothing there, files or values of another type, or damaged, or names that stand for two images.
+        AuditError: nothing is found, files are damaged or of another type, or a name is ambiguous.
     """
     rank = RANKS[wanted]
     endings = (".npy", ".npz") if rank == 3 else (".npy", ".npz", ".png", *NIFTI)
@@ -320,7 +320,7 @@ def open_source(path: Path, *, wanted: str, limits: Limits, suffixes: Sequence[s
 
 
 def _alone(file: Path, wanted: str, limits: Limits) -> StoredArray:
-    """Returns the one image of a file in a folder: models often save a batch of one."""
+    """Returns the one image of a file in a folder. Accepts a batch of one, which models often save."""
     array = _member(read_headers(file, limits=limits), wanted)
     if array and wanted in INDICES and len(array.shape) == 3 and array.shape[0] != 1 and suffix_of(file) not in NIFTI:
         return _check_form(array, array.shape, wanted)
@@ -331,13 +331,13 @@ def _alone(file: Path, wanted: str, limits: Limits) -> StoredArray:
 
 
 def _member(arrays: dict[str, StoredArray], wanted: str) -> StoredArray | None:
-    """Returns the array to take from a file: the one of that name, or the only one that has no other meaning."""
+    """Returns the array named `wanted`, or the only one without another meaning."""
     others = [array for name, array in arrays.items() if name not in RESERVED]
     return arrays.get(wanted, others[0] if len(others) == 1 else None)
 
 
 def stem_of(path: Path, suffixes: Sequence[str] = ()) -> str:
-    """Returns the name of an image: that of its file without its type and without one of the suffixes."""
+    """Returns the name of an image: its file name without extension and without one of the suffixes."""
     return _without(path.name[: len(path.name) - len(suffix_of(path))], suffixes)
 
 
@@ -346,7 +346,7 @@ def _without(name: str, suffixes: Sequence[str]) -> str:
 
 
 def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str) -> StoredArray:
-    """Returns one image of an array, of which `shape` is that of one image; a one-hot mask by its class axis."""
+    """Checks an array for images of `shape`, and finds the class axis of one-hot masks."""
     volume = suffix_of(array.path) in NIFTI
     rank = 3 if volume else RANKS[wanted]
     hot = wanted in INDICES and not volume and len(shape) == rank + 1
@@ -358,22 +358,21 @@ def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str) -> Stor
         raise AuditError(f"{array}: expected images, found an array of shape {array.shape}")
     if not hot:
         return array._replace(shape=shape)
-    # There are fewer classes than rows or columns.
+    # Assumes fewer classes than rows or columns.
     last = shape[-1] <= shape[0]
     return array._replace(shape=shape[:-1] if last else shape[1:], axis=-1 if last else 0)
 
 
 def pair_images(predictions: Source, labels: Source) -> list[Pair]:
-    """Pairs each prediction with its labels: by name where both have names, else by place.
+    """Pairs predictions with labels, by name if both have names, else by position.
 
     Raises:
-        AuditError: names that only one side has, other orders, other counts, names on one side alone, or volumes that
-            lie elsewhere than their labels.
+        AuditError: names, order or counts differ, only one side has names, or volumes and labels differ in position.
     """
     where = f"{predictions.path} and {labels.path}"
     ours, theirs = predictions.names, labels.names
     both = predictions.stacked and labels.stacked
-    # Two files of one image each are a pair, whatever they are called.
+    # Two files with one image each form a pair, whatever their names.
     single = len(predictions.images) == len(labels.images) == 1 and not predictions.path.is_dir()
     if ours is not None and theirs is not None and not single:
         lacking = {"predictions without labels": set(ours) - set(theirs)}
@@ -403,7 +402,7 @@ def pair_images(predictions: Source, labels: Source) -> list[Pair]:
 
 
 def _check_place(pair: Pair) -> None:
-    """Raises AuditError where two volumes have voxels of other sizes, directions or places."""
+    """Raises AuditError if two volumes differ in voxel size, direction or position."""
     if suffix_of(pair.prediction.path) in NIFTI and suffix_of(pair.labels.path) in NIFTI:
         found, expected = (open_volume(array.path).affine for array in (pair.prediction, pair.labels))
         if not np.allclose(found, expected, rtol=1e-4, atol=1e-3):
@@ -414,15 +413,15 @@ def _check_place(pair: Pair) -> None:
 
 
 def find_encoding(pairs: Sequence[Pair], encoding: Encoding, limits: Limits) -> Encoding:
-    """Finds the axis of the classes by comparing the predictions' shapes with their labels', by headers alone.
+    """Finds the class axis by comparing the shapes of predictions and labels, from headers only.
 
     Args:
         pairs: the images.
-        encoding: its channels are those that were given, or None.
-        limits: of what an image may take.
+        encoding: its channels are as given, or None.
+        limits: size limits of images.
 
     Raises:
-        AuditError: sizes that do not fit or are too large, or an axis that could be either.
+        AuditError: sizes do not fit or are too large, or the axis is ambiguous.
     """
     axes = ("none",) if encoding.kind == "masks" else (encoding.channels,) if encoding.channels else ("last", "first")
     fitting = [[axis for axis in axes if _split(each.prediction, axis)[0] == each.labels.shape] for each in pairs]
@@ -449,7 +448,7 @@ def find_encoding(pairs: Sequence[Pair], encoding: Encoding, limits: Limits) -> 
 
 
 def check_limit(what: str, value: int, limits: Limits, name: str) -> None:
-    """Raises AuditError where a number of pixels or bytes is above its limit."""
+    """Raises AuditError if a number of pixels or bytes exceeds its limit."""
     if value > getattr(limits, name):
         unit = "pixels" if name == "pixels" else "bytes"
         most = f"{getattr(limits, name):,} {unit}"
@@ -457,14 +456,14 @@ def check_limit(what: str, value: int, limits: Limits, name: str) -> None:
 
 
 def _split(array: StoredArray, axis: str) -> tuple[tuple[int, ...], int]:
-    """Returns the sizes of the image and the number of classes, of masks 1."""
+    """Returns the image size and the number of classes (1 for masks)."""
     if axis == "none":
         return array.shape, 1
     return (array.shape[:-1], array.shape[-1]) if axis == "last" else (array.shape[1:], array.shape[0])
 
 
 def read_values(pairs: Sequence[Pair], encoding: Encoding) -> Generator[Arrays]:
-    """Reads the images in order, the next one while one is used."""
+    """Reads images in order, prefetching the next one."""
     with ArrayReader() as reader, ThreadPoolExecutor(1) as thread:
         following = thread.submit(read_pair, reader, pairs[0], encoding)
         for each in pairs[1:]:
@@ -475,10 +474,10 @@ def read_values(pairs: Sequence[Pair], encoding: Encoding) -> Generator[Arrays]:
 
 
 def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> Arrays:
-    """Reads one image, scores as float32.
+    """Reads one image, with scores as float32.
 
     Raises:
-        AuditError: a damaged file, or labels that a map does not name.
+        AuditError: a file is damaged, or a map lacks some labels.
     """
     own = encoding.ignore_index
     labels, ids = _mapped(reader, pair.labels, encoding.label_map, ignore_index=own)
@@ -497,7 +496,7 @@ def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> Arrays:
 def _mapped(
     reader: ArrayReader, array: StoredArray, label_map: LabelMap | None, *, ignore_index: int | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns classes, and the segment ids of a COCO file."""
+    """Returns classes, and segment ids of a COCO file."""
     values = reader.read(array)
     if array.classes is not None:
         origin = f"{array.path.parent}.json"
@@ -510,7 +509,7 @@ def _mapped(
 
 @contextlib.contextmanager
 def in_options(pair: Pair | None = None) -> Iterator[None]:
-    """Raises a metric's error as an AuditError that names the file and spells arguments as options.
+    """Converts a metric's error to an AuditError that names the file and spells arguments as options.
 
     Example:
         >>> with in_options():

@@ -1,4 +1,4 @@
-"""The images worth looking at: the photo where it is known, truth, prediction, errors and flip-risk of each."""
+"""Chooses and draws example images of an audit: photo, truth, prediction, errors and flip-risk."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ MARGIN = 8
 
 
 def choose_items(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the places of the images to look at, and why each is; of masks, those of the largest flip share."""
+    """Returns indices of example images and the reason for each; for masks, those with the largest flip share."""
     if audit.has_scores:
         return gallery.choose_images(audit.decomposition, riskiest=SHOWN, typical=0, confident=SHOWN)
     flip = np.nan_to_num(np.asarray(audit.decomposition.flip))
@@ -33,19 +33,19 @@ def choose_items(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_items(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
-    """Returns the images to look at, in the order chosen; their maps are asked for in the order of the images."""
+    """Returns example images in the order chosen, requesting their maps in the order of the images."""
     indices, kinds = choose_items(audit)
     maps = {index: maps_of(index) for index in sorted(indices.tolist())}
     return [make_item(audit, i, kind, maps[i]) for i, kind in zip(indices.tolist(), kinds.tolist(), strict=True)]
 
 
 def anchor_of(truth: int, predicted: int) -> str:
-    """Returns the place on the page of the segments of one class that are taken for another."""
+    """Returns the page anchor of segments of one class predicted as another."""
     return f"flip-{truth}-{predicted}"
 
 
 def draw_segments(audit: Audit, maps_of: Callable[[int], Mapping[str, Any]]) -> list[Item]:
-    """Returns the largest flipped segments of each of the most frequent pairs, cut out of their images."""
+    """Returns crops of the largest flipped segments of the most frequent class pairs."""
     true = audit.objects.tables.true
     if "first" in true:
         return []
@@ -86,16 +86,16 @@ def _cut(row: Mapping[str, Any], step: int, shape: tuple[int, ...]) -> tuple[sli
 def draw_maps(
     scores: np.ndarray, labels: np.ndarray, options: LabelSpec, *, image: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns the maps of one image that a page shows, by name, of LARGEST_SIDE pixels a side or less.
+    """Returns the maps of one image by name, at most LARGEST_SIDE pixels per side.
 
     Args:
         scores: float (H, W, C) or class indices (H, W).
         labels: integers (H, W).
-        options: as the kernels take them.
-        image: the photo uint8 (H, W, 3), which is shown with them.
+        options: kernel options.
+        image: the photo uint8 (H, W, 3), shown beside them.
     """
     if labels.ndim == 3:
-        # Of a volume of masks, the slice along the last axis with the most wrong voxels.
+        # For volumes of masks, shows the slice along the last axis with the most wrong voxels.
         wrong = (scores != labels) & (True if options.ignore_index is None else labels != options.ignore_index)
         scores, labels = (values[..., wrong.sum((0, 1)).argmax()] for values in (scores, labels))
     step = math.ceil(max(labels.shape) / LARGEST_SIDE)
@@ -128,7 +128,7 @@ def make_item(audit: Audit, index: int, kind: str, maps: Mapping[str, Any]) -> I
 
 
 def palette_of(audit: Audit, items: Sequence[Item]) -> Palette:
-    """Returns the colours of the classes; the legend names those with the most pixels in the items."""
+    """Returns the class colours; the legend has the classes with the most pixels in the items."""
     classes = len(audit.class_names)
     colours = [*class_colours(classes, background=audit.background), IGNORED_COLOUR]
     maps = [values.ravel() for item in items for values in (item.truth, item.prediction)]

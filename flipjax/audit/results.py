@@ -1,4 +1,4 @@
-"""The results of an audit: its summary with intervals, and the rows of its files."""
+"""Summarises an audit with intervals, and builds the rows of its files."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ from flipjax.results.quantities import IMAGE_QUANTITIES, SCENE_IMAGE_QUANTITIES,
 
 
 class Objects(NamedTuple):
-    """The segments of an audit: their tables, SegFlip by class, the flip matrix int64 (C, C), the budget."""
+    """The segments of an audit: tables, SegFlip by class, flip matrix int64 (C, C) and error budget."""
 
     tables: SegmentTables
     flips: pd.DataFrame
@@ -46,7 +46,7 @@ class Objects(NamedTuple):
 
     @property
     def background(self) -> bool:
-        """Whether any class is background, as which a segment can be missed."""
+        """Whether any class is background, so that segments can be missed."""
         return len(self.foreground) < len(self.class_names)
 
     def summary(self) -> dict[str, float]:
@@ -54,27 +54,27 @@ class Objects(NamedTuple):
         return {name: rows_by_name(self.flips)["all"][name] for name in ("seg_flip", "strict_flip")}
 
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Returns their intervals, where there are any."""
+        """Returns the intervals of SegFlip and StrictFlip, if any."""
         names = [name for name in self.summary() if f"{name}_low" in self.flips]
         row = rows_by_name(self.flips)["all"]
         return {name: (row[f"{name}_low"], row[f"{name}_high"]) for name in names}
 
     def of_images(self, images: int) -> dict[str, list[int]]:
-        """Returns two columns of images.csv: segments, and how many of them flip."""
+        """Returns two columns of images.csv: the numbers of segments and of flipped segments."""
         place = self.tables.true["image"].to_numpy()
         flip = (self.tables.true["outcome"] == "flip").to_numpy()
         counts = [np.bincount(part, minlength=images).tolist() for part in (place, place[flip])]
         return dict(zip(("segments", "flipped_segments"), counts, strict=True))
 
     def flipped_pairs(self) -> list[list[int]]:
-        """Returns true class, predicted class, segments and pixels of each pair that flips, the most segments first."""
+        """Returns true class, predicted class, segments and pixels of each flipped pair, most segments first."""
         flips = self.tables.true[self.tables.true["outcome"] == "flip"]
         counts = flips.groupby(["class", "predicted"])["pixels"].agg(["size", "sum"]).reset_index()
         counts = counts.sort_values(["size", "sum"], ascending=False, kind="stable")
         return counts.astype(np.int64).to_numpy().tolist()
 
     def as_json(self) -> dict[str, Any]:
-        """Returns SegFlip by class, the flip matrix in segments and the budget; None for what does not exist."""
+        """Returns SegFlip by class, the flip matrix in segments and the budget, with None for undefined values."""
         tables = {"segments": self.flips, "budget": self.budget}
         stored: dict[str, Any] = {
             name: {
@@ -92,13 +92,13 @@ class Objects(NamedTuple):
 def count_objects(
     measured: Measured, class_names: Sequence[str], *, samples: int, clusters: np.ndarray | None = None
 ) -> Objects:
-    """Counts segments; intervals are of resamples of the images, where there are several, or of their clusters."""
+    """Counts segments. Intervals resample images (if there are several) or clusters."""
     C = len(class_names)
     decomposition, ignored, _, tables = measured
     contexts, evidence = measure_contexts(tables.true, decomposition, ignored)
     if contexts:
         tables = tables._replace(true=tables.true.assign(evidence=evidence))
-    # Rates of segments are sums over images, so that a cluster is an image.
+    # Segment rates are ratios of sums over images, so a cluster can be treated as an image.
     place = tables.true["image"].to_numpy()
     drawn = tables.true.assign(image=place if clusters is None else clusters[place])
     key = key_of(0) if drawn["image"].nunique() > 1 else None
@@ -110,7 +110,7 @@ def count_objects(
 
 
 def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None:
-    """Writes a row for each true segment: segments.parquet, or segments.csv where pyarrow is not installed."""
+    """Writes one row per true segment to segments.parquet, or to segments.csv without pyarrow."""
     true, class_names = objects.tables.true, np.array(objects.class_names, object)
     spelled = {"name": np.array(names, object)[true["image"].to_numpy()]}
     spelled |= {f"{column}_name": class_names[true[column].to_numpy()] for column in ("class", "predicted")}
@@ -125,7 +125,7 @@ def write_segments(folder: Path, objects: Objects, names: Sequence[str]) -> None
 
 
 def rows_by_name(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Returns the rows of a table of numbers by its index."""
+    """Returns the rows of a numeric table by index."""
     return {str(key): dict(zip(map(str, table), map(float, row), strict=True)) for key, *row in table.itertuples()}
 
 
@@ -141,11 +141,11 @@ FEWEST = 30
 class Audit:
     """An audit of n images: their names, groups int64 (n,) or None, ignored pixels int64 (n,), and the class names.
 
-    `summary` is that of `flipjax.metrics.summarize` without its matrix, with the groups by name, and `intervals` those
-    of `bootstrap`. `objects` are the segments; `group_names` the names of the numbers in `groups`; `class_of_group`
-    names the class of a group of a class in a scene; `groups_of_class` has the places of images by group (of scenes:
-    by scene) and class; `by_group` and `pairs` are of `flips_by_group` and `flip_pairs`. `swap` is the scene swap of
-    the images, where the model was at hand. `columns` are further texts of each image, `clusters` int (n,) or None.
+    `summary` is from `flipjax.metrics.summarize`, without its matrix and with named groups; `intervals` are from
+    `bootstrap`. `objects` holds the segments, `group_names` the name of each number in `groups`, `class_of_group` the
+    class of each group of a class in a scene, and `groups_of_class` image indices by group (or by scene) and class.
+    `by_group` and `pairs` are from `flips_by_group` and `flip_pairs`. `swap` is the scene swap of the images, if the
+    model was available. `columns` are further texts of each image, `clusters` int (n,) or None.
     """
 
     names: Sequence[str]
@@ -167,12 +167,12 @@ class Audit:
 
     @functools.cached_property
     def has_scores(self) -> bool:
-        """Whether there is a flip-risk, which masks have not."""
+        """Whether flip-risk exists; masks have none."""
         return not np.isnan(np.asarray(self.decomposition.risk_sum)).all()
 
     @functools.cached_property
     def has_tenths(self) -> bool:
-        """Whether enough images have a rank that a tenth of them says something."""
+        """Whether enough images have a rank for deciles to be meaningful."""
         return self.has_scores and len(self.names) - self.summary["n_images_without_risk"] >= FEWEST
 
     @functools.cached_property
@@ -182,7 +182,7 @@ class Audit:
 
     @functools.cached_property
     def background(self) -> Background:
-        """The class that is background, several or None."""
+        """The background class, several, or None."""
         return self.decomposition.background
 
     @functools.cached_property
@@ -206,20 +206,20 @@ def conclude_audit(
     scene_names: tuple[str, ...] = (),
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Audit:
-    """Summarises counts, with intervals from resamples of the images within each group.
+    """Summarises counts, with intervals from resampling images within groups.
 
     Args:
-        names: of n images.
+        names: n image names.
         groups: int (n,) or None.
-        measured: the n images.
+        measured: the counts of the n images.
         class_names: C names.
         samples: number of resamples.
-        pairs: int (n,), the counterfactual pair of each image or -1: its images are drawn together.
-        clusters: int (n,), images sampled together, such as the frames of a film; None: each alone.
+        pairs: int (n,), the counterfactual pair of each image or -1; pairs are drawn together.
+        clusters: int (n,), images sampled together, such as the frames of a film; None samples each alone.
         further: quantities computed elsewhere, by key.
-        swap: of the images, where their scenes were swapped.
-        all_groups: what `groups` number; of two foreground classes two by two by default.
-        scene_names: of the scenes of `all_groups`.
+        swap: the scene swap of the images, if any.
+        all_groups: the groups that are numbered; two by two by default for two foreground classes.
+        scene_names: names of the scenes of `all_groups`.
         columns: further texts of each image, by name.
     """
     decomposition = measured.decomposition
@@ -227,7 +227,7 @@ def conclude_audit(
     all_groups = all_groups or (TWO_BY_TWO if len(foreground) == 2 else None)
     options = {"groups": groups, "class_names": class_names, "all_groups": all_groups}
     summary = summarize(decomposition, **options)
-    # The audit has it as its confusion.
+    # Already available as `Audit.confusion`.
     del summary["flip_matrix"]
     empty = tuple(
         f"{key.removesuffix('n_images')}" for key, n in summary.items() if key.endswith("/n_images") and not n
@@ -244,7 +244,7 @@ def conclude_audit(
             bootstrap, key=key_of(0), samples=samples, pairs=pairs, clusters=clusters, **options
         )
         intervals = resampled(decomposition, keys)
-        # The same key draws the same images.
+        # The same key draws the same images for all quantities.
         for stand_in, names_of in () if swap is None else _stand_ins(decomposition, swap):
             renamed = {key: _renamed(key, names_of) for key in keys}
             renamed = {key: name for key, name in renamed.items() if name in summary}
@@ -284,7 +284,7 @@ def conclude_audit(
 def name_groups(
     all_groups: AnyGroups | None, foreground: Sequence[str], scene_names: Sequence[str], *, present: Any = ()
 ) -> dict[int, str]:
-    """Returns the name of each group: that of `NamedGroups`, class+scene where both have names, or its number.
+    """Returns group names: those of `NamedGroups`, class+scene if both have names, or numbers.
 
     Example:
         >>> name_groups(TWO_BY_TWO, ("cow", "dog"), ("land", "sea"))[1], name_groups(TWO_BY_TWO, ("cow", "dog"), ())[1]
@@ -296,7 +296,7 @@ def name_groups(
         return {group: str(group) for group in np.unique(present).tolist()}
     numbers = range(all_groups.count)
     if scene_names:
-        # Keys of the summary are parted by slashes.
+        # Summary keys are separated by slashes.
         texts = [f"{foreground[all_groups.class_of(g)]}+{scene_names[all_groups.scene_of(g)]}" for g in numbers]
         named = [text.replace("/", "_") for text in texts]
         if len({*named}) == len(named):
@@ -305,7 +305,7 @@ def name_groups(
 
 
 def with_names(table: Mapping[str, Any], group_names: Mapping[int, str]) -> dict[str, Any]:
-    """Returns a table whose keys `group/<number>/...` have the names of the groups."""
+    """Replaces group numbers in keys `group/<number>/...` by names."""
     numbers = {f"group/{group}/": f"group/{name}/" for group, name in group_names.items()}
     named = {}
     for key, value in table.items():
@@ -317,7 +317,7 @@ def with_names(table: Mapping[str, Any], group_names: Mapping[int, str]) -> dict
 def _places(
     groups: np.ndarray | None, all_groups: AnyGroups | None, foreground: Sequence[int], scene_names: Sequence[str]
 ) -> tuple[dict[str, dict[int, np.ndarray]], dict[int, int], dict[int, tuple[np.ndarray, np.ndarray]]]:
-    """Returns places of images by group or scene and class, the class of each group, and common and rare places."""
+    """Returns image indices by group or scene and class, the class of each group, and common and rare indices."""
     if groups is None:
         return {}, {}, {}
     if not isinstance(all_groups, Groups):
@@ -336,7 +336,7 @@ def _places(
 
 
 def _mean_risk(decomposition: Decomposition) -> dict[str, float]:
-    """Returns the image mean of flip-risk, and its share of log F, the largest it can be."""
+    """Returns the mean flip-risk over images, and its fraction of the maximum log F."""
     risk = np.asarray(decomposition.flip_risk, np.float64)
     mean = float(np.nanmean(risk)) if np.isfinite(risk).any() else math.nan
     F = int(is_foreground(decomposition.confusion.shape[-1], decomposition.background).sum())
@@ -344,7 +344,7 @@ def _mean_risk(decomposition: Decomposition) -> dict[str, float]:
 
 
 def _stand_ins(decomposition: Decomposition, swap: SceneSwap) -> list[tuple[Decomposition, dict[str, str]]]:
-    """Returns decompositions of which the quantities of `summarize` are those of scene swap, by the latter's keys."""
+    """Returns decompositions whose `summarize` values are scene-swap quantities, with a map between keys."""
     inside = is_foreground(decomposition.confusion.shape[-1], decomposition.background)
     predicted = swap.repaired.confusion[..., inside].sum((1, 2))
     ranked = dataclasses.replace(decomposition, risk_sum=swap.risk * predicted)
@@ -358,7 +358,7 @@ def _renamed(key: str, names: Mapping[str, str]) -> str:
 
 
 def image_rows(audit: Audit) -> list[Row]:
-    """Returns a row for each image, the riskiest first and those without flip-risk last; of masks by flip share."""
+    """Returns one row per image by decreasing flip-risk (undefined last), or by flip share for masks."""
     columns = image_columns(audit.decomposition, audit.class_names, swap=audit.swap)
     risk = columns["flip_risk"]
     first: dict[str, Sequence[Any]] = {"name": audit.names, **audit.columns}
@@ -377,7 +377,7 @@ def image_rows(audit: Audit) -> list[Row]:
 
 
 def summary_rows(audit: Audit) -> list[Row]:
-    """Returns a row for each number of the summary: its key, title, group, value and interval, a decile in `decile`."""
+    """Returns one row per number of the summary: key, title, group, decile, value and interval."""
     rows = []
     for key, value in audit.summary.items():
         deciles = isinstance(value, list)

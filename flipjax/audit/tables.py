@@ -1,4 +1,4 @@
-"""The report of an audit: findings and tables, for the terminal, Markdown and the page."""
+"""Builds the findings and tables of an audit for the terminal, Markdown and the page."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ LINKED = "; a number leads to pictures"
 
 
 def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, Any]) -> Document:
-    """Returns the report without pictures: sections by title, in the order of the page."""
+    """Returns the report without pictures, with sections in page order."""
     numbered = [f"{len(audit.names)} images"]
     sections = {
         "Results": [*_by_group(audit), Numbers("All images", overall(audit)), *_by_class(audit)],
@@ -69,7 +69,7 @@ def make_document(audit: Audit, *, facts: Sequence[str], options: Mapping[str, A
 
 
 def findings(audit: Audit) -> list[str]:
-    """Returns the findings in sentences; each repeats a row of a table of the report, or a value of summary.json."""
+    """Returns findings as sentences. Each restates a row of a table or a value of summary.json."""
     lines = [_overall_line(audit), *_group_lines(audit)]
     for row in records_of(audit.pairs[:1]):
         lines.append(
@@ -144,7 +144,7 @@ def _segment_lines(objects: Objects) -> list[str]:
 
 
 def warnings(audit: Audit) -> list[str]:
-    """Returns warnings: labels that do not fit, images without a rank, ignored pixels."""
+    """Returns warnings on mismatched labels, unranked images and ignored pixels."""
     lines = []
     total = audit.confusion.sum()
     shares = audit.confusion / max(total, 1)
@@ -167,14 +167,14 @@ def warnings(audit: Audit) -> list[str]:
 
 
 def constant(audit: Audit) -> set[str]:
-    """Returns keys of the summary that no prediction could change, or that masks do not have."""
+    """Returns keys of the summary that do not depend on predictions, or that masks lack."""
     keys = set(OF_BACKGROUND) if len(audit.foreground) == len(audit.class_names) else set()
     keys |= set() if audit.has_tenths else {*(RANKED[3:] if audit.has_scores else RANKED)}
     return keys | ({"flipped_images"} if not audit.summary["flipped_images"] > 0 else set())
 
 
 def _by_group(audit: Audit) -> list[Numbers]:
-    """Returns Flip of each class in each group, the largest differences, and the groups' main quantities."""
+    """Returns Flip by class and group, the largest differences, and the groups' main quantities."""
     if audit.groups is None:
         return []
     table, blocks = audit.by_group, []
@@ -208,7 +208,7 @@ def _q(row: Mapping[str, Any]) -> str:
 
 
 def _flip_of_groups(audit: Audit) -> list[Numbers]:
-    """Returns the matrix of Flip by class and group, where there are few groups."""
+    """Returns the matrix of Flip by class and group, if groups are few."""
     groups = list(audit.groups_of_class)
     if len(groups) > AT_ONCE:
         return []
@@ -226,7 +226,7 @@ def _flip_of(audit: Audit, c: int, group: str) -> float:
 
 
 def _split_groups(audit: Audit) -> tuple[list[str], list[str]]:
-    """Returns the groups shown at once, and the others: of many, those with the largest Flip."""
+    """Splits groups into those shown at once (of many, those with the largest Flip) and the others."""
     names = [key.split("/")[1] for key in audit.summary if key.startswith("group/") and key.endswith("/n_images")]
     if len(names) <= 2 * AT_ONCE:
         return names, []
@@ -236,7 +236,7 @@ def _split_groups(audit: Audit) -> tuple[list[str], list[str]]:
 
 
 def by_group(audit: Audit, names: Sequence[str]) -> TextTable:
-    """Returns the main quantities of groups, with the IoU of the group's own class where it has one."""
+    """Returns the main quantities of groups, with the IoU of the group's own class, if any."""
     left_out = constant(audit)
     columns = [
         key for key in ("fg_correct", "fg_flip", "fg_miss", "iou/foreground", "risk_auroc") if key not in left_out
@@ -255,7 +255,7 @@ def by_group(audit: Audit, names: Sequence[str]) -> TextTable:
 
 
 def overall(audit: Audit) -> TextTable:
-    """Returns the main quantities over all images, and the IoU gaps where there are groups."""
+    """Returns the main quantities over all images, and IoU gaps if there are groups."""
     table = of_classes(audit.class_names, background=audit.background) | COLUMNS | AUDIT_QUANTITIES
     left_out = constant(audit)
     keys = [key for key in table if key in audit.summary and key not in left_out]
@@ -266,7 +266,7 @@ def overall(audit: Audit) -> TextTable:
 
 
 def _by_class(audit: Audit) -> list[Numbers]:
-    """Returns the classes; of many, those with the largest Flip first and the others folded."""
+    """Returns the class table; of many classes, those with the largest Flip come first and the others are folded."""
     C = len(audit.class_names)
     if C <= AT_ONCE:
         return [Numbers("Classes, pooled over the images", by_class(audit, range(C)))]
@@ -282,7 +282,7 @@ def _by_class(audit: Audit) -> list[Numbers]:
 
 
 def by_class(audit: Audit, classes: Sequence[int]) -> TextTable:
-    """Returns the fate of each class's pixels and its IoU; a dash for a class that is not there."""
+    """Returns the outcomes of each class's pixels and its IoU, with a dash for absent classes."""
     rows = []
     missed = "fg_miss" not in constant(audit)
     for c in classes:
@@ -303,7 +303,7 @@ def by_class(audit: Audit, classes: Sequence[int]) -> TextTable:
 
 
 def _deciles(audit: Audit) -> list[Numbers]:
-    """Returns mean flip-risk and flip share of each tenth of the images, where they are enough."""
+    """Returns mean flip-risk and flip share by decile, if there are enough images."""
     if not audit.has_tenths:
         return []
     rows = []
@@ -317,7 +317,7 @@ def _deciles(audit: Audit) -> list[Numbers]:
 
 
 def _flip_list(audit: Audit) -> list[Numbers]:
-    """Returns the flips between classes, the largest lower bound first."""
+    """Returns flips between classes, largest lower bound first."""
     rows = [
         [
             f"{row['truth']} as {row['prediction']}",
@@ -337,7 +337,7 @@ def _riskiest_title(audit: Audit) -> str:
 
 
 def riskiest(audit: Audit) -> TextTable:
-    """Returns the images of the highest flip-risk, of masks those of the largest flip share."""
+    """Returns the images with the highest flip-risk, or for masks the largest flip share."""
     columns = ["name", *(["group"] if audit.groups is not None else [])]
     columns += [*(["flip_risk"] if audit.has_scores else []), "flip", "correct", "miss", "spill", "largest_flip"]
     columns += [] if audit.swap is None else [*SCENE_IMAGE_QUANTITIES]
@@ -349,7 +349,7 @@ def riskiest(audit: Audit) -> TextTable:
 
 
 def _details(audit: Audit) -> list[Numbers]:
-    """Returns every number of the summary by its key, but for the lists of deciles."""
+    """Returns every number of the summary by key, except lists of deciles."""
     rows = []
     for key, value in audit.summary.items():
         if not isinstance(value, list):
@@ -359,7 +359,7 @@ def _details(audit: Audit) -> list[Numbers]:
 
 
 def _segments(objects: Objects) -> list[Numbers]:
-    """Returns the segments by class, which are taken for which, the budget of errors, and how scores rank them."""
+    """Returns segments by class, their confusions, the error budget, and how scores rank them."""
     if not len(objects.flips) - 1:
         return []
     classes, matrix = segment_matrix(objects)
@@ -380,7 +380,7 @@ def _segments(objects: Objects) -> list[Numbers]:
 
 
 def by_segment_class(objects: Objects) -> tuple[TextTable, TextTable]:
-    """Returns the fate of the segments of the classes of the largest lower bound of SegFlip, and of the others."""
+    """Returns segment outcomes for the classes with the largest lower bound of SegFlip, and for the others."""
     classes = rows_by_name(objects.flips)
     total = classes.pop("all")
     bound = {name: row.get("seg_flip_low", row["seg_flip"]) for name, row in classes.items()}
@@ -389,7 +389,7 @@ def by_segment_class(objects: Objects) -> tuple[TextTable, TextTable]:
     rest = [[name, *_fate(classes[name])] for name in order[WORST:]]
     rest += [[name, "0", *["-"] * 6] for name in objects.class_names if name not in classes]
     header = ["class", "segments", "correct", "SegFlip", "miss", "mixed", "StrictFlip", "of the flips bleeding"]
-    # Without background nothing is missed.
+    # Without background, no segment can be missed.
     kept = [place for place in range(len(header)) if header[place] != "miss" or objects.background]
     header, *rows = ([row[place] for place in kept] for row in (header, *worst, ["all", *_fate(total)], *rest))
     shown = len(worst) + 1
@@ -397,7 +397,7 @@ def by_segment_class(objects: Objects) -> tuple[TextTable, TextTable]:
 
 
 def by_segment_pair(objects: Objects) -> tuple[TextTable, TextTable]:
-    """Returns the pairs of classes with the most flipped segments, and the others."""
+    """Returns the class pairs with the most flipped segments, and the others."""
     totals = objects.tables.true["class"].value_counts()
     rows = []
     for truth, predicted, size, pixels in objects.flipped_pairs():
@@ -408,9 +408,9 @@ def by_segment_pair(objects: Objects) -> tuple[TextTable, TextTable]:
 
 
 def segment_matrix(objects: Objects) -> tuple[list[int], TextTable]:
-    """Returns the classes in the most segments that flip, at most AT_ONCE, and how many of each are taken for each.
+    """Returns at most AT_ONCE classes with the most flipped segments, and the matrix of segments between them.
 
-    Mixed segments are left out, and misses have a column.
+    Leaves out mixed segments, and adds a column for misses.
     """
     inside = np.zeros(len(objects.class_names), bool)
     inside[objects.foreground] = True
@@ -429,7 +429,7 @@ def segment_matrix(objects: Objects) -> tuple[list[int], TextTable]:
 
 
 def ranking(objects: Objects) -> TextTable:
-    """Returns how well scores, and size alone, rank predicted segments that are wrong; empty for masks."""
+    """Returns how well scores and segment size rank wrong predicted segments; empty for masks."""
     header = ["predicted segments", "number", "wrong", "flip-risk", "max softmax", "being small"]
     predicted = objects.tables.predicted
     if not predicted["flip_risk"].notna().any():
@@ -447,7 +447,7 @@ def ranking(objects: Objects) -> TextTable:
 
 
 def mending(objects: Objects) -> TextTable:
-    """Returns the wrong pixels of each kind, and the mean IoU that correcting them gains, the largest gain first."""
+    """Returns the wrong pixels of each kind, and the mean IoU gained by correcting them, largest gain first."""
     kinds = objects.budget.drop(index="all").sort_values("gain", ascending=False, kind="stable")
     rows = []
     for kind, row in rows_by_name(pd.concat([kinds[kinds["pixels"] > 0], objects.budget.loc[["all"]]])).items():
@@ -457,7 +457,7 @@ def mending(objects: Objects) -> TextTable:
 
 
 def most_flipped(audit: Audit, *, limit: int) -> list[int]:
-    """Returns the foreground classes in order; of more than `limit`, those with the most flips to or from them."""
+    """Returns at most `limit` foreground classes in order, preferring those with the most flips to or from them."""
     flips = audit.confusion * (1 - np.eye(len(audit.class_names), dtype=np.int64))
     flips = flips[np.ix_(audit.foreground, audit.foreground)]
     involved = dict(zip(audit.foreground, flips.sum(0) + flips.sum(1), strict=True))
@@ -465,7 +465,7 @@ def most_flipped(audit: Audit, *, limit: int) -> list[int]:
 
 
 def with_interval(audit: Audit, key: str, *, percent: bool = False, digits: int = 4, index: int | None = None) -> str:
-    """Returns a value of the summary with its interval in brackets, or '-' where it does not exist."""
+    """Returns a value of the summary with its interval in brackets, or '-' if it is undefined."""
     values = [audit.summary[key], *audit.intervals.get(key, ())]
     if index is not None:
         values = [value[index] for value in values]

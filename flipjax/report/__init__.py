@@ -1,1 +1,1 @@
-"""The report of a run folder: figures, tables and a page. `flipjax report RUN` makes it again."""
+"""The report of a run folder: figures, tables and a page. `flipjax report RUN` rebuilds it."""

@@ -1,8 +1,8 @@
-"""`flipjax report RUN`: makes a run's page again.
+"""`flipjax report RUN`: rebuilds a run's page.
 
-`flipjax report --compare A B` sets two runs side by side. `flipjax report --table paper RUN [RUN ...]` writes the
-paper's table (CSV, Markdown, LaTeX) and its figure of flip-risk deciles. Everything comes from the stored results:
-neither JAX nor the pool is needed. Exit codes: 0 done, 1 results that cannot be read, 2 no results there.
+`flipjax report --compare A B` compares two runs. `flipjax report --table paper RUN [RUN ...]` writes the
+paper's table (CSV, Markdown, LaTeX) and its figure of flip-risk deciles. Reports use stored
+results only and need neither JAX nor the pool. Exit codes: 0 done, 1 unreadable results, 2 no results.
 """
 
 import sys
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         folder = options.out or options.workdir[0] / "report"
         print(f"{write_paper(options.workdir, folder, published=options.published)}\n\ntable: {folder / 'paper.csv'}")
         return command.DONE
-    # Not before: they load matplotlib.
+    # Imported late because they load matplotlib.
     from flipjax.report.compare import compare_runs
     from flipjax.report.page import build_report
 

@@ -1,4 +1,4 @@
-"""A chart: panels side by side in one figure, which is written as SVG and PNG and shown on a page as that SVG."""
+"""A chart: panels in one figure, written as SVG and PNG. Pages embed the SVG."""
 
 import io
 import math
@@ -20,7 +20,7 @@ PANELS = 18
 
 
 class Panel(NamedTuple):
-    """One pair of axes: what draws it, what it shows in words, and its size (width, height) in inches."""
+    """One pair of axes: a drawing function, a description in words, and a size (width, height) in inches."""
 
     draw: Callable[[Axes], Any]
     text: str
@@ -28,10 +28,9 @@ class Panel(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """Panels under one title. `caption` says how to read them, `note` n and the kind of interval.
+    """Panels under one title. `caption` explains how to read them, and `note` states n and the kind of interval.
 
-    Of more than PANELS panels the first are drawn, and the caption says so. Panels are `stretch` times as wide as they
-    ask for.
+    At most PANELS panels are drawn; the caption states how many are left out. `stretch` scales their widths.
     """
 
     name: str
@@ -56,20 +55,20 @@ class Chart(NamedTuple):
 
     @property
     def size(self) -> tuple[float, float]:
-        """The width and the height of the figure, in inches."""
+        """Width and height of the figure, in inches."""
         rows = math.ceil(len(self.drawn) / len(self.widths))
         return sum(self.widths), rows * max(panel.size[1] for panel in self.drawn) + NOTE_INCHES
 
     @property
     def text(self) -> str:
-        """The caption, and what is left out."""
+        """The caption, with the number of panels left out."""
         left_out = len(self.panels) - len(self.drawn)
         more = f" {left_out} further panels are left out; their numbers are in the tables." if left_out else ""
         return f"{self.caption}{more}"
 
 
 def draw_chart(chart: Chart) -> dict[str, bytes]:
-    """Draws a chart and returns the bytes of its `svg` and its `png` file; equal charts give equal bytes."""
+    """Draws a chart and returns the bytes of its `svg` and `png` files, deterministically."""
     svg, png = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(PLAIN):
         layout = ConstrainedLayoutEngine()
@@ -82,10 +81,10 @@ def draw_chart(chart: Chart) -> dict[str, bytes]:
         for axes in grid[len(chart.drawn) :]:
             axes.set_axis_off()
         figure.supxlabel(chart.note, **NOTE)
-        # Laid out once, for both files.
+        # The layout is computed once for both files.
         layout.execute(figure)
         figure.set_layout_engine("none")
-        # Figure.savefig would draw each file twice.
+        # Figure.savefig would draw the figure twice for each file.
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
     return {"svg": svg.getvalue(), "png": png.getvalue()}

@@ -1,4 +1,4 @@
-"""The charts and tables of a run, by section of its page."""
+"""Charts and tables of a run, by section of its page."""
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle, islice, product
@@ -67,7 +67,7 @@ FIELDS = ("command", "started", "host", "device", "commit")
 
 
 def flip_charts(run: Run) -> list[Chart]:
-    """Returns the charts of flips, of the IoU gap, of reliance where it is known, and of the shares."""
+    """Returns charts of flips, the IoU gap, reliance if it was measured, and pixel shares."""
     names = dict.fromkeys(run.summary["quantity"])
     looks = cycle(zip(CLASSES[1:], cycle("^v"), strict=False))
     of_classes = [name for name in names if name.startswith("gap/") and name != "gap/mean"]
@@ -91,7 +91,7 @@ def flip_charts(run: Run) -> list[Chart]:
 
 
 def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Chart:
-    """Returns the chart of flips over rho, of a summary and the records of the members that it is of."""
+    """Returns the chart of flips over rho, from a summary and the records of its members."""
     caption = "Flip: pixels of the true foreground predicted as another foreground class, pooled over a group's images."
     if "group/rare/repair_flip" in set(summary["quantity"]):
         caption += " The test images are balanced over scenes; repair raises Flip where scenes stay correlated."
@@ -100,7 +100,7 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
 
 
 def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
-    """Returns the limits of an axis of differences: from 0 or the least end to the largest, never beyond -1 and 1."""
+    """Returns limits that cover 0, all means, intervals and seeds, within -1 and 1."""
     wanted = [line.quantity for line in lines]
     means = run.summary[run.summary["quantity"].isin(wanted)][["mean", "low", "high"]]
     ends = np.concatenate([[0.0], np.ravel(means), np.ravel(run.kept().filter(wanted))])
@@ -108,7 +108,7 @@ def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
 
 
 def risk_charts(run: Run) -> list[Chart]:
-    """Returns the charts of how well flip-risk finds flips."""
+    """Returns charts of how well flip-risk ranks flips."""
     caption = (
         "AUROC over the images, those with a flip share above 0.5 being the ones to find. 0.5: the score is blind."
     )
@@ -133,14 +133,14 @@ def risk_charts(run: Run) -> list[Chart]:
 
 
 def _mean_ranking(members: Sequence[Decomposition]) -> panels.Ranking:
-    """Averages the members' images sorted by flip-risk."""
+    """Averages the members' rankings by flip-risk."""
     summaries = [summarize(images) for images in members]
     tenths = {name: panels.mean_curve([summary[name] for summary in summaries]) for name in panels.DECILES}
     return panels.Ranking(**tenths, remaining=panels.mean_curve([panels.remaining(images) for images in members]))
 
 
 def map_charts(run: Run) -> list[Chart]:
-    """Returns the map of Flip in the rare groups over all settings of a run, where a page shows some of them alone."""
+    """Returns the map of Flip in the rare groups over all settings, for runs whose page shows only some of them."""
     if run.shown() is run or "rho" not in run.summary:
         return []
     caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
@@ -149,7 +149,7 @@ def map_charts(run: Run) -> list[Chart]:
 
 
 def method_charts(run: Run) -> list[Chart]:
-    """Returns the chart of differences between methods; none where there is one method."""
+    """Returns the chart of differences between methods; none for one method."""
     if run.comparison.empty:
         return []
     caption = (
@@ -163,7 +163,7 @@ def method_charts(run: Run) -> list[Chart]:
 
 
 def class_sections(run: Run) -> list[Numbers | Picture]:
-    """Returns which class is taken for which, and the groups."""
+    """Returns the confusion between classes, and the group tables."""
     matrices = []
     for title, _, members in images_by_setting(run):
         confusion = np.sum([images.confusion.sum(0, dtype=np.int64) for _, images in members], axis=0)
@@ -173,7 +173,7 @@ def class_sections(run: Run) -> list[Numbers | Picture]:
 
 
 def _group_tables(run: Run) -> list[Numbers]:
-    """Returns the groups: means over seeds with the lowest and the highest seed."""
+    """Returns group means over seeds, with the lowest and highest seed."""
     if not run.cells:
         return []
     cell = next(iter(run.cells.values()))
@@ -204,12 +204,12 @@ def _range(values: pd.Series) -> str:
 
 
 def training_charts(run: Run) -> list[Chart]:
-    """Returns the curves of training: means over the members of a setting that still run."""
+    """Returns training curves, averaged over the members of a setting that are still training."""
     if run.history.empty:
         return []
     axes = [name for name in varying_axes(run.records, until="member") if name != "seed"]
     levels = [name for name in ("rho",) if name in run.records]
-    # An axis such as learning_rate is a column of the history, too, where it is that of the last step.
+    # An axis such as learning_rate is also a history column, with the value of the last step.
     history = run.history.drop(columns=axes, errors="ignore")
     table = history.merge(run.records[["member", *axes, *levels]], on="member")
     drawn = []
@@ -229,7 +229,7 @@ def training_charts(run: Run) -> list[Chart]:
 
 
 def made_of(run: Run) -> Numbers:
-    """Returns what config.json says of the run: command, commit, device, time and versions."""
+    """Returns command, commit, device, time and versions from config.json."""
     facts = {key: value for key, value in run.config.items() if isinstance(value, str) and key != "name"}
     rows = [[key, facts[key]] for key in FIELDS if key in facts]
     sessions = run.config.get("sessions", [])
@@ -243,7 +243,7 @@ def made_of(run: Run) -> Numbers:
 
 
 def _time(run: Run, sessions: Sequence[float]) -> list[list[str]]:
-    """Returns the wall time over all sessions, of seconds each, and the training images a second of it."""
+    """Returns the total wall time of all sessions, and training images per second."""
     seconds = sum(sessions)
     if not seconds:
         return []
@@ -255,7 +255,7 @@ def _time(run: Run, sessions: Sequence[float]) -> list[list[str]]:
 
 
 def members_table(run: Run) -> Numbers:
-    """Returns a row a member: its axes, its end, and its main quantities on the test images."""
+    """Returns axes, status and main test quantities, one row per member."""
     axes = varying_axes(run.records, until="member")
     axes += ["rho"] if "rho" in run.records else []
     known = [name for name in MEMBER if name in run.records]
@@ -291,7 +291,7 @@ def pull_charts(run: Run) -> list[Chart]:
 
 
 def pull_panel(members: Sequence[tuple[StoredCell, Decomposition]], *, title: str) -> Panel:
-    """Returns a panel of the flips in each scene by predicted class, of members of one setting."""
+    """Returns a panel of the flips in each scene by predicted class, for members of one setting."""
     cell, _ = members[0]
     usual = usual_table(cell.groups)
     cubes = [flip_cube(images.confusion, own.parts["test"].groups, all_groups=cell.groups) for own, images in members]
@@ -325,7 +325,7 @@ REASONS |= dict.fromkeys(("mirror", "grey_fill", "blur_fill"), "config.intervene
 
 
 def score_blocks(run: Run) -> list[Numbers | Picture]:
-    """Returns the tables and the curves of all scores that are stored; nothing where flip-risk is the only one."""
+    """Returns tables and curves of all stored scores; nothing if flip-risk is the only one."""
     rows = _rows(run)
     if rows.empty or rows["score"].nunique() < 2:
         return []
@@ -351,7 +351,7 @@ def score_blocks(run: Run) -> list[Numbers | Picture]:
 
 
 def left_out(run: Run) -> str:
-    """Returns a sentence on the scores that the run lacks, and why."""
+    """Returns a sentence on missing scores and the reason."""
     there = {*_rows(run).get("score", ())}
     by_reason: dict[str, list[str]] = {}
     for name, score in SCORES.items():
@@ -369,7 +369,7 @@ def _rows(run: Run) -> pd.DataFrame:
 
 
 def _coverage(run: Run, rows: pd.DataFrame) -> Picture:
-    """Returns risk-coverage at the highest rho of each of the first settings: all groups, common and rare ones."""
+    """Returns risk-coverage at the highest rho for the first settings: all, common and rare groups."""
     highest = rows["rho"].max() if "rho" in rows else None
     axes = [name for name in varying_axes(rows, until="selection") if name not in ("member", "seed")]
     shown = rows if highest is None else rows[rows["rho"] == highest]
@@ -382,7 +382,7 @@ def _coverage(run: Run, rows: pd.DataFrame) -> Picture:
                 continue
             losses = np.asarray(cell.decomposition(member, "test").flip, np.float64)
             for name, side in product(DRAWN.keys() & scores.keys(), COMPARED):
-                # Shares of all images, and of those left the mean loss of the ones of the side.
+                # Coverage counts all images; the loss is the mean over retained images of this side.
                 left = selective.risk_coverage(scores[name], losses, inside=cell.on_side("test", side))
                 curves.setdefault((settings[member], side, name), []).append(at_coverage(left.risk))
     panels = [_panel(setting, side, curves) for setting, side in product(facets, COMPARED)]

@@ -1,4 +1,4 @@
-"""Two runs side by side: differences paired by seed, on one page."""
+"""Compares two runs on one page, with differences paired by seed."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,13 +26,13 @@ LISTED = 6
 
 
 def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
-    """Writes a page that compares two run folders, and returns its tables as text for a terminal.
+    """Writes a page that compares two run folders, and returns its tables as terminal text.
 
-    Settings and seeds that only one run has are left out of the differences. Writes index.html, comparison.csv,
+    Differences cover only settings and seeds that both runs have. Writes index.html, comparison.csv,
     summary.md, summary.tex and figures/.
 
     Raises:
-        FileNotFoundError: a folder holds no results.
+        FileNotFoundError: a folder has no results.
         ReportError: its results cannot be read, or the runs have no setting and seed in common.
     """
     runs = _named(read_run(first), read_run(second))
@@ -74,7 +74,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
 
 
 def _named(*runs: Run) -> dict[str, Run]:
-    """Returns two runs by names that differ: their own, or else those of their folders."""
+    """Returns both runs under distinct names: their own, or those of their folders."""
     first, second = (run.name for run in runs)
     if first == second:
         first, second = (run.folder.resolve().name for run in runs)
@@ -83,7 +83,7 @@ def _named(*runs: Run) -> dict[str, Run]:
 
 
 def _joined(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """Joins the rows of both by an axis `run`, without the axes that take one value in each and differ between them."""
+    """Joins the rows of both runs with an axis `run`, dropping axes that only differ between runs."""
     tables = [run.rows for run in runs.values()]
     axes = {name for table in tables for name in axes_of(table)} - {"selection"}
     constant = {name for name in axes if all(name not in table or table[name].nunique() < 2 for table in tables)}
@@ -97,7 +97,7 @@ def _joined(runs: Mapping[str, Run]) -> pd.DataFrame:
 
 
 def _cells(runs: Mapping[str, Run]) -> dict[str, StoredCell]:
-    """Returns the cells of both, their members and first rule named as in `_joined`."""
+    """Returns the cells of both runs, with members and first rule named as in `_joined`."""
     return {
         f"{name}/{key}": dataclasses.replace(
             cell,
@@ -110,7 +110,7 @@ def _cells(runs: Mapping[str, Run]) -> dict[str, StoredCell]:
 
 
 def _compared(rows: pd.DataFrame, names: Iterable[str], axes: Sequence[str]) -> list[str]:
-    """Returns sentences on the settings and seeds of both runs and of one of them alone."""
+    """Returns sentences on the settings and seeds of both runs, and on those of one run only."""
     kept = kept_records(rows[rows["split"] == "test"])
     settings = [" ".join(f"{name} {row[name]}" for name in axes) or "the one setting" for row in records_of(kept)]
     table = pd.DataFrame({"run": kept["run"], "setting": settings, "seed": seeds_of(kept)}).drop_duplicates()
@@ -123,14 +123,14 @@ def _compared(rows: pd.DataFrame, names: Iterable[str], axes: Sequence[str]) -> 
 
 
 def _settings_text(table: pd.DataFrame) -> str:
-    """Returns settings with their seeds in words; those of the same seeds together."""
+    """Returns settings with their seeds as text, grouped by equal seeds."""
     seeds = table.groupby("setting", sort=False)["seed"].agg(lambda own: ", ".join(map(str, sorted(own))))
     parts = seeds.groupby(seeds, sort=False)
     return "; ".join(f"{listed(list(few.index), most=LISTED)} (seeds {key})" for key, few in parts)
 
 
 def _same_images(runs: Mapping[str, Run]) -> bool | None:
-    """Returns whether both were tested on the same images; None where that is not stored."""
+    """Returns whether both runs have the same test images; None if this is not stored."""
     if not all(run.cells for run in runs.values()):
         return None
     one, other = (next(iter(run.cells.values())).parts["test"].rows for run in runs.values())

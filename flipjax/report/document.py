@@ -1,4 +1,4 @@
-"""A report before it is drawn: sentences, and sections of tables and pictures, as Markdown, LaTeX and terminal text."""
+"""The content of a report (sentences, tables, pictures), and its output as Markdown, LaTeX and terminal text."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,10 @@ ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 
 class Numbers(NamedTuple):
-    """A table with its caption; the cells of `values`, where given, carry their exact values for machines.
+    """A table with its caption. `values`, if given, adds exact values to its cells.
 
-    `folded` tables open on a click and are not printed on a terminal; `searched` ones, of the page alone, have a field
-    that keeps the rows with a text. The cells of `words` are texts. `links` are the places on the page that cells
-    (row, column) lead to.
+    `folded` tables open on a click and are not printed on a terminal. `searched` tables, on the page only, have a field
+    that filters rows by text. Columns in `words` are text. `links` maps cells (row, column) to anchors on the page.
     """
 
     template = "numbers"
@@ -46,12 +45,12 @@ class Numbers(NamedTuple):
 
     @property
     def dense(self) -> bool:
-        """Whether the columns are so many that their cells break."""
+        """Whether there are so many columns that cells wrap."""
         return len(self.table.header) > 7
 
 
 class Section(NamedTuple):
-    """A section of the page: its title, its blocks (tables, charts and galleries), and an introduction."""
+    """A section of the page: title, blocks (tables, charts and galleries) and introduction."""
 
     title: str
     blocks: Sequence[Any]
@@ -59,15 +58,15 @@ class Section(NamedTuple):
 
     @property
     def anchor(self) -> str:
-        """Its place in the page's address."""
+        """Its HTML anchor."""
         return self.title.lower().replace(" ", "-")
 
 
 class Document(NamedTuple):
     """A report: `lines` are the findings, `facts` describe the input, `missing` names what could not be read.
 
-    `front` are a chart and a gallery beside the findings; `terms` the definitions of templates/terms.html, all of them
-    unless given; `config` is shown as JSON.
+    `front` holds a chart and a gallery beside the findings, `terms` the definitions from templates/terms.html (default
+    all); `config` is shown as JSON.
     """
 
     title: str
@@ -101,7 +100,7 @@ def terminal_text(document: Document) -> str:
         parts = [] if block.folded else text.to_text(block.table).split("\n\n")
         lines = _lines(block.caption, parts)
         while place == 0 and len(parts) > 1 and _height(shown) + len(lines) > LINES:
-            # Of the first table, as many columns as fit.
+            # The first table is cut to the columns that fit.
             parts = parts[:-1]
             lines = _lines(block.caption, parts)
         fits = bool(parts) and _height(shown) + len(lines) <= LINES
@@ -120,7 +119,7 @@ def _height(lines: Sequence[str]) -> int:
 
 
 def _cut(lines: Sequence[str], height: int) -> list[str]:
-    """Returns the first lines, at least one, and how many more there are."""
+    """Returns the first lines, at least one, and the number of the others."""
     shown = [line for place, line in enumerate(lines) if place == 0 or _height(lines[: place + 1]) <= height]
     more = len(lines) - len(shown)
     return [*shown, *([f"{more} more in summary.md"] if more else [])]
@@ -143,7 +142,7 @@ def write_latex(folder: Path, document: Document) -> None:
 
 
 def to_latex(table: TextTable, *, caption: str) -> str:
-    r"""Returns a table as a LaTeX `table` with the rules of the package booktabs.
+    r"""Returns a table as a LaTeX `table` with booktabs rules.
 
     Example:
         >>> print(to_latex(TextTable(["rho", "flip"], [["0.5", "0.1 ± 0.0"]]), caption="5% of a_b"))
@@ -167,7 +166,7 @@ def to_latex(table: TextTable, *, caption: str) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Returns a text that LaTeX sets as it is.
+    r"""Escapes text for LaTeX.
 
     Example:
         >>> print(escape(r"a_b\c & 50% $z$ #1"))
@@ -177,7 +176,7 @@ def escape(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Returns a text whose control characters and marks of writing direction are written out.
+    r"""Escapes control characters and writing-direction marks, so that they are visible.
 
     Example:
         >>> visible("a\u202eb\x07")

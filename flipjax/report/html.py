@@ -1,4 +1,4 @@
-"""The page: one HTML file that holds all it shows, from a template that escapes every text."""
+"""Renders a document as one self-contained HTML file. The template escapes all text."""
 
 import base64
 import functools
@@ -32,14 +32,14 @@ FILTERS = {"member": "Member", "group": "Group", "kind": "Chosen as", "error": "
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart on the page, drawn when it is first asked for."""
+    """A chart on the page, drawn on first use."""
 
     template = "picture"
     chart: Chart
 
     @functools.cached_property
     def drawing(self) -> dict[str, bytes]:
-        """Its files, of which the page shows the SVG."""
+        """Its files; the page shows the SVG."""
         return draw_chart(self.chart)
 
     @property
@@ -55,12 +55,12 @@ class Picture:
 
     @property
     def wide(self) -> bool:
-        """Whether it would be too small to read in the width of a phone."""
+        """Whether it would be unreadable at the width of a phone."""
         return self.chart.size[0] / self.chart.stretch > WIDE
 
 
 def pictures_of(charts: Sequence[Chart]) -> list[Picture]:
-    """Returns charts as a section shows them: side by side where they fit, and stretched to fill the page's width."""
+    """Arranges charts side by side where they fit, stretched to the page's width."""
     rows: list[list[Chart]] = []
     for chart in charts:
         if not rows or sum(each.size[0] + GAP for each in rows[-1]) + chart.size[0] > ROW:
@@ -74,7 +74,7 @@ def pictures_of(charts: Sequence[Chart]) -> list[Picture]:
 
 
 class Gallery(NamedTuple):
-    """Images with filters; of more than LONGEST the first are shown."""
+    """Images with filters. At most LONGEST are shown."""
 
     template = "gallery"
     items: Sequence[Item]
@@ -83,12 +83,12 @@ class Gallery(NamedTuple):
 
     @property
     def shown(self) -> list[tuple[Item, dict[str, str]]]:
-        """The items that the page shows, each with its pictures as data URIs."""
+        """The shown items, each with its pictures as data URIs."""
         return [(item, pictures.tile_uris(item, self.palette)) for item in self.items[:LONGEST]]
 
     @property
     def choices(self) -> dict[str, list[str]]:
-        """The values of each filter that has more than one."""
+        """The values of each filter with more than one value."""
         values = {name: list(dict.fromkeys(str(getattr(item, name)) for item in self.items)) for name in FILTERS}
         return {name: values[name] for name in FILTERS if len(values[name]) > 1}
 
@@ -104,7 +104,7 @@ class Gallery(NamedTuple):
 
 
 def write_page(folder: Path, document: Document) -> None:
-    """Writes index.html, which needs no other file, and its charts as figures/*.png and *.svg."""
+    """Writes a self-contained index.html, and its charts as figures/*.png and *.svg."""
     blocks = [block for section in document.sections for block in section.blocks]
     charts = [block for block in (*blocks, document.front[0]) if isinstance(block, Picture)]
     for picture in charts:

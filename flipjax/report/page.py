@@ -1,4 +1,4 @@
-"""The report of a run folder: findings, tables, figures, and one page that holds them all."""
+"""Builds the report of a run folder: findings, tables, figures and a page."""
 
 import contextlib
 import hashlib
@@ -32,16 +32,16 @@ LOOKS = dict(zip(("#222222", "#D4672F", "#3F74D6", "#B8860B", "#5BB5C9", "#C2527
 
 
 def build_report(workdir: str | Path, *, again: bool = False) -> str:
-    """Writes `report/` into a run folder, from its stored results alone, and returns its first tables as text.
+    """Writes `report/` into a run folder from its stored results, and returns its first tables as text.
 
-    Returns at once where results, configuration and flipjax are those of the report that is there, unless `again`.
+    Skips the work if results, configuration and flipjax match the existing report, unless `again`.
 
     Writes summary.csv, trend.csv, comparison.csv (of methods), selection.csv (of selection rules) and, beside
-    `report/`, scores.csv (of images' scores), each where it has rows;
-    summary.md, summary.tex, figures/*.png and *.svg, and index.html, which needs no other file; each file atomically.
+    `report/`, scores.csv (of image scores), each if it has rows; summary.md, summary.tex, figures/*.png and *.svg, and
+    a self-contained index.html. Every file is written atomically.
 
     Raises:
-        FileNotFoundError: the folder holds no results.
+        FileNotFoundError: the folder has no results.
         ReportError: its results cannot be read.
     """
     folder = Path(workdir) / "report"
@@ -75,19 +75,19 @@ def build_report(workdir: str | Path, *, again: bool = False) -> str:
     write_summary(folder, document)
     write_latex(folder, document)
     shown = terminal_text(document)
-    # Last: with it the report is whole.
+    # Written last, to mark the report as complete.
     write_text(folder / MADE_OF, json.dumps({"source": source, "text": shown}, indent=1) + "\n")
     return shown
 
 
 def _digest(folder: Path) -> str:
-    """Returns a digest of what a report is made of: flipjax, tables and configuration, and cells by size and time."""
+    """Returns a digest of a report's inputs: flipjax, tables, configuration, and size and time of cells."""
     digest = hashlib.sha256(version("flipjax").encode())
     for path in (folder / "results.csv", folder / "history.csv", folder / "config.json"):
         content = path.read_bytes() if path.is_file() else b""
         if path.suffix == ".json":
             with contextlib.suppress(ValueError, TypeError):
-                # A start that trains nothing adds a session alone.
+                # A start that trains nothing only adds a session.
                 content = json.dumps(json.loads(content) | {"sessions": []}).encode()
         digest.update(hashlib.sha256(content).digest())
     for path in sorted(folder.glob("cells/*/*.npz")):
@@ -97,7 +97,7 @@ def _digest(folder: Path) -> str:
 
 
 def _text_of(folder: Path, source: str) -> str | None:
-    """Returns the terminal text of the report that is there, where it was made of the same source."""
+    """Returns the terminal text of the existing report if it has the same source."""
     try:
         stored = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
         whole = all((folder / name).is_file() for name in ("index.html", "summary.md", "summary.csv"))
@@ -130,12 +130,12 @@ def _numbers(tables: Iterable[tuple[str, pd.DataFrame, Callable[[pd.DataFrame], 
 
 
 def first_reference(table: pd.DataFrame) -> str:
-    """Returns what a table of differences compares with; '' without rows."""
+    """Returns the reference value of a table of differences; '' without rows."""
     return str(table["reference"].iloc[0]) if len(table) else ""
 
 
 def findings(run: Run) -> list[str]:
-    """Returns what a run says, in sentences that are rows of its tables."""
+    """Returns the findings of a run in sentences that restate rows of its tables."""
     unlearnt = run.records["member"][run.records["status"] == NOT_LEARNT].tolist()
     return [
         *text.unlearnt_warning(unlearnt, members=len(run.records)),
@@ -145,7 +145,7 @@ def findings(run: Run) -> list[str]:
 
 
 def front_chart(run: Run, flip: Chart) -> Chart:
-    """Returns `flip`, or of several settings one panel with a line for each: Flip in the rare groups over rho."""
+    """Returns `flip` for one setting; for several, one panel of Flip in the rare groups over rho, a line each."""
     axes = varying_axes(run.summary)
     summary, records = run.summary[run.summary["quantity"] == FLIP], run.kept()
     if len(flip.panels) < 2 or records.empty:
@@ -170,10 +170,10 @@ def front_chart(run: Run, flip: Chart) -> Chart:
 
 
 def front_pair(items: Sequence[Item], palette: Palette) -> Gallery | None:
-    """Returns two images of the first member, an object in a usual and in another scene, and what they are.
+    """Returns two images of the first member, in a usual and in another scene, with their description.
 
-    Of its pairs the one in which the scene changes flip most; without pairs the typical images in which flip differs
-    most; None where one of the two is missing.
+    Chooses the pair with the largest change of flip, or without pairs the typical images that differ most. Returns None
+    if either image is missing.
     """
     own = [item for item in items if item.member == items[0].member]
     pairs = list(dict.fromkeys(item.kind for item in own if item.kind.startswith(PAIR)))

@@ -1,6 +1,6 @@
-"""The panels that the pages of sweeps, audits and evaluations share, drawn from decompositions alone.
+"""Panels shared by the pages of sweeps, audits and evaluations, drawn from decompositions.
 
-Pure functions from arrays to what draws them. No pyplot, so no global state.
+Pure functions from arrays to drawing functions. They avoid pyplot and its global state.
 """
 
 import math
@@ -34,7 +34,7 @@ LABELLED = 12
 
 
 class Curve(NamedTuple):
-    """One curve of a panel: its name in the legend, its points (n,), and its colour; None: a shade by its place."""
+    """One curve of a panel: legend name, points (n,) and colour; None means a shade by its order."""
 
     label: str
     xs: np.ndarray
@@ -51,9 +51,9 @@ class Ranking(NamedTuple):
 
 
 def remaining(decomposition: Decomposition) -> np.ndarray:
-    """Returns the mean flip share (50,) of the images of least flip-risk, at the shares of images COVERAGE.
+    """Returns the mean flip share (50,) of the images with lowest flip-risk, at each COVERAGE.
 
-    NaN where no image has a flip-risk.
+    NaN if no image has a flip-risk.
 
     Example:
         >>> counts = np.array([[[5, 0, 0], [0, 4, 0], [0, 0, 0]], [[5, 0, 0], [0, 0, 0], [0, 2, 2]]])
@@ -66,15 +66,15 @@ def remaining(decomposition: Decomposition) -> np.ndarray:
 
 
 def at_coverage(risks: np.ndarray) -> np.ndarray:
-    """Returns risks (n,), each of the k images of least score, at the shares COVERAGE of the n: (50,); NaN of none."""
+    """Samples risks (n,), of the k images with lowest score, at COVERAGE of n: (50,), NaN for n = 0."""
     if not len(risks):
         return np.full(len(COVERAGE), np.nan)
-    # A share that is not a whole number of images is rounded up.
+    # Rounds fractional numbers of images up.
     return risks[np.ceil(np.round(COVERAGE * len(risks), 9)).astype(int) - 1]
 
 
 def mean_curve(curves: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the mean (n,) of curves (n,) over those that have a value there; NaN where none has."""
+    """Returns the mean (n,) of curves (n,) at each point, ignoring NaN; NaN where no curve has a value."""
     return pd.DataFrame(curves).mean().to_numpy()
 
 
@@ -85,12 +85,12 @@ def ranking_charts(
     mean: float | None = None,
     intervals: Mapping[str, Any] | None = None,
 ) -> list[Chart]:
-    """Returns risk-coverage and the flip-risk deciles: panels for each facet, a curve for each ranking by its label.
+    """Returns charts of risk-coverage and flip-risk deciles, with a panel per facet and a curve per labelled ranking.
 
     Args:
-        facets: by the titles of their panels.
+        facets: rankings by panel title.
         note: n and the kind of interval.
-        mean: flip share of all images, to compare with.
+        mean: flip share of all images, drawn as reference.
         intervals: low and high (10,) of `flip_by_risk_decile` and `risk_decile`.
     """
     reference = None if mean is None else (mean, f"mean of all images, {mean:.2f}")
@@ -129,7 +129,7 @@ def matrix_chart(panels: Sequence[Panel], *, note: str) -> Chart:
 
 
 def bar_panel(shares: Sequence[Sequence[float]], labels: Sequence[str], *, title: str, x: str = "") -> Panel:
-    """Returns a panel of stacked bars side by side: `shares` are those of correct, flip and miss, a value a bar."""
+    """Returns a panel of stacked bars. `shares` are those of correct, flip and miss, one value per bar."""
 
     def draw(axes: Axes) -> None:
         base = 0.0
@@ -163,16 +163,16 @@ def curve_panel(
     reference: tuple[float, str] | None = None,
     interval: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Panel:
-    """Returns a panel of curves over one x axis, from blue to orange in their order.
+    """Returns a panel of curves, coloured from blue to orange in order.
 
     Args:
         curves: what to draw.
         title: of the panel.
         x: name of the x axis.
         y: name of the y axis.
-        limits: of the y axis; None where the values say.
+        limits: of the y axis; None uses the range of the values.
         ticks: of the x axis.
-        reference: a level to compare with, and its name.
+        reference: a reference level and its name.
         interval: low and high (n,) at the first curve's points.
     """
 
@@ -191,7 +191,7 @@ def curve_panel(
         axes.set_xlim(low - room, high + room)
         axes.set_ylim(*limits)
         if limits == (0.0, None):
-            # Else points that differ little would lie on the upper edge.
+            # Keeps points that differ little away from the upper edge.
             axes.set_ylim(top=axes.get_ylim()[1] + 0.05 * axes.get_ylim()[1])
         if reference:
             draw_reference(axes, *reference)
@@ -204,7 +204,7 @@ def curve_panel(
 
 
 def draw_reference(axes: Axes, level: float, text: str) -> None:
-    """Draws a dashed level to compare with, and its name."""
+    """Draws a dashed reference level and its name."""
     axes.axhline(level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     offset: dict[str, Any] = {"xytext": (0, -2), "textcoords": "offset points", "ha": "right", "va": "top"}
     axes.annotate(text, (1, level), xycoords=("axes fraction", "data"), fontsize=8.5, color=FAINT, **offset)
@@ -218,13 +218,13 @@ def matrix_panel(
     classes: Sequence[int] | None = None,
     title: str = "",
 ) -> Panel:
-    """Returns a panel of shares of each true class by prediction, coloured by what they mean.
+    """Returns a panel of shares of each true class by prediction, coloured by outcome.
 
     Args:
         confusion: int (C, C), rows the truth.
         class_names: C names.
-        background: its class, several or None; they have columns and no rows.
-        classes: the foreground classes to show; all unless given.
+        background: its class, several or None; background classes have columns but no rows.
+        classes: the foreground classes to show, by default all.
         title: of the panel.
     """
     outside = background_classes(background)
@@ -244,12 +244,12 @@ def matrix_panel(
 def cell_drawing(
     shares: np.ndarray, colours: Sequence[Sequence[str]], rows: Sequence[str], columns: Sequence[str], **names: str
 ) -> tuple[Callable[[Axes], Any], tuple[float, float]]:
-    """Returns what draws shares (R, C) as cells of a colour each, by the names of rows and columns, and its size."""
+    """Returns a function that draws shares (R, C) as coloured cells with row and column names, and its size."""
     C = len(columns)
 
     def draw(axes: Axes) -> None:
         tints = 1 - np.array([[to_rgb(colour) for colour in row] for row in colours])
-        # The root, so that small shares can be seen.
+        # The square root makes small shares visible.
         axes.imshow(1 - np.sqrt(shares)[..., None] * tints, aspect="auto")
         dress(axes, x="predicted as", ticks=range(C), labels=columns, **names)
         axes.set_yticks(range(len(rows)), [plain(name, most=20) for name in rows])
@@ -271,7 +271,7 @@ DIFFERENCES = ("group/rare/fg_flip", "gap/mean", "worst_group_iou")
 
 
 class Line(NamedTuple):
-    """One line of a chart: a quantity, its name in the legend, and how it looks."""
+    """One line of a chart: quantity, legend name and style."""
 
     quantity: str
     label: str
@@ -280,7 +280,7 @@ class Line(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where rows stand: in the facet of their setting, at their rho; without rho, at the place of the setting."""
+    """Positions of rows: the facet of their setting and their rho, or without rho the index of the setting."""
 
     axes: list[str]
     facets: list[str]
@@ -289,7 +289,7 @@ class Places(NamedTuple):
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> "Places":
-        """Returns the places of a summary's rows."""
+        """Returns the positions of a summary's rows."""
         axes = varying_axes(table)
         labels = list(dict.fromkeys(setting_label(row, axes) for row in records_of(table)))
         if "rho" in table:
@@ -297,7 +297,7 @@ class Places(NamedTuple):
         return cls(axes, [""], {float(x): label or "this run" for x, label in enumerate(labels)}, "")
 
     def placed(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Returns rows with their `facet` and their place `x` on the x axis, from left to right."""
+        """Returns rows with `facet` and position `x`, from left to right."""
         labels = [setting_label(row, self.axes) for row in records_of(table)]
         if self.over:
             table = table.assign(facet=labels, x=table["rho"])
@@ -316,17 +316,17 @@ def line_panels(
     limits: tuple[float, float] | None = (0.0, 1.0),
     reference: tuple[float, str] | None = None,
 ) -> list[Panel]:
-    """Returns a panel for each setting of the other axes: quantities against rho, and a small dot for each seed.
+    """Returns a panel per setting of the other axes: quantities against rho, with a small dot per seed.
 
-    Without a rho axis there is one panel, and the settings stand side by side on its x axis.
+    Without a rho axis, one panel has the settings on its x axis.
 
     Args:
-        summary: of `flipjax.results.estimates.aggregate`.
-        records: of `flipjax.results.rows.member_quantities`, without the members that were left out.
-        lines: what to draw; a line without a value is left out.
+        summary: rows of `flipjax.results.estimates.aggregate`.
+        records: rows of `flipjax.results.rows.member_quantities`, without left-out members.
+        lines: the lines to draw; those without values are skipped.
         y: name of the y axis.
-        limits: of the y axis; None where the values say.
-        reference: a level to compare with, and its name.
+        limits: of the y axis; None uses the range of the values.
+        reference: a reference level and its name.
     """
     places = Places.of(summary)
     ticks, labels = list(places.ticks), list(places.ticks.values())
@@ -339,7 +339,7 @@ def line_panels(
         dots = members[members["facet"] == facet]
 
         def draw(axes: Axes) -> None:
-            # Lines are set a little apart, and seeds beside their mean, so that no mark hides another.
+            # Offsets lines from each other and seeds from their mean, so that no mark hides another.
             step = 0.014 * max(np.ptp(ticks), 0.1)
             for index, (line, rows) in enumerate(drawn):
                 shift = step * (index - (len(drawn) - 1) / 2)
@@ -375,7 +375,7 @@ def line_chart(run: Run, name: str, title: str, caption: str, lines: Sequence[Li
 def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame, *, joined: bool) -> None:
     if joined:
         axes.plot(means["x"], means["mean"], color=line.colour, linewidth=1.8)
-    # Of fewer seeds the dots say more than a wide interval.
+    # With fewer seeds, dots are more informative than a wide interval.
     known = means[means["n"] >= FEWEST].dropna(subset=["low", "high"])
     axes.vlines(known["x"], known["low"], known["high"], color=line.colour, linewidth=1.6)
     look: dict[str, Any] = {"color": line.colour, "marker": line.marker}
@@ -385,10 +385,10 @@ def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame,
 
 
 def map_panels(summary: pd.DataFrame, quantity: str) -> list[Panel]:
-    """Returns a map of a share over rho and all settings, sorted, and its distribution over settings at each rho.
+    """Returns a map of a share over rho and sorted settings, and its distribution over settings at each rho.
 
     Args:
-        summary: of `flipjax.results.estimates.aggregate`, with a rho axis.
+        summary: rows of `flipjax.results.estimates.aggregate`, with a rho axis.
         quantity: a share.
     """
     rows = summary[(summary["quantity"] == quantity) & summary["mean"].notna()]
@@ -417,7 +417,7 @@ def map_panels(summary: pd.DataFrame, quantity: str) -> list[Panel]:
 
 
 def share_panels(summary: pd.DataFrame) -> list[Panel]:
-    """Returns panels of correct, flip and miss as stacked shares of the true foreground: common groups, then rare."""
+    """Returns panels of correct, flip and miss as stacked shares of the true foreground, common then rare groups."""
     places = Places.of(summary)
     labels = list(places.ticks.values())
     placed = places.placed(summary).set_index("quantity")
@@ -432,13 +432,13 @@ def share_panels(summary: pd.DataFrame) -> list[Panel]:
 
 
 def forest_panels(comparison: pd.DataFrame, axis: str = "method") -> list[Panel]:
-    """Returns a panel for each of DIFFERENCES: a row per value of `axis`, a bar per rho, how far from the reference.
+    """Returns a panel of differences for each of DIFFERENCES, with a row per value of `axis` and a bar per rho.
 
-    Settings of further axes are rows of their own.
+    Differences are from the reference. Settings of further axes have their own rows.
 
     Args:
-        comparison: of `flipjax.results.estimates.compare` along `axis`.
-        axis: what is compared.
+        comparison: rows of `flipjax.results.estimates.compare` along `axis`.
+        axis: the compared axis.
     """
     names = [name for name in varying_axes(comparison) if name not in (axis, "reference")]
     shown = [axis] if comparison[axis].nunique() > 1 or not names else []

@@ -1,4 +1,4 @@
-"""The paper's table and figure as files: `flipjax report --table paper RUN [RUN ...]`."""
+"""Writes the paper's table and figure: `flipjax report --table paper RUN [RUN ...]`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +23,8 @@ def write_paper(runs: Sequence[str | Path], folder: Path, *, published: bool = F
 
     Args:
         runs: run folders.
-        folder: where the files go.
-        published: whether the paper's own curves stand beside, dashed.
+        folder: the output folder.
+        published: whether to add the paper's published curves, dashed.
     """
     table = paper_table(runs)
     text = paper_text(table)
@@ -41,7 +41,7 @@ def write_paper(runs: Sequence[str | Path], folder: Path, *, published: bool = F
 
 
 def decile_chart(curves: pd.DataFrame, published: pd.DataFrame) -> Chart:
-    """Returns mean Flip by decile of flip-risk: a panel a data set, a line an encoder, the published ones dashed."""
+    """Returns mean Flip by decile of flip-risk: a panel per data set, a line per encoder, published curves dashed."""
     whole = pd.concat([curves.assign(style="-"), published.assign(style="--")])
     encoders = list(dict.fromkeys(whole["encoder"]))
     top = 1.05 * float(whole["mean_flip"].max())

@@ -1,4 +1,4 @@
-"""Images with their predictions: tiles for the page, and one figure for files."""
+"""Draws images with their predictions, as tiles for the page and as one figure."""
 
 import base64
 import io
@@ -40,9 +40,9 @@ class Item(NamedTuple):
     """One image and its prediction by one member.
 
     truth and prediction: integers (H, W), classes; errors uint8 (H, W), coded as in `flipjax.metrics.error_map`;
-    risk float (H, W), nats; image uint8 (H, W, 3) or None. `kind` says why it was chosen, `pair` what becomes of a
-    pair's label, `anchor` its place on the page, `swap_risk` and `repaired_flip` what scene swap says, NaN where it
-    was not made.
+    risk float (H, W), nats; image uint8 (H, W, 3) or None. `kind` is the reason for its choice, `pair` the
+    outcome of a pair's label, and `anchor` its anchor on the page; `swap_risk` and `repaired_flip` are NaN without
+    scene swap.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Item(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The kind of error with the most pixels; 'correct' where all errors are under 5% of the true foreground."""
+        """The kind of error with the most pixels; 'correct' if all errors are under 5% of the true foreground."""
         counts = dict(zip(OUTCOMES, np.bincount(self.errors.ravel(), minlength=len(OUTCOMES)).tolist(), strict=False))
         foreground = counts["correct"] + counts["flip"] + counts["miss"]
         worst = max(("flip", "miss", "spill"), key=lambda name: counts[name])
@@ -71,7 +71,7 @@ class Item(NamedTuple):
 
 
 class Palette(NamedTuple):
-    """Colours of the classes by index, ignored pixels last if there are any; the names of those in the legend."""
+    """Colours of the classes by index (then of ignored pixels, if any), and the names in the legend."""
 
     colours: Sequence[Any]
     names: Mapping[str, Any]
@@ -85,9 +85,9 @@ class Palette(NamedTuple):
 
 
 def tiles(item: Item, palette: Palette) -> dict[str, np.ndarray]:
-    """Returns the pictures of an item by their names, uint8 (H, W, 3), without an unknown `image` or `flip-risk`.
+    """Returns the pictures of an item by name, uint8 (H, W, 3); `image` and `flip-risk` only if they exist.
 
-    Flip-risk is drawn where foreground is predicted, over the faded image: elsewhere it does not count.
+    Draws flip-risk over the faded image where foreground is predicted, because only that enters the score.
     """
     classes, outcomes = _colours(palette.colours), _colours(OUTCOMES.values())
     base = np.full((*item.truth.shape, 3), _colours([EMPTY])[0]) if item.image is None else item.image
@@ -104,13 +104,13 @@ def _colours(colours: Iterable[Any]) -> np.ndarray:
 
 
 def tile_uris(item: Item, palette: Palette) -> dict[str, str]:
-    """Returns the pictures of an item as data URIs, by their names."""
+    """Returns the pictures of an item as data URIs, by name."""
     photos = {"image", "flip-risk"} if item.image is not None else set()
     return {name: data_uri(pixels, drawing=name not in photos) for name, pixels in tiles(item, palette).items()}
 
 
 def data_uri(pixels: np.ndarray, *, drawing: bool) -> str:
-    """Returns a picture as a data URI: a PNG, or a JPEG for large photos. A `drawing` has few colours."""
+    """Encodes a picture as a data URI, in PNG or, for large photos, JPEG. A `drawing` has few colours."""
     stream = io.BytesIO()
     image = Image.fromarray(pixels)
     kind = "png" if drawing or max(pixels.shape[:2]) <= SMALL_SIDE else "jpeg"
@@ -121,13 +121,13 @@ def data_uri(pixels: np.ndarray, *, drawing: bool) -> str:
 
 
 def colour_bar() -> str:
-    """Returns the colours of flip-risk from 0 to its largest value as a data URI."""
+    """Returns the colour bar of flip-risk, from 0 to its maximum, as a data URI."""
     ramp = matplotlib.colormaps[RISK_COLOURS](np.linspace(0, 1, 128), bytes=True)[None, :, :3]
     return data_uri(np.repeat(ramp, 2, axis=0), drawing=False)
 
 
 def save_items(path: Path, items: Sequence[Item], palette: Palette, *, title: str, note: str) -> None:
-    """Writes the first SHOWN items as a PNG, a row of tiles for each, in two columns."""
+    """Writes the first SHOWN items as a PNG, one row of tiles per item, in two columns."""
     items = items[:SHOWN]
     rows = math.ceil(len(items) / 2)
     legend = [*palette.names.items(), *((name, OUTCOMES[name]) for name in OUTCOMES if name != "background")]
@@ -175,7 +175,7 @@ def palette_of(run: Run) -> Palette:
 
 
 def items_of(run: Run) -> list[Item]:
-    """Returns the stored images of all members. Damaged files are named in `run.missing`."""
+    """Returns the stored images of all members, and adds damaged files to `run.missing`."""
     records = {record["member"]: record for record in records_of(run.records)}
     axes = ["rho", "seed", *(axis for axis in varying_axes(run.summary) if axis != "seed")]
     items = []
@@ -215,17 +215,17 @@ def member_items(
     swap: SceneSwap | None = None,
     all_groups: Groups = TWO_BY_TWO,
 ) -> list[Item]:
-    """Returns the stored images of one member as items, with what is known of them from all images of the split.
+    """Returns the stored images of one member as items, with quantities computed from the whole split.
 
     Args:
         stored: R images.
-        decomposition: of the split's n images.
+        decomposition: the decomposition of the split's n images.
         pairs: int (n,), the counterfactual set of each image or -1.
         class_names: of all classes.
         scene_names: of all scenes.
-        label: names the member.
-        swap: of the split's n images, where their scenes were swapped.
-        all_groups: what the stored groups number.
+        label: the member's label.
+        swap: the scene swap of the split's n images, if any.
+        all_groups: the groups that the stored groups number.
     """
     labels = region_class(decomposition)
     blank = np.full(len(labels), np.nan)
@@ -256,7 +256,7 @@ def member_items(
 
 
 def _outcome(labels: Sequence[str]) -> str:
-    """Returns what the scene does to the label of a set."""
+    """Describes how the scene changes the label of a set."""
     if len(set(labels)) > 1:
         return f"the label changes with the scene, {', '.join(labels[:-1])} and {labels[-1]}"
     return f"the label stays {labels[0]}" if labels else ""

@@ -1,4 +1,4 @@
-"""The tables of a run folder, read from its files alone, and a list of missing data."""
+"""Reads the tables of a run folder, and lists missing data."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -37,17 +37,17 @@ TABLES = ("summary", "trend", "comparison", "selection")
 
 
 class ReportError(Exception):
-    """A run folder that no report can be made of: which file, what was expected and what was found."""
+    """Unusable run folder. The message states the file, the expected and the found content."""
 
     exit_code = 1
 
 
 class Run(NamedTuple):
-    """The tables of a run folder, and its cells by the names of their folders.
+    """The tables of a run folder, and its cells by folder name.
 
-    `rows`, `records`, `summary`, `trend` and `comparison` (of methods) are of the first selection rule; `selection`
-    compares all of them with the first. All three comparisons are judged together. `scores`
-    are those of scores.csv. `missing` says, a line each, what the folder lacks.
+    `rows`, `records`, `summary`, `trend` and `comparison` (of methods) use the first selection rule; `selection`
+    compares the other rules with it. All three comparisons are corrected together. `scores` holds the rows of
+    scores.csv, and `missing` a line for each missing item.
     """
 
     folder: Path
@@ -69,13 +69,13 @@ class Run(NamedTuple):
         return str(self.config.get("name") or self.folder.resolve().name)
 
     def kept(self) -> pd.DataFrame:
-        """Returns the records of the members that were not left out."""
+        """Returns the records of members that enter means."""
         return kept_records(self.records)
 
     def shown(self) -> "Run":
-        """Returns the run as a page shows it: of the settings beside rho and seed the first SHOWN, and a line about it.
+        """Returns the run limited to the first SHOWN settings beside rho and seed, with a line about it.
 
-        Nobody looks at hundreds of charts, nor waits for them.
+        Hundreds of charts would be slow to draw and hard to read.
         """
         names = [name for name in axes_of(self.rows) if name not in ("rho", "seed", "selection")]
         settings = self.records[names].drop_duplicates()
@@ -96,7 +96,7 @@ class Run(NamedTuple):
         return f"{len(self.records)} members: {', '.join(f'{n} {status}' for status, n in counts.items())}."
 
     def note(self, *, interval: bool = True, dots: bool = False) -> str:
-        """Returns a note on the number of seeds and images, the kind of interval, and the small dots of a chart."""
+        """Returns a note on the numbers of seeds and images, the kind of interval, and a chart's small dots."""
         means = self.summary[self.summary["quantity"] == "fg_flip"]
         fewest, most = min(means["n"]), max(means["n"])
         test = self.rows[(self.rows["split"] == "test") & (self.rows["group"] == "all")]
@@ -105,7 +105,7 @@ class Run(NamedTuple):
         note = f"{'One' if most else 'No'} seed, {images} test images"
         note = f"Means over {count} seeds, {images} test images each" if most > 1 else note
         kind = SEEDS_INTERVAL if most > 1 else IMAGES_INTERVAL if means["images_low"].notna().any() else ""
-        # Charts draw no interval of fewer seeds than a verdict needs.
+        # Charts draw intervals only with the seeds that a verdict needs.
         note += f"; {kind}." if interval and kind and not (dots and 1 < most < FEWEST) else "."
         return f"{note} Small dots: single seeds." if dots and most > 1 else note
 
@@ -114,9 +114,9 @@ def read_run(workdir: str | Path) -> Run:
     """Reads a run folder.
 
     Raises:
-        FileNotFoundError: it holds no results.
+        FileNotFoundError: the folder has no results.
         ReportError: its results cannot be read.
-        DamagedError: a cell of its results is missing or damaged, or a file is of another run.
+        DamagedError: a cell is missing or damaged, or a file belongs to another run.
     """
     folder = Path(workdir)
     missing: list[str] = []
@@ -171,7 +171,7 @@ def _results(folder: Path) -> pd.DataFrame:
 
 
 def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
-    """Returns the rows of the members that have all groups of a split, and a line about the others."""
+    """Returns the rows of members with all groups of a split, and adds a line about the others to `missing`."""
     if rows.empty:
         return rows
     known = rows["group"].where(rows["group"].isin(COMPARED) | rows["group"].str.isdecimal())
@@ -184,7 +184,7 @@ def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
 
 
 def _known(path: Path, read: Callable[[Path], Any], default: Any, missing: list[str], loss: str = "") -> Any:
-    """Returns what a file of the run holds, or the default, and a line about it and what is lost by it."""
+    """Reads a file of the run; on failure returns the default and adds a line about the loss to `missing`."""
     try:
         return read(path)
     except UNREADABLE as error:
@@ -207,9 +207,9 @@ def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: li
 
 
 def images_by_setting(run: Run) -> list[tuple[str, Row, list[tuple[StoredCell, Decomposition]]]]:
-    """Returns settings from the lowest rho on: the title, the axes, the members' cells and their stored test images.
+    """Returns settings in order of rho: title, axes, and the members' cells with stored test images.
 
-    Members that were left out have none; the decompositions are those of the first selection rule.
+    Left-out members have none. The decompositions use the first selection rule.
     """
     names = [name for name in axes_of(run.rows) if name != "seed"]
     cells = {member: cell for cell in run.cells.values() for member in cell.members}

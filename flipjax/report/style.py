@@ -1,4 +1,4 @@
-"""Colours and axes of the figures of a report."""
+"""Colours and axis styles of report figures."""
 
 import math
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from flipjax.metrics.classes import Background, is_foreground
 from flipjax.report.document import visible
 
-# Any two of CORRECT, FLIP, MISS and SPILL are at least 30 apart in CIELAB to normal sight and under protanopia,
-# deuteranopia and tritanopia; so are the first two classes, which to normal sight are 45 apart from all outcomes, too
+# CORRECT, FLIP, MISS and SPILL are pairwise at least 30 apart in CIELAB, for normal vision and under protanopia,
+# deuteranopia and tritanopia. So are the first two classes, which are also 45 apart from all outcomes for normal vision
 # (tests/test_colours.py).
 CORRECT = "#3BA3EE"
 FLIP = "#C4160A"
@@ -30,15 +30,15 @@ INK = "#222222"
 FAINT = "#6B6B6B"
 GRID = "#E4E4E4"
 PAPER = "#FFFFFF"
-# What is written on colours of figures stays dark or light in both modes.
+# Text on coloured areas keeps its colour in light and dark mode.
 DARK = "#111111"
 LIGHT = "#FEFEFE"
 OUTCOMES = {"background": EMPTY, "correct": CORRECT, "flip": FLIP, "miss": MISS, "spill": SPILL}
-# Ordered levels: of one lightness, so that each can be seen on white and on black.
+# Ordered levels have equal lightness, to be visible on white and on black.
 LEVELS = ("#3F74D6", "#8E62B8", "#C2527F", "#D4672F")
 CROWDED = 40
 CLOSE = 0.12
-# Dollar signs in names are no formulas.
+# Dollar signs in names must not start formulas.
 PLAIN: Any = {"text.parse_math": False, "svg.hashsalt": "flipjax", "svg.fonttype": "none"}
 
 TITLE: dict[str, Any] = {"x": 0.012, "ha": "left", "fontsize": 12, "fontweight": "bold", "color": INK}
@@ -47,7 +47,7 @@ SMALL: dict[str, Any] = {"fontsize": 9.5, "color": INK}
 
 
 def class_colours(classes: int, *, background: Background = 0) -> list[Any]:
-    """Returns a colour for each class: EMPTY for the background, then CLASSES, or distinct hues where they end.
+    """Returns a colour for each class: EMPTY for background, then CLASSES, then further distinct hues.
 
     Example:
         >>> class_colours(3, background=1)
@@ -57,7 +57,7 @@ def class_colours(classes: int, *, background: Background = 0) -> list[Any]:
     F = int(inside.sum())
     colours = iter(CLASSES[1 : F + 1])
     if len(CLASSES) <= F:
-        # Steps of the golden ratio.
+        # Golden-ratio steps keep further hues apart.
         colours = iter(matplotlib.colormaps["turbo"](0.03 + 0.94 * (np.arange(F) * 0.618034 % 1)))
     return [next(colours) if own else EMPTY for own in inside]
 
@@ -68,7 +68,7 @@ def shades(count: int) -> np.ndarray:
 
 
 def plain(text: str, *, most: int = 56) -> str:
-    r"""Returns a name as figures write it out: control marks are seen, and it is at most `most` characters long.
+    r"""Returns a name for figures, with control marks escaped and at most `most` characters.
 
     Example:
         >>> plain("a $b$\u202e")
@@ -79,7 +79,7 @@ def plain(text: str, *, most: int = 56) -> str:
 
 
 def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], labels: Sequence[str]) -> None:
-    """Gives axes their names, ticks and a quiet grid."""
+    """Sets the names, ticks and light grid of axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(labelsize=9, colors=INK)
@@ -97,12 +97,12 @@ def dress(axes: Axes, *, title: str, x: str, y: str, ticks: Sequence[float], lab
 
 
 def legend(axes: Axes, *, columns: int) -> None:
-    """Draws a legend between title and axes, where no mark can be."""
+    """Draws a legend between title and axes, where it hides no mark."""
     handles, _ = axes.get_legend_handles_labels()
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.0}
     look: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
     look |= {"handletextpad": 0.4, "columnspacing": 1, "ncols": columns}
-    # The title makes room for it, and a narrower panel would make none.
+    # The title makes room for it, and a narrower panel would leave none.
     axes.legend(**look, **place).set_in_layout(False)
     axes.set_title(
         axes.get_title(loc="left") or " ", loc="left", pad=6 + 15 * math.ceil(len(handles) / columns), **SMALL

@@ -1,7 +1,7 @@
-"""The results of runs: what is stored of each member, the tables made of it, and what their columns mean.
+"""Stored results of runs, the tables built from them, and the definitions of their columns.
 
-`load` reads a run folder; `score` makes the same rows of any model's predictions; `quantities` is the table of names,
-units and directions. All else is imported from the module that defines it.
+`load` reads a run folder, `score` computes the same rows for any model's predictions, and `quantities` lists names,
+units and directions. Import everything else from the module that defines it.
 """
 
 from flipjax.results.rows import score

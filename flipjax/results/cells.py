@@ -1,4 +1,4 @@
-"""The stored cells of a run: decomposition.npz of each, and whether all files of a folder are of one run."""
+"""Reads and writes the stored cells of a run (decomposition.npz), and checks that all files belong to one run."""
 
 import contextlib
 import functools
@@ -34,12 +34,14 @@ class StoredSplit:
 
     confusion int32 (S, K, n, C, C) and risk_sum float32 (S, K, n) as in `Decomposition`; groups int32 (n,), class and
     scene as `StoredCell.groups` numbers them; pairs int32 (n,), the counterfactual set or -1; rows int32 (n, 2), the
-    pool's object and scene. Where scenes
-    were swapped, scene_log_odds float32 (R, K, n, kinds, C - 1) of the first R rules, as a sweep writes it of the first
-    alone, scene_shares float32 (D,), the weight of each of the D passes of a kind (None: one), and centers float32 (R,
-    K, C - 1), as in `flipjax.intervene`: risk and repaired counts follow from them and `confusion`. Of the first rule
-    alone: scores float32 (K, n, J), those of `StoredCell.score_names`, and masks uint8 (K, n, planes, bytes), the
-    predicted classes as packed bits. refit bool (n,), the images on which DFR fitted heads.
+    pool's object and scene. refit bool (n,), the images on which DFR fitted heads.
+
+    With scene swap: scene_log_odds float32 (R, K, n, kinds, C - 1) for the first R rules (sweeps write one),
+    scene_shares float32 (D,), the weights of the D passes of a kind (None: one pass), and centers float32 (R, K,
+    C - 1), as in `flipjax.intervene`. Risk and repaired counts are computed from these and `confusion`.
+
+    For the first rule only: scores float32 (K, n, J), named by `StoredCell.score_names`, and masks uint8 (K, n, planes,
+    bytes), the predicted classes as packed bits.
     """
 
     confusion: np.ndarray
@@ -57,11 +59,11 @@ class StoredSplit:
 
 @dataclass(frozen=True)
 class StoredCell:
-    """The decompositions of one cell: all members of one static experiment, on the parts `val` and `test`.
+    """Decompositions of all members of one static experiment, on the parts `val` and `test`.
 
     `rows` and `history` are the members' rows of results.csv and history.csv; `score_names` names `StoredSplit.scores`;
-    `program` is the identity of the program that they are of, as `flipjax.plan` makes it. `usual` are the usual scenes
-    of each class; empty where class y's is scene y mod S, the only ones that are not written.
+    `program` identifies their program, as in `flipjax.plan`. `usual` holds the usual scenes of each class; empty means
+    the default, scene y mod S for class y.
     """
 
     members: tuple[str, ...]
@@ -81,14 +83,14 @@ class StoredCell:
         return Groups(len(self.class_names) - 1, len(self.scene_names), self.usual)
 
     def on_side(self, part: str, side: str) -> np.ndarray:
-        """Returns which images of a split, bool (n,), are of the groups `common`, `rare` or, for another side, any."""
+        """Returns a mask, bool (n,), of the images in `common` or `rare` groups; other sides select all images."""
         ids = self.groups.named.get(side, range(self.groups.count))
         return np.isin(self.parts[part].groups, ids)
 
     def decomposition(self, member: str, part: str, *, selection: str | None = None) -> Decomposition:
         """Returns the decomposition of a member on a split by a selection rule, the first by default.
 
-        Its leaves are numpy, with one leading image axis; it is a pytree once `flipjax.metrics.kernels` is imported.
+        Leaves are NumPy arrays with a leading image axis. It is a pytree once `flipjax.metrics.kernels` is imported.
         """
         place = self._place(member, selection)
         return Decomposition(self.parts[part].confusion[place], self.parts[part].risk_sum[place])
@@ -118,12 +120,12 @@ class StoredCell:
 
     @functools.cached_property
     def places(self) -> dict[str, int]:
-        """The place of each member by its name."""
+        """The index of each member, by name."""
         return {member: place for place, member in enumerate(self.members)}
 
 
 def save_cell(path: str | Path, cell: StoredCell) -> None:
-    """Writes `decomposition.npz`, with a digest."""
+    """Writes `decomposition.npz` with a digest."""
     arrays: dict[str, np.ndarray] = {field: np.array(getattr(cell, field), np.str_) for field in TEXTS[:-1]}
     for name, part in cell.parts.items():
         stored = {field: getattr(part, field) for field in DTYPES}
@@ -132,20 +134,20 @@ def save_cell(path: str | Path, cell: StoredCell) -> None:
     if any(own != (y % cell.groups.scenes,) for y, own in enumerate(cell.groups.usual)):
         arrays["usual"] = np.array(json.dumps(cell.groups.usual))
     for name in TABLES:
-        # Row by row: copies of them all would be the most that a large grid takes.
+        # Row by row: copying all rows at once would dominate the memory of a large grid.
         rows = ({column: _plain(value) for column, value in row.items()} for row in getattr(cell, name))
         arrays[name] = np.frombuffer(f"[{', '.join(map(json.dumps, rows))}]".encode(), np.uint8)
     write_arrays(path, arrays)
 
 
 def _plain(value: Any) -> int | float | str:
-    """Returns a value of a row as JSON can hold it: a number, blank where it is not finite, or a text."""
+    """Returns a row's value for JSON: a number, blank if it is not finite, or a string."""
     value = value.item() if isinstance(value, np.generic) else value
     return (value if math.isfinite(value) else "") if isinstance(value, int | float) else str(value)
 
 
 def load_cell(path: str | Path, *, tables: bool = True) -> StoredCell:
-    """Reads what `save_cell` wrote, without `tables` no rows; a DamagedError names the file where it is not that."""
+    """Reads a file of `save_cell`, without rows unless `tables`. Raises DamagedError if the file is invalid."""
     arrays = read_arrays(path)
     expected = [*TEXTS, *TABLES, "program", *(f"{part}_{field}" for part in PARTS for field in REQUIRED)]
     missing = [name for name in expected if name not in arrays]
@@ -165,25 +167,24 @@ KEYS = {"results": ["member", "selection", "split", "group"], "history": ["membe
 
 
 def read_cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, StoredCell]]:
-    """Yields the cells of a run folder by the names of their folders, or their parts where shards are not collected.
+    """Yields the cells of a run folder with their folder names, or their shards if these are not merged yet.
 
     Args:
-        folder: of the run.
-        **tables: `results` and `history` as they were read, to compare with the cells' own. Without any table the cells
-            have no rows.
+        folder: the run folder.
+        **tables: `results` and `history`, compared with the cells' own rows. Without tables the cells have no rows.
 
     Raises:
-        DamagedError: names a cell that is damaged, a file of another run, or members of `results` that no cell has.
+        DamagedError: a cell is damaged, a file belongs to another run, or members of `results` are in no cell.
     """
     results = tables.get("results", pd.DataFrame())
-    # A row that was cut off has no status.
+    # A truncated row has no status.
     missing = {*results["member"][~results["status"].isin([*LEFT_OUT, ""])]} if len(results) else set()
     expected = _expected_program(folder)
     for place in sorted(folder.glob("cells/*/")):
         path = place / "decomposition.npz"
         cells = {place.name: _read_cell(folder, path, expected, tables)} if path.exists() else {}
         for part in () if cells else sorted(place.glob("parts/*.npz")):
-            # The sweep does a damaged part again, and until then its members are not done.
+            # The sweep redoes a damaged part; until then its members are not done.
             with contextlib.suppress(DamagedError):
                 cells[f"{place.name}/{part.stem}"] = _read_cell(folder, part, expected, tables)
         missing.difference_update(*(cell.members for cell in cells.values()))
@@ -205,16 +206,16 @@ def _read_cell(folder: Path, path: Path, expected: str, tables: Mapping[str, pd.
 
 
 def _expected_program(folder: Path) -> str:
-    """Returns how the programs of a run's cells begin: empty where no configuration can be read."""
+    """Returns the prefix of the program identities of a run, empty if its configuration cannot be read."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         return f"{digest_of(json.loads((folder / 'config.json').read_bytes())['config'])}/"
     return ""
 
 
 def _check_rows(path: Path, table: pd.DataFrame, own: pd.DataFrame, *, cell: Path) -> None:
-    """Raises DamagedError where the rows that a cell has itself are not those of the table at `path`.
+    """Raises DamagedError if a cell's own rows differ from the table at `path`.
 
-    Members that failed in the table, or are no part of it, are not compared: their cell came later.
+    Members that failed in the table or are missing from it are skipped, because their cell was written later.
     """
     keys = KEYS[path.stem]
     if not {*keys} <= {*table}:
@@ -229,7 +230,7 @@ def _check_rows(path: Path, table: pd.DataFrame, own: pd.DataFrame, *, cell: Pat
 
 
 def _same(first: pd.Series, second: pd.Series) -> bool:
-    """Says whether two columns agree: numbers up to how a table writes them, texts as they are."""
+    """Returns whether two columns agree: numbers up to the rounding of a table, strings exactly."""
     if pd.api.types.is_numeric_dtype(first) and pd.api.types.is_numeric_dtype(second):
         numbers = [column.to_numpy(np.float64) for column in (first, second)]
         return np.allclose(*numbers, rtol=1e-6, atol=1e-6, equal_nan=True)
@@ -238,9 +239,9 @@ def _same(first: pd.Series, second: pd.Series) -> bool:
 
 
 def mark_unlearnt(rows: pd.DataFrame, cells: Mapping[str, StoredCell]) -> pd.DataFrame:
-    """Returns rows of results.csv in which members that hardly find the object have the status NOT_LEARNT.
+    """Returns rows of results.csv with status NOT_LEARNT for members that hardly find the object.
 
-    They miss more than MISSED of the true foreground, or their foreground IoU is below that of foreground everywhere.
+    These miss more than MISSED of the true foreground, or have a lower foreground IoU than predicting it everywhere.
     """
     reach: dict[str, float] = {}
     for cell in cells.values():

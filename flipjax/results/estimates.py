@@ -1,8 +1,7 @@
 """Means, differences and trends over seeds, with one rule for intervals and verdicts.
 
-The interval is Student's t over seeds, of two or more, whatever its width. A verdict, lower or higher, needs FEWEST
-seeds and a p below LEVEL after Holm's correction for all comparisons of a page. The interval over the test images
-stands beside the one over seeds and is for these models alone.
+Intervals are Student's t over two or more seeds. A verdict (lower or higher) needs FEWEST seeds and a p below LEVEL
+after Holm's correction over all comparisons of a page. Intervals over the test images hold for these models only.
 """
 
 import functools
@@ -34,21 +33,21 @@ DIFFERENCE = ("quantity", "n", "left_out", "values", "difference", "low", "high"
 
 
 class Resamples:
-    """Quantities of a run's members on resampled test images, computed when asked for.
+    """Quantities of a run's members on resampled test images, computed lazily.
 
     Images of one object are drawn together, and all members of a cell see the same resamples.
     """
 
     def __init__(self, cells: Mapping[str, StoredCell], *, samples: int = SAMPLES):
-        """Keeps the cells of `flipjax.results.cells.read_cells`, by name."""
+        """Takes the cells of `flipjax.results.cells.read_cells`, by name."""
         self._cells = {member: cell for cell in cells.values() for member in cell.members}
         self._samples = samples
         self._draws: dict[int, statistics.Draws] = {}
 
     def intervals(self, members: Sequence[str], selection: str) -> dict[str, np.ndarray]:
-        """Returns the 95% interval (2,) of each quantity's mean over some members; none where no images are stored.
+        """Returns the 95% interval (2,) of each quantity's mean over members, empty if no images are stored.
 
-        It is the percentiles of the bootstrap, for an AUROC the mean of the members' own intervals.
+        Uses bootstrap percentiles; for an AUROC, the mean of the members' own intervals.
         """
         cells = [self._cells.get(member) for member in members]
         if not cells or any(cell is None or selection not in cell.selections for cell in cells):
@@ -86,18 +85,18 @@ def _keys(class_names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def estimate(records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None) -> pd.DataFrame:
-    """Returns the mean over seeds of weighted sums of records: a row per quantity.
+    """Returns the mean over seeds of weighted sums of records, one row per quantity.
 
-    A seed takes part in a quantity if all its records have a finite value. The interval is exact for normal values, and
-    of few skewed ones too short (`sweeps/studies/coverage`); it is cut off where the quantity's range ends.
+    A seed counts for a quantity if all its records are finite. The interval is exact for normal values, too short for
+    few skewed ones (`sweeps/studies/coverage`), and clipped to the quantity's range.
 
     Args:
         records: (n rows) of `member_quantities`.
         weights: (n,), the weight of each record in its seed's sum: 1 and -1 for a difference.
-        seeds: (n,), whose sum a record is part of; by default each is a seed of its own.
+        seeds: (n,), the seed of each record; by default every record is its own seed.
 
     Returns:
-        Columns `quantity`; `n`, seeds; `values`, theirs, with blanks between; `mean`; `low` and `high`, NaN below two
+        Columns `quantity`; `n`, seeds; `values` per seed, separated by blanks; `mean`; `low` and `high`, NaN below two
         seeds; `p` of the t test that the mean is 0, NaN below FEWEST seeds.
 
     Example:
@@ -118,7 +117,7 @@ def estimate(records: pd.DataFrame, weights: Any = 1.0, seeds: Any = None) -> pd
         mean = np.where(known, sums, 0.0).sum(0) / n
         spread = np.sqrt((np.where(known, sums - mean, 0.0) ** 2).sum(0) / (n - 1))
         half = np.where(n > 1, stdtrit(np.maximum(n - 1, 1), 0.975) * spread / np.sqrt(n), np.nan)
-        # Values are rounded: no spread is smaller than their last digit.
+        # Values are rounded, so a spread below their last digit is not real.
         t = np.abs(mean) / (np.maximum(spread, 10.0**-DIGITS) / np.sqrt(n))
         p = np.where(n >= FEWEST, 2 * stdtr(np.maximum(n - 1, 1), -t), np.nan)
     least, most = np.array([_bounds(weights[codes == 0], quantity) for quantity in quantities]).reshape(-1, 2).T
@@ -137,13 +136,13 @@ def _range_of(quantity: str) -> tuple[float, float]:
 
 
 def _bounds(weights: np.ndarray, quantity: str) -> tuple[float, float]:
-    """Returns the least and the largest value that a sum of so weighted records can have."""
+    """Returns the smallest and largest possible weighted sum of records."""
     ends = [[weight * end for end in _range_of(quantity)] for weight in weights.tolist() if weight]
     return sum(map(min, ends)), sum(map(max, ends))
 
 
 def holm(p: Any) -> np.ndarray:
-    """Returns the p of several tests (m,) adjusted by Holm's method, float64.
+    """Returns p values (m,) adjusted by Holm's method, float64.
 
     Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
 
@@ -159,11 +158,11 @@ def holm(p: Any) -> np.ndarray:
 
 
 def judge(*tables: pd.DataFrame) -> list[pd.DataFrame]:
-    """Returns the comparisons of one page with `p` adjusted for all of them, and a `verdict`.
+    """Returns the comparisons of one page with `p` adjusted over all of them, and a `verdict`.
 
-    The family are the rows of the JUDGED quantities, in all tables of `compare` and `trend`, that have a p: those of
-    FEWEST seeds or more. By Holm's method a page whose differences are all 0 has any verdict with probability LEVEL at
-    most. `verdict` is 'lower', 'higher', or '' for none; rows outside the family have no p.
+    The family is every row of a JUDGED quantity with a p (at least FEWEST seeds), in all tables of `compare` and
+    `trend`. If all true differences are 0, a page has any verdict with probability LEVEL at most. `verdict` is 'lower',
+    'higher' or ''; rows outside the family have no p.
 
     Example:
         >>> four = pd.DataFrame({"quantity": ["gap/mean"] * 2, "difference": [0.3, 0.1], "p": [0.01, 0.04]})
@@ -182,7 +181,7 @@ def judge(*tables: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def seeds_of(records: pd.DataFrame) -> pd.Series:
-    """Returns what pairs records: their seeds, or one number for all where there is no such axis."""
+    """Returns the seeds that pair records, or one constant if there is no seed axis."""
     return records["seed"] if "seed" in records else pd.Series(0, records.index)
 
 
@@ -191,18 +190,18 @@ def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
 
 
 def aggregate(rows: pd.DataFrame, *, resamples: Resamples | None = None) -> pd.DataFrame:
-    """Returns the mean of every quantity over seeds, per setting of the other axes: a row per setting and quantity.
+    """Returns the mean of every quantity over seeds, one row per setting of the other axes and quantity.
 
-    Columns: the axes but the seed; `quantity`; `n`, the members with a finite value; `left_out`, the others; `values`,
-    the seeds' own, with blanks between; `mean`, `low` and `high`, see `estimate`; `images_low` and `images_high`, the
-    interval over the test images for these models, where there are `resamples`.
+    Columns: the axes except the seed; `quantity`; `n`, members with a finite value; `left_out`, the others; `values`
+    per seed, separated by blanks; `mean`, `low` and `high` as in `estimate`; `images_low` and `images_high`, the
+    interval over the test images for these models, if `resamples` are given.
     """
     names = [name for name in axes_of(rows) if name != "seed"]
     return means_of(member_quantities(rows), names, resamples=resamples)
 
 
 def means_of(records: pd.DataFrame, names: Sequence[str], *, resamples: Resamples | None = None) -> pd.DataFrame:
-    """Returns the mean of every quantity over the records of each setting of the axes `names`: as `aggregate`."""
+    """Returns the rows of `aggregate` for each setting of the axes `names`."""
     tables = []
     for setting, members in groups_of(records, names):
         kept = kept_records(members)
@@ -216,11 +215,11 @@ def means_of(records: pd.DataFrame, names: Sequence[str], *, resamples: Resample
 
 
 def trend(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns how every quantity changes from the lowest to the highest rho, paired by seed: a row per setting.
+    """Returns the change of every quantity from the lowest to the highest rho, paired by seed, one row per setting.
 
-    A seed takes part in a quantity if it has a finite value at every level; a level at which every member was left out
-    is none. Columns: the other axes; `from` and `to`, the levels; `before` and `after`, the means there over the seeds
-    that take part; then as `compare`. A setting with fewer than two levels has no rows.
+    A seed counts for a quantity if it is finite at every level, ignoring levels whose members were all left out.
+    Columns: the other axes; `from` and `to`, the levels; `before` and `after`, the means at them over the seeds that
+    count; then those of `compare`. A setting with fewer than two levels has no rows.
     """
     names = [name for name in axes_of(rows) if name not in ("rho", "seed")]
     tables = []
@@ -232,7 +231,7 @@ def trend(rows: pd.DataFrame) -> pd.DataFrame:
         seeds = seeds_of(kept)
         whole = kept.groupby(seeds)["rho"].transform("nunique") == len(levels)
         kept, seeds, place = kept[whole], seeds[whole], np.searchsorted(levels, kept["rho"][whole])
-        # The levels between take part with weight 0: a seed that lacks one has no trend.
+        # Levels in between have weight 0, so that a seed that lacks one has no trend.
         ends = np.eye(len(levels))[[0, -1]]
         first, last, change = (estimate(kept, each[place], seeds) for each in (*ends, ends[1] - ends[0]))
         axes = {"from": levels[0], "to": levels[-1], "left_out": len(records) - len(kept)}
@@ -242,14 +241,13 @@ def trend(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(rows: pd.DataFrame, *, axis: str = "method", reference: str | None = None) -> pd.DataFrame:
-    """Returns how every quantity differs between a value of an axis and a reference value, paired by seed.
+    """Returns the difference of every quantity between each value of an axis and a reference, paired by seed.
 
-    The reference is the axis's first value unless given; where it does not use a knob, its axis is blank and it is
-    compared with every value of it. A seed takes part if both have a finite value. Columns: the other axes; `axis`;
-    `reference`; `quantity`; `n`, the seeds that take part; `left_out`, the members
-    of the two that are in no mean; `values`, the seeds'
-    differences, with blanks between; `difference` (value minus reference), their mean; `low`, `high` and `p`, see
-    `estimate`. No rows where the axis takes one value.
+    The reference is the axis's first value by default. If it does not use a knob, it is compared with every value of
+    the knob. A seed counts if both values are finite. Columns: the other axes; `axis`; `reference`; `quantity`; `n`,
+    the seeds that count; `left_out`, the members of both that are in no mean; `values`, the differences per seed,
+    separated by blanks; `difference`, their mean (value minus reference); `low`, `high` and `p` as in `estimate`. There
+    are no rows if the axis takes one value.
     """
     names = [name for name in axes_of(rows) if name not in (axis, "seed")]
     records = member_quantities(rows) if axis in axes_of(rows) else rows[:0]

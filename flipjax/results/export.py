@@ -1,8 +1,8 @@
-"""`flipjax export RUN --to csv|mlflow|trackio|wandb`: a run's members, handed to a tracker.
+"""`flipjax export RUN --to csv|mlflow|trackio|wandb`: exports a run's members to an experiment tracker.
 
-Every member becomes a run of the tracker: its axes, its history by epoch, and its test quantities of the first
-selection rule as `test/<key>`. `csv` writes tables instead.
-Trackers keep their own settings (MLFLOW_TRACKING_URI, WANDB_MODE, TRACKIO_DIR); they come with the extra `export`.
+Every member becomes a tracker run with its axes, its history by epoch, and its test quantities under the first
+selection rule as `test/<key>`. `csv` writes tables instead. Trackers read their own settings (MLFLOW_TRACKING_URI,
+WANDB_MODE, TRACKIO_DIR) and are installed by the extra `export`.
 """
 
 import importlib
@@ -24,7 +24,7 @@ TABLES = ("members", "images", "scores", "history", "summary")
 
 
 class TrackedMember(NamedTuple):
-    """A member: its name, its axes and status, its numbers by epoch, and its test quantities."""
+    """A member's name, axes and status, numbers by epoch, and test quantities."""
 
     name: str
     config: Row
@@ -33,7 +33,7 @@ class TrackedMember(NamedTuple):
 
 
 def records(run: RunData) -> Iterator[TrackedMember]:
-    """Yields the members of a run that have test rows, by the first selection rule."""
+    """Yields the members with test rows under the first selection rule."""
     rows = run.members[run.members["selection"] == run.members["selection"].iloc[0]]
     by_member = groups_of(run.history, ["member"])
     histories = {name: table.drop(columns="member").set_index("epoch") for (name,), table in by_member}
@@ -52,7 +52,7 @@ def to_csv(run: RunData, folder: Path) -> None:
     """Writes members.csv, images.csv, scores.csv, history.csv, summary.csv and a list of their digests.
 
     Raises:
-        ConfigError: there is a file of one of these names that no export wrote, or that was edited since.
+        ConfigError: a file of one of these names was not written by an export, or was edited since.
     """
     paths = [folder / f"{name}.csv" for name in TABLES]
     listing = folder / "export.sha256"
@@ -60,7 +60,7 @@ def to_csv(run: RunData, folder: Path) -> None:
     for path in paths:
         if path.exists() and sha256_of(path) not in known:
             raise ConfigError("--out", "a folder without tables, or those of an export", f"{path}, which none wrote")
-    # All are read before the first is written.
+    # Reads every table before writing, so that a damaged run leaves no partial export.
     tables = [getattr(run, name) for name in TABLES]
     for path, table in zip(paths, tables, strict=True):
         write_csv(path, table)
@@ -79,7 +79,7 @@ def to_mlflow(run: RunData, project: str, mlflow: Any) -> None:
 
 
 def to_wandb(run: RunData, project: str, wandb: Any, **options: Any) -> None:
-    """Logs every member as a run of the project, in one group; its test quantities come with the last epoch."""
+    """Logs every member as a run of the project, in one group, with test quantities at the last epoch."""
     for record in records(run):
         wandb.init(project=project, group=run.folder.name, name=record.name, config=record.config, **options)
         for epoch, values in record.history:
@@ -94,7 +94,7 @@ TRACKERS = {"mlflow": to_mlflow, "trackio": partial(to_wandb, embed=False), "wan
 
 @command.main("flipjax export")
 def main(arguments: list[str]) -> int:
-    """Runs the command line and returns its exit code: 0, or 2 for a folder or a tracker that is not there."""
+    """Runs the command line and returns its exit code: 0, or 2 if the folder or the tracker is missing."""
     parser = command.Parser(prog="flipjax export", description=__doc__)
     parser.add_argument("run", type=Path, help="a run folder, as flipjax sweep writes it")
     parser.add_argument("--to", choices=("csv", *TRACKERS), required=True, help="where the members go")

@@ -1,4 +1,4 @@
-"""Tables of a run as data frames: made of rows, read from CSV and written to it; results.csv has a digest beside it."""
+"""Converts rows to data frames, and reads and writes CSV; results.csv has a digest file beside it."""
 
 import csv
 import io
@@ -25,9 +25,9 @@ FORMULA = re.compile(r"\s*[=+@\-\uff1d\uff0b\uff20\uff0d](?!\d+(\.\d+)?(e-?\d+)?
 
 
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """Returns rows as a data frame: int64, float64 with NaN for blanks, or text, '' where there is none.
+    """Returns rows as a data frame with int64, float64 (NaN for blanks) or text columns ('' for none).
 
-    A column that only some rows have comes after the one it follows there.
+    A column that only some rows have keeps its place after the column before it.
 
     Example:
         >>> to_frame([{"member": "a", "flip": 0.5, "n": 3}, {"member": "b", "flip": "", "n": 4}]).dtypes.tolist()[1:]
@@ -39,7 +39,7 @@ def to_frame(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def _exact(rows: list[Row]) -> pd.DataFrame:
-    """Returns rows whose cells stay the objects that they are, so that an integer is written as one beside a blank."""
+    """Returns rows as object columns, so that integers beside blanks are not written as floats."""
     columns = list(rows[0]) if rows else []
     for names in dict.fromkeys(tuple(row) for row in rows):
         for before, name in itertools.pairwise(names):
@@ -55,7 +55,7 @@ def _typed(values: pd.Series) -> pd.Series:
 
 
 def groups_of(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
-    """Yields each combination of the values of `names`, in the order in which they appear, with its rows."""
+    """Yields each combination of values of `names` with its rows, in order of appearance."""
     if len(table):
         yield from table.groupby(list(names), sort=False, dropna=False) if names else [((), table)]
 
@@ -66,9 +66,9 @@ def records_of(table: pd.DataFrame) -> list[Row]:
 
 
 def write_csv(path: str | Path, table: pd.DataFrame | Iterable[Row]) -> None:
-    """Writes a table as UTF-8 CSV, a number that does not exist as a blank.
+    """Writes a table as UTF-8 CSV, with NaN as blank.
 
-    No rows leave no file: an earlier one is removed.
+    Without rows, removes an earlier file.
     """
     frame = table if isinstance(table, pd.DataFrame) else _exact(list(table))
     if frame.empty:
@@ -78,8 +78,8 @@ def write_csv(path: str | Path, table: pd.DataFrame | Iterable[Row]) -> None:
 
 
 def write_results(folder: Path, table: pd.DataFrame | Iterable[Row]) -> None:
-    """Writes results.csv, and beside it its SHA-256 as `sha256sum` writes it, with which `read_csv` compares it."""
-    # Whenever this is cut short, no digest is there that says otherwise of a whole file.
+    """Writes results.csv and its SHA-256 in the format of `sha256sum`, which `read_csv` verifies."""
+    # An interruption at any point leaves no digest that contradicts a complete file.
     (folder / DIGEST).unlink(missing_ok=True)
     write_csv(folder / "results.csv", table)
     write_text(folder / DIGEST, f"{sha256_of(folder / 'results.csv')}  results.csv\n")
@@ -97,11 +97,10 @@ def _cell(value: Any) -> Any:
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """Reads a table that `write_csv` or `write_results` wrote, its columns as `to_frame` has them.
+    """Reads a table of `write_csv` or `write_results`, with the column types of `to_frame`.
 
     Raises:
-        DamagedError: no such table, a results.csv that is not what was written, or columns that are there twice or
-            without a name.
+        DamagedError: the table is unreadable, results.csv differs from its digest, or columns are repeated or unnamed.
     """
     path = Path(path)
     data = path.read_bytes()
@@ -121,7 +120,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 
 
 def rounded(value: float) -> float | int | str:
-    """Returns a number as a value of a row: six decimals, a count as it is, blank where it is not finite.
+    """Rounds a number to six decimals; counts are unchanged, and non-finite values become blank.
 
     Example:
         >>> rounded(1 / 3), rounded(4), rounded(math.nan)
@@ -133,7 +132,7 @@ def rounded(value: float) -> float | int | str:
 
 
 def listed(names: Sequence[str], *, most: int = 20) -> str:
-    """Returns names as a list, and how many more there are than `most`.
+    """Returns the first `most` names as text, and the number of the others.
 
     Example:
         >>> listed(["a", "b", "c"], most=2)

@@ -1,4 +1,4 @@
-"""The gallery of a run: which test images to show, and the pixels to show of them."""
+"""The gallery of a run: chooses the test images to show, and stores their pixels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ PAIRS = 2
 
 
 class StoredImages(NamedTuple):
-    """R images and what a member made of them: the arrays of `gallery.npz`.
+    """R images with a member's predictions, as stored in `gallery.npz`.
 
     image uint8 (R, H, W, 3); label and prediction uint8 (R, H, W); error_map uint8 (R, H, W), coded as in
     `flipjax.metrics.error_map`; risk_map float32 (R, H, W), nats; flip_risk and flip float32 (R,), NaN where undefined;
-    index int32 (R,), the image's place in its split; group int32 (R,); kind and member (R,) str,
-    see `choose_images`.
+    index int32 (R,), the image's index in its split; group int32 (R,); kind (see
+    `choose_images`) and member (R,) str.
     """
 
     image: np.ndarray
@@ -47,21 +47,20 @@ def choose_images(
     confident: int = 0,
     paired: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Chooses the images that a page shows, and says why; none is chosen twice but for a pair.
+    """Chooses the images that a page shows, with the reason. Only a pair may repeat an image.
 
     Args:
-        decomposition: of one member, n images.
-        groups: int (n,), or None; the typical images are of the groups in turn.
+        decomposition: one member's, of n images.
+        groups: int (n,), or None; typical images alternate between groups.
         pairs: int (n,), the counterfactual set of each image or -1.
-        riskiest: how many images of the highest flip-risk, the highest first.
-        typical: how many images near the median flip-risk.
-        confident: how many of the most flipped images that flip-risk does not point at: those of the less risky half
-            with a flip share above 0.1.
-        paired: how many sets, those first whose flip share changes most with the scene; all images have a flip-risk.
+        riskiest: number of images with the highest flip-risk, in descending order.
+        typical: number of images near the median flip-risk.
+        confident: number of the most flipped images among the half with lower flip-risk, with a flip share above 0.1.
+        paired: number of sets, largest change of flip share first; all their images have a flip-risk.
 
     Returns:
         Indices int64 (R,) and kinds (R,): 'riskiest', 'typical', 'flipped, but sure', or 'pair' and its number. Images
-        without flip-risk or flip share are never chosen, so R may be smaller than what is asked for.
+        without flip-risk or flip share are never chosen, so R may be smaller than requested.
 
     Example:
         >>> confusion = np.zeros((4, 3, 3), int)
@@ -77,7 +76,7 @@ def choose_images(
     highest = images.sort_values("risk", ascending=False, kind="stable").index[:riskiest]
     from_middle = (images["risk"] - images["risk"].median()).drop(highest)
     rest = images.loc[from_middle.abs().sort_values(kind="stable").index]
-    # Sorting by each image's place within its group takes one of every group, then a second of every group, and so on.
+    # Sorting by rank within the group alternates between groups.
     near = rest.groupby("group").cumcount().sort_values(kind="stable").index[:typical]
     blind = rest[(rest["flip"] > 0.1) & (from_middle[rest.index] <= 0)].drop(near, errors="ignore").sort_index()
     blind = blind.sort_values("flip", ascending=False, kind="stable").index[:confident]
@@ -88,7 +87,7 @@ def choose_images(
 
 
 def _pairs(flip: pd.Series, pairs: np.ndarray) -> np.ndarray:
-    """Returns sets of S images int64 (P, S), those first whose flip share differs most; `flip` of those that have."""
+    """Returns sets of S images int64 (P, S), largest difference of flip share first; `flip` may lack images."""
     known = flip.index.to_numpy()
     places = whole_pairs(pairs[known], size=whole_pairs(pairs).shape[1])
     change = np.ptp(flip.to_numpy()[places], axis=1)
@@ -111,12 +110,12 @@ def make_gallery(
         images: float (R, H, W, 3) in [0, 1].
         labels: int (R, H, W).
         logits: float (R, H, W, C), the member's, in eval mode.
-        indices: int (R,), the images' places in their split.
+        indices: int (R,), the images' indices in their split.
         groups: int (R,).
         kinds: (R,), as `choose_images` returns them.
         member: the member's name.
     """
-    # Here: a gallery is read without JAX.
+    # Imported here so that reading a gallery does not load JAX.
     from flipjax.metrics import decompose, error_map, risk_map
 
     logits = np.asarray(logits, np.float32)
@@ -138,12 +137,12 @@ def make_gallery(
 
 
 def save_gallery(path: str | Path, gallery: StoredImages, *, program: str = "") -> None:
-    """Writes `gallery.npz` atomically, with the identity of the members' program; equal galleries give equal bytes."""
+    """Writes `gallery.npz` atomically and deterministically, with the identity of the members' program."""
     write_arrays(path, gallery._asdict() | {"program": np.array(program)})
 
 
 def load_gallery(path: str | Path, *, program: str | None = None) -> StoredImages:
-    """Reads what `save_gallery` wrote; a DamagedError names the file where it is not that, or not of this program."""
+    """Reads a file of `save_gallery`. Raises DamagedError if it is invalid or belongs to another program."""
     arrays = read_arrays(path)
     stored = str(arrays.pop("program", ""))
     if program is not None and stored != program:
@@ -154,5 +153,5 @@ def load_gallery(path: str | Path, *, program: str | None = None) -> StoredImage
 
 
 def concatenate_galleries(galleries: Sequence[StoredImages]) -> StoredImages:
-    """Returns the images of several galleries of one size, one after another."""
+    """Concatenates galleries with images of the same size."""
     return StoredImages(*(np.concatenate(values) for values in zip(*galleries, strict=True)))

@@ -1,4 +1,4 @@
-"""Arithmetic on stored counts: columns of single images, counterfactual sets, rims and interiors of regions."""
+"""Computes columns per image, counterfactual flips and region quantities from stored counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def image_columns(
     decomposition: Decomposition, class_names: Sequence[str], *, swap: SceneSwap | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns a value for each of n images, by column.
+    """Returns the columns of n images.
 
     The columns of `IMAGE_QUANTITIES`, float64 and NaN where a denominator is empty, and of `SCENE_IMAGE_QUANTITIES`
     where scenes were swapped; `foreground_pixels` and `pixels`, int64; `largest_flip`, as 'cat as dog', '' without
@@ -32,7 +32,7 @@ def image_columns(
     Args:
         decomposition: confusion (n, C, C), risk_sum (n,), NumPy.
         class_names: C names.
-        swap: of the same images.
+        swap: the scene swap of the same images.
 
     Example:
         >>> counts = np.array([[[4, 0, 0], [1, 2, 1], [0, 0, 0]]])
@@ -73,9 +73,9 @@ def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: 
 
 
 def region_class(decomposition: Decomposition) -> np.ndarray:
-    """Returns the label of most of each image's predicted region, int64 (n,): the first background class if none.
+    """Returns the majority label of each predicted region, int64 (n,); the first background class without a region.
 
-    It is read off the counts, of which ignored pixels are no part. Of labels equally frequent it is the first.
+    Ignored pixels do not count. Ties go to the first label.
 
     Args:
         decomposition: leaves (n, C, C) and (n,).
@@ -92,9 +92,9 @@ def region_class(decomposition: Decomposition) -> np.ndarray:
 
 
 def whole_pairs(pairs: np.ndarray, *, size: int = 0) -> np.ndarray:
-    """Returns the places (P, size) of the images of each counterfactual set, by its number; -1 is no set.
+    """Returns the image indices (P, size) of each counterfactual set, ordered by set number; -1 means no set.
 
-    A set with fewer images is left out; by default `size` is that of the largest set, the number of scenes, 2 at least.
+    Smaller sets are left out. `size` defaults to that of the largest set (the number of scenes), at least 2.
 
     Example:
         >>> whole_pairs(np.array([3, 1, -1, 1, 3, 5])).tolist()
@@ -108,9 +108,9 @@ def whole_pairs(pairs: np.ndarray, *, size: int = 0) -> np.ndarray:
 
 
 def label_changes(decomposition: Decomposition, pairs: np.ndarray) -> np.ndarray:
-    """Returns whether the predicted label of each set changes with the scene alone: 1, 0, or NaN, float64 (P,).
+    """Returns whether the predicted label of each set changes with the scene, as 1, 0 or NaN, float64 (P,).
 
-    The label is that of most of the region (`region_class`); NaN where an image of the set has no region.
+    The label is the majority of the region (`region_class`); NaN if an image of the set has no region.
 
     Args:
         decomposition: leaves (n, C, C) and (n,).
@@ -128,9 +128,9 @@ def label_changes(decomposition: Decomposition, pairs: np.ndarray) -> np.ndarray
 
 
 def counterfactual_flip(decomposition: Decomposition, pairs: np.ndarray) -> float:
-    """Returns the share of the sets whose predicted label changes with the scene alone; NaN without any.
+    """Returns the fraction of sets whose predicted label changes with the scene; NaN without sets.
 
-    No labels are needed. Arguments as in `label_changes`.
+    Needs no true labels. Arguments as in `label_changes`.
     """
     return float(pd.Series(label_changes(decomposition, pairs)).mean())
 
@@ -138,18 +138,18 @@ def counterfactual_flip(decomposition: Decomposition, pairs: np.ndarray) -> floa
 def region_quantities(
     sums: RegionSums, groups: np.ndarray | None = None, *, all_groups: AnyGroups | None = TWO_BY_TWO
 ) -> dict[str, float]:
-    """Returns the quantities of a model's regions over its images, and of its groups: see `results.quantities`.
+    """Returns the region quantities of a model over all images and by group; see `results.quantities`.
 
     Pixels are pooled over the images. The calibration error is the mean over bins of |confidence - accuracy|, weighted
     by their pixels.
 
     Args:
-        sums: of n images, numpy or JAX leaves (n, ...).
+        sums: region sums of n images, NumPy or JAX leaves (n, ...).
         groups: int (n,).
-        all_groups: what they number; None: nothing in particular.
+        all_groups: the groups that are numbered; None leaves them undefined.
 
     Returns:
-        Numbers by key, `group/<g>/<key>` for those of a group; NaN where there is no such pixel.
+        Numbers by key, `group/<g>/<key>` for those of a group; NaN without such pixels.
 
     Example:
         >>> from flipjax.metrics.regions import RegionSums

@@ -1,4 +1,4 @@
-"""The paper's results table and its curves of Flip by decile of flip-risk, from run folders."""
+"""Builds the paper's results table and curves of Flip by flip-risk decile from run folders."""
 
 import json
 from collections.abc import Sequence
@@ -32,13 +32,13 @@ SHARES = {
 
 
 def paper_table(runs: Sequence[str | Path]) -> pd.DataFrame:
-    """Returns a row a data set, encoder, method and rho: the paper's quantities, each with `_low` and `_high`.
+    """Returns the paper's quantities with `_low` and `_high`, one row per data set, encoder, method and rho.
 
     Columns: KEYS; `classes`, the foreground classes in order; `seeds`; `iou/1`, `gap/1` and so on of each class; the
     keys of SHARES. Numbers are means over seeds of the first selection rule, with Student's t interval.
 
     Raises:
-        ConfigError: runs of different numbers of classes, or two of one data set, encoder, method and rho.
+        ConfigError: runs differ in their number of classes, or share data set, encoder, method and rho.
     """
     rows = [row for run in runs for row in _rows_of(Path(run))]
     counts = sorted({row["classes"].count(",") + 1 for row in rows})
@@ -87,7 +87,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, dict[str, Any], Row]:
 
 
 def paper_text(table: pd.DataFrame) -> TextTable:
-    """Returns the table as text: each cell is a mean with its interval over seeds."""
+    """Returns the table as text, with an interval over seeds after each mean."""
     numbers = [str(name) for name in table if f"{name}_low" in table]
     titles = {name: name.replace("iou/", "IoU, class ").replace("gap/", "gap, class ") for name in numbers} | SHARES
     rows = []
@@ -98,9 +98,9 @@ def paper_text(table: pd.DataFrame) -> TextTable:
 
 
 def decile_curves(runs: Sequence[str | Path], *, rho: float = 0.95) -> pd.DataFrame:
-    """Returns mean Flip by decile of flip-risk, as published_deciles.csv has it: a row a run and decile.
+    """Returns mean Flip by decile of flip-risk, in the format of published_deciles.csv, one row per run and decile.
 
-    The mean over seeds of the first method at `rho`, or at the run's highest rho where it has no such level.
+    Averages over seeds of the first method at `rho`, or at the run's highest rho without that level.
     """
     rows = []
     for run in runs:

@@ -1,8 +1,8 @@
-"""The one table of quantities: what each is called, its unit, which direction is better, what it means.
+"""Names, units, directions and definitions of all quantities.
 
-A quantity has one key, that of `flipjax.metrics.summarize`; `<class>` in it stands for each class, `<foreground>` for
-each class but the background. Its column in results.csv is the key with `_` for `/`. Tables, figures and pages
-take titles from here: a new quantity is an entry here, and the function that computes it.
+A quantity has the key of `flipjax.metrics.summarize`, in which `<class>` stands for each class and `<foreground>` for
+each foreground class. Its column in results.csv is the key with `_` for `/`. Tables, figures and pages take titles from
+here, so adding a quantity takes an entry here and a function that computes it.
 """
 
 import itertools
@@ -14,9 +14,9 @@ from flipjax.metrics.classes import Background, is_foreground
 
 
 class Quantity(NamedTuple):
-    """One quantity: `better` is 'up', 'down' or '' where neither is; `unit` is one of RANGES.
+    """One quantity. `better` is 'up', 'down' or '' for neither; `unit` is a key of RANGES.
 
-    `across` says that it compares groups, so that a group alone has none.
+    `across` marks quantities that compare groups and do not exist within one group.
     """
 
     key: str
@@ -208,7 +208,7 @@ GROUP_TITLES = {"all": "", "common": "common", "rare": "rare"}
 
 
 def of_classes(class_names: Sequence[str], *, background: Background = 0) -> dict[str, Quantity]:
-    """Returns QUANTITIES for named classes, in order: a quantity with `<class>` or `<foreground>` once for each.
+    """Returns QUANTITIES in order, with `<class>` and `<foreground>` expanded to the named classes.
 
     Example:
         >>> list(of_classes(("background", "cat", "dog")))[7:11]
@@ -250,7 +250,7 @@ def key_of(column: str, group: str = "all") -> str:
 
 
 def quantity_of(key: str) -> Quantity:
-    """Returns the quantity of a key of `summarize`, of one group or of all; a KeyError lists the valid ones.
+    """Returns the quantity of a key of `summarize`, with or without a group; a KeyError lists the valid keys.
 
     Example:
         >>> quantity_of("group/rare/fg_flip").title, quantity_of("group/1/iou/cat").title, quantity_of("gap/mean").title
@@ -285,6 +285,6 @@ def title_of(key: str) -> str:
 
 
 def _split(key: str) -> tuple[str, str]:
-    """Returns the group of a key and the key within it."""
+    """Splits a key into its group and the key within the group."""
     _, group, base = key.split("/", 2) if key.startswith("group/") and key.count("/") > 1 else ("", "all", key)
     return group, base

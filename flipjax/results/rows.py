@@ -1,4 +1,4 @@
-"""The rows of results.csv, and what they say of each member: one value per quantity."""
+"""Builds the rows of results.csv, and reads one value per member and quantity from them."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def member_rows(
     further: Iterable[str] = (),
     all_groups: Groups = TWO_BY_TWO,
 ) -> list[Row]:
-    """Returns the rows of one member on one split: one for each of `all 0 1 2 3 common rare`, of F S groups.
+    """Returns the rows of one member on one split: `all`, each of the F S groups, `common` and `rare`.
 
     Args:
         member: `member` and its axes, in the order of the columns, then `status`, `epochs`, `best_epoch`, `selection`.
-        decomposition: confusion (n, C, C), risk_sum (n,); None for a member that was not evaluated: blank numbers.
+        decomposition: confusion (n, C, C), risk_sum (n,); None leaves numbers blank (not evaluated).
         groups: int (n,), the group of each image.
         part: the split's name, `val` or `test`.
-        class_names: C names, the background's first.
-        more: values of quantities that `summarize` has not, by key; `group/<g>/<key>` for those of a group.
-        further: the keys of all such quantities that the run has.
-        all_groups: what `groups` number.
+        class_names: C names, background first.
+        more: values of quantities that `summarize` lacks, by key; `group/<g>/<key>` for those of a group.
+        further: the keys of all such quantities of the run.
+        all_groups: the groups that `groups` number.
 
     Example:
         >>> d = Decomposition(np.array([[[4, 0, 0], [0, 3, 1], [0, 0, 0]]]), np.array([0.4]))
@@ -81,19 +81,19 @@ def member_rows(
 
 
 def axes_of(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Returns the axes' names: the columns of results.csv between `member` and `split`, then `selection`."""
+    """Returns the names of the axes: the columns between `member` and `split`, then `selection`."""
     names = list(rows.columns)
     return (*(name for name in names[: names.index("split")] if name != "member"), "selection")
 
 
 def member_quantities(rows: pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
-    """Returns a row per member and selection rule: its axes, `member`, `status`, and the value of every quantity.
+    """Returns axes, `member`, `status` and every quantity, one row per member and selection rule.
 
-    Quantities are named as `summarize` names them, of all images, the common and the rare groups, and follow `status`.
+    Quantities have the keys of `summarize`, over all images and for the common and rare groups, and follow `status`.
 
     Args:
-        rows: of results.csv.
-        split: whose images count, `val` or `test`.
+        rows: the rows of results.csv.
+        split: `val` or `test`.
     """
     axes = axes_of(rows)
     rows = rows[rows["split"] == split]
@@ -116,7 +116,7 @@ def quantities_in(records: pd.DataFrame) -> list[str]:
 
 
 def kept_records(records: pd.DataFrame) -> pd.DataFrame:
-    """Returns the members of which means are made: all but those that diverged or failed."""
+    """Returns the members that enter means: all except those that diverged or failed."""
     return records[~records["status"].isin(LEFT_OUT)]
 
 
@@ -129,23 +129,22 @@ def score(
     channels: str = "last",
     **columns: Any,
 ) -> pd.DataFrame:
-    """Returns the rows of results.csv for a model's predictions: one for each group, `all`, `common` and `rare`.
+    """Returns the rows of results.csv for a model's predictions: each group, `all`, `common` and `rare`.
 
-    The numbers are those that a sweep gives the same predictions. What takes further passes of a model, on other
-    scenes, is not among them. The rows can stand below those of a run: `pd.concat([load(run).members, rows])`. The
-    example of `flipjax.data.benchmark` has a call.
+    The numbers equal those of a sweep, without quantities that need predictions on other scenes. Append them to a run
+    with `pd.concat([load(run).members, rows])`. See `flipjax.data.benchmark` for an example.
 
     Args:
-        predictions: of `benchmark.test.images` in order, as `flipjax.metrics.decompose` takes them: logits
-            (n, H, W, C) of NumPy, JAX or PyTorch.
+        predictions: for `benchmark.test.images` in order, as in `flipjax.metrics.decompose`: logits (n, H, W, C) of
+            NumPy, JAX or PyTorch.
         benchmark: of `flipjax.data.benchmark`.
-        part: whose images they are, `val` or `test`.
+        part: the split, `val` or `test`.
         kind: `logits`, `probabilities`, or `masks`, whose rows have no flip-risk.
         channels: `last`, or `first` for (n, C, H, W).
-        **columns: `member` ("own" unless told) and axes, such as `method="mine"`; rho and seed are the benchmark's.
+        **columns: `member` ("own" by default) and axes, such as `method="mine"`; rho and seed are the benchmark's.
 
     Raises:
-        ValueError: predictions of other images or classes.
+        ValueError: predictions do not match the images or classes.
     """
     images = getattr(benchmark, part)
     options: dict[str, Any] = {"kind": kind, "channels": channels}

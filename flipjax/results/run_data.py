@@ -1,4 +1,4 @@
-"""A run's results as pandas data frames, and what the units of their columns are."""
+"""A run's results as pandas data frames, and the units of their columns."""
 
 import importlib.util
 import itertools
@@ -22,7 +22,7 @@ MOST_IMAGES = 2_000_000
 
 
 class RunData:
-    """The tables of a run folder, each read when it is asked for; see `load`."""
+    """The tables of a run folder, read lazily; see `load`."""
 
     def __init__(self, folder: Path, members: pd.DataFrame):
         """Takes the folder and its results.csv."""
@@ -30,7 +30,7 @@ class RunData:
         self.members = members
 
     def __repr__(self) -> str:
-        """Says what there is of the run, and names the tables."""
+        """Summarises the run and lists its tables."""
         names = ("member", "selection", "split")
         counts = ", ".join(f"{self.members[name].nunique()} {name}s" for name in names)
         tables = ".members .images .scores .history .summary"
@@ -38,28 +38,28 @@ class RunData:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """history.csv, a row a member and epoch; empty where it is not there."""
+        """history.csv, one row per member and epoch; empty without the file."""
         path = self.folder / "history.csv"
         table = read_csv(path) if path.is_file() else pd.DataFrame()
-        # Compares it with the cells.
+        # Reading the cells verifies it.
         list(read_cells(self.folder, history=table))
         return table
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """A row a member and score of images, as scores.csv has it, made of the stored cells."""
+        """The rows of scores.csv, one per member and score, computed from the stored cells."""
         cells = read_cells(self.folder, results=self.members)
         return score_rows((cell for _, cell in cells), self.members)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """A row a setting, selection rule and quantity: the mean over seeds of the test images, with its interval."""
+        """Means over seeds on the test images with intervals, one row per setting, selection rule and quantity."""
         cells = dict(read_cells(self.folder, results=self.members))
         return aggregate(mark_unlearnt(self.members, cells), resamples=Resamples(cells))
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """A row a member, selection rule, split and image."""
+        """One row per member, selection rule, split and image."""
         cells = read_cells(self.folder, results=self.members)
         parts = [part for _, cell in cells for part in _image_parts(cell, self.members)]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -68,33 +68,33 @@ class RunData:
 def load(run: str | Path) -> RunData:
     """Reads a run folder: `.members`, `.images`, `.scores`, `.history` and `.summary` are pandas data frames.
 
-    Numbers are int64 or float64, NaN where one does not exist. `units` gives the unit of a column; the titles and
-    meanings of columns are those of `flipjax.results.quantities`.
+    Numbers are int64 or float64, with NaN for undefined. `units` returns the units of columns, and
+    `flipjax.results.quantities` defines them.
 
-    - `.members`, results.csv, a row a member, selection rule, split and group: `member`; the axes, such as `rho`,
+    - `.members`, results.csv, one row per member, selection rule, split and group: `member`; the axes, such as `rho`,
       `seed`, `method`; `split`; `group`, one of all 0 1 ... common rare; `n_images`; the quantities, such as
       `fg_flip`, `iou_<class>`, `gap_mean`, `risk_auroc`; `status`, `epochs`, `best_epoch`, `selection`.
-    - `.images`, a row a member, selection rule, split and image: `member`, `selection`, `split`; `image`, its place in
-      the split; `object` and `scene_photo`, its rows in the pool; `pair`, the number that the images of one object
+    - `.images`, one row per member, selection rule, split and image: `member`, `selection`, `split`; `image`, its index
+      in the split; `object` and `scene_photo`, its rows in the pool; `pair`, the number that the images of one object
       share (-1: none); `group`, class * S + scene of S scenes; `correct`, `flip`, `miss`, `spill`, `flip_risk`,
-      `foreground_pixels`, `pixels`, `largest_flip`; where scenes were swapped `swap_risk` and `repaired_flip`; then a
-      column for each other score of `SCORES`, NaN where it is not stored.
-    - `.scores`, as scores.csv, a row a member and score: `member`, the axes, `selection`, `score`, `passes`,
+      `foreground_pixels`, `pixels`, `largest_flip`; where scenes were swapped `swap_risk` and `repaired_flip`; then the
+      other scores of `SCORES`, NaN where not stored.
+    - `.scores`, as scores.csv, one row per member and score: `member`, the axes, `selection`, `score`, `passes`,
       `threshold`, and `<measure>_<side>` for the measures of `quantities.SCORE_QUANTITIES`, the sides all, common and
       rare.
-    - `.history`, history.csv, a row a member and epoch: `member`, `epoch`, losses in nats, shares, `learning_rate`,
+    - `.history`, history.csv, one row per member and epoch: `member`, `epoch`, losses in nats, shares, `learning_rate`,
       `group_weight_<g>`.
-    - `.summary`, a row a setting, selection rule and quantity: the axes but the seed, `selection`, `quantity` (as
-      `group/rare/fg_flip`), `n`, `left_out`, `values`, `mean`, `low`, `high`,
+    - `.summary`, one row per setting, selection rule and quantity: the axes except the seed, `selection`, `quantity`
+      (as `group/rare/fg_flip`), `n`, `left_out`, `values`, `mean`, `low`, `high`,
       `images_low`, `images_high`, see `flipjax.results.estimates.aggregate`.
 
     Args:
-        run: the folder that a sweep wrote.
+        run: the folder of a sweep.
 
     Raises:
-        FileNotFoundError: it holds no results.csv.
-        DamagedError: results.csv is not what a sweep wrote; once tables are read, a cell that is missing, or a file
-            of another run.
+        FileNotFoundError: the folder has no results.csv.
+        DamagedError: results.csv was changed; when other tables are read, a cell is missing or a file belongs to
+            another run.
     """
     path = Path(run) / "results.csv"
     members = read_csv(path)
@@ -118,8 +118,8 @@ def units(columns: Iterable[str]) -> dict[str, str]:
 def write_images(run: str | Path) -> Path | None:
     """Writes `images.parquet` into a run folder, the rows of `RunData.images`, and returns its path.
 
-    None where pyarrow is not installed, no decomposition is stored, or there are more than MOST_IMAGES rows: a grid of
-    thousands of members would wait for them, and has them by `RunData.images`.
+    Returns None without pyarrow, without stored decompositions, or above MOST_IMAGES rows, which would delay large
+    grids; `RunData.images` still computes them.
     """
     if importlib.util.find_spec("pyarrow") is None:
         return None
@@ -130,7 +130,7 @@ def write_images(run: str | Path) -> Path | None:
 
     path = Path(run) / "images.parquet"
     members = read_csv(Path(run) / "results.csv")
-    # A group of rows a member: memory does not grow with the grid.
+    # One row group per member, so that memory does not grow with the grid.
     tables = (_arrow_table(part) for _, cell in read_cells(Path(run)) for part in _image_parts(cell, members))
     first = next(tables)
     with replacing(path) as stream, parquet.ParquetWriter(stream, first.schema, compression="zstd") as writer:
@@ -140,7 +140,7 @@ def write_images(run: str | Path) -> Path | None:
 
 
 def _arrow_table(frame: pd.DataFrame) -> Any:
-    """Returns a data frame as a pyarrow table whose fields hold their units."""
+    """Returns a data frame as a pyarrow table with units in its field metadata."""
     import pyarrow
 
     arrays = {str(name): pyarrow.array(values.to_numpy()) for name, values in frame.items()}
@@ -150,7 +150,7 @@ def _arrow_table(frame: pd.DataFrame) -> Any:
 
 
 def _image_parts(cell: StoredCell, rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Yields the images of each member, rule and split; a later rule lacks what is asked of the first one alone."""
+    """Yields the images of each member, rule and split; some columns exist only for the first rule."""
     rows = rows[rows["member"].isin(cell.places)]
     order: list[str] = []
     scores = {

@@ -1,7 +1,7 @@
-"""The scores of each image side by side, and how well each says where its member errs: scores.csv.
+"""Computes image scores and how well each ranks its member's errors (scores.csv).
 
-All of it follows from the stored cells, without JAX. The loss of an image is its flip share, an event a share above
-0.5. Images without a member's predicted foreground have no score of any kind, so all scores rank the same images.
+Everything is computed from the stored cells, without JAX. An image's loss is its flip share; an event is a share above
+0.5. Images without predicted foreground have no scores, so that all scores rank the same images.
 """
 
 import itertools
@@ -29,7 +29,7 @@ SMOOTH = "No neutral control: what training shows on smooth ground gains by it."
 
 
 class Score(NamedTuple):
-    """A score of an image, high where errors are expected: `passes` are forward passes, the prediction's included."""
+    """An image score, higher where errors are expected. `passes` counts forward passes, including the prediction."""
 
     title: str
     unit: str
@@ -59,10 +59,10 @@ SCORE_COLUMNS = {f"{key}_{side}": quantity for key, quantity in SCORE_QUANTITIES
 
 
 def image_scores(cell: StoredCell, part: str, rows: pd.DataFrame, *, selection: str) -> Iterator[tuple[str, Arrays]]:
-    """Yields each member with its scores of a split's images: float64 (n,) for those of SCORES that are stored.
+    """Yields each member with the stored SCORES of a split's images, float64 (n,).
 
-    Of a selection rule that is not the first these are flip-risk and scene swap alone. `rows` of results.csv say which
-    members differ in their seed alone.
+    Selection rules after the first have only flip-risk and scene swap. `rows` of results.csv are used to find members
+    that differ only in their seed.
     """
     stored = cell.parts[part]
     first = selection == cell.selections[0]
@@ -82,7 +82,7 @@ def image_scores(cell: StoredCell, part: str, rows: pd.DataFrame, *, selection: 
 
 
 def _ensembles(cell: StoredCell, part: str, rows: pd.DataFrame) -> dict[str, Arrays]:
-    """Returns the scores of each member that other seeds of its setting give; none where masks are not stored."""
+    """Returns ensemble scores over the seeds of each member's setting, empty without stored masks."""
     masks = cell.parts[part].masks
     if masks is None:
         return {}
@@ -97,7 +97,7 @@ def _ensembles(cell: StoredCell, part: str, rows: pd.DataFrame) -> dict[str, Arr
 
 
 def ensembles_of(rows: pd.DataFrame, *, selection: str) -> list[list[str]]:
-    """Returns the members that differ in their seed alone, two or more, without those that diverged or failed."""
+    """Returns sets of two or more members that differ only in their seed, without diverged or failed ones."""
     axes = [name for name in axes_of(rows) if name not in ("seed", "selection")]
     kept = kept_records(rows[rows["selection"] == selection])
     members = [group["member"].unique().tolist() for _, group in groups_of(kept, axes)]
@@ -105,11 +105,11 @@ def ensembles_of(rows: pd.DataFrame, *, selection: str) -> list[list[str]]:
 
 
 def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of scores.csv from those of results.csv: one a member and score, of the first selection rule.
+    """Returns the rows of scores.csv, one per member and score under the first selection rule.
 
-    Columns: `member`, its axes, `selection`, `score`, `passes`, `threshold`, then `SCORE_COLUMNS`: of all groups,
-    of the common and of the rare ones. The threshold is the largest that keeps the mean flip share of the validation
-    images at or below it within WANTED_RISK; blank where none does.
+    Columns: `member`, its axes, `selection`, `score`, `passes`, `threshold`, then `SCORE_COLUMNS` for all,
+    common and rare groups. The threshold is the largest at which the mean flip share of the validation images at or
+    below it is within WANTED_RISK; blank if there is none.
     """
     table = []
     records = {row["member"]: row for row in records_of(kept_records(rows).drop_duplicates("member"))}
@@ -126,7 +126,7 @@ def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
             losses = {part: np.array(cell.decomposition(member, part).flip, np.float64) for part in PARTS}
             refit = cell.parts["val"].refit
             if refit is not None and "dfr" in str(record.get("method", "")).split("+"):
-                # Images on which a head was fitted choose no threshold.
+                # Images used to fit a head must not choose the threshold.
                 losses["val"][refit] = np.nan
             leading = {"member": member, **{name: record[name] for name in axes}, "selection": selection}
             measures = _measures(cell, {"val": validation[member], "test": scores}, losses)
@@ -137,10 +137,10 @@ def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def score_summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the mean over seeds of every quantity of scores.csv: a row a setting, score and quantity.
+    """Returns means over seeds of scores.csv, one row per setting, score and quantity.
 
-    Columns: the axes but the seed, `selection`, `score`, `passes`, then those of `aggregate`, without an
-    interval below four seeds.
+    Columns: the axes except the seed, `selection`, `score`, `passes`, then those of `aggregate`. Below four seeds there
+    is no interval.
     """
     columns = list(rows.columns)
     names = [name for name in columns[1 : columns.index("threshold")] if name != "seed"]
@@ -160,8 +160,8 @@ def _passes(name: str, cell: StoredCell, seeds: int) -> int:
 
 
 def _measures(cell: StoredCell, scores: Mapping[str, Arrays], losses: Arrays) -> dict[str, dict[str, float | str]]:
-    """Returns a member's numbers by score and column; `scores` and `losses` are of each part's images."""
-    # Scores that rank the same images of both parts are computed together.
+    """Returns a member's numbers by score and column, from the `scores` and `losses` of each part's images."""
+    # Scores that rank the same images in both parts share one computation.
     alike: dict[tuple[bytes, ...], list[str]] = {}
     for name in scores["test"]:
         unknown = tuple(np.isnan(scores[part][name] + losses[part]).tobytes() for part in scores)
@@ -187,7 +187,7 @@ def _measures(cell: StoredCell, scores: Mapping[str, Arrays], losses: Arrays) ->
 def unpack_classes(masks: np.ndarray) -> np.ndarray:
     """Returns predicted classes from packed bits, masks uint8 (..., planes, bytes): uint8 (..., pixels).
 
-    The last pixels may be filled up with zeros.
+    The result may be padded with zeros at the end.
 
     Example:
         >>> unpack_classes(np.array([[80], [32]], np.uint8)).tolist()
@@ -199,14 +199,14 @@ def unpack_classes(masks: np.ndarray) -> np.ndarray:
 
 
 def shared_pixels(classes: np.ndarray) -> np.ndarray:
-    """Returns how many pixels two members both give a foreground class: what all scores of an ensemble follow from.
+    """Counts pixels that two members assign to the same foreground class, the basis of all ensemble scores.
 
     Args:
         classes: int (M, n, pixels), the predictions of M members on n images; 0 is the background.
 
     Returns:
-        float32 (F, n, M, M), whole numbers, for the F foreground classes that are predicted at all or lie below one
-        that is; on the diagonal a member's own pixels.
+        float32 (F, n, M, M), whole numbers, for foreground classes 1 to F, the largest one predicted. The diagonal
+        counts a member's own pixels.
 
     Example:
         >>> shared_pixels(np.array([[[0, 1, 1]], [[0, 1, 2]]]))[:, 0].tolist()
@@ -218,7 +218,7 @@ def shared_pixels(classes: np.ndarray) -> np.ndarray:
 
 
 def disagreement(shared: np.ndarray) -> np.ndarray:
-    """Returns how often the other members predict another class in a member's region, the mean over its pixels.
+    """Returns the mean fraction of other members that predict another class, over the pixels of a member's region.
 
     Args:
         shared: (F, n, M, M) of `shared_pixels`, M >= 2.
@@ -239,7 +239,7 @@ def disagreement(shared: np.ndarray) -> np.ndarray:
 def pairwise_dice(shared: np.ndarray) -> np.ndarray:
     """Returns the mean Dice of the foreground classes over all pairs of members.
 
-    A class that neither member of a pair predicts has no say; a pair without any foreground agrees.
+    A class that neither member predicts is skipped; a pair without any foreground scores 1.
 
     Args:
         shared: (F, n, M, M) of `shared_pixels`, M >= 2.

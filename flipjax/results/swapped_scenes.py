@@ -1,4 +1,4 @@
-"""Scene swap from stored counts and log-odds: host arithmetic of one model's images, without another inference."""
+"""Scene-swap quantities from stored counts and log-odds, on the host and without further inference."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def scene_quantities(
     all_groups: Groups = TWO_BY_TWO,
     evidence: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Returns the quantities of a model's scene swap over its images, and of its groups: see `results.quantities`.
+    """Returns the scene-swap quantities of a model over all images and by group; see `results.quantities`.
 
     Args:
-        decomposition: numpy leaves (n, C, C) and (n,).
-        log_odds: (n, K, F) of `scene_marginal`, of F foreground classes.
+        decomposition: NumPy leaves (n, C, C) and (n,).
+        log_odds: (n, K, F) of `scene_marginal`, for F foreground classes.
         center: (F,) of `split_point`, from validation images.
         groups: int (n,).
-        all_groups: what they number.
-        evidence: (S, F) of `training_evidence`; None: it is not known, and so context use neither.
+        all_groups: the groups that are numbered.
+        evidence: (S, F) of `training_evidence`; None skips context use.
 
     Returns:
         Numbers by key, `group/<g>/<key>` for those of a group.

@@ -1,4 +1,4 @@
-"""Summaries and comparisons as tables and sentences that a person reads; each sentence is a row of a table."""
+"""Formats summaries and comparisons as tables and sentences. Each sentence restates a row of a table."""
 
 import math
 import re
@@ -24,7 +24,7 @@ WIDTH = 80
 
 
 class TextTable(NamedTuple):
-    """A table as text: the header, the rows, and how many columns name a row."""
+    """A table as text: header, rows, and the number of columns that name a row."""
 
     header: list[str]
     rows: list[list[str]]
@@ -32,7 +32,7 @@ class TextTable(NamedTuple):
 
 
 def varying_axes(table: pd.DataFrame, *, until: str = "quantity") -> list[str]:
-    """Returns the axes of a summary or trend, but rho, that take more than one value: columns before `until`."""
+    """Returns the axes other than rho (columns before `until`) that take more than one value."""
     return [name for name in _shown_axes(table, until=until) if name != "rho"] if len(table) else []
 
 
@@ -43,7 +43,7 @@ def _shown_axes(table: pd.DataFrame, *, until: str) -> list[str]:
 
 
 def setting_label(row: Row, axes: Sequence[str]) -> str:
-    """Names a setting by its values on `axes`.
+    """Returns a setting's values on `axes` as text.
 
     Example:
         >>> setting_label({"rho": 0.9, "method": "ce", "learning_rate": 0.001}, ["method", "learning_rate"])
@@ -59,12 +59,12 @@ def by_setting(table: pd.DataFrame, axes: Sequence[str]) -> Iterator[tuple[tuple
 
 
 def _shown(values: Sequence) -> list[str]:
-    """Returns the values of a setting as texts, a dash for an axis that its method does not use."""
+    """Returns a setting's values as text, with a dash for axes its method does not use."""
     return ["-" if value != value else str(value) for value in values]
 
 
 def number(value: float, form: str = ".3f") -> str:
-    """Returns a number as text, a dash where it does not exist.
+    """Returns a number as text, or a dash if it is undefined.
 
     Example:
         >>> number(math.nan), number(-0.0004, SIGNED), number(-0.0006, SIGNED)
@@ -74,7 +74,7 @@ def number(value: float, form: str = ".3f") -> str:
 
 
 def with_interval(row: Row, value: str, low: str = "low", high: str = "high", *, form: str = ".3f") -> str:
-    """Returns a value of a row with its interval where it has one.
+    """Returns a row's value with its interval, if any.
 
     Example:
         >>> with_interval({"mean": 0.25, "low": 0.2, "high": 0.3}, "mean", form=".2f")
@@ -85,12 +85,12 @@ def with_interval(row: Row, value: str, low: str = "low", high: str = "high", *,
 
 
 def probability(p: float) -> str:
-    """Returns the p of a test as text."""
+    """Returns a p value as text."""
     return "below 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
 def mean_text(row: Row, n: int | None = None) -> str:
-    """Returns the mean of a row of `aggregate` with its interval over seeds, of one seed with that over images."""
+    """Returns the mean of an `aggregate` row with its interval over seeds, or over images for one seed."""
     few = n is not None and row["n"] != n and not math.isnan(row["mean"])
     ends = ("images_low", "images_high") if math.isnan(row["low"]) and "images_low" in row else ("low", "high")
     text = with_interval(row, "mean", *ends).replace("[", "[" if ends[0] == "low" else "images [")
@@ -98,19 +98,19 @@ def mean_text(row: Row, n: int | None = None) -> str:
 
 
 def difference_text(row: Row) -> str:
-    """Returns the difference of a row of `compare` or `trend` with its interval, starred where it has a verdict."""
+    """Returns the difference of a `compare` or `trend` row with its interval, starred if it has a verdict."""
     return with_interval(row, "difference", form=SIGNED) + ("*" if row["verdict"] else "")
 
 
 def legend(*tables: pd.DataFrame) -> str:
-    """Says what a star means; empty where no table has enough seeds for one."""
+    """Explains the star; empty if no table has enough seeds for one."""
     if not any(len(table) and (table["n"] >= FEWEST).any() for table in tables):
         return f"no verdicts below {FEWEST} seeds"
     return f"* lower or higher: p below 0.05 after Holm's correction for all comparisons of the page, {FEWEST} seeds on"
 
 
 def summary_table(summary: pd.DataFrame) -> TextTable:
-    """Returns a row per setting: its main quantities as mean and interval."""
+    """Returns the mean and interval of the main quantities, one row per setting."""
     axes = varying_axes(summary) + (["rho"] if "rho" in summary else [])
     counts = {"seeds": "n"} | ({"left out": "left_out"} if summary["left_out"].any() else {})
     known = {*summary["quantity"][summary["mean"].notna()]}
@@ -124,7 +124,7 @@ def summary_table(summary: pd.DataFrame) -> TextTable:
 
 
 def trend_table(trends: pd.DataFrame) -> TextTable:
-    """Returns a row per setting and judged quantity: the means at both ends of rho and the change."""
+    """Returns means at both ends of rho and the change, one row per setting and judged quantity."""
     axes = varying_axes(trends, until="from")
     rows = []
     for values, by_name in by_setting(trends, axes):
@@ -136,9 +136,9 @@ def trend_table(trends: pd.DataFrame) -> TextTable:
 
 
 def comparison_table(comparison: pd.DataFrame, axis: str = "method", *, axes: Sequence[str] | None = None) -> TextTable:
-    """Returns a row per setting and value of `axis`: differences from the reference with intervals.
+    """Returns differences from the reference with intervals, one row per setting and value of `axis`.
 
-    A star marks a verdict; `axes` name a setting, those that vary unless given.
+    A star marks a verdict. `axes` name a setting and default to those that vary.
     """
     axes = _setting_axes(comparison, axis) if axes is None else [*axes]
     axes += ["rho"] if "rho" in comparison else []
@@ -154,7 +154,7 @@ def _setting_axes(comparison: pd.DataFrame, axis: str) -> list[str]:
 
 
 def score_table(summary: pd.DataFrame, *quantities: str) -> TextTable:
-    """Returns a row per score and setting of `score_summary`: one quantity by rho, or several, rho in a column."""
+    """Returns rows per score and setting: one quantity with rho as columns, or several with a rho column."""
     axes = [name for name in varying_axes(summary) if name not in ("score", "passes")]
     across = "rho" if "rho" in summary and len(quantities) == 1 else "quantity"
     names = ["score", "passes", *axes, *(["rho"] if "rho" in summary and across == "quantity" else [])]
@@ -169,9 +169,9 @@ def score_table(summary: pd.DataFrame, *quantities: str) -> TextTable:
 
 
 def to_text(table: TextTable, *, width: int = WIDTH) -> str:
-    """Returns a table as aligned lines: text to the left, numbers to the right.
+    """Returns a table as lines, with text left-aligned and numbers right-aligned.
 
-    A table wider than `width` is told in parts, one below the other, each with the columns that name its rows.
+    A table wider than `width` is split into parts, each repeating the columns that name its rows.
 
     Example:
         >>> table = TextTable(["rho", "flip", "IoU"], [["0.5", "0.100", "0.900"], ["0.95", "0.4", "0.8"]])
@@ -217,7 +217,7 @@ def to_markdown(table: TextTable) -> str:
 
 
 def literal(text: str) -> str:
-    r"""Returns a text as one line of Markdown that shows it as it is: no cell ends, and no link, image or HTML begins.
+    r"""Escapes text as one line of Markdown, so that it ends no cell and starts no link, image or HTML.
 
     Example:
         >>> print(literal("a|b <i> ![i](https://x)"))
@@ -228,7 +228,7 @@ def literal(text: str) -> str:
 
 
 def unlearnt_warning(names: Sequence[str], *, members: int) -> list[str]:
-    """Returns a sentence on the members that are left out because they hardly find the object; none without any."""
+    """Returns a sentence on members left out because they hardly find the object, or no sentence."""
     if not names:
         return []
     which = "All" if len(names) == members else f"{len(names)} of the"
@@ -239,12 +239,12 @@ def unlearnt_warning(names: Sequence[str], *, members: int) -> list[str]:
 
 
 def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[str] | None = None) -> list[str]:
-    """Returns how Flip in the rare groups differs from the reference's at the highest rho: a sentence a row.
+    """Returns a sentence per row on the difference of Flip in the rare groups from the reference at the highest rho.
 
     Args:
-        comparison: of `compare` along `axis`, judged.
-        axis: what is compared.
-        axes: those that name a setting; None: the others that vary.
+        comparison: judged rows of `compare` along `axis`.
+        axis: the compared axis.
+        axes: those that name a setting; None means the others that vary.
     """
     rows = comparison[(comparison["quantity"] == JUDGED[0]) & comparison["difference"].notna()]
     axes = _setting_axes(comparison, axis) if axes is None and len(rows) else axes or []
@@ -259,7 +259,7 @@ def verdicts(comparison: pd.DataFrame, *, axis: str = "method", axes: Sequence[s
 
 
 def headline(summary: pd.DataFrame, trends: pd.DataFrame) -> list[str]:
-    """Returns what a run says of rho, a sentence a row: changes over rho, flip-risk's ranking, context use."""
+    """Returns the main findings of a run as sentences: changes over rho, flip-risk's ranking, context use."""
     axes = varying_axes(trends, until="from")
     sentences = []
     for values, by_name in by_setting(trends, axes):
