@@ -1,4 +1,4 @@
-"""Pure augmentations of a batch on the device: key first, the same geometry for image and mask."""
+"""Pure augmentations of a batch on the device, with the PRNG key as the first argument."""
 
 from flipjax.augment.background import background_cutmix, background_swap
 from flipjax.augment.colour import colour_jitter

@@ -1,4 +1,4 @@
-"""Augmentations of the background; objects and masks do not change."""
+"""Augmentations of the background, which leave objects and masks unchanged."""
 
 from collections.abc import Callable
 
@@ -22,11 +22,10 @@ def background_cutmix(
     probability: float | jax.Array = 0.5,
     reference: bool = False,
 ) -> jax.Array:
-    """Fills the background of a rectangle with that of a partner, an image of the same class in another scene.
+    """Fills the background in a rectangle with that of a partner, an image of the same class in another scene.
 
-    Draws a rectangle of 10 to 40% of each side. Where image and partner are both background, the image takes the
-    partner's pixels. If that is under 30% of the rectangle, or there is no partner, the background pixels take one
-    random colour instead. Masks do not change.
+    Draws a rectangle of 10 to 40% of each side, and copies the partner's pixels where both are background. If that is
+    under 30% of the rectangle, or there is no partner, the background pixels take one random colour instead.
 
     Args:
         key: PRNG key.
@@ -36,7 +35,7 @@ def background_cutmix(
         partner_masks: (B, H, W) integer.
         partnered: (B,) bool, whether there is a partner; all by default.
         probability: in [0, 1].
-        reference: whether to follow the paper's code, which rounds sides down, and in half of the images without a
+        reference: whether to follow the paper's code, which rounds sides down, and for half of the images without a
             partner draws a colour for each pixel.
 
     Returns:
@@ -71,7 +70,7 @@ def background_cutmix(
 
 
 def _within(length: jax.Array, start: jax.Array, size: int, fit: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Returns which of `size` pixels lie in a random stretch, (B, size) bool, from two uniform draws (B,)."""
+    """Marks a random interval of `size` pixels, (B, size) bool, from two uniform draws (B,)."""
     low, high = SIDES
     length = jnp.clip(fit((low + (high - low) * length) * size), 1, size)
     start = jnp.floor(start * (size - length + 1))
@@ -89,19 +88,19 @@ def background_swap(
     partnered: jax.Array | None = None,
     probability: float | jax.Array = 0.5,
 ) -> tuple[jax.Array, jax.Array]:
-    """Puts objects of a composite pool on a scene of another kind, with the given probability.
+    """Replaces the scene of objects in a composite pool by another scene, with the given probability.
 
     Args:
         key: PRNG key.
         rows: (B, 2) int32, object and scene photo.
-        groups: (B,) int32, class and kind of scene of each (`flipjax.groups`).
-        others: (B,) int32, a scene photo of another kind for each row.
-        other_groups: (B,) int32, the class in that kind.
-        partnered: (B,) bool, whether there is one; all by default.
+        groups: (B,) int32, group of each (`flipjax.groups`).
+        others: (B,) int32, a photo of another scene for each row.
+        other_groups: (B,) int32, the group in that scene.
+        partnered: (B,) bool, whether there is such a photo; all by default.
         probability: in [0, 1].
 
     Returns:
-        The rows and groups of the images to make, of the same shapes and dtypes.
+        New rows and groups, of the same shapes and dtypes.
 
     Example:
         >>> rows, groups = background_swap(jax.random.key(0), jnp.array([[5, 1]]), jnp.array([3]), jnp.array([8]),

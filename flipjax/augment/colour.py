@@ -17,16 +17,16 @@ def colour_jitter(
 ) -> jax.Array:
     """Changes brightness, contrast and saturation of each image with the given probability, in random order.
 
-    Each is a blend, factor * image + (1 - factor) * other, clipped to [0, 1], where other is black (brightness), the
-    image's mean grey (contrast) or each pixel's grey (saturation); each factor is uniform in 1 - strength to
-    1 + strength.
+    Each computes factor * image + (1 - factor) * other, clipped to [0, 1]. The other image is black (brightness), the
+    mean grey of the image (contrast) or the grey of each pixel (saturation); each factor is uniform in
+    [1 - strength, 1 + strength].
 
     Args:
         key: PRNG key.
         images: (B, H, W, 3) float in [0, 1].
         probability: in [0, 1].
         strength: in [0, 1].
-        ordered: whether the order is fixed: brightness, contrast, saturation.
+        ordered: whether to keep the order brightness, contrast, saturation.
 
     Returns:
         (B, H, W, 3) in [0, 1], the dtype of `images`.

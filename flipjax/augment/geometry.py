@@ -1,4 +1,4 @@
-"""Geometric augmentations of images with their masks."""
+"""Geometric augmentations of images and their masks."""
 
 import jax
 import jax.numpy as jnp
@@ -47,21 +47,21 @@ def random_resized_crop(
 ) -> tuple[jax.Array, jax.Array]:
     """Crops a random rectangle of each image and resizes it to the image's size, with the given probability.
 
-    Draws ten rectangles and takes the first that fits and holds foreground. The area is uniform in `scale`, the
-    logarithm of width by height uniform in that of `ratio`. Where none qualifies, takes the largest central rectangle
-    within `ratio` if it holds foreground, else the whole image. With `aspects` the rectangles are those of the photos
-    that were resized to these images: a 4:3 photo mostly gives its central crop. Images are resampled bilinearly (only
-    enlarged, so without a filter), masks take the nearest pixel.
+    Draws ten rectangles, with uniform area in `scale` and log-uniform aspect ratio in `ratio`, and takes the first that
+    fits and contains foreground. If none does, takes the largest central rectangle within `ratio` if it contains
+    foreground, else the whole image. With `aspects` rectangles are drawn on the original photos, before they were
+    resized to squares; a 4:3 photo then mostly gives its central crop. Images are resampled bilinearly (enlarged only,
+    so without a filter), masks by the nearest pixel.
 
     Args:
         key: PRNG key.
         images: (B, H, W, 3) float.
         masks: (B, H, W) integer; foreground is above 0.
         probability: in [0, 1].
-        scale: least and largest share of the area, in (0, 1].
-        ratio: least and largest width by height, above 0.
-        aspects: (B,) float32, width by height of each photo, above 0; None: the images are the photos, and the whole
-            image takes the place of the central crop.
+        scale: minimum and maximum fraction of the area, in (0, 1].
+        ratio: minimum and maximum aspect ratio (width / height), above 0.
+        aspects: (B,) float32, aspect ratio of each original photo, above 0; None: the images are the photos, and the
+            whole image replaces the central crop.
 
     Returns:
         Images and masks of the same shapes and dtypes.
@@ -93,15 +93,15 @@ def _draw_boxes(
     ratio: tuple[float, float],
     aspects: jax.Array | None = None,
 ) -> jax.Array:
-    """Returns top, left, height and width in pixels of the masks, (B, 4) float32; whole numbers without `aspects`."""
+    """Returns top, left, height and width in mask pixels, (B, 4) float32; integers without `aspects`."""
     B, H, W = masks.shape
     if aspects is None:
         rows, columns = jnp.full((B, 1), H, jnp.float32), jnp.full((B, 1), W, jnp.float32)
     else:
-        # A square photo has the mask's pixels: its rectangles are those without `aspects`, bit for bit.
+        # A square photo has the mask's pixels, so its rectangles are exactly those without `aspects`.
         rows = jnp.where(aspects == 1, H, max(H, PHOTO))[:, None]
         columns = jnp.round(rows * aspects[:, None])
-    # One draw for all: XLA:CPU compiles each use of the generator anew.
+    # A single draw, since XLA:CPU compiles each use of the generator separately.
     draws = jax.random.uniform(key, (B, 4 * DRAWS + 1))
     area, shape, down, right = jnp.split(draws[:, 1:], 4, axis=1)
     area = (scale[0] + (scale[1] - scale[0]) * area) * (rows * columns)

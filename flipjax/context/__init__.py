@@ -1,6 +1,6 @@
-"""Context of flips: how strongly surrounding classes influence which wrong class is predicted.
+"""Measures how strongly surrounding classes influence which wrong class is predicted.
 
-Works on any model's predictions for labelled photos; statistics of contexts come from training labels.
+Works on any model's predictions for labelled photos. Context statistics come from training labels.
 """
 
 from flipjax.context.choice import Choice, context_beta, count_others, fit_logit, rival_rates

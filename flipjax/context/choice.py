@@ -1,4 +1,4 @@
-"""Influence of context on the wrong class of a flip: a conditional logit among the flips."""
+"""Estimates the influence of context on the wrong class of a flip, with a conditional logit."""
 
 from typing import Any, NamedTuple
 
@@ -16,10 +16,10 @@ CHUNK = 1 << 22
 
 
 class Choice(NamedTuple):
-    """beta, its 95% interval over images, its controls, and the number of flips.
+    """beta with its 95% interval over images, its controls, and the number of flips.
 
-    `shuffled`: mean with contexts permuted within the class. `within`: of the evidence less its mean over the class's
-    segments. `difference`: beta less shuffled, with its 95% interval over images and permutations.
+    `shuffled` is the mean beta with contexts permuted within the class, `within` is beta with the class means of the
+    evidence removed, and `difference` is beta less shuffled, with its 95% interval over images and permutations.
     """
 
     beta: float
@@ -34,19 +34,20 @@ class Choice(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """A sentence: whether the interval of beta less its shuffled value excludes 0."""
+        """States whether the interval of `difference` excludes 0."""
         if not self.difference_low <= 0 <= self.difference_high:
             return f"context {'influences' if self.difference > 0 else 'works against'} the predicted wrong class."
         return "no significant influence of context on the predicted wrong class."
 
 
 def rival_rates(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
-    """Returns log a, how often segments of the class flip to each class in other images: float64 (S, C).
+    """Returns log a, the log rate at which segments of the class flip to each class in other images: float64 (S, C).
 
-    Shrunk by 5 flips to the shares of the wrong classes over all flips, of which each class has half a flip more.
+    Rates are shrunk, with the weight of 5 flips, towards the fraction of all flips that each wrong class receives,
+    itself smoothed by half a flip per class.
 
     Args:
-        true: of `flipjax.metrics.segments`, S rows.
+        true: S rows of `flipjax.metrics.segments`.
         num_classes: C.
 
     Example:
@@ -62,7 +63,7 @@ def rival_rates(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
 
 
 def count_others(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
-    """Returns how many segments of the segment's class flip to each class in other images: float64 (S, C).
+    """Counts the segments of the same class that flip to each class in other images: float64 (S, C).
 
     Example:
         >>> import pandas as pd
@@ -77,12 +78,12 @@ def count_others(true: pd.DataFrame, *, num_classes: int) -> np.ndarray:
 
 
 def draw_images(image: Any, generator: np.random.Generator, *, samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the place of each row's image among those that there are, (S,), and how often each resample has these.
+    """Returns the index of each row's image among the distinct images, and the count of each image in each resample.
 
     Args:
-        image: int (S,).
-        generator: draws.
-        samples: resamples of the images.
+        image: int (S,), image of each row.
+        generator: random generator.
+        samples: number of resamples of the images.
 
     Returns:
         int64 (S,) and int64 (samples, images).
@@ -101,31 +102,31 @@ def context_beta(
     shuffles: int = 20,
     seed: int = 0,
 ) -> Choice:
-    """Returns beta of P(d) ~ exp(log a_cd + beta Delta_s(d)), over the classes d that a flip of class c can take.
+    """Estimates beta of P(d) ~ exp(log a_cd + beta Delta_s(d)), over the classes d that a flip of class c can take.
 
-    beta = 0: context does not influence which wrong class is predicted; 1: it does so as strongly as in the training
-    labels. `a` is estimated from the flips of other images (`rival_rates`). Observational: images with another context
-    differ in other ways, too. beta is slightly attenuated, since `a` is estimated from the same flips.
+    At beta = 0 context does not influence which wrong class is predicted; at 1 it does so as strongly as in the
+    training labels. `a` is estimated from the flips of other images (`rival_rates`), which attenuates beta slightly.
+    The estimate is observational: images with another context also differ in other ways.
 
     With few flips the permutation baseline is above 0, because shrinkage of `a` leaves class-level evidence
     unexplained: .18 for a published model on 445 photos of VOC-val (sweeps/studies/published_models). `difference`
     subtracts it.
 
     Args:
-        true: of `flipjax.metrics.segments`, S rows.
+        true: S rows of `flipjax.metrics.segments`.
         evidence: float (S, C) of `context_evidence`.
-        chosen: bool (S,), the flips to count, such as confusion alone; None: all.
-        background: the class that is background, several in a tuple, or None.
-        samples: resamples of images for the interval.
-        shuffles: how often contexts are shuffled within the class.
-        seed: of the resamples and shuffles.
+        chosen: bool (S,), the flips to count, such as confusion only; None: all.
+        background: the background class, a tuple of several, or None.
+        samples: number of resamples of the images for the interval.
+        shuffles: number of permutations of contexts within the class.
+        seed: seed of resamples and permutations.
 
     Returns:
         `Choice`.
 
     Raises:
-        ValueError: fewer than 50 flips, fewer than three foreground classes (one rival is no choice), or one context
-            for all flips.
+        ValueError: there are fewer than 50 flips, fewer than three foreground classes (one rival leaves no choice), or
+            all flips have the same context.
 
     Source: McFadden, Conditional logit analysis of qualitative choice behavior, 1974.
     """
@@ -162,13 +163,13 @@ def context_beta(
 
 
 def fit_logit(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns beta of each row of weights (R, n) of n flips, by Newton's method: float64 (R,).
+    """Fits beta for each row of weights by Newton's method: float64 (R,).
 
     Args:
-        evidence: float (n, C).
-        rates: float (n, C), log a; -inf for a class that cannot be taken.
-        wrong: int (n,), the class that was.
-        weights: float (R, n).
+        evidence: float (n, C), for n flips.
+        rates: float (n, C), log a; -inf for impossible classes.
+        wrong: int (n,), the predicted class.
+        weights: float (R, n), weights of the flips in each fit.
 
     Example:
         >>> two = np.log([[0.5, 0.5]] * 4)  # Of four flips three take what the evidence of 1 nat says.
@@ -191,7 +192,7 @@ def _newton(evidence: np.ndarray, rates: np.ndarray, wrong: np.ndarray, weights:
         mean = np.einsum("rnc,nc->rn", share, evidence)
         spread = np.einsum("rnc,nc->rn", share, evidence**2) - mean**2
         slope = (weights * (told - mean)).sum(1)
-        # A tiny ridge where resampled contexts are all alike; steps of 1 at most, for it is far from a parabola.
+        # The ridge handles resamples with equal contexts; steps are at most 1 since the loss is not quadratic.
         change = np.clip(slope / ((weights * spread).sum(1) + 1e-6), -1, 1)
         beta = beta + change
         if np.abs(change).max() < 1e-7:

@@ -1,4 +1,4 @@
-"""What the context of a segment says of its class, from how often classes stand together in training images."""
+"""Computes the evidence that context gives for a class, from co-occurrences of classes in training images."""
 
 import warnings
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ FEW = 1000
 
 
 def image_shares(labels: Sequence[Any], *, num_classes: int) -> np.ndarray:
-    """Returns the share of each image that each class has: float64 (n, C). Other labels, such as 255, have none.
+    """Returns the fraction of each image that each class covers: float64 (n, C). Ignores other labels, such as 255.
 
     Args:
-        labels: n integer arrays (H, W), of any sizes.
+        labels: n integer arrays (H, W) of any sizes.
         num_classes: C.
 
     Example:
@@ -36,15 +36,15 @@ def image_shares(labels: Sequence[Any], *, num_classes: int) -> np.ndarray:
 
 
 def count_classes(true: pd.DataFrame) -> int:
-    """Returns C, of how many classes a table of segments has contexts."""
+    """Returns C, the number of classes in the contexts of a table of segments."""
     return true.filter(regex="^context_").shape[1]
 
 
 def context_classes(true: pd.DataFrame) -> np.ndarray:
-    """Returns z, which classes are the context of each segment: bool (S, C), 1 % of the image outside of it or more.
+    """Returns z, whether each class covers at least 1% of the image outside the segment: bool (S, C).
 
     Args:
-        true: of `flipjax.metrics.segments`.
+        true: S rows of `flipjax.metrics.segments`.
     """
     return true.filter(regex="^context_").to_numpy(np.float64) >= SEEN
 
@@ -52,26 +52,26 @@ def context_classes(true: pd.DataFrame) -> np.ndarray:
 def context_evidence(
     true: pd.DataFrame, shares: np.ndarray, *, own: Any = None, background: Background = 0
 ) -> np.ndarray:
-    """Returns what the context of each segment says for another class against its own, in nats.
+    """Returns the evidence of each segment's context for another class against its own, in nats.
 
-    Delta_s(d) is the sum over the classes e, but for the true class c, d and the background, of
-    log P(z_e | d) - log P(z_e | c). P(z_e | c) is how often training images that show c have 1 % of e, with Laplace's
-    1; the segment's own image does not count.
+    Delta_s(d) sums log P(z_e | d) - log P(z_e | c) over all classes e other than the true class c, d and the
+    background. P(z_e | c) is the fraction of the training images with class c that show at least 1% of class e, with
+    add-one smoothing and without the segment's own image.
 
     Args:
-        true: of `flipjax.metrics.segments`, S rows.
-        shares: float (n, C), of training images (`image_shares`).
-        own: int (images,), the training image that each evaluated one is, -1 for none; None: none is.
-        background: the class that is background, several in a tuple, or None.
+        true: S rows of `flipjax.metrics.segments`.
+        shares: float (n, C), fractions of the training images (`image_shares`).
+        own: int (images,), index of each evaluated image among the training images, or -1; None: none is one.
+        background: the background class, a tuple of several, or None.
 
     Returns:
-        float64 (S, C): 0 for the true class, the background and classes that no training image shows.
+        float64 (S, C): 0 for the true class, the background and classes without training images.
 
     Raises:
-        ValueError: shares of another number of classes, or a true class or one flipped to that no training image shows.
+        ValueError: `shares` has another number of classes, or a true or wrongly predicted class has no training image.
 
     Warns:
-        UserWarning: fewer than 1,000 training images.
+        UserWarning: there are fewer than 1,000 training images.
 
     Example:
         >>> import pandas as pd
@@ -103,7 +103,7 @@ def context_evidence(
     both = shown.T.astype(np.float64) @ seen
 
     def log_share(classes: np.ndarray) -> np.ndarray:
-        """Returns the terms log P(z_e | c), (S, C) over e, of a class for each segment."""
+        """Returns log P(z_e | c), (S, C) over e, for one class c per segment."""
         left_out = known & shown[row, classes]
         n = (counts[classes] - left_out)[:, None]
         part = both[classes] - left_out[:, None] * seen[row]
@@ -121,7 +121,7 @@ def context_evidence(
 
 
 def check_shown(true: pd.DataFrame, truth: np.ndarray, shown: np.ndarray) -> None:
-    """Raises ValueError where no training image shows a class that is true or flipped to, of shown (n, C)."""
+    """Raises ValueError if a true or wrongly predicted class is in no training image."""
     named = np.union1d(truth, true.loc[true["outcome"] == "flip", "predicted"].to_numpy(np.int64))
     lacking = named[~np.any(shown, axis=0)[named]]
     if len(lacking):

@@ -1,4 +1,4 @@
-"""Context use: the change of a segment's log-odds, when it is pasted onto other scenes, per nat of evidence."""
+"""Measures context use: the change in log-odds per nat of evidence when a segment is pasted onto other scenes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ RIVAL = 0.02
 
 
 class Use(NamedTuple):
-    """Context use, its 95 % interval over images, and how many pairs of segment and rival it is of."""
+    """Context use, its 95% interval over images, and its number of pairs of segment and rival."""
 
     use: float
     low: float
@@ -37,23 +37,24 @@ def segment_shift(
     background: Background = 0,
     batch: int = 8,
 ) -> np.ndarray:
-    """Returns what the log-odds of each segment move by when it stands alone on other scenes.
+    """Returns the change in the log-odds of each segment when it is pasted alone onto other scenes.
+
+    Costs one forward pass per image and D per segment.
 
     Args:
-        predict: images (b, H, W, channels) to logits (b, H, W, C).
+        predict: maps images (b, H, W, channels) to logits (b, H, W, C).
         images: (n, H, W, channels) floating point.
-        labels: int (n, H, W); a segment is all pixels of its class. Without labels pass the predicted classes.
-        true: of `flipjax.metrics.segments` of these labels with `unit="class"`, S rows.
-        scenes: (D, H, W, channels) in the units of the images, over which log-odds are averaged; one or two will do.
-        background: the class that is background, several in a tuple, or None.
-        batch: images at once.
+        labels: int (n, H, W); a segment is all pixels of its class. Without labels, pass the predicted classes.
+        true: S rows of `flipjax.metrics.segments` for these labels, with `unit="class"`.
+        scenes: (D, H, W, channels) in the units of the images; log-odds are averaged over them. One or two suffice.
+        background: the background class, a tuple of several, or None.
+        batch: number of images per forward pass.
 
     Returns:
-        float64 (S, C), less their mean over the foreground classes; 0 for the background. Costs one pass an image
-        and D a segment.
+        float64 (S, C), centred over the foreground classes; 0 for the background.
 
     Raises:
-        TypeError, ValueError: images, scenes or logits that do not fit.
+        TypeError, ValueError: images, scenes or logits do not fit.
     """
     images, labels = check_photos(images, labels)
     scenes = check_images("scenes", scenes, images.shape[1:])
@@ -79,7 +80,7 @@ def segment_shift(
 
 
 def ask_model(predict: Callable[[Any], Any], pixels: Any, *, classes: int, background: Background) -> np.ndarray:
-    """Returns the logits of `predict`, float32 (b, H, W, C), checked against its images (b, H, W, channels) and C."""
+    """Returns the logits of `predict` as float32 (b, H, W, C), after a check of their shape."""
     logits = check_logits(predict(pixels), background=background, spatial_ndim=2)
     if logits.shape != (wanted := (*pixels.shape[:-1], classes)):
         raise ValueError(f"predict: expected logits {wanted} of as many classes as segments, found {logits.shape}.")
@@ -95,21 +96,21 @@ def context_use(
     samples: int = 1000,
     seed: int = 0,
 ) -> Use:
-    """Returns the share of the context's evidence that a model uses: nat that leave with the scene, per nat.
+    """Returns the fraction of the context's evidence that a model uses.
 
-    The slope of the shift of rival d against the segment's class on Delta_s(d), within pairs of class and rival, times
-    -1. Rivals have 2 % of the flips or more, all classes where there is no flip, and are not in the image.
+    It is minus the slope of the shift (rival d less the segment's class) on Delta_s(d), within pairs of class and
+    rival. Rivals are classes that are not in the image and have at least 2% of the flips; without flips, all classes.
 
     Args:
-        true: of `flipjax.metrics.segments`, S rows; of predictions as their own labels where there are none.
+        true: S rows of `flipjax.metrics.segments`; without labels, of the predictions as their own labels.
         evidence: float (S, C) of `context_evidence`.
         shift: float (S, C) of `segment_shift`.
-        background: the class that is background, several in a tuple, or None.
-        samples: resamples of images.
-        seed: of the resamples.
+        background: the background class, a tuple of several, or None.
+        samples: number of resamples of the images.
+        seed: seed of the resamples.
 
     Returns:
-        `Use`; NaN where evidence does not vary.
+        `Use`; NaN if the evidence does not vary.
     """
     C = evidence.shape[1]
     truth = true["class"].to_numpy(np.int64)
@@ -132,10 +133,10 @@ def context_use(
 
 
 def check_photos(images: Any, masks: Any, *, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
-    """Returns images (n, H, W, channels) and their labels or objects (n, H, W) as NumPy arrays.
+    """Returns images (n, H, W, channels) and labels or objects (n, H, W) as NumPy arrays.
 
     Raises:
-        TypeError, ValueError: images that are not floating point, or masks of another shape.
+        TypeError, ValueError: images are not floating point, or masks have another shape.
     """
     images, masks = check_images("images", images), np.asarray(to_array(masks))
     if masks.shape != images.shape[:3]:
@@ -147,7 +148,7 @@ def check_images(name: str, images: Any, shape: tuple[int, ...] | None = None) -
     """Returns images (n, H, W, channels), each of `shape`, as a NumPy array.
 
     Raises:
-        TypeError, ValueError: another shape, or no floating point.
+        TypeError, ValueError: they have another shape or are not floating point.
     """
     array = np.asarray(to_array(images))
     if array.dtype.kind != "f" or array.ndim != 4 or (shape is not None and array.shape[1:] != shape):

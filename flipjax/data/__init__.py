@@ -1,4 +1,4 @@
-"""Pools of images, and the index tables that make correlation levels out of them."""
+"""Loads pools of images, and draws correlation levels from them as index tables."""
 
 import importlib
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def _tfds(spec: Any) -> Any:
     return load_tfds(spec)
 
 
-# The modules load JAX: not before a pool is made.
+# These modules load JAX, so import them only when a pool is made.
 POOLS: dict[str, Callable[[Any], Any]] = {
     "coco_cd": _tfds,
     "folder": _folder,

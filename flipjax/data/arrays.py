@@ -1,4 +1,4 @@
-"""Images as arrays: those of a sweep's member for any framework, and one's own in memory in place of a folder."""
+"""Returns a member's images as arrays for any framework, and makes pools from arrays in memory."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ _gather = jax.jit(gather)
 
 
 class GroupedImages(NamedTuple):
-    """n images: images float32 (n, H, W, 3) in [0, 1], masks int32 (n, H, W), 0 the background and 1 + class elsewhere.
+    """n images, float32 (n, H, W, 3) in [0, 1], and masks, int32 (n, H, W): 0 for background, else 1 + class.
 
-    Of each image, int32 (n,): `classes` and `scenes` from 0, `groups` as in results.csv, and `pairs`, the number that
-    the images of one object in all scenes share; -1: none.
+    The other arrays are int32 (n,): `classes` and `scenes` from 0, `groups` as in results.csv, and `pairs`, the id of
+    the counterfactual set, or -1.
     """
 
     images: np.ndarray
@@ -43,9 +43,9 @@ class GroupedImages(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Benchmark:
-    """The images of one member: `train` at its rho and seed, `val` and `test` the same for all members.
+    """The images of one member: `train` for its rho and seed; `val` and `test` are the same for all members.
 
-    `class_names` begins with the background's; `all_groups` says which groups are common, and which rare.
+    `class_names` begins with the background; `all_groups` marks common and rare groups.
     """
 
     train: GroupedImages
@@ -59,24 +59,24 @@ class Benchmark:
 
 
 def benchmark(config: Any, *, rho: float, seed: int = 0, data: "ArrayData | None" = None) -> Benchmark:
-    """Returns the images that a member of a sweep is trained, validated and tested on, for training of any framework.
+    """Returns the training, validation and test images of one member, for any framework.
 
-    They are the very ones: the draw of `seed` at `rho`, before any augmentation. Predictions of the test images become
-    rows as in results.csv by `flipjax.results.score`.
+    They are exactly the images that the member uses, before augmentation. `flipjax.results.score` turns predictions for
+    the test images into rows of results.csv.
 
     Args:
-        config: a configuration, the name of one that ships, or a file; its pool, split and levels of rho count.
-        rho: share of a class's training images that show its usual scene; one of `config.axes.rho` where the sweep is
-            to have the same images and `config.split.n_train` is 0.
-        seed: of the member.
-        data: images in memory, in place of the configuration's pool.
+        config: a configuration, the name of a shipped one, or a file; only its pool, split and levels of rho matter.
+        rho: fraction of a class's training images that show its usual scene. If `config.split.n_train` is 0, only a
+            level in `config.axes.rho` gives the images of the sweep.
+        seed: the member's seed.
+        data: images in memory, instead of the configuration's pool.
 
     Returns:
-        `train`, `val` and `test`, each with images, masks, classes, scenes, groups
-        and pairs as NumPy arrays, and the names of classes and scenes.
+        `train`, `val` and `test`, each with images, masks, classes, scenes, groups and pairs as NumPy arrays, and the
+        names of classes and scenes.
 
     Raises:
-        ConfigError: a field that cannot be, or a grid of pools or splits.
+        ConfigError: a field is invalid, or the configuration has a grid of pools or splits.
         ValueError: the pool has too few images.
 
     Example:
@@ -116,7 +116,7 @@ def _images_of(pool: Pool, table: Table, all_groups: Groups) -> GroupedImages:
 
 
 class ArrayData(NamedTuple):
-    """Images in memory, in a pool's place: what `flipjax.make_train` and `flipjax.run` take as `data`."""
+    """Images in memory, the argument `data` of `flipjax.make_train` and `flipjax.run`."""
 
     pool: Pool
     catalog: Catalog
@@ -133,19 +133,19 @@ def from_arrays(
     usual: Sequence[str | tuple[str, ...]] = (),
     parts: Sequence[str] | None = None,
 ) -> ArrayData:
-    """Makes a pool of photos in memory, checked as a folder's are.
+    """Makes a photo pool from arrays, with the checks of a folder.
 
-    A scene is any attribute of an image that may correlate with its class: a site, a scanner, a marker.
+    A scene is any attribute that may correlate with the class, such as a site, scanner or marker.
 
     Args:
         images: (n, H, H, 3), uint8 or floats in [0, 1].
-        masks: (n, H, H), bool: the pixels of the image's class; or integers, 0 the background and 1 + class elsewhere.
+        masks: (n, H, H), bool for the pixels of the image's class, or integers, 0 for background, else 1 + class.
         classes: (n,), numbers from 0 or names.
         scenes: (n,), numbers from 0 or names.
         class_names: F names.
         scene_names: S names.
-        usual: the usual scene of each class, or several in a tuple; empty: scene i mod S of class i.
-        parts: (n,), the part that an image must be in, `train`, `val` or `test`; empty: any.
+        usual: the usual scene of each class, or a tuple of several; empty: scene i mod S for class i.
+        parts: (n,), the part of each image, `train`, `val` or `test`; empty: any.
 
     Raises:
         ConfigError: names the argument, what was expected and what was found.
@@ -186,13 +186,13 @@ def from_cut_outs(
     scene_names: Sequence[str],
     usual: Sequence[str | tuple[str, ...]] = (),
 ) -> ArrayData:
-    """Makes a composite pool in memory, of objects that can stand in any scene.
+    """Makes a composite pool from arrays, whose objects can be shown in any scene.
 
     Args:
         cut_outs: (n, H, H, 4), uint8 or floats in [0, 1]; the last channel is alpha.
         classes: (n,) as in `from_arrays`.
         scenes: photos of scenes, (m, H, H, 3).
-        scene_kinds: (m,), which scene each shows, numbers from 0 or names.
+        scene_kinds: (m,), the scene of each photo, numbers from 0 or names.
         class_names: as in `from_arrays`.
         scene_names: as in `from_arrays`.
         usual: as in `from_arrays`.
@@ -225,7 +225,7 @@ def _data(listing: Listing, usual: Sequence[Any], **pixels: np.ndarray) -> Array
     arrays["aspects"] = np.ones(len(labels), np.float32)
     groups = groups_of(listing.class_names, listing.scene_names, usual)
     catalog = dataclasses.replace(with_digest(arrays, catalog_of(listing)), usual=groups.usual)
-    # NumPy's own until a task takes them: JAX starts no device here.
+    # NumPy arrays, so that JAX starts no device before training.
     return ArrayData(Pool(kind=listing.kind, **arrays), catalog)  # type: ignore[arg-type]
 
 
@@ -243,7 +243,7 @@ def _pixels(field: str, images: Any, channels: int) -> np.ndarray:
 
 
 def _attribute(field: str, values: Any, names: Sequence[str], *, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns the number of each value, given as such or by name, and the names."""
+    """Returns the index of each value, which is an index or a name, and the names."""
     values = np.asarray(values)
     if values.shape != (count,):
         raise ConfigError(field, f"shape {(count,)}, a value for each image", values.shape)
@@ -259,6 +259,6 @@ def _attribute(field: str, values: Any, names: Sequence[str], *, count: int) -> 
 
 
 def _expect_objects(field: str, pixels: np.ndarray) -> None:
-    """Raises ConfigError where an image has no pixel of its object."""
+    """Raises ConfigError if an image has no pixel of its object."""
     if len(empty := np.flatnonzero(~pixels.any((1, 2)))):
         raise ConfigError(field, "an object of its class in each image", f"none in image {empty[0]}")

@@ -1,4 +1,4 @@
-"""From a listing to a pool: decoded on all cores, kept on disk whole or not at all, found again by a key."""
+"""Decodes the images of a listing into a pool on all cores, and caches it on disk atomically."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ RESERVED = ("foreground", "background")
 
 
 class PixelReader(NamedTuple):
-    """How items become pixels; BadFileError where one cannot.
+    """Reads the pixels of items; raises BadFileError for an unusable file.
 
     Attributes:
         read_object: returns the pixels of a photo or cut-out.
@@ -45,7 +45,7 @@ class PixelReader(NamedTuple):
 
 
 class BadFilesError(ConfigError):
-    """A source of images that cannot be a pool; `problems` holds one line a file."""
+    """A source of images that cannot form a pool; `problems` holds one line per file."""
 
     exit_code = 1
 
@@ -57,7 +57,7 @@ class BadFilesError(ConfigError):
 
 
 def shared_lines(problems: Sequence[str]) -> list[str]:
-    """Returns problems as lines: one, with their count, for more than SHARED files of the same.
+    """Returns problems as lines; combines more than SHARED files with the same problem into one line.
 
     Example:
         >>> shared_lines([f"masks/{i}.png: no image" for i in range(9)])
@@ -77,18 +77,18 @@ def shared_lines(problems: Sequence[str]) -> list[str]:
 def load_pool(
     spec: PoolSpec, key: str, list_items: Callable[[], tuple[Listing, PixelReader]], *, leave_out: bool = False
 ) -> tuple[Pool, Catalog]:
-    """Returns a pool from its place on disk, or makes it and keeps it there.
+    """Returns a cached pool, or makes it and caches it.
 
-    A stored pool that is damaged is made again, with a line on stderr; so is one that cannot be kept.
+    A damaged cached pool is made again. That, and a pool that cannot be cached, prints a line on stderr.
 
     Args:
-        spec: `size`, and `cache`, the folder of the stored pools.
-        key: a file name that tells this pool from all others: of the content of its files, the size and the options.
-        list_items: returns what the pool is made of; called only if it must be made.
-        leave_out: whether an object of which nothing is left at this size is left out, with a line, and no error.
+        spec: `size`, and `cache`, the folder of cached pools.
+        key: a file name unique to the pool: a hash of its files, size and options.
+        list_items: returns the listing; called only if the pool must be made.
+        leave_out: whether to skip objects that vanish at this size, with a line on stderr, instead of an error.
 
     Raises:
-        BadFilesError: (a ConfigError) files are bad; lists every one of them.
+        BadFilesError: (a ConfigError) files are bad; lists all of them.
         ConfigError: the pool is larger than memory.
     """
     path = cache_folder() / "pools" / key
@@ -103,7 +103,7 @@ def load_pool(
     try:
         with adding_folder(path) as folder:
             store.write_pool(folder, *pool)
-        # Mapped, so that the host's copy is gone before the device has its own.
+        # Memory-mapped, so that the host keeps no copy besides the device's.
         pool = store.read_pool(path)
     except OSError as error:
         say_line(f"pool: warning: the decoded pool cannot be kept ({error}); XDG_CACHE_HOME names another folder")
@@ -115,12 +115,12 @@ def build_pool(listing: Listing, reader: PixelReader, *, size: int, leave_out: b
 
     Args:
         listing: the items.
-        reader: makes their pixels.
-        size: pixels a side.
+        reader: reads their pixels.
+        size: side of the images in pixels.
         leave_out: as in `load_pool`.
 
     Returns:
-        The arrays, and the catalog with their digest.
+        The arrays, and the catalog with its digest.
 
     Raises:
         BadFilesError: files are bad, or the listing has problems.
@@ -158,14 +158,14 @@ def decoded(
     problems: list[str],
     empty: list[str] | None = None,
 ) -> Iterator[tuple[Item, Out]]:
-    """Yields each item with what is read of it, in order.
+    """Yields each item with its decoded content, in order.
 
     Args:
-        items: to read.
-        read: raises BadFileError for an item that cannot be used.
-        what: the items in words, which a progress bar shows; empty: no bar.
-        problems: gets a line for each item that cannot be used.
-        empty: gets the names of objects of which nothing is left; None: these are problems, too.
+        items: the items to read.
+        read: reads an item; raises BadFileError if it is unusable.
+        what: name of the items in the progress bar; empty: no bar.
+        problems: collects a line for each unusable item.
+        empty: collects the names of objects that vanish at this size; None: they are problems, too.
     """
 
     def attempt(item: Item) -> Out | BadFileError:
@@ -193,16 +193,16 @@ def say_line(text: str) -> None:
 
 
 def names_of(source: object, field: str, counts: Mapping[str, int], asked: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of a source's classes, or of its scenes, at least two.
+    """Returns the names of at least two classes or scenes of a source.
 
     Args:
-        source: in words.
-        field: 'classes' or 'scene_kinds', of `config.pool`.
-        counts: images of each name that there is, in the usual order.
-        asked: the names in order; empty: in the usual one.
+        source: description of the source.
+        field: 'classes' or 'scene_kinds', a field of `config.pool`.
+        counts: number of images for each existing name, in the default order.
+        asked: the names in the wanted order; empty: all in the default order.
 
     Raises:
-        BadFilesError: there are fewer than two, one has no image, or one cannot stand in results.
+        BadFilesError: there are fewer than two, one has no image, or one is not allowed in results.
     """
     names = tuple(asked or counts)
     counted = listed([f"{name} ({count})" for name, count in counts.items()])
@@ -221,7 +221,7 @@ def names_of(source: object, field: str, counts: Mapping[str, int], asked: Seque
 
 
 def listed(names: Sequence[str]) -> str:
-    """Returns the first dozen names in words, or 'nothing'."""
+    """Returns up to a dozen names as text, or 'nothing'."""
     more = ["..."] if len(names) > MANY else []
     return ", ".join([*names[:MANY], *more]) or "nothing"
 
@@ -236,6 +236,6 @@ def _to_device(spec: PoolSpec, arrays: Arrays, catalog: Catalog) -> tuple[Pool, 
 
 
 def with_usual(catalog: Catalog, spec: PoolSpec) -> Catalog:
-    """Returns a catalog with the usual scenes that a configuration names; for errors see `groups_of`."""
+    """Returns the catalog with the usual scenes of a configuration; raises as `groups_of` does."""
     usual = groups_of(catalog.class_names, catalog.scene_names, spec.usual).usual
     return dataclasses.replace(catalog, usual=usual)

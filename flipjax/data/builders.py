@@ -22,8 +22,8 @@ Out = TypeVar("Out")
 
 
 if importlib.util.find_spec("tensorflow") is None:
-    # TFDS shuffles splits above 1 GB through a thousand files, opened by TensorFlow: more than a process may open. The
-    # order is the same with fewer.
+    # TFDS shuffles splits above 1 GB through a thousand files, more than a process may open. The order does not depend
+    # on their number.
     shuffle.BUCKETS_NUMBER = 100
     _io = SimpleNamespace(gfile=SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove))
     _errors = SimpleNamespace(ResourceExhaustedError=MemoryError)
@@ -42,7 +42,7 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def encoded(
     items: Sequence[Item], encode: Callable[[Item], Out], *, what: str, show: bool = False
 ) -> Iterator[tuple[Item, Out]]:
-    """Yields items and their encoded examples, in order; prints a line about items with an empty object.
+    """Yields items and their encoded examples, in order; prints a line about items whose object is empty.
 
     Args:
         items: the items of a split.
@@ -79,7 +79,7 @@ def prepare_data_set(
 ) -> str:
     """Makes a data set, unless it exists, and returns a sentence about its content.
 
-    Works in a folder beside the final one, then moves it: two processes may make the same data set, and the next
+    Works in a folder beside the final one, then moves it, so that two processes may make the same data set. The next
     process deletes what a killed one left.
 
     Args:
@@ -107,7 +107,7 @@ def prepare_data_set(
                 (manual_dir / name).symlink_to(path.resolve())
             builder: Any = builder_class(config=config, data_dir=folder / "tfds", file_format="array_record")
             builder.show_progress = True
-            # TFDS prints its working folder, which is not the final one.
+            # TFDS would print its working folder instead of the final one.
             with contextlib.redirect_stdout(None):
                 builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
             for path in Path(builder.data_dir).iterdir():

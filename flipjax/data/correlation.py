@@ -1,4 +1,4 @@
-"""Correlation levels as index tables: who trains on what, in which scene. NumPy, or JAX for traced ones."""
+"""Draws the index table of a correlation level: the objects and scenes of a training or evaluation set."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Table(NamedTuple):
-    """An index table: one row an image.
+    """An index table with one row per image.
 
     Attributes:
-        rows: int32 (n, 2), object (or photo) index and scene-photo index (-1 in a photo pool); for `gather`.
+        rows: int32 (n, 2), object (or photo) index and scene-photo index (-1 in a photo pool), as `gather` takes.
         groups: int32 (n,), as in `flipjax.groups.Groups`.
-        pairs: int32 (n,), id of the counterfactual set, an object in all S scenes; -1 where there is none.
-        refit: bool (n,), whether DFR refits a head on the image; the others select. Half of each group of an evaluation
-            table, sets kept together; none of a training table.
+        pairs: int32 (n,), id of the counterfactual set (an object in all S scenes), or -1.
+        refit: bool (n,), whether DFR refits its head on the image; the others select the epoch. True for half of each
+            group of an evaluation table, with counterfactual sets kept together; False in a training table.
     """
 
     rows: np.ndarray
@@ -38,26 +38,26 @@ def training_table(
 ) -> Table:
     """Draws one member's training set: n = n_train / F images of each class, round(rho * n) of them in usual scenes.
 
-    These are spread evenly over the class's usual scenes, the others over the rest of the scenes. The draws are nested:
-    the seed orders the objects of each class (`flipjax.data.deck.draw_deck`), rank k is common while k < round(rho n),
-    and `flipjax.data.deck.deal` puts it in a scene. So every rho uses the same objects and, where scenes share the
-    classes evenly, the same multiset of scene photos. In a photo pool the seed orders each group, whose first photos
-    are taken. In both, row i belongs to the same class at every rho, and only the rows that must change do.
+    Common images are spread evenly over the usual scenes of their class, rare images over its other scenes. The draws
+    are nested: the seed orders the objects of each class (`flipjax.data.deck.draw_deck`), the first round(rho n) ranks
+    are common, and `flipjax.data.deck.deal` assigns their scenes. So every rho uses the same objects and, if each scene
+    is usual for equally many classes, the same multiset of scene photos. In a photo pool the seed orders each group,
+    and the first photos are used. In both, row i has the same class at every rho, and as few rows as possible change.
 
     Args:
         catalog: the pool's catalog.
         split: its split.
-        rho: share of each class in its usual scenes, in `catalog.groups.rho_range`.
+        rho: fraction of each class in its usual scenes, in `catalog.groups.rho_range`.
         seed: the member's seed, >= 0.
         n_train: number of training images, a multiple of F.
-        rhos: all levels of the grid, of which an error names the largest n_train; empty: this one alone.
+        rhos: all levels of the grid; an error names the largest n_train for all of them. Empty: only `rho`.
 
     Returns:
-        A table of n_train rows, the classes alternating; the trainer shuffles.
+        A table of n_train rows with alternating classes; the trainer shuffles it.
 
     Raises:
-        ValueError: an argument is out of range, or the pool is too small; names its contents, the largest n_train and
-            the rho that this n_train allows.
+        ValueError: an argument is out of range, or the pool is too small; the message states its contents, the
+            largest n_train and the rho that this n_train allows.
 
     Example:
         >>> from flipjax.data.pool import Catalog
@@ -86,8 +86,8 @@ def traced_table(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns rows (n, 2) and groups (n,) of `training_table`, and whether the pool allows this rho.
 
-    `rho` and `seed` may be arrays of JAX, traced ones too, in which nothing can be refused. In float32 rho n is rounded
-    as such: where it ends in .5, the table may differ by one image a class from that of a Python number.
+    `rho` and `seed` may be JAX arrays, also traced ones, whose values raise no errors. rho n is then rounded in
+    float32: if it ends in .5, the table may differ by one image per class from that of a Python number.
     """
     n = n_train // catalog.groups.classes
     possible = jnp.bool_(True)
@@ -102,7 +102,7 @@ def traced_table(
 
 
 def _common_count(catalog: Catalog, split: Split, *, rho: float, n_train: int, rhos: Sequence[float]) -> int:
-    """Returns how many images of a class stand in usual scenes; ValueError where that is impossible."""
+    """Returns the number of common images per class; raises ValueError if it is impossible."""
     _check_rho(catalog, rho)
     classes = catalog.groups.classes
     if n_train < 1 or n_train % classes:
@@ -114,11 +114,11 @@ def _common_count(catalog: Catalog, split: Split, *, rho: float, n_train: int, r
 
 
 def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"]) -> Table:
-    """Lists a part's images, the groups equally often; depends on the split alone.
+    """Lists the images of a part, balanced over the groups. It depends only on the split.
 
-    Composite: the objects alternate between the classes, and each stands in scene 0, then in scene 1, ... (rows S i to
-    S i + S - 1 are set i). The part's photos of a kind pass behind the objects of class 0, then of class 1, ..., and
-    come again when all were used. Photo: the part's photos, groups alternating, without sets.
+    In a composite pool the objects alternate between the classes, and each is shown in scene 0, scene 1, ... (rows S i
+    to S i + S - 1 are set i). The photos of a scene are used for the objects of class 0, then of class 1, ..., and
+    repeat when all were used. In a photo pool the groups alternate, and there are no counterfactual sets.
 
     Args:
         catalog: the pool's catalog.
@@ -129,7 +129,7 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
         A table of n_val or n_test rows.
 
     Raises:
-        ValueError: another part is asked for.
+        ValueError: `part` is neither.
     """
     if part not in PARTS[1:]:
         raise ValueError(f"part: expected 'val' or 'test', found {part!r}")
@@ -149,7 +149,7 @@ def evaluation_table(catalog: Catalog, split: Split, part: Literal["val", "test"
 
 
 def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) -> int:
-    """Returns the largest n_train that every rho allows: the size at which a grid's levels can be compared.
+    """Returns the largest n_train that every rho allows, so that the levels of a grid are comparable.
 
     Args:
         catalog: the pool's catalog.
@@ -157,10 +157,10 @@ def largest_n_train(catalog: Catalog, split: Split, *, rhos: Sequence[float]) ->
         rhos: the levels.
 
     Returns:
-        A multiple of F; 0 where no size is possible.
+        A multiple of F; 0 if no size is possible.
 
     Raises:
-        ValueError: no rho, or one out of range.
+        ValueError: `rhos` is empty, or one is out of range.
     """
     if not len(rhos):
         raise ValueError("rhos: expected at least one rho, found none")
@@ -180,8 +180,8 @@ def count_groups(catalog: Catalog, split: Split) -> dict[str, tuple[int, ...]]:
         split: its split.
 
     Returns:
-        For 'train', 'val', 'test': the numbers of photos of each group; in a composite pool, of objects of each class
-        and scene photos of each kind.
+        For 'train', 'val' and 'test', the number of photos in each group; in a composite pool, of objects in each class
+        and scene photos of each scene.
     """
     counts = {}
     for name, part in zip(PARTS, split, strict=True):
@@ -192,14 +192,14 @@ def count_groups(catalog: Catalog, split: Split) -> dict[str, tuple[int, ...]]:
 
 
 class Capacity(NamedTuple):
-    """The most images of a class that train can show: in usual scenes, in others, and in all."""
+    """The largest number of training images per class: common, rare, and in total."""
 
     usual: int
     rare: int
     total: int
 
     def allow(self, common: Any, n: int) -> Any:
-        """Returns whether n images of a class, so many of them common, are possible; `common` may be traced."""
+        """Returns whether n images per class, `common` of them common, are possible; `common` may be traced."""
         return (common <= self.usual) & (n - common <= self.rare) & (n <= self.total)
 
 
@@ -209,7 +209,7 @@ def capacity_of(catalog: Catalog, split: Split) -> Capacity:
     counts = np.bincount(strata(catalog)[split.train.objects], minlength=len(strata_names(catalog)))
     if catalog.kind == "composite":
         return Capacity(*[int(counts.min())] * 3)
-    # Of j groups in turn, the one at place i has no photo for image j * count + i.
+    # When j groups take turns, group i has no photo left at image j * count + i.
     usual, rare = (
         min(
             len(order) * int(counts[groups.of(y, s)]) + i for y, order in enumerate(orders) for i, s in enumerate(order)
@@ -220,7 +220,7 @@ def capacity_of(catalog: Catalog, split: Split) -> Capacity:
 
 
 def half_of_each_group(groups: np.ndarray) -> np.ndarray:
-    """Returns which images are in the first half, bool (n,): every other one of each group, beginning with its first.
+    """Marks every other image of each group, beginning with its first: bool (n,).
 
     Example:
         >>> half_of_each_group(np.array([0, 0, 1, 1, 3, 3, 2, 2])).astype(int).tolist()

@@ -1,6 +1,6 @@
-"""Decks: the orders that a seed draws from the training part of a pool, and how a correlation level deals from them.
+"""Draws orderings of the training images from a seed (decks), and deals training sets of any rho from them.
 
-NumPy on the host; JAX where the seed or the level is an array of JAX, which may be traced.
+Uses NumPy, or JAX if the seed or the level is a JAX array, which may be traced.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class Deck(NamedTuple):
-    """All that a seed draws of a training set, whatever rho: int32 arrays.
+    """The random part of a training set, which depends on the seed but not on rho: int32 arrays.
 
     Attributes:
         objects: (F, n), the objects of each class in order; None in a photo pool.
-        photos: (R, P), the photos of each scene in order, in a photo pool those of each group; padded.
-        counts: (R,), how many of them there are.
+        photos: (R, P), the ordered photos of each scene, or of each group in a photo pool; padded.
+        counts: (R,), number of photos in each row.
     """
 
     objects: Any
@@ -40,7 +40,7 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Any, n_train: int) -> Dec
     Args:
         catalog: the pool's catalog.
         split: its split.
-        seed: >= 0; an integer, or an integer array of JAX, which may be traced.
+        seed: an integer >= 0, or an integer JAX array, which may be traced.
         n_train: number of training images.
     """
     groups, train = catalog.groups, split.train
@@ -69,16 +69,16 @@ def draw_deck(catalog: Catalog, split: Split, *, seed: Any, n_train: int) -> Dec
 def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
     """Deals a training set: n images of each class, of which the first `common` ranks stand in usual scenes.
 
-    Ranks pass through a class's scenes in turn: common ones from the first rank on, rare ones from the last one back.
-    In a composite pool slot i of a scene shows its photo i modulo their number; common slots are counted from the
-    first, rare ones from the last. So each image keeps its place when more ranks are common, and two classes change
-    places.
+    Ranks cycle through the scenes of a class: common ranks from the first one forwards, rare ranks from the last one
+    backwards. In a composite pool, slot i of a scene shows photo i modulo the number of its photos; common slots count
+    from the first, rare slots from the last. So when rho grows, unaffected images keep their scene photo, and two
+    classes exchange theirs.
 
     Args:
         groups: F classes in S scenes.
-        deck: of the member's seed.
-        common: integer in 0..n; an integer array of JAX may be traced.
-        n: images of a class.
+        deck: deck of the member's seed.
+        common: integer in 0..n, or an integer JAX array, which may be traced.
+        n: images per class.
 
     Returns:
         Rows int32 (F n, 2) and groups int32 (F n,), the classes alternating.
@@ -92,7 +92,7 @@ def deal(groups: Groups, deck: Deck, common: Any, *, n: int) -> tuple[Any, Any]:
             xp.where(is_common, xp.asarray(usual)[steps % len(usual)], xp.asarray(others)[steps % len(others)])
         )
         turns.append(steps // xp.where(is_common, len(usual), len(others)))
-    # Rank by rank, the classes in turn.
+    # The classes alternate within each rank.
     scene, turn = (xp.stack(each, axis=1).reshape(-1) for each in (scenes, turns))
     cells = groups.of(xp.tile(xp.arange(groups.classes), n), scene)
     if deck.objects is None:
@@ -115,13 +115,14 @@ def _namespace(*arrays: Any) -> Any:
 
 
 def scene_orders(groups: Groups) -> list[list[list[int]]]:
-    """Returns each class's usual scenes, and each one's others, in the order in which ranks pass through them.
+    """Returns the usual scenes and the other scenes of each class, in the order in which ranks use them.
 
-    At each step the classes stand in scenes as different as can be. So if each scene is usual for as many classes, each
-    has as many of them at every step (Koenig: a regular bipartite graph is a union of perfect matchings).
+    At each step the classes use scenes that are as different as possible. If every scene is usual for equally many
+    classes, each scene has equally many at every step (Koenig: a regular bipartite graph is a union of perfect
+    matchings).
     """
     usual = np.array([[scene in own for scene in range(groups.scenes)] for own in groups.usual])
-    # Standing in a scene as the second class costs more. Roots decide ties, by any version of SciPy alike.
+    # A second class in a scene costs more. The roots break ties, so that all versions of SciPy agree.
     roots = np.sqrt(np.arange(groups.count)).reshape(groups.classes, -1, 1)
     costs = np.arange(groups.classes) + 1e-3 * (roots % 1)
     sides = []

@@ -1,6 +1,6 @@
-"""Downloads archives, resumes after a cut connection, compares checksums and unpacks.
+"""Downloads archives, resumes interrupted downloads, compares checksums and unpacks.
 
-TFDS's download manager does not resume, does not check MD5, and unpacks with TensorFlow.
+TFDS's download manager does not resume or check MD5, and unpacks with TensorFlow.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class Archive(NamedTuple):
 
 
 def fetch(archives: Sequence[Archive], folder: Path) -> Path:
-    """Downloads and unpacks archives, unless that is done, and returns the folder with their content.
+    """Downloads and unpacks archives, unless already done, and returns the folder with their content.
 
     The next call resumes a partial download. Archives are deleted once all are unpacked.
 
@@ -96,7 +96,7 @@ def _append(url: str, part: Path) -> int:
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            # A server without ranges sends the whole archive again.
+            # A server without range requests sends the whole archive again.
             start = start if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
             total = start + int(answer.headers.get("Content-Length") or -1)
             with part.open("ab" if start else "wb") as stream, Bar(part.name, total=max(1, total - start)) as bar:
@@ -106,7 +106,7 @@ def _append(url: str, part: Path) -> int:
                     bar.advance(len(block), note, last=done == total)
             return total if total >= start else part.stat().st_size
     except HTTPError as error:
-        # The part is complete already.
+        # The partial file is already complete.
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return start
         raise OSError(f"{url}: {error}") from error

@@ -1,4 +1,4 @@
-"""From an image file to pixels: what may be opened, orientation, masks, sizes. What is wrong is said in a line."""
+"""Decodes image files, masks and cut-outs, and resizes them; errors are one line."""
 
 import io
 import zlib
@@ -20,10 +20,10 @@ SOFT = 4
 
 
 class Pixels(NamedTuple):
-    """A photo or cut-out at the size asked for.
+    """A resized photo or cut-out.
 
-    image: uint8 (size, size, 3). mask: labels or alpha, uint8 (size, size). values: of the mask, in words. aspect:
-    width by height of the photo before it was resized; NaN where unknown.
+    `image` is uint8 (size, size, 3), `mask` holds labels or alpha, uint8 (size, size), `values` describes the values of
+    the mask, and `aspect` is the aspect ratio of the photo before it was resized, NaN if unknown.
     """
 
     image: np.ndarray
@@ -33,15 +33,15 @@ class Pixels(NamedTuple):
 
 
 class BadFileError(ValueError):
-    """A file that cannot be used, as 'path: reason'."""
+    """An unusable file; the message is 'path: reason'."""
 
 
 class EmptyObjectError(BadFileError):
-    """Nothing of an object is left at the size asked for."""
+    """An object that vanishes at this size."""
 
 
 def read_file(path: Path, *, name: str = "") -> bytes:
-    """Reads a file whole; BadFileError, with `name` for the path, if it is none, no regular one, or too large."""
+    """Reads a file; raises BadFileError, with `name` for the path, if it is missing, not regular or too large."""
     name = name or str(path)
     most = BYTES_A_PIXEL * MAX_PIXELS
     try:
@@ -56,26 +56,26 @@ def read_file(path: Path, *, name: str = "") -> bytes:
 
 
 def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
-    """Decodes an image whole.
+    """Decodes an image.
 
     Args:
-        data: of a file of one of FORMATS.
-        name: of it in a message.
-        turn: whether it is turned as its EXIF tag says.
+        data: content of a file in one of FORMATS.
+        name: its name in messages.
+        turn: whether to apply its EXIF orientation.
 
     Raises:
-        BadFileError: no image, damaged, cut short, of several frames, or too large.
+        BadFileError: it is no image, damaged, truncated, too large, or has several frames.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height} pixels"
                 raise BadFileError(f"{name}: {size}, more than {MAX_PIXELS:,}")
-            # Cameras hide previews behind a photo: MPO, whose first frame is the photo.
+            # In MPO files of cameras the first frame is the photo, and others are previews.
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":
                 raise BadFileError(f"{name}: {frames} frames or pages; save the one that is meant")
-            image.verify()  # Compares the checksums of a PNG, which loading does not: damage could pass for pixels.
+            image.verify()  # Loading does not compare the checksums of a PNG.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
             return ImageOps.exif_transpose(image) if turn else image
@@ -83,24 +83,24 @@ def decode(data: bytes, *, name: str, turn: bool = False) -> Image.Image:
         raise
     except UnidentifiedImageError as error:
         raise BadFileError(f"{name}: unreadable: no image of {', '.join(FORMATS)}, or a damaged one") from error
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file.
+    except Exception as error:  # Pillow raises many exception types for damaged files.
         raise BadFileError(f"{name}: unreadable: {error or type(error).__name__}") from error
 
 
 def read_image(path: Path, *, name: str = "", turn: bool = False) -> Image.Image:
-    """Returns an image file decoded, as `read_file` and `decode` do, with their errors."""
+    """Reads and decodes an image file; raises as `read_file` and `decode` do."""
     return decode(read_file(path, name=name), name=name or str(path), turn=turn)
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """Returns a PNG file; of photos, run lengths are as small as zlib's search for repetitions, and faster."""
+    """Returns a PNG file. For photos, run lengths are as small as zlib's search for repetitions, and faster."""
     stream = io.BytesIO()
     image.save(stream, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return stream.getvalue()
 
 
 def rgb(image: Image.Image, name: str) -> Image.Image:
-    """Returns a photo as RGB; BadFileError where it has transparent pixels or more than 8 bits a channel."""
+    """Converts a photo to RGB; raises BadFileError for transparent pixels or more than 8 bits per channel."""
     check_bits(image, name)
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise BadFileError(f"{name}: has transparent pixels, which have no colour; save it without an alpha channel")
@@ -108,18 +108,18 @@ def rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def check_bits(image: Image.Image, name: str) -> None:
-    """Raises BadFileError where an image has more than 8 bits a channel, which would be cut off."""
+    """Raises BadFileError if an image has more than 8 bits per channel, which a conversion would cut off."""
     if image.mode[0] in "IF":
         raise BadFileError(f"{name}: more than 8 bits a channel (mode {image.mode}); save it with 8")
 
 
 def squash(image: Image.Image, size: int) -> Image.Image:
-    """Returns an image at size x size (bilinear, antialiased), as the paper does, or as it is for size 0."""
+    """Resizes an image to size x size (bilinear, antialiased) as the paper does; size 0 keeps it."""
     return image.resize((size, size), Image.Resampling.BILINEAR) if size else image
 
 
 def middle_square(image: Image.Image, size: int) -> Image.Image:
-    """Returns a scene's middle square at size x size (Lanczos), or the whole scene as it is for size 0."""
+    """Resizes the central square of a scene to size x size (Lanczos); size 0 keeps the whole scene."""
     if not size:
         return image
     side = min(image.size)
@@ -129,16 +129,16 @@ def middle_square(image: Image.Image, size: int) -> Image.Image:
 
 
 def cut_out(photo: Image.Image, alpha: Image.Image, size: int) -> tuple[Image.Image, Image.Image]:
-    """Cuts an object out and squashes it.
+    """Cuts an object out and resizes it.
 
     Args:
         photo: RGB or RGBA.
-        alpha: L, of the photo's size.
-        size: pixels a side; 0: as large as the photo.
+        alpha: L, with the size of the photo.
+        size: side in pixels; 0: the size of the photo.
 
     Returns:
-        The object, RGB, premultiplied before it is resized so that nothing of its old background is mixed in; and its
-        alpha, L. No channel exceeds alpha: the filter has no negative lobes.
+        The object, RGB, premultiplied before the resize so that its old background does not leak in, and its alpha, L.
+        No channel exceeds alpha, since the filter has no negative lobes.
     """
     photo = photo.copy()
     photo.putalpha(alpha)
@@ -147,7 +147,7 @@ def cut_out(photo: Image.Image, alpha: Image.Image, size: int) -> tuple[Image.Im
 
 
 def alpha_of(mask: Image.Image, name: str) -> tuple[Image.Image, str]:
-    """Returns the soft alpha (mode L) of a cut-out's mask or RGBA image, and in words which values it held."""
+    """Returns the soft alpha (mode L) of a cut-out's mask or RGBA image, and a description of its values."""
     expected = "expected one grey channel of 8 bits: 0/255, 0/1 or a soft edge"
     if mask.mode == "P":
         values = listed(np.unique(np.asarray(mask)))
@@ -170,7 +170,7 @@ def alpha_of(mask: Image.Image, name: str) -> tuple[Image.Image, str]:
 
 
 def labels_of(mask: Image.Image, name: str) -> np.ndarray:
-    """Returns the whole numbers of a label mask (H, W); BadFileError where it has several channels or is of floats."""
+    """Returns the integers of a label mask (H, W); raises BadFileError for several channels or floats."""
     labels = np.asarray(mask)
     if labels.ndim > 2 or labels.dtype.kind == "f":
         raise BadFileError(f"{name}: a mask of mode {mask.mode}; expected one channel of labels 0, 1 and 2")
@@ -178,7 +178,7 @@ def labels_of(mask: Image.Image, name: str) -> np.ndarray:
 
 
 def squash_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
-    """Returns labels of 8 bits at size x size (nearest pixel), uint8; EmptyObjectError where only zeros are left."""
+    """Resizes 8-bit labels to size x size (nearest pixel): uint8; raises EmptyObjectError if only zeros remain."""
     small = np.asarray(Image.fromarray(labels.astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST))
     check_object(small, name)
     return small
@@ -190,15 +190,15 @@ def read_labelled(
     """Returns a photo and its mask at size x size.
 
     Args:
-        photo: of any mode.
-        mask: of 0 and `value`, which the result calls `label`.
-        names: of both, for messages.
-        value: of the object's pixels.
-        label: of the object.
-        size: pixels a side.
+        photo: image of any mode.
+        mask: holds 0 and `value`, which becomes `label`.
+        names: names of both in messages.
+        value: value of the object's pixels.
+        label: label of the object.
+        size: side in pixels.
 
     Raises:
-        BadFileError: sizes that differ, or a mask of other values.
+        BadFileError: sizes differ, or the mask has other values.
     """
     photo, labels = rgb(photo, names[0]), labels_of(mask, names[1])
     check_sizes(photo, mask, names=names)
@@ -210,19 +210,19 @@ def read_labelled(
 
 
 def check_object(pixels: np.ndarray, name: str) -> None:
-    """Raises EmptyObjectError where none of the pixels that are to show an object does."""
+    """Raises EmptyObjectError if no pixel shows the object."""
     if not pixels.any():
         raise EmptyObjectError(f"{name}: nothing of the object is left at {len(pixels)} x {len(pixels)} pixels")
 
 
 def check_sizes(photo: Image.Image, mask: Image.Image, *, names: tuple[str, str]) -> None:
-    """Raises BadFileError unless photo and mask, of these names, have the same size."""
+    """Raises BadFileError unless photo and mask have the same size."""
     if photo.size != mask.size:
         sizes = ["{} x {}".format(*each.size) for each in (mask, photo)]
         raise BadFileError(f"{names[1]}: the mask has {sizes[0]} pixels, {names[0]} has {sizes[1]}")
 
 
 def listed(values: Iterable) -> str:
-    """Returns the first values in words, and the last."""
+    """Returns the first values and the last as text."""
     values = [value.item() if isinstance(value, np.generic) else value for value in values]
     return " ".join(map(str, values[:8])) + (f" ... {values[-1]}" if len(values) > 8 else "")

@@ -1,4 +1,4 @@
-"""Classes, scenes and usual scenes by their names, as a configuration asks for them. Imports no JAX."""
+"""Resolves the names of classes, scenes and usual scenes in a configuration. Imports no JAX."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def groups_of(
         usual: `config.pool.usual`: for each class a scene or several; empty: scene y mod S of class y.
 
     Raises:
-        ConfigError: a name is none of the scenes, a class has no usual scene or no other, or a scene is usual for none.
+        ConfigError: a scene is unknown or usual for no class, or a class has no usual scene or no rare one.
 
     Example:
         >>> groups_of(["cat", "dog"], ["grass", "sand", "sea"], ["sand", ("grass", "sea")]).usual
@@ -50,10 +50,10 @@ def groups_of(
 
 
 def drawn_names(spec: PoolSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the names of the classes and of the scenes that the synthetic pool of a configuration has.
+    """Returns the class names and scene names of a synthetic pool.
 
     Raises:
-        ConfigError: it cannot draw one of them.
+        ConfigError: the pool cannot draw one of them.
     """
     asked = {"classes": (spec.classes, CREATURES), "scene_kinds": (spec.scene_kinds, CUES[spec.cue])}
     for field, (names, drawn) in asked.items():
@@ -63,7 +63,7 @@ def drawn_names(spec: PoolSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def known_groups(spec: PoolSpec) -> Groups | None:
-    """Returns the groups of a pool whose names a configuration tells; None where only reading it would.
+    """Returns the groups of a pool if the configuration names its classes and scenes, else None.
 
     Raises:
         ConfigError: the synthetic pool draws no such class or scene, or usual scenes as in `groups_of`.
@@ -79,7 +79,7 @@ def known_groups(spec: PoolSpec) -> Groups | None:
 
 
 def check_sizes(groups: Groups, split: SplitSpec, rhos: Sequence[float] = ()) -> None:
-    """Raises ConfigError where sizes of the split are no multiples of what the groups need, or rho is out of range."""
+    """Raises ConfigError if a split size is not a multiple that the groups require, or rho is out of range."""
     cells = f"{groups.classes} classes x {groups.scenes} scenes"
     every, each = multiple(groups.count, groups.count), multiple(groups.classes, 0)
     checks = [("split.n_train", each, f"{groups.classes} classes", split.n_train)]

@@ -1,4 +1,4 @@
-"""The orders of `flipjax.data.split.shuffle` for a traced seed: NumPy's SeedSequence and PCG64 in words of 32 bits."""
+"""Computes `flipjax.data.split.shuffle` for a traced seed, with NumPy's SeedSequence and PCG64 in 32-bit words."""
 
 import functools
 import hashlib
@@ -16,14 +16,14 @@ U32 = jnp.uint32
 
 
 def traced_orders(seed: jax.Array, counts: Mapping[str, int]) -> list[jax.Array]:
-    """Returns for each name the positions (count,) in the order of (seed, name), as `shuffle` of arange(count) does.
+    """Returns `shuffle` of arange(count) for each name.
 
     Args:
       seed: integer scalar in [0, 2**32), which may be traced.
       counts: how many positions, by name.
     """
     words = np.stack([np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4") for name in counts])
-    # All names in one: the program takes seconds to compile.
+    # One call for all names, since the program takes seconds to compile.
     low, high = jax.vmap(functools.partial(_draws, seed, count=max(counts.values())))(jnp.asarray(words))
     return [jnp.lexsort((low[i, :count], high[i, :count])) for i, count in enumerate(counts.values())]
 
@@ -33,7 +33,7 @@ def _constants(value: int, factor: int) -> Iterator[np.uint32]:
 
 
 def _seed_words(entropy: Sequence[Any]) -> list[Any]:
-    """Returns SeedSequence(entropy).generate_state(8), of more than four words."""
+    """Returns SeedSequence(entropy).generate_state(8), for entropy of more than four words."""
     constants = itertools.pairwise(_constants(0x43B0D7E5, 0x931E8875))
 
     def hashed(value: Any, constants: Iterator) -> Any:
@@ -42,7 +42,7 @@ def _seed_words(entropy: Sequence[Any]) -> list[Any]:
         return value ^ (value >> 16)
 
     pool = [hashed(word, constants) for word in entropy[:4]]
-    # Each of the pool, then the rest of the entropy, is mixed into all others.
+    # Each word of the pool, then the rest of the entropy, is mixed into all others.
     for source in range(len(entropy)):
         for target in range(4):
             if source != target:
@@ -73,7 +73,7 @@ def _multiply_add(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
 def _draws(seed: jax.Array, name: jax.Array, *, count: int) -> tuple[jax.Array, jax.Array]:
     """Returns the low and the high words (count,) of the first numbers of PCG64."""
     words = _seed_words([jnp.asarray(seed).astype(U32), *name])
-    # Numbers of 64 bits, each with its low word first, the high number in front.
+    # 64-bit numbers, the high one first, each with its low word first.
     start, sequence = (
         jnp.stack([limb for i in order for limb in (words[i] & 0xFFFF, words[i] >> 16)])
         for order in ((2, 3, 0, 1), (6, 7, 4, 5))

@@ -1,4 +1,4 @@
-"""The pool: all images of a task as uint8 arrays shared by all members, and the catalog that describes them."""
+"""Pools, the uint8 images shared by all members, and catalogs, which describe them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ TINTED = 0.35
 class Pool:
     """The pixels of a pool; a pytree whose `kind` and `cue` are static.
 
-    A composite pool holds cut-outs and scene photos apart, and an image is made from a pair of indices. A photo pool
-    holds whole photos. Cues other than scenes are layers in place of the scene photos: a marker or a tint lies over
-    the image, a texture behind the object.
+    A composite pool holds cut-outs and scene photos; a pair of indices makes an image. A photo pool holds whole photos.
+    Cues other than scenes replace the scene photos by layers: a marker or tint over the image, or a texture behind the
+    object.
 
     Attributes:
         kind: 'composite' or 'photo'.
@@ -38,12 +38,12 @@ class Pool:
         masks: uint8 (N, H, W). Photo: labels 0..F. Composite: alpha 0..255.
         labels: uint8 (N,). 1 + y of each object.
         scenes: uint8 (S, H, W, 3); S = 0 in a photo pool.
-        aspects: float32 (N,), width by height of each photo (of a cut-out, of the photo that it was cut from) before
-            it was resized to a square; None where unknown.
-        cue: what goes with the class: 'scene', or layers of 'marker', 'tint' or 'texture'.
-        backdrops: uint8 (N, H, W, 3), the scene behind each object whatever its cue; (1, H, W, 3), the mean scene,
-            where scenes are the cue; None where their strength never changes.
-        strength: float32 () in [0, 1], of the cue; None: 1.
+        aspects: float32 (N,), aspect ratio (width / height) of each photo, or of the photo that a cut-out comes from,
+            before it was resized to a square; None if unknown.
+        cue: the attribute that goes with the class: 'scene', or layers of 'marker', 'tint' or 'texture'.
+        backdrops: uint8 (N, H, W, 3), the scene behind each object for other cues; (1, H, W, 3), the mean scene, if
+            scenes are the cue; None if the strength never changes.
+        strength: float32 () in [0, 1], strength of the cue; None: 1.
     """
 
     kind: Kind
@@ -70,10 +70,10 @@ class Catalog:
         scene_kind: int32 (S,), kind of each scene photo.
         object_names: N names, unique.
         scene_photo_names: S names, unique.
-        object_split: int32 (N,), the part that the user fixed: -1 free, 0 train, 1 val, 2 test.
-        scene_split: int32 (S,), the same for the scene photos.
-        content: digest of the pool's arrays and of this catalog; empty where the pool is drawn and not read.
-        source: where the images come from, in words.
+        object_split: int32 (N,), the fixed part of each object: -1 free, 0 train, 1 val, 2 test.
+        scene_split: int32 (S,), the same for scene photos.
+        content: digest of the pool's arrays and this catalog; empty if the pool is drawn.
+        source: description of the source of the images.
         usual: the usual scenes of each class, as in `Groups`.
     """
 
@@ -103,10 +103,10 @@ class PoolItem:
 
     Attributes:
         name: unique among the objects, or among the scene photos.
-        files: the sources of its pixels: the photo, its mask if that is a file of its own, ...
+        files: the files of its pixels: the photo, its mask if separate, ...
         y: class; -1 for a scene photo.
-        scene: kind of scene; -1 for an object that can stand in either.
-        part: the part that is fixed: -1 free, 0 train, 1 val, 2 test.
+        scene: kind of scene; -1 for an object that can be shown in any.
+        part: the fixed part: -1 free, 0 train, 1 val, 2 test.
     """
 
     name: str
@@ -118,16 +118,16 @@ class PoolItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """All that a source holds, in the order of the pool's rows, before any image is opened.
+    """The content of a source, in the order of the pool's rows, before any image is opened.
 
     Attributes:
-        source: where it is, in words.
+        source: description of the source.
         kind: 'composite' or 'photo'.
         class_names: the F class names, y = 0 first.
         scene_names: the S scene names.
         objects: photos or cut-outs.
         scenes: scene photos; none in a photo pool.
-        problems: a line for each file that can be none of them.
+        problems: a line for each unusable file.
     """
 
     source: str
@@ -157,18 +157,18 @@ def catalog_of(listing: Listing) -> Catalog:
 
 
 def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]:
-    """Makes the images and masks of some rows of an index table.
+    """Makes the images and masks of rows of an index table.
 
-    A composite is cut-out + scene * (1 - alpha), under the layer of a marker or a tint; its mask is the object's label
-    where alpha > 127. The sum is taken in whole numbers below 2**24 and divided once, so jit, eager and numpy agree.
+    A composite is cut-out + scene * (1 - alpha), under a marker or tint layer; its mask is the object's label where
+    alpha > 127. Sums are integers below 2**24, divided once, so that jit, eager and NumPy agree.
 
     Args:
         pool: the pool.
-        rows: integer (..., 2): object (or photo) index, scene-photo index. A photo pool ignores the second (-1).
-            Indices are not checked inside jit.
+        rows: integer (..., 2), object (or photo) index and scene-photo index. A photo pool ignores the second (-1).
+            Indices are not checked under jit.
 
     Returns:
-        Images float32 (..., H, W, 3) in [0, 1], and masks int32 (..., H, W) of labels 0..F.
+        Images, float32 (..., H, W, 3) in [0, 1], and masks, int32 (..., H, W) with labels 0..F.
 
     Raises:
         ValueError: rows is not an integer array with a last axis of 2.
@@ -195,9 +195,9 @@ def gather(pool: Pool, rows: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Arr
 
 
 def scenes_alone(pool: Pool, photos: jax.Array | np.ndarray) -> jax.Array:
-    """Returns scene photos (...) of a composite pool without objects: float32 (..., H, W, 3) in [0, 1].
+    """Returns scenes of a composite pool without objects: float32 (..., H, W, 3) in [0, 1].
 
-    The layers of other cues than scenes are laid over, or added to, the backdrops of the first objects.
+    Layers of other cues are put over, or added to, the backdrops of the first objects.
     """
     photos = jnp.asarray(photos)
     rows = jnp.stack([photos % len(pool.images), photos], axis=-1)
@@ -205,7 +205,7 @@ def scenes_alone(pool: Pool, photos: jax.Array | np.ndarray) -> jax.Array:
 
 
 def _over(pool: Pool, images: jax.Array, rows: jax.Array) -> jax.Array:
-    """Lays markers and tints over images in [0, 1]."""
+    """Puts markers and tints over images in [0, 1]."""
     if pool.cue not in ("marker", "tint"):
         return images
     layers = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32) / 255
@@ -214,12 +214,12 @@ def _over(pool: Pool, images: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def _behind(pool: Pool, rows: jax.Array) -> jax.Array:
-    """Returns what is behind the objects, (..., H, W, 3) in 0..255."""
+    """Returns the pixels behind the objects, (..., H, W, 3) in 0..255."""
     scenes = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32)
     if pool.cue == "scene":
         if pool.strength is None or pool.backdrops is None:
             return scenes
-        # Whole numbers: at strength 1 the scene itself.
+        # Both are whole numbers in 0..255, so that strength 1 gives exactly the scene.
         mean = jnp.asarray(pool.backdrops)[0].astype(jnp.float32)
         return mean + pool.strength * (scenes - mean)
     behind = jnp.asarray(pool.backdrops)[rows[..., 0]].astype(jnp.float32)

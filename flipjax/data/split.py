@@ -1,7 +1,7 @@
-"""The split of a pool into train, val and test: one for every correlation level and member. Host numpy only.
+"""Splits a pool into train, val and test, once for all correlation levels and members, with NumPy.
 
-Every draw is an ordering of 64-bit words of PCG64 seeded by (seed, name): NumPy keeps that stream the same across its
-versions, which it does not promise for `Generator.permutation`.
+Every draw sorts 64-bit words of PCG64 seeded by (seed, name). NumPy keeps that stream stable across versions, unlike
+`Generator.permutation`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ PARTS = ("train", "val", "test")
 
 
 class SplitPart(NamedTuple):
-    """One part of the split: int32 indices of objects (or photos) and of scene photos, in drawn order."""
+    """One part of the split: int32 indices of objects (or photos) and scene photos, in drawn order."""
 
     objects: np.ndarray
     scenes: np.ndarray
 
 
 class Split(NamedTuple):
-    """The three parts; no object and no scene photo is in two of them."""
+    """The three parts, which share no object or scene photo."""
 
     train: SplitPart
     val: SplitPart
@@ -35,25 +35,25 @@ class Split(NamedTuple):
 def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split:
     """Divides a pool into train, val and test, once for every rho and member.
 
-    Objects: n_val / (F S) of each class go to val (each is shown in all S scenes), or of each group in a photo pool;
-    test likewise; the rest trains. Parts that the catalog fixes are kept: val and test draw from their own fixed
-    objects first, then from the free ones; a fixed object that is not drawn is left out, and never trains.
+    Val gets n_val / (F S) objects of each class (each is shown in all S scenes), or of each group in a photo pool; test
+    likewise; the rest is for training. Fixed parts are kept: val and test draw from their own fixed objects first, then
+    from free ones. A fixed object that is not drawn is left out and never used for training.
 
-    Scene photos (composite): each kind's free photos are shared out in proportion to the images of that kind that each
-    part can show beyond its fixed photos, so that a photo returns about equally often in each part; val and test get
-    no more than they can show once, no part is left without any, and the rest trains.
+    In a composite pool, the free photos of each scene are divided in proportion to the images that each part can show
+    beyond its fixed photos, so that a photo repeats about equally often in each part. Val and test get at most as many
+    as they can show once, every part gets some, and the rest is for training.
 
     Args:
         catalog: the pool's catalog.
         n_val: number of validation images, a positive multiple of the number of groups, F S.
         n_test: number of test images, the same.
-        seed: the split's seed, >= 0; members' seeds play no part.
+        seed: the split's seed, >= 0, independent of members' seeds.
 
     Returns:
         The split.
 
     Raises:
-        ValueError: a size is no positive multiple of F S, or the pool is too small; names its contents.
+        ValueError: a size is no positive multiple of F S, or the pool is too small; the message states its contents.
     """
     sizes = {"test": n_test, "val": n_val}
     groups = catalog.groups
@@ -86,7 +86,7 @@ def split_pool(catalog: Catalog, *, n_val: int, n_test: int, seed: int) -> Split
 
 
 def strata(catalog: Catalog) -> np.ndarray:
-    """Returns the strata to balance, int32 (N,): class of each object of a composite pool, group of each photo."""
+    """Returns the strata to balance, int32 (N,): classes in a composite pool, groups in a photo pool."""
     if catalog.kind == "composite":
         return catalog.object_class
     return catalog.groups.of(catalog.object_class, catalog.object_scene)
@@ -100,7 +100,7 @@ def strata_names(catalog: Catalog) -> list[str]:
 
 
 def shuffle(items: np.ndarray, seed: int, name: str) -> np.ndarray:
-    """Returns the items in the order that (seed, name) draws; a seed below 0 raises ValueError."""
+    """Shuffles items with a generator seeded by (seed, name); raises ValueError if the seed is negative."""
     if seed < 0:
         raise ValueError(f"seed: expected a whole number >= 0, found {seed}")
     words = [int(word) for word in np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4")]
@@ -138,7 +138,7 @@ def _split_scenes(catalog: Catalog, displays: dict[str, int], seed: int) -> dict
 
 
 def count_fixed(catalog: Catalog) -> np.ndarray:
-    """Counts objects: int64 (strata, 4), of each of `strata` those that are free, and fixed to train, val and test."""
+    """Counts the objects of each stratum that are free, and fixed to train, val and test: int64 (strata, 4)."""
     parts = [catalog.object_split[strata(catalog) == c] for c in range(len(strata_names(catalog)))]
     return np.array([np.bincount(1 + part, minlength=4) for part in parts])
 
@@ -159,8 +159,8 @@ def _fixed_words(row: list[int]) -> str:
 
 
 def _possible_sizes(catalog: Catalog, counts: list[list[int]]) -> str:
-    """Says how large val and test may be together, where neither has images of its own."""
-    # A composite pool keeps an object of each class to train on.
+    """States how large val and test may be together, if neither has fixed images."""
+    # A composite pool keeps an object of each class for training.
     spare = [row[0] - int(catalog.kind == "composite" and row[1] == 0) for row in counts]
     fixed = any(any(row[2:]) for row in counts)
     return "" if fixed else f"; the largest n_val + n_test is {catalog.groups.count * max(0, min(spare))}"

@@ -1,6 +1,6 @@
-"""Decoded pools on disk: one folder each, named by its key; arrays that are mapped, and `pool.json` with their digest.
+"""Caches decoded pools on disk: memory-mapped arrays and `pool.json` with their digest, in a folder named by the key.
 
-All in it can be made again: a folder may be deleted at any time.
+A folder may be deleted at any time, since the pool can be made again.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def shapes_of(objects: int, scenes: int, size: int) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of a pool's arrays: `dtype_of` each."""
+    """Returns the shapes of a pool's arrays; `dtype_of` gives their dtypes."""
     return {
         "images": (objects, size, size, 3),
         "masks": (objects, size, size),
@@ -48,12 +48,12 @@ def dtype_of(name: str) -> type:
 
 
 def with_digest(arrays: Arrays, catalog: Catalog) -> Catalog:
-    """Returns a catalog whose `content` is the digest of the pool's arrays and of itself."""
+    """Returns the catalog with the digest of the pool's arrays and itself as `content`."""
     return dataclasses.replace(catalog, content=_digest(arrays, _to_json(catalog)))
 
 
 def write_pool(folder: Path, arrays: Arrays, catalog: Catalog) -> None:
-    """Writes a pool, whose catalog has its digest, to a folder; OSError where the disk has no room."""
+    """Writes a pool, whose catalog has its digest, to a folder; raises OSError if the disk is full."""
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     record = {"format": FORMAT, "content": catalog.content, "catalog": _to_json(catalog)}
@@ -61,17 +61,17 @@ def write_pool(folder: Path, arrays: Arrays, catalog: Catalog) -> None:
 
 
 def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
-    """Maps a stored pool and compares its digest.
+    """Memory-maps a cached pool and compares its digest.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: there is none.
-        DamagedError: it is not what was written.
-        ConfigError: it is too large for memory; nothing is read then.
+        FileNotFoundError, NotADirectoryError: there is no such pool.
+        DamagedError: its content differs from its digest.
+        ConfigError: it is too large for memory; raised before it is read.
     """
     text = (folder / RECORD).read_bytes()
     try:
         record = json.loads(text)
-        # Maps go to the device without a second copy of the pool on the host.
+        # Memory maps go to the device without a second copy on the host.
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
         if any(array.dtype != dtype_of(name) for name, array in arrays.items()):
             raise ValueError("arrays of another type")
@@ -85,11 +85,11 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
 
 
 def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[int, str] | None) -> None:
-    """Raises ConfigError where a pool is larger than the memory it would stand in.
+    """Raises ConfigError if a pool is larger than memory.
 
     Args:
-        shapes: of the pool's arrays.
-        limit: bytes, and what has them; None: unknown.
+        shapes: shapes of the pool's arrays.
+        limit: available bytes, and the name of the memory; None: unknown.
     """
     total = sum(prod(shape) for shape in shapes.values())
     if limit is None or total <= limit[0]:
@@ -105,7 +105,7 @@ def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[int, str] |
 
 
 def memory_limit() -> tuple[int, str] | None:
-    """Returns the bytes that a pool may have and what has them: a device, or this machine; None where unknown."""
+    """Returns the bytes available to a pool and the device or machine that has them; None if unknown."""
     devices = jax.local_devices()
     for device in devices:
         if limit := (device.memory_stats() or {}).get("bytes_limit"):
@@ -115,12 +115,12 @@ def memory_limit() -> tuple[int, str] | None:
         kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return None
-    # Each device of a CPU gets a copy.
+    # Each CPU device gets a copy.
     return 1024 * int(kilobytes) // len(devices), f"each of {len(devices)} CPU devices"
 
 
 def _digest(arrays: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    """Returns 32 hex digits: of the shapes, each block's SHA-256 (on all cores), and the catalog but its source."""
+    """Returns a digest of shapes, blocks (hashed on all cores) and the catalog without its source: 32 hex digits."""
     text = json.dumps({name: value for name, value in values.items() if name != "source"}, sort_keys=True)
     total = hashlib.sha256(text.encode())
     for name in ARRAYS:
@@ -133,7 +133,7 @@ def _digest(arrays: Mapping[str, Any], values: Mapping[str, Any]) -> str:
 
 
 def _to_json(catalog: Catalog) -> dict[str, Any]:
-    # Usual scenes are of a configuration, not of the pool.
+    # Usual scenes belong to a configuration, not to the pool.
     values = {name: value for name, value in vars(catalog).items() if name not in ("content", "usual")}
     return {name: value.tolist() if name in COLUMNS else value for name, value in values.items()}
 

@@ -1,4 +1,4 @@
-"""Reads a pool from a TFDS data set, such as one of `flipjax data prepare`.
+"""Reads a pool from a TFDS data set, such as one made by `flipjax data prepare`.
 
 TensorFlow Datasets is imported only to read a data set; TensorFlow is not needed.
 """
@@ -42,24 +42,24 @@ Row = dict[str, Any]
 def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """Loads a TFDS data set; caches the decoded pool under a key of its files.
 
-    Photo: each example has an image, a mask of one channel, a class and a scene. The foreground has one more than the
-    class's label in the mask, or one value in all of them (1 or 255). Composite, where there is a split `scenes`:
-    images are premultiplied by the mask, a soft alpha. No image is turned as an EXIF tag says: masks fit stored pixels.
+    Each example of a photo pool has an image, a mask with one channel, a class and a scene. Foreground pixels are 1 +
+    the class label, or one value in all masks (1 or 255). A data set with a split `scenes` is a composite pool: images
+    are premultiplied by the mask, a soft alpha. EXIF orientation is ignored, since masks fit the stored pixels.
 
-    The splits `train`, `validation` and `test` are fixed parts, and so is what a feature `part` says; without
-    `validation`, `train` may validate, too. A single split is divided by the sweep.
+    The splits `train`, `validation` and `test` are fixed parts, as is a feature `part`. Without `validation`, examples
+    of `train` may also validate. A single split is divided by the sweep.
 
     Args:
-        spec: `name`, `root` ('NAME/CONFIG:VERSION'; without a version the newest one), `data_dir` (empty: TFDS's own),
-            `features` (of image, mask, class and scene), `size`, `classes` and `scene_kinds` (in the order of the
-            labels unless given; what is of other ones is then left out), and `usual`.
+        spec: `name`, `root` ('NAME/CONFIG:VERSION'; by default the newest version), `data_dir` (empty: TFDS's default),
+            `features` (names of image, mask, class and scene), `size`, `classes` and `scene_kinds` (empty: all, in the
+            order of the labels; others are left out), and `usual`.
 
     Returns:
         The pool and its catalog.
 
     Raises:
-        ConfigError: there is no such data set, feature or name: says what there is.
-        BadFilesError: (a ConfigError) examples cannot be used; lists them.
+        ConfigError: the data set, feature or name does not exist; lists the existing ones.
+        BadFilesError: (a ConfigError) examples are unusable; lists them.
     """
     check_value("pool.size", spec.size)
     folder = find_data_set(spec)
@@ -67,13 +67,13 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
 
 
 def list_tfds(spec: PoolSpec) -> Listing:
-    """Lists a data set without decoding an image; raises as `load_tfds` does."""
+    """Lists a data set without decoding images; raises as `load_tfds` does."""
     check_value("pool.size", spec.size)
     return _open(find_data_set(spec), spec)[0]
 
 
 def find_data_set(spec: PoolSpec) -> Path:
-    """Returns the folder of a data set; raises ConfigError, which lists all data sets, if there is none."""
+    """Returns the folder of a data set; raises ConfigError, which lists all data sets, if it does not exist."""
     data_dir = data_dir_of(spec.data_dir)
     root = spec.root or DEFAULTS.get(spec.name, "")
     if spec.name in DEFAULTS:
@@ -95,12 +95,12 @@ def find_data_set(spec: PoolSpec) -> Path:
 
 
 def data_dir_of(text: str) -> Path:
-    """Returns the folder of TFDS's data sets, by default TFDS's own."""
+    """Returns the folder of TFDS data sets, by default that of TFDS."""
     return Path(text or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def stored_bytes(spec: PoolSpec) -> int | None:
-    """Returns the size of the pool's uint8 arrays from the data set's info; None where there is none."""
+    """Returns the size of the pool's uint8 arrays from the data set's info, or None without a data set."""
     try:
         info = json.loads((find_data_set(spec) / INFO).read_text(encoding="utf-8"))
         counts = {split["name"]: sum(map(int, split["shardLengths"])) for split in info["splits"]}
@@ -123,9 +123,9 @@ def _version(text: str) -> list[int]:
 
 
 def _key(folder: Path, spec: PoolSpec) -> str:
-    """Returns 32 hex digits of the data set's name, its files' names, sizes and times, and of the options.
+    """Returns a digest of the data set's name, file names, sizes and times, and of the options: 32 hex digits.
 
-    A data set of one version does not change, and the stored pool has a digest of its own.
+    File contents are not read, since a version of a data set does not change, and the cached pool has its own digest.
     """
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
     options = (store.FORMAT, spec.size, spec.features, spec.classes, spec.scene_kinds)
@@ -133,7 +133,7 @@ def _key(folder: Path, spec: PoolSpec) -> str:
 
 
 def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, PixelReader]:
-    """Returns the listing of a data set, and its reader."""
+    """Returns the listing and the reader of a data set."""
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_from_directory(folder)
@@ -143,7 +143,7 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, PixelReader]:
     if absent:
         problem = f"{folder} has no feature {', '.join(absent)}; it has {listed(sorted(features))}"
         raise ConfigError("config.pool.features", problem=problem)
-    # The bytes are decoded here, on all cores.
+    # TFDS skips decoding, because flipjax decodes the bytes on all cores.
     skip = tfds.decode.SkipDecoding
     decoders = {names[role]: skip() for role in ("image", "mask")}  # pyright: ignore[reportCallIssue]
     try:
@@ -156,18 +156,18 @@ def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, PixelReader]:
 
 
 class _DataSet(NamedTuple):
-    """Examples by split, the features of each, and which of them has a role."""
+    """Examples by split, their features, and the feature name of each role."""
 
     sources: dict[str, Sequence[Mapping[str, Any]]]
     features: Mapping[str, Any]
     names: dict[str, str]
 
     def labels(self, role: str) -> list[str]:
-        """Returns the names of a role's labels in their order; empty where it is no ClassLabel."""
+        """Returns the label names of a role in order; empty if its feature is no ClassLabel."""
         return list(getattr(self.features[self.names[role]], "names", None) or ())
 
     def rows(self) -> list[Row]:
-        """Returns split, index, class, scene, part and id of all examples; names as text, None where there is none."""
+        """Returns split, index, class, scene, part and id of all examples; names are text or None."""
         keys = {"class": self.names["class"], "scene": self.names["scene"], "part": "part", "id": "id"}
         return [
             {"split": split, "index": index} | {role: self._text(example, key) for role, key in keys.items()}
@@ -215,13 +215,13 @@ def _list(source: str, data: _DataSet, spec: PoolSpec) -> Listing:
 
 
 def _count(rows: Sequence[Row], role: str, data: _DataSet) -> dict[str, int]:
-    """Returns how many examples have each name, in the order of the labels or else of the alphabet."""
+    """Counts the examples with each name, in the order of the labels, or else alphabetically."""
     counts = Counter(row[role] for row in rows if row[role] is not None)
     return {name: counts[name] for name in data.labels(role) or sorted(counts) if counts[name]}
 
 
 def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
-    """Returns the part that the examples of each split are fixed to."""
+    """Returns the fixed part of each split's examples."""
     if len(splits) < 2:
         return {}
     strange = [split for split in splits if split not in FIXED]
@@ -247,7 +247,7 @@ def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> PixelReader:
 
     def aspect(item: PoolItem, photo: Image) -> float:
         split, index = item.files
-        # Photos of one shape were resized to it.
+        # Photos of one shape were resized before.
         own = data.features[data.names["image"]].shape[0] is None
         return photo.width / photo.height if own else float(data.sources[split][index].get("aspect", np.nan))
 
@@ -257,7 +257,7 @@ def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> PixelReader:
         images.check_sizes(image, alpha, names=(item.name, item.name))
         small = np.asarray(images.squash(alpha, spec.size))
         images.check_object(small > 127, item.name)
-        # No channel exceeds alpha, in any data set.
+        # The pool requires that no channel exceeds alpha, which other data sets may violate.
         pixels = np.minimum(np.asarray(images.squash(image, spec.size)), small[..., None])
         return Pixels(pixels, small, "soft", aspect(item, image))
 
@@ -274,7 +274,7 @@ def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> PixelReader:
 
 
 def _binary(listing: Listing, labels: Sequence[int], open_image: Callable[[PoolItem, str], Image]) -> list[int]:
-    """Returns the one value, 1 or 255, that marks the foreground in the masks of all classes; empty if labels do."""
+    """Returns the single foreground value of all masks, 1 or 255; empty if masks hold labels."""
     y = int(np.argmax(labels))
     some = [item for item in listing.objects if item.y == y][:SAMPLE]
     values = {value for item in some for value in np.unique(images.labels_of(open_image(item, "mask"), item.name))}

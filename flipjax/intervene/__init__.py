@@ -1,8 +1,8 @@
-"""Scene swap at inference, without labels: a model's own predicted regions on other scenes.
+"""Scene swap at inference: pastes a model's predicted regions onto other scenes, without labels.
 
-A model that relies on the scene flips confidently, so its entropy does not show it. But it finds the region, and the
-region can be pasted onto other scenes, for any callable from images to logits. Names load their modules when first
-used: what follows from stored log-odds needs no JAX.
+A model that relies on the scene flips confidently, so its entropy does not reveal flips. But it finds the region, which
+can be pasted onto other scenes, for any callable from images to logits. Modules are imported when a name is first used,
+so that functions of stored log-odds need no JAX.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Scene-marginal identity: centre, risk, repair and use of the scene, from regions' log-odds on scenes. No JAX."""
+"""Computes centre, swap risk, repair and context use from the log-odds of regions on scenes. Imports no JAX."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEAST_EVIDENCE = 1e-12
 
 
 class SceneSwap(NamedTuple):
-    """Scene-swap risk of n images, float64 (n,), NaN without a region; and their decomposition after repair."""
+    """Swap risk of n images, float64 (n,), NaN without a region, and their decomposition after repair."""
 
     risk: np.ndarray
     repaired: Decomposition
@@ -31,24 +31,24 @@ class SceneSwap(NamedTuple):
 def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> np.ndarray:
     """Returns the identity at which a model is undecided between classes, from unlabelled images.
 
-    Pasting shifts log-odds, so zero is no good centre. `median` assumes classes of equal frequency. `quota` chooses
-    per-class offsets so that predicted class counts match the prior. Use it for more than two classes, which are rarely
-    balanced. With two classes, equal shares and an even number of regions both are the same.
+    Pasting shifts log-odds, so zero is a poor centre. `median` assumes equally frequent classes. `quota` chooses
+    per-class offsets so that predicted class counts match the prior; use it for more than two classes, which are rarely
+    balanced. Both agree for two classes, equal frequencies and an even number of regions.
 
     Args:
         log_odds: (n, K, F) of `scene_marginal`; images with NaN are left out.
-        center: 'median', 'quota', (F,) numbers, or one number of logit_2 - logit_1 where F = 2. None: 'quota' where a
-            prior is given or F > 2, else 'median'.
-        prior: (F,) class frequencies that sum to 1, for 'quota': your own, or those predicted on usual images
-            (`label_shares`). A class of frequency 0 is never predicted: its centre is infinite.
+        center: 'median', 'quota', (F,) numbers, or for F = 2 one number, logit_2 - logit_1. None: 'quota' with a prior
+            or F > 2, else 'median'.
+        prior: (F,) class frequencies that sum to 1, for 'quota': known ones, or those predicted on usual images
+            (`label_shares`). A class of frequency 0 has an infinite centre and is never predicted.
 
     Returns:
-        (F,) float32 that sum to 0 over the classes in use; NaN where no image has a region.
+        (F,) float32 that sum to 0 over the classes in use; NaN if no image has a region.
 
     Raises:
-        ValueError: another center, a prior that is missing, superfluous or none, or shapes that do not fit.
+        ValueError: `center` is unknown, the prior is missing, superfluous or invalid, or shapes do not fit.
 
-    Source: for the correction of class frequencies Saerens, Latinne and Decaestecker, Adjusting the outputs of a
+    Source: the correction of class frequencies, Saerens, Latinne and Decaestecker, Adjusting the outputs of a
     classifier to new a priori probabilities, 2002.
 
     Example:
@@ -86,15 +86,15 @@ def split_point(log_odds: Any, *, center: Any = None, prior: Any = None) -> np.n
 
 
 def label_shares(labels: Any, *, num_classes: int, background: Background = 0) -> np.ndarray:
-    """Returns the frequency of each foreground class among labels of regions, float64 (F,): a prior for `split_point`.
+    """Returns the class frequencies of region labels, float64 (F,), as a prior for `split_point`.
 
     Args:
-        labels: integers (n,) of `region_label`, of usual images; background and -1 do not count.
-        num_classes: C, with the background.
-        background: the class that is background, several in a tuple, or None.
+        labels: integers (n,) of `region_label` on usual images; background and -1 are ignored.
+        num_classes: C, including background.
+        background: the background class, a tuple of several, or None.
 
     Raises:
-        ValueError: no label of a foreground class.
+        ValueError: no label is a foreground class.
 
     Example:
         >>> label_shares([1, 1, 2, 0, 1], num_classes=4).tolist()
@@ -110,7 +110,7 @@ def label_shares(labels: Any, *, num_classes: int, background: Background = 0) -
 
 def _check_prior(prior: Any, F: int) -> np.ndarray:
     shares = np.asarray(prior, np.float64)
-    # Written so that NaN fails, too.
+    # The negated form also rejects NaN.
     fits = shares.shape == (F,) and shares.min() >= 0 and abs(shares.sum() - 1) <= SUM and (shares > 0).sum() > 1
     if not fits:
         raise ValueError(
@@ -120,10 +120,10 @@ def _check_prior(prior: Any, F: int) -> np.ndarray:
 
 
 def _quota(identity: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Returns offsets (F,) by which n regions are assigned to classes in whole numbers nearest to n * shares.
+    """Returns offsets (F,) that assign n regions to classes with counts closest to n * shares.
 
-    The dual of a transport problem: the assignment of largest log-odds has the wanted counts, and the offsets lie in
-    the middle of those that keep it.
+    Solves a transport problem: the assignment with the wanted counts and the largest log-odds. The offsets lie in the
+    middle of its dual solutions.
     """
     used = shares > 0
     scores, exact = identity[:, used], len(identity) * shares[used]
@@ -135,10 +135,10 @@ def _quota(identity: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def _assign(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Returns the class of each region (n,) of largest total score (n, F) where classes have the given counts.
+    """Assigns regions to classes with the given counts and the largest total score (n, F): classes (n,).
 
-    Successive shortest paths among the F classes, from the classes of largest score: a path moves a region from each
-    class on it to the next, at the least loss. Faster than an assignment of n x n, which grows as n^3.
+    Starts from the classes of largest score and follows shortest paths among the F classes: a path moves a region from
+    each class to the next at the least loss. It is faster than an n x n assignment, which costs n^3.
     """
     F = scores.shape[1]
     classes = scores.argmax(1)
@@ -169,12 +169,12 @@ def _assign(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def _middle(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Returns the middle of the offsets (F,) that keep regions in their classes.
 
-    A class without regions has no upper bound: its offset lies above all regions by their mean distance.
+    A class without regions has no upper bound; its offset exceeds all regions by their mean distance.
     """
     F = scores.shape[1]
     own = np.take_along_axis(scores, classes[:, None], 1)
     held = np.flatnonzero(np.bincount(classes, minlength=F))
-    # The least loss of a move from class c to d, directly and then through others: 0 to itself.
+    # Least loss of a move from class c to d, first directly, then through other classes.
     losses = np.stack([(own - scores)[classes == c].min(0)[held] for c in held])
     for k in range(len(held)):
         losses = np.minimum(losses, losses[:, [k]] + losses[k])
@@ -187,14 +187,14 @@ def _middle(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.ndarray) -> SceneSwap:
-    """Returns scene-swap risk and the decomposition after repair, from the confusion matrices of images.
+    """Returns swap risk and the decomposition after repair, from the confusion matrices of images.
 
-    Repair gives the whole predicted foreground one class, so it moves counts between columns of a confusion matrix. The
-    label of a region is read from its columns, in which ignored pixels do not count.
+    Repair gives the predicted foreground one class, so it moves counts between columns of a confusion matrix. The
+    predicted label of a region follows from the columns, which exclude ignored pixels.
 
     Args:
-        decomposition: numpy leaves (n, C, C) and (n,).
-        log_odds: (n, K, F) of `scene_marginal`, of F foreground classes.
+        decomposition: NumPy leaves (n, C, C) and (n,).
+        log_odds: (n, K, F) of `scene_marginal` for F foreground classes.
         center: (F,) of `split_point`.
 
     Example:
@@ -214,16 +214,16 @@ def scene_swap(decomposition: Decomposition, log_odds: np.ndarray, center: np.nd
 
 
 def swap_regions(counts: np.ndarray, log_odds: Any, *, center: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the scene-swap risk of each region, float64 (N,), and the class of its identity, int64 (N,).
+    """Returns the swap risk of each region, float64 (N,), and its class on other scenes, int64 (N,).
 
     Args:
-        counts: int (N, F), pixels of each region that are predicted as each foreground class.
+        counts: int (N, F), pixels of each region predicted as each foreground class.
         log_odds: (N, K, F) of `scene_marginal`.
         center: (F,) of `split_point`.
 
     Returns:
-        The largest log-odds of the other classes less those of the predicted one, both less the centre, and the place
-        of the largest among the F classes; NaN and -1 without a region.
+        The largest centred log-odds of the other classes less those of the predicted class, and the index of the
+        largest among all F classes; NaN and -1 without a region.
 
     Example:
         >>> risk, place = swap_regions(np.array([[3, 1]]), np.array([[[-2.0, 2.0]]]), center=np.zeros(2))
@@ -240,16 +240,17 @@ def swap_regions(counts: np.ndarray, log_odds: Any, *, center: Any) -> tuple[np.
 
 
 def scene_reliance(log_odds: Any) -> float:
-    """Returns the fraction of the log-odds' variance that is due to the scene, in 0..1. It needs no labels.
+    """Returns the fraction of the variance in log-odds that is due to the scene, in [0, 1]. It needs no labels.
 
-    The variance over kinds of scenes, averaged over images, against that plus the variance of the identity over images.
-    It ranks members of one architecture and data set by Flip(rare) - Flip(common), not published models.
+    It is the variance over scenes, averaged over images, divided by the sum of that and the variance of the mean
+    log-odds over images. It ranks members with one architecture and data set by Flip(rare) - Flip(common), but not
+    published models.
 
     Args:
         log_odds: (n, K, F) of `scene_marginal`, K >= 2; images with NaN are left out.
 
     Returns:
-        NaN for one kind of scene, or without any region.
+        A fraction; NaN for one kind of scene or without regions.
 
     Example:
         >>> half = np.array([-0.5, 0.5])
@@ -265,9 +266,9 @@ def scene_reliance(log_odds: Any) -> float:
 
 
 def scene_shift(log_odds: np.ndarray, all_groups: Groups) -> float:
-    """Returns how many nats the log-odds of a class gain from its other scenes to its usual ones.
+    """Returns the gain in a class's log-odds from its other scenes to its usual ones, in nats.
 
-    Twice the mean over the classes: with two classes and two scenes, the change of logit_2 - logit_1.
+    It is twice the mean over the classes; with two classes and two scenes, the change in logit_2 - logit_1.
 
     Args:
         log_odds: (n, S, F) of `scene_marginal`, on one scene of each kind; regions with NaN are left out.
@@ -286,10 +287,10 @@ def scene_shift(log_odds: np.ndarray, all_groups: Groups) -> float:
 
 
 def training_evidence(groups: np.ndarray, all_groups: Groups) -> np.ndarray:
-    """Returns log P(scene | class) in a training table, float64 (S, F); minus infinity for a group without images.
+    """Returns log P(scene | class) in a training table, float64 (S, F); -inf for a group without images.
 
     Args:
-        groups: int (n,), those of the table.
+        groups: int (n,), groups of the table.
         all_groups: the F classes and S scenes.
 
     Example:
@@ -302,19 +303,19 @@ def training_evidence(groups: np.ndarray, all_groups: Groups) -> np.ndarray:
 
 
 def scene_use(log_odds: np.ndarray, evidence: np.ndarray) -> float:
-    """Returns context use: the change of regions' log-odds per nat of evidence of the scene they stand on.
+    """Returns context use: the change in regions' log-odds per nat of evidence from the scene.
 
-    The slope of `slope_within` over scenes, within regions and pairs of classes. With two classes and two scenes it is
-    the mean shift of log-odds between the scenes over 2 log(rho / (1 - rho)). `flipjax.context.context_use` is its
-    form for photos.
+    It is the slope over scenes, within regions and pairs of classes (`slope_within`). With two classes and two scenes
+    it is the mean shift in log-odds between the scenes divided by 2 log(rho / (1 - rho)).
+    `flipjax.context.context_use` is the form for photos.
 
     Args:
         log_odds: (n, S, F) of `scene_marginal`, on one scene of each kind; regions with NaN are left out.
         evidence: (S, F) of `training_evidence`.
 
     Returns:
-        0: the scene has no influence; 1: as much as the training set gives it. NaN where the evidence does not differ
-        between scenes, as at rho .5, or is infinite, as at rho 1.
+        0 if the scene has no influence, 1 if it has as much as in the training set. NaN if the evidence is equal for
+        all scenes, as at rho .5, or infinite, as at rho 1.
 
     Example:
         >>> log_odds = np.array([[[3.0, -3.0], [2.0, -2.0]]])  # logit_2 - logit_1 rises by 2 from scene 1 to 2
@@ -332,12 +333,12 @@ def scene_use(log_odds: np.ndarray, evidence: np.ndarray) -> float:
 
 
 def slope_within(n: Any, x: Any, y: Any, xx: Any, xy: Any) -> np.ndarray:
-    """Returns the least-squares slope of y on x within cells (..., cells), each with an intercept of its own: (...).
+    """Returns the least-squares slope of y on x with one intercept per cell: (..., cells) to (...).
 
     Args:
         n: number of points in each cell.
-        x: their sums.
-        y: their sums.
+        x: sums of x.
+        y: sums of y.
         xx: sums of x * x.
         xy: sums of x * y.
 

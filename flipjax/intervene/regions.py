@@ -1,4 +1,4 @@
-"""Predicted regions: all foreground of an image, or each object of it. NumPy and SciPy."""
+"""Finds predicted regions: all foreground of an image, or each of its objects, with NumPy and SciPy."""
 
 import warnings
 from typing import Any
@@ -14,7 +14,7 @@ from flipjax.metrics.classes import Background, background_classes, check_backgr
 
 
 def foreground(logits: Any, *, background: Background = 0) -> jax.Array | np.ndarray:
-    """Returns where logits (..., H, W, C) predict foreground: bool (..., H, W), of the logits' own kind of array."""
+    """Returns where logits (..., H, W, C) predict foreground: bool (..., H, W), a JAX or NumPy array as the logits."""
     logits = to_array(logits, name="logits")
     C = logits.shape[-1]
     inside = is_foreground(C, check_background(background, C, name="logits"))
@@ -24,19 +24,19 @@ def foreground(logits: Any, *, background: Background = 0) -> jax.Array | np.nda
 def find_regions(logits: Any, *, regions: Any = "objects", background: Background = 0) -> np.ndarray | None:
     """Returns the number of each pixel's region within its image.
 
-    An object is an 8-connected component of predicted foreground, whatever its classes: a flipped half and its other
-    half are one object, and so are two objects that touch.
+    An object is an 8-connected component of predicted foreground of any classes. So a half-flipped object is one
+    object, and so are two that touch.
 
     Args:
         logits: (B, H, W, C) floating point.
-        regions: 'image', 'objects', or numbers (B, H, W), of instances: 0 for none; predicted background has none.
-        background: the class that is background, several in a tuple, or None.
+        regions: 'image', 'objects', or instance numbers (B, H, W), 0 for none; predicted background is excluded.
+        background: the background class, a tuple of several, or None.
 
     Returns:
-        int32 (B, H, W): 0 for none, 1, 2, ... in each image; None for 'image'. Not under `jax.jit`.
+        int32 (B, H, W): 0 for none, then 1, 2, ... in each image; None for 'image'. Cannot be jitted.
 
     Raises:
-        ValueError: another choice, or numbers that do not fit.
+        ValueError: `regions` is unknown, or its numbers do not fit.
 
     Example:
         >>> find_regions(np.eye(3)[[[[1, 2, 0, 1]]]]).tolist()
@@ -74,14 +74,14 @@ def region_images(regions: Any) -> np.ndarray:
 
 
 def region_places(regions: np.ndarray) -> np.ndarray:
-    """Returns the row of each pixel's region over all images, int32 (B, H, W), -1 for none."""
+    """Returns the row of each pixel's region over all images: int32 (B, H, W), -1 for none."""
     counts = regions.max((1, 2), initial=0)
     first = (np.cumsum(counts) - counts)[:, None, None]
     return np.where(regions > 0, regions - 1 + first, -1).astype(np.int32)
 
 
 def count_labels(logits: Any, *, regions: Any, background: Background) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the row of each pixel's region, int (B, H, W), -1 for none, and its predicted labels, int64 (N, C)."""
+    """Returns the row of each pixel's region, int (B, H, W), and the label counts of each region, int64 (N, C)."""
     logits = np.asarray(to_array(logits, name="logits"))
     numbers = find_regions(logits, regions=regions, background=background)
     if logits.ndim != 4:
@@ -97,9 +97,9 @@ def count_labels(logits: Any, *, regions: Any, background: Background) -> tuple[
 
 
 def region_label(logits: Any, *, regions: Any = "image", background: Background = 0) -> np.ndarray:
-    """Returns the most frequent label of each predicted region, the first of equals: int64 (N,).
+    """Returns the most frequent label of each predicted region, the lowest in a tie: int64 (N,).
 
-    An image without region has the first background class, or -1 without a background. Regions are as in
+    An image without a region gets the first background class, or -1 if there is no background. Regions are as in
     `scene_marginal`.
 
     Example:
@@ -113,10 +113,10 @@ def region_label(logits: Any, *, regions: Any = "image", background: Background 
 
 
 def warn_of_objects(logits: Any, *, regions: Any, background: Background, stacklevel: int) -> None:
-    """Warns where images predict several objects of different classes, which are one region each; not under jit.
+    """Warns if an image with several predicted objects of different classes is one region; silent under jit.
 
     Warns:
-        UserWarning: the number of such images, and what to pass.
+        UserWarning: states the number of such images and the argument to pass.
     """
     if isinstance(logits, Tracer) or not _is_named(regions, "image"):
         return

@@ -1,4 +1,4 @@
-"""Scenes to put a region on, and how it is put there: pure functions of images."""
+"""Makes scenes for scene swap and pastes regions onto them, with pure functions."""
 
 from typing import Any, Literal
 
@@ -24,14 +24,14 @@ def mean_scenes(images: Any, *, kinds: Any = None) -> jax.Array:
 
     Args:
         images: (S, H, W, channels) floating point, scenes in the units of the model's images.
-        kinds: (S,) integers, the kind of each scene, every one of 0..K-1 at least once; None: all are of one kind.
+        kinds: (S,) integers, the kind of each scene, with each of 0..K-1 at least once; None: a single kind.
 
     Returns:
         (K, H, W, channels) float32.
 
     Raises:
-        TypeError: images that are not floating point.
-        ValueError: shapes that do not fit, or a kind without scene.
+        TypeError: images are not floating point.
+        ValueError: shapes do not fit, or a kind has no scene.
 
     Example:
         >>> scenes = np.arange(4.0).reshape(4, 1, 1, 1)
@@ -45,24 +45,24 @@ def mean_scenes(images: Any, *, kinds: Any = None) -> jax.Array:
 def choose_scenes(
     key: jax.Array, images: Any, *, kinds: Any = None, scenes: Use = "mean", count: int = 1
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the scenes of each kind that `scene_marginal` pastes on, with the weight of each.
+    """Chooses scenes of each kind, and their weights, for `scene_marginal`.
 
-    Small models trained from scratch do better on mean scenes, ImageNet-pretrained ones, which never saw such blurs, on
-    several real ones; `both` is what no kind of model tried lost by.
+    Small models trained from scratch do better on mean scenes; ImageNet-pretrained models, which never saw such blurs,
+    on several real ones. `both` was worse for none of the kinds of models tried.
 
     Args:
-        key: a JAX PRNG key, of the draws; not used for `mean`.
+        key: a JAX PRNG key; not used for `mean`.
         images: (S, H, W, channels) floating point.
-        kinds: (S,) integers in 0..K-1; None: all are of one kind.
-        scenes: `mean`; `sampled`: `count` scenes of each kind, without replacement; or `both`, half the weight each.
-        count: number of scenes of each kind that are drawn.
+        kinds: (S,) integers in 0..K-1; None: a single kind.
+        scenes: `mean`; `sampled`: `count` scenes of each kind without replacement; or `both`, half the weight each.
+        count: number of sampled scenes of each kind.
 
     Returns:
         Scenes (K, D, H, W, channels) float32 and weights (D,) float32, which sum to 1. `mean` has D = 1.
 
     Raises:
-        TypeError: images that are not floating point.
-        ValueError: an unknown choice, or fewer scenes of a kind than `count`.
+        TypeError: images are not floating point.
+        ValueError: `scenes` is unknown, or a kind has fewer scenes than `count`.
 
     Example:
         >>> images = np.arange(4.0).reshape(4, 1, 1, 1)
@@ -79,10 +79,10 @@ def choose_scenes(
 
 
 def draw_scenes(key: jax.Array, kinds: Any, *, count: int) -> np.ndarray:
-    """Returns the places (K, count) of scenes of each kind that are drawn without replacement, of kinds (S,).
+    """Draws scenes of each kind without replacement: indices (K, count) into kinds (S,).
 
     Raises:
-        ValueError: fewer scenes of a kind than `count`.
+        ValueError: a kind has fewer scenes than `count`.
 
     Example:
         >>> draw_scenes(jax.random.key(0), [0, 1, 0], count=1).shape
@@ -100,7 +100,7 @@ def draw_scenes(key: jax.Array, kinds: Any, *, count: int) -> np.ndarray:
 
 
 def join_scenes(means: Any, samples: Any, *, scenes: Use) -> tuple[jax.Array, jax.Array]:
-    """Returns the scenes of each kind with their weights, as `choose_scenes` does, of means and samples made before.
+    """Combines mean and sampled scenes, with the weights of `choose_scenes`.
 
     Args:
         means: (K, H, W, channels) float32.
@@ -121,20 +121,20 @@ def join_scenes(means: Any, samples: Any, *, scenes: Use) -> tuple[jax.Array, ja
 
 
 def mean_surroundings(images: Any, regions: Any) -> jax.Array:
-    """Returns the pixelwise mean of images outside their regions: a scene where no scene images are given.
+    """Returns the pixelwise mean of images outside their regions, as a scene when no scene images exist.
 
-    Regions are dilated by one pixel. A pixel that no image shows takes the mean of all pixels that are shown.
+    Regions are dilated by one pixel. A pixel covered in every image takes the mean of all uncovered pixels.
 
     Args:
         images: (n, H, W, channels) floating point, unlabelled.
         regions: (n, H, W) bool, the predicted foreground of each.
 
     Returns:
-        (1, H, W, channels) float32; NaN where nothing is shown at all.
+        (1, H, W, channels) float32; NaN if regions cover everything.
 
     Raises:
-        TypeError: images that are not floating point.
-        ValueError: regions of another shape.
+        TypeError: images are not floating point.
+        ValueError: regions have another shape.
 
     Example:
         >>> images = np.array([[[1.0], [3.0], [5.0], [7.0]]])[..., None]
@@ -148,7 +148,7 @@ def mean_surroundings(images: Any, regions: Any) -> jax.Array:
 
 
 def sum_surroundings(images: Any, regions: Any) -> tuple[jax.Array, jax.Array]:
-    """Returns what `mean_surroundings` adds up of a batch: sums (H, W, channels) and counts (H, W, 1), float32."""
+    """Sums a batch for `mean_surroundings`: sums (H, W, channels) and counts (H, W, 1), float32."""
     images = jnp.asarray(to_array(images), jnp.float32)
     near = jax.lax.reduce_window(jnp.asarray(to_array(regions), bool), False, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
     outside = ~near[..., None]
@@ -156,7 +156,7 @@ def sum_surroundings(images: Any, regions: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def finish_surroundings(sums: jax.Array, counts: jax.Array) -> jax.Array:
-    """Returns the mean (1, H, W, channels) of sums and counts of `sum_surroundings`, added over batches."""
+    """Returns the mean (1, H, W, channels) from sums and counts of `sum_surroundings`, added over batches."""
     overall = sums.sum((0, 1)) / counts.sum()
     return jnp.where(counts > 0, sums / jnp.maximum(counts, 1), overall)[None]
 
@@ -169,10 +169,10 @@ def soft_edge(regions: Any, *, sigma: float | None = None) -> jax.Array:
         sigma: standard deviation in pixels; None: 0.7 at 48 rows, in proportion at other sizes; 0: a hard edge.
 
     Returns:
-        (..., H, W) float32 in [0, 1]. Beyond the image's border it is mirrored.
+        (..., H, W) float32 in [0, 1]. Images are padded by reflection.
 
     Raises:
-        ValueError: a sigma below 0, infinite or NaN.
+        ValueError: sigma is negative, infinite or NaN.
 
     Example:
         >>> print(np.asarray(soft_edge(np.array([[False, False, True, True]]), sigma=0.5)).round(3))
@@ -189,7 +189,7 @@ def soft_edge(regions: Any, *, sigma: float | None = None) -> jax.Array:
 
 
 def paste(images: Any, cover: jax.Array, scene: Any) -> jax.Array:
-    """Returns images (..., H, W, channels) on a scene of the same trailing shape, by their cover (..., H, W).
+    """Blends images (..., H, W, channels) onto a scene of the same trailing shape, by their cover (..., H, W).
 
     Example:
         >>> paste(np.ones((1, 1, 1)), jnp.full((1, 1), 0.25), np.zeros((1, 1, 1))).item()
@@ -200,10 +200,10 @@ def paste(images: Any, cover: jax.Array, scene: Any) -> jax.Array:
 
 
 def grey_scenes(images: Any) -> jax.Array:
-    """Returns for each image its own mean colour everywhere: a *smooth* scene, and no neutral one.
+    """Returns a uniform scene with the mean colour of each image. It is smooth, but not neutral.
 
-    What training showed on smooth ground gains by it: of 70 objects on such scenes published models took 11 to 19 for
-    birds, as if before the sky. A fair control is a scene of the object's own class.
+    Classes that training showed before smooth scenes profit: published models predicted 11 to 19 of 70 objects on such
+    scenes as birds, as if before the sky. A fair control is a scene of the object's own class.
 
     Args:
         images: (B, H, W, channels) floating point.
@@ -217,14 +217,14 @@ def grey_scenes(images: Any) -> jax.Array:
 
 
 def blurred_scenes(images: Any, *, sigma: float | None = None) -> jax.Array:
-    """Returns each image blurred: a *smooth* scene, of its colours without texture, and no more neutral than grey.
+    """Blurs each image into a scene with its colours but no texture. It is no more neutral than `grey_scenes`.
 
     Args:
         images: (B, H, W, channels) floating point.
         sigma: standard deviation in pixels; None: a tenth of the height.
 
     Returns:
-        (B, H, W, channels); beyond the image's border it is mirrored.
+        (B, H, W, channels). Images are padded by reflection.
 
     Example:
         >>> print(np.asarray(blurred_scenes(np.array([[[[0.0], [0.0], [1.0], [1.0]]]]), sigma=0.5)).ravel().round(3))
@@ -253,7 +253,7 @@ def check_floating(images: Any, *, name: str = "images") -> jax.Array | np.ndarr
     """Returns images as an array.
 
     Raises:
-        TypeError: they are not floating point.
+        TypeError: images are not floating point.
     """
     images = to_array(images, name=name)
     if not jnp.issubdtype(images.dtype, jnp.floating):
@@ -262,6 +262,6 @@ def check_floating(images: Any, *, name: str = "images") -> jax.Array | np.ndarr
 
 
 def _blur_matrix(size: int, sigma: float) -> np.ndarray:
-    """Returns the Gaussian blur of a line of pixels as a matrix (size, size); beyond its ends the line is mirrored."""
+    """Returns the Gaussian blur of a line of pixels as a matrix (size, size), with reflection padding."""
     matrix = ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect", truncate=REACH)
     return matrix.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Scene swap: the log-odds of predicted regions on other scenes, and the risk and repair that follow from them."""
+"""Scene swap: pastes predicted regions onto other scenes, and computes swap risk and repair from their log-odds."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -41,14 +41,14 @@ def log_odds_on_scenes(
     """Returns the log-odds of each region pasted on each scene: (N, D, F) float32.
 
     Args:
-        predict: D batches of images to D batches of logits: `lambda inputs: map(model, inputs)`, or one that stacks
-            them for `jax.lax.map`.
+        predict: maps D batches of images to D batches of logits, such as `lambda inputs: map(model, inputs)`, or a
+            function that stacks them for `jax.lax.map`.
         images: (B, H, W, channels) floating point.
         regions: as in `region_log_odds`.
-        scenes: D arrays (H, W, channels), or (B, H, W, channels) with a scene for each image.
+        scenes: D arrays (H, W, channels), or (B, H, W, channels) with one scene per image.
         mirror: whether to average with the mirrored paste, for all scenes or for each.
-        sigma: of the edge, as in `soft_edge`.
-        background: the class that is background, several in a tuple, or None.
+        sigma: as in `soft_edge`.
+        background: the background class, a tuple of several, or None.
 
     Example:
         >>> image, region = np.ones((1, 2, 2, 1)), np.array([[[True, True], [False, False]]])
@@ -69,15 +69,15 @@ def log_odds_on_scenes(
 
 
 def region_log_odds(logits: Any, regions: Any, *, background: Background = 0) -> jax.Array:
-    """Returns the log-odds of the foreground classes over each region: mean logits, less their mean over the classes.
+    """Returns the log-odds of the foreground classes over each region: mean logits, centred over the classes.
 
     Args:
         logits: (..., H, W, C) floating point.
-        regions: (..., H, W) bool, one region an image; or int, the row of each pixel's region as in `region_places`.
-        background: the class that is background, several in a tuple, or None.
+        regions: (..., H, W) bool, one region per image; or int, the row of each pixel's region as in `region_places`.
+        background: the background class, a tuple of several, or None.
 
     Returns:
-        (..., F) or (N, F) float32 of F foreground classes, which sum to 0; NaN for an empty region. With two classes
+        (..., F) or (N, F) float32 for F foreground classes, which sum to 0; NaN for an empty region. With two classes
         the second value is half of logit_2 - logit_1.
 
     Example:
@@ -113,39 +113,39 @@ def scene_marginal(
     sigma: float | None = None,
     mirror: bool = False,
 ) -> jax.Array:
-    """Returns the log-odds of the model's own predicted regions when they stand on other scenes.
+    """Returns the log-odds of a model's predicted regions when they are pasted onto other scenes.
 
-    Each region is pasted on every scene with a slightly soft edge, and the log-odds of the foreground classes are
-    averaged over it. Their mean over the kinds of scenes is the *scene-marginal identity*: the class that the model
-    gives the object whatever surrounds it.
+    Each region is pasted onto every scene with a slightly soft edge, and the log-odds of the foreground classes are
+    averaged over it. Their mean over scenes, the *scene-marginal identity*, gives the class predicted independently of
+    the scene. Costs K * D forward passes, twice as many with `mirror`, and one more without `logits`.
 
     Args:
-        predict: images (B, H, W, channels) to logits (B, H, W, C), C >= 3: a `flipjax.model.Model` or another JAX
-            function (then all of this can be jitted), or any other callable, such as a wrapped PyTorch model.
+        predict: maps images (B, H, W, channels) to logits (B, H, W, C), C >= 3: a `flipjax.model.Model` or another JAX
+            function (which allows jit), or any other callable, such as a wrapped PyTorch model.
         images: (B, H, W, channels) floating point.
         scenes: (K, H, W, channels) or (K, D, H, W, channels): one or D scenes of each of K kinds, in the units of the
             images (`mean_scenes`, `choose_scenes`, `mean_surroundings`, or your own).
-        weights: (D,) floats of 0 or more that sum to 1; None: equal ones.
-        logits: of `predict(images)` where known, which saves one pass.
-        regions: 'image': all predicted foreground of an image is one region; 'objects': each of its components is, or
-            numbers (B, H, W) of instances (`find_regions`). Objects of an image stay together on a scene.
-        background: the class that is background, several in a tuple, or None: the region is then the whole image, and
-            no scene shows.
-        sigma: of the edge, as in `soft_edge`.
+        weights: (D,) nonnegative floats that sum to 1; None: equal weights.
+        logits: `predict(images)` if known, which saves one pass.
+        regions: 'image': all predicted foreground of an image is one region; 'objects': each component is one; or
+            instance numbers (B, H, W) (`find_regions`). The objects of an image are pasted together.
+        background: the background class, a tuple of several, or None: the region is then the whole image, which hides
+            every scene.
+        sigma: as in `soft_edge`.
         mirror: whether to average with the mirrored paste, for models whose classes have no handedness.
 
     Returns:
-        (N, K, F) float32 of F foreground classes, log-odds on each kind of scene (`region_log_odds`). N is B for
-        'image', with NaN for an image without predicted foreground; else the number of regions, image by image
-        (`region_images`). Costs K * D passes, twice as many with `mirror`, and one more where `logits` are not given.
+        (N, K, F) float32, log-odds of F foreground classes on each kind of scene (`region_log_odds`). For 'image' N is
+        B, with NaN for an image without predicted foreground; else it is the number of regions, ordered by image
+        (`region_images`).
 
     Raises:
-        TypeError: images or scenes that are not floating point, or an output of `predict` that is no logits.
-        ValueError: shapes that do not fit, also of an output of `predict`; weights or sigma out of range.
+        TypeError: images or scenes are not floating point, or `predict` returns no logits.
+        ValueError: shapes do not fit, also of the output of `predict`, or weights or sigma are out of range.
 
     Warns:
-        UserWarning: no background; images with several objects of different classes that are one region each; scenes
-            that are probably in other units than the images.
+        UserWarning: there is no background, an image with several objects of different classes is one region, or scenes
+            and images probably have different units.
 
     Example:
         >>> def predict(images):  # the class of an object is the sign of its first channel
@@ -169,7 +169,7 @@ def scene_marginal(
     _warn_of_units(images, scenes)
     D = scenes.shape[1] if scenes.ndim == 5 else 1
     weights = _check_weights(np.full(D, 1 / D) if weights is None else weights, D)
-    # A predict may write to what it is given.
+    # A predict function may overwrite its input.
     logits = predict(images.copy()) if logits is None else logits
     logits = check_logits(logits, background=background, spatial_ndim=2)
     if logits.shape[:-1] != images.shape[:-1]:
@@ -190,7 +190,7 @@ def scene_marginal(
 
 
 def average_draws(log_odds: jax.Array, weights: Any) -> jax.Array:
-    """Returns the mean (N, K, F), by weights (D,), of log-odds (N, K * D, F) on D scenes of each of K kinds."""
+    """Averages log-odds (N, K * D, F) over D scenes of each kind, with weights (D,): (N, K, F)."""
     D = len(weights)
     return sum((weights[d] * log_odds[:, d::D] for d in range(D)), start=jnp.zeros(()))
 
@@ -198,26 +198,25 @@ def average_draws(log_odds: jax.Array, weights: Any) -> jax.Array:
 def scene_swap_risk(
     logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: Background = 0
 ) -> np.ndarray:
-    """Returns how strongly the identity of each region contradicts its predicted class. It needs no labels.
+    """Returns the swap risk of each region, which needs no labels and also detects confident flips.
 
-    The largest log-odds of the other classes less those of the predicted one, both less the centre; above 0 the model
-    itself would label the region otherwise on average scenes. Entropy does not detect confident flips.
+    It is the largest centred log-odds of the other classes less those of the predicted class, averaged over scenes.
+    Above 0 the model predicts another class on average scenes.
 
-    Judge it over all groups: within rare groups, any detector of "the prediction agrees with the scene" has a high
-    AUROC.
+    Evaluate it over all groups: within rare groups, any detector of agreement with the scene has a high AUROC.
 
     Args:
-        logits: (B, H, W, C) floating point, of the images as they are.
+        logits: (B, H, W, C) floating point, for the original images.
         log_odds: (N, K, F) of `scene_marginal`, with the same regions.
-        center: of `split_point`; (F,) numbers, or one number for two foreground classes.
+        center: centre of `split_point`: (F,) numbers, or one number for two foreground classes.
         regions: as in `scene_marginal`.
-        background: the class that is background, several in a tuple, or None.
+        background: the background class, a tuple of several, or None.
 
     Returns:
         (N,) float64, in nats; NaN for an image without predicted foreground.
 
     Raises:
-        TypeError, ValueError: logits or shapes that do not fit.
+        TypeError, ValueError: logits or shapes do not fit.
 
     Example:
         >>> logits = jax.nn.one_hot(jnp.array([[[0, 1, 1]]]), 3)
@@ -230,26 +229,26 @@ def scene_swap_risk(
 def repair(
     logits: Any, log_odds: Any, *, center: Any, regions: Any = "image", background: Background = 0
 ) -> np.ndarray:
-    """Returns labels in which each region has the class predicted when it is pasted onto other scenes.
+    """Relabels each region with the class predicted when it is pasted onto other scenes.
 
-    Opt-in. Use it only on balanced test sets with unseen scenes; elsewhere it increases flips
-    (sweeps/studies/published_models, sweeps/studies/scene_swap). Regions, and so foreground IoU, stay as they are.
+    Use it only on balanced test sets with unseen scenes; elsewhere it increases flips
+    (sweeps/studies/published_models, sweeps/studies/scene_swap). Regions, and so foreground IoU, do not change.
 
     Args:
-        logits: (B, H, W, C) floating point, of the images as they are.
+        logits: (B, H, W, C) floating point, for the original images.
         log_odds: (N, K, F) of `scene_marginal`, with the same regions.
-        center: of `split_point`; (F,) numbers, or one number for two foreground classes.
+        center: centre of `split_point`: (F,) numbers, or one number for two foreground classes.
         regions: as in `scene_marginal`.
-        background: the class that is background, several in a tuple, or None.
+        background: the background class, a tuple of several, or None.
 
     Returns:
-        (B, H, W) int32; unchanged where there is no region.
+        (B, H, W) int32; unchanged outside regions.
 
     Raises:
-        TypeError, ValueError: logits or shapes that do not fit.
+        TypeError, ValueError: logits or shapes do not fit.
 
     Warns:
-        UserWarning: images with several objects of different classes that are one region each.
+        UserWarning: an image with several objects of different classes is one region.
 
     Example:
         >>> logits = jax.nn.one_hot(jnp.array([[[0, 1, 2]]]), 3)
@@ -258,24 +257,24 @@ def repair(
     """
     warn_of_objects(logits, regions=regions, background=background, stacklevel=2)
     _, target, rows, labels = _swap(logits, log_odds, center=center, regions=regions, background=background)
-    # The last row, -1, is that of no region.
+    # Pixels without a region have row -1, the last one.
     target = np.append(target, -1)[rows]
     return np.where(target >= 0, target, labels).astype(np.int32)
 
 
 def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> jax.Array:
-    """Returns the entropy of the mean of a prediction and that of the mirrored image, over the predicted foreground.
+    """Returns the entropy of the prediction averaged with that of the mirrored image, over the predicted foreground.
 
     Args:
-        logits: (B, H, W, C) floating point, of the images as they are.
-        mirrored: (B, H, W, C), of the images mirrored left to right, in the mirror's own coordinates.
-        background: the class that is background, several in a tuple, or None.
+        logits: (B, H, W, C) floating point, for the original images.
+        mirrored: (B, H, W, C), for the images mirrored left to right, in mirrored coordinates.
+        background: the background class, a tuple of several, or None.
 
     Returns:
-        (B,) float32, nats, of the foreground classes; NaN for an image without predicted foreground.
+        (B,) float32, in nats, over the foreground classes; NaN for an image without predicted foreground.
 
     Raises:
-        TypeError, ValueError: logits or shapes that do not fit.
+        TypeError, ValueError: logits or shapes do not fit.
 
     Source: Wang et al., Aleatoric uncertainty estimation with test-time augmentation, arXiv 1807.07356.
 
@@ -298,7 +297,7 @@ def mirror_risk(logits: Any, mirrored: Any, *, background: Background = 0) -> ja
 def _swap(
     logits: Any, log_odds: Any, *, center: Any, regions: Any, background: Background
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns risk and class of each region (N,), class -1 for none, and the region and label of each pixel."""
+    """Returns the risk and class of each region (N,), class -1 for none, and the region and label of each pixel."""
     logits = check_logits(logits, background=background, spatial_ndim=2)
     rows, counts = count_labels(logits, regions=regions, background=background)
     classes = np.flatnonzero(is_foreground(logits.shape[-1], background))
@@ -315,7 +314,7 @@ def _swap(
 
 def _check_weights(weights: Any, D: int) -> jax.Array:
     array = jnp.asarray(to_array(weights, name="weights"), jnp.float32)
-    # Written so that NaN fails, too.
+    # The negated form also rejects NaN.
     known = not isinstance(array, Tracer)
     if array.shape != (D,) or (known and not (array.min() >= 0 and abs(array.sum() - 1) <= SUM)):
         raise ValueError(f"weights: expected {D} numbers of 0 or more that sum to 1, found {weights}.")

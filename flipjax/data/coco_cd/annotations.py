@@ -31,8 +31,8 @@ class Animals(NamedTuple):
         file_name: of the photo, below COCO's root, such as 'val2017/000000000139.jpg'.
         width: of the photo, pixels.
         height: of the photo, pixels.
-        segments: a label and the run lengths of each animal, crowds too.
-        areas: of the things of each scene, pixels.
+        segments: label and run lengths of each animal, including crowds.
+        areas: areas of the things of each scene in pixels.
     """
 
     image_id: int
@@ -149,7 +149,7 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
     try:
         if isinstance(shape, list):
             polygons = [polygon for polygon in shape if len(polygon) >= 6 or list in map(type, polygon)]
-            # pycocotools walks every pixel of an outline, wherever a damaged coordinate sends it.
+            # pycocotools visits every pixel of an outline, so a damaged coordinate could take forever.
             if not all(-width <= x <= 2 * width for polygon in polygons for x in polygon[::2]) or not all(
                 -height <= y <= 2 * height for polygon in polygons for y in polygon[1::2]
             ):
@@ -162,7 +162,7 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
         if isinstance(shape["counts"], list):
             shape = mask.frPyObjects(shape, height, width)
         counts = shape["counts"] if isinstance(shape["counts"], bytes) else shape["counts"].encode("ascii")
-        # pycocotools leaves the pixels beyond the last run as the memory was.
+        # pycocotools leaves pixels beyond the last run uninitialised.
         runs = decode_runs(counts)
         if sum(runs) != height * width or min(runs) < 0:
             raise ValueError(f"its runs do not fill {height} x {width} pixels")
@@ -174,8 +174,8 @@ def run_lengths(item: Mapping[str, Any], width: int, height: int, path: Path) ->
 def decode_runs(counts: bytes) -> list[int]:
     """Returns the lengths of the runs, background first, of compressed run lengths.
 
-    Five bits a character from '0' on, low bits first; the sixth says that more follow, the fifth of the last is the
-    sign; from the fourth run on, the difference to the run before the last.
+    Each character from '0' on encodes five bits, low bits first; a sixth bit marks that more follow, and the fifth bit
+    of the last is the sign. From the fourth run on, values are differences to the run two before.
 
     Example:
         >>> decode_runs(b"41317")
@@ -208,7 +208,7 @@ def label_mask(segments: tuple[Segment, ...], width: int, height: int) -> np.nda
     for label, counts in segments:
         runs = decode_runs(counts)
         if runs:
-            # Not pycocotools' decode: NumPy 2 warns about it, and warnings cannot be held back in threads.
+            # NumPy 2 warns about pycocotools' decode, and warnings cannot be suppressed in threads.
             values = np.zeros(len(runs), np.uint8)
             values[1::2] = label
             np.maximum(labels, np.repeat(values, runs).reshape(width, height), out=labels)
@@ -228,7 +228,7 @@ def _check_found(path: Path, names: Categories, absent: Sequence[str]) -> None:
 
 
 def _kinds(names: Categories, scenes: Sequence[frozenset[str]]) -> dict[int, int]:
-    """Returns the scene of each category; two scenes may not share one."""
+    """Returns the scene of each category; scenes must not share categories."""
     pairs = [(key, s) for key, each in names.items() for s, wanted in enumerate(scenes) if wanted & set(each)]
     twice = [names[key][0] for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     if twice:

@@ -1,4 +1,4 @@
-"""The names that decide what is shown and where: COCO's things and COCO-Stuff's categories, as the paper lists them.
+"""Categories of COCO and COCO-Stuff that determine class and scene, as the paper lists them.
 
 Every other category (walls, floors, house, paper, window-other, cell phone ...) is neutral.
 """
@@ -61,14 +61,14 @@ LEAST_SHARE = 0.02
 
 
 def scene_of(areas: Sequence[float], pixels: int) -> int | None:
-    """Returns the scene of an image: the first whose categories make up half of all that tells one, and 2% of it.
+    """Returns the first scene whose categories cover half of the area of all scenes, and 2% of the image.
 
     Args:
-        areas: summed area of the categories of each scene, pixels; annotations that overlap count twice.
-        pixels: of the image.
+        areas: total area of each scene's categories in pixels; overlapping annotations count twice.
+        pixels: number of pixels of the image.
 
     Returns:
-        The place of the scene; None unknown.
+        The index of the scene, or None if unknown.
 
     Example:
         >>> scene_of([50, 50], 1000), scene_of([10, 50], 1000), scene_of([10, 5], 1000), scene_of([0, 0], 1000)

@@ -25,8 +25,8 @@ class CocoCDConfig(tfds.core.BuilderConfig):
     """A split of COCO-CD.
 
     Attributes:
-        divided: whether validation and test are drawn by the reference's rule; else there is `train` alone.
-        rho: level of the training set; None: all photos that are in neither validation nor test.
+        divided: whether to draw validation and test by the reference's rule; otherwise `train` is the only split.
+        rho: level of the training set; None: all photos outside validation and test.
         n_val: validation photos of each group.
         n_test: test photos of each group.
         size: pixels a side; 0: as large as each photo.
@@ -74,7 +74,7 @@ class Builder(builders.ArchiveBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         """Returns the splits."""
-        # Messages name the folders that are meant, and not links to them.
+        # Messages name the original folders instead of links to them.
         root = Path(epath.Path(dl_manager.manual_dir)).resolve()
         stuff_dir = root / "stuff_annotations" if (root / "stuff_annotations").is_dir() else None
         names = {"classes": self.builder_config.classes, "scenes": self.builder_config.scenes}
@@ -108,9 +108,9 @@ class Builder(builders.ArchiveBuilder):
 
 
 def _encode(photo: Photo, *, size: int) -> tuple[bytes, bytes]:
-    """Returns the photo's own file, or a PNG where it has not three channels or is resized, and its mask as PNG.
+    """Returns the photo's file (a PNG if it is resized or has other than three channels) and its mask as PNG.
 
-    The photo is not turned as an EXIF tag says: COCO's annotations are drawn on the stored pixels.
+    EXIF orientation is ignored, since COCO's annotations refer to the stored pixels.
     """
     (path,) = photo.files
     animals = photo.animals

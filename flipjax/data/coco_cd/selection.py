@@ -1,6 +1,6 @@
-"""Selects images with one class, a known scene and a foreground of moderate size; and the reference's split of them.
+"""Selects images with one class, a known scene and a moderate foreground, and draws the reference's split.
 
-Grids use `flipjax.data.correlation`, whose sizes do not change with rho.
+Sweeps use `flipjax.data.correlation`, whose sizes do not change with rho.
 """
 
 import itertools
@@ -30,13 +30,13 @@ FOREGROUND = (0.01, 0.99)
 
 @dataclass(frozen=True, kw_only=True)
 class Photo(PoolItem):
-    """An image of the data set: an item of one file, and what is annotated in it."""
+    """An image of the data set, with its annotations."""
 
     animals: Animals
 
 
 class Selection(NamedTuple):
-    """The images of the data set in the order of their ids, and the numbers left out by reason."""
+    """The images of the data set in the order of their ids, and the number left out for each reason."""
 
     photos: tuple[Photo, ...]
     left_out: Counter[str]
@@ -45,7 +45,7 @@ class Selection(NamedTuple):
 def read_selection(
     coco_root: Path, stuff_dir: Path | None = None, *, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
 ) -> Selection:
-    """Selects from the four annotation files, one after another, with a line for each on stderr.
+    """Selects images from the four annotation files, and prints a line on stderr for each file.
 
     Args:
         coco_root: holds `annotations/` with `instances_train2017.json` and `instances_val2017.json`.
@@ -85,7 +85,7 @@ def read_selection(
 
 
 def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]], *, folder: Path) -> Selection:
-    """Assigns class and scene to images; leaves out those without either, or with too little or too much foreground.
+    """Assigns class and scene to images; skips those without either, or with too little or too much foreground.
 
     Args:
         animals: images with animals.
@@ -111,7 +111,7 @@ def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]], *, 
 
 
 def foreground_share(image: Animals) -> float:
-    """Returns the share of the pixels that show an animal, in the mask resized to FILTER_SIZE."""
+    """Returns the fraction of foreground pixels in the mask resized to FILTER_SIZE."""
     mask = Image.fromarray(label_mask(image.segments, image.width, image.height))
     small = np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST))
     return float(np.mean(small > 0))
@@ -130,15 +130,15 @@ def reference_split(
 ) -> Parts:
     """Draws val, test and the training set of one rho as the reference does.
 
-    `random.Random(13)` samples n_val + n_test of the sorted ids of groups 0, 1, 2 and 3; the first n_val are val. Of
-    what is left, a class gives n = min over classes of int(min(usual / rho, rare / (1 - rho))) images: int(n * rho) of
-    its usual scene and the rest of the other, class by class, the usual scene first. So val and test are the same at
-    every rho, but the size of train changes with it.
+    `random.Random(13)` samples n_val + n_test of the sorted ids of groups 0, 1, 2 and 3; the first n_val are val. From
+    the remaining images each class gets n = min over classes of int(min(usual / rho, rare / (1 - rho))): int(n * rho)
+    in its usual scene and the rest in the other, class by class, the usual scene first. So val and test are the same at
+    every rho, but the size of train changes.
 
     Args:
         ids: image ids, unique, in any order.
         groups: group of each, y, then scene.
-        rho: share of a class's training images in its usual scene, in [0.5, 1]; None: all that val and test leave.
+        rho: fraction of a class's training images in its usual scene, in [0.5, 1]; None: all remaining images.
         n_val: validation images of each group.
         n_test: test images of each group.
 
@@ -146,7 +146,7 @@ def reference_split(
         Ids of each part, in drawn order.
 
     Raises:
-        ConfigError: a group is too small: says what each group holds.
+        ConfigError: a group is too small; the message states all group sizes.
 
     Example:
         >>> parts = reference_split(range(40), [i % 4 for i in range(40)], rho=0.75, n_val=2, n_test=3)
@@ -178,12 +178,12 @@ def reference_split(
 
 
 def class_size(usual: int, rare: int, rho: float) -> int:
-    """Returns how many images of a class the reference can train on at `rho`: `usual` and `rare` are what there is."""
+    """Returns the reference's training images per class at `rho`, given the numbers of usual and rare images."""
     return int(min(usual / rho, rare / (1 - rho))) if rho < 1 else usual
 
 
 def describe_groups(groups: Sequence[int], classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES) -> str:
-    """Counts the images of each group, in words.
+    """Returns the number of images in each group as text.
 
     Example:
         >>> describe_groups([0, 0, 3])

@@ -1,4 +1,4 @@
-"""Pools made of a user's own folder, composite or photo."""
+"""Loads composite and photo pools from a folder."""
 
 import csv
 import io
@@ -30,20 +30,19 @@ Content = tuple[Names, Names, list[PoolItem], list[PoolItem]]
 
 
 def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
-    """Loads a folder; its decoded pool is kept and found again by the content of the files.
+    """Loads a folder, and caches its decoded pool under a digest of the files.
 
-    The layouts are those of `read_listing`, the pixels those of `decoder_of`.
+    `read_listing` describes the layouts, `decoder_of` the pixels.
 
     Args:
-        spec: `root`, `size` (pixels a side), `classes` and `scene_kinds` (empty: all, in the order of the alphabet),
-            and `usual`.
+        spec: `root`, `size` (side in pixels), `classes` and `scene_kinds` (empty: all, alphabetically), and `usual`.
 
     Returns:
         The pool and its catalog.
 
     Raises:
         ConfigError: root is no folder, or size is out of range.
-        BadFilesError: (a ConfigError) the folder is no pool, or files are bad; lists every one of them.
+        BadFilesError: (a ConfigError) the folder is no pool, or files are bad; lists all of them.
     """
     root, listing = list_folder(spec)
     key = _content_key(root, listing, spec)
@@ -52,7 +51,7 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
 
 
 def list_folder(spec: PoolSpec) -> tuple[Path, Listing]:
-    """Returns the folder of a pool and its listing; for errors see `load_folder`."""
+    """Returns the folder of a pool and its listing; raises as `load_folder` does."""
     check_value("pool.size", spec.size)
     if not spec.root:
         raise ConfigError("config.pool.root", "a folder of photos: pass --config.pool.root=DIR", "none")
@@ -61,15 +60,15 @@ def list_folder(spec: PoolSpec) -> tuple[Path, Listing]:
 
 
 def decoder_of(root: Path, listing: Listing, *, size: int) -> PixelReader:
-    """Returns what decodes a folder's items.
+    """Returns a reader for the items of a folder.
 
-    Photos are turned as their EXIF tag says and made RGB. Cut-outs and photos are squashed to size x size; a cut-out is
-    premultiplied by its alpha before. Label masks take the nearest pixel. Scenes are cropped to their middle square.
+    Photos get their EXIF orientation and are converted to RGB. Cut-outs and photos are resized to size x size, cut-outs
+    after premultiplication by alpha. Label masks take the nearest pixel. Scenes are cropped to their central square.
 
     Args:
         root: the folder.
-        listing: of it.
-        size: pixels a side.
+        listing: its listing.
+        size: side in pixels.
     """
 
     def open_image(name: str):
@@ -104,12 +103,12 @@ def decoder_of(root: Path, listing: Listing, *, size: int) -> PixelReader:
 
 
 def digests(root: Path, names: Sequence[str]) -> list[str]:
-    """Returns a hex digest of each file's bytes; empty where it cannot be read, which decoding explains."""
+    """Returns a hex digest of each file's bytes; empty if it cannot be read, which decoding reports."""
     return list(in_order(partial(_digest, root), names))
 
 
 def _content_key(root: Path, listing: Listing, spec: PoolSpec) -> str:
-    """Returns 32 hex digits of the SHA-256 of the names, classes and bytes of all files, the size and the options."""
+    """Hashes names, classes and bytes of all files, the size and the options: 32 hex digits of SHA-256."""
     options = (listing.kind, listing.class_names, listing.scene_names, listing.problems, spec.size)
     items = [*listing.objects, *listing.scenes]
     files = [name for item in items for name in item.files]
@@ -131,7 +130,7 @@ def read_listing(root: Path, *, classes: Names = (), scene_kinds: Names = ()) ->
             alpha channel; `scenes/<scene>/*`; optionally `metadata.csv` with filename (below the root) and split.
             Photo: `images/`, `masks/` (the same names, .png) and `metadata.csv` with filename (below images/), class,
             scene and optionally split: train, val, test or empty.
-        classes: the class names, y = 0 first; empty: all, in the order of the alphabet.
+        classes: the class names, y = 0 first; empty: all, alphabetically.
         scene_kinds: the scene names; empty: all, in the order of the alphabet.
 
     Returns:
@@ -166,7 +165,7 @@ def read_listing(root: Path, *, classes: Names = (), scene_kinds: Names = ()) ->
 
 
 def _refused(name: str) -> str:
-    """Returns why a name below a folder cannot be used; else ''."""
+    """Returns why a file name is unusable, or ''."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         return "expected a name below the folder"
     return "" if name.isprintable() else "control characters, or bytes that are no UTF-8, in its name"
@@ -287,7 +286,7 @@ def _count_files(folder: Path) -> Counter[str]:
 
 
 def _images(root: Path, folder: Path, problems: list[str]) -> Iterator[str]:
-    """Yields the names of a folder's images, below the root."""
+    """Yields the names of a folder's images, relative to the root."""
     for path in sorted(folder.iterdir()):
         name = path.relative_to(root).as_posix()
         if _hidden(path):

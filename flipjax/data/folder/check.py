@@ -1,4 +1,4 @@
-"""A report on a user's folder: bad files, masks, counts, and which correlation levels it allows at which size."""
+"""Reports on a folder: bad files, masks, counts, and the correlation levels that it allows at each size."""
 
 import shlex
 from collections import Counter
@@ -25,7 +25,7 @@ RHOS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 def check_folder(
     spec: PoolSpec, *, n_val: int | None = None, n_test: int | None = None, seed: int = 0
 ) -> tuple[str, bool]:
-    """Reads every file of a folder as `load_folder` would, and reports.
+    """Reads every file of a folder as `load_folder` does, and reports.
 
     Args:
         spec: as in `load_folder`.
@@ -37,7 +37,7 @@ def check_folder(
         The report, and whether nothing is wrong.
 
     Raises:
-        ConfigError: root is no folder, or usual scenes cannot be.
+        ConfigError: root is no folder, or usual scenes are invalid.
     """
     try:
         root, listing = list_folder(spec)
@@ -64,7 +64,7 @@ def check_folder(
 
 
 def _command(spec: PoolSpec, catalog: Catalog, split: Split, sizes: Mapping[str, int]) -> str:
-    """Returns the sweep that the folder allows, ready to paste, or what it lacks for one."""
+    """Returns a sweep command for the folder, or the reason why none is possible."""
     rhos = (low := round(catalog.groups.independence, 6), *(rho for rho in GRID if rho > low))
     largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in rhos}
     levels = tuple(rho for rho, n in largest.items() if n >= TrainSpec().batch_size)
@@ -81,7 +81,7 @@ def _command(spec: PoolSpec, catalog: Catalog, split: Split, sizes: Mapping[str,
 
 
 def _decode(root: Path, listing: Listing, size: int) -> tuple[list[str], Counter[str]]:
-    """Returns a line for each bad file, and how many masks hold which values."""
+    """Returns a line for each bad file, and the number of masks with each set of values."""
     problems = list(listing.problems)
     read = decoder_of(root, listing, size=size)
     objects = decoded(listing.objects, read.read_object, what="images", problems=problems)
@@ -115,7 +115,7 @@ def _sizes(catalog: Catalog, n_val: int | None, n_test: int | None) -> tuple[dic
     counts = count_fixed(catalog)
     sizes = {}
     for column, (name, size) in enumerate(default.items(), start=2):
-        # Val and test take at most half of what is free, so that there is something to train on.
+        # Val and test take at most half of the free images, which leaves some for training.
         free = counts[:, 0] * size // (2 * sum(default.values()))
         sizes[name] = cells * max(1, min(size // cells, int(np.min(counts[:, column] + free))))
     asked = {name: value for name, value in (("n_val", n_val), ("n_test", n_test)) if value is not None}

@@ -1,8 +1,8 @@
-"""The embedded pool: creatures as cut-outs and landscapes as scenes, four kinds of each, in seeded, pure JAX code.
+"""Draws the synthetic pool in JAX from a seed: creatures as cut-outs and landscapes as scenes, four kinds of each.
 
-A creature's kind shows in its shape and coat, more or less plainly from one to the next, so that a model which trusts
-the scene more flips more of them, by degrees. Its place, pose, size and colours tell nothing. The scene shows at a
-glance. Nothing is downloaded.
+The class of a creature shows in its shape and coat, more clearly in some creatures than in others, so that the fraction
+of flips grows gradually with reliance on the scene. Its position, pose, size and colours are uninformative. The scene
+is obvious. Nothing is downloaded.
 """
 
 import dataclasses
@@ -27,17 +27,17 @@ CHUNK = 32
 
 
 def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
-    """Makes the pool.
+    """Draws the pool.
 
     Args:
-        spec: `size` (pixels a side), `seed`, `objects` (per class), `scenes` (per kind), `cue`, `classes` and
+        spec: `size` (side in pixels), `seed`, `objects` (per class), `scenes` (per kind), `cue`, `classes` and
             `scene_kinds` (of `flipjax.data.naming`; empty: the first two) and `usual`.
 
     Returns:
-        A composite pool and its catalog; objects and scenes alternate between their kinds. The same on every call.
+        A composite pool and its catalog, the same on every call; objects and scenes alternate between their kinds.
 
     Raises:
-        ConfigError: a field is out of its range, or memory has no room for the pool.
+        ConfigError: a field is out of range, or the pool is larger than memory.
 
     Example:
         >>> pool, catalog = load_synthetic(PoolSpec(size=16, objects=4, scenes=3))
@@ -63,7 +63,7 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         backdrops=jnp.round(scenes.astype(jnp.float32).mean(0, keepdims=True)).astype(jnp.uint8),
     )
     if spec.cue != "scene":
-        # What was drawn stands behind the objects, whatever their class; the cue takes the place of the scenes.
+        # The drawn scenes become backdrops independent of the class, and the cue replaces them.
         cue_key, place_key = jax.random.split(jax.random.fold_in(scene_key, len(scene_kind)))
         behind = jax.random.randint(place_key, (len(object_class),), 0, len(scene_kind))
         draw = jax.jit(jax.vmap(partial(cues.draw_cue, cue=spec.cue, size=spec.size, drawn=drawn[1])))
@@ -100,7 +100,7 @@ def _scene(key: jax.Array, kind: jax.Array, strength: jax.Array, size: int, draw
 def _in_chunks(
     item: Callable, key: jax.Array, kinds: np.ndarray, strength: float, *, size: int, drawn: tuple[int, ...]
 ) -> jax.Array:
-    """Renders item i from `fold_in(key, i)`, whatever their number: uint8 (N, H, W, channels)."""
+    """Renders item i from `fold_in(key, i)`, independent of N: uint8 (N, H, W, channels)."""
     count = len(kinds)
     index = np.arange(math.ceil(count / CHUNK) * CHUNK).reshape(-1, CHUNK)
     kinds = np.resize(kinds, index.shape)

@@ -1,9 +1,9 @@
-"""Creatures of the synthetic pool: drawn from a key, rendered from signed distances, pure and vmappable.
+"""Draws creatures of the synthetic pool from a key, and renders them from signed distances; pure and vmappable.
 
 A creature lives in its own frame: x forwards, y down, the body about one unit long. Its ears, limbs, tail and coat are
 those of a *mossling* (pointed ears, long legs, a round brush, stripes), a *ripplet* (round fins, flippers, a fluke,
 spots), a *duneling* (long ears laid back, thin legs, a tufted whip, bands), a *frostlet* (hanging ears, stout paws, a
-stub, patches), or lie between those of the kinds that are drawn. All else is drawn alike for all.
+stub, patches), or lie between those of the kinds that are drawn. All else has one distribution for all kinds.
 """
 
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ FACE = (
 
 
 class Creature(NamedTuple):
-    """What one creature looks like; float32 scalars, or vectors where a length is given."""
+    """The appearance of one creature; float32 scalars, or vectors if a length is given."""
 
     traits: jax.Array  # (4,) ears, limbs, tail, coat; 0 mossling, 1 ripplet; or (4, 4), shares of all kinds
     centre: jax.Array  # (2,) of the frame, x right and y down
@@ -55,15 +55,14 @@ def draw_creature(
 ) -> Creature:
     """Draws one creature of a kind.
 
-    The lean of a creature towards its kind is `identity_strength` times a share drawn for it alone, from 0 (a hybrid
-    that nobody can tell) to 1; each trait then strays a little by itself. At `identity_strength` 0 the kind changes
-    nothing.
+    A creature leans towards its kind by `identity_strength` times its own random number, from 0 (an unrecognisable
+    hybrid) to 1; each trait then varies a little. At `identity_strength` 0 the kind changes nothing.
 
     Args:
         key: PRNG key.
-        kind: int32 (), its place in `drawn`.
+        kind: int32 (), its index in `drawn`.
         identity_strength: in [0, 1].
-        drawn: the kinds that it may be, by their places in `flipjax.data.naming.CREATURES`.
+        drawn: the possible kinds, as indices into `flipjax.data.naming.CREATURES`.
 
     Returns:
         The creature, float32.
@@ -95,7 +94,7 @@ def draw_creature(
 
 
 def _shares(key: jax.Array, kind: int | jax.Array, lean: jax.Array, drawn: tuple[int, ...]) -> jax.Array:
-    """Returns how much of each kind there is in each trait (4, 4): of a hybrid, as much of each that is drawn."""
+    """Returns the fraction of each kind in each trait (4, 4); a hybrid has equal fractions of all drawn kinds."""
     others = jax.random.uniform(key, (4, len(drawn))) ** 4
     stray = STRAY * (others / others.sum(1, keepdims=True) - 1 / len(drawn))
     shares = jnp.clip(_mix(1 / len(drawn), jax.nn.one_hot(kind, len(drawn)), lean) + stray, 0.0, None)
@@ -106,7 +105,7 @@ def _colours(u: jax.Array) -> jax.Array:
     hue, saturation, value, turn, side = u
     fur = 0.88 * _rgb(hue, 0.28 + 0.37 * saturation, 0.76 + 0.2 * value) + 0.12 * jnp.array([0.9, 0.8, 0.7])
     marked = hue + 0.16 * (turn - 0.5)
-    # Markings are darker or lighter than the fur, with even odds: no mean colour gives away how many there are.
+    # Markings are darker or lighter than the fur with equal probability, so that mean colour is uninformative.
     dark = _rgb(marked, 0.55 + 0.3 * saturation, 0.36 + 0.14 * value)
     light = _rgb(marked, 0.12 + 0.1 * saturation, 0.97 + 0.03 * value)
     return jnp.stack([fur, jnp.where(side < 0.5, dark, light), 0.45 * fur + 0.55 * jnp.array([1.0, 0.96, 0.88])])
@@ -126,7 +125,7 @@ def _mix(a, b, share):
 
 
 def _blend(w, *values) -> Any:
-    """Returns what a trait makes of the values of the kinds."""
+    """Blends the values of the kinds by the fractions of a trait."""
     if w.ndim:
         return sum(share * value for share, value in zip(w, values, strict=True))
     first, second, *_ = values
@@ -142,7 +141,7 @@ def _step(low, high, x: jax.Array) -> jax.Array:
 
 
 def _ellipse(p, centre, radii):
-    """Returns the distance to an ellipse, near enough close to its edge."""
+    """Returns the approximate distance to an ellipse, accurate near its edge."""
     x, y = (p[0] - centre[0]) / radii[0], (p[1] - centre[1]) / radii[1]
     k = jnp.sqrt(x * x + y * y + 1e-6)
     slope = jnp.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + 1e-6)
@@ -207,7 +206,7 @@ def _markings(p, creature: Creature):
 
 
 def render_creature(creature: Creature, size: int, *, supersample: int = 2) -> jax.Array:
-    """Renders a creature on nothing.
+    """Renders a creature without background.
 
     Args:
         creature: one creature.
@@ -238,7 +237,7 @@ def render_creature(creature: Creature, size: int, *, supersample: int = 2) -> j
 
 
 def _layers(p, creature: Creature, blur) -> list[jax.Array]:
-    """Returns alpha, then how much of each paint there is: fur, markings, belly, ink, and those of the face."""
+    """Returns alpha, then the amount of each paint: fur, markings, belly, ink, and those of the face."""
     fill = jnp.zeros_like(p[0])
     ink = jnp.zeros_like(p[0])
     alpha = jnp.zeros_like(p[0])
@@ -260,7 +259,7 @@ def _layers(p, creature: Creature, blur) -> list[jax.Array]:
 
 
 def _parts(p, creature: Creature):
-    """Returns the parts of the body from back to front: distance to each, and how bright it is."""
+    """Returns distance and brightness of each part of the body, from back to front."""
     ears, limbs, tail, _ = creature.traits
     length, height, head_size, ear_size, leg_size, tail_size = creature.build
     body = _ellipse(p, (-0.08, 0.10), (0.60 * length, 0.43 * height))

@@ -1,4 +1,4 @@
-"""Cues other than scenes: a coloured marker, a tint of the whole image, a fine texture behind the object."""
+"""Draws cues other than scenes: a coloured marker, a tint of the image, or a fine texture behind the object."""
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +10,15 @@ TURNS = (0.0, 0.5, 0.25, 0.75)
 
 
 def draw_cue(key: jax.Array, kind: int | jax.Array, *, cue: str, size: int, drawn: tuple[int, ...]) -> jax.Array:
-    """Draws the layer of one cue: `flipjax.data.pool.gather` lays it over an image or behind its object.
+    """Draws the layer of a cue, which `flipjax.data.pool.gather` puts over an image or behind its object.
 
     Args:
-        key: of place, shade and phase, which do not depend on the kind.
-        kind: int32 (), value of the cue, its place in `drawn`.
+        key: PRNG key of position, shade and phase, which do not depend on the kind.
+        kind: int32 (), value of the cue, as its index in `drawn`.
         cue: 'marker' (a square of the kind's colour, 0 elsewhere), 'tint' (the kind's colour everywhere) or 'texture'
             (stripes in the kind's direction about a grey of 128).
         size: side of the image in pixels.
-        drawn: the values that there are, by their places in `flipjax.data.naming.CUES`.
+        drawn: the possible values, as indices into `flipjax.data.naming.CUES`.
 
     Returns:
         uint8 (size, size, 3).

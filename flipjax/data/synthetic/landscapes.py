@@ -1,8 +1,8 @@
-"""Scenes of the synthetic pool: hills, sea, desert or snow under one sky, drawn from a key, pure and vmappable.
+"""Draws scenes of the synthetic pool from a key: hills, sea, desert or snow; pure and vmappable.
 
-All kinds of scene share the sky, its light and the horizon. Below it lies ground of two sorts, divided by a shore. The
-share that a scene's own sort takes grows with `scene_strength`, from one half (of two kinds, the kind changes nothing
-at 0) to most or all of it (at 1).
+All scenes have the same distribution of sky, light and horizon. A shore divides the ground into two sorts. The fraction
+of the scene's own sort grows with `scene_strength`, from one half at 0 (where with two kinds the kind changes nothing)
+to most or all of it at 1.
 """
 
 import math
@@ -48,7 +48,7 @@ def draw_landscape(key: jax.Array) -> Draw:
         (3, 1, 6)
     """
     sizes = [math.prod(shape) for shape in SHAPES]
-    # One call for all: the generator is slow to compile.
+    # A single call, since the generator is slow to compile.
     parts = jnp.split(jax.random.uniform(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
     return Draw(*(part.reshape(shape) for part, shape in zip(parts, SHAPES, strict=True)))
 
@@ -67,12 +67,12 @@ def render_landscape(
 
     Args:
         u: its random numbers.
-        kind: int32 (), its place in `drawn`.
+        kind: int32 (), its index in `drawn`.
         size: side of the image in pixels.
-        scene_strength: in [0, 1]; the scene's own sort of ground takes about the share (1 + scene_strength) / 2.
+        scene_strength: in [0, 1]; the scene's own sort covers about a fraction (1 + scene_strength) / 2.
         supersample: samples along each side of a pixel.
-        drawn: the kinds that there are, by their places in `flipjax.data.naming.LANDSCAPES`.
-        step: how much further on in `drawn` the other sort of ground is.
+        drawn: the possible kinds, as indices into `flipjax.data.naming.LANDSCAPES`.
+        step: offset in `drawn` of the other sort of ground.
 
     Returns:
         float32 (size, size, 3), RGB in [0, 1].
@@ -281,7 +281,7 @@ def _snow(u: Draw, x, y, horizon, sky, patches):
 
 
 def _offshore(bearing, x, y, bays, lean):
-    """Returns the distance out to sea, of the frame, (H, W); about the share (1 + lean) / 2 of the frame is at sea."""
+    """Returns the distance out to sea (H, W); about a fraction (1 + lean) / 2 of the frame is at sea."""
     angle = 2 * jnp.pi * bearing
     along = (x - 0.5) * jnp.cos(angle) + 0.35 * (y[:, None] - 0.65) * jnp.sin(angle) + 0.14 * (bays - 0.5)
     return 0.70 * lean - along

@@ -36,12 +36,12 @@ class Bird(NamedTuple):
 def class_of(name: str, *, fix_labels: bool = False) -> int:
     """Returns 1 for a waterbird, 0 for a landbird, by the name of its species.
 
-    The classic Waterbirds lists look for words such as 'tern' anywhere in a name, and so take Eastern Towhee, Western
-    Meadowlark and Western Wood Pewee, which live on land, for waterbirds.
+    The classic Waterbirds lists match words such as 'tern' anywhere in a name, and so label the landbirds Eastern
+    Towhee, Western Meadowlark and Western Wood Pewee as waterbirds.
 
     Args:
         name: 'NNN.Species_Name', or a path that begins with it.
-        fix_labels: look for whole words: the three are landbirds.
+        fix_labels: whether to match whole words, which makes the three landbirds.
 
     Example:
         >>> [class_of(name) for name in ("062.Herring_Gull", "021.Eastern_Towhee", "118.House_Sparrow")]
@@ -119,7 +119,7 @@ def read_scenes(places_dir: Path) -> list[tuple[str, int]]:
 
 
 def scene_file(places_dir: Path, name: str) -> Path:
-    """Returns the path of a scene by its name in a manifest, in whichever layout it is; as it is named if in none.
+    """Returns the path of a scene from its name in a manifest, in either layout; the named path if it is in none.
 
     Example:
         >>> scene_file(Path("absent"), "/f/forest/broadleaf/00000002.jpg").as_posix()

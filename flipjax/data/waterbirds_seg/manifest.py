@@ -43,13 +43,13 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
 
     Args:
         path: of the CSV.
-        fix_labels: make the birds that are waterbirds only to the classic lists landbirds (see `class_of`).
+        fix_labels: whether to relabel landbirds that the classic lists call waterbirds (see `class_of`).
 
     Returns:
         Its rows, in order.
 
     Raises:
-        ConfigError: the file is no CSV, lacks a column, or has a bad row: names the first.
+        ConfigError: the file is no CSV, lacks a column or has a bad row; names the first.
     """
     try:
         text = read_file(path).decode("utf-8-sig")
@@ -75,7 +75,7 @@ def read_manifest(path: Path, *, fix_labels: bool = False) -> list[Row]:
 
 
 def write_manifest(path: Path, rows: Sequence[Row]) -> None:
-    """Writes a manifest, whole or not at all."""
+    """Writes a manifest atomically."""
     write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
@@ -86,10 +86,10 @@ def count_groups(rows: Sequence[Row]) -> dict[str, list[int]]:
 
 
 def images_per_class(birds: int, rho: float) -> tuple[int, int]:
-    """Returns the images of a class in a part, and those in its usual scene, given the number of birds.
+    """Returns the number of images of a class in a part, and of those in its usual scene, from the number of birds.
 
-    The reference's rule, which gives the released counts: the size of the training set depends a little on rho (2,458
-    images at rho 0.95, 2,460 at 0.5). A sweep over the composite pool has one size at every rho.
+    The reference's rule reproduces the released counts. The training size depends slightly on rho (2,458 images at rho
+    0.95, 2,460 at 0.5); a sweep over the composite pool has one size at every rho.
 
     Example:
         >>> images_per_class(1230, 0.95), images_per_class(1230, 0.5), images_per_class(149, 0.5)
@@ -105,9 +105,9 @@ def images_per_class(birds: int, rho: float) -> tuple[int, int]:
 def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, rho: float, seed: int) -> list[Row]:
     """Draws a manifest: `rho` of each class's training images in its usual scene, half of those of val and test.
 
-    CUB's test birds are the test birds, and 149 / 1379 of the others are kept for val. Every bird and every scene photo
-    is shown at most once. With one seed the draws are nested: the orders of birds and scene photos do not depend on
-    rho, so a higher rho changes the scene of as few birds as possible, and val and test are the same.
+    CUB's test birds are the test birds, and 149 / 1379 of the others are for val. Every bird and scene photo is used at
+    most once. The draws of one seed are nested: the orders of birds and scene photos do not depend on rho, so a higher
+    rho changes the scene of as few birds as possible, and val and test are the same.
 
     Args:
         birds: of CUB.
@@ -119,7 +119,7 @@ def make_manifest(birds: Sequence[Bird], scenes: Sequence[tuple[str, int]], *, r
         Rows sorted by part and group, as in the released manifests.
 
     Raises:
-        ConfigError: there are not enough birds or scene photos; says what there is.
+        ConfigError: there are too few birds or scene photos; the message states their numbers.
     """
     orders = [_shuffled([bird for bird in birds if bird.y == y], seed, f"birds {y}") for y in (0, 1)]
     photos = [_shuffled([name for name, k in scenes if k == kind], seed, f"scenes {kind}") for kind in (0, 1)]

@@ -1,4 +1,4 @@
-"""Pixels of Waterbirds-Seg: cut-outs, scenes and composites, in whole numbers and in C (Pillow)."""
+"""Makes cut-outs, scenes and composites of Waterbirds-Seg with integer arithmetic in Pillow."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ THRESHOLD = 127
 def read_bird(photo: Path, segmentation: Path) -> tuple[Image.Image, Image.Image]:
     """Reads a bird: the photo (mode RGB, greyscale photos too) and its segmentation (L; RGB if its channels differ).
 
-    Neither is turned as an EXIF tag says: the reference does not, and segmentations are drawn on the stored pixels.
+    EXIF orientation is ignored, as in the reference: segmentations refer to the stored pixels.
 
     Raises:
-        BadFileError: a file is damaged or cut short, or the two have not the same size.
+        BadFileError: a file is damaged or truncated, or the two differ in size.
     """
     image = _read(photo)
     alpha = images.read_image(segmentation)
@@ -70,7 +70,7 @@ def _read(path: Path) -> Image.Image:
 
 
 def composite(bird: Image.Image, alpha: Image.Image, scene: Image.Image) -> Image.Image:
-    """Pastes a bird on a scene: bird * alpha + scene * (1 - alpha), each product rounded to 8 bits.
+    """Pastes a bird onto a scene: bird * alpha + scene * (1 - alpha), each product rounded to 8 bits.
 
     Args:
         bird: RGB.
@@ -109,7 +109,7 @@ def label_mask(alpha: Image.Image, label: int, size: int) -> Image.Image:
 
 
 def fit_scene(scene: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Crops the middle of a scene to the aspect ratio of `size` (width and height) and resizes it (Lanczos).
+    """Crops the centre of a scene to the aspect ratio of `size` (width and height) and resizes it (Lanczos).
 
     A scene smaller than `size` in either side is enlarged (Lanczos) before: to its width, or to its height where the
     width would leave the height short.

@@ -25,12 +25,12 @@ Splits = dict[str, list[PoolItem]]
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class WaterbirdsSegConfig(tfds.core.BuilderConfig):
-    """What is made of the archives.
+    """Options of the data set.
 
     Attributes:
-        composites: whether birds stand in the scenes that a manifest gives them, or birds and scenes are kept apart.
-        manifests: names of CSVs in manual_dir. Composites: of the first. Else the birds and scenes of all of them, in
-            the parts that they say; none: all birds of CUB, its test birds fixed to test.
+        composites: whether to paste birds onto the scenes of a manifest; otherwise birds and scenes are separate.
+        manifests: names of CSVs in manual_dir. Composites use the first; otherwise the birds and scenes of all of them
+            keep their parts. None: all birds of CUB, its test birds fixed to test.
         scenes: scene photos of each kind where no manifest names them; 0: all.
         size: pixels a side; 0: as large as each photo.
         fix_labels: whether the three landbirds that the classic lists call waterbirds are landbirds.
@@ -77,7 +77,7 @@ class Builder(builders.ArchiveBuilder):
         """Returns the splits: `birds` and `scenes`, or those of a manifest."""
         config = self.builder_config
         manual_dir = epath.Path(dl_manager.manual_dir)
-        # Messages name the folders that are meant, and not links to them.
+        # Messages name the original folders instead of links to them.
         cub_dir = Path(manual_dir / "CUB_200_2011").resolve()
         places_dir = Path(manual_dir / "places365").resolve()
         read = partial(read_manifest, fix_labels=config.fix_labels)
