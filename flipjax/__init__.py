@@ -1,6 +1,6 @@
 """flipjax: semantic label flips under correlation shift, measured and swept in JAX.
 
-Submodules load when they are first asked for: `import flipjax; flipjax.metrics.decompose(logits, labels)`.
+Submodules load on first access: `import flipjax; flipjax.metrics.decompose(logits, labels)`.
 """
 
 import importlib

@@ -30,7 +30,7 @@ def _help() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 2 where there is no such command, else as the command's help says."""
+    """Runs a command and returns its exit code: 2 for an unknown command, otherwise as documented in its help."""
     if arguments is None:
         open_closed_streams()
         arguments = sys.argv[1:]

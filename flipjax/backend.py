@@ -1,4 +1,4 @@
-"""The start of JAX: devices, draws and cache of programs, of what software it is, and what is said where it fails."""
+"""JAX start-up: devices, PRNG, compilation cache, software versions and start-up errors."""
 
 import contextlib
 import datetime
@@ -30,19 +30,19 @@ ADDRESSES = 2_500_000 << 10
 def start_backend(spec: PopulationSpec, members: int) -> str:
     """Configures JAX: one CPU device per core (at most one per member) and a persistent compilation cache.
 
-    Draws are pinned: neither the environment nor another default of JAX gives other random bits.
+    The PRNG implementation is pinned, so neither the environment nor a JAX default changes the random bits.
 
     Returns:
         A description of the devices.
 
     Raises:
-        ConfigError: settings of the process under which nothing is trained, or in other numbers.
+        ConfigError: process settings prevent training or would change its results.
     """
     import jax
 
     jax.config.update("jax_threefry_partitionable", True)
     check_settings()
-    with contextlib.suppress(ImportError):  # Of Unix alone.
+    with contextlib.suppress(ImportError):  # Unix only.
         import resource
 
         most = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -50,7 +50,7 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
             raise ConfigError("ulimit -v", f"unlimited, or at least {ADDRESSES >> 10}", most >> 10)
     jax.config.update("jax_default_prng_impl", "threefry2x32")
     wanted = min(spec.devices or cores(), members * max(1, spec.batch_devices))
-    # A process that has JAX running keeps its devices.
+    # The device count cannot change once JAX is running.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", wanted)
     keep_programs()
@@ -62,10 +62,10 @@ def start_backend(spec: PopulationSpec, members: int) -> str:
 
 
 def keep_programs(*, small: bool = False) -> None:
-    """Sets JAX's compilation cache to the folder of this machine.
+    """Sets JAX's compilation cache to this machine's folder.
 
     Args:
-        small: whether programs that compile within a second are kept, too.
+        small: whether to keep programs that compile within a second, too.
     """
     import jax
 
@@ -77,7 +77,7 @@ def keep_programs(*, small: bool = False) -> None:
 
 
 def check_settings() -> None:
-    """Raises ConfigError where settings of JAX give other numbers."""
+    """Raises ConfigError for JAX settings that would change results."""
     import jax
 
     if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
@@ -87,7 +87,7 @@ def check_settings() -> None:
 
 
 def key_of(seed: Any) -> Any:
-    """Returns the PRNG key of a seed in [0, 2**31), which may be traced; no setting of JAX gives another one."""
+    """Returns the PRNG key of a seed in [0, 2**31), which may be traced, regardless of JAX settings."""
     import jax
     import jax.numpy as jnp
 
@@ -96,7 +96,7 @@ def key_of(seed: Any) -> Any:
 
 
 def backend_problem() -> str:
-    """Says why JAX, where it is loaded, cannot start the devices that its environment names; empty where it can."""
+    """Returns why JAX, if loaded, cannot start the devices named in its environment; empty if it can."""
     try:
         sys.modules["jax"].devices()
     except KeyError:
@@ -109,7 +109,7 @@ def backend_problem() -> str:
 
 
 def describe_start(device: str) -> dict[str, str]:
-    """Returns what config.json says of a start: where and when, device, versions, commit of a checkout, random bits."""
+    """Returns the record of a start for config.json: place and time, device, versions, git commit and random bits."""
     import jax
 
     facts = {"device": device, "host": platform.node()}
@@ -122,7 +122,7 @@ def describe_start(device: str) -> dict[str, str]:
 
 
 def differing_software(earlier: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> str:
-    """Returns what a start has of other software than earlier ones, as a list; empty where nothing differs.
+    """Lists the software that differs from earlier starts; empty if none does.
 
     Example:
         >>> first = {"jax": "0.10.2", "flax": "0.12", "device": "2 x cpu (cpu)"}

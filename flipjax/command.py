@@ -1,4 +1,4 @@
-"""What command lines share: one spelling of options, configurations by name, errors in one line, the start of JAX."""
+"""Shared parts of the command lines: option parsing, named configurations, one-line errors and JAX start-up."""
 
 import argparse
 import ast
@@ -36,16 +36,16 @@ CONFIG_HELP = """configuration:
 def main(
     prog: str, *, options: Mapping[str, str] | None = None, system_code: int = USAGE, advice: str = ""
 ) -> Callable[[Callable[[list[str]], int]], Callable[..., int]]:
-    """Makes a command of a function of its arguments: an error that a user can act on is one line and an exit code.
+    """Turns a function of arguments into a command that reports user errors as one line and an exit code.
 
     Args:
-        prog: begins the line, such as `flipjax sweep`.
-        options: the option that stands for a field of the configuration, and is named in its place.
-        system_code: exit code of an error of the system, such as a file that is not there or a disk that is full.
-        advice: follows the line of such an error.
+        prog: start of the line, such as `flipjax sweep`.
+        options: maps a configuration field to the option to name in its place.
+        system_code: exit code of system errors, such as a missing file or a full disk.
+        advice: appended to the line of such an error.
 
     Returns:
-        A decorator. The command takes the arguments behind the program's name, by default those of this process.
+        A decorator. The command takes the arguments after the program's name, by default those of this process.
     """
 
     def decorate(body: Callable[[list[str]], int]) -> Callable[..., int]:
@@ -57,7 +57,7 @@ def main(
                 finally:
                     print(end="", flush=True)
             except BrokenPipeError:
-                # Who reads has seen enough.
+                # The reader closed the pipe: discard the remaining output.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return DONE
             except (Exception, KeyboardInterrupt) as error:
@@ -71,18 +71,18 @@ def main(
 def refuse(
     prog: str, error: BaseException, *, options: Mapping[str, str], system_code: int = USAGE, advice: str = ""
 ) -> int:
-    """Says an error in a line and returns its exit code, as `main` does; one of the code itself is raised."""
+    """Prints an error as one line and returns its exit code, as `main` does; re-raises programming errors."""
     problem = _explain(error, options, system_code, advice)
     if problem is None:
         raise error
-    # Where there is no standard error, print would write to standard output.
+    # Without standard error, print would write to standard output.
     if sys.stderr is not None:
         say(printable(f"{prog}: {problem[1]}"))
     return problem[0]
 
 
 def _explain(error: BaseException, options: Mapping[str, str], system_code: int, advice: str) -> tuple[int, str] | None:
-    """Returns exit code and line of an error; None for one of the code itself."""
+    """Returns the exit code and line of an error; None for a programming error."""
     match error:
         case KeyboardInterrupt():
             return INTERRUPTED, "interrupted; the same command starts anew"
@@ -96,7 +96,7 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
             works = "without, flipjax.metrics and the numbers of flipjax audit work"
             return USAGE, f"expected the package {name}, found none; {brings}; {works}"
         case OSError():
-            # Without a number it is flipjax that looked for what the command line names.
+            # Without an errno, flipjax itself raised it for a path named on the command line.
             code = USAGE if isinstance(error, FileNotFoundError) and not error.errno else system_code
             return code, one_line(f"{error.filename}: {error.strerror}" if error.filename else str(error)) + advice
         case MemoryError():
@@ -108,7 +108,7 @@ def _explain(error: BaseException, options: Mapping[str, str], system_code: int,
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ConfigErrors, and to which `--dry-run` is `--dry_run`."""
+    """An argument parser that raises ConfigErrors and reads `--dry-run` as `--dry_run`."""
 
     def __init__(self, **options: Any):
         """Takes argparse's options: `prog` as in `flipjax NAME`, `description` the command's module docstring."""
@@ -121,7 +121,7 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(field, problem=f"{problem or 'expected another command line'}; see {self.prog} --help")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Reads the options that it knows, spelt with dashes or underscores."""
+        """Reads the known options, spelt with dashes or underscores."""
         arguments = sys.argv[1:] if args is None else args
         return super().parse_known_args([underscored(part) for part in arguments], namespace)
 
@@ -161,7 +161,7 @@ def read_classes(text: str) -> tuple[int, ...]:
 
 
 class ConfigParser(Parser):
-    """A parser of commands with a configuration: `--config`, its overrides, and the list of those that ship."""
+    """A parser for commands with a configuration: `--config`, its overrides and the list of shipped ones."""
 
     def __init__(self, name: str, text: str):
         """Takes `name` as in `flipjax NAME`, and the command's module docstring."""
@@ -171,10 +171,10 @@ class ConfigParser(Parser):
         self.add_argument("--list_keys", action="store_true", help="list the configuration's keys and values, and stop")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Reads a command line without the program's name; the result has `config` itself, and `config_name`.
+        """Reads a command line without the program's name; the result also holds `config` and `config_name`.
 
         Raises:
-            ConfigError: if the line cannot be read, or names no configuration.
+            ConfigError: the line is invalid or names no configuration.
         """
         parts, overrides, others = map(underscored, arguments), list[str](), list[str]()
         for part in parts:
@@ -203,14 +203,14 @@ class ConfigParser(Parser):
 
 
 def shipped_configs() -> dict[str, Path]:
-    """Returns the configurations that ship, by name: the wheel's folder `configs`, or the repository's."""
+    """Returns the shipped configurations by name, from the wheel's or the repository's `configs` folder."""
     package = Path(__file__).parent
     folders = [folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()]
     return {path.stem: path for path in sorted(folders[0].glob("*.py"))} if folders else {}
 
 
 def find_config(name: str) -> Path:
-    """Returns the file that `name` means: a path, or what ships as NAME or configs/NAME.py; else a ConfigError."""
+    """Returns the file of a path, or of a shipped NAME or configs/NAME.py; raises ConfigError if there is none."""
     path = Path(name)
     if path.is_file():
         return path
@@ -223,7 +223,7 @@ def find_config(name: str) -> Path:
 
 
 def describe_configs() -> str:
-    """Returns the configurations that ship, each with the purpose and the cost that its docstring states."""
+    """Lists the shipped configurations, each with the purpose and cost in its docstring."""
     lines = []
     for name, path in shipped_configs().items():
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -234,7 +234,7 @@ def describe_configs() -> str:
 
 
 def describe_keys(config: Config) -> str:
-    """Returns a paragraph of lines for each key: value in a configuration, meaning, range, and what may vary it."""
+    """Describes each key: its value in a configuration, meaning, range, and whether it is traced or static."""
     values = leaves(config)
     lines = ["Traced keys are data, and no value of theirs compiles anything; a static one is part of the program."]
     for name, (default, (_, expected), meaning, traced) in KEYS.items():
@@ -252,16 +252,16 @@ def describe_keys(config: Config) -> str:
 
 
 def read_config(path: Path | None, overrides: Sequence[str], *, variant: str = "") -> Config:
-    """Returns the configuration of a file (None: the default one) with `--config.KEY=VALUE` overrides.
+    """Returns the configuration of a file (None: the default) with `--config.KEY=VALUE` overrides.
 
     Args:
-        path: of a Python file with a function `get_config`, which returns the configuration.
-        overrides: parts of a command line; a value may be the part behind its key.
-        variant: of the configuration, which `get_config` takes; empty: it takes nothing.
+        path: a Python file whose `get_config` returns the configuration.
+        overrides: command-line arguments; a value may be the argument after its key.
+        variant: the argument of `get_config`; empty: none.
 
     Raises:
-        ConfigError: an error inside the file, with its traceback; a key that there is not, with the nearest; anything
-            else on the command line.
+        ConfigError: an error inside the file, with its traceback; an unknown key, with the nearest one; or any other
+            invalid argument.
     """
     config = _run(path, variant) if path else default_config()
     rest = list(overrides)
@@ -276,14 +276,14 @@ def read_config(path: Path | None, overrides: Sequence[str], *, variant: str = "
             raise ConfigError(option, "a value", "none")
         *sections, field = name.split(".")
         section = functools.reduce(lambda tree, part: tree[part], sections, config)
-        # Types are checked with the ranges, by a sentence of their own.
+        # `check` reports wrong types, together with ranges.
         with section.unlocked(), section.ignore_type():
             section[field] = parse_value(name, text if equals else rest.pop(0))
     return config
 
 
 def parse_value(name: str, text: str) -> Any:
-    """Returns the value that a text of the command line means for a dotted name: a literal of Python, or bare strings.
+    """Parses a command-line value for a dotted name, as a Python literal or bare strings.
 
     Example:
         >>> parse_value("axes.rho", ".9,.95"), parse_value("axes.method", "ce,group_dro"), parse_value("pool.root", "7")
@@ -301,17 +301,17 @@ def parse_value(name: str, text: str) -> Any:
 
 
 def _run(path: Path, variant: str) -> Config:
-    """Returns what a configuration file gives: a program of the user's, whose traceback is the message."""
+    """Runs a user's configuration file; the message of an error is its traceback."""
     from ml_collections import ConfigDict
 
     if path.suffix != ".py":
         raise ConfigError("--config", "a Python file with get_config(), such as configs/smoke.py", str(path))
     module = ModuleType(f"config {path}")
     module.__file__ = str(path)
-    # Where the standard library looks for the source of a class, and for the names in annotations.
+    # The standard library looks up class sources and annotation names in sys.modules.
     sys.modules[module.__name__] = module
     if "jax" not in sys.modules:
-        # An array of JAX in the file starts it: with a device a core, as a sweep does.
+        # A JAX array in the file starts JAX: use one device per core, as a sweep does.
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))
     try:
         exec(compile(path.read_bytes(), path, "exec"), vars(module))

@@ -1,8 +1,8 @@
-"""All that a configuration can say, as one table of keys, and the frozen specifications made from it. Imports no JAX.
+"""Configuration keys as one table, and the frozen specifications built from them. Imports no JAX.
 
-A key is one annotated field: default, range and meaning in one place. The fields of `PoolSpec` to `InterveneSpec` are
-static: another value is another program; `config.grid.model.width = (8, 16)` is a grid. Those of `Axes` and of
-`flipjax.methods.Knobs` and `Augmentation` are traced, data of a member: `config.axes.crop = (0.0, 1.0)` is an axis.
+A key is one annotated field with its default, range and meaning. The fields of `PoolSpec` to `InterveneSpec` are
+static: each value compiles a program, as in the grid `config.grid.model.width = (8, 16)`. Those of `Axes`,
+`flipjax.methods.Knobs` and `Augmentation` are traced and vary by member, as in `config.axes.crop = (0.0, 1.0)`.
 """
 
 import dataclasses
@@ -25,16 +25,16 @@ ANY = Range(lambda value: True, "")
 FEATURES = Range(lambda names: len(set(names)) == 4, "four names, of image, mask, class and scene")
 SEED = within(0, 2**31 - 1)
 RHO = Range(lambda rho: 0 < rho <= 1, "a number in (0, 1]")
-METHOD = Range(bool, "a method, or several joined by +")  # `flipjax.plan` compares them: a file may bring its own.
+METHOD = Range(bool, "a method, or several joined by +")  # `flipjax.plan` checks names: a file may add methods.
 
 
 class ConfigError(ValueError):
-    """A request that cannot be met: `field` names the key, flag or file, `problem` the expected and the found value."""
+    """An invalid request: `field` is the key, flag or file, `problem` the expected and the actual value."""
 
     exit_code = 2
 
     def __init__(self, field: str, expected: str = "", found: Any = None, *, problem: str = ""):
-        """Makes the sentence of `expected` and `found`, or takes it as `problem`."""
+        """Builds the message from `expected` and `found`, or takes it as `problem`."""
         self.field = field
         self.problem = problem or f"expected {expected}" + ("" if found is None else f"; found {found}")
         super().__init__(f"{field}: {self.problem}")
@@ -42,7 +42,7 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class PoolSpec:
-    """Where the images come from."""
+    """The source of the images."""
 
     name: Annotated[str, one_of(*POOL_NAMES), "source of the images"] = "synthetic"
     size: Annotated[int, multiple(8, 16, 2**14), "pixels a side"] = 48
@@ -63,7 +63,7 @@ class PoolSpec:
 
 @dataclasses.dataclass(frozen=True)
 class SplitSpec:
-    """Numbers of images in each part, the same at every rho."""
+    """The number of images in each part, equal at every rho."""
 
     n_train: Annotated[int, within(0), "training images; 0: the largest number that every rho allows"] = 512
     n_val: Annotated[int, within(4), "validation images, as many of each group"] = 128
@@ -73,7 +73,7 @@ class SplitSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """The network: a small U-Net, or a U-Net `smp_*` of one size."""
+    """The network: a small U-Net, or an `smp_*` U-Net of fixed size."""
 
     name: Annotated[str, one_of(*MODEL_NAMES), "network"] = "unet"
     width: Annotated[int, within(1, 2**14), "unet: channels at full resolution, doubled at each further level"] = 8
@@ -85,23 +85,23 @@ class ModelSpec:
 
     @property
     def title(self) -> str:
-        """The network's name, or the own one's."""
+        """The name of the network, or of the user's own."""
         return f"{name_of(self.build)} (own)" if self.build else self.name
 
     @property
     def stride(self) -> int:
-        """The divisor of height and width; 1 for an own network, which may refuse more."""
+        """The required divisor of height and width; 1 for a user's network, which may reject more sizes."""
         return 1 if self.build else 2 ** (self.depth - 1) if self.name == "unet" else 32
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """The recipe that all members share.
+    """The recipe shared by all members.
 
-    Each rule of `selection` has rows in the results, and reports show the first: lowest validation loss over equal
-    groups or over groups weighted as in the training set (all that is known without group labels), highest worst-group
-    IoU, lowest Flip, lowest mean flip-risk (without labels), or the last epoch. `strongest` is the strongest
-    augmentation of all members: the program holds no more than it needs.
+    Each rule of `selection` has rows in the results; reports show the first. The rules are lowest validation loss with
+    equal groups or with groups weighted as in the training set (which needs no group labels), highest worst-group IoU,
+    lowest Flip, lowest mean flip-risk (which needs no labels), and the last epoch. `strongest` is the strongest
+    augmentation of any member, so that the program holds only what it needs.
     """
 
     epochs: Annotated[int, within(1), "passes over the training images at most"] = 15
@@ -118,10 +118,10 @@ class TrainSpec:
 
 @dataclasses.dataclass(frozen=True)
 class PopulationSpec:
-    """How members map to the machine: a loop over members, vmap, or packed side by side in channels (unet).
+    """How members run on the machine: in a loop, under vmap, or packed side by side in channels (unet).
 
-    "auto" is the loop on a CPU, and elsewhere packed, or vmap for the large U-Nets. Members beyond what a device's
-    memory holds wait for others.
+    "auto" is the loop on a CPU; elsewhere packed, or vmap for the large U-Nets. Members that do not fit in a device's
+    memory wait.
     """
 
     map: Annotated[str, one_of("auto", "loop", "vmap", "packed"), "members on a device; for comparing maps"] = "auto"
@@ -136,10 +136,10 @@ class PopulationSpec:
 
 @dataclasses.dataclass(frozen=True)
 class InterveneSpec:
-    """Scene-swap risk, repair and reliance of the weights of the first selection rule.
+    """Scene-swap risk, repair and reliance, for the first selection rule's weights.
 
-    `scenes`: training scenes that each predicted region is put on, the mean of each kind or sampled ones. `scores`:
-    those beside flip-risk, of logits alone, or all, which take three more passes.
+    `scenes`: the training scenes onto which each predicted region is pasted, the mean of each kind or samples.
+    `scores`: the scores besides flip-risk, from logits alone, or all, which take three more passes.
     """
 
     scenes: Annotated[str, one_of("mean", "sampled", "both", "none"), "scenes behind regions; for real scenes"] = "mean"
@@ -148,7 +148,7 @@ class InterveneSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """Axes of every run: each is a tuple in `config.axes` and a column of results.csv."""
+    """The axes of every run, each a tuple in `config.axes` and a column of results.csv."""
 
     rho: Annotated[float, RHO, "share of a class's training images that show a usual scene"] = 0.5
     seed: Annotated[int, SEED, "seed of initial weights, batch order and object-scene pairing"] = 0
@@ -162,11 +162,11 @@ class Axes:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """All that decides a compiled program, hashable: the static half of a run.
+    """The static, hashable half of a run, which determines the compiled program.
 
-    `active_knobs` names the knobs that any method of the grid sets. The program holds every loss, and of samplers,
-    augmentations and averages no more than these need. `packed` is the population's: whether members that are mapped
-    are one pack. `groups` are the pool's, two by two until they are known.
+    `active_knobs` names the knobs set by any method of the grid. The program holds every loss, but only the samplers,
+    augmentations and averages that these need. `packed`: whether mapped members form one pack. `groups` are the
+    pool's, two by two until known.
     """
 
     pool: PoolSpec = PoolSpec()
@@ -179,12 +179,12 @@ class Experiment:
 
     @property
     def num_classes(self) -> int:
-        """Classes of the pool and the background."""
+        """The pool's classes plus background."""
         return self.groups.classes + 1
 
 
 class Key(NamedTuple):
-    """An entry of the table of keys: the value allowed at one dotted name."""
+    """A key of the configuration: the values allowed at one dotted name."""
 
     default: Any
     values: Range
@@ -227,7 +227,7 @@ AXES = {
 """Keys that `config.axes` may vary, in the order of the columns: the traced ones, by their last name."""
 
 PLACES = {name: name for name in KEYS} | {f"axes.{name}": key for name, key in AXES.items()}
-# All programs are reported by the same rules; own losses and augmentations are methods, an axis already.
+# Programs share the reported rules; a user's losses and augmentations are methods, which are an axis already.
 ALIKE = ("train.selection", "train.loss", "train.augment")
 STATIC_KEYS = {n: n for n, key in KEYS.items() if n.split(".")[0] in STATIC and not key.traced and n not in ALIKE}
 """Keys that `config.grid` may vary."""
@@ -240,17 +240,17 @@ LISTS = ("grid", "members")
 
 
 def default_config() -> Config:
-    """Returns the locked default configuration, which a file in `configs/` overrides."""
-    # Loaded here: an audit needs the errors of this module and no configuration.
+    """Returns the locked default configuration, which files in `configs/` override."""
+    # Imported here because an audit needs this module's errors but no configuration.
     from ml_collections import ConfigDict
 
-    # A grid may be a mapping or a list; `check` has a sentence for every other type.
+    # A grid may be a mapping or a list; `check` reports any other type.
     config: Config = ConfigDict({section: {} for section in SECTIONS}, type_safe=False)
     for name, key in KEYS.items():
         section, field = name.split(".")
         config[section][field] = (key.default,) if section == "axes" else key.default
     config.axes.rho = (0.5, 0.95)
-    # Sections that are empty: the command line can fill them, `--config.grid.model.width=8,16`.
+    # Empty sections let the command line set `--config.grid.model.width=8,16`.
     config.grid = ConfigDict({name: {} for name in STATIC})
     config.members = ()
     config.lock()
@@ -268,7 +268,7 @@ def set_paper_recipe(config: Config) -> None:
     config.train.update(epochs=200, patience=25, batch_size=8, hflip=0.5, crop=1.0, crop_in="photo", jitter=0.3)
     methods = ("ce", "dice_ce", "group_dro_reference", "group_dro", "bg_cutmix_reference")
     config.axes.update(rho=(0.5, 0.95), method=methods, learning_rate=(1e-4,))
-    # One member at a time fills a GPU; a vmap over kernels would be a grouped convolution.
+    # One member fills a GPU, and a vmap over kernels would become a grouped convolution.
     config.population.width = 1
 
 
@@ -281,7 +281,7 @@ def leaves(tree: Config, prefix: str = "") -> dict[str, Any]:
 
 
 def static_settings(config: Config) -> list[dict[str, Any]]:
-    """Returns the static keys that each program sets, dotted: those of a list, or the product of a mapping."""
+    """Returns the dotted static keys of each program: the items of a list, or the product of a mapping."""
     if hasattr(config.grid, "items"):
         grid = leaves(config.grid)
         return [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
@@ -291,7 +291,7 @@ def static_settings(config: Config) -> list[dict[str, Any]]:
 
 
 def nearest(name: str, *, prefix: str = "config.") -> str:
-    """Returns which name of a configuration is like an unknown one, by initials or spelling; else those of its section.
+    """Suggests a name like an unknown one, by initials or spelling; otherwise lists those of its section.
 
     Example:
       >>> nearest("train.lr"), nearest("train.epoch", prefix="--config.")
@@ -305,7 +305,7 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError for the first field of `config` that cannot run, whatever the others are."""
+    """Raises ConfigError for the first invalid field of `config`, checking each on its own."""
     fields = leaves(config)
     lists = {name: fields.pop(name) for name in LISTS if name in fields}
     for name in sorted(KEYS.keys() - fields.keys()):
@@ -326,7 +326,7 @@ def check(config: Config) -> None:
 
 
 def _check_settings(field: str, settings: Any) -> None:
-    """Raises ConfigError unless `settings` is a list of mappings from axes, or in a grid static keys, to values."""
+    """Raises ConfigError unless `settings` is a list of mappings from axes (in a grid: static keys) to values."""
     kind, names = ("axes", AXES) if field == "members" else ("static keys", STATIC_KEYS)
     if not isinstance(settings, list | tuple) or not all(hasattr(own, "items") and own for own in settings):
         raise ConfigError(
@@ -342,7 +342,7 @@ def _check_settings(field: str, settings: Any) -> None:
 
 
 def check_value(field: str, value: Any) -> None:
-    """Raises ConfigError unless `value` is of the kind and in the range of the dotted `field`."""
+    """Raises ConfigError unless `value` has the type and range of the dotted `field`."""
     default, (accepts, text), *_ = KEYS[field]
     kinds = object if default is None else (int, float) if isinstance(default, float) else type(default)
     if isinstance(value, bool) or not isinstance(value, kinds) or not accepts(value):

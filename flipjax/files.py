@@ -24,7 +24,7 @@ DIGEST = "digest"
 
 
 class DamagedError(ValueError):
-    """A file that is not what was written: names it."""
+    """Raised for a file whose contents changed since it was written; names the file."""
 
     exit_code = 2
 
@@ -36,10 +36,10 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads what `write_arrays` wrote.
+    """Reads a file written by `write_arrays`.
 
     Raises:
-      DamagedError: the arrays are not those that were written.
+      DamagedError: the arrays are not those written.
       FileNotFoundError: there is no such file.
     """
     try:
@@ -53,7 +53,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     except MemoryError:
         raise
     except Exception as error:
-        # What zipfile, zlib and NumPy's parser of headers raise at garbled bytes is open-ended.
+        # zipfile, zlib and NumPy's header parser can raise almost anything on corrupt bytes.
         raise DamagedError(f"{path}: damaged ({type(error).__name__}: {error})") from error
     if not same:
         raise DamagedError(f"{path}: damaged (its arrays are not those that were written)")
@@ -61,7 +61,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def cache_folder() -> Path:
-    """Returns ~/.cache/flipjax, or its like under XDG_CACHE_HOME."""
+    """Returns ~/.cache/flipjax, or flipjax under XDG_CACHE_HOME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flipjax"
 
 
@@ -70,7 +70,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """Opens a temporary file beside `path` and moves it there at the end: readers see the old file or the new one."""
     path, partial = _beside(path)
     try:
-        # Never through a link that lies there.
+        # Exclusive mode never follows an existing link.
         with partial.open("xb") as stream:
             yield stream
         os.replace(partial, path)
@@ -79,7 +79,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file as UTF-8, whole or not at all."""
+    """Writes a UTF-8 text file atomically."""
     with replacing(path) as stream:
         stream.write(text.encode())
 
@@ -101,7 +101,7 @@ def adding_folder(path: str | Path) -> Iterator[Path]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Deletes temporary files and folders of processes that were killed; of this machine and PID namespace alone."""
+    """Deletes temporary files and folders of killed processes, of this machine and PID namespace only."""
     for path in folder.glob(f".*.{_machine()}.*.tmp"):
         process = path.name.split(".")[-3]
         if process.isdigit() and not _alive(int(process)):
@@ -112,9 +112,9 @@ def remove_stale(folder: Path) -> None:
 
 
 def keep_newest(folder: Path, *, most: int) -> None:
-    """Deletes the files of a folder that were not written or read for longest, until `most` bytes are left.
+    """Deletes the least recently used files of a folder until at most `most` bytes are left.
 
-    What cannot be listed or deleted stays.
+    Files that cannot be listed or deleted stay.
     """
     with contextlib.suppress(OSError):
         states = {path: path.stat() for path in folder.iterdir() if path.is_file()}
@@ -127,7 +127,7 @@ def keep_newest(folder: Path, *, most: int) -> None:
 
 
 def make_folder(path: str | Path) -> None:
-    """Makes a folder unless it is there, and writes a file there for a try: raises OSError before any work is lost."""
+    """Makes a folder if needed and tries writing to it, so that an OSError is raised before any work is lost."""
     probe = Path(path) / ".probe"
     probe.parent.mkdir(parents=True, exist_ok=True)
     with replacing(probe):
@@ -136,10 +136,10 @@ def make_folder(path: str | Path) -> None:
 
 
 def csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields the rows of a CSV by column, each with the number of its line; a field that is missing is empty.
+    """Yields the rows of a CSV by column, each with its line number; missing fields are empty.
 
     Raises:
-        csv.Error: no CSV; a column that is there twice; a row of more fields than there are columns.
+        csv.Error: not a CSV, a repeated column, or a row with more fields than columns.
 
     Example:
         >>> list(csv_rows(["name,group", "a,1"]))
@@ -147,7 +147,7 @@ def csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """
     reader = csv.DictReader(lines, restval="")
     names = list(reader.fieldnames or ())
-    # A reader would take the last one without a word.
+    # csv.DictReader would silently keep the last one.
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise csv.Error(f"several columns are called {', '.join(map(ascii, twice))}")
@@ -162,13 +162,13 @@ def check_archive(path: str | Path, *, max_bytes: int, option: str) -> None:
 
     Args:
         path: of a zip archive.
-        max_bytes: what all its members may take unpacked.
-        option: what sets `max_bytes`, for the message.
+        max_bytes: largest total size of its members, unpacked.
+        option: the option that sets `max_bytes`, for the message.
 
     Raises:
-        ValueError: members that are encrypted, of one name, packed in another way than NumPy packs them, or too large
+        ValueError: members are encrypted, share a name, use a compression that NumPy does not, or are too large
             together.
-        OSError, zipfile.BadZipFile: no such file, or no archive.
+        OSError, zipfile.BadZipFile: the file is missing or not an archive.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -183,12 +183,12 @@ def check_archive(path: str | Path, *, max_bytes: int, option: str) -> None:
 
 
 def sha256(content: bytes | str) -> str:
-    """Returns the SHA-256 of bytes, or of a text as UTF-8, in hex digits."""
+    """Returns the SHA-256 of bytes, or of text as UTF-8, in hex."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Returns a SHA-256 of arrays by name, of their types, shapes and values, whatever the order of the names.
+    """Returns a SHA-256 of named arrays (types, shapes and values), independent of their order.
 
     Example:
         >>> digest({"a": np.arange(3)}) == digest({"a": np.arange(3).reshape(1, 3)})
@@ -210,7 +210,7 @@ def _beside(path: str | Path) -> tuple[Path, Path]:
 
 
 def _machine() -> str:
-    """Returns what makes numbers of processes comparable: the host, and its PID namespace where it has several."""
+    """Returns the scope in which process ids are unique: the host, and its PID namespace if it has several."""
     space = ""
     with contextlib.suppress(OSError):
         space = os.readlink("/proc/self/ns/pid").strip("pid:[]")

@@ -1,4 +1,4 @@
-"""Groups of images: a class in a scene, for any number of both. Integers alone, so that every layer can use it."""
+"""Groups of images: a class in a scene, for any number of each. Uses integers only, so every layer can import it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ class Groups:
         classes: F >= 2.
         scenes: S >= 2.
         usual: the usual scenes of each class; empty for scene y mod S of class y.
-        partial: whether a scene may be usual for no class: of images that are evaluated alone.
+        partial: whether a scene may be usual for no class, as for images that are only evaluated.
 
     Raises:
-        ValueError: a class has no usual scene or no other, or a scene is usual for no class.
+        ValueError: a class has no usual scene or no other scene, or a scene is usual for no class.
 
     Example:
         >>> Groups().common, Groups().rare, Groups().of(1, 0)
@@ -66,7 +66,7 @@ class Groups:
         return group % self.scenes
 
     def moved(self, group: Any, steps: Any = 1) -> Any:
-        """Returns the group of the same class `steps` scenes on; of two scenes, the other one."""
+        """Returns the group of the same class `steps` scenes on; with two scenes, the other one."""
         return self.of(self.class_of(group), (self.scene_of(group) + steps) % self.scenes)
 
     @property
@@ -76,14 +76,14 @@ class Groups:
 
     @property
     def rho_range(self) -> Range:
-        """The rhos that there can be, from independence to 1.
+        """The possible values of rho, from independence to 1.
 
         Example:
             >>> Groups(4, 4).rho_range.text
             'a number in [0.25, 1], of which 0.25 makes class and scene independent'
         """
         low = self.independence
-        # A third cannot be written in full.
+        # Fractions such as 1/3 cannot be typed exactly.
         accepts = lambda rho: low - 1e-6 <= rho <= 1  # noqa: E731
         return Range(accepts, f"a number in [{low:.6g}, 1], of which {low:.6g} makes class and scene independent")
 
@@ -104,7 +104,7 @@ class Groups:
 
     @cached_property
     def rare(self) -> tuple[int, ...]:
-        """Groups of a class in a scene that is not usual for it."""
+        """Groups of a class in another scene."""
         return tuple(group for group in range(self.count) if group not in self.common)
 
     @cached_property
@@ -117,7 +117,7 @@ class Groups:
         return "common" if group in self.common else "rare"
 
     def title_of(self, group: int, class_names: Sequence[str], scene_names: Sequence[str]) -> str:
-        """Returns the name of a group from those of the F classes and the S scenes.
+        """Returns the name of a group, given the names of the F classes and S scenes.
 
         Example:
             >>> Groups().title_of(2, ("cat", "dog"), ("indoor", "outdoor"))
@@ -128,7 +128,7 @@ class Groups:
 
 @dataclasses.dataclass(frozen=True)
 class NamedGroups:
-    """Groups that are no class in a scene, such as cities: group i is the one of name i."""
+    """Groups that are not class-scene pairs, such as cities: group i has name i."""
 
     names: tuple[str, ...]
 

@@ -1,6 +1,6 @@
-"""What tells a run from another: a digest of its configuration, the same of one that was read from its config.json.
+"""Run identity: a digest of the configuration, equal for one read back from config.json.
 
-A function or a class of the configuration is told by its name and a digest of what it is made of (`text_of`).
+A function or class in the configuration is identified by its name and a digest of `text_of`.
 """
 
 import functools
@@ -18,7 +18,7 @@ SAME_RUN = {"population.memory_gb", "population.keep", "pool.attribute"}
 
 
 def digest_of(config: Config | Mapping[str, Any]) -> str:
-    """Returns a digest of all that makes another run; 1 and 1.0 are the same."""
+    """Returns a digest of every setting that distinguishes runs; 1 and 1.0 are equal."""
     fields = {name: value for name, value in leaves(config).items() if name not in SAME_RUN}
     plain = json.loads(json.dumps(fields, default=_told), parse_int=float)
     return sha256(json.dumps(plain, sort_keys=True))
@@ -30,7 +30,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 def sources_of(config: Config) -> dict[str, str]:
-    """Returns the text of every function or class in a configuration, by its name."""
+    """Returns the text of every function or class in a configuration, by name."""
     fields = [field if isinstance(field, tuple | list) else (field,) for field in leaves(config).values()]
     return {name_of(value): text_of(value) for field in fields for value in field if callable(value)}
 
@@ -42,13 +42,13 @@ def _told(value: Any) -> str:
 
 
 def text_of(function: Any) -> str:
-    """Returns what a function or a class is made of: its source, and a line for each value that it is bound to.
+    """Returns the source of a function or class, and a line for each value bound to it.
 
-    Those are arguments of `functools.partial`, defaults, values of a closure, and what it uses of its own file, where
-    functions and classes have their source, too. Of other files there are names alone.
+    Bound values are arguments of `functools.partial`, defaults, closure values and the names it uses from its own file;
+    functions and classes from that file include their source. Those from other files are named only.
 
     Raises:
-        ConfigError: a value of which no text says what it is, or a function without a source.
+        ConfigError: no text identifies a bound value, or a function has no source.
     """
     told: dict[Any, str] = {}
     _tell(function, name_of(function), _file_of(function), told)
@@ -62,7 +62,7 @@ def _file_of(function: Any) -> str | None:
 
 
 def _tell(value: Any, name: str, file: str | None, told: dict[Any, str]) -> None:
-    """Adds the text of a value to `told`, and of what it is bound to: functions and classes once."""
+    """Adds the text of a value and of its bound values to `told`, with each function and class once."""
     place = id(value) if callable(value) else name
     if place in told:
         return
@@ -87,7 +87,7 @@ def _tell(value: Any, name: str, file: str | None, told: dict[Any, str]) -> None
 
 
 def _bound(function: Any) -> Iterator[tuple[str, Any]]:
-    """Yields what a function, or the functions of a class, are bound to, by name."""
+    """Yields the values bound to a function, or to the functions of a class, by name."""
     if inspect.isclass(function):
         for base in function.__bases__:
             yield base.__name__, base

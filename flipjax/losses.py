@@ -1,4 +1,4 @@
-"""Pure losses per image, and the weights over groups that a member carries."""
+"""Pure per-image losses and GroupDRO's group weights."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -27,13 +27,13 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     shifted = _shifted_planes(logits)
     total = functools.reduce(jnp.add, [jnp.exp(plane) for plane in shifted])
-    # A product, since the gradient of a gather is a scatter: slow on a CPU.
+    # Multiply instead of gather, whose gradient is a scatter and slow on a CPU.
     of_truth = functools.reduce(jnp.add, [plane * (labels == c) for c, plane in enumerate(shifted)])
     return (jnp.log(total) - of_truth).mean((-2, -1))
 
 
 def _shifted_planes(logits: jax.Array) -> list[jax.Array]:
-    """Returns the logits less the largest of their pixel, one (B, H, W) float32 a class: classes fill no vector."""
+    """Subtracts each pixel's largest logit; returns one float32 plane per class, as a short axis vectorises badly."""
     planes = list(jnp.moveaxis(logits.astype(jnp.float32), -1, 0))
     largest = jax.lax.stop_gradient(functools.reduce(jnp.maximum, planes))
     return [plane - largest for plane in planes]
@@ -83,8 +83,7 @@ def group_dro(
         weights: (G,) float32, non-negative, sum 1.
         step_size: of the exponentiated-gradient ascent on the weights.
         absent: "keep": a group that the batch lacks keeps its weight (up to the normalisation), as published. "zero":
-            its weight becomes 0, the rule of
-            the paper's reference code; once only such groups are left, the result is NaN.
+            its weight becomes 0, as in the paper's reference code; once only such groups are left, the result is NaN.
 
     Returns:
         The scalar loss, sum over groups of weight times mean loss, and the weights (G,), which pass no gradient.
@@ -106,7 +105,7 @@ def group_dro(
 def group_means(
     image_losses: jax.Array, groups: jax.Array, *, num_groups: int = 4, weights: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the mean loss of each group, 0 where it has no image, and its number of images.
+    """Returns each group's mean loss (0 without images) and number of images.
 
     Args:
         image_losses: (B,) float32.
@@ -158,8 +157,8 @@ def batch_loss(
         labels: (B, H, W) integer.
         groups: (B,) integer in [0, G).
         knobs: of the member's method.
-        weights: (G,) float32; returned as they came unless the method is GroupDRO.
-        own: losses that `knobs.own_loss` chooses from, see `image_loss`.
+        weights: (G,) float32; returned unchanged unless the method is GroupDRO.
+        own: losses among which `knobs.own_loss` chooses; see `image_loss`.
 
     Returns:
         The scalar loss and the weights (G,).
@@ -180,10 +179,10 @@ def batch_loss(
 def image_loss(
     logits: jax.Array, labels: jax.Array, groups: jax.Array, knobs: Knobs, *, own: Sequence[Callable] = ()
 ) -> jax.Array:
-    """Returns the loss of each image before groups are weighed: cross-entropy plus `knobs.dice` times the Dice loss.
+    """Returns each image's loss before group weighting: cross-entropy plus `knobs.dice` times the Dice loss.
 
-    Shapes as in `batch_loss`; (B,) float32. `own` are functions (logits, labels, groups) -> (B,) float32, of which the
-    one at place `knobs.own_loss`, counted from 1, takes the place of the cross-entropy; 0: none does.
+    Shapes as in `batch_loss`; (B,) float32. `own` are functions (logits, labels, groups) -> (B,) float32;
+    `knobs.own_loss`, counted from 1, chooses one to replace the cross-entropy (0: none).
 
     Example:
         >>> def own(logits, labels, groups):
@@ -201,9 +200,9 @@ def image_loss(
 
 
 def guess_loss(knobs: Knobs, *, num_classes: int) -> jax.Array:
-    """Returns the loss of a prediction that gives every class the same probability everywhere, at most.
+    """Returns an upper bound on the loss of a uniform prediction.
 
-    Its cross-entropy is log(num_classes), and no Dice loss exceeds 1; of an own loss nothing is known: infinity.
+    Its cross-entropy is log(num_classes) and its Dice loss at most 1. A user's loss has no known bound: infinity.
 
     Example:
         >>> round(float(guess_loss(Knobs(dice=1.0), num_classes=3)), 4)
@@ -215,7 +214,7 @@ def guess_loss(knobs: Knobs, *, num_classes: int) -> jax.Array:
 def reference_validation(
     image_losses: jax.Array, groups: jax.Array, weights: jax.Array, *, step_size: Scalar, batch_size: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the validation loss and the weights after it, as the paper's code has them: it goes on updating them.
+    """Returns the validation loss and the group weights, which the paper's code also updates in validation.
 
     Args:
         image_losses: (n,) float32, in the order of the validation table.
@@ -225,8 +224,8 @@ def reference_validation(
         batch_size: images between two updates; the last batch may be smaller.
 
     Returns:
-        The mean over batches of the robust loss, and the weights (G,). Non-finite where a batch holds only groups whose
-        weight is zero.
+        The mean over batches of the robust loss, and the weights (G,). Non-finite if all groups of a batch have
+        weight zero.
 
     Source: Achara et al., arXiv 2604.13326, `GROUPDRO` of the reference code.
 

@@ -1,4 +1,4 @@
-"""Methods as data: the knobs of a member, and the values that each method sets. Imports no JAX."""
+"""Methods as data: a member's knobs and the values that each method sets. Imports no JAX."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, get_type_hints
@@ -7,23 +7,23 @@ from flipjax.ranges import within
 
 
 class Knobs(NamedTuple):
-    """The settings of a member's method: traced scalars, so that all methods share one program.
+    """The knobs of a member's method, traced scalars so that all methods share one program.
 
-    A knob that a method does not set has the default. Those with a strength and a range are keys of `config.knobs`: the
-    strength is the value where a method sets the knob. The others are switches, 1 where a method sets them.
+    A knob that the method does not set has its default. Knobs with a strength and a range are keys of `config.knobs`;
+    a method sets them to that strength. The others are switches, which a method sets to 1.
     """
 
     dice: Annotated[Any, 1.0, within(0, 1e3), "weight of the foreground Dice loss; for tuning dice_ce"] = 0.0
     dro: Annotated[Any, "1 for GroupDRO, 0 for the plain mean over images"] = 0.0
     dro_step: Annotated[Any, 0.01, within(0, 1e3), "step size of the group weights' ascent; for tuning group_dro"] = 0.0
-    # The paper's code: a batch zeroes the weight of a group that it lacks, and the validation pass moves weights too.
+    # In the paper's code a batch zeroes the weights of absent groups, and validation also updates weights.
     dro_reference: Annotated[Any, "1 for the rule of the paper's code"] = 0.0
     balanced: Annotated[Any, "1 to draw every batch evenly over the groups"] = 0.0
     cutmix: Annotated[Any, 0.5, within(0, 1), "probability of background CutMix; for tuning bg_cutmix"] = 0.0
     # Also augments the partner, and fixes the order of the jitter.
     cutmix_reference: Annotated[Any, "1 for CutMix as the paper's code has it"] = 0.0
     swap: Annotated[Any, 0.5, within(0, 1), "probability of a scene of the other kind; for tuning bg_swap"] = 0.0
-    # Averages include the running statistics of norms (Izmailov et al., 2018, compute them anew for SWA).
+    # Averages include the norms' running statistics (Izmailov et al., 2018, recompute them for SWA).
     ema: Annotated[Any, 0.99, within(0, 0.99999), "decay per step of the average of the weights; for tuning ema"] = 0.0
     swa: Annotated[Any, 0.5, within(0, 0.99), "share of the epochs before the average starts; for tuning swa"] = 0.0
     # The other half of the validation images selects.
@@ -37,7 +37,7 @@ class Knobs(NamedTuple):
 
 
 class Augmentation(NamedTuple):
-    """How a member's training images are changed: scalars, traced; keys of `config.train`."""
+    """A member's augmentation of training images: traced scalars and keys of `config.train`."""
 
     hflip: Annotated[Any, within(0, 1), "probability of the horizontal flip; for symmetric classes"] = 0.5
     crop: Annotated[Any, within(0, 1), "probability of the random resized crop"] = 0.0
@@ -45,7 +45,7 @@ class Augmentation(NamedTuple):
 
 
 class Method(NamedTuple):
-    """The knobs that a method sets, its change to plain cross-entropy, and the value of its switches."""
+    """The knobs that a method sets, how it differs from plain cross-entropy, and the value of its switches."""
 
     knobs: tuple[str, ...]
     meaning: str
@@ -93,7 +93,7 @@ STRENGTHS: dict[str, float] = {
 
 
 def own_methods(losses: Sequence[str], augmentations: Sequence[str]) -> dict[str, Method]:
-    """Returns the methods that a configuration brings: the names of its own losses and augmentations."""
+    """Returns the methods that a configuration adds, named after its losses and augmentations."""
     changes = {
         "own_loss": (losses, "the configuration's own loss in place of the cross-entropy"),
         "own_augment": (augmentations, "the configuration's own augmentation, after the built-in ones"),
@@ -106,7 +106,7 @@ def own_methods(losses: Sequence[str], augmentations: Sequence[str]) -> dict[str
 
 
 def parts_of(method: str, methods: Mapping[str, Method] = METHODS) -> list[str] | None:
-    """Returns the names that a method joins with '+'; None where one is unknown, or two exclude each other.
+    """Splits a method at '+'; None if a name is unknown or two exclude each other.
 
     Example:
       >>> parts_of("balanced+group_dro"), parts_of("group_dro+group_dro_reference")
@@ -123,7 +123,7 @@ def parts_of(method: str, methods: Mapping[str, Method] = METHODS) -> list[str] 
 def knobs_of(
     method: str, strengths: Mapping[str, float] | None = None, methods: Mapping[str, Method] = METHODS
 ) -> Knobs:
-    """Returns a method's knobs; `strengths` takes the place of `STRENGTHS` where it has a value.
+    """Returns a method's knobs; `strengths` overrides `STRENGTHS`.
 
     Example:
       >>> knobs_of("balanced+group_dro", {"dro_step": 0.1, "cutmix": 0.9})[:6]
@@ -135,7 +135,7 @@ def knobs_of(
 
 
 def active_knobs(names: Iterable[str], methods: Mapping[str, Method] = METHODS) -> tuple[str, ...]:
-    """Returns, sorted, the knobs that any of the named methods sets, which their common program must hold.
+    """Returns the sorted knobs set by any of the named methods, which their common program must hold.
 
     Example:
       >>> active_knobs(["ce", "balanced+group_dro"])

@@ -1,4 +1,4 @@
-"""A trained network as a value: a pure function of images, to a file and back, to Flax and to PyTorch."""
+"""A trained network as a pure function of images, with conversion to files, Flax and PyTorch."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ from flipjax.training.network import Weights, build, logits_of, model_of, weight
 ABOUT = "flipjax_model"
 BATCH = 16
 """Images at once, as a sweep evaluates them: the same program gives the same bits."""
-# A block of PyTorch's U-Net is a Sequential: convolution, norm, ReLU, twice.
+# A block of PyTorch's U-Net is a Sequential of convolution, norm and ReLU, twice.
 LAYERS = {"first": "0", "first_norm": "1", "second": "3", "second_norm": "4"}
 LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 COUNT = "num_batches_tracked"
@@ -37,12 +37,12 @@ COUNT = "num_batches_tracked"
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """A network and its weights, a pytree whose leaves are the weights; calling it is pure.
+    """A network and its weights: a pytree whose leaves are the weights, callable as a pure function.
 
     Attributes:
         weights: parameters and running statistics.
         spec: of the network.
-        class_names: C names, the background's first.
+        class_names: C names, background first.
         size: side of the training images, in pixels.
 
     Example:
@@ -59,12 +59,12 @@ class Model:
 
     @property
     def stride(self) -> int:
-        """What must divide height and width."""
+        """The required divisor of height and width."""
         return self.spec.stride
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment of this network alone, as the functions of `flipjax.training` take it."""
+        """The experiment of this network, for the functions of `flipjax.training`."""
         return _experiment(self.spec, len(self.class_names))
 
     def __call__(self, images: Any) -> jax.Array:
@@ -83,11 +83,11 @@ class Model:
         return logits_of(self.experiment, self.weights, images.astype(jnp.float32))
 
     def logits(self, images: Any) -> np.ndarray:
-        """Returns logits (n, H, W, C) float32 of any number of images (n, H, W, 3), uint8 or in [0, 1]."""
+        """Returns logits (n, H, W, C) float32 of images (n, H, W, 3), uint8 or in [0, 1], in batches."""
         return self._by_batches(_logits, images)
 
     def predict(self, images: Any) -> np.ndarray:
-        """Returns classes (n, H, W) uint8 of images as `logits` takes them; 0 is the background."""
+        """Returns classes (n, H, W) uint8 of images as in `logits`; 0 is the background."""
         return self._by_batches(_classes, images)
 
     def _by_batches(self, function: Callable, images: Any) -> np.ndarray:
@@ -96,7 +96,7 @@ class Model:
             raise ValueError(f"images: expected floats in [0, 1], or uint8; found {images.min()} to {images.max()}")
         parts = []
         for part in _batches(images):
-            # Filled up to a power of two: few programs, whatever the number of images.
+            # Padding to a power of two keeps the number of compiled programs small.
             size = 2 ** (len(part) - 1).bit_length()
             parts.append(np.asarray(function(self, np.resize(part, (size, *part.shape[1:]))))[: len(part)])
         return np.concatenate(parts)
@@ -104,9 +104,9 @@ class Model:
     def decompose(self, images: Any, labels: Any) -> metrics.Decomposition:
         """Returns `flipjax.metrics.decompose` of images and labels (n, H, W), leaves numpy.
 
-        On a sweep's images it has the bits that the sweep stored.
+        On a sweep's images the result equals the stored one bit for bit.
         """
-        # Two programs: in one, the sum of entropies is fused with the last layer and rounded otherwise.
+        # In a single program the entropy sum would be fused with the last layer and rounded differently.
         pairs = zip(_batches(images), _batches(labels), strict=True)
         parts = [metrics.decompose(self.logits(part), truth) for part, truth in pairs]
         return jax.tree.map(np.asarray, metrics.concatenate(parts))
@@ -116,10 +116,10 @@ class Model:
         return model_of(self.experiment, self.weights, training=False)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Returns the weights under PyTorch's names, at PyTorch's axis order.
+        """Returns the weights under PyTorch's names and in its axis order.
 
-        The small U-Net's names are those of `sweeps/examples/benchmark_pytorch.py`, the large ones' those of
-        segmentation_models_pytorch. A network of one's own keeps its names and its axis order.
+        The small U-Net uses the names of `sweeps/examples/benchmark_pytorch.py`, the large ones those of
+        segmentation_models_pytorch. A user's own network keeps its names and axis order.
         """
         flat = {_name(self.spec, path): leaf for path, leaf in _flat(self.weights).items()}
         arrays = {name: _torch_array(self.spec, name, np.asarray(leaf)) for name, leaf in flat.items()}
@@ -129,7 +129,7 @@ class Model:
         return arrays
 
     def save(self, path: str | Path) -> Path:
-        """Writes `state_dict` as a .safetensors file that describes its network; PyTorch reads it, too."""
+        """Writes `state_dict` and a description of the network as .safetensors, which PyTorch can read."""
         fields = {field.name: getattr(self.spec, field.name) for field in dataclasses.fields(self.spec)}
         fields |= {"build": self.spec.title if self.spec.build else "", "weights": ""}
         about = json.dumps({"spec": fields, "class_names": self.class_names, "size": self.size})
@@ -141,15 +141,15 @@ class Model:
 
 
 def load_model(path: str | Path, *, build: Callable[..., nnx.Module] | None = None) -> Model:
-    """Reads a file that `Model.save` wrote.
+    """Reads a file written by `Model.save`.
 
     Args:
-        path: of the file.
-        build: the function that makes the network, `config.model.build`, where that is one's own.
+        path: the file.
+        build: `config.model.build`, for a user's own network.
 
     Raises:
-        WeightsError: the file is missing, damaged or another program's; or `build` is missing, superfluous, or makes a
-            network of other weights.
+        WeightsError: the file is missing, damaged or not flipjax's; or `build` is missing, superfluous, or builds a
+            network with other weights.
     """
     path = Path(path).expanduser()
     arrays, metadata = read_digested(path)
@@ -176,7 +176,7 @@ def from_state_dict(
     """Returns the model of a `state_dict`.
 
     Raises:
-        WeightsError: arrays are missing, unused or misshapen; names them.
+        WeightsError: arrays are missing, unused or misshapen.
     """
     outline = jax.eval_shape(lambda: draw_weights(spec, len(class_names), jax.random.key(0)))
     paths = {_name(spec, path): (path, leaf) for path, leaf in _flat(outline).items()}
@@ -189,7 +189,7 @@ def from_state_dict(
 
 
 def draw_weights(spec: ModelSpec, num_classes: int, key: jax.Array) -> Weights:
-    """Returns a network's first weights."""
+    """Returns a network's initial weights."""
     return weights_of(build(_experiment(spec, num_classes), key))
 
 
@@ -209,7 +209,7 @@ def _name(spec: ModelSpec, path: tuple) -> str:
     if path[0] == "head":
         return f"head.{LEAVES[path[1]]}"
     part, level, layer, *leaf = path
-    # Without a norm, PyTorch's convolution has the offset.
+    # Without a norm, PyTorch's convolution has the bias.
     layer = layer.removesuffix("_norm") if spec.norm == "none" else layer
     return f"{part}.{level}.{LAYERS[layer]}.{LEAVES[leaf[0]] if leaf else 'weight'}"
 
@@ -234,7 +234,7 @@ def _jax_array(spec: ModelSpec, name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _pointwise(spec: ModelSpec, name: str) -> bool:
-    """Whether a weight is a matrix here and a 1 x 1 convolution in PyTorch."""
+    """Returns whether a weight is a matrix here but a 1 x 1 convolution in PyTorch."""
     return spec.title == "unet" and name == "head.weight"
 
 

@@ -1,4 +1,4 @@
-"""From a configuration to programs (one compiled program each) and their members. Imports no JAX."""
+"""Plans the programs of a configuration, each compiled once, and their members. Imports no JAX."""
 
 import dataclasses
 import itertools
@@ -29,7 +29,7 @@ GALLERY_RHO = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One member before it has arrays: its name, the value of every axis, static ones first, and its knobs."""
+    """A member without arrays: its name, the values of all axes (static first) and its knobs."""
 
     name: str
     axes: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Setting:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The axes as columns of a table, blank where the member's method has no use for one."""
+        """The axes as table columns, blank where the member's method does not use one."""
         return {name: "" if value is None else value for name, value in self.axes.items()}
 
 
@@ -46,8 +46,8 @@ class Setting:
 class Program:
     """One static experiment and the members that share its program; `rhos` are all levels of the grid.
 
-    `part` is empty where these are all members, and else names the choice of them. `identity` is a digest of the whole
-    configuration and the program's place in it: files of a run carry it, so that no other run's are taken for them.
+    `part` is empty for all members, and otherwise names the subset. `identity` is a digest of the configuration and the
+    program's place in it, stored in a run's files so that those of another run are rejected.
     """
 
     name: str
@@ -64,15 +64,15 @@ class Program:
 
     @property
     def epochs(self) -> tuple[int, ...]:
-        """Epochs that each member runs at most: JTT's first run comes on top."""
+        """The most epochs of each member, including JTT's first run."""
         return tuple(self.experiment.train.epochs + int(setting.knobs.jtt_epochs) for setting in self.settings)
 
 
 def plan(config: Config) -> list[Program]:
-    """Returns the programs of a configuration, one for each setting of `config.grid`, each with the members of all.
+    """Returns the programs of a configuration, one per setting of `config.grid`, each with all members.
 
     Raises:
-      ConfigError: for a field that cannot run.
+      ConfigError: a field is invalid.
     """
     check(config)
     _check_names(config)
@@ -97,9 +97,9 @@ def plan(config: Config) -> list[Program]:
 
 
 def member_axes(config: Config) -> list[dict[str, Any]]:
-    """Returns the value of every axis for each member: of `config.members`, each with the product of the other axes.
+    """Returns each member's axis values: every entry of `config.members` with the product of the other axes.
 
-    A knob that a method does not use is None, and members that would be the same training are one.
+    Knobs that a method does not use are None, and members with identical training are merged.
     """
     names = [name for name in AXES if name in config.axes or any(name in own for own in config.members)]
     methods = methods_of(config)
@@ -115,20 +115,20 @@ def member_axes(config: Config) -> list[dict[str, Any]]:
 
 
 def values_of(config: Config, name: str) -> tuple[Any, ...]:
-    """Returns all values of an axis, those of `config.members` among them, or else the one that all members have."""
+    """Returns all values of an axis, including those of `config.members`."""
     listed = [own[name] for own in config.members if name in own]
     others = () if listed and all(name in own for own in config.members) else _unlisted(config, name)
     return tuple(dict.fromkeys([*listed, *others]))
 
 
 def _unlisted(config: Config, name: str) -> tuple[Any, ...]:
-    """Returns the values of an axis for members whose setting in `config.members` does not have it."""
+    """Returns the values of an axis for members whose entry in `config.members` omits it."""
     section, _, key = AXES[name].partition(".")
     return tuple(config.axes.get(name, (config[section].get(key),)))
 
 
 def methods_of(config: Config) -> dict[str, Method]:
-    """Returns the methods by name, the configuration's own losses and augmentations behind those that ship."""
+    """Returns the methods by name: built-in ones, then the configuration's own losses and augmentations."""
     losses, augmentations = (map(name_of, functions_of(config.train[field])) for field in ("loss", "augment"))
     return METHODS | own_methods([*losses], [*augmentations])
 
@@ -153,7 +153,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     """Returns the static half of a checked configuration, with dotted `overrides` from its grid.
 
     Raises:
-      ConfigError: for fields that do not go together.
+      ConfigError: fields are incompatible.
     """
     parts: dict[str, Any] = {}
     for section, spec in STATIC.items():
@@ -189,9 +189,9 @@ def _check_model(built: Experiment) -> None:
 
 
 def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: Mapping[str, Any]) -> Setting:
-    """Returns the setting of a member from the values of its axes, which are not checked and may be traced.
+    """Returns a member's setting from its axis values, which are unchecked and may be traced.
 
-    `static` are those of the grid by their dotted names.
+    `static` holds the values of the grid by dotted name.
     """
     strengths = {**config.knobs} | {knob: values[knob] for knob in STRENGTHS if values.get(knob) is not None}
     knobs = knobs_of(values["method"], strengths, methods_of(config))
@@ -201,7 +201,7 @@ def setting_of(config: Config, values: Mapping[str, Any], *, name: str, static: 
 
 
 def check_setting(experiment: Experiment, setting: Setting, config: Config) -> None:
-    """Raises ConfigError where a setting needs a part that no planned member needs and the program leaves out."""
+    """Raises ConfigError if a setting needs a part that the program leaves out because no planned member needs it."""
     method = setting.axes["method"]
     parts = parts_of(method, methods_of(config))
     if parts is None or not set(active_knobs([method], methods_of(config))) <= set(experiment.active_knobs):
@@ -230,7 +230,7 @@ def _check_methods(program: Program) -> None:
 
 
 def restrict(program: Program, names: Collection[str]) -> Program:
-    """Returns the program with those of its members that `names` holds; all of them are the program itself."""
+    """Returns the program with only the members in `names`; the program itself if these are all."""
     chosen = set(names)
     settings = tuple(setting for setting in program.settings if setting.name in chosen)
     if len(settings) == len(program.settings):
@@ -240,9 +240,9 @@ def restrict(program: Program, names: Collection[str]) -> Program:
 
 
 def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set[str]:
-    """Returns the names of the members of shard `index` of `count`, from 0: dealt out in the order of their contents.
+    """Returns the names of the members of shard `index` (from 0) of `count`, dealt in the order of their contents.
 
-    Neither the order of the grid nor other shards matter, and shards differ by one member at most.
+    The result does not depend on the order of the grid, and shard sizes differ by at most one.
     """
     settings = [setting for program in programs for setting in program.settings]
     contents = {
@@ -252,14 +252,14 @@ def shard_members(programs: Sequence[Program], *, index: int, count: int) -> set
 
 
 def select(program: Program, *, rho: float = GALLERY_RHO) -> str:
-    """Returns the name of the member whose rho is nearest to `rho`, by default the one of the gallery; the first."""
+    """Returns the name of the first member whose rho is nearest to `rho`, by default the gallery's."""
     return min(program.settings, key=lambda setting: abs(setting.axes["rho"] - rho)).name
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Returns the first dotted field in which two configurations differ, with both values, or None.
+    """Returns the first dotted field that differs between two configurations, with both values, or None.
 
-    How much memory there is, and which weights are kept, makes no other run.
+    Memory limits and which weights are kept do not distinguish runs.
     """
     before, after = leaves(old), leaves(new)
     for name in sorted((before.keys() | after.keys()) - SAME_RUN):

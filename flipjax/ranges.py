@@ -1,4 +1,4 @@
-"""Ranges of configuration keys: a test of values, and its words for errors."""
+"""Ranges of configuration keys: a test of values and a description for errors."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ MANY = 10**6
 
 
 class Range(NamedTuple):
-    """A set of values: `accepts` tests one of the right type, `text` names the set in an error."""
+    """A set of values: `accepts` tests a value of the right type, `text` describes the set in errors."""
 
     accepts: Callable[[Any], bool]
     text: str
@@ -22,7 +22,7 @@ def one_of(*choices: Any) -> Range:
 
 
 def within(low: float, high: float = MANY) -> Range:
-    """Returns the range of numbers from `low` to `high`; no NaN is in it."""
+    """Returns the range of numbers from `low` to `high`, without NaN."""
     return Range(lambda value: low <= value <= high, f"a number in [{low}, {high}]")
 
 
@@ -37,7 +37,7 @@ def above(low: float) -> Range:
 
 
 def subset(*choices: str) -> Range:
-    """Returns the range of tuples of one or more different names among `choices`."""
+    """Returns the range of non-empty tuples of distinct names in `choices`."""
 
     def accepts(value: Any) -> bool:
         return 0 < len(value) == len(set(value)) and set(value) <= set(choices)
@@ -46,7 +46,7 @@ def subset(*choices: str) -> Range:
 
 
 def functions(arguments: str, result: str) -> Range:
-    """Returns the range of None, a function, and tuples of functions, each with another name."""
+    """Returns the range of None, a function, and tuples of functions with distinct names."""
 
     def accepts(value: Any) -> bool:
         names = [name_of(function) for function in functions_of(value)]
@@ -56,13 +56,13 @@ def functions(arguments: str, result: str) -> Range:
 
 
 def functions_of(value: Any) -> tuple[Any, ...]:
-    """Returns the functions (or classes) of a key's value: itself, or those that a tuple holds; else none."""
+    """Returns the functions or classes in a key's value: the value itself or a tuple's items; otherwise none."""
     values = tuple(value) if isinstance(value, tuple | list) else (value,)
     return values if all(map(callable, values)) else ()
 
 
 def name_of(function: Any) -> str:
-    """Returns a function's `__name__`, of a `functools.partial` without one that of its function.
+    """Returns a function's `__name__`; for a `functools.partial` without one, that of its function.
 
     Example:
         >>> name_of(functools.partial(print, 1)), name_of(3)

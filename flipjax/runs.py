@@ -1,4 +1,4 @@
-"""A sweep from Python: `run` trains what a folder lacks by the engine of the command line; `open_run` reads one."""
+"""Sweeps from Python: `run` trains a folder's missing members as the command line does; `open_run` reads one."""
 
 import dataclasses
 import functools
@@ -38,16 +38,16 @@ def run(
     fresh: bool = False,
     fail_fast: bool = False,
 ) -> "Run":
-    """Trains the members that a run folder lacks, writes tables and page, and returns the run.
+    """Trains the missing members of a run folder, writes its tables and page, and returns the run.
 
-    A call that was interrupted continues where it is made again; of a finished run it trains nothing.
+    Repeating an interrupted call continues it; for a finished run it trains nothing.
 
     Args:
-        config: as `flipjax.configure` takes it.
+        config: as in `flipjax.configure`.
         changes: values of other keys, by dotted name.
-        data: images in memory, of `flipjax.data.from_arrays`.
-        workdir: the run folder; by default runs/NAME, as on the command line, and runs/NAME-DIGEST where changes or
-            data make another run.
+        data: images in memory, from `flipjax.data.from_arrays`.
+        workdir: the run folder; by default runs/NAME, as on the command line, and runs/NAME-DIGEST if changes or
+            data make a different run.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
 
@@ -75,17 +75,17 @@ def open_run(folder: str | Path) -> "Run":
 
 
 class Run:
-    """A run folder; its tables are data frames, read when they are asked for, as `flipjax.results.load` has them."""
+    """A run folder; its tables are data frames, read on access with `flipjax.results.load`."""
 
     def __init__(self, folder: Path, config: Config | None = None, data: ArrayData | None = None):
-        """Reads results.csv; `config` and `data` are those of the call that made the run."""
+        """Reads results.csv; `config` and `data` come from the call that made the run."""
         self.folder = folder
         self.data = data
         self.tables: RunData = load(folder)
         self._config = config
 
     def __repr__(self) -> str:
-        """Names the folder, and counts its members."""
+        """Shows the folder and the number of members."""
         return f"<Run {self.folder}: {len(self.members)} members; .results .members .history .images .summary>"
 
     def _repr_html_(self) -> str:
@@ -98,27 +98,27 @@ class Run:
 
     @property
     def results(self) -> pd.DataFrame:
-        """results.csv: a row a member, selection rule, split and group."""
+        """results.csv, one row per member, selection rule, split and group."""
         return self.tables.members
 
     @property
     def history(self) -> pd.DataFrame:
-        """history.csv: a row a member and epoch."""
+        """history.csv, one row per member and epoch."""
         return self.tables.history
 
     @property
     def images(self) -> pd.DataFrame:
-        """A row a member, selection rule, split and image."""
+        """One row per member, selection rule, split and image."""
         return self.tables.images
 
     @property
     def summary(self) -> pd.DataFrame:
-        """A row a setting, selection rule and quantity, over seeds."""
+        """One row per setting, selection rule and quantity, over seeds."""
         return self.tables.summary
 
     @cached_property
     def members(self) -> pd.DataFrame:
-        """A row a member: the axes that differ, status, epochs, and the epoch that the first rule kept."""
+        """One row per member: varied axes, status, epochs, and the epoch kept by the first rule."""
         rows = self.results.drop_duplicates("member").set_index("member")
         axes = rows.loc[:, :"split"].iloc[:, :-1]
         varied = axes.columns[axes.nunique(dropna=False) > 1]
@@ -126,7 +126,7 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The configuration; of a run that was opened, without functions of one's own."""
+        """The configuration; for an opened run, without the user's functions."""
         if self._config is not None:
             return self._config
         config = default_config()
@@ -145,25 +145,25 @@ class Run:
         return RunMember(self, name)
 
     def report(self) -> str:
-        """Draws the page where something changed, and returns its tables as text."""
+        """Redraws the page if something changed, and returns its tables as text."""
         return build_report(self.folder)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunMember:
-    """A member of a run, by its name."""
+    """A member of a run."""
 
     run: Run
     name: str
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """Its rows of results.csv."""
+        """The member's rows of results.csv."""
         return self.run.results[self.run.results["member"] == self.name]
 
     @property
     def axes(self) -> dict[str, Any]:
-        """Its value of every axis."""
+        """The member's value of every axis."""
         row = self.results.iloc[0]
         names = [str(name) for name in self.results.columns]
         return {name: row[name] for name in names[1 : names.index("split")]}
@@ -177,26 +177,26 @@ class RunMember:
         raise DamagedError(f"{self.run.folder}: expected the results of {self.name}; found none")
 
     def decomposition(self, part: str = "test", rule: str | None = None) -> Decomposition:
-        """Returns the stored decomposition of `val` or `test`, of what a selection rule kept: the first by default."""
+        """Returns the stored decomposition of `val` or `test` for a selection rule, the first by default."""
         return self._cell[1].decomposition(self.name, part, selection=rule)
 
     def images(self) -> Benchmark:
-        """Returns the images that it was trained, validated and tested on, as `flipjax.data.benchmark` does."""
+        """Returns the member's training, validation and test images, as `flipjax.data.benchmark` does."""
         own = {name: value for name, value in self.axes.items() if name.startswith(("pool.", "split."))}
         config = configure(self.run.config, own)
         config.grid = default_config().grid
         return benchmark(config, rho=self.axes["rho"], seed=int(self.axes["seed"]), data=self.run.data)
 
     def model(self, rule: str | None = None, *, build: Callable | None = None) -> Model:
-        """Returns the network with the weights that a selection rule kept, the first by default.
+        """Returns the network with the weights kept by a selection rule, the first by default.
 
         Args:
-            rule: of `config.train.selection`; `config.population.keep` says which have weights.
-            build: the function that makes the network, where that is one's own and the run was opened.
+            rule: of `config.train.selection`; `config.population.keep` sets which have weights.
+            build: the function that builds a user's own network, needed for an opened run.
 
         Raises:
-            FileNotFoundError: the run kept no such weights.
-            WeightsError: the file is damaged, or wants `build`.
+            FileNotFoundError: the run did not keep these weights.
+            WeightsError: the file is damaged, or needs `build`.
         """
         path, cell = self._cell
         rule = rule or cell.selections[0]
@@ -208,7 +208,7 @@ class RunMember:
         return load_model(file, build=build or self._own_network())
 
     def _own_network(self) -> Callable | None:
-        """Returns the function that makes its network, where the run's configuration has it."""
+        """Returns the function that builds the network, if the run's configuration has one."""
         config = self.run.config
         functions = [config.model.build, *(own.get("model.build") for own in static_settings(config))]
         asked = self.axes.get("model.build", name_of(config.model.build) if config.model.build else "none")

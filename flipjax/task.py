@@ -40,11 +40,11 @@ class Task(NamedTuple):
 
 
 def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
-    """Loads the program's pool and splits it, and returns the program with the groups of that pool, too.
+    """Loads and splits the program's pool; returns the program with the pool's groups, and the task.
 
-    `data` takes the pool's place: its `pool` and `catalog`, for a configuration of `with_data`.
+    The `pool` and `catalog` of `data` replace the pool, for a configuration from `with_data`.
 
-    For errors see the pools and `flipjax.data.split.split_pool`.
+    See the pools and `flipjax.data.split.split_pool` for errors.
     """
     spec = program.experiment
     if (spec.pool.name == "arrays") != (data is not None):
@@ -60,21 +60,21 @@ def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
 
 
 def with_data(config: Config, data: Any) -> Config:
-    """Returns a configuration whose pool is `data`: its `pool` and `catalog`, as `flipjax.data.from_arrays` makes."""
+    """Returns a configuration whose pool is `data`, with `pool` and `catalog` as from `flipjax.data.from_arrays`."""
     config = config.copy_and_resolve_references()
     config.pool.update(name="arrays", size=int(data.pool.images.shape[1]), root=data.catalog.content[:16])
     return config
 
 
 def starting_weights(experiment: Experiment, *, whole: bool = False) -> Weights:
-    """Returns parameters and statistics of the file that `model.weights` names, or none of either.
+    """Returns the parameters and statistics in the file `model.weights`, or none.
 
     Args:
         experiment: with the groups of its pool.
         whole: whether an encoder alone is an error.
 
     Raises:
-        ConfigError: if the file does not hold weights of the model.
+        ConfigError: the file does not hold weights of the model.
     """
     model = experiment.model
     if not model.weights:
@@ -89,16 +89,16 @@ def starting_weights(experiment: Experiment, *, whole: bool = False) -> Weights:
 def make_members(program: Program, task: Task) -> list[Member]:
     """Returns the members.
 
-    Members of one seed share a PRNG key across rho, so that levels differ only in their index tables.
+    Members of a seed share a PRNG key across rho, so levels differ only in their index tables.
     """
     n_train = training_size(program, task.catalog, task.split)
     return [make_member(setting, task, n_train=n_train, rhos=program.rhos) for setting in program.settings]
 
 
 def make_member(setting: Setting, task: Task, *, n_train: int, rhos: Sequence[float]) -> Member:
-    """Returns the member of a setting, whose numbers may be arrays of JAX, traced ones too.
+    """Returns the member of a setting, whose numbers may be JAX arrays, including traced ones.
 
-    A traced rho that the pool does not allow gives a learning rate of NaN: such a member diverges in its first epoch.
+    A traced rho that the pool does not allow sets the learning rate to NaN, so the member diverges in its first epoch.
     """
     axes = setting.axes
     rate = axes["learning_rate"]
@@ -127,7 +127,7 @@ def table_of(setting: Setting, catalog: Catalog, split: Split, *, n_train: int, 
 
 
 def training_size(program: Program, catalog: Catalog, split: Split) -> int:
-    """Returns n_train, or the largest that every rho allows; ConfigError where it holds no batch."""
+    """Returns n_train, or the largest that every rho allows; raises ConfigError if it is less than a batch."""
     n_train = program.experiment.split.n_train or largest_n_train(catalog, split, rhos=program.rhos)
     batch_size = program.experiment.train.batch_size
     if n_train < batch_size:
@@ -137,10 +137,10 @@ def training_size(program: Program, catalog: Catalog, split: Split) -> int:
 
 
 def check_sizes_of(program: Program) -> None:
-    """Checks the sizes of a program's pool as its sweep would, but reads no pixel and draws nothing.
+    """Checks the sizes of a program's pool as its sweep would, without reading or drawing images.
 
     Raises:
-        ConfigError: there is no such pool, it has other classes or scenes, or a method cannot use it.
+        ConfigError: the pool is missing, has other classes or scenes, or cannot be used by a method.
         ValueError: it is too small.
     """
     spec = program.experiment
@@ -160,12 +160,12 @@ def _listed_catalog(spec: PoolSpec) -> Catalog:
 
 
 def check_pool(program: Program, catalog: Catalog) -> None:
-    """Raises ConfigError where a method cannot run on the program's pool."""
+    """Raises ConfigError if a method cannot run on the program's pool."""
     if "swap" in program.experiment.active_knobs and catalog.kind != "composite":
         raise ConfigError("config.axes.method", "a composite pool, whose scenes can change, for bg_swap", "photos")
 
 
-# The effect of a knob where the training set lacks a group.
+# The effect of a knob if the training set lacks a group.
 WITHOUT_A_GROUP = {
     "cutmix": "its images take a random colour instead of a partner's background",
     "balanced": "batches are drawn evenly over the groups that exist",
@@ -174,7 +174,7 @@ WITHOUT_A_GROUP = {
 
 
 def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str]:
-    """Returns a line for each method whose members at some rho lack a group that it is about."""
+    """Returns a line for each method whose members at some rho lack a group that the method needs."""
     levels: dict[tuple[str, str], set[float]] = {}
     for setting, member in zip(program.settings, members, strict=True):
         if np.bincount(member.groups, minlength=program.experiment.groups.count).min() == 0:
@@ -188,18 +188,18 @@ def missing_group_notes(program: Program, members: Sequence[Member]) -> list[str
 
 
 def check_scenes(task: Task, wanted: Config) -> None:
-    """Raises ConfigError where the pool has not the scenes that `config.intervene` wants."""
+    """Raises ConfigError if the pool lacks the scenes required by `config.intervene`."""
     if wanted.scenes in ("sampled", "both") and task.pool.kind != "composite":
         raise ConfigError("config.intervene.scenes", "mean or none for a pool of photos", wanted.scenes)
 
 
 def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array, jax.Array]:
-    """Returns training scenes of each of S kinds of a composite pool, (S, D, H, W, channels) in 0..1, and weights (D,).
+    """Returns a composite pool's training scenes of each kind, (S, D, H, W, channels) in 0..1, and weights (D,).
 
     Args:
         task: of the program.
-        wanted: `config.intervene`, checked by `check_scenes`.
-        seed: of the split, and so of the draw: the same scenes for all members.
+        wanted: `config.intervene`, as checked by `check_scenes`.
+        seed: of the split and the draw, so that all members use the same scenes.
     """
     scenes = task.split.train.scenes
     kinds = task.catalog.scene_kind[scenes]
@@ -214,9 +214,9 @@ def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array
 
 
 def split_evenly(log_odds: np.ndarray) -> np.ndarray:
-    """Returns the split point (F,) of log-odds (n, K, F) of validation images, which hold the classes evenly.
+    """Returns the split point (F,) of log-odds (n, K, F) of validation images with balanced classes.
 
-    With two classes it is the median, with more the quota of equal class frequencies.
+    It is the median for two classes, and the quota of equal class frequencies for more.
     """
     F = log_odds.shape[-1]
     return split_point(log_odds, prior=None if F == 2 else np.full(F, 1 / F))

@@ -1,4 +1,4 @@
-"""How a long command says how far it is: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of long commands: a live bar on a terminal, plain lines elsewhere."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ LINES = 4
 
 
 def clock(seconds: float) -> str:
-    """Returns a duration as minutes and seconds, with hours where there are any.
+    """Formats a duration as minutes and seconds, with hours if any.
 
     Example:
       >>> clock(75.2), clock(3675)
@@ -25,9 +25,9 @@ def clock(seconds: float) -> str:
 
 
 def open_closed_streams() -> None:
-    """Opens the null device in place of standard streams that a process was started without, as by daemons and cron.
+    """Opens the null device for missing standard streams, as in processes started by daemons or cron.
 
-    `sys.stdin` stays None, so that who reads it can say that it is closed.
+    `sys.stdin` stays None, so that its readers can report that it is closed.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -37,7 +37,7 @@ def open_closed_streams() -> None:
 
 
 def say(text: str, *, stream: TextIO | None = None) -> None:
-    """Prints a line to a stream, standard error by default; to one whose reader is gone nothing more."""
+    """Prints a line to a stream, standard error by default; does nothing if its reader is gone."""
     out: TextIO = stream or sys.stderr
     try:
         print(text, file=out, flush=True)
@@ -46,15 +46,15 @@ def say(text: str, *, stream: TextIO | None = None) -> None:
 
 
 class Bar:
-    """Shows what is done, and the time left, as a context manager."""
+    """A context manager that shows progress and the time left."""
 
     def __init__(self, what: str, *, total: int, stream: TextIO | None = None):
-        """Starts the clock; `what` names the things that are counted, `total` is how many there are."""
+        """Starts the clock; `what` names the counted items, `total` is their number."""
         self._stream = stream or sys.stderr
         self._total = total
         self._done = 0
         self._start = time.monotonic()
-        # What was done at the first call of `advance`, in which a compilation may be, and when.
+        # Progress and time at the first `advance`, which may include a compilation.
         self._first: tuple[int, float] | None = None
         self._spoken = float("-inf")
         self._bar: Any = _live_bar(self._stream) if self._stream.isatty() or _in_notebook() else None
@@ -79,13 +79,13 @@ class Bar:
             say(text, stream=self._stream)
 
     def skip(self, count: int) -> None:
-        """Counts things that took no time: done by an earlier run, or not needed."""
+        """Counts items that took no time, done by an earlier run or not needed."""
         self._total -= count
         if self._bar is not None:
             self._bar.update(self._task, total=self._total)
 
     def advance(self, count: int, note: str = "", *, last: bool = False) -> None:
-        """Counts what is done now, with a note; plain lines come now and then and at the `last`, with the time left."""
+        """Counts completed items, with a note. Plain lines give the time left, occasionally and at the `last`."""
         now = time.monotonic()
         self._done += count
         self._first = self._first or (self._done, now)
@@ -100,12 +100,12 @@ class Bar:
 
 
 def _in_notebook() -> bool:
-    """Whether a notebook shows the bar; without ipywidgets it could not move."""
+    """Returns whether a notebook can show the bar; it needs ipywidgets to move."""
     return "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
 
 
 def _live_bar(stream: TextIO) -> Any:
-    """Returns a bar of rich, or None where it is not installed: plain lines do as well."""
+    """Returns a rich progress bar, or None if rich is not installed."""
     try:
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -116,7 +116,7 @@ def _live_bar(stream: TextIO) -> Any:
 
 
 def one_line(text: str) -> str:
-    r"""Returns a text as `printable` does, its line breaks written out as well: of a problem, or of one sentence.
+    r"""Escapes line breaks as well as the control characters of `printable`.
 
     Example:
       >>> one_line("a\nb")
@@ -126,7 +126,7 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Returns a text whose control characters are written out, so that a name of a file cannot steer a terminal.
+    r"""Escapes control characters, so that a file name cannot control the terminal.
 
     Example:
       >>> printable("a\x1b[2Jb\udcff\n  c")

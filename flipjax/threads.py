@@ -1,4 +1,4 @@
-"""Threads on the cores that this process may use."""
+"""Threads on this process's available cores."""
 
 import collections
 import os
@@ -19,9 +19,9 @@ def cores() -> int:
 
 
 def in_order(work: Callable[[Job], Out], jobs: Iterable[Job]) -> Iterator[Out]:
-    """Maps over jobs on all cores, in order; only a few results are ahead of what is taken.
+    """Maps over jobs on all cores, in order, computing only a few results ahead of the consumer.
 
-    Threads, because Pillow, NumPy and hashlib release the interpreter lock in all that takes long.
+    Threads suffice because Pillow, NumPy and hashlib release the GIL in long operations.
 
     Example:
       >>> list(in_order(abs, [-1, 2, -3]))

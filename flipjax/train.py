@@ -1,4 +1,4 @@
-"""`make_train`: the training of a configuration as a pure function, for the transformations of JAX.
+"""`make_train`: training of a configuration as a pure function, for JAX transformations.
 
 train = flipjax.make_train("smoke")
 trained = jax.jit(train)(train.member(rho=0.9, seed=0))
@@ -30,10 +30,10 @@ from flipjax.training.run import Data, Trained, train_member
 
 
 def configure(config: Any, changes: Mapping[str, Any] | None = None) -> Config:
-    """Returns a configuration of its own: a shipped one by name, that of a file, or a copy, with dotted keys changed.
+    """Returns a new configuration, shipped, from a file or copied, with dotted keys changed.
 
     Raises:
-        ConfigError: there is no such configuration or key.
+        ConfigError: unknown configuration or key.
 
     Example:
         >>> config = configure("smoke", {"train.epochs": 2, "axes.rho": (0.5, 0.9)})
@@ -57,7 +57,7 @@ def configure(config: Any, changes: Mapping[str, Any] | None = None) -> Config:
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """All that members are made from, on the host; equal where `identity` is, so that equal setups share programs."""
+    """Host data from which members are made; equal if `identity` is, so that equal setups share programs."""
 
     identity: str
     config: Config = dataclasses.field(compare=False)
@@ -66,10 +66,10 @@ class Setup:
     n_train: int = dataclasses.field(compare=False)
 
     def setting(self, values: Mapping[str, Any]) -> Setting:
-        """Returns the setting of some axes, the configuration's first values for the others; numbers are checked.
+        """Returns the setting of some axes, with the configuration's first values for the others; checks numbers.
 
         Raises:
-            ConfigError: there is no such axis, a value is out of its range, or the program has no such method.
+            ConfigError: unknown axis, value out of range, or method not in the program.
         """
         for name, value in values.items():
             if name not in AXES:
@@ -89,18 +89,18 @@ class Setup:
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["data", "start"], meta_fields=["experiment", "setup"])
 @dataclasses.dataclass(frozen=True, eq=False)
 class Train:
-    """The training of a configuration: a pure function of a member, for jit, vmap, `lax.map` and `shard_map`.
+    """Training of a configuration as a pure function of a member, for jit, vmap, `lax.map` and `shard_map`.
 
-    It is a pytree as well, of the pool, the tables and the starting weights. Closed over they are constants of the
-    program; a large pool is better an argument: `jax.jit(lambda train, member: train(member))`.
+    It is also a pytree of the pool, the tables and the starting weights. When closed over, these are constants of the
+    program; pass a large pool as an argument instead: `jax.jit(lambda train, member: train(member))`.
 
-    On a CPU `lax.map` is faster than vmap and has the bits of a sweep; on accelerators vmap trains members side by
+    On a CPU `lax.map` is faster than vmap and equals a sweep bit for bit; on accelerators vmap trains members side by
     side, equal to rounding.
 
     Attributes:
         data: pool and tables.
-        start: weights to start from; those that are absent are drawn from the member's key.
-        experiment: decides the program.
+        start: initial weights; absent ones are drawn from the member's key.
+        experiment: determines the program.
         setup: makes the members.
     """
 
@@ -110,36 +110,36 @@ class Train:
     setup: Setup
 
     def __call__(self, member: Member) -> Trained:
-        """Trains a member from its first weights to its test images.
+        """Trains a member and evaluates it on the test images.
 
         Raises:
-            ConfigError: an axis of the mesh is of type Explicit.
+            ConfigError: a mesh axis has type Explicit.
         """
         return train_member(self.experiment, _on_automatic_axes(member), self.data, self.start)
 
     def member(self, **axes: Any) -> Member:
-        """Returns a member, with the configuration's first value for each axis that is not given.
+        """Returns a member, with the configuration's first value for each omitted axis.
 
         Args:
-            **axes: rho, seed, method, learning_rate and all else that `config.axes` may have. Python numbers are
-                checked. Arrays of JAX may be traced, all but `method` and `schedule`: a rho that the pool does not
-                allow ends as DIVERGED, and rho n is rounded in float32.
+            **axes: rho, seed, method, learning_rate and any other key of `config.axes`. Python numbers are checked. All
+                but `method` and `schedule` may be traced JAX arrays: then a rho that the pool does not allow ends as
+                DIVERGED, and rho n is rounded in float32.
 
         Raises:
-            ConfigError: there is no such axis, or a value is out of its range.
+            ConfigError: unknown axis or value out of range.
             ValueError: the pool is too small for this rho.
         """
         return self.setup.member(self.setup.setting(axes))
 
     def members(self, settings: Iterable[Mapping[str, Any]] | None = None, **axes: Iterable[Any]) -> Member:
-        """Returns members stacked, leaves (K, ...); without arguments those of the configuration's sweep, in order.
+        """Returns stacked members, leaves (K, ...); without arguments those of the configuration's sweep, in order.
 
         Args:
-            settings: the axes of each member; None: one without any.
-            **axes: the values of further axes, of which every combination is made of every setting.
+            settings: the axes of each member; None: one member without any.
+            **axes: values of further axes; every combination is applied to every setting.
 
         Raises:
-            ConfigError: as `member`; an axis is both in `settings` and in `axes`.
+            ConfigError: as `member`; or an axis is in both `settings` and `axes`.
             ValueError: as `member`.
         """
         if settings is None and not axes:
@@ -156,14 +156,14 @@ class Train:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(self.setup.member, chosen))
 
     def model(self, trained: Trained, rule: str | None = None) -> Model:
-        """Returns the network that a selection rule kept, the first one by default.
+        """Returns the network kept by a selection rule, the first by default.
 
         Args:
-            trained: one member; of a map's result `jax.tree.map(lambda leaf: leaf[i], trained)` takes one.
+            trained: one member; `jax.tree.map(lambda leaf: leaf[i], trained)` takes one from a map's result.
             rule: a name in `config.train.selection`.
 
         Raises:
-            ValueError: several members, or another rule.
+            ValueError: several members, or an unknown rule.
         """
         if jnp.ndim(trained.status):
             raise ValueError(f"trained: expected one member, found {jnp.shape(trained.status)} of a map")
@@ -181,16 +181,16 @@ def make_train(
     data: Any = None,
     start: Model | Weights | None = None,
 ) -> Train:
-    """Returns the training of a configuration; reads its pool, and changes no setting of JAX.
+    """Returns the training of a configuration; reads its pool and changes no JAX settings.
 
     Args:
-        config: a shipped configuration's name, a file, or a ConfigDict, of one program.
-        changes: values by dotted keys, as `{"train.epochs": 4}`.
+        config: a shipped configuration's name, a file or a ConfigDict, with one program.
+        changes: values by dotted key, such as `{"train.epochs": 4}`.
         data: a pool in memory (`flipjax.data.from_arrays`) in place of `config.pool`.
         start: a model, or parts of its weights, to fine-tune.
 
     Raises:
-        ConfigError: a field that cannot run; a grid of several programs; settings of JAX that give other numbers.
+        ConfigError: invalid field, grid of several programs, or JAX settings that would change results.
         ValueError: the pool is too small, or `start` does not fit the network.
 
     Example:
@@ -212,7 +212,7 @@ def make_train(
     experiment = dataclasses.replace(program.experiment, packed=packed)
     n_train = training_size(program, task.catalog, task.split)
     val = task.tables["val"]
-    # Cut here, where they are no traced values.
+    # Boolean masks need concrete values, so index before tracing.
     halves = val.rows[val.refit], val.rows[~val.refit]
     shared = Data(task.pool, val, task.tables["test"].rows, halves)
     weights = starting_weights(experiment) if start is None else _fitting(experiment, start)
@@ -220,7 +220,7 @@ def make_train(
 
 
 def _fitting(experiment: Experiment, start: Model | Weights) -> Weights:
-    """Returns the weights of `start`; ValueError where the experiment's network has no such leaf."""
+    """Returns the weights of `start`; raises ValueError if a leaf does not fit the experiment's network."""
     weights = start.weights if isinstance(start, Model) else start
     shapes = jax.eval_shape(lambda: first_weights(experiment, jax.random.key(0), NO_WEIGHTS))
     given, wanted = (
@@ -235,7 +235,7 @@ def _fitting(experiment: Experiment, start: Model | Weights) -> Weights:
 
 
 def _on_automatic_axes(member: Member) -> Member:
-    """Returns the member; ConfigError where it, or the mesh that is set, has axes of type Explicit."""
+    """Returns the member; raises ConfigError if it or the current mesh has axes of type Explicit."""
     explicit = jax.sharding.AxisType.Explicit
     meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(member))]
     if any(explicit in mesh.axis_types for mesh in meshes):

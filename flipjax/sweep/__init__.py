@@ -1,1 +1,1 @@
-"""The sweep command, and all that touches a run folder."""
+"""The sweep command and all access to run folders."""

@@ -8,7 +8,7 @@ from flipjax.terminal import open_closed_streams
 
 if __name__ == "__main__":
     open_closed_streams()
-    # Before the imports that take time, amid which a signal would be a traceback, or death without a word.
+    # Before the slow imports, during which a signal would print a traceback or kill the process silently.
     Signals().__enter__()
 
 import argparse
@@ -57,7 +57,7 @@ def _parser() -> command.ConfigParser:
 
 
 def _check_functions(programs: Sequence[Program]) -> None:
-    """Tries the functions of a configuration, where it says how many classes there are; else the sweep itself does."""
+    """Checks a configuration's functions if it states the number of classes; otherwise the sweep checks them."""
     from flipjax.training.own import check_own
 
     for program in programs:
@@ -65,7 +65,7 @@ def _check_functions(programs: Sequence[Program]) -> None:
             check_own(dataclasses.replace(program.experiment, groups=groups))
 
 
-# The folder is checked first: what the system refuses later is the disk, and what is written is whole.
+# The folder is checked first, so later system errors concern the disk; files already written are complete.
 @command.main(
     "flipjax sweep",
     system_code=command.SOME_FAILED,
@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
-    """Prints what the programs would do, and what the compiler says of their memory; returns the exit code."""
+    """Prints the plan and its compiled memory use; returns the exit code."""
     from flipjax.sweep import memory
     from flipjax.sweep.dry_run import check_pools, describe_plan
     from flipjax.task import make_task
@@ -125,14 +125,14 @@ def _dry_run(programs: Sequence[Program], options: argparse.Namespace) -> int:
 
 
 def _shard(options: argparse.Namespace, arguments: Sequence[str], folder: Path) -> Shard | None:
-    """Returns which members to train (None: all), once a launcher has run all shards."""
+    """Returns the shard to train (None: all), after a launcher, if any, has run all shards."""
     if options.fresh and (options.shard or options.collect or options.launcher):
         raise ConfigError("--fresh", "a run of all members by one process", "shards, which share a folder")
     if options.launcher:
         if options.shard or options.collect or options.shards < 1:
             raise ConfigError("--launcher", "a number of --shards, and neither --shard nor --collect")
         pairs = dict(text.partition("=")[::2] for text in options.launcher_option)
-        # What the shards could not do, the run that collects says.
+        # The collecting run reports what the shards could not do.
         launch(options.launcher, Jobs(shard_commands(arguments, options.shards), folder / "logs", pairs), say=say)
     return None if options.shard is None else read_shard(options.shard)
 

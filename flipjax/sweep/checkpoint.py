@@ -1,4 +1,4 @@
-"""Checkpoints of a population: the stacked states and what was recorded so far, through Orbax."""
+"""Orbax checkpoints of a population: stacked states and the history so far."""
 
 import errno
 import json
@@ -20,19 +20,19 @@ from flipjax.files import DamagedError, adding_folder, sha256
 MAX_CHECKPOINTS = 2
 SPARE = 2**20
 """Bytes of a disk that a checkpoint leaves free."""
-# Run identity, epoch and SHA-256 of the files, so that a damaged checkpoint, or another run's, is rejected.
+# Run identity, epoch and SHA-256 of the files, so that damaged checkpoints and those of other runs are rejected.
 RECORD = "record.json"
 ARRAYS = "arrays"
 
 
 class Checkpoints:
-    """The last two checkpoints of one program, by epoch; a damaged one is never trusted, a whole one never removed."""
+    """The last two checkpoints of a program, by epoch. Rejects damaged ones; never removes another run's intact one."""
 
     def __init__(self, folder: str | Path, *, identity: str = ""):
-        """Makes nothing yet; `identity` says whose states they are."""
+        """Creates nothing yet; `identity` identifies the run."""
         self._identity = identity
         self._folder = Path(folder).absolute()
-        # They log, with tracebacks, what `save` says in one line.
+        # They would log tracebacks for errors that `save` reports in one line.
         for name in ("absl", "asyncio", "concurrent.futures"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
@@ -41,11 +41,11 @@ class Checkpoints:
         """Saves a pytree of arrays as the state after `epoch` epochs.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: writing failed.
         """
         arrays = _flat(tree)
         place = self._folder / str(epoch)
-        # Asked before: of a disk that fills up TensorStore's threads print tracebacks.
+        # Check free space first, since TensorStore's threads print tracebacks on a full disk.
         disk = next(path for path in self._folder.parents if path.exists())
         if shutil.disk_usage(disk).free < SPARE + 2 * sum(array.nbytes for array in arrays.values()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
@@ -61,12 +61,12 @@ class Checkpoints:
             shutil.rmtree(self._folder / str(old))
 
     def restore(self, like: Any, *, say: Callable[[str], Any]) -> tuple[int, Any] | None:
-        """Returns the latest whole epoch and its pytree, numpy leaves in the structure of `like`; None without one.
+        """Returns the latest intact epoch and its pytree, with numpy leaves in the structure of `like`, or None.
 
-        A damaged checkpoint is named by `say` and removed, and the one before it is tried.
+        A damaged checkpoint is reported through `say` and removed, and the previous one is tried.
 
         Raises:
-            ConfigError: a whole checkpoint that is of another run, epoch or layout; it stays.
+            ConfigError: an intact checkpoint belongs to another run, epoch or layout; it is kept.
         """
         blank = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _flat(like).items()}
         for epoch in reversed(self._epochs()):
@@ -88,7 +88,7 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Ends Orbax's threads."""
+        """Stops Orbax's threads."""
         self._orbax.close()
 
     def _epochs(self) -> list[int]:
@@ -110,10 +110,10 @@ def _file_digests(folder: Path) -> dict[str, str]:
 
 
 def _verified_record(place: Path) -> dict[str, Any]:
-    """Returns what a checkpoint's record says; it has none where another program, or an older one, wrote it.
+    """Returns a checkpoint's record, which is absent if another program or an older version wrote it.
 
     Raises:
-        DamagedError: its files are not those that were written.
+        DamagedError: its files are not those written.
     """
     try:
         record = json.loads((place / RECORD).read_bytes())
@@ -127,7 +127,7 @@ def _verified_record(place: Path) -> dict[str, Any]:
 
 
 def _sentence(error: BaseException) -> str:
-    """Returns the first line of an error, or what the system said: those of TensorStore go on for a page."""
+    """Returns the system's message or the first line of an error, since TensorStore's errors fill a page."""
     code = re.search(r"os_error_code='(\d+)'", str(error))
     if code:
         return os.strerror(int(code[1]))

@@ -1,4 +1,4 @@
-"""What a plan would do, from shapes alone: no backend starts."""
+"""Dry runs: describes a plan from shapes alone, without starting a backend."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from flipjax.training.optimise import Recipe
 
 
 def describe_plan(programs: Sequence[Program]) -> list[str]:
-    """Returns what a plan would do, in lines."""
+    """Returns the lines that describe a plan."""
     lines = [line for program in programs for line in describe_program(program)]
     members = sum(len(program.settings) for program in programs)
     return [*lines, f"programs to compile: {len(programs)}; members: {members}; nothing was trained"]
 
 
 def check_pools(programs: Sequence[Program]) -> list[str]:
-    """Returns a line for each cell whose pool is too small; ConfigError where the sweep would refuse it."""
+    """Returns a line for each cell whose pool is too small; raises ConfigError where the sweep would."""
     lines = []
     for program in programs:
         try:
@@ -36,7 +36,7 @@ def check_pools(programs: Sequence[Program]) -> list[str]:
 
 
 def describe_program(program: Program) -> list[str]:
-    """Returns lines that say which members a program has, their model, their steps, and what is known of its memory."""
+    """Returns lines with a program's members, model, steps and, as far as known, memory."""
     spec = program.experiment
     count = len(program.settings)
     axes = {name: list(dict.fromkeys(s.axes[name] for s in program.settings)) for name in program.settings[0].axes}
@@ -70,7 +70,7 @@ def state_shapes(experiment: Experiment) -> State:
 
 
 def pool_bytes(program: Program) -> int | None:
-    """Returns the size of the program's pool on a device, or None where only reading or preparing it would tell."""
+    """Returns the size of a program's pool on a device, or None if it must be read or prepared first."""
     pool, groups = program.experiment.pool, program.experiment.groups
     if pool.name != "synthetic":
         return tfds.stored_bytes(pool)
@@ -87,7 +87,7 @@ def _name_of(model: ModelSpec) -> str:
 
 
 def megabytes(count: int) -> str:
-    """Returns a number of bytes as text.
+    """Formats a number of bytes.
 
     Example:
         >>> megabytes(1_500_000)

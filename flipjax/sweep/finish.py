@@ -1,4 +1,4 @@
-"""What a trained program leaves behind: decompositions, a gallery, and the rows of results.csv."""
+"""Results of a trained program: decompositions, a gallery, and the rows of results.csv."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ from flipjax.training.network import Weights, predict
 _predict = jax.jit(predict, static_argnums=0)
 
 GALLERY_MEMBERS = 6
-# What the predicted classes of a program's members may take, unpacked; beyond, no seeds are compared.
+# Unpacked size limit of a program's predicted classes; above it, seeds are not compared.
 MASK_BYTES = 2**28
 
 
@@ -47,17 +47,17 @@ def finish(
     history: Sequence[Row],
     shown: str,
 ) -> StoredCell:
-    """Evaluates what each rule selected of every member; writes the gallery and, last, decompositions with all rows.
+    """Evaluates every member's selected weights; writes the gallery and, last, the decompositions with all rows.
 
     Args:
-      program: its members, all or a part.
+      program: with all of its members or a part.
       config: of the run.
       task: of the program.
       layout: of the population.
       current: the trained population.
       workdir: the run folder.
       history: the members' rows of history.csv.
-      shown: the member whose images the gallery shows; none where this part has not that member.
+      shown: the member whose images the gallery shows, if this part has it.
     """
     rules = program.experiment.train.selection
     if "dfr" in program.experiment.active_knobs:
@@ -73,7 +73,7 @@ def finish(
     rows = _rows(program, task, stored, states, regions, evidence)
     stored = dataclasses.replace(stored, rows=tuple(rows), history=tuple(history), program=program.identity)
     workdir.verify()
-    # Before the decompositions: what is done has its weights.
+    # Weights come before the decompositions, which mark a program as done.
     for rule in {"first": rules[:1], "all": rules, "none": ()}[config.population.keep]:
         for index in np.flatnonzero(states.best[rule].epoch):
             weights = population.take_member(states.best[rule].weights, index)
@@ -91,7 +91,7 @@ def finish(
 def _assess(
     program: Program, config: Config, task: Task, layout: devices.Layout, current: population.Population
 ) -> tuple[dict[str, StoredSplit], tuple[str, ...], dict[str, metrics.RegionSums]]:
-    """Returns what is stored of each split, the names of the scores, and the sums over regions (S, K, n, ...)."""
+    """Returns each split's stored results, the score names, and the sums over regions (S, K, n, ...)."""
     wanted = config.intervene
     pool = task.pool
     form, last, shares = "none", None, None
@@ -104,10 +104,9 @@ def _assess(
         last = jnp.asarray(task.tables["val"].rows)
     asked = wanted.scores != "none"
     questions = Questions(form, logits=asked, passes=wanted.scores == "all", masks=asked and _masks_fit(config))
-    # All that needs further passes is of the first rule alone, which the tables compare: of six it would be most of the
-    # evaluation.
+    # Only the first rule, which the tables compare, gets extra passes: for six they would dominate the evaluation.
     fewer = Questions("none", logits=False, passes=False, masks=False)
-    # One program for all splits, which takes as long to compile as that of one.
+    # One program for all splits compiles as fast as one for a single split.
     ends = np.cumsum([len(table.rows) for table in task.tables.values()])
     rows = np.concatenate([table.rows for table in task.tables.values()])
     shared = devices.replicate(layout, (pool, rows, last))
@@ -144,12 +143,12 @@ def _assess(
 
 
 def _split_points(log_odds: np.ndarray) -> np.ndarray:
-    """Returns the centres (R, M, F) of log-odds (R, M, n, K, F) of R rules and M members."""
+    """Returns centres (R, M, F) of log-odds (R, M, n, K, F) for R rules and M members."""
     return np.stack([[split_evenly(member) for member in rule] for rule in log_odds])
 
 
 def _masks_fit(config: Config) -> bool:
-    """Says whether the predicted classes of the whole grid, whichever part this is, are of use and can be stored."""
+    """Returns whether the predicted classes of the whole grid, not just this part, are useful and fit."""
     members = len(member_axes(config))
     images = config.split.n_val + config.split.n_test
     side = min(config.pool.size, MASK_SIDE)
@@ -157,7 +156,7 @@ def _masks_fit(config: Config) -> bool:
 
 
 def _swap_risks(decomposition: metrics.Decomposition, log_odds: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Returns the scene-swap risk (K, n, 1) of stacked members whose scenes were filled."""
+    """Returns the scene-swap risk (K, n, 1) of stacked members from scenes with filled surroundings."""
     risks = []
     for k, center in enumerate(centers):
         risks.append(intervene.scene_swap(population.take_member(decomposition, k), log_odds[k], center).risk)
@@ -195,7 +194,7 @@ def _rows(
                     images = population.take_member(images, ~table.refit)
                 decomposition, log_odds, sums, groups, pairs = images
                 more = {}
-                # A rule that never had a value kept no epoch.
+                # A rule that never had a score kept no epoch.
                 if member["best_epoch"]:
                     more = {"counterfactual_flip": counterfactual_flip(decomposition, pairs)}
                     if log_odds is not None and center is not None:
@@ -217,9 +216,9 @@ def _rows(
 
 
 def gallery_members(program: Program, shown: str) -> list[str]:
-    """Returns whose images a gallery shows: `shown`, its like at the lowest rho, and its like of other settings.
+    """Returns the gallery's members: `shown`, its counterpart at the lowest rho, and those in other settings.
 
-    At most GALLERY_MEMBERS; a part of a program has only its own members.
+    There are at most GALLERY_MEMBERS, and a part of a program shows only its own.
     """
     axes = {setting.name: setting.axes for setting in program.settings}
     same_seed = [name for name in axes if axes[name]["seed"] == axes[shown]["seed"]]
@@ -232,12 +231,12 @@ def gallery_members(program: Program, shown: str) -> list[str]:
 def _galleries(
     program: Program, task: Task, stored: StoredCell, best: Weights, names: Sequence[str]
 ) -> list[gallery.StoredImages]:
-    """Returns the galleries of the members that have images to show, with their `best` weights among all members'."""
+    """Returns the galleries of members with images to show; `best` holds the weights of all members."""
     table = task.tables["test"]
     galleries = []
     for name in names:
         indices, kinds = shown_images(stored, name)
-        # No image is a program of its own.
+        # An empty selection would compile a program of its own.
         if len(indices):
             rows = jnp.asarray(table.rows[indices])
             weights = population.take_member(best, program.names.index(name))
@@ -248,7 +247,7 @@ def _galleries(
 
 
 def blank_rows(program: Program, class_names: Sequence[str], all_groups: Groups, *, status: str) -> list[Row]:
-    """Returns the rows of a program that failed or is not done: its members with blank measures."""
+    """Returns rows with blank measures for the members of a failed or unfinished program."""
     blank = {"status": status, "epochs": 0, "best_epoch": 0}
     known = {"part": "test", "class_names": class_names, "all_groups": all_groups}
     return [

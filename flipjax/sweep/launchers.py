@@ -1,4 +1,4 @@
-"""Engines that run a sweep's shards as jobs. A job is the sweep's own command with `--shard i/n`, never a pickle."""
+"""Engines that run a sweep's shards as jobs: the sweep's command with `--shard i/n`, never a pickle."""
 
 import dataclasses
 import logging
@@ -29,45 +29,45 @@ SLURM_OPTIONS = {
 }
 RAY_OPTIONS = {"address": ("address", str), "gpus": ("num_gpus", float), "cpus": ("num_cpus", float)}
 RETRIES = 2
-# What a shell says of a command that SIGKILL ended.
+# A shell's exit code for a command ended by SIGKILL.
 KILLED = 137
-# How long after a job's end its result may still come: other machines see a file late.
+# Wait for results after a job's end, since file systems show other machines' files late.
 SECONDS_FOR_A_RESULT = 15.0
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_LINES = 10.0
 
 
 class Engine(Protocol):
-    """What runs the commands of `Jobs`."""
+    """Runs the commands of `Jobs`."""
 
     def submit(self, shards: Sequence[int]) -> None:
-        """Starts the commands of some shards, or starts them again."""
+        """Starts or restarts the commands of some shards."""
 
     def poll(self, shard: int) -> int | None:
-        """Returns the exit code of a shard's job, None while it waits or runs; one that was killed has 128 or more."""
+        """Returns the exit code of a shard's job: None while it waits or runs, 128 or more if it was killed."""
 
     def describe(self, shard: int) -> str:
-        """Says where a shard's job runs or ran: host and process, or the engine's number of the job."""
+        """Returns where a shard's job runs or ran: host and process, or the engine's job id."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Ends what this process started of the engine."""
+        """Stops everything this process started."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Jobs:
-    """The commands of all shards, the folder of their logs, and the engine's own options."""
+    """The commands of all shards, their log folder, and the engine's options."""
 
     commands: tuple[tuple[str, ...], ...]
     logs: Path
     options: Mapping[str, str]
 
     def log(self, shard: int) -> Path:
-        """Returns the file of a shard's output."""
+        """Returns a shard's log file."""
         return self.logs / f"shard-{shard}-of-{len(self.commands)}.log"
 
     def parameters(self, options: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
-        """Returns the engine's parameters: `options` has the name and kind of each; a ConfigError names a wrong one."""
+        """Returns the engine's parameters; `options` maps each option to its name and type. Raises ConfigError."""
         given = {}
         for name, text in self.options.items():
             try:
@@ -80,9 +80,9 @@ class Jobs:
 
 
 def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
-    """Returns the command of each shard: the sweep's own arguments, without those of the launcher.
+    """Returns each shard's command: the sweep's arguments without the launcher's.
 
-    Each has the name of its job, by which a shard that is started again knows that the first one has ended.
+    Each carries its job's name, which shows a restarted shard that its predecessor has ended.
     """
     shared = []
     skip = False
@@ -102,9 +102,9 @@ def shard_commands(arguments: Sequence[str], count: int) -> tuple[tuple[str, ...
 
 
 def run_jobs(engine: Engine, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
-    """Runs all shards, those that are killed or interrupted again, and returns their exit codes.
+    """Runs all shards, restarting killed or interrupted ones, and returns their exit codes.
 
-    Says how far each is, by the last line of its log, and names host, process and log of what fails.
+    Reports each shard's progress from the last line of its log, and the host, process and log of failures.
     """
     codes: dict[int, int] = {}
     tries = dict.fromkeys(range(len(jobs.commands)), 0)
@@ -140,7 +140,7 @@ def _last_line(path: Path) -> str:
 
 
 def exit_code(code: int) -> int:
-    """Returns the exit code of a process as a shell has it: 128 and the signal's number where a signal ended it.
+    """Returns a process's exit code as in a shell: 128 plus the signal's number if a signal ended it.
 
     Example:
         >>> exit_code(2), exit_code(-9)
@@ -150,7 +150,7 @@ def exit_code(code: int) -> int:
 
 
 class Local:
-    """Processes in sessions of their own, so that Ctrl-C at the launcher reaches them from here alone."""
+    """Runs processes in their own sessions, so that Ctrl-C reaches them only through the launcher."""
 
     def __init__(self, jobs: Jobs):
         """Starts nothing yet."""
@@ -172,11 +172,11 @@ class Local:
         return None if code is None else exit_code(code)
 
     def describe(self, shard: int) -> str:
-        """Names host and process."""
+        """Returns host and process."""
         return f"{socket.gethostname()}, process {self._processes[shard].pid}"
 
     def close(self) -> None:
-        """Asks what still runs to stop after its epoch, and waits for it."""
+        """Asks running shards to stop after their epoch, and waits for them."""
         for process in self._processes.values():
             if process.poll() is None:
                 process.terminate()
@@ -185,9 +185,9 @@ class Local:
 
 
 class Slurm:
-    """Jobs that run `sh -c COMMAND`; submitit pickles no more than that text.
+    """Runs jobs as `sh -c COMMAND`; submitit pickles only that text.
 
-    Options: SLURM's, `parallel`, how many shards run at once, and `setup`, a line of shell before each.
+    Options: SLURM's; `parallel`, the number of shards at once; and `setup`, a shell line run before each.
     """
 
     def __init__(self, jobs: Jobs):
@@ -203,8 +203,8 @@ class Slurm:
         self._ended: dict[int, float] = {}
 
     def submit(self, shards: Sequence[int]) -> None:
-        """Submits the shards as one array."""
-        # The exit code is the job's result: to submitit a command that fails is a traceback.
+        """Submits the shards as one job array."""
+        # Return the exit code as the job's result, since submitit turns failing commands into tracebacks.
         lines = [
             f"{shlex.join(self._jobs.commands[shard])} >> {shlex.quote(str(self._jobs.log(shard).absolute()))} 2>&1"
             for shard in shards
@@ -216,34 +216,34 @@ class Slurm:
             self._ended.pop(shard, None)
 
     def poll(self, shard: int) -> int | None:
-        """Returns the exit code of the command; of a job that ended without one, that of SIGKILL."""
+        """Returns the command's exit code; SIGKILL's for a job that ended without one."""
         job = self._submitted[shard]
         if not job.done():
-            # Without accounting SLURM forgets a job that was killed, and submitit waits for it for ever.
+            # Without accounting, SLURM forgets killed jobs, and submitit would wait forever.
             return KILLED if job.state == "UNKNOWN" and not _queued(job) and not job.done(force_check=True) else None
-        # Asked for a result that is not there, submitit would wait, and with it all other shards.
+        # Reading a missing result would block in submitit, and with it all other shards.
         if not job.paths.result_pickle.exists():
             ended = self._ended.setdefault(shard, time.monotonic())
             return KILLED if time.monotonic() - ended > SECONDS_FOR_A_RESULT else None
         try:
             return exit_code(os.waitstatus_to_exitcode(job.result()))
         except Exception:
-            # Killed, out of time or of memory: the engine's own log says which.
+            # Killed, timed out or out of memory: the engine's log has the cause.
             return KILLED
 
     def describe(self, shard: int) -> str:
-        """Names the engine's job."""
+        """Returns the engine's job."""
         return f"job {self._submitted[shard].job_id} ({self._submitted[shard].state})"
 
     def close(self) -> None:
-        """Cancels what still runs: each shard stops after its epoch, or is killed and continues from there."""
+        """Cancels running jobs; each shard stops after its epoch, or is killed and resumes from its checkpoint."""
         for job in self._submitted.values():
             if not job.done():
                 job.cancel()
 
 
 def _queued(job: Any) -> bool:
-    """Says whether SLURM still has a job."""
+    """Returns whether SLURM still lists a job."""
     line = ["squeue", "--noheader", "--jobs", job.job_id]
     return bool(subprocess.run(line, capture_output=True, text=True).stdout.strip())
 
@@ -254,9 +254,9 @@ def _run_command(command: tuple[str, ...], log: str) -> int:
 
 
 class Ray:
-    """Tasks that Ray starts again where a worker dies; the run folder is on a disk that all nodes share.
+    """Runs tasks that Ray restarts when a worker dies; the run folder must be on a disk shared by all nodes.
 
-    Options: `address` of a cluster (default: one of its own on this machine), `gpus` and `cpus` that each shard takes.
+    Options: the cluster's `address` (default: start one on this machine), and `gpus` and `cpus` per shard.
     """
 
     def __init__(self, jobs: Jobs):
@@ -267,7 +267,7 @@ class Ray:
         self._jobs = jobs
         options = {"max_calls": 1, "max_retries": 2, "num_cpus": 1, "address": "local"} | jobs.parameters(RAY_OPTIONS)
         ray.init(address=options.pop("address"), log_to_driver=False, include_dashboard=False)
-        # By value: workers need no more than the standard library for it.
+        # Pickled by value, so that workers need only the standard library.
         self._task = ray.remote(**options)(_run_command)
         self._tasks: dict[int, Any] = {}
 
@@ -278,7 +278,7 @@ class Ray:
             self._tasks[shard] = self._task.remote(self._jobs.commands[shard], log)
 
     def poll(self, shard: int) -> int | None:
-        """Returns the exit code of the command, that of SIGKILL where Ray gave the task up."""
+        """Returns the command's exit code; SIGKILL's if Ray gave up the task."""
         ready, _ = self._ray.wait([self._tasks[shard]], timeout=0)
         if not ready:
             return None
@@ -288,11 +288,11 @@ class Ray:
             return KILLED
 
     def describe(self, shard: int) -> str:
-        """Names the task."""
+        """Returns the task."""
         return f"Ray task {self._tasks[shard].hex()[:16]}"
 
     def close(self) -> None:
-        """Ends the tasks and the connection."""
+        """Stops the tasks and closes the connection."""
         for task in self._tasks.values():
             self._ray.cancel(task, force=True)
         self._ray.shutdown()
@@ -303,10 +303,10 @@ LAUNCHERS = {"local": Local, "slurm": Slurm, "ray": Ray}
 
 
 def launch(kind: str, jobs: Jobs, *, say: Callable[[str], Any]) -> dict[int, int]:
-    """Runs all shards with an engine; returns their exit codes.
+    """Runs all shards with an engine and returns their exit codes.
 
     Raises:
-        ConfigError: the engine's package is missing, or an option is wrong.
+        ConfigError: the engine's package is missing or an option is invalid.
     """
     try:
         engine = LAUNCHERS[kind](jobs)

@@ -1,4 +1,4 @@
-"""Who has a run folder: a lock that ends with its process, a file that names the owner, and shards side by side."""
+"""Locks of run folders: released when the process ends, with a file that names the owner; shards share a folder."""
 
 import contextlib
 import json
@@ -18,10 +18,10 @@ from flipjax.terminal import say
 
 PREFIX = ".lock"
 OWNER = ".owner"
-# A launcher's name of a shard's job: the same when it starts the shard again, so that the first one has ended.
+# The launcher's name of a shard's job. A restart has the same name, which shows that the first job has ended.
 SHARD_JOB = "FLIPJAX_SHARD_JOB"
 SECONDS_TO_END = 10.0
-# Index and count of a job's share: SLURM's arrays, Kubernetes' indexed jobs, SLURM's tasks.
+# A job's shard index and count, for SLURM arrays, Kubernetes indexed jobs and SLURM tasks.
 VARIABLES = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
     ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
@@ -31,7 +31,7 @@ UNKNOWN = {"host": "?", "pid": 0, "since": "?"}
 
 
 def _myself() -> dict[str, Any]:
-    """Returns what tells this process from others: host names and numbers alone do not, in containers."""
+    """Returns this process's identity; in containers, host name and process id alone are not unique."""
     myself = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -47,14 +47,14 @@ def _myself() -> dict[str, Any]:
 
 
 def _owner_of(path: Path) -> dict[str, Any]:
-    """Returns who a lock's file names; UNKNOWN where it names nobody."""
+    """Returns the owner named in a lock file, or UNKNOWN."""
     with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         return UNKNOWN | json.loads(path.with_name(path.name + OWNER).read_bytes())
     return UNKNOWN
 
 
 def _may_run_elsewhere(owner: dict[str, Any]) -> bool:
-    """Says whether an owner may be at work on another machine, whose locks not every file system shows."""
+    """Returns whether an owner may run on another machine, whose locks some file systems do not show."""
     mine = _myself()
     here = owner["host"] in ("?", mine["host"]) or owner.get("boot") == mine.get("boot", "")
     requeued = owner.get("job") and owner["job"] == mine["job"] and owner.get("restarts") != mine["restarts"]
@@ -66,7 +66,7 @@ def _of_my_job(owner: dict[str, Any]) -> bool:
 
 
 def _end_predecessor(owner: dict[str, Any]) -> float:
-    """Kills a shard of this job that outlived its engine's worker; returns how many seconds to wait for its lock."""
+    """Kills a shard of this job that outlived its worker; returns the seconds to wait for its lock."""
     mine = _myself()
     reachable = all(owner.get(name) == mine.get(name) for name in ("host", "boot", "namespace"))
     if not (_of_my_job(owner) and reachable and owner["pid"] != mine["pid"]):
@@ -77,10 +77,10 @@ def _end_predecessor(owner: dict[str, Any]) -> float:
 
 
 class Lock:
-    """The lock `name` of a folder; those of other names exclude it, too, except where they begin like `together`."""
+    """The lock `name` of a folder. It excludes all other locks except those whose names start with `together`."""
 
     def __init__(self, folder: Path, *, name: str = "", together: str | None = None):
-        """Takes nothing yet; `name` is the shard's, empty for the whole run."""
+        """Locks nothing yet; `name` is the shard's, or empty for the whole run."""
         self.folder = folder
         self.path = folder / (PREFIX + name)
         self._together = None if together is None else PREFIX + together
@@ -89,12 +89,12 @@ class Lock:
         self._lock = FileLock(self.path)
 
     def acquire(self, *, force: bool = False, seconds: float = 0.0) -> None:
-        """Takes the lock; with `force` from a process that has it, too.
+        """Takes the lock; with `force`, even from a process that holds it.
 
-        Waits for `seconds`, and a launcher's shard as long as it takes: shards outlive a launcher that was killed.
+        Waits for `seconds`; a launcher's shard waits without limit, because shards outlive a killed launcher.
 
         Raises:
-            ConfigError: another process has it; names the process.
+            ConfigError: another process, named in the message, holds it.
             OSError: the folder cannot be written to.
         """
         deadline = time.monotonic() + seconds
@@ -108,11 +108,11 @@ class Lock:
             if waits and owner != told:
                 say(f"waiting for {who}, which uses {self.folder}")
             told = owner
-            # Two that wait for each other have given their own locks back, and do not look at the same times.
+            # Waiting processes have released their locks; random delays keep them from retrying in step.
             time.sleep(random.uniform(0.2, 1))
 
     def _take(self, *, force: bool) -> dict[str, Any] | None:
-        """Returns None, or who has a lock that is in the way."""
+        """Returns None, or the owner of a conflicting lock."""
         friends = {path for path in self._locks() if self._together and path.name.startswith(self._together)}
         for path in (self.path, *sorted(self._locks() - friends - {self.path})):
             lock = self._lock if path == self.path else FileLock(path)
@@ -130,7 +130,7 @@ class Lock:
                 self.release()
                 return owner
             if held and not lock.is_locked:
-                # The other process keeps a lock on a file that has no name any more, and ends at its next look.
+                # The other process keeps its lock on the unlinked file and exits at its next check.
                 path.unlink()
                 lock.acquire(timeout=0)
             if path == self.path:
@@ -142,20 +142,20 @@ class Lock:
         return None
 
     def owned(self) -> bool:
-        """Says whether this process still has the lock."""
+        """Returns whether this process still holds the lock."""
         with contextlib.suppress(OSError):
             return self._owner.read_text() == self._text
         return False
 
     def alone(self) -> bool:
-        """Says whether no other lock of the folder is there, such as that of another shard."""
+        """Returns whether the folder has no other lock, such as another shard's."""
         return self._locks() == {self.path}
 
     def _locks(self) -> set[Path]:
         return {path for path in self.folder.glob(PREFIX + "*") if path.suffix not in (OWNER, ".tmp")}
 
     def release(self) -> None:
-        """Gives the lock back; one that another process took over stays."""
+        """Releases the lock, unless another process took it over."""
         if self._lock.is_locked and self.owned():
             self._owner.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
@@ -163,24 +163,24 @@ class Lock:
 
 
 class Shard(NamedTuple):
-    """The share `index` of `count`, from 0."""
+    """Shard `index` (from 0) of `count`."""
 
     index: int
     count: int
 
     def lock(self, folder: Path, *, collect: bool = False) -> Lock:
-        """Returns the lock of this shard, beside which those of the same count may be taken."""
+        """Returns this shard's lock, which is compatible with those of the same count."""
         together = f"-of-{self.count}-"
         return Lock(folder, name=f"{together}{'collect' if collect else self.index}", together=together)
 
 
 def read_shard(text: str) -> Shard:
-    """Returns what `--shard` means: `i/n`, or `auto` for what a job's environment says.
+    """Parses `--shard`: `i/n`, or `auto` to read the job's environment.
 
-    `n/n` is the same as `0/n`, so that counting from 1 is right, too.
+    `n/n` equals `0/n`, so that counting from 1 also works.
 
     Raises:
-        ConfigError: it is neither, or the environment says nothing.
+        ConfigError: it is neither, or the environment sets no shard.
     """
     if text == "auto":
         for index, count in VARIABLES:

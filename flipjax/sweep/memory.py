@@ -1,4 +1,4 @@
-"""How many members of a program the devices hold at once, as the compiler says; the others wait."""
+"""The number of members that fit on the devices, from the compiler's memory analysis; the others wait."""
 
 import functools
 import os
@@ -15,19 +15,19 @@ from flipjax.task import Task, make_members
 from flipjax.training import devices, population
 from flipjax.training.member import init_state
 
-# Share of a device's memory that a program may be planned to take: the rest is the runtime's.
+# Fraction of a device's memory to plan for; the rest is left to the runtime.
 USED = 0.9
 
 
 class TooLargeError(ValueError):
-    """A device has no memory for one member alone."""
+    """A single member does not fit on a device."""
 
 
 def compiled_bytes(program: Program, spec: PopulationSpec, task: Task, *, members: int) -> tuple[int, int]:
-    """Compiles the epoch of so many members, makes none of their arrays, and returns what the compiler says.
+    """Compiles an epoch of `members` members, without allocating arrays, and returns its memory use.
 
     Returns:
-        Bytes on a device: what the epoch is given and returns, and what it works in.
+        Bytes on a device: inputs and outputs, and temporaries.
     """
     experiment = program.experiment
     layout = layout_of(program, spec, members=members)
@@ -49,11 +49,11 @@ def compiled_bytes(program: Program, spec: PopulationSpec, task: Task, *, member
 
 
 def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
-    """Returns the memory of a device: as `spec` or the device says, and for a CPU its part of the machine's.
+    """Returns a device's memory, from `spec` or the device; for a CPU its share of the machine's.
 
     Args:
         spec: of the population.
-        devices: how many are at work; None: all.
+        devices: number in use; None: all.
     """
     if spec.memory_gb:
         return int(spec.memory_gb * 1e9)
@@ -63,12 +63,12 @@ def device_bytes(spec: PopulationSpec, *, devices: int | None = None) -> int:
 
 
 def fit(program: Program, spec: PopulationSpec, task: Task) -> tuple[int, str]:
-    """Returns how many of a program's members are trained at a time, and a line that says what they take.
+    """Returns how many of a program's members to train at a time, and a line on their memory.
 
-    All, or half as many until the device holds them. What is compiled here is not compiled again to run it.
+    Starts with all and halves until they fit. The run reuses what is compiled here.
 
     Raises:
-        TooLargeError: one member alone takes more than the device has.
+        TooLargeError: a single member does not fit.
     """
     size = members = len(program.names)
     limit = device_bytes(spec)
@@ -85,11 +85,11 @@ def fit(program: Program, spec: PopulationSpec, task: Task) -> tuple[int, str]:
 
 
 def no_room(program: Program, spec: PopulationSpec, task: Task) -> str:
-    """Returns a sentence: a device has no memory for the first member alone, what that takes, and what to lower."""
+    """Returns an error message for a first member that does not fit: its memory, and which keys to lower."""
     given, working = compiled_bytes(program, spec, task, members=1)
     devices = layout_of(program, spec, members=1).mesh.size
     whose = "that config.population.memory_gb allows" if spec.memory_gb else "of a device"
-    # The devices of a CPU share its memory: a batch on several of them takes as much.
+    # CPU devices share memory, so splitting a batch over them saves none.
     idle = devices < jax.device_count() and jax.default_backend() != "cpu"
     return (
         f"no memory for one member alone, {program.names[0]}: it takes {megabytes(given + working)} "
@@ -100,11 +100,11 @@ def no_room(program: Program, spec: PopulationSpec, task: Task) -> str:
 
 
 def halve(error: Exception, program: Program, spec: PopulationSpec, task: Task) -> int:
-    """Returns how many members to train at a time where those of a program were too many for a device.
+    """Returns how many members to train at a time after a program ran out of memory.
 
     Raises:
-        TooLargeError: it was one.
-        Exception: `error`, where that says nothing of memory.
+        TooLargeError: it was a single member.
+        Exception: `error`, if it is not about memory.
     """
     if not out_of_memory(error):
         raise error
@@ -115,5 +115,5 @@ def halve(error: Exception, program: Program, spec: PopulationSpec, task: Task) 
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Says whether an error of the backend is that a device has no more memory."""
+    """Returns whether a backend error means that a device is out of memory."""
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)

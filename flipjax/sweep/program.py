@@ -1,4 +1,4 @@
-"""Training one program of a sweep, with a checkpoint after every epoch."""
+"""Trains one program of a sweep, with a checkpoint after every epoch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,18 +27,18 @@ MEASURES = (
 
 
 class InterruptedRunError(Exception):
-    """The run was asked to stop; its checkpoints are whole."""
+    """The run was asked to stop; its checkpoints are intact."""
 
 
 def blank_history(program: Program) -> dict[str, np.ndarray]:
-    """Returns the records of no epoch yet: leaves (K, epochs, ...) float32, NaN."""
+    """Returns an empty history: leaves (K, epochs, ...) float32, all NaN."""
     shape = (len(program.settings), max(program.epochs))
     blank = {name: np.full(shape, np.nan, np.float32) for name in MEASURES}
     return blank | {"group_weights": np.full((*shape, program.experiment.groups.count), np.nan, np.float32)}
 
 
 def history_rows(program: Program, history: dict[str, np.ndarray], epochs: Any) -> list[Row]:
-    """Returns the rows of history.csv: one for each epoch that a member ran, of which `epochs` (K,) is the number."""
+    """Returns the rows of history.csv, one per epoch that a member ran; `epochs` (K,) counts these."""
     return [
         {
             "member": setting.name,
@@ -52,9 +52,9 @@ def history_rows(program: Program, history: dict[str, np.ndarray], epochs: Any) 
 
 
 def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndarray) -> str:
-    """Returns what is said of an epoch, from the status (K,) of all members and the losses (R,) of those that ran it.
+    """Returns the progress note of an epoch, from all members' status (K,) and the losses (R,) of those that ran.
 
-    Losses that are not finite, of members that diverged, are left out of the mean.
+    The mean leaves out non-finite losses of diverged members.
     """
     counts = {kind.name.lower(): int((status == kind).sum()) for kind in Status}
     members = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
@@ -64,7 +64,7 @@ def epoch_note(program: Program, epoch: int, status: np.ndarray, losses: np.ndar
 
 
 def layout_of(program: Program, spec: PopulationSpec, *, members: int) -> devices.Layout:
-    """Returns the layout of so many members of a program."""
+    """Returns the layout for a number of a program's members."""
     experiment = program.experiment
     batch_size = experiment.train.batch_size
     return devices.make_layout(spec, members=members, model=experiment.model.title, batch_size=batch_size)
@@ -80,19 +80,19 @@ def train(
     stop_requested: Callable[[], bool],
     after_epoch: Callable[[list[Row]], Any],
 ) -> tuple[devices.Layout, population.Population, list[Row]]:
-    """Trains the program's members from its latest checkpoint until none is running; returns their history, too.
+    """Trains a program from its latest checkpoint until no member is running; returns layout, population and history.
 
     Args:
       program: of the plan.
       spec: how members map to devices.
       task: of the program.
       workdir: where checkpoints go.
-      bar: told of every epoch.
-      stop_requested: asked after every epoch; True ends the run.
-      after_epoch: called with the rows of the history when an epoch's checkpoint is written.
+      bar: advanced after every epoch.
+      stop_requested: called after every epoch; True ends the run.
+      after_epoch: called with the history rows once an epoch's checkpoint is written.
 
     Raises:
-      InterruptedRunError: when `stop_requested` said so.
+      InterruptedRunError: `stop_requested` returned True.
       OSError: the run folder cannot be written to.
     """
     check_pool(program, task.catalog)
@@ -133,7 +133,7 @@ def train(
         note = epoch_note(program, epoch, current.status, record["valid_loss"][active])
         bar.advance(int(active.sum()), note, last=not (current.status == Status.RUNNING).any())
     checkpoints.close()
-    # Once more: a run that was killed behind its last checkpoint has not written it yet.
+    # Write again, since a run killed right after its last checkpoint has not written it.
     rows = history_rows(program, history, population.states_of(current).epoch)
     after_epoch(rows)
     bar.say(f"cell {program.name}: trained; evaluating {len(program.names)} members")

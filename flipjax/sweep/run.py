@@ -1,4 +1,4 @@
-"""A sweep as it runs: the members that the folder lacks, program after program, then tables and a report."""
+"""Runs a sweep: trains the folder's missing members program by program, then writes tables and a report."""
 
 import dataclasses
 import functools
@@ -30,22 +30,22 @@ from flipjax.task import Task, check_scenes, make_task
 from flipjax.terminal import Bar, say
 from flipjax.training.own import check_own
 
-# How long the last shard waits for another one that collects.
+# How long the last shard waits for another one to collect.
 SECONDS_TO_COLLECT = 600.0
 DONE = ("finished", "stopped")
 
 
 @dataclasses.dataclass
 class Sweep:
-    """The programs of a plan, the folder they go to, and what happened to them.
+    """The programs of a plan, their run folder and their results.
 
     Attributes:
-        shard: whose members are trained; None: all.
-        data: images in memory, in place of the configuration's pool.
-        stored: by program and member the stored cell; None once it is written and needed no more.
-        histories: by program the rows of history.csv.
-        pools: class names and groups of the programs that began, for the rows of members without results.
-        failed: programs of which a part failed; what else has no results is not done.
+        shard: the shard to train; None: all.
+        data: in-memory images that replace the configuration's pool.
+        stored: the stored cell by program and member; None once written and no longer needed.
+        histories: the rows of history.csv by program.
+        pools: class names and groups of started programs, for the rows of members without results.
+        failed: programs with a failed part; others without results are unfinished.
     """
 
     programs: Sequence[Program]
@@ -61,33 +61,33 @@ class Sweep:
 
     @property
     def spec(self) -> PopulationSpec:
-        """How members map to the machine."""
+        """How members run on the machine."""
         return PopulationSpec(**self.config.population)
 
     @functools.cached_property
     def members(self) -> set[str]:
-        """The members that this process trains."""
+        """The members trained by this process."""
         shard = self.shard or Shard(0, 1)
         return shard_members(self.programs, index=shard.index, count=shard.count)
 
     def read(self, say: Callable[[str], Any]) -> None:
-        """Reads what the folder holds of every program."""
+        """Reads the stored results of every program."""
         for program in self.programs:
             stored = storage.read_program(self.workdir, program, say=say)
             self.stored[program.name] = stored
             self.histories[program.name] = storage.rows_of(program, stored, "history")
 
     def pending(self) -> list[Program]:
-        """Returns what is to be done: programs with those of this process's members that are not stored."""
+        """Returns the programs, restricted to this process's members that are not stored."""
         missing = self.members.intersection(self.missing())
         return [restrict(program, missing) for program in self.programs if missing.intersection(program.names)]
 
     def missing(self) -> list[str]:
-        """Returns the members that are not stored, of whatever shard."""
+        """Returns the members of all shards that are not stored."""
         return [name for program in self.programs for name in program.names if name not in self.stored[program.name]]
 
     def train(self, bar: Bar, *, fail_fast: bool) -> bool:
-        """Trains what is pending, as many members of a program at a time as the devices hold.
+        """Trains pending members, as many of a program at a time as fit on the devices.
 
         Returns:
             False when interrupted.
@@ -118,7 +118,7 @@ class Sweep:
             except (ConfigError, OSError, MemoryError):
                 raise
             except Exception as error:
-                # A ValueError is an impossible request and says so itself; anything else needs its place in the code.
+                # A ValueError's message explains an invalid request; any other error needs a traceback.
                 text = str(error) if isinstance(error, ValueError) else traceback.format_exc()
                 bar.say(f"cell {program.name} failed: {text}")
                 self.failed.add(program.name)
@@ -155,7 +155,7 @@ class Sweep:
         write_csv(self.workdir.folder / "history.csv", rows)
 
     def conclude(self) -> tuple[str, int]:
-        """Writes the run's tables and its report; returns the report's text and the exit code."""
+        """Writes the run's tables and report; returns the report's text and the exit code."""
         folder = self.workdir.folder
         if not any(self.stored.values()):
             return "no cell finished: no results", command.SOME_FAILED
@@ -165,7 +165,7 @@ class Sweep:
         self.workdir.remove_partial()
         write_results(folder, rows + failures)
         self._write_history()
-        # What is on disk is not needed twice: of a large grid it is most of the memory.
+        # Free stored results, which dominate the memory of a large grid and are on disk.
         self.stored = {name: dict.fromkeys(stored) for name, stored in self.stored.items()}
         self.histories.clear()
         rows.clear()
@@ -177,7 +177,7 @@ class Sweep:
         return text, command.DONE if whole else command.SOME_FAILED
 
     def _gather(self) -> tuple[list[Row], list[Row]]:
-        """Puts the parts of programs together, and returns the rows of what is stored and of what is not."""
+        """Merges the parts of programs; returns the rows of stored and of missing members."""
         rows, failures = list[Row](), list[Row]()
         for program in self.programs:
             stored = self.stored[program.name]
@@ -208,21 +208,21 @@ def run_sweep(
     collect: bool = False,
     signals: Signals | None = None,
 ) -> tuple[str, int]:
-    """Trains what a run folder lacks of a configuration, and writes its tables and its page.
+    """Trains a configuration's members that are missing in a run folder, and writes tables and page.
 
     Args:
         config: the configuration.
         folder: the run folder.
         name: of the run, for config.json.
         line: the command or call, for config.json.
-        data: images in memory (`flipjax.data.from_arrays`), for a configuration of `flipjax.task.with_data`.
+        data: in-memory images (`flipjax.data.from_arrays`), for a configuration from `flipjax.task.with_data`.
         fresh: whether to start over; an earlier run is renamed.
         fail_fast: whether to stop at the first program that fails.
         force_unlock: whether to take the folder from a process that is gone.
         strict_versions: whether to refuse to continue with other software.
         shard: which members to train; None: all.
-        collect: whether to train nothing, and write the tables of what is there.
-        signals: which may end the run; None: exceptions alone, such as KeyboardInterrupt.
+        collect: whether to only write the tables of stored members.
+        signals: may end the run; None: only exceptions such as KeyboardInterrupt do.
 
     Returns:
         The text of the tables, and the exit code.
@@ -265,7 +265,7 @@ def run_sweep(
 
 
 def _end_shard(sweep: Sweep, shard: Shard) -> tuple[str, int]:
-    """Returns what a shard has done, and collects where all others are done, too."""
+    """Returns a shard's summary and exit code, and collects once all other shards are done."""
     sweep.workdir.close()
     rows = (row for program in sweep.programs for row in storage.rows_of(program, sweep.stored[program.name], "rows"))
     failed = bool(sweep.failed) or any(row["member"] in sweep.members and row["status"] not in DONE for row in rows)

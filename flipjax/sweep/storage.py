@@ -1,4 +1,4 @@
-"""What a run folder holds of each program's members: read with its digests, put together from the parts of shards."""
+"""Stored results of a run folder: read with digest checks, and merged from the parts of shards."""
 
 import contextlib
 import dataclasses
@@ -15,14 +15,14 @@ from flipjax.results.cells import StoredCell, load_cell, save_cell
 from flipjax.results.frames import Row
 from flipjax.sweep.workdir import Workdir
 
-# The arrays of a part that have an axis of members, and which one it is.
+# The member axis of each array in a part that has one.
 AXES = {"confusion": 1, "risk_sum": 1, "scene_log_odds": 1, "centers": 1, "scores": 0, "masks": 0}
 
 
 def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any]) -> dict[str, StoredCell]:
-    """Returns the stored results of those members of a program that are whole in the folder, by member.
+    """Returns the intact stored results of a program, by member.
 
-    A damaged file is named by `say`, and its members count as not done.
+    A damaged file is reported through `say`, and its members count as missing.
     """
     folder = workdir.results_of(program)
     stored: dict[str, StoredCell] = {}
@@ -42,7 +42,7 @@ def read_program(workdir: Workdir, program: Program, *, say: Callable[[str], Any
 
 
 def _check_gallery(workdir: Workdir, program: Program, cell: StoredCell) -> None:
-    """Raises DamagedError where the gallery that belongs to a cell is not whole."""
+    """Raises DamagedError if the gallery of a cell is damaged."""
     shown = select(program)
     if shown in cell.members and len(shown_images(cell, shown)[0]):
         path = workdir.results_of(program) / "gallery.npz"
@@ -53,14 +53,14 @@ def _check_gallery(workdir: Workdir, program: Program, cell: StoredCell) -> None
 
 
 def shown_images(stored: StoredCell, member: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which test images of a member the gallery shows, and why; see `flipjax.results.gallery.choose_images`."""
+    """Returns a member's test images for the gallery, and the reasons; see `flipjax.results.gallery.choose_images`."""
     test = stored.parts["test"]
     decomposition = stored.decomposition(member, "test")
     return gallery.choose_images(decomposition, test.groups, test.pairs, paired=gallery.PAIRS)
 
 
 def rows_of(program: Program, stored: Mapping[str, StoredCell], table: str) -> list[Row]:
-    """Returns the rows of the table `rows` or `history` of those members that are stored, in the program's order."""
+    """Returns the stored members' rows of the table `rows` or `history`, in the program's order."""
     by_member: dict[str, list[Row]] = {}
     for cell in _unique(stored):
         for row in getattr(cell, table):
@@ -74,7 +74,7 @@ def _unique(stored: Mapping[str, StoredCell]) -> Iterable[StoredCell]:
 
 
 def merge(program: Program, stored: Mapping[str, StoredCell]) -> StoredCell:
-    """Returns one cell of all members of a program, in its order, from the cells of its parts."""
+    """Merges the cells of a program's parts into one, with members in the program's order."""
     cells = [stored[name] for name in program.names]
     places = [cell.places[name] for cell, name in zip(cells, program.names, strict=True)]
     parts = {}
@@ -82,7 +82,7 @@ def merge(program: Program, stored: Mapping[str, StoredCell]) -> StoredCell:
         arrays: dict[str, np.ndarray | None] = dict.fromkeys(AXES)
         for field, axis in AXES.items():
             values = [getattr(cell.parts[part], field) for cell in cells]
-            # Parts of an older version may lack some.
+            # Parts written by an older version may lack some.
             if all(value is not None for value in values):
                 members = [value.take(place, axis) for value, place in zip(values, places, strict=True)]
                 arrays[field] = np.stack(members, axis)
@@ -92,7 +92,7 @@ def merge(program: Program, stored: Mapping[str, StoredCell]) -> StoredCell:
 
 
 def gather(workdir: Workdir, program: Program, stored: Mapping[str, StoredCell]) -> None:
-    """Writes one decomposition.npz for a program whose members are all stored, and removes the parts."""
+    """Writes one decomposition.npz for a program with all members stored, and removes the parts."""
     folder = workdir.results_of(program) / "parts"
     if len(stored) < len(program.names) or not folder.is_dir():
         return

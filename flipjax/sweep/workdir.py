@@ -1,4 +1,4 @@
-"""The run folder: what is done lies in it, so that the same command continues, finishes, or has nothing to do."""
+"""The run folder, which stores all completed work, so that the same command continues or finishes a sweep."""
 
 import contextlib
 import errno
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 POOLS = "pools.json"
-# The lock of those who change config.json: one shard at a time.
+# The lock for changing config.json, one shard at a time.
 CHANGING = ".config.tmp"
-# What config.json holds, by which a run is told from another program's folder.
+# Keys of config.json, which distinguish a run from another program's folder.
 KEYS = {"name", "command", "device", "flipjax", "config"}
-# Files that a run has for a moment only.
+# A run's temporary files.
 PASSING = re.compile(rf"\.[^/]*\.tmp|{re.escape(PREFIX)}[^/]*")
 ADVICE = "pass another --workdir=DIR, or --fresh, which renames that folder"
 
 
 class FolderGoneError(ConfigError):
-    """The run folder is not where it was."""
+    """The run folder was moved or removed."""
 
     exit_code = 1
 
 
 class Workdir:
-    """Paths and state of one run; every file appears whole or not at all."""
+    """Paths and state of a run; all file writes are atomic."""
 
     def __init__(self, folder: str | Path):
-        """Names the folder; `open` makes it."""
+        """Sets the path; `open` makes the folder."""
         self.folder = Path(folder)
         self._lock: Lock | None = None
 
     def open(self, config: Mapping[str, Any], *, lock: Lock, fresh: bool, force: bool) -> None:
-        """Takes the folder for a configuration: locks it; with `fresh` an earlier run's folder gets another name.
+        """Locks the folder for a configuration; `fresh` renames an earlier run's folder.
 
-        A folder in which nothing was trained is as good as new, whatever configuration it was for.
+        A folder in which nothing was trained may be reused for any configuration.
 
         Args:
             config: as nested JSON values.
@@ -59,12 +59,12 @@ class Workdir:
             force: whether to take the lock from a process that may be alive.
 
         Raises:
-            ConfigError: if there can be no folder, or it is in use, or holds a run of another configuration or files
-                that are not flipjax's.
-            OSError: if it cannot be written to.
+            ConfigError: the folder cannot exist, is in use, or holds another configuration's run or files that are not
+                flipjax's.
+            OSError: it cannot be written to.
         """
         try:
-            # Neither paths that are no UTF-8, nor URLs such as gs://, which would make a local folder.
+            # Rejects paths that are not valid UTF-8, and URLs such as gs://, which would create a local folder.
             if str(self.folder).encode() and any(part.endswith(":") for part in self.folder.parts):
                 raise ValueError("not on this machine")
             self._refuse_others(config, free=fresh or self._untrained())
@@ -76,7 +76,7 @@ class Workdir:
             raise ConfigError("--workdir", expected, f"{str(self.folder)!r} ({error})") from error
         lock.acquire(force=force)
         self._lock = lock
-        # Another process may have made a run of it since.
+        # Another process may have started a run here since.
         taken = not fresh and self._untrained() and lock.alone()
         self._refuse_others(config, free=fresh or taken)
         for name in (CONFIG, POOLS) if taken else ():
@@ -85,7 +85,7 @@ class Workdir:
             self._move_away(lock)
 
     def close(self) -> None:
-        """Gives the lock back."""
+        """Releases the lock."""
         if self._lock:
             self._lock.release()
             self._lock = None
@@ -93,12 +93,12 @@ class Workdir:
     def describe(
         self, config: Mapping[str, Any], facts: Mapping[str, Any], start: Mapping[str, str], *, strict: bool
     ) -> None:
-        """Writes config.json: facts about the run (name, command), and each of its starts.
+        """Writes config.json: facts about the run (name, command) and each start.
 
-        Says what an earlier start had of other software.
+        Reports software that differs from earlier starts.
 
         Raises:
-            ConfigError: there is such software, and `strict`.
+            ConfigError: `strict`, and software differs.
         """
         path = self.folder / CONFIG
         with FileLock(self.folder / CHANGING):
@@ -113,7 +113,7 @@ class Workdir:
             _write_json(path, stored | {"sessions": [*starts, start]})
 
     def add_session(self, seconds: float) -> None:
-        """Adds the wall time of this process's training to its start in config.json."""
+        """Adds this process's training time to its start in config.json."""
         path = self.folder / CONFIG
         with FileLock(self.folder / CHANGING):
             stored = _read_json(path, keys=KEYS)
@@ -121,7 +121,7 @@ class Workdir:
             _write_json(path, stored)
 
     def verify(self) -> None:
-        """Raises FolderGoneError or OSError where the folder is not that of this run any more."""
+        """Raises FolderGoneError or OSError if the folder no longer belongs to this run."""
         if not (self.folder / CONFIG).is_file():
             problem = f"{self.folder} was removed or moved while the run was going on; pass its new place, if any"
             raise FolderGoneError("--workdir", problem=problem)
@@ -129,14 +129,14 @@ class Workdir:
             raise OSError(errno.EBUSY, "another process took the run folder", str(self.folder))
 
     def record_pool(self, program: Program, catalog: "Catalog") -> None:
-        """Keeps which pool a run reads from files, so that no other one takes its place while the run is not done.
+        """Records the digest of a pool read from files, so that an unfinished run cannot continue with another pool.
 
         Args:
             program: of the plan.
-            catalog: of its pool, with a digest if it was read from files.
+            catalog: of its pool, with a digest if read from files.
 
         Raises:
-            ConfigError: if the run has read another pool from that place.
+            ConfigError: the run has read another pool from that place.
         """
         if not catalog.content:
             return
@@ -157,7 +157,7 @@ class Workdir:
         return self.folder / "cells" / program.name
 
     def decomposition_of(self, program: Program) -> Path:
-        """Returns the file of a program's decompositions; it is written last."""
+        """Returns the file of a program's decompositions, which is written last."""
         folder = self.results_of(program)
         return folder / "parts" / f"{program.part}.npz" if program.part else folder / "decomposition.npz"
 
@@ -166,7 +166,7 @@ class Workdir:
         return self.folder / "checkpoints" / (f"{program.name}-{program.part}" if program.part else program.name)
 
     def weights_of(self, program: Program, member: str, rule: str) -> Path:
-        """Returns the file of the weights that a selection rule kept of a member."""
+        """Returns the file of a member's weights kept by a selection rule."""
         return self.results_of(program) / "weights" / f"{member}.{rule}.safetensors"
 
     def remove_checkpoints(self, program: Program) -> None:
@@ -187,19 +187,19 @@ class Workdir:
                 raise ConfigError("--workdir", "a run of this configuration", found)
             return
         names = [entry.name for entry in self.folder.iterdir()]
-        # A launcher's logs are there before its first shard is.
+        # A launcher writes logs before its first shard starts.
         others = [name for name in names if name != "logs" and not PASSING.fullmatch(name)]
         if others:
             found = f"other files in {self.folder}, such as {min(others)}, and no {CONFIG}"
             raise ConfigError("--workdir", "a new or empty folder, or a run", found)
 
     def _untrained(self) -> bool:
-        """Says whether nothing was trained in the folder, so that another configuration may have it."""
+        """Returns whether nothing was trained in the folder, so that another configuration may use it."""
         files = (path for name in ("cells", "checkpoints") for path in (self.folder / name).rglob("*"))
         return not any(path.is_file() for path in files) and not (self.folder / "results.csv").exists()
 
     def _move_away(self, lock: Lock) -> None:
-        """Renames the folder, with all that is in it, to its name and `.old`, and makes an empty one in its place."""
+        """Renames the folder to NAME.old (numbered if taken) and makes an empty one in its place."""
         place = self.folder.resolve()
         if place in (Path.cwd(), *Path.cwd().parents):
             raise ConfigError("--fresh", "another current folder than the run's, which gets another name", str(place))
@@ -215,7 +215,7 @@ class Workdir:
         lock.acquire()
 
     def remove_partial(self) -> None:
-        """Removes what killed processes left half-written; for a process that has the folder alone."""
+        """Removes partial files of killed processes; only for a process with sole use of the folder."""
         folders = self.folder / "cells", self.folder / "report"
         for path in (*self.folder.glob(".*.tmp"), *(path for folder in folders for path in folder.rglob(".*.tmp"))):
             path.unlink(missing_ok=True)
@@ -226,10 +226,10 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _read_json(path: Path, *, keys: Any) -> dict[str, Any]:
-    """Reads a file of the run.
+    """Reads a JSON file of the run.
 
     Raises:
-        ConfigError: it is damaged, or another program's.
+        ConfigError: it is damaged or another program's.
     """
     try:
         value = json.loads(path.read_bytes())

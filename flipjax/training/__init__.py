@@ -1,1 +1,1 @@
-"""Training: one member as pure functions, and the map over members."""
+"""Training of one member as pure functions, and the map over members."""

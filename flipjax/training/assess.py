@@ -1,4 +1,4 @@
-"""All that is asked of a trained member on a table of the pool, with the forward passes that the answers share."""
+"""Evaluation of a trained member on pool rows, sharing forward passes between measures."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ MASK_SIDE = 64
 
 
 class Assessed(NamedTuple):
-    """Of n images; None for what was not asked for.
+    """Results on n images; None if not requested.
 
     scene_log_odds (n, K, C - 1) and fill_log_odds (n, 2, C - 1) as `flipjax.intervene.scene_marginal`; scores (n, J)
     in the order of `Questions.scores`; masks uint8 (n, planes, bytes), the predicted classes as packed bits.
@@ -39,11 +39,11 @@ class Assessed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """What to ask; equal questions are one compiled program.
+    """What to compute; equal questions share a compiled program.
 
     `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`, each also mirrored.
-    `logits`: the scores of logits, at no pass of their own. `passes`: a mirror,
-    and the surroundings filled in two ways, three passes. `masks`: the predicted classes, `whole`: of every pixel.
+    `logits`: scores from logits, without extra passes. `passes`: the mirrored image and two fills of the surroundings,
+    three passes. `masks`: the predicted classes; `whole`: of every pixel.
     """
 
     scenes: str = "given"
@@ -54,21 +54,21 @@ class Questions:
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """The names of the scores, in order."""
+        """The score names, in order."""
         return (*(LOGIT_SCORES[1:] if self.logits else ()), *(("mirror",) if self.passes else ()))
 
     def __call__(self, experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, scenery: Any) -> Assessed:
-        """Returns the answers on pool rows (n, 2).
+        """Evaluates pool rows (n, 2).
 
-        `scenery` is the scenes (K, D, H, W, 3) that are given and their weights (D,), or the pool rows (m, 2) whose
-        surroundings make one; else None.
+        `scenery`: the given scenes (K, D, H, W, 3) and their weights (D,), or the pool rows (m, 2) whose mean
+        surroundings form one; otherwise None.
         """
         scenes, shares = scenery if self.scenes == "given" else ((), ())
         if self.scenes == "surroundings":
             scenes, shares = mean_surroundings(experiment, weights, pool, scenery)[:, None], jnp.ones(1)
 
         def ask(inputs: Iterable[jax.Array]) -> jax.Array:
-            # One after another: the model is compiled once for all of them.
+            # A sequential map compiles the model once for all inputs.
             return jax.lax.map(functools.partial(logits_of, experiment, weights), jnp.stack(list(inputs)))
 
         def of_batch(batch: jax.Array) -> Assessed:
@@ -100,9 +100,9 @@ class Questions:
 
 
 def pack_classes(labels: jax.Array, *, classes: int, side: int = MASK_SIDE) -> jax.Array:
-    """Returns predicted classes (n, H, W) as bits: uint8 (n, planes, bytes), plane k the k-th bit of each class.
+    """Packs predicted classes (n, H, W) into uint8 (n, planes, bytes); plane k holds bit k of each class.
 
-    Of images larger than `side` pixels at even distances are kept.
+    Images larger than `side` are subsampled evenly.
 
     Example:
         >>> pack_classes(jnp.array([[[0, 1, 2, 1]]]), classes=3).tolist()

@@ -1,4 +1,4 @@
-"""Where members run: a mesh of devices, how many are at work at once, and which of them each device takes next."""
+"""Layout of members on a device mesh, and the queue of each device."""
 
 import dataclasses
 import math
@@ -19,9 +19,9 @@ DEFAULT_WIDTH = 16
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where and how members run: `width` at once (1: a plain loop) on each device of the mesh. Hashable: static.
+    """How members run: `width` at once (1: a plain loop) on each device of the mesh. Hashable, hence static.
 
-    Several at once are `packed`, or under a plain vmap. A mesh of two axes has several devices for each batch.
+    Several at once run `packed` or under a plain vmap. With two mesh axes, several devices share each batch.
     """
 
     mesh: Mesh
@@ -30,7 +30,7 @@ class Layout:
 
     @property
     def devices(self) -> int:
-        """Number of devices that members are dealt over; those that share batches count as one."""
+        """Number of devices over which members are dealt; devices that share batches count as one."""
         return self.mesh.shape[AXIS]
 
 
@@ -38,8 +38,7 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
     """Returns the layout for a number of members of a model; see `PopulationSpec` for `auto`.
 
     Raises:
-      ConfigError: if more devices are asked for than there are, a pack of a model that has none, or shares of a batch
-        that are not equal.
+      ConfigError: more devices requested than available, a model without a packed form, or unequal shares of a batch.
     """
     devices = jax.devices()
     platform = devices[0].platform
@@ -51,7 +50,7 @@ def make_layout(spec: PopulationSpec, *, members: int, model: str = "unet", batc
     form = form_of(spec, model=model)
     width = min(spec.width or DEFAULT_WIDTH, math.ceil(members / count))
     if form == "packed":
-        # A power of two: chunks of a pack hold equal numbers of members at every level.
+        # A power of two, so that a pack's chunks hold equal numbers of members at every level.
         width = 2 ** math.ceil(math.log2(width))
     grid = np.array(devices[: count * sharing])
     mesh = Mesh(grid.reshape(count, sharing), (AXIS, BATCH)) if sharing > 1 else Mesh(grid, (AXIS,))
@@ -62,7 +61,7 @@ def form_of(spec: PopulationSpec, *, model: str) -> str:
     """Returns how members of a model run on a device: loop, vmap or packed; see `PopulationSpec` for `auto`.
 
     Raises:
-      ConfigError: a pack of a model that has none.
+      ConfigError: the model has no packed form.
     """
     fastest = "loop" if jax.default_backend() == "cpu" else "packed" if model == "unet" else "vmap"
     form = fastest if spec.map == "auto" else spec.map
@@ -77,26 +76,26 @@ def _sharing(spec: PopulationSpec, available: int, *, members: int, batch_size: 
     if asked > available or (asked and batch_size % asked):
         expected = f"a divisor of train.batch_size ({batch_size}), at most {available} devices"
         raise ConfigError("config.population.batch_devices", expected, asked)
-    # A CPU's cores share the work of one device anyway, and its bits are those of a member alone.
+    # CPU cores share one device's work anyway, and unshared batches keep a member's bits the same as alone.
     idle = 1 if cpu else max(1, available // members)
     return asked or max(share for share in range(1, idle + 1) if batch_size % share == 0)
 
 
 def replicate(layout: Layout, tree: Any) -> Any:
-    """Copies every array to each device, for data that all members read."""
+    """Copies every array to each device, for data shared by all members."""
     return jax.device_put(tree, NamedSharding(layout.mesh, P()))
 
 
 def shard(layout: Layout, function: Callable, *specs: P) -> Callable:
-    """Returns the function run on each device's share of members; `specs` say which arguments are dealt or shared."""
-    # The axis of batches stays the compiler's: it adds up gradients and statistics over it.
+    """Maps a function over each device's members; `specs` set which arguments are dealt and which are shared."""
+    # The compiler handles the batch axis, summing gradients and statistics over it.
     return jax.shard_map(
         function, mesh=layout.mesh, in_specs=specs, out_specs=P(AXIS), axis_names={AXIS}, check_vma=False
     )
 
 
 def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which local positions each device runs, in order, and how many.
+    """Returns the local positions that each device runs, in order, and their number.
 
     Args:
       running: (slots,) bool, device after device.
@@ -104,8 +103,8 @@ def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray,
       width: members at once.
 
     Returns:
-      Positions int32, (devices * m,), m a multiple of `width`, those past a device's running members out of bounds;
-      and counts int32, (devices,).
+      Positions int32 (devices * m,), with m a multiple of `width` and those past a device's running members out of
+      bounds; and counts int32 (devices,).
 
     Example:
       >>> queue(np.array([False, True, True, True]), devices=2, width=1)[0].tolist()
@@ -121,9 +120,9 @@ def queue(running: np.ndarray, *, devices: int, width: int) -> tuple[np.ndarray,
 
 
 def deal(running: np.ndarray, *, devices: int) -> np.ndarray | None:
-    """Returns a permutation of slots that spreads running members evenly over devices, or None where none is needed.
+    """Returns a permutation of slots that spreads running members evenly over devices, or None if not needed.
 
-    `running` and `devices` as in `queue`. The permutation, (slots,) int, is the old slot that each new slot takes.
+    `running` and `devices` as in `queue`. The permutation, (slots,) int, gives the old slot of each new one.
 
     Example:
       >>> deal(np.array([True, True, False, False]), devices=2).tolist()

@@ -1,4 +1,4 @@
-"""DFR: the 1 x 1 head refitted on group-balanced validation images (Kirichenko et al., 2023), convex, one member."""
+"""DFR: refits the 1 x 1 head on group-balanced validation images, a convex problem (Kirichenko et al., 2023)."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ LENGTHS = (1.0, 0.5, 0.125, 0.0)
 
 
 def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float | jax.Array) -> Any:
-    """Fits a linear head to features by cross-entropy with a ridge: a convex problem, by Newton's method.
+    """Fits a linear head to features by ridge-penalised cross-entropy with Newton's method.
 
     Args:
       features: (n, H, W, F) float32.
       masks: (n, H, W) integer in [0, C).
-      head: where to start: `kernel` (F, C) and `bias` (C,) float32.
+      head: initial `kernel` (F, C) and `bias` (C,) float32.
       ridge: weight of half the squared norm of kernel and bias, > 0.
 
     Returns:
@@ -47,7 +47,7 @@ def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float |
     def step(table: jax.Array, _: None) -> tuple[jax.Array, None]:
         probabilities = jax.nn.softmax(pixels @ table)
         gradient = pixels.T @ (probabilities - truth) / masks.size + ridge * table
-        # Of one pixel: (diag(p) - p p') times x x'.
+        # The Hessian of one pixel is (diag(p) - p p') times x x'.
         curvature = [
             [pixels.T @ (pixels * (probabilities[:, c] * ((c == d) - probabilities[:, d]))[:, None]) for d in range(C)]
             for c in range(C)
@@ -63,10 +63,10 @@ def fit_head(features: jax.Array, masks: jax.Array, head: Any, *, ridge: float |
 
 
 def refit(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array, other_rows: jax.Array) -> Weights:
-    """Returns the weights with a head refitted on validation rows (n, 2), others (m, 2) picking the ridge.
+    """Refits the head on validation rows (n, 2), and picks the ridge on other rows (m, 2).
 
-    Both should hold the groups evenly (`flipjax.data.correlation.Table.refit`). Features are standardised, as
-    published. The ridge with the lowest cross-entropy on the other rows wins.
+    Both should be group-balanced (`flipjax.data.correlation.Table.refit`). Features are standardised, as published.
+    The ridge with the lowest cross-entropy on the other rows is chosen.
 
     Raises:
       KeyError: the model's head is not a 1 x 1 convolution.

@@ -1,4 +1,4 @@
-"""A member: the traced inputs of a run, and the state that training changes."""
+"""A member: the traced inputs of a run, and its training state."""
 
 import dataclasses
 import enum
@@ -26,7 +26,7 @@ class Status(enum.IntEnum):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """The traced half of a run: key, training rows (n, 2) and groups (n,) int32, and how it learns from them."""
+    """The traced half of a run: key, training rows (n, 2), groups (n,) int32, and how it is trained."""
 
     key: jax.Array
     rows: jax.Array
@@ -37,7 +37,7 @@ class Member:
 
 
 class Best(NamedTuple):
-    """The weights that a selection rule has kept: the lowest score so far, and its epoch (0: none yet)."""
+    """The weights kept by a selection rule, their score (the lowest so far) and epoch (0: none yet)."""
 
     weights: Weights
     score: jax.Array
@@ -47,12 +47,12 @@ class Best(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-    """All that training changes: a pytree of arrays, so that maps, shards and checkpoints need to know no more.
+    """The training state: a pytree of arrays, which maps, shards and checkpoints handle generically.
 
-    `average` is None unless a method of the experiment averages weights, `image_weights` (n,) unless one draws images
-    unevenly. `epoch` counts finished epochs; `restart` is its value when the present run began (0, or JTT's second
-    run); `lost` the epochs in a row up to now whose losses were beyond those of a guess. `best_score` and `best_epoch`
-    are those of the first rule, for patience; `best` holds a `Best` for each selection rule.
+    `average` is None unless a method of the experiment averages weights, and `image_weights` (n,) unless one draws
+    images unevenly. `epoch` counts finished epochs; `restart` is its value at the start of the present run (0, or JTT's
+    second run); `lost` counts the latest consecutive epochs with losses beyond a guess. `best_score` and `best_epoch`
+    are the first rule's, for patience; `best` holds a `Best` per selection rule.
     """
 
     weights: Weights
@@ -70,19 +70,19 @@ class State:
 
     @property
     def step(self) -> jax.Array:
-        """Steps of the optimiser so far in the present run, int32."""
+        """Optimiser steps so far in the present run, int32."""
         return self.opt_state.count
 
     @property
     def evaluated(self) -> Weights:
-        """The weights that are evaluated: the average, where there is one."""
+        """The weights to evaluate: the average if there is one."""
         return self.weights if self.average is None else self.average
 
 
 def init_state(experiment: Experiment, member: Member, start: Weights = NO_WEIGHTS) -> State:
-    """Returns a member's state before its first epoch: its key alone decides the weights that `start` does not give.
+    """Returns a member's initial state; weights missing in `start` are drawn from its key.
 
-    `start` is nested as the model's weights are; parts may be absent.
+    `start` is nested like the model's weights; parts may be absent.
     """
     weights = first_weights(experiment, jax.random.fold_in(member.key, 0), start)
     averaged = {"ema", "swa"} & set(experiment.active_knobs)

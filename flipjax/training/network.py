@@ -1,4 +1,4 @@
-"""A member's network: weights, logits and gradients, alone or in a pack, and its answers on a table of the pool."""
+"""A member's network: weights, logits and gradients, alone or packed, and its predictions on pool rows."""
 
 import dataclasses
 import functools
@@ -37,7 +37,7 @@ NO_WEIGHTS = Weights({}, {})
 
 @functools.cache
 def graph(experiment: Experiment) -> nnx.GraphDef:
-    """Returns the static half of the experiment's model, without making arrays."""
+    """Returns the static half of the experiment's model, without allocating arrays."""
     model = nnx.eval_shape(lambda: build(experiment, jax.random.key(0)))
     return nnx.split(model, nnx.Param, ...)[0]
 
@@ -69,13 +69,13 @@ def apply(
 
 
 def weights_of(model: nnx.Module) -> Weights:
-    """Returns a model's parameters and its other state, nested dicts of arrays."""
+    """Returns a model's parameters and other state, nested dicts of arrays."""
     _, params, statistics = nnx.split(model, nnx.Param, ...)
     return Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(statistics))
 
 
 def first_weights(experiment: Experiment, key: jax.Array, start: Weights) -> Weights:
-    """Returns parameters and other state as `start` gives them, and as drawn from `key` where it has none."""
+    """Returns the parameters and other state in `start`; draws missing ones from `key`."""
     return Weights(*map(_overlay, weights_of(build(experiment, key)), start))
 
 
@@ -86,7 +86,7 @@ def _overlay(drawn: Any, given: Any) -> Any:
 
 
 def deal_batch(images: jax.Array) -> jax.Array:
-    """Deals images (B, ...) over the devices that share a batch; without any it is the identity."""
+    """Shards images (B, ...) over the devices that share a batch; the identity if there are none."""
     mesh = jax.sharding.get_abstract_mesh()
     return jax.lax.with_sharding_constraint(images, P(BATCH)) if BATCH in mesh.axis_names else images
 
@@ -99,16 +99,16 @@ def logits_of(experiment: Experiment, weights: Weights, images: jax.Array) -> ja
         with jax.default_matmul_precision("float32"):
             return apply(experiment, *weights, images, training=False)[0]
 
-    # Evaluated images are the same for all members.
+    # All members are evaluated on the same images.
     return _packable(logits, logits, experiment, common=(1,))(weights, deal_batch(images))
 
 
 def loss_and_gradients(
     experiment: Experiment, weights: Weights, batch: tuple[jax.Array, ...], knobs: Knobs, group_weights: jax.Array
 ) -> tuple[jax.Array, Any, Any, jax.Array]:
-    """Returns the loss of a training batch, the parameters' gradients, the statistics and the group weights after it.
+    """Returns the loss of a training batch, the parameters' gradients, and the updated statistics and group weights.
 
-    Batch: images (B, H, W, 3), masks (B, H, W) and groups (B,) as `flipjax.training.step.make_batch` makes them.
+    The batch has images (B, H, W, 3), masks (B, H, W) and groups (B,), as from `flipjax.training.step.make_batch`.
     """
     knobs = jax.tree.map(jnp.asarray, knobs)
     batch_loss = functools.partial(losses.batch_loss, own=functions_of(experiment.train.loss))
@@ -121,9 +121,9 @@ def loss_and_gradients(
 
 
 def _packable(alone: Callable, packed: Callable, experiment: Experiment, *, common: Collection[int] = ()) -> Callable:
-    """Returns `alone`, for one member; mapped over members of a packed experiment it is `packed`, once for all.
+    """Returns `alone`, which under a map over a packed experiment's members becomes one call of `packed`.
 
-    Arguments of `packed` have a leading axis of members, all but those at the places `common` where they have none.
+    Arguments of `packed` have a leading member axis, except unmapped ones at the positions `common`.
     """
     if not experiment.packed:
         return alone
@@ -147,7 +147,7 @@ def _packable(alone: Callable, packed: Callable, experiment: Experiment, *, comm
 def _loss_and_gradients(
     experiment: Experiment, batch_loss: Callable, weights: Weights, batch: tuple[jax.Array, ...], *rest: Any
 ) -> tuple[jax.Array, Any, Any, jax.Array]:
-    """Returns as `loss_and_gradients` does; a pack's losses are added up, whose gradients are each member's own."""
+    """Implements `loss_and_gradients`; a pack's losses are summed, which leaves each member's gradients unchanged."""
     images, masks, groups = batch
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
@@ -160,7 +160,7 @@ def _loss_and_gradients(
 
 
 def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
-    """Returns logits (n, H, W, C) float32 of the weights on pool rows (n, 2)."""
+    """Returns logits (n, H, W, C) float32 on pool rows (n, 2)."""
 
     def of_batch(batch: jax.Array) -> jax.Array:
         images, _ = gather(pool, batch)
@@ -170,7 +170,7 @@ def predict(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Arra
 
 
 def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> metrics.Decomposition:
-    """Returns the decomposition, leading axis n, of the weights on pool rows (n, 2)."""
+    """Returns the decomposition, leading axis n, of predictions on pool rows (n, 2)."""
 
     def of_batch(batch: jax.Array) -> metrics.Decomposition:
         images, labels = gather(pool, batch)
@@ -180,9 +180,9 @@ def evaluate(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Arr
 
 
 def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows: jax.Array) -> jax.Array:
-    """Returns `flipjax.intervene.mean_surroundings`, (1, H, W, channels), of the images of pool rows (m, 2)."""
+    """Returns `flipjax.intervene.mean_surroundings`, (1, H, W, channels), for pool rows (m, 2)."""
     size = min(evaluation_batch(experiment), rows.shape[0])
-    # The last few that fill no batch have no part in the mean.
+    # The mean leaves out a last, incomplete batch.
     batches = rows[: rows.shape[0] // size * size].reshape(-1, size, 2)
 
     def add(sums: tuple[jax.Array, jax.Array], batch: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
@@ -196,9 +196,10 @@ def mean_surroundings(experiment: Experiment, weights: Weights, pool: Pool, rows
 
 
 def evaluation_batch(experiment: Experiment) -> int:
-    """Returns how many images are evaluated at once: 16, or fewer large ones, but a training batch at least.
+    """Returns the evaluation batch size: 16, fewer for large images, but at least a training batch.
 
-    On a CPU 16 of 48 x 48 take four fifths of their time among 64 (`sweeps/scene_swap/cost.py` of b4a3fac).
+    On a CPU, images of 48 x 48 in batches of 16 take four fifths of the time in batches of 64
+    (`sweeps/scene_swap/cost.py` of b4a3fac).
     """
     return min(16, max(experiment.train.batch_size, 2**20 // experiment.pool.size**2))
 
@@ -206,7 +207,7 @@ def evaluation_batch(experiment: Experiment) -> int:
 def map_batches(function: Callable[[jax.Array], Any], rows: jax.Array, *, largest: int) -> Any:
     """Maps `function`, from rows (B, 2) to leaves (B, ...), over rows (n, 2); leaves (n, ...).
 
-    Batches are equal and at most `largest`: the first rows fill up the last one.
+    Batches have equal sizes of at most `largest`; the first rows pad the last batch.
     """
     count = rows.shape[0]
     steps = math.ceil(count / largest)

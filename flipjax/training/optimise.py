@@ -1,4 +1,4 @@
-"""One optimiser for all members: Adam or AdamW, a schedule and gradient clipping, every number of them traced."""
+"""One optimiser for all members: Adam or AdamW, a schedule and gradient clipping, with all hyperparameters traced."""
 
 from typing import Any, NamedTuple
 
@@ -8,11 +8,11 @@ import optax
 
 
 class Recipe(NamedTuple):
-    """How a member's weights move: float32 scalars, traced.
+    """A member's optimiser hyperparameters: traced float32 scalars.
 
-    `learning_rate` at its peak; `weight_decay`, decoupled (0: Adam, else AdamW; Loshchilov and Hutter, 2019);
-    `warmup`, the share of all steps over which the rate rises linearly; `cosine`, 1 for a rate that falls to 0 as half
-    a cosine after the warm-up, 0 for a constant one; `clip_norm`, the largest norm of a gradient (0: not clipped).
+    `learning_rate`: peak value. `weight_decay`: decoupled (0: Adam, else AdamW; Loshchilov and Hutter, 2019). `warmup`:
+    fraction of all steps with a linearly rising rate. `cosine`: 1 for half-cosine decay to 0 after the warm-up, 0 for a
+    constant rate. `clip_norm`: largest gradient norm (0: no clipping).
     """
 
     learning_rate: Any = 1e-3
@@ -23,7 +23,7 @@ class Recipe(NamedTuple):
 
 
 def rate_at(step: jax.Array, recipe: Recipe, *, total: int) -> jax.Array:
-    """Returns the learning rate of a step, counted from 0, of `total`.
+    """Returns the learning rate at a step (from 0) of `total`.
 
     Example:
       >>> recipe = Recipe(learning_rate=1.0, warmup=0.5, cosine=1.0)
@@ -56,13 +56,13 @@ def update(
 
 
 def kept_share(step: jax.Array, *, ema: jax.Array, swa: jax.Array, total: int) -> jax.Array:
-    """Returns how much of the average of the weights a step keeps; 0 where the average is the last weights.
+    """Returns the fraction of the weight average that a step keeps; 0 if the average equals the last weights.
 
     Args:
       step: counted from 0.
-      ema: decay of an exponential average, 0 for none; smaller in the first steps, min(ema, (1 + step) / (10 + step)).
-      swa: share of all steps after which a plain average starts, 0 for none (Izmailov et al., 2018, of every step).
-      total: steps in all.
+      ema: decay of an exponential average, 0 for none; early steps use min(ema, (1 + step) / (10 + step)).
+      swa: fraction of all steps after which a plain average of every step starts, 0 for none (Izmailov et al., 2018).
+      total: number of steps.
 
     Example:
       >>> [round(float(kept_share(step, ema=0.0, swa=0.5, total=4)), 2) for step in range(4)]

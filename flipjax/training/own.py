@@ -1,4 +1,4 @@
-"""A configuration's own losses, augmentations and model, tried on shapes before a backend starts."""
+"""Checks a configuration's own losses, augmentations and model on shapes, before a backend starts."""
 
 import re
 import traceback
@@ -17,10 +17,10 @@ Shape = jax.ShapeDtypeStruct
 
 
 def check_own(experiment: Experiment) -> None:
-    """Raises ConfigError where a function of the configuration has other shapes or dtypes, or is not pure.
+    """Raises ConfigError if a function of the configuration returns wrong shapes or dtypes, or is impure.
 
-    A function that Python's or NumPy's generator, a clock or a counter decides gives another program each time that it
-    is traced; one that keeps an array leaks it.
+    A function that uses Python's or NumPy's random generator, a clock or a counter traces to a different program each
+    time; one that keeps an array leaks a tracer.
     """
     B, H = experiment.train.batch_size, experiment.pool.size
     images, labels = Shape((B, H, H, 3), jnp.float32), Shape((B, H, H), jnp.int32)
@@ -41,7 +41,7 @@ def _expect(field: str, function: Callable, inputs: tuple[Any, ...], expected: A
     if _described(result) != _described(expected):
         raise ConfigError(field, f"{name_of(function)} to return {_described(expected)}", _described(result))
     again, _ = _trace(field, function, *inputs)
-    # Functions are printed with their address in memory.
+    # Printed functions include their memory address.
     same = len({re.sub(r" at 0x\w+", "", str(each)) for each in (first, again)}) == 1
     if not same or not all(map(np.array_equal, first.consts, again.consts)):
         found = "another program each time; random numbers come from jax.random and a key"
@@ -49,9 +49,9 @@ def _expect(field: str, function: Callable, inputs: tuple[Any, ...], expected: A
 
 
 def _trace(field: str, function: Callable, *inputs: Any) -> Any:
-    """Returns a function's jaxpr and the shapes of its results; an error becomes one line with its place."""
+    """Returns a function's jaxpr and result shapes; an error becomes one line with its source location."""
     try:
-        # A function of its own each time: JAX traces none twice.
+        # A new lambda each time, since JAX caches traces by function.
         return jax.make_jaxpr(lambda *arrays: function(*arrays), return_shape=True)(*inputs)
     except Exception as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0]

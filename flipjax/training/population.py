@@ -1,10 +1,10 @@
-"""Members stacked, mapped and sharded: one compiled program trains them all.
+"""Stacks, maps and shards members, so that one compiled program trains them all.
 
-A CPU has one device per core and, on each, a loop over that device's members; elsewhere `width` members are at work at
-once, packed side by side in channels (`flipjax.models.pack`) or under vmap. The loop's trip count is data: members that
-stopped or diverged are left out of it, so they cost no work, and the program is compiled once whatever their number. In
-float32 a member under the loop equals the same member trained alone, bit for bit; the other forms equal it to rounding.
-Where there are more devices than members, some share each batch (`flipjax.training.network.deal_batch`).
+A CPU has one device per core, and each loops over its members; elsewhere `width` members run at once, packed side by
+side in channels (`flipjax.models.pack`) or under vmap. The loop's trip count is data, so stopped or diverged members
+cost nothing and the program compiles once for any number of them. In float32 a member under the loop equals the same
+member trained alone bit for bit; the other forms agree to rounding. With more devices than members, several share each
+batch (`flipjax.training.network.deal_batch`).
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ Tree = TypeVar("Tree")
 
 @dataclasses.dataclass(frozen=True)
 class Population:
-    """Stacked members and states, slot after slot and sharded over devices; `slots[i]` is the slot of member i."""
+    """Stacked members and states by slot, sharded over devices; `slots[i]` is the slot of member i."""
 
     members: Member
     states: State
@@ -52,8 +52,8 @@ def create(
 ) -> Population:
     """Stacks members, padded to a multiple of the devices.
 
-    Their states are initialised, from the weights `start` where it has any (`flipjax.training.member.init_state`), or
-    taken from `states`: leaves (K, ...) in the order of the members.
+    States are taken from `states`, leaves (K, ...) in member order, or initialised, with `start` as in
+    `flipjax.training.member.init_state`.
     """
     count = len(members)
     padding = -count % layout.devices
@@ -61,7 +61,7 @@ def create(
     padded = [*members, *[members[-1]] * padding]
     stacked = jax.device_put(_stack(padded), sharding)
     if states is None:
-        # One program for each member, the same as when it is alone: mapped, its last bits may differ.
+        # Initialise each member with the same program as alone: under a map its last bits may differ.
         placed = _stack([_init(experiment, member, start) for member in padded])
     else:
         placed = jax.tree.map(lambda leaf: np.concatenate([leaf, *[leaf[-1:]] * padding]), states)
@@ -103,7 +103,7 @@ def _epoch(
                 train = jax.vmap(one, in_axes=(0, None, 0, None))
             member, state = jax.tree.map(lambda leaf: leaf[where], (members, carry[0]))
             new = train(member, pool, state, table)
-            # Positions past the last active member are out of bounds: read as anything, written nowhere.
+            # Positions past the last active member are out of bounds; reads are arbitrary and writes dropped.
             return jax.tree.map(lambda leaf, value: leaf.at[where].set(value, mode="drop"), carry, new)
 
         return jax.lax.fori_loop(0, (active[0] + width - 1) // width, chunk, (states, records))
@@ -112,7 +112,7 @@ def _epoch(
 
 
 def lower_epoch(experiment: Experiment, layout: Layout, members: Member, states: State, *shared: Any) -> Any:
-    """Returns the epoch of stacked members, arrays or their shapes, lowered for its compiler as `run_epoch` runs it."""
+    """Lowers the epoch of stacked members, given as arrays or shapes, as `run_epoch` runs it."""
     running = np.ones(states.status.shape, bool)
     queued = queue(running, devices=layout.devices, width=layout.width)
     return _epoch.lower(experiment, layout, members, states, queued, *shared)
@@ -121,11 +121,11 @@ def lower_epoch(experiment: Experiment, layout: Layout, members: Member, states:
 def run_epoch(
     experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table
 ) -> tuple[Population, dict[str, np.ndarray]]:
-    """Trains every running member for one epoch, and validates it on an evaluation table.
+    """Trains every running member for one epoch and validates it on an evaluation table.
 
     Returns:
-      The population (the old one's arrays are donated) and the records of the epoch, leaves (K, ...) in the order of
-      the members, NaN for members that did not run.
+      The population (the old one's arrays are donated) and the records of the epoch, leaves (K, ...) in member order,
+      NaN for members that did not run.
     """
     running = np.asarray(population.states.status) == Status.RUNNING
     order = deal(running, devices=layout.devices)
@@ -141,7 +141,7 @@ def run_epoch(
 def start_second_runs(
     experiment: Experiment, layout: Layout, population: Population, pool: Pool, start: Weights = NO_WEIGHTS
 ) -> Population:
-    """Starts the second run of every member whose first one (JTT) is over; the others are left as they are.
+    """Starts the second run of every member whose first one (JTT) is over; leaves the others unchanged.
 
     `start`: see `flipjax.training.member.init_state`.
     """
@@ -153,7 +153,7 @@ def start_second_runs(
     begin = jax.jit(functools.partial(run.second_run, experiment))
     begun = {}
     for turn, slot in enumerate(np.flatnonzero(due)):
-        # One program for each member, as at the start; the devices work side by side.
+        # One program per member, as in `create`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
         member, state = take_member((population.members, states), slot)
         begun[slot] = begin(*jax.device_put((member, pool, state, start), device))
@@ -168,9 +168,9 @@ def start_second_runs(
 
 
 def refit_heads(experiment: Experiment, layout: Layout, population: Population, pool: Pool, table: Table) -> Population:
-    """Refits the heads of the members that ask for it (DFR), for every selection rule.
+    """Refits the heads of members with DFR, for every selection rule.
 
-    Of the validation images of a table, those for the refit fit, and the others pick the ridge.
+    The table's refit images fit the head, and its other images pick the ridge.
     """
     halves = replicate(layout, (table.rows[table.refit], table.rows[~table.refit]))
     states = _refit_heads(experiment, layout, population.members, population.states, pool, halves)
@@ -197,12 +197,12 @@ def _take(layout: Layout, tree: Any, order: jax.Array) -> Any:
 
 
 def states_of(population: Population) -> State:
-    """Returns the states on the host in the order of the members, leaves (K, ...) numpy, as checkpoints store them."""
+    """Returns the states on the host in member order, numpy leaves (K, ...), as stored in checkpoints."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[population.slots], population.states)
 
 
 def take_member(stacked: Tree, index: Any) -> Tree:
-    """Returns what an index takes of every leaf: one member's tree, or those of several, out of stacked ones."""
+    """Indexes every leaf of stacked trees, for one member or several."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
@@ -214,21 +214,21 @@ def map_selected(
     *shared: Any,
     later: Callable | None = None,
 ) -> Any:
-    """Evaluates `function(experiment, weights, *shared)` on the weights that each rule kept of every member.
+    """Evaluates `function(experiment, weights, *shared)` on every member's weights kept by each rule.
 
-    Rules that kept the same epoch of a member share one call; under the loop it is not repeated.
+    Rules that kept the same epoch of a member share one result; the loop computes it once.
 
     Args:
       experiment: of all members.
       layout: of the population.
       population: trained.
       function: pure; static.
-      *shared: its further arguments.
-      later: a function for the rules after the first, which returns None in place of some leaves.
+      *shared: further arguments.
+      later: a function for rules after the first, which returns None for some leaves.
 
     Returns:
-      Leaves (S, K, ...) numpy, the rules in the order of `experiment.train.selection`; (1, K, ...) those that `later`
-      leaves out.
+      Numpy leaves (S, K, ...), with rules in the order of `experiment.train.selection`; (1, K, ...) for those that
+      `later` omits.
     """
     best = [population.states.best[rule] for rule in experiment.train.selection]
     epochs = np.stack([np.asarray(selected.epoch) for selected in best])

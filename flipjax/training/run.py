@@ -1,7 +1,7 @@
-"""One member's run as pure functions: epochs, selection rules, early stopping, JTT, DFR and the test.
+"""A member's run as pure functions: epochs, selection rules, early stopping, JTT, DFR and testing.
 
-`train_member` is the whole run in one program, for `flipjax.make_train`. The engine of a sweep drives the same
-`run_epoch`, `second_run` and `refit` itself, with checkpoints between them.
+`train_member` is the whole run in one program, for `flipjax.make_train`. Sweeps call the same `run_epoch`,
+`second_run` and `refit`, with checkpoints between them.
 """
 
 import dataclasses
@@ -32,12 +32,12 @@ LOST_EPOCHS = 3
 
 
 class Validation(NamedTuple):
-    """A member on the validation images that select it: float32 scalars.
+    """A member's measures on the validation images used for selection: float32 scalars.
 
-    `loss`: the member's own loss, the mean over groups, whose weights are equal so that epochs can be compared (the
-    reference's GroupDRO: its robust loss, as its code has it); `loss_at_rho`: the groups weighted as in the member's
-    training set; `worst_group_iou`: the least over groups of the IoU of the group's class; `flip`: share of the true
-    foreground; `risk`: mean flip-risk in nats of the images that have one, which needs no labels.
+    `loss`: the member's loss, averaged over groups with equal weights so that epochs are comparable (for the
+    reference's GroupDRO its robust loss, as in the paper's code). `loss_at_rho`: the same with groups weighted as in
+    the training set. `worst_group_iou`: the lowest IoU over groups, each of its own class. `flip`: fraction of the true
+    foreground. `risk`: mean flip-risk in nats over images that have one; needs no labels.
     """
 
     loss: jax.Array
@@ -47,7 +47,7 @@ class Validation(NamedTuple):
     risk: jax.Array
 
     def scores(self, epoch: jax.Array) -> dict[str, jax.Array]:
-        """Returns the score that each selection rule minimises; NaN is never chosen."""
+        """Returns the score minimised by each selection rule; NaN is never selected."""
         return {
             "val_loss": self.loss,
             "val_loss_at_rho": self.loss_at_rho,
@@ -61,12 +61,12 @@ class Validation(NamedTuple):
 def validate(
     experiment: Experiment, member: Member, pool: Pool, state: State, table: Table
 ) -> tuple[Validation, jax.Array]:
-    """Validates the member on the images of an evaluation table, in evaluation mode.
+    """Validates a member on an evaluation table, in evaluation mode.
 
-    A member that refits its head (DFR) is selected on the images that are not for the refit.
+    A member with DFR is selected on the images not used for the refit.
 
     Returns:
-      The validation, and the group weights, which only the reference's GroupDRO moves here.
+      The validation, and the group weights, which only the reference's GroupDRO updates here.
     """
     weights = state.evaluated
     rows, groups, _, refit = map(jnp.asarray, table)
@@ -85,7 +85,7 @@ def validate(
     count = experiment.groups.count
     group_losses = losses.group_means(image_losses, groups, num_groups=count, weights=selecting)[0]
     loss = group_losses.mean()
-    # One after another: compilers fuse across no loop, so that it is rounded alike, alone and in any population.
+    # Compilers do not fuse across a loop, so a sequential map rounds alike alone and in any population.
     counts = jax.nn.one_hot(member.groups, count).sum(0)
     total = jax.lax.fori_loop(0, count, lambda g, total: total + counts[g] * group_losses[g], jnp.float32(0))
     loss_at_rho = total / len(member.groups)
@@ -118,11 +118,11 @@ def _measures(
 def settle(
     experiment: Experiment, member: Member, state: State, train_loss: jax.Array, validation: Validation
 ) -> State:
-    """Ends an epoch: updates each rule's weights, and stops a member that diverged, ran out of patience or finished.
+    """Ends an epoch: updates each rule's weights and stops a member that diverged, ran out of patience or finished.
 
-    A member has diverged when a loss is not finite, or when training and validation loss both were above `MARGIN` times
-    that of a guess (`flipjax.losses.guess_loss`) for `LOST_EPOCHS` epochs in a row or at its end. Nothing is selected,
-    and patience does not wait, before SWA's average begins.
+    A member has diverged if a loss is not finite, or if both training and validation loss exceeded `MARGIN` times
+    `flipjax.losses.guess_loss` for `LOST_EPOCHS` consecutive epochs or at the end. Selection and patience start only
+    once SWA's average begins.
     """
     spec = experiment.train
     epoch = state.epoch + 1
@@ -136,7 +136,7 @@ def settle(
     better = eligible & (awaited < state.best_score)
     best_epoch = jnp.where(better, epoch, state.best_epoch)
     waited = epoch - jnp.maximum(best_epoch, begins)
-    # Read in this order: a later line overrules an earlier one.
+    # The order matters: later lines override earlier ones.
     status = jnp.where(epoch - state.restart >= spec.epochs, Status.FINISHED, Status.RUNNING)
     status = jnp.where(waited >= spec.patience, Status.STOPPED, status)
     status = jnp.where((member.knobs.jtt_epochs > 0) & (state.restart == 0), Status.RUNNING, status)
@@ -163,7 +163,7 @@ def settle(
 def run_epoch(
     experiment: Experiment, member: Member, pool: Pool, state: State, table: Table
 ) -> tuple[State, dict[str, jax.Array]]:
-    """Trains for one epoch, validates (see `validate`), and settles the member.
+    """Trains for one epoch, validates (see `validate`) and settles the member.
 
     Returns:
       The state and the epoch's record: scalars `train_loss`, `learning_rate` (of the last step) and `valid_` with each
@@ -179,11 +179,11 @@ def run_epoch(
 
 
 def second_run(experiment: Experiment, member: Member, pool: Pool, state: State, start: Weights = NO_WEIGHTS) -> State:
-    """Starts a member's training anew, with the images that it flips now weighted up (JTT-by-flip).
+    """Restarts a member's training with the images that it now flips weighted up (JTT-by-flip).
 
-    Liu et al., 2021, up-weight what an early model misclassifies; here it is the images of whose foreground it flips
-    more than half. The epochs go on counting; weights (`start`: see `init_state`), optimiser, selection and patience
-    begin afresh.
+    Liu et al. (2021) up-weight images that an early model misclassifies; here these are the images with more than half
+    of the foreground flipped. The epoch count continues; weights (`start`: see `init_state`), optimiser, selection and
+    patience are reset.
     """
     flip = evaluate(experiment, state.weights, pool, member.rows).flip
     image_weights = jnp.where(flip > FLIPPED, member.knobs.jtt_weight, 1.0)
@@ -192,7 +192,7 @@ def second_run(experiment: Experiment, member: Member, pool: Pool, state: State,
 
 
 def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halves: tuple[Any, Any]) -> State:
-    """Refits the head of each rule's weights for a member with DFR: one half of the rows fits, the other chooses."""
+    """Refits each rule's head for a member with DFR: one half of the rows fits, the other picks the ridge."""
 
     def fitted(best: dict[str, Best]) -> dict[str, Best]:
         return {
@@ -205,10 +205,10 @@ def refit(experiment: Experiment, member: Member, state: State, pool: Pool, halv
 
 
 class Data(NamedTuple):
-    """All that the members of an experiment share.
+    """Data shared by the members of an experiment.
 
-    `pool`; `val`, the `Table` of validation; `test`, the pool rows (n, 2) of the test images; `halves`, the rows of
-    validation images that DFR refits on and those that choose its ridge.
+    `pool`; `val`: the validation `Table`; `test`: pool rows (n, 2) of test images; `halves`: the rows of validation
+    images on which DFR refits, and of those that pick its ridge.
     """
 
     pool: Pool
@@ -218,13 +218,13 @@ class Data(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A trained member; a pytree, whose leaves have one more leading axis for each map over members.
+    """A trained member, a pytree whose leaves gain a leading axis with each map over members.
 
     Attributes:
         status: int32, a `Status`.
-        epochs: int32, how many were run; JTT's first run is among them.
-        history: by name, float32 (E, ...) of at most E epochs; NaN for those that were not run. See `run_epoch`.
-        best: by selection rule, the weights kept, their score and epoch (0: the rule never had a value).
+        epochs: int32, number run, including JTT's first run.
+        history: by name, float32 (E, ...) for at most E epochs, NaN for those not run. See `run_epoch`.
+        best: by selection rule, the kept weights, their score and epoch (0: the rule never had a value).
         test: by selection rule, the `Decomposition` of the n test images.
     """
 
@@ -236,12 +236,12 @@ class Trained(NamedTuple):
 
 
 def train_member(experiment: Experiment, member: Member, data: Data, start: Weights = NO_WEIGHTS) -> Trained:
-    """Trains one member until it stops, and tests the weights of each rule.
+    """Trains a member until it stops, and tests each rule's weights.
 
-    A pure function of arrays, the whole run in one program. Under a vmap a member that stopped stands still until the
-    last one has stopped.
+    The whole run is one program, a pure function of arrays. Under vmap a stopped member idles until the last one has
+    stopped.
     """
-    # A number that the caller fixed must not be folded into the program: it would be rounded otherwise.
+    # Keep the compiler from folding constant members into the program, which would round differently.
     member = jax.lax.optimization_barrier(member)
     state = init_state(experiment, member, start)
     record = jax.eval_shape(functools.partial(run_epoch, experiment), member, data.pool, state, data.val)[1]
@@ -259,7 +259,7 @@ def train_member(experiment: Experiment, member: Member, data: Data, start: Weig
 
     carry = (state, history)
     if two_runs:
-        # A loop of its own: under a vmap the second run then begins once for all members, and not in every epoch.
+        # A separate loop, so that under vmap the second run starts once for all members, not in every epoch.
         first = member.knobs.jtt_epochs
         carry = jax.lax.while_loop(lambda carry: running(carry) & (carry[0].epoch < first), epoch, carry)
         due = running(carry) & (first > 0)

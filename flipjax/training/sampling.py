@@ -1,4 +1,4 @@
-"""Which images a member draws, and when: positions in its training table, pure and key first."""
+"""Sampling of training images: pure functions, key first, that return positions in a member's training table."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 class Directory(NamedTuple):
-    """Positions sorted by a small integer: `order` (n,) int32, and where each value `starts` and its `counts` (V,)."""
+    """Positions sorted by a small integer: `order` (n,) int32, and the `starts` and `counts` (V,) of each value."""
 
     order: jax.Array
     starts: jax.Array
@@ -15,7 +15,7 @@ class Directory(NamedTuple):
 
 
 def directory(values: jax.Array, *, size: int) -> Directory:
-    """Sorts positions by their values, in order within a value.
+    """Sorts positions by value, stably.
 
     Args:
       values: (n,) integer in [0, size).
@@ -30,7 +30,7 @@ def directory(values: jax.Array, *, size: int) -> Directory:
 
 
 def draw(key: jax.Array, entries: Directory, wanted: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Draws a position of each wanted value, uniformly.
+    """Draws a position of each wanted value uniformly.
 
     Args:
       key: PRNG key.
@@ -38,7 +38,7 @@ def draw(key: jax.Array, entries: Directory, wanted: jax.Array) -> tuple[jax.Arr
       wanted: (B,) integer in [0, V).
 
     Returns:
-      Positions (B,) int32, and (B,) bool: whether there is any of that value; position 0 where there is none.
+      Positions (B,) int32, 0 for absent values; and whether each value is present, (B,) bool.
 
     Example:
       >>> position, present = draw(jax.random.key(0), directory(jnp.array([2, 0, 2]), size=3), jnp.array([0, 1]))
@@ -53,9 +53,9 @@ def draw(key: jax.Array, entries: Directory, wanted: jax.Array) -> tuple[jax.Arr
 
 
 def weighted_order(key: jax.Array, weights: jax.Array) -> jax.Array:
-    """Draws as many positions as there are, in random order, each about weight / mean weight times.
+    """Draws n positions in random order, each about weight / mean weight times.
 
-    Systematic resampling: position i comes floor or ceil of that often (Kitagawa, 1996).
+    Systematic resampling (Kitagawa, 1996) draws each position the floor or ceiling of that number of times.
 
     Args:
       key: PRNG key.
@@ -77,22 +77,22 @@ def weighted_order(key: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def balanced_order(order: jax.Array, groups: jax.Array, *, num_groups: int = 4) -> jax.Array:
-    """Rearranges an order so that consecutive images come from the groups in turn; small groups come round again.
+    """Rearranges an order so that consecutive images cycle through the groups; small groups repeat.
 
     Args:
       order: (n,) int32, positions.
       groups: (n,) integer in [0, num_groups), of each position.
-      num_groups: how many groups there may be. One that has no image is passed over.
+      num_groups: largest number of groups; groups without images are skipped.
 
     Returns:
-      (n,) int32: any batch of consecutive positions holds the groups evenly, up to one image.
+      (n,) int32; any batch of consecutive positions is balanced over groups, up to one image.
 
     Example:
       >>> jax.jit(balanced_order)(jnp.arange(6), jnp.array([0, 0, 0, 0, 1, 3])).tolist()
       [0, 4, 5, 1, 4, 5]
     """
     entries = directory(groups[order], size=num_groups)
-    # The groups that have images, in front.
+    # Put groups with images first.
     present = jnp.argsort(entries.counts == 0, stable=True)
     turns = jnp.maximum((entries.counts > 0).sum(), 1)
     slots = jnp.arange(order.shape[0])

@@ -1,6 +1,6 @@
-"""One member's training steps and epochs as pure functions; the member axis is `flipjax.training.population`'s.
+"""A member's training steps and epochs as pure functions; `flipjax.training.population` adds the member axis.
 
-An `Experiment` is static (it decides the program); a `Member` is data (it decides the run).
+An `Experiment` is static and determines the program; a `Member` is data and determines the run.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from flipjax.training.network import Weights, loss_and_gradients
 def make_batch(
     experiment: Experiment, member: Member, pool: Pool, batch: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Makes a training batch: swap, gather, mirror, crop, CutMix, jitter, own, as the experiment and the member say.
+    """Makes a training batch: scene swap, gather, mirror, crop, CutMix, jitter and own augmentations, as configured.
 
     Returns:
       Images (B, H, W, 3) in [0, 1], masks (B, H, W) int32 and groups (B,) int32.
@@ -66,7 +66,7 @@ def _flip_and_crop(
     crop_key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     images, masks = augment.horizontal_flip(flip_key, *gather(pool, rows), probability=augmentation.hflip)
-    # In a loop over members these are branches: only those that are changed pay for it.
+    # In a loop over members these are branches, so only augmented members pay for them.
     if experiment.train.strongest.crop:
         aspects = None if pool.aspects is None or experiment.train.crop_in == "square" else pool.aspects[rows[:, 0]]
         crop = functools.partial(augment.random_resized_crop, probability=augmentation.crop, aspects=aspects)
@@ -79,7 +79,7 @@ def _unchanged(key: jax.Array, images: jax.Array, masks: jax.Array) -> tuple[jax
 
 
 def _in_another_scene(key: jax.Array, groups: jax.Array, all_groups: Groups) -> jax.Array:
-    """Returns the same classes, each in one of the other scenes: evenly drawn where there are several."""
+    """Returns groups of the same classes, each in another scene drawn uniformly."""
     if all_groups.scenes == 2:
         return all_groups.moved(groups)
     return all_groups.moved(groups, jax.random.randint(jax.random.fold_in(key, 1), groups.shape, 1, all_groups.scenes))
@@ -117,7 +117,7 @@ def _cutmix(
 def train_step(
     experiment: Experiment, member: Member, pool: Pool, state: State, batch: jax.Array, key: jax.Array
 ) -> tuple[State, jax.Array]:
-    """Takes one step of the optimiser.
+    """Takes one optimiser step.
 
     Args:
       experiment: static.
@@ -128,7 +128,7 @@ def train_step(
       key: of this step's augmentation.
 
     Returns:
-      The state after the step (`epoch`, `status` and `best*` untouched) and the loss before it.
+      The state after the step (`epoch`, `status` and `best*` unchanged) and the loss before it.
     """
     made = make_batch(experiment, member, pool, batch, key)
     loss, gradients, statistics, group_weights = loss_and_gradients(
@@ -149,19 +149,19 @@ def train_step(
 
 
 def _mixed(new: jax.Array, old: jax.Array, kept: jax.Array) -> jax.Array:
-    # Counts and keys among the statistics have no average.
+    # Counts and keys in the statistics are not averaged.
     return new + kept * (old - new) if jnp.issubdtype(new.dtype, jnp.floating) else new
 
 
 def total_steps(experiment: Experiment, member: Member) -> int:
-    """Returns how many steps a whole run takes, over which schedules and averages stretch."""
+    """Returns the number of steps in a whole run, the span of schedules and averages."""
     return experiment.train.epochs * (member.rows.shape[0] // experiment.train.batch_size)
 
 
 def train_epoch(experiment: Experiment, member: Member, pool: Pool, state: State) -> tuple[State, jax.Array]:
-    """Trains for one epoch: a scan over batches in a fresh order, plain, weighted or balanced as the knobs say.
+    """Trains for one epoch: a scan over batches in a new order, plain, weighted or balanced depending on the knobs.
 
-    Images that fill no whole batch are left out.
+    A last, incomplete batch is left out.
 
     Returns:
       The state after the last step and the mean training loss.
