@@ -19,7 +19,7 @@ from flipjax.threads import cores
 PACKAGES = ("flipjax", "jax", "jaxlib", "flax", "optax", "numpy")
 BITS = "random bits"
 COMPARED = ("flipjax", "jax", "jaxlib", "flax", "backend", BITS)
-"""What gives other numbers: `backend` is the device without how many of them there are."""
+"""Facts of a start that change results; `backend` is the kind of device, without their number."""
 PROGRAMS = 2**31
 """Bytes of compiled programs that are kept on a machine."""
 

@@ -24,7 +24,7 @@ DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 75
 """Exit codes of every command; an interrupted one is continued, or done anew, by the same command."""
 
 DISTRIBUTIONS = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
-"""What installs a package of another name."""
+"""Distribution of each package whose import name differs."""
 
 CONFIG_HELP = """configuration:
   --config NAME|FILE         a shipped configuration (see --list_configs) or a file of yours

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, tokenize.TokenError)
-"""What reading a truncated or altered npz file raises, beside ValueError and OSError."""
+"""Exceptions of a truncated or altered npz file, besides ValueError and OSError."""
 
 DIGEST = "digest"
 """The array of a file or checkpoint that holds the digest of all others."""

@@ -29,7 +29,7 @@ BATCH = 16
 LAYERS = {"first": "0", "first_norm": "1", "second": "3", "second_norm": "4"}
 LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 COUNT = "num_batches_tracked"
-"""What PyTorch's norms count, and the small U-Net's do not."""
+"""A buffer of PyTorch's norms without a counterpart here."""
 
 
 @functools.partial(

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import flipjax
 from flipjax.config import ConfigError, default_config
 from flipjax.data import benchmark, from_arrays, from_cut_outs
 
@@ -52,6 +53,17 @@ def test_photos_in_memory_are_the_images_of_members():
     assert other.catalog.content != data.catalog.content
     fixed = from_arrays(**PHOTOS, **NAMES, parts=["test"] * 8 + [""] * (N - 8)).catalog
     assert fixed.object_split.tolist() == [2] * 8 + [-1] * (N - 8)
+
+
+def test_shapes_of_photos_are_kept_and_crops_in_photos_ask_for_them():
+    plain, wide = from_arrays(**PHOTOS, **NAMES), from_arrays(**PHOTOS, **NAMES, aspects=[1.5] * N)
+    assert plain.pool.aspects is None and (wide.pool.aspects == 1.5).all()
+    assert plain.catalog.content != wide.catalog.content
+    with pytest.raises(ConfigError, match="crop_in"):
+        flipjax.make_train(small(), {"train.crop_in": "photo"}, data=plain)
+    for wrong in ([1.5], [0.0] * N, [np.nan] * N):
+        with pytest.raises(ConfigError, match="aspects"):
+            from_arrays(**PHOTOS, **NAMES, aspects=wrong)
 
 
 def test_cut_outs_in_memory_stand_in_every_scene():

@@ -16,18 +16,18 @@ PAIRS = 400
 """Pairs of classes of the most pixels, of which intervals are computed."""
 
 
-class Rates(NamedTuple):
+class Ratios(NamedTuple):
     """Ratios of sums, float64 (k,): values, variances and degrees of freedom."""
 
     value: np.ndarray
     variance: np.ndarray
     freedom: np.ndarray
 
-    def minus(self, other: "Rates") -> "Rates":
+    def minus(self, other: "Ratios") -> "Ratios":
         """Returns differences from rates on other images, with Welch's degrees of freedom."""
         variance = self.variance + other.variance
         freedom = divide(variance**2, self.variance**2 / self.freedom + other.variance**2 / other.freedom)
-        return Rates(self.value - other.value, variance, freedom)
+        return Ratios(self.value - other.value, variance, freedom)
 
     def interval(self, least: float = 0.0, most: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         """Returns the 95% Student t interval, clipped to the range of the values."""
@@ -42,7 +42,7 @@ class Rates(NamedTuple):
         return np.where(known, 2 * stdtr(np.maximum(self.freedom, 1e-3), -t), np.nan)
 
 
-def ratios(part: np.ndarray, whole: np.ndarray, clusters: np.ndarray | None = None) -> Rates:
+def ratios(part: np.ndarray, whole: np.ndarray, clusters: np.ndarray | None = None) -> Ratios:
     """Returns sums of `part` over sums of `whole`, with the variance under sampling of images.
 
     Args:
@@ -51,9 +51,9 @@ def ratios(part: np.ndarray, whole: np.ndarray, clusters: np.ndarray | None = No
         clusters: int (n,), images sampled together, such as the frames of one film; None samples each image alone.
 
     Returns:
-        Rates (k,). The variance is that of the linearised ratio. Degrees of freedom follow from Kish's effective number
-        m of images. If all images have the same share, the standard deviation is half an image, 1/(2 m). NaN if one
-        image holds all of a whole.
+        Ratios (k,). The variance is that of the linearised ratio. Degrees of freedom follow from Kish's effective
+        number m of images. If all images have the same share, the standard deviation is half an image, 1/(2 m). NaN if
+        one image holds all of a whole.
 
     Source: Cochran, Sampling Techniques, 1977, section 6.4; Kish, Survey Sampling, 1965.
 
@@ -74,7 +74,7 @@ def ratios(part: np.ndarray, whole: np.ndarray, clusters: np.ndarray | None = No
     residuals = ((part - value * whole) ** 2).sum(0)
     freedom = np.where(size > 1 + 1e-9, size - 1, np.nan)
     variance = np.where(residuals > 0, divide(residuals, total**2) * size / freedom, (0.5 / size) ** 2)
-    return Rates(value, np.where(np.isnan(freedom), np.nan, variance), freedom)
+    return Ratios(value, np.where(np.isnan(freedom), np.nan, variance), freedom)
 
 
 def flips_by_group(
@@ -167,7 +167,7 @@ def flip_gap(
         return float(np.nanmean(value)), np.nan, np.nan
     value, variance, freedom = value[known], variance[known], freedom[known]
     total = variance.sum()
-    mean = Rates(value.mean(), total / len(value) ** 2, divide(total**2, (variance**2 / freedom).sum()))
+    mean = Ratios(value.mean(), total / len(value) ** 2, divide(total**2, (variance**2 / freedom).sum()))
     low, high = mean.interval(-1.0)
     return float(mean.value), float(low), float(high)
 

@@ -61,7 +61,7 @@ def context_evidence(
     Args:
         true: S rows of `flipjax.metrics.segments`.
         shares: float (n, C), fractions of the training images (`image_shares`).
-        own: int (images,), index of each evaluated image among the training images, or -1; None: none is one.
+        own: int (images,), index of each evaluated image among the training images, or -1; None for no overlap.
         background: the background class, a tuple of several, or None.
 
     Returns:

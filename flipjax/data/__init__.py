@@ -31,7 +31,7 @@ POOLS: dict[str, Callable[[Any], Any]] = {
     "tfds": _tfds,
     "waterbirds_seg": _tfds,
 }
-"""What `config.pool.name` may name: functions of a `PoolSpec` that return a `Pool` and its `Catalog`."""
+"""Pools by the value of `config.pool.name`: functions of a `PoolSpec` that return a `Pool` and its `Catalog`."""
 
 
 _ARRAYS = ("benchmark", "from_arrays", "from_cut_outs")

@@ -1,4 +1,4 @@
-"""What can be done with data sets before a sweep.
+"""Data sets before a sweep: checked, prepared, listed.
 
 check DIR: what is wrong with a folder of yours, and which grids it allows. prepare NAME: makes a TFDS data set from
 archives, which `config.pool.name = NAME` then reads. manifest NAME: writes which bird stands in which scene at any rho.
@@ -30,7 +30,7 @@ FLAGS = {
     "config.split.n_test": "--n_test",
     "config.split.seed": "--seed",
 }
-"""What this command calls fields of a configuration."""
+"""Options of this command by the configuration key that they set."""
 
 
 @command.main("flipjax data", options=FLAGS, system_code=command.SOME_FAILED)

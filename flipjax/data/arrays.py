@@ -132,6 +132,7 @@ def from_arrays(
     scene_names: Sequence[str],
     usual: Sequence[str | tuple[str, ...]] = (),
     parts: Sequence[str] | None = None,
+    aspects: Any = None,
 ) -> ArrayData:
     """Makes a photo pool from arrays, with the checks of a folder.
 
@@ -146,6 +147,7 @@ def from_arrays(
         scene_names: S names.
         usual: the usual scene of each class, or a tuple of several; empty: scene i mod S for class i.
         parts: (n,), the part of each image, `train`, `val` or `test`; empty: any.
+        aspects: (n,), width by height of each photo before it became square, for `config.train.crop_in = "photo"`.
 
     Raises:
         ConfigError: names the argument, what was expected and what was found.
@@ -173,7 +175,12 @@ def from_arrays(
     places = [PARTS.index(part) if part else -1 for part in fixed]
     objects = [PoolItem(f"image {i}", (), *each) for i, each in enumerate(zip(y, scene, places, strict=True))]
     listing = Listing(source="arrays", kind="photo", class_names=class_names, scene_names=scene_names, objects=objects)
-    return _data(listing, usual, images=images, masks=labels, scenes=images[:0])
+    pixels = {"images": images, "masks": labels, "scenes": images[:0]}
+    if aspects is not None:
+        pixels["aspects"] = np.asarray(aspects, np.float32)
+        if pixels["aspects"].shape != y.shape or not (np.isfinite(aspects).all() and pixels["aspects"].min() > 0):
+            raise ConfigError("aspects", f"{len(y)} numbers above 0", aspects)
+    return _data(listing, usual, **pixels)
 
 
 def from_cut_outs(
@@ -222,9 +229,10 @@ def from_cut_outs(
 def _data(listing: Listing, usual: Sequence[Any], **pixels: np.ndarray) -> ArrayData:
     labels = np.array([1 + item.y for item in listing.objects], np.uint8)
     arrays = pixels | {"masks": pixels["masks"].astype(np.uint8), "labels": labels}
-    arrays["aspects"] = np.ones(len(labels), np.float32)
     groups = groups_of(listing.class_names, listing.scene_names, usual)
-    catalog = dataclasses.replace(with_digest(arrays, catalog_of(listing)), usual=groups.usual)
+    # As in files: NaN where unknown.
+    unknown = {"aspects": np.full(len(labels), np.nan, np.float32)}
+    catalog = dataclasses.replace(with_digest(unknown | arrays, catalog_of(listing)), usual=groups.usual)
     # NumPy arrays, so that JAX starts no device before training.
     return ArrayData(Pool(kind=listing.kind, **arrays), catalog)  # type: ignore[arg-type]
 

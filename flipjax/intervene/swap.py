@@ -235,9 +235,9 @@ def repair(
     (sweeps/studies/published_models, sweeps/studies/scene_swap). Regions, and so foreground IoU, do not change.
 
     Args:
-        logits: (B, H, W, C) floating point, for the original images.
-        log_odds: (N, K, F) of `scene_marginal`, with the same regions.
-        center: centre of `split_point`: (F,) numbers, or one number for two foreground classes.
+        logits: as in `scene_swap_risk`, like the further arguments.
+        log_odds: (N, K, F).
+        center: (F,) numbers, or one number.
         regions: as in `scene_marginal`.
         background: the background class, a tuple of several, or None.
 

@@ -30,7 +30,7 @@ from flipjax.report.panels import (
     mean_curve,
     share_panels,
 )
-from flipjax.report.run import Run, images_by_setting
+from flipjax.report.run import RunTables, images_by_setting
 from flipjax.report.style import CLASSES, COMMON, DARK, FLIP, RARE, REPAIRED, WHOLE
 from flipjax.results.cells import StoredCell
 from flipjax.results.frames import groups_of, records_of
@@ -66,7 +66,7 @@ MEMBER = ("fg_correct", "fg_flip", "fg_miss", *COLUMNS)
 FIELDS = ("command", "started", "host", "device", "commit")
 
 
-def flip_charts(run: Run) -> list[Chart]:
+def flip_charts(run: RunTables) -> list[Chart]:
     """Returns charts of flips, the IoU gap, reliance if it was measured, and pixel shares."""
     names = dict.fromkeys(run.summary["quantity"])
     looks = cycle(zip(CLASSES[1:], cycle("^v"), strict=False))
@@ -99,7 +99,7 @@ def flip_chart(summary: pd.DataFrame, records: pd.DataFrame, *, note: str) -> Ch
     return Chart("flip", "Flip of common and rare groups", caption, note, drawn)
 
 
-def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
+def _span(run: RunTables, lines: Iterable[Line]) -> tuple[float, float]:
     """Returns limits that cover 0, all means, intervals and seeds, within -1 and 1."""
     wanted = [line.quantity for line in lines]
     means = run.summary[run.summary["quantity"].isin(wanted)][["mean", "low", "high"]]
@@ -107,7 +107,7 @@ def _span(run: Run, lines: Iterable[Line]) -> tuple[float, float]:
     return max(-1.0, float(np.nanmin(ends)) - 0.05), min(1.0, float(np.nanmax(ends)) + 0.05)
 
 
-def risk_charts(run: Run) -> list[Chart]:
+def risk_charts(run: RunTables) -> list[Chart]:
     """Returns charts of how well flip-risk ranks flips."""
     caption = (
         "AUROC over the images, those with a flip share above 0.5 being the ones to find. 0.5: the score is blind."
@@ -139,7 +139,7 @@ def _mean_ranking(members: Sequence[Decomposition]) -> panels.Ranking:
     return panels.Ranking(**tenths, remaining=panels.mean_curve([panels.remaining(images) for images in members]))
 
 
-def map_charts(run: Run) -> list[Chart]:
+def map_charts(run: RunTables) -> list[Chart]:
     """Returns the map of Flip in the rare groups over all settings, for runs whose page shows only some of them."""
     if run.shown() is run or "rho" not in run.summary:
         return []
@@ -148,7 +148,7 @@ def map_charts(run: Run) -> list[Chart]:
     return [Chart("settings", "Flip in the rare groups over all settings", caption, run.note(interval=False), drawn)]
 
 
-def method_charts(run: Run) -> list[Chart]:
+def method_charts(run: RunTables) -> list[Chart]:
     """Returns the chart of differences between methods; none for one method."""
     if run.comparison.empty:
         return []
@@ -162,7 +162,7 @@ def method_charts(run: Run) -> list[Chart]:
     ]
 
 
-def class_sections(run: Run) -> list[Numbers | Picture]:
+def class_sections(run: RunTables) -> list[Numbers | Picture]:
     """Returns the confusion between classes, and the group tables."""
     matrices = []
     for title, _, members in images_by_setting(run):
@@ -172,7 +172,7 @@ def class_sections(run: Run) -> list[Numbers | Picture]:
     return [*charts, *map(Picture, pull_charts(run)), *_group_tables(run)]
 
 
-def _group_tables(run: Run) -> list[Numbers]:
+def _group_tables(run: RunTables) -> list[Numbers]:
     """Returns group means over seeds, with the lowest and highest seed."""
     if not run.cells:
         return []
@@ -203,7 +203,7 @@ def _range(values: pd.Series) -> str:
     return f"{values.mean():.3f}" + (f" ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else "")
 
 
-def training_charts(run: Run) -> list[Chart]:
+def training_charts(run: RunTables) -> list[Chart]:
     """Returns training curves, averaged over the members of a setting that are still training."""
     if run.history.empty:
         return []
@@ -228,7 +228,7 @@ def training_charts(run: Run) -> list[Chart]:
     return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)] if drawn else []
 
 
-def made_of(run: Run) -> Numbers:
+def made_of(run: RunTables) -> Numbers:
     """Returns command, commit, device, time and versions from config.json."""
     facts = {key: value for key, value in run.config.items() if isinstance(value, str) and key != "name"}
     rows = [[key, facts[key]] for key in FIELDS if key in facts]
@@ -242,7 +242,7 @@ def made_of(run: Run) -> Numbers:
     return Numbers("The run, from config.json", TextTable(["fact", "value"], rows), words=True)
 
 
-def _time(run: Run, sessions: Sequence[float]) -> list[list[str]]:
+def _time(run: RunTables, sessions: Sequence[float]) -> list[list[str]]:
     """Returns the total wall time of all sessions, and training images per second."""
     seconds = sum(sessions)
     if not seconds:
@@ -254,7 +254,7 @@ def _time(run: Run, sessions: Sequence[float]) -> list[list[str]]:
     return [*rows, ["training images a second", f"{images / seconds:,.0f}, all members"]] if images else rows
 
 
-def members_table(run: Run) -> Numbers:
+def members_table(run: RunTables) -> Numbers:
     """Returns axes, status and main test quantities, one row per member."""
     axes = varying_axes(run.records, until="member")
     axes += ["rho"] if "rho" in run.records else []
@@ -274,7 +274,7 @@ PULL = Line("scene_pull", "pull of the scene", FLIP)
 OUTLINE: dict[str, Any] = {"fill": False, "edgecolor": DARK, "linewidth": 2.5, "clip_on": False, "zorder": 3}
 
 
-def pull_charts(run: Run) -> list[Chart]:
+def pull_charts(run: RunTables) -> list[Chart]:
     """Returns the pull over rho and the matrices of scenes and predicted classes; none for two classes."""
     if PULL.quantity not in set(run.summary["quantity"]) or not run.cells:
         return []
@@ -324,7 +324,7 @@ REASONS = {"disagreement": ALONE, "pairwise_dice": ALONE, "swap_risk": "config.i
 REASONS |= dict.fromkeys(("mirror", "grey_fill", "blur_fill"), "config.intervene.scores is not all")
 
 
-def score_blocks(run: Run) -> list[Numbers | Picture]:
+def score_blocks(run: RunTables) -> list[Numbers | Picture]:
     """Returns tables and curves of all stored scores; nothing if flip-risk is the only one."""
     rows = _rows(run)
     if rows.empty or rows["score"].nunique() < 2:
@@ -350,7 +350,7 @@ def score_blocks(run: Run) -> list[Numbers | Picture]:
     ]
 
 
-def left_out(run: Run) -> str:
+def left_out(run: RunTables) -> str:
     """Returns a sentence on missing scores and the reason."""
     there = {*_rows(run).get("score", ())}
     by_reason: dict[str, list[str]] = {}
@@ -361,14 +361,14 @@ def left_out(run: Run) -> str:
     return f"Not in this run: {'; '.join(texts)}." if texts else ""
 
 
-def _rows(run: Run) -> pd.DataFrame:
+def _rows(run: RunTables) -> pd.DataFrame:
     if run.scores.empty:
         return run.scores
     of_rule = run.scores["selection"] == run.rows["selection"].iloc[0]
     return run.scores[of_rule & run.scores["member"].isin(run.kept()["member"])]
 
 
-def _coverage(run: Run, rows: pd.DataFrame) -> Picture:
+def _coverage(run: RunTables, rows: pd.DataFrame) -> Picture:
     """Returns risk-coverage at the highest rho for the first settings: all, common and rare groups."""
     highest = rows["rho"].max() if "rho" in rows else None
     axes = [name for name in varying_axes(rows, until="selection") if name not in ("member", "seed")]

@@ -13,7 +13,7 @@ from flipjax.report.charts import flip_chart
 from flipjax.report.document import Document, Numbers, Section, terminal_text, write_latex, write_summary
 from flipjax.report.html import Picture, write_page
 from flipjax.report.panels import forest_panels
-from flipjax.report.run import ReportError, Run, read_run
+from flipjax.report.run import ReportError, RunTables, read_run
 from flipjax.results.cells import StoredCell
 from flipjax.results.estimates import Resamples, aggregate, compare, judge, seeds_of
 from flipjax.results.frames import listed, records_of, to_frame, write_csv
@@ -73,7 +73,7 @@ def compare_runs(first: str | Path, second: str | Path, folder: Path) -> str:
     return terminal_text(document)
 
 
-def _named(*runs: Run) -> dict[str, Run]:
+def _named(*runs: RunTables) -> dict[str, RunTables]:
     """Returns both runs under distinct names: their own, or those of their folders."""
     first, second = (run.name for run in runs)
     if first == second:
@@ -82,7 +82,7 @@ def _named(*runs: Run) -> dict[str, Run]:
     return dict(zip(names, runs, strict=True))
 
 
-def _joined(runs: Mapping[str, Run]) -> pd.DataFrame:
+def _joined(runs: Mapping[str, RunTables]) -> pd.DataFrame:
     """Joins the rows of both runs with an axis `run`, dropping axes that only differ between runs."""
     tables = [run.rows for run in runs.values()]
     axes = {name for table in tables for name in axes_of(table)} - {"selection"}
@@ -96,7 +96,7 @@ def _joined(runs: Mapping[str, Run]) -> pd.DataFrame:
     return to_frame(rows)
 
 
-def _cells(runs: Mapping[str, Run]) -> dict[str, StoredCell]:
+def _cells(runs: Mapping[str, RunTables]) -> dict[str, StoredCell]:
     """Returns the cells of both runs, with members and first rule named as in `_joined`."""
     return {
         f"{name}/{key}": dataclasses.replace(
@@ -129,7 +129,7 @@ def _settings_text(table: pd.DataFrame) -> str:
     return "; ".join(f"{listed(list(few.index), most=LISTED)} (seeds {key})" for key, few in parts)
 
 
-def _same_images(runs: Mapping[str, Run]) -> bool | None:
+def _same_images(runs: Mapping[str, RunTables]) -> bool | None:
     """Returns whether both runs have the same test images; None if this is not stored."""
     if not all(run.cells for run in runs.values()):
         return None
@@ -138,7 +138,7 @@ def _same_images(runs: Mapping[str, Run]) -> bool | None:
     return np.array_equal(one, other) and first == second
 
 
-def _settings(runs: Mapping[str, Run]) -> Numbers:
+def _settings(runs: Mapping[str, RunTables]) -> Numbers:
     """Returns the fields of config.json that differ."""
     first, second = (
         leaves(run.config.get("config", {})) | {k: v for k, v in run.config.items() if isinstance(v, str)}

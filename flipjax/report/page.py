@@ -18,7 +18,7 @@ from flipjax.report.document import Document, Numbers, Section, terminal_text, w
 from flipjax.report.html import Gallery, Picture, pictures_of, write_page
 from flipjax.report.panels import Line, line_panels
 from flipjax.report.pictures import CAPTION, Item, Palette, items_of, palette_of, save_gallery
-from flipjax.report.run import TABLES, Run, read_run
+from flipjax.report.run import TABLES, RunTables, read_run
 from flipjax.results import text
 from flipjax.results.frames import records_of, write_csv
 from flipjax.results.rows import NOT_LEARNT
@@ -106,7 +106,7 @@ def _text_of(folder: Path, source: str) -> str | None:
         return None
 
 
-def _sections(run: Run, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
+def _sections(run: RunTables, items: Sequence[Item], flips: Sequence[Chart]) -> list[Section]:
     rule = f"paired by seed; {text.legend(run.trend, run.comparison, run.selection)}"
     rules = partial(comparison_table, axis="selection")
     trends = [(f"Change over rho, {rule}", run.trend, text.trend_table)]
@@ -134,7 +134,7 @@ def first_reference(table: pd.DataFrame) -> str:
     return str(table["reference"].iloc[0]) if len(table) else ""
 
 
-def findings(run: Run) -> list[str]:
+def findings(run: RunTables) -> list[str]:
     """Returns the findings of a run in sentences that restate rows of its tables."""
     unlearnt = run.records["member"][run.records["status"] == NOT_LEARNT].tolist()
     return [
@@ -144,7 +144,7 @@ def findings(run: Run) -> list[str]:
     ]
 
 
-def front_chart(run: Run, flip: Chart) -> Chart:
+def front_chart(run: RunTables, flip: Chart) -> Chart:
     """Returns `flip` for one setting; for several, one panel of Flip in the rare groups over rho, a line each."""
     axes = varying_axes(run.summary)
     summary, records = run.summary[run.summary["quantity"] == FLIP], run.kept()

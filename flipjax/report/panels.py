@@ -17,7 +17,7 @@ from flipjax.metrics import statistics
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.chart import Chart, Panel
-from flipjax.report.run import Run
+from flipjax.report.run import RunTables
 from flipjax.report.style import CORRECT, DARK, FAINT, FLIP, LIGHT, MISS, PAPER, dress, legend, plain, shades
 from flipjax.results.estimates import FEWEST
 from flipjax.results.frames import records_of
@@ -367,7 +367,7 @@ def line_panels(
     return [panel(facet) for facet in places.facets]
 
 
-def line_chart(run: Run, name: str, title: str, caption: str, lines: Sequence[Line], **options: Any) -> Chart:
+def line_chart(run: RunTables, name: str, title: str, caption: str, lines: Sequence[Line], **options: Any) -> Chart:
     """Returns a chart of quantities over rho, with the options of `line_panels`."""
     return Chart(name, title, caption, run.note(dots=True), line_panels(run.summary, run.kept(), lines, **options))
 

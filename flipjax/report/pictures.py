@@ -22,7 +22,7 @@ from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics.classes import Background, background_classes
 from flipjax.metrics.decomposition import Decomposition
 from flipjax.report.chart import DPI
-from flipjax.report.run import UNREADABLE, Run
+from flipjax.report.run import UNREADABLE, RunTables
 from flipjax.report.style import EMPTY, INK, NOTE, OUTCOMES, PLAIN, TITLE, class_colours, plain
 from flipjax.results import gallery
 from flipjax.results.frames import records_of
@@ -167,14 +167,14 @@ CAPTION = (
 )
 
 
-def palette_of(run: Run) -> Palette:
+def palette_of(run: RunTables) -> Palette:
     """Returns the colours of the run's classes."""
     names = next(iter(run.cells.values())).class_names
     colours = class_colours(len(names))
     return Palette(colours, dict(zip(names[1:], colours[1:], strict=True)), 0, len(names))
 
 
-def items_of(run: Run) -> list[Item]:
+def items_of(run: RunTables) -> list[Item]:
     """Returns the stored images of all members, and adds damaged files to `run.missing`."""
     records = {record["member"]: record for record in records_of(run.records)}
     axes = ["rho", "seed", *(axis for axis in varying_axes(run.summary) if axis != "seed")]
@@ -262,7 +262,7 @@ def _outcome(labels: Sequence[str]) -> str:
     return f"the label stays {labels[0]}" if labels else ""
 
 
-def save_gallery(run: Run, items: Sequence[Item], folder: Path) -> None:
+def save_gallery(run: RunTables, items: Sequence[Item], folder: Path) -> None:
     """Writes the first member's images as gallery.png."""
     path = folder / "gallery.png"
     if not items:

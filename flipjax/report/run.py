@@ -42,7 +42,7 @@ class ReportError(Exception):
     exit_code = 1
 
 
-class Run(NamedTuple):
+class RunTables(NamedTuple):
     """The tables of a run folder, and its cells by folder name.
 
     `rows`, `records`, `summary`, `trend` and `comparison` (of methods) use the first selection rule; `selection`
@@ -72,7 +72,7 @@ class Run(NamedTuple):
         """Returns the records of members that enter means."""
         return kept_records(self.records)
 
-    def shown(self) -> "Run":
+    def shown(self) -> "RunTables":
         """Returns the run limited to the first SHOWN settings beside rho and seed, with a line about it.
 
         Hundreds of charts would be slow to draw and hard to read.
@@ -110,7 +110,7 @@ class Run(NamedTuple):
         return f"{note} Small dots: single seeds." if dots and most > 1 else note
 
 
-def read_run(workdir: str | Path) -> Run:
+def read_run(workdir: str | Path) -> RunTables:
     """Reads a run folder.
 
     Raises:
@@ -140,7 +140,7 @@ def read_run(workdir: str | Path) -> Run:
     if not few:
         missing.append(f"scores.csv: left out for more than {SCORED} members; flipjax.results.scores makes it")
     trends, comparison, selection = judge(trend(first), compare(first), compare(rows, axis="selection"))
-    return Run(
+    return RunTables(
         folder,
         config,
         first,
@@ -206,7 +206,7 @@ def _count_members(records: pd.DataFrame, config: Mapping[str, Any], missing: li
             missing.append(f"{status}, and left out of all means: {listed(names)}")
 
 
-def images_by_setting(run: Run) -> list[tuple[str, Row, list[tuple[StoredCell, Decomposition]]]]:
+def images_by_setting(run: RunTables) -> list[tuple[str, Row, list[tuple[StoredCell, Decomposition]]]]:
     """Returns settings in order of rho: title, axes, and the members' cells with stored test images.
 
     Left-out members have none. The decompositions use the first selection rule.

@@ -163,7 +163,7 @@ def load_cell(path: str | Path, *, tables: bool = True) -> StoredCell:
 MISSED = 0.5
 """Share of the true foreground; a member that misses more has not learnt to find the object."""
 KEYS = {"results": ["member", "selection", "split", "group"], "history": ["member", "epoch"]}
-"""What tells the rows of a table apart."""
+"""Columns that identify a row of each table."""
 
 
 def read_cells(folder: Path, **tables: pd.DataFrame) -> Iterator[tuple[str, StoredCell]]:

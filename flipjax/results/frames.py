@@ -21,7 +21,7 @@ DIGEST = "results.sha256"
 TEXTS = ("member", "split", "group", "status", "selection", "values", "interval")
 """Columns that are text, whatever it looks like."""
 FORMULA = re.compile(r"\s*[=+@\-\uff1d\uff0b\uff20\uff0d](?!\d+(\.\d+)?(e-?\d+)?$).", re.S)
-"""What a spreadsheet takes for a formula; an apostrophe before it makes it a text again."""
+"""Text that a spreadsheet would evaluate as a formula; a leading apostrophe prevents it."""
 
 
 def to_frame(rows: Iterable[Row]) -> pd.DataFrame:

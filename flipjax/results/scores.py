@@ -22,7 +22,7 @@ WANTED_RISK = 0.1
 """The mean flip share that a threshold from validation images is to keep."""
 THRESHOLD = ("val_coverage", "val_risk", "test_coverage", "test_risk")
 THRESHOLD += ("group/common/test_risk", "group/rare/test_risk")
-"""What a threshold gives, as quantities of `score_summary`."""
+"""Quantities of `score_summary` that describe a threshold."""
 Arrays = dict[str, np.ndarray]
 
 SMOOTH = "No neutral control: what training shows on smooth ground gains by it."

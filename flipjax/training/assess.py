@@ -39,7 +39,7 @@ class Assessed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """What to compute; equal questions share a compiled program.
+    """The outputs computed for an image; equal questions share a compiled program.
 
     `scenes`: `given`, `surroundings` (the mean surroundings of predicted regions) or `none`, each also mirrored.
     `logits`: scores from logits, without extra passes. `passes`: the mirrored image and two fills of the surroundings,

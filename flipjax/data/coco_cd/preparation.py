@@ -24,7 +24,7 @@ ARCHIVES = (
         f"{COCO}/annotations/stuff_annotations_trainval2017.zip", members=ANNOTATIONS, into="annotations", flat=True
     ),
 )
-"""What `--download` fetches: 21 GB, and as much unpacked."""
+"""Archives of `--download`: 21 GB, and as much again unpacked."""
 
 
 def prepare(

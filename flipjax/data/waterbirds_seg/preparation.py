@@ -21,7 +21,7 @@ ARCHIVES = (
     Archive("https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz", into="CUB_200_2011"),
     Archive("http://data.csail.mit.edu/places/places365/places365standard_easyformat.tar", members=PLACES),
 )
-"""What `--download` fetches: 27 GB, of which 3 GB are unpacked."""
+"""Archives of `--download`: 27 GB, of which 3 GB are unpacked."""
 
 
 def prepare(
