@@ -60,7 +60,7 @@ def test_shapes_of_photos_are_kept_and_crops_in_photos_ask_for_them():
     assert plain.pool.aspects is None and (wide.pool.aspects == 1.5).all()
     assert plain.catalog.content != wide.catalog.content
     with pytest.raises(ConfigError, match="crop_in"):
-        flipjax.make_train(small(), {"train.crop_in": "photo"}, data=plain)
+        flipjax.make_train(small(), {"train.crop_in": "photo", "train.batch_size": 8}, data=plain)
     for wrong in ([1.5], [0.0] * N, [np.nan] * N):
         with pytest.raises(ConfigError, match="aspects"):
             from_arrays(**PHOTOS, **NAMES, aspects=wrong)
