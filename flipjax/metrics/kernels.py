@@ -168,14 +168,18 @@ def risk_map(logits: Any, **spec: Any) -> jax.Array:
         [[0.6931 0.    ]]
     """
     read = LabelSpec(**spec)
-    scores = checks.check_scores(logits, read)
-    risks = partial(pixels.risks, background=read.background_classes, kind=read.kind)
+    return entropies(checks.check_scores(logits, read), read)
+
+
+def entropies(scores: Any, spec: LabelSpec) -> jax.Array:
+    """Computes the entropy (..., *spatial) of the foreground classes for checked scores (..., *spatial, C)."""
+    risks = partial(pixels.risks, background=spec.background_classes, kind=spec.kind)
     if not scores.size or not on_host(scores):
         return pixels.run(risks, jnp.asarray(scores), kept=scores.ndim - 1)
     *shape, C = scores.shape
-    lead = len(shape) - read.spatial_ndim
-    parts = cut([np.asarray(scores)], (0,), spatial_ndim=read.spatial_ndim, lead=lead, width=C)
-    return _map_blocks(risks, parts, tuple(shape), read.spatial_ndim, np.float32)
+    lead = len(shape) - spec.spatial_ndim
+    parts = cut([np.asarray(scores)], (0,), spatial_ndim=spec.spatial_ndim, lead=lead, width=C)
+    return _map_blocks(risks, parts, tuple(shape), spec.spatial_ndim, np.float32)
 
 
 def logit_scores(logits: Any, *, p: int = NORM, **spec: Any) -> dict[str, jax.Array]:

@@ -67,7 +67,7 @@ def measure_image(
     found = foreground[prediction]
     shares = np.bincount(truth[known], minlength=classes) / truth.size
     true = rows.columns()
-    true |= _fates(rows.count(prediction, classes), true, shares, foreground, size=truth.size)
+    true |= _fates(rows.count(prediction, classes), true, shares, foreground)
     wrong = known & (prediction != truth)
     true["rim_pixels"] = rows.total(near)
     true["rim_errors"] = rows.total(near & wrong)
@@ -131,7 +131,7 @@ class _Rows:
 
 
 def _fates(
-    counts: np.ndarray, true: dict[str, np.ndarray], shares: np.ndarray, foreground: np.ndarray, *, size: int
+    counts: np.ndarray, true: dict[str, np.ndarray], shares: np.ndarray, foreground: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Returns predictions and outcome of each segment from its counts (segments, C)."""
     order = np.argsort(-counts, axis=1, kind="stable")[:, : len(LARGEST)]
@@ -256,7 +256,6 @@ def find_units(labels: np.ndarray, foreground: np.ndarray, unit: str | np.ndarra
     from scipy import ndimage
 
     C = len(foreground)
-    inside = foreground[labels]
     if isinstance(unit, np.ndarray):
         low = int(unit.min(initial=0))
         keys, inverse = np.unique((unit.astype(np.int64) - low) * C + labels, return_inverse=True)
@@ -270,7 +269,7 @@ def find_units(labels: np.ndarray, foreground: np.ndarray, unit: str | np.ndarra
         return Units(place[labels], classes, classes)
     places = np.full(labels.shape, -1, np.int32)
     classes, numbers = [], []
-    boxes: Any = ndimage.find_objects(np.where(inside, labels, -1) + 1, max_label=C)
+    boxes: Any = ndimage.find_objects(np.where(foreground[labels], labels, -1) + 1, max_label=C)
     for c, box in enumerate(boxes):
         if box is None:
             continue

@@ -63,7 +63,7 @@ def rim(regions: Any, *, width: int | None = None, spatial_ndim: int = 2) -> jax
         [[0, 1, 0, 0, 0]]
     """
     regions = jnp.asarray(to_array(regions, name="regions"), bool)
-    return regions & _near(~regions, _width(width, regions.shape, spatial_ndim), spatial_ndim)
+    return regions & _near(~regions, _width(width, regions.shape), spatial_ndim)
 
 
 def region_sums(logits: Any, labels: Any, *, width: int | None = None, bins: int = BINS, **spec: Any) -> RegionSums:
@@ -100,7 +100,7 @@ def region_sums(logits: Any, labels: Any, *, width: int | None = None, bins: int
     scores, labels, _ = checks.check_pair(logits, labels, read, kinds=checks.SCORES)
     if bins < 1:
         raise ValueError(f"bins: expected a number above 0, found {bins}.")
-    width = _width(width, labels.shape, read.spatial_ndim)
+    width = _width(width, labels.shape)
     if labels.size and checks.on_host(scores, labels):
         scores, labels = _padded(np.asarray(scores), np.asarray(labels), read)
     return _sums(jnp.asarray(scores), jnp.asarray(labels), read, width, bins)
@@ -142,8 +142,8 @@ def _sums(scores: jax.Array, labels: jax.Array, spec: LabelSpec, width: Any, bin
     return RegionSums(true, flips, predicted, risk, sums[6], jnp.stack(sums[9:], axis=-1))
 
 
-def _width(width: int | None, shape: tuple[int, ...], spatial_ndim: int) -> int:
-    width = max(1, round(shape[-min(2, spatial_ndim)] / SHARE)) if width is None else width
+def _width(width: int | None, shape: tuple[int, ...]) -> int:
+    width = max(1, round(shape[-2] / SHARE)) if width is None else width
     if width < 1:
         raise ValueError(f"width: expected a number of pixels above 0, found {width}.")
     return width

@@ -175,10 +175,10 @@ def _read(
     prediction, truth, C = checks.check_pair(scores, labels, spec)
     risks = {}
     if spec.kind != "masks":
-        from flipjax.metrics.kernels import risk_map
+        from flipjax.metrics.kernels import entropies
 
         scores = prediction
-        risks["flip_risk"] = np.asarray(risk_map(scores, background=spec.background, kind=spec.kind))
+        risks["flip_risk"] = np.asarray(entropies(scores, spec))
         values = np.asarray(scores, np.float32)
         prediction, largest = np.asarray(scores).argmax(-1), values.max(-1)
         if spec.kind == "logits":

@@ -273,11 +273,6 @@ def _tied_means(images: Images, draws: Draws, order: np.ndarray, place: np.ndarr
     return np.where(inside, np.take_along_axis(means, tie[np.where(inside, place, 0)], axis=1), 0.0)
 
 
-def is_ranked(key: str, groups: Sequence[str] = ()) -> bool:
-    """Returns whether a key of `summarize`, of all images or of a group, is in `RANKED`."""
-    return key in RANKED or any(key.removeprefix(f"group/{group}/") in RANKED for group in groups)
-
-
 def percentile_ends(values: np.ndarray) -> np.ndarray:
     """Returns the 95% percentile interval of resamples (S, ...), ignoring NaN: (2, ...)."""
     with warnings.catch_warnings():

@@ -168,7 +168,7 @@ def bootstrap(
     together = {"pairs": pairs, "clusters": clusters}
     estimates = _auroc_estimates(images, grouping.members, **together)
     intervals = {name: Interval(estimates[name].low, estimates[name].high) for name in keys if name in estimates}
-    drawn = [name for name in keys if name not in intervals] if keys else [""]
+    drawn = [""] if callable(statistic) else [name for name in keys if name not in intervals]
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     parts, block = [], max(1, _INDICES_AT_ONCE // n)
     for start in range(0, samples if drawn else 0, block):

@@ -28,7 +28,8 @@ def main(arguments: list[str]) -> int:
         help="where a comparison or a table goes (default B/report/compare, the first RUN/report)",
     )
     options = parser.parse_args(arguments)
-    if bool(options.workdir) == bool(options.compare) or (len(options.workdir) > 1 and not options.table):
+    alone = options.compare if options.table else len(options.workdir) > 1
+    if bool(options.workdir) == bool(options.compare) or alone:
         parser.error("expected a run folder, --table paper RUN [RUN ...], or --compare A B")
     if options.table:
         from flipjax.report.paper import write_paper

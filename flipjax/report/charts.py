@@ -135,8 +135,8 @@ def risk_charts(run: RunTables) -> list[Chart]:
 def _mean_ranking(members: Sequence[Decomposition]) -> panels.Ranking:
     """Averages the members' rankings by flip-risk."""
     summaries = [summarize(images) for images in members]
-    tenths = {name: panels.mean_curve([summary[name] for summary in summaries]) for name in panels.DECILES}
-    return panels.Ranking(**tenths, remaining=panels.mean_curve([panels.remaining(images) for images in members]))
+    tenths = {name: mean_curve([summary[name] for summary in summaries]) for name in panels.DECILES}
+    return panels.Ranking(**tenths, remaining=mean_curve([panels.remaining(images) for images in members]))
 
 
 def map_charts(run: RunTables) -> list[Chart]:
@@ -221,9 +221,9 @@ def training_charts(run: RunTables) -> list[Chart]:
             for level, part in groups_of(known.sort_values([*levels, "epoch"]), levels):
                 means = part.groupby("epoch")[measure].mean()
                 label = f"rho {level[0]}" if level else ""
-                curves.append(panels.Curve(label, means.index.to_numpy(np.float64), means.to_numpy()))
+                curves.append(Curve(label, means.index.to_numpy(np.float64), means.to_numpy()))
             limits = (0.0, None) if measure == "valid_loss" else UNIT
-            drawn += [panels.curve_panel(curves, title=title, x="epoch", y=y, limits=limits)] if curves else []
+            drawn += [curve_panel(curves, title=title, x="epoch", y=y, limits=limits)] if curves else []
     caption = "Each curve is the mean over the seeds that still train; a member that stops early leaves it."
     return [Chart("training", "Training curves", caption, run.note(interval=False), drawn)] if drawn else []
 
@@ -385,14 +385,14 @@ def _coverage(run: RunTables, rows: pd.DataFrame) -> Picture:
                 # Coverage counts all images; the loss is the mean over retained images of this side.
                 left = selective.risk_coverage(scores[name], losses, inside=cell.on_side("test", side))
                 curves.setdefault((settings[member], side, name), []).append(at_coverage(left.risk))
-    panels = [_panel(setting, side, curves) for setting, side in product(facets, COMPARED)]
+    drawn = [_panel(setting, side, curves) for setting, side in product(facets, COMPARED)]
     where = "" if highest is None else f" at rho {highest:g}"
     caption = (
         "Images are set aside by one threshold for all groups; each panel is the mean flip share of those of its "
         "groups that are left. A score that helps on average can leave the rare groups worse off than before (Jones et "
         "al., Selective classification can magnify disparities across groups, 2021)."
     )
-    chart = Chart("coverage_scores", f"Risk-coverage of the scores{where}", caption, run.note(interval=False), panels)
+    chart = Chart("coverage_scores", f"Risk-coverage of the scores{where}", caption, run.note(interval=False), drawn)
     return Picture(chart)
 
 

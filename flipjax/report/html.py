@@ -66,11 +66,11 @@ def pictures_of(charts: Sequence[Chart]) -> list[Picture]:
         if not rows or sum(each.size[0] + GAP for each in rows[-1]) + chart.size[0] > ROW:
             rows.append([])
         rows[-1].append(chart)
-    pictures = []
+    made = []
     for row in rows:
         fill = (ROW - GAP * (len(row) - 1)) / sum(each.size[0] for each in row)
-        pictures += [Picture(chart._replace(stretch=min(STRETCH, max(1.0, fill)))) for chart in row]
-    return pictures
+        made += [Picture(chart._replace(stretch=min(STRETCH, max(1.0, fill)))) for chart in row]
+    return made
 
 
 class Gallery(NamedTuple):

@@ -90,7 +90,7 @@ def _digest(folder: Path) -> str:
                 # A start that trains nothing only adds a session.
                 content = json.dumps(json.loads(content) | {"sessions": []}).encode()
         digest.update(hashlib.sha256(content).digest())
-    for path in sorted(folder.glob("cells/*/*.npz")):
+    for path in sorted(folder.glob("cells/**/*.npz")):
         found = path.stat()
         digest.update(f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}".encode())
     return digest.hexdigest()

@@ -22,10 +22,10 @@ from flipjax.results.estimates import (
 )
 from flipjax.results.frames import Row, groups_of, listed, read_csv, to_frame
 from flipjax.results.rows import COMPARED, LEFT_OUT, NOT_LEARNT, axes_of, kept_records, member_quantities
+from flipjax.results.run_data import load
 from flipjax.results.scores import score_rows
 from flipjax.results.text import setting_label, varying_axes
 
-COLUMNS = ("member", "split", "group", "n_images", "status", "selection")
 UNREADABLE = (ValueError, KeyError, OSError, TypeError)
 SCORED = 2000
 """Members whose scores a report judges, at most."""
@@ -161,13 +161,9 @@ def _results(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame()
     try:
-        table = read_csv(path)
+        return load(folder).members
     except UNREADABLE as error:
         raise ReportError(f"{path}: expected a table of results ({error})") from error
-    lacking = [name for name in COLUMNS if name not in table]
-    if lacking:
-        raise ReportError(f"{path}: expected the columns of results.csv; it lacks {', '.join(lacking)}")
-    return table
 
 
 def _whole(rows: pd.DataFrame, missing: list[str]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 from flipjax.groups import TWO_BY_TWO, AnyGroups
 from flipjax.intervene.identity import SceneSwap
 from flipjax.metrics.classes import Background, background_classes, is_foreground
-from flipjax.metrics.decomposition import Decomposition, flips_of
+from flipjax.metrics.decomposition import Decomposition, divide, flips_of
 from flipjax.results.frames import Row, rounded
 from flipjax.results.quantities import IMAGE_QUANTITIES
 
@@ -73,7 +73,9 @@ def flip_rows(confusion: np.ndarray, class_names: Sequence[str], *, background: 
 
 
 def region_class(decomposition: Decomposition) -> np.ndarray:
-    """Returns the majority label of each predicted region, int64 (n,); the first background class without a region.
+    """Returns the majority label of each predicted region, int64 (n,).
+
+    Without a region it is the first background class, or -1 where there is none.
 
     Ignored pixels do not count. Ties go to the first label.
 
@@ -123,7 +125,7 @@ def label_changes(decomposition: Decomposition, pairs: np.ndarray) -> np.ndarray
         [1.0, 0.0]
     """
     labels = region_class(decomposition)[whole_pairs(pairs)]
-    known = ~np.isin(labels, background_classes(decomposition.background)).any(1)
+    known = ~np.isin(labels, (-1, *background_classes(decomposition.background))).any(1)
     return np.where(known, (labels != labels[:, :1]).any(1), np.nan)
 
 
@@ -166,11 +168,7 @@ def region_quantities(
     values = {}
     for prefix, inside in sides.items():
         true, flips, predicted, risk, shared, gaps = (leaf[inside].sum(0, dtype=np.float64) for leaf in arrays)
-        shares = [*_ratio(flips, true), *_ratio(risk, predicted), *_ratio(np.abs(gaps).sum(keepdims=True), shared)]
+        ratios = (divide(flips, true), divide(risk, predicted), divide(np.abs(gaps).sum(keepdims=True), shared))
         names = ("rim_flip", "interior_flip", "rim_risk", "interior_risk", "fg_ece")
-        values |= {f"{prefix}{name}": share for name, share in zip(names, shares, strict=True)}
+        values |= {f"{prefix}{name}": share for name, share in zip(names, np.concatenate(ratios).tolist(), strict=True)}
     return values
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> list[float]:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0).tolist()

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.metrics import selective
+from flipjax.metrics.decomposition import divide
 from flipjax.results.cells import PARTS, StoredCell
 from flipjax.results.estimates import means_of
 from flipjax.results.frames import groups_of, records_of, rounded, to_frame
@@ -139,7 +140,7 @@ def score_rows(cells: Iterable[StoredCell], rows: pd.DataFrame) -> pd.DataFrame:
 def score_summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns means over seeds of scores.csv, one row per setting, score and quantity.
 
-    Columns: the axes except the seed, `selection`, `score`, `passes`, then those of `aggregate`. Below four seeds there
+    Columns: the axes except the seed, `selection`, `score`, `passes`, then those of `aggregate`. Below two seeds there
     is no interval.
     """
     columns = list(rows.columns)
@@ -233,7 +234,7 @@ def disagreement(shared: np.ndarray) -> np.ndarray:
     own = np.einsum("fnmm->mn", shared).astype(np.float64)
     same = shared.sum((0, 3), dtype=np.float64).T - own
     others = (shared.shape[-1] - 1) * own
-    return 1 - np.divide(same, others, out=np.full(own.shape, np.nan), where=own > 0)
+    return 1 - divide(same, others)
 
 
 def pairwise_dice(shared: np.ndarray) -> np.ndarray:

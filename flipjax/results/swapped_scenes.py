@@ -50,7 +50,7 @@ def scene_quantities(
     sides |= {f"group/{name}/": np.isin(groups, ids) for name, ids in all_groups.named.items()}
     for prefix, inside in sides.items():
         values |= {
-            f"{prefix}swap_auroc": selective.auroc(risk[inside], np.where(np.isnan(flip), 0, flip)[inside] > 0.5),
+            f"{prefix}swap_auroc": selective.auroc(risk[inside], flip[inside] > 0.5),
             f"{prefix}swap_aurc": selective.aurc(risk[inside], flip[inside]),
             f"{prefix}repair_flip": after[f"{prefix}fg_flip"],
             f"{prefix}repair_correct": after[f"{prefix}fg_correct"],

@@ -1,4 +1,4 @@
-"""What mending is worth, and near and far flips, against mended masks and merged classes."""
+"""Gains from correcting kinds of errors, against corrected masks."""
 
 import numpy as np
 import pytest

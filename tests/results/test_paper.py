@@ -10,7 +10,7 @@ from flipjax.report.__main__ import main
 from flipjax.results import paper
 from flipjax.results.cells import load_cell
 from flipjax.results.frames import read_csv
-from flipjax.results.paper import SHARES, paper_table, published_curves
+from flipjax.results.paper import SHARES, published_curves
 from results.tables import RECORDED
 
 
@@ -46,10 +46,10 @@ def test_runs_of_one_setting_or_other_classes_are_refused(tmp_path, capsys):
     shutil.copytree(RECORDED, tmp_path / "twice")
     assert main(["--table", "paper", str(RECORDED), str(tmp_path / "twice"), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
+    assert main(["--table", "paper", "--compare", "a", "b"]) == 2
     assert "--table" in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 def test_the_published_curves_are_whole_and_are_shares():
     curves = published_curves()
     assert (curves.groupby(["dataset", "encoder"]).size() == 10).all() and curves["mean_flip"].between(0, 1).all()
-    assert len(paper_table([RECORDED])) == 4
