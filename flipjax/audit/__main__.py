@@ -97,7 +97,9 @@ def run_audit(arguments: list[str]) -> int:
 def _compare(options: dict[str, Any]) -> tuple[str, list[str], list[Path]]:
     from flipjax.audit.compare import compare_audits
 
-    if more := [f"--{name}" for name in ("predictions", "labels", "model", "run") if options[name]]:
+    plain = vars(_parser().parse_args([]))
+    own = ("compare", "out", "fail_above", "fail_below")
+    if more := [f"--{name}" for name, value in options.items() if name not in own and value != plain[name]]:
         raise ConfigError("--compare", "two folders of audits alone", f"{', '.join(more)}, too")
     out = options["out"] or Path("runs/comparison")
     limits = {name: options[name] for name in ("fail_above", "fail_below")}

@@ -57,7 +57,7 @@ class Limits(NamedTuple):
 class StoredArray(NamedTuple):
     """An array in a file, described by its header.
 
-    `member` is its name in an npz, `row` its index in a stack, `axis` the class axis (0 or -1) of a one-hot mask.
+    `member` is its name in an npz, `row` its index in a stack, `axis` the class axis (-3 or -1) of a one-hot mask.
     `classes` maps COCO segment ids to classes; `outlines` are encoded COCO segments by id, in painting order.
     """
 
@@ -290,7 +290,7 @@ class LabelMap(NamedTuple):
         return 1 + max((c for c in self.classes.values() if c != IGNORED), default=-1)
 
 
-def read_label_map(text: str) -> LabelMap:
+def read_label_map(text: str, *, option: str = "--label_map") -> LabelMap:
     """Returns a map of NAMED, or one from a CSV with the columns `from` and `to` (a class or `ignore`).
 
     Raises:
@@ -300,7 +300,7 @@ def read_label_map(text: str) -> LabelMap:
         return LabelMap(text, NAMED[text])
     form = "a CSV with the columns from and to"
     if not Path(text).is_file():
-        raise AuditError(f"--label_map: expected {form}, or one of {', '.join(NAMED)}; found {text!r}")
+        raise AuditError(f"{option}: expected {form}, or one of {', '.join(NAMED)}; found {text!r}")
     classes: dict[int, int] = {}
     for row in read_table(Path(text)):
         try:

@@ -120,39 +120,44 @@ def audit_files(
     gates = read_gates(fail_above, fail_below)
     check_gates(gates, _known_keys(all_names, values.background, found) if gates else ())
     files.claim_folder(out)
-    shutil.rmtree(out / "masks", ignore_errors=True)
     source = f"Predictions: {predictions or f'of a model, from {images}'}. Labels: {labels}."
     source += f" Groups: {groups}." if groups else ""
     facts = [describe_images([each.labels.shape for each in pairs], values), source, *filter(None, [found.fact])]
     print(facts[0], file=sys.stderr, flush=True)
-    keep = None
-    if photos:
-        places = {pair.name: name for pair, name in zip(pairs, names, strict=True)}
-        own = {"classes": classes, "ignore_index": values.ignore_index, "names": places}
-        keep = functools.partial(files.write_masks, folder=out, **own)
-    measured = count_pairs(pairs, values, jobs=jobs, keep=keep)
-    audit = _conclude(names, found, measured, all_names, together)
-    used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
-    used |= {"clusters": clusters, "images": images, "suffixes": list(suffixes), "jobs": jobs} | encoding
-    used.pop("predict", None)
-    used |= {"channels": values.channels, "background": values.background, "class_names": list(all_names)}
-    used |= {"ignore_index": values.ignore_index, "unit": values.unit, "kind": values.kind}
-    used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items()}
-    tried = try_gates(gates, audit.summary, audit.intervals)
-    document = make_document(audit, facts=facts, options=used)
-    with ArrayReader() as reader:
+    # An audit that fails half-way leaves no masks in the folder of an earlier one.
+    with tempfile.TemporaryDirectory(prefix=".masks-", suffix=".tmp", dir=out) as partial:
+        keep = None
+        if photos:
+            places = {pair.name: name for pair, name in zip(pairs, names, strict=True)}
+            own = {"classes": classes, "ignore_index": values.ignore_index, "names": places}
+            keep = functools.partial(files.write_masks, folder=Path(partial), **own)
+        measured = count_pairs(pairs, values, jobs=jobs, keep=keep)
+        audit = _conclude(names, found, measured, all_names, together)
+        used = {"predictions": predictions, "labels": labels, "groups": groups, "training_groups": training_groups}
+        used |= {"clusters": clusters, "images": images, "suffixes": list(suffixes), "jobs": jobs} | encoding
+        used.pop("predict", None)
+        used |= {"channels": values.channels, "background": values.background, "class_names": list(all_names)}
+        used |= {"ignore_index": values.ignore_index, "unit": values.unit, "kind": values.kind}
+        used = {name: str(value) if isinstance(value, Path) else value for name, value in used.items()}
+        tried = try_gates(gates, audit.summary, audit.intervals)
+        document = make_document(audit, facts=facts, options=used)
+        with ArrayReader() as reader:
 
-        def maps_of(index: int) -> dict[str, np.ndarray]:
-            from flipjax.audit import pictures
+            def maps_of(index: int) -> dict[str, np.ndarray]:
+                from flipjax.audit import pictures
 
-            scores, truth, *_ = read_pair(reader, pairs[index], values)
-            photo = photos.get(names[index])
-            image = None if photo is None else read_photo(photo, truth.shape)
-            return pictures.draw_maps(scores, truth, values.options, image=image)
+                scores, truth, *_ = read_pair(reader, pairs[index], values)
+                photo = photos.get(names[index])
+                image = None if photo is None else read_photo(photo, truth.shape)
+                return pictures.draw_maps(scores, truth, values.options, image=image)
 
-        files.write_audit(out, audit, document, maps_of, gates=tried)
-    if photos:
-        files.write_samples(out, audit, photos, [pair.labels.shape for pair in pairs])
+            files.write_audit(out, audit, document, maps_of, gates=tried)
+        shutil.rmtree(out / "masks", ignore_errors=True)
+        (out / "fiftyone.json").unlink(missing_ok=True)
+        if (Path(partial) / "masks").is_dir():
+            (Path(partial) / "masks").rename(out / "masks")
+        if photos:
+            files.write_samples(out, audit, photos, [pair.labels.shape for pair in pairs])
     return Audited(audit, terminal_text(document), failures(tried))
 
 
@@ -376,7 +381,7 @@ class AuditStream:
 
     def __exit__(self, kind: Any, *error: Any) -> None:
         """Closes the stream. After an error, writes nothing."""
-        if kind is None:
+        if kind is None and not self.summary:
             self.close()
         self._maps.cleanup()
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.arrays import AuditError, listed, naming
+from flipjax.audit.pairs import check_names
 from flipjax.files import make_folder, replacing, write_text
 from flipjax.groups import NamedGroups
 from flipjax.metrics import Decomposition, resampled, summarize
@@ -67,7 +68,7 @@ def read_audit(folder: Path) -> Stored:
         background = tuple(background) if isinstance(background, list) else background
         named, groups = np.unique(arrays["group_names"], return_inverse=True) if "group_names" in arrays else ((), None)
         return Stored(
-            [str(name) for name in arrays["names"]],
+            list(check_names(path, map(str, arrays["names"]))),
             Decomposition(arrays["confusion"], arrays["risk_sum"], background),
             tuple(map(str, arrays["class_names"])),
             groups,
@@ -123,15 +124,15 @@ def compare_audits(
         AuditError: the folders hold no audits of the same images, or `out` cannot be used.
     """
     before, after = _pair(old, new)
-    make_folder(out)
-    if {path.name for path in out.iterdir()} - FILES:
-        raise AuditError(f"--out: expected a new folder, or that of an earlier comparison; found other files in {out}")
     own: dict[str, Any] = {"class_names": after.class_names, "groups": after.groups}
     own["all_groups"] = NamedGroups(after.group_names) if after.group_names else None
     values = [summarize(each.decomposition, **own) for each in (before, after)]
     keys = [key for key, value in values[1].items() if np.ndim(value) == 0 and "n_images" not in key]
     gates = read_gates(fail_above, fail_below)
     check_gates(gates, keys)
+    make_folder(out)
+    if {path.name for path in out.iterdir()} - FILES:
+        raise AuditError(f"--out: expected a new folder, or that of an earlier comparison; found other files in {out}")
     draws = draw_images(np.random.default_rng(0), len(after.names), samples=samples, clusters=after.clusters)
     drawn = [resampled(each.decomposition, keys, draws, **own) for each in (before, after)]
     found = {}

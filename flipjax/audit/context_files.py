@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.arrays import ArrayReader, AuditError, Limits
-from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, open_pairs, open_source, read_values
+from flipjax.audit.pairs import Arrays, Encoding, Pair, in_options, open_pairs, open_source, read_labels, read_values
 from flipjax.context.choice import LEAST_FLIPS, Choice, context_beta
 from flipjax.context.evidence import context_evidence, image_shares
 from flipjax.files import replacing
@@ -55,6 +55,8 @@ def measure_context(
     Raises:
         AuditError: files or values do not fit, flips are too few, or the folder holds other files.
     """
+    if samples < 1:
+        raise AuditError(f"--samples: expected a number >= 1, found {samples}")
     if out.exists() and {path.name for path in out.iterdir()} - set(FILES):
         raise AuditError(f"--out: expected a new folder, or one of this command; found other files in {out}")
     if labels.suffix == ".json":
@@ -69,7 +71,7 @@ def measure_context(
         true, own_shares = _measure_images(pairs, encoding)
         rows, shares = stored or ([each.name for each in pairs], own_shares)
         if training_labels and not stored:
-            rows, shares = _training_shares(training_labels, rows, encoding.classes)
+            rows, shares = _training_shares(training_labels, rows, encoding)
         place = {name: row for row, name in enumerate(rows)}
         own = np.array([place.get(each.name, -1) for each in pairs])
         betas = _betas(true, context_evidence(true, shares, own=own, background=background), background, samples)
@@ -104,13 +106,16 @@ def _measure_images(pairs: list[Pair], encoding: Encoding) -> tuple[pd.DataFrame
     return join_columns(parts).true, np.stack(shares)
 
 
-def _training_shares(path: Path, names: list[str], C: int) -> tuple[list[str], np.ndarray]:
+def _training_shares(path: Path, names: list[str], encoding: Encoding) -> tuple[list[str], np.ndarray]:
     """Returns the names of training images (those given if they have none) and their class shares."""
     source = open_source(path, wanted="labels", limits=Limits())
-    numbers = map(str, range(len(source.images)))
+    # Numbers alone would be the names of evaluated images.
+    numbers = (f"training {i}" for i in range(len(source.images)))
     rows = source.names or (names if len(names) == len(source.images) else numbers)
     with ArrayReader() as reader:
-        shares = [image_shares([reader.read(image)], num_classes=C)[0] for image in source.images]
+        own: dict[str, Any] = {"ignore_index": encoding.ignore_index}
+        labels = (read_labels(reader, image, encoding.label_map, **own)[0] for image in source.images)
+        shares = [image_shares([each], num_classes=encoding.classes)[0] for each in labels]
     return list(rows), np.stack(shares)
 
 

@@ -233,7 +233,13 @@ def evaluate_weights(
         f"{pool.size}, with 95% intervals over the images ({samples} resamples)."
     ]
     used: dict[str, Any] = {"model": model, "weights": weights, "dtype": dtype, "split": split, "samples": samples}
-    used |= {"pool": pool.name, "size": pool.size, "device": device, "intervene": swapping and dict(swapping)}
+    used |= {
+        "background": 0,
+        "pool": pool.name,
+        "size": pool.size,
+        "device": device,
+        "intervene": swapping and dict(swapping),
+    }
     document = make_document(audit, facts=facts, options=used)
     if out:
         items = draw_items(program, trained, task, table, audit)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from flipjax.audit.arrays import AuditError, listed, read_table
-from flipjax.audit.pairs import check_names
+from flipjax.audit.pairs import check_names, stem_of
 from flipjax.groups import TWO_BY_TWO, Groups, NamedGroups
 
 INTEGER = r"\s*-?\d{1,18}\s*"
@@ -105,7 +105,7 @@ def read_groups(
     rows = check_names(path, table["name"])
     places = {name: str(int(name)) for name in rows if positional and re.fullmatch(r"\d{1,18}", name)}
     known = set(names)
-    images = tuple(places.get(name, name if name in known else _stem(name, suffixes)) for name in rows)
+    images = tuple(places.get(name, name if name in known else stem_of(Path(name), suffixes)) for name in rows)
     if positional and len(rows) == len(names) and len({*places.values()}) == len(places) and {*images} != {*names}:
         images = names = rows
     check_names(path, images)
@@ -165,11 +165,6 @@ def _of_column(path: Path, texts: pd.Series, *, two: bool) -> ImageGroups:
         found = listed(np.unique(numbers))
         raise AuditError(f"{path}: expected groups 0..3 (2 * class + scene) for two foreground classes, found {found}")
     return ImageGroups(numbers, TWO_BY_TWO if two else None)
-
-
-def _stem(name: str, suffixes: Sequence[str]) -> str:
-    stem = Path(name).stem
-    return next((stem.removesuffix(ending) for ending in suffixes if ending and stem.endswith(ending)), stem)
 
 
 def _by_name(texts: pd.Series) -> ImageGroups:

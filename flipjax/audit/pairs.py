@@ -176,7 +176,7 @@ def open_pairs(
         ignore_index = VOID
     elif to_class and ignore_index is None and IGNORED in to_class.classes.values():
         ignore_index = IGNORED
-    found = read_label_map(prediction_map) if prediction_map else None
+    found = read_label_map(prediction_map, option="--prediction_map") if prediction_map else None
     background = _background(background, coco, masks=masks)
     encoding = Encoding(kind, channels, 0, background, ignore_index, to_class, found, unit, predict=predict)
     encoding = find_encoding(pairs, encoding, limits)
@@ -360,7 +360,7 @@ def _check_form(array: StoredArray, shape: tuple[int, ...], wanted: str) -> Stor
         return array._replace(shape=shape)
     # Assumes fewer classes than rows or columns.
     last = shape[-1] <= shape[0]
-    return array._replace(shape=shape[:-1] if last else shape[1:], axis=-1 if last else 0)
+    return array._replace(shape=shape[:-1] if last else shape[1:], axis=-1 if last else -3)
 
 
 def pair_images(predictions: Source, labels: Source) -> list[Pair]:
@@ -480,7 +480,7 @@ def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> Arrays:
         AuditError: a file is damaged, or a map lacks some labels.
     """
     own = encoding.ignore_index
-    labels, ids = _mapped(reader, pair.labels, encoding.label_map, ignore_index=own)
+    labels, ids = read_labels(reader, pair.labels, encoding.label_map, ignore_index=own)
     unit = encoding.unit if ids is None or encoding.unit != "instance" else ids
     if encoding.predict:
         return Arrays(encoding.predict(read_photo(pair.prediction.path, labels.shape)), labels, unit)
@@ -489,11 +489,11 @@ def read_pair(reader: ArrayReader, pair: Pair, encoding: Encoding) -> Arrays:
         with np.errstate(over="ignore"):
             scores = np.asarray(np.moveaxis(raw, 0, -1) if encoding.channels == "first" else raw, np.float32, order="C")
         return Arrays(scores, labels, unit)
-    mask, ids = _mapped(reader, pair.prediction, encoding.prediction_map, ignore_index=None)
+    mask, ids = read_labels(reader, pair.prediction, encoding.prediction_map, ignore_index=None)
     return Arrays(mask, labels, unit, ids if encoding.unit == "instance" else None)
 
 
-def _mapped(
+def read_labels(
     reader: ArrayReader, array: StoredArray, label_map: LabelMap | None, *, ignore_index: int | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns classes, and segment ids of a COCO file."""

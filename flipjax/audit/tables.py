@@ -104,8 +104,9 @@ def _overall_line(audit: Audit) -> str:
 def _group_lines(audit: Audit) -> list[str]:
     lines = []
     if len(audit.by_group):
-        row = records_of(audit.by_group[:1])[0]
-        if row["q"] < LEVEL:
+        rows = records_of(audit.by_group[audit.by_group["q"] < LEVEL][:1])
+        if rows:
+            row = rows[0]
             more = "more" if row["difference"] > 0 else "less"
             lines.append(
                 f"Largest difference between groups: {row['class']} flips {more} in {row['group']}, "

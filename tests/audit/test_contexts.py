@@ -65,5 +65,9 @@ def test_maps_of_values_to_classes_of_either_side(tmp_path):
     assert pd.read_csv(out / "beta.csv")["beta"][0] == pytest.approx(expected.beta, abs=1e-5)
     matrix = pd.read_csv(out / "flip_matrix.csv", index_col=0).to_numpy()
     assert matrix.shape == (4, 4) and np.trace(matrix) == len(true) - expected.flips
+    training = f"--training_labels={tmp_path / 'labels.npz'}"
+    assert command.main([*inputs, *maps, training, "--samples=20", f"--out={tmp_path / 'training'}"]) == 0
+    shares = [pd.read_csv(folder / "shares.csv").iloc[:, 1:] for folder in (out, tmp_path / "training")]
+    pd.testing.assert_frame_equal(*shares)
     assert command.main([*inputs, *maps[:1], f"--out={tmp_path / 'unmapped'}"]) == 2
     assert not (tmp_path / "unmapped").exists()

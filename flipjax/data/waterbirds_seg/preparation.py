@@ -52,13 +52,13 @@ def prepare(
     from flipjax.data import builders
     from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import Builder, WaterbirdsSegConfig
 
+    if scenes < 0:
+        raise ConfigError("--scenes", "a whole number >= 0", scenes)
     if download:
         root = fetch(ARCHIVES, data_dir / "downloads" / "waterbirds_seg")
         cub_dir, places_dir = root / "CUB_200_2011", root / "places365_standard"
     if cub_dir is None or places_dir is None:
         raise ConfigError("--places_dir" if cub_dir else "--cub_dir", "a folder, or --download", "none")
-    if scenes < 0:
-        raise ConfigError("--scenes", "a whole number >= 0", scenes)
     manifest = manifest or (None if split_by else _beside(cub_dir))
     tables = [manifest] if manifest else list(split_by)
     # No two data sets share a folder: manifests are named by their content, in what TFDS can read as a name.
