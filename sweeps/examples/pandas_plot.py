@@ -6,12 +6,11 @@ RUN is runs/smoke unless told otherwise: `flipjax sweep --config smoke` makes it
 import sys
 
 import matplotlib.pyplot as plt
-import pandas as pd
 
 from flipjax import results
 
 run, out = [*sys.argv[1:], *("runs/smoke", "flip.png")[len(sys.argv) - 1 :]]
-members = pd.DataFrame(results.load(run).members)  # a row for each member, rule, split and group
+members = results.load(run).members  # a row for each member, rule, split and group
 test = members[(members.split == "test") & members.group.isin(["common", "rare"])]
 columns = [name for name in ("method", "group") if name in test]
 flip = test.pivot_table(index="rho", columns=columns, values="fg_flip")  # mean over seeds, a line a method and group
