@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-NAMES = {"Model": "model", "configure": "train", "load_model": "model", "make_train": "train"}
+NAMES = {"Model": "model", "configure": "command", "load_model": "model", "make_train": "train"}
 NAMES |= {"Run": "runs", "open_run": "runs", "run": "runs"}
 """Classes and functions of the package itself, and the module of each."""
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from flipjax.backend import backend_problem
-from flipjax.config import KEYS, LISTS, PLACES, Config, ConfigError, default_config, leaves, nearest
+from flipjax.config import KEYS, LISTS, PLACES, Config, ConfigError, assign, default_config, leaves, nearest
 from flipjax.methods import METHODS
 from flipjax.ranges import functions_of, name_of
 from flipjax.terminal import one_line, printable, say
@@ -274,11 +274,30 @@ def read_config(path: Path | None, overrides: Sequence[str], *, variant: str = "
             raise ConfigError(option, f"a key of the configuration; {nearest(name, prefix='--config.')}")
         if not equals and not rest:
             raise ConfigError(option, "a value", "none")
-        *sections, field = name.split(".")
-        section = functools.reduce(lambda tree, part: tree[part], sections, config)
-        # `check` reports wrong types, together with ranges.
-        with section.unlocked(), section.ignore_type():
-            section[field] = parse_value(name, text if equals else rest.pop(0))
+        assign(config, name, parse_value(name, text if equals else rest.pop(0)))
+    return config
+
+
+def configure(config: Any, changes: Mapping[str, Any] | None = None) -> Config:
+    """Returns a new configuration, shipped, from a file or copied, with dotted keys changed.
+
+    Raises:
+        ConfigError: unknown configuration or key.
+
+    Example:
+        >>> config = configure("smoke", {"train.epochs": 2, "axes.rho": (0.5, 0.9)})
+        >>> config.train.epochs, config.axes.rho
+        (2, (0.5, 0.9))
+    """
+    if isinstance(config, str | Path):
+        name, _, variant = str(config).partition(":")
+        config = read_config(find_config(name), [], variant=variant)
+    else:
+        config = config.copy_and_resolve_references()
+    for name, value in (changes or {}).items():
+        if name not in PLACES and name not in LISTS:
+            raise ConfigError(f"config.{name}", f"a key of the configuration; {nearest(name)}")
+        assign(config, name, value)
     return config
 
 

@@ -7,6 +7,7 @@ static: each value compiles a program, as in the grid `config.grid.model.width =
 
 import dataclasses
 import difflib
+import functools
 import itertools
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
@@ -304,6 +305,16 @@ def nearest(name: str, *, prefix: str = "config.") -> str:
     return f"the nearest is {prefix}{near[0]}" if near else f"valid are {', '.join(names)}"
 
 
+def assign(config: Config, name: str, value: Any) -> None:
+    """Sets a dotted key of a configuration; `check` reports wrong types together with ranges."""
+    *sections, field = name.split(".")
+    if sections[:1] == ["grid"] and not hasattr(config.grid, "items"):
+        raise ConfigError(f"config.{name}", "config.grid as a whole, which is a list here", "one key of it")
+    section = functools.reduce(lambda tree, part: tree[part], sections, config)
+    with section.unlocked(), section.ignore_type():
+        section[field] = value
+
+
 def check(config: Config) -> None:
     """Raises ConfigError for the first invalid field of `config`, checking each on its own."""
     fields = leaves(config)
@@ -357,3 +368,16 @@ def _check_axis(field: str, values: Any) -> None:
         check_value(PLACES[field], value)
     if len(set(values)) < len(values):
         raise ConfigError(f"config.{field}", "distinct values", tuple(values))
+
+
+def values_of(config: Config, name: str) -> tuple[Any, ...]:
+    """Returns all values of an axis, including those of `config.members`."""
+    listed = [own[name] for own in config.members if name in own]
+    others = () if listed and all(name in own for own in config.members) else unlisted(config, name)
+    return tuple(dict.fromkeys([*listed, *others]))
+
+
+def unlisted(config: Config, name: str) -> tuple[Any, ...]:
+    """Returns the values of an axis for members whose entry in `config.members` omits it."""
+    section, _, key = AXES[name].partition(".")
+    return tuple(config.axes.get(name, (config[section].get(key),)))

@@ -6,8 +6,11 @@ A function or class in the configuration is identified by its name and a digest 
 import functools
 import inspect
 import json
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from flipjax.config import Config, ConfigError, leaves
 from flipjax.files import sha256
@@ -91,24 +94,30 @@ def _bound(function: Any) -> Iterator[tuple[str, Any]]:
     if inspect.isclass(function):
         for base in function.__bases__:
             yield base.__name__, base
-        for method in filter(inspect.isfunction, vars(function).values()):
+        for method in filter(inspect.isfunction, (getattr(each, "__func__", each) for each in vars(function).values())):
             yield from _bound(method)
     if not inspect.isfunction(function):
         return
-    names = inspect.getclosurevars(function)
-    yield from {**names.nonlocals, **names.globals}.items()
+    yield from inspect.getclosurevars(function).nonlocals.items()
+    # Python 3.13 lists globals in random order, and no version lists those of inner functions.
+    names = dict.fromkeys(_names_in(function.__code__))
+    yield from ((name, function.__globals__[name]) for name in names if name in function.__globals__)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is not parameter.empty:
             yield parameter.name, parameter.default
 
 
+def _names_in(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in filter(inspect.iscode, code.co_consts):
+        yield from _names_in(inner)
+
+
 def _value_text(value: Any, name: str) -> str:
     if hasattr(value, "__array__"):
-        import numpy as np
-
         array = np.asarray(value)
         return f"{array.dtype}{list(array.shape)} {sha256(array.tobytes())[:12]}"
     text = repr(value)
     if " at 0x" in text:
-        raise ConfigError(f"config: {name}", "a value whose text says what it is: numbers, texts, arrays", text)
+        raise ConfigError(f"config: {name}", "numbers, strings or arrays", text)
     return text

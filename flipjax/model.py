@@ -24,7 +24,7 @@ from flipjax.training.network import Weights, build, logits_of, model_of, weight
 
 ABOUT = "flipjax_model"
 BATCH = 16
-"""Images at once, as a sweep evaluates them: the same program gives the same bits."""
+"""Images at once: those of a sweep's evaluation up to 256 pixels, whose bits these are."""
 # A block of PyTorch's U-Net is a Sequential of convolution, norm and ReLU, twice.
 LAYERS = {"first": "0", "first_norm": "1", "second": "3", "second_norm": "4"}
 LEAVES = {"scale": "weight", "kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
@@ -104,9 +104,11 @@ class Model:
     def decompose(self, images: Any, labels: Any) -> metrics.Decomposition:
         """Returns `flipjax.metrics.decompose` of images and labels (n, H, W), leaves numpy.
 
-        On a sweep's images the result equals the stored one bit for bit.
+        On a sweep's images of at most 256 pixels the result equals the stored one bit for bit.
         """
         # In a single program the entropy sum would be fused with the last layer and rounded differently.
+        if len(images) != len(labels):
+            raise ValueError(f"labels: expected {len(images)}, one for each image; found {len(labels)}")
         pairs = zip(_batches(images), _batches(labels), strict=True)
         parts = [metrics.decompose(self.logits(part), truth) for part, truth in pairs]
         return jax.tree.map(np.asarray, metrics.concatenate(parts))

@@ -6,7 +6,19 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from flipjax.config import AXES, STATIC, Config, ConfigError, Experiment, ModelSpec, check, leaves, static_settings
+from flipjax.config import (
+    AXES,
+    STATIC,
+    Config,
+    ConfigError,
+    Experiment,
+    ModelSpec,
+    check,
+    leaves,
+    static_settings,
+    unlisted,
+    values_of,
+)
 from flipjax.data.naming import check_sizes, known_groups
 from flipjax.files import sha256
 from flipjax.identity import SAME_RUN, digest_of
@@ -80,7 +92,10 @@ def plan(config: Config) -> list[Program]:
     rhos = values_of(config, "rho")
     programs: list[Program] = []
     whole = digest_of(config)
-    for static in static_settings(config):
+    statics = static_settings(config)
+    if any(static in statics[:place] for place, static in enumerate(statics)):
+        raise ConfigError("config.grid", "distinct settings", config.grid)
+    for static in statics:
         first = sum(len(program.settings) for program in programs)
         spec = experiment(config, static)
         if groups := known_groups(spec.pool):
@@ -105,26 +120,13 @@ def member_axes(config: Config) -> list[dict[str, Any]]:
     methods = methods_of(config)
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for own in config.members or ({},):
-        values = [[own[name]] if name in own else _unlisted(config, name) for name in names]
+        values = [[own[name]] if name in own else unlisted(config, name) for name in names]
         for point in itertools.product(*values):
             member = dict(zip(names, point, strict=True))
             used = active_knobs([member["method"]], methods)
             member |= dict.fromkeys((name for name in names if name in STRENGTHS and name not in used), None)
             found.setdefault(tuple(member.values()), member)
     return [*found.values()]
-
-
-def values_of(config: Config, name: str) -> tuple[Any, ...]:
-    """Returns all values of an axis, including those of `config.members`."""
-    listed = [own[name] for own in config.members if name in own]
-    others = () if listed and all(name in own for own in config.members) else _unlisted(config, name)
-    return tuple(dict.fromkeys([*listed, *others]))
-
-
-def _unlisted(config: Config, name: str) -> tuple[Any, ...]:
-    """Returns the values of an axis for members whose entry in `config.members` omits it."""
-    section, _, key = AXES[name].partition(".")
-    return tuple(config.axes.get(name, (config[section].get(key),)))
 
 
 def methods_of(config: Config) -> dict[str, Method]:
@@ -214,6 +216,7 @@ def check_setting(experiment: Experiment, setting: Setting, config: Config) -> N
             raise ConfigError(
                 f"config.train.{name}", "above 0 in the configuration of the program, for such a member", 0
             )
+    _check_first_run(setting, experiment)
 
 
 def _check_methods(program: Program) -> None:
@@ -224,9 +227,14 @@ def _check_methods(program: Program) -> None:
     least = 2 * spec.groups.count
     if "dfr" in spec.active_knobs and spec.split.n_val < least:
         raise ConfigError("config.split.n_val", f"at least {least}, half of them for dfr to refit on", spec.split.n_val)
-    first = max(int(setting.knobs.jtt_epochs) for setting in program.settings)
-    if first > spec.train.epochs:
-        raise ConfigError("config.knobs.jtt_epochs", f"at most config.train.epochs ({spec.train.epochs})", first)
+    for setting in program.settings:
+        _check_first_run(setting, spec)
+
+
+def _check_first_run(setting: Setting, experiment: Experiment) -> None:
+    first, most = setting.knobs.jtt_epochs, experiment.train.epochs
+    if isinstance(first, int | float) and first > most:
+        raise ConfigError("config.knobs.jtt_epochs", f"at most config.train.epochs ({most})", int(first))
 
 
 def restrict(program: Program, names: Collection[str]) -> Program:

@@ -1,7 +1,6 @@
 """Sweeps from Python: `run` trains a folder's missing members as the command line does; `open_run` reads one."""
 
 import dataclasses
-import functools
 import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -10,19 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from flipjax.config import PLACES, Config, ConfigError, default_config, leaves, static_settings
+from flipjax.command import configure
+from flipjax.config import PLACES, Config, ConfigError, assign, default_config, leaves, static_settings
 from flipjax.data.arrays import ArrayData, Benchmark, benchmark
 from flipjax.files import DamagedError
 from flipjax.identity import digest_of
 from flipjax.metrics import Decomposition
 from flipjax.model import Model, load_model
-from flipjax.ranges import name_of
 from flipjax.report.page import build_report
-from flipjax.results.cells import StoredCell, load_cell
+from flipjax.results.cells import StoredCell, read_cells
 from flipjax.results.run_data import RunData, load
 from flipjax.sweep.run import run_sweep
 from flipjax.task import with_data
-from flipjax.train import configure
 
 OWN = ("model.build", "train.loss", "train.augment")
 """Keys of functions of one's own, of which config.json has names and texts alone."""
@@ -58,8 +56,8 @@ def run(
     own = configure(config, changes)
     if data is not None:
         own = with_data(own, data)
-    name = str(config).replace(":", "_") if isinstance(config, str | Path) else "run"
-    name = Path(name).stem
+    file, _, variant = str(config).partition(":") if isinstance(config, str | Path) else ("run", "", "")
+    name = Path(file).stem + (f"_{variant}" if variant else "")
     plain = isinstance(config, str | Path) and digest_of(own) == digest_of(configure(config))
     folder = Path(workdir or Path("runs") / (name if plain else f"{name}-{digest_of(own)[:8]}"))
     line = f"flipjax.run({name!r}, {dict(changes or {})!r})"
@@ -132,10 +130,8 @@ class Run:
         config = default_config()
         stored = json.loads((self.folder / "config.json").read_text())["config"]
         for name, value in leaves(stored).items():
-            *sections, field = name.split(".")
-            section = functools.reduce(lambda tree, part: tree[part], sections, config)
-            with section.unlocked(), section.ignore_type():
-                section[field] = None if PLACES.get(name) in OWN else _tuples(value)
+            unknown = (None,) * len(value) if name.startswith("grid.") and value else None
+            assign(config, name, unknown if PLACES.get(name) in OWN else _tuples(value))
         return config
 
     def member(self, name: str) -> "RunMember":
@@ -169,12 +165,17 @@ class RunMember:
         return {name: row[name] for name in names[1 : names.index("split")]}
 
     @cached_property
-    def _cell(self) -> tuple[Path, StoredCell]:
-        for path in sorted(self.run.folder.glob("cells/*/decomposition.npz")):
-            cell = load_cell(path, tables=False)
+    def _cell(self) -> tuple[str, StoredCell]:
+        for place, cell in read_cells(self.run.folder):
             if self.name in cell.members:
-                return path, cell
+                return place.partition("/")[0], cell
         raise DamagedError(f"{self.run.folder}: expected the results of {self.name}; found none")
+
+    @property
+    def _static(self) -> dict[str, Any]:
+        """The member's values of `config.grid`."""
+        settings = static_settings(self.run.config)
+        return settings[int(self._cell[0])] if len(settings) > 1 else settings[0]
 
     def decomposition(self, part: str = "test", rule: str | None = None) -> Decomposition:
         """Returns the stored decomposition of `val` or `test` for a selection rule, the first by default."""
@@ -182,7 +183,7 @@ class RunMember:
 
     def images(self) -> Benchmark:
         """Returns the member's training, validation and test images, as `flipjax.data.benchmark` does."""
-        own = {name: value for name, value in self.axes.items() if name.startswith(("pool.", "split."))}
+        own = {name: value for name, value in self._static.items() if name.startswith(("pool.", "split."))}
         config = configure(self.run.config, own)
         config.grid = default_config().grid
         return benchmark(config, rho=self.axes["rho"], seed=int(self.axes["seed"]), data=self.run.data)
@@ -198,21 +199,15 @@ class RunMember:
             FileNotFoundError: the run did not keep these weights.
             WeightsError: the file is damaged, or needs `build`.
         """
-        path, cell = self._cell
+        place, cell = self._cell
         rule = rule or cell.selections[0]
-        file = path.parent / "weights" / f"{self.name}.{rule}.safetensors"
+        file = self.run.folder / "cells" / place / "weights" / f"{self.name}.{rule}.safetensors"
         if not file.is_file():
             kept = sorted(other.name.split(".")[1] for other in file.parent.glob(f"{self.name}.*"))
             found = f"config.population.keep kept {', '.join(kept) or 'none'}"
             raise FileNotFoundError(f"{file}: expected the weights of the rule {rule}; {found}")
-        return load_model(file, build=build or self._own_network())
-
-    def _own_network(self) -> Callable | None:
-        """Returns the function that builds the network, if the run's configuration has one."""
-        config = self.run.config
-        functions = [config.model.build, *(own.get("model.build") for own in static_settings(config))]
-        asked = self.axes.get("model.build", name_of(config.model.build) if config.model.build else "none")
-        return {name_of(function): function for function in functions if callable(function)}.get(asked)
+        network: Any = build or self._static.get("model.build", self.run.config.model.build)
+        return load_model(file, build=network if callable(network) else None)
 
 
 def _tuples(value: Any) -> Any:

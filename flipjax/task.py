@@ -14,7 +14,7 @@ from flipjax.data import POOLS
 from flipjax.data.build import BadFilesError, with_usual
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, traced_table, training_table
 from flipjax.data.folder import list_folder
-from flipjax.data.pool import Catalog, Pool, catalog_of
+from flipjax.data.pool import Catalog, Pool, catalog_of, scenes_alone
 from flipjax.data.split import Split, split_pool
 from flipjax.data.synthetic import list_synthetic
 from flipjax.data.tfds import list_tfds
@@ -62,7 +62,10 @@ def make_task(program: Program, data: Any = None) -> tuple[Program, Task]:
 def with_data(config: Config, data: Any) -> Config:
     """Returns a configuration whose pool is `data`, with `pool` and `catalog` as from `flipjax.data.from_arrays`."""
     config = config.copy_and_resolve_references()
-    config.pool.update(name="arrays", size=int(data.pool.images.shape[1]), root=data.catalog.content[:16])
+    catalog, size = data.catalog, int(data.pool.images.shape[1])
+    names = {"classes": catalog.class_names, "scene_kinds": catalog.scene_names, "cue": "scene"}
+    usual = tuple(tuple(catalog.scene_names[scene] for scene in own) for own in catalog.groups.usual)
+    config.pool.update(name="arrays", size=size, root=catalog.content[:16], usual=usual, **names)
     return config
 
 
@@ -203,7 +206,9 @@ def training_scenes(task: Task, wanted: Config, *, seed: int) -> tuple[jax.Array
     """
     scenes = task.split.train.scenes
     kinds = task.catalog.scene_kind[scenes]
-    photos = np.asarray(task.pool.scenes)
+    pool = task.pool
+    photos = pool.scenes if pool.cue == "scene" else 255 * scenes_alone(pool, np.arange(len(pool.scenes)))
+    photos = np.asarray(photos)
     count = kinds.max() + 1
     means = [photos[scenes[kinds == kind]].mean(0, dtype=np.float64) / 255 for kind in range(count)]
     drawn = np.zeros((count, 0), np.int64)

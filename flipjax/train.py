@@ -9,50 +9,23 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from flipjax.backend import check_settings
-from flipjax.command import find_config, read_config
-from flipjax.config import AXES, LISTS, PLACES, Config, ConfigError, Experiment, PopulationSpec, check_value, nearest
+from flipjax.command import configure
+from flipjax.config import AXES, Config, ConfigError, Experiment, PopulationSpec, check_value, nearest, values_of
 from flipjax.identity import digest_of
 from flipjax.model import Model
-from flipjax.plan import Program, Setting, check_setting, plan, setting_of, values_of
+from flipjax.plan import Program, Setting, check_setting, plan, setting_of
 from flipjax.task import Task, check_pool, make_member, make_task, starting_weights, training_size, with_data
 from flipjax.training.devices import form_of
 from flipjax.training.member import Member
 from flipjax.training.network import NO_WEIGHTS, Weights, first_weights
 from flipjax.training.own import check_own
 from flipjax.training.run import Data, Trained, train_member
-
-
-def configure(config: Any, changes: Mapping[str, Any] | None = None) -> Config:
-    """Returns a new configuration, shipped, from a file or copied, with dotted keys changed.
-
-    Raises:
-        ConfigError: unknown configuration or key.
-
-    Example:
-        >>> config = configure("smoke", {"train.epochs": 2, "axes.rho": (0.5, 0.9)})
-        >>> config.train.epochs, config.axes.rho
-        (2, (0.5, 0.9))
-    """
-    if isinstance(config, str | Path):
-        name, _, variant = str(config).partition(":")
-        config = read_config(find_config(name), [], variant=variant)
-    else:
-        config = config.copy_and_resolve_references()
-    for name, value in (changes or {}).items():
-        if name not in PLACES and name not in LISTS:
-            raise ConfigError(f"config.{name}", f"a key of the configuration; {nearest(name)}")
-        *sections, field = name.split(".")
-        section = functools.reduce(lambda tree, part: tree[part], sections, config)
-        with section.unlocked(), section.ignore_type():
-            section[field] = value
-    return config
 
 
 @dataclasses.dataclass(frozen=True)

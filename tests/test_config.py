@@ -1,4 +1,4 @@
-"""What a configuration may say, what is said of one that cannot run, and the files in configs/."""
+"""Configuration keys, errors for invalid configurations, and the files in configs/."""
 
 import pathlib
 import re
@@ -6,7 +6,7 @@ import runpy
 
 import pytest
 
-from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, check, default_config
+from flipjax.config import KEYS, MODEL_NAMES, POOL_NAMES, ConfigError, Experiment, assign, check, default_config
 from flipjax.data import POOLS
 from flipjax.data.naming import CREATURES, LANDSCAPES
 from flipjax.identity import digest_of
@@ -37,14 +37,6 @@ BAD = {
 }
 
 
-def place(config, field, value):
-    *sections, name = field.split(".")
-    for section in sections:
-        config = config[section]
-    with config.ignore_type():
-        config[name] = value
-
-
 def test_default_is_whole_and_is_a_copy():
     config = default_config()
     check(config)
@@ -68,7 +60,7 @@ def test_names_are_those_of_the_registries():
 @pytest.mark.parametrize("field", BAD)
 def test_a_bad_value_is_named_with_what_was_expected(field):
     config, axis = default_config(), field.startswith("axes.")
-    place(config, field, (BAD[field],) if axis else BAD[field])
+    assign(config, field, (BAD[field],) if axis else BAD[field])
     message = f"config.{field}: expected {KEYS[field].values.text}; found {BAD[field]!r}"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         check(config)
@@ -125,6 +117,7 @@ def test_members_that_are_the_same_training_are_one():
 
 LAND, WATER = "land", "water"
 REFUSED = [
+    ({"grid": [{"model.width": 4}] * 2}, "grid: expected distinct settings"),
     # Counts and seeds are integers.
     ({"model.width": 8.5}, "model.width: expected a number in [1, 16384], an integer; found 8.5"),
     ({"model.width": "8"}, "model.width: expected "),
@@ -188,7 +181,7 @@ REFUSED = [
 def test_a_configuration_that_cannot_run_is_refused_by_name(fields, message):
     config = default_config()
     for field, value in fields.items():
-        place(config, field, value)
+        assign(config, field, value)
     with pytest.raises(ConfigError, match=re.escape(message)):
         plan(config)
 

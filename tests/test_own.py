@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import random
 import re
 import subprocess
@@ -242,8 +243,38 @@ def test_they_are_told_by_source_arguments_closure_and_what_they_use(monkeypatch
     assert "class Net" in text_of(two_classes) and text_of(functools.partial(mine, 1, scale=2)).endswith(
         "partial.scale = 2"
     )
-    with pytest.raises(ConfigError, match="a value whose text says what it is"):
+    with pytest.raises(ConfigError, match="factor"):
         text_of(made(object()))
+
+
+def scaled(logits, labels, groups):
+    def one(value):
+        return helper(value)
+
+    return one(logits.mean((1, 2, 3)))
+
+
+def helper(value):
+    return SCALE * value
+
+
+def test_functions_inside_functions_count_and_hash_seeds_do_not(tmp_path):
+    assert "helper" in text_of(scaled) and "SCALE = 3.0" in text_of(scaled)
+    file = tmp_path / "own.py"
+    names = "ABCDEFGH"
+    file.write_text(
+        "\n".join([*(f"{name} = {name!r}" for name in names), f"def own(x):\n    return {', '.join(names)}"])
+    )
+    code = "import own; from flipjax.identity import text_of; print(text_of(own.own))"
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "3")
+    }  # fmt: skip
+    assert len(texts) == 1
 
 
 def test_an_array_of_jax_in_the_file_leaves_a_device_a_core(tmp_path):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 DRAWS = 10
 PHOTO = 512
-"""Rows of a photo whose rectangles are whole pixels: rounding changes which of them fit."""
+"""Rows assumed for a photo that is not square; its rectangles are rounded to these pixels before they must fit."""
 Scalar = float | jax.Array
 
 

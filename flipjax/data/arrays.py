@@ -2,15 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flipjax.command import find_config, read_config
-from flipjax.config import ConfigError, PoolSpec, SplitSpec, check, static_settings
+from flipjax.command import configure
+from flipjax.config import ConfigError, PoolSpec, SplitSpec, check, static_settings, values_of
 from flipjax.data import POOLS
 from flipjax.data.build import BadFilesError, names_of
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
@@ -88,8 +87,7 @@ def benchmark(config: Any, *, rho: float, seed: int = 0, data: "ArrayData | None
         >>> rows[["method", "group", "fg_correct"]].tail(1).values.tolist()
         [['oracle', 'rare', 1.0]]
     """
-    if isinstance(config, str | Path):
-        config = read_config(find_config(str(config)), [])
+    config = configure(config)
     check(config)
     varied = [name for name in static_settings(config)[0] if name.startswith(("pool.", "split."))]
     if varied:
@@ -97,7 +95,7 @@ def benchmark(config: Any, *, rho: float, seed: int = 0, data: "ArrayData | None
     spec, sizes = PoolSpec(**config.pool), SplitSpec(**config.split)
     pool, catalog = data or POOLS[spec.name](spec)
     pool = jax.tree.map(jnp.asarray, pool)
-    rhos = (*config.axes.rho, rho)
+    rhos = (*values_of(config, "rho"), rho)
     check_sizes(catalog.groups, sizes, rhos)
     split = split_pool(catalog, n_val=sizes.n_val, n_test=sizes.n_test, seed=sizes.seed)
     n_train = sizes.n_train or largest_n_train(catalog, split, rhos=rhos)

@@ -16,12 +16,12 @@ Cue = Literal["scene", "marker", "tint", "texture"]
 
 
 TINTED = 0.35
-"""Share of a tint's colour in an image at full strength."""
+"""Share of a tint's colour in an image."""
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["images", "masks", "labels", "scenes", "aspects", "backdrops", "strength"],
+    data_fields=["images", "masks", "labels", "scenes", "aspects", "backdrops"],
     meta_fields=["kind", "cue"],
 )
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +37,11 @@ class Pool:
         images: uint8 (N, H, W, 3). Photos, or cut-outs premultiplied by their alpha, so that no channel exceeds it.
         masks: uint8 (N, H, W). Photo: labels 0..F. Composite: alpha 0..255.
         labels: uint8 (N,). 1 + y of each object.
-        scenes: uint8 (S, H, W, 3); S = 0 in a photo pool.
+        scenes: uint8 (M, H, W, 3) of M scene photos; M = 0 in a photo pool.
         aspects: float32 (N,), aspect ratio (width / height) of each photo, or of the photo that a cut-out comes from,
             before it was resized to a square; None if unknown.
         cue: the attribute that goes with the class: 'scene', or layers of 'marker', 'tint' or 'texture'.
-        backdrops: uint8 (N, H, W, 3), the scene behind each object for other cues; (1, H, W, 3), the mean scene, if
-            scenes are the cue; None if the strength never changes.
-        strength: float32 () in [0, 1], strength of the cue; None: 1.
+        backdrops: uint8 (N, H, W, 3), the scene behind each object for other cues; None if scenes are the cue.
     """
 
     kind: Kind
@@ -54,7 +52,6 @@ class Pool:
     aspects: jax.Array | None = None
     cue: Cue = "scene"
     backdrops: jax.Array | None = None
-    strength: jax.Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,11 +64,11 @@ class Catalog:
         scene_names: the S scene names.
         object_class: int32 (N,), y of each object.
         object_scene: int32 (N,), scene of each photo; -1 throughout a composite pool.
-        scene_kind: int32 (S,), kind of each scene photo.
+        scene_kind: int32 (M,), kind of each scene photo.
         object_names: N names, unique.
-        scene_photo_names: S names, unique.
+        scene_photo_names: M names, unique.
         object_split: int32 (N,), the fixed part of each object: -1 free, 0 train, 1 val, 2 test.
-        scene_split: int32 (S,), the same for scene photos.
+        scene_split: int32 (M,), the same for scene photos.
         content: digest of the pool's arrays and this catalog; empty if the pool is drawn.
         source: description of the source of the images.
         usual: the usual scenes of each class, as in `Groups`.
@@ -210,21 +207,13 @@ def _over(pool: Pool, images: jax.Array, rows: jax.Array) -> jax.Array:
         return images
     layers = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32) / 255
     shares = TINTED if pool.cue == "tint" else (layers > 0).any(-1, keepdims=True)
-    return images + shares * _strength(pool) * (layers - images)
+    return images + shares * (layers - images)
 
 
 def _behind(pool: Pool, rows: jax.Array) -> jax.Array:
     """Returns the pixels behind the objects, (..., H, W, 3) in 0..255."""
     scenes = jnp.asarray(pool.scenes)[rows[..., 1]].astype(jnp.float32)
     if pool.cue == "scene":
-        if pool.strength is None or pool.backdrops is None:
-            return scenes
-        # Both are whole numbers in 0..255, so that strength 1 gives exactly the scene.
-        mean = jnp.asarray(pool.backdrops)[0].astype(jnp.float32)
-        return mean + pool.strength * (scenes - mean)
+        return scenes
     behind = jnp.asarray(pool.backdrops)[rows[..., 0]].astype(jnp.float32)
-    return jnp.clip(behind + _strength(pool) * (scenes - 128), 0, 255) if pool.cue == "texture" else behind
-
-
-def _strength(pool: Pool) -> jax.Array | float:
-    return 1.0 if pool.strength is None else pool.strength
+    return jnp.clip(behind + scenes - 128, 0, 255) if pool.cue == "texture" else behind

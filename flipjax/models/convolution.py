@@ -23,7 +23,7 @@ _PLAIN = contextvars.ContextVar("plain", default=False)
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-    """Traces the convolutions of accelerators whatever the backend, which is not asked for and so not started."""
+    """Forces the accelerator implementation while tracing, without initialising a backend."""
     token = _PLAIN.set(True)
     try:
         yield
@@ -152,7 +152,7 @@ def double(images: jax.Array) -> jax.Array:
 
 
 def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Array) -> jax.Array:
-    """Convolves `double(images)` with `skip` behind its channels, as `convolve` does: what a U-Net's decoder asks for.
+    """Convolves `double(images)` with `skip` behind its channels, as `convolve` does, for a U-Net's decoder.
 
     On a CPU the doubled image is never made. Of the 3 x 3 pixels that an output sees of it at most 2 x 2 differ, so
     that each of the four outputs over a pixel is a 2 x 2 convolution of `images`: 4 products in place of 9.
@@ -185,7 +185,7 @@ def convolve_doubled(images: jax.Array, skip: jax.Array | None, kernel: jax.Arra
 
 
 def _fold(kernel: jax.Array) -> jax.Array:
-    """Returns (2, 2, C, 4 O), what a kernel (3, 3, C, O) over doubled pixels is to the four outputs about a corner."""
+    """Folds a kernel (3, 3, C, O) over doubled pixels into (2, 2, C, 4 O), for the four outputs about a corner."""
     for axis in (0, 1):
         first, middle, last = jnp.split(kernel, 3, axis)
         above = jnp.concatenate([first + middle, last], axis)

@@ -1,4 +1,4 @@
-"""XLA's own convolution, whose kernels' gradients stay fast on a card under vmap: what accelerators are given."""
+"""XLA's own convolution, whose kernels' gradients stay fast on a card under vmap, for accelerators."""
 
 import functools
 

@@ -33,7 +33,7 @@ NAMED = 20
 
 
 class WeightsError(ValueError):
-    """Unusable weights; the message has the expected and the found."""
+    """Unusable weights; the message states what was expected and found."""
 
     exit_code = 2
 

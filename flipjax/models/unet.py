@@ -119,7 +119,7 @@ class PackGroupNorm(nnx.Module):
 
 
 class PackBias(nnx.Module):
-    """A learned offset per channel: what a block without a norm has instead."""
+    """A learned offset per channel, for blocks without a norm."""
 
     def __init__(self, channels: int):
         """Starts at zero."""
@@ -195,7 +195,7 @@ class UNet(nnx.Module):
         self.head = nnx.Linear(widths[0], num_classes, kernel_init=lambda *_: head[0, 0], rngs=rngs)
 
     def features(self, images: jax.Array) -> jax.Array:
-        """Maps images (B, H, W, 3) in [0, 1] to what the head of a member alone sees, (B, H, W, width) float32."""
+        """Maps images (B, H, W, 3) in [0, 1] to the inputs of the head, (B, H, W, width) float32, for one member."""
         ((chunk,), _) = self._features(images)
         return chunk
 

@@ -75,7 +75,7 @@ def pool_bytes(program: Program) -> int | None:
     if pool.name != "synthetic":
         return tfds.stored_bytes(pool)
     counts = groups.classes * pool.objects, groups.scenes * pool.scenes
-    return sum(map(math.prod, store.shapes_of(*counts, pool.size).values()))
+    return sum(map(math.prod, store.drawn_shapes(pool, *counts).values()))
 
 
 def _name_of(model: ModelSpec) -> str:

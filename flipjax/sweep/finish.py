@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from flipjax import intervene, metrics
-from flipjax.config import Config
+from flipjax.config import Config, values_of
 from flipjax.data.pool import gather
 from flipjax.groups import Groups
 from flipjax.intervene.identity import training_evidence
 from flipjax.model import Model
-from flipjax.plan import Program, member_axes, values_of
+from flipjax.plan import Program, member_axes
 from flipjax.results import gallery
 from flipjax.results.cells import StoredCell, StoredSplit, save_cell
 from flipjax.results.frames import Row

@@ -172,6 +172,7 @@ class Sweep:
         made = folder / "images.parquet"
         cells = [path.stat().st_mtime_ns for path in folder.glob("cells/**/*.npz")]
         if not made.is_file() or made.stat().st_mtime_ns < max(cells):
+            made.unlink(missing_ok=True)
             write_images(folder)
         text = f"{page.build_report(folder)}\n{folder}/results.csv, {folder}/report/index.html"
         return text, command.DONE if whole else command.SOME_FAILED

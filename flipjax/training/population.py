@@ -71,6 +71,7 @@ def create(
 
 
 _init = jax.jit(init_state, static_argnums=0)
+_begin = jax.jit(run.second_run, static_argnums=0)
 
 
 def _stack(trees: Sequence[Any]) -> Any:
@@ -150,13 +151,12 @@ def start_second_runs(
     due &= (np.asarray(states.restart) == 0) & (np.asarray(states.status) == Status.RUNNING)
     if not due.any():
         return population
-    begin = jax.jit(functools.partial(run.second_run, experiment))
     begun = {}
     for turn, slot in enumerate(np.flatnonzero(due)):
         # One program per member, as in `create`; devices work in parallel.
         device = layout.mesh.devices.flat[turn % layout.devices]
         member, state = take_member((population.members, states), slot)
-        begun[slot] = begin(*jax.device_put((member, pool, state, start), device))
+        begun[slot] = _begin(experiment, *jax.device_put((member, pool, state, start), device))
 
     def merge(leaf: jax.Array, *fresh: jax.Array) -> np.ndarray:
         merged = np.array(leaf)

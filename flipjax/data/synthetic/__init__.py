@@ -48,7 +48,7 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         check_value(f"pool.{field}", getattr(spec, field))
     catalog = list_synthetic(spec)
     object_class, scene_kind = catalog.object_class, catalog.scene_kind
-    store.check_memory(store.shapes_of(len(object_class), len(scene_kind), spec.size), store.memory_limit())
+    store.check_memory(store.drawn_shapes(spec, len(object_class), len(scene_kind)), store.memory_limit())
     creature_key, scene_key = jax.random.split(key_of(spec.seed))
     drawn = tuple(map(CREATURES.index, catalog.class_names)), tuple(map(CUES[spec.cue].index, catalog.scene_names))
     rgba = _in_chunks(_creature, creature_key, object_class, 1.0, size=spec.size, drawn=drawn[0])
@@ -60,7 +60,6 @@ def load_synthetic(spec: PoolSpec) -> tuple[Pool, Catalog]:
         labels=jnp.asarray(1 + object_class, jnp.uint8),
         scenes=scenes,
         aspects=jnp.ones(len(object_class)),
-        backdrops=jnp.round(scenes.astype(jnp.float32).mean(0, keepdims=True)).astype(jnp.uint8),
     )
     if spec.cue != "scene":
         # The drawn scenes become backdrops independent of the class, and the cue replaces them.
