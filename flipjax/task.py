@@ -11,11 +11,11 @@ import numpy as np
 from flipjax.backend import key_of
 from flipjax.config import Config, ConfigError, Experiment, PoolSpec
 from flipjax.data import POOLS
-from flipjax.data.build import BadFilesError, with_usual
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, traced_table, training_table
 from flipjax.data.folder import list_folder
 from flipjax.data.pool import Catalog, Pool, catalog_of, scenes_alone
 from flipjax.data.split import Split, split_pool
+from flipjax.data.store import BadFilesError, with_usual
 from flipjax.data.synthetic import list_synthetic
 from flipjax.data.tfds import list_tfds
 from flipjax.intervene.identity import split_point

@@ -10,8 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flipjax.data.correlation import count_groups, evaluation_table, largest_n_train, training_table
-from flipjax.data.deck import deal, draw_deck, scene_orders
-from flipjax.data.pcg import traced_orders
+from flipjax.data.deck import deal, draw_deck, scene_orders, traced_orders
 from flipjax.data.pool import Catalog
 from flipjax.data.split import shuffle, split_pool
 from flipjax.groups import Groups

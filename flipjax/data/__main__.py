@@ -16,8 +16,7 @@ from typing import Any
 
 from flipjax import command
 from flipjax.config import PoolSpec, check_value
-from flipjax.data.coco_cd import preparation as coco_cd
-from flipjax.data.waterbirds_seg import preparation as waterbirds_seg
+from flipjax.data import coco_cd, waterbirds_seg
 from flipjax.terminal import printable
 
 FLAGS = {
@@ -108,7 +107,7 @@ def _add_coco_cd(parser: argparse.ArgumentParser) -> None:
     add("--rho", type=float, help="the paper's training set of this level (default: all that is left)")
     for part, count in (("val", coco_cd.N_VAL), ("test", coco_cd.N_TEST)):
         text = f"{part} images a group of the reference's split (default {count})"
-        add(f"--{part}_per_group", type=int, default=count, help=text)
+        add(f"--{part}_per_group", dest=f"n_{part}", type=int, default=count, help=text)
 
 
 def _add_waterbirds_seg(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +119,7 @@ def _add_waterbirds_seg(parser: argparse.ArgumentParser) -> None:
     content.add_argument("--manifest", type=_read_file, metavar="CSV", help=text)
     text = "cut-outs and scenes of these manifests alone, in the parts that they say (where two differ: the first)"
     content.add_argument("--split_by", type=_read_file, nargs="+", default=[], metavar="CSV", help=text)
-    most = waterbirds_seg.archives.SCENES
+    most = waterbirds_seg.manifests.SCENES
     text = f"scene photos of each kind, 0 for all (default {most}, as many as the released manifests show)"
     parser.add_argument("--scenes", type=int, default=most, help=text)
 
@@ -160,7 +159,7 @@ def _manifest(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from flipjax.data.folder.check import check_folder
+    from flipjax.data.folder import check_folder
 
     pool = {name: getattr(options, name) for name in ("size", "classes", "scene_kinds", "usual")}
     split = {name: getattr(options, name) for name in ("n_val", "n_test", "seed")}

@@ -11,12 +11,11 @@ import numpy as np
 from flipjax.command import configure
 from flipjax.config import ConfigError, PoolSpec, SplitSpec, check, static_settings, values_of
 from flipjax.data import POOLS
-from flipjax.data.build import BadFilesError, names_of
 from flipjax.data.correlation import Table, evaluation_table, largest_n_train, training_table
 from flipjax.data.naming import check_sizes, groups_of
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of, gather
 from flipjax.data.split import PARTS, split_pool
-from flipjax.data.store import with_digest
+from flipjax.data.store import BadFilesError, names_of, with_digest
 from flipjax.groups import Groups
 
 AT_ONCE = 256

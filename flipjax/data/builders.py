@@ -1,25 +1,40 @@
-"""Builds flipjax's own TFDS data sets atomically, on all cores, in a fixed order. Imports TFDS."""
+"""Downloads archives, and builds flipjax's own TFDS data sets from them on all cores, in a fixed order.
+
+TFDS's download manager does not resume or check MD5, and unpacks with TensorFlow.
+"""
 
 import contextlib
+import hashlib
+import http.client
 import importlib.util
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+import tarfile
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import IO, Any, NamedTuple
+from urllib.error import HTTPError
 
+import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core import shuffle
 
-from flipjax.data.build import BadFilesError, decoded, listed, say_line
+from flipjax.config import ConfigError
+from flipjax.data.images import listed
 from flipjax.data.pool import PoolItem
+from flipjax.data.store import BadFilesError, decoded
 from flipjax.files import adding_folder
+from flipjax.terminal import Bar, printable, say
 
-Item = TypeVar("Item", bound=PoolItem)
-Out = TypeVar("Out")
-
+BLOCK = 1 << 20
+ATTEMPTS = 5
+"""Connections in a row without a byte, after which the command ends."""
 
 if importlib.util.find_spec("tensorflow") is None:
     # TFDS shuffles splits above 1 GB through a thousand files, more than a process may open. The order does not depend
@@ -31,35 +46,53 @@ if importlib.util.find_spec("tensorflow") is None:
 
 
 class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """The base of flipjax's data sets; needs no TensorFlow with `file_format="array_record"`."""
+    """The base of flipjax's data sets; needs no TensorFlow with `file_format="array_record"`.
+
+    A subclass implements `_info` by `info_of`, `_split_generators`, `labels_of` and `encode`.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Initial release."}  # noqa: RUF012 - TFDS's way.
     MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir must have what the README beside this builder lists."
     show_progress = False
 
+    def info_of(self, classes: Sequence[str], scenes: Sequence[str], homepage: str, **own: Any) -> Any:
+        """Returns the info of a data set, whose examples have the features `own` besides those of all."""
+        side = getattr(self.builder_config, "size", 0) or None
+        of, image = tfds.features, tfds.features.Image
+        features = {
+            "image": image(shape=(side, side, 3)),
+            "mask": image(shape=(side, side, 1), encoding_format="png"),
+            "class": of.ClassLabel(names=classes, doc="-1 where there is none"),
+            "scene": of.ClassLabel(names=scenes, doc="-1 where there is none"),
+            "group": of.Scalar(np.int32, doc="class * scenes + scene; -1 where one of them is none"),
+            "aspect": of.Scalar(np.float32, doc="width by height of the photo before resizing"),
+        }
+        return self.dataset_info_from_configs(features=of.FeaturesDict(features | own), homepage=homepage)
 
-def encoded(
-    items: Sequence[Item], encode: Callable[[Item], Out], *, what: str, show: bool = False
-) -> Iterator[tuple[Item, Out]]:
-    """Yields items and their encoded examples, in order; prints a line about items whose object is empty.
+    def labels_of(self, item: Any) -> dict[str, Any]:
+        """Returns the features of an example that `info_of` was given; `id` is its key."""
+        raise NotImplementedError
 
-    Args:
-        items: the items of a split.
-        encode: makes the files of an example, on all cores; may raise BadFileError.
-        what: a plural noun for the items.
-        show: whether to show a progress bar.
+    def encode(self, item: Any) -> tuple[bytes, bytes, float]:
+        """Returns the files of an image and its mask, and the aspect; may raise BadFileError."""
+        raise NotImplementedError
 
-    Raises:
-        BadFilesError: at the end; lists all items that could not be encoded.
-    """
-    problems: list[str] = []
-    empty: list[str] = []
-    yield from decoded(items, encode, what=what if show else "", problems=problems, empty=empty)
-    if empty:
-        say_line(f"{len(empty)} {what} left out, nothing of them is left: {listed(empty)}")
-    if problems:
-        raise BadFilesError(f"of {len(items)} {what}, {len(problems)} cannot be used", problems)
+    def _generate_examples(self, items: Sequence[PoolItem], what: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Yields the examples of a split in the order of the items, which `what` names in the plural."""
+        problems: list[str] = []
+        empty: list[str] = []
+        shown = what if self.show_progress else ""
+        features: Any = self.info.features
+        scenes = len(features["scene"].names)
+        for item, files in decoded(items, self.encode, what=shown, problems=problems, empty=empty):
+            group = item.y * scenes + item.scene if min(item.y, item.scene) >= 0 else -1
+            example = dict(zip(("image", "mask", "aspect"), files, strict=True)) | self.labels_of(item)
+            yield example["id"], example | {"class": item.y, "scene": item.scene, "group": group}
+        if empty:
+            say(printable(f"{len(empty)} {what} left out, nothing of them is left: {listed(empty)}"))
+        if problems:
+            raise BadFilesError(f"of {len(items)} {what}, {len(problems)} cannot be used", problems)
 
 
 def check_files(items: Sequence[PoolItem]) -> None:
@@ -129,3 +162,140 @@ def _describe(place: Path) -> str:
     counts = ", ".join(f"{split} {info.num_examples:,}" for split, info in builder.info.splits.items())
     root = f"{builder.name}/{builder.builder_config.name}"
     return f"{place}: {counts}; a sweep reads it by config.pool.root = {root!r}"
+
+
+class Archive(NamedTuple):
+    """An archive on the web, .zip or .tar, compressed or not.
+
+    Attributes:
+        url: its address.
+        members: a regular expression; only members whose names contain a match are unpacked.
+        into: the folder to unpack into.
+        flat: whether members lose their folders.
+        md5: hex; empty where unknown.
+    """
+
+    url: str
+    members: str = ""
+    into: str = ""
+    flat: bool = False
+    md5: str = ""
+
+
+def fetch(archives: Sequence[Archive], folder: Path) -> Path:
+    """Downloads and unpacks archives, unless already done, and returns the folder with their content.
+
+    The next call resumes a partial download. Archives are deleted once all are unpacked.
+
+    Args:
+        archives: in the order of unpacking.
+        folder: where downloads are kept.
+
+    Raises:
+        ConfigError: a download is no archive or has the wrong checksum; it is deleted.
+        OSError: the network fails or the disk is full.
+    """
+    place = folder / "unpacked"
+    if place.is_dir():
+        return place
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [_download(archive, folder / PurePosixPath(archive.url).name) for archive in archives]
+    with adding_folder(place) as target:
+        for archive, path in zip(archives, paths, strict=True):
+            say(f"unpacking {path}")
+            _unpack(archive, path, target / archive.into)
+    for path in paths:
+        path.unlink()
+    return place
+
+
+def _download(archive: Archive, path: Path) -> Path:
+    """Returns the path of a complete archive; a partial one ends in .part."""
+    if path.is_file():
+        return path
+    part = path.with_name(f"{path.name}.part")
+    part.touch()
+    attempts, now, total = 0, part.stat().st_size, -1
+    while now != total:
+        if attempts == ATTEMPTS:
+            raise OSError(f"{archive.url}: cut off after {now:,} of {total:,} bytes; the same command continues")
+        before, total = now, _append(archive.url, part)
+        now = part.stat().st_size
+        attempts = 0 if now > before else attempts + 1
+    problem = _problem(archive, part)
+    if problem:
+        part.unlink()
+        raise ConfigError("--download", problem=f"{archive.url}: {problem}; nothing of it was kept")
+    return part.rename(path)
+
+
+def _append(url: str, part: Path) -> int:
+    """Appends the missing bytes until the connection ends, and returns the size of the whole archive."""
+    start = part.stat().st_size
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            # A server without range requests sends the whole archive again.
+            start = start if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+            total = start + int(answer.headers.get("Content-Length") or -1)
+            with part.open("ab" if start else "wb") as stream, Bar(part.name, total=max(1, total - start)) as bar:
+                for done, block in _blocks(answer, start):
+                    stream.write(block)
+                    note = f"{part.name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
+                    bar.advance(len(block), note, last=done == total)
+            return total if total >= start else part.stat().st_size
+    except HTTPError as error:
+        # The partial file is already complete.
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return start
+        raise OSError(f"{url}: {error}") from error
+
+
+def _blocks(answer: http.client.HTTPResponse, done: int) -> Iterator[tuple[int, bytes]]:
+    try:
+        while block := answer.read(BLOCK):
+            done += len(block)
+            yield done, block
+    except (http.client.IncompleteRead, ConnectionError, TimeoutError):
+        return
+
+
+def _problem(archive: Archive, path: Path) -> str:
+    """Returns the problem with a complete download, or ''."""
+    if archive.md5:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "md5").hexdigest()
+        if found != archive.md5:
+            return f"expected the MD5 {archive.md5}; found {found}"
+    return "" if zipfile.is_zipfile(path) or tarfile.is_tarfile(path) else "expected a zip or tar archive; found none"
+
+
+def _unpack(archive: Archive, path: Path, target: Path) -> None:
+    try:
+        for name, stream in _members(path):
+            if re.search(archive.members, name):
+                file = target / (PurePosixPath(name).name if archive.flat else name)
+                if not file.resolve().is_relative_to(target.resolve()):
+                    raise ConfigError("--download", problem=f"{path}: the name {name!r} leads out of the archive")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with file.open("wb") as out:
+                    shutil.copyfileobj(stream, out, BLOCK)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        path.unlink()
+        raise ConfigError("--download", problem=f"{archive.url}: damaged ({error}); it was deleted") from error
+
+
+def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yields the files of an archive, in order; skips links."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if not entry.is_dir():
+                    with archive.open(entry) as stream:
+                        yield entry.filename, stream
+        return
+    with tarfile.open(path, "r|*") as archive:
+        for entry in archive:
+            stream = archive.extractfile(entry) if entry.isfile() else None
+            if stream:
+                yield entry.name, stream

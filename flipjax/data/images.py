@@ -15,21 +15,26 @@ MAX_PIXELS = 2**26
 """Pixels of the largest image that is opened."""
 BYTES_A_PIXEL = 8
 """A file may have as many bytes for each pixel that it may have: twice RGBA."""
+SHOWN = 10
+"""Values of a list in a message, besides the last."""
 SOFT = 4
 """More values than these make a mask's edge soft."""
 
 
 class Pixels(NamedTuple):
-    """A resized photo or cut-out.
+    """A resized photo, cut-out or scene.
 
-    `image` is uint8 (size, size, 3), `mask` holds labels or alpha, uint8 (size, size), `values` describes the values of
-    the mask, and `aspect` is the aspect ratio of the photo before it was resized, NaN if unknown.
+    Attributes:
+        image: uint8 (H, W, 3).
+        mask: uint8 (H, W): labels, alpha, or zeros of a scene.
+        aspect: width by height of the photo before it was resized; NaN if unknown.
+        values: a description of the values of the mask's file; empty without one.
     """
 
     image: np.ndarray
     mask: np.ndarray
-    values: str
     aspect: float
+    values: str = ""
 
 
 class BadFileError(ValueError):
@@ -118,32 +123,50 @@ def squash(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR) if size else image
 
 
-def middle_square(image: Image.Image, size: int) -> Image.Image:
+def read_scene(photo: Image.Image, *, name: str, size: int) -> Pixels:
     """Resizes the central square of a scene to size x size (Lanczos); size 0 keeps the whole scene."""
-    if not size:
-        return image
-    side = min(image.size)
-    left = (image.width - side) // 2
-    top = (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
+    view = photo = rgb(photo, name)
+    if size:
+        side = min(photo.size)
+        left, top = (photo.width - side) // 2, (photo.height - side) // 2
+        box = (left, top, left + side, top + side)
+        view = photo.crop(box).resize((size, size), Image.Resampling.LANCZOS)
+    return Pixels(np.asarray(view), np.zeros(view.size[::-1], np.uint8), photo.width / photo.height)
 
 
-def cut_out(photo: Image.Image, alpha: Image.Image, size: int) -> tuple[Image.Image, Image.Image]:
+def cut_out(photo: Image.Image, alpha: Image.Image, *, name: str, size: int, values: str = "") -> Pixels:
     """Cuts an object out and resizes it.
+
+    The photo is multiplied by alpha before the resize, so that its old background does not leak in. No channel exceeds
+    alpha, since the filter has no negative lobes.
 
     Args:
         photo: RGB or RGBA.
         alpha: L, with the size of the photo.
+        name: its name in messages.
         size: side in pixels; 0: the size of the photo.
+        values: a description of the values of alpha's file.
 
-    Returns:
-        The object, RGB, premultiplied before the resize so that its old background does not leak in, and its alpha, L.
-        No channel exceeds alpha, since the filter has no negative lobes.
+    Raises:
+        EmptyObjectError: no pixel of the object is left.
     """
-    photo = photo.copy()
-    photo.putalpha(alpha)
-    *bands, alpha = squash(photo.convert("RGBa"), size).split()
-    return Image.merge("RGB", bands), alpha
+    both = photo.copy()
+    both.putalpha(alpha)
+    *bands, alpha = squash(both.convert("RGBa"), size).split()
+    mask = np.asarray(alpha)
+    check_object(mask > 127, name)
+    return Pixels(np.asarray(Image.merge("RGB", bands)), mask, photo.width / photo.height, values)
+
+
+def read_premultiplied(image: Image.Image, alpha: Image.Image, *, names: tuple[str, str], size: int) -> Pixels:
+    """Resizes a cut-out that was multiplied by its alpha before; raises BadFileError as `cut_out` and `rgb` do."""
+    image, alpha = rgb(image, names[0]), alpha.convert("L")
+    check_sizes(image, alpha, names=names)
+    small = np.asarray(squash(alpha, size))
+    check_object(small > 127, names[0])
+    # No channel may exceed alpha in a pool, as it may in other data sets.
+    pixels = np.minimum(np.asarray(squash(image, size)), small[..., None])
+    return Pixels(pixels, small, image.width / image.height)
 
 
 def alpha_of(mask: Image.Image, name: str) -> tuple[Image.Image, str]:
@@ -206,7 +229,7 @@ def read_labelled(
     if value not in values or not {0, value} >= set(values):
         raise BadFileError(f"{names[1]}: the mask has the values {listed(values)}; expected 0 and {value}")
     small = squash_labels((labels == value) * label, size, names[1])
-    return Pixels(np.asarray(squash(photo, size)), small, f"values {listed(values)}", photo.width / photo.height)
+    return Pixels(np.asarray(squash(photo, size)), small, photo.width / photo.height, f"values {listed(values)}")
 
 
 def check_object(pixels: np.ndarray, name: str) -> None:
@@ -222,7 +245,13 @@ def check_sizes(photo: Image.Image, mask: Image.Image, *, names: tuple[str, str]
         raise BadFileError(f"{names[1]}: the mask has {sizes[0]} pixels, {names[0]} has {sizes[1]}")
 
 
-def listed(values: Iterable) -> str:
-    """Returns the first values and the last as text."""
-    values = [value.item() if isinstance(value, np.generic) else value for value in values]
-    return " ".join(map(str, values[:8])) + (f" ... {values[-1]}" if len(values) > 8 else "")
+def listed(values: Iterable[object]) -> str:
+    """Returns the first values and the last as text, or 'nothing'.
+
+    Example:
+        >>> listed(range(256))
+        '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ..., 255'
+    """
+    texts = [str(value) for value in values]
+    texts[SHOWN:-1] = ["..."] * (len(texts) > SHOWN + 2)
+    return ", ".join(texts) or "nothing"

@@ -15,11 +15,11 @@ import numpy as np
 from PIL.Image import Image
 
 from flipjax.config import ConfigError, PoolSpec, check_value
-from flipjax.data import build, images, store
-from flipjax.data.build import PixelReader, listed, names_of
-from flipjax.data.images import Pixels
+from flipjax.data import images, store
+from flipjax.data.images import Pixels, listed
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem
 from flipjax.data.split import PARTS
+from flipjax.data.store import Reader, names_of
 from flipjax.files import sha256
 from flipjax.terminal import printable
 
@@ -63,7 +63,7 @@ def load_tfds(spec: PoolSpec) -> tuple[Pool, Catalog]:
     """
     check_value("pool.size", spec.size)
     folder = find_data_set(spec)
-    return build.load_pool(spec, _key(folder, spec), lambda: _open(folder, spec), leave_out=True)
+    return store.load_pool(spec, _key(folder, spec), lambda: _open(folder, spec), leave_out=True)
 
 
 def list_tfds(spec: PoolSpec) -> Listing:
@@ -132,7 +132,7 @@ def _key(folder: Path, spec: PoolSpec) -> str:
     return sha256(f"tfds {folder.parts[-3:]} {files} {options}")[:32]
 
 
-def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, PixelReader]:
+def _open(folder: Path, spec: PoolSpec) -> tuple[Listing, Reader]:
     """Returns the listing and the reader of a data set."""
     import tensorflow_datasets as tfds
 
@@ -234,7 +234,7 @@ def _parts(splits: Sequence[str], source: str) -> dict[str, int]:
     return parts
 
 
-def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> PixelReader:
+def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> Reader:
     def open_image(item: PoolItem, role: str) -> Image:
         split, index = item.files
         encoded = bytes(data.sources[split][index][data.names[role]])
@@ -244,33 +244,25 @@ def _reader(listing: Listing, data: _DataSet, spec: PoolSpec) -> PixelReader:
     foreground = [1 + order.index(name) for name in listing.class_names]
     if listing.kind == "photo":
         foreground = _binary(listing, foreground, open_image) or foreground
+    # Photos of one shape were resized before.
+    resized = data.features[data.names["image"]].shape[0] is not None
 
-    def aspect(item: PoolItem, photo: Image) -> float:
-        split, index = item.files
-        # Photos of one shape were resized before.
-        own = data.features[data.names["image"]].shape[0] is None
-        return photo.width / photo.height if own else float(data.sources[split][index].get("aspect", np.nan))
+    def read(item: PoolItem) -> Pixels:
+        photo, size = open_image(item, "image"), spec.size
+        if item.y < 0:
+            return images.read_scene(photo, name=item.name, size=size)
+        mask, names = open_image(item, "mask"), (item.name, item.name)
+        if listing.kind == "photo":
+            label = {"value": foreground[item.y], "label": 1 + item.y}
+            pixels = images.read_labelled(photo, mask, names=names, **label, size=size)
+        else:
+            pixels = images.read_premultiplied(photo, mask, names=names, size=size)
+        if resized:
+            split, index = item.files
+            pixels = pixels._replace(aspect=float(data.sources[split][index].get("aspect", np.nan)))
+        return pixels
 
-    def read_cut_out(item: PoolItem) -> Pixels:
-        image = images.rgb(open_image(item, "image"), item.name)
-        alpha = open_image(item, "mask").convert("L")
-        images.check_sizes(image, alpha, names=(item.name, item.name))
-        small = np.asarray(images.squash(alpha, spec.size))
-        images.check_object(small > 127, item.name)
-        # The pool requires that no channel exceeds alpha, which other data sets may violate.
-        pixels = np.minimum(np.asarray(images.squash(image, spec.size)), small[..., None])
-        return Pixels(pixels, small, "soft", aspect(item, image))
-
-    def read_photo(item: PoolItem) -> Pixels:
-        options = {"value": foreground[item.y], "label": 1 + item.y, "size": spec.size}
-        photo, mask = open_image(item, "image"), open_image(item, "mask")
-        pixels = images.read_labelled(photo, mask, names=(item.name, item.name), **options)
-        return pixels._replace(aspect=aspect(item, photo))
-
-    def read_scene(item: PoolItem) -> np.ndarray:
-        return np.asarray(images.middle_square(images.rgb(open_image(item, "image"), item.name), spec.size))
-
-    return PixelReader(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
+    return read
 
 
 def _binary(listing: Listing, labels: Sequence[int], open_image: Callable[[PoolItem, str], Image]) -> list[int]:

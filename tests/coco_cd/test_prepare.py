@@ -11,10 +11,10 @@ from PIL import Image
 from pycocotools import mask as mask_tools
 
 from coco_cd.tree import GOLDEN, HEIGHT, WIDTH, YEARS, change, copy_coco, needs, open_pool, prepare
-from flipjax.data.build import BadFilesError
-from flipjax.data.coco_cd.selection import read_selection
+from flipjax.data.coco_cd.coco_cd_dataset_builder import read_selection
 from flipjax.data.images import read_image
 from flipjax.data.split import count_fixed
+from flipjax.data.store import BadFilesError
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own.

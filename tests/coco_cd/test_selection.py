@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_tools
 
 from coco_cd.tree import GOLDEN, HEIGHT, SHARED, SQUARE, WIDTH, item, needs
-from flipjax.data.coco_cd import categories
-from flipjax.data.coco_cd.annotations import Animals, decode_runs, label_mask, run_lengths
-from flipjax.data.coco_cd.categories import scene_of
-from flipjax.data.coco_cd.selection import read_selection, reference_split, select
+from flipjax.data.coco_cd import annotations
+from flipjax.data.coco_cd.annotations import Animals, decode_runs, label_mask, run_lengths, scene_of
+from flipjax.data.coco_cd.coco_cd_dataset_builder import read_selection, reference_split, select
 from flipjax.data.images import BadFileError
 
 
@@ -24,7 +23,7 @@ def test_the_lists_are_the_papers():
     for scene in ("indoor", "outdoor"):
         for what in ("things", "stuff"):
             names = re.search(rf"{scene.capitalize()} {what}: ([^.]*)\.", text)[1].split(", ")
-            assert getattr(categories, f"{scene}_{what}".upper()) == set(names)
+            assert getattr(annotations, f"{scene}_{what}".upper()) == set(names)
 
 
 def test_scene_limits():

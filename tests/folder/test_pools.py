@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from flipjax.data import build
+from flipjax.data import store
 from flipjax.data.folder import load_folder
 from flipjax.data.images import read_image
 from flipjax.groups import Groups
@@ -103,7 +103,7 @@ def test_a_stored_pool_is_found_again_and_a_damaged_one_is_made_again(root, tmp_
     first, catalog = load_folder(spec(root))
     (folder,) = pools.iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(build, "build_pool", None)
+        patch.setattr(store, "build_pool", None)
         again, result = load_folder(spec(root))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert result.content == catalog.content and result.object_names == catalog.object_names

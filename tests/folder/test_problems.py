@@ -11,8 +11,7 @@ from PIL import Image
 from flipjax.config import ConfigError, PoolSpec
 from flipjax.data import images
 from flipjax.data.__main__ import main
-from flipjax.data.folder import load_folder
-from flipjax.data.folder.check import check_folder
+from flipjax.data.folder import check_folder, load_folder
 from flipjax.sweep.__main__ import main as sweep
 from folder.pixels import GREEN, RED, encoded, palette, place, save, solid, square
 from folder.tree import SIZE, composite, photos, problems_of, spec, write_metadata
@@ -25,11 +24,11 @@ DAMAGED = PNG.replace(b"IDAT", b"IDAU", 1)
 BAD = [  # A file, None where it is taken away, and what is said. Some would start a program or take gigabytes.
     ("cutouts/cat/00.jpg", JPEG[: len(JPEG) // 2], "cat/00.jpg: unreadable: (?i:.*truncated)"),
     ("cutouts/cat/01.png", square(20, 30), "cat/01.png: the mask has 20 x 30 pixels, cutouts/cat/01.jpg has 20 x 20"),
-    ("cutouts/cat/02.png", palette(8), "cat/02.png: a palette mask, whose pixels are ids of colours: 0 8; expected"),
+    ("cutouts/cat/02.png", palette(8), "cat/02.png: a palette mask, whose pixels are ids of colours: 0, 8; expected"),
     ("cutouts/cat/03.png", np.dstack([square()] * 3), "cat/03.png: an RGB mask; expected one grey"),
     ("cutouts/cat/04.png", None, "cat/04.jpg: no mask; expected 04.png beside it"),
     ("cutouts/cat/05.jpg", None, "cat/05.png: no alpha channel, and no photo of that name"),
-    ("cutouts/cat/06.png", square(value=15), "cat/06.png: the mask has no object: its values are 0 15"),
+    ("cutouts/cat/06.png", square(value=15), "cat/06.png: the mask has no object: its values are 0, 15"),
     ("cutouts/cat/07.jpeg", solid(RED), "cat/07.jpeg: the name 07 stands for more than one photo"),
     ("cutouts/cat/notes.txt", b"x", "cat/notes.txt: no image; expected .jpg"),
     ("cutouts/cat/08.png", b"", "cat/08.png: unreadable: no image"),
@@ -66,12 +65,12 @@ def test_every_bad_photo_row_and_mask_is_listed(tmp_path):
     rows = photos(root)
     void = np.maximum(square(value=1), 255 * np.eye(20, dtype=np.uint8))
     masks = {
-        "cat_0_0.png": (square(value=2), "the mask has the values 0 2; expected 0 and 1"),
-        "cat_0_1.png": (square(value=255), "the mask has the values 0 255; expected 0 and 1"),
-        "cat_0_2.png": (void, "the mask has the values 0 1 255; expected 0 and 1"),
+        "cat_0_0.png": (square(value=2), "the mask has the values 0, 2; expected 0 and 1"),
+        "cat_0_1.png": (square(value=255), "the mask has the values 0, 255; expected 0 and 1"),
+        "cat_0_2.png": (void, "the mask has the values 0, 1, 255; expected 0 and 1"),
         "cat_0_3.png": (np.dstack([square()] * 3), "a mask of mode RGB; expected one channel of labels 0, 1 and 2"),
         "cat_0_4.png": (square(18, 20, value=1), "the mask has 18 x 20 pixels, images/cat_0_4.jpg has 20 x 20"),
-        "dog_1_0.png": (square(value=7), "the mask has the values 0 7; expected 0 and 2"),
+        "dog_1_0.png": (square(value=7), "the mask has the values 0, 7; expected 0 and 2"),
         "dog_1_1.png": (square(value=0), "the mask has the values 0; expected 0 and 2"),
     }
     place(root / "masks", {name: mask for name, (mask, _) in masks.items()})
@@ -152,7 +151,7 @@ def test_check_reports_a_photo_folder(tmp_path, capsys):
         "a photo folder, 36 photos, read at 48 x 48 pixels",
         "class 1 dog, usual scene outdoor",
         "Bad files: none",
-        "18 values 0 1",
+        "18 values 0, 1",
         "all     cat 0.667 (12 of 18), dog 0.667 (12 of 18)",
         "train   cat 0.800 (8 of 10), dog 0.800 (8 of 10)",
     ):

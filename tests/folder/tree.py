@@ -5,8 +5,8 @@ import csv
 import pytest
 
 from flipjax.config import PoolSpec
-from flipjax.data.build import BadFilesError
 from flipjax.data.folder import load_folder
+from flipjax.data.store import BadFilesError
 from folder.pixels import BLUE, GREEN, save, solid, square
 
 SIZE = 16

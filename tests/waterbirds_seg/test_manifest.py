@@ -13,8 +13,8 @@ from flipjax.data.__main__ import main
 from flipjax.data.correlation import count_groups, largest_n_train
 from flipjax.data.pool import Listing, catalog_of
 from flipjax.data.split import split_pool
-from flipjax.data.waterbirds_seg import archives, manifest
-from flipjax.data.waterbirds_seg.archives import Bird, class_of, read_birds, read_scenes, scene_file
+from flipjax.data.waterbirds_seg import manifest
+from flipjax.data.waterbirds_seg.manifest import Bird, class_of, read_birds, read_scenes, scene_file
 from flipjax.data.waterbirds_seg.waterbirds_seg_dataset_builder import composites_of, parts_of
 from waterbirds_seg.tree import CUB, PLACES, SHARED, TREE, arguments
 
@@ -61,7 +61,7 @@ def test_released_manifests_make_pools_with_the_papers_parts(released_lists):
     """Photo pool: its parts and sizes; composite pool of both manifests: no scene and no bird in two parts."""
 
     def listed(kind, objects, scenes=()):
-        names = {"class_names": archives.CLASS_NAMES, "scene_names": archives.SCENE_NAMES}
+        names = {"class_names": manifest.CLASS_NAMES, "scene_names": manifest.SCENE_NAMES}
         return catalog_of(Listing(source="", kind=kind, objects=objects, scenes=scenes, **names))
 
     rows = manifest.read_manifest(RELEASED[0.95])

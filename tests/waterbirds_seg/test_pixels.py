@@ -7,8 +7,9 @@ from PIL import Image
 
 from flipjax.data import images
 from flipjax.data.__main__ import main
-from flipjax.data.waterbirds_seg import manifest, pixels
-from flipjax.data.waterbirds_seg.archives import bird_files, scene_file
+from flipjax.data.waterbirds_seg import manifest
+from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as pixels
+from flipjax.data.waterbirds_seg.manifest import bird_files, scene_file
 from waterbirds_seg.tree import GOLDEN, SIZE, needs_golden, open_pool
 
 

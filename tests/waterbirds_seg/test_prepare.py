@@ -14,8 +14,9 @@ from flipjax.config import ConfigError
 from flipjax.data import images
 from flipjax.data.__main__ import main
 from flipjax.data.pool import gather
-from flipjax.data.waterbirds_seg import archives, manifest, pixels
-from flipjax.data.waterbirds_seg.archives import bird_files, read_birds, scene_file
+from flipjax.data.waterbirds_seg import manifest
+from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as pixels
+from flipjax.data.waterbirds_seg.manifest import bird_files, read_birds, scene_file
 from flipjax.files import adding_folder
 from waterbirds_seg.tree import CUB, PLACES, SIZE, TREE, arguments, open_pool, prepare
 
@@ -35,12 +36,12 @@ def test_cutouts_serve_sweeps_of_any_size(tmp_path, capsys):
     assert (np.asarray(pool.images) <= np.asarray(pool.masks)[..., None]).all()
     for index in range(20):
         bird, alpha = pixels.read_bird(*bird_files(TREE / CUB, catalog.object_names[index]))
-        image, alpha = images.cut_out(bird, alpha, SIZE)
+        image, alpha, *_ = images.cut_out(bird, alpha, name="it", size=SIZE)
         np.testing.assert_array_equal(pool.images[index], image)
         np.testing.assert_array_equal(pool.masks[index], alpha)
         assert pool.aspects[index] == np.float32(bird.width / bird.height)
     scene = images.read_image(scene_file(TREE / PLACES, catalog.scene_photo_names[12]))
-    np.testing.assert_array_equal(pool.scenes[12], images.middle_square(scene, SIZE))
+    np.testing.assert_array_equal(pool.scenes[12], images.read_scene(scene, name="it", size=SIZE).image)
     assert open_pool(tmp_path, size=24)[0].images.shape[1] == 24
     assert prepare(TREE, tmp_path) == 0
     assert "nothing to do" in capsys.readouterr().out
@@ -188,7 +189,7 @@ def test_malformed_lists(tree):
     with pytest.raises(ConfigError, match="every name once"):
         read_birds(tree / CUB)
     with pytest.raises(ConfigError, match="places_dir: expected scenes of land in any of b/bamboo_forest/"):
-        archives.read_scenes(tree / CUB)
+        manifest.read_scenes(tree / CUB)
     os.truncate(path, 1 << 30)  # Holes alone, which take no room on the disk.
     for read, given in ((read_birds, tree / CUB), (manifest.read_manifest, path)):
         with pytest.raises(ConfigError, match="1,073,741,824 bytes, more than"):

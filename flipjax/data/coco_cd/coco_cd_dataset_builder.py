@@ -1,23 +1,63 @@
-"""COCO-CD: cats and dogs of COCO 2017, indoors and outdoors, with masks of the animals."""
+"""COCO-CD: cats and dogs of COCO 2017, indoors and outdoors, with masks of the animals.
+
+Images with one class, a known scene and a moderate foreground are selected, and the reference's split is drawn. Sweeps
+use `flipjax.data.correlation`, whose sizes do not change with rho.
+"""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from functools import partial
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from flipjax.data import build, builders, images
-from flipjax.data.coco_cd.annotations import label_mask
-from flipjax.data.coco_cd.categories import CLASSES, N_TEST, N_VAL, SCENES
-from flipjax.data.coco_cd.selection import Photo, describe_groups, read_selection, reference_split
+from flipjax.config import ConfigError
+from flipjax.data import images
+from flipjax.data.builders import Archive, ArchiveBuilder, check_files
+from flipjax.data.coco_cd.annotations import (
+    CLASSES,
+    N_TEST,
+    N_VAL,
+    SCENES,
+    Animals,
+    label_mask,
+    read_instances,
+    read_stuff,
+    scene_of,
+)
 from flipjax.data.images import BadFileError
+from flipjax.data.pool import PoolItem
+from flipjax.data.store import BadFilesError
+from flipjax.terminal import say
+
+COCO = "http://images.cocodataset.org"
+ANNOTATIONS = {"members": r"(instances|stuff)_(train|val)2017\.json$", "into": "annotations", "flat": True}
+ARCHIVES = (
+    Archive(f"{COCO}/zips/train2017.zip", md5="cced6f7f71b7629ddf16f17bbcfab6b2"),
+    Archive(f"{COCO}/zips/val2017.zip", md5="442b8da7639aecaf257c1dceb8ba8c80"),
+    Archive(f"{COCO}/annotations/annotations_trainval2017.zip", md5="f4bbac642086de4f52a3fdda2de5fa2c", **ANNOTATIONS),
+    Archive(f"{COCO}/annotations/stuff_annotations_trainval2017.zip", **ANNOTATIONS),
+)
+"""Archives of `--download`: 21 GB, and as much again unpacked."""
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
+YEARS = ("train2017", "val2017")
+"""COCO's two parts, which are pooled; folders of photos and ends of file names."""
+FILTER_SIZE = 512
+FOREGROUND = (0.01, 0.99)
+"""Share of the foreground, between which it must lie, in a mask resized to FILTER_SIZE (nearest pixel)."""
+SEED = 13
+CAPS = {0.95: 834}
+"""Images a class in the released training set of a rho: the reference takes no more there."""
+
+Parts = dict[str, list[int]]
+"""Ids of 'train', 'val' and 'test', in drawn order."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -43,7 +83,164 @@ class CocoCDConfig(tfds.core.BuilderConfig):
     scenes: tuple[str, ...] = SCENES
 
 
-class Builder(builders.ArchiveBuilder):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Photo(PoolItem):
+    """An image of the data set, with its annotations."""
+
+    animals: Animals
+
+
+class Selection(NamedTuple):
+    """The images of the data set in the order of their ids, and the number left out for each reason."""
+
+    photos: tuple[Photo, ...]
+    left_out: Counter[str]
+
+
+def read_selection(
+    coco_root: Path, stuff_dir: Path | None = None, *, classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES
+) -> Selection:
+    """Selects images from the four annotation files, and prints a line on stderr for each file.
+
+    Args:
+        coco_root: holds `annotations/` with `instances_train2017.json` and `instances_val2017.json`.
+        stuff_dir: holds `stuff_train2017.json` and `stuff_val2017.json`; `annotations/` unless given.
+        classes: names of categories.
+        scenes: indoor, outdoor, or names of categories or supercategories of stuff.
+
+    Returns:
+        The selection.
+
+    Raises:
+        BadFilesError: an annotation file is truncated, damaged or another one.
+        OSError: a file is missing or cannot be read.
+        ConfigError: pycocotools or ijson is missing.
+    """
+    photos: list[Photo] = []
+    seen: set[int] = set()
+    left_out: Counter[str] = Counter()
+    annotations = (coco_root / "annotations").resolve()
+    stuff = stuff_dir.resolve() if stuff_dir else annotations
+    files = [(annotations / f"instances_{year}.json", stuff / f"stuff_{year}.json") for year in YEARS]
+    for path in itertools.chain(*files):
+        say(f"reading {path} ({path.stat().st_size / 1e6:,.0f} MB)")
+    try:
+        for year, (instances, stuff) in zip(YEARS, files, strict=True):
+            animals = read_instances(instances, folder=year, classes=classes, scenes=scenes)
+            twice = seen & {image.image_id for image in animals}
+            if twice:
+                raise BadFileError(f"{instances}: image {min(twice)} is in {YEARS[0]}, too")
+            seen |= {image.image_id for image in animals}
+            part = select(animals, read_stuff(stuff, scenes=scenes), folder=(coco_root / year).resolve())
+            photos += part.photos
+            left_out += part.left_out
+    except BadFileError as error:
+        raise BadFilesError("an annotation file cannot be used", [str(error)]) from error
+    return Selection(tuple(sorted(photos, key=lambda photo: photo.animals.image_id)), left_out)
+
+
+def select(animals: Sequence[Animals], stuff: Mapping[int, Sequence[float]], *, folder: Path) -> Selection:
+    """Assigns class and scene to images; skips those without either, or with too little or too much foreground.
+
+    Args:
+        animals: images with animals.
+        stuff: areas of the stuff of each scene by image id, pixels; they are added to those of the things.
+        folder: of the photos; COCO's root and the year are the first part of their names.
+    """
+    photos: list[Photo] = []
+    left_out: Counter[str] = Counter()
+    for image in animals:
+        classes = {label - 1 for label, _ in image.segments}
+        areas = np.add(image.areas, stuff.get(image.image_id, 0)).tolist()
+        scene = scene_of(areas, image.width * image.height)
+        if len(classes) > 1:
+            left_out["several classes"] += 1
+        elif scene is None:
+            left_out["unknown scene"] += 1
+        elif not FOREGROUND[0] < foreground_share(image) < FOREGROUND[1]:
+            left_out["foreground not within 1% and 99%"] += 1
+        else:
+            path = folder / image.file_name.partition("/")[2]
+            photos.append(Photo(image.file_name, (path,), classes.pop(), scene, animals=image))
+    return Selection(tuple(photos), left_out)
+
+
+def foreground_share(image: Animals) -> float:
+    """Returns the fraction of foreground pixels in the mask resized to FILTER_SIZE."""
+    mask = Image.fromarray(label_mask(image.segments, image.width, image.height))
+    small = np.asarray(mask.resize((FILTER_SIZE, FILTER_SIZE), Image.Resampling.NEAREST))
+    return float(np.mean(small > 0))
+
+
+def reference_split(
+    ids: Sequence[int], groups: Sequence[int], *, rho: float | None = None, n_val: int = N_VAL, n_test: int = N_TEST
+) -> Parts:
+    """Draws val, test and the training set of one rho as the reference does.
+
+    `random.Random(13)` samples n_val + n_test of the sorted ids of groups 0, 1, 2 and 3; the first n_val are val. From
+    the remaining images each class gets n = min over classes of int(min(usual / rho, rare / (1 - rho))): int(n * rho)
+    in its usual scene and the rest in the other, class by class, the usual scene first. So val and test are the same at
+    every rho, but the size of train changes.
+
+    Args:
+        ids: image ids, unique, in any order.
+        groups: group of each, y, then scene.
+        rho: fraction of a class's training images in its usual scene, in [0.5, 1]; None: all remaining images.
+        n_val: validation images of each group.
+        n_test: test images of each group.
+
+    Returns:
+        Ids of each part, in drawn order.
+
+    Raises:
+        ConfigError: a group is too small; the message states all group sizes.
+
+    Example:
+        >>> parts = reference_split(range(40), [i % 4 for i in range(40)], rho=0.75, n_val=2, n_test=3)
+        >>> {part: [sum(i % 4 == g for i in drawn) for g in range(4)] for part, drawn in parts.items()}
+        {'train': [4, 2, 2, 4], 'val': [2, 2, 2, 2], 'test': [3, 3, 3, 3]}
+    """
+    members = [sorted(i for i, group in zip(ids, groups, strict=True) if group == g) for g in range(4)]
+    if min(map(len, members)) < n_val + n_test:
+        need = f"the reference's split needs {n_val} + {n_test} images of each group for val and test"
+        raise ConfigError("coco_cd", problem=f"{need}; there are {describe_groups(groups)}")
+    draw = random.Random(SEED)
+    parts: Parts = {"train": [], "val": [], "test": []}
+    left = []
+    for member in members:
+        sample = draw.sample(member, n_val + n_test)
+        parts["val"] += sample[:n_val]
+        parts["test"] += sample[n_val:]
+        left.append(sorted(set(member) - set(sample)))
+    if rho is None:
+        parts["train"] = [i for rest in left for i in rest]
+        return parts
+    n = min(class_size(len(left[3 * y]), len(left[1 + y]), rho) for y in (0, 1))
+    n = min(n, CAPS.get(rho, n))
+    for y in (0, 1):
+        usual = int(n * rho)
+        parts["train"] += draw.sample(left[3 * y], usual)
+        parts["train"] += draw.sample(left[1 + y], n - usual)
+    return parts
+
+
+def class_size(usual: int, rare: int, rho: float) -> int:
+    """Returns the reference's training images per class at `rho`, given the numbers of usual and rare images."""
+    return int(min(usual / rho, rare / (1 - rho))) if rho < 1 else usual
+
+
+def describe_groups(groups: Sequence[int], classes: Sequence[str] = CLASSES, scenes: Sequence[str] = SCENES) -> str:
+    """Returns the number of images in each group as text.
+
+    Example:
+        >>> describe_groups([0, 0, 3])
+        'cat indoor 2, cat outdoor 0, dog indoor 0, dog outdoor 1'
+    """
+    names = [f"{name} {scene}" for name in classes for scene in scenes]
+    return ", ".join(f"{name} {list(groups).count(group)}" for group, name in enumerate(names))
+
+
+class Builder(ArchiveBuilder):
     """COCO-CD."""
 
     BUILDER_CONFIGS = [  # noqa: RUF012 - TFDS's way.
@@ -56,73 +253,49 @@ class Builder(builders.ArchiveBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Returns the features."""
-        size = self.builder_config.size or None
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(size, size, 3)),
-                    "mask": tfds.features.Image(shape=(size, size, 1), encoding_format="png", use_colormap=True),
-                    "class": tfds.features.ClassLabel(names=self.builder_config.classes),
-                    "scene": tfds.features.ClassLabel(names=self.builder_config.scenes),
-                    "group": tfds.features.Scalar(np.int32, doc="class * scenes + scene"),
-                    "id": tfds.features.Scalar(np.int64, doc="of the image in COCO"),
-                    "aspect": tfds.features.Scalar(np.float32, doc="width by height of the photo before resizing"),
-                }
-            ),
-            homepage="https://cocodataset.org",
-        )
+        key = tfds.features.Scalar(np.int64, doc="of the image in COCO")
+        config = self.builder_config
+        return self.info_of(config.classes, config.scenes, "https://cocodataset.org", id=key)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         """Returns the splits."""
+        config = self.builder_config
         # Messages name the original folders instead of links to them.
         root = Path(epath.Path(dl_manager.manual_dir)).resolve()
         stuff_dir = root / "stuff_annotations" if (root / "stuff_annotations").is_dir() else None
-        names = {"classes": self.builder_config.classes, "scenes": self.builder_config.scenes}
+        names = {"classes": config.classes, "scenes": config.scenes}
         selection = read_selection(root, stuff_dir, **names)
         photos = {photo.animals.image_id: photo for photo in selection.photos}
-        groups = [self._group(photo) for photo in selection.photos]
+        groups = [photo.y * len(config.scenes) + photo.scene for photo in selection.photos]
         left_out = ", ".join(f"{why} {count}" for why, count in sorted(selection.left_out.items())) or "none"
-        build.say_line(f"{len(photos)} photos: {describe_groups(groups, **names)}; left out: {left_out}")
-        splits = {split: [photos[i] for i in ids] for split, ids in self._divide(list(photos), groups).items()}
-        builders.check_files([photo for part in splits.values() for photo in part])
-        return {split: self._generate_examples(part, split) for split, part in splits.items()}
+        say(f"{len(photos)} photos: {describe_groups(groups, **names)}; left out: {left_out}")
+        parts = {"train": list(photos)}
+        if config.divided:
+            parts = reference_split(list(photos), groups, rho=config.rho, n_val=config.n_val, n_test=config.n_test)
+        check_files([photos[i] for ids in parts.values() for i in ids])
+        return {
+            SPLITS[part]: self._generate_examples([photos[i] for i in ids], f"{SPLITS[part]} photos")
+            for part, ids in parts.items()
+        }
 
-    def _group(self, photo: Photo) -> int:
-        return photo.y * len(self.builder_config.scenes) + photo.scene
+    def labels_of(self, item: Photo) -> dict[str, Any]:
+        """Returns COCO's id of a photo."""
+        return {"id": item.animals.image_id}
 
-    def _divide(self, ids: list[int], groups: list[int]) -> dict[str, list[int]]:
-        config = self.builder_config
-        if not config.divided:
-            return {"train": ids}
-        parts = reference_split(ids, groups, rho=config.rho, n_val=config.n_val, n_test=config.n_test)
-        return {SPLITS[part]: drawn for part, drawn in parts.items()}
+    def encode(self, item: Photo) -> tuple[bytes, bytes, float]:
+        """Returns the photo's file (a PNG if it is resized or has other than three channels), its mask, the aspect.
 
-    def _generate_examples(self, photos: Sequence[Photo], split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yields the examples of a split in the order of the photos."""
-        encode = partial(_encode, size=self.builder_config.size)
-        for photo, (image, mask) in builders.encoded(photos, encode, what=f"{split} photos", show=self.show_progress):
-            key = photo.animals.image_id
-            labels = {"class": photo.y, "scene": photo.scene, "group": self._group(photo), "id": key}
-            aspect = photo.animals.width / photo.animals.height
-            yield key, {"image": image, "mask": mask, "aspect": aspect} | labels
-
-
-def _encode(photo: Photo, *, size: int) -> tuple[bytes, bytes]:
-    """Returns the photo's file (a PNG if it is resized or has other than three channels) and its mask as PNG.
-
-    EXIF orientation is ignored, since COCO's annotations refer to the stored pixels.
-    """
-    (path,) = photo.files
-    animals = photo.animals
-    data = images.read_file(path)
-    stored = images.decode(data, name=str(path))
-    if stored.size != (animals.width, animals.height):
-        annotated = f"{animals.width} x {animals.height}"
-        raise BadFileError(f"{path}: the photo has {stored.width} x {stored.height} pixels, its annotation {annotated}")
-    labels = label_mask(animals.segments, animals.width, animals.height)
-    if size:
-        labels = images.squash_labels(labels, size, str(path))
-    if size or stored.mode != "RGB":
-        images.check_bits(stored, str(path))
-        data = images.encode_png(images.squash(stored.convert("RGB"), size))
-    return data, images.encode_png(Image.fromarray(labels))
+        EXIF orientation is ignored, since COCO's annotations refer to the stored pixels.
+        """
+        (path,), animals, size = item.files, item.animals, self.builder_config.size
+        data = images.read_file(path)
+        stored = images.decode(data, name=str(path))
+        if stored.size != (animals.width, animals.height):
+            sizes = f"{stored.width} x {stored.height} pixels, its annotation {animals.width} x {animals.height}"
+            raise BadFileError(f"{path}: the photo has {sizes}")
+        labels = label_mask(animals.segments, animals.width, animals.height)
+        if size:
+            labels = images.squash_labels(labels, size, str(path))
+        if size or stored.mode != "RGB":
+            data = images.encode_png(images.squash(images.rgb(stored, str(path)), size))
+        return data, images.encode_png(Image.fromarray(labels)), stored.width / stored.height

@@ -17,9 +17,9 @@ import numpy as np
 from flipjax.backend import key_of
 from flipjax.config import PoolSpec, check_value
 from flipjax.data import store
-from flipjax.data.build import with_usual
 from flipjax.data.naming import CREATURES, CUES, drawn_names
 from flipjax.data.pool import Catalog, Listing, Pool, PoolItem, catalog_of
+from flipjax.data.store import with_usual
 from flipjax.data.synthetic import creatures, cues, landscapes
 
 CHUNK = 32

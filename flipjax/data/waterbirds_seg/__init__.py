@@ -1,1 +1,88 @@
 """Waterbirds-Seg: CUB-200-2011 birds on Places365 scenes, at any correlation level."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flipjax.config import ConfigError, check_value
+from flipjax.data.waterbirds_seg import manifest as manifests
+from flipjax.files import sha256
+from flipjax.groups import Groups
+
+
+def prepare(
+    *,
+    cub_dir: Path | None = None,
+    places_dir: Path | None = None,
+    download: bool = False,
+    manifest: Path | None = None,
+    split_by: Sequence[Path] = (),
+    data_dir: Path,
+    **options: Any,
+) -> str:
+    """Makes the data set and returns a sentence about its content; raises as `builders.prepare_data_set` does.
+
+    Args:
+        cub_dir: CUB_200_2011, with images/ and segmentations/.
+        places_dir: Places365.
+        download: whether to fetch both in place of these folders.
+        manifest: makes the composites of this manifest, instead of cut-outs and scenes for any rho.
+        split_by: uses only the cut-outs and scenes of these manifests, in their parts.
+        data_dir: of TFDS.
+        options: `scenes`, `size` and `fix_labels` of `WaterbirdsSegConfig`.
+
+    Raises:
+        ConfigError: an option is out of range.
+    """
+    from flipjax.data import builders
+    from flipjax.data.waterbirds_seg import waterbirds_seg_dataset_builder as own
+
+    config = own.WaterbirdsSegConfig(name="cutouts", description="Made by flipjax data prepare.", **options)
+    if config.scenes < 0:
+        raise ConfigError("--scenes", "a whole number >= 0", config.scenes)
+    if download:
+        root = builders.fetch(own.ARCHIVES, data_dir / "downloads" / "waterbirds_seg")
+        cub_dir, places_dir = root / "CUB_200_2011", root / "places365_standard"
+    if cub_dir is None or places_dir is None:
+        raise ConfigError("--places_dir" if cub_dir else "--cub_dir", "a folder, or --download", "none")
+    manifest = manifest or (None if split_by else _beside(cub_dir))
+    tables = [manifest] if manifest else list(split_by)
+    # No two data sets share a folder: manifests are named by their content, in what TFDS can read as a name.
+    parts = ["manifest" if manifest else "cutouts"]
+    for path in tables:
+        parts += [re.sub(r"[^\w.]", "_", path.stem, flags=re.ASCII), sha256(path.read_bytes())[:8]]
+    if not tables and config.scenes != manifests.SCENES:
+        parts.append(f"scenes{config.scenes}")
+    parts += [str(config.size)] * bool(config.size) + ["fixed"] * config.fix_labels
+    named = {f"{index}-{path.name}": path for index, path in enumerate(tables)}
+    config.name, config.composites, config.manifests = "_".join(parts), bool(manifest), tuple(named)
+    sources = {"CUB_200_2011": cub_dir, "places365": places_dir, **named}
+    return builders.prepare_data_set(own.Builder, config, sources, data_dir=data_dir)
+
+
+def _beside(cub_dir: Path) -> Path | None:
+    """Returns the metadata.csv in or beside a folder without CUB's own lists."""
+    paths = [] if (cub_dir / "images.txt").exists() else [cub_dir / "metadata.csv", cub_dir.parent / "metadata.csv"]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def write_manifest(
+    cub_dir: Path, places_dir: Path, out: Path, *, rho: float, seed: int = 0, fix_labels: bool = False
+) -> str:
+    """Writes a manifest for any rho and returns its counts as text.
+
+    Raises:
+        ConfigError: an argument is wrong, or the archives are too small.
+        OSError: the file cannot be written.
+    """
+    accepts, text = Groups().rho_range
+    if not accepts(rho):
+        raise ConfigError("--rho", text, rho)
+    check_value("split.seed", seed)
+    birds = manifests.read_birds(cub_dir, fix_labels=fix_labels)
+    rows = manifests.make_manifest(birds, manifests.read_scenes(places_dir), rho=rho, seed=seed)
+    manifests.write_manifest(out, rows)
+    counts = manifests.count_groups(rows)
+    lines = [f"{part:5}  groups 0 1 2 3: {' '.join(map(str, count))}" for part, count in counts.items()]
+    return "\n".join([*lines, f"{out}: {len(rows)} images"])

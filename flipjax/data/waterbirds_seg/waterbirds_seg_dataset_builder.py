@@ -1,4 +1,7 @@
-"""Waterbirds-Seg: birds of CUB-200-2011, cut out, and scenes of Places365; or composites of both."""
+"""Waterbirds-Seg: birds of CUB-200-2011, cut out, and scenes of Places365; or composites of both.
+
+Composites are made with integer arithmetic in Pillow.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -9,16 +12,39 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from PIL import Image, ImageChops
 
-from flipjax.data import builders, images
+from flipjax.data import images
+from flipjax.data.builders import Archive, ArchiveBuilder, check_files
+from flipjax.data.images import BadFileError, Pixels
 from flipjax.data.pool import PoolItem
 from flipjax.data.split import PARTS, shuffle
-from flipjax.data.waterbirds_seg import archives, pixels
-from flipjax.data.waterbirds_seg.archives import bird_files, read_birds, read_scenes, scene_file
-from flipjax.data.waterbirds_seg.manifest import Row, read_manifest
-from flipjax.groups import Groups
+from flipjax.data.waterbirds_seg.manifest import (
+    CLASS_NAMES,
+    SCENE_NAMES,
+    SCENES,
+    Row,
+    bird_files,
+    read_birds,
+    read_manifest,
+    read_scenes,
+    scene_file,
+)
 
+PLACES = "/(bamboo_forest|forest-broadleaf|ocean|lake-natural)/"
+ARCHIVES = (
+    Archive(
+        "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+        members="^CUB_200_2011/",
+        md5="97eceeb196236b17998738112f37df78",
+    ),
+    Archive("https://data.caltech.edu/records/w9d68-gec53/files/segmentations.tgz", into="CUB_200_2011"),
+    Archive("http://data.csail.mit.edu/places/places365/places365standard_easyformat.tar", members=PLACES),
+)
+"""Archives of `--download`: 27 GB, of which 3 GB are unpacked."""
 SPLITS = ("train", "validation", "test")
+THRESHOLD = 127
+"""A pixel is the bird's where its grey segmentation is above this."""
 
 Splits = dict[str, list[PoolItem]]
 
@@ -38,12 +64,12 @@ class WaterbirdsSegConfig(tfds.core.BuilderConfig):
 
     composites: bool = False
     manifests: tuple[str, ...] = ()
-    scenes: int = archives.SCENES
+    scenes: int = SCENES
     size: int = 0
     fix_labels: bool = False
 
 
-class Builder(builders.ArchiveBuilder):
+class Builder(ArchiveBuilder):
     """Waterbirds-Seg."""
 
     BUILDER_CONFIGS = [  # noqa: RUF012 - TFDS's way.
@@ -56,22 +82,9 @@ class Builder(builders.ArchiveBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Returns the features."""
-        size = self.builder_config.size or None
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
-                    "mask": tfds.features.Image(shape=(size, size, 1), encoding_format="png"),
-                    "id": tfds.features.Text(),
-                    "class": tfds.features.ClassLabel(names=archives.CLASS_NAMES, doc="of the bird; -1 none"),
-                    "scene": tfds.features.ClassLabel(names=archives.SCENE_NAMES, doc="of the photo; -1 none"),
-                    "group": tfds.features.Scalar(np.int32, doc="as in flipjax.groups; -1 where one of them is none"),
-                    "part": tfds.features.ClassLabel(names=PARTS, doc="in which it may stand; -1 any"),
-                    "aspect": tfds.features.Scalar(np.float32, doc="width by height of the photo before resizing"),
-                }
-            ),
-            homepage="https://arxiv.org/abs/2604.13326",
-        )
+        part = tfds.features.ClassLabel(names=PARTS, doc="in which it may stand; -1 any")
+        homepage = "https://arxiv.org/abs/2604.13326"
+        return self.info_of(CLASS_NAMES, SCENE_NAMES, homepage, id=tfds.features.Text(), part=part)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         """Returns the splits: `birds` and `scenes`, or those of a manifest."""
@@ -88,23 +101,18 @@ class Builder(builders.ArchiveBuilder):
             splits = parts_of(rows, cub_dir, places_dir)
         else:
             splits = cut_outs_of(cub_dir, places_dir, scenes=config.scenes, fix_labels=config.fix_labels)
-        builders.check_files([item for items in splits.values() for item in items])
-        return {split: self._generate_examples(items, split) for split, items in splits.items() if items}
+        check_files([item for items in splits.values() for item in items])
+        named = {split: f"{split} images" if config.composites else split for split in splits}
+        return {split: self._generate_examples(items, named[split]) for split, items in splits.items() if items}
 
-    def _generate_examples(self, items: Sequence[PoolItem], split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields the examples of a split in the order of the items."""
-        encode = partial(_encode, size=self.builder_config.size)
-        what = f"{split} images" if self.builder_config.composites else split
-        for item, (image, mask, aspect) in builders.encoded(items, encode, what=what, show=self.show_progress):
-            group = Groups().of(item.y, item.scene) if min(item.y, item.scene) >= 0 else -1
-            labels = {"id": item.name, "class": item.y, "scene": item.scene, "group": group, "part": item.part}
-            yield item.name, {"image": image, "mask": mask, "aspect": aspect} | labels
+    def labels_of(self, item: PoolItem) -> dict[str, Any]:
+        """Returns the name and the part of an image."""
+        return {"id": item.name, "part": item.part}
 
-
-def _encode(item: PoolItem, *, size: int) -> tuple[bytes, bytes, float]:
-    """Returns image and mask of `pixels.draw_item` as PNG files, and the aspect."""
-    image, mask, aspect = pixels.draw_item(item, size)
-    return images.encode_png(image), images.encode_png(mask), aspect
+    def encode(self, item: PoolItem) -> tuple[bytes, bytes, float]:
+        """Returns image and mask of `draw_item` as PNG files, and the aspect."""
+        image, mask, aspect, _ = draw_item(item, self.builder_config.size)
+        return images.encode_png(Image.fromarray(image)), images.encode_png(Image.fromarray(mask)), aspect
 
 
 def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: bool) -> Splits:
@@ -114,7 +122,7 @@ def cut_outs_of(cub_dir: Path, places_dir: Path, *, scenes: int, fix_labels: boo
         cub_dir: CUB_200_2011.
         places_dir: Places365.
         scenes: of each kind, drawn by seed 0; 0: all.
-        fix_labels: as in `flipjax.data.waterbirds_seg.archives.class_of`.
+        fix_labels: as in `flipjax.data.waterbirds_seg.manifest.class_of`.
 
     Raises:
         ConfigError: lists are malformed, or there is no scene of one kind.
@@ -152,3 +160,125 @@ def composites_of(rows: Sequence[Row], cub_dir: Path, places_dir: Path) -> Split
         item = PoolItem(row.img_filename, files, row.y, row.place, row.split if whole else -1)
         splits[SPLITS[row.split]].append(item)
     return splits
+
+
+def read_bird(photo: Path, segmentation: Path) -> tuple[Image.Image, Image.Image]:
+    """Reads a bird: the photo (mode RGB, greyscale photos too) and its segmentation (L; RGB if its channels differ).
+
+    EXIF orientation is ignored, as in the reference: segmentations refer to the stored pixels.
+
+    Raises:
+        BadFileError: a file is damaged or truncated, or the two differ in size.
+    """
+    image = images.rgb(images.read_image(photo), str(photo))
+    alpha = images.read_image(segmentation)
+    images.check_bits(alpha, str(segmentation))
+    images.check_sizes(image, alpha, names=(str(photo), str(segmentation)))
+    if alpha.mode != "L":
+        red, green, blue = alpha.convert("RGB").split()
+        alpha = red if red == green == blue else Image.merge("RGB", (red, green, blue))
+    return image, alpha
+
+
+def draw_item(item: PoolItem, size: int) -> Pixels:
+    """Returns a cut-out and its alpha, a composite and its labels, or a scene and zeros.
+
+    Args:
+        item: its files are photo and segmentation of a bird, all three, or a scene.
+        size: pixels a side; 0: as large as the photo.
+
+    Raises:
+        BadFileError: a file is damaged, or sizes differ; EmptyObjectError where nothing of the bird is left.
+    """
+    scene = item.files[-1]
+    if len(item.files) == 1:
+        return images.read_scene(images.read_image(scene), name=str(scene), size=size)
+    photo, alpha = read_bird(*item.files[:2])
+    if len(item.files) == 2:
+        return images.cut_out(photo, alpha.convert("L"), name=item.name, size=size)
+    view = images.rgb(images.read_image(scene), str(scene))
+    # What `fit_scene` would make of a scene of a few columns or rows behind a large bird.
+    if max(photo.width / view.width, photo.height / view.height) ** 2 * view.width * view.height > images.MAX_PIXELS:
+        sizes = "{} x {} pixels cannot fill {} x {}".format(*view.size, *photo.size)
+        raise BadFileError(f"{scene}: {sizes}: enlarged to both sides it has more than {images.MAX_PIXELS:,}")
+    mask = np.asarray(label_mask(alpha, 1 + item.y, size))
+    images.check_object(mask, item.name)
+    image = images.squash(composite(photo, alpha, view), size)
+    return Pixels(np.asarray(image), mask, photo.width / photo.height)
+
+
+def composite(bird: Image.Image, alpha: Image.Image, scene: Image.Image) -> Image.Image:
+    """Pastes a bird onto a scene: bird * alpha + scene * (1 - alpha), each product rounded to 8 bits.
+
+    Args:
+        bird: RGB.
+        alpha: L or RGB, of the bird's size; 255 is 1.
+        scene: RGB of any size, cropped and resized by `fit_scene`.
+
+    Returns:
+        RGB, of the bird's size: the pixels of the reference, before its JPEG encoder.
+
+    Example:
+        >>> bird = Image.new("RGB", (2, 1), (100, 0, 255))
+        >>> alpha = Image.new("L", (2, 1), 51)  # 0.2
+        >>> composite(bird, alpha, Image.new("RGB", (4, 4), (10, 3, 0))).getpixel((0, 0))  # 20 + 8, 0 + 2, 51 + 0
+        (28, 2, 51)
+    """
+    whole = fit_scene(scene, bird.size)
+    box = alpha.getbbox()
+    if box is None:
+        return whole
+    bird, alpha, scene = (image.crop(box) for image in (bird, alpha, whole))
+    if alpha.mode == "L":
+        whole.paste(_blend(bird, alpha, scene), box)
+    else:
+        bands = zip(bird.split(), alpha.split(), scene.split(), strict=True)
+        whole.paste(Image.merge("RGB", [_blend(*band) for band in bands]), box)
+    return whole
+
+
+def label_mask(alpha: Image.Image, label: int, size: int) -> Image.Image:
+    """Returns the mask of a composite, mode L: `label` where the grey segmentation is above 127, else 0.
+
+    At size x size the nearest pixel is taken; for size 0 the mask is as large as the segmentation.
+    """
+    alpha = alpha.resize((size, size), Image.Resampling.NEAREST) if size else alpha
+    return alpha.convert("L").point([label if value > THRESHOLD else 0 for value in range(256)])
+
+
+def fit_scene(scene: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Crops the centre of a scene to the aspect ratio of `size` (width and height) and resizes it (Lanczos).
+
+    A scene smaller than `size` in either side is enlarged (Lanczos) before: to its width, or to its height where the
+    width would leave the height short.
+    """
+    while scene.width < size[0] or scene.height < size[1]:
+        scene = scene.resize(_enlarge(scene.size, size), Image.Resampling.LANCZOS)
+    # Not resize(box=): its filter would reach beyond the crop.
+    return scene.crop(_middle(scene.size, size[0] / size[1])).resize(size, Image.Resampling.LANCZOS)
+
+
+def _enlarge(scene: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    width = (size[0], int(size[0] / scene[0] * scene[1]))
+    return width if width[1] >= size[1] else (int(size[1] / scene[1] * scene[0]), size[1])
+
+
+def _middle(scene: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:
+    width, height = scene
+    if width / height > aspect:
+        margin = (width - int(aspect * height)) // 2
+        return margin, 0, width - margin, height
+    margin = (height - int(width / aspect)) // 2
+    return 0, margin, width, height - margin
+
+
+def _blend(front: Image.Image, alpha: Image.Image, back: Image.Image) -> Image.Image:
+    both = ImageChops.add(_premultiply(front, alpha), _premultiply(back, ImageChops.invert(alpha)))
+    # The alphas add up to 255: the sum is opaque, so its bands are the colours.
+    return Image.merge(front.mode, both.split()[:-1])
+
+
+def _premultiply(image: Image.Image, alpha: Image.Image) -> Image.Image:
+    """Returns round(image * alpha / 255) beside alpha, mode RGBa or La; Pillow's whole-number rule rounds exactly."""
+    image = Image.merge(f"{image.mode}A", (*image.split(), alpha))
+    return image.convert("RGBa" if image.mode == "RGBA" else "La")

@@ -1,28 +1,38 @@
-"""Loads composite and photo pools from a folder."""
+"""Loads composite and photo pools from a folder, and reports on it: bad files, masks, counts, possible levels."""
 
 import csv
 import io
 import os
+import shlex
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pandas as pd
+from PIL.Image import Image
 
-from flipjax.config import ConfigError, PoolSpec, check_value
-from flipjax.data import build, images, store
-from flipjax.data.build import BadFilesError, PixelReader, listed, names_of
-from flipjax.data.images import BadFileError, Pixels, read_file
-from flipjax.data.pool import Catalog, Kind, Listing, Pool, PoolItem
-from flipjax.data.split import PARTS
+from flipjax.config import ConfigError, PoolSpec, SplitSpec, TrainSpec, check_value
+from flipjax.data import images, store
+from flipjax.data.correlation import count_groups, largest_n_train
+from flipjax.data.images import BadFileError, Pixels, listed, read_file
+from flipjax.data.pool import Catalog, Kind, Listing, Pool, PoolItem, catalog_of
+from flipjax.data.split import PARTS, Split, count_fixed, split_pool, strata, strata_names
+from flipjax.data.store import BadFilesError, Reader, decoded, names_of, shared_lines, with_usual
 from flipjax.files import csv_rows, sha256
+from flipjax.groups import Groups
+from flipjax.terminal import printable
 from flipjax.threads import in_order
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LAYOUTS = "cutouts/<class>/ and scenes/<scene>/ (composite), or images/, masks/ and metadata.csv (photo)"
 
+
+N_TRAIN, GRID = 800, (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""Training images and levels of configs/photos_grid.py."""
+RHOS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 Names = tuple[str, ...]
 Content = tuple[Names, Names, list[PoolItem], list[PoolItem]]
@@ -47,7 +57,7 @@ def load_folder(spec: PoolSpec) -> tuple[Pool, Catalog]:
     root, listing = list_folder(spec)
     key = _content_key(root, listing, spec)
     decoder = decoder_of(root, listing, size=spec.size)
-    return build.load_pool(spec, key, lambda: (listing, decoder))
+    return store.load_pool(spec, key, lambda: (listing, decoder))
 
 
 def list_folder(spec: PoolSpec) -> tuple[Path, Listing]:
@@ -59,7 +69,7 @@ def list_folder(spec: PoolSpec) -> tuple[Path, Listing]:
     return root, read_listing(root, classes=spec.classes, scene_kinds=spec.scene_kinds)
 
 
-def decoder_of(root: Path, listing: Listing, *, size: int) -> PixelReader:
+def decoder_of(root: Path, listing: Listing, *, size: int) -> Reader:
     """Returns a reader for the items of a folder.
 
     Photos get their EXIF orientation and are converted to RGB. Cut-outs and photos are resized to size x size, cut-outs
@@ -71,40 +81,41 @@ def decoder_of(root: Path, listing: Listing, *, size: int) -> PixelReader:
         size: side in pixels.
     """
 
-    def open_image(name: str):
+    def open_image(name: str) -> Image:
         return images.read_image(root / name, name=name, turn=True)
 
-    def read_cut_out(item: PoolItem) -> Pixels:
+    def read(item: PoolItem) -> Pixels:
         name, *mask = item.files
         photo = open_image(name)
+        if item.y < 0:
+            return images.read_scene(photo, name=name, size=size)
+        if listing.kind == "photo":
+            label = {"value": 1 + item.y, "label": 1 + item.y}
+            return images.read_labelled(photo, open_image(mask[0]), names=(name, mask[0]), **label, size=size)
         if mask:
-            photo = images.rgb(photo, name)
-            alpha, values = images.alpha_of(alpha_image := open_image(mask[0]), mask[0])
-            images.check_sizes(photo, alpha_image, names=(name, mask[0]))
+            photo, drawn = images.rgb(photo, name), open_image(mask[0])
+            alpha, values = images.alpha_of(drawn, mask[0])
+            images.check_sizes(photo, drawn, names=(name, mask[0]))
         elif not photo.has_transparency_data:
             raise BadFileError(f"{name}: no alpha channel, and no photo of that name whose mask it could be")
         else:
             photo = photo.convert("RGBA")
             alpha, values = images.alpha_of(photo, name)
-        image, alpha = map(np.asarray, images.cut_out(photo, alpha, size))
-        images.check_object(alpha > 127, item.files[-1])
-        return Pixels(image, alpha, values, photo.width / photo.height)
+        return images.cut_out(photo, alpha, name=item.files[-1], size=size, values=values)
 
-    def read_photo(item: PoolItem) -> Pixels:
-        name, mask = item.files
-        options = {"value": 1 + item.y, "label": 1 + item.y, "size": size}
-        return images.read_labelled(open_image(name), open_image(mask), names=(name, mask), **options)
-
-    def read_scene(item: PoolItem) -> np.ndarray:
-        (name,) = item.files
-        return np.asarray(images.middle_square(images.rgb(open_image(name), name), size))
-
-    return PixelReader(read_cut_out if listing.kind == "composite" else read_photo, read_scene)
+    return read
 
 
 def digests(root: Path, names: Sequence[str]) -> list[str]:
     """Returns a hex digest of each file's bytes; empty if it cannot be read, which decoding reports."""
-    return list(in_order(partial(_digest, root), names))
+
+    def digest(name: str) -> str:
+        try:
+            return sha256(images.read_file(root / name))
+        except BadFileError:
+            return ""
+
+    return list(in_order(digest, names))
 
 
 def _content_key(root: Path, listing: Listing, spec: PoolSpec) -> str:
@@ -113,13 +124,6 @@ def _content_key(root: Path, listing: Listing, spec: PoolSpec) -> str:
     items = [*listing.objects, *listing.scenes]
     files = [name for item in items for name in item.files]
     return sha256(f"folder {store.FORMAT} {options}\n{items} {digests(root, files)}")[:32]
-
-
-def _digest(root: Path, name: str) -> str:
-    try:
-        return sha256(images.read_file(root / name))
-    except BadFileError:
-        return ""
 
 
 def read_listing(root: Path, *, classes: Names = (), scene_kinds: Names = ()) -> Listing:
@@ -303,3 +307,149 @@ def _images(root: Path, folder: Path, problems: list[str]) -> Iterator[str]:
 
 def _hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
+
+
+def check_folder(
+    spec: PoolSpec, *, n_val: int | None = None, n_test: int | None = None, seed: int = 0
+) -> tuple[str, bool]:
+    """Reads every file of a folder as `load_folder` does, and reports.
+
+    Args:
+        spec: as in `load_folder`.
+        n_val: number of validation images; None: the default, or fewer where the folder is small.
+        n_test: the same for the test images.
+        seed: the split's seed.
+
+    Returns:
+        The report, and whether nothing is wrong.
+
+    Raises:
+        ConfigError: root is no folder, or usual scenes are invalid.
+    """
+    try:
+        root, listing = list_folder(spec)
+    except BadFilesError as error:
+        return str(error), False
+    catalog = with_usual(catalog_of(listing), spec)
+    problems = list(listing.problems)
+    items = [*listing.objects, *listing.scenes]
+    decoder = decoder_of(root, listing, size=spec.size)
+    read = decoded(items, decoder, what="images", problems=problems)
+    masks = Counter(pixels.values for _, pixels in read if pixels.values)
+    lines = _heading(listing, catalog.groups, spec.size)
+    lines += [f"\nBad files: {len(problems) or 'none'}", *(f"  {line}" for line in shared_lines(problems))]
+    lines += ["\nMasks", *(f"  {count:6} {values}" for values, count in masks.most_common())]
+    lines += _twins(root, listing)
+    sizes, note = _sizes(catalog, n_val, n_test)
+    try:
+        split = split_pool(catalog, **sizes, seed=seed)
+    except ValueError as error:
+        lines += ["\nCounts", *_count_table(catalog, None), *_realised(catalog, None), "\nNo split", f"  {error}"]
+        return printable("\n".join(lines)), False
+    bad = ", the bad files as if they were good" if problems else ""
+    lines.append(f"\nCounts for n_val {sizes['n_val']}, n_test {sizes['n_test']}, split seed {seed}{note}{bad}")
+    lines += [*_count_table(catalog, split), *_realised(catalog, split), *_levels(catalog, split)]
+    if not problems:
+        lines += ["\nNext", f"  {_command(spec, catalog, split, sizes | {'seed': seed})}"]
+    return printable("\n".join(lines)), not problems
+
+
+def _command(spec: PoolSpec, catalog: Catalog, split: Split, sizes: Mapping[str, int]) -> str:
+    """Returns a sweep command for the folder, or the reason why none is possible."""
+    rhos = (low := round(catalog.groups.independence, 6), *(rho for rho in GRID if rho > low))
+    largest = {rho: largest_n_train(catalog, split, rhos=[rho]) for rho in rhos}
+    levels = tuple(rho for rho, n in largest.items() if n >= TrainSpec().batch_size)
+    if not levels:
+        return f"no sweep: no rho allows a batch of {TrainSpec().batch_size} training images; flipjax audit needs none"
+    n_train = min(N_TRAIN, largest_n_train(catalog, split, rhos=levels)) // catalog.groups.classes
+    changes: dict[str, tuple] = {"split.n_train": (n_train * catalog.groups.classes, N_TRAIN)}
+    changes |= {f"split.{name}": (value, getattr(SplitSpec(), name)) for name, value in sizes.items()}
+    changes |= {"axes.rho": (str(levels).replace(" ", ""), str(GRID).replace(" ", ""))}
+    names = ("size", "classes", "scene_kinds", "usual")
+    changes |= {f"pool.{name}": (getattr(spec, name), getattr(PoolSpec(), name)) for name in names}
+    values = [f"--config.{name}={value}" for name, (value, usual) in changes.items() if value != usual]
+    return shlex.join(["flipjax", "sweep", "--config", "photos_grid", f"--config.pool.root={spec.root}", *values])
+
+
+def _heading(listing: Listing, groups: Groups, size: int) -> list[str]:
+    count = f"{len(listing.objects)} photos"
+    if listing.kind == "composite":
+        count = f"{len(listing.objects)} cut-outs, {len(listing.scenes)} scene photos"
+    lines = [f"{listing.source}: a {listing.kind} folder, {count}, read at {size} x {size} pixels"]
+    for y, (name, own) in enumerate(zip(listing.class_names, groups.usual, strict=True)):
+        scenes = ", ".join(listing.scene_names[scene] for scene in own)
+        lines.append(f"  class {y} {name}, usual scene{'s' if len(own) > 1 else ''} {scenes}")
+    return lines
+
+
+def _twins(root: Path, listing: Listing) -> list[str]:
+    photos = [item.files[0] for item in (*listing.objects, *listing.scenes)]
+    same = pd.Series(photos).groupby(digests(root, photos), sort=False)
+    twins = [f"  {listed(list(names))}" for digest, names in same if digest and len(names) > 1]
+    return ["\nThe same image under several names (it may stand in two parts of the split)", *twins] if twins else []
+
+
+def _sizes(catalog: Catalog, n_val: int | None, n_test: int | None) -> tuple[dict[str, int], str]:
+    default = {name: getattr(SplitSpec(), name) for name in ("n_val", "n_test")}
+    cells = catalog.groups.count
+    counts = count_fixed(catalog)
+    sizes = {}
+    for column, (name, size) in enumerate(default.items(), start=2):
+        # Val and test take at most half of the free images, which leaves some for training.
+        free = counts[:, 0] * size // (2 * sum(default.values()))
+        sizes[name] = cells * max(1, min(size // cells, int(np.min(counts[:, column] + free))))
+    asked = {name: value for name, value in (("n_val", n_val), ("n_test", n_test)) if value is not None}
+    small = len(asked) < 2 and sizes != {name: size // cells * cells for name, size in default.items()}
+    note = " (too small for the default {n_val} and {n_test})".format(**default) if small else ""
+    return sizes | asked, note
+
+
+def _count_table(catalog: Catalog, split: Split | None) -> list[str]:
+    heads = strata_names(catalog)
+    totals = count_fixed(catalog).sum(axis=1).tolist()
+    if catalog.kind == "composite":
+        heads += [f"{name} scenes" for name in catalog.scene_names]
+        totals += np.bincount(catalog.scene_kind, minlength=len(catalog.scene_names)).tolist()
+    counts = {"all": totals} | (count_groups(catalog, split) if split else {})
+    lines = [_table(pd.DataFrame.from_dict(counts, orient="index", columns=heads))]
+    fixed = Counter(np.concatenate([catalog.object_split, catalog.scene_split]).tolist())
+    if len(fixed) > 1 or -1 not in fixed:
+        counts = ", ".join(f"{part} {fixed[i]}" for i, part in enumerate(PARTS))
+        lines.append(f"  fixed by metadata.csv: {counts}; free {fixed[-1]}")
+    return lines
+
+
+def _realised(catalog: Catalog, split: Split | None) -> list[str]:
+    lines = ["\nRealised rho"]
+    groups = catalog.groups
+    low = groups.independence
+    if catalog.kind == "composite":
+        return [*lines, f"  any in [{low:.3g}, 1]: a cut-out can stand in any scene"]
+    common = np.isin(strata(catalog), groups.common)
+    rows = {"all": np.arange(len(catalog.object_class))} | ({"train": split.train.objects} if split else {})
+    for name, index in rows.items():
+        usual = common[index]
+        shares = []
+        for y, class_name in enumerate(catalog.class_names):
+            of_class = usual[catalog.object_class[index] == y]
+            share = f"{of_class.mean():.3f} ({of_class.sum()} of {len(of_class)})" if len(of_class) else "none"
+            shares.append(f"{class_name} {share}")
+        lines.append(f"  {name:6}  " + ", ".join(shares))
+    if np.mean(common) < low:
+        counts = np.bincount(strata(catalog), minlength=groups.count).reshape(groups.classes, -1)
+        most = ",".join(catalog.scene_names[scene] for scene in counts.argmax(1))
+        lines.append(f"  below {low:.3g}: the usual scenes may be others; try --usual {most}")
+    return lines
+
+
+def _levels(catalog: Catalog, split: Split) -> list[str]:
+    low = round(catalog.groups.independence, 6)
+    rhos = [low, *(rho for rho in RHOS if rho > low)]
+    sizes = [largest_n_train(catalog, split, rhos=[rho]) for rho in rhos]
+    levels = pd.Index([f"{rho:.3g}" for rho in rhos], name="rho")
+    same = f"  the same at all of them: {largest_n_train(catalog, split, rhos=rhos)}"
+    return ["\nLargest n_train", _table(pd.DataFrame([sizes], ["n_train"], levels)), same]
+
+
+def _table(frame: pd.DataFrame) -> str:
+    return textwrap.indent(frame.to_string(), "  ")
