@@ -53,7 +53,7 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Initial release."}  # noqa: RUF012 - TFDS's way.
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir must have what the README beside this builder lists."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir must have what flipjax/data/README.md lists."
     show_progress = False
 
     def info_of(self, classes: Sequence[str], scenes: Sequence[str], homepage: str, **own: Any) -> Any:
@@ -68,7 +68,8 @@ class ArchiveBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             "group": of.Scalar(np.int32, doc="class * scenes + scene; -1 where one of them is none"),
             "aspect": of.Scalar(np.float32, doc="width by height of the photo before resizing"),
         }
-        return self.dataset_info_from_configs(features=of.FeaturesDict(features | own), homepage=homepage)
+        content = of.FeaturesDict(features | own)
+        return self.dataset_info_from_configs(description=self.__doc__, features=content, homepage=homepage)
 
     def labels_of(self, item: Any) -> dict[str, Any]:
         """Returns the features of an example that `info_of` was given; `id` is its key."""
