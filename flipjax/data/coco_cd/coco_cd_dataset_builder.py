@@ -241,7 +241,7 @@ def describe_groups(groups: Sequence[int], classes: Sequence[str] = CLASSES, sce
 
 
 class Builder(ArchiveBuilder):
-    """COCO-CD."""
+    """COCO-CD (Achara et al., 2026): cats and dogs of COCO 2017, indoors or outdoors, with masks of the animals."""
 
     BUILDER_CONFIGS = [  # noqa: RUF012 - TFDS's way.
         CocoCDConfig(name="photos", description="The reference's validation and test; every other photo trains."),

@@ -70,7 +70,7 @@ class WaterbirdsSegConfig(tfds.core.BuilderConfig):
 
 
 class Builder(ArchiveBuilder):
-    """Waterbirds-Seg."""
+    """Waterbirds-Seg (Achara et al., 2026): birds of CUB-200-2011, cut out, and scenes of Places365, or composites."""
 
     BUILDER_CONFIGS = [  # noqa: RUF012 - TFDS's way.
         WaterbirdsSegConfig(name="cutouts", description="Birds with soft alpha, and scenes."),
