@@ -20,7 +20,7 @@ from flipjax.report.__main__ import main
 from flipjax.report.charts import pull_charts
 from flipjax.report.document import Document, Numbers, Section, terminal_text
 from flipjax.report.page import build_report, findings
-from flipjax.report.run import read_run
+from flipjax.report.run import MOST, SHOWN, read_run
 from flipjax.results import gallery
 from flipjax.results.cells import load_cell, save_cell
 from flipjax.results.frames import read_csv, write_results
@@ -170,6 +170,19 @@ def test_report_of_small_runs(tmp_path, settings, sketched):
     assert (tmp_path / "report/figures/methods.svg").exists() == methods
     assert (tmp_path / "report/comparison.csv").exists() == methods
     assert ("no setting has two seeds" in (tmp_path / "report/index.html").read_text()) != seeds
+
+
+def test_many_settings_are_mapped_and_few_of_them_shown_one_by_one(tmp_path, sketched):
+    make_run(tmp_path, [{"rho": rho, "seed": 0, "width": width} for rho in (0.5, 0.9) for width in range(MOST + 1)])
+    build_report(tmp_path)
+    run = read_run(tmp_path)
+    assert run.summary["width"].nunique() == MOST + 1 and run.shown().summary["width"].nunique() == SHOWN
+    flips = [
+        table.query("quantity == 'group/rare/fg_flip' and rho == 0.9")["mean"]
+        for table in (run.summary, run.shown().summary)
+    ]
+    assert (flips[0].min(), flips[0].max()) == (flips[1].min(), flips[1].max())
+    assert (tmp_path / "report/figures/settings.svg").exists()
 
 
 def test_report_of_a_damaged_run_says_what_is_missing(tmp_path, capsys, sketched):

@@ -33,6 +33,7 @@ from flipjax.report.panels import (
 from flipjax.report.run import RunTables, images_by_setting
 from flipjax.report.style import CLASSES, COMMON, DARK, FLIP, RARE, REPAIRED, WHOLE
 from flipjax.results.cells import StoredCell
+from flipjax.results.estimates import JUDGED
 from flipjax.results.frames import groups_of, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.rows import COMPARED, kept_records
@@ -140,12 +141,12 @@ def _mean_ranking(members: Sequence[Decomposition]) -> panels.Ranking:
 
 
 def map_charts(run: RunTables) -> list[Chart]:
-    """Returns the map of Flip in the rare groups over all settings, for runs whose page shows only some of them."""
+    """Returns maps and distributions over all settings of a run whose page shows only some of them."""
     if run.shown() is run or "rho" not in run.summary:
         return []
     caption = "Means over seeds of every setting beside rho. Boxes: quartiles; line: median."
-    drawn = panels.map_panels(run.summary, "group/rare/fg_flip")
-    return [Chart("settings", "Flip in the rare groups over all settings", caption, run.note(interval=False), drawn)]
+    drawn = panels.map_panels(run.summary, JUDGED)
+    return [Chart("settings", "All settings", caption, run.note(interval=False), drawn, columns=2)]
 
 
 def method_charts(run: RunTables) -> list[Chart]:

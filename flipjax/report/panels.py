@@ -384,36 +384,53 @@ def _draw_line(axes: Axes, line: Line, means: pd.DataFrame, seeds: pd.DataFrame,
     axes.scatter(seeds["x"], seeds[line.quantity], s=11, alpha=0.45, linewidth=0, **look)
 
 
-def map_panels(summary: pd.DataFrame, quantity: str) -> list[Panel]:
-    """Returns a map of a share over rho and sorted settings, and its distribution over settings at each rho.
+def map_panels(summary: pd.DataFrame, quantities: Sequence[str]) -> list[Panel]:
+    """Returns panels over all settings: maps, their distributions at each rho, and by axis at the highest rho.
 
     Args:
         summary: rows of `flipjax.results.estimates.aggregate`, with a rho axis.
-        quantity: a share.
+        quantities: the quantities that are mapped; the first one is also drawn by axis.
     """
-    rows = summary[(summary["quantity"] == quantity) & summary["mean"].notna()]
-    labels = [setting_label(row, varying_axes(summary)) for row in records_of(rows)]
-    table = rows.assign(label=labels).pivot_table(index="label", columns="rho", values="mean")
-    table = table.sort_values(table.columns[-1])
-    rhos = [f"{rho:g}" for rho in table.columns]
-    title = title_of(quantity)
+    axes = varying_axes(summary)
+    rows = summary[summary["quantity"].isin(quantities) & summary["mean"].notna()]
+    rows = rows.assign(label=[setting_label(row, axes) for row in records_of(rows)])
+    panels = []
+    for quantity in quantities:
+        own = rows[rows["quantity"] == quantity]
+        if len(own):
+            table = own.pivot_table(index="label", columns="rho", values="mean")
+            panels += [_map_panel(table, quantity), _box_panel(own, quantity, by="rho")]
+    first = rows[(rows["quantity"] == quantities[0]) & (rows["rho"] == rows["rho"].max())]
+    return panels + [_box_panel(first, quantities[0], by=axis) for axis in axes if first[axis].nunique() <= LABELLED]
 
-    def draw_map(axes: Axes) -> None:
-        image = axes.imshow(table, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+
+def _map_panel(table: pd.DataFrame, quantity: str) -> Panel:
+    """Returns a map of means (settings, rhos), settings sorted by the last column."""
+    table = table.sort_values(table.columns[-1])
+    title, rhos = title_of(quantity), [f"{rho:g}" for rho in table.columns]
+
+    def draw(axes: Axes) -> None:
+        image = axes.imshow(table, aspect="auto", cmap="viridis", interpolation="nearest")
         dress(axes, title=title, x="rho", y="settings, sorted", ticks=range(len(rhos)), labels=rhos)
         axes.grid(False)
         axes.set_yticks([])
         axes.figure.colorbar(image, ax=axes)
 
-    def draw_distribution(axes: Axes) -> None:
-        columns = [table[rho].dropna() for rho in table.columns]
-        axes.boxplot(columns, positions=range(len(rhos)), widths=0.6, flierprops={"markersize": 2})
-        dress(axes, title="over settings", x="rho", y=title, ticks=range(len(rhos)), labels=rhos)
-        axes.set_ylim(0, 1)
-
     ends = [f"{rho}: {table[rho].min():.2f} to {table[rho].max():.2f}" for rho in table.columns]
-    text = f"{title} of {len(table)} settings. Lowest to highest at rho {'; '.join(ends)}."
-    return [Panel(draw_map, text, (5.2, 4.4)), Panel(draw_distribution, text, (4.4, 4.4))]
+    return Panel(draw, f"{title} of {len(table)} settings. Lowest to highest at rho {'; '.join(ends)}.")
+
+
+def _box_panel(rows: pd.DataFrame, quantity: str, *, by: str) -> Panel:
+    """Returns the distribution of means over settings at each value of an axis."""
+    groups = {f"{value}": own["mean"].to_numpy() for value, own in rows.groupby(by)}
+    title = title_of(quantity) + ("" if by == "rho" else f" at rho {rows['rho'].max():g}")
+
+    def draw(axes: Axes) -> None:
+        axes.boxplot([*groups.values()], positions=range(len(groups)), widths=0.6, flierprops={"markersize": 2})
+        dress(axes, title="over settings", x=by, y=title, ticks=range(len(groups)), labels=[*groups])
+
+    medians = "; ".join(f"{value}: {np.median(own):.2f}" for value, own in groups.items())
+    return Panel(draw, f"{title}, median over settings by {by} {medians}.")
 
 
 def share_panels(summary: pd.DataFrame) -> list[Panel]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from flipjax.groups import TWO_BY_TWO
@@ -13,6 +14,7 @@ from flipjax.results.cells import StoredCell, mark_unlearnt, read_cells
 from flipjax.results.estimates import (
     FEWEST,
     IMAGES_INTERVAL,
+    JUDGED,
     SEEDS_INTERVAL,
     Resamples,
     aggregate,
@@ -31,7 +33,8 @@ SCORED = 2000
 """Members whose scores a report judges, at most."""
 RESAMPLED = 200
 """Members that have an interval over images, at most."""
-SHOWN = 12
+MOST, SHOWN = 12, 4
+"""Settings beside rho and seed that a page shows one by one, at most, and those it shows of more."""
 TABLES = ("summary", "trend", "comparison", "selection")
 """The tables of a run that `report/` holds as CSV files of these names."""
 
@@ -73,20 +76,24 @@ class RunTables(NamedTuple):
         return kept_records(self.records)
 
     def shown(self) -> "RunTables":
-        """Returns the run limited to the first SHOWN settings beside rho and seed, with a line about it.
+        """Returns the run limited to SHOWN settings beside rho and seed if it has more than MOST, with a line about it.
 
-        Hundreds of charts would be slow to draw and hard to read.
+        They are spread evenly from the least to the most Flip in the rare groups at the highest rho. Charts of hundreds
+        of settings would be slow to draw and hard to read.
         """
         names = [name for name in axes_of(self.rows) if name not in ("rho", "seed", "selection")]
-        settings = self.records[names].drop_duplicates()
-        if len(settings) <= SHOWN or not names:
+        means = self.summary[self.summary["quantity"] == JUDGED[0]]
+        settings = (means[means["rho"] == means["rho"].max()] if "rho" in means else means).sort_values("mean")[names]
+        if len(settings) <= MOST or not names:
             return self
+        chosen = settings.iloc[np.linspace(0, len(settings) - 1, SHOWN).astype(int)].sort_index()
         tables = {name: getattr(self, name) for name in ("rows", "records", *TABLES)}
-        few = {name: table.merge(settings[:SHOWN]) for name, table in tables.items() if {*names} <= {*table}}
+        few = {name: table.merge(chosen) for name, table in tables.items() if {*names} <= {*table}}
         if len(self.history):
             few["history"] = self.history.merge(few["records"][["member"]])
         line = (
-            f"shown are {SHOWN} of {len(settings)} settings beside rho and seed; results.csv and summary.csv hold all"
+            f"shown are {SHOWN} of {len(settings)} settings beside rho and seed, from the least to the most Flip in "
+            "the rare groups; the maps, results.csv and summary.csv hold all"
         )
         return self._replace(**few, missing=[*self.missing, line])
 

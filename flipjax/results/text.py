@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from flipjax.results.estimates import FEWEST, JUDGED
+from flipjax.results.estimates import FEWEST, JUDGED, LEVEL
 from flipjax.results.frames import Row, groups_of, listed, records_of
 from flipjax.results.quantities import title_of
 from flipjax.results.scores import SCORES
@@ -106,7 +106,7 @@ def legend(*tables: pd.DataFrame) -> str:
     """Explains the star; empty if no table has enough seeds for one."""
     if not any(len(table) and (table["n"] >= FEWEST).any() for table in tables):
         return f"no verdicts below {FEWEST} seeds"
-    return f"* lower or higher: p below 0.05 after Holm's correction for all comparisons of the page, {FEWEST} seeds on"
+    return f"* lower or higher: p below {LEVEL} after Holm's correction over the page, from {FEWEST} seeds on"
 
 
 def summary_table(summary: pd.DataFrame) -> TextTable:
