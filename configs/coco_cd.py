@@ -1,4 +1,4 @@
-"""COCO-CD, cats and dogs of COCO 2017, indoors and outdoors: the correlation grid, and as coco_cd:paper the paper's.
+"""COCO-CD (cats and dogs of COCO 2017, indoors and outdoors): the correlation grid; as coco_cd:paper, the paper's grid.
 
 Command: flipjax data prepare coco_cd --coco_root COCO (or --download)
          flipjax sweep --config coco_cd
@@ -6,18 +6,17 @@ Cost: 18 members; not measured, because the archives were not available. coco_cd
 most 200 epochs, on one 80 GB GPU; not measured either.
 Expected: Flip in the rare groups and the gaps grow with rho (at 0.95 and 512 pixels the paper's ResNet-50 has an
 image-mean Flip of 0.098 over all groups with CE); not measured here.
-COCO has train2017/, val2017/ and annotations/ with instances_*2017.json and stuff_*2017.json. Every rho trains on the
-same number of photos, the largest that all of them allow (the paper: 1,668 at 0.95), and is tested on the paper's own
-500. `--split free` at the first command lets the sweep draw val and test.
+Every rho trains on the same number of photos, the largest that all of them allow (the paper: 1,668 at 0.95), and is
+tested on the paper's own 500. With `--split free` in the first command the sweep draws validation and test images.
 
-The paper's recipe, both encoders and all methods at rho 0.5 and 0.95:
+The paper's recipe, with both encoders and all methods at rho 0.5 and 0.95:
          flipjax convert --from resnet50-19c8e357.pth --out weights/resnet50
          flipjax convert --from mit_b2.pth --out weights/mit_b2
          flipjax sweep --config coco_cd:paper
-The files are torchvision's first ImageNet weights (their SHA-256 begins with 19c8e357) and SegFormer's. One encoder,
-here from scratch: --config.grid='[{"model.name": "smp_resnet50"}]'. flipjax/PAPER.md lists the remaining differences.
+flipjax/PAPER.md describes these weights and the remaining differences. One encoder, trained from scratch:
+--config.grid='[{"model.name": "smp_resnet50"}]'.
 
-The paper's own training set at rho 0.95, on which `flipjax evaluate --config coco_cd:paper ...` tests, too:
+The paper's own training set at rho 0.95, also for `flipjax evaluate --config coco_cd:paper ...`:
          flipjax data prepare coco_cd --coco_root COCO --rho 0.95
          flipjax sweep --config coco_cd:paper --config.pool.root=coco_cd/corr0.95
              --config.axes.rho='(0.95,)'

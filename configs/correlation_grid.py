@@ -1,9 +1,9 @@
-"""The correlation grid: rare-group Flip, gaps and flip-risk against rho, on the embedded pool.
+"""Flip in the rare groups, gaps and flip-risk at six levels of rho, on the drawn pool.
 
 Command: flipjax sweep --config correlation_grid
 Cost: 24 members, 2.5 to 5 minutes on 2 cores.
-Expected: Flip in the rare groups from 0.08 at rho 0.5 to 0.9 at rho 0.99, foreground IoU 0.85 and more; see
-sweeps/studies/correlation_grid.
+Expected: Flip in the rare groups rises from 0.08 at rho 0.5 to 0.9 at rho 0.99, and foreground IoU stays at 0.85 or
+more (sweeps/studies/correlation_grid).
 """
 
 from flipjax.config import default_config

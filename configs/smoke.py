@@ -1,4 +1,4 @@
-"""Smoke test: two correlation levels, two seeds, a few epochs of a small U-Net on the embedded pool.
+"""Smoke test: two correlation levels, two seeds, a few epochs of a small U-Net on the drawn pool.
 
 Command: flipjax sweep --config smoke
 Cost: 4 members, 21 s on 2 cores, compilation included.

@@ -1,4 +1,4 @@
-"""Waterbirds-Seg, birds of CUB-200-2011 on scenes of Places365: the grid, and as waterbirds:paper the paper's.
+"""Waterbirds-Seg (CUB-200-2011 birds on Places365 scenes): the correlation grid; as waterbirds:paper, the paper's grid.
 
 Command: flipjax data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365 (or --download)
          flipjax sweep --config waterbirds
@@ -9,15 +9,15 @@ image-mean Flip of 0.142 over all groups with CE); not measured here.
 Every rho trains on the same 2,400 birds (the paper: 2,458 at 0.95, 2,460 at 0.5) and is tested on 642 of CUB's test
 birds of each class, each in both scenes.
 
-The paper's recipe, both encoders and all methods at rho 0.5 and 0.95:
+The paper's recipe, with both encoders and all methods at rho 0.5 and 0.95:
          flipjax convert --from resnet50-19c8e357.pth --out weights/resnet50
          flipjax convert --from mit_b2.pth --out weights/mit_b2
          flipjax sweep --config waterbirds:paper
-The files are torchvision's first ImageNet weights (their SHA-256 begins with 19c8e357) and SegFormer's. One encoder,
-here from scratch: --config.grid='[{"model.name": "smp_resnet50"}]'. flipjax/PAPER.md lists the remaining differences.
+flipjax/PAPER.md describes these weights and the remaining differences. One encoder, trained from scratch:
+--config.grid='[{"model.name": "smp_resnet50"}]'.
 
-The paper's own test images (2,568, each bird in one scene) and 2,456 of its 2,458 training images at rho 0.95, on which
-`flipjax evaluate --config waterbirds:paper --config.pool.root=NAME ...` tests, too:
+The paper's own test images (2,568, each bird in one scene) and 2,456 of its 2,458 training images at rho 0.95, also for
+`flipjax evaluate --config waterbirds:paper --config.pool.root=NAME ...`:
          flipjax data prepare waterbirds_seg --cub_dir CUB_200_2011 --places_dir places365
              --manifest metadata_corr0.95.csv
          flipjax sweep --config waterbirds:paper --config.pool.root=NAME (as `prepare` prints it)
